@@ -1,0 +1,3 @@
+"""readtrack: keep a list of machine-learning papers, fetch them, and run every one of them."""
+
+__version__ = "0.1.0"

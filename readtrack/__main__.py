@@ -1,0 +1,3 @@
+from readtrack.cli import main
+
+main()

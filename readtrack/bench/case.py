@@ -1,0 +1,97 @@
+"""What a plugin declares about a benchmark. It never reads a clock: `readtrack.bench.measure` does."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Budget = Literal["smoke", "quick", "full"]
+Role = Literal["naive", "strong", "compiled", "paper", "vendor"]
+Mode = Literal["forward", "forward+backward", "step"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Algorithmic work of one call: what the mathematics needs, not what an implementation happens to do.
+
+    flops   floating-point operations (a multiply-add counts two)
+    bytes   bytes that must cross main memory: inputs read once, outputs written once
+    """
+
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One implementation of the case.
+
+    name    for tables
+    role    naive (the paper's predecessor or the formula as written, eager), strong (the best free thing in
+            torch), compiled, paper (this plugin's), vendor (an optional package)
+    call    takes the case's inputs, returns a tensor or a tuple of tensors
+    needs   why it cannot run here ("needs triton", "needs CUDA"): shown as a skipped cell; "" when it can
+    """
+
+    name: str
+    role: Role
+    call: Callable[..., Any]
+    needs: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One point of a benchmark: the same inputs given to every variant.
+
+    name       the operation, the same for all sizes ("attention")
+    axes       what varies ("tokens": 1024, "causal": True); the first numeric one is the chart's x axis
+    inputs     given a seeded CPU generator, returns fresh float32 (or integer) CPU tensors; the core casts
+               floating ones to the run's dtype and moves all to its device
+    variants   in the order of the table
+    cost       per mode the algorithmic work; its keys are the modes that are measured.
+               "forward": without autograd. "forward+backward": gradients of every floating input.
+               "step": the call changes its inputs in place (an optimiser); it returns what it changed
+    oracle     the correct answer, called with the inputs in float64 (default: the first naive variant)
+    tolerance  largest allowed error relative to the oracle's largest magnitude (default: from the dtype)
+    """
+
+    name: str
+    axes: Mapping[str, int | float | str | bool]
+    inputs: Callable[[torch.Generator], tuple[Tensor, ...]]
+    variants: Sequence[Variant]
+    cost: Mapping[Mode, Cost]
+    oracle: Callable[..., Any] | None = None
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a plugin's `benchmark` hook is told: where it will be measured and how long that may take."""
+
+    device: torch.device
+    dtype: torch.dtype
+    budget: Budget
+
+    def pick(self, *, smoke: T, quick: T, full: T) -> T:
+        """The value for this run's budget."""
+        return {"smoke": smoke, "quick": quick, "full": full}[self.budget]
+
+    def needs(self, *requirements: str) -> str:
+        """Why a variant cannot run here, or "". A requirement is "cuda", "mps", or a package's name."""
+        missing = [
+            name
+            for name in requirements
+            if (
+                self.device.type != name
+                if name in ("cuda", "mps", "xpu")
+                else not importlib.util.find_spec(name)
+            )
+        ]
+        return f"needs {' and '.join(missing)}" if missing else ""

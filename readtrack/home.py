@@ -1,0 +1,94 @@
+"""The folder where everything that the reader owns lives, and how files in it are replaced safely."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from readtrack.errors import ReadtrackError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+
+class Home:
+    """Names of the files under READTRACK_HOME (default: the platform's user-data folder).
+
+    Building a `Home` touches nothing on disk; `ensure` makes the folders.
+    """
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        if root is None:
+            root = os.environ.get("READTRACK_HOME") or _default_root()
+        self.root = Path(root).expanduser().absolute()
+        self.papers_yaml = self.root / "papers.yaml"
+        self.journal = self.root / "journal.jsonl"
+        self.notes = self.root / "notes"
+        self.metadata = self.root / "metadata"
+        self.pdfs = self.root / "pdfs"
+        self.runs = self.root / "runs"
+        self.plugins = self.root / "plugins"
+        self.cache = self.root / "cache"
+        self.locks = self.root / "locks"
+
+    def ensure(self, folder: Path | None = None) -> Path:
+        """Make `folder` (default: the home itself); a `ReadtrackError` says why it cannot be made."""
+        folder = folder or self.root
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReadtrackError(
+                f"Could not make the folder {folder}: {error.strerror}. "
+                "Set READTRACK_HOME to a folder that you can write to."
+            ) from error
+        return folder
+
+    def lock(self, name: str, *, timeout: float = 10.0) -> FileLock:
+        """An OS lock `locks/<name>.lock`, held by an open descriptor. The lock file is never deleted."""
+        from filelock import FileLock
+
+        self.ensure(self.locks)
+        return FileLock(self.locks / f"{name}.lock", timeout=timeout)
+
+
+def _default_root() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("readtrack", appauthor=False)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a part file beside `path`; when the block ends well, fsync it and rename it onto `path`.
+
+    Readers see the old file or the new one, never half of one. On an error the part file goes.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    _fsync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step (UTF-8)."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,29 @@
+"""The three hooks of a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pluggy
+
+from readtrack.bench.case import Bench, Case
+from readtrack.runs.run import Run
+
+hookspec = pluggy.HookspecMarker("readtrack")
+
+
+@hookspec(firstresult=True)
+def implementation() -> Callable[..., Any]:  # type: ignore[empty-body]
+    """What a notebook would import: the module class, or the function, that is the paper."""
+
+
+@hookspec(firstresult=True)
+def experiment(run: Run) -> bool | None:
+    """Train and evaluate in miniature. Log at least one training curve (`run.metric` with a step), one
+    evaluation metric, and state at least one claim (`run.claim`)."""
+
+
+@hookspec(firstresult=True)
+def benchmark(bench: Bench) -> Iterator[Case]:  # type: ignore[empty-body]
+    """Yield the cases to measure. Declare only: the core holds the clock."""

@@ -1,0 +1,16 @@
+"""All that a plugin imports from readtrack.
+
+A plugin is a module with a docstring, an implementation, and three hooks (see `readtrack.hookspecs`). Write
+`from readtrack.plugin import Bench, Bound, Case, Claim, Cost, Run, Variant, hookimpl`; small data sets come
+from `readtrack.data`.
+"""
+
+import pluggy
+
+from readtrack.bench.case import Bench, Case, Cost, Variant
+from readtrack.claims import Bound, Claim
+from readtrack.runs.run import Run
+
+__all__ = ["Bench", "Bound", "Case", "Claim", "Cost", "Run", "Variant", "hookimpl"]
+
+hookimpl = pluggy.HookimplMarker("readtrack")

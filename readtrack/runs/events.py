@@ -1,0 +1,152 @@
+"""The event file of a run: `events.jsonl`, appended by the worker, read by everybody else.
+
+One JSON object a line, UTF-8, at most 256 KiB:
+
+    {"v": 1, "seq": 7, "t": 3.21, "event": "metric", ...}
+
+`t` is seconds since the worker started. NaN and infinities are not JSON: a number that is not finite is sent
+as null, with its name in `"not_finite"` (a diverged loss is a normal event). Readers ignore events and fields
+that they do not know, and refuse a newer major `v`.
+
+| event | fields |
+| --- | --- |
+| hello | run_id, paper, pid, process_start, at (UTC), readtrack, python, torch?, host |
+| phase | name: import, setup, train, evaluate, benchmark, teardown |
+| environment | torch, device, device_name, dtype, threads, ... (after torch was imported) |
+| progress | label, done, total, eta (seconds, or null) |
+| metric | name, value, step (or null), arm ("" or the name of the arm) |
+| claim | claim (see `readtrack.claims.Claim.to_json`), values, verdict, ours (text), seed |
+| measurement | see `readtrack.bench.measure` |
+| artifact | name, path (relative to the run's folder), kind: image, text, table; caption |
+| log | text |
+| warning | text |
+| heartbeat | rss (bytes), device_memory (bytes, or null) |
+| error | type, message, phase, traceback, where (file:line in the plugin, or null) |
+| end | outcome, detail |
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+VERSION = 1
+MAX_LINE = 256 * 1024
+
+Outcome = Literal["completed", "failed", "cancelled", "timed_out", "out_of_memory", "crashed", "interrupted"]
+OUTCOMES: tuple[Outcome, ...] = (
+    "completed",
+    "failed",
+    "cancelled",
+    "timed_out",
+    "out_of_memory",
+    "crashed",
+    "interrupted",
+)
+
+Event = dict[str, Any]
+
+
+class EventWriter:
+    """Appends events to a run's file. Safe to call from several threads; each event is one write."""
+
+    def __init__(self, folder: Path, *, first_seq: int = 0) -> None:
+        # O_CLOEXEC (Python's default): a plugin's children cannot write here.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._descriptor = os.open(folder / "events.jsonl", flags, 0o644)
+        self._seq = first_seq
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+
+    def emit(self, event: str, **fields: Any) -> None:
+        with self._lock:
+            stamp = {"v": VERSION, "seq": self._seq, "t": round(time.monotonic() - self._start, 4)}
+            os.write(self._descriptor, encode({**stamp, "event": event, **fields}))
+            self._seq += 1
+
+    def close(self) -> None:
+        with self._lock:
+            os.close(self._descriptor)
+
+
+def encode(event: Event) -> bytes:
+    """One line. What is not finite becomes null; a line over `MAX_LINE` loses its longest texts."""
+    bad: list[str] = []
+    clean = _finite(event, "", bad)
+    if bad:
+        clean["not_finite"] = bad
+    line = json.dumps(clean, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "replace")
+    limit = 32 * 1024
+    while len(line) >= MAX_LINE and limit >= 1:
+        line = json.dumps(_shortened(clean, limit), ensure_ascii=False, default=str).encode(
+            "utf-8", "replace"
+        )
+        limit //= 4
+    return line + b"\n"
+
+
+def _finite(value: Any, name: str, bad: list[str]) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        bad.append(name)
+        return None
+    if isinstance(value, dict):
+        return {str(k): _finite(v, f"{name}.{k}" if name else str(k), bad) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item, f"{name}.{i}", bad) for i, item in enumerate(value)]
+    return value
+
+
+def _shortened(value: Any, limit: int) -> Any:
+    if isinstance(value, str) and len(value) > limit:
+        return value[:limit] + f" … ({len(value) - limit} more characters)"
+    if isinstance(value, dict):
+        return {key[:256]: _shortened(item, limit) for key, item in list(value.items())[:limit]}
+    if isinstance(value, list):
+        return [_shortened(item, limit) for item in value[:limit]]
+    return value
+
+
+class EventReader:
+    """Follows an event file: `read_new` returns what was appended since the last call.
+
+    A line that is not an event (torn by a power cut, rubbish) is counted in `bad_lines` and skipped; an
+    unfinished last line is left for the next call.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "events.jsonl"
+        self._offset = 0
+        self.bad_lines = 0
+        self.newer_version = False
+
+    def read_new(self) -> list[Event]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole, newline, _ = data.rpartition(b"\n")
+        if not newline:
+            return []
+        self._offset += len(whole) + 1
+        return list(self._parse(whole))
+
+    def _parse(self, data: bytes) -> Iterator[Event]:
+        for line in data.split(b"\n"):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                self.bad_lines += 1
+            elif event.get("v", VERSION) > VERSION:
+                self.newer_version = True
+            else:
+                yield event

@@ -1,0 +1,54 @@
+"""What one run is asked to do: `job.json`, written before the worker starts."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from readtrack.bench.case import Budget
+from readtrack.home import write_text
+
+Only = Literal["experiment", "benchmark"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run.
+
+    device    as resolved by `readtrack.devices` ("cpu", "cuda:1"), or "auto" for the worker to decide
+    dtype     "float32", "bfloat16", "float16", "float64", or "auto"
+    only      the half to run; None runs experiment and benchmark
+    settings  `--set key=value` pairs, as text; the plugin's `run.option` gives them their type
+    timeout   seconds, or None
+    """
+
+    run_id: str
+    paper: str
+    device: str = "auto"
+    dtype: str = "auto"
+    budget: Budget = "quick"
+    only: Only | None = None
+    seed: int = 0
+    settings: dict[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    created: str = ""
+
+    def write(self, folder: Path) -> None:
+        write_text(folder / "job.json", json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """Raises OSError, ValueError or TypeError when the file is missing or not a job."""
+        fields: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        return cls(**fields)
+
+
+def new_job(paper: str, **fields: Any) -> Job:
+    """A job with a fresh run id, `<UTC time>-<paper>-<4 hex digits>`: ids sort by time."""
+    now = datetime.now(UTC)
+    run_id = f"{now:%Y%m%d-%H%M%S}-{paper}-{secrets.token_hex(2)}"
+    return Job(run_id=run_id, paper=paper, created=now.isoformat(timespec="seconds"), **fields)
