@@ -1,0 +1,471 @@
+"""The reading list: papers.yaml as a `Catalog` of sections, rows and papers.
+
+The file is the reader's own text, so whatever is wrong with it becomes one `CatalogError` that names file,
+line and the fix. Values are read as the text that stands there (`arxiv: 2310.10` keeps its zero, `title: no`
+is "no"), and what would confuse a terminal is taken out. `load_cached` keeps the parsed list as JSON, so that
+commands which only show it need no YAML parser.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import readtrack
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home, write_text
+from readtrack.text import one_line, plain
+from readtrack.yaml_tree import Node, Problem, described, quoted, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SourceKind = Literal["arxiv", "doi", "pdf", "page"]
+
+_ID = re.compile(r"[a-z][a-z0-9_]*")
+_ARXIV = re.compile(
+    r"(?:[0-9]{2}(?:0[1-9]|1[0-2])\.[0-9]{4,5}|[a-z-]+(?:\.[A-Z]{2})?/[0-9]{2}(?:0[1-9]|1[0-2])[0-9]{3})(?:v[1-9][0-9]*)?"
+)
+_DOI = re.compile(r"10\.[0-9]{4,9}/\S+")
+_LINK = re.compile(r"https?://[^\s/]+(/\S*)?")
+
+
+class CatalogError(ReadtrackError):
+    """papers.yaml cannot be used: `papers.yaml:12: what is wrong; how to put it right`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a paper can be had. `value` is an arXiv id, a DOI, or the link to a PDF or a web page."""
+
+    kind: SourceKind
+    value: str
+    note: str = ""
+
+    @property
+    def url(self) -> str:
+        if self.kind == "arxiv":
+            return f"https://arxiv.org/abs/{self.value}"
+        if self.kind == "doi":
+            from urllib.parse import quote
+
+            return f"https://doi.org/{quote(self.value, safe='/():;')}"
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """The facts of one paper. `builds_on` holds ids of papers; `line` is where it stands in the file."""
+
+    id: str
+    title: str
+    authors: tuple[str, ...]
+    year: int
+    sources: tuple[Source, ...]
+    aliases: tuple[str, ...]
+    builds_on: tuple[str, ...]
+    summary: str
+    claim: str
+    figure: str
+    line: int
+
+    @property
+    def arxiv_id(self) -> str | None:
+        """The first arXiv source, with the version if it pins one."""
+        return next((source.value for source in self.sources if source.kind == "arxiv"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line of prose between rows."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the checklist, in the reader's words (Markdown and all).
+
+    `done` is the tick in the file. `key` is made from the text and unique in the list: it stands for the row
+    where the row has no papers.
+    """
+
+    text: str
+    done: bool
+    papers: tuple[str, ...]
+    rows: tuple[Row | Note, ...]
+    key: str
+    line: int
+
+    @property
+    def subject(self) -> str:
+        """What the journal calls a row that has no papers."""
+        return f"row:{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    title: str
+    note: str
+    rows: tuple[Row | Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    path: Path
+    title: str
+    note: str
+    sections: tuple[Section, ...]
+    papers: dict[str, Paper]
+
+    def walk(self) -> Iterator[tuple[int, Section | Row | Note]]:
+        """All of the checklist in order, with its depth: sections 0, their rows 1, rows in rows 2, ..."""
+
+        def rows(items: tuple[Row | Note, ...], depth: int) -> Iterator[tuple[int, Row | Note]]:
+            for item in items:
+                yield depth, item
+                if isinstance(item, Row):
+                    yield from rows(item.rows, depth + 1)
+
+        for section in self.sections:
+            yield 0, section
+            yield from rows(section.rows, 1)
+
+    def rows_of(self, paper_id: str) -> list[Row]:
+        """The rows that name this paper, in the list's order."""
+        return [item for _, item in self.walk() if isinstance(item, Row) and paper_id in item.papers]
+
+
+def locate(home: Home) -> Path:
+    """The list to use: the reader's own in `home`, else the one in this folder, else the one that ships."""
+    here = Path("papers.yaml")
+    if home.papers_yaml.exists():
+        return home.papers_yaml
+    if here.exists():
+        return here.absolute()
+    package = Path(__file__).parent
+    in_wheel = package / "papers.yaml"
+    return in_wheel if in_wheel.exists() else package.parent / "papers.yaml"
+
+
+def load(path: Path) -> Catalog:
+    """Read and check the list. Raises CatalogError for the first thing that is wrong with it."""
+    try:
+        return _catalog(path, read(path))
+    except Problem as problem:
+        where = f"{one_line(path.name)}:{problem.line}" if problem.line else one_line(str(path))
+        raise CatalogError(f"{where}: {problem}") from None
+
+
+def load_cached(path: Path, cache_dir: Path) -> Catalog:
+    """`load`, through a copy in `cache_dir` that holds while the file's path, times and size are the same.
+
+    A copy that is damaged, or made by other code, is made again; one that cannot be written is done without.
+    """
+    path = path.absolute()
+    try:
+        stamp = _stamp(path)
+    except OSError:
+        return load(path)  # which says what is the matter with it
+    # The name only keeps several lists apart; the stamp inside decides.
+    cache = cache_dir / f"catalog-{_checksum(str(path))}.json"
+    with suppress(OSError, ValueError):
+        head, checksum, body = cache.read_text(encoding="utf-8").split("\n", 2)
+        if head == stamp and checksum == _checksum(body):
+            return _from_json(path, json.loads(body))
+    catalog = load(path)
+    body = json.dumps(_to_json(catalog), ensure_ascii=False, separators=(",", ":"))
+    with suppress(OSError):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        write_text(cache, f"{stamp}\n{_checksum(body)}\n{body}")
+    return catalog
+
+
+# The cache
+
+
+def _stamp(path: Path) -> str:
+    status, code = path.stat(), Path(__file__).stat()
+    times = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+    return json.dumps([readtrack.__version__, code.st_mtime_ns, str(path), *times])
+
+
+def _checksum(text: str) -> str:
+    from zlib import crc32
+
+    return f"{crc32(text.encode('utf-8', 'surrogateescape')):08x}"
+
+
+def _to_json(catalog: Catalog) -> list[Any]:
+    def fields(item: Paper | Row | Source | Section | Note) -> list[Any]:
+        return [value(getattr(item, name)) for name in item.__slots__]
+
+    def value(thing: Any) -> Any:
+        if isinstance(thing, tuple):
+            return [value(part) for part in thing]
+        return fields(thing) if hasattr(thing, "__slots__") else thing
+
+    sections, papers = value(catalog.sections), value(tuple(catalog.papers.values()))
+    return [catalog.title, catalog.note, sections, papers]
+
+
+def _from_json(path: Path, body: list[Any]) -> Catalog:
+    def row(fields: list[Any]) -> Row | Note:
+        if len(fields) == 1:
+            return Note(*fields)
+        text, done, papers, rows, key, line = fields
+        return Row(text, done, tuple(papers), tuple(map(row, rows)), key, line)
+
+    def paper(fields: list[Any]) -> Paper:
+        id_, title, authors, year, sources, aliases, builds_on, *rest = fields
+        of = tuple(Source(*source) for source in sources)
+        return Paper(id_, title, tuple(authors), year, of, tuple(aliases), tuple(builds_on), *rest)
+
+    title, note, sections, papers = body
+    return Catalog(
+        path,
+        title,
+        note,
+        tuple(Section(name, prose, tuple(map(row, rows))) for name, prose, rows in sections),
+        {fields[0]: paper(fields) for fields in papers},
+    )
+
+
+# Checking the nodes
+
+
+def _catalog(path: Path, root: Node) -> Catalog:
+    fields = _mapping(root, "the list", required=("title", "checklist"), optional=("note", "papers"))
+    papers: dict[str, Paper] = {}
+    if "papers" in fields:
+        node = fields["papers"]
+        if not isinstance(node.value, dict):
+            raise _wrong(node, "'papers'", "a mapping from ids to papers")
+        papers = {id_: _paper(id_, item) for id_, item in node.value.items()}
+        _check_names(papers, node.value)
+        _check_lineage(papers, node.value)
+    keys: set[str] = set()
+    return Catalog(
+        path,
+        _line(fields["title"], "'title'"),
+        _prose(fields.get("note")),
+        tuple(_section(item, papers, keys) for item in _items(fields["checklist"], "'checklist'")),
+        papers,
+    )
+
+
+def _section(node: Node, papers: dict[str, Paper], keys: set[str]) -> Section:
+    fields = _mapping(node, "a section", required=("section",), optional=("note", "rows"))
+    rows = _rows(fields.get("rows"), papers, keys)
+    return Section(_line(fields["section"], "'section'"), _prose(fields.get("note")), rows)
+
+
+def _rows(node: Node | None, papers: dict[str, Paper], keys: set[str]) -> tuple[Row | Note, ...]:
+    return tuple(_row(item, papers, keys) for item in _items(node, "'rows'"))
+
+
+def _row(node: Node, papers: dict[str, Paper], keys: set[str]) -> Row | Note:
+    if isinstance(node.value, dict) and "note" in node.value and "text" not in node.value:
+        return Note(_prose(_mapping(node, "a note", required=("note",))["note"]))
+    fields = _mapping(node, "a row", required=("text",), optional=("done", "papers", "rows"))
+    text = _line(fields["text"], "'text'")
+    named = _texts(fields.get("papers"), "'papers'")
+    for id_, line in named.items():
+        if id_ not in papers:
+            raise Problem(
+                line, f"there is no paper {quoted(id_)}; {_nearest(id_, papers, 'add it to papers')}"
+            )
+    key = _unused_key(text, keys)
+    return Row(
+        text, _tick(fields.get("done")), tuple(named), _rows(fields.get("rows"), papers, keys), key, node.line
+    )
+
+
+def _unused_key(text: str, keys: set[str]) -> str:
+    # Short enough to be part of a file's name, whatever the script.
+    stem = "-".join(re.findall(r"\w+", text.casefold()))[:48].strip("-") or "row"
+    key, count = stem, 2
+    while key in keys:
+        key, count = f"{stem}-{count}", count + 1
+    keys.add(key)
+    return key
+
+
+def _paper(id_: str, node: Node) -> Paper:
+    if not _ID.fullmatch(id_):
+        raise Problem(
+            node.line, f"{quoted(id_)} is not an id; use small letters, digits and '_', a letter first"
+        )
+    fields = _mapping(
+        node,
+        f"the paper {id_}",
+        required=("title", "authors", "year", "sources"),
+        optional=("aliases", "builds_on", "summary", "claim", "figure"),
+    )
+    sources = tuple(_source(item) for item in _items(fields["sources"], "'sources'"))
+    authors = tuple(_texts(fields["authors"], "'authors'"))
+    for name, found in (("authors", authors), ("sources", sources)):
+        if not found:
+            raise Problem(fields[name].line, f"{quoted(name)} is empty; give at least one")
+    summary, claim, figure = (
+        one_line(_text(fields[name], quoted(name))) if name in fields else ""
+        for name in ("summary", "claim", "figure")
+    )
+    return Paper(
+        id_,
+        one_line(_line(fields["title"], "'title'")),
+        authors,
+        _year(fields["year"]),
+        sources,
+        tuple(_texts(fields.get("aliases"), "'aliases'")),
+        tuple(_texts(fields.get("builds_on"), "'builds_on'")),
+        summary,
+        claim,
+        figure,
+        node.line,
+    )
+
+
+def _source(node: Node) -> Source:
+    kinds = get_args(SourceKind)
+    fields = _mapping(node, "a source", optional=(*kinds, "note"))
+    chosen = [kind for kind in kinds if kind in fields]
+    if len(chosen) != 1:
+        raise Problem(node.line, f"a source has exactly one of {', '.join(kinds)}, not {len(chosen)} of them")
+    (kind,) = chosen
+    value = _line(fields[kind], quoted(kind))
+    pattern, example = {
+        "arxiv": (_ARXIV, '"1706.03762", "1706.03762v5" or "cs/9901001"'),
+        "doi": (_DOI, '"10.1162/neco.1997.9.8.1735"'),
+        "pdf": (_LINK, '"https://.../paper.pdf"'),
+        "page": (_LINK, '"https://..."'),
+    }[kind]
+    if not pattern.fullmatch(value):
+        name = {"arxiv": "an arXiv id", "doi": "a DOI"}.get(kind, "a link")
+        inside = pattern.search(value) if kind in ("arxiv", "doi") else None
+        fix = f"write {inside[0]!r}" if inside else f"write one such as {example}"
+        raise Problem(fields[kind].line, f"{quoted(value)} is not {name}; {fix}")
+    note = fields.get("note")
+    return Source(kind, value, one_line(_text(note, "'note'")) if note else "")
+
+
+def _check_names(papers: dict[str, Paper], nodes: dict[str, Node]) -> None:
+    """Every alias means one paper."""
+    taken = {id_: id_ for id_ in papers}
+    for paper in papers.values():
+        for alias in paper.aliases:
+            owner = taken.setdefault(alias.casefold(), paper.id)
+            if owner != paper.id:
+                fields = nodes[paper.id].value
+                assert isinstance(fields, dict)
+                text = f"{quoted(alias)} already means {owner}; take it out of one of the two"
+                raise Problem(fields["aliases"].line, text)
+
+
+def _check_lineage(papers: dict[str, Paper], nodes: dict[str, Node]) -> None:
+    """Every paper that is built on exists, and no paper is its own ancestor."""
+    from graphlib import CycleError, TopologicalSorter
+
+    def line(id_: str) -> int:
+        fields = nodes[id_].value
+        assert isinstance(fields, dict)
+        return fields["builds_on"].line
+
+    for paper in papers.values():
+        for parent in paper.builds_on:
+            if parent not in papers:
+                hint = _nearest(parent, papers, "add it, or take it out")
+                raise Problem(
+                    line(paper.id), f"{paper.id} builds on {quoted(parent)}, which is not there; {hint}"
+                )
+    try:
+        TopologicalSorter({paper.id: paper.builds_on for paper in papers.values()}).prepare()
+    except CycleError as error:
+        cycle = error.args[1][::-1]  # it lists ancestors first
+        shown = " -> ".join(cycle if len(cycle) <= 8 else [*cycle[:4], "...", *cycle[-3:]])
+        raise Problem(line(cycle[0]), f"builds_on goes in a circle, {shown}; take one of them out") from None
+
+
+def _mapping(
+    node: Node, what: str, *, required: tuple[str, ...] = (), optional: tuple[str, ...] = ()
+) -> dict[str, Node]:
+    known = (*required, *optional)
+    if not isinstance(node.value, dict):
+        raise _wrong(node, what, f"keys such as '{known[0]}:'")
+    for key, item in node.value.items():
+        if key not in known:
+            hint = _nearest(key, known, f"{what} may have {', '.join(known)}")
+            raise Problem(item.line, f"unknown key {quoted(key)}; {hint}")
+    for key in required:
+        if key not in node.value:
+            raise Problem(node.line, f"{what} has no {quoted(key)}; add '{key}: ...'")
+    return node.value
+
+
+def _items(node: Node | None, what: str) -> list[Node]:
+    if node is None or node.value is None:
+        return []
+    if not isinstance(node.value, list):
+        raise _wrong(node, what, "a list, each item on a line that starts with '- '")
+    return node.value
+
+
+def _texts(node: Node | None, what: str) -> dict[str, int]:
+    """The texts of a list, each with its line; none twice."""
+    found: dict[str, int] = {}
+    for item in _items(node, what):
+        text = one_line(_line(item, f"an item of {what}"))
+        if text in found:
+            raise Problem(item.line, f"{quoted(text)} stands twice in {what}; keep one of the two")
+        found[text] = item.line
+    return found
+
+
+def _text(node: Node, what: str) -> str:
+    if node.value is None:
+        return ""
+    if not isinstance(node.value, str):
+        raise _wrong(node, what, "a text; put it in double quotes if it has ': ' or '#' in it")
+    return plain(node.value)
+
+
+def _line(node: Node, what: str) -> str:
+    """A text that may not be empty, on one line; spaces within stay as the reader wrote them."""
+    text = " ".join(part.strip() for part in _text(node, what).splitlines()).strip()
+    if not text:
+        raise Problem(node.line, f"{what} is empty; write a text after it")
+    return text
+
+
+def _prose(node: Node | None) -> str:
+    return _text(node, "'note'").strip() if node else ""
+
+
+def _tick(node: Node | None) -> bool:
+    if node is None or node.value in ("false", "False"):
+        return False
+    if node.value in ("true", "True"):
+        return True
+    raise _wrong(node, "'done'", "true or false")
+
+
+def _year(node: Node) -> int:
+    if isinstance(node.value, str) and re.fullmatch(r"(1[89]|20)\d\d", node.value, re.ASCII):
+        return int(node.value)
+    raise _wrong(node, "'year'", "four digits, such as 2017")
+
+
+def _wrong(node: Node, what: str, wanted: str) -> Problem:
+    return Problem(node.line, f"{what} is {described(node)}; it must be {wanted}")
+
+
+def _nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name[:80], known, n=1, cutoff=0.6)
+    return f"did you mean {quoted(close[0])}?" if close else otherwise

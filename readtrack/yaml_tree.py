@@ -1,0 +1,148 @@
+"""A YAML file as a tree of nodes that know their line, so that every complaint about it can name one.
+
+Scalars stay the text that stands there. What a hand-written list never needs is refused: aliases, a second
+document, more depth or size than any list has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from readtrack.text import one_line
+
+MAX_BYTES = 2 * 1024 * 1024  # about 2000 papers; a parser's worst case on more would take seconds
+MAX_DEPTH = 40
+
+
+class Problem(Exception):
+    """What is wrong with the file, and the fix, at a line (0: the file as a whole)."""
+
+    def __init__(self, line: int, text: str) -> None:
+        super().__init__(text)
+        self.line = line
+
+
+Value: TypeAlias = "str | list[Node] | dict[str, Node] | None"
+
+
+@dataclass(slots=True)
+class Node:
+    """`line` is that of the key for what stands under a key: the line that the reader looks for."""
+
+    line: int
+    value: Value
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise Problem(0, "there is no such file; put your list there, or name another") from None
+    except IsADirectoryError:
+        raise Problem(0, "this is a folder; name the file in it") from None
+    except OSError as error:
+        raise Problem(0, f"it cannot be read ({error.strerror}); check who may read it") from None
+    if len(data) > MAX_BYTES:
+        limit = MAX_BYTES // 2**20
+        raise Problem(
+            0, f"it is larger than {limit} MiB, so hardly a reading list; split it, or name another"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Problem(line, f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
+    if not text.strip():
+        raise Problem(0, "it is empty; start it with 'title:' and 'checklist:'")
+    return text
+
+
+def read(path: Path) -> Node:
+    """The file's one document. Raises Problem."""
+    return _compose(_read_text(path))
+
+
+def _compose(text: str) -> Node:
+    # From the parser's events, because its own composer recurses as deep as the file goes (in C, where that
+    # ends the process) and resolves aliases (so that a small file can fill the memory).
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times as fast
+    try:
+        events: Iterator[Any] = iter(yaml.parse(text, Loader=loader))
+        next(events)  # the start of the stream
+        if not isinstance(next(events), yaml.DocumentStartEvent):
+            raise Problem(0, "it holds only comments; start it with 'title:' and 'checklist:'")
+        root = _node(next(events), events, 0)
+        next(events)  # the end of the document
+        after = next(events)
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_problem(text, error) from None
+    except yaml.YAMLError as error:
+        raise Problem(_unprintable_line(text), f"{one_line(str(error))}; delete that character") from None
+    if not isinstance(after, yaml.StreamEndEvent):
+        line = after.start_mark.line + 1
+        raise Problem(line, "a second YAML document starts here; keep one list in a file")
+    return root
+
+
+def _node(event: Any, events: Iterator[Any], depth: int) -> Node:
+    import yaml
+
+    line = event.start_mark.line + 1
+    if isinstance(event, yaml.AliasEvent):
+        text = f"'*{event.anchor}' is a YAML alias; put text that starts with '*' in double quotes"
+        raise Problem(line, text)
+    if isinstance(event, yaml.ScalarEvent):
+        empty = event.implicit[0] and event.value in ("", "~", "null")
+        return Node(line, None if empty else event.value)
+    if depth == MAX_DEPTH:
+        raise Problem(line, f"nested more than {MAX_DEPTH} deep; take a level out")
+    if isinstance(event, yaml.SequenceStartEvent):
+        items = []
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            items.append(_node(event, events, depth + 1))
+        return Node(line, items)
+    fields: dict[str, Node] = {}
+    while not isinstance(event := next(events), yaml.MappingEndEvent):
+        key = _node(event, events, depth + 1)
+        if not isinstance(key.value, str):
+            raise Problem(key.line, f"{described(key)} where a key is wanted; write 'key: value'")
+        if key.value in fields:
+            first = fields[key.value].line
+            raise Problem(key.line, f"{quoted(key.value)} is already on line {first}; keep one of the two")
+        fields[key.value] = Node(key.line, _node(next(events), events, depth + 1).value)
+    return Node(line, fields)
+
+
+def _syntax_problem(text: str, error: Any) -> Problem:
+    line = (error.problem_mark or error.context_mark).line + 1
+    lines = text.split("\n")
+    at = lines[line - 1] if 0 < line <= len(lines) else ""
+    if "\t" in at[: len(at) - len(at.lstrip())]:
+        return Problem(line, "a tab is used as indentation; use spaces")
+    if "could not find expected ':'" in str(error.problem) or "mapping values" in str(error.problem):
+        return Problem(line, f"{error.problem}; put text that has ': ' or '#' in it in double quotes")
+    context = f"{error.context}, " if error.context else ""
+    return Problem(line, f"{one_line(context + str(error.problem))}; see the lines above it too")
+
+
+def _unprintable_line(text: str) -> int:
+    found = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text)
+    return text.count("\n", 0, found.start()) + 1 if found else 0
+
+
+def described(node: Node) -> str:
+    if isinstance(node.value, str):
+        return quoted(node.value)
+    return "empty" if node.value is None else "a list" if isinstance(node.value, list) else "a mapping"
+
+
+def quoted(text: str) -> str:
+    text = one_line(text)
+    return f"'{text if len(text) <= 60 else text[:59] + '…'}'"
