@@ -1,8 +1,18 @@
-"""The command line."""
+"""The command line: one thin module for each group of commands.
+
+stdout is data, stderr is narration, and exit codes are an interface (see `readtrack --help`). Nothing here
+imports torch, numpy or textual at import time, and `list` and `--help` never do.
+"""
 
 
 def main() -> None:
     """Entry point of the `readtrack` command."""
-    from readtrack.cli.app import app
+    import sys
 
-    app()
+    try:
+        from readtrack.cli.app import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

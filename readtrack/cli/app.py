@@ -1,0 +1,166 @@
+"""The `readtrack` command: which module has which command, and how every command ends."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from readtrack import __version__
+from readtrack.cli import terminal
+from readtrack.errors import ReadtrackError
+
+# A module is imported when one of its commands is called or listed in the help.
+_COMMANDS = {
+    "run": "running",
+    "list": "listing",
+    "show": "listing",
+    "mark": "reading",
+    "undo": "reading",
+    "tag": "reading",
+    "rate": "reading",
+    "note": "reading",
+    "results": "results",
+    "devices": "machine",
+    "plugins": "plugins",
+    "doctor": "machine",
+}
+
+_EPILOG = (
+    "Exit codes: 0 done; 1 the run failed, or something is wrong; 2 usage or input; 3 nothing to do or not "
+    "available; 130 interrupted. Data goes to stdout, everything else to stderr. What you own lies in one "
+    "folder, READTRACK_HOME (`readtrack doctor` says where)."
+)
+
+
+class _Commands(TyperGroup):
+    """Commands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        if cmd_name not in self.commands:
+            module = importlib.import_module(f"readtrack.cli.{_COMMANDS[cmd_name]}")
+            group = typer.main.get_group(module.app)
+            self.commands.update(group.commands if cmd_name in group.commands else {cmd_name: group})
+        return self.commands[cmd_name]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in _COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], _COMMANDS, n=1)
+            hint = (
+                f"Did you mean `readtrack {near[0]}`?" if near else "`readtrack --help` lists what there is."
+            )
+            raise ReadtrackError(f"there is no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    name="readtrack",
+    cls=_Commands,
+    epilog=_EPILOG,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Keep a list of machine-learning papers, fetch them, and run every one of them.
+
+    Without a command: the app.
+    """
+    if version:
+        terminal.say(f"readtrack {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise ReadtrackError(
+                "the app needs a terminal, and this is none. `readtrack --help` lists commands that work here."
+            )
+        from readtrack.tui.app import run as run_app
+
+        run_app()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code."""
+    terminal.prepare()
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python flushes stdout once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    try:
+        code = typer.main.get_command(app).main(list(arguments), "readtrack", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except ReadtrackError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if _is_usage_error(error):
+            return _usage(error)
+        return _fail(_report_bug(error), 1)
+
+
+def _fail(message: str, code: int) -> int:
+    terminal.tell(f"readtrack: {message}")
+    return code
+
+
+def _is_usage_error(error: Exception) -> bool:
+    # typer carries its own copy of click and does not export this class.
+    return any(kind.__name__ == "UsageError" for kind in type(error).__mro__)
+
+
+def _usage(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        terminal.tell(error.ctx.get_help())
+        return 2
+    command = error.ctx.command_path if error.ctx else "readtrack"
+    return _fail(f"{error.format_message().rstrip('.')}. See `{command} --help`.", 2)
+
+
+def _report_bug(error: Exception) -> str:
+    """What to say about an exception that nobody expected; its traceback goes to a file."""
+    import traceback
+    from datetime import UTC, datetime
+
+    from readtrack.home import Home
+
+    what = f"this is a bug in readtrack: {type(error).__name__}: {error}"
+    home = Home()
+    file = home.root / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.txt"
+    trace = (
+        f"readtrack {__version__} {' '.join(sys.argv[1:])}\n\n{''.join(traceback.format_exception(error))}"
+    )
+    try:
+        home.ensure(file.parent)
+        file.write_text(trace, encoding="utf-8", errors="replace")
+    except (OSError, ReadtrackError):
+        return f"{what}\n{trace}"
+    return f"{what}. The traceback is in {file}"

@@ -1,0 +1,127 @@
+"""`readtrack plugins`: which papers can be run, whether they import, and how to start a new one."""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from readtrack.cli import terminal
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import Home, write_text
+
+app = typer.Typer(rich_markup_mode=None)
+group = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="The plugins: what makes a paper runnable."
+)
+app.add_typer(group, name="plugins")
+
+
+@group.command("list")
+def list_plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Every plugin found, without importing any: name, origin, file, and what it shadows."""
+    from readtrack.discovery import find
+
+    found = sorted(find(Home()).values(), key=lambda plugin: plugin.name)
+    if as_json:
+        terminal.say_json([asdict(plugin) for plugin in found])
+        return
+    if not found:
+        raise NotAvailableError(
+            "no plugin was found. `readtrack plugins path` lists where they are looked for."
+        )
+    rows = [
+        (p.name, p.origin, p.location + (f"  (shadows {', '.join(p.shadows)})" if p.shadows else ""))
+        for p in found
+    ]
+    terminal.table(rows, head=("name", "origin", "where"))
+
+
+@group.command()
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Default: every plugin.", show_default=False)
+    ] = None,
+) -> None:
+    """Import each plugin in a process of its own; one line each. Exit code 1 if any is broken."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from readtrack import discovery
+
+    home = Home()
+    found = discovery.find(home)
+    for name in names or []:
+        if name not in found:
+            raise ReadtrackError(
+                f"there is no plugin {name!r}. `readtrack plugins list` shows what there is."
+            )
+    chosen = [found[name] for name in names or sorted(found)]
+    if not chosen:
+        raise NotAvailableError(
+            "no plugin was found. `readtrack plugins path` lists where they are looked for."
+        )
+    broken = 0
+    column = max(len(plugin.name) for plugin in chosen)
+    # Each child imports torch: more of them than half the cores would only wait for each other.
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
+        reasons = pool.map(lambda plugin: discovery.check(plugin.name, home), chosen)
+        for plugin, reason in zip(chosen, reasons, strict=True):
+            broken += reason is not None
+            word = terminal.paint("ok    ", "green") if reason is None else terminal.paint("broken", "red")
+            detail = plugin.location if reason is None else reason
+            terminal.say(f"{plugin.name:<{column}}  {word}  {plugin.origin:<9}  {detail}".rstrip())
+    if broken:
+        terminal.tell(f"readtrack: {broken} of {len(chosen)} plugins broken")
+        raise typer.Exit(1)
+
+
+@group.command()
+def path() -> None:
+    """The folders where plugins are looked for; an earlier one shadows a later one."""
+    from readtrack.discovery import folders
+
+    terminal.table(
+        [
+            (origin, f"{folder}{'' if folder.is_dir() else '  (not there yet)'}")
+            for origin, folder in folders(Home())
+        ],
+        head=("origin", "folder"),
+    )
+
+
+@group.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The paper's id: small letters, digits and underscores.")],
+    here: Annotated[
+        bool, typer.Option("--here", help="Write to ./plugins and ./tests/papers, as in a checkout.")
+    ] = False,
+) -> None:
+    """Write a plugin that works, to be filled with a paper of your own, and its test."""
+    from readtrack.discovery import find
+
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise ReadtrackError(
+            f"{name!r} cannot be a paper's id: small letters, digits and underscores, a letter first."
+        )
+    home = Home()
+    root = Path.cwd() if here else home.root
+    plugin, test = root / "plugins" / f"{name}.py", root / "tests" / "papers" / f"test_{name}.py"
+    for file in (plugin, test):
+        if file.exists():
+            raise ReadtrackError(f"{file} is there already; nothing was written.")
+    shadowed = find(home).get(name)
+    for file, template in ((plugin, "plugin.py.txt"), (test, "test_plugin.py.txt")):
+        text = (Path(__file__).parent / "templates" / template).read_text(encoding="utf-8")
+        home.ensure(file.parent)
+        write_text(file, text.replace("@NAME@", name).replace("@TEST@", str(test)))
+        terminal.say(str(file))
+    if shadowed:
+        terminal.tell(f"It stands before the {shadowed.origin} plugin of that name ({shadowed.location}).")
+    terminal.tell(f"Try it:  readtrack run {name}  and  python -m pytest {test}")

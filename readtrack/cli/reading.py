@@ -1,0 +1,129 @@
+"""What the reader says about papers: states, tags, ratings, notes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from readtrack.cli import terminal
+from readtrack.cli.library import open_library
+from readtrack.cli.listing import State
+from readtrack.errors import NotAvailableError, ReadtrackError
+
+if TYPE_CHECKING:
+    from readtrack.catalog import Row
+    from readtrack.library import Library
+
+app = typer.Typer(rich_markup_mode=None)
+
+_Paper = Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")]
+
+
+@app.command()
+def mark(
+    papers: Annotated[list[str], typer.Argument(help="Papers, or rows without papers (row:KEY).")],
+    state: Annotated[State, typer.Argument(help="The new state.")],
+) -> None:
+    """Set the state of one or more papers, with today's date."""
+    library = open_library()
+    subjects = [_subject(library, query) for query in papers]  # all, before the first is written
+    for subject in subjects:
+        before = library.state(subject)
+        library.mark(subject, state)
+        terminal.say(f"{subject}: {before} -> {state}")
+
+
+@app.command()
+def undo() -> None:
+    """Take back the last change of a state, tag or rating."""
+    undone = open_library().undo()
+    if undone is None:
+        raise NotAvailableError("there is nothing to undo.")
+    terminal.say(undone)
+
+
+@app.command()
+def tag(
+    paper: _Paper,
+    tags: Annotated[list[str] | None, typer.Argument(help="Tags to add.", show_default=False)] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="A tag to take away; repeatable.")] = None,
+) -> None:
+    """Add or remove a paper's tags; without tags, print them."""
+    library = open_library()
+    subject = _subject(library, paper)
+    for name in tags or []:
+        library.tag(subject, name)
+    for name in remove or []:
+        if name not in library.tags(subject):
+            raise ReadtrackError(f"{subject} has no tag {name!r}.")
+        library.untag(subject, name)
+    terminal.say(f"{subject}: {', '.join(sorted(library.tags(subject))) or 'no tags'}")
+
+
+@app.command()
+def rate(
+    paper: _Paper, stars: Annotated[int, typer.Argument(min=0, max=5, help="1 to 5; 0 takes it away.")]
+) -> None:
+    """Rate a paper from 1 to 5."""
+    library = open_library()
+    subject = _subject(library, paper)
+    library.rate(subject, stars or None)
+    terminal.say(f"{subject}: {f'{stars}/5' if stars else 'not rated'}")
+
+
+@app.command()
+def note(
+    paper: _Paper,
+    text: Annotated[
+        str | None,
+        typer.Argument(help="A paragraph to add (- reads it from stdin). Without: open $EDITOR, or print."),
+    ] = None,
+) -> None:
+    """Write a paper's note: plain Markdown in READTRACK_HOME/notes."""
+    library = open_library()
+    found = library.find(paper).id
+    if text is not None:
+        added = sys.stdin.read() if text == "-" else text
+        if not added.strip():
+            raise ReadtrackError("the text is empty; nothing was added.")
+        before = library.note(found).rstrip()
+        library.save_note(found, f"{before}\n\n{added.strip()}\n" if before else f"{added.strip()}\n")
+        terminal.tell(f"added to {library.note_path(found)}")
+    elif sys.stdin.isatty() and sys.stdout.isatty():
+        _edit(library, library.note_path(found))
+    else:
+        for line in terminal.paragraphs(library.note(found)):
+            terminal.say(line)
+
+
+def _edit(library: Library, path: Path) -> None:
+    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    library.home.ensure(path.parent)
+    try:
+        code = subprocess.run([*editor, str(path)], check=False).returncode
+    except OSError as error:
+        raise ReadtrackError(f"could not start {editor[0]!r}: {error.strerror}. Set EDITOR.") from error
+    if code:
+        raise ReadtrackError(f"{editor[0]} ended with exit code {code}; the note is {path}.")
+
+
+def _subject(library: Library, query: str) -> str:
+    """A paper's id, or `row:<key>` of a row that has no papers."""
+    if not query.startswith("row:"):
+        return library.find(query).id
+    rows = {f"row:{row.key}": row for row in _bare_rows(library)}
+    if query not in rows:
+        raise ReadtrackError(f"no row is called {query!r}. `readtrack list` shows the rows without papers.")
+    return query
+
+
+def _bare_rows(library: Library) -> list[Row]:
+    from readtrack.catalog import Row
+
+    return [item for _, item in library.catalog.walk() if isinstance(item, Row) and not item.papers]

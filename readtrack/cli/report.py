@@ -1,0 +1,133 @@
+"""A run in words: what the plain and the live view both say about its events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from readtrack.text import duration, number, one_line, size
+
+if TYPE_CHECKING:
+    from readtrack.runs.record import Record
+
+VERDICT_STYLE = {
+    "exact": "green",
+    "reproduced": "green",
+    "weak": "yellow",
+    "not reproduced": "red",
+    "not judged": "dim",
+}
+
+
+def environment(event: dict[str, Any]) -> str:
+    """`cpu (AMD EPYC), float32, 4 threads, torch 2.13.0`."""
+    device, name = str(event.get("device", "?")), str(event.get("device_name") or "")
+    threads = event.get("threads")
+    parts = [
+        f"{device} ({name})" if name and name != device else device,
+        str(event.get("dtype") or ""),
+        f"{threads} threads" if threads else "",
+        f"torch {event['torch']}" if event.get("torch") else "",
+    ]
+    return one_line(", ".join(part for part in parts if part))
+
+
+def claim(event: dict[str, Any]) -> tuple[str, str]:
+    """The verdict, and the claim with the numbers that decided."""
+    from readtrack.claims import Claim
+
+    stated = Claim.from_json(event["claim"])
+    rule = " and ".join(map(str, stated.rule))
+    text = f"{stated.name}: {event['ours']} (rule: {rule}; paper: {stated.paper})"
+    return str(event["verdict"]), one_line(text)
+
+
+def metrics(record: Record) -> Iterator[tuple[str, str]]:
+    """(name and arm, value) of every metric: a curve by both its ends, a single number by itself."""
+    for name, arms in record.curves.items():
+        for arm, points in arms.items():
+            (first, before), (last, after) = points[0], points[-1]
+            path = value(after) if first == last else f"{value(before)} → {value(after)}, step {last}"
+            yield _metric_name(name, arm), path
+    for (name, arm), single in record.values.items():
+        if arm not in record.curves.get(name, {}):
+            yield _metric_name(name, arm), value(single)
+
+
+def _metric_name(name: str, arm: str) -> str:
+    return one_line(f"{name} ({arm})" if arm else name)
+
+
+def value(number_: float | None) -> str:
+    return "nan" if number_ is None or math.isnan(number_) else number(number_)
+
+
+def measurement_head(event: dict[str, Any]) -> str:
+    """What was measured, the same for all variants: `attention, tokens 1024, forward, float32`."""
+    axes = [f"{name} {value}" for name, value in event["axes"].items()]
+    return one_line(", ".join([event["case"], *axes, event["mode"], event["dtype"]]))
+
+
+def measurement(event: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Name, role, time, and what there is to say about one variant."""
+    name, role = one_line(event["variant"]), str(event["role"])
+    if event.get("skipped"):
+        return name, role, "-", one_line(f"skipped: {event['skipped']}")
+    ok, times = event.get("ok") or {}, event.get("t_ns")
+    if not times:
+        return name, role, "-", one_line(f"no time: {ok.get('reason') or 'not measured'}")
+    said = []
+    if role != "naive" and event.get("vs_naive"):
+        said.append(f"{number(event['vs_naive'])}× naive")
+    if role not in ("naive", "strong", "compiled") and event.get("vs_strong"):
+        said.append(f"{number(event['vs_strong'])}× strong")
+    if event.get("pct_ceiling"):
+        bound = f" ({event['bound']})" if event.get("bound") else ""
+        said.append(f"{event['pct_ceiling']:.0f} % of ceiling{bound}")
+    if event.get("mem"):
+        said.append(f"peak {size(event['mem']['peak_bytes'])}")
+    said += map(str, event.get("flags") or [])
+    return name, role, span(times["p50"]), one_line(", ".join(said))
+
+
+def span(nanoseconds: float) -> str:
+    """A short time: `950 ns`, `31.2 µs`, `4.05 ms`, `1.2 s`."""
+    for unit, factor in (("ns", 1.0), ("µs", 1e3), ("ms", 1e6)):
+        if nanoseconds < 999.5 * factor:
+            return f"{nanoseconds / factor:.3g} {unit}"
+    return f"{nanoseconds / 1e9:.3g} s"
+
+
+def cause(record: Record) -> str:
+    """Why a run did not complete, in a line."""
+    phase = f" in {record.phase}" if record.phase else ""
+    text = f"{record.paper} ended {str(record.outcome).replace('_', ' ')}{phase}"
+    error = record.error
+    if error:
+        where = f" ({error['where']})" if error.get("where") else ""
+        text += f": {error.get('type', 'error')}: {error.get('message', '')}{where}"
+    elif record.detail:
+        text += f": {record.detail}"
+    return one_line(text)
+
+
+def took(record: Record) -> str:
+    return duration(record.duration) if record.duration is not None else "?"
+
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(points: Sequence[tuple[int, float]], columns: int, low: float, high: float) -> str:
+    """The curve in one row: each column shows the last of its points; what is not finite leaves a gap."""
+    if not points or columns < 1:
+        return ""
+    first, last = points[0][0], points[-1][0]
+    shown = [math.nan] * min(columns, len(points))
+    for step, y in points:
+        shown[min(len(shown) - 1, (step - first) * len(shown) // (last - first + 1))] = y
+    height = (high - low) or 1.0
+    return "".join(
+        BARS[min(7, max(0, int((y - low) / height * 8)))] if math.isfinite(y) else " " for y in shown
+    )

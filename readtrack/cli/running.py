@@ -1,0 +1,193 @@
+"""`readtrack run`: start a run, follow its events, end with an exit code that scripts can use."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from readtrack.cli import terminal
+from readtrack.cli.library import open_library
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.text import one_line
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from readtrack.cli.views import View
+    from readtrack.library import Library
+    from readtrack.runs.job import Job
+    from readtrack.runs.launcher import Process
+    from readtrack.runs.record import Record
+
+_TICK = 0.1  # seconds
+_LOG_LINES = 8
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def run(
+    paper: Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")],
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, xpu.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, float64.")] = "auto",
+    budget: Annotated[
+        Literal["smoke", "quick", "full"], typer.Option(help="About a second, a minute, or as long as it takes.")
+    ] = "quick",
+    only: Annotated[
+        Literal["experiment", "benchmark"] | None, typer.Option(help="One half of the run.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="An option of the plugin's own; repeatable."),
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which the run is stopped.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line; the last is the result.")] = False,
+) -> None:
+    """Run a paper: its experiment, its claims, its benchmark.
+
+    Exit code 0 if the run completed, whatever became of the claims. Ctrl+C asks the run to stop; again, and it
+    is stopped harder.
+    """
+    from readtrack.runs.job import new_job
+
+    library = open_library()
+    job = new_job(
+        _runnable(library, paper),
+        device=device,
+        dtype=dtype,
+        budget=budget,
+        only=only,
+        seed=seed,
+        settings=_settings(settings or []),
+        timeout=timeout,
+    )
+    record, stopped_by = _follow(library, job, _view(as_json))
+    _end(library, record, stopped_by)
+
+
+def _runnable(library: Library, query: str) -> str:
+    """The name of the plugin that runs what the reader asked for."""
+    plugins = library.runnable()
+    if query in plugins:  # it need not be on the list
+        return query
+    paper = library.find(query).id
+    if paper not in plugins:
+        raise NotAvailableError(
+            f"no plugin runs {paper!r} yet. `readtrack plugins new {paper}` starts one; "
+            "`readtrack list --runnable` shows what can be run."
+        )
+    return paper
+
+
+def _settings(pairs: list[str]) -> dict[str, str]:
+    settings = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise ReadtrackError(f"--set {pair}: wants NAME=VALUE, such as --set steps=100.")
+        settings[name.strip()] = text
+    return settings
+
+
+def _view(as_json: bool) -> View:
+    if as_json:
+        from readtrack.cli.views import JsonView
+
+        return JsonView()
+    if terminal.on_terminal():
+        from readtrack.cli.live import LiveView
+
+        return LiveView()
+    from readtrack.cli.views import PlainView
+
+    return PlainView()
+
+
+class _Signals:
+    """SIGINT and SIGTERM as they came in; a handler only counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last: int | None = None
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self.last = number
+
+    @contextmanager
+    def received(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]:
+    """Start the run and show it to its end; returns its record, and the signal that stopped it, if one did."""
+    from readtrack.runs import launcher
+    from readtrack.runs.events import EventReader
+    from readtrack.runs.record import Record
+
+    signals = _Signals()
+    with signals.received():
+        process = launcher.start(job, library.home)
+        record = Record.from_job(job)
+        reader = EventReader(process.folder)
+        handled = 0
+        try:
+            with view:
+                outcome = None
+                while outcome is None:
+                    outcome = process.poll()  # before reading, so that the last events are not missed
+                    for event in reader.read_new():
+                        record.apply(event)
+                        view.event(event, record)
+                    while handled < signals.count:
+                        handled += 1
+                        if outcome is None:
+                            view.stopping(process.cancel())
+                    view.tick(record)
+                    if outcome is None:
+                        time.sleep(_TICK)
+                view.end(record, process.folder)
+        finally:
+            _stop(process)
+    return record, signals.last
+
+
+def _stop(process: Process) -> None:
+    """Leave no run behind when showing it failed, for instance into a closed pipe."""
+    if process.poll() is None:
+        process.cancel()
+        while process.poll() is None:
+            time.sleep(_TICK)
+
+
+def _end(library: Library, record: Record, stopped_by: int | None) -> None:
+    """Say on stderr what went wrong, if anything did, and exit with the code for it."""
+    if record.outcome == "completed":
+        return
+    folder = library.home.runs / record.run_id
+    error = record.error or {}
+    if error.get("kind") == "usage":
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ReadtrackError(one_line(str(error.get("message"))))
+    if stopped_by is not None:
+        terminal.tell(f"readtrack: stopped; the record so far is {folder}")
+        raise typer.Exit(128 + stopped_by)
+    from readtrack.cli.report import cause
+
+    terminal.tell(f"readtrack: {cause(record)}")
+    for line in _last_lines(folder):
+        terminal.tell(f"  | {line}")
+    terminal.tell(f"The record is {folder}")
+    raise typer.Exit(1)

@@ -1,0 +1,114 @@
+"""`readtrack show`: all that is known about one paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from readtrack.cli import terminal
+from readtrack.cli.library import open_library
+from readtrack.cli.terminal import paint, say
+from readtrack.text import one_line, plain
+
+if TYPE_CHECKING:
+    from readtrack.catalog import Paper
+    from readtrack.library import Library
+
+_LABEL = 12
+_RUNS = 5
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def show(
+    paper: Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """All that is known about one paper: facts, state, lineage, note, runs."""
+    library = open_library()
+    found = library.find(paper)
+    if as_json:
+        terminal.say_json(_facts(library, found))
+    else:
+        _print(library, found)
+
+
+def _facts(library: Library, paper: Paper) -> dict[str, Any]:
+    plugin = library.runnable().get(paper.id)
+    metadata = library.metadata(paper.id) or {}
+    pdf = library.pdf(paper.id)
+    return {
+        "id": paper.id,
+        "title": paper.title,
+        "authors": list(paper.authors),
+        "year": paper.year,
+        "sources": [{"kind": s.kind, "value": s.value, "url": s.url, "note": s.note} for s in paper.sources],
+        "aliases": list(paper.aliases),
+        "rows": [row.text for row in library.catalog.rows_of(paper.id)],
+        "state": library.state(paper.id),
+        "since": library.since(paper.id),
+        "tags": sorted(library.tags(paper.id)),
+        "rating": library.rating(paper.id),
+        "builds_on": list(paper.builds_on),
+        "led_to": [p.id for p in library.catalog.papers.values() if paper.id in p.builds_on],
+        "summary": paper.summary,
+        "claim": paper.claim,
+        "figure": paper.figure,
+        "abstract": metadata.get("abstract"),
+        "plugin": None if plugin is None else {"origin": plugin.origin, "location": plugin.location},
+        "pdf": None if pdf is None else str(pdf),
+        "note": library.note(paper.id),
+        "runs": [
+            {"run_id": run.run_id, "outcome": run.outcome, "headline": run.headline}
+            for run in library.results(paper.id)
+        ],
+    }
+
+
+def _print(library: Library, paper: Paper) -> None:
+    facts = _facts(library, paper)
+    say(paint(one_line(paper.title), "bold"))
+    _field("", f"{', '.join(paper.authors)}. {paper.year}.")
+    say()
+    since = f" since {facts['since']}" if facts["since"] else ""
+    rating = f", rated {facts['rating']}/5" if facts["rating"] else ""
+    tags = f", tagged {', '.join(facts['tags'])}" if facts["tags"] else ""
+    _field("id", " ".join([paper.id, *(f"({alias})" for alias in paper.aliases)]))
+    _field("state", f"{facts['state']}{since}{rating}{tags}")
+    for row in facts["rows"]:
+        _field("row", row)
+    for source in facts["sources"]:
+        _field("source", f"{source['url']}{'  ' + source['note'] if source['note'] else ''}")
+    _field("PDF", facts["pdf"] or "not fetched")
+    _field("builds on", ", ".join(facts["builds_on"]))
+    _field("led to", ", ".join(facts["led_to"]))
+    plugin = facts["plugin"]
+    _field("runs", f"readtrack run {paper.id}  ({plugin['location']})" if plugin else "no plugin yet")
+    say()
+    _field("summary", paper.summary)
+    _field("claim", paper.claim)
+    _field("figure", paper.figure)
+    _field("abstract", facts["abstract"] or "")
+    if facts["runs"]:
+        say()
+        for run in facts["runs"][:_RUNS]:
+            _field("run", f"{run['run_id']}  {run['outcome'] or 'running'}  {run['headline']}")
+        if len(facts["runs"]) > _RUNS:
+            _field("", f"{len(facts['runs']) - _RUNS} more: readtrack results {paper.id}")
+    if facts["note"].strip():
+        say()
+        say(paint("note", "dim"))
+        for line in terminal.paragraphs(facts["note"], indent="  "):
+            say(line)
+
+
+def _field(label: str, text: str) -> None:
+    """A labelled paragraph; nothing where there is no text."""
+    if not plain(text).strip():
+        return
+    total = terminal.width()
+    room = None if total is None else total - _LABEL
+    for index, piece in enumerate(terminal.wrap(one_line(text), room)):
+        say(f"{paint(terminal.pad(label if index == 0 else '', _LABEL), 'dim')}{piece}")

@@ -1,0 +1,152 @@
+"""What commands print with: safe in any locale and width, coloured on a terminal only."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from readtrack.text import plain
+
+Style = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
+_SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+_ASCII = {
+    "≥": ">=", "≤": "<=", "−": "-", "–": "-", "—": "-", "‐": "-", "×": "x", "→": "->", "…": "...", "·": "-",
+    "‘": "'", "’": "'", "“": '"', "”": '"', "±": "+/-", "✓": "+", "✗": "x", "●": "*", "░": "-", "█": "#",
+    "▁": ".", "▂": ".", "▃": "-", "▄": "-", "▅": "=", "▆": "=", "▇": "#",
+}  # fmt: skip
+
+
+def prepare() -> None:
+    """Let stdout and stderr say every character in some way, whatever the locale's encoding is."""
+    codecs.register_error("readtrack", _spell_in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="readtrack")
+
+
+def _spell_in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    from unicodedata import normalize
+
+    def spell(character: str) -> str:
+        bare = normalize("NFKD", character).encode("ascii", "ignore").decode()
+        return _ASCII.get(character) or bare or "?"
+
+    return "".join(map(spell, error.object[error.start : error.end])), error.end
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal that can redraw."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def colours() -> bool:
+    return on_terminal() and not os.environ.get("NO_COLOR")
+
+
+def width() -> int | None:
+    """Columns of the terminal; None in a pipe, where nothing needs to fit."""
+    return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+
+
+def paint(text: str, *styles: Style) -> str:
+    """`text` in a style on a terminal, as it is anywhere else."""
+    if not text or not styles or not colours():
+        return text
+    return f"\x1b[{';'.join(_SGR[style] for style in styles)}m{text}\x1b[0m"
+
+
+def say(line: str = "") -> None:
+    """One line of data on stdout."""
+    sys.stdout.write(line + "\n")
+
+
+def tell(line: str) -> None:
+    """One line of narration on stderr."""
+    sys.stdout.flush()
+    sys.stderr.write(plain(line) + "\n")
+    sys.stderr.flush()
+
+
+def say_json(document: Any) -> None:
+    """A JSON document on stdout; indented, as one reads it more often than one pipes it."""
+    say(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def cells(text: str) -> int:
+    """Columns that `text` takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def pad(text: str, columns: int) -> str:
+    return text + " " * (columns - cells(text))
+
+
+def clip(text: str, columns: int | None) -> str:
+    """`text` cut to `columns`, with an ellipsis where something is missing."""
+    if columns is None or cells(text) <= columns:
+        return text
+    kept = ""
+    for character in text:
+        if cells(kept + character) >= columns:
+            break
+        kept += character
+    return kept.rstrip() + "…"
+
+
+def wrap(text: str, columns: int | None) -> list[str]:
+    """`text` as lines of at most `columns`; a longer word is broken."""
+    if columns is None or cells(text) <= columns:
+        return [text]
+    lines, line = [], ""
+    for word in text.split():
+        while word:
+            joined = f"{line} {word}" if line else word
+            if cells(joined) <= columns:
+                line, word = joined, ""
+            elif line:
+                lines.append(line)
+                line = ""
+            else:
+                head = word
+                while cells(head) > columns:
+                    head = head[:-1]
+                lines.append(head)
+                word = word[len(head) :]
+    return [*lines, line] if line else lines
+
+
+def table(rows: Sequence[Sequence[str]], *, head: Sequence[str], styles: Sequence[Style | None] = ()) -> None:
+    """Aligned columns, two spaces apart. On a terminal the last column is cut to what fits."""
+    total = width()
+    columns = [max(map(cells, column)) for column in zip(head, *rows, strict=True)]
+    room = None if total is None else max(8, total - sum(columns[:-1]) - 2 * len(columns[:-1]))
+    for index, row in enumerate([head, *rows]):
+        texts = [*map(pad, row[:-1], columns[:-1]), clip(row[-1], room)]
+        if index == 0:
+            texts = [paint(text, "dim") for text in texts]
+        else:
+            texts = [
+                paint(text, style) if style else text
+                for text, style in zip(texts, [*styles, *[None] * len(texts)], strict=False)
+            ]
+        say("  ".join(texts).rstrip())
+
+
+def paragraphs(text: str, *, indent: str = "") -> Iterable[str]:
+    """The lines of `text` from outside, made safe and wrapped to the terminal."""
+    room = width()
+    for line in plain(text).expandtabs(4).splitlines():
+        for piece in wrap(line, None if room is None else room - len(indent)):
+            yield (indent + piece).rstrip()
