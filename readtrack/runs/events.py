@@ -10,7 +10,7 @@ that they do not know, and refuse a newer major `v`.
 
 | event | fields |
 | --- | --- |
-| hello | run_id, paper, pid, process_start, at (UTC), readtrack, python, torch?, host |
+| hello | run_id, paper, pid, process_start, at (UTC), readtrack, python, host |
 | phase | name: import, setup, train, evaluate, benchmark, teardown |
 | environment | torch, device, device_name, dtype, threads, ... (after torch was imported) |
 | progress | label, done, total, eta (seconds, or null) |
@@ -21,7 +21,7 @@ that they do not know, and refuse a newer major `v`.
 | log | text |
 | warning | text |
 | heartbeat | rss (bytes), device_memory (bytes, or null) |
-| error | type, message, phase, traceback, where (file:line in the plugin, or null) |
+| error | kind (usage, memory, plugin), type, message, phase, traceback, where (file:line in the plugin, or null) |
 | end | outcome, detail |
 """
 
@@ -54,21 +54,30 @@ Event = dict[str, Any]
 
 
 class EventWriter:
-    """Appends events to a run's file. Safe to call from several threads; each event is one write."""
+    """Appends events to a run's file. Safe to call from several threads; each event is one write.
 
-    def __init__(self, folder: Path, *, first_seq: int = 0) -> None:
-        # O_CLOEXEC (Python's default): a plugin's children cannot write here.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        self._descriptor = os.open(folder / "events.jsonl", flags, 0o644)
+    Who goes on with a file that another process began gives the next `first_seq` and the `elapsed` seconds.
+    """
+
+    def __init__(self, folder: Path, *, first_seq: int = 0, elapsed: float = 0.0) -> None:
+        # Python opens with O_CLOEXEC: programs that a plugin starts cannot write here.
+        self._descriptor = os.open(folder / "events.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._seq = first_seq
-        self._start = time.monotonic()
+        self._start = time.monotonic() - elapsed
         self._lock = threading.Lock()
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            self._write(b"\n")  # a line torn by the end of its writer
 
     def emit(self, event: str, **fields: Any) -> None:
         with self._lock:
             stamp = {"v": VERSION, "seq": self._seq, "t": round(time.monotonic() - self._start, 4)}
-            os.write(self._descriptor, encode({**stamp, "event": event, **fields}))
+            self._write(encode({**stamp, "event": event, **fields}))
             self._seq += 1
+
+    def _write(self, line: bytes) -> None:
+        while line:
+            line = line[os.write(self._descriptor, line) :]
 
     def close(self) -> None:
         with self._lock:
