@@ -278,7 +278,7 @@ def _row(node: Node, papers: dict[str, Paper], keys: set[str]) -> Row | Note:
     for id_, line in named.items():
         if id_ not in papers:
             raise Problem(
-                line, f"there is no paper {quoted(id_)}; {_nearest(id_, papers, 'add it to papers')}"
+                line, f"there is no paper {quoted(id_)}; {nearest(id_, papers, 'add it to papers')}"
             )
     key = _unused_key(text, keys)
     return Row(
@@ -379,7 +379,7 @@ def _check_lineage(papers: dict[str, Paper], nodes: dict[str, Node]) -> None:
     for paper in papers.values():
         for parent in paper.builds_on:
             if parent not in papers:
-                hint = _nearest(parent, papers, "add it, or take it out")
+                hint = nearest(parent, papers, "add it, or take it out")
                 raise Problem(
                     line(paper.id), f"{paper.id} builds on {quoted(parent)}, which is not there; {hint}"
                 )
@@ -399,7 +399,7 @@ def _mapping(
         raise _wrong(node, what, f"keys such as '{known[0]}:'")
     for key, item in node.value.items():
         if key not in known:
-            hint = _nearest(key, known, f"{what} may have {', '.join(known)}")
+            hint = nearest(key, known, f"{what} may have {', '.join(known)}")
             raise Problem(item.line, f"unknown key {quoted(key)}; {hint}")
     for key in required:
         if key not in node.value:
@@ -464,7 +464,8 @@ def _wrong(node: Node, what: str, wanted: str) -> Problem:
     return Problem(node.line, f"{what} is {described(node)}; it must be {wanted}")
 
 
-def _nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """`did you mean 'x'?`, or `otherwise` if nothing known is near."""
     from difflib import get_close_matches
 
     close = get_close_matches(name[:80], known, n=1, cutoff=0.6)

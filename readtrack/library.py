@@ -1,0 +1,307 @@
+"""The reading list and all that belongs to it, seen as one: what the app and the command line ask.
+
+A subject is a paper's id, or `row:<key>` for a row of the checklist that has no papers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from readtrack.catalog import Catalog, Paper, Row, load_cached, locate, nearest
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home, write_text
+from readtrack.journal import STATES, Entry, Journal, JournalView, Reading, State
+from readtrack.text import plain
+from readtrack.yaml_tree import quoted
+
+if TYPE_CHECKING:
+    from readtrack.discovery import PluginRef
+    from readtrack.runs.record import Summary
+
+_PAST = ("read", "implemented", "skipped")
+
+
+class Library:
+    """Open one with `Library.open`. `problems` are lines of the journal that had to be skipped."""
+
+    catalog: Catalog
+    problems: list[str]
+
+    def __init__(self, home: Home, path: Path) -> None:
+        self.home = home
+        self._path = path
+        self._journal = Journal(home.journal, lambda: home.lock("journal"))
+        self.reload()
+
+    @classmethod
+    def open(cls, home: Home | None = None, papers_yaml: Path | None = None) -> Library:
+        """The reader's library; `papers_yaml` stands in for the list that `catalog.locate` finds.
+
+        Raises CatalogError if the list cannot be used, ReadtrackError if the journal cannot be read.
+        """
+        home = home or Home()
+        return cls(home, papers_yaml or locate(home))
+
+    def reload(self) -> None:
+        """Look at the disk again: the list, the journal, the plugins, the metadata."""
+        self.catalog = load_cached(self._path, self.home.cache)
+        self._rows = {item.subject: item for _, item in self.catalog.walk() if isinstance(item, Row)}
+        self._ticked = {
+            subject for row in self._rows.values() if row.done for subject in row.papers or (row.subject,)
+        }
+        for derived in ("_plugins", "_words"):
+            self.__dict__.pop(derived, None)
+        self._read_journal()
+
+    def _read_journal(self) -> None:
+        self._view: JournalView = self._journal.load()
+        self.problems = self._view.problems
+
+    # What the reader said
+
+    def state(self, subject: str) -> State:
+        """The journal's word, else "read" where the list has a tick, else "todo"."""
+        return self._view.of(subject).state or ("read" if subject in self._ticked else "todo")
+
+    def since(self, subject: str) -> str | None:
+        """The day from which the state holds, `2026-11-21`; None where only the list says so."""
+        return self._view.of(subject).since
+
+    def tags(self, subject: str) -> set[str]:
+        return set(self._view.of(subject).tags)
+
+    def rating(self, subject: str) -> int | None:
+        return self._view.of(subject).rating
+
+    def row_state(self, row: Row) -> State:
+        """Its papers' states as one: the same one; "read" if all are done with; "reading" if any is begun."""
+        states = {self.state(subject) for subject in row.papers or (row.subject,)}
+        if len(states) == 1:
+            return states.pop()
+        return "read" if states.issubset(_PAST) else "reading"
+
+    def mark(self, subject: str, state: State) -> None:
+        """Raises ReadtrackError for an unknown subject or state. Nothing is written if it is so already."""
+        self.mark_all((subject,), state)
+
+    def mark_row(self, row: Row, state: State) -> None:
+        """Mark the row's papers, or the row itself if it has none; one undo takes all of it back."""
+        self.mark_all(row.papers or (row.subject,), state)
+
+    def mark_all(self, subjects: Sequence[str], state: State) -> None:
+        """`mark` several; one undo takes all of it back."""
+        self._change([s for s in subjects if self._known(s).state != state], state=state)
+
+    def tag(self, subject: str, tag: str) -> None:
+        """Tags are kept in small letters, without a leading '#'."""
+        tag = _tag(tag)
+        self._change([subject] if tag not in self._known(subject).tags else [], tag=f"+{tag}")
+
+    def untag(self, subject: str, tag: str) -> None:
+        tag = _tag(tag)
+        self._change([subject] if tag in self._known(subject).tags else [], tag=f"-{tag}")
+
+    def rate(self, subject: str, rating: int | None) -> None:
+        """1 to 5, or None for no rating."""
+        self._change([subject] if rating != self._known(subject).rating else [], rating=rating)
+
+    def undo(self) -> str | None:
+        """Take back the last change that still counts; says what was undone, None if there was nothing."""
+        entries = self._journal.undo()
+        self._read_journal()
+        return self._undone(entries) if entries else None
+
+    def _undone(self, entries: list[Entry]) -> str:
+        entry, names = entries[0], [entry["paper"] for entry in entries]
+        who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        if "state" in entry:
+            now = sorted({self.state(name) for name in names}, key=STATES.index)
+            return f"{who}: {entry['state']} undone, now {' or '.join(now)}."
+        if "tag" in entry:
+            return f"{who}: tag {entry['tag'][1:]} {'removed' if entry['tag'][0] == '+' else 'put back'}."
+        rating = self.rating(names[0])
+        return f"{who}: rating undone, now {'none' if rating is None else rating}."
+
+    def _known(self, subject: str) -> Reading:
+        self._check(subject)
+        return self._view.of(subject)
+
+    def _check(self, subject: str) -> None:
+        if subject not in self.catalog.papers and subject not in self._rows:
+            raise _unknown(subject, [*self.catalog.papers, *self._rows])
+
+    def _change(self, subjects: Sequence[str], **change: Any) -> None:
+        if subjects:
+            self._journal.append(subjects, **change)
+            self._read_journal()
+
+    # Finding
+
+    def find(self, query: str) -> Paper:
+        """The paper that `query` means: an id, an alias, a source (an arXiv id with or without version, a
+        DOI, a link), or a part of one title only. Raises ReadtrackError naming the nearest or the candidates.
+        """
+        papers = self.catalog.papers
+        wanted = query.strip().casefold()
+        if paper := papers.get(wanted.replace("-", "_").replace(" ", "_")):
+            return paper
+        for found in (
+            [p for p in papers.values() if wanted in (alias.casefold() for alias in p.aliases)],
+            [p for p in papers.values() if _source_key(wanted) in map(_source_key, _sources(p)[:1])],
+            [p for p in papers.values() if _source_key(wanted) in map(_source_key, _sources(p))],
+            [p for p in papers.values() if wanted == p.title.casefold()],
+            [p for p in papers.values() if wanted and wanted in p.title.casefold()],
+        ):
+            if len(found) == 1:
+                return found[0]
+            if found:
+                shown = ", ".join(paper.id for paper in found[:6]) + (", ..." if len(found) > 6 else "")
+                raise ReadtrackError(f"{query!r} may be any of {shown}. Name one of them.")
+        raise _unknown(query, [*papers, *(alias for paper in papers.values() for alias in paper.aliases)])
+
+    def search(self, text: str) -> set[str]:
+        """The subjects that fit every word of `text`, in any case and with or without accents.
+
+        A word fits where it is part of the title, authors, id, aliases, year, summary, abstract, tags or the
+        wording of the rows. "several words" in quotes go together; `state:read`, `tag:gpu` and `runnable`
+        mean what they say, and a state or tag may be cut short.
+        """
+        found = set(self._words)
+        for word in re.findall(r'"[^"]*"|\S+', text):
+            wanted = _folded(word.strip('"'))
+            found = {subject for subject in found if self._fits(subject, wanted)}
+        return found
+
+    def _fits(self, subject: str, word: str) -> bool:
+        field, _, value = word.partition(":")
+        tags = [_folded(tag) for tag in self._view.of(subject).tags]
+        if field == "state":
+            state = self.state(subject)
+            return state == value if value in STATES else state.startswith(value)
+        if field == "tag":
+            return any(tag.startswith(value) for tag in tags)
+        if word == "runnable":
+            return subject in self.runnable()
+        return word in self._words[subject] or any(word in tag for tag in tags)
+
+    @cached_property
+    def _words(self) -> dict[str, str]:
+        """Each subject's text to search in, made at the first search."""
+        words = {
+            id_: [id_, p.title, *p.authors, *p.aliases, str(p.year), p.summary, self._abstract(id_)]
+            for id_, p in self.catalog.papers.items()
+        }
+        for row in self._rows.values():
+            for subject in row.papers or (row.subject,):
+                words.setdefault(subject, [subject]).append(row.text)
+        return {subject: _folded("\n".join(texts)) for subject, texts in words.items()}
+
+    def _abstract(self, paper_id: str) -> str:
+        abstract = (self.metadata(paper_id) or {}).get("abstract")
+        return abstract if isinstance(abstract, str) else ""
+
+    # What lies in the home folder
+
+    def runnable(self) -> dict[str, PluginRef]:
+        """The plugins by name, as found when the library was opened or reloaded; imports none."""
+        return self._plugins
+
+    @cached_property
+    def _plugins(self) -> dict[str, PluginRef]:
+        from readtrack.discovery import find
+
+        return find(self.home)
+
+    def note_path(self, subject: str) -> Path:
+        """`notes/<id>.md`, whether it is there or not; `notes/row-<key>.md` for a row."""
+        self._check(subject)
+        return self.home.notes / f"{subject.replace(':', '-')}.md"
+
+    def note(self, subject: str) -> str:
+        """The note, "" if there is none. Bytes that are not UTF-8 show as the replacement character."""
+        path = self.note_path(subject)
+        try:
+            return path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise ReadtrackError(f"Could not read the note {path}: {error.strerror}.") from error
+
+    def save_note(self, subject: str, text: str) -> None:
+        """Replace the note; a blank one is taken away. Raises ReadtrackError if it cannot be written, or if
+        what is there is not UTF-8 and so would be damaged.
+        """
+        path = self.note_path(subject)
+        self.home.ensure(self.home.notes)
+        try:
+            if path.exists():
+                path.read_text(encoding="utf-8")
+            if text.strip():
+                write_text(path, text)
+            else:
+                path.unlink(missing_ok=True)
+        except UnicodeDecodeError as error:
+            raise ReadtrackError(f"{path} is not UTF-8: convert it in an editor first.") from error
+        except OSError as error:
+            raise ReadtrackError(f"Could not write the note {path}: {error.strerror}.") from error
+
+    def metadata(self, paper_id: str) -> dict[str, Any] | None:
+        """What arXiv said, safe to print; None if it was not fetched yet or the file is damaged."""
+        self._check(paper_id)
+        try:
+            fields = json.loads((self.home.metadata / f"{paper_id}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return _clean(fields) if isinstance(fields, dict) else None
+
+    def pdf(self, paper_id: str) -> Path | None:
+        self._check(paper_id)
+        path = self.home.pdfs / f"{paper_id}.pdf"
+        return path if path.is_file() else None
+
+    def results(self, paper_id: str | None = None) -> list[Summary]:
+        """The runs (of one paper), newest first."""
+        from readtrack.runs.record import summaries
+
+        return summaries(self.home, paper_id)
+
+
+def _sources(paper: Paper) -> list[str]:
+    return [source.value for source in paper.sources]
+
+
+def _source_key(text: str) -> str:
+    """One form for all ways to write a source: arXiv ids lose their version, links and DOIs their prefix."""
+    text = text.casefold().removeprefix("arxiv:").removeprefix("doi:").rstrip("/")
+    text = re.sub(r"^https?://(www\.|export\.)?", "", text)
+    text = re.sub(r"^(arxiv\.org/(abs|pdf|html)|(dx\.)?doi\.org)/", "", text)
+    arxiv = re.fullmatch(r"(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})(?:v\d+)?(?:\.pdf)?", text)
+    return arxiv[1] if arxiv else text
+
+
+def _unknown(name: str, subjects: Iterable[str]) -> ReadtrackError:
+    return ReadtrackError(f"There is no paper {quoted(name)}; {nearest(name, subjects, 'see the list')}")
+
+
+def _tag(tag: str) -> str:
+    return tag.strip().removeprefix("#").casefold()
+
+
+def _folded(text: str) -> str:
+    """Without case and accents: "Ré" and "re" are the same word."""
+    from unicodedata import combining, normalize
+
+    return "".join(c for c in normalize("NFKD", text.casefold()) if not combining(c))
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return {plain(k): _clean(v) for k, v in value.items()} if isinstance(value, dict) else value
