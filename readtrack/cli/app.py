@@ -19,7 +19,7 @@ from readtrack.errors import ReadtrackError
 _COMMANDS = {
     "run": "running",
     "list": "listing",
-    "show": "listing",
+    "show": "showing",
     "mark": "reading",
     "undo": "reading",
     "tag": "reading",
@@ -31,11 +31,18 @@ _COMMANDS = {
     "doctor": "machine",
 }
 
-_EPILOG = (
-    "Exit codes: 0 done; 1 the run failed, or something is wrong; 2 usage or input; 3 nothing to do or not "
-    "available; 130 interrupted. Data goes to stdout, everything else to stderr. What you own lies in one "
-    "folder, READTRACK_HOME (`readtrack doctor` says where)."
-)
+# \b keeps the lines of a paragraph as they are.
+_EPILOG = """\b
+Exit codes:
+  0    done
+  1    the run failed, or something is wrong
+  2    usage or input
+  3    nothing to do, or not available
+  130  interrupted (143: terminated)
+
+Data goes to stdout, everything else to stderr. All that you own lies in one folder, READTRACK_HOME;
+`readtrack doctor` says where that is.
+"""
 
 
 class _Commands(TyperGroup):
@@ -91,7 +98,7 @@ def _start(
     if context.invoked_subcommand is None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise ReadtrackError(
-                "the app needs a terminal, and this is none. `readtrack --help` lists commands that work here."
+                "the app needs a terminal, and this is none. `readtrack --help` lists what works here."
             )
         from readtrack.tui.app import run as run_app
 

@@ -29,7 +29,7 @@ def list_plugins(
     """Every plugin found, without importing any: name, origin, file, and what it shadows."""
     from readtrack.discovery import find
 
-    found = sorted(find(Home()).values(), key=lambda plugin: plugin.name)
+    found = list(find(Home()).values())
     if as_json:
         terminal.say_json([asdict(plugin) for plugin in found])
         return
@@ -62,7 +62,7 @@ def check(
             raise ReadtrackError(
                 f"there is no plugin {name!r}. `readtrack plugins list` shows what there is."
             )
-    chosen = [found[name] for name in names or sorted(found)]
+    chosen = [found[name] for name in names or found]
     if not chosen:
         raise NotAvailableError(
             "no plugin was found. `readtrack plugins path` lists where they are looked for."
@@ -87,13 +87,11 @@ def path() -> None:
     """The folders where plugins are looked for; an earlier one shadows a later one."""
     from readtrack.discovery import folders
 
-    terminal.table(
-        [
-            (origin, f"{folder}{'' if folder.is_dir() else '  (not there yet)'}")
-            for origin, folder in folders(Home())
-        ],
-        head=("origin", "folder"),
-    )
+    home = Home()
+    rows = [(str(origin), str(folder)) for origin, folder in folders(home)]
+    if not home.plugins.is_dir():
+        rows.insert(0, ("user", f"{home.plugins}  (not there yet)"))
+    terminal.table(rows, head=("origin", "folder"))
 
 
 @group.command()
@@ -112,7 +110,8 @@ def new(
         )
     home = Home()
     root = Path.cwd() if here else home.root
-    plugin, test = root / "plugins" / f"{name}.py", root / "tests" / "papers" / f"test_{name}.py"
+    plugin = root / "plugins" / f"{name}.py"
+    test = root / ("tests/papers" if here else "tests") / f"test_{name}.py"
     for file in (plugin, test):
         if file.exists():
             raise ReadtrackError(f"{file} is there already; nothing was written.")

@@ -17,7 +17,6 @@ from readtrack.cli.listing import State
 from readtrack.errors import NotAvailableError, ReadtrackError
 
 if TYPE_CHECKING:
-    from readtrack.catalog import Row
     from readtrack.library import Library
 
 app = typer.Typer(rich_markup_mode=None)
@@ -32,11 +31,10 @@ def mark(
 ) -> None:
     """Set the state of one or more papers, with today's date."""
     library = open_library()
-    subjects = [_subject(library, query) for query in papers]  # all, before the first is written
-    for subject in subjects:
-        before = library.state(subject)
-        library.mark(subject, state)
-        terminal.say(f"{subject}: {before} -> {state}")
+    before = {subject: library.state(subject) for subject in (_subject(library, query) for query in papers)}
+    library.mark_all(list(before), state)
+    for subject, old in before.items():
+        terminal.say(f"{subject}: {state} already" if old == state else f"{subject}: {old} -> {state}")
 
 
 @app.command()
@@ -60,8 +58,6 @@ def tag(
     for name in tags or []:
         library.tag(subject, name)
     for name in remove or []:
-        if name not in library.tags(subject):
-            raise ReadtrackError(f"{subject} has no tag {name!r}.")
         library.untag(subject, name)
     terminal.say(f"{subject}: {', '.join(sorted(library.tags(subject))) or 'no tags'}")
 
@@ -97,9 +93,11 @@ def note(
         terminal.tell(f"added to {library.note_path(found)}")
     elif sys.stdin.isatty() and sys.stdout.isatty():
         _edit(library, library.note_path(found))
-    else:
-        for line in terminal.paragraphs(library.note(found)):
+    elif written := library.note(found):
+        for line in terminal.paragraphs(written):
             terminal.say(line)
+    else:
+        raise NotAvailableError(f"there is no note on {found} yet. `readtrack note {found} TEXT` begins one.")
 
 
 def _edit(library: Library, path: Path) -> None:
@@ -114,16 +112,5 @@ def _edit(library: Library, path: Path) -> None:
 
 
 def _subject(library: Library, query: str) -> str:
-    """A paper's id, or `row:<key>` of a row that has no papers."""
-    if not query.startswith("row:"):
-        return library.find(query).id
-    rows = {f"row:{row.key}": row for row in _bare_rows(library)}
-    if query not in rows:
-        raise ReadtrackError(f"no row is called {query!r}. `readtrack list` shows the rows without papers.")
-    return query
-
-
-def _bare_rows(library: Library) -> list[Row]:
-    from readtrack.catalog import Row
-
-    return [item for _, item in library.catalog.walk() if isinstance(item, Row) and not item.papers]
+    """A paper's id, or `row:<key>` as it stands; the library knows whether there is such a row."""
+    return query if query.startswith("row:") else library.find(query).id

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from readtrack.text import duration, number, one_line, size
+from readtrack.text import number, one_line, size
 
 if TYPE_CHECKING:
     from readtrack.runs.record import Record
@@ -110,10 +110,6 @@ def cause(record: Record) -> str:
     elif record.detail:
         text += f": {record.detail}"
     return one_line(text)
-
-
-def took(record: Record) -> str:
-    return duration(record.duration) if record.duration is not None else "?"
 
 
 BARS = "▁▂▃▄▅▆▇█"

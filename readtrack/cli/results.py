@@ -51,6 +51,6 @@ def _row(run: Summary) -> tuple[str, ...]:
         run.device,
         run.budget,
         str(run.seed),
-        duration(run.duration) if run.duration is not None else "",
-        one_line(claims or run.headline),
+        duration(run.duration),
+        one_line(claims if run.outcome == "completed" and claims else run.headline),
     )

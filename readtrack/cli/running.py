@@ -14,9 +14,10 @@ import typer
 from readtrack.cli import terminal
 from readtrack.cli.library import open_library
 from readtrack.errors import NotAvailableError, ReadtrackError
-from readtrack.text import one_line
+from readtrack.text import one_line, plain
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
     from readtrack.cli.views import View
@@ -37,7 +38,8 @@ def run(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, xpu.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, float64.")] = "auto",
     budget: Annotated[
-        Literal["smoke", "quick", "full"], typer.Option(help="About a second, a minute, or as long as it takes.")
+        Literal["smoke", "quick", "full"],
+        typer.Option(help="About a second, a minute, or as long as it takes."),
     ] = "quick",
     only: Annotated[
         Literal["experiment", "benchmark"] | None, typer.Option(help="One half of the run.")
@@ -47,13 +49,17 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="An option of the plugin's own; repeatable."),
     ] = None,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which the run is stopped.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line; the last is the result.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds after which the run is stopped.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document a line; the last is the result.")
+    ] = False,
 ) -> None:
     """Run a paper: its experiment, its claims, its benchmark.
 
-    Exit code 0 if the run completed, whatever became of the claims. Ctrl+C asks the run to stop; again, and it
-    is stopped harder.
+    Exit code 0 if the run completed, whatever became of the claims. Ctrl+C asks the run to stop; again, and
+    it is stopped harder.
     """
     from readtrack.runs.job import new_job
 
@@ -132,7 +138,7 @@ class _Signals:
 
 
 def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]:
-    """Start the run and show it to its end; returns its record, and the signal that stopped it, if one did."""
+    """Start the run and show it to its end: its record, and the signal that stopped it, if one did."""
     from readtrack.runs import launcher
     from readtrack.runs.events import EventReader
     from readtrack.runs.record import Record
@@ -189,5 +195,16 @@ def _end(library: Library, record: Record, stopped_by: int | None) -> None:
     terminal.tell(f"readtrack: {cause(record)}")
     for line in _last_lines(folder):
         terminal.tell(f"  | {line}")
-    terminal.tell(f"The record is {folder}")
+    terminal.tell(f"readtrack: the record is {folder}")
     raise typer.Exit(1)
+
+
+def _last_lines(folder: Path) -> list[str]:
+    """The end of what the run printed, as far as it is worth a look."""
+    try:
+        with (folder / "log.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 16 * 1024))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in plain(text).splitlines() if line.strip()][-_LOG_LINES:]

@@ -75,9 +75,14 @@ def tell(line: str) -> None:
     sys.stderr.flush()
 
 
-def say_json(document: Any) -> None:
-    """A JSON document on stdout; indented, as one reads it more often than one pipes it."""
-    say(json.dumps(document, ensure_ascii=False, indent=2))
+def flush() -> None:
+    sys.stdout.flush()
+
+
+def say_json(document: Any, *, indent: int | None = 2) -> None:
+    """A JSON document on stdout. Where stdout cannot say every character, JSON's own escapes do."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    say(json.dumps(document, ensure_ascii=not unicode, indent=indent))
 
 
 def cells(text: str) -> int:

@@ -1,0 +1,151 @@
+"""How `readtrack run` shows a run on a terminal.
+
+What has happened scrolls by and stays (claims, measurements, messages); what is happening is a small region
+below it that is drawn anew ten times a second: phases, progress, curves.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from readtrack.cli import report
+from readtrack.text import duration, one_line, plain, size
+
+if TYPE_CHECKING:
+    from readtrack.runs.record import Record
+
+_LABEL = 9
+_SPARK = 24
+_VERDICT_MARK = {"exact": "✓", "reproduced": "✓", "weak": "~", "not reproduced": "✗", "not judged": "-"}
+
+
+class LiveView:
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, markup=False, emoji=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._began = time.monotonic()
+        self._rung = ""
+        self._case = ""
+
+    def __enter__(self) -> None:
+        self._live.start()
+        # A region that is killed must not leave the terminal without its cursor.
+        self._console.show_cursor(True)
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def event(self, event: dict[str, Any], record: Record) -> None:
+        kind = event["event"]
+        if kind == "hello":
+            budget = f"{record.job.budget} budget, seed {record.job.seed}" if record.job else ""
+            self._say("run", Text(f"{record.paper}, {budget}", style="bold"))
+        elif kind == "environment":
+            self._say("device", Text(report.environment(event)))
+        elif kind == "claim":
+            verdict, text = report.claim(event)
+            mark = f"{_VERDICT_MARK.get(verdict, '-')} {verdict}"
+            self._say("claim", Text.assemble((mark, report.VERDICT_STYLE.get(verdict, "")), f"  {text}"))
+        elif kind == "measurement":
+            self._measurement(event)
+        elif kind == "log":
+            self._say("log", Text(plain(event["text"]).rstrip()))
+        elif kind == "warning":
+            self._say("warning", Text(one_line(event["text"]), style="yellow"))
+        elif kind == "artifact":
+            caption = event.get("caption") or event["name"]
+            self._say("file", Text.assemble(one_line(event["path"]), (f"  {one_line(caption)}", "dim")))
+
+    def stopping(self, rung: str) -> None:
+        self._rung = rung
+
+    def tick(self, record: Record) -> None:
+        self._live.update(self._region(record), refresh=True)
+
+    def end(self, record: Record, folder: Path) -> None:
+        self._live.update(Text(""), refresh=True)
+        for name, value in report.metrics(record):
+            self._say("metric", Text.assemble((f"{name}  ", ""), (value, "bold")))
+        outcome = str(record.outcome).replace("_", " ")
+        style = "green" if record.outcome == "completed" else "red"
+        peak = f", peak memory {size(record.memory_peak)}" if record.memory_peak else ""
+        self._say("end", Text.assemble((outcome, style), f" in {duration(record.duration)}{peak}"))
+        self._say("record", Text(str(folder), style="dim", overflow="fold"))
+
+    def _measurement(self, event: dict[str, Any]) -> None:
+        head = report.measurement_head(event)
+        if head != self._case:
+            self._case = head
+            self._say("measure", Text(head))
+        name, role, span, more = report.measurement(event)
+        style = "bold" if role == "paper" else ""
+        row = f"{name:<22}  {role:<8}  {span:>8}"
+        self._say("", Text.assemble((f"  {row}", style), (f"  {more}", "" if role == "paper" else "dim")))
+
+    def _say(self, label: str, text: Text) -> None:
+        """A line that stays, above the region; long text is wrapped beside its label."""
+        grid = Table.grid()
+        grid.add_column(width=_LABEL, style="dim")
+        grid.add_column()
+        grid.add_row(label, text)
+        self._console.print(grid)
+
+    def _region(self, record: Record) -> RenderableType:
+        rows: list[RenderableType] = [Text(""), self._phases(record)]
+        progress = record.progress
+        if progress is not None and progress.total:
+            eta = "" if progress.eta is None else f"  {duration(progress.eta)} left"
+            count = f"  {progress.done}/{progress.total}{eta}"
+            line = Table.grid()
+            line.add_column(width=_LABEL + 12, no_wrap=True)
+            line.add_column(width=30)
+            line.add_column(no_wrap=True)
+            bar = ProgressBar(total=progress.total, completed=progress.done, width=30)
+            line.add_row(Text(one_line(progress.label)), bar, Text(count))
+            rows.append(line)
+        rows += self._curves(record)
+        if record.state == "not responding":
+            silence = duration(record.silence())
+            rows.append(Text(f"no sign of life for {silence}; Ctrl+C stops the run", style="yellow"))
+        if self._rung:
+            rows.append(Text(f"stopping ({self._rung}); Ctrl+C again to stop harder", style="yellow"))
+        return Group(*rows)
+
+    def _phases(self, record: Record) -> Text:
+        text = Text(overflow="ellipsis", no_wrap=True)
+        phases = record.phases or [("starting", 0.0)]
+        for index, (name, start) in enumerate(phases):
+            last = index == len(phases) - 1
+            if last:
+                running = duration(max(0.0, time.monotonic() - self._began - start))
+                text.append(f"● {name} {running}", style="cyan")
+            else:
+                text.append(f"✓ {name} {duration(phases[index + 1][1] - start)}   ", style="dim")
+        return text
+
+    def _curves(self, record: Record) -> list[RenderableType]:
+        """A row for each arm of the curves that fit: its name, its course, its last value."""
+        table = Table.grid(padding=(0, 2))
+        rows = 0
+        room = max(3, self._console.height - 8)
+        for name, arms in record.curves.items():
+            finite = [y for points in arms.values() for _, y in points if math.isfinite(y)]
+            low, high = min(finite, default=0.0), max(finite, default=1.0)
+            for index, (arm, points) in enumerate(arms.items()):
+                rows += 1
+                if rows > room:
+                    return [table, Text("...", style="dim")]
+                spark = report.sparkline(points, _SPARK, low, high)
+                last = report.value(points[-1][1])
+                label = Text(one_line(name) if index == 0 else "")
+                table.add_row(label, Text(one_line(arm)), Text(spark, style="cyan"), Text(last))
+        return [table] if rows else []

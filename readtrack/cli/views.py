@@ -1,0 +1,120 @@
+"""How `readtrack run` shows a run in a pipe: plain lines, or JSON lines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from readtrack.cli import report, terminal
+from readtrack.text import duration, one_line
+
+if TYPE_CHECKING:
+    from readtrack.runs.record import Record
+
+
+class View(Protocol):
+    """Shows one run. `record` has already taken the event."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def event(self, event: dict[str, Any], record: Record) -> None: ...
+
+    def stopping(self, rung: str) -> None:
+        """The reader asked to stop; `rung` is how hard the worker is being asked."""
+
+    def tick(self, record: Record) -> None:
+        """About ten times a second."""
+
+    def end(self, record: Record, folder: Path) -> None: ...
+
+
+class JsonView:
+    """Every event as it is, a line each; then one line with `"event": "result"`."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def event(self, event: dict[str, Any], record: Record) -> None:
+        self._line(event)
+
+    def stopping(self, rung: str) -> None:
+        terminal.tell(f"readtrack: stopping ({rung})")
+
+    def tick(self, record: Record) -> None:
+        pass
+
+    def end(self, record: Record, folder: Path) -> None:
+        self._line({"event": "result", **asdict(record.summary()), "folder": str(folder)})
+
+    @staticmethod
+    def _line(document: dict[str, Any]) -> None:
+        terminal.say_json(document, indent=None)
+        terminal.flush()
+
+
+class PlainView:
+    """One line for each thing that happened; curves by their ends, when their phase is over."""
+
+    def __init__(self) -> None:
+        self._said_metrics: set[tuple[str, str]] = set()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def event(self, event: dict[str, Any], record: Record) -> None:
+        kind = event["event"]
+        if kind == "hello":
+            budget = f"{record.job.budget} budget, seed {record.job.seed}" if record.job else ""
+            self._line("run", f"{record.run_id}, {budget}")
+        elif kind == "phase":
+            self._metrics(record)
+            self._line("phase", str(event["name"]))
+        elif kind == "environment":
+            self._line("device", report.environment(event))
+        elif kind == "claim":
+            self._metrics(record)
+            verdict, text = report.claim(event)
+            self._line("claim", f"{verdict}: {text}")
+        elif kind == "measurement":
+            name, role, time, more = report.measurement(event)
+            head = report.measurement_head(event)
+            self._line("measure", f"{head}: {name} ({role}) {time}{', ' + more if more else ''}")
+        elif kind in ("log", "warning"):
+            self._line(kind, str(event["text"]))
+        elif kind == "artifact":
+            self._line("file", f"{event['path']}  {event.get('caption') or event['name']}")
+
+    def stopping(self, rung: str) -> None:
+        terminal.tell(f"readtrack: stopping ({rung})")
+
+    def tick(self, record: Record) -> None:
+        terminal.flush()
+
+    def end(self, record: Record, folder: Path) -> None:
+        self._metrics(record)
+        outcome = str(record.outcome).replace("_", " ")
+        self._line("end", f"{outcome} in {duration(record.duration)}; record: {folder}")
+        terminal.flush()
+
+    def _metrics(self, record: Record) -> None:
+        """What has been logged since this was called last."""
+        for name, value in report.metrics(record):
+            if (name, value) not in self._said_metrics:
+                self._said_metrics.add((name, value))
+                self._line("metric", f"{name}: {value}")
+
+    @staticmethod
+    def _line(label: str, text: str) -> None:
+        terminal.say(f"{label:<8} {one_line(text)}")
