@@ -27,7 +27,7 @@ STATE_STYLE: dict[str, terminal.Style] = {
     "implemented": "cyan",
     "skipped": "dim",
 }
-_BOX = {"read": "[x]", "implemented": "[x]", "skipped": "[-]"}
+_ALIGNED = 80  # columns of a row's text in a pipe; a longer one pushes the rest to the right
 _LINK = re.compile(r"\[([^\]]+)\]\(\S+?\)")
 
 app = typer.Typer(rich_markup_mode=None)
@@ -145,13 +145,14 @@ def _print_heading(title: str, note: str) -> None:
 def _print_rows(library: Library, lines: list[_Line]) -> None:
     """Three columns: the row as it was written, its state, its papers' ids."""
     runnable = library.runnable()
-    marked = [[f"{s}*" if s in runnable else s for s in line.subjects] for line in lines]
+    papers = library.catalog.papers
+    marked = [[f"{s}*" if s in runnable else s for s in line.subjects if s in papers] for line in lines]
     total = terminal.width()
     ids_room = max(terminal.cells(" ".join(ids)) for ids in marked)
-    text_room = max(2 * line.depth + 4 + terminal.cells(_wording(line)) for line in lines)
     if total is not None:
         ids_room = min(ids_room, max(24, total // 3))
-        text_room = min(text_room, total - ids_room - 15)
+    longest = max(2 * line.depth + 4 + terminal.cells(_wording(line)) for line in lines)
+    text_room = min(longest, _ALIGNED if total is None else total - ids_room - 15)
     first = True
     for section, group in groupby(zip(lines, marked, strict=True), key=lambda pair: pair[0].section):
         if not first:
@@ -173,14 +174,21 @@ def _print_row(library: Library, line: _Line, ids: list[str], room: int) -> None
             say(paint(piece, "dim"))
         return
     state = library.row_state(line.item)
-    texts = terminal.wrap(_wording(line), room - len(indent) - 4)
+    texts = terminal.wrap(_wording(line), room - len(indent) - 4 if terminal.width() else None)
     for index, (text, names) in enumerate(zip_longest(texts, ids, fillvalue="")):
-        box, word = (_BOX.get(state, "[ ]"), state) if index == 0 else ("   ", "")
+        box, word = (_box(line.item, state), state) if index == 0 else ("   ", "")
         word = "" if word == "todo" else word
         style = STATE_STYLE.get(word)
         left = pad(f"{indent}{box} {text}", room)
         middle = paint(pad(word, 11), style) if style else pad(word, 11)
         say(f"{left}  {middle}  {paint(names, 'cyan')}".rstrip())
+
+
+def _box(row: Row, state: str) -> str:
+    """The reader's tick, unless the journal has since said otherwise."""
+    if state == "reading":
+        return "[x]" if row.done else "[ ]"
+    return {"todo": "[ ]", "skipped": "[-]"}.get(state, "[x]")
 
 
 def _wording(line: _Line) -> str:

@@ -17,6 +17,7 @@ from readtrack.cli.listing import State
 from readtrack.errors import NotAvailableError, ReadtrackError
 
 if TYPE_CHECKING:
+    from readtrack.catalog import Row
     from readtrack.library import Library
 
 app = typer.Typer(rich_markup_mode=None)
@@ -26,7 +27,9 @@ _Paper = Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of th
 
 @app.command()
 def mark(
-    papers: Annotated[list[str], typer.Argument(help="Papers, or rows without papers (row:KEY).")],
+    papers: Annotated[
+        list[str], typer.Argument(help="Papers; or rows without papers, by a part of their text.")
+    ],
     state: Annotated[State, typer.Argument(help="The new state.")],
 ) -> None:
     """Set the state of one or more papers, with today's date."""
@@ -83,7 +86,7 @@ def note(
 ) -> None:
     """Write a paper's note: plain Markdown in READTRACK_HOME/notes."""
     library = open_library()
-    found = library.find(paper).id
+    found = _subject(library, paper)
     if text is not None:
         added = sys.stdin.read() if text == "-" else text
         if not added.strip():
@@ -112,5 +115,19 @@ def _edit(library: Library, path: Path) -> None:
 
 
 def _subject(library: Library, query: str) -> str:
-    """A paper's id, or `row:<key>` as it stands; the library knows whether there is such a row."""
-    return query if query.startswith("row:") else library.find(query).id
+    """A paper's id, or `row:<key>` of a row without papers: named so, or by a part of its text."""
+    if query.startswith("row:"):
+        return query
+    try:
+        return library.find(query).id
+    except ReadtrackError:
+        rows = [row for row in _bare_rows(library) if query.casefold() in row.text.casefold()]
+        if len(rows) != 1:
+            raise
+        return rows[0].subject
+
+
+def _bare_rows(library: Library) -> list[Row]:
+    from readtrack.catalog import Row
+
+    return [item for _, item in library.catalog.walk() if isinstance(item, Row) and not item.papers]
