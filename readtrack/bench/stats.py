@@ -1,13 +1,20 @@
-"""Statistics of repeated timings. Pure: no clock and no device in here."""
+"""Statistics of repeated timings. Pure: no clock and no device in here.
+
+The median, because timings are skewed to the right; its interval from order statistics, because that needs no
+shape of the noise. A sample is a time in nanoseconds a call.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import NormalDist
 from typing import Any, Literal
 
 Stop = Literal["ci", "budget", "noise-stable"]
+Interval = tuple[float, float]
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -22,10 +29,12 @@ def median_rank(n: int, confidence: float = 0.95) -> int | None:
     """The largest r for which (x[r-1], x[n-r]) covers the median of n independent samples at least as often
     as `confidence` says; None when even the whole range does not (n < 6 for 95 %).
 
-    Sum of C(n, k) / 2^n over k < r must stay below half of what may be missed (David & Nagaraja, Order
+    The sum of C(n, k) / 2^n over k < r is at most half of what may be missed (David & Nagaraja, Order
     Statistics, section 7.1).
     """
     allowed = (1 - confidence) / 2
+    if n > 1000:  # 2^-n is no longer a float, and the normal approximation is exact to a rank
+        return math.floor((n + NormalDist().inv_cdf(allowed) * math.sqrt(n)) / 2)
     below, term, r = 0.0, 0.5**n, 0
     while r < n and below + term <= allowed:
         below += term
@@ -34,15 +43,62 @@ def median_rank(n: int, confidence: float = 0.95) -> int | None:
     return r or None
 
 
-def median_interval(ordered: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Order-statistic confidence interval of the median of sorted values, or None when there are too few."""
-    rank = median_rank(len(ordered), confidence)
-    return None if rank is None else (ordered[rank - 1], ordered[len(ordered) - rank])
+def independent_count(samples: Sequence[float]) -> int:
+    """How many independent samples these, in the order of time, are worth for their median.
+
+    Drift and bursts make neighbours alike, and an interval that counts each as news is too narrow. With r the
+    correlation of "above the median" between neighbours, n alike samples are worth n (1 - r) / (1 + r), as in
+    a first-order autoregression. A correlation within chance counts as none.
+    """
+    n = len(samples)
+    middle = quantile(sorted(samples), 0.5)
+    signs = [(sample > middle) - (sample < middle) for sample in samples]
+    spread = sum(sign * sign for sign in signs)
+    if spread == 0:
+        return n
+    correlation = sum(a * b for a, b in pairwise(signs)) / spread
+    if correlation <= 1 / math.sqrt(n):
+        return n
+    return max(1, round(n * (1 - correlation) / (1 + correlation)))
+
+
+def median_interval(samples: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Confidence interval of the median of samples in the order of time; None when there are too few.
+
+    Where neighbours are alike, the ranks move out as far as that many fewer independent samples ask.
+    """
+    n = len(samples)
+    rank = median_rank(n, confidence)
+    if rank is None:
+        return None
+    worth = independent_count(samples)
+    if worth < n:
+        rank = max(1, math.floor(n / 2 - (n / 2 - rank) * math.sqrt(n / worth)))
+    ordered = sorted(samples)
+    return ordered[rank - 1], ordered[n - rank]
+
+
+def half_width(interval: Interval | None, centre: float) -> float:
+    """Half the interval's width relative to its centre; infinite without an interval."""
+    return math.inf if interval is None else (interval[1] - interval[0]) / 2 / centre
+
+
+def ratio_interval(above: float, above_ci: Interval, below: float, below_ci: Interval) -> Interval:
+    """Confidence interval of above/below from the two intervals.
+
+    The distances to the bounds are joined in quadrature on the logarithm (Zou & Donner 2008, Statistics in
+    Medicine 27, the MOVER method), which keeps the rate of the two; dividing bound by bound would be far too
+    wide.
+    """
+    ratio = above / below
+    down = math.hypot(math.log(above / above_ci[0]), math.log(below_ci[1] / below))
+    up = math.hypot(math.log(above_ci[1] / above), math.log(below / below_ci[0]))
+    return ratio * math.exp(-down), ratio * math.exp(up)
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What is kept of the samples of one variant; times in nanoseconds a call."""
+    """What is kept of the samples of one variant; `block` is how many calls one sample is the mean of."""
 
     n: int
     block: int
@@ -51,27 +107,21 @@ class Timing:
     p50: float
     p80: float
     iqr: float
-    ci95: tuple[float, float] | None
+    ci95: Interval | None
     stop: Stop
 
     def to_json(self) -> dict[str, Any]:
-        def shortened(value: float) -> float:
-            return round(value, 1)
-
         return {
             "n": self.n,
             "block": self.block,
-            "min": shortened(self.min),
-            "p20": shortened(self.p20),
-            "p50": shortened(self.p50),
-            "p80": shortened(self.p80),
-            "iqr": shortened(self.iqr),
-            "ci95": self.ci95 and [shortened(bound) for bound in self.ci95],
+            **{name: round(getattr(self, name), 1) for name in ("min", "p20", "p50", "p80", "iqr")},
+            "ci95": self.ci95 and [round(bound, 1) for bound in self.ci95],
             "stop": self.stop,
         }
 
 
 def summarise(samples: Sequence[float], *, block: int, stop: Stop) -> Timing:
+    """`samples` in the order of time."""
     ordered = sorted(samples)
     return Timing(
         n=len(ordered),
@@ -81,6 +131,6 @@ def summarise(samples: Sequence[float], *, block: int, stop: Stop) -> Timing:
         p50=quantile(ordered, 0.5),
         p80=quantile(ordered, 0.8),
         iqr=quantile(ordered, 0.75) - quantile(ordered, 0.25),
-        ci95=median_interval(ordered),
+        ci95=median_interval(samples),
         stop=stop,
     )

@@ -1,0 +1,155 @@
+"""Two runs side by side: what became faster, what slower, what cannot be told.
+
+On one device times are compared; across devices only the share of the ceiling and the speed-up over the same
+baseline in the same run. No torch in here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from readtrack.bench.stats import Interval, ratio_interval
+
+Verdict = Literal["SAME", "FASTER", "SLOWER", "UNCLEAR"]
+Measurement = Mapping[str, Any]
+
+DEAD_BAND = 0.02
+
+
+class Measured(Protocol):
+    """A run's record, as far as it matters here."""
+
+    @property
+    def paper(self) -> str: ...
+
+    @property
+    def measurements(self) -> Sequence[Measurement]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One (case, variant, mode, dtype) in two runs, a and b.
+
+    verdict   of b against a: SAME (the ratio's interval lies inside ±2 %), FASTER or SLOWER (the medians
+              differ by more than 2 % and the interval leaves out 1), else UNCLEAR; None across devices or
+              threads, and where a run has no time
+    ratio     time of b / time of a, with its 95 % interval
+    note      why there is no verdict, or why it is unclear
+    a, b      the measurements; None where a run lacks it
+    """
+
+    case: str
+    axes: Mapping[str, Any]
+    variant: str
+    mode: str
+    dtype: str
+    verdict: Verdict | None
+    ratio: float | None
+    ratio_ci95: Interval | None
+    note: str
+    a: Measurement | None
+    b: Measurement | None
+
+    def to_json(self) -> dict[str, Any]:
+        def shown(measurement: Measurement | None) -> dict[str, Any] | None:
+            names = ("t_ns", "pct_ceiling", "vs_naive", "vs_strong", "device", "device_id", "env_id", "flags")
+            return None if measurement is None else {name: measurement.get(name) for name in names}
+
+        return {
+            "case": self.case,
+            "axes": dict(self.axes),
+            "variant": self.variant,
+            "mode": self.mode,
+            "dtype": self.dtype,
+            "verdict": self.verdict,
+            "ratio": self.ratio,
+            "ratio_ci95": self.ratio_ci95 and list(self.ratio_ci95),
+            "note": self.note,
+            "a": shown(self.a),
+            "b": shown(self.b),
+        }
+
+
+def verdict(a: float, a_ci: Interval, b: float, b_ci: Interval, *, band: float = DEAD_BAND) -> Verdict:
+    """Whether time b is the SAME as time a, FASTER, SLOWER, or UNCLEAR, from medians and 95 % intervals."""
+    ratio = b / a
+    low, high = ratio_interval(b, b_ci, a, a_ci)
+    if low >= 1 / (1 + band) and high <= 1 + band:
+        return "SAME"
+    if ratio > 1 + band and low > 1:
+        return "SLOWER"
+    if ratio < 1 / (1 + band) and high < 1:
+        return "FASTER"
+    return "UNCLEAR"
+
+
+def compare(record_a: Measured, record_b: Measured) -> list[Comparison]:
+    """Every measurement of two runs of one paper, in the order of `record_a`, then what only b has.
+
+    Raises ValueError when the runs are of different papers.
+    """
+    if record_a.paper != record_b.paper:
+        raise ValueError(f"The runs are of two papers: {record_a.paper} and {record_b.paper}.")
+    ours, theirs = _by_key(record_a.measurements), _by_key(record_b.measurements)
+    return [_pair(ours.get(key), theirs.get(key)) for key in dict.fromkeys([*ours, *theirs])]
+
+
+def _by_key(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
+    return {
+        json.dumps([m["case"], m["axes"], m["variant"], m["mode"], m["dtype"]], sort_keys=True): m
+        for m in measurements
+    }
+
+
+def _pair(a: Measurement | None, b: Measurement | None) -> Comparison:
+    one = a or b
+    assert one is not None
+    found: Verdict | None = None
+    ratio: float | None = None
+    interval: Interval | None = None
+    note = _obstacle(a, b)
+    if not note and a and b:
+        t_a, t_b = a["t_ns"], b["t_ns"]
+        contended = [name for name, m in (("a", a), ("b", b)) if "contended" in m.get("flags", ())]
+        if contended:
+            # Under load only the minimum is repeatable, and it has no interval.
+            ratio, found, note = t_b["min"] / t_a["min"], "UNCLEAR", f"contended in {' and '.join(contended)}"
+        elif not t_a["ci95"] or not t_b["ci95"]:
+            ratio, found, note = t_b["p50"] / t_a["p50"], "UNCLEAR", "too few samples for an interval"
+        else:
+            ci_a, ci_b = tuple(t_a["ci95"]), tuple(t_b["ci95"])
+            ratio, interval = t_b["p50"] / t_a["p50"], ratio_interval(t_b["p50"], ci_b, t_a["p50"], ci_a)
+            found = verdict(t_a["p50"], ci_a, t_b["p50"], ci_b)
+    return Comparison(
+        case=one["case"],
+        axes=one["axes"],
+        variant=one["variant"],
+        mode=one["mode"],
+        dtype=one["dtype"],
+        verdict=found,
+        ratio=ratio,
+        ratio_ci95=interval,
+        note=note,
+        a=a,
+        b=b,
+    )
+
+
+def _obstacle(a: Measurement | None, b: Measurement | None) -> str:
+    """Why the two times must not be compared, or ""."""
+    if a is None or b is None:
+        return f"only in {'b' if a is None else 'a'}"
+    for name, measurement in (("a", a), ("b", b)):
+        if measurement.get("skipped"):
+            return f"{name}: {measurement['skipped']}"
+        if not measurement.get("t_ns"):
+            return f"{name}: {(measurement.get('ok') or {}).get('reason') or 'not measured'}"
+    if a.get("device_id") != b.get("device_id"):
+        return "different devices: compare the share of the ceiling and the speed-ups"
+    threads = [(m.get("settings") or {}).get("threads") for m in (a, b)]
+    if threads[0] != threads[1]:
+        return f"different threads: {threads[0]} and {threads[1]}"
+    return ""

@@ -1,0 +1,175 @@
+"""When to take which sample. No device in here: the clock is handed in, so a simulated one can drive it.
+
+Variants are interleaved by block, there and back (A B, B A, A B, ...), so that a drift of the machine meets
+all alike. Not call by call: each would evict the other's cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from readtrack.bench.case import Budget
+from readtrack.bench.stats import Stop, half_width, median_interval, quantile
+
+Clock = Callable[[], int]  # nanoseconds
+
+_WINDOW = 5  # blocks, in the warm-up and in a variant's turn
+_AGREE = 0.02  # two warm-up windows are alike
+_STABLE = 64  # samples, twice: when their noise is the same, more bring no news
+_MAX_SAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much to sample.
+
+    seconds    of samples for one variant
+    precision  half-width of the median's 95 % interval, relative, that is enough. A third of the smallest
+               difference that shall be told from none (3 %), because two such intervals meet in a ratio
+    least      samples below which only three times `seconds` ends the sampling
+    rounds     of at most five blocks a variant before the interval is looked at
+    """
+
+    seconds: float
+    precision: float = 0.005
+    least: int = 8
+    rounds: int = 5
+    warm_up: float = 0.5
+    block_ns: int = 1_000_000
+
+
+PLANS: dict[Budget, Plan] = {
+    "smoke": Plan(seconds=0.004, least=2, rounds=1, warm_up=0.002, block_ns=100_000),
+    "quick": Plan(seconds=0.5, least=6, warm_up=0.15),
+    "full": Plan(seconds=5.0),
+}
+
+
+class Source(Protocol):
+    """Where the samples of one variant come from; `block` is how many calls a sample is the mean of."""
+
+    block: int
+
+    def warm_up(self, plan: Plan) -> None: ...
+
+    def settle(self) -> None:
+        """Bring the variant's own data back into the caches after another variant's turn."""
+
+    def take(self, count: int) -> list[float]:
+        """`count` samples, in nanoseconds a call."""
+
+
+class Blocks:
+    """A source that reads a clock around blocks of calls.
+
+    run    makes that many calls, waits until their work is done, and returns the nanoseconds it took
+    """
+
+    def __init__(self, run: Callable[[int], int]) -> None:
+        self._run = run
+        self.block = 1
+
+    def warm_up(self, plan: Plan) -> None:
+        """Call until two successive windows of five blocks agree within 2 %, or the time is up.
+
+        On the way the block grows until it lasts `plan.block_ns`: then reading the clock costs less than
+        one part in 10,000.
+        """
+        spent = 0
+        window: list[float] = []
+        previous = 0.0
+        while spent < plan.warm_up * 1e9 or not window:
+            elapsed = self._run(self.block)
+            spent += elapsed
+            window.append(elapsed / self.block)
+            if elapsed < plan.block_ns:
+                growth = min(10.0, 1.25 * plan.block_ns / max(elapsed, 1))
+                self.block = math.ceil(self.block * growth)
+                window, previous = [], 0.0
+            elif len(window) == _WINDOW:
+                middle = sorted(window)[_WINDOW // 2]
+                if abs(middle - previous) <= _AGREE * previous:
+                    return
+                window, previous = [], middle
+
+    def settle(self) -> None:
+        self._run(1)
+
+    def take(self, count: int) -> list[float]:
+        return [self._run(self.block) / self.block for _ in range(count)]
+
+
+@dataclass(slots=True)
+class Lane:
+    """The samples of one variant, in the order of time."""
+
+    source: Source
+    samples: list[float] = field(default_factory=list)
+    spent: int = 0
+    stop: Stop | None = None
+
+
+def collect(
+    sources: Sequence[Source], plan: Plan, clock: Clock, check_cancelled: Callable[[], None]
+) -> list[Lane]:
+    """Sample all sources in interleaved rounds until each has reached a reason to stop (`Lane.stop`).
+
+    One that got there early goes on while its time lasts: medians of different stretches of time would not
+    be comparable when the machine drifts.
+    """
+    lanes = [Lane(source) for source in sources]
+    for lane in lanes:
+        check_cancelled()
+        lane.source.warm_up(plan)
+    turn, done_rounds = _WINDOW, 0
+    while any(lane.stop is None for lane in lanes):
+        running = [lane for lane in lanes if lane.stop != "budget"]
+        for lane in running if done_rounds % 2 == 0 else reversed(running):
+            check_cancelled()
+            if len(lanes) > 1:
+                lane.source.settle()
+            _take_turn(lane, turn, plan, clock)
+        done_rounds += 1
+        if done_rounds >= plan.rounds:
+            # Few looks at the interval: stopping at the first that happens to be narrow would bias it.
+            turn *= 2
+        for lane in running:
+            lane.stop = _stop(lane, plan, done_rounds)
+    return lanes
+
+
+def _take_turn(lane: Lane, turn: int, plan: Plan, clock: Clock) -> None:
+    start = clock()
+    if lane.samples:
+        left = min(plan.seconds * 1e9 - lane.spent, plan.seconds * 1e9 / plan.rounds / 2)
+        turn = max(1, min(turn, int(left * len(lane.samples) / max(lane.spent, 1))))
+    else:
+        turn = 1
+    lane.samples += lane.source.take(turn)
+    lane.spent += clock() - start
+
+
+def _stop(lane: Lane, plan: Plan, done_rounds: int) -> Stop | None:
+    count = len(lane.samples)
+    if lane.spent >= plan.seconds * 1e9 and (count >= plan.least or lane.spent >= 3 * plan.seconds * 1e9):
+        return "budget"
+    if done_rounds < plan.rounds or count < plan.least:
+        return None
+    middle = quantile(sorted(lane.samples), 0.5)
+    if half_width(median_interval(lane.samples), middle) <= plan.precision:
+        return "ci"
+    if count >= _MAX_SAMPLES or (count >= 2 * _STABLE and _noise_is_stable(lane.samples)):
+        return "noise-stable"
+    return None
+
+
+def _noise_is_stable(samples: Sequence[float]) -> bool:
+    """The two halves have nearly the same middle and the same spread."""
+    half = len(samples) // 2
+    earlier, later = sorted(samples[:half]), sorted(samples[half:])
+    spreads = [quantile(part, 0.75) - quantile(part, 0.25) for part in (earlier, later)]
+    middles = [quantile(part, 0.5) for part in (earlier, later)]
+    return max(spreads) <= 1.25 * min(spreads) and abs(middles[0] - middles[1]) <= 0.1 * max(spreads)

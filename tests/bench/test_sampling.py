@@ -1,0 +1,225 @@
+"""Sampling and its statistics against a simulated machine whose noise, drift and outliers are known."""
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+import pytest
+
+from readtrack.bench.compare import verdict
+from readtrack.bench.sampling import PLANS, Blocks, Lane, collect
+from readtrack.bench.stats import (
+    Timing,
+    independent_count,
+    median_interval,
+    median_rank,
+    quantile,
+    ratio_interval,
+    summarise,
+)
+
+TRIALS = 200
+QUIET = (0.002, 0.01, 0.02)  # interquartile range of a block, relative: the guide's noise levels
+
+
+@dataclass
+class Machine:
+    """A clock that only the simulated work moves."""
+
+    seed: int
+    drift: Callable[[float], float] = lambda seconds: 1.0
+    now: int = 0
+    draw: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.draw = random.Random(self.seed)
+
+    def clock(self) -> int:
+        return self.now
+
+    def work(
+        self, call_ns: float, iqr: float, *, outliers: float = 0.0, alike: float = 0.0
+    ) -> Callable[[int], int]:
+        """Blocks of calls of `call_ns`: log-normal noise, rare blocks that take up to several times as long,
+        and neighbours that are alike by the given correlation."""
+        state = 0.0
+
+        def run(count: int) -> int:
+            nonlocal state
+            state = alike * state + math.sqrt(1 - alike**2) * self.draw.gauss(0, 1)
+            factor = math.exp(iqr / 1.349 * state) * self.drift(self.now / 1e9)
+            if self.draw.random() < outliers:
+                factor *= 1 + self.draw.expovariate(2)
+            elapsed = round(count * call_ns * factor)
+            self.now += elapsed
+            return elapsed
+
+        return run
+
+
+def measured(machine: Machine, *works: Callable[[int], int], budget: str = "full") -> list[Lane]:
+    return collect([Blocks(work) for work in works], PLANS[budget], machine.clock, lambda: None)
+
+
+def timing(lane: Lane) -> Timing:
+    return summarise(lane.samples, block=lane.source.block, stop=lane.stop)
+
+
+def trials(call_ns: float, iqr: float, **noise: float) -> Iterator[list[Timing]]:
+    """Two equal variants and one that is 3 % slower, measured together."""
+    for seed in range(TRIALS):
+        machine = Machine(seed)
+        works = [machine.work(ns, iqr, **noise) for ns in (call_ns, call_ns, 1.03 * call_ns)]
+        yield [timing(lane) for lane in measured(machine, *works)]
+
+
+@pytest.mark.parametrize("n", range(6, 200))
+def test_the_rank_is_the_largest_that_keeps_the_rate(n: int) -> None:
+    def missed(rank: int) -> float:
+        return 2 * sum(math.comb(n, k) for k in range(rank)) / 2**n
+
+    rank = median_rank(n)
+    assert missed(rank) <= 0.05 < missed(rank + 1)
+
+
+def test_too_few_samples_have_no_interval() -> None:
+    assert median_rank(5) is None
+    assert median_rank(7, confidence=0.99) is None
+    assert median_rank(8, confidence=0.99) == 1
+    assert median_interval([1.0] * 5) is None
+    assert summarise([3.0, 1.0, 2.0], block=1, stop="budget").ci95 is None
+
+
+def test_the_rank_of_very_many_samples_continues_the_exact_one() -> None:
+    assert median_rank(1001) - median_rank(1000) in (0, 1)
+    assert median_rank(5000) == pytest.approx(2500 - 1.96 * math.sqrt(5000) / 2, abs=1)
+
+
+@pytest.mark.parametrize("iqr", QUIET)
+@pytest.mark.parametrize("outliers", [0.0, 0.05])
+@pytest.mark.parametrize("call_ns", [20_000, 3_000_000])
+def test_the_interval_covers_the_median_at_its_rate(call_ns: float, iqr: float, outliers: float) -> None:
+    # One-sided outliers move the median of what is sampled to this quantile of the clean noise.
+    truth = call_ns * math.exp(iqr / 1.349 * NormalDist().inv_cdf(0.5 / (1 - outliers)))
+    found = [
+        result.ci95[0] <= truth <= result.ci95[1]
+        for results in trials(call_ns, iqr, outliers=outliers)
+        for result in results[:2]
+    ]
+    # 95 %, less three standard errors of 2 x 200 trials.
+    assert sum(found) / len(found) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / len(found))
+
+
+def test_the_interval_covers_under_drift() -> None:
+    """The machine slows down by 1 % a second: the truth is the level in the middle of the measurement."""
+    found = []
+    for seed in range(TRIALS):
+        machine = Machine(seed, drift=lambda seconds: 1 + 0.01 * seconds)
+        [lane] = measured(machine, machine.work(2_000_000, 0.01))
+        middle = (machine.now - lane.spent / 2) / 1e9
+        low, high = median_interval(lane.samples)
+        found.append(low <= 2_000_000 * (1 + 0.01 * middle) <= high)
+    assert sum(found) / TRIALS >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / TRIALS)
+
+
+def test_alike_neighbours_count_for_fewer_samples() -> None:
+    """Neighbours with a correlation of 0.7: the plain interval is far too narrow."""
+    covered = plain = 0
+    for seed in range(TRIALS):
+        work = Machine(seed).work(1e6, 0.02, alike=0.7)
+        samples = [float(work(1)) for _ in range(100)]
+        low, high = median_interval(samples)
+        covered += low <= 1e6 <= high
+        ordered, rank = sorted(samples), median_rank(100)
+        plain += ordered[rank - 1] <= 1e6 <= ordered[100 - rank]
+    assert covered / TRIALS >= 0.87
+    assert plain / TRIALS <= 0.75
+
+
+def test_independent_samples_all_count() -> None:
+    draw = random.Random(1)
+    counts = [independent_count([draw.gauss(0, 1) for _ in range(100)]) for _ in range(100)]
+    assert quantile(sorted(counts), 0.5) == 100
+    assert independent_count([5.0] * 20) == 20
+
+
+@pytest.mark.parametrize("iqr", QUIET)
+@pytest.mark.parametrize("outliers", [0.0, 0.05])
+@pytest.mark.parametrize("call_ns", [20_000, 3_000_000])
+def test_three_percent_is_told_from_nothing(call_ns: float, iqr: float, outliers: float) -> None:
+    equal, slower = [], []
+    for a, b, c in trials(call_ns, iqr, outliers=outliers):
+        equal.append(verdict(a.p50, a.ci95, b.p50, b.ci95))
+        slower.append(verdict(a.p50, a.ci95, c.p50, c.ci95))
+    assert slower.count("SLOWER") >= 0.97 * TRIALS
+    assert not {"SAME", "FASTER"} & set(slower)
+    assert equal.count("SAME") >= 0.97 * TRIALS
+    assert not {"SLOWER", "FASTER"} & set(equal)
+
+
+def test_interleaving_takes_a_drift_out_of_the_comparison() -> None:
+    """5 % of drift over the measurement: equal variants must not look different."""
+    for seed in range(50):
+        machine = Machine(seed, drift=lambda seconds: 1 + 0.05 * min(seconds, 1.0))
+        lanes = measured(machine, *(machine.work(4_000_000, 0.005) for _ in range(3)))
+        a, b, c = (timing(lane) for lane in lanes)
+        for other in (b, c):
+            assert other.p50 == pytest.approx(a.p50, rel=0.01)
+            assert verdict(a.p50, a.ci95, other.p50, other.ci95) in ("SAME", "UNCLEAR")
+
+
+def test_a_ratio_interval_covers_at_the_rate_of_its_parts() -> None:
+    draw = random.Random(3)
+    covered = 0
+    for _ in range(500):
+        samples = [[centre * math.exp(draw.gauss(0, 0.02)) for _ in range(40)] for centre in (130.0, 100.0)]
+        (above, below), (upper, lower) = (
+            [quantile(sorted(s), 0.5) for s in samples],
+            [median_interval(s) for s in samples],
+        )
+        low, high = ratio_interval(above, upper, below, lower)
+        covered += low <= 1.3 <= high
+    assert 0.93 <= covered / 500 <= 0.99
+
+
+def test_blocks_grow_until_the_clock_costs_nothing() -> None:
+    machine = Machine(0)
+    source = Blocks(machine.work(800, 0.01))
+    source.warm_up(PLANS["quick"])
+    assert 1_000_000 <= source.block * 800 <= 1_600_000
+    slow = Blocks(machine.work(5_000_000, 0.01))
+    slow.warm_up(PLANS["quick"])
+    assert slow.block == 1
+
+
+def test_the_warm_up_lasts_until_the_time_is_steady() -> None:
+    """A clock that ramps up over 300 ms: what is sampled afterwards is the steady time."""
+    machine = Machine(0, drift=lambda seconds: 1 + 3 * math.exp(-seconds / 0.03))
+    source = Blocks(machine.work(2_000_000, 0.002))
+    source.warm_up(PLANS["full"])
+    assert source.take(1)[0] == pytest.approx(2_000_000, rel=0.05)
+
+
+def test_the_sampling_says_why_it_stopped() -> None:
+    def stop(call_ns: float, iqr: float, budget: str) -> tuple[str, int, float]:
+        machine = Machine(0)
+        [lane] = measured(machine, machine.work(call_ns, iqr), budget=budget)
+        return lane.stop, len(lane.samples), lane.spent / 1e9
+
+    assert stop(1_000_000, 0.002, "full")[0] == "ci"
+    assert stop(1_000_000, 0.3, "full")[0] == "noise-stable"
+    why, count, seconds = stop(300_000_000, 0.3, "full")
+    assert why == "budget"
+    assert count >= 8
+    assert seconds < 6
+    # A call that takes longer than the whole budget is sampled a few times all the same, then no more.
+    why, count, seconds = stop(2_000_000_000, 0.01, "quick")
+    assert (why, count) == ("budget", 1)
+
+
+def test_the_smoke_budget_is_milliseconds() -> None:
+    machine = Machine(0)
+    measured(machine, *(machine.work(5_000, 0.01) for _ in range(4)), budget="smoke")
+    assert machine.now < 0.1e9
