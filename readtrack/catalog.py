@@ -336,7 +336,8 @@ def _source(node: Node) -> Source:
     fields = _mapping(node, "a source", optional=(*kinds, "note"))
     chosen = [kind for kind in kinds if kind in fields]
     if len(chosen) != 1:
-        raise Problem(node.line, f"a source has exactly one of {', '.join(kinds)}, not {len(chosen)} of them")
+        have = f"{len(chosen)} of" if chosen else "none of"
+        raise Problem(node.line, f"this source has {have} {', '.join(kinds)}; give it exactly one")
     (kind,) = chosen
     value = _line(fields[kind], quoted(kind))
     pattern, example = {

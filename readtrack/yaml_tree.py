@@ -17,6 +17,15 @@ from readtrack.text import one_line
 MAX_BYTES = 2 * 1024 * 1024  # about 2000 papers; a parser's worst case on more would take seconds
 MAX_DEPTH = 40
 
+# What the parser says where a text should have been in quotes.
+_UNQUOTED = (
+    "mapping values",
+    "could not find expected ':'",
+    "cannot start any token",
+    "an alias",
+    "an anchor",
+)
+
 
 class Problem(Exception):
     """What is wrong with the file, and the fix, at a line (0: the file as a whole)."""
@@ -126,10 +135,11 @@ def _syntax_problem(text: str, error: Any) -> Problem:
     at = lines[line - 1] if 0 < line <= len(lines) else ""
     if "\t" in at[: len(at) - len(at.lstrip())]:
         return Problem(line, "a tab is used as indentation; use spaces")
-    if "could not find expected ':'" in str(error.problem) or "mapping values" in str(error.problem):
-        return Problem(line, f"{error.problem}; put text that has ': ' or '#' in it in double quotes")
     context = f"{error.context}, " if error.context else ""
-    return Problem(line, f"{one_line(context + str(error.problem))}; see the lines above it too")
+    said = one_line(context + str(error.problem))
+    if any(sign in said for sign in _UNQUOTED):
+        return Problem(line, f"{said}; put text with ': ', '#', or a sign in front in double quotes")
+    return Problem(line, f"{said}; see the lines above it too")
 
 
 def _unprintable_line(text: str) -> int:

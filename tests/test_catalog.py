@@ -1,0 +1,549 @@
+"""papers.yaml: what is right is read as it stands, what is wrong is one line with file, line and fix."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from readtrack import catalog
+from readtrack.catalog import (
+    Catalog,
+    CatalogError,
+    Note,
+    Row,
+    Section,
+    Source,
+    load,
+    load_cached,
+    locate,
+)
+from readtrack.home import Home
+
+GOOD = """\
+title: Self notes for some research papers list
+note: protip, use  a scrapper
+checklist:
+  - section: Optimization algorithm
+    note: read these first
+    rows:
+      - text: "SGD - AdamW [see blog](https://example.org/a)"
+        done: true
+        papers: [sgd, adam]
+        rows:
+          - text: "Hessian"
+          - note: "(TODO: add more)"
+      - text: "Hessian"
+  - section: Empty
+papers:
+  sgd:
+    title: A Stochastic Approximation Method
+    authors: [Herbert Robbins, Sutton Monro]
+    year: 1951
+    sources:
+      - doi: 10.1214/aoms/1177729586
+  adam:
+    title: "Adam: A Method for Stochastic Optimization"
+    authors: [Diederik P. Kingma, Jimmy Ba]
+    year: 2014
+    sources:
+      - page: https://example.org/adam
+        note: the talk
+      - arxiv: 1412.69800
+      - arxiv: "1412.6980v9"
+    aliases: [Adam-W]
+    builds_on: [sgd]
+    summary: A step size for each weight.
+    claim: It converges faster.
+    figure: Figure 1
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "papers.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def complaint(write):
+    """The complaint about a file, with its form checked: one line, `papers.yaml:LINE: what; fix`."""
+
+    def complaint(text: str | bytes) -> str:
+        with pytest.raises(CatalogError) as caught:
+            load(write(text))
+        said = str(caught.value)
+        assert "\n" not in said
+        assert "; " in said, "no fix is named"
+        assert caught.value.exit_code == 2
+        return said
+
+    return complaint
+
+
+def replaced(old: str, new: str) -> str:
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new)
+
+
+def line_of(text: str, part: str) -> int:
+    return text[: text.index(part)].count("\n") + 1
+
+
+# What is right
+
+
+def test_a_list_is_read_as_it_stands(write):
+    read = load(write(GOOD))
+    assert (read.title, read.note) == (
+        "Self notes for some research papers list",
+        "protip, use  a scrapper",
+    )
+    optimisation, empty = read.sections
+    assert (optimisation.title, optimisation.note, empty.rows) == (
+        "Optimization algorithm",
+        "read these first",
+        (),
+    )
+    row = optimisation.rows[0]
+    assert isinstance(row, Row)
+    assert row.text == "SGD - AdamW [see blog](https://example.org/a)"
+    assert row.done
+    assert row.papers == ("sgd", "adam")
+    assert row.line == line_of(GOOD, "- text")
+    assert row.rows[1] == Note("(TODO: add more)")
+    adam = read.papers["adam"]
+    assert adam.authors == ("Diederik P. Kingma", "Jimmy Ba")
+    assert (adam.year, adam.aliases, adam.builds_on) == (2014, ("Adam-W",), ("sgd",))
+    assert (adam.summary, adam.claim, adam.figure) == (
+        "A step size for each weight.",
+        "It converges faster.",
+        "Figure 1",
+    )
+    assert adam.line == line_of(GOOD, "  adam:")
+    assert adam.sources == (
+        Source("page", "https://example.org/adam", "the talk"),
+        Source("arxiv", "1412.69800"),
+        Source("arxiv", "1412.6980v9"),
+    )
+    assert adam.arxiv_id == "1412.69800", "an unquoted id keeps its zeros"
+    assert read.papers["sgd"].arxiv_id is None
+
+
+def test_the_walk_goes_in_the_readers_order(write):
+    read = load(write(GOOD))
+    shown = [(depth, getattr(item, "text", None) or item.title) for depth, item in read.walk()]
+    assert shown == [
+        (0, "Optimization algorithm"),
+        (1, "SGD - AdamW [see blog](https://example.org/a)"),
+        (2, "Hessian"),
+        (2, "(TODO: add more)"),
+        (1, "Hessian"),
+        (0, "Empty"),
+    ]
+    assert [row.line for row in read.rows_of("adam")] == [line_of(GOOD, "- text")]
+    assert read.rows_of("nothing") == []
+
+
+def test_row_keys_are_unique_and_stay_the_same(write):
+    rows = [item for _, item in load(write(GOOD)).walk() if isinstance(item, Row)]
+    assert [row.key for row in rows] == ["sgd-adamw-see-blog-https-example-org-a", "hessian", "hessian-2"]
+    odd = load(
+        write("title: t\nchecklist:\n  - section: s\n    rows:\n      - text: '???'\n      - text: '!'\n")
+    )
+    assert [row.key for row in odd.sections[0].rows] == ["row", "row-2"]
+
+
+@pytest.mark.parametrize(
+    ("source", "url"),
+    [
+        (Source("arxiv", "1706.03762v5"), "https://arxiv.org/abs/1706.03762v5"),
+        (Source("arxiv", "cs/9901001"), "https://arxiv.org/abs/cs/9901001"),
+        (
+            Source("doi", "10.1002/(SICI)1097<1::AID>3.0"),
+            "https://doi.org/10.1002/(SICI)1097%3C1::AID%3E3.0",
+        ),
+        (Source("pdf", "https://example.org/a.pdf"), "https://example.org/a.pdf"),
+    ],
+)
+def test_a_source_has_a_link(source, url):
+    assert source.url == url
+
+
+@pytest.mark.parametrize("value", ["cs/9901001", "math.GT/0309136v2", "0704.0001", "2312.00752v12"])
+def test_arxiv_ids_of_all_times_are_taken(write, value):
+    text = replaced("arxiv: 1412.69800", f"arxiv: {value}")
+    assert load(write(text)).papers["adam"].arxiv_id == value
+
+
+def test_text_is_taken_as_text_whatever_yaml_thinks_of_it(write):
+    text = replaced("section: Empty", "section: no").replace("aliases: [Adam-W]", "aliases: [1e5, null-it]")
+    read = load(write(text))
+    assert read.sections[1].title == "no"
+    assert read.papers["adam"].aliases == ("1e5", "null-it")
+
+
+def test_what_would_confuse_a_terminal_is_taken_out(write):
+    hostile = r'"\e]0;owned\a\e[31mAdam\x9b2J \u202Eevil\0"'
+    text = GOOD.replace('"Adam: A Method for Stochastic Optimization"', hostile).replace('"Hessian"', hostile)
+    read = load(write(text))
+    everything = json.dumps(dataclasses.asdict(read) | {"path": ""}, ensure_ascii=True)
+    assert not re.search(r"\\u00[019][0-9a-f]|\\u202e|\\n", everything)
+    assert "Adam" in read.papers["adam"].title
+    assert "owned" not in read.papers["adam"].title
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(write):
+    plain = load(write(GOOD))
+    assert load(write(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())) == plain
+
+
+def test_without_the_c_parser_the_outcome_is_the_same(write, complaint, monkeypatch):
+    fast, broken = load(write(GOOD)), replaced("year: 1951", "year: [")
+    said = complaint(broken)
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    assert load(write(GOOD)) == fast
+    assert complaint(broken).split(":")[:2] == said.split(":")[:2]
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("    year: 1951", "    yaer: 1951", "unknown key 'yaer'; did you mean 'year'?"),
+        ("note: protip", "nte: protip", "unknown key 'nte'; did you mean 'note'?"),
+        (
+            "    note: read these first",
+            "    colour: red",
+            "unknown key 'colour'; a section may have section, note, rows",
+        ),
+        ("        done: true", "        done: perhaps", "'done' is 'perhaps'; it must be true or false"),
+        ("    year: 1951", "    year: about 1951", "'year' is 'about 1951'; it must be four digits"),
+        ("    year: 1951", "    year: ١٩٥١", "'year' is '١٩٥١'; it must be four digits"),
+        ("    year: 1951\n", "", "the paper sgd has no 'year'; add 'year: ...'"),
+        (
+            "[Herbert Robbins, Sutton Monro]",
+            "Herbert Robbins",
+            "'authors' is 'Herbert Robbins'; it must be a list",
+        ),
+        (
+            "[Herbert Robbins, Sutton Monro]",
+            "[[Herbert]]",
+            "an item of 'authors' is a list; it must be a text",
+        ),
+        ("[Herbert Robbins, Sutton Monro]", "[]", "'authors' is empty; give at least one"),
+        ("    title: A Stochastic Approximation Method", "    title:", "'title' is empty; write a text"),
+        (
+            "    title: A Stochastic Approximation Method",
+            '    title: "\\e[1m"',
+            "'title' is empty; write a text",
+        ),
+        (
+            "10.1214/aoms/1177729586",
+            "https://doi.org/10.1214/aoms/1177729586",
+            "is not a DOI; write '10.1214/aoms/1177729586'",
+        ),
+        ("page: https://example.org/adam", "page: javascript:alert(1)", "is not a link; write one such as"),
+        (
+            "page: https://example.org/adam",
+            "web: https://example.org/adam",
+            "unknown key 'web'; a source may",
+        ),
+        (
+            "page: https://example.org/adam",
+            "pdf: https://e.org/a\n        doi: 10.1000/1",
+            "this source has 2 of arxiv, doi",
+        ),
+        ("arxiv: 1412.69800", "arxiv: 1412.698", "'1412.698' is not an arXiv id; write one such as"),
+        ("arxiv: 1412.69800", "arxiv: 1413.69800", "'1413.69800' is not an arXiv id; write one such as"),
+        ("arxiv: 1412.69800", "arxiv: ١٤١٢.٦٩٨٠", "is not an arXiv id; write one such as"),
+        (
+            "arxiv: 1412.69800",
+            "arxiv: https://arxiv.org/pdf/1412.69800v2.pdf",
+            "is not an arXiv id; write '1412.69800v2'",
+        ),
+        ("papers: [sgd, adam]", "papers: [sgd, adma]", "there is no paper 'adma'; did you mean 'adam'?"),
+        ("papers: [sgd, adam]", "papers: [sgd, sgd]", "'sgd' stands twice in 'papers'; keep one"),
+        (
+            "builds_on: [sgd]",
+            "builds_on: [sdg]",
+            "adam builds on 'sdg', which is not there; did you mean 'sgd'?",
+        ),
+        ("builds_on: [sgd]", "builds_on: [adam]", "builds_on goes in a circle, adam -> adam; take"),
+        ("aliases: [Adam-W]", "aliases: [SGD]", "'SGD' already means sgd; take it out of one"),
+        ("  adam:", "  sgd:", "'sgd' is already on line 16; keep one of the two"),
+        ("    year: 2014", "    year: 2014\n    year: 2015", "'year' is already on line"),
+        ("  adam:", "  Adam-W:", "'Adam-W' is not an id; use small letters"),
+        ("  adam:", "  [adam]:", "a list where a key is wanted; write 'key: value'"),
+        (
+            "      - doi: 10.1214/aoms/1177729586",
+            "      \tdoi: 1",
+            "a tab is used as indentation; use spaces",
+        ),
+        ("    builds_on: [sgd]", "    builds_on: [sgd", "see the lines above it too"),
+        (
+            "Stochastic Approximation",
+            "Stochastic: Approximation",
+            "put text with ': ', '#', or a sign in front in double quotes",
+        ),
+        ("A Stochastic Approximation Method", "*Stochastic*", "double quotes"),
+        ("A Stochastic Approximation Method", "*Stochastic", "double quotes"),
+        ("- section: Empty", "- Empty", "a section is 'Empty'; it must be keys such as 'section:'"),
+        ('- note: "(TODO: add more)"', "- note: [a]", "'note' is a list; it must be a text"),
+        ('- text: "SGD', '- txt: "SGD', "unknown key 'txt'; did you mean 'text'?"),
+        ("papers:\n  sgd:", "papers: x\nunused:\n  sgd:", "unknown key 'unused'"),
+        ("title: Self notes", "---\ntitle: x\n---\ntitle: Self notes", "a second YAML document starts here"),
+        ("        note: the talk", "      - note: the talk", "this source has none of arxiv, doi"),
+        ("A Stochastic Approximation Method", "@Stochastic", "double quotes"),
+    ],
+)
+def test_a_mistake_names_its_line_and_the_fix(complaint, old, new, said):
+    text = replaced(old, new)
+    message = complaint(text)
+    assert said in message
+    assert re.match(r"papers\.yaml:\d+: ", message)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "marker"),
+    [
+        ("    year: 1951", "    yaer: 1951", "yaer"),
+        ("[Herbert Robbins, Sutton Monro]", "\n      - Herbert\n      - []", "- []"),
+        ("arxiv: 1412.69800", "arxiv: nonsense", "nonsense"),
+        ("builds_on: [sgd]", "builds_on: [nothing]", "nothing"),
+        ("papers: [sgd, adam]", "papers:\n          - sgd\n          - nothing", "nothing"),
+        ("aliases: [Adam-W]", "aliases: [sgd]", "aliases"),
+        ("  adam:", "  sgd:", '  sgd:\n    title: "Adam'),
+        ("      - doi: 10.1214/aoms/1177729586", "      \tdoi: 1", "\tdoi"),
+    ],
+)
+def test_the_line_is_the_one_to_change(complaint, old, new, marker):
+    text = replaced(old, new)
+    assert complaint(text).startswith(f"papers.yaml:{line_of(text, marker)}: ")
+
+
+def test_a_circle_of_papers_is_shown(complaint):
+    paper = "  {0}:\n    title: T\n    authors: [A]\n    year: 2000\n    sources: [arxiv: 2001.00001]\n"
+    text = "title: t\nchecklist: []\npapers:\n"
+    for id_, parent in (("a", "b"), ("b", "c"), ("c", "b"), ("d", "a")):
+        text += paper.format(id_) + f"    builds_on: [{parent}]\n"
+    said = complaint(text.replace("[arxiv: 2001.00001]", "[{arxiv: 2001.00001}]"))
+    assert "b -> c -> b" in said or "c -> b -> c" in said
+
+
+def test_a_long_line_of_descent_is_no_trouble(write):
+    paper = (
+        "  p{0}: {{title: T, authors: [A], year: 2000, sources: [{{arxiv: 2001.00001}}], builds_on: [{1}]}}\n"
+    )
+    papers = "".join(paper.format(i, f"p{i - 1}" if i else "") for i in range(3000))
+    read = load(write(f"title: t\nchecklist: []\npapers:\n{papers}"))
+    assert read.papers["p2999"].builds_on == ("p2998",)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "it is empty; start it with"),
+        (b" \n\n", "it is empty; start it with"),
+        (b"# nothing yet\n", "it holds only comments; start it with"),
+        (b"title: caf\xe9\n", "papers.yaml:1: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        (b"title: t\nnote: \x00\n", "papers.yaml:2: "),
+        (b"title: t\nnote: \x1b[31m\n", "papers.yaml:2: "),
+        (b"just words\n", "the list is 'just words'; it must be keys such as 'title:'"),
+        (b"- a\n", "the list is a list; it must be keys"),
+        (b"title: t\n", "the list has no 'checklist'; add"),
+        (b"\x7fELF\x02\x01\x01\x00\x00", "papers.yaml:1: "),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "papers.yaml:2: byte 0xe2 is not UTF-8"),
+        (b"title: &a t\nchecklist: []\nnote: *a\n", "papers.yaml:3: '*a' is a YAML alias"),
+        (b"title: !!python/object/apply:os.system [ls]\nchecklist: []\n", "'title' is a list"),
+        (b"title: t\nchecklist: []\n<<: {note: x}\n", "unknown key '<<'"),
+    ],
+)
+def test_a_file_that_is_no_list_is_refused(complaint, data, said):
+    assert said in complaint(data)
+
+
+def test_an_alias_bomb_is_refused_at_once(complaint):
+    layers = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
+    start = time.monotonic()
+    assert "is a YAML alias" in complaint(f"a0: &a0 [x]\n{layers}")
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "[{a: "])
+def test_a_deep_file_is_refused_at_once(complaint, opening):
+    start = time.monotonic()
+    assert "nested more than" in complaint(opening * 100_000)
+    assert time.monotonic() - start < 5
+
+
+def test_a_huge_file_is_refused_before_it_is_parsed(complaint):
+    start = time.monotonic()
+    said = complaint(b"- a\n" * (50 * 2**20 // 4))
+    assert "larger than" in said
+    assert time.monotonic() - start < 2
+
+
+def test_a_missing_file_a_folder_and_an_unreadable_file(tmp_path, write, monkeypatch):
+    with pytest.raises(CatalogError, match=r"nowhere.yaml: there is no such file; put your list there"):
+        load(tmp_path / "nowhere.yaml")
+    with pytest.raises(CatalogError, match=r"this is a folder; name the file in it"):
+        load(tmp_path)
+    with pytest.raises(CatalogError, match=r"it cannot be read \(Not a directory\); check"):
+        load(write(GOOD) / "x")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = write(GOOD)
+    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, whom no mode stops
+    with pytest.raises(CatalogError, match=r"it cannot be read \(Permission denied\); check who"):
+        load(path)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=200))
+@example(b"\xef\xbb\xbf")
+@example(b"? ? ?")
+@example(b"!<\xff> x")
+@example(b"a: !!float x\n...\n...\n")
+@example(b"--- |\n%YAML 1.2\n")
+def test_no_bytes_end_in_anything_but_a_list_or_a_complaint(write, data):
+    only_a_list_or_a_complaint(write(data))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_damage_to_a_good_list_ends_in_anything_but_a_list_or_a_complaint(write, data):
+    good = GOOD.encode()
+    start = data.draw(st.integers(0, len(good)))
+    end = data.draw(st.integers(start, min(len(good), start + 40)))
+    pieces = st.sampled_from(
+        [b"", b"\t", b"'", b'"', b"[", b"}", b": ", b"\n", b"&a ", b"*a", b"!!int ", b"- ", b"~"]
+    )
+    put = data.draw(st.one_of(st.binary(max_size=8), st.lists(pieces, max_size=4).map(b"".join)))
+    only_a_list_or_a_complaint(write(good[:start] + put + good[end:]))
+
+
+def only_a_list_or_a_complaint(path: Path) -> None:
+    try:
+        read = load(path)
+    except CatalogError as error:
+        said = str(error)
+    else:
+        said = read.title
+        assert all(isinstance(item, Section | Row | Note) for _, item in read.walk())
+    assert said.isprintable()
+
+
+# Which list
+
+
+def test_the_readers_own_list_comes_first(home: Home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = locate(home)
+    assert shipped.parent in (Path(catalog.__file__).parent, Path(catalog.__file__).parent.parent)
+    (tmp_path / "papers.yaml").touch()
+    assert locate(home) == tmp_path / "papers.yaml"
+    home.ensure()
+    home.papers_yaml.touch()
+    assert locate(home) == home.papers_yaml
+
+
+# The copy
+
+
+@pytest.fixture
+def no_yaml(monkeypatch):
+    """From now on the copy is the only way to the list."""
+
+    def forbid() -> None:
+        monkeypatch.setattr(catalog, "load", lambda path: pytest.fail("the file was parsed again"))
+
+    return forbid
+
+
+def test_the_copy_says_the_same_as_the_file(write, tmp_path, no_yaml):
+    path, cache = write(GOOD), tmp_path / "cache"
+    first = load_cached(path, cache)
+    assert first == load(path)
+    no_yaml()
+    again = load_cached(path, cache)
+    assert again == first
+    assert again.rows_of("adam") == first.rows_of("adam")
+
+
+def test_the_copy_needs_no_parser(write, tmp_path):
+    path, cache = write(GOOD), tmp_path / "cache"
+    load_cached(path, cache)
+    code = (
+        "import sys; from pathlib import Path; from readtrack.catalog import load_cached\n"
+        f"print(len(load_cached(Path({str(path)!r}), Path({str(cache)!r})).papers))\n"
+        "print({'yaml', 'filelock', 'platformdirs', 'torch', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\nset()\n"
+
+
+def test_a_changed_file_is_read_again(write, tmp_path):
+    cache = tmp_path / "cache"
+    load_cached(write(GOOD), cache)
+    path = write(replaced("year: 2014", "year: 2015"))  # the same size
+    assert load_cached(path, cache).papers["adam"].year == 2015
+    status = path.stat()
+    write(replaced("year: 2014", "year: 2016"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # and the same time, as a restored backup has
+    assert load_cached(path, cache).papers["adam"].year == 2016
+
+
+def test_two_lists_do_not_share_a_copy(write, tmp_path, no_yaml):
+    path, cache = write(GOOD), tmp_path / "cache"
+    other = tmp_path / "other.yaml"
+    other.write_text("title: other\nchecklist: []\n")
+    load_cached(path, cache)
+    load_cached(other, cache)
+    no_yaml()
+    assert [load_cached(p, cache).title[:5] for p in (path, other)] == ["Self ", "other"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_copy_is_made_again(write, tmp_path, data):
+    path, cache = write(GOOD), tmp_path / "cache"
+    good = load_cached(path, cache)
+    (copy,) = cache.iterdir()
+    body = copy.read_bytes()
+    start = data.draw(st.integers(0, len(body) - 1))
+    damage = data.draw(st.binary(max_size=6))
+    copy.write_bytes(body[:start] + damage + (b"" if data.draw(st.booleans()) else body[start + 1 :]))
+    assert load_cached(path, cache) == good
+
+
+def test_without_a_place_for_the_copy_the_list_is_still_read(write, tmp_path):
+    (tmp_path / "file").touch()
+    assert isinstance(load_cached(write(GOOD), tmp_path / "file" / "cache"), Catalog)
+
+
+def test_a_wrong_file_is_refused_on_every_reading(write, tmp_path):
+    path = write(replaced("year: 1951", "yaer: 1951"))
+    for _ in range(2):
+        with pytest.raises(CatalogError, match="did you mean 'year'"):
+            load_cached(path, tmp_path / "cache")
+    with pytest.raises(CatalogError, match="there is no such file"):
+        load_cached(tmp_path / "nowhere.yaml", tmp_path / "cache")
