@@ -21,7 +21,7 @@ that they do not know, and refuse a newer major `v`.
 | log | text |
 | warning | text |
 | heartbeat | rss (bytes), device_memory (bytes, or null) |
-| error | kind (usage, memory, plugin), type, message, phase, traceback, where (file:line in the plugin, or null) |
+| error | kind (usage, memory, plugin), type, message, phase, traceback, where (file:line in the plugin) |
 | end | outcome, detail |
 """
 
@@ -63,6 +63,7 @@ class EventWriter:
         # Python opens with O_CLOEXEC: programs that a plugin starts cannot write here.
         self._descriptor = os.open(folder / "events.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._seq = first_seq
+        self.phase = ""  # the last one that was emitted
         self._start = time.monotonic() - elapsed
         self._lock = threading.Lock()
         size = os.fstat(self._descriptor).st_size
@@ -74,6 +75,8 @@ class EventWriter:
             stamp = {"v": VERSION, "seq": self._seq, "t": round(time.monotonic() - self._start, 4)}
             self._write(encode({**stamp, "event": event, **fields}))
             self._seq += 1
+            if event == "phase":
+                self.phase = str(fields["name"])
 
     def _write(self, line: bytes) -> None:
         while line:

@@ -25,6 +25,7 @@ RunState = Literal["starting", "running", "not responding", "ended"]
 
 _SILENCE = 60.0  # seconds without a heartbeat until a run is "not responding"
 _STARTING = 60.0  # seconds that a worker may take until its first event
+_BURIAL = 2.0  # seconds between the end of a process and its `end` event
 _MAX_LOGS = 1000
 
 
@@ -325,12 +326,13 @@ def reconcile(home: Home) -> list[str]:
         record = load(folder)
         if not record.paper or _alive(folder, record):
             continue
-        conclude(folder, *_verdict(folder, record))
+        sweep(folder.name)
+        conclude(folder, *_verdict(record))
         ended.append(folder.name)
     return ended
 
 
-def _verdict(folder: Path, record: Record) -> tuple[Outcome, str]:
+def _verdict(record: Record) -> tuple[Outcome, str]:
     if record.hello is None:
         return "interrupted", "the worker never started"
     timeout = record.job.timeout if record.job else None
@@ -347,8 +349,10 @@ def _alive(folder: Path, record: Record) -> bool:
     if record.environment.get("host") != socket.gethostname():
         return quiet < 10 * _SILENCE  # a copied or shared folder: its process cannot be looked up here
     process = worker_process(record)
-    # Whoever started a process that has ended and is not reaped yet is about to write its end.
-    return process is not None and (process.status() != "zombie" or quiet < _SILENCE)
+    if process is None:
+        return quiet < _BURIAL
+    # An ended process that was not reaped yet: whoever started it is about to write its end.
+    return process.status() != "zombie" or quiet < _SILENCE
 
 
 def _last_change(folder: Path) -> float:
@@ -376,3 +380,15 @@ def worker_process(record: Record) -> psutil.Process | None:
     except (psutil.Error, KeyError, TypeError, ValueError):
         return None
     return None
+
+
+def sweep(run_id: str) -> None:
+    """Kill the processes that a run left behind; they are known by READTRACK_RUN in their environment."""
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("READTRACK_RUN") == run_id:
+                process.kill()
+        except (psutil.Error, OSError):
+            continue  # another user's, or ended in the meantime

@@ -1,0 +1,303 @@
+"""The parent's side of a run: start the worker, follow it, stop it, bury it.
+
+One `Process` serves the app and the command line. It has no thread and no loop of its own: call `poll` about
+ten times a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from readtrack import discovery
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home
+from readtrack.runs import log
+from readtrack.runs.events import Outcome
+from readtrack.runs.job import Job
+from readtrack.runs.record import Record, conclude, load, sweep, worker_process
+from readtrack.text import duration, one_line, size
+
+if TYPE_CHECKING:
+    import psutil
+
+Rung = Literal["asked", "interrupted", "terminated", "killed"]
+RUNGS: tuple[Rung, ...] = ("asked", "interrupted", "terminated", "killed")
+
+# Seconds that a run gets on each rung before it is moved to the next.
+_PATIENCE: dict[Rung, float] = {"asked": 2.0, "interrupted": 3.0, "terminated": 2.0}
+_OWNER_WRITES = 1.0  # seconds in which the starter of an attached run writes its end
+_FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP")
+
+
+def start(job: Job, home: Home, python: str = sys.executable) -> Process:
+    """Write the job into a fresh run folder and start the worker in a session of its own.
+
+    Raises ReadtrackError if the folder cannot be made or `python` cannot be started.
+    """
+    folder = home.ensure(home.runs) / job.run_id
+    kills = _oom_kills()
+    try:
+        (folder / "scratch").mkdir(parents=True)
+        job.write(folder)
+        with (folder / "log.txt").open("ab") as output:
+            child = subprocess.Popen(
+                [python, "-u", "-m", "readtrack.runs.worker", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd=folder / "scratch",
+                env=_environment(job, home),
+                start_new_session=True,
+            )
+    except FileExistsError as error:
+        raise ReadtrackError(f"There is a run {job.run_id} already.") from error
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ReadtrackError(f"Could not start {python} for the run: {error.strerror}.") from error
+    import psutil
+
+    return Process(folder, home, job, psutil.Process(child.pid), child, oom_kills=kills)
+
+
+def attach(folder: Path) -> Process | None:
+    """A process for a run that somebody else started and that is alive; else None."""
+    record = load(folder)
+    process = worker_process(record)
+    if record.outcome is not None or record.job is None or process is None:
+        return None
+    return Process(folder, Home(), record.job, process, None, oom_kills=_oom_kills())
+
+
+def _environment(job: Job, home: Home) -> dict[str, str]:
+    environment = discovery.child_environment(home)
+    environment["READTRACK_RUN"] = job.run_id
+    # The order of sets of strings is part of what a seed fixes.
+    environment.setdefault("PYTHONHASHSEED", str(job.seed % 2**32))
+    if sys.platform == "linux" and job.device in ("auto", "cpu"):
+        # glibc gives blocks of 32 MiB and more back to the system at once; the page faults of the next
+        # allocation would be a part of every measured time. Other C libraries ignore the names.
+        for name, value in (
+            ("MMAP_THRESHOLD_", 4 << 30),
+            ("TRIM_THRESHOLD_", 4 << 30),
+            ("TOP_PAD_", 256 << 20),
+        ):
+            environment.setdefault(f"MALLOC_{name}", str(value))
+    return environment
+
+
+class Process:
+    """A run's process, owned (started here) or attached (started elsewhere).
+
+    rung  how far up the ladder of stopping it is: None, "asked", "interrupted", "terminated", "killed"
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        home: Home,
+        job: Job,
+        process: psutil.Process,
+        child: subprocess.Popen[bytes] | None,
+        *,
+        oom_kills: int | None,
+    ) -> None:
+        self.folder = folder
+        self.run_id = folder.name
+        self.rung: Rung | None = None
+        self._home = home
+        self._job = job
+        self._process = process
+        self._child = child
+        self._oom_kills = oom_kills
+        self._started = time.monotonic()
+        self._rung_since = 0.0
+        self._gone_since: float | None = None
+        self._reason: Literal["cancelled", "timed_out"] | None = None
+        self._outcome: Outcome | None = None
+
+    def poll(self) -> Outcome | None:
+        """The outcome once the run has ended; its `end` event and result.json are there by then.
+
+        Enforces the deadline, moves the stopping on, and leaves no process of the run behind.
+        """
+        if self._outcome is None:
+            if self._running():
+                log.trim(self.folder)
+                self._move_on()
+            elif self._owner_is_done():
+                self._outcome = self._bury()
+        return self._outcome
+
+    def cancel(self) -> Rung:
+        """Ask the run to stop; each further call skips to the next rung. Returns the rung it is on."""
+        if self._outcome is None and self._running():
+            self._reason = self._reason or "cancelled"
+            self._climb()
+        return self.rung or "asked"
+
+    def detach(self) -> None:
+        """Let the run go on when this process ends."""
+        self._send({"cmd": "detach"})
+
+    def _running(self) -> bool:
+        import psutil
+
+        try:
+            return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def _owner_is_done(self) -> bool:
+        if self._child is not None or (self.folder / "result.json").exists():
+            return True
+        self._gone_since = self._gone_since or time.monotonic()
+        return time.monotonic() - self._gone_since > _OWNER_WRITES
+
+    # Stopping
+
+    def _move_on(self) -> None:
+        now = time.monotonic()
+        if self.rung is None:
+            # The worker of an attached run keeps the deadline itself.
+            overdue = self._job.timeout is not None and now - self._started > self._job.timeout
+            if overdue and self._child is not None:
+                self._reason = "timed_out"
+                self._climb()
+        elif self.rung != "killed" and now - self._rung_since > _PATIENCE[self.rung]:
+            self._climb()
+
+    def _climb(self) -> None:
+        following = RUNGS.index(self.rung) + 1 if self.rung else 0
+        if self._child is None and following == 0:
+            following = 1  # only its starter has the pipe to ask through
+        self.rung = RUNGS[min(following, len(RUNGS) - 1)]
+        self._rung_since = time.monotonic()
+        if self.rung == "asked":
+            self._send({"cmd": "cancel", "reason": self._reason or "cancelled"})
+        else:
+            number = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM, "killed": signal.SIGKILL}
+            self._signal_group(number[self.rung])
+
+    def _send(self, command: dict[str, str]) -> None:
+        if self._child is None or self._child.stdin is None:
+            return
+        try:
+            self._child.stdin.write(json.dumps(command).encode() + b"\n")
+            self._child.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            return  # it is ending
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return  # nobody is left in it
+
+    # The end
+
+    def _bury(self) -> Outcome:
+        code, elapsed = None, None
+        if self._child is None:
+            sweep(self.run_id)
+        else:
+            # Before the leader is reaped: until then the group's number cannot be given to others.
+            self._signal_group(signal.SIGKILL)
+            code, elapsed = self._child.wait(), time.monotonic() - self._started
+            if self._child.stdin is not None:
+                self._child.stdin.close()
+        record = load(self.folder)
+        outcome, detail = self._verdict(code, record)
+        try:
+            record = conclude(self.folder, outcome, detail, elapsed=elapsed)
+        except OSError:
+            return record.outcome or outcome  # the disk is full: there is no place to write it to
+        return record.outcome or outcome
+
+    def _verdict(self, code: int | None, record: Record) -> tuple[Outcome, str]:
+        """What a run without an `end` event came to. `code` is None for a run of somebody else's."""
+        if self._reason is not None:
+            return self._reason, self._stopped_detail(record)
+        phase = f"in phase {record.phase}" if record.phase else "before it said anything"
+        fault = self._fault(code)
+        if fault:
+            place = log.last_place(self.folder, discovery.search_path(self._home))
+            return "crashed", f"{fault} {phase}" + (f", at {place}" if place else "")
+        if code == -signal.SIGKILL or (code is None and self._kills_rose()):
+            return self._killed(record, phase)
+        if code is None:
+            return "interrupted", f"its process ended {phase}"
+        if code < 0:
+            return "interrupted", f"ended from outside by {signal.Signals(-code).name} {phase}"
+        last = one_line(log.tail(self.folder).strip().rpartition("\n")[2])[:300]
+        said = f"; its log ends: {last}" if last and record.hello is None else ""
+        return "crashed", f"ended without a result (exit code {code}) {phase}{said}"
+
+    def _stopped_detail(self, record: Record) -> str:
+        what = "stopped"
+        if self._reason == "timed_out" and self._job.timeout is not None:
+            what = f"stopped after its {duration(self._job.timeout)}"
+        place = log.last_place(self.folder, discovery.search_path(self._home))
+        hung = f", at {place}" if place else ""
+        return f"{what}, in phase {record.phase or 'start'}{hung}; it had to be {self.rung}"
+
+    def _fault(self, code: int | None) -> str:
+        if code is None:
+            return log.fatal_error(self.folder)
+        name = signal.Signals(-code).name if code < 0 else ""
+        return name if name in _FAULTS else ""
+
+    def _kills_rose(self) -> bool:
+        now = _oom_kills()
+        return now is not None and self._oom_kills is not None and now > self._oom_kills
+
+    def _killed(self, record: Record, phase: str) -> tuple[Outcome, str]:
+        held = f" at {size(record.memory_peak)}" if record.memory_peak else ""
+        if self._kills_rose():
+            return "out_of_memory", f"the system ended it for want of host memory {phase}{held}"
+        if self._oom_kills is None:
+            return "out_of_memory", f"likely: it was killed (SIGKILL) {phase}{held}, and not by readtrack"
+        return "crashed", (
+            f"SIGKILL {phase}{held}, not by readtrack and not by the kernel's limit on memory: "
+            "perhaps the system's memory killer, or a kill command"
+        )
+
+
+def _oom_kills() -> int | None:
+    """How often the kernel has killed for memory in this process's control group; None if it does not say."""
+    try:
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, name = Path("/sys/fs/cgroup"), "memory.events"
+        elif "memory" in controllers.split(","):
+            root, name = Path("/sys/fs/cgroup/memory"), "memory.oom_control"
+        else:
+            continue
+        # In a container the path may be the host's, and the mount the container's own group.
+        for folder in (root / path.lstrip("/"), root):
+            count = _field(folder / name, "oom_kill")
+            if count is not None:
+                return count
+    return None
+
+
+def _field(path: Path, name: str) -> int | None:
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    except (OSError, ValueError):
+        return None
+    return None

@@ -1,0 +1,64 @@
+"""log.txt: what a plugin, its libraries and its children print. Capped, and never trusted.
+
+Standard output and error are the file itself, not a pipe: nothing blocks when nobody reads, and the last
+words of a crash arrive.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+HEAD = 512 * 1024
+TAIL = 512 * 1024
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
+
+
+def trim(folder: Path) -> None:
+    """Keep the log's head and tail if it has outgrown both. Writers append: they go on at the new end."""
+    path = folder / "log.txt"
+    try:
+        if path.stat().st_size <= HEAD + 2 * TAIL:
+            return
+        with path.open("rb+") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(size - TAIL)
+            tail = file.read(TAIL)
+            file.truncate(HEAD)
+        with path.open("ab") as file:
+            file.write(f"\n[... {size - HEAD - TAIL} bytes left out ...]\n".encode() + tail)
+    except FileNotFoundError:
+        return
+
+
+def tail(folder: Path, size: int = 8192) -> str:
+    """The last `size` bytes of the log as text, from the start of a line."""
+    try:
+        with (folder / "log.txt").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            cut = file.tell() > 0
+            data = file.read()
+    except OSError:
+        return ""
+    if cut:
+        data = data.partition(b"\n")[2]
+    return data.decode("utf-8", "replace")
+
+
+def last_place(folder: Path, plugin_folders: Iterable[str]) -> str:
+    """`file:line (function)` of the innermost plugin frame in the log's last dump of faulthandler, or ""."""
+    _, found, dump = tail(folder, 64 * 1024).rpartition("Current thread ")
+    roots = tuple(root.rstrip(os.sep) + os.sep for root in plugin_folders)
+    for file, line, function in _FRAME.findall(dump if found else ""):
+        if file.startswith(roots):
+            return f"{file}:{line} ({function})"
+    return ""
+
+
+def fatal_error(folder: Path) -> str:
+    """What faulthandler called the end of the process ("Segmentation fault"), or ""."""
+    found = re.findall(r"^Fatal Python error: (.+)$", tail(folder, 64 * 1024), re.MULTILINE)
+    return str(found[-1]) if found else ""
