@@ -6,7 +6,6 @@ below it that is drawn anew ten times a second: phases, progress, curves.
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,13 +137,12 @@ class LiveView:
         rows = 0
         room = max(3, self._console.height - 8)
         for name, arms in record.curves.items():
-            finite = [y for points in arms.values() for _, y in points if math.isfinite(y)]
-            low, high = min(finite, default=0.0), max(finite, default=1.0)
+            axes = report.Axes.around(arms.values())
             for index, (arm, points) in enumerate(arms.items()):
                 rows += 1
                 if rows > room:
                     return [table, Text("...", style="dim")]
-                spark = report.sparkline(points, _SPARK, low, high)
+                spark = report.sparkline(points, axes, _SPARK)
                 last = report.value(points[-1][1])
                 label = Text(one_line(name) if index == 0 else "")
                 table.add_row(label, Text(one_line(arm)), Text(spark, style="cyan"), Text(last))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from readtrack.text import number, one_line, size
@@ -48,8 +49,11 @@ def metrics(record: Record) -> Iterator[tuple[str, str]]:
     for name, arms in record.curves.items():
         for arm, points in arms.items():
             (first, before), (last, after) = points[0], points[-1]
-            path = value(after) if first == last else f"{value(before)} → {value(after)}, step {last}"
-            yield _metric_name(name, arm), path
+            moved = first != last and value(before) != value(after)
+            yield (
+                _metric_name(name, arm),
+                f"{value(before)} → {value(after)}, step {last}" if moved else value(after),
+            )
     for (name, arm), single in record.values.items():
         if arm not in record.curves.get(name, {}):
             yield _metric_name(name, arm), value(single)
@@ -79,9 +83,9 @@ def measurement(event: dict[str, Any]) -> tuple[str, str, str, str]:
         return name, role, "-", one_line(f"no time: {ok.get('reason') or 'not measured'}")
     said = []
     if role != "naive" and event.get("vs_naive"):
-        said.append(f"{number(event['vs_naive'])}× naive")
+        said.append(f"{event['vs_naive']:.3g}× naive")
     if role not in ("naive", "strong", "compiled") and event.get("vs_strong"):
-        said.append(f"{number(event['vs_strong'])}× strong")
+        said.append(f"{event['vs_strong']:.3g}× strong")
     if event.get("pct_ceiling"):
         bound = f" ({event['bound']})" if event.get("bound") else ""
         said.append(f"{event['pct_ceiling']:.0f} % of ceiling{bound}")
@@ -115,15 +119,30 @@ def cause(record: Record) -> str:
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def sparkline(points: Sequence[tuple[int, float]], columns: int, low: float, high: float) -> str:
-    """The curve in one row: each column shows the last of its points; what is not finite leaves a gap."""
-    if not points or columns < 1:
-        return ""
-    first, last = points[0][0], points[-1][0]
-    shown = [math.nan] * min(columns, len(points))
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """The range of steps and values that the curves of one metric share."""
+
+    first: int
+    last: int
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, curves: Iterable[Sequence[tuple[int, float]]]) -> Axes:
+        points = [point for curve in curves for point in curve]
+        steps = [step for step, _ in points]
+        finite = [y for _, y in points if math.isfinite(y)] or [0.0]
+        return cls(min(steps), max(steps), min(finite), max(finite))
+
+
+def sparkline(points: Sequence[tuple[int, float]], axes: Axes, columns: int) -> str:
+    """A curve in one row: a column shows the last point up to there, and a gap where that is not finite."""
+    columns = min(columns, axes.last - axes.first + 1)
+    height = (axes.high - axes.low) or 1.0
+    row = ""
     for step, y in points:
-        shown[min(len(shown) - 1, (step - first) * len(shown) // (last - first + 1))] = y
-    height = (high - low) or 1.0
-    return "".join(
-        BARS[min(7, max(0, int((y - low) / height * 8)))] if math.isfinite(y) else " " for y in shown
-    )
+        bar = BARS[min(7, int((y - axes.low) / height * 8))] if math.isfinite(y) else " "
+        column = (step - axes.first) * columns // (axes.last - axes.first + 1)
+        row = row[:column].ljust(column, row[-1:] or " ") + bar
+    return row
