@@ -119,9 +119,14 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
+    command = typer.main.get_command(app)
     try:
-        code = typer.main.get_command(app).main(list(arguments), "readtrack", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        # Not `main`, which would take closed pipes and interrupts into its own hands.
+        with command.make_context("readtrack", list(arguments)) as context:
+            command.invoke(context)
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
     except ReadtrackError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -101,7 +101,7 @@ def _below(section: Section, item: Row | Note, depth: int, wanted: set[str] | No
         if wanted is None:
             yield _Line(section, depth, item, ())
         return
-    subjects = item.papers or (item.subject,)
+    subjects: tuple[str, ...] = item.papers or (item.subject,)
     if wanted is not None:
         subjects = tuple(subject for subject in subjects if subject in wanted)
     nested = [line for row in item.rows for line in _below(section, row, depth + 1, wanted)]

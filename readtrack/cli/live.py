@@ -7,6 +7,8 @@ below it that is drawn anew ten times a second: phases, progress, curves.
 from __future__ import annotations
 
 import time
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +72,10 @@ class LiveView:
     def tick(self, record: Record) -> None:
         self._live.update(self._region(record), refresh=True)
 
-    def end(self, record: Record, folder: Path) -> None:
+    def end(self, record: Record, folder: Path | None) -> None:
         self._live.update(Text(""), refresh=True)
+        if folder is None:
+            return
         for name, value in report.metrics(record):
             self._say("metric", Text.assemble((f"{name}  ", ""), (value, "bold")))
         outcome = str(record.outcome).replace("_", " ")
@@ -121,7 +125,9 @@ class LiveView:
 
     def _phases(self, record: Record) -> Text:
         text = Text(overflow="ellipsis", no_wrap=True)
-        phases = record.phases or [("starting", 0.0)]
+        # The experiment may name a phase that the worker has begun already.
+        phases = [next(same) for _, same in groupby(record.phases, key=itemgetter(0))]
+        phases = phases or [("starting", 0.0)]
         for index, (name, start) in enumerate(phases):
             last = index == len(phases) - 1
             if last:

@@ -164,7 +164,7 @@ def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]
                     view.tick(record)
                     if outcome is None:
                         time.sleep(_TICK)
-                view.end(record, process.folder)
+                view.end(record, None if _is_usage(record) else process.folder)
         finally:
             _stop(process)
     return record, signals.last
@@ -183,10 +183,9 @@ def _end(library: Library, record: Record, stopped_by: int | None) -> None:
     if record.outcome == "completed":
         return
     folder = library.home.runs / record.run_id
-    error = record.error or {}
-    if error.get("kind") == "usage":
+    if record.error and _is_usage(record):
         shutil.rmtree(folder, ignore_errors=True)
-        raise ReadtrackError(one_line(str(error.get("message"))))
+        raise ReadtrackError(one_line(str(record.error.get("message"))))
     if stopped_by is not None:
         terminal.tell(f"readtrack: stopped; the record so far is {folder}")
         raise typer.Exit(128 + stopped_by)
@@ -197,6 +196,11 @@ def _end(library: Library, record: Record, stopped_by: int | None) -> None:
         terminal.tell(f"  | {line}")
     terminal.tell(f"readtrack: the record is {folder}")
     raise typer.Exit(1)
+
+
+def _is_usage(record: Record) -> bool:
+    """Whether the run could not be as it was asked for: no such device, a --set that does not fit."""
+    return record.error is not None and record.error.get("kind") == "usage"
 
 
 def _last_lines(folder: Path) -> list[str]:

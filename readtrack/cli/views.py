@@ -31,7 +31,8 @@ class View(Protocol):
     def tick(self, record: Record) -> None:
         """About ten times a second."""
 
-    def end(self, record: Record, folder: Path) -> None: ...
+    def end(self, record: Record, folder: Path | None) -> None:
+        """The run is over; `folder` is its record, if it is kept."""
 
 
 class JsonView:
@@ -52,8 +53,9 @@ class JsonView:
     def tick(self, record: Record) -> None:
         pass
 
-    def end(self, record: Record, folder: Path) -> None:
-        self._line({"event": "result", **asdict(record.summary()), "folder": str(folder)})
+    def end(self, record: Record, folder: Path | None) -> None:
+        kept = None if folder is None else str(folder)
+        self._line({"event": "result", **asdict(record.summary()), "folder": kept})
 
     @staticmethod
     def _line(document: dict[str, Any]) -> None:
@@ -80,7 +82,8 @@ class PlainView:
             self._line("run", f"{record.run_id}, {budget}")
         elif kind == "phase":
             self._metrics(record)
-            self._line("phase", str(event["name"]))
+            if event["name"] not in [name for name, _ in record.phases[-2:-1]]:
+                self._line("phase", str(event["name"]))
         elif kind == "environment":
             self._line("device", report.environment(event))
         elif kind == "claim":
@@ -102,7 +105,9 @@ class PlainView:
     def tick(self, record: Record) -> None:
         terminal.flush()
 
-    def end(self, record: Record, folder: Path) -> None:
+    def end(self, record: Record, folder: Path | None) -> None:
+        if folder is None:
+            return
         self._metrics(record)
         outcome = str(record.outcome).replace("_", " ")
         self._line("end", f"{outcome} in {duration(record.duration)}; record: {folder}")
