@@ -437,7 +437,7 @@ def _text(node: Node, what: str) -> str:
 
 def _line(node: Node, what: str) -> str:
     """A text that may not be empty, on one line; spaces within stay as the reader wrote them."""
-    text = " ".join(part.strip() for part in _text(node, what).splitlines()).strip()
+    text = " ".join(part.strip() for part in _text(node, what).expandtabs(1).splitlines()).strip()
     if not text:
         raise Problem(node.line, f"{what} is empty; write a text after it")
     return text
