@@ -7,7 +7,7 @@ below it that is drawn anew ten times a second: phases, progress, curves.
 from __future__ import annotations
 
 import time
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from readtrack.cli import report
-from readtrack.text import duration, one_line, plain, size
+from readtrack.text import duration, one_line, plain
 
 if TYPE_CHECKING:
     from readtrack.runs.record import Record
@@ -53,9 +53,10 @@ class LiveView:
         elif kind == "environment":
             self._say("device", Text(report.environment(event)))
         elif kind == "claim":
-            verdict, text = report.claim(event)
+            verdict, text, rule = report.claim(event)
             mark = f"{_VERDICT_MARK.get(verdict, '-')} {verdict}"
             self._say("claim", Text.assemble((mark, report.VERDICT_STYLE.get(verdict, "")), f"  {text}"))
+            self._say("", Text(rule, style="dim"))
         elif kind == "measurement":
             self._measurement(event)
         elif kind == "log":
@@ -76,12 +77,12 @@ class LiveView:
         self._live.update(Text(""), refresh=True)
         if folder is None:
             return
-        for name, value in report.metrics(record):
-            self._say("metric", Text.assemble((f"{name}  ", ""), (value, "bold")))
-        outcome = str(record.outcome).replace("_", " ")
+        metrics = list(report.metrics(record))
+        column = min(40, max((len(name) for name, _ in metrics), default=0))
+        for name, value in metrics:
+            self._say("metric", Text.assemble(f"{name:<{column}}  ", (value, "bold")))
         style = "green" if record.outcome == "completed" else "red"
-        peak = f", peak memory {size(record.memory_peak)}" if record.memory_peak else ""
-        self._say("end", Text.assemble((outcome, style), f" in {duration(record.duration)}{peak}"))
+        self._say("end", Text(report.end(record), style=style))
         self._say("record", Text(str(folder), style="dim", overflow="fold"))
 
     def _measurement(self, event: dict[str, Any]) -> None:
@@ -124,18 +125,18 @@ class LiveView:
         return Group(*rows)
 
     def _phases(self, record: Record) -> Text:
-        text = Text(overflow="ellipsis", no_wrap=True)
+        """What is over, with its time, and what is going on; the oldest give way where the line is short."""
         # The experiment may name a phase that the worker has begun already.
-        phases = [next(same) for _, same in groupby(record.phases, key=itemgetter(0))]
-        phases = phases or [("starting", 0.0)]
-        for index, (name, start) in enumerate(phases):
-            last = index == len(phases) - 1
-            if last:
-                running = duration(max(0.0, time.monotonic() - self._began - start))
-                text.append(f"● {name} {running}", style="cyan")
-            else:
-                text.append(f"✓ {name} {duration(phases[index + 1][1] - start)}   ", style="dim")
-        return text
+        phases = [next(same) for _, same in groupby(record.phases, key=itemgetter(0))] or [("starting", 0.0)]
+        name, start = phases[-1]
+        current = f"● {name} {duration(max(0.0, time.monotonic() - self._began - start))}"
+        done = []
+        for (earlier, began), (_, ended) in pairwise(phases):
+            took = ended - began
+            done.append(f"✓ {earlier} {duration(took)}   " if took >= 0.1 else f"✓ {earlier}   ")
+        while done and len("".join(done)) + len(current) > self._console.width:
+            done.pop(0)
+        return Text.assemble(("".join(done), "dim"), (current, "cyan"), no_wrap=True, overflow="ellipsis")
 
     def _curves(self, record: Record) -> list[RenderableType]:
         """A row for each arm of the curves that fit: its name, its course, its last value."""
@@ -150,6 +151,7 @@ class LiveView:
                     return [table, Text("...", style="dim")]
                 spark = report.sparkline(points, axes, _SPARK)
                 last = report.value(points[-1][1])
-                label = Text(one_line(name) if index == 0 else "")
+                scale = " (log)" if axes.logarithmic else ""
+                label = Text(one_line(name) + scale if index == 0 else "")
                 table.add_row(label, Text(one_line(arm)), Text(spark, style="cyan"), Text(last))
         return [table] if rows else []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from readtrack.text import number, one_line, size
+from readtrack.text import duration, number, one_line, size
 
 if TYPE_CHECKING:
     from readtrack.runs.record import Record
@@ -34,14 +34,17 @@ def environment(event: dict[str, Any]) -> str:
     return one_line(", ".join(part for part in parts if part))
 
 
-def claim(event: dict[str, Any]) -> tuple[str, str]:
-    """The verdict, and the claim with the numbers that decided."""
+def claim(event: dict[str, Any]) -> tuple[str, str, str]:
+    """The verdict; the claim with the numbers that decided; the rule and the paper's own figure."""
     from readtrack.claims import Claim
 
     stated = Claim.from_json(event["claim"])
     rule = " and ".join(map(str, stated.rule))
-    text = f"{stated.name}: {event['ours']} (rule: {rule}; paper: {stated.paper})"
-    return str(event["verdict"]), one_line(text)
+    return (
+        str(event["verdict"]),
+        one_line(f"{stated.name}: {event['ours']}"),
+        one_line(f"rule: {rule}; paper: {stated.paper}"),
+    )
 
 
 def metrics(record: Record) -> Iterator[tuple[str, str]]:
@@ -103,6 +106,12 @@ def span(nanoseconds: float) -> str:
     return f"{nanoseconds / 1e9:.3g} s"
 
 
+def end(record: Record) -> str:
+    """`completed in 12 s, peak memory 1.2 GiB`."""
+    peak = f", peak memory {size(record.memory_peak)}" if record.memory_peak else ""
+    return f"{str(record.outcome).replace('_', ' ')} in {duration(record.duration)}{peak}"
+
+
 def cause(record: Record) -> str:
     """Why a run did not complete, in a line."""
     phase = f" in {record.phase}" if record.phase else ""
@@ -117,11 +126,12 @@ def cause(record: Record) -> str:
 
 
 BARS = "▁▂▃▄▅▆▇█"
+_DECADES = 100  # a curve that spans more than this factor is drawn on a logarithmic scale
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The range of steps and values that the curves of one metric share."""
+    """The range of steps and values that the curves of one metric share; a wide one is logarithmic."""
 
     first: int
     last: int
@@ -135,14 +145,26 @@ class Axes:
         finite = [y for _, y in points if math.isfinite(y)] or [0.0]
         return cls(min(steps), max(steps), min(finite), max(finite))
 
+    @property
+    def logarithmic(self) -> bool:
+        return self.low > 0 and self.high > _DECADES * self.low
+
+    def column(self, step: int, columns: int) -> int:
+        return (step - self.first) * columns // (self.last - self.first + 1)
+
+    def height(self, y: float) -> float:
+        """0 at the bottom, 1 at the top."""
+        if self.logarithmic:
+            return math.log(y / self.low) / math.log(self.high / self.low)
+        return (y - self.low) / ((self.high - self.low) or 1.0)
+
 
 def sparkline(points: Sequence[tuple[int, float]], axes: Axes, columns: int) -> str:
     """A curve in one row: a column shows the last point up to there, and a gap where that is not finite."""
     columns = min(columns, axes.last - axes.first + 1)
-    height = (axes.high - axes.low) or 1.0
     row = ""
     for step, y in points:
-        bar = BARS[min(7, int((y - axes.low) / height * 8))] if math.isfinite(y) else " "
-        column = (step - axes.first) * columns // (axes.last - axes.first + 1)
+        bar = BARS[min(7, int(axes.height(y) * 8))] if math.isfinite(y) else " "
+        column = axes.column(step, columns)
         row = row[:column].ljust(column, row[-1:] or " ") + bar
     return row

@@ -187,7 +187,7 @@ def _end(library: Library, record: Record, stopped_by: int | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         raise ReadtrackError(one_line(str(record.error.get("message"))))
     if stopped_by is not None:
-        terminal.tell(f"readtrack: stopped; the record so far is {folder}")
+        terminal.tell("readtrack: stopped before the end")
         raise typer.Exit(128 + stopped_by)
     from readtrack.cli.report import cause
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from readtrack.cli import report, terminal
-from readtrack.text import duration, one_line
+from readtrack.text import one_line
 
 if TYPE_CHECKING:
     from readtrack.runs.record import Record
@@ -88,8 +88,8 @@ class PlainView:
             self._line("device", report.environment(event))
         elif kind == "claim":
             self._metrics(record)
-            verdict, text = report.claim(event)
-            self._line("claim", f"{verdict}: {text}")
+            verdict, text, rule = report.claim(event)
+            self._line("claim", f"{verdict}: {text} ({rule})")
         elif kind == "measurement":
             name, role, time, more = report.measurement(event)
             head = report.measurement_head(event)
@@ -109,8 +109,8 @@ class PlainView:
         if folder is None:
             return
         self._metrics(record)
-        outcome = str(record.outcome).replace("_", " ")
-        self._line("end", f"{outcome} in {duration(record.duration)}; record: {folder}")
+        self._line("end", report.end(record))
+        self._line("record", str(folder))
         terminal.flush()
 
     def _metrics(self, record: Record) -> None:
