@@ -213,6 +213,7 @@ class Process:
             code, elapsed = self._child.wait(), time.monotonic() - self._started
             if self._child.stdin is not None:
                 self._child.stdin.close()
+        log.trim(self.folder)
         record = load(self.folder)
         outcome, detail = self._verdict(code, record)
         try:

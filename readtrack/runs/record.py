@@ -356,13 +356,12 @@ def _alive(folder: Path, record: Record) -> bool:
 
 
 def _last_change(folder: Path) -> float:
-    times = []
     for name in ("events.jsonl", "job.json"):
         try:
-            times.append((folder / name).stat().st_mtime)
+            return (folder / name).stat().st_mtime
         except OSError:
             continue
-    return max(times, default=0.0)
+    return 0.0
 
 
 def worker_process(record: Record) -> psutil.Process | None:

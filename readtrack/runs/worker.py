@@ -329,6 +329,7 @@ class _Worker:
         self._conclude(outcome, detail)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        log.trim(self._folder)
         # Neither a thread that the plugin left behind nor a library's clean-up may change the outcome now.
         os._exit(0)
 
@@ -366,7 +367,7 @@ def _memory_kind(error: BaseException) -> Literal["device", "host"] | None:
     while step is not None:
         if isinstance(step, MemoryError) or (isinstance(step, OSError) and step.errno == errno.ENOMEM):
             return "host"
-        text = str(step)
+        text = _text(step)
         if type(step).__name__ == "OutOfMemoryError" or "MPS backend out of memory" in text:
             return "device"
         if isinstance(step, RuntimeError):
@@ -381,8 +382,12 @@ def _memory_kind(error: BaseException) -> Literal["device", "host"] | None:
 def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"the plugin called sys.exit({error.code!r})"
+    return one_line(_text(error))[:2000]
+
+
+def _text(error: BaseException) -> str:
     try:
-        return one_line(str(error))[:2000]
+        return str(error)
     except Exception as problem:
         return f"(its message cannot be shown: {type(problem).__name__})"
 
