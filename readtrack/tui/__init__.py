@@ -1,0 +1,1 @@
+"""The terminal app. `readtrack.tui.app.run` opens it."""

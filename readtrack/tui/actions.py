@@ -1,0 +1,405 @@
+"""Every action of the app, once: keys, palette, help screen and footer are made from this list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from textual.binding import Binding, BindingType
+
+Group = Literal["Move", "Reading", "Notes and sources", "Run", "View", "App"]
+Where = Literal["list", "checklist", "run", "library"]
+
+GROUPS: tuple[Group, ...] = ("Move", "Reading", "Notes and sources", "Run", "View", "App")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One thing that the app can do.
+
+    id       unique; the default name of the method `action_<id>`
+    keys     Textual's key names or single characters; the first one is shown
+    label    two or three words, for the footer and the palette
+    help     one sentence
+    where    who has the keys: any "list", the "checklist", the "run" view, or the whole "library" screen
+    call     Textual's name of the method, where it is not the id: the app's, or one with an argument
+    twin     the same on the command line, where there is one
+    hint     rank in the footer (small stays longest); None: never there
+    """
+
+    id: str
+    keys: tuple[str, ...]
+    label: str
+    help: str
+    group: Group
+    where: Where = "library"
+    call: str = ""
+    twin: str = ""
+    hint: int | None = None
+
+    def binding(self) -> Binding:
+        return Binding(",".join(self.keys), self.call or self.id, self.label, id=self.id, show=False)
+
+    @property
+    def shown_keys(self) -> str:
+        """The keys as the help screen prints them: `j ↓`."""
+        return " ".join(shown_key(key) for key in self.keys)
+
+
+def _state(key: str, state: str, help: str) -> Action:  # noqa: A002 (the field's name)
+    return Action(
+        id=f"mark_{state}",
+        keys=(key,),
+        label=state,
+        help=help,
+        group="Reading",
+        call=f"app.mark('{state}')",
+        twin=f"readtrack mark PAPER {state}",
+    )
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action(id="down", keys=("j", "down"), label="Down", help="Next line.", group="Move", where="list"),
+    Action(id="up", keys=("k", "up"), label="Up", help="Previous line.", group="Move", where="list"),
+    Action(id="first", keys=("g", "home"), label="Top", help="First line.", group="Move", where="list"),
+    Action(id="last", keys=("G", "end"), label="Bottom", help="Last line.", group="Move", where="list"),
+    Action(
+        id="page_down",
+        keys=("ctrl+f", "pagedown"),
+        label="Page down",
+        help="One screen down.",
+        group="Move",
+        where="list",
+    ),
+    Action(
+        id="page_up",
+        keys=("ctrl+b", "pageup"),
+        label="Page up",
+        help="One screen up.",
+        group="Move",
+        where="list",
+    ),
+    Action(
+        id="half_down",
+        keys=("ctrl+d",),
+        label="Half down",
+        help="Half a screen down.",
+        group="Move",
+        where="list",
+    ),
+    Action(
+        id="half_up", keys=("ctrl+u",), label="Half up", help="Half a screen up.", group="Move", where="list"
+    ),
+    Action(
+        id="next_section",
+        keys=("}",),
+        label="Next section",
+        help="To the next section of the list.",
+        group="Move",
+        where="checklist",
+    ),
+    Action(
+        id="previous_section",
+        keys=("{",),
+        label="Previous section",
+        help="To the section before.",
+        group="Move",
+        where="checklist",
+    ),
+    Action(
+        id="fold",
+        keys=("h", "left"),
+        label="Fold",
+        help="Close this row or section; once more: go to the one around it.",
+        group="Move",
+        where="checklist",
+    ),
+    Action(
+        id="unfold",
+        keys=("l", "right"),
+        label="Unfold",
+        help="Open what was folded; on an open row: go to its details.",
+        group="Move",
+        where="checklist",
+    ),
+    Action(
+        id="choose",
+        keys=("enter",),
+        label="open",
+        help="Go to the details; there: open the link, paper or past result under the cursor.",
+        group="Move",
+        where="list",
+        hint=3,
+    ),
+    Action(
+        id="next_pane",
+        keys=("tab",),
+        label="Next pane",
+        help="From the list to the details and back.",
+        group="Move",
+    ),
+    Action(
+        id="previous_pane",
+        keys=("shift+tab",),
+        label="Previous pane",
+        help="The same, the other way round.",
+        group="Move",
+    ),
+    Action(
+        id="return",
+        keys=("backspace",),
+        label="Return",
+        help="To the paper that a link led away from.",
+        group="Move",
+    ),
+    Action(
+        id="back",
+        keys=("escape",),
+        label="back",
+        help="Clear the filter, leave the pane, return to the list.",
+        group="Move",
+        hint=8,
+    ),
+    _state("1", "todo", "Not read yet."),
+    _state("2", "reading", "Being read."),
+    _state("3", "read", "Read."),
+    _state("4", "implemented", "Read and implemented by yourself."),
+    _state("5", "skipped", "Will not be read."),
+    Action(
+        id="tick",
+        call="app.tick",
+        keys=("space",),
+        label="tick",
+        help="Tick the box (read), or untick it (todo).",
+        group="Reading",
+        hint=2,
+    ),
+    Action(
+        id="undo",
+        call="app.undo",
+        keys=("u",),
+        label="undo",
+        help="Take back the last change of state, tags or rating; again for the one before.",
+        group="Reading",
+        twin="readtrack undo",
+        hint=5,
+    ),
+    Action(
+        id="tags",
+        call="app.tags",
+        keys=("t",),
+        label="Tags",
+        help="Edit the tags.",
+        group="Reading",
+        twin="readtrack tag PAPER TAG...",
+    ),
+    Action(
+        id="rating",
+        call="app.rating",
+        keys=("s",),
+        label="Stars",
+        help="Rate with 1 to 5 stars; 0 takes them away.",
+        group="Reading",
+        twin="readtrack rate PAPER STARS",
+    ),
+    Action(
+        id="note",
+        call="app.note",
+        keys=("n", "e"),
+        label="note",
+        help="Write a note in $EDITOR, or here when EDITOR is not set.",
+        group="Notes and sources",
+        twin="readtrack note PAPER",
+        hint=6,
+    ),
+    Action(
+        id="source",
+        call="app.source",
+        keys=("o",),
+        label="Open source",
+        help="Open the paper's page in a browser.",
+        group="Notes and sources",
+    ),
+    Action(
+        id="pdf",
+        call="app.pdf",
+        keys=("p",),
+        label="Open PDF",
+        help="Open the PDF that `readtrack sync` fetched, else the link to it.",
+        group="Notes and sources",
+    ),
+    Action(
+        id="copy",
+        call="app.copy",
+        keys=("y",),
+        label="Copy link",
+        help="Copy the link to the clipboard.",
+        group="Notes and sources",
+    ),
+    Action(
+        id="run",
+        call="app.run",
+        keys=("r",),
+        label="run",
+        help="Run the paper: its experiment and its benchmark, with the quick budget.",
+        group="Run",
+        twin="readtrack run PAPER",
+        hint=1,
+    ),
+    Action(
+        id="run_options",
+        call="app.run_options",
+        keys=("R",),
+        label="Run with options",
+        help="Choose device, dtype, budget, seed and settings first.",
+        group="Run",
+        twin="readtrack run PAPER --device cuda ...",
+    ),
+    Action(
+        id="cancel",
+        call="app.cancel",
+        keys=("c",),
+        label="cancel",
+        help="Stop the run that is alive; once more: with more force.",
+        group="Run",
+        hint=4,
+    ),
+    Action(
+        id="switch_view",
+        keys=("v",),
+        label="run view",
+        help="Switch between the paper and its run.",
+        group="Run",
+        hint=7,
+    ),
+    Action(
+        id="next_tab",
+        keys=("]", "right", "l"),
+        label="Next tab",
+        help="Overview, claims, benchmark, artifacts, log.",
+        group="Run",
+        where="run",
+    ),
+    Action(
+        id="previous_tab",
+        keys=("[", "left", "h"),
+        label="Previous tab",
+        help="The same, the other way round.",
+        group="Run",
+        where="run",
+    ),
+    Action(
+        id="next_metric",
+        keys=("m",),
+        label="next metric",
+        help="Show the next curve on top.",
+        group="Run",
+        where="run",
+        hint=3,
+    ),
+    Action(
+        id="log_scale",
+        keys=("L",),
+        label="log scale",
+        help="Linear or logarithmic y axis.",
+        group="Run",
+        where="run",
+        hint=4,
+    ),
+    Action(
+        id="filter",
+        keys=("/",),
+        label="filter",
+        help="Narrow the list as you type. Words, or state:reading, tag:gpu, runnable.",
+        group="View",
+        twin="readtrack list FILTER",
+        hint=2,
+    ),
+    Action(
+        id="state_filter",
+        keys=("f",),
+        label="Filter by state",
+        help="Only todo, reading, read, implemented, skipped, what can be run; then all again.",
+        group="View",
+    ),
+    Action(
+        id="zoom",
+        keys=("z",),
+        label="Zoom",
+        help="Give the pane the whole screen, or give it back.",
+        group="View",
+    ),
+    Action(
+        id="theme",
+        call="app.theme",
+        keys=("T",),
+        label="Light or dark",
+        help="Switch between ink (dark) and paper (light); READTRACK_THEME=paper starts light.",
+        group="View",
+    ),
+    Action(
+        id="reload",
+        call="app.reload",
+        keys=("ctrl+r",),
+        label="Reload",
+        help="Read papers.yaml again after you changed it.",
+        group="App",
+    ),
+    Action(
+        id="palette",
+        call="app.command_palette",
+        keys=("ctrl+p",),
+        label="Palette",
+        help="Find any action by its name.",
+        group="App",
+    ),
+    Action(
+        id="help", call="app.help", keys=("?", "f1"), label="help", help="This page.", group="App", hint=0
+    ),
+    Action(
+        id="leave",
+        call="app.leave",
+        keys=("q", "ctrl+q", "ctrl+c"),
+        label="quit",
+        help="Leave; asks first while a run is alive.",
+        group="App",
+        hint=1,
+    ),
+)
+
+_BY_ID = {action.id: action for action in ACTIONS}
+
+_SHOWN = {
+    "down": "↓",
+    "up": "↑",
+    "left": "←",
+    "right": "→",
+    "escape": "esc",
+    "pagedown": "pgdn",
+    "pageup": "pgup",
+}
+
+
+def action(action_id: str) -> Action:
+    return _BY_ID[action_id]
+
+
+def bindings(where: Where) -> list[BindingType]:
+    """The keys of one kind of widget, for its `BINDINGS`."""
+    return [action.binding() for action in ACTIONS if action.where == where]
+
+
+def by_group() -> Iterator[tuple[Group, list[Action]]]:
+    for group in GROUPS:
+        yield group, [action for action in ACTIONS if action.group == group]
+
+
+def shown_key(key: str) -> str:
+    return _SHOWN.get(key, key)
+
+
+def hints(places: set[Where], applies: Callable[[str], bool], *, limit: int = 9) -> list[Action]:
+    """The footer for the widgets in `places`, the most wanted first: `? help` is always there."""
+    wanted = [one for one in ACTIONS if one.hint is not None and one.where in places and applies(one.id)]
+    return sorted(wanted, key=lambda one: one.hint or 0)[:limit]

@@ -1,0 +1,485 @@
+"""The terminal app: the library, the one run that is alive, and what the reader does to a paper."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, SuspendNotSupported, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
+from textual.filter import LineFilter
+from textual.screen import Screen
+
+from readtrack.errors import ReadtrackError
+from readtrack.library import Library
+from readtrack.runs.record import Record
+from readtrack.tui import outside
+from readtrack.tui.actions import ACTIONS, action
+from readtrack.tui.following import Following
+from readtrack.tui.screens.library import LibraryScreen
+from readtrack.tui.theme import STATE_MARKS, THEMES, Ascii, starting_theme, state_style, wants_ascii
+from readtrack.tui.widgets.outline import Entry, links
+from readtrack.tui.widgets.page import join
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from readtrack.home import Home
+    from readtrack.journal import State
+    from readtrack.runs.record import Summary
+    from readtrack.tui.screens.run_options import Options
+
+
+class ReadtrackApp(App[int], inherit_bindings=False):
+    """One library, one screen, at most one run."""
+
+    CSS_PATH: ClassVar = "app.tcss"
+    TITLE = "readtrack"
+    # Wherever the reader is, a dialog included; the palette has its own key.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            ",".join(key for key in action("leave").keys if "+" in key), "leave", priority=True, show=False
+        )
+    ]
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.library = library
+        self.following: Following | None = None
+        self._options: Options | None = None
+        self._leaving = False
+        self._seen = _modified(library.catalog.path)
+        self._ascii = [Ascii()] if wants_ascii() else []
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return THEMES["ink"].variables
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), *self._ascii]
+
+    def get_default_screen(self) -> Screen[None]:
+        return LibraryScreen()
+
+    @property
+    def main(self) -> LibraryScreen:
+        screen = self.screen_stack[0]
+        assert isinstance(screen, LibraryScreen)
+        return screen
+
+    @property
+    def entry(self) -> Entry | None:
+        return self.main.entry
+
+    def on_mount(self) -> None:
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = starting_theme()
+        self.call_after_refresh(self._look_at_runs)
+        for problem in self.library.problems[:3]:
+            self.complain("read all of the journal", problem, "the other lines count; look at that one.")
+
+    # Messages
+
+    def say(self, *parts: object) -> None:
+        self.main.say(join(*parts))  # type: ignore[arg-type]
+
+    def complain(self, what: str, why: object, next_step: str) -> None:
+        message = f"Could not {what}.\nWhy: {str(why).rstrip('.')}.\nNext step: {next_step}"
+        self.notify(message, severity="error", timeout=12, markup=False)
+
+    def title_of(self, paper: str) -> str:
+        return paper
+
+    # The reader's states, tags, ratings
+
+    def _subject(self, doing: str) -> str | None:
+        """The subject under the cursor, or None after saying why there is none."""
+        entry = self.entry
+        if entry is not None and entry.subject:
+            return entry.subject
+        self.say(f"Choose one paper to {doing}: this line stands for several.")
+        return None
+
+    def action_mark(self, state: State) -> None:
+        entry = self.entry
+        if entry is None or (not entry.subject and entry.row is None):
+            self.say("Choose a row or a paper: a section has no state of its own.")
+            return
+        try:
+            if entry.subject:
+                self.library.mark(entry.subject, state)
+            elif entry.row is not None:
+                self.library.mark_row(entry.row, state)
+        except ReadtrackError as error:
+            self.complain(f"mark it as {state}", error, "check the journal in READTRACK_HOME.")
+            return
+        name = entry.subject if entry.paper is not None else entry.text
+        self.say((STATE_MARKS[state], state_style(state)), f" {name} is {state}.", ("  u undoes", "$muted"))
+        self.main.refresh_all()
+
+    def action_tick(self) -> None:
+        entry = self.entry
+        if entry is None:
+            return
+        state = self.main.checklist.state(entry)
+        self.action_mark("todo" if state == "read" else "read")
+
+    def action_undo(self) -> None:
+        try:
+            undone = self.library.undo()
+        except ReadtrackError as error:
+            self.complain("undo", error, "check the journal in READTRACK_HOME.")
+            return
+        self.say(undone or "There is nothing to undo.")
+        self.main.refresh_all()
+
+    def action_tags(self) -> None:
+        from readtrack.tui.screens.ask import Prompt
+
+        subject = self._subject("tag it")
+        if subject is None:
+            return
+        before = self.library.tags(subject)
+
+        def edited(line: str | None) -> None:
+            if line is not None:
+                self._set_tags(subject, before, {word.removeprefix("#") for word in line.split()})
+
+        hint = "Words with spaces between. enter keeps, esc goes back."
+        self.push_screen(Prompt(f"Tags of {subject}", hint, " ".join(sorted(before))), edited)
+
+    def _set_tags(self, subject: str, before: set[str], after: set[str]) -> None:
+        try:
+            for tag in sorted(before - after):
+                self.library.untag(subject, tag)
+            for tag in sorted(after - before):
+                self.library.tag(subject, tag)
+        except (ReadtrackError, ValueError) as error:
+            self.complain(f"change the tags of {subject}", error, "use letters, digits, '.', '-' and '_'.")
+        self.main.refresh_all()
+
+    def action_rating(self) -> None:
+        from readtrack.tui.screens.ask import Answer, Ask
+
+        subject = self._subject("rate it")
+        if subject is None:
+            return
+
+        def rated(stars: str | None) -> None:
+            if stars is not None:
+                self.library.rate(subject, int(stars) or None)
+                self.main.refresh_all()
+
+        answers = [Answer(str(count), "★" * count + "☆" * (5 - count)) for count in range(5, 0, -1)]
+        self.push_screen(Ask(f"How good is {subject}?", [*answers, Answer("0", "no rating")]), rated)
+
+    # Notes and sources
+
+    def action_note(self) -> None:
+        subject = self._subject("write a note")
+        if subject is None:
+            return
+        command = outside.editor()
+        if not command or not self._edit_outside(command, subject):
+            self._edit_here(subject)
+
+    def _edit_outside(self, command: list[str], subject: str) -> bool:
+        path = self.library.note_path(subject)
+        try:
+            self.library.home.ensure(path.parent)
+            with self.suspend():
+                code = subprocess.run([*command, str(path)], check=False).returncode
+        except SuspendNotSupported:
+            return False
+        except (OSError, ReadtrackError) as error:
+            self.complain(f"start the editor {command[0]}", error, "set EDITOR; here is a small one.")
+            return False
+        if code:
+            self.complain(
+                f"edit the note with {command[0]}", f"it ended with exit code {code}", f"see {path}"
+            )
+        self.main.refresh_all()
+        return True
+
+    def _edit_here(self, subject: str) -> None:
+        from readtrack.tui.screens.note import NoteScreen
+
+        try:
+            before = self.library.note(subject)
+        except ReadtrackError as error:
+            self.complain("open the note", error, "check the file's rights.")
+            return
+
+        def written(note: str | None) -> None:
+            if note is None or note == before:
+                return
+            try:
+                self.library.save_note(subject, note)
+            except ReadtrackError as error:
+                self.complain("save the note", error, "n opens it again; your text is on the clipboard.")
+                self.copy_to_clipboard(note)
+            self.main.refresh_all()
+
+        self.push_screen(NoteScreen(f"Note on {subject}", before), written)
+
+    def action_source(self) -> None:
+        address = self._address()
+        if address:
+            self.open_address(address)
+
+    def action_copy(self) -> None:
+        address = self._address()
+        if address:
+            self.copy_to_clipboard(address)
+            self.say("Copied ", (address, "$link"))
+
+    def _address(self) -> str | None:
+        entry = self.entry
+        if entry is not None and entry.paper is not None and entry.paper.sources:
+            return entry.paper.sources[0].url
+        found = links(entry.text) if entry is not None else []
+        if not found:
+            self.say("This line has no link.")
+        return found[0] if found else None
+
+    def action_pdf(self) -> None:
+        entry = self.entry
+        if entry is None or entry.paper is None:
+            self.say("Choose one paper to open its PDF.")
+            return
+        path = self.library.pdf(entry.paper.id)
+        if path is not None:
+            self.open_address(path)
+        elif entry.paper.arxiv_id:
+            self.open_address(f"https://arxiv.org/pdf/{entry.paper.arxiv_id}")
+        else:
+            self.open_address(entry.paper.sources[0].url)
+
+    def open_address(self, address: str | Path) -> None:
+        if outside.open_with_system(address):
+            self.say("Opening ", (address, "$link"))
+        else:
+            self.copy_to_clipboard(str(address))
+            self.say("No desktop here, so it is on your clipboard: ", (address, "$link"))
+
+    # The run
+
+    def action_run(self) -> None:
+        from readtrack.tui.screens.run_options import Options
+
+        paper = self._runnable()
+        if paper is not None:
+            self._start(paper, Options().checked())
+
+    def action_run_options(self) -> None:
+        from readtrack.tui.screens.run_options import Options, RunOptions
+
+        paper = self._runnable()
+        if paper is None:
+            return
+
+        def chosen(options: Options | None) -> None:
+            if options is not None:
+                self._options = options
+                self._start(paper, options)
+
+        self.push_screen(RunOptions(paper, self._options or Options()), chosen)
+
+    def _runnable(self) -> str | None:
+        entry = self.entry
+        if self.following is not None:
+            alive = self.following.record.paper
+            self.complain("start a second run", f"{alive} is still running", "v shows it, c stops it.")
+        elif entry is None or entry.paper is None:
+            self.say("Choose one paper to run.")
+        elif entry.paper.id not in self.library.runnable():
+            new = f"`readtrack plugins new {entry.paper.id}` starts one."
+            self.complain(f"run {entry.paper.id}", "it has no plugin yet", new)
+        else:
+            return entry.paper.id
+        return None
+
+    def _start(self, paper: str, options: Options) -> None:
+        from readtrack.runs.job import new_job
+        from readtrack.runs.launcher import start
+
+        job = new_job(paper, **options.fields)
+        try:
+            process = start(job, self.library.home)
+        except ReadtrackError as error:
+            self.complain(f"run {paper}", error, "`readtrack doctor` looks for what is wrong.")
+            return
+        self._follow(Following(process, Record.from_job(job)))
+        self.main.show_run(self._alive().record, process.folder)
+
+    def _alive(self) -> Following:
+        assert self.following is not None
+        return self.following
+
+    def _follow(self, following: Following) -> None:
+        self.following = following
+        self.set_timer(following.period, self._tick)
+        self.main.refresh_hints()
+
+    def _tick(self) -> None:
+        following = self._alive()
+        if following.tick():
+            self.main.run_changed(following.record, following.folder)
+        if following.ended:
+            self._run_ended(following)
+        else:
+            self.set_timer(following.period, self._tick)
+
+    def _run_ended(self, following: Following) -> None:
+        from readtrack.tui.widgets.run_pages import ending
+
+        self.following = None
+        if self._leaving:
+            self.exit(0)
+            return
+        self.main.say(ending(following.record))
+        self._read_results()
+
+    def action_cancel(self) -> None:
+        following = self.following
+        if following is None:
+            self.say("Nothing is running.")
+            return
+        rung = following.process.cancel()
+        words = {
+            "asked": "Asked it to stop; it may finish its step.",
+            "interrupted": "Interrupted it, as ctrl+c does.",
+            "terminated": "Told the system to terminate it.",
+            "killed": "Killed it.",
+        }
+        more = "" if rung == "killed" else "  c again: with more force"
+        self.say((f"■ {rung}  ", "bold $reading"), words[rung], (more, "$muted"))
+
+    def _look_at_runs(self) -> None:
+        """After the first paint: bury runs whose process is gone, follow one that is alive, read results."""
+        self.run_worker(self._reconcile, thread=True, group="runs", exit_on_error=False)
+
+    def _reconcile(self) -> None:
+        from readtrack.runs.job import Job
+        from readtrack.runs.launcher import attach
+        from readtrack.runs.record import reconcile
+
+        reconcile(self.library.home)
+        results = self.library.results()
+        alive = (attach(self.library.home.runs / one.run_id) for one in results if one.outcome is None)
+        process = next((process for process in alive if process is not None), None)
+        following = (
+            Following(process, Record.from_job(Job.read(process.folder))) if process is not None else None
+        )
+        self.call_from_thread(self._runs_known, results, following)
+
+    def _runs_known(self, results: list[Summary], following: Following | None) -> None:
+        self.main.results_changed(results)
+        if following is not None and self.following is None:
+            following.tick()
+            self._follow(following)
+            self.main.run_view.show(following.record, following.folder, following.record.paper)
+            self.say(
+                "Following a run of ", (following.record.paper, "bold"), " that is still alive: v shows it."
+            )
+
+    def _read_results(self) -> None:
+        def read() -> None:
+            results = self.library.results()
+            self.call_from_thread(self.main.results_changed, results)
+
+        self.run_worker(read, thread=True, exclusive=True, group="results", exit_on_error=False)
+
+    # The app
+
+    def action_theme(self) -> None:
+        self.theme = "paper" if self.theme == "ink" else "ink"
+
+    def action_help(self) -> None:
+        from readtrack.tui.screens.help import Help
+
+        self.push_screen(Help())
+
+    def action_reload(self) -> None:
+        try:
+            self.library.reload()
+        except ReadtrackError as error:
+            self.complain(
+                "read the list again", error, "correct that, then ctrl+r; until then the old one stays."
+            )
+            return
+        self._seen = _modified(self.library.catalog.path)
+        self.main.read_library()
+        self._read_results()
+        self.say(f"Read {self.library.catalog.path.name} again.")
+
+    def on_app_focus(self) -> None:
+        if _modified(self.library.catalog.path) != self._seen:
+            self.say("papers.yaml has changed on disk: ctrl+r reads it again.")
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        if not isinstance(screen, LibraryScreen):
+            return
+        places: dict[str, DOMNode] = {"library": screen, "checklist": screen.checklist}
+        if screen.on_run:
+            places["run"] = screen.run_view
+        for one in ACTIONS:
+            if one.where in places and one.id != "palette":
+                call = partial(self.run_action, one.call or one.id, places[one.where])
+                yield SystemCommand(one.label.capitalize(), one.help, call)
+
+    def action_leave(self) -> None:
+        from readtrack.tui.screens.ask import Answer, Ask
+        from readtrack.tui.screens.note import NoteScreen
+
+        if isinstance(self.screen, NoteScreen):
+            self.screen.action_keep()
+        elif self.following is None:
+            self.exit(0)
+        elif self._leaving:
+            self.action_cancel()
+        elif not isinstance(self.screen, Ask):
+            answers = [
+                Answer("k", "keep it running", "it ends by itself; the app finds it again"),
+                Answer("s", "stop it", "and leave when it has stopped"),
+                Answer("x", "stay here"),
+            ]
+            self.push_screen(Ask(f"A run of {self.following.record.paper} is alive.", answers), self._leave)
+
+    def _leave(self, answer: str | None) -> None:
+        following = self.following
+        if answer in (None, "x"):
+            return
+        if following is None:
+            self.exit(0)
+        elif answer == "k":
+            following.process.detach()
+            self.exit(0)
+        else:
+            self._leaving = True
+            self.action_cancel()
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def run(home: Home | None = None, papers_yaml: Path | None = None) -> int:
+    """Open the app; the exit code. A list that cannot be read is said in three lines on stderr (code 2)."""
+    try:
+        library = Library.open(home, papers_yaml)
+    except ReadtrackError as error:
+        sys.stderr.write(f"Could not open the reading list.\nWhy: {error}\n")
+        sys.stderr.write("Next step: correct that and start readtrack again.\n")
+        return error.exit_code
+    app = ReadtrackApp(library)
+    code = app.run()
+    return code if code is not None else app.return_code or 0

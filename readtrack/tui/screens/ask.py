@@ -1,0 +1,98 @@
+"""Small questions over the screen: pick one of a few answers by its key, or type a line."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from readtrack.tui.widgets.page import Line, Page, join, text
+
+
+class Answer(NamedTuple):
+    """`key` is pressed for it; `help` says what happens then."""
+
+    key: str
+    label: str
+    help: str = ""
+
+
+class Ask(ModalScreen[str | None]):
+    """Gives the key of the answer, or None for escape."""
+
+    CSS_PATH: ClassVar = "ask.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
+
+    def __init__(self, question: str, answers: list[Answer]) -> None:
+        super().__init__()
+        self._question = question
+        self._answers = answers
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self._question, classes="question", markup=False)
+            page = Page(self._lines)
+            page.styles.height = len(self._answers)
+            yield page
+            yield Static("enter picks, esc goes back", classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        page = self.query_one(Page)
+        page.focus()
+        self.call_after_refresh(page.go_to, self._answers[0].key)
+
+    def _lines(self, width: int) -> list[Line]:
+        room = max(len(answer.label) for answer in self._answers)
+        return [
+            Line(
+                join(
+                    " ",
+                    (answer.key, "bold $link"),
+                    "  ",
+                    text(answer.label).pad_right(room - len(answer.label)),
+                    "  ",
+                    (answer.help, "$muted"),
+                ),
+                answer.key,
+            )
+            for answer in self._answers
+        ]
+
+    def on_page_chosen(self, event: Page.Chosen) -> None:
+        self.dismiss(str(event.target))
+
+    def on_key(self, event: events.Key) -> None:
+        if event.character and any(answer.key == event.character for answer in self._answers):
+            event.stop()
+            self.dismiss(event.character)
+
+
+class Prompt(ModalScreen[str | None]):
+    """Gives the typed line, or None for escape."""
+
+    CSS_PATH: ClassVar = "ask.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
+
+    def __init__(self, question: str, hint: str, value: str = "") -> None:
+        super().__init__()
+        self._question = question
+        self._hint = hint
+        self._value = value
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self._question, classes="question", markup=False)
+            yield Input(self._value, select_on_focus=False)
+            yield Static(Content(self._hint), classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value)

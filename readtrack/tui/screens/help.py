@@ -1,0 +1,56 @@
+"""Every key, with what it does and the same on the command line: made from the registry of actions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from readtrack.tui.actions import by_group
+from readtrack.tui.theme import RUNNABLE, STATE_MARKS, VERDICT_MARKS, VERDICT_STYLES, state_style
+from readtrack.tui.widgets.page import BLANK, Line, Page, join, text, wrapped
+
+
+class Help(ModalScreen[None]):
+    CSS_PATH: ClassVar = "help.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,f1", "dismiss(None)", show=False)
+    ]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static("Keys", classes="question", markup=False)
+            yield Page(help_lines)
+            yield Static(
+                "j k scroll, esc closes, ctrl+p finds any action by name", classes="hint", markup=False
+            )
+
+    def on_mount(self) -> None:
+        self.query_one(Page).focus()
+
+
+def help_lines(width: int) -> list[Line]:
+    lines: list[Line] = []
+    for group, actions in by_group():
+        lines += ([BLANK] if lines else []) + [Line(text(group, "bold $link"))]
+        for action in actions:
+            keys = text(action.shown_keys, "bold").pad_right(max(1, 14 - len(action.shown_keys)))
+            twin = join("  ", (action.twin, "$muted")) if action.twin else ""
+            first, *more = wrapped(join(action.help, twin), width - 15)
+            lines.append(Line(join(keys, " ", first.content)))
+            lines += [Line(line.content.pad_left(15)) for line in more]
+    return [*lines, BLANK, *_marks(width)]
+
+
+def _marks(width: int) -> list[Line]:
+    states = [join((mark, state_style(state)), f" {state}   ") for state, mark in STATE_MARKS.items()]
+    verdicts = [join((mark, VERDICT_STYLES[name]), f" {name}   ") for name, mark in VERDICT_MARKS.items()]
+    signs = [join((RUNNABLE, "$muted"), " can be run   "), join(("!", "$bad"), " the last run failed")]
+    lines = [Line(text("Marks", "bold $link"))]
+    for row in (states, verdicts, signs):
+        lines += wrapped(join(*row), width)
+    return lines

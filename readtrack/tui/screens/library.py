@@ -1,0 +1,365 @@
+"""The app's one big screen: the checklist at the left, a paper or a run at the right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Input, Static
+
+from readtrack.journal import STATES
+from readtrack.runs.record import Record, Summary, load
+from readtrack.tui.actions import Where, bindings, hints, shown_key
+from readtrack.tui.theme import RUNNABLE, STATE_MARKS, state_style
+from readtrack.tui.widgets import paper_page, run_pages
+from readtrack.tui.widgets.checklist import Checklist
+from readtrack.tui.widgets.outline import Entry
+from readtrack.tui.widgets.page import Line, Page, join, pair, text
+from readtrack.tui.widgets.run_view import RunView
+from readtrack.tui.widgets.targets import Notes, PastRun, Subject, Web
+
+if TYPE_CHECKING:
+    from readtrack.tui.app import ReadtrackApp
+
+_FILTERS = ("", *(f"state:{state}" for state in STATES), "runnable")
+_MESSAGE_SECONDS = 6
+
+
+class LibraryScreen(Screen[None]):
+    """Shows; what the reader does to a paper is in the app (`readtrack.tui.app`)."""
+
+    CSS_PATH: ClassVar = "library.tcss"
+    AUTO_FOCUS = "#checklist"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 (Textual's own declaration)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("library"),
+        # While the filter is typed into, these move in the list below it.
+        Binding("down", "list_down", show=False),
+        Binding("up", "list_up", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(classes="-on-left")
+        self.entry: Entry | None = None  # what the details show and the keys act on
+        self._trail: list[str] = []  # subjects that a link led away from
+        self._results: dict[str, list[Summary]] = {}
+        self._message: Timer | None = None
+
+    @property
+    def tracker(self) -> ReadtrackApp:
+        return cast("ReadtrackApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="head", markup=False)
+        with Horizontal(id="panes"):
+            with Vertical(id="left"):
+                yield Input(placeholder="words, state:reading, tag:gpu, runnable", id="filter")
+                yield Checklist(self.tracker.library, id="checklist")
+            with Vertical(id="right"):
+                yield Page(self._detail, id="paper")
+                yield RunView(id="run")
+        yield Static(id="status", markup=False)
+        yield Static(id="hints", markup=False)
+
+    def on_mount(self) -> None:
+        self.checklist = self.query_one(Checklist)
+        self.paper = self.query_one("#paper", Page)
+        self.run_view = self.query_one(RunView)
+        self.filter = self.query_one("#filter", Input)
+        self.call_after_refresh(self.read_library)
+
+    def read_library(self) -> None:
+        """Show the library as it is now, after it was opened or reloaded."""
+        library = self.tracker.library
+        self.checklist.read(library.catalog, library.runnable())
+        if self.checklist.entry is None:
+            self.checklist.to_first_row()
+        self._entry_changed()
+        self.refresh_all()
+
+    # What is shown
+
+    def refresh_all(self) -> None:
+        """Draw everything that depends on states, tags, notes and results."""
+        self.checklist.rebuild()
+        self.paper.rebuild()
+        self._refresh_head()
+        self.refresh_hints()
+        self.refresh_strip()
+
+    def results_changed(self, results: list[Summary]) -> None:
+        """Take over what the runs came to, the newest first."""
+        self._results = {}
+        for result in results:
+            self._results.setdefault(result.paper, []).append(result)
+        self.checklist.verdicts = {
+            paper: paper_page.overall(ended[0])
+            for paper, found in self._results.items()
+            if (ended := [one for one in found if one.outcome is not None])
+        }
+        self.refresh_all()
+
+    def _detail(self, width: int) -> list[Line]:
+        library, entry = self.tracker.library, self.entry
+        if entry is None:
+            return []
+        if entry.paper is not None:
+            return paper_page.paper_page(library, entry, self._results.get(entry.paper.id, []), width)
+        if entry.section is not None:
+            inside = sorted(self.checklist.subjects_of(entry))
+            return paper_page.section_page(library, entry.section, inside, width)
+        return paper_page.row_page(library, entry, width)
+
+    def _refresh_head(self) -> None:
+        library = self.tracker.library
+        counts = Counter(library.state(subject) for subject in self.checklist.all_subjects)
+        wide = self.size.width >= 110
+        parts = [
+            join(
+                (f"{number} ", "$faint"),
+                (f"{STATE_MARKS[state]} ", state_style(state)),
+                str(counts[state]),
+                (f" {state}" if wide else "", "$muted"),
+            )
+            for number, state in enumerate(STATES, 1)
+        ]
+        runnable = len(library.catalog.papers.keys() & library.runnable().keys())
+        parts.append(join((f"{RUNNABLE} ", "$muted"), str(runnable), (" runnable" if wide else "", "$muted")))
+        name = text("readtrack", "bold $heading")
+        if self.checklist.found is not None:
+            name = join(name, (f"   {len(self.checklist.found)} found", "$link"))
+        head = pair(name, Content("   ").join(parts), self.size.width - 2)
+        self.query_one("#head", Static).update(head)
+
+    def refresh_hints(self) -> None:
+        """The footer: the most wanted actions that fit; help is never dropped."""
+        places: set[Where] = {"library", "run" if self.on_run else "list"}
+        room = self.size.width - 2
+        shown: list[Content] = []
+        for one in hints(places, self._applies):
+            item = join((shown_key(one.keys[0]), "bold $foreground"), " ", one.label)
+            if item.cell_length + 3 <= room:
+                shown.append(item)
+                room -= item.cell_length + 3
+        self.query_one("#hints", Static).update(Content("   ").join(shown))
+
+    def _applies(self, action_id: str) -> bool:
+        runnable = self.entry is not None and self.entry.subject in self.tracker.library.runnable()
+        return {
+            "cancel": self.tracker.following is not None,
+            "switch_view": self.run_view.record is not None,
+            "back": self.on_right or bool(self.filter.value),
+            "run": runnable,
+            "choose": not self.on_run,
+        }.get(action_id, True)
+
+    @property
+    def on_right(self) -> bool:
+        return self.has_class("-on-right")
+
+    @property
+    def on_run(self) -> bool:
+        return self.has_class("-on-run")
+
+    def say(self, message: str | Content) -> None:
+        """A quiet line above the footer, for a few seconds."""
+        if self._message is not None:
+            self._message.stop()
+        shown = text(message) if isinstance(message, str) else message
+        self.query_one("#status", Static).update(shown)
+        self._message = self.set_timer(_MESSAGE_SECONDS, self._clear_message)
+
+    def _clear_message(self) -> None:
+        self._message = None
+        self.refresh_strip()
+
+    def refresh_strip(self) -> None:
+        """The line above the footer: how far the run is, while something else is looked at."""
+        if self._message is not None:
+            return
+        following = self.tracker.following
+        hidden = following is not None and not self._sees(following.record)
+        strip = run_pages.strip(following.record, self.size.width - 2) if following and hidden else ""
+        self.query_one("#status", Static).update(strip)
+
+    def _sees(self, record: Record) -> bool:
+        narrow = self.has_class("-narrow") or self.has_class("-zoomed")
+        return self.on_run and self.run_view.record is record and (self.on_right or not narrow)
+
+    def on_resize(self) -> None:
+        if self.entry is not None:
+            self._refresh_head()
+            self.refresh_hints()
+            self.refresh_strip()
+
+    # Panes
+
+    def go_left(self) -> None:
+        self.set_class(False, "-on-right")
+        self.set_class(True, "-on-left")
+        self.call_after_refresh(self.checklist.focus)
+
+    def go_right(self, *, run: bool) -> None:
+        self.set_class(run, "-on-run")
+        self.set_class(True, "-on-right")
+        self.set_class(False, "-on-left")
+        # After the styles: what is still hidden cannot take the focus.
+        self.call_after_refresh(self.run_view.page.focus if run else self.paper.focus)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        right = event.widget in (self.paper, self.run_view.page)
+        self.set_class(right, "-on-right")
+        self.set_class(not right, "-on-left")
+        self.refresh_hints()
+        self.refresh_strip()
+
+    def show_run(self, record: Record, folder: Path) -> None:
+        """Show a run at the right, and go there."""
+        self.run_view.show(record, folder, self.tracker.title_of(record.paper))
+        self.go_right(run=True)
+
+    def run_changed(self, record: Record, folder: Path) -> None:
+        """There is something new in the run that is alive."""
+        shown = self.run_view.record
+        if shown is not None and shown.run_id == record.run_id and self.on_run:
+            self.run_view.record = record
+            self.run_view.refresh_run()
+        self.refresh_strip()
+
+    def action_next_pane(self) -> None:
+        if self.on_right:
+            self.go_left()
+        else:
+            self.go_right(run=self.on_run)
+
+    action_previous_pane = action_next_pane
+
+    def action_switch_view(self) -> None:
+        if self.run_view.record is None:
+            self.say("There is no run to show yet: r runs a paper, enter on a result opens it.")
+        else:
+            self.go_right(run=not self.on_run)
+            self.run_view.refresh_run()
+
+    def action_zoom(self) -> None:
+        self.toggle_class("-zoomed")
+
+    def action_back(self) -> None:
+        """One step towards the plain list."""
+        if self.focused is self.filter:
+            self.filter.value = ""
+            self.go_left()
+        elif self.has_class("-zoomed"):
+            self.remove_class("-zoomed")
+        elif self.on_right:
+            self.go_left()
+        elif self.filter.value:
+            self.filter.value = ""
+        elif self.on_run:
+            self.remove_class("-on-run")
+        self.refresh_hints()
+
+    # The list
+
+    @on(Page.Moved, "#checklist")
+    def _cursor_moved(self) -> None:
+        self._entry_changed()
+
+    def _entry_changed(self) -> None:
+        entry = self.checklist.entry
+        if entry is None or entry == self.entry:
+            return
+        self.entry = entry
+        if self.on_run and not self.on_right:
+            self.remove_class("-on-run")
+            self.refresh_strip()
+        self.paper.rebuild(top=True)
+        self.refresh_hints()
+
+    def action_list_down(self) -> None:
+        self.checklist.action_down()
+
+    def action_list_up(self) -> None:
+        self.checklist.action_up()
+
+    def action_filter(self) -> None:
+        self.remove_class("-zoomed")
+        self.go_left()
+        self.add_class("-filtered")
+        self.call_after_refresh(self.filter.focus)
+
+    def action_state_filter(self) -> None:
+        now = self.filter.value if self.filter.value in _FILTERS else ""
+        self.filter.value = _FILTERS[(_FILTERS.index(now) + 1) % len(_FILTERS)]
+
+    @on(Input.Changed, "#filter")
+    def _filter_changed(self, event: Input.Changed) -> None:
+        words = event.value.strip()
+        self.set_class(bool(words) or self.focused is self.filter, "-filtered")
+        self.checklist.narrow(self.tracker.library.search(words) if words else None)
+        self._entry_changed()
+        self._refresh_head()
+        self.refresh_hints()
+
+    @on(Input.Submitted, "#filter")
+    def _filter_done(self) -> None:
+        self.set_class(bool(self.filter.value.strip()), "-filtered")
+        self.go_left()
+
+    # Links
+
+    @on(Page.Chosen)
+    def _chosen(self, event: Page.Chosen) -> None:
+        target = event.target
+        if event.page is self.checklist:
+            self.go_right(run=False)
+        elif isinstance(target, Subject):
+            self._follow(target.subject)
+        elif isinstance(target, PastRun):
+            self._open_run(target.run_id)
+        elif isinstance(target, Web):
+            self.tracker.open_address(target.url)
+        elif isinstance(target, Notes):
+            self.tracker.action_note()
+
+    def _follow(self, subject: str) -> None:
+        if self.entry is not None and self.entry.subject:
+            self._trail.append(self.entry.subject)
+        self._go_to(subject)
+
+    def _go_to(self, subject: str) -> None:
+        if self.checklist.found is not None and subject not in self.checklist.found:
+            self.filter.value = ""
+            self.checklist.narrow(None)
+        if self.checklist.go_to_subject(subject):
+            self._entry_changed()
+            return
+        paper = self.tracker.library.catalog.papers.get(subject)
+        if paper is not None:  # its facts are there, but no row names it
+            self.entry = Entry("paper", f"?/{subject}", 0, paper.title, subject=subject, paper=paper)
+            self.paper.rebuild(top=True)
+
+    def action_return(self) -> None:
+        if self._trail:
+            self._go_to(self._trail.pop())
+
+    def _open_run(self, run_id: str) -> None:
+        following = self.tracker.following
+        if following is not None and following.process.run_id == run_id:
+            self.show_run(following.record, following.folder)
+            return
+        folder = self.tracker.library.home.runs / run_id
+
+        def read() -> None:
+            record = load(folder)
+            self.app.call_from_thread(self.show_run, record, folder)
+
+        self.run_worker(read, thread=True, exclusive=True, group="open-run", exit_on_error=False)

@@ -1,0 +1,39 @@
+"""A small editor for a note, where no $EDITOR is set."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static, TextArea
+
+
+class NoteScreen(ModalScreen[str]):
+    """Gives the text. There is no way to lose it: escape keeps it too."""
+
+    CSS_PATH: ClassVar = "note.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,ctrl+s", "keep", "Save and close", priority=True, show=False)
+    ]
+
+    def __init__(self, title: str, note: str) -> None:
+        super().__init__()
+        self._title = title
+        self._note = note
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(self._title, classes="question", markup=False)
+            yield TextArea(self._note, soft_wrap=True, tab_behavior="indent")
+            yield Static("Markdown. esc saves and closes, ctrl+z undoes.", classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        area = self.query_one(TextArea)
+        area.focus()
+        area.move_cursor(area.document.end)
+
+    def action_keep(self) -> None:
+        self.dismiss(self.query_one(TextArea).text)

@@ -1,0 +1,191 @@
+"""Run with options: device, precision, budget, which half, seed, settings; shows the command for it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, get_args
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.reactive import reactive
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from readtrack.bench.case import Budget
+from readtrack.errors import ReadtrackError
+from readtrack.tui.widgets.page import join, text
+
+_BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the reader chose; `fields` is what `new_job` takes."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    budget: str = "quick"
+    only: str = _BOTH
+    seed: str = "0"
+    settings: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def checked(self) -> Options:
+        """The same with `fields` filled in. Raises ReadtrackError naming what does not fit."""
+        try:
+            seed = int(self.seed)
+        except ValueError as error:
+            raise ReadtrackError(f"seed {self.seed!r} is not a whole number.") from error
+        settings: dict[str, str] = {}
+        for pair in _words(self.settings):
+            name, sign, value = pair.partition("=")
+            if not (name and sign):
+                raise ReadtrackError(f"setting {pair!r} is not of the form name=value.")
+            settings[name] = value
+        chosen = {
+            "device": self.device.strip() or "auto",
+            "dtype": self.dtype,
+            "budget": self.budget,
+            "only": None if self.only == _BOTH else self.only,
+            "seed": seed,
+            "settings": settings,
+        }
+        return Options(self.device, self.dtype, self.budget, self.only, self.seed, self.settings, chosen)
+
+    def command(self, paper: str) -> str:
+        """The same run on the command line."""
+        words = ["readtrack", "run", paper]
+        for name, value, usual in (
+            ("device", self.device.strip(), "auto"),
+            ("dtype", self.dtype, "auto"),
+            ("budget", self.budget, "quick"),
+            ("only", self.only, _BOTH),
+            ("seed", self.seed.strip(), "0"),
+        ):
+            if value not in ("", usual):
+                words += [f"--{name}", value]
+        for pair in self.settings.split():
+            words += ["--set", pair]
+        return shlex.join(words)
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise ReadtrackError(f"the settings end inside a quotation: {line}") from error
+
+
+class Choice(Widget, can_focus=True):
+    """One of a few words, changed with left and right."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "turn(-1)", show=False),
+        Binding("right,l,space", "turn(1)", show=False),
+    ]
+    value: reactive[str] = reactive("")
+
+    class Changed(Message):
+        """Another word was chosen."""
+
+    def __init__(self, words: tuple[str, ...], value: str, *, id: str) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._words = words
+        self.set_reactive(Choice.value, value)
+
+    def render(self) -> Content:
+        left, right = "‹›" if self.has_focus else "[]"
+        parts = [
+            join((f"{left}{word}{right}", "bold $heading"))
+            if word == self.value
+            else join((f" {word} ", "$muted"))
+            for word in self._words
+        ]
+        return Content(" ").join(parts)
+
+    def action_turn(self, step: int) -> None:
+        place = self._words.index(self.value)
+        self.value = self._words[(place + step) % len(self._words)]
+        self.post_message(self.Changed())
+
+
+class RunOptions(ModalScreen[Options | None]):
+    """Gives the options, or None for escape."""
+
+    CSS_PATH: ClassVar = "run_options.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", show=False),
+        Binding("enter", "start", show=False, priority=True),
+        Binding("down", "app.focus_next", show=False),
+        Binding("up", "app.focus_previous", show=False),
+    ]
+
+    def __init__(self, paper: str, options: Options) -> None:
+        super().__init__()
+        self._paper = paper
+        self._options = options
+
+    def compose(self) -> ComposeResult:
+        options = self._options
+        with Vertical(classes="dialog"):
+            yield Static(f"Run {self._paper}", classes="question", markup=False)
+            yield from _field("budget", Choice(get_args(Budget), options.budget, id="budget"))
+            yield from _field("run", Choice((_BOTH, "experiment", "benchmark"), options.only, id="only"))
+            dtypes = ("auto", "float32", "bfloat16", "float16", "float64")
+            yield from _field("dtype", Choice(dtypes, options.dtype, id="dtype"))
+            yield from _field(
+                "device", Input(options.device, id="device"), "auto, cpu, cuda, cuda:1, mps, xpu"
+            )
+            yield from _field("seed", Input(options.seed, id="seed"), "a whole number")
+            yield from _field("settings", Input(options.settings, id="settings"), "name=value name=value")
+            yield Static(id="command", markup=False)
+            yield Static("enter runs, ↑ ↓ move, ← → change, esc goes back", classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#budget").focus()
+        self._show_command()
+
+    def _chosen(self) -> Options:
+        def typed(name: str) -> str:
+            return self.query_one(f"#{name}", Input).value
+
+        def turned(name: str) -> str:
+            return self.query_one(f"#{name}", Choice).value
+
+        return Options(
+            typed("device"),
+            turned("dtype"),
+            turned("budget"),
+            turned("only"),
+            typed("seed"),
+            typed("settings"),
+        )
+
+    def on_input_changed(self) -> None:
+        self._show_command()
+
+    def on_choice_changed(self) -> None:
+        self._show_command()
+
+    def _show_command(self) -> None:
+        command = self._chosen().command(self._paper)
+        self.query_one("#command", Static).update(join(("$ ", "$faint"), (command, "$muted")))
+
+    def action_start(self) -> None:
+        try:
+            self.dismiss(self._chosen().checked())
+        except ReadtrackError as error:
+            self.query_one("#command", Static).update(text(str(error), "$bad"))
+
+
+def _field(label: str, widget: Widget, hint: str = "") -> ComposeResult:
+    with Horizontal(classes="field"):
+        yield Static(label, classes="label", markup=False)
+        yield widget
+        yield Static(hint, classes="beside", markup=False)

@@ -1,0 +1,188 @@
+"""Colours and marks. Every state has a mark of its own shape: nobody has to tell colours apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
+from textual.filter import LineFilter
+from textual.theme import Theme
+
+STATE_MARKS = {"todo": "○", "reading": "◐", "read": "●", "implemented": "◆", "skipped": "⊘"}
+
+VERDICT_MARKS = {"exact": "=", "reproduced": "✓", "weak": "≈", "not reproduced": "✗", "not judged": "·"}
+VERDICT_STYLES = {
+    "exact": "$good",
+    "reproduced": "$good",
+    "weak": "$reading",
+    "not reproduced": "$bad",
+    "not judged": "$muted",
+}
+
+OUTCOME_MARKS = {
+    "completed": "✓",
+    "failed": "!",
+    "cancelled": "■",
+    "timed_out": "⧖",
+    "out_of_memory": "▲",
+    "crashed": "!",
+    "interrupted": "■",
+}
+
+RUNNABLE = "▸"
+ARMS = 6
+
+
+def state_style(state: str) -> str:
+    return f"${state}"
+
+
+def arm_style(index: int) -> str:
+    return f"$arm-{index % ARMS}"
+
+
+def _theme(name: str, *, dark: bool, base: Mapping[str, str], variables: Mapping[str, str]) -> Theme:
+    return Theme(
+        name=name,
+        dark=dark,
+        primary=base["primary"],
+        secondary=base["primary"],
+        accent=base["primary"],
+        foreground=base["foreground"],
+        background=base["background"],
+        surface=base["surface"],
+        panel=base["panel"],
+        success=variables["good"],
+        warning=variables["reading"],
+        error=variables["bad"],
+        variables={
+            **variables,
+            "scrollbar": base["panel"],
+            "scrollbar-hover": base["cursor"],
+            "scrollbar-active": base["cursor"],
+            "scrollbar-background": base["background"],
+            "scrollbar-background-hover": base["background"],
+            "scrollbar-background-active": base["background"],
+            "scrollbar-corner-color": base["background"],
+            "cursor": base["cursor"],
+            "cursor-blurred": base["panel"],
+        },
+    )
+
+
+INK = _theme(
+    "ink",
+    dark=True,
+    base={
+        "primary": "#8ab4f8",
+        "foreground": "#d8dbe2",
+        "background": "#15171c",
+        "surface": "#1b1e25",
+        "panel": "#232730",
+        "cursor": "#2f3847",
+    },
+    variables={
+        "heading": "#eceef3",
+        "muted": "#9aa1ae",
+        "faint": "#5b6270",
+        "link": "#8ab4f8",
+        "todo": "#9aa1ae",
+        "reading": "#ecc06c",
+        "read": "#8ed19b",
+        "implemented": "#c4a7f5",
+        "skipped": "#848b98",
+        "good": "#8ed19b",
+        "bad": "#f28b8b",
+        "arm-0": "#7fb2ff",
+        "arm-1": "#f0b429",
+        "arm-2": "#7bd389",
+        "arm-3": "#f28fad",
+        "arm-4": "#b69df8",
+        "arm-5": "#5fd0cf",
+    },
+)
+
+PAPER = _theme(
+    "paper",
+    dark=False,
+    base={
+        "primary": "#1f5fbf",
+        "foreground": "#2b2d33",
+        "background": "#faf8f3",
+        "surface": "#f3f0e9",
+        "panel": "#e9e5dc",
+        "cursor": "#dbe4f3",
+    },
+    variables={
+        "heading": "#16181d",
+        "muted": "#5e636e",
+        "faint": "#9b9a94",
+        "link": "#1f5fbf",
+        "todo": "#5e636e",
+        "reading": "#8a5a00",
+        "read": "#24713a",
+        "implemented": "#6b3fb5",
+        "skipped": "#686c75",
+        "good": "#24713a",
+        "bad": "#b3261e",
+        "arm-0": "#1f5fbf",
+        "arm-1": "#a66a00",
+        "arm-2": "#24713a",
+        "arm-3": "#b8326a",
+        "arm-4": "#6b3fb5",
+        "arm-5": "#00706e",
+    },
+)
+
+THEMES = {theme.name: theme for theme in (INK, PAPER)}
+
+
+def starting_theme(environment: Mapping[str, str] = os.environ) -> str:
+    """READTRACK_THEME where it names a theme; else the dark one."""
+    name = environment.get("READTRACK_THEME", "")
+    return name if name in THEMES else INK.name
+
+
+# Pairs: the sign, and what stands for it in ASCII.
+_ASCII_PAIRS = """
+○. ◐~ ●x ◆# ⊘- ✓v ≈~ ✗X ·. ■# ⧖T ▲! ▸> ▾v ▶> ★* ☆. ‹[ ›]
+│| ┤| ├| ┬+ ┴+ ┼+ └+ ┘+ ┌+ ┐+ ─- ━= ═= ║| ╭+ ╮+ ╰+ ╯+ ▀# ▄# █# ▌| ▐| ▎| ▏| ▊| ▁_ ▔-
+…. –- —- −- ×x ÷/ ±~ ≥> ≤< →> ←< ↑^ ↓v “" ”" ‘' ’' µu
+"""
+_ASCII = str.maketrans({pair[0]: pair[1] for pair in _ASCII_PAIRS.split()})
+
+
+class Ascii(LineFilter):
+    """Draws with ASCII alone, as the very last step: no widget has to know."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            Segment(ascii_text(text), style, control) if not text.isascii() else Segment(text, style, control)
+            for text, style, control in segments
+        ]
+
+
+def ascii_text(text: str) -> str:
+    """`text` in ASCII, as wide as before: what follows stays in its column."""
+    return "".join(_ascii_character(character) for character in text.translate(_ASCII))
+
+
+def _ascii_character(character: str) -> str:
+    if character.isascii():
+        return character
+    if 0x2800 <= ord(character) <= 0x28FF:
+        dots = ord(character) - 0x2800
+        upper, lower = dots & 0b0001_1011, dots & 0b1110_0100
+        return ":" if upper and lower else "'" if upper else "." if lower else " "
+    return "?" * cell_len(character)
+
+
+def wants_ascii(environment: Mapping[str, str] = os.environ) -> bool:
+    """READTRACK_ASCII=1 asks for it; the Linux console and serial terminals have no braille."""
+    asked = environment.get("READTRACK_ASCII", "")
+    if asked:
+        return asked not in ("0", "no", "false")
+    return environment.get("TERM", "") in ("linux", "vt100", "vt102", "vt220", "dumb")

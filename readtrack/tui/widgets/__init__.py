@@ -1,0 +1,1 @@
+"""The app's widgets, and the pure functions that draw into them."""

@@ -1,0 +1,192 @@
+"""The reader's checklist as a tree: their order, wording, notes and nesting, with the state of every line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from textual.binding import BindingType
+from textual.content import Content
+from textual.message import Message
+
+from readtrack.catalog import Catalog
+from readtrack.journal import State
+from readtrack.library import Library
+from readtrack.tui.actions import bindings
+from readtrack.tui.theme import RUNNABLE, STATE_MARKS, VERDICT_MARKS, VERDICT_STYLES, state_style
+from readtrack.tui.widgets.outline import Entry, outline, subjects, visible, wording
+from readtrack.tui.widgets.page import BLANK, Line, Page, join, pair, text, wrapped
+
+_DONE: tuple[State, ...] = ("read", "implemented", "skipped")
+
+
+class Checklist(Page):
+    """`found` narrows it to some subjects; `verdicts` marks papers with a past result."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("checklist")
+
+    class Opened(Message):
+        """The reader wants the details of the entry."""
+
+    def __init__(self, library: Library, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(self._lines, id=id)
+        self._library = library
+        self._runnable: set[str] = set()
+        self._folded: set[str] = set()
+        self._entries: list[Entry] = []
+        self._by_key: dict[str, Entry] = {}
+        self.found: set[str] | None = None
+        self.verdicts: dict[str, str] = {}
+
+    def read(self, catalog: Catalog, runnable: Iterable[str]) -> None:
+        """Take over a new catalog; cursor and folds stay where their keys still exist."""
+        self._entries = outline(catalog)
+        self._by_key = {entry.key: entry for entry in self._entries}
+        self._folded &= self._by_key.keys()
+        self._runnable = set(runnable)
+        self.rebuild()
+
+    @property
+    def entry(self) -> Entry | None:
+        """The entry under the cursor."""
+        return self._by_key.get(str(self.target)) if self.target is not None else None
+
+    def subjects_of(self, entry: Entry) -> set[str]:
+        """The subjects in a section, or of a row with several papers."""
+        return subjects(self._entries, entry.key)
+
+    @property
+    def all_subjects(self) -> set[str]:
+        return subjects(self._entries)
+
+    def narrow(self, found: set[str] | None) -> None:
+        """Show only these subjects, in their context; None: everything."""
+        self.found = found
+        self.rebuild(target=self.target)
+        if found is not None and self.entry is not None and self.entry.subject not in found:
+            self._to(lambda entry: entry.subject in found)
+        if self.cursor is None:
+            self._to(lambda entry: True)
+
+    def go_to_subject(self, subject: str) -> bool:
+        """Put the cursor on a paper, unfolding what hides it."""
+        entry = next((entry for entry in self._entries if entry.subject == subject), None)
+        if entry is None:
+            return False
+        self._folded -= set(entry.parents)
+        if self.found is not None and subject not in self.found:
+            self.found = None
+        self.rebuild()
+        return self.go_to(entry.key)
+
+    def to_first_row(self) -> None:
+        self._to(lambda entry: entry.kind == "row")
+
+    def _to(self, wanted: Callable[[Entry], bool]) -> None:
+        """The first entry from the top that is wanted."""
+        for stop in self._stops:
+            if wanted(self._by_key[str(self.lines[stop].target)]):
+                self._move_to(stop)
+                return
+
+    # Folding
+
+    def action_fold(self) -> None:
+        entry = self.entry
+        if entry is None:
+            return
+        if self._children(entry) and entry.key not in self._folded and self.found is None:
+            self._folded.add(entry.key)
+            self.rebuild()
+        elif entry.parents:
+            self.go_to(entry.parents[-1])
+
+    def action_unfold(self) -> None:
+        entry = self.entry
+        if entry is not None and entry.key in self._folded:
+            self._folded.discard(entry.key)
+            self.rebuild()
+        elif entry is not None:
+            self.action_choose()
+
+    def _children(self, entry: Entry) -> bool:
+        return any(entry.key in other.parents for other in self._entries)
+
+    def action_next_section(self) -> None:
+        self._to_section(1)
+
+    def action_previous_section(self) -> None:
+        self._to_section(-1)
+
+    def _to_section(self, direction: int) -> None:
+        at = self.cursor or 0
+        sections = [i for i in self._stops if self._by_key[str(self.lines[i].target)].kind == "section"]
+        beyond = [i for i in sections if (i > at if direction > 0 else i < at)]
+        if beyond:
+            self._move_to(beyond[0] if direction > 0 else beyond[-1])
+
+    # Drawing
+
+    def _lines(self, width: int) -> list[Line]:
+        lines: list[Line] = []
+        for entry in visible(self._entries, self.found, self._folded):
+            if entry.kind == "title":
+                lines += wrapped(text(entry.text, "bold $heading"), width, indent=1)
+            elif entry.kind == "note":
+                lines += wrapped(entry.text, width, "$muted italic", indent=1 + 2 * entry.depth)
+            else:
+                if entry.kind == "section" and lines:
+                    lines.append(BLANK)
+                lines.append(Line(self._line(entry, width), entry.key))
+        return lines or wrapped(
+            "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable. esc clears.",
+            width,
+            "$muted",
+            indent=1,
+        )
+
+    def _line(self, entry: Entry, width: int) -> Content:
+        if entry.kind == "section":
+            left = join(" ", (entry.text, "bold $link"), self._folded_mark(entry))
+            return pair(left, self._count(entry), width)
+        state = self.state(entry)
+        mark = Content.styled(STATE_MARKS[state], state_style(state))
+        quiet = "$muted" if state == "skipped" else ""
+        if entry.kind == "paper" and entry.paper is not None:
+            words = join((entry.paper.id, quiet or "$foreground"), "  ", (entry.text, "$muted"))
+        else:
+            pieces = wording(entry.text)
+            words = join(*((piece, "$link underline" if link else quiet) for piece, link in pieces))
+        indent = " " * (1 + 2 * entry.depth)
+        return pair(join(indent, mark, " ", words, self._folded_mark(entry)), self._sign(entry), width)
+
+    def state(self, entry: Entry) -> State:
+        if entry.subject:
+            return self._library.state(entry.subject)
+        return self._library.row_state(entry.row) if entry.row is not None else "todo"
+
+    def _folded_mark(self, entry: Entry) -> Content:
+        if entry.key not in self._folded or self.found is not None:
+            return Content("")
+        hidden = [other for other in self._entries if entry.key in other.parents]
+        return Content.styled(f"  … {len(hidden)}", "$muted")
+
+    def _count(self, section: Entry) -> Content:
+        inside = self.subjects_of(section)
+        states = Counter(self._library.state(subject) for subject in inside)
+        done = sum(states[state] for state in _DONE)
+        return Content.styled(f"{done}/{len(inside)} ", "$muted") if inside else Content("")
+
+    def _sign(self, entry: Entry) -> Content:
+        """At the right edge: the verdict of the last run, or that the paper can be run."""
+        if entry.paper is None:
+            return Content("")
+        verdict = self.verdicts.get(entry.paper.id)
+        if verdict in VERDICT_MARKS:
+            return Content.styled(f"{VERDICT_MARKS[verdict]} ", VERDICT_STYLES[verdict])
+        if verdict:
+            return Content.styled("! ", "$bad")
+        if entry.paper.id in self._runnable:
+            return Content.styled(f"{RUNNABLE} ", "$muted")
+        return Content("")

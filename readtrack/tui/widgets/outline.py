@@ -1,0 +1,124 @@
+"""The checklist as a flat list of entries, and which of them are shown: pure functions over the catalog."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Set
+from dataclasses import dataclass
+from typing import Literal
+
+from readtrack.catalog import Catalog, Note, Paper, Row, Section
+
+Kind = Literal["title", "note", "section", "row", "paper"]
+
+_LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(([^()\s]+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the checklist.
+
+    key      unique path, such as `2/5/1`: keeps the cursor and the folds over a reload
+    parents  keys of what it stands in, the section first
+    subject  what a state belongs to: a paper's id, or `row:<key>`; "" for titles, notes, sections and rows
+             with several papers
+    """
+
+    kind: Kind
+    key: str
+    depth: int
+    text: str
+    parents: tuple[str, ...] = ()
+    subject: str = ""
+    section: Section | None = None
+    row: Row | None = None
+    paper: Paper | None = None
+
+    @property
+    def selectable(self) -> bool:
+        return self.kind not in ("title", "note")
+
+
+def outline(catalog: Catalog) -> list[Entry]:
+    """Everything in the reader's order. A row with one paper is that paper; several stand below their row."""
+    entries = [Entry("title", "title", 0, catalog.title)]
+    entries += [Entry("note", "note", 0, line) for line in catalog.note.splitlines() if line.strip()]
+    for number, section in enumerate(catalog.sections):
+        key = str(number)
+        entries.append(Entry("section", key, 0, section.title, section=section))
+        entries += [
+            Entry("note", f"{key}/note", 1, line, (key,))
+            for line in section.note.splitlines()
+            if line.strip()
+        ]
+        entries += _rows(section.rows, key, (key,), 0, catalog)
+    return entries
+
+
+def _rows(
+    items: tuple[Row | Note, ...], prefix: str, parents: tuple[str, ...], depth: int, catalog: Catalog
+) -> Iterator[Entry]:
+    for number, item in enumerate(items):
+        key = f"{prefix}/{number}"
+        if isinstance(item, Note):
+            yield Entry("note", key, depth, item.text, parents)
+            continue
+        single = len(item.papers) == 1
+        subject = item.papers[0] if single else "" if item.papers else item.subject
+        paper = catalog.papers[subject] if single else None
+        yield Entry("row", key, depth, item.text, parents, subject, row=item, paper=paper)
+        if not single:
+            for paper_id in item.papers:
+                paper = catalog.papers[paper_id]
+                yield Entry(
+                    "paper",
+                    f"{key}/{paper_id}",
+                    depth + 1,
+                    paper.title,
+                    (*parents, key),
+                    paper_id,
+                    row=item,
+                    paper=paper,
+                )
+        yield from _rows(item.rows, key, (*parents, key), depth + 1, catalog)
+
+
+def subjects(entries: Collection[Entry], under: str = "") -> set[str]:
+    """What can have a state, below the entry with the key `under` (that entry included)."""
+    return {
+        entry.subject
+        for entry in entries
+        if entry.subject and (not under or entry.key == under or under in entry.parents)
+    }
+
+
+def visible(entries: list[Entry], found: Set[str] | None, folded: Set[str]) -> list[Entry]:
+    """What is shown: all but what is folded; with a filter what it found (subjects), in its context."""
+    if found is None:
+        return [entry for entry in entries if folded.isdisjoint(entry.parents)]
+    shown: set[str] = set()
+    for entry in entries:
+        if entry.subject in found:
+            shown.update((entry.key, *entry.parents))
+    return [entry for entry in entries if entry.key in shown and entry.selectable]
+
+
+def wording(text: str) -> list[tuple[str, str]]:
+    """A row's Markdown as (text, link) pieces: `[see blog](https://...)` becomes ("see blog", "https://...")."""
+    pieces: list[tuple[str, str]] = []
+    end = 0
+    for match in _LINK.finditer(text):
+        if match.start() > end:
+            pieces.append((text[end : match.start()], ""))
+        pieces.append((match[1] or match[2], match[2]))
+        end = match.end()
+    if end < len(text) or not pieces:
+        pieces.append((text[end:], ""))
+    return pieces
+
+
+def links(text: str) -> list[str]:
+    """The web addresses in a row's text: of its Markdown links, and bare ones."""
+    found = [link for _, link in wording(text) if link.startswith(("http://", "https://"))]
+    bare = re.findall(r"https?://[^\s<>()\[\]]+", _LINK.sub(" ", text))
+    return list(dict.fromkeys([*found, *(address.rstrip(".,;") for address in bare)]))

@@ -1,0 +1,304 @@
+"""A page of lines: scrolls, and moves a cursor over the lines that something can be done with."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+from textual import events
+from textual.binding import BindingType
+from textual.content import Content
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import Visual
+
+from readtrack.text import plain
+from readtrack.tui.actions import bindings
+
+
+class Line(NamedTuple):
+    """One line of the screen. `target` is what enter acts on; None: the cursor passes over the line."""
+
+    content: Content
+    target: object | None = None
+
+
+Build = Callable[[int], list[Line]]
+
+EMPTY = Content("")
+BLANK = Line(EMPTY)
+_TO_SPACES = str.maketrans("\n\t", "  ")
+_CONTEXT = 2  # lines that stay in view beyond the cursor
+
+
+class Page(ScrollView, can_focus=True, inherit_bindings=False):
+    """Shows what a function makes for the page's width. The function is called again when that changes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("list")
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"page--cursor"}
+    DEFAULT_CSS = """
+    Page {
+        scrollbar-gutter: stable;
+        scrollbar-size: 1 1;
+        overflow-x: hidden;
+        text-wrap: nowrap;
+        &:focus > .page--cursor { background: $cursor; }
+        & > .page--cursor { background: $cursor-blurred; }
+    }
+    """
+    auto_links = False
+
+    class Chosen(Message):
+        """Enter, or a click on the line under the cursor."""
+
+        def __init__(self, page: Page, target: object) -> None:
+            self.page = page
+            self.target = target
+            super().__init__()
+
+        @property
+        def control(self) -> Page:
+            return self.page
+
+    class Moved(Message):
+        """The cursor is on another target."""
+
+        def __init__(self, page: Page, target: object | None) -> None:
+            self.page = page
+            self.target = target
+            super().__init__()
+
+        @property
+        def control(self) -> Page:
+            return self.page
+
+    def __init__(self, build: Build | None = None, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._build: Build = build or (lambda width: [])
+        self._built_for = 0
+        self.lines: list[Line] = []
+        self.cursor: int | None = None
+        self._stops: list[int] = []
+
+    # Content
+
+    @property
+    def target(self) -> object | None:
+        """What the cursor is on."""
+        return None if self.cursor is None else self.lines[self.cursor].target
+
+    def show(self, build: Build, *, target: object | None = None, top: bool = False) -> None:
+        """Show what `build` makes. The cursor stays on its target, or goes to `target`; `top` scrolls up."""
+        self._build = build
+        self.rebuild(target=target, top=top)
+
+    def rebuild(self, *, target: object | None = None, top: bool = False) -> None:
+        width = self.scrollable_content_region.width
+        if width <= 0:
+            return
+        wanted = target if target is not None else self.target
+        at = self.cursor or 0
+        self._built_for = width
+        self.lines = self._build(width)
+        self._stops = [index for index, line in enumerate(self.lines) if line.target is not None]
+        self.virtual_size = Size(width, len(self.lines))
+        found = next((index for index in self._stops if self.lines[index].target == wanted), None)
+        if top:
+            self.scroll_to(y=0, animate=False, immediate=True)
+            self.cursor = found if target is not None else None
+        elif found is None and self._stops and wanted is not None:
+            self.cursor = self._stops[min(bisect_left(self._stops, at), len(self._stops) - 1)]
+        else:
+            self.cursor = found
+        if target is not None and self.cursor is not None:
+            self._reveal(self.cursor)
+        self.refresh()
+
+    def go_to(self, target: object) -> bool:
+        """Put the cursor on `target`; False if no line has it."""
+        found = next((index for index in self._stops if self.lines[index].target == target), None)
+        if found is not None:
+            self._move_to(found)
+        return found is not None
+
+    @property
+    def at_end(self) -> bool:
+        return self.scroll_offset.y >= self.max_scroll_y
+
+    def on_resize(self) -> None:
+        if self.scrollable_content_region.width != self._built_for:
+            self.rebuild()
+        if self.cursor is not None and self.has_focus:
+            self._reveal(self.cursor)
+
+    # Drawing
+
+    def render_line(self, y: int) -> Strip:
+        index = y + self.scroll_offset.y
+        width = self.scrollable_content_region.width
+        style = self.visual_style
+        if index >= len(self.lines):
+            return Strip.blank(width, style.rich_style)
+        if index == self.cursor:
+            style += self.get_visual_style("page--cursor", partial=True)
+        return self._strip(self.lines[index].content, width, style)
+
+    def _strip(self, content: Content, width: int, style: Style) -> Strip:
+        visual = content.truncate(width, ellipsis=True, pad=True)
+        strips = Visual.to_strips(self, visual, width, 1, style)
+        return strips[0] if strips else Strip.blank(width, style.rich_style)
+
+    def on_focus(self) -> None:
+        if self.cursor is None and self._stops:
+            first = bisect_left(self._stops, self.scroll_offset.y)
+            if first < len(self._stops) and self._stops[first] < self.scroll_offset.y + self._height:
+                self._move_to(self._stops[first])
+        self._refresh_line(self.cursor)
+
+    def on_blur(self) -> None:
+        self._refresh_line(self.cursor)
+
+    def _refresh_line(self, index: int | None) -> None:
+        if index is not None:
+            self.refresh(Region(0, index - self.scroll_offset.y, self.size.width, 1))
+
+    # Moving
+
+    @property
+    def _height(self) -> int:
+        return max(1, self.scrollable_content_region.height)
+
+    def _move_to(self, index: int) -> None:
+        before, self.cursor = self.cursor, index
+        self._refresh_line(before)
+        self._reveal(index)
+        self._refresh_line(index)
+        if before is None or before != index:
+            self.post_message(self.Moved(self, self.lines[index].target))
+
+    def _reveal(self, index: int) -> None:
+        top, height = self.scroll_offset.y, self._height
+        context = min(_CONTEXT, (height - 1) // 2)
+        # The first stop brings along what stands above it: a heading is part of its list.
+        wanted_top = 0 if self._stops and index == self._stops[0] and index < height else index - context
+        if wanted_top < top:
+            self._scroll(wanted_top)
+        elif index + context >= top + height:
+            self._scroll(index + context - height + 1)
+
+    def _scroll(self, y: int) -> None:
+        self.scroll_to(y=max(0, min(y, self.max_scroll_y)), animate=False, immediate=True)
+
+    def _step(self, direction: int) -> None:
+        """To the next stop when it is in view or just out of it; else scroll towards it."""
+        top, height = self.scroll_offset.y, self._height
+        visible = range(top, top + height)
+        start = self.cursor
+        if start is None or start not in visible:
+            start = top - 1 if direction > 0 else top + height
+        place = bisect_right(self._stops, start) if direction > 0 else bisect_left(self._stops, start) - 1
+        stop = self._stops[place] if 0 <= place < len(self._stops) else None
+        if stop is not None and top - _CONTEXT <= stop < top + height + _CONTEXT:
+            self._move_to(stop)
+        else:
+            self._scroll(top + direction)
+
+    def _jump(self, lines: int) -> None:
+        """Scroll by `lines` and take the cursor along to the nearest stop."""
+        target = (self.cursor if self.cursor is not None else self.scroll_offset.y) + lines
+        self._scroll(self.scroll_offset.y + lines)
+        if self.cursor is not None and self._stops:
+            place = min(bisect_left(self._stops, target), len(self._stops) - 1)
+            if lines < 0 and place > 0 and self._stops[place] > target:
+                place -= 1
+            self._move_to(self._stops[place])
+
+    def action_down(self) -> None:
+        self._step(1)
+
+    def action_up(self) -> None:
+        self._step(-1)
+
+    def action_first(self) -> None:
+        if self._stops and self.cursor is not None:
+            self._move_to(self._stops[0])
+        self._scroll(0)
+
+    def action_last(self) -> None:
+        if self._stops and self.cursor is not None:
+            self._move_to(self._stops[-1])
+        self._scroll(self.max_scroll_y)
+
+    def action_page_down(self) -> None:
+        self._jump(self._height - 1)
+
+    def action_page_up(self) -> None:
+        self._jump(1 - self._height)
+
+    def action_half_down(self) -> None:
+        self._jump(self._height // 2)
+
+    def action_half_up(self) -> None:
+        self._jump(-(self._height // 2))
+
+    def action_choose(self) -> None:
+        if self.target is not None:
+            self.post_message(self.Chosen(self, self.target))
+
+    def on_click(self, event: events.Click) -> None:
+        index = event.y + self.scroll_offset.y
+        if index < len(self.lines) and self.lines[index].target is not None:
+            if index == self.cursor:
+                self.action_choose()
+            else:
+                self._move_to(index)
+
+
+# Helpers for those who make lines. Text from outside comes in here and is data: no markup, no control codes.
+
+
+def text(value: object, style: str = "") -> Content:
+    """Plain text on one line. Spaces stay: they hold the parts of a line apart."""
+    return Content.styled(plain(str(value)).translate(_TO_SPACES), style)
+
+
+def join(*parts: Content | tuple[object, str] | str) -> Content:
+    """Parts side by side; a tuple is (text, style)."""
+    return Content("").join(text(*part) if isinstance(part, tuple) else part for part in parts)
+
+
+def wrapped(
+    value: Content | str, width: int, style: str = "", *, indent: int = 0, target: object | None = None
+) -> list[Line]:
+    """Paragraphs wrapped to `width`, each line moved right by `indent`."""
+    room = max(8, width - indent)
+    contents = (
+        [value]
+        if isinstance(value, Content)
+        else [Content.styled(p, style) for p in plain(value).split("\n")]
+    )
+    lines = [line.rstrip() for content in contents for line in content.expand_tabs().wrap(room)]
+    return [Line(line.pad_left(indent), target) for line in lines]
+
+
+def pair(left: Content, right: Content, width: int) -> Content:
+    """`left`, cut if it has to be, and `right` at the right edge."""
+    if not right:
+        return left.truncate(width, ellipsis=True)
+    room = max(0, width - right.cell_length - 1)
+    return join(left.truncate(room, ellipsis=True, pad=True), " ", right)
+
+
+def beside(left: list[Line], right: list[Line], left_width: int, gap: int = 3) -> list[Line]:
+    """Two columns. Only lines of the left one can be targets."""
+    rows = max(len(left), len(right))
+    left = left + [BLANK] * (rows - len(left))
+    right = right + [BLANK] * (rows - len(right))
+    return [
+        Line(join(a.content.truncate(left_width, ellipsis=True, pad=True), " " * gap, b.content), a.target)
+        for a, b in zip(left, right, strict=True)
+    ]

@@ -1,0 +1,267 @@
+"""The details of a paper, a row or a section: pure functions from the library to lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from textual.content import Content
+
+from readtrack.catalog import Paper, Row, Section
+from readtrack.journal import STATES
+from readtrack.library import Library
+from readtrack.runs.record import Summary
+from readtrack.text import duration, one_line
+from readtrack.tui.theme import OUTCOME_MARKS, STATE_MARKS, VERDICT_MARKS, VERDICT_STYLES, state_style
+from readtrack.tui.widgets.outline import Entry, links, wording
+from readtrack.tui.widgets.page import BLANK, Line, join, text, wrapped
+from readtrack.tui.widgets.targets import Notes, PastRun, Subject, Web
+
+_SOURCE_NAMES = {"arxiv": "arXiv", "doi": "DOI", "pdf": "PDF", "page": "page"}
+_READING_WIDTH = 92  # longer lines are hard to read
+
+
+def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width: int) -> list[Line]:
+    """A paper, and the row that it alone answers."""
+    assert entry.paper is not None
+    paper, room = entry.paper, min(width, _READING_WIDTH)
+    blocks = [
+        _title(library, paper, room),
+        _prose("", paper.summary, room),
+        _prose("Claim", paper.claim, room) + _figure(paper, room),
+        _results(library, paper, results, room),
+        _notes(library, paper.id, room),
+        _lineage(library, paper, room),
+        _sources(paper, room),
+        _in_your_list(entry, room),
+        _abstract(library, paper, room),
+    ]
+    return _stacked(blocks)
+
+
+def row_page(library: Library, entry: Entry, width: int) -> list[Line]:
+    """A row without papers, or with several."""
+    assert entry.row is not None
+    room = min(width, _READING_WIDTH)
+    head = wrapped(join(*((piece, "bold $heading") for piece, _ in wording(entry.text))), room, indent=1)
+    if not entry.row.papers:
+        head += _standing(library, entry.row.subject)
+    blocks = [
+        head,
+        _papers(library, entry.row),
+        _notes(library, entry.row.subject, room) if not entry.row.papers else [],
+        _web(links(entry.text), room),
+    ]
+    return _stacked(blocks)
+
+
+def section_page(library: Library, section: Section, inside: Sequence[str], width: int) -> list[Line]:
+    """A section with how far the reader is in it; `inside` are its subjects."""
+    room = min(width, _READING_WIDTH)
+    states = Counter(library.state(subject) for subject in inside)
+    counts = [
+        Line(join(" ", (STATE_MARKS[state], state_style(state)), f" {states[state]:>3} ", (state, "$muted")))
+        for state in STATES
+        if states[state]
+    ]
+    bar_width = min(48, room - 2)
+    done = sum(states[state] for state in ("read", "implemented", "skipped"))
+    filled = round(bar_width * done / len(inside)) if inside else 0
+    bar = Line(join(" ", ("━" * filled, "$read"), ("━" * (bar_width - filled), "$faint")))
+    head = wrapped(text(section.title, "bold $heading"), room, indent=1)
+    return _stacked([head, _prose("", section.note, room), [bar, *counts] if inside else []])
+
+
+def _stacked(blocks: Sequence[list[Line]]) -> list[Line]:
+    lines: list[Line] = [BLANK]
+    for block in blocks:
+        lines += ([BLANK] if len(lines) > 1 and block else []) + block
+    return [*lines, BLANK]
+
+
+def _heading(words: str, more: str = "") -> Line:
+    return Line(join(" ", (words, "bold $link"), "  ", (more, "$muted")))
+
+
+def _title(library: Library, paper: Paper, width: int) -> list[Line]:
+    lines = wrapped(text(paper.title, "bold $heading"), width, indent=1)
+    people = ", ".join(paper.authors)
+    lines += wrapped(text(f"{people} · {paper.year}", "$muted"), width, indent=1)
+    return lines + _standing(library, paper.id, paper.id)
+
+
+def _standing(library: Library, subject: str, name: str = "") -> list[Line]:
+    """`● read since 2026-11-21   ★★★★☆   #gpu`."""
+    state, since = library.state(subject), library.since(subject)
+    parts: list[Content] = [text(f"{STATE_MARKS[state]} {state}", f"bold {state_style(state)}")]
+    if since:
+        parts.append(text(f"since {since}", "$muted"))
+    rating = library.rating(subject)
+    if rating is not None:
+        parts.append(text("★" * rating + "☆" * (5 - rating), "$reading"))
+    parts += [text(f"#{tag}", "$link") for tag in sorted(library.tags(subject))]
+    if name:
+        parts.append(text(name, "$muted"))
+    return [BLANK, Line(join(" ", Content("   ").join(parts)))]
+
+
+def _prose(heading: str, words: str, width: int) -> list[Line]:
+    if not words.strip():
+        return []
+    return ([_heading(heading)] if heading else []) + wrapped(words.strip(), width, indent=1)
+
+
+def _figure(paper: Paper, width: int) -> list[Line]:
+    if not paper.figure:
+        return []
+    return wrapped(join(("The paper's figure: ", "$muted"), paper.figure), width, indent=1)
+
+
+# Results
+
+
+def _results(library: Library, paper: Paper, results: Sequence[Summary], width: int) -> list[Line]:
+    if paper.id not in library.runnable() and not results:
+        return []
+    if not results:
+        return [_heading("Results"), *wrapped("Not run yet: r runs it.", width, "$muted", indent=1)]
+    lines = [_heading("Results", f"{len(results)} run{'s' if len(results) > 1 else ''}, enter opens one")]
+    for result in results:
+        lines += _result(result)
+    return lines
+
+
+def _result(result: Summary) -> list[Line]:
+    target = PastRun(result.run_id)
+    facts = " · ".join(
+        str(part)
+        for part in (result.device, result.budget, f"seed {result.seed}", duration(result.duration))
+        if part
+    )
+    when = result.started[:16].replace("T", " ")
+    if result.outcome is None:
+        head: list[Content | tuple[object, str] | str] = [("▶ running", "bold $reading")]
+    elif result.outcome != "completed":
+        head = [(f"{OUTCOME_MARKS[result.outcome]} {result.outcome.replace('_', ' ')}", "bold $bad")]
+    else:
+        verdict = overall(result)
+        style = VERDICT_STYLES.get(verdict, "$muted")
+        head = [(f"{VERDICT_MARKS.get(verdict, '✓')} {verdict}", f"bold {style}")]
+    lines = [Line(join(" ", *head, "  ", (when, "$muted"), "  ", (facts, "$muted")), target)]
+    for name, verdict, ours in result.claims:
+        mark = (VERDICT_MARKS.get(verdict, "?"), VERDICT_STYLES.get(verdict, "$muted"))
+        lines.append(Line(join("   ", mark, " ", name, "  ", (ours, "$muted"))))
+    if result.outcome not in (None, "completed") and result.detail:
+        lines.append(Line(join("   ", (result.detail, "$muted"))))
+    return lines
+
+
+_WORST_FIRST = ("not reproduced", "weak", "reproduced", "exact", "not judged")
+
+
+def overall(result: Summary) -> str:
+    """The verdict that stands for a whole run: its least good one; for a run without claims, its outcome."""
+    if result.outcome != "completed":
+        return result.outcome or "running"
+    verdicts = {verdict for _, verdict, _ in result.claims}
+    return next((verdict for verdict in _WORST_FIRST if verdict in verdicts), "completed")
+
+
+# Notes, lineage, sources
+
+
+def _notes(library: Library, subject: str, width: int) -> list[Line]:
+    note = library.note(subject)
+    if not note.strip():
+        return []
+    lines = [Line(_heading("Notes", "enter edits").content, Notes(subject))]
+    for line in note.strip().split("\n"):
+        style = "bold" if line.startswith("#") else ""
+        lines += wrapped(line, width, style, indent=1)
+    return lines
+
+
+def _papers(library: Library, row: Row) -> list[Line]:
+    return [_reference(library, paper_id, "") for paper_id in row.papers]
+
+
+def _reference(library: Library, paper_id: str, label: str) -> Line:
+    paper = library.catalog.papers[paper_id]
+    state = library.state(paper_id)
+    return Line(
+        join(
+            " ",
+            (label, "$muted"),
+            (STATE_MARKS[state], state_style(state)),
+            " ",
+            (paper_id, "$link"),
+            "  ",
+            (f"{paper.title} · {paper.year}", "$muted"),
+        ),
+        Subject(paper_id),
+    )
+
+
+def _lineage(library: Library, paper: Paper, width: int) -> list[Line]:
+    papers = library.catalog.papers
+    parents = [name for name in paper.builds_on if name in papers]
+    children = [other.id for other in papers.values() if paper.id in other.builds_on]
+    if not parents and not children:
+        return []
+    lines = [_heading("Lineage")]
+    lines += _labelled(parents, "builds on    ", lambda name, label: _reference(library, name, label))
+    further = [name for name in ancestors(papers, paper) if name not in parents]
+    if further:
+        lines += wrapped(
+            join(("which build on  ", "$muted"), (", ".join(further), "$muted")), width, indent=1
+        )
+    lines += _labelled(children, "built on by  ", lambda name, label: _reference(library, name, label))
+    return lines
+
+
+def _labelled(names: Sequence[str], label: str, line: Callable[[str, str], Line]) -> list[Line]:
+    return [line(name, label if not index else " " * len(label)) for index, name in enumerate(names)]
+
+
+def ancestors(papers: dict[str, Paper], paper: Paper) -> list[str]:
+    """All papers that `paper` builds on, directly or not, the nearest first."""
+    found: dict[str, None] = {}
+    level = [paper]
+    while level:
+        names = [name for one in level for name in one.builds_on if name in papers and name not in found]
+        found.update(dict.fromkeys(names))
+        level = [papers[name] for name in dict.fromkeys(names)]
+    return list(found)
+
+
+def _sources(paper: Paper, width: int) -> list[Line]:
+    lines = [_heading("Sources")] if paper.sources else []
+    for source in paper.sources:
+        name = f"{_SOURCE_NAMES[source.kind]}".ljust(6)
+        note = f"  {source.note}" if source.note else ""
+        shown = source.value if source.kind in ("arxiv", "doi") else source.url
+        content = join(" ", (name, "$muted"), (shown, "$link underline"), (note, "$muted"))
+        lines.append(Line(content.truncate(width, ellipsis=True), Web(source.url)))
+    return lines
+
+
+def _web(addresses: Sequence[str], width: int) -> list[Line]:
+    lines = [_heading("Links")] if addresses else []
+    for address in addresses:
+        content = join(" ", (address, "$link underline"))
+        lines.append(Line(content.truncate(width, ellipsis=True), Web(address)))
+    return lines
+
+
+def _in_your_list(entry: Entry, width: int) -> list[Line]:
+    """The row in full, and its links: the list cuts what is long."""
+    if entry.kind != "row":
+        return []
+    words = wrapped(join(*(piece for piece, _ in wording(entry.text))), width, indent=1)
+    addresses = [line for line in _web(links(entry.text), width) if line.target is not None]
+    return [_heading("In your list"), *words, *addresses]
+
+
+def _abstract(library: Library, paper: Paper, width: int) -> list[Line]:
+    abstract = (library.metadata(paper.id) or {}).get("abstract")
+    return _prose("Abstract", one_line(abstract), width) if isinstance(abstract, str) else []

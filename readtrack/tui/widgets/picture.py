@@ -1,0 +1,82 @@
+"""Images as lines of half blocks: each character shows two pixels, one above the other.
+
+Decoding is slow next to drawing: call `load` in a thread. Pillow is imported here alone, when it is needed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.color import Color
+from textual.content import Content, Span
+from textual.style import Style
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_COMFORTABLE = 48  # columns up to which a small image is enlarged
+_LARGEST = 40_000_000  # pixels
+_RAMP = " .:-=+*#%@"
+
+
+def load(path: Path, columns: int, *, ascii_only: bool = False) -> list[Content]:
+    """The lines of an image, at most `columns` wide; a single line of text when it cannot be shown."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > _LARGEST:
+                return [Content(f"too large to show here: {image.width} × {image.height} pixels")]
+            pixels = _fitted(image.convert("RGB"), columns)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return [Content(f"cannot be shown: {error}")]
+    return _ramp(pixels) if ascii_only else _half_blocks(pixels)
+
+
+def _fitted(image: Image, columns: int) -> Image:
+    from PIL.Image import Resampling
+
+    width, height = image.size
+    if width > columns:
+        height = max(1, round(height * columns / width))
+        return image.resize((columns, height), Resampling.BOX)
+    factor = max(1, min(columns, _COMFORTABLE) // width)
+    return image.resize((width * factor, height * factor), Resampling.NEAREST)
+
+
+def _half_blocks(image: Image) -> list[Content]:
+    width, height = image.size
+    data = image.tobytes()
+
+    def colour(x: int, y: int) -> tuple[int, int, int] | None:
+        at = (y * width + x) * 3
+        return (data[at], data[at + 1], data[at + 2]) if y < height else None
+
+    lines = []
+    for y in range(0, height, 2):
+        spans: list[Span] = []
+        previous: tuple[object, object] | None = None
+        for x in range(width):
+            upper, lower = colour(x, y), colour(x, y + 1)
+            if (upper, lower) == previous:
+                spans[-1] = Span(spans[-1].start, x + 1, spans[-1].style)
+            else:
+                spans.append(Span(x, x + 1, _style(upper, lower)))
+            previous = upper, lower
+        lines.append(Content("▀" * width, spans))
+    return lines
+
+
+def _style(upper: tuple[int, int, int] | None, lower: tuple[int, int, int] | None) -> Style:
+    return Style(
+        foreground=Color(*upper) if upper else None,
+        background=Color(*lower) if lower else None,
+    )
+
+
+def _ramp(image: Image) -> list[Content]:
+    width, height = image.size
+    grey = image.convert("L").resize((width, max(1, height // 2))).tobytes()
+    rows = [grey[at : at + width] for at in range(0, len(grey), width)]
+    return [Content("".join(_RAMP[value * len(_RAMP) // 256] for value in row)) for row in rows]

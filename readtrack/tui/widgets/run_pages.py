@@ -1,0 +1,540 @@
+"""The pages of a run: pure functions from its record to lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from textual.content import Content
+
+from readtrack.claims import Claim
+from readtrack.runs.record import Record
+from readtrack.text import duration, number, size
+from readtrack.tui.theme import OUTCOME_MARKS, VERDICT_MARKS, VERDICT_STYLES, arm_style
+from readtrack.tui.widgets import chart
+from readtrack.tui.widgets.chart import Series
+from readtrack.tui.widgets.page import BLANK, Line, beside, join, pair, text, wrapped
+from readtrack.tui.widgets.table import Cell, table
+
+TABS = ("Overview", "Claims", "Benchmark", "Artifacts", "Log")
+_PHASES = ("import", "setup", "train", "evaluate", "benchmark", "teardown")
+_TEXT_LIMIT = 64 * 1024
+_LOG_LINES = 400
+
+
+# The head: what runs, how far it is
+
+
+def title_line(record: Record, name: str, width: int) -> Content:
+    job = record.job
+    facts = [record.environment.get("device") or (job.device if job else "")]
+    if job is not None:
+        facts += [job.budget, f"seed {job.seed}", job.only and f"{job.only} only"]
+    left = join(" ", (name, "bold $heading"), "  ", (" · ".join(str(f) for f in facts if f), "$muted"))
+    return pair(left, state_label(record), width)
+
+
+def state_label(record: Record) -> Content:
+    """`▶ running 12 s` or `✓ completed in 14 s`."""
+    took = duration(record.duration)
+    if record.outcome is None:
+        style = "$bad" if record.state == "not responding" else "$reading"
+        return join((f"▶ {record.state} {took} ", f"bold {style}"))
+    good = record.outcome == "completed"
+    outcome = record.outcome.replace("_", " ")
+    words = f"{OUTCOME_MARKS[record.outcome]} {outcome}{' in' if good else ' after'} {took} "
+    return join((words, "bold $good" if good else "bold $bad"))
+
+
+def phase_line(record: Record) -> Content:
+    """`✓ import 2.1 s  ▶ train 4.0 s  · evaluate  · benchmark`."""
+    parts: list[Content | str] = [" "]
+    for index, (name, began) in enumerate(record.phases):
+        last = index == len(record.phases) - 1
+        ended = record.duration if last else record.phases[index + 1][1]
+        alive = last and record.outcome is None
+        mark, style = ("▶", "$reading") if alive else ("✓", "$good")
+        if last and record.outcome not in (None, "completed"):
+            mark, style = OUTCOME_MARKS.get(str(record.outcome), "!"), "$bad"
+        took = duration(max(0.0, ended - began))
+        parts += [join((mark, style), " ", (name, "" if alive else "$muted"), " ", (took, "$muted")), "   "]
+    if record.outcome is None:
+        parts += [join(("·", "$faint"), " ", (name, "$faint"), "   ") for name in _to_come(record)]
+    return Content("").join(parts)
+
+
+def _to_come(record: Record) -> list[str]:
+    only = record.job.only if record.job else None
+    wanted = [
+        name
+        for name in _PHASES[:-1]
+        if not (only == "experiment" and name == "benchmark")
+        and not (only == "benchmark" and name in ("train", "evaluate"))
+    ]
+    seen = [_PHASES.index(name) for name, _ in record.phases if name in _PHASES]
+    return [name for name in wanted if _PHASES.index(name) > max(seen, default=-1)]
+
+
+def progress_line(record: Record, width: int) -> Content:
+    """A bar with count and time left; without progress, why the run ended or what it waits for."""
+    progress = record.progress
+    if progress is None or progress.total <= 0:
+        return join(" ", _remark(record))
+    share = min(1.0, progress.done / progress.total)
+    left = f"{progress.done}/{progress.total}  {share:.0%}"
+    if progress.eta is not None:
+        left += f"  {duration(progress.eta)} left"
+    label = text(progress.label).truncate(max(8, width // 4), ellipsis=True)
+    room = max(4, width - label.cell_length - len(left) - 6)
+    done = round(share * room)
+    return join(
+        " ", label, "  ", ("━" * done, "$reading"), ("━" * (room - done), "$faint"), "  ", (left, "$muted")
+    )
+
+
+def strip(record: Record, width: int) -> Content:
+    """A live run in one line: `▶ adam  train 61%  4.0 s left`, and how to see it."""
+    progress = record.progress
+    how_far = text(record.phase or "starting", "$reading")
+    if progress is not None and progress.total > 0:
+        left = f"  {duration(progress.eta)} left" if progress.eta is not None else ""
+        share = min(1.0, progress.done / progress.total)
+        how_far = join(how_far, f" {share:.0%}", (left, "$muted"))
+    return pair(
+        join(("▶ ", "$reading"), (record.paper, "bold"), "  ", how_far),
+        join(("v", "bold"), (" view   ", "$muted"), ("c", "bold"), (" stop", "$muted")),
+        width,
+    )
+
+
+def ending(record: Record) -> Content:
+    """The news that a run is over, with its first verdict."""
+    news = join(state_label(record), (record.paper, "bold"))
+    if record.outcome != "completed":
+        return join(news, "  ", (record.detail, "$muted"))
+    verdicts = [str(event["verdict"]) for event in record.claims]
+    marks = [
+        join("  ", (f"{VERDICT_MARKS.get(v, '?')} {v}", VERDICT_STYLES.get(v, "$muted"))) for v in verdicts
+    ]
+    return join(news, *marks)
+
+
+def _remark(record: Record) -> Content:
+    if record.outcome not in (None, "completed"):
+        return text(record.detail or "no detail was recorded", "$bad")
+    if record.outcome == "completed":
+        return text(record.detail, "$muted") if record.detail != "completed" else Content("")
+    if record.state == "not responding":
+        return text("no sign of life for a minute: c stops it", "$bad")
+    waiting = {"": "starting a fresh Python", "import": "importing torch and the plugin"}
+    return text(waiting.get(record.phase, ""), "$muted")
+
+
+# Overview
+
+
+def overview(record: Record, width: int, height: int, *, metric: int, log_scale: bool | None) -> list[Line]:
+    """Curves, claims and figures at one glance; two columns where there is room."""
+    if width >= 110:
+        left_width = width * 3 // 5
+        left = _curves(record, left_width, max(height, 12), metric, log_scale)
+        return beside(left, _facts(record, width - left_width - 3), left_width)
+    facts = _facts(record, width)
+    if not record.curves:
+        return facts or _nothing_yet(record, width)
+    curves = _curves(record, width, min(16, max(9, height * 3 // 5)), metric, log_scale)
+    return [*curves, BLANK, *facts]
+
+
+def _facts(record: Record, width: int) -> list[Line]:
+    lines: list[Line] = []
+    blocks = (error_lines, _short_claims, _metrics, _machine)
+    for block in blocks:
+        found = block(record, width)
+        lines += ([BLANK] if lines and found else []) + found
+    return lines
+
+
+def _nothing_yet(record: Record, width: int) -> list[Line]:
+    if record.outcome is None:
+        return wrapped(
+            "Curves, claims and figures appear here as the run reports them.", width, "$muted", indent=1
+        )
+    return wrapped(
+        "This run recorded no metric and no claim. Its log may say why.", width, "$muted", indent=1
+    )
+
+
+def _curves(record: Record, width: int, height: int, metric: int, log_scale: bool | None) -> list[Line]:
+    names = list(record.curves)
+    if not names:
+        return _nothing_yet(record, width)
+    fit = max(1, min(len(names), height // 13))
+    each = height // fit
+    lines: list[Line] = []
+    for offset in range(fit):
+        index = (metric + offset) % len(names)
+        lines += curve(record, names[index], index, len(names), width, each, log_scale)
+    return lines
+
+
+def curve(
+    record: Record, name: str, index: int, count: int, width: int, height: int, log_scale: bool | None
+) -> list[Line]:
+    """One metric with all its arms: heading, chart, legend; about `height` lines in all."""
+    series = _series(record, name)
+    log = is_log(record, name, log_scale)
+    notes = [f"{index + 1} of {count}" if count > 1 else "", "log scale" if log else ""]
+    heading = join(" ", (name, "bold"), "  ", (" · ".join(note for note in notes if note), "$muted"))
+    legend = _legend(series, width)
+    rows = chart.draw(series, width - 2, max(4, height - 1 - len(legend)), log_y=log)
+    return [Line(heading), *_drawn(rows), *legend]
+
+
+def _series(record: Record, name: str) -> list[Series]:
+    return [Series(arm or name, points) for arm, points in record.curves[name].items()]
+
+
+def is_log(record: Record, name: str, log_scale: bool | None) -> bool:
+    """The reader's choice of scale; without one, what suits the curve."""
+    return chart.wants_log(_series(record, name)) if log_scale is None else log_scale
+
+
+def _drawn(rows: Sequence[chart.Row]) -> list[Line]:
+    return [
+        Line(join(" ", *(Content.styled(t, "$faint" if i is None else arm_style(i)) for t, i in row)))
+        for row in rows
+    ]
+
+
+def _legend(series: Sequence[Series], width: int) -> list[Line]:
+    items: list[Content] = []
+    for index, one in enumerate(series):
+        last = one.points[-1][1] if one.points else math.nan
+        value = number(last) if math.isfinite(last) else str(last)
+        name = f"{chart.letter(index)} {one.name}" if len(series) > 1 else one.name
+        items.append(join(("━ ", arm_style(index)), (name, arm_style(index)), " ", (value, "$muted")))
+    lines: list[Line] = []
+    row = Content(" ")
+    for item in items:
+        if len(row.plain) > 1 and row.cell_length + item.cell_length + 2 > width:
+            lines.append(Line(row))
+            row = Content(" ")
+        row = join(row, item, "   ")
+    return [*lines, Line(row.rstrip())]
+
+
+def _short_claims(record: Record, width: int) -> list[Line]:
+    lines: list[Line] = []
+    for event in record.claims:
+        lines += ([BLANK] if lines else [_heading("Claims")]) + _verdict_lines(event, width)
+        lines += _labelled("ours", str(event.get("ours", "")), width)
+    return lines
+
+
+def _verdict_lines(event: Mapping[str, Any], width: int) -> list[Line]:
+    verdict = str(event["verdict"])
+    style = VERDICT_STYLES.get(verdict, "$muted")
+    head = join(
+        " ",
+        (f"{VERDICT_MARKS.get(verdict, '?')} {verdict}", f"bold {style}"),
+        "  ",
+        (event["claim"]["name"], ""),
+    )
+    return wrapped(head, width)
+
+
+def _metrics(record: Record, width: int) -> list[Line]:
+    rows: list[list[Cell]] = []
+    names = dict.fromkeys(name for name, _ in record.values)
+    for name in names:
+        for arm in [arm for other, arm in record.values if other == name]:
+            value = record.values[name, arm]
+            rows.append([name, arm, number(value) if math.isfinite(value) else str(value)])
+    if not rows:
+        return []
+    if not any(row[1] for row in rows):
+        return [_heading("Metrics"), *table(("name", "value"), [[r[0], r[2]] for r in rows], width, indent=1)]
+    return [_heading("Metrics"), *table(("name", "arm", "value"), rows, width, indent=1)]
+
+
+def _machine(record: Record, width: int) -> list[Line]:
+    found = record.environment
+    device = found.get("device_name") or found.get("device")
+    parts = [
+        str(device) if device else "",
+        str(found.get("dtype") or ""),
+        f"{found['threads']} threads" if found.get("threads") else "",
+        f"torch {found['torch']}" if found.get("torch") else "",
+        f"memory {size(record.memory_peak)}" if record.memory_peak else "",
+        f"on the device {size(record.device_memory)}" if record.device_memory else "",
+        str(found.get("host") or ""),
+    ]
+    line = " · ".join(part for part in parts if part)
+    return [_heading("Machine"), *wrapped(line, width, "$muted", indent=1)] if line else []
+
+
+def _heading(words: str) -> Line:
+    return Line(join(" ", (words, "bold $link")))
+
+
+def _labelled(label: str, value: str, width: int, style: str = "") -> list[Line]:
+    if not value:
+        return []
+    lines = wrapped(value, width, style, indent=9)
+    first = join((f"   {label}".ljust(9), "$muted"), lines[0].content.divide([9])[1])
+    return [Line(first), *lines[1:]]
+
+
+def error_lines(record: Record, width: int) -> list[Line]:
+    """What went wrong, why, and what to do next; empty when nothing did."""
+    error = record.error
+    lines: list[Line] = []
+    if error is not None:
+        where = f" ({error['where']})" if error.get("where") else ""
+        lines.append(Line(join(" ", (f"Could not finish the {error.get('phase') or 'run'}.", "bold $bad"))))
+        lines += wrapped(f"Why: {error.get('type', '')}: {error.get('message', '')}{where}", width, indent=1)
+    if record.outcome == "out_of_memory":
+        lines += wrapped(
+            "Next step: run it with a smaller budget (R), or on another device.", width, indent=1
+        )
+    elif error is not None or record.outcome == "crashed":
+        lines += wrapped(
+            "Next step: the Log tab has the traceback and what the run printed.", width, indent=1
+        )
+    for warning in record.warnings:
+        lines += wrapped(f"! {warning}", width, "$reading", indent=1)
+    return lines
+
+
+# Claims
+
+
+def claims(record: Record, width: int) -> list[Line]:
+    """Each claim with the paper's figure, ours, and the rule that decided."""
+    if not record.claims:
+        waiting = record.outcome is None
+        words = "No claim has been judged yet." if waiting else "This run judged no claim."
+        return wrapped(words, width, "$muted", indent=1)
+    lines: list[Line] = []
+    for event in record.claims:
+        lines += ([BLANK] if lines else []) + _verdict_lines(event, width)
+        try:
+            claim = Claim.from_json(event["claim"])
+        except (TypeError, KeyError):
+            lines += wrapped("(written by another version of readtrack)", width, "$muted", indent=3)
+            continue
+        lines += wrapped(claim.sentence, width, indent=3)
+        lines += _labelled("ours", str(event.get("ours", "")), width)
+        lines += _labelled("paper", claim.paper, width)
+        for number_, bound in enumerate(claim.rule):
+            value = event["values"].get(bound.metric, math.nan)
+            mark, style = ("✓", "$good") if bound.holds(value) else ("✗", "$bad")
+            rule = join(
+                (f"   {'rule' if not number_ else ''}".ljust(9), "$muted"), (mark, style), " ", str(bound)
+            )
+            shown = number(value) if math.isfinite(value) else str(value)
+            lines += wrapped(join(rule, (f"   (ours {shown})", "$muted")), width)
+        lines += _labelled("control", claim.control, width, "$muted")
+        lines += _labelled("differs", claim.deviations, width, "$muted")
+    return lines
+
+
+# Benchmark
+
+
+def benchmark(record: Record, width: int) -> list[Line]:
+    """A table per operation and mode, and a chart where there are several sizes."""
+    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+    for row in record.measurements:
+        key = tuple(str(row.get(name, "")) for name in ("case", "mode", "dtype", "device"))
+        groups.setdefault(key, []).append(row)  # type: ignore[arg-type]
+    if not groups:
+        waiting = record.outcome is None
+        words = "Measurements appear here one by one." if waiting else "This run measured nothing."
+        return wrapped(words, width, "$muted", indent=1)
+    lines: list[Line] = []
+    for (case, mode, dtype, device), rows in groups.items():
+        facts = " · ".join(part for part in (mode, dtype, device) if part)
+        lines += ([BLANK, BLANK] if lines else []) + [
+            Line(join(" ", (case, "bold $link"), "  ", (facts, "$muted")))
+        ]
+        lines += _measurements(rows, width)
+        lines += _scaling(rows, width)
+    return lines
+
+
+_WIDE = (("GFLOP/s", "tflops", 1e3), ("GB/s", "gbps", 1.0))
+
+
+def _measurements(rows: Sequence[Mapping[str, Any]], width: int) -> list[Line]:
+    axes = list(dict.fromkeys(name for row in rows for name in _mapping(row, "axes")))
+    rates = [column for column in _WIDE if any(_float(row, column[1]) for row in rows)] if width >= 96 else []
+    head = [*axes, "variant", "time", "±", "× naive", "× strong", "memory", *(name for name, _, _ in rates)]
+    cells: list[list[Cell]] = []
+    before: list[str] = []
+    for row in rows:
+        at = [_axis(_mapping(row, "axes").get(name)) for name in axes]
+        cells.append([*(["" for _ in at] if at == before else at), *_cells(row, rates)])
+        before = at
+    return table(head, cells, width, indent=1)
+
+
+def _cells(row: Mapping[str, Any], rates: Sequence[tuple[str, str, float]]) -> Iterator[Cell]:
+    ours = row.get("role") == "paper"
+    role = str(row.get("role") or "")
+    yield join((str(row.get("variant", "")), "bold" if ours else ""), (f" {role}" if role else "", "$muted"))
+    timing = _mapping(row, "t_ns")
+    median = _float(timing, "p50")
+    if median is None:
+        yield _no_time(row)
+        yield from [""] * (4 + len(rates))
+        return
+    yield Content(nanoseconds(median))
+    spread = _float(timing, "iqr")
+    yield f"{spread / median / 2:.0%}" if spread is not None and median else ""
+    for name in ("vs_naive", "vs_strong"):
+        ratio = _float(row, name)
+        yield Content.styled(f"{ratio:.2f}", "$good" if ratio > 1.05 else "") if ratio is not None else ""
+    peak = _float(_mapping(row, "mem"), "peak_bytes")
+    yield size(peak) if peak is not None else ""
+    for _, name, factor in rates:
+        rate = _float(row, name)
+        yield number(rate * factor) if rate is not None else ""
+
+
+def _no_time(row: Mapping[str, Any]) -> Content:
+    if row.get("skipped"):
+        return text(f"skipped: {row['skipped']}", "$muted")
+    check = _mapping(row, "ok")
+    reason = check.get("reason") or "differs from the reference"
+    return text(f"✗ {reason}", "$bad")
+
+
+def _scaling(rows: Sequence[Mapping[str, Any]], width: int) -> list[Line]:
+    """Median time over the first axis that is a number, one line a variant."""
+    axis = next(
+        (
+            name
+            for row in rows
+            for name, value in _mapping(row, "axes").items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ),
+        None,
+    )
+    if axis is None:
+        return []
+    points: dict[str, dict[float, float]] = {}
+    for row in rows:
+        at, median = _float(_mapping(row, "axes"), axis), _float(_mapping(row, "t_ns"), "p50")
+        if at is not None and median is not None:
+            points.setdefault(str(row.get("variant", "")), {}).setdefault(at, median / 1e6)
+    series = [Series(name, sorted(found.items())) for name, found in points.items()]
+    if not series or max(len(one.points) for one in series) < 2:
+        return []
+    heading = Line(join(" ", (f"time in ms over {axis}", "$muted")))
+    drawn = chart.draw(
+        series, min(width - 2, 100), 12, log_x=_positive(series), log_y=chart.wants_log(series)
+    )
+    return [BLANK, heading, *_drawn(drawn), *_legend(series, width)]
+
+
+def _positive(series: Sequence[Series]) -> bool:
+    return all(x > 0 for one in series for x, _ in one.points)
+
+
+def nanoseconds(value: float) -> str:
+    """`840 ns`, `1.24 ms`, `2.1 s`."""
+    for limit, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
+        if value >= limit:
+            return f"{value / limit:.3g} {unit}"
+    return f"{value:.3g} ns"
+
+
+def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = row.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _float(row: Mapping[str, Any], name: str) -> float | None:
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _axis(value: object) -> str:
+    return number(value) if isinstance(value, float) else "" if value is None else str(value)
+
+
+# Artifacts
+
+
+def artifacts(
+    record: Record, folder: Path, width: int, picture: Callable[[Path, int], list[Content] | None]
+) -> list[Line]:
+    """Images, texts and tables one below the other. `picture` gives an image's lines, None while it loads."""
+    if not record.artifacts:
+        waiting = record.outcome is None
+        words = "Images, texts and tables appear here." if waiting else "This run made no artifacts."
+        return wrapped(words, width, "$muted", indent=1)
+    lines: list[Line] = []
+    for event in record.artifacts:
+        name, caption = str(event.get("name", "")), str(event.get("caption") or "")
+        lines += ([BLANK, BLANK] if lines else []) + [
+            Line(join(" ", (name, "bold $link"), "  ", (caption, "$muted")))
+        ]
+        path = (folder / str(event.get("path", ""))).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            lines += wrapped("lies outside the run's folder: not shown", width, "$bad", indent=1)
+        elif event.get("kind") == "image":
+            drawn = picture(path, width - 2)
+            lines += [Line(join(" ", row)) for row in drawn or [Content.styled("loading ...", "$muted")]]
+        elif event.get("kind") == "table":
+            lines += _table_file(path, width)
+        else:
+            lines += wrapped(_read(path, _TEXT_LIMIT), width, indent=1)
+    return lines
+
+
+def _table_file(path: Path, width: int) -> list[Line]:
+    try:
+        body = json.loads(path.read_bytes())
+        return table([str(name) for name in body["columns"]], body["rows"][:500], width, indent=1)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        return wrapped(f"cannot be shown: {error}", width, "$bad", indent=1)
+
+
+def _read(path: Path, limit: int) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(limit).decode("utf-8", "replace")
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+# Log
+
+
+def log(record: Record, folder: Path, width: int) -> list[Line]:
+    """What the plugin logged, the traceback, and the tail of what was printed."""
+    lines = [line for entry in record.logs for line in wrapped(entry, width, indent=1)][-_LOG_LINES:]
+    if record.error is not None:
+        lines += [*([BLANK] if lines else []), _heading("Traceback")]
+        lines += wrapped(str(record.error.get("traceback") or record.error.get("message")), width, indent=1)
+    printed = tail(folder / "log.txt").strip()
+    if printed:
+        lines += [*([BLANK] if lines else []), _heading("Printed")]
+        lines += wrapped(printed, width, "$muted", indent=1)[-_LOG_LINES:]
+    return lines or wrapped("Nothing was logged.", width, "$muted", indent=1)
+
+
+def tail(path: Path, limit: int = 32 * 1024) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - limit))
+            return file.read(limit).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,154 @@
+"""A run, live or past: a head with phases and progress, and pages for everything that came out."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from readtrack.runs.record import Record
+from readtrack.tui.actions import bindings
+from readtrack.tui.theme import wants_ascii
+from readtrack.tui.widgets import picture, run_pages
+from readtrack.tui.widgets.page import Line, Page, join
+
+
+class RunView(Vertical):
+    """Shows one record. `show` takes another; `refresh_run` draws what has changed in it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings("run")
+    DEFAULT_CSS = """
+    RunView > Static { height: 1; }
+    RunView > #run-tabs { margin-top: 1; margin-bottom: 1; }
+    """
+
+    class Changed(Message):
+        """Another run is shown."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.record: Record | None = None
+        self.folder = Path()
+        self.tab = 0
+        self._heading = ""
+        self._metric = 0
+        self._log_scale: bool | None = None
+        self._pictures: dict[tuple[Path, int], list[Content] | None] = {}
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="run-title", markup=False)
+        yield Static(id="run-phases", markup=False)
+        yield Static(id="run-progress", markup=False)
+        yield Static(id="run-tabs", markup=False)
+        yield Page(self._lines, id="run-page")
+
+    @property
+    def page(self) -> Page:
+        return self.query_one("#run-page", Page)
+
+    def show(self, record: Record, folder: Path, name: str) -> None:
+        if self.record is None or self.record.run_id != record.run_id:
+            self.tab, self._metric, self._log_scale = 0, 0, None
+            self._pictures.clear()
+        self.record, self.folder, self._heading = record, folder, name
+        self.refresh_run(top=True)
+        self.post_message(self.Changed())
+
+    def refresh_run(self, *, top: bool = False) -> None:
+        record = self.record
+        if record is None:
+            return
+        width = self.page.scrollable_content_region.width or self.size.width
+        self.query_one("#run-title", Static).update(run_pages.title_line(record, self._heading, width))
+        self.query_one("#run-phases", Static).update(run_pages.phase_line(record))
+        self.query_one("#run-progress", Static).update(run_pages.progress_line(record, width))
+        self.query_one("#run-tabs", Static).update(self._tabs(record, width))
+        follow = run_pages.TABS[self.tab] == "Log" and (self.page.at_end or top) and record.outcome is None
+        self.page.rebuild(top=top)
+        if follow:
+            self.page.scroll_end(animate=False, immediate=True)
+
+    def on_resize(self) -> None:
+        self.refresh_run()
+
+    def _tabs(self, record: Record, width: int) -> Content:
+        counts = {
+            "Claims": len(record.claims),
+            "Benchmark": len(record.measurements),
+            "Artifacts": len(record.artifacts),
+        }
+        parts: list[Content] = []
+        for index, name in enumerate(run_pages.TABS):
+            count = f" {counts[name]}" if counts.get(name) else ""
+            if index == self.tab:
+                parts.append(join(("▌", "$link"), (f"{name}{count} ", "bold $heading on $panel")))
+            else:
+                parts.append(join((f" {name}{count} ", "$muted")))
+        return Content(" ").join(parts)
+
+    def _lines(self, width: int) -> list[Line]:
+        record = self.record
+        if record is None:
+            return []
+        name = run_pages.TABS[self.tab]
+        if name == "Claims":
+            return run_pages.claims(record, width)
+        if name == "Benchmark":
+            return run_pages.benchmark(record, width)
+        if name == "Artifacts":
+            return run_pages.artifacts(record, self.folder, width, self._picture)
+        if name == "Log":
+            return run_pages.log(record, self.folder, width)
+        height = self.page.scrollable_content_region.height
+        return run_pages.overview(record, width, height, metric=self._metric, log_scale=self._log_scale)
+
+    def _picture(self, path: Path, columns: int) -> list[Content] | None:
+        """An image's lines once they are there; the first call sends for them."""
+        key = path, columns
+        if key not in self._pictures:
+            self._pictures[key] = None
+            load = partial(self._load_picture, key)
+            self.run_worker(load, thread=True, group="pictures", exit_on_error=False)
+        return self._pictures[key]
+
+    def _load_picture(self, key: tuple[Path, int]) -> None:
+        lines = picture.load(*key, ascii_only=wants_ascii())
+        self.app.call_from_thread(self._picture_came, key, lines)
+
+    def _picture_came(self, key: tuple[Path, int], lines: list[Content]) -> None:
+        self._pictures[key] = lines
+        if run_pages.TABS[self.tab] == "Artifacts":
+            self.page.rebuild()
+
+    def action_next_tab(self) -> None:
+        self._to_tab(1)
+
+    def action_previous_tab(self) -> None:
+        self._to_tab(-1)
+
+    def _to_tab(self, direction: int) -> None:
+        self.tab = (self.tab + direction) % len(run_pages.TABS)
+        self.refresh_run(top=True)
+
+    def action_next_metric(self) -> None:
+        if self.record is not None and self.record.curves:
+            self._metric = (self._metric + 1) % len(self.record.curves)
+            self.tab = 0
+            self.refresh_run(top=True)
+
+    def action_log_scale(self) -> None:
+        """Off after on and on after off, whatever the curve's own choice was."""
+        if self.record is None or not self.record.curves:
+            return
+        names = list(self.record.curves)
+        shown = run_pages.is_log(self.record, names[self._metric % len(names)], self._log_scale)
+        self._log_scale = not shown
+        self.tab = 0
+        self.refresh_run()

@@ -1,0 +1,61 @@
+"""Tables as lines: columns as wide as their cells, the widest ones cut when the page is narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from readtrack.text import number
+from readtrack.tui.widgets.page import Line, join, text
+
+_GAP = 2
+_NARROWEST = 6
+
+Cell = Content | str | float | int | None
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, indent: int = 0) -> list[Line]:
+    """Numbers, and columns that hold nothing but numbers and short figures, stand at the right."""
+    cells = [[_content(cell) for cell in row] for row in rows]
+    columns = range(len(head))
+    right = [bool(rows) and all(_figure(row[column]) for row in rows) for column in columns]
+    widths = [
+        max([text(head[column]).cell_length, *(row[column].cell_length for row in cells)])
+        for column in columns
+    ]
+    _shrink(widths, width - indent - _GAP * (len(head) - 1))
+    lines = [_row([text(name, "$muted") for name in head], widths, right, indent)]
+    lines += [_row(row, widths, right, indent) for row in cells]
+    return lines
+
+
+def _row(cells: Sequence[Content], widths: Sequence[int], right: Sequence[bool], indent: int) -> Line:
+    placed = []
+    for cell, width, to_right in zip(cells, widths, right, strict=True):
+        cut = cell.truncate(width, ellipsis=True)
+        pad = width - cut.cell_length
+        placed.append(cut.pad_left(pad) if to_right else cut.pad_right(pad))
+    return Line(join(" " * indent, Content(" " * _GAP).join(placed)))
+
+
+def _shrink(widths: list[int], room: int) -> None:
+    while sum(widths) > room and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+
+
+def _content(cell: Cell) -> Content:
+    if isinstance(cell, Content):
+        return cell
+    if cell is None:
+        return Content("")
+    if isinstance(cell, float):
+        return text(number(cell))
+    return text(cell)
+
+
+def _figure(cell: Cell) -> bool:
+    if isinstance(cell, int | float) or cell is None:
+        return True
+    plain = cell.plain.strip() if isinstance(cell, Content) else cell.strip()
+    return not plain or plain[0].isdigit() or plain in ("–", "nan")

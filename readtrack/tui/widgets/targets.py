@@ -1,0 +1,29 @@
+"""What a line of a page can lead to: the values that `Page.Chosen` brings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Web(NamedTuple):
+    """A web address."""
+
+    url: str
+
+
+class Subject(NamedTuple):
+    """A paper or row of the checklist."""
+
+    subject: str
+
+
+class PastRun(NamedTuple):
+    """A run of this paper, over or still alive."""
+
+    run_id: str
+
+
+class Notes(NamedTuple):
+    """The reader's own notes."""
+
+    subject: str
