@@ -12,12 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from readtrack.catalog import Catalog, Paper, Row, load_cached, locate, nearest
+from readtrack.catalog import Catalog, Paper, Row, load_cached, locate
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
 from readtrack.journal import STATES, Entry, Journal, JournalView, Reading, State
-from readtrack.text import plain
-from readtrack.yaml_tree import quoted
+from readtrack.text import nearest, plain, quoted
 
 if TYPE_CHECKING:
     from readtrack.discovery import PluginRef

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # CSI and OSC sequences whole, then any control character left, C1 and bidirectional overrides included.
 _SEQUENCES = re.compile(
@@ -51,3 +52,17 @@ def size(count: float) -> str:
 def number(value: float) -> str:
     """Four significant digits, without a needless exponent or trailing zeros."""
     return f"{value:.4g}"
+
+
+def quoted(text: str) -> str:
+    """`'text'` for a message: one line, at most 60 characters of it."""
+    text = one_line(text)
+    return f"'{text if len(text) <= 60 else text[:59] + '…'}'"
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """`did you mean 'x'?`, or `otherwise` if nothing known is near."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name[:80], known, n=1, cutoff=0.6)
+    return f"did you mean {quoted(close[0])}?" if close else otherwise

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from readtrack.text import one_line
+from readtrack.text import one_line, quoted
 
 MAX_BYTES = 2 * 1024 * 1024  # about 2000 papers; a parser's worst case on more would take seconds
 MAX_DEPTH = 40
@@ -151,8 +151,3 @@ def described(node: Node) -> str:
     if isinstance(node.value, str):
         return quoted(node.value)
     return "empty" if node.value is None else "a list" if isinstance(node.value, list) else "a mapping"
-
-
-def quoted(text: str) -> str:
-    text = one_line(text)
-    return f"'{text if len(text) <= 60 else text[:59] + '…'}'"
