@@ -15,20 +15,20 @@ from readtrack import __version__
 from readtrack.cli import terminal
 from readtrack.errors import ReadtrackError
 
-# A module is imported when one of its commands is called or listed in the help.
+# A module is imported when one of its commands is called; the help needs none of them.
 _COMMANDS = {
-    "run": "running",
-    "list": "listing",
-    "show": "showing",
-    "mark": "reading",
-    "undo": "reading",
-    "tag": "reading",
-    "rate": "reading",
-    "note": "reading",
-    "results": "results",
-    "devices": "machine",
-    "plugins": "plugins",
-    "doctor": "machine",
+    "run": ("running", "Run a paper: its experiment, its claims, its benchmark."),
+    "list": ("listing", "The checklist as its reader wrote it."),
+    "show": ("showing", "All that is known about one paper."),
+    "mark": ("reading", "Set the state of one or more papers, with today's date."),
+    "undo": ("reading", "Take back the last change of a state, tag or rating."),
+    "tag": ("reading", "Add or remove a paper's tags; without tags, print them."),
+    "rate": ("reading", "Rate a paper from 1 to 5."),
+    "note": ("reading", "Write a paper's note, or print it."),
+    "results": ("results", "What runs came to, the newest first."),
+    "devices": ("machine", "The devices that a run can use."),
+    "plugins": ("plugins", "The plugins: what makes a paper runnable."),
+    "doctor": ("machine", "Look for what is wrong with the set-up."),
 }
 
 # \b keeps the lines of a paragraph as they are.
@@ -55,10 +55,14 @@ class _Commands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         if cmd_name not in self.commands:
-            module = importlib.import_module(f"readtrack.cli.{_COMMANDS[cmd_name]}")
+            module = importlib.import_module(f"readtrack.cli.{_COMMANDS[cmd_name][0]}")
             group = typer.main.get_group(module.app)
             self.commands.update(group.commands if cmd_name in group.commands else {cmd_name: group})
         return self.commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in _COMMANDS:

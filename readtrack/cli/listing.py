@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby, zip_longest
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -33,8 +32,7 @@ _LINK = re.compile(r"\[([^\]]+)\]\(\S+?\)")
 app = typer.Typer(rich_markup_mode=None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """A row or a line of prose that is shown; `subjects`: which of the row's papers were asked for."""
 
     section: Section
@@ -53,7 +51,10 @@ def list_papers(
     runnable: Annotated[bool, typer.Option("--runnable", help="Only papers that can be run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document: a list of rows.")] = False,
 ) -> None:
-    """The checklist as its reader wrote it. A paper marked * can be run."""
+    """The checklist as its reader wrote it.
+
+    A paper marked * can be run.
+    """
     library = open_library()
     wanted = _wanted(library, words or [], state, runnable)
     lines = list(_lines(library, wanted, section))

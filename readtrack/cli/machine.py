@@ -30,7 +30,10 @@ _Finding = tuple[bool, str, str]
 def devices(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """The devices that a run can use; the first is what `--device auto` takes."""
+    """The devices that a run can use.
+
+    The first is the one that `--device auto` takes.
+    """
     from readtrack.devices import available
 
     found = available()
@@ -43,7 +46,10 @@ def devices(
 
 @app.command()
 def doctor() -> None:
-    """Look at versions, files, plugins, devices and the terminal. Exit code 1 if something is wrong."""
+    """Look for what is wrong with the set-up.
+
+    Versions, files, plugins, devices, the terminal. Exit code 1 if something is wrong.
+    """
     home = Home()
     wrong = 0
     for look in (_versions, _home, _library, _plugins, _devices, _terminal):

@@ -84,7 +84,10 @@ def note(
         typer.Argument(help="A paragraph to add (- reads it from stdin). Without: open $EDITOR, or print."),
     ] = None,
 ) -> None:
-    """Write a paper's note: plain Markdown in READTRACK_HOME/notes."""
+    """Write a paper's note, or print it.
+
+    Notes are plain Markdown, READTRACK_HOME/notes/ID.md.
+    """
     library = open_library()
     found = _subject(library, paper)
     if text is not None:

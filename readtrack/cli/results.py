@@ -23,7 +23,10 @@ def results(
     paper: Annotated[str | None, typer.Argument(help="Only this paper's runs.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document: a list of runs.")] = False,
 ) -> None:
-    """Runs, the newest first: outcome, device, and each claim's verdict."""
+    """What runs came to, the newest first.
+
+    Each with its outcome, its device, and the verdict on each claim.
+    """
     from readtrack.runs.record import reconcile
 
     library = open_library()

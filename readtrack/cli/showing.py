@@ -26,7 +26,10 @@ def show(
     paper: Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """All that is known about one paper: facts, state, lineage, note, runs."""
+    """All that is known about one paper.
+
+    Its facts, state, lineage, note and runs.
+    """
     library = open_library()
     found = library.find(paper)
     if as_json:

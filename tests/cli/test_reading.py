@@ -1,0 +1,183 @@
+"""The list and what the reader says about papers, as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def on_terminal(*command: str, columns: int = 60, environment: dict[str, str] | None = None) -> str:
+    """What a command writes on a terminal of that width."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        command,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **(environment or {})},
+    ) as process:
+        os.close(follower)
+        written = b""
+        try:
+            while piece := os.read(leader, 65536):
+                written += piece
+        except OSError:
+            pass  # how Linux says that nobody holds the terminal any more
+        os.close(leader)
+        assert process.wait() == 0
+    return written.decode().replace("\r\n", "\n")
+
+
+def test_the_list_is_the_readers_own_tree(cli: Cli) -> None:
+    lines = cli("list").stdout.splitlines()
+    assert lines[:2] == ["My list", "read one a day"]
+    assert [line[:40].rstrip() for line in lines[3:]] == [
+        "Optimisers",
+        "[x] SGD to AdamW [see blog](https://exam",
+        "  [ ] Second order",
+        "(TODO: more of them)",
+        "",
+        "Vision",
+        "[ ] Try a convolution",
+        "[ ] A toy",
+    ]
+    assert re.search(r"read +sgd adam$", lines[4])
+    assert lines[-1].endswith(" toy_ok*")  # it can be run
+
+
+def test_the_list_as_json_has_every_row(cli: Cli) -> None:
+    rows = json.loads(cli("list", "--json").stdout)
+    assert [(row["section"], row["depth"], row["state"]) for row in rows] == [
+        ("Optimisers", 0, "read"),
+        ("Optimisers", 1, "todo"),
+        ("Vision", 0, "todo"),
+        ("Vision", 0, "todo"),
+    ]
+    assert rows[0]["papers"][1] == {
+        "id": "adam",
+        "title": "Adam ≥ naïve",
+        "state": "read",
+        "since": None,
+        "runnable": False,
+    }
+    assert rows[3]["papers"][0]["runnable"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids"),
+    [
+        (("newton",), ["newton"]),
+        (("--runnable",), ["toy_ok"]),
+        (("--state", "read"), ["sgd", "adam"]),
+        (("--section", "vis"), ["toy_ok"]),
+        (("naive", "--state", "read"), ["adam"]),
+    ],
+)
+def test_filters_leave_what_was_asked_for(cli: Cli, arguments: tuple[str, ...], ids: list[str]) -> None:
+    rows = json.loads(cli("list", "--json", *arguments).stdout)
+    assert [paper["id"] for row in rows for paper in row["papers"]] == ids
+
+
+def test_a_nested_row_is_shown_under_its_parent(cli: Cli) -> None:
+    lines = cli("list", "newton").stdout.splitlines()
+    assert [line[:18].rstrip() for line in lines] == [
+        "Optimisers",
+        "[x] SGD to AdamW [",
+        "  [ ] Second order",
+    ]
+    assert "adam" not in lines[1].split(")")[-1]
+
+
+def test_nothing_found_is_exit_code_3(cli: Cli) -> None:
+    done = cli("list", "xyzzy")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert cli("list", "--section", "xyzzy").returncode == 2
+    assert json.loads(cli("list", "xyzzy", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_the_list_fits_the_terminal(command: str, cli: Cli, columns: int) -> None:
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal(command, "list", columns=columns))
+    assert all(len(line) <= columns for line in shown.splitlines())
+    assert "see blog" in shown
+    assert "example.org" not in shown  # a link is its name
+    assert "* can be run" in shown
+
+
+def test_a_terminal_gets_colours_unless_the_reader_says_no(command: str, cli: Cli) -> None:
+    assert "\x1b[" in on_terminal(command, "list")
+    assert "\x1b" not in on_terminal(command, "list", environment={"NO_COLOR": "1"})
+    assert "\x1b" not in on_terminal(command, "list", environment={"TERM": "dumb"})
+
+
+def test_marking_is_kept_and_undone_as_one(cli: Cli) -> None:
+    done = cli("mark", "newton", "1412.6981", "reading")
+    assert done.stdout == "newton: todo -> reading\nadam: read -> reading\n"
+    assert cli("list", "--state", "reading", "--json").stdout.count('"since": "20') == 2
+    assert cli("mark", "newton", "reading").stdout == "newton: reading already\n"
+    assert cli("undo").stdout.startswith("adam and newton: reading undone")
+    assert "[ ] Second order" in cli("list").stdout
+    assert cli("undo").returncode == 3
+
+
+def test_nothing_is_marked_when_one_name_is_wrong(cli: Cli) -> None:
+    assert cli("mark", "newton", "nobody", "read").returncode == 2
+    assert json.loads(cli("list", "newton", "--json").stdout)[0]["state"] == "todo"
+
+
+def test_a_row_without_papers_goes_by_its_text(cli: Cli) -> None:
+    assert cli("mark", "convolution", "read").returncode == 0
+    assert "[x] Try a convolution" in cli("list").stdout
+    assert cli("mark", "row:nothing", "read").returncode == 2
+
+
+def test_tags_and_ratings(cli: Cli) -> None:
+    assert cli("tag", "adam", "gpu", "optim").stdout == "adam: gpu, optim\n"
+    assert cli("tag", "adam", "--remove", "gpu").stdout == "adam: optim\n"
+    assert cli("rate", "adam", "4").stdout == "adam: 4/5\n"
+    facts = json.loads(cli("show", "adam", "--json").stdout)
+    assert (facts["tags"], facts["rating"]) == (["optim"], 4)
+    assert cli("rate", "adam", "0").stdout == "adam: not rated\n"
+    assert cli("rate", "adam", "6").returncode == 2
+
+
+def test_a_note_grows_by_paragraphs(cli: Cli) -> None:
+    assert cli("note", "adam").returncode == 3
+    assert cli("note", "adam", "first *thought*").stdout == ""
+    assert cli("note", "adam", "-", stdin="second\nthought\n").returncode == 0
+    assert cli("note", "adam").stdout == "first *thought*\n\nsecond\nthought\n"
+    assert "second" in cli("show", "adam").stdout
+    assert cli("note", "adam", "  ").returncode == 2
+
+
+def test_a_note_opens_the_readers_editor(command: str, cli: Cli, tmp_path: Path) -> None:
+    editor = tmp_path / "an editor"
+    editor.write_text('#!/bin/sh\necho "written in $1" > "$2"\n')
+    editor.chmod(0o755)
+    on_terminal(command, "note", "adam", environment={"EDITOR": f"'{editor}' vi", "VISUAL": ""})
+    assert cli("note", "adam").stdout == "written in vi\n"
+
+
+def test_show_says_what_is_known(cli: Cli) -> None:
+    shown = cli("show", "Adam ≥").stdout
+    assert shown.startswith("Adam ≥ naïve\n")
+    for part in ("Ada Example, René Muster. 2014.", "https://arxiv.org/abs/1412.6981", "no plugin yet"):
+        assert part in shown
+    assert "readtrack run toy_ok" in cli("show", "toy_ok").stdout
+    facts = json.loads(cli("show", "toy_ok", "--json").stdout)
+    assert facts["plugin"]["origin"] == "path"
+    assert facts["rows"] == ["A toy"]
+
+
+def test_text_from_outside_cannot_steer_the_terminal(cli: Cli, papers: Path) -> None:
+    papers.write_text(papers.read_text().replace("Newton", "New\\e[31mton\\e]0;owned\\a"), encoding="utf-8")
+    assert "\x1b" not in cli("show", "newton").stdout + cli("list").stdout

@@ -1,0 +1,158 @@
+"""What every command shares: how it starts, how it ends, and what it costs to start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import readtrack
+from readtrack.cli import app
+from readtrack.home import Home
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+HEAVY = ("torch", "numpy", "textual", "rich", "requests", "sklearn", "pluggy", "psutil")
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The modules in a process that has just run a command line."""
+    script = (
+        "import sys, json\nfrom readtrack.cli.app import run\n"
+        f"run({list(arguments)!r})\nprint('\\n' + json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("run", "--help"), ("mark", "sgd", "read")])
+def test_a_light_command_imports_nothing_heavy(arguments: tuple[str, ...], papers: Path) -> None:
+    assert imported_by(*arguments).isdisjoint(HEAVY)
+
+
+def test_a_second_list_needs_no_yaml(papers: Path) -> None:
+    assert "yaml" in imported_by("list")
+    assert "yaml" not in imported_by("list")
+
+
+@pytest.mark.parametrize("argument", ["list", "--help"])
+def test_a_light_command_starts_within_eight_bare_interpreters(
+    argument: str, command: str, papers: Path, tmp_path: Path
+) -> None:
+    # As after an installation: bytecode is there, which the environment of the tests may forbid.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(tmp_path / "bytecode")
+
+    def seconds(*command_line: str) -> float:
+        start = time.perf_counter()
+        subprocess.run(command_line, stdout=subprocess.DEVNULL, check=True, env=environment)
+        return time.perf_counter() - start
+
+    bare, light = (sys.executable, "-c", "pass"), (command, argument)
+    for command_line in (bare, light):
+        seconds(*command_line)
+    # In turn, and the best of many: what is above it is the machine's other work.
+    times = [(seconds(*bare), seconds(*light)) for _ in range(15)]
+    assert min(t for _, t in times) <= 8 * min(t for t, _ in times)
+
+
+def test_version_and_help_are_data(cli: Cli) -> None:
+    assert cli("--version").stdout == f"readtrack {readtrack.__version__}\n"
+    shown = cli("--help")
+    assert shown.returncode == 0
+    assert "Exit codes" in shown.stdout
+    for command in ("run", "list", "show", "mark", "undo", "tag", "rate", "note", "results", "doctor"):
+        assert f"\n  {command} " in shown.stdout
+
+
+@pytest.mark.parametrize("name", app._COMMANDS)
+def test_a_command_says_of_itself_what_the_overview_says(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run([name, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith(f"Usage: readtrack {name}")
+    assert app._COMMANDS[name][1] in " ".join(page.split())
+
+
+def test_the_app_wants_a_terminal(cli: Cli) -> None:
+    done = cli()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("readtrack: the app needs a terminal")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("lst",), "Did you mean `readtrack list`?"),
+        (("run", "--devcie", "cpu", "sgd"), "--device"),
+        (("run",), "paper"),
+        (("mark", "sgd", "unread"), "'read'"),
+        (("run", "sgd", "--budget", "huge"), "'smoke'"),
+        (("show", "nobody"), "nobody"),
+        (("plugins", "chekc"), "check"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(
+    cli: Cli, arguments: tuple[str, ...], hint: str
+) -> None:
+    done = cli(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("readtrack: ")
+    assert done.stderr.count("\n") == 1
+    assert hint in done.stderr
+
+
+def test_a_bug_is_a_line_and_a_traceback_in_a_file(
+    home: Home, papers: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("seven by none")
+
+    monkeypatch.setattr("readtrack.cli.listing.open_library", broken)
+    assert app.run(["list"]) == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: seven by none" in said
+    (log,) = (home.root / "logs").iterdir()
+    assert str(log) in said
+    assert "in broken" in log.read_text(encoding="utf-8")
+
+
+def test_a_broken_list_is_named_by_its_line(cli: Cli, papers: Path) -> None:
+    papers.write_text("title: x\nchecklist: []\nautors: 1\n", encoding="utf-8")
+    done = cli("list")
+    assert done.returncode == 2
+    assert done.stderr.startswith("readtrack: papers.yaml:3: ")
+
+
+def test_a_closed_pipe_is_no_traceback(command: str, papers: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} list | true; exit $?"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_ascii_terminal_will_do(cli: Cli) -> None:
+    done = cli("show", "adam", environment={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Adam >= naive")
+    facts = cli("show", "adam", "--json", environment={"PYTHONIOENCODING": "ascii"})
+    assert json.loads(facts.stdout)["title"] == "Adam ≥ naïve"
+
+
+def test_a_pipe_gets_no_colours(cli: Cli) -> None:
+    for arguments in (("list",), ("show", "adam"), ("plugins", "list"), ("doctor",)):
+        assert "\x1b" not in cli(*arguments).stdout
