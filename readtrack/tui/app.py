@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 class ReadtrackApp(App[int], inherit_bindings=False):
     """One library, one screen, at most one run."""
 
-    CSS_PATH: ClassVar = "app.tcss"
+    # Textual reads a screen's own style sheet only when the screen is pushed; this one is the first.
+    CSS_PATH: ClassVar = ["app.tcss", "screens/library.tcss"]
     TITLE = "readtrack"
     # Wherever the reader is, a dialog included; the palette has its own key.
     BINDINGS: ClassVar[list[BindingType]] = [

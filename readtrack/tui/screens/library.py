@@ -36,7 +36,6 @@ _MESSAGE_SECONDS = 6
 class LibraryScreen(Screen[None]):
     """Shows; what the reader does to a paper is in the app (`readtrack.tui.app`)."""
 
-    CSS_PATH: ClassVar = "library.tcss"
     AUTO_FOCUS = "#checklist"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 (Textual's own declaration)
     BINDINGS: ClassVar[list[BindingType]] = [
