@@ -147,10 +147,10 @@ class Library:
         """
         papers = self.catalog.papers
         wanted = query.strip().casefold()
-        if paper := papers.get(wanted.replace("-", "_").replace(" ", "_")):
+        if paper := papers.get(_name(wanted)):
             return paper
         for found in (
-            [p for p in papers.values() if wanted in (alias.casefold() for alias in p.aliases)],
+            [p for p in papers.values() if _name(wanted) in map(_name, p.aliases)],
             [p for p in papers.values() if _source_key(wanted) in map(_source_key, _sources(p)[:1])],
             [p for p in papers.values() if _source_key(wanted) in map(_source_key, _sources(p))],
             [p for p in papers.values() if wanted == p.title.casefold()],
@@ -268,6 +268,11 @@ class Library:
         from readtrack.runs.record import summaries
 
         return summaries(self.home, paper_id)
+
+
+def _name(text: str) -> str:
+    """Ids and aliases, however they are spaced: "Flash-Attention", "flash attention", "flash_attention"."""
+    return re.sub(r"[-\s]+", "_", text.casefold())
 
 
 def _sources(paper: Paper) -> list[str]:
