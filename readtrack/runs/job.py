@@ -42,9 +42,15 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """Raises OSError, ValueError or TypeError when the file is missing or not a job."""
-        fields: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-        return cls(**fields)
+        """Raises OSError, ValueError or TypeError when the file is missing or not a job.
+
+        Fields of a newer version are left out.
+        """
+        found: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not isinstance(found.get("paper"), str):
+            raise ValueError("a job names its paper")
+        known = cls.__dataclass_fields__
+        return cls(**{name: value for name, value in found.items() if name in known})
 
 
 def new_job(paper: str, **fields: Any) -> Job:

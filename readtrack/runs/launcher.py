@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Literal
 from readtrack import discovery
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
-from readtrack.runs import log
+from readtrack.runs import log, outcome
 from readtrack.runs.events import Outcome
 from readtrack.runs.job import Job
 from readtrack.runs.record import Record, conclude, load, sweep, worker_process
-from readtrack.text import duration, one_line, size
 
 if TYPE_CHECKING:
     import psutil
@@ -34,7 +33,6 @@ RUNGS: tuple[Rung, ...] = ("asked", "interrupted", "terminated", "killed")
 # Seconds that a run gets on each rung before it is moved to the next.
 _PATIENCE: dict[Rung, float] = {"asked": 2.0, "interrupted": 3.0, "terminated": 2.0}
 _OWNER_WRITES = 1.0  # seconds in which the starter of an attached run writes its end
-_FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP")
 
 
 def start(job: Job, home: Home, python: str = sys.executable) -> Process:
@@ -43,7 +41,9 @@ def start(job: Job, home: Home, python: str = sys.executable) -> Process:
     Raises ReadtrackError if the folder cannot be made or `python` cannot be started.
     """
     folder = home.ensure(home.runs) / job.run_id
-    kills = _oom_kills()
+    if folder.parent != home.runs:
+        raise ReadtrackError(f"{job.run_id!r} is not a name for a run.")
+    kills = outcome.oom_kills()
     try:
         (folder / "scratch").mkdir(parents=True)
         job.write(folder)
@@ -73,7 +73,7 @@ def attach(folder: Path) -> Process | None:
     process = worker_process(record)
     if record.outcome is not None or record.job is None or process is None:
         return None
-    return Process(folder, Home(), record.job, process, None, oom_kills=_oom_kills())
+    return Process(folder, Home(), record.job, process, None, oom_kills=outcome.oom_kills())
 
 
 def _environment(job: Job, home: Home) -> dict[str, str]:
@@ -120,7 +120,7 @@ class Process:
         self._started = time.monotonic()
         self._rung_since = 0.0
         self._gone_since: float | None = None
-        self._reason: Literal["cancelled", "timed_out"] | None = None
+        self._reason: outcome.StopReason | None = None
         self._outcome: Outcome | None = None
 
     def poll(self) -> Outcome | None:
@@ -215,90 +215,17 @@ class Process:
                 self._child.stdin.close()
         log.trim(self.folder)
         record = load(self.folder)
-        outcome, detail = self._verdict(code, record)
+        found = self._judge(code, record)
         try:
-            record = conclude(self.folder, outcome, detail, elapsed=elapsed)
+            record = conclude(self.folder, *found, elapsed=elapsed)
         except OSError:
-            return record.outcome or outcome  # the disk is full: there is no place to write it to
-        return record.outcome or outcome
+            return record.outcome or found[0]  # the disk is full: there is no place to write it to
+        return record.outcome or found[0]
 
-    def _verdict(self, code: int | None, record: Record) -> tuple[Outcome, str]:
-        """What a run without an `end` event came to. `code` is None for a run of somebody else's."""
+    def _judge(self, code: int | None, record: Record) -> tuple[Outcome, str]:
+        plugin_folders = discovery.search_path(self._home)
         if self._reason is not None:
-            return self._reason, self._stopped_detail(record)
-        phase = f"in phase {record.phase}" if record.phase else "before it said anything"
-        fault = self._fault(code)
-        if fault:
-            place = log.last_place(self.folder, discovery.search_path(self._home))
-            return "crashed", f"{fault} {phase}" + (f", at {place}" if place else "")
-        if code == -signal.SIGKILL or (code is None and self._kills_rose()):
-            return self._killed(record, phase)
-        if code is None:
-            return "interrupted", f"its process ended {phase}"
-        if code < 0:
-            return "interrupted", f"ended from outside by {signal.Signals(-code).name} {phase}"
-        last = one_line(log.tail(self.folder).strip().rpartition("\n")[2])[:300]
-        said = f"; its log ends: {last}" if last and record.hello is None else ""
-        return "crashed", f"ended without a result (exit code {code}) {phase}{said}"
-
-    def _stopped_detail(self, record: Record) -> str:
-        what = "stopped"
-        if self._reason == "timed_out" and self._job.timeout is not None:
-            what = f"stopped after its {duration(self._job.timeout)}"
-        place = log.last_place(self.folder, discovery.search_path(self._home))
-        hung = f", at {place}" if place else ""
-        return f"{what}, in phase {record.phase or 'start'}{hung}; it had to be {self.rung}"
-
-    def _fault(self, code: int | None) -> str:
-        if code is None:
-            return log.fatal_error(self.folder)
-        name = signal.Signals(-code).name if code < 0 else ""
-        return name if name in _FAULTS else ""
-
-    def _kills_rose(self) -> bool:
-        now = _oom_kills()
-        return now is not None and self._oom_kills is not None and now > self._oom_kills
-
-    def _killed(self, record: Record, phase: str) -> tuple[Outcome, str]:
-        held = f" at {size(record.memory_peak)}" if record.memory_peak else ""
-        if self._kills_rose():
-            return "out_of_memory", f"the system ended it for want of host memory {phase}{held}"
-        if self._oom_kills is None:
-            return "out_of_memory", f"likely: it was killed (SIGKILL) {phase}{held}, and not by readtrack"
-        return "crashed", (
-            f"SIGKILL {phase}{held}, not by readtrack and not by the kernel's limit on memory: "
-            "perhaps the system's memory killer, or a kill command"
-        )
-
-
-def _oom_kills() -> int | None:
-    """How often the kernel has killed for memory in this process's control group; None if it does not say."""
-    try:
-        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            root, name = Path("/sys/fs/cgroup"), "memory.events"
-        elif "memory" in controllers.split(","):
-            root, name = Path("/sys/fs/cgroup/memory"), "memory.oom_control"
-        else:
-            continue
-        # In a container the path may be the host's, and the mount the container's own group.
-        for folder in (root / path.lstrip("/"), root):
-            count = _field(folder / name, "oom_kill")
-            if count is not None:
-                return count
-    return None
-
-
-def _field(path: Path, name: str) -> int | None:
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value)
-    except (OSError, ValueError):
-        return None
-    return None
+            place = log.last_place(self.folder, plugin_folders)
+            return self._reason, outcome.stopped(record, self._reason, self.rung or "", place)
+        kills = (self._oom_kills, outcome.oom_kills())
+        return outcome.judge(self.folder, record, code, kills=kills, plugin_folders=plugin_folders)

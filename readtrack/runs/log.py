@@ -14,6 +14,7 @@ from pathlib import Path
 HEAD = 512 * 1024
 TAIL = 512 * 1024
 
+_DUMP = re.compile(r"^(?:Current thread 0x|Timeout \()", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
 
 
@@ -49,10 +50,14 @@ def tail(folder: Path, size: int = 8192) -> str:
 
 
 def last_place(folder: Path, plugin_folders: Iterable[str]) -> str:
-    """`file:line (function)` of the innermost plugin frame in the log's last dump of faulthandler, or ""."""
-    _, found, dump = tail(folder, 64 * 1024).rpartition("Current thread ")
+    """`file:line (function)` of the innermost plugin frame in the log's last dump of faulthandler, or "".
+
+    The main thread comes last in a dump, or right after "Current thread".
+    """
+    text = tail(folder, 64 * 1024)
+    starts = [match.start() for match in _DUMP.finditer(text)]
     roots = tuple(root.rstrip(os.sep) + os.sep for root in plugin_folders)
-    for file, line, function in _FRAME.findall(dump if found else ""):
+    for file, line, function in _FRAME.findall(text, starts[-1]) if starts else ():
         if file.startswith(roots):
             return f"{file}:{line} ({function})"
     return ""
@@ -62,3 +67,8 @@ def fatal_error(folder: Path) -> str:
     """What faulthandler called the end of the process ("Segmentation fault"), or ""."""
     found = re.findall(r"^Fatal Python error: (.+)$", tail(folder, 64 * 1024), re.MULTILINE)
     return str(found[-1]) if found else ""
+
+
+def deadline_struck(folder: Path) -> bool:
+    """Whether the worker's last resort against a deadline (see `worker`) has ended it."""
+    return re.search(r"^Timeout \([0-9:.]+\)!$", tail(folder, 64 * 1024), re.MULTILINE) is not None

@@ -13,9 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from readtrack import discovery
 from readtrack.home import Home, write_text
 from readtrack.runs.events import OUTCOMES, Event, EventReader, EventWriter, Outcome
 from readtrack.runs.job import Job
+from readtrack.runs.outcome import judge
 from readtrack.text import one_line
 
 if TYPE_CHECKING:
@@ -327,18 +329,10 @@ def reconcile(home: Home) -> list[str]:
         if not record.paper or _alive(folder, record):
             continue
         sweep(folder.name)
-        conclude(folder, *_verdict(record))
+        plugin_folders = [str(place) for _, place in discovery.folders(home)]
+        conclude(folder, *judge(folder, record, None, plugin_folders=plugin_folders))
         ended.append(folder.name)
     return ended
-
-
-def _verdict(record: Record) -> tuple[Outcome, str]:
-    if record.hello is None:
-        return "interrupted", "the worker never started"
-    timeout = record.job.timeout if record.job else None
-    if timeout is not None and record.duration >= timeout - 2:
-        return "timed_out", f"stopped after its {timeout:g} s"
-    return "interrupted", f"its process is gone; the last phase was {record.phase or 'none'}"
 
 
 def _alive(folder: Path, record: Record) -> bool:

@@ -27,14 +27,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import readtrack
+from readtrack.discovery import search_path
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.runs import log
 from readtrack.runs.events import EventWriter, Outcome
 from readtrack.runs.job import Job
+from readtrack.runs.outcome import StopReason, stopped
 from readtrack.runs.record import conclude, load, write_result
 from readtrack.runs.run import Run, RunCancelled
-from readtrack.text import duration, one_line, size
+from readtrack.text import one_line, size
 
 if TYPE_CHECKING:
     import pluggy
@@ -79,8 +81,10 @@ def _start_sentinel(folder: Path, commands: int) -> int:
         time.sleep(0.2)  # for a worker that is just reading a detach, which ends this process
         if b'"detach"' not in os.read(commands, 65536):
             os.kill(worker, signal.SIGKILL)
-            conclude(folder, "interrupted", "readtrack, which had started it, ended")
-            os.killpg(0, signal.SIGKILL)
+            try:
+                conclude(folder, "interrupted", "readtrack, which had started it, ended")
+            finally:
+                os.killpg(0, signal.SIGKILL)
     finally:
         os._exit(0)
 
@@ -98,7 +102,7 @@ class _Worker:
         self._run: Run | None = None
         self._device: torch.device | None = None
         self._detached = False
-        self._stop_reason: Literal["cancelled", "timed_out"] | None = None
+        self._stop_reason: StopReason | None = None
         self._stop_asked = threading.Event()
         self._ending = threading.Event()
         self._rss = 0
@@ -219,12 +223,17 @@ class _Worker:
                 command = json.loads(line)
                 if command["cmd"] == "detach":
                     self._detached = True
-                    os.kill(self._sentinel, signal.SIGKILL)
-                    os.waitpid(self._sentinel, 0)
+                    self._dismiss_sentinel()
                 elif command["cmd"] == "cancel":
                     self._stop("timed_out" if command.get("reason") == "timed_out" else "cancelled")
 
-    def _stop(self, reason: Literal["cancelled", "timed_out"]) -> None:
+    def _dismiss_sentinel(self) -> None:
+        # It may have read the same command, and a plugin that waits for any child may have reaped it.
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._sentinel, signal.SIGKILL)
+            os.waitpid(self._sentinel, 0)
+
+    def _stop(self, reason: StopReason) -> None:
         self._stop_reason = self._stop_reason or reason
         self._stop_asked.set()
         if self._run is not None:
@@ -256,7 +265,8 @@ class _Worker:
         if self._ending.wait(_GRACE_INTERRUPTED):
             return
         faulthandler.dump_traceback()
-        self._conclude("timed_out", self._stopped_detail("timed_out") + "; it had to be killed")
+        place = log.last_place(self._folder, search_path(Home()))
+        self._conclude("timed_out", stopped(load(self._folder), "timed_out", "killed", place))
         os.killpg(0, signal.SIGKILL)
 
     def _heartbeat(self) -> None:
@@ -264,8 +274,11 @@ class _Worker:
 
         from readtrack import devices
 
+        processes = [self._process]
+        if self._events.phase != "benchmark":  # looking for children takes milliseconds, and the clock is on
+            processes += self._process.children(recursive=True)
         rss = 0
-        for process in [self._process, *self._process.children(recursive=True)]:
+        for process in processes:
             try:
                 if process.pid != self._sentinel:
                     rss += process.memory_info().rss
@@ -284,7 +297,7 @@ class _Worker:
             self._stop_asked.wait(0.2)  # SIGINT may overtake the command that says why
         if self._stop_reason or isinstance(error, (RunCancelled, KeyboardInterrupt)):
             reason = self._stop_reason or "cancelled"
-            return reason, self._stopped_detail(reason)
+            return reason, stopped(load(self._folder), reason)
         from readtrack.discovery import PluginError, where
 
         cause = error.__cause__ if isinstance(error, PluginError) and error.__cause__ else error
@@ -311,11 +324,6 @@ class _Worker:
             return "failed", message
         return "failed", f"{type(error).__name__}: {message}" + (f" ({place})" if place else "")
 
-    def _stopped_detail(self, reason: Literal["cancelled", "timed_out"]) -> str:
-        if reason == "timed_out" and self._job is not None and self._job.timeout is not None:
-            return f"stopped after its {duration(self._job.timeout)}, in phase {self._events.phase}"
-        return f"stopped in phase {self._events.phase}"
-
     def _end(self, outcome: Outcome, detail: str) -> NoReturn:
         if os.getpid() != self._process.pid:
             os._exit(1)  # a fork that the plugin made and forgot has come here
@@ -328,7 +336,8 @@ class _Worker:
             (self._folder / "scratch").rmdir()
         self._conclude(outcome, detail)
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with contextlib.suppress(Exception):  # the plugin may have put anything there
+                stream.flush()
         log.trim(self._folder)
         # Neither a thread that the plugin left behind nor a library's clean-up may change the outcome now.
         os._exit(0)

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from readtrack.errors import ReadtrackError
-from readtrack.runs import launcher, record
+from readtrack.runs import launcher, outcome, record
 from readtrack.runs.events import EventReader
 from readtrack.runs.job import new_job
 
@@ -85,27 +85,27 @@ def test_a_fault_is_a_crash_with_its_place_from_the_log(runs, how, name):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "outcome", "words"),
+    ("before", "after", "expected", "words"),
     [
         (4, 5, "out_of_memory", "for want of host memory"),
         (4, 4, "crashed", "the system's memory killer, or a kill command"),
         (None, None, "out_of_memory", "likely"),
     ],
 )
-def test_sigkill_is_judged_by_the_kernels_counter(runs, monkeypatch, before, after, outcome, words):
-    counts = iter([before, after, after])
-    monkeypatch.setattr(launcher, "_oom_kills", lambda: next(counts))
+def test_sigkill_is_judged_by_the_kernels_counter(runs, monkeypatch, before, after, expected, words):
+    counts = iter([before, after])
+    monkeypatch.setattr(outcome, "oom_kills", lambda: next(counts))
     done = fail(runs, "kill")
-    assert done.outcome == outcome
+    assert done.outcome == expected
     assert words in done.detail
 
 
 def test_the_kernels_counter_is_read_where_there_is_one(tmp_path):
     (tmp_path / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
-    assert launcher._field(tmp_path / "memory.events", "oom_kill") == 2
-    assert launcher._field(tmp_path / "memory.events", "max") is None
-    assert launcher._field(tmp_path / "missing", "oom_kill") is None
-    count = launcher._oom_kills()
+    assert outcome._field(tmp_path / "memory.events", "oom_kill") == 2
+    assert outcome._field(tmp_path / "memory.events", "max") is None
+    assert outcome._field(tmp_path / "missing", "oom_kill") is None
+    count = outcome.oom_kills()
     assert count is None or count >= 0
 
 

@@ -143,6 +143,8 @@ def test_a_detached_run_keeps_its_deadline(runs, parent):
     runs.no_process_left(folder.name)
     done = record.load(folder)
     assert done.outcome == "timed_out"
+    assert "toy_hang.py" in done.detail
+    assert "killed" in done.detail
 
 
 def test_a_detached_run_that_is_killed_is_found_by_the_next_start(runs, parent, home):
