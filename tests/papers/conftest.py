@@ -1,0 +1,207 @@
+"""What the tests of a paper share.
+
+Importing this file makes jaxtyping and beartype check the shape of every argument and result in
+`readtrack.papers`. The fixtures are functions:
+
+    assert_parity(ours, reference, inputs)   equal results and equal gradients, in float64
+    run_experiment(module)                   a smoke run's record, after checking what every run must have
+    check_benchmark(module)                  every variant of every case against the oracle
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+from torch import Tensor
+from torch.testing import assert_close
+
+import readtrack.papers
+from readtrack.bench.case import Bench, Case, Mode
+from readtrack.claims import Claim
+from readtrack.runs.events import EventReader, EventWriter
+from readtrack.runs.record import Record
+from readtrack.runs.run import Run
+
+install_import_hook("readtrack.papers", "beartype.beartype")
+
+# The checkout's plugins, whatever lies in the home of who runs the tests.
+readtrack.papers.__path__ = [str(Path(__file__).parents[2] / "plugins")]
+
+
+@pytest.fixture(autouse=True)
+def deterministic() -> Iterator[None]:
+    """The same numbers in every run of a test, on one thread: the suite has a process for each core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def assert_parity() -> Callable[..., None]:
+    return _assert_parity
+
+
+@pytest.fixture
+def run_experiment(tmp_path: Path) -> Callable[..., Record]:
+    def run(module: ModuleType, *, budget: str = "smoke", seed: int = 0, **settings: str) -> Record:
+        folder = tmp_path / f"run-{seed}"
+        folder.mkdir()
+        return _run_experiment(module, folder, budget, seed, settings)
+
+    return run
+
+
+@pytest.fixture
+def check_benchmark() -> Callable[..., list[Case]]:
+    return _check_benchmark
+
+
+def _assert_parity(
+    ours: Callable[..., Any],
+    reference: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    *,
+    weights: Mapping[str, Tensor] | None = None,
+    rtol: float = 1e-9,
+    atol: float = 1e-11,
+) -> None:
+    """Both functions return the same tensors and send back the same gradients, in float64.
+
+    inputs   their positional arguments; floating ones are cast to float64 and must get equal gradients
+    weights  a module's parameters by name: then both functions take such a mapping first, and the gradients
+             of all parameters must be equal too. Use `torch.func.functional_call` on both sides, and turn
+             the names (and shapes) into the reference's on its side
+    """
+    ours_out, ours_grads = _results_and_gradients(ours, inputs, weights)
+    their_out, their_grads = _results_and_gradients(reference, inputs, weights)
+    assert len(ours_out) == len(their_out), "another number of results"
+    for index, (mine, theirs) in enumerate(zip(ours_out, their_out, strict=True)):
+        assert_close(mine, theirs, rtol=rtol, atol=atol, msg=_named(f"result {index}"))
+    for name, mine in ours_grads.items():
+        assert_close(mine, their_grads[name], rtol=rtol, atol=atol, msg=_named(f"the gradient of {name}"))
+
+
+def _named(what: str) -> Callable[[str], str]:
+    return lambda message: f"{what}: {message}"
+
+
+def _results_and_gradients(
+    function: Callable[..., Any], inputs: Sequence[Tensor], weights: Mapping[str, Tensor] | None
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    leaves = {f"input {i}": _leaf(tensor) for i, tensor in enumerate(inputs)}
+    arguments: list[Any] = list(leaves.values())
+    if weights is not None:
+        own = {name: _leaf(tensor) for name, tensor in weights.items()}
+        leaves |= own
+        arguments.insert(0, own)
+    results = _as_list(function(*arguments))
+    wanted = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+    differentiable = [result for result in results if result.requires_grad]
+    # Random gradients, the same for both sides: a sum would hide what cancels in it (a norm's, say).
+    generator = torch.Generator().manual_seed(0)
+    backward = [torch.randn(out.shape, dtype=out.dtype, generator=generator) for out in differentiable]
+    gradients = torch.autograd.grad(
+        differentiable, list(wanted.values()), backward, allow_unused=True, materialize_grads=True
+    )
+    return [result.detach() for result in results], dict(zip(wanted, gradients, strict=True))
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.clone()
+    return tensor.detach().to(torch.float64, copy=True).requires_grad_()
+
+
+def _as_list(results: Any) -> list[Tensor]:
+    return list(results) if isinstance(results, (tuple, list)) else [results]
+
+
+def _run_experiment(
+    module: ModuleType, folder: Path, budget: str, seed: int, settings: Mapping[str, str]
+) -> Record:
+    """Run `module.experiment` and fold its events. Fails unless it logged a curve, an evaluation metric and a
+    claim that is stated at the module's top level, all finite, and read every setting."""
+    events = EventWriter(folder)
+    run = Run(
+        folder=folder,
+        events=events,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        seed=seed,
+        budget=budget,
+        settings=settings,
+    )
+    torch.manual_seed(seed)
+    module.experiment(run)
+    events.close()
+
+    record = Record(run_id=folder.name, paper=module.__name__)
+    for event in EventReader(folder).read_new():
+        record.apply(event)
+    assert record.bad_events == 0
+    assert run.unused_settings() == {}
+    assert record.curves, "no training curve"
+    assert record.values, "no evaluation metric"
+    numbers = [value for arms in record.curves.values() for curve in arms.values() for _, value in curve]
+    assert all(map(math.isfinite, [*numbers, *record.values.values()]))
+    stated = {name for name in vars(module) if isinstance(getattr(module, name), Claim)}
+    assert stated, "no claim stands at the module's top level"
+    claimed = [claim["claim"]["name"] for claim in record.claims]
+    assert sorted(claimed) == sorted(getattr(module, name).name for name in stated)
+    assert all(math.isfinite(value) for claim in record.claims for value in claim["values"].values())
+    if budget == "smoke":
+        assert all(c["verdict"] == "not judged" for c in record.claims if not c["claim"]["exact"])
+    return record
+
+
+def _check_benchmark(module: ModuleType, *, budget: str = "smoke", tolerance: float = 1e-9) -> list[Case]:
+    """Every variant equals its case's oracle in float64: results, and gradients where they are measured.
+
+    tolerance  of the largest magnitude in a tensor; a case's own tolerance takes its place
+    """
+    bench = Bench(device=torch.device("cpu"), dtype=torch.float32, budget=budget)
+    cases = list(module.benchmark(bench))
+    assert cases, "no cases"
+    for case in cases:
+        assert {"naive", "strong", "paper"} <= {variant.role for variant in case.variants}
+        assert all(cost.flops > 0 and cost.bytes > 0 for cost in case.cost.values())
+        inputs, again = (case.inputs(torch.Generator().manual_seed(1)) for _ in range(2))
+        for tensor, same in zip(inputs, again, strict=True):
+            assert tensor.device.type == "cpu"
+            assert tensor.dtype == torch.float32 or not tensor.is_floating_point()
+            assert torch.equal(tensor, same), "inputs do not follow the generator"
+        oracle = case.oracle or next(v.call for v in case.variants if v.role == "naive")
+        for mode in case.cost:
+            expected = _call(oracle, mode, inputs)
+            for variant in case.variants:
+                if variant.needs:
+                    continue
+                found = _call(variant.call, mode, inputs)
+                assert len(found) == len(expected), f"{variant.name}: another number of results"
+                for index, (mine, exact) in enumerate(zip(found, expected, strict=True)):
+                    allowed = (case.tolerance or tolerance) * exact.abs().max().item()
+                    what = f"{case.name} {dict(case.axes)}, {variant.name}, {mode}, tensor {index}"
+                    assert_close(mine, exact, rtol=0, atol=allowed, msg=_named(what))
+    return cases
+
+
+def _call(call: Callable[..., Any], mode: Mode, inputs: Sequence[Tensor]) -> list[Tensor]:
+    if mode == "forward+backward":
+        results, gradients = _results_and_gradients(call, inputs, None)
+        return [*results, *gradients.values()]
+    own = [tensor.double() if tensor.is_floating_point() else tensor.clone() for tensor in inputs]
+    with torch.no_grad():
+        results = _as_list(call(*own))
+    if mode == "forward":
+        for mine, given in zip(own, inputs, strict=True):
+            assert torch.equal(mine, given.to(mine.dtype)), "a variant changes its inputs"
+    return results
