@@ -1,140 +1,405 @@
-"""Correctness before speed: a variant that is not right is shown without a time."""
+"""Correctness before speed: a variant that is not right, or not honest, is shown without a time.
+
+Each rule has caught published results: empty kernels passed by allocator reuse; results were cached by their
+inputs' `id()`, worked out on another stream, handed back as lazy tensors, or right for one seed only.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from readtrack import devices
 from readtrack.bench.case import Case, Mode, Variant
 from readtrack.text import one_line
 
-Inputs = tuple[Tensor, ...]
+Tensors = tuple[Tensor, ...]
+Errors = tuple[float, float]
+
+# Above this many flops the oracle computes in float32: in float64 it would take longer than the measurement.
+_FLOAT64_FLOPS = {"cpu": 5e9, "cuda": 1e12}
+_SINGLE_EPS = torch.finfo(torch.float32).eps
+_MEMOISED = 3.0  # times as long on new contents as on known ones
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Errors are against the oracle; `max_rel` is relative to the oracle's largest magnitude."""
+    """Whether a variant passed.
+
+    errors        the largest error, and the largest relative to the oracle's largest magnitude in that output;
+                  None when nothing could be compared
+    oracle        the dtype that the oracle computed in
+    first_call_s  wall time of the first call
+    """
 
     passed: bool
-    max_abs: float = 0.0
-    max_rel: float = 0.0
+    errors: Errors | None = None
     reason: str = ""
+    oracle: str = "float64"
+    first_call_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        fields: dict[str, Any] = {"passed": self.passed, "max_abs": self.max_abs, "max_rel": self.max_rel}
+        fields: dict[str, Any] = {
+            "passed": self.passed,
+            "max_abs": self.errors and self.errors[0],
+            "max_rel": self.errors and self.errors[1],
+            "oracle": self.oracle,
+        }
         return {**fields, "reason": self.reason} if self.reason else fields
 
 
-def make_inputs(case: Case, seed: int, device: torch.device, dtype: torch.dtype) -> Inputs:
-    """The case's inputs for one seed, floating ones rounded to `dtype`, on `device`."""
-    generator = torch.Generator().manual_seed(seed)
+class GateError(Exception):
+    """A gate is failed; the text says why, and `errors` by how much, where that is known."""
+
+    def __init__(self, reason: str, errors: Errors | None = None) -> None:
+        super().__init__(reason)
+        self.errors = errors
+
+
+def worst(one: Errors | None, other: Errors | None) -> Errors | None:
+    if one is None or other is None:
+        return one or other
+    return max(one[0], other[0]), max(one[1], other[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the oracle says for one seed.
+
+    outputs     the call's outputs, then for "forward+backward" the inputs' gradients
+    cotangents  what the gradients are taken against, one a differentiable output
+    aliased     indices of outputs that share memory with the oracle's inputs
+    """
+
+    outputs: Tensors
+    cotangents: Tensors
+    aliased: frozenset[int]
+
+
+def make_inputs(case: Case, seed: int, device: torch.device, dtype: torch.dtype) -> Tensors:
+    """The case's inputs for one seed: copies of our own on `device`, floating ones rounded to `dtype`."""
+    inputs = case.inputs(torch.Generator().manual_seed(seed % 2**63))
     return tuple(
-        tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-        for tensor in case.inputs(generator)
+        tensor.detach().to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for tensor in inputs
     )
 
 
-def caller(
-    call: Callable[..., Any], mode: Mode, inputs: Inputs, gradients_out: Inputs | None = None
+def gradients_on(mode: Mode) -> torch.set_grad_enabled:
+    return torch.set_grad_enabled(mode == "forward+backward")
+
+
+def bind(
+    call: Callable[..., Any], mode: Mode, inputs: Tensors, cotangents: Sequence[Tensor]
 ) -> Callable[[], Any]:
-    """What is checked and timed: forward without autograd, forward and gradients, or a step in place."""
+    """What is checked and timed, to be called under `gradients_on(mode)`."""
     if mode != "forward+backward":
+        return partial(call, *inputs)
+    leaves = [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
 
-        def forward() -> Any:
-            with torch.no_grad():
-                return call(*inputs)
-
-        return forward
-
-    leaves = [tensor for tensor in inputs if tensor.is_floating_point()]
-    for leaf in leaves:
-        leaf.requires_grad_(True)
-
-    def both() -> tuple[Any, ...]:
+    def forward_and_backward() -> tuple[Any, ...]:
         outputs = as_tuple(call(*inputs))
-        differentiable = [out for out in outputs if out.requires_grad]
-        grads = gradients_out or tuple(torch.ones_like(out) for out in differentiable)
+        differentiable = [out for out in outputs if isinstance(out, Tensor) and out.requires_grad]
+        # Raises when there are not as many, or none.
         gradients = torch.autograd.grad(
-            differentiable, leaves, grads, allow_unused=True, materialize_grads=True
+            differentiable, leaves, cotangents, allow_unused=True, materialize_grads=True
         )
         return (*outputs, *gradients)
 
-    return both
+    return forward_and_backward
 
 
 def as_tuple(outputs: Any) -> tuple[Any, ...]:
     return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
 
-def oracle_of(case: Case) -> Callable[..., Any]:
-    if case.oracle is not None:
-        return case.oracle
-    naive = next((variant for variant in case.variants if variant.role == "naive"), None)
-    if naive is None:
-        raise ValueError(f"case {case.name!r} has neither an oracle nor a naive variant")
-    return naive.call
+def allowed_error(case: Case, mode: Mode, dtype: torch.dtype, numel: int) -> float:
+    """The largest error of one output relative to its largest magnitude.
 
-
-def tolerance_for(case: Case, mode: Mode, dtype: torch.dtype, numel: int) -> float:
-    """Allowed error of one output relative to its largest magnitude: from the dtype and the length of the
-    reduction, which is estimated as multiply-adds an output element."""
+    The longer the reduction, the more roundings: its length is estimated as the multiply-adds an element.
+    Half precisions round their intermediate results too; their sums are float32.
+    """
     if case.tolerance is not None:
         return case.tolerance
-    single = torch.finfo(torch.float32).eps
     reduction = min(max(case.cost[mode].flops / 2 / max(numel, 1), 16.0), 65536.0)
-    accumulated = (
-        16 * math.sqrt(reduction) * (torch.finfo(torch.float64).eps if dtype == torch.float64 else single)
-    )
-    rounding = 0.0 if dtype in (torch.float32, torch.float64) else 4 * torch.finfo(dtype).eps
-    return (2 if mode == "forward+backward" else 1) * (accumulated + rounding)
+    eps = torch.finfo(dtype).eps
+    rounding = 4 * eps if eps > _SINGLE_EPS else 0.0
+    allowed = 16 * min(eps, _SINGLE_EPS) * math.sqrt(reduction) + rounding
+    return 2 * allowed if mode == "forward+backward" else allowed
 
 
-def check(
-    case: Case, variant: Variant, mode: Mode, *, device: torch.device, dtype: torch.dtype, seed: int
-) -> Check:
-    """Compare the variant with the oracle on fresh inputs drawn from `seed`."""
-    inputs = make_inputs(case, seed, device, dtype)
-    exact = tuple(t.detach().double() if t.is_floating_point() else t.clone() for t in inputs)
-    expected = as_tuple(caller(oracle_of(case), mode, exact)())
-    before = [tensor.detach().clone() for tensor in inputs]
-    try:
-        outputs = as_tuple(caller(variant.call, mode, inputs)())
-    except Exception as error:  # a plugin's code may raise anything; the cell says what
-        return Check(False, reason=one_line(f"{type(error).__name__}: {error}")[:300])
-    if mode != "step" and not all(torch.equal(a, b) for a, b in zip(before, inputs, strict=True)):
-        return Check(False, reason="changes its inputs")
-    return compare(case, mode, dtype, outputs, expected)
+class Gate:
+    """The gate of one case and mode. It keeps the oracle's answers, which all variants share.
 
+    Raises ValueError when the case has neither an oracle nor a naive variant.
+    """
 
-def compare(
-    case: Case, mode: Mode, dtype: torch.dtype, ours: Sequence[Any], expected: Sequence[Tensor]
-) -> Check:
-    if len(ours) != len(expected):
-        return Check(False, reason=f"returns {len(ours)} tensors, the oracle {len(expected)}")
-    worst_abs = worst_rel = 0.0
-    reason = ""
-    for index, (out, exact) in enumerate(zip(ours, expected, strict=True)):
-        if not isinstance(out, Tensor) or out.shape != exact.shape:
-            return Check(False, reason=f"output {index} has another shape than the oracle's")
-        out, exact = out.detach(), exact.detach()
-        if not exact.is_floating_point():
-            if not torch.equal(out, exact):
-                return Check(False, reason=f"output {index} differs")
-            continue
-        if not torch.isfinite(out).all():
-            return Check(False, math.nan, math.nan, f"output {index} is not finite")
-        absolute = (out.double() - exact).abs().max().item() if exact.numel() else 0.0
-        largest = exact.abs().max().item() if exact.numel() else 0.0
-        relative = absolute / max(largest, torch.finfo(torch.float32).tiny)
-        worst_abs, worst_rel = max(worst_abs, absolute), max(worst_rel, relative)
-        allowed = tolerance_for(case, mode, dtype, exact.numel())
-        if relative > allowed:
-            reason = (
-                f"output {index} is off by {relative:.2g} of its largest magnitude, allowed {allowed:.2g}"
+    def __init__(
+        self, case: Case, mode: Mode, *, device: torch.device, dtype: torch.dtype, seed: int
+    ) -> None:
+        self.case, self.mode, self.device, self.dtype = case, mode, device, dtype
+        self.seed = seed
+        naive = next((variant.call for variant in case.variants if variant.role == "naive"), None)
+        oracle = case.oracle or naive
+        if oracle is None:
+            raise ValueError(f"case {case.name!r} has neither an oracle nor a naive variant")
+        self._oracle = oracle
+        small = case.cost[mode].flops <= _FLOAT64_FLOPS.get(device.type, 0.0)
+        self._exact = torch.float64 if small or dtype == torch.float64 else torch.float32
+        self._answers: dict[int, Answer] = {}
+
+    def before(self, variant: Variant) -> Check:
+        """Two seeds, the second in the memory of the first: what was remembered by address, by `id()` or by
+        version is then wrong."""
+        return self._guarded(self._before, variant)
+
+    def after(self, variant: Variant) -> Check:
+        """A third seed, which nobody has seen while the clock ran; and new contents must not cost more."""
+        return self._guarded(self._after, variant)
+
+    def timed_inputs(self, sets: int = 2) -> list[tuple[Tensors, Tensors]]:
+        """Input sets to rotate while the clock runs, each with what its gradients are taken against."""
+        return [
+            (
+                make_inputs(self.case, self.seed + index, self.device, self.dtype),
+                self.answer(self.seed + index % 2).cotangents,
             )
-    return Check(not reason, worst_abs, worst_rel, reason)
+            for index in range(sets)
+        ]
+
+    def forget(self) -> None:
+        """Free the oracle's answers."""
+        self._answers.clear()
+
+    def answer(self, seed: int) -> Answer:
+        if seed not in self._answers:
+            try:
+                self._answers[seed] = self._ask_within_memory(seed)
+            except Exception as error:  # the plugin's code
+                raise GateError(one_line(f"no oracle: {type(error).__name__}: {error}")[:300]) from error
+        return self._answers[seed]
+
+    def _ask_within_memory(self, seed: int) -> Answer:
+        try:
+            return self._ask(seed)
+        except torch.OutOfMemoryError:
+            if self._exact == torch.float32:
+                raise
+            self._exact = torch.float32
+            return self._ask(seed)
+
+    def _ask(self, seed: int) -> Answer:
+        # The oracle gets what the variants get: inputs that were rounded to the run's dtype.
+        inputs = tuple(
+            tensor.to(_widened(tensor.dtype, self._exact))
+            for tensor in make_inputs(self.case, seed, self.device, self.dtype)
+        )
+        cotangents: Tensors = ()
+        with gradients_on(self.mode):
+            if self.mode == "forward+backward":
+                leaves = [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
+                outputs = as_tuple(self._oracle(*inputs))
+                differentiable = [out for out in outputs if out.requires_grad]
+                draw = torch.Generator().manual_seed(seed % 2**63)
+                cotangents = tuple(
+                    torch.randn(out.shape, generator=draw).to(self.device, self.dtype)
+                    for out in differentiable
+                )
+                widened = [c.to(out.dtype) for c, out in zip(cotangents, differentiable, strict=True)]
+                gradients = torch.autograd.grad(
+                    differentiable, leaves, widened, allow_unused=True, materialize_grads=True
+                )
+                outputs = (*outputs, *gradients)
+            else:
+                outputs = as_tuple(self._oracle(*inputs))
+        memory = {_storage(tensor) for tensor in inputs}
+        aliased = frozenset(i for i, out in enumerate(outputs) if _storage(out) in memory)
+        return Answer(tuple(out.detach() for out in outputs), cotangents, aliased)
+
+    def _guarded(self, check: Callable[[Variant], Check], variant: Variant) -> Check:
+        try:
+            return check(variant)
+        except GateError as error:
+            return Check(False, error.errors, str(error), self._oracle_name)
+        except (torch.OutOfMemoryError, MemoryError):
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return Check(False, reason="out of memory", oracle=self._oracle_name)
+        except Exception as error:  # a plugin's code may raise anything; its cell says what
+            reason = one_line(f"{type(error).__name__}: {error}")[:300]
+            return Check(False, reason=reason, oracle=self._oracle_name)
+
+    @property
+    def _oracle_name(self) -> str:
+        return str(self._exact).removeprefix("torch.")
+
+    def _before(self, variant: Variant) -> Check:
+        first, second = self.answer(self.seed), self.answer(self.seed + 1)
+        inputs = make_inputs(self.case, self.seed, self.device, self.dtype)
+        outputs, errors, seconds = self._call_and_compare(variant, inputs, first)
+        held = [out.detach().clone() for out in outputs]
+        others = make_inputs(self.case, self.seed + 1, self.device, self.dtype)
+        inputs = _refill(inputs, others)
+        for index, (out, kept) in enumerate(zip(outputs, held, strict=True)):
+            if index not in first.aliased and self.mode != "step" and not _same(out, kept):
+                raise GateError(f"output {index} changes when the inputs are overwritten after the call")
+        del outputs, held
+        _, more, _ = self._call_and_compare(variant, inputs, second)
+        return Check(True, worst(errors, more), oracle=self._oracle_name, first_call_s=seconds)
+
+    def _after(self, variant: Variant) -> Check:
+        seed = self.seed + 1_000_003
+        inputs = make_inputs(self.case, seed, self.device, self.dtype)
+        answer = self.answer(seed)
+        _, errors, seconds = self._call_and_compare(variant, inputs, answer)
+        if self.mode != "step" and seconds < 0.5:
+            self._reject_memory(variant, inputs, answer)
+        return Check(True, errors, oracle=self._oracle_name)
+
+    def _reject_memory(self, variant: Variant, inputs: Tensors, answer: Answer) -> None:
+        """New contents must not take several times as long as contents seen just before: whatever the key,
+        a result that is remembered is quick only when it is known."""
+        call = bind(variant.call, self.mode, inputs, answer.cotangents)
+        floating = [tensor for tensor in inputs if tensor.is_floating_point()]
+
+        def fastest(change: bool) -> float:
+            times = []
+            for _ in range(5):
+                if change:
+                    for tensor in floating:
+                        # The same values at other places: new contents that are still in the domain.
+                        tensor.data.copy_(tensor.detach().roll(1))
+                times.append(self._run(call)[1])
+            return min(times)
+
+        known, new = fastest(change=False), fastest(change=True)
+        if new > _MEMOISED * known and new - known > 50e-6:
+            # Once more: another process may have run in between.
+            known, new = fastest(change=False), fastest(change=True)
+            if new > _MEMOISED * known and new - known > 50e-6:
+                raise GateError(f"remembers results: {new / known:.0f} times as long on new contents")
+
+    def _run(self, call: Callable[[], Any]) -> tuple[Any, float]:
+        with gradients_on(self.mode):
+            devices.synchronize(self.device)
+            start = time.perf_counter()
+            outputs = call()
+            # All streams: work hidden on another one would not be finished.
+            devices.synchronize(self.device)
+            return outputs, time.perf_counter() - start
+
+    def _call_and_compare(
+        self, variant: Variant, inputs: Tensors, answer: Answer
+    ) -> tuple[list[Tensor], Errors, float]:
+        """The outputs, (max_abs, max_rel) and the seconds of the call. Raises GateError."""
+        pristine = [tensor.detach().clone() for tensor in inputs]
+        call = bind(variant.call, self.mode, inputs, answer.cotangents)
+        self._poison(answer)
+        threads = torch.get_num_threads()
+        returned, seconds = self._run(call)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+            raise GateError("changes the number of threads")
+        outputs = [_plain(index, out, self.device) for index, out in enumerate(as_tuple(returned))]
+        # At once: a thread that still works at them is caught with what it has so far.
+        snapshot = [out.detach().clone() for out in outputs]
+        self._check_inputs(inputs, pristine, outputs)
+        errors = self._compare(snapshot, answer)
+        for index, (out, kept) in enumerate(zip(outputs, snapshot, strict=True)):
+            if not _same(out, kept):
+                raise GateError(f"output {index} changes after the call has returned")
+        return outputs, errors, seconds
+
+    def _poison(self, answer: Answer) -> None:
+        """Leave NaN in the memory that the call's outputs are likely to get."""
+        held = [
+            torch.full_like(out, math.nan, dtype=self.dtype, device=self.device)
+            for out in answer.outputs
+            if out.is_floating_point()
+            for _ in range(2)
+        ]
+        del held
+
+    def _check_inputs(self, inputs: Tensors, pristine: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        returned = {_storage(out) for out in outputs}
+        if self.mode == "step":
+            if not returned <= {_storage(tensor) for tensor in inputs}:
+                raise GateError("a step must change its inputs in place and return them")
+        else:
+            returned = set()
+        for index, (tensor, kept) in enumerate(zip(inputs, pristine, strict=True)):
+            if _storage(tensor) not in returned and not _same(tensor, kept):
+                raise GateError(f"changes its input {index}")
+
+    def _compare(self, outputs: Sequence[Tensor], answer: Answer) -> Errors:
+        if len(outputs) != len(answer.outputs):
+            raise GateError(f"returns {len(outputs)} tensors, the oracle {len(answer.outputs)}")
+        errors: Errors | None = None
+        for index, (out, exact) in enumerate(zip(outputs, answer.outputs, strict=True)):
+            if out.shape != exact.shape:
+                raise GateError(f"output {index} is {tuple(out.shape)}, the oracle's {tuple(exact.shape)}")
+            found = _error(index, out, exact)
+            allowed = allowed_error(self.case, self.mode, self.dtype, exact.numel())
+            if found[1] > allowed:
+                off = f"{found[1]:.2g} of its largest magnitude, allowed {allowed:.2g}"
+                raise GateError(f"output {index} is off by {off}", found)
+            errors = worst(errors, found)
+        return errors or (0.0, 0.0)
+
+
+def _error(index: int, out: Tensor, exact: Tensor) -> Errors:
+    """Largest absolute error, and the same relative to the oracle's largest magnitude."""
+    if not (exact.is_floating_point() or exact.is_complex()):
+        if not torch.equal(out.to(exact.dtype), exact):
+            raise GateError(f"output {index} differs from the oracle's")
+        return 0.0, 0.0
+    if not torch.isfinite(out).all():
+        raise GateError(f"output {index} has a NaN or an infinity")
+    if not torch.isfinite(exact).all():
+        raise GateError(f"the oracle's output {index} has a NaN or an infinity")
+    if not exact.numel():
+        return 0.0, 0.0
+    absolute = (out.to(exact.dtype) - exact).abs().max().item()
+    return absolute, absolute / max(exact.abs().max().item(), torch.finfo(torch.float32).tiny)
+
+
+def _plain(index: int, out: Any, device: torch.device) -> Tensor:
+    """`out`, if it is an ordinary tensor on the run's device: a subclass may put its work off."""
+    if type(out) not in (Tensor, torch.nn.Parameter):
+        raise GateError(f"output {index} is a {type(out).__name__}, not a plain tensor")
+    tensor: Tensor = out
+    if tensor.layout != torch.strided or tensor.device != device:
+        raise GateError(f"output {index} is not a dense tensor on {device}")
+    return tensor
+
+
+def _widened(dtype: torch.dtype, exact: torch.dtype) -> torch.dtype:
+    if dtype.is_complex:
+        return torch.complex128 if exact == torch.float64 else torch.complex64
+    return exact if dtype.is_floating_point else dtype
+
+
+def _refill(inputs: Tensors, contents: Tensors) -> Tensors:
+    """`inputs` holding `contents`, in the same tensors where the shapes allow that."""
+    if any(old.shape != new.shape for old, new in zip(inputs, contents, strict=True)):
+        return contents
+    for old, new in zip(inputs, contents, strict=True):
+        # `.data` leaves the version counter as it is: a cache that trusts the counter is wrong now.
+        old.data.copy_(new)
+    return inputs
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Bit for bit, a NaN equal to itself."""
+    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())

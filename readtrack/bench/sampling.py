@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from readtrack.bench.case import Budget
@@ -104,12 +105,13 @@ class Blocks:
 
 @dataclass(slots=True)
 class Lane:
-    """The samples of one variant, in the order of time."""
+    """The samples of one variant, in the order of time; `error` is what ended it early."""
 
     source: Source
     samples: list[float] = field(default_factory=list)
     spent: int = 0
     stop: Stop | None = None
+    error: Exception | None = None
 
 
 def collect(
@@ -123,15 +125,15 @@ def collect(
     lanes = [Lane(source) for source in sources]
     for lane in lanes:
         check_cancelled()
-        lane.source.warm_up(plan)
+        _guarded(lane, partial(lane.source.warm_up, plan))
     turn, done_rounds = _WINDOW, 0
-    while any(lane.stop is None for lane in lanes):
-        running = [lane for lane in lanes if lane.stop != "budget"]
+    while any(lane.stop is None and lane.error is None for lane in lanes):
+        running = [lane for lane in lanes if lane.stop != "budget" and lane.error is None]
         for lane in running if done_rounds % 2 == 0 else reversed(running):
             check_cancelled()
             if len(lanes) > 1:
-                lane.source.settle()
-            _take_turn(lane, turn, plan, clock)
+                _guarded(lane, lane.source.settle)
+            _guarded(lane, partial(_take_turn, lane, turn, plan, clock))
         done_rounds += 1
         if done_rounds >= plan.rounds:
             # Few looks at the interval: stopping at the first that happens to be narrow would bias it.
@@ -139,6 +141,15 @@ def collect(
         for lane in running:
             lane.stop = _stop(lane, plan, done_rounds)
     return lanes
+
+
+def _guarded(lane: Lane, step: Callable[[], None]) -> None:
+    """What is timed is a plugin's code: it may raise anything, and ends its own lane only."""
+    if lane.error is None:
+        try:
+            step()
+        except Exception as error:
+            lane.error = error
 
 
 def _take_turn(lane: Lane, turn: int, plan: Plan, clock: Clock) -> None:
@@ -154,6 +165,8 @@ def _take_turn(lane: Lane, turn: int, plan: Plan, clock: Clock) -> None:
 
 def _stop(lane: Lane, plan: Plan, done_rounds: int) -> Stop | None:
     count = len(lane.samples)
+    if lane.error is not None:
+        return None
     if lane.spent >= plan.seconds * 1e9 and (count >= plan.least or lane.spent >= 3 * plan.seconds * 1e9):
         return "budget"
     if done_rounds < plan.rounds or count < plan.least:

@@ -1,0 +1,320 @@
+"""What this machine can attain at most, measured: the denominators of every "% of ceiling".
+
+`calibrate` runs in a child process (`python -m readtrack.bench.ceilings DEVICE`), so that who asks imports no
+torch. The roofline: Williams, Waterman & Patterson 2009, "Roofline: an insightful visual performance model".
+A datasheet is no denominator: one board's name spans a factor of 1.6 between its forms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from readtrack import devices
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home, write_text
+from readtrack.text import one_line
+
+if TYPE_CHECKING:
+    import torch
+
+Bound = Literal["compute", "memory", "launch"]
+
+OVER_CEILING = 105.0  # percent; a matrix product is not quite a strict bound (a convolution reached 103)
+_LASTS = timedelta(days=30)
+_LAUNCH_BOUND = 3.0  # times the time of an empty operation
+_BFLOAT16_PAYS = 1.5  # times float32's rate
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceilings:
+    """The best rates seen on one device with one torch and number of threads.
+
+    flops        by dtype, flop/s of a square matrix product
+    copy, read   bytes/s beyond the cache: b.copy_(a), read and write counted; the sum of a tensor
+    cache_copy, cache_read   the same for what stays in the cache
+    cache_bytes  size of the last-level cache
+    launch_ns    one call of an operation on a single number
+    contended    somebody else was using the CPU: the rates may be too low
+    """
+
+    device: str
+    device_name: str
+    torch: str
+    threads: int | None
+    at: str
+    flops: dict[str, float] = field(default_factory=dict)
+    copy: float
+    read: float
+    cache_copy: float
+    cache_read: float
+    cache_bytes: int
+    launch_ns: float
+    contended: bool = False
+
+    @property
+    def id(self) -> str:
+        return content_id(asdict(self))
+
+    def attainable_ns(self, dtype: str, flops: float, moved: float, *, cold: bool) -> tuple[float, Bound]:
+        """The least time that `flops` and `moved` bytes can take, and which of the two decides.
+
+        With warm caches as many bytes as fit count as coming from there. The time is infinite where no rate
+        is known for the dtype.
+        """
+        cached = 0.0 if cold else min(moved, self.cache_bytes)
+        compute = flops / self.flops[dtype] * 1e9 if dtype in self.flops else math.inf
+        memory = cached / max(self.cache_copy, self.cache_read) * 1e9
+        memory += (moved - cached) / max(self.copy, self.read) * 1e9
+        return max(compute, memory), "compute" if compute >= memory else "memory"
+
+    def bound(self, decides: Bound, measured_ns: float) -> Bound:
+        return "launch" if measured_ns < _LAUNCH_BOUND * self.launch_ns else decides
+
+    @property
+    def default_dtype(self) -> str:
+        """bfloat16 where it is clearly faster than float32; a CPU without units for it is 70 times slower."""
+        pays = self.flops.get("bfloat16", 0.0) >= _BFLOAT16_PAYS * self.flops.get("float32", math.inf)
+        return "bfloat16" if pays else "float32"
+
+
+def content_id(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def load(home: Home, *, device_name: str, torch_version: str, threads: int | None) -> Ceilings | None:
+    """The calibration of this device, torch and threads; None if there is none of the last 30 days."""
+    try:
+        text = _file(home, device_name, torch_version, threads).read_text(encoding="utf-8")
+        found = Ceilings(**json.loads(text))
+        fresh = datetime.now(UTC) - datetime.fromisoformat(found.at) < _LASTS
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if fresh else None
+
+
+def save(home: Home, ceilings: Ceilings) -> None:
+    path = _file(home, ceilings.device_name, ceilings.torch, ceilings.threads)
+    home.ensure(path.parent)
+    write_text(path, json.dumps(asdict(ceilings), indent=2) + "\n")
+
+
+def _file(home: Home, device_name: str, torch_version: str, threads: int | None) -> Path:
+    return home.cache / "ceilings" / f"{content_id([device_name, torch_version, threads])}.json"
+
+
+def calibrate(
+    home: Home,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    python: str = sys.executable,
+    timeout: float = 180.0,
+) -> Ceilings:
+    """Measure all ceilings of a device in a child process (less than 20 s on an idle machine) and keep them.
+
+    Raises ReadtrackError when the device is unknown or the child fails.
+    """
+    command = [python, "-m", "readtrack.bench.ceilings", device]
+    if threads is not None:
+        command += ["--threads", str(threads)]
+    environment = {**os.environ, "READTRACK_HOME": str(home.root), "PYTHONSAFEPATH": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=False, env=environment
+        )
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired as error:
+        raise ReadtrackError(f"The calibration took longer than {timeout:.0f} s.") from error
+    except (ValueError, IndexError) as error:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ReadtrackError(f"The calibration failed: {one_line(last)}") from error
+    if "error" in answer:
+        raise ReadtrackError(answer["error"])
+    return Ceilings(**answer)
+
+
+def measure(
+    device: torch.device, *, dtypes: Sequence[str], seconds: float, check_cancelled: Callable[[], None]
+) -> Ceilings:
+    """Measure in this process with the threads that are set: about `seconds`, half of it for products."""
+    import torch
+
+    from readtrack.bench.contention import Watch
+
+    facts = devices.describe(device)
+    cache = cache_bytes(device)
+    threads = torch.get_num_threads()
+    watch = Watch(threads)
+    share = seconds / 2 / (2 if device.type == "cpu" else 1)
+    near = [size for size in (64 << 10, 512 << 10, 4 * _MIB, cache // 4) if size <= cache // 4]
+    far = 4 * cache
+    check_cancelled()
+    copies = {size: _copy_rate(device, size, share / 4 / len(near)) for size in near}
+    check_cancelled()
+    reads = {size: _read_rate(device, size, share / 4 / len(near)) for size in near}
+    check_cancelled()
+    copy, read = _copy_rate(device, far, share / 2), _read_rate(device, far, share / 2)
+    flops = {}
+    for name in dtypes:
+        check_cancelled()
+        rate = _matmul_rate(device, getattr(torch, name), seconds / 2 / len(dtypes))
+        if rate is not None:
+            flops[name] = rate
+    return Ceilings(
+        device=str(device),
+        device_name=facts["device_name"],
+        torch=facts["torch"],
+        threads=threads if device.type == "cpu" else None,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        flops=flops,
+        copy=copy,
+        read=read,
+        cache_copy=max(copies.values()),
+        cache_read=max(reads.values()),
+        cache_bytes=cache,
+        launch_ns=_launch_ns(device, share / 8),
+        contended=device.type == "cpu" and watch.read().contended,
+    )
+
+
+def merged(old: Ceilings | None, new: Ceilings) -> Ceilings:
+    """`new` with the rates that only `old` knows, and the better one where both do."""
+    if old is None:
+        return new
+    flops = {
+        name: max(old.flops.get(name, 0.0), new.flops.get(name, 0.0)) for name in {**old.flops, **new.flops}
+    }
+    best = {name: max(getattr(old, name), getattr(new, name)) for name in _RATES}
+    return replace(new, flops=flops, launch_ns=min(old.launch_ns, new.launch_ns), **best)
+
+
+_RATES = ("copy", "read", "cache_copy", "cache_read")
+
+
+def cache_bytes(device: torch.device) -> int:
+    """Size of the last-level cache; 32 MiB where nobody says."""
+    import torch
+
+    if device.type == "cuda":
+        size = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)
+        return int(size) or 32 * _MIB
+    if device.type == "cpu":
+        sizes = [_size(path) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+        return max(sizes, default=32 * _MIB)
+    return 32 * _MIB
+
+
+def _size(path: Path) -> int:
+    text = path.read_text(encoding="ascii").strip()
+    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1], 1)
+    return int(text.rstrip("KMG")) * unit
+
+
+def _best_ns(call: Callable[[], Any], device: torch.device, seconds: float) -> float:
+    """The quickest call: a ceiling is what can be attained, not what is usual."""
+    import torch
+
+    from readtrack.bench.clocks import HostClock
+    from readtrack.bench.sampling import Blocks, Plan
+
+    block = 1_000_000 if device.type == "cpu" else 5_000_000
+    source = Blocks(HostClock([call], device))
+    with torch.no_grad():
+        source.warm_up(Plan(seconds=seconds, warm_up=seconds / 4, block_ns=block))
+        best, spent = math.inf, 0.0
+        while spent < 0.75 * seconds * 1e9:
+            sample = source.take(1)[0]
+            best, spent = min(best, sample), spent + sample * source.block
+    return best
+
+
+def _matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float) -> float | None:
+    """flop/s of the best of growing square products; None where the device has no such product."""
+    import torch
+
+    sizes = (256, 512, 1024, 2048, 3072) if device.type == "cpu" else (1024, 2048, 4096, 8192)
+    best: float | None = None
+    for n in sizes:
+        work = 2.0 * n**3
+        if best is not None and work / best > seconds / 4:
+            break
+        try:
+            a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+            product = partial(torch.mm, a, b, out=torch.empty_like(a))
+            nanoseconds = _best_ns(product, device, seconds / 5)
+        except (RuntimeError, TypeError):
+            return best
+        best = max(best or 0.0, work / nanoseconds * 1e9)
+    return best
+
+
+def _copy_rate(device: torch.device, size: int, seconds: float) -> float:
+    import torch
+
+    a, b = (torch.ones(size // 4, device=device) for _ in range(2))
+    return 2 * a.nbytes / _best_ns(lambda: b.copy_(a), device, seconds) * 1e9
+
+
+def _read_rate(device: torch.device, size: int, seconds: float) -> float:
+    import torch
+
+    a, out = torch.ones(size // 4, device=device), torch.empty((), device=device)
+    return a.nbytes / _best_ns(lambda: torch.sum(a, dim=0, out=out), device, seconds) * 1e9
+
+
+def _launch_ns(device: torch.device, seconds: float) -> float:
+    import torch
+
+    one = torch.ones(1, device=device)
+    return _best_ns(lambda: one.add_(1), device, seconds)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, keep, and print one JSON line: the ceilings, or {"error": ...}."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m readtrack.bench.ceilings")
+    parser.add_argument("device")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args(arguments)
+    try:
+        answer = asdict(_measured(options.device, options.threads))
+    except ReadtrackError as error:
+        answer = {"error": str(error)}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+def _measured(name: str, threads: int | None) -> Ceilings:
+    import torch
+
+    home = Home()
+    device = devices.resolve(name)
+    torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS") or devices.physical_cores()))
+    dtypes = ("float32", "bfloat16", "float16") + (() if device.type == "mps" else ("float64",))
+    with home.lock(lock_name(device), timeout=120):
+        found = measure(device, dtypes=dtypes, seconds=14.0, check_cancelled=lambda: None)
+    save(home, found)
+    return found
+
+
+def lock_name(device: torch.device) -> str:
+    """One measurement at a time on a device, whichever process makes it."""
+    return f"device-{str(device).replace(':', '-')}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""Where times come from, device by device.
+
+CPU    the host's clock around blocks of calls
+CUDA   a pair of events a call, the caches flushed before each, one synchronise at the end; beside it what the
+       host needs to enqueue a call, and the wall time of a call that is waited for. Where the host is the
+       slower one, a CUDA graph gives the device's time
+MPS    synchronise, then the host's clock around blocks of calls; the same for XPU
+
+The CUDA, MPS and XPU clocks have been checked against fakes only: no such device was at hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from readtrack import devices
+from readtrack.bench.sampling import Plan
+
+Call = Callable[[], Any]
+
+_BATCH = 64  # calls that are enqueued before the first is waited for; the launch queue holds about 1,000
+_FLUSH_BYTES = 256 << 20  # or twice the L2 cache, if that is larger
+_SLEEP_CLOCK = 2  # cycles a nanosecond, at least: a longer sleep does no harm
+
+
+class HostClock:
+    """Runs blocks of calls, rotating over input sets, and counts what the system did meanwhile."""
+
+    def __init__(self, calls: Sequence[Call], device: torch.device) -> None:
+        self._calls = calls
+        self._device = device
+        self.calls = 0
+        self.faults = 0
+
+    def __call__(self, count: int) -> int:
+        """Nanoseconds that `count` calls take until their work is done."""
+        order = list(itertools.islice(itertools.cycle(self._calls), count))
+        devices.synchronize(self._device)
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        with no_garbage_collection():
+            start = time.perf_counter_ns()
+            for call in order:
+                call()
+            devices.synchronize(self._device)
+            elapsed = time.perf_counter_ns() - start
+        self.faults += resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+        self.calls += count
+        return elapsed
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class CudaEvents:
+    """A source of device times: one event pair a call, cold caches."""
+
+    block = 1
+
+    def __init__(self, calls: Sequence[Call], device: torch.device) -> None:
+        self._calls = calls
+        self._device = device
+        properties = torch.cuda.get_device_properties(device)
+        size = max(_FLUSH_BYTES, 2 * getattr(properties, "L2_cache_size", 0))
+        self._flush = torch.empty(size, dtype=torch.int8, device=device)
+        self._enqueue_ns = 0.0
+
+    def warm_up(self, plan: Plan) -> None:
+        """Until the clocks have ramped up: batches of five agree within 2 %, or the time is up."""
+        deadline = time.perf_counter() + plan.warm_up
+        previous = 0.0
+        while True:
+            self._enqueue_ns, _ = host_and_wall(self._calls, self._device, 5)
+            middle = sorted(self.take(5))[2]
+            if abs(middle - previous) <= 0.02 * previous or time.perf_counter() > deadline:
+                return
+            previous = middle
+
+    def settle(self) -> None:
+        """Nothing: the caches are flushed before each call."""
+
+    def take(self, count: int) -> list[float]:
+        samples: list[float] = []
+        while len(samples) < count:
+            samples += self._batch(min(_BATCH, count - len(samples)))
+        return samples
+
+    def _batch(self, count: int) -> list[float]:
+        with torch.cuda.device(self._device), no_garbage_collection():
+            pairs = _event_pairs(count)
+            torch.cuda.synchronize(self._device)
+            # The device sleeps until the host has enqueued everything: no gap is the host's.
+            torch.cuda._sleep(int(_SLEEP_CLOCK * count * (self._enqueue_ns + 20_000)))  # type: ignore[no-untyped-call]
+            for (start, end), call in zip(pairs, itertools.cycle(self._calls), strict=False):
+                self._flush.zero_()
+                start.record()
+                call()
+                end.record()
+            torch.cuda.synchronize(self._device)
+            return [start.elapsed_time(end) * 1e6 for start, end in pairs]
+
+
+class CudaGraph:
+    """A source of device times without the host: every input set once, captured in a graph and replayed.
+
+    A flush would be inside of the graph: instead the input sets together must be larger than the L2 cache.
+    Raises RuntimeError when the calls cannot be captured (one that waits for its result, say).
+    """
+
+    def __init__(self, calls: Sequence[Call], device: torch.device) -> None:
+        self._device = device
+        self.block = len(calls)
+        with torch.cuda.device(device):
+            side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(side):
+                for call in calls:
+                    call()
+            torch.cuda.current_stream(device).wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._outputs = [call() for call in calls]
+
+    def warm_up(self, plan: Plan) -> None:
+        self.take(5)
+
+    def settle(self) -> None:
+        """Nothing: one replay visits more memory than the cache holds."""
+
+    def take(self, count: int) -> list[float]:
+        with torch.cuda.device(self._device):
+            pairs = _event_pairs(count)
+            for start, end in pairs:
+                start.record()
+                self._graph.replay()
+                end.record()
+            torch.cuda.synchronize(self._device)
+            return [start.elapsed_time(end) * 1e6 / self.block for start, end in pairs]
+
+
+def _event_pairs(count: int) -> list[tuple[Any, Any]]:
+    event: Any = torch.cuda.Event
+    return [(event(enable_timing=True), event(enable_timing=True)) for _ in range(count)]
+
+
+def host_and_wall(calls: Sequence[Call], device: torch.device, count: int) -> tuple[float, float]:
+    """Nanoseconds a call: until it is enqueued, and until the whole device is idle after the last of them."""
+    order = list(itertools.islice(itertools.cycle(calls), count))
+    devices.synchronize(device)
+    with no_garbage_collection():
+        start = time.perf_counter_ns()
+        for call in order:
+            call()
+        enqueued = time.perf_counter_ns()
+        devices.synchronize(device)
+        done = time.perf_counter_ns()
+    return (enqueued - start) / count, (done - start) / count
+
+
+def latency(calls: Sequence[Call], device: torch.device, count: int) -> float:
+    """Median nanoseconds of a call that is waited for: what a user feels."""
+    samples = sorted(
+        host_and_wall([call], device, 1)[1] for call in itertools.islice(itertools.cycle(calls), count)
+    )
+    return samples[len(samples) // 2]

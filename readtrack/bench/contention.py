@@ -1,0 +1,145 @@
+"""Is somebody else using the CPU while we measure? What the system says about it, read before and after.
+
+The best sign is the share of time that our threads were ready to run and had to wait: it need not know how
+many threads an operation keeps busy. Four OpenMP threads on four cores that others also used have made an
+optimiser step 195 times slower, and turned rankings round.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_WAITING = 0.05  # of the time that our threads wanted to run
+_STOLEN = 0.02  # of the machine's time, by the hypervisor
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    wall: float
+    cpu: float
+    waited: float | None
+    busy: float
+    stolen: float
+    throttled: float
+    switches: int
+    faults: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The CPU's state while something was measured.
+
+    cpu_util  CPU time of this process / (wall x threads); a serial operation uses one of the threads
+    waiting   share of the time that our threads were ready and did not run; None where unknown
+    others    cores that other processes kept busy
+    throttle  seconds that the control group was throttled
+    """
+
+    cpu_util: float
+    waiting: float | None
+    others: float
+    steal: float
+    throttle: float
+    nivcsw: int
+    minor_faults: int
+    loadavg: float | None
+    contended: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cpu_util": round(self.cpu_util, 3),
+            "waiting": None if self.waiting is None else round(self.waiting, 4),
+            "others": round(self.others, 2),
+            "steal": round(self.steal, 4),
+            "throttle": round(self.throttle, 3),
+            "nivcsw": self.nivcsw,
+            "minor_faults": self.minor_faults,
+            "loadavg": self.loadavg,
+        }
+
+
+class Watch:
+    """Starts when it is made; `read` says how it has been since."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._start = _read()
+
+    def read(self) -> Quality:
+        start, now = self._start, _read()
+        cores = psutil.cpu_count() or 1
+        wall = max(now.wall - start.wall, 1e-9)
+        cpu = now.cpu - start.cpu
+        others = max(0.0, (now.busy - start.busy - cpu) / wall)
+        stolen = (now.stolen - start.stolen) / wall / cores
+        throttled = now.throttled - start.throttled
+        waiting = None
+        if now.waited is not None and start.waited is not None:
+            # A thread that ended takes its waiting with it.
+            waited = max(0.0, now.waited - start.waited)
+            waiting = waited / max(waited + cpu, 1e-9)
+            crowded = waiting > _WAITING
+        else:
+            crowded = self._threads + others > cores + 0.3
+        return Quality(
+            cpu_util=cpu / wall / self._threads,
+            waiting=waiting,
+            others=others,
+            steal=stolen,
+            throttle=throttled,
+            nivcsw=now.switches - start.switches,
+            minor_faults=now.faults - start.faults,
+            loadavg=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+            contended=crowded or others > cores / 4 or stolen > _STOLEN or throttled > 0.01 * wall,
+        )
+
+
+def _read() -> _Reading:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    # "guest" is counted in "user" already.
+    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return _Reading(
+        wall=time.perf_counter(),
+        cpu=time.process_time(),
+        waited=_waited(),
+        busy=total - idle,
+        stolen=getattr(times, "steal", 0.0),
+        throttled=_throttled(),
+        switches=usage.ru_nivcsw,
+        faults=usage.ru_minflt,
+    )
+
+
+def _waited() -> float | None:
+    """Seconds that our threads, all together, have waited for a core (Linux: schedstat, second number)."""
+    total = 0
+    if not Path("/proc/self/schedstat").exists():
+        return None
+    try:
+        for task in os.scandir("/proc/self/task"):
+            try:
+                total += int(Path(task.path, "schedstat").read_text(encoding="ascii").split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # the thread ended
+    except (OSError, IndexError, ValueError):
+        return None
+    return total / 1e9
+
+
+def _throttled() -> float:
+    """Seconds that our control group was kept from running by its CPU quota."""
+    try:
+        text = Path("/sys/fs/cgroup/cpu.stat").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    values = dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
+    return int(values.get("throttled_usec", 0)) / 1e6

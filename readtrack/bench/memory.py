@@ -1,0 +1,112 @@
+"""Peak memory of one call: what it allocates beyond its inputs, its outputs included. The method is named."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from readtrack import devices
+
+_KIB = 1024
+
+
+def peak(call: Callable[[], Any], device: torch.device) -> dict[str, Any]:
+    """`{"peak_bytes", "method"}` of one call that has been made before.
+
+    "cuda-alloc"  what torch's allocator handed out (not what it reserved, nor the context)
+    "profiler"    the CPU allocator's events summed to a running peak; on Linux "rss_peak_bytes" beside it is
+                  the resident memory's high water, which also sees what does not come from torch's allocator
+    "sampled"     the allocated bytes, read while the call runs: Metal has no peak counter, so this is a lower
+                  bound
+    """
+    if device.type in ("cuda", "xpu"):
+        return _allocator_peak(call, device)
+    if device.type == "mps":
+        return _sampled_peak(call)
+    found = {"peak_bytes": _profiled_peak(call), "method": "profiler"}
+    high_water = _resident_peak(call)
+    return found if high_water is None else {**found, "rss_peak_bytes": high_water}
+
+
+def _allocator_peak(call: Callable[[], Any], device: torch.device) -> dict[str, Any]:
+    module = getattr(torch, device.type)
+    module.synchronize(device)
+    module.reset_peak_memory_stats(device)
+    base = module.memory_allocated(device)
+    call()
+    module.synchronize(device)
+    return {"peak_bytes": module.max_memory_allocated(device) - base, "method": f"{device.type}-alloc"}
+
+
+def _profiled_peak(call: Callable[[], Any]) -> int:
+    # Without this the profiler's library tells stderr of every start and stop.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        outputs = call()
+    results = profiler.profiler.kineto_results
+    del outputs
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    held = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
+
+
+def _resident_peak(call: Callable[[], Any]) -> int | None:
+    if sys.platform != "linux":
+        return None
+    _return_free_memory()
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        base = _status("VmRSS")
+        call()
+        return max(0, _status("VmHWM") - base)
+    except OSError:
+        return None  # a sandbox may keep this file away
+
+
+def _return_free_memory() -> None:
+    """Memory that the C library kept from earlier calls would be used again without being seen."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except AttributeError:
+        return  # not glibc, which does not keep much either
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * _KIB
+    raise OSError(f"no {name}")
+
+
+def _sampled_peak(call: Callable[[], Any]) -> dict[str, Any]:
+    device = torch.device("mps")
+    devices.synchronize(device)
+    base = highest = torch.mps.current_allocated_memory()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.wait(0.0005):
+            highest = max(highest, torch.mps.current_allocated_memory())
+
+    watcher = threading.Thread(target=watch, name="memory", daemon=True)
+    watcher.start()
+    outputs = call()
+    devices.synchronize(device)
+    highest = max(highest, torch.mps.current_allocated_memory())
+    done.set()
+    watcher.join()
+    del outputs
+    return {"peak_bytes": highest - base, "method": "sampled"}
