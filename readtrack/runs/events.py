@@ -154,11 +154,14 @@ class EventReader:
         for line in data.split(b"\n"):
             try:
                 event = json.loads(line)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                named = isinstance(event["event"], str)
+                newer = event.get("v", VERSION) > VERSION
+            except (ValueError, TypeError, KeyError, RecursionError):
                 self.bad_lines += 1
-            elif event.get("v", VERSION) > VERSION:
+                continue
+            if newer:
                 self.newer_version = True
-            else:
+            elif named:
                 yield event
+            else:
+                self.bad_lines += 1

@@ -125,8 +125,9 @@ class Record:
     def apply(self, event: Event) -> None:
         """Take one event. Unknown events and fields are ignored; a malformed event is counted, no more."""
         try:
-            self.duration = max(self.duration, float(event.get("t", 0.0)))
             self.next_seq = max(self.next_seq, int(event.get("seq", 0)) + 1)
+            if math.isfinite(seconds := float(event.get("t", 0.0))):
+                self.duration = max(self.duration, seconds)
             handler = _HANDLERS.get(event["event"])
             if handler is not None:
                 handler(self, event)

@@ -1,0 +1,265 @@
+"""Reading runs back, whatever is left of them."""
+
+import json
+import math
+import os
+import socket
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import pytest
+
+from readtrack.runs import record
+from readtrack.runs.events import MAX_LINE, EventReader, EventWriter, encode
+from readtrack.runs.job import Job, new_job
+from readtrack.runs.record import Progress, Record, load, reconcile, summaries
+
+
+@pytest.fixture
+def run_folder(home):
+    """Makes the folder of a run that has written `events`; a torch-free stand-in for what a worker leaves."""
+
+    def make(paper="sgd", events=(), hello=True, **fields):
+        job = new_job(paper, **fields)
+        folder = home.runs / job.run_id
+        folder.mkdir(parents=True)
+        job.write(folder)
+        writer = EventWriter(folder)
+        if hello:
+            writer.emit(
+                "hello",
+                run_id=job.run_id,
+                paper=paper,
+                pid=2**22 + 1,  # above Linux's largest
+                process_start=0.0,
+                at=datetime.now(UTC).isoformat(),
+                host=socket.gethostname(),
+            )
+        for name, values in events:
+            writer.emit(name, **values)
+        writer.close()
+        return folder
+
+    return make
+
+
+def age(folder, seconds):
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - seconds, time.time() - seconds))
+
+
+def claim(name, verdict, values):
+    return (
+        "claim",
+        {"claim": {"name": name}, "verdict": verdict, "values": values, "ours": "x 1", "seed": 0},
+    )
+
+
+def test_fold(run_folder):
+    folder = run_folder(
+        events=[
+            ("phase", {"name": "train"}),
+            ("environment", {"device": "cpu", "torch": "2"}),
+            ("progress", {"label": "training", "done": 1, "total": 4, "eta": 1.5}),
+            ("metric", {"name": "loss", "value": 2, "step": 0, "arm": "paper"}),
+            ("metric", {"name": "loss", "value": math.nan, "step": 1, "arm": "paper"}),
+            ("metric", {"name": "accuracy", "value": 0.5, "step": None, "arm": ""}),
+            ("metric", {"name": "accuracy", "value": 0.75, "step": None, "arm": ""}),
+            claim("first", "reproduced", {"x": 1.0, "y": math.inf}),
+            ("heartbeat", {"rss": 100, "device_memory": None}),
+            ("heartbeat", {"rss": 50, "device_memory": 7}),
+            ("artifact", {"name": "a", "path": "artifacts/a.png", "kind": "image", "caption": ""}),
+            ("measurement", {"case": "c"}),
+            ("from a newer version", {"what": "ever"}),
+        ]
+    )
+    found = load(folder)
+    assert found.state == "running"
+    assert found.phase == "train"
+    assert found.progress == Progress("training", 1, 4, 1.5)
+    (first, second) = found.curves["loss"]["paper"]
+    assert first == (0, 2.0)
+    assert math.isnan(second[1])
+    assert found.values == {("accuracy", ""): 0.75}
+    assert found.claims[0]["values"]["x"] == 1.0
+    assert math.isnan(found.claims[0]["values"]["y"])
+    assert (found.memory, found.memory_peak, found.device_memory) == (50, 100, 7)
+    assert found.environment["torch"] == "2"
+    assert (len(found.artifacts), len(found.measurements), found.bad_events) == (1, 1, 0)
+
+
+def test_rubbish_in_the_event_file_is_counted_and_skipped(run_folder):
+    folder = run_folder(events=[("phase", {"name": "train"})])
+    with (folder / "events.jsonl").open("ab") as file:
+        file.write(b"rubbish\n\n\xff\xfe\x00\n[1, 2]\n{}\n")
+        file.write(b'{"event": "metric"}\n{"event": "metric", "name": "x", "value": "much"}\n')
+        file.write(b'{"event": "claim", "claim": 3, "verdict": 1, "values": []}\n{"event": ["x"], "v": 1}\n')
+        file.write(b'{"event": "heartbeat", "rss": null, "v": "one"}\n' + b"[" * 100_000 + b"\n")
+        file.write(b'{"event": "end", "outcome": "perfect"}\n{"v": 1, "event": "log", "te')
+    found = load(folder)
+    assert found.phase == "train"
+    assert found.outcome is None
+    assert found.bad_events >= 9
+    found.summary()
+
+
+def test_a_torn_last_line_is_repaired_by_the_end(run_folder):
+    folder = run_folder()
+    with (folder / "events.jsonl").open("ab") as file:
+        file.write(b'{"v": 1, "event": "log", "te')
+    done = record.conclude(folder, "interrupted", "the power failed")
+    assert (done.outcome, done.bad_events) == ("interrupted", 1)
+    assert json.loads((folder / "result.json").read_text())["outcome"] == "interrupted"
+
+
+def test_the_first_end_counts(run_folder):
+    folder = run_folder(events=[("end", {"outcome": "completed", "detail": ""})])
+    assert record.conclude(folder, "crashed", "too late").outcome == "completed"
+    ends = [event for event in EventReader(folder).read_new() if event["event"] == "end"]
+    assert len(ends) == 1
+
+
+def test_a_newer_format_is_refused_and_said(run_folder):
+    folder = run_folder()
+    with (folder / "events.jsonl").open("ab") as file:
+        file.write(b'{"v": 2, "seq": 9, "t": 1, "event": "phase", "name": "train"}\n')
+    found = load(folder)
+    assert found.phase == ""
+    assert any("newer readtrack" in warning for warning in found.warnings)
+
+
+def test_a_folder_without_a_job(run_folder, home):
+    folder = run_folder(paper="adam", events=[("end", {"outcome": "completed", "detail": ""})])
+    (folder / "job.json").write_text("{}")
+    found = load(folder)
+    assert (found.paper, found.job, found.outcome) == ("adam", None, "completed")
+    (folder / "job.json").unlink()
+    assert [summary.paper for summary in summaries(home)] == ["adam"]
+
+
+def test_folders_that_are_no_runs_are_passed_over(home):
+    assert summaries(home) == []
+    assert reconcile(home) == []
+    (home.runs / "empty").mkdir(parents=True)
+    (home.runs / "a file").write_text("")
+    assert summaries(home) == []
+    assert reconcile(home) == []
+
+
+def test_a_job_of_a_newer_version_is_read(tmp_path):
+    fields = asdict(new_job("sgd", seed=3))
+    (tmp_path / "job.json").write_text(json.dumps({**fields, "cluster": "somewhere"}))
+    assert Job.read(tmp_path) == Job(**fields)
+
+
+def test_summaries_come_newest_first_from_the_result_alone(run_folder, home):
+    older = run_folder(events=[claim("first", "weak", {"x": 1}), claim("second", "exact", {"x": 1})], seed=5)
+    record.conclude(older, "completed", "")
+    time.sleep(0.002)  # `started` is what orders them
+    newer = run_folder(paper="adam")
+    record.conclude(newer, "failed", "ValueError: \x1b[31mred")
+    for folder in (older, newer):
+        (folder / "events.jsonl").unlink()
+    first, second = summaries(home)
+    assert (first.paper, first.outcome, first.headline) == ("adam", "failed", "ValueError: red")
+    assert second.claims == (("first", "weak", "x 1"), ("second", "exact", "x 1"))
+    assert second.headline == "weak: x 1 (+1 claims)"
+    assert (second.seed, second.budget) == (5, "quick")
+    assert summaries(home, paper="sgd") == [second]
+
+
+def test_a_broken_result_falls_back_to_the_events(run_folder, home):
+    folder = run_folder(events=[("end", {"outcome": "completed", "detail": ""})])
+    for text in ("", "[]", '{"outcome": "perfect"}', '{"outcome": "completed", "claims": 3}'):
+        (folder / "result.json").write_text(text)
+        assert [summary.outcome for summary in summaries(home)] == ["completed"]
+
+
+def test_five_hundred_runs_are_read_at_once(run_folder, home):
+    whole = run_folder(events=[claim("first", "weak", {"x": 1})])
+    record.conclude(whole, "completed", "")
+    result = (whole / "result.json").read_text()
+    for index in range(499):
+        folder = home.runs / f"20260101-000000-sgd-{index:04d}"
+        folder.mkdir()
+        (folder / "result.json").write_text(result)
+    start = time.perf_counter()
+    assert len(summaries(home)) == 500
+    assert time.perf_counter() - start < 1.0
+
+
+def test_silence_is_not_responding(run_folder):
+    found = load(run_folder())
+    assert found.state == "running"
+    found.started = "2026-01-01T00:00:00+00:00"
+    assert found.state == "not responding"
+    found.apply({"event": "end", "t": 1.0, "outcome": "crashed", "detail": ""})
+    assert found.state == "ended"
+    assert Record.from_job(new_job("sgd")).state == "starting"
+
+
+def test_reconcile_ends_what_nobody_runs_any_more(run_folder, home):
+    gone = run_folder(events=[("phase", {"name": "train"})])
+    never = run_folder(hello=False)
+    ended = run_folder(events=[("end", {"outcome": "completed", "detail": ""})])
+    for folder in (gone, never, ended):
+        age(folder, 90)
+    assert sorted(reconcile(home)) == sorted(folder.name for folder in (gone, never, ended))
+    assert (load(gone).outcome, load(gone).detail) == ("interrupted", "its process ended in phase train")
+    assert load(never).outcome == "interrupted"
+    assert load(ended).outcome == "completed"
+    assert reconcile(home) == []
+
+
+def test_reconcile_leaves_alone_what_may_live(run_folder, home):
+    run_folder(hello=False)  # just started
+    run_folder()  # its process has just ended: who started it writes the end
+    elsewhere = run_folder()
+    text = (elsewhere / "events.jsonl").read_text().replace(socket.gethostname(), "another-host")
+    (elsewhere / "events.jsonl").write_text(text)
+    age(elsewhere, 90)
+    assert reconcile(home) == []
+    age(elsewhere, 3600)
+    assert reconcile(home) == [elsewhere.name]
+
+
+def test_reconcile_does_not_mistake_another_process_for_the_worker(run_folder, home):
+    folder = run_folder()
+    text = (folder / "events.jsonl").read_text().replace(str(2**22 + 1), str(os.getpid()))
+    (folder / "events.jsonl").write_text(text)
+    age(folder, 90)
+    assert reconcile(home) == [folder.name]
+
+
+def test_reconcile_reads_why_from_the_log(run_folder, home):
+    crashed = run_folder(events=[("phase", {"name": "train"})])
+    place = home.plugins / "toy.py"
+    home.plugins.mkdir()
+    (crashed / "log.txt").write_text(
+        "hello\nFatal Python error: Segmentation fault\n\n"
+        'Current thread 0x00007f (most recent call first):\n  File "/usr/lib/x.py", line 2 in f\n'
+        f'  File "{place}", line 12 in experiment\n'
+    )
+    overdue = run_folder(timeout=60.0)
+    (overdue / "log.txt").write_text("Timeout (0:01:30)!\nThread 0x00007f (most recent call first):\n")
+    for folder in (crashed, overdue):
+        age(folder, 90)
+    reconcile(home)
+    assert load(crashed).outcome == "crashed"
+    assert load(crashed).detail == f"Segmentation fault in phase train, at {place}:12 (experiment)"
+    assert load(overdue).outcome == "timed_out"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "é" * 400_000},
+        {"rows": [{"a": "x" * 1000}] * 2000},
+        {"many": {f"key {index}": "x" * 100 for index in range(20_000)}},
+    ],
+)
+def test_no_line_is_longer_than_the_limit(fields):
+    line = encode({"v": 1, "event": "log", **fields})
+    assert len(line) <= MAX_LINE
+    assert json.loads(line)["event"] == "log"
