@@ -33,8 +33,8 @@ _MEMOISED = 3.0  # times as long on new contents as on known ones
 class Check:
     """Whether a variant passed.
 
-    errors        the largest error, and the largest relative to the oracle's largest magnitude in that output;
-                  None when nothing could be compared
+    errors        the largest error, and the largest relative to the oracle's largest magnitude in that
+                  output; None when nothing could be compared
     oracle        the dtype that the oracle computed in
     first_call_s  wall time of the first call
     """

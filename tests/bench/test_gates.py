@@ -1,0 +1,391 @@
+"""Each gate has a variant that cheats, and an honest one that it lets pass."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from readtrack.bench.case import Case, Cost, Mode, Variant
+from readtrack.bench.gates import Check, Gate
+from readtrack.bench.measure import run_case
+
+CPU = torch.device("cpu")
+SEED = 7
+
+
+def softmax(x: Tensor, w: Tensor) -> Tensor:
+    """The honest one: softmax of (rows, 64) times w (64, 32), written out."""
+    e = (x - x.amax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True) @ w
+
+
+def inputs(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return torch.randn(48, 64, generator=generator), torch.randn(64, 32, generator=generator)
+
+
+def case_of(call: Callable[..., Any], mode: Mode = "forward", **fields: Any) -> Case:
+    return Case(
+        **{
+            "name": "softmax",
+            "axes": {"rows": 48},
+            "inputs": inputs,
+            "variants": [
+                Variant(name="naive", role="naive", call=softmax),
+                Variant(name="ours", role="paper", call=call),
+            ],
+            "cost": {mode: Cost(2 * 48 * 64 * 32, 4 * (48 * 64 + 64 * 32 + 48 * 32))},
+            **fields,
+        }
+    )
+
+
+def passes(call: Callable[..., Any], mode: Mode = "forward", **fields: Any) -> Check:
+    """The gate before the clock, then the one after it."""
+    case = case_of(call, mode, **fields)
+    gate = Gate(case, mode, device=CPU, dtype=torch.float32, seed=SEED)
+    check = gate.before(case.variants[1])
+    return gate.after(case.variants[1]) if check.passed else check
+
+
+def honest(x: Tensor, w: Tensor) -> Tensor:
+    return torch.softmax(x, -1) @ w
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward+backward"])
+def test_an_honest_variant_passes(mode: Mode) -> None:
+    check = passes(honest, mode)
+    assert check.passed, check.reason
+    assert 0 < check.errors[1] < 1e-5
+    assert check.oracle == "float64"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_an_honest_variant_passes_in_every_precision(dtype: torch.dtype) -> None:
+    case = case_of(honest, "forward+backward")
+    gate = Gate(case, "forward+backward", device=CPU, dtype=dtype, seed=SEED)
+    for variant in case.variants:
+        check = gate.before(variant)
+        assert check.passed, check.reason
+
+
+@pytest.mark.parametrize("mode", ["forward", "forward+backward"])
+def test_a_wrong_result_is_caught(mode: Mode) -> None:
+    check = passes(lambda x, w: torch.softmax(x * 1.0005, -1) @ w, mode)
+    assert not check.passed
+    assert "off by" in check.reason
+    assert check.errors[1] > 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_no_excuse(dtype: torch.dtype) -> None:
+    case = case_of(lambda x, w: torch.softmax(x, -1) @ w * 1.1)
+    gate = Gate(case, "forward", device=CPU, dtype=dtype, seed=SEED)
+    assert "off by" in gate.before(case.variants[1]).reason
+
+
+def test_a_wrong_gradient_is_caught() -> None:
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+            ctx.save_for_backward(x, w)
+            return honest(x, w)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+            x, w = ctx.saved_tensors
+            p = torch.softmax(x, -1)
+            return p * (grad @ w.mT), p.mT @ grad  # forgets the softmax's own sum
+
+    assert passes(Wrong.apply, "forward").passed
+    check = passes(Wrong.apply, "forward+backward")
+    assert not check.passed
+    assert check.reason.startswith("output 1 is off by")
+
+
+def test_a_nan_is_a_failure() -> None:
+    def one_nan(x: Tensor, w: Tensor) -> Tensor:
+        out = honest(x, w)
+        out[3, 4] = float("nan")
+        return out
+
+    assert "NaN" in passes(one_nan).reason
+
+
+def test_a_nan_of_the_oracle_excuses_nobody() -> None:
+    check = passes(honest, oracle=lambda x, w: softmax(x, w) / 0 * 0)
+    assert not check.passed
+    assert "oracle" in check.reason
+
+
+def test_a_result_kept_by_identity_is_caught() -> None:
+    kept: dict[int, Tensor] = {}
+
+    def cached(x: Tensor, w: Tensor) -> Tensor:
+        if id(x) not in kept:
+            kept[id(x)] = honest(x, w)
+        return kept[id(x)]
+
+    assert not passes(cached).passed
+
+
+def test_a_result_kept_by_address_and_version_is_caught() -> None:
+    kept: dict[tuple[int, int], Tensor] = {}
+
+    def cached(x: Tensor, w: Tensor) -> Tensor:
+        key = (x.data_ptr(), x._version)
+        if key not in kept:
+            kept[key] = honest(x, w)
+        return kept[key]
+
+    assert not passes(cached).passed
+
+
+def test_a_result_kept_by_contents_is_caught() -> None:
+    """It is right for every input, but the time on known ones says nothing."""
+    kept: dict[float, Tensor] = {}
+
+    def slow(x: Tensor, w: Tensor) -> Tensor:
+        for _ in range(400):
+            out = honest(x, w)
+        return out
+
+    def cached(x: Tensor, w: Tensor) -> Tensor:
+        key = x.flatten()[:8].tolist()[0]
+        if key not in kept:
+            kept[key] = slow(x, w)
+        return kept[key].clone()
+
+    assert passes(slow).passed
+    assert "remembers" in passes(cached).reason
+
+
+def test_a_changed_input_is_caught() -> None:
+    def in_place(x: Tensor, w: Tensor) -> Tensor:
+        return torch.softmax(x.sub_(x.amax(-1, keepdim=True)), -1) @ w
+
+    assert "changes its input 0" in passes(in_place).reason
+
+
+class Lazy(Tensor):
+    """Does its work when somebody looks at it."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        real = [arg.work() if isinstance(arg, Lazy) else arg for arg in args]
+        return func(*real, **(kwargs or {}))
+
+
+def test_a_lazy_tensor_is_caught() -> None:
+    def lazy(x: Tensor, w: Tensor) -> Tensor:
+        out = torch.empty(48, 32).as_subclass(Lazy)
+        out.work = lambda: honest(x, w)
+        return out
+
+    assert "Lazy" in passes(lazy).reason
+
+
+def test_work_that_goes_on_after_the_return_is_caught() -> None:
+    def deferred(x: Tensor, w: Tensor) -> Tensor:
+        out = torch.empty(48, 32)
+
+        def work() -> None:
+            time.sleep(0.05)
+            out.copy_(honest(x, w))
+
+        threading.Thread(target=work, daemon=True).start()
+        return out
+
+    assert not passes(deferred).passed
+
+
+def test_an_empty_kernel_does_not_pass_by_reused_memory() -> None:
+    """The allocator hands out what was just freed: the right answer must not lie there."""
+    check = passes(lambda x, w: torch.empty(48, 32))
+    assert not check.passed
+
+
+def test_an_output_that_is_a_view_of_its_input_is_caught() -> None:
+    def first_rows(generator: torch.Generator) -> tuple[Tensor]:
+        return (torch.randn(8, 4, generator=generator),)
+
+    oracle = {"inputs": first_rows, "oracle": lambda x: x[:4] * 1}
+    assert "overwritten" in passes(lambda x: x[:4], **oracle).reason
+    assert passes(lambda x: x[:4].clone(), **oracle).passed
+    # Where the answer itself is a view, so may the variant's be.
+    assert passes(lambda x: x[:4], inputs=first_rows, oracle=lambda x: x[:4]).passed
+
+
+def test_a_result_right_for_one_seed_only_is_caught() -> None:
+    known = honest(*inputs(torch.Generator().manual_seed(SEED)))
+    assert not passes(lambda x, w: known.clone()).passed
+
+
+def test_a_variant_that_knows_the_seeds_of_the_first_gate_is_caught_after_the_clock() -> None:
+    answers = [
+        (inputs(generator)[0][0, 0].item(), honest(*inputs(generator.manual_seed(seed))))
+        for seed in (SEED, SEED + 1)
+        for generator in [torch.Generator().manual_seed(seed)]
+    ]
+
+    def knows(x: Tensor, w: Tensor) -> Tensor:
+        return next((answer for first, answer in answers if first == x[0, 0].item()), answers[0][1]).clone()
+
+    case = case_of(knows)
+    gate = Gate(case, "forward", device=CPU, dtype=torch.float32, seed=SEED)
+    assert gate.before(case.variants[1]).passed
+    assert not gate.after(case.variants[1]).passed
+
+
+def test_a_variant_that_starts_to_cheat_while_it_is_timed_has_no_time() -> None:
+    calls = 0
+
+    def tires(x: Tensor, w: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return honest(x, w) if calls < 10 else torch.zeros(48, 32)
+
+    [row] = [row for row in measured(case_of(tires)) if row["role"] == "paper"]
+    assert row["t_ns"] is None
+    assert "off by" in row["ok"]["reason"]
+    assert calls > 10
+
+
+def test_a_variant_that_takes_more_threads_is_caught() -> None:
+    before = torch.get_num_threads()
+
+    def greedy(x: Tensor, w: Tensor) -> Tensor:
+        torch.set_num_threads(before + 1)
+        return honest(x, w)
+
+    assert "threads" in passes(greedy).reason
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda x, w: (honest(x, w), x), "returns 2 tensors, the oracle 1"),
+        (lambda x, w: honest(x, w)[:, :3], "output 0 is (48, 3), the oracle's (48, 32)"),
+        (lambda x, w: honest(x, w).tolist(), "list"),
+        (lambda x, w: None, "NoneType"),
+        (lambda x, w: x @ x, "RuntimeError"),
+    ],
+)
+def test_anything_else_is_a_reason(call: Callable[..., Any], reason: str) -> None:
+    check = passes(call)
+    assert not check.passed
+    assert reason in check.reason
+
+
+def test_a_variant_out_of_memory_says_so() -> None:
+    def greedy(x: Tensor, w: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+    assert passes(greedy).reason == "out of memory"
+
+
+def test_a_broken_oracle_is_named() -> None:
+    assert "no oracle: RuntimeError" in passes(honest, oracle=lambda x, w: x @ x).reason
+
+
+def test_a_case_needs_something_to_be_right_against() -> None:
+    case = case_of(honest, variants=[Variant(name="ours", role="paper", call=honest)])
+    with pytest.raises(ValueError, match="neither an oracle nor a naive variant"):
+        Gate(case, "forward", device=CPU, dtype=torch.float32, seed=0)
+
+
+def test_integers_must_be_equal() -> None:
+    tokens = {"inputs": lambda generator: (torch.randint(9, (50,), generator=generator),)}
+    assert passes(lambda t: t.sort().values, oracle=lambda t: t.sort().values, **tokens).passed
+    check = passes(lambda t: t.sort().values, oracle=lambda t: t.sort(descending=True).values, **tokens)
+    assert "differs" in check.reason
+
+
+def test_a_case_may_state_its_own_tolerance() -> None:
+    def rough(x: Tensor, w: Tensor) -> Tensor:
+        return honest(x, w) * 1.001
+
+    assert not passes(rough).passed
+    assert passes(rough, tolerance=0.01).passed
+
+
+# A step in place
+
+
+def sgd(p: Tensor, g: Tensor) -> Tensor:
+    return p.sub_(g, alpha=0.1)
+
+
+def step_inputs(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return torch.randn(100, generator=generator), torch.randn(100, generator=generator)
+
+
+def step(call: Callable[..., Any]) -> Check:
+    variants = [
+        Variant(name="naive", role="naive", call=sgd),
+        Variant(name="ours", role="paper", call=call),
+    ]
+    return passes(call, "step", inputs=step_inputs, variants=variants)
+
+
+def test_a_step_in_place_passes() -> None:
+    check = step(lambda p, g: p.add_(g, alpha=-0.1))
+    assert check.passed, check.reason
+
+
+def test_a_step_must_change_what_the_oracle_changes() -> None:
+    assert "off by" in step(lambda p, g: p.add_(g, alpha=0.1)).reason
+    assert "in place" in step(lambda p, g: p - 0.1 * g).reason
+
+
+def test_a_step_must_not_change_what_it_does_not_return() -> None:
+    def spoils_the_gradient(p: Tensor, g: Tensor) -> Tensor:
+        p.sub_(g, alpha=0.1)
+        g.zero_()
+        return p
+
+    assert "changes its input 1" in step(spoils_the_gradient).reason
+
+
+# What becomes of it in a measurement
+
+
+def measured(case: Case) -> list[dict[str, Any]]:
+    events: list[tuple[str, dict[str, Any]]] = []
+    run_case(
+        case,
+        device=CPU,
+        dtype=torch.float32,
+        budget="smoke",
+        seed=SEED,
+        emit=lambda event, **fields: events.append((event, fields)),
+        check_cancelled=lambda: None,
+    )
+    return [fields for event, fields in events if event == "measurement"]
+
+
+def test_no_speed_is_shown_for_a_failed_gate() -> None:
+    naive, ours = measured(case_of(lambda x, w: honest(x, w) + 0.1))
+    assert naive["t_ns"]["value"] > 0
+    assert naive["ok"]["passed"]
+    assert ours["ok"]["passed"] is False
+    assert ours["ok"]["reason"]
+    assert ours["record"] is False
+    for field in ("t_ns", "tflops", "gbps", "pct_ceiling", "vs_naive", "vs_strong"):
+        assert ours[field] is None
+    assert ours["samples"] == []
+
+
+def test_an_unmet_need_is_a_skipped_cell() -> None:
+    variants = [
+        Variant(name="naive", role="naive", call=softmax),
+        Variant(name="kernel", role="paper", call=honest, needs="needs triton"),
+    ]
+    _, skipped = measured(case_of(honest, variants=variants))
+    assert skipped["skipped"] == "needs triton"
+    assert skipped["t_ns"] is None
+    assert skipped["ok"] is None
