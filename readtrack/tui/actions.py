@@ -26,6 +26,7 @@ class Action:
     call     Textual's name of the method, where it is not the id: the app's, or one with an argument
     twin     the same on the command line, where there is one
     hint     rank in the footer (small stays longest); None: never there
+    typing   text follows the key: it is handled before the keys behind it are given to anyone
     """
 
     id: str
@@ -37,9 +38,11 @@ class Action:
     call: str = ""
     twin: str = ""
     hint: int | None = None
+    typing: bool = False
 
     def binding(self) -> Binding:
-        return Binding(",".join(self.keys), self.call or self.id, self.label, id=self.id, show=False)
+        call = self.call or self.id
+        return Binding(",".join(self.keys), call, id=self.id, show=False, priority=self.typing)
 
     @property
     def shown_keys(self) -> str:
@@ -187,6 +190,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         id="tags",
+        typing=True,
         call="app.tags",
         keys=("t",),
         label="Tags",
@@ -205,6 +209,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         id="note",
+        typing=True,
         call="app.note",
         keys=("n", "e"),
         label="note",
@@ -309,6 +314,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         id="filter",
+        typing=True,
         keys=("/",),
         label="filter",
         help="Narrow the list as you type. Words, or state:reading, tag:gpu, runnable.",
@@ -367,6 +373,9 @@ ACTIONS: tuple[Action, ...] = (
         hint=1,
     ),
 )
+
+# Names of methods; while text is typed, their keys are letters.
+TYPING = {(one.call or one.id).removeprefix("app.") for one in ACTIONS if one.typing}
 
 _BY_ID = {action.id: action for action in ACTIONS}
 

@@ -14,12 +14,13 @@ from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.widgets import Input
 
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
 from readtrack.runs.record import Record
 from readtrack.tui import outside
-from readtrack.tui.actions import ACTIONS, action
+from readtrack.tui.actions import ACTIONS, TYPING, action
 from readtrack.tui.following import Following
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.theme import STATE_MARKS, THEMES, Ascii, starting_theme, state_style, wants_ascii
@@ -83,6 +84,10 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.call_after_refresh(self._look_at_runs)
         for problem in self.library.problems[:3]:
             self.complain("read all of the journal", problem, "the other lines count; look at that one.")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A letter typed into the filter is a letter."""
+        return not (isinstance(self.focused, Input) and action in TYPING)
 
     # Messages
 

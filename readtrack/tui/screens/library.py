@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 
 from readtrack.journal import STATES
 from readtrack.runs.record import Record, Summary, load
-from readtrack.tui.actions import Where, bindings, hints, shown_key
+from readtrack.tui.actions import TYPING, Where, bindings, hints, shown_key
 from readtrack.tui.theme import RUNNABLE, STATE_MARKS, state_style
 from readtrack.tui.widgets import paper_page, run_pages
 from readtrack.tui.widgets.checklist import Checklist
@@ -47,7 +47,9 @@ class LibraryScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__(classes="-on-left")
-        self.entry: Entry | None = None  # what the details show and the keys act on
+        self._under_cursor: Entry | None = None
+        self._elsewhere: Entry | None = None  # a paper that a link led to and no row has
+        self._drawn: Entry | None = None
         self._trail: list[str] = []  # subjects that a link led away from
         self._results: dict[str, list[Summary]] = {}
         self._message: Timer | None = None
@@ -55,6 +57,15 @@ class LibraryScreen(Screen[None]):
     @property
     def tracker(self) -> ReadtrackApp:
         return cast("ReadtrackApp", self.app)
+
+    @property
+    def entry(self) -> Entry | None:
+        """What the details show and the keys act on. Asked of the list itself: a key that comes right after
+        a move must not act on the line before.
+        """
+        if self.checklist.entry is not self._under_cursor:
+            self._under_cursor, self._elsewhere = self.checklist.entry, None
+        return self._elsewhere or self._under_cursor
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", markup=False)
@@ -199,19 +210,23 @@ class LibraryScreen(Screen[None]):
             self.refresh_hints()
             self.refresh_strip()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A letter typed into the filter is a letter."""
+        return not (isinstance(self.focused, Input) and action in TYPING)
+
     # Panes
 
     def go_left(self) -> None:
         self.set_class(False, "-on-right")
         self.set_class(True, "-on-left")
-        self.call_after_refresh(self.checklist.focus)
+        self.set_focus(self.checklist, scroll_visible=False)
 
     def go_right(self, *, run: bool) -> None:
         self.set_class(run, "-on-run")
         self.set_class(True, "-on-right")
         self.set_class(False, "-on-left")
-        # After the styles: what is still hidden cannot take the focus.
-        self.call_after_refresh(self.run_view.page.focus if run else self.paper.focus)
+        # At once, and not when the pane has been drawn: the next key may be waiting already.
+        self.set_focus(self.run_view.page if run else self.paper, scroll_visible=False)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         right = event.widget in (self.paper, self.run_view.page)
@@ -255,6 +270,7 @@ class LibraryScreen(Screen[None]):
         """One step towards the plain list."""
         if self.focused is self.filter:
             self.filter.value = ""
+            self.filter.display = False
             self.go_left()
         elif self.has_class("-zoomed"):
             self.remove_class("-zoomed")
@@ -273,10 +289,9 @@ class LibraryScreen(Screen[None]):
         self._entry_changed()
 
     def _entry_changed(self) -> None:
-        entry = self.checklist.entry
-        if entry is None or entry == self.entry:
+        if self.entry is self._drawn:
             return
-        self.entry = entry
+        self._drawn = self.entry
         if self.on_run and not self.on_right:
             self.remove_class("-on-run")
             self.refresh_strip()
@@ -292,8 +307,8 @@ class LibraryScreen(Screen[None]):
     def action_filter(self) -> None:
         self.remove_class("-zoomed")
         self.go_left()
-        self.add_class("-filtered")
-        self.call_after_refresh(self.filter.focus)
+        self.filter.display = True  # at once: what is typed next goes there
+        self.set_focus(self.filter, scroll_visible=False)
 
     def action_state_filter(self) -> None:
         now = self.filter.value if self.filter.value in _FILTERS else ""
@@ -302,7 +317,7 @@ class LibraryScreen(Screen[None]):
     @on(Input.Changed, "#filter")
     def _filter_changed(self, event: Input.Changed) -> None:
         words = event.value.strip()
-        self.set_class(bool(words) or self.focused is self.filter, "-filtered")
+        self.filter.display = bool(words) or self.focused is self.filter
         self.checklist.narrow(self.tracker.library.search(words) if words else None)
         self._entry_changed()
         self._refresh_head()
@@ -310,7 +325,7 @@ class LibraryScreen(Screen[None]):
 
     @on(Input.Submitted, "#filter")
     def _filter_done(self) -> None:
-        self.set_class(bool(self.filter.value.strip()), "-filtered")
+        self.filter.display = bool(self.filter.value.strip())
         self.go_left()
 
     # Links
@@ -343,8 +358,8 @@ class LibraryScreen(Screen[None]):
             return
         paper = self.tracker.library.catalog.papers.get(subject)
         if paper is not None:  # its facts are there, but no row names it
-            self.entry = Entry("paper", f"?/{subject}", 0, paper.title, subject=subject, paper=paper)
-            self.paper.rebuild(top=True)
+            self._elsewhere = Entry("paper", f"?/{subject}", 0, paper.title, subject=subject, paper=paper)
+            self._entry_changed()
 
     def action_return(self) -> None:
         if self._trail:
