@@ -96,7 +96,9 @@ class Journal:
             try:
                 entries.append(parse(line))
             except ValueError as error:
-                problems.append(f"{one_line(self.path.name)}:{number}: {error}; the line was skipped")
+                problems.append(
+                    f"{one_line(self.path.name)}:{number}: {error}; skipped, you may delete the line"
+                )
         if len(problems) > MAX_PROBLEMS:
             more = f"{self.path.name}: {len(problems) - MAX_PROBLEMS} more lines were skipped"
             problems = [*problems[:MAX_PROBLEMS], more]

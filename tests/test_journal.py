@@ -82,7 +82,7 @@ def test_what_is_no_entry_is_not_written(journal, papers, change, said):
 
 
 def test_since_is_the_readers_day_from_which_the_state_holds(journal, monkeypatch):
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    monkeypatch.setenv("TZ", "IST-5:30")
     time.tzset()
     try:
         journal.path.parent.mkdir()
@@ -164,7 +164,9 @@ def test_a_torn_last_line_is_named_and_the_next_entry_starts_afresh(journal):
         if cut == 1:
             assert (view.problems, view.of("s4").state) == ([], "read"), "only the line's end was lost"
         else:
-            assert view.problems == ["journal.jsonl:2: not a whole JSON line; the line was skipped"]
+            assert view.problems == [
+                "journal.jsonl:2: not a whole JSON line; skipped, you may delete the line"
+            ]
         journal.append(["vit"], state="skipped")
         view = journal.load()
         assert view.of("vit").state == "skipped"

@@ -205,7 +205,7 @@ def test_lines_of_the_journal_that_are_none_are_problems_not_errors(library, hom
     library.mark("lstm", "read")
     home.journal.write_bytes(home.journal.read_bytes() + b'{"at": "2026-')
     again = Library.open(home, path)
-    assert again.problems == ["journal.jsonl:2: not a whole JSON line; the line was skipped"]
+    assert again.problems == ["journal.jsonl:2: not a whole JSON line; skipped, you may delete the line"]
     assert again.state("lstm") == "read"
     library.reload()
     assert library.problems == again.problems
