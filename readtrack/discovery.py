@@ -8,19 +8,17 @@ Finding imports nothing. Loading runs a stranger's code, so only a child process
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import json
 import keyword
 import os
 import signal
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -219,9 +217,9 @@ def load(name: str, home: Home) -> pluggy.PluginManager:
 
     refs = find(home)
     if name not in refs:
-        close = difflib.get_close_matches(name, refs, n=1)
+        close = _nearest(name, refs)
         raise ReadtrackError(
-            f"There is no plugin {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
+            f"There is no plugin {name!r}" + (f"; did you mean {close!r}?" if close else ".")
         )
     papers.__path__[:] = search_path(home)
     try:
@@ -270,14 +268,20 @@ def _import_error(error: BaseException) -> PluginError:
 
 
 def _hook_error(manager: pluggy.PluginManager, module: ModuleType, error: Exception) -> PluginError:
+    from readtrack import hookspecs
+
     for hook in vars(manager.hook).values():
         name = getattr(hook, "name", None)
         if name is None or hook.has_spec():
             continue
-        close = difflib.get_close_matches(name, HOOKS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; the hooks are {', '.join(HOOKS)}"
+        close = _nearest(name, HOOKS)
+        hint = f"; did you mean {close!r}?" if close else f"; the hooks are {', '.join(HOOKS)}"
         return PluginError(f"unknown hook {name!r}{hint}", _place(module, name))
-    # pluggy's text: the plugin's name, the definition, then what is wrong with it.
+    for name in HOOKS:
+        wanted = ", ".join(signature(getattr(hookspecs, name)).parameters)
+        function = getattr(module, name, None)
+        if callable(function) and not set(signature(function).parameters) <= {wanted}:
+            return PluginError(f"the hook must be {name}({wanted})", _place(module, name))
     return PluginError(one_line(str(error)), str(module.__file__))
 
 
@@ -285,9 +289,15 @@ def _missing_hook(module: ModuleType, hook: str) -> PluginError:
     if callable(getattr(module, hook, None)):
         return PluginError(f"{hook}() is not marked with @hookimpl", _place(module, hook))
     functions = [name for name, value in vars(module).items() if callable(value)]
-    close = difflib.get_close_matches(hook, functions, n=1, cutoff=0.75)
-    hint = f"; is {close[0]!r} meant to be it?" if close else ""
+    close = _nearest(hook, functions)
+    hint = f"; is {close!r} meant to be it?" if close else ""
     return PluginError(f"has no hook {hook!r}{hint}", str(module.__file__))
+
+
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.7)), None)
 
 
 def _place(module: ModuleType, name: str) -> str:
@@ -321,6 +331,9 @@ def child_environment(home: Home) -> dict[str, str]:
 
 def check(name: str, home: Home, timeout: float = 30) -> str | None:
     """Import the plugin in a child process: None if it is sound, or one line with the reason."""
+    import subprocess
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="readtrack-check-") as folder:
         answer = Path(folder, "answer.json")
         process = subprocess.Popen(
