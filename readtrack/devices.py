@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
+_TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology"
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -144,7 +146,7 @@ def physical_cores() -> int:
         return psutil.cpu_count(logical=False) or os.cpu_count() or 1
     cores = set()
     for cpu in os.sched_getaffinity(0):
-        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        topology = Path(_TOPOLOGY.format(cpu))
         try:
             package = (topology / "physical_package_id").read_text().strip()
             cores.add((package, (topology / "core_id").read_text().strip()))
