@@ -22,7 +22,7 @@ from readtrack.tui.theme import RUNNABLE, STATE_MARKS, state_style
 from readtrack.tui.widgets import paper_page, run_pages
 from readtrack.tui.widgets.checklist import Checklist
 from readtrack.tui.widgets.outline import Entry
-from readtrack.tui.widgets.page import Line, Page, join, pair, text
+from readtrack.tui.widgets.page import EMPTY, Line, Page, join, pair, text
 from readtrack.tui.widgets.run_view import RunView
 from readtrack.tui.widgets.targets import Notes, PastRun, Subject, Web
 
@@ -128,6 +128,12 @@ class LibraryScreen(Screen[None]):
             return paper_page.section_page(library, entry.section, inside, width)
         return paper_page.row_page(library, entry, width)
 
+    def _put(self, line: str, content: Content) -> None:
+        """Change one of the lines around the panes, if it changes."""
+        widget = self.query_one(line, Static)
+        if not isinstance(widget.content, Content) or not content.is_same(widget.content):
+            widget.update(content, layout=False)
+
     def _refresh_head(self) -> None:
         library = self.tracker.library
         counts = Counter(library.state(subject) for subject in self.checklist.all_subjects)
@@ -147,7 +153,7 @@ class LibraryScreen(Screen[None]):
         if self.checklist.found is not None:
             name = join(name, (f"   {len(self.checklist.found)} found", "$link"))
         head = pair(name, Content("   ").join(parts), self.size.width - 2)
-        self.query_one("#head", Static).update(head)
+        self._put("#head", head)
 
     def refresh_hints(self) -> None:
         """The footer: the most wanted actions that fit; help is never dropped."""
@@ -159,7 +165,7 @@ class LibraryScreen(Screen[None]):
             if item.cell_length + 3 <= room:
                 shown.append(item)
                 room -= item.cell_length + 3
-        self.query_one("#hints", Static).update(Content("   ").join(shown))
+        self._put("#hints", Content("   ").join(shown))
 
     def _applies(self, action_id: str) -> bool:
         runnable = self.entry is not None and self.entry.subject in self.tracker.library.runnable()
@@ -184,7 +190,7 @@ class LibraryScreen(Screen[None]):
         if self._message is not None:
             self._message.stop()
         shown = text(message) if isinstance(message, str) else message
-        self.query_one("#status", Static).update(shown)
+        self._put("#status", shown)
         self._message = self.set_timer(_MESSAGE_SECONDS, self._clear_message)
 
     def _clear_message(self) -> None:
@@ -197,8 +203,8 @@ class LibraryScreen(Screen[None]):
             return
         following = self.tracker.following
         hidden = following is not None and not self._sees(following.record)
-        strip = run_pages.strip(following.record, self.size.width - 2) if following and hidden else ""
-        self.query_one("#status", Static).update(strip)
+        strip = run_pages.strip(following.record, self.size.width - 2) if following and hidden else EMPTY
+        self._put("#status", strip)
 
     def _sees(self, record: Record) -> bool:
         narrow = self.has_class("-narrow") or self.has_class("-zoomed")

@@ -45,7 +45,7 @@ def draw(
     x_axis = _Axis([x for x, _ in finite], log_x)
     y_axis = _Axis([y for _, y in finite], log_y)
     rows = max(1, height - 2)
-    y_ticks = y_axis.ticks(max(2, rows // 3))
+    y_ticks = y_axis.ticks(max(2, rows // (2 if log_y else 3)))
     labels = [_label(value) for value in y_ticks]
     margin = max(len(label) for label in labels)
     tail = 2 if len(series) > 1 else 0

@@ -42,7 +42,7 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
     COMPONENT_CLASSES: ClassVar[set[str]] = {"page--cursor"}
     DEFAULT_CSS = """
     Page {
-        scrollbar-gutter: stable;
+        overflow-y: scroll;
         scrollbar-size: 1 1;
         overflow-x: hidden;
         text-wrap: nowrap;
@@ -105,7 +105,7 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
         self._built_for = width
         self.lines = self._build(width)
         self._stops = [index for index, line in enumerate(self.lines) if line.target is not None]
-        self.virtual_size = Size(width, len(self.lines))
+        self._set_length(width)
         found = next((index for index in self._stops if self.lines[index].target == wanted), None)
         if top:
             self.scroll_to(y=0, animate=False, immediate=True)
@@ -117,6 +117,14 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
         if target is not None and self.cursor is not None:
             self._reveal(self.cursor)
         self.refresh()
+
+    def _set_length(self, width: int) -> None:
+        # The scroll bar is always there, so the length never moves anything else. Setting `virtual_size`
+        # itself would lay out the whole screen again: the dearest part of moving through the list.
+        self.set_reactive(Page.virtual_size, Size(width, len(self.lines)))
+        self.vertical_scrollbar.window_virtual_size = len(self.lines)
+        if self.scroll_offset.y > self.max_scroll_y:
+            self._scroll(self.max_scroll_y)
 
     def go_to(self, target: object) -> bool:
         """Put the cursor on `target`; False if no line has it."""

@@ -52,15 +52,19 @@ def state_label(record: Record) -> Content:
 def phase_line(record: Record) -> Content:
     """`✓ import 2.1 s  ▶ train 4.0 s  · evaluate  · benchmark`."""
     parts: list[Content | str] = [" "]
-    for index, (name, began) in enumerate(record.phases):
-        last = index == len(record.phases) - 1
-        ended = record.duration if last else record.phases[index + 1][1]
-        alive = last and record.outcome is None
-        mark, style = ("▶", "$reading") if alive else ("✓", "$good")
-        if last and record.outcome not in (None, "completed"):
+    # What a run that was stopped did last is not its tidying up.
+    phases = [phase for phase in record.phases if record.outcome is None or phase[0] != "teardown"]
+    ends = [began for _, began in phases[1:]] + [record.duration]
+    for index, ((name, began), ended) in enumerate(zip(phases, ends, strict=False)):
+        last = index == len(phases) - 1
+        mark, style = ("✓", "$good")
+        if last and record.outcome is None:
+            mark, style = ("▶", "$reading")
+        elif last and record.outcome != "completed":
             mark, style = OUTCOME_MARKS.get(str(record.outcome), "!"), "$bad"
         took = duration(max(0.0, ended - began))
-        parts += [join((mark, style), " ", (name, "" if alive else "$muted"), " ", (took, "$muted")), "   "]
+        quiet = "" if last and record.outcome is None else "$muted"
+        parts += [join((mark, style), " ", (name, quiet), " ", (took, "$muted")), "   "]
     if record.outcome is None:
         parts += [join(("·", "$faint"), " ", (name, "$faint"), "   ") for name in _to_come(record)]
     return Content("").join(parts)

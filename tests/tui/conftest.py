@@ -1,0 +1,135 @@
+"""A small list, its library, and the app over it, for tests that press keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.tui.app import ReadtrackApp
+
+LIST = """\
+title: "My list"
+note: "protip: read the figures first"
+checklist:
+  - section: "Optimisers"
+    rows:
+      - text: "SGD - Adam [see blog](https://example.org/blog)"
+        done: true
+        papers: [sgd, adam]
+      - text: "Hessian"
+        papers: [hessian]
+  - section: "Attention"
+    note: "the long road"
+    rows:
+      - text: "Transformer"
+        papers: [attention]
+        rows:
+          - text: "Flash [bold]not bold[/bold]"
+            papers: [flash]
+          - note: "(TODO: more)"
+          - text: "https://example.org/a-page"
+papers:
+  sgd:
+    title: "A Stochastic Approximation Method"
+    authors: [Herbert Robbins, Sutton Monro]
+    year: 1951
+    sources:
+      - doi: 10.1214/aoms/1177729586
+    summary: Small noisy steps find the root.
+    claim: It converges.
+    figure: A proof.
+  adam:
+    title: "Adam: A Method for Stochastic Optimization"
+    authors: [Diederik P. Kingma, Jimmy Ba]
+    year: 2014
+    sources:
+      - arxiv: "1412.6980"
+    builds_on: [sgd]
+    summary: Steps scaled by running moments.
+    claim: At least as fast as the alternatives.
+    figure: Figure 1.
+  hessian:
+    title: "Fast Exact Multiplication by the Hessian"
+    authors: [Barak A. Pearlmutter]
+    year: 1994
+    sources:
+      - doi: 10.1162/neco.1994.6.1.147
+    summary: Products without the matrix.
+    claim: As cheap as a gradient.
+    figure: Equation 3.
+  attention:
+    title: "Attention Is All You Need"
+    authors: [Ashish Vaswani, et al.]
+    year: 2017
+    sources:
+      - arxiv: "1706.03762"
+    summary: Attention alone.
+    claim: Better translations.
+    figure: BLEU 28.4, Table 2.
+  flash:
+    title: "Flash: [red]fast[/red] \\e[31mexact\\e[0m attention"
+    authors: ["Tri [link=https://evil.example]Dao[/link]"]
+    year: 2022
+    sources:
+      - arxiv: "2205.14135"
+    builds_on: [attention]
+    summary: Tiles.
+    claim: Exact and fast.
+    figure: 3x on GPT-2.
+"""
+
+
+@pytest.fixture(autouse=True)
+def _plain_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "EDITOR",
+        "VISUAL",
+        "DISPLAY",
+        "WAYLAND_DISPLAY",
+        "READTRACK_ASCII",
+        "READTRACK_THEME",
+        "NO_COLOR",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def papers_yaml(tmp_path: Path) -> Path:
+    path = tmp_path / "papers.yaml"
+    path.write_text(LIST, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def app(home: Home, papers_yaml: Path) -> ReadtrackApp:
+    return ReadtrackApp(Library.open(home, papers_yaml))
+
+
+@pytest.fixture
+def screen_text() -> Callable[[ReadtrackApp], str]:
+    """The whole screen as text, trailing spaces cut."""
+
+    def read(app: ReadtrackApp) -> str:
+        # The one place that touches a private name of Textual; export_screenshot is the public way round.
+        return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+
+    return read
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compare a text with tests/tui/golden/<name>.txt; READTRACK_UPDATE_GOLDEN=1 writes the file instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / f"{name}.txt"
+        text = "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+        if os.environ.get("READTRACK_UPDATE_GOLDEN"):
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare

@@ -1,0 +1,126 @@
+"""The chart as text: what is drawn where, and that no series of numbers breaks it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from readtrack.tui.widgets.chart import Series, draw, letter, wants_log
+
+
+def drawn(*series: Series, width: int = 40, height: int = 10, **scales: bool) -> list[str]:
+    return ["".join(text for text, _ in row) for row in draw(series, width, height, **scales)]
+
+
+def test_charts_as_text(golden: Callable[[str, str], None]) -> None:
+    fall = Series("paper", [(x, 2 * math.exp(-x / 40) + 0.1) for x in range(0, 201, 5)])
+    slow = Series("control", [(x, 2 * math.exp(-x / 90) + 0.3 * (x % 10 == 0)) for x in range(0, 201, 5)])
+    sizes = Series("naive", [(n, n * n / 1e4) for n in (128, 256, 512, 1024)])
+    charts = [
+        drawn(fall, width=60, height=12),
+        drawn(fall, slow, width=60, height=12),
+        drawn(fall, slow, width=60, height=12, log_y=True),
+        drawn(sizes, width=60, height=12, log_x=True, log_y=True),
+    ]
+    golden("charts", "\n\n".join("\n".join(chart) for chart in charts))
+
+
+def test_two_arms_carry_their_letters_at_the_end() -> None:
+    rows = drawn(
+        Series("paper", [(0, 2.0), (100, 0.5)]), Series("control", [(0, 2.0), (100, 1.5)]), width=40, height=8
+    )
+    ends = {row[-1]: index for index, row in enumerate(rows) if row[-1:] in "ab" and row[-1:].strip()}
+    assert ends["b"] < ends["a"]  # the control ends higher
+
+
+def test_arms_that_end_together_are_told_apart() -> None:
+    same = [(0, 1.0), (10, 2.0)]
+    rows = drawn(*(Series(name, same) for name in "xyz"), height=8)
+    assert sorted(row[-1] for row in rows if row[-1] in "abc") == ["a", "b", "c"]
+
+
+def test_each_cell_belongs_to_the_series_that_drew_it() -> None:
+    low, high = Series("low", [(0, 0.0), (9, 0.0)]), Series("high", [(0, 1.0), (9, 1.0)])
+    rows = draw([low, high], 30, 8)
+    owners = [{index for text, index in row if index is not None} for row in rows]
+    assert owners[0] == {1}
+    assert owners[5] == {0}
+
+
+def test_a_spike_survives_any_thinning() -> None:
+    points = [(float(step), 0.0) for step in range(20_000)]
+    points[12_345] = (12_345.0, 1.0)
+    top = drawn(Series("loss", points), width=40, height=8)[0]
+    assert any("⠀" < character <= "⣿" for character in top)
+
+
+def test_a_gap_stays_open() -> None:
+    points = [(x, math.nan if 3 < x < 7 else 1.0) for x in range(11)]
+    line = next(row for row in drawn(Series("loss", points), width=40, height=5) if "⠀" < max(row))
+    middle = line[len(line) // 2 - 2 : len(line) // 2 + 4]
+    assert middle.strip() == ""
+
+
+def test_a_logarithmic_axis_has_round_decades_and_leaves_out_what_is_not_positive() -> None:
+    points = [(0, 0.0), (1, 1000.0), (2, 10.0), (3, 0.1)]
+    rows = drawn(Series("loss", points), height=12, log_y=True)
+    labels = [row.split("┤")[0].strip() for row in rows if "┤" in row]
+    assert labels == ["1000", "100", "10", "1", "0.1"]
+    assert drawn(Series("loss", [(0, -1.0)]), log_y=True) == ["no positive value yet"]
+
+
+def test_a_handful_of_sizes_is_labelled_as_it_is() -> None:
+    sizes = [512, 1024, 2048, 4096]
+    last = drawn(Series("time", [(n, n * n) for n in sizes]), width=60, log_x=True)[-1]
+    assert last.split() == ["512", "1024", "2048", "4096"]
+
+
+def test_large_steps_are_written_shortly() -> None:
+    last = drawn(Series("loss", [(x, 1.0) for x in range(0, 2_000_000, 1000)]), width=70)[-1]
+    assert last.split() == ["0", "500k", "1M", "1.5M"]
+
+
+def test_nothing_to_draw_says_so() -> None:
+    assert drawn() == drawn(Series("loss", [])) == drawn(Series("loss", [(0, math.nan)])) == ["no points yet"]
+
+
+def test_when_a_linear_axis_would_hide_values() -> None:
+    assert wants_log([Series("loss", [(0, 1e-6), (1, 1.0)])])
+    assert not wants_log([Series("loss", [(0, 0.5), (1, 1.0)])])
+    assert not wants_log([Series("loss", [(0, -1.0), (1, 1e6)])])
+    assert not wants_log([])
+
+
+def test_letters_start_again_after_z() -> None:
+    assert [letter(index) for index in (0, 25, 26)] == ["a", "z", "a"]
+
+
+values = st.floats(allow_nan=True, allow_infinity=True, width=64)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 10**9), values), max_size=30), max_size=4),
+    st.integers(1, 90),
+    st.integers(1, 30),
+    st.booleans(),
+    st.booleans(),
+)
+def test_no_numbers_break_it(
+    lines: list[list[tuple[int, float]]], width: int, height: int, log_x: bool, log_y: bool
+) -> None:
+    series = [Series(str(index), sorted(points, key=lambda p: p[0])) for index, points in enumerate(lines)]
+    rows = draw(series, width, height, log_x=log_x, log_y=log_y)
+    assert len(rows) == 1 or len(rows) == max(1, height - 2) + 2
+    if len(rows) > 1 and width >= 30:
+        assert max(sum(len(text) for text, _ in row) for row in rows) <= width
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.5, 1e308, -1e308, 5e-324])
+def test_one_value_alone_still_has_an_axis(value: float) -> None:
+    rows = drawn(Series("loss", [(0, value)]), width=40, height=8)
+    assert sum("┤" in row for row in rows) >= 2
