@@ -27,6 +27,7 @@ _COMMANDS = {
     "note": ("reading", "Write a paper's note, or print it."),
     "results": ("results", "What runs came to, the newest first."),
     "devices": ("machine", "The devices that a run can use."),
+    "calibrate": ("machine", "Measure what a device can attain at most."),
     "plugins": ("plugins", "The plugins: what makes a paper runnable."),
     "doctor": ("machine", "Look for what is wrong with the set-up."),
 }

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from readtrack.cli import report
-from readtrack.text import duration, one_line, plain
+from readtrack.text import duration, one_line
 
 if TYPE_CHECKING:
     from readtrack.runs.record import Record
@@ -60,9 +60,9 @@ class LiveView:
         elif kind == "measurement":
             self._measurement(event)
         elif kind == "log":
-            self._say("log", Text(plain(event["text"]).rstrip()))
+            self._say("log", Text(report.message(event["text"])))
         elif kind == "warning":
-            self._say("warning", Text(one_line(event["text"]), style="yellow"))
+            self._say("warning", Text(report.message(event["text"]), style="yellow"))
         elif kind == "artifact":
             caption = event.get("caption") or event["name"]
             self._say("file", Text.assemble(one_line(event["path"]), (f"  {one_line(caption)}", "dim")))

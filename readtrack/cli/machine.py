@@ -45,6 +45,36 @@ def devices(
 
 
 @app.command()
+def calibrate(
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, xpu.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Measure what a device can attain at most.
+
+    Benchmarks are set against it as a percentage of the ceiling. Takes about 20 seconds; do it when the
+    machine has nothing else to do.
+    """
+    from readtrack.bench import ceilings
+
+    terminal.tell("Measuring for about 20 seconds ...")
+    found = ceilings.calibrate(Home(), device=device)
+    if as_json:
+        terminal.say_json(asdict(found))
+        return
+    threads = f", {found.threads} threads" if found.threads else ""
+    rows = [("device", f"{found.device} ({one_line(found.device_name)}){threads}")]
+    rows += [(dtype, f"{rate / 1e9:.4g} GFLOP/s") for dtype, rate in found.flops.items()]
+    rows += [
+        ("memory", f"{found.copy / 1e9:.3g} GB/s copied, {found.read / 1e9:.3g} GB/s read"),
+        ("cache", f"{found.cache_copy / 1e9:.3g} GB/s copied, {found.cache_read / 1e9:.3g} GB/s read"),
+        ("one call", f"{found.launch_ns / 1e3:.3g} µs"),
+    ]
+    terminal.table(rows, head=("what", "best seen"))
+    if found.contended:
+        terminal.tell("readtrack: something else was using the machine: the rates may be too low")
+
+
+@app.command()
 def doctor() -> None:
     """Look for what is wrong with the set-up.
 

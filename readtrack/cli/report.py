@@ -28,7 +28,7 @@ def environment(event: dict[str, Any]) -> str:
     parts = [
         f"{device} ({name})" if name and name != device else device,
         str(event.get("dtype") or ""),
-        f"{threads} threads" if threads else "",
+        f"{threads} thread{'' if threads == 1 else 's'}" if threads else "",
         f"torch {event['torch']}" if event.get("torch") else "",
     ]
     return one_line(", ".join(part for part in parts if part))
@@ -43,8 +43,14 @@ def claim(event: dict[str, Any]) -> tuple[str, str, str]:
     return (
         str(event["verdict"]),
         one_line(f"{stated.name}: {event['ours']}"),
-        one_line(f"rule: {rule}; paper: {stated.paper}"),
+        one_line(f"rule: {rule}; paper: {stated.paper.rstrip('.')}"),
     )
+
+
+def message(text: str) -> str:
+    """A line that a plugin logged; a very long one is cut, as the record has all of it."""
+    line = one_line(text)
+    return line if len(line) <= _MESSAGE else f"{line[:_MESSAGE]} …"
 
 
 def metrics(record: Record) -> Iterator[tuple[str, str]]:
@@ -114,18 +120,29 @@ def end(record: Record) -> str:
 
 def cause(record: Record) -> str:
     """Why a run did not complete, in a line."""
-    phase = f" in {record.phase}" if record.phase else ""
-    text = f"{record.paper} ended {str(record.outcome).replace('_', ' ')}{phase}"
+    text = f"{record.paper} {_ENDED.get(str(record.outcome), 'ended')}"
     error = record.error
     if error:
+        phase = f" in {error['phase']}" if error.get("phase") else ""
         where = f" ({error['where']})" if error.get("where") else ""
-        text += f": {error.get('type', 'error')}: {error.get('message', '')}{where}"
+        text += f"{phase}: {error.get('type', 'error')}: {error.get('message', '')}{where}"
     elif record.detail:
         text += f": {record.detail}"
     return one_line(text)
 
 
+_ENDED = {
+    "failed": "failed",
+    "cancelled": "was cancelled",
+    "timed_out": "timed out",
+    "out_of_memory": "ran out of memory",
+    "crashed": "crashed",
+    "interrupted": "was interrupted",
+}
+
+
 BARS = "▁▂▃▄▅▆▇█"
+_MESSAGE = 500  # characters
 _DECADES = 100  # a curve that spans more than this factor is drawn on a logarithmic scale
 
 

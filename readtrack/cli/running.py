@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _TICK = 0.1  # seconds
 _LOG_LINES = 8
+_LOG_COLUMNS = 160
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -193,7 +194,7 @@ def _end(library: Library, record: Record, stopped_by: int | None) -> None:
 
     terminal.tell(f"readtrack: {cause(record)}")
     for line in _last_lines(folder):
-        terminal.tell(f"  | {line}")
+        terminal.tell(f"  | {terminal.clip(line, _LOG_COLUMNS)}")
     terminal.tell(f"readtrack: the record is {folder}")
     raise typer.Exit(1)
 
@@ -204,11 +205,13 @@ def _is_usage(record: Record) -> bool:
 
 
 def _last_lines(folder: Path) -> list[str]:
-    """The end of what the run printed, as far as it is worth a look."""
+    """The end of what the run printed; of a crash its beginning, where the plugin's own frames are."""
     try:
         with (folder / "log.txt").open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 16 * 1024))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []
-    return [line.rstrip() for line in plain(text).splitlines() if line.strip()][-_LOG_LINES:]
+    lines = [line.rstrip() for line in plain(text).splitlines() if line.strip()]
+    crash = next((i for i, line in enumerate(lines) if line.startswith("Current thread ")), None)
+    return lines[-_LOG_LINES:] if crash is None else lines[crash : crash + _LOG_LINES]

@@ -95,7 +95,7 @@ class PlainView:
             head = report.measurement_head(event)
             self._line("measure", f"{head}: {name} ({role}) {time}{', ' + more if more else ''}")
         elif kind in ("log", "warning"):
-            self._line(kind, str(event["text"]))
+            self._line(kind, report.message(event["text"]))
         elif kind == "artifact":
             self._line("file", f"{event['path']}  {event.get('caption') or event['name']}")
 

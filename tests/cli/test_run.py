@@ -1,0 +1,216 @@
+"""`readtrack run` with toy plugins: what goes where, and every exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from readtrack.home import Home
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+DEADLINE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def light(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers import a torch that costs nothing; the real one is in the tests of the plugin template."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "toys" / "light"))
+
+
+def runs(home: Home) -> list[Path]:
+    return sorted(home.runs.iterdir()) if home.runs.exists() else []
+
+
+def test_a_run_in_a_pipe_is_plain_lines(cli: Cli, home: Home) -> None:
+    done = cli("run", "toy_ok", "--seed", "7", "--only", "experiment")
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder,) = runs(home)
+    assert "\x1b" not in done.stdout
+    lines = [tuple(line.split(maxsplit=1)) for line in done.stdout.splitlines()]
+    assert lines[0] == ("run", f"{folder.name}, quick budget, seed 7")
+    assert ("metric", "loss (paper): 1 → 0.2, step 4") in lines
+    assert ("metric", "accuracy (paper): 0.75") in lines
+    assert (
+        "claim",
+        "reproduced: falls: last loss 0.2 (rule: last loss ≤ 0.5; paper: from 1 to 0.1)",
+    ) in lines
+    phases = [text for label, text in lines if label == "phase"]
+    assert phases == ["import", "setup", "train", "evaluate", "teardown"]
+    assert lines[-1] == ("record", str(folder))
+    assert lines[-2][1].startswith("completed in ")
+
+
+def test_a_claim_that_does_not_hold_is_a_completed_run(cli: Cli) -> None:
+    done = cli("run", "toy_ok", "--set", "steps=1", "--only", "experiment")
+    assert done.returncode == 0
+    assert "not reproduced" in done.stdout
+
+
+def test_json_lines_are_the_events_and_then_the_result(cli: Cli, home: Home) -> None:
+    done = cli("run", "toy_ok", "--json", "--only", "experiment")
+    assert (done.returncode, done.stderr) == (0, "")
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    (folder,) = runs(home)
+    written = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert documents[:-1] == written
+    result = documents[-1]
+    assert (result["event"], result["outcome"], result["folder"]) == ("result", "completed", str(folder))
+    assert result["claims"] == [["falls", "reproduced", "last loss 0.2"]]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--device", "warp9"), ("--dtype", "float7"), ("--set", "steps=many"), ("--set", "steps")]
+)
+def test_what_cannot_be_asked_for_leaves_nothing_behind(
+    cli: Cli, home: Home, arguments: tuple[str, ...]
+) -> None:
+    done = cli("run", "toy_ok", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("readtrack: ")
+    assert done.stderr.count("\n") == 1
+    assert arguments[1].split("=")[-1] in done.stderr
+    assert runs(home) == []
+
+
+def test_a_paper_without_a_plugin_is_exit_code_3(cli: Cli, home: Home) -> None:
+    done = cli("run", "adam")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "readtrack plugins new adam" in done.stderr
+    assert cli("run", "nobody").returncode == 2
+    assert runs(home) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("raise", "toy_fail failed in train: ValueError: the loss is wrong ("),
+        ("exit", "sys.exit(3)"),
+        ("segfault", "toy_fail crashed: SIGSEGV"),
+    ],
+)
+def test_a_failed_run_says_why_and_where_its_record_is(cli: Cli, home: Home, how: str, said: str) -> None:
+    done = cli("run", "toy_fail", "--set", f"how={how}")
+    assert done.returncode == 1
+    (folder,) = runs(home)
+    first, *_, last = done.stderr.splitlines()
+    assert first.startswith("readtrack: toy_fail ")
+    assert said in first
+    assert "toy_fail.py:" in first
+    assert last == f"readtrack: the record is {folder}"
+
+
+def test_a_crash_shows_the_end_of_the_log(cli: Cli) -> None:
+    done = cli("run", "toy_fail", "--set", "how=segfault")
+    shown = [line for line in done.stderr.splitlines() if line.startswith("  | ")]
+    assert any("toy_fail.py" in line for line in shown)
+    assert len(shown) <= 8
+
+
+def test_a_deadline_is_kept(cli: Cli) -> None:
+    done = cli("run", "toy_hang", "--timeout", "1")
+    assert done.returncode == 1
+    assert "timed out" in done.stderr
+
+
+@pytest.fixture
+def hanging(command: str, cli: Cli, home: Home) -> Iterator[subprocess.Popen[str]]:
+    """A `run` in the middle of its training; its stdout is a pipe."""
+    process = subprocess.Popen(
+        [command, "run", "toy_hang", "--set", "how=polite"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("log "):
+            break
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def no_worker_left(folder: Path) -> bool:
+    return not any(
+        folder.name in argument
+        for process in psutil.process_iter(["cmdline"])
+        for argument in process.info["cmdline"] or []
+        if process.info["cmdline"]
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_run_and_is_the_exit_code(
+    hanging: subprocess.Popen[str], home: Home, number: int, code: int
+) -> None:
+    hanging.send_signal(number)
+    out, err = hanging.communicate(timeout=DEADLINE)
+    assert hanging.returncode == code
+    assert "readtrack: stopping (asked)" in err
+    assert "cancelled" in out
+    (folder,) = runs(home)
+    assert json.loads((folder / "result.json").read_text())["outcome"] == "cancelled"
+    assert no_worker_left(folder)
+
+
+def test_a_second_interrupt_goes_further(command: str, cli: Cli, home: Home) -> None:
+    process = subprocess.Popen(
+        [command, "run", "toy_hang", "--set", "how=stubborn"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("log "):
+            break
+    start = time.monotonic()
+    for rung in ("asked", "interrupted", "terminated", "killed"):
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"readtrack: stopping ({rung})\n"
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130
+    assert time.monotonic() - start < 7  # the ladder by itself takes as long
+    assert no_worker_left(runs(home)[0])
+
+
+def test_a_closed_pipe_stops_the_run(command: str, cli: Cli, home: Home) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{command} run toy_hang --set how=polite | head -1; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+    assert done.stdout.startswith("run ")
+    (folder,) = runs(home)
+    assert json.loads((folder / "result.json").read_text())["outcome"] == "cancelled"
+    assert no_worker_left(folder)
+
+
+def test_results_are_listed_the_newest_first(cli: Cli, home: Home) -> None:
+    assert cli("results").returncode == 3
+    for steps in ("1", "5"):
+        cli("run", "toy_ok", "--set", f"steps={steps}", "--only", "experiment")
+    cli("run", "toy_fail", "--only", "experiment")
+    table = cli("results").stdout.splitlines()
+    assert len(table) == 4
+    assert "the loss is wrong" in table[1]
+    assert table[2].endswith("falls: reproduced (last loss 0.2)")
+    assert table[3].endswith("falls: not reproduced (last loss 1)")
+    documents = json.loads(cli("results", "toy_ok", "--json").stdout)
+    assert [run["run_id"] for run in documents] == [folder.name for folder in runs(home)[1::-1]]
+    assert cli("results", "nobody").returncode == 2
+    assert "reproduced: last loss 0.2" in cli("show", "toy_ok").stdout
