@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Bound = Literal["compute", "memory", "launch"]
 
-OVER_CEILING = 105.0  # percent; a matrix product is not quite a strict bound (a convolution reached 103)
 _LASTS = timedelta(days=30)
 _LAUNCH_BOUND = 3.0  # times the time of an empty operation
 _BFLOAT16_PAYS = 1.5  # times float32's rate
@@ -46,7 +45,7 @@ class Ceilings:
     cache_copy, cache_read   the same for what stays in the cache
     cache_bytes  size of the last-level cache
     launch_ns    one call of an operation on a single number
-    contended    somebody else was using the CPU: the rates may be too low
+    contended    our threads were held up by somebody else's: the rates may be far too low
     """
 
     device: str
@@ -123,7 +122,9 @@ def calibrate(
     python: str = sys.executable,
     timeout: float = 180.0,
 ) -> Ceilings:
-    """Measure all ceilings of a device in a child process (less than 20 s on an idle machine) and keep them.
+    """Measure all ceilings of a device in a child process: less than 20 s on an idle machine.
+
+    They are kept, unless they are `contended`.
 
     Raises ReadtrackError when the device is unknown or the child fails.
     """
@@ -186,7 +187,7 @@ def measure(
         cache_read=max(reads.values()),
         cache_bytes=cache,
         launch_ns=_launch_ns(device, share / 8),
-        contended=device.type == "cpu" and watch.read().contended,
+        contended=device.type == "cpu" and watch.read().crowded,
     )
 
 
@@ -227,13 +228,16 @@ def _best_ns(call: Callable[[], Any], device: torch.device, seconds: float) -> f
     """The quickest call: a ceiling is what can be attained, not what is usual."""
     import torch
 
-    from readtrack.bench.clocks import HostClock
-    from readtrack.bench.sampling import Blocks, Plan
+    from readtrack.bench.clocks import CudaGraph, HostClock
+    from readtrack.bench.sampling import Blocks, Plan, Source
 
-    block = 1_000_000 if device.type == "cpu" else 5_000_000
-    source = Blocks(HostClock([call], device))
     with torch.no_grad():
-        source.warm_up(Plan(seconds=seconds, warm_up=seconds / 4, block_ns=block))
+        source: Source
+        if device.type == "cuda":
+            source = CudaGraph([call] * 20, device)  # without the host's share
+        else:
+            source = Blocks(HostClock([call], device))
+        source.warm_up(Plan(seconds=seconds, warm_up=seconds / 4))
         best, spent = math.inf, 0.0
         while spent < 0.75 * seconds * 1e9:
             sample = source.take(1)[0]
@@ -276,14 +280,20 @@ def _read_rate(device: torch.device, size: int, seconds: float) -> float:
 
 
 def _launch_ns(device: torch.device, seconds: float) -> float:
+    """One call on a single number, the host's share included; blocks of a millisecond."""
     import torch
 
+    from readtrack.bench.clocks import HostClock
+    from readtrack.bench.sampling import Blocks, Plan
+
     one = torch.ones(1, device=device)
-    return _best_ns(lambda: one.add_(1), device, seconds)
+    source = Blocks(HostClock([lambda: one.add_(1)], device))
+    source.warm_up(Plan(seconds=seconds, warm_up=seconds / 4))
+    return min(source.take(max(1, int(0.75 * seconds * 1e3))))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, keep, and print one JSON line: the ceilings, or {"error": ...}."""
+    """Measure, keep if not contended, and print one JSON line: the ceilings, or {"error": ...}."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m readtrack.bench.ceilings")
@@ -307,7 +317,8 @@ def _measured(name: str, threads: int | None) -> Ceilings:
     dtypes = ("float32", "bfloat16", "float16") + (() if device.type == "mps" else ("float64",))
     with home.lock(lock_name(device), timeout=120):
         found = measure(device, dtypes=dtypes, seconds=14.0, check_cancelled=lambda: None)
-    save(home, found)
+    if not found.contended:
+        save(home, found)
     return found
 
 

@@ -118,7 +118,8 @@ class CudaEvents:
 class CudaGraph:
     """A source of device times without the host: every input set once, captured in a graph and replayed.
 
-    A flush would be inside of the graph: instead the input sets together must be larger than the L2 cache.
+    The caches are warm: a flush would be inside of the graph.
+
     Raises RuntimeError when the calls cannot be captured (one that waits for its result, say).
     """
 
@@ -140,7 +141,7 @@ class CudaGraph:
         self.take(5)
 
     def settle(self) -> None:
-        """Nothing: one replay visits more memory than the cache holds."""
+        self.take(1)
 
     def take(self, count: int) -> list[float]:
         with torch.cuda.device(self._device):

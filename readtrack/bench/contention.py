@@ -40,6 +40,8 @@ class Quality:
     waiting   share of the time that our threads were ready and did not run; None where unknown
     others    cores that other processes kept busy
     throttle  seconds that the control group was throttled
+    crowded   our own threads were held up
+    contended crowded, or the others were busy enough to take caches, bandwidth and clock speed from us
     """
 
     cpu_util: float
@@ -50,6 +52,7 @@ class Quality:
     nivcsw: int
     minor_faults: int
     loadavg: float | None
+    crowded: bool
     contended: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -85,9 +88,10 @@ class Watch:
             # A thread that ended takes its waiting with it.
             waited = max(0.0, now.waited - start.waited)
             waiting = waited / max(waited + cpu, 1e-9)
-            crowded = waiting > _WAITING
+            held_up = waiting > _WAITING
         else:
-            crowded = self._threads + others > cores + 0.3
+            held_up = self._threads + others > cores + 0.3
+        crowded = held_up or stolen > _STOLEN or throttled > 0.01 * wall
         return Quality(
             cpu_util=cpu / wall / self._threads,
             waiting=waiting,
@@ -97,8 +101,21 @@ class Watch:
             nivcsw=now.switches - start.switches,
             minor_faults=now.faults - start.faults,
             loadavg=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-            contended=crowded or others > cores / 4 or stolen > _STOLEN or throttled > 0.01 * wall,
+            crowded=crowded,
+            contended=crowded or others > cores / 4,
         )
+
+
+def probe(threads: int, seconds: float = 0.05) -> bool:
+    """Whether that many threads would be held up now: work with all of them for a moment."""
+    import torch
+
+    numbers = torch.ones(1 << 20)
+    watch = Watch(threads)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        numbers.mul_(1.0)
+    return watch.read().crowded
 
 
 def _read() -> _Reading:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -61,6 +61,13 @@ class GateError(Exception):
     def __init__(self, reason: str, errors: Errors | None = None) -> None:
         super().__init__(reason)
         self.errors = errors
+
+
+def failed(error: Exception) -> Check:
+    """The check of a variant that has raised `error`."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return Check(False, reason="out of memory")
+    return Check(False, reason=one_line(f"{type(error).__name__}: {error}")[:300])
 
 
 def worst(one: Errors | None, other: Errors | None) -> Errors | None:
@@ -160,9 +167,15 @@ class Gate:
         version is then wrong."""
         return self._guarded(self._before, variant)
 
-    def after(self, variant: Variant) -> Check:
-        """A third seed, which nobody has seen while the clock ran; and new contents must not cost more."""
-        return self._guarded(self._after, variant)
+    def after(self, variant: Variant, before: Check) -> Check:
+        """A third seed, which nobody has seen while the clock ran; and new contents must not cost more.
+
+        A check that passes keeps the worse errors of the two, and the first call's time.
+        """
+        check = self._guarded(self._after, variant)
+        if not check.passed:
+            return check
+        return replace(check, errors=worst(before.errors, check.errors), first_call_s=before.first_call_s)
 
     def timed_inputs(self, sets: int = 2) -> list[tuple[Tensors, Tensors]]:
         """Input sets to rotate while the clock runs, each with what its gradients are taken against."""
@@ -228,13 +241,10 @@ class Gate:
             return check(variant)
         except GateError as error:
             return Check(False, error.errors, str(error), self._oracle_name)
-        except (torch.OutOfMemoryError, MemoryError):
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            return Check(False, reason="out of memory", oracle=self._oracle_name)
         except Exception as error:  # a plugin's code may raise anything; its cell says what
-            reason = one_line(f"{type(error).__name__}: {error}")[:300]
-            return Check(False, reason=reason, oracle=self._oracle_name)
+            if isinstance(error, torch.OutOfMemoryError) and self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return replace(failed(error), oracle=self._oracle_name)
 
     @property
     def _oracle_name(self) -> str:

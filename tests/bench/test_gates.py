@@ -48,7 +48,7 @@ def passes(call: Callable[..., Any], mode: Mode = "forward", **fields: Any) -> C
     case = case_of(call, mode, **fields)
     gate = Gate(case, mode, device=CPU, dtype=torch.float32, seed=SEED)
     check = gate.before(case.variants[1])
-    return gate.after(case.variants[1]) if check.passed else check
+    return gate.after(case.variants[1], check) if check.passed else check
 
 
 def honest(x: Tensor, w: Tensor) -> Tensor:
@@ -236,8 +236,9 @@ def test_a_variant_that_knows_the_seeds_of_the_first_gate_is_caught_after_the_cl
 
     case = case_of(knows)
     gate = Gate(case, "forward", device=CPU, dtype=torch.float32, seed=SEED)
-    assert gate.before(case.variants[1]).passed
-    assert not gate.after(case.variants[1]).passed
+    check = gate.before(case.variants[1])
+    assert check.passed
+    assert not gate.after(case.variants[1], check).passed
 
 
 def test_a_variant_that_starts_to_cheat_while_it_is_timed_has_no_time() -> None:

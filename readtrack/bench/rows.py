@@ -1,0 +1,171 @@
+"""From what was found out about a variant to its `measurement` event.
+
+| field | meaning |
+| --- | --- |
+| case, axes, variant, role, mode, dtype, device | what was measured |
+| device_id, env_id | of the `machine` and `env` events that came before; made from their content |
+| settings | threads, input_sets, cold (caches flushed before each call), graph (CUDA graph), tf32 |
+| t_ns | n, block, min, p20, p50, p80, iqr, ci95 (of the median, or null), stop; `value` is the one to show: |
+| | p50, or min when contended. Null when a gate failed |
+| samples | at most 256 of them, nanoseconds a call |
+| host_ns, latency_ns | CUDA: until a call is enqueued; until one that is waited for is done |
+| first_call_s | the first call alone, compilation included |
+| flops, bytes, tflops, gbps | the algorithmic work, and its rate |
+| pct_ceiling, bound, ceiling_id | share of what this machine can attain, and what limits it; null without a |
+| | calibration |
+| mem | peak_bytes, method (see `readtrack.bench.memory`) |
+| ok | passed, max_abs, max_rel, oracle, and the reason if it did not pass |
+| quality | cpu_util, waiting, others, nivcsw, faults_per_call, ... (see `readtrack.bench.contention`) |
+| skipped | the unmet need, or null |
+| vs_naive, vs_strong | how many times as fast as the naive one, and as the fastest strong or compiled one |
+| flags | contended, page-faults, host-bound, over-ceiling, review (10 times the strongest baseline) |
+| record | whether this may stand as a result: passed, and no flag speaks against it |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from readtrack.bench.case import Case, Mode, Role, Variant
+from readtrack.bench.ceilings import Ceilings
+from readtrack.bench.contention import Quality
+from readtrack.bench.gates import Check
+from readtrack.bench.stats import Timing
+
+OVER_CEILING = 105.0  # percent; a matrix product is not quite a strict bound (a convolution reached 103)
+_FAULTS = 100.0  # page faults a call
+_REVIEW = 10.0  # times the strongest baseline
+_KEPT = 256  # samples
+_NO_RECORD = {"contended", "over-ceiling", "review"}
+
+
+@dataclass(slots=True)
+class Cell:
+    """One variant of a case in one mode, on its way to a measurement."""
+
+    variant: Variant
+    check: Check | None = None
+    timing: Timing | None = None
+    samples: list[float] = field(default_factory=list)
+    memory: dict[str, Any] | None = None
+    host_ns: float | None = None
+    latency_ns: float | None = None
+    graph: bool = False
+    faults_per_call: float | None = None
+    flags: list[str] = field(default_factory=list)
+
+    @property
+    def alive(self) -> bool:
+        return self.check is not None and self.check.passed
+
+    @property
+    def value(self) -> float | None:
+        """The time to show and to compare: under load only the minimum is repeatable."""
+        if self.timing is None or not self.alive:
+            return None
+        return self.timing.min if "contended" in self.flags else self.timing.p50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What all variants of a case share in one mode."""
+
+    case: Case
+    mode: Mode
+    dtype: str
+    device: str
+    device_id: str
+    env_id: str
+    threads: int
+    input_sets: int
+    cold: bool
+    ceilings: Ceilings | None
+    quality: Quality | None
+    lock_wait_s: float
+
+
+def row(cell: Cell, cells: Sequence[Cell], where: Circumstances) -> dict[str, Any]:
+    """The fields of the event; `cells` are all variants that it is compared with."""
+    cost, value = where.case.cost[where.mode], cell.value
+    cold = where.cold and not cell.graph
+    timing = None if value is None else cell.timing
+    ceiling = _ceiling(where, value, cold)
+    versus = _versus(cell, cells)
+    flags = [*cell.flags, *_flags(cell, ceiling["pct_ceiling"], versus["vs_strong"])]
+    stride = -(-len(cell.samples) // _KEPT) or 1
+    return {
+        "case": where.case.name,
+        "axes": dict(where.case.axes),
+        "variant": cell.variant.name,
+        "role": cell.variant.role,
+        "mode": where.mode,
+        "dtype": where.dtype,
+        "device": where.device,
+        "device_id": where.device_id,
+        "env_id": where.env_id,
+        "settings": {
+            "threads": where.threads,
+            "input_sets": where.input_sets,
+            "cold": cold,
+            "graph": cell.graph,
+            "tf32": False,
+        },
+        "t_ns": {**timing.to_json(), "value": round(value, 1)} if timing and value else None,
+        "samples": [round(sample) for sample in cell.samples[::stride]] if timing else [],
+        "host_ns": cell.host_ns,
+        "latency_ns": cell.latency_ns,
+        "first_call_s": cell.check.first_call_s if cell.check else None,
+        "flops": cost.flops,
+        "bytes": cost.bytes,
+        "tflops": cost.flops / value / 1e3 if value else None,
+        "gbps": cost.bytes / value if value else None,
+        **ceiling,
+        "mem": cell.memory if timing else None,
+        "ok": cell.check.to_json() if cell.check else None,
+        "quality": {
+            **(where.quality.to_json() if where.quality else {}),
+            "faults_per_call": cell.faults_per_call,
+            "lock_wait_s": round(where.lock_wait_s, 3),
+        },
+        "skipped": cell.variant.needs or None,
+        **versus,
+        "flags": flags,
+        "record": value is not None and not _NO_RECORD & set(flags),
+    }
+
+
+def _ceiling(where: Circumstances, value: float | None, cold: bool) -> dict[str, Any]:
+    cost, ceilings = where.case.cost[where.mode], where.ceilings
+    if value is None or ceilings is None or where.dtype not in ceilings.flops:
+        return {"pct_ceiling": None, "bound": None, "ceiling_id": None}
+    least, decides = ceilings.attainable_ns(where.dtype, cost.flops, cost.bytes, cold=cold)
+    return {
+        "pct_ceiling": 100 * least / value,
+        "bound": ceilings.bound(decides, value),
+        "ceiling_id": ceilings.id,
+    }
+
+
+def _versus(cell: Cell, cells: Sequence[Cell]) -> dict[str, float | None]:
+    def fastest(*roles: Role) -> float | None:
+        values = [other.value for other in cells if other.variant.role in roles]
+        return min((value for value in values if value is not None), default=None)
+
+    value, naive, strong = cell.value, fastest("naive"), fastest("strong", "compiled")
+    return {
+        "vs_naive": naive / value if naive and value else None,
+        "vs_strong": strong / value if strong and value else None,
+    }
+
+
+def _flags(cell: Cell, pct_ceiling: float | None, vs_strong: float | None) -> list[str]:
+    flags = []
+    if cell.value is not None and cell.faults_per_call is not None and cell.faults_per_call > _FAULTS:
+        flags.append("page-faults")
+    if pct_ceiling is not None and pct_ceiling > OVER_CEILING:
+        flags.append("over-ceiling")
+    if cell.variant.role in ("paper", "vendor") and vs_strong is not None and vs_strong > _REVIEW:
+        flags.append("review")
+    return flags
