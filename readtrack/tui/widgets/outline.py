@@ -11,7 +11,7 @@ from readtrack.catalog import Catalog, Note, Paper, Row, Section
 
 Kind = Literal["title", "note", "section", "row", "paper"]
 
-_LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(([^()\s]+)\)")
+_LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(((?:[^()\s]|\([^()\s]*\))+)\)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,7 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
     def rebuild(self, *, target: object | None = None, top: bool = False) -> None:
         width = self.scrollable_content_region.width
         if width <= 0:
+            self._built_for = 0  # not on the screen yet: `on_resize` builds it
             return
         wanted = target if target is not None else self.target
         at = self.cursor or 0

@@ -1,0 +1,236 @@
+"""The list: moving, folding, filtering, following links, reloading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from textual import events
+
+from readtrack.catalog import load
+from readtrack.tui.app import ReadtrackApp, run
+from readtrack.tui.widgets.outline import links, outline, visible, wording
+
+
+def shown(app: ReadtrackApp) -> list[str]:
+    return [line.content.plain.rstrip() for line in app.main.checklist.lines if line.target is not None]
+
+
+def test_the_outline_is_the_readers_own_order(papers_yaml: Path) -> None:
+    found = [(entry.kind, entry.depth, entry.text) for entry in outline(load(papers_yaml))]
+    assert found == [
+        ("title", 0, "My list"),
+        ("note", 0, "protip: read the figures first"),
+        ("section", 0, "Optimisers"),
+        ("row", 0, "SGD - Adam [see blog](https://example.org/blog)"),
+        ("paper", 1, "A Stochastic Approximation Method"),
+        ("paper", 1, "Adam: A Method for Stochastic Optimization"),
+        ("row", 0, "Hessian"),
+        ("section", 0, "Attention"),
+        ("note", 1, "the long road"),
+        ("row", 0, "Transformer"),
+        ("row", 1, "Flash [bold]not bold[/bold]"),
+        ("note", 1, "(TODO: more)"),
+        ("row", 1, "https://example.org/a-page"),
+    ]
+
+
+def test_what_is_found_is_shown_in_its_context(papers_yaml: Path) -> None:
+    entries = outline(load(papers_yaml))
+    assert [entry.text for entry in visible(entries, {"flash"}, set())] == [
+        "Attention",
+        "Transformer",
+        "Flash [bold]not bold[/bold]",
+    ]
+    assert visible(entries, set(), set()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("plain", []),
+        ("[see blog](https://a.org/b_(c))", ["https://a.org/b_(c)"]),
+        ("two https://a.org, and [x](http://b.org).", ["http://b.org", "https://a.org"]),
+        ("[notebook](./local.ipynb)", []),
+        ("javascript:alert(1) [x](javascript:alert(1))", []),
+    ],
+)
+def test_links_in_a_rows_words(words: str, expected: list[str]) -> None:
+    assert links(words) == expected
+
+
+def test_markdown_links_are_shown_by_their_text() -> None:
+    assert wording("a [b](https://c.org) d") == [("a ", ""), ("b", "https://c.org"), (" d", "")]
+    assert wording("") == [("", "")]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_arrows_and_letters_move_alike(app: ReadtrackApp, size: tuple[int, int]) -> None:
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        places = []
+        for keys in (
+            ["j", "j"],
+            ["k", "k"],
+            ["down", "down"],
+            ["up", "up"],
+            ["G", "G"],
+            ["g", "g"],
+            ["end"],
+            ["home"],
+        ):
+            await pilot.press(*keys)
+            places.append(app.main.checklist.target)
+        assert places == ["0/0/adam", "0/0", "0/0/adam", "0/0", "1/0/2", "0", "1/0/2", "0"]
+        await pilot.press("pagedown", "ctrl+d", "ctrl+u", "pageup", "ctrl+f", "ctrl+b", "}", "}", "{", "{")
+        assert app.main.checklist.target == "0"
+
+
+async def test_the_details_follow_the_cursor(app: ReadtrackApp) -> None:
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.pause()
+        await pilot.press("j", "j")
+        await pilot.pause()
+        assert any("Kingma" in line.content.plain for line in app.main.paper.lines)
+
+
+async def test_on_a_narrow_screen_enter_shows_the_details_of_this_line(
+    app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        for keys, expected in ((["j", "enter"], "Robbins"), (["escape", "j", "enter"], "Kingma")):
+            await pilot.press(*keys)
+            await pilot.pause()
+            assert expected in screen_text(app)
+            assert "Optimisers" not in screen_text(app)
+
+
+async def test_folding_hides_and_unfolding_shows(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        whole = shown(app)
+        await pilot.press("h")
+        assert len(shown(app)) == len(whole) - 2
+        assert "… 2" in shown(app)[1]
+        await pilot.press("h")  # already closed: to the section around it
+        assert app.main.checklist.target == "0"
+        await pilot.press("left", "left")
+        assert "… 4" in shown(app)[0]
+        await pilot.press("right")
+        await pilot.press("j", "l")
+        assert shown(app) == whole
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_filter_as_you_type_and_escape_clears(app: ReadtrackApp, size: tuple[int, int]) -> None:
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        whole = shown(app)
+        await pilot.press("/", *"kingma")
+        await pilot.pause()
+        assert [line.split()[1] for line in shown(app)[1:]] == ["SGD", "adam"]
+        assert app.entry is not None
+        assert app.entry.subject == "adam"
+        await pilot.press("enter")
+        assert app.main.focused is app.main.checklist
+        assert app.main.filter.display
+        await pilot.press("escape")
+        await pilot.pause()
+        assert shown(app) == whole
+        assert not app.main.filter.display
+        await pilot.press("/", "/", "t", "n", "e", "escape", "escape")
+        assert app.main.filter.value == ""
+        assert shown(app) == whole
+
+
+async def test_nothing_found_says_what_to_try(
+    app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("/", *"zzz")
+        await pilot.pause()
+        assert "No paper found. Try fewer or shorter words" in screen_text(app)
+        await pilot.press("enter", "3", "r", "n")  # no line to act on: nothing breaks
+
+
+async def test_fast_typing_goes_to_the_filter_not_to_the_keys(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        for character in "/run":
+            key = "slash" if character == "/" else character
+            app._driver.process_message(events.Key(key, character))  # type: ignore[union-attr]
+        await pilot.pause(0.2)
+        assert app.main.filter.value == "run"
+        assert app.following is None
+
+
+async def test_the_state_filter_goes_round(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        seen = []
+        for _ in range(8):
+            await pilot.press("f")
+            await pilot.pause()
+            seen.append(app.main.filter.value)
+        assert seen[:7] == [
+            *(f"state:{s}" for s in ("todo", "reading", "read", "implemented", "skipped")),
+            "runnable",
+            "",
+        ]
+        assert app.main.checklist.found == {"hessian", "attention", "flash", "row:https-example-org-a-page"}
+
+
+async def test_lineage_leads_to_papers_and_back(app: ReadtrackApp) -> None:
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.pause()
+        app.main.checklist.go_to_subject("adam")
+        await pilot.press("enter", "enter")
+        assert app.entry is not None
+        assert app.entry.subject == "sgd"
+        await pilot.press("backspace")
+        assert app.entry.subject == "adam"
+        await pilot.press("backspace", "backspace")
+        assert app.entry.subject == "adam"
+
+
+async def test_reload_shows_what_changed_and_keeps_the_place(app: ReadtrackApp, papers_yaml: Path) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.main.checklist.go_to_subject("hessian")
+        await pilot.pause()
+        text = papers_yaml.read_text(encoding="utf-8")
+        papers_yaml.write_text(text.replace('"Hessian"', '"Hessian (at last)"'), encoding="utf-8")
+        await pilot.press("ctrl+r")
+        await pilot.pause()
+        assert any("Hessian (at last)" in line for line in shown(app))
+        assert app.entry is not None
+        assert app.entry.text == "Hessian (at last)"
+        await pilot.press("ctrl+r")
+
+
+async def test_a_list_broken_while_the_app_is_open_leaves_the_old_one(
+    app: ReadtrackApp, papers_yaml: Path
+) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        whole = shown(app)
+        papers_yaml.write_text("checklist: [", encoding="utf-8")
+        await pilot.press("ctrl+r")
+        await pilot.pause()
+        message = next(iter(app._notifications)).message
+        assert message.startswith("Could not read the list again.\nWhy: papers.yaml:")
+        assert shown(app) == whole
+        await pilot.press("j", "3")
+        assert app.library.state("sgd") == "read"
+
+
+def test_a_broken_list_at_start_is_said_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "papers.yaml"
+    path.write_text("title: x\nchecklst: []\n", encoding="utf-8")
+    assert run(papers_yaml=path) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Could not open the reading list.\nWhy: papers.yaml:2: ")
+    assert "Traceback" not in said
