@@ -1,0 +1,117 @@
+"""`readtrack compare`: two benchmarked runs of one paper side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from readtrack.cli import report, terminal
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import Home
+from readtrack.text import number, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from readtrack.bench.compare import Comparison
+    from readtrack.runs.record import Record
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def compare(
+    run_a: Annotated[str, typer.Argument(help="A run's id, the start of it, or its folder.")],
+    run_b: Annotated[str, typer.Argument(help="The run that is set against it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Set the benchmark of one run against another's, of the same paper.
+
+    On one device each time is SAME, FASTER, SLOWER or UNCLEAR, by the 95 % intervals of the medians and a
+    dead band of 2 %. Across devices the shares of the ceiling and the speed-ups stand side by side.
+    """
+    from readtrack.bench.compare import compare as compare_records
+
+    home = Home()
+    a, b = _record(home, run_a), _record(home, run_b)
+    try:
+        found = compare_records(a, b)
+    except ValueError as error:
+        raise ReadtrackError(str(error)) from error
+    if as_json:
+        lines = [comparison.to_json() for comparison in found]
+        terminal.say_json({"paper": a.paper, "a": a.run_id, "b": b.run_id, "measurements": lines})
+        return
+    for name, record in (("a", a), ("b", b)):
+        terminal.say(one_line(f"{name}: {record.run_id}, {report.environment(record.environment)}"))
+    terminal.say()
+    head = ("verdict", "what", "variant", "a", "b", "b / a", "")
+    terminal.table([_row(comparison) for comparison in found], head=head)
+    counts = Counter(comparison.verdict or "not compared" for comparison in found)
+    terminal.say()
+    terminal.say(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+
+
+def _record(home: Home, query: str) -> Record:
+    """The run of this id, or whose id begins or ends so, or in this folder. It must hold measurements."""
+    from readtrack.runs.record import load
+
+    folder = Path(query).expanduser()
+    if not (folder / "events.jsonl").is_file():
+        folder = _folder(home, query)
+    record = load(folder)
+    if not record.measurements:
+        raise NotAvailableError(f"the run {one_line(record.run_id)} has no measurements to compare.")
+    return record
+
+
+def _folder(home: Home, query: str) -> Path:
+    names = sorted(path.name for path in home.runs.glob("*") if path.is_dir())
+    found = [name for name in names if name == query] or [
+        name for name in names if query and (name.startswith(query) or name.endswith(query))
+    ]
+    if not found:
+        raise ReadtrackError(f"there is no run {query!r}. `readtrack results` lists the runs.")
+    if len(found) > 1:
+        raise ReadtrackError(f"{query!r} is the start of several runs: {', '.join(found[-5:])}.")
+    return home.runs / found[0]
+
+
+def _row(comparison: Comparison) -> tuple[str, ...]:
+    one: Any = comparison.a or comparison.b
+    ratio = comparison.ratio
+    said = "" if ratio is None else number(ratio)
+    if comparison.ratio_ci95 and ratio is not None:
+        low, high = comparison.ratio_ci95
+        said += f" ({number(low)} to {number(high)})"
+    return (
+        comparison.verdict or "-",
+        report.measurement_head(one),
+        one_line(comparison.variant),
+        _time(comparison.a),
+        _time(comparison.b),
+        said,
+        one_line("; ".join(_remarks(comparison))),
+    )
+
+
+def _time(measurement: Any) -> str:
+    times = measurement and measurement.get("t_ns")
+    return report.span(times["value"]) if times else "-"
+
+
+def _remarks(comparison: Comparison) -> Iterator[str]:
+    if comparison.note:
+        yield comparison.note
+    a, b = comparison.a, comparison.b
+    if comparison.verdict is None and a and b and a.get("t_ns") and b.get("t_ns"):
+        for name, key, unit in (
+            ("ceiling", "pct_ceiling", " %"),
+            ("vs naive", "vs_naive", "×"),
+            ("vs strong", "vs_strong", "×"),
+        ):
+            if a.get(key) is not None and b.get(key) is not None:
+                yield f"{name} {a[key]:.3g}{unit} and {b[key]:.3g}{unit}"

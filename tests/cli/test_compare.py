@@ -1,0 +1,104 @@
+"""`readtrack compare` on two runs' folders. No benchmark is run: the events are written here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from readtrack.cli.bench import app
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import Home
+from readtrack.runs.events import EventWriter
+from readtrack.runs.job import Job
+
+
+def measurement(variant: str, p50: float, **fields: Any) -> dict[str, Any]:
+    return {
+        "case": "attention",
+        "axes": {"tokens": 1024},
+        "variant": variant,
+        "role": "paper",
+        "mode": "forward",
+        "dtype": "float32",
+        "device_id": "aaaa",
+        "settings": {"threads": 4},
+        "t_ns": {"p50": p50, "min": p50, "value": p50, "ci95": [0.995 * p50, 1.005 * p50]},
+        "flags": [],
+        "skipped": None,
+        "pct_ceiling": 60.0,
+        "vs_naive": 2.0,
+        "vs_strong": 0.9,
+        **fields,
+    }
+
+
+def make_run(root: Path, run_id: str, *measurements: dict[str, Any], paper: str = "flashattention") -> Path:
+    folder = root / run_id
+    folder.mkdir(parents=True)
+    Job(run_id=run_id, paper=paper).write(folder)
+    events = EventWriter(folder)
+    events.emit("hello", run_id=run_id, paper=paper, pid=1, at="2026-01-01T00:00:00+00:00")
+    for fields in measurements:
+        events.emit("measurement", **fields)
+    events.close()
+    return folder
+
+
+@pytest.fixture
+def runs(home: Home) -> Path:
+    make_run(home.runs, "20260101-000000-flash-aaaa", measurement("naive", 4e6), measurement("tiled", 2e6))
+    make_run(home.runs, "20260102-000000-flash-bbbb", measurement("naive", 4e6), measurement("tiled", 3e6))
+    return home.runs
+
+
+def compare(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def failure(*arguments: str) -> ReadtrackError:
+    done = CliRunner().invoke(app, list(arguments))
+    assert isinstance(done.exception, ReadtrackError)
+    return done.exception
+
+
+@pytest.mark.parametrize("names", [("20260101", "20260102"), ("aaaa", "bbbb")])
+def test_each_variant_has_a_verdict(runs: Path, names: tuple[str, str]) -> None:
+    lines = compare(*names).splitlines()
+    [naive] = [line for line in lines if "naive" in line]
+    [tiled] = [line for line in lines if "tiled" in line]
+    assert naive.startswith("SAME")
+    assert tiled.startswith("SLOWER")
+    for part in ("attention, tokens 1024, forward, float32", "2 ms", "3 ms", "1.5 (1.489 to 1.511)"):
+        assert part in tiled
+    assert lines[-1] == "1 SAME, 1 SLOWER"
+
+
+def test_json_is_one_document(runs: Path) -> None:
+    document = json.loads(compare("aaaa", "bbbb", "--json"))
+    assert document["paper"] == "flashattention"
+    assert [line["verdict"] for line in document["measurements"]] == ["SAME", "SLOWER"]
+    assert document["measurements"][1]["ratio"] == pytest.approx(1.5)
+
+
+def test_a_run_that_was_copied_here_is_named_by_its_folder(runs: Path, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "box", "20260103-gpu", measurement("tiled", 1e5, device_id="bbbb"))
+    out = compare("aaaa", str(other))
+    [tiled] = [line for line in out.splitlines() if "tiled" in line]
+    assert tiled.startswith("-")
+    assert "different devices" in tiled
+    assert "ceiling 60 % and 60 %; vs naive 2× and 2×; vs strong 0.9× and 0.9×" in tiled
+
+
+def test_what_cannot_be_compared_says_why(runs: Path) -> None:
+    make_run(runs, "20260104-rope", measurement("rope", 1e3), paper="rope")
+    make_run(runs, "20260105-empty")
+    assert "'zzzz'" in str(failure("aaaa", "zzzz"))
+    assert "several runs" in str(failure("2026010", "aaaa"))
+    assert "two papers" in str(failure("aaaa", "20260104"))
+    empty = failure("aaaa", "20260105")
+    assert isinstance(empty, NotAvailableError)
+    assert "no measurements" in str(empty)
