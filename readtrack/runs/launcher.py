@@ -22,7 +22,7 @@ from readtrack.home import Home
 from readtrack.runs import log, outcome
 from readtrack.runs.events import Outcome
 from readtrack.runs.job import Job
-from readtrack.runs.record import Record, conclude, load, sweep, worker_process
+from readtrack.runs.record import Record, conclude, load, read_result, sweep, worker_process
 
 if TYPE_CHECKING:
     import psutil
@@ -73,7 +73,7 @@ def attach(folder: Path) -> Process | None:
     process = worker_process(record)
     if record.outcome is not None or record.job is None or process is None:
         return None
-    return Process(folder, Home(), record.job, process, None, oom_kills=outcome.oom_kills())
+    return Process(folder, Home(folder.parents[1]), record.job, process, None, oom_kills=outcome.oom_kills())
 
 
 def _environment(job: Job, home: Home) -> dict[str, str]:
@@ -205,15 +205,17 @@ class Process:
 
     def _bury(self) -> Outcome:
         code, elapsed = None, None
-        if self._child is None:
-            sweep(self.run_id)
-        else:
+        if self._child is not None:
             # Before the leader is reaped: until then the group's number cannot be given to others.
             self._signal_group(signal.SIGKILL)
             code, elapsed = self._child.wait(), time.monotonic() - self._started
             if self._child.stdin is not None:
                 self._child.stdin.close()
+        sweep(self.run_id)
         log.trim(self.folder)
+        result = read_result(self.folder)
+        if result is not None and result.outcome is not None:
+            return result.outcome
         record = load(self.folder)
         found = self._judge(code, record)
         try:

@@ -312,12 +312,20 @@ def _folders(home: Home) -> list[Path]:
 
 
 def _summary(folder: Path) -> Summary | None:
+    result = read_result(folder)
+    if result is not None:
+        return result
+    record = load(folder)
+    return record.summary() if record.paper else None
+
+
+def read_result(folder: Path) -> Summary | None:
+    """`result.json`, or None if it is not there or broken."""
     try:
         fields = json.loads((folder / "result.json").read_bytes())
         return Summary.from_json({**fields, "run_id": folder.name})
     except (OSError, ValueError, TypeError, KeyError):
-        record = load(folder)
-        return record.summary() if record.paper else None
+        return None
 
 
 def reconcile(home: Home) -> list[str]:
@@ -376,13 +384,18 @@ def worker_process(record: Record) -> psutil.Process | None:
     return None
 
 
-def sweep(run_id: str) -> None:
-    """Kill the processes that a run left behind; they are known by READTRACK_RUN in their environment."""
+def sweep(run_id: str, group: int | None = None) -> None:
+    """Kill what a run has left running: processes with its READTRACK_RUN in their environment, whatever
+    session they moved to, and with `group` the members of that process group. Never the caller itself.
+    """
     import psutil
 
     for process in psutil.process_iter():
         try:
-            if process.environ().get("READTRACK_RUN") == run_id:
+            if process.pid == os.getpid():
+                continue
+            in_group = group is not None and os.getpgid(process.pid) == group
+            if in_group or process.environ().get("READTRACK_RUN") == run_id:
                 process.kill()
         except (psutil.Error, OSError):
             continue  # another user's, or ended in the meantime

@@ -34,7 +34,7 @@ from readtrack.runs import log
 from readtrack.runs.events import EventWriter, Outcome
 from readtrack.runs.job import Job
 from readtrack.runs.outcome import StopReason, stopped
-from readtrack.runs.record import conclude, load, write_result
+from readtrack.runs.record import conclude, load, sweep, write_result
 from readtrack.runs.run import Run, RunCancelled
 from readtrack.text import one_line, size
 
@@ -84,6 +84,7 @@ def _start_sentinel(folder: Path, commands: int) -> int:
             try:
                 conclude(folder, "interrupted", "readtrack, which had started it, ended")
             finally:
+                sweep(folder.name)
                 os.killpg(0, signal.SIGKILL)
     finally:
         os._exit(0)
@@ -156,8 +157,7 @@ class _Worker:
         device = devices.resolve(job.device)
         bench_dtype = devices.resolve_dtype(job.dtype, device)
         dtype = torch.float32 if job.dtype == "auto" else bench_dtype
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(devices.physical_cores())
+        _set_threads(1)
         self._device = device
         names = {"dtype": str(dtype), "benchmark_dtype": str(bench_dtype)}
         plain_names = {key: name.removeprefix("torch.") for key, name in names.items()}
@@ -192,23 +192,33 @@ class _Worker:
         run.check_cancelled()
 
     def _benchmark(self, manager: pluggy.PluginManager, run: Run, dtype: torch.dtype) -> None:
+        from readtrack import devices
         from readtrack.bench.case import Bench
-        from readtrack.bench.measure import run_case
+        from readtrack.bench.measure import run_cases
 
         _seed(run.seed)
+        _set_threads(1 if run.budget == "smoke" else devices.physical_cores())
         self._events.emit("phase", name="benchmark")
         bench = Bench(device=run.device, dtype=dtype, budget=run.budget)
         cases = list(manager.hook.benchmark(bench=bench) or ())
-        for done, case in enumerate(cases):
-            run.check_cancelled()
-            self._events.emit("progress", label=case.name, done=done, total=len(cases), eta=None)
-            run_case(
-                case,
+        total = sum(len(case.cost) * len(case.variants) for case in cases)
+        done = 0
+
+        def emit(event: str, **fields: Any) -> None:
+            nonlocal done
+            self._events.emit(event, **fields)
+            if event == "measurement":
+                done += 1
+                self._events.emit("progress", label=fields["case"], done=done, total=total, eta=None)
+
+        if cases:
+            run_cases(
+                cases,
                 device=run.device,
                 dtype=dtype,
                 budget=run.budget,
                 seed=run.seed,
-                emit=self._events.emit,
+                emit=emit,
                 check_cancelled=run.check_cancelled,
             )
 
@@ -267,6 +277,7 @@ class _Worker:
         faulthandler.dump_traceback()
         place = log.last_place(self._folder, search_path(Home()))
         self._conclude("timed_out", stopped(load(self._folder), "timed_out", "killed", place))
+        sweep(self._folder.name)
         os.killpg(0, signal.SIGKILL)
 
     def _heartbeat(self) -> None:
@@ -330,7 +341,7 @@ class _Worker:
         self._ending.set()
         self._events.emit("phase", name="teardown")
         self._heartbeat()
-        self._sweep()
+        sweep(self._folder.name, os.getpgrp())
         os.chdir(self._folder)
         with contextlib.suppress(OSError):  # one that is not empty stays
             (self._folder / "scratch").rmdir()
@@ -346,17 +357,14 @@ class _Worker:
         self._events.emit("end", outcome=outcome, detail=detail)
         write_result(self._folder, load(self._folder))
 
-    def _sweep(self) -> None:
-        """End what is left of the run's processes."""
-        import psutil
 
-        group = os.getpgid(0)
-        for process in psutil.process_iter():
-            try:
-                if process.pid != os.getpid() and os.getpgid(process.pid) == group:
-                    process.kill()
-            except (psutil.Error, OSError):
-                continue  # ended in the meantime
+def _set_threads(count: int) -> None:
+    """Experiments are small: one thread is as fast, gives a seed the same numbers on any number of cores, and
+    does not wait for a core that another program has (a hundredfold, on a busy machine)."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(count)
 
 
 def _seed(seed: int) -> None:

@@ -29,6 +29,7 @@ def experiment(run):
     child = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
     child.stdout.readline()
     run.log(f"child {child.pid}")
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
     if how == "polite":
         for _ in run.steps(10**9):
             time.sleep(0.01)

@@ -25,6 +25,8 @@ def experiment(run):
     )
     run.log(f"child {child.pid}")
     run.log(f"child {int(orphan.stdout)}")
+    elsewhere = subprocess.Popen([sys.executable, "-c", sleep], start_new_session=True)
+    run.log(f"child {elsewhere.pid}")
     threading.Thread(target=time.sleep, args=(600,)).start()
     Path("file in the scratch folder").write_text("kept")
     run.metric("scratch", float(Path.cwd().name == "scratch"))
