@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from readtrack.home import Home
 from readtrack.library import Library
+from readtrack.runs.record import load, write_result
 from readtrack.tui.app import ReadtrackApp
 
 LIST = """\
@@ -133,3 +138,29 @@ def golden() -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+class Recorded(Protocol):
+    def __call__(self, until: float = math.inf, run_id: str = ...) -> Path: ...
+
+
+@pytest.fixture
+def recorded(home: Home) -> Recorded:
+    """Puts the run in tests/tui/recorded into the home: all of it, or its events `until` a second.
+
+    Two arms of a curve of which one diverges, a second metric, a claim, measurements of two sizes, one
+    artifact of each kind.
+    """
+
+    def put(until: float = math.inf, run_id: str = "20260102-030405-adam-00ff") -> Path:
+        folder = home.runs / run_id
+        shutil.copytree(Path(__file__).parent / "recorded", folder)
+        events = folder / "events.jsonl"
+        lines = events.read_text(encoding="utf-8").splitlines(keepends=True)
+        events.write_text("".join(x for x in lines if json.loads(x)["t"] <= until), encoding="utf-8")
+        record = load(folder)
+        if record.outcome is not None:
+            write_result(folder, record)
+        return folder
+
+    return put

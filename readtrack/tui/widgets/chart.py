@@ -121,13 +121,21 @@ class _Axis:
         return found if len(found) >= 2 else [self.low, self.high]
 
     def _linear_ticks(self, count: int) -> list[float]:
-        span = (self.high / count - self.low / count) / 1.3
+        span = self.high / count - self.low / count
         if span < 1e-300:
             return []
         power = 10.0 ** math.floor(math.log10(span))
-        step = next((power * k for k in (1, 2, 5) if power * k >= span), power * 10)
-        first, last = math.ceil(self.low / step), math.floor(self.high / step)
-        return [index * step for index in range(first, last + 1)]
+        found: list[float] = []
+        for factor in (10, 5, 2, 1, 0.5, 0.2):
+            step = power * factor
+            first, last = math.ceil(self.low / step), math.floor(self.high / step)
+            finer = [index * step for index in range(first, last + 1)]
+            if found and len(finer) > count + 1:
+                break
+            found = finer
+            if len(found) >= count:
+                break
+        return found
 
     def _log_ticks(self, count: int) -> list[float]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ from textual.content import Content
 from readtrack.claims import Claim
 from readtrack.runs.record import Record
 from readtrack.text import duration, number, size
-from readtrack.tui.theme import OUTCOME_MARKS, VERDICT_MARKS, VERDICT_STYLES, arm_style
+from readtrack.tui.theme import OUTCOME_MARKS, VERDICT_MARKS, VERDICT_STYLES
 from readtrack.tui.widgets import chart
 from readtrack.tui.widgets.chart import Series
+from readtrack.tui.widgets.curves import drawn, legend
 from readtrack.tui.widgets.page import BLANK, Line, beside, join, pair, text, wrapped
 from readtrack.tui.widgets.table import Cell, table
 
 TABS = ("Overview", "Claims", "Benchmark", "Artifacts", "Log")
 _PHASES = ("import", "setup", "train", "evaluate", "benchmark", "teardown")
+_LABEL = 11  # columns for "control", "differs", ...
 _TEXT_LIMIT = 64 * 1024
 _LOG_LINES = 400
 
@@ -119,18 +121,28 @@ def ending(record: Record) -> Content:
     news = join(state_label(record), (record.paper, "bold"))
     if record.outcome != "completed":
         return join(news, "  ", (record.detail, "$muted"))
-    verdicts = [str(event["verdict"]) for event in record.claims]
-    marks = [
-        join("  ", (f"{VERDICT_MARKS.get(v, '?')} {v}", VERDICT_STYLES.get(v, "$muted"))) for v in verdicts
+    return join(news, *(join("  ", verdict) for verdict in _verdicts(record)))
+
+
+def _verdicts(record: Record) -> list[Content]:
+    """`✓ name` for each claim."""
+    return [
+        join(
+            (
+                f"{VERDICT_MARKS.get(verdict, '?')} {event['claim']['name']}",
+                VERDICT_STYLES.get(verdict, "$muted"),
+            )
+        )
+        for event in record.claims
+        for verdict in [str(event["verdict"])]
     ]
-    return join(news, *marks)
 
 
 def _remark(record: Record) -> Content:
     if record.outcome not in (None, "completed"):
         return text(record.detail or "no detail was recorded", "$bad")
     if record.outcome == "completed":
-        return text(record.detail, "$muted") if record.detail != "completed" else Content("")
+        return Content("   ").join(_verdicts(record))
     if record.state == "not responding":
         return text("no sign of life for a minute: c stops it", "$bad")
     waiting = {"": "starting a fresh Python", "import": "importing torch and the plugin"}
@@ -176,11 +188,12 @@ def _curves(record: Record, width: int, height: int, metric: int, log_scale: boo
     names = list(record.curves)
     if not names:
         return _nothing_yet(record, width)
-    fit = max(1, min(len(names), height // 13))
-    each = height // fit
+    fit = max(1, min(len(names), height // 14))
+    each = (height + 1) // fit - 1
     lines: list[Line] = []
     for offset in range(fit):
         index = (metric + offset) % len(names)
+        lines += [BLANK] if lines else []
         lines += curve(record, names[index], index, len(names), width, each, log_scale)
     return lines
 
@@ -193,9 +206,9 @@ def curve(
     log = is_log(record, name, log_scale)
     notes = [f"{index + 1} of {count}" if count > 1 else "", "log scale" if log else ""]
     heading = join(" ", (name, "bold"), "  ", (" · ".join(note for note in notes if note), "$muted"))
-    legend = _legend(series, width)
-    rows = chart.draw(series, width - 2, max(4, height - 1 - len(legend)), log_y=log)
-    return [Line(heading), *_drawn(rows), *legend]
+    below = legend(series, width)
+    rows = chart.draw(series, width - 2, max(4, height - 1 - len(below)), log_y=log)
+    return [Line(heading), *drawn(rows), *below]
 
 
 def _series(record: Record, name: str) -> list[Series]:
@@ -205,30 +218,6 @@ def _series(record: Record, name: str) -> list[Series]:
 def is_log(record: Record, name: str, log_scale: bool | None) -> bool:
     """The reader's choice of scale; without one, what suits the curve."""
     return chart.wants_log(_series(record, name)) if log_scale is None else log_scale
-
-
-def _drawn(rows: Sequence[chart.Row]) -> list[Line]:
-    return [
-        Line(join(" ", *(Content.styled(t, "$faint" if i is None else arm_style(i)) for t, i in row)))
-        for row in rows
-    ]
-
-
-def _legend(series: Sequence[Series], width: int) -> list[Line]:
-    items: list[Content] = []
-    for index, one in enumerate(series):
-        last = one.points[-1][1] if one.points else math.nan
-        value = number(last) if math.isfinite(last) else str(last)
-        name = f"{chart.letter(index)} {one.name}" if len(series) > 1 else one.name
-        items.append(join(("━ ", arm_style(index)), (name, arm_style(index)), " ", (value, "$muted")))
-    lines: list[Line] = []
-    row = Content(" ")
-    for item in items:
-        if len(row.plain) > 1 and row.cell_length + item.cell_length + 2 > width:
-            lines.append(Line(row))
-            row = Content(" ")
-        row = join(row, item, "   ")
-    return [*lines, Line(row.rstrip())]
 
 
 def _short_claims(record: Record, width: int) -> list[Line]:
@@ -288,8 +277,8 @@ def _heading(words: str) -> Line:
 def _labelled(label: str, value: str, width: int, style: str = "") -> list[Line]:
     if not value:
         return []
-    lines = wrapped(value, width, style, indent=9)
-    first = join((f"   {label}".ljust(9), "$muted"), lines[0].content.divide([9])[1])
+    lines = wrapped(value, width, style, indent=_LABEL)
+    first = join((f"   {label}".ljust(_LABEL), "$muted"), lines[0].content.divide([_LABEL])[1])
     return [Line(first), *lines[1:]]
 
 
@@ -332,144 +321,23 @@ def claims(record: Record, width: int) -> list[Line]:
             lines += wrapped("(written by another version of readtrack)", width, "$muted", indent=3)
             continue
         lines += wrapped(claim.sentence, width, indent=3)
-        lines += _labelled("ours", str(event.get("ours", "")), width)
+        if event["values"].keys() - {bound.metric for bound in claim.rule}:
+            lines += _labelled("ours", str(event.get("ours", "")), width)
         lines += _labelled("paper", claim.paper, width)
         for number_, bound in enumerate(claim.rule):
             value = event["values"].get(bound.metric, math.nan)
             mark, style = ("✓", "$good") if bound.holds(value) else ("✗", "$bad")
             rule = join(
-                (f"   {'rule' if not number_ else ''}".ljust(9), "$muted"), (mark, style), " ", str(bound)
+                (f"   {'rule' if not number_ else ''}".ljust(_LABEL), "$muted"),
+                (mark, style),
+                " ",
+                str(bound),
             )
             shown = number(value) if math.isfinite(value) else str(value)
             lines += wrapped(join(rule, (f"   (ours {shown})", "$muted")), width)
         lines += _labelled("control", claim.control, width, "$muted")
         lines += _labelled("differs", claim.deviations, width, "$muted")
     return lines
-
-
-# Benchmark
-
-
-def benchmark(record: Record, width: int) -> list[Line]:
-    """A table per operation and mode, and a chart where there are several sizes."""
-    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
-    for row in record.measurements:
-        key = tuple(str(row.get(name, "")) for name in ("case", "mode", "dtype", "device"))
-        groups.setdefault(key, []).append(row)  # type: ignore[arg-type]
-    if not groups:
-        waiting = record.outcome is None
-        words = "Measurements appear here one by one." if waiting else "This run measured nothing."
-        return wrapped(words, width, "$muted", indent=1)
-    lines: list[Line] = []
-    for (case, mode, dtype, device), rows in groups.items():
-        facts = " · ".join(part for part in (mode, dtype, device) if part)
-        lines += ([BLANK, BLANK] if lines else []) + [
-            Line(join(" ", (case, "bold $link"), "  ", (facts, "$muted")))
-        ]
-        lines += _measurements(rows, width)
-        lines += _scaling(rows, width)
-    return lines
-
-
-_WIDE = (("GFLOP/s", "tflops", 1e3), ("GB/s", "gbps", 1.0))
-
-
-def _measurements(rows: Sequence[Mapping[str, Any]], width: int) -> list[Line]:
-    axes = list(dict.fromkeys(name for row in rows for name in _mapping(row, "axes")))
-    rates = [column for column in _WIDE if any(_float(row, column[1]) for row in rows)] if width >= 96 else []
-    head = [*axes, "variant", "time", "±", "× naive", "× strong", "memory", *(name for name, _, _ in rates)]
-    cells: list[list[Cell]] = []
-    before: list[str] = []
-    for row in rows:
-        at = [_axis(_mapping(row, "axes").get(name)) for name in axes]
-        cells.append([*(["" for _ in at] if at == before else at), *_cells(row, rates)])
-        before = at
-    return table(head, cells, width, indent=1)
-
-
-def _cells(row: Mapping[str, Any], rates: Sequence[tuple[str, str, float]]) -> Iterator[Cell]:
-    ours = row.get("role") == "paper"
-    role = str(row.get("role") or "")
-    yield join((str(row.get("variant", "")), "bold" if ours else ""), (f" {role}" if role else "", "$muted"))
-    timing = _mapping(row, "t_ns")
-    median = _float(timing, "p50")
-    if median is None:
-        yield _no_time(row)
-        yield from [""] * (4 + len(rates))
-        return
-    yield Content(nanoseconds(median))
-    spread = _float(timing, "iqr")
-    yield f"{spread / median / 2:.0%}" if spread is not None and median else ""
-    for name in ("vs_naive", "vs_strong"):
-        ratio = _float(row, name)
-        yield Content.styled(f"{ratio:.2f}", "$good" if ratio > 1.05 else "") if ratio is not None else ""
-    peak = _float(_mapping(row, "mem"), "peak_bytes")
-    yield size(peak) if peak is not None else ""
-    for _, name, factor in rates:
-        rate = _float(row, name)
-        yield number(rate * factor) if rate is not None else ""
-
-
-def _no_time(row: Mapping[str, Any]) -> Content:
-    if row.get("skipped"):
-        return text(f"skipped: {row['skipped']}", "$muted")
-    check = _mapping(row, "ok")
-    reason = check.get("reason") or "differs from the reference"
-    return text(f"✗ {reason}", "$bad")
-
-
-def _scaling(rows: Sequence[Mapping[str, Any]], width: int) -> list[Line]:
-    """Median time over the first axis that is a number, one line a variant."""
-    axis = next(
-        (
-            name
-            for row in rows
-            for name, value in _mapping(row, "axes").items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        ),
-        None,
-    )
-    if axis is None:
-        return []
-    points: dict[str, dict[float, float]] = {}
-    for row in rows:
-        at, median = _float(_mapping(row, "axes"), axis), _float(_mapping(row, "t_ns"), "p50")
-        if at is not None and median is not None:
-            points.setdefault(str(row.get("variant", "")), {}).setdefault(at, median / 1e6)
-    series = [Series(name, sorted(found.items())) for name, found in points.items()]
-    if not series or max(len(one.points) for one in series) < 2:
-        return []
-    heading = Line(join(" ", (f"time in ms over {axis}", "$muted")))
-    drawn = chart.draw(
-        series, min(width - 2, 100), 12, log_x=_positive(series), log_y=chart.wants_log(series)
-    )
-    return [BLANK, heading, *_drawn(drawn), *_legend(series, width)]
-
-
-def _positive(series: Sequence[Series]) -> bool:
-    return all(x > 0 for one in series for x, _ in one.points)
-
-
-def nanoseconds(value: float) -> str:
-    """`840 ns`, `1.24 ms`, `2.1 s`."""
-    for limit, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
-        if value >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value:.3g} ns"
-
-
-def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = row.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _float(row: Mapping[str, Any], name: str) -> float | None:
-    value = row.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _axis(value: object) -> str:
-    return number(value) if isinstance(value, float) else "" if value is None else str(value)
 
 
 # Artifacts

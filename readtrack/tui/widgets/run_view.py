@@ -16,7 +16,7 @@ from textual.widgets import Static
 from readtrack.runs.record import Record
 from readtrack.tui.actions import bindings
 from readtrack.tui.theme import wants_ascii
-from readtrack.tui.widgets import picture, run_pages
+from readtrack.tui.widgets import bench_page, picture, run_pages
 from readtrack.tui.widgets.page import Line, Page, join
 
 
@@ -103,7 +103,7 @@ class RunView(Vertical):
         if name == "Claims":
             return run_pages.claims(record, width)
         if name == "Benchmark":
-            return run_pages.benchmark(record, width)
+            return bench_page.benchmark(record, width)
         if name == "Artifacts":
             return run_pages.artifacts(record, self.folder, width, self._picture)
         if name == "Log":

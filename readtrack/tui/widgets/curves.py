@@ -1,0 +1,47 @@
+"""Charts and their legends as coloured lines of a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from readtrack.text import number
+from readtrack.tui.theme import arm_style
+from readtrack.tui.widgets import chart
+from readtrack.tui.widgets.chart import Series
+from readtrack.tui.widgets.page import Line, join
+
+
+def drawn(rows: Sequence[chart.Row]) -> list[Line]:
+    return [
+        Line(join(" ", *(Content.styled(t, "$faint" if i is None else arm_style(i)) for t, i in row)))
+        for row in rows
+    ]
+
+
+def legend(series: Sequence[Series], width: int) -> list[Line]:
+    items: list[Content] = []
+    for index, one in enumerate(series):
+        value = _last_value(one)
+        name = f"{chart.letter(index)} {one.name}" if len(series) > 1 else one.name
+        items.append(join(("━ ", arm_style(index)), (name, arm_style(index)), " ", (value, "$muted")))
+    lines: list[Line] = []
+    row = Content(" ")
+    for item in items:
+        if len(row.plain) > 1 and row.cell_length + item.cell_length + 2 > width:
+            lines.append(Line(row))
+            row = Content(" ")
+        row = join(row, item, "   ")
+    return [*lines, Line(row.rstrip())]
+
+
+def _last_value(series: Series) -> str:
+    """The last value; for a curve that went astray, from which step on."""
+    _, last = series.points[-1]
+    if math.isfinite(last):
+        return number(last)
+    finite = [step for step, value in series.points if math.isfinite(value)]
+    since = next(step for step, _ in series.points if not finite or step > finite[-1])
+    return f"{last} from {number(since)}"

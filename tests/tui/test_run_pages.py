@@ -1,0 +1,171 @@
+"""The pages of a run as text, from a recorded run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from readtrack.runs.record import Record, load
+from readtrack.tui.widgets import bench_page, picture, run_pages
+from readtrack.tui.widgets.page import Line
+
+
+def plain(lines: list[Line]) -> str:
+    return "\n".join(line.content.plain for line in lines)
+
+
+@pytest.fixture
+def folder(recorded: Callable[..., Path]) -> Path:
+    return recorded()
+
+
+@pytest.fixture
+def record(folder: Path) -> Record:
+    return load(folder)
+
+
+@pytest.mark.parametrize("width", [76, 150])
+def test_every_page_as_text(
+    record: Record, folder: Path, golden: Callable[[str, str], None], width: int
+) -> None:
+    pages = {
+        "Head": [
+            Line(run_pages.title_line(record, "adam", width)),
+            Line(run_pages.phase_line(record)),
+            Line(run_pages.progress_line(record, width)),
+        ],
+        "Overview": run_pages.overview(record, width, 30, metric=0, log_scale=None),
+        "Overview, other metric, logarithmic": run_pages.overview(
+            record, width, 20, metric=1, log_scale=True
+        ),
+        "Claims": run_pages.claims(record, width),
+        "Benchmark": bench_page.benchmark(record, width),
+        "Artifacts": run_pages.artifacts(
+            record, folder, width, lambda path, columns: picture.load(path, columns)
+        ),
+        "Log": run_pages.log(record, folder, width),
+    }
+    golden(f"run-{width}", "\n\n".join(f"=== {name}\n{plain(lines)}" for name, lines in pages.items()))
+
+
+@pytest.mark.parametrize("width", [20, 40, 76, 100, 160])
+def test_no_line_is_wider_than_its_page(record: Record, folder: Path, width: int) -> None:
+    for lines in (
+        run_pages.overview(record, width, 24, metric=0, log_scale=None),
+        run_pages.claims(record, width),
+        run_pages.artifacts(record, folder, width, lambda path, columns: picture.load(path, columns)),
+        run_pages.log(record, folder, width),
+    ):
+        long = [line.content.plain for line in lines if line.content.cell_length > width]
+        assert width < 76 or not long
+
+
+def test_a_run_that_is_alive_shows_how_far_it_is(recorded: Callable[..., Path]) -> None:
+    record = load(recorded(until=4.0))
+    assert run_pages.phase_line(record).plain.split("   ")[:3] == [
+        " ✓ import 1.9 s",
+        "▶ train 2.0 s",
+        "· evaluate",
+    ]
+    assert "40/100  40%  3.0 s left" in run_pages.progress_line(record, 80).plain
+    strip = run_pages.strip(record, 80).plain
+    assert strip.startswith("▶ adam  train 40%  3.0 s left")
+    assert strip.endswith("v view   c stop")
+
+
+@pytest.mark.parametrize("page", [run_pages.claims, bench_page.benchmark])
+def test_an_empty_page_says_why(page: Callable[[Record, int], list[Line]]) -> None:
+    alive = Record("x", "adam")
+    over = Record("x", "adam", outcome="failed")
+    assert plain(page(alive, 60)) != plain(page(over, 60))
+    assert plain(page(over, 60)).strip()
+
+
+def test_what_went_wrong_why_and_what_next(record: Record) -> None:
+    record.error = {
+        "type": "ValueError",
+        "message": "[bold]odd[/bold] \x1b[31mshape",
+        "phase": "train",
+        "where": "plugins/adam.py:12",
+    }
+    record.outcome = "failed"
+    text = plain(run_pages.error_lines(record, 90))
+    assert "Could not finish the train." in text
+    assert "Why: ValueError: [bold]odd[/bold] shape (plugins/adam.py:12)" in text
+    assert "Next step: the Log tab" in text
+
+
+def test_a_measurement_of_another_version_does_not_break_the_table(record: Record) -> None:
+    record.measurements = [
+        {},
+        {"case": None, "axes": 3, "t_ns": "soon", "ok": [], "vs_naive": "much", "mem": 5},
+        {"case": "c", "axes": {"n": True, "x": math.nan}, "t_ns": {"p50": 1.0}, "vs_naive": math.inf},
+    ]
+    record.claims = [{"claim": {"name": "old"}, "values": {}, "verdict": "held", "ours": ""}]
+    assert plain(bench_page.benchmark(record, 80))
+    assert "another version" in plain(run_pages.claims(record, 80))
+
+
+def test_an_artifact_outside_the_folder_is_not_read(record: Record, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret", encoding="utf-8")
+    record.artifacts = [{"name": "x", "kind": "text", "path": str(tmp_path / "secret"), "caption": ""}]
+    text = plain(run_pages.artifacts(record, folder, 80, lambda path, columns: None))
+    assert "not shown" in text
+    assert "secret" not in text
+
+
+def test_an_image_is_half_blocks_in_its_colours(folder: Path) -> None:
+    lines = picture.load(folder / "artifacts" / "filters.png", 4)
+    assert [line.plain for line in lines] == ["▀▀▀▀", "▀▀▀▀"]
+    styles = [span.style for span in lines[0].spans]
+    assert [(style.foreground.rgb, style.background.rgb) for style in styles] == [
+        ((255, 0, 0),) * 2,
+        ((0, 255, 0),) * 2,
+        ((0, 0, 255),) * 2,
+        ((255, 255, 255),) * 2,
+    ]
+
+
+def test_a_small_image_is_enlarged_by_a_whole_factor_and_a_large_one_fits(
+    folder: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    assert {line.cell_length for line in picture.load(folder / "artifacts" / "filters.png", 80)} == {48}
+    wide = tmp_path / "wide.png"
+    Image.new("L", (500, 100), 128).save(wide)
+    lines = picture.load(wide, 50)
+    assert len(lines) == 5
+    assert {line.cell_length for line in lines} == {50}
+
+
+def test_without_half_blocks_there_is_a_ramp(folder: Path) -> None:
+    lines = picture.load(folder / "artifacts" / "filters.png", 8, ascii_only=True)
+    assert all(line.plain.isascii() for line in lines)
+    assert len(set(lines[0].plain)) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n torn", b"GIF89a" + b"\0" * 20])
+def test_a_damaged_image_is_a_line_of_text(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    assert picture.load(path, 40)[0].plain.startswith("cannot be shown: ")
+    assert picture.load(tmp_path / "absent.png", 40)[0].plain.startswith("cannot be shown: ")
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = tmp_path / "huge.png"
+    Image.new("1", (8000, 8000)).save(path)
+    assert "too large to show here: 8000 × 8000" in picture.load(path, 40)[0].plain
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(840.0, "840 ns"), (1240.0, "1.24 µs"), (2.5e6, "2.5 ms"), (3.21e9, "3.21 s")]
+)
+def test_times_are_said_in_a_fitting_unit(value: float, text: str) -> None:
+    assert bench_page.nanoseconds(value) == text
