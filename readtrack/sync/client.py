@@ -1,0 +1,311 @@
+"""Requests one at a time: paced, with deadlines, tried again where that makes sense, stopped at once."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urljoin, urlsplit
+
+import readtrack
+from readtrack.errors import ReadtrackError
+from readtrack.sync.clock import Cancelled, Clock
+from readtrack.sync.faults import RETRIES, Fault, Kind, classify, looks_like_page, page_title
+from readtrack.sync.gate import ARXIV, Gate
+from readtrack.text import duration, one_line, size
+
+if TYPE_CHECKING:
+    from readtrack.sync.exchange import Exchange, Head
+
+API = "https://export.arxiv.org/api/query"
+PDF = "https://export.arxiv.org/pdf"
+DOI = "https://doi.org"
+CONTACT = "https://info.arxiv.org/help/contact.html"
+
+SILENCE = 70.0  # seconds without a byte, connecting included
+DEADLINE = 900.0  # seconds for one file
+WINDOW, MIN_RATE = 30.0, 2048  # seconds, and bytes per second that must come over each such time
+MAX_REDIRECTS = 5
+_POLL = 0.1
+_PAGE = 64 * 1024  # bytes of an error page that are looked at
+_DENIED_FOR = 3600.0
+_BLOCKED_FOR = 1200.0  # seconds: what arXiv's blocks last at least, where it does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where arXiv is. `links`: whether the PDF links in its answers may be used where `pdf` cuts files."""
+
+    api: str = API
+    pdf: str = PDF
+    doi: str = DOI
+    links: bool = True
+
+    @classmethod
+    def from_environment(cls) -> Endpoints:
+        """READTRACK_ARXIV_API, READTRACK_ARXIV_PDF and READTRACK_DOI name mirrors; a mirror is used alone."""
+
+        def setting(name: str, default: str) -> str:
+            link = os.environ.get(name, "").strip().rstrip("/") or default
+            if urlsplit(link).scheme not in ("http", "https") or not urlsplit(link).hostname:
+                raise ReadtrackError(
+                    f"{name} is {link!r}; it must be a link that starts with https:// or http://"
+                )
+            return link
+
+        pdf = setting("READTRACK_ARXIV_PDF", PDF)
+        return cls(setting("READTRACK_ARXIV_API", API), pdf, setting("READTRACK_DOI", DOI), links=pdf == PDF)
+
+    @property
+    def arxiv_hosts(self) -> frozenset[str]:
+        return frozenset(urlsplit(link).netloc for link in (self.api, self.pdf))
+
+
+class Sink(Protocol):
+    """Takes one body. Every try begins with `begin`; all of it may raise Fault."""
+
+    accept: str
+    limit: int  # bytes
+
+    def begin(self, head: Head) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def end(self) -> None:
+        """The body is over: see whether it is whole."""
+
+
+class Bytes:
+    """A short body, kept in memory as `data`."""
+
+    limit = 32 * 1024 * 1024
+
+    def __init__(self, accept: str = "*/*") -> None:
+        self.accept = accept
+        self.data = b""
+
+    def begin(self, head: Head) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def end(self) -> None:
+        pass
+
+
+class Client:
+    """`notice` is told about pauses; `patience`: seconds that a server's wish to wait is obeyed for."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        clock: Clock,
+        cancel: threading.Event,
+        *,
+        patience: float = 120.0,
+        notice: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        from readtrack.sync.exchange import open_session
+
+        self._gate = gate
+        self._clock = clock
+        self._cancel = cancel
+        self._patience = patience
+        self._notice = notice
+        self._session = open_session(user_agent())
+        self.requests = 0
+        self.answered = False  # whether any server has answered
+
+    def close(self) -> None:
+        self._session.close()
+
+    def host(self, url: str) -> str:
+        return self._gate.host(url)
+
+    def get(self, url: str, sink: Sink, *, fallback: str | None = None) -> None:
+        """Fetch `url` into `sink`; after two cut files go on with `fallback`. Raises Fault, Cancelled."""
+        tries: Counter[Kind] = Counter()
+        while True:
+            if tries["truncated"] + tries["incomplete"] == 2:
+                url = fallback or url
+            try:
+                self._follow(url, sink)
+            except Fault as fault:
+                pauses = RETRIES.get(fault.kind, ())
+                number = tries[fault.kind]
+                tries[fault.kind] += 1
+                last = number >= len(pauses)
+                pause = 0.0 if last else pauses[number] * random.uniform(1.0, 1.25)
+                if fault.retry_after is not None:
+                    pause = fault.retry_after
+                if last or pause > self._patience:
+                    raise self._give_up(url, fault, sum(tries.values())) from None
+                self._notice(f"{fault}; trying again{f' in {duration(pause)}' if pause else ''}")
+                self._clock.sleep(pause, self._cancel)
+            else:
+                self._gate.succeeded(url)
+                return
+
+    def _give_up(self, url: str, fault: Fault, tries: int) -> Fault:
+        """The last word about `url`, after the host has been left alone as far as it must be."""
+        host, text = self.host(url), str(fault)
+        if fault.kind == "wait":
+            text = self._gate.postpone(url, f"{host} asks us to wait", fault.retry_after or _BLOCKED_FOR)
+        elif fault.kind == "denied" and host == ARXIV:
+            reason = f"arXiv denied access; do not retry, see {CONTACT}; nothing will be asked"
+            text = self._gate.postpone(url, reason, _DENIED_FOR)
+        elif fault.kind in ("tls", "offline", "blocked"):
+            self._gate.close(url, text)
+        elif fault.kind in ("server", "reset", "timeout", "page", "truncated", "incomplete"):
+            text = f"{text}, {tries} times" if tries > 1 else text
+            self._gate.failed(url, text)
+        return Fault(fault.kind, text, retry_after=fault.retry_after, body=fault.body)
+
+    def _follow(self, url: str, sink: Sink) -> None:
+        for _ in range(MAX_REDIRECTS + 1):
+            target = self._once(url, sink)
+            if target is None:
+                return
+            if urlsplit(target).scheme not in ("http", "https"):
+                raise Fault(
+                    "link", f"{self.host(url)} points to {one_line(target)[:100]}, which is not followed"
+                )
+            if url.startswith("https:") and not target.startswith("https:"):
+                raise Fault("link", f"{self.host(url)} points from https to http, which is not followed")
+            url = target
+        raise Fault("link", f"{self.host(url)} redirects more than {MAX_REDIRECTS} times")
+
+    def _once(self, url: str, sink: Sink) -> str | None:
+        """One request. Returns where it was redirected to, None when `sink` has the whole body."""
+        from readtrack.sync.exchange import Exchange, Head
+
+        self._gate.wait(url)
+        headers = {"Accept": sink.accept, "Accept-Encoding": "identity"}
+        exchange = Exchange(self._session, url, headers)
+        self.requests += 1
+        exchange.start()
+        try:
+            head = self._next(exchange, url)
+            assert isinstance(head, Head)
+            self.answered = True
+            # The server has seen the request by now at the latest: count the pause from here.
+            self._gate.asked(url)
+            location = head.headers.get("Location")
+            if head.status in (301, 302, 303, 307, 308) and location:
+                return str(urljoin(url, location))
+            if head.status != 200:
+                raise self._status_fault(head, self._page(exchange, url))
+            sink.begin(head)
+            for data in self._body(exchange, head, sink.limit):
+                sink.write(data)
+            sink.end()
+            return None
+        except Exception:
+            self._gate.asked(url)
+            raise
+        finally:
+            exchange.give_up()
+
+    def _next(self, exchange: Exchange, url: str) -> Head | bytes | None:
+        """What the exchange says next. Raises Fault, Cancelled."""
+        began = self._clock.now()
+        while True:
+            if self._cancel.is_set():
+                raise Cancelled
+            try:
+                message = exchange.messages.get(timeout=_POLL)
+            except queue.Empty:
+                if self._clock.now() - began > SILENCE:
+                    text = f"{self.host(url)} said nothing for {duration(SILENCE)}"
+                    raise Fault("timeout", text) from None
+                continue
+            if isinstance(message, Exception):
+                raise classify(message, self.host(url)) from message
+            return message
+
+    def _body(self, exchange: Exchange, head: Head, limit: int) -> Iterator[bytes]:
+        length = head.length
+        if length is not None and length > limit:
+            raise Fault("large", f"larger than allowed ({size(length)}; at most {size(limit)})")
+        began = window = self._clock.now()
+        count = counted = 0
+        while True:
+            data = self._next(exchange, head.url)
+            if data is None:
+                break
+            assert isinstance(data, bytes)
+            count += len(data)
+            if count > limit:
+                raise Fault("large", f"larger than allowed (at most {size(limit)})")
+            yield data
+            now = self._clock.now()
+            slow = now - window > WINDOW and count - counted < MIN_RATE * (now - window)
+            if slow or now - began > DEADLINE:
+                of = f" of {size(length)}" if length else ""
+                text = f"too slow, gave up after {duration(now - began)} with {size(count)}{of}"
+                raise Fault("slow", text)
+            if now - window > WINDOW:
+                window, counted = now, count
+        if length is not None and count != length:
+            raise Fault("truncated", f"{size(count)} came of {size(length)}")
+
+    def _page(self, exchange: Exchange, url: str) -> bytes:
+        """The beginning of an error's body, as far as it comes readily."""
+        data, began = b"", self._clock.now()
+        while len(data) < _PAGE and self._clock.now() - began < 10:
+            try:
+                more = self._next(exchange, url)
+            except Fault:
+                break
+            if not isinstance(more, bytes):
+                break
+            data += more
+        return data
+
+    def _status_fault(self, head: Head, body: bytes) -> Fault:
+        host, status = self.host(head.url), head.status
+        retry_after = parse_retry_after(head.headers.get("Retry-After"), self._clock.wall())
+        page = f", page {page_title(body)}" if looks_like_page(body) else ""
+        kind: Kind
+        if status == 429:
+            kind, text = "wait", f"{host} asks us to wait (429)"
+        elif status in (401, 403):
+            kind, text = "denied", f"{host} denied access ({status}{page})"
+        elif status in (404, 410):
+            kind, text = "gone", f"not found at {head.url} ({status})"
+        elif status == 400:
+            kind, text = "ids", f"{host} does not take the request ({status})"
+        elif status in (500, 502, 503, 504):
+            kind, text = "server", f"server trouble at {host} ({status})"
+            if retry_after is not None and retry_after > self._patience:
+                kind = "wait"
+        else:
+            kind, text = "refused", f"{host} answered with status {status}{page}"
+        return Fault(kind, text, retry_after=retry_after, body=body)
+
+
+def user_agent() -> str:
+    """Who we are; READTRACK_CONTACT adds how to reach the reader."""
+    contact = one_line(os.environ.get("READTRACK_CONTACT", "")).encode("ascii", "ignore").decode()
+    contact = contact.replace("(", "").replace(")", "")[:100].strip()
+    return f"readtrack/{readtrack.__version__} (personal reading list{f'; {contact}' if contact else ''})"
+
+
+def parse_retry_after(text: Any, wall: float) -> float | None:
+    """Seconds from now: the header holds seconds or a date. None if it is missing or makes no sense."""
+    if not isinstance(text, str):
+        return None
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(min(int(text[:9]), 10**6))
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - wall)
+    except (ValueError, TypeError, OverflowError):
+        return None

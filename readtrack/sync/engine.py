@@ -1,0 +1,454 @@
+"""A sync from beginning to end: `Sync(library).run()` in any thread, `status` for one that runs elsewhere.
+
+The list is read once, when the Sync is made; what the reader edits meanwhile counts for the next one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from readtrack.catalog import Paper, Source
+from readtrack.errors import ReadtrackError
+from readtrack.sync import files, metadata
+from readtrack.sync.clock import Cancelled, Clock
+from readtrack.sync.faults import Fault
+from readtrack.sync.gate import ARXIV, ARXIV_PAUSE, Gate
+from readtrack.sync.report import FINAL, Progress, State, Summary
+from readtrack.sync.running import exclusive, status
+from readtrack.text import one_line
+
+if TYPE_CHECKING:
+    from readtrack.library import Library
+    from readtrack.sync.client import Client, Endpoints
+
+__all__ = ["FINAL", "Progress", "State", "Summary", "Sync", "status"]
+
+_BY_HAND = ("denied", "page", "large", "link", "gone", "slow")  # faults that a browser may not meet
+_REPORT_EVERY = 0.1  # seconds, for the bytes of a download
+
+
+class _StopError(Exception):
+    """Nothing more can be fetched from anywhere."""
+
+
+class Sync:
+    """Fetch what is missing: metadata of arXiv papers in batches, then PDFs one by one.
+
+    papers    ids; None for all of the list
+    pdf       whether PDFs are fetched, or metadata only
+    refresh   ask for all metadata again
+    verify    read every PDF and fetch again those that are damaged
+    patience  seconds that a server's wish to wait is obeyed for; beyond that it is left alone
+    report    called with each Progress, in the thread of `run`
+    cancel    set it to stop within a second
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        papers: Sequence[str] | None = None,
+        *,
+        pdf: bool = True,
+        refresh: bool = False,
+        verify: bool = False,
+        patience: float = 120.0,
+        report: Callable[[Progress], None] = lambda progress: None,
+        cancel: threading.Event | None = None,
+        clock: Clock | None = None,
+        endpoints: Endpoints | None = None,
+    ) -> None:
+        self._home = library.home
+        self._list = library.catalog.path.name
+        known = library.catalog.papers
+        unknown = [paper for paper in papers or () if paper not in known]
+        if unknown:
+            raise ReadtrackError(f"there is no paper {', '.join(map(repr, unknown))} on the list.")
+        self._papers = {id_: known[id_] for id_ in (dict.fromkeys(papers) if papers is not None else known)}
+        self._all = known
+        self._pdf = pdf
+        self._refresh = refresh
+        self._verify = verify
+        self._patience = patience
+        self._report = report
+        self._cancel = cancel or threading.Event()
+        self._clock = clock or Clock()
+        self._endpoints = endpoints
+        self._pdfs = files.Pdfs(self._home)
+        self._summary = Summary()
+        self._got: set[str] = set()  # papers for which something new came
+        self._problems: dict[str, list[str]] = {}
+        self._unknown: set[str] = set()  # papers whose every problem is that nobody has them
+        self._due: set[str] = set()  # papers for which something is asked and has not come
+        self._damaged: set[str] = set()
+        self._eta: float | None = None
+        self._have: dict[tuple[str, int | None], str] = {}  # which paper's PDF this source and version is
+        self._failed: dict[tuple[str, int | None], Fault] = {}
+
+    def run(self) -> Summary:
+        """Raises AlreadyRunningError, or ReadtrackError if the home folder cannot be written to; whatever
+        else happens is in the summary.
+        """
+        from readtrack.sync.client import Client, Endpoints
+
+        endpoints = self._endpoints or Endpoints.from_environment()
+        self._endpoints = endpoints
+        files.probe((self._home.metadata, self._home.pdfs, self._home.locks))
+        began = self._clock.now()
+        with exclusive(self._home):
+            gate = Gate(self._home.locks / "requests.json", self._clock, self._cancel, endpoints.arxiv_hosts)
+            client = Client(gate, self._clock, self._cancel, patience=self._patience, notice=self._notice)
+            try:
+                self._pdfs.sweep()
+                self._fetch_metadata(client, endpoints)
+                self._fetch_pdfs(client, endpoints)
+            except Cancelled:
+                self._summary.cancelled = True
+            except (_StopError, Fault) as stop:
+                self._summary.stopped = str(stop)
+            finally:
+                client.close()
+            for paper in self._papers.values():
+                self._settle(paper)
+            self._summary.requests = client.requests
+            if gate.not_before is not None:
+                at = datetime.fromtimestamp(gate.not_before).astimezone()
+                self._summary.not_before = at.isoformat(timespec="seconds")
+        self._summary.here = sum(self._pdfs.path(id_).is_file() for id_ in self._papers)
+        self._summary.seconds = self._clock.now() - began
+        return self._summary
+
+    # Metadata
+
+    def _fetch_metadata(self, client: Client, endpoints: Endpoints) -> None:
+        wanted: dict[str, list[Paper]] = {}
+        for paper in self._papers.values():
+            if (asked := arxiv_id(paper)) and (self._refresh or self._is_old(paper, asked)):
+                wanted.setdefault(asked, []).append(paper)
+                self._due.add(paper.id)
+        for batch in metadata.batches(wanted):
+            for asked in batch:
+                for paper in wanted[asked]:
+                    self._say(paper.id, "metadata")
+            try:
+                answer = metadata.fetch(client, endpoints, batch)
+            except Fault as fault:
+                self._stop_if_over(fault, ARXIV)
+                for paper in (paper for asked in batch for paper in wanted[asked]):
+                    self._problem(paper.id, str(fault))
+                continue
+            for asked in batch:
+                self._keep_metadata(asked, wanted[asked], answer)
+
+    def _keep_metadata(self, asked: str, papers: list[Paper], answer: metadata.Answer) -> None:
+        if asked in answer.refused:
+            for paper in papers:
+                reason = f"{self._list}:{paper.line}: bad arXiv id {asked!r}; {answer.refused[asked]}"
+                self._problem(paper.id, reason)
+        elif asked not in answer.found:
+            for paper in papers:
+                self._problem(paper.id, f"arXiv does not know {asked} (asked twice)", unknown=True)
+        else:
+            for paper in papers:
+                old = metadata.load(self._home.metadata, paper.id, asked)
+                facts = answer.found[asked]
+                try:
+                    metadata.save(self._home.metadata, paper.id, asked, facts, self._clock.wall())
+                except OSError as error:
+                    raise _StopError(str(files.disk_fault(error, self._home.metadata))) from error
+                self._got.add(paper.id)
+                self._due.discard(paper.id)
+                if old and old["version"] < facts.version:
+                    self._note(f"{paper.id}: newer version v{facts.version} (v{old['version']} before)")
+
+    def _is_old(self, paper: Paper, asked: str) -> bool:
+        known = metadata.load(self._home.metadata, paper.id, asked)
+        return known is None or metadata.is_old(known, asked, self._clock.wall())
+
+    def _known(self, paper: Paper) -> dict[str, Any]:
+        asked = arxiv_id(paper)
+        return (asked and metadata.load(self._home.metadata, paper.id, asked)) or {}
+
+    # PDFs
+
+    def _fetch_pdfs(self, client: Client, endpoints: Endpoints) -> None:
+        for paper in self._all.values():
+            record = self._pdfs.record(paper.id)
+            if record and record.origin == "fetched" and self._pdfs.path(paper.id).is_file():
+                self._have[record.source, record.version] = paper.id
+        for paper in self._papers.values():
+            if self._needs_pdf(paper):
+                self._due.add(paper.id)
+                self._say(paper.id, "waiting")
+            else:
+                self._settle(paper)
+        missing = [paper for paper in self._papers.values() if paper.id not in self._summary.states]
+        began = self._clock.now()
+        for number, paper in enumerate(missing):
+            each = (self._clock.now() - began) / number if number else 0.0
+            self._eta = max(each, ARXIV_PAUSE) * (len(missing) - number)
+            if self._fetch_pdf(client, endpoints, paper):
+                self._due.discard(paper.id)
+            self._settle(paper)
+
+    def _needs_pdf(self, paper: Paper) -> bool:
+        """Whether there is something to fetch. Looks after a PDF that the reader put there, too."""
+        if not self._pdf:
+            return False
+        offered, record = pdf_sources(paper), self._pdfs.record(paper.id)
+        if not self._pdfs.path(paper.id).is_file():
+            if record is not None and record.origin == "fetched":
+                self._damaged.add(paper.id)
+            known_withdrawn = record is not None and record.origin == "withdrawn" and not self._refresh
+            return bool(offered) and not (known_withdrawn and self._is_wanted(paper, record))
+        if record is None or record.origin != "fetched":
+            if record is None or self._verify:
+                self._look_at_own(paper, adopt=record is None)
+            return False
+        if self._verify and self._pdfs.is_changed(paper.id):
+            self._damaged.add(paper.id)
+            return True
+        return bool(offered) and not self._is_wanted(paper, record)
+
+    def _is_wanted(self, paper: Paper, record: files.Record | None) -> bool:
+        """Whether the record is of a source on the list, in the version that the reader should have."""
+        source = next((one for one in pdf_sources(paper) if record and one.value == record.source), None)
+        if source is None or record is None:
+            return False
+        return self._version(paper, source) in (None, record.wanted)
+
+    def _look_at_own(self, paper: Paper, *, adopt: bool) -> None:
+        """A PDF that the reader put there is never replaced, only complained about."""
+        path = self._pdfs.path(paper.id)
+        try:
+            if adopt:
+                self._pdfs.adopt(paper.id)
+            elif problem := files.incompleteness_of(path):
+                raise problem
+        except Fault as fault:
+            self._problem(paper.id, f"{path} did not come from a sync and is damaged ({fault}); move it away")
+        except OSError as error:
+            self._problem(paper.id, f"could not read {path}: {error.strerror}")
+
+    def _fetch_pdf(self, client: Client, endpoints: Endpoints, paper: Paper) -> bool:
+        """From the first of the paper's sources that has it; what was wrong with the others is noted down."""
+        faults: list[tuple[Fault, Source]] = []
+        for source in pdf_sources(paper):
+            if source.kind == "arxiv" and self._version(paper, source) is None:
+                continue  # arXiv said nothing about it; why, has been noted
+            try:
+                self._from_source(client, endpoints, paper, source)
+            except files.KeptError:
+                return True
+            except Fault as fault:
+                self._stop_if_over(
+                    fault, client.host(endpoints.pdf if source.kind == "arxiv" else source.value)
+                )
+                faults.append((fault, source))
+            else:
+                return True
+        if faults and faults[0][0].kind == "gone" and _says_withdrawn(self._known(paper)):
+            source = faults[0][1]
+            record = files.Record(
+                origin="withdrawn", source=source.value, wanted=self._version(paper, source)
+            )
+            if not self._pdfs.path(paper.id).is_file():
+                self._pdfs.save_record(paper.id, record)
+            return True
+        for problem, source in faults:
+            by_hand = problem.kind in _BY_HAND and not (problem.kind == "denied" and source.kind == "arxiv")
+            hint = f"; open {source.url}, then: readtrack attach {paper.id} FILE" if by_hand else ""
+            self._problem(paper.id, f"{problem}{hint}", unknown=problem.kind == "gone")
+        return False
+
+    def _from_source(self, client: Client, endpoints: Endpoints, paper: Paper, source: Source) -> None:
+        """Raises Fault, "gone" where arXiv has the paper but no PDF of it."""
+        version = self._version(paper, source)
+        if version is None:
+            self._download(client, paper, source, source.value)
+            return
+        base, pinned = metadata.split_id(source.value)
+        known = self._known(paper)
+        link = _own_link(known.get("pdf_url", ""), client) if endpoints.links else None
+        url = f"{endpoints.pdf}/{base}v{{}}"
+        try:
+            self._download(client, paper, source, url.format(version), version, version, link)
+            return
+        except Fault as fault:
+            missing = fault.kind == "gone" or (fault.kind == "page" and _says_withdrawn(known))
+            if not missing:
+                raise
+            if pinned or version == 1:
+                raise Fault("gone", str(fault)) from fault
+        earlier = version - 1
+        record = self._pdfs.record(paper.id)
+        if record and record.version == earlier and not self._pdfs.is_changed(paper.id):
+            self._pdfs.save_record(paper.id, replace(record, wanted=version))
+        else:
+            self._download(client, paper, source, url.format(earlier), earlier, version)
+        self._note(f"{paper.id}: v{version} has no PDF (withdrawn?); v{earlier} is here")
+
+    def _download(
+        self,
+        client: Client,
+        paper: Paper,
+        source: Source,
+        url: str,
+        version: int | None = None,
+        wanted: int | None = None,
+        fallback: str | None = None,
+    ) -> None:
+        """Publish one PDF, copied from another paper's if that is the same."""
+        key = (source.value, version)
+        if key in self._failed:
+            raise self._failed[key]
+        twin = self._have.get(key, paper.id)
+
+        def fill(part: Path) -> files.Record:
+            record = self._pdfs.record(twin)
+            if twin != paper.id and record is not None and not self._pdfs.is_changed(twin):
+                files.copy_into(part, self._pdfs.path(twin))
+                return record
+            sink = files.PdfSink(part, self._progress_of(paper.id))
+            try:
+                client.get(url, sink, fallback=fallback)
+            finally:
+                sink.close()
+            return files.Record(
+                origin="fetched",
+                source=source.value,
+                version=version,
+                wanted=wanted,
+                url=url,
+                size=sink.size,
+                sha256=sink.sha256,
+                at=datetime.fromtimestamp(self._clock.wall(), UTC).isoformat(timespec="seconds"),
+            )
+
+        try:
+            kept = self._pdfs.publish(paper.id, fill)
+        except Fault as fault:
+            self._failed[key] = fault
+            raise
+        self._have[key] = paper.id
+        self._got.add(paper.id)
+        if paper.id in self._damaged:
+            self._summary.repaired.append(paper.id)
+        if kept:
+            self._note(f"{paper.id}: the PDF had been changed here; your copy is {kept.name}")
+
+    def _version(self, paper: Paper, source: Source) -> int | None:
+        """The version of an arXiv paper that the reader should have; None if unknown, or not on arXiv."""
+        if source.kind != "arxiv":
+            return None
+        pinned = metadata.split_id(source.value)[1]
+        if pinned is not None:
+            return pinned
+        version = self._known(paper).get("version") if source.value == arxiv_id(paper) else None
+        return version if isinstance(version, int) else None
+
+    # Telling
+
+    def _progress_of(self, paper_id: str) -> Callable[[int, int | None], None]:
+        last = -_REPORT_EVERY
+
+        def progress(count: int, total: int | None) -> None:
+            nonlocal last
+            if count in (0, total) or self._clock.now() - last >= _REPORT_EVERY:
+                last = self._clock.now()
+                self._say(paper_id, "downloading", count=count, total=total)
+
+        return progress
+
+    def _stop_if_over(self, fault: Fault, host: str) -> None:
+        if fault.kind == "disk":
+            raise _StopError(str(fault)) from fault
+        if fault.kind == "offline" and host == ARXIV:
+            self._summary.offline = True
+            raise _StopError(f"offline: {fault}") from fault
+
+    def _problem(self, paper_id: str, reason: str, *, unknown: bool = False) -> None:
+        reasons = self._problems.setdefault(paper_id, [])
+        if not reasons and unknown:
+            self._unknown.add(paper_id)
+        if not unknown:
+            self._unknown.discard(paper_id)
+        if reason not in reasons:
+            reasons.append(reason)
+
+    def _settle(self, paper: Paper) -> None:
+        """Say the paper's last state, once."""
+        id_, summary = paper.id, self._summary
+        there, offered = self._pdfs.path(id_).is_file(), pdf_sources(paper)
+        record = self._pdfs.record(id_)
+        unfinished = id_ in self._due or (self._pdf and bool(offered) and not there)
+        if not there and record is not None and record.origin == "withdrawn" and id_ not in self._due:
+            version = f" (v{record.wanted})" if record.wanted else ""
+            self._final(id_, "withdrawn", f"withdrawn by its authors{version}; no PDF is offered")
+        elif id_ in self._problems:
+            state: State = "not found" if id_ in self._unknown else "failed"
+            self._final(id_, state, "; ".join(self._problems[id_]))
+        elif unfinished and summary.cancelled:
+            self._final(id_, "cancelled")
+        elif unfinished and summary.stopped:
+            self._final(id_, "failed", summary.stopped)
+        elif id_ in self._got:
+            self._final(id_, "done")
+        elif not offered and not there:
+            self._final(id_, "web only", paper.sources[0].url)
+        else:
+            self._final(id_, "up to date")
+
+    def _final(self, paper_id: str, state: State, reason: str = "") -> None:
+        if paper_id in self._summary.states:
+            return
+        self._summary.states[paper_id] = state
+        if reason:
+            self._summary.reasons[paper_id] = reason
+        self._say(paper_id, state, message=reason)
+
+    def _note(self, text: str) -> None:
+        self._summary.notes.append(text)
+
+    def _notice(self, text: str) -> None:
+        self._say("", "waiting", message=one_line(text))
+
+    def _say(
+        self, paper: str, state: State, *, count: int = 0, total: int | None = None, message: str = ""
+    ) -> None:
+        self._report(
+            Progress(paper=paper, state=state, bytes=count, total=total, eta=self._eta, message=message)
+        )
+
+
+def arxiv_id(paper: Paper) -> str | None:
+    """The arXiv id of the paper itself, as it stands in the list.
+
+    A later arXiv source with a note is another work that the reader wants to have at hand (FlashAttention-2
+    beside FlashAttention), so its abstract and PDF are not this paper's.
+    """
+    return next((source.value for source in _own(paper) if source.kind == "arxiv"), None)
+
+
+def pdf_sources(paper: Paper) -> list[Source]:
+    """Where its PDF can be had, in order; where nothing of its own is one, a link with a note will do."""
+    own = [source for source in _own(paper) if source.kind in ("arxiv", "pdf")]
+    return own or [source for source in paper.sources if source.kind == "pdf"][:1]
+
+
+def _own(paper: Paper) -> list[Source]:
+    return [source for number, source in enumerate(paper.sources) if number == 0 or not source.note]
+
+
+def _own_link(link: str, client: Client) -> str | None:
+    """The PDF link that arXiv itself gave, if it leads to arXiv."""
+    link = link.replace("http://arxiv.org/", "https://arxiv.org/", 1)
+    return link if link and client.host(link) == ARXIV else None
+
+
+def _says_withdrawn(known: dict[str, Any]) -> bool:
+    return "withdrawn" in str(known.get("comment", "")).casefold()

@@ -1,0 +1,328 @@
+"""PDFs on disk: checked, published in one step, each with a record of where it came from.
+
+    pdfs/<id>.pdf     appears only when whole; never half of one under this name
+    pdfs/<id>.json    its record, written after it
+
+What the reader put or changed here is never lost: a PDF without a record, or attached by hand, is left alone,
+and one that is no longer what its record says is kept beside the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home, replacing, write_text
+from readtrack.sync.faults import Fault, looks_like_page, page_title
+from readtrack.text import size
+
+if TYPE_CHECKING:
+    from readtrack.sync.exchange import Head
+
+Origin = Literal["fetched", "attached", "found", "withdrawn"]
+
+LIMIT = 200 * 1024 * 1024  # bytes of one PDF
+RESERVE = 32 * 1024 * 1024  # bytes of disk that a sync leaves free
+_HEAD, _TAIL = 1024, 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Where a PDF came from. `wanted`: the version that was asked for when `version` is what came.
+
+    Origin "withdrawn" means that no PDF is offered; "found", that somebody put the file here.
+    """
+
+    origin: Origin
+    source: str = ""  # the source's value in the list: an arXiv id, a link
+    version: int | None = None
+    wanted: int | None = None
+    url: str = ""
+    size: int = 0
+    sha256: str = ""
+    at: str = ""
+
+
+class KeptError(Exception):
+    """The reader has put a PDF of their own there; it stays."""
+
+
+class Pdfs:
+    def __init__(self, home: Home) -> None:
+        self.folder = home.pdfs
+        self._home = home
+
+    def path(self, paper_id: str) -> Path:
+        return self.folder / f"{paper_id}.pdf"
+
+    def record(self, paper_id: str) -> Record | None:
+        try:
+            return Record(**json.loads(self._record_path(paper_id).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):
+            return None
+
+    def save_record(self, paper_id: str, record: Record) -> None:
+        """Raises Fault "disk"."""
+        try:
+            text = json.dumps(asdict(record), ensure_ascii=False, indent=1) + "\n"
+            write_text(self._record_path(paper_id), text)
+        except OSError as error:
+            raise disk_fault(error, self.folder) from error
+
+    def is_changed(self, paper_id: str) -> bool:
+        """Whether the PDF's bytes are not those of its record. Reads all of it."""
+        record = self.record(paper_id)
+        return (
+            record is None
+            or not self.path(paper_id).is_file()
+            or digest(self.path(paper_id)) != record.sha256
+        )
+
+    def publish(self, paper_id: str, fill: Callable[[Path], Record]) -> Path | None:
+        """Let `fill` write a part file, and make it the paper's PDF with the record that `fill` returns.
+
+        Returns where the old PDF is kept, if a sync could not fetch it again. Raises what `fill` raises,
+        Fault "disk", and KeptError if the reader attached a PDF meanwhile. On an error nothing changes.
+        """
+        final = self.path(paper_id)
+        before = self.record(paper_id)
+        try:
+            with ExitStack() as stack:
+                with replacing(final) as part:
+                    record = fill(part)
+                    stack.enter_context(self._lock())
+                    if self.record(paper_id) != before and record.origin == "fetched":
+                        raise KeptError
+                    kept = self._keep(paper_id)
+                self.save_record(paper_id, record)
+                return kept
+        except OSError as error:
+            raise disk_fault(error, self.folder) from error
+
+    def sweep(self) -> None:
+        """Remove what killed processes left. Only for the holder of the sync lock. Raises Fault "disk"."""
+        try:
+            with self._lock():
+                for folder in (self.folder, self._home.metadata):
+                    for part in folder.glob(".*.part"):
+                        part.unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_fault(error, self.folder) from error
+
+    def adopt(self, paper_id: str) -> None:
+        """Take a PDF that has no record as one that somebody put there. Raises Fault "page" if it is none."""
+        path = self.path(paper_id)
+        if problem := incompleteness_of(path):
+            raise problem
+        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        record = Record(origin="found", size=path.stat().st_size, sha256=digest(path), at=stamp)
+        self.save_record(paper_id, record)
+
+    def _record_path(self, paper_id: str) -> Path:
+        return self.folder / f"{paper_id}.json"
+
+    def _lock(self) -> AbstractContextManager[object]:
+        return self._home.lock("pdfs")
+
+    def _keep(self, paper_id: str) -> Path | None:
+        """Give the PDF a second name if it is a whole one that a sync could not fetch again as it is."""
+        path, record = self.path(paper_id), self.record(paper_id)
+        if not path.is_file():
+            return None
+        if record is not None and record.origin == "fetched" and not self.is_changed(paper_id):
+            return None
+        if incompleteness_of(path) is not None:
+            return None
+        number = 1
+        while (kept := self.folder / f"{paper_id}.kept-{number}.pdf").exists():
+            number += 1
+        try:
+            os.link(path, kept)
+        except OSError:  # not every file system has hard links
+            shutil.copyfile(path, kept)
+        return kept
+
+
+class PdfSink:
+    """Writes a body to `part`; `progress` is told the bytes that came and the bytes expected, if known."""
+
+    accept = "application/pdf,*/*;q=0.5"
+    limit = LIMIT
+
+    def __init__(self, part: Path, progress: Callable[[int, int | None], None]) -> None:
+        self._part = part
+        self._progress = progress
+        self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+        self._checked = False
+        self._head: Head | None = None
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def begin(self, head: Head) -> None:
+        self.close()
+        self._head, self.size, self._checked = head, 0, False
+        self._hash = hashlib.sha256()
+        need = (head.length or 0) + RESERVE
+        try:
+            free = shutil.disk_usage(self._part.parent).free
+            self._file = self._part.open("wb+")
+        except OSError as error:
+            raise disk_fault(error, self._part.parent) from error
+        if free < need:
+            raise Fault("disk", _full(self._part.parent, need))
+        self._progress(0, head.length)
+
+    def write(self, data: bytes) -> None:
+        assert self._file
+        assert self._head
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise disk_fault(error, self._part.parent, (self._head.length or 0) + RESERVE) from error
+        self._hash.update(data)
+        self.size += len(data)
+        if not self._checked and self.size >= _HEAD:
+            self._check_beginning()
+        self._progress(self.size, self._head.length)
+
+    def end(self) -> None:
+        assert self._file
+        try:
+            self._file.flush()
+            self._check_beginning()
+            problem = incompleteness(self._file)
+        except OSError as error:
+            raise disk_fault(error, self._part.parent) from error
+        finally:
+            self.close()
+        if problem is not None:
+            raise problem
+
+    def close(self) -> None:
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:
+                raise disk_fault(error, self._part.parent) from error
+            finally:
+                self._file = None
+
+    def _check_beginning(self) -> None:
+        """No web page is fetched to its end."""
+        assert self._file
+        self._file.flush()
+        self._file.seek(0)
+        start = self._file.read(_TAIL)
+        self._file.seek(0, os.SEEK_END)
+        self._checked = True
+        if b"%PDF-" not in start[:_HEAD]:
+            raise _not_a_pdf(start)
+
+
+def incompleteness(file: BinaryIO) -> Fault | None:
+    """What shows that this is no whole PDF; None if nothing does. Looks at the head and the tail."""
+    file.seek(0)
+    start = file.read(_TAIL)
+    if b"%PDF-" not in start[:_HEAD]:
+        return _not_a_pdf(start)
+    length = file.seek(0, os.SEEK_END)
+    file.seek(max(0, length - _TAIL))
+    tail = file.read()
+    if b"startxref" not in tail or b"%%EOF" not in tail:
+        return Fault("incomplete", f"the file ends early, after {size(length)}")
+    return None
+
+
+def incompleteness_of(path: Path) -> Fault | None:
+    with path.open("rb") as file:
+        return incompleteness(file)
+
+
+def _not_a_pdf(start: bytes) -> Fault:
+    if looks_like_page(start):
+        return Fault("page", f"a web page ({page_title(start)}) came in place of the PDF", body=start)
+    return Fault("page", "what came is not a PDF", body=start)
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_into(part: Path, source: Path) -> None:
+    shutil.copyfile(source, part)
+
+
+def disk_fault(error: OSError, folder: Path, need: int = RESERVE) -> Fault:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Fault("disk", _full(folder, need))
+    return Fault("disk", f"could not write to {folder}: {error.strerror or error}")
+
+
+def _full(folder: Path, need: int) -> str:
+    try:
+        free = size(shutil.disk_usage(folder).free)
+    except OSError:
+        free = "an unknown amount"
+    return f"the disk is full: {size(need)} needed in {folder}, {free} free"
+
+
+def probe(folders: tuple[Path, ...]) -> None:
+    """See that files can be made in each of them. Raises ReadtrackError naming the folder and the setting."""
+    for folder in folders:
+        name = folder / f".probe.{os.getpid()}-{os.urandom(4).hex()}.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            name.write_bytes(b"")
+            name.unlink(missing_ok=True)
+        except OSError as error:
+            raise ReadtrackError(
+                f"cannot write to {folder} ({error.strerror}). "
+                "Set READTRACK_HOME to a folder that can be written to."
+            ) from error
+
+
+def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
+    """Copy a PDF that the reader fetched by hand to the library; syncs leave it alone from then on.
+
+    Returns its path, and where the PDF that was there before is kept, if it was not one that a sync can fetch
+    again. Raises ReadtrackError.
+    """
+    probe((home.pdfs,))
+    pdfs = Pdfs(home)
+
+    def fill(part: Path) -> Record:
+        shutil.copyfile(file, part)
+        if problem := incompleteness_of(part):
+            raise problem
+        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        return Record(
+            origin="attached", source=file.name, size=part.stat().st_size, sha256=digest(part), at=stamp
+        )
+
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise ReadtrackError(f"could not read {file}: {error.strerror}.") from error
+    try:
+        kept = pdfs.publish(paper_id, fill)
+    except Fault as fault:
+        if fault.kind == "disk":
+            raise ReadtrackError(f"{fault}.") from fault
+        raise ReadtrackError(f"{file} is not a whole PDF: {fault}.") from fault
+    return pdfs.path(paper_id), kept

@@ -1,0 +1,261 @@
+"""What arXiv says about papers: asked for in batches, kept as metadata/<id>.json.
+
+The `arxiv` package words the query and reads the feed. What it hides, or gets wrong when a server misbehaves
+(see `_Session` and `_Feed`), is dealt with before it sees the answer.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from readtrack.errors import ReadtrackError
+from readtrack.home import write_text
+from readtrack.sync.client import Bytes, Client, Endpoints
+from readtrack.sync.faults import Fault, looks_like_page, page_title
+from readtrack.text import one_line, plain
+
+if TYPE_CHECKING:
+    import arxiv
+
+BATCH = 100  # ids in one request: a link of about 1,300 characters
+MAX_HALVINGS = 16
+MAX_AGE = 30  # days after which an id without a version is asked for again
+_ID = re.compile(r"(?P<base>.+?)(?:v(?P<version>\d+))?")
+
+
+def split_id(arxiv_id: str) -> tuple[str, int | None]:
+    """`1706.03762v5` -> ("1706.03762", 5); without a version ("1706.03762", None)."""
+    found = _ID.fullmatch(arxiv_id)
+    assert found
+    return found["base"], int(found["version"]) if found["version"] else None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One entry of a feed, safe to print. `arxiv_id` has no version; times are ISO 8601."""
+
+    arxiv_id: str
+    version: int
+    title: str
+    abstract: str
+    authors: tuple[str, ...]
+    categories: tuple[str, ...]
+    published: str
+    updated: str
+    comment: str
+    doi: str
+    journal_ref: str
+    pdf_url: str
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came for the ids that were asked for; `refused` says why not, for those that arXiv turned down."""
+
+    found: dict[str, Facts] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    unnamed: int = 0  # refusals of a batch that named no id
+
+
+def fetch(client: Client, endpoints: Endpoints, ids: Sequence[str]) -> Answer:
+    """One batch, in one request if all is well. Raises Fault, Cancelled.
+
+    Ids that did not come are asked for once more, by themselves. An id that makes arXiv refuse the batch is
+    found by its name in the refusal, else by halving the batch.
+    """
+    answer = Answer()
+    _ask(client, endpoints, list(ids), answer)
+    missing = [one for one in ids if one not in answer.found and one not in answer.refused]
+    if missing:
+        _ask(client, endpoints, missing, answer)
+    return answer
+
+
+def _ask(client: Client, endpoints: Endpoints, ids: list[str], answer: Answer) -> None:
+    try:
+        entries = _query(client, endpoints, ids)
+    except Fault as fault:
+        if fault.kind != "ids":
+            raise
+        if len(ids) == 1:
+            answer.refused[ids[0]] = "arXiv says that this is not an id"
+            return
+        said = unquote(fault.body.decode("utf-8", "replace"))
+        named = [one for one in ids if f"incorrect_id_format_for_{one}<" in said]
+        for one in named:
+            answer.refused[one] = "arXiv says that this is not an id"
+        if not named:
+            answer.unnamed += 1
+            if answer.unnamed > MAX_HALVINGS:  # then it is hardly about an id
+                raise Fault("refused", str(fault), body=fault.body) from None
+        rest = [one for one in ids if one not in named]
+        middle = 0 if named else len(rest) // 2
+        for part in (rest[:middle], rest[middle:]):
+            if part:
+                _ask(client, endpoints, part, answer)
+        return
+    exact = {(facts.arxiv_id, facts.version): facts for facts in entries}
+    newest: dict[str, Facts] = {}
+    for facts in exact.values():
+        if facts.version >= newest.get(facts.arxiv_id, facts).version:
+            newest[facts.arxiv_id] = facts
+    for one in ids:
+        base, version = split_id(one)
+        found = newest.get(base) if version is None else exact.get((base, version))
+        if found is not None:
+            answer.found[one] = found
+
+
+def _query(client: Client, endpoints: Endpoints, ids: list[str]) -> list[Facts]:
+    import arxiv
+
+    package = arxiv.Client(page_size=len(ids), delay_seconds=0, num_retries=0)
+    package.query_url_format = f"{endpoints.api}?{{}}"
+    _take_over(package, client)
+    search = arxiv.Search(id_list=ids, max_results=len(ids))
+    results: list[arxiv.Result] = []
+    try:
+        # One by one, as the package asks for a second page when the first one was short.
+        for result in package.results(search):
+            results.append(result)  # noqa: PERF402 (what came before the exception counts)
+    except _SecondPageError:
+        pass
+    except (ValueError, TypeError) as error:
+        raise Fault("feed", f"arXiv's answer could not be read ({one_line(str(error))[:100]})") from error
+    if any("/api/errors" in result.entry_id for result in results):
+        raise Fault("ids", "arXiv refused an id", body=" ".join(f"{r.entry_id}<" for r in results).encode())
+    return [facts for facts in map(_facts, results) if facts is not None]
+
+
+def _take_over(package: arxiv.Client, client: Client) -> None:
+    """Let the package ask through `client`. Its session is not public: see that it is where it was."""
+    import requests
+
+    if not isinstance(getattr(package, "_session", None), requests.Session):
+        raise ReadtrackError(
+            "this version of the package arxiv is not one that readtrack knows: pip install 'arxiv>=4,<4.1'"
+        )
+
+    class _Session(requests.Session):
+        asked = False
+
+        def get(self, url: str | bytes, **_: Any) -> requests.Response:
+            if self.asked:
+                raise _SecondPageError
+            self.asked = True
+            feed = _Feed()
+            client.get(str(url), feed)
+            response = requests.Response()
+            response.status_code = 200
+            response.raw = io.BytesIO(feed.data)
+            return response
+
+    package._session = _Session()
+    # Its warnings would be printed over the app.
+    logging.getLogger("arxiv").addHandler(logging.NullHandler())
+
+
+class _SecondPageError(Exception):
+    """The package wants more than one page, of ids that fit on one."""
+
+
+class _Feed(Bytes):
+    """A feed from first to last tag. The package would take half of one, or a web page, for the truth."""
+
+    def __init__(self) -> None:
+        super().__init__("application/atom+xml,application/xml;q=0.9,*/*;q=0.5")
+
+    def end(self) -> None:
+        if looks_like_page(self.data):
+            text = f"arXiv sent a web page ({page_title(self.data)}) in place of its answer"
+            raise Fault("blocked", text, body=self.data)
+        if b"<feed" not in self.data[:4096] or not self.data.rstrip().endswith(b"</feed>"):
+            raise Fault("feed", "arXiv's answer was cut short")
+
+
+def _facts(result: arxiv.Result) -> Facts | None:
+    found = re.search(r"/abs/(\S+?)v(\d+)$", result.entry_id)
+    if not found:
+        return None
+    return Facts(
+        arxiv_id=one_line(found[1]),
+        version=int(found[2]),
+        title=one_line(result.title),
+        abstract=_paragraphs(result.summary),
+        authors=tuple(name for author in result.authors if (name := one_line(author.name))),
+        categories=tuple(one_line(category) for category in result.categories),
+        published=result.published.isoformat(),
+        updated=result.updated.isoformat(),
+        comment=one_line(result.comment or ""),
+        doi=one_line(result.doi or ""),
+        journal_ref=one_line(result.journal_ref or ""),
+        pdf_url=one_line(result.pdf_url or ""),
+    )
+
+
+def _paragraphs(text: str) -> str:
+    """The abstract without its hard line ends; an indented line begins a paragraph."""
+    parts = re.split(r"\n\s*\n|\n(?=[ \t]{2,}\S)", plain(text).strip())
+    return "\n\n".join(line for part in parts if (line := one_line(part)))
+
+
+# The files
+
+
+def path_of(folder: Path, paper_id: str) -> Path:
+    return folder / f"{paper_id}.json"
+
+
+def save(folder: Path, paper_id: str, asked: str, facts: Facts, wall: float) -> None:
+    """Replace metadata/<paper_id>.json. `asked`: the id as it stands in the list. Raises OSError."""
+    document = {
+        "title": facts.title,
+        "abstract": facts.abstract,
+        "authors": facts.authors,
+        "categories": facts.categories,
+        "version": facts.version,
+        "published": facts.published,
+        "updated": facts.updated,
+        "comment": facts.comment,
+        "doi": facts.doi,
+        "journal_ref": facts.journal_ref,
+        "pdf_url": facts.pdf_url,
+        "source": f"https://arxiv.org/abs/{facts.arxiv_id}v{facts.version}",
+        "asked": asked,
+        "fetched": datetime.fromtimestamp(wall, UTC).isoformat(timespec="seconds"),
+    }
+    write_text(path_of(folder, paper_id), json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+def load(folder: Path, paper_id: str, asked: str) -> dict[str, Any] | None:
+    """What save wrote for this paper and this id; None if there is none or it is damaged."""
+    try:
+        document = json.loads(path_of(folder, paper_id).read_text(encoding="utf-8"))
+        datetime.fromisoformat(document["fetched"])
+        if document["asked"] == asked and isinstance(document["version"], int) and document["title"]:
+            return dict(document)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return None
+
+
+def is_old(document: dict[str, Any], asked: str, wall: float) -> bool:
+    """A pinned version never is; a date in the future means that the clock was wrong."""
+    if split_id(asked)[1] is not None:
+        return False
+    age = wall - datetime.fromisoformat(document["fetched"]).timestamp()
+    return not -86400 < age < MAX_AGE * 86400
+
+
+def batches(ids: Iterable[str]) -> list[list[str]]:
+    unique = list(dict.fromkeys(ids))
+    return [unique[start : start + BATCH] for start in range(0, len(unique), BATCH)]

@@ -1,0 +1,133 @@
+"""What a sync says: progress while it works, and a summary that names each paper that did not arrive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+State = Literal[
+    "waiting",
+    "metadata",
+    "downloading",
+    "done",
+    "up to date",
+    "web only",
+    "withdrawn",
+    "not found",
+    "failed",
+    "cancelled",
+]
+FINAL: tuple[State, ...] = ("done", "up to date", "web only", "withdrawn", "not found", "failed", "cancelled")
+_OFFLINE_EXIT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Something happened. `paper` is an id, or "" for a word about the sync as a whole (`message`).
+
+    `bytes` of `total` (None: unknown) are here of the file; `eta`: seconds until the whole sync is over, as
+    far as can be told. States in FINAL are a paper's last.
+    """
+
+    paper: str
+    state: State
+    bytes: int = 0
+    total: int | None = None
+    eta: float | None = None
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Summary:
+    """How it ended. Every paper that was asked for is in `states`; `reasons` holds a sentence for those that
+    did not arrive, the link for those that are on the web only, and what is worth knowing about others.
+
+    `stopped`: why the sync ended early, if it did; `not_before`: when arXiv may be asked again (ISO 8601).
+    """
+
+    states: dict[str, State] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    stopped: str = ""
+    offline: bool = False
+    cancelled: bool = False
+    not_before: str | None = None
+    repaired: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    here: int = 0  # papers asked for whose PDF is in the library now
+    requests: int = 0
+    seconds: float = 0.0
+
+    def of(self, *states: State) -> dict[str, str]:
+        """The papers in one of these states, with their reasons."""
+        return {paper: self.reasons.get(paper, "") for paper, state in self.states.items() if state in states}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """What did not arrive, and why."""
+        return self.of("failed", "not found")
+
+    @property
+    def exit_code(self) -> int:
+        """0: all that can be had is here; 130: cancelled; 3: offline, or arXiv asks to wait; 1: otherwise."""
+        if self.cancelled:
+            return 130
+        if not self.failed:
+            return 0
+        return _OFFLINE_EXIT if self.offline or self.not_before else 1
+
+    @property
+    def headline(self) -> str:
+        count = len(self.states)
+        if self.cancelled:
+            done = count - len(self.of("cancelled")) - len(self.failed)
+            return f"Cancelled; {done} of {count}."
+        if self.offline:
+            return f"Offline; {self.here} papers already here are usable."
+        parts = [
+            f"{len(found)} {words}"
+            for words, found in (
+                ("fetched", self.of("done")),
+                ("up to date", self.of("up to date")),
+                ("on the web only", self.of("web only")),
+                ("withdrawn", self.of("withdrawn")),
+                ("did not arrive", self.failed),
+            )
+            if found
+        ]
+        repaired = f" Repaired {_files(len(self.repaired))}." if self.repaired else ""
+        return f"{_papers(count)}: {', '.join(parts) or 'nothing to do'}.{repaired}"
+
+    @property
+    def details(self) -> list[str]:
+        """A line for each paper that did not arrive, and for whatever else the reader should know."""
+        lines = [f"Stopped: {self.stopped}."] if self.stopped else []
+        by_reason: dict[str, list[str]] = {}
+        for paper, reason in self.of("failed", "not found", "withdrawn").items():
+            by_reason.setdefault(reason, []).append(paper)
+        lines += [f"{', '.join(papers)}: {reason}" for reason, papers in by_reason.items()]
+        return [*lines, *self.notes]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "event": "summary",
+            "headline": self.headline,
+            "states": self.states,
+            "reasons": self.reasons,
+            "stopped": self.stopped,
+            "offline": self.offline,
+            "cancelled": self.cancelled,
+            "not_before": self.not_before,
+            "repaired": self.repaired,
+            "notes": self.notes,
+            "requests": self.requests,
+            "seconds": round(self.seconds, 3),
+            "exit_code": self.exit_code,
+        }
+
+
+def _papers(count: int) -> str:
+    return f"{count} paper{'' if count == 1 else 's'}"
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
