@@ -119,16 +119,17 @@ def calibrate(
     *,
     device: str = "auto",
     threads: int | None = None,
+    seconds: float = 14.0,
     python: str = sys.executable,
     timeout: float = 180.0,
 ) -> Ceilings:
-    """Measure all ceilings of a device in a child process: less than 20 s on an idle machine.
+    """Measure all ceilings of a device in a child process: about `seconds`, and the start of torch.
 
     They are kept, unless they are `contended`.
 
     Raises ReadtrackError when the device is unknown or the child fails.
     """
-    command = [python, "-m", "readtrack.bench.ceilings", device]
+    command = [python, "-m", "readtrack.bench.ceilings", device, "--seconds", str(seconds)]
     if threads is not None:
         command += ["--threads", str(threads)]
     environment = {**os.environ, "READTRACK_HOME": str(home.root), "PYTHONSAFEPATH": "1"}
@@ -299,16 +300,17 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m readtrack.bench.ceilings")
     parser.add_argument("device")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--seconds", type=float, default=14.0)
     options = parser.parse_args(arguments)
     try:
-        answer = asdict(_measured(options.device, options.threads))
+        answer = asdict(_measured(options.device, options.threads, options.seconds))
     except ReadtrackError as error:
         answer = {"error": str(error)}
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 
 
-def _measured(name: str, threads: int | None) -> Ceilings:
+def _measured(name: str, threads: int | None, seconds: float) -> Ceilings:
     import torch
 
     home = Home()
@@ -316,7 +318,7 @@ def _measured(name: str, threads: int | None) -> Ceilings:
     torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS") or devices.physical_cores()))
     dtypes = ("float32", "bfloat16", "float16") + (() if device.type == "mps" else ("float64",))
     with home.lock(lock_name(device), timeout=120):
-        found = measure(device, dtypes=dtypes, seconds=14.0, check_cancelled=lambda: None)
+        found = measure(device, dtypes=dtypes, seconds=seconds, check_cancelled=lambda: None)
     if not found.contended:
         save(home, found)
     return found

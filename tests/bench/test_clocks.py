@@ -1,0 +1,149 @@
+"""The host's clock for real; CUDA's against a fake that keeps a log (no such device may be at hand)."""
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from readtrack.bench import clocks
+from readtrack.bench.sampling import PLANS
+
+CPU = torch.device("cpu")
+
+
+def test_a_block_rotates_over_the_input_sets() -> None:
+    seen: list[str] = []
+    clock = clocks.HostClock([lambda: seen.append("a"), lambda: seen.append("b")], CPU)
+    assert clock(5) > 0
+    assert seen == ["a", "b", "a", "b", "a"]
+    assert clock.calls == 5
+
+
+def test_garbage_is_not_collected_while_the_clock_runs() -> None:
+    states: list[bool] = []
+    clocks.HostClock([lambda: states.append(gc.isenabled())], CPU)(2)
+    assert states == [False, False]
+    assert gc.isenabled()
+
+
+def test_page_faults_are_counted() -> None:
+    """64 MiB that nobody has touched: one fault for every page, 4 KiB or up to 2 MiB large."""
+    clock = clocks.HostClock([lambda: torch.ones(16 << 20)], CPU)
+    clock(1)
+    assert clock.faults >= 32
+
+
+class FakeCuda:
+    """A device that takes 30 µs a call, on a host that takes no time; `log` is what was asked of it."""
+
+    def __init__(self, *, captures: bool = True) -> None:
+        self.log: list[str] = []
+        self.now = 0.0
+        self.captures = captures
+        fake = self
+
+        class Event:
+            def __init__(self, *, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self) -> None:
+                fake.log.append("event")
+                self.at = fake.now
+
+            def elapsed_time(self, end: Any) -> float:
+                assert fake.log[-1] == "synchronize"
+                return (end.at - self.at) / 1e6
+
+        class CUDAGraph:
+            def replay(self) -> None:
+                fake.log.append("replay")
+                fake.now += 2 * 30_000
+
+        self.Event = Event
+        self.CUDAGraph = CUDAGraph
+        self.device = lambda device: contextlib.nullcontext()
+        self.stream = lambda stream: contextlib.nullcontext()
+        self.Stream = self.current_stream = lambda device: SimpleNamespace(wait_stream=lambda other: None)
+
+    def synchronize(self, device: Any = None) -> None:
+        self.log.append("synchronize")
+
+    def _sleep(self, cycles: int) -> None:
+        self.log.append("sleep")
+        self.now += cycles
+
+    def get_device_properties(self, device: Any) -> Any:
+        return SimpleNamespace(L2_cache_size=50 << 20)
+
+    @contextlib.contextmanager
+    def graph(self, graph: Any) -> Iterator[None]:
+        if not self.captures:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.log.append("capture")
+        yield
+
+    def flush(self) -> None:
+        self.log.append("flush")
+        self.now += 100_000
+
+    def call(self) -> None:
+        self.log.append("call")
+        self.now += 30_000
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCuda]:
+    def make(**options: Any) -> FakeCuda:
+        cuda = FakeCuda(**options)
+
+        def empty(size: int, **_: Any) -> Any:
+            cuda.flush_bytes = size
+            return SimpleNamespace(zero_=cuda.flush)
+
+        monkeypatch.setattr(clocks, "torch", SimpleNamespace(cuda=cuda, empty=empty, int8=torch.int8))
+        monkeypatch.setattr(clocks.devices, "synchronize", cuda.synchronize)
+        return cuda
+
+    return make
+
+
+def test_cuda_flushes_before_each_call_and_waits_once(fake: Callable[..., FakeCuda]) -> None:
+    cuda = fake()
+    source = clocks.CudaEvents([cuda.call], torch.device("cuda"))
+    cuda.log.clear()
+    assert source.take(3) == pytest.approx([30_000] * 3)
+    assert cuda.log == ["synchronize", "sleep", *["flush", "event", "call", "event"] * 3, "synchronize"]
+    assert cuda.flush_bytes >= 100 << 20
+
+
+def test_cuda_takes_many_samples_in_batches_that_the_queue_can_hold(fake: Callable[..., FakeCuda]) -> None:
+    cuda = fake()
+    source = clocks.CudaEvents([cuda.call], torch.device("cuda"))
+    source.warm_up(PLANS["quick"])
+    cuda.log.clear()
+    assert len(source.take(150)) == 150
+    assert cuda.log.count("sleep") == 3
+
+
+def test_a_cuda_graph_holds_every_input_set_once(fake: Callable[..., FakeCuda]) -> None:
+    cuda = fake()
+    source = clocks.CudaGraph([cuda.call, cuda.call], torch.device("cuda"))
+    assert cuda.log == ["call", "call", "capture", "call", "call"]
+    assert source.block == 2
+    assert source.take(4) == pytest.approx([30_000] * 4)
+
+
+def test_what_cannot_be_captured_raises(fake: Callable[..., FakeCuda]) -> None:
+    cuda = fake(captures=False)
+    with pytest.raises(RuntimeError, match="capturing"):
+        clocks.CudaGraph([cuda.call], torch.device("cuda"))
+
+
+def test_host_time_is_part_of_the_wall_time() -> None:
+    host, wall = clocks.host_and_wall([lambda: sum(range(1000))], CPU, 10)
+    assert 1_000 < host <= wall
+    assert clocks.latency([lambda: sum(range(1000))], CPU, 11) > 1_000

@@ -1,0 +1,472 @@
+"""Whole measurements on this machine's CPU, and what becomes of a contended one."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from readtrack.bench import ceilings, contention, measure, memory
+from readtrack.bench.case import Budget, Case, Cost, Variant
+from readtrack.bench.contention import Quality, Watch
+from readtrack.bench.measure import run_case, run_cases
+from readtrack.bench.rows import Cell, Circumstances, row
+from readtrack.bench.sampling import PLANS, Blocks, collect
+from readtrack.bench.stats import summarise
+from readtrack.home import Home
+from readtrack.runs.events import encode
+
+CPU = torch.device("cpu")
+Row = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def inputs(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return torch.randn(64, 64, generator=generator), torch.randn(64, 64, generator=generator)
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    return a @ b
+
+
+def five_times(a: Tensor, b: Tensor) -> Tensor:
+    for _ in range(5):
+        out = a @ b
+    return out
+
+
+def case_of(**fields: Any) -> Case:
+    """`five_times` is the naive one, and a single product the strong and the paper's."""
+    cost = Cost(flops=2 * 64**3, bytes=3 * 4 * 64**2)
+    return Case(
+        **{
+            "name": "matmul",
+            "axes": {"n": 64},
+            "inputs": inputs,
+            "variants": [
+                Variant(name="five", role="naive", call=five_times),
+                Variant(name="torch.mm", role="strong", call=torch.mm),
+                Variant(name="ours", role="paper", call=matmul),
+                Variant(name="kernel", role="vendor", call=matmul, needs="needs triton"),
+            ],
+            "cost": {"forward": cost},
+            **fields,
+        }
+    )
+
+
+def events_of(*cases: Case, budget: Budget = "smoke", seed: int = 0) -> list[tuple[str, Row]]:
+    events: list[tuple[str, Row]] = []
+    run_cases(
+        cases,
+        device=CPU,
+        dtype=torch.float32,
+        budget=budget,
+        seed=seed,
+        emit=lambda event, **fields: events.append((event, fields)),
+        check_cancelled=lambda: None,
+    )
+    return events
+
+
+def rows_of(*cases: Case, budget: Budget = "smoke") -> list[Row]:
+    return [fields for event, fields in events_of(*cases, budget=budget) if event == "measurement"]
+
+
+def test_a_measurement_says_everything() -> None:
+    cost = {"forward": Cost(2 * 64**3, 3 * 4 * 64**2), "forward+backward": Cost(6 * 64**3, 6 * 4 * 64**2)}
+    events = events_of(case_of(cost=cost), budget="quick")
+    (_, machine), (_, env) = (event for event in events if event[0] in ("machine", "env"))
+    rows = [fields for event, fields in events if event == "measurement"]
+    assert [(r["variant"], r["mode"]) for r in rows] == [
+        (variant, mode) for mode in cost for variant in ("five", "torch.mm", "ours", "kernel")
+    ]
+    for found in rows:
+        json.loads(encode({"event": "measurement", **found}))
+        assert (found["device_id"], found["env_id"]) == (machine["id"], env["id"])
+        assert found["settings"]["threads"] == 1
+        assert found["settings"]["input_sets"] == 2
+        if found["skipped"]:
+            assert (found["t_ns"], found["ok"], found["record"]) == (None, None, False)
+            continue
+        times = found["t_ns"]
+        assert times["n"] >= 6
+        assert times["min"] <= times["p20"] <= times["p50"] <= times["p80"]
+        assert times["ci95"][0] <= times["p50"] <= times["ci95"][1]
+        assert times["block"] * times["p50"] >= 0.5e6
+        assert len(found["samples"]) == min(times["n"], len(found["samples"]))
+        assert found["tflops"] == pytest.approx(found["flops"] / times["value"] / 1e3, rel=1e-3)
+        assert found["gbps"] == pytest.approx(found["bytes"] / times["value"], rel=1e-3)
+        assert found["ok"]["passed"]
+        assert 0 < found["ok"]["max_rel"] < 1e-4
+        assert found["mem"]["method"] == "profiler"
+        assert found["mem"]["peak_bytes"] >= 4 * 64**2
+        assert found["pct_ceiling"] > 1
+        assert found["bound"] in ("compute", "memory", "launch")
+        assert found["first_call_s"] > 0
+        assert found["quality"]["faults_per_call"] < 100
+    five, strong, ours, _ = rows[:4]
+    assert five["vs_naive"] == 1.0
+    assert strong["vs_strong"] == 1.0
+    assert ours["vs_naive"] > 2
+    assert 0.3 < ours["vs_strong"] < 3
+
+
+def test_the_first_calibration_is_kept_for_the_next_run(home: Home) -> None:
+    first = rows_of(case_of(), budget="quick")
+    kept = list((home.cache / "ceilings").glob("*.json"))
+    if not kept:  # the machine was so busy that it was thrown away
+        pytest.skip(f"the CPU is crowded (load {os.getloadavg()[0]:.1f}): ceilings are not kept")
+    assert json.loads(kept[0].read_text(encoding="utf-8"))["flops"].keys() == {"float32"}
+    second = rows_of(case_of(), budget="smoke")
+    assert first[0]["ceiling_id"] == second[0]["ceiling_id"] is not None
+
+
+def test_a_smoke_run_neither_calibrates_nor_profiles(home: Home) -> None:
+    found = rows_of(case_of())[0]
+    assert (found["pct_ceiling"], found["bound"], found["ceiling_id"], found["mem"]) == (None,) * 4
+    assert not (home.cache / "ceilings").exists()
+
+
+def test_a_smoke_run_takes_about_a_second() -> None:
+    rows_of(case_of())
+    start = time.process_time()
+    rows_of(*(case_of(axes={"n": n}) for n in range(4)))
+    assert time.process_time() - start < 1.0
+
+
+def test_the_time_is_divided_over_what_there_is_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = []
+
+    def spy(sources: Any, plan: Any, *rest: Any) -> Any:
+        plans.append(plan)
+        return collect(sources, replace(plan, seconds=0.001, warm_up=0.0), *rest)
+
+    monkeypatch.setattr(measure, "collect", spy)
+    rows_of(case_of(), budget="quick")
+    assert plans[0].seconds == PLANS["quick"].seconds
+    plans.clear()
+    rows_of(*(case_of(axes={"n": n}) for n in range(16)), budget="quick")
+    # 16 cases with three variants that can run share ten seconds.
+    assert plans[0].seconds == pytest.approx(10 / 48)
+
+
+def test_the_same_seed_gives_the_same_inputs() -> None:
+    seen: list[float] = []
+
+    def spying(a: Tensor, b: Tensor) -> Tensor:
+        seen.append(a[0, 0].item())
+        return a @ b
+
+    variants = [Variant(name="spy", role="naive", call=spying)]
+    for seed in (0, 0, 1):
+        seen.append(-1.0)
+        events_of(case_of(variants=variants), seed=seed)
+    runs = "".join(f"{value} " for value in seen).split("-1.0")[1:]
+    firsts = [run.split()[0] for run in runs]
+    assert firsts[0] == firsts[1] != firsts[2]
+
+
+def test_a_run_can_be_stopped_between_two_blocks() -> None:
+    calls = 0
+
+    class Stopped(BaseException):
+        pass
+
+    def check_cancelled() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_case(
+            case_of(),
+            device=CPU,
+            dtype=torch.float32,
+            budget="quick",
+            seed=0,
+            emit=lambda event, **fields: None,
+            check_cancelled=check_cancelled,
+        )
+    # The device's lock was given back.
+    assert rows_of(case_of())
+
+
+def test_a_variant_that_fails_while_it_is_timed_ends_only_itself() -> None:
+    calls = 0
+
+    def tires(a: Tensor, b: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 5:
+            raise RuntimeError("tired")
+        return a @ b
+
+    five, ours = rows_of(
+        case_of(
+            variants=[
+                Variant(name="five", role="naive", call=five_times),
+                Variant(name="ours", role="paper", call=tires),
+            ]
+        )
+    )
+    assert five["t_ns"] is not None
+    assert ours["t_ns"] is None
+    assert ours["ok"]["reason"] == "RuntimeError: tired"
+
+
+def test_a_step_is_measured_on_inputs_of_its_own() -> None:
+    def sgd(p: Tensor, g: Tensor) -> Tensor:
+        return p.sub_(g, alpha=0.1)
+
+    variants = [
+        Variant(name="loop", role="naive", call=sgd),
+        Variant(name="ours", role="paper", call=lambda p, g: p.add_(g, alpha=-0.1)),
+    ]
+    rows = rows_of(case_of(cost={"step": Cost(2 * 64**2, 12 * 64**2)}, variants=variants))
+    assert [r["ok"]["passed"] for r in rows] == [True, True]
+    assert all(r["t_ns"] for r in rows)
+
+
+# Contention
+
+
+def quality(**fields: Any) -> Quality:
+    return Quality(
+        **{
+            "cpu_util": 0.97,
+            "waiting": 0.001,
+            "others": 0.0,
+            "steal": 0.0,
+            "throttle": 0.0,
+            "nivcsw": 1,
+            "minor_faults": 0,
+            "loadavg": 0.5,
+            "crowded": False,
+            "contended": False,
+            **fields,
+        }
+    )
+
+
+def watching(monkeypatch: pytest.MonkeyPatch, *qualities: Quality, crowded: bool = False) -> list[int]:
+    """Let the watches report these, one after the other; returns the threads each was asked about."""
+    asked: list[int] = []
+    left = iter(qualities)
+
+    class Fake:
+        def __init__(self, threads: int) -> None:
+            asked.append(threads)
+
+        def read(self) -> Quality:
+            return next(left)
+
+    monkeypatch.setattr(measure, "Watch", Fake)
+    monkeypatch.setattr(measure, "probe", lambda threads: crowded)
+    return asked
+
+
+def test_a_quiet_run_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching(monkeypatch, quality())
+    for found in rows_of(case_of())[:3]:
+        assert found["flags"] == []
+        assert found["record"]
+        assert found["t_ns"]["value"] == found["t_ns"]["p50"]
+
+
+def test_a_contended_run_shows_the_minimum_and_is_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching(monkeypatch, quality(contended=True))
+    for found in rows_of(case_of())[:3]:
+        assert found["flags"] == ["contended"]
+        assert not found["record"]
+        assert found["t_ns"]["value"] == found["t_ns"]["min"]
+
+
+def test_a_contended_run_is_tried_once_more_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    asked = watching(monkeypatch, quality(contended=True), quality(), quality())
+    rows = rows_of(case_of(), case_of(axes={"n": 65}))
+    assert asked == [2, 1, 1]
+    assert torch.get_num_threads() == 2
+    for found in rows:
+        assert found["settings"]["threads"] == 1
+        assert found["skipped"] or found["flags"] == ["contended"]
+
+
+def test_crowded_cores_are_noticed_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    asked = watching(monkeypatch, quality(), crowded=True)
+    rows = rows_of(case_of())
+    assert asked == [1]
+    assert torch.get_num_threads() == 2
+    assert {tuple(r["flags"]) for r in rows[:3]} == {("contended",)}
+
+
+def test_busy_loops_on_every_core_are_seen() -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        watch = Watch(1)
+        end = time.perf_counter() + 1.0
+        while time.perf_counter() < end:
+            sum(range(1000))
+        seen = watch.read()
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    assert seen.contended
+    assert seen.others > cores / 4
+    if seen.waiting is not None:
+        assert seen.crowded
+        assert seen.waiting > 0.05
+
+
+def test_waiting_for_nothing_is_no_contention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sleeping uses little of a core; what counts is to be ready and not to run."""
+    readings = iter(
+        [
+            contention._Reading(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0),
+            contention._Reading(10.0, 1.0, 0.01, 1.1, 0.0, 0.0, 5, 3),
+        ]
+    )
+    monkeypatch.setattr(contention, "_read", lambda: next(readings))
+    seen = Watch(4).read()
+    assert seen.cpu_util == pytest.approx(0.025)
+    assert seen.waiting == pytest.approx(0.01 / 1.01)
+    assert not seen.contended
+
+
+# Flags
+
+
+def made_row(value: float, *, ceiling: float = 50.0, strong: float = 1e6, **fields: Any) -> Row:
+    """The row of a paper's variant that takes `value` ns where `ceiling` ns are the least possible."""
+
+    def cell(role: Any, nanoseconds: float, **more: Any) -> Cell:
+        timing = summarise([nanoseconds] * 8, block=1, stop="ci")
+        check = measure.gates.Check(True, (0.0, 0.0))
+        return Cell(Variant(name=role, role=role, call=matmul), check, timing, [nanoseconds] * 8, **more)
+
+    where = Circumstances(
+        case=case_of(cost={"forward": Cost(ceiling, 0.0)}),
+        mode="forward",
+        dtype="float32",
+        device="cpu",
+        device_id="a",
+        env_id="b",
+        threads=1,
+        input_sets=2,
+        cold=False,
+        ceilings=ceilings.Ceilings(
+            device="cpu",
+            device_name="x",
+            torch="2",
+            threads=1,
+            at="2026-01-01T00:00:00+00:00",
+            flops={"float32": 1e9},
+            copy=1.0,
+            read=1.0,
+            cache_copy=1.0,
+            cache_read=1.0,
+            cache_bytes=1,
+            launch_ns=0.1,
+        ),
+        quality=None,
+        lock_wait_s=0.0,
+    )
+    ours = cell("paper", value, **fields)
+    return row(ours, [ours, cell("strong", strong)], where)
+
+
+@pytest.mark.parametrize(
+    ("value", "fields", "flags", "record"),
+    [
+        (100.0, {"strong": 90.0}, [], True),
+        (48.0, {"strong": 90.0}, [], True),
+        (47.0, {"strong": 90.0}, ["over-ceiling"], False),
+        (100.0, {"strong": 999.0}, [], True),
+        (100.0, {"strong": 1001.0}, ["review"], False),
+        (100.0, {"strong": 90.0, "faults_per_call": 101.0}, ["page-faults"], True),
+    ],
+)
+def test_flags(value: float, fields: dict[str, Any], flags: list[str], record: bool) -> None:
+    found = made_row(value, **fields)
+    assert found["flags"] == flags
+    assert found["record"] is record
+    assert found["pct_ceiling"] == pytest.approx(5_000 / value)
+
+
+# Memory
+
+
+@pytest.mark.parametrize("threads", [1])
+def test_the_peak_counts_what_lives_at_once(threads: int) -> None:
+    def two_then_one() -> Tensor:
+        one = torch.ones(4 << 20)
+        two = one + 1
+        del one
+        return two * 2
+
+    two_then_one()
+    found = memory.peak(two_then_one, CPU)
+    assert found["method"] == "profiler"
+    assert found["peak_bytes"] == pytest.approx(2 * (16 << 20), rel=0.01)
+    if "rss_peak_bytes" in found:
+        assert found["rss_peak_bytes"] == pytest.approx(2 * (16 << 20), rel=0.6)
+
+
+# Against torch's own timer
+
+
+TIMED: dict[str, Callable[[], Any]] = {}
+_x = torch.randn(256, 256)
+_v = torch.randn(1 << 18)
+_q = torch.randn(1, 2, 128, 32)
+TIMED["matmul"] = lambda: _x @ _x
+TIMED["softmax"] = lambda: _x.softmax(-1)
+TIMED["add"] = lambda: _v + _v
+TIMED["attention"] = lambda: torch.nn.functional.scaled_dot_product_attention(_q, _q, _q)
+TIMED["small add"] = lambda: _x[0] + _x[1]
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_it_agrees_with_torchs_timer(name: str) -> None:
+    """Within 5 %. Both by their minimum, in turns, the best of each: another process may come in between."""
+    from torch.utils.benchmark import Timer
+
+    from readtrack.bench.clocks import HostClock
+
+    call = TIMED[name]
+    timer = Timer("call()", globals={"call": call}, num_threads=1)
+    ours, theirs = [], []
+    watch = Watch(1)
+    for _ in range(12):
+        source = Blocks(HostClock([call], CPU))
+        with torch.no_grad():
+            [lane] = collect(
+                [source], replace(PLANS["quick"], seconds=0.05), time.perf_counter_ns, lambda: None
+            )
+            ours.append(min(lane.samples))
+            theirs.append(min(timer.blocked_autorange(min_run_time=0.05).times) * 1e9)
+        if min(ours) == pytest.approx(min(theirs), rel=0.05) and len(ours) >= 3:
+            break
+    seen = watch.read()
+    if seen.contended and min(ours) != pytest.approx(min(theirs), rel=0.05):
+        pytest.skip(f"the CPU is shared: others keep {seen.others:.1f} cores busy, waiting {seen.waiting}")
+    assert min(ours) == pytest.approx(min(theirs), rel=0.05)
