@@ -136,6 +136,8 @@ def _plugins(home: Home) -> Iterator[_Finding]:
     found = discovery.find(home)
     own = [plugin for plugin in found.values() if plugin.origin != "shipped"]
     yield bool(found), "plugins", f"{len(found)} found, {len(own)} of them your own"
+    for problem in discovery.problems(home):
+        yield False, "plugins", problem
     for plugin in own:
         reason = discovery.check(plugin.name, home)
         yield reason is None, "plugin", f"{plugin.name} ({plugin.location}): {reason or 'imports'}"

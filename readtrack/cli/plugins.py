@@ -119,7 +119,7 @@ def new(
     for file, template in ((plugin, "plugin.py.txt"), (test, "test_plugin.py.txt")):
         text = (Path(__file__).parent / "templates" / template).read_text(encoding="utf-8")
         home.ensure(file.parent)
-        write_text(file, text.replace("@NAME@", name).replace("@TEST@", str(test)))
+        write_text(file, text.replace("@NAME@", name))
         terminal.say(str(file))
     if shadowed:
         terminal.tell(f"It stands before the {shadowed.origin} plugin of that name ({shadowed.location}).")
