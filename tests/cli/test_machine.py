@@ -1,0 +1,144 @@
+"""`devices`, `doctor` and `plugins`: what there is, what is wrong, and a plugin that is written for you."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from readtrack.home import Home
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_devices_name_the_cpu_last(cli: Cli) -> None:
+    devices = json.loads(cli("devices", "--json").stdout)
+    assert devices[-1]["name"] == "cpu"
+    assert devices[-1]["memory_bytes"] > 2**30
+    assert re.search(r"^cpu +[\d.]+ GiB", cli("devices").stdout, re.MULTILINE)
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_fresh_home(cli: Cli, home: Home, papers: Path) -> None:
+    done = cli("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(line.startswith("ok ") for line in done.stdout.splitlines())
+    for part in ("torch", str(home.root), f"{papers}: 4 papers", "device", "terminal"):
+        assert part in done.stdout
+
+
+def test_the_doctor_names_what_is_wrong(cli: Cli, home: Home, tmp_path: Path) -> None:
+    home.journal.write_text("rubbish\n")
+    home.ensure(home.plugins)
+    (home.plugins / "broken.py").write_text("def f(:\n")
+    (home.plugins / "not-a-name.py").write_text("")
+    done = cli("doctor", environment={"READTRACK_PLUGIN_PATH": str(tmp_path / "nowhere")})
+    assert done.returncode == 1
+    wrong = "\n".join(line for line in done.stdout.splitlines() if line.startswith("wrong"))
+    for part in ("journal.jsonl:1", "broken.py:1", "not-a-name.py", "nowhere"):
+        assert part in wrong
+    assert done.stderr == "readtrack: 4 things to put right\n"
+
+
+def test_the_doctor_survives_a_broken_list(cli: Cli, papers: Path) -> None:
+    papers.write_text("title: [\n", encoding="utf-8")
+    done = cli("doctor")
+    assert done.returncode == 1
+    assert re.search(r"^wrong +papers +papers.yaml:", done.stdout, re.MULTILINE)
+
+
+def test_plugins_are_listed_by_origin_with_what_they_shadow(cli: Cli, home: Home) -> None:
+    home.ensure(home.plugins)
+    (home.plugins / "toy_ok.py").write_text("")
+    plugins = {p["name"]: p for p in json.loads(cli("plugins", "list", "--json").stdout)}
+    assert plugins["toy_ok"]["origin"] == "user"
+    assert plugins["toy_ok"]["shadows"][0].endswith("toys/toy_ok.py")
+    assert plugins["toy_fail"]["origin"] == "path"
+    assert re.search(
+        r"^toy_ok +user +.*\(shadows .*toys/toy_ok.py\)$", cli("plugins", "list").stdout, re.MULTILINE
+    )
+
+
+def test_the_path_is_in_the_order_of_precedence(cli: Cli, home: Home) -> None:
+    lines = cli("plugins", "path").stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["user", "path", "shipped"]
+    assert lines[0].endswith(f"{home.plugins}  (not there yet)")
+
+
+def test_a_broken_plugin_is_a_line_with_the_reason(
+    cli: Cli, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.ensure(home.plugins)
+    (home.plugins / "broken.py").write_text("import no_such_package\n")
+    done = cli("plugins", "check", "toy_ok", "broken")
+    assert done.returncode == 1
+    good, bad = done.stdout.splitlines()
+    assert re.match(r"toy_ok +ok +path +/", good)
+    assert re.match(r"broken +broken +user +.*broken.py:1: .*'no_such_package'", bad)
+    assert cli("plugins", "check", "toy_ok").returncode == 0
+    assert cli("plugins", "check", "nobody").returncode == 2
+
+
+@pytest.mark.parametrize("name", ["Big", "with-dash", "2fast", "class", "a/b", ""])
+def test_a_new_plugin_needs_a_name_that_python_takes(cli: Cli, home: Home, name: str) -> None:
+    done = cli("plugins", "new", name)
+    assert done.returncode == 2
+    assert not home.plugins.exists()
+
+
+def test_nothing_is_overwritten(cli: Cli, home: Home) -> None:
+    assert cli("plugins", "new", "mine").returncode == 0
+    (home.plugins / "mine.py").write_text("my work")
+    done = cli("plugins", "new", "mine")
+    assert done.returncode == 2
+    assert str(home.plugins / "mine.py") in done.stderr
+    assert (home.plugins / "mine.py").read_text() == "my work"
+
+
+def test_a_new_plugin_works_at_once_and_so_does_its_test(cli: Cli, home: Home) -> None:
+    plugin, test = map(Path, cli("plugins", "new", "mine").stdout.splitlines())
+    assert plugin == home.plugins / "mine.py"
+    assert cli("plugins", "check", "mine").returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "3 passed" in done.stdout
+
+
+def test_a_new_plugins_claim_is_judged(cli: Cli) -> None:
+    cli("plugins", "new", "mine")
+    done = cli("run", "mine", "--only", "experiment", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [e["verdict"] for e in events if e["event"] == "claim"] == ["reproduced"]
+    assert len({e["arm"] for e in events if e["event"] == "metric" and e["name"] == "loss"}) == 2
+
+
+def test_a_new_plugin_here_is_laid_out_as_in_a_checkout(cli: Cli, tmp_path: Path) -> None:
+    written = cli("plugins", "new", "mine", "--here").stdout.splitlines()
+    assert written == [str(tmp_path / "plugins/mine.py"), str(tmp_path / "tests/papers/test_mine.py")]
+
+
+def test_the_template_is_held_to_the_rules_of_the_house(cli: Cli, tmp_path: Path) -> None:
+    cli("plugins", "new", "mine", "--here")
+    for arguments in (("check",), ("format", "--check")):
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "ruff", *arguments, "--config"),
+                str(Path(__file__).parents[2] / "pyproject.toml"),
+                *("plugins/mine.py", "tests/papers/test_mine.py"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
