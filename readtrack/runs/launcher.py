@@ -61,7 +61,9 @@ def start(job: Job, home: Home, python: str = sys.executable) -> Process:
         raise ReadtrackError(f"There is a run {job.run_id} already.") from error
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise ReadtrackError(f"Could not start {python} for the run: {error.strerror}.") from error
+        raise ReadtrackError(
+            f"Could not start the run: {error.strerror}: {error.filename or python}"
+        ) from error
     import psutil
 
     return Process(folder, home, job, psutil.Process(child.pid), child, oom_kills=kills)
@@ -84,12 +86,9 @@ def _environment(job: Job, home: Home) -> dict[str, str]:
     if sys.platform == "linux" and job.device in ("auto", "cpu"):
         # glibc gives blocks of 32 MiB and more back to the system at once; the page faults of the next
         # allocation would be a part of every measured time. Other C libraries ignore the names.
-        for name, value in (
-            ("MMAP_THRESHOLD_", 4 << 30),
-            ("TRIM_THRESHOLD_", 4 << 30),
-            ("TOP_PAD_", 256 << 20),
-        ):
-            environment.setdefault(f"MALLOC_{name}", str(value))
+        environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
+        environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(4 << 30))
+        environment.setdefault("MALLOC_TOP_PAD_", str(256 << 20))
     return environment
 
 

@@ -80,7 +80,8 @@ def _start_sentinel(folder: Path, commands: int) -> int:
         hang_up.poll()
         time.sleep(0.2)  # for a worker that is just reading a detach, which ends this process
         if b'"detach"' not in os.read(commands, 65536):
-            os.kill(worker, signal.SIGKILL)
+            if os.getppid() == worker:
+                os.kill(worker, signal.SIGKILL)
             try:
                 conclude(folder, "interrupted", "readtrack, which had started it, ended")
             finally:
@@ -173,8 +174,9 @@ class _Worker:
             budget=job.budget,
             settings=job.settings,
         )
-        run.cancelled = self._stop_reason is not None
         self._run = run
+        # Only now: what was asked before the line above did not reach the run.
+        run.cancelled = run.cancelled or self._stop_reason is not None
         if job.only != "benchmark":
             self._experiment(manager, run)
         elif job.settings:
@@ -255,8 +257,9 @@ class _Worker:
 
     def _beat(self) -> None:
         while not self._ending.wait(_HEARTBEAT):
-            self._heartbeat()
-            log.trim(self._folder)
+            with contextlib.suppress(OSError):  # a full disk must not end this thread
+                self._heartbeat()
+                log.trim(self._folder)
             if self._overdue():
                 self._enforce_deadline()
 

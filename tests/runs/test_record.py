@@ -20,7 +20,7 @@ from readtrack.runs.record import Progress, Record, load, reconcile, summaries
 def run_folder(home):
     """Makes the folder of a run that has written `events`; a torch-free stand-in for what a worker leaves."""
 
-    def make(paper="sgd", events=(), hello=True, **fields):
+    def make(paper="sgd", events=(), hello=True, at=None, **fields):
         job = new_job(paper, **fields)
         folder = home.runs / job.run_id
         folder.mkdir(parents=True)
@@ -33,7 +33,7 @@ def run_folder(home):
                 paper=paper,
                 pid=2**22 + 1,  # above Linux's largest
                 process_start=0.0,
-                at=datetime.now(UTC).isoformat(),
+                at=at or datetime.now(UTC).isoformat(),
                 host=socket.gethostname(),
             )
         for name, values in events:
@@ -154,10 +154,10 @@ def test_a_job_of_a_newer_version_is_read(tmp_path):
 
 
 def test_summaries_come_newest_first_from_the_result_alone(run_folder, home):
-    older = run_folder(events=[claim("first", "weak", {"x": 1}), claim("second", "exact", {"x": 1})], seed=5)
+    claims = [claim("first", "weak", {"x": 1}), claim("second", "exact", {"x": 1})]
+    older = run_folder(events=claims, seed=5, at="2026-01-01T00:00:00+00:00")
     record.conclude(older, "completed", "")
-    time.sleep(0.002)  # `started` is what orders them
-    newer = run_folder(paper="adam")
+    newer = run_folder(paper="adam", at="2026-01-01T00:00:01+00:00")
     record.conclude(newer, "failed", "ValueError: \x1b[31mred")
     for folder in (older, newer):
         (folder / "events.jsonl").unlink()

@@ -66,7 +66,8 @@ def test_cancel_while_it_is_still_importing(runs):
     assert done.logs == []
 
 
-def test_timeout_ends_a_run_that_ignores_every_signal_it_can(runs):
+def test_timeout_ends_a_run_that_ignores_every_signal_it_can(runs, monkeypatch):
+    monkeypatch.setattr(launcher, "_PATIENCE", dict.fromkeys(launcher.RUNGS, 0.3))
     process = runs.start("toy_hang", settings={"how": "stubborn"}, timeout=1)
     child = runs.child(process.folder)
     done = runs.finish(process)
