@@ -78,6 +78,10 @@ class Summary:
     @property
     def headline(self) -> str:
         count = len(self.states)
+        if count == 1 and not self.stopped:
+            ((paper, state),) = self.states.items()
+            reason = self.reasons.get(paper, "")
+            return f"{paper}: {state}{f': {reason}' if reason else ''}."
         if self.cancelled:
             done = count - len(self.of("cancelled")) - len(self.failed)
             return f"Cancelled; {done} of {count}."

@@ -1,0 +1,178 @@
+"""`readtrack sync`, `attach`, `open`, `add`: papers from arXiv and elsewhere, and by hand."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from readtrack.cli import terminal
+from readtrack.cli.library import open_library
+from readtrack.text import one_line
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from readtrack.cli.sync_views import View
+    from readtrack.sync.engine import Progress, Summary, Sync
+
+_TICK = 0.1  # seconds
+_PATIENCE, _LONG_PATIENCE = 120.0, 900.0  # seconds
+
+app = typer.Typer(rich_markup_mode=None)
+
+_Paper = Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")]
+
+_SYNC_EPILOG = """\b
+Exit codes:
+  0    everything that can be had is here (a paper that is on the web only is no error)
+  1    some papers did not arrive; each is named with the reason
+  2    usage or input; the folder cannot be written to
+  3    not now: offline, arXiv asks to wait, or another sync is running. The same command goes on later
+  130  cancelled with Ctrl+C; what has arrived stays
+
+READTRACK_ARXIV_API and READTRACK_ARXIV_PDF name mirrors; READTRACK_CONTACT adds an address to the user
+agent. Proxies and CA bundles come from HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE.
+"""
+
+
+@app.command(epilog=_SYNC_EPILOG)
+def sync(
+    papers: Annotated[
+        list[str] | None,
+        typer.Argument(help="Only these papers; without: the whole list.", show_default=False),
+    ] = None,
+    pdf: Annotated[bool, typer.Option("--pdf/--no-pdf", help="PDFs too, or abstracts only.")] = True,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask for all abstracts again.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every PDF; fetch the damaged ones again.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="When a server asks to wait: up to 15 minutes, not 2.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document a line; the last is the summary.")
+    ] = False,
+) -> None:
+    """Fetch abstracts and PDFs that are missing, one request every three seconds.
+
+    Only what is new or more than a month old is asked for; a pinned version never changes. A PDF appears in
+    the library when it is whole, and never replaces one that you attached or changed.
+    """
+    from readtrack.sync.engine import Sync
+
+    library = open_library()
+    ids = [library.find(query).id for query in papers] if papers else None
+    events: queue.SimpleQueue[Progress] = queue.SimpleQueue()
+    cancel = threading.Event()
+    job = Sync(
+        library,
+        ids,
+        pdf=pdf,
+        refresh=refresh,
+        verify=verify,
+        patience=_LONG_PATIENCE if wait else _PATIENCE,
+        report=events.put,
+        cancel=cancel,
+    )
+    with _cancelling(cancel) as received:
+        summary = _follow(job, events, cancel, _view(as_json))
+    code = summary.exit_code
+    raise typer.Exit(128 + received[-1] if code == 130 and received else code)
+
+
+def _view(as_json: bool) -> View:
+    if terminal.on_terminal() and not as_json:
+        from readtrack.cli.sync_live import LiveView
+
+        return LiveView()
+    from readtrack.cli.sync_views import JsonView, PlainView
+
+    return JsonView() if as_json else PlainView()
+
+
+@contextmanager
+def _cancelling(cancel: threading.Event) -> Iterator[list[int]]:
+    """SIGINT and SIGTERM set `cancel`; yields those that came."""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        cancel.set()
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _follow(job: Sync, events: queue.SimpleQueue[Progress], cancel: threading.Event, view: View) -> Summary:
+    """Run the sync in a thread and show what it reports; raises what it raised."""
+    outcome: list[Summary | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(job.run())
+        except BaseException as error:  # raised again below, in the thread that knows what to do with it
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, name="readtrack-sync")
+    thread.start()
+    try:
+        with view:
+            while thread.is_alive() or not events.empty():
+                with suppress(queue.Empty):
+                    view.event(events.get(timeout=_TICK))
+                if events.empty():
+                    view.tick(stopping=cancel.is_set())
+            (result,) = outcome
+            if isinstance(result, BaseException):
+                raise result
+            view.end(result)
+    finally:
+        # Showing it may have failed, for instance into a closed pipe.
+        cancel.set()
+        thread.join()
+    return result
+
+
+@app.command()
+def attach(
+    paper: _Paper,
+    file: Annotated[Path, typer.Argument(help="The PDF that you fetched by hand.", show_default=False)],
+) -> None:
+    """Make a PDF that you fetched yourself the paper's own. A sync never replaces it."""
+    from readtrack.sync.files import attach as attach_pdf
+
+    library = open_library()
+    found = library.find(paper)
+    path, kept = attach_pdf(library.home, found.id, file)
+    if kept is not None:
+        terminal.tell(f"the PDF that was here before is now {kept}")
+    terminal.say(f"{found.id}: {path}")
+
+
+@app.command("open")
+def open_paper(paper: _Paper) -> None:
+    """Open a paper's PDF in the system's viewer; in a pipe, print its path. Without a PDF, print the link."""
+    from readtrack.sync.viewer import show
+
+    library = open_library()
+    found = library.find(paper)
+    path = library.pdf(found.id)
+    if path is None:
+        terminal.tell(f"readtrack: the PDF is not here. `readtrack sync {found.id}` fetches what there is.")
+        terminal.say(one_line(found.sources[0].url))
+    elif sys.stdout.isatty() and show(path):
+        terminal.tell(f"opening {path}")
+    else:
+        terminal.say(str(path))

@@ -1,0 +1,73 @@
+"""How `readtrack sync` is shown in a pipe: plain lines, or JSON lines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from types import TracebackType
+from typing import Protocol
+
+from readtrack.cli import terminal
+from readtrack.sync.report import FINAL, Progress, Summary
+from readtrack.text import one_line
+
+_QUIET = ("up to date", "web only")  # not worth a line each: the summary counts them
+
+
+class View(Protocol):
+    """Shows one sync."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def event(self, progress: Progress) -> None: ...
+
+    def tick(self, *, stopping: bool) -> None:
+        """Nothing more to show at the moment; called about ten times a second."""
+
+    def end(self, summary: Summary) -> None: ...
+
+
+class JsonView:
+    """Every event, a line each; then one line with `"event": "summary"`."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def event(self, progress: Progress) -> None:
+        terminal.say_json({"event": "progress", **asdict(progress)}, indent=None)
+
+    def tick(self, *, stopping: bool) -> None:
+        terminal.flush()
+
+    def end(self, summary: Summary) -> None:
+        terminal.say_json(summary.as_json(), indent=None)
+
+
+class PlainView:
+    """A line for each paper that something happened to, in columns that `grep` and `cut` can use."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def event(self, progress: Progress) -> None:
+        if not progress.paper:
+            terminal.tell(f"readtrack: {progress.message}")
+        elif progress.state in FINAL and progress.state not in _QUIET:
+            terminal.say(f"{progress.state:<9}  {progress.paper:<20}  {one_line(progress.message)}".rstrip())
+
+    def tick(self, *, stopping: bool) -> None:
+        terminal.flush()
+
+    def end(self, summary: Summary) -> None:
+        for note in summary.notes:
+            terminal.say(f"note       {one_line(note)}")
+        terminal.say(summary.headline)
