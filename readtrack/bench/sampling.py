@@ -21,6 +21,7 @@ _WINDOW = 5  # blocks, in the warm-up and in a variant's turn
 _AGREE = 0.02  # two warm-up windows are alike
 _STABLE = 64  # samples, twice: when their noise is the same, more bring no news
 _MAX_SAMPLES = 1000
+_SHORT_NS = 10_000_000  # a longer sample loses little by filling the caches itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +132,7 @@ def collect(
         running = [lane for lane in lanes if lane.stop != "budget" and lane.error is None]
         for lane in running if done_rounds % 2 == 0 else reversed(running):
             check_cancelled()
-            if len(lanes) > 1:
+            if len(lanes) > 1 and lane.spent < _SHORT_NS * max(len(lane.samples), 1):
                 _guarded(lane, lane.source.settle)
             _guarded(lane, partial(_take_turn, lane, turn, plan, clock))
         done_rounds += 1
