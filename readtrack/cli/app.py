@@ -30,6 +30,7 @@ _COMMANDS = {
     "add": ("sync", "Put a paper on the list, by arXiv id, DOI or link."),
     "attach": ("sync", "Make a PDF that you fetched yourself the paper's own."),
     "open": ("sync", "Open a paper's PDF, or print where it is."),
+    "compare": ("bench", "Set the benchmark of one run against another's, of the same paper."),
     "devices": ("machine", "The devices that a run can use."),
     "calibrate": ("machine", "Measure what a device can attain at most."),
     "plugins": ("plugins", "The plugins: what makes a paper runnable."),

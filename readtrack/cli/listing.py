@@ -66,7 +66,7 @@ def list_papers(
     if wanted is None and section is None:
         _print_heading(library.catalog.title, library.catalog.note)
     _print_rows(library, lines)
-    if terminal.on_terminal():
+    if terminal.on_terminal() and any(s in library.runnable() for line in lines for s in line.subjects):
         terminal.tell("\n* can be run: readtrack run ID")
 
 
@@ -143,46 +143,67 @@ def _print_heading(title: str, note: str) -> None:
     say()
 
 
+class _Cells(NamedTuple):
+    """What is shown of a line; one of prose has no box."""
+
+    section: Section
+    box: str
+    text: str
+    state: str
+    ids: str
+
+
 def _print_rows(library: Library, lines: list[_Line]) -> None:
     """Three columns: the row as it was written, its state, its papers' ids."""
-    runnable = library.runnable()
-    papers = library.catalog.papers
-    marked = [[f"{s}*" if s in runnable else s for s in line.subjects if s in papers] for line in lines]
+    shown = [_cells(library, line) for line in lines]
+    rows = [cells for cells in shown if cells.box] or shown
+    room = max(terminal.cells(cells.box + cells.text) for cells in rows)
+    state_room = max(len(cells.state) for cells in rows)
+    ids_room = max(terminal.cells(cells.ids) for cells in rows)
     total = terminal.width()
-    ids_room = max(terminal.cells(" ".join(ids)) for ids in marked)
-    if total is not None:
+    if total is None:
+        room = min(room, _ALIGNED)
+    else:
         ids_room = min(ids_room, max(24, total // 3))
-    longest = max(2 * line.depth + 4 + terminal.cells(_wording(line)) for line in lines)
-    text_room = min(longest, _ALIGNED if total is None else total - ids_room - 15)
-    first = True
-    for section, group in groupby(zip(lines, marked, strict=True), key=lambda pair: pair[0].section):
-        if not first:
+        room = min(room, total - state_room - ids_room - 4)
+    for index, (section, group) in enumerate(groupby(shown, key=lambda cells: cells.section)):
+        if index:
             say()
-        first = False
         say(paint(one_line(section.title), "bold"))
         for piece in terminal.paragraphs(section.note):
             say(paint(piece, "dim"))
-        for line, ids in group:
-            _print_row(library, line, terminal.wrap(" ".join(ids), ids_room), text_room)
+        for cells in group:
+            _print_cells(cells, room, state_room, ids_room)
 
 
-def _print_row(library: Library, line: _Line, ids: list[str], room: int) -> None:
+def _cells(library: Library, line: _Line) -> _Cells:
     from readtrack.catalog import Row
 
-    indent = "  " * line.depth
-    if not isinstance(line.item, Row):
-        for piece in terminal.paragraphs(_wording(line), indent=indent):
+    indent, row = "  " * line.depth, line.item
+    text = one_line(row.text)
+    if terminal.on_terminal():
+        text = _LINK.sub(r"\1", text)  # a link by its name alone
+    if not isinstance(row, Row):
+        return _Cells(line.section, "", indent + text, "", "")
+    state = library.row_state(row)
+    ids = [f"{s}*" if s in library.runnable() else s for s in line.subjects if s in library.catalog.papers]
+    return _Cells(
+        line.section, f"{indent}{_box(row, state)} ", text, "" if state == "todo" else state, " ".join(ids)
+    )
+
+
+def _print_cells(cells: _Cells, room: int, state_room: int, ids_room: int) -> None:
+    if not cells.box:
+        for piece in terminal.paragraphs(cells.text):
             say(paint(piece, "dim"))
         return
-    state = library.row_state(line.item)
-    texts = terminal.wrap(_wording(line), room - len(indent) - 4 if terminal.width() else None)
-    for index, (text, names) in enumerate(zip_longest(texts, ids, fillvalue="")):
-        box, word = (_box(line.item, state), state) if index == 0 else ("   ", "")
-        word = "" if word == "todo" else word
-        style = STATE_STYLE.get(word)
-        left = pad(f"{indent}{box} {text}", room)
-        middle = paint(pad(word, 11), style) if style else pad(word, 11)
-        say(f"{left}  {middle}  {paint(names, 'cyan')}".rstrip())
+    texts = terminal.wrap(cells.text, room - len(cells.box) if terminal.width() else None)
+    style = STATE_STYLE.get(cells.state)
+    box, state = cells.box, pad(cells.state, state_room)
+    for text, ids in zip_longest(texts, terminal.wrap(cells.ids, ids_room), fillvalue=""):
+        left = pad(box + text, room)
+        say(f"{left}  {paint(state, style) if style else state}  {paint(ids, 'cyan')}".rstrip())
+        box, state, style = " " * len(box), " " * state_room, None
 
 
 def _box(row: Row, state: str) -> str:
@@ -190,9 +211,3 @@ def _box(row: Row, state: str) -> str:
     if state == "reading":
         return "[x]" if row.done else "[ ]"
     return {"todo": "[ ]", "skipped": "[-]"}.get(state, "[x]")
-
-
-def _wording(line: _Line) -> str:
-    """The row's own text; on a terminal a link is shown by its name alone."""
-    text = one_line(line.item.text)
-    return _LINK.sub(r"\1", text) if terminal.on_terminal() else text

@@ -22,7 +22,8 @@ from readtrack.text import one_line, size
 app = typer.Typer(rich_markup_mode=None)
 
 _PACKAGES = ("torch", "numpy", "textual", "typer", "arxiv")
-# Half of a finding: whether it is well, what it is about, and what there is to say.
+_HANGING = 19  # columns before a finding's text
+# Whether it is well, what it is about, what there is to say.
 _Finding = tuple[bool, str, str]
 
 
@@ -86,7 +87,11 @@ def doctor() -> None:
         for well, topic, text in look(home):
             wrong += not well
             sign = terminal.paint("ok   ", "green") if well else terminal.paint("wrong", "red")
-            terminal.say(f"{sign}  {topic:<10}  {one_line(text)}")
+            columns = terminal.width()
+            first, *rest = terminal.wrap(one_line(text), None if columns is None else columns - _HANGING)
+            terminal.say(f"{sign}  {topic:<10}  {first}")
+            for line in rest:
+                terminal.say(" " * _HANGING + line)
     if wrong:
         terminal.tell(f"readtrack: {wrong} thing{'s' if wrong > 1 else ''} to put right")
         raise typer.Exit(1)

@@ -73,8 +73,8 @@ def _facts(library: Library, paper: Paper) -> dict[str, Any]:
 def _print(library: Library, paper: Paper) -> None:
     facts = _facts(library, paper)
     say(paint(one_line(paper.title), "bold"))
-    _field("", f"{', '.join(paper.authors)}. {paper.year}.")
     say()
+    _field("by", f"{', '.join(paper.authors)}, {paper.year}")
     since = f" since {facts['since']}" if facts["since"] else ""
     rating = f", rated {facts['rating']}/5" if facts["rating"] else ""
     tags = f", tagged {', '.join(facts['tags'])}" if facts["tags"] else ""

@@ -108,7 +108,7 @@ def test_nothing_found_is_exit_code_3(cli: Cli) -> None:
 def test_the_list_fits_the_terminal(command: str, cli: Cli, columns: int) -> None:
     shown = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal(command, "list", columns=columns))
     assert all(len(line) <= columns for line in shown.splitlines())
-    assert "see blog" in shown
+    assert "blog" in shown
     assert "example.org" not in shown  # a link is its name
     assert "* can be run" in shown
 
@@ -170,7 +170,7 @@ def test_a_note_opens_the_readers_editor(command: str, cli: Cli, tmp_path: Path)
 def test_show_says_what_is_known(cli: Cli) -> None:
     shown = cli("show", "Adam ≥").stdout
     assert shown.startswith("Adam ≥ naïve\n")
-    for part in ("Ada Example, René Muster. 2014.", "https://arxiv.org/abs/1412.6981", "no plugin yet"):
+    for part in ("by          Ada Example, René Muster, 2014\n", "arxiv.org/abs/1412.6981", "no plugin yet"):
         assert part in shown
     assert "readtrack run toy_ok" in cli("show", "toy_ok").stdout
     facts = json.loads(cli("show", "toy_ok", "--json").stdout)
