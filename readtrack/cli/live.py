@@ -53,10 +53,7 @@ class LiveView:
         elif kind == "environment":
             self._say("device", Text(report.environment(event)))
         elif kind == "claim":
-            verdict, text, rule = report.claim(event)
-            mark = f"{_VERDICT_MARK.get(verdict, '-')} {verdict}"
-            self._say("claim", Text.assemble((mark, report.VERDICT_STYLE.get(verdict, "")), f"  {text}"))
-            self._say("", Text(rule, style="dim"))
+            self._claim(report.claim(event))
         elif kind == "measurement":
             self._measurement(event)
         elif kind == "log":
@@ -85,6 +82,19 @@ class LiveView:
         self._say("end", Text(report.end(record), style=style))
         self._say("record", Text(str(folder), style="dim", overflow="fold"))
 
+    def _claim(self, claim: report.Stated) -> None:
+        """The verdict, then a row for each number with the bounds that it was held to."""
+        mark = f"{_VERDICT_MARK.get(claim.verdict, '-')} {claim.verdict}"
+        style = report.VERDICT_STYLE.get(claim.verdict, "")
+        self._say("claim", Text.assemble((mark, style), "  ", (claim.name, "bold")))
+        numbers = Table.grid(padding=(0, 2))
+        for metric, ours, bounds, held in claim.numbers:
+            numbers.add_row(
+                Text(f"  {metric}"), Text(ours, style="bold" if held else "red"), Text(bounds, style="dim")
+            )
+        self._say("", numbers)
+        self._say("", Text(f"  paper: {claim.paper}", style="dim"))
+
     def _measurement(self, event: dict[str, Any]) -> None:
         head = report.measurement_head(event)
         if head != self._case:
@@ -95,12 +105,12 @@ class LiveView:
         row = f"{name:<22}  {role:<8}  {span:>8}"
         self._say("", Text.assemble((f"  {row}", style), (f"  {more}", "" if role == "paper" else "dim")))
 
-    def _say(self, label: str, text: Text) -> None:
-        """A line that stays, above the region; long text is wrapped beside its label."""
+    def _say(self, label: str, content: RenderableType) -> None:
+        """What stays, above the region; long text is wrapped beside its label."""
         grid = Table.grid()
         grid.add_column(width=_LABEL, style="dim")
         grid.add_column()
-        grid.add_row(label, text)
+        grid.add_row(label, content)
         self._console.print(grid)
 
     def _region(self, record: Record) -> RenderableType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from readtrack.text import duration, number, one_line, size
 
@@ -34,17 +34,33 @@ def environment(event: dict[str, Any]) -> str:
     return one_line(", ".join(part for part in parts if part))
 
 
-def claim(event: dict[str, Any]) -> tuple[str, str, str]:
-    """The verdict; the claim with the numbers that decided; the rule and the paper's own figure."""
+class Stated(NamedTuple):
+    """A claim and what became of it. `numbers`: metric, ours, its bounds, and whether all of them held."""
+
+    name: str
+    verdict: str
+    numbers: list[tuple[str, str, str, bool]]
+    paper: str
+
+    def line(self) -> str:
+        numbers = (
+            f"{metric} {ours}{f' ({bounds})' if bounds else ''}" for metric, ours, bounds, _ in self.numbers
+        )
+        return f"{self.verdict}: {self.name}: {'; '.join(numbers)}; paper: {self.paper}"
+
+
+def claim(event: dict[str, Any]) -> Stated:
     from readtrack.claims import Claim
 
     stated = Claim.from_json(event["claim"])
-    rule = " and ".join(map(str, stated.rule))
-    return (
-        str(event["verdict"]),
-        one_line(f"{stated.name}: {event['ours']}"),
-        one_line(f"rule: {rule}; paper: {stated.paper.rstrip('.')}"),
-    )
+    numbers = []
+    for metric, ours in event["values"].items():
+        bounds = [bound for bound in stated.rule if bound.metric == metric]
+        number_ = math.nan if ours is None else float(ours)
+        said = ", ".join(str(bound).removeprefix(metric).strip() for bound in bounds)
+        numbers.append((one_line(metric), value(ours), said, all(bound.holds(number_) for bound in bounds)))
+    paper = one_line(stated.paper).rstrip(".")
+    return Stated(one_line(stated.name), str(event["verdict"]), numbers, paper)
 
 
 def message(text: str) -> str:

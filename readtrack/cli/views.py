@@ -88,8 +88,7 @@ class PlainView:
             self._line("device", report.environment(event))
         elif kind == "claim":
             self._metrics(record)
-            verdict, text, rule = report.claim(event)
-            self._line("claim", f"{verdict}: {text} ({rule})")
+            self._line("claim", report.claim(event).line())
         elif kind == "measurement":
             name, role, time, more = report.measurement(event)
             head = report.measurement_head(event)
