@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,8 +43,9 @@ class Ceilings:
 
     flops        by dtype, flop/s of a square matrix product
     copy, read   bytes/s beyond the cache: b.copy_(a), read and write counted; the sum of a tensor
-    cache_copy, cache_read   the same for what stays in the cache
-    cache_bytes  size of the last-level cache
+    cache_copy, cache_read   the best of what stays in the caches
+    bandwidth    [bytes touched, bytes/s] from small to large, the better of copying and reading: a virtual
+                 machine has less of the last-level cache than the processor says
     launch_ns    one call of an operation on a single number
     contended    our threads were held up by somebody else's: the rates may be far too low
     """
@@ -58,7 +60,7 @@ class Ceilings:
     read: float
     cache_copy: float
     cache_read: float
-    cache_bytes: int
+    bandwidth: list[list[float]]
     launch_ns: float
     contended: bool = False
 
@@ -69,14 +71,24 @@ class Ceilings:
     def attainable_ns(self, dtype: str, flops: float, moved: float, *, cold: bool) -> tuple[float, Bound]:
         """The least time that `flops` and `moved` bytes can take, and which of the two decides.
 
-        With warm caches as many bytes as fit count as coming from there. The time is infinite where no rate
-        is known for the dtype.
+        With warm caches as many bytes come as quickly as they did when that many were copied or read. The
+        time is infinite where no rate is known for the dtype.
         """
-        cached = 0.0 if cold else min(moved, self.cache_bytes)
         compute = flops / self.flops[dtype] * 1e9 if dtype in self.flops else math.inf
-        memory = cached / max(self.cache_copy, self.cache_read) * 1e9
-        memory += (moved - cached) / max(self.copy, self.read) * 1e9
+        memory = moved / (max(self.copy, self.read) if cold else self.bandwidth_at(moved)) * 1e9
         return max(compute, memory), "compute" if compute >= memory else "memory"
+
+    def bandwidth_at(self, touched: float) -> float:
+        """bytes/s for this many bytes, between the measured sizes on the logarithm."""
+        sizes = [math.log(size) for size, _ in self.bandwidth]
+        # What is attained with more bytes is attainable with fewer.
+        rates = list(accumulate((rate for _, rate in reversed(self.bandwidth)), max))[::-1]
+        wanted = math.log(max(touched, 1.0))
+        for (low, high), (left, right) in zip(pairwise(sizes), pairwise(rates), strict=True):
+            if wanted < high:
+                share = max(0.0, (wanted - low) / (high - low))
+                return left + share * (right - left)
+        return rates[-1]
 
     def bound(self, decides: Bound, measured_ns: float) -> Bound:
         return "launch" if measured_ns < _LAUNCH_BOUND * self.launch_ns else decides
@@ -160,15 +172,13 @@ def measure(
     cache = cache_bytes(device)
     threads = torch.get_num_threads()
     watch = Watch(threads)
-    share = seconds / 2 / (2 if device.type == "cpu" else 1)
-    near = [size for size in (64 << 10, 512 << 10, 4 * _MIB, cache // 4) if size <= cache // 4]
-    far = 4 * cache
-    check_cancelled()
-    copies = {size: _copy_rate(device, size, share / 4 / len(near)) for size in near}
-    check_cancelled()
-    reads = {size: _read_rate(device, size, share / 4 / len(near)) for size in near}
-    check_cancelled()
-    copy, read = _copy_rate(device, far, share / 2), _read_rate(device, far, share / 2)
+    sizes = [cache // part for part in (256, 32, 8, 4, 2, 1)] + [4 * cache]
+    share = seconds / 2 / (2 * len(sizes) + 1)
+    copies, reads = [], []
+    for size in sizes:
+        check_cancelled()
+        copies.append(_copy_rate(device, size, share))
+        reads.append(_read_rate(device, size, share))
     flops = {}
     for name in dtypes:
         check_cancelled()
@@ -182,12 +192,12 @@ def measure(
         threads=threads if device.type == "cpu" else None,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         flops=flops,
-        copy=copy,
-        read=read,
-        cache_copy=max(copies.values()),
-        cache_read=max(reads.values()),
-        cache_bytes=cache,
-        launch_ns=_launch_ns(device, share / 8),
+        copy=copies[-1],
+        read=reads[-1],
+        cache_copy=max(copies),
+        cache_read=max(reads),
+        bandwidth=[[size, max(pair)] for size, *pair in zip(sizes, copies, reads, strict=True)],
+        launch_ns=_launch_ns(device, share),
         contended=device.type == "cpu" and watch.read().crowded,
     )
 
@@ -200,7 +210,12 @@ def merged(old: Ceilings | None, new: Ceilings) -> Ceilings:
         name: max(old.flops.get(name, 0.0), new.flops.get(name, 0.0)) for name in {**old.flops, **new.flops}
     }
     best = {name: max(getattr(old, name), getattr(new, name)) for name in _RATES}
-    return replace(new, flops=flops, launch_ns=min(old.launch_ns, new.launch_ns), **best)
+    bandwidth = [
+        [size, max(before, now)]
+        for (size, before), (_, now) in zip(old.bandwidth, new.bandwidth, strict=True)
+    ]
+    launch_ns = min(old.launch_ns, new.launch_ns)
+    return replace(new, flops=flops, bandwidth=bandwidth, launch_ns=launch_ns, **best)
 
 
 _RATES = ("copy", "read", "cache_copy", "cache_read")
@@ -266,17 +281,17 @@ def _matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float) -> fl
     return best
 
 
-def _copy_rate(device: torch.device, size: int, seconds: float) -> float:
+def _copy_rate(device: torch.device, touched: int, seconds: float) -> float:
     import torch
 
-    a, b = (torch.ones(size // 4, device=device) for _ in range(2))
+    a, b = (torch.ones(touched // 8, device=device) for _ in range(2))
     return 2 * a.nbytes / _best_ns(lambda: b.copy_(a), device, seconds) * 1e9
 
 
-def _read_rate(device: torch.device, size: int, seconds: float) -> float:
+def _read_rate(device: torch.device, touched: int, seconds: float) -> float:
     import torch
 
-    a, out = torch.ones(size // 4, device=device), torch.empty((), device=device)
+    a, out = torch.ones(touched // 4, device=device), torch.empty((), device=device)
     return a.nbytes / _best_ns(lambda: torch.sum(a, dim=0, out=out), device, seconds) * 1e9
 
 

@@ -223,7 +223,7 @@ class _Session:
         self._sample(running, [Blocks(host) for host in hosts], plan)
         quality = watch.read()
         for cell, host in zip(running, hosts, strict=True):
-            cell.faults_per_call = host.faults / max(host.calls, 1)
+            cell.faults_per_call = host.faults_per_call
         return quality
 
     def _sample(self, running: Sequence[Cell], sources: Sequence[Source], plan: Plan) -> None:

@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def example(**fields: Any) -> Ceilings:
-    """100 GFLOP/s, 10 GB/s beyond a cache of 1 MiB and 100 GB/s in it, 2 µs a launch."""
+    """100 GFLOP/s, 100 GB/s up to 1 MiB, 10 GB/s beyond 4 MiB, 2 µs a launch."""
     return Ceilings(
         **{
             "device": "cpu",
@@ -31,7 +31,7 @@ def example(**fields: Any) -> Ceilings:
             "read": 9e9,
             "cache_copy": 100e9,
             "cache_read": 80e9,
-            "cache_bytes": MIB,
+            "bandwidth": [[MIB / 16, 80e9], [MIB, 100e9], [4 * MIB, 10e9], [64 * MIB, 9e9]],
             "launch_ns": 2_000.0,
             **fields,
         }
@@ -75,11 +75,13 @@ def test_the_roofline() -> None:
     assert here.attainable_ns("bfloat16", 1e9, 1e3, cold=True) == (pytest.approx(1e9), "compute")
     # 100 MB and few flops: 10 ms at 10 GB/s.
     assert here.attainable_ns("float32", 1e3, 100e6, cold=True) == (pytest.approx(10e6), "memory")
-    # What fits in a warm cache comes at its rate, the rest at the memory's.
-    warm, _ = here.attainable_ns("float32", 0, 100e6, cold=False)
-    assert warm == pytest.approx(MIB / 100e9 * 1e9 + (100e6 - MIB) / 10e9 * 1e9)
-    small, _ = here.attainable_ns("float32", 0, MIB / 2, cold=False)
-    assert small == pytest.approx(MIB / 2 / 100e9 * 1e9)
+    # Warm, a small case comes from the cache: the better rate of a larger size holds for it too.
+    small, _ = here.attainable_ns("float32", 0, MIB / 64, cold=False)
+    assert small == pytest.approx(MIB / 64 / 100e9 * 1e9)
+    # Between two sizes the rate lies between theirs, beyond the largest it is the memory's.
+    assert here.bandwidth_at(2 * MIB) == pytest.approx(55e9)
+    assert here.bandwidth_at(1000 * MIB) == 9e9
+    assert here.attainable_ns("float32", 0, 2 * MIB, cold=True)[0] == pytest.approx(2 * MIB / 10e9 * 1e9)
 
 
 def test_a_time_near_the_empty_call_is_bound_by_the_launch() -> None:
@@ -107,6 +109,8 @@ def test_merging_keeps_the_best_of_both() -> None:
     both = ceilings.merged(old, example(flops={"float32": 95e9}))
     assert both.flops == {"float32": 95e9, "float64": 40e9}
     assert (both.copy, both.launch_ns) == (12e9, 1_000.0)
+    quicker = ceilings.merged(old, example(bandwidth=[[size, 2e10] for size, _ in old.bandwidth]))
+    assert [rate for _, rate in quicker.bandwidth] == [80e9, 100e9, 20e9, 20e9]
     assert ceilings.merged(None, old) is old
 
 
@@ -129,7 +133,8 @@ def test_measuring_gives_rates_that_a_product_and_a_copy_confirm() -> None:
     assert here.cache_copy >= 0.8 * here.copy > 1e8
     assert here.cache_read >= 0.8 * here.read > 1e8
     assert 100 < here.launch_ns < 1e6
-    assert here.cache_bytes >= 256 * 1024
+    assert [size for size, _ in here.bandwidth] == sorted(size for size, _ in here.bandwidth)
+    assert here.bandwidth_at(1e12) <= here.bandwidth_at(1e5)
 
 
 def test_calibrating_happens_in_a_child_and_is_kept(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

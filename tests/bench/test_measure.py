@@ -384,7 +384,7 @@ def made_row(value: float, *, ceiling: float = 50.0, strong: float = 1e6, **fiel
             read=1.0,
             cache_copy=1.0,
             cache_read=1.0,
-            cache_bytes=1,
+            bandwidth=[[1.0, 1.0], [2.0, 1.0]],
             launch_ns=0.1,
         ),
         quality=None,
