@@ -138,6 +138,11 @@ def locate(home: Home) -> Path:
         return home.papers_yaml
     if here.exists():
         return here.absolute()
+    return shipped()
+
+
+def shipped() -> Path:
+    """The list that comes with readtrack: inside the package in a wheel, else the checkout's."""
     package = Path(__file__).parent
     in_wheel = package / "papers.yaml"
     return in_wheel if in_wheel.exists() else package.parent / "papers.yaml"

@@ -35,7 +35,8 @@ Exit codes:
   0    everything that can be had is here (a paper that is on the web only is no error)
   1    some papers did not arrive; each is named with the reason
   2    usage or input; the folder cannot be written to
-  3    not now: offline, arXiv asks to wait, or another sync is running. The same command goes on later
+  3    not now: offline, another sync is running, or arXiv asked to wait or denied access. The same command
+       goes on later
   130  cancelled with Ctrl+C; what has arrived stays
 
 READTRACK_ARXIV_API and READTRACK_ARXIV_PDF name mirrors; READTRACK_CONTACT adds an address to the user
@@ -176,3 +177,42 @@ def open_paper(paper: _Paper) -> None:
         terminal.tell(f"opening {path}")
     else:
         terminal.say(str(path))
+
+
+@app.command()
+def add(
+    what: Annotated[
+        str, typer.Argument(metavar="ID|URL", help="arXiv id or link, DOI, or a link with --title.")
+    ],
+    title: Annotated[str | None, typer.Option(help="What the paper is called; needed for a link.")] = None,
+    author: Annotated[list[str] | None, typer.Option(help="An author; repeatable.")] = None,
+    year: Annotated[int | None, typer.Option(min=1800, max=2099, help="When it was first published.")] = None,
+    paper_id: Annotated[
+        str | None, typer.Option("--id", help="Its id on the list; otherwise made from the title.")
+    ] = None,
+    section: Annotated[
+        str | None, typer.Option(help='The section that gets its row; otherwise "Added", at the end.')
+    ] = None,
+) -> None:
+    """Put a paper on your list: its facts are fetched, its lines inserted; nothing else in it changes.
+
+    Exit code 3 if it is on the list already, or its facts cannot be fetched now.
+    """
+    from readtrack.sync.add import add as add_paper
+
+    added = add_paper(
+        open_library(),
+        what,
+        title=title,
+        authors=author or (),
+        year=year,
+        paper_id=paper_id,
+        section=section,
+        notice=lambda text: terminal.tell(f"readtrack: {text}"),
+    )
+    if added.copied:
+        terminal.tell(f"the list that ships was copied to {added.path}, which is yours from now on")
+    if added.guessed:
+        terminal.tell(f"nothing said its {' and '.join(added.guessed)}: put that right in the file")
+    terminal.say(f"{added.paper}: {added.title} ({added.path}:{added.line})")
+    terminal.tell(f"`readtrack sync {added.paper}` fetches the PDF")

@@ -68,7 +68,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0: all that can be had is here; 130: cancelled; 3: offline, or arXiv asks to wait; 1: otherwise."""
+        """0: all that can be had is here; 130: cancelled; 3: offline, or arXiv is left alone; 1: otherwise."""
         if self.cancelled:
             return 130
         if not self.failed:
@@ -106,8 +106,9 @@ class Summary:
         """A line for each paper that did not arrive, and for whatever else the reader should know."""
         lines = [f"Stopped: {self.stopped}."] if self.stopped else []
         by_reason: dict[str, list[str]] = {}
-        for paper, reason in self.of("failed", "not found", "withdrawn").items():
-            by_reason.setdefault(reason, []).append(paper)
+        if len(self.states) > 1 or self.stopped:  # else the headline has it
+            for paper, reason in self.of("failed", "not found", "withdrawn").items():
+                by_reason.setdefault(reason, []).append(paper)
         lines += [f"{', '.join(papers)}: {reason}" for reason, papers in by_reason.items()]
         return [*lines, *self.notes]
 

@@ -1,0 +1,207 @@
+"""Adding a paper to papers.yaml by inserting lines: every byte that was there stays where it was.
+
+YAML writers would format the reader's file anew. So the parser only says where the list's parts end, and the
+new lines go there, in the file's own indentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from readtrack.errors import ReadtrackError
+from readtrack.text import nearest, one_line, quoted
+
+ADDED = "Added"
+_UNSAFE = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A paper for the list, and its row. `kind` and `value` are its one source."""
+
+    id: str
+    title: str
+    authors: tuple[str, ...]
+    year: int
+    kind: str
+    value: str
+
+    def row(self) -> list[str]:
+        return [f"- text: {quote(f'{self.title} ({self.year})')}", f"  papers: [{self.id}]"]
+
+    def block(self) -> list[str]:
+        return [
+            f"{self.id}:",
+            f"  title: {quote(self.title)}",
+            f"  authors: [{', '.join(map(quote, self.authors))}]",
+            f"  year: {self.year}",
+            "  sources:",
+            f"    - {self.kind}: {quote(self.value)}",
+        ]
+
+
+class CannotInsertError(ReadtrackError):
+    """The file is valid, but written in a form that has no lines to insert at."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """A piece of the file: its first and last character that count, what it holds.
+
+    `column` is where it begins on its line; `flow`: written in brackets. A mapping has `keys`, a sequence
+    `items`, anything else a `text`; nothing of it for a value that is not written.
+    """
+
+    start: int
+    end: int
+    column: int
+    flow: bool = False
+    text: str | None = None
+    keys: dict[str, _Part] | None = None
+    items: list[_Part] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.text is None and self.keys is None and not self.items and not self.flow
+
+
+def insert(text: str, entry: Entry, section: str | None = None) -> str:
+    """`text`, a list that `catalog.load` takes, with the paper at its end and the paper's row in `section`.
+
+    Without a section: the one named "Added", made at the end if need be. Raises ReadtrackError if there is no
+    such section, CannotInsertError if the lines cannot go in.
+    """
+    root = _parse(text)
+    if root.keys is None or root.flow:
+        raise _by_hand(entry)
+    edits = [_row_edit(text, root.keys["checklist"], entry, section), _paper_edit(text, root, entry)]
+    end_of_line = "\r\n" if "\r\n" in text else "\n"
+    for at, lines in sorted(edits, key=lambda edit: edit[0], reverse=True):
+        before, after = text[:at], text[at:]
+        if before and not before.endswith(("\n", "\r")):
+            before += end_of_line
+        text = before + "".join(line + end_of_line for line in lines) + after
+    return text
+
+
+def _row_edit(text: str, checklist: _Part, entry: Entry, section: str | None) -> tuple[int, list[str]]:
+    """Where which lines go for the row."""
+    if checklist.flow or not checklist.items:
+        raise _by_hand(entry)
+    titles = [one_line(part.keys["section"].text or "") for part in checklist.items if part.keys]
+    index = find_section(titles, section)
+    if index is None:
+        dash = " " * checklist.column
+        inner = [f"{dash}    {line}" for line in entry.row()]
+        lines = [f"{dash}- section: {quote(section or ADDED)}", f"{dash}  rows:", *inner]
+        return _after(text, checklist.end), [*_gap(text, checklist.items), *lines]
+    part = checklist.items[index]
+    keys = part.keys
+    if keys is None or part.flow:
+        raise _by_hand(entry)
+    rows = keys.get("rows")
+    if rows is None:
+        pad = " " * part.column
+        return _after(text, part.end), [f"{pad}rows:", *(f"{pad}  {line}" for line in entry.row())]
+    if rows.flow or not (rows.items or rows.is_empty):
+        raise _by_hand(entry)
+    pad = " " * (part.column + 2 if rows.is_empty else rows.column)
+    return _after(text, rows.end), [pad + line for line in entry.row()]
+
+
+def find_section(titles: list[str], section: str | None) -> int | None:
+    """Which section is meant: by its title, else by a part of it; None if "Added" is to be made.
+
+    Raises ReadtrackError if there is no such section, or several.
+    """
+    wanted = one_line(section or ADDED).casefold()
+    folded = [title.casefold() for title in titles]
+    found = [index for index, title in enumerate(folded) if title == wanted]
+    if section is not None and not found:
+        found = [index for index, title in enumerate(folded) if wanted in title]
+        if len(found) != 1:
+            hint = nearest(section, titles, f"there are: {', '.join(titles)}")
+            many = f"{len(found)} sections are" if found else "no section is"
+            raise ReadtrackError(f"{many} named like {quoted(section)}; {hint}")
+    return found[0] if found else None
+
+
+def _paper_edit(text: str, root: _Part, entry: Entry) -> tuple[int, list[str]]:
+    assert root.keys is not None
+    papers = root.keys.get("papers")
+    if papers is None:
+        return _after(text, root.end), ["", "papers:", *(f"  {line}" for line in entry.block())]
+    if papers.is_empty:
+        return _after(text, papers.end), [f"  {line}" for line in entry.block()]
+    if papers.flow or papers.keys is None:
+        raise _by_hand(entry)
+    pad = " " * papers.column
+    gap = _gap(text, list(papers.keys.values()))
+    return _after(text, papers.end), [*gap, *(pad + line for line in entry.block())]
+
+
+def _gap(text: str, parts: list[_Part]) -> list[str]:
+    """A blank line, if the file has them between such parts."""
+    last = parts[-1]
+    before = parts[-2].end if len(parts) > 1 else last.start
+    return [""] if re.search(r"\n[ \t]*\r?\n", text[before : last.start]) or len(parts) == 1 else []
+
+
+def _after(text: str, end: int) -> int:
+    """The beginning of the line after the one that `end` is on."""
+    found = text.find("\n", end)
+    return len(text) if found < 0 else found + 1
+
+
+def _by_hand(entry: Entry) -> CannotInsertError:
+    lines = "\n".join(f"  {line}" for line in entry.block())
+    return CannotInsertError(
+        f"the list is written in a form that nothing can be inserted into; add this to its papers:\n{lines}"
+    )
+
+
+def quote(text: str) -> str:
+    """`text` as a YAML scalar in double quotes."""
+    text = one_line(text).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + _UNSAFE.sub(lambda found: f"\\U{ord(found[0]):08x}", text) + '"'
+
+
+def _parse(text: str) -> _Part:
+    import yaml
+
+    # Not the C parser: its marks count bytes.
+    events: Iterator[Any] = iter(yaml.parse(text, Loader=yaml.SafeLoader))
+    for event in events:
+        if isinstance(event, yaml.DocumentStartEvent):
+            break
+    return _part(text, next(events), events)
+
+
+def _part(text: str, event: Any, events: Iterator[Any]) -> _Part:
+    import yaml
+
+    start, column, end_of = event.start_mark.index, event.start_mark.column, attrgetter("end_mark.index")
+    if isinstance(event, yaml.ScalarEvent):
+        # A block scalar's mark is behind the blank lines that follow it.
+        written = text[start : end_of(event)].rstrip()
+        return _Part(start, start + len(written) - 1, column, text=event.value if written else None)
+    part = _Part(start, start, column, flow=bool(event.flow_style))
+    if isinstance(event, yaml.MappingStartEvent):
+        part.keys = {}
+    while not isinstance(event := next(events), yaml.SequenceEndEvent | yaml.MappingEndEvent):
+        item = _part(text, event, events)
+        if part.keys is not None:
+            key, item = item, _part(text, next(events), events)
+            if item.is_empty:  # its mark may be anywhere behind the key
+                item.end = key.end
+            part.keys[key.text or ""] = item
+        else:
+            part.items.append(item)
+        part.end = max(part.end, item.end)
+    if part.flow:
+        part.end = end_of(event) - 1
+    return part
