@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -89,11 +90,10 @@ class LiveView:
         self._say("claim", Text.assemble((mark, style), "  ", (claim.name, "bold")))
         numbers = Table.grid(padding=(0, 2))
         for metric, ours, bounds, held in claim.numbers:
-            numbers.add_row(
-                Text(f"  {metric}"), Text(ours, style="bold" if held else "red"), Text(bounds, style="dim")
-            )
-        self._say("", numbers)
-        self._say("", Text(f"  paper: {claim.paper}", style="dim"))
+            style = "bold" if held or claim.verdict == "not judged" else "red"
+            numbers.add_row(Text(metric), Text(ours, style=style), Text(bounds, style="dim"))
+        self._say("", numbers, indent=2)
+        self._say("", Text(f"paper: {claim.paper}", style="dim"), indent=2)
 
     def _measurement(self, event: dict[str, Any]) -> None:
         head = report.measurement_head(event)
@@ -101,16 +101,21 @@ class LiveView:
             self._case = head
             self._say("measure", Text(head))
         name, role, span, more = report.measurement(event)
+        row = Table.grid(padding=(0, 2))
+        for width in (20, 8):
+            row.add_column(width=width)
+        row.add_column(width=8, justify="right")
+        row.add_column(style="" if role == "paper" else "dim")
         style = "bold" if role == "paper" else ""
-        row = f"{name:<22}  {role:<8}  {span:>8}"
-        self._say("", Text.assemble((f"  {row}", style), (f"  {more}", "" if role == "paper" else "dim")))
+        row.add_row(Text(name, style=style), Text(role, style=style), Text(span, style=style), Text(more))
+        self._say("", row, indent=2)
 
-    def _say(self, label: str, content: RenderableType) -> None:
+    def _say(self, label: str, content: RenderableType, *, indent: int = 0) -> None:
         """What stays, above the region; long text is wrapped beside its label."""
         grid = Table.grid()
         grid.add_column(width=_LABEL, style="dim")
         grid.add_column()
-        grid.add_row(label, content)
+        grid.add_row(label, Padding(content, (0, 0, 0, indent)))
         self._console.print(grid)
 
     def _region(self, record: Record) -> RenderableType:

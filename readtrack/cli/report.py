@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from readtrack.cli.terminal import Style
 from readtrack.text import duration, number, one_line, size
 
 if TYPE_CHECKING:
     from readtrack.runs.record import Record
 
-VERDICT_STYLE = {
+VERDICT_STYLE: dict[str, Style] = {
     "exact": "green",
     "reproduced": "green",
     "weak": "yellow",

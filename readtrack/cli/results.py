@@ -9,6 +9,7 @@ import typer
 
 from readtrack.cli import terminal
 from readtrack.cli.library import open_library
+from readtrack.cli.report import VERDICT_STYLE
 from readtrack.errors import NotAvailableError
 from readtrack.text import duration, one_line
 
@@ -25,7 +26,7 @@ def results(
 ) -> None:
     """What runs came to, the newest first.
 
-    Each with its outcome, its device, and the verdict on each claim.
+    Of all papers a line for each run; of one paper every claim too.
     """
     from readtrack.runs.record import reconcile
 
@@ -38,22 +39,29 @@ def results(
     runs = library.results(name)
     if as_json:
         terminal.say_json([asdict(run) for run in runs])
-        return
-    if not runs:
+    elif not runs:
         raise NotAvailableError(f"no runs yet. `readtrack run {name or 'PAPER'}` makes one.")
-    head = ("started", "paper", "outcome", "device", "budget", "seed", "took", "claims")
-    terminal.table([_row(run) for run in runs], head=head)
+    elif name is None:
+        rows = [(_when(run), run.paper, _outcome(run), duration(run.duration), run.headline) for run in runs]
+        terminal.table(rows, head=("started", "paper", "outcome", "took", "result"))
+    else:
+        for run in runs:
+            _print_run(run)
 
 
-def _row(run: Summary) -> tuple[str, ...]:
-    claims = "; ".join(f"{name}: {verdict} ({ours})" for name, verdict, ours in run.claims)
-    return (
-        run.started[:16].replace("T", " "),
-        run.paper,
-        run.outcome or "running",
-        run.device,
-        run.budget,
-        str(run.seed),
-        duration(run.duration),
-        one_line(claims if run.outcome == "completed" and claims else run.headline),
-    )
+def _print_run(run: Summary) -> None:
+    how = f"{run.device}, {run.budget} budget, seed {run.seed}, {duration(run.duration)}"
+    terminal.say(f"{terminal.paint(_when(run), 'bold')}  {_outcome(run)} ({how})  {run.run_id}")
+    for name, verdict, ours in run.claims:
+        mark = terminal.paint(f"{verdict:<14}", VERDICT_STYLE.get(verdict, "dim"))
+        terminal.say(f"    {mark}  {one_line(f'{name}: {ours}')}")
+    if run.outcome not in (None, "completed"):
+        terminal.say(f"    {one_line(run.detail)}")
+
+
+def _when(run: Summary) -> str:
+    return run.started[:16].replace("T", " ")
+
+
+def _outcome(run: Summary) -> str:
+    return (run.outcome or "running").replace("_", " ")

@@ -30,7 +30,10 @@ def show(
 
     Its facts, state, lineage, note and runs.
     """
+    from readtrack.runs.record import reconcile
+
     library = open_library()
+    reconcile(library.home)
     found = library.find(paper)
     if as_json:
         terminal.say_json(_facts(library, found))

@@ -205,8 +205,11 @@ def test_results_are_listed_the_newest_first(cli: Cli, home: Home) -> None:
     table = cli("results").stdout.splitlines()
     assert len(table) == 4
     assert "the loss is wrong" in table[1]
-    assert table[2].endswith("falls: reproduced (last loss 0.2)")
-    assert table[3].endswith("falls: not reproduced (last loss 1)")
+    assert table[2].endswith("  reproduced: last loss 0.2")
+    assert table[3].endswith("  not reproduced: last loss 1")
+    one = cli("results", "toy_ok").stdout
+    assert "    reproduced      falls: last loss 0.2\n" in one
+    assert "toy_fail" not in one
     documents = json.loads(cli("results", "toy_ok", "--json").stdout)
     assert [run["claims"][0][1] for run in documents] == ["reproduced", "not reproduced"]
     assert cli("results", "nobody").returncode == 2
