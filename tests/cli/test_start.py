@@ -79,7 +79,7 @@ def test_a_command_says_of_itself_what_the_overview_says(
     assert app.run([name, "--help"]) == 0
     page = capsys.readouterr().out
     assert page.startswith(f"Usage: readtrack {name}")
-    assert app._COMMANDS[name][1] in " ".join(page.split())
+    assert app._COMMANDS[name][1].rstrip(".") in " ".join(page.split())
 
 
 def test_the_app_wants_a_terminal(cli: Cli) -> None:
