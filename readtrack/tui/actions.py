@@ -133,7 +133,7 @@ ACTIONS: tuple[Action, ...] = (
         help="Go to the details; there: open the link, paper or past result under the cursor.",
         group="Move",
         where="list",
-        hint=3,
+        hint=5,
     ),
     Action(
         id="next_pane",
@@ -162,7 +162,7 @@ ACTIONS: tuple[Action, ...] = (
         label="back",
         help="Clear the filter, leave the pane, return to the list.",
         group="Move",
-        hint=8,
+        hint=1,
     ),
     _state("1", "todo", "Not read yet."),
     _state("2", "reading", "Being read."),
@@ -176,7 +176,7 @@ ACTIONS: tuple[Action, ...] = (
         label="tick",
         help="Tick the box (read), or untick it (todo).",
         group="Reading",
-        hint=2,
+        hint=4,
     ),
     Action(
         id="undo",
@@ -186,7 +186,7 @@ ACTIONS: tuple[Action, ...] = (
         help="Take back the last change of state, tags or rating; again for the one before.",
         group="Reading",
         twin="readtrack undo",
-        hint=5,
+        hint=7,
     ),
     Action(
         id="tags",
@@ -216,7 +216,7 @@ ACTIONS: tuple[Action, ...] = (
         help="Write a note in $EDITOR, or here when EDITOR is not set.",
         group="Notes and sources",
         twin="readtrack note PAPER",
-        hint=6,
+        hint=8,
     ),
     Action(
         id="source",
@@ -250,7 +250,7 @@ ACTIONS: tuple[Action, ...] = (
         help="Run the paper: its experiment and its benchmark, with the quick budget.",
         group="Run",
         twin="readtrack run PAPER",
-        hint=1,
+        hint=2,
     ),
     Action(
         id="run_options",
@@ -268,7 +268,7 @@ ACTIONS: tuple[Action, ...] = (
         label="cancel",
         help="Stop the run that is alive; once more: with more force.",
         group="Run",
-        hint=4,
+        hint=2,
     ),
     Action(
         id="switch_view",
@@ -276,7 +276,7 @@ ACTIONS: tuple[Action, ...] = (
         label="run view",
         help="Switch between the paper and its run.",
         group="Run",
-        hint=7,
+        hint=6,
     ),
     Action(
         id="next_tab",
@@ -320,7 +320,7 @@ ACTIONS: tuple[Action, ...] = (
         help="Narrow the list as you type. Words, or state:reading, tag:gpu, runnable.",
         group="View",
         twin="readtrack list FILTER",
-        hint=2,
+        hint=3,
     ),
     Action(
         id="state_filter",
@@ -370,7 +370,7 @@ ACTIONS: tuple[Action, ...] = (
         label="quit",
         help="Leave; asks first while a run is alive.",
         group="App",
-        hint=1,
+        hint=9,
     ),
 )
 

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from readtrack.tui.screens.run_options import Options
 
 
+_LOOK_AGAIN = 10.0  # seconds
+
+
 class ReadtrackApp(App[int], inherit_bindings=False):
     """One library, one screen, at most one run."""
 
@@ -386,6 +389,10 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def _runs_known(self, results: list[Summary], following: Following | None) -> None:
         self.main.results_changed(results)
+        alive = [one.run_id for one in results if one.outcome is None]
+        if alive and following is None and self.following is None:
+            # Its process has only just gone, or is not ours to see: look again until it is settled.
+            self.set_timer(_LOOK_AGAIN, self._look_at_runs)
         if following is not None and self.following is None:
             following.tick()
             self._follow(following)

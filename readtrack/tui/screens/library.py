@@ -90,8 +90,6 @@ class LibraryScreen(Screen[None]):
         """Show the library as it is now, after it was opened or reloaded."""
         library = self.tracker.library
         self.checklist.read(library.catalog, library.runnable())
-        if self.checklist.entry is None:
-            self.checklist.to_first_row()
         self._entry_changed()
         self.refresh_all()
 

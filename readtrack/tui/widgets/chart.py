@@ -130,7 +130,7 @@ class _Axis:
             step = power * factor
             first, last = math.ceil(self.low / step), math.floor(self.high / step)
             finer = [index * step for index in range(first, last + 1)]
-            if found and len(finer) > count + 1:
+            if len(found) >= 2 and len(finer) > count + 1:
                 break
             found = finer
             if len(found) >= count:

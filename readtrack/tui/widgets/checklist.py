@@ -40,12 +40,17 @@ class Checklist(Page):
         self.verdicts: dict[str, str] = {}
 
     def read(self, catalog: Catalog, runnable: Iterable[str]) -> None:
-        """Take over a new catalog; cursor and folds stay where their keys still exist."""
+        """Take over a new catalog; cursor and folds stay where their keys still exist. The first time the
+        cursor goes to the first row.
+        """
+        fresh = not self._entries
         self._entries = outline(catalog)
         self._by_key = {entry.key: entry for entry in self._entries}
         self._folded &= self._by_key.keys()
         self._runnable = set(runnable)
         self.rebuild()
+        if fresh:
+            self._to(lambda entry: entry.kind == "row")
 
     @property
     def entry(self) -> Entry | None:
@@ -79,9 +84,6 @@ class Checklist(Page):
             self.found = None
         self.rebuild()
         return self.go_to(entry.key)
-
-    def to_first_row(self) -> None:
-        self._to(lambda entry: entry.kind == "row")
 
     def _to(self, wanted: Callable[[Entry], bool]) -> None:
         """The first entry from the top that is wanted."""

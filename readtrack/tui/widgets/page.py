@@ -117,6 +117,8 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
             self.cursor = found
         if target is not None and self.cursor is not None:
             self._reveal(self.cursor)
+        if self.has_focus:
+            self._pick_up()
         self.refresh()
 
     def _set_length(self, width: int) -> None:
@@ -162,11 +164,15 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
         return strips[0] if strips else Strip.blank(width, style.rich_style)
 
     def on_focus(self) -> None:
+        self._pick_up()
+        self._refresh_line(self.cursor)
+
+    def _pick_up(self) -> None:
+        """Without a cursor, put it on the first stop in view."""
         if self.cursor is None and self._stops:
             first = bisect_left(self._stops, self.scroll_offset.y)
             if first < len(self._stops) and self._stops[first] < self.scroll_offset.y + self._height:
                 self._move_to(self._stops[first])
-        self._refresh_line(self.cursor)
 
     def on_blur(self) -> None:
         self._refresh_line(self.cursor)

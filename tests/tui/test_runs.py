@@ -1,0 +1,335 @@
+"""Runs in the app: real children of toy plugins (with a light torch), and recorded runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from textual.pilot import Pilot
+
+from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.runs import launcher, record
+from readtrack.runs.job import new_job
+from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.following import Following
+from readtrack.tui.screens.ask import Ask
+from readtrack.tui.screens.run_options import Choice, Options, RunOptions
+
+TOYS = Path(__file__).parents[1] / "toys"
+NAMES = ("toy_ok", "toy_hang", "toy_fail", "unwritten")
+DEADLINE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("READTRACK_PLUGIN_PATH", str(TOYS))
+    monkeypatch.setenv("PYTHONPATH", str(TOYS / "light"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def app(home: Home, tmp_path: Path) -> Iterator[ReadtrackApp]:
+    facts = "".join(
+        f"  {name}:\n    title: Title of {name}\n    authors: [A. Person]\n    year: 2020\n"
+        "    sources:\n      - page: https://example.org/\n"
+        "    summary: S.\n    claim: C.\n    figure: F.\n"
+        for name in NAMES
+    )
+    rows = "".join(f'      - text: "{name}"\n        papers: [{name}]\n' for name in NAMES)
+    path = tmp_path / "papers.yaml"
+    path.write_text(f"title: Toys\nchecklist:\n  - section: All\n    rows:\n{rows}papers:\n{facts}", "utf-8")
+    yield ReadtrackApp(Library.open(home, path))
+    for folder in home.runs.iterdir() if home.runs.exists() else ():
+        record.sweep(folder.name)
+
+
+async def until(pilot: Pilot[int], condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        await pilot.pause(0.05)
+
+
+async def start(pilot: Pilot[int], app: ReadtrackApp, paper: str, **fields: object) -> None:
+    await pilot.pause()
+    assert app.main.checklist.go_to_subject(paper)
+    await pilot.pause()
+    if fields:
+        app._start(paper, Options(fields={"budget": "smoke", "only": "experiment", **fields}))
+    else:
+        await pilot.press("r")
+    await pilot.pause()
+
+
+def message(app: ReadtrackApp) -> str:
+    return list(app._notifications)[-1].message
+
+
+def status(app: ReadtrackApp) -> str:
+    return str(app.main.query_one("#status").render())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_r_runs_the_paper_and_its_result_stays(
+    app: ReadtrackApp,
+    home: Home,
+    screen_text: Callable[[ReadtrackApp], str],
+    size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PYTHONPATH")  # the real torch: its benchmark half needs it
+    async with app.run_test(size=size) as pilot:
+        await start(pilot, app, "toy_ok")
+        assert app.following is not None
+        assert "toy_ok" in screen_text(app)
+        await until(pilot, lambda: app.following is None, "the end of the run")
+        await until(pilot, lambda: app.main.checklist.verdicts, "the results")
+        assert app.main.checklist.verdicts == {"toy_ok": "reproduced"}
+        text = screen_text(app)
+        assert "✓ completed" in text
+        assert "✓ reproduced  falls" in text
+        await pilot.press("escape", "enter")
+        await pilot.pause()
+        assert "✓ reproduced" in screen_text(app)  # among the paper's results
+    again = ReadtrackApp(Library.open(home, app.library.catalog.path))
+    async with again.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: again.main.checklist.verdicts, "the results after a restart")
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: again.main.on_run, "the past run")
+        assert "✓ reproduced  falls" in screen_text(again)
+
+
+async def test_reading_goes_on_while_a_run_is_alive(
+    app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    async with app.run_test(size=(120, 30)) as pilot:
+        await start(pilot, app, "toy_hang", settings={"how": "polite"})
+        await until(pilot, lambda: app.following and app.following.record.phase == "train", "training")
+        await pilot.press("escape", "j")
+        await pilot.pause()
+        assert "Title of toy_fail" in screen_text(app)
+        await pilot.press("2", "/", *"toy", "enter")
+        assert app.library.state("toy_fail") == "reading"
+        app.main._clear_message()
+        assert "▶ toy_hang  train" in status(app)
+        await pilot.press("v")
+        await pilot.pause()
+        assert app.main.on_run
+        await pilot.press("v", "v")
+        await until(pilot, lambda: "c stop" not in status(app), "the strip to go while the run is looked at")
+
+
+async def test_a_second_run_is_refused_with_the_reason(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await start(pilot, app, "toy_hang", settings={"how": "polite"})
+        first = app.following
+        await pilot.press("escape", "k", "r", "R")
+        assert app.following is first
+        assert not isinstance(app.screen, RunOptions)
+        assert message(app) == (
+            "Could not start a second run.\nWhy: toy_hang is still running.\n"
+            "Next step: v shows it, c stops it."
+        )
+
+
+async def test_a_paper_without_plugin_is_not_run(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await start(pilot, app, "unwritten")
+        await pilot.press("r", "R")
+        assert app.following is None
+        assert "`readtrack plugins new unwritten`" in message(app)
+
+
+async def test_cancel_climbs_and_says_where_it_is(app: ReadtrackApp, home: Home) -> None:
+    async with app.run_test() as pilot:
+        await start(pilot, app, "toy_hang", settings={"how": "stubborn"})
+        await until(pilot, lambda: app.following and app.following.record.logs, "the plugin's child")
+        assert app.following is not None
+        folder = app.following.folder
+        child = int(app.following.record.logs[0].split()[1])
+        said = []
+        while app.following is not None:
+            await pilot.press("c")
+            said.append(status(app).split()[1])
+        # It may be dead before it has to be killed; it climbs one rung a press.
+        rungs = ["asked", "interrupted", "terminated", "killed"]
+        assert said[:2] == rungs[:2]
+        assert [word for word in dict.fromkeys(said) if word in rungs] == rungs[: len(set(said) & set(rungs))]
+        await until(pilot, lambda: app.following is None, "the end of the run")
+        assert record.load(folder).outcome == "cancelled"
+        assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+        await pilot.press("c", "c")
+        assert "Nothing is running" in status(app)
+
+
+async def test_a_failure_says_what_why_and_what_next(
+    app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await start(pilot, app, "toy_fail", settings={})
+        await until(pilot, lambda: app.following is None, "the end of the run")
+        text = screen_text(app)
+        assert "! failed after" in text
+        assert "Could not finish the" in text
+        assert "Next step: the Log tab" in text
+        await pilot.press("[")
+        await pilot.pause()
+        assert "Traceback" in screen_text(app)
+
+
+@pytest.mark.parametrize(("answer", "outcome"), [("s", "cancelled"), ("k", None)])
+async def test_quitting_asks_while_a_run_is_alive(
+    app: ReadtrackApp, home: Home, answer: str, outcome: str | None
+) -> None:
+    async with app.run_test() as pilot:
+        await start(pilot, app, "toy_hang", settings={"how": "polite"})
+        await until(pilot, lambda: app.following and app.following.record.phase == "train", "training")
+        assert app.following is not None
+        folder = app.following.folder
+        await pilot.press("q")
+        await pilot.pause()
+        assert isinstance(app.screen, Ask)
+        await pilot.press("x")
+        await pilot.pause()
+        assert app.is_running
+        await pilot.press("ctrl+q")
+        await pilot.pause()
+        await pilot.press(answer)
+        await until(pilot, lambda: not app.is_running or app._exit, "the app to leave")
+    loaded = record.load(folder)
+    assert loaded.outcome == outcome
+    if outcome is None:
+        process = launcher.attach(folder)
+        assert process is not None
+        again = ReadtrackApp(Library.open(home, app.library.catalog.path))
+        async with again.run_test() as pilot:
+            await until(pilot, lambda: again.following is not None, "the run that is still alive")
+            assert "Following a run of toy_hang" in status(again)
+            await pilot.press("c")
+            await until(pilot, lambda: again.following is None, "the end of the run")
+        assert record.load(folder).outcome == "cancelled"
+
+
+async def test_a_run_whose_process_is_gone_is_buried_at_start(
+    home: Home, papers_yaml: Path, recorded: Callable[..., Path]
+) -> None:
+    folder = recorded(until=4.0)
+    os.utime(folder / "events.jsonl", (0, 0))  # long ago
+    app = ReadtrackApp(Library.open(home, papers_yaml))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.main.checklist.verdicts, "the results")
+        assert app.main.checklist.verdicts == {"adam": "interrupted"}
+    assert record.load(folder).outcome == "interrupted"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_a_past_run_opens_in_the_same_pages(
+    home: Home,
+    papers_yaml: Path,
+    recorded: Callable[..., Path],
+    screen_text: Callable[[ReadtrackApp], str],
+    golden: Callable[[str, str], None],
+    size: tuple[int, int],
+) -> None:
+    recorded()
+    app = ReadtrackApp(Library.open(home, papers_yaml))
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.main.checklist.verdicts, "the results")
+        app.main.checklist.go_to_subject("adam")
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: app.main.on_run, "the past run")
+        await pilot.pause()
+        screens = [screen_text(app)]
+        for key in ("]", "]", "]"):
+            await pilot.press(key, "[", "]")
+            await pilot.pause()
+            if key == "]" and "filters" in screen_text(app):
+                await until(pilot, lambda: "▀▀▀▀" in screen_text(app), "the picture")
+            screens.append(screen_text(app))
+        await pilot.press("left", "right", "l", "h", "m", "m", "L", "L")
+        await pilot.pause()
+        golden(f"past-run-{size[0]}", ("\n" + "═" * size[0] + "\n").join(screens))
+
+
+async def test_no_more_than_two_looks_a_second_while_the_child_measures(
+    recorded: Callable[..., Path],
+) -> None:
+    class Process:
+        folder = recorded(until=8.6)
+        rung = None
+
+        def poll(self) -> None:
+            return None
+
+    following = Following(Process(), record.Record("x", "adam"))  # type: ignore[arg-type]
+    assert following.period == 0.1
+    assert following.tick()
+    assert following.record.phase == "benchmark"
+    assert following.period == 0.5
+    assert not following.tick()  # nothing new: nothing to draw
+    Process.rung = "asked"
+    assert following.period == 0.1
+
+
+async def test_nothing_is_drawn_while_nothing_changes(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await start(pilot, app, "toy_hang", settings={"how": "stubborn"})
+        await until(pilot, lambda: app.following and app.following.record.logs, "the plugin's child")
+        drawn = []
+        changed = app.main.run_changed
+        app.main.run_changed = lambda *found: (drawn.append(time.monotonic()), changed(*found))  # type: ignore
+        await pilot.pause(2.5)
+        assert len(drawn) <= 4  # a heartbeat a second
+
+
+async def test_options_become_the_job(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await start(pilot, app, "unwritten")
+        app.main.checklist.go_to_subject("toy_ok")
+        await pilot.press("R")
+        await pilot.pause()
+        dialog = app.screen
+        assert isinstance(dialog, RunOptions)
+        await pilot.press("left", "down", "right")  # budget smoke, experiment only
+        assert dialog.query_one("#budget", Choice).value == "smoke"
+        await pilot.press("down", "down", "down", "backspace", *"3", "down", *"steps=7")
+        command = str(dialog.query_one("#command").render())
+        assert command == "$ readtrack run toy_ok --budget smoke --only experiment --seed 3 --set steps=7"
+        await pilot.press("enter")
+        await until(pilot, lambda: app.following is not None, "the run")
+        assert app.following is not None
+        job = record.load(app.following.folder).job
+        assert job is not None
+        assert (job.budget, job.only, job.seed, job.settings) == ("smoke", "experiment", 3, {"steps": "7"})
+        await until(pilot, lambda: app.following is None, "the end of the run")
+
+
+@pytest.mark.parametrize(("field", "text"), [("#seed", "two"), ("#settings", "steps"), ("#settings", "'x=1")])
+async def test_options_that_do_not_fit_are_said_in_the_dialog(
+    app: ReadtrackApp, field: str, text: str
+) -> None:
+    async with app.run_test() as pilot:
+        await start(pilot, app, "unwritten")
+        app.main.checklist.go_to_subject("toy_ok")
+        await pilot.press("R")
+        await pilot.pause()
+        app.screen.query_one(field).value = text  # type: ignore[attr-defined]
+        await pilot.press("enter", "enter")
+        assert isinstance(app.screen, RunOptions)
+        assert app.following is None
+        await pilot.press("escape")
+
+
+def test_a_command_line_for_every_choice() -> None:
+    assert Options().command("adam") == "readtrack run adam"
+    chosen = Options("cuda:1", "bfloat16", "full", "benchmark", "7", "a=1 b=2")
+    assert chosen.command("adam") == (
+        "readtrack run adam --device cuda:1 --dtype bfloat16 --budget full --only benchmark --seed 7 "
+        "--set a=1 --set b=2"
+    )
+    assert new_job("adam", **chosen.checked().fields).settings == {"a": "1", "b": "2"}
