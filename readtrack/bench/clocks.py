@@ -70,17 +70,21 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
+def flush_buffer(device: torch.device) -> torch.Tensor:
+    """CUDA: what is written to push everything else out of the caches."""
+    cache = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)
+    return torch.empty(max(_FLUSH_BYTES, 2 * cache), dtype=torch.int8, device=device)
+
+
 class CudaEvents:
-    """A source of device times: one event pair a call, cold caches."""
+    """A source of device times: one event pair a call, cold caches. `flush` is a `flush_buffer`."""
 
     block = 1
 
-    def __init__(self, calls: Sequence[Call], device: torch.device) -> None:
+    def __init__(self, calls: Sequence[Call], device: torch.device, flush: torch.Tensor) -> None:
         self._calls = calls
         self._device = device
-        properties = torch.cuda.get_device_properties(device)
-        size = max(_FLUSH_BYTES, 2 * getattr(properties, "L2_cache_size", 0))
-        self._flush = torch.empty(size, dtype=torch.int8, device=device)
+        self._flush = flush
         self._enqueue_ns = 0.0
 
     def warm_up(self, plan: Plan) -> None:

@@ -27,7 +27,8 @@ def machine(device: torch.device) -> dict[str, Any]:
         "kind": device.type,
         "architecture": platform.machine(),
         "cores_logical": psutil.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
+        # Whole GiB: a kernel keeps a little more or less for itself, and the id must not change by that.
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "cache_bytes": cache_bytes(device),
         **{
             name: known[name]

@@ -69,6 +69,8 @@ def run_cases(
 
     Raises ValueError when a case has neither an oracle nor a naive variant.
     """
+    if not cases:
+        return
     session = _Session(device, dtype, budget, seed, emit, check_cancelled)
     lanes = sum(len(case.cost) * sum(not variant.needs for variant in case.variants) for case in cases)
     plan = PLANS[budget]
@@ -201,7 +203,8 @@ class _Session:
 
     def _time(self, running: Sequence[Cell], bound: Sequence[_Bound], plan: Plan) -> Quality | None:
         if self.device.type == "cuda":
-            self._sample(running, [clocks.CudaEvents(calls, self.device) for calls in bound], plan)
+            flush = clocks.flush_buffer(self.device)
+            self._sample(running, [clocks.CudaEvents(calls, self.device, flush) for calls in bound], plan)
             for cell, calls in zip(running, bound, strict=True):
                 if cell.alive:
                     self._look_at_the_host(cell, calls, plan)

@@ -19,7 +19,7 @@
 | skipped | the unmet need, or null |
 | vs_naive, vs_strong | how many times as fast as the naive one, and as the fastest strong or compiled one |
 | flags | contended, page-faults, host-bound, over-ceiling, review (10 times the strongest baseline) |
-| record | whether this may stand as a result: passed, and no flag speaks against it |
+| record | whether this may stand as a result: passed, with an interval, and no flag speaks against it |
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def row(cell: Cell, cells: Sequence[Cell], where: Circumstances) -> dict[str, An
         "skipped": cell.variant.needs or None,
         **versus,
         "flags": flags,
-        "record": value is not None and not _NO_RECORD & set(flags),
+        "record": bool(timing and timing.ci95) and not _NO_RECORD & set(flags),
     }
 
 

@@ -116,7 +116,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCuda]:
 
 def test_cuda_flushes_before_each_call_and_waits_once(fake: Callable[..., FakeCuda]) -> None:
     cuda = fake()
-    source = clocks.CudaEvents([cuda.call], torch.device("cuda"))
+    device = torch.device("cuda")
+    source = clocks.CudaEvents([cuda.call], device, clocks.flush_buffer(device))
     cuda.log.clear()
     assert source.take(3) == pytest.approx([30_000] * 3)
     assert cuda.log == ["synchronize", "sleep", *["flush", "event", "call", "event"] * 3, "synchronize"]
@@ -125,7 +126,8 @@ def test_cuda_flushes_before_each_call_and_waits_once(fake: Callable[..., FakeCu
 
 def test_cuda_takes_many_samples_in_batches_that_the_queue_can_hold(fake: Callable[..., FakeCuda]) -> None:
     cuda = fake()
-    source = clocks.CudaEvents([cuda.call], torch.device("cuda"))
+    device = torch.device("cuda")
+    source = clocks.CudaEvents([cuda.call], device, clocks.flush_buffer(device))
     source.warm_up(PLANS["quick"])
     cuda.log.clear()
     assert len(source.take(150)) == 150

@@ -87,6 +87,45 @@ def test_half_precision_is_no_excuse(dtype: torch.dtype) -> None:
     assert "off by" in gate.before(case.variants[1]).reason
 
 
+def recurrence(x: Tensor) -> Tensor:
+    """A state that is rounded at every step, 400 times."""
+    state = torch.zeros_like(x[0])
+    for row in x:
+        state = 0.999 * state + row
+    return state
+
+
+def in_float32(x: Tensor) -> Tensor:
+    return recurrence(x.float()).to(x.dtype)
+
+
+@pytest.mark.parametrize(("factor", "passed"), [(1.0, True), (1.3, False)])
+def test_in_half_precision_the_naive_rounding_is_nobodys_fault(factor: float, passed: bool) -> None:
+    case = case_of(
+        lambda x: in_float32(x) * factor,
+        inputs=lambda generator: (torch.rand(400, 32, generator=generator),),
+        variants=[
+            Variant(name="naive", role="naive", call=recurrence),
+            Variant(name="ours", role="paper", call=lambda x: in_float32(x) * factor),
+        ],
+    )
+    gate = Gate(case, "forward", device=CPU, dtype=torch.bfloat16, seed=SEED)
+    naive, ours = (gate.before(variant) for variant in case.variants)
+    assert naive.errors[1] > 4 * torch.finfo(torch.bfloat16).eps
+    assert naive.passed
+    assert ours.passed is passed
+
+
+def test_a_wrong_naive_variant_gives_nobody_slack() -> None:
+    def half(x: Tensor, w: Tensor) -> Tensor:
+        return honest(x, w) * 0.9
+
+    variants = [Variant(name=role, role=role, call=half) for role in ("naive", "paper")]
+    case = case_of(half, variants=variants, oracle=honest)
+    gate = Gate(case, "forward", device=CPU, dtype=torch.bfloat16, seed=SEED)
+    assert not any(gate.before(variant).passed for variant in variants)
+
+
 def test_a_wrong_gradient_is_caught() -> None:
     class Wrong(torch.autograd.Function):
         @staticmethod

@@ -283,10 +283,18 @@ def watching(monkeypatch: pytest.MonkeyPatch, *qualities: Quality, crowded: bool
 
 def test_a_quiet_run_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
     watching(monkeypatch, quality())
-    for found in rows_of(case_of())[:3]:
+    for found in rows_of(case_of(), budget="quick")[:3]:
         assert found["flags"] == []
         assert found["record"]
         assert found["t_ns"]["value"] == found["t_ns"]["p50"]
+
+
+def test_a_time_without_an_interval_is_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching(monkeypatch, quality())
+    monkeypatch.setitem(PLANS, "smoke", replace(PLANS["smoke"], least=1, seconds=1e-9))
+    found = rows_of(case_of())[0]
+    assert found["t_ns"]["ci95"] is None
+    assert not found["record"]
 
 
 def test_a_contended_run_shows_the_minimum_and_is_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +358,59 @@ def test_waiting_for_nothing_is_no_contention(monkeypatch: pytest.MonkeyPatch) -
     assert seen.cpu_util == pytest.approx(0.025)
     assert seen.waiting == pytest.approx(0.01 / 1.01)
     assert not seen.contended
+
+
+# CUDA, whose clocks are fakes here
+
+
+def looked_at(monkeypatch: pytest.MonkeyPatch, *, host: float, wall: float, captures: bool = True) -> Cell:
+    """A variant of 30 µs on the device, after a look at a host that needs `host` ns a call."""
+
+    class Graph:
+        block = 2
+
+        def __init__(self, calls: Any, device: Any) -> None:
+            if not captures:
+                raise RuntimeError("operation not permitted when stream is capturing")
+
+        def warm_up(self, plan: Any) -> None:
+            pass
+
+        def settle(self) -> None:
+            pass
+
+        def take(self, count: int) -> list[float]:
+            return [20_000.0] * count
+
+    monkeypatch.setattr(measure.clocks, "host_and_wall", lambda *_: (host, wall))
+    monkeypatch.setattr(measure.clocks, "latency", lambda *_: host + 40_000)
+    monkeypatch.setattr(measure.clocks, "CudaGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    session = measure._Session(CPU, torch.float32, "quick", 0, lambda event, **_: None, lambda: None)
+    timing = summarise([30_000.0] * 10, block=1, stop="ci")
+    cell = Cell(Variant(name="x", role="paper", call=matmul), timing=timing)
+    session._look_at_the_host(cell, [lambda: None], replace(PLANS["quick"], seconds=0.01))
+    return cell
+
+
+def test_a_quick_host_leaves_the_events_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = looked_at(monkeypatch, host=10_000, wall=31_000)
+    assert (cell.host_ns, cell.latency_ns) == (10_000, 50_000)
+    assert (cell.flags, cell.graph, cell.timing.p50) == ([], False, 30_000)
+
+
+def test_a_slow_host_is_flagged_and_a_graph_gives_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = looked_at(monkeypatch, host=60_000, wall=61_000)
+    assert (cell.flags, cell.graph, cell.timing.p50, cell.timing.block) == (["host-bound"], True, 20_000, 2)
+
+
+def test_what_no_graph_can_hold_keeps_the_events_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = looked_at(monkeypatch, host=60_000, wall=61_000, captures=False)
+    assert (cell.flags, cell.graph, cell.timing.p50) == (["host-bound"], False, 30_000)
+
+
+def test_work_on_a_stream_that_the_events_do_not_see_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked_at(monkeypatch, host=10_000, wall=500_000).flags == ["review"]
 
 
 # Flags
