@@ -25,10 +25,10 @@ checklist:
     rows:
       - text: "SGD to AdamW [see blog](https://example.org/blog)"
         done: true
-        papers: [sgd, adam]
+        papers: [toy_sgd, toy_adam]
         rows:
           - text: Second order
-            papers: [newton]
+            papers: [toy_newton]
       - note: "(TODO: more of them)"
   - section: Vision
     rows:
@@ -49,11 +49,11 @@ PAPER = """
 
 @pytest.fixture
 def papers(home: Home) -> Path:
-    """The reader's own papers.yaml: sgd, adam, newton and toy_ok in three rows, and a row without papers."""
+    """The reader's own papers.yaml: four papers that no shipped plugin runs, and a row without papers."""
     titles = {
-        "sgd": "Stochastic Approximation",
-        "adam": "Adam ≥ naïve",
-        "newton": "Newton",
+        "toy_sgd": "Stochastic Approximation",
+        "toy_adam": "Adam ≥ naïve",
+        "toy_newton": "Newton",
         "toy_ok": "A Toy",
     }
     home.ensure()

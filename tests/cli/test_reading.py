@@ -50,7 +50,7 @@ def test_the_list_is_the_readers_own_tree(cli: Cli) -> None:
         "[ ] Try a convolution",
         "[ ] A toy",
     ]
-    assert re.search(r"read +sgd adam$", lines[4])
+    assert re.search(r"read +toy_sgd toy_adam$", lines[4])
     assert lines[-1].endswith(" toy_ok*")  # it can be run
 
 
@@ -63,7 +63,7 @@ def test_the_list_as_json_has_every_row(cli: Cli) -> None:
         ("Vision", 0, "todo"),
     ]
     assert rows[0]["papers"][1] == {
-        "id": "adam",
+        "id": "toy_adam",
         "title": "Adam ≥ naïve",
         "state": "read",
         "since": None,
@@ -75,11 +75,11 @@ def test_the_list_as_json_has_every_row(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "ids"),
     [
-        (("newton",), ["newton"]),
+        (("toy_newton",), ["toy_newton"]),
         (("--runnable",), ["toy_ok"]),
-        (("--state", "read"), ["sgd", "adam"]),
+        (("--state", "read"), ["toy_sgd", "toy_adam"]),
         (("--section", "vis"), ["toy_ok"]),
-        (("naive", "--state", "read"), ["adam"]),
+        (("naive", "--state", "read"), ["toy_adam"]),
     ],
 )
 def test_filters_leave_what_was_asked_for(cli: Cli, arguments: tuple[str, ...], ids: list[str]) -> None:
@@ -88,13 +88,13 @@ def test_filters_leave_what_was_asked_for(cli: Cli, arguments: tuple[str, ...], 
 
 
 def test_a_nested_row_is_shown_under_its_parent(cli: Cli) -> None:
-    lines = cli("list", "newton").stdout.splitlines()
+    lines = cli("list", "toy_newton").stdout.splitlines()
     assert [line[:18].rstrip() for line in lines] == [
         "Optimisers",
         "[x] SGD to AdamW [",
         "  [ ] Second order",
     ]
-    assert "adam" not in lines[1].split(")")[-1]
+    assert "toy_adam" not in lines[1].split(")")[-1]
 
 
 def test_nothing_found_is_exit_code_3(cli: Cli) -> None:
@@ -120,18 +120,18 @@ def test_a_terminal_gets_colours_unless_the_reader_says_no(command: str, cli: Cl
 
 
 def test_marking_is_kept_and_undone_as_one(cli: Cli) -> None:
-    done = cli("mark", "newton", "1412.6981", "reading")
-    assert done.stdout == "newton: todo -> reading\nadam: read -> reading\n"
+    done = cli("mark", "toy_newton", "1412.6981", "reading")
+    assert done.stdout == "toy_newton: todo -> reading\ntoy_adam: read -> reading\n"
     assert cli("list", "--state", "reading", "--json").stdout.count('"since": "20') == 2
-    assert cli("mark", "newton", "reading").stdout == "newton: reading already\n"
-    assert cli("undo").stdout.startswith("adam and newton: reading undone")
+    assert cli("mark", "toy_newton", "reading").stdout == "toy_newton: reading already\n"
+    assert cli("undo").stdout.startswith("toy_adam and toy_newton: reading undone")
     assert "[ ] Second order" in cli("list").stdout
     assert cli("undo").returncode == 3
 
 
 def test_nothing_is_marked_when_one_name_is_wrong(cli: Cli) -> None:
-    assert cli("mark", "newton", "nobody", "read").returncode == 2
-    assert json.loads(cli("list", "newton", "--json").stdout)[0]["state"] == "todo"
+    assert cli("mark", "toy_newton", "nobody", "read").returncode == 2
+    assert json.loads(cli("list", "toy_newton", "--json").stdout)[0]["state"] == "todo"
 
 
 def test_a_row_without_papers_goes_by_its_text(cli: Cli) -> None:
@@ -141,30 +141,30 @@ def test_a_row_without_papers_goes_by_its_text(cli: Cli) -> None:
 
 
 def test_tags_and_ratings(cli: Cli) -> None:
-    assert cli("tag", "adam", "gpu", "optim").stdout == "adam: gpu, optim\n"
-    assert cli("tag", "adam", "--remove", "gpu").stdout == "adam: optim\n"
-    assert cli("rate", "adam", "4").stdout == "adam: 4/5\n"
-    facts = json.loads(cli("show", "adam", "--json").stdout)
+    assert cli("tag", "toy_adam", "gpu", "optim").stdout == "toy_adam: gpu, optim\n"
+    assert cli("tag", "toy_adam", "--remove", "gpu").stdout == "toy_adam: optim\n"
+    assert cli("rate", "toy_adam", "4").stdout == "toy_adam: 4/5\n"
+    facts = json.loads(cli("show", "toy_adam", "--json").stdout)
     assert (facts["tags"], facts["rating"]) == (["optim"], 4)
-    assert cli("rate", "adam", "0").stdout == "adam: not rated\n"
-    assert cli("rate", "adam", "6").returncode == 2
+    assert cli("rate", "toy_adam", "0").stdout == "toy_adam: not rated\n"
+    assert cli("rate", "toy_adam", "6").returncode == 2
 
 
 def test_a_note_grows_by_paragraphs(cli: Cli) -> None:
-    assert cli("note", "adam").returncode == 3
-    assert cli("note", "adam", "first *thought*").stdout == ""
-    assert cli("note", "adam", "-", stdin="second\nthought\n").returncode == 0
-    assert cli("note", "adam").stdout == "first *thought*\n\nsecond\nthought\n"
-    assert "second" in cli("show", "adam").stdout
-    assert cli("note", "adam", "  ").returncode == 2
+    assert cli("note", "toy_adam").returncode == 3
+    assert cli("note", "toy_adam", "first *thought*").stdout == ""
+    assert cli("note", "toy_adam", "-", stdin="second\nthought\n").returncode == 0
+    assert cli("note", "toy_adam").stdout == "first *thought*\n\nsecond\nthought\n"
+    assert "second" in cli("show", "toy_adam").stdout
+    assert cli("note", "toy_adam", "  ").returncode == 2
 
 
 def test_a_note_opens_the_readers_editor(command: str, cli: Cli, tmp_path: Path) -> None:
     editor = tmp_path / "an editor"
     editor.write_text('#!/bin/sh\necho "written in $1" > "$2"\n')
     editor.chmod(0o755)
-    on_terminal(command, "note", "adam", environment={"EDITOR": f"'{editor}' vi", "VISUAL": ""})
-    assert cli("note", "adam").stdout == "written in vi\n"
+    on_terminal(command, "note", "toy_adam", environment={"EDITOR": f"'{editor}' vi", "VISUAL": ""})
+    assert cli("note", "toy_adam").stdout == "written in vi\n"
 
 
 def test_show_says_what_is_known(cli: Cli) -> None:
@@ -180,4 +180,4 @@ def test_show_says_what_is_known(cli: Cli) -> None:
 
 def test_text_from_outside_cannot_steer_the_terminal(cli: Cli, papers: Path) -> None:
     papers.write_text(papers.read_text().replace("Newton", "New\\e[31mton\\e]0;owned\\a"), encoding="utf-8")
-    assert "\x1b" not in cli("show", "newton").stdout + cli("list").stdout
+    assert "\x1b" not in cli("show", "toy_newton").stdout + cli("list").stdout

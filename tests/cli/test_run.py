@@ -78,9 +78,9 @@ def test_what_cannot_be_asked_for_leaves_nothing_behind(
 
 
 def test_a_paper_without_a_plugin_is_exit_code_3(cli: Cli, home: Home) -> None:
-    done = cli("run", "adam")
+    done = cli("run", "toy_adam")
     assert (done.returncode, done.stdout) == (3, "")
-    assert "readtrack plugins new adam" in done.stderr
+    assert "readtrack plugins new toy_adam" in done.stderr
     assert cli("run", "nobody").returncode == 2
     assert runs(home) == []
 

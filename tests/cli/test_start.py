@@ -32,7 +32,9 @@ def imported_by(*arguments: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("run", "--help"), ("mark", "sgd", "read")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("list",), ("run", "--help"), ("mark", "toy_sgd", "read")]
+)
 def test_a_light_command_imports_nothing_heavy(arguments: tuple[str, ...], papers: Path) -> None:
     assert imported_by(*arguments).isdisjoint(HEAVY)
 
@@ -93,10 +95,10 @@ def test_the_app_wants_a_terminal(cli: Cli) -> None:
     ("arguments", "hint"),
     [
         (("lst",), "Did you mean `readtrack list`?"),
-        (("run", "--devcie", "cpu", "sgd"), "--device"),
+        (("run", "--devcie", "cpu", "toy_sgd"), "--device"),
         (("run",), "paper"),
-        (("mark", "sgd", "unread"), "'read'"),
-        (("run", "sgd", "--budget", "huge"), "'smoke'"),
+        (("mark", "toy_sgd", "unread"), "'read'"),
+        (("run", "toy_sgd", "--budget", "huge"), "'smoke'"),
         (("show", "nobody"), "nobody"),
         (("plugins", "chekc"), "check"),
     ],
@@ -146,13 +148,13 @@ def test_a_closed_pipe_is_no_traceback(command: str, papers: Path) -> None:
 
 
 def test_an_ascii_terminal_will_do(cli: Cli) -> None:
-    done = cli("show", "adam", environment={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+    done = cli("show", "toy_adam", environment={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Adam >= naive")
-    facts = cli("show", "adam", "--json", environment={"PYTHONIOENCODING": "ascii"})
+    facts = cli("show", "toy_adam", "--json", environment={"PYTHONIOENCODING": "ascii"})
     assert json.loads(facts.stdout)["title"] == "Adam ≥ naïve"
 
 
 def test_a_pipe_gets_no_colours(cli: Cli) -> None:
-    for arguments in (("list",), ("show", "adam"), ("plugins", "list"), ("doctor",)):
+    for arguments in (("list",), ("show", "toy_adam"), ("plugins", "list"), ("doctor",)):
         assert "\x1b" not in cli(*arguments).stdout
