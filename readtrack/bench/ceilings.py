@@ -46,6 +46,8 @@ class Ceilings:
     cache_copy, cache_read   the best of what stays in the caches
     bandwidth    [bytes touched, bytes/s] from small to large, the better of copying and reading: a virtual
                  machine has less of the last-level cache than the processor says
+    in_place     the same for b.add_(a): memory that is written without being read first costs a read too, so
+                 that an optimiser attains more than a copy
     launch_ns    one call of an operation on a single number
     contended    our threads were held up by somebody else's: the rates may be far too low
     """
@@ -61,6 +63,7 @@ class Ceilings:
     cache_copy: float
     cache_read: float
     bandwidth: list[list[float]]
+    in_place: list[list[float]]
     launch_ns: float
     contended: bool = False
 
@@ -68,27 +71,17 @@ class Ceilings:
     def id(self) -> str:
         return content_id(asdict(self))
 
-    def attainable_ns(self, dtype: str, flops: float, moved: float, *, cold: bool) -> tuple[float, Bound]:
+    def attainable_ns(
+        self, dtype: str, flops: float, moved: float, *, touched: float, in_place: bool
+    ) -> tuple[float, Bound]:
         """The least time that `flops` and `moved` bytes can take, and which of the two decides.
 
-        With warm caches as many bytes come as quickly as they did when that many were copied or read. The
-        time is infinite where no rate is known for the dtype.
+        The bandwidth is that of so many bytes `touched`: infinitely many when the caches are cold, fewer than
+        moved when they are changed in place. The time is infinite where no rate is known for the dtype.
         """
         compute = flops / self.flops[dtype] * 1e9 if dtype in self.flops else math.inf
-        memory = moved / (max(self.copy, self.read) if cold else self.bandwidth_at(moved)) * 1e9
+        memory = moved / _rate_at(self.in_place if in_place else self.bandwidth, touched) * 1e9
         return max(compute, memory), "compute" if compute >= memory else "memory"
-
-    def bandwidth_at(self, touched: float) -> float:
-        """bytes/s for this many bytes, between the measured sizes on the logarithm."""
-        sizes = [math.log(size) for size, _ in self.bandwidth]
-        # What is attained with more bytes is attainable with fewer.
-        rates = list(accumulate((rate for _, rate in reversed(self.bandwidth)), max))[::-1]
-        wanted = math.log(max(touched, 1.0))
-        for (low, high), (left, right) in zip(pairwise(sizes), pairwise(rates), strict=True):
-            if wanted < high:
-                share = max(0.0, (wanted - low) / (high - low))
-                return left + share * (right - left)
-        return rates[-1]
 
     def bound(self, decides: Bound, measured_ns: float) -> Bound:
         return "launch" if measured_ns < _LAUNCH_BOUND * self.launch_ns else decides
@@ -98,6 +91,19 @@ class Ceilings:
         """bfloat16 where it is clearly faster than float32; a CPU without units for it is 70 times slower."""
         pays = self.flops.get("bfloat16", 0.0) >= _BFLOAT16_PAYS * self.flops.get("float32", math.inf)
         return "bfloat16" if pays else "float32"
+
+
+def _rate_at(curve: list[list[float]], touched: float) -> float:
+    """bytes/s for this many bytes, between the measured sizes on the logarithm."""
+    sizes = [math.log(size) for size, _ in curve]
+    # What is attained with more bytes is attainable with fewer.
+    rates = list(accumulate((rate for _, rate in reversed(curve)), max))[::-1]
+    wanted = math.log(max(touched, 1.0))
+    for (low, high), (left, right) in zip(pairwise(sizes), pairwise(rates), strict=True):
+        if wanted < high:
+            share = max(0.0, (wanted - low) / (high - low))
+            return left + share * (right - left)
+    return rates[-1]
 
 
 def content_id(content: Any) -> str:
@@ -173,12 +179,13 @@ def measure(
     threads = torch.get_num_threads()
     watch = Watch(threads)
     sizes = [cache // part for part in (256, 32, 8, 4, 2, 1)] + [4 * cache]
-    share = seconds / 2 / (2 * len(sizes) + 1)
-    copies, reads = [], []
+    share = seconds / 2 / (3 * len(sizes) + 1)
+    copies, reads, updates = [], [], []
     for size in sizes:
         check_cancelled()
         copies.append(_copy_rate(device, size, share))
         reads.append(_read_rate(device, size, share))
+        updates.append(_update_rate(device, size, share))
     flops = {}
     for name in dtypes:
         check_cancelled()
@@ -197,6 +204,7 @@ def measure(
         cache_copy=max(copies),
         cache_read=max(reads),
         bandwidth=[[size, max(pair)] for size, *pair in zip(sizes, copies, reads, strict=True)],
+        in_place=[[size, rate] for size, rate in zip(sizes, updates, strict=True)],
         launch_ns=_launch_ns(device, share),
         contended=device.type == "cpu" and watch.read().crowded,
     )
@@ -209,13 +217,19 @@ def merged(old: Ceilings | None, new: Ceilings) -> Ceilings:
     flops = {
         name: max(old.flops.get(name, 0.0), new.flops.get(name, 0.0)) for name in {**old.flops, **new.flops}
     }
-    best = {name: max(getattr(old, name), getattr(new, name)) for name in _RATES}
-    bandwidth = [
-        [size, max(before, now)]
-        for (size, before), (_, now) in zip(old.bandwidth, new.bandwidth, strict=True)
-    ]
-    launch_ns = min(old.launch_ns, new.launch_ns)
-    return replace(new, flops=flops, bandwidth=bandwidth, launch_ns=launch_ns, **best)
+    rates = {name: max(getattr(old, name), getattr(new, name)) for name in _RATES}
+    return replace(
+        new,
+        flops=flops,
+        bandwidth=_upper(old.bandwidth, new.bandwidth),
+        in_place=_upper(old.in_place, new.in_place),
+        launch_ns=min(old.launch_ns, new.launch_ns),
+        **rates,
+    )
+
+
+def _upper(one: list[list[float]], other: list[list[float]]) -> list[list[float]]:
+    return [[size, max(a, b)] for (size, a), (_, b) in zip(one, other, strict=True)]
 
 
 _RATES = ("copy", "read", "cache_copy", "cache_read")
@@ -293,6 +307,13 @@ def _read_rate(device: torch.device, touched: int, seconds: float) -> float:
 
     a, out = torch.ones(touched // 4, device=device), torch.empty((), device=device)
     return a.nbytes / _best_ns(lambda: torch.sum(a, dim=0, out=out), device, seconds) * 1e9
+
+
+def _update_rate(device: torch.device, touched: int, seconds: float) -> float:
+    import torch
+
+    a, b = (torch.ones(touched // 8, device=device) for _ in range(2))
+    return 3 * a.nbytes / _best_ns(lambda: b.add_(a), device, seconds) * 1e9
 
 
 def _launch_ns(device: torch.device, seconds: float) -> float:

@@ -193,6 +193,17 @@ class Gate:
             for index in range(sets)
         ]
 
+    def touched_bytes(self) -> int:
+        """Size of one input set and of the outputs that do not lie in it, in the run's dtype."""
+        answer = self.answer(self.seed)
+        outputs = [
+            out.numel() * (self.dtype.itemsize if out.is_floating_point() else out.itemsize)
+            for index, out in enumerate(answer.outputs)
+            if index not in answer.aliased
+        ]
+        inputs = make_inputs(self.case, self.seed, self.device, self.dtype)
+        return sum(tensor.nbytes for tensor in inputs) + sum(outputs)
+
     def forget(self) -> None:
         """Free the oracle's answers."""
         self._answers.clear()

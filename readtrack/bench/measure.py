@@ -156,8 +156,9 @@ class _Session:
                 self.check_cancelled()
                 cell.check = gate.before(cell.variant)
         running = [cell for cell in cells if cell.alive]
-        quality, input_sets = None, 0
+        quality, input_sets, touched = None, 0, 0
         if running:
+            touched = gate.touched_bytes()
             bound = self._bind(gate, running)
             input_sets = len(bound[0])
             with gates.gradients_on(mode):
@@ -173,6 +174,7 @@ class _Session:
             env_id=self._env["id"],
             threads=torch.get_num_threads(),
             input_sets=input_sets,
+            touched=touched,
             cold=self.device.type == "cuda",
             ceilings=self._ceilings_now(),
             quality=quality,

@@ -24,6 +24,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +71,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What all variants of a case share in one mode."""
+    """What all variants of a case share in one mode; `touched`: the bytes of an input set and its outputs."""
 
     case: Case
     mode: Mode
@@ -80,6 +81,7 @@ class Circumstances:
     env_id: str
     threads: int
     input_sets: int
+    touched: float
     cold: bool
     ceilings: Ceilings | None
     quality: Quality | None
@@ -140,7 +142,13 @@ def _ceiling(where: Circumstances, value: float | None, cold: bool) -> dict[str,
     cost, ceilings = where.case.cost[where.mode], where.ceilings
     if value is None or ceilings is None or where.dtype not in ceilings.flops:
         return {"pct_ceiling": None, "bound": None, "ceiling_id": None}
-    least, decides = ceilings.attainable_ns(where.dtype, cost.flops, cost.bytes, cold=cold)
+    least, decides = ceilings.attainable_ns(
+        where.dtype,
+        cost.flops,
+        cost.bytes,
+        touched=math.inf if cold else min(where.touched, cost.bytes),
+        in_place=where.mode == "step",
+    )
     return {
         "pct_ceiling": 100 * least / value,
         "bound": ceilings.bound(decides, value),

@@ -1,8 +1,10 @@
 import json
+import math
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +33,7 @@ def example(**fields: Any) -> Ceilings:
             "read": 9e9,
             "cache_copy": 100e9,
             "cache_read": 80e9,
+            "in_place": [[MIB, 200e9], [64 * MIB, 15e9]],
             "bandwidth": [[MIB / 16, 80e9], [MIB, 100e9], [4 * MIB, 10e9], [64 * MIB, 9e9]],
             "launch_ns": 2_000.0,
             **fields,
@@ -70,18 +73,22 @@ def test_a_broken_file_counts_as_none(home: Home, text: str) -> None:
 
 def test_the_roofline() -> None:
     here = example()
+    least = partial(here.attainable_ns, touched=1e3, in_place=False)
     # 1 Gflop over few bytes: the products decide. 10 ms at 100 GFLOP/s.
-    assert here.attainable_ns("float32", 1e9, 1e3, cold=True) == (pytest.approx(10e6), "compute")
-    assert here.attainable_ns("bfloat16", 1e9, 1e3, cold=True) == (pytest.approx(1e9), "compute")
-    # 100 MB and few flops: 10 ms at 10 GB/s.
-    assert here.attainable_ns("float32", 1e3, 100e6, cold=True) == (pytest.approx(10e6), "memory")
+    assert least("float32", 1e9, 1e3) == (pytest.approx(10e6), "compute")
+    assert least("bfloat16", 1e9, 1e3) == (pytest.approx(1e9), "compute")
+    assert least("float16", 1e9, 1e3)[0] == math.inf
+    # 90 MB and few flops: 10 ms at the memory's 9 GB/s.
+    assert least("float32", 1e3, 90e6, touched=90e6) == (pytest.approx(10e6), "memory")
     # Warm, a small case comes from the cache: the better rate of a larger size holds for it too.
-    small, _ = here.attainable_ns("float32", 0, MIB / 64, cold=False)
-    assert small == pytest.approx(MIB / 64 / 100e9 * 1e9)
-    # Between two sizes the rate lies between theirs, beyond the largest it is the memory's.
-    assert here.bandwidth_at(2 * MIB) == pytest.approx(55e9)
-    assert here.bandwidth_at(1000 * MIB) == 9e9
-    assert here.attainable_ns("float32", 0, 2 * MIB, cold=True)[0] == pytest.approx(2 * MIB / 10e9 * 1e9)
+    assert least("float32", 0, 1e4)[0] == pytest.approx(1e4 / 100e9 * 1e9)
+    # Cold, everything comes from the memory.
+    assert least("float32", 0, 1e4, touched=math.inf)[0] == pytest.approx(1e4 / 9e9 * 1e9)
+    # Between two sizes the rate lies between theirs.
+    assert least("float32", 0, 1e4, touched=2 * MIB)[0] == pytest.approx(1e4 / 55e9 * 1e9)
+    # A step in place moves more than it touches, and has rates of its own.
+    step = least("float32", 0, 1.5 * MIB, touched=MIB, in_place=True)
+    assert step == (pytest.approx(1.5 * MIB / 200e9 * 1e9), "memory")
 
 
 def test_a_time_near_the_empty_call_is_bound_by_the_launch() -> None:
@@ -133,8 +140,9 @@ def test_measuring_gives_rates_that_a_product_and_a_copy_confirm() -> None:
     assert here.cache_copy >= 0.8 * here.copy > 1e8
     assert here.cache_read >= 0.8 * here.read > 1e8
     assert 100 < here.launch_ns < 1e6
-    assert [size for size, _ in here.bandwidth] == sorted(size for size, _ in here.bandwidth)
-    assert here.bandwidth_at(1e12) <= here.bandwidth_at(1e5)
+    for curve in (here.bandwidth, here.in_place):
+        assert [size for size, _ in curve] == sorted(size for size, _ in curve)
+        assert curve[-1][1] < max(rate for _, rate in curve)
 
 
 def test_calibrating_happens_in_a_child_and_is_kept(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

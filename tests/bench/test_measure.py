@@ -433,6 +433,7 @@ def made_row(value: float, *, ceiling: float = 50.0, strong: float = 1e6, **fiel
         env_id="b",
         threads=1,
         input_sets=2,
+        touched=1.0,
         cold=False,
         ceilings=ceilings.Ceilings(
             device="cpu",
@@ -446,6 +447,7 @@ def made_row(value: float, *, ceiling: float = 50.0, strong: float = 1e6, **fiel
             cache_copy=1.0,
             cache_read=1.0,
             bandwidth=[[1.0, 1.0], [2.0, 1.0]],
+            in_place=[[1.0, 1.0], [2.0, 1.0]],
             launch_ns=0.1,
         ),
         quality=None,
