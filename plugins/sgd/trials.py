@@ -1,0 +1,151 @@
+"""What optimisers are tried on: a small network for the digits, and the benchmarks' cases.
+
+All papers of this family import it, so that they differ in nothing but the optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from readtrack import data
+from readtrack.plugin import Bench, Case, Cost, Variant
+
+Tensors = list[Float[Tensor, "..."]]
+Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+RATES = tuple(10 ** (exponent / 2) for exponent in range(-8, 1))  # nine steps from 1e-4 to 1
+
+
+def digits(device: torch.device) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Rows of 64 pixels and their labels, to train on and to test on."""
+    images, labels = data.digits()
+    train, test = data.split(images.flatten(1).to(device), labels.to(device))
+    return (train[0], train[1]), (test[0], test[1])
+
+
+def perceptron(seed: int, *, hidden: int = 64) -> nn.Sequential:
+    """64 pixels, one hidden layer, ten digits."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Float[Tensor, "rows pixels"],
+    labels: Int[Tensor, " rows"],
+    *,
+    steps: Iterable[int],
+    generator: torch.Generator,
+    batch: int = 64,
+    penalty: float = 0.0,
+) -> Iterator[float]:
+    """Draw a batch, measure the gradient, step. Yields each batch's loss, after the step.
+
+    penalty  adds penalty / 2 · ‖w‖² to what is descended, but not to what is yielded
+    """
+    weights = list(model.parameters())
+    for _ in steps:
+        rows = torch.randint(len(images), (batch,), generator=generator).to(images.device)
+        loss = F.cross_entropy(model(images[rows]), labels[rows])
+        optimizer.zero_grad()
+        (loss + penalty / 2 * sum(w.square().sum() for w in weights) if penalty else loss).backward()
+        optimizer.step()
+        yield loss.item()
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, images: Float[Tensor, "rows pixels"], labels: Int[Tensor, " rows"]
+) -> tuple[float, float]:
+    """Loss and accuracy."""
+    scores = model(images)
+    return F.cross_entropy(scores, labels).item(), (scores.argmax(-1) == labels).float().mean().item()
+
+
+def step_cases(
+    bench: Bench, name: str, variants: Sequence[Variant], *, memories: int, flops: int, traffic: int
+) -> Iterator[Case]:
+    """One step on many small tensors and on a few large ones.
+
+    The inputs are one flat row: weights, gradients, and `memories` lists of mean squares (see `lists`).
+
+    flops, traffic  of one weight: operations, and numbers that cross main memory
+    """
+    small, large = ((64, 64), (64,)) * 25, ((512, 512),) * 4
+    for kind, shapes in {"many small": small, "few large": large}.items():
+        shapes = bench.pick(smoke=shapes[:2], quick=shapes, full=shapes * 8)
+        count = sum(torch.Size(shape).numel() for shape in shapes)
+
+        def inputs(generator: torch.Generator, shapes: Sequence[Any] = shapes) -> tuple[Tensor, ...]:
+            signed, positive = 2 * len(shapes), memories * len(shapes)
+            rows = [torch.randn(shape, generator=generator) for shape in shapes * (2 + memories)]
+            return *rows[:signed], *(row.square() for row in rows[signed : signed + positive])
+
+        yield Case(
+            name=name,
+            axes={"weights": count, "shapes": kind},
+            inputs=inputs,
+            variants=variants,
+            cost={"step": Cost(flops=flops * count, bytes=traffic * count * bench.dtype.itemsize)},
+        )
+
+
+def lists(count: int, row: Sequence[Tensor]) -> list[Tensors]:
+    """A flat row of tensors as `count` lists of equal length."""
+    length = len(row) // count
+    return [list(row[i * length : (i + 1) * length]) for i in range(count)]
+
+
+def quality_case(
+    bench: Bench, optimisers: Mapping[tuple[str, str], tuple[Make, int]], *, target: float, limit: int
+) -> Case:
+    """Time to bring the perceptron's loss on all digits down to `target`, within `limit` steps.
+
+    optimisers  (name, role) to (what makes the optimiser, its batch), in the order of the table
+    """
+
+    def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
+        images, labels = data.digits()
+        shapes = ((64, 64), (64,), (10, 64), (10,))
+        weights = ((torch.rand(shape, generator=generator) - 0.5) / 4 for shape in shapes)
+        return images.flatten(1), labels, *weights
+
+    def reaches(make: Make, batch: int) -> Callable[..., Tensor]:
+        def call(images: Tensor, labels: Tensor, *weights: Tensor) -> Tensor:
+            with torch.enable_grad():
+                return torch.tensor(_reaches(make, batch, images, labels, weights), device=images.device)
+
+        return call
+
+    def _reaches(make: Make, batch: int, images: Tensor, labels: Tensor, weights: Sequence[Tensor]) -> bool:
+        model = perceptron(0).to(images)
+        for parameter, start in zip(model.parameters(), weights, strict=True):
+            parameter.data = start.clone()
+        draw = torch.Generator().manual_seed(0)
+        walk = train(
+            model, make(model.parameters()), images, labels, steps=range(limit), generator=draw, batch=batch
+        )
+        return any(
+            step % 10 == 9 and evaluate(model, images, labels)[0] <= target for step, _ in enumerate(walk)
+        )
+
+    one_pass = 3 * 2 * 64 * (64 + 10)  # flops of one image: forward, and twice that back
+    return Case(
+        name="digits until trained",
+        axes={"loss": target},
+        inputs=inputs,
+        variants=[
+            Variant(name=name, role=role, call=reaches(make, batch))
+            for (name, role), (make, batch) in optimisers.items()
+        ],
+        oracle=lambda *inputs: torch.tensor(True, device=inputs[0].device),
+        # What is counted is one pass over the digits: how many are needed is the question.
+        cost={"forward": Cost(flops=one_pass * 1797, bytes=4 * 1797 * 64)},
+    )
