@@ -1,0 +1,255 @@
+"""Momentum: let the step roll on, like a heavy ball, and narrow valleys stop being slow.
+
+Polyak 1964, "Some methods of speeding up the convergence of iteration methods", doi
+10.1016/0041-5553(64)90137-5.
+
+The problem. Where a function is κ times as curved in one direction as in another, gradient descent must take
+steps small enough for the steep one, zigzags across the valley, and creeps along its floor: the number of
+steps grows with κ.
+
+The idea. Add a share of the last step to the next one. Along the floor steps point the same way and build up;
+across it they alternate and cancel. On a quadratic, with the two constants set to what the curvatures ask
+for, the number of steps grows with √κ, and no method that sees only gradients does better by more than a
+constant. Nearly every optimiser since keeps such a memory.
+
+This file. The heavy ball as an optimiser. The experiment counts steps on quadratics of growing κ and compares
+the rates with the paper's formulas; the benchmark measures the time that the saved steps are worth.
+
+Dimensions: curvatures (the eigenvalues of a quadratic, one for each of its weights).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim.sgd import sgd as torch_sgd
+
+from readtrack.plugin import Bench, Bound, Case, Claim, Cost, Run, Variant, hookimpl
+
+from .sgd import SGD, Optimizer, descend
+from .sgd.trials import Tensors, lists, step_cases
+
+
+def heavy_ball(
+    weights: Tensors, gradients: Tensors, velocities: Tensors, *, lr: float, momentum: float
+) -> None:
+    """wₜ₊₁ = wₜ − lr g + momentum (wₜ − wₜ₋₁), in place.
+
+    The last step is kept as a velocity, wₜ − wₜ₋₁ = −lr v, so that a schedule of `lr` scales it too.
+    """
+    torch._foreach_mul_(velocities, momentum)
+    torch._foreach_add_(velocities, gradients)
+    descend(weights, velocities, lr=lr)
+
+
+class Momentum(Optimizer):
+    def __init__(self, weights: Iterable[Any], lr: float, momentum: float = 0.9) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum})
+
+    def update(self, group: dict[str, Any], weights: Tensors, gradients: Tensors) -> None:
+        velocities = self.memory("velocity", weights)
+        heavy_ball(weights, gradients, velocities, lr=group["lr"], momentum=group["momentum"])
+
+
+def best_descent(lowest: float, highest: float) -> float:
+    """The step with which gradient descent is fastest on curvatures between `lowest` and `highest`: its error
+    then shrinks by (κ − 1) / (κ + 1) each step."""
+    return 2 / (lowest + highest)
+
+
+def best_heavy_ball(lowest: float, highest: float) -> tuple[float, float]:
+    """Step and momentum with which the heavy ball is: by (√κ − 1) / (√κ + 1)."""
+    a, b = math.sqrt(lowest), math.sqrt(highest)
+    return 4 / (a + b) ** 2, ((b - a) / (b + a)) ** 2
+
+
+@hookimpl
+def implementation() -> type[Optimizer]:
+    return Momentum
+
+
+ROOT = Claim(
+    name="root of kappa",
+    sentence="On quadratics, the heavy ball needs a number of steps that grows with the root of the "
+    "condition number, where gradient descent needs one that grows with the number itself.",
+    paper="Error × (√κ − 1) / (√κ + 1) each step, against (κ − 1) / (κ + 1).",
+    rule=(
+        Bound("gradient descent: steps grow as kappa to the power", ">=", 0.9),
+        Bound("gradient descent: steps grow as kappa to the power", "<=", 1.1),
+        Bound("heavy ball: steps grow as kappa to the power", ">=", 0.4),
+        Bound("heavy ball: steps grow as kappa to the power", "<=", 0.6, direction=0.9),
+        Bound("smallest speed-up / root of kappa", ">=", 0.4, direction=0.0),
+    ),
+    control="gradient descent with its best step, from the same start",
+    deviations="The paper proves rates near a minimum. Here: steps until the error is 1e-8 of the first, on "
+    "50 curvatures between 1/κ and 1, for κ = 100, 1,000 and 10,000.",
+)
+
+RATE = Claim(
+    name="rate",
+    sentence="The heavy ball's error shrinks each step by (√κ − 1) / (√κ + 1).",
+    paper="(√κ − 1) / (√κ + 1) = 0.9387 for κ = 1,000.",
+    rule=(
+        Bound("contraction, measured / formula", ">=", 0.99),
+        Bound("contraction, measured / formula", "<=", 1.01),
+    ),
+    control="the formula",
+    deviations="Measured at κ = 1,000 between relative errors of 1e-4 and 1e-12.",
+)
+
+
+@hookimpl
+def experiment(run: Run) -> None:
+    kappas = run.pick(smoke=(10.0, 30.0, 100.0), quick=(1e2, 1e3, 1e4), full=(1e2, 1e3, 1e4, 1e5))
+    steps: dict[str, list[int]] = {"gradient descent": [], "heavy ball": []}
+    run.phase("train")
+    for kappa in kappas:
+        for arm, counts in steps.items():
+            errors = roll(run, arm, kappa, until=1e-8)
+            counts.append(len(errors) - 1)
+            run.metric("steps to 1e-8", counts[-1], step=int(kappa), arm=arm)
+            if kappa == kappas[1]:
+                for step in range(0, len(errors), max(len(errors) // 100, 1)):
+                    run.metric(f"relative error, kappa {kappa:g}", errors[step], step=step, arm=arm)
+    run.phase("evaluate")
+    speed_ups = [gd / hb for gd, hb in zip(*steps.values(), strict=True)]
+    values = {
+        f"{arm}: steps grow as kappa to the power": slope(kappas, counts) for arm, counts in steps.items()
+    }
+    values["smallest speed-up / root of kappa"] = min(
+        speed_up / math.sqrt(kappa) for speed_up, kappa in zip(speed_ups, kappas, strict=True)
+    )
+    for name, value in values.items():
+        run.metric(name, value)
+    rows = [
+        (kappa, *counts, round(speed_up, 1), round(math.sqrt(kappa), 1))
+        for kappa, *counts, speed_up in zip(kappas, *steps.values(), speed_ups, strict=True)
+    ]
+    run.table(
+        "steps", ("kappa", *steps, "speed-up", "root of kappa"), rows, caption="Steps to an error of 1e-8."
+    )
+    run.claim(ROOT, values)
+    run.claim(RATE, {"contraction, measured / formula": contraction(run, 1e3)})
+
+
+def curvatures(kappa: float) -> Float[Tensor, " curvatures"]:
+    return torch.logspace(-math.log10(kappa), 0, 50, dtype=torch.float64)
+
+
+def optimiser_for(arm: str, kappa: float) -> Callable[[list[Tensor]], Optimizer]:
+    if arm == "gradient descent":
+        return partial(SGD, lr=best_descent(1 / kappa, 1.0))
+    lr, momentum = best_heavy_ball(1 / kappa, 1.0)
+    return partial(Momentum, lr=lr, momentum=momentum)
+
+
+def roll(run: Run, arm: str, kappa: float, *, until: float) -> list[float]:
+    """Relative errors ‖wₜ‖ / ‖w₀‖ on ½ Σ curvature · w², whose minimum is 0, down to `until`.
+
+    On the CPU in float64, whatever the run's device: the numbers are few, and the errors small.
+    """
+    curvature = curvatures(kappa)
+    w = torch.randn(50, dtype=torch.float64, generator=run.generator())
+    w /= w.norm()
+    optimizer = optimiser_for(arm, kappa)([w])
+    errors = [1.0]
+    while errors[-1] > until:
+        run.check_cancelled()
+        w.grad = curvature * w
+        optimizer.step()
+        errors.append(w.norm().item())
+    return errors
+
+
+def slope(x: tuple[float, ...], y: list[int]) -> float:
+    """Of log y over log x, by least squares."""
+    logs = torch.tensor([x, y], dtype=torch.float64).log()
+    along, up = logs - logs.mean(1, keepdim=True)
+    return ((along @ up) / (along @ along)).item()
+
+
+def contraction(run: Run, kappa: float) -> float:
+    """The heavy ball's mean contraction a step, over the formula's."""
+    errors = roll(run, "heavy ball", kappa, until=1e-12)
+    first = next(step for step, error in enumerate(errors) if error <= 1e-4)
+    measured = (errors[-1] / errors[first]) ** (1 / (len(errors) - 1 - first))
+    root = math.sqrt(kappa)
+    return measured / ((root - 1) / (root + 1))
+
+
+def one_tensor_at_a_time(*row: Tensor) -> tuple[Tensor, ...]:
+    weights, gradients, velocities = lists(3, row)
+    for w, g, v in zip(weights, gradients, velocities, strict=True):
+        v.copy_(0.9 * v + g)
+        w -= 0.01 * v
+    return (*weights, *velocities)
+
+
+def all_tensors(*row: Tensor) -> tuple[Tensor, ...]:
+    weights, gradients, velocities = lists(3, row)
+    heavy_ball(weights, gradients, velocities, lr=0.01, momentum=0.9)
+    return (*weights, *velocities)
+
+
+def torch_fused(*row: Tensor) -> tuple[Tensor, ...]:
+    weights, gradients, velocities = lists(3, row)
+    plain = {"weight_decay": 0, "dampening": 0, "nesterov": False, "maximize": False}
+    torch_sgd(weights, gradients, velocities, lr=0.01, momentum=0.9, fused=True, **plain)
+    return (*weights, *velocities)
+
+
+def descend_to(
+    target: float, make: Callable[[list[Tensor]], torch.optim.Optimizer], limit: int
+) -> Callable[..., Tensor]:
+    """Whether the quadratic's relative error falls to `target` within `limit` steps."""
+
+    def call(start: Tensor, curvature: Tensor) -> Tensor:
+        w = start.clone()
+        optimizer, aim = make([w]), target * start.norm()
+        reached = torch.zeros((), dtype=torch.bool, device=start.device)
+        for step in range(limit):
+            w.grad = curvature * w
+            optimizer.step()
+            if step % 10 == 9:
+                reached = w.norm() <= aim
+                if reached:
+                    break
+        return reached
+
+    return call
+
+
+@hookimpl
+def benchmark(bench: Bench) -> Iterator[Case]:
+    variants = (
+        Variant(name="one tensor at a time", role="naive", call=one_tensor_at_a_time),
+        Variant(name="torch fused", role="strong", call=torch_fused),
+        Variant(name="all tensors", role="paper", call=all_tensors),
+    )
+    yield from step_cases(bench, "momentum step", variants, memories=1, flops=4, traffic=5)
+
+    for kappa in bench.pick(smoke=(10.0,), quick=(1e2, 1e3), full=(1e2, 1e3, 1e4)):
+        lr, momentum = best_heavy_ball(1 / kappa, 1.0)
+        limit = 10 * round(kappa)
+        torchs = partial(torch.optim.SGD, lr=lr, momentum=momentum, foreach=True)
+        makers = {
+            ("gradient descent", "naive"): optimiser_for("gradient descent", kappa),
+            ("torch SGD", "strong"): torchs,
+            ("heavy ball", "paper"): optimiser_for("heavy ball", kappa),
+        }
+        yield Case(
+            name="quadratic to 1e-4",
+            axes={"kappa": kappa},
+            inputs=lambda g, kappa=kappa: (torch.randn(50, generator=g), curvatures(kappa).float()),
+            variants=[
+                Variant(name=name, role=role, call=descend_to(1e-4, make, limit))
+                for (name, role), make in makers.items()
+            ],
+            oracle=lambda *inputs: torch.tensor(True, device=inputs[0].device),
+            # One step of gradient descent: how many are needed is the question.
+            cost={"forward": Cost(flops=3 * 50, bytes=4 * 4 * 50)},
+        )
