@@ -233,6 +233,7 @@ ACTIONS: tuple[Action, ...] = (
         label="Open PDF",
         help="Open the PDF that `readtrack sync` fetched, else the link to it.",
         group="Notes and sources",
+        twin="readtrack open PAPER",
     ),
     Action(
         id="copy",

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pytest
 
+from readtrack.discovery import PluginRef, find
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.runs.record import load, write_result
@@ -103,6 +104,16 @@ def _plain_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _own_plugins_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What readtrack ships grows; what can be run in a test is what the test puts there."""
+
+    def plugins(library: Library) -> dict[str, PluginRef]:
+        return {name: ref for name, ref in find(library.home).items() if ref.origin != "shipped"}
+
+    monkeypatch.setattr(Library, "_plugins", property(plugins))
+
+
 @pytest.fixture
 def papers_yaml(tmp_path: Path) -> Path:
     path = tmp_path / "papers.yaml"
@@ -112,6 +123,8 @@ def papers_yaml(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def app(home: Home, papers_yaml: Path) -> ReadtrackApp:
+    home.ensure(home.plugins)
+    (home.plugins / "attention.py").touch()
     return ReadtrackApp(Library.open(home, papers_yaml))
 
 

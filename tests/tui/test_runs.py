@@ -287,7 +287,7 @@ async def test_nothing_is_drawn_while_nothing_changes(app: ReadtrackApp) -> None
         assert len(drawn) <= 4  # a heartbeat a second
 
 
-async def test_options_become_the_job(app: ReadtrackApp) -> None:
+async def test_options_become_the_job(app: ReadtrackApp, home: Home) -> None:
     async with app.run_test() as pilot:
         await start(pilot, app, "unwritten")
         app.main.checklist.go_to_subject("toy_ok")
@@ -301,9 +301,8 @@ async def test_options_become_the_job(app: ReadtrackApp) -> None:
         command = str(dialog.query_one("#command").render())
         assert command == "$ readtrack run toy_ok --budget smoke --only experiment --seed 3 --set steps=7"
         await pilot.press("enter")
-        await until(pilot, lambda: app.following is not None, "the run")
-        assert app.following is not None
-        job = record.load(app.following.folder).job
+        await until(pilot, lambda: app.library.results(), "the run")
+        job = record.load(home.runs / app.library.results()[0].run_id).job
         assert job is not None
         assert (job.budget, job.only, job.seed, job.settings) == ("smoke", "experiment", 3, {"steps": "7"})
         await until(pilot, lambda: app.following is None, "the end of the run")

@@ -67,7 +67,7 @@ def section_page(library: Library, section: Section, inside: Sequence[str], widt
     bar_width = min(48, room - 2)
     done = sum(states[state] for state in ("read", "implemented", "skipped"))
     filled = round(bar_width * done / len(inside)) if inside else 0
-    bar = Line(join(" ", ("━" * filled, "$read"), ("━" * (bar_width - filled), "$faint")))
+    bar = Line(join(" ", ("━" * filled, "$read"), ("─" * (bar_width - filled), "$faint")))
     head = wrapped(text(section.title, "bold $heading"), room, indent=1)
     return _stacked([head, _prose("", section.note, room), [bar, *counts] if inside else []])
 

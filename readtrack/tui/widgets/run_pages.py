@@ -97,7 +97,7 @@ def progress_line(record: Record, width: int) -> Content:
     room = max(4, width - label.cell_length - len(left) - 6)
     done = round(share * room)
     return join(
-        " ", label, "  ", ("━" * done, "$reading"), ("━" * (room - done), "$faint"), "  ", (left, "$muted")
+        " ", label, "  ", ("━" * done, "$reading"), ("─" * (room - done), "$faint"), "  ", (left, "$muted")
     )
 
 

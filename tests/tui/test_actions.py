@@ -1,0 +1,141 @@
+"""The registry of actions, and what is made from it: keys, palette, help screen, footer, twins."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from readtrack.cli.app import _COMMANDS
+from readtrack.tui.actions import ACTIONS, GROUPS, TYPING, by_group, hints, shown_key
+from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.screens.help import Help
+from readtrack.tui.screens.library import LibraryScreen
+from readtrack.tui.widgets.checklist import Checklist
+from readtrack.tui.widgets.page import Page
+from readtrack.tui.widgets.run_view import RunView
+
+OWNERS = {"list": Page, "checklist": Checklist, "run": RunView, "library": LibraryScreen}
+
+
+def test_every_action_has_a_name_a_key_and_a_sentence_of_its_own() -> None:
+    assert max(Counter(one.id for one in ACTIONS).values()) == 1
+    for one in ACTIONS:
+        assert one.keys
+        assert one.help.endswith("."), one.id
+        assert one.group in GROUPS
+    assert [one for _, found in by_group() for one in found] == sorted(
+        ACTIONS, key=lambda one: GROUPS.index(one.group)
+    )
+
+
+@pytest.mark.parametrize("place", [{"library", "list", "checklist"}, {"library", "list", "run"}])
+def test_no_key_means_two_things_in_one_place(place: set[str]) -> None:
+    counted = Counter(key for one in ACTIONS if one.where in place for key in one.keys)
+    assert [key for key, count in counted.items() if count > 1] == []
+
+
+def test_every_action_has_its_method() -> None:
+    for one in ACTIONS:
+        call = (one.call or one.id).split("(")[0]
+        owner = ReadtrackApp if call.startswith("app.") else OWNERS[one.where]
+        assert hasattr(owner, "action_" + call.removeprefix("app.")), one.id
+
+
+def test_every_twin_is_a_command_of_the_command_line() -> None:
+    twins = [one.twin for one in ACTIONS if one.twin]
+    assert twins
+    for twin in twins:
+        program, command = twin.split()[:2]
+        assert program == "readtrack"
+        assert command in _COMMANDS, twin
+
+
+def test_the_footer_never_loses_help_and_is_never_crowded() -> None:
+    for places in ({"library", "list"}, {"library", "run"}):
+        found = hints(places, lambda action_id: True)  # type: ignore[arg-type]
+        assert found[0].id == "help"
+        assert len(found) <= 9
+
+
+@pytest.mark.parametrize("width", [30, 40, 80, 100, 160])
+async def test_help_stays_in_the_footer_at_every_width(
+    app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str], width: int
+) -> None:
+    async with app.run_test(size=(width, 24)) as pilot:
+        await pilot.pause()
+        last = screen_text(app).splitlines()[-1]
+        assert last.startswith(" ? help")
+        assert len(re.findall(r" {3}", last.strip())) <= 8
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_help_lists_every_key(
+    app: ReadtrackApp, screen_text: Callable[[ReadtrackApp], str], size: tuple[int, int]
+) -> None:
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        await pilot.press("?")
+        await pilot.pause()
+        assert isinstance(app.screen, Help)
+        text = "\n".join(line.content.plain for line in app.screen.query_one(Page).lines)
+        for one in ACTIONS:
+            assert " ".join(shown_key(key) for key in one.keys) in text
+            assert one.help.split()[0] in text
+        await pilot.press("?")
+        assert isinstance(app.screen, LibraryScreen)
+        await pilot.press("f1", "f1", "?", "escape")
+        assert isinstance(app.screen, LibraryScreen)
+
+
+async def test_the_palette_offers_the_actions_and_runs_them(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        offered = {command.title for command in app.get_system_commands(app.screen)}
+        expected = {one.label.capitalize() for one in ACTIONS if one.where in ("library", "checklist")}
+        assert offered == expected - {"Palette"}
+        await pilot.press("ctrl+p")
+        await pilot.pause()
+        await pilot.press(*"implemented")
+        await pilot.pause(0.5)
+        await pilot.press("enter", "enter")
+        await pilot.pause()
+        assert app.library.state("sgd") == "implemented"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_every_key_can_be_pressed_twice_and_nothing_breaks(
+    app: ReadtrackApp, size: tuple[int, int]
+) -> None:
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        for one in ACTIONS:
+            if one.id == "leave":
+                continue
+            for key in one.keys:
+                await pilot.press(key, key)
+                for _ in range(4):
+                    await pilot.press("escape")
+                assert isinstance(app.screen, LibraryScreen), one.id
+        assert app.is_running
+
+
+async def test_letters_typed_into_the_filter_are_letters(app: ReadtrackApp) -> None:
+    letters = "".join(key for one in ACTIONS for key in one.keys if len(key) == 1 and key.isprintable())
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("/", *letters)
+        assert app.main.filter.value == letters
+        assert len(app.screen_stack) == 1
+    assert {"filter", "tags", "note"} == TYPING
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
+async def test_leaving_ends_with_zero(app: ReadtrackApp, key: str) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press(key)
+        await pilot.pause()
+    assert app.return_value == 0

@@ -1,0 +1,134 @@
+"""Colours have contrast, marks differ in shape, and ASCII is really ASCII."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from textual.color import Color
+from textual.theme import Theme
+
+from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.theme import (
+    ARMS,
+    OUTCOME_MARKS,
+    STATE_MARKS,
+    THEMES,
+    VERDICT_MARKS,
+    ascii_text,
+    starting_theme,
+    wants_ascii,
+)
+
+WORDS = ("heading", "muted", "link", "todo", "reading", "read", "implemented", "skipped", "good", "bad")
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1, section 1.4.3."""
+
+    def luminance(name: str) -> float:
+        channels = [part / 255 for part in Color.parse(name).rgb]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=lambda theme: theme.name)
+def test_words_can_be_read_on_every_ground(theme: Theme) -> None:
+    assert theme.background and theme.surface and theme.foreground  # noqa: PT018
+    grounds = [theme.background, theme.surface, theme.variables["cursor"], theme.variables["cursor-blurred"]]
+    for name in (*WORDS, *(f"arm-{index}" for index in range(ARMS))):
+        for ground in grounds:
+            wanted = 4.5 if ground == theme.background and not name.startswith("arm-") else 3.0
+            assert contrast(theme.variables[name], ground) >= wanted, (theme.name, name, ground)
+    for ground in grounds:
+        assert contrast(theme.foreground, ground) >= 7
+
+
+def test_both_themes_name_the_same_colours() -> None:
+    assert THEMES["ink"].variables.keys() == THEMES["paper"].variables.keys()
+
+
+@pytest.mark.parametrize("marks", [STATE_MARKS, VERDICT_MARKS])
+def test_marks_differ_in_shape_in_unicode_and_in_ascii(marks: dict[str, str]) -> None:
+    assert len(set(marks.values())) == len(marks)
+    assert len({ascii_text(mark) for mark in marks.values()}) == len(marks)
+
+
+def test_marks_are_one_column_wide() -> None:
+    from rich.cells import cell_len
+
+    marks = [*STATE_MARKS.values(), *VERDICT_MARKS.values(), *OUTCOME_MARKS.values()]
+    assert {cell_len(mark) for mark in marks} == {1}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("○ ◐ ● ◆ ⊘", ". ~ x # -"),
+        ("⠉⣀⣿⠀", "'.: "),
+        ("1.2 µs ≥ 3×", "1.2 us > 3x"),
+        ("日本", "????"),
+        ("plain", "plain"),
+    ],
+)
+def test_ascii_keeps_every_column(text: str, expected: str) -> None:
+    assert ascii_text(text) == expected
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_no_sign_leaks_into_an_ascii_terminal(
+    home: Home,
+    papers_yaml: str,
+    recorded: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+) -> None:
+    monkeypatch.setenv("READTRACK_ASCII", "1")
+    recorded()
+    app = ReadtrackApp(Library.open(home, papers_yaml))  # type: ignore[arg-type]
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        app.main.checklist.go_to_subject("adam")
+        for keys in (
+            ("enter",),
+            ("enter",),
+            ("]",),
+            ("]",),
+            ("]",),
+            ("]",),
+            ("?",),
+            ("escape", "R"),
+            ("escape", "s"),
+        ):
+            await pilot.press(*keys)
+            await pilot.pause(0.1)
+            filters = app.get_line_filters()
+            for strip in app.screen._compositor.render_strips():
+                shown = "".join(part.text for part in strip.apply_filter(filters[-1], Color.parse("#000000")))
+                assert shown.isascii(), shown
+
+
+def test_who_gets_ascii() -> None:
+    assert wants_ascii({"READTRACK_ASCII": "1"})
+    assert wants_ascii({"TERM": "linux"})
+    assert not wants_ascii({"TERM": "linux", "READTRACK_ASCII": "0"})
+    assert not wants_ascii({"TERM": "xterm-256color"})
+
+
+def test_the_theme_to_start_with() -> None:
+    assert starting_theme({}) == starting_theme({"READTRACK_THEME": "neon"}) == "ink"
+    assert starting_theme({"READTRACK_THEME": "paper"}) == "paper"
+
+
+async def test_both_themes_are_one_key_apart(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        await pilot.press("T")
+        assert app.theme == "paper"
+        await pilot.press("T")
+        assert app.theme == "ink"
