@@ -42,7 +42,7 @@ class HostClock:
     @property
     def faults_per_call(self) -> float:
         """Page faults a call, the median of the blocks: the first ones fault for good reason."""
-        return sorted(self._faults)[len(self._faults) // 2]
+        return sorted(self._faults)[len(self._faults) // 2] if self._faults else 0.0
 
     def __call__(self, count: int) -> int:
         """Nanoseconds that `count` calls take until their work is done."""

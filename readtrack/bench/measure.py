@@ -1,6 +1,7 @@
 """Measure cases: gate, time, memory; one `measurement` event per (case, variant, mode).
 
-`readtrack.bench.rows` says what is in an event. Before the first one, `machine` and `env` say where.
+`readtrack.bench.rows` says what is in an event. `machine`, `env` and `ceilings` come before what names them;
+their ids are made from their content.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 
@@ -278,7 +279,9 @@ class _Session:
         """The ceilings for the threads that are set."""
         threads = torch.get_num_threads()
         if threads not in self._ceilings:
-            self._ceilings[threads] = self._find_ceilings(threads)
+            found = self._ceilings[threads] = self._find_ceilings(threads)
+            if found is not None:
+                self.emit("ceilings", id=found.id, **asdict(found))
         return self._ceilings[threads]
 
     def _find_ceilings(self, threads: int) -> Ceilings | None:

@@ -90,7 +90,8 @@ def rows_of(*cases: Case, budget: Budget = "smoke") -> list[Row]:
 def test_a_measurement_says_everything() -> None:
     cost = {"forward": Cost(2 * 64**3, 3 * 4 * 64**2), "forward+backward": Cost(6 * 64**3, 6 * 4 * 64**2)}
     events = events_of(case_of(cost=cost), budget="quick")
-    (_, machine), (_, env) = (event for event in events if event[0] in ("machine", "env"))
+    by_name = {event: fields for event, fields in events if event != "measurement"}
+    machine, env, ceiling = (by_name[name] for name in ("machine", "env", "ceilings"))
     rows = [fields for event, fields in events if event == "measurement"]
     assert [(r["variant"], r["mode"]) for r in rows] == [
         (variant, mode) for mode in cost for variant in ("five", "torch.mm", "ours", "kernel")
@@ -116,6 +117,7 @@ def test_a_measurement_says_everything() -> None:
         assert found["mem"]["method"] == "profiler"
         assert found["mem"]["peak_bytes"] >= 4 * 64**2
         assert found["pct_ceiling"] > 1
+        assert found["ceiling_id"] == ceiling["id"]
         assert found["bound"] in ("compute", "memory", "launch")
         assert found["first_call_s"] > 0
         assert found["quality"]["faults_per_call"] < 100
@@ -228,6 +230,14 @@ def test_a_variant_that_fails_while_it_is_timed_ends_only_itself() -> None:
     assert five["t_ns"] is not None
     assert ours["t_ns"] is None
     assert ours["ok"]["reason"] == "RuntimeError: tired"
+
+
+def test_a_variant_that_fails_in_its_first_block_ends_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(source: Any, plan: Any) -> None:
+        raise RuntimeError("out of handles")
+
+    monkeypatch.setattr(Blocks, "warm_up", fails)
+    assert {r["ok"]["reason"] for r in rows_of(case_of()) if r["ok"]} == {"RuntimeError: out of handles"}
 
 
 def test_a_step_is_measured_on_inputs_of_its_own() -> None:
