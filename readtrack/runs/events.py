@@ -16,7 +16,7 @@ that they do not know, and refuse a newer major `v`.
 | progress | label, done, total, eta (seconds, or null) |
 | metric | name, value, step (or null), arm ("" or the name of the arm) |
 | claim | claim (see `readtrack.claims.Claim.to_json`), values, verdict, ours (text), seed |
-| machine, env, measurement | see `readtrack.bench.rows` |
+| machine, env, ceilings, measurement | see `readtrack.bench.rows` |
 | artifact | name, path (relative to the run's folder), kind: image, text, table; caption |
 | log | text |
 | warning | text |
