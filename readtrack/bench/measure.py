@@ -226,7 +226,11 @@ class _Session:
     def _sample_on_host(self, running: Sequence[Cell], bound: Sequence[_Bound], plan: Plan) -> Quality:
         hosts = [clocks.HostClock(calls, self.device) for calls in bound]
         watch = Watch(torch.get_num_threads())
-        self._sample(running, [Blocks(host) for host in hosts], plan)
+        sources = [
+            Blocks(host, cell.check.call_s if cell.check else 0.0)
+            for host, cell in zip(hosts, running, strict=True)
+        ]
+        self._sample(running, sources, plan)
         quality = watch.read()
         for cell, host in zip(running, hosts, strict=True):
             cell.faults_per_call = host.faults_per_call
@@ -271,7 +275,7 @@ class _Session:
             if cell.alive and self.budget != "smoke":
                 try:
                     with gates.gradients_on(gate.mode):
-                        cell.memory = memory.peak(calls[0], self.device)
+                        cell.memory = memory.peak(calls[0], self.device, seconds=before.call_s)
                 except Exception as error:  # the plugin's code
                     cell.check = gates.failed(error)
 

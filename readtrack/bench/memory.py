@@ -15,14 +15,16 @@ import torch
 from readtrack import devices
 
 _KIB = 1024
+_LONG = 0.5  # seconds
 
 
-def peak(call: Callable[[], Any], device: torch.device) -> dict[str, Any]:
-    """`{"peak_bytes", "method"}` of one call that has been made before.
+def peak(call: Callable[[], Any], device: torch.device, *, seconds: float = 0.0) -> dict[str, Any] | None:
+    """`{"peak_bytes", "method"}` of one call that has been made before, and took `seconds` then.
 
     "cuda-alloc"  what torch's allocator handed out (not what it reserved, nor the context)
     "profiler"    the CPU allocator's events summed to a running peak; on Linux "rss_peak_bytes" beside it is
                   the resident memory's high water, which also sees what does not come from torch's allocator
+    "rss"         the latter alone: a long call makes too many events. None where there is none
     "sampled"     the allocated bytes, read while the call runs: Metal has no peak counter, so this is a lower
                   bound
     """
@@ -30,8 +32,10 @@ def peak(call: Callable[[], Any], device: torch.device) -> dict[str, Any]:
         return _allocator_peak(call, device)
     if device.type == "mps":
         return _sampled_peak(call)
-    found = {"peak_bytes": _profiled_peak(call), "method": "profiler"}
     high_water = _resident_peak(call)
+    if seconds > _LONG:
+        return None if high_water is None else {"peak_bytes": high_water, "method": "rss"}
+    found = {"peak_bytes": _profiled_peak(call), "method": "profiler"}
     return found if high_water is None else {**found, "rss_peak_bytes": high_water}
 
 

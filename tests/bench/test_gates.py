@@ -126,6 +126,23 @@ def test_a_wrong_naive_variant_gives_nobody_slack() -> None:
     assert not any(gate.before(variant).passed for variant in variants)
 
 
+def test_a_normalisation_has_a_gradient_to_check() -> None:
+    """Its gradient along its own input is zero: there, rounding would be all that is left to compare."""
+
+    def normalised(x: Tensor) -> Tensor:
+        return (x - x.mean(0)) / x.std(0)
+
+    def wrong(x: Tensor) -> Tensor:
+        return (x - x.mean(0)) / x.std(0).detach()
+
+    fields = {
+        "inputs": lambda generator: (torch.randn(64, 8, generator=generator),),
+        "oracle": normalised,
+    }
+    assert passes(normalised, "forward+backward", **fields).passed
+    assert "output 1 is off" in passes(wrong, "forward+backward", **fields).reason
+
+
 def test_a_wrong_gradient_is_caught() -> None:
     class Wrong(torch.autograd.Function):
         @staticmethod

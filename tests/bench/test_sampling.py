@@ -194,6 +194,12 @@ def test_blocks_grow_until_the_clock_costs_nothing() -> None:
     assert slow.block == 1
 
 
+def test_a_long_call_that_was_made_before_needs_no_warm_up() -> None:
+    machine = Machine(0)
+    Blocks(machine.work(2e9, 0.01), seconds=2.0).warm_up(PLANS["full"])
+    assert machine.now == 0
+
+
 def test_the_warm_up_lasts_until_the_time_is_steady() -> None:
     """A clock that ramps up over 300 ms: what is sampled afterwards is the steady time."""
     machine = Machine(0, drift=lambda seconds: 1 + 3 * math.exp(-seconds / 0.03))
