@@ -116,9 +116,11 @@ async def test_every_key_can_be_pressed_twice_and_nothing_breaks(
                 continue
             for key in one.keys:
                 await pilot.press(key, key)
-                for _ in range(4):
+                escapes = 0
+                while len(app.screen_stack) > 1 or app.main.on_right or app.main.filter.value:
                     await pilot.press("escape")
-                assert isinstance(app.screen, LibraryScreen), one.id
+                    escapes += 1
+                    assert escapes < 6, one.id
         assert app.is_running
 
 

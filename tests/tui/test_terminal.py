@@ -1,0 +1,268 @@
+"""The installed command in a real terminal (tmux), as its users meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from readtrack.home import Home
+from readtrack.runs import record
+from readtrack.runs.job import new_job
+
+TOYS = Path(__file__).parents[1] / "toys"
+COMMAND = Path(sys.executable).with_name("readtrack")
+DEADLINE = 60.0
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+    pytest.mark.skipif(not COMMAND.exists(), reason="readtrack is not installed beside this Python"),
+]
+
+LIST = """\
+title: "My list"
+checklist:
+  - section: "Toys"
+    rows:
+{rows}
+papers:
+{facts}
+"""
+
+
+def write_list(home: Home, *papers: str) -> None:
+    rows = "\n".join(f'      - text: "Row of {name}"\n        papers: [{name}]' for name in papers)
+    facts = "\n".join(
+        f"  {name}:\n    title: Title of {name}\n    authors: [A. Person]\n    year: 2020\n"
+        "    sources:\n      - page: https://example.org/\n    summary: S.\n    claim: C.\n    figure: F."
+        for name in papers
+    )
+    home.ensure()
+    home.papers_yaml.write_text(LIST.format(rows=rows, facts=facts), encoding="utf-8")
+
+
+def wait_for(condition: Callable[[], object], what: Callable[[], str]) -> None:
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what()}"
+        time.sleep(0.03)
+
+
+class Terminal:
+    """One tmux server of its own, with readtrack in it."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = str(socket)
+
+    def _tmux(self, *arguments: str) -> str:
+        command = ["tmux", "-S", self._socket, "-f", "/dev/null", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+
+    def start(self, size: tuple[int, int] = (100, 30), **environment: str) -> None:
+        surroundings = {
+            "TERM": "tmux-256color",
+            "COLORTERM": "truecolor",
+            "LANG": "C.UTF-8",
+            "PYTHONUTF8": "1",
+            "OMP_NUM_THREADS": "1",
+            "READTRACK_HOME": os.environ["READTRACK_HOME"],
+            "READTRACK_PLUGIN_PATH": str(TOYS),
+            "PYTHONPATH": str(TOYS / "light"),
+            **environment,
+        }
+        pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in surroundings.items())
+        script = (
+            f"env -u EDITOR -u VISUAL -u COLUMNS -u LINES {pairs} {shlex.quote(str(COMMAND))}; echo exit code $?; exec sleep 600"
+        )
+        width, height = map(str, size)
+        self._tmux("new-session", "-d", "-x", width, "-y", height, script)
+
+    def keys(self, *keys: str) -> None:
+        self._tmux("send-keys", *keys)
+
+    def screen(self) -> str:
+        return self._tmux("capture-pane", "-p").rstrip("\n")
+
+    def wait_for(self, text: str) -> str:
+        wait_for(lambda: text in self.screen(), lambda: f"{text!r}; the screen is\n{self.screen()}")
+        return self.screen()
+
+    def resize(self, width: int, height: int) -> None:
+        self._tmux("resize-window", "-x", str(width), "-y", str(height))
+
+    def app(self) -> psutil.Process:
+        """The process of readtrack itself."""
+        shell = psutil.Process(int(self._tmux("display-message", "-p", "#{pane_pid}")))
+        return next(child for child in shell.children() if "readtrack" in " ".join(child.cmdline()))
+
+    def close(self) -> None:
+        subprocess.run(["tmux", "-S", self._socket, "kill-server"], capture_output=True, check=False)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, home: Home) -> Iterator[Terminal]:
+    terminal = Terminal(tmp_path / "tmux")
+    yield terminal
+    terminal.close()
+    for folder in home.runs.iterdir() if home.runs.exists() else ():
+        record.sweep(folder.name)
+
+
+def no_process_of(run_id: str) -> bool:
+    for process in psutil.process_iter():
+        try:
+            if process.status() != "zombie" and process.environ().get("READTRACK_RUN") == run_id:
+                return False
+        except (psutil.Error, OSError):
+            continue
+    return True
+
+
+def test_a_visit(terminal: Terminal, home: Home) -> None:
+    write_list(home, "toy_ok", "toy_hang", "toy_fail")
+    began = time.monotonic()
+    terminal.start(size=(160, 50))
+    terminal.wait_for("Row of toy_fail")
+    print(f"first paint after {time.monotonic() - began:.2f} s")
+    terminal.wait_for("? help")
+    terminal.keys("j", "2")
+    terminal.wait_for("toy_hang is reading")
+    terminal.keys("/", "f", "a", "i", "l", "Enter")
+    terminal.wait_for("1 found")
+    assert "Row of toy_ok" not in terminal.screen()
+    terminal.keys("Space")
+    terminal.wait_for("toy_fail is read")
+    # Smaller and smaller: tmux 3.3 itself leaves lines behind in a window that has grown.
+    for size in ((100, 30), (80, 24), (60, 15)):
+        terminal.resize(*size)
+        wait_for(lambda size=size: len(terminal.screen().splitlines()) == size[1], terminal.screen)
+        terminal.wait_for("? help")
+        assert max(len(line) for line in terminal.screen().splitlines()) <= size[0]
+    terminal.keys("q")
+    terminal.wait_for("exit code 0")
+    assert terminal.screen().split() == ["exit", "code", "0"]  # nothing else is left on the terminal
+    written = [json.loads(line) for line in home.journal.read_text(encoding="utf-8").splitlines()]
+    assert [(line["paper"], line["state"]) for line in written] == [
+        ("toy_hang", "reading"),
+        ("toy_fail", "read"),
+    ]
+
+
+def test_a_list_that_cannot_be_read(terminal: Terminal, home: Home) -> None:
+    home.ensure()
+    home.papers_yaml.write_text("title: x\nchecklst: []\n", encoding="utf-8")
+    terminal.start()
+    said = terminal.wait_for("exit code 2")
+    assert said.startswith("Could not open the reading list.")
+    assert "papers.yaml:2" in said
+    assert "Traceback" not in said
+
+
+def test_a_run_that_prints_and_crashes_leaves_the_screen_alone(terminal: Terminal, home: Home) -> None:
+    write_list(home, "toy_noise")
+    terminal.start(size=(120, 30))
+    terminal.wait_for("Row of toy_noise")
+    terminal.wait_for("? help")
+    terminal.keys("r")
+    wait_for(
+        lambda: home.runs.exists() and [f for f in home.runs.iterdir() if (f / "result.json").exists()],
+        terminal.screen,
+    )
+    terminal.wait_for("after")
+    screen = terminal.screen().splitlines()
+    assert screen[0].startswith(" readtrack")
+    assert screen[-1].startswith(" ? help")
+    assert len(screen) == 30
+    terminal.keys("q")
+    terminal.wait_for("exit code 0")
+    assert terminal.screen().split() == ["exit", "code", "0"]
+
+
+@pytest.mark.parametrize("how", ["killed", "terminal closed"])
+def test_the_app_goes_in_mid_run_and_takes_the_run_along(terminal: Terminal, home: Home, how: str) -> None:
+    write_list(home, "toy_hang")
+    terminal.start()
+    terminal.wait_for("? help")
+    terminal.keys("r")
+    wait_for(
+        lambda: home.runs.exists() and [f for f in home.runs.iterdir() if record.load(f).phase == "train"],
+        terminal.screen,
+    )
+    (folder,) = home.runs.iterdir()
+    if how == "killed":
+        terminal.app().send_signal(signal.SIGKILL)
+    else:
+        terminal.close()
+    wait_for(lambda: no_process_of(folder.name), lambda: "the end of every process of the run")
+    wait_for(lambda: record.load(folder).outcome, lambda: "an end in the record")
+    assert record.load(folder).outcome == "interrupted"
+
+
+def test_a_run_that_is_kept_is_found_again(terminal: Terminal, home: Home) -> None:
+    write_list(home, "toy_hang")
+    terminal.start()
+    terminal.wait_for("? help")
+    terminal.keys("r")
+    terminal.wait_for("▶ running")
+    wait_for(lambda: [f for f in home.runs.iterdir() if record.load(f).phase == "train"], terminal.screen)
+    (folder,) = home.runs.iterdir()
+    terminal.keys("q")
+    terminal.wait_for("A run of toy_hang is alive.")
+    terminal.keys("k")
+    terminal.wait_for("exit code 0")
+    terminal.close()
+    assert record.load(folder).outcome is None
+    terminal.start()
+    terminal.wait_for("that is still alive")
+    terminal.keys("c")
+    terminal.wait_for("cancelled after")
+    assert no_process_of(folder.name)
+
+
+def test_the_readers_editor_gets_the_terminal_and_gives_it_back(
+    terminal: Terminal, home: Home, tmp_path: Path
+) -> None:
+    write_list(home, "toy_ok")
+    editor = tmp_path / "editor with space"
+    editor.write_text('#!/bin/sh\nprintf "editing: "\nread line\necho "$line" > "$2"\n', encoding="utf-8")
+    editor.chmod(0o755)
+    terminal.start(EDITOR=f"{shlex.quote(str(editor))} --wait")
+    terminal.wait_for("? help")
+    terminal.keys("n")
+    terminal.wait_for("editing:")
+    terminal.keys("a good paper", "Enter")
+    terminal.wait_for("a good paper")
+    terminal.wait_for("? help")
+    assert (home.notes / "toy_ok.md").read_text(encoding="utf-8") == "a good paper\n"
+    terminal.keys("j", "k", "q")
+    terminal.wait_for("exit code 0")
+
+
+def test_another_run_of_the_same_home_is_found(terminal: Terminal, home: Home) -> None:
+    from readtrack.runs import launcher
+
+    write_list(home, "toy_hang")
+    os.environ["READTRACK_PLUGIN_PATH"] = str(TOYS)
+    os.environ["PYTHONPATH"] = str(TOYS / "light")
+    process = launcher.start(new_job("toy_hang", only="experiment", budget="smoke"), home)
+    try:
+        wait_for(lambda: record.load(process.folder).phase == "train", lambda: "training")
+        terminal.start()
+        terminal.wait_for("Following a run of toy_hang")
+        terminal.keys("v")
+        terminal.wait_for("▶ running")
+    finally:
+        while process.poll() is None:
+            process.cancel()
+            time.sleep(0.02)
+    terminal.wait_for("cancelled after")
