@@ -18,6 +18,7 @@ import psutil
 
 _WAITING = 0.05  # of the time that our threads wanted to run
 _STOLEN = 0.02  # of the machine's time, by the hypervisor
+_OTHERS = 1 / 8  # of the cores: two "cores" of a virtual machine may be the threads of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Watch:
             minor_faults=now.faults - start.faults,
             loadavg=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
             crowded=crowded,
-            contended=crowded or others > cores / 4,
+            contended=crowded or others > _OTHERS * cores,
         )
 
 
