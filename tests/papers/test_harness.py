@@ -1,0 +1,113 @@
+"""The fixtures that every paper's tests rely on do fail when something is wrong."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from readtrack.plugin import Bound, Case, Claim, Cost, Variant
+
+CLAIM = Claim(name="falls", sentence="It falls.", paper="0.1", rule=(Bound("loss", "<=", 0.5),))
+
+
+def square(x: Tensor) -> Tensor:
+    return x**2
+
+
+def right_with_a_wrong_gradient(x: Tensor) -> Tensor:
+    return 2 * x**2 - (x**2).detach()
+
+
+def test_parity_holds_for_the_same_function(assert_parity):
+    assert_parity(square, lambda x: x * x, (torch.randn(3),))
+
+
+@pytest.mark.parametrize(
+    ("ours", "complaint"),
+    [
+        (lambda x: x**2 + 1e-6, "result 0"),
+        (right_with_a_wrong_gradient, "the gradient of input 0"),
+        (lambda x: (x**2, x), "another number of results"),
+        (lambda x: (x**2).float(), "result 0"),
+    ],
+)
+def test_parity_sees_what_differs(assert_parity, ours, complaint):
+    with pytest.raises(AssertionError, match=complaint):
+        assert_parity(ours, square, (torch.randn(3),))
+
+
+def test_parity_sees_a_parameter_without_its_gradient(assert_parity):
+    with pytest.raises(AssertionError, match="the gradient of bias"):
+        assert_parity(
+            lambda w, x: x + w["bias"].detach(),
+            lambda w, x: x + w["bias"],
+            (torch.randn(3),),
+            weights={"bias": torch.randn(3)},
+        )
+
+
+def experiment(*, curve: bool = True, metric: bool = True, claim: bool = True, loss: float = 0.1):
+    def run_it(run) -> None:
+        if curve:
+            run.metric("loss", loss, step=0)
+        if metric:
+            run.metric("accuracy", 0.9)
+        if claim:
+            run.claim(CLAIM, {"loss": loss})
+
+    return SimpleNamespace(__name__="toy", CLAIM=CLAIM, experiment=run_it)
+
+
+def test_a_whole_experiment_passes(run_experiment):
+    assert run_experiment(experiment()).curves == {"loss": {"": [(0, 0.1)]}}
+
+
+@pytest.mark.parametrize(
+    "missing", [{"curve": False}, {"metric": False}, {"claim": False}, {"loss": torch.nan}]
+)
+def test_an_experiment_that_lacks_something_does_not(run_experiment, missing):
+    with pytest.raises(AssertionError):
+        run_experiment(experiment(**missing))
+
+
+def benchmark(*variants: Variant, inputs=lambda g: (torch.randn(3, generator=g),)):
+    case = Case(
+        name="square",
+        axes={"size": 3},
+        inputs=inputs,
+        variants=variants,
+        cost={"forward": Cost(3, 24), "forward+backward": Cost(9, 48)},
+    )
+    return SimpleNamespace(benchmark=lambda bench: iter([case]))
+
+
+NAIVE, STRONG = Variant(name="a", role="naive", call=square), Variant(name="b", role="strong", call=square)
+
+
+def in_place(x: Tensor) -> Tensor:
+    return x.mul_(x) if not x.requires_grad else x * x
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda x: x**2 + 1e-6, "forward, tensor 0"),
+        (right_with_a_wrong_gradient, r"forward\+backward, tensor 1"),
+        (in_place, "changes its inputs"),
+    ],
+)
+def test_a_wrong_variant_is_seen(check_benchmark, call, complaint):
+    assert check_benchmark(benchmark(NAIVE, STRONG, Variant(name="c", role="paper", call=square)))
+    with pytest.raises(AssertionError, match=complaint):
+        check_benchmark(benchmark(NAIVE, STRONG, Variant(name="c", role="paper", call=call)))
+
+
+def test_a_missing_role_and_inputs_of_their_own_will_are_seen(check_benchmark):
+    with pytest.raises(AssertionError, match="paper"):
+        check_benchmark(benchmark(NAIVE, STRONG))
+    paper = Variant(name="c", role="paper", call=square)
+    with pytest.raises(AssertionError, match="do not follow the generator"):
+        check_benchmark(benchmark(NAIVE, STRONG, paper, inputs=lambda g: (torch.randn(3),)))
