@@ -5,7 +5,9 @@ All papers of this family import it, so that they differ in nothing but the opti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from readtrack import data
-from readtrack.plugin import Bench, Case, Cost, Variant
+from readtrack.plugin import Bench, Case, Cost, Run, Variant
 
 Tensors = list[Float[Tensor, "..."]]
 Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -27,6 +29,11 @@ def digits(device: torch.device) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, T
     images, labels = data.digits()
     train, test = data.split(images.flatten(1).to(device), labels.to(device))
     return (train[0], train[1]), (test[0], test[1])
+
+
+def pixel_scales(generator: torch.Generator, *, spread: float = 1.5) -> Float[Tensor, " pixels"]:
+    """10^u with u uniform in [−spread, spread]: inputs times these are badly scaled."""
+    return 10 ** (spread * (2 * torch.rand(64, generator=generator) - 1))
 
 
 def perceptron(seed: int, *, hidden: int = 64) -> nn.Sequential:
@@ -69,6 +76,54 @@ def evaluate(
     return F.cross_entropy(scores, labels).item(), (scores.argmax(-1) == labels).float().mean().item()
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best learning rate of a sweep, its loss over the last quarter, and its test accuracy at the end."""
+
+    rate: float
+    loss: float
+    accuracy: float
+
+
+def best_rate(
+    run: Run,
+    arm: str,
+    make: Callable[..., torch.optim.Optimizer],
+    build: Callable[[], nn.Module],
+    training: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    steps: int,
+    on: str = "",
+) -> Found:
+    """Train with each of `RATES` on the same batches; keep the one with the lowest loss over the last quarter
+    of its batches (a single one, or the last weights alone, would be noise at a constant rate).
+
+    Logs the best one's curve, loss and accuracy, and the rate; `on` is added to the names of the metrics.
+    """
+    quarter = max(steps // 4, 1)
+    best, curve = Found(math.nan, math.inf, 0.0), list[float]()
+    for rate in RATES:
+        model = build()
+        walk = train(
+            model,
+            make(model.parameters(), lr=rate),
+            *training,
+            steps=run.steps(steps, f"{arm}, rate {rate:.2g}"),
+            generator=run.generator(2),
+        )
+        losses = list(walk)
+        loss = sum(losses[-quarter:]) / quarter
+        if loss < best.loss:
+            best, curve = Found(rate, loss, evaluate(model, *test)[1]), losses
+    for step in range(0, steps, max(steps // 50, 1)):
+        run.metric(f"batch loss at the best rate{on}", curve[step], step=step, arm=arm)
+    run.metric(f"training loss{on}", best.loss, arm=arm)
+    run.metric(f"test accuracy{on}", best.accuracy, arm=arm)
+    run.metric(f"best rate{on}", best.rate, arm=arm)
+    return best
+
+
 def step_cases(
     bench: Bench, name: str, variants: Sequence[Variant], *, memories: int, flops: int, traffic: int
 ) -> Iterator[Case]:
@@ -79,8 +134,13 @@ def step_cases(
     flops, traffic  of one weight: operations, and numbers that cross main memory
     """
     small, large = ((64, 64), (64,)) * 25, ((512, 512),) * 4
-    for kind, shapes in {"many small": small, "few large": large}.items():
-        shapes = bench.pick(smoke=shapes[:2], quick=shapes, full=shapes * 8)
+    tiny = {"many small": ((3, 5), (3,))}
+    lists_of = bench.pick(
+        smoke=tiny,
+        quick={"many small": small, "few large": large},
+        full={"many small": small * 8, "few large": large * 8},
+    )
+    for kind, shapes in lists_of.items():
         count = sum(torch.Size(shape).numel() for shape in shapes)
 
         def inputs(generator: torch.Generator, shapes: Sequence[Any] = shapes) -> tuple[Tensor, ...]:
@@ -104,18 +164,24 @@ def lists(count: int, row: Sequence[Tensor]) -> list[Tensors]:
 
 
 def quality_case(
-    bench: Bench, optimisers: Mapping[tuple[str, str], tuple[Make, int]], *, target: float, limit: int
+    bench: Bench,
+    optimisers: Mapping[tuple[str, str], tuple[Make, int]],
+    *,
+    target: float,
+    limit: int,
+    spread: float = 0.0,
 ) -> Case:
     """Time to bring the perceptron's loss on all digits down to `target`, within `limit` steps.
 
     optimisers  (name, role) to (what makes the optimiser, its batch), in the order of the table
+    spread      of the pixels' scales, in powers of ten
     """
 
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
         images, labels = data.digits()
         shapes = ((64, 64), (64,), (10, 64), (10,))
         weights = ((torch.rand(shape, generator=generator) - 0.5) / 4 for shape in shapes)
-        return images.flatten(1), labels, *weights
+        return images.flatten(1) * pixel_scales(generator, spread=spread), labels, *weights
 
     def reaches(make: Make, batch: int) -> Callable[..., Tensor]:
         def call(images: Tensor, labels: Tensor, *weights: Tensor) -> Tensor:

@@ -137,4 +137,4 @@ def test_the_rules_can_fail():
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert len(check_benchmark(sgd)) == 3
+    assert len(check_benchmark(sgd)) == 2
