@@ -1,0 +1,30 @@
+"""Theorem 2 by counting: what crosses between the slow memory (HBM) and the fast (SRAM), in elements.
+
+Forward pass of one head. The tiled count follows the schedule that the code runs.
+"""
+
+import math
+
+from .tiled import Schedule
+
+
+def blocks_for(sram: int, dim: int) -> tuple[int, int]:
+    """Algorithm 1, line 1, for the loop order of the second paper (queries stay, keys pass by): the block
+    that stays has ⌈M / 4d⌉ rows, the one that passes min(⌈M / 4d⌉, d). `sram` is M, in elements."""
+    stays = math.ceil(sram / (4 * dim))
+    return stays, min(stays, dim)
+
+
+def tiled_accesses(schedule: Schedule, dim: int) -> int:
+    """Each block of queries, its result and its log-sum once, and for each such block the keys and values that
+    it sees."""
+    accesses = 0
+    for rows in schedule.rows():
+        accesses += (rows.stop - rows.start) * (2 * dim + 1)
+        accesses += sum(2 * dim * (columns.stop - columns.start) for columns in schedule.columns(rows))
+    return accesses
+
+
+def standard_accesses(tokens: int, dim: int) -> int:
+    """Algorithm 0: read Q and K, write S; read S, write P; read P and V, write O."""
+    return 4 * tokens * dim + 4 * tokens**2

@@ -1,0 +1,68 @@
+"""What the tiles are measured against: the formula with its whole matrix, and torch's fused attention."""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..attention import scaled_dot_product_attention
+
+
+def standard_attention(
+    q: Float[Tensor, "batch heads queries dim"],
+    k: Float[Tensor, "batch kv_heads keys dim"],
+    v: Float[Tensor, "batch kv_heads keys values"],
+    *,
+    causal: bool = False,
+    window: int | None = None,
+) -> Float[Tensor, "batch heads queries values"]:
+    """Algorithm 0, what FlashAttention takes the place of: the whole matrix, in three steps."""
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    mask = None if window is None else in_window(q.shape[-2], k.shape[-2], window, q.device)
+    return scaled_dot_product_attention(q, k, v, causal=causal, mask=mask)
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -> Tensor:
+    """torch's best, for as many queries as keys. It has no window: it gets a mask."""
+    grouped = q.shape[1] != k.shape[1]
+    if window is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+    mask = in_window(q.shape[-2], k.shape[-2], window, q.device).tril()
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
+
+
+def compiled(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -> Tensor:
+    return compiler(standard_attention)(q, k, v, causal=causal, window=window)
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -> Tensor:
+    """torch's generator of fused attention, for as many queries as keys."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    mask = flex_mask(q.shape[-2], window, q.device) if causal else None
+    return compiler(flex_attention)(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+
+
+@cache
+def in_window(queries: int, keys: int, window: int, device: torch.device) -> Bool[Tensor, "queries keys"]:
+    """False for keys `window` or more positions before the query."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu(keys - queries - window + 1)
+
+
+@cache
+def compiler(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(function, dynamic=False)
+
+
+@cache
+def flex_mask(tokens: int, window: int | None, device: torch.device) -> object:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        seen = query >= key
+        return seen if window is None else seen & (query - key < window)
+
+    return create_block_mask(visible, None, None, tokens, tokens, device=device)

@@ -1,0 +1,256 @@
+"""The algorithm in PyTorch, on any device: tiles of scores that never fill more than a cache.
+
+The loop order is FlashAttention-2's (arXiv 2307.08691, algorithms 1 and 2): a block of queries stays, the
+blocks of keys pass by. What makes it fast without a kernel: each product is one batched product over several
+heads, the scores stay in one buffer and are changed in place, logits are in base 2 (2^x takes half the time
+of e^x), and a sum is scaled only when it must be.
+
+Dimensions: batch, heads, queries, keys, dim (of a query or a key), values (of a value). Inside, batch and
+heads are one axis, and the `group` query heads that share a head of keys lie below each other as rows.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LOG2_E = math.log2(math.e)
+
+# The scores in flight, for each thread: 256 queries by 512 keys for two heads, in float32 1 MiB.
+QUERY_BLOCK, KEY_BLOCK, SCORES_PER_THREAD = 256, 512, 2**18
+
+# How far, in powers of 2, a row's maximum may rise before its sums are scaled to it.
+SLACK = 16
+
+# The maximum of no logits at all. Finite, for -inf - -inf is NaN.
+LOWEST = -1e30
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Which tiles of the score matrix are computed, and what is hidden in them.
+
+    causal  no query sees a later position; the last query is aligned with the last key (lower right)
+    window  a query sees itself and the `window - 1` positions before it (needs `causal`)
+
+    Raises ValueError for a window that cannot be, and for blocks where some query would see nothing in its
+    first tile: the first tile sets each row's maximum.
+    """
+
+    queries: int
+    keys: int
+    causal: bool = False
+    window: int | None = None
+    query_block: int = QUERY_BLOCK
+    key_block: int = KEY_BLOCK
+
+    def __post_init__(self) -> None:
+        if self.window is None:
+            return
+        if self.window < 1 or not self.causal:
+            raise ValueError("a window is at least 1 wide, and causal")
+        if self.key_block < self.query_block:
+            raise ValueError("with a window, a block of keys must not be narrower than a block of queries")
+
+    def rows(self) -> Iterator[slice]:
+        """The blocks of queries."""
+        for start in range(0, self.queries, self.query_block):
+            yield slice(start, min(start + self.query_block, self.queries))
+
+    def columns(self, rows: slice) -> Iterator[slice]:
+        """The blocks of keys that some query in `rows` sees. The others are skipped (section 3.1 of the
+        second paper), and the last block ends where the last query's sight does."""
+        ahead = self.keys - self.queries
+        first = max(0, rows.start + ahead - self.window + 1) if self.window else 0
+        end = min(self.keys, rows.stop + ahead) if self.causal else self.keys
+        for start in range(first, end, self.key_block):
+            yield slice(start, min(start + self.key_block, end))
+
+    def bias(self, rows: slice, columns: slice, like: Tensor) -> Float[Tensor, "queries keys"] | None:
+        """0 where a query sees a key, else -inf; None where every query sees every key. (To add it costs a
+        tenth of `masked_fill_`.)"""
+        ahead = self.keys - self.queries
+        hides_later = self.causal and columns.stop - 1 > rows.start + ahead
+        hides_earlier = self.window is not None and columns.start <= rows.stop - 1 + ahead - self.window
+        if not (hides_later or hides_earlier):
+            return None
+        position = torch.arange(rows.start, rows.stop, device=like.device)[:, None] + ahead
+        key = torch.arange(columns.start, columns.stop, device=like.device)
+        hidden = key > position
+        if self.window is not None:
+            hidden |= key <= position - self.window
+        return torch.zeros_like(hidden, dtype=like.dtype).masked_fill_(hidden, -torch.inf)
+
+
+def forward(
+    q: Float[Tensor, "heads group queries dim"],
+    k: Float[Tensor, "heads keys dim"],
+    v: Float[Tensor, "heads keys values"],
+    schedule: Schedule,
+    scale: float,
+) -> tuple[Float[Tensor, "heads group queries values"], Float[Tensor, "heads group queries 1"]]:
+    """Algorithm 1 of the second paper: the output, and the log2 of each row's sum of 2^logit.
+
+    A query that sees nothing gets zeros, and -inf.
+    """
+    out = q.new_empty(*q.shape[:-1], v.shape[-1])
+    lse = torch.empty_like(q[..., :1], dtype=working_dtype(q))
+    for heads, buffer in chunks(q, schedule):
+        for rows in schedule.rows():
+            query = gather(q[heads, :, rows], scale * LOG2_E)
+            # For each row: minus the maximum that its logits are relative to, and the sum of 2^logit.
+            offset, total = query.new_zeros(2, *query.shape[:-1], 1)
+            weighted = query.new_zeros(*query.shape[:-1], v.shape[-1])
+            new = torch.empty_like(total)
+            for tile, columns in enumerate(schedule.columns(rows)):
+                key, value = k[heads, columns].to(query), v[heads, columns].to(query)
+                scores = view(buffer, *query.shape[:-1], key.shape[-2])
+                torch.baddbmm(offset, query, key.mT, out=scores)
+                hide(scores, schedule.bias(rows, columns, scores))
+                torch.amax(scores, -1, keepdim=True, out=new)
+                if tile == 0:
+                    scores.sub_(new.clamp_(min=LOWEST))
+                    offset.sub_(new)
+                elif new.amax() > SLACK:
+                    # The online softmax: what was summed up relative to the old maximum, made relative to the
+                    # new one. Any number near the maximum serves, so most tiles need none of this (as in
+                    # FlashAttention-4).
+                    scores.sub_(new.clamp_(min=0))
+                    offset.sub_(new)
+                    correction = new.neg_().exp2_()
+                    total.mul_(correction)
+                    weighted.mul_(correction)
+                torch.sum(scores.exp2_(), -1, keepdim=True, out=new)
+                total.add_(new)
+                weighted.baddbmm_(scores, value)
+            lse[heads, :, rows] = scatter(total.log2().sub_(offset), lse[heads, :, rows])
+            weighted.div_(total.masked_fill_(total == 0, 1))
+            out[heads, :, rows] = scatter(weighted, out[heads, :, rows])
+    return out, lse
+
+
+def backward(
+    q: Float[Tensor, "heads group queries dim"],
+    k: Float[Tensor, "heads keys dim"],
+    v: Float[Tensor, "heads keys values"],
+    out: Float[Tensor, "heads group queries values"],
+    lse: Float[Tensor, "heads group queries 1"],
+    grad: Float[Tensor, "heads group queries values"],
+    schedule: Schedule,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Algorithm 2 of the second paper: the gradients of q, k and v. The tiles of scores are computed again.
+
+    A tile is transposed here, keys by queries: three of the four products that read one then read it along
+    its rows.
+    """
+    dtype = working_dtype(q)
+    dq = torch.empty_like(q)
+    dk, dv = torch.zeros_like(k, dtype=dtype), torch.zeros_like(v, dtype=dtype)
+    for heads, buffer in chunks(q, schedule, buffers=2):
+        for rows in schedule.rows():
+            query = gather(q[heads, :, rows], scale * LOG2_E)
+            dout = gather(grad[heads, :, rows])
+            # Minus D = rowsum(dO ∘ O), the softmax's own part of the gradient (first paper, equation 4).
+            delta = (dout * gather(out[heads, :, rows])).sum(-1, keepdim=True).neg_().mT
+            # A query that sees nothing has -inf, and 2^(-inf + inf) would be NaN.
+            offset = gather(lse[heads, :, rows]).neg_().nan_to_num_(posinf=0).mT
+            dquery = torch.zeros_like(query)
+            for columns in schedule.columns(rows):
+                key, value = k[heads, columns].to(query), v[heads, columns].to(query)
+                shape = *key.shape[:-1], query.shape[-2]
+                weights, dscores = view(buffer[0], *shape), view(buffer[1], *shape)
+                torch.baddbmm(offset, key, query.mT, out=weights)
+                hide(weights.mT, schedule.bias(rows, columns, weights))
+                weights.exp2_()
+                dv[heads, columns].baddbmm_(weights, dout)
+                torch.baddbmm(delta, value, dout.mT, out=dscores)
+                dscores.mul_(weights)
+                dk[heads, columns].baddbmm_(dscores, query)
+                dquery.baddbmm_(dscores.mT, key)
+            dq[heads, :, rows] = scatter(dquery.mul_(scale), dq[heads, :, rows])
+    return dq, dk.div_(LOG2_E).to(k.dtype), dv.to(v.dtype)
+
+
+def chunks(q: Tensor, schedule: Schedule, *, buffers: int = 1) -> Iterator[tuple[slice, Tensor]]:
+    """As many heads at once as keep every thread busy, and room for their scores."""
+    tile = q.shape[1] * min(schedule.query_block, schedule.queries) * min(schedule.key_block, schedule.keys)
+    threads = max(2, torch.get_num_threads()) if q.device.type == "cpu" else 256
+    heads = min(max(1, threads * SCORES_PER_THREAD // max(1, tile)), max(1, len(q)))
+    buffer = q.new_empty(buffers, heads * tile, dtype=working_dtype(q))
+    for start in range(0, len(q), heads):
+        yield slice(start, start + heads), buffer if buffers > 1 else buffer[0]
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def view(buffer: Tensor, *shape: int) -> Tensor:
+    return buffer[: math.prod(shape)].view(shape)
+
+
+def gather(block: Float[Tensor, "heads group queries dim"], factor: float = 1.0) -> Tensor:
+    """A block's rows, the group's heads below each other, times `factor`, in the working precision."""
+    return (block.to(working_dtype(block)) * factor).flatten(1, 2)
+
+
+def scatter(rows: Float[Tensor, "heads rows dim"], block: Tensor) -> Tensor:
+    return rows.view(block.shape)
+
+
+def hide(scores: Tensor, bias: Tensor | None) -> None:
+    if bias is not None:
+        scores.unflatten(-2, (-1, len(bias))).add_(bias)
+
+
+class TiledAttention(torch.autograd.Function):
+    """Attention that keeps, for its backward pass, its result and one number a row: no scores, no weights."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, schedule: Schedule, scale: float) -> Tensor:
+        groups, keys, values = fold(q, k), k.flatten(0, 1), v.flatten(0, 1)
+        out, lse = forward(groups, keys, values, schedule, scale)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.schedule, ctx.scale = schedule, scale
+        return out.view(*q.shape[:-1], v.shape[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse = ctx.saved_tensors
+        grads = backward(
+            fold(q, k),
+            k.flatten(0, 1),
+            v.flatten(0, 1),
+            out,
+            lse,
+            grad.reshape(out.shape),
+            ctx.schedule,
+            ctx.scale,
+        )
+        return *(g.view(x.shape) for g, x in zip(grads, (q, k, v), strict=True)), None, None
+
+
+def fold(q: Float[Tensor, "batch heads queries dim"], k: Float[Tensor, "batch kv_heads keys dim"]) -> Tensor:
+    """(batch × kv_heads, group, queries, dim)"""
+    return q.unflatten(1, (k.shape[1], -1)).flatten(0, 1)
+
+
+def tiled_attention(
+    q: Float[Tensor, "batch heads queries dim"],
+    k: Float[Tensor, "batch kv_heads keys dim"],
+    v: Float[Tensor, "batch kv_heads keys values"],
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    scale: float | None = None,
+    query_block: int = QUERY_BLOCK,
+    key_block: int = KEY_BLOCK,
+) -> Float[Tensor, "batch heads queries values"]:
+    schedule = Schedule(q.shape[-2], k.shape[-2], causal, window, query_block, key_block)
+    return TiledAttention.apply(q, k, v, schedule, q.shape[-1] ** -0.5 if scale is None else scale)
