@@ -84,14 +84,14 @@ class LibraryScreen(Screen[None]):
         self.paper = self.query_one("#paper", Page)
         self.run_view = self.query_one(RunView)
         self.filter = self.query_one("#filter", Input)
-        self.call_after_refresh(self.read_library)
+        self.read_library()
 
     def read_library(self) -> None:
         """Show the library as it is now, after it was opened or reloaded."""
         library = self.tracker.library
         self.checklist.read(library.catalog, library.runnable())
-        self._entry_changed()
-        self.refresh_all()
+        self.paper.rebuild()
+        self._refresh_lines()
 
     # What is shown
 
@@ -99,6 +99,10 @@ class LibraryScreen(Screen[None]):
         """Draw everything that depends on states, tags, notes and results."""
         self.checklist.rebuild()
         self.paper.rebuild()
+        self._refresh_lines()
+
+    def _refresh_lines(self) -> None:
+        """The lines around the panes."""
         self._refresh_head()
         self.refresh_hints()
         self.refresh_strip()
@@ -209,10 +213,7 @@ class LibraryScreen(Screen[None]):
         return self.on_run and self.run_view.record is record and (self.on_right or not narrow)
 
     def on_resize(self) -> None:
-        if self.entry is not None:
-            self._refresh_head()
-            self.refresh_hints()
-            self.refresh_strip()
+        self._refresh_lines()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """A letter typed into the filter is a letter."""

@@ -48,9 +48,8 @@ class Checklist(Page):
         self._by_key = {entry.key: entry for entry in self._entries}
         self._folded &= self._by_key.keys()
         self._runnable = set(runnable)
-        self.rebuild()
-        if fresh:
-            self._to(lambda entry: entry.kind == "row")
+        first = next((entry.key for entry in self._entries if entry.kind == "row"), None)
+        self.rebuild(target=first if fresh else None)
 
     @property
     def entry(self) -> Entry | None:

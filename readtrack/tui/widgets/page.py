@@ -80,6 +80,7 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
         super().__init__(id=id)
         self._build: Build = build or (lambda width: [])
         self._built_for = 0
+        self._pending: object | None = None  # a target to go to as soon as there are lines
         self.lines: list[Line] = []
         self.cursor: int | None = None
         self._stops: list[int] = []
@@ -98,10 +99,13 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
 
     def rebuild(self, *, target: object | None = None, top: bool = False) -> None:
         width = self.scrollable_content_region.width
+        target, self._pending = target or self._pending, None
         if width <= 0:
             self._built_for = 0  # not on the screen yet: `on_resize` builds it
+            self._pending = target
             return
-        wanted = target if target is not None else self.target
+        before = self.target
+        wanted = target if target is not None else before
         at = self.cursor or 0
         self._built_for = width
         self.lines = self._build(width)
@@ -119,6 +123,8 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
             self._reveal(self.cursor)
         if self.has_focus:
             self._pick_up()
+        if self.target != before:
+            self.post_message(self.Moved(self, self.target))
         self.refresh()
 
     def _set_length(self, width: int) -> None:
