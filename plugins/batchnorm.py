@@ -66,10 +66,12 @@ class _Standardize(torch.autograd.Function):
         """Section 3's equations for variance, mean and x put into one another: the gradient loses what the
         batch has in common, and what goes along with the normalised value."""
         normal, variance = ctx.saved_tensors
+        scale = torch.rsqrt(variance + ctx.eps)
         common = gradient.mean(ctx.dims, keepdim=True)
         along = (gradient * normal).mean(ctx.dims, keepdim=True)
-        left = torch.addcmul(gradient - common, normal, along, value=-1)
-        return left.mul_(torch.rsqrt(variance + ctx.eps)), None, None
+        # scale * (gradient - common - along * normal), in two passes over memory instead of three
+        left = torch.addcmul(-scale * common, scale, gradient).addcmul_(normal, scale * along, value=-1)
+        return left, None, None
 
 
 def batch_norm(
