@@ -1,0 +1,34 @@
+"""Run by `test_mamba` under TRITON_INTERPRET=1: the kernels' results and gradients against the loop's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.testing import assert_close
+
+import readtrack.papers
+
+readtrack.papers.__path__ = [str(Path(__file__).parents[2] / "plugins")]
+
+from readtrack.papers.mamba import kernel, scan_inputs, scan_loop  # noqa: E402
+
+
+def results_and_gradients(scan, inputs):
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+    results = scan(*leaves)
+    generator = torch.Generator().manual_seed(1)
+    arriving = [torch.randn(out.shape, generator=generator).to(out) for out in results]
+    return *results, *torch.autograd.grad(results, leaves, arriving)
+
+
+# Odd sizes, so that every mask and a part of a chunk are used; chunks and blocks as small as that takes.
+kernel.BLOCK, kernel.CHUNK = 4, 4
+for batch, time, channels, order in ((2, 6, 6, 3), (1, 4, 4, 4)):
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        inputs = scan_inputs(torch.Generator().manual_seed(0), batch, time, channels, order)
+        inputs = [tensor.to(dtype) for tensor in inputs]
+        ours = results_and_gradients(kernel.triton_scan, inputs)
+        for mine, exact in zip(ours, results_and_gradients(scan_loop, inputs), strict=True):
+            assert_close(mine, exact, rtol=tolerance, atol=tolerance)
+print("equal")
