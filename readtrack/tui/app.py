@@ -54,6 +54,10 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def __init__(self, library: Library) -> None:
         super().__init__()
+        # Before the style sheets are read: a change of theme reads them all again.
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = starting_theme()
         self.library = library
         self.following: Following | None = None
         self._options: Options | None = None
@@ -81,9 +85,6 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         return self.main.entry
 
     def on_mount(self) -> None:
-        for theme in THEMES.values():
-            self.register_theme(theme)
-        self.theme = starting_theme()
         self.call_after_refresh(self._look_at_runs)
         for problem in self.library.problems[:3]:
             self.complain("read all of the journal", problem, "the other lines count; look at that one.")
