@@ -234,6 +234,12 @@ def test_the_experiment_runs(run_experiment):
     assert record.curves["loss"].keys() == {"attention", "fixed vector"}
     assert record.values.keys() == {("accuracy", "attention"), ("accuracy", "fixed vector")}
     assert [claim["verdict"] for claim in record.claims] == ["not judged", "exact", "not judged"]
+    with_attention, fixed = (record.values["accuracy", arm] for arm in ("attention", "fixed vector"))
+    assert record.claims[2]["values"] == {
+        "accuracy with attention": with_attention,
+        "accuracy with a fixed vector": fixed,
+        "gain": with_attention - fixed,
+    }
     assert [artifact["name"] for artifact in record.artifacts] == ["alignment"]
 
 

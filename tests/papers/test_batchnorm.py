@@ -102,6 +102,11 @@ def test_the_gradient_is_section_3s():
         assert_close(leaf.grad, expected, rtol=1e-11, atol=1e-12)
 
 
+def test_mean_and_variance_send_no_gradient_back():
+    normal, mean, variance = standardize(torch.randn(4, 3, requires_grad=True), (0,), 1e-5)
+    assert (normal.requires_grad, mean.requires_grad, variance.requires_grad) == (True, False, False)
+
+
 def test_second_derivatives_are_refused():
     x = torch.randn(4, 3, requires_grad=True)
     (first,) = torch.autograd.grad(standardize(x, (0,), 1e-5)[0].pow(3).sum(), x, create_graph=True)
@@ -172,7 +177,10 @@ def test_the_experiment_runs(run_experiment):
         "with": [10, 20, 30, 40],
         "without": [10, 20, 30, 40],
     }
+    first = min((step for step, accuracy in curves["with"] if accuracy >= 0.9), default=40)
+    assert record.values["steps to 90 %", "with"] == first < 40
     assert record.values["steps to 90 %", "without"] == 40
+    assert record.claims[0]["values"] == {"steps to 90 %, without / with": 40 / first}
     assert [artifact["name"] for artifact in record.artifacts] == ["accuracy"]
 
 

@@ -116,6 +116,9 @@ def test_the_experiment_runs(run_experiment):
         for size in (32, 2)
     }
     assert [claim["verdict"] for claim in record.claims] == ["exact", "not judged"]
+    for norm in ("layer norm", "batch norm"):
+        large, small = (record.values[f"best accuracy, batches of {size}", norm] for size in (32, 2))
+        assert record.claims[1]["values"][f"accuracy lost, {norm}"] == large - small
 
 
 def test_the_rules_can_fail():
