@@ -116,7 +116,7 @@ HALF_PRECISION = Claim(
         Bound("bfloat16 gradient error / standard's", "<=", 3.0),
     ),
     control="equation 1 in bfloat16; both against float32",
-    deviations="In PyTorch the tiles are float32 inside; the Triton kernels round the weights, as the paper's.",
+    deviations="In PyTorch the tiles are float32 inside; the Triton kernels round the weights, as the paper.",
 )
 
 MEMORY = Claim(
@@ -132,7 +132,7 @@ MEMORY = Claim(
     ),
     control="equation 1 with the whole matrix",
     deviations="Slope of log peak bytes over log tokens, 512 to 4096, forward and backward of one head; "
-    "blocks of 128, or the tile, which does not grow, would hide the slope.",
+    "blocks of 64 by 128, or the tile, which does not grow, would hide the slope.",
 )
 
 ACCESSES = Claim(
@@ -229,15 +229,16 @@ def largest_errors(ours: list[Tensor], reference: list[Tensor]) -> tuple[float, 
 
 def measure_memory(run: Run) -> None:
     """Peak bytes of a forward and backward pass over the length."""
-    arms = {"standard": standard_attention, "tiled": partial(tiled_attention, query_block=128, key_block=128)}
+    arms = {"standard": standard_attention, "tiled": partial(tiled_attention, query_block=64, key_block=128)}
     lengths = run.pick(smoke=(128, 256), quick=(512, 1024, 2048, 4096), full=(512, 1024, 2048, 4096))
     peaks: dict[str, list[int]] = {arm: [] for arm in arms}
-    for tokens in run.steps(len(lengths), "memory"):
-        tokens = lengths[tokens]
+    for index in run.steps(len(lengths), "memory"):
+        tokens = lengths[index]
         inputs = torch.randn(4, 1, 1, tokens, 64, generator=run.generator(tokens)).to(run.device).unbind()
         for arm, attend in arms.items():
             call = partial(results, attend, *inputs, causal=False)
-            call()
+            if index == 0:
+                call()  # what a library sets up at its first call is not the algorithm's
             peaks[arm].append(memory.peak(call, run.device)["peak_bytes"])
             run.metric("peak bytes", peaks[arm][-1], step=tokens, arm=arm)
     run.claim(MEMORY, {f"{arm} slope": slope(lengths, counts) for arm, counts in peaks.items()})
@@ -275,7 +276,7 @@ def slope(x: list[int] | tuple[int, ...], y: list[int]) -> float:
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     batch, heads = bench.pick(smoke=(1, 2), quick=(1, 4), full=(2, 16))
-    lengths = bench.pick(smoke=(48,), quick=(512, 2048), full=(512, 1024, 2048, 4096, 8192))
+    lengths = bench.pick(smoke=(48,), quick=(512, 1536), full=(512, 1024, 2048, 4096, 8192))
     for dim in bench.pick(smoke=(64,), quick=(64,), full=(64, 128)):
         for causal in (False, True):
             for tokens in lengths:

@@ -16,8 +16,8 @@ def blocks_for(sram: int, dim: int) -> tuple[int, int]:
 
 
 def tiled_accesses(schedule: Schedule, dim: int) -> int:
-    """Each block of queries, its result and its log-sum once, and for each such block the keys and values that
-    it sees."""
+    """Each block of queries, its result and its log-sum once, and for each such block the keys and values
+    that it sees."""
     accesses = 0
     for rows in schedule.rows():
         accesses += (rows.stop - rows.start) * (2 * dim + 1)

@@ -61,8 +61,6 @@ def compiler(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def flex_mask(tokens: int, window: int | None, device: torch.device) -> object:
     from torch.nn.attention.flex_attention import create_block_mask
 
-    def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        seen = query >= key
-        return seen if window is None else seen & (query - key < window)
-
+    width = tokens if window is None else window
+    visible = lambda _batch, _head, query, key: (query >= key) & (query - key < width)  # noqa: E731
     return create_block_mask(visible, None, None, tokens, tokens, device=device)

@@ -48,7 +48,7 @@ class Characters(nn.Module):
 
 def train(run: Run, arm: str, attend: Attention) -> tuple[list[float], float]:
     """One arm's training losses, and its loss on the last tenth of the text. Both arms see the same."""
-    tokens, batch, steps = 127, 16, run.pick(smoke=2, quick=100, full=1000)
+    tokens, batch, steps = 127, 8, run.pick(smoke=2, quick=100, full=1000)
     ids, alphabet = data.characters(data.text())
     cut = len(ids) * 9 // 10
     torch.manual_seed(run.seed)

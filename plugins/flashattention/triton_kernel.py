@@ -2,9 +2,9 @@
 
 Three kernels. Forward is algorithm 1 of the second paper (arXiv 2307.08691). Backward is its algorithm 2 in
 two passes, one for dQ and one for dK and dV, so that no block adds to what another adds to: two of the five
-products are done twice, and results do not change from call to call. From Hopper on, the copy engine moves the
-tiles (tensor descriptors); before, ordinary loads that run ahead. Rows beyond a tensor's end read as zero and
-are not written.
+products are done twice, and results do not change from call to call. From Hopper on, the copy engine moves
+the tiles (tensor descriptors); before, ordinary loads that run ahead. Rows beyond a tensor's end read as zero
+and are not written.
 
 For float16 and bfloat16, with products summed in float32, and a width (DIM) of 64 or 128. Tensors are folded:
 (heads, tokens, dim), batch and heads being one axis, so that `head // GROUP` is a query head's key head.
@@ -344,7 +344,7 @@ def fused_attention(
     scale: float | None = None,
     engine: bool | None = None,
 ) -> Tensor:
-    """`flash_attention` in these kernels. engine: let the copy engine move the tiles (default: if there is one)."""
+    """`flash_attention` in these kernels. engine: the copy engine moves tiles (default: if there is one)."""
     if engine is None:
         engine = q.is_cuda and torch.cuda.get_device_capability(q.device)[0] >= 9
     scale = q.shape[-1] ** -0.5 if scale is None else scale

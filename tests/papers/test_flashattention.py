@@ -1,0 +1,340 @@
+"""FlashAttention in PyTorch against torch's attention, the algorithm's own invariants, and the experiment."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from jaxtyping import TypeCheckError
+from torch import Tensor
+from torch.autograd import gradcheck
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from readtrack.papers import flashattention
+from readtrack.papers.flashattention import (
+    baselines,
+    blocks_for,
+    cost,
+    flash_attention,
+    in_kernels,
+    standard_accesses,
+    standard_attention,
+    tiled_accesses,
+)
+from readtrack.papers.flashattention.tiled import SLACK, Schedule, tiled_attention
+from readtrack.plugin import Bench
+
+# Small enough for several tiles, several chunks of heads, and parts of tiles at every edge.
+small = partial(tiled_attention, query_block=8, key_block=8)
+
+
+def vectors(queries=37, keys=37, *, heads=4, kv_heads=4, dim=6, values=6, dtype=torch.float64):
+    return (
+        torch.randn(2, heads, queries, dim, dtype=dtype),
+        torch.randn(2, kv_heads, keys, dim, dtype=dtype),
+        torch.randn(2, kv_heads, keys, values, dtype=dtype),
+    )
+
+
+def visible(queries, keys, *, causal=False, window=None):
+    """Where query i, one of the last `queries` positions, may look."""
+    ago = torch.arange(queries)[:, None] + keys - queries - torch.arange(keys)
+    seen = torch.ones(queries, keys, dtype=torch.bool)
+    if causal:
+        seen &= ago >= 0
+    if window is not None:
+        seen &= ago < window
+    return seen
+
+
+def torchs(q, k, v, **how):
+    """torch's unfused attention, with the mask written out."""
+    mask = visible(q.shape[-2], k.shape[-2], **how)
+    with sdpa_kernel(SDPBackend.MATH):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
+SIGHTS = [{}, {"causal": True}, {"causal": True, "window": 5}, {"causal": True, "window": 1}]
+
+
+# Exactness
+
+
+@pytest.mark.parametrize("how", SIGHTS)
+@pytest.mark.parametrize(("queries", "keys"), [(37, 37), (16, 16), (1, 19), (13, 41)])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (3, 1)])
+def test_equals_torchs(assert_parity, how, queries, keys, heads, kv_heads):
+    inputs = vectors(queries, keys, heads=heads, kv_heads=kv_heads)
+    assert_parity(partial(small, **how), partial(torchs, **how), inputs)
+
+
+@pytest.mark.parametrize("how", SIGHTS)
+def test_blocks_of_the_usual_size_equal_torchs(assert_parity, how):
+    """More than one of them in both directions, and heads that do not all fit at once."""
+    if "window" in how:
+        how = {**how, "window": 100}
+    assert_parity(
+        partial(flash_attention, **how), partial(torchs, **how), vectors(300, 530, heads=6, kv_heads=3)
+    )
+
+
+def test_values_may_have_another_width_and_the_scale_another_value(assert_parity):
+    assert_parity(
+        partial(small, scale=0.3),
+        lambda q, k, v: ((q @ k.mT) * 0.3).softmax(-1) @ v,
+        vectors(values=9),
+    )
+
+
+def test_heads_in_several_chunks(assert_parity, monkeypatch):
+    monkeypatch.setattr("readtrack.papers.flashattention.tiled.SCORES_PER_THREAD", 1)
+    assert_parity(small, torchs, vectors(heads=3, kv_heads=3))
+
+
+@pytest.mark.parametrize("how", SIGHTS)
+def test_gradients_are_right(how):
+    inputs = [x.requires_grad_() for x in vectors(9, 11, heads=2, kv_heads=1, dim=3, values=2)]
+    attend = partial(tiled_attention, query_block=4, key_block=5, **how)
+    assert gradcheck(attend, inputs)
+
+
+def test_second_derivatives_are_refused_not_wrong():
+    q, k, v = (x.requires_grad_() for x in vectors(5, 5))
+    (dq,) = torch.autograd.grad(small(q, k, v).square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        dq.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("causal", [False, True])
+def test_half_precision_is_no_worse_than_the_standard(dtype, causal):
+    """The authors' own tolerance: twice the standard error, three times for gradients."""
+    inputs = [x.to(dtype) for x in vectors(129, 129, dim=64, values=64)]
+    grad = torch.randn_like(inputs[0])
+    exact = flashattention.results(standard_attention, *(x.double() for x in (*inputs, grad)), causal=causal)
+    ours, theirs = (
+        flashattention.largest_errors(flashattention.results(attend, *inputs, grad, causal=causal), exact)
+        for attend in (small, standard_attention)
+    )
+    assert ours[0] <= 2 * theirs[0]
+    assert ours[1] <= 3 * theirs[1]
+
+
+@pytest.mark.parametrize("steep", [2.0, 300.0])
+@pytest.mark.parametrize("how", SIGHTS)
+def test_a_maximum_that_rises_and_falls_from_tile_to_tile(assert_parity, steep, how):
+    """By less than what is corrected for, and by far more: then 2^x alone would overflow."""
+    q, k, v = vectors(40, 64, dim=4, values=4)
+    q[..., 0] = k[..., 0] = 1
+    k[..., 0] *= steep * torch.linspace(0, 7, 64).sin()  # up, then down, over eight tiles
+    growth = torch.diff((q @ k.mT).unflatten(-1, (8, 8)).amax(-1)) / 2 * math.log2(math.e)
+    assert (growth.max() > SLACK) == (steep == 300)
+    assert_parity(partial(small, **how), partial(torchs, **how), (q, k, v))
+
+
+# Invariants
+
+
+def test_the_order_of_keys_does_not_matter():
+    q, k, v = vectors()
+    order = torch.randperm(k.shape[2])
+    assert_close(small(q, k[:, :, order], v[:, :, order]), small(q, k, v), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (3, 7), (7, 3), (64, 64)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_size_of_blocks_does_not_matter(blocks, causal):
+    q, k, v = vectors()
+    other = tiled_attention(q, k, v, causal=causal, query_block=blocks[0], key_block=blocks[1])
+    assert_close(other, small(q, k, v, causal=causal), rtol=0, atol=1e-14)
+
+
+def test_queries_that_see_nothing_get_zeros_and_send_back_nothing():
+    """Seven queries, four keys: the first three stand before the first key."""
+    q, k, v = (x.requires_grad_() for x in vectors(7, 4))
+    out = tiled_attention(q, k, v, causal=True, query_block=2, key_block=3)
+    assert (out[:, :, :3] == 0).all()
+    assert_close(out[:, :, 3], v[:, :, 0])  # the fourth sees the first key alone
+    dq, dk, dv = torch.autograd.grad(out[:, :, :3].sum(), (q, k, v), retain_graph=True)
+    assert not dq.any()
+    assert not dk.any()
+    assert not dv.any()
+    assert_close(out, standard_attention(q, k, v, causal=True))
+
+
+def test_not_a_number_is_not_hidden():
+    q, k, v = vectors(20, 20)
+    k[0, 0, 3, 0] = math.nan
+    out = small(q, k, v)
+    assert out[0, 0].isnan().all()
+    assert out[0, 1:].isfinite().all()
+
+
+def test_inputs_may_be_views_and_are_left_alone():
+    """Heads split from one projection, as models do: nothing is contiguous."""
+    x = torch.randn(2, 21, 3 * 4 * 6, dtype=torch.float64)
+    q, k, v = (part.unflatten(-1, (4, 6)).transpose(1, 2) for part in x.chunk(3, -1))
+    before = x.clone()
+    assert_close(small(q, k, v), torchs(q, k, v))
+    assert torch.equal(x, before)
+
+
+# The schedule
+
+
+@pytest.mark.parametrize("how", SIGHTS)
+@pytest.mark.parametrize(("queries", "keys"), [(37, 37), (20, 45), (45, 20)])
+def test_the_schedule_covers_what_is_visible_once(how, queries, keys):
+    schedule = Schedule(queries, keys, **how, query_block=8, key_block=8)
+    like, counts = torch.zeros(()), torch.zeros(queries, keys)
+    for rows in schedule.rows():
+        for columns in schedule.columns(rows):
+            bias = schedule.bias(rows, columns, like)
+            seen = (
+                torch.ones(rows.stop - rows.start, columns.stop - columns.start)
+                if bias is None
+                else bias.exp()
+            )
+            counts[rows, columns] += seen
+    assert torch.equal(counts, visible(queries, keys, **how).float())
+
+
+def test_blocks_above_the_diagonal_are_skipped():
+    schedule = Schedule(64, 64, causal=True, query_block=8, key_block=8)
+    assert [len(list(schedule.columns(rows))) for rows in schedule.rows()] == [1, 2, 3, 4, 5, 6, 7, 8]
+    narrow = Schedule(64, 64, causal=True, window=8, query_block=8, key_block=8)
+    assert [len(list(narrow.columns(rows))) for rows in narrow.rows()] == [1, 2, 2, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"window": 3},
+        {"window": 0, "causal": True},
+        {"window": 3, "causal": True, "query_block": 16, "key_block": 8},
+    ],
+)
+def test_a_window_that_cannot_be_is_refused(how):
+    q, k, v = vectors()
+    with pytest.raises(ValueError, match="window"):
+        tiled_attention(q, k, v, **how)
+
+
+def test_shapes_are_checked():
+    q, k, v = vectors()
+    with pytest.raises(TypeCheckError):
+        flash_attention(q, k[:, :, :5], v)
+
+
+# What it costs
+
+
+def test_what_is_kept_for_backward_is_linear():
+    """Theorem 1: one number a row beyond inputs and output."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        kept[x.data_ptr()] = x
+        return x
+
+    q, k, v = (x.requires_grad_() for x in vectors(300, 300))
+    with saved_tensors_hooks(keep, lambda x: x):
+        out = small(q, k, v)
+    rows = out.numel() // out.shape[-1]
+    assert sum(x.numel() for x in kept.values()) == q.numel() + k.numel() + v.numel() + out.numel() + rows
+
+
+def test_accesses_by_hand():
+    """Four queries in blocks of two, six keys, width 3: Q, O and a number a row once, K and V twice."""
+    assert tiled_accesses(Schedule(4, 6, query_block=2, key_block=4), 3) == 4 * 3 * 2 + 4 + 2 * 6 * 3 * 2
+    # Causal: the first two queries see keys 0 to 3, the others all six.
+    causal = Schedule(4, 6, causal=True, query_block=2, key_block=4)
+    assert tiled_accesses(causal, 3) == 4 * 3 * 2 + 4 + (4 + 6) * 3 * 2
+    assert standard_accesses(4, 3) == 2 * 12 + 16 + 16 + 16 + 16 + 12 + 12
+
+
+def test_blocks_fit_the_fast_memory():
+    """Queries, keys, values, results and scores, for what the claim is counted with."""
+    for power in range(15, 19):
+        stays, passes = blocks_for(2**power, 64)
+        assert 2 * (stays + passes) * 64 + stays * passes <= 2**power
+
+
+@pytest.mark.parametrize("how", SIGHTS)
+def test_the_declared_work(how):
+    shape, kv_shape = (2, 4, 20, 8), (2, 2, 20, 8)
+    declared = cost(shape, kv_shape, causal="causal" in how, window=how.get("window"), itemsize=4)
+    pairs = int(visible(20, 20, **how).sum()) * 2 * 4
+    assert declared["forward"].flops == 4 * 8 * pairs
+    assert declared["forward+backward"].flops == 3.5 * declared["forward"].flops
+    if not how:
+        q, k, v = (torch.empty(s, device="meta") for s in (shape, kv_shape, kv_shape))
+        with FlopCounterMode(display=False) as counter:
+            out = standard_attention(q, k, v)
+        assert declared["forward"].flops == counter.get_total_flops()
+        assert declared["forward"].bytes == 4 * sum(x.numel() for x in (q, k, v, out))
+
+
+# The plugin
+
+
+def test_hooks():
+    assert flashattention.implementation() is flash_attention
+
+
+def test_the_processor_does_without_kernels():
+    q, k, v = vectors(8, 8, dim=64, values=64, dtype=torch.bfloat16)
+    assert not in_kernels(q, k, v)
+
+
+def test_experiment(run_experiment):
+    record = run_experiment(flashattention)
+    assert {c["claim"]["name"]: c["verdict"] for c in record.claims if c["claim"]["exact"]} == {
+        "exact": "exact",
+        "memory accesses": "exact",
+    }
+    standard, tiled = record.curves["loss"]["standard"], record.curves["loss"]["tiled"]
+    assert len(standard) == len(tiled) > 1
+    assert {"error", "peak bytes", "HBM accesses"} <= record.curves.keys()
+
+
+def test_benchmark(check_benchmark):
+    cases = check_benchmark(flashattention)
+    assert {case.name for case in cases} == {
+        "attention",
+        "grouped-query attention",
+        "windowed attention",
+    }
+
+
+def test_what_a_processor_cannot_measure_is_shown_as_skipped():
+    bench = Bench(device=torch.device("cpu"), dtype=torch.float32, budget="quick")
+    needs = {v.name: v.needs for case in flashattention.benchmark(bench) for v in case.variants}
+    assert [name for name, reason in needs.items() if not reason] == [
+        "equation 1",
+        "torch SDPA",
+        "tiled (PyTorch)",
+    ]
+    assert needs["tiled (Triton)"].startswith("needs cuda")
+
+
+@pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
+@pytest.mark.parametrize("how", [{"causal": False, "window": None}, {"causal": True, "window": None}])
+@pytest.mark.parametrize("baseline", [baselines.compiled, baselines.flex])
+def test_baselines_that_need_a_gpu_compute_the_same(monkeypatch, baseline, how):
+    """Without the compiler, which would take longer than the rest of this file."""
+    monkeypatch.setattr(baselines, "compiler", lambda function: function)
+    inputs = vectors(40, 40, heads=4, kv_heads=2, dim=16, values=16)
+    assert_close(baseline(*inputs, **how), torchs(*inputs, causal=how["causal"]))
+
+
+def test_a_window_in_flex_attention(monkeypatch):
+    monkeypatch.setattr(baselines, "compiler", lambda function: function)
+    inputs = vectors(40, 40, dim=16, values=16)
+    assert_close(baselines.flex(*inputs, causal=True, window=7), torchs(*inputs, causal=True, window=7))
