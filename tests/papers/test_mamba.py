@@ -30,6 +30,8 @@ from readtrack.papers.mamba import (
     selective_copying,
     selective_scan,
 )
+from readtrack.papers.mamba.model import impulse_response
+from readtrack.papers.ssm import convolve
 
 
 def scan_inputs(batch=2, time=13, channels=5, order=4):
@@ -216,6 +218,21 @@ def test_steps_and_rates_start_as_the_paper_says():
     assert steps.max() < 0.101
     assert 0.3 < (steps < 0.01).float().mean() < 0.7  # as many below the geometric middle as above
     assert_close(space.log_rate.exp(), torch.arange(1.0, 9.0).expand(500, 8))
+
+
+def test_without_selection_the_scan_is_a_convolution(assert_parity):
+    step, a, b, c = torch.rand(3), -torch.rand(3, 4), torch.randn(4), torch.randn(4)
+
+    def scanned(x, step, a, b, c):
+        everywhere = (constant.expand(*x.shape[:2], -1) for constant in (step, b, c))
+        step, b, c = everywhere
+        return selective_scan(x, step, a, b, c)[0]
+
+    assert_parity(
+        lambda x, step, a, b, c: convolve(x.mT, impulse_response(step, a, b, c, 7)).mT,
+        scanned,
+        (torch.randn(2, 7, 3), step, a, b, c),
+    )
 
 
 def test_without_selection_the_space_is_linear_and_with_it_is_not():
