@@ -210,6 +210,32 @@ def test_a_run_can_be_stopped_between_two_blocks() -> None:
     assert rows_of(case_of())
 
 
+def test_a_device_is_measured_by_one_process_at_a_time(home: Home) -> None:
+    other = home.lock("device-cpu")
+    other.acquire()
+    asked = 0
+    rows: list[Row] = []
+
+    def check_cancelled() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            assert rows == []
+            other.release()
+
+    run_case(
+        case_of(),
+        device=CPU,
+        dtype=torch.float32,
+        budget="smoke",
+        seed=0,
+        emit=lambda event, **fields: rows.append(fields) if event == "measurement" else None,
+        check_cancelled=check_cancelled,
+    )
+    assert rows[0]["quality"]["lock_wait_s"] >= 0.2
+    assert not home.lock("device-cpu").is_locked
+
+
 def test_a_variant_that_fails_while_it_is_timed_ends_only_itself() -> None:
     calls = 0
 
