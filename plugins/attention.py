@@ -179,8 +179,8 @@ def measure_saturation(run: Run) -> None:
     queries, keys = run.pick(smoke=50, quick=500, full=2000), 64
     values: dict[str, float] = {}
     for dim in (1, 4, 16, 64, 256):
-        q = torch.randn(queries, 1, dim, generator=run.generator(2 * dim)).to(run.device)
-        k = torch.randn(queries, keys, dim, generator=run.generator(2 * dim + 1)).to(run.device)
+        q = torch.randn(queries, 1, dim, generator=run.generator(2 * dim)).to(run.device, run.dtype)
+        k = torch.randn(queries, keys, dim, generator=run.generator(2 * dim + 1)).to(run.device, run.dtype)
         largest, gradient = {}, {}
         for arm, scale in (("scaled", None), ("unscaled", 1.0)):
             weights = attention_weights(q, k, scale=scale)
@@ -264,7 +264,7 @@ def train_translator(run: Run, arm: str) -> float:
         return source.to(run.device), target.to(run.device), written.to(run.device)
 
     torch.manual_seed(run.seed)
-    translator = Translator(words, model, attend=arm == "attention").to(run.device)
+    translator = Translator(words, model, attend=arm == "attention").to(run.device, run.dtype)
     optimizer = torch.optim.Adam(translator.parameters(), lr=0.01)
     run.phase("train")
     for step in run.steps(run.pick(smoke=10, quick=400, full=1200), arm):

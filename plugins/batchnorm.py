@@ -172,7 +172,7 @@ def network(*, normalised: bool, width: int = 100) -> nn.Sequential:
 
 @hookimpl
 def experiment(run: Run) -> None:
-    steps, every = run.pick(smoke=40, quick=800, full=5000), 10
+    steps, every = run.pick(smoke=60, quick=800, full=5000), 10
     rates = run.pick(
         smoke=(1.0,), quick=(0.3, 1.0, 3.0, 10.0, 30.0), full=(0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
     )
@@ -196,9 +196,9 @@ def experiment(run: Run) -> None:
 def train(run: Run, arm: str, rate: float, steps: int, every: int) -> list[float]:
     """Train one network at one rate; its accuracy on held-out digits after each `every` steps."""
     images, labels = data.digits()
-    (x, y), (x_test, y_test) = data.split(images.flatten(1).to(run.device), labels.to(run.device))
+    (x, y), (x_test, y_test) = data.split(images.flatten(1).to(run.device, run.dtype), labels.to(run.device))
     torch.manual_seed(run.seed)
-    model = network(normalised=arm == "with").to(run.device)
+    model = network(normalised=arm == "with").to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     generator, curve = run.generator(1), []
     run.phase("train")

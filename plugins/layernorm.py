@@ -103,9 +103,9 @@ def experiment(run: Run) -> None:
 
 def change_by_others(run: Run, name: str) -> float:
     """The largest change in the first example's result when all others of its batch are replaced."""
-    norm = NORMS[name](64).to(run.device)
-    batch = torch.randn(8, 64, generator=run.generator(1)).to(run.device)
-    others = torch.randn(7, 64, generator=run.generator(2)).to(run.device) * 3 + 1
+    norm = NORMS[name](64).to(run.device, run.dtype)
+    batch = torch.randn(8, 64, generator=run.generator(1)).to(run.device, run.dtype)
+    others = torch.randn(7, 64, generator=run.generator(2)).to(run.device, run.dtype) * 3 + 1
     with torch.no_grad():
         change = norm(batch)[0] - norm(torch.cat((batch[:1], others)))[0]
     return change.abs().max().item()
@@ -121,9 +121,9 @@ def network(norm: type[nn.Module], width: int = 64) -> nn.Sequential:
 def train(run: Run, name: str, size: int, rate: float) -> float:
     """Train with batches of `size`; the accuracy on held-out digits at the end."""
     images, labels = data.digits()
-    (x, y), (x_test, y_test) = data.split(images.flatten(1).to(run.device), labels.to(run.device))
+    (x, y), (x_test, y_test) = data.split(images.flatten(1).to(run.device, run.dtype), labels.to(run.device))
     torch.manual_seed(run.seed)
-    model = network(NORMS[name]).to(run.device)
+    model = network(NORMS[name]).to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     generator, accuracy = run.generator(3), math.nan
     steps = run.pick(smoke=64, quick=3 * len(x), full=10 * len(x)) // size
