@@ -27,7 +27,6 @@ from torch.optim.adamw import adamw as torch_adamw
 
 from readtrack.plugin import Bench, Bound, Case, Claim, Run, Variant, hookimpl
 
-from .adam import Betas
 from .adamw import AdamW
 from .momentum import Momentum
 from .rmsprop import accumulate_squares, roots
@@ -127,7 +126,7 @@ class ScheduleFreeAdamW(ScheduleFreeSGD):
         self,
         weights: Iterable[Any],
         lr: float = 0.0025,
-        betas: Betas = (0.9, 0.999),
+        betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         *,
         warmup: int = 0,
