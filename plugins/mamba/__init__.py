@@ -211,7 +211,7 @@ def cost(batch: int, time: int, channels: int, order: int, *, itemsize: int) -> 
 def benchmark(bench: Bench) -> Iterator[Case]:
     batch, order = bench.pick(smoke=(2, 4), quick=(1, 16), full=(4, 16))
     sizes = bench.pick(
-        smoke=((9, 3),), quick=((512, 64), (512, 512)), full=((1024, 256), (4096, 256), (2048, 1536))
+        smoke=((9, 3),), quick=((512, 64), (256, 512)), full=((1024, 256), (4096, 256), (2048, 1536))
     )
     for time, channels in sizes:
         shape = batch, time, channels, order
