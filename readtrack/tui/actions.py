@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 Group = Literal["Move", "Reading", "Notes and sources", "Run", "View", "App"]
 Where = Literal["list", "checklist", "run", "library"]
 
-GROUPS: tuple[Group, ...] = ("Move", "Reading", "Notes and sources", "Run", "View", "App")
+GROUPS: tuple[Group, ...] = ("Reading", "Run", "Notes and sources", "View", "Move", "App")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,10 +282,11 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         id="next_tab",
         keys=("]", "right", "l"),
-        label="Next tab",
+        label="next tab",
         help="Overview, claims, benchmark, artifacts, log.",
         group="Run",
         where="run",
+        hint=3,
     ),
     Action(
         id="previous_tab",

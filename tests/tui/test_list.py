@@ -87,6 +87,24 @@ async def test_arrows_and_letters_move_alike(app: ReadtrackApp, size: tuple[int,
         assert app.main.checklist.target == "0"
 
 
+@pytest.mark.parametrize("theme", ["ink", "paper"])
+async def test_the_line_under_the_cursor_stands_out(app: ReadtrackApp, theme: str) -> None:
+    async with app.run_test() as pilot:
+        app.theme = theme
+        await pilot.pause()
+        await pilot.press("j", "j")
+        await pilot.pause()
+        page = app.main.checklist
+        assert page.cursor is not None
+        grounds = [
+            {segment.style.bgcolor for segment in page.render_line(y) if segment.style is not None}
+            for y in (page.cursor - 1, page.cursor, page.cursor + 1)
+        ]
+        assert grounds[0] == grounds[2]
+        assert grounds[1].isdisjoint(grounds[0])
+        assert len(grounds[1]) == 1  # from edge to edge
+
+
 async def test_the_details_follow_the_cursor(app: ReadtrackApp) -> None:
     async with app.run_test(size=(160, 50)) as pilot:
         await pilot.pause()

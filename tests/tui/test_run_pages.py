@@ -34,7 +34,7 @@ def test_every_page_as_text(
     pages = {
         "Head": [
             Line(run_pages.title_line(record, "adam", width)),
-            Line(run_pages.phase_line(record)),
+            Line(run_pages.phase_line(record, width)),
             Line(run_pages.progress_line(record, width)),
         ],
         "Overview": run_pages.overview(record, width, 30, metric=0, log_scale=None),
@@ -65,7 +65,8 @@ def test_no_line_is_wider_than_its_page(record: Record, folder: Path, width: int
 
 def test_a_run_that_is_alive_shows_how_far_it_is(recorded: Callable[..., Path]) -> None:
     record = load(recorded(until=4.0))
-    assert run_pages.phase_line(record).plain.split("   ")[:3] == [
+    assert run_pages.phase_line(record, 44).plain == " ✓ import   ▶ train   · evaluate   · benchmark"
+    assert run_pages.phase_line(record, 80).plain.split("   ")[:3] == [
         " ✓ import 1.9 s",
         "▶ train 2.0 s",
         "· evaluate",

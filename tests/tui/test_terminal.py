@@ -81,9 +81,8 @@ class Terminal:
             **environment,
         }
         pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in surroundings.items())
-        script = (
-            f"env -u EDITOR -u VISUAL -u COLUMNS -u LINES {pairs} {shlex.quote(str(COMMAND))}; echo exit code $?; exec sleep 600"
-        )
+        unset = "env -u EDITOR -u VISUAL -u COLUMNS -u LINES"
+        script = f"{unset} {pairs} {shlex.quote(str(COMMAND))}; echo exit code $?; exec sleep 600"
         width, height = map(str, size)
         self._tmux("new-session", "-d", "-x", width, "-y", height, script)
 

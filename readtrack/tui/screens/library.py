@@ -171,12 +171,15 @@ class LibraryScreen(Screen[None]):
 
     def _applies(self, action_id: str) -> bool:
         runnable = self.entry is not None and self.entry.subject in self.tracker.library.runnable()
+        looking = self.on_run and self.on_right
         return {
             "cancel": self.tracker.following is not None,
             "switch_view": self.run_view.record is not None,
             "back": self.on_right or bool(self.filter.value),
             "run": runnable,
-            "choose": not self.on_run,
+            "tick": not looking,
+            "undo": not looking,
+            "note": not looking,
         }.get(action_id, True)
 
     @property

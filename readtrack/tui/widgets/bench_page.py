@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from textual.content import Content
 
@@ -14,6 +15,8 @@ from readtrack.tui.widgets.chart import Series
 from readtrack.tui.widgets.curves import drawn, legend
 from readtrack.tui.widgets.page import BLANK, Line, join, text, wrapped
 from readtrack.tui.widgets.table import Cell, table
+
+Row: TypeAlias = Mapping[str, Any]
 
 
 def benchmark(record: Record, width: int) -> list[Line]:
@@ -37,46 +40,125 @@ def benchmark(record: Record, width: int) -> list[Line]:
     return lines
 
 
-_WIDE = (("GFLOP/s", "tflops", 1e3), ("GB/s", "gbps", 1.0))
+_FLAGS = {
+    "contended": "other programs kept the processor busy, so the shortest time stands",
+    "page-faults": "the system fetched memory while it was measured",
+    "host-bound": "the host could not feed the device fast enough",
+    "over-ceiling": "faster than what the device was measured to attain: doubt it",
+    "review": "ten times the strongest baseline: doubt it",
+}
 
 
-def _measurements(rows: Sequence[Mapping[str, Any]], width: int) -> list[Line]:
-    axes = list(dict.fromkeys(name for row in rows for name in _mapping(row, "axes")))
-    rates = [column for column in _WIDE if any(_float(row, column[1]) for row in rows)] if width >= 96 else []
-    head = [*axes, "variant", "time", "±", "vs naive", "vs strong", "memory", *(name for name, _, _ in rates)]
+def _measurements(rows: Sequence[Row], width: int) -> list[Line]:
+    shown, absent = _split(rows)
+    axes = list(dict.fromkeys(name for row in shown for name in _mapping(row, "axes")))
+    columns = [column for column in _COLUMNS if width >= column.from_width and any(map(column.has, shown))]
+    head = [*axes, "role", "variant", "time", *(column.name for column in columns)]
     cells: list[list[Cell]] = []
     before: list[str] = []
-    for row in rows:
+    for row in shown:
         at = [_axis(_mapping(row, "axes").get(name)) for name in axes]
-        cells.append([*(["" for _ in at] if at == before else at), *_cells(row, rates)])
+        cells.append([*(["" for _ in at] if at == before else at), *_cells(row, columns)])
         before = at
-    return table(head, cells, width, indent=1)
+    lines = table(head, cells, width, indent=1) if shown else []
+    for reason, names in absent.items():
+        lines += wrapped(f"– {reason}: {', '.join(names)}", width, "$muted", indent=1)
+    flags = Counter(str(flag) for row in shown for flag in row.get("flags") or ())
+    for flag, count in flags.items():
+        where = "all" if count == len(shown) else f"{count} of {len(shown)}"
+        lines += wrapped(f"! {flag} ({where}): {_FLAGS.get(flag, '')}", width, "$reading", indent=1)
+    return lines
 
 
-def _cells(row: Mapping[str, Any], rates: Sequence[tuple[str, str, float]]) -> Iterator[Cell]:
-    ours = row.get("role") == "paper"
-    role = str(row.get("role") or "")
-    yield join((str(row.get("variant", "")), "bold" if ours else ""), (f" {role}" if role else "", "$muted"))
-    timing = _mapping(row, "t_ns")
-    median = _float(timing, "p50")
-    if median is None:
-        yield _no_time(row)
-        yield from [""] * (4 + len(rates))
-        return
-    yield Content(nanoseconds(median))
-    spread = _float(timing, "iqr")
-    yield f"{spread / median / 2:.0%}" if spread is not None and median else ""
-    for name in ("vs_naive", "vs_strong"):
+def _split(rows: Sequence[Row]) -> tuple[list[Row], dict[str, list[str]]]:
+    """What was measured or failed; and what cannot run here at any size, by reason."""
+    reasons: dict[str, set[str]] = {}
+    for row in rows:
+        reasons.setdefault(str(row.get("variant", "")), set()).add(str(row.get("skipped") or ""))
+    absent: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        if len(why) == 1 and (reason := next(iter(why))):
+            absent.setdefault(reason, []).append(name)
+    gone = {name for names in absent.values() for name in names}
+    return [row for row in rows if str(row.get("variant", "")) not in gone], absent
+
+
+class _Column(NamedTuple):
+    name: str
+    from_width: int
+    cell: Callable[[Row], Cell]
+
+    def has(self, row: Row) -> bool:
+        return bool(self.cell(row))
+
+
+def _ratio(name: str) -> Callable[[Row], Cell]:
+    def cell(row: Row) -> Cell:
         ratio = _float(row, name)
-        yield Content.styled(f"{ratio:.2f}×", "$good" if ratio > 1.05 else "") if ratio is not None else ""
-    peak = _float(_mapping(row, "mem"), "peak_bytes")
-    yield size(peak) if peak is not None else ""
-    for _, name, factor in rates:
+        return text(f"{ratio:.2f}×", "$good" if ratio > 1.05 else "") if ratio is not None else ""
+
+    return cell
+
+
+def _rate(name: str, factor: float) -> Callable[[Row], Cell]:
+    def cell(row: Row) -> Cell:
         rate = _float(row, name)
-        yield number(rate * factor) if rate is not None else ""
+        return number(rate * factor) if rate is not None else ""
+
+    return cell
 
 
-def _no_time(row: Mapping[str, Any]) -> Content:
+def _spread(row: Row) -> Cell:
+    """Half the median's confidence interval."""
+    timing = _mapping(row, "t_ns")
+    interval, median = timing.get("ci95"), _float(timing, "p50")
+    if not (isinstance(interval, list) and len(interval) == 2 and median):
+        return ""
+    return f"{(interval[1] - interval[0]) / 2 / median:.0%}"
+
+
+def _memory(row: Row) -> Cell:
+    peak = _float(_mapping(row, "mem"), "peak_bytes")
+    return size(peak) if peak is not None else ""
+
+
+def _ceiling(row: Row) -> Cell:
+    share = _float(row, "pct_ceiling")
+    return f"{share:.0f}%" if share is not None else ""
+
+
+_COLUMNS = (
+    _Column("±", 0, _spread),
+    _Column("vs naive", 0, _ratio("vs_naive")),
+    _Column("vs strong", 0, _ratio("vs_strong")),
+    _Column("memory", 70, _memory),
+    _Column("of ceiling", 84, _ceiling),
+    _Column("GFLOP/s", 100, _rate("tflops", 1e3)),
+    _Column("GB/s", 110, _rate("gbps", 1.0)),
+)
+
+
+def _cells(row: Row, columns: Sequence[_Column]) -> Iterator[Cell]:
+    role = str(row.get("role") or "")
+    yield text(role, "$muted")
+    yield text(row.get("variant", ""), "bold" if role == "paper" else "")
+    time = _time(row)
+    if time is None:
+        yield _no_time(row)
+        yield from [""] * len(columns)
+    else:
+        yield Content(nanoseconds(time))
+        yield from (column.cell(row) for column in columns)
+
+
+def _time(row: Row) -> float | None:
+    """Nanoseconds: the value that stands for the sample, else its median."""
+    timing = _mapping(row, "t_ns")
+    value = _float(timing, "value")
+    return value if value is not None else _float(timing, "p50")
+
+
+def _no_time(row: Row) -> Content:
     if row.get("skipped"):
         return text(f"– {row['skipped']}", "$muted")
     check = _mapping(row, "ok")
@@ -84,8 +166,8 @@ def _no_time(row: Mapping[str, Any]) -> Content:
     return text(f"✗ {reason}", "$bad")
 
 
-def _scaling(rows: Sequence[Mapping[str, Any]], width: int) -> list[Line]:
-    """Median time over the first axis that is a number, one line a variant."""
+def _scaling(rows: Sequence[Row], width: int) -> list[Line]:
+    """Time over the first axis that is a number, one line a variant, where all other axes stay the same."""
     axis = next(
         (
             name
@@ -97,18 +179,24 @@ def _scaling(rows: Sequence[Mapping[str, Any]], width: int) -> list[Line]:
     )
     if axis is None:
         return []
+
+    def others(row: Row) -> dict[str, object]:
+        return {name: value for name, value in _mapping(row, "axes").items() if name != axis}
+
+    fixed = others(rows[0])
     points: dict[str, dict[float, float]] = {}
     for row in rows:
-        at, median = _float(_mapping(row, "axes"), axis), _float(_mapping(row, "t_ns"), "p50")
-        if at is not None and median is not None:
-            points.setdefault(str(row.get("variant", "")), {}).setdefault(at, median / 1e6)
+        at, time = _float(_mapping(row, "axes"), axis), _time(row)
+        if at is not None and time is not None and others(row) == fixed:
+            points.setdefault(str(row.get("variant", "")), {})[at] = time / 1e6
     series = [Series(name, sorted(found.items())) for name, found in points.items()]
     if not series or max(len(one.points) for one in series) < 2:
         return []
-    heading = Line(join(" ", (f"time in ms over {axis}", "$muted")))
+    at_fixed = ", ".join(f"{name} {_axis(value)}" for name, value in fixed.items())
+    heading = f"time in ms over {axis}" + (f" ({at_fixed})" if at_fixed else "")
     log_x = all(x > 0 for one in series for x, _ in one.points)
     drawing = chart.draw(series, min(width - 2, 100), 12, log_x=log_x, log_y=True)
-    return [BLANK, heading, *drawn(drawing), *legend(series, width)]
+    return [BLANK, Line(join(" ", (heading, "$muted"))), *drawn(drawing), *legend(series, width)]
 
 
 def nanoseconds(value: float) -> str:

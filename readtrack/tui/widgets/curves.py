@@ -26,7 +26,7 @@ def legend(series: Sequence[Series], width: int) -> list[Line]:
     for index, one in enumerate(series):
         value = _last_value(one)
         name = f"{chart.letter(index)} {one.name}" if len(series) > 1 else one.name
-        items.append(join(("━ ", arm_style(index)), (name, arm_style(index)), " ", (value, "$muted")))
+        items.append(join(("━ ", arm_style(index)), (name, arm_style(index)), (f" → {value}", "$muted")))
     lines: list[Line] = []
     row = Content(" ")
     for item in items:

@@ -157,11 +157,9 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
     def render_line(self, y: int) -> Strip:
         index = y + self.scroll_offset.y
         width = self.scrollable_content_region.width
-        style = self.visual_style
+        style = self.get_visual_style("page--cursor") if index == self.cursor else self.visual_style
         if index >= len(self.lines):
             return Strip.blank(width, style.rich_style)
-        if index == self.cursor:
-            style += self.get_visual_style("page--cursor", partial=True)
         return self._strip(self.lines[index].content, width, style)
 
     def _strip(self, content: Content, width: int, style: Style) -> Strip:

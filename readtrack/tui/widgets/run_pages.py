@@ -51,25 +51,33 @@ def state_label(record: Record) -> Content:
     return join((words, "bold $good" if good else "bold $bad"))
 
 
-def phase_line(record: Record) -> Content:
-    """`✓ import 2.1 s  ▶ train 4.0 s  · evaluate  · benchmark`."""
-    parts: list[Content | str] = [" "]
+def phase_line(record: Record, width: int) -> Content:
+    """`✓ import 2.1 s  ▶ train 4.0 s  · evaluate  · benchmark`; without times where it is narrow."""
+    whole = _phases(record, times=True)
+    return whole if whole.cell_length <= width else _phases(record, times=False)
+
+
+def _phases(record: Record, *, times: bool) -> Content:
     # What a run that was stopped did last is not its tidying up.
     phases = [phase for phase in record.phases if record.outcome is None or phase[0] != "teardown"]
     ends = [began for _, began in phases[1:]] + [record.duration]
-    for index, ((name, began), ended) in enumerate(zip(phases, ends, strict=False)):
-        last = index == len(phases) - 1
+    took: dict[str, float] = {}
+    for (name, began), ended in zip(phases, ends, strict=False):
+        took[name] = took.get(name, 0.0) + max(0.0, ended - began)
+    now = phases[-1][0] if phases else ""
+    parts: list[Content | str] = [" "]
+    for name, seconds in took.items():
         mark, style = ("✓", "$good")
-        if last and record.outcome is None:
+        if name == now and record.outcome is None:
             mark, style = ("▶", "$reading")
-        elif last and record.outcome != "completed":
+        elif name == now and record.outcome != "completed":
             mark, style = OUTCOME_MARKS.get(str(record.outcome), "!"), "$bad"
-        took = duration(max(0.0, ended - began))
-        quiet = "" if last and record.outcome is None else "$muted"
-        parts += [join((mark, style), " ", (name, quiet), " ", (took, "$muted")), "   "]
+        quiet = "" if name == now and record.outcome is None else "$muted"
+        length = f" {duration(seconds)}" if times else ""
+        parts += [join((mark, style), " ", (name, quiet), (length, "$muted")), "   "]
     if record.outcome is None:
         parts += [join(("·", "$faint"), " ", (name, "$faint"), "   ") for name in _to_come(record)]
-    return Content("").join(parts)
+    return Content("").join(parts).rstrip()
 
 
 def _to_come(record: Record) -> list[str]:
@@ -260,7 +268,7 @@ def _machine(record: Record, width: int) -> list[Line]:
     parts = [
         str(device) if device else "",
         str(found.get("dtype") or ""),
-        f"{found['threads']} threads" if found.get("threads") else "",
+        f"{found['threads']} thread{'s' if found['threads'] != 1 else ''}" if found.get("threads") else "",
         f"torch {found['torch']}" if found.get("torch") else "",
         f"memory {size(record.memory_peak)}" if record.memory_peak else "",
         f"on the device {size(record.device_memory)}" if record.device_memory else "",
@@ -274,7 +282,8 @@ def _heading(words: str) -> Line:
     return Line(join(" ", (words, "bold $link")))
 
 
-def _labelled(label: str, value: str, width: int, style: str = "") -> list[Line]:
+def _labelled(label: str, value: Content | str, width: int, style: str = "") -> list[Line]:
+    """`label` in a column of its own, the value beside it however long it is."""
     if not value:
         return []
     lines = wrapped(value, width, style, indent=_LABEL)
@@ -327,14 +336,9 @@ def claims(record: Record, width: int) -> list[Line]:
         for number_, bound in enumerate(claim.rule):
             value = event["values"].get(bound.metric, math.nan)
             mark, style = ("✓", "$good") if bound.holds(value) else ("✗", "$bad")
-            rule = join(
-                (f"   {'rule' if not number_ else ''}".ljust(_LABEL), "$muted"),
-                (mark, style),
-                " ",
-                str(bound),
-            )
             shown = number(value) if math.isfinite(value) else str(value)
-            lines += wrapped(join(rule, (f"   (ours {shown})", "$muted")), width)
+            rule = join((mark, style), " ", str(bound), (f"   (ours {shown})", "$muted"))
+            lines += _labelled("rule" if not number_ else "", rule, width)
         lines += _labelled("control", claim.control, width, "$muted")
         lines += _labelled("differs", claim.deviations, width, "$muted")
     return lines

@@ -69,7 +69,7 @@ class RunView(Vertical):
         self.query_one("#run-title", Static).update(
             run_pages.title_line(record, self._heading, width), layout=False
         )
-        self.query_one("#run-phases", Static).update(run_pages.phase_line(record), layout=False)
+        self.query_one("#run-phases", Static).update(run_pages.phase_line(record, width), layout=False)
         self.query_one("#run-progress", Static).update(run_pages.progress_line(record, width), layout=False)
         self.query_one("#run-tabs", Static).update(self._tabs(record, width), layout=False)
         follow = run_pages.TABS[self.tab] == "Log" and (self.page.at_end or top) and record.outcome is None
