@@ -24,7 +24,7 @@ _READING_WIDTH = 92  # longer lines are hard to read
 def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width: int) -> list[Line]:
     """A paper, and the row that it alone answers."""
     assert entry.paper is not None
-    paper, room = entry.paper, min(width, _READING_WIDTH)
+    paper, room = entry.paper, min(width - 1, _READING_WIDTH)
     blocks = [
         _title(library, paper, room),
         _prose("", paper.summary, room),
@@ -42,7 +42,7 @@ def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width
 def row_page(library: Library, entry: Entry, width: int) -> list[Line]:
     """A row without papers, or with several."""
     assert entry.row is not None
-    room = min(width, _READING_WIDTH)
+    room = min(width - 1, _READING_WIDTH)
     head = wrapped(join(*((piece, "bold $heading") for piece, _ in wording(entry.text))), room, indent=1)
     if not entry.row.papers:
         head += _standing(library, entry.row.subject)
@@ -57,7 +57,7 @@ def row_page(library: Library, entry: Entry, width: int) -> list[Line]:
 
 def section_page(library: Library, section: Section, inside: Sequence[str], width: int) -> list[Line]:
     """A section with how far the reader is in it; `inside` are its subjects."""
-    room = min(width, _READING_WIDTH)
+    room = min(width - 1, _READING_WIDTH)
     states = Counter(library.state(subject) for subject in inside)
     counts = [
         Line(join(" ", (STATE_MARKS[state], state_style(state)), f" {states[state]:>3} ", (state, "$muted")))

@@ -169,7 +169,7 @@ def overview(record: Record, width: int, height: int, *, metric: int, log_scale:
     facts = _facts(record, width)
     if not record.curves:
         return facts or _nothing_yet(record, width)
-    curves = _curves(record, width, min(16, max(9, height * 3 // 5)), metric, log_scale)
+    curves = _curves(record, width, min(18, max(10, height - 3)), metric, log_scale)
     return [*curves, BLANK, *facts]
 
 

@@ -99,6 +99,7 @@ class RunView(Vertical):
         record = self.record
         if record is None:
             return []
+        width -= 1  # some air before the scroll bar
         name = run_pages.TABS[self.tab]
         if name == "Claims":
             return run_pages.claims(record, width)
