@@ -283,7 +283,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     yield quality_case(
         bench,
         {
-            ("SGD with decay", "naive"): (partial(SGDW, lr=0.5), 64),
+            ("SGD with decay", "naive"): (partial(SGDW, lr=0.5, weight_decay=2e-4), 64),
             ("torch AdamW", "strong"): (partial(torch.optim.AdamW, lr=0.01, fused=True), 64),
             ("AdamW", "paper"): (partial(AdamW, lr=0.01), 64),
         },
