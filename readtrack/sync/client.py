@@ -142,11 +142,10 @@ class Client:
                 number = tries[fault.kind]
                 tries[fault.kind] += 1
                 last = number >= len(pauses)
-                pause = 0.0 if last else pauses[number] * random.uniform(1.0, 1.25)
-                if fault.retry_after is not None:
-                    pause = fault.retry_after
-                if last or pause > self._patience:
+                asked = fault.retry_after
+                if last or (asked is not None and asked > self._patience):
                     raise self._give_up(url, fault, sum(tries.values())) from None
+                pause = pauses[number] * random.uniform(1.0, 1.25) if asked is None else asked
                 self._notice(f"{fault}; trying again{f' in {duration(pause)}' if pause else ''}")
                 self._clock.sleep(pause, self._cancel)
             else:
@@ -165,7 +164,7 @@ class Client:
             self._gate.close(url, text)
         elif fault.kind in ("server", "reset", "timeout", "page", "truncated", "incomplete"):
             text = f"{text}, {tries} times" if tries > 1 else text
-            self._gate.failed(url, text)
+            text = self._gate.failed(url, text)
         return Fault(fault.kind, text, retry_after=fault.retry_after, body=fault.body)
 
     def _follow(self, url: str, sink: Sink) -> None:

@@ -68,12 +68,17 @@ class Gate:
     def succeeded(self, url: str) -> None:
         self._failures[self.host(url)] = 0
 
-    def failed(self, url: str, reason: str) -> None:
-        """All tries for one thing came to nothing; a host that does so again and again is left alone."""
+    def failed(self, url: str, reason: str) -> str:
+        """All tries for one thing came to nothing; a host that does so again and again is left alone.
+
+        Returns what to say.
+        """
         host = self.host(url)
         self._failures[host] += 1
-        if self._failures[host] >= PATIENCE:
-            self.close(url, f"{reason}; after {PATIENCE} such failures in a row {host} was left alone")
+        if self._failures[host] < PATIENCE:
+            return reason
+        self._closed[host] = f"{reason}; after {PATIENCE} such failures in a row {host} was left alone"
+        return self._closed[host]
 
     def close(self, url: str, reason: str) -> None:
         """No more requests to this host in this sync."""

@@ -68,7 +68,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0: all that can be had is here; 130: cancelled; 3: offline, or arXiv is left alone; 1: otherwise."""
+        """0: all that can be had is here; 130: cancelled; 3: offline, or arXiv is left alone; else 1."""
         if self.cancelled:
             return 130
         if not self.failed:

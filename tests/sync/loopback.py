@@ -427,11 +427,10 @@ def redirect(target: str) -> Fault:
     return status(302, Location=target)
 
 
-def hang(seconds: float = 20.0, meanwhile: Callable[[], None] = lambda: None) -> Fault:
-    """Nothing is said until the other side hangs up. `meanwhile` is called when that begins."""
+def hang(seconds: float = 20.0) -> Fault:
+    """Nothing is said until the other side hangs up."""
 
     def fault(handler: Handler, request: Request) -> None:
-        meanwhile()
         end = time.monotonic() + seconds
         while time.monotonic() < end and _is_open(handler.connection):
             time.sleep(0.01)
@@ -440,13 +439,12 @@ def hang(seconds: float = 20.0, meanwhile: Callable[[], None] = lambda: None) ->
     return fault
 
 
-def drip(seconds: float = 20.0, meanwhile: Callable[[], None] = lambda: None) -> Fault:
+def drip(seconds: float = 20.0) -> Fault:
     """A byte now and then, for ever: no read ever times out."""
 
     def fault(handler: Handler, request: Request) -> None:
         data = _true_pdf(handler, request)
         handler.begin(200, {"Content-Length": str(len(data))})
-        meanwhile()
         end = time.monotonic() + seconds
         for byte in data:
             handler.wfile.write(bytes([byte]))

@@ -1,0 +1,144 @@
+"""A virtual clock, the loopback arXiv, and a list of a few papers in a home of its own."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.sync.client import Endpoints
+from readtrack.sync.clock import Cancelled, Clock
+from readtrack.sync.engine import Progress, Summary, Sync
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests here share loopback.py
+
+from loopback import Server
+
+
+class VirtualClock(Clock):
+    """Sleeping takes no time and is believed to have happened; `hurrying` makes real time count for more."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+        self._rate = 1.0
+        self._hurries = 0
+        self._since = time.monotonic()
+        self._wall = time.time()
+        self.slept: list[float] = []
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        with self._lock:
+            return self._skipped + self._rate * (time.monotonic() - self._since)
+
+    def wall(self) -> float:
+        return self._wall + self.now()
+
+    def sleep(self, seconds: float, cancel: threading.Event) -> None:
+        if cancel.is_set():
+            raise Cancelled
+        if seconds > 0:
+            self.slept.append(seconds)
+            self.skip(seconds)
+
+    def skip(self, seconds: float) -> None:
+        with self._lock:
+            self._skipped += seconds
+
+    @contextmanager
+    def hurrying(self, rate: float = 500.0) -> Iterator[None]:
+        """Real time counts for so much more meanwhile."""
+        self._hurry(rate, 1)
+        yield
+        self._hurry(rate, -1)
+
+    def _hurry(self, rate: float, change: int) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._skipped += self._rate * (now - self._since)
+            self._hurries += change  # one may begin before the last one is over
+            self._since, self._rate = now, rate if self._hurries else 1.0
+
+
+@pytest.fixture(autouse=True)
+def _no_surprises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks a real host, or goes through the machine's proxy."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in ("READTRACK_ARXIV_API", "READTRACK_ARXIV_PDF", "READTRACK_DOI"):
+        monkeypatch.setenv(name, "http://nowhere.invalid/api")
+    monkeypatch.delenv("READTRACK_CONTACT", raising=False)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
+    clock = VirtualClock()
+    monkeypatch.setattr("readtrack.sync.engine.Clock", lambda: clock)
+    monkeypatch.setattr("readtrack.sync.add.Clock", lambda: clock)
+    return clock
+
+
+@pytest.fixture
+def server(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """arXiv, as the environment variables have it."""
+    with Server(clock.now) as server:
+        monkeypatch.setenv("READTRACK_ARXIV_API", f"{server.base}/api/query")
+        monkeypatch.setenv("READTRACK_ARXIV_PDF", f"{server.base}/pdf")
+        monkeypatch.setenv("READTRACK_DOI", f"{server.base}/doi")
+        yield server
+
+
+@pytest.fixture
+def elsewhere(clock: VirtualClock) -> Iterator[Server]:
+    """A host that is not arXiv."""
+    with Server(clock.now) as server:
+        yield server
+
+
+PaperList = Callable[[dict[str, str]], Library]
+
+
+@pytest.fixture
+def papers(home: Home) -> PaperList:
+    """Write the reader's list: ids with their sources (`arxiv: "2001.00001"`, several on several lines)."""
+
+    def write(sources: dict[str, str]) -> Library:
+        lines = ["title: A list", "checklist:", "  - section: All", "    rows:"]
+        for id_ in sources:
+            lines += [f"      - text: {id_}", f"        papers: [{id_}]"]
+        lines.append("papers:")
+        for id_, source in sources.items():
+            lines += [
+                f"  {id_}:",
+                f"    title: The paper {id_}",
+                "    authors: [Ada Example]",
+                "    year: 2020",
+            ]
+            lines += ["    sources:", *(f"      {line}" for line in source.splitlines())]
+        home.ensure()
+        home.papers_yaml.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return Library.open(home)
+
+    return write
+
+
+@pytest.fixture
+def sync(home: Home, clock: VirtualClock) -> Callable[..., Summary]:
+    """Run one sync of the list as it is now; options are those of Sync. `sync.seen` has the last events."""
+
+    def run(*ids: str, **options: object) -> Summary:
+        run.seen = []  # type: ignore[attr-defined]
+        options.setdefault("endpoints", Endpoints.from_environment())
+        job = Sync(Library.open(home), ids or None, clock=clock, report=run.seen.append, **options)  # type: ignore
+        return job.run()
+
+    run.seen = list[Progress]()  # type: ignore[attr-defined]
+    return run
