@@ -62,5 +62,11 @@ def flex_mask(tokens: int, window: int | None, device: torch.device) -> object:
     from torch.nn.attention.flex_attention import create_block_mask
 
     width = tokens if window is None else window
-    visible = lambda _batch, _head, query, key: (query >= key) & (query - key < width)  # noqa: E731
-    return create_block_mask(visible, None, None, tokens, tokens, device=device)
+    return create_block_mask(
+        lambda _batch, _head, query, key: (query >= key) & (query - key < width),
+        None,
+        None,
+        tokens,
+        tokens,
+        device=device,
+    )

@@ -25,7 +25,8 @@ LOWEST = tl.constexpr(-1e30)  # the maximum of no logits at all: finite, for -in
 
 
 def tuned(tiles: dict[str, str], configs: list[tuple[int, int, int, int]]):
-    """Autotune over (BLOCK_Q, BLOCK_K, warps, stages). `tiles` says which block of each tensor is moved."""
+    """Autotune over (BLOCK_Q, BLOCK_K, warps, stages), of which the first fits every GPU's registers. `tiles`
+    says which block of each tensor is moved."""
 
     def set_blocks(arguments: dict) -> None:
         if arguments["ENGINE"]:
@@ -33,7 +34,7 @@ def tuned(tiles: dict[str, str], configs: list[tuple[int, int, int, int]]):
                 arguments[name].block_shape = [1, arguments[block], arguments["DIM"]]
 
     def prune(configs: list, *_: object, **__: object) -> list:
-        # The interpreter has no clock.
+        # The interpreter cannot be timed.
         return configs[:1] if triton.knobs.runtime.interpret else configs
 
     return triton.autotune(
@@ -135,7 +136,7 @@ def rows_seeing(
 
 @tuned(
     {"q": "BLOCK_Q", "k": "BLOCK_K", "v": "BLOCK_K", "out": "BLOCK_Q"},
-    [(128, 64, 4, 3), (128, 128, 8, 3), (128, 128, 8, 2), (128, 64, 8, 3), (64, 64, 4, 3)],
+    [(128, 64, 8, 3), (128, 64, 4, 3), (128, 128, 8, 3), (128, 128, 8, 2), (64, 64, 4, 3)],
 )
 @triton.jit
 def forward_kernel(
@@ -189,7 +190,7 @@ def forward_kernel(
 
 @tuned(
     {"q": "BLOCK_Q", "k": "BLOCK_K", "v": "BLOCK_K", "out": "BLOCK_Q", "dout": "BLOCK_Q", "dq": "BLOCK_Q"},
-    [(128, 64, 8, 3), (128, 64, 8, 2), (64, 64, 4, 3), (128, 128, 8, 2)],
+    [(64, 64, 4, 3), (128, 64, 8, 3), (128, 64, 8, 2), (128, 128, 8, 2)],
 )
 @triton.jit
 def dq_kernel(
@@ -243,7 +244,7 @@ def dq_kernel(
 
 @tuned(
     {"q": "BLOCK_Q", "k": "BLOCK_K", "v": "BLOCK_K", "dout": "BLOCK_Q", "dk": "BLOCK_K", "dv": "BLOCK_K"},
-    [(64, 128, 8, 3), (64, 128, 8, 2), (64, 64, 4, 3), (64, 64, 4, 2)],
+    [(64, 64, 8, 2), (64, 128, 8, 2), (32, 128, 8, 2), (32, 64, 4, 3)],
 )
 @triton.jit
 def dkdv_kernel(

@@ -1,0 +1,86 @@
+"""The Triton kernels: in Triton's interpreter against the formula, and through its compiler for two GPUs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("triton") is None, reason="the kernels extra (triton) is not installed"
+    ),
+    # The fixtures are slow, and one process's: not once for each worker.
+    pytest.mark.xdist_group("flashattention_triton"),
+]
+
+# What a block may take of an SM's shared memory (CUDA C++ programming guide, technical specifications).
+SHARED = {80: 163 * 1024, 90: 227 * 1024}
+
+
+def run(what: str, **environment: str) -> list[dict]:
+    child = subprocess.run(
+        [sys.executable, Path(__file__).with_name("triton_attention.py"), what],
+        env={name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def interpreted():
+    return run("errors", TRITON_INTERPRET="1")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    return run("compile", TRITON_CACHE_DIR=str(tmp_path_factory.mktemp("triton")))
+
+
+def check(cases: list[dict]) -> None:
+    for case in cases:
+        (error, gradient_error), (standard, standard_gradient) = case["ours"], case["standard"]
+        # The authors' tolerance; below float32's rounding there is nothing to compare.
+        assert error <= max(2 * standard, 1e-6), case
+        assert gradient_error <= max(3 * standard_gradient, 1e-6), case
+
+
+@pytest.mark.parametrize(("dtype", "engine"), [("torch.float32", True), ("torch.float16", False)])
+def test_interpreted_kernels_compute_attention_and_its_gradients(interpreted, dtype, engine):
+    """Full, causal and windowed; odd lengths, more or fewer queries than keys, shared heads, both widths."""
+    cases = [c for c in interpreted if c["dtype"] == dtype and c["engine"] == engine and "config" not in c]
+    assert len(cases) == 10
+    check(cases)
+
+
+def test_every_configuration_computes_the_same(interpreted):
+    cases = [case for case in interpreted if "config" in case]
+    assert len(cases) == 10
+    check(cases)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_kernels_on_this_gpu():
+    check(run("errors"))
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_the_compiler_makes_of_it_what_is_hoped_for(compiled, capability):
+    """Products on the tensor cores, copies that run beside them, hardly a byte pushed out of the registers."""
+    found = [kernel for kernel in compiled if kernel["capability"] == capability]
+    assert len(found) == 6
+    for kernel in found:
+        assert kernel["tensor_cores"] > 0, kernel
+        assert kernel["copies"] > 0, kernel
+        assert kernel["spilled_bytes"] <= 64, kernel
+        assert kernel["shared_bytes"] <= SHARED[capability], kernel

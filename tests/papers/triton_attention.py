@@ -1,0 +1,155 @@
+"""Run by `test_flashattention_triton`, in a process of its own: Triton decides on import whether its
+interpreter runs the kernels. Prints one JSON document.
+
+    errors   each case's results and gradients against equation 1 in float64. Under TRITON_INTERPRET=1 on the
+             processor, else on the GPU
+    compile  what the compiler makes of the kernels for Ampere and Hopper, which needs no GPU
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+
+import readtrack.papers
+
+readtrack.papers.__path__ = [str(Path(__file__).parents[2] / "plugins")]
+
+from readtrack.papers.flashattention import largest_errors, results, standard_attention  # noqa: E402
+from readtrack.papers.flashattention import triton_kernel as kernels  # noqa: E402
+
+KERNELS = (kernels.forward_kernel, kernels.dq_kernel, kernels.dkdv_kernel)
+
+
+def with_errors(case: dict, dtype: torch.dtype, device: str) -> dict:
+    """Largest errors of the kernels and of the standard computation in the same precision."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = {"q": case["queries"], "k": case["keys"], "v": case["keys"]}
+    heads = {"q": case["heads"], "k": case["kv_heads"], "v": case["kv_heads"]}
+    inputs = [
+        (torch.randn(2, heads[name], tokens[name], case["dim"], generator=generator) * case.get("steep", 1))
+        .to(device, dtype)
+        .requires_grad_()
+        for name in "qkv"
+    ]
+    grad = torch.randn(inputs[0].shape, generator=generator).to(device, dtype)
+    how = {name: case[name] for name in ("causal", "window") if name in case}
+    exact = all_of(standard_attention, [x.double() for x in inputs], grad.double(), how)
+    ours = all_of(kernels.fused_attention, inputs, grad, how | {"engine": case["engine"]})
+    theirs = all_of(standard_attention, inputs, grad, how)
+    assert all(x.isfinite().all() for x in ours)
+    return {
+        **case,
+        "dtype": str(dtype),
+        "ours": largest_errors(ours, exact),
+        "standard": largest_errors(theirs, exact),
+    }
+
+
+def all_of(attend, inputs, grad, how):
+    return results(lambda q, k, v, causal: attend(q, k, v, **how), *inputs, grad, causal=False)
+
+
+def errors() -> list[dict]:
+    interpreted = triton.knobs.runtime.interpret
+    device = "cpu" if interpreted else "cuda"
+    if interpreted:  # its bfloat16 products are wrong; float32 is for it alone, and shows the arithmetic
+        kinds = ((torch.float32, True), (torch.float16, False))
+    else:
+        engine = torch.cuda.get_device_capability()[0] >= 9
+        kinds = tuple((dtype, e) for dtype in (torch.float16, torch.bfloat16) for e in {False, engine})
+    square = {"queries": 140, "keys": 140, "heads": 2, "kv_heads": 2, "dim": 64}
+    shapes = [
+        square,
+        square | {"causal": True},
+        square | {"causal": True, "dim": 128, "queries": 130, "keys": 130},
+        square | {"keys": 170, "kv_heads": 1},
+        square | {"keys": 170, "kv_heads": 1, "causal": True},
+        square | {"queries": 170, "kv_heads": 1, "causal": True},  # some queries see nothing
+        square | {"queries": 1, "keys": 70, "causal": True},
+        square | {"queries": 150, "keys": 170, "causal": True, "window": 40},
+        square | {"queries": 260, "keys": 260, "causal": True, "window": 100},
+        square | {"steep": 6},  # logits in the hundreds: maxima that rise far
+    ]
+    found = [
+        with_errors(shape | {"engine": engine}, dtype, device) for shape in shapes for dtype, engine in kinds
+    ]
+    if interpreted:
+        for kernel in KERNELS:
+            configs = kernel.configs
+            for config in configs[1:]:
+                kernel.configs = [config]
+                shape = square | {"causal": True, "engine": True, "config": f"{config}"}
+                found.append(with_errors(shape, torch.float32, device))
+            kernel.configs = configs
+    return found
+
+
+def compile_all() -> list[dict]:
+    return [
+        compiled(kernel, kernel.configs[0], capability, dtype, dim)
+        for capability in (80, 90)
+        for dim, dtype in ((64, "bf16"), (128, "fp16"))
+        for kernel in KERNELS
+    ]
+
+
+def compiled(kernel, config, capability: int, dtype: str, dim: int) -> dict:
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    engine = capability >= 90
+    constants = {"GROUP": 2, "DIM": dim, "CAUSAL": True, "WINDOW": 0, "ENGINE": engine, **config.kwargs}
+    moved = {"q": "BLOCK_Q", "out": "BLOCK_Q", "dout": "BLOCK_Q", "dq": "BLOCK_Q"}
+    signature, divisible = {}, {}
+    for place, name in enumerate(kernel.arg_names):
+        block = constants[moved.get(name, "BLOCK_K")]
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name == "scale":
+            signature[name] = "fp32"
+        elif name in ("queries", "keys"):
+            signature[name] = "i32"
+        elif name in ("lse", "delta"):
+            signature[name] = "*fp32"
+        else:
+            signature[name] = f"tensordesc<{dtype}[1,{block},{dim}]>" if engine else f"*{dtype}"
+        if signature[name].startswith("*"):
+            divisible[(place,)] = [["tt.divisibility", 16]]
+    binary = triton.compile(
+        ASTSource(kernel.fn, signature, {n: constants[n] for n in constants}, divisible),
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": config.num_warps, "num_stages": config.num_stages},
+    )
+    ptx = binary.asm["ptx"]
+    return {
+        "kernel": kernel.fn.__name__,
+        "capability": capability,
+        "dim": dim,
+        "shared_bytes": binary.metadata.shared,
+        "spilled_bytes": stack_bytes(binary.asm["cubin"]),
+        "tensor_cores": ptx.count("wgmma.mma_async") if engine else ptx.count("mma.sync"),
+        "copies": ptx.count("cp.async.bulk.tensor") if engine else len(re.findall(r"cp\.async\.c[ag]", ptx)),
+    }
+
+
+def stack_bytes(cubin: bytes) -> int:
+    """What does not fit in registers."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = subprocess.run(
+            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    return int(re.search(r"STACK:(\d+)", usage)[1])
+
+
+print(json.dumps({"errors": errors, "compile": compile_all}[sys.argv[1]]()))
