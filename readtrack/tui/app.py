@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -102,8 +102,16 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         message = f"Could not {what}.\nWhy: {str(why).rstrip('.')}.\nNext step: {next_step}"
         self.notify(message, severity="error", timeout=12, markup=False)
 
-    def title_of(self, paper: str) -> str:
-        return paper
+    def in_background(self, what: str, work: Callable[[], None]) -> None:
+        """Run `work` in a thread; what goes wrong there is said, not swallowed."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except Exception as error:
+                self.call_from_thread(self.complain, what, error, "`readtrack doctor` looks for the cause.")
+
+        self.run_worker(guarded, thread=True, exclusive=True, group=what, exit_on_error=False)
 
     # The reader's states, tags, ratings
 
@@ -120,17 +128,21 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         if entry is None or (not entry.subject and entry.row is None):
             self.say("Choose a row or a paper: a section has no state of its own.")
             return
-        try:
-            if entry.subject:
-                self.library.mark(entry.subject, state)
-            elif entry.row is not None:
-                self.library.mark_row(entry.row, state)
-        except ReadtrackError as error:
-            self.complain(f"mark it as {state}", error, "check the journal in READTRACK_HOME.")
+        subjects = [entry.subject] if entry.subject else list(entry.row.papers if entry.row else ())
+        if not self._write(f"mark it as {state}", lambda: self.library.mark_all(subjects, state)):
             return
         name = entry.subject if entry.paper is not None else entry.text
         self.say((STATE_MARKS[state], state_style(state)), f" {name} is {state}.", ("  u undoes", "$muted"))
+
+    def _write(self, what: str, change: Callable[[], object]) -> bool:
+        """Change the journal; False after saying why that did not work."""
+        try:
+            change()
+        except ReadtrackError as error:
+            self.complain(what, error, "`readtrack doctor` looks for the cause.")
+            return False
         self.main.refresh_all()
+        return True
 
     def action_tick(self) -> None:
         entry = self.entry
@@ -140,13 +152,9 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.action_mark("todo" if state == "read" else "read")
 
     def action_undo(self) -> None:
-        try:
-            undone = self.library.undo()
-        except ReadtrackError as error:
-            self.complain("undo", error, "check the journal in READTRACK_HOME.")
-            return
-        self.say(undone or "There is nothing to undo.")
-        self.main.refresh_all()
+        undone: list[str | None] = []
+        if self._write("undo", lambda: undone.append(self.library.undo())):
+            self.say(undone[0] or "There is nothing to undo.")
 
     def action_tags(self) -> None:
         from readtrack.tui.screens.ask import Prompt
@@ -182,8 +190,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
         def rated(stars: str | None) -> None:
             if stars is not None:
-                self.library.rate(subject, int(stars) or None)
-                self.main.refresh_all()
+                self._write("rate it", lambda: self.library.rate(subject, int(stars) or None))
 
         answers = [Answer(str(count), "★" * count + "☆" * (5 - count)) for count in range(5, 0, -1)]
         self.push_screen(Ask(f"How good is {subject}?", [*answers, Answer("0", "no rating")]), rated)
@@ -271,8 +278,10 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self.open_address(entry.paper.sources[0].url)
 
     def open_address(self, address: str | Path) -> None:
+        entry = self.entry
         if outside.open_with_system(address):
-            self.say("Opening ", (address, "$link"))
+            unread = entry is not None and entry.subject and self.library.state(entry.subject) == "todo"
+            self.say("Opening ", (address, "$link"), ("   2 marks it as reading" if unread else "", "$muted"))
         else:
             self.copy_to_clipboard(str(address))
             self.say("No desktop here, so it is on your clipboard: ", (address, "$link"))
@@ -305,13 +314,13 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         if self.following is not None:
             alive = self.following.record.paper
             self.complain("start a second run", f"{alive} is still running", "v shows it, c stops it.")
-        elif entry is None or entry.paper is None:
+        elif entry is None or not entry.plugin:
             self.say("Choose one paper to run.")
-        elif entry.paper.id not in self.library.runnable():
-            new = f"`readtrack plugins new {entry.paper.id}` starts one."
-            self.complain(f"run {entry.paper.id}", "it has no plugin yet", new)
+        elif entry.plugin not in self.library.runnable():
+            new = f"`readtrack plugins new {entry.plugin}` starts one."
+            self.complain(f"run {entry.plugin}", "it has no plugin yet", new)
         else:
-            return entry.paper.id
+            return entry.plugin
         return None
 
     def _start(self, paper: str, options: Options) -> None:
@@ -372,7 +381,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def _look_at_runs(self) -> None:
         """After the first paint: bury runs whose process is gone, follow one that is alive, read results."""
-        self.run_worker(self._reconcile, thread=True, group="runs", exit_on_error=False)
+        self.in_background("look for runs", self._reconcile)
 
     def _reconcile(self) -> None:
         from readtrack.runs.job import Job
@@ -407,7 +416,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             results = self.library.results()
             self.call_from_thread(self.main.results_changed, results)
 
-        self.run_worker(read, thread=True, exclusive=True, group="results", exit_on_error=False)
+        self.in_background("read the results", read)
 
     # The app
 

@@ -9,6 +9,8 @@ import pytest
 from textual import events
 
 from readtrack.catalog import load
+from readtrack.home import Home
+from readtrack.library import Library
 from readtrack.tui.app import ReadtrackApp, run
 from readtrack.tui.widgets.outline import links, outline, visible, wording
 
@@ -18,7 +20,7 @@ def shown(app: ReadtrackApp) -> list[str]:
 
 
 def test_the_outline_is_the_readers_own_order(papers_yaml: Path) -> None:
-    found = [(entry.kind, entry.depth, entry.text) for entry in outline(load(papers_yaml))]
+    found = [(entry.kind, entry.depth, entry.text) for entry in outline(load(papers_yaml), ())]
     assert found == [
         ("title", 0, "My list"),
         ("note", 0, "protip: read the figures first"),
@@ -37,7 +39,7 @@ def test_the_outline_is_the_readers_own_order(papers_yaml: Path) -> None:
 
 
 def test_what_is_found_is_shown_in_its_context(papers_yaml: Path) -> None:
-    entries = outline(load(papers_yaml))
+    entries = outline(load(papers_yaml), ())
     assert [entry.text for entry in visible(entries, {"flash"}, set())] == [
         "Attention",
         "Transformer",
@@ -252,3 +254,44 @@ def test_a_broken_list_at_start_is_said_in_words(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().err
     assert said.startswith("Could not open the reading list.\nWhy: papers.yaml:2: ")
     assert "Traceback" not in said
+
+
+async def test_an_empty_list_says_how_to_begin(
+    home: Home, papers_yaml: Path, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    papers_yaml.write_text("title: Nothing yet\nchecklist: []\npapers: {}\n", encoding="utf-8")
+    app = ReadtrackApp(Library.open(home, papers_yaml))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        assert "The list is empty. Try: readtrack add 1706.03762" in screen_text(app)
+        await pilot.press("j", "3", "enter", "r", "n", "t", "s", "o", "p", "y", "}", "h", "l", "f", "escape")
+        assert app.is_running
+
+
+async def test_plugins_that_no_row_names_are_at_the_end(
+    app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    (home.plugins / "mine.py").touch()
+    (home.plugins / "attention.py").touch()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "Can be run, but not on your list  … 1" in screen_text(app)
+        await pilot.press("G", "l", "j")
+        await pilot.pause()
+        assert app.entry is not None
+        assert (app.entry.plugin, app.entry.subject) == ("mine", "")
+        assert "A plugin of your own (user)" in screen_text(app)
+        assert str(home.plugins / "mine.py")[:40] in screen_text(app)
+        await pilot.press("3", "n", "escape", "t", "s", "o")
+        assert not home.journal.exists()
+
+
+async def test_a_note_that_cannot_be_read_is_said_on_the_page(
+    app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    (home.notes / "adam.md").mkdir(parents=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        app.main.checklist.go_to_subject("adam")
+        await pilot.pause()
+        assert "Could not read the note" in screen_text(app)

@@ -235,7 +235,9 @@ async def test_a_past_run_opens_in_the_same_pages(
     screen_text: Callable[[ReadtrackApp], str],
     golden: Callable[[str, str], None],
     size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("READTRACK_PLUGIN_PATH")
     recorded()
     app = ReadtrackApp(Library.open(home, papers_yaml))
     async with app.run_test(size=size) as pilot:
@@ -254,6 +256,32 @@ async def test_a_past_run_opens_in_the_same_pages(
         await pilot.press("left", "right", "l", "h", "m", "m", "L", "L")
         await pilot.pause()
         golden(f"past-run-{size[0]}", ("\n" + "═" * size[0] + "\n").join(screens))
+
+
+async def test_a_click_on_a_tab_shows_it(
+    home: Home, papers_yaml: Path, recorded: Callable[..., Path]
+) -> None:
+    folder = recorded()
+    app = ReadtrackApp(Library.open(home, papers_yaml))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.pause()
+        app.main.show_run(record.load(folder), folder)
+        await pilot.pause()
+        for x, tab in ((14, 1), (26, 2), (3, 0), (50, 4)):
+            await pilot.click("#run-tabs", offset=(x, 0))
+            assert app.main.run_view.tab == tab
+
+
+async def test_what_goes_wrong_in_the_background_is_said(
+    app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(app.library, "results", broken)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app._notifications, "the complaint")
+        assert message(app).startswith("Could not look for runs.\nWhy: [Errno 13] Permission denied.")
 
 
 async def test_no_more_than_two_looks_a_second_while_the_child_measures(

@@ -59,16 +59,22 @@ def wait_for(condition: Callable[[], object], what: Callable[[], str]) -> None:
 
 
 class Terminal:
-    """One tmux server of its own, with readtrack in it."""
+    """A tmux server of its own for each start, with readtrack in it."""
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = str(socket)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._starts = 0
+
+    @property
+    def _socket(self) -> str:
+        return str(self._folder / f"tmux-{self._starts}")
 
     def _tmux(self, *arguments: str) -> str:
         command = ["tmux", "-S", self._socket, "-f", "/dev/null", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
 
     def start(self, size: tuple[int, int] = (100, 30), **environment: str) -> None:
+        self._starts += 1
         surroundings = {
             "TERM": "tmux-256color",
             "COLORTERM": "truecolor",
@@ -110,7 +116,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path, home: Home) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path / "tmux")
+    terminal = Terminal(tmp_path)
     yield terminal
     terminal.close()
     for folder in home.runs.iterdir() if home.runs.exists() else ():

@@ -123,8 +123,11 @@ class LibraryScreen(Screen[None]):
         library, entry = self.tracker.library, self.entry
         if entry is None:
             return []
+        results = self._results.get(entry.plugin, [])
         if entry.paper is not None:
-            return paper_page.paper_page(library, entry, self._results.get(entry.paper.id, []), width)
+            return paper_page.paper_page(library, entry, results, width)
+        if entry.plugin:
+            return paper_page.plugin_page(library, entry.plugin, results, width)
         if entry.section is not None:
             inside = sorted(self.checklist.subjects_of(entry))
             return paper_page.section_page(library, entry.section, inside, width)
@@ -170,7 +173,7 @@ class LibraryScreen(Screen[None]):
         self._put("#hints", Content("   ").join(shown))
 
     def _applies(self, action_id: str) -> bool:
-        runnable = self.entry is not None and self.entry.subject in self.tracker.library.runnable()
+        runnable = self.entry is not None and self.entry.plugin in self.tracker.library.runnable()
         looking = self.on_run and self.on_right
         return {
             "cancel": self.tracker.following is not None,
@@ -245,7 +248,7 @@ class LibraryScreen(Screen[None]):
 
     def show_run(self, record: Record, folder: Path) -> None:
         """Show a run at the right, and go there."""
-        self.run_view.show(record, folder, self.tracker.title_of(record.paper))
+        self.run_view.show(record, folder, record.paper)
         self.go_right(run=True)
 
     def run_changed(self, record: Record, folder: Path) -> None:
@@ -366,7 +369,9 @@ class LibraryScreen(Screen[None]):
             return
         paper = self.tracker.library.catalog.papers.get(subject)
         if paper is not None:  # its facts are there, but no row names it
-            self._elsewhere = Entry("paper", f"?/{subject}", 0, paper.title, subject=subject, paper=paper)
+            self._elsewhere = Entry(
+                "paper", f"?/{subject}", 0, paper.title, subject=subject, paper=paper, plugin=subject
+            )
             self._entry_changed()
 
     def action_return(self) -> None:
@@ -384,4 +389,4 @@ class LibraryScreen(Screen[None]):
             record = load(folder)
             self.app.call_from_thread(self.show_run, record, folder)
 
-        self.run_worker(read, thread=True, exclusive=True, group="open-run", exit_on_error=False)
+        self.tracker.in_background("open the run", read)

@@ -15,7 +15,7 @@ from readtrack.journal import State
 from readtrack.library import Library
 from readtrack.tui.actions import bindings
 from readtrack.tui.theme import RUNNABLE, STATE_MARKS, VERDICT_MARKS, VERDICT_STYLES, state_style
-from readtrack.tui.widgets.outline import Entry, outline, subjects, visible, wording
+from readtrack.tui.widgets.outline import OFF_LIST, Entry, outline, subjects, visible, wording
 from readtrack.tui.widgets.page import BLANK, Line, Page, join, pair, text, wrapped
 
 _DONE: tuple[State, ...] = ("read", "implemented", "skipped")
@@ -44,10 +44,12 @@ class Checklist(Page):
         cursor goes to the first row.
         """
         fresh = not self._entries
-        self._entries = outline(catalog)
+        self._runnable = set(runnable)
+        self._entries = outline(catalog, self._runnable)
         self._by_key = {entry.key: entry for entry in self._entries}
         self._folded &= self._by_key.keys()
-        self._runnable = set(runnable)
+        if fresh:
+            self._folded.add(OFF_LIST)
         first = next((entry.key for entry in self._entries if entry.kind == "row"), None)
         self.rebuild(target=first if fresh else None)
 
@@ -140,6 +142,10 @@ class Checklist(Page):
                 if entry.kind == "section" and lines:
                     lines.append(BLANK)
                 lines.append(Line(self._line(entry, width), entry.key))
+        if self.found is None and not any(entry.selectable for entry in self._entries):
+            words = "The list is empty. Try: readtrack add 1706.03762, or write rows into papers.yaml."
+            words += " Then ctrl+r."
+            lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
         return lines or wrapped(
             "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable. esc clears.",
             width,
@@ -151,6 +157,9 @@ class Checklist(Page):
         if entry.kind == "section":
             left = join(" ", (entry.text, "bold $link"), self._folded_mark(entry))
             return pair(left, self._count(entry), width)
+        if entry.kind == "plugin":
+            left = join(" ", (RUNNABLE, "$muted"), " ", entry.plugin, "  ", (entry.text, "$muted"))
+            return pair(left, self._sign(entry), width)
         state = self.state(entry)
         mark = Content.styled(STATE_MARKS[state], state_style(state))
         quiet = "$muted" if state == "skipped" else ""
@@ -181,13 +190,11 @@ class Checklist(Page):
 
     def _sign(self, entry: Entry) -> Content:
         """At the right edge: the verdict of the last run, or that the paper can be run."""
-        if entry.paper is None:
-            return Content("")
-        verdict = self.verdicts.get(entry.paper.id)
+        verdict = self.verdicts.get(entry.plugin)
         if verdict in VERDICT_MARKS:
             return Content.styled(f"{VERDICT_MARKS[verdict]} ", VERDICT_STYLES[verdict])
         if verdict:
             return Content.styled("! ", "$bad")
-        if entry.paper.id in self._runnable:
+        if entry.plugin in self._runnable and entry.kind != "plugin":
             return Content.styled(f"{RUNNABLE} ", "$muted")
         return Content("")

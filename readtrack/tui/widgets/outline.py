@@ -9,7 +9,8 @@ from typing import Literal
 
 from readtrack.catalog import Catalog, Note, Paper, Row, Section
 
-Kind = Literal["title", "note", "section", "row", "paper"]
+Kind = Literal["title", "note", "section", "row", "paper", "plugin"]
+OFF_LIST = "off-list"  # key of the section for plugins that no row names
 
 _LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(((?:[^()\s]|\([^()\s]*\))+)\)")
 
@@ -22,6 +23,7 @@ class Entry:
     parents  keys of what it stands in, the section first
     subject  what a state belongs to: a paper's id, or `row:<key>`; "" for titles, notes, sections and rows
              with several papers
+    plugin   the name to run it by: a paper's id, or that of a plugin which is not on the list
     """
 
     kind: Kind
@@ -33,14 +35,17 @@ class Entry:
     section: Section | None = None
     row: Row | None = None
     paper: Paper | None = None
+    plugin: str = ""
 
     @property
     def selectable(self) -> bool:
         return self.kind not in ("title", "note")
 
 
-def outline(catalog: Catalog) -> list[Entry]:
-    """Everything in the reader's order. A row with one paper is that paper; several stand below their row."""
+def outline(catalog: Catalog, plugins: Collection[str]) -> list[Entry]:
+    """Everything in the reader's order. A row with one paper is that paper; several stand below their row.
+    Plugins that no row names come last.
+    """
     entries = [Entry("title", "title", 0, catalog.title)]
     entries += [Entry("note", "note", 0, line) for line in catalog.note.splitlines() if line.strip()]
     for number, section in enumerate(catalog.sections):
@@ -52,6 +57,16 @@ def outline(catalog: Catalog) -> list[Entry]:
             if line.strip()
         ]
         entries += _rows(section.rows, key, (key,), 0, catalog)
+    listed = {entry.plugin for entry in entries}
+    others = sorted(set(plugins) - listed)
+    if others:
+        title = "Can be run, but not on your list"
+        entries.append(Entry("section", OFF_LIST, 0, title, section=Section(title, "", ())))
+    for name in others:
+        paper = catalog.papers.get(name)
+        subject, words = (name, paper.title) if paper is not None else ("", "")
+        key = f"{OFF_LIST}/{name}"
+        entries.append(Entry("plugin", key, 0, words, (OFF_LIST,), subject, paper=paper, plugin=name))
     return entries
 
 
@@ -66,7 +81,8 @@ def _rows(
         single = len(item.papers) == 1
         subject = item.papers[0] if single else "" if item.papers else item.subject
         paper = catalog.papers[subject] if single else None
-        yield Entry("row", key, depth, item.text, parents, subject, row=item, paper=paper)
+        plugin = paper.id if paper is not None else ""
+        yield Entry("row", key, depth, item.text, parents, subject, row=item, paper=paper, plugin=plugin)
         if not single:
             for paper_id in item.papers:
                 paper = catalog.papers[paper_id]
@@ -79,6 +95,7 @@ def _rows(
                     paper_id,
                     row=item,
                     paper=paper,
+                    plugin=paper_id,
                 )
         yield from _rows(item.rows, key, (*parents, key), depth + 1, catalog)
 

@@ -50,6 +50,7 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
         & > .page--cursor { background: $cursor-blurred; }
     }
     """
+    ALLOW_SELECT = False  # a terminal selects with shift
     auto_links = False
 
     class Chosen(Message):

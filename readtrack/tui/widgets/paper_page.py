@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from textual.content import Content
 
 from readtrack.catalog import Paper, Row, Section
+from readtrack.errors import ReadtrackError
 from readtrack.journal import STATES
 from readtrack.library import Library
 from readtrack.runs.record import Summary
@@ -29,7 +30,7 @@ def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width
         _title(library, paper, room),
         _prose("", paper.summary, room),
         _prose("Claim", paper.claim, room) + _figure(paper, room),
-        _results(library, paper, results, room),
+        _results(library, paper.id, results, room),
         _notes(library, paper.id, room),
         _lineage(library, paper, room),
         _sources(paper, room),
@@ -53,6 +54,19 @@ def row_page(library: Library, entry: Entry, width: int) -> list[Line]:
         _web(links(entry.text), room),
     ]
     return _stacked(blocks)
+
+
+def plugin_page(library: Library, name: str, results: Sequence[Summary], width: int) -> list[Line]:
+    """A plugin that no paper of the list stands for."""
+    room = min(width - 1, _READING_WIDTH)
+    found = library.runnable()[name]
+    words = f"A plugin of your own ({found.origin}); no paper on the list has its name."
+    head = [
+        *wrapped(text(name, "bold $heading"), room, indent=1),
+        *wrapped(words, room, "$muted", indent=1),
+        *wrapped(found.location, room, "$muted", indent=1),
+    ]
+    return _stacked([head, _results(library, name, results, room)])
 
 
 def section_page(library: Library, section: Section, inside: Sequence[str], width: int) -> list[Line]:
@@ -120,8 +134,8 @@ def _figure(paper: Paper, width: int) -> list[Line]:
 # Results
 
 
-def _results(library: Library, paper: Paper, results: Sequence[Summary], width: int) -> list[Line]:
-    if paper.id not in library.runnable() and not results:
+def _results(library: Library, plugin: str, results: Sequence[Summary], width: int) -> list[Line]:
+    if plugin not in library.runnable() and not results:
         return []
     if not results:
         return [_heading("Results"), *wrapped("Not run yet: r runs it.", width, "$muted", indent=1)]
@@ -171,7 +185,10 @@ def overall(result: Summary) -> str:
 
 
 def _notes(library: Library, subject: str, width: int) -> list[Line]:
-    note = library.note(subject)
+    try:
+        note = library.note(subject)
+    except ReadtrackError as error:
+        return [_heading("Notes"), *wrapped(str(error), width, "$bad", indent=1)]
     if not note.strip():
         return []
     lines = [Line(_heading("Notes", "enter edits").content, Notes(subject))]

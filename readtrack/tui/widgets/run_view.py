@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
@@ -71,7 +72,7 @@ class RunView(Vertical):
         )
         self.query_one("#run-phases", Static).update(run_pages.phase_line(record, width), layout=False)
         self.query_one("#run-progress", Static).update(run_pages.progress_line(record, width), layout=False)
-        self.query_one("#run-tabs", Static).update(self._tabs(record, width), layout=False)
+        self.query_one("#run-tabs", Static).update(Content(" ").join(self._tab_names(record)), layout=False)
         follow = run_pages.TABS[self.tab] == "Log" and (self.page.at_end or top) and record.outcome is None
         self.page.rebuild(top=top)
         if follow:
@@ -80,7 +81,7 @@ class RunView(Vertical):
     def on_resize(self) -> None:
         self.refresh_run()
 
-    def _tabs(self, record: Record, width: int) -> Content:
+    def _tab_names(self, record: Record) -> list[Content]:
         counts = {
             "Claims": len(record.claims),
             "Benchmark": len(record.measurements),
@@ -93,7 +94,7 @@ class RunView(Vertical):
                 parts.append(join(("▌", "$link"), (f"{name}{count} ", "bold $heading on $panel")))
             else:
                 parts.append(join((f" {name}{count} ", "$muted")))
-        return Content(" ").join(parts)
+        return parts
 
     def _lines(self, width: int) -> list[Line]:
         record = self.record
@@ -117,8 +118,7 @@ class RunView(Vertical):
         key = path, columns
         if key not in self._pictures:
             self._pictures[key] = None
-            load = partial(self._load_picture, key)
-            self.run_worker(load, thread=True, group="pictures", exit_on_error=False)
+            self.run_worker(partial(self._load_picture, key), thread=True, group="pictures")
         return self._pictures[key]
 
     def _load_picture(self, key: tuple[Path, int]) -> None:
@@ -129,6 +129,17 @@ class RunView(Vertical):
         self._pictures[key] = lines
         if run_pages.TABS[self.tab] == "Artifacts":
             self.page.rebuild()
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on the name of a tab."""
+        if event.widget is None or event.widget.id != "run-tabs" or self.record is None:
+            return
+        end = 0
+        for index, part in enumerate(self._tab_names(self.record)):
+            end += part.cell_length + 1
+            if event.x < end:
+                self._to_tab(index - self.tab)
+                return
 
     def action_next_tab(self) -> None:
         self._to_tab(1)
