@@ -76,7 +76,7 @@ def test_kernels_on_this_gpu():
 
 @pytest.mark.parametrize("capability", [80, 90])
 def test_the_compiler_makes_of_it_what_is_hoped_for(compiled, capability):
-    """Products on the tensor cores, copies that run beside them, hardly a byte pushed out of the registers."""
+    """Products on the tensor cores, copies that run beside them, hardly a byte pushed out of registers."""
     found = [kernel for kernel in compiled if kernel["capability"] == capability]
     assert len(found) == 6
     for kernel in found:
