@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import arxiv
 
 BATCH = 100  # ids in one request: a link of about 1,300 characters
-MAX_HALVINGS = 16
+MAX_REFUSALS = 16
 MAX_AGE = 30  # days after which an id without a version is asked for again
 _ID = re.compile(r"(?P<base>.+?)(?:v(?P<version>\d+))?")
 
@@ -63,7 +64,7 @@ class Answer:
 
     found: dict[str, Facts] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    unnamed: int = 0  # refusals of a batch that named no id
+    unnamed: int = 0  # refusals that named no id
 
 
 def fetch(client: Client, endpoints: Endpoints, ids: Sequence[str]) -> Answer:
@@ -86,17 +87,15 @@ def _ask(client: Client, endpoints: Endpoints, ids: list[str], answer: Answer) -
     except Fault as fault:
         if fault.kind != "ids":
             raise
-        if len(ids) == 1:
-            answer.refused[ids[0]] = "arXiv says that this is not an id"
-            return
         said = unquote(fault.body.decode("utf-8", "replace"))
         named = [one for one in ids if f"incorrect_id_format_for_{one}<" in said]
+        answer.unnamed += not named
+        if answer.unnamed > MAX_REFUSALS:  # then it is hardly about an id
+            raise Fault("refused", str(fault), body=fault.body) from None
+        if len(ids) == 1:
+            named = ids
         for one in named:
             answer.refused[one] = "arXiv says that this is not an id"
-        if not named:
-            answer.unnamed += 1
-            if answer.unnamed > MAX_HALVINGS:  # then it is hardly about an id
-                raise Fault("refused", str(fault), body=fault.body) from None
         rest = [one for one in ids if one not in named]
         middle = 0 if named else len(rest) // 2
         for part in (rest[:middle], rest[middle:]):
@@ -104,10 +103,12 @@ def _ask(client: Client, endpoints: Endpoints, ids: list[str], answer: Answer) -
                 _ask(client, endpoints, part, answer)
         return
     exact = {(facts.arxiv_id, facts.version): facts for facts in entries}
-    newest: dict[str, Facts] = {}
-    for facts in exact.values():
-        if facts.version >= newest.get(facts.arxiv_id, facts).version:
-            newest[facts.arxiv_id] = facts
+    pinned = set(map(split_id, ids))
+    newest = {
+        base: facts
+        for (base, version), facts in sorted(exact.items(), key=itemgetter(0))
+        if (base, version) not in pinned
+    }
     for one in ids:
         base, version = split_id(one)
         found = newest.get(base) if version is None else exact.get((base, version))

@@ -1,0 +1,593 @@
+"""What a sync asks for and what it keeps: batches, versions, mirrors, files of the reader's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import arxiv
+import loopback
+import pytest
+import requests
+from loopback import Paper, Server, page, pdf_bytes, status
+
+import readtrack
+from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.sync.client import Endpoints
+from readtrack.sync.engine import Summary
+from readtrack.sync.files import Pdfs, attach
+
+DATA = Path(__file__).parents[1] / "data" / "arxiv"
+Run = Callable[..., Summary]
+
+
+def listed(count: int) -> dict[str, str]:
+    return {f"p{number}": f'- arxiv: "2001.{number:05}"' for number in range(1, count + 1)}
+
+
+# Requests
+
+
+def test_metadata_of_60_papers_is_one_request_and_the_second_sync_none(
+    server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    papers(listed(60))
+    assert sync(pdf=False).exit_code == 0
+    assert server.counts() == {"api": 1}
+    assert len(list(home.metadata.glob("*.json"))) == 60
+    again = sync(pdf=False)
+    assert server.counts() == {"api": 1}
+    assert again.requests == 0
+    assert again.headline == "60 papers: 60 up to date."
+
+
+def test_more_ids_than_fit_in_one_request(server: Server, papers: Any, sync: Run) -> None:
+    papers(listed(130))
+    assert sync(pdf=False).headline == "130 papers: 130 fetched."
+    assert [len(request.ids) for request in server.requests] == [100, 30]
+    assert min(server.gaps()) > 2.999
+
+
+def test_two_papers_with_one_arxiv_id_cost_one_request_each_way(
+    server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    papers({"transformer": '- arxiv: "1706.03762"', "attention": '- arxiv: "1706.03762"'})
+    assert sync().headline == "2 papers: 2 fetched."
+    assert server.counts() == {"api": 1, "pdf": 1}
+    assert server.requests[0].ids == ["1706.03762"]
+    assert (home.pdfs / "attention.pdf").read_bytes() == (home.pdfs / "transformer.pdf").read_bytes()
+    (home.pdfs / "attention.pdf").unlink()
+    assert sync().repaired == ["attention"]
+    assert server.counts() == {"api": 1, "pdf": 1}  # copied from the other one
+
+
+def test_who_asks(server: Server, papers: Any, sync: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("READTRACK_CONTACT", "ada@example.org\r\nX-Evil: 1")
+    papers(listed(1))
+    sync()
+    agent = f"readtrack/{readtrack.__version__} (personal reading list; ada@example.org X-Evil: 1)"
+    assert {request.headers["user-agent"] for request in server.requests} == {agent}
+    assert {request.headers["accept-encoding"] for request in server.requests} == {"identity"}
+    assert not any("x-evil" in request.headers for request in server.requests)
+
+
+def test_the_pace_holds_from_one_sync_to_the_next(server: Server, papers: Any, sync: Run) -> None:
+    papers(listed(1))
+    for _ in range(3):
+        sync(pdf=False, refresh=True)
+    assert len(server.requests) == 3
+    assert min(server.gaps()) > 2.999
+
+
+def test_a_clock_that_jumped_stops_nothing(
+    server: Server, papers: Any, sync: Run, home: Home, clock: Any
+) -> None:
+    papers(listed(1))
+    home.ensure(home.locks)
+    state = home.locks / "requests.json"
+    far = clock.wall() + 10 * 365 * 86400
+    assert sync(pdf=False).exit_code == 0
+    state.write_text(json.dumps({"arXiv": {"last": far, "not_before": far, "why": "arXiv asks us to wait"}}))
+    assert sync(pdf=False, refresh=True).exit_code == 0
+    assert min(server.gaps()) > 2.999
+    for damaged in ('["not"]', '{"arXiv": {"last": NaN', '{"arXiv": {"last": NaN}}', "null", "[" * 10**5):
+        state.write_text(damaged)
+        assert sync(pdf=False, refresh=True).exit_code == 0
+
+
+def test_a_wish_to_wait_is_kept_for_the_next_sync(server: Server, papers: Any, sync: Run, clock: Any) -> None:
+    papers(listed(2))
+    server.fail("v1", status(429, Retry_After="1800"))
+    first = sync()
+    assert (first.exit_code, server.counts()["pdf"]) == (3, 1)
+    assert first.not_before is not None
+    second = sync()
+    assert (second.exit_code, second.requests) == (3, 0)
+    assert "arXiv asks us to wait until" in second.reasons["p1"]
+    clock.skip(1801)
+    assert sync().headline == "2 papers: 2 fetched."
+
+
+@pytest.mark.parametrize(
+    "name", ["two-ids-one-unknown", "old-style-id", "pinned-version", "one-id", "unknown-id"]
+)
+def test_real_answers(name: str, server: Server, papers: Any, sync: Run, home: Home) -> None:
+    ids = {
+        "two-ids-one-unknown": ["0808.05394", "1707.08567"],
+        "old-style-id": ["astro-ph/0601001"],
+        "pinned-version": ["2104.12255v1"],
+        "one-id": ["1605.08386"],
+        "unknown-id": ["0808.05394"],
+    }[name]
+    papers({f"p{number}": f'- arxiv: "{one}"' for number, one in enumerate(ids)})
+    body = (DATA / f"{name}.xml").read_bytes()
+    server.fail("/api/query", status(200, body, Content_Type="application/atom+xml"), forever=True)
+    summary = sync(pdf=False)
+    known = {
+        "two-ids-one-unknown": ("p1", "Proceedings of Workshop AEW10: Concepts in", 34, 1),
+        "old-style-id": ("p0", "Frequency of Hot Jupiters", 4, 1),
+        "pinned-version": ("p0", "0", 1, 1),
+        "one-id": ("p0", "Heat-bath random walks with Markov bases", 2, 1),
+    }
+    if name in known:
+        paper, title, authors, version = known[name]
+        metadata = Library.open(home).metadata(paper)
+        assert metadata
+        assert metadata["title"].startswith(title)
+        assert len(metadata["abstract"]) > 400
+        assert not metadata["abstract"].startswith(" ")
+        assert len(metadata["authors"]) == authors
+        assert metadata["version"] == version
+    assert len(summary.failed) == ("unknown" in name)
+    assert all("asked twice" in reason for reason in summary.failed.values())
+
+
+def test_the_real_refusal_of_an_id(server: Server, papers: Any, sync: Run) -> None:
+    papers(listed(3))
+    body = (DATA / "bad-id-400.xml").read_bytes().replace(b"abc", b"2001.00002")
+    server.fail("/api/query", status(400, body, Content_Type="application/atom+xml"))
+    summary = sync(pdf=False)
+    assert summary.failed == {
+        "p2": "papers.yaml:18: bad arXiv id '2001.00002'; arXiv says that this is not an id"
+    }
+    assert [request.ids for request in server.requests[1:]] == [["2001.00001", "2001.00003"]]
+
+
+def test_an_id_and_an_old_version_of_it(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    """Where only one of the two comes at first, neither is taken for the other."""
+    server.papers = {"2001.00001": Paper(version=5)}
+    papers({"newest": '- arxiv: "2001.00001"', "oldest": '- arxiv: "2001.00001v1"'})
+    server.fail("/api/query", lambda handler, request: handler.feed(["2001.00001v1"]))
+    assert sync(pdf=False).exit_code == 0
+    versions = [Library.open(home).metadata(paper)["version"] for paper in ("newest", "oldest")]  # type: ignore
+    assert versions == [5, 1]
+
+
+def test_the_bad_id_among_60_is_found_by_halving(server: Server, papers: Any, sync: Run) -> None:
+    papers(listed(60))
+
+    def refuse(handler: loopback.Handler, request: loopback.Request) -> None:
+        if "2001.00041" in request.ids:
+            handler.answer(400, b"nothing is named")
+        else:
+            handler.serve(request)
+
+    server.fail("/api/query", refuse, forever=True)
+    summary = sync(pdf=False)
+    assert list(summary.failed) == ["p41"]
+    assert len(server.requests) <= 14
+    assert min(server.gaps()) > 2.999
+
+
+def test_a_server_that_refuses_everything_is_not_asked_60_times(
+    server: Server, papers: Any, sync: Run
+) -> None:
+    papers(listed(60))
+    server.fail("/api/query", status(400, b"no"), forever=True)
+    assert len(sync(pdf=False).failed) == 60
+    assert len(server.requests) < 30
+
+
+def test_the_package_still_has_the_session_that_is_replaced() -> None:
+    client = arxiv.Client(page_size=3, delay_seconds=0, num_retries=0)
+    assert isinstance(client._session, requests.Session)
+    assert client.query_url_format.endswith("{}")
+
+
+# Versions
+
+
+def test_a_newer_version_replaces_the_pdf_and_a_pinned_one_stays(
+    server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    server.papers = {"2001.00001": Paper(version=1), "2001.00002": Paper(version=5)}
+    papers({"moving": '- arxiv: "2001.00001"', "pinned": '- arxiv: "2001.00002v3"'})
+    sync()
+    server.papers["2001.00001"].version = 2
+    server.papers["2001.00002"].version = 6
+    server.fail("00001v2", page())  # the new version does not come at first
+    failed = sync(refresh=True)
+    assert failed.states == {"moving": "failed", "pinned": "done"}
+    assert (home.pdfs / "moving.pdf").read_bytes() == server.pdf("2001.00001v1")
+    summary = sync()
+    assert summary.states == {"moving": "done", "pinned": "up to date"}
+    assert (home.pdfs / "moving.pdf").read_bytes() == server.pdf("2001.00001v2")
+    assert (home.pdfs / "pinned.pdf").read_bytes() == server.pdf("2001.00002v3")
+    assert "moving: newer version v2 (v1 before)" in failed.notes
+    assert [one for one in server.paths() if "pdf" in one][-1] == "/pdf/2001.00001v2"
+    assert Pdfs(home).record("pinned").wanted == 3  # type: ignore[union-attr]
+
+
+def test_what_is_old_is_asked_for_again_and_pinned_versions_never(
+    server: Server, papers: Any, sync: Run, clock: Any
+) -> None:
+    papers({"moving": '- arxiv: "2001.00001"', "pinned": '- arxiv: "2001.00002v1"'})
+    sync(pdf=False)
+    clock.skip(31 * 86400)
+    sync(pdf=False)
+    assert [request.ids for request in server.requests] == [["2001.00001", "2001.00002v1"], ["2001.00001"]]
+    assert sync(pdf=False).requests == 0
+
+
+def test_withdrawn_papers_are_not_asked_for_again(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    server.papers = {
+        "2001.00001": Paper(version=2, pdfs={1}, comment="withdrawn"),
+        "2001.00002": Paper(version=1, pdfs=set(), comment="withdrawn"),
+    }
+    papers(listed(2))
+    first = sync()
+    assert first.states == {"p1": "done", "p2": "withdrawn"}
+    again = sync()
+    assert (again.requests, again.exit_code) == (0, 0)
+    assert again.states == {"p1": "up to date", "p2": "withdrawn"}
+    server.papers["2001.00001"].version = 3  # and again nothing but the first version has a PDF
+    server.papers["2001.00001"].pdfs = {2}
+    assert sync(refresh=True).states["p1"] == "done"
+    assert (home.pdfs / "p1.pdf").read_bytes() == server.pdf("2001.00001v2")
+
+
+def test_the_earlier_version_that_is_here_is_not_fetched_again(
+    server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    server.papers = {"2001.00001": Paper(version=1)}
+    papers(listed(1))
+    sync()
+    server.papers["2001.00001"] = Paper(version=2, pdfs={1}, comment="Withdrawn: an error in section 3")
+    summary = sync(refresh=True)
+    assert server.paths().count("/pdf/2001.00001v1") == 1
+    assert summary.notes[-1] == "p1: v2 has no PDF (withdrawn?); v1 is here"
+    assert sync().requests == 0
+
+
+def test_what_arxiv_no_longer_knows_keeps_its_metadata(
+    server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    papers(listed(2))
+    sync()
+    kept = (home.metadata / "p1.json").read_bytes()
+    server.papers = {"2001.00002": Paper(title="A new title")}
+    summary = sync(refresh=True)
+    assert (summary.exit_code, summary.states) == (1, {"p1": "not found", "p2": "done"})
+    assert (home.metadata / "p1.json").read_bytes() == kept
+    assert json.loads((home.metadata / "p2.json").read_text())["title"] == "A new title"
+
+
+def test_after_two_cut_files_the_link_that_arxiv_gave_is_used(
+    server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    papers(listed(1))
+    server.papers = {"2001.00001": Paper(link=f"{server.base}/own/link")}
+    server.files["/own/link"] = pdf_bytes("own link")
+    server.fail("00001v1", loopback.truncated, forever=True)
+    endpoints = Endpoints.from_environment()
+    assert not endpoints.links  # a mirror is used alone
+    sync(endpoints=replace(endpoints, links=True))
+    assert server.paths()[1:] == ["/pdf/2001.00001v1"] * 2 + ["/own/link"]
+    assert (home.pdfs / "p1.pdf").read_bytes() == pdf_bytes("own link")
+
+
+def test_a_link_that_leads_away_from_arxiv_is_not_used(
+    server: Server, elsewhere: Server, papers: Any, sync: Run
+) -> None:
+    papers(listed(1))
+    server.papers = {"2001.00001": Paper(link=f"{elsewhere.base}/own/link")}
+    server.fail("00001v1", loopback.truncated, forever=True)
+    sync(endpoints=replace(Endpoints.from_environment(), links=True))
+    assert elsewhere.requests == []
+
+
+# Files
+
+
+def test_a_lost_and_a_damaged_pdf_are_repaired(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    papers(listed(3))
+    sync()
+    (home.pdfs / "p1.pdf").unlink()
+    with (home.pdfs / "p2.pdf").open("r+b") as file:
+        file.truncate(30_000)
+    assert sync().repaired == ["p1"]  # no PDF is read unless asked for
+    summary = sync(verify=True)
+    assert summary.repaired == ["p2"]
+    assert summary.headline == "3 papers: 1 fetched, 2 up to date. Repaired 1 file."
+    assert all((home.pdfs / f"p{n}.pdf").read_bytes() == server.pdf(f"2001.0000{n}v1") for n in (1, 2, 3))
+    assert server.counts() == {"api": 1, "pdf": 5}
+
+
+def test_a_pdf_with_the_readers_marks_is_kept_beside_the_new_one(
+    server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    papers(listed(1))
+    sync()
+    marked = (home.pdfs / "p1.pdf").read_bytes() + b"% marks\nstartxref\n0\n%%EOF\n"
+    (home.pdfs / "p1.pdf").write_bytes(marked)
+    assert sync().requests == 0
+    summary = sync(verify=True)
+    assert (home.pdfs / "p1.kept-1.pdf").read_bytes() == marked
+    assert (home.pdfs / "p1.pdf").read_bytes() == server.pdf("2001.00001v1")
+    assert "p1: the PDF had been changed here; your copy is p1.kept-1.pdf" in summary.notes
+
+
+def test_pdfs_of_the_readers_own_are_never_replaced(
+    server: Server, papers: Any, sync: Run, home: Home, tmp_path: Path
+) -> None:
+    server.papers = {f"2001.0000{n}": Paper(version=1) for n in (1, 2, 3)}
+    papers(listed(3))
+    mine = tmp_path / "mine.pdf"
+    mine.write_bytes(pdf_bytes("mine"))
+    attach(home, "p1", mine)
+    (home.pdfs / "p2.pdf").write_bytes(pdf_bytes("put here"))
+    (home.pdfs / "p3.pdf").write_bytes(b"no PDF at all")
+    summary = sync()
+    assert summary.states == {"p1": "done", "p2": "done", "p3": "failed"}
+    assert (
+        "did not come from a sync and is damaged (what came is not a PDF); move it away"
+        in summary.reasons["p3"]
+    )
+    server.papers["2001.00001"].version = server.papers["2001.00002"].version = 2
+    sync(refresh=True, verify=True)
+    assert (home.pdfs / "p1.pdf").read_bytes() == pdf_bytes("mine")
+    assert (home.pdfs / "p2.pdf").read_bytes() == pdf_bytes("put here")
+    assert (home.pdfs / "p3.pdf").read_bytes() == b"no PDF at all"
+    assert server.counts() == {"api": 2}
+
+
+def test_a_pdf_attached_while_it_is_fetched_wins(
+    server: Server, papers: Any, sync: Run, home: Home, tmp_path: Path
+) -> None:
+    papers(listed(1))
+    mine = tmp_path / "mine.pdf"
+    mine.write_bytes(pdf_bytes("mine"))
+
+    def attached_meanwhile(handler: loopback.Handler, request: loopback.Request) -> None:
+        attach(home, "p1", mine)
+        handler.serve(request)
+
+    server.fail("00001v1", attached_meanwhile)
+    assert sync().exit_code == 0
+    assert (home.pdfs / "p1.pdf").read_bytes() == pdf_bytes("mine")
+
+
+def test_part_files_of_killed_processes_go(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    papers(listed(1))
+    left = [home.pdfs / ".p1.pdf.4711-aa.part", home.metadata / ".p1.json.4711-bb.part"]
+    for path in left:
+        home.ensure(path.parent)
+        path.write_bytes(b"half")
+    sync()
+    assert not any(path.exists() for path in left)
+
+
+def test_damaged_metadata_is_asked_for_again(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    papers(listed(3))
+    sync()
+    (home.metadata / "p1.json").write_text('{"title": "cut')
+    (home.metadata / "p2.json").write_text("[]")
+    assert sync().states == {"p1": "done", "p2": "done", "p3": "up to date"}
+    assert server.requests[-1].ids == ["2001.00001", "2001.00002"]
+
+
+def test_another_source_in_the_list_brings_another_pdf(
+    server: Server, elsewhere: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    elsewhere.files["/other.pdf"] = pdf_bytes("other")
+    papers({"p": '- arxiv: "2001.00001"'})
+    sync()
+    papers({"p": '- arxiv: "2001.00002"'})
+    assert sync().states == {"p": "done"}
+    assert (home.pdfs / "p.pdf").read_bytes() == server.pdf("2001.00002v1")
+    papers({"p": f"- pdf: {elsewhere.base}/other.pdf"})
+    assert sync().states == {"p": "done"}
+    assert (home.pdfs / "p.pdf").read_bytes() == pdf_bytes("other")
+
+
+# Other hosts
+
+
+def test_sources_elsewhere_in_their_order(
+    server: Server, elsewhere: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    elsewhere.files.update({"/a.pdf": pdf_bytes("a"), "/b.pdf": pdf_bytes("b"), "/n.pdf": pdf_bytes("n")})
+    base = elsewhere.base
+    papers(
+        {
+            "first": f"- pdf: {base}/a.pdf\n- pdf: {base}/b.pdf",
+            "mirror": f"- pdf: {base}/denied.pdf\n- pdf: {base}/b.pdf",
+            "arxiv_first": f'- arxiv: "2001.00001"\n- pdf: {base}/a.pdf',
+            "journal": f"- doi: 10.1000/x\n- pdf: {base}/n.pdf\n  note: a manuscript",
+            "web": "- page: https://example.org/essay",
+            "doi": "- doi: 10.1000/y",
+            "beside": '- doi: 10.1000/z\n- arxiv: "2001.00009"\n  note: another work',
+        }
+    )
+    elsewhere.fail("/denied.pdf", status(403), forever=True)
+    server.fail("00001v1", status(404), forever=True)
+    summary = sync()
+    assert summary.exit_code == 0
+    assert summary.of("web only") == {
+        "web": "https://example.org/essay",
+        "doi": "https://doi.org/10.1000/y",
+        "beside": "https://doi.org/10.1000/z",
+    }
+    assert (home.pdfs / "first.pdf").read_bytes() == pdf_bytes("a")
+    assert (home.pdfs / "mirror.pdf").read_bytes() == pdf_bytes("b")
+    assert (home.pdfs / "arxiv_first.pdf").read_bytes() == pdf_bytes("a")
+    assert (home.pdfs / "journal.pdf").read_bytes() == pdf_bytes("n")
+    assert elsewhere.paths() == ["/a.pdf", "/denied.pdf", "/b.pdf", "/n.pdf"]  # /a.pdf once, copied then
+    assert min(elsewhere.gaps()) > 0.999
+    assert server.requests[0].ids == ["2001.00001"]
+    assert sync().requests == 0
+
+
+def test_what_a_browser_may_still_get_comes_with_a_hint(elsewhere: Server, papers: Any, sync: Run) -> None:
+    elsewhere.fail("/a.pdf", page(403), forever=True)
+    papers({"p": f"- pdf: {elsewhere.base}/a.pdf"})
+    assert sync().headline == (
+        f'p: failed: 127.0.0.1:{elsewhere.port} denied access (403, page "Just a moment..."); '
+        f"open {elsewhere.base}/a.pdf, then: readtrack attach p FILE."
+    )
+
+
+def test_a_host_that_is_gone_does_not_stop_the_others(server: Server, papers: Any, sync: Run) -> None:
+    papers({"gone": "- pdf: http://university.invalid/a.pdf", "p1": '- arxiv: "2001.00001"'})
+    summary = sync()
+    assert (summary.exit_code, summary.offline) == (1, False)
+    assert summary.states == {"gone": "failed", "p1": "done"}
+    assert "the name of university.invalid cannot be looked up" in summary.reasons["gone"]
+
+
+def test_a_proxy_from_the_environment_is_used(
+    server: Server, papers: Any, sync: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    papers(listed(1))
+    monkeypatch.setenv("HTTP_PROXY", server.base)
+    monkeypatch.setenv("READTRACK_ARXIV_API", "http://export.arxiv.invalid/api/query")
+    monkeypatch.setenv("READTRACK_ARXIV_PDF", "http://export.arxiv.invalid/pdf")
+    summary = sync(pdf=False)
+    assert summary.headline == "p1: done."
+    assert [request.headers["host"] for request in server.requests] == ["export.arxiv.invalid"]
+
+
+# One at a time
+
+
+def test_two_syncs_at_once(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    from readtrack.sync.engine import status as running
+    from readtrack.sync.running import AlreadyRunningError
+
+    papers(listed(1))
+    seen: list[Any] = []
+
+    def second(handler: loopback.Handler, request: loopback.Request) -> None:
+        seen.append(running(home))
+        with pytest.raises(AlreadyRunningError) as error:
+            sync()
+        seen.append(error.value)
+        handler.serve(request)
+
+    server.fail("/api/query", second)
+    assert running(home) is None
+    assert sync().exit_code == 0
+    assert running(home) is None
+    status, error = seen
+    assert status.pid
+    assert str(error).startswith(f"a sync is already running (process {status.pid}, since ")
+    assert error.exit_code == 3
+    assert server.counts() == {"api": 1, "pdf": 1}
+
+
+def test_the_second_command_leaves_with_a_clear_text(
+    server: Server, papers: Any, home: Home, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from readtrack.cli.app import run as readtrack_command
+
+    papers(listed(1))
+    home.ensure(home.locks)
+    script = (
+        "import sys; from readtrack.home import Home; from readtrack.sync.running import exclusive\n"
+        "with exclusive(Home()): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        assert readtrack_command(["sync"]) == 3
+        assert f"readtrack: a sync is already running (process {other.pid}, since" in capfd.readouterr().err
+        assert server.requests == []
+    finally:
+        other.kill()
+        other.wait()
+    assert readtrack_command(["sync"]) == 0  # the lock went with the process
+
+
+# The rest
+
+
+def test_events_of_a_paper(server: Server, papers: Any, sync: Any) -> None:
+    papers(listed(2))
+    server.step = 4096
+    sync()
+    states = [event.state for event in sync.seen if event.paper == "p1"]
+    assert states[0] == "metadata"
+    assert states[-1] == "done"
+    assert "downloading" in states
+    sizes = [(e.bytes, e.total) for e in sync.seen if e.paper == "p1" and e.state == "downloading"]
+    assert sizes == sorted(sizes)
+    assert sizes[-1][0] == sizes[-1][1] == len(server.pdf("2001.00001v1"))
+    etas = [event.eta for event in sync.seen if event.state == "downloading"]
+    assert 5 < etas[0] < 10  # two papers, three seconds each
+    assert etas[-1] < etas[0]
+
+
+def test_an_unexpected_error_in_the_callback_ends_the_sync_and_frees_the_lock(
+    server: Server, papers: Any, clock: Any, home: Home
+) -> None:
+    from readtrack.sync.engine import Sync
+    from readtrack.sync.engine import status as running
+
+    def report(progress: object) -> None:
+        raise RuntimeError("the caller's own")
+
+    with pytest.raises(RuntimeError, match="own"):
+        Sync(papers(listed(1)), clock=clock, report=report).run()
+    assert running(home) is None
+    assert Sync(papers(listed(1)), clock=clock).run().exit_code == 0
+
+
+def test_importing_it_is_cheap() -> None:
+    code = (
+        "import sys, readtrack.sync.engine, readtrack.sync.add, readtrack.sync.viewer, readtrack.cli.sync\n"
+        "print([name for name in ('requests', 'arxiv', 'lxml', 'urllib3', 'yaml', 'rich', 'torch') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_list_is_read_once(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    papers(listed(2))
+
+    def edited_meanwhile(handler: loopback.Handler, request: loopback.Request) -> None:
+        home.papers_yaml.write_text("title: [")
+        handler.serve(request)
+
+    server.fail("/api/query", edited_meanwhile)
+    assert sync().headline == "2 papers: 2 fetched."
+
+
+def test_no_thread_is_left(server: Server, papers: Any, sync: Run) -> None:
+    papers(listed(2))
+    server.fail("v1", loopback.incomplete, loopback.reset_midway)
+    sync()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("readtrack")]
