@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _COMFORTABLE = 48  # columns up to which a small image is enlarged
+_TALLEST = 60  # pixels: 30 lines
 _LARGEST = 40_000_000  # pixels
 _RAMP = " .:-=+*#%@"
 
@@ -35,13 +36,15 @@ def load(path: Path, columns: int, *, ascii_only: bool = False) -> list[Content]
 
 
 def _fitted(image: Image, columns: int) -> Image:
+    """As large as is comfortable: all of it in view, small ones enlarged by a whole factor."""
     from PIL.Image import Resampling
 
     width, height = image.size
-    if width > columns:
-        height = max(1, round(height * columns / width))
-        return image.resize((columns, height), Resampling.BOX)
-    factor = max(1, min(columns, _COMFORTABLE) // width)
+    scale = min(columns / width, _TALLEST / height)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        return image.resize(size, Resampling.BOX)
+    factor = max(1, int(min(scale, _COMFORTABLE / width)))
     return image.resize((width * factor, height * factor), Resampling.NEAREST)
 
 

@@ -233,6 +233,7 @@ def _short_claims(record: Record, width: int) -> list[Line]:
     for event in record.claims:
         lines += ([BLANK] if lines else [_heading("Claims")]) + _verdict_lines(event, width)
         lines += _labelled("ours", str(event.get("ours", "")), width)
+        lines += _labelled("paper", str(event["claim"].get("paper") or ""), width, "$muted")
     return lines
 
 
@@ -333,12 +334,12 @@ def claims(record: Record, width: int) -> list[Line]:
         if event["values"].keys() - {bound.metric for bound in claim.rule}:
             lines += _labelled("ours", str(event.get("ours", "")), width)
         lines += _labelled("paper", claim.paper, width)
-        for number_, bound in enumerate(claim.rule):
+        for place, bound in enumerate(claim.rule):
             value = event["values"].get(bound.metric, math.nan)
             mark, style = ("✓", "$good") if bound.holds(value) else ("✗", "$bad")
             shown = number(value) if math.isfinite(value) else str(value)
             rule = join((mark, style), " ", str(bound), (f"   (ours {shown})", "$muted"))
-            lines += _labelled("rule" if not number_ else "", rule, width)
+            lines += _labelled("" if place else "rule", rule, width)
         lines += _labelled("control", claim.control, width, "$muted")
         lines += _labelled("differs", claim.deviations, width, "$muted")
     return lines
@@ -358,9 +359,8 @@ def artifacts(
     lines: list[Line] = []
     for event in record.artifacts:
         name, caption = str(event.get("name", "")), str(event.get("caption") or "")
-        lines += ([BLANK, BLANK] if lines else []) + [
-            Line(join(" ", (name, "bold $link"), "  ", (caption, "$muted")))
-        ]
+        lines += [BLANK, BLANK] if lines else []
+        lines += wrapped(join((name, "bold $link"), "  ", (caption, "$muted")), width, indent=1)
         path = (folder / str(event.get("path", ""))).resolve()
         if not path.is_relative_to(folder.resolve()):
             lines += wrapped("lies outside the run's folder: not shown", width, "$bad", indent=1)
