@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from readtrack.errors import ReadtrackError
@@ -80,12 +80,14 @@ def insert(text: str, entry: Entry, section: str | None = None) -> str:
         raise _by_hand(entry)
     edits = [_row_edit(text, root.keys["checklist"], entry, section), _paper_edit(text, root, entry)]
     end_of_line = "\r\n" if "\r\n" in text else "\n"
-    for at, lines in sorted(edits, key=lambda edit: edit[0], reverse=True):
-        before, after = text[:at], text[at:]
-        if before and not before.endswith(("\n", "\r")):
-            before += end_of_line
-        text = before + "".join(line + end_of_line for line in lines) + after
-    return text
+    pieces, done = [], 0
+    for at, lines in sorted(edits, key=itemgetter(0)):  # of two at one place, the row goes first
+        piece = text[done:at]
+        if piece and not piece.endswith("\n"):
+            piece += end_of_line
+        pieces += [piece, *(line + end_of_line for line in lines)]
+        done = at
+    return "".join([*pieces, text[done:]])
 
 
 def _row_edit(text: str, checklist: _Part, entry: Entry, section: str | None) -> tuple[int, list[str]]:
@@ -135,8 +137,6 @@ def _paper_edit(text: str, root: _Part, entry: Entry) -> tuple[int, list[str]]:
     papers = root.keys.get("papers")
     if papers is None:
         return _after(text, root.end), ["", "papers:", *(f"  {line}" for line in entry.block())]
-    if papers.is_empty:
-        return _after(text, papers.end), [f"  {line}" for line in entry.block()]
     if papers.flow or papers.keys is None:
         raise _by_hand(entry)
     pad = " " * papers.column

@@ -256,7 +256,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.pause = 0.0  # seconds between the pieces of a PDF
         self.verbose = False
         self.accepted = 0
-        self._open: list[socket.socket] = []
+        self.open_connections: list[socket.socket] = []
         self._thread = threading.Thread(
             target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
@@ -268,7 +268,7 @@ class Server(socketserver.ThreadingTCPServer):
     def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
-        for connection in list(self._open):
+        for connection in list(self.open_connections):
             connection.close()
         self._thread.join()
 
@@ -315,13 +315,13 @@ class Server(socketserver.ThreadingTCPServer):
     def other_connections(self, mine: socket.socket) -> int:
         """Connections besides `mine` that the other side has not closed."""
         with self.lock:
-            return sum(_is_open(one) for one in self._open if one is not mine)
+            return sum(is_open(one) for one in self.open_connections if one is not mine)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         with self.lock:
-            self._open = [one for one in self._open if one.fileno() != -1]
-            self._open.append(connection)
+            self.open_connections = [one for one in self.open_connections if one.fileno() != -1]
+            self.open_connections.append(connection)
             self.accepted += 1
         return connection, address
 
@@ -331,7 +331,7 @@ class Server(socketserver.ThreadingTCPServer):
             super().handle_error(request, client_address)
 
 
-def _is_open(connection: socket.socket) -> bool:
+def is_open(connection: socket.socket) -> bool:
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
     except BlockingIOError:
@@ -432,7 +432,7 @@ def hang(seconds: float = 20.0) -> Fault:
 
     def fault(handler: Handler, request: Request) -> None:
         end = time.monotonic() + seconds
-        while time.monotonic() < end and _is_open(handler.connection):
+        while time.monotonic() < end and is_open(handler.connection):
             time.sleep(0.01)
         handler.drop()
 

@@ -1,0 +1,446 @@
+"""Adding papers: what the reader may type, what is fetched, and a file in which nothing else changes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from loopback import Paper, Server, page, status
+
+from readtrack import catalog
+from readtrack.catalog import Row, Source
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.sync.add import add, make_id, parse_source
+from readtrack.sync.insert import CannotInsertError, Entry, insert, quote
+
+LIST = """\
+# my list
+title: "Mine"   # a comment
+
+checklist:
+    - section: Optimisers
+      rows:
+          - text: "Adam: the paper"   # read it twice
+            done: true
+            papers: [adam]
+          # more to come
+
+    - section: Vision
+      note: >-
+        several
+        lines
+
+    # nothing here yet
+
+# and now the papers
+papers:
+    adam:
+        title: "Adam: A Method"
+        authors: [Ada Example]
+        year: 2014
+        sources:
+            - arxiv: "1412.6980v9"
+            - doi: 10.1000/ADAM
+        aliases: [adam-optimizer]
+        summary: >-
+            Two lines,
+            folded.
+
+    # the end
+"""
+ENTRY = Entry("new_one", 'A "new": one # really', ("Ada Example", "Ré Muster"), 2021, "arxiv", "2101.00001")
+
+
+@pytest.fixture
+def mine(home: Home) -> Path:
+    home.ensure()
+    home.papers_yaml.write_text(LIST, encoding="utf-8")
+    return home.papers_yaml
+
+
+def added_lines(before: str, after: str) -> list[str]:
+    """The lines that came in; fails if any line went or changed."""
+    lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
+    assert not [line for line in lines if line.startswith("- ")]
+    return [line[2:] for line in lines if line.startswith("+ ")]
+
+
+@pytest.mark.parametrize(
+    ("typed", "kind", "value"),
+    [
+        ("1706.03762", "arxiv", "1706.03762"),
+        (" arXiv:1706.03762v5 ", "arxiv", "1706.03762v5"),
+        ("https://arxiv.org/abs/1706.03762v2", "arxiv", "1706.03762v2"),
+        ("http://www.arxiv.org/pdf/1706.03762.pdf", "arxiv", "1706.03762"),
+        ("https://export.arxiv.org/pdf/1706.03762v1.pdf#page=2", "arxiv", "1706.03762v1"),
+        ("https://arxiv.org/abs/2001.00001?context=cs", "arxiv", "2001.00001"),
+        ("https://arxiv.org/html/2401.00001v1", "arxiv", "2401.00001v1"),
+        ("cs/9901001", "arxiv", "cs/9901001"),
+        ("https://arxiv.org/abs/math.gt/0309136", "arxiv", "math.GT/0309136"),
+        ("10.48550/arXiv.1706.03762", "arxiv", "1706.03762"),
+        ("https://doi.org/10.48550/ARXIV.1706.03762", "arxiv", "1706.03762"),
+        ("10.1162/neco.1997.9.8.1735", "doi", "10.1162/neco.1997.9.8.1735"),
+        ("doi:10.1000/a(b)c", "doi", "10.1000/a(b)c"),
+        ("https://dx.doi.org/10.1000/a%2Fb", "doi", "10.1000/a/b"),
+        ("https://example.org/a.PDF?x=1", "pdf", "https://example.org/a.PDF?x=1"),
+        ("https://example.org/essay", "page", "https://example.org/essay"),
+    ],
+)
+def test_what_may_be_typed(typed: str, kind: str, value: str) -> None:
+    assert parse_source(typed) == Source(kind, value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("typed", ["", "adam", "17060.3762", "ftp://example.org/a.pdf", "10.x/y", "https://"])
+def test_what_is_none_of_these(typed: str) -> None:
+    with pytest.raises(ReadtrackError, match="is no arXiv id"):
+        parse_source(typed)
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("FlashAttention: Fast and Memory-Efficient Exact Attention", "flashattention"),
+        ("Attention Is All You Need", "attention_all_need"),
+        (
+            "On the Importance of Initialization and Momentum in Deep Learning",
+            "importance_initialization_momentum_deep",
+        ),
+        ("1000 Layer Networks", "paper_1000_layer_networks"),
+        ("Lambda", "paper_lambda"),
+        ("Über Größe", "uber_grosse"),
+        ("注意力", "paper"),
+        ("Adam", "adam_2"),
+    ],
+)
+def test_ids(title: str, expected: str) -> None:
+    assert make_id(title, {"adam"}) == expected
+
+
+def test_an_arxiv_paper(server: Server, mine: Path, clock: Any, home: Home) -> None:
+    server.papers = {"2101.00001": Paper(title="GaLore:  a\n  title", version=3)}
+    added = add(Library.open(home), "2101.00001")
+    assert (added.paper, added.title, added.path, added.copied) == ("galore", "GaLore: a title", mine, False)
+    paper = catalog.load(mine).papers["galore"]
+    assert (paper.authors, paper.year, paper.arxiv_id) == (
+        ("Ada Example", "Grace Example"),
+        2017,
+        "2101.00001",
+    )
+    assert paper.line == added.line
+    metadata = Library.open(home).metadata("galore")
+    assert metadata
+    assert metadata["version"] == 3
+    assert server.counts() == {"api": 1}
+
+
+def test_the_next_sync_need_not_ask_again(
+    server: Server, mine: Path, clock: Any, home: Home, sync: Any
+) -> None:
+    server.papers = {"2101.00001": Paper(title="GaLore"), "1412.6980": Paper(version=9)}
+    add(Library.open(home), "2101.00001")
+    sync("galore")
+    assert server.counts() == {"api": 1, "pdf": 1}
+    assert min(server.gaps()) > 2.999  # one pace for all
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["1412.6980", "https://arxiv.org/abs/1412.6980v2", "doi:10.1000/adam", "10.48550/arXiv.1412.6980"],
+)
+def test_a_duplicate_is_named_before_anything_is_asked(
+    server: Server, mine: Path, home: Home, typed: str
+) -> None:
+    with pytest.raises(
+        NotAvailableError, match=r"on the list already: adam \(Adam: A Method\), papers.yaml:21"
+    ):
+        add(Library.open(home), typed)
+    assert server.requests == []
+    assert mine.read_text() == LIST
+
+
+def test_a_duplicate_by_title(server: Server, mine: Path, clock: Any, home: Home) -> None:
+    server.papers = {"2101.00001": Paper(title="ADAM — a méthod")}
+    with pytest.raises(NotAvailableError, match="on the list already: adam"):
+        add(Library.open(home), "2101.00001")
+    assert mine.read_text() == LIST
+
+
+def test_a_doi(server: Server, mine: Path, clock: Any, home: Home) -> None:
+    document = {
+        "title": "Long <i>Short-Term</i> Memory &amp; more",
+        "author": [{"given": "Sepp", "family": "Example"}, {"literal": "A Group"}],
+        "issued": {"date-parts": [[1997, 11]]},
+        "abstract": "not ours to copy",
+    }
+    server.fail("/doi/10.1000/a(b)", status(200, json.dumps(document).encode()))
+    added = add(Library.open(home), "10.1000/a(b)", section="vis")
+    paper = catalog.load(mine).papers[added.paper]
+    assert paper.title == "Long Short-Term Memory & more"
+    assert (paper.authors, paper.year) == (("Sepp Example", "A Group"), 1997)
+    assert paper.sources == (Source("doi", "10.1000/a(b)"),)
+    assert server.requests[0].headers["accept"] == "application/vnd.citationstyles.csl+json"
+    assert catalog.load(mine).sections[1].rows[0].text == "Long Short-Term Memory & more (1997)"  # type: ignore
+
+
+def test_a_link_wants_a_title(server: Server, mine: Path, home: Home) -> None:
+    with pytest.raises(ReadtrackError, match="add --title"):
+        add(Library.open(home), "https://example.org/a.pdf")
+    added = add(Library.open(home), "https://example.org/a.pdf", title="A talk")
+    assert added.guessed == ("authors", "year")
+    added = add(
+        Library.open(home), "https://example.org/b", title="An essay", authors=["Ada Example"], year=1999
+    )
+    assert added.guessed == ()
+    assert [s.kind for p in catalog.load(mine).papers.values() for s in p.sources][2:] == ["pdf", "page"]
+    with pytest.raises(NotAvailableError, match="on the list already: talk"):
+        add(Library.open(home), "http://example.org/a.pdf", title="Another")
+    assert server.requests == []
+
+
+def test_hostile_facts(server: Server, mine: Path, clock: Any, home: Home) -> None:
+    evil = 'x" \n- !!python/object:os.system "\u202e\u009b31m{}: [&a *a] \\ # \ufeff\uffff% @'
+    server.papers = {"2101.00001": Paper(title=evil.replace("\uffff", ""))}
+    add(Library.open(home), "2101.00001", title=evil)
+    (paper,) = [p for p in catalog.load(mine).papers.values() if p.id != "adam"]
+    assert paper.title == 'x" - !!python/object:os.system "31m{}: [&a *a] \\ # \ufeff\uffff% @'
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (status(404), "not found at"),
+        (page(), "web page"),
+        (status(429, Retry_After="3600"), "arXiv asks us to wait until"),
+    ],
+)
+def test_what_cannot_be_fetched_is_not_added(
+    fault: Any, told: str, server: Server, mine: Path, clock: Any, home: Home
+) -> None:
+    server.fail("/api/query", fault, forever=True)
+    with pytest.raises(NotAvailableError, match=told):
+        add(Library.open(home), "2101.00001")
+    assert mine.read_text() == LIST
+
+
+def test_an_id_that_arxiv_does_not_know(server: Server, mine: Path, clock: Any, home: Home) -> None:
+    server.papers = {}
+    with pytest.raises(NotAvailableError, match=r"2101.00001: arXiv does not know it \(asked twice\)"):
+        add(Library.open(home), "2101.00001")
+    assert len(server.requests) == 2
+
+
+def test_offline(mine: Path, clock: Any, home: Home) -> None:
+    with pytest.raises(NotAvailableError, match="offline: the name of arXiv cannot be looked up"):
+        add(Library.open(home), "2101.00001")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("adam", "taken"), ("adam-optimizer", "not an id"), ("class", "not an id")]
+)
+def test_an_id_that_cannot_be(name: str, told: str, mine: Path, home: Home) -> None:
+    with pytest.raises(ReadtrackError, match=told):
+        add(Library.open(home), "https://example.org/a.pdf", title="A talk", paper_id=name)
+
+
+def test_a_section_that_is_not_there(server: Server, mine: Path, home: Home) -> None:
+    with pytest.raises(ReadtrackError, match="no section is named like 'Visoin'; did you mean 'Vision'"):
+        add(Library.open(home), "2101.00001", section="Visoin")
+    assert server.requests == []
+
+
+def test_the_list_that_ships_is_copied_first(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = catalog.shipped()
+    before = shipped.read_bytes()
+    library = Library.open(home)
+    assert library.catalog.path == shipped
+    added = add(library, "https://example.org/a.pdf", title="A talk", section="vision")
+    assert (added.path, added.copied) == (home.papers_yaml, True)
+    assert shipped.read_bytes() == before
+    lines = added_lines(before.decode(), home.papers_yaml.read_text())
+    assert lines[0].startswith('      - text: "A talk (')
+    assert lines[1] == "        papers: [talk]"
+    assert len(Library.open(home).catalog.papers) == len(library.catalog.papers) + 1
+
+
+def test_a_list_in_this_folder_is_the_readers_own(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "papers.yaml"
+    here.write_text(LIST)
+    assert add(Library.open(home), "https://example.org/a.pdf", title="A talk").path == here
+    assert not home.papers_yaml.exists()
+
+
+def test_a_link_to_the_list_stays_one(home: Home, tmp_path: Path) -> None:
+    home.ensure()
+    real = tmp_path / "dotfiles.yaml"
+    real.write_text(LIST)
+    real.chmod(0o600)
+    home.papers_yaml.symlink_to(real)
+    add(Library.open(home), "https://example.org/a.pdf", title="A talk")
+    assert home.papers_yaml.is_symlink()
+    assert "A talk" in real.read_text()
+    assert os.stat(real).st_mode & 0o777 == 0o600
+
+
+# Where the lines go
+
+
+def test_inserted_lines_follow_the_files_own_form() -> None:
+    row = """\
+
+    - section: "Added"
+      rows:
+        - text: "A \\"new\\": one # really (2021)"
+          papers: [new_one]
+"""
+    block = """\
+
+    new_one:
+      title: "A \\"new\\": one # really"
+      authors: ["Ada Example", "Ré Muster"]
+      year: 2021
+      sources:
+        - arxiv: "2101.00001"
+"""
+    expected = LIST.replace("        lines\n", "        lines\n" + row).replace(
+        "folded.\n", "folded.\n" + block
+    )
+    assert insert(LIST, ENTRY) == expected
+    named = insert(LIST, ENTRY, "Optimisers")
+    assert '            papers: [adam]\n          - text: "A' in named
+    bare = insert(LIST, ENTRY, "vision")
+    assert '        lines\n      rows:\n        - text: "A' in bare
+
+
+PAPERS_FIRST = """\
+papers:
+  a:
+    title: t
+    authors: [x]
+    year: 2000
+    sources: [{arxiv: '2001.00001'}]
+title: x
+checklist:
+- section: A
+  rows:
+"""
+WITHIN = """\
+title: x
+checklist:
+  - section: A
+    rows:
+      - text: one
+        rows:
+          - text: two
+            # a word
+          - note: |
+              three
+
+
+  - section: B
+"""
+VARIANTS = {
+    "as it is": LIST,
+    "line ends of another system": LIST.replace("\n", "\r\n"),
+    "no line end at the end": LIST.rstrip("\n"),
+    "a mark in front": "\ufeff" + LIST,
+    "no papers": "title: x\nchecklist:\n- section: A\n  rows:\n  - text: one",
+    "papers first": PAPERS_FIRST,
+    "rows within rows": WITHIN,
+    "an end mark": "---\ntitle: x\nchecklist:\n- section: A\n...\n",
+    "letters beyond": LIST.replace("Ada", "Адa 🚀 注意"),
+    "the section is there": LIST.replace("Vision", "added"),
+    "paragraphs kept": LIST.replace("summary: >-", "summary: |+"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("section", [None, 0, -1])
+def test_insertion_changes_nothing_else(name: str, section: int | None, tmp_path: Path) -> None:
+    before = VARIANTS[name]
+    path = tmp_path / "papers.yaml"
+    path.write_bytes(before.encode())
+    old = catalog.load(path)
+    title = None if section is None else old.sections[section].title
+    after = insert(before, ENTRY, title)
+    path.write_bytes(after.encode())
+    new = catalog.load(path)
+    assert new.papers["new_one"].title == ENTRY.title
+    (row,) = new.rows_of("new_one")
+    where = [part.title for part in new.sections if row in part.rows]
+    assert where == [title or ("added" if "added" in name or "is there" in name else "Added")]
+    texts = [(depth, getattr(item, "text", None)) for depth, item in new.walk()]
+    texts.remove((1, row.text))
+    if title is None and "is there" not in name:
+        texts.pop()
+    assert texts == [(depth, getattr(item, "text", None)) for depth, item in old.walk()]
+    assert len(added_lines(before, after)) >= 8
+    if "\r\n" in before:
+        assert after.count("\r\n") == after.count("\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"title": "x", "checklist": [{"section": "A"}]}',
+        "title: x\nchecklist: []\n",
+        "title: x\nchecklist: [{section: A}]\n",
+        "title: x\nchecklist:\n- section: Added\n  rows: [{text: one}]\n",
+        "title: x\nchecklist:\n- section: A\npapers: {}\n",
+    ],
+)
+def test_a_form_without_lines_is_left_to_the_reader(text: str, home: Home) -> None:
+    home.ensure()
+    home.papers_yaml.write_text(text)
+    catalog.load(home.papers_yaml)
+    with pytest.raises(CannotInsertError, match=r"add this to its papers:\n  talk:\n    title:"):
+        add(Library.open(home), "https://example.org/a.pdf", title="A talk")
+    assert home.papers_yaml.read_text() == text
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(min_size=1, max_size=40), st.lists(st.text(max_size=10), min_size=1, max_size=3))
+def test_any_text_survives_quoting(title: str, authors: list[str]) -> None:
+    import yaml
+
+    from readtrack.text import one_line
+
+    for text in (title, *authors):
+        assert yaml.safe_load(quote(text)) == one_line(text)
+
+
+def test_a_list_that_changes_meanwhile_is_not_overwritten(
+    mine: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = catalog.load
+    calls = iter(range(10))
+
+    def edited(path: Path) -> Any:
+        if next(calls) == 1:
+            mine.write_text(LIST + "# edited\n")
+        return real(path)
+
+    library = Library.open(home)
+    monkeypatch.setattr(catalog, "load", edited)
+    with pytest.raises(ReadtrackError, match="was changed in this moment"):
+        add(library, "https://example.org/a.pdf", title="A talk")
+    assert mine.read_text() == LIST + "# edited\n"
+
+
+def test_the_row_stands_in_the_checklist(mine: Path, home: Home) -> None:
+    added = add(Library.open(home), "https://example.org/a.pdf", title="A talk", section="Optimisers")
+    rows = catalog.load(mine).sections[0].rows
+    assert [row.papers for row in rows if isinstance(row, Row)] == [("adam",), (added.paper,)]
