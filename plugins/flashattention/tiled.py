@@ -20,8 +20,9 @@ from torch.autograd.function import once_differentiable
 
 LOG2_E = math.log2(math.e)
 
-# The scores in flight, for each thread: 256 queries by 512 keys for two heads, in float32 1 MiB.
-QUERY_BLOCK, KEY_BLOCK, SCORES_PER_THREAD = 256, 512, 2**18
+# Four heads' tiles of float32 scores, 2 MiB for each thread, are a share of a last-level cache. On smaller ones
+# the calls take longer than what they compute.
+QUERY_BLOCK, KEY_BLOCK, HEADS_PER_THREAD = 256, 512, 4
 
 # How far, in powers of 2, a row's maximum may rise before its sums are scaled to it.
 SLACK = 16
@@ -78,12 +79,12 @@ class Schedule:
         hides_earlier = self.window is not None and columns.start <= rows.stop - 1 + ahead - self.window
         if not (hides_later or hides_earlier):
             return None
-        position = torch.arange(rows.start, rows.stop, device=like.device)[:, None] + ahead
-        key = torch.arange(columns.start, columns.stop, device=like.device)
-        hidden = key > position
-        if self.window is not None:
-            hidden |= key <= position - self.window
-        return torch.zeros_like(hidden, dtype=like.dtype).masked_fill_(hidden, -torch.inf)
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        diagonal = rows.start + ahead - columns.start  # where the first query's own position is
+        bias = like.new_full(shape, -torch.inf).triu_(diagonal + 1)
+        if hides_earlier:
+            bias += like.new_full(shape, -torch.inf).tril_(diagonal - self.window)
+        return bias
 
 
 def forward(
@@ -99,7 +100,8 @@ def forward(
     """
     out = q.new_empty(*q.shape[:-1], v.shape[-1])
     lse = torch.empty_like(q[..., :1], dtype=working_dtype(q))
-    for heads, buffer in chunks(q, schedule):
+    for heads, (buffer,) in chunks(q, schedule, buffers=1):
+        keys, values = (x[heads].to(buffer.dtype) for x in (k, v))
         for rows in schedule.rows():
             query = gather(q[heads, :, rows], scale * LOG2_E)
             # For each row: minus the maximum that its logits are relative to, and the sum of 2^logit.
@@ -107,8 +109,8 @@ def forward(
             weighted = query.new_zeros(*query.shape[:-1], v.shape[-1])
             new = torch.empty_like(total)
             for tile, columns in enumerate(schedule.columns(rows)):
-                key, value = k[heads, columns].to(query), v[heads, columns].to(query)
-                scores = view(buffer, *query.shape[:-1], key.shape[-2])
+                key, value = keys[:, columns], values[:, columns]
+                scores = view(buffer, *query.shape[:-1], key.shape[1])
                 torch.baddbmm(offset, query, key.mT, out=scores)
                 hide(scores, schedule.bias(rows, columns, scores))
                 torch.amax(scores, -1, keepdim=True, out=new)
@@ -151,7 +153,8 @@ def backward(
     dtype = working_dtype(q)
     dq = torch.empty_like(q)
     dk, dv = torch.zeros_like(k, dtype=dtype), torch.zeros_like(v, dtype=dtype)
-    for heads, buffer in chunks(q, schedule, buffers=2):
+    for heads, buffers in chunks(q, schedule, buffers=2):
+        keys, values, dkeys, dvalues = (x[heads].to(dtype) for x in (k, v, dk, dv))
         for rows in schedule.rows():
             query = gather(q[heads, :, rows], scale * LOG2_E)
             dout = gather(grad[heads, :, rows])
@@ -161,29 +164,29 @@ def backward(
             offset = gather(lse[heads, :, rows]).neg_().nan_to_num_(posinf=0).mT
             dquery = torch.zeros_like(query)
             for columns in schedule.columns(rows):
-                key, value = k[heads, columns].to(query), v[heads, columns].to(query)
-                shape = *key.shape[:-1], query.shape[-2]
-                weights, dscores = view(buffer[0], *shape), view(buffer[1], *shape)
+                key, value = keys[:, columns], values[:, columns]
+                weights, dscores = (view(buffer, *key.shape[:2], query.shape[1]) for buffer in buffers)
                 torch.baddbmm(offset, key, query.mT, out=weights)
                 hide(weights.mT, schedule.bias(rows, columns, weights))
                 weights.exp2_()
-                dv[heads, columns].baddbmm_(weights, dout)
+                dvalues[:, columns].baddbmm_(weights, dout)
                 torch.baddbmm(delta, value, dout.mT, out=dscores)
                 dscores.mul_(weights)
-                dk[heads, columns].baddbmm_(dscores, query)
+                dkeys[:, columns].baddbmm_(dscores, query)
                 dquery.baddbmm_(dscores.mT, key)
             dq[heads, :, rows] = scatter(dquery.mul_(scale), dq[heads, :, rows])
     return dq, dk.div_(LOG2_E).to(k.dtype), dv.to(v.dtype)
 
 
-def chunks(q: Tensor, schedule: Schedule, *, buffers: int = 1) -> Iterator[tuple[slice, Tensor]]:
-    """As many heads at once as keep every thread busy, and room for their scores."""
+def chunks(q: Tensor, schedule: Schedule, *, buffers: int) -> Iterator[tuple[slice, Tensor]]:
+    """The heads that are worked on together, and room for their scores."""
     tile = q.shape[1] * min(schedule.query_block, schedule.queries) * min(schedule.key_block, schedule.keys)
-    threads = max(2, torch.get_num_threads()) if q.device.type == "cpu" else 256
-    heads = min(max(1, threads * SCORES_PER_THREAD // max(1, tile)), max(1, len(q)))
-    buffer = q.new_empty(buffers, heads * tile, dtype=working_dtype(q))
+    threads = torch.get_num_threads() if q.device.type == "cpu" else 64
+    heads = threads * HEADS_PER_THREAD * QUERY_BLOCK * KEY_BLOCK // max(1, tile)
+    heads = min(max(1, heads), max(1, len(q)))
+    room = q.new_empty(buffers, heads * tile, dtype=working_dtype(q))
     for start in range(0, len(q), heads):
-        yield slice(start, start + heads), buffer if buffers > 1 else buffer[0]
+        yield slice(start, start + heads), room
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

@@ -93,7 +93,8 @@ def test_values_may_have_another_width_and_the_scale_another_value(assert_parity
 
 
 def test_heads_in_several_chunks(assert_parity, monkeypatch):
-    monkeypatch.setattr("readtrack.papers.flashattention.tiled.SCORES_PER_THREAD", 1)
+    """One head at a time."""
+    monkeypatch.setattr("readtrack.papers.flashattention.tiled.HEADS_PER_THREAD", 0)
     assert_parity(small, torchs, vectors(heads=3, kv_heads=3))
 
 
