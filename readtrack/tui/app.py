@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 
 _LOOK_AGAIN = 10.0  # seconds
+_DRAW_EVERY = 0.2  # seconds; the run trains on the same processor
 
 
 class ReadtrackApp(App[int], inherit_bindings=False):
@@ -62,6 +64,8 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.following: Following | None = None
         self._options: Options | None = None
         self._leaving = False
+        self._undrawn = False  # the run has news that are not on the screen yet
+        self._drawn_at = 0.0
         self._seen = _modified(library.catalog.path)
         self._ascii = [Ascii()] if wants_ascii() else []
 
@@ -347,7 +351,15 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def _tick(self) -> None:
         following = self._alive()
-        if following.tick():
+        try:
+            self._undrawn |= following.tick()
+        except OSError as error:
+            self.following = None
+            self.complain("follow the run", error, "`readtrack results` shows it when it has ended.")
+            return
+        now = time.monotonic()
+        if self._undrawn and (following.ended or now - self._drawn_at >= _DRAW_EVERY):
+            self._undrawn, self._drawn_at = False, now
             self.main.run_changed(following.record, following.folder)
         if following.ended:
             self._run_ended(following)

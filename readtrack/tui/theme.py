@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from unicodedata import normalize
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -148,9 +149,10 @@ def starting_theme(environment: Mapping[str, str] = os.environ) -> str:
 
 # Pairs: the sign, and what stands for it in ASCII.
 _ASCII_PAIRS = """
-○. ◐~ ●x ◆# ⊘- ✓v ≈~ ✗X ·. ■# ⧖T ▲! ▸> ▾v ▶> ★* ☆. ‹[ ›]
-│| ┤| ├| ┬+ ┴+ ┼+ └+ ┘+ ┌+ ┐+ ─- ━= ═= ║| ╭+ ╮+ ╰+ ╯+ ▀# ▄# █# ▌| ▐| ▎| ▏| ▊| ▁_ ▔-
+○. ◐~ ●x ◆# ⊘- ✓v ≈~ ✗X ·- ■# ⧖T ▲! ▸> ▾v ▶> ★* ☆. ‹[ ›]
+│| ┤| ├| ┬+ ┴+ ┼+ └+ ┘+ ┌+ ┐+ ─- ━= ═= ║| ╭+ ╮+ ╰+ ╯+ ▀# █# ▌| ▐| ▎| ▏| ▊| ▕| ▁_ ▂_ ▃_ ▄# ▅# ▆# ▇# ▔-
 …. –- —- −- ×x ÷/ ±~ ≥> ≤< →> ←< ↑^ ↓v “" ”" ‘' ’' µu
+ŁL łl ØO øo ßs ĐD đd ıi
 """
 _ASCII = str.maketrans({pair[0]: pair[1] for pair in _ASCII_PAIRS.split()})
 
@@ -177,7 +179,8 @@ def _ascii_character(character: str) -> str:
         dots = ord(character) - 0x2800
         upper, lower = dots & 0b0001_1011, dots & 0b1110_0100
         return ":" if upper and lower else "'" if upper else "." if lower else " "
-    return "?" * cell_len(character)
+    letter = normalize("NFKD", character)[0]
+    return letter if letter.isascii() and cell_len(character) == 1 else "?" * cell_len(character)
 
 
 def wants_ascii(environment: Mapping[str, str] = os.environ) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readtrack.tui.widgets.chart import Series, draw, letter, wants_log
+from readtrack.tui.widgets.chart import Series, decimated, draw, letter, wants_log
 
 
 def drawn(*series: Series, width: int = 40, height: int = 10, **scales: bool) -> list[str]:
@@ -56,6 +56,20 @@ def test_a_spike_survives_any_thinning() -> None:
     points[12_345] = (12_345.0, 1.0)
     top = drawn(Series("loss", points), width=40, height=8)[0]
     assert any("⠀" < character <= "⣿" for character in top)
+
+
+def test_a_long_series_keeps_ends_extremes_and_gaps() -> None:
+    points = [(step, math.sin(step / 999)) for step in range(100_000)]
+    points[50_000] = (50_000, 7.0)
+    points[70_000] = (70_000, math.nan)
+    points[80_000:] = [(step, math.inf) for step in range(80_000, 100_000)]
+    kept = decimated(points, 200)
+    assert len(kept) < 1100
+    assert [x for x, _ in kept] == sorted(x for x, _ in kept)
+    assert kept[0] == points[0]
+    assert (50_000, 7.0) in kept
+    assert any(math.isnan(y) for _, y in kept)
+    assert all(math.isinf(y) for x, y in kept if x > 80_000)
 
 
 def test_a_gap_stays_open() -> None:

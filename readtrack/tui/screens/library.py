@@ -179,7 +179,7 @@ class LibraryScreen(Screen[None]):
             "cancel": self.tracker.following is not None,
             "switch_view": self.run_view.record is not None,
             "back": self.on_right or bool(self.filter.value),
-            "run": runnable,
+            "run": runnable and self.tracker.following is None,
             "tick": not looking,
             "undo": not looking,
             "note": not looking,

@@ -10,8 +10,10 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 Point = tuple[float, float]
+_x, _value = itemgetter(0), itemgetter(1)
 Span = tuple[str, int | None]
 Row = list[Span]
 Scale = Callable[[float], int]
@@ -37,7 +39,7 @@ def draw(
     With several series a letter at the right edge names each (see `letter`). A logarithmic axis leaves out
     what is not positive. Nothing to draw: a line that says so.
     """
-    shown = [_drawable(one.points, log_x, log_y) for one in series]
+    shown = [_drawable(decimated(one.points, 4 * width), log_x, log_y) for one in series]
     finite = [point for points in shown for point in points if math.isfinite(point[1])]
     if not finite:
         text = "no positive value yet" if log_y and any(one.points for one in series) else "no points yet"
@@ -68,6 +70,23 @@ def draw(
             line.append((f" {letter(end_rows[row])}", end_rows[row]))
         body.append(line)
     return body + _x_axis(x_axis, sorted({x for x, _ in finite}), columns, margin, to_column)
+
+
+def decimated(points: Sequence[Point], buckets: int) -> Sequence[Point]:
+    """A long series cut into about `buckets` pieces, of which ends, extremes and one gap stay."""
+    if len(points) <= 8 * buckets:
+        return points
+    size = len(points) // buckets
+    kept: list[Point] = []
+    for start in range(0, len(points), size):
+        piece = points[start : start + size]
+        if not math.isfinite(sum(map(_value, piece))):
+            finite = [point for point in piece if math.isfinite(point[1])]
+            gap = next((point for point in piece if not math.isfinite(point[1])), None)
+            kept += [gap] if gap is not None else []
+            piece = finite or piece[:1]
+        kept += [piece[0], min(piece, key=_value), max(piece, key=_value), piece[-1]]
+    return sorted(kept, key=_x)
 
 
 def letter(index: int) -> str:

@@ -108,6 +108,7 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
         before = self.target
         wanted = target if target is not None else before
         at = self.cursor or 0
+        old = (self.lines, self.cursor, self.scroll_offset.y) if self._built_for == width else None
         self._built_for = width
         self.lines = self._build(width)
         self._stops = [index for index, line in enumerate(self.lines) if line.target is not None]
@@ -126,7 +127,19 @@ class Page(ScrollView, can_focus=True, inherit_bindings=False):
             self._pick_up()
         if self.target != before:
             self.post_message(self.Moved(self, self.target))
-        self.refresh()
+        if old is not None and old[2] == self.scroll_offset.y:
+            self._refresh_changed(*old[:2])
+        else:
+            self.refresh()
+
+    def _refresh_changed(self, lines: list[Line], cursor: int | None) -> None:
+        """Draw again only what is in view and different from before."""
+        top = self.scroll_offset.y
+        for index in range(top, top + self._height):
+            now = self.lines[index] if index < len(self.lines) else BLANK
+            before = lines[index] if index < len(lines) else BLANK
+            if (index == self.cursor) != (index == cursor) or not now.content.is_same(before.content):
+                self._refresh_line(index)
 
     def _set_length(self, width: int) -> None:
         # The scroll bar is always there, so the length never moves anything else. Setting `virtual_size`

@@ -20,6 +20,7 @@ from readtrack.tui.widgets.targets import Notes, PastRun, Subject, Web
 
 _SOURCE_NAMES = {"arxiv": "arXiv", "doi": "DOI", "pdf": "PDF", "page": "page"}
 _READING_WIDTH = 92  # longer lines are hard to read
+_RECENT = 6  # results that are listed
 
 
 def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width: int) -> list[Line]:
@@ -140,8 +141,11 @@ def _results(library: Library, plugin: str, results: Sequence[Summary], width: i
     if not results:
         return [_heading("Results"), *wrapped("Not run yet: r runs it.", width, "$muted", indent=1)]
     lines = [_heading("Results", f"{len(results)} run{'s' if len(results) > 1 else ''}, enter opens one")]
-    for result in results:
+    for result in results[:_RECENT]:
         lines += _result(result)
+    if len(results) > _RECENT:
+        more = f"… {len(results) - _RECENT} more: readtrack results {plugin}"
+        lines += wrapped(more, width, "$muted", indent=1)
     return lines
 
 
