@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import typer
 from textual.pilot import Pilot
 
 from readtrack.home import Home
@@ -360,3 +361,14 @@ def test_a_command_line_for_every_choice() -> None:
         "--set a=1 --set b=2"
     )
     assert new_job("adam", **chosen.checked().fields).settings == {"a": "1", "b": "2"}
+
+
+def test_the_command_line_takes_what_the_dialog_shows() -> None:
+    from readtrack.cli import running
+
+    chosen = Options("cuda:1", "bfloat16", "full", "benchmark", "7", "a=1")
+    flags = {word for word in chosen.command("adam").split() if word.startswith("--")}
+    command = typer.main.get_command(running.app)
+    known = {flag for parameter in command.params for flag in parameter.opts}
+    assert flags == {"--device", "--dtype", "--budget", "--only", "--seed", "--set"}
+    assert flags <= known
