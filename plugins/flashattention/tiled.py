@@ -20,8 +20,8 @@ from torch.autograd.function import once_differentiable
 
 LOG2_E = math.log2(math.e)
 
-# Four heads' tiles of float32 scores, 2 MiB for each thread, are a share of a last-level cache. On smaller ones
-# the calls take longer than what they compute.
+# Four heads' tiles of float32 scores, 2 MiB for each thread, are a share of a last-level cache. On smaller
+# tiles the calls take longer than what they compute.
 QUERY_BLOCK, KEY_BLOCK, HEADS_PER_THREAD = 256, 512, 4
 
 # How far, in powers of 2, a row's maximum may rise before its sums are scaled to it.
