@@ -1,10 +1,10 @@
-"""`readtrack` alone is the app; with arguments it is the command line."""
+"""`readtrack` alone in a terminal is the app; everything else is the command line."""
 
 import sys
 
 
 def main() -> None:
-    if len(sys.argv) == 1 and sys.stdout.isatty():
+    if len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty():
         from readtrack.tui.app import run
 
         sys.exit(run())

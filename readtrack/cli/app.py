@@ -106,13 +106,10 @@ def _start(
         terminal.say(f"readtrack {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise ReadtrackError(
-                "the app needs a terminal, and this is none. `readtrack --help` lists what works here."
-            )
-        from readtrack.tui.app import run as run_app
-
-        run_app()
+        # In a terminal, `readtrack.__main__` has started the app by now.
+        raise ReadtrackError(
+            "the app needs a terminal, and this is none. `readtrack --help` lists what works here."
+        )
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -72,7 +72,10 @@ def calibrate(
     ]
     terminal.table(rows, head=("what", "best seen"))
     if found.contended:
-        terminal.tell("readtrack: something else was using the machine: the rates may be too low")
+        terminal.tell(
+            "readtrack: something else was using the machine, so these rates may be low "
+            "and were not kept: try again when it is idle"
+        )
 
 
 @app.command()

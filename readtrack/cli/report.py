@@ -118,7 +118,7 @@ def measurement(event: dict[str, Any]) -> tuple[str, str, str, str]:
     if event.get("mem"):
         said.append(f"peak {size(event['mem']['peak_bytes'])}")
     said += map(str, event.get("flags") or [])
-    return name, role, span(times["p50"]), one_line(", ".join(said))
+    return name, role, span(times.get("value") or times["p50"]), one_line(", ".join(said))
 
 
 def span(nanoseconds: float) -> str:

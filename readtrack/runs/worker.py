@@ -158,6 +158,8 @@ class _Worker:
         device = devices.resolve(job.device)
         bench_dtype = devices.resolve_dtype(job.dtype, device)
         dtype = torch.float32 if job.dtype == "auto" else bench_dtype
+        if job.dtype == "auto":
+            bench_dtype = devices.resolve_dtype(_calibrated_dtype(device), device)
         _set_threads(1)
         self._device = device
         names = {"dtype": str(dtype), "benchmark_dtype": str(bench_dtype)}
@@ -368,6 +370,23 @@ def _set_threads(count: int) -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(count)
+
+
+def _calibrated_dtype(device: torch.device) -> str:
+    """What `readtrack calibrate` found the fastest on this device; "auto" where it was not asked."""
+    import torch
+
+    from readtrack import devices
+    from readtrack.bench import ceilings
+
+    threads = int(os.environ.get("OMP_NUM_THREADS") or devices.physical_cores())
+    kept = ceilings.load(
+        Home(),
+        device_name=devices.describe(device)["device_name"],
+        torch_version=str(torch.__version__),
+        threads=threads if device.type == "cpu" else None,
+    )
+    return kept.default_dtype if kept and {"float32", "bfloat16"} <= set(kept.flops) else "auto"
 
 
 def _seed(seed: int) -> None:
