@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.tui.app import ReadtrackApp, run
 from readtrack.tui.widgets.outline import links, outline, visible, wording
+from readtrack.tui.widgets.paper_page import ancestry
 
 
 def shown(app: ReadtrackApp) -> list[str]:
@@ -201,6 +203,15 @@ async def test_the_state_filter_goes_round(app: ReadtrackApp) -> None:
             "",
         ]
         assert app.main.checklist.found == {"hessian", "attention", "flash", "row:https-example-org-a-page"}
+
+
+def test_the_ancestry_is_a_tree_with_each_paper_once(papers_yaml: Path) -> None:
+    papers = load(papers_yaml).papers
+    graph = {"e": ("c", "d"), "c": ("a", "b"), "d": ("b",), "a": (), "b": ("a", "gone"), "x": ("x",)}
+    made = {name: replace(papers["sgd"], id=name, builds_on=parents) for name, parents in graph.items()}
+    assert ancestry(made, made["e"]) == [("├ ", "c"), ("│ ├ ", "a"), ("│ └ ", "b"), ("└ ", "d")]
+    assert ancestry(made, made["a"]) == []
+    assert ancestry(made, made["x"]) == [("└ ", "x")]  # a circle is drawn, not followed
 
 
 async def test_lineage_leads_to_papers_and_back(app: ReadtrackApp) -> None:

@@ -94,9 +94,34 @@ def test_what_went_wrong_why_and_what_next(record: Record) -> None:
     }
     record.outcome = "failed"
     text = plain(run_pages.error_lines(record, 90))
-    assert "Could not finish the train." in text
+    assert "Could not finish the training." in text
     assert "Why: ValueError: [bold]odd[/bold] shape (plugins/adam.py:12)" in text
     assert "Next step: the Log tab" in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "expected"),
+    [
+        (
+            "failed",
+            {"type": "ReadtrackError", "message": "No device 'cuda'.", "phase": "setup", "kind": "usage"},
+            "Could not set the run up.|Why: No device 'cuda'.|Next step: change that with R.",
+        ),
+        (
+            "out_of_memory",
+            {"type": "MemoryError", "message": "", "phase": "train", "where": "adam.py:3"},
+            "Could not finish the training.|Why: MemoryError (adam.py:3)|Next step: run it with a smaller",
+        ),
+        ("crashed", None, "Could not finish the benchmark.|Why: SIGSEGV in C|Next step: the Log tab"),
+        ("cancelled", None, ""),
+    ],
+)
+def test_the_words_for_each_way_to_fail(outcome: str, error: dict[str, str] | None, expected: str) -> None:
+    record = Record("x", "adam", outcome=outcome, detail="SIGSEGV in C", phase="benchmark", error=error)  # type: ignore[arg-type]
+    lines = [line.content.plain.strip() for line in run_pages.error_lines(record, 200)]
+    wanted = expected.split("|") if expected else []
+    assert len(lines) == len(wanted)
+    assert all(line.startswith(want) for line, want in zip(lines, wanted, strict=True))
 
 
 def test_a_measurement_of_another_version_does_not_break_the_table(record: Record) -> None:

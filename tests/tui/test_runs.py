@@ -176,7 +176,7 @@ async def test_a_failure_says_what_why_and_what_next(
         await until(pilot, lambda: app.following is None, "the end of the run")
         text = screen_text(app)
         assert "! failed after" in text
-        assert "Could not finish the" in text
+        assert "Could not finish the training." in text
         assert "Next step: the Log tab" in text
         await pilot.press("[")
         await pilot.pause()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from textual.content import Content
 
@@ -33,7 +33,7 @@ def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width
         _prose("Claim", paper.claim, room) + _figure(paper, room),
         _results(library, paper.id, results, room),
         _notes(library, paper.id, room),
-        _lineage(library, paper, room),
+        _lineage(library, paper),
         _sources(paper, room),
         _in_your_list(entry, room),
         _abstract(library, paper, room),
@@ -206,13 +206,13 @@ def _papers(library: Library, row: Row) -> list[Line]:
     return [_reference(library, paper_id, "") for paper_id in row.papers]
 
 
-def _reference(library: Library, paper_id: str, label: str) -> Line:
+def _reference(library: Library, paper_id: str, branch: str) -> Line:
     paper = library.catalog.papers[paper_id]
     state = library.state(paper_id)
     return Line(
         join(
             " ",
-            (label, "$muted"),
+            (branch, "$faint"),
             (STATE_MARKS[state], state_style(state)),
             " ",
             (paper_id, "$link"),
@@ -223,36 +223,37 @@ def _reference(library: Library, paper_id: str, label: str) -> Line:
     )
 
 
-def _lineage(library: Library, paper: Paper, width: int) -> list[Line]:
+def _lineage(library: Library, paper: Paper) -> list[Line]:
+    """The tree of what the paper builds on, and the papers that build on it."""
     papers = library.catalog.papers
-    parents = [name for name in paper.builds_on if name in papers]
+    tree = ancestry(papers, paper)
     children = [other.id for other in papers.values() if paper.id in other.builds_on]
-    if not parents and not children:
-        return []
-    lines = [_heading("Lineage")]
-    lines += _labelled(parents, "builds on    ", lambda name, label: _reference(library, name, label))
-    further = [name for name in ancestors(papers, paper) if name not in parents]
-    if further:
-        lines += wrapped(
-            join(("which build on  ", "$muted"), (", ".join(further), "$muted")), width, indent=1
-        )
-    lines += _labelled(children, "built on by  ", lambda name, label: _reference(library, name, label))
+    lines: list[Line] = []
+    if tree:
+        lines += [_heading("Builds on"), *(_reference(library, name, prefix) for prefix, name in tree)]
+    if children:
+        lines += [BLANK] if lines else []
+        lines += [_heading("Built on by"), *(_reference(library, name, "") for name in children)]
     return lines
 
 
-def _labelled(names: Sequence[str], label: str, line: Callable[[str, str], Line]) -> list[Line]:
-    return [line(name, label if not index else " " * len(label)) for index, name in enumerate(names)]
+def ancestry(papers: Mapping[str, Paper], paper: Paper) -> list[tuple[str, str]]:
+    """(branch, id) of everything that `paper` builds on, parents below their children; each paper once,
+    where it is nearest to the root.
+    """
+    seen: set[str] = set()
+    drawn: list[tuple[str, str]] = []
 
+    def draw(one: Paper, prefix: str) -> None:
+        names = [name for name in one.builds_on if name in papers and name not in seen]
+        seen.update(names)
+        for index, name in enumerate(names):
+            last = index == len(names) - 1
+            drawn.append((prefix + ("└ " if last else "├ "), name))
+            draw(papers[name], prefix + ("  " if last else "│ "))
 
-def ancestors(papers: dict[str, Paper], paper: Paper) -> list[str]:
-    """All papers that `paper` builds on, directly or not, the nearest first."""
-    found: dict[str, None] = {}
-    level = [paper]
-    while level:
-        names = [name for one in level for name in one.builds_on if name in papers and name not in found]
-        found.update(dict.fromkeys(names))
-        level = [papers[name] for name in dict.fromkeys(names)]
-    return list(found)
+    draw(paper, "")
+    return drawn
 
 
 def _sources(paper: Paper, width: int) -> list[Line]:

@@ -292,25 +292,45 @@ def _labelled(label: str, value: Content | str, width: int, style: str = "") -> 
     return [Line(first), *lines[1:]]
 
 
+_COULD_NOT = {
+    "import": "import the plugin",
+    "setup": "set the run up",
+    "train": "finish the training",
+    "evaluate": "finish the evaluation",
+    "benchmark": "finish the benchmark",
+}
+_NEXT = {
+    "out_of_memory": "run it with a smaller budget (R), or on another device.",
+    "timed_out": "run it with a smaller budget (R).",
+    "interrupted": "r runs it again.",
+}
+
+
 def error_lines(record: Record, width: int) -> list[Line]:
     """What went wrong, why, and what to do next; empty when nothing did."""
-    error = record.error
+    error = record.error or {}
     lines: list[Line] = []
-    if error is not None:
-        where = f" ({error['where']})" if error.get("where") else ""
-        lines.append(Line(join(" ", (f"Could not finish the {error.get('phase') or 'run'}.", "bold $bad"))))
-        lines += wrapped(f"Why: {error.get('type', '')}: {error.get('message', '')}{where}", width, indent=1)
-    if record.outcome == "out_of_memory":
-        lines += wrapped(
-            "Next step: run it with a smaller budget (R), or on another device.", width, indent=1
+    if error or record.outcome not in (None, "completed", "cancelled"):
+        phase = str(error.get("phase") or record.phase)
+        what = f"Could not {_COULD_NOT.get(phase, 'finish the run')}."
+        usage = error.get("kind") == "usage"
+        following = (
+            "change that with R." if usage else "the Log tab has the traceback and what the run printed."
         )
-    elif error is not None or record.outcome == "crashed":
-        lines += wrapped(
-            "Next step: the Log tab has the traceback and what the run printed.", width, indent=1
-        )
+        lines += wrapped(text(what, "bold $bad"), width, indent=1)
+        lines += wrapped(f"Why: {_why(error) or record.detail or 'nothing was recorded'}", width, indent=1)
+        lines += wrapped(f"Next step: {_NEXT.get(str(record.outcome), following)}", width, indent=1)
     for warning in record.warnings:
         lines += wrapped(f"! {warning}", width, "$reading", indent=1)
     return lines
+
+
+def _why(error: Mapping[str, Any]) -> str:
+    kind = error.get("type")
+    parts = ["" if kind == "ReadtrackError" else kind, error.get("message")]
+    where = f" ({error['where']})" if error.get("where") else ""
+    said = ": ".join(str(part) for part in parts if part)
+    return f"{said}{where}" if said else ""
 
 
 # Claims
