@@ -102,3 +102,29 @@ def test_what_cannot_be_compared_says_why(runs: Path) -> None:
     empty = failure("aaaa", "20260105")
     assert isinstance(empty, NotAvailableError)
     assert "no measurements" in str(empty)
+
+
+def test_results_show_the_newest_benchmark_of_each_device(home: Home) -> None:
+    from readtrack.cli.results import app as results
+
+    for day, device, name, p50 in (
+        (1, "cpu", "EPYC", 9e6),
+        (2, "cpu", "EPYC", 4e6),
+        (3, "cuda:0", "H100", 1e5),
+    ):
+        folder = make_run(home.runs, f"2026010{day}-000000-flash-{day}", measurement("tiled", p50))
+        events = EventWriter(folder, first_seq=2)
+        events.emit("environment", device=device, device_name=name)
+        events.emit("end", outcome="completed", detail="")
+        events.close()
+
+    shown = CliRunner().invoke(results, ["flashattention"], catch_exceptions=False).stdout
+    assert "cpu (EPYC)" in shown
+    assert "cuda:0 (H100)" in shown
+    assert "4 ms" in shown
+    assert "100 µs" in shown
+    assert "9 ms" not in shown
+    runs = json.loads(
+        CliRunner().invoke(results, ["flashattention", "--json"], catch_exceptions=False).stdout
+    )
+    assert [len(run["measurements"]) for run in runs] == [1, 1, 0]
