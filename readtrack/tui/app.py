@@ -350,7 +350,9 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.main.refresh_hints()
 
     def _tick(self) -> None:
-        following = self._alive()
+        following = self.following
+        if following is None or not self.screen_stack:
+            return  # leaving: there is nothing to draw on any more
         try:
             self._undrawn |= following.tick()
         except OSError as error:
@@ -493,6 +495,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         if following is None:
             self.exit(0)
         elif answer == "k":
+            self.following = None
             following.process.detach()
             self.exit(0)
         else:
