@@ -350,4 +350,5 @@ def fused_attention(
         engine = q.is_cuda and torch.cuda.get_device_capability(q.device)[0] >= 9
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     folded = (x.flatten(0, 1).contiguous() for x in (q, k, v))
-    return FusedAttention.apply(*folded, causal, window or 0, scale, engine).view(q.shape)
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        return FusedAttention.apply(*folded, causal, window or 0, scale, engine).view(q.shape)
