@@ -1,10 +1,15 @@
-"""What every test gets: a home of its own, so that none reads or writes the reader's."""
+"""What every test gets: a home of its own, so that none reads or writes the reader's; one thread for torch."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from readtrack.home import Home
+
+# Before torch is imported, and for child processes too: the tests run beside each other, and threads that
+# wait for each other's cores make a test a hundred times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
