@@ -1,4 +1,4 @@
-"""What every test gets: a home of its own, so that none reads or writes the reader's; one thread for torch."""
+"""What every test gets: a home of its own, so that none touches the reader's; one thread for torch."""
 
 import os
 from pathlib import Path
