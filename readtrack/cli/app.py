@@ -30,6 +30,7 @@ _COMMANDS = {
     "add": ("sync", "Put a paper on your list."),
     "attach": ("sync", "Make a PDF that you fetched yourself the paper's own."),
     "open": ("sync", "Open a paper's PDF in the system's viewer."),
+    "verify": ("verify", "Judge the claims of papers over several seeds, and write the table of verdicts."),
     "compare": ("bench", "Set the benchmark of one run against another's, of the same paper."),
     "devices": ("machine", "The devices that a run can use."),
     "calibrate": ("machine", "Measure what a device can attain at most."),

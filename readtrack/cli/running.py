@@ -66,7 +66,7 @@ def run(
 
     library = open_library()
     job = new_job(
-        _runnable(library, paper),
+        runnable(library, paper),
         device=device,
         dtype=dtype,
         budget=budget,
@@ -79,7 +79,7 @@ def run(
     _end(library, record, stopped_by)
 
 
-def _runnable(library: Library, query: str) -> str:
+def runnable(library: Library, query: str) -> str:
     """The name of the plugin that runs what the reader asked for."""
     plugins = library.runnable()
     if query in plugins:  # it need not be on the list
@@ -117,7 +117,7 @@ def _view(as_json: bool) -> View:
     return PlainView()
 
 
-class _Signals:
+class Signals:
     """SIGINT and SIGTERM as they came in; a handler only counts."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]
     from readtrack.runs.events import EventReader
     from readtrack.runs.record import Record
 
-    signals = _Signals()
+    signals = Signals()
     with signals.received():
         process = launcher.start(job, library.home)
         record = Record.from_job(job)
