@@ -275,17 +275,19 @@ def slope(x: list[int] | tuple[int, ...], y: list[int]) -> float:
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    batch, heads = bench.pick(smoke=(1, 2), quick=(1, 4), full=(2, 16))
-    lengths = bench.pick(smoke=(48,), quick=(512, 1536), full=(512, 1024, 2048, 4096, 8192))
+    # As in the papers, longer sequences make smaller batches. The standard matrix must still fit, in float64.
+    whole = (512, 1024, 2048, 4096) if bench.device.type == "cpu" else (512, 1024, 2048, 4096, 8192)
+    lengths = bench.pick(smoke=(48,), quick=(512, 1536), full=whole)
+    width = bench.pick(smoke=128, quick=256, full=512 if bench.device.type == "cpu" else 1024)
     for dim in bench.pick(smoke=(64,), quick=(64,), full=(64, 128)):
         for causal in (False, True):
             for tokens in lengths:
-                yield case(bench, "attention", (batch, heads, tokens, dim), causal=causal)
+                batch = bench.pick(smoke=1, quick=1, full=lengths[-1] // tokens)
+                yield case(bench, "attention", (batch, width // dim, tokens, dim), causal=causal)
     for tokens in bench.pick(smoke=(48,), quick=(), full=(1024, 4096)):
-        yield case(
-            bench, "grouped-query attention", (batch, heads, tokens, 64), causal=True, kv_heads=heads // 2
-        )
-        yield case(bench, "windowed attention", (batch, heads, tokens, 64), causal=True, window=tokens // 8)
+        shape = bench.pick(smoke=1, quick=1, full=lengths[-1] // tokens), width // 64, tokens, 64
+        yield case(bench, "grouped-query attention", shape, causal=True, kv_heads=shape[1] // 2)
+        yield case(bench, "windowed attention", shape, causal=True, window=tokens // 8)
 
 
 def case(
