@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _TICK = 0.1  # seconds
 _OUTPUT = Path("docs/verdicts.md")
+# Where this machine keeps a file is not for a page that others read; a link is left alone.
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -115,7 +118,7 @@ def _follow(verification: Verification) -> int | None:
         try:
             while not verification.done:
                 for news in verification.step():
-                    _tell(news, verification)
+                    _tell(news)
                 while handled < signals.count:
                     handled += 1
                     if rung := verification.cancel():
@@ -135,7 +138,7 @@ def _stop(verification: Verification) -> None:
         time.sleep(_TICK)
 
 
-def _tell(news: News, verification: Verification) -> None:
+def _tell(news: News) -> None:
     record = news.record
     head = f"{news.task.paper}, seed {news.task.seed}"
     if news.what == "started":
@@ -150,7 +153,7 @@ def _tell(news: News, verification: Verification) -> None:
         said = f"{report.cause(record)}; {record.run_id}"
     elif news.what == "taken":
         said = f"taken from {record.run_id}"
-    terminal.tell(f"verify  {head}: {said} ({verification.ended}/{verification.total})")
+    terminal.tell(f"verify  {head}: {said} ({news.ended}/{news.total})")
 
 
 def _conclude(records: dict[str, dict[int, Record]], budget: str, output: Path | None) -> None:
@@ -173,7 +176,8 @@ def _conclude(records: dict[str, dict[int, Record]], budget: str, output: Path |
     everything = [run for runs in records.values() for run in runs.values()]
     if output is not None:
         try:
-            write_text(output, markdown(judged, facts=_facts(everything, budget), remarks=remarks))
+            page = [(paper, _FOLDERS.sub("", text)) for paper, text in remarks]
+            write_text(output, markdown(judged, facts=_facts(everything, budget), remarks=page))
         except OSError as error:
             raise ReadtrackError(f"Could not write {output}: {error.strerror}.") from error
     for one in judged:

@@ -30,11 +30,17 @@ class Task(NamedTuple):
 
 
 class News(NamedTuple):
-    """What happened to a task: "started", "taken" from an earlier run, or "ended"."""
+    """What happened to a task: "started", "taken" from an earlier run, or "ended".
+
+    ended, total  how many tasks were done by then, of how many; the total grows when a claim turns out to
+                  ask for more seeds
+    """
 
     what: Literal["started", "taken", "ended"]
     task: Task
     record: Record
+    ended: int
+    total: int
 
 
 class Verification:
@@ -73,15 +79,6 @@ class Verification:
     def done(self) -> bool:
         return not self._waiting and not self._running
 
-    @property
-    def ended(self) -> int:
-        return sum(map(len, self.records.values()))
-
-    @property
-    def total(self) -> int:
-        """Grows when a claim turns out to ask for more seeds."""
-        return self.ended + len(self._waiting) + len(self._running)
-
     def step(self) -> list[News]:
         """Take in the runs that have ended and start the next ones.
 
@@ -106,7 +103,7 @@ class Verification:
                 timeout=_TIMEOUT[self._budget],
             )
             self._running[task] = launcher.start(job, self._home)
-            news.append(News("started", task, Record.from_job(job)))
+            news.append(self._news("started", task, Record.from_job(job)))
         return news
 
     def cancel(self) -> launcher.Rung | None:
@@ -123,7 +120,11 @@ class Verification:
             self._planned[task.paper] = wanted
             more = (Task(task.paper, self._first_seed + index) for index in range(planned, wanted))
             self._waiting.extendleft(reversed(list(more)))
-        return News(what, task, record)
+        return self._news(what, task, record)
+
+    def _news(self, what: Literal["started", "taken", "ended"], task: Task, record: Record) -> News:
+        ended = sum(map(len, self.records.values()))
+        return News(what, task, record, ended, sum(self._planned.values()))
 
 
 def earlier_runs(

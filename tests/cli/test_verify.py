@@ -111,8 +111,8 @@ def test_what_is_there_is_taken(cli: Cli, home: Home, plugins: Path, tmp_path: P
     assert first.stdout != again.stdout == "reproduced      toy_sgd: seed: number 101 (100 to 102)\n"
     new = {run_id: run for run_id, run in runs(home).items() if run_id not in before}
     assert [run["seed"] for run in new.values()] == [102]
-    for run_id in before:
-        assert f"taken from {run_id}" in again.stderr
+    for count, run_id in enumerate(before, 1):
+        assert f"taken from {run_id} ({count}/3)" in again.stderr
 
 
 @pytest.mark.parametrize("what", ["fresh", "device", "budget", "plugin", "parent", "settings"])
@@ -151,7 +151,10 @@ def test_a_failed_run_is_exit_code_1_and_is_tried_again(
     assert "toy_adam: seed 101: toy_adam failed in train: AssertionError: the loss | is wrong" in third
     page = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "not judged: no completed run with seed 101" in page
-    assert "the loss \\| is wrong" in page.split("## Without a verdict")[1]
+    remark = page.split("## Without a verdict")[1]
+    assert "the loss \\| is wrong (toy\\_adam.py:" in remark
+    assert str(plugins) in third
+    assert str(plugins) not in remark
 
     write(plugins, "toy_adam")  # older than the runs that completed
     again = cli("verify", "toy_adam", "toy_sgd", "--seeds", "2")
