@@ -258,6 +258,10 @@ class Library:
             return None
         return _clean(fields) if isinstance(fields, dict) else None
 
+    def metadata_changed(self) -> None:
+        """Abstracts came: search in them too."""
+        self.__dict__.pop("_words", None)
+
     def pdf(self, paper_id: str) -> Path | None:
         self._check(paper_id)
         path = self.home.pdfs / f"{paper_id}.pdf"

@@ -24,6 +24,7 @@ from readtrack.tui import outside
 from readtrack.tui.actions import ACTIONS, TYPING, action
 from readtrack.tui.following import Following
 from readtrack.tui.screens.library import LibraryScreen
+from readtrack.tui.syncs import Syncs
 from readtrack.tui.theme import STATE_MARKS, THEMES, Ascii, starting_theme, state_style, wants_ascii
 from readtrack.tui.widgets.outline import Entry, links
 from readtrack.tui.widgets.page import join
@@ -62,6 +63,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.theme = starting_theme()
         self.library = library
         self.following: Following | None = None
+        self.syncs = Syncs(self)
         self._options: Options | None = None
         self._leaving = False
         self._undrawn = False  # the run has news that are not on the screen yet
@@ -381,7 +383,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def action_cancel(self) -> None:
         following = self.following
         if following is None:
-            self.say("Nothing is running.")
+            self.action_cancel_sync()
             return
         rung = following.process.cancel()
         words = {
@@ -431,6 +433,25 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self.call_from_thread(self.main.results_changed, results)
 
         self.in_background("read the results", read)
+
+    # The sync
+
+    def action_sync(self) -> None:
+        self.syncs.start(
+            self.main.papers_here(), "This line names no paper: `readtrack add` puts one on the list."
+        )
+
+    def action_sync_all(self) -> None:
+        self.syncs.start(list(self.library.catalog.papers), "The list has no papers yet.")
+
+    def action_sync_page(self) -> None:
+        self.syncs.show()
+
+    def action_cancel_sync(self) -> None:
+        self.syncs.cancel()
+
+    def on_unmount(self) -> None:
+        self.syncs.leave()
 
     # The app
 

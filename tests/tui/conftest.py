@@ -102,6 +102,11 @@ def _plain_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
         "NO_COLOR",
     ):
         monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    # Nobody listens there: no test asks a real host.
+    monkeypatch.setenv("READTRACK_ARXIV_API", "http://127.0.0.1:9/api/query")
+    monkeypatch.setenv("READTRACK_ARXIV_PDF", "http://127.0.0.1:9/pdf")
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,7 @@ async def test_the_first_screen(
         golden(f"first-{size[0]}", ("\n" + "═" * size[0] + "\n").join(screens))
 
 
-@pytest.mark.parametrize("key", ["R", "s", "t", "n", "?"])
+@pytest.mark.parametrize("key", ["R", "*", "t", "n", "?"])
 async def test_the_dialogs(
     app: ReadtrackApp,
     screen_text: Callable[[ReadtrackApp], str],
@@ -53,7 +53,7 @@ async def test_the_dialogs(
         app.main.checklist.go_to_subject("attention")
         await pilot.press(key)
         await pilot.pause()
-        names = {"R": "options", "s": "stars", "t": "tags", "n": "note", "?": "help"}
+        names = {"R": "options", "*": "stars", "t": "tags", "n": "note", "?": "help"}
         golden(f"dialog-{names[key]}", screen_text(app))
 
 

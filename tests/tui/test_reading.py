@@ -155,13 +155,13 @@ async def test_an_impossible_tag_is_explained(app: ReadtrackApp) -> None:
 async def test_stars_are_one_key_and_nought_takes_them_away(app: ReadtrackApp) -> None:
     async with app.run_test() as pilot:
         await go_to(pilot, "adam")
-        await pilot.press("s", "4")
+        await pilot.press("*", "4")
         assert app.library.rating("adam") == 4
-        await pilot.press("s")
+        await pilot.press("*")
         await pilot.pause()
         await pilot.press("escape")
         assert app.library.rating("adam") == 4
-        await pilot.press("s")
+        await pilot.press("*")
         await pilot.pause()
         await pilot.press("0")
         assert app.library.rating("adam") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -17,14 +18,14 @@ from textual.widgets import Input, Static
 
 from readtrack.journal import STATES
 from readtrack.runs.record import Record, Summary, load
-from readtrack.tui.actions import TYPING, Where, bindings, hints, shown_key
+from readtrack.tui.actions import TYPING, Where, action, bindings, hints, shown_key
 from readtrack.tui.theme import RUNNABLE, STATE_MARKS, state_style
-from readtrack.tui.widgets import paper_page, run_pages
+from readtrack.tui.widgets import paper_page, run_pages, sync_page
 from readtrack.tui.widgets.checklist import Checklist
 from readtrack.tui.widgets.outline import Entry
 from readtrack.tui.widgets.page import EMPTY, Line, Page, join, pair, text
 from readtrack.tui.widgets.run_view import RunView
-from readtrack.tui.widgets.targets import Notes, PastRun, Subject, Web
+from readtrack.tui.widgets.targets import File, Notes, PastRun, Subject, Web
 
 if TYPE_CHECKING:
     from readtrack.tui.app import ReadtrackApp
@@ -77,6 +78,7 @@ class LibraryScreen(Screen[None]):
                 yield Page(self._detail, id="paper")
                 yield RunView(id="run")
         yield Static(id="status", markup=False)
+        yield Static(id="sync", markup=False)
         yield Static(id="hints", markup=False)
 
     def on_mount(self) -> None:
@@ -106,6 +108,7 @@ class LibraryScreen(Screen[None]):
         self._refresh_head()
         self.refresh_hints()
         self.refresh_strip()
+        self.refresh_sync()
 
     def results_changed(self, results: list[Summary]) -> None:
         """Take over what the runs came to, the newest first."""
@@ -176,7 +179,8 @@ class LibraryScreen(Screen[None]):
         runnable = self.entry is not None and self.entry.plugin in self.tracker.library.runnable()
         looking = self.on_run and self.on_right
         return {
-            "cancel": self.tracker.following is not None,
+            "cancel": self.tracker.following is not None or self.tracker.syncs.alive is not None,
+            "sync": not looking,
             "switch_view": self.run_view.record is not None,
             "back": self.on_right or bool(self.filter.value),
             "run": runnable and self.tracker.following is None,
@@ -213,6 +217,37 @@ class LibraryScreen(Screen[None]):
         hidden = following is not None and not self._sees(following.record)
         strip = run_pages.strip(following.record, self.size.width - 2) if following and hidden else EMPTY
         self._put("#status", strip)
+
+    def refresh_sync(self) -> None:
+        """The line of a sync that is alive."""
+        syncing = self.tracker.syncs.alive
+        self.query_one("#sync").display = syncing is not None
+        if syncing is not None:
+            key = shown_key(action("sync_page").keys[0])
+            stop = "" if self.tracker.following is not None else shown_key(action("cancel").keys[0])
+            line = sync_page.strip(syncing, self.size.width - 2, key=key, cancel_key=stop)
+            self._put("#sync", line)
+
+    @on(events.Click, "#sync")
+    def _sync_clicked(self) -> None:
+        self.tracker.syncs.show()
+
+    def papers_changed(self, papers: Collection[str]) -> None:
+        """Abstracts or PDFs of these papers may have come."""
+        if self.entry is not None and self.entry.plugin in papers:
+            self.paper.rebuild()
+
+    def papers_here(self) -> list[str]:
+        """The papers that the line under the cursor stands for, in the list's order."""
+        entry = self.entry
+        if entry is None:
+            return []
+        if entry.paper is not None:
+            return [entry.paper.id]
+        if entry.row is not None:
+            return list(entry.row.papers)
+        inside = self.checklist.subjects_of(entry)
+        return [paper for paper in self.tracker.library.catalog.papers if paper in inside]
 
     def _sees(self, record: Record) -> bool:
         narrow = self.has_class("-narrow") or self.has_class("-zoomed")
@@ -352,8 +387,15 @@ class LibraryScreen(Screen[None]):
             self._open_run(target.run_id)
         elif isinstance(target, Web):
             self.tracker.open_address(target.url)
+        elif isinstance(target, File):
+            self.tracker.open_address(target.path)
         elif isinstance(target, Notes):
             self.tracker.action_note()
+
+    def show_paper(self, subject: str) -> None:
+        """Go to a paper's details, from wherever the reader is."""
+        self._follow(subject)
+        self.go_right(run=False)
 
     def _follow(self, subject: str) -> None:
         if self.entry is not None and self.entry.subject:

@@ -16,7 +16,7 @@ from readtrack.text import duration, one_line
 from readtrack.tui.theme import OUTCOME_MARKS, STATE_MARKS, VERDICT_MARKS, VERDICT_STYLES, state_style
 from readtrack.tui.widgets.outline import Entry, links, wording
 from readtrack.tui.widgets.page import BLANK, Line, join, text, wrapped
-from readtrack.tui.widgets.targets import Notes, PastRun, Subject, Web
+from readtrack.tui.widgets.targets import File, Notes, PastRun, Subject, Web
 
 _SOURCE_NAMES = {"arxiv": "arXiv", "doi": "DOI", "pdf": "PDF", "page": "page"}
 _READING_WIDTH = 92  # longer lines are hard to read
@@ -34,7 +34,7 @@ def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width
         _results(library, paper.id, results, room),
         _notes(library, paper.id, room),
         _lineage(library, paper),
-        _sources(paper, room),
+        _sources(library, paper, room),
         _in_your_list(entry, room),
         _abstract(library, paper, room),
     ]
@@ -256,8 +256,13 @@ def ancestry(papers: Mapping[str, Paper], paper: Paper) -> list[tuple[str, str]]
     return drawn
 
 
-def _sources(paper: Paper, width: int) -> list[Line]:
+def _sources(library: Library, paper: Paper, width: int) -> list[Line]:
+    """Where it can be had; the PDF that is here first."""
     lines = [_heading("Sources")] if paper.sources else []
+    pdf = library.pdf(paper.id)
+    if pdf is not None:
+        content = join(" ", ("file  ", "$muted"), (str(pdf), "$link underline"))
+        lines.append(Line(content.truncate(width, ellipsis=True), File(pdf)))
     for source in paper.sources:
         name = f"{_SOURCE_NAMES[source.kind]}".ljust(6)
         note = f"  {source.note}" if source.note else ""
@@ -286,4 +291,11 @@ def _in_your_list(entry: Entry, width: int) -> list[Line]:
 
 def _abstract(library: Library, paper: Paper, width: int) -> list[Line]:
     abstract = (library.metadata(paper.id) or {}).get("abstract")
-    return _prose("Abstract", one_line(abstract), width) if isinstance(abstract, str) else []
+    if isinstance(abstract, str):
+        return _prose("Abstract", one_line(abstract), width)
+    if paper.arxiv_id is None:
+        return []
+    return [
+        _heading("Abstract"),
+        *wrapped("Not here yet: s fetches it and the PDF.", width, "$muted", indent=1),
+    ]

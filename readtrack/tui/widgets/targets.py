@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -9,6 +10,12 @@ class Web(NamedTuple):
     """A web address."""
 
     url: str
+
+
+class File(NamedTuple):
+    """A file on this machine, for the program that shows it."""
+
+    path: Path
 
 
 class Subject(NamedTuple):

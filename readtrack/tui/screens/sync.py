@@ -1,0 +1,65 @@
+"""The sync that runs or ran last: each paper with its state, and why it did not arrive."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from readtrack.tui.actions import action, shown_key
+from readtrack.tui.syncing import Syncing
+from readtrack.tui.widgets import sync_page
+from readtrack.tui.widgets.page import Line, Page
+from readtrack.tui.widgets.targets import Subject
+
+
+class SyncScreen(ModalScreen[str | None]):
+    """Gives the paper that the reader wants to see, or None for escape. Closing it stops nothing."""
+
+    CSS_PATH: ClassVar = "sync.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            ",".join(
+                [
+                    "escape",
+                    "q",
+                    *(key for id_ in ("sync", "sync_all", "sync_page") for key in action(id_).keys),
+                ]
+            ),
+            "dismiss(None)",
+            show=False,
+        ),
+        Binding(",".join(action("cancel").keys), "app.cancel_sync", show=False),
+    ]
+
+    def __init__(self, syncing: Syncing) -> None:
+        super().__init__()
+        self.syncing = syncing
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(sync_page.title(self.syncing), classes="question", markup=False)
+            yield Page(self._lines)
+            yield Static(classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Page).focus()
+        self.refresh_sync()
+
+    def refresh_sync(self) -> None:
+        self.query_one(Page).rebuild()
+        stop = f"{shown_key(action('cancel').keys[0])} stops it, "
+        words = "esc closes, and it goes on" if not self.syncing.ended else "esc closes"
+        hint = f"{'' if self.syncing.ended else stop}enter shows the paper, {words}"
+        self.query_one(".hint", Static).update(hint, layout=False)
+
+    def _lines(self, width: int) -> list[Line]:
+        return sync_page.page(self.syncing, width)
+
+    def on_page_chosen(self, event: Page.Chosen) -> None:
+        assert isinstance(event.target, Subject)
+        self.dismiss(event.target.subject)

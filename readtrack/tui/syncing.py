@@ -1,0 +1,94 @@
+"""The sync that the app looks after: its thread, and what it has reported so far."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from readtrack.sync.report import FINAL, Progress, Summary
+
+if TYPE_CHECKING:
+    from readtrack.library import Library
+
+
+class Syncing:
+    """Run `work` in a thread; in the app's own, call `take` until `ended`.
+
+    papers   ids of what is asked for
+    states   the last word about each paper that something was said about
+    now      the paper that is being fetched
+    notice   a word about the sync as a whole, until the next request
+    summary  how it ended; None while it runs, and where it could not even begin (`error`)
+    """
+
+    def __init__(self, library: Library, papers: Sequence[str]) -> None:
+        from readtrack.sync.engine import Sync
+
+        self.papers = tuple(papers)
+        self.states: dict[str, Progress] = {}
+        self.now: Progress | None = None
+        self.notice = ""
+        self.summary: Summary | None = None
+        self.error: Exception | None = None
+        self._events: queue.SimpleQueue[Progress] = queue.SimpleQueue()
+        self._outcome: Summary | Exception | None = None
+        self._cancel = threading.Event()
+        self._eta: tuple[float | None, float] = (None, 0.0)  # seconds that were left, and when
+        self._sync = Sync(library, self.papers, report=self._events.put, cancel=self._cancel)
+
+    def work(self) -> None:
+        """To the end; nothing is raised, so that it ends in one place: `take`."""
+        try:
+            self._outcome = self._sync.run()
+        except Exception as error:
+            self._outcome = error
+
+    def cancel(self) -> None:
+        """It ends within a second; what has arrived stays."""
+        self._cancel.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._cancel.is_set() and not self.ended
+
+    @property
+    def ended(self) -> bool:
+        return self.summary is not None or self.error is not None
+
+    @property
+    def done(self) -> int:
+        """Papers that have reached their last state."""
+        return sum(progress.state in FINAL for progress in self.states.values())
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until it is over, as far as can be told."""
+        left, at = self._eta
+        return None if left is None or self.ended else max(1.0, left - (time.monotonic() - at))
+
+    def take(self) -> set[str]:
+        """Take over what was reported; the papers of which something may have come."""
+        outcome = self._outcome  # before the events: whatever was said, was said before the end
+        moved: set[str] = set()
+        while not self._events.empty():
+            progress = self._events.get()
+            if not progress.paper:
+                self.notice = progress.message
+                continue
+            before = self.states.get(progress.paper)
+            if before is None or before.state != progress.state:
+                moved.add(progress.paper)
+            if progress.state in ("metadata", "downloading"):
+                self.notice = ""
+            if progress.eta != self._eta[0]:
+                self._eta = progress.eta, time.monotonic()
+            self.states[progress.paper] = progress
+            self.now = None if progress.state in FINAL else progress
+        if isinstance(outcome, Summary):
+            self.summary = outcome
+        else:
+            self.error = outcome
+        return moved
