@@ -254,7 +254,7 @@ def gradient_draws(
 ) -> tuple[Draws, Draws, Float[Tensor, "draws batch 1"]]:
     """Estimates, one a draw, of the gradient of the mean of log p(x|z) to mean and log-variance, together.
 
-    First through the sample; then by the density, log p(x|z) times the gradient of log q(z|x), and log p(x|z).
+    Through the sample; by the density, log p(x|z) times the gradient of log q(z|x); last log p(x|z).
     """
     mean, log_variance = (guess.detach() for guess in model.encode(x))
     z = sample(mean, log_variance, noise).requires_grad_()
