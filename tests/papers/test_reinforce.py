@@ -1,0 +1,105 @@
+"""REINFORCE against sums over every action and every episode, the cart against a literal second one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from readtrack.papers import reinforce as module
+from readtrack.papers.reinforce import episodes, exact_gradient, push, reinforce, rewards_to_come, upright
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (2, 5, 4), (1, 2)])
+def test_the_loss_is_torchs_categorical(assert_parity, shape):
+    action = torch.randint(shape[-1], shape[:-1])
+    assert_parity(
+        lambda logits, reward: reinforce(logits, action, reward, 0.7),
+        lambda logits, reward: (
+            -torch.distributions.Categorical(logits=logits).log_prob(action) * (reward - 0.7)
+        ),
+        (torch.randn(shape), torch.randn(shape[:-1])),
+    )
+
+
+@pytest.mark.parametrize("baseline", [0.0, 3.0, -11.5])
+def test_theorem_1_over_all_actions(baseline):
+    logits, reward = torch.randn(2, 5, dtype=torch.float64)
+    leaf = logits.clone().requires_grad_()
+    (leaf.softmax(-1) @ reward).backward()
+    assert_close(exact_gradient(logits, reward), leaf.grad)
+    each = logits.expand(5, 5).clone().requires_grad_()
+    reinforce(each, torch.arange(5), reward, baseline).sum().backward()
+    assert_close(-logits.softmax(-1) @ each.grad, leaf.grad)
+
+
+def test_rewards_to_come_are_unbiased_over_all_episodes():
+    """Two steps of a world of three states, each of its episodes weighed by its probability."""
+    table = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    reward = torch.randn(3, 2, dtype=torch.float64)
+    expected, estimate = torch.zeros((), dtype=torch.float64), torch.zeros_like(table)
+    for first, second in itertools.product(range(2), repeat=2):
+        states, actions = torch.tensor([0, 1 + first]), torch.tensor([first, second])
+        probability = table.log_softmax(-1)[states, actions].sum().exp()
+        rewards = reward[states, actions]
+        expected = expected + probability * rewards.sum()
+        loss = reinforce(table[states], actions, rewards_to_come(rewards[:, None])[:, 0]).sum()
+        estimate -= probability.detach() * torch.autograd.grad(loss, table)[0]
+    assert_close(estimate, torch.autograd.grad(expected, table)[0])
+
+
+def literal(state: Tensor, action: int) -> list[float]:
+    """The equations of motion, two linear equations in the two accelerations, solved by Cramer's rule:
+    (M + m) x'' + m l cos t'' = F + m l t'^2 sin;  cos x'' + 4/3 l t'' = g sin."""
+    x, v, t, w = state.tolist()
+    heavy, light, half = 1.0, 0.1, 0.5
+    a, b = heavy + light, light * half * math.cos(t)
+    c, d = math.cos(t), 4 / 3 * half
+    right = (10.0 if action else -10.0) + light * half * w**2 * math.sin(t), 9.8 * math.sin(t)
+    determinant = a * d - b * c
+    x2 = (right[0] * d - b * right[1]) / determinant
+    t2 = (a * right[1] - c * right[0]) / determinant
+    return [x + 0.02 * v, v + 0.02 * x2, t + 0.02 * w, w + 0.02 * t2]
+
+
+def test_the_cart_moves_as_its_equations_say():
+    state, action = torch.randn(50, 4, dtype=torch.float64), torch.randint(2, (50,))
+    exact = [literal(s, a) for s, a in zip(state, action.tolist(), strict=True)]
+    assert_close(push(state, action), torch.tensor(exact, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+def test_a_pole_is_down_at_its_limits():
+    state = torch.tensor([[0.0, 9, 0, 9], [2.5, 0, 0, 0], [-2.5, 0, 0, 0], [0, 0, 0.22, 0], [0, 0, -0.2, 0]])
+    assert upright(state).tolist() == [True, False, False, False, True]
+
+
+def test_an_episode_ends_when_its_pole_is_down():
+    states, _actions, up = episodes(module.policy(), 8, 200, torch.Generator().manual_seed(0))
+    assert (up[1:] <= up[:-1]).all()
+    for time, column in itertools.product(range(len(up)), range(8)):
+        if up[time, column]:
+            assert upright(states[time, column][None]).all()
+    assert_close(rewards_to_come(up)[0], up.sum(0))
+
+
+def test_the_experiment_runs(run_experiment):
+    record = run_experiment(module)
+    assert record.curves.keys() == {"steps up"}
+    assert record.values["steps up, new episodes", "before training"] > 5
+
+
+@pytest.mark.parametrize("claim", [module.UNBIASED, module.BALANCES], ids=lambda claim: claim.name)
+def test_the_rules_can_fail(claim):
+    held = {bound.metric: bound.threshold for bound in claim.rule}
+    assert claim.judge(held) == "reproduced"
+    for bound in claim.rule:
+        wrong = 1e6 if bound.op == "<=" else -1e6
+        assert claim.judge(held | {bound.metric: wrong}) == "not reproduced"
+
+
+def test_every_variant_is_right(check_benchmark):
+    assert [case.name for case in check_benchmark(module)] == ["policy gradient"]
