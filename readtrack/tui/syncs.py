@@ -98,7 +98,7 @@ class Syncs:
         elif summary is None:
             app.complain("sync", syncing.error, "`readtrack doctor` looks for the cause.")
         else:
-            missed = bool(summary.failed) and not summary.offline
+            missed = bool(summary.failed) and not summary.offline and not summary.cancelled
             more = "w shows them" if missed else ask_again(summary)
             app.say((summary.headline, "bold"), (f"  {more}", "$muted"))
             if missed:

@@ -199,13 +199,16 @@ async def test_what_did_not_arrive_is_named_with_the_reason(
     app: ReadtrackApp, server: Server, screen_text: Screen
 ) -> None:
     server.papers = {"1706.03762": Paper(), "1412.6980": Paper(pdfs=set())}
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await begin(pilot, app, key="S")
         await ended(pilot, app)
         told = message(app)
         assert told.startswith("Some papers did not arrive.\n")
         assert "flash: arXiv does not know 2205.14135" in told
         assert "adam: " in told
+        await until(pilot, lambda: app.screen.query("Toast"), "the notification")
+        await pilot.pause()
+        assert app.screen.query_one("Toast").region.bottom <= app.main.query_one("#status").region.y
         await pilot.press("w")
         await pilot.pause()
         shown = sync_page(app)
@@ -374,7 +377,7 @@ async def test_a_click_on_the_line_opens_the_page(app: ReadtrackApp, engines: li
 
 
 @pytest.mark.parametrize("where", ["list", "page"])
-async def test_c_stops_it_within_a_second_and_it_goes_on_later(
+async def test_c_stops_it_in_mid_file_and_it_goes_on_later(
     app: ReadtrackApp, home: Home, server: Server, where: str
 ) -> None:
     server.fail("2205.14135v1", loopback.drip())
@@ -385,12 +388,13 @@ async def test_c_stops_it_within_a_second_and_it_goes_on_later(
             await pilot.press("w")
             await pilot.pause()
         began = time.monotonic()
-        await pilot.press("c", "c")
+        await pilot.press("c")
         await ended(pilot, app)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 4.0  # tests/sync holds the engine to a second; this draws, too
         assert app.syncs.last.summary.states["flash"] == "cancelled"  # type: ignore[union-attr]
         assert "Cancelled; 4 of 5." in status(app)
         assert "A sync goes on from here." in status(app)
+        assert not app._notifications
         assert {path.stem for path in home.pdfs.glob("*.pdf")} == {"adam", "attention"}
         if where == "page":
             assert "Cancelled  1" in sync_page(app)
@@ -425,7 +429,7 @@ async def test_leaving_stops_it_without_a_question(
     assert app.return_value == 0
     assert engines[0].cancel.is_set()
     assert engines[0].over.wait(1)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4.0
 
 
 async def test_a_sync_elsewhere_is_said_with_its_process_and_time(app: ReadtrackApp, home: Home) -> None:
