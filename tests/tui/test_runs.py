@@ -223,8 +223,9 @@ async def test_a_run_whose_process_is_gone_is_buried_at_start(
     os.utime(folder / "events.jsonl", (0, 0))  # long ago
     app = ReadtrackApp(Library.open(home, papers_yaml))
     async with app.run_test() as pilot:
-        await until(pilot, lambda: app.main.checklist.verdicts, "the results")
-        assert app.main.checklist.verdicts == {"adam": "interrupted"}
+        await until(pilot, lambda: app.library.results()[0].outcome, "the end in the record")
+        await until(pilot, lambda: app.main._results, "the results")
+        assert app.main.checklist.verdicts == {}  # nothing was found out about the paper
     assert record.load(folder).outcome == "interrupted"
 
 
@@ -257,6 +258,18 @@ async def test_a_past_run_opens_in_the_same_pages(
         await pilot.press("left", "right", "l", "h", "m", "m", "L", "L")
         await pilot.pause()
         golden(f"past-run-{size[0]}", ("\n" + "═" * size[0] + "\n").join(screens))
+
+
+async def test_a_cancelled_run_does_not_hide_an_earlier_verdict(
+    home: Home, papers_yaml: Path, recorded: Callable[..., Path]
+) -> None:
+    recorded()
+    record.conclude(recorded(until=4.0, run_id="20260202-030405-adam-00ff"), "cancelled", "stopped")
+    app = ReadtrackApp(Library.open(home, papers_yaml))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.main.checklist.verdicts, "the results")
+        assert [one.outcome for one in app.main._results["adam"]] == ["cancelled", "completed"]
+        assert app.main.checklist.verdicts == {"adam": "weak"}
 
 
 async def test_a_click_on_a_tab_shows_it(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from readtrack.tui.app import ReadtrackApp
 
 _FILTERS = ("", *(f"state:{state}" for state in STATES), "runnable")
+_NO_NEWS = (None, "cancelled", "interrupted")  # these say nothing about the paper
 _MESSAGE_SECONDS = 6
 
 
@@ -118,7 +119,7 @@ class LibraryScreen(Screen[None]):
         self.checklist.verdicts = {
             paper: paper_page.overall(ended[0])
             for paper, found in self._results.items()
-            if (ended := [one for one in found if one.outcome is not None])
+            if (ended := [one for one in found if one.outcome not in _NO_NEWS])
         }
         self.refresh_all()
 
