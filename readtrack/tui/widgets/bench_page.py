@@ -36,6 +36,7 @@ def benchmark(record: Record, width: int) -> list[Line]:
             Line(join(" ", (case, "bold $link"), "  ", (facts, "$muted")))
         ]
         lines += _measurements(rows, width)
+        lines += _bars(rows, width)
         lines += _scaling(rows, width)
     return lines
 
@@ -51,7 +52,7 @@ _FLAGS = {
 
 def _measurements(rows: Sequence[Row], width: int) -> list[Line]:
     shown, absent = _split(rows)
-    axes = list(dict.fromkeys(name for row in shown for name in _mapping(row, "axes")))
+    axes, same = _varying(shown)
     columns = [column for column in _COLUMNS if width >= column.from_width and any(map(column.has, shown))]
     head = [*axes, "role", "variant", "time", *(column.name for column in columns)]
     cells: list[list[Cell]] = []
@@ -60,7 +61,8 @@ def _measurements(rows: Sequence[Row], width: int) -> list[Line]:
         at = [_axis(_mapping(row, "axes").get(name)) for name in axes]
         cells.append([*(["" for _ in at] if at == before else at), *_cells(row, columns)])
         before = at
-    lines = table(head, cells, width, indent=1) if shown else []
+    lines = wrapped(same, width, "$muted", indent=1) if same else []
+    lines += table(head, cells, width, indent=1) if shown else []
     for reason, names in absent.items():
         lines += wrapped(f"– {reason}: {', '.join(names)}", width, "$muted", indent=1)
     flags = Counter(str(flag) for row in shown for flag in row.get("flags") or ())
@@ -81,6 +83,41 @@ def _split(rows: Sequence[Row]) -> tuple[list[Row], dict[str, list[str]]]:
             absent.setdefault(reason, []).append(name)
     gone = {name for names in absent.values() for name in names}
     return [row for row in rows if str(row.get("variant", "")) not in gone], absent
+
+
+def _varying(rows: Sequence[Row]) -> tuple[list[str], str]:
+    """The axes that need a column, and the others as text: `dim 64`."""
+    values: dict[str, list[str]] = {}
+    for row in rows:
+        for name, value in _mapping(row, "axes").items():
+            values.setdefault(name, []).append(_axis(value))
+    fixed = {name: found[0] for name, found in values.items() if len(rows) > 1 and len(set(found)) == 1}
+    return [name for name in values if name not in fixed], ", ".join(f"{n} {v}" for n, v in fixed.items())
+
+
+def _bars(rows: Sequence[Row], width: int) -> list[Line]:
+    """Each variant's speed at each size as a bar that ends at a line, the ceiling of this machine."""
+    measured = [(row, share) for row in rows if (share := _float(row, "pct_ceiling")) is not None]
+    if not measured:
+        return []
+    axes, _ = _varying([row for row, _ in measured])
+    names = [text(row.get("variant", "")).plain for row, _ in measured]
+    indent = max(map(len, names)) + 3
+    room = max(10, min(width - indent - 8, 60))
+    lines = [BLANK, Line(join(" ", ("share of what this machine can attain, up to its ceiling ┆", "$muted")))]
+    before: list[str] = []
+    for (row, share), name in zip(measured, names, strict=True):
+        at = [f"{axis} {_axis(_mapping(row, 'axes').get(axis))}" for axis in axes]
+        if at and at != before:
+            lines.append(Line(join(" ", (", ".join(at), ""))))
+        before = at
+        filled = min(room, round(room * share / 100))
+        bar = "█" * filled or "▏"
+        style = "$good" if row.get("role") == "paper" else "$link"
+        gap = " " * (room - len(bar)) + "┆"
+        label = f"  {name:<{indent - 2}}"
+        lines.append(Line(join((label, ""), (bar, style), (gap, "$muted"), (f"{share:4.0f}%", ""))))
+    return lines
 
 
 class _Column(NamedTuple):
