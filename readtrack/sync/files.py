@@ -1,7 +1,7 @@
 """PDFs on disk: checked, published in one step, each with a record of where it came from.
 
     pdfs/<id>.pdf     appears only when whole; never half of one under this name
-    pdfs/<id>.json    its record, written after it
+    pdfs/<id>.json    its record, made ready before it appears and put in place after
 
 What the reader put or changed here is never lost: a PDF without a record, or attached by hand, is left alone,
 and one that is no longer what its record says is kept beside the new one.
@@ -66,16 +66,12 @@ class Pdfs:
         return self.folder / f"{paper_id}.pdf"
 
     def record(self, paper_id: str) -> Record | None:
-        try:
-            return Record(**json.loads(self._record_path(paper_id).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError):
-            return None
+        return _read(self._record_path(paper_id))
 
     def save_record(self, paper_id: str, record: Record) -> None:
         """Raises Fault "disk"."""
         try:
-            text = json.dumps(asdict(record), ensure_ascii=False, indent=1) + "\n"
-            write_text(self._record_path(paper_id), text)
+            self._write(self._record_path(paper_id), record)
         except OSError as error:
             raise disk_fault(error, self.folder) from error
 
@@ -94,7 +90,7 @@ class Pdfs:
         Returns where the old PDF is kept, if a sync could not fetch it again. Raises what `fill` raises,
         Fault "disk", and KeptError if the reader attached a PDF meanwhile. On an error nothing changes.
         """
-        final = self.path(paper_id)
+        final, ready = self.path(paper_id), self.folder / f".{paper_id}.record"
         before = self.record(paper_id)
         try:
             with ExitStack() as stack:
@@ -104,20 +100,32 @@ class Pdfs:
                     if self.record(paper_id) != before and record.origin == "fetched":
                         raise KeptError
                     kept = self._keep(paper_id)
-                self.save_record(paper_id, record)
+                    self._write(ready, record)
+                ready.replace(self._record_path(paper_id))
                 return kept
         except OSError as error:
             raise disk_fault(error, self.folder) from error
 
     def sweep(self) -> None:
-        """Remove what killed processes left. Only for the holder of the sync lock. Raises Fault "disk"."""
+        """Clear up after killed processes. Only for the holder of the sync lock. Raises Fault "disk"."""
         try:
             with self._lock():
+                for ready in self.folder.glob(".*.record"):
+                    self._finish(ready)
                 for folder in (self.folder, self._home.metadata):
                     for part in folder.glob(".*.part"):
                         part.unlink(missing_ok=True)
         except OSError as error:
             raise disk_fault(error, self.folder) from error
+
+    def _finish(self, ready: Path) -> None:
+        """Put a record in place whose process was killed just after its PDF appeared, or before."""
+        paper_id = ready.name[1 : -len(".record")]
+        record, path = _read(ready), self.path(paper_id)
+        if record is not None and path.is_file() and digest(path) == record.sha256:
+            ready.replace(self._record_path(paper_id))
+        else:
+            ready.unlink()
 
     def adopt(self, paper_id: str) -> None:
         """Take a PDF that has no record as one that somebody put there. Raises Fault "page" if it is none."""
@@ -130,6 +138,10 @@ class Pdfs:
 
     def _record_path(self, paper_id: str) -> Path:
         return self.folder / f"{paper_id}.json"
+
+    @staticmethod
+    def _write(path: Path, record: Record) -> None:
+        write_text(path, json.dumps(asdict(record), ensure_ascii=False, indent=1) + "\n")
 
     def _lock(self) -> AbstractContextManager[object]:
         return self._home.lock("pdfs")
@@ -151,6 +163,13 @@ class Pdfs:
         except OSError:  # not every file system has hard links
             shutil.copyfile(path, kept)
         return kept
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        return Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
 
 
 class PdfSink:

@@ -34,10 +34,14 @@ _ID = re.compile(r"(?P<base>.+?)(?:v(?P<version>\d+))?")
 
 
 def split_id(arxiv_id: str) -> tuple[str, int | None]:
-    """`1706.03762v5` -> ("1706.03762", 5); without a version ("1706.03762", None)."""
+    """`1706.03762v5` -> ("1706.03762", 5); without a version ("1706.03762", None).
+
+    An old id loses its subject, as arXiv's own answers do: `math.GT/0309136` -> ("math/0309136", None).
+    """
     found = _ID.fullmatch(arxiv_id)
     assert found
-    return found["base"], int(found["version"]) if found["version"] else None
+    base = re.sub(r"\.[A-Z]{2}/", "/", found["base"])
+    return base, int(found["version"]) if found["version"] else None
 
 
 @dataclass(frozen=True, slots=True)

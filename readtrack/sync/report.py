@@ -86,7 +86,8 @@ class Summary:
             done = count - len(self.of("cancelled")) - len(self.failed)
             return f"Cancelled; {done} of {count}."
         if self.offline:
-            return f"Offline; {self.here} papers already here are usable."
+            verb = "is" if self.here == 1 else "are"
+            return f"Offline; {_papers(self.here)} already here {verb} usable."
         parts = [
             f"{len(found)} {words}"
             for words, found in (

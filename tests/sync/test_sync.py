@@ -384,6 +384,36 @@ def test_part_files_of_killed_processes_go(server: Server, papers: Any, sync: Ru
     assert not any(path.exists() for path in left)
 
 
+@pytest.mark.parametrize("renamed", [True, False])
+def test_a_kill_between_the_pdf_and_its_record(
+    renamed: bool, server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    server.papers = {"2001.00001": Paper(version=1)}
+    papers(listed(1))
+    sync()
+    before, ready = (home.pdfs / "p1.json").read_text(), home.pdfs / ".p1.record"
+    old = (home.pdfs / "p1.pdf").read_bytes()
+    server.papers["2001.00001"].version = 2
+    sync(refresh=True)
+    (home.pdfs / "p1.json").rename(ready)
+    (home.pdfs / "p1.json").write_text(before)
+    if not renamed:
+        (home.pdfs / "p1.pdf").write_bytes(old)
+    summary = sync()
+    assert summary.requests == (0 if renamed else 1)
+    assert Pdfs(home).record("p1").version == 2  # type: ignore[union-attr]
+    assert sorted(path.name for path in home.pdfs.iterdir()) == ["p1.json", "p1.pdf"]
+
+
+def test_an_old_id_with_its_subject(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    """arXiv answers math.GT/0309136 with math/0309136v1."""
+    papers({"p": "- arxiv: math.GT/0309136"})
+    server.fail("/api/query", lambda handler, request: handler.feed(["math/0309136"]))
+    assert sync().headline == "p: done."
+    assert server.requests[0].ids == ["math.GT/0309136"]
+    assert server.paths()[1:] == ["/pdf/math/0309136v1"]
+
+
 def test_damaged_metadata_is_asked_for_again(server: Server, papers: Any, sync: Run, home: Home) -> None:
     papers(listed(3))
     sync()
