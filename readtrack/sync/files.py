@@ -76,13 +76,12 @@ class Pdfs:
             raise disk_fault(error, self.folder) from error
 
     def is_changed(self, paper_id: str) -> bool:
-        """Whether the PDF's bytes are not those of its record. Reads all of it."""
-        record = self.record(paper_id)
-        return (
-            record is None
-            or not self.path(paper_id).is_file()
-            or digest(self.path(paper_id)) != record.sha256
-        )
+        """Whether the PDF's bytes are not those of its record. Reads all of it. Raises Fault "disk"."""
+        record, path = self.record(paper_id), self.path(paper_id)
+        try:
+            return record is None or not path.is_file() or digest(path) != record.sha256
+        except OSError as error:
+            raise Fault("disk", f"could not read {path}: {error.strerror}") from error
 
     def publish(self, paper_id: str, fill: Callable[[Path], Record]) -> Path | None:
         """Let `fill` write a part file, and make it the paper's PDF with the record that `fill` returns.

@@ -1,0 +1,152 @@
+"""What a sync does with files that are there: its own, damaged ones, and those of the reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import loopback
+import pytest
+from loopback import Paper, Server, pdf_bytes
+
+from readtrack.home import Home
+from readtrack.sync.engine import Summary
+from readtrack.sync.files import Pdfs, attach
+
+Run = Callable[..., Summary]
+
+
+def listed(count: int) -> dict[str, str]:
+    return {f"p{number}": f'- arxiv: "2001.{number:05}"' for number in range(1, count + 1)}
+
+
+def test_a_lost_and_a_damaged_pdf_are_repaired(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    papers(listed(3))
+    sync()
+    (home.pdfs / "p1.pdf").unlink()
+    with (home.pdfs / "p2.pdf").open("r+b") as file:
+        file.truncate(30_000)
+    assert sync().repaired == ["p1"]  # no PDF is read unless asked for
+    summary = sync(verify=True)
+    assert summary.repaired == ["p2"]
+    assert summary.headline == "3 papers: 1 fetched, 2 up to date. Repaired 1 file."
+    assert all((home.pdfs / f"p{n}.pdf").read_bytes() == server.pdf(f"2001.0000{n}v1") for n in (1, 2, 3))
+    assert server.counts() == {"api": 1, "pdf": 5}
+
+
+def test_a_pdf_with_the_readers_marks_is_kept_beside_the_new_one(
+    server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    papers(listed(1))
+    sync()
+    marked = (home.pdfs / "p1.pdf").read_bytes() + b"% marks\nstartxref\n0\n%%EOF\n"
+    (home.pdfs / "p1.pdf").write_bytes(marked)
+    assert sync().requests == 0
+    summary = sync(verify=True)
+    assert (home.pdfs / "p1.kept-1.pdf").read_bytes() == marked
+    assert (home.pdfs / "p1.pdf").read_bytes() == server.pdf("2001.00001v1")
+    assert "p1: the PDF had been changed here; your copy is p1.kept-1.pdf" in summary.notes
+
+
+def test_pdfs_of_the_readers_own_are_never_replaced(
+    server: Server, papers: Any, sync: Run, home: Home, tmp_path: Path
+) -> None:
+    server.papers = {f"2001.0000{n}": Paper(version=1) for n in (1, 2, 3)}
+    papers(listed(3))
+    mine = tmp_path / "mine.pdf"
+    mine.write_bytes(pdf_bytes("mine"))
+    attach(home, "p1", mine)
+    (home.pdfs / "p2.pdf").write_bytes(pdf_bytes("put here"))
+    (home.pdfs / "p3.pdf").write_bytes(b"no PDF at all")
+    summary = sync()
+    assert summary.states == {"p1": "done", "p2": "done", "p3": "failed"}
+    assert (
+        "did not come from a sync and is damaged (what came is not a PDF); move it away"
+        in summary.reasons["p3"]
+    )
+    server.papers["2001.00001"].version = server.papers["2001.00002"].version = 2
+    sync(refresh=True, verify=True)
+    assert (home.pdfs / "p1.pdf").read_bytes() == pdf_bytes("mine")
+    assert (home.pdfs / "p2.pdf").read_bytes() == pdf_bytes("put here")
+    assert (home.pdfs / "p3.pdf").read_bytes() == b"no PDF at all"
+    assert server.counts() == {"api": 2}
+
+
+def test_a_pdf_attached_while_it_is_fetched_wins(
+    server: Server, papers: Any, sync: Run, home: Home, tmp_path: Path
+) -> None:
+    papers(listed(1))
+    mine = tmp_path / "mine.pdf"
+    mine.write_bytes(pdf_bytes("mine"))
+
+    def attached_meanwhile(handler: loopback.Handler, request: loopback.Request) -> None:
+        attach(home, "p1", mine)
+        handler.serve(request)
+
+    server.fail("00001v1", attached_meanwhile)
+    assert sync().exit_code == 0
+    assert (home.pdfs / "p1.pdf").read_bytes() == pdf_bytes("mine")
+
+
+def test_part_files_of_killed_processes_go(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    papers(listed(1))
+    left = [home.pdfs / ".p1.pdf.4711-aa.part", home.metadata / ".p1.json.4711-bb.part"]
+    for path in left:
+        home.ensure(path.parent)
+        path.write_bytes(b"half")
+    sync()
+    assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("renamed", [True, False])
+def test_a_kill_between_the_pdf_and_its_record(
+    renamed: bool, server: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    server.papers = {"2001.00001": Paper(version=1)}
+    papers(listed(1))
+    sync()
+    before, ready = (home.pdfs / "p1.json").read_text(), home.pdfs / ".p1.record"
+    old = (home.pdfs / "p1.pdf").read_bytes()
+    server.papers["2001.00001"].version = 2
+    sync(refresh=True)
+    (home.pdfs / "p1.json").rename(ready)
+    (home.pdfs / "p1.json").write_text(before)
+    if not renamed:
+        (home.pdfs / "p1.pdf").write_bytes(old)
+    summary = sync()
+    assert summary.requests == (0 if renamed else 1)
+    assert Pdfs(home).record("p1").version == 2  # type: ignore[union-attr]
+    assert sorted(path.name for path in home.pdfs.iterdir()) == ["p1.json", "p1.pdf"]
+
+
+def test_an_old_id_with_its_subject(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    """arXiv answers math.GT/0309136 with math/0309136v1."""
+    papers({"p": "- arxiv: math.GT/0309136"})
+    server.fail("/api/query", lambda handler, request: handler.feed(["math/0309136"]))
+    assert sync().headline == "p: done."
+    assert server.requests[0].ids == ["math.GT/0309136"]
+    assert server.paths()[1:] == ["/pdf/math/0309136v1"]
+
+
+def test_damaged_metadata_is_asked_for_again(server: Server, papers: Any, sync: Run, home: Home) -> None:
+    papers(listed(3))
+    sync()
+    (home.metadata / "p1.json").write_text('{"title": "cut')
+    (home.metadata / "p2.json").write_text("[]")
+    assert sync().states == {"p1": "done", "p2": "done", "p3": "up to date"}
+    assert server.requests[-1].ids == ["2001.00001", "2001.00002"]
+
+
+def test_another_source_in_the_list_brings_another_pdf(
+    server: Server, elsewhere: Server, papers: Any, sync: Run, home: Home
+) -> None:
+    elsewhere.files["/other.pdf"] = pdf_bytes("other")
+    papers({"p": '- arxiv: "2001.00001"'})
+    sync()
+    papers({"p": '- arxiv: "2001.00002"'})
+    assert sync().states == {"p": "done"}
+    assert (home.pdfs / "p.pdf").read_bytes() == server.pdf("2001.00002v1")
+    papers({"p": f"- pdf: {elsewhere.base}/other.pdf"})
+    assert sync().states == {"p": "done"}
+    assert (home.pdfs / "p.pdf").read_bytes() == pdf_bytes("other")
