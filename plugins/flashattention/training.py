@@ -66,7 +66,9 @@ def train(run: Run, arm: str, attend: Attention) -> tuple[list[float], float]:
         run.metric("loss", losses[-1], step=step, arm=arm)
     run.phase("evaluate")
     with torch.no_grad():
-        text = data.windows(ids[cut:], tokens + 1, 64, run.generator(2)).to(run.device)
+        text = data.windows(
+            ids[cut:], tokens + 1, run.pick(smoke=4, quick=64, full=256), run.generator(2)
+        ).to(run.device)
         held_out = model.loss(text, attend).item()
     run.metric("held-out nats", held_out, arm=arm)
     return losses, held_out
