@@ -21,7 +21,7 @@ from readtrack import catalog
 from readtrack.catalog import Catalog, CatalogError, Note, Paper, Row, Section, Source
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home, replacing
-from readtrack.sync import files, metadata
+from readtrack.sync import metadata
 from readtrack.sync.clock import Clock
 from readtrack.sync.faults import Fault
 from readtrack.sync.gate import Gate
@@ -226,7 +226,6 @@ def _asking(
     from readtrack.sync.client import Client, Endpoints
 
     where = endpoints or Endpoints.from_environment()
-    files.probe((home.locks,))
     with exclusive(home):
         gate = Gate(home.locks / "requests.json", clock, cancel, where.arxiv_hosts)
         client = Client(gate, clock, cancel, notice=notice)

@@ -97,13 +97,13 @@ class Sync:
 
         endpoints = self._endpoints or Endpoints.from_environment()
         self._endpoints = endpoints
-        files.probe((self._home.metadata, self._home.pdfs, self._home.locks))
         began = self._clock.now()
         with exclusive(self._home):
+            self._pdfs.sweep()
+            files.probe((self._home.metadata, self._home.pdfs))
             gate = Gate(self._home.locks / "requests.json", self._clock, self._cancel, endpoints.arxiv_hosts)
             client = Client(gate, self._clock, self._cancel, patience=self._patience, notice=self._notice)
             try:
-                self._pdfs.sweep()
                 self._fetch_metadata(client, endpoints)
                 self._fetch_pdfs(client, endpoints)
             except Cancelled:

@@ -76,7 +76,7 @@ class Exchange(threading.Thread):
         self._given_up.set()
         if not self._complete:
             self._shut_down()
-        self.join(0.5)
+        self.join(0.2)
 
     def uses(self, connection: HTTPConnection) -> None:
         """Called by the connection in this thread, before and after it connects."""

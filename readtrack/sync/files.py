@@ -106,7 +106,7 @@ class Pdfs:
             raise disk_fault(error, self.folder) from error
 
     def sweep(self) -> None:
-        """Clear up after killed processes. Only for the holder of the sync lock. Raises Fault "disk"."""
+        """Clear up after killed processes. Only for the holder of the sync lock. Raises ReadtrackError."""
         try:
             with self._lock():
                 for ready in self.folder.glob(".*.record"):
@@ -115,7 +115,7 @@ class Pdfs:
                     for part in folder.glob(".*.part"):
                         part.unlink(missing_ok=True)
         except OSError as error:
-            raise disk_fault(error, self.folder) from error
+            raise _unusable(self.folder, error) from error
 
     def _finish(self, ready: Path) -> None:
         """Put a record in place whose process was killed just after its PDF appeared, or before."""
@@ -308,10 +308,14 @@ def probe(folders: tuple[Path, ...]) -> None:
             name.write_bytes(b"")
             name.unlink(missing_ok=True)
         except OSError as error:
-            raise ReadtrackError(
-                f"cannot write to {folder} ({error.strerror}). "
-                "Set READTRACK_HOME to a folder that can be written to."
-            ) from error
+            raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Path, error: OSError) -> ReadtrackError:
+    return ReadtrackError(
+        f"cannot write to {folder} ({error.strerror or error}). "
+        "Set READTRACK_HOME to a folder that can be written to."
+    )
 
 
 def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
