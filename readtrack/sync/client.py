@@ -207,6 +207,7 @@ class Client:
             sink.end()
             return None
         except Exception:
+            # However it went wrong, the server may have been asked: the pause counts from here.
             self._gate.asked(url)
             raise
         finally:
