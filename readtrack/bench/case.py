@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Cost:
     """Algorithmic work of one call: what the mathematics needs, not what an implementation happens to do.
 
-    flops   floating-point operations (a multiply-add counts two)
+    flops   floating-point operations (a multiply-add counts two); 0 where nothing is calculated
     bytes   bytes that must cross main memory: inputs read once, outputs written once
     """
 

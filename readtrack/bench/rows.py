@@ -121,7 +121,7 @@ def row(cell: Cell, cells: Sequence[Cell], where: Circumstances) -> dict[str, An
         "first_call_s": cell.check.first_call_s if cell.check else None,
         "flops": cost.flops,
         "bytes": cost.bytes,
-        "tflops": cost.flops / value / 1e3 if value else None,
+        "tflops": cost.flops / value / 1e3 if value and cost.flops else None,
         "gbps": cost.bytes / value if value else None,
         **ceiling,
         "mem": cell.memory if timing else None,

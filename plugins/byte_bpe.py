@@ -1,0 +1,493 @@
+"""Byte-level byte-pair encoding: words from pieces, pieces from bytes, so that no text is unknown.
+
+Sennrich, Haddow and Birch 2015, "Neural Machine Translation of Rare Words with Subword Units", arXiv
+1508.07909. On bytes: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (GPT-2),
+section 2.2.
+
+The problem. A vocabulary of words always misses some: names, numbers, compounds, typing errors, every other
+language. Characters or bytes miss nothing, but a text becomes several times as long, and attention pays for
+length with its square.
+
+The idea. Start from single symbols, find the pair that stands side by side most often, make it a symbol, and
+do that again as often as the vocabulary has room. Frequent words end as one token, rare ones as a few
+pieces. GPT-2 starts from the 256 bytes, so any text at all can be written, and cuts a text into words first,
+so that no token spans a word and its punctuation. Its 50,257 tokens serve GPT-3 too, and most language
+models since use a larger vocabulary of the same kind.
+
+This file. Training: the paper's loop, which counts all pairs anew for each merge, and one that keeps counts,
+an index and a heap. Encoding: GPT-2's loop, and one with a heap and a cache. Nothing is learned by gradient:
+the curves are bytes per token over merges.
+
+A symbol is an id; `tokens[id]` are its bytes. The first 256 ids are the bytes in GPT-2's order.
+"""
+
+import json
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache, partial
+from heapq import heapify, heappop, heappush
+from itertools import accumulate, groupby, pairwise
+from random import Random
+from typing import Any
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from readtrack import data
+from readtrack.plugin import Bench, Bound, Case, Claim, Cost, Run, Variant, hookimpl
+
+Pair = tuple[int, int]
+
+GPT2_TOKENS = 256 + 50_000 + 1  # bytes, merges, and the end of a document
+
+# GPT-2 shows a byte as a character: itself where that can be seen, else one from 256 upwards.
+SEEN = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+BYTES = bytes([*SEEN, *(byte for byte in range(256) if byte not in SEEN)])  # by id
+CHARACTERS = "".join(map(chr, SEEN)) + "".join(map(chr, range(256, 512 - len(SEEN))))
+ID = {byte: i for i, byte in enumerate(BYTES)}
+TO_CHARACTER = dict(zip(BYTES, CHARACTERS, strict=True))
+TO_ID = {character: i for i, character in enumerate(CHARACTERS)}
+
+
+def visible(token: bytes) -> str:
+    """A token as GPT-2's files write it: a space is Ġ."""
+    return "".join(TO_CHARACTER[byte] for byte in token)
+
+
+def members(test: Callable[[str], bool], codes: range) -> str:
+    """The characters that pass, as ranges for a class in a pattern."""
+    places = enumerate(code for code in codes if test(chr(code)))
+    runs = ([code for _, code in run] for _, run in groupby(places, lambda place: place[1] - place[0]))
+    return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
+
+
+@cache
+def word_pattern() -> re.Pattern[str]:
+    """GPT-2's pattern: letters, digits or other signs with a space before them, endings as in "it's", spaces.
+
+    `re` has no classes for letters and numbers, and counts U+001C to U+001F as spaces. It looks characters of
+    the first plane up in a table and tries ranges beyond one by one, so words within that plane come first.
+    """
+    low, high = range(0x10000), range(0x10000, 0x40000)  # the planes beyond have neither letters nor numbers
+    letters, numbers = ([members(test, codes) for codes in (low, high)] for test in (str.isalpha, is_number))
+    space = members(lambda c: c.isspace() and not "\x1c" <= c <= "\x1f", low)
+    beyond = "\U00010000-\U0010ffff"
+    quick = letters[0], numbers[0], f"^{letters[0]}{numbers[0]}{space}{beyond}"
+    whole = "".join(letters), "".join(numbers), "".join(["^", *letters, *numbers, space])
+    words = "|".join(
+        ["'(?:s|t|re|ve|m|ll|d)", *(rf" ?[{kind}]++(?![{beyond}])" for kind in quick)]
+        + [rf"(?! ?+[{space}]) ?[{kind}]+" for kind in whole]
+    )
+    return re.compile(rf"{words}|[{space}]+(?![^{space}])|[{space}]+")
+
+
+def is_number(character: str) -> bool:
+    """Unicode's categories Nd, Nl and No; some Chinese characters are numeric and letters."""
+    return character.isnumeric() and not character.isalpha()
+
+
+def split(text: str) -> list[str]:
+    """A text in words: joined they are the text, and no token reaches over the end of one."""
+    return word_pattern().findall(text)
+
+
+def replace(word: Sequence[int], pair: Pair, new: int) -> list[int]:
+    """`word` with `new` wherever `pair` stands, from left to right."""
+    (left, right), merged, i, last = pair, [], 0, len(word) - 1
+    while i < last:
+        found = word[i] == left and word[i + 1] == right
+        merged.append(new if found else word[i])
+        i += 2 if found else 1
+    merged += word[i:]
+    return merged
+
+
+class Vocabulary:
+    """The bytes of each id. Two merges that spell the same bytes make one token, as they do in the paper."""
+
+    def __init__(self) -> None:
+        self.tokens = [bytes([byte]) for byte in BYTES]
+        self.ids = {token: i for i, token in enumerate(self.tokens)}
+
+    def add(self, pair: Pair) -> int:
+        token = self.tokens[pair[0]] + self.tokens[pair[1]]
+        new = self.ids.setdefault(token, len(self.tokens))
+        if new == len(self.tokens):
+            self.tokens.append(token)
+        return new
+
+
+def count_words(text: str) -> Counter[bytes]:
+    """Training needs each word once, and how often it stands in the text."""
+    return Counter(word.encode("utf-8", "surrogatepass") for word in split(text))
+
+
+def train_slowly(text: str, merges: int) -> list[Pair]:
+    """Algorithm 1: count all pairs, merge the most frequent one, again."""
+    vocabulary, found = Vocabulary(), []
+    words = [([ID[byte] for byte in word], times) for word, times in count_words(text).items()]
+    for _ in range(merges):
+        counts: Counter[Pair] = Counter()
+        for word, times in words:
+            for pair in pairwise(word):
+                counts[pair] += times
+        if not counts:
+            break
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        new = vocabulary.add(best)
+        words = [(replace(word, best, new), times) for word, times in words]
+        found.append(best)
+    return found
+
+
+class Pairs:
+    """A text's words while pairs are merged: how often each pair occurs, and in which words."""
+
+    def __init__(self, text: str) -> None:
+        words = count_words(text)
+        self.words = [[ID[byte] for byte in word] for word in words]
+        self.times = list(words.values())
+        self.counts: dict[Pair, int] = defaultdict(int)
+        self.where: dict[Pair, set[int]] = defaultdict(set)
+        self.vocabulary = Vocabulary()
+        for index, word in enumerate(self.words):
+            for pair in pairwise(word):
+                self.counts[pair] += self.times[index]
+                self.where[pair].add(index)
+
+    def merge(self, pair: Pair) -> set[Pair]:
+        """Make `pair` one symbol; the pairs that may have become more frequent."""
+        new, risen = self.vocabulary.add(pair), set()
+        for index in self.where.pop(pair):
+            word, times = self.words[index], self.times[index]
+            merged = self.words[index] = replace(word, pair, new)
+            if len(merged) == len(word):
+                continue  # an earlier merge took the pair away
+            for old in pairwise(word):
+                self.counts[old] -= times
+            for now in pairwise(merged):
+                self.counts[now] += times
+                if new in now:
+                    self.where[now].add(index)
+                    risen.add(now)
+        return risen
+
+
+def train(text: str, merges: int) -> list[Pair]:
+    """The same merges as `train_slowly`'s: the most frequent pair; of several the one with the smallest ids.
+
+    Returns fewer than `merges` if no word has two symbols left. Work follows what changes: a merge touches
+    the words that hold its pair. Counts in the heap may be out of date, but never too small: a pair is put
+    there again when its count rises, and with its count of now when it comes up with another.
+    """
+    pairs, found = Pairs(text), []
+    heap = [(-count, pair) for pair, count in pairs.counts.items()]
+    heapify(heap)
+    while heap and len(found) < merges:
+        count, pair = heappop(heap)
+        now = pairs.counts[pair]
+        if now == -count:
+            found.append(pair)
+            for risen in pairs.merge(pair):
+                heappush(heap, (-pairs.counts[risen], risen))
+        elif now:
+            heappush(heap, (-now, pair))
+    return found
+
+
+class ByteBPE:
+    """Text to ids and back, by merges as `train` finds them.
+
+    merges  pairs of ids, in the order in which they were found: the k-th makes a new id, unless its bytes
+            have one already
+    """
+
+    def __init__(self, merges: Sequence[Pair]) -> None:
+        vocabulary = Vocabulary()
+        self.merged = [vocabulary.add(pair) for pair in merges]
+        self.ranks: dict[Pair, int] = {}
+        for rank, pair in enumerate(merges):
+            self.ranks.setdefault(pair, rank)
+        self.tokens = vocabulary.tokens
+        self._known = lru_cache(1 << 16)(self.merge)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, text: str | bytes) -> list[int]:
+        """Ids of any text, half a surrogate pair included, or of any bytes, UTF-8 or not."""
+        errors = "surrogatepass"
+        if isinstance(text, bytes):
+            errors = "surrogateescape"
+            text = text.decode("utf-8", errors)
+        ids: list[int] = []
+        known = self._known
+        for word in split(text):
+            ids += known(word.encode("utf-8", errors))
+        return ids
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        return b"".join([self.tokens[i] for i in ids])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text; where the bytes are none (a sampled token may stop inside a character) U+FFFD."""
+        text = self.decode_bytes(ids)
+        try:
+            return text.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            return text.decode("utf-8", "replace")
+
+    def merge(self, word: bytes) -> tuple[int, ...]:
+        """`merge_slowly` in n log n: a heap of the merges that are possible, symbols as a linked list."""
+        ids, end, ranks = [ID[byte] for byte in word], len(word), self.ranks
+        before, after = list(range(-1, end - 1)), list(range(1, end + 1))
+        heap = [(ranks[pair], i) for i, pair in enumerate(pairwise(ids)) if pair in ranks]
+        heapify(heap)
+        while heap:
+            rank, i = heappop(heap)
+            j = after[i]
+            if j == end or ranks.get((ids[i], ids[j])) != rank:
+                continue  # one of the two was merged with another
+            ids[i], ids[j] = self.merged[rank], -1
+            after[i] = after[j]
+            if after[i] < end:
+                before[after[i]] = i
+            for left, right in ((before[i], i), (i, after[i])):
+                if left >= 0 and right < end and (ids[left], ids[right]) in ranks:
+                    heappush(heap, (ranks[ids[left], ids[right]], left))
+        return tuple(i for i in ids if i >= 0)
+
+    def merge_slowly(self, word: bytes) -> tuple[int, ...]:
+        """GPT-2's loop: of all pairs in the word that have a merge, do the earliest, again."""
+        ids = [ID[byte] for byte in word]
+        while possible := self.ranks.keys() & set(pairwise(ids)):
+            best = min(possible, key=self.ranks.__getitem__)
+            ids = replace(ids, best, self.merged[self.ranks[best]])
+        return tuple(ids)
+
+
+@hookimpl
+def implementation() -> type[ByteBPE]:
+    return ByteBPE
+
+
+LOSSLESS = Claim(
+    name="nothing is lost",
+    sentence="Any string and any bytes come back from their tokens as they were.",
+    paper="GPT-2: 'can assign a probability to any Unicode string' (section 2.2).",
+    rule=(Bound("texts that came back changed", "==", 0.0), Bound("ids without a token", "==", 0.0)),
+    exact=True,
+    deviations="Half of the random texts are code points of all planes, half surrogate pairs included, half "
+    "are random bytes; besides held-out text and source code.",
+)
+
+OPEN = Claim(
+    name="nothing is unknown",
+    sentence="Words that training did not see can be written, which a vocabulary of words cannot do.",
+    paper="'Capable of open-vocabulary translation by encoding rare and unknown words as sequences of "
+    "subword units' (abstract).",
+    rule=(
+        Bound("words lost, bytes and merges", "==", 0.0),
+        Bound("words lost, all words of training", ">=", 0.01, direction=0.001),
+        Bound("words lost, as many words as tokens", ">=", 0.1, direction=0.01),
+    ),
+    control="a vocabulary of every word in the training text, and one of the most frequent, as large as ours",
+    deviations="A word is lost that does not come back; held-out prose of the same manual.",
+)
+
+SHORT = Claim(
+    name="shorter than bytes",
+    sentence="A few hundred merges make a text about half as long as its bytes, and it is the frequency of "
+    "the pairs that does it.",
+    paper="No figure for so small a vocabulary; GPT-2 has 50,000 merges.",
+    rule=(
+        Bound("held-out bytes per token, 300 merges", ">=", 1.8, direction=1.0),
+        Bound("over pairs at random, as often as they occur", ">=", 1.1, direction=1.0),
+    ),
+    control="as many merges of pairs drawn at random, a pair as likely as it is frequent; bytes are 1",
+    deviations="Trained on nine tenths of Python's language reference, measured on the other tenth.",
+)
+
+
+@hookimpl
+def experiment(run: Run) -> None:
+    run.phase("setup")
+    text = data.text()[: run.pick(smoke=20_000, quick=None, full=None)]
+    length = len(text) // 10
+    start = int(torch.randint(len(text) - length, (), generator=run.generator(1)))
+    held_out = text[start : start + length]
+    seen = text[:start] + text[start + length :]
+    merges = run.option("merges", run.pick(smoke=50, quick=1000, full=10_000))
+    run.phase("train")
+    found = {"most frequent pair": train(seen, merges), "random pair": random_merges(run, seen, 300)}
+    run.phase("evaluate")
+    code = data.code()[: run.pick(smoke=2000, quick=50_000, full=None)]
+    shorter = {arm: compression(run, arm, pairs, held_out) for arm, pairs in found.items()}
+    compression(run, "most frequent pair, source code", found["most frequent pair"], code)
+    run.claim(
+        SHORT,
+        {
+            "held-out bytes per token, 300 merges": shorter["most frequent pair"],
+            "over pairs at random, as often as they occur": shorter["most frequent pair"]
+            / shorter["random pair"],
+        },
+    )
+    bpe = ByteBPE(found["most frequent pair"])
+    run.metric("tokens", len(bpe))
+    count_lost_words(run, bpe, seen, held_out)
+    try_round_trips(run, bpe, [held_out, code, held_out.encode()])
+    show(run, bpe, held_out, code)
+
+
+def random_merges(run: Run, text: str, merges: int) -> list[Pair]:
+    """The control: any pair, as likely as it is frequent."""
+    pairs, found, draw = Pairs(text), [], Random(run.seed)
+    for _ in run.steps(run.pick(smoke=min(merges, 50), quick=merges, full=merges), "random pairs"):
+        [pair] = draw.choices(list(pairs.counts), cum_weights=list(accumulate(pairs.counts.values())))
+        pairs.merge(pair)
+        found.append(pair)
+    return found
+
+
+def compression(run: Run, arm: str, merges: Sequence[Pair], text: str) -> float:
+    """The curve of bytes per token over merges; its value at 300, or at the end if there are fewer."""
+    sizes, value = [0, 10, 30, 100, 300, 1000, 3000, 10_000], 0.0
+    for count in [size for size in sizes if size < len(merges)] + [len(merges)]:
+        run.check_cancelled()
+        found = len(text.encode()) / len(ByteBPE(merges[:count]).encode(text))
+        run.metric("bytes per token", found, step=count, arm=arm)
+        if count <= 300:
+            value = found
+    return value
+
+
+def count_lost_words(run: Run, bpe: ByteBPE, seen: str, held_out: str) -> None:
+    frequent, words = Counter(split(seen)), split(held_out)
+    few = {word for word, _ in frequent.most_common(len(bpe))}
+    come_back: dict[str, Callable[[str], bool]] = {
+        "bytes and merges": lambda word: bpe.decode(bpe.encode(word)) == word,
+        "all words of training": frequent.__contains__,
+        "as many words as tokens": few.__contains__,
+    }
+    lost = {name: 1 - sum(map(known, words)) / len(words) for name, known in come_back.items()}
+    for name, share in lost.items():
+        run.metric("words lost", share, arm=name)
+    run.claim(OPEN, {f"words lost, {name}": share for name, share in lost.items()})
+
+
+def try_round_trips(run: Run, bpe: ByteBPE, texts: list[str | bytes]) -> None:
+    draw, changed, beyond = Random(run.seed), 0, 0
+    for _ in range(run.pick(smoke=100, quick=5000, full=100_000)):
+        texts.append(draw.randbytes(draw.randrange(40)))
+        texts.append("".join(chr(draw.randrange(sys.maxunicode + 1)) for _ in range(draw.randrange(20))))
+    for text in texts:
+        ids = bpe.encode(text)
+        beyond += sum(not 0 <= i < len(bpe) for i in ids)
+        changed += text != (bpe.decode(ids) if isinstance(text, str) else bpe.decode_bytes(ids))
+    run.metric("texts sent there and back", len(texts))
+    run.claim(LOSSLESS, {"texts that came back changed": changed, "ids without a token": beyond})
+
+
+def show(run: Run, bpe: ByteBPE, prose: str, code: str) -> None:
+    samples = {
+        "held-out prose": prose[:700],
+        "source code": code[:400],
+        "other text": "Grüße aus Zürich, 你好, naïve 🙂 ½ x² 2019-02-14 don't DON'T",
+    }
+    parted = []
+    for name, text in samples.items():
+        tokens = [bpe.tokens[i] for i in bpe.encode(text)]
+        shown = "|".join(token.decode("utf-8", "backslashreplace") for token in tokens)
+        parted.append(f"{name}: {len(text.encode())} bytes, {len(tokens)} tokens\n\n{shown}\n")
+    run.text(
+        "tokens", "\n".join(parted), caption="Text between the bars is one token; \\x.. is a single byte."
+    )
+    rows = [(i - 255, repr(bpe.tokens[i].decode("utf-8", "replace"))) for i in range(256, len(bpe))]
+    run.table("merges", ("merge", "token"), rows[:40], caption="The first tokens that training made.")
+
+
+Text = UInt8[Tensor, " bytes"]
+
+
+def rust_tokenizer(bpe: ByteBPE) -> Any:
+    """The same tokenizer in the `tokenizers` package."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokens = [visible(token) for token in bpe.tokens]
+    merges = [(tokens[left], tokens[right]) for left, right in bpe.ranks]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def train_in_rust(text: str, merges: int) -> list[Pair]:
+    """The `tokenizers` package's training, its tokens turned into our ids."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + merges, initial_alphabet=list(CHARACTERS), show_progress=False, min_frequency=0
+    )
+    tokenizer.train_from_iterator([text], trainer)
+    ids = tokenizer.get_vocab()
+    return [(ids[left], ids[right]) for left, right in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+def on_tensors(function: Callable[[str], Sequence[Any]], text: Text) -> Int[Tensor, "*ids"]:
+    """A text's bytes in, ids out, as tensors: a benchmark's inputs and results are."""
+    return torch.tensor(function(text.cpu().numpy().tobytes().decode()), device=text.device)
+
+
+@hookimpl
+def benchmark(bench: Bench) -> Iterator[Case]:
+    prose = torch.frombuffer(bytearray(data.text().encode()), dtype=torch.uint8)
+    rust = bench.needs("tokenizers")
+
+    def cut(generator: torch.Generator, length: int) -> tuple[Text]:
+        start = int(torch.randint(len(prose) - length, (), generator=generator))
+        return (prose[start : start + length].clone(),)
+
+    def variants(*calls: tuple[str, Callable[[str], Sequence[Any]]]) -> list[Variant]:
+        return [
+            Variant(
+                name=name, role=role, call=partial(on_tensors, call), needs=rust if role == "strong" else ""
+            )
+            for role, (name, call) in zip(("naive", "strong", "paper"), calls, strict=True)
+        ]
+
+    length = bench.pick(smoke=2000, quick=20_000, full=100_000)
+    for merges in bench.pick(smoke=(10,), quick=(50, 200), full=(100, 300, 1000)):
+        yield Case(
+            name="training",
+            axes={"merges": merges, "bytes": length},
+            inputs=partial(cut, length=length),
+            variants=variants(
+                ("counting anew", partial(train_slowly, merges=merges)),
+                ("tokenizers (Rust)", partial(train_in_rust, merges=merges)),
+                ("index and heap", partial(train, merges=merges)),
+            ),
+            cost={"forward": Cost(flops=0, bytes=length + 2 * merges * 8)},
+        )
+
+    merges = bench.pick(smoke=20, quick=1000, full=10_000)
+    bpe = ByteBPE(train(data.text()[: bench.pick(smoke=5000, quick=None, full=None)], merges))
+    in_rust = None if rust else rust_tokenizer(bpe)
+    for length in bench.pick(smoke=(500,), quick=(2000, 50_000), full=(10_000, 100_000, 400_000)):
+        yield Case(
+            name="encoding",
+            axes={"bytes": length, "merges": merges},
+            inputs=partial(cut, length=length),
+            variants=variants(
+                (
+                    "scanning anew",
+                    lambda text: [i for w in split(text) for i in bpe.merge_slowly(w.encode())],
+                ),
+                ("tokenizers (Rust)", lambda text: in_rust.encode_batch_fast([text])[0].ids),
+                ("heap and cache", bpe.encode),
+            ),
+            cost={"forward": Cost(flops=0, bytes=length + length // 4 * 8)},
+        )

@@ -1,0 +1,252 @@
+"""Byte-pair encoding against the `tokenizers` package, its slow forms, and random texts there and back."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections import Counter
+from itertools import pairwise
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from readtrack import data
+from readtrack.papers import byte_bpe
+from readtrack.papers.byte_bpe import (
+    BYTES,
+    CHARACTERS,
+    GPT2_TOKENS,
+    ByteBPE,
+    split,
+    train,
+    train_slowly,
+    visible,
+)
+
+TEXT = data.text()[:120_000]
+MERGES = train(TEXT, 700)
+BPE = ByteBPE(MERGES)
+GPT2_SPLIT = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+FEW_LETTERS = ByteBPE(train(" ".join("".join(Random(i).choices("abc", k=9)) for i in range(40)), 60))
+RUST = byte_bpe.rust_tokenizer(BPE)
+
+# Characters that Python's and the package's editions of Unicode both know, half surrogate pairs left out.
+ANY = st.characters(exclude_categories=("Cs", "Cn"))
+# Those that decide how a text is split.
+TRICKY = st.sampled_from("aZ'stdm é_ß中一½²Ⅷ٣𝟘𝒜🙂\t\n\r\x1c\x1f\x85\xa0\u2003\u3000\u200b.-!")
+
+
+def their_split(text: str) -> list[str]:
+    return [text[start:end] for _, (start, end) in GPT2_SPLIT.pre_tokenize_str(text)]
+
+
+# GPT-2's table and pattern
+
+
+def test_the_table_is_gpt2s():
+    theirs = bytes_to_unicode()  # its order is the order of ids in GPT-2's vocabulary
+    assert list(theirs) == list(BYTES)
+    assert list(theirs.values()) == list(CHARACTERS)
+    assert sorted(CHARACTERS) == sorted(GPT2_SPLIT.alphabet())
+    assert visible(b" the\n") == "ĠtheĊ"
+    assert GPT2_TOKENS == 50_257
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.text(TRICKY | ANY))
+def test_words_are_gpt2s(text):
+    words = split(text)
+    assert "".join(words) == text
+    assert words == their_split(text)
+
+
+def test_every_character_is_in_its_class():
+    """Before and after a letter, a digit, a sign and a space."""
+    known = [
+        c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) not in ("Cs", "Cn", "Co")
+    ]
+    text = "".join(f"a{c}1{c}!{c}a {c}{c} a" for c in known[::7])
+    assert split(text) == their_split(text)
+
+
+def test_words_of_a_long_text():
+    assert split(TEXT) == their_split(TEXT)
+
+
+# Training
+
+
+def test_merges_are_the_packages():
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator([TEXT], vocab_size=256 + 700, min_frequency=0, show_progress=False)
+    model = json.loads(tokenizer.to_str())["model"]
+    assert [tuple(pair) for pair in model["merges"]] == [
+        (visible(BPE.tokens[left]), visible(BPE.tokens[right])) for left, right in MERGES
+    ]
+    assert model["vocab"] == {visible(token): i for i, token in enumerate(BPE.tokens)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_merges_are_the_packages_where_most_pairs_tie(seed):
+    draw = Random(seed)
+    words = ["".join(draw.choices("abcé", k=draw.randrange(1, 9))) for _ in range(60)]
+    text = " ".join(words)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = GPT2_SPLIT
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + 40, initial_alphabet=GPT2_SPLIT.alphabet(), show_progress=False, min_frequency=0
+    )
+    tokenizer.train_from_iterator([text], trainer)
+    theirs = json.loads(tokenizer.to_str())["model"]["merges"]
+    merges = train(text, len(theirs))
+    tokens = ByteBPE(merges).tokens
+    assert [[visible(tokens[left]), visible(tokens[right])] for left, right in merges] == theirs
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab ", max_size=60), st.integers(0, 30))
+def test_training_is_the_papers_loop(text, merges):
+    assert train(text, merges) == train_slowly(text, merges)
+
+
+def test_training_on_prose_is_the_papers_loop():
+    assert train(TEXT[:15_000], 150) == train_slowly(TEXT[:15_000], 150)
+
+
+def test_the_papers_example():
+    """The words of algorithm 1, each as often as there, without its end-of-word symbol."""
+    words = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
+    text = "\n".join(word for word, times in words.items() for _ in range(times))
+    assert ByteBPE(train(text, 4)).tokens[256:] == [b"es", b"est", b"lo", b"low"]
+
+
+def test_training_stops_when_nothing_is_left_to_merge():
+    assert [ByteBPE(train(text, 9)).tokens[256:] for text in ("", "a", "ab ab")] == [[], [], [b"ab", b" ab"]]
+
+
+def test_two_ways_to_one_token():
+    """a+bc and ab+c spell the same bytes: one token, as in the paper, whose symbols are strings."""
+    a, b, c = (BYTES.index(letter) for letter in b"abc")
+    ab, bc, abc = 256, 257, 258
+    bpe = ByteBPE([(a, b), (b, c), (ab, c), (a, bc)])
+    assert bpe.tokens[256:] == [b"ab", b"bc", b"abc"]
+    assert bpe.encode("abc") == [abc]
+    assert bpe.merge_slowly(b"abc") == (abc,)
+
+
+# Encoding
+
+
+def test_ids_are_the_packages():
+    tokenizer = byte_bpe.rust_tokenizer(BPE)
+    text = data.text()[300_000:330_000] + "Grüße, 你好 🙂 ½ x² don't\t\n  end  "
+    assert BPE.encode(text) == tokenizer.encode(text).ids
+    tokenizer.decoder = decoders.ByteLevel()
+    assert tokenizer.decode(BPE.encode(text)) == BPE.decode(BPE.encode(text)) == text
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.text(ANY | st.sampled_from("the in er")))
+def test_ids_of_any_text_are_the_packages(text):
+    assert BPE.encode(text) == RUST.encode(text).ids
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from([b"a", b"b", b"c", b" the", b"in", b"-"]), max_size=30).map(b"".join))
+def test_the_heap_merges_as_gpt2s_loop(word):
+    for bpe in (BPE, FEW_LETTERS):
+        assert bpe.merge(word) == bpe.merge_slowly(word)
+
+
+def test_a_long_word_takes_little_time():
+    """Scanning it anew for each merge would take hours."""
+    word = "ab" * 50_000 + "-" * 50_000
+    assert BPE.decode(BPE.encode(word)) == word
+
+
+def test_a_token_per_byte_without_merges():
+    assert ByteBPE([]).encode("é!") == [BYTES.index(byte) for byte in "é!".encode()]
+    assert len(ByteBPE([])) == 256
+
+
+# There and back: 10,000 strings in all
+
+
+@settings(max_examples=5000, deadline=None)
+@given(st.text(st.characters()))
+def test_any_string_comes_back(text):
+    """Half surrogate pairs included, which UTF-8 has no place for."""
+    ids = BPE.encode(text)
+    assert all(0 <= i < len(BPE) for i in ids)
+    assert BPE.decode(ids) == text
+
+
+@settings(max_examples=5000, deadline=None)
+@given(st.binary())
+def test_any_bytes_come_back(text):
+    assert BPE.decode_bytes(BPE.encode(text)) == text
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_a_text_has_the_tokens_of_its_bytes(text):
+    assert BPE.encode(text) == BPE.encode(text.encode())
+
+
+def test_a_sample_that_stops_inside_a_character_can_be_read():
+    ids = ByteBPE([]).encode("né")
+    assert ByteBPE([]).decode(ids[:-1]) == "n\ufffd"
+
+
+# Experiment and benchmark
+
+
+def test_the_experiment_runs(run_experiment):
+    record = run_experiment(byte_bpe)
+    curves = record.curves["bytes per token"]
+    assert {"most frequent pair", "random pair"} < curves.keys()
+    for curve in curves.values():
+        values = [value for _, value in curve]
+        assert curve[0] == (0, 1.0)
+        assert values == sorted(values)
+    verdicts = {claim["claim"]["name"]: claim["verdict"] for claim in record.claims}
+    assert verdicts["nothing is lost"] == "exact"
+    assert [artifact["kind"] for artifact in record.artifacts] == ["text", "table"]
+
+
+def test_the_rules_can_fail():
+    for claim, good, bad in (
+        (byte_bpe.SHORT, (2.2, 1.2), (0.9, 1.2)),
+        (byte_bpe.OPEN, (0.0, 0.02, 0.2), (0.01, 0.02, 0.2)),
+    ):
+        metrics = [bound.metric for bound in claim.rule]
+        assert claim.judge(dict(zip(metrics, good, strict=True))) == "reproduced"
+        assert claim.judge(dict(zip(metrics, bad, strict=True))) == "not reproduced"
+    lost, beyond = (bound.metric for bound in byte_bpe.LOSSLESS.rule)
+    assert byte_bpe.LOSSLESS.judge({lost: 0, beyond: 0}) == "exact"
+    assert byte_bpe.LOSSLESS.judge({lost: 1, beyond: 0}) == "not reproduced"
+
+
+def test_every_variant_is_right(check_benchmark):
+    training, encoding = check_benchmark(byte_bpe)
+    assert (training.name, encoding.name) == ("training", "encoding")
+    (text,) = training.inputs(torch.Generator())
+    assert text.dtype == torch.uint8
+
+
+def test_counts_stay_right_while_pairs_are_merged():
+    pairs = byte_bpe.Pairs(TEXT[:5000])
+    for pair in train(TEXT[:5000], 50):
+        pairs.merge(pair)
+        counts: Counter[tuple[int, int]] = Counter()
+        for word, times in zip(pairs.words, pairs.times, strict=True):
+            for two in pairwise(word):
+                counts[two] += times
+        assert {two: count for two, count in pairs.counts.items() if count} == dict(counts)
