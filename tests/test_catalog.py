@@ -380,6 +380,7 @@ def test_a_file_that_is_no_list_is_refused(complaint, data, said):
     assert said in complaint(data)
 
 
+@pytest.mark.timing
 def test_an_alias_bomb_is_refused_at_once(complaint):
     layers = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
     start = time.monotonic()
@@ -387,6 +388,7 @@ def test_an_alias_bomb_is_refused_at_once(complaint):
     assert time.monotonic() - start < 2
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "[{a: "])
 def test_a_deep_file_is_refused_at_once(complaint, opening):
     start = time.monotonic()
@@ -394,6 +396,7 @@ def test_a_deep_file_is_refused_at_once(complaint, opening):
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.timing
 def test_a_huge_file_is_refused_before_it_is_parsed(complaint):
     start = time.monotonic()
     said = complaint(b"- a\n" * (50 * 2**20 // 4))

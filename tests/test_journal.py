@@ -339,6 +339,7 @@ def test_journals_of_two_machines_merge_by_putting_their_lines_together(tmp_path
         assert (view.of("mamba").tags, view.of("s4").state) == ({"gpu"}, "implemented")
 
 
+@pytest.mark.timing
 def test_a_long_journal_is_read_in_no_time(tmp_path: Path):
     path = tmp_path / "journal.jsonl"
     path.write_text(

@@ -88,6 +88,7 @@ def rows_of(*cases: Case, budget: Budget = "smoke") -> list[Row]:
     return [fields for event, fields in events_of(*cases, budget=budget) if event == "measurement"]
 
 
+@pytest.mark.timing
 def test_a_measurement_says_everything() -> None:
     cost = {"forward": Cost(2 * 64**3, 3 * 4 * 64**2), "forward+backward": Cost(6 * 64**3, 6 * 4 * 64**2)}
     events = events_of(case_of(cost=cost), budget="quick")
@@ -145,6 +146,7 @@ def test_a_smoke_run_neither_calibrates_nor_profiles(home: Home) -> None:
     assert not (home.cache / "ceilings").exists()
 
 
+@pytest.mark.timing
 def test_a_smoke_run_takes_about_a_second() -> None:
     rows_of(case_of())
     start = time.process_time()
@@ -362,6 +364,7 @@ def test_crowded_cores_are_noticed_before_anything_is_timed(monkeypatch: pytest.
     assert {tuple(r["flags"]) for r in rows[:3]} == {("contended",)}
 
 
+@pytest.mark.timing
 def test_busy_loops_on_every_core_are_seen() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]

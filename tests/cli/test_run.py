@@ -159,6 +159,7 @@ def test_a_signal_stops_the_run_and_is_the_exit_code(
     assert no_worker_left(folder)
 
 
+@pytest.mark.timing
 def test_a_second_interrupt_goes_further(command: str, cli: Cli, home: Home) -> None:
     process = subprocess.Popen(
         [command, "run", "toy_hang", "--set", "how=stubborn"],

@@ -44,6 +44,7 @@ def test_a_second_list_needs_no_yaml(papers: Path) -> None:
     assert "yaml" not in imported_by("list")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("argument", ["list", "--help"])
 def test_a_light_command_starts_within_eight_bare_interpreters(
     argument: str, command: str, papers: Path, tmp_path: Path

@@ -176,6 +176,7 @@ def test_a_broken_result_falls_back_to_the_events(run_folder, home):
         assert [summary.outcome for summary in summaries(home)] == ["completed"]
 
 
+@pytest.mark.timing
 def test_five_hundred_runs_are_read_at_once(run_folder, home):
     whole = run_folder(events=[claim("first", "weak", {"x": 1})])
     record.conclude(whole, "completed", "")

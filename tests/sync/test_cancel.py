@@ -61,6 +61,7 @@ SPOTS: dict[str, tuple[Callable[[Server, pytest.MonkeyPatch], Any], Callable[[Pr
 }
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("spot", SPOTS)
 def test_cancel(spot: str, real: Server, papers: Any, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     set_up, reached = SPOTS[spot]
@@ -109,6 +110,7 @@ def test_a_sync_goes_on_after_it_was_cancelled(real: Server, papers: Any, home: 
     assert min(real.gaps()) > 2.999
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_command_stops_at_a_signal(number: int, code: int, real: Server, papers: Any, home: Home) -> None:
     papers(LISTED)

@@ -107,6 +107,7 @@ def test_a_bug_in_the_sync_reaches_the_reader(
     assert "this is a bug in readtrack: RuntimeError: no such luck" in capfd.readouterr().err
 
 
+@pytest.mark.timing
 def test_a_closed_pipe_ends_the_sync(server: Server, papers: Any, home: Home) -> None:
     papers(LISTED)
     command = f"{Path(sys.executable).with_name('readtrack')} sync --json | head -n 1"

@@ -318,6 +318,7 @@ async def test_no_more_than_two_looks_a_second_while_the_child_measures(
     assert following.period == 0.1
 
 
+@pytest.mark.timing
 async def test_nothing_is_drawn_while_nothing_changes(app: ReadtrackApp) -> None:
     async with app.run_test() as pilot:
         await start(pilot, app, "toy_hang", settings={"how": "stubborn"})

@@ -259,13 +259,13 @@ async def test_the_line_and_the_page_of_a_sync_that_is_alive(
             engine.say(paper, "waiting")
         engine.say("adam", "downloading", bytes=1 << 20, total=3 << 20, eta=94.0)
         await until(pilot, lambda: "adam 1.0 MiB of 3.0 MiB" in strip(app), "the download")
-        assert "sync 2/5  about 1 min 3" in strip(app)
+        assert "sync 2/5  about 1 min" in strip(app)
         engine.say("", "waiting", message="arXiv asks to wait; \x1b[31mtrying [b]again[/b] in 30 s")
         await until(pilot, lambda: "trying [b]again[/b] in 30 s" in strip(app), "the notice")
-        engine.say("adam", "downloading", bytes=2 << 20, total=3 << 20, eta=3600.0)
+        engine.say("adam", "downloading", bytes=2 << 20, total=3 << 20, eta=5430.0)  # half a minute to spare
         await until(pilot, lambda: "2.0 MiB" in strip(app), "the next piece")
         screens = [screen_text(app)]
-        assert "about 1 h 00 min left" in strip(app)
+        assert "about 1 h 30 min left" in strip(app)
         await pilot.press("w")
         await pilot.pause()
         screens.append(screen_text(app))
@@ -376,6 +376,7 @@ async def test_a_click_on_the_line_opens_the_page(app: ReadtrackApp, engines: li
 # How it ends
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("where", ["list", "page"])
 async def test_c_stops_it_in_mid_file_and_it_goes_on_later(
     app: ReadtrackApp, home: Home, server: Server, where: str
@@ -416,6 +417,7 @@ async def test_it_says_that_it_is_stopping(app: ReadtrackApp, engines: list[Engi
         assert "Nothing is running" in status(app)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
 async def test_leaving_stops_it_without_a_question(
     app: ReadtrackApp, engines: list[Engine], key: str
