@@ -1,0 +1,182 @@
+"""The networks of section 3: blocks with shortcuts, for ImageNet, for CIFAR-10 and for digits.
+
+Dimensions: batch, inputs and outputs (features of an image), height, width.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..batchnorm import BatchNorm
+
+Images = Float[Tensor, "batch inputs height width"]
+Maps = Float[Tensor, "batch outputs down across"]
+Shortcut = Literal["A", "B", "none"]
+
+
+class Convolution(nn.Module):
+    """A convolution without a bias, and the batch normalisation right after it (section 3.4)."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
+        nn.init.kaiming_normal_(self.convolution.weight, mode="fan_out", nonlinearity="relu")
+        self.normalization = BatchNorm(outputs)
+
+    def forward(self, x: Images) -> Maps:
+        convolution, norm = self.convolution, self.normalization
+        if norm.training:
+            return norm(convolution(x))
+        # In use the normalisation is a scale and a shift: the weights carry the one, a bias is the other.
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        shift = norm.bias - norm.running_mean * scale
+        weight = convolution.weight * scale[:, None, None, None]
+        return F.conv2d(x, weight, shift, convolution.stride, convolution.padding)
+
+
+class Block(nn.Module):
+    """Equations 1 and 2: relu(F(x) + shortcut(x)). F is two 3 × 3 convolutions or a bottleneck (figure 5).
+
+    shortcut  where F changes the shape: "A" takes every `stride`-th position and fills new features with
+              zeros, "B" projects by a 1 × 1 convolution; elsewhere both pass x on as it is. "none": the
+              plain network's relu(F(x))
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        stride: int = 1,
+        bottleneck: bool = False,
+        shortcut: Shortcut = "B",
+    ) -> None:
+        super().__init__()
+        narrow = outputs // 4
+        shapes = (
+            ((inputs, narrow, 1), (narrow, narrow, 3), (narrow, outputs, 1))
+            if bottleneck
+            else ((inputs, outputs, 3), (outputs, outputs, 3))
+        )
+        self.layers = nn.Sequential(
+            *(Convolution(*shape, stride=1 if i else stride) for i, shape in enumerate(shapes))
+        )
+        self.shortcut, self.stride, self.new = shortcut, stride, outputs - inputs
+        changes = stride != 1 or inputs != outputs
+        self.projection = (
+            Convolution(inputs, outputs, 1, stride=stride) if shortcut == "B" and changes else None
+        )
+
+    def residual(self, x: Images) -> Maps:
+        """F(x)."""
+        *first, last = self.layers
+        for layer in first:
+            x = layer(x).relu()
+        return last(x)
+
+    def carried(self, x: Images) -> Maps:
+        """What the shortcut adds."""
+        if self.projection is not None:
+            return self.projection(x)
+        if self.stride == 1 and self.new == 0:
+            return x
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new))
+
+    def forward(self, x: Images) -> Maps:
+        if self.shortcut == "none":
+            return self.residual(x).relu()
+        return (self.residual(x) + self.carried(x)).relu()
+
+
+class ResNet(nn.Module):
+    """Stages of blocks on a stem, the average over all positions, a linear classifier.
+
+    widths   of the stages: a bottleneck's results are four times as wide. Each but the first halves the image
+    blocks   of each stage
+    stem     size of the first convolution: 7 halves the image and pools it to a quarter (table 1), 3 keeps it
+             (section 4.2)
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        *,
+        stem: Literal[3, 7],
+        channels: int = 3,
+        classes: int = 1000,
+        bottleneck: bool = False,
+        shortcut: Shortcut = "B",
+    ) -> None:
+        super().__init__()
+        self.stem = Convolution(channels, widths[0], stem, stride=2 if stem == 7 else 1)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1) if stem == 7 else nn.Identity()
+        self.stages = nn.ModuleList()
+        inputs = widths[0]
+        for place, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            outputs, stage = width * 4 if bottleneck else width, nn.Sequential()
+            for i in range(count):
+                stride = 2 if place and not i else 1
+                stage.append(Block(inputs, outputs, stride=stride, bottleneck=bottleneck, shortcut=shortcut))
+                inputs = outputs
+            self.stages.append(stage)
+        self.classifier = nn.Linear(inputs, classes)
+
+    def features(self, images: Images) -> Maps:
+        """The last stage's maps."""
+        x = self.pool(self.stem(images).relu())
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+    def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
+        """Scores of the classes, before the softmax."""
+        return self.classifier(self.features(images).mean((2, 3)))
+
+
+STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+def imagenet(layers: int, *, shortcut: Shortcut = "B") -> ResNet:
+    """Table 1's network of 18, 34, 50, 101 or 152 layers. Raises ValueError for another number."""
+    if layers not in STAGES:
+        raise ValueError(
+            f"table 1 has no network of {layers} layers: try one of {', '.join(map(str, STAGES))}"
+        )
+    return ResNet((64, 128, 256, 512), STAGES[layers], stem=7, bottleneck=layers >= 50, shortcut=shortcut)
+
+
+def cifar(layers: int, *, shortcut: Shortcut = "A") -> ResNet:
+    """Section 4.2's network of 6n + 2 layers; its shortcuts cost no parameters.
+
+    Raises ValueError for another number of layers.
+    """
+    if layers < 8 or layers % 6 != 2:
+        raise ValueError(f"{layers} layers are not 6n + 2: try 20, 32, 44, 56 or 110")
+    return ResNet((16, 32, 64), [layers // 6] * 3, stem=3, classes=10, shortcut=shortcut)
+
+
+WIDTHS = (8, 16, 32, 64)
+BLOCKS = {10: (1, 1, 1, 1), 18: STAGES[18], 34: STAGES[34]}
+
+
+def small(layers: int, kind: str) -> ResNet:
+    """Table 1's stages for digits, with section 4.2's stem; plain and residual have equal parameters."""
+    shortcut = "A" if kind == "residual" else "none"
+    return ResNet(WIDTHS, BLOCKS[layers], stem=3, channels=1, classes=10, shortcut=shortcut)
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Of convolutions and matrix products, for a meta-device network and images of `shape`."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(shape, device="meta"))
+    return counter.get_total_flops() // 2
