@@ -1,0 +1,289 @@
+"""Weak-to-strong: the gap's arithmetic, the threshold by brute force, the loss by its formula, the rules."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.testing import assert_close
+
+from readtrack import data
+from readtrack.papers import weak_to_strong
+from readtrack.papers.weak_to_strong import (
+    Probes,
+    confidence_loss,
+    gap_recovered,
+    harden,
+    learn,
+    mixed_cross_entropy,
+    warm_up,
+)
+
+CLAIMS = [weak_to_strong.BEATS_ITS_TEACHER, weak_to_strong.TRUSTS_ITSELF, weak_to_strong.KNEW_BEFORE]
+
+
+def distributions(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64).softmax(-1)
+
+
+# The gap
+
+
+@pytest.mark.parametrize(
+    ("weak", "student", "ceiling", "percent"), [(56.6, 60.7, 63.7, 58), (56.6, 64.2, 74.9, 42)]
+)
+def test_the_gap_of_the_authors_vision_models(weak, student, ceiling, percent):
+    """AlexNet's labels for probes on DINO: accuracies from vision/README.md in the authors' repository."""
+    assert round(100 * gap_recovered(weak, student, ceiling)) == percent
+    assert f"{percent} %" in weak_to_strong.BEATS_ITS_TEACHER.paper
+
+
+def test_the_gap_is_nothing_at_the_teacher_and_all_at_the_ceiling():
+    assert gap_recovered(0.7, 0.7, 0.9) == 0.0
+    assert gap_recovered(0.7, 0.9, 0.9) == 1.0
+    assert gap_recovered(0.75, 0.5, 1.0) == -1.0
+
+
+# The threshold
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 64])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 1.0])
+def test_the_threshold_is_the_one_that_brute_force_finds(batch, share):
+    scores = torch.randn(3, batch)
+    for score, found in zip(scores, harden(scores, share), strict=True):
+        every = [(score > t).long() for t in [-math.inf, *score.tolist()]]
+        assert found.tolist() in [every[0].tolist(), *(one.tolist() for one in every[1:])]
+        off = [abs(one.double().mean().item() - share) for one in every]
+        assert abs(found.double().mean().item() - share) == min(off)
+
+
+def test_half_of_a_batch_lies_above_its_median():
+    """The quantile in the authors' repository."""
+    score = torch.randn(5, 64)
+    expected = (score > score.quantile(0.5, dim=-1, keepdim=True)).long()
+    assert torch.equal(harden(score, 0.5), expected)
+    assert harden(score, 0.5).sum(-1).tolist() == [32] * 5
+
+
+def test_equal_scores_are_on_one_side():
+    assert harden(torch.tensor([1.0, 1.0, 1.0, 2.0]), 0.5).tolist() == [0, 0, 0, 1]
+    assert harden(torch.zeros(4), 0.5).tolist() == [0] * 4
+
+
+def test_the_students_weight_grows_over_the_first_fifth():
+    assert [warm_up(progress, 0.5) for progress in (0.0, 0.05, 0.1, 0.2, 0.9)] == pytest.approx(
+        [0.0, 0.125, 0.25, 0.5, 0.5]
+    )
+
+
+# The loss
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.75, 1.0])
+def test_value_and_gradient_are_those_of_the_formula(alpha):
+    """Each number by itself, without autograd: CE(p, q) = -Σ q ln p, and its gradient p - q."""
+    logits = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    weak, weight = distributions(6, 2), torch.randn(6, dtype=torch.float64)
+    loss = confidence_loss(logits, weak, alpha)
+    loss.backward(weight)
+    rows, targets = logits.tolist(), weak.tolist()
+    p = [[math.exp(z) / sum(map(math.exp, row)) for z in row] for row in rows]
+    threshold = sorted(row[1] for row in p)[2]
+    for i in range(6):
+        hard = 1.0 if p[i][1] > threshold else 0.0
+        own = [1 - hard, hard]
+        mixture = [(1 - alpha) * targets[i][c] + alpha * own[c] for c in range(2)]
+        value = -sum(mixture[c] * math.log(p[i][c]) for c in range(2))
+        assert loss[i].item() == pytest.approx(value, rel=1e-12)
+        for c in range(2):
+            expected = weight[i].item() * (p[i][c] - mixture[c])
+            assert logits.grad[i, c].item() == pytest.approx(expected, rel=1e-11, abs=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (7, 3), (2, 5, 4), (3, 2, 6, 2)])
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_the_pieces_are_torchs_cross_entropies(assert_parity, shape, alpha):
+    weak = torch.rand(shape, dtype=torch.float64)  # need not even sum to 1
+    hard = torch.randint(shape[-1], shape[:-1])
+
+    def theirs(logits):
+        flat = logits.flatten(0, -2)
+        soft = F.cross_entropy(flat, weak.flatten(0, -2), reduction="none")
+        own = F.cross_entropy(flat, hard.flatten(), reduction="none")
+        return ((1 - alpha) * soft + alpha * own).view(shape[:-1])
+
+    assert_parity(
+        lambda logits: mixed_cross_entropy(logits, weak, hard, alpha), theirs, (torch.randn(shape) * 3,)
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_the_gradient_is_that_of_finite_differences(alpha):
+    logits = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
+    weak, hard = distributions(2, 5, 4), torch.randint(4, (2, 5))
+    assert torch.autograd.gradcheck(lambda z: mixed_cross_entropy(z, weak, hard, alpha), (logits,))
+
+
+def test_hardened_predictions_and_weak_labels_are_constants():
+    logits = torch.randn(8, 2, dtype=torch.float64, requires_grad=True)
+    weak = distributions(8, 2).requires_grad_()
+    gradients = torch.autograd.grad(
+        confidence_loss(logits, weak, 0.5).sum(), (logits, weak), allow_unused=True
+    )
+    hard = harden(logits.detach()[:, 1] - logits.detach()[:, 0], 0.5)
+    expected = logits.softmax(-1) - (weak + F.one_hot(hard, 2)) / 2
+    assert_close(gradients[0], expected.detach())
+    assert gradients[1] is None
+
+
+def test_second_derivatives_are_refused():
+    logits = torch.randn(4, 2, requires_grad=True)
+    loss = confidence_loss(logits, distributions(4, 2).float(), 0.5).square().sum()
+    (first,) = torch.autograd.grad(loss, logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()
+
+
+def test_certainty_does_not_overflow():
+    logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4]], requires_grad=True)
+    loss = confidence_loss(logits, torch.tensor([[0.5, 0.5], [0.25, 0.75]]), 0.5)
+    loss.sum().backward()
+    assert loss.tolist() == [5000.0, 2500.0]
+    assert logits.grad.tolist() == [[0.25, -0.25], [-0.125, 0.125]]
+
+
+def test_one_tensor_is_kept_beside_the_inputs():
+    def kept(call) -> int:
+        logits, weak = torch.randn(64, 8, requires_grad=True), distributions(64, 8).float()
+        seen = {}
+        with saved_tensors_hooks(lambda t: seen.setdefault(t.data_ptr(), t), lambda t: t):
+            call(logits, weak, torch.randint(8, (64,)), 0.5)
+        inputs = {logits.data_ptr(), weak.data_ptr()}
+        return sum(t.numel() == logits.numel() for pointer, t in seen.items() if pointer not in inputs)
+
+    assert kept(mixed_cross_entropy) == 1
+    assert kept(weak_to_strong.torchs) == 2
+    assert kept(weak_to_strong.as_it_is_written) >= 2
+
+
+# Students
+
+
+def test_the_papers_probes():
+    """1000 classes on the 2048 features of a ResNet-50 and the 768 of a ViT-B."""
+    for inputs, count in ((2048, 2_049_000), (768, 769_000)):
+        with torch.device("meta"):
+            ours, theirs = Probes(1, inputs, 1000), nn.Linear(inputs, 1000)
+        for layer in (ours, theirs):
+            assert sum(p.numel() for p in layer.parameters()) == count
+
+
+def test_each_student_learns_as_if_alone_and_as_by_torchs_layers():
+    """Side by side, by the confidence loss, against a linear layer a student and torch's cross-entropy."""
+    x, weak = torch.randn(3, 70, 5, dtype=torch.float64), distributions(3, 70, 2)
+    probes = Probes(3, 5).double()
+    for _ in learn(probes, x, weak, torch.Generator().manual_seed(1), epochs=5, rate=0.1, peak=0.5):
+        pass
+    for index in range(3):
+        layer = nn.Linear(5, 2).double()
+        nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
+        optimizer, generator = torch.optim.Adam(layer.parameters()), torch.Generator().manual_seed(1)
+        for epoch in range(5):
+            optimizer.param_groups[0]["lr"] = 0.05 * (1 + math.cos(math.pi * epoch / 5))
+            for half, rows in enumerate(torch.randperm(70, generator=generator).split(64)):
+                logits = layer(x[index, rows])
+                odd = logits[:, 1] - logits[:, 0]
+                own = F.one_hot((odd > odd.sort().values[len(rows) // 2 - 1]).long(), 2)
+                alpha = min(0.5, (epoch + half / 2) / 2)
+                loss = F.cross_entropy(logits, (1 - alpha) * weak[index, rows] + alpha * own)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        assert_close(probes.weight[index], layer.weight.T, rtol=1e-9, atol=1e-11)
+        assert_close(probes.bias[index, 0], layer.bias, rtol=1e-9, atol=1e-11)
+
+
+def test_nobody_is_tested_on_what_another_has_seen(monkeypatch):
+    numbered = torch.arange(1797.0)[:, None, None].expand(-1, 8, 8)
+    monkeypatch.setattr(data, "digits", lambda: (numbered, torch.arange(1797) % 10))
+    known, few = weak_to_strong.classroom(torch.Generator().manual_seed(1), torch.empty(0), 4)
+    seen = {name: set(images[:, 0].long().tolist()) for name, (images, _) in known.items()}
+    sizes = {name: len(rows) for name, rows in seen.items()}
+    assert sizes == {"pre-training": 500, "teachers": 100, "transfer": 478, "test": 719}
+    assert set.union(*seen.values()) == set(range(1797))
+    again, _ = weak_to_strong.classroom(torch.Generator().manual_seed(2), torch.empty(0), 4)
+    assert torch.equal(known["test"][0], again["test"][0])
+    assert not torch.equal(known["transfer"][0], again["transfer"][0])
+    pixels = few(torch.arange(64.0)[None])
+    assert pixels.shape == (4, 1, 20)
+    assert all(len(set(row[0].tolist())) == 20 for row in pixels)
+    assert len({tuple(row[0].tolist()) for row in pixels}) == 4
+
+
+def test_pre_training_makes_features_that_tell_digits():
+    known, _ = weak_to_strong.classroom(torch.Generator().manual_seed(0), torch.empty(0), 1)
+    generator = torch.Generator().manual_seed(0)
+    body = weak_to_strong.features(32, generator)
+    images, labels = known["pre-training"]
+
+    def apart() -> float:
+        """Squared distance between the digits' mean features, over that within a digit."""
+        found = body(images).detach()
+        means = torch.stack([found[labels == digit].mean(0) for digit in range(10)])
+        return (means.var(0).sum() / (found - means[labels]).square().sum(-1).mean()).item()
+
+    before = apart()
+    weak_to_strong.pretrain(body, known["pre-training"], range(150), generator)
+    assert apart() > 1.5 * before
+    assert not any(weight.requires_grad for weight in body.parameters())
+
+
+# Experiment and benchmark
+
+
+def test_the_experiment_runs(run_experiment):
+    record = run_experiment(weak_to_strong)
+    students = {"weak labels", "confidence loss", "untrained features", "teacher's kind", "middle"}
+    students |= {"bootstrapping", "truth"}
+    assert record.curves["accuracy"].keys() == students | {"teacher"}
+    assert record.curves["gap recovered"].keys() == students
+    assert [step for step, _ in record.curves["accuracy"]["teacher"]] == [1, 2, 3]
+    weak, student, ceiling = (
+        record.curves["accuracy"][arm][-1][1] for arm in ("teacher", "weak labels", "truth")
+    )
+    recovered = gap_recovered(weak, student, ceiling)
+    assert record.claims[0]["values"] == {"gap recovered": recovered}
+    assert record.values["gap recovered at the end", "weak labels"] == recovered
+    assert record.values["gap recovered at the end", "truth"] == 1.0
+    assert [artifact["name"] for artifact in record.artifacts] == ["students"]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
+def test_the_rules_can_fail(claim):
+    held = {bound.metric: bound.threshold + (0.01 if bound.op == ">" else 0.0) for bound in claim.rule}
+    assert claim.judge(held) == "reproduced"
+    for bound in claim.rule:
+        wrong = 1.0 if bound.op == "<=" else -1.0
+        assert claim.judge(held | {bound.metric: wrong}) == "not reproduced"
+
+
+def test_every_variant_is_right(check_benchmark):
+    cases = check_benchmark(weak_to_strong)
+    assert {case.name for case in cases} == {"confidence loss", "students until"}
+
+
+def test_a_target_out_of_reach_is_not_reached():
+    inputs = (*weak_to_strong.lesson(100), torch.zeros(20, 64, 2))
+    assert not weak_to_strong.until(1.0, confidence_loss, 0.5, *inputs)
+
+
+def test_the_stated_bytes_are_those_of_what_must_be_read_and_written():
+    cost = weak_to_strong.cost(5, 3, itemsize=2)
+    logits, label, loss = torch.empty(5, 3, dtype=torch.bfloat16), torch.empty(5).long(), 5 * 2
+    assert cost["forward"].bytes == 2 * logits.nbytes + label.nbytes + loss
+    assert cost["forward+backward"].bytes == cost["forward"].bytes + logits.nbytes + loss
