@@ -18,16 +18,9 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from readtrack import data
 from readtrack.papers import byte_bpe
-from readtrack.papers.byte_bpe import (
-    BYTES,
-    CHARACTERS,
-    GPT2_TOKENS,
-    ByteBPE,
-    split,
-    train,
-    train_slowly,
-    visible,
-)
+from readtrack.papers.byte_bpe import GPT2_TOKENS, ByteBPE, split, train, train_slowly
+from readtrack.papers.byte_bpe.rust import rust_tokenizer
+from readtrack.papers.byte_bpe.words import BYTES, CHARACTERS, visible
 
 TEXT = data.text()[:120_000]
 MERGES = train(TEXT, 700)
@@ -35,7 +28,7 @@ BPE = ByteBPE(MERGES)
 GPT2_SPLIT = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 FEW_LETTERS = ByteBPE(train(" ".join("".join(Random(i).choices("abc", k=9)) for i in range(40)), 60))
-RUST = byte_bpe.rust_tokenizer(BPE)
+RUST = rust_tokenizer(BPE.tokens, BPE.ranks)
 
 # Characters that Python's and the package's editions of Unicode both know, half surrogate pairs left out.
 ANY = st.characters(exclude_categories=("Cs", "Cn"))
@@ -145,7 +138,7 @@ def test_two_ways_to_one_token():
 
 
 def test_ids_are_the_packages():
-    tokenizer = byte_bpe.rust_tokenizer(BPE)
+    tokenizer = rust_tokenizer(BPE.tokens, BPE.ranks)
     text = data.text()[300_000:330_000] + "Grüße, 你好 🙂 ½ x² don't\t\n  end  "
     assert BPE.encode(text) == tokenizer.encode(text).ids
     tokenizer.decoder = decoders.ByteLevel()

@@ -14,21 +14,19 @@ pieces. GPT-2 starts from the 256 bytes, so any text at all can be written, and 
 so that no token spans a word and its punctuation. Its 50,257 tokens serve GPT-3 too, and most language
 models since use a larger vocabulary of the same kind.
 
-This file. Training: the paper's loop, which counts all pairs anew for each merge, and one that keeps counts,
-an index and a heap. Encoding: GPT-2's loop, and one with a heap and a cache. Nothing is learned by gradient:
-the curves are bytes per token over merges.
+This folder. `training`: the paper's loop, which counts all pairs anew for each merge, and one that keeps
+counts, an index and a heap. `words`: GPT-2's order of bytes and its pattern. Here: encoding by GPT-2's loop,
+and by a heap and a cache. Nothing is learned by gradient: the curves are bytes per token over merges.
 
 A symbol is an id; `tokens[id]` are its bytes. The first 256 ids are the bytes in GPT-2's order.
 """
 
-import json
-import re
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from heapq import heapify, heappop, heappush
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, pairwise
 from random import Random
 from typing import Any
 
@@ -39,163 +37,11 @@ from torch import Tensor
 from readtrack import data
 from readtrack.plugin import Bench, Bound, Case, Claim, Cost, Run, Variant, hookimpl
 
-Pair = tuple[int, int]
+from .rust import rust_tokenizer, train_in_rust
+from .training import Pair, Pairs, Vocabulary, replace, train, train_slowly
+from .words import ID, split
 
 GPT2_TOKENS = 256 + 50_000 + 1  # bytes, merges, and the end of a document
-
-# GPT-2 shows a byte as a character: itself where that can be seen, else one from 256 upwards.
-SEEN = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-BYTES = bytes([*SEEN, *(byte for byte in range(256) if byte not in SEEN)])  # by id
-CHARACTERS = "".join(map(chr, SEEN)) + "".join(map(chr, range(256, 512 - len(SEEN))))
-ID = {byte: i for i, byte in enumerate(BYTES)}
-TO_CHARACTER = dict(zip(BYTES, CHARACTERS, strict=True))
-TO_ID = {character: i for i, character in enumerate(CHARACTERS)}
-
-
-def visible(token: bytes) -> str:
-    """A token as GPT-2's files write it: a space is Ġ."""
-    return "".join(TO_CHARACTER[byte] for byte in token)
-
-
-def members(test: Callable[[str], bool], codes: range) -> str:
-    """The characters that pass, as ranges for a class in a pattern."""
-    places = enumerate(code for code in codes if test(chr(code)))
-    runs = ([code for _, code in run] for _, run in groupby(places, lambda place: place[1] - place[0]))
-    return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
-
-
-@cache
-def word_pattern() -> re.Pattern[str]:
-    """GPT-2's pattern: letters, digits or other signs with a space before them, endings as in "it's", spaces.
-
-    `re` has no classes for letters and numbers, and counts U+001C to U+001F as spaces. It looks characters of
-    the first plane up in a table and tries ranges beyond one by one, so words within that plane come first.
-    """
-    low, high = range(0x10000), range(0x10000, 0x40000)  # the planes beyond have neither letters nor numbers
-    letters, numbers = ([members(test, codes) for codes in (low, high)] for test in (str.isalpha, is_number))
-    space = members(lambda c: c.isspace() and not "\x1c" <= c <= "\x1f", low)
-    beyond = "\U00010000-\U0010ffff"
-    quick = letters[0], numbers[0], f"^{letters[0]}{numbers[0]}{space}{beyond}"
-    whole = "".join(letters), "".join(numbers), "".join(["^", *letters, *numbers, space])
-    words = "|".join(
-        ["'(?:s|t|re|ve|m|ll|d)", *(rf" ?[{kind}]++(?![{beyond}])" for kind in quick)]
-        + [rf"(?! ?+[{space}]) ?[{kind}]+" for kind in whole]
-    )
-    return re.compile(rf"{words}|[{space}]+(?![^{space}])|[{space}]+")
-
-
-def is_number(character: str) -> bool:
-    """Unicode's categories Nd, Nl and No; some Chinese characters are numeric and letters."""
-    return character.isnumeric() and not character.isalpha()
-
-
-def split(text: str) -> list[str]:
-    """A text in words: joined they are the text, and no token reaches over the end of one."""
-    return word_pattern().findall(text)
-
-
-def replace(word: Sequence[int], pair: Pair, new: int) -> list[int]:
-    """`word` with `new` wherever `pair` stands, from left to right."""
-    (left, right), merged, i, last = pair, [], 0, len(word) - 1
-    while i < last:
-        found = word[i] == left and word[i + 1] == right
-        merged.append(new if found else word[i])
-        i += 2 if found else 1
-    merged += word[i:]
-    return merged
-
-
-class Vocabulary:
-    """The bytes of each id. Two merges that spell the same bytes make one token, as they do in the paper."""
-
-    def __init__(self) -> None:
-        self.tokens = [bytes([byte]) for byte in BYTES]
-        self.ids = {token: i for i, token in enumerate(self.tokens)}
-
-    def add(self, pair: Pair) -> int:
-        token = self.tokens[pair[0]] + self.tokens[pair[1]]
-        new = self.ids.setdefault(token, len(self.tokens))
-        if new == len(self.tokens):
-            self.tokens.append(token)
-        return new
-
-
-def count_words(text: str) -> Counter[bytes]:
-    """Training needs each word once, and how often it stands in the text."""
-    return Counter(word.encode("utf-8", "surrogatepass") for word in split(text))
-
-
-def train_slowly(text: str, merges: int) -> list[Pair]:
-    """Algorithm 1: count all pairs, merge the most frequent one, again."""
-    vocabulary, found = Vocabulary(), []
-    words = [([ID[byte] for byte in word], times) for word, times in count_words(text).items()]
-    for _ in range(merges):
-        counts: Counter[Pair] = Counter()
-        for word, times in words:
-            for pair in pairwise(word):
-                counts[pair] += times
-        if not counts:
-            break
-        best = min(counts, key=lambda pair: (-counts[pair], pair))
-        new = vocabulary.add(best)
-        words = [(replace(word, best, new), times) for word, times in words]
-        found.append(best)
-    return found
-
-
-class Pairs:
-    """A text's words while pairs are merged: how often each pair occurs, and in which words."""
-
-    def __init__(self, text: str) -> None:
-        words = count_words(text)
-        self.words = [[ID[byte] for byte in word] for word in words]
-        self.times = list(words.values())
-        self.counts: dict[Pair, int] = defaultdict(int)
-        self.where: dict[Pair, set[int]] = defaultdict(set)
-        self.vocabulary = Vocabulary()
-        for index, word in enumerate(self.words):
-            for pair in pairwise(word):
-                self.counts[pair] += self.times[index]
-                self.where[pair].add(index)
-
-    def merge(self, pair: Pair) -> set[Pair]:
-        """Make `pair` one symbol; the pairs that may have become more frequent."""
-        new, risen = self.vocabulary.add(pair), set()
-        for index in self.where.pop(pair):
-            word, times = self.words[index], self.times[index]
-            merged = self.words[index] = replace(word, pair, new)
-            if len(merged) == len(word):
-                continue  # an earlier merge took the pair away
-            for old in pairwise(word):
-                self.counts[old] -= times
-            for now in pairwise(merged):
-                self.counts[now] += times
-                if new in now:
-                    self.where[now].add(index)
-                    risen.add(now)
-        return risen
-
-
-def train(text: str, merges: int) -> list[Pair]:
-    """The same merges as `train_slowly`'s: the most frequent pair; of several the one with the smallest ids.
-
-    Returns fewer than `merges` if no word has two symbols left. Work follows what changes: a merge touches
-    the words that hold its pair. Counts in the heap may be out of date, but never too small: a pair is put
-    there again when its count rises, and with its count of now when it comes up with another.
-    """
-    pairs, found = Pairs(text), []
-    heap = [(-count, pair) for pair, count in pairs.counts.items()]
-    heapify(heap)
-    while heap and len(found) < merges:
-        count, pair = heappop(heap)
-        now = pairs.counts[pair]
-        if now == -count:
-            found.append(pair)
-            for risen in pairs.merge(pair):
-                heappush(heap, (-pairs.counts[risen], risen))
-        elif now:
-            heappush(heap, (-now, pair))
-    return found
 
 
 class ByteBPE:
@@ -412,31 +258,6 @@ def show(run: Run, bpe: ByteBPE, prose: str, code: str) -> None:
 Text = UInt8[Tensor, " bytes"]
 
 
-def rust_tokenizer(bpe: ByteBPE) -> Any:
-    """The same tokenizer in the `tokenizers` package."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    tokens = [visible(token) for token in bpe.tokens]
-    merges = [(tokens[left], tokens[right]) for left, right in bpe.ranks]
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return tokenizer
-
-
-def train_in_rust(text: str, merges: int) -> list[Pair]:
-    """The `tokenizers` package's training, its tokens turned into our ids."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=256 + merges, initial_alphabet=list(CHARACTERS), show_progress=False, min_frequency=0
-    )
-    tokenizer.train_from_iterator([text], trainer)
-    ids = tokenizer.get_vocab()
-    return [(ids[left], ids[right]) for left, right in json.loads(tokenizer.to_str())["model"]["merges"]]
-
-
 def on_tensors(function: Callable[[str], Sequence[Any]], text: Text) -> Int[Tensor, "*ids"]:
     """A text's bytes in, ids out, as tensors: a benchmark's inputs and results are."""
     return torch.tensor(function(text.cpu().numpy().tobytes().decode()), device=text.device)
@@ -475,7 +296,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
     merges = bench.pick(smoke=20, quick=1000, full=10_000)
     bpe = ByteBPE(train(data.text()[: bench.pick(smoke=5000, quick=None, full=None)], merges))
-    in_rust = None if rust else rust_tokenizer(bpe)
+    in_rust = None if rust else rust_tokenizer(bpe.tokens, bpe.ranks)
     for length in bench.pick(smoke=(500,), quick=(2000, 50_000), full=(10_000, 100_000, 400_000)):
         yield Case(
             name="encoding",
