@@ -108,8 +108,7 @@ def test_value_and_gradient_are_those_of_the_formula(alpha):
 @pytest.mark.parametrize("shape", [(1, 2), (7, 3), (2, 5, 4), (3, 2, 6, 2)])
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
 def test_the_pieces_are_torchs_cross_entropies(assert_parity, shape, alpha):
-    weak = torch.rand(shape, dtype=torch.float64)  # need not even sum to 1
-    hard = torch.randint(shape[-1], shape[:-1])
+    weak, hard = distributions(*shape), torch.randint(shape[-1], shape[:-1])
 
     def theirs(logits):
         flat = logits.flatten(0, -2)
@@ -275,6 +274,13 @@ def test_the_rules_can_fail(claim):
 def test_every_variant_is_right(check_benchmark):
     cases = check_benchmark(weak_to_strong)
     assert {case.name for case in cases} == {"confidence loss", "students until"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_benchmarks_labels_are_distributions_in_any_precision(dtype):
+    _, weak, hard = weak_to_strong.loss_inputs(torch.Generator().manual_seed(0), 50, 3)
+    assert torch.equal(weak.to(dtype).double().sum(-1), torch.ones(50, dtype=torch.float64))
+    assert set(hard.tolist()) == {0, 1, 2}
 
 
 def test_a_target_out_of_reach_is_not_reached():
