@@ -81,7 +81,7 @@ def mixed_cross_entropy(logits: Logits, weak: Logits, hard: Classes, alpha: floa
 
 
 class _MixedCrossEntropy(torch.autograd.Function):
-    """Keeps neither the mixed target nor its product with the logarithms; first derivatives of logits only."""
+    """Keeps neither the mixed target nor its product with the logarithms. No second derivatives."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, logits: Tensor, weak: Tensor, hard: Tensor, alpha: float) -> Tensor:
