@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..batchnorm import BatchNorm
 
@@ -25,7 +24,8 @@ class Convolution(nn.Module):
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
-        nn.init.kaiming_normal_(self.convolution.weight, mode="fan_out", nonlinearity="relu")
+        if not self.convolution.weight.is_meta:  # where torch would import its compiler, a second's work
+            nn.init.kaiming_normal_(self.convolution.weight, mode="fan_out", nonlinearity="relu")
         self.normalization = BatchNorm(outputs)
 
     def forward(self, x: Images) -> Maps:
@@ -175,8 +175,26 @@ def parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
-def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """Of convolutions and matrix products, for a meta-device network and images of `shape`."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.empty(shape, device="meta"))
-    return counter.get_total_flops() // 2
+def multiply_adds(network: ResNet, height: int, width: int) -> int:
+    """Of convolutions and the classifier, for one image."""
+
+    def halved() -> tuple[int, int]:
+        return (height + 1) // 2, (width + 1) // 2
+
+    if network.stem.convolution.stride == (2, 2):
+        height, width = halved()
+    count = network.stem.convolution.weight.numel() * height * width
+    if isinstance(network.pool, nn.MaxPool2d):
+        height, width = halved()
+    for stage in network.stages:
+        for block in stage:
+            if block.stride == 2:
+                height, width = halved()
+            # A block's first layers stride, so that all its layers work on the smaller image.
+            count += filters(block) * height * width
+    return count + network.classifier.weight.numel()
+
+
+def filters(block: Block) -> int:
+    """Weights of a block's convolutions: multiply-adds at each position of its result."""
+    return sum(weight.numel() for weight in block.parameters() if weight.ndim == 4)
