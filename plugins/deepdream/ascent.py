@@ -1,0 +1,73 @@
+"""The notebook's dream: steps up the gradient of an objective, shifted at random, from octave to octave."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Images = Float[Tensor, "batch 3 height width"]
+Features = Float[Tensor, "batch channels rows columns"]
+Objective = Callable[[Tensor], Tensor]  # images to a number for each
+
+
+def energy(features: Features) -> Float[Tensor, " batch"]:
+    """The notebook's objective, but for a factor: the mean of the squared activations."""
+    return features.square().mean((1, 2, 3))
+
+
+def likeness(features: Features, guide: Float[Tensor, "1 channels _ _"]) -> Float[Tensor, " batch"]:
+    """The notebook's guided objective: each place's dot product with the guide's place that fits it best."""
+    products = guide[0].flatten(1).T @ features.flatten(2)  # batch, places of the guide, places
+    return products.amax(1).mean(1)
+
+
+def step(images: Images, objective: Objective, *, size: float, shift: tuple[int, int] = (0, 0)) -> Images:
+    """One step up, by `size` in the mean over the pixels of each image, taken while the image is rolled round
+    by `shift` rows and columns."""
+    rolled = images.roll(shift, (2, 3)).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(objective(rolled).sum(), rolled)
+    pace = size / gradient.abs().mean((1, 2, 3), keepdim=True)
+    moved = torch.addcmul(rolled.detach(), gradient, pace)
+    return moved.roll((-shift[0], -shift[1]), (2, 3)).clamp_(0, 1).contiguous()
+
+
+def resize(images: Images, height: int, width: int) -> Float[Tensor, "batch 3 _ _"]:
+    """Linear, the corners kept, as scipy.ndimage.zoom does it for the notebook."""
+    return F.interpolate(images, (height, width), mode="bilinear", align_corners=True)
+
+
+def dream(
+    images: Images,
+    objective: Objective,
+    *,
+    generator: torch.Generator,
+    octaves: int = 4,
+    scale: float = 1.4,
+    steps: int = 10,
+    size: float = 1.5 / 255,
+    jitter: int = 32,
+) -> list[Float[Tensor, "batch 3 _ _"]]:
+    """The images after each octave, from the smallest on; the last is the dream. The defaults are the
+    notebook's.
+
+    octaves, scale  how many sizes, each so many times smaller than the next
+    steps, size     in each octave; how far a step changes a pixel, in the mean
+    jitter          the shift before a step is drawn from [-jitter, jitter], for rows and for columns
+    """
+    sizes = [images]
+    for _ in range(octaves - 1):
+        height, width = sizes[-1].shape[2:]
+        sizes.append(resize(sizes[-1], round(height / scale), round(width / scale)))
+    detail, dreamt = torch.zeros_like(sizes[-1]), []
+    for base in reversed(sizes):
+        detail = resize(detail, *base.shape[2:])
+        image = base + detail
+        for _ in range(steps):
+            down, right = torch.randint(-jitter, jitter + 1, (2,), generator=generator).tolist()
+            image = step(image, objective, size=size, shift=(down, right))
+        detail = image - base
+        dreamt.append(image)
+    return dreamt

@@ -1,0 +1,104 @@
+"""What dreams: a small network, and the patches from which it learns."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from .ascent import Features, Images
+
+Layers = Sequence[tuple[Tensor, Tensor]]  # weight and bias of each convolution
+ROWS, COLUMNS = 3, 8  # of the fields into which the two photographs, side by side, are parted
+
+
+def activity(images: Images, colors: Float[Tensor, "3 3"], layers: Layers) -> Features:
+    """What the last of `layers` makes of the images: convolutions with ReLUs, each but the first on half the
+    size of the one before.
+
+    The first sees no flat surfaces (its filters' weights sum to zero) and weighs `colors`; the others see
+    what is before them divided by its norm over the channels, in the place of GoogLeNet's local response
+    normalisation. Without either a dream is glaring light and colour, the cheapest activity there is.
+    """
+    x = images
+    for index, (weight, bias) in enumerate(layers):
+        if index == 0:
+            weight = torch.einsum("oikl,ij->ojkl", weight - weight.mean((2, 3), keepdim=True), colors)
+            x = F.pad(x, (2, 2, 2, 2), mode="reflect")
+        else:
+            x = normalise(F.avg_pool2d(x, 2))
+        x = F.conv2d(x, weight, bias, padding=0 if index == 0 else 1).relu()
+    return x
+
+
+def normalise(features: Features) -> Features:
+    return features * (features.square().mean(1, keepdim=True) + 0.01).rsqrt()
+
+
+class Network(nn.Module):
+    """A small network to dream with; GoogLeNet's place in the notebook."""
+
+    def __init__(self, colors: Float[Tensor, "3 3"], classes: int) -> None:
+        super().__init__()
+        self.register_buffer("colors", colors)
+        widths = (3, 16, 32, 48, 64)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, 5 if before == 3 else 3) for before, after in pairwise(widths)
+        )
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        self.head = nn.Linear(widths[-1], classes)
+
+    def features(self, images: Images, depth: int) -> Features:
+        """The activations of layer `depth`, counted from 1."""
+        return activity(images, self.colors, [(layer.weight, layer.bias) for layer in self.layers[:depth]])
+
+    def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
+        return self.head(normalise(self.features(images, len(self.layers))).mean((2, 3)))
+
+
+def lesson(
+    wall: Float[Tensor, "3 height width"],
+    ink: Float[Tensor, "digits 1 32 32"],
+    labels: Int64[Tensor, " digits"],
+    count: int,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "count 3 24 24"], Int64[Tensor, " count"]]:
+    """Patches from anywhere in the photographs, of several sizes, turned, with noise; a digit on some.
+
+    The target is the digit (0 to 9), or else the field of the patch's middle (10 and up).
+    """
+    draw = partial(torch.rand, generator=generator)
+    sides = torch.tensor([wall.shape[2], wall.shape[1]])
+    extent = 20 * 3 ** draw(count, 1) / sides
+    middle = (2 * draw(count, 2) - 1) * (1 - extent)
+    grid = views(extent, middle, draw(count) - 0.5)
+    patches = F.grid_sample(
+        wall[None], grid.flatten(0, 1)[None], padding_mode="reflection", align_corners=False
+    )
+    patches = patches[0].unflatten(1, (count, 24)).transpose(0, 1)
+    field = ((middle + 1) / 2 * torch.tensor([COLUMNS, ROWS])).long()
+    target = 10 + field[:, 1] * COLUMNS + field[:, 0]
+
+    zoom = 1 / (0.5 + 0.45 * draw(count, 1))
+    grid = views(zoom.expand(-1, 2), (2 * draw(count, 2) - 1) * (zoom - 1), draw(count) - 0.5)
+    which, has = torch.randint(len(ink), (count,), generator=generator), draw(count) < 0.3
+    strokes = F.grid_sample(ink[which], grid, align_corners=False) * has[:, None, None, None]
+    contrast = (patches.mean((1, 2, 3), keepdim=True) < 0.5).to(patches)  # white on dark, black on bright
+    patches = patches.lerp(contrast.expand_as(patches), strokes.expand_as(patches))
+    noise = torch.randn(patches.shape, generator=generator) * draw(count, 1, 1, 1)
+    return patches + 0.1 * noise, torch.where(has, labels[which], target)
+
+
+def views(
+    extent: Float[Tensor, "count 2"], middle: Float[Tensor, "count 2"], angle: Float[Tensor, " count"]
+) -> Float[Tensor, "count 24 24 2"]:
+    """Where squares lie in an image whose sides go from -1 to 1; `extent` is half a side's length."""
+    cos, sin = angle.cos(), angle.sin()
+    turn = torch.stack((cos, -sin, sin, cos), 1).view(-1, 2, 2)
+    matrix = torch.cat((extent[..., None] * turn, middle[..., None]), 2)
+    return F.affine_grid(matrix, [len(matrix), 1, 24, 24], align_corners=False)

@@ -1,0 +1,137 @@
+"""The benchmark: a step of the dream, and how long it takes until there is more to see at every size."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from readtrack import data
+from readtrack.plugin import Bench, Case, Cost, Variant
+
+from .ascent import dream, energy, resize, step
+from .network import Network, activity
+
+
+def pair(weights: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Weights and biases in turn, as the layers that they are."""
+    return list(zip(weights[0::2], weights[1::2], strict=True))
+
+
+def one_step(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
+    """Up to the deepest layer and back to the image."""
+    layers = pair(weights)
+    return step(image, lambda x: energy(activity(x, colors, layers)), size=1.5 / 255)
+
+
+def every_gradient(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
+    """As a framework for training runs backwards: the gradients of all weights too."""
+    leaves = [weight.detach().requires_grad_() for weight in weights]
+    moved = image.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        energy(activity(moved, colors, pair(leaves))).sum().backward()
+    return (image + 1.5 / 255 / moved.grad.abs().mean((1, 2, 3), keepdim=True) * moved.grad).clamp(0, 1)
+
+
+def channels_last(image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
+    """The image's gradient alone, in the layout that torch recommends for convolutions."""
+    ordered = [w.contiguous(memory_format=torch.channels_last) if w.ndim == 4 else w for w in weights]
+    moved = image.detach().to(memory_format=torch.channels_last, copy=True).requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(energy(activity(moved, colors, pair(ordered))).sum(), moved)
+    pace = 1.5 / 255 / gradient.abs().mean((1, 2, 3), keepdim=True)
+    return (image + pace * gradient).clamp_(0, 1).contiguous()
+
+
+Way = Literal["one size", "all sizes at once", "octaves"]
+
+
+def reaches(way: Way, target: float, image: Tensor, colors: Tensor, *weights: Tensor) -> Tensor:
+    """Whether the third layer's energy, in the mean over the notebook's four sizes, becomes `target` times
+    the start's: by a dream on the full size, by one that climbs the mean itself, or by octaves."""
+    layers = pair(weights)[:3]
+
+    def objective(x: Tensor) -> Tensor:
+        return energy(activity(x, colors, layers))
+
+    def at_every_size(x: Tensor) -> Tensor:
+        copies = [x]
+        for _ in range(3):
+            copies.append(resize(copies[-1], *(round(side / 1.4) for side in copies[-1].shape[2:])))
+        return torch.stack([objective(copy) for copy in copies])
+
+    def gain(x: Tensor) -> Tensor:
+        return (at_every_size(x) / start).mean(0)
+
+    start, generator = at_every_size(image), torch.Generator().manual_seed(0)
+    if way == "octaves":
+        dreams = (dream(image, objective, steps=n, generator=generator)[-1] for n in (1, 2, 4, 8, 16))
+        found = any(gain(dreamt).item() >= target for dreamt in dreams)
+    else:
+        aim, dreamt, found = objective if way == "one size" else gain, image, False
+        for _ in range(20):
+            dreamt = dream(dreamt, aim, octaves=1, steps=3, generator=generator)[-1]
+            if found := gain(dreamt).item() >= target:
+                break
+    return torch.tensor(found, device=image.device)
+
+
+def cost(height: int, width: int, itemsize: int) -> dict[str, Cost]:
+    """Work of a step: each convolution once up and once down. What is done for each place is not counted."""
+    products = weights = 0
+    for depth, layer in enumerate(skeleton().layers):
+        products += 4 * layer.weight.numel() * (height >> depth) * (width >> depth)
+        weights += layer.weight.numel() + layer.bias.numel()
+    return {"forward": Cost(flops=products, bytes=(2 * 3 * height * width + weights) * itemsize)}
+
+
+def skeleton() -> Network:
+    """A network of shapes without numbers."""
+    with torch.device("meta"):
+        return Network(torch.empty(3, 3), 1)
+
+
+def benchmark_inputs(generator: torch.Generator, height: int) -> tuple[Tensor, ...]:
+    """A photograph, and the layers of an untrained network."""
+    weights = []
+    for layer in skeleton().layers:
+        deviation = (2 / layer.weight[0].numel()) ** 0.5
+        weights += [
+            torch.randn(layer.weight.shape, generator=generator) * deviation,
+            torch.zeros(len(layer.bias)),
+        ]
+    return data.photographs(height)[:1], torch.eye(3) + 0.5, *weights
+
+
+def cases(bench: Bench) -> Iterator[Case]:
+    for height in bench.pick(smoke=(24,), quick=(120, 240), full=(120, 240, 427)):
+        width = round(640 * height / 427)
+        yield Case(
+            name="dream step",
+            axes={"height": height, "width": width},
+            inputs=partial(benchmark_inputs, height=height),
+            variants=(
+                Variant(name="every gradient", role="naive", call=every_gradient),
+                Variant(name="channels last", role="strong", call=channels_last),
+                Variant(name="step", role="paper", call=one_step),
+            ),
+            cost=cost(height, width, bench.dtype.itemsize),
+        )
+    height = bench.pick(smoke=48, quick=120, full=240)
+    target = bench.pick(smoke=1.02, quick=1.25, full=1.25)
+    yield Case(
+        name="more at every size",
+        axes={"height": height, "times": target},
+        inputs=partial(benchmark_inputs, height=height),
+        variants=(
+            Variant(name="one size", role="naive", call=partial(reaches, "one size", target)),
+            Variant(
+                name="all sizes at once", role="strong", call=partial(reaches, "all sizes at once", target)
+            ),
+            Variant(name="octaves", role="paper", call=partial(reaches, "octaves", target)),
+        ),
+        oracle=lambda *inputs: torch.tensor(True, device=inputs[0].device),
+        # What is counted is a step at the full size: how many are needed is the question.
+        cost=cost(height, round(640 * height / 427), bench.dtype.itemsize),
+    )
