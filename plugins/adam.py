@@ -144,8 +144,8 @@ def experiment(run: Run) -> None:
 
 def compare(run: Run) -> None:
     """Every arm on the digits, and on digits whose pixels differ in scale."""
-    (images, labels), (test_images, test_labels) = digits(run.device)
-    scales = pixel_scales(run.generator(1)).to(run.device)
+    (images, labels), (test_images, test_labels) = digits(run.device, run.dtype)
+    scales = pixel_scales(run.generator(1)).to(run.device, run.dtype)
     steps = run.pick(smoke=10, quick=200, full=1000)
     run.phase("train")
     ratios: dict[str, list[float]] = {arm: [] for arm in ARMS}
@@ -169,18 +169,18 @@ def compare(run: Run) -> None:
 
 
 def start(run: Run) -> nn.Module:
-    return perceptron(run.seed).to(run.device)
+    return perceptron(run.seed).to(run.device, run.dtype)
 
 
 def leave_out_the_correction(run: Run) -> None:
     """Figure 4: memories of growing length, with the correction and without."""
-    training, _ = digits(run.device)
+    training, _ = digits(run.device, run.dtype)
     steps = run.pick(smoke=10, quick=200, full=1000)
     worst: dict[bool, float] = {}
     for beta2 in (0.99, 0.999, 0.9999):
         for corrected in (True, False):
             arm = f"beta2 {beta2:g}, {'corrected' if corrected else 'uncorrected'}"
-            model = perceptron(run.seed).to(run.device)
+            model = perceptron(run.seed).to(run.device, run.dtype)
             optimizer = Adam(model.parameters(), lr=0.03, betas=(0.9, beta2), correct_bias=corrected)
             walk = train(model, optimizer, *training, steps=run.steps(steps, arm), generator=run.generator(3))
             losses = list(walk)

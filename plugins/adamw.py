@@ -185,7 +185,7 @@ def measure_decay(run: Run) -> None:
 def search(run: Run) -> None:
     """Figure 2: test accuracy over learning rate and decay, trained on few images with noisy labels, where
     regularisation is needed."""
-    (images, labels), test = digits(run.device)
+    (images, labels), test = digits(run.device, run.dtype)
     draw = run.generator(3)
     few = torch.randperm(len(images), generator=draw)[:200].to(run.device)
     noisy = torch.rand(200, generator=draw).to(run.device) < 0.2
@@ -210,7 +210,7 @@ def search(run: Run) -> None:
         for rate in rates:
             row: list[float] = []
             for amount in amounts:
-                model = perceptron(run.seed).to(run.device)
+                model = perceptron(run.seed).to(run.device, run.dtype)
                 decoupled = arm == "AdamW"
                 walk = train(
                     model,

@@ -91,11 +91,11 @@ ARMS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 @hookimpl
 def experiment(run: Run) -> None:
-    (images, labels), (test_images, test_labels) = digits(run.device)
-    scales = pixel_scales(run.generator(1)).to(run.device)
+    (images, labels), (test_images, test_labels) = digits(run.device, run.dtype)
+    scales = pixel_scales(run.generator(1)).to(run.device, run.dtype)
 
     def linear() -> nn.Module:
-        model = nn.Linear(64, 10).to(run.device)
+        model = nn.Linear(64, 10).to(run.device, run.dtype)
         nn.init.zeros_(model.weight)
         nn.init.zeros_(model.bias)
         return model

@@ -213,11 +213,11 @@ def compare(
     claim: Claim,
 ) -> None:
     """One run of `free`, stopped three times, and one of each scheduled rate for each stopping time."""
-    training, test = digits(run.device)
+    training, test = digits(run.device, run.dtype)
     ninth = run.pick(smoke=3, quick=100, full=1000)
     run.phase("train")
 
-    model = perceptron(run.seed).to(run.device)
+    model = perceptron(run.seed).to(run.device, run.dtype)
     optimizer = free(model.parameters())
     steps = run.steps(9 * ninth, f"Schedule-Free {name}")
     losses, values = {}, {}
@@ -252,8 +252,8 @@ def run_cosine(
     run: Run, label: str, make: Callable[..., torch.optim.Optimizer], rate: float, total: int
 ) -> tuple[float, float, list[tuple[int, float]]]:
     """Training loss and test accuracy at the end, and the curve of training losses."""
-    training, test = digits(run.device)
-    model = perceptron(run.seed).to(run.device)
+    training, test = digits(run.device, run.dtype)
+    model = perceptron(run.seed).to(run.device, run.dtype)
     optimizer = make(model.parameters(), lr=rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(cosine, total=total))
     curve: list[tuple[int, float]] = []

@@ -133,15 +133,15 @@ def walk(run: Run, *, steps: int) -> dict[str, float]:
     draw = run.generator()
     x = torch.randn(rows, features, generator=draw)
     y = x @ torch.randn(features, 1, generator=draw) + torch.randn(rows, 1, generator=draw)
-    root = torch.linalg.lstsq(x, y).solution.mT.to(run.device)
-    x, y = x.to(run.device), y.to(run.device)
+    root = torch.linalg.lstsq(x, y).solution.mT.to(run.device, run.dtype)
+    x, y = x.to(run.device, run.dtype), y.to(run.device, run.dtype)
     curvature = x.mT @ x / rows
 
     def excess_loss(w: Float[Tensor, "repeats features"]) -> float:
         off = w - root
         return (off @ curvature * off).sum(-1).mean().item() / 2
 
-    walks = {arm: nn.Parameter(torch.zeros(repeats, features, device=run.device)) for arm in SCHEDULES}
+    walks = {arm: nn.Parameter(torch.zeros(repeats, features).to(x)) for arm in SCHEDULES}
     optimizer = SGD([{"params": [w], "arm": arm} for arm, w in walks.items()], lr=0.0)
     ends: dict[str, list[float]] = {arm: [] for arm in SCHEDULES}
     run.phase("train")

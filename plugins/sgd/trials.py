@@ -24,10 +24,12 @@ Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 RATES = tuple(10 ** (exponent / 2) for exponent in range(-8, 1))  # nine steps from 1e-4 to 1
 
 
-def digits(device: torch.device) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def digits(
+    device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Rows of 64 pixels and their labels, to train on and to test on."""
     images, labels = data.digits()
-    train, test = data.split(images.flatten(1).to(device), labels.to(device))
+    train, test = data.split(images.flatten(1).to(device, dtype), labels.to(device))
     return (train[0], train[1]), (test[0], test[1])
 
 

@@ -58,10 +58,17 @@ def assert_same_walk() -> Callable[..., tuple[torch.optim.Optimizer, torch.optim
 
 @pytest.fixture
 def run_experiment(tmp_path: Path) -> Callable[..., Record]:
-    def run(module: ModuleType, *, budget: str = "smoke", seed: int = 0, **settings: str) -> Record:
-        folder = tmp_path / f"run-{seed}"
+    def run(
+        module: ModuleType,
+        *,
+        budget: str = "smoke",
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        **settings: str,
+    ) -> Record:
+        folder = tmp_path / f"run-{seed}-{dtype}"
         folder.mkdir()
-        return _run_experiment(module, folder, budget, seed, settings)
+        return _run_experiment(module, folder, budget, seed, dtype, settings)
 
     return run
 
@@ -159,7 +166,12 @@ def _as_list(results: Any) -> list[Tensor]:
 
 
 def _run_experiment(
-    module: ModuleType, folder: Path, budget: str, seed: int, settings: Mapping[str, str]
+    module: ModuleType,
+    folder: Path,
+    budget: str,
+    seed: int,
+    dtype: torch.dtype,
+    settings: Mapping[str, str],
 ) -> Record:
     """Run `module.experiment` and fold its events. Fails unless it logged a curve, an evaluation metric and a
     claim that is stated at the module's top level, all finite, and read every setting."""
@@ -168,7 +180,7 @@ def _run_experiment(
         folder=folder,
         events=events,
         device=torch.device("cpu"),
-        dtype=torch.float32,
+        dtype=dtype,
         seed=seed,
         budget=budget,
         settings=settings,

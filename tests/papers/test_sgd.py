@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from readtrack.papers import sgd
+from readtrack.papers import adam, adamw, rmsprop, schedule_free, sgd
 from readtrack.papers.sgd import SGD, trials
 from readtrack.plugin import Bench
 
@@ -116,6 +116,16 @@ def test_the_experiment_runs(run_experiment):
 def test_a_seed_decides_the_whole_run(run_experiment):
     first, other = run_experiment(sgd, seed=1), run_experiment(sgd, seed=2)
     assert first.curves["excess loss"] != other.curves["excess loss"]
+
+
+@pytest.mark.parametrize(
+    "paper", [sgd, rmsprop, adam, adamw, schedule_free], ids=lambda paper: paper.__name__
+)
+def test_the_family_computes_in_the_precision_that_is_asked_for(run_experiment, paper):
+    """In double precision there are losses that single precision cannot hold."""
+    curves = run_experiment(paper, dtype=torch.float64).curves.values()
+    losses = [loss for arms in curves for curve in arms.values() for _, loss in curve]
+    assert torch.tensor(losses, dtype=torch.float64).float().tolist() != losses
 
 
 @pytest.mark.parametrize(("arm", "diverges"), [("0.05", (True, True)), ("1/t", (True, False))])
