@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from readtrack.papers import rope
 from readtrack.papers.attention import MultiHeadAttention
 from readtrack.papers.rope import RotaryAttention, halves_to_pairs, rotate, turns
+from readtrack.plugin import Bench
 
 
 def places(tokens: int) -> Tensor:
@@ -171,3 +172,17 @@ def test_the_rules_can_fail():
 def test_every_variant_is_right(check_benchmark):
     (case,) = check_benchmark(rope)
     assert case.cost["forward"].bytes == 2 * 2 * 16 * 8 * 4
+
+
+@pytest.mark.parametrize(("device", "double"), [("cpu", True), ("mps", False)])
+def test_the_benchmark_has_angles_for_every_precision_of_the_oracle(monkeypatch, device, double):
+    asked = set()
+    tables = rope.tables
+
+    def on_the_cpu(tokens, dim, device, dtype):
+        asked.add(dtype)
+        return tables(tokens, dim, torch.device("cpu"), dtype)
+
+    monkeypatch.setattr(rope, "tables", on_the_cpu)
+    list(rope.benchmark(Bench(device=torch.device(device), dtype=torch.bfloat16, budget="smoke")))
+    assert asked == {torch.bfloat16, torch.float32} | ({torch.float64} if double else set())
