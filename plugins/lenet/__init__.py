@@ -103,7 +103,7 @@ def experiment(run: Run) -> None:
     known, (x_test, y_test) = data.split(enlarge(images.to(run.device, run.dtype)), labels.to(run.device))
     centred, shifted, weights = {}, {}, {}
     for arm in ("LeNet", *HIDDEN):
-        rates = run.pick(smoke=(0.01,), quick=(0.003, 0.01), full=(0.001, 0.003, 0.01, 0.03))
+        rates = run.pick(smoke=(0.01,), quick=(0.005, 0.01), full=(0.002, 0.005, 0.01, 0.02))
         model = max((train(run, arm, rate, *known) for rate in rates), key=lambda trained: trained[0])[1]
         run.phase("evaluate")
         weights[arm] = sum(w.numel() for w in model.parameters())

@@ -9,7 +9,6 @@ from .convolution import convolve, squash
 
 RUBBISH = 1.0  # j in equation 9, for which the paper gives no value
 
-
 # Table I: the maps of S2 that each of the 16 maps of C3 sees.
 TABLE_I = tuple(
     tuple(map(int, seen))
@@ -20,7 +19,7 @@ TABLE_I = tuple(
     )
 )
 
-# The pictures that F6 shall draw, 7 × 12 for each class. The paper has such, these are drawn for this file.
+# The pictures that F6 shall draw, 7 × 12 for each class. The paper has its own; these are drawn here.
 TYPESET = """
 ..###.. ...#... .#####. .#####. .....#. ####### ..####. ####### .#####. ..###..
 .#...#. ..##... #.....# #.....# ....##. #...... .#..... ......# #.....# .#...#.
