@@ -89,7 +89,14 @@ def test_an_episode_ends_when_its_pole_is_down():
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(module)
     assert record.curves.keys() == {"steps up"}
+    with_it, without = (record.curves["steps up"][f"{arm} baseline"] for arm in ("with", "without"))
+    assert with_it[0] == without[0]  # the same network plays the same first episodes
     assert record.values["steps up, new episodes", "before training"] > 5
+    assert {arm for name, arm in record.values if name == "steps up, new episodes"} == {
+        "before training",
+        "with baseline",
+        "without baseline",
+    }
 
 
 @pytest.mark.parametrize("claim", [module.UNBIASED, module.BALANCES], ids=lambda claim: claim.name)
