@@ -33,7 +33,7 @@ from readtrack import data
 from readtrack.plugin import Bench, Bound, Case, Claim, Run, hookimpl
 
 from .ascent import Images, Objective, dream, energy, likeness, resize, step
-from .network import COLUMNS, ROWS, Network, lesson
+from .network import COLUMNS, ROWS, Network, colors_of, learn, lesson, side_by_side, strokes
 from .timing import cases
 
 __all__ = ["Network", "dream", "energy", "likeness", "resize", "step"]
@@ -88,34 +88,20 @@ def experiment(run: Run) -> None:
 def train(run: Run, arm: str, seed: int, photographs: Images) -> Network:
     """A network that knows where in the photographs a patch comes from, and digits; "untrained" does not."""
     torch.manual_seed(seed)
-    pixels = photographs.transpose(0, 1).flatten(1)
-    values, vectors = torch.linalg.eigh(pixels.cov())
-    # The root of the colours' covariance: bright and dark count for much, green against magenta for little.
-    colors = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    network = Network(3 * colors / colors.norm(), 10 + ROWS * COLUMNS).to(run.device, run.dtype)
+    network = Network(colors_of(photographs), 10 + ROWS * COLUMNS).to(run.device, run.dtype)
     if arm == "untrained":
         return network.requires_grad_(False)
-    wall = photographs.movedim(0, 2).flatten(2)  # side by side
     images, labels = data.digits()
-    ink = F.interpolate(images[:, None], scale_factor=4, mode="bicubic").clamp(0, 1)
-    (ink, labels), held_out = data.split(ink, labels)
+    known, held_out = data.split(strokes(images), labels)
+    wall = side_by_side(photographs)
     steps = run.pick(smoke=10, quick=400, full=3000)
-    optimizer = torch.optim.Adam(network.parameters())
-    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.006, steps)
-    generator = torch.Generator().manual_seed(seed)
     run.phase("train")
-    for index in run.steps(steps, f"{arm} learns"):
-        patches, target = lesson(wall, ink, labels, 32, generator)
-        loss = F.cross_entropy(network(patches.to(run.device, run.dtype)), target.to(run.device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rates.step()
+    losses = learn(network, wall, *known, steps, torch.Generator().manual_seed(seed))
+    for index, loss in zip(run.steps(steps, f"{arm} learns"), losses, strict=True):
         if (index + 1) % 10 == 0:
             run.metric("loss", loss.item(), step=index + 1, arm=arm)
-    patches, target = lesson(
-        wall, *held_out, run.pick(smoke=50, quick=1000, full=5000), torch.Generator().manual_seed(seed + 1)
-    )
+    count = run.pick(smoke=50, quick=1000, full=5000)
+    patches, target = lesson(wall, *held_out, count, torch.Generator().manual_seed(seed + 1))
     with torch.no_grad():
         right = network(patches.to(run.device, run.dtype)).argmax(1).cpu() == target
     run.metric("accuracy", right.float().mean().item(), arm=arm)

@@ -1,6 +1,6 @@
 """What dreams: a small network, and the patches from which it learns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -59,6 +59,42 @@ class Network(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
         return self.head(normalise(self.features(images, len(self.layers))).mean((2, 3)))
+
+
+def colors_of(photographs: Images) -> Float[Tensor, "3 3"]:
+    """The root of the colours' covariance: bright and dark count for much, green and magenta for little."""
+    values, vectors = torch.linalg.eigh(photographs.transpose(0, 1).flatten(1).cov())
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    return 3 * root / root.norm()
+
+
+def side_by_side(photographs: Images) -> Float[Tensor, "3 height _"]:
+    return photographs.movedim(0, 2).flatten(2)
+
+
+def strokes(digits: Float[Tensor, "digits 8 8"]) -> Float[Tensor, "digits 1 32 32"]:
+    return F.interpolate(digits[:, None], scale_factor=4, mode="bicubic").clamp(0, 1)
+
+
+def learn(
+    network: Network,
+    wall: Float[Tensor, "3 height width"],
+    ink: Float[Tensor, "digits 1 32 32"],
+    labels: Int64[Tensor, " digits"],
+    steps: int,
+    generator: torch.Generator,
+) -> Iterator[Float[Tensor, ""]]:
+    """Train `network`; the loss of each step."""
+    optimizer = torch.optim.Adam(network.parameters())
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.006, steps)
+    for _ in range(steps):
+        patches, target = lesson(wall, ink, labels, 32, generator)
+        loss = F.cross_entropy(network(patches.to(network.colors)), target.to(network.colors.device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rates.step()
+        yield loss.detach()
 
 
 def lesson(
