@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal, Protocol
 
 from readtrack.bench.stats import Interval, ratio_interval
@@ -17,6 +18,8 @@ Verdict = Literal["SAME", "FASTER", "SLOWER", "UNCLEAR"]
 Measurement = Mapping[str, Any]
 
 DEAD_BAND = 0.02
+_COARSEST = 0.10  # a machine that drifts more cannot say SAME
+_OF_THE_DRIFT = 4.0  # so that the interval of two equal runs (1.8 of it, with five visits) fits in well
 
 
 class Measured(Protocol):
@@ -33,9 +36,9 @@ class Measured(Protocol):
 class Comparison:
     """One (case, variant, mode, dtype) in two runs, a and b.
 
-    verdict   of b against a: SAME (the ratio's interval lies inside ±2 %), FASTER or SLOWER (the medians
-              differ by more than 2 % and the interval leaves out 1), else UNCLEAR; None across devices or
-              threads, and where a run has no time
+    verdict   of b against a: SAME (the ratio's interval lies inside the dead band), FASTER or SLOWER (the
+              medians differ by more than the band and the interval leaves out 1), else UNCLEAR; None across
+              devices or threads, and where a run has no time
     ratio     time of b / time of a, with its 95 % interval
     note      why there is no verdict, or why it is unclear
     a, b      the measurements; None where a run lacks it
@@ -89,12 +92,26 @@ def verdict(a: float, a_ci: Interval, b: float, b_ci: Interval, *, band: float =
 def compare(record_a: Measured, record_b: Measured) -> list[Comparison]:
     """Every measurement of two runs of one paper, in the order of `record_a`, then what only b has.
 
-    Raises ValueError when the runs are of different papers.
+    The dead band is `resolution`'s. Raises ValueError when the runs are of different papers.
     """
     if record_a.paper != record_b.paper:
         raise ValueError(f"The runs are of two papers: {record_a.paper} and {record_b.paper}.")
     ours, theirs = _by_key(record_a.measurements), _by_key(record_b.measurements)
-    return [_pair(ours.get(key), theirs.get(key)) for key in dict.fromkeys([*ours, *theirs])]
+    band = resolution(record_a, record_b)
+    return [_pair(ours.get(key), theirs.get(key), band) for key in dict.fromkeys([*ours, *theirs])]
+
+
+def resolution(record_a: Measured, record_b: Measured) -> float:
+    """The dead band of two runs: 2 %, or four times what the machine drifted from visit to visit, up to 10 %.
+
+    The drift is the median over a run's measurements; of the two runs the restless one counts.
+    """
+    drifts = [
+        median(found)
+        for record in (record_a, record_b)
+        if (found := [m["t_ns"]["drift"] for m in record.measurements if (m["t_ns"] or {}).get("drift")])
+    ]
+    return min(_COARSEST, max(DEAD_BAND, _OF_THE_DRIFT * max(drifts, default=0.0)))
 
 
 def _by_key(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
@@ -104,7 +121,7 @@ def _by_key(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
     }
 
 
-def _pair(a: Measurement | None, b: Measurement | None) -> Comparison:
+def _pair(a: Measurement | None, b: Measurement | None, band: float) -> Comparison:
     one = a or b
     assert one is not None
     found: Verdict | None = None
@@ -122,7 +139,7 @@ def _pair(a: Measurement | None, b: Measurement | None) -> Comparison:
         else:
             ci_a, ci_b = tuple(t_a["ci95"]), tuple(t_b["ci95"])
             ratio, interval = t_b["p50"] / t_a["p50"], ratio_interval(t_b["p50"], ci_b, t_a["p50"], ci_a)
-            found = verdict(t_a["p50"], ci_a, t_b["p50"], ci_b)
+            found = verdict(t_a["p50"], ci_a, t_b["p50"], ci_b, band=band)
     return Comparison(
         case=one["case"],
         axes=one["axes"],

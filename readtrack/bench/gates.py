@@ -169,6 +169,7 @@ class Gate:
         small = case.cost[mode].flops <= _FLOAT64_FLOPS.get(device.type, -1.0)
         self._exact = torch.float64 if small or dtype == torch.float64 else torch.float32
         self._answers: dict[int, Answer] = {}
+        self._differentiable: list[torch.Size] = []  # outputs, as the oracle has them
 
     def before(self, variant: Variant) -> Check:
         """Two seeds, the second in the memory of the first: what was remembered by address, by `id()` or by
@@ -186,14 +187,24 @@ class Gate:
         return replace(before, errors=worst(before.errors, check.errors))
 
     def timed_inputs(self, sets: int = 2) -> list[tuple[Tensors, Tensors]]:
-        """Input sets to rotate while the clock runs, each with what its gradients are taken against."""
+        """Input sets to rotate while the clock runs, each with what its gradients are taken against.
+
+        Call it after `before`: it is the oracle that says what can be differentiated.
+        """
         return [
             (
                 make_inputs(self.case, self.seed + index, self.device, self.dtype),
-                self.answer(self.seed + index % 2).cotangents,
+                self._cotangents(self.seed + index),
             )
             for index in range(sets)
         ]
+
+    def _cotangents(self, seed: int) -> Tensors:
+        # Not the inputs' own numbers: along its input a normalisation's gradient is zero.
+        draw = torch.Generator().manual_seed((seed + _COTANGENTS) % 2**63)
+        return tuple(
+            torch.randn(shape, generator=draw).to(self.device, self.dtype) for shape in self._differentiable
+        )
 
     def touched_bytes(self) -> int:
         """Size of one input set and of the outputs that do not lie in it, in the run's dtype."""
@@ -237,12 +248,8 @@ class Gate:
                 leaves = [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
                 outputs = as_tuple(self._oracle(*inputs))
                 differentiable = [out for out in outputs if out.requires_grad]
-                # Not the inputs' own numbers: along its input a normalisation's gradient is zero.
-                draw = torch.Generator().manual_seed((seed + _COTANGENTS) % 2**63)
-                cotangents = tuple(
-                    torch.randn(out.shape, generator=draw).to(self.device, self.dtype)
-                    for out in differentiable
-                )
+                self._differentiable = [out.shape for out in differentiable]
+                cotangents = self._cotangents(seed)
                 widened = [c.to(out.dtype) for c, out in zip(cotangents, differentiable, strict=True)]
                 gradients = torch.autograd.grad(
                     differentiable, leaves, widened, allow_unused=True, materialize_grads=True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -23,8 +23,8 @@ from readtrack.bench.sampling import PLANS, Blocks, Lane, Plan, Source, collect
 from readtrack.bench.stats import summarise
 from readtrack.home import Home
 
-# Seconds of samples for all variants of all cases; the gates and the warm-up come on top.
-_TOTAL: dict[Budget, float] = {"smoke": 0.1, "quick": 10.0, "full": 300.0}
+# Seconds of samples for all variants of all cases in one visit; the gates and the warm-up come on top.
+_TOTAL: dict[Budget, float] = {"smoke": 0.1, "quick": 2.0, "full": 60.0}
 _CALIBRATION_S = 2.0  # when there is none yet
 
 _Bound = list[clocks.Call]
@@ -64,6 +64,7 @@ def run_cases(
 ) -> None:
     """Measure every variant of every case in every mode that the case has a cost for, and emit the results.
 
+    All of it is visited several times (`Plan.visits`), and after each visit what is known by then is emitted.
     A variant whose `needs` is not empty is emitted as skipped; one that fails its gate is emitted with the
     reason and without a time. The budget's time is divided over what there is to measure. A CPU is measured
     with the threads that are set, or with one where others keep the cores busy.
@@ -79,10 +80,12 @@ def run_cases(
     threads = torch.get_num_threads()
     try:
         with _strict_precision(device):
-            for case in cases:
-                for mode in case.cost:
+            jobs = [session.job(case, mode) for case in cases for mode in case.cost]
+            for visit in range(1, plan.visits + 1):
+                for job in jobs:
                     with session.locked() as waited:
-                        session.measure(case, mode, plan, waited)
+                        job.lock_wait_s += waited
+                        session.visit(job, visit, plan if visit == 1 else plan.again())
     finally:
         torch.set_num_threads(threads)
 
@@ -101,6 +104,25 @@ def _strict_precision(device: torch.device) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@dataclass(slots=True)
+class _Job:
+    """One case in one mode; `threads` is what its samples were taken with."""
+
+    case: Case
+    mode: Mode
+    cells: list[Cell]
+    gate: gates.Gate
+    threads: int = 0
+    input_sets: int = 0
+    touched: int = 0
+    quality: Quality | None = None
+    lock_wait_s: float = 0.0
+
+    def drop_samples(self) -> None:
+        for cell in self.cells:
+            cell.visits.clear()
 
 
 class _Session:
@@ -148,41 +170,54 @@ class _Session:
         finally:
             lock.release()
 
-    def measure(self, case: Case, mode: Mode, plan: Plan, lock_wait_s: float) -> None:
-        self._look_around()
-        cells = [Cell(variant) for variant in case.variants]
+    def job(self, case: Case, mode: Mode) -> _Job:
         gate = gates.Gate(case, mode, device=self.device, dtype=self.dtype, seed=self.seed)
-        for cell in cells:
-            if not cell.variant.needs:
-                self.check_cancelled()
-                cell.check = gate.before(cell.variant)
-        running = [cell for cell in cells if cell.alive]
-        quality, input_sets, touched = None, 0, 0
-        if running:
-            touched = gate.touched_bytes()
-            bound = self._bind(gate, running)
-            input_sets = len(bound[0])
-            with gates.gradients_on(mode):
-                quality = self._time(running, bound, plan)
-            self._check_again(gate, running, bound)
-        gate.forget()
+        return _Job(case, mode, [Cell(variant) for variant in case.variants], gate)
+
+    def visit(self, job: _Job, visit: int, plan: Plan) -> None:
+        """Sample all variants, and emit what is known of them now.
+
+        The gates are before the first visit and after the last. Each visit has inputs of its own, in memory
+        that may lie elsewhere.
+        """
+        self._look_around()
+        if visit == 1:
+            for cell in job.cells:
+                if not cell.variant.needs:
+                    self.check_cancelled()
+                    cell.check = job.gate.before(cell.variant)
+            if any(cell.alive for cell in job.cells):
+                job.touched = job.gate.touched_bytes()
+        running = [cell for cell in job.cells if cell.alive]
+        to_sample = [cell for cell in running if not cell.too_long_for(plan)]
+        if to_sample:
+            bound = self._bind(job.gate, to_sample)
+            job.input_sets = len(bound[0])
+            with gates.gradients_on(job.mode):
+                self._time(job, to_sample, bound, plan)
+            del bound
+        if visit == plan.visits and running:
+            self._check_again(job.gate, running, self._bind(job.gate, running))
+        job.gate.forget()
         where = Circumstances(
-            case=case,
-            mode=mode,
+            case=job.case,
+            mode=job.mode,
             dtype=self._dtype_name,
             device=str(self.device),
             device_id=self._machine["id"],
             env_id=self._env["id"],
+            visit=visit,
+            visits=plan.visits,
             threads=torch.get_num_threads(),
-            input_sets=input_sets,
-            touched=touched,
+            input_sets=job.input_sets,
+            touched=job.touched,
             cold=self.device.type == "cuda",
             ceilings=self._ceilings_now(),
-            quality=quality,
-            lock_wait_s=lock_wait_s,
+            quality=job.quality,
+            lock_wait_s=job.lock_wait_s,
         )
-        for cell in cells:
-            self.emit("measurement", **row(cell, cells, where))
+        for cell in job.cells:
+            self.emit("measurement", **row(cell, job.cells, where))
 
     def _look_around(self) -> None:
         """Once, before anything runs: a crowded CPU makes several threads up to a hundred times slower."""
@@ -204,28 +239,38 @@ class _Session:
             for cell in running
         ]
 
-    def _time(self, running: Sequence[Cell], bound: Sequence[_Bound], plan: Plan) -> Quality | None:
+    def _time(self, job: _Job, running: Sequence[Cell], bound: Sequence[_Bound], plan: Plan) -> None:
         if self.device.type == "cuda":
             flush = clocks.flush_buffer(self.device)
             self._sample(running, [clocks.CudaEvents(calls, self.device, flush) for calls in bound], plan)
             for cell, calls in zip(running, bound, strict=True):
                 if cell.alive:
                     self._look_at_the_host(cell, calls, plan)
-            return None
-        quality = self._sample_on_host(running, bound, plan)
+            return
+        quality = self._sample_on_host(job, running, bound, plan)
         if self.device.type != "cpu":
-            return None
+            return
         if quality.contended and torch.get_num_threads() > 1:
             self._give_up_threads()
-            quality = self._sample_on_host(running, bound, plan)
+            quality = self._sample_on_host(job, running, bound, plan)
         if quality.contended or self.crowded:
             for cell in running:
-                cell.flags.append("contended")
-        return quality
+                cell.flag("contended")
+        if job.quality is None or (quality.contended, quality.others) > (
+            job.quality.contended,
+            job.quality.others,
+        ):
+            job.quality = quality
 
-    def _sample_on_host(self, running: Sequence[Cell], bound: Sequence[_Bound], plan: Plan) -> Quality:
+    def _sample_on_host(
+        self, job: _Job, running: Sequence[Cell], bound: Sequence[_Bound], plan: Plan
+    ) -> Quality:
         hosts = [clocks.HostClock(calls, self.device) for calls in bound]
-        watch = Watch(torch.get_num_threads())
+        threads = torch.get_num_threads()
+        if job.threads != threads:
+            job.drop_samples()
+            job.threads = threads
+        watch = Watch(threads)
         sources = [
             Blocks(host, cell.check.call_s if cell.check else 0.0)
             for host, cell in zip(hosts, running, strict=True)
@@ -251,10 +296,10 @@ class _Session:
         cell.latency_ns = clocks.latency(calls, self.device, 20)
         if together > 1.5 * max(cell.host_ns, cell.timing.p50) + 10_000:
             # The device goes on after the last event: work on a stream that the events do not see.
-            cell.flags.append("review")
-        if cell.host_ns <= cell.timing.p50:
+            cell.flag("review")
+        if cell.host_ns <= cell.timing.p50 and not cell.graph:
             return
-        cell.flags.append("host-bound")
+        cell.flag("host-bound")
         try:
             graph = clocks.CudaGraph(calls, self.device)
         except RuntimeError:
@@ -262,8 +307,10 @@ class _Session:
             return  # it cannot be captured: the events' time stands, with its flag
         [lane] = collect([graph], plan, time.perf_counter_ns, self.check_cancelled)
         if lane.error is None:
-            _keep(cell, lane)
+            # The events' samples give way: of this visit, or of all when it is the first graph.
+            cell.visits = cell.visits[:-1] if cell.graph else []
             cell.graph = True
+            _keep(cell, lane)
 
     def _check_again(self, gate: gates.Gate, running: Sequence[Cell], bound: Sequence[_Bound]) -> None:
         for cell, calls in zip(running, bound, strict=True):
@@ -314,5 +361,5 @@ class _Session:
 
 def _keep(cell: Cell, lane: Lane) -> None:
     assert lane.stop is not None
-    cell.samples = lane.samples
-    cell.timing = summarise(lane.samples, block=lane.source.block, stop=lane.stop)
+    cell.visits.append(lane.samples)
+    cell.timing = summarise(cell.visits, block=lane.source.block, stop=lane.stop)

@@ -5,8 +5,9 @@
 | case, axes, variant, role, mode, dtype, device | what was measured |
 | device_id, env_id | of the `machine` and `env` events that came before; made from their content |
 | settings | threads, input_sets, cold (caches flushed before each call), graph (CUDA graph), tf32 |
-| t_ns | n, block, min, p20, p50, p80, iqr, ci95 (of the median, or null), stop; `value` is the one to show: |
-| | p50, or min when contended. Null when a gate failed |
+| visit, visits | after which visit, of how many: a later event replaces an earlier one |
+| t_ns | n, block, min, p20, p50, p80, iqr, ci95 (of the median, or null), drift from visit to visit, stop; |
+| | `value` is the one to show: p50, or min when contended. Null when a gate failed |
 | samples | at most 256 of them, nanoseconds a call |
 | host_ns, latency_ns | CUDA: until a call is enqueued; until one that is waited for is done |
 | first_call_s | the first call alone, compilation included |
@@ -19,7 +20,7 @@
 | skipped | the unmet need, or null |
 | vs_naive, vs_strong | how many times as fast as the naive one, and as the fastest strong or compiled one |
 | flags | contended, page-faults, host-bound, over-ceiling, review (10 times the strongest baseline) |
-| record | whether this may stand as a result: passed, with an interval, and no flag speaks against it |
+| record | whether this may stand as a result: the last visit, passed, with an interval, no flag against it |
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from readtrack.bench.case import Case, Mode, Role, Variant
 from readtrack.bench.ceilings import Ceilings
 from readtrack.bench.contention import Quality
 from readtrack.bench.gates import Check
+from readtrack.bench.sampling import Plan
 from readtrack.bench.stats import Timing
 
 OVER_CEILING = 105.0  # percent; a matrix product is not quite a strict bound (a convolution reached 103)
@@ -49,7 +51,7 @@ class Cell:
     variant: Variant
     check: Check | None = None
     timing: Timing | None = None
-    samples: list[float] = field(default_factory=list)
+    visits: list[list[float]] = field(default_factory=list)
     memory: dict[str, Any] | None = None
     host_ns: float | None = None
     latency_ns: float | None = None
@@ -60,6 +62,14 @@ class Cell:
     @property
     def alive(self) -> bool:
         return self.check is not None and self.check.passed
+
+    def too_long_for(self, plan: Plan) -> bool:
+        """One call takes longer than all visits together may: it is sampled in the first only."""
+        return self.timing is not None and self.timing.p50 > plan.visits * plan.seconds * 1e9
+
+    def flag(self, name: str) -> None:
+        if name not in self.flags:
+            self.flags.append(name)
 
     @property
     def value(self) -> float | None:
@@ -79,6 +89,8 @@ class Circumstances:
     device: str
     device_id: str
     env_id: str
+    visit: int
+    visits: int
     threads: int
     input_sets: int
     touched: float
@@ -96,7 +108,9 @@ def row(cell: Cell, cells: Sequence[Cell], where: Circumstances) -> dict[str, An
     ceiling = _ceiling(where, value, cold)
     versus = _versus(cell, cells)
     flags = [*cell.flags, *_flags(cell, ceiling["pct_ceiling"], versus["vs_strong"])]
-    stride = -(-len(cell.samples) // _KEPT) or 1
+    samples = [sample for visit in cell.visits for sample in visit]
+    stride = -(-len(samples) // _KEPT) or 1
+    last = where.visit == where.visits
     return {
         "case": where.case.name,
         "axes": dict(where.case.axes),
@@ -107,6 +121,8 @@ def row(cell: Cell, cells: Sequence[Cell], where: Circumstances) -> dict[str, An
         "device": where.device,
         "device_id": where.device_id,
         "env_id": where.env_id,
+        "visit": where.visit,
+        "visits": where.visits,
         "settings": {
             "threads": where.threads,
             "input_sets": where.input_sets,
@@ -115,7 +131,7 @@ def row(cell: Cell, cells: Sequence[Cell], where: Circumstances) -> dict[str, An
             "tf32": False,
         },
         "t_ns": {**timing.to_json(), "value": round(value, 1)} if timing and value else None,
-        "samples": [round(sample) for sample in cell.samples[::stride]] if timing else [],
+        "samples": [round(sample) for sample in samples[::stride]] if timing and last else [],
         "host_ns": cell.host_ns,
         "latency_ns": cell.latency_ns,
         "first_call_s": cell.check.first_call_s if cell.check else None,
@@ -134,7 +150,7 @@ def row(cell: Cell, cells: Sequence[Cell], where: Circumstances) -> dict[str, An
         "skipped": cell.variant.needs or None,
         **versus,
         "flags": flags,
-        "record": bool(timing and timing.ci95) and not _NO_RECORD & set(flags),
+        "record": last and bool(timing and timing.ci95) and not _NO_RECORD & set(flags),
     }
 
 

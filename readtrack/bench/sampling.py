@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -28,25 +28,33 @@ _SHORT_NS = 10_000_000  # a longer sample loses little by filling the caches its
 class Plan:
     """How much to sample.
 
-    seconds    of samples for one variant
-    precision  half-width of the median's 95 % interval, relative, that is enough. A third of the smallest
-               difference that shall be told from none (3 %), because two such intervals meet in a ratio
+    visits     to each variant, all others in between: a machine that drifts from one second or minute to the
+               next does so within the run, and the interval knows
+    seconds    of samples for one variant in one visit
+    precision  half-width of the median's 95 % interval in a visit, relative, that is enough. Five visits
+               bring it to a sixth of the smallest difference that shall be told from none (3 %)
     least      samples below which only three times `seconds` ends the sampling
     rounds     of at most five blocks a variant before the interval is looked at
+    warm_up    seconds, at most, in the first visit
     """
 
+    visits: int = 5
     seconds: float
-    precision: float = 0.005
-    least: int = 8
-    rounds: int = 5
+    precision: float = 0.01
+    least: int = 2
+    rounds: int = 2
     warm_up: float = 0.5
     block_ns: int = 1_000_000
 
+    def again(self) -> Plan:
+        """For a later visit: the code is compiled and the clock has ramped up, only the caches are cold."""
+        return replace(self, warm_up=0.1 * self.warm_up)
+
 
 PLANS: dict[Budget, Plan] = {
-    "smoke": Plan(seconds=0.004, least=2, rounds=1, warm_up=0.002, block_ns=100_000),
-    "quick": Plan(seconds=0.5, least=6, warm_up=0.15),
-    "full": Plan(seconds=5.0),
+    "smoke": Plan(visits=1, seconds=0.004, rounds=1, warm_up=0.002, block_ns=100_000),
+    "quick": Plan(seconds=0.1, warm_up=0.15),
+    "full": Plan(seconds=1.0, least=4, rounds=4),
 }
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import NormalDist
+from statistics import NormalDist, stdev
 from typing import Any, Literal
 
 Stop = Literal["ci", "budget", "noise-stable"]
@@ -96,6 +96,36 @@ def ratio_interval(above: float, above_ci: Interval, below: float, below_ci: Int
     return ratio * math.exp(-down), ratio * math.exp(up)
 
 
+# Student's t, two-sided 95 %, by the degrees of freedom.
+_STUDENT = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+def drift(visits: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation of the logarithm of the visits' medians; None when fewer than three visits say.
+
+    What a machine does by itself from one visit to the next: clock, neighbours, where pages came to lie.
+    """
+    medians = [math.log(quantile(sorted(samples), 0.5)) for samples in visits if samples]
+    return stdev(medians) if len(medians) >= 3 else None
+
+
+def visits_interval(visits: Sequence[Sequence[float]]) -> Interval | None:
+    """Confidence interval (95 %) of the median over several visits' samples in the order of time.
+
+    The wider of two: that of all samples, and Student's around the median from how far the visits' medians
+    lie apart. Samples of one visit share what the machine did at that time; however many there are, they
+    cannot say what it does at another.
+    """
+    samples = [sample for visit in visits for sample in visit]
+    within, between = median_interval(samples), drift(visits)
+    if within is None or between is None:
+        return within
+    count = sum(1 for visit in visits if visit)
+    reach = math.exp(_STUDENT.get(count - 1, 2.0) * between / math.sqrt(count))
+    middle = quantile(sorted(samples), 0.5)
+    return min(within[0], middle / reach), max(within[1], middle * reach)
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """What is kept of the samples of one variant; `block` is how many calls one sample is the mean of."""
@@ -108,6 +138,7 @@ class Timing:
     p80: float
     iqr: float
     ci95: Interval | None
+    drift: float | None
     stop: Stop
 
     def to_json(self) -> dict[str, Any]:
@@ -116,13 +147,14 @@ class Timing:
             "block": self.block,
             **{name: round(getattr(self, name), 1) for name in ("min", "p20", "p50", "p80", "iqr")},
             "ci95": self.ci95 and [round(bound, 1) for bound in self.ci95],
+            "drift": None if self.drift is None else round(self.drift, 5),
             "stop": self.stop,
         }
 
 
-def summarise(samples: Sequence[float], *, block: int, stop: Stop) -> Timing:
-    """`samples` in the order of time."""
-    ordered = sorted(samples)
+def summarise(visits: Sequence[Sequence[float]], *, block: int, stop: Stop) -> Timing:
+    """The samples of each visit in the order of time."""
+    ordered = sorted(sample for visit in visits for sample in visit)
     return Timing(
         n=len(ordered),
         block=block,
@@ -131,6 +163,7 @@ def summarise(samples: Sequence[float], *, block: int, stop: Stop) -> Timing:
         p50=quantile(ordered, 0.5),
         p80=quantile(ordered, 0.8),
         iqr=quantile(ordered, 0.75) - quantile(ordered, 0.25),
-        ci95=median_interval(samples),
+        ci95=visits_interval(visits),
+        drift=drift(visits),
         stop=stop,
     )

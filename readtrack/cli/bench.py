@@ -31,9 +31,11 @@ def compare(
     """Set the benchmark of one run against another's, of the same paper.
 
     On one device each time is SAME, FASTER, SLOWER or UNCLEAR, by the 95 % intervals of the medians and a
-    dead band of 2 %. Across devices the shares of the ceiling and the speed-ups stand side by side.
+    dead band: 2 %, or more where the machine drifted more by itself. Across devices the shares of the ceiling
+    and the speed-ups stand side by side.
     """
     from readtrack.bench.compare import compare as compare_records
+    from readtrack.bench.compare import resolution
 
     home = Home()
     a, b = _record(home, run_a), _record(home, run_b)
@@ -43,7 +45,15 @@ def compare(
         raise ReadtrackError(str(error)) from error
     if as_json:
         lines = [comparison.to_json() for comparison in found]
-        terminal.say_json({"paper": a.paper, "a": a.run_id, "b": b.run_id, "measurements": lines})
+        terminal.say_json(
+            {
+                "paper": a.paper,
+                "a": a.run_id,
+                "b": b.run_id,
+                "dead_band": resolution(a, b),
+                "measurements": lines,
+            }
+        )
         return
     for name, record in (("a", a), ("b", b)):
         terminal.say(one_line(f"{name}: {record.run_id}, {report.environment(record.environment)}"))
@@ -53,6 +63,7 @@ def compare(
     counts = Counter(comparison.verdict or "not compared" for comparison in found)
     terminal.say()
     terminal.say(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    terminal.say(f"SAME is within ±{100 * resolution(a, b):.1f} %: 2 %, or what the machine drifts.")
 
 
 def _record(home: Home, query: str) -> Record:

@@ -55,7 +55,7 @@ class LiveView:
             self._say("device", Text(report.environment(event)))
         elif kind == "claim":
             self._claim(report.claim(event))
-        elif kind == "measurement":
+        elif kind == "measurement" and event.get("visit") == event.get("visits"):
             self._measurement(event)
         elif kind == "log":
             self._say("log", Text(report.message(event["text"])))

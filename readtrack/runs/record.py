@@ -205,6 +205,16 @@ def _on_claim(record: Record, event: Event) -> None:
     record.claims.append({**event, "values": numbers})
 
 
+def _on_measurement(record: Record, event: Event) -> None:
+    # A later visit says the same of more samples.
+    key = [event.get(name) for name in ("case", "axes", "variant", "mode", "dtype")]
+    for index, earlier in enumerate(record.measurements):
+        if [earlier.get(name) for name in ("case", "axes", "variant", "mode", "dtype")] == key:
+            record.measurements[index] = event
+            return
+    record.measurements.append(event)
+
+
 def _on_heartbeat(record: Record, event: Event) -> None:
     record.memory = int(event["rss"])
     record.memory_peak = max(record.memory_peak or 0, record.memory)
@@ -236,7 +246,7 @@ _HANDLERS: dict[str, Callable[[Record, Event], None]] = {
     "progress": _on_progress,
     "metric": _on_metric,
     "claim": _on_claim,
-    "measurement": lambda record, event: record.measurements.append(event),
+    "measurement": _on_measurement,
     "artifact": lambda record, event: record.artifacts.append(event),
     "log": _on_log,
     "warning": lambda record, event: record.warnings.append(str(event["text"])),

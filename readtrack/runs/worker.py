@@ -199,13 +199,14 @@ class _Worker:
         from readtrack import devices
         from readtrack.bench.case import Bench
         from readtrack.bench.measure import run_cases
+        from readtrack.bench.sampling import PLANS
 
         _seed(run.seed)
         _set_threads(1 if run.budget == "smoke" else devices.physical_cores())
         self._events.emit("phase", name="benchmark")
         bench = Bench(device=run.device, dtype=dtype, budget=run.budget)
         cases = list(manager.hook.benchmark(bench=bench) or ())
-        total = sum(len(case.cost) * len(case.variants) for case in cases)
+        total = PLANS[run.budget].visits * sum(len(case.cost) * len(case.variants) for case in cases)
         done = 0
 
         def emit(event: str, **fields: Any) -> None:

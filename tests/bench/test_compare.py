@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from readtrack.bench.compare import compare, verdict
+from readtrack.bench.compare import compare, resolution, verdict
 
 
 @dataclass
@@ -76,6 +76,29 @@ def test_the_verdict(b: float, half: float, expected: str) -> None:
 
 def test_the_dead_band_is_a_parameter() -> None:
     assert verdict(100, (99.9, 100.1), 104, (103.9, 104.1), band=0.05) == "SAME"
+
+
+@pytest.mark.parametrize(
+    ("drifts", "band", "expected"),
+    [
+        (([0.001, 0.002], [0.003]), 0.02, "SLOWER"),
+        (([0.01, 0.01, 0.9], [0.002]), 0.04, "SAME"),  # the restless run counts, one wild variant does not
+        (([None], [0.2]), 0.10, "SAME"),  # coarser it does not get
+        (([], []), 0.02, "SLOWER"),
+    ],
+)
+def test_the_dead_band_is_as_wide_as_the_machine_is_restless(
+    drifts: tuple[list[float | None], ...], band: float, expected: str
+) -> None:
+    def run(time: float, found: list[float | None]) -> Recorded:
+        rows = [measurement(time, variant="first")] + [measurement(variant=str(i)) for i in range(len(found))]
+        for row, drift in zip(rows[1:], found, strict=True):
+            row["t_ns"]["drift"] = drift
+        return Recorded(measurements=[*rows, measurement(variant="failed", t_ns=None)])
+
+    a, b = run(100.0, drifts[0]), run(103.0, drifts[1])
+    assert resolution(a, b) == pytest.approx(band)
+    assert compare(a, b)[0].verdict == expected
 
 
 def test_a_contended_run_is_unclear_and_shows_the_minimum() -> None:

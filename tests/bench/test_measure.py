@@ -85,7 +85,12 @@ def events_of(*cases: Case, budget: Budget = "smoke", seed: int = 0) -> list[tup
 
 
 def rows_of(*cases: Case, budget: Budget = "smoke") -> list[Row]:
-    return [fields for event, fields in events_of(*cases, budget=budget) if event == "measurement"]
+    """The measurements after the last visit."""
+    return last_visit(events_of(*cases, budget=budget))
+
+
+def last_visit(events: list[tuple[str, Row]]) -> list[Row]:
+    return [f for event, f in events if event == "measurement" and f["visit"] == f["visits"]]
 
 
 @pytest.mark.timing
@@ -94,7 +99,7 @@ def test_a_measurement_says_everything() -> None:
     events = events_of(case_of(cost=cost), budget="quick")
     by_name = {event: fields for event, fields in events if event != "measurement"}
     machine, env, ceiling = (by_name[name] for name in ("machine", "env", "ceilings"))
-    rows = [fields for event, fields in events if event == "measurement"]
+    rows = last_visit(events)
     assert [(r["variant"], r["mode"]) for r in rows] == [
         (variant, mode) for mode in cost for variant in ("five", "torch.mm", "ours", "kernel")
     ]
@@ -166,8 +171,9 @@ def test_the_time_is_divided_over_what_there_is_to_measure(monkeypatch: pytest.M
     assert plans[0].seconds == PLANS["quick"].seconds
     plans.clear()
     rows_of(*(case_of(axes={"n": n}) for n in range(16)), budget="quick")
-    # 16 cases with three variants that can run share ten seconds.
-    assert plans[0].seconds == pytest.approx(10 / 48)
+    # 16 cases with three variants that can run share two seconds a visit.
+    assert plans[0].seconds == pytest.approx(2 / 48)
+    assert len(plans) == 5 * 16
 
 
 def test_the_same_seed_gives_the_same_inputs() -> None:
@@ -321,11 +327,77 @@ def watching(monkeypatch: pytest.MonkeyPatch, *qualities: Quality, crowded: bool
 
 
 def test_a_quiet_run_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    watching(monkeypatch, quality())
+    watching(monkeypatch, *[quality()] * 5)
     for found in rows_of(case_of(), budget="quick")[:3]:
         assert found["flags"] == []
         assert found["record"]
         assert found["t_ns"]["value"] == found["t_ns"]["p50"]
+        assert found["t_ns"]["drift"] >= 0
+
+
+def test_each_visit_says_what_is_known_and_only_the_last_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching(monkeypatch, *[quality()] * 10)
+    events = events_of(case_of(), case_of(axes={"n": 2}), budget="quick")
+    rows = [row for event, row in events if event == "measurement" and row["variant"] == "ours"]
+    # Everything is visited before anything is visited again.
+    assert [(row["visit"], row["axes"]["n"]) for row in rows] == [
+        (v, n) for v in range(1, 6) for n in (64, 2)
+    ]
+    assert [row["record"] for row in rows] == [False] * 8 + [True] * 2
+    assert [bool(row["samples"]) for row in rows] == [False] * 8 + [True] * 2
+    counts = [row["t_ns"]["n"] for row in rows[::2]]
+    assert counts == sorted(set(counts))
+
+
+def test_a_visit_that_was_disturbed_flags_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching(monkeypatch, quality(), quality(contended=True, others=2.0), *[quality()] * 3)
+    found = rows_of(case_of(), budget="quick")[0]
+    assert found["flags"] == ["contended"]
+    assert not found["record"]
+    assert found["quality"]["others"] == 2.0
+
+
+def test_samples_of_another_number_of_threads_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    crowd = quality(contended=True, crowded=True)
+    asked = watching(monkeypatch, quality(), crowd, *[quality()] * 4)
+    rows = [row for event, row in events_of(case_of(), budget="quick") if event == "measurement"]
+    assert asked == [2, 2, 1, 1, 1, 1]
+    ours = [row for row in rows if row["variant"] == "ours"]
+    assert [row["settings"]["threads"] for row in ours] == [2, 1, 1, 1, 1]
+    assert ours[-1]["flags"] == ["contended"]
+    assert ours[-1]["t_ns"]["drift"] is not None  # of the four visits with one thread
+
+
+def test_what_takes_longer_than_all_visits_is_sampled_in_the_first_only() -> None:
+    calls = []
+
+    def slow(a: Tensor, b: Tensor) -> Tensor:
+        calls.append(time.sleep(0.6))
+        return a @ b
+
+    case = case_of()
+    case = replace(case, variants=[replace(v, call=slow) if v.name == "ours" else v for v in case.variants])
+    found = rows_of(case, budget="quick")[2]
+    assert (found["t_ns"]["n"], found["t_ns"]["ci95"], found["record"]) == (1, None, False)
+    assert found["ok"]["passed"]
+    assert len(calls) == 5  # thrice for the gates, the time, the memory
+
+
+def test_a_variant_that_goes_wrong_in_a_later_visit_has_no_time() -> None:
+    calls = []
+
+    def tired(a: Tensor, b: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) > 400:
+            raise RuntimeError("worn out")
+        return a @ b
+
+    case = case_of()
+    case = replace(case, variants=[replace(v, call=tired) if v.name == "ours" else v for v in case.variants])
+    found = rows_of(case, budget="quick")[2]
+    assert found["t_ns"] is None
+    assert "worn out" in found["ok"]["reason"]
 
 
 def test_a_time_without_an_interval_is_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,7 +499,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch, *, host: float, wall: float, capt
     monkeypatch.setattr(measure.clocks, "CudaGraph", Graph)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     session = measure._Session(CPU, torch.float32, "quick", 0, lambda event, **_: None, lambda: None)
-    timing = summarise([30_000.0] * 10, block=1, stop="ci")
+    timing = summarise([[30_000.0] * 10], block=1, stop="ci")
     cell = Cell(Variant(name="x", role="paper", call=matmul), timing=timing)
     session._look_at_the_host(cell, [lambda: None], replace(PLANS["quick"], seconds=0.01))
     return cell
@@ -460,9 +532,9 @@ def made_row(value: float, *, ceiling: float = 50.0, strong: float = 1e6, **fiel
     """The row of a paper's variant that takes `value` ns where `ceiling` ns are the least possible."""
 
     def cell(role: Any, nanoseconds: float, **more: Any) -> Cell:
-        timing = summarise([nanoseconds] * 8, block=1, stop="ci")
+        timing = summarise([[nanoseconds] * 8], block=1, stop="ci")
         check = measure.gates.Check(True, (0.0, 0.0))
-        return Cell(Variant(name=role, role=role, call=matmul), check, timing, [nanoseconds] * 8, **more)
+        return Cell(Variant(name=role, role=role, call=matmul), check, timing, [[nanoseconds] * 8], **more)
 
     where = Circumstances(
         case=case_of(cost={"forward": Cost(ceiling, 0.0)}),
@@ -471,6 +543,8 @@ def made_row(value: float, *, ceiling: float = 50.0, strong: float = 1e6, **fiel
         device="cpu",
         device_id="a",
         env_id="b",
+        visit=5,
+        visits=5,
         threads=1,
         input_sets=2,
         touched=1.0,
