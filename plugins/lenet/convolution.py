@@ -67,9 +67,9 @@ def unband(
 
 
 class _Convolve(torch.autograd.Function):
-    """One product for all rows of all images. A band matrix is mostly zeros, but to multiply by them costs
-    less than to copy every window: here the copies are of whole rows, `kernel` times each value, and not
-    its square."""
+    """One product for all rows of all images. A band matrix is mostly zeros, but on images as small as
+    LeNet's to multiply by them costs less than to copy every window: what is copied is whole rows, each
+    value `kernel` times and not its square."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -167,6 +167,7 @@ class LeNet5(nn.Module):
 
 
 def full(inputs: int, units: int) -> nn.Linear:
+    """A fully connected layer with the paper's initial weights."""
     layer = nn.Linear(inputs, units)
     layer.weight.data = spread((units, inputs), [inputs])
     layer.bias.data = spread((units,), [inputs])
