@@ -138,6 +138,7 @@ def compare(run: Run, networks: dict[str, Network], photographs: Images) -> None
     start, judged = seen(judge, photographs), {}
     for arm, image in dreams.items():
         judged[arm] = (seen(judge, image) / start).mean().item()
+        run.metric("root mean square change", (image - photographs).square().mean().sqrt().item(), arm=arm)
         run.metric("another network's energy, end / start", judged[arm], arm=arm)
     by_noise = (seen(dreamer, dreams["noise"]) / seen(dreamer, photographs)).max().item()
     run.metric("energy, end / start", by_noise, arm="noise")

@@ -258,6 +258,15 @@ def test_every_variant_is_right(check_benchmark):
     assert {case.name for case in check_benchmark(deepdream)} == {"dream step", "more at every size"}
 
 
+@pytest.mark.parametrize("other", [timing.every_gradient, timing.channels_last])
+def test_all_ways_make_the_same_step(other):
+    """The benchmark's own gate leaves room for rounding; in float64 there is next to none."""
+    inputs = [x.double() for x in timing.benchmark_inputs(torch.Generator().manual_seed(3), 32)]
+    moved = timing.one_step(*inputs)
+    assert_close(other(*inputs), moved, rtol=0, atol=1e-12)
+    assert (moved - inputs[0]).abs().max() > 0.02
+
+
 def test_the_stated_cost_is_what_torch_counts():
     image, colors, *weights = timing.benchmark_inputs(torch.Generator().manual_seed(0), 24)
     with FlopCounterMode(display=False) as counter:
