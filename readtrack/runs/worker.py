@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import readtrack
+from readtrack.bench.case import Budget
 from readtrack.discovery import search_path
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
@@ -160,7 +161,7 @@ class _Worker:
         dtype = torch.float32 if job.dtype == "auto" else bench_dtype
         if job.dtype == "auto":
             bench_dtype = devices.resolve_dtype(_calibrated_dtype(device), device)
-        _set_threads(1)
+        _set_threads(_benchmark_threads(job.budget) if job.only == "benchmark" else 1)
         self._device = device
         names = {"dtype": str(dtype), "benchmark_dtype": str(bench_dtype)}
         plain_names = {key: name.removeprefix("torch.") for key, name in names.items()}
@@ -196,13 +197,12 @@ class _Worker:
         run.check_cancelled()
 
     def _benchmark(self, manager: pluggy.PluginManager, run: Run, dtype: torch.dtype) -> None:
-        from readtrack import devices
         from readtrack.bench.case import Bench
         from readtrack.bench.measure import run_cases
         from readtrack.bench.sampling import PLANS
 
         _seed(run.seed)
-        _set_threads(1 if run.budget == "smoke" else devices.physical_cores())
+        _set_threads(_benchmark_threads(run.budget))
         self._events.emit("phase", name="benchmark")
         bench = Bench(device=run.device, dtype=dtype, budget=run.budget)
         cases = list(manager.hook.benchmark(bench=bench) or ())
@@ -362,6 +362,12 @@ class _Worker:
     def _conclude(self, outcome: Outcome, detail: str) -> None:
         self._events.emit("end", outcome=outcome, detail=detail)
         write_result(self._folder, load(self._folder))
+
+
+def _benchmark_threads(budget: Budget) -> int:
+    from readtrack import devices
+
+    return 1 if budget == "smoke" else devices.physical_cores()
 
 
 def _set_threads(count: int) -> None:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from readtrack.devices import physical_cores
+
 
 @pytest.fixture
 def drawn(runs, monkeypatch):
@@ -45,3 +47,10 @@ def test_a_benchmark_alone_has_no_settings(runs):
     assert done.values == {}
     assert len(done.measurements) == 6
     assert done.warnings == ["--set is for the experiment: the benchmark has no options."]
+
+
+@pytest.mark.parametrize("budget", ["smoke", "quick"])
+def test_what_is_said_of_the_threads_is_what_is_measured_with(runs, budget, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    done = runs.run("toy_measured", only="benchmark", budget=budget)
+    assert done.environment["threads"] == (1 if budget == "smoke" else physical_cores())
