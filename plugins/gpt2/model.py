@@ -26,7 +26,7 @@ class CachedAttention(MultiHeadAttention):
         q, k, v = (split_heads(project(x), self.heads) for project in (self.query, self.key, self.value))
         if cache is not None:
             k, v = torch.cat((cache[0], k), -2), torch.cat((cache[1], v), -2)
-        found = scaled_dot_product_attention(q, k, v, causal=True)
+        found = scaled_dot_product_attention(q, k, v, causal=x.shape[1] > 1)  # the newest sees all
         return self.output(merge_heads(found)), (k, v)
 
 
@@ -72,8 +72,8 @@ class GPT2(nn.Module):
         scaled: bool = True,
     ) -> None:
         super().__init__()
-        self.words = nn.Embedding(words, model)
-        self.places = nn.Embedding(tokens, model)
+        self.words = nn.Embedding.from_pretrained(torch.empty(words, model), freeze=False)
+        self.places = nn.Embedding.from_pretrained(torch.empty(tokens, model), freeze=False)
         self.blocks = nn.ModuleList(Block(model, heads) for _ in range(layers))
         self.norm = LayerNorm(model)
         self.begin(deviation, scaled=scaled)
@@ -84,14 +84,16 @@ class GPT2(nn.Module):
         Section 2.3: 'We scale the weights of residual layers at initialization by a factor of 1/√N where N
         is the number of residual layers', two in each block.
         """
+        if self.words.weight.is_meta:
+            return  # shapes alone; to load what would fill them takes a second
         for layer in self.modules():
-            if isinstance(layer, nn.Linear):
+            if isinstance(layer, nn.Linear | nn.Embedding):
                 nn.init.normal_(layer.weight, std=deviation)
+            if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.words.weight, std=deviation)
-        nn.init.normal_(self.places.weight, std=deviation / 2)
-        if scaled:
-            with torch.no_grad():
+        with torch.no_grad():
+            self.places.weight.div_(2)
+            if scaled:
                 for block in self.blocks:
                     for layer in (block.attention.output, block.narrow):
                         layer.weight.div_(math.sqrt(2 * len(self.blocks)))
