@@ -144,7 +144,7 @@ SCALING = Claim(
 HEADS = Claim(
     name="heads are free",
     sentence="Heads on a share of the width each cost together what one head on the full width costs.",
-    paper="'Similar to that of single-head attention with full dimensionality' (section 3.2.2).",
+    paper="About the cost of one head with the full dimension (section 3.2.2).",
     rule=(Bound("different parameter counts", "==", 1), Bound("different flop counts", "==", 1)),
     exact=True,
     control="one head, against 2, 4 and 8",

@@ -63,7 +63,7 @@ def implementation() -> type[nn.Module]:
 ALONE = Claim(
     name="each example alone",
     sentence="An example's result does not depend on the other examples of its batch.",
-    paper="'Does not introduce any new dependencies between training cases' (abstract).",
+    paper="No new dependence of one training case on another (abstract); no figure.",
     rule=(
         Bound("change by other examples, layer norm", "==", 0.0),
         Bound("change by other examples, batch norm", ">", 0.1),

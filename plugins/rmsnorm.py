@@ -110,7 +110,7 @@ QUALITY = Claim(
     name="centring is not needed",
     sentence="A network with RMSNorm learns as well as one with layer normalisation, and better than one "
     "with neither.",
-    paper="'Comparable performance' (abstract); training loss 5.4 with layer normalisation where it is 7.0 "
+    paper="Quality as good (abstract); training loss 5.4 with layer normalisation where it is 7.0 "
     "without (figure 1).",
     rule=(
         Bound("loss, RMSNorm / layer norm", "<=", 1.03),

@@ -123,7 +123,7 @@ def implementation() -> type[ByteBPE]:
 LOSSLESS = Claim(
     name="nothing is lost",
     sentence="Any string and any bytes come back from their tokens as they were.",
-    paper="GPT-2: 'can assign a probability to any Unicode string' (section 2.2).",
+    paper="GPT-2 gives any Unicode string a probability (section 2.2); no figure.",
     rule=(Bound("texts that came back changed", "==", 0.0), Bound("ids without a token", "==", 0.0)),
     exact=True,
     deviations="Half of the random texts are code points of all planes, half surrogate pairs included, half "
@@ -133,8 +133,7 @@ LOSSLESS = Claim(
 OPEN = Claim(
     name="nothing is unknown",
     sentence="Words that training did not see can be written, which a vocabulary of words cannot do.",
-    paper="'Capable of open-vocabulary translation by encoding rare and unknown words as sequences of "
-    "subword units' (abstract).",
+    paper="Rare and unknown words are translated as sequences of subword units (abstract); no figure.",
     rule=(
         Bound("words lost, bytes and merges", "==", 0.0),
         Bound("words lost, all words of training", ">=", 0.01, direction=0.001),

@@ -47,7 +47,7 @@ def implementation() -> Callable[..., list[Tensor]]:
 AMPLIFIES = Claim(
     name="more of what it sees",
     sentence="Climbing the gradient of a layer's activity makes an image in which the layer sees far more.",
-    paper="'Whatever you see there, I want more of it!' Pictures only, no number.",
+    paper="A layer is asked for more of what it sees. Pictures only, no number.",
     rule=(
         Bound("energy, end / start", ">=", 2.0, direction=1.0),
         Bound("share of the steps that raise it", ">=", 0.95, direction=0.5),
@@ -61,8 +61,7 @@ AMPLIFIES = Claim(
 LEARNED = Claim(
     name="what was learned",
     sentence="What a dream adds is what training taught the network, not what any network would add.",
-    paper="'This network was trained mostly on images of animals, so naturally it tends to interpret shapes "
-    "as animals.' Pictures only, no number.",
+    paper="A network that was trained mostly on animals sees animals in shapes. Pictures only, no number.",
     rule=(
         Bound("another network's energy, dream / start", ">=", 1.2, direction=1.0),
         Bound("the same, an untrained network's dream", "<=", 1.0),

@@ -58,7 +58,7 @@ RESIDUAL = Claim(
     name="a quiet residual path",
     sentence="With the scaled beginning, what the blocks add to the residual path does not grow with their "
     "number; without it, it does.",
-    paper="'Accounts for the accumulation on the residual path with model depth' (section 2.3); no figure.",
+    paper="Its reason: what accumulates on the residual path with depth (section 2.3); no figure.",
     rule=(
         Bound("deviation added by 48 layers / by 3, scaled", "<=", 1.5),
         Bound("deviation added by 48 layers / by 3, unscaled", ">=", 2.5, direction=1.5),

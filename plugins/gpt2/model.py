@@ -81,8 +81,8 @@ class GPT2(nn.Module):
     def begin(self, deviation: float, *, scaled: bool) -> None:
         """Normal weights, biases of zero.
 
-        Section 2.3: 'We scale the weights of residual layers at initialization by a factor of 1/√N where N
-        is the number of residual layers', two in each block.
+        Section 2.3: the layers that write to the residual path by 1/√N, N being how many there are: two in
+        each block.
         """
         if self.words.weight.is_meta:
             return  # shapes alone; to load what would fill them takes a second
