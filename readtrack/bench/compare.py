@@ -18,7 +18,7 @@ Verdict = Literal["SAME", "FASTER", "SLOWER", "UNCLEAR"]
 Measurement = Mapping[str, Any]
 
 DEAD_BAND = 0.02
-_COARSEST = 0.10  # a machine that drifts more cannot say SAME
+_COARSEST = 0.10  # where the dead band is wider, two times within it are not called the same
 _OF_THE_DRIFT = 4.0  # so that the interval of two equal runs (1.8 of it, with five visits) fits in well
 
 
@@ -36,9 +36,9 @@ class Measured(Protocol):
 class Comparison:
     """One (case, variant, mode, dtype) in two runs, a and b.
 
-    verdict   of b against a: SAME (the ratio's interval lies inside the dead band), FASTER or SLOWER (the
-              medians differ by more than the band and the interval leaves out 1), else UNCLEAR; None across
-              devices or threads, and where a run has no time
+    verdict   of b against a: SAME (the ratio's interval lies inside the dead band, which is no wider than
+              10 %), FASTER or SLOWER (the medians differ by more than the band and the interval leaves out
+              1), else UNCLEAR; None across devices or threads, and where a run has no time
     ratio     time of b / time of a, with its 95 % interval
     note      why there is no verdict, or why it is unclear
     a, b      the measurements; None where a run lacks it
@@ -102,7 +102,7 @@ def compare(record_a: Measured, record_b: Measured) -> list[Comparison]:
 
 
 def resolution(record_a: Measured, record_b: Measured) -> float:
-    """The dead band of two runs: 2 %, or four times what the machine drifted from visit to visit, up to 10 %.
+    """The dead band of two runs: 2 %, or four times what the machine drifted from visit to visit.
 
     The drift is the median over a run's measurements; of the two runs the restless one counts.
     """
@@ -111,7 +111,7 @@ def resolution(record_a: Measured, record_b: Measured) -> float:
         for record in (record_a, record_b)
         if (found := [m["t_ns"]["drift"] for m in record.measurements if (m["t_ns"] or {}).get("drift")])
     ]
-    return min(_COARSEST, max(DEAD_BAND, _OF_THE_DRIFT * max(drifts, default=0.0)))
+    return max(DEAD_BAND, _OF_THE_DRIFT * max(drifts, default=0.0))
 
 
 def _by_key(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
@@ -140,6 +140,8 @@ def _pair(a: Measurement | None, b: Measurement | None, band: float) -> Comparis
             ci_a, ci_b = tuple(t_a["ci95"]), tuple(t_b["ci95"])
             ratio, interval = t_b["p50"] / t_a["p50"], ratio_interval(t_b["p50"], ci_b, t_a["p50"], ci_a)
             found = verdict(t_a["p50"], ci_a, t_b["p50"], ci_b, band=band)
+            if found == "SAME" and band > _COARSEST:
+                found, note = "UNCLEAR", "the machine drifts too much to call it the same"
     return Comparison(
         case=one["case"],
         axes=one["axes"],

@@ -18,7 +18,9 @@
 | ok | passed, max_abs, max_rel, oracle, and the reason if it did not pass |
 | quality | cpu_util, waiting, others, nivcsw, faults_per_call, ... (see `readtrack.bench.contention`) |
 | skipped | the unmet need, or null |
-| vs_naive, vs_strong | how many times as fast as the naive one, and as the fastest strong or compiled one |
+| vs_naive, vs_strong | how many times as fast as the naive one, and as the fastest strong or compiled one: |
+| | the mean over the visits, or of the values where there are too few |
+| vs_naive_ci95, vs_strong_ci95 | the 95 % interval of that, or null |
 | flags | contended, page-faults, host-bound, over-ceiling, review (10 times the strongest baseline) |
 | record | whether this may stand as a result: the last visit, passed, with an interval, no flag against it |
 """
@@ -30,12 +32,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from readtrack.bench.case import Case, Mode, Role, Variant
+from readtrack.bench.case import Case, Mode, Variant
 from readtrack.bench.ceilings import Ceilings
 from readtrack.bench.contention import Quality
 from readtrack.bench.gates import Check
 from readtrack.bench.sampling import Plan
-from readtrack.bench.stats import Timing
+from readtrack.bench.stats import Timing, speedup
 
 OVER_CEILING = 105.0  # percent; a matrix product is not quite a strict bound (a convolution reached 103)
 _FAULTS = 100.0  # page faults a call
@@ -172,16 +174,24 @@ def _ceiling(where: Circumstances, value: float | None, cold: bool) -> dict[str,
     }
 
 
-def _versus(cell: Cell, cells: Sequence[Cell]) -> dict[str, float | None]:
-    def fastest(*roles: Role) -> float | None:
-        values = [other.value for other in cells if other.variant.role in roles]
-        return min((value for value in values if value is not None), default=None)
-
-    value, naive, strong = cell.value, fastest("naive"), fastest("strong", "compiled")
+def _versus(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
     return {
-        "vs_naive": naive / value if naive and value else None,
-        "vs_strong": strong / value if strong and value else None,
+        **_against("vs_naive", cell, [other for other in cells if other.variant.role == "naive"]),
+        **_against(
+            "vs_strong", cell, [other for other in cells if other.variant.role in ("strong", "compiled")]
+        ),
     }
+
+
+def _against(name: str, cell: Cell, others: Sequence[Cell]) -> dict[str, Any]:
+    """How many times as fast as the fastest of `others`."""
+    measured = [(other.value, other) for other in others if other.value is not None]
+    if cell.value is None or not measured:
+        return {name: None, f"{name}_ci95": None}
+    value, fastest = min(measured, key=lambda found: found[0])
+    if cell is not fastest and (found := speedup(cell.visits, fastest.visits)):
+        return {name: found[0], f"{name}_ci95": list(found[1])}
+    return {name: value / cell.value, f"{name}_ci95": None}
 
 
 def _flags(cell: Cell, pct_ceiling: float | None, vs_strong: float | None) -> list[str]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import NormalDist, stdev
+from statistics import NormalDist, fmean, stdev
 from typing import Any, Literal
 
 Stop = Literal["ci", "budget", "noise-stable"]
@@ -120,10 +120,33 @@ def visits_interval(visits: Sequence[Sequence[float]]) -> Interval | None:
     within, between = median_interval(samples), drift(visits)
     if within is None or between is None:
         return within
-    count = sum(1 for visit in visits if visit)
-    reach = math.exp(_STUDENT.get(count - 1, 2.0) * between / math.sqrt(count))
+    reach = _reach(between, sum(1 for visit in visits if visit))
     middle = quantile(sorted(samples), 0.5)
     return min(within[0], middle / reach), max(within[1], middle * reach)
+
+
+def _reach(deviation: float, count: int) -> float:
+    """By what factor Student's interval (95 %) reaches from the mean of that many logarithms."""
+    return math.exp(_STUDENT.get(count - 1, 2.0) * deviation / math.sqrt(count))
+
+
+def speedup(
+    ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
+) -> tuple[float, Interval] | None:
+    """Time of theirs / ours, and its 95 % interval: the geometric mean of what it was in each visit.
+
+    Two variants take turns within a visit, so what the machine did at that time cancels. None when fewer than
+    three visits saw both.
+    """
+    ratios = [
+        math.log(quantile(sorted(their), 0.5) / quantile(sorted(our), 0.5))
+        for our, their in zip(ours, theirs, strict=False)
+        if our and their
+    ]
+    if len(ratios) < 3:
+        return None
+    ratio, reach = math.exp(fmean(ratios)), _reach(stdev(ratios), len(ratios))
+    return ratio, (ratio / reach, ratio * reach)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def compare(
     counts = Counter(comparison.verdict or "not compared" for comparison in found)
     terminal.say()
     terminal.say(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    terminal.say(f"SAME is within ±{100 * resolution(a, b):.1f} %: 2 %, or what the machine drifts.")
+    terminal.say(f"Dead band: ±{100 * resolution(a, b):.1f} % (2 %, or what the machine drifted by itself).")
 
 
 def _record(home: Home, query: str) -> Record:

@@ -107,11 +107,11 @@ def measurement(event: dict[str, Any]) -> tuple[str, str, str, str]:
     ok, times = event.get("ok") or {}, event.get("t_ns")
     if not times:
         return name, role, "-", one_line(f"no time: {ok.get('reason') or 'not measured'}")
-    said = []
+    said = [f"±{half:.0%}"] if (half := _half(times.get("ci95"))) else []
     if role != "naive" and event.get("vs_naive"):
-        said.append(f"{event['vs_naive']:.3g}× naive")
+        said.append(f"{event['vs_naive']:.3g}× naive{_reach(event.get('vs_naive_ci95'))}")
     if role not in ("naive", "strong", "compiled") and event.get("vs_strong"):
-        said.append(f"{event['vs_strong']:.3g}× strong")
+        said.append(f"{event['vs_strong']:.3g}× strong{_reach(event.get('vs_strong_ci95'))}")
     if event.get("pct_ceiling"):
         bound = f" ({event['bound']})" if event.get("bound") else ""
         said.append(f"{event['pct_ceiling']:.0f} % of ceiling{bound}")
@@ -119,6 +119,15 @@ def measurement(event: dict[str, Any]) -> tuple[str, str, str, str]:
         said.append(f"peak {size(event['mem']['peak_bytes'])}")
     said += map(str, event.get("flags") or [])
     return name, role, span(times.get("value") or times["p50"]), one_line(", ".join(said))
+
+
+def _half(interval: list[float] | None) -> float:
+    """Half of an interval's width, relative to its middle."""
+    return (interval[1] - interval[0]) / (interval[1] + interval[0]) if interval else 0.0
+
+
+def _reach(interval: list[float] | None) -> str:
+    return f" (±{_half(interval):.0%})" if interval else ""
 
 
 def span(nanoseconds: float) -> str:

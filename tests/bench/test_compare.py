@@ -83,7 +83,8 @@ def test_the_dead_band_is_a_parameter() -> None:
     [
         (([0.001, 0.002], [0.003]), 0.02, "SLOWER"),
         (([0.01, 0.01, 0.9], [0.002]), 0.04, "SAME"),  # the restless run counts, one wild variant does not
-        (([None], [0.2]), 0.10, "SAME"),  # coarser it does not get
+        (([0.025], [0.01]), 0.10, "SAME"),
+        (([None], [0.2]), 0.80, "UNCLEAR"),  # within 80 %: that is not the same
         (([], []), 0.02, "SLOWER"),
     ],
 )

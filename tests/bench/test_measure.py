@@ -333,6 +333,10 @@ def test_a_quiet_run_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found["record"]
         assert found["t_ns"]["value"] == found["t_ns"]["p50"]
         assert found["t_ns"]["drift"] >= 0
+        low, high = found["vs_naive_ci95"] or (1, 1)
+        assert low <= found["vs_naive"] <= high
+        assert (found["vs_naive_ci95"] is None) == (found["role"] == "naive")
+        assert (found["vs_strong_ci95"] is None) == (found["role"] == "strong")
 
 
 def test_each_visit_says_what_is_known_and_only_the_last_is_a_record(monkeypatch: pytest.MonkeyPatch) -> None:

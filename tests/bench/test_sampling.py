@@ -17,6 +17,7 @@ from readtrack.bench.stats import (
     median_rank,
     quantile,
     ratio_interval,
+    speedup,
     summarise,
 )
 
@@ -198,6 +199,23 @@ def test_the_interval_knows_a_machine_that_wanders(spread: float) -> None:
         narrow += low <= 1_000_000 <= high
     assert covered / TRIALS >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / TRIALS)
     assert narrow / TRIALS <= 0.3
+
+
+def test_what_the_machine_does_cancels_in_a_speedup() -> None:
+    covered, reaches = 0, []
+    for seed in range(TRIALS):
+        draw = random.Random(seed)
+        level = [math.exp(draw.gauss(0, 0.2)) for _ in range(5)]
+        ours, theirs = (
+            [[ns * x * math.exp(draw.gauss(0, 0.01)) for _ in range(9)] for x in level]
+            for ns in (100.0, 150.0)
+        )
+        ratio, (low, high) = speedup(ours, theirs)
+        covered += low <= 1.5 <= high
+        reaches.append(high / ratio)
+    assert covered / TRIALS >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / TRIALS)
+    assert quantile(sorted(reaches), 0.5) < 1.02
+    assert speedup(ours[:2], theirs[:2]) is None
 
 
 def test_a_ratio_interval_covers_at_the_rate_of_its_parts() -> None:

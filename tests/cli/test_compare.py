@@ -74,7 +74,10 @@ def test_each_variant_has_a_verdict(runs: Path, names: tuple[str, str]) -> None:
     assert tiled.startswith("SLOWER")
     for part in ("attention, tokens 1024, forward, float32", "2 ms", "3 ms", "1.5 (1.489 to 1.511)"):
         assert part in tiled
-    assert lines[-2:] == ["1 SAME, 1 SLOWER", "SAME is within ±2.0 %: 2 %, or what the machine drifts."]
+    assert lines[-2:] == [
+        "1 SAME, 1 SLOWER",
+        "Dead band: ±2.0 % (2 %, or what the machine drifted by itself).",
+    ]
 
 
 def test_json_is_one_document(runs: Path) -> None:

@@ -147,11 +147,19 @@ def _rate(name: str, factor: float) -> Callable[[Row], Cell]:
 
 def _spread(row: Row) -> Cell:
     """Half the median's confidence interval."""
-    timing = _mapping(row, "t_ns")
-    interval, median = timing.get("ci95"), _float(timing, "p50")
-    if not (isinstance(interval, list) and len(interval) == 2 and median):
-        return ""
-    return f"{(interval[1] - interval[0]) / 2 / median:.0%}"
+    return _half(_mapping(row, "t_ns").get("ci95"))
+
+
+def _spread_of(name: str) -> Callable[[Row], Cell]:
+    return lambda row: _half(row.get(name))
+
+
+def _half(interval: object) -> Cell:
+    """Half of an interval, relative to its middle."""
+    match interval:
+        case [float() | int() as low, float() | int() as high] if low + high:
+            return f"{(high - low) / (high + low):.0%}"
+    return ""
 
 
 def _memory(row: Row) -> Cell:
@@ -167,11 +175,13 @@ def _ceiling(row: Row) -> Cell:
 _COLUMNS = (
     _Column("±", 0, _spread),
     _Column("vs naive", 0, _ratio("vs_naive")),
+    _Column("±", 100, _spread_of("vs_naive_ci95")),
     _Column("vs strong", 0, _ratio("vs_strong")),
+    _Column("±", 100, _spread_of("vs_strong_ci95")),
     _Column("memory", 70, _memory),
     _Column("of ceiling", 84, _ceiling),
-    _Column("GFLOP/s", 100, _rate("tflops", 1e3)),
-    _Column("GB/s", 110, _rate("gbps", 1.0)),
+    _Column("GFLOP/s", 110, _rate("tflops", 1e3)),
+    _Column("GB/s", 120, _rate("gbps", 1.0)),
 )
 
 
