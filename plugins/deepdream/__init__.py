@@ -176,8 +176,8 @@ def draw(run: Run, network: Network) -> None:
     written = data.split(data.digits()[0])[1][0][:8, None].to(run.device, run.dtype)
     paper = 1 - F.interpolate(written, (96, 96), mode="bicubic").clamp(0, 1).expand(-1, 3, -1, -1)
     dreamt = dreams(paper, partial(seen, network, depth=4))[-1]
-    rows = torch.cat((paper.unflatten(0, (2, 4)), dreamt.unflatten(0, (2, 4))), 1)
-    run.image("digits", rows.flatten(0, 1), caption="Held-out digits, and the dreams of them.")
+    digits = torch.cat((paper, dreamt))
+    run.image("digits", digits, columns=len(paper), caption="Held-out digits, and below them dreamt on.")
 
 
 @hookimpl

@@ -56,10 +56,12 @@ class Case:
                floating ones to the run's dtype and moves all to its device
     variants   in the order of the table
     cost       per mode the algorithmic work; its keys are the modes that are measured.
-               "forward": without autograd. "forward+backward": gradients of every floating input.
+               "forward": without autograd. "forward+backward": with the gradients of `gradients`.
                "step": the call changes its inputs in place (an optimiser); it returns what it changed
     oracle     the correct answer, called with the inputs in float64 (default: the first naive variant)
     tolerance  largest allowed error relative to the oracle's largest magnitude (default: from the dtype)
+    gradients  indices of the inputs whose gradients "forward+backward" takes (default: all floating ones; a
+               target or a constant is an input without one)
     """
 
     name: str
@@ -69,6 +71,7 @@ class Case:
     cost: Mapping[Mode, Cost]
     oracle: Callable[..., Any] | None = None
     tolerance: float | None = None
+    gradients: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

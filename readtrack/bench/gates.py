@@ -30,6 +30,7 @@ _SINGLE_EPS = torch.finfo(torch.float32).eps
 _COTANGENTS = 0x5DEECE66D  # apart from any seed of inputs
 _HALF_SLACK = 2.0  # times the naive variant's own rounding is allowed in half precisions,
 _HALF_MOST = 0.25  # up to this much of the largest magnitude
+_NOTHING = 100  # times the oracle's eps, of the largest magnitude: rounding
 _MEMOISED = 3.0  # times as long on new contents as on known ones
 
 
@@ -110,13 +111,20 @@ def gradients_on(mode: Mode) -> torch.set_grad_enabled:
     return torch.set_grad_enabled(mode == "forward+backward")
 
 
+def leaves_of(case: Case, inputs: Tensors) -> list[Tensor]:
+    """The inputs whose gradients are taken, ready for it."""
+    if case.gradients is not None:
+        return [inputs[index].requires_grad_() for index in case.gradients]
+    return [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
+
+
 def bind(
-    call: Callable[..., Any], mode: Mode, inputs: Tensors, cotangents: Sequence[Tensor]
+    call: Callable[..., Any], case: Case, mode: Mode, inputs: Tensors, cotangents: Sequence[Tensor]
 ) -> Callable[[], Any]:
     """What is checked and timed, to be called under `gradients_on(mode)`."""
     if mode != "forward+backward":
         return partial(call, *inputs)
-    leaves = [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
+    leaves = leaves_of(case, inputs)
 
     def forward_and_backward() -> tuple[Any, ...]:
         outputs = as_tuple(call(*inputs))
@@ -245,7 +253,7 @@ class Gate:
         cotangents: Tensors = ()
         with gradients_on(self.mode):
             if self.mode == "forward+backward":
-                leaves = [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
+                leaves = leaves_of(self.case, inputs)
                 outputs = as_tuple(self._oracle(*inputs))
                 differentiable = [out for out in outputs if out.requires_grad]
                 self._differentiable = [out.shape for out in differentiable]
@@ -284,9 +292,10 @@ class Gate:
 
     def _errors(self, call: Callable[..., Any], inputs: Tensors, answer: Answer) -> list[float]:
         with gradients_on(self.mode):
-            outputs = as_tuple(bind(call, self.mode, inputs, answer.cotangents)())
+            outputs = as_tuple(bind(call, self.case, self.mode, inputs, answer.cotangents)())
         pairs = enumerate(zip(outputs, answer.outputs, strict=True))
-        return [_error(index, out.detach(), exact)[1] for index, (out, exact) in pairs]
+        largest = _magnitude(*answer.outputs)
+        return [_error(index, out.detach(), exact, largest)[1] for index, (out, exact) in pairs]
 
     def _guarded(self, check: Callable[[Variant], Check], variant: Variant) -> Check:
         try:
@@ -329,7 +338,7 @@ class Gate:
     def _reject_memory(self, variant: Variant, inputs: Tensors, answer: Answer, calls: int) -> None:
         """New contents must not take several times as long as contents seen just before: whatever the key,
         a result that is remembered is quick only when it is known."""
-        call = bind(variant.call, self.mode, inputs, answer.cotangents)
+        call = bind(variant.call, self.case, self.mode, inputs, answer.cotangents)
         floating = [tensor for tensor in inputs if tensor.is_floating_point()]
 
         def fastest(change: bool) -> float:
@@ -363,7 +372,7 @@ class Gate:
     ) -> tuple[list[Tensor], Errors, float]:
         """The outputs, (max_abs, max_rel) and the seconds of the call. Raises GateError."""
         pristine = [tensor.detach().clone() for tensor in inputs]
-        call = bind(variant.call, self.mode, inputs, answer.cotangents)
+        call = bind(variant.call, self.case, self.mode, inputs, answer.cotangents)
         self._poison(answer)
         threads = torch.get_num_threads()
         returned, seconds = self._run(call)
@@ -405,10 +414,11 @@ class Gate:
         if len(outputs) != len(answer.outputs):
             raise GateError(f"returns {len(outputs)} tensors, the oracle {len(answer.outputs)}")
         errors: Errors | None = None
+        largest = _magnitude(*answer.outputs)
         for index, (out, exact) in enumerate(zip(outputs, answer.outputs, strict=True)):
             if out.shape != exact.shape:
                 raise GateError(f"output {index} is {tuple(out.shape)}, the oracle's {tuple(exact.shape)}")
-            found = _error(index, out, exact)
+            found = _error(index, out, exact, largest)
             allowed = allowed_error(self.case, self.mode, self.dtype, exact.numel())
             if answer.rounding and self.case.tolerance is None:
                 allowed = max(allowed, min(_HALF_SLACK * answer.rounding[index], _HALF_MOST))
@@ -419,8 +429,20 @@ class Gate:
         return errors or (0.0, 0.0)
 
 
-def _error(index: int, out: Tensor, exact: Tensor) -> Errors:
-    """Largest absolute error, and the same relative to the oracle's largest magnitude."""
+def _magnitude(*tensors: Tensor) -> float:
+    """The largest of all that calculate."""
+    return max(
+        (t.abs().max().item() for t in tensors if t.numel() and (t.is_floating_point() or t.is_complex())),
+        default=0.0,
+    )
+
+
+def _error(index: int, out: Tensor, exact: Tensor, largest: float) -> Errors:
+    """Largest absolute error, and the same relative to the oracle's largest magnitude.
+
+    largest  magnitude in all outputs: an output that is nothing but rounding beside it (the gradient of a
+             key's bias, say, which is zero) is measured by that
+    """
     if not (exact.is_floating_point() or exact.is_complex()):
         if not torch.equal(out.to(exact.dtype), exact):
             raise GateError(f"output {index} differs from the oracle's")
@@ -432,7 +454,9 @@ def _error(index: int, out: Tensor, exact: Tensor) -> Errors:
     if not exact.numel():
         return 0.0, 0.0
     absolute = (out.to(exact.dtype) - exact).abs().max().item()
-    return absolute, absolute / max(exact.abs().max().item(), torch.finfo(torch.float32).tiny)
+    own = exact.abs().max().item()
+    scale = own if own > _NOTHING * torch.finfo(exact.dtype).eps * largest else largest
+    return absolute, absolute / max(scale, torch.finfo(torch.float32).tiny)
 
 
 def _plain(index: int, out: Any, device: torch.device) -> Tensor:

@@ -235,7 +235,10 @@ class _Session:
         """For each variant its calls, one an input set; a step, which changes them, has sets of its own."""
         shared = None if gate.mode == "step" else gate.timed_inputs()
         return [
-            [gates.bind(cell.variant.call, gate.mode, *one) for one in shared or gate.timed_inputs()]
+            [
+                gates.bind(cell.variant.call, gate.case, gate.mode, *one)
+                for one in shared or gate.timed_inputs()
+            ]
             for cell in running
         ]
 

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     import torch
 
 
-def save_png(path: Path, pixels: torch.Tensor) -> None:
+def save_png(path: Path, pixels: torch.Tensor, *, columns: int | None = None) -> None:
     """Write (h, w), (c, h, w) or (n, c, h, w) values in [0, 1], c in {1, 3}.
 
-    A batch becomes a near-square grid.
+    A batch becomes a grid of `columns`, or a nearly square one.
     """
     from PIL import Image
 
@@ -23,7 +23,7 @@ def save_png(path: Path, pixels: torch.Tensor) -> None:
     count, channels, height, width = image.shape
     if channels not in (1, 3):
         raise ValueError(f"an image has 1 or 3 channels, not {channels} (shape {tuple(pixels.shape)})")
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     gap = 1 if count > 1 else 0
     grid = image.new_ones(channels, rows * (height + gap) - gap, columns * (width + gap) - gap)

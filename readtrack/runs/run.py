@@ -155,14 +155,16 @@ class Run:
     def log(self, text: str) -> None:
         self._events.emit("log", text=text)
 
-    def image(self, name: str, pixels: torch.Tensor, *, caption: str = "") -> None:
+    def image(
+        self, name: str, pixels: torch.Tensor, *, columns: int | None = None, caption: str = ""
+    ) -> None:
         """Save `pixels` as a PNG: (height, width) grey, (1 or 3, height, width), or (n, c, height, width),
-        which becomes a grid. Values are clamped to [0, 1].
+        which becomes a grid, of `columns` or nearly square. Values are clamped to [0, 1].
         """
         from readtrack.runs.pictures import save_png
 
         path = self._artifact_path(name, "png")
-        save_png(path, pixels)
+        save_png(path, pixels, columns=columns)
         self._artifact(name, path, "image", caption)
 
     def text(self, name: str, text: str, *, caption: str = "") -> None:

@@ -162,6 +162,32 @@ def test_a_wrong_gradient_is_caught() -> None:
     assert check.reason.startswith("output 1 is off by")
 
 
+def test_a_gradient_that_is_zero_is_measured_by_the_others() -> None:
+    """What is added to all logits of a row changes nothing: its gradient is rounding."""
+
+    def shifted(soft: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda x, w, shift: soft(x + shift, w)
+
+    def wrong(x: Tensor, w: Tensor, shift: Tensor) -> Tensor:
+        return honest(x + shift, w) + 1e-3 * (shift - shift.detach()).sum()
+
+    fields = {
+        "inputs": lambda generator: (*inputs(generator), torch.randn(48, 1, generator=generator)),
+        "oracle": shifted(softmax),
+    }
+    check = passes(shifted(honest), "forward+backward", **fields)
+    assert check.passed, check.reason
+    assert "output 3 is off by" in passes(wrong, "forward+backward", **fields).reason
+
+
+def test_a_case_names_the_inputs_that_have_gradients() -> None:
+    def half(x: Tensor, w: Tensor) -> Tensor:
+        return honest(x, w.detach())
+
+    assert "output 2 is off by" in passes(half, "forward+backward").reason
+    assert passes(half, "forward+backward", gradients=(0,)).passed
+
+
 def test_a_nan_is_a_failure() -> None:
     def one_nan(x: Tensor, w: Tensor) -> Tensor:
         out = honest(x, w)
