@@ -1,8 +1,11 @@
 """What every test gets: a home of its own, so that none touches the reader's; one thread for torch."""
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from readtrack.home import Home
@@ -18,3 +21,22 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("READTRACK_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("READTRACK_PLUGIN_PATH", raising=False)
     return Home()
+
+
+@pytest.fixture
+def dies() -> Callable[[int], bool]:
+    """Whether a process ends by itself within ten seconds: one that was killed may take a moment."""
+
+    def ended(pid: int) -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    def wait(pid: int) -> bool:
+        end = time.monotonic() + 10
+        while not ended(pid) and time.monotonic() < end:
+            time.sleep(0.02)
+        return ended(pid)
+
+    return wait

@@ -6,7 +6,6 @@ import sys
 import textwrap
 import time
 
-import psutil
 import pytest
 
 from readtrack import discovery
@@ -181,7 +180,7 @@ def test_check_says_in_one_line_what_is_wrong(home, write, text, reason):
     assert "\x1b" not in told
 
 
-def test_check_gives_up_on_an_endless_import_and_leaves_nothing_running(home, write, tmp_path):
+def test_check_gives_up_on_an_endless_import_and_leaves_nothing_running(home, write, tmp_path, dies):
     marker = tmp_path / "child"
     write(
         "toy.py",
@@ -195,8 +194,7 @@ def test_check_gives_up_on_an_endless_import_and_leaves_nothing_running(home, wr
     start = time.monotonic()
     assert discovery.check("toy", home, timeout=2) == "still importing after 2 s"
     assert time.monotonic() - start < 10
-    child = int(marker.read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert dies(int(marker.read_text()))
 
 
 def test_a_fault_deep_in_a_folder_plugin_is_found_there(home, write):

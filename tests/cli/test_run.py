@@ -137,12 +137,19 @@ def hanging(command: str, cli: Cli, home: Home) -> Iterator[subprocess.Popen[str
 
 
 def no_worker_left(folder: Path) -> bool:
-    return not any(
-        folder.name in argument
-        for process in psutil.process_iter(["cmdline"])
-        for argument in process.info["cmdline"] or []
-        if process.info["cmdline"]
-    )
+    """Within ten seconds: one that was killed may take a moment to be gone."""
+
+    def left() -> bool:
+        return any(
+            folder.name in argument
+            for process in psutil.process_iter(["cmdline"])
+            for argument in process.info["cmdline"] or []
+        )
+
+    end = time.monotonic() + 10
+    while left() and time.monotonic() < end:
+        time.sleep(0.02)
+    return not left()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -183,20 +183,16 @@ def test_the_log_is_capped(runs):
     assert log.startswith(b"\x1b[2J")
 
 
-def test_nothing_that_a_run_started_outlives_it(runs, home):
+def test_nothing_that_a_run_started_outlives_it(runs, home, dies):
     process = runs.start("toy_leftovers")
     done = runs.finish(process)
     assert done.outcome == "completed"
     for line in done.logs:
-        assert not psutil.pid_exists(int(line.split()[1])) or _is_zombie(int(line.split()[1]))
+        assert dies(int(line.split()[1]))
     runs.no_process_left(done.run_id)
     assert done.values["scratch", ""] == 1
     assert done.values["terminal", ""] == 0
     assert [path.name for path in (process.folder / "scratch").iterdir()] == ["file in the scratch folder"]
-
-
-def _is_zombie(pid):
-    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_kill_9_of_a_worker_takes_its_children_along(runs):

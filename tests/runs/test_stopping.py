@@ -66,7 +66,7 @@ def test_cancel_while_it_is_still_importing(runs):
     assert done.logs == []
 
 
-def test_timeout_ends_a_run_that_ignores_every_signal_it_can(runs, monkeypatch):
+def test_timeout_ends_a_run_that_ignores_every_signal_it_can(runs, monkeypatch, dies):
     monkeypatch.setattr(launcher, "_PATIENCE", dict.fromkeys(launcher.RUNGS, 0.3))
     process = runs.start("toy_hang", settings={"how": "stubborn"}, timeout=1)
     child = runs.child(process.folder)
@@ -75,7 +75,7 @@ def test_timeout_ends_a_run_that_ignores_every_signal_it_can(runs, monkeypatch):
     assert "1.0 s" in done.detail
     assert process.rung == "killed"
     runs.no_process_left(done.run_id)
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert dies(child)
 
 
 def test_timeout_of_a_polite_run_is_not_called_cancelled(runs):
@@ -148,7 +148,7 @@ def test_a_detached_run_keeps_its_deadline(runs, parent):
     assert "killed" in done.detail
 
 
-def test_a_detached_run_that_is_killed_is_found_by_the_next_start(runs, parent, home):
+def test_a_detached_run_that_is_killed_is_found_by_the_next_start(runs, parent, home, dies):
     process, folder = parent("sleep", "leave")
     assert process.wait(60) == 0
     child = runs.child(folder)
@@ -161,5 +161,5 @@ def test_a_detached_run_that_is_killed_is_found_by_the_next_start(runs, parent, 
     done = record.load(folder)
     assert done.outcome == "interrupted"
     runs.no_process_left(folder.name)
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert dies(child)
     assert record.reconcile(home) == []

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import typer
 from textual.pilot import Pilot
@@ -146,7 +145,9 @@ async def test_a_paper_without_plugin_is_not_run(app: ReadtrackApp) -> None:
         assert "`readtrack plugins new unwritten`" in message(app)
 
 
-async def test_cancel_climbs_and_says_where_it_is(app: ReadtrackApp, home: Home) -> None:
+async def test_cancel_climbs_and_says_where_it_is(
+    app: ReadtrackApp, home: Home, dies: Callable[[int], bool]
+) -> None:
     async with app.run_test() as pilot:
         await start(pilot, app, "toy_hang", settings={"how": "stubborn"})
         await until(pilot, lambda: app.following and app.following.record.logs, "the plugin's child")
@@ -163,7 +164,7 @@ async def test_cancel_climbs_and_says_where_it_is(app: ReadtrackApp, home: Home)
         assert [word for word in dict.fromkeys(said) if word in rungs] == rungs[: len(set(said) & set(rungs))]
         await until(pilot, lambda: app.following is None, "the end of the run")
         assert record.load(folder).outcome == "cancelled"
-        assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+        assert dies(child)
         await pilot.press("c", "c")
         assert "Nothing is running" in status(app)
 
