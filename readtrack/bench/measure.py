@@ -123,6 +123,7 @@ class _Job:
     def drop_samples(self) -> None:
         for cell in self.cells:
             cell.visits.clear()
+            cell.timing = None
 
 
 class _Session:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from readtrack.bench import ceilings, contention, measure, memory
+from readtrack.bench import ceilings, contention, measure
 from readtrack.bench.case import Budget, Case, Cost, Variant
-from readtrack.bench.clocks import HostClock
 from readtrack.bench.contention import Quality, Watch
 from readtrack.bench.measure import run_case, run_cases
 from readtrack.bench.rows import Cell, Circumstances, row
@@ -26,14 +24,6 @@ from readtrack.runs.events import encode
 
 CPU = torch.device("cpu")
 Row = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def inputs(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -591,69 +581,3 @@ def test_flags(value: float, fields: dict[str, Any], flags: list[str], record: b
     assert found["flags"] == flags
     assert found["record"] is record
     assert found["pct_ceiling"] == pytest.approx(5_000 / value)
-
-
-# Memory
-
-
-def two_then_one() -> Tensor:
-    """Two tensors of 16 MiB live at once."""
-    one = torch.ones(4 << 20)
-    two = one + 1
-    del one
-    return two * 2
-
-
-def test_the_peak_counts_what_lives_at_once() -> None:
-    two_then_one()
-    found = memory.peak(two_then_one, CPU)
-    assert found["method"] == "profiler"
-    assert found["peak_bytes"] == pytest.approx(2 * (16 << 20), rel=0.01)
-    if "rss_peak_bytes" in found:
-        assert found["rss_peak_bytes"] == pytest.approx(2 * (16 << 20), rel=0.6)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the resident memory's high water is Linux's")
-def test_a_long_call_is_not_profiled() -> None:
-    found = memory.peak(two_then_one, CPU, seconds=2.0)
-    assert found["method"] == "rss"
-    assert found["peak_bytes"] == pytest.approx(2 * (16 << 20), rel=0.6)
-
-
-# Against torch's own timer
-
-
-TIMED: dict[str, Callable[[], Any]] = {}
-_x = torch.randn(256, 256)
-_v = torch.randn(1 << 18)
-_q = torch.randn(1, 2, 128, 32)
-TIMED["matmul"] = lambda: _x @ _x
-TIMED["softmax"] = lambda: _x.softmax(-1)
-TIMED["add"] = lambda: _v + _v
-TIMED["attention"] = lambda: torch.nn.functional.scaled_dot_product_attention(_q, _q, _q)
-TIMED["small add"] = lambda: _x[0] + _x[1]
-
-
-@pytest.mark.parametrize("name", TIMED)
-def test_it_agrees_with_torchs_timer(name: str) -> None:
-    """Within 5 %. Both by their minimum over equal blocks, in turns: another process may come in between."""
-    from torch.utils.benchmark import Timer
-
-    call = TIMED[name]
-    timer = Timer("call()", globals={"call": call}, num_threads=1)
-    ours, theirs = [], []
-    watch = Watch(1)
-    for _ in range(12):
-        with torch.no_grad():
-            plan = replace(PLANS["quick"], seconds=0.05)
-            [lane] = collect([Blocks(HostClock([call], CPU))], plan, time.perf_counter_ns, lambda: None)
-            ours += lane.samples
-            theirs += [timer.timeit(lane.source.block).mean * 1e9 for _ in lane.samples]
-        agree = min(ours) == pytest.approx(min(theirs), rel=0.05)
-        if agree:
-            break
-    seen = watch.read()
-    if seen.contended and not agree:
-        times = f"{min(ours):.0f} and {min(theirs):.0f} ns"
-        pytest.skip(f"others keep {seen.others:.1f} cores busy: {times}")
-    assert agree, (min(ours), min(theirs))
