@@ -42,8 +42,11 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
     """Paper to its claims' verdicts; {} where there is no table or it cannot be read."""
     try:
         body = json.loads((file or _shipped()).read_bytes())
-        facts = body["facts"]
-        made = one_line(f"{facts.get('machine', '')}, {facts.get('date', '')}")
+        made = {
+            paper: one_line(f"{runs['facts'].get('machine', '')}, {runs['facts'].get('date', '')}")
+            for runs in body["runs"]
+            for paper in runs["papers"]
+        }
         found: dict[str, list[PublishedVerdict]] = {}
         for row in body["claims"]:
             verdict = PublishedVerdict(
@@ -59,7 +62,7 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
                 takes_away=tuple(
                     (one_line(one["name"]), one_line(one["takes_away"])) for one in row["claim"]["breaks"]
                 ),
-                made=made,
+                made=made[row["paper"]],
             )
             found.setdefault(verdict.paper, []).append(verdict)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -6,9 +6,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound, Claim
@@ -24,6 +24,8 @@ _ORDER: tuple[Verdict, ...] = (
     "held",
     "missed",
 )
+_T = TypeVar("_T")
+
 _MARKDOWN = re.compile(r"([\\|<*_`\[\]~$&])")
 _MEASURED_HEAD = (
     "paper",
@@ -59,38 +61,122 @@ _INTRODUCTION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A claim's verdict beside what became of it without the idea.
+    """A claim's verdict over seeds beside what became of it without the idea.
 
-    null    the verdict of the null run, None if there was none
-    breaks  the break's name to the verdict with it
+    ours       the numbers of the runs, in words
+    otherwise  the chance that five other seeds say something else; None where that cannot be told
+    null       the verdict of the null run, None if there was none
+    breaks     the break's name to the verdict with it
+    The others are those of `Judged`.
     """
 
-    judged: Judged
-    null: Verdict | None = None
-    breaks: Mapping[str, Verdict] = field(default_factory=dict)
+    paper: str
+    claim: Claim
+    verdict: Verdict
+    why: str
+    held: int
+    seeds: tuple[int, ...]
+    ours: str
+    edges: tuple[str, ...]
+    otherwise: float | None
+    null: Verdict | None
+    breaks: Mapping[str, Verdict]
+
+    @classmethod
+    def of(
+        cls, judged: Judged, null: Verdict | None = None, breaks: Mapping[str, Verdict] | None = None
+    ) -> Row:
+        return cls(
+            paper=judged.paper,
+            claim=judged.claim,
+            verdict=judged.verdict,
+            why=judged.why,
+            held=judged.held,
+            seeds=judged.seeds,
+            ours=judged.ours,
+            edges=judged.edges,
+            otherwise=judged.otherwise(),
+            null=null,
+            breaks=breaks or {},
+        )
 
     def to_json(self) -> dict[str, Any]:
-        judged = self.judged
-        return {
-            "paper": judged.paper,
-            "claim": judged.claim.to_json(),
-            "verdict": judged.verdict,
-            "why": judged.why,
-            "held": judged.held,
-            "seeds": list(judged.seeds),
-            "ours": judged.ours,
-            "edges": list(judged.edges),
-            "otherwise": judged.otherwise(),
-            "null": self.null,
-            "breaks": dict(self.breaks),
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+            "claim": self.claim.to_json()
         }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Row:
+        tuples = {name: tuple(fields[name]) for name in ("seeds", "edges")}
+        return cls(**{**fields, **tuples, "claim": Claim.from_json(fields["claim"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The verdicts on papers, in the order of the list.
+
+    facts    paper to (label, text): what its runs were made on, and when
+    remarks  (paper, text): runs that did not complete, papers without a claim
+    """
+
+    rows: Sequence[Row]
+    facts: Mapping[str, Mapping[str, str]]
+    remarks: Sequence[tuple[str, str]] = ()
+
+    def joined(self, earlier: Table, order: Sequence[str]) -> Table:
+        """With the rows of `earlier` on other papers of `order`."""
+        old = [paper for paper in order if paper not in self.facts]
+
+        def both(ours: Sequence[_T], theirs: Sequence[_T], paper: Callable[[_T], str]) -> list[_T]:
+            kept = [*ours, *(one for one in theirs if paper(one) in old)]
+            return sorted(kept, key=lambda one: order.index(paper(one)))
+
+        return Table(
+            both(self.rows, earlier.rows, lambda row: row.paper),
+            {paper: facts for paper in order if (facts := self.facts.get(paper) or earlier.facts.get(paper))},
+            both(self.remarks, earlier.remarks, lambda remark: remark[0]),
+        )
+
+    def runs(self) -> list[tuple[list[str], Mapping[str, str]]]:
+        """Papers whose runs were made alike, with what those were made on."""
+        alike: list[tuple[list[str], Mapping[str, str]]] = []
+        for paper, facts in self.facts.items():
+            for papers, theirs in alike:
+                if theirs == facts:
+                    papers.append(paper)
+                    break
+            else:
+                alike.append(([paper], facts))
+        return alike
+
+    def to_json(self) -> str:
+        body = {
+            "runs": [{"papers": papers, "facts": facts} for papers, facts in self.runs()],
+            "headline": headline(self.rows),
+            "claims": [row.to_json() for row in self.rows],
+            "remarks": self.remarks,
+        }
+        return json.dumps(_finite(body), ensure_ascii=False, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Table:
+        """Raises ValueError when `text` is no such table."""
+        try:
+            body = json.loads(text)
+            return cls(
+                [Row.from_json(fields) for fields in body["claims"]],
+                {paper: group["facts"] for group in body["runs"] for paper in group["papers"]},
+                [(paper, said) for paper, said in body["remarks"]],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a table of verdicts: {error!r}") from error
 
 
 def headline(rows: Sequence[Row]) -> str:
     """`38 of 41 measured claims reproduced`, and what became of the others."""
-    measured = [row.judged for row in rows if row.judged.claim.kind == "measured"]
+    measured = [row for row in rows if row.claim.kind == "measured"]
     counts = Counter(one.verdict for one in measured)
     rest = ", ".join(f"{counts[v]} {v}" for v in _ORDER[1:] if counts[v])
     said = f"{counts['reproduced']} of {len(measured)} measured claims reproduced"
@@ -103,7 +189,7 @@ def error_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
     caught = [
         verdict != "reproduced"
         for row in rows
-        if row.judged.verdict == "reproduced"
+        if row.verdict == "reproduced"
         for verdict in row.breaks.values()
     ]
     return [
@@ -128,11 +214,6 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def as_json(rows: Sequence[Row], *, facts: Iterable[tuple[str, str]]) -> str:
-    body = {"facts": dict(facts), "headline": headline(rows), "claims": [row.to_json() for row in rows]}
-    return json.dumps(_finite(body), ensure_ascii=False, indent=1) + "\n"
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -143,65 +224,63 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def markdown(
-    rows: Sequence[Row], *, facts: Iterable[tuple[str, str]], remarks: Iterable[tuple[str, str]] = ()
-) -> str:
-    """The table of verdicts as a page.
-
-    facts    (label, text): what it was measured on, and when
-    remarks  (paper, text): runs that did not complete, papers without a claim
-    """
+def markdown(table: Table) -> str:
+    """The table of verdicts as a page."""
+    rows = table.rows
     lines = ["# Verdicts", "", f"**{_cell(headline(rows))}.**", ""]
     lines += [f"- {label}: {text}" for label, text in error_rates(rows)]
-    lines += ["", _INTRODUCTION, ""]
-    lines += [f"- {_cell(label)}: {_cell(text)}" for label, text in facts]
-    measured = [row for row in rows if row.judged.claim.kind == "measured"]
-    others = [row for row in rows if row.judged.claim.kind != "measured"]
+    lines += ["", _INTRODUCTION]
+    runs = table.runs()
+    for papers, facts in runs:
+        lines += ["", *([] if len(runs) == 1 else [f"{_cell(', '.join(papers))}:", ""])]
+        lines += [f"- {_cell(label)}: {_cell(text)}" for label, text in facts.items()]
+    measured = [row for row in rows if row.claim.kind == "measured"]
+    others = [row for row in rows if row.claim.kind != "measured"]
     if measured:
         lines += ["", "## Measured", "", _row(_MEASURED_HEAD), _row(["---"] * len(_MEASURED_HEAD))]
         lines += [_row(_measured(row)) for row in measured]
     if others:
         lines += ["", "## Identities and theorems", "", "They are shown, and not counted as evidence.", ""]
         lines += [_row(_OTHER_HEAD), _row(["---"] * len(_OTHER_HEAD)), *(_row(_other(row)) for row in others)]
-    left = [f"- {_cell(paper)}: {_cell(text)}" for paper, text in remarks]
+    left = [f"- {_cell(paper)}: {_cell(text)}" for paper, text in table.remarks]
     if left:
         lines += ["", "## Without a verdict", "", *left]
     return "\n".join(lines) + "\n"
 
 
 def _measured(row: Row) -> list[str]:
-    one, claim = row.judged, row.judged.claim
+    claim = row.claim
     cells = [
-        one.paper,
+        row.paper,
         f"{claim.name}: {claim.sentence}",
         rules(claim),
-        one.ours,
+        row.ours,
         str(claim.paper),
-        ": ".join([one.verdict, *caveats(one)]),
-        f"{one.held} of {len(one.seeds)}",
-        "" if (chance := one.otherwise()) is None else f"{100 * chance:.0f} %",
+        ": ".join([row.verdict, *caveats(row)]),
+        f"{row.held} of {len(row.seeds)}",
+        "" if row.otherwise is None else f"{100 * row.otherwise:.0f} %",
         row.null or "not run",
         "; ".join(f"{name}: {verdict}" for name, verdict in row.breaks.items()) or "not run",
         claim.control,
         claim.deviations,
-        ", ".join(map(str, one.seeds)),
+        ", ".join(map(str, row.seeds)),
     ]
     return [_cell(text) for text in cells]
 
 
 def _other(row: Row) -> list[str]:
-    one, claim = row.judged, row.judged.claim
-    cells = [one.paper, f"{claim.name}: {claim.sentence}", claim.kind, rules(claim), one.ours]
+    claim = row.claim
+    cells = [row.paper, f"{claim.name}: {claim.sentence}", claim.kind, rules(claim), row.ours]
     return [
         _cell(text)
-        for text in (*cells, str(claim.paper), ": ".join([one.verdict, *caveats(one)]), claim.deviations)
+        for text in (*cells, str(claim.paper), ": ".join([row.verdict, *caveats(row)]), claim.deviations)
     ]
 
 
-def caveats(one: Judged) -> list[str]:
+def caveats(row: Row) -> list[str]:
     """What a reader must know of the verdict: why, and which arm was best at the edge of its grid."""
-    edges = [f"best at the edge of the grid: {', '.join(one.edges)}"] if one.edges else []
-    return [one.why, *edges] if one.why else edges
+    edges = [f"best at the edge of the grid: {', '.join(row.edges)}"] if row.edges else []
+    return [row.why, *edges] if row.why else edges
 
 
 def rules(claim: Claim) -> str:

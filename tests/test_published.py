@@ -8,7 +8,7 @@ import pytest
 
 from readtrack.claims import Bound, Break, Claim, Figure
 from readtrack.published import published
-from readtrack.verdict_table import Row, as_json
+from readtrack.verdict_table import Row, Table
 from readtrack.verdicts import judge_over_seeds
 
 CLAIM = Claim(
@@ -23,10 +23,11 @@ CLAIM = Claim(
 def test_what_verify_wrote_is_read(tmp_path: Path) -> None:
     stated = {seed: [{"claim": CLAIM.to_json(), "values": {"gain": 0.3}}] for seed in range(5)}
     rows = [
-        Row(one, "not reproduced", {"no \x1b[31mgate": "weak"}) for one in judge_over_seeds("paper", stated)
+        Row.of(one, "not reproduced", {"no \x1b[31mgate": "weak"})
+        for one in judge_over_seeds("paper", stated)
     ]
     file = tmp_path / "verdicts.json"
-    file.write_text(as_json(rows, facts=[("machine", "two cores"), ("date", "2026-01-01")]))
+    file.write_text(Table(rows, {"paper": {"machine": "two cores", "date": "2026-01-01"}}).to_json())
     (one,) = published(file)["paper"]
     assert (one.claim, one.kind, one.verdict) == ("gain", "measured", "reproduced")
     assert (one.held, one.seeds, one.null) == (5, 5, "not reproduced")
@@ -35,9 +36,7 @@ def test_what_verify_wrote_is_read(tmp_path: Path) -> None:
     assert one.made == "two cores, 2026-01-01"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"facts": {}, "claims": [{}]}', '{"facts": 1, "claims": []}']
-)
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"runs": [], "claims": [{}]}', '{"runs": 1, "claims": []}'])
 def test_what_is_no_table_is_left_alone(tmp_path: Path, text: str) -> None:
     file = tmp_path / "verdicts.json"
     file.write_text(text)

@@ -11,7 +11,7 @@ import pytest
 
 from readtrack.bench.judge import Speedup
 from readtrack.claims import Bound, Break, Claim, Figure
-from readtrack.verdict_table import Row, as_json, error_rates, headline, markdown, wilson
+from readtrack.verdict_table import Row, Table, error_rates, headline, markdown, wilson
 from readtrack.verdicts import MORE_SEEDS, Judged, judge_over_seeds, needs_more, rule_seeds, settled
 
 GAIN = Claim(
@@ -172,13 +172,15 @@ def test_the_rules_give_the_seeds():
 
 # The table
 
+FACTS = {"paper": {"budget": "quick"}}
+
 
 def rows() -> list[Row]:
     identity = replace(GAIN, name="equal", kind="identity", rule=(Bound("gain", "<=", 1e-6),))
     return [
-        Row(over([0.3, 0.31, 0.29, 0.3, 0.32]), "not reproduced", {"no gate": "not reproduced"}),
-        Row(over([0.01] * 5), "reproduced", {"no gate": "reproduced"}),
-        Row(over([0.0] * 5, identity)),
+        Row.of(over([0.3, 0.31, 0.29, 0.3, 0.32]), "not reproduced", {"no gate": "not reproduced"}),
+        Row.of(over([0.01] * 5), "reproduced", {"no gate": "reproduced"}),
+        Row.of(over([0.0] * 5, identity)),
     ]
 
 
@@ -189,7 +191,7 @@ def test_the_head_counts_measured_claims_and_its_own_errors():
         # A claim that is not reproduced cannot fall.
         "breaks caught, of the claims that are reproduced": "1 of 1 (95 % interval 21 to 100 %)",
     }
-    assert dict(error_rates([Row(over([0.3] * 5))]))["null runs reproduced"] == "not run"
+    assert dict(error_rates([Row.of(over([0.3] * 5))]))["null runs reproduced"] == "not run"
 
 
 def test_wilsons_interval():
@@ -199,7 +201,7 @@ def test_wilsons_interval():
 
 
 def test_the_page_lists_identities_apart_and_escapes_what_markdown_would_take():
-    page = markdown(rows(), facts=[("budget", "quick")], remarks=[("paper", "seed 3: it <b>failed</b>")])
+    page = markdown(Table(rows(), FACTS, [("paper", "seed 3: it <b>failed</b>")]))
     measured, others = page.split("## Identities and theorems")
     assert measured.count("| paper | gain: It gains. |") == 2
     assert "the same \\| without" in measured
@@ -210,11 +212,32 @@ def test_the_page_lists_identities_apart_and_escapes_what_markdown_would_take():
 
 def test_a_best_value_at_the_edge_is_marked():
     edged = over([0.3] * 5, edges=["plain: rate 0.3"])
-    assert "best at the edge of the grid: plain: rate 0.3" in markdown([Row(edged)], facts=[])
+    assert "best at the edge of the grid: plain: rate 0.3" in markdown(Table([Row.of(edged)], {}))
 
 
 def test_the_json_says_the_same_and_is_json():
-    body = json.loads(as_json([*rows(), Row(over([math.nan] * 5))], facts=[("budget", "quick")]))
+    body = json.loads(Table([*rows(), Row.of(over([math.nan] * 5))], FACTS).to_json())
     assert body["headline"].startswith("1 of 3 measured claims")
     assert [claim["verdict"] for claim in body["claims"][:3]] == ["reproduced", "not reproduced", "held"]
     assert body["claims"][0]["breaks"] == {"no gate": "not reproduced"}
+
+
+def test_a_table_keeps_what_an_earlier_one_says_of_other_papers():
+    one, other = Row.of(over([0.3] * 5)), Row.of(over([0.01] * 5))
+    earlier = Table(
+        [replace(other, paper="first"), other, replace(other, paper="gone")],
+        {paper: {"date": "2026-01-01"} for paper in ("first", "paper", "gone")},
+        [("first", "seed 3: killed"), ("paper", "seed 3: killed")],
+    )
+    read = Table.from_json(earlier.to_json())
+    assert read.runs() == [(["first", "paper", "gone"], {"date": "2026-01-01"})]
+    table = Table([one], {"paper": {"date": "2026-02-02"}}).joined(read, ["first", "paper", "last"])
+    assert [(row.paper, row.verdict) for row in table.rows] == [
+        ("first", "not reproduced"),
+        ("paper", "reproduced"),
+    ]
+    assert table.remarks == [("first", "seed 3: killed")]
+    page = markdown(table)
+    assert "first:\n\n- date: 2026-01-01\n\npaper:\n\n- date: 2026-02-02" in page
+    with pytest.raises(ValueError, match="not a table of verdicts"):
+        Table.from_json('{"claims": [{}]}')

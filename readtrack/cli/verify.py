@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.runs.record import Record
     from readtrack.runs.verify import Verification, VerifyEvent
-    from readtrack.verdict_table import Row
+    from readtrack.verdict_table import Row, Table
     from readtrack.verdicts import Verdict
 
 _TICK = 0.1  # seconds
@@ -69,7 +69,10 @@ def verify(
     fresh: Annotated[bool, typer.Option("--fresh", help="Take no result of an earlier run.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option(help="Write the table there, and beside it the same as .json.", show_default=False),
+        typer.Option(
+            help="Write the table there, and the same as .json; what it says of other papers is kept.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Judge the claims of papers over several seeds.
@@ -86,8 +89,7 @@ def verify(
 
     library = open_library()
     names = _names(library, papers or [])
-    if output is not None:
-        _check_output(output)
+    earlier = None if output is None else _earlier_table(output)
     reconcile(library.home)
     claims = _claims(library, names, jobs)
     plugins = library.runnable()
@@ -112,7 +114,7 @@ def verify(
     if stopped_by is not None:
         terminal.print_err("readtrack: stopped; the runs that completed are kept, the same command goes on")
         raise typer.Exit(128 + stopped_by)
-    _conclude(library, verification, claims, budget, output, seeds)
+    _conclude(library, verification, claims, budget, output, earlier, seeds)
 
 
 @contextmanager
@@ -171,14 +173,26 @@ def _names(library: Library, queries: list[str]) -> list[str]:
     return [name for name in dict.fromkeys([*library.catalog.papers, *plugins]) if name in wanted]
 
 
-def _check_output(output: Path) -> None:
-    """Before the hours of work, not after them."""
+def _earlier_table(output: Path) -> Table | None:
+    """What `output` holds already. Raises ReadtrackError before the hours of work, not after them."""
+    from readtrack.verdict_table import Table
+
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ReadtrackError(f"--output {output}: {error.strerror}.") from error
     if output.is_dir() or not os.access(output.parent, os.W_OK):
         raise ReadtrackError(f"--output {output}: is a folder, or lies in one that cannot be written to.")
+    file = output.with_suffix(".json")
+    try:
+        return Table.from_json(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ReadtrackError(
+            f"--output {output}: {file} cannot be read as a table of verdicts, whose other papers would be "
+            f"kept ({one_line(str(error))}). Delete it, or name another file."
+        ) from error
 
 
 def _follow(verification: Verification) -> int | None:
@@ -239,37 +253,44 @@ def _conclude(
     claims: dict[str, Sequence[Claim]],
     budget: str,
     output: Path | None,
+    earlier: Table | None,
     audited: list[int] | None,
 ) -> None:
     """Judge, write, print; exit with 1 if a run did not complete."""
     from readtrack.home import write_text
     from readtrack.runs.verify import PLAIN
-    from readtrack.verdict_table import as_json, markdown
+    from readtrack.verdict_table import Table, markdown
 
-    rows = [row for paper, of_paper in claims.items() for row in _rows(verification, paper, of_paper)]
-    everything = [run for paper in claims for run in verification.records(paper, PLAIN).values()]
+    rows = [row for paper, stated in claims.items() for row in _rows(verification, paper, stated)]
+    of_paper = {paper: list(verification.records(paper, PLAIN).values()) for paper in claims}
+    everything = [run for runs in of_paper.values() for run in runs]
     remarks = [
         (run.paper, f"seed {run.job.seed if run.job else ''}: {cause(run)}")
         for run in everything
         if run.outcome != "completed"
     ]
-    remarks += [(paper, "states no claim") for paper, of_paper in claims.items() if not of_paper]
+    remarks += [(paper, "states no claim") for paper, stated in claims.items() if not stated]
     if output is not None:
-        facts = _facts(everything, budget)
-        page = [(paper, _FOLDERS.sub("", text)) for paper, text in remarks]
+        table = Table(
+            rows,
+            {paper: _facts(runs, budget) for paper, runs in of_paper.items()},
+            [(paper, _FOLDERS.sub("", text)) for paper, text in remarks],
+        )
+        if earlier is not None:
+            table = table.joined(earlier, _names(library, []))
         try:
-            write_text(output, markdown(rows, facts=facts, remarks=page))
-            write_text(output.with_suffix(".json"), as_json(rows, facts=facts))
+            write_text(output, markdown(table))
+            write_text(output.with_suffix(".json"), table.to_json())
         except OSError as error:
             raise ReadtrackError(f"Could not write {output}: {error.strerror}.") from error
     _print(rows, remarks)
     if output is not None:
-        terminal.print_err(f"readtrack: the table is {output}")
+        kept = len(table.facts) - len(claims)
+        others = f"; what it said of {kept} other{'s' * (kept > 1)} was kept" if kept else ""
+        terminal.print_err(f"readtrack: the table is {output}{others}")
     if audited is not None:
         ledger = library.home.root / "audits.jsonl"
-        _note_audit(
-            ledger, audited, {f"{r.judged.paper}: {r.judged.claim.name}": r.judged.verdict for r in rows}
-        )
+        _note_audit(ledger, audited, {f"{row.paper}: {row.claim.name}": row.verdict for row in rows})
         terminal.print_err(f"readtrack: the audit is noted in {ledger}")
     if any(run.outcome != "completed" for run in everything):
         raise typer.Exit(1)
@@ -296,7 +317,7 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
         name, own = one.claim.name, [b.name for b in one.claim.breaks]
         fell = {b: broken[b][name] for b in own if name in broken.get(b, {})}
         counts = one.claim.kind == "measured" and not one.claim.timed
-        rows.append(Row(one, null.get(name) if counts else None, fell))
+        rows.append(Row.of(one, null.get(name) if counts else None, fell))
     return rows
 
 
@@ -304,9 +325,8 @@ def _print(rows: Sequence[Row], remarks: Sequence[tuple[str, str]]) -> None:
     from readtrack.verdict_table import caveats, error_rates, headline
 
     for row in rows:
-        one = row.judged
-        mark = terminal.verdict(one.verdict)
-        said = f"{one.paper}: {one.claim.name}: {'; '.join([*caveats(one), one.ours])}"
+        mark = terminal.verdict(row.verdict)
+        said = f"{row.paper}: {row.claim.name}: {'; '.join([*caveats(row), row.ours])}"
         terminal.print_out(f"{mark}  {one_line(said)}")
         for name, verdict in {"null run": row.null, **row.breaks}.items():
             if verdict is not None:
@@ -325,7 +345,7 @@ def _note_audit(ledger: Path, seeds: list[int], verdicts: dict[str, Verdict]) ->
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _facts(runs: list[Record], budget: str) -> list[tuple[str, str]]:
+def _facts(runs: list[Record], budget: str) -> dict[str, str]:
     """What the runs were made with. Where they differ, all that there was."""
     days = sorted(run.started[:10] for run in runs if run.started)
     machines, devices, versions = [], [], []
@@ -335,10 +355,10 @@ def _facts(runs: list[Record], budget: str) -> list[tuple[str, str]]:
             machines.append(f"{facts.get('cpu')}, {facts.get('cores')} cores, {facts.get('os')}")
             devices.append(environment(facts))
         versions.append(f"readtrack {facts.get('readtrack')}, Python {facts.get('python')}")
-    return [
-        ("machine", "; ".join(dict.fromkeys(machines))),
-        ("device", "; ".join(dict.fromkeys(devices))),
-        ("software", "; ".join(dict.fromkeys(versions))),
-        ("budget", budget),
-        ("date", " to ".join(dict.fromkeys([days[0], days[-1]])) if days else ""),
-    ]
+    return {
+        "machine": "; ".join(dict.fromkeys(machines)),
+        "device": "; ".join(dict.fromkeys(devices)),
+        "software": "; ".join(dict.fromkeys(versions)),
+        "budget": budget,
+        "date": " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
+    }

@@ -109,6 +109,24 @@ def test_the_seeds_of_the_rule_are_run_and_decide(
     assert "(5/5)" in done.stderr
 
 
+def test_one_paper_verified_again_leaves_the_others_in_the_table(
+    cli: Cli, plugins: Path, tmp_path: Path
+) -> None:
+    for name in ("toy_sgd", "toy_adam"):
+        write(plugins, name)
+        done = cli("verify", name, "--output", "table.md")
+        assert done.returncode == 0, done.stderr
+    assert "what it said of 1 other was kept" in done.stderr
+    page = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "**2 of 2 measured claims reproduced.**" in page
+    assert page.index("toy\\_sgd") < page.index("toy\\_adam")
+    (tmp_path / "table.json").write_text("mine")
+    refused = cli("verify", "toy_sgd", "--output", "table.md")
+    assert refused.returncode == 2
+    assert "table.json cannot be read as a table of verdicts" in refused.stderr
+    assert (tmp_path / "table.json").read_text() == "mine"
+
+
 def test_null_runs_and_breaks_show_what_the_rule_is_worth(cli: Cli, home: Home, plugins: Path) -> None:
     write(plugins, "toy_sgd")
     done = cli("verify", "toy_sgd", "--null", "--breaks", "--jobs", "2")
