@@ -13,9 +13,15 @@ def main() -> None:
     # Most commands are over before a collection could pay; with `freeze` below, a ninth of what `list` takes.
     gc.set_threshold(50_000)
     try:
-        from readtrack.cli.app import run
+        if sys.argv[1:] == ["list"]:
+            # Importing typer, which has nothing to parse here, is more than half of what it would take.
+            from readtrack.cli import checklist, ending
 
-        code = run(sys.argv[1:])
+            code = ending.run(checklist.show)
+        else:
+            from readtrack.cli.app import run
+
+            code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = 130
     gc.freeze()  # what is left goes with the process

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from readtrack import __version__
-from readtrack.cli import terminal
+from readtrack.cli import ending, terminal
 from readtrack.errors import ReadtrackError
 
 # A module is imported when one of its commands is called; the help needs none of them.
@@ -130,15 +130,7 @@ def _start(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
-    terminal.prepare()
-    try:
-        code = _dispatch(arguments)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python flushes stdout once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    return ending.run(lambda: _dispatch(arguments))
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -147,24 +139,15 @@ def _dispatch(arguments: Sequence[str]) -> int:
         # Not `main`, which would take closed pipes and interrupts into its own hands.
         with command.make_context("readtrack", list(arguments)) as context:
             command.invoke(context)
-        return 0
     except typer.Exit as end:
         return end.exit_code
-    except ReadtrackError as error:
-        return _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 130)
-    except BrokenPipeError:
-        raise
+    except typer.Abort:
+        raise KeyboardInterrupt from None
     except Exception as error:
         if _is_usage_error(error):
             return _usage(error)
-        return _fail(_report_bug(error), 1)
-
-
-def _fail(message: str, code: int) -> int:
-    terminal.print_err(f"readtrack: {message}")
-    return code
+        raise
+    return 0
 
 
 def _is_usage_error(error: Exception) -> bool:
@@ -177,25 +160,4 @@ def _usage(error: Any) -> int:
         terminal.print_err(error.ctx.get_help())
         return 2
     command = error.ctx.command_path if error.ctx else "readtrack"
-    return _fail(f"{error.format_message().rstrip('.')}. See `{command} --help`.", 2)
-
-
-def _report_bug(error: Exception) -> str:
-    """What to say about an exception that nobody expected; its traceback goes to a file."""
-    import traceback
-    from datetime import UTC, datetime
-
-    from readtrack.home import Home
-
-    what = f"this is a bug in readtrack: {type(error).__name__}: {error}"
-    home = Home()
-    file = home.root / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.txt"
-    trace = (
-        f"readtrack {__version__} {' '.join(sys.argv[1:])}\n\n{''.join(traceback.format_exception(error))}"
-    )
-    try:
-        home.ensure(file.parent)
-        file.write_text(trace, encoding="utf-8", errors="replace")
-    except (OSError, ReadtrackError):
-        return f"{what}\n{trace}"
-    return f"{what}. The traceback is in {file}"
+    return ending.fail(f"{error.format_message().rstrip('.')}. See `{command} --help`.", 2)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from readtrack.cli import terminal
+from readtrack.cli.checklist import STATE_STYLE
 from readtrack.cli.library import open_library
-from readtrack.cli.listing import STATE_STYLE
 from readtrack.cli.terminal import paint, print_out
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.present import marks

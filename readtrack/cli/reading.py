@@ -11,8 +11,8 @@ import typer
 
 from readtrack import system
 from readtrack.cli import terminal
+from readtrack.cli.checklist import State
 from readtrack.cli.library import open_library
-from readtrack.cli.listing import State
 from readtrack.errors import NotAvailableError, ReadtrackError
 
 if TYPE_CHECKING:

@@ -345,6 +345,31 @@ def test_only_a_sure_speed_up_is_green(record: Record, measured: dict[str, objec
     assert ("±" in text and "10%" in row) == (measured.get("flags") != ["contended"])
 
 
+def test_a_narrow_table_cuts_names_before_figures(record: Record) -> None:
+    record.measurements = [
+        {
+            "case": "attention",
+            "axes": {"tokens": tokens, "causal": tokens < 32, "spread of scores": tokens / 16},
+            "role": role,
+            "variant": variant,
+            "t_ns": {"value": time, "p50": time, "ci95": [time * 0.97, time * 1.03]},
+            "vs_naive": 306e3 / time,
+            "vs_strong": 6.76e3 / time,
+        }
+        for tokens in (16, 32)
+        for role, variant, time in (
+            ("naive", "one query at a time", 306e3),
+            ("strong", "torch SDPA", 6.76e3),
+            ("paper", "equation 1", 17.7e3),
+        )
+    ]
+    for width in (66, 78, 100):
+        text = plain(bench_page.benchmark(record, width))
+        for figure in ("306 µs", "6.76 µs", "17.7 µs", "45.27×", "17.29×", "0.38×", "3%"):
+            assert figure in text
+    assert "one query" not in plain(bench_page.benchmark(record, 66))
+
+
 def test_a_measurement_of_another_version_does_not_break_the_table(record: Record) -> None:
     record.measurements = [
         {},

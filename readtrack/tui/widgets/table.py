@@ -1,4 +1,4 @@
-"""Tables as lines: columns as wide as their cells, the widest ones cut when the page is narrow."""
+"""Tables as lines: columns as wide as their cells; when the page is narrow, words are cut before figures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from readtrack.tui.widgets.line_view import Line, join, text
 
 _GAP = 2
 _NARROWEST = 6
+_NAME = 4  # above figures
 
 Cell = Content | str | float | int | None
 
@@ -20,11 +21,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, in
     cells = [[_content(cell) for cell in row] for row in rows]
     columns = range(len(head))
     right = [bool(rows) and all(_figure(row[column]) for row in rows) for column in columns]
-    widths = [
-        max([text(head[column]).cell_length, *(row[column].cell_length for row in cells)])
-        for column in columns
-    ]
-    _shrink(widths, width - indent - _GAP * (len(head) - 1))
+    inside = [max([0, *(row[column].cell_length for row in cells)]) for column in columns]
+    widths = [max(text(head[column]).cell_length, inside[column]) for column in columns]
+    room = width - indent - _GAP * (len(head) - 1)
+    # Half of a figure is another figure.
+    _shrink(widths, [max(_NAME, inside[column]) if right[column] else _NARROWEST for column in columns], room)
+    _shrink(widths, [_NARROWEST for _ in columns], room)
     lines = [_row([text(name, "$muted") for name in head], widths, right, indent)]
     lines += [_row(row, widths, right, indent) for row in cells]
     return lines
@@ -39,9 +41,13 @@ def _row(cells: Sequence[Content], widths: Sequence[int], right: Sequence[bool],
     return Line(join(" " * indent, Content(" " * _GAP).join(placed)))
 
 
-def _shrink(widths: list[int], room: int) -> None:
-    while sum(widths) > room and max(widths) > _NARROWEST:
-        widths[widths.index(max(widths))] -= 1
+def _shrink(widths: list[int], least: Sequence[int], room: int) -> None:
+    """Cut the widest of the columns that are wider than their `least`, until all of them fit or none is."""
+    while sum(widths) > room:
+        wider = [column for column, width in enumerate(widths) if width > least[column]]
+        if not wider:
+            return
+        widths[max(wider, key=widths.__getitem__)] -= 1
 
 
 def _content(cell: Cell) -> Content:

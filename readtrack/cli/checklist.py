@@ -1,0 +1,252 @@
+"""The checklist tree, printed. It is used without typer too, whose import takes longer than all of this."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby, zip_longest
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from readtrack.cli import terminal
+from readtrack.cli.library import open_library
+from readtrack.cli.terminal import pad, paint, print_out
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.present import marks
+from readtrack.text import one_line
+
+if TYPE_CHECKING:
+    from readtrack.library import Library
+    from readtrack.reading_list.catalog import Note, Paper, Row, Section
+
+State = Literal["todo", "reading", "read", "implemented", "skipped"]
+STATE_STYLE: dict[str, terminal.Style] = {
+    "reading": "yellow",
+    "read": "green",
+    "implemented": "cyan",
+    "skipped": "dim",
+}
+_ALIGNED = 80  # columns of a row's text in a pipe; a longer one pushes the rest to the right
+_LINK = re.compile(r"\[([^\]]+)\]\(\S+?\)")
+
+
+class _Line(NamedTuple):
+    """A row or a line of prose that is shown; `subjects`: which of the row's papers were asked for."""
+
+    section: Section
+    depth: int
+    item: Row | Note
+    subjects: tuple[str, ...]
+
+
+def show(
+    words: Sequence[str] = (),
+    *,
+    state: State | None = None,
+    section: str | None = None,
+    runnable: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Print the rows that fit; see the options of `readtrack list`."""
+    library = open_library()
+    wanted = _wanted(library, words, state, runnable)
+    lines = list(_lines(library, wanted, section))
+    if as_json:
+        terminal.print_json([_json(library, line) for line in lines if line.subjects])
+        return
+    if not lines:
+        raise NotAvailableError("no row of the checklist matches. `readtrack list` shows them all.")
+    if wanted is None and section is None:
+        _print_heading(library.catalog.title, library.catalog.note)
+    _print_rows(library, lines)
+    if terminal.on_terminal():
+        _tell_the_marks(any(s in library.runnable() for line in lines for s in line.subjects))
+
+
+def _tell_the_marks(runnable: bool) -> None:
+    said = "   ".join(f"{sign} {state}" for state, sign in marks.STATES.items())
+    for line in ("", *terminal.wrap(said, terminal.width())):
+        terminal.print_err(line)
+    if runnable:
+        terminal.print_err("* can be run: readtrack run ID")
+
+
+def _wanted(library: Library, words: Sequence[str], state: str | None, runnable: bool) -> set[str] | None:
+    """The subjects (paper ids; `row:<key>` for rows without papers) that were asked for; None for all."""
+    if not words and state is None and not runnable:
+        return None
+    wanted = {subject for line in _lines(library, None, None) for subject in line.subjects}
+    if words:
+        wanted &= _found(library, " ".join(words))
+    if runnable:
+        wanted &= set(library.runnable())
+    return wanted if state is None else {s for s in wanted if library.state(s) == state}
+
+
+def _found(library: Library, text: str) -> set[str]:
+    """What fits, in the language of `readtrack search`; PDFs that are not in its index yet are not read."""
+    from readtrack.reading.query import is_simple
+
+    if is_simple(text):
+        return library.search(text)
+    from readtrack.reading.fulltext import FullText
+    from readtrack.reading.searching import Search
+
+    index = FullText(library.home.cache / "search.sqlite")
+    index.refresh(library, pdfs=False)
+    found = Search(library, index, text).subjects()
+    index.close()
+    return set(found)
+
+
+def _lines(library: Library, wanted: set[str] | None, heading: str | None) -> Iterator[_Line]:
+    sections = library.catalog.sections
+    if heading is not None:
+        sections = tuple(s for s in sections if heading.casefold() in s.title.casefold())
+        if not sections:
+            names = ", ".join(one_line(s.title) for s in library.catalog.sections)
+            raise ReadtrackError(f"no section has {heading!r} in its heading. There are: {names}.")
+    for section in sections:
+        for item in section.rows:
+            yield from _below(section, item, 0, wanted)
+
+
+def _below(section: Section, item: Row | Note, depth: int, wanted: set[str] | None) -> Iterator[_Line]:
+    """`item` and what is nested under it, as far as it, or something below it, is wanted."""
+    from readtrack.reading_list.catalog import Note
+
+    if isinstance(item, Note):
+        if wanted is None:
+            yield _Line(section, depth, item, ())
+        return
+    subjects: tuple[str, ...] = item.papers or (item.subject,)
+    if wanted is not None:
+        subjects = tuple(subject for subject in subjects if subject in wanted)
+    nested = [line for row in item.rows for line in _below(section, row, depth + 1, wanted)]
+    if subjects or nested:
+        yield _Line(section, depth, item, subjects)
+        yield from nested
+
+
+def _json(library: Library, line: _Line) -> dict[str, Any]:
+    from readtrack.reading_list.catalog import Row
+
+    row = line.item
+    assert isinstance(row, Row)
+    return {
+        "section": line.section.title,
+        "depth": line.depth,
+        "text": row.text,
+        "key": row.key,
+        "state": library.row_state(row),
+        "papers": [
+            _paper_json(library, library.catalog.papers[subject])
+            for subject in line.subjects
+            if subject in library.catalog.papers
+        ],
+    }
+
+
+def _paper_json(library: Library, paper: Paper) -> dict[str, Any]:
+    return {
+        "id": paper.id,
+        "title": paper.title,
+        "authors": list(paper.authors),
+        "year": paper.year,
+        "arxiv": paper.arxiv_id,
+        "url": paper.own_sources[0].url,
+        "builds_on": list(paper.builds_on),
+        "state": library.state(paper.id),
+        "since": library.since(paper.id),
+        "tags": sorted(library.tags(paper.id)),
+        "rating": library.rating(paper.id),
+        "runnable": paper.id in library.runnable(),
+    }
+
+
+def _print_heading(title: str, note: str) -> None:
+    print_out(paint(one_line(_shown(title)), "bold"))
+    for piece in terminal.paragraphs(_shown(note)):
+        print_out(paint(piece, "dim"))
+    print_out()
+
+
+class _Cells(NamedTuple):
+    """What is shown of a line; one of prose has no box.
+
+    box    a tick box, or on a terminal the mark of the state
+    word   the state in a column of its own, where the box does not say it
+    style  the colour of the state
+    """
+
+    section: Section
+    box: str
+    text: str
+    word: str
+    ids: str
+    style: terminal.Style | None = None
+
+
+def _print_rows(library: Library, lines: list[_Line]) -> None:
+    """In columns: the row as it was written, its state where no mark says it, its papers' ids."""
+    shown = [_cells(library, line) for line in lines]
+    rows = [cells for cells in shown if cells.box] or shown
+    room = max(terminal.cells(cells.box + cells.text) for cells in rows)
+    word_room = max(len(cells.word) for cells in rows)
+    ids_room = max(terminal.cells(cells.ids) for cells in rows)
+    total = terminal.width()
+    if total is None:
+        room = min(room, _ALIGNED)
+    else:
+        ids_room = min(ids_room, max(24, total // 3))
+        room = min(room, total - word_room - ids_room - (4 if word_room else 2))
+    for index, (section, group) in enumerate(groupby(shown, key=lambda cells: cells.section)):
+        if index:
+            print_out()
+        print_out(paint(one_line(section.title), "bold"))
+        for piece in terminal.paragraphs(_shown(section.note)):
+            print_out(paint(piece, "dim"))
+        for cells in group:
+            _print_cells(cells, room, word_room, ids_room)
+
+
+def _cells(library: Library, line: _Line) -> _Cells:
+    from readtrack.reading_list.catalog import Row
+
+    indent, row = "  " * line.depth, line.item
+    text = one_line(_shown(row.text))
+    if not isinstance(row, Row):
+        return _Cells(line.section, "", indent + text, "", "")
+    state = library.row_state(row)
+    ids = [f"{s}*" if s in library.runnable() else s for s in line.subjects if s in library.catalog.papers]
+    if terminal.on_terminal():
+        box, word = marks.STATES[state], ""
+    else:
+        box, word = _box(row, state), "" if state == "todo" else state
+    return _Cells(line.section, f"{indent}{box} ", text, word, " ".join(ids), STATE_STYLE.get(state))
+
+
+def _shown(text: str) -> str:
+    """On a terminal a link is its name alone."""
+    return _LINK.sub(r"\1", text) if terminal.on_terminal() else text
+
+
+def _print_cells(cells: _Cells, room: int, word_room: int, ids_room: int) -> None:
+    if not cells.box:
+        for piece in terminal.paragraphs(cells.text):
+            print_out(paint(piece, "dim"))
+        return
+    texts = terminal.wrap(cells.text, room - len(cells.box) if terminal.width() else None)
+    styles = (cells.style,) if cells.style else ()
+    box, word = cells.box, cells.word
+    for text, ids in zip_longest(texts, terminal.wrap(cells.ids, ids_room), fillvalue=""):
+        left = paint(box, *styles) + pad(text, room - len(box))
+        middle = f"  {paint(pad(word, word_room), *styles)}" if word_room else ""
+        print_out(f"{left}{middle}  {paint(ids, 'cyan')}".rstrip())
+        box, word, styles = " " * len(box), "", ()
+
+
+def _box(row: Row, state: str) -> str:
+    """The reader's tick, unless the journal has since said otherwise."""
+    if state == "reading":
+        return "[x]" if row.done else "[ ]"
+    return {"todo": "[ ]", "skipped": "[-]"}.get(state, "[x]")

@@ -1,0 +1,63 @@
+"""How every command ends: with its exit code, and with what is said where it failed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from readtrack import __version__
+from readtrack.cli import terminal
+from readtrack.errors import ReadtrackError
+
+
+def run(command: Callable[[], int | None]) -> int:
+    """The exit code of `command`, or of what it raised."""
+    terminal.prepare()
+    try:
+        code = _said(command)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python flushes stdout once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _said(command: Callable[[], int | None]) -> int:
+    try:
+        return command() or 0
+    except ReadtrackError as error:
+        return fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return fail(_report_bug(error), 1)
+
+
+def fail(message: str, code: int) -> int:
+    terminal.print_err(f"readtrack: {message}")
+    return code
+
+
+def _report_bug(error: Exception) -> str:
+    """What to say about an exception that nobody expected; its traceback goes to a file."""
+    import traceback
+    from datetime import UTC, datetime
+
+    from readtrack.home import Home
+
+    what = f"this is a bug in readtrack: {type(error).__name__}: {error}"
+    home = Home()
+    file = home.root / "logs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.txt"
+    trace = (
+        f"readtrack {__version__} {' '.join(sys.argv[1:])}\n\n{''.join(traceback.format_exception(error))}"
+    )
+    try:
+        home.ensure(file.parent)
+        file.write_text(trace, encoding="utf-8", errors="replace")
+    except (OSError, ReadtrackError):
+        return f"{what}\n{trace}"
+    return f"{what}. The traceback is in {file}"
