@@ -43,7 +43,7 @@ def test_a_light_command_imports_nothing_heavy(arguments: tuple[str, ...], paper
 def test_a_second_list_needs_neither_yaml_nor_typer(papers: Path) -> None:
     assert "yaml" in imported_by("list")
     assert imported_by("list").isdisjoint({"yaml", "typer"})
-    assert "typer" in imported_by("list", "--runnable")
+    assert "typer" in imported_by("list", "--json")
 
 
 def test_windows_is_told_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
