@@ -84,12 +84,12 @@ def _wanted(library: Library, words: Sequence[str], state: str | None, runnable:
 
 def _found(library: Library, text: str) -> set[str]:
     """What fits, in the language of `readtrack search`; PDFs that are not in its index yet are not read."""
-    from readtrack.reading.query import is_simple
+    from readtrack.fulltext.query import is_simple
 
     if is_simple(text):
         return library.search(text)
-    from readtrack.reading.fulltext import FullText
-    from readtrack.reading.searching import Search
+    from readtrack.fulltext.index import FullText
+    from readtrack.fulltext.searching import Search
 
     index = FullText(library.home.cache / "search.sqlite")
     index.refresh(library, pdfs=False)

@@ -17,7 +17,7 @@ from readtrack.text import one_line
 
 if TYPE_CHECKING:
     from readtrack.library import Library
-    from readtrack.reading.lineage import Node
+    from readtrack.lineage import Node
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -30,7 +30,7 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 @app.command()
 def bibtex(paper: _Paper) -> None:
     """A paper's BibTeX entry: the one that you imported, else made from what is known."""
-    from readtrack.reading.exporting import entry
+    from readtrack.transfer.exporting import entry
 
     library = open_library()
     terminal.say_exactly(entry(library, library.find(paper)) + "\n")
@@ -54,7 +54,7 @@ def lineage(
         return
     if not paper:
         raise ReadtrackError("name a paper, or --timeline and a word of a section's heading.")
-    from readtrack.reading.lineage import ancestors, descendants, drawn
+    from readtrack.lineage import ancestors, descendants, drawn
 
     found = library.find(paper)
     above, below = ancestors(library.catalog, found.id), descendants(library.catalog, found.id)
@@ -85,7 +85,7 @@ def _named(library: Library, id_: str) -> str:
 
 
 def _timeline(library: Library, topic: str, as_json: bool) -> None:
-    from readtrack.reading.lineage import timeline
+    from readtrack.lineage import timeline
 
     moments = timeline(library.catalog, topic)
     if as_json:
@@ -118,7 +118,7 @@ def propose(
     as_json: _Json = False,
 ) -> None:
     """Propose what to read next, with the reason: what it needs is read, and much builds on it."""
-    from readtrack.reading.lineage import proposals
+    from readtrack.lineage import proposals
 
     found = proposals(open_library())[:count]
     if as_json:
@@ -138,8 +138,8 @@ def propose(
 @app.command()
 def stats(as_json: _Json = False) -> None:
     """What you have read: states by section, a year day by day, streaks, pages."""
-    from readtrack.reading.statistics import heat_map, statistics
     from readtrack.reading_list.journal import STATES
+    from readtrack.statistics import heat_map, statistics
 
     found = statistics(open_library())
     if as_json:

@@ -149,7 +149,7 @@ def doctor(
 def _mend(home: Home) -> int:
     """Put right what can be; how many things could not."""
     from readtrack.library import Library
-    from readtrack.reading.upkeep import findings
+    from readtrack.upkeep import findings
 
     failed = 0
     for finding in list(findings(Library.open(home))):
@@ -194,7 +194,7 @@ def _home(home: Home) -> Iterator[_Finding]:
 
 def _library(home: Home) -> Iterator[_Finding]:
     from readtrack.library import Library
-    from readtrack.reading.upkeep import findings
+    from readtrack.upkeep import findings
 
     try:
         library = Library.open(home)

@@ -10,8 +10,8 @@ import typer
 
 from readtrack.cli import terminal
 from readtrack.home import Home
-from readtrack.reading.merging import Merge, merge
 from readtrack.text import one_line
+from readtrack.transfer.merging import Merge, merge
 
 app = typer.Typer(rich_markup_mode=None)
 

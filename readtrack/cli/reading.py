@@ -97,7 +97,7 @@ def note(
     Notes are plain Markdown, READTRACK_HOME/notes/ID.md. A new one begins with what note-template.md says, if
     there is one; {title}, {authors}, {year}, {id}, {url}, {abstract} and {date} in it are filled in.
     """
-    from readtrack.reading.notes import begin, settle
+    from readtrack.notes import begin, settle
 
     library = open_library()
     found = _subject(library, paper)
@@ -135,7 +135,7 @@ def highlight(
 
     The quote is found whatever its case, spaces and hyphens, and worded as the PDF has it.
     """
-    from readtrack.reading import notes
+    from readtrack import notes
 
     library = open_library()
     found = library.find(paper)
@@ -159,7 +159,7 @@ def adopt(
     row: Annotated[str, typer.Argument(help="The row that it is now, by row:KEY or a part of its text.")],
 ) -> None:
     """Give a row that you reworded what was said of it before: state, tags, note."""
-    from readtrack.reading import upkeep
+    from readtrack import upkeep
 
     library = open_library()
     subject = _subject(library, row)

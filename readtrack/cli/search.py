@@ -34,8 +34,8 @@ def search(
 
     The best comes first, with the words around and the page of a PDF. Exit code 3 if nothing fits.
     """
-    from readtrack.reading.fulltext import FullText
-    from readtrack.reading.searching import Search, doubt, where
+    from readtrack.fulltext.index import FullText
+    from readtrack.fulltext.searching import Search, doubt, where
 
     library = open_library()
     if library.home.root.is_dir():

@@ -17,7 +17,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.text import one_line
 
 if TYPE_CHECKING:
-    from readtrack.reading.importing import Found, Plan
+    from readtrack.transfer.importing import Found, Plan
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -52,7 +52,7 @@ def import_list(
     if file.suffix.casefold() == ".json":
         _restore(file, write=not dry_run)
         return
-    from readtrack.reading.importing import apply, plan
+    from readtrack.transfer.importing import apply, plan
 
     library = open_library()
     made = plan(library, file, _chosen(choose or []))
@@ -85,7 +85,7 @@ def _restore(file: Path, *, write: bool) -> None:
     import tempfile
 
     from readtrack.home import Home
-    from readtrack.reading.exporting import unpack
+    from readtrack.transfer.exporting import unpack
 
     home = Home()
     if write and not home.journal.exists() and not home.papers_yaml.exists() and not home.notes.exists():
@@ -117,7 +117,7 @@ def export_list(
     into an empty home, which is then as this one.
     """
     from readtrack.home import write_text
-    from readtrack.reading import exporting
+    from readtrack.transfer import exporting
 
     library = open_library()
     if form == "json":

@@ -260,7 +260,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self._edit_here(subject)
 
     def _edit_outside(self, command: list[str], subject: str) -> bool:
-        from readtrack.reading.notes import begin, settle
+        from readtrack.notes import begin, settle
 
         path = self.library.note_path(subject)
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
-from readtrack.reading.fulltext import FullText
-from readtrack.reading.query import is_simple
-from readtrack.reading.searching import Search, doubt, matches
+from readtrack.fulltext.index import FullText
+from readtrack.fulltext.query import is_simple
+from readtrack.fulltext.searching import Search, doubt, matches
 
 if TYPE_CHECKING:
     from readtrack.reading_list.search import Match

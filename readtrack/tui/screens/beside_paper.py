@@ -16,7 +16,7 @@ _HINT = "enter goes to the paper, esc closes"
 
 
 def copy_bibtex(screen: LibraryScreen) -> None:
-    from readtrack.reading.exporting import entry
+    from readtrack.transfer.exporting import entry
 
     if (paper := _one_paper(screen, "copy its BibTeX")) is not None:
         screen.app.copy_to_clipboard(entry(screen.readtrack_app.library, paper) + "\n")
@@ -42,7 +42,7 @@ def show_lineage(screen: LibraryScreen) -> None:
 
 
 def show_statistics(screen: LibraryScreen) -> None:
-    from readtrack.reading.statistics import statistics
+    from readtrack.statistics import statistics
     from readtrack.tui.widgets import reading_pages
 
     library = screen.readtrack_app.library

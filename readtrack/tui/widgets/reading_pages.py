@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from readtrack.library import Library
+from readtrack.lineage import Node, ancestors, descendants, drawn, proposals
 from readtrack.present import marks
-from readtrack.reading.lineage import Node, ancestors, descendants, drawn, proposals
-from readtrack.reading.statistics import WEEKS, Statistics, heat_map
 from readtrack.reading_list.journal import STATES
+from readtrack.statistics import WEEKS, Statistics, heat_map
 from readtrack.tui.theme import state_style
 from readtrack.tui.widgets.line_view import BLANK, Line, join, text, wrapped
 from readtrack.tui.widgets.targets import Subject

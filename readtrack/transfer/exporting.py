@@ -17,11 +17,11 @@ import readtrack
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing
 from readtrack.library import Library
-from readtrack.reading import bibtex, markdown
-from readtrack.reading.importing import originals
-from readtrack.reading.matching import Matcher, letters
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper, Row, Section
+from readtrack.transfer import bibtex, markdown
+from readtrack.transfer.importing import originals
+from readtrack.transfer.matching import Matcher, letters
 
 FORMAT = "readtrack-export"
 _DERIVED = ("cache", "locks", "logs", "plugins/__pycache__")  # made again by themselves

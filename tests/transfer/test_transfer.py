@@ -10,9 +10,9 @@ import pytest
 from readtrack.cli import app
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.reading import exporting, importing, markdown
-from readtrack.reading.matching import Matcher
 from readtrack.reading_list.load import load, shipped
+from readtrack.transfer import exporting, importing, markdown
+from readtrack.transfer.matching import Matcher
 
 CHECKLIST = """# My list
 words,  twice spaced

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from readtrack import notes, upkeep
 from readtrack.cli import app
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.reading import notes, upkeep
 from readtrack.reading_list.load import shipped
 
 PDF = b"""%PDF-1.4

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from readtrack.cli import app
+from readtrack.fulltext import pdf
+from readtrack.fulltext.index import FullText
+from readtrack.fulltext.query import And, Field, Not, Or, Word, is_simple, parse, years
+from readtrack.fulltext.searching import Search, doubt
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.reading import pdf
-from readtrack.reading.fulltext import FullText
-from readtrack.reading.query import And, Field, Not, Or, Word, is_simple, parse, years
-from readtrack.reading.searching import Search, doubt
 from readtrack.reading_list.load import shipped
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from readtrack.reading.markdown import merged, parse
+from readtrack.transfer.markdown import merged, parse
 
 LINES = st.sampled_from(
     [

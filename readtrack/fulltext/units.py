@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from readtrack.fulltext import pdf
 from readtrack.library import Library
-from readtrack.reading import pdf
 from readtrack.reading_list.catalog import Row
 
 Text: TypeAlias = tuple[str, str, int, str]  # subject, kind, page (0 for what has none), body

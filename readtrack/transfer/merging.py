@@ -14,10 +14,10 @@ from typing import Literal
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing, write_text
 from readtrack.library import Library
-from readtrack.reading import importing, lists
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper
 from readtrack.reading_list.journal import parse
+from readtrack.transfer import importing, lists
 
 Kind = Literal["journal", "list", "note", "run", "file"]
 

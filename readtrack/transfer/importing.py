@@ -14,13 +14,13 @@ from typing import Literal
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing
 from readtrack.library import Library
-from readtrack.reading import bibtex, markdown
-from readtrack.reading.lists import Additions, NewRow, NewSection, extended, fresh, write
-from readtrack.reading.matching import Match, Matcher, letters
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Section
 from readtrack.sync.add import make_id
 from readtrack.text import one_line, quoted
+from readtrack.transfer import bibtex, markdown
+from readtrack.transfer.lists import Additions, NewRow, NewSection, extended, fresh, write
+from readtrack.transfer.matching import Match, Matcher, letters
 
 Status = Literal["matched", "new", "ambiguous", "unknown", "duplicate", "listed"]
 

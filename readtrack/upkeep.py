@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from readtrack.errors import ReadtrackError
+from readtrack.fulltext import pdf
 from readtrack.home import Home, replacing
 from readtrack.library import Library
-from readtrack.reading import pdf
 from readtrack.reading_list.journal import parse
 from readtrack.reading_list.rows import PREFIX
 from readtrack.text import one_line, quoted

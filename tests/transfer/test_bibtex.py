@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pybtex.database import parse_string
 
-from readtrack.reading import bibtex
 from readtrack.reading_list.catalog import Paper, Source
 from readtrack.text import one_line
+from readtrack.transfer import bibtex
 
 AUTHORS = ("Diederik P. Kingma", "Jimmy Ba")
 PAPER = Paper("adam", "Adam", AUTHORS, 2014, (Source("arxiv", "1412.6980v9"),), (), (), "", "", "", 0)

@@ -20,8 +20,8 @@ from readtrack.errors import ReadtrackError
 from readtrack.reading_list.search import folded, spans
 
 if TYPE_CHECKING:
+    from readtrack.fulltext.units import Unit
     from readtrack.library import Library
-    from readtrack.reading.units import Unit
     from readtrack.reading_list.catalog import Catalog
 
 _VERSION = 2
@@ -80,7 +80,7 @@ class FullText:
         self, library: Library, *, pdfs: bool = True, progress: Callable[[str], None] = lambda unit: None
     ) -> None:
         """Read what changed since the last time. Another process that does so now is not waited for long."""
-        from readtrack.reading.units import units
+        from readtrack.fulltext.units import units
 
         wanted = {unit.name: unit for unit in units(library) if pdfs or unit.table != "pages"}
         seen = dict(self._rows("SELECT unit, stamp FROM seen"))

@@ -8,9 +8,9 @@ from datetime import date
 from pathlib import Path
 
 from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.fulltext import pdf
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.reading import pdf
 from readtrack.reading_list.search import folded
 from readtrack.text import one_line, quoted
 

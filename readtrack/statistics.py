@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from readtrack.fulltext.pdf import page_count
 from readtrack.library import Library
-from readtrack.reading.pdf import page_count
 from readtrack.reading_list.catalog import Row, Section
 from readtrack.reading_list.journal import STATES
 

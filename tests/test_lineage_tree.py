@@ -8,13 +8,13 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from readtrack import lineage
 from readtrack.cli import app
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.reading import lineage
-from readtrack.reading.statistics import heat_map, statistics
 from readtrack.reading_list.load import load, shipped
+from readtrack.statistics import heat_map, statistics
 
 
 @pytest.fixture

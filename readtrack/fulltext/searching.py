@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from readtrack.fulltext.index import KINDS, FullText, Hit, rank
+from readtrack.fulltext.query import Field, Node, Not, Or, Word, fields, parse, words, years
 from readtrack.library import Library
-from readtrack.reading.fulltext import KINDS, FullText, Hit, rank
-from readtrack.reading.query import Field, Node, Not, Or, Word, fields, parse, words, years
 from readtrack.reading_list.catalog import Row, Section
 from readtrack.reading_list.journal import STATES
 from readtrack.reading_list.search import Match, folded
