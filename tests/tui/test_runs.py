@@ -281,6 +281,26 @@ async def test_v_opens_the_newest_run_of_the_paper_under_the_cursor(
         assert "No run is alive." in status(app)
 
 
+async def test_the_footer_names_the_keys_of_the_pane_that_they_go_to(
+    home: Home, papers_yaml: Path, recorded: Callable[..., Path], screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    recorded()
+    app = ReadtrackApp(Library.open(home, papers_yaml))
+    async with app.run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: app.main.checklist.verdicts, "the results")
+        app.main.checklist.go_to_subject("adam")
+        await pilot.press("v")
+        await until(pilot, lambda: app.main.on_run, "the run")
+        await pilot.pause()
+        assert "] next tab" in screen_text(app).splitlines()[-1]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.main.on_run
+        footer = screen_text(app).splitlines()[-1]
+        assert "] next tab" not in footer
+        assert "enter open" in footer
+
+
 async def test_a_run_that_is_read_when_the_cursor_has_gone_on_is_not_shown(
     home: Home, papers_yaml: Path, recorded: Callable[..., Path]
 ) -> None:

@@ -207,7 +207,7 @@ class LibraryScreen(Screen[None]):
 
     def refresh_hints(self) -> None:
         """The footer: the most wanted actions that fit; help is never dropped."""
-        places: set[Where] = {"library", "run" if self.on_run else "list"}
+        places: set[Where] = {"library", "run" if self._looking else "list"}
         room = self.size.width - 2
         shown: list[Content] = []
         for one in hints(places, self._applies):
@@ -219,7 +219,7 @@ class LibraryScreen(Screen[None]):
 
     def _applies(self, action_id: str) -> bool:
         runnable = self.entry is not None and self.entry.plugin in self.readtrack_app.library.runnable()
-        looking = self.on_run and self.on_right
+        looking = self._looking
         return {
             "cancel": self.readtrack_app.following is not None or self.readtrack_app.syncs.alive is not None,
             "sync": not looking,
@@ -233,6 +233,11 @@ class LibraryScreen(Screen[None]):
             "undo": not looking,
             "note": not looking,
         }.get(action_id, True)
+
+    @property
+    def _looking(self) -> bool:
+        """Whether keys go to a run."""
+        return self.on_run and self.on_right
 
     def _has_run(self) -> bool:
         plugin, following = self.entry.plugin if self.entry is not None else "", self.readtrack_app.following
