@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
-from textual.app import App, SuspendNotSupported
+from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
@@ -24,11 +22,12 @@ from readtrack import system
 from readtrack.errors import ReadtrackError
 from readtrack.latex import readable
 from readtrack.library import Library
-from readtrack.present import marks
-from readtrack.text import one_line, plain
+from readtrack.text import one_line
 from readtrack.tui.actions import TYPING, action
 from readtrack.tui.controllers.adding import Adding
 from readtrack.tui.controllers.breaks import Breaks
+from readtrack.tui.controllers.notes import Notes
+from readtrack.tui.controllers.reading import Reading
 from readtrack.tui.controllers.runs import Runs
 from readtrack.tui.controllers.sync import Syncs
 from readtrack.tui.device_list import DeviceList
@@ -42,11 +41,10 @@ from readtrack.tui.theme import (
     no_colours,
     other_theme,
     starting_theme,
-    state_style,
     wants_ascii,
 )
 from readtrack.tui.widgets.line_view import join
-from readtrack.tui.widgets.outline import Entry, links, wording
+from readtrack.tui.widgets.outline import Entry, links
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +81,8 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.finding = Finding(self)
         self._breaks = Breaks(self)
         self._adding = Adding(self)
+        self._reading = Reading(self)
+        self.notes = Notes(self)
         self._options: Options | None = None
         self._devices = DeviceList()
         self._seen = _modified(library.catalog.path)
@@ -155,163 +155,32 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
         self.run_worker(guarded, thread=True, exclusive=True, group=what, exit_on_error=False)
 
-    # The reader's states, tags, ratings
-
-    def _subject(self, doing: str) -> str | None:
-        """The subject under the cursor, or None after saying why there is none."""
-        entry = self.entry
-        if entry is not None and entry.subject:
-            return entry.subject
-        self.notify_status(f"Choose one paper to {doing}: this line stands for several.")
-        return None
+    # The reader's states, tags, ratings, notes
 
     def action_mark(self, state: State) -> None:
-        entry = self.entry
-        if entry is None or (not entry.subject and entry.row is None):
-            self.notify_status("Choose a row or a paper: a section has no state of its own.")
-            return
-        subjects = [entry.subject] if entry.subject else list(entry.row.papers if entry.row else ())
-        if not self._write(f"mark it as {state}", lambda: self.library.mark_all(subjects, state)):
-            return
-        words = "".join(words for words, _ in wording(entry.text))
-        name = entry.subject if entry.paper is not None else words
-        self.notify_status(
-            (marks.STATES[state], state_style(state)), f" {name} is {state}.", ("  u undoes", "$muted")
-        )
-
-    def _write(self, what: str, change: Callable[[], object]) -> bool:
-        """Change the journal; False after saying why that did not work."""
-        try:
-            change()
-        except ReadtrackError as error:
-            self.notify_error(what, error, "`readtrack doctor` looks for the cause.")
-            return False
-        self.main.refresh_all()
-        return True
+        self._reading.mark(state)
 
     def action_tick(self) -> None:
-        entry = self.entry
-        if entry is None:
-            return
-        state = self.main.checklist.state(entry)
-        self.action_mark("todo" if state == "read" else "read")
+        self._reading.tick()
 
     def action_redo(self) -> None:
-        redone: list[str | None] = []
-        if self._write("redo", lambda: redone.append(self.library.redo())):
-            self.notify_status(redone[0] or "There is nothing to redo.")
+        self._reading.redo()
 
     def action_undo(self) -> None:
-        undone: list[str | None] = []
-        if self._write("undo", lambda: undone.append(self.library.undo())):
-            self.notify_status(undone[0] or "There is nothing to undo.")
+        self._reading.undo()
 
     def action_tags(self) -> None:
-        from readtrack.tui.screens.ask import InputDialog
-
-        subject = self._subject("tag it")
-        if subject is None:
-            return
-
-        def edited(line: str) -> None:
-            words = re.split(r"[\s,;]+", line.casefold())
-            self._set_tags(subject, {tag for word in words if (tag := word.removeprefix("#"))})
-
-        hint = "Words with spaces or commas between. enter keeps, esc goes back."
-        before = "".join(f"{tag} " for tag in sorted(self.library.tags(subject)))  # the next one may follow
-        self.push_screen(InputDialog(f"Tags of {subject}", hint, edited, before))
-
-    def _set_tags(self, subject: str, after: set[str]) -> None:
-        before = self.library.tags(subject)
-        try:
-            for tag in sorted(after - before):
-                self.library.tag(subject, tag)
-            for tag in sorted(before - after):
-                self.library.untag(subject, tag)
-        finally:
-            self.main.refresh_all()
+        self._reading.ask_for_tags()
 
     def action_rating(self) -> None:
-        from readtrack.tui.screens.ask import Choice, ChoiceDialog
-
-        subject = self._subject("rate it")
-        if subject is None:
-            return
-
-        def rated(stars: str | None) -> None:
-            if stars is not None:
-                self._write("rate it", lambda: self.library.rate(subject, int(stars) or None))
-
-        answers = [Choice(str(count), "★" * count + "☆" * (5 - count)) for count in range(5, 0, -1)]
-        self.push_screen(ChoiceDialog(f"How good is {subject}?", [*answers, Choice("0", "no rating")]), rated)
-
-    # Notes and sources
+        self._reading.ask_for_rating()
 
     def action_note(self) -> None:
-        subject = self._subject("write a note")
-        if subject is None:
-            return
-        command: list[str] = []
-        try:
-            command = system.editor()
-        except ReadtrackError as error:
-            self.notify_error("start the editor", error, "correct that; here is a small one.")
-        if not command or not self._edit_outside(command, subject):
-            self._edit_here(subject)
+        subject = self._reading.subject("write a note")
+        if subject is not None:
+            self.notes.write(subject)
 
-    def _edit_outside(self, command: list[str], subject: str) -> bool:
-        from readtrack.notes import begin, settle
-
-        path = self.library.note_path(subject)
-        try:
-            self.library.home.ensure(path.parent)
-            begun = begin(self.library, subject)
-        except ReadtrackError as error:
-            self.notify_error("begin the note", error, "here is a small editor.")
-            return False
-        edited = self._run_editor([*command, str(path)])
-        settle(self.library, subject, begun)
-        if not edited:
-            return False
-        self.main.refresh_all()
-        return True
-
-    def _run_editor(self, command: list[str]) -> bool:
-        """Give the terminal to an editor until it ends; False if it could not be started."""
-        try:
-            with self.suspend():
-                code = subprocess.run(command, check=False).returncode
-        except SuspendNotSupported:
-            return False
-        except OSError as error:
-            self.notify_error(f"start the editor {command[0]}", error, "set EDITOR to one that is there.")
-            return False
-        if code:
-            self.notify_error(
-                f"edit with {command[0]}", f"it ended with exit code {code}", f"see {command[-1]}"
-            )
-        return True
-
-    def _edit_here(self, subject: str) -> None:
-        from readtrack.tui.screens.note import NoteScreen
-
-        try:
-            before = plain(self.library.note(subject))  # an editor draws what it is given
-        except ReadtrackError as error:
-            self.notify_error("open the note", error, "check the file's rights.")
-            return
-
-        def written(note: str | None) -> None:
-            if note is None or note == before:
-                return
-            try:
-                self.library.save_note(subject, note)
-            except ReadtrackError as error:
-                self.notify_error("save the note", error, "n opens it again; your text is on the clipboard.")
-                self.copy_to_clipboard(note)
-            self.main.refresh_all()
-
-        self.push_screen(NoteScreen(f"Note on {subject}", before), written)
+    # What comes in, and sources
 
     def action_add(self) -> None:
         self._adding.ask_for_paper()
@@ -438,20 +307,6 @@ class ReadtrackApp(App[int], inherit_bindings=False):
                 self.push_screen(CodeScreen(self.library.runnable()[plugin]))
             except ReadtrackError as error:
                 self.notify_error(f"show the code of {plugin}", error, "look there.")
-
-    def edit_file(self, path: Path, line: int) -> None:
-        """Open a file in the reader's editor, or one that is there."""
-        try:
-            command = system.editor() or system.usual_editor()
-        except ReadtrackError as error:
-            self.notify_error("start the editor", error, "correct that.")
-            return
-        if not command:
-            self.notify_error(
-                "start an editor", "EDITOR is not set, and none was found", f"open {path} in yours."
-            )
-            return
-        self._run_editor([*command, *system.at_line(command, line), str(path)])
 
     def run_broken(self, paper: str, name: str, budget: str) -> None:
         from readtrack.tui.screens.run_options import Options

@@ -93,7 +93,7 @@ async def test_e_opens_the_own_copy_at_the_line_in_view_and_says_that_it_runs(
 ) -> None:
     opened: list[list[str]] = []
     monkeypatch.setenv("EDITOR", "vim -u NONE")
-    monkeypatch.setattr(app, "_run_editor", lambda command: bool(opened.append(command)) or True)
+    monkeypatch.setattr(app.notes, "_run_editor", lambda command: bool(opened.append(command)) or True)
     async with app.run_test(size=(120, 30)) as pilot:
         await pilot.pause()
         app.main.checklist.go_to_subject("flash")

@@ -112,7 +112,7 @@ async def test_nothing_that_is_pressed_ends_the_app_draws_on_it_or_is_lost(
     # What leaves the app, starts a process or asks the network is no part of this.
     monkeypatch.setattr(app, "exit", lambda *_: None)
     monkeypatch.setattr(app, "copy_to_clipboard", copied.append)
-    monkeypatch.setattr(app, "edit_file", lambda *_: None)
+    monkeypatch.setattr(app.notes, "edit_file", lambda *_: None)
     monkeypatch.setattr(app.runs, "start", started.append)
     monkeypatch.setattr(app.syncs, "start", lambda *_: None)
     monkeypatch.setattr(app._adding, "_add", lambda *_: None)

@@ -128,7 +128,7 @@ class CodeScreen(Screen[None]):
             )
             return
         path = main.parent / inside
-        self.readtrack_app.edit_file(path, place)
+        self.readtrack_app.notes.edit_file(path, place)
         self.readtrack_app.action_reload()
         self._read(self.readtrack_app.library.runnable()[self.plugin.name])
         self._show(Place(path if path in self.files else self.files[0], place))

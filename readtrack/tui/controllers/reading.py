@@ -1,0 +1,113 @@
+"""What the reader says of a paper: its state, tags and rating, each of which can be taken back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from readtrack.errors import ReadtrackError
+from readtrack.present import marks
+from readtrack.tui.theme import state_style
+from readtrack.tui.widgets.outline import wording
+
+if TYPE_CHECKING:
+    from readtrack.reading_list.journal import State
+    from readtrack.tui.app import ReadtrackApp
+
+
+class Reading:
+    def __init__(self, app: ReadtrackApp) -> None:
+        self._app = app
+
+    def subject(self, doing: str) -> str | None:
+        """The subject under the cursor, or None after saying why there is none."""
+        entry = self._app.entry
+        if entry is not None and entry.subject:
+            return entry.subject
+        self._app.notify_status(f"Choose one paper to {doing}: this line stands for several.")
+        return None
+
+    def mark(self, state: State) -> None:
+        entry = self._app.entry
+        if entry is None or (not entry.subject and entry.row is None):
+            self._app.notify_status("Choose a row or a paper: a section has no state of its own.")
+            return
+        subjects = [entry.subject] if entry.subject else list(entry.row.papers if entry.row else ())
+        if not self._write(f"mark it as {state}", lambda: self._app.library.mark_all(subjects, state)):
+            return
+        words = "".join(words for words, _ in wording(entry.text))
+        name = entry.subject if entry.paper is not None else words
+        self._app.notify_status(
+            (marks.STATES[state], state_style(state)), f" {name} is {state}.", ("  u undoes", "$muted")
+        )
+
+    def _write(self, what: str, change: Callable[[], object]) -> bool:
+        """Change the journal; False after saying why that did not work."""
+        try:
+            change()
+        except ReadtrackError as error:
+            self._app.notify_error(what, error, "`readtrack doctor` looks for the cause.")
+            return False
+        self._app.main.refresh_all()
+        return True
+
+    def tick(self) -> None:
+        entry = self._app.entry
+        if entry is None:
+            return
+        state = self._app.main.checklist.state(entry)
+        self.mark("todo" if state == "read" else "read")
+
+    def redo(self) -> None:
+        redone: list[str | None] = []
+        if self._write("redo", lambda: redone.append(self._app.library.redo())):
+            self._app.notify_status(redone[0] or "There is nothing to redo.")
+
+    def undo(self) -> None:
+        undone: list[str | None] = []
+        if self._write("undo", lambda: undone.append(self._app.library.undo())):
+            self._app.notify_status(undone[0] or "There is nothing to undo.")
+
+    def ask_for_tags(self) -> None:
+        from readtrack.tui.screens.ask import InputDialog
+
+        subject = self.subject("tag it")
+        if subject is None:
+            return
+
+        def edited(line: str) -> None:
+            words = re.split(r"[\s,;]+", line.casefold())
+            self._set_tags(subject, {tag for word in words if (tag := word.removeprefix("#"))})
+
+        hint = "Words with spaces or commas between. enter keeps, esc goes back."
+        before = "".join(
+            f"{tag} " for tag in sorted(self._app.library.tags(subject))
+        )  # the next one may follow
+        self._app.push_screen(InputDialog(f"Tags of {subject}", hint, edited, before))
+
+    def _set_tags(self, subject: str, after: set[str]) -> None:
+        before = self._app.library.tags(subject)
+        try:
+            for tag in sorted(after - before):
+                self._app.library.tag(subject, tag)
+            for tag in sorted(before - after):
+                self._app.library.untag(subject, tag)
+        finally:
+            self._app.main.refresh_all()
+
+    def ask_for_rating(self) -> None:
+        from readtrack.tui.screens.ask import Choice, ChoiceDialog
+
+        subject = self.subject("rate it")
+        if subject is None:
+            return
+
+        def rated(stars: str | None) -> None:
+            if stars is not None:
+                self._write("rate it", lambda: self._app.library.rate(subject, int(stars) or None))
+
+        answers = [Choice(str(count), "★" * count + "☆" * (5 - count)) for count in range(5, 0, -1)]
+        self._app.push_screen(
+            ChoiceDialog(f"How good is {subject}?", [*answers, Choice("0", "no rating")]), rated
+        )
