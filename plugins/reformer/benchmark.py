@@ -126,4 +126,6 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant.of_module(make, Reformer.loss, name="reversible", role="paper"),
             ),
             cost=Cost.products(2 * products, weights * itemsize),
+            # A ReLU whose input is rounded to the other side of zero moves a gradient by one token's part.
+            tolerance=0.02,
         )
