@@ -185,24 +185,26 @@ def headline(rows: Sequence[Row]) -> str:
 
 def error_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """How often a run without the idea won all the same, each with its 95 % interval."""
-    null = [row.null == "reproduced" for row in rows if row.null is not None]
-    caught = [
-        verdict != "reproduced"
-        for row in rows
-        if row.verdict == "reproduced"
-        for verdict in row.breaks.values()
-    ]
+    null = [row.null for row in rows if row.null is not None]
+    broken = [verdict for row in rows if row.verdict == "reproduced" for verdict in row.breaks.values()]
     return [
-        ("null runs reproduced", _rate(null)),
-        ("breaks caught, of the claims that are reproduced", _rate(caught)),
+        ("null runs reproduced", _rate(null, lambda verdict: verdict == "reproduced")),
+        (
+            "breaks caught, of the claims that are reproduced",
+            _rate(broken, lambda verdict: verdict != "reproduced"),
+        ),
     ]
 
 
-def _rate(outcomes: Sequence[bool]) -> str:
-    if not outcomes:
-        return "not run"
-    low, high = wilson(sum(outcomes), len(outcomes))
-    return f"{sum(outcomes)} of {len(outcomes)} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+def _rate(verdicts: Sequence[Verdict], counts: Callable[[Verdict], bool]) -> str:
+    """A run whose control fell with the idea says nothing, and is counted apart."""
+    judged = [verdict for verdict in verdicts if verdict != "not judged"]
+    if not judged:
+        return "not run" if not verdicts else f"{len(verdicts)} not judged"
+    hits = sum(map(counts, judged))
+    low, high = wilson(hits, len(judged))
+    said = f"{hits} of {len(judged)} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+    return f"{said}; {len(verdicts) - len(judged)} not judged" if len(judged) < len(verdicts) else said
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

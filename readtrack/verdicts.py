@@ -224,15 +224,15 @@ def _over_seeds(
     claim: Claim, seeds: Sequence[_Seed], measurements: Sequence[Mapping[str, Any]]
 ) -> tuple[Verdict, str]:
     """The verdict of a measured claim."""
-    if len(seeds) < SEEDS:
-        if _settled(claim, seeds):
-            return "not reproduced", f"settled by {len(seeds)} seeds"
-        return "not judged", f"{len(seeds)} of {SEEDS} seeds have run"
     if guard := next((seed.why for seed in seeds if seed.held == "missed" and seed.why), ""):
         return "not judged", guard
     without_control = [seed for seed in seeds if seed.held == "not judged"]
     if len(without_control) > 1:
         return "not judged", f"{without_control[0].why} ({len(without_control)} of {len(seeds)} seeds)"
+    if len(seeds) < SEEDS:
+        if _settled(claim, seeds):
+            return "not reproduced", f"settled by {len(seeds)} seeds"
+        return "not judged", f"{len(seeds)} of {SEEDS} seeds have run"
     held = sum(seed.held == "held" for seed in seeds)
     if len(seeds) == MORE_SEEDS and _AGREE > held > MORE_SEEDS - _AGREE:
         return "inconclusive", f"{held} of {MORE_SEEDS} seeds held"
@@ -322,8 +322,10 @@ def settled(claim: Claim, events: Sequence[Mapping[str, Any] | None]) -> bool:
 
 
 def _settled(claim: Claim, seeds: Sequence[_Seed]) -> bool:
-    return any(
-        sum(not bound.holds(bound.value(seed.values, seed.at_least)) for seed in seeds) >= 3
+    """Two seeds whose control failed settle it too: it is not judged."""
+    judged = [seed for seed in seeds if seed.held != "not judged"]
+    return len(seeds) - len(judged) > 1 or any(
+        sum(not bound.holds(bound.value(seed.values, seed.at_least)) for seed in judged) >= 3
         for bound in claim.bounds
     )
 

@@ -59,6 +59,16 @@ def test_fewer_seeds_decide_only_when_three_have_missed():
     assert not settled(GAIN, [event(GAIN, {"gain": value}) for value in (0.1, 0.0, 0.3)])
 
 
+def test_seeds_whose_control_failed_settle_that_nothing_is_judged():
+    claim = replace(GAIN, control_reaches=(Bound("plain", ">=", 0.5),))
+    failed = [{"gain": 0.0, "plain": 0.1}] * 3
+    events = [event(claim, values) for values in failed]
+    assert settled(claim, events[:2])
+    assert not settled(claim, [*events[:1], event(claim, {"gain": 0.3, "plain": 0.9})])
+    (one,) = judge_over_seeds("paper", dict(enumerate([e] for e in events)))
+    assert (one.verdict, one.why) == ("not judged", "the control failed: plain ≥ 0.5 (3 of 3 seeds)")
+
+
 def test_three_misses_of_five_never_come_out_reproduced():
     draw = random.Random(1)
     for _ in range(2000):
@@ -192,6 +202,12 @@ def test_the_head_counts_measured_claims_and_its_own_errors():
         "breaks caught, of the claims that are reproduced": "1 of 1 (95 % interval 21 to 100 %)",
     }
     assert dict(error_rates([Row.of(over([0.3] * 5))]))["null runs reproduced"] == "not run"
+    # What was not judged says nothing about how often the rule is wrong.
+    (_, null), (_, broken) = error_rates(
+        [*rows(), Row.of(over([0.3] * 5), "not judged", {"gate": "not judged"})]
+    )
+    assert null == "1 of 2 (95 % interval 9 to 91 %); 1 not judged"
+    assert broken == "1 of 1 (95 % interval 21 to 100 %); 1 not judged"
 
 
 def test_wilsons_interval():

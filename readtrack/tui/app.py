@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -108,7 +109,9 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         return self.main.entry
 
     def on_mount(self) -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGCONT, self._continued)
         self.call_after_refresh(self._painted)
         for problem in self.library.problems[:3]:
             self.notify_error("read all of the journal", problem, "the other lines count; look at that one.")
@@ -424,6 +427,15 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def _hang_up(self) -> None:
         self.runs.leave_alone()
         self.exit(128 + signal.SIGHUP)
+
+    def _continued(self) -> None:
+        """After SIGCONT: take the terminal again, unless it is gone (it sends that too) or an editor has it.
+        Textual's own handler would read keys in one more thread each time, and one of those outlives the app.
+        """
+        if self._driver is not None and self._driver._auto_restart and os.isatty(sys.stdin.fileno()):
+            self._driver.suspend_application_mode()
+            self._driver.resume_application_mode()
+            self.refresh()
 
 
 def _modified(path: Path) -> int:

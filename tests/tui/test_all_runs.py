@@ -107,6 +107,19 @@ async def test_enter_opens_a_run_of_any_paper(app: ReadtrackApp) -> None:
         assert app.entry.plugin == "adam"
 
 
+async def test_a_second_enter_finds_the_screen_gone_and_changes_nothing(app: ReadtrackApp) -> None:
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(pilot, app)
+        runs = app.screen
+        assert isinstance(runs, RunsScreen)
+        runs.dismiss(IDS[0])
+        runs.dismiss(IDS[0])
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert app.screen is app.main
+        assert app.main.on_run
+
+
 async def test_the_same_job_is_made_anew(
     app: ReadtrackApp, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Static
 
 from readtrack.errors import ReadtrackError
@@ -18,6 +17,7 @@ from readtrack.plugins.source import Place, files, is_own, own_copy, places
 from readtrack.text import plain
 from readtrack.tui.actions import bindings, shown_key
 from readtrack.tui.actions import where as actions_where
+from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.widgets import paper_page
 from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, join, text, wrapped
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LARGEST = 400_000  # characters of a file
 
 
-class CodeScreen(Screen[None]):
+class CodeScreen(Answering[None]):
     """Shows one file of the plugin at a time; enter, escape and q go back."""
 
     CSS_PATH: ClassVar = "code.tcss"

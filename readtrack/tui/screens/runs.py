@@ -12,7 +12,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Static
 
 from readtrack.errors import ReadtrackError
@@ -23,6 +22,7 @@ from readtrack.runs.record import Record, Summary
 from readtrack.text import format_duration, one_line
 from readtrack.tui.actions import bindings, shown_key
 from readtrack.tui.actions import where as actions_where
+from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.theme import verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, text, wrapped
 from readtrack.tui.widgets.table import Cell, table
@@ -53,7 +53,7 @@ class _Kept(NamedTuple):
     note: str
 
 
-class RunsScreen(Screen[str | None]):
+class RunsScreen(Answering[str | None]):
     """Gives the id of the run that the reader wants to see, or None for escape."""
 
     CSS_PATH: ClassVar = "runs.tcss"
