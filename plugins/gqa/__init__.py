@@ -13,7 +13,7 @@ values. A model that was trained with all heads is converted: the projections of
 and the model trains on for a twentieth of its steps.
 
 This folder. `model`: attention in groups without a copy of the keys, and the conversion by averaging, by the
-first head of each group, or anew. `experiment` trains a small model with all heads, converts it in five ways
+first head of each group, or anew. `experiment` trains a small model with all heads, converts it in six ways
 and trains each on. `benchmark` times one token that attends to a long cache.
 
 Dimensions: batch, tokens (queries, keys), model (width), heads (of queries), groups (heads of keys and
@@ -25,10 +25,11 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import EQUAL_HEADS, NEARLY, ORDER, experiment
+from .experiment import CACHE, EQUAL_HEADS, NEARLY, ORDER, experiment
 from .model import GroupedQueryAttention, convert, grouped_attention
 
 __all__ = [
+    "CACHE",
     "EQUAL_HEADS",
     "NEARLY",
     "ORDER",

@@ -1,4 +1,4 @@
-"""The claims: equal heads may be averaged, the order of the conversions, and what groups keep."""
+"""The claims: equal heads may be averaged, the cache, the order of the conversions, what groups keep."""
 
 import math
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from .model import GroupedQueryAttention, How, convert
 
 HEADS = 8
 GROUPS = 2
+ALL_GROUPS = (1, 2, 4, HEADS)
 TOKENS = 48  # of a window
 UPTRAINING = 0.05  # of the steps of pre-training: section 3.1
 
@@ -30,6 +31,20 @@ EQUAL_HEADS = Claim(
     kind="identity",
     control="the same conversion of heads that differ",
     control_reaches=(Bound("change of the result by converting other heads", ">=", 0.01),),
+)
+
+CACHE = Claim(
+    name="the cache shrinks with the groups",
+    sentence="One head of keys and values makes the cache smaller by the number of heads, G groups leave G "
+    "times that, and as many parameters go with it.",
+    paper=Figure("a cache smaller by a factor of H; G-fold of one head's", where="section 2.2"),
+    rule=(
+        Bound("bytes of the cache, all heads / one head", "==", HEADS),
+        Bound("bytes of the cache, two groups / one head", "==", 2),
+        Bound("parameters of keys and values, all heads / one head", "==", HEADS),
+    ),
+    kind="identity",
+    control="as many heads of keys and values as of queries",
 )
 
 NO_CHECKPOINT = Break("no checkpoint", "What is converted was never trained: there is nothing to keep.")
@@ -84,6 +99,8 @@ NEARLY = Claim(
 def experiment(run: Run) -> None:
     if run.wants(EQUAL_HEADS):
         convert_equal_heads(run)
+    if run.wants(CACHE):
+        count_cache(run)
     if run.wants(ORDER, NEARLY):
         compare(run)
 
@@ -105,6 +122,27 @@ def convert_equal_heads(run: Run) -> None:
             change = (converted(x, causal=True) - attention(x, causal=True)).abs().max().item()
         changes[f"change of the result by converting {arm} heads"] = change
     run.claim(EQUAL_HEADS, changes)
+
+
+def count_cache(run: Run) -> None:
+    """What one layer keeps of a token, and its parameters, by the number of groups."""
+    x = torch.zeros(1, 1, 64, device=run.device, dtype=run.dtype)
+    kept, weights = {}, {}
+    for groups in ALL_GROUPS:
+        attention = GroupedQueryAttention(64, HEADS, groups).to(x)
+        _, k, v = attention.project(x)
+        kept[groups] = k.nbytes + v.nbytes
+        weights[groups] = attention.key.weight.numel() + attention.value.weight.numel()
+        run.metric("bytes of the cache a token", kept[groups], step=groups)
+        run.metric("parameters of attention", sum(w.numel() for w in attention.parameters()), step=groups)
+    run.claim(
+        CACHE,
+        {
+            "bytes of the cache, all heads / one head": kept[HEADS] / kept[1],
+            "bytes of the cache, two groups / one head": kept[2] / kept[1],
+            "parameters of keys and values, all heads / one head": weights[HEADS] / weights[1],
+        },
+    )
 
 
 class Block(nn.Module):
@@ -151,6 +189,9 @@ def keep(attention: GroupedQueryAttention) -> GroupedQueryAttention:
 
 
 def arms_of(run: Run) -> dict[str, Conversion]:
+    """All heads and four groups are only compared with, so that a null run leaves them as they are: there,
+    every other arm is one averaged head."""
+
     def to(groups: int, how: How) -> Conversion:
         return partial(convert, groups=groups, how=how, generator=run.generator("random heads"))
 
@@ -161,15 +202,15 @@ def arms_of(run: Run) -> dict[str, Conversion]:
             "one head, first": to(1, "first"),
             "one head, random": to(1, "random"),
             "two groups, mean": to(few, "mean"),
-            "all heads": keep,
         },
-        control="all heads",
+        control="one head, mean",
     )
+    arms |= {"four groups, mean": to(4, "mean"), "all heads": keep}
     wanted = {"one head, mean"}
     if run.wants(ORDER):
         wanted |= {"one head, first", "one head, random"}
     if run.wants(NEARLY):
-        wanted |= {"two groups, mean", "all heads"}
+        wanted |= {"two groups, mean", "four groups, mean", "all heads"}
     return {arm: conversion for arm, conversion in arms.items() if arm in wanted}
 
 
@@ -181,8 +222,8 @@ def compare(run: Run) -> None:
     steps = run.pick(smoke=4, quick=600, full=4000)
     torch.manual_seed(run.seed)
     trained = Characters(len(alphabet)).to(run.device, run.dtype)
-    if not run.without(NO_CHECKPOINT.name):
-        train(run, trained, text, steps=steps, rate=RATE, arm="pre-training")
+    checkpoint = deepcopy(trained) if run.without(NO_CHECKPOINT.name) else trained
+    train(run, trained, text, steps=steps, rate=RATE, arm="pre-training")
     losses = {"before": evaluate(run, trained, text.judge)}
     run.metric("held-out loss", losses["before"], arm="pre-trained")
 
@@ -190,7 +231,7 @@ def compare(run: Run) -> None:
     rates = run.pick(smoke=(RATE,), quick=RATES, full=RATES)
     best: dict[str, Best[Characters]] = {}
     for arm, conversion in arms_of(run).items():
-        start = deepcopy(trained)
+        start = deepcopy(checkpoint)
         for block in start.blocks:
             block.attention = conversion(block.attention)
         run.metric("held-out loss over further steps", evaluate(run, start, text.judge), step=0, arm=arm)
@@ -204,6 +245,9 @@ def compare(run: Run) -> None:
         losses[arm] = evaluate(run, best[arm].result, text.judge)
         run.metric("held-out loss over further steps", losses[arm], step=extra, arm=arm)
         run.metric("held-out loss", losses[arm], arm=arm)
+        if not arm.startswith(("one head, first", "one head, random")):
+            groups = best[arm].result.blocks[0].attention.groups
+            run.metric("held-out loss over groups", losses[arm], step=groups, arm="mean")
     run.headline("held-out loss over further steps")
     state(run, losses, best, letter_loss(text, len(alphabet)))
 

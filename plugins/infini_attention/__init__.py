@@ -26,11 +26,13 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import BEYOND, INSIDE, STREAM, experiment
+from .experiment import BEYOND, CONSTANT, COUNT, INSIDE, STREAM, experiment
 from .model import InfiniAttention, Memory
 
 __all__ = [
     "BEYOND",
+    "CONSTANT",
+    "COUNT",
     "INSIDE",
     "STREAM",
     "InfiniAttention",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from readtrack.plugin import Best, Bound, Break, Claim, Figure, Growth, Run, hookimpl
 
-from ..attention import merge_heads, scaled_dot_product_attention, split_heads
+from ..attention import MultiHeadAttention, merge_heads, scaled_dot_product_attention, split_heads
 from ..rope import phases, rotate
 from .model import InfiniAttention, Memory
 
@@ -28,6 +28,19 @@ STREAM = Claim(
     kind="identity",
     control="the same with a memory that is written before it is read",
     control_reaches=(Bound("largest change if written first", ">=", 1e-3),),
+)
+
+COUNT = Claim(
+    name="a gate, and a memory of d (d + 1) numbers, a head",
+    sentence="All that a head has beside ordinary attention is one parameter, and a memory of d_key times "
+    "d_value and d_key numbers.",
+    paper=Figure("d_key · (d_value + 1) numbers for each head and layer; a scalar gate", where="table 1"),
+    rule=(
+        Bound("parameters more than multi-head attention, a head", "==", 1),
+        Bound("numbers in the memory of a head 64 wide", "==", 64 * 65),
+    ),
+    kind="identity",
+    control="multi-head attention of the same width",
 )
 
 WIPED = Break("wiped", "Each segment finds an empty memory.")
@@ -76,7 +89,10 @@ CONSTANT = Claim(
     name="constant however long the text",
     sentence="The time of a token and the memory it takes do not grow with the text before it.",
     paper=Figure("bounded memory", where="abstract", read="abstract"),
-    rule=(Growth("one token", what="time", axis="tokens before", threshold=0.2, mode="decode"),),
+    rule=(
+        Growth("one token", what="time", axis="tokens before", threshold=0.2, mode="decode"),
+        Growth("one token", what="memory", axis="tokens before", threshold=0.2, mode="decode"),
+    ),
     control="kernel attention over a cache of all tokens",
 )
 
@@ -85,8 +101,23 @@ CONSTANT = Claim(
 def experiment(run: Run) -> None:
     if run.wants(STREAM):
         compare_formulas(run)
+    if run.wants(COUNT):
+        count(run)
     if run.wants(INSIDE, BEYOND):
         find_values(run)
+
+
+def count(run: Run) -> None:
+    heads = 8
+    with torch.device("meta"):
+        ours, plain = InfiniAttention(512, heads, SEGMENT), MultiHeadAttention(512, heads)
+        memory = ours.empty(1)
+    more = sum(w.numel() for w in ours.parameters()) - sum(w.numel() for w in plain.parameters())
+    values = {
+        "parameters more than multi-head attention, a head": more / heads,
+        "numbers in the memory of a head 64 wide": sum(each.numel() for each in memory) / heads,
+    }
+    run.claim(COUNT, values)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Banded attention with global tokens, beside full attention under a mask."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,44 @@ def formula(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor, *, window: int)
 def fused(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor, *, window: int) -> Tensor:
     mask = visible_pairs(q.shape[2], everywhere, window)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+Numbers = tuple[tuple[int, ...], ...]
+
+
+def in_numbers(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor) -> tuple[Tensor, Tensor, Tensor, Numbers]:
+    """Global tokens by which a mask can be remembered."""
+    return q, k, v, tuple(tuple(of_text) for of_text in everywhere.tolist())
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, everywhere: Numbers, *, window: int) -> Tensor:
+    """torch's generator of fused attention, which skips blocks of pairs that are not allowed."""
+    mask = flex_mask(q.shape[2], everywhere, window, q.device)
+    return compiled_flex()(q, k, v, block_mask=mask)
+
+
+@cache
+def compiled_flex() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+@cache
+def flex_mask(tokens: int, everywhere: Numbers, window: int, device: torch.device) -> object:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    batch = len(everywhere)
+    wide = torch.zeros(batch, tokens, dtype=torch.bool, device=device)
+    wide = wide.scatter(1, torch.tensor(everywhere, device=device), True)
+    return create_block_mask(
+        lambda text, _head, query, key: ((query - key).abs() <= window) | wide[text, key],
+        batch,
+        None,
+        tokens,
+        tokens,
+        device=device,
+    )
 
 
 def banded(q: Tensor, k: Tensor, v: Tensor, everywhere: Tensor, *, window: int) -> Tensor:
@@ -59,6 +97,14 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             variants=(
                 Variant(name="all scores, masked", role="naive", call=partial(formula, window=window)),
                 Variant(name="torch SDPA with a mask", role="strong", call=partial(fused, window=window)),
+                # On a CPU it compiles for longer than it is measured, and has no backward pass.
+                Variant(
+                    name="FlexAttention",
+                    role="compiled",
+                    call=partial(flex, window=window),
+                    needs=bench.needs("cuda"),
+                    prepare=in_numbers,
+                ),
                 Variant(name="the band alone", role="paper", call=partial(banded, window=window)),
             ),
             cost=Cost.attention(

@@ -122,10 +122,11 @@ def ask(run: Run) -> None:
         {
             "global token": partial(Reader, WINDOW, everywhere=True, pooled=False),
             "window alone": window_alone,
-            "full attention": partial(Reader, LENGTH, everywhere=False, pooled=False),
         },
         control="window alone",
     )
+    # What the control is judged by stays as it is, also in a null run.
+    arms["full attention"] = partial(Reader, LENGTH, everywhere=False, pooled=False)
     if run.without(NO_GLOBAL.name):
         arms["global token"] = partial(Reader, WINDOW, everywhere=False, pooled=False)
     rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)

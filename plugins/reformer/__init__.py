@@ -11,9 +11,10 @@ directions they lie on), sort by bucket, and let each token look at its chunk an
 rounds of hashing find what one has missed. And let each layer add to one half of the stream what it makes of
 the other: what went in can then be calculated from what came out, and nothing has to be kept.
 
-This folder. `model`: both, and a decoder of them. `experiment` names handwritten digits by attending to
-similar ones, by hashing and at random; memory over depth and time over length come from the benchmark. Axial
-positions and feed-forward layers in chunks are not here.
+This folder. `model`: both, and a decoder of them; `weights` gives the parameters of `transformers` our names.
+`experiment` names handwritten digits by attending to similar ones, by hashing and at random; memory over
+depth and time over length come from the benchmark. Axial positions and feed-forward layers in chunks are not
+here.
 
 Dimensions: batch, heads, tokens, dim (of a head), model (width), rounds, chunks, width (of a chunk), vocab.
 """
@@ -25,6 +26,7 @@ from readtrack.plugin import hookimpl
 from .benchmark import benchmark
 from .experiment import HASHED, LONG, REVERSIBLE, experiment
 from .model import LSHAttention, Reformer, hashed, inverse, lsh_attention, run_layers, unit_length
+from .weights import from_released
 
 __all__ = [
     "HASHED",
@@ -34,6 +36,7 @@ __all__ = [
     "Reformer",
     "benchmark",
     "experiment",
+    "from_released",
     "hashed",
     "implementation",
     "inverse",

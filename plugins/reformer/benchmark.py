@@ -127,5 +127,6 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             cost=Cost.products(2 * products, weights * itemsize),
             # A ReLU whose input is rounded to the other side of zero moves a gradient by one token's part.
-            tolerance=0.02,
+            # Half precisions are allowed more than that anyway.
+            tolerance=0.02 if itemsize >= 4 else None,
         )

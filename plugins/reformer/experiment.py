@@ -11,7 +11,7 @@ from torch import Tensor
 from readtrack import data
 from readtrack.plugin import Best, Bound, Break, Claim, Figure, Growth, Run, hookimpl
 
-from .model import hashed, lsh_attention
+from .model import Reformer, hashed, lsh_attention
 
 SHUFFLED = Break("buckets of other tokens", "Each token is put into the bucket that another was hashed into.")
 
@@ -71,6 +71,10 @@ Bucketing = Callable[[Tensor, int, torch.Generator], Tensor]
 
 @hookimpl
 def experiment(run: Run) -> None:
+    with torch.device("meta"):
+        whole = Reformer()
+    run.metric("parameters", sum(weight.numel() for weight in whole.parameters()), arm="enwik8, 64K tokens")
+    run.metric("parameters", whole.positions.weight.numel(), arm="of these, positions")
     if run.wants(HASHED):
         vote(run)
 
@@ -119,10 +123,11 @@ def vote(run: Run) -> None:
             vote_by = partial(attempt, run, way, rounds, WIDTH, chosen, judged)
             best[arm, rounds] = sweep(f"{arm}, {rounds} rounds", train=vote_by)
             run.metric("accuracy over rounds", best[arm, rounds].result, step=rounds, arm=arm)
-            run.metric("accuracy over rounds", full.result, step=rounds, arm="full attention")
             run.metric(
                 "part of the pairs seen", pairs_seen(run, way, rounds, chosen[0]), step=rounds, arm=arm
             )
+    for rounds in ROUNDS:
+        run.metric("accuracy over rounds", full.result, step=rounds, arm="full attention")
     run.headline("accuracy over rounds")
     values = {
         "accuracy with 1 round, hashed - random buckets": best["hashed", 1].result

@@ -1,6 +1,7 @@
 """Attention within a window: over a whole text, and for one token after a long one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,6 +29,33 @@ def masked(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 def masked_fused(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     mask = band(q.shape[2], window, q.device)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """torch's generator of fused attention, which skips the blocks outside of the band."""
+    mask = flex_mask(q.shape[2], window, q.device)
+    return compiled_flex()(q, k, v, block_mask=mask, enable_gqa=True)
+
+
+@cache
+def compiled_flex() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+@cache
+def flex_mask(tokens: int, window: int, device: torch.device) -> object:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    return create_block_mask(
+        lambda _batch, _head, query, key: (key <= query) & (key > query - window),
+        None,
+        None,
+        tokens,
+        tokens,
+        device=device,
+    )
 
 
 def growing(q: Tensor, state: State, new: Tensor, window: int) -> tuple[Tensor, State]:
@@ -84,6 +112,8 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             variants=(
                 Variant(name="mask over all pairs", role="naive", call=masked),
                 Variant(name="torch SDPA, masked", role="strong", call=masked_fused),
+                # On a CPU it compiles for longer than it is measured, and has no backward pass.
+                Variant(name="FlexAttention", role="compiled", call=flex, needs=bench.needs("cuda")),
                 Variant(name="blocks of the band", role="paper", call=window_attention),
             ),
             cost=Cost.attention(

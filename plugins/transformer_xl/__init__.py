@@ -13,7 +13,8 @@ place in two segments has the same number; so a score depends on what stands at 
 is.
 
 This folder. `model`: the attention, with the shift that computes all distances in one product, and the
-language model. `experiment` reads a text whose topic lasts over several segments, with a memory and without.
+language model; `weights` gives the released parameters our names. `experiment` reads a text whose topic lasts
+over several segments, with a memory and without, and with memories of several lengths.
 
 Dimensions: batch, tokens (of a segment), memory, keys (memory and tokens), heads, dim, model (width), vocab.
 """
@@ -25,6 +26,7 @@ from readtrack.plugin import hookimpl
 from .benchmark import benchmark
 from .experiment import FASTER, MEMORY, SIZE, experiment
 from .model import RelativeAttention, TransformerXL, shifted
+from .weights import from_released
 
 __all__ = [
     "FASTER",
@@ -34,6 +36,7 @@ __all__ = [
     "TransformerXL",
     "benchmark",
     "experiment",
+    "from_released",
     "implementation",
     "shifted",
 ]

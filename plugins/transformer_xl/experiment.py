@@ -1,6 +1,6 @@
 """The claims: the paper's size, and what a memory gives the first words of a segment."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -57,6 +57,7 @@ FASTER = Claim(
 
 WORDS, TOPICS, STAY = 48, 12, 40
 SEGMENT, KEPT, LONGER = 8, 16, 24
+KEPT_LATER = (0, 2, 4, 8, 16, 32, 64)  # tokens that the memory is given to evaluate with
 RATES = (1e-3, 3e-3, 1e-2)
 
 Texts = Int[Tensor, "_ _"]  # texts side by side
@@ -116,18 +117,22 @@ def carry_context(run: Run) -> None:
     memories = run.arms({"with memory": KEPT, "without memory": 0}, control="without memory")
     arms = {arm: (SEGMENT, keep) for arm, keep in memories.items()} | {"longer segments": (LONGER, 0)}
     rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best: dict[str, Best[Float[Tensor, " tokens"]]] = {}
+    best: dict[str, Best[TransformerXL]] = {}
+    nats: dict[str, Float[Tensor, " tokens"]] = {}
     for arm, (tokens, keep) in arms.items():
-        attempt = partial(train, run, arm, tokens, keep, seen, chosen, judged)
+        attempt = partial(train, run, arm, tokens, keep, seen, chosen)
         best[arm] = run.sweep(arm, rates, attempt, score="nats to choose by")
-        for position, nats in enumerate(best[arm].result.tolist()):
-            run.metric("nats over position in the segment", nats, step=position + 1, arm=arm)
-        run.metric("held-out nats a word", best[arm].result.mean().item(), arm=arm)
+        nats[arm] = evaluate(run, best[arm].result, tokens, keep, judged)
+        for position, paid in enumerate(nats[arm].tolist()):
+            run.metric("nats over position in the segment", paid, step=position + 1, arm=arm)
+        run.metric("held-out nats a word", nats[arm].mean().item(), arm=arm)
+    for keep in KEPT_LATER:
+        remembering = evaluate(run, best["with memory"].result, SEGMENT, keep, judged).mean().item()
+        run.metric("nats a word over tokens of memory", remembering, step=keep, arm="with memory")
     known = nats_of_the_law(language, judged)[LONGER:].mean().item()
     for position in (1, LONGER):
         run.metric("nats over position in the segment", known, step=position, arm="the law, all before")
     run.headline("nats over position in the segment")
-    nats = {arm: one.result for arm, one in best.items()}
     mean = {arm: one.mean().item() for arm, one in nats.items()}
     gap = mean["without memory"] - mean["longer segments"]
     saved = mean["without memory"] - mean["with memory"]
@@ -156,12 +161,12 @@ def segments(ids: Texts, tokens: int) -> Iterator[Int[Tensor, "count one_more"]]
 
 
 def train(
-    run: Run, arm: str, tokens: int, keep: int, seen: Texts, chosen: Texts, judged: Texts, rate: float
-) -> tuple[float, Float[Tensor, " tokens"]]:
+    run: Run, arm: str, tokens: int, keep: int, seen: Texts, chosen: Texts, rate: float
+) -> tuple[float, TransformerXL]:
     """Through the texts once, all side by side; longer segments, fewer texts, so that tokens a step are
     equal.
 
-    Returns the nats on `chosen`, and those on `judged` by position.
+    Returns the nats on `chosen`, and the network.
     """
     net = network(run)
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -176,8 +181,7 @@ def train(
         run.descend(nats.mean(), optimizer, step=step, metric=f"loss at rate {rate:g}", arm=arm, clip=1.0)
         schedule.step()
     run.phase("evaluate")
-    measure: Callable[[Texts], Tensor] = partial(evaluate, run, net, tokens, keep)
-    return measure(chosen).mean().item(), measure(judged)
+    return evaluate(run, net, tokens, keep, chosen).mean().item(), net
 
 
 def given(run: Run, memory: list[Tensor]) -> list[Tensor]:

@@ -96,6 +96,8 @@ class TransformerXL(nn.Module):
     """The defaults are the paper's 12 layers for characters (table 2, 41M); the embedding reads out too.
 
     u and v are shared by all layers. The adaptive softmax, for vocabularies of words, is not here.
+
+    scale  of a token's vector as it goes in; √model in the released models, of which the paper says nothing
     """
 
     def __init__(
@@ -107,9 +109,11 @@ class TransformerXL(nn.Module):
         hidden: int = 2048,
         layers: int = 12,
         std: float = 0.02,
+        scale: float = 1.0,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.scale = scale
         self.embedding = nn.Embedding(vocab, model)
         self.layers = nn.ModuleList(Layer(model, heads, hidden, dropout=dropout) for _ in range(layers))
         self.u, self.v = (nn.Parameter(torch.empty(heads, model // heads)) for _ in range(2))
@@ -131,7 +135,7 @@ class TransformerXL(nn.Module):
         memory  of the tokens before `ids`, as an earlier call returned it
         keep    how many tokens the new memory is of, at most; no gradient goes into it
         """
-        x = self.dropout(self.embedding(ids))
+        x = self.dropout(self.embedding(ids) * self.scale)
         before = memory[0].shape[1] if memory else 0
         table = sines(before + ids.shape[1], x.shape[-1]).to(x).flip(0)
         distances = self.dropout(table)

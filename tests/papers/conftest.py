@@ -6,6 +6,7 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
     assert_parity(ours, reference, inputs)   equal results and equal gradients, in float64
     assert_half_precision(ours, reference, inputs)   errors in half precisions against the reference's own
     run_experiment(module)                   a smoke run's record, after checking what every run must have
+    part_of_run()                            a smoke run, to call a part of an experiment with
     check_benchmark(module)                  every variant of every case against the oracle
     assert_same_walk(ours, reference)        two optimisers: equal weights after each of 100 random steps,
                                              with late and missing gradients, two groups and a checkpoint
@@ -84,6 +85,26 @@ def run_experiment(tmp_path: Path) -> Callable[..., Record]:
         folder.mkdir()
         return _run_experiment(
             module, folder, budget, seed, dtype, settings, null=null, broken=broken, unreached=unreached
+        )
+
+    return run
+
+
+@pytest.fixture
+def part_of_run(tmp_path: Path) -> Callable[..., Run]:
+    def run(*, null: bool = False, broken: str = "") -> Run:
+        folder = tmp_path / f"part-{null}-{broken}"
+        folder.mkdir()
+        return Run(
+            folder=folder,
+            events=EventWriter(folder),
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+            seed=0,
+            budget="smoke",
+            settings={},
+            null=null,
+            broken=broken,
         )
 
     return run

@@ -139,7 +139,7 @@ def test_random_heads_begin_as_a_linear_layer_does():
 
 
 def test_all_conversions_start_from_one_checkpoint(run_experiment, monkeypatch):
-    """The same rates, the same steps and batches for each arm; the control is a head drawn anew."""
+    """The same rates, the same steps and batches for each arm."""
     trained = []
     train = its.train
 
@@ -156,24 +156,62 @@ def test_all_conversions_start_from_one_checkpoint(run_experiment, monkeypatch):
         ("one head, first", 1, its.RATE, 1),
         ("one head, random", 1, its.RATE, 1),
         ("two groups, mean", 1, its.RATE, 2),
+        ("four groups, mean", 1, its.RATE, 4),
         ("all heads", 1, its.RATE, 8),
     ]
 
 
 @pytest.mark.parametrize("broken", ["one group", "no checkpoint"])
 def test_breaks_take_away_what_they_say(run_experiment, monkeypatch, broken):
-    trained = []
+    """And nothing of the pre-training, by which the control is judged."""
+    started = {}
     train = its.train
 
     def watched(run, model, text, **settings):
-        trained.append((settings["arm"].split(",")[0], model.blocks[0].attention.groups))
+        arm = settings["arm"].split(",")[0]
+        started[arm] = model.embed.weight.clone(), model.blocks[0].attention.groups
         train(run, model, text, **settings)
 
     monkeypatch.setattr(its, "train", watched)
     run_experiment(gqa, broken=broken)
-    arms = dict(trained)
-    assert ("pre-training" in arms) == (broken != "no checkpoint")
-    assert arms.get("two groups", 1) == 1  # absent where that claim is not asked for
+    assert started.get("two groups", (None, 1))[1] == 1  # absent where that claim is not asked for
+    untrained = torch.equal(started["one head"][0], started["pre-training"][0])
+    assert untrained == (broken == "no checkpoint")
+
+
+def test_a_null_run_averages_into_one_head_under_every_name(run_experiment, monkeypatch):
+    """But what one head loses, without which nothing is judged, is there to be seen."""
+    groups = {}
+    train = its.train
+
+    def watched(run, model, text, **settings):
+        groups[settings["arm"].split(", rate")[0]] = model.blocks[0].attention.groups
+        train(run, model, text, **settings)
+
+    monkeypatch.setattr(its, "train", watched)
+    record = run_experiment(gqa, null=True)
+    assert groups == {
+        "pre-training": 8,
+        "one head, mean": 1,
+        "one head, first": 1,
+        "one head, random": 1,
+        "two groups, mean": 1,
+        "four groups, mean": 4,
+        "all heads": 8,
+    }
+    values = {claim["claim"]["name"]: claim["values"] for claim in record.claims}[its.ORDER.name]
+    assert values["nats lost by the first head over the mean"] == 0
+    assert values["nats lost by a random head over the first"] == 0
+
+
+def test_cache_and_parameters_by_the_number_of_groups(run_experiment):
+    """For 64 wide, 8 heads of 8: two vectors of 8 single numbers a group; two matrices, and those of a
+    group."""
+    curves = run_experiment(gqa).curves
+    kept, count = curves["bytes of the cache a token"][""], curves["parameters of attention"][""]
+    assert kept == [(groups, 2 * 8 * 4 * groups) for groups in (1, 2, 4, 8)]
+    assert count == [(groups, 2 * 64 * 64 + 2 * 64 * 8 * groups) for groups in (1, 2, 4, 8)]
+    assert [groups for groups, _ in curves["held-out loss over groups"]["mean"]] == [1, 2, 4, 8]
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -135,6 +135,14 @@ def test_the_cache_is_as_large_as_the_memory():
     assert its.CACHED * 2 * 32 <= numbers < (its.CACHED + 1) * 2 * 32
 
 
+def test_a_head_has_one_parameter_more_and_a_memory_of_its_own(run_experiment):
+    claims = {claim["claim"]["name"]: claim for claim in run_experiment(infini_attention).claims}
+    counted = claims[its.COUNT.name]
+    assert counted["verdict"] == "held"
+    assert list(counted["values"].values()) == [1, 64 * 64 + 64]
+    assert {bound.what for bound in its.CONSTANT.timed} == {"time", "memory"}
+
+
 def test_the_control_sees_its_segment_and_eight_tokens_before():
     control = its.CachedTokens(8, 2, 16).double()
     x = torch.randn(1, 48, 8, dtype=torch.float64, requires_grad=True)

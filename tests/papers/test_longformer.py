@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention.flex_attention import flex_attention
 from torch.testing import assert_close
 from transformers import LongformerConfig, LongformerModel
 
@@ -16,6 +17,7 @@ from readtrack.papers.longformer import Longformer, LongformerAttention, banded_
 from readtrack.papers.longformer.benchmark import pairs, visible_pairs
 from readtrack.papers.roberta import PADDING
 
+timed = importlib.import_module("readtrack.papers.longformer.benchmark")
 toy = importlib.import_module("readtrack.papers.longformer.experiment")  # its name is the hook's, too
 
 
@@ -212,6 +214,36 @@ def test_the_experiment_runs(run_experiment):
     }
     values = run_experiment(longformer, null=True).claims[-1]["values"]
     assert values["scores at 4,096 tokens, full / band"] == 1
+    assert values["accuracy far away, global token - window alone"] == 0
+
+
+@pytest.mark.parametrize(("null", "broken"), [(False, ""), (True, ""), (False, "no global token")])
+def test_who_sees_what(part_of_run, monkeypatch, null, broken):
+    """Full attention, which the control is judged by, is there in a null run, too."""
+    made = {}
+
+    def watched(run, arm, make, *rest):
+        reader = make()
+        made[arm] = reader.encoder.blocks[0].attention.window, reader.everywhere, reader.pooled
+        return 0.5, torch.zeros(3).double()
+
+    monkeypatch.setattr(toy, "train", watched)
+    toy.ask(part_of_run(null=null, broken=broken))
+    assert made == {
+        "global token": (2, False, True) if null else (2, not broken, False),
+        "window alone": (2, False, True),
+        "full attention": (24, False, False),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
+def test_flex_attention_sees_the_band_and_the_global_tokens(monkeypatch):
+    """As written and forward alone: more of it wants CUDA."""
+    monkeypatch.setattr(timed, "compiled_flex", lambda: flex_attention)
+    everywhere = torch.tensor([[0, 3], [140, 7]])
+    inputs = (*torch.randn(3, 2, 3, 150, 4, dtype=torch.float64), everywhere)
+    found = timed.flex(*timed.in_numbers(*inputs), window=20)
+    assert_close(found, timed.formula(*inputs, window=20))
 
 
 def test_every_variant_is_right(check_benchmark):

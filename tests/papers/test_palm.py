@@ -177,6 +177,21 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     assert set(made) >= (wanted[1] if "look" in broken else wanted[0])
 
 
+@pytest.mark.parametrize("null", [False, True])
+def test_each_arm_is_plotted_at_its_best_rate(run_experiment, null):
+    record = run_experiment(palm, null=null)
+    curves = record.curves[record.headline_curve]
+    arms = {"parallel", "serial", "no feed-forward", "one head", "all heads", "does not look"}
+    assert curves.keys() == arms
+    assert {step for step, _ in curves["parallel"]} == {1, 2, 3}
+    if null:  # one head is all heads, and loses nothing
+        losses = {
+            arm: value for (name, arm), value in record.values.items() if name == "held-out nats a character"
+        }
+        assert losses["one head"] == losses["all heads"]
+        assert losses["parallel"] == losses["serial"]
+
+
 def test_every_variant_is_right(check_benchmark):
     cases = check_benchmark(palm)
     assert [case.name for case in cases] == ["a block", "blocks, a training step", "one token"]

@@ -8,14 +8,16 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.testing import assert_close
-from transformers import ReformerConfig
+from transformers import ReformerConfig, ReformerModelWithLMHead
 from transformers.models.reformer.modeling_reformer import LSHSelfAttention
 
 from readtrack.papers import reformer
 from readtrack.papers.reformer import (
     LSHAttention,
     Reformer,
+    from_released,
     hashed,
     inverse,
     lsh_attention,
@@ -98,6 +100,59 @@ def test_hashing_and_attention_are_those_of_transformers():
     assert_close(ours(x, rotations), expected.hidden_states, rtol=1e-5, atol=1e-6)
     qk = ours.query_key(x).unflatten(-1, (3, 4)).transpose(1, 2)
     assert torch.equal(hashed(qk, rotations)[:, :, 0], expected.buckets.view(2, 3, 16))
+
+
+@pytest.mark.parametrize("axial", [False, True])
+def test_released_weights_speak_as_in_transformers(axial):
+    """Forward and every gradient, with one round."""
+    config = ReformerConfig(
+        vocab_size=13,
+        hidden_size=12,
+        num_attention_heads=3,
+        attention_head_size=4,
+        feed_forward_size=20,
+        attn_layers=["lsh", "lsh"],
+        lsh_attn_chunk_length=4,
+        lsh_num_chunks_before=1,
+        lsh_num_chunks_after=0,
+        num_buckets=6,
+        num_hashes=1,
+        hash_seed=7,
+        is_decoder=True,
+        use_cache=False,
+        max_position_embeddings=16,
+        axial_pos_embds=axial,
+        axial_pos_shape=(2, 8),
+        axial_pos_embds_dim=(5, 7),
+        hidden_dropout_prob=0.0,
+        lsh_attention_probs_dropout_prob=0.0,
+    )
+    theirs = ReformerModelWithLMHead(config).double().train()
+    for weight in theirs.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    torch.nn.init.zeros_(theirs.lm_head.bias)  # since version 5 it is not added
+    settings = {"context": 16, "model": 12, "heads": 3, "hidden": 20, "layers": 2}
+    ours = Reformer(13, **settings, buckets=6, rounds=1, width=4).double()
+    weights = {name: w.detach().clone().requires_grad_() for name, w in theirs.named_parameters()}
+    renamed = from_released(weights)
+    assert renamed.keys() == ours.state_dict().keys()
+    ids = torch.randint(13, (2, 16))
+    torch.manual_seed(7)
+    rotations = [torch.randn(3, 4, 1, 3, dtype=torch.float64)] * 2
+    found, expected = functional_call(ours, renamed, (ids, rotations)), theirs(ids).logits
+    assert_close(found, expected, rtol=1e-5, atol=1e-6)  # theirs norms the keys in single precision
+    for logits in (found, expected):
+        logits.square().sum().backward()
+    del weights["lm_head.bias"]
+    for name, own in weights.items():
+        weight = theirs.get_parameter(name)
+        assert_close(own.grad, weight.grad, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_layers_of_local_attention_are_refused():
+    name = "reformer.encoder.layers.0.attention.self_attention.query.weight"
+    with pytest.raises(ValueError, match="no parameter of a Reformer that hashes in every layer"):
+        from_released({name: torch.zeros(1)})
 
 
 def small(**changes: object) -> Reformer:
@@ -189,8 +244,29 @@ def test_arms_are_what_their_names_say():
     assert (toy.ROUNDS, toy.SHARPNESS, toy.WIDTH) == ((1, 2, 4, 8), (2.0, 8.0, 32.0, 128.0), 16)
 
 
+@pytest.mark.parametrize(("null", "broken"), [(False, ""), (True, ""), (False, "buckets of other tokens")])
+def test_who_is_put_where(part_of_run, monkeypatch, null, broken):
+    made = set()
+
+    def watched(run, way, rounds, width, chosen, judged, sharpness):
+        made.add((way.__name__, rounds, width))
+        assert not torch.equal(chosen[0], judged[0])
+        return 0.5, 0.5
+
+    monkeypatch.setattr(toy, "attempt", watched)
+    toy.vote(part_of_run(null=null, broken=broken))
+    hashed_way = "at_random" if null else "of_others" if broken else "by_hash"
+    rounds = {(name, count, 16) for name in (hashed_way, "at_random") for count in (1, 2, 4, 8)}
+    assert made == rounds | {("all_in_one", 1, 64)}
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(reformer)
+    assert len(record.curves["accuracy over rounds"]["full attention"]) == len(toy.ROUNDS)
+    # A matrix for queries and keys, for values, for the result; the feed-forward layer; norms.
+    layer = 3 * 1024**2 + 2 * 1024 * 4096 + 4096 + 1024 + 4 * 1024
+    whole = 3 * layer + (258 + 65_536) * 1024 + 2 * 2048 + 2048 * 258 + 258
+    assert record.values["parameters", "enwik8, 64K tokens"] == whole
     assert record.curves["accuracy over rounds"].keys() == {"hashed", "random buckets", "full attention"}
     assert record.headline_curve == "accuracy over rounds"
 

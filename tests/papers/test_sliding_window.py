@@ -10,16 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.nn.attention.flex_attention import flex_attention
 from torch.testing import assert_close
 from transformers import MistralConfig, MistralForCausalLM
 
 from readtrack.papers import sliding_window
 from readtrack.papers.gqa import grouped_attention
 from readtrack.papers.sliding_window import Mistral, SwiGLU, from_released, window_attention
-from readtrack.papers.sliding_window.benchmark import band
+from readtrack.papers.sliding_window.benchmark import band, masked
 from readtrack.papers.sliding_window.model import positions_in
 
 its = importlib.import_module("readtrack.papers.sliding_window.experiment")
+timed = importlib.import_module("readtrack.papers.sliding_window.benchmark")
 
 
 def reference(window: int | None) -> MistralForCausalLM:
@@ -192,6 +194,14 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     attend: Tensor = made["three layers"].blocks[0].attention.attend
     assert attend is (its.within_fixed_blocks if broken else window_attention)
     assert made["one layer"].blocks[0].attention.attend is attend
+
+
+@pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")
+def test_flex_attention_sees_the_band(monkeypatch):
+    """As written and forward alone: more of it wants CUDA."""
+    monkeypatch.setattr(timed, "compiled_flex", lambda: flex_attention)
+    inputs = [torch.randn(1, heads, 150, 4, dtype=torch.float64) for heads in (4, 2, 2)]
+    assert_close(timed.flex(*inputs, 37), masked(*inputs, 37))
 
 
 def test_every_variant_is_right(check_benchmark):

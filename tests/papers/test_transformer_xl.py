@@ -16,7 +16,7 @@ from transformers.models.xlnet.modeling_xlnet import XLNetRelativeAttention
 
 from readtrack.papers import transformer_xl
 from readtrack.papers.transformer import sines
-from readtrack.papers.transformer_xl import RelativeAttention, TransformerXL, shifted
+from readtrack.papers.transformer_xl import RelativeAttention, TransformerXL, from_released, shifted
 from readtrack.papers.transformer_xl.benchmark import logits
 
 toy = importlib.import_module("readtrack.papers.transformer_xl.experiment")  # its name is the hook's, too
@@ -153,6 +153,107 @@ def test_parameters_are_the_papers_and_begin_as_the_released_code_has_them():
         RelativeAttention(10, 3)
 
 
+def released(vocab: int, model: int, heads: int, hidden: int, layers: int) -> dict[str, Tensor]:
+    """Random weights under the names of the authors' `MemTransformerLM` for characters."""
+    shapes = {"word_emb.emb_layers.0.weight": (vocab, model), "crit.out_layers.0.bias": (vocab,)}
+    shapes |= dict.fromkeys(("r_w_bias", "r_r_bias"), (heads, model // heads))
+    for layer in range(layers):
+        of_layer = {
+            "dec_attn.qkv_net.weight": (3 * model, model),
+            "dec_attn.r_net.weight": (model, model),
+            "dec_attn.o_net.weight": (model, model),
+            "pos_ff.CoreNet.0.weight": (hidden, model),
+            "pos_ff.CoreNet.0.bias": (hidden,),
+            "pos_ff.CoreNet.3.weight": (model, hidden),
+            "pos_ff.CoreNet.3.bias": (model,),
+        }
+        for norm in ("dec_attn.layer_norm", "pos_ff.layer_norm"):
+            of_layer |= {f"{norm}.weight": (model,), f"{norm}.bias": (model,)}
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in of_layer.items()}
+    weights = {name: torch.randn(shape) / 3 for name, shape in shapes.items()}
+    return weights | {"crit.out_layers.0.weight": weights["word_emb.emb_layers.0.weight"]}
+
+
+def as_released(weights: dict[str, Tensor], before: Tensor, ids: Tensor) -> Tensor:
+    """What the authors' code makes of them: two segments, sines before cosines, inputs times √model."""
+    table = weights["word_emb.emb_layers.0.weight"]
+    model, heads, dim = table.shape[1], *weights["r_w_bias"].shape
+    layers = sum(name.endswith("qkv_net.weight") for name in weights)
+    memory: list[Tensor] = []
+    for part in (before, ids):
+        x, kept = table[part] * math.sqrt(model), []
+        for layer in range(layers):
+            of_layer = {
+                name.removeprefix(f"layers.{layer}."): weight
+                for name, weight in weights.items()
+                if name.startswith(f"layers.{layer}.")
+            }
+            kept.append(x.detach())
+            context = torch.cat((memory[layer], x), 1) if memory else x
+            keys, tokens = context.shape[1], x.shape[1]
+            away = torch.arange(keys - tokens, keys)[:, None] - torch.arange(keys)
+            angles = away[..., None] / 10000 ** (torch.arange(0.0, model, 2.0, dtype=x.dtype) / model)
+            far = torch.cat((angles.sin(), angles.cos()), -1) @ of_layer["dec_attn.r_net.weight"].T
+            q, k, v = (
+                each.unflatten(-1, (heads, dim))
+                for each in (context @ of_layer["dec_attn.qkv_net.weight"].T).chunk(3, -1)
+            )
+            q = q[:, keys - tokens :]
+            scores = torch.einsum("bihd,bjhd->bhij", q + weights["r_w_bias"], k)
+            scores = scores + torch.einsum(
+                "bihd,ijhd->bhij", q + weights["r_r_bias"], far.unflatten(-1, (heads, dim))
+            )
+            chance = (scores / math.sqrt(dim)).masked_fill(away < 0, -math.inf).softmax(-1)
+            found = torch.einsum("bhij,bjhd->bihd", chance, v).flatten(2)
+            for name, made in (
+                ("dec_attn", lambda x, w, found=found: found @ w["dec_attn.o_net.weight"].T),
+                (
+                    "pos_ff",
+                    lambda x, w: (
+                        (x @ w["pos_ff.CoreNet.0.weight"].T + w["pos_ff.CoreNet.0.bias"]).relu()
+                        @ w["pos_ff.CoreNet.3.weight"].T
+                        + w["pos_ff.CoreNet.3.bias"]
+                    ),
+                ),
+            ):
+                norm = of_layer[f"{name}.layer_norm.weight"], of_layer[f"{name}.layer_norm.bias"]
+                x = nn.functional.layer_norm(x + made(x, of_layer), (model,), *norm)
+        memory = kept
+    return x @ table.T + weights["crit.out_layers.0.bias"]
+
+
+def test_released_weights_speak_as_in_the_authors_code(assert_parity):
+    """Forward and every gradient, over a segment with memory."""
+    net = small(model=12, heads=3, hidden=16, layers=2, scale=math.sqrt(12))
+    weights = released(11, 12, 3, 16, 2)
+    tied = weights.pop("crit.out_layers.0.weight")
+    before, ids = torch.randint(11, (2, 4)), torch.randint(11, (2, 6))
+    assert from_released(weights).keys() == net.state_dict().keys()
+    named = {f"transformer.{name}": weight for name, weight in weights.items()}
+    extra = {"crit.out_layers.0.weight": tied, "pos_emb.inv_freq": torch.ones(6)}
+    assert from_released(named | extra).keys() == net.state_dict().keys()
+
+    def ours(weights: dict[str, Tensor]) -> Tensor:
+        renamed = from_released(weights)
+        _, memory = functional_call(net, renamed, (before,), {"keep": 4})
+        return functional_call(net, renamed, (ids, memory))[0]
+
+    assert_parity(
+        ours,
+        lambda weights: as_released(weights, before, ids),
+        (),
+        weights=weights,
+        rtol=1e-6,  # ours takes the sines in single precision
+        atol=1e-7,
+    )
+
+
+@pytest.mark.parametrize("name", ["layers.0.dec_attn.r_w_bias", "word_emb.emb_layers.1.weight"])
+def test_names_of_a_model_for_words_are_refused(name):
+    with pytest.raises(ValueError, match=f"no parameter of a Transformer-XL for characters: {name}"):
+        from_released({name: torch.zeros(1)})
+
+
 def test_it_trains_under_autocast():
     net, ids = small().float(), torch.randint(11, (2, 9))
     with torch.autocast("cpu", torch.bfloat16):
@@ -215,6 +316,36 @@ def test_the_experiment_runs(run_experiment):
         "the law, all before": 2,
     }
     assert record.headline_curve == "nats over position in the segment"
+    lengths = [keep for keep, _ in record.curves["nats a word over tokens of memory"]["with memory"]]
+    assert lengths == [0, 2, 4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(("null", "broken"), [(False, ""), (True, ""), (False, "memory of another text")])
+def test_segments_and_memories_of_the_arms(part_of_run, monkeypatch, null, broken):
+    run, made = part_of_run(null=null, broken=broken), {}
+
+    def watched(run, arm, tokens, keep, *rest):
+        made[arm] = tokens, keep
+        return 1.0, toy.network(run)
+
+    monkeypatch.setattr(toy, "train", watched)
+    toy.carry_context(run)
+    assert made == {
+        "with memory": (8, 0 if null else 16),
+        "without memory": (8, 0),
+        "longer segments": (24, 0),
+    }
+    memory = [torch.arange(6.0).view(2, 1, 3)]
+    assert torch.equal(toy.given(run, memory)[0], memory[0].flip(0) if broken else memory[0])
+
+
+def test_memory_is_what_an_evaluation_is_given(part_of_run):
+    """The memory of no token is that of the arm without."""
+    run = part_of_run()
+    net, ids = toy.network(run), torch.randint(toy.WORDS, (2, 8 * toy.SEGMENT + 1))
+    alone = torch.cat([net.loss(piece)[0] for piece in list(toy.segments(ids, 8))[3:]]).double()
+    assert_close(toy.evaluate(run, net, 8, 0, ids), alone.unflatten(0, (-1, 2)).mean((0, 1)))
+    assert not torch.allclose(toy.evaluate(run, net, 8, 16, ids), toy.evaluate(run, net, 8, 0, ids))
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -1,0 +1,53 @@
+"""Weights of `transformers`' Reformer under our parameters' names."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+WHOLE = {
+    "embeddings.word_embeddings": "tokens",
+    "embeddings.position_embeddings.embedding": "positions",
+    "encoder.layer_norm": "norm",
+    "lm_head.decoder": "output",
+    "lm_head": "output",
+}
+LAYER = {
+    "attention.layer_norm": "norms.0",
+    "attention.self_attention.query_key": "attention.query_key",
+    "attention.self_attention.value": "attention.value",
+    "attention.output.dense": "attention.output",
+    "feed_forward.layer_norm": "norms.1",
+    "feed_forward.dense.dense": "feed_forward.0",
+    "feed_forward.output.dense": "feed_forward.2",
+}
+AXES = tuple(f"embeddings.position_embeddings.weights.{axis}" for axis in range(2))
+
+
+def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For `Reformer.load_state_dict`: the parameters of a `ReformerModelWithLMHead` whose layers all hash.
+
+    Axial positions become the table that they stand for. Raises ValueError at a name of no such model:
+    the released ones have layers of local attention between, which the paper does not.
+    """
+    ours: dict[str, Tensor] = {}
+    bare = {name.removeprefix("reformer."): tensor for name, tensor in weights.items()}
+    if AXES[0] in bare:
+        ours["positions.weight"] = table(*(bare.pop(axis) for axis in AXES))
+    for name, tensor in bare.items():
+        part, _, kind = name.rpartition(".")
+        found = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", part)
+        if part in WHOLE:
+            ours[f"{WHOLE[part]}.{kind}"] = tensor
+        elif found and found[2] in LAYER:
+            ours[f"layers.{found[1]}.{LAYER[found[2]]}.{kind}"] = tensor
+        else:
+            raise ValueError(f"no parameter of a Reformer that hashes in every layer: {name}")
+    return ours
+
+
+def table(rows: Tensor, columns: Tensor) -> Tensor:
+    """(rows · columns, width) from (rows, 1, part of the width) and (1, columns, the rest)."""
+    shape = len(rows), columns.shape[1]
+    return torch.cat([axis.expand(*shape, -1) for axis in (rows, columns)], -1).flatten(0, 1)
