@@ -159,6 +159,8 @@ def compare_sides(run: Run) -> None:
         difference = accuracy["both sides"] - accuracy["left to right with BiLSTM"]
         values = {"accuracy, both sides - left to right with BiLSTM": difference}
         run.claim(RECURRENT, values | shared, tuned=[both, recurrent])
+    if run.wants(SIZES):  # not needed to judge
+        filled_in(run, trained["both sides"], language, LENGTH)
 
 
 def tagger(trained: MaskedModel, *, causal: bool, recurrent: bool = False) -> Tagger:
@@ -221,3 +223,31 @@ def accuracy(model: Tagger, part: Part) -> Float[Tensor, " positions"]:
     """At each position of the text."""
     found = model(part[0].to(model.output.weight.device)).argmax(2).cpu()
     return (found == part[1][:, None]).double().mean(0)
+
+
+@torch.no_grad()
+def filled_in(run: Run, model: MaskedModel, language: Senses, length: int) -> None:
+    """An artifact: texts with two words masked, and the likeliest word at each beside the one that was there.
+
+    The last word of the vocabulary is the mask.
+    """
+    run.phase("evaluate")
+    ids, topic = language.draw(4, length, run.generator("shown"))
+    gone = torch.rand(ids.shape, generator=run.generator("shown masks")).argsort(1) < 2
+    read = ids.masked_fill(gone, language.words)
+    found = model(read.to(run.device))[..., : language.words].argmax(2).cpu()
+
+    def row(name: str, words: Tensor, shown: Tensor, hole: str = "") -> str:
+        cells = (str(word) if there else hole for word, there in zip(words.tolist(), shown, strict=True))
+        return f"{name:<9}" + "".join(f"{cell:>4}" for cell in cells)
+
+    lines = []
+    for text, filled, out, own in zip(ids, found, gone, language.own[topic], strict=True):
+        lines += [row("read", text, ~out, "__"), row("was there", text, out), row("filled in", filled, out)]
+        lines.append(f"{int(torch.isin(filled[out], own).sum())} of 2 are words of the text's topic\n")
+    share = language.own.shape[1] / language.words
+    caption = (
+        "Words are numbers; a word of the text's topic is as likely as any other of it, so it will seldom be "
+        f"the one that was there. By chance {share:.0%} are the topic's."
+    )
+    run.text("masked words filled in", "\n".join(lines), caption=caption)

@@ -12,7 +12,7 @@ linear layer is added, and all weights are tuned for a few passes, the first los
 
 This folder. `model`: the decoder (attention and normalisation come from their own folders) and the layer for
 a task; `weights` gives the released parameters our names. `experiment` pre-trains on a made-up language whose
-words belong to hidden classes, and learns to name the class of a word with 2 to 100 labels each. Of the
+words belong to hidden classes, and learns to name the class of a word with 5 to 100 labels each. Of the
 paper's four ways of writing an input (section 3.3) this folder has that of one text. GPT-2's folder has the
 same decoder with its normalisation moved, and a cache to write with.
 

@@ -211,6 +211,7 @@ def test_arms_differ_in_what_their_names_say():
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(bert)
     assert record.headline_curve == "accuracy over position in the text"
+    assert [one["name"] for one in record.artifacts] == ["masked words filled in"]
     curves = record.curves["accuracy over position in the text"]
     assert len(curves) == 5
     assert all(len(curve) == 10 for curve in curves.values())
@@ -227,6 +228,60 @@ def run(tmp_path) -> Run:
         budget="smoke",
         settings={},
     )
+
+
+@pytest.mark.parametrize("broken", ["", "tuned without the right side"])
+def test_who_looks_where_and_was_trained_how(part_of_run, monkeypatch, broken):
+    run, made, trained, read = part_of_run(broken=broken), {}, {}, []
+    pre_train, forward = toy.pre_train, BERT.forward
+
+    def watched_forward(self, ids, **given):
+        read.append(given.get("causal", False))
+        return forward(self, ids, **given)
+
+    def pre_trained(run, language, *, causal):
+        read.clear()
+        trained[causal] = pre_train(run, language, causal=causal)
+        assert set(read) == {causal}
+        return trained[causal]
+
+    def watched(run, arm, make, *rest):
+        tagger = make()
+        weights = tagger.bert.state_dict()
+        same = [
+            causal
+            for causal, network in trained.items()
+            if all(torch.equal(weight, weights[name]) for name, weight in network.bert.state_dict().items())
+        ]
+        made[arm] = tagger.causal, tagger.lstm is not None, same
+        return 0.5, torch.zeros(toy.LENGTH)
+
+    monkeypatch.setattr(BERT, "forward", watched_forward)
+    monkeypatch.setattr(toy, "pre_train", pre_trained)
+    monkeypatch.setattr(toy, "tune", watched)
+    toy.compare_sides(run)
+    assert made == {
+        "both sides": (bool(broken), False, [False]),
+        "left to right": (True, False, [True]),
+        "left to right with BiLSTM": (True, True, [True]),
+        "left to right from scratch": (True, False, []),
+    }
+
+
+def test_masked_words_are_shown_beside_what_is_filled_in(part_of_run, monkeypatch):
+    run, shown = part_of_run(), []
+    language = toy.senses(run.generator("language"), words=toy.WORDS, topics=toy.TOPICS)
+    monkeypatch.setattr(run, "text", lambda name, text, *, caption: shown.append((text, caption)))
+    toy.filled_in(run, toy.network(run), language, toy.LENGTH)
+    text, caption = shown[0]
+    assert "33%" in caption
+    for read, was, filled, _ in (one.splitlines() for one in text.rstrip().split("\n\n")):
+        assert len(read.split()) == 1 + toy.LENGTH
+        assert read.split().count("__") == 2
+        at = [column for column in range(len(read)) if read.startswith("__", column)]
+        for row in (was, filled):
+            assert len(row.split()) == 2 + 2
+            assert all(row[column : column + 2].strip().isdigit() for column in at)
 
 
 def test_every_arm_begins_from_the_same_weights(run):

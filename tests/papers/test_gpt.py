@@ -215,10 +215,44 @@ def test_every_arm_begins_from_the_same_weights_and_pre_training_moves_them(run)
     assert first.tokens.weight.std().item() == pytest.approx(0.0693, rel=0.05)
 
 
+def test_one_arm_has_read_and_both_get_the_same_labels(part_of_run, monkeypatch):
+    run, made = part_of_run(), {}
+    untrained = toy.network(run).state_dict()
+
+    def watched(run, arm, make, labelled, chosen, judged, rate):
+        weights = make().state_dict()
+        same = all(torch.equal(weight, untrained[name]) for name, weight in weights.items())
+        made[arm, len(labelled[0])] = same, torch.cat((labelled[0], labelled[1][:, None]), 1).tolist()
+        assert chosen[0].tolist() != judged[0].tolist()
+        return 0.5, 0.5
+
+    monkeypatch.setattr(toy, "tune", watched)
+    toy.learn_from_few(run)
+    assert {point: same for point, (same, _) in made.items()} == {
+        ("pre-trained", 40): False,
+        ("pre-trained", 160): False,
+        ("from scratch", 40): True,
+        ("from scratch", 160): True,
+        ("from scratch", 800): True,
+    }
+    for count in (40, 160):
+        assert made["pre-trained", count][1] == made["from scratch", count][1]
+
+
+def test_tuning_ends_where_nothing_is_gained_and_keeps_the_best(part_of_run, monkeypatch):
+    run, scores = part_of_run(), iter([0.2, 0.5, 0.9, 0.4, 0.3, 0.8])
+    monkeypatch.setattr(run, "pick", lambda *, smoke, quick, full: (1000, 2) if quick == (300, 30) else smoke)
+    monkeypatch.setattr(toy, "accuracy", lambda classifier, part: next(scores))
+    part = toy.few(Language.made(torch.Generator()), 1, torch.Generator())
+    # 0.2 to choose by, 0.5 to judge by; 0.9 and 0.4; then 0.3 and 0.8, which gain nothing.
+    assert toy.tune(run, "x", lambda: toy.network(run), part, part, part, 1e-3) == (0.9, 0.4)
+    assert next(scores, None) is None
+
+
 def test_the_set_up_is_the_stated_one():
-    assert toy.RATES == (1e-3, 3e-3, 1e-2)
-    assert gpt.FEW_LABELS.rule[0].threshold == 0.3
-    assert gpt.FEW_LABELS.control_reaches[0].threshold == 0.5
+    assert (toy.RATES, toy.PATIENCE) == ((3e-4, 1e-3, 3e-3, 1e-2), 2)
+    assert [bound.threshold for bound in gpt.FEW_LABELS.rule] == [0.3, 0.2, 0.0]
+    assert gpt.FEW_LABELS.control_reaches[0].threshold == 0.8
 
 
 def test_the_experiment_runs(run_experiment):
@@ -227,6 +261,7 @@ def test_the_experiment_runs(run_experiment):
     assert record.curves["accuracy over labels a class"].keys() == {
         "pre-trained",
         "from scratch",
+        "by heart",
     }
 
 

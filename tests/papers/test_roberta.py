@@ -127,14 +127,57 @@ def test_masks_are_stored_or_fresh(copies):
         assert torch.equal(passes[0], passes[copies])
 
 
+@pytest.mark.parametrize("broken", ["", "the same mask each time", "stopped as early"])
+def test_arms_differ_in_masks_and_in_steps_alone(part_of_run, monkeypatch, broken):
+    run, copies, steps_of, drawn = part_of_run(broken=broken), [], {}, {}
+    masks = toy.Masks
+
+    def stored(corpus, count, generator):
+        copies.append(count)
+        return masks(corpus, count, generator)
+
+    def watched(run, arm, language, steps, batches, *, by):
+        drawn[arm] = sum(1 for _ in batches())
+        steps_of[arm] = steps
+        kept = toy.Trained(1.0, toy.network(run))
+        return run.sweep(arm, (1e-3,), lambda rate: (1.0, kept))
+
+    monkeypatch.setattr(toy, "Masks", stored)
+    monkeypatch.setattr(toy, "sweep", watched)
+    toy.compare_masks(run)
+    assert copies == [1 if broken == "the same mask each time" else 0, 1, 10]
+    assert steps_of == dict.fromkeys(("fresh masks", "one mask", "ten masks"), 2) == drawn
+    toy.train_longer(run)
+    longest = 1 if broken == "stopped as early" else 4
+    assert (steps_of["a quarter of the steps"], steps_of["four times the steps"]) == (1, longest)
+    assert drawn == steps_of
+
+
+def test_the_best_step_is_kept_and_judged_on_other_texts(part_of_run, monkeypatch):
+    """Of five steps the second is the best; what is reported is that network's loss elsewhere."""
+    run, losses, judged = part_of_run(), iter([3.0, 1.0, 2.0, 4.0, 5.0, 7.0]), []
+    monkeypatch.setattr(toy, "held_out", lambda model, masked: judged.append((model, masked)) or next(losses))
+    language = toy.senses(run.generator("language"), words=toy.WORDS, topics=toy.TOPICS)
+    corpus, _ = language.draw(4, toy.LENGTH, run.generator("corpus"))
+    masks = toy.Masks(corpus, 1, run.generator("masks"))
+    best = toy.sweep(run, "x", language, 5, lambda: map(masks.of_pass, range(5)), by="mask")
+    assert (best.score, best.result.loss) == (1.0, 7.0)
+    assert judged[-1][0] is best.result.model
+    assert len(judged[0][1].ids) != len(judged[-1][1].ids)
+
+
 def test_the_set_up_is_the_stated_one():
     assert (toy.TEXTS, toy.BATCH, toy.PASSES, toy.RATES) == (200, 50, 40, (1e-3, 3e-3, 1e-2))
     assert roberta.FRESH.rule[1].threshold == 10.0
     assert roberta.FRESH.rule[0].threshold == 0.05
+    assert [bound.threshold for bound in roberta.VARIED.rule] == [0.15, 0.1]
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(roberta)
+    assert record.headline_curve == "held-out nats by mask, rate 0.003"
+    assert record.curves[record.headline_curve].keys() == {"fresh masks", "one mask", "ten masks"}
+    assert [one["name"] for one in record.artifacts] == ["masked words filled in"]
     arms = {arm for name, arm in record.values if name == "held-out nats of a masked word"}
     assert arms == {
         "fresh masks",
