@@ -35,8 +35,8 @@ AT_RANDOM = Break("steps at random", "What is written between the work tokens ar
 
 WORK = Claim(
     name="the work token",
-    sentence="A chain of additions too long for one pass is answered if its steps are written; as many empty "
-    "tokens do not help.",
+    sentence="A chain of additions too long for one pass is answered if its steps are written: more often "
+    "than at once, and more often than after as many empty tokens.",
     paper=Figure(
         "MMLU maths without and with <work>: 120B 35.8 and 41.3, 30B 29.9 and 37.1; it hurts at 6.7B (29.2, "
         "28.0) and 1.3B (27.1, 24.6)",
@@ -48,16 +48,18 @@ WORK = Claim(
         Bound("accuracy gained over empty tokens", ">=", 0.3, direction=0.05),
     ),
     control="the answer at once; each at the best of the same rates, with the same chains",
-    control_reaches=(Bound("accuracy at once, a single number", ">=", 0.95),),
+    control_reaches=(Bound("accuracy at once, two numbers", ">=", 0.9),),
     breaks=(AT_RANDOM,),
-    chosen_on=(0, 1),
-    deviations="Sums modulo 7 of up to 6 digits, judged at 6; two layers of width 48 trained on these chains "
+    shortcuts=("accuracy gained by empty tokens over an answer at once",),
+    chosen_on=(0, 1, 2),
+    deviations="Sums modulo 5 of up to 6 digits, judged at 6; two layers of width 48 trained on these chains "
     "alone, half as many digits as in the text of its work.",
 )
 
-LONGEST, MODULUS = 6, 7
+LONGEST, MODULUS = 6, 5
 PAD, START, EMPTY, END = MODULUS, MODULUS + 1, MODULUS + 2, MODULUS + 3  # START <work>, END </work>
 VOCAB = MODULUS + 4
+RATES = (1e-3, 2e-3, 5e-3, 1.2e-2)
 
 
 @hookimpl
@@ -80,7 +82,7 @@ def count_parameters(run: Run) -> None:
 def chains(
     terms: int, count: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "count question"], Int[Tensor, "count terms"]]:
-    """Questions of `terms` digits in as many places as the longest has, and the sums modulo 7 after each."""
+    """Questions of `terms` digits in as many places as the longest has, and the sums modulo 5 after each."""
     digits = torch.randint(MODULUS, (count, terms), generator=generator)
     question = F.pad(digits, (0, LONGEST - terms), value=PAD)
     return question, digits.cumsum(1) % MODULUS
@@ -132,7 +134,7 @@ def add_up(run: Run) -> None:
         },
         control="at once",
     )
-    rates = run.pick(smoke=(3e-3,), quick=(2e-3, 5e-3, 1.2e-2), full=(1e-3, 2e-3, 5e-3, 1.2e-2))
+    rates = run.pick(smoke=(2e-3,), quick=RATES, full=(5e-4, *RATES, 3e-2))
     best: dict[str, Best[Galactica]] = {}
     accuracy: dict[str, Sequence[float]] = {}
     for arm, way in ways.items():
@@ -149,7 +151,9 @@ def add_up(run: Run) -> None:
     values = {
         "accuracy gained over an answer at once": longest["work"] - longest["at once"],
         "accuracy gained over empty tokens": longest["work"] - longest["empty tokens"],
-        "accuracy at once, a single number": accuracy["at once"][0],
+        "accuracy at once, two numbers": accuracy["at once"][1],
+        "accuracy gained by empty tokens over an answer at once": longest["empty tokens"]
+        - longest["at once"],
     }
     run.claim(WORK, values, tuned=list(best.values()))
     show(run, best["work"].result, ways["work"])
@@ -157,7 +161,7 @@ def add_up(run: Run) -> None:
 
 def train(run: Run, arm: str, way: Way, rate: float) -> tuple[float, Galactica]:
     """The loss counts what the model must write: its steps, the end of the work, and the answer."""
-    steps = run.pick(smoke=3, quick=260, full=2000)
+    steps = run.pick(smoke=3, quick=240, full=2000)
     torch.manual_seed(run.seed)
     network = Galactica(VOCAB, context=2 * LONGEST + 3, model=48, heads=4, layers=2, std=0.08)
     network = network.to(run.device, run.dtype)
@@ -210,5 +214,5 @@ def show(run: Run, network: Galactica, way: Way) -> None:
         written = "".join(names.get(token, f"{token} ") for token in text[LONGEST:])
         lines.append(f"{asked} = ? {written}   (right: {sums[0, -1].item()})")
     run.text(
-        "work written", "\n".join(lines), caption="Sums modulo 7, after each digit; the answer comes last."
+        "work written", "\n".join(lines), caption="Sums modulo 5, after each digit; the answer comes last."
     )

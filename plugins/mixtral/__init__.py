@@ -23,7 +23,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import FACTS, FASTER, SIZE, experiment
-from .model import Mixtral, Router, SparseExperts, active_parameters
+from .model import Mixtral, Router, SparseExperts, active_parameters, balance_loss, loads
 from .weights import from_released
 
 __all__ = [
@@ -34,10 +34,12 @@ __all__ = [
     "Router",
     "SparseExperts",
     "active_parameters",
+    "balance_loss",
     "benchmark",
     "experiment",
     "from_released",
     "implementation",
+    "loads",
 ]
 
 

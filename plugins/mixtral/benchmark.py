@@ -44,15 +44,22 @@ def expert_by_expert(weights: Weights, x: Tensor, *, active: int) -> Tensor:
     return result
 
 
+def side_by_side(weights: Weights, x: Tensor) -> tuple[Weights, Tensor]:
+    """The experts' matrices as those of one dense layer."""
+    w1, w2, w3 = (weights[name] for name in ("w1", "w2", "w3"))
+    dense = {"w1": w1.flatten(0, 1), "w2": w2.transpose(0, 1).flatten(1), "w3": w3.flatten(0, 1)}
+    return {**weights, **dense}, x
+
+
 def all_experts(weights: Weights, x: Tensor, *, active: int) -> Tensor:
     """A dense layer of as many parameters: every expert computes every token, and what was not chosen is
-    multiplied by zero."""
+    multiplied by zero. The matrices lie as `side_by_side` puts them, so that none is moved."""
     gates, chosen = route(weights, x, active)
-    w1, w3 = weights["w1"].flatten(0, 1), weights["w3"].flatten(0, 1)
-    experts, hidden, _ = weights["w1"].shape
+    experts = len(weights["router.gate.weight"])
     share = torch.zeros(len(x), experts, dtype=gates.dtype, device=x.device).scatter(1, chosen, gates)
-    inner = (F.silu(x @ w1.T) * (x @ w3.T)).unflatten(1, (experts, hidden)) * share[:, :, None]
-    return torch.einsum("teh,emh->tm", inner, weights["w2"])
+    inner = F.silu(F.linear(x, weights["w1"])) * F.linear(x, weights["w3"])
+    chosen_only = inner.unflatten(1, (experts, -1)) * share[:, :, None]
+    return F.linear(chosen_only.flatten(1), weights["w2"])
 
 
 def gathered(weights: Weights, x: Tensor, *, active: int) -> Tensor:
@@ -82,7 +89,10 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             variants=(
                 Variant(name="token by token", role="naive", call=partial(token_by_token, active=active)),
                 Variant(
-                    name="dense, as many parameters", role=of_dense, call=partial(all_experts, active=active)
+                    name="dense, as many parameters",
+                    role=of_dense,
+                    call=partial(all_experts, active=active),
+                    prepare=side_by_side,
                 ),
                 Variant(
                     name="expert by expert", role="strong", call=partial(expert_by_expert, active=active)

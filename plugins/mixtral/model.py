@@ -62,6 +62,9 @@ class SparseExperts(nn.Module):
         weights: Float[Tensor, "tokens active"],
         chosen: Int[Tensor, "tokens active"],
     ) -> Float[Tensor, "tokens model"]:
+        if len(tokens) == 1:  # nothing to sort, and in decoding the sorting would take as long as an expert
+            found = torch.stack([self.expert(expert, tokens[0]) for expert in chosen[0].tolist()])
+            return weights.to(found.dtype) @ found
         order = chosen.flatten().argsort()  # places in (tokens, active), by expert
         counts = chosen.flatten().bincount(minlength=len(self.w1)).tolist()
         token = order // chosen.shape[1]
@@ -71,14 +74,28 @@ class SparseExperts(nn.Module):
         weighted = found * weights.flatten()[order, None].to(found.dtype)
         return torch.zeros_like(tokens).index_add(0, token, weighted.to(tokens.dtype))
 
-    def expert(self, index: int, x: Float[Tensor, "some model"]) -> Float[Tensor, "some model"]:
+    def expert(self, index: int, x: Float[Tensor, "*some model"]) -> Float[Tensor, "*some model"]:
         hidden = F.silu(F.linear(x, self.w1[index])) * F.linear(x, self.w3[index])
         return F.linear(hidden, self.w2[index])
 
-    def loads(self, x: Float[Tensor, "*batch model"]) -> Float[Tensor, " experts"]:
-        """The share of the tokens' choices that falls on each expert."""
-        _, chosen, logits = self.router(x.reshape(-1, x.shape[-1]))
-        return chosen.flatten().bincount(minlength=logits.shape[-1]) / chosen.numel()
+
+def loads(
+    chosen: Int[Tensor, "tokens active"], logits: Float[Tensor, "tokens experts"]
+) -> Float[Tensor, " experts"]:
+    """The share of the tokens' choices that falls on each expert."""
+    return chosen.flatten().bincount(minlength=logits.shape[-1]) / chosen.numel()
+
+
+def balance_loss(
+    chosen: Int[Tensor, "tokens active"], logits: Float[Tensor, "tokens experts"]
+) -> Float[Tensor, ""]:
+    """Experts times the sum over them of their choices a token times their mean probability: Fedus et al.
+    2021 (arXiv 2101.03961), equations 4 to 6. Even routing gives `active`.
+
+    The report mentions no such loss; the configuration released with the weights has one.
+    """
+    experts, active = logits.shape[-1], chosen.shape[-1]
+    return experts * active * (loads(chosen, logits) * logits.softmax(-1).mean(0)).sum()
 
 
 def Mixtral(

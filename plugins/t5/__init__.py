@@ -12,8 +12,9 @@ kept: an encoder with a decoder, pre-trained by leaving spans out of a text and 
 as a number added to each score that depends on the distance; normalisation before each sub-layer, no biases.
 
 This folder. `model`: both stacks, relative positions, a cache for writing; `spans`: what is left out and what
-is to be written for it; `weights` gives the released parameters our names. `experiment` pre-trains on a
-made-up language by spans and by whole texts, and learns a task, put as text, from few examples.
+is to be written for it; `tasks`: three tasks on a made-up language, told apart by a prefix; `weights` gives
+the released parameters our names. `experiment` pre-trains on that language by spans and by whole texts,
+learns a task from few examples, and all three at once.
 
 Dimensions: batch, source and target (tokens that are read, and written), vocab, model (width), heads, dim.
 """

@@ -13,6 +13,20 @@ from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 
 from .model import T5
 from .spans import corrupt, draw_spans
+from .tasks import (
+    FIRST_WORD,
+    MASK,
+    OWNED,
+    SENTINEL,
+    TASKS,
+    TOPICS,
+    VOCAB,
+    WORDS,
+    Pairs,
+    mixture,
+    spelled,
+    task,
+)
 
 SIZE = Claim(
     name="the released size",
@@ -38,9 +52,10 @@ HELPS = Claim(
     control="the same network from scratch, at the best of the same rates and steps",
     control_reaches=(Bound("accuracy from scratch with many examples", ">=", 0.8),),
     breaks=(MIXED,),
-    chosen_on=(0, 1),
-    deviations="A made-up language; texts of 12 words, then 12 examples of 4 words, whose topic is to be "
-    "written as a token; one layer each for reading and writing, of width 64.",
+    chosen_on=(0, 1, 2),
+    deviations="A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples "
+    "of 4 words, whose topic is to be written as a token; one layer each for reading and writing, of width "
+    "64. Pre-trained at one rate.",
 )
 
 CHEAPER = Claim(
@@ -57,19 +72,15 @@ CHEAPER = Claim(
         Bound("tokens written, spans / whole text", "<=", 0.35, ratio=True),
     ),
     control="the same text with as many tokens masked, and all of it to be written; rates as above",
-    control_reaches=(Bound("accuracy gained by writing the whole text", ">=", 0.05),),
+    control_reaches=(Bound("accuracy gained by writing the whole text", ">=", 0.02),),
     breaks=(WHOLE,),
-    chosen_on=(0, 1),
+    chosen_on=(0, 1, 2),
     deviations="As above.",
 )
 
-WORDS, TOPICS, OWNED, LENGTH = 24, 6, 8, 12
-FIRST_WORD, FIRST_TOPIC = 1, 1 + WORDS  # 0 fills
-PREFIX, MASK, SENTINEL = FIRST_TOPIC + TOPICS, FIRST_TOPIC + TOPICS + 1, FIRST_TOPIC + TOPICS + 8
+LENGTH, BATCH = 12, 64  # of the texts to pre-train on
 RATES = (3e-4, 1e-3, 3e-3)
-FEW, ASKED = 12, 4  # examples, and words of each
-
-Pairs = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # what is read, and what is to be written
+FEW = 24  # examples
 
 
 @hookimpl
@@ -84,7 +95,7 @@ def experiment(run: Run) -> None:
 def network(run: Run) -> T5:
     """The toy: every arm begins from the same weights."""
     torch.manual_seed(run.seed)
-    net = T5(SENTINEL + 1, model=64, heads=4, dim=16, hidden=256, layers=1, dropout=0.0)
+    net = T5(VOCAB, model=64, heads=4, dim=16, hidden=256, layers=1, dropout=0.0)
     return net.to(run.device, run.dtype)
 
 
@@ -101,20 +112,13 @@ def whole(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs
 Objective = Callable[[Int[Tensor, "count length"], torch.Generator], Pairs]
 
 
-def task(language: Senses, count: int, generator: torch.Generator) -> Pairs:
-    """ "topic:" and a text; the topic."""
-    ids, topic = language.draw(count, ASKED, generator)
-    source = torch.cat((ids.new_full((count, 1), PREFIX), ids + FIRST_WORD), 1)
-    return source, topic[:, None] + FIRST_TOPIC
-
-
 def compare_objectives(run: Run) -> None:
     run.phase("setup")
     language = senses(run.generator("language"), words=WORDS, topics=TOPICS, owned=OWNED)
-    chosen = task(language, run.pick(smoke=12, quick=240, full=600), run.generator("to choose by"))
-    judged = task(language, run.pick(smoke=12, quick=600, full=2000), run.generator("to judge by"))
-    few = task(language, FEW, run.generator("examples"))
-    many = task(language, run.pick(smoke=60, quick=2000, full=4000), run.generator("examples"))
+    chosen = task(language, "topic", run.pick(smoke=12, quick=240, full=600), run.generator("to choose by"))
+    judged = task(language, "topic", run.pick(smoke=12, quick=600, full=2000), run.generator("to judge by"))
+    few = task(language, "topic", FEW, run.generator("examples"))
+    many = task(language, "topic", run.pick(smoke=60, quick=2000, full=4000), run.generator("examples"))
     learned = cache(partial(pre_train, run, language))
     objectives: dict[str, Objective | None] = {"spans": spans, "whole text": whole}
     if run.without(WHOLE.name):
@@ -123,18 +127,19 @@ def compare_objectives(run: Run) -> None:
     by_cost = run.arms(objectives, control="whole text")
     rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
 
-    def tuned(arm: str, objective: Objective | None, examples: Pairs) -> Best[float]:
+    @cache
+    def tuned(arm: str, objective: Objective | None, labels: int = FEW) -> Best[float]:
         make = partial(network, run) if objective is None else partial(learned, objective)
-        attempt = partial(tune, run, arm, make, examples, chosen, judged)
+        attempt = partial(tune, run, arm, make, few if labels == FEW else many, chosen, judged)
         best = run.sweep(arm, rates, attempt, score="accuracy to choose by", keep="highest")
         run.metric("accuracy", best.result, arm=arm)
         return best
 
-    scratch = tuned("from scratch", None, few)
-    short = tuned("spans", by_task["spans"] if run.wants(HELPS) else by_cost["spans"], few)
+    scratch = tuned("from scratch", None)
     run.headline("accuracy while tuning, rate 0.001")
     if run.wants(HELPS):
-        ceiling = tuned("from scratch, many examples", None, many)
+        short = tuned("spans", by_task["spans"])
+        ceiling = tuned("from scratch, many examples", None, len(many[0]))
         values = {
             "accuracy gained by pre-training": short.result - scratch.result,
             "accuracy from scratch with many examples": ceiling.result,
@@ -142,7 +147,7 @@ def compare_objectives(run: Run) -> None:
         run.claim(HELPS, values, tuned=[short, scratch])
     if run.wants(CHEAPER):
         written = {arm: objective_length(objective) for arm, objective in by_cost.items()}
-        long = tuned("whole text", by_cost["whole text"], few)
+        short, long = (tuned(arm, objective) for arm, objective in by_cost.items())
         values = {
             "accuracy lost to writing the whole text": long.result - short.result,
             "tokens written, spans / whole text": written["spans"] / written["whole text"],
@@ -151,6 +156,7 @@ def compare_objectives(run: Run) -> None:
         run.claim(CHEAPER, values, tuned=[short, long])
     if run.wants(SIZE):
         show(run, learned(spans), language)
+        show_tasks(run, learned(spans), language)
 
 
 def objective_length(objective: Objective | None) -> int:
@@ -168,7 +174,7 @@ def pre_train(run: Run, language: Senses, objective: Objective) -> T5:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1, pct_start=0.1)
     run.phase("train")
     for step in run.steps(steps, f"pre-training, {name}"):
-        ids = language.draw(64, LENGTH, draw)[0] + FIRST_WORD
+        ids = language.draw(BATCH, LENGTH, draw)[0] + FIRST_WORD
         if run.without(MIXED.name):
             ids = ids.flatten()[torch.randperm(ids.numel(), generator=mixing)].view_as(ids)
         source, target = objective(ids, corruption)
@@ -228,6 +234,31 @@ def show(run: Run, net: T5, language: Senses) -> None:
     run.text("spans left out and written", "\n".join(lines), caption=caption)
 
 
-def spelled(tokens: list[int]) -> str:
-    """Words as numbers, sentinels as letters."""
-    return " ".join(f"<{chr(65 + SENTINEL - t)}>" if t > MASK else str(t - FIRST_WORD) for t in tokens)
+def show_tasks(run: Run, pre_trained: T5, language: Senses) -> None:
+    """Section 2.4: one network tuned on three tasks at once; the same text is then put to it as each."""
+    net, steps = deepcopy(pre_trained), run.pick(smoke=1, quick=700, full=5000)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1, pct_start=0.1)
+    drawn = run.generator("three tasks")
+    run.phase("train")
+    for step in run.steps(steps, "tuning, three tasks"):
+        source, target = (part.to(run.device) for part in mixture(language, 16, drawn))
+        run.descend(
+            net.loss(source, target), optimizer, step=step, metric="loss, three tasks at once", clip=1.0
+        )
+        schedule.step()
+    run.phase("evaluate")
+    count, rows = run.pick(smoke=12, quick=400, full=2000), []
+    judged = [part.view(len(TASKS), count, -1) for part in mixture(language, count, drawn)]
+    for name, source, target in zip(TASKS, *judged, strict=True):
+        right = accuracy(net, (source, target))
+        run.metric("accuracy of one network at three tasks", right, arm=name)
+        source[0, 1:] = judged[0][0, 0, 1:]  # of each task the first task's first text
+        found = net.generate(source[:1].to(run.device), target.shape[1])[0].tolist()
+        rows.append((spelled(source[0].tolist()), spelled(found), right))
+    run.table(
+        "three tasks by prefix",
+        ("read", "written", "accuracy on new texts"),
+        rows,
+        caption="One network and one loss; nothing but the first token says what is asked for.",
+    )

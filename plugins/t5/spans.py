@@ -11,13 +11,17 @@ def draw_spans(
     """Which tokens are left out: in every text as many, in as many spans, at random places.
 
     share  of the tokens, in spans that are `mean` long on average; a text begins with a token that is kept
+
+    The released code ends every text with a span, which in texts as short as the experiment's would make all
+    of it the writing on of a text. Here a text may end with tokens that are kept.
     """
     gone = min(max(round(length * share), 1), length - 1)
     spans = min(max(round(gone / mean), 1), length - gone)
     left_out = torch.zeros(count, length, dtype=torch.bool)
     for row in left_out:
         at = 0
-        kept = _parts(length - gone, spans, generator)
+        # A part and a token more: what is kept at the end may be empty.
+        *kept, _ = _parts(length - gone + 1, spans + 1, generator)
         for keep, leave in zip(kept, _parts(gone, spans, generator), strict=True):
             row[at + keep : at + keep + leave] = True
             at += keep + leave

@@ -89,12 +89,12 @@ def test_reading_in_parts_is_reading_at_once():
 
 
 @pytest.mark.parametrize("terms", [1, 3, its.LONGEST])
-def test_chains_are_sums_modulo_seven(terms):
+def test_chains_are_sums_modulo_five(terms):
     question, sums = its.chains(terms, 50, torch.Generator().manual_seed(0))
     assert question.shape == (50, its.LONGEST)
     assert (question[:, terms:] == its.PAD).all()
     for row, right in zip(question[:, :terms].tolist(), sums.tolist(), strict=True):
-        assert right == [sum(row[: i + 1]) % 7 for i in range(terms)]
+        assert right == [sum(row[: i + 1]) % 5 for i in range(terms)]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_the_model_writes_its_own_work_and_nobody_elses():
     """Given is the question up to <work>; the empty tokens of the control are given whole."""
     network = Galactica(its.VOCAB, context=2 * its.LONGEST + 3, model=24, heads=3, layers=1, std=0.5)
     question, sums = its.chains(4, 6, torch.Generator().manual_seed(0))
-    wrong = (sums + 1) % 7
+    wrong = (sums + 1) % 5
     given = []
     generate = network.generate
     network.generate = lambda ids, *rest, **options: given.append(ids) or generate(ids, *rest, **options)
@@ -152,6 +152,12 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
         "at once": its.Way(its.as_nothing, written=False),
     }
     assert [artifact["name"] for artifact in record.artifacts] == ["work written"]
+
+
+def test_the_rates_and_what_the_control_must_reach():
+    assert its.RATES == (1e-3, 2e-3, 5e-3, 1.2e-2)
+    reached = its.WORK.control_reaches[0]
+    assert (reached.metric, reached.threshold) == ("accuracy at once, two numbers", 0.9)
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -10,10 +10,18 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.testing import assert_close
 from transformers import MixtralConfig, MixtralForCausalLM
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from readtrack.papers import mixtral
-from readtrack.papers.mixtral import Mixtral, SparseExperts, active_parameters, from_released
-from readtrack.papers.mixtral.benchmark import token_by_token
+from readtrack.papers.mixtral import (
+    Mixtral,
+    SparseExperts,
+    active_parameters,
+    balance_loss,
+    from_released,
+    loads,
+)
+from readtrack.papers.mixtral.benchmark import side_by_side, token_by_token
 from readtrack.papers.sliding_window import SwiGLU
 
 its = importlib.import_module("readtrack.papers.mixtral.experiment")
@@ -117,10 +125,26 @@ def test_the_weights_of_the_chosen_are_a_softmax_over_them():
 
 def test_loads_add_up_to_one():
     layer, x = SparseExperts(6, 9, experts=5, active=2), torch.randn(7, 6)
-    _, chosen, _ = layer.router(x)
-    loads = layer.loads(x)
-    assert loads.sum().item() == pytest.approx(1)
-    assert loads[0].item() == pytest.approx((chosen == 0).sum().item() / 14)
+    _, chosen, logits = layer.router(x)
+    found = loads(chosen, logits)
+    assert found.sum().item() == pytest.approx(1)
+    assert found[0].item() == pytest.approx((chosen == 0).sum().item() / 14)
+
+
+def test_the_balance_loss_is_that_of_transformers(assert_parity):
+    def ours(logits: Tensor) -> Tensor:
+        return balance_loss(logits.topk(2, -1).indices, logits)
+
+    assert_parity(
+        ours,
+        lambda logits: load_balancing_loss_func((logits,), num_experts=5, top_k=2).double(),
+        (torch.randn(7, 5),),
+        rtol=1e-6,  # theirs sums in single precision
+        atol=1e-7,
+    )
+    even = torch.zeros(5, 5)
+    everywhere = torch.stack((torch.arange(5), torch.arange(5).roll(1)), 1)
+    assert balance_loss(everywhere, even).item() == pytest.approx(2)
 
 
 def test_more_active_experts_than_there_are_are_refused():
@@ -153,21 +177,39 @@ def test_costs_of_the_three_layers():
     assert (small, large, sparse) == (6144, 24_576, 6144 + 8 * its.WIDTH)
 
 
-@pytest.mark.parametrize("broken", ["", "one expert for all"])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
-    made = {}
+@pytest.mark.parametrize("case", ["", "one expert for all", "null"])
+def test_the_arms_are_what_they_say(run_experiment, monkeypatch, case):
+    made, balances = {}, {}
     train = its.train
 
-    def watched(run, arm, make, *rest):
+    def watched(run, arm, make, rate, table, **options):
         made[arm.split(",")[0]] = make()
-        return train(run, arm, make, *rest)
+        balances[arm] = options
+        return train(run, arm, make, rate, table, **options)
 
     monkeypatch.setattr(its, "train", watched)
-    run_experiment(mixtral, broken=broken)
+    run_experiment(mixtral, null=case == "null", broken="" if case == "null" else case)
     assert made["small dense"].w1.weight.shape == (2 * its.HIDDEN, its.WIDTH)
-    assert made["large dense"].w1.weight.shape == (8 * its.HIDDEN, its.WIDTH)
-    assert type(made["experts"]) is (its.SameForAll if broken else SparseExperts)
-    assert made["experts"].w1.shape == (8, its.HIDDEN, its.WIDTH)
+    assert made["large dense"].w1.weight.shape == (8 * its.HIDDEN, its.WIDTH)  # in a null run, too
+    if case == "null":
+        assert made["experts"].w1.weight.shape == (2 * its.HIDDEN, its.WIDTH)
+    else:
+        assert type(made["experts"]) is (its.SameForAll if case else SparseExperts)
+        assert made["experts"].w1.shape == (8, its.HIDDEN, its.WIDTH)
+    balanced = {arm: options["balance"] for arm, options in balances.items() if options}
+    assert balanced == ({} if case else {"experts, balanced": 0.02})
+
+
+def test_one_half_of_the_facts_chooses_and_the_other_judges(part_of_run):
+    table = its.draw_table(part_of_run())
+    assert len(table.pairs) == its.NAMES**2
+    assert torch.cat((table.choose, table.judge)).sort().values.equal(torch.arange(its.NAMES**2))
+
+
+def test_the_experiment_shows_loads_and_learning(run_experiment):
+    record = run_experiment(mixtral)
+    assert [artifact["name"] for artifact in record.artifacts] == ["load of each expert"]
+    assert set(record.curves["facts right at the best rate"]) == {"experts", "small dense", "large dense"}
 
 
 def test_without_looking_all_tokens_get_the_same_experts():
@@ -176,6 +218,15 @@ def test_without_looking_all_tokens_get_the_same_experts():
     layer.router.register_forward_hook(lambda *hooked: chosen.append(hooked[2][1]))
     layer(torch.randn(7, 6))
     assert (chosen[0] == chosen[0][0]).all()
+
+
+def test_the_dense_layer_moves_no_matrix_while_it_is_timed():
+    """Its arguments are views or copies made before: what it computes with is contiguous."""
+    layer, x = SparseExperts(6, 9), torch.randn(3, 6)
+    prepared, _ = side_by_side(dict(layer.named_parameters()), x)
+    shapes = {name: tuple(prepared[name].shape) for name in ("w1", "w2", "w3")}
+    assert shapes == {"w1": (72, 6), "w2": (6, 72), "w3": (72, 6)}
+    assert all(weight.is_contiguous() for weight in prepared.values())
 
 
 def test_every_variant_is_right(check_benchmark):
