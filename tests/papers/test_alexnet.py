@@ -18,6 +18,7 @@ from readtrack.papers.alexnet.benchmark import map_by_map, torchs
 from readtrack.papers.alexnet.model import final_side, neurons
 
 experiment_module = importlib.import_module("readtrack.papers.alexnet.experiment")
+task_module = importlib.import_module("readtrack.papers.alexnet.task")
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
@@ -140,6 +141,39 @@ def test_the_arms():
     assert not any(isinstance(module, nn.ReLU) for module in network.modules())
     optimizer = experiment_module.sgd(0.1, network)
     assert {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}.items() <= optimizer.defaults.items()
+
+
+class Says(nn.Module):
+    """Names every picture 0."""
+
+    def forward(self, x):
+        return F.one_hot(torch.zeros(len(x), dtype=torch.long), 5).float()
+
+
+# A quarter is wrong on what chooses, three quarters on what judges.
+PARTS = {
+    part: task_module.Pictures(torch.zeros(len(y), 3, 16, 16), torch.tensor(y))
+    for part, y in {"train": [0, 0], "choose": [0, 1, 0, 0], "judge": [1, 1, 1, 0]}.items()
+}
+
+
+def test_what_is_reported_chose_nothing(part_of_run, monkeypatch):
+    monkeypatch.setattr(task_module, "train", lambda *_, **__: Says())
+    parts = tuple(PARTS.values())
+    best = task_module.learnt_at_best_rates(part_of_run(), {"a": Says}, (0.1, 0.2), parts, steps=1)["a"]
+    assert (best.score, best.result.error) == (0.25, 0.75)
+
+
+def test_dropout_is_judged_on_pictures_that_chose_nothing(part_of_run, monkeypatch):
+    monkeypatch.setattr(experiment_module, "pictures", lambda run, part, count: PARTS[part])
+    monkeypatch.setattr(experiment_module, "train", lambda *_, **__: Says())
+    run, stated = part_of_run(), []
+    monkeypatch.setattr(run, "claim", lambda claim, values, tuned: stated.append((values, tuned)))
+    experiment_module.overfit(run)
+    ((values, tuned),) = stated
+    assert values["error on new pictures, without dropout"] == 0.75
+    assert values["accuracy on the training set, without dropout"] == 1
+    assert [best.score for best in tuned] == [0.25, 0.25]
 
 
 def test_the_experiment_runs(run_experiment):

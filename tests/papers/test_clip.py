@@ -490,6 +490,24 @@ def test_a_null_run_compares_equals(run_experiment):
     assert claim["values"]["images until 35 %, words / contrastive"] == 1
 
 
+@pytest.mark.parametrize("condition", [{}, {"null": True}, {"broken": "contests of two"}])
+def test_the_arms_are_what_they_say(part_of_run, monkeypatch, condition):
+    made = {}
+
+    def watched(run, data, arm, make, rate):
+        network = make()
+        made[arm] = type(network), getattr(network, "contest", None)
+        return 0.0, experiment_module.Learned(network, 64.0, 0.5, [0.1, 0.5])
+
+    monkeypatch.setattr(experiment_module, "learn", watched)
+    for name in ("draw", "finish", "show"):
+        monkeypatch.setattr(experiment_module, name, lambda *_: None)
+    monkeypatch.setattr(experiment_module, "unseen_accuracy", lambda network, data: 0.5)
+    experiment_module.compare(part_of_run(**condition))
+    ours = (Words, None) if condition.get("null") else (Contrastive, 2 if condition else None)
+    assert made == {"contrastive": ours, "words": (Words, None)}
+
+
 def test_every_variant_is_right(check_benchmark):
     (case,) = check_benchmark(clip)
     assert case.name == "loss of a batch"

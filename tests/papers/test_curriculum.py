@@ -48,6 +48,36 @@ def test_only_the_easiest_part_is_drawn_each_as_likely():
     assert draw(order, 1.0, torch.tensor([0.0, 0.99999])).tolist() == [order[0].item(), order[-1].item()]
 
 
+def test_training_goes_from_easy_to_all_of_the_text(run_experiment, monkeypatch):
+    """Only a curriculum that is followed can be one that does not help."""
+    train, drawn, hardness = module.train, {}, {}
+
+    def noted(run, text, vocab, arm, plan, rate):
+        def measure(windows, generator):
+            hardness[arm] = plan.measure(windows, generator)
+            return hardness[arm]
+
+        def draw_noted(order, share, uniform):
+            drawn.setdefault(arm, []).append((order, share))
+            return draw(order, share, uniform)
+
+        monkeypatch.setattr(module, "draw", draw_noted)
+        watched = module.Plan(measure, plan.longer) if plan.measure else plan
+        return train(run, text, vocab, arm, watched, rate)
+
+    monkeypatch.setattr(module, "train", noted)
+    run_experiment(module)
+    for arm, steps in drawn.items():
+        orders, shares = zip(*steps, strict=True)
+        if arm in hardness:
+            assert (hardness[arm][orders[0]].diff() >= 0).all()
+            assert list(shares) == [competence(step, 4) for step in range(5)]  # all of it after 70 %
+        else:
+            assert set(shares) == {1.0}
+    assert hardness.keys() == {"letters", "pairs", "at random"}
+    assert len(drawn["more steps"]) == 2 * len(drawn["none"])
+
+
 def plans(run_experiment, monkeypatch, **options):
     seen = {}
 

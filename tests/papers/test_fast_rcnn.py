@@ -241,6 +241,26 @@ def test_frozen_convolutions_are_the_control(run_experiment):
     assert [c["values"]["mAP, all learns - frozen"] for c in claims] == [0]
 
 
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize(("broken", "cells"), [("", 4), ("one cell", 1)])
+def test_what_learns_and_how_many_cells_are_pooled(part_of_run, monkeypatch, learns, broken, cells):
+    seen = []
+
+    def watched(run, arm, network, known, rate):
+        seen.append(network)
+        return experiment_module.Scale(torch.zeros(4), torch.ones(4))
+
+    monkeypatch.setattr(experiment_module, "train", watched)
+    monkeypatch.setattr(experiment_module, "mean_ap", lambda found, truth: 0.5)
+    monkeypatch.setattr(experiment_module.Learnt, "find", lambda learnt, data: None)
+    parts = experiment_module.Parts(None, None, None)
+    experiment_module.swept(part_of_run(broken=broken), "an arm", parts, RegionNet(5), learns=learns)
+    (network,) = seen
+    assert network.cells == cells
+    for name, weight in network.named_parameters():
+        assert weight.requires_grad is (learns or not name.startswith("backbone"))
+
+
 def test_one_cell_runs(run_experiment):
     assert [c["claim"]["name"] for c in run_experiment(fast_rcnn, broken="one cell").claims] == [
         "shared convolutions"

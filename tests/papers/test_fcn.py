@@ -157,6 +157,30 @@ def test_the_arms():
     assert coarse.score2 is coarse.score1 is None
 
 
+def test_what_is_reported_chose_nothing(part_of_run, monkeypatch):
+    drawn, stated = {}, []
+    blank = Labelled(torch.zeros(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long))
+
+    def iu(network, held_out):
+        return 0.25 if held_out is drawn["choose"] else 0.75 if held_out is drawn["judge"] else 0.0
+
+    stubs = {
+        "labelled": lambda run, part, count: drawn.setdefault(part, Labelled(*blank)),
+        "train": lambda *_: None,
+        "iu": iu,
+        "cells": lambda held_out: 1.0 if held_out is drawn["judge"] else 0.0,
+        "draw": lambda *_: None,
+    }
+    for name, stub in stubs.items():
+        monkeypatch.setattr(experiment_module, name, stub)
+    run = part_of_run()
+    monkeypatch.setattr(run, "claim", lambda claim, values, tuned: stated.append((values, tuned)))
+    experiment_module.compare(run)
+    ((values, tuned),) = stated
+    assert list(values.values()) == [0, 0, 0.75]
+    assert [best.score for best in tuned] == [0.25] * 3
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(fcn)
     claims = {claim["claim"]["name"]: claim for claim in record.claims}

@@ -131,6 +131,7 @@ def test_the_papers_output_has_121_numbers_and_its_window_30():
         network = Writer(57)
     assert network.readout.out_features == 121  # 20 components of 6, and the end
     assert network.window.out_features == 30
+    assert network.first.recurrent.in_features == network.second.recurrent.in_features == 400
 
 
 # Experiment and benchmark

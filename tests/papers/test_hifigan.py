@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -122,7 +124,9 @@ def parametrize_of(judge: ScaleDiscriminator) -> nn.Module:
 def test_the_papers_judges():
     """Periods 2, 3, 5, 7 and 11 of 41 million weights in all, scales of 30 million: from the code."""
     with torch.device("meta"):
-        by_period = hifigan.Periods()
+        by_period, by_scale = hifigan.Periods(), hifigan.Scales()
+    counts = [sum(weight.numel() for weight in judges.parameters()) for judges in (by_period, by_scale)]
+    assert counts == [41_105_770, 29_618_821]
     assert [judge.period for judge in by_period.discriminators] == [2, 3, 5, 7, 11]
     wave = torch.randn(1, 100)
     layers = periods()(wave)
@@ -172,6 +176,14 @@ def test_the_experiment_runs(run_experiment):
 def test_a_null_run_compares_equals(run_experiment):
     (claim,) = run_experiment(hifigan, null=True).claims
     assert claim["values"]["area under the curve, periods - scales"] == 0.0
+
+
+def test_the_break_takes_the_periods_away(run_experiment, monkeypatch):
+    made = []
+    module = sys.modules["readtrack.papers.hifigan.experiment"]
+    monkeypatch.setattr(module, "periods", lambda *of: made.append(of) or periods(*of))
+    run_experiment(hifigan, broken="no periods")
+    assert made == [((1, 1, 1, 1, 1),)]
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack import data
 from readtrack.papers import megabyte
 from readtrack.papers.megabyte import Megabyte
 from readtrack.papers.megabyte.benchmark import by_loops, training_cost
@@ -113,6 +114,16 @@ def test_the_plain_model_predicts_every_byte():
     plain, ids = its.PlainBytes(8), torch.randint(256, (2, 8))
     logits = plain(torch.cat((torch.zeros(2, 1, dtype=torch.long), ids[:, :-1]), 1))
     assert_close(plain.loss(ids), -logits.log_softmax(-1).gather(-1, ids[..., None]).mean())
+
+
+@pytest.mark.parametrize("make", [Megabyte, its.PlainBytes])
+def test_both_arms_are_judged_by_what_they_are_trained_on(part_of_run, make):
+    network = small().float() if make is Megabyte else make(20)
+    run, text = part_of_run(), torch.randint(256, (90,))
+    ids = data.windows(text, 20, 4, run.generator("windows"))
+    found = its.losses(run, network, (text,), 20, "windows")
+    assert found.shape == (20,)
+    assert found.mean().item() == pytest.approx(network.loss(ids).item(), rel=1e-5)
 
 
 def test_without_the_global_model_patches_know_nothing_of_one_another():

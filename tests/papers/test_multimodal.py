@@ -255,9 +255,26 @@ def test_a_null_run_compares_equals(run_experiment):
     assert values == [0.0, 0.0]
 
 
-def test_the_break_gives_other_sounds_to_training_alone(run_experiment):
+def test_the_break_leaves_both_claims(run_experiment):
     record = run_experiment(multimodal, broken="another digit's sound")
     assert len(record.claims) == 2
+
+
+def test_the_break_gives_other_sounds_to_training_alone(part_of_run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(experiment_module, "learn_features", lambda run, data: seen.append(data))
+    monkeypatch.setattr(experiment_module, "learn_shared", lambda run, data: seen.append(data))
+    for broken in ("", "another digit's sound"):
+        experiment_module.experiment(part_of_run(broken=broken))
+    whole, also_whole, mixed, also_mixed = seen
+    assert whole is also_whole
+    assert mixed is also_mixed
+    assert torch.equal(mixed.train.image, whole.train.image)
+    assert not torch.equal(mixed.train.sound, whole.train.sound)
+    assert torch.equal(mixed.train.sound.sort(0).values, whole.train.sound.sort(0).values)
+    for part in ("labelled", "choose", "judge"):
+        for mine, theirs in zip(getattr(mixed, part), getattr(whole, part), strict=True):
+            assert torch.equal(mine, theirs)
 
 
 def test_every_variant_is_right(check_benchmark):

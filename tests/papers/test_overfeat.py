@@ -279,6 +279,33 @@ def test_the_arms():
     assert OverFeat.small(5).stride == 2
 
 
+def test_each_arm_has_its_best_scale_and_is_judged_on_other_pictures(part_of_run, monkeypatch):
+    drawn, stated = {}, []
+    found = {(24,): 0.6, (34,): 0.4, (48,): 0.5, (24, 34, 48): 0.3}  # the errors by scales, on `choose`
+
+    def draw(run, part, count):
+        return drawn.setdefault(part, marked([(15, 15)]))
+
+    def error(network, part, scales, *, dense, kept=24):
+        assert part is drawn["choose"] or part is drawn["judge"]
+        return found[tuple(scales)] + 0.125 * (part is drawn["judge"])
+
+    for name, stub in (("pictures", draw), ("error", error)):
+        monkeypatch.setattr(experiment_module, name, stub)
+    monkeypatch.setattr(experiment_module, "train", lambda run, rate, known: OverFeat.small(5))
+    monkeypatch.setattr(experiment_module, "show", lambda *_: None)
+    run = part_of_run()
+    monkeypatch.setattr(run, "claim", lambda claim, values, tuned: stated.append((values, tuned)))
+    experiment_module.compare(run)
+    ((values, tuned),) = stated
+    assert list(values.values()) == pytest.approx([0.1, 0.1, 0.525])
+    assert [(best.score, best.result.scales) for best in tuned] == [
+        (0.4, (34,)),
+        (0.4, (34,)),
+        (0.3, (24, 34, 48)),
+    ]
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(overfeat)
     claims = {claim["claim"]["name"]: claim for claim in record.claims}

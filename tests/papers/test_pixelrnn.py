@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from functools import partial
 
 import pytest
@@ -173,6 +174,14 @@ def test_a_null_run_compares_equals(run_experiment, null):
     values = [event["values"] for event in run_experiment(pixelrnn, null=null).claims]
     assert values[0]["PixelCNN's - diagonal BiLSTM's (nats a digit)"] == 0.0
     assert values[1]["PixelCNN's - row LSTM's (nats a digit)"] == 0.0
+
+
+def test_the_break_takes_the_state_from_both(run_experiment, monkeypatch):
+    made = []
+    module = sys.modules["readtrack.papers.pixelrnn.experiment"]
+    monkeypatch.setattr(module, "without_state", lambda make: made.append(make) or without_state(make))
+    run_experiment(pixelrnn, broken="no state")
+    assert made == [diagonal, row]
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -310,6 +310,30 @@ def test_a_null_run_compares_equals(run_experiment):
     assert values["mAP, R-CNN / HOG"] == pytest.approx(1, abs=1e-4) or values["mAP, HOG"] == 0
 
 
+@pytest.mark.parametrize(
+    ("broken", "taught", "tuned"),
+    [("", True, [0.009]), ("no fine-tuning", True, []), ("untrained", False, [])],
+)
+def test_what_the_breaks_take_away(part_of_run, monkeypatch, broken, taught, tuned):
+    torch.manual_seed(3)  # other weights than a new network's
+    before, data, seen, rates = RegionNet(5), two_scenes(), [], []
+
+    def watched(parts, targets, make, c, network):
+        seen.append(network)
+        return 0.0, experiment_module.Learnt(make, torch.ones(()), None, network)
+
+    monkeypatch.setattr(experiment_module, "classify", watched)
+    monkeypatch.setattr(experiment_module, "fine_tune", lambda run, net, known, rate: rates.append(rate))
+    targets = experiment_module.svm_targets(data)
+    experiment_module.tuned(
+        part_of_run(broken=broken), experiment_module.Parts(data, data, data), targets, before
+    )
+    (network,) = seen
+    assert rates == tuned
+    assert torch.equal(network.backbone.conv2.weight, before.backbone.conv2.weight) is taught
+    assert torch.equal(network.head.hidden.weight, before.head.hidden.weight) is taught
+
+
 @pytest.mark.parametrize("broken", ["untrained", "no fine-tuning"])
 def test_breaks(run_experiment, broken):
     assert len(run_experiment(rcnn, broken=broken).claims) == 1

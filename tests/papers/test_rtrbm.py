@@ -129,6 +129,16 @@ def test_films_show_the_bits_again_after_a_blank():
     assert torch.equal(frames[7, :, 8:], torch.eye(3))
 
 
+def test_what_is_recalled_is_not_what_stood_there(part_of_run):
+    """Each pixel is held by a unit of its own: whatever the sampling starts from, it ends with."""
+    model = RTRBM(11, 11)
+    with torch.no_grad():
+        model.W.copy_(40 * torch.eye(11))
+        for bias in (model.visible_bias, model.hidden_bias, model.first_bias):
+            bias.fill_(-20)
+    assert 0.3 < module.recall(part_of_run(), model, "films").bits < 0.7
+
+
 def machines(run_experiment, monkeypatch, **options):
     made = {}
 

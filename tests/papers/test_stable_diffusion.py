@@ -27,8 +27,11 @@ from readtrack.papers.stable_diffusion.experiment import (
     BATCH,
     FIRST_STEPS,
     RATES,
+    Setting,
     Space,
     first_flops,
+    latents,
+    pixels,
     update_flops,
     updates,
 )
@@ -241,6 +244,20 @@ def test_both_arms_have_the_same_compute():
     )
     assert latents == pytest.approx(pixels, rel=0.01)
     assert spaces[0].spent > 0.02 * latents
+
+
+def test_both_spaces_are_charged_what_they_cost(part_of_run):
+    """And the break leaves the autoencoder as it was drawn."""
+    run = part_of_run()
+    part = toy.pairs(run, 40, "train")
+    setting = Setting(part, part, part, toy.Judge())
+    ours, theirs = latents(run, setting), pixels(run, setting)
+    assert (ours.batch, theirs.batch) == (BATCH, BATCH // 4)
+    assert (ours.spent, theirs.spent) == (FIRST_STEPS["smoke"] * first_flops(), 0.0)
+    assert_close(ours.train.mean((0, 2, 3)), torch.zeros(toy.LATENT), atol=1e-5, rtol=0)
+    assert_close(ours.train.std((0, 2, 3)), torch.ones(toy.LATENT))
+    untrained = latents(part_of_run(broken="untrained autoencoder"), setting)
+    assert not torch.allclose(untrained.train, ours.train)
 
 
 def test_a_latent_has_a_fourth_of_the_places():

@@ -80,6 +80,21 @@ def test_the_schedules_of_the_arms():
     assert module.rise(99, 101, 3.0)[0] == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize("schedule", [module.cycle, module.usual])
+def test_a_training_follows_its_schedule(part_of_run, monkeypatch, schedule):
+    run, followed = part_of_run(), []
+    descend = run.descend
+
+    def noted(loss, optimizer, **named):
+        (group,) = optimizer.param_groups
+        followed.append((group["lr"], group["momentum"]))
+        return descend(loss, optimizer, **named)
+
+    monkeypatch.setattr(run, "descend", noted)
+    module.train(run, "an arm", schedule, 5, 0.2)
+    assert followed == [schedule(step, 5, 0.2) for step in range(5)]
+
+
 def test_steps_for_the_same_loss_are_read_off_in_logarithms():
     losses = {30: 0.8, 60: 0.4, 120: 0.2}
     assert module.slower(losses, 0.4, 60) == pytest.approx(1.0)

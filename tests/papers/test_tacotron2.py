@@ -203,8 +203,10 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_a_null_run_compares_equals(run_experiment):
-    (claim,) = run_experiment(tacotron2, null=True).claims
-    assert claim["values"]["slips a symbol, content - location"] == 0.0
+    for how in ({"null": True}, {"broken": "no location"}):
+        (claim,) = run_experiment(tacotron2, **how).claims
+        assert claim["values"]["slips a symbol, content - location"] == 0.0
+        assert claim["values"]["error told the true frames, content / location"] == 1.0
 
 
 def test_every_variant_is_right(check_benchmark):

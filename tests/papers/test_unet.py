@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from readtrack.papers import unet
+from readtrack.papers.fcn.task import Labelled
 from readtrack.papers.unet import UNet, border_weights, deformed
 from readtrack.papers.unet.benchmark import joined, patches, split
 
@@ -136,6 +137,27 @@ def test_the_arms():
     assert experiment_module.ARMS == {"U-Net": (True, 0.5), "no joins": (False, 0.5), "rigid": (True, 0.0)}
     assert experiment_module.RATES == (0.004, 0.012, 0.036)
     assert experiment_module.WIDTHS == (12, 24, 48)
+
+
+@pytest.mark.parametrize(("arm", "bent"), [("U-Net", 2), ("no joins", 2), ("rigid", 0)])
+def test_what_is_reported_chose_nothing_and_what_is_bent(part_of_run, monkeypatch, arm, bent):
+    known, choose, judge = (
+        Labelled(torch.rand(10, 3, 16, 16), torch.randint(6, (10, 16, 16))) for _ in range(3)
+    )
+    calls = []
+
+    def watched(images, masks, generator, *, std):
+        calls.append(std)
+        return deformed(images, masks, generator, std=std)
+
+    monkeypatch.setattr(experiment_module, "deformed", watched)
+    monkeypatch.setattr(experiment_module, "iou", lambda network, held_out: 0.75 - 0.5 * (held_out is choose))
+    score, learnt = experiment_module.train(
+        part_of_run(), arm, experiment_module.ARMS[arm], known, choose, judge, 0.01
+    )
+    assert (score, learnt.iou) == (0.25, 0.75)
+    assert calls == [0.5] * bent
+    assert learnt.network.joins is (arm != "no joins")
 
 
 def test_the_experiment_runs(run_experiment):

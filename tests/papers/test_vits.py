@@ -368,6 +368,7 @@ def test_what_is_measured_of_a_sound():
 def test_the_arms_and_the_set_up():
     assert RATES == (0.01, 0.03, 0.09)
     assert (DRAWS, RATE_DEVIATION) == (24, 0.15)
+    assert (Drawn.ROUNDS, OneDuration.ROUNDS) == (1, 2)
     drawn, one = Drawn(), OneDuration()
     assert {name: w.shape for name, w in one.conv_dds.named_parameters()} == {
         name: w.shape for name, w in drawn.conv_dds.named_parameters()

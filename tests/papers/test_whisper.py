@@ -232,6 +232,14 @@ def test_the_break_takes_the_variety_away(run_experiment, monkeypatch):
     assert heard == []
 
 
+def test_only_the_varied_transcripts_are_wrong(run_experiment, monkeypatch):
+    wrong = []
+    module = sys.modules["readtrack.papers.whisper.experiment"]
+    monkeypatch.setattr(module, "mishear", lambda *given: wrong.append(given) or mishear(*given))
+    run_experiment(whisper)
+    assert len(wrong) == 1
+
+
 def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in check_benchmark(whisper)] == ["text from sound"]
 
