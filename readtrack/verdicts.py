@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 
 from readtrack.bench import judge as timing
 from readtrack.bench.judge import Found, Growth, Speedup
-from readtrack.claims import Bound, Claim, Held
+from readtrack.claims import Bound, Claim, Held, Op
 from readtrack.text import format_number
 
 Verdict = Literal["held", "missed", "reproduced", "weak", "inconclusive", "not reproduced", "not judged"]
@@ -271,7 +271,12 @@ def _side(bound: Bound, values: Sequence[float]) -> _Side:
     allowed = 1 if len(values) == MORE_SEEDS else 0
     if _sure(bound, values, bound.threshold, allowed) > 0:
         return "cleared"
-    if bound.direction is not None and _sure(bound, values, bound.direction, allowed) > 0:
+    # An arm that equals its control goes no way at all.
+    strictly: Op = ">" if bound.op == ">=" else "<" if bound.op == "<=" else bound.op
+    if (
+        bound.direction is not None
+        and _sure(replace(bound, op=strictly), values, bound.direction, allowed) > 0
+    ):
         return "right way"
     return "missed" if _sure(bound, values, bound.threshold, allowed) < 0 else "undecided"
 

@@ -45,6 +45,7 @@ def over(values: list[float], claim: Claim = GAIN, metric: str = "gain", **more:
         ([0.19, 0.25, 0.15, 0.26, 0.18], "weak"),  # not surely 0.2, surely over 0.05
         ([0.5, 0.1, -0.3, 0.6, 0.1], "inconclusive"),
         ([math.nan] * 5, "not reproduced"),
+        ([0.05] * 5, "not reproduced"),  # where the direction begins: nowhere
         ([0.3, 0.3, 0.3, math.nan, math.nan], "inconclusive"),
     ],
 )

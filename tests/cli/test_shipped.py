@@ -28,7 +28,8 @@ def test_show_says_what_was_measured_before_the_first_run(
     }
     file = tmp_path / "verdicts.json"
     facts = {"machine": "two cores", "date": "2026-01-01"}
-    file.write_text(json.dumps({"facts": facts, "claims": [row]}), encoding="utf-8")
+    table = {"runs": [{"papers": ["toy_adam"], "facts": facts}], "claims": [row]}
+    file.write_text(json.dumps(table), encoding="utf-8")
     monkeypatch.setattr(published, "_shipped", lambda: file)
 
     def shown(*arguments: str) -> str:

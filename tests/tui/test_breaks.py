@@ -162,7 +162,9 @@ def test_shipped_verdicts_name_the_breaks_where_no_run_does(
     row = {"paper": "adam", "claim": claim, "verdict": "weak", "held": 1, "seeds": [1], "ours": ""}
     file = tmp_path / "verdicts.json"
     rows = [{**row, "null": None, "breaks": {}}] * 2
-    file.write_text(json.dumps({"facts": {}, "claims": rows}), encoding="utf-8")
+    file.write_text(
+        json.dumps({"runs": [{"papers": ["adam"], "facts": {}}], "claims": rows}), encoding="utf-8"
+    )
     monkeypatch.setattr(published, "_shipped", lambda: file)
     (found,) = breaks.known(Library.open(home, papers_yaml), "adam")
     assert found.name == "no mean"

@@ -14,7 +14,7 @@ from readtrack.runs.store import load, write_result
 from readtrack.tui.app import ReadtrackApp
 
 TABLE = {
-    "facts": {"machine": "two cores", "date": "2026-01-01"},
+    "runs": [{"papers": ["adam"], "facts": {"machine": "two cores", "date": "2026-01-01"}}],
     "claims": [
         {
             "paper": "adam",

@@ -16,7 +16,7 @@ class Answering(Screen[ScreenResultType], Generic[ScreenResultType]):
         return super().dismiss(result) if self.app.screen is self else AwaitComplete()
 
 
-class Dialog(Answering[ScreenResultType], ModalScreen[ScreenResultType], Generic[ScreenResultType]):
+class Dialog(ModalScreen[ScreenResultType], Answering[ScreenResultType], Generic[ScreenResultType]):
     """A screen over the screen.
 
     Subclasses make their widgets in `__init__` and yield them in `compose`: keys and news may come between.
