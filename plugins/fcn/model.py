@@ -29,9 +29,10 @@ def upsample(x: Float[Tensor, "batch classes rows columns"], factor: int) -> Sco
     """`factor` times as many rows and columns: bilinear, and beyond the border there are zeros."""
     if factor == 1:
         return x
-    weight = bilinear(factor).to(x).expand(x.shape[1], 1, -1, -1)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # some processors add halves as halves
+    weight = bilinear(factor).to(wide).expand(x.shape[1], 1, -1, -1)
     padding = (weight.shape[-1] - factor) // 2
-    return F.conv_transpose2d(x, weight, stride=factor, padding=padding, groups=x.shape[1])
+    return F.conv_transpose2d(wide, weight, stride=factor, padding=padding, groups=x.shape[1]).to(x.dtype)
 
 
 class FCN(nn.Module):

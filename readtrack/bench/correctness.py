@@ -381,7 +381,7 @@ class CorrectnessCheck:
         reference = self.reference(seed)
         _, errors, seconds = self._call_and_compare(variant, inputs, reference)
         if self.mode not in ("step", "decode") and not self.case.fresh and seconds < 0.5:
-            self._reject_memory(variant, inputs, reference, 5 if seconds < 0.01 else 1)
+            self._reject_memory(variant, inputs, reference, 5 if seconds < 0.01 else 2)
         return Check(True, errors, oracle=self._oracle_name)
 
     def _before_until(self, variant: Variant) -> Check:

@@ -148,7 +148,7 @@ def test_released_weights_load_and_speak_alike(monkeypatch):
     wave, ends = Speaks(ours)(text, torch.tensor([5]))
     torch.manual_seed(5)
     result = theirs(text)
-    assert_close(wave, result.waveform, atol=1e-5, rtol=1e-3)
+    assert_close(wave, result.waveform, atol=1e-4, rtol=1e-3)
     assert torch.equal(ends, result.sequence_lengths)
     with pytest.raises(ValueError, match="several"):
         from_released({"embed_speaker.weight": torch.zeros(2, 2)})
