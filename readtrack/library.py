@@ -100,7 +100,21 @@ class Library:
     @property
     def orphans(self) -> dict[str, Reading]:
         """What was said of rows that the list no longer has, or not so that it is sure which they are."""
-        return {name: self._view.of(name) for name in self._names.orphans}
+        noted = set(self._noted_rows())
+        said = {name: self._view.of(name) for name in self._names.orphans}
+        return {name: reading for name, reading in said.items() if name in noted or not reading.is_empty}
+
+    def disown(self, orphan: str) -> None:
+        """Take back what was said of an orphan; its note is left alone."""
+        reading = self._view.of(orphan)
+        about = {orphan: reading.about} if reading.about else {}
+        if reading.state is not None:
+            self._journal.append([orphan], about=about, state="todo")
+        for tag in sorted(reading.tags):
+            self._journal.append([orphan], about=about, tag=f"-{tag}")
+        if reading.rating is not None:
+            self._journal.append([orphan], about=about, rating=None)
+        self._read_journal()
 
     # What the reader said
 

@@ -217,4 +217,5 @@ def adopt(library: Library, name: str, subject: str) -> str:
         if path != library.note_path(subject):
             set_aside(library.home, path)
         given.append("its note")
+    library.disown(name)
     return ", ".join(given) or "nothing"

@@ -113,6 +113,28 @@ def test_a_reworded_row_gets_back_what_was_said_of_it(tmp_path: Path, home: Home
     library = Library.open(home)
     (row,) = [subject for subject in library.bare_rows() if "bake" in subject]
     assert (library.state(row), library.note(row)) == ("reading", "salt\n")
+    assert library.orphans == {}
+
+
+def test_a_row_gets_back_what_was_said_of_one_of_its_twins(home: Home) -> None:
+    home.ensure()
+    rows = '      - text: "Watch it"\n'
+    text = f'title: "Mine"\nchecklist:\n  - section: "Talks"\n    rows:\n{rows}{rows}papers: {{}}\n'
+    home.papers_yaml.write_text(text, encoding="utf-8")
+    library = Library.open(home)
+    first, second = library.bare_rows()
+    library.mark(first, "read")
+    library.tag(first, "gpu")
+    library.rate(first, 4)
+    library.mark(second, "skipped")
+    home.papers_yaml.write_text(text.replace(rows, "", 1), encoding="utf-8")
+    library = Library.open(home)
+    (row,) = library.bare_rows()
+    assert (library.state(row), sorted(library.orphans)) == ("todo", sorted([first, second]))
+    assert app.run(["adopt", first, "watch"]) == 0
+    library = Library.open(home)
+    assert (library.state(row), library.tags(row), library.rating(row)) == ("read", {"gpu"}, 4)
+    assert list(library.orphans) == [second]
 
 
 def test_fixing_by_command_leaves_a_home_in_order(

@@ -53,6 +53,11 @@ class Reading:
     about: About | None = None  # the row, where the subject is one
 
     @property
+    def is_empty(self) -> bool:
+        """Whether it says no more than a paper of which nothing was said."""
+        return self.state in (None, "todo") and not self.tags and self.rating is None
+
+    @property
     def since(self) -> str | None:
         """The day (`2026-11-21`, in the reader's time zone) from which `state` holds."""
         if not self.history:
