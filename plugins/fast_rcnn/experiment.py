@@ -249,5 +249,5 @@ def compare(run: Run) -> None:
         fast, still = judged("Fast R-CNN", "frozen"), judged("frozen", "frozen")
         values = {"mAP, frozen": still.ap, "mAP, all learns - frozen": fast.ap - still.ap}
         run.claim(THROUGH, values, tuned=[fast.best, still.best])
-        draw_detections(run, parts.judge, fast.found)
+        draw_detections(run, parts.judge, fast.found, least=0.5)
     run.log(f"{REGIONS} regions an image")

@@ -269,7 +269,7 @@ def tabulate(run: Run, parts: Parts, before: RegionNet, best: Best[FasterRCNN]) 
             ]
         )
         if name == "Faster R-CNN":
-            draw_detections(run, row.regions(parts.judge), found)
+            draw_detections(run, row.regions(parts.judge), found, least=0.5)
     columns = ["detector", "mAP at 0.5", "proposals, images/s", "the rest, images/s", "images/s"]
     caption = (
         "The same scenes, network and steps. Faster R-CNN's maps are computed twice here, for either part."

@@ -295,9 +295,10 @@ def regress(run: Run, parts: Parts, best: Best[Learnt], as_proposed: Found) -> N
 GREY, GREEN = (0.6, 0.6, 0.6), (0.2, 1.0, 0.3)
 
 
-def draw(run: Run, judge: Detection, found: Found) -> None:
-    """Scenes with their proposals, and below with the boxes that are kept above the best score's middle."""
-    kept = found.kept() & (found.scores > 0)
+def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> None:
+    """Scenes with their proposals, and below with the boxes that are kept and whose score is above `least`:
+    0 of a support vector machine's, a half of probabilities."""
+    kept = found.kept() & (found.scores > least)
     above, below, lines = [], [], []
     for i in range(min(8, len(judge.x))):
         image = (judge.x[i] + BRIGHTNESS).cpu().float()
@@ -307,6 +308,6 @@ def draw(run: Run, judge: Detection, found: Found) -> None:
         names = ", ".join(map(str, classes.tolist())) or "nothing"
         there = ", ".join(str(label) for label in judge.labels[i].tolist() if label >= 0)
         lines.append(f"scene {i + 1}: found {names}; there are {there}")
-    caption = "Twenty regions of each scene; the boxes that are kept with a score above 0."
+    caption = f"The regions of each scene; below, the boxes that are kept with a score above {least:g}."
     run.image("detections", torch.stack(above + below), columns=len(above), caption=caption)
     run.text("names", "\n".join(lines), caption="The digits that are found, and those that are there.")
