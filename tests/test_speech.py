@@ -261,6 +261,9 @@ def test_no_string_of_the_one_voice_is_in_two_parts() -> None:
     assert {len(words) for words in strings["judge"]} == {2, 3}
     assert all(speech.part_of(words) == part for part, found in strings.items() for words in found)
     assert len(speech.recite(0, "judge", (6, 8)).words) in (6, 7, 8)
+    again = [speech.recite(i, "judge", seed=1) for i in range(60)]
+    assert all(speech.part_of(one.words, 1) == "judge" for one in again)
+    assert not all(speech.part_of(one.words) == "judge" for one in again)  # a seed splits them anew
     with pytest.raises(ValueError, match="no string of 1 to 1 digits is in the part 'judge'"):
         speech.recite(0, "judge", (1, 1))
 

@@ -184,7 +184,7 @@ def corpus(run: Run, part: speech.Part, count: int) -> Corpus:
     """Strings of digits that are in no other part, said in a room of 40 dB."""
     generator, texts, mels, durations = run.generator(f"{part} noise"), [], [], []
     for index in range(count):
-        said = speech.recite(100_000 * run.seed + index, part, (1, 2))
+        said = speech.recite(index, part, (1, 3), run.seed)
         mel = speech.log_mel(speech.add_noise(said.wave, 40, generator))
         mel = (mel - speech.MEL_MEAN) / speech.MEL_DEVIATION
         odd = len(mel) % 2

@@ -174,7 +174,7 @@ def corpus(run: Run, part: speech.Part, count: int, digits: tuple[int, int]) -> 
     """Strings of digits that are in no other part, said in a room of 40 dB."""
     generator, texts, mels = run.generator(f"{part} noise {digits}"), [], []
     for index in range(count):
-        said = speech.recite(100_000 * run.seed + index, part, digits)
+        said = speech.recite(index, part, digits, run.seed)
         mel = speech.log_mel(speech.add_noise(said.wave, 40, generator))
         mel = (mel - speech.MEL_MEAN) / speech.MEL_DEVIATION
         texts.append(said.phonemes)

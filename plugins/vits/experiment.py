@@ -126,7 +126,7 @@ def say(run: Run, part: speech.Part, count: int) -> list[Said]:
     generator, said = run.generator(f"{part} speech"), []
     while len(said) < count:
         words = torch.randint(10, (int(torch.randint(1, 4, (), generator=generator)),), generator=generator)
-        if speech.part_of(words.tolist()) == part:
+        if speech.part_of(words.tolist(), run.seed) == part:
             rate = (RATE_DEVIATION * torch.randn((), generator=generator)).exp().item()
             voice = replace(speech.VOICE, rate=rate)
             said.append(speech.say(words.tolist(), voice, generator, jitter=0.08))

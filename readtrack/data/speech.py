@@ -168,25 +168,25 @@ def draw(i: int, part: Part, digits: tuple[int, int] = (2, 4)) -> tuple[Utteranc
     return say(_string(digits, generator), who, generator), who
 
 
-def recite(i: int, part: Part, digits: tuple[int, int] = (1, 3)) -> Utterance:
-    """The i-th utterance of a part by `VOICE`, with jitter 0.08: no string of digits is in two parts.
+def recite(i: int, part: Part, digits: tuple[int, int] = (1, 3), seed: int = 0) -> Utterance:
+    """The i-th utterance of a seed's part by `VOICE`, with jitter 0.08: no string of digits is in two parts.
 
     Strings are drawn until one is in `part` (see `part_of`). Raises ValueError if a thousand are not.
     """
-    generator = _generator("recite", part, i)
+    generator = _generator("recite", seed, part, i)
     for _ in range(1000):
         string = _string(digits, generator)
-        if part_of(string) == part:
+        if part_of(string, seed) == part:
             return say(string, VOICE, generator, jitter=0.08)
     raise ValueError(f"no string of {digits[0]} to {digits[1]} digits is in the part {part!r}")
 
 
-def part_of(words: Sequence[int]) -> Part:
+def part_of(words: Sequence[int], seed: int = 0) -> Part:
     """The part that a string of digits belongs to, by its hash: about 80 % train, 10 % choose, 10 % judge.
 
-    Single digits all train.
+    Each seed splits the strings anew. Single digits all train.
     """
-    number = _hash("string", *words) % 10
+    number = _hash("string", seed, *words) % 10
     if len(words) == 1 or number >= 2:
         return "train"
     return "choose" if number == 0 else "judge"
