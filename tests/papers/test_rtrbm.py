@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
@@ -60,6 +61,18 @@ def test_free_energies_and_biases_are_those_of_enumeration():
     every = states(VISIBLE)[:, None].expand(-1, TIME, -1)
     normaliser = (-model.free_energy(every, biases.expand(len(every), -1, -1))).logsumexp(0)
     assert_close((-free - normaliser).sum(), log_likelihood(model, film[0]))
+
+
+def test_the_exact_likelihood_is_that_of_enumeration_and_of_all_films_together_1():
+    model = machine()
+    every = torch.tensor(list(itertools.product((0.0, 1.0), repeat=2 * VISIBLE))).double()
+    every = every.unflatten(1, (2, VISIBLE))
+    found = model.log_likelihood(every)
+    assert_close(found.exp().sum().item(), 1.0)
+    for index in (0, 9, 50):
+        assert_close(found[index], log_likelihood(model, every[index]))
+    with pytest.raises(ValueError, match=r"2\^17 frames"):
+        RTRBM(17, 2).log_likelihood(torch.zeros(1, 1, 17))
 
 
 def test_with_exact_samples_the_gradient_is_the_likelihoods():
@@ -145,7 +158,7 @@ def machines(run_experiment, monkeypatch, **options):
     def noted(run, arm, make, rate):
         made[arm] = module.started(make)
         run.metric("loss", 1.0, step=0)
-        return 0.5, module.Recalled(len(arm) / 100, 0.0, torch.zeros(2, 24, 8))
+        return 0.5, module.Recalled(len(arm) / 100, 0.0, torch.zeros(2, 24, 8), 5.5)
 
     monkeypatch.setattr(module, "train", noted)
     return made, run_experiment(module, **options).claims[0]["values"]
@@ -164,6 +177,19 @@ def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
     assert facts(made) == {"recurrent": (False, False), "temporal": (True, True)}
 
 
+def test_a_film_goes_on_from_what_was_shown():
+    """A unit for each pixel, told by its neighbour's of the frame before: a point that moves to the right."""
+    model = RTRBM(6, 6)
+    with torch.no_grad():
+        model.W.copy_(20 * torch.eye(6))
+        model.U.copy_(60 * torch.eye(6).roll(1, 0))
+        model.visible_bias.fill_(-10)
+        model.hidden_bias.fill_(-30)
+        model.first_bias.fill_(-10)
+    film = module.go_on(model, torch.eye(6)[None, :2], 5, torch.Generator().manual_seed(0))
+    assert_close(film[0].round(), torch.eye(6)[:5])
+
+
 def test_a_usual_frame_leaves_the_hidden_units_at_a_half():
     torch.manual_seed(0)
     model = module.started(RTRBM)
@@ -179,6 +205,12 @@ def test_the_experiment_runs(run_experiment):
         "recurrent, rate 0.03",
         "temporal, rate 0.03",
     }
+    assert [artifact["name"] for artifact in record.artifacts] == [
+        "last frames",
+        "exact likelihood",
+        "bouncing balls",
+    ]
+    assert len(run_experiment(module, null=True).artifacts) == 2
 
 
 def test_every_variant_is_right(check_benchmark):
