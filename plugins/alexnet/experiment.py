@@ -48,10 +48,10 @@ OVERFITS = Claim(
         Bound("error on new pictures, without dropout", "<=", 0.6),
     ),
     breaks=(NO_DROPOUT,),
-    chosen_on=(0, 1),
-    deviations="300 pictures of 16 × 16 with five digits; three convolutions, two hidden layers of 256; 400 "
-    "steps with dropout as without: on the exploring seeds 8 and 27 % of the training set were still wrong "
-    "with it, which the paper's doubled steps foretell.",
+    chosen_on=(0, 1, 2),
+    deviations="200 pictures of 16 × 16 with five digits; three convolutions, two hidden layers of 256; 600 "
+    "steps of 32 with dropout as without: with 400 steps of 300 pictures up to 27 % of the training set were "
+    "still wrong with it, which the paper's doubled steps foretell. Now it is at most 5 %.",
 )
 
 SOONER = Claim(
@@ -112,7 +112,7 @@ class Fit(NamedTuple):
 
 def overfit(run: Run) -> None:
     """A network with and without dropout, on few pictures."""
-    known = pictures(run, "train", run.pick(smoke=32, quick=300, full=300))
+    known = pictures(run, "train", run.pick(smoke=32, quick=200, full=200))
     choose, judge = (
         pictures(run, part, run.pick(smoke=50, quick=1500, full=4000)) for part in ("choose", "judge")
     )
@@ -121,7 +121,7 @@ def overfit(run: Run) -> None:
 
     def fit(arm: str, rate: float) -> tuple[float, Fit]:
         make = partial(SmallNet, classes=CLASSES, hidden=(256, 256), dropout=arms[arm])
-        steps = run.pick(smoke=3, quick=400, full=2000)
+        steps = run.pick(smoke=3, quick=600, full=2000)
         network = train(run, arm, make, known, partial(sgd, rate), steps=steps, label=f" at rate {rate:g}")
         return error(network, choose), Fit(error(network, known), error(network, judge))
 

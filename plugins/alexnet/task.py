@@ -22,10 +22,21 @@ class Pictures(NamedTuple):
     y: Int64[Tensor, " count"]
 
 
-def pictures(run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = (7.0, 11.0)) -> Pictures:
+HEIGHTS = (7.0, 11.0)
+
+
+def pictures(run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = HEIGHTS) -> Pictures:
     """The shared scenes' level `photo` at half its size, with the digits 0 to 4, of such heights."""
+    return measured(run, part, count, heights)[0]
+
+
+def measured(
+    run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = HEIGHTS
+) -> tuple[Pictures, Float[Tensor, " count"]]:
+    """The same pictures, and the height of each one's digit in pixels."""
     drawn = scenes.draw(count, run.seed, part, "photo", size=SIDE, digit=heights, classes=CLASSES)
-    return Pictures((drawn.images - BRIGHTNESS).to(run.device, run.dtype), drawn.labels[:, 0].to(run.device))
+    found = Pictures((drawn.images - BRIGHTNESS).to(run.device, run.dtype), drawn.labels[:, 0].to(run.device))
+    return found, (drawn.boxes[:, 0, 3] - drawn.boxes[:, 0, 1]).float()
 
 
 def train(
@@ -64,6 +75,19 @@ def error(network: nn.Module, held_out: Pictures) -> float:
     """The share that is named wrongly."""
     found = torch.cat([network(x).argmax(1) for x in held_out.x.split(250)])
     return (found != held_out.y).float().mean().item()
+
+
+def error_by_height(
+    run: Run, networks: Mapping[str, nn.Module], held_out: Pictures, heights: Float[Tensor, " count"]
+) -> None:
+    """Each arm's error on the lowest fifth of the digits, the next, and so on: what the app shows first."""
+    curve = "error over the digit's height"
+    for arm, network in networks.items():
+        for rows in heights.argsort().chunk(5):
+            fifth = Pictures(*(field[rows.to(run.device)] for field in held_out))
+            run.metric(curve, error(network, fifth), step=heights[rows].mean().item(), arm=arm)
+    run.axes(curve, x="height of the digit in pixels", y="share named wrongly")
+    run.headline(curve)
 
 
 class Learnt(NamedTuple):

@@ -176,6 +176,51 @@ def test_dropout_is_judged_on_pictures_that_chose_nothing(part_of_run, monkeypat
     assert [best.score for best in tuned] == [0.25, 0.25]
 
 
+@pytest.mark.parametrize("hidden", [(), (64, 32)])
+def test_small_networks_start_with_variances_of_2_over_fan_in(hidden):
+    """Not the paper's 0.01: with it so small a network does not leave its start."""
+    network = SmallNet(classes=200, hidden=hidden)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert len(layers) == 4 + len(hidden)
+    for layer in layers:
+        assert_close(layer.weight.var(), torch.tensor(2 / layer.weight[0].numel()), rtol=0.15, atol=0)
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [({}, (0.5, 0.0)), ({"null": True}, (0.0, 0.0)), ({"broken": "no dropout"}, (0.0, 0.0))],
+)
+def test_the_arms_of_dropout(part_of_run, monkeypatch, condition, expected):
+    """They differ in nothing but the share that is left out."""
+    made: dict[str, nn.Module] = {}
+    monkeypatch.setattr(experiment_module, "pictures", lambda run, part, count: PARTS[part])
+
+    def watched(run, arm, make, known, optimizer, **_):
+        made[arm] = make()
+        return Says()
+
+    monkeypatch.setattr(experiment_module, "train", watched)
+    run = part_of_run(**condition)
+    monkeypatch.setattr(run, "claim", lambda *_, **__: None)
+    experiment_module.overfit(run)
+    ours, control = (made[arm] for arm in ("with dropout", "without dropout"))
+    shares = [{m.p for m in one.modules() if isinstance(m, nn.Dropout)} for one in (ours, control)]
+    assert shares == [{share} for share in expected]
+    assert [w.shape for w in ours.parameters()] == [w.shape for w in control.parameters()]
+
+
+def test_errors_are_told_by_the_height_of_the_digit(part_of_run, monkeypatch):
+    """Of ten pictures the odd ones are named wrongly, and those are the high ones."""
+    run, told = part_of_run(), []
+    monkeypatch.setattr(run, "metric", lambda name, value, *, step, arm: told.append((arm, step, value)))
+    y = torch.tensor([0, 1] * 5)
+    heights = torch.tensor([float(i + 10 * (i % 2)) for i in range(10)])
+    held_out = task_module.Pictures(torch.zeros(10, 3, 16, 16), y)
+    task_module.error_by_height(run, {"a": Says()}, held_out, heights)
+    assert told == [("a", 1.0, 0.0), ("a", 5.0, 0.0), ("a", 9.5, 0.5), ("a", 14.0, 1.0), ("a", 18.0, 1.0)]
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(alexnet)
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
