@@ -15,7 +15,8 @@ put on top: the mean of the batch is taken off, its variance is left to g.
 
 This folder. `model`: equation 2 as it is written, and with one scale a unit, the layer, the start, and
 mean-only batch normalisation. `experiment` trains batch normalisation's deep convolutions, and separates what
-the start does from what the parameters do.
+the start does from what the parameters do. Beside the normalisations before and after it, it stands in the
+tables of `dyt`.
 
 Dimensions: units (output features or channels), fan-in (the axes of one unit's weight vector).
 """

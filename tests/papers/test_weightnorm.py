@@ -106,6 +106,13 @@ def test_layers_start_in_order():
     assert_close(y.std(0, correction=0), torch.ones(4))
 
 
+def test_vgg_has_a_length_more_for_each_of_its_units():
+    with torch.device("meta"):
+        first, last = WeightNorm(nn.Conv2d(3, 64, 3)), WeightNorm(nn.Linear(4096, 1000))
+    assert sum(p.numel() for p in first.parameters()) == 64 * (3 * 9 + 1 + 1)
+    assert sum(p.numel() for p in last.parameters()) == 1000 * (4096 + 1 + 1)
+
+
 def test_mean_only_batch_normalisation_takes_the_mean_off():
     layer, x = MeanOnlyBatchNorm(3), torch.randn(8, 3, 2, 2) + 5
     assert_close(layer(x), x - x.mean((0, 2, 3), keepdim=True))
@@ -151,7 +158,14 @@ def test_the_arms(run_experiment, monkeypatch):
 
 def test_the_null_run_and_the_breaks(run_experiment, monkeypatch):
     found = networks(run_experiment, monkeypatch, null=True)
-    assert {frozenset(kinds(net)) for net in found.values()} == {frozenset({nn.Conv2d, nn.Linear})}
+    usual = {nn.Conv2d, nn.Linear}
+    assert {arm: kinds(net) for arm, net in found.items()} == {
+        "plain": usual,
+        "same start": usual,
+        "weight norm": usual,
+        "mean-only": usual,
+        "batch norm": usual | {BatchNorm},  # by it alone is seen whether there was anything to gain
+    }
     found = networks(run_experiment, monkeypatch, broken="no start")
     x = torch.rand(64, 1, 8, 8)
     assert_close(found["weight norm"](x), found["plain"](x))
@@ -162,6 +176,10 @@ def test_the_null_run_and_the_breaks(run_experiment, monkeypatch):
     cosines = nn.functional.cosine_similarity(layer.weight_v.flatten(1), layer.weight_v.grad.flatten(1))
     assert cosines.abs().max() > 0.01
     assert "batch norm" not in found
+    found = networks(run_experiment, monkeypatch, broken="no mean")
+    assert found.keys() == {"plain", "weight norm", "mean-only", "batch norm"}
+    assert kinds(found["mean-only"]) == {WeightNorm}
+    assert_close(found["mean-only"](x), found["weight norm"](x))
 
 
 def test_the_experiment_runs(run_experiment):
