@@ -84,6 +84,12 @@ def test_normalising_after_the_rotation_is_normalising_before():
         assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_a_layer_of_the_base_transformer_has_one_number_more():
+    with torch.device("meta"):
+        layer = QKNormAttention(512, 8, tokens=50, bias=True)
+    assert sum(p.numel() for p in layer.parameters()) == 4 * (512 * 512 + 512) + 1
+
+
 def arms_of(run_experiment, monkeypatch, **options):
     layers = {}
 
