@@ -12,7 +12,8 @@ nearly linear, and takes no statistics at all.
 
 This folder. `model`: algorithm 1 as it is written, and with one gradient. `experiment` trains a Transformer
 with layer normalisation, with dynamic tanh and with neither, from small rates to one far too large, and draws
-the curves of the layer normalisations.
+the curves of the layer normalisations. `story` sets the normalisation layers side by side in the order of
+their papers: what each mended of those before it, and what it does not see.
 
 Dimensions: batch (any leading axes), features.
 """
@@ -24,9 +25,11 @@ from readtrack.plugin import hookimpl
 from .benchmark import benchmark
 from .experiment import AS_GOOD, STABLE, experiment
 from .model import DynamicTanh, dynamic_tanh, line_by_line
+from .story import NO_STATISTICS
 
 __all__ = [
     "AS_GOOD",
+    "NO_STATISTICS",
     "STABLE",
     "DynamicTanh",
     "benchmark",

@@ -16,6 +16,7 @@ from ..layernorm import LayerNorm
 from ..rope import RotaryAttention
 from ..rope.experiment import bigram_loss
 from .model import DynamicTanh, Vectors
+from .story import NO_STATISTICS, tell
 
 LINEAR = Break("no tanh", "The slope, the scale and the shift stay; the tanh is left out.")
 
@@ -32,9 +33,11 @@ STABLE = Claim(
     control_reaches=(Bound("loss over a bigram's, neither", "<=", 0.3),),
     breaks=(LINEAR,),
     shortcuts=("highest rate that works, layer norm / neither",),
-    chosen_on=(0,),
+    chosen_on=(0, 1, 2),
     deviations="A character model of four layers and width 32, windows of 32, 100 steps. A rate works if "
-    "the held-out loss ends below three quarters of guessing's; rates are a factor of about 3 apart.",
+    "the held-out loss ends 0.3 nats below what the characters' frequencies alone give: something of what "
+    "stands before was learned. Rates are a factor of about 3 apart. On seeds 0 to 2 the rule was missed: at "
+    "high rates a network with dynamic tanh, too, learns little more than frequencies.",
 )
 
 AS_GOOD = Claim(
@@ -52,11 +55,13 @@ AS_GOOD = Claim(
     control_reaches=(Bound("loss over a bigram's, layer norm", "<=", 0.3),),
     breaks=(LINEAR,),
     chosen_on=(0,),
-    deviations="As above; each arm at the best of four rates. A Transformer as small as this does as well "
+    deviations="As above; each arm at the best of four rates, the slope from the paper's default, 0.5 (for "
+    "language models it is tuned there). A Transformer as small as this does as well "
     "with neither, so that there is nothing to stand in for: with 150 steps, on seed 0, it was missed.",
 )
 
 CONTEXT = 32
+MARGIN = 0.3  # nats a character below the frequencies', for a rate to count as one that works
 
 
 class _NoTanh(DynamicTanh):
@@ -103,6 +108,13 @@ class Trained(NamedTuple):
 
 @hookimpl
 def experiment(run: Run) -> None:
+    if run.wants(NO_STATISTICS):
+        tell(run)
+    if run.wants(STABLE, AS_GOOD):
+        compare(run)
+
+
+def compare(run: Run) -> None:
     layer = _NoTanh if run.without(LINEAR.name) else DynamicTanh
     norms: dict[str, Norm] = {
         "dynamic tanh": layer,
@@ -130,7 +142,10 @@ def experiment(run: Run) -> None:
         run.metric("held-out loss", best[arm].result.loss, arm=arm)
     run.headline("held-out loss over rate")
     loss = {arm: found.result.loss for arm, found in best.items()}
-    bigram, works = bigram_loss(text, len(alphabet)), 0.75 * math.log(len(alphabet))
+    bigram, works = bigram_loss(text, len(alphabet)), unigram_loss(text, len(alphabet)) - MARGIN
+    run.metric("held-out loss", bigram, arm="bigram")
+    for rate in rates:
+        run.metric("held-out loss over rate", works, step=rate, arm="a rate works below")
     run.claim(
         STABLE,
         {
@@ -158,6 +173,13 @@ def experiment(run: Run) -> None:
 
 
 RATES = (0.003, 0.01, 0.03, 0.1)
+
+
+def unigram_loss(text: data.Parts, vocab: int) -> float:
+    """Nats a character by how often each occurs in the text to train on, a tenth added."""
+    counts = 0.1 + torch.bincount(torch.cat(text.train), minlength=vocab)
+    (judge,) = text.judge
+    return -(counts / counts.sum()).log()[judge].mean().item()
 
 
 def times_higher(ends: dict[float, float], control: dict[float, float], works: float) -> float | AtLeast:

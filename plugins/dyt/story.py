@@ -1,0 +1,142 @@
+"""The normalisation layers in the order of their papers: what each mended, and what it does not see.
+
+The columns are those of table 1 of layer normalisation, calculated for all of them alike.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from readtrack.plugin import Bound, Claim, Figure, Run
+
+from ..batchnorm import BatchNorm
+from ..groupnorm import GroupNorm
+from ..instancenorm import InstanceNorm
+from ..layernorm import LayerNorm
+from ..layernorm.invariances import CHANGES, IN_USE, KEPT, Layer, OverFeatures, changes, show
+from ..qk_norm import normalised
+from ..rmsnorm import RMSNorm
+from ..weightnorm import WeightNorm
+from .model import DynamicTanh
+
+NO_STATISTICS = Claim(
+    name="no statistics",
+    sentence="Dynamic tanh sees one number at a time: neither other examples nor the scale of its own are "
+    "taken away, and training and use are the same.",
+    paper=Figure(
+        "An element-wise operation in the place of normalisation", where="abstract", read="abstract"
+    ),
+    rule=(
+        Bound("dynamic tanh: other examples", "==", 0.0),
+        Bound(f"dynamic tanh: {IN_USE}", "==", 0.0),
+        Bound("dynamic tanh: this example × 3", ">=", 0.1),
+        Bound("layer norm: this example × 3", "<=", KEPT),
+        Bound("query-key norm: this example × 3", "<=", KEPT),
+        Bound("weight norm: one unit's weights × 3", "<=", KEPT),
+        Bound("batch norm: other examples", ">", 0.1),
+    ),
+    kind="identity",
+    control="the normalisations before it",
+)
+
+# Year, what is divided by statistics of what, and what was wrong with those before.
+STORY = {
+    "batch norm": (2015, "a feature, over the batch", "deep networks train slowly, and not at high rates"),
+    "weight norm": (
+        2016,
+        "none: a unit's weights have their length apart",
+        "by batch norm every example depends on the others of its batch",
+    ),
+    "layer norm": (
+        2016,
+        "all features of one example",
+        "batch norm needs large batches, and a recurrent network has no one batch to look at",
+    ),
+    "instance norm": (
+        2016,
+        "one channel of one picture",
+        "batch norm mixes the contrasts of the batch, and in use takes averages of them",
+    ),
+    "group norm": (
+        2018,
+        "a group of channels of one picture",
+        "layer norm takes all channels for alike, instance norm none, batch norm fails with small batches",
+    ),
+    "RMSNorm": (
+        2019,
+        "the mean square of one example alone",
+        "layer norm's mean costs time and does nothing",
+    ),
+    "query-key norm": (
+        2020,
+        "a query or a key of one head",
+        "layer norm before the projections does not bound what attention makes of them",
+    ),
+    "dynamic tanh": (
+        2025,
+        "none: one number at a time",
+        "what layer norm does to large values needs no statistics",
+    ),
+}
+
+
+class OverHeads(nn.Module):
+    """Query-key normalisation of vectors: four heads of as many features, each of length 1."""
+
+    def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
+        heads = x.flatten(0, -2).unflatten(-1, (4, -1))[:, :, None]
+        return normalised(heads).view_as(x)
+
+
+Norm = Callable[[int], nn.Module]
+
+NORMS: dict[str, Norm] = {
+    "batch norm": partial(BatchNorm, eps=0.0),
+    "layer norm": lambda features: OverFeatures(LayerNorm(features, eps=0.0)),
+    "instance norm": partial(InstanceNorm, eps=0.0),
+    "group norm": partial(GroupNorm, 4, eps=0.0),
+    "RMSNorm": lambda features: OverFeatures(RMSNorm(features, eps=0.0)),
+    "query-key norm": lambda features: OverFeatures(OverHeads()),
+    "dynamic tanh": lambda features: OverFeatures(DynamicTanh(features)),
+}
+
+
+def tell(run: Run) -> None:
+    """Both tables, and the claim."""
+    rows = {"none": changes(run, lambda features: nn.Identity())}
+    for name in STORY:
+        rows[name] = changes_of_weight_norm(run) if name == "weight norm" else changes(run, NORMS[name])
+    run.table(
+        "one after the other",
+        ("year", "normalisation", "statistics of", "what it mends"),
+        [(year, name, over, mended) for name, (year, over, mended) in STORY.items()],
+        caption="In the order of the papers.",
+    )
+    show(run, rows)
+    values = {f"{name}: {change}": value for name, row in rows.items() for change, value in row.items()}
+    run.claim(NO_STATISTICS, {metric: values[metric] for metric in NO_STATISTICS.metrics})
+
+
+def changes_of_weight_norm(run: Run) -> dict[str, float]:
+    """`changes` for what looks at the weights of a layer and not at its result: v is changed, g stays."""
+    generator = run.generator("weights and maps")
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(run.device, run.dtype)
+
+    first = Layer(draw(16, 12, 1, 1), draw(8, 12, 3, 3) + draw(12, 1, 1))
+    layer = WeightNorm(nn.Conv2d(12, 16, 1)).to(run.device, run.dtype)
+
+    @torch.no_grad()
+    def result(changed: Layer) -> Tensor:
+        layer.weight_v.copy_(changed.weight)
+        return layer(changed.x)[0]
+
+    before = result(first)
+    after = {name: result(change(first, draw)) for name, change in CHANGES.items()}
+    layer.eval()
+    after[IN_USE] = result(first)
+    return {name: ((y - before).abs().max() / before.abs().max()).item() for name, y in after.items()}
