@@ -68,7 +68,7 @@ STORY = {
     "RMSNorm": (
         2019,
         "the mean square of one example alone",
-        "layer norm's mean costs time and does nothing",
+        "layer norm's mean costs time and can be spared",
     ),
     "query-key norm": (
         2020,
