@@ -11,8 +11,8 @@ the data that excite it most. The data show what goes along with the unit's acti
 causes it; where the two differ, the unit is not what one thought. A claim about a unit becomes a link.
 
 This folder. `units` has both kinds of pictures, for the network of the saliency maps' paper and with the
-dream's step. `experiment` makes a page for each layer, and asks whether pictures of classes mean something to
-another network.
+dream's step. `experiment` makes a sheet for each layer and a page for each unit, beside it the same from
+before the network learned, and asks whether pictures of classes mean something to another network.
 """
 
 from collections.abc import Callable

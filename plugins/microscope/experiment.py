@@ -1,12 +1,16 @@
 """Pages of units, and whether pictures that one network draws of the classes mean something to another."""
 
+import hashlib
+import inspect
+
 import torch
 from torch import Tensor, nn
 
 from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
 
+from ..saliency import network as network_of_saliency
 from ..saliency.network import CLASSES, SIDE, Pair, PairNet, draw, learn, networks
-from .units import CUTS, optimised, responses, strongest
+from .units import CUTS, Strongest, optimised, responses, strongest
 
 UNTRAINED = Break("untrained", "The network that draws has learned nothing.")
 
@@ -41,7 +45,7 @@ def experiment(run: Run) -> None:
     drawer = pair.untrained if run.without(UNTRAINED.name) else pair.trained
     arms: dict[str, PairNet] = run.arms({"trained": drawer, "untrained": pair.untrained}, control="untrained")
     share = {arm: meaning(run, arm, network, judge) for arm, network in arms.items()}
-    exceeding = pages(run, arms["trained"], images)
+    exceeding = pages(run, arms, images)
     values = {
         "named rightly, drawn by trained - by untrained": share["trained"] - share["untrained"],
         "digits that the other network names": named,
@@ -56,7 +60,9 @@ def other(run: Run) -> PairNet:
     def train(network: nn.Module) -> None:
         learn(run, network)
 
-    trained, untrained = run.trained("scenes.pairs.other", PairNet, train)
+    # It is kept under this name: if the file that says how it learns changes, it is trained anew.
+    source = hashlib.sha256(inspect.getsource(network_of_saliency).encode()).hexdigest()[:8]
+    trained, untrained = run.trained(f"scenes.pairs.other.{source}", PairNet, train)
     return Pair(trained.fold(), untrained.fold()).trained
 
 
@@ -80,25 +86,44 @@ def meaning(run: Run, arm: str, network: PairNet, judge: PairNet) -> float:
     return right
 
 
-def pages(run: Run, network: PairNet, images: Tensor) -> float:
-    """A page for each layer: every unit optimised, and beside it the data's strongest examples."""
+def pages(run: Run, arms: dict[str, PairNet], images: Tensor) -> float:
+    """A sheet for each layer and a page for each unit: optimised, untrained, and the data's strongest.
+
+    Returns the share of the trained network's units that their picture excites more than any image does.
+    """
     above, count = 0, 0
     for layer in CUTS:
         run.check_cancelled()
-        activity = responses(network, layer)
-        found = strongest(network, layer, images, best=3)
+        found = strongest(arms["trained"], layer, images, best=min(6, len(images)))
         units = torch.arange(len(found.activity), device=run.device)
-        noise = run.generator(f"noise of {layer}")
         steps = run.pick(smoke=1, quick=40, full=200)
-        drawn = optimised(activity, units, noise, side=SIDE, steps=steps, dtype=run.dtype)
-        reached = activity(drawn).gather(1, units[:, None])[:, 0]
-        above, count = above + int((reached > found.activity).sum()), count + len(units)
-        scale = 2 * SIDE // found.patches.shape[-1]
-        patches = found.patches.flatten(0, 1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-        tiles = torch.cat((large(drawn, 2)[:, None], patches.unflatten(0, (-1, 3))), 1)
-        caption = f"Every unit of {layer}: an input optimised for it, then the strongest pieces of scenes."
-        run.image(layer, tiles.flatten(0, 1).float(), columns=16, caption=caption)
+        drawn, reached = {}, {}
+        for arm, network in arms.items():
+            activity, noise = responses(network, layer), run.generator(f"noise of {layer}")
+            drawn[arm] = optimised(activity, units, noise, side=SIDE, steps=steps, dtype=run.dtype)
+            reached[arm] = activity(drawn[arm]).gather(1, units[:, None])[:, 0]
+        above += int((reached["trained"] > found.activity).sum())
+        count += len(units)
+        if not (run.null or run.broken):
+            write_pages(run, layer, drawn, reached["trained"], found)
     return above / count
+
+
+def write_pages(run: Run, layer: str, drawn: dict[str, Tensor], reached: Tensor, found: Strongest) -> None:
+    """The sheet shows of each unit what its page has first, and three of the strongest pieces."""
+    scale = 2 * SIDE // found.patches.shape[-1]
+    patches = found.patches.repeat_interleave(scale, 3).repeat_interleave(scale, 4)
+    tiles = torch.stack([large(drawn[arm], 2) for arm in ("trained", "untrained")], 1)
+    tiles = torch.cat((tiles, patches), 1).float()
+    caption = f"Every unit of {layer}: an input optimised for it, then the strongest pieces of scenes."
+    run.image(layer, tiles[:, [0, 2, 3, 4]].flatten(0, 1), columns=16, caption=caption)
+    for unit, page in enumerate(tiles):
+        caption = (
+            f"Optimised for the unit, activity {reached[unit]:.2f}; for the untrained network's; the pieces "
+            f"of the {len(page) - 2} scenes in which it is most active, at most {found.activity[unit]:.2f}."
+        )
+        shown = page.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        run.image(f"{layer}, unit {unit}", shown, columns=len(page), caption=caption)
 
 
 def large(images: Tensor, times: int = 4) -> Tensor:

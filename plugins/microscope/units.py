@@ -69,10 +69,10 @@ class Strongest(NamedTuple):
 
 
 def strongest(network: PairNet, layer: str, images: Images, *, best: int = 4) -> Strongest:
-    """Of each unit the images where its map has the highest value, cut to what that place sees."""
+    """Of each unit the images in which it is most active, cut to what the highest place of its map sees."""
     maps = network.layers[: CUTS[layer]](images - BRIGHTNESS)
-    values, places = maps.flatten(2).max(2)
-    rows = values.topk(best, 0).indices.T
+    activity, places = maps.mean((2, 3)), maps.flatten(2).argmax(2)
+    rows = activity.topk(best, 0).indices.T
     side, seen, columns = images.shape[-1], SEEN[layer], maps.shape[3]
     stride, patches = side // columns, []
     for unit, chosen in enumerate(rows.tolist()):
@@ -80,4 +80,4 @@ def strongest(network: PairNet, layer: str, images: Images, *, best: int = 4) ->
             y, x = divmod(int(places[row, unit]), columns)
             top, left = (min(max(at * stride + stride // 2 - seen // 2, 0), side - seen) for at in (y, x))
             patches.append(images[row, :, top : top + seen, left : left + seen])
-    return Strongest(torch.stack(patches).unflatten(0, (-1, best)), maps.mean((2, 3)).amax(0))
+    return Strongest(torch.stack(patches).unflatten(0, (-1, best)), activity.amax(0))

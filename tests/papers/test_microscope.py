@@ -64,9 +64,9 @@ def test_the_strongest_pieces_by_brute_force():
     maps = net.layers[:1](images - BRIGHTNESS)
     assert_close(found.activity, maps.mean((2, 3)).amax(0))
     for unit in range(16):
-        order = maps[:, unit].flatten(1).max(1)
-        for place, row in enumerate(order.values.topk(2).indices.tolist()):
-            y, x = divmod(int(order.indices[row]), 20)
+        most_active = sorted(range(6), key=lambda row: -maps[row, unit].mean().item())[:2]
+        for place, row in enumerate(most_active):
+            y, x = divmod(int(maps[row, unit].argmax()), 20)
             top, left = min(max(y - 2, 0), 15), min(max(x - 2, 0), 15)
             assert torch.equal(found.patches[unit, place], images[row, :, top : top + 5, left : left + 5])
 
@@ -93,11 +93,30 @@ def test_both_networks_start_from_other_weights(run_experiment, monkeypatch):
         lambda run, key, make, train: keys.append(key) or original(run, key, make, train),
     )
     run_experiment(microscope)
-    assert sorted(keys) == ["scenes.pairs", "scenes.pairs.other"]
+    first, other = sorted(keys)
+    assert first == "scenes.pairs"
+    assert other.startswith("scenes.pairs.other.")
+
+
+def test_another_way_to_learn_is_another_file_in_the_cache(part_of_run, monkeypatch):
+    run, keys = part_of_run(), []
+    twin = PairNet(), PairNet()
+    monkeypatch.setattr(run, "trained", lambda key, make, train: keys.append(key) or twin)
+    monkeypatch.setattr(PairNet, "fold", lambda network: network)
+    for source in ("as it is", "changed"):
+        monkeypatch.setattr(experiment_module.inspect, "getsource", lambda _, source=source: source)
+        experiment_module.other(run)
+    assert len(set(keys)) == 2
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(microscope)
+    names = [artifact["name"] for artifact in record.artifacts]
+    units = {"layer 1": 16, "layer 2": 32, "layer 3": 48, "layer 4": 64}
+    pages = [
+        name for layer, n in units.items() for name in (layer, *(f"{layer}, unit {u}" for u in range(n)))
+    ]
+    assert names == ["classes, trained", "classes, untrained", *pages]
     share = [record.values["named rightly by the other network", arm] for arm in ("trained", "untrained")]
     (claim,) = record.claims
     assert claim["values"]["named rightly, drawn by trained - by untrained"] == share[0] - share[1]
