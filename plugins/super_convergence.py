@@ -66,7 +66,7 @@ FASTER = Claim(
     shortcuts=("steps for the same loss, usual / cosine",),
     chosen_on=(0,),
     deviations="A deep convolutional network with batch normalisation on 8 × 8 digits with noise, 60 steps; "
-    "the usual schedule for 30 to 240 steps, each at the best of three rates; the steps at which it has one "
+    "the usual schedule for 30 to 240 steps, each at the best of four rates; the steps at which it has one "
     "cycle's held-out loss are read off between its budgets, in logarithms.",
 )
 
