@@ -44,8 +44,8 @@ NO_HELP = Claim(
     breaks=(PLANTED,),
     shortcuts=("loss saved by an order at random", "loss saved after a third of the steps"),
     chosen_on=(0,),
-    deviations="A character model of two layers on windows of 48 characters; the rate is the best without a "
-    "curriculum. The paper trains ELMo on Wikipedia and judges it by GLUE. That nothing is saved is what "
+    deviations="A character model of two layers on windows of 48 characters, each arm at the best of "
+    "the same rates. The paper trains ELMo on Wikipedia and judges it by GLUE. That nothing is saved is what "
     "the rule asks for; a null run, in which every arm has twice the steps, fails it.",
 )
 
@@ -118,16 +118,17 @@ def experiment(run: Run) -> None:
     text = data.stretches(ids, run.seed)
     rates = run.pick(smoke=(0.003,), quick=(0.001, 0.003, 0.01), full=(0.001, 0.003, 0.01))
     learn = partial(train, run, text, len(alphabet))
-    best = run.sweep("none", rates, lambda rate: learn("none", Plan(None), rate), score="loss to choose by")
-    found = {
-        arm: learn(arm, plan, best.value)[1] for arm, plan in run.arms(plans, control="more steps").items()
+    arms = {"none": Plan(None), **run.arms(plans, control="more steps")}
+    best = {
+        arm: run.sweep(arm, rates, partial(learn, arm, plan), score="loss to choose by")
+        for arm, plan in arms.items()
     }
-    found["none"] = best.result
+    found = {arm: one.result for arm, one in best.items()}
     for arm, (early, late) in found.items():
-        run.metric("held-out loss over the training", early, step=1 / 3, arm=arm)
-        run.metric("held-out loss over the training", late, step=1, arm=arm)
+        run.metric("held-out loss over the part of the training", early, step=1 / 3, arm=arm)
+        run.metric("held-out loss over the part of the training", late, step=1, arm=arm)
         run.metric("held-out loss", late, arm=arm)
-    run.headline("held-out loss over the training")
+    run.headline("held-out loss over the part of the training")
     none_early, none_late = found["none"]
     saved = {arm: none_late - late for arm, (_, late) in found.items()}
     run.claim(
@@ -138,7 +139,7 @@ def experiment(run: Run) -> None:
             "loss saved by an order at random": saved["at random"],
             "loss saved after a third of the steps": none_early - min(found["letters"][0], found["pairs"][0]),
         },
-        tuned=[best],
+        tuned=list(best.values()),
     )
 
 

@@ -111,7 +111,7 @@ def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(module)
-    assert record.curves["held-out loss over the training"].keys() == {
+    assert record.curves["held-out loss over the part of the training"].keys() == {
         "none",
         "letters",
         "pairs",
