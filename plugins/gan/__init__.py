@@ -13,8 +13,8 @@ rejects every sample, the latter is flat (section 3).
 
 This folder. `model` has the two networks, the losses of both players, the optimal discriminator, and the
 Parzen windows of table 1. `experiment` holds a trained discriminator against p / (p + q), plays the game for
-one number (figure 1) and for digits, once with each of the generator's losses, and shows what Parzen windows
-say.
+one number (figure 1) and for digits, once with each of the generator's losses, measures the gradients of both
+losses as it goes on, and shows what Parzen windows say.
 
 Dimensions: batch, pixels (of an image in a row), hidden, latent, pieces (of a maxout unit).
 """
