@@ -185,7 +185,39 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     record = run_experiment(gist, broken=broken)
     assert made == {"gist": gist_mask, "no prompt": promptless_mask}
     assert trained == ["whole prompt", *([] if broken else ["gist"]), "no prompt"]
-    assert [artifact["kind"] for artifact in record.artifacts] == ["text"]
+    assert [artifact["kind"] for artifact in record.artifacts] == ["table", "text"]
+
+
+def test_each_setting_is_scored_by_itself():
+    """A model that knows the first setting alone: the second is right by chance."""
+    part = its.texts(60, True, torch.Generator().manual_seed(2))
+
+    class KnowsTheFirst(GistGPT2):
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(ids[:, 1:2].expand(ids.shape), its.VOCAB + 1)
+
+    first, second = its.accuracies(KnowsTheFirst(its.VOCAB, model=12, heads=3, layers=1), part)
+    assert first == 1.0
+    same = part[0][:, 1] == part[0][:, 14]
+    assert second == pytest.approx(same.double().mean().item())
+
+
+def test_what_is_saved_is_a_prompt_less_its_gist(part_of_run):
+    run, tables = part_of_run(), {}
+    run.table = lambda name, columns, rows, caption="": tables.update({name: rows})
+    network = GistGPT2(its.VOCAB, context=31, model=12, heads=3, layers=2, visible=causal_mask)
+    its.show_saved(run, network, torch.zeros(1, its.PROMPT, dtype=torch.long))
+    (table,) = tables.values()
+    anew, cached, compressed = (row[1:] for row in table)
+    assert [row[0] for row in (anew, cached, compressed)] == [0, 26, 1]
+    assert cached[1] == 26 * compressed[1] == 26 * 2 * 2 * 12 * 4
+    assert anew[2] > cached[2] >= compressed[2]
+
+
+def test_gpt2_has_one_token_more():
+    with torch.device("meta"):
+        network = GistGPT2(50257)
+    assert sum(p.numel() for p in network.parameters()) == 124_439_808 + 768
 
 
 def test_every_variant_is_right(check_benchmark):
