@@ -17,7 +17,6 @@ CLASSES = 5
 SIDE = 40  # of a picture
 WINDOW = 24
 SCALES = (24, 34, 48)  # the picture's side, enlarged or reduced, before windows are cut out of it
-KEPT = 24  # boxes of a picture that are accumulated: those of the most certain windows
 READABLE = (9, 20)  # the larger side, in pixels, of objects in windows that are trained on
 AWAY = 4  # how far from a window's middle the middle of such an object may be, in pixels
 BRIGHTNESS = 0.3  # about the mean of all pixels
@@ -74,7 +73,7 @@ class Located(NamedTuple):
 
 
 @torch.no_grad()
-def locate(network: nn.Module, x: Images, scales: Sequence[int], *, dense: bool, kept: int = KEPT) -> Located:
+def locate(network: nn.Module, x: Images, scales: Sequence[int], *, dense: bool, kept: int) -> Located:
     """The class and the box to which the most certain windows add up (section 4.3).
 
     dense  all windows of each scale, or the one in the middle

@@ -245,7 +245,7 @@ class Square(nn.Module):
 @pytest.mark.parametrize("scales", [(24,), (48,), (24, 34, 48)])
 def test_what_windows_see_is_found_in_the_picture(scales):
     known = marked([(4, 6), (22, 12), (15, 24)], size=12)
-    found = locate(Square(), known.x, scales, dense=True)
+    found = locate(Square(), known.x, scales, dense=True, kept=24)
     assert found.labels.tolist() == [0, 0, 0]
     assert (iou_of_pairs(found.boxes, known.boxes) > 0.7).all()
 
@@ -253,7 +253,7 @@ def test_what_windows_see_is_found_in_the_picture(scales):
 def test_the_window_in_the_middle():
     known = marked([(14, 12)], size=12)
     for side in (24, 34, 48):
-        found = locate(Square(), known.x, (side,), dense=False)
+        found = locate(Square(), known.x, (side,), dense=False, kept=24)
         assert found.candidates.shape == (1, 1, 4)
         assert iou_of_pairs(found.boxes, known.boxes).item() > 0.7
 
@@ -275,22 +275,23 @@ def test_the_arms():
     arms = {name: tuple(arm) for name, arm in experiment_module.ARMS.items()}
     assert arms == {"one view": (1, False), "one scale": (1, True), "three scales": (3, True)}
     assert experiment_module.SCALES == (24, 34, 48)
-    assert (experiment_module.RATES, experiment_module.KEPT) == ((0.002, 0.006, 0.018), 24)
+    assert (experiment_module.RATES, experiment_module.KEPT) == ((0.002, 0.006, 0.018), (1, 4, 24))
     assert OverFeat.small(5).stride == 2
 
 
 def test_each_arm_has_its_best_scale_and_is_judged_on_other_pictures(part_of_run, monkeypatch):
     drawn, stated = {}, []
-    found = {(24,): 0.6, (34,): 0.4, (48,): 0.5, (24, 34, 48): 0.3}  # the errors by scales, on `choose`
+    found = {(24,): 6, (34,): 4, (48,): 5, (24, 34, 48): 3}  # errors in 20 by scales, on `choose`
 
     def draw(run, part, count):
-        return drawn.setdefault(part, marked([(15, 15)]))
+        return drawn.setdefault(part, marked([(15, 15)] * 20))
 
-    def error(network, part, scales, *, dense, kept=24):
+    def located(network, part, scales, *, dense, kept):
         assert part is drawn["choose"] or part is drawn["judge"]
-        return found[tuple(scales)] + 0.125 * (part is drawn["judge"])
+        wrong = found[tuple(scales)] + 2 * (part is drawn["judge"]) + 2 * (kept != 4)
+        return torch.arange(20) >= wrong
 
-    for name, stub in (("pictures", draw), ("error", error)):
+    for name, stub in (("pictures", draw), ("located", located)):
         monkeypatch.setattr(experiment_module, name, stub)
     monkeypatch.setattr(experiment_module, "train", lambda run, rate, known: OverFeat.small(5))
     monkeypatch.setattr(experiment_module, "show", lambda *_: None)
@@ -298,11 +299,11 @@ def test_each_arm_has_its_best_scale_and_is_judged_on_other_pictures(part_of_run
     monkeypatch.setattr(run, "claim", lambda claim, values, tuned: stated.append((values, tuned)))
     experiment_module.compare(run)
     ((values, tuned),) = stated
-    assert list(values.values()) == pytest.approx([0.1, 0.1, 0.525])
-    assert [(best.score, best.result.scales) for best in tuned] == [
-        (0.4, (34,)),
-        (0.4, (34,)),
-        (0.3, (24, 34, 48)),
+    assert list(values.values()) == pytest.approx([0.05, 0.05, 0.3])
+    assert [(best.score, *best.result[1:]) for best in tuned] == [
+        (pytest.approx(0.2), (34,), 4),
+        (pytest.approx(0.2), (34,), 4),
+        (pytest.approx(0.15), (24, 34, 48), 4),
     ]
 
 
