@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Bool, Int64
+from torch import Tensor, nn
 
 from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 from readtrack.scores import mean_iou
@@ -34,16 +35,17 @@ SKIPS = Claim(
         Bound("mean IU, stride 2 - stride 4", ">=", 0.06, direction=0.015),
     ),
     control="the coarse network, trained for as many more steps, at its best rate of the same three",
-    control_reaches=(Bound("mean IU, stride 4 / of cells", ">=", 0.8),),
+    control_reaches=(Bound("mean IU, stride 4 / fitted", ">=", 0.6),),
     breaks=(NO_SKIPS,),
     chosen_on=(0, 1),
     deviations="Pictures of 16 × 16 with one of five digits; maps of stride 4, 2 and 1 instead of 32, 16 and "
     "8. The coarse network is trained from scratch for 300 steps, not from a classifier, and each arm goes "
-    "on for 150. Of cells: the truth, known as the classes' shares of each 4 × 4 pixels and interpolated.",
+    "on for 150. Fitted: scores of stride 4, fitted to the truth itself.",
 )
 
 ARMS = {"stride 1": 1, "stride 2": 2, "stride 4": 4}
 RATES = (0.009, 0.027, 0.081)
+NEAR_EDGES = "mean IU within pixels of an edge"
 
 
 @hookimpl
@@ -52,7 +54,7 @@ def experiment(run: Run) -> None:
         count(run)
     if run.wants(SKIPS):
         compare(run)
-    run.headline("mean IU on choose over rate")
+        run.headline(NEAR_EDGES)
 
 
 def count(run: Run) -> None:
@@ -88,11 +90,34 @@ def iu(network: nn.Module, held_out: Labelled) -> float:
     return mean_iou(found.cpu(), held_out.y.cpu(), CLASSES)
 
 
-def cells(held_out: Labelled, stride: int = 4) -> float:
-    """Of the truth, known as each cell's shares of the classes alone, and interpolated."""
-    shares = F.avg_pool2d(F.one_hot(held_out.y, CLASSES).permute(0, 3, 1, 2).float(), stride)
-    found = upsample(shares, stride).argmax(1)
-    return mean_iou(found.cpu(), held_out.y.cpu(), CLASSES)
+def fitted(y: Int64[Tensor, "count height width"], stride: int = 4, steps: int = 100) -> float:
+    """A coarse network's ceiling: mean IU of scores of that stride that were fitted to the truth itself."""
+    size = (len(y), CLASSES, *(side // stride for side in y.shape[1:]))
+    scores = torch.zeros(size, device=y.device, requires_grad=True)
+    optimizer = torch.optim.Adam([scores], lr=1.0)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(upsample(scores, stride), y, reduction="sum").backward()
+        optimizer.step()
+    return mean_iou(upsample(scores.detach(), stride).argmax(1).cpu(), y.cpu(), CLASSES)
+
+
+def near_edges(y: Int64[Tensor, "count height width"], pixels: int) -> Bool[Tensor, "count height width"]:
+    """Pixels with another class within so many pixels, in both directions."""
+    values = y[:, None].float()
+    window = 2 * pixels + 1
+    highest, lowest = (sign * F.max_pool2d(sign * values, window, 1, pixels) for sign in (1, -1))
+    return (highest != lowest)[:, 0]
+
+
+@torch.no_grad()
+def by_distance(run: Run, arm: str, network: nn.Module, held_out: Labelled) -> None:
+    """Mean IU of the pixels near edges, where a coarse network errs, and farther and farther away."""
+    found = torch.cat([network(x).argmax(1) for x in held_out.x.split(250)])
+    for pixels in (1, 2, 3, 5, 8):
+        near = near_edges(held_out.y, pixels)
+        value = mean_iou(found[near].cpu(), held_out.y[near].cpu(), CLASSES)
+        run.metric(NEAR_EDGES, value, step=pixels, arm=arm)
 
 
 class Learnt(NamedTuple):
@@ -122,14 +147,16 @@ def compare(run: Run) -> None:
     for arm in arms:
         best[arm] = run.sweep(arm, rates, partial(go_on, arm), score="mean IU on choose", keep="highest")
         run.metric("mean IU", best[arm].result.iu, arm=arm)
+        by_distance(run, arm, best[arm].result.network, judge)
+    run.axes(NEAR_EDGES, x="pixels from an edge, at most", y="mean IU")
     run.metric("mean IU", iu(coarse, judge), arm="before")
-    of_cells = cells(judge)
-    run.metric("mean IU", of_cells, arm="cells of 4 × 4")
+    ceiling = fitted(judge.y[:500])
+    run.metric("mean IU", ceiling, arm="stride 4, fitted to the truth")
     ius = {arm: found.result.iu for arm, found in best.items()}
     values = {
         "mean IU, stride 1 - stride 4": ius["stride 1"] - ius["stride 4"],
         "mean IU, stride 2 - stride 4": ius["stride 2"] - ius["stride 4"],
-        "mean IU, stride 4 / of cells": ius["stride 4"] / of_cells,
+        "mean IU, stride 4 / fitted": ius["stride 4"] / ceiling,
     }
     run.claim(SKIPS, values, tuned=list(best.values()))
     draw(run, {arm: found.result.network for arm, found in best.items()}, judge)
@@ -137,10 +164,10 @@ def compare(run: Run) -> None:
 
 @torch.no_grad()
 def draw(run: Run, networks: dict[str, nn.Module], judge: Labelled) -> None:
-    """Ten pictures, what each network makes of them, and the truth."""
-    x, y = judge.x[:10], judge.y[:10]
+    """Four pictures, what each network makes of them, and the truth."""
+    x, y = judge.x[:4], judge.y[:4]
     found = [coloured(networks[arm](x).argmax(1)) for arm in reversed(ARMS)]
     rows = torch.cat(((x + BRIGHTNESS).cpu().float(), *found, coloured(y)))
     large = rows.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    caption = f"Pictures; labels of {', '.join(reversed(ARMS))}; the truth."
-    run.image("labels", large, columns=10, caption=caption)
+    caption = f"From above: pictures; labels of {', '.join(reversed(ARMS))}; the truth."
+    run.image("labels", large, columns=4, caption=caption)

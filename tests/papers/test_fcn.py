@@ -1,4 +1,4 @@
-"""Bilinear upsampling against torch's, FCN on VGG written out, cells, and the arms."""
+"""Bilinear upsampling against torch's, FCN on VGG written out, a coarse ceiling, and the arms."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from readtrack.papers import fcn
 from readtrack.papers.fcn import FCN, SmallFCN, bilinear, upsample
 from readtrack.papers.fcn.model import middle_of
 from readtrack.papers.fcn.task import Labelled
+from readtrack.scores import mean_iou
 
 experiment_module = importlib.import_module("readtrack.papers.fcn.experiment")
 
@@ -140,14 +141,25 @@ def test_the_middle():
     assert torch.equal(middle_of(x, 3, 2), x[:, :, 1:4, 2:4])
 
 
-def test_cells_that_are_whole_lose_nothing():
+def test_scores_fitted_to_the_truth():
     whole = torch.zeros(1, 16, 16, dtype=torch.long)
     whole[:, 4:12, 8:] = 3
-    x = torch.zeros(1, 3, 16, 16)
-    assert experiment_module.cells(Labelled(x, whole), stride=1) == 1
+    assert experiment_module.fitted(whole, stride=1) == 1
     thin = torch.zeros_like(whole)
-    thin[:, 5] = 2
-    assert experiment_module.cells(Labelled(x, thin)) < 0.6
+    thin[:, 1::4] = 2  # one row of four: no coarse score follows it
+    assert experiment_module.fitted(whole) > experiment_module.fitted(thin)
+    shares = F.avg_pool2d(F.one_hot(whole, 6).permute(0, 3, 1, 2).float(), 4)
+    interpolated = upsample(shares, 4).argmax(1)
+    assert experiment_module.fitted(whole) >= mean_iou(interpolated, whole, 6)
+
+
+def test_what_is_near_an_edge():
+    y = torch.zeros(1, 7, 9, dtype=torch.long)
+    y[:, :, 5:] = 3
+    for pixels, columns in ((1, [4, 5]), (2, [3, 4, 5, 6])):
+        near = experiment_module.near_edges(y, pixels)
+        assert near.any(1)[0].nonzero().flatten().tolist() == columns
+        assert near[0, :, columns].all()
 
 
 def test_the_arms():
@@ -158,7 +170,7 @@ def test_the_arms():
 
 
 def test_what_is_reported_chose_nothing(part_of_run, monkeypatch):
-    drawn, stated = {}, []
+    drawn, stated, seen = {}, [], []
     blank = Labelled(torch.zeros(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long))
 
     def iu(network, held_out):
@@ -168,7 +180,8 @@ def test_what_is_reported_chose_nothing(part_of_run, monkeypatch):
         "labelled": lambda run, part, count: drawn.setdefault(part, Labelled(*blank)),
         "train": lambda *_: None,
         "iu": iu,
-        "cells": lambda held_out: 1.0 if held_out is drawn["judge"] else 0.0,
+        "fitted": lambda y: 1.0,
+        "by_distance": lambda run, arm, network, held_out: seen.append(held_out),
         "draw": lambda *_: None,
     }
     for name, stub in stubs.items():
@@ -179,6 +192,7 @@ def test_what_is_reported_chose_nothing(part_of_run, monkeypatch):
     ((values, tuned),) = stated
     assert list(values.values()) == [0, 0, 0.75]
     assert [best.score for best in tuned] == [0.25] * 3
+    assert all(part is drawn["judge"] for part in seen)
 
 
 def test_the_experiment_runs(run_experiment):
