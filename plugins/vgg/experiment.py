@@ -7,7 +7,15 @@ from torch import nn
 
 from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
 
-from ..alexnet.task import BRIGHTNESS, CLASSES, Pictures, learnt_at_best_rates, pictures
+from ..alexnet.task import (
+    BRIGHTNESS,
+    CLASSES,
+    Pictures,
+    error_by_height,
+    learnt_at_best_rates,
+    measured,
+    pictures,
+)
 from .model import TABLE_1, VGG, Stages, seen, weights_of
 
 ONE_LAYER = Break("one layer", "The deep network has one 5 × 5 layer a stage, like its control.")
@@ -40,7 +48,7 @@ SMALL_FILTERS = Claim(
         read="text",
     ),
     rule=(Bound("error, two of 3 × 3 / one of 5 × 5", "<=", 0.8, direction=0.97, ratio=True),),
-    control="one 5 × 5 layer a stage, at its best rate of the same three",
+    control="one 5 × 5 layer a stage, at its best of the same rates",
     control_reaches=(Bound("error, one of 5 × 5", "<=", 0.25),),
     breaks=(ONE_LAYER,),
     chosen_on=(0, 1),
@@ -50,7 +58,7 @@ SMALL_FILTERS = Claim(
 )
 
 ARMS = {"two of 3 × 3": (3, 3), "one of 5 × 5": (5,)}
-RATES = (0.003, 0.006, 0.012)
+RATES = (0.003, 0.006, 0.012, 0.024)
 PRINTED = {"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144}
 
 
@@ -60,7 +68,6 @@ def experiment(run: Run) -> None:
         count(run)
     if run.wants(SMALL_FILTERS):
         compare(run)
-    run.headline("error on choose over rate")
 
 
 def count(run: Run) -> None:
@@ -88,7 +95,7 @@ def compare(run: Run) -> None:
     """Both networks at each rate; the best is judged on pictures that chose nothing."""
     known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000))
     choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000))
-    judge = pictures(run, "judge", run.pick(smoke=50, quick=2000, full=8000))
+    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=2000, full=8000))
     deep = ARMS["one of 5 × 5" if run.without(ONE_LAYER.name) else "two of 3 × 3"]
     arms = run.arms({**ARMS, "two of 3 × 3": deep}, control="one of 5 × 5")
 
@@ -105,7 +112,9 @@ def compare(run: Run) -> None:
         "error, one of 5 × 5": one,
     }
     run.claim(SMALL_FILTERS, values, tuned=list(best.values()))
-    show(run, {arm: found.result.network for arm, found in best.items()}, judge)
+    networks = {arm: found.result.network for arm, found in best.items()}
+    error_by_height(run, networks, judge, heights)
+    show(run, networks, judge)
 
 
 @torch.no_grad()

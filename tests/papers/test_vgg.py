@@ -133,7 +133,7 @@ def test_half_precision_errs_as_torchs(assert_half_precision):
 
 def test_the_arms():
     assert experiment_module.ARMS == {"two of 3 × 3": (3, 3), "one of 5 × 5": (5,)}
-    assert experiment_module.RATES == (0.003, 0.006, 0.012)
+    assert experiment_module.RATES == (0.003, 0.006, 0.012, 0.024)
     shapes = {
         arm: [
             tuple(layer.weight.shape)
@@ -151,6 +151,7 @@ def test_the_arms():
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(vgg)
+    assert record.headline_curve == "error over the digit's height"
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
     two, one = (record.values["error", arm] for arm in experiment_module.ARMS)
