@@ -152,6 +152,7 @@ def learn(
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     batches, limit = run.generator("batches"), run.pick(smoke=3, quick=280, full=1500)
     curves: tuple[list[float], list[float]] = ([], [])
+    run.phase("train")
     for step in run.steps(limit + 1, f"{arm}, rate {rate:g}"):
         if step % EVERY == 0:
             for curve, part in zip(curves, (data.choose, data.judge), strict=True):
@@ -215,6 +216,7 @@ def finish(run: Run, data: Data, best: Best[Learned]) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=best.value)
     steps, batches = run.pick(smoke=2, quick=80, full=3000), run.generator("batches to finish")
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    run.phase("train")
     for step in run.steps(steps, "trained on for the pictures"):
         train_step(run, network, optimizer, data.train, batches, step, "contrastive, trained on")
         schedule.step()
@@ -242,7 +244,9 @@ def show(run: Run, data: Data, network: Contrastive) -> None:
     run.image(
         "similarities", matrix, caption=f"Cosines, white is 1. Scenes from top to bottom; texts: {texts}."
     )
-    asked = [text.strip() for text in run.option("text", PROMPT).split(";") if text.strip()]
+    # What is typed may be empty, or have capitals, commas and quotation marks.
+    typed = [" ".join(task.words(text)) for text in run.option("text", PROMPT).split(";")]
+    asked = [text for text in typed if text] or PROMPT.split("; ")
     seen, said = clip.embed(scenes.x, task.encode(asked).to(run.device))
     order = (said @ seen.T).topk(8, 1).indices
     rows = [torch.cat([enlarged(scenes.x[i]) for i in row], 2) for row in order.tolist()]
@@ -251,7 +255,7 @@ def show(run: Run, data: Data, network: Contrastive) -> None:
     )
     table = []
     for text, row in zip(asked, order.tolist(), strict=True):
-        unknown = " ".join(word for word in text.lower().split() if word not in task.WORDS)
+        unknown = " ".join(word for word in text.split() if word not in task.WORDS)
         table.append([text, ", ".join(name(int(scenes.pair[i])) for i in row[:4]), unknown])
     run.table("texts", ["text", "its four nearest scenes show", "words that no caption had"], table)
 

@@ -3,6 +3,7 @@
 Dimensions: count (scenes), tokens (of the longest caption, with its end), vocab.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -96,11 +97,16 @@ def caption(digit: int, colour: int, place: int, generator: torch.Generator) -> 
     return text
 
 
+def words(text: str) -> list[str]:
+    """A text's words in small letters, without what stands between them."""
+    return re.findall(r"\w+", text.lower())
+
+
 def encode(texts: Sequence[str]) -> Int64[Tensor, "count 10"]:
     """Words as numbers, an end, filling. Words that no caption has are left out; so is what is too long."""
     ids = torch.zeros(len(texts), TOKENS, dtype=torch.int64)
     for row, text in enumerate(texts):
-        known = [WORDS.index(word) for word in text.lower().split() if word in WORDS[1:]][: TOKENS - 1]
+        known = [WORDS.index(word) for word in words(text) if word in WORDS[1:]][: TOKENS - 1]
         ids[row, : len(known) + 1] = torch.tensor([*known, END])
     return ids
 

@@ -405,7 +405,7 @@ def test_captions_say_what_the_scene_shows_each_word_one_of_its_names():
 
 
 def test_texts_become_numbers_an_end_and_filling():
-    ids = task.encode(["A red three", "purple", "a " * 20])
+    ids = task.encode(["A 'red', three!", "purple", "a " * 20])
     assert [task.WORDS[i] for i in ids[0, :3]] == ["a", "red", "three"]
     assert ids[0, 3:].tolist() == [task.END, *[0] * 6]
     assert ids[1].tolist() == [task.END, *[0] * 9]  # a word that no caption has
@@ -482,6 +482,29 @@ def test_the_experiment_runs(run_experiment):
     assert [artifact["kind"] for artifact in record.artifacts] == ["image", "image", "table"]
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ("A blue FOUR, please; golden", ["a blue four please", "golden"]),
+        ("purple", ["purple"]),
+        (" ; ", ["a red three", "something green", "crimson trio", "white"]),
+    ],
+)
+def test_readers_texts_are_asked_for(run_experiment, monkeypatch, typed, asked):
+    tables = []
+    original = experiment_module.Run.table
+
+    def watched(run, name, columns, rows, **kwargs):
+        tables.append(rows)
+        original(run, name, columns, rows, **kwargs)
+
+    monkeypatch.setattr(experiment_module.Run, "table", watched)
+    run_experiment(clip, text=typed)
+    (rows,) = tables
+    assert [row[0] for row in rows] == asked
+    assert [row[2] for row in rows][:1] == [{"golden": "please", "purple": "purple"}.get(asked[-1], "")]
 
 
 def test_a_null_run_compares_equals(run_experiment):
