@@ -8,7 +8,15 @@ from torch import nn
 from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
 
 from ..alexnet import AlexNet
-from ..alexnet.task import BRIGHTNESS, CLASSES, Pictures, learnt_at_best_rates, pictures
+from ..alexnet.task import (
+    BRIGHTNESS,
+    CLASSES,
+    Pictures,
+    error_by_height,
+    learnt_at_best_rates,
+    measured,
+    pictures,
+)
 from .model import TABLE_1, GoogLeNet, SmallNet, Widths, multiply_adds
 
 NAIVE = Break("no reductions", "The blocks with reductions lose them and are the naive ones.")
@@ -61,7 +69,6 @@ def experiment(run: Run) -> None:
         count(run)
     if run.wants(REDUCTIONS):
         compare(run)
-    run.headline("error on choose over rate")
 
 
 def size(network: nn.Module) -> int:
@@ -86,7 +93,7 @@ def compare(run: Run) -> None:
     """Both networks at each rate; the best is judged on pictures that chose nothing."""
     known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000), DIGITS)
     choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000), DIGITS)
-    judge = pictures(run, "judge", run.pick(smoke=50, quick=2000, full=8000), DIGITS)
+    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=2000, full=8000), DIGITS)
     run.image(
         "pictures",
         (known.x[:40] + BRIGHTNESS).repeat_interleave(4, 2).repeat_interleave(4, 3),
@@ -111,6 +118,7 @@ def compare(run: Run) -> None:
         "multiply-adds, with reductions / naive": work,
     }
     run.claim(REDUCTIONS, values, tuned=list(best.values()))
+    error_by_height(run, {arm: found.result.network for arm, found in best.items()}, judge, heights)
     show(run, ours.network, judge)
 
 

@@ -149,6 +149,7 @@ def test_the_arms_do_as_many_multiply_adds():
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(googlenet)
+    assert record.headline_curve == "error over the digit's height"
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["fewer parameters"]["verdict"] == "held"
     ours, theirs = (record.values["error", arm] for arm in experiment_module.ARMS)
