@@ -26,14 +26,19 @@ from readtrack.papers.vits import (
 )
 from readtrack.papers.vits.experiment import (
     DRAWS,
+    PACES,
     RATE_DEVIATION,
     RATES,
     Drawn,
     OneDuration,
+    batch,
+    draw_from_table,
     middle,
     ranked_probability,
+    say,
+    utter,
 )
-from readtrack.papers.vits.voice import measured
+from readtrack.papers.vits.voice import Said, measured
 
 SMALL = Sizes(
     symbols=9,
@@ -367,7 +372,7 @@ def test_what_is_measured_of_a_sound():
 
 def test_the_arms_and_the_set_up():
     assert RATES == (0.01, 0.03, 0.09)
-    assert (DRAWS, RATE_DEVIATION) == (24, 0.15)
+    assert (DRAWS, RATE_DEVIATION, PACES) == (24, 0.15, (1.25, 1.0, 0.8))
     assert (Drawn.ROUNDS, OneDuration.ROUNDS) == (1, 2)
     drawn, one = Drawn(), OneDuration()
     assert {name: w.shape for name, w in one.conv_dds.named_parameters()} == {
@@ -377,6 +382,42 @@ def test_the_arms_and_the_set_up():
     torch.nn.init.zeros_(one.out.weight)
     torch.nn.init.constant_(one.out.bias, torch.tensor(3.5).log().item())
     assert one.loss(text, mask, durations, text).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_more_words_the_faster():
+    generator = torch.Generator().manual_seed(0)
+    means = [
+        torch.stack([utter([8] * count, generator).durations[1:-1].double().mean() for _ in range(60)]).mean()
+        for count in (1, 2, 3)
+    ]
+    assert means[0] > 1.1 * means[1] > 1.1 * 1.1 * means[2]
+
+
+def test_a_table_draws_what_the_phoneme_had(part_of_run):
+    """Whatever the sentence, and for a phoneme never heard anything; nothing behind a row's end."""
+    run = part_of_run()
+    train, judge = say(run, "train", 3), say(run, "judge", 4)
+    drawn, mask, truth = draw_from_table(run, train, judge)
+    assert drawn.shape == (DRAWS, *mask.shape)
+    assert (drawn[:, ~mask] == 0).all()
+    phonemes = torch.cat([one.spoken.phonemes for one in train])
+    durations = torch.cat([one.spoken.durations for one in train])
+    for row, one in enumerate(judge):
+        assert truth[row, : len(one.spoken.durations)].tolist() == one.spoken.durations.tolist()
+        for place, phoneme in enumerate(one.spoken.phonemes.tolist()):
+            known = durations[phonemes == phoneme]
+            known = known if len(known) else durations
+            assert set(drawn[:, row, place].tolist()) <= set(known.tolist())
+
+
+def test_the_features_name_the_phonemes_and_the_words(part_of_run):
+    run = part_of_run()
+    said = [Said(utter(words, torch.Generator().manual_seed(0)), torch.zeros(1)) for words in ([8], [8, 8])]
+    features, _, _ = batch(run, said)
+    assert said[0].spoken.phonemes[:3].tolist() == said[1].spoken.phonemes[:3].tolist()
+    apart = (features[1] - features[0])[:, :3].mT
+    assert_close(apart[1:3], apart[:1].expand(2, -1))
+    assert apart[0].abs().max() > 0.1
 
 
 def test_the_experiment_runs(run_experiment):
