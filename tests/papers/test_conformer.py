@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ from readtrack.papers.conformer.experiment import (
     both,
     convolution_alone,
     corpus,
+    no_module,
+    to_itself,
 )
 
 
@@ -146,15 +149,21 @@ def test_dropout_is_behind_every_part():
 
 
 def test_the_arms_have_as_many_weights():
-    sizes = [
-        sum(w.numel() for w in make().parameters()) for make in (both, attention_alone, convolution_alone)
-    ]
+    makers = (both, attention_alone, convolution_alone, no_module, to_itself)
+    sizes = [sum(w.numel() for w in make().parameters()) for make in makers]
     assert max(sizes) <= 1.05 * min(sizes), sizes
-    parts = [
-        (block.attends, block.convolves)
-        for block in (m().layers[0] for m in (both, attention_alone, convolution_alone))
-    ]
-    assert parts == [(True, True), (True, False), (False, True)]
+    blocks = [make().layers[0] for make in makers]
+    parts = [(one.attends, one.convolves and one.conv_module.depthwise_conv.kernel_size[0]) for one in blocks]
+    assert parts == [(True, 15), (True, 1), (False, 15), (True, False), (True, 15)]
+
+
+@pytest.mark.parametrize(("make", "alone"), [(both, False), (to_itself, True)])
+def test_a_row_that_attends_to_itself_hears_no_other(make, alone):
+    attention, x = make().layers[0].self_attn, torch.randn(1, 6, 48)
+    changed = x.clone()
+    changed[0, 3] = 0
+    same = (attention(x) == attention(changed)).all(-1)[0].tolist()
+    assert same == [alone] * 3 + [False] + [alone] * 2
 
 
 def test_the_papers_sizes():
@@ -198,7 +207,7 @@ def test_parts_share_no_utterance():
 
 
 def test_the_experiment_runs(run_experiment):
-    assert RATES == (0.001, 0.003, 0.009)
+    assert RATES == (0.003, 0.009)
     record = run_experiment(conformer)
     assert {artifact["name"] for artifact in record.artifacts} == {"what is heard", "what was heard"}
     assert {arm for name, arm in record.values if name == "weights"} == {
@@ -209,9 +218,31 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_a_null_run_compares_equals(run_experiment):
-    for how in ({"null": True}, {"broken": "no convolution"}, {"broken": "no attention"}):
-        for claim in run_experiment(conformer, **how).claims:
-            assert next(iter(claim["values"].values())) == 1.0
+    for claim in run_experiment(conformer, null=True).claims:
+        assert next(iter(claim["values"].values())) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("broken", "made", "controls"),
+    [
+        ("", both, {"attention alone": attention_alone, "convolution alone": convolution_alone}),
+        ("no convolution", no_module, {"attention alone": attention_alone}),
+        ("no attention", to_itself, {"convolution alone": convolution_alone}),
+    ],
+)
+def test_a_break_takes_its_part_from_the_conformer_alone(part_of_run, monkeypatch, broken, made, controls):
+    """What each arm is built from; the controls stay as they are."""
+    built = {}
+    module = sys.modules["readtrack.papers.conformer.experiment"]
+
+    def pretend(run, arm, make, *given):
+        built[arm] = make
+        return 1.0, module.Trained(make(), 0.5)
+
+    monkeypatch.setattr(module, "learn", pretend)
+    monkeypatch.setattr(module, "show", lambda *given: None)
+    conformer.experiment(part_of_run(broken=broken))
+    assert built == {"Conformer": made} | controls
 
 
 def test_every_variant_is_right(check_benchmark):
