@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import pytest
 import torch
@@ -30,7 +31,15 @@ from readtrack.papers.glow_tts import (
     squeeze,
     unsqueeze,
 )
-from readtrack.papers.glow_tts.experiment import EVENLY, LINEAR, RATES, SIZES, Corpus, boundary_error
+from readtrack.papers.glow_tts.experiment import (
+    EVENLY,
+    LINEAR,
+    RATES,
+    SIZES,
+    Corpus,
+    boundary_error,
+    uncoupled,
+)
 
 MASK = mask_of(torch.tensor([6, 4]), 6, torch.zeros(1, dtype=torch.float64))
 
@@ -251,9 +260,23 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_a_null_run_compares_equals(run_experiment):
-    for how in ({"null": True}, {"broken": "no couplings"}):
-        (claim,) = run_experiment(glow_tts, **how).claims
-        assert claim["values"]["nats a frame on judge, couplings - linear"] == 0.0
+    (claim,) = run_experiment(glow_tts, null=True).claims
+    assert claim["values"]["nats a frame on judge, couplings - linear"] == 0.0
+
+
+def test_the_break_leaves_the_couplings_nothing_to_see(run_experiment, monkeypatch):
+    """Then the flow is linear: the middle of two is where the middle goes."""
+    made = []
+    module = sys.modules["readtrack.papers.glow_tts.experiment"]
+    monkeypatch.setattr(module, "uncoupled", lambda: made.append("uncoupled") or uncoupled())
+    run_experiment(glow_tts, broken="no couplings")
+    assert made == ["uncoupled"]
+    mask = torch.ones(1, 1, 6)
+    x, y = torch.randn(2, 1, 40, 6)
+    for make, straight in ((uncoupled, True), (lambda: GlowTTS(SIZES), False)):
+        flow = random_weights(make(), 0.1).flow
+        between = flow((x + y) / 2, mask)[0]
+        assert torch.allclose(between, (flow(x, mask)[0] + flow(y, mask)[0]) / 2, atol=1e-4) == straight
 
 
 def test_every_variant_is_right(check_benchmark):
