@@ -12,7 +12,8 @@ is negative, which speaks for other classes, is left out. Nothing is changed or 
 maps. Where a mean and a linear layer follow, it is the class activation map.
 
 This folder. `maps` has the map and the one that it generalises. The network that is asked, and the scenes,
-are those of the saliency maps' paper. `experiment` asks whether the map follows the class.
+are those of the saliency maps' paper. `experiment` asks whether the map follows the class; `side_by_side`
+lays it over the same pictures as the gradient, occlusion, the deconvnet and guided backpropagation.
 """
 
 from collections.abc import Callable

@@ -10,7 +10,8 @@ from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
 
 from ..saliency import saliency
 from ..saliency.network import SIDE, Known, PairNet, energy, known, networks
-from .maps import cam, enlarge, grad_cam, weighted
+from .maps import cam, enlarge, grad_cam, grad_cam_of, weighted
+from .side_by_side import show, warm
 
 UNWEIGHTED = Break("unweighted", "All maps have the same weight, whatever class is asked for.")
 
@@ -63,14 +64,7 @@ def experiment(run: Run) -> None:
 
 def last_maps(network: PairNet) -> Question:
     """Grad-CAM of the network, enlarged."""
-
-    def head(maps: Tensor) -> Tensor:
-        return network.classifier(maps.mean((2, 3)))
-
-    def question(images: Tensor, classes: Tensor) -> Tensor:
-        return enlarge(grad_cam(network.features, head, images, classes), SIDE, SIDE)
-
-    return question
+    return partial(grad_cam_of, network)
 
 
 def unweighted(network: PairNet) -> Question:
@@ -124,14 +118,8 @@ def follow(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None
     }
     run.claim(FOLLOWS, values)
     draw(run, arms, asked)
-
-
-def warm(map_: Tensor, images: Tensor) -> Tensor:
-    """Maps laid over grey images: the stronger the redder."""
-    share = 0.7 * (map_ / map_.amax((1, 2), keepdim=True).clamp(min=1e-12))[:, None]
-    grey = images.mean(1, keepdim=True) * 0.6
-    colour = torch.cat((share, share * 0.4, torch.zeros_like(share)), 1)
-    return (grey * (1 - share) + colour).clamp(0, 1)
+    if not (run.null or run.broken):
+        show(run, trained, untrained, asked)
 
 
 def draw(run: Run, arms: dict[str, Question], asked: Known) -> None:

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ..saliency.network import PairNet
+
 Maps = Float[Tensor, "questions maps rows columns"]
 Heat = Float[Tensor, "questions rows columns"]
 Classes = Int64[Tensor, " questions"]
@@ -53,3 +55,14 @@ def cam(maps: Maps, weight: Float[Tensor, "classes maps"], classes: Classes) -> 
 def enlarge(heat: Heat, height: int, width: int) -> Float[Tensor, "questions {height} {width}"]:
     """To the image's size, bilinear."""
     return F.interpolate(heat[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
+
+
+def grad_cam_of(
+    network: PairNet, images: Float[Tensor, "questions 3 height width"], classes: Classes
+) -> Float[Tensor, "questions height width"]:
+    """The map of the saliency maps' network, as large as the image."""
+
+    def head(maps: Tensor) -> Tensor:
+        return network.classifier(maps.mean((2, 3)))
+
+    return enlarge(grad_cam(network.features, head, images, classes), *images.shape[2:])

@@ -11,8 +11,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from readtrack.papers import grad_cam as module
-from readtrack.papers.grad_cam import cam, enlarge, grad_cam
-from readtrack.papers.saliency.network import PairNet
+from readtrack.papers.grad_cam import cam, enlarge, grad_cam, side_by_side
+from readtrack.papers.saliency.network import Known, PairNet
 
 experiment_module = importlib.import_module("readtrack.papers.grad_cam.experiment")
 
@@ -84,6 +84,32 @@ def test_the_experiment_runs(run_experiment):
     for other in ("gradient", "untrained"):
         difference = part["Grad-CAM"] - part[other]
         assert found[f"asked box of both boxes, Grad-CAM - {other}"] == pytest.approx(difference)
+
+
+def questions(count: int = 3) -> Known:
+    boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0]]).repeat(count, 1)
+    return Known(torch.rand(count, 3, 20, 20), torch.arange(count), boxes, boxes + 10, 1.0)
+
+
+def test_every_explanation_is_as_large_as_its_picture_and_never_negative():
+    maps = side_by_side.explanations(PairNet().fold(), questions())
+    assert list(maps) == [
+        *("gradient", "occlusion", "deconvnet", "guided backprop", "Grad-CAM", "Guided Grad-CAM"),
+    ]
+    assert all(map_.shape == (3, 20, 20) and map_.min() >= 0 for map_ in maps.values())
+    assert torch.equal(maps["Guided Grad-CAM"], maps["guided backprop"] * maps["Grad-CAM"])
+
+
+def test_a_map_points_where_it_is_largest():
+    maps = torch.zeros(3, 20, 20)
+    maps[0, 7, 7] = maps[1, 7, 8] = 1.0  # the last pixel of the box, and the one beside it
+    assert side_by_side.pointing(maps, questions()).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_explanations_are_shown_side_by_side(run_experiment):
+    names = [artifact["name"] for artifact in run_experiment(module).artifacts]
+    assert names == ["maps", "all explanations", "where they point"]
+    assert [artifact["name"] for artifact in run_experiment(module, null=True).artifacts] == ["maps"]
 
 
 def test_a_null_run_compares_equals(run_experiment):
