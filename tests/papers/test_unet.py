@@ -135,15 +135,13 @@ def test_images_and_masks_bend_alike():
 
 def test_the_arms():
     assert experiment_module.ARMS == {"U-Net": (True, 0.5), "no joins": (False, 0.5), "rigid": (True, 0.0)}
-    assert experiment_module.RATES == (0.004, 0.012, 0.036)
+    assert experiment_module.RATES == (0.0015, 0.005, 0.016, 0.05)
     assert experiment_module.WIDTHS == (12, 24, 48)
 
 
 @pytest.mark.parametrize(("arm", "bent"), [("U-Net", 2), ("no joins", 2), ("rigid", 0)])
-def test_what_is_reported_chose_nothing_and_what_is_bent(part_of_run, monkeypatch, arm, bent):
-    known, choose, judge = (
-        Labelled(torch.rand(10, 3, 16, 16), torch.randint(6, (10, 16, 16))) for _ in range(3)
-    )
+def test_what_is_bent_and_what_chooses(part_of_run, monkeypatch, arm, bent):
+    known, choose = (Labelled(torch.rand(10, 3, 16, 16), torch.randint(6, (10, 16, 16))) for _ in range(2))
     calls = []
 
     def watched(images, masks, generator, *, std):
@@ -153,11 +151,37 @@ def test_what_is_reported_chose_nothing_and_what_is_bent(part_of_run, monkeypatc
     monkeypatch.setattr(experiment_module, "deformed", watched)
     monkeypatch.setattr(experiment_module, "iou", lambda network, held_out: 0.75 - 0.5 * (held_out is choose))
     score, learnt = experiment_module.train(
-        part_of_run(), arm, experiment_module.ARMS[arm], known, choose, judge, 0.01
+        part_of_run(), arm, experiment_module.ARMS[arm], known, choose, 0.01
     )
-    assert (score, learnt.iou) == (0.25, 0.75)
+    assert score == 0.25
+    assert [step for step, _ in learnt.course] == [1, 2]
     assert calls == [0.5] * bent
     assert learnt.network.joins is (arm != "no joins")
+
+
+def test_what_is_reported_chose_nothing(part_of_run, monkeypatch):
+    drawn, stated = {}, []
+
+    def labelled(run, part, count, *, fragments):
+        x = torch.zeros(1, 3, 16, 16)
+        return drawn.setdefault(part, Labelled(x, torch.zeros(1, 16, 16, dtype=torch.long)))
+
+    def train(run, name, arm, known, choose, rate):
+        assert (known, choose) == (drawn["train"], drawn["choose"])
+        return 0.25, experiment_module.Learnt(arm, [])
+
+    def iou(network, held_out):
+        assert held_out is drawn["judge"]
+        return {"U-Net": 0.75, "no joins": 0.5, "rigid": 0.625}[named[network]]
+
+    named = {arm: name for name, arm in experiment_module.ARMS.items()}
+    for stub in (labelled, train, iou):
+        monkeypatch.setattr(experiment_module, stub.__name__, stub)
+    monkeypatch.setattr(experiment_module, "draw", lambda *_: None)
+    run = part_of_run()
+    monkeypatch.setattr(run, "claim", lambda claim, values, tuned: stated.append(list(values.values())))
+    experiment_module.compare(run)
+    assert stated == [[0.25, 0.5], [0.125, 0.625]]
 
 
 def test_the_experiment_runs(run_experiment):
