@@ -14,7 +14,7 @@ from torch import Tensor
 from readtrack.data import scenes
 from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 from readtrack.scores import Detected, average_precision, average_recall, detected_boxes
-from readtrack.scores.vision import LARGE, MEDIUM, SMALL
+from readtrack.scores.vision import ANY_AREA, LARGE, MEDIUM, SMALL, THRESHOLDS, precision_and_recall
 
 from .dataset import Batch, Coco, read, write
 from .drawing import drawn
@@ -24,16 +24,16 @@ NO_CONTEXT = Break("no context", "What is called scenes shows one large digit in
 
 GENERALISES = Claim(
     name="context",
-    sentence="Scenes are harder than iconic pictures, and a detector that was trained on scenes loses less "
-    "between the two than one that was trained on iconic pictures.",
+    sentence="Scenes are harder than iconic pictures, and a detector that was trained on scenes keeps a "
+    "larger share of its precision than one that was trained on iconic pictures.",
     paper=Figure(
-        "AP of a detector trained on PASCAL: 29.6 there, 16.9 on COCO; trained on COCO: 26.8 and 19.1. The "
-        "losses are 12.7 and 7.7.",
+        "AP of a detector trained on PASCAL: 29.6 there, 16.9 on COCO, 57 % of it; trained on COCO: 26.8 and "
+        "19.1, 71 %.",
         where="table 1, section 7",
         read="table",
     ),
     rule=(
-        Bound("AP50 lost, trained on iconic pictures - on scenes", ">=", 0.25, direction=0.05),
+        Bound("share of AP50 kept, trained on scenes - on iconic pictures", ">=", 0.2, direction=0.05),
         Bound("AP50 lost, trained on scenes", ">=", 0.07, direction=0.02),
     ),
     control="the same detector, trained on as many objects in iconic pictures, at its best of the same rates",
@@ -42,11 +42,11 @@ GENERALISES = Claim(
         Bound("AP50 on scenes, trained on them", ">=", 0.15),
     ),
     breaks=(NO_CONTEXT,),
-    chosen_on=(0, 1),
+    chosen_on=(0,),
     deviations="A small convolutional detector instead of deformable parts. Made pictures of 32 × 32 with "
     "the digits 0 to 4, written to and read from files of COCO's form: iconic ones show one digit of 12 to "
-    "18 pixels in the middle, scenes one to three of 7 to 18 anywhere and half of another one. 1,200 objects "
-    "of each kind, 200 steps of 12 objects.",
+    "18 pixels in the middle, scenes one to three of 7 to 18 anywhere and half of another one; the table has "
+    "scenes with digits of 12 to 18 beside them. 1,200 objects of each kind, 200 steps of 12 objects.",
 )
 
 SIDE = 32
@@ -76,6 +76,8 @@ KINDS = {
 WIDTHS = (32, 64, 128, 192, 256, 256)  # of the detector of real images
 CERTAIN = 0.2  # a score that is worth drawing
 RATES = (0.0015, 0.005, 0.015)
+OVER_OVERLAP = "average precision over overlap"
+AS_LARGE = "scenes, digits as large as in iconic pictures"
 
 
 @hookimpl
@@ -194,9 +196,12 @@ def compare(run: Run, folder: Path) -> None:
     }
     networks = {arm: found.result for arm, found in best.items()}
     judge = {name: sets[name, "judge"] for name in kinds}
-    state(run, list(best.values()), tabulate(run, networks, judge))
+    as_large = {**kinds["scenes"].made, "digit": kinds["iconic pictures"].made["digit"]}
+    drawn_as_large = scenes.draw(sizes["judge"] // kinds["scenes"].objects, run.seed, "judge", **as_large)
+    also = {AS_LARGE: write(drawn_as_large, folder, AS_LARGE, as_large["classes"])}
+    state(run, list(best.values()), tabulate(run, networks, {**judge, **also}))
     show(run, networks, judge)
-    run.headline("AP50 on choose over rate")
+    run.headline(OVER_OVERLAP)
 
 
 def some(whole: Batch, count: int, generator: torch.Generator) -> Batch:
@@ -211,23 +216,32 @@ def ap50(run: Run, network: Detector, coco: Coco) -> float:
 def tabulate(
     run: Run, networks: Mapping[str, Detector], judge: Mapping[str, Coco]
 ) -> dict[tuple[str, str], float]:
-    """AP50 of each detector on each kind of pictures."""
+    """AP50 of each detector on each kind of pictures; a curve of its precision over the overlap asked for."""
     found, rows = {}, []
     for arm, network in networks.items():
         for kind, coco in judge.items():
             images = judged(coco, detections(run, network, coco, SIDE, len(coco)))
-            found[arm, kind] = average_precision(images, thresholds=(0.5,))
+            precision, _ = precision_and_recall(images, THRESHOLDS, ANY_AREA, 100)
+            if kind in KINDS:
+                for overlap, value in zip(THRESHOLDS, precision.nanmean((1, 2)).tolist(), strict=True):
+                    run.metric(OVER_OVERLAP, value, step=overlap, arm=f"{arm}, judged on {kind}")
+            found[arm, kind] = precision[0].nanmean().item()
             run.metric(f"AP50 on {kind}", found[arm, kind], arm=f"trained on {arm}")
-            rows.append([arm, kind, round(found[arm, kind], 3)])
-    run.table("two by two", ["trained on", "judged on", "AP50"], rows)
+            kept = found[arm, kind] / max(found[arm, "iconic pictures"], 1e-6)
+            rows.append([arm, kind, round(found[arm, kind], 3), round(kept, 2)])
+    run.table("two by two", ["trained on", "judged on", "AP50", "of that on iconic pictures"], rows)
+    run.axes(OVER_OVERLAP, x="overlap that counts as found", y="average precision")
     return found
 
 
 def state(run: Run, tuned: Sequence[Best[Detector]], found: Mapping[tuple[str, str], float]) -> None:
-    lost = {arm: found[arm, "iconic pictures"] - found[arm, "scenes"] for arm in KINDS}
+    kept = {arm: found[arm, "scenes"] / max(found[arm, "iconic pictures"], 1e-6) for arm in KINDS}
+    for arm, share in kept.items():
+        run.metric("share of AP50 kept", share, arm=f"trained on {arm}")
     values = {
-        "AP50 lost, trained on iconic pictures - on scenes": lost["iconic pictures"] - lost["scenes"],
-        "AP50 lost, trained on scenes": lost["scenes"],
+        "share of AP50 kept, trained on scenes - on iconic pictures": kept["scenes"]
+        - kept["iconic pictures"],
+        "AP50 lost, trained on scenes": found["scenes", "iconic pictures"] - found["scenes", "scenes"],
         "AP50 on iconic pictures, trained on them": found["iconic pictures", "iconic pictures"],
         "AP50 on scenes, trained on them": found["scenes", "scenes"],
     }
@@ -235,22 +249,23 @@ def state(run: Run, tuned: Sequence[Best[Detector]], found: Mapping[tuple[str, s
 
 
 def show(run: Run, networks: Mapping[str, Detector], judge: Mapping[str, Coco]) -> None:
-    """Eight pictures of each kind: what is there, and what each detector finds."""
+    """Three pictures of each kind: what is there, and what each detector finds."""
     tiles = []
     for coco in judge.values():
-        batch = coco.batch(range(8), SIDE)
+        count = min(3, len(coco))
+        batch = coco.batch(range(count), SIDE)
         truth = [(boxes[labels >= 0], labels[labels >= 0]) for boxes, labels in zip(*batch[1:], strict=True)]
-        found = [certain(detections(run, network, coco, SIDE, 8)) for network in networks.values()]
+        found = [certain(detections(run, network, coco, SIDE, count)) for network in networks.values()]
         for row in (truth, *found):
             tiles += [
                 drawn(image, *one, coco.names, enlarge=4)
                 for image, one in zip(batch.images, row, strict=True)
             ]
     caption = (
-        "Iconic pictures, then scenes: what is there; what detectors trained on "
+        "From above: iconic pictures, then scenes: what is there; what detectors trained on "
         f"{' and on '.join(networks)} find with a score of {CERTAIN:g} or more."
     )
-    run.image("detections", torch.stack(tiles), columns=8, caption=caption)
+    run.image("detections", torch.stack(tiles), columns=3, caption=caption)
 
 
 def certain(found: Sequence[Found]) -> list[tuple[Tensor, Tensor]]:
@@ -287,4 +302,4 @@ def train_on_coco(run: Run, folder: Path) -> None:
     pictures = judge.batch(range(min(count, 12)), side).images
     shown = [(boxes * judge.scale(i, side), labels) for i, (boxes, labels) in enumerate(certain(found[:12]))]
     tiles = [drawn(image, *one, judge.names) for image, one in zip(pictures, shown, strict=True)]
-    run.image("COCO", torch.stack(tiles), columns=4, caption="Detections in images of COCO.")
+    run.image("COCO", torch.stack(tiles), columns=3, caption="Detections in images of COCO.")

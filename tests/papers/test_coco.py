@@ -341,17 +341,23 @@ def test_the_experiment_runs(run_experiment):
         for arm in experiment_module.KINDS
         for kind in experiment_module.KINDS
     }
-    lost = {arm: at[arm, "iconic pictures"] - at[arm, "scenes"] for arm in experiment_module.KINDS}
-    assert values["AP50 lost, trained on scenes"] == lost["scenes"]
-    difference = values["AP50 lost, trained on iconic pictures - on scenes"]
-    assert difference == lost["iconic pictures"] - lost["scenes"]
+    assert values["AP50 lost, trained on scenes"] == at["scenes", "iconic pictures"] - at["scenes", "scenes"]
+    kept = {arm: at[arm, "scenes"] / max(at[arm, "iconic pictures"], 1e-6) for arm in experiment_module.KINDS}
+    difference = values["share of AP50 kept, trained on scenes - on iconic pictures"]
+    assert difference == kept["scenes"] - kept["iconic pictures"]
+    assert record.headline_curve == experiment_module.OVER_OVERLAP
+    first = [points[0] for points in record.curves[experiment_module.OVER_OVERLAP].values()]
+    assert len(first) == 4
+    assert {overlap for overlap, _ in first} == {0.5}
 
 
 @pytest.mark.parametrize("condition", [{"null": True}, {"broken": "no context"}])
 def test_null_and_break_compare_equals(run_experiment, condition):
     values = run_experiment(coco, **condition).claims[0]["values"]
-    name = "AP50 lost, trained on iconic pictures - on scenes"
-    assert abs(values[name]) < (1e-12 if "null" in condition else 0.1)
+    if "null" in condition:
+        assert values["share of AP50 kept, trained on scenes - on iconic pictures"] == 0
+    else:
+        assert abs(values["AP50 lost, trained on scenes"]) < 0.1
 
 
 def test_a_folder_of_cocos_is_trained_on(run_experiment, folder):
