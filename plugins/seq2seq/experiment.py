@@ -1,15 +1,17 @@
-"""Made-up translations, with the source read backwards and as it is."""
+"""Made-up translations, with the source read backwards and as it is, written greedily and by beams."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from readtrack import scores
 from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
 
-from .model import END, Seq2Seq
+from .model import END, Sentence, Seq2Seq, beam_search, greedy
 
 ANOTHER_ORDER = Break("another order", "The source is read in a shuffled order, not backwards.")
 
@@ -84,27 +86,35 @@ def experiment(run: Run) -> None:
         for arm, order in arms.items()
     }
     for arm, found in best.items():
-        for place, value in enumerate(found.result[:LENGTH].tolist()):
+        for place, value in enumerate(found.result.right[:LENGTH].tolist()):
             run.metric("accuracy over position", value, step=place, arm=arm)
-        run.metric("accuracy", found.result[:LENGTH].mean().item(), arm=arm)
+        run.metric("accuracy", found.result.right[:LENGTH].mean().item(), arm=arm)
     run.headline("accuracy over position")
     _, short = train(run, "short sentences", arms["as it is"], best["as it is"].value, length=SHORT)
-    accuracy = {arm: found.result[:LENGTH].mean().item() for arm, found in best.items()}
+    accuracy = {arm: found.result.right[:LENGTH].mean().item() for arm, found in best.items()}
     run.claim(
         REVERSING,
         {
             "accuracy gained by reversing": accuracy["reversed"] - accuracy["as it is"],
-            "accuracy on short sentences, as it is": short[:SHORT].mean().item(),
+            "accuracy on short sentences, as it is": short.right[:SHORT].mean().item(),
         },
         tuned=list(best.values()),
     )
+    if not run.null and not run.broken:
+        show(run, best["reversed"].result)
 
 
-Accuracies = Float[Tensor, " positions"]
+class Trained(NamedTuple):
+    """right: how often the word at each position is right; source, target: sentences to judge by"""
+
+    right: Float[Tensor, " positions"]
+    model: Seq2Seq
+    source: Int[Tensor, "count length"]
+    target: Int[Tensor, "count longer"]
 
 
-def train(run: Run, arm: str, order: Order, rate: float, *, length: int) -> tuple[float, Accuracies]:
-    """The loss on sentences to choose by, and on others how often the word at each position is right."""
+def train(run: Run, arm: str, order: Order, rate: float, *, length: int) -> tuple[float, Trained]:
+    """The loss on sentences to choose by, and what is found on others."""
     torch.manual_seed(run.seed)
     model = Reader(order).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
@@ -127,4 +137,49 @@ def train(run: Run, arm: str, order: Order, rate: float, *, length: int) -> tupl
         chosen_by = model.loss(*drawn(count, run.generator("sentences to choose by"))).item()
         source, target = drawn(count, run.generator("sentences to judge by"))
         right = (model(source, target).argmax(-1) == target).float().mean(0).cpu()
-    return chosen_by, right
+    return chosen_by, Trained(right, model, source, target)
+
+
+def show(run: Run, found: Trained) -> None:
+    """What the reversed arm writes greedily and by a beam, and BLEU over the width of the beam (table 1)."""
+    count = run.pick(smoke=1, quick=30, full=200)
+    references = [words[:-1] for words in found.target[:count].tolist()]
+    likeliest: dict[int, list[Sentence]] = {}
+    for beam in (1, 2, 12):
+        likeliest[beam] = [
+            next(iter(beam_search(found.model, source, beam=beam, limit=2 * LENGTH)), Sentence((), 0.0))
+            for source in found.source[:count]
+        ]
+        written = [list(sentence.words) for sentence in likeliest[beam]]
+        run.metric(
+            "BLEU over the beam's width",
+            scores.bleu([[words] for words in references], written, smooth=True),
+            step=beam,
+            arm="reversed",
+        )
+    run.axes("BLEU over the beam's width", x="sentences that are kept", y="BLEU")
+    lines = []
+    for row, wide in enumerate(likeliest[12][:6]):
+        source, target = found.source[row : row + 1], references[row]
+        words = greedy(found.model, source, LENGTH)[0].tolist()
+        words = words[: words.index(END)] if END in words else words
+        given = torch.tensor([[*words, END]], device=source.device)
+        with torch.no_grad():
+            log = found.model(source, given).log_softmax(-1).gather(2, given[..., None]).sum().item()
+        lines.append(f"source  {spelled(source[0].tolist())}")
+        lines.append(f"target  {spelled(target).upper()}")
+        for name, some, value in (("greedy", words, log), ("beam", wide.words, wide.log_probability)):
+            right = sum(a == b for a, b in zip(some, target, strict=False))
+            lines.append(f"{name:<6}  {spelled(some).upper()}  {right} right, ln p {value:.1f}")
+        lines.append("")
+    run.text(
+        "translations",
+        "\n".join(lines),
+        caption="Word by word the likeliest, and the likeliest sentence that a beam of 12 finds. "
+        "The network reads backwards; words are made up.",
+    )
+
+
+def spelled(words: Sequence[int]) -> str:
+    """A syllable for each word."""
+    return " ".join("bdgklm"[word % 6] + "aeiou"[word // 6 % 5] for word in words)

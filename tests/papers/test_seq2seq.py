@@ -157,7 +157,9 @@ def arms_of(run_experiment, monkeypatch, **options):
     def noted(run, arm, order, rate, *, length):
         arms[arm, length] = order(torch.arange(length)[None]).flatten().tolist()
         run.metric("loss", 1.0, step=0)
-        return 1.0, torch.full((length,), {"reversed": 0.9, "as it is": 0.5, "short sentences": 0.95}[arm])
+        right = torch.full((length,), {"reversed": 0.9, "as it is": 0.5, "short sentences": 0.95}[arm])
+        source, target = torch.ones(1, length).long(), torch.ones(1, length + 1).long()
+        return 1.0, EXPERIMENT.Trained(right, EXPERIMENT.Reader(order), source, target)
 
     monkeypatch.setattr(EXPERIMENT, "train", noted)
     return arms, run_experiment(seq2seq, **options).claims
@@ -181,6 +183,27 @@ def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(seq2seq)
     assert record.curves["accuracy over position"].keys() == {"reversed", "as it is"}
+    assert [step for step, _ in record.curves["BLEU over the beam's width"]["reversed"]] == [1, 2, 12]
+    assert [artifact["name"] for artifact in record.artifacts] == ["translations"]
+
+
+def test_what_is_shown_says_what_was_written_and_how_likely_it_is(part_of_run):
+    """A writer that ends at once, whatever it reads."""
+    network = EXPERIMENT.Reader(EXPERIMENT.backwards)
+    with torch.no_grad():
+        network.readout.weight.zero_()
+        network.readout.bias.copy_(torch.eye(EXPERIMENT.WORDS)[END] * 9)
+    words = torch.arange(1, 13)[None]
+    target = torch.cat((words, torch.tensor([[END]])), 1)
+    run = part_of_run()
+    EXPERIMENT.show(run, EXPERIMENT.Trained(torch.ones(12), network, words, target))
+    lines = (run.artifacts / "translations.txt").read_text(encoding="utf-8").splitlines()
+    source, right, by_greed, by_beam, *_ = lines
+    assert (source.split()[0], right.split()[0]) == ("source", "target")
+    assert len(source.split()) == len(right.split()) == 13
+    assert source.split()[1:] == [word.lower() for word in right.split()[1:]]
+    assert by_greed.split()[1:] == by_beam.split()[1:] == ["0", "right,", "ln", "p", "-0.0"]
+    assert len({EXPERIMENT.spelled([word]) for word in range(1, EXPERIMENT.WORDS)}) == 30
 
 
 def test_every_variant_is_right(check_benchmark):
