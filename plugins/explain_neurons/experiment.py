@@ -10,6 +10,7 @@ from readtrack import data
 from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
 
 from ..gpt2 import GPT2
+from .drawing import Seen, page
 from .model import (
     Predicates,
     Question,
@@ -125,9 +126,18 @@ class Explained(NamedTuple):
         return self.scores[torch.arange(len(owners)), self.best[owners]].mean().item()
 
 
-def explain(run: Run, model: GPT2, texts: Texts, predicates: tuple[Predicates, Predicates]) -> Explained:
+def explain(
+    run: Run,
+    model: GPT2,
+    texts: Texts,
+    predicates: tuple[Predicates, Predicates],
+    *,
+    shuffled: bool = False,
+) -> Explained:
+    """Choose each neuron's predicate on one text (`shuffled`: by activations in a random order), and score
+    all predicates on the other."""
     seen = activations_of(model, texts.choose)
-    if run.without(SHUFFLED.name):
+    if shuffled or run.without(SHUFFLED.name):
         seen = seen[torch.randperm(len(seen), generator=run.generator("order"))]
     fits = correlations(seen, predicates[0].float())
     found = fits.max(1)
@@ -157,10 +167,13 @@ def look(run: Run, model: GPT2, untrained: GPT2, texts: Texts, alphabet: str) ->
     run.metric("mean score over layers", own[: neurons // 2].mean().item(), step=1, arm="own")
     run.metric("mean score over layers", own[neurons // 2 :].mean().item(), step=2, arm="own")
     if run.wants(SCORES):
-        fresh = explain(run, untrained, texts, predicates)
+        fresh = explain(run, untrained, texts, predicates).mean(itself)
+        mixed = explain(run, model, texts, predicates, shuffled=True).mean(itself)
+        run.metric("mean score", fresh, arm="untrained network")
+        run.metric("mean score", mixed, arm="chosen on shuffled activations")
         values = {
             "mean score, own - another's explanation": means["own"] - means["another's"],
-            "mean score, untrained network": fresh.mean(itself),
+            "mean score, untrained network": fresh,
             "part of neurons that score 0.8 or more": (own >= 0.8).float().mean().item(),
         }
         run.claim(SCORES, values | reached)
@@ -222,22 +235,36 @@ def show(
     own: Float[Tensor, " neurons"],
     predicates: Predicates,
 ) -> None:
-    """The best, the median and the worst neuron, each on the window where it is most active."""
+    """The best, a middle and the worst neurons, each on the window where it is most active: a picture with
+    colours, and the same in characters."""
     order = own.argsort(descending=True).tolist()
+    middle = len(order) // 2
     time = texts.judge.shape[1] - 1
     activations = activations_of(model, texts.judge).clamp_min(0)
-    lines = []
-    for name, neuron in (("best", order[0]), ("median", order[len(order) // 2]), ("worst", order[-1])):
+    drawn, lines = [], []
+    for name, neuron in (
+        *(("best", neuron) for neuron in order[:3]),
+        ("middle", order[middle]),
+        *(("worst", neuron) for neuron in order[-3:]),
+    ):
         window = int(activations[:, neuron].argmax()) // time
         rows = slice(window * time, (window + 1) * time)
-        text = "".join(alphabet[i] for i in texts.judge[window, :-1].tolist()).replace("\n", "⏎")
+        text = "".join(alphabet[i] for i in texts.judge[window, :-1].tolist()).replace("\n", "¶")
         real = activations[rows, neuron]
-        real = (9 * real / real.max().clamp_min(1e-6)).round().int().tolist()
-        simulated = predicates[rows, explained.best[neuron]].int().mul(9).tolist()
-        lines.append(
-            f"{name} neuron: {wording(asked[int(explained.best[neuron])])} (score {own[neuron]:.2f})"
-        )
-        lines.append(f"  text       {text}")
-        for what, values in (("truth", real), ("simulated", simulated)):
-            lines.append(f"  {what:<10} {''.join(str(value) if value else '·' for value in values)}")
+        real = (real / real.max().clamp_min(1e-6)).tolist()
+        simulated = predicates[rows, explained.best[neuron]].float().tolist()
+        what = wording(asked[int(explained.best[neuron])])
+        title = f"{name}: {what} (score {own[neuron]:.2f})"
+        drawn.append(Seen(title, text, real, simulated))
+        lines += [title, f"  text       {text}"]
+        for side, values in (("truth", real), ("simulated", simulated)):
+            digits = (str(round(9 * value)) if value > 1 / 18 else "·" for value in values)
+            lines.append(f"  {side:<10} {''.join(digits)}")
+    run.image(
+        "neurons on text",
+        page(drawn),
+        columns=1,
+        caption="The three best neurons, one in the middle, the three worst. Orange: how active the neuron "
+        "is. Blue: where its explanation says that it is.",
+    )
     run.text("neurons", "\n".join(lines), caption="Activations from 0 to 9, and where the explanation fires.")

@@ -15,6 +15,7 @@ from readtrack.papers.explain_neurons import (
     activations_of,
     answers,
     correlations,
+    drawing,
     losses,
     questions,
     rise_without,
@@ -106,6 +107,7 @@ def test_the_experiment_its_null_run_and_its_break(run_experiment):
     assert 0 <= values["part of neurons that score 0.8 or more"] <= 1
     curve = record.curves["mean score over predicates"]["explainer"]
     assert sorted(count for count, _ in curve) == [1, 5, 30, 150, 1000]
+    assert [artifact["name"] for artifact in record.artifacts] == ["neurons on text", "neurons"]
     null = run_experiment(module, null=True)
     for claim, metric in zip(
         null.claims,
@@ -123,6 +125,17 @@ def test_the_experiment_its_null_run_and_its_break(run_experiment):
         shuffled["mean score, own - another's explanation"]
         < values["mean score, own - another's explanation"]
     )
+
+
+def test_a_page_is_orange_where_a_neuron_is_active_and_blue_where_that_was_said():
+    one = drawing.Seen("title", " a ", [1.0, 0.0, 0.0], [0.0, 0.0, 1.0])
+    found = (255 * drawing.page([one])).round().int()
+    cells = found[:, drawing.MARGIN :, drawing.MARGIN :]
+    high, wide = drawing.HIGH, drawing.WIDE
+    for row, colour, where in ((1, drawing.ORANGE, 0), (2, drawing.BLUE, 2)):
+        for place in range(3):
+            corner = tuple(cells[:, row * high, place * wide].tolist())
+            assert corner == (colour if place == where else drawing.PAPER)
 
 
 def test_every_variant_is_right(check_benchmark):
