@@ -12,8 +12,9 @@ averaged. Judges of one period each look at every second, third, fifth, seventh 
 look at the wave at three scales. Beside them stand the distances of mel spectrograms and of features.
 
 This folder. `model` has the generator's three versions and both kinds of judges with their losses.
-`experiment` asks how well either kind tells speech from the same spectrogram with made phases; `benchmark`
-times the versions.
+`experiment` asks how well either kind tells speech from the same spectrogram with made phases; `training`
+trains a small generator against both and holds it beside Griffin and Lim's phases; `weights` takes the
+released ones; `benchmark` times the versions.
 
 Dimensions: batch, bands and frames of a spectrogram, samples of a wave.
 """
@@ -38,6 +39,7 @@ from .model import (
     feature_loss,
     generator_loss,
 )
+from .weights import from_released
 
 __all__ = [
     "FASTER",
@@ -56,6 +58,7 @@ __all__ = [
     "discriminator_loss",
     "experiment",
     "feature_loss",
+    "from_released",
     "generator_loss",
 ]
 

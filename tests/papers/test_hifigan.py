@@ -23,9 +23,11 @@ from readtrack.papers.hifigan import (
     Version,
     discriminator_loss,
     feature_loss,
+    from_released,
     generator_loss,
 )
 from readtrack.papers.hifigan.experiment import RATES, Sounds, again, area, periods, scales
+from readtrack.papers.hifigan.training import PIECE, Pair, adversarial
 
 SMALL = Version(12, (4, 2), (8, 4), (3, 5), ((1, 3, 5), (1, 3, 5)))
 
@@ -68,6 +70,46 @@ def test_the_papers_sizes(version, count):
         theirs = theirs_of(version, 80)
         named = {name: weight.shape for name, weight in theirs.named_parameters()}
         assert named == {name: weight.shape for name, weight in ours.named_parameters()}
+
+
+def test_released_weights_sound_as_in_transformers():
+    """Theirs with norms, as it is saved, and without; and the authors' own names."""
+    theirs, mel = theirs_of(SMALL, 6).eval(), torch.randn(2, 6, 7)
+    for weight in theirs.parameters():
+        nn.init.normal_(weight, 0.0, 0.3)
+    with torch.no_grad():
+        wanted = theirs(mel.mT)
+    plain = theirs.state_dict()
+    theirs.apply_weight_norm()
+    normed = theirs.state_dict()
+    assert len(normed) > len(plain)
+    released = {"mean": plain["mean"], "scale": plain["scale"]}
+    for name in Generator(SMALL, 6).normed().state_dict():
+        for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+            if name.endswith(new):
+                short = name.replace(f"parametrizations.weight.{new}", old)
+                released[short.replace("upsampler", "ups")] = normed[name]
+        if name.endswith("bias"):
+            released[name.replace("upsampler", "ups")] = plain[name]
+    for weights in (plain, normed, released):
+        ours = Generator(SMALL, 6)
+        ours.load_state_dict(from_released(weights))
+        assert_close(ours(mel), wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="no parameter of a generator: discriminators"):
+        from_released({"discriminators.0.weight": torch.zeros(1)})
+
+
+def test_a_generator_and_its_judges_learn_in_turns(part_of_run):
+    pair, train = Pair(periods(), scales()), 0.1 * torch.randn(5, PIECE)
+    before = [weight.clone() for judges in pair for weight in judges.parameters()]
+    model = adversarial(part_of_run(), train, pair)
+    torch.manual_seed(0)
+    fresh = Generator(hifigan.training.TOY, 40).normed()
+    moved = [(a - b).abs().max() > 0 for a, b in zip(model.parameters(), fresh.parameters(), strict=True)]
+    assert all(moved)
+    after = [weight for judges in pair for weight in judges.parameters()]
+    assert sum((a != b).any() for a, b in zip(after, before, strict=True)) > 0.9 * len(before)
+    assert model(torch.randn(1, 40, 20)).shape == (1, PIECE)
 
 
 def test_a_frame_becomes_the_strides_product_of_samples():
@@ -170,7 +212,14 @@ def test_the_arms_have_as_many_weights():
 def test_the_experiment_runs(run_experiment):
     assert RATES == (0.003, 0.009, 0.027)
     record = run_experiment(hifigan)
-    assert {artifact["name"] for artifact in record.artifacts} == {"speech", "8 rounds", "64 rounds", "waves"}
+    assert {artifact["name"] for artifact in record.artifacts} == {
+        "speech",
+        "8 rounds",
+        "64 rounds",
+        "waves",
+        "from mels, generator",
+        "from mels, Griffin-Lim",
+    }
 
 
 def test_a_null_run_compares_equals(run_experiment):
