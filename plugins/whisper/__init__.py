@@ -10,7 +10,8 @@ in the Transformer. Log-mel frames go in, text comes out; the first tokens of th
 whether it is to be transcribed or translated, so that one network does every task.
 
 This folder. `model` has the network with the names of its released weights and its cache, `decoding` reads
-greedily, in beams, and at rising temperatures where the text looks wrong. `experiment` trains on sound of a
+greedily, with times, in beams, and at rising temperatures where the text looks wrong; `weights` takes the
+released ones. `experiment` trains on sound of a
 studio and on varied sound with wrong transcripts, and reads both in conditions that neither has heard.
 
 Dimensions: batch, frames and mels of a spectrogram; positions (two frames), tokens, width, heads.
@@ -21,9 +22,10 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .decoding import Text, beam_search, decode, greedy
+from .decoding import Text, beam_search, decode, greedy, in_time
 from .experiment import CACHE, ROBUST, experiment
 from .model import SIZES, Size, Whisper
+from .weights import from_released
 
 __all__ = [
     "CACHE",
@@ -36,7 +38,9 @@ __all__ = [
     "benchmark",
     "decode",
     "experiment",
+    "from_released",
     "greedy",
+    "in_time",
 ]
 
 

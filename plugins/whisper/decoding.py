@@ -1,4 +1,7 @@
-"""Text out of the decoder: greedily or at a temperature, in beams, and again where it looks wrong."""
+"""Text out of the decoder: greedily or at a temperature, with times, in beams, again where it looks wrong.
+
+Ids are in Whisper's order: text, the end, what prompts are made of, "no times", then the times.
+"""
 
 import zlib
 from collections.abc import Sequence
@@ -22,6 +25,35 @@ class Text(NamedTuple):
     temperature: float
 
 
+def in_time(
+    logits: Float[Tensor, " vocab"], said: Sequence[int], end: int, first: int
+) -> Float[Tensor, " vocab"]:
+    """Section 2.3: text between a time where it begins and one where it ends; times never go back.
+
+    said   tokens after the prompt
+    first  the id of time 0: times are from there on, and the token before it says that there are none
+    A time is also said where all times together are likelier than any other token (the released code).
+    """
+    never, times = -torch.inf, [token for token in said if token >= first]
+    logits = logits.clone()
+    logits[first - 1] = never
+    if not said:
+        logits[:first] = never
+    elif said[-1] >= first:
+        # After the time that ends a text comes the next's, or the end; after one that begins it, its text.
+        began = len(said) < 2 or said[-2] >= first
+        if began:
+            logits[first:] = never
+        else:
+            logits[:end] = never
+            logits[first : times[-1]] = never
+    elif times:
+        logits[first : times[-1] + 1] = never
+    if logits[first:].logsumexp(0) > logits[:first].max():
+        logits[:first] = never
+    return logits
+
+
 @torch.no_grad()
 def greedy(
     model: Whisper,
@@ -31,16 +63,23 @@ def greedy(
     most: int,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
+    times: int | None = None,
 ) -> list[Text]:
-    """The likeliest next token each time, or one drawn at a temperature; at most so many."""
+    """The likeliest next token each time, or one drawn at a temperature; at most so many.
+
+    times  the id of time 0, where the text is to be said with times
+    """
     tokens = torch.tensor([list(prompt)] * len(mel), device=mel.device)
     logits, seen = model.decoder(tokens, model.encoder(mel))
     said: list[list[int]] = [[] for _ in mel]
     total, over = [0.0] * len(mel), [False] * len(mel)
     for _ in range(most):
-        logs = logits[:, -1].float().log_softmax(-1)
+        last = logits[:, -1].float()
+        if times is not None:
+            last = torch.stack([in_time(*row, end, times) for row in zip(last, said, strict=True)])
+        logs = last.log_softmax(-1)
         if temperature:
-            probabilities = (logits[:, -1].float() / temperature).softmax(-1).cpu()
+            probabilities = (last / temperature).softmax(-1).cpu()
             chosen = torch.multinomial(probabilities, 1, generator=generator).to(mel.device)
         else:
             chosen = logs.argmax(-1, keepdim=True)
@@ -111,10 +150,13 @@ def decode(
     most: int,
     generator: torch.Generator | None = None,
 ) -> Text:
-    """Section 4.5: at rising temperatures, until the text is likely (a mean above -1) and says nothing again
-    and again (compressed by less than 2.4)."""
+    """Section 4.5: in beams, then at rising temperatures, until the text is likely (a mean above -1) and says
+    nothing again and again (compressed by less than 2.4)."""
     for temperature in TEMPERATURES:
-        (text,) = greedy(model, mel, prompt, end, most, temperature, generator)
+        if temperature:
+            (text,) = greedy(model, mel, prompt, end, most, temperature, generator)
+        else:
+            text = beam_search(model, mel, prompt, end, most)
         if text.log_probability >= -1 and repeats(text.tokens) <= 2.4:
             break
     return text

@@ -13,13 +13,25 @@ from torch.testing import assert_close
 
 from readtrack.data import speech
 from readtrack.papers import whisper
-from readtrack.papers.whisper import SIZES, Size, Whisper, beam_search, decode, greedy
+from readtrack.papers.whisper import (
+    SIZES,
+    Size,
+    Whisper,
+    beam_search,
+    decode,
+    from_released,
+    greedy,
+    in_time,
+)
 from readtrack.papers.whisper.decoding import repeats
 from readtrack.papers.whisper.experiment import (
     CONDITIONS,
     END,
+    NO_TIMES,
     RATES,
     START,
+    TIMES,
+    TOY,
     TRANSCRIBE,
     TRANSLATE,
     mishear,
@@ -27,6 +39,7 @@ from readtrack.papers.whisper.experiment import (
     say,
     studio,
     texts,
+    timed,
     varied,
 )
 
@@ -80,6 +93,21 @@ def test_the_logits_are_transformers(assert_parity):
         rtol=1e-7,
         atol=1e-8,
     )
+
+
+def test_released_weights_read_as_in_transformers():
+    theirs = theirs_of(SMALL).eval()
+    for weight in theirs.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    ours = Whisper(SMALL)
+    ours.load_state_dict(from_released(theirs.state_dict()))
+    mel, tokens = torch.randn(2, SMALL.frames, SMALL.mels), torch.randint(1, SMALL.vocab, (2, 6))
+    with torch.no_grad():
+        wanted = theirs(mel.mT, decoder_input_ids=tokens).logits
+        assert_close(ours(mel, tokens), wanted, rtol=1e-4, atol=1e-4)
+    ours.load_state_dict(from_released(theirs.model.state_dict()))
+    with pytest.raises(ValueError, match="no parameter of a Whisper: lm_head"):
+        from_released({"lm_head.weight": torch.zeros(1)})
 
 
 @pytest.mark.parametrize(("name", "count"), [("tiny", 37_760_640), ("large", 1_543_304_960)])
@@ -172,6 +200,11 @@ def test_an_unlikely_text_is_drawn_again(monkeypatch):
         tried.append(temperature)
         return [whisper.Text([7] * 60 if temperature < 0.3 else [1], -0.5, temperature)]
 
+    def pretend_beams(model, mel, prompt, end, most):
+        tried.append(0.0)
+        return whisper.Text([1], -1.5, 0.0)
+
+    monkeypatch.setattr("readtrack.papers.whisper.decoding.beam_search", pretend_beams)
     monkeypatch.setattr("readtrack.papers.whisper.decoding.greedy", pretend)
     mel = torch.randn(1, 14, 5)
     assert decode(Whisper(SMALL), mel, (1,), 0, 9).temperature == 0.4
@@ -179,9 +212,45 @@ def test_an_unlikely_text_is_drawn_again(monkeypatch):
     assert repeats([7] * 60) > 2.4 > repeats([3, 1, 4, 15, 9, 2, 6])
 
 
+def test_rules_of_times_are_transformers():
+    """Over texts with no time, one, two, and a pair."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.GenerationConfig(
+        no_timestamps_token_id=NO_TIMES, eos_token_id=END, bos_token_id=END, max_initial_timestamp_index=None
+    )
+    theirs = transformers.WhisperTimeStampLogitsProcessor(config, begin_index=2)
+    texts_said = ([], [TIMES + 2], [TIMES + 2, 4], [TIMES + 2, 4, TIMES + 5])
+    texts_said += ([TIMES + 2, 4, TIMES + 5, TIMES + 5], [TIMES + 2, 4, TIMES + 5, TIMES + 6, 7, 8])
+    for said, times in itertools.product(texts_said, (-5.0, 0.0, 1.0)):
+        logits = torch.randn(TOY.vocab, dtype=torch.float64)
+        logits[TIMES:] += times
+        logits[20:TIMES] -= 3
+        wanted = theirs(torch.tensor([[START, TRANSCRIBE, *said]]), logits[None].clone())[0]
+        assert_close(in_time(logits, said, END, TIMES), wanted)
+
+
+def test_times_are_read_from_the_text(monkeypatch):
+    said = [[TIMES + 2, 4, TIMES + 9], [TIMES + 2, 4]]
+    module = sys.modules["readtrack.papers.whisper.experiment"]
+    monkeypatch.setattr(
+        module, "greedy", lambda *given, times: [whisper.Text(tokens, 0.0, 0.0) for tokens in said]
+    )
+    found = timed(Whisper(TOY), torch.randn(2, 40, 40))
+    assert found[0].tolist() == [2, 9]
+    assert found[1].isnan().all()
+    waves, _, times = say(20, 0, 5, 0)
+    assert (times[:, 0] >= 1).all()
+    assert (times[:, 1] > times[:, 0] + 4).all()
+    assert times.max() <= waves.shape[1] / 320
+
+
 def test_texts_say_task_word_and_end():
-    made = texts(torch.tensor([3, 9]), torch.tensor([False, True]))
-    assert made.tolist() == [[START, TRANSCRIBE, 3, END], [START, TRANSLATE, 10, END]]
+    times = torch.tensor([[2, 9], [3, 8]])
+    made = texts(torch.tensor([3, 9]), torch.tensor([False, True]), times, torch.tensor([False, True]))
+    assert made.tolist() == [
+        [START, TRANSCRIBE, NO_TIMES, 3, END, END],
+        [START, TRANSLATE, TIMES + 3, 10, TIMES + 8, END],
+    ]
 
 
 def test_the_arms_differ_in_sound_alone():
@@ -195,7 +264,7 @@ def test_the_arms_differ_in_sound_alone():
 
 
 def test_conditions_are_not_what_anybody_trained_on():
-    waves, _ = say(3, 2000, 5, 0)
+    waves, _, _ = say(3, 2000, 5, 0)
     assert CONDITIONS == ("babble", "hum", "telephone", "echo", "clipping")
     ruined = {name: ruin(waves, name, 0) for name in CONDITIONS}
     for name, wave in ruined.items():
@@ -208,11 +277,12 @@ def test_conditions_are_not_what_anybody_trained_on():
 
 
 def test_the_experiment_runs(run_experiment):
-    assert RATES == (0.0007, 0.002, 0.006)
+    assert RATES == (0.002, 0.004)
     record = run_experiment(whisper)
     assert {artifact["name"] for artifact in record.artifacts} == {
         "conditions",
         "what was heard",
+        "when it was heard",
         "studio",
         *CONDITIONS,
     }

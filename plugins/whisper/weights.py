@@ -1,0 +1,24 @@
+"""Released weights under our parameters' names: `openai/whisper-tiny` and its siblings, as `transformers`
+loads them."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+_OURS = re.compile(r"(encoder|decoder)\.(conv[12]|embed_tokens|embed_positions|layers\.\d+|layer_norm)\.")
+
+
+def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """For `Whisper.load_state_dict`: the parameters of `WhisperForConditionalGeneration` or `WhisperModel`.
+
+    The readout, which is the tokens' embedding, is left out. Raises ValueError at a name of no Whisper.
+    """
+    ours: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        short = name.removeprefix("model.")
+        if _OURS.match(short):
+            ours[short] = tensor
+        elif name != "proj_out.weight":
+            raise ValueError(f"no parameter of a Whisper: {name}")
+    return ours
