@@ -135,7 +135,7 @@ def test_images_and_masks_bend_alike():
 
 def test_the_arms():
     assert experiment_module.ARMS == {"U-Net": (True, 0.5), "no joins": (False, 0.5), "rigid": (True, 0.0)}
-    assert experiment_module.RATES == (0.0015, 0.005, 0.016, 0.05)
+    assert experiment_module.RATES == (0.0015, 0.005, 0.016, 0.05, 0.15)
     assert experiment_module.WIDTHS == (12, 24, 48)
 
 
