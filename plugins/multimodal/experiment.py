@@ -29,7 +29,7 @@ BETTER_FEATURES = Claim(
         read="abstract",
     ),
     rule=(Bound("accuracy, learned with sound - with images alone", ">=", 0.05, direction=0.0),),
-    control="the same autoencoder that gives back the image alone, at its best rate of the same three",
+    control="the same autoencoder that gives back the image alone, at its best of the same rates",
     control_reaches=(Bound("accuracy, learned with images alone", ">=", 0.4),),
     breaks=(ANOTHER_SOUND,),
     shortcuts=("accuracy of the pixels",),
@@ -42,22 +42,26 @@ BETTER_FEATURES = Claim(
 
 SHARED = Claim(
     name="shared representation",
-    sentence="When a modality is missing in part of the training, the code becomes one for both: a "
-    "classifier trained on the codes of sounds reads those of images.",
+    sentence="When a modality is missing in part of the training and has to be given back all the same, the "
+    "code becomes one for both: a classifier trained on the codes of sounds reads those of images, better "
+    "than by canonical correlation analysis.",
     paper=Figure(
         "A classifier trained with audio alone is tested with video alone, and the other way round.",
         where="abstract",
         read="abstract",
     ),
     rule=(
-        Bound("accuracy from sounds to images, one missing - both always there", ">=", 0.2, direction=0.0),
+        Bound(
+            "accuracy from sounds to images, both from either - each from itself", ">=", 0.2, direction=0.0
+        ),
+        Bound("accuracy from sounds to images, both from either - CCA", ">=", 0.05, direction=0.0),
     ),
-    control="the same autoencoder and as many pairs, both modalities always there in training, at its best "
-    "rate of the same three",
-    control_reaches=(Bound("accuracy from images to images, both always there", ">=", 0.4),),
+    control="the same autoencoder, its inputs missing as often, but only what is there has to be given back; "
+    "at its best of the same rates",
+    control_reaches=(Bound("accuracy from images to images, each from itself", ">=", 0.4),),
     breaks=(ANOTHER_SOUND,),
     shortcuts=("accuracy from sounds to images, CCA",),
-    chosen_on=(0, 1),
+    chosen_on=(0,),
     deviations="As above. Both ways are learned from 100 labels, and chosen by sounds alone.",
 )
 
@@ -77,7 +81,8 @@ SHUT = Claim(
     ),
 )
 
-RATES = (0.001, 0.003, 0.01)
+# Of features of images, and of the shared code, whose control is best at low rates.
+RATES, SHARED_RATES = (0.002, 0.008, 0.032, 0.128), (0.0005, 0.002, 0.008, 0.032)
 RIDGES = (0.01, 0.1, 1.0)
 BATCH = 64
 
@@ -127,10 +132,35 @@ def autoencoder(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Multimodal
     return MultimodalAutoencoder(*sizes, hidden=96, code=32)
 
 
+Objective = Callable[[MultimodalAutoencoder, Pairs], Tensor]
+
+
+def whole(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
+    """Figure 3a: all inputs there, all outputs wanted."""
+    return reconstruction_loss(network(batch.present(*network.encoders)), batch.present())
+
+
+def both_from_either(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
+    """Section 3: each pair three times, as it is and with either input zeroed; the targets always both."""
+    return reconstruction_loss(network.decode(network.tripled(batch.present())), batch.present())
+
+
+def each_from_itself(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
+    """The same inputs, but what is missing is not wanted: the control has seen zeros as often."""
+    made, count = network.decode(network.tripled(batch.present())), len(batch.digit)
+    alone = {name: 1 + place for place, name in enumerate(network.encoders)}
+    there = {name: made[name].unflatten(0, (-1, count))[[0, alone[name]]].flatten(0, 1) for name in made}
+    return reconstruction_loss(there, batch.present())
+
+
 def train(
-    run: Run, data: Data, make: Callable[[], nn.Module], missing: bool, rate: float, label: str
+    run: Run,
+    data: Data,
+    make: Callable[[], nn.Module],
+    objective: Objective,
+    rate: float,
+    label: str,
 ) -> MultimodalAutoencoder:
-    """missing: each pair three times, as it is and with either input zeroed; the targets always both."""
     torch.manual_seed(run.seed)
     network = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
@@ -139,10 +169,7 @@ def train(
     run.phase("train")
     for step in run.steps(steps, label):
         batch = data.train.take(torch.randint(len(data.train.digit), (BATCH,), generator=batches))
-        present = batch.present(*network.encoders)
-        code = network.tripled(present) if missing else network.code(present)
-        loss = reconstruction_loss(network.decode(code), batch.present())
-        run.descend(loss, optimizer, step=step, arm=label)
+        run.descend(objective(network, batch), optimizer, step=step, arm=label)
         schedule.step()
     run.phase("evaluate")
     return network.eval()
@@ -175,11 +202,11 @@ def learn_features(run: Run, data: Data) -> None:
     for arm, make in arms.items():
 
         def attempt(rate: float, arm: str = arm, make: Callable[[], nn.Module] = make) -> tuple[float, float]:
-            network = train(run, data, make, False, rate, f"{arm}, rate {rate:g}")
+            network = train(run, data, make, whole, rate, f"{arm}, rate {rate:g}")
             found = [judged(network.code, data, p, of="image", on="image") for p in (data.choose, data.judge)]
             return found[0], found[1]
 
-        best[arm] = run.sweep(arm, rates(run), attempt, score="accuracy to choose by", keep="highest")
+        best[arm] = run.sweep(arm, rates(run, RATES), attempt, score="accuracy to choose by", keep="highest")
         run.metric("accuracy of image features", best[arm].result, arm=arm)
     ours, theirs = (best[arm].result for arm in ("with sound", "images alone"))
     values = {
@@ -190,8 +217,8 @@ def learn_features(run: Run, data: Data) -> None:
     run.claim(BETTER_FEATURES, values, tuned=list(best.values()))
 
 
-def rates(run: Run) -> tuple[float, ...]:
-    return run.pick(smoke=RATES[1:2], quick=RATES, full=(0.0003, *RATES, 0.03))
+def rates(run: Run, grid: tuple[float, ...]) -> tuple[float, ...]:
+    return run.pick(smoke=grid[1:2], quick=grid, full=grid)
 
 
 def only(present: dict[str, Tensor]) -> Tensor:
@@ -207,14 +234,17 @@ class Crossed(NamedTuple):
 
 
 def learn_shared(run: Run, data: Data) -> None:
-    """Figure 3b: both in, both out, with one of the inputs zeroed in two thirds of the data, or never."""
+    """Figure 3b: both in, one of them zeroed in two thirds of the data; both out, or what is there."""
     make = partial(autoencoder, ("image", "sound"), ("image", "sound"))
-    arms = run.arms({"one missing": True, "both always there": False}, control="both always there")
+    arms: dict[str, Objective] = run.arms(
+        {"both from either": both_from_either, "each from itself": each_from_itself},
+        control="each from itself",
+    )
     best: dict[str, Best[Crossed]] = {}
-    for arm, missing in arms.items():
+    for arm, objective in arms.items():
 
-        def attempt(rate: float, arm: str = arm, missing: bool = missing) -> tuple[float, Crossed]:
-            network = train(run, data, make, missing, rate, f"{arm}, rate {rate:g}")
+        def attempt(rate: float, arm: str = arm, objective: Objective = objective) -> tuple[float, Crossed]:
+            network = train(run, data, make, objective, rate, f"{arm}, rate {rate:g}")
             choose = judged(network.code, data, data.choose, of="sound", on="image")
             crossed, images = (
                 judged(network.code, data, data.judge, of=name, on="image") for name in ("sound", "image")
@@ -222,26 +252,32 @@ def learn_shared(run: Run, data: Data) -> None:
             return choose, Crossed(network, crossed, images)
 
         best[arm] = run.sweep(
-            arm, rates(run), attempt, score="accuracy from sounds to images, to choose by", keep="highest"
+            arm,
+            rates(run, SHARED_RATES),
+            attempt,
+            score="accuracy from sounds to images, to choose by",
+            keep="highest",
         )
         run.metric("accuracy from sounds to images", best[arm].result.crossed, arm=arm)
-    both, always = (best[arm].result for arm in ("one missing", "both always there"))
+    both, own = (best[arm].result for arm in ("both from either", "each from itself"))
     cca = fit_cca(data.train.image.double(), data.train.sound.double(), 9)
 
     def projected(present: dict[str, Tensor]) -> Tensor:
         (name,) = present
         return cca.project(present[name].double(), ("image", "sound").index(name))
 
+    by_cca = judged(projected, data, data.judge, of="sound", on="image")
     values = {
-        "accuracy from sounds to images, one missing - both always there": both.crossed - always.crossed,
-        "accuracy from images to images, both always there": always.images,
-        "accuracy from sounds to images, CCA": judged(projected, data, data.judge, of="sound", on="image"),
+        "accuracy from sounds to images, both from either - each from itself": both.crossed - own.crossed,
+        "accuracy from sounds to images, both from either - CCA": both.crossed - by_cca,
+        "accuracy from images to images, each from itself": own.images,
+        "accuracy from sounds to images, CCA": by_cca,
     }
     run.claim(SHARED, values, tuned=list(best.values()))
     if not (run.null or run.broken):
         codes = {
-            "one missing": both.network.code,
-            "both always there": always.network.code,
+            "both from either": both.network.code,
+            "each from itself": own.network.code,
             "CCA": projected,
             "contrastive (CLIP)": learn_contrastive(run, data),
         }
@@ -256,7 +292,7 @@ def learn_contrastive(run: Run, data: Data) -> Callable[[dict[str, Tensor]], Ten
     towers = nn.ModuleDict(
         {n: nn.Sequential(nn.Linear(size, 96), nn.ReLU(), nn.Linear(96, 32)) for n, size in FEATURES.items()}
     ).to(run.device, run.dtype)
-    optimizer = torch.optim.Adam(towers.parameters(), lr=RATES[1])
+    optimizer = torch.optim.Adam(towers.parameters(), lr=0.003)
     steps, batches = run.pick(smoke=3, quick=300, full=4000), run.generator("batches of contests")
 
     def code(present: dict[str, Tensor]) -> Tensor:
