@@ -239,22 +239,23 @@ def show(
     colours, and the same in characters."""
     order = own.argsort(descending=True).tolist()
     middle = len(order) // 2
+    best_of = {int(explained.best[neuron]): neuron for neuron in reversed(order)}  # of each explanation
     time = texts.judge.shape[1] - 1
     activations = activations_of(model, texts.judge).clamp_min(0)
     drawn, lines = [], []
     for name, neuron in (
-        *(("best", neuron) for neuron in order[:3]),
+        *(("best", neuron) for neuron in sorted(best_of.values(), key=order.index)[:3]),
         ("middle", order[middle]),
         *(("worst", neuron) for neuron in order[-3:]),
     ):
         window = int(activations[:, neuron].argmax()) // time
         rows = slice(window * time, (window + 1) * time)
-        text = "".join(alphabet[i] for i in texts.judge[window, :-1].tolist()).replace("\n", "¶")
+        text = "".join(alphabet[i] for i in texts.judge[window, :-1].tolist()).replace("\n", "|")
         real = activations[rows, neuron]
         real = (real / real.max().clamp_min(1e-6)).tolist()
         simulated = predicates[rows, explained.best[neuron]].float().tolist()
         what = wording(asked[int(explained.best[neuron])])
-        title = f"{name}: {what} (score {own[neuron]:.2f})"
+        title = f"{name} neuron: {what} (score {own[neuron]:.2f})"
         drawn.append(Seen(title, text, real, simulated))
         lines += [title, f"  text       {text}"]
         for side, values in (("truth", real), ("simulated", simulated)):
@@ -264,7 +265,7 @@ def show(
         "neurons on text",
         page(drawn),
         columns=1,
-        caption="The three best neurons, one in the middle, the three worst. Orange: how active the neuron "
-        "is. Blue: where its explanation says that it is.",
+        caption="The best neurons of three explanations, one in the middle, the three worst. Orange: how "
+        "active the neuron is. Blue: where its explanation says that it is. | ends a line.",
     )
     run.text("neurons", "\n".join(lines), caption="Activations from 0 to 9, and where the explanation fires.")
