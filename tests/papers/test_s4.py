@@ -146,9 +146,11 @@ def arms_of(run_experiment, monkeypatch, **options):
     arms = {}
 
     def noted(run, arm, system, parts, rate):
-        arms[arm] = system
+        name, _, scale = arm.partition(", frequencies × ")
+        assert scale == "1"
+        arms[name] = system
         run.metric("loss", 1.0, step=0)
-        return 0.5, (0.9 if arm == "HiPPO" else 0.7, EXPERIMENT.PixelReader(system))
+        return 0.5, (0.9 if name == "HiPPO" else 0.7, EXPERIMENT.PixelReader(system))
 
     monkeypatch.setattr(EXPERIMENT, "train", noted)
     return arms, run_experiment(s4, **options).claims
@@ -157,7 +159,8 @@ def arms_of(run_experiment, monkeypatch, **options):
 def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
     arms, claims = arms_of(run_experiment, monkeypatch)
     assert [claim["verdict"] for claim in claims] == ["held", "not judged"]
-    assert claims[1]["values"]["accuracy gained by HiPPO"] == pytest.approx(0.2)
+    for gained in ("accuracy gained by HiPPO", "accuracy gained by HiPPO, frequencies as they are"):
+        assert claims[1]["values"][gained] == pytest.approx(0.2)
     assert_close(arms["HiPPO"].lamb, hippo_dplr(32).lamb)
     assert (arms["random"].lamb.imag > 0).all()
     assert_close(arms["random"].lamb.real, torch.full((16,), -0.5, dtype=torch.float64))
@@ -168,9 +171,20 @@ def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
     assert torch.equal(broken["random"].lamb, arms["random"].lamb)
 
 
+def test_frequencies_are_scaled_and_nothing_else():
+    start = hippo_dplr(8)
+    found = EXPERIMENT.scaled(start, 4.0)
+    assert_close(found.lamb.imag, 4 * start.lamb.imag)
+    assert torch.equal(found.lamb.real, start.lamb.real)
+    assert torch.equal(found.p, start.p)
+    assert torch.equal(found.b, start.b)
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(s4)
-    assert record.curves["loss on pixels"].keys() == {"HiPPO, rate 0.01", "random, rate 0.01"}
+    assert record.curves["loss on pixels"].keys() == {
+        f"{arm}, frequencies × 1, rate 0.01" for arm in ("HiPPO", "random")
+    }
 
 
 def test_every_variant_is_right(check_benchmark):
