@@ -152,7 +152,8 @@ def arms_of(run_experiment, monkeypatch, **options):
 def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
     texts, values = arms_of(run_experiment, monkeypatch)
     assert texts == {"window": "window", "mean of the letters": "mean"}
-    assert values["nats a point saved over the mean of the letters"] == pytest.approx(0.13)
+    points = 34  # of a word
+    assert values["nats a word saved over the mean of the letters"] == pytest.approx(0.13 * points, rel=0.2)
     texts, _ = arms_of(run_experiment, monkeypatch, null=True)
     assert set(texts.values()) == {"mean"}
     texts, _ = arms_of(run_experiment, monkeypatch, broken="no window")
@@ -162,14 +163,16 @@ def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
 def test_a_page_has_ink_where_the_pen_was_down():
     points = torch.tensor([[0.0, 0, 0], [4, 0, 1], [4, 0, 0], [0, 4, 0]])
     ink = EXPERIMENT.page(points)
-    assert ink[48 - 1 - 14, 12:25].sum() == 0
-    assert ink[48 - 1 - 14, 26:36].min() == 1  # between the strokes
-    assert ink[48 - 1 - 26 : 48 - 14, 36].sum() == 0
+    assert ink[64 - 1 - 14, 12:45].sum() == 0
+    assert ink[64 - 1 - 14, 46:75].min() == 1  # between the strokes
+    assert ink[64 - 1 - 46 : 64 - 14, 76].sum() == 0
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(graves)
     assert len(record.curves["nats a point while learning"]) == 2
+    assert [artifact["name"] for artifact in record.artifacts] == ["written", "window"]
+    assert not run_experiment(graves, null=True).artifacts
 
 
 def test_every_variant_is_right(check_benchmark):
