@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,17 @@ from torch.testing import assert_close
 
 from readtrack.papers import tacotron2
 from readtrack.papers.tacotron2 import LocationSensitiveAttention, Prenet, Sizes, Tacotron2
-from readtrack.papers.tacotron2.experiment import GROUP, RATES, SIZES, by_loops, network, slips_of
+from readtrack.papers.tacotron2.experiment import (
+    GROUP,
+    RATES,
+    SIZES,
+    Corpus,
+    by_loops,
+    forgetful,
+    network,
+    off_by,
+    slips_of,
+)
 
 SMALL = Sizes(
     symbols=9,
@@ -203,10 +214,32 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_a_null_run_compares_equals(run_experiment):
-    for how in ({"null": True}, {"broken": "no location"}):
-        (claim,) = run_experiment(tacotron2, **how).claims
-        assert claim["values"]["slips a symbol, content - location"] == 0.0
-        assert claim["values"]["error told the true frames, content / location"] == 1.0
+    (claim,) = run_experiment(tacotron2, null=True).claims
+    assert claim["values"]["slips a symbol, content - location"] == 0.0
+    assert claim["values"]["error told the true frames, content / location"] == 1.0
+
+
+def test_the_break_takes_the_past_from_the_location_arm(run_experiment, monkeypatch):
+    made = []
+    module = sys.modules["readtrack.papers.tacotron2.experiment"]
+    monkeypatch.setattr(module, "forgetful", lambda: made.append("forgetful") or forgetful())
+    run_experiment(tacotron2, broken="no location")
+    assert made == ["forgetful"]
+    keys, query, mask = torch.randn(1, 5, 32), torch.randn(1, 64), torch.ones(1, 5, dtype=torch.bool)
+    past = torch.rand(2, 1, 2, 5)
+    for make, same in ((forgetful, True), (lambda: network(True), False)):
+        attention = make().decoder.attention_layer
+        first, second = (attention(query, keys, one, mask) for one in past)
+        assert torch.equal(first, second) == same
+
+
+def test_off_is_counted_in_symbols(part_of_run, monkeypatch):
+    model = network(True)
+    weights = nn.functional.one_hot(torch.tensor([[0, 2, 1], [0, 1, 2]]), 3).float()
+    monkeypatch.setattr(model, "forward", lambda *given: tacotron2.Spoken(*[torch.zeros(1)] * 3, weights))
+    texts, mels = [torch.tensor([0, 3, 0])] * 2, [torch.zeros(15, 40), torch.zeros(10, 40)]
+    given = Corpus(texts, mels, [torch.tensor([0, 0, 1]), torch.tensor([1, 1])])
+    assert off_by(part_of_run(), model, given) == pytest.approx((0 + 2 + 0 + 1 + 0) / 5)
 
 
 def test_every_variant_is_right(check_benchmark):
