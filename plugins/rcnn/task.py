@@ -8,7 +8,7 @@ from torch import Tensor
 
 from readtrack.data import scenes
 from readtrack.plugin import Run
-from readtrack.scores import average_precision, detected_boxes
+from readtrack.scores import Detected, average_precision, detected_boxes
 
 from .boxes import clip, decode, overlaps, unsuppressed
 
@@ -121,8 +121,8 @@ def moved(
     return clip(decode(codes, proposals[:, None].to(codes).expand_as(codes)), SIDE, SIDE)
 
 
-def mean_ap(found: Found, truth: Detection, overlap: float = 0.5) -> float:
-    """Mean average precision at that overlap, after non-maximum suppression within each class."""
+def detected(found: Found, truth: Detection) -> list[Detected]:
+    """What is found in each image after non-maximum suppression within each class, beside what is there."""
     found = Found(found.boxes.float().cpu(), found.scores.float().cpu())
     kept, images = found.kept(), []
     for i, (labels, boxes) in enumerate(zip(truth.labels.cpu(), truth.boxes.cpu(), strict=True)):
@@ -137,7 +137,12 @@ def mean_ap(found: Found, truth: Detection, overlap: float = 0.5) -> float:
                 labels[there],
             )
         )
-    return average_precision(images, thresholds=(overlap,))
+    return images
+
+
+def mean_ap(found: Found, truth: Detection, overlap: float = 0.5) -> float:
+    """Mean average precision at that overlap."""
+    return average_precision(detected(found, truth), thresholds=(overlap,))
 
 
 def recall(proposals: Float[Tensor, "images regions 4"], truth: Detection, overlap: float = 0.5) -> float:

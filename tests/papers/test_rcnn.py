@@ -278,8 +278,8 @@ def test_frames():
 
 
 def test_the_arms():
-    assert experiment_module.RATES == (0.003, 0.009, 0.027)
-    assert experiment_module.CS == (1.0, 10.0, 100.0)
+    assert experiment_module.RATES == (0.004, 0.016, 0.064)
+    assert experiment_module.CS == (0.1, 1.0, 10.0, 100.0)
     assert (experiment_module.BATCH, experiment_module.FOREGROUND) == (64, 16)
     before = RegionNet(5)
     after = experiment_module.starting_from(before, 0)
@@ -302,6 +302,24 @@ def test_the_experiment_runs(run_experiment):
     ap = {arm: record.values["mAP", arm] for arm in ("R-CNN", "HOG", "pretrained")}
     gap = claims["fine-tuning"]["values"]["mAP, R-CNN - pretrained"]
     assert gap == pytest.approx(ap["R-CNN"] - ap["pretrained"])
+    assert record.headline_curve == experiment_module.PRECISION
+    assert set(record.curves[experiment_module.PRECISION]) == {"R-CNN", "HOG", "pretrained"}
+
+
+def test_r_cnn_has_the_best_c_as_its_rivals_have(part_of_run, monkeypatch):
+    run, tried = part_of_run(), []
+    monkeypatch.setattr(run, "pick", lambda *, smoke, quick, full: quick)
+
+    def classify(parts, targets, make, c, network):
+        tried.append(c)
+        return -abs(c - 1), experiment_module.Learnt(make, torch.ones(()), None, c, network)
+
+    monkeypatch.setattr(experiment_module, "classify", classify)
+    data = two_scenes()
+    parts, targets = experiment_module.Parts(data, data, data), experiment_module.svm_targets(data)
+    _, learnt = experiment_module.with_svms(run, parts, targets, RegionNet(5))
+    assert tuple(tried) == experiment_module.CS
+    assert learnt.c == 1
 
 
 def test_a_null_run_compares_equals(run_experiment):
@@ -312,7 +330,7 @@ def test_a_null_run_compares_equals(run_experiment):
 
 @pytest.mark.parametrize(
     ("broken", "taught", "tuned"),
-    [("", True, [0.009]), ("no fine-tuning", True, []), ("untrained", False, [])],
+    [("", True, [0.016]), ("no fine-tuning", True, []), ("untrained", False, [])],
 )
 def test_what_the_breaks_take_away(part_of_run, monkeypatch, broken, taught, tuned):
     torch.manual_seed(3)  # other weights than a new network's
@@ -320,7 +338,7 @@ def test_what_the_breaks_take_away(part_of_run, monkeypatch, broken, taught, tun
 
     def watched(parts, targets, make, c, network):
         seen.append(network)
-        return 0.0, experiment_module.Learnt(make, torch.ones(()), None, network)
+        return 0.0, experiment_module.Learnt(make, torch.ones(()), None, c, network)
 
     monkeypatch.setattr(experiment_module, "classify", watched)
     monkeypatch.setattr(experiment_module, "fine_tune", lambda run, net, known, rate: rates.append(rate))
