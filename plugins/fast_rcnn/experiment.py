@@ -1,5 +1,6 @@
 """R-CNN and Fast R-CNN on the same regions; convolutions that learn and that do not."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -75,6 +76,8 @@ THROUGH = Claim(
 )
 
 IMAGES, BATCH, FOREGROUND = 8, 128, 32  # of a step: images, their regions, and of these objects
+BY_WORK = "mAP over multiply-adds"
+COUNTS = (3, 6, 12, REGIONS)  # regions of an image, the first of those that are proposed
 SLOWER = 0.1  # the convolutions' rate, of that of the layers behind them
 
 
@@ -84,7 +87,7 @@ def experiment(run: Run) -> None:
         compress(run)
     if run.wants(SHARED, THROUGH):
         compare(run)
-    run.headline("mAP on choose over rate")
+        run.headline(BY_WORK)
 
 
 def compress(run: Run) -> None:
@@ -202,7 +205,16 @@ class Judged(NamedTuple):
     best: Best
     found: Found
     ap: float
-    work: int  # multiply-adds for one image
+    work: Callable[[int], int]  # multiply-adds for one image with so many regions
+
+
+def trace(run: Run, arm: str, judged: Judged, truth: Detection) -> None:
+    """What is found, and for how much work, with a few regions and with more."""
+    for count in COUNTS:
+        found = Found(judged.found.boxes[:, :, :count], judged.found.scores[:, :, :count])
+        ap = judged.ap if count == REGIONS else mean_ap(found, truth)
+        run.metric(BY_WORK, ap, step=judged.work(count) / 1e6, arm=arm)
+    run.metric("multiply-adds for one image, millions", judged.work(REGIONS) / 1e6, arm=arm)
 
 
 def compare(run: Run) -> None:
@@ -216,13 +228,23 @@ def compare(run: Run) -> None:
         found = best.result.find(parts.judge)
         network = best.result.network
         assert network is not None, "R-CNN has a network"
-        return Judged(best, found, mean_ap(found, parts.judge), multiply_adds(network, crops(one)))
+        return Judged(
+            best,
+            found,
+            mean_ap(found, parts.judge),
+            lambda regions: multiply_adds(network, crops(one)[:regions]),
+        )
 
     def of_fast(arm: str, learns: bool) -> Judged:
         best = swept(run, arm, parts, before, learns=learns)
         found = best.result.find(parts.judge)
-        work = multiply_adds(best.result.network, one.x, one.proposals)
-        return Judged(best, found, mean_ap(found, parts.judge), work)
+        network = best.result.network
+        return Judged(
+            best,
+            found,
+            mean_ap(found, parts.judge),
+            lambda regions: multiply_adds(network, one.x, one.proposals[:, :regions]),
+        )
 
     frozen = partial(of_fast, "frozen", False)
     ours = frozen if run.without(FROZEN.name) else partial(of_fast, "Fast R-CNN", True)
@@ -234,7 +256,7 @@ def compare(run: Run) -> None:
         if builder not in made:
             made[builder] = builder()
             run.metric("mAP", made[builder].ap, arm=name)
-            run.metric("multiply-adds for one image, millions", made[builder].work / 1e6, arm=name)
+            trace(run, name, made[builder], parts.judge)
         return made[builder]
 
     if run.wants(SHARED):
@@ -242,7 +264,7 @@ def compare(run: Run) -> None:
         values = {
             "mAP, R-CNN": slow.ap,
             "mAP, Fast R-CNN - R-CNN": fast.ap - slow.ap,
-            "multiply-adds, R-CNN / Fast R-CNN": slow.work / fast.work,
+            "multiply-adds, R-CNN / Fast R-CNN": slow.work(REGIONS) / fast.work(REGIONS),
         }
         run.claim(SHARED, values, tuned=[fast.best, slow.best])
     if run.wants(THROUGH):
@@ -250,4 +272,4 @@ def compare(run: Run) -> None:
         values = {"mAP, frozen": still.ap, "mAP, all learns - frozen": fast.ap - still.ap}
         run.claim(THROUGH, values, tuned=[fast.best, still.best])
         draw_detections(run, parts.judge, fast.found, least=0.5)
-    run.log(f"{REGIONS} regions an image")
+    run.axes(BY_WORK, x="millions of multiply-adds for an image of 3 to 20 regions", y="mAP")

@@ -204,7 +204,7 @@ def test_regions_of_a_step():
 
 
 def test_the_arms():
-    assert experiment_module.RATES == (0.003, 0.009, 0.027)
+    assert experiment_module.RATES == (0.004, 0.016, 0.064)
     assert (experiment_module.IMAGES, experiment_module.BATCH, experiment_module.FOREGROUND) == (8, 128, 32)
     assert experiment_module.SLOWER == 0.1
     before = RegionNet(5)
@@ -228,6 +228,11 @@ def test_the_experiment_runs(run_experiment):
     assert values["mAP, Fast R-CNN - R-CNN"] == pytest.approx(ap["Fast R-CNN"] - ap["R-CNN"])
     assert values["mAP, all learns - frozen"] == pytest.approx(ap["Fast R-CNN"] - ap["frozen"])
     assert 1.9 < values["multiply-adds, R-CNN / Fast R-CNN"] < 2.5
+    assert record.headline_curve == experiment_module.BY_WORK
+    fast, slow = (record.curves[experiment_module.BY_WORK][arm] for arm in ("Fast R-CNN", "R-CNN"))
+    assert len(fast) == len(slow) == 4
+    assert slow[-1][0] / slow[0][0] == pytest.approx(20 / 3)
+    assert fast[-1][0] / fast[0][0] < 1.5  # the convolutions are shared
 
 
 def test_a_null_run_compares_equals(run_experiment):
