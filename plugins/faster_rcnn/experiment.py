@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
 
 from ..fast_rcnn.experiment import IMAGES, Scale, optimizer_of, picked
 from ..fast_rcnn.experiment import Learnt as Fast
@@ -19,13 +19,11 @@ from ..rcnn.boxes import encode
 from ..rcnn.experiment import (
     DEVIATIONS,
     RATES,
-    C,
     Parts,
-    classify,
     fine_tune,
-    hidden,
     pretrained,
     svm_targets,
+    with_svms,
 )
 from ..rcnn.experiment import draw as draw_detections
 from ..rcnn.experiment import starting_from as rcnn_from
@@ -177,12 +175,13 @@ def compare(run: Run) -> None:
     parts = Parts(*(detection(run, p, run.pick(smoke=10, quick=n, full=4 * n)) for p, n in sizes))
     before = pretrained(run)
 
+    networks: dict[float, FasterRCNN] = {}
+
     def at(rate: float) -> tuple[float, FasterRCNN]:
-        network = starting_from(before, run.seed)
+        network = networks[rate] = starting_from(before, run.seed)
         train(run, network, parts.known, rate)
-        return mean_ap(
-            Fast(network.detector, CODES).find(proposed(network, parts.choose)), parts.choose
-        ), network
+        found = Fast(network.detector, CODES).find(proposed(network, parts.choose))
+        return mean_ap(found, parts.choose), network
 
     rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
     best = run.sweep("Faster R-CNN", rates, at, score="mAP on choose", keep="highest")
@@ -207,7 +206,7 @@ def compare(run: Run) -> None:
             "recall with 3 regions, network - grouping": recalls["network"] - recalls["grouping"],
             "recall with 3 regions, grouping": recalls["grouping"],
         }
-        run.claim(RECALLS, values)
+        run.claim(RECALLS, values, tuned=[best])
     if run.wants(DETECTS):
         aps = {arm: mean_ap(detector.find(first(data, FEW)), judge) for arm, data in arms.items()}
         for arm, value in aps.items():
@@ -218,7 +217,7 @@ def compare(run: Run) -> None:
         }
         run.claim(DETECTS, values, tuned=[best])
     if not run.null and not run.broken:
-        tabulate(run, parts, before, best)
+        tabulate(run, parts, before, networks[RATES[1]])
 
 
 class Row(NamedTuple):
@@ -228,12 +227,12 @@ class Row(NamedTuple):
     regions: Callable[[Detection], Detection]
 
 
-def tabulate(run: Run, parts: Parts, before: RegionNet, best: Best[FasterRCNN]) -> None:
-    """All three on the same scenes, from the same network, after as many steps: precision and speed."""
+def tabulate(run: Run, parts: Parts, before: RegionNet, faster: FasterRCNN) -> None:
+    """All three on the same scenes, from the same network, after as many steps at one rate."""
     rate = RATES[1]
     slow = rcnn_from(before, run.seed)
     fine_tune(run, slow, parts.known, rate)
-    _, rcnn = classify(parts, svm_targets(parts.known), lambda data: hidden(slow, data), C)
+    _, rcnn = with_svms(run, parts, svm_targets(parts.known), slow)
     fast = fast_from(before, run.seed, cells=4)
     scale = train_fast(run, "Fast R-CNN", fast, parts.known, rate)
 
@@ -242,12 +241,12 @@ def tabulate(run: Run, parts: Parts, before: RegionNet, best: Best[FasterRCNN]) 
         return data._replace(proposals=torch.stack(boxes).to(data.boxes))
 
     def by_network(data: Detection) -> Detection:
-        return proposed(best.result, data)
+        return proposed(faster, data)
 
     rows = {
         "R-CNN": Row(rcnn.find, group),
         "Fast R-CNN": Row(Fast(fast, scale).find, group),
-        "Faster R-CNN": Row(Fast(best.result.detector, CODES).find, by_network),
+        "Faster R-CNN": Row(Fast(faster.detector, CODES).find, by_network),
     }
     table, few = [], Detection(*(field[:50] for field in parts.judge))
     for name, row in rows.items():
@@ -262,6 +261,8 @@ def tabulate(run: Run, parts: Parts, before: RegionNet, best: Best[FasterRCNN]) 
         table.append(
             [
                 name,
+                rate,
+                run.pick(smoke=2, quick=150, full=2000),
                 round(ap, 3),
                 round(50 / (middle - start)),
                 round(50 / (end - middle)),
@@ -270,9 +271,11 @@ def tabulate(run: Run, parts: Parts, before: RegionNet, best: Best[FasterRCNN]) 
         )
         if name == "Faster R-CNN":
             draw_detections(run, row.regions(parts.judge), found, least=0.5)
-    columns = ["detector", "mAP at 0.5", "proposals, images/s", "the rest, images/s", "images/s"]
+    speeds = ["proposals, images/s", "the rest, images/s", "images/s"]
+    columns = ["detector", "rate", "steps", "mAP at 0.5", *speeds]
     caption = (
-        "The same scenes, network and steps. Faster R-CNN's maps are computed twice here, for either part."
+        "The same scenes, network, rate and steps for all. Faster R-CNN's maps are computed twice here, for "
+        "either part."
     )
     run.table("three detectors", columns, table, caption=caption)
     draw_proposals(run, parts.judge, by_network(parts.judge))
@@ -280,11 +283,11 @@ def tabulate(run: Run, parts: Parts, before: RegionNet, best: Best[FasterRCNN]) 
 
 def draw_proposals(run: Run, judge: Detection, ours: Detection) -> None:
     """The three best regions of the network, and below of the grouping."""
-    shown = range(min(8, len(judge.x)))
+    shown = range(min(3, len(judge.x)))
     rows = [
         framed((judge.x[i] + 0.3).cpu().float(), data.proposals[i, :FEW].cpu().float(), (1.0, 1.0, 1.0))
         for data in (ours, judge)
         for i in shown
     ]
-    caption = "Three regions by the network; three by grouping."
+    caption = "Three regions by the network; below, three by grouping."
     run.image("three regions", torch.stack(rows), columns=len(shown), caption=caption)

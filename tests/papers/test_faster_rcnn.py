@@ -217,6 +217,7 @@ def test_the_experiment_runs(run_experiment):
     gap = claims["few proposals"]["values"]["recall with 3 regions, network - grouping"]
     assert gap == pytest.approx(at_three["network"] - at_three["grouping"])
     assert {arm for name, arm in record.values if name == "mAP"} == {"R-CNN", "Fast R-CNN", "Faster R-CNN"}
+    assert record.headline_curve == "recall over regions"
 
 
 def test_a_null_run_compares_equals(run_experiment):
