@@ -34,6 +34,7 @@ GENERALISES = Claim(
     ),
     rule=(
         Bound("share of AP50 kept, trained on scenes - on iconic pictures", ">=", 0.2, direction=0.05),
+        Bound("share kept where digits are as large, scenes - iconic", ">=", 0.2, direction=0.05),
         Bound("AP50 lost, trained on scenes", ">=", 0.07, direction=0.02),
     ),
     control="the same detector, trained on as many objects in iconic pictures, at its best of the same rates",
@@ -45,8 +46,9 @@ GENERALISES = Claim(
     chosen_on=(0,),
     deviations="A small convolutional detector instead of deformable parts. Made pictures of 32 × 32 with "
     "the digits 0 to 4, written to and read from files of COCO's form: iconic ones show one digit of 12 to "
-    "18 pixels in the middle, scenes one to three of 7 to 18 anywhere and half of another one; the table has "
-    "scenes with digits of 12 to 18 beside them. 1,200 objects of each kind, 200 steps of 12 objects.",
+    "18 pixels in the middle, scenes one to three of 7 to 18 anywhere and half of another one. 1,200 objects "
+    "of each kind, 200 steps of 12 objects. Where the scenes' digits have 12 to 18 pixels, too, the detector "
+    "trained on scenes lost almost nothing on the exploring seed: ours are hard by their small digits.",
 )
 
 SIDE = 32
@@ -235,12 +237,18 @@ def tabulate(
 
 
 def state(run: Run, tuned: Sequence[Best[Detector]], found: Mapping[tuple[str, str], float]) -> None:
-    kept = {arm: found[arm, "scenes"] / max(found[arm, "iconic pictures"], 1e-6) for arm in KINDS}
-    for arm, share in kept.items():
-        run.metric("share of AP50 kept", share, arm=f"trained on {arm}")
+    kept, as_large = (
+        {arm: found[arm, kind] / max(found[arm, "iconic pictures"], 1e-6) for arm in KINDS}
+        for kind in ("scenes", AS_LARGE)
+    )
+    for arm in KINDS:
+        run.metric("share of AP50 kept", kept[arm], arm=f"trained on {arm}")
+        run.metric("share of AP50 kept, digits as large", as_large[arm], arm=f"trained on {arm}")
     values = {
         "share of AP50 kept, trained on scenes - on iconic pictures": kept["scenes"]
         - kept["iconic pictures"],
+        "share kept where digits are as large, scenes - iconic": as_large["scenes"]
+        - as_large["iconic pictures"],
         "AP50 lost, trained on scenes": found["scenes", "iconic pictures"] - found["scenes", "scenes"],
         "AP50 on iconic pictures, trained on them": found["iconic pictures", "iconic pictures"],
         "AP50 on scenes, trained on them": found["scenes", "scenes"],

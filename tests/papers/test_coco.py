@@ -345,6 +345,13 @@ def test_the_experiment_runs(run_experiment):
     kept = {arm: at[arm, "scenes"] / max(at[arm, "iconic pictures"], 1e-6) for arm in experiment_module.KINDS}
     difference = values["share of AP50 kept, trained on scenes - on iconic pictures"]
     assert difference == kept["scenes"] - kept["iconic pictures"]
+    large = {
+        arm: record.values[f"AP50 on {experiment_module.AS_LARGE}", f"trained on {arm}"]
+        / max(at[arm, "iconic pictures"], 1e-6)
+        for arm in experiment_module.KINDS
+    }
+    difference = values["share kept where digits are as large, scenes - iconic"]
+    assert difference == large["scenes"] - large["iconic pictures"]
     assert record.headline_curve == experiment_module.OVER_OVERLAP
     first = [points[0] for points in record.curves[experiment_module.OVER_OVERLAP].values()]
     assert len(first) == 4
