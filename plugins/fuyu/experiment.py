@@ -57,7 +57,7 @@ UNSEEN = ((3, 5), (5, 3), (4, 4))
 SIZES = tuple((rows, columns) for rows in range(2, MOST + 1) for columns in range(2, MOST + 1))
 SEEN = tuple(size for size in SIZES if size not in UNSEEN)
 ALIKE = tuple(size for size in SEEN if size[1] > 2)  # of as many columns as those unseen: as hard to guess
-RATES = (0.002, 0.004, 0.008)
+RATES = (0.002, 0.004, 0.008, 0.016)
 
 Make = Callable[[], Fuyu]
 

@@ -39,7 +39,8 @@ FIGURE_4 = (
 DEVIATIONS = (
     "Not JFT but pictures of 16 × 16 with one of five digits, 9 to 11 pixels high, anywhere on a dark "
     "photograph. The ViT has two blocks of width 48 and patches of 4 × 4, the convolutional network six "
-    "layers of 3 × 3 with group normalisation; 150 steps of 32 images for both. "
+    "layers of 3 × 3 with group normalisation; both learn in equally many steps of 32 images, "
+    "150 with few images and 300 with many. "
 )
 
 FEW = Claim(
@@ -64,11 +65,12 @@ MANY = Claim(
     paper=FEW.paper,
     rule=(Bound("error with many images, ViT / convolutions", "<=", 0.95, direction=1.1, ratio=True),),
     control="the convolutional network, at the rate that was best with few images, as the ViT",
-    control_reaches=(Bound("error with many images, convolutions", "<=", 0.6),),
+    control_reaches=(Bound("error with many images, convolutions", "<=", 0.25),),
     breaks=(NO_POSITIONS,),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "Many are as many as the steps can show, 4,800, none of them twice: nothing is "
-    "learnt by heart, but a ViT needs far more steps than these.",
+    deviations=DEVIATIONS + "Many are as many as the steps can show, 9,600, none of them twice: nothing is "
+    "learnt by heart. The convolutions fit them (on seed 0 4 % were wrong after 400 steps), a ViT needs far "
+    "more steps (47 %).",
 )
 
 POSITIONS = Claim(
@@ -88,7 +90,11 @@ POSITIONS = Claim(
     "100 steps. Two-dimensional positions are shown at the rate of the one-dimensional.",
 )
 
-RATES = (0.0025, 0.005, 0.01)
+# A grid for both arms of each claim: a ViT wants lower rates than convolutions, a set of patches higher ones.
+RATES = {
+    "few images": (0.00125, 0.0025, 0.005, 0.01),
+    "positions": (0.0025, 0.005, 0.01, 0.02),
+}
 FEW_IMAGES = 300
 DARK = 0.1  # what the photographs are multiplied by
 MEAN = 0.1  # about that of all pixels
@@ -205,26 +211,27 @@ def ratio(first: float, second: float) -> float:
 
 
 def compare(run: Run) -> None:
-    """ViT and convolutions, on few images and on as many as the steps can show."""
-    steps = run.pick(smoke=2, quick=150, full=10_000)
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
+    """ViT and convolutions, on few images again and again and on many that are seen once."""
+    few_steps, many_steps = run.pick(smoke=(2, 2), quick=(150, 300), full=(10_000, 10_000))
+    grid = RATES["few images"]
+    rates = run.pick(smoke=grid[1:2], quick=grid, full=grid)
     positions = {"positions": None} if run.without(NO_POSITIONS.name) else {}
     arms: dict[str, Callable[[], nn.Module]] = run.arms(
         {"ViT": partial(SmallViT, **positions), "convolutions": ConvNet}, control="convolutions"
     )
-    many = draw_splits(run, 32 * steps, moved=True)
+    many = draw_splits(run, 32 * many_steps, moved=True)
     few = many._replace(known=Pictures(many.known.x[:FEW_IMAGES], many.known.y[:FEW_IMAGES]))
     best: dict[str, Best[Learnt]] = {}
     errors, work = {}, {}
     for arm, make in arms.items():
-        attempt = partial(learn, run, arm, make, few, steps, ", few images")
+        attempt = partial(learn, run, arm, make, few, few_steps, ", few images")
         best[arm] = run.sweep(arm, rates, attempt, score="error on choose with few images")
         errors[arm, "few"] = best[arm].result.error
         run.metric("error over number of images", errors[arm, "few"], step=len(few.known.x), arm=arm)
         work[arm] = multiply_adds(best[arm].result.network)
         run.metric("multiply-adds", work[arm], arm=arm)
         if run.wants(MANY):
-            _, learnt = learn(run, arm, make, many, steps, ", many images", best[arm].value)
+            _, learnt = learn(run, arm, make, many, many_steps, ", many images", best[arm].value)
             errors[arm, "many"] = learnt.error
             run.metric("error over number of images", learnt.error, step=len(many.known.x), arm=arm)
     if run.wants(FEW):
@@ -250,7 +257,8 @@ def place(run: Run) -> None:
     """With positions and without, and what a ViT that has them looks at."""
     steps = run.pick(smoke=2, quick=100, full=5000)
     splits = draw_splits(run, 32 * steps, moved=False)
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
+    grid = RATES["positions"]
+    rates = run.pick(smoke=grid[1:2], quick=grid, full=grid)
     none = partial(SmallViT, positions=None)
     with_positions = none if run.without(NO_POSITIONS.name) else SmallViT
     arms = run.arms({"1-D": with_positions, "none": none}, control="none")

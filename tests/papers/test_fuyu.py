@@ -204,7 +204,7 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, condition):
         assert record.claims[-1]["values"]["right at unseen sizes, newlines - none"] == 0
     assert its.UNSEEN == ((3, 5), (5, 3), (4, 4))
     assert set(its.SEEN) | set(its.UNSEEN) == set(its.SIZES)
-    assert its.RATES == (0.002, 0.004, 0.008)
+    assert its.RATES == (0.002, 0.004, 0.008, 0.016)
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -202,9 +202,10 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, condition):
     def watched(run, arm, make, known, optimizer, *, steps, label):
         network = make()
         kind = type(getattr(network, "positions", None))
-        made[label.split(" at")[0].removeprefix(", "), arm] = type(network), kind
-        seen[label.split(" at")[0].removeprefix(", ")] = known.x
-        assert optimizer(network).param_groups[0]["lr"] == its.RATES[1]
+        what = label.split(" at")[0].removeprefix(", ")
+        made[what, arm] = type(network), kind
+        seen[what] = known.x
+        assert optimizer(network).param_groups[0]["lr"] == its.RATES[what.replace("many", "few")][1]
         return train(run, arm, make, known, optimizer, steps=steps, label=label)
 
     monkeypatch.setattr(its, "train", watched)
@@ -230,7 +231,11 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, condition):
         }
         assert [value for name, value in values.items() if " / " in name] == [1, 1, 1, 1]
     assert made == expected
-    assert (its.RATES, its.FEW_IMAGES, its.CLASSES, its.SIDE) == ((0.0025, 0.005, 0.01), 300, 5, 16)
+    assert (its.FEW_IMAGES, its.CLASSES, its.SIDE) == (300, 5, 16)
+    assert its.RATES == {
+        "few images": (0.00125, 0.0025, 0.005, 0.01),
+        "positions": (0.0025, 0.005, 0.01, 0.02),
+    }
     assert len(seen["few images"]) <= 300
     if not condition:  # digits that are moved come nearer to the edge
         near = {what: x.std(0).mean(0)[:2].mean().item() for what, x in seen.items()}
