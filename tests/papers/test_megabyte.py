@@ -134,6 +134,21 @@ def test_without_the_global_model_patches_know_nothing_of_one_another():
     assert torch.equal(alone(other)[:, 8:], alone(ids)[:, 8:])
 
 
+@pytest.mark.parametrize("make", [small, lambda: its.PlainBytes(20).double()])
+def test_both_arms_go_on_from_what_is_given(monkeypatch, make):
+    network, ids = make(), torch.randint(256, (1, 8))
+    monkeypatch.setattr(its, "PATCH", 4)
+    monkeypatch.setattr(its, "TEMPERATURE", 1e-4)  # the likeliest byte, always
+    found = its.continued(network, ids, 8, torch.Generator().manual_seed(0))
+    whole = torch.cat((ids, found[None]), 1)
+    given = whole if isinstance(network, Megabyte) else F.pad(whole[:, :-1], (1, 0))
+    assert torch.equal(network(given)[0, 8:].argmax(-1), found)
+
+
+def test_what_cannot_be_printed_is_a_dot():
+    assert its.readable(torch.tensor([72, 105, 10, 0, 200, 126])) == "Hi\n··~"
+
+
 @pytest.mark.parametrize("broken", ["", "patches alone"])
 def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     made = {}
@@ -144,7 +159,8 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
         return train(run, arm, make, *rest)
 
     monkeypatch.setattr(its, "train", watched)
-    run_experiment(megabyte, broken=broken)
+    record = run_experiment(megabyte, broken=broken)
+    assert len(record.artifacts) == (0 if broken else 1)
     assert made == {"MEGABYTE": its.Unheard if broken else Megabyte, "plain": its.PlainBytes}
 
 
