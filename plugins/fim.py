@@ -103,36 +103,44 @@ FILLS = Claim(
     control="the same model, no text reordered; each at the best of the same rates, by its own held-out loss",
     control_reaches=(Bound("nats of the plain model beyond what is possible", "<=", 0.1),),
     breaks=(OTHERS,),
-    chosen_on=(0, 1),
-    deviations="Texts of 18 letters: neutral ones, then those of one of 8 languages; the hole begins where "
-    "the language does, which nobody tells, so that only the suffix says how to fill it. Filled counts if "
-    "all letters are of that language, by PSM. Half of the texts reordered, PSM and SPM alike.",
+    chosen_on=(0,),
+    deviations="Texts of 18 letters: neutral ones, a colon, three of one of 8 languages, then "
+    "those of the next language. The three are the hole: its place is plain, and only the suffix says which "
+    "language it is in, one that a text read from left to right never has behind it. Filled counts if all "
+    "letters are of that language, by PSM. Half of the texts are reordered, by PSM and SPM alike. 150 steps "
+    "are few: on seed 0 the left-to-right loss was 1.4 % higher for them.",
 )
 
 LENGTH, NEUTRAL, LANGUAGES, LETTERS = 18, 8, 8, 4
-VOCAB = NAMES + NEUTRAL + LANGUAGES * LETTERS
-HOLE, LAST = 3, 4  # letters of the hole; of the language that at least follow it
+COLON = NAMES + NEUTRAL  # stands right before the hole: where it begins is no guess
+FIRST = COLON + 1  # of the languages' letters
+VOCAB = FIRST + LANGUAGES * LETTERS
+HOLE, LAST = 3, 4  # letters of the hole; of the next language, at least
 
 
 def texts_of(
     count: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, " count"], Int[Tensor, " count"]]:
-    """Texts, where in each the language begins, and which it is."""
+    """Texts, where in each the hole begins, and the language in it; what follows is in the one after it."""
     begins = torch.randint(2, LENGTH - HOLE - LAST + 1, (count,), generator=generator)
     language = torch.randint(LANGUAGES, (count,), generator=generator)
     neutral = torch.randint(NEUTRAL, (count, LENGTH), generator=generator)
     letters = torch.randint(LETTERS, (count, LENGTH), generator=generator)
-    letters = NEUTRAL + language[:, None] * LETTERS + letters
-    return NAMES + torch.where(torch.arange(LENGTH) < begins[:, None], neutral, letters), begins, language
+    place = torch.arange(LENGTH)
+    behind = (place >= begins[:, None] + HOLE).long()
+    letters = FIRST + (language[:, None] + behind) % LANGUAGES * LETTERS + letters
+    texts = torch.where(place < begins[:, None], NAMES + neutral, letters)
+    return texts.scatter(1, begins[:, None] - 1, COLON), begins, language
 
 
 def least_loss() -> float:
     """Nats a letter, of all but the first, of a model that knows the law of the texts: their entropy.
 
-    Each letter is drawn from 8 or from 4; the place where the language begins and which it is are told once.
+    Each letter but the colon is drawn from 8 or from 4; the colon tells once where the hole begins, the
+    letter behind it which language it is, and the one that follows then is known.
     """
     places = torch.arange(2, LENGTH - HOLE - LAST + 1).double()
-    drawn = (places - 1) * math.log(NEUTRAL) + (LENGTH - places) * math.log(LETTERS)
+    drawn = (places - 2) * math.log(NEUTRAL) + (LENGTH - places) * math.log(LETTERS)
     return (drawn.mean().item() + math.log(len(places) * LANGUAGES)) / (LENGTH - 1)
 
 
@@ -187,9 +195,9 @@ def compare(run: Run) -> None:
         best[arm] = run.sweep(arm, rates, partial(train, run, arm, share), score="nats to choose by")
         nats[arm] = left_to_right(run, best[arm].result, "texts to judge by")
         run.metric("left-to-right nats", nats[arm], arm=arm)
-        for index, (way, prompt) in enumerate(PROMPTS.items()):
+        for way, prompt in PROMPTS.items():
             filled[arm, way] = fill(run, best[arm].result, prompt)[0]
-            run.metric("share of holes filled, by what is given", filled[arm, way], step=index, arm=arm)
+            run.metric("share of holes filled", filled[arm, way], arm=f"{arm}, given {way}")
     run.headline("left-to-right nats over steps")
     rows = [(arm, *(round(filled[arm, way], 3) for way in PROMPTS), round(nats[arm], 4)) for arm in shares]
     run.table("holes filled", ("trained with", *PROMPTS, "left-to-right nats"), rows)
@@ -257,21 +265,18 @@ def fill(run: Run, network: GPT2, prompt: Prompt) -> tuple[float, Sequence[str]]
         prefix, suffix, edge = some[:, :place], some[:, place + HOLE :], torch.ones_like(some[:, :1])
         given = prompt(prefix, suffix, edge)
         whole = network.generate(given, HOLE, run.generator("letters"), temperature=0.0)
-        found = whole[:, given.shape[1] :].cpu() - NAMES - NEUTRAL
+        found = whole[:, given.shape[1] :].cpu() - FIRST
         hits = (found.div(LETTERS, rounding_mode="floor") == of[:, None]) & (found >= 0)
         right += int(hits.all(1).sum())
-        letters = [spelled(part[0].tolist()) for part in (prefix, found + NAMES + NEUTRAL, suffix)]
+        letters = [spelled(part[0].tolist()) for part in (prefix, found + FIRST, suffix)]
         shown.append("{}[{}]{}".format(*letters))
     return right / len(texts), shown
 
 
 def spelled(tokens: list[int]) -> str:
-    """Neutral letters as dots; a letter of language 3 as d; a name as ?."""
-    letters = "abcdefgh"
-    first = NAMES + NEUTRAL
-    return "".join(
-        "?" if t < NAMES else "." if t < first else letters[(t - first) // LETTERS] for t in tokens
-    )
+    """A name as ?, neutral letters as dots, the colon, a letter of language 3 as d."""
+    signs = "?" * NAMES + "." * NEUTRAL + ":"
+    return "".join(signs[t] if t < FIRST else "abcdefgh"[(t - FIRST) // LETTERS] for t in tokens)
 
 
 def show(run: Run, ours: GPT2, plain: GPT2) -> None:
@@ -284,7 +289,7 @@ def show(run: Run, ours: GPT2, plain: GPT2) -> None:
         lines.append(f"{name}, given {way}")
         lines += [f"    {line}" for line in fill(run, network, PROMPTS[way])[1][:6]]
     run.text(
-        "holes", "\n".join(lines), caption="Dots are neutral; a letter names its language; holes in brackets."
+        "holes", "\n".join(lines), caption="Dots are neutral, a letter names its language, holes in brackets."
     )
 
 

@@ -44,10 +44,12 @@ def test_what_is_not_reordered_is_refused(tokens):
 def test_texts_follow_their_law():
     texts, begins, language = its.texts_of(3000, torch.Generator().manual_seed(0))
     place = torch.arange(its.LENGTH)
-    neutral = texts < its.NAMES + its.NEUTRAL
+    neutral = texts < its.FIRST
     assert torch.equal(neutral, place < begins[:, None])
-    spoken = (texts - its.NAMES - its.NEUTRAL).div(its.LETTERS, rounding_mode="floor")
-    assert ((spoken == language[:, None]) | neutral).all()
+    assert torch.equal(texts == its.COLON, place == begins[:, None] - 1)
+    spoken = (texts - its.FIRST).div(its.LETTERS, rounding_mode="floor")
+    behind = (place >= begins[:, None] + its.HOLE).long()
+    assert ((spoken == (language[:, None] + behind) % its.LANGUAGES) | neutral).all()
     assert set(begins.tolist()) == set(range(2, its.LENGTH - its.HOLE - its.LAST + 1))
     assert Counter(language.tolist()).keys() == set(range(its.LANGUAGES))
     assert texts.max() < its.VOCAB
@@ -57,7 +59,7 @@ def test_the_least_loss_is_the_entropy_of_the_texts():
     """Minus the mean logarithm of their probability, the first letter's left out."""
     _, begins, _ = its.texts_of(20_000, torch.Generator().manual_seed(0))
     places = len(begins.unique())
-    nats = (begins - 1) * math.log(8) + (its.LENGTH - begins) * math.log(4) + math.log(8 * places)
+    nats = (begins - 2) * math.log(8) + (its.LENGTH - begins) * math.log(4) + math.log(8 * places)
     assert its.least_loss() == pytest.approx(nats.double().mean().item() / (its.LENGTH - 1), rel=0.005)
 
 
@@ -77,9 +79,10 @@ def test_a_suffix_of_another_text_is_of_another_language():
     whole = its.batch_of(400, 1.0, True, torch.Generator().manual_seed(0))
     same = 0
     for row in whole:
-        letters = torch.tensor(restored(row)) - its.NAMES - its.NEUTRAL
+        letters = torch.tensor(restored(row)) - its.FIRST
         spoken = letters[letters >= 0].div(its.LETTERS, rounding_mode="floor")
-        same += len(spoken.unique()) == 1
+        expected = [(spoken[0] + (i >= its.HOLE)) % its.LANGUAGES for i in range(len(spoken))]
+        same += spoken.tolist() == expected
     assert same < 320
 
 
