@@ -1,5 +1,6 @@
 """A studio's clean sound against varied sound with wrong transcripts, judged where neither was trained."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -33,11 +34,12 @@ ROBUST = Claim(
     control="the studio: the same network, weights, number of utterances and rates, each at its best",
     control_reaches=(Bound("errors of the studio's network in the studio", "<=", 0.2),),
     breaks=(NO_VARIETY,),
-    chosen_on=(0, 1),
+    chosen_on=(0, 1, 2),
     deviations="Single digits of voices made by formula at 8 kHz, 600 of each kind, not 680,000 hours; "
     "two layers of 48. Varied: five times as many speakers, white and pink noise at 15 to 40 dB, every tenth "
     "transcript wrong. New to both: babble, hum, a telephone's band, an echo, clipping; and all speakers. "
-    "An eighth of the texts has times. In so few steps the varied sound is not learned to its end, which "
+    "Times are taught afterwards, to a copy of the varied arm, and not judged. In so few steps the varied "
+    "sound is not learned to its end, which "
     "the paper's is.",
 )
 
@@ -57,6 +59,7 @@ TOY = Size(2, 48, 4, mels=40, frames=40, tokens=6, vocab=TIMES + 21)
 HOP = 160  # samples, 20 ms
 STEP = 2 * HOP / speech.RATE  # seconds between times, as many as the encoder's positions
 RATES = (0.002, 0.004)
+BATCH = 48
 CONDITIONS = ("babble", "hum", "telephone", "echo", "clipping")
 Waves = Float[Tensor, "n samples"]
 Mels = Float[Tensor, "n frames mels"]
@@ -169,10 +172,11 @@ def experiment(run: Run) -> None:
             score="errors on the arm's own choosing data",
         )
     networks = {arm: one.result.model for arm, one in best.items()}
+    timer = teach_times(run, networks["varied"], arms["varied"][0])
     if run.wants(CACHE):
-        check_tasks(run, networks["varied"], arms["varied"][1])
+        check_tasks(run, networks["varied"], timer, arms["varied"][1])
     if run.wants(ROBUST):
-        judge(run, best, held, seed)
+        judge(run, best, timer, held, seed)
 
 
 def to_run(run: Run, sounds: Sounds) -> Sounds:
@@ -182,28 +186,41 @@ def to_run(run: Run, sounds: Sounds) -> Sounds:
 
 
 def learn(run: Run, arm: str, sounds: Sounds, choose: Sounds, rate: float) -> tuple[float, Trained]:
-    """A quarter of the utterances is to be translated, an eighth is to have times, drawn anew each batch."""
+    """A quarter of the utterances is to be translated, drawn anew each batch; none has times."""
     torch.manual_seed(run.seed)
     model = Whisper(TOY).to(run.device, run.dtype)
-    optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=rate)
-    generator, steps = run.generator("batches"), run.pick(smoke=3, quick=340, full=5000)
-    sounds = to_run(run, sounds)
+    steps = run.pick(smoke=3, quick=300, full=5000)
+    descend(run, model, arm, to_run(run, sounds), rate, steps, timed_share=0.0)
+    return errors(run, model, choose), Trained(model, rate)
+
+
+def teach_times(run: Run, model: Whisper, sounds: Sounds) -> Whisper:
+    """A copy that goes on with half of its texts between times."""
+    timer = copy.deepcopy(model)
+    steps = run.pick(smoke=3, quick=80, full=2000)
+    descend(run, timer, "times", to_run(run, sounds), 0.002, steps, timed_share=0.5)
+    return timer
+
+
+def descend(
+    run: Run, model: Whisper, arm: str, sounds: Sounds, rate: float, steps: int, *, timed_share: float
+) -> None:
+    optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=rate, fused=True)
+    generator = run.generator("batches")
     run.phase("train")
     for step in run.steps(steps, f"{arm}, rate {rate:g}"):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 30) * (1 - step / steps)
-        rows = torch.randint(len(sounds.digits), (16,), generator=generator)
-        translate = (torch.rand(16, generator=generator) < 0.25).to(run.device)
+        rows = torch.randint(len(sounds.digits), (BATCH,), generator=generator)
+        translate = (torch.rand(BATCH, generator=generator) < 0.25).to(run.device)
         mels = masked(sounds.mels[rows], generator)
-        with_times = (torch.rand(16, generator=generator) < 0.125).to(run.device)
+        with_times = (torch.rand(BATCH, generator=generator) < timed_share).to(run.device)
         tokens = texts(sounds.digits[rows], translate, sounds.times[rows], with_times)
         logits, wanted = model(mels, tokens[:, :-1])[:, 1:], tokens[:, 2:].clone()
-        wanted[~with_times, 0] = wanted[
-            ~with_times, -1
-        ] = -100  # "no times" is asked for; behind the end is nothing
+        # "No times" is asked for, and nothing is to be said behind the end.
+        wanted[~with_times, 0] = wanted[~with_times, -1] = -100
         loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
         run.descend(loss, optimizer, step=step, metric=f"loss, rate {rate:g}", arm=arm, clip=1.0)
-    return errors(run, model, choose), Trained(model, rate)
 
 
 def texts(
@@ -250,14 +267,14 @@ def timed(model: Whisper, mels: Mels) -> Float[Tensor, "n 2"]:
     return found
 
 
-def check_tasks(run: Run, model: Whisper, sounds: Sounds) -> None:
+def check_tasks(run: Run, model: Whisper, timer: Whisper, sounds: Sounds) -> None:
     """The logits with what is kept; how often either task is answered in its own words; errors of times."""
     sounds = to_run(run, sounds)
     for task, prompt, first in (("transcribe", TRANSCRIBE, 0), ("translate", TRANSLATE, 10)):
         found = greedy(model, sounds.mels, (START, prompt, NO_TIMES), END, 3)
         own = sum(len(text.tokens) == 1 and text.tokens[0] in range(first, first + 10) for text in found)
         run.metric("answers in the task's own words", own / len(found), arm=task)
-    heard = timed(model, sounds.mels)
+    heard = timed(timer, sounds.mels)
     whole = heard.isfinite().all(1)
     run.metric("said with times", whole.double().mean().item())
     if bool(whole.any()):
@@ -273,7 +290,7 @@ def check_tasks(run: Run, model: Whisper, sounds: Sounds) -> None:
     run.claim(CACHE, {"largest difference of the logits": difference})
 
 
-def judge(run: Run, best: dict[str, Best[Trained]], held: int, seed: int) -> None:
+def judge(run: Run, best: dict[str, Best[Trained]], timer: Whisper, held: int, seed: int) -> None:
     """The studio with new speakers, and five conditions that are new to both."""
     run.phase("evaluate")
     waves, digits, times = say(held, 2000, 200, seed + 5)
@@ -299,12 +316,13 @@ def judge(run: Run, best: dict[str, Best[Trained]], held: int, seed: int) -> Non
     )
     run.headline(f"loss, rate {best['varied'].value:g}")
     if not (run.null or run.broken):
-        show(run, best, sets, digits, times)
+        show(run, best, timer, sets, digits, times)
 
 
 def show(
     run: Run,
     best: dict[str, Best[Trained]],
+    timer: Whisper,
     sets: dict[str, Waves],
     digits: Int[Tensor, " n"],
     times: Int[Tensor, "n 2"],
@@ -328,7 +346,7 @@ def show(
             ]
             for arm, one in best.items()
         }
-        found = timed(best["varied"].result.model, mels.to(run.device, run.dtype))
+        found = timed(timer, mels.to(run.device, run.dtype))
         for index in range(len(mels)):
             said = speech.WORDS[int(digits[index])]
             read = [" ".join(words(heard[arm][index].tokens)) for arm in ("studio", "varied")]
