@@ -11,7 +11,7 @@ side.
 - `not judged`: a run failed, or the control did not reach what it must.
 
 If exactly one seed of the five dissents, five more are drawn, and nine of the ten must agree. An identity or
-a theorem is `held` or `missed`, with every seed.
+a theorem is `held` or `missed`, with every seed, or not judged where what it is compared with is not there.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def _judge_claim(
     elif other_rule:
         verdict, why = "not judged", "the rule is not the same with every seed"
     elif claim.kind != "measured":
-        verdict = "held" if _held(seeds) == len(seeds) else "missed"
+        found = {seed.held for seed in seeds.values()}
+        verdict = "missed" if "missed" in found else "not judged" if "not judged" in found else "held"
         why = next((seed.why for seed in seeds.values() if seed.why), "")
     else:
         verdict, why = _over_seeds(claim, list(seeds.values()), measurements)

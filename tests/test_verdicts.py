@@ -111,6 +111,12 @@ def test_an_identity_must_hold_with_each_seed():
     identity = replace(GAIN, kind="identity", rule=(Bound("largest difference", "<=", 1e-6),))
     assert over([1e-7] * 5, identity, "largest difference").verdict == "held"
     assert over([1e-7] * 4 + [1e-3], identity, "largest difference").verdict == "missed"
+    absent = replace(identity, control_reaches=(Bound("largest difference", ">=", 1e-8),))
+    judged = over([0.0] * 5, absent, "largest difference")
+    assert (judged.verdict, judged.why) == (
+        "not judged",
+        "the control failed: largest difference 0 (≥ 1e-08)",
+    )
 
 
 def test_a_control_that_fails_judges_nothing():
