@@ -105,11 +105,16 @@ def test_sizes_are_in_binary_units(count, shown):
         (2.0, "2"),
         (28.4, "28.4"),
         (1e-9, "1e-09"),
+        (4096, "4096"),
+        (151_277_313.0, "151,277,313"),
+        (-60_000.0, "-60,000"),
+        (12_345.6, "1.235e+04"),
+        (3e20, "3e+20"),
         (float("nan"), "nan"),
         (float("-inf"), "-inf"),
     ],
 )
-def test_numbers_have_four_digits(value, shown):
+def test_numbers_have_four_digits_and_counts_all_of_theirs(value, shown):
     assert format_number(value) == shown
 
 

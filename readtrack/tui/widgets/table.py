@@ -57,7 +57,7 @@ def _content(cell: Cell) -> Content:
         return Content("")
     if isinstance(cell, float):
         return text(format_number(cell))
-    return text(cell)
+    return text(f"{cell:,}" if isinstance(cell, int) and abs(cell) >= 1e4 else cell)
 
 
 def _figure(cell: Cell) -> bool:
