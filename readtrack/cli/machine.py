@@ -37,8 +37,13 @@ for name in ("readtrack", *sys.argv[1:]):
 print(json.dumps(found))
 """
 _HANGING = 19  # columns before a finding's text
-# Whether it is well, what it is about, what there is to say.
-_Finding = tuple[bool, str, str]
+# Whether it is well (None: that is for the reader to say), what it is about, what there is to say.
+_Finding = tuple[bool | None, str, str]
+_SIGNS: dict[bool | None, tuple[str, terminal.Style]] = {
+    True: ("ok   ", "green"),
+    None: ("look ", "yellow"),
+    False: ("wrong", "red"),
+}
 
 
 @app.command()
@@ -134,8 +139,8 @@ def doctor(
     wrong = _mend(home) if fix else 0
     for look in (_versions, _home, _library, _plugins, _runs, _terminal):
         for well, topic, text in look(home):
-            wrong += not well
-            sign = terminal.paint("ok   ", "green") if well else terminal.paint("wrong", "red")
+            wrong += well is False
+            sign = terminal.paint(*_SIGNS[well])
             columns = terminal.width()
             first, *rest = terminal.wrap(one_line(text), None if columns is None else columns - _HANGING)
             terminal.print_out(f"{sign}  {topic:<10}  {first}")
@@ -204,8 +209,10 @@ def _library(home: Home) -> Iterator[_Finding]:
         return
     for finding in findings(library):
         if finding.topic != "journal":  # its lines are named below
-            how = "`readtrack doctor --fix`: " if finding.mend else ""
-            yield finding.mend is None, finding.topic, f"{finding.text}; {how}{finding.fix}"
+            if finding.mend:
+                yield False, finding.topic, f"{finding.text}; `readtrack doctor --fix`: {finding.fix}"
+            else:
+                yield None, finding.topic, f"{finding.text}; {finding.fix}"
     for problem in library.problems:
         yield False, "files", problem
     if not library.problems:

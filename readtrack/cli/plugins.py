@@ -106,7 +106,7 @@ def _check_all(names: list[str], home: Home) -> None:
             mark = terminal.paint("✗", "red") if why else terminal.paint("✓", "green")
             terminal.print_out(f"  {mark} {what}" + (f": {one_line(why)}" if why else ""))
     if failed:
-        terminal.print_err(f"readtrack: {failed} checks failed")
+        terminal.print_err(f"readtrack: {failed} check{'s' if failed > 1 else ''} failed")
         raise typer.Exit(1)
 
 
