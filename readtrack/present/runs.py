@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from readtrack.present.claims import number
+from readtrack.present.scales import is_timed
 from readtrack.runs.record import Record
 from readtrack.text import format_bytes, format_duration, format_number, one_line
 
@@ -134,10 +135,15 @@ def message(text: str) -> str:
 def metrics(record: Record) -> Iterator[tuple[str, str]]:
     """(name and arm, value) of every metric: a curve by both its ends, a single number by itself."""
     for name, arms in record.curves.items():
+        x, _ = record.axes.get(name, ("", ""))
+        timed = is_timed(name, x, (place for points in arms.values() for place, _ in points))
         for arm, points in arms.items():
             (first, before), (last, after) = points[0], points[-1]
             moved = first != last and number(before) != number(after)
-            way = f"{number(before)} → {number(after)}, step {last}"
+            if timed:
+                way = f"{number(before)} → {number(after)}, step {last}"
+            else:
+                way = f"{number(before)} at {number(first)}, {number(after)} at {number(last)}"
             yield _metric_name(name, arm), way if moved else number(after)
     for (name, arm), single in record.values.items():
         if arm not in record.curves.get(name, {}):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 
 DECADES = 1000.0
 _FACTOR = 1.5  # between neighbours that are spread by factors
 _REACH = 8.0
+_TIME = re.compile(r"\b(step|update|epoch|iteration)s?\b")
 
 
 def wants_log(values: Iterable[float]) -> bool:
@@ -26,3 +28,11 @@ def by_factors(places: Iterable[float]) -> bool:
         return False
     factors = [after / before for before, after in pairwise(ordered)]
     return min(factors) >= _FACTOR and ordered[-1] >= _REACH * ordered[0]
+
+
+def is_timed(name: str, x: str, places: Iterable[float]) -> bool:
+    """Whether the curve `name` over the axis `x` ("" for the usual one) is a course in time; "accuracy over
+    rate" is none.
+    """
+    over = x or name.partition(" over ")[2]
+    return bool(_TIME.search(over)) if over else not by_factors(places)

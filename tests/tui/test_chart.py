@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from readtrack.present.chart import Series, decimated, draw, letter, wants_log, wants_log_x
+from readtrack.tui.widgets.curves import legend
 
 
 def drawn(*series: Series, width: int = 40, height: int = 10, **scales: bool) -> list[str]:
@@ -165,3 +166,27 @@ def test_no_numbers_break_it(
 def test_one_value_alone_still_has_an_axis(value: float) -> None:
     rows = drawn(Series("loss", [(0, value)]), width=40, height=8)
     assert sum("┤" in row for row in rows) >= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "places", "said"),
+    [
+        ("loss", "", (0, 10, 20), "loss  last 0.7"),
+        ("nats over steps, at the best rate", "", (1, 10, 100), "last 0.7"),
+        ("accuracy over rate", "", (0.01, 0.1, 1), "0.5 to 0.9"),
+        ("answers", "regions", (1, 2, 3), "0.5 to 0.9"),
+        ("accuracy", "", (1, 8, 64), "0.5 to 0.9"),
+    ],
+)
+def test_only_a_course_in_time_ends_with_its_last_value(
+    name: str, x: str, places: tuple[float, ...], said: str
+) -> None:
+    points = list(zip(places, (0.5, 0.9, 0.7), strict=True))
+    (line,) = legend([Series(name, points)], 80, name, x)
+    assert line.content.plain.endswith(said)
+    assert ("last" in line.content.plain) == ("last" in said)
+
+
+def test_a_curve_of_no_numbers_says_so() -> None:
+    (line,) = legend([Series("a", [(0.1, math.nan)])], 80, "accuracy over rate")
+    assert line.content.plain.endswith("a  nan")

@@ -143,4 +143,4 @@ def _scaling(rows: Sequence[Measured], width: int) -> list[Line]:
     heading = f"time in ms over {axis}" + (f" ({at_fixed})" if at_fixed else "")
     log_x = all(x > 0 for one in series for x, _ in one.points)
     drawing = chart.draw(series, min(width - 2, 100), 12, log_x=log_x, log_y=True)
-    return [BLANK, Line(join(" ", (heading, "$muted"))), *drawn(drawing), *legend(series, width)]
+    return [BLANK, Line(join(" ", (heading, "$muted"))), *drawn(drawing), *legend(series, width, x=axis)]

@@ -70,7 +70,7 @@ def _curves(a: Record, b: Record, width: int) -> list[Line]:
         lines += [BLANK] if lines else [heading("Curves", "a and b over each other")]
         lines.append(Line(join(" ", (name, "bold"), ("  log scale" if log else "", "$muted"))))
         lines += drawn(chart.draw(series, min(width - 2, 110), 12, log_x=log_x, log_y=log))
-        lines += legend(series, width)
+        lines += legend(series, width, name, a.axes.get(name, b.axes.get(name, ("", "")))[0])
     return lines
 
 

@@ -9,6 +9,7 @@ from textual.content import Content
 
 from readtrack.present import chart
 from readtrack.present.chart import Series
+from readtrack.present.scales import is_timed
 from readtrack.text import format_number
 from readtrack.tui.theme import arm_style
 from readtrack.tui.widgets.line_view import Line, join
@@ -21,10 +22,14 @@ def drawn(rows: Sequence[chart.Row]) -> list[Line]:
     ]
 
 
-def legend(series: Sequence[Series], width: int) -> list[Line]:
+def legend(series: Sequence[Series], width: int, name: str = "", x: str = "") -> list[Line]:
+    """`name` is what is drawn, over the axis `x`. A course in time ends with its last value; of a curve over
+    rates or sizes all that it reaches is said.
+    """
+    timed = is_timed(name, x, (place for one in series for place, _ in one.points))
     items: list[Content] = []
     for index, one in enumerate(series):
-        value = _last_value(one)
+        value = _last_value(one) if timed else _reach(one)
         name = f"{chart.letter(index)} {one.name}" if len(series) > 1 else one.name
         items.append(join(("━ ", arm_style(index)), (name, arm_style(index)), (f"  {value}", "$muted")))
     lines: list[Line] = []
@@ -45,3 +50,10 @@ def _last_value(series: Series) -> str:
     finite = [step for step, value in series.points if math.isfinite(value)]
     since = next(step for step, _ in series.points if not finite or step > finite[-1])
     return f"{last} from {format_number(since)}"
+
+
+def _reach(series: Series) -> str:
+    """`0.12 to 0.9`."""
+    finite = [value for _, value in series.points if math.isfinite(value)]
+    ends = [format_number(end) for end in (min(finite), max(finite))] if finite else ["nan"]
+    return " to ".join(dict.fromkeys(ends))

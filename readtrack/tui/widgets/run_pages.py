@@ -23,7 +23,6 @@ from readtrack.tui.widgets.line_view import BLANK, Line, beside, heading, join, 
 from readtrack.tui.widgets.table import Cell, table
 from readtrack.tui.widgets.targets import File
 
-TABS = ("Overview", "Claims", "Benchmark", "Artifacts", "Log")
 _TEXT_LIMIT = 64 * 1024
 _LOG_LINES = 400
 _TABLE_ROWS = 500
@@ -205,7 +204,7 @@ def curve(
     over = f" over {x or 'step'}" if x or not (" over " in name or log_x) else ""
     notes.insert(0, y)
     title = join(" ", (name, "bold"), (over, "$muted"), "  ", (" · ".join(filter(None, notes)), "$muted"))
-    below = legend(series, width)
+    below = legend(series, width, name, x)
     rows = chart.draw(series, width - 2, max(4, height - 1 - len(below)), log_x=log_x, log_y=log)
     return [Line(title), *drawn(rows), *below]
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -16,13 +16,16 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from readtrack.present.claims import Beside, counted
-from readtrack.runs.record import Record
 from readtrack.tui.actions import bindings
 from readtrack.tui.theme import wants_ascii
-from readtrack.tui.widgets import bench_page, claims_page, kitty, picture, run_pages
 from readtrack.tui.widgets.line_view import Line, LineView, drawn_line, join
 
+if TYPE_CHECKING:
+    # The pages themselves are imported when there is a run to show: the app opens without one.
+    from readtrack.present.claims import Beside
+    from readtrack.runs.record import Record
+
+TABS = ("Overview", "Claims", "Benchmark", "Artifacts", "Log")
 _PAUSE = 3.0  # seconds, such as an evaluation between two epochs
 
 
@@ -95,6 +98,8 @@ class RunView(Vertical):
         self.refresh_run(top=True)
 
     def refresh_run(self, *, top: bool = False) -> None:
+        from readtrack.tui.widgets import run_pages
+
         record = self.record
         if record is None:
             return
@@ -107,7 +112,7 @@ class RunView(Vertical):
             (self._tabs, lambda: Content(" ").join(self._tab_names(record))),
         ):
             widget.update(drawn_line(draw).truncate(width, ellipsis=True), layout=False)
-        follow = run_pages.TABS[self.tab] == "Log" and (self.page.at_end or top) and record.outcome is None
+        follow = TABS[self.tab] == "Log" and (self.page.at_end or top) and record.outcome is None
         self.page.rebuild(top=top)
         if follow:
             self.page.scroll_end(animate=False, immediate=True)
@@ -116,13 +121,15 @@ class RunView(Vertical):
         self.refresh_run()
 
     def _tab_names(self, record: Record) -> list[Content]:
+        from readtrack.present.claims import counted
+
         counts = {
             "Claims": counted(record),
             "Benchmark": len(record.measurements),
             "Artifacts": len(record.artifacts),
         }
         parts: list[Content] = []
-        for index, name in enumerate(run_pages.TABS):
+        for index, name in enumerate(TABS):
             count = f" {counts[name]}" if counts.get(name) else ""
             if index == self.tab:
                 parts.append(join(("▌", "$link"), (f"{name}{count} ", "bold $heading on $panel")))
@@ -134,8 +141,10 @@ class RunView(Vertical):
         record = self.record
         if record is None:
             return []
+        from readtrack.tui.widgets import bench_page, claims_page, run_pages
+
         width -= 1  # some air before the scroll bar
-        name = run_pages.TABS[self.tab]
+        name = TABS[self.tab]
         if name == "Claims":
             return claims_page.page(record, width, self._beside(record.paper))
         if name == "Benchmark":
@@ -167,6 +176,8 @@ class RunView(Vertical):
         return self._pictures[key]
 
     def _load_picture(self, key: tuple[Path, int]) -> None:
+        from readtrack.tui.widgets import kitty, picture
+
         send = self._send if kitty.is_spoken() else None
         lines = picture.load(*key, ascii_only=wants_ascii(), send=send)
         self.app.call_from_thread(self._picture_came, key, lines)
@@ -179,7 +190,7 @@ class RunView(Vertical):
 
     def _picture_came(self, key: tuple[Path, int], lines: list[Content]) -> None:
         self._pictures[key] = lines
-        if run_pages.TABS[self.tab] == "Artifacts":
+        if TABS[self.tab] == "Artifacts":
             self.page.rebuild()
 
     def on_click(self, event: events.Click) -> None:
@@ -200,7 +211,7 @@ class RunView(Vertical):
         self._to_tab(-1)
 
     def _to_tab(self, direction: int) -> None:
-        self.tab = (self.tab + direction) % len(run_pages.TABS)
+        self.tab = (self.tab + direction) % len(TABS)
         self.refresh_run(top=True)
 
     def action_next_metric(self) -> None:
@@ -219,6 +230,8 @@ class RunView(Vertical):
         """Off after on and on after off, whatever the curve's own choice was."""
         if self.record is None or not self.record.curves:
             return
+        from readtrack.tui.widgets import run_pages
+
         name = list(self.record.curves)[self.on_top(self.record)]
         shown = run_pages.is_log(self.record, name, self._log_scale)
         self._log_scale = not shown
