@@ -10,6 +10,9 @@ def main() -> None:
     from readtrack.cli import terminal
 
     if len(sys.argv) == 1 and sys.stdin.isatty() and terminal.on_terminal():
+        import gc
+
+        gc.disable()  # what a start makes is not garbage; `ReadtrackApp._painted` enables it again
         from readtrack.tui.app import run
 
         sys.exit(run())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from readtrack.present.marks import VERDICTS
-from readtrack.runs.record import Summary
+
+if TYPE_CHECKING:
+    from readtrack.runs.record import Summary
 
 _BUDGETS = ("smoke", "quick", "full")
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,7 +26,6 @@ from readtrack.library import Library
 from readtrack.text import one_line
 from readtrack.tui.actions import TYPING, action
 from readtrack.tui.controllers.adding import Adding
-from readtrack.tui.controllers.breaks import Breaks
 from readtrack.tui.controllers.notes import Notes
 from readtrack.tui.controllers.reading import Reading
 from readtrack.tui.controllers.runs import Runs
@@ -34,7 +33,6 @@ from readtrack.tui.controllers.sync import Syncs
 from readtrack.tui.device_list import DeviceList
 from readtrack.tui.finding import Finding
 from readtrack.tui.palette import Actions, Papers
-from readtrack.tui.run_follower import RunFollower
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.theme import (
     THEMES,
@@ -52,6 +50,8 @@ if TYPE_CHECKING:
 
     from readtrack.home import Home
     from readtrack.reading_list.journal import State
+    from readtrack.tui.controllers.breaks import Breaks
+    from readtrack.tui.run_follower import RunFollower
     from readtrack.tui.screens.run_options import Options
 
 
@@ -71,16 +71,18 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def __init__(self, library: Library) -> None:
         super().__init__()
-        # Before the style sheets are read: a change of theme reads them all again.
         for theme in THEMES.values():
             self.register_theme(theme)
-        self.theme = starting_theme()
+        # Before the style sheets are read, and past the watcher: a change of theme reads them all again.
+        self.set_reactive(ReadtrackApp.theme, starting_theme())
+        self.stylesheet.set_variables(self.get_css_variables())
+        self.set_class(self.current_theme.dark, "-dark-mode")
+        self.set_class(not self.current_theme.dark, "-light-mode")
         self.set_class(no_colours(), "-no-colours")
         self.library = library
         self.runs = Runs(self)
         self.syncs = Syncs(self)
         self.finding = Finding(self)
-        self._breaks = Breaks(self)
         self._adding = Adding(self)
         self._reading = Reading(self)
         self.notes = Notes(self)
@@ -108,6 +110,12 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def entry(self) -> Entry | None:
         return self.main.entry
 
+    @cached_property
+    def _breaks(self) -> Breaks:
+        from readtrack.tui.controllers.breaks import Breaks
+
+        return Breaks(self)
+
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
@@ -127,6 +135,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def _painted(self) -> None:
         """After the first paint."""
+        gc.enable()
         gc.freeze()  # modules and list stay: a collection that walks through them holds a key up for 50 ms
         self.runs.look()
         self.finding.refresh()
@@ -299,6 +308,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
                 self.main.open_run(run_id)
 
         self.push_screen(RunsScreen(self.main.all_results), chosen)
+        self.runs.look_again()
 
     def action_code(self) -> None:
         """The code of the paper under the cursor."""
@@ -381,10 +391,11 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             return
         self._seen = _modified(self.library.list_path)
         self.main.read_library()
-        self.runs.read_results()
+        self.runs.look_again()
         self.notify_status(f"Read {self.library.catalog.path.name} again.")
 
     def on_app_focus(self) -> None:
+        self.runs.look_again()
         if _modified(self.library.list_path) != self._seen:
             self.notify_status("papers.yaml has changed on disk: ctrl+r reads it again.")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
-from readtrack.fulltext.index import FullText
-from readtrack.fulltext.query import is_simple
-from readtrack.fulltext.searching import Search, doubt, matches
 
 if TYPE_CHECKING:
+    from readtrack.fulltext.index import FullText
     from readtrack.reading_list.search import Match
     from readtrack.tui.app import ReadtrackApp
 
@@ -20,8 +19,12 @@ _LETTERS = 3  # of a word that is looked for in notes and PDFs
 class Finding:
     def __init__(self, app: ReadtrackApp) -> None:
         self._app = app
-        home = app.library.home
-        self._index = FullText(home.cache / "search.sqlite")
+
+    @cached_property
+    def _index(self) -> FullText:
+        from readtrack.fulltext.index import FullText
+
+        return FullText(self._app.library.home.cache / "search.sqlite")
 
     def refresh(self) -> None:
         """Look what changed on disk and read that, in the background; PDFs may take a while."""
@@ -44,6 +47,9 @@ class Finding:
             return library.ranked(text), str(error)
 
     def _find(self, text: str) -> tuple[dict[str, Match], str]:
+        from readtrack.fulltext.query import is_simple
+        from readtrack.fulltext.searching import Search, doubt, matches
+
         library = self._app.library
         simple = is_simple(text)
         if not self._index.ready:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 
 from readtrack.errors import ReadtrackError
@@ -72,6 +74,27 @@ async def test_all_runs_are_listed_sorted_and_filtered(
         await pilot.press("escape")
         await pilot.pause()
         assert len(app.screen_stack) == 1
+
+
+@pytest.mark.parametrize("open_before", [False, True])
+async def test_a_run_that_is_copied_into_the_home_is_listed(
+    app: ReadtrackApp, home: Home, screen_text: Screen, open_before: bool
+) -> None:
+    async with app.run_test(size=(120, 30)) as pilot:
+        runs = await opened(pilot, app)
+        if not open_before:
+            await pilot.press("escape")
+        copied = home.runs / "20260104-000000-adam-dddd"
+        shutil.copytree(home.runs / IDS[0], copied)
+        if open_before:
+            app.post_message(events.AppFocus())
+            await pilot.pause()
+        else:
+            runs = await opened(pilot, app)
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert copied.name in [run.run_id for run in runs._shown()]
+        assert "4 runs" in screen_text(app)
 
 
 async def test_a_pinned_run_stands_on_top_and_is_not_deleted(

@@ -109,6 +109,16 @@ async def test_the_line_under_the_cursor_stands_out(app: ReadtrackApp, theme: st
         assert len(grounds[1]) == 1  # from edge to edge
 
 
+async def test_a_verdict_in_the_list_has_its_colour(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.main.checklist.verdicts = {"adam": "held", "sgd": "failed"}
+        app.main.checklist.rebuild()
+        contents = [line.content for line in app.main.checklist.lines]
+        signs = {one.plain.strip()[-1:]: str(one.spans[-1].style) for one in contents if one.spans}
+        assert (signs["✓"], signs["!"]) == ("$good", "$bad")
+
+
 async def test_the_details_follow_the_cursor(app: ReadtrackApp) -> None:
     async with app.run_test(size=(160, 50)) as pilot:
         await pilot.pause()

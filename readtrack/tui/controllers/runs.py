@@ -9,16 +9,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
-from readtrack.runs.record import Record
 from readtrack.text import one_line
-from readtrack.tui.run_follower import RunFollower
 from readtrack.tui.widgets.line_view import drawn_line
 
 if TYPE_CHECKING:
+    from textual.timer import Timer
+
     from readtrack.runs.job import Job
     from readtrack.runs.launcher import Running
     from readtrack.runs.record import Summary
     from readtrack.tui.app import ReadtrackApp
+    from readtrack.tui.run_follower import RunFollower
 
 _LOOK_AGAIN = 10.0  # seconds
 _DRAW_EVERY = 0.2  # seconds; the run trains on the same processor
@@ -36,6 +37,7 @@ class Runs:
         self.alive: RunFollower | None = None
         self.waiting: deque[Job] = deque()
         self._alive_unseen: list[Running] = []
+        self._unsettled: Timer | None = None
         self.left_running = ""
         self.leaving = False
 
@@ -63,6 +65,8 @@ class Runs:
 
     def _launch(self, job: Job, *, show: bool = True) -> None:
         from readtrack.places.launch import start
+        from readtrack.runs.record import Record
+        from readtrack.tui.run_follower import RunFollower
 
         try:
             process = start(job, self._app.library)
@@ -134,10 +138,19 @@ class Runs:
         """End the runs whose process is gone, follow one that is alive, read the results."""
         self._app.in_background("look for runs", self._reconcile)
 
+    def look_again(self) -> None:
+        """Other terminals make runs too, and whole folders are copied from other machines."""
+        if self.alive is None:
+            self.look()
+        else:
+            self.read_results()
+
     def _reconcile(self) -> None:
         from readtrack.places.launch import attach
         from readtrack.runs.job import Job
         from readtrack.runs.processes import reconcile
+        from readtrack.runs.record import Record
+        from readtrack.tui.run_follower import RunFollower
 
         library = self._app.library
         reconcile(library.home)
@@ -157,7 +170,9 @@ class Runs:
         alive = [one.run_id for one in results if one.outcome is None]
         if alive and follower is None and self.alive is None:
             # Its process has only just gone, or is not ours to see: look again until it is settled.
-            self._app.set_timer(_LOOK_AGAIN, self.look)
+            if self._unsettled is not None:
+                self._unsettled.stop()
+            self._unsettled = self._app.set_timer(_LOOK_AGAIN, self.look)
         if follower is not None and self.alive is None:
             self.follow(follower)
             self._app.notify_status(
@@ -174,6 +189,8 @@ class Runs:
     def _results_came(self, results: list[Summary]) -> None:
         from readtrack.tui.screens.runs import RunsScreen
 
+        if results == self._app.main.all_results:
+            return
         self._app.main.results_changed(results)
         for screen in self._app.screen_stack:
             if isinstance(screen, RunsScreen):

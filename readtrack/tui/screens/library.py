@@ -17,16 +17,13 @@ from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from readtrack.present import marks
-from readtrack.present.claims import Beside
 from readtrack.reading_list.journal import STATES
 from readtrack.runs.evidence import best, overall
-from readtrack.runs.record import Record, Summary
-from readtrack.runs.store import load
 from readtrack.tui.actions import TYPING, Where, action, bindings, hints, shown_key
 from readtrack.tui.controllers.adding import looks_at_shipped
 from readtrack.tui.screens import beside_paper
 from readtrack.tui.theme import state_style
-from readtrack.tui.widgets import paper_page, run_pages, sync_page
+from readtrack.tui.widgets import paper_page
 from readtrack.tui.widgets.checklist import Checklist
 from readtrack.tui.widgets.filter import Filter
 from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, drawn_line, join, pair, text
@@ -36,6 +33,8 @@ from readtrack.tui.widgets.targets import File, Notes, PastRun, Subject, Web
 
 if TYPE_CHECKING:
     from readtrack.library import Library
+    from readtrack.present.claims import Beside
+    from readtrack.runs.record import Record, Summary
     from readtrack.tui.app import ReadtrackApp
 
 _FILTERS = ("", *(f"state:{state}" for state in STATES), "runnable")
@@ -278,6 +277,8 @@ class LibraryScreen(Screen[None]):
         if following is None or self._sees(following.record):
             self._put(self._status, EMPTY)
         else:
+            from readtrack.tui.widgets import run_pages
+
             record, width = following.record, self.size.width - 2
             self._put(self._status, drawn_line(lambda: run_pages.strip(record, width)))
 
@@ -286,6 +287,8 @@ class LibraryScreen(Screen[None]):
         syncing = self.readtrack_app.syncs.alive
         self._sync.display = syncing is not None
         if syncing is not None:
+            from readtrack.tui.widgets import sync_page
+
             key = shown_key(action("sync_page").keys[0])
             stop = "" if self.readtrack_app.following is not None else shown_key(action("cancel").keys[0])
             line = sync_page.strip(syncing, self.size.width - 2, key=key, cancel_key=stop)
@@ -399,6 +402,8 @@ class LibraryScreen(Screen[None]):
 
     def _beside(self, plugin: str) -> Beside:
         """What a run without the idea is held against: the newest plain run, else the shipped verdicts."""
+        from readtrack.present.claims import Beside
+
         plain = self.plain_run(plugin)
         if plain is not None:
             when = plain.started[:16].replace("T", " ")
@@ -569,6 +574,8 @@ class LibraryScreen(Screen[None]):
                 self.show_run(record, folder)
 
         def read() -> None:
+            from readtrack.runs.store import load
+
             self.app.call_from_thread(show, load(folder))
 
         self.readtrack_app.in_background("open the run", read)

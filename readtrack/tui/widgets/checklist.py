@@ -17,7 +17,7 @@ from readtrack.reading_list.catalog import Catalog
 from readtrack.reading_list.journal import State
 from readtrack.reading_list.search import Match, spans
 from readtrack.tui.actions import bindings
-from readtrack.tui.theme import state_style
+from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, join, pair, text, wrapped
 from readtrack.tui.widgets.outline import OFF_LIST, Entry, outline, subjects, visible, wording
 
@@ -228,7 +228,7 @@ class Checklist(LineView):
         """At the right edge: the verdict of the run that says most, or that the paper can be run."""
         verdict = self.verdicts.get(entry.plugin)
         if verdict in marks.VERDICTS:
-            return join(marks.VERDICTS[verdict], " ")
+            return join(verdict_mark(verdict), " ")
         if verdict:
             return Content.styled("! ", "$bad")
         if entry.plugin in self._runnable and entry.kind != "plugin":

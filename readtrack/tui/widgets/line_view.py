@@ -166,7 +166,8 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         # The scroll bar is always there, so the length never moves anything else. Setting `virtual_size`
         # itself would lay out the whole screen again: the dearest part of moving through the list.
         self.set_reactive(LineView.virtual_size, Size(width, len(self.lines)))
-        self.vertical_scrollbar.window_virtual_size = len(self.lines)
+        # As long as all is in view the bar is blank: no need to draw it again for each length.
+        self.vertical_scrollbar.window_virtual_size = max(len(self.lines), self._height)
         if self.scroll_offset.y > self.max_scroll_y:
             self._scroll(self.max_scroll_y)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
@@ -14,12 +15,14 @@ from readtrack.present import marks
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import STATES
 from readtrack.runs.evidence import overall
-from readtrack.runs.record import Summary
 from readtrack.text import format_duration, one_line
 from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, Line, heading, join, text, wrapped
 from readtrack.tui.widgets.outline import Entry, links, wording
 from readtrack.tui.widgets.targets import File, Notes, PastRun, Subject, Web
+
+if TYPE_CHECKING:
+    from readtrack.runs.record import Summary
 
 _SOURCE_NAMES = {"arxiv": "arXiv", "doi": "DOI", "pdf": "PDF", "page": "page"}
 _READING_WIDTH = 92  # longer lines are hard to read
