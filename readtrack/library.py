@@ -195,23 +195,20 @@ class Library:
         return self._redone(entries) if entries else None
 
     def _redone(self, entries: list[Entry]) -> str:
-        entry, who = entries[0], self._whose(entries)
+        entry, who = entries[0], _together(self._subjects_of(entries))
         if "state" in entry:
             return f"{who}: {entry['state']} again."
         if "tag" in entry:
             return f"{who}: tag {entry['tag'][1:]} {'put back' if entry['tag'][0] == '+' else 'removed'}."
         return f"{who}: rated {'none' if entry['rating'] is None else entry['rating']} again."
 
-    def _whose(self, entries: list[Entry]) -> str:
+    def _subjects_of(self, entries: list[Entry]) -> list[str]:
         subjects = {name: subject for subject, name in self._names.of.items()}
-        whose = [subjects.get(name, name) for name in (str(one["paper"]) for one in entries)]
-        return whose[0] if len(whose) == 1 else f"{', '.join(whose[:-1])} and {whose[-1]}"
+        return [subjects.get(name, name) for name in (str(one["paper"]) for one in entries)]
 
     def _undone(self, entries: list[Entry]) -> str:
-        subjects = {name: subject for subject, name in self._names.of.items()}
-        entry = entries[0]
-        whose = [subjects.get(name, name) for name in (str(one["paper"]) for one in entries)]
-        who = self._whose(entries)
+        entry, whose = entries[0], self._subjects_of(entries)
+        who = _together(whose)
         if "state" in entry:
             now = sorted({self.state(subject) for subject in whose}, key=STATES.index)
             return f"{who}: {entry['state']} undone, now {' or '.join(now)}."
@@ -418,6 +415,10 @@ class Library:
         from readtrack.published import published
 
         return published()
+
+
+def _together(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _key(text: str) -> str:
