@@ -48,7 +48,7 @@ WORK = Claim(
         Bound("accuracy gained over empty tokens", ">=", 0.3, direction=0.05),
     ),
     control="the answer at once; each at the best of the same rates, with the same chains",
-    control_reaches=(Bound("accuracy at once, two numbers", ">=", 0.9),),
+    control_reaches=(Bound("accuracy at once, two numbers", ">=", 0.95),),
     breaks=(AT_RANDOM,),
     shortcuts=("accuracy gained by empty tokens over an answer at once",),
     chosen_on=(0, 1, 2),
@@ -59,7 +59,7 @@ WORK = Claim(
 LONGEST, MODULUS = 6, 5
 PAD, START, EMPTY, END = MODULUS, MODULUS + 1, MODULUS + 2, MODULUS + 3  # START <work>, END </work>
 VOCAB = MODULUS + 4
-RATES = (1e-3, 2e-3, 5e-3, 1.2e-2)
+RATES = (1e-3, 2e-3, 5e-3)
 
 
 @hookimpl
@@ -134,7 +134,7 @@ def add_up(run: Run) -> None:
         },
         control="at once",
     )
-    rates = run.pick(smoke=(2e-3,), quick=RATES, full=(5e-4, *RATES, 3e-2))
+    rates = run.pick(smoke=(2e-3,), quick=RATES, full=(5e-4, *RATES, 1.2e-2))
     best: dict[str, Best[Galactica]] = {}
     accuracy: dict[str, Sequence[float]] = {}
     for arm, way in ways.items():
@@ -161,11 +161,11 @@ def add_up(run: Run) -> None:
 
 def train(run: Run, arm: str, way: Way, rate: float) -> tuple[float, Galactica]:
     """The loss counts what the model must write: its steps, the end of the work, and the answer."""
-    steps = run.pick(smoke=3, quick=240, full=2000)
+    steps = run.pick(smoke=3, quick=288, full=2000)
     torch.manual_seed(run.seed)
     network = Galactica(VOCAB, context=2 * LONGEST + 3, model=48, heads=4, layers=2, std=0.08)
     network = network.to(run.device, run.dtype)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     drawn = run.generator("chains")
     run.phase("train")
