@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from readtrack.papers import rtrbm as module
+from readtrack.papers import rtrbm
 from readtrack.papers.rtrbm import RTRBM, films, sample
+
+EXPERIMENT = importlib.import_module("readtrack.papers.rtrbm.experiment")  # its name is the hook's, too
 
 VISIBLE, HIDDEN, TIME = 3, 2, 3
 
@@ -149,19 +152,19 @@ def test_what_is_recalled_is_not_what_stood_there(part_of_run):
         model.W.copy_(40 * torch.eye(11))
         for bias in (model.visible_bias, model.hidden_bias, model.first_bias):
             bias.fill_(-20)
-    assert 0.3 < module.recall(part_of_run(), model, "films").bits < 0.7
+    assert 0.3 < EXPERIMENT.recall(part_of_run(), model, "films").bits < 0.7
 
 
 def machines(run_experiment, monkeypatch, **options):
     made = {}
 
     def noted(run, arm, make, rate):
-        made[arm] = module.started(make)
+        made[arm] = EXPERIMENT.started(make)
         run.metric("loss", 1.0, step=0)
-        return 0.5, module.Recalled(len(arm) / 100, 0.0, torch.zeros(2, 24, 8), 5.5)
+        return 0.5, EXPERIMENT.Recalled(len(arm) / 100, 0.0, torch.zeros(2, 24, 8), 5.5)
 
-    monkeypatch.setattr(module, "train", noted)
-    return made, run_experiment(module, **options).claims[0]["values"]
+    monkeypatch.setattr(EXPERIMENT, "train", noted)
+    return made, run_experiment(rtrbm, **options).claims[0]["values"]
 
 
 def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
@@ -186,13 +189,13 @@ def test_a_film_goes_on_from_what_was_shown():
         model.visible_bias.fill_(-10)
         model.hidden_bias.fill_(-30)
         model.first_bias.fill_(-10)
-    film = module.go_on(model, torch.eye(6)[None, :2], 5, torch.Generator().manual_seed(0))
+    film = EXPERIMENT.go_on(model, torch.eye(6)[None, :2], 5, torch.Generator().manual_seed(0))
     assert_close(film[0].round(), torch.eye(6)[:5])
 
 
 def test_a_usual_frame_leaves_the_hidden_units_at_a_half():
     torch.manual_seed(0)
-    model = module.started(RTRBM)
+    model = EXPERIMENT.started(RTRBM)
     assert 0.4 < model.W.std().item() < 0.6
     assert_close(model.U, 3.0 * torch.eye(32))
     biases = model.biases(torch.full((1, 2, 11), 0.25))
@@ -200,7 +203,7 @@ def test_a_usual_frame_leaves_the_hidden_units_at_a_half():
 
 
 def test_the_experiment_runs(run_experiment):
-    record = run_experiment(module)
+    record = run_experiment(rtrbm)
     assert record.curves["wrong bits while learning"].keys() == {
         "recurrent, rate 0.03",
         "temporal, rate 0.03",
@@ -210,8 +213,8 @@ def test_the_experiment_runs(run_experiment):
         "exact likelihood",
         "bouncing balls",
     ]
-    assert len(run_experiment(module, null=True).artifacts) == 2
+    assert len(run_experiment(rtrbm, null=True).artifacts) == 2
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(module)] == ["mean fields of a film"]
+    assert [case.name for case in check_benchmark(rtrbm)] == ["mean fields of a film"]

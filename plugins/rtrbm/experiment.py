@@ -1,36 +1,18 @@
-"""The recurrent temporal restricted Boltzmann machine: what is handed on is what was expected, not a sample.
-
-Sutskever, Hinton and Taylor 2008, "The Recurrent Temporal Restricted Boltzmann Machine", NIPS 21.
-
-The problem. A temporal RBM is one RBM for each frame of a film, whose hidden units get a bias from the hidden
-units of the frame before. What these were, given all frames, is hopeless to infer; so one guesses from the
-past alone, and no gradient tells a unit to keep something for a frame that is still to come.
-
-The idea. Hand on the *expected* hidden units of the frame before, a deterministic function of the past, in
-the place of a sample. Given the past, each frame is then an RBM like any other, inference is exact, and the
-gradient of what the hidden units become flows back through time as in a recurrent network.
-
-This file. The energies, contrastive divergence for all frames at once (their biases are known before), and
-the gradient: that of contrastive divergence with what back-propagation through time adds; and the exact
-likelihood of small frames, by enumeration. The experiment has pictures of eight bits that come back after a
-blank frame: only who has learned to keep them can know them. And it goes on with films of a bouncing ball,
-which two frames tell and one does not.
-
-Dimensions: batch, time (frames), visible, hidden.
-"""
+"""Bits that come back after a blank frame, and films of a bouncing ball that the machines go on with."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from readtrack.data.balls import bounce
-from readtrack.plugin import Bench, Bound, Break, Case, Claim, Cost, Figure, Run, Variant, hookimpl
+from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+
+from .model import RTRBM, Frames
 
 NO_TIME = Break("no gradient through time", "What is handed on is taken for a constant.")
 
@@ -56,106 +38,6 @@ KEEPS = Claim(
     "with weights of 0.5, biases that make up for them, and recurrent weights of 3 times the identity: from "
     "small weights neither learns in as many updates. Guessing has 0.5 wrong.",
 )
-
-Frames = Float[Tensor, "batch time visible"]
-HiddenStates = Float[Tensor, "batch time hidden"]
-
-
-class RTRBM(nn.Module):
-    """Frame t is an RBM whose hidden biases are b_h + U h'_{t-1}, h' being what the hidden units are expected
-    to be given all frames so far; the first frame has biases of its own.
-
-    The letters are the paper's: W between visible and hidden units, U (W' there) from hidden to hidden.
-
-    std        of the initial weights between visible and hidden units
-    recurrent  the recurrent weights start as so many times the identity
-    temporal   True: a temporal RBM, which hands on samples that no gradient goes through
-    """
-
-    def __init__(
-        self,
-        visible: int,
-        hidden: int,
-        *,
-        std: float = 0.01,
-        recurrent: float = 0.0,
-        temporal: bool = False,
-        through_time: bool = True,
-    ) -> None:
-        super().__init__()
-        self.temporal, self.through_time = temporal, through_time
-        self.W = nn.Parameter(std * torch.randn(visible, hidden))
-        self.U = nn.Parameter(recurrent * torch.eye(hidden))
-        self.visible_bias = nn.Parameter(torch.zeros(visible))
-        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
-        self.first_bias = nn.Parameter(torch.zeros(hidden))
-
-    def biases(self, frames: Frames, generator: torch.Generator | None = None) -> HiddenStates:
-        """The hidden biases of every frame, from the frames before it. With a generator a temporal RBM
-        hands on samples, without one expected values."""
-        drive = frames @ self.W
-        bias = self.first_bias.expand(len(frames), -1)
-        found = []
-        for seen in drive.unbind(1):
-            found.append(bias)
-            h = torch.sigmoid(seen + bias)
-            if self.temporal and generator is not None:
-                h = sample(h, generator)
-            if self.temporal or not self.through_time:
-                h = h.detach()
-            bias = self.hidden_bias + h @ self.U.T
-        return torch.stack(found, 1)
-
-    def free_energy(
-        self, frames: Float[Tensor, "*#some visible"], biases: Float[Tensor, "*#some hidden"]
-    ) -> Float[Tensor, "*#some"]:
-        """-log Σ_h e^-E(v, h) of every frame: the less, the likelier."""
-        return -(frames @ self.visible_bias) - F.softplus(frames @ self.W + biases).sum(-1)
-
-    def gibbs(
-        self, frames: Frames, biases: HiddenStates, steps: int, generator: torch.Generator | None
-    ) -> Frames:
-        """`steps` of Gibbs sampling of all frames at once, from `frames`; without a generator mean fields."""
-        for _ in range(steps):
-            h = torch.sigmoid(frames @ self.W + biases)
-            h = h if generator is None else sample(h, generator)
-            frames = torch.sigmoid(h @ self.W.T + self.visible_bias)
-            frames = frames if generator is None else sample(frames, generator)
-        return frames
-
-    def loss(self, frames: Frames, steps: int, generator: torch.Generator) -> Float[Tensor, ""]:
-        """Its gradient is contrastive divergence's, with what goes back through the biases."""
-        biases = self.biases(frames, generator)
-        with torch.no_grad():
-            dreamed = self.gibbs(frames, biases, steps, generator)
-        return (self.free_energy(frames, biases) - self.free_energy(dreamed, biases)).sum(1).mean()
-
-    def log_likelihood(self, frames: Frames) -> Float[Tensor, " batch"]:
-        """Exact, of films of zeros and ones (equation 5): each frame's normaliser is the sum over all of its
-        2^visible states. Raises ValueError where a frame has more than 16 pixels."""
-        visible = len(self.visible_bias)
-        if visible > 16:
-            raise ValueError(f"2^{visible} frames are too many to be enumerated")
-        bits = torch.arange(visible, device=frames.device)
-        states = (torch.arange(2**visible, device=frames.device)[:, None] >> bits & 1).to(frames)
-        biases = self.biases(frames)
-        total = -self.free_energy(frames, biases).sum(1)
-        for bias in biases.unbind(1):
-            total = total - (-self.free_energy(states, bias[:, None])).logsumexp(1)
-        return total
-
-
-def sample(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.rand(probabilities.shape, generator=generator).to(probabilities)
-    return (drawn < probabilities).to(probabilities)
-
-
-@hookimpl
-def implementation() -> type[nn.Module]:
-    return RTRBM
-
-
-# Experiment
 
 BITS, CLOCK, HIDDEN, RECURRENT = 8, 3, 32, 3.0
 
@@ -347,72 +229,3 @@ def go_on(
         frame = model.gibbs(model.gibbs(last, bias, 25, draw), bias, 1, None)
         film = torch.cat((film, frame), 1)
     return film
-
-
-# Benchmark: mean fields of all frames of a film
-
-
-def frame_by_frame(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
-    """Five steps for each frame before the next one is looked at."""
-    bias, found = hidden_bias, []
-    for frame in frames.unbind(1):
-        dreamed = frame
-        for _ in range(STEPS):
-            h = torch.sigmoid(dreamed @ W + bias)
-            dreamed = torch.sigmoid(h @ W.T + visible_bias)
-        found.append(dreamed)
-        bias = hidden_bias + torch.sigmoid(frame @ W + bias) @ U.T
-    return torch.stack(found, 1)
-
-
-def biases_first(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
-    """The biases of all frames, and then all frames at once."""
-    bias, biases = hidden_bias.expand(len(frames), -1), []
-    for seen in (frames @ W).unbind(1):
-        biases.append(bias)
-        bias = F.linear(torch.sigmoid(seen + bias), U, hidden_bias)
-    stacked, back = torch.stack(biases, 1), W.T
-    for _ in range(STEPS):
-        h = torch.sigmoid(frames @ W + stacked)
-        frames = torch.sigmoid(h @ back + visible_bias)
-    return frames
-
-
-def in_place(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
-    """The same with every frame a row of one matrix, and bias and product as one."""
-    batch, time, visible = frames.shape
-    bias, biases, back = hidden_bias.expand(batch, -1), [], W.T.contiguous()
-    for seen in (frames.transpose(0, 1) @ W).unbind():
-        biases.append(bias)
-        bias = torch.addmm(hidden_bias, torch.sigmoid(seen + bias), U.T)
-    stacked, rows = torch.cat(biases), frames.transpose(0, 1).reshape(-1, visible)
-    for _ in range(STEPS):
-        h = torch.addmm(stacked, rows, W).sigmoid_()
-        rows = torch.addmm(visible_bias, h, back).sigmoid_()
-    return rows.view(time, batch, visible).transpose(0, 1)
-
-
-STEPS = 5
-
-
-@hookimpl
-def benchmark(bench: Bench) -> Iterator[Case]:
-    batch, visible, hidden = bench.pick(smoke=(2, 4, 3), quick=(32, 100, 100), full=(64, 900, 400))
-    for time in bench.pick(smoke=(3,), quick=(10, 50), full=(50, 200)):
-        shapes = (visible, hidden), (hidden, hidden), (visible,), (hidden,)
-        flops = 2 * batch * time * hidden * (visible + hidden + 2 * STEPS * visible)
-        moved = 2 * batch * time * visible + hidden * (visible + hidden)
-        yield Case(
-            name="mean fields of a film",
-            axes={"frames": time, "visible": visible, "hidden": hidden, "batch": batch},
-            inputs=lambda generator, time=time, shapes=shapes: (
-                torch.rand(batch, time, visible, generator=generator).round(),
-                *(torch.randn(shape, generator=generator) * 0.1 for shape in shapes),
-            ),
-            variants=(
-                Variant(name="frame by frame", role="naive", call=frame_by_frame),
-                Variant(name="biases first", role="strong", call=biases_first),
-                Variant(name="rows of one matrix", role="paper", call=in_place),
-            ),
-            cost={"forward": Cost(flops=flops, bytes=moved * bench.dtype.itemsize)},
-        )

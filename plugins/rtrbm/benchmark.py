@@ -1,0 +1,74 @@
+"""Mean fields of all frames of a film: frame by frame, the biases first, and as rows of one matrix."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
+
+STEPS = 5  # of mean fields
+
+
+def frame_by_frame(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
+    """Five steps for each frame before the next one is looked at."""
+    bias, found = hidden_bias, []
+    for frame in frames.unbind(1):
+        dreamed = frame
+        for _ in range(STEPS):
+            h = torch.sigmoid(dreamed @ W + bias)
+            dreamed = torch.sigmoid(h @ W.T + visible_bias)
+        found.append(dreamed)
+        bias = hidden_bias + torch.sigmoid(frame @ W + bias) @ U.T
+    return torch.stack(found, 1)
+
+
+def biases_first(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
+    """The biases of all frames, and then all frames at once."""
+    bias, biases = hidden_bias.expand(len(frames), -1), []
+    for seen in (frames @ W).unbind(1):
+        biases.append(bias)
+        bias = F.linear(torch.sigmoid(seen + bias), U, hidden_bias)
+    stacked, back = torch.stack(biases, 1), W.T
+    for _ in range(STEPS):
+        h = torch.sigmoid(frames @ W + stacked)
+        frames = torch.sigmoid(h @ back + visible_bias)
+    return frames
+
+
+def in_place(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
+    """The same with every frame a row of one matrix, and bias and product as one."""
+    batch, time, visible = frames.shape
+    bias, biases, back = hidden_bias.expand(batch, -1), [], W.T.contiguous()
+    for seen in (frames.transpose(0, 1) @ W).unbind():
+        biases.append(bias)
+        bias = torch.addmm(hidden_bias, torch.sigmoid(seen + bias), U.T)
+    stacked, rows = torch.cat(biases), frames.transpose(0, 1).reshape(-1, visible)
+    for _ in range(STEPS):
+        h = torch.addmm(stacked, rows, W).sigmoid_()
+        rows = torch.addmm(visible_bias, h, back).sigmoid_()
+    return rows.view(time, batch, visible).transpose(0, 1)
+
+
+@hookimpl
+def benchmark(bench: Bench) -> Iterator[Case]:
+    batch, visible, hidden = bench.pick(smoke=(2, 4, 3), quick=(32, 100, 100), full=(64, 900, 400))
+    for time in bench.pick(smoke=(3,), quick=(10, 50), full=(50, 200)):
+        shapes = (visible, hidden), (hidden, hidden), (visible,), (hidden,)
+        flops = 2 * batch * time * hidden * (visible + hidden + 2 * STEPS * visible)
+        moved = 2 * batch * time * visible + hidden * (visible + hidden)
+        yield Case(
+            name="mean fields of a film",
+            axes={"frames": time, "visible": visible, "hidden": hidden, "batch": batch},
+            inputs=lambda generator, time=time, shapes=shapes: (
+                torch.rand(batch, time, visible, generator=generator).round(),
+                *(torch.randn(shape, generator=generator) * 0.1 for shape in shapes),
+            ),
+            variants=(
+                Variant(name="frame by frame", role="naive", call=frame_by_frame),
+                Variant(name="biases first", role="strong", call=biases_first),
+                Variant(name="rows of one matrix", role="paper", call=in_place),
+            ),
+            cost={"forward": Cost(flops=flops, bytes=moved * bench.dtype.itemsize)},
+        )
