@@ -11,8 +11,9 @@ Let the network predict this noise, and drop the weights that the bound gives to
 little noise, which are easy and count most in the bound, then count less (section 3.4).
 
 This folder. `model` has the schedule with every formula of sections 2 and 3, ancestral sampling and the steps
-of DDIM, the paper's U-Net under the names of its released weights, and the perceptron of the experiment.
-`experiment` trains by the simple loss and by the bound and compares the samples.
+of DDIM, and the perceptron of the experiment; `unet` the paper's U-Net, `weights` the way from the released
+files to it. `experiment` trains by the simple loss and by the bound and compares the samples; the same
+network draws by algorithm 2 and by DDIM.
 
 Dimensions: batch, then channels, height and width of an image or the pixels in a row; t counts from 0.
 """
@@ -25,6 +26,7 @@ from .benchmark import benchmark
 from .experiment import AT_ONCE, SAMPLES, experiment
 from .model import Perceptron, Schedule, linear_schedule, timestep_embedding
 from .unet import UNet
+from .weights import from_released
 
 __all__ = [
     "AT_ONCE",
@@ -34,6 +36,7 @@ __all__ = [
     "UNet",
     "benchmark",
     "experiment",
+    "from_released",
     "linear_schedule",
     "timestep_embedding",
 ]

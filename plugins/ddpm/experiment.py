@@ -1,5 +1,6 @@
 """The simple loss against the weights of the bound, by the samples; digits out of noise, drawn."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,10 +14,10 @@ from readtrack import data
 from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 from readtrack.scores.digit_features import DigitFeatures, digit_features
 
-from .model import Perceptron, PerSample, Schedule, Times, linear_schedule
+from .model import Perceptron, PerSample, Schedule, Times, like, linear_schedule
 
-BOUND_WEIGHTS = Break(
-    "weights of the bound", "The simple loss gets the weights that the bound gives the steps."
+NO_DRAWS = Break(
+    "steps without noise", "The steps back take the mean alone, and add no noise of their own (algorithm 2)."
 )
 
 SAMPLES = Claim(
@@ -29,11 +30,12 @@ SAMPLES = Claim(
     rule=(Bound("Fréchet distance, bound's / simple loss's", ">=", 1.2, direction=1.0, ratio=True),),
     control="the weights of the bound: the same network, weights, batches, noise and rates, each at its best",
     control_reaches=(Bound("Fréchet distance, independent pixels' / bound's", ">=", 1.2),),
-    breaks=(BOUND_WEIGHTS,),
+    breaks=(NO_DRAWS,),
     chosen_on=(0, 1),
-    deviations="8 × 8 digits, a residual perceptron in place of the U-Net, 400 updates by Adam with "
+    deviations="8 × 8 digits, a residual perceptron in place of the U-Net, 500 updates by Adam with "
     "its rate falling to 0, no average of the weights, steps back with the variance beta. The weights of the "
-    "bound are divided by their mean. So short a training need not show what a long one does.",
+    "bound are divided by their mean. A rate is chosen by samples of a hundred steps, what is judged is made "
+    "in all thousand. So short a training need not show what a long one does.",
 )
 
 AT_ONCE = Claim(
@@ -46,6 +48,9 @@ AT_ONCE = Claim(
 )
 
 RATES = (0.005, 0.015, 0.045)
+DDIM = 50  # steps
+EVERY = 10  # steps in one, of the samples that a rate is chosen by
+CHAINS = 2  # drawn
 Weight = Callable[[Times], PerSample]
 
 
@@ -112,19 +117,20 @@ def compare(run: Run, schedule: Schedule) -> None:
     parts = data.parts(x, seed=run.seed)
     setting = Setting(parts.train[0], parts.choose[0], parts.judge[0], digit_features(run), schedule)
     arms = run.arms({"simple": equal_weights, "bound": bound_weights}, control="bound")
-    if run.without(BOUND_WEIGHTS.name):
-        arms["simple"] = bound_weights
     rates = run.pick(smoke=(0.005,), quick=RATES, full=RATES)
-    found: dict[str, Best[Trained]] = {}
+    best: dict[str, Best[Perceptron]] = {}
+    found: dict[str, Trained] = {}
     for arm, weigh in arms.items():
-        found[arm] = run.sweep(
+        best[arm] = run.sweep(
             arm,
             rates,
             lambda rate, arm=arm, weigh=weigh: train(run, arm, setting, weigh, rate),
             score="Fréchet distance on choose",
         )
-    simple, bound = (found[arm].result.distance for arm in arms)
-    noise = torch.randn(len(found["simple"].result.samples), 64, generator=run.generator("pixels"))
+        noisy = not (arm == "simple" and run.without(NO_DRAWS.name))
+        found[arm] = sampled(run, setting, best[arm].result, noisy)
+    simple, bound = (found[arm].distance for arm in arms)
+    noise = torch.randn(len(found["simple"].samples), 64, generator=run.generator("pixels"))
     pixels = setting.train.mean(0) + setting.train.std(0) * noise.to(setting.train)
     apart = setting.distance(pixels.clamp(-1, 1), setting.judge)
     floor = setting.distance(setting.train, setting.judge)
@@ -135,21 +141,21 @@ def compare(run: Run, schedule: Schedule) -> None:
         "Fréchet distance, bound's / simple loss's": bound / simple,
         "Fréchet distance, independent pixels' / bound's": apart / bound,
     }
-    run.claim(SAMPLES, values, tuned=list(found.values()))
+    run.claim(SAMPLES, values, tuned=list(best.values()))
     run.headline("Fréchet distance on choose over rate")
     if not (run.null or run.broken):
-        draw(run, setting, found["simple"].result)
+        draw(run, setting, found["simple"])
 
 
 def train(
     run: Run, arm: str, setting: Setting, weigh: Callable[[Schedule, Times], PerSample], rate: float
-) -> tuple[float, Trained]:
-    """Algorithm 1, each step's error times its weight; the distance on the choosing part."""
+) -> tuple[float, Perceptron]:
+    """Algorithm 1, each step's error times its weight; the distance of samples of fewer steps on `choose`."""
     torch.manual_seed(run.seed)
     schedule, count = setting.schedule, len(setting.schedule.beta)
     model = Perceptron(64).to(run.device, run.dtype)
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    generator, steps = run.generator("batches"), run.pick(smoke=4, quick=400, full=10_000)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
+    generator, steps = run.generator("batches"), run.pick(smoke=4, quick=500, full=10_000)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     run.phase("train")
     for step in run.steps(steps, f"{arm}, rate {rate:g}"):
@@ -161,21 +167,57 @@ def train(
         run.descend(loss, optimizer, step=step, metric=f"loss, rate {rate:g}", arm=arm)
         decay.step()
     run.phase("evaluate")
-    samples = sample(run, model, schedule, run.pick(smoke=50, quick=300, full=2000))[-1]
-    trained = Trained(model, samples, setting.distance(samples, setting.judge))
-    return setting.distance(samples, setting.choose), trained
+    count = run.pick(smoke=50, quick=300, full=2000)
+    few = ancestral(run, model, schedule, count, every=EVERY)[-1]
+    return setting.distance(few, setting.choose), model
+
+
+def sampled(run: Run, setting: Setting, model: Perceptron, noisy: bool = True) -> Trained:
+    """The network with the samples of all steps, judged."""
+    count = run.pick(smoke=50, quick=300, full=2000)
+    samples = ancestral(run, model, setting.schedule, count, noisy=noisy)[-1]
+    return Trained(model, samples, setting.distance(samples, setting.judge))
 
 
 @torch.no_grad()
-def sample(run: Run, model: Perceptron, schedule: Schedule, count: int) -> list[Float[Tensor, "count 64"]]:
-    """Algorithm 2: the samples after every step, from noise to digits."""
+def ancestral(
+    run: Run, model: Perceptron, schedule: Schedule, count: int, *, every: int = 1, noisy: bool = True
+) -> list[Float[Tensor, "count 64"]]:
+    """Algorithm 2: the samples after every step, from noise to digits.
+
+    every  one step in place of so many, with the noise of all of them
+    noisy  the steps add noise; without, which is a break, they take the mean
+    """
+    times = torch.arange(every - 1, len(schedule.beta), every, device=schedule.beta.device)
+    steps = schedule.of(times)
     generator, weight = run.generator("samples"), model.into.weight
     x = torch.randn(count, 64, generator=generator).to(weight)
     states = [x]
-    for step in reversed(range(len(schedule.beta))):
+    for step in reversed(range(len(times))):
         t = torch.full((count,), step, device=x.device)
         draw = torch.randn(count, 64, generator=generator).to(x)
-        x = schedule.step(x, t, model(x, t[:1]), draw)  # the time is embedded once for all
+        noise = model(x, times[step : step + 1])  # the time is embedded once for all
+        x = steps.step(x, t, noise, draw if noisy else torch.zeros_like(draw))
+        states.append(x)
+    return [*states[:-1], x.clamp(-1, 1)]
+
+
+@torch.no_grad()
+def ddim(
+    run: Run, model: Perceptron, schedule: Schedule, count: int, steps: int
+) -> list[Float[Tensor, "count 64"]]:
+    """The same network's way back in few steps without draws (Song et al. 2020), from the same noise; the
+    data that each step expects are clamped."""
+    x = torch.randn(count, 64, generator=run.generator("samples")).to(model.into.weight)
+    states = [x]
+    times = torch.linspace(len(schedule.beta) - 1, -1, steps + 1).round().long().to(x.device)
+    for now, before in itertools.pairwise(times.split(1)):
+        t = now.expand(count)
+        # At first a small error in the noise is a large one in the data that it leads to.
+        x0 = schedule.predict_x0(x, t, model(x, now)).clamp(-1, 1)
+        kept = schedule.alpha_bar[t]
+        noise = (x - like(kept.sqrt(), x) * x0) / like((1 - kept).sqrt(), x)
+        x = schedule.ddim_step(x, t, before.expand(count), noise)
         states.append(x)
     return [*states[:-1], x.clamp(-1, 1)]
 
@@ -183,10 +225,10 @@ def sample(run: Run, model: Perceptron, schedule: Schedule, count: int) -> list[
 def draw(run: Run, setting: Setting, trained: Trained) -> None:
     """Digits out of noise, with the digit that is expected at each step under them (as in figure 6)."""
     schedule, count = setting.schedule, len(setting.schedule.beta)
-    states = sample(run, trained.model, schedule, 4)
-    shown = [*range(0, count, max(count // 12, 1)), count]
+    states = ancestral(run, trained.model, schedule, CHAINS)
+    shown = [0, *(round(part * count) for part in (0.4, 0.6, 0.75, 0.85, 0.95)), count]
     rows = []
-    for digit in range(4):
+    for digit in range(CHAINS):
         expected = []
         for index in shown:
             t = torch.tensor([max(count - 1 - index, 0)], device=run.device)
@@ -194,16 +236,29 @@ def draw(run: Run, setting: Setting, trained: Trained) -> None:
             with torch.no_grad():
                 expected.append(schedule.predict_x0(x, t, trained.model(x, t)) if index < count else x)
         rows += [torch.cat([states[index][digit : digit + 1] for index in shown]), torch.cat(expected)]
+    left = ", ".join(str(count - index) for index in shown)
     run.image(
         "digits out of noise",
         pictures(torch.cat(rows)),
         columns=len(shown),
-        caption="Four chains from left to right; under each the digit that the network expects of it.",
+        caption=f"Two chains, {left} steps before their end; under each what the network expects of it.",
     )
-    nearest = setting.train[torch.cdist(trained.samples[:16], setting.train).argmin(1)]
-    both = torch.cat((trained.samples[:16], nearest))
+    steps = run.pick(smoke=4, quick=DDIM, full=DDIM)
+    states = ddim(run, trained.model, schedule, CHAINS, steps)
+    shown = [round(part * steps / 6) for part in range(7)]
     run.image(
-        "samples", pictures(both), columns=16, caption="Samples, and below each the nearest training digit."
+        "digits by DDIM",
+        pictures(torch.cat([states[index][digit : digit + 1] for digit in range(CHAINS) for index in shown])),
+        columns=len(shown),
+        caption=f"The same network and first noise in {steps} steps of DDIM, which add no noise.",
+    )
+    few = trained.samples[:7]
+    nearest = setting.train[torch.cdist(few, setting.train).argmin(1)]
+    run.image(
+        "samples",
+        pictures(torch.cat((few, nearest))),
+        columns=len(few),
+        caption="Samples by all steps, and below each the nearest training digit.",
     )
 
 

@@ -32,6 +32,12 @@ class Schedule:
         """The same one step earlier: 1 at t = 0."""
         return F.pad(self.alpha_bar[:-1], (1, 0), value=1.0)
 
+    def of(self, times: Int[Tensor, " few"]) -> "Schedule":
+        """The chain of these steps alone, each with the noise of all since the one before it (Nichol and
+        Dhariwal 2021, arXiv 2102.09672, equation 19)."""
+        kept = self.alpha_bar[times]
+        return Schedule(1 - kept / F.pad(kept[:-1], (1, 0), value=1.0))
+
     def add_noise(self, x0: Data, t: Times, noise: Data) -> Data:
         """Equation 4: a sample of q(x_t | x_0)."""
         kept = self.alpha_bar[t]

@@ -55,7 +55,7 @@ SATURATES = Claim(
         Bound("digits of ten that the minimax game draws", ">=", 6),
     ),
     breaks=(STILL,),
-    chosen_on=(0, 1, 2),
+    chosen_on=(0,),
     deviations="8 × 8 digits, perceptrons of 128 units, maxout of 64; Adam in place of gradient descent with "
     "momentum 0.5, by which the minimax game stays where it begins (shown). The norm of all the generator's "
     "gradients, its geometric mean over the first hundred updates of the game played by the non-saturating "

@@ -1,5 +1,6 @@
 """Masked convolutions, rows and diagonals of LSTMs, and networks that draw one pixel after another."""
 
+import itertools
 from collections.abc import Callable
 from typing import Literal, cast
 
@@ -54,11 +55,11 @@ class RowLSTM(nn.Module):
     """Section 3.1: each row is a step; a place sees its own row up to itself and three places of the state
     above. What lies beyond the edges is 0."""
 
-    def __init__(self, channels: int, h: int) -> None:
+    def __init__(self, channels: int, h: int, colours: int = 1) -> None:
         super().__init__()
-        self.input_to_state = MaskedConv2d("B", channels, 4 * h, (1, 3))
+        self.input_to_state = MaskedConv2d("B", channels, 4 * h, (1, 3), colours)
         self.state_to_state = nn.Conv1d(h, 4 * h, 3, padding=1, bias=False)
-        self.up = nn.Conv2d(h, channels, 1)
+        self.up = MaskedConv2d("B", h, channels, (1, 1), colours)
 
     def forward(self, x: Map) -> Map:
         rows = self.input_to_state(x).unbind(2)
@@ -95,12 +96,14 @@ class DiagonalBiLSTM(nn.Module):
     one batch of products. What lies beyond the edges is 0.
     """
 
-    def __init__(self, channels: int, h: int) -> None:
+    def __init__(self, channels: int, h: int, colours: int = 1) -> None:
         super().__init__()
         self.input_to_state = nn.Parameter(torch.empty(2, channels, 4 * h))
+        seen = mask("B", 4 * h, channels, 1, 1, colours)[:, :, 0, 0].T
+        self.register_buffer("mask", seen.expand(2, -1, -1), persistent=False)
         self.bias = nn.Parameter(torch.zeros(2, 1, 4 * h))
         self.state_to_state = nn.Parameter(torch.empty(2, 2 * h, 4 * h))
-        self.up = nn.Conv2d(h, channels, 1)
+        self.up = MaskedConv2d("B", h, channels, (1, 1), colours)
         for weight in (self.input_to_state, self.state_to_state):
             bound = weight.shape[1] ** -0.5
             nn.init.uniform_(weight, -bound, bound)
@@ -109,7 +112,7 @@ class DiagonalBiLSTM(nn.Module):
         batch, _, height, width = x.shape
         places = x.permute(0, 2, 3, 1)
         sides = torch.stack((places, places.flip(2)))
-        fed = torch.baddbmm(self.bias, sides.flatten(1, 3), self.input_to_state)
+        fed = torch.baddbmm(self.bias, sides.flatten(1, 3), self.input_to_state * cast(Tensor, self.mask))
         inside = skew(x.new_ones(height, width, 1)).unbind(1)
         diagonals = skew(fed.unflatten(1, (batch, height, width))).unbind(3)
         h = c = x.new_zeros(2, batch, height, self.up.in_channels)
@@ -128,11 +131,11 @@ class DiagonalBiLSTM(nn.Module):
 class ResidualBlock(nn.Module):
     """Figure 5, left: the PixelCNN's layer."""
 
-    def __init__(self, channels: int, h: int) -> None:
+    def __init__(self, channels: int, h: int, colours: int = 1) -> None:
         super().__init__()
-        self.down = nn.Conv2d(channels, h, 1)
-        self.conv = MaskedConv2d("B", h, h, (3, 3))
-        self.up = nn.Conv2d(h, channels, 1)
+        self.down = MaskedConv2d("B", channels, h, (1, 1), colours)
+        self.conv = MaskedConv2d("B", h, h, (3, 3), colours)
+        self.up = MaskedConv2d("B", h, channels, (1, 1), colours)
 
     def forward(self, x: Map) -> Map:
         return x + self.up(F.relu(self.conv(F.relu(self.down(F.relu(x))))))
@@ -141,15 +144,19 @@ class ResidualBlock(nn.Module):
 class PixelNetwork(nn.Module):
     """Table 1: a 7 x 7 convolution with mask A, layers, two convolutions of 1 x 1: the log-odds of ink.
 
-    layer  makes one: `ResidualBlock`, `RowLSTM` or `DiagonalBiLSTM`
+    layer    makes one: `ResidualBlock`, `RowLSTM` or `DiagonalBiLSTM`
+    h        a multiple of `colours`, among which every map's channels are divided
+    colours  of a pixel, drawn in turn: 3 are red, then green given red, then blue given both (section 3.4)
     """
 
-    def __init__(self, layer: Callable[[int, int], nn.Module], layers: int, h: int) -> None:
+    def __init__(
+        self, layer: Callable[[int, int, int], nn.Module], layers: int, h: int, colours: int = 1
+    ) -> None:
         super().__init__()
-        self.first = MaskedConv2d("A", 1, 2 * h, (7, 7))
-        self.layers = nn.ModuleList([layer(2 * h, h) for _ in range(layers)])
-        self.hidden = nn.Conv2d(2 * h, 2 * h, 1)
-        self.out = nn.Conv2d(2 * h, 1, 1)
+        self.first = MaskedConv2d("A", colours, 2 * h, (7, 7), colours)
+        self.layers = nn.ModuleList([layer(2 * h, h, colours) for _ in range(layers)])
+        self.hidden = MaskedConv2d("B", 2 * h, 2 * h, (1, 1), colours)
+        self.out = MaskedConv2d("B", 2 * h, colours, (1, 1), colours)
 
     def forward(self, x: Image) -> Image:
         hidden = self.first(x)
@@ -158,7 +165,7 @@ class PixelNetwork(nn.Module):
         return self.out(F.relu(self.hidden(F.relu(hidden))))
 
     def log_likelihood(self, x: Image) -> Float[Tensor, " batch"]:
-        """Equation 1: log p(x) in nats of black and white images, exactly."""
+        """Equations 1 and 2: log p(x) in nats of images whose colours are there or not, exactly."""
         return -F.binary_cross_entropy_with_logits(self(x), x, reduction="none").sum((1, 2, 3))
 
     def size(self) -> int:
@@ -172,9 +179,10 @@ def sample(network: PixelNetwork, x: Image, given: int, generator: torch.Generat
     """Draw the rows from `given` on; the rows above are those of `x`."""
     x = x.clone()
     x[:, :, given:] = 0
-    for row in range(given, x.shape[2]):
-        for column in range(x.shape[3]):
-            ink = network(x)[:, :, row, column].sigmoid()
-            drawn = torch.rand(ink.shape, generator=generator).to(ink)
-            x[:, :, row, column] = (drawn < ink).to(x)
+    for row, column, colour in itertools.product(
+        range(given, x.shape[2]), range(x.shape[3]), range(x.shape[1])
+    ):
+        ink = network(x)[:, colour, row, column].sigmoid()
+        drawn = torch.rand(ink.shape, generator=generator).to(ink)
+        x[:, colour, row, column] = (drawn < ink).to(x)
     return x

@@ -15,7 +15,7 @@ This folder. `blocks` has residual block, cross-attention and the stages made of
 `autoencoder` the networks under the names of the released weights, with the KL penalty or a codebook;
 `model` puts CLIP's text tower before the U-Net, with guidance and the way from noise to picture. `toy` has
 the scenes and the judge of `experiment`, which compares latents with pixels for the same compute, and
-guidance with none.
+guidance with none. `weights` gives the released parameters our names.
 
     readtrack run stable_diffusion --set prompt="a blue four"
 
@@ -32,6 +32,7 @@ from .benchmark import benchmark
 from .experiment import GUIDANCE, LATENTS, experiment
 from .model import Diffusion, denoise, guided, scaled_linear_schedule, unguided
 from .unet import UNet
+from .weights import autoencoder_from_released, from_released
 
 __all__ = [
     "GUIDANCE",
@@ -41,9 +42,11 @@ __all__ = [
     "Diffusion",
     "UNet",
     "VQAutoencoder",
+    "autoencoder_from_released",
     "benchmark",
     "denoise",
     "experiment",
+    "from_released",
     "guided",
     "scaled_linear_schedule",
     "unguided",

@@ -113,6 +113,7 @@ Make = Callable[[Run, Setting], Space]
 @hookimpl
 def experiment(run: Run) -> None:
     run.phase("setup")
+    asked = toy.encode(run.option("prompt", "a red seven"))  # what is no caption is told before the training
     count = run.pick(smoke=40, quick=2000, full=10_000)
     train, choose, judge = (
         toy.pairs(run, size, part)
@@ -132,7 +133,7 @@ def experiment(run: Run) -> None:
     if run.wants(GUIDANCE):
         guide(run, setting, found["latents"][1])
     if not (run.null or run.broken):
-        draw(run, setting, {arm: trained for arm, (_, trained) in found.items()})
+        draw(run, setting, {arm: trained for arm, (_, trained) in found.items()}, asked)
 
 
 def pixels(run: Run, setting: Setting) -> Space:
@@ -280,6 +281,33 @@ def compare(run: Run, setting: Setting, found: dict[str, tuple[Best[float], Trai
         / distance["pixels"],
     }
     run.claim(LATENTS, values, tuned=[best for best, _ in found.values()])
+    if not (run.null or run.broken):
+        tell(run, {arm: trained.space for arm, (_, trained) in found.items()}, distance)
+
+
+def tell(run: Run, spaces: dict[str, Space], distance: dict[str, float]) -> None:
+    """What each arm's compute went to, and what came of it."""
+    rows = []
+    for arm, space in spaces.items():
+        steps, shape = updates(run, space), tuple(space.train.shape[1:])
+        one = update_flops((space.batch, *shape))
+        rows.append(
+            (
+                arm,
+                " × ".join(map(str, shape)),
+                round(space.spent / 1e9, 1),
+                f"{steps} of {space.batch}",
+                round((space.spent + steps * one) / 1e9, 1),
+                round(distance[arm], 2),
+            )
+        )
+    run.table(
+        "the same compute, in numbers",
+        ("noise in", "numbers", "autoencoder (GFLOPs)", "updates", "in all (GFLOPs)", "Fréchet distance"),
+        rows,
+        caption="Fréchet's distance of a judge's features, from made pictures to held-out ones; as many "
+        f"training pictures have {distance['training pictures']:.2f}.",
+    )
 
 
 @torch.no_grad()
@@ -303,7 +331,10 @@ def guide(run: Run, setting: Setting, trained: Trained) -> None:
             right, variance = fidelity_and_variance(scale, guided) if scale != SCALE else reached["guided"]
             run.metric("asked colours over scale", right, step=scale)
             run.metric("variance in a caption over scale", variance, step=scale)
-        run.axes("asked colours over scale", x="scale of guidance", y="share of pictures")
+        run.axes("asked colours over scale", x="scale of guidance", y="share of pictures, by the judge")
+        run.axes(
+            "variance in a caption over scale", x="scale of guidance", y="variance of the judge's features"
+        )
         run.headline("asked colours over scale")
     (right, variance), (control, wide) = reached["guided"], reached["unguided"]
     values = {
@@ -314,23 +345,28 @@ def guide(run: Run, setting: Setting, trained: Trained) -> None:
     run.claim(GUIDANCE, values)
 
 
-def draw(run: Run, setting: Setting, found: dict[str, Trained]) -> None:
+def draw(run: Run, setting: Setting, found: dict[str, Trained], asked: Int64[Tensor, " 4"]) -> None:
     """The arms' pictures below real ones; what the reader asks for, by the scale of guidance."""
-    count = run.pick(smoke=2, quick=12, full=12)
+    count = run.pick(smoke=2, quick=8, full=8)
     ids = setting.judge.ids[:count]
     rows = [setting.judge.x[:count], *(pictures(run, one, ids) for one in found.values())]
     run.image(
         "the same compute",
         large(torch.cat(rows)),
         columns=count,
-        caption=f"Real pictures, and pictures for the same captions: {', then '.join(found)}.",
+        caption="Real pictures, and without guidance pictures for the same captions after the same compute, "
+        f"the autoencoder's counted: by noise in {', then in '.join(found)}.",
     )
-    prompt = run.option("prompt", "a red seven")
-    asked = toy.encode(prompt).to(run.device).expand(count, -1)
-    scales = [pictures(run, found["latents"], asked, scale, guided) for scale in SCALES]
+    prompt = " ".join(toy.WORDS[word] for word in asked.tolist() if word != toy.END)
+    ids = asked.to(run.device).expand(count, -1)
+    scales = [pictures(run, found["latents"], ids, scale, guided) for scale in SCALES]
     named = ", ".join(f"{scale:g}" for scale in SCALES)
     run.image(
-        "prompt", large(torch.cat(scales)), columns=count, caption=f'"{prompt}" under guidance of {named}.'
+        "prompt",
+        large(torch.cat(scales)),
+        columns=count,
+        caption=f'"{prompt}" from the same {count} noises: guidance of {named} from top to bottom. It gives '
+        "more of what was asked for, and takes differences (measured over its scale).",
     )
 
 

@@ -1,5 +1,6 @@
 """What the experiment draws and judges: small scenes with one digit in colour, their captions, a judge."""
 
+import re
 from typing import NamedTuple, cast
 
 import torch
@@ -34,7 +35,7 @@ class Pairs(NamedTuple):
 
 def encode(caption: str) -> Int[Tensor, " 4"]:
     """Raises ReadtrackError for a word or a length that no caption has."""
-    words = caption.lower().split()
+    words = re.findall(r"\w+", caption.lower())  # what is typed may have capitals and quotation marks
     strange = [word for word in words if word not in WORDS]
     if strange or len(words) >= LENGTH:
         raise ReadtrackError(f"A caption has up to 3 of these words: {', '.join(WORDS)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -11,7 +12,18 @@ from torch.testing import assert_close
 
 from readtrack.papers import ddpm
 from readtrack.papers.ddpm import Perceptron, Schedule, UNet, linear_schedule, timestep_embedding
-from readtrack.papers.ddpm.experiment import RATES, bound_weights, composed, equal_weights
+from readtrack.papers.ddpm.experiment import (
+    DDIM,
+    EVERY,
+    RATES,
+    ancestral,
+    bound_weights,
+    composed,
+    ddim,
+    equal_weights,
+    sampled,
+)
+from readtrack.papers.ddpm.weights import from_released
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
@@ -150,6 +162,29 @@ def test_the_unet_is_diffusers(assert_parity):
     )
 
 
+def test_released_weights_run_in_these_lines():
+    """Under today's names, and under those of the files as they were published, which diffusers renames."""
+    sizes = {"width": 8, "multiples": (1, 2, 2), "blocks": 1, "groups": 4}
+    theirs = theirs_of(None, **sizes).double().eval()
+    x, t = torch.randn(2, 3, 8, 12, dtype=torch.float64), torch.tensor([0, 999])
+    expected = theirs(x, t).sample
+    new = theirs.state_dict()
+    names = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    old = {}
+    for name, tensor in new.items():
+        for now, was in names.items():
+            name = name.replace(now, was)
+        old[name] = tensor
+    assert old.keys() != new.keys()
+    renamed = dict(old)
+    theirs._fix_state_dict_keys_on_load(renamed)
+    assert from_released(old).keys() == renamed.keys() == new.keys()
+    for released in (new, old):
+        ours = UNet(**sizes).double().eval()
+        ours.load_state_dict(from_released(released))
+        assert_close(ours(x, t), expected, rtol=1e-9, atol=1e-9)
+
+
 def test_the_papers_size():
     """Appendix B: 35.7 million for 32 x 32 images; the weights' names are those of the released ones."""
     with torch.device("meta"):
@@ -174,16 +209,56 @@ def test_the_perceptron_begins_with_nothing_and_knows_the_time():
     assert not torch.equal(model(x, torch.tensor([0, 5])), model(x, torch.tensor([9, 5])))
 
 
+def test_a_shorter_chain_is_the_same_noise():
+    schedule = linear_schedule()
+    assert_close(schedule.of(torch.arange(1000)).beta, schedule.beta, rtol=1e-9, atol=1e-12)
+    times = torch.arange(9, 1000, 10)
+    assert_close(schedule.of(times).alpha_bar, schedule.alpha_bar[times])
+
+
+def test_both_ways_back_find_digits_that_the_network_knows(part_of_run):
+    """A network that knows all about one image: its chains end there, whatever the noise."""
+    run, image = part_of_run(), torch.linspace(-1, 1, 64)
+    schedule = linear_schedule(40, 0.0025, 0.5)
+
+    class Knows(Perceptron):
+        def forward(self, x, t):
+            kept = schedule.alpha_bar[t].float()[:, None]
+            return (x - kept.sqrt() * image) / (1 - kept).sqrt()
+
+    knows = Knows(64)
+    ways = (
+        ancestral(run, knows, schedule, 3),
+        ancestral(run, knows, schedule, 3, every=4),
+        ancestral(run, knows, schedule, 3, noisy=False),
+        ddim(run, knows, schedule, 3, 10),
+    )
+    assert [len(states) for states in ways] == [41, 11, 41, 11]
+    for states in ways:
+        assert_close(states[0], ways[0][0])
+        assert_close(states[-1], image.expand(3, 64), rtol=0, atol=1e-4)
+    # The two go by different images on their way: the one with noise is never done before its end.
+    assert not torch.allclose(ways[0][39], ways[2][39], atol=1e-3)
+
+
 def test_the_experiment_runs(run_experiment):
-    assert RATES == (0.005, 0.015, 0.045)
+    assert (RATES, DDIM, EVERY) == ((0.005, 0.015, 0.045), 50, 10)
     record = run_experiment(ddpm)
-    assert {artifact["name"] for artifact in record.artifacts} == {"digits out of noise", "samples"}
+    pictures = {"digits out of noise", "digits by DDIM", "samples"}
+    assert {artifact["name"] for artifact in record.artifacts} == pictures
 
 
 def test_a_null_run_compares_equals(run_experiment):
-    for how in ({"null": True}, {"broken": "weights of the bound"}):
-        (claim,) = run_experiment(ddpm, **how).claims
-        assert claim["values"]["Fréchet distance, bound's / simple loss's"] == 1.0
+    (claim,) = run_experiment(ddpm, null=True).claims
+    assert claim["values"]["Fréchet distance, bound's / simple loss's"] == 1.0
+
+
+def test_the_break_leaves_the_control_its_noise(run_experiment, monkeypatch):
+    seen = []
+    module = sys.modules["readtrack.papers.ddpm.experiment"]
+    monkeypatch.setattr(module, "sampled", lambda *args: seen.append(args[3]) or sampled(*args))
+    run_experiment(ddpm, broken="steps without noise")
+    assert seen == [False, True]
 
 
 def test_every_variant_is_right(check_benchmark):

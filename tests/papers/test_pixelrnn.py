@@ -24,7 +24,14 @@ from readtrack.papers.pixelrnn import (
     unskew,
 )
 from readtrack.papers.pixelrnn.benchmark import place_by_place
-from readtrack.papers.pixelrnn.experiment import RATES, convolutions, diagonal, row, without_state
+from readtrack.papers.pixelrnn.experiment import (
+    RATES,
+    convolutions,
+    diagonal,
+    row,
+    slopes_in_order,
+    without_state,
+)
 from readtrack.papers.pixelrnn.model import mask
 
 LAYERS = {"diagonal": DiagonalBiLSTM, "row": RowLSTM, "cnn": ResidualBlock}
@@ -129,6 +136,35 @@ def test_colours_see_those_before_them():
             assert not seen[out, into, 2].any()
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_whole_networks_draw_red_then_green_then_blue(name):
+    """By the slopes: what the odds of each colour see of their own pixel and of the next."""
+    network = PixelNetwork(LAYERS[name], 2, 12, colours=3).double()
+    for convolution in (network.first, network.hidden):
+        torch.nn.init.constant_(convolution.bias, 1.0)  # else so few rectified units may hide what is in view
+    slopes = torch.autograd.functional.jacobian(network, torch.rand(1, 3, 3, 3, dtype=torch.float64))
+    own = slopes[0, :, 1, 1, 0, :, 1, 1] != 0
+    assert own.tolist() == [[False] * 3, [True, False, False], [True, True, False]]
+    assert (slopes[0, :, 1, 1, 0, :, 1, 0] != 0).all()
+    assert not slopes[0, :, 1, 1, 0, :, 1, 2].any()
+    assert not slopes_in_order(network, torch.rand(1, 3, 2, 2, dtype=torch.float64)).triu().any()
+
+
+def test_a_sample_in_colour_is_drawn_colour_by_colour(monkeypatch):
+    """Green is what red of the same pixel was drawn as, blue the opposite of green."""
+    network = PixelNetwork(ResidualBlock, 1, 3, colours=3)
+
+    def odds(x):
+        red, green = x[:, 0], x[:, 1]
+        return 100 * torch.stack((torch.zeros_like(red), red - 0.5, 0.5 - green), 1)
+
+    monkeypatch.setattr(network, "forward", odds)
+    drawn = sample(network, torch.zeros(4, 3, 4, 4), 0, torch.Generator().manual_seed(0))
+    assert 0 < drawn[:, 0].mean() < 1
+    assert torch.equal(drawn[:, 1], drawn[:, 0])
+    assert torch.equal(drawn[:, 2], 1 - drawn[:, 1])
+
+
 def test_masks_are_no_weights():
     layer = MaskedConv2d("A", 1, 2, (3, 3))
     assert layer.state_dict().keys() == {"weight", "bias"}
@@ -163,9 +199,9 @@ def test_a_sample_keeps_what_is_given():
 
 
 def test_the_experiment_runs(run_experiment):
-    assert RATES == (0.012, 0.03, 0.075)
+    assert RATES == (0.008, 0.02, 0.05)
     record = run_experiment(pixelrnn)
-    assert {artifact["name"] for artifact in record.artifacts} == {"completions"}
+    assert {artifact["name"] for artifact in record.artifacts} == {"completions", "samples"}
     assert record.values["pixels in view of the last of 64", "diagonal"] == 63
 
 
@@ -181,7 +217,7 @@ def test_the_break_takes_the_state_from_both(run_experiment, monkeypatch):
     module = sys.modules["readtrack.papers.pixelrnn.experiment"]
     monkeypatch.setattr(module, "without_state", lambda make: made.append(make) or without_state(make))
     run_experiment(pixelrnn, broken="no state")
-    assert made == [diagonal, row]
+    assert made == [diagonal, diagonal, row, row]  # the short run and the long one
 
 
 def test_every_variant_is_right(check_benchmark):

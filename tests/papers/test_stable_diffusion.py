@@ -35,6 +35,7 @@ from readtrack.papers.stable_diffusion.experiment import (
     update_flops,
     updates,
 )
+from readtrack.papers.stable_diffusion.weights import autoencoder_from_released, from_released
 from readtrack.plugin import Run
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
@@ -271,16 +272,56 @@ def test_a_latent_has_a_fourth_of_the_places():
 
 def test_captions_are_words_and_an_end():
     assert toy.encode("a red seven").tolist() == [0, 1, toy.WORDS.index("seven"), toy.END]
+    assert toy.encode('"A red seven."').tolist() == toy.encode("a red seven").tolist()
     assert toy.encode("").tolist() == [toy.END] * 4
     for strange in ("a red cat", "a red seven seven"):
         with pytest.raises(ReadtrackError, match="up to 3 of these words: a, red"):
             toy.encode(strange)
 
 
+def test_released_weights_run_in_these_lines():
+    """Text tower, U-Net and autoencoder of diffusers and transformers, from tokens to a picture."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"widths": (8, 16), "blocks": 1, "context": 12, "heads": 2, "groups": 4, "attention": (0,)}
+    config = transformers.CLIPTextConfig(
+        vocab_size=20,
+        hidden_size=12,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=5,
+        bos_token_id=18,
+        eos_token_id=19,
+    )
+    text = transformers.CLIPTextModel(config).double().eval()
+    unet, first = their_unet(**sizes).double().eval(), their_autoencoder((4, 8), 1, 2, 4).double().eval()
+    z, t = torch.randn(2, 4, 4, 6, dtype=torch.float64), torch.tensor([3, 700])
+    ids = torch.tensor([[18, 3, 7, 19, 19], [18, 4, 19, 19, 19]])
+    noise = unet(z, t, text(ids).last_hidden_state).sample
+    named = {f"text_model.{name.removeprefix('text_model.')}": w for name, w in text.state_dict().items()}
+    ours = Diffusion(TextTower(20, context=5, width=12, heads=2, layers=2, dim=12), UNet(4, **sizes)).double()
+    for words in (text.state_dict(), named):
+        ours.load_state_dict(from_released(unet.state_dict(), words))
+        assert_close(ours(z, t, ids), noise, rtol=1e-8, atol=1e-9)
+    old = {was(name): tensor for name, tensor in first.state_dict().items()}
+    assert sum("proj_attn" in name for name in old) == 4
+    for released in (first.state_dict(), old):
+        decoder = Autoencoder(3, 4, (4, 8), 1, 2).double()
+        decoder.load_state_dict(autoencoder_from_released(released))
+        assert_close(decoder.decode(z), first.decode(z).sample, rtol=1e-8, atol=1e-9)
+
+
+def was(name: str) -> str:
+    """What the autoencoder's published file calls its attentions' products."""
+    for new, old in ((".to_q.", ".query."), (".to_k.", ".key."), (".to_v.", ".value.")):
+        name = name.replace(new, old)
+    return name.replace(".to_out.0.", ".proj_attn.")
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(stable_diffusion, prompt="a blue four")
     pictures = {artifact["name"]: artifact for artifact in record.artifacts}
-    assert pictures.keys() == {"the same compute", "prompt"}
+    assert pictures.keys() == {"the same compute", "the same compute, in numbers", "prompt"}
     assert '"a blue four"' in pictures["prompt"]["caption"]
 
 
