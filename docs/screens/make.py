@@ -27,7 +27,7 @@ from readtrack.runs.job import Job
 from readtrack.runs.record import Record
 from readtrack.runs.store import load
 from readtrack.tui.app import ReadtrackApp
-from readtrack.tui.widgets import run_pages
+from readtrack.tui.widgets import run_view
 
 HERE = Path(__file__).parent
 SIZE = (116, 32)
@@ -56,7 +56,7 @@ async def dream(app: ReadtrackApp, pilot: Pilot[int]) -> None:
     app.main.checklist.go_to_subject("deepdream")
     app.main.show_run(load(folder), folder)
     await pilot.press("z")
-    while run_pages.TABS[app.main.run_view.tab] != "Artifacts":
+    while run_view.TABS[app.main.run_view.tab] != "Artifacts":
         await pilot.press("]")
     await app.workers.wait_for_complete()
 
@@ -152,7 +152,7 @@ async def cast() -> Iterable[str]:
         await film.press("enter", then=1.0)
         await film.replay(DREAM, "", frames=10, each=0.35)
         await film.press("z", then=0.5)
-        while run_pages.TABS[app.main.run_view.tab] != "Artifacts":
+        while run_view.TABS[app.main.run_view.tab] != "Artifacts":
             await film.press("right_square_bracket", then=0.3)
         await film.show(4.0)
         return film.lines

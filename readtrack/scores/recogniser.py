@@ -76,7 +76,7 @@ def _inside(x: Float[Tensor, "n rows width"], lengths: Int64[Tensor, " n"]) -> B
 
 
 def recogniser(run: Run) -> Recogniser:
-    """The trained network, from the cache if it is there (`Run.trained`): 15 seconds on one core if not."""
+    """The trained network, from the cache if it is there (`Run.trained`): 20 seconds on one core if not."""
 
     def train(network: nn.Module) -> None:
         _train(network, run)
@@ -89,7 +89,7 @@ def recogniser(run: Run) -> Recogniser:
 
 def _train(network: nn.Module, run: Run) -> None:
     utterances = run.pick(smoke=16, quick=600, full=2000)
-    steps = run.pick(smoke=3, quick=300, full=1500)
+    steps = run.pick(smoke=3, quick=400, full=1500)
     corpus = [speech.draw(i, "train", (1, 4))[0] for i in range(utterances)]
     generator = run.generator("recogniser")
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
