@@ -28,12 +28,16 @@ class Finding:
 
     def refresh(self) -> None:
         """Look what changed on disk and read that, in the background; PDFs may take a while."""
+        from readtrack.fulltext.searching import subjects
+
         app, library = self._app, self._app.library
 
         def read() -> None:
             if library.home.root.is_dir():
                 library.home.ensure(library.home.cache)
             self._index.refresh(library, pdfs=False)
+            # Made once for a list: the first key of the filter need not wait for it.
+            self._index.order(library.catalog, lambda: subjects(library))
             self._index.refresh(library)
 
         app.in_background("read notes and PDFs for the search", read)
