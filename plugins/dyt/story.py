@@ -105,15 +105,17 @@ NORMS: dict[str, Norm] = {
 
 
 def tell(run: Run) -> None:
-    """Both tables, and the claim."""
+    """What each mended, the table of what changes nothing, and the claim."""
     rows = {"none": changes(run, lambda features: nn.Identity())}
     for name in STORY:
         rows[name] = changes_of_weight_norm(run) if name == "weight norm" else changes(run, NORMS[name])
-    run.table(
+    run.text(
         "one after the other",
-        ("year", "normalisation", "statistics of", "what it mends"),
-        [(year, name, over, mended) for name, (year, over, mended) in STORY.items()],
-        caption="In the order of the papers.",
+        "\n".join(
+            f"{year}  {name}\n  statistics of  {over}\n  mends  {mended}"
+            for name, (year, over, mended) in STORY.items()
+        ),
+        caption="The normalisation layers in the order of their papers.",
     )
     show(run, rows)
     values = {f"{name}: {change}": value for name, row in rows.items() for change, value in row.items()}
