@@ -41,6 +41,15 @@ def family(run):
     return [worker.parent(), worker, *worker.children(recursive=True)]
 
 
+def power_off(processes):
+    """End processes all at once, as a machine that loses its power does. Killed one by one, whichever is
+    last could still act on the end of the others: the sentinel writes down that its starter is gone."""
+    for one in processes:
+        one.suspend()
+    for one in processes:
+        one.kill()
+
+
 def over(processes):
     return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
 
@@ -99,8 +108,7 @@ def test_a_slurm_node_that_dies_and_comes_back_runs_the_job_again(cluster, slurm
     wait(lambda: "running on n1" in cluster.contact, f"word of the node ({cluster.contact})")
     node = psutil.Process(slurm.daemon.pid)
     steps = [one for one in psutil.process_iter() if one.name().startswith("slurmstepd")]
-    for one in [node, *steps, *family(cluster)]:
-        one.kill()
+    power_off([node, *steps, *family(cluster)])
     slurm.node()
     # SLURM's controller takes up to a minute to find out that its node has forgotten the job.
     wait(lambda: cluster.attempt == 2, f"a second attempt ({cluster.contact})", 180)
@@ -113,8 +121,7 @@ def test_a_host_that_restarts_interrupted_its_run(elsewhere, wait):
     elsewhere.reached = False
     before = family(started)
     elsewhere.cut()
-    for one in before:
-        one.kill()
+    power_off(before)
     wait(lambda: "the cable is out" in started.contact, "words about the cable")
     elsewhere.reached = True
     done = elsewhere.finish(started)
