@@ -50,6 +50,8 @@ AT_ONCE = Claim(
 RATES = (0.005, 0.015, 0.045)
 DDIM = 50  # steps
 EVERY = 10  # steps in one, of the samples that a rate is chosen by
+JUMPS = (100, 50, 20, 10, 5, 2, 1)  # steps in one, of the samples that are judged; the claim is on the last
+OVER_STEPS = "Fréchet distance on judge over steps back"
 CHAINS = 2  # drawn
 Weight = Callable[[Times], PerSample]
 
@@ -128,7 +130,7 @@ def compare(run: Run, schedule: Schedule) -> None:
             score="Fréchet distance on choose",
         )
         noisy = not (arm == "simple" and run.without(NO_DRAWS.name))
-        found[arm] = sampled(run, setting, best[arm].result, noisy)
+        found[arm] = sampled(run, arm, setting, best[arm].result, noisy)
     simple, bound = (found[arm].distance for arm in arms)
     noise = torch.randn(len(found["simple"].samples), 64, generator=run.generator("pixels"))
     pixels = setting.train.mean(0) + setting.train.std(0) * noise.to(setting.train)
@@ -142,7 +144,7 @@ def compare(run: Run, schedule: Schedule) -> None:
         "Fréchet distance, independent pixels' / bound's": apart / bound,
     }
     run.claim(SAMPLES, values, tuned=list(best.values()))
-    run.headline("Fréchet distance on choose over rate")
+    run.headline(OVER_STEPS)
     if not (run.null or run.broken):
         draw(run, setting, found["simple"])
 
@@ -172,11 +174,15 @@ def train(
     return setting.distance(few, setting.choose), model
 
 
-def sampled(run: Run, setting: Setting, model: Perceptron, noisy: bool = True) -> Trained:
-    """The network with the samples of all steps, judged."""
-    count = run.pick(smoke=50, quick=300, full=2000)
-    samples = ancestral(run, model, setting.schedule, count, noisy=noisy)[-1]
-    return Trained(model, samples, setting.distance(samples, setting.judge))
+def sampled(run: Run, arm: str, setting: Setting, model: Perceptron, noisy: bool = True) -> Trained:
+    """The network with the samples of all steps, judged; on the way there those of fewer steps."""
+    count, steps = run.pick(smoke=50, quick=300, full=2000), len(setting.schedule.beta)
+    for every in JUMPS:
+        if every < steps:
+            samples = ancestral(run, model, setting.schedule, count, every=every, noisy=noisy)[-1]
+            distance = setting.distance(samples, setting.judge)
+            run.metric(OVER_STEPS, distance, step=steps // every, arm=arm)
+    return Trained(model, samples, distance)
 
 
 @torch.no_grad()

@@ -12,7 +12,8 @@ symbols and frames is monotonic, and dynamic programming finds the most probable
 the path by the present network, then a step on the likelihood along it; a small network learns the path's
 durations for synthesis.
 
-This folder. `flow` has the invertible layers, `search` the search, `model` the text encoder and the whole.
+This folder. `flow` has the invertible layers, `search` the search, `model` the text encoder and the whole,
+`weights` reads released weights.
 `experiment` asks what the couplings add to a linear flow; `benchmark` times search and synthesis.
 
 Dimensions: batch, symbols of the text, frames and bands of a spectrogram, channels.
@@ -36,6 +37,7 @@ from .model import (
     pad_text,
 )
 from .search import divide, search
+from .weights import from_released, load_released
 
 __all__ = [
     "BEST_PATH",
@@ -55,6 +57,8 @@ __all__ = [
     "benchmark",
     "divide",
     "experiment",
+    "from_released",
+    "load_released",
     "log_normal",
     "mask_of",
     "pad_mels",

@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from readtrack.data import speech
@@ -65,6 +65,9 @@ COUPLINGS = Claim(
 
 RATES = (0.006, 0.018, 0.054)
 EVENLY = 30  # steps along paths of equal division, before the search
+ALIGNMENT = "path of an unseen sentence"
+WITHIN = "phonemes' ends found"
+WORST = 10  # frames, the largest error that counts as found
 SIZES = Sizes(
     symbols=len(speech.PHONEMES),
     bands=speech.MELS,
@@ -107,10 +110,16 @@ class Corpus(NamedTuple):
 
 
 class Trained(NamedTuple):
+    """On `judge`: nats a frame, errors of the ends of symbols in frames, the first row's paths by step."""
+
     model: GlowTTS
     nats: float
-    boundary_error: float
-    paths: dict[int, Tensor]
+    errors: Int[Tensor, " ends"]
+    paths: dict[int, Bool[Tensor, "symbols frames"]]
+
+    @property
+    def boundary_error(self) -> float:
+        return self.errors.double().mean().item()
 
 
 @hookimpl
@@ -143,7 +152,8 @@ def experiment(run: Run) -> None:
         )
         run.metric("nats a frame on judge", best[arm].result.nats, arm=arm)
         run.metric("boundary error (frames)", best[arm].result.boundary_error, arm=arm)
-    evenly = boundary_error(divide(*lengths(judge)), judge)
+    divided = divide(*lengths(judge))
+    evenly = boundary_errors(divided, judge).double().mean().item()
     run.metric("boundary error (frames)", evenly, arm="equal division")
     ours, theirs = (one.result for one in best.values())
     run.claim(
@@ -155,7 +165,7 @@ def experiment(run: Run) -> None:
         },
         tuned=list(best.values()),
     )
-    run.headline("nats a frame on choose over rate")
+    show_claim(run, {arm: one.result for arm, one in best.items()}, divided, judge)
     if not (run.null or run.broken):
         show(run, ours, judge)
 
@@ -262,26 +272,46 @@ def fitting(run: Run, train: Corpus) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def judged(run: Run, model: GlowTTS, given: Corpus) -> tuple[float, float]:
+def judged(run: Run, model: GlowTTS, given: Corpus) -> tuple[float, Int[Tensor, " ends"]]:
     """Nats a frame, and how far the path's boundaries are from the true ones."""
     text, symbols, mel, frames = batch(run, given, list(range(len(given.texts))))
     likelihood, _, path = model(text, symbols, mel, frames)
-    return (likelihood.sum() / frames.sum()).item(), boundary_error(path.cpu(), given)
+    return (likelihood.sum() / frames.sum()).item(), boundary_errors(path.cpu(), given)
 
 
-def boundary_error(path: Tensor, given: Corpus) -> float:
-    """Mean distance in frames between where symbols end on the path and in truth, the last left out."""
+def boundary_errors(path: Tensor, given: Corpus) -> Int[Tensor, " ends"]:
+    """Distances in frames between where symbols end on the path and in truth, each row's last left out."""
     errors = []
     for row, wanted in enumerate(given.durations):
         found = path[row, : len(wanted)].sum(-1)
         errors.append((found.cumsum(0) - wanted.cumsum(0))[:-1].abs())
-    return torch.cat(errors).double().mean().item()
+    return torch.cat(errors)
 
 
 @torch.no_grad()
 def first_path(run: Run, model: GlowTTS, given: Corpus) -> Tensor:
     path: Tensor = model(*batch(run, given, [0]))[2][0].cpu()
     return path
+
+
+def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Corpus) -> None:
+    """The first sentence's path as a curve, and how many of all symbols' ends are found how nearly."""
+    wanted, frames = judge.durations[0], len(judge.mels[0])
+    paths = {arm: list(one.paths.values())[-1] for arm, one in trained.items()}
+    paths["equal division"] = divided[0, : len(wanted), :frames]
+    owners = {"truth": torch.arange(len(wanted)).repeat_interleave(wanted)}
+    owners |= {arm: path.int().argmax(0) for arm, path in paths.items()}
+    for arm, owner in owners.items():
+        for frame, symbol in enumerate(owner.tolist()):
+            run.metric(ALIGNMENT, symbol + 1, step=frame, arm=arm)
+    errors = {arm: one.errors for arm, one in trained.items()}
+    errors["equal division"] = boundary_errors(divided, judge)
+    for arm, distances in errors.items():
+        for allowed in range(WORST + 1):
+            run.metric(WITHIN, (distances <= allowed).double().mean().item(), step=allowed, arm=arm)
+    run.axes(ALIGNMENT, x="frames", y="phoneme")
+    run.axes(WITHIN, x="frames of error allowed", y="share")
+    run.headline(ALIGNMENT)
 
 
 def show(run: Run, ours: Trained, judge: Corpus) -> None:

@@ -21,7 +21,7 @@ Mel = Float[Tensor, "batch bands frames"]
 @dataclass(frozen=True)
 class Sizes:
     """Of the encoder: hidden, ffn, heads, layers, prenet, durations; of the flow: channels, blocks, depth,
-    kernel. The defaults are the paper's (appendix A), from memory of the released configuration.
+    kernel. The defaults are the released model's for LJ Speech (the authors' configs/base.json).
     """
 
     symbols: int = 148
@@ -115,7 +115,7 @@ class Convolutions(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(inner) for _ in range(count)])
         self.dropout, self.norm_first = nn.Dropout(dropout), norm_first
 
-    def forward(self, x: Hidden, mask: Mask) -> Hidden:
+    def forward(self, x: Hidden, mask: Mask) -> Float[Tensor, "batch symbols inner"]:
         for conv, norm in zip(self.convs, self.norms, strict=True):
             hidden = conv(x.mT * mask).mT
             x = self.dropout(norm(hidden).relu() if self.norm_first else norm(hidden.relu()))

@@ -27,7 +27,7 @@ SIZES = Claim(
 
 DEVIATIONS = (
     "Thirty pictures of 16 × 16 with a digit and half of another one on photographs; the digit's ink is to "
-    "be found. Three levels of 12, 24 and 48 maps, padded; Adam for 160 steps of 10. Judged by intersection "
+    "be found. Three levels of 12, 24 and 48 maps, padded; Adam for 320 steps of 10. Judged by intersection "
     "over union on 1,500 new pictures."
 )
 
@@ -40,7 +40,7 @@ JOINS = Claim(
         read="text",
     ),
     rule=(Bound("IoU, U-Net - no joins", ">=", 0.08, direction=0.02),),
-    control="the same network without joins, with more weights; its best rate of the same five",
+    control="the same network without joins, with more weights; its best rate of the same four",
     control_reaches=(Bound("IoU, no joins", ">=", 0.2),),
     breaks=(NO_JOINS,),
     chosen_on=(0, 1),
@@ -52,11 +52,11 @@ DEFORMS = Claim(
     sentence="Bending the thirty images anew at every step makes the network segment new ones better.",
     paper=Figure("The key to training with very few images; no number", where="section 3.1", read="text"),
     rule=(Bound("IoU, U-Net - rigid", ">=", 0.02, direction=0.005),),
-    control="the same network on the images as they are; its best rate of the same five",
+    control="the same network on the images as they are; its best rate of the same four",
     control_reaches=(Bound("IoU, rigid", ">=", 0.3),),
     breaks=(RIGID,),
-    chosen_on=(0, 1),
-    deviations=DEVIATIONS + " Displacements of half a pixel in the standard deviation.",
+    chosen_on=(0, 1, 2),
+    deviations=DEVIATIONS + " Displacements of one pixel in the standard deviation.",
 )
 
 
@@ -65,8 +65,8 @@ class Arm(NamedTuple):
     std: float
 
 
-ARMS = {"U-Net": Arm(True, 0.5), "no joins": Arm(False, 0.5), "rigid": Arm(True, 0.0)}
-RATES = (0.0015, 0.005, 0.016, 0.05, 0.15)
+ARMS = {"U-Net": Arm(True, 1.0), "no joins": Arm(False, 1.0), "rigid": Arm(True, 0.0)}
+RATES = (0.002, 0.006, 0.018, 0.054)
 OVER_STEPS = "IoU over steps"
 WIDTHS = (12, 24, 48)
 
@@ -148,7 +148,7 @@ def train(
     torch.manual_seed(run.seed)
     network = UNet(channels=3, classes=1, widths=WIDTHS, padding=1, joins=arm.joins)
     network = network.to(run.device, run.dtype)
-    steps = run.pick(smoke=2, quick=160, full=2000)
+    steps = run.pick(smoke=2, quick=320, full=2000)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 10) * (1 - s / steps))
     batches, bends = run.generator("batches"), run.generator("bends")
@@ -185,7 +185,7 @@ def draw(run: Run, networks: dict[str, UNet], known: Labelled, judge: Labelled) 
     caption = f"From above: new pictures; the ink found by {', '.join(networks)}; the truth."
     run.image("found", large(torch.cat([row.float() for row in rows])), columns=4, caption=caption)
     first = known.x[:1].expand(3, -1, -1, -1), known.y[:1].expand(3, -1, -1)
-    bent, labels = deformed(*first, run.generator("shown bends"), std=0.5)
+    bent, labels = deformed(*first, run.generator("shown bends"), std=ARMS["U-Net"].std)
     pictures = torch.cat((known.x[:1], bent)).cpu() + BRIGHTNESS
     masks = torch.cat((grey(known.y[:1] > 0), grey(labels > 0)))
     caption = "An image and its mask, and three that were bent from it."

@@ -78,10 +78,12 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             Variant(name="strided convolution", role="strong", call=partial(strided, size=size)),
             Variant(name="flattened", role="paper", call=partial(flattened, size=size)),
         ),
-        cost=Cost.products(
-            2 * batch * tokens * pixels * model,
-            (batch * tokens * (pixels + model) + model * (pixels + 1)) * bench.dtype.itemsize,
-        ),
+        cost={
+            "forward": Cost(
+                flops=2 * batch * tokens * pixels * model,
+                bytes=(batch * tokens * (pixels + model) + model * (pixels + 1)) * bench.dtype.itemsize,
+            ),
+        },
     )
     batch, tokens, model, heads = bench.pick(
         smoke=(2, 5, 16, 2), quick=(2, 197, 192, 3), full=(8, 197, 768, 12)

@@ -66,6 +66,8 @@ RATE_DEVIATION = 0.15  # of the logarithm of an utterance's rate
 PACES = (1.25, 1.0, 0.8)  # of durations, in sentences of one, two and three digits
 DRAWS = 24
 HIDDEN = 16
+TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the draws; the claim is on 1
+OVER_TEMPERATURE = "ranked probability score over temperature"
 
 
 class OneDuration(nn.Module):
@@ -207,7 +209,12 @@ def compare(run: Run, train: list[Said], choose: list[Said], judge: list[Said]) 
         },
         tuned=list(best.values()),
     )
-    run.headline("score on choose over rate")
+    for temperature in TEMPERATURES:
+        found["drawn"] = judged(*draw(run, best["drawn"].result.predictor, judge, temperature))
+        for arm, result in found.items():
+            run.metric(OVER_TEMPERATURE, result.score, step=temperature, arm=arm)
+    run.axes(OVER_TEMPERATURE, y="frames")
+    run.headline(OVER_TEMPERATURE)
     if not (run.null or run.broken):
         show_rhythms(run, {arm: one.result.predictor for arm, one in best.items()}, judge)
 
@@ -252,10 +259,12 @@ def learn(
 
 
 @torch.no_grad()
-def draw(run: Run, predictor: nn.Module, said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
+def draw(
+    run: Run, predictor: nn.Module, said: list[Said], temperature: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Draws of all durations in whole frames, (draws, n, symbols); the mask; what they were."""
     features, mask, durations = batch(run, said)
-    scale = 0.0 if run.without(NO_NOISE.name) else 1.0
+    scale = 0.0 if run.without(NO_NOISE.name) else temperature
     generator, drawn = run.generator("draws"), []
     for _ in range(DRAWS):
         noise = scale * torch.randn(len(said), 2, mask.shape[2], generator=generator).to(features)

@@ -111,6 +111,16 @@ def part_of_run(tmp_path: Path) -> Callable[..., Run]:
 
 
 @pytest.fixture
+def torchvision() -> ModuleType:
+    """Not among the references that are installed: its wheels want the torch that they were built beside."""
+    try:
+        import torchvision
+    except (ImportError, OSError, RuntimeError) as error:
+        pytest.skip(f"torchvision is not there: {error}")
+    return torchvision
+
+
+@pytest.fixture
 def check_benchmark() -> Callable[..., list[Case]]:
     return _check_benchmark
 

@@ -246,6 +246,11 @@ def test_the_experiment_runs(run_experiment):
     record = run_experiment(ddpm)
     pictures = {"digits out of noise", "digits by DDIM", "samples"}
     assert {artifact["name"] for artifact in record.artifacts} == pictures
+    curves = record.curves[record.headline_curve]
+    assert curves.keys() == {"simple", "bound"}
+    for arm, points in curves.items():
+        assert [steps for steps, _ in points] == [2, 4, 8, 20, 40]
+        assert points[-1][1] == record.values["Fréchet distance on judge", arm]
 
 
 def test_a_null_run_compares_equals(run_experiment):
@@ -256,7 +261,7 @@ def test_a_null_run_compares_equals(run_experiment):
 def test_the_break_leaves_the_control_its_noise(run_experiment, monkeypatch):
     seen = []
     module = sys.modules["readtrack.papers.ddpm.experiment"]
-    monkeypatch.setattr(module, "sampled", lambda *args: seen.append(args[3]) or sampled(*args))
+    monkeypatch.setattr(module, "sampled", lambda *args: seen.append(args[4]) or sampled(*args))
     run_experiment(ddpm, broken="steps without noise")
     assert seen == [False, True]
 

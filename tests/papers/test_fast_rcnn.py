@@ -78,18 +78,16 @@ def test_of_equal_values_the_first_gets_the_gradient(assert_parity):
 
 
 @pytest.mark.parametrize(("size", "scale"), [(3, 0.5), (4, 0.25), (7, 1.0)])
-def test_pooling_is_torchvisions(assert_parity, size, scale):
-    try:
-        from torchvision import ops
-    except (ImportError, RuntimeError) as error:  # built for another torch
-        pytest.skip(f"torchvision is not there: {error}")
+def test_pooling_is_torchvisions(torchvision, assert_parity, size, scale):
     corner = 25 * torch.rand(40, 2)
     boxes = torch.cat((BOXES, torch.cat((corner, corner + 20 * torch.rand(40, 2)), 1)))
     image = torch.cat((IMAGE, torch.randint(2, (40,))))
     for maps in (torch.randn(2, 3, 11, 16), torch.randn(2, 3, 11, 16).relu()):
         assert_parity(
             lambda x: roi_pool(x, boxes.to(x), image, size=size, scale=scale),
-            lambda x: ops.roi_pool(x, torch.cat((image[:, None].to(x), boxes.to(x)), 1), size, scale),
+            lambda x: torchvision.ops.roi_pool(
+                x, torch.cat((image[:, None].to(x), boxes.to(x)), 1), size, scale
+            ),
             (maps,),
         )
 

@@ -47,12 +47,10 @@ def test_anchors_over_maps():
     assert_close(anchors_over(base, 3, 5, 4), torch.stack(expected))
 
 
-def test_anchors_are_torchvisions():
-    try:
-        from torchvision.models.detection.anchor_utils import AnchorGenerator
-        from torchvision.models.detection.image_list import ImageList
-    except (ImportError, RuntimeError) as error:  # built for another torch
-        pytest.skip(f"torchvision is not there: {error}")
+def test_anchors_are_torchvisions(torchvision):
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.image_list import ImageList
+
     sides, ratios = (32.0, 64.0, 128.0), (0.5, 1.0, 2.0)
     theirs = AnchorGenerator((sides,), (ratios,))
     images = ImageList(torch.zeros(1, 3, 48, 80), [(48, 80)])

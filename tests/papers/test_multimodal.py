@@ -232,8 +232,8 @@ def test_keys_sound_as_on_a_telephone():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert experiment_module.RATES == (0.002, 0.008, 0.032, 0.128)
-    assert experiment_module.SHARED_RATES == (0.0005, 0.002, 0.008, 0.032)
+    assert experiment_module.RATES == (0.0005, 0.002, 0.008, 0.032, 0.128)
+    assert experiment_module.SHARED_RATES == (0.000125, 0.0005, 0.002, 0.008, 0.032)
     assert (task.IMAGE_NOISE, task.SOUND_NOISE) == (0.4, 0.7)
     alone = experiment_module.autoencoder(("image",), ("image",))
     with_sound = experiment_module.autoencoder(("image",), ("image", "sound"))

@@ -21,15 +21,6 @@ from readtrack.scores import box_iou
 experiment_module = importlib.import_module("readtrack.papers.rcnn.experiment")
 
 
-@pytest.fixture
-def torchvision_ops():
-    try:
-        from torchvision import ops
-    except (ImportError, RuntimeError) as error:  # built for another torch
-        pytest.skip(f"torchvision is not there: {error}")
-    return ops
-
-
 def some_boxes(*count: int) -> torch.Tensor:
     corner = 30 * torch.rand(*count, 2)
     return torch.cat((corner, corner + 3 + 20 * torch.rand(*count, 2)), -1)
@@ -56,7 +47,7 @@ def test_decoding_is_the_inverse():
     assert decode(huge, some_boxes(1)).isfinite().all()
 
 
-def test_codes_are_torchvisions(torchvision_ops, assert_parity):
+def test_codes_are_torchvisions(torchvision, assert_parity):
     from torchvision.models.detection._utils import BoxCoder
 
     coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
@@ -112,11 +103,11 @@ def test_of_equal_scores_the_first_stays():
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
-def test_suppression_is_torchvisions(torchvision_ops, threshold):
+def test_suppression_is_torchvisions(torchvision, threshold):
     boxes, scores = scattered(torch.Generator().manual_seed(1), 4, 60, 100)
     scores = (10 * scores).round() / 10  # ties
     for mine, ranks in zip(boxes, scores, strict=True):
-        assert torch.equal(nms(mine, ranks, threshold), torchvision_ops.nms(mine, ranks, threshold))
+        assert torch.equal(nms(mine, ranks, threshold), torchvision.ops.nms(mine, ranks, threshold))
 
 
 def sampled(images, boxes, image, side=16, context=1):

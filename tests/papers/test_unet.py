@@ -134,8 +134,8 @@ def test_images_and_masks_bend_alike():
 
 
 def test_the_arms():
-    assert experiment_module.ARMS == {"U-Net": (True, 0.5), "no joins": (False, 0.5), "rigid": (True, 0.0)}
-    assert experiment_module.RATES == (0.0015, 0.005, 0.016, 0.05, 0.15)
+    assert experiment_module.ARMS == {"U-Net": (True, 1.0), "no joins": (False, 1.0), "rigid": (True, 0.0)}
+    assert experiment_module.RATES == (0.002, 0.006, 0.018, 0.054)
     assert experiment_module.WIDTHS == (12, 24, 48)
 
 
@@ -155,7 +155,7 @@ def test_what_is_bent_and_what_chooses(part_of_run, monkeypatch, arm, bent):
     )
     assert score == 0.25
     assert [step for step, _ in learnt.course] == [1, 2]
-    assert calls == [0.5] * bent
+    assert calls == [1.0] * bent
     assert learnt.network.joins is (arm != "no joins")
 
 

@@ -77,6 +77,16 @@ def test_names_are_those_of_the_released_weights():
     assert names == [f"features.{place}.weight" for place in places]
 
 
+@pytest.mark.parametrize("name", ["A", "E"])
+def test_released_weights_run_here(torchvision, name):
+    """Its `vgg11` and `vgg19` have these names, and give the same scores."""
+    theirs = getattr(torchvision.models, {"A": "vgg11", "E": "vgg19"}[name])(weights=None).eval()
+    ours = VGG(name).eval()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(1, 3, 224, 224)
+    assert_close(ours(images), theirs(images))
+
+
 def test_dense_evaluation_is_the_head_at_every_window():
     network = VGG("4 M 5 M", hidden=7, classes=3, side=3).double().eval()
     images = torch.randn(2, 3, 24, 20, dtype=torch.float64)

@@ -423,6 +423,11 @@ def test_the_features_name_the_phonemes_and_the_words(part_of_run):
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(vits)
     assert [artifact["kind"] for artifact in record.artifacts] == ["image", *["audio"] * 4, "table", "image"]
+    curves = record.curves[record.headline_curve]
+    assert curves.keys() == {"drawn", "one", "table"}
+    for arm, points in curves.items():
+        assert [temperature for temperature, _ in points] == [0, 0.25, 0.5, 0.75, 1, 1.25]
+        assert points[4][1] == record.values["ranked probability score on judge (frames)", arm]
 
 
 def test_a_null_run_compares_equals(run_experiment):
