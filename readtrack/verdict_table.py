@@ -57,7 +57,8 @@ _INTRODUCTION = (
     "Written by `readtrack verify`; not to be edited. The rules stood in the papers' modules before the "
     "runs, and the seeds are hashed from the rules. A measured claim is reproduced when every bound is "
     "cleared with 95 % one-sided confidence over five seeds, or by all five; where one of five dissents, "
-    "nine of ten must agree. All verdicts are results: `weak`, `inconclusive` and `not reproduced` too."
+    "nine of ten must agree. A speed has its value with the 95 % interval of one benchmark. All verdicts are "
+    "results: `weak`, `inconclusive` and `not reproduced` too."
 )
 
 

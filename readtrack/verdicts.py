@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, mean, stdev
 from typing import Any, Literal, NamedTuple
@@ -44,6 +44,7 @@ _T95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
 
 class Spread(NamedTuple):
     """One metric over the seeds. A seed without the number makes the mean NaN; the range leaves it out.
+    What the benchmark measured has its value and the 95 % interval in their places.
 
     ratio    the mean is the geometric one
     at_least some seed gave a lower limit only
@@ -178,6 +179,7 @@ def _judge_claim(
         first = dict(list(seeds.items())[:SEEDS])
         if not (len(seeds) > SEEDS and _one_dissents(_held(first), len(first))):
             seeds = first
+    timed = [(bound, timing.judge(bound, measurements)) for bound in claim.timed]
     verdict: Verdict
     why = ""
     if failed:
@@ -189,14 +191,14 @@ def _judge_claim(
         verdict = "missed" if "missed" in found else "not judged" if "not judged" in found else "held"
         why = next((seed.why for seed in seeds.values() if seed.why), "")
     else:
-        verdict, why = _over_seeds(claim, list(seeds.values()), measurements)
+        verdict, why = _over_seeds(claim, list(seeds.values()), timed)
     return Judged(
         paper=paper,
         claim=claim,
         verdict=verdict,
         seeds=tuple(seeds),
         held=_held(seeds),
-        numbers=_spreads(claim, list(seeds.values())),
+        numbers=(*_spreads(claim, list(seeds.values())), *_timed_spreads(timed)),
         why=why,
         edges=tuple(dict.fromkeys(edge for e in events.values() if e for edge in e.get("edges", ()))),
         margins=_all_margins(claim, list(seeds.values())) if claim.kind == "measured" else (),
@@ -222,7 +224,7 @@ def _rule(claim: Claim) -> tuple[object, ...]:
 
 
 def _over_seeds(
-    claim: Claim, seeds: Sequence[_Seed], measurements: Sequence[Mapping[str, Any]]
+    claim: Claim, seeds: Sequence[_Seed], timed: Sequence[tuple[Speedup | Growth, Found]]
 ) -> tuple[Verdict, str]:
     """The verdict of a measured claim."""
     if guard := next((seed.why for seed in seeds if seed.held == "missed" and seed.why), ""):
@@ -240,8 +242,7 @@ def _over_seeds(
     sides = [
         _side(bound, [bound.value(seed.values, seed.at_least) for seed in seeds]) for bound in claim.bounds
     ]
-    for bound in claim.timed:
-        found = timing.judge(bound, measurements)
+    for bound, found in timed:
         if found.obstacle:
             return "not judged", f"{bound.metric}: {found.obstacle}"
         sides.append(_timed_side(bound, found))
@@ -375,3 +376,9 @@ def _spreads(claim: Claim, seeds: Sequence[_Seed]) -> tuple[Spread, ...]:
         limited = any(metric in seed.at_least for seed in seeds)
         spreads.append(Spread(metric, middle, min(there), max(there), geometric, limited))
     return tuple(spreads)
+
+
+def _timed_spreads(timed: Sequence[tuple[Speedup | Growth, Found]]) -> Iterator[Spread]:
+    for bound, found in timed:
+        if not found.obstacle:
+            yield Spread(bound.metric, found.value, found.low, found.high, ratio=True)

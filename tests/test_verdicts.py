@@ -165,8 +165,13 @@ def test_time_is_judged_by_the_benchmarks_own_interval():
         return judge_over_seeds("paper", stated, rows)[0].verdict
 
     assert [verdict(ours) for ours in (100.0, 250.0, 400.0)] == ["reproduced", "weak", "not reproduced"]
+    rows = [measurement("a", "naive", 300.0), measurement("b", "paper", 100.0)]
+    (number,) = judge_over_seeds("paper", stated, rows)[0].numbers
+    assert number.metric == "speed of paper over naive, norm, forward"
+    assert number[1:4] == pytest.approx((3.0, 3.0, 3.0))  # both drift alike
     (unmeasured,) = judge_over_seeds("paper", stated)
     assert unmeasured.verdict == "not judged"
+    assert unmeasured.ours == ""
     assert "not measured" in unmeasured.why
 
 

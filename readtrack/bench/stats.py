@@ -88,7 +88,7 @@ def ratio_interval(above: float, above_ci: Interval, below: float, below_ci: Int
     """Confidence interval of above/below from the two intervals.
 
     The distances to the bounds are joined in quadrature on the logarithm (Zou & Donner 2008, Statistics in
-    Medicine 27, the MOVER method), which keeps the rate of the two; dividing bound by bound would be far too
+    Medicine 27, the MOVER method), which keeps their confidence; dividing bound by bound would be far too
     wide.
     """
     ratio = above / below

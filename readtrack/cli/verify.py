@@ -78,9 +78,8 @@ def verify(
     """Judge the claims of papers over several seeds.
 
     Exit code 0 if every run completed, whatever the verdicts. Ctrl+C stops the runs; the finished ones are
-    kept, and the same command goes on from there. A run is made again when the paper's code, or that of a
-    paper that it builds on, is no longer the same (comments and docstrings apart); after other changes, say
-    --fresh.
+    kept, and the same command continues from there. A run is repeated when the paper's code, or that of a
+    paper that it builds on, has changed (comments and docstrings apart); after other changes, say --fresh.
     """
     from readtrack.places.launch import start
     from readtrack.plugins.code import digest
