@@ -28,7 +28,7 @@ class Action:
              screens of a paper's "code" and of all "runs"
     call     Textual's name of the method, where it is not the id: the app's, or one with an argument
     cli_command     the same on the command line, where there is one
-    hint     rank in the footer (small stays longest); None: never there
+    footer_rank     small stays longest in the footer; None: never there
     precedes_typing   text follows the key: it is handled before the keys behind it are given to anyone
     """
 
@@ -314,7 +314,7 @@ ACTIONS: tuple[Action, ...] = (
         call="app.cancel",
         keys=("c",),
         label="cancel",
-        help="Stop the run that is alive; once more: with more force. Without a run: stop the sync.",
+        help="Stop the run; once more: with more force. Without a run: stop the sync.",
         group="Run",
         footer_rank=2,
     ),
@@ -323,7 +323,7 @@ ACTIONS: tuple[Action, ...] = (
         call="app.forget_waiting",
         keys=("C",),
         label="forget waiting",
-        help="Forget the runs that wait for the one that is alive.",
+        help="Forget the runs that wait for their turn.",
         group="Run",
     ),
     Action(
@@ -338,7 +338,7 @@ ACTIONS: tuple[Action, ...] = (
         id="live_run",
         keys=("V",),
         label="live run",
-        help="Go to the run that is alive, and to its paper.",
+        help="Go to the run in progress, and to its paper.",
         group="Run",
     ),
     Action(
@@ -541,7 +541,7 @@ ACTIONS: tuple[Action, ...] = (
         call="app.leave",
         keys=("q", "ctrl+q", "ctrl+c"),
         label="quit",
-        help="Leave; asks first while a run is alive. A sync stops, and goes on with the next one.",
+        help="Leave; asks first while a run is in progress. A sync stops; the next one continues it.",
         group="App",
         footer_rank=9,
     ),

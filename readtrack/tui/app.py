@@ -32,7 +32,7 @@ from readtrack.tui.controllers.runs import Runs
 from readtrack.tui.controllers.sync import Syncs
 from readtrack.tui.device_list import DeviceList
 from readtrack.tui.finding import Finding
-from readtrack.tui.palette import Actions, Papers
+from readtrack.tui.palette import Actions, Palette, Papers
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.theme import (
     THEMES,
@@ -119,6 +119,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGTSTP, self._stop)
         loop.add_signal_handler(signal.SIGCONT, self._continued)
         self.call_after_refresh(self._painted)
         for problem in self.library.problems[:3]:
@@ -289,7 +290,13 @@ class ReadtrackApp(App[int], inherit_bindings=False):
                 self._options = options
                 self._start(paper, options)
 
-        dialog = RunOptions(paper, self._options or Options(), self._devices.found, places)
+        dialog = RunOptions(
+            paper,
+            self._options or Options(),
+            self._devices.found,
+            plugins=self.library.runnable(),
+            places=places,
+        )
         self.push_screen(dialog, chosen)
         if self._devices.found is None:
             offer = partial(self.call_from_thread, dialog.offer_devices)
@@ -376,6 +383,11 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def action_theme(self) -> None:
         self.theme = other_theme(self.theme)
 
+    def action_command_palette(self) -> None:
+        # Over the question of `leave`, that over it, and so on, until drawing them all was too deep.
+        if not any(isinstance(screen, Palette) for screen in self.screen_stack):
+            self.push_screen(Palette())
+
     def action_help(self) -> None:
         from readtrack.tui.screens.help import Help
 
@@ -411,7 +423,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self.action_cancel()
         elif not isinstance(self.screen, ChoiceDialog):
             waiting = len(self.runs.waiting)
-            question = f"A run of {self.runs.alive.record.paper} is alive."
+            question = f"A run of {self.runs.alive.record.paper} is still running."
             question += (
                 f" {waiting} that {'wait' if waiting > 1 else 'waits'} will not start." if waiting else ""
             )
@@ -438,6 +450,14 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def _hang_up(self) -> None:
         self.runs.leave_alone()
         self.exit(128 + signal.SIGHUP)
+
+    def _stop(self) -> None:
+        """After SIGTSTP: give the terminal back and stop. Textual's own handler comes in the middle of
+        anything; if that is drawing, it waits for ever for a lock that drawing holds.
+        """
+        if self._driver is not None and self._driver._auto_restart:
+            self._driver.suspend_application_mode()
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     def _continued(self) -> None:
         """After SIGCONT: take the terminal again, unless it is gone (it sends that too) or an editor has it.

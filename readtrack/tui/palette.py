@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
 from readtrack.present import marks
 from readtrack.tui.actions import ACTIONS, Action, shown_key
+from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.theme import state_style
 from readtrack.tui.widgets.line_view import join, text
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 
 _PAPERS = 8  # that are offered for some words
 _KEY = 10  # columns
+
+
+class Palette(CommandPalette, Answering[None]):
+    """Textual's own, which ends the app when enter comes twice before it has closed, or a key that moves in
+    its list comes before that is drawn.
+    """
+
+    def _action_command_list(self, action: str) -> None:
+        with suppress(KeyError):
+            super()._action_command_list(action)
 
 
 class _Commands(Provider):

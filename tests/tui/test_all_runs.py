@@ -61,6 +61,7 @@ async def test_all_runs_are_listed_sorted_and_filtered(
         await opened(pilot, app)
         assert listed(screen_text(app)) == ["sgd", "adam", "adam"]
         assert "3 runs" in screen_text(app)
+        assert all(hint in screen_text(app) for hint in ("enter open", "d delete", "esc back"))
         await pilot.press("s")
         await pilot.pause()
         assert listed(screen_text(app)) == ["adam", "adam", "sgd"]
@@ -188,3 +189,12 @@ def test_a_run_that_goes_on_cannot_be_deleted(recorded: Callable[..., Path]) -> 
     with pytest.raises(ReadtrackError, match="has not ended"):
         store.delete(folder)
     assert folder.exists()
+
+
+async def test_a_single_run_is_counted_as_one(home: Home, app: ReadtrackApp, screen_text: Screen) -> None:
+    for run_id in IDS[1:]:
+        store.delete(home.runs / run_id)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot, app)
+        head = screen_text(app).splitlines()[0]
+        assert "1 run " in head

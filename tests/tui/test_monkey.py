@@ -1,6 +1,6 @@
 """Random keys and clicks in every screen, over a home in which everything is hostile.
 
-READTRACK_MONKEY=5000 presses that many keys in each screen.
+READTRACK_MONKEY=5000 sends that many in each screen; READTRACK_MONKEY_SEED=1 sends others.
 """
 
 from __future__ import annotations
@@ -9,25 +9,34 @@ import json
 import os
 import random
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple, get_args
 
+import hostile
 import pytest
-from textual.pilot import OutOfBounds
+from textual import events
+from textual.errors import NoWidget
+from textual.pilot import OutOfBounds, Pilot
 
 from readtrack.home import Home
 from readtrack.library import Library
+from readtrack.plugins.check import Inspection
 from readtrack.runs import store
+from readtrack.runs.job import Job
+from readtrack.runs.record import Record
+from readtrack.sync.report import Progress, State, Summary
 from readtrack.tui.actions import ACTIONS
 from readtrack.tui.app import ReadtrackApp
-from readtrack.tui.controllers.breaks import Breaks
+from readtrack.tui.controllers import breaks
+from readtrack.tui.run_follower import RunFollower
+from readtrack.tui.widgets.run_view import TABS
 
 COUNT = int(os.environ.get("READTRACK_MONKEY", "40"))
-NASTY = (
-    "\x1b]0;title\x07\x1b[2J[red]no markup[/red] \u202eright to left \x9b31m 日本語 e\u0301 \ud800".encode(
-        "utf-8", "surrogatepass"
-    ).decode("utf-8", "replace")
-)
+SEED = os.environ.get("READTRACK_MONKEY_SEED", "")
+BURST = 20  # keys and clicks at a time
+VISIT = 100  # until the screen is opened anew
 OTHERS = (
     "tab",
     "shift+tab",
@@ -41,102 +50,219 @@ OTHERS = (
     "ctrl+z",
     "ctrl+s",
 )
-UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 KEYS = sorted({key for one in ACTIONS for key in one.keys} | set("abcxyz0189 .,:'\"äß日") | set(OTHERS))
-# What is open first: the list, or what this key opens; and the size of the terminal.
-STARTS = [
-    ("", (80, 24)),
-    ("i", (160, 40)),
-    ("H", (100, 30)),
-    ("v", (80, 24)),
-    ("?", (100, 30)),
-    ("R", (80, 24)),
-    ("n", (100, 30)),
-    ("/", (120, 30)),
-]
+
+
+class Start(NamedTuple):
+    """A screen: the keys that open it from the list, its class, the tab of a run, the terminal's size."""
+
+    keys: tuple[str, ...]
+    screen: str = "LibraryScreen"
+    size: tuple[int, int] = (100, 30)
+    tab: str = ""
+
+
+STARTS = {
+    "list": Start((), size=(80, 24)),
+    "list, narrow": Start((), size=(40, 12)),
+    "filter": Start(("/", "a"), size=(120, 30)),
+    "paper": Start(("enter",), size=(80, 24)),
+    **{
+        f"run, {tab}": Start(("v", *"]" * number), tab=tab, size=(80 + 30 * number, 24))
+        for number, tab in enumerate(TABS)
+    },
+    "run, all curves": Start(("v", "M"), tab="Overview", size=(180, 50)),
+    "run, whole screen": Start(("v", "z"), tab="Overview", size=(160, 40)),
+    "run, alive": Start(("V",), tab="Overview", size=(120, 40)),
+    "all runs": Start(("H",), "RunsScreen"),
+    "filter of runs": Start(("H", "/"), "InputDialog"),
+    "two runs": Start(("H",), "CompareScreen"),
+    "code": Start(("i",), "CodeScreen", (160, 40)),
+    "sync": Start(("S", "w"), "SyncScreen"),
+    "lineage": Start(("b",), "Paged"),
+    "history": Start(("D",), "Paged", (80, 24)),
+    "help": Start(("?",), "Help"),
+    "palette": Start(("ctrl+p",), "Palette"),
+    "options": Start(("R",), "RunOptions", (80, 24)),
+    "breaks": Start(("x",), "ChooseBreak"),
+    "note": Start(("n",), "NoteScreen", (80, 24)),
+    "tags": Start(("t",), "InputDialog", (80, 24)),
+    "stars": Start(("*",), "ChoiceDialog"),
+    "add": Start(("a",), "InputDialog"),
+    "attach": Start(("A",), "InputDialog"),
+    "own list": Start(("I",), "ChoiceDialog"),
+    "leave": Start(("q",), "ChoiceDialog"),
+}
+
+
+class RudeSync:
+    """Stands in for the sync: says anything about every paper until it is stopped, or had its say."""
+
+    def __init__(
+        self,
+        library: Library,
+        papers: tuple[str, ...],
+        *,
+        report: Callable[[Progress], None],
+        cancel: threading.Event,
+    ) -> None:
+        self._papers, self._report, self._cancel = papers, report, cancel
+
+    def run(self) -> Summary:
+        said: dict[str, State] = dict(zip(self._papers, get_args(State) * 9, strict=False))
+        for paper, state in said.items():
+            self._report(Progress(paper=paper, state="downloading", bytes=10**30, total=1, eta=1e300))
+            self._report(Progress(paper="", state="waiting", message=hostile.NASTY))
+            self._report(Progress(paper=paper, state=state, bytes=-1, total=0, message=hostile.NASTY * 9))
+            self._cancel.wait(0.1)
+        if self._cancel.is_set():
+            raise RuntimeError(hostile.NASTY)
+        reasons = dict.fromkeys(said, hostile.NASTY)
+        return Summary(said, reasons, stopped=hostile.NASTY, notes=[hostile.NASTY] * 9)
+
+
+class RudeProcess:
+    """Stands in for a run that is alive, writes what it should not, and ends when it is asked three times."""
+
+    attempt = 1
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        self.folder, self.run_id = folder, folder.name
+        self.contact = ""
+        self.stop_level = None
+        self._asked = 0
+        self._chance = chance
+
+    def poll(self) -> store.Outcome | None:
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            for event in self._chance.choices(hostile.EVENTS, k=3):
+                file.write(json.dumps({"v": 1, "seq": 1, "t": 1.0, **event}) + "\n")
+        self.contact = self._chance.choice(["", "", "", hostile.NASTY])
+        return "cancelled" if self._asked > 2 else None
+
+    def cancel(self) -> str:
+        self._asked += 1
+        return ("asked", "interrupted", "terminated", "killed")[min(self._asked, 3)]
+
+    def detach(self) -> None: ...
+
+
+class Monkey:
+    """An app over the hostile home, which cannot be left, starts no process and asks no network."""
+
+    def __init__(self, library: Library, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.start = STARTS[name]
+        self.chance = random.Random(f"{name} {SEED}")
+        self.app = app = ReadtrackApp(library)
+        self.copied: list[str] = []
+        self.written: set[str] = set()  # subjects whose note was changed
+        self._alive = name in ("run, alive", "leave")
+        monkeypatch.setattr(app, "exit", lambda *_: None)
+        monkeypatch.setattr(app, "copy_to_clipboard", self.copied.append)
+        monkeypatch.setattr(app, "open_address", lambda *_: None)
+        monkeypatch.setattr(app.notes, "edit_file", lambda *_: None)
+        monkeypatch.setattr(app.runs, "start", lambda *_: None)
+        monkeypatch.setattr(app._adding, "_add", lambda *_: None)
+        monkeypatch.setattr(store, "delete", lambda *_: None)
+        monkeypatch.setattr(breaks, "examine", lambda *_: Inspection(hostile.NASTY))
+        monkeypatch.setattr("readtrack.sync.engine.Sync", RudeSync)
+        save = library.save_note
+        monkeypatch.setattr(library, "save_note", lambda one, note: self.written.add(one) or save(one, note))
+
+    async def visit(self, pilot: Pilot[int]) -> None:
+        """Back to the list by escape alone, and from there to the screen."""
+        app, main = self.app, self.app.main
+        for _ in range(20):
+            if app.screen is main and not (main.on_right or main.on_run or main.filter.value):
+                break
+            await pilot.press("escape")
+        assert app.screen is main
+        assert main.checklist.go_to_subject("adam")
+        main.run_view.record = None  # a run begins with its first tab
+        app.library.home.papers_yaml.unlink(missing_ok=True)  # there is one to make
+        app.runs.leaving = False
+        if self._alive and app.runs.alive is None:
+            folder = app.library.home.root / "alive"
+            job = Job.read(app.library.home.runs / hostile.NEWEST)
+            app.runs.follow(RunFollower(RudeProcess(folder, self.chance), Record.from_job(job)))
+        for key in self.start.keys:
+            await pilot.press(key)
+            await self.loaded()
+        if self.start.screen == "CompareScreen":
+            app.screen._chosen = [hostile.NEWEST, "20260102-030405-adam-00ff"]
+            await pilot.press("=")
+            await self.loaded()
+        await pilot.pause()
+        assert type(app.screen).__name__ == self.start.screen
+        if self.start.tab:
+            assert TABS[main.run_view.tab] == self.start.tab
+
+    async def loaded(self) -> None:
+        """A run is read beside the drawing, and the keys that come meanwhile are still the list's."""
+        for worker in [one for one in self.app.workers if one.group != "follow"]:
+            await worker.wait()
+
+    async def hit(self, pilot: Pilot[int]) -> None:
+        """Keys, each after what the one before did or all at once as held keys come; and a click."""
+        keys = self.chance.choices(KEYS, k=BURST - 1)
+        if self.chance.random() < 0.1:
+            await pilot.press(*keys)
+        else:
+            for key in keys:
+                self.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await pilot.pause()
+        place = self.chance.randrange(self.start.size[0]), self.chance.randrange(self.start.size[1])
+        try:
+            await pilot.click(offset=place)
+        except (OutOfBounds, NoWidget):
+            await pilot.pause()
 
 
 @pytest.fixture
-def hostile(home: Home, papers_yaml: Path, recorded: Callable[..., Path]) -> Library:
-    """Texts that would steer a terminal, in the list, the metadata, the notes, a plugin and three runs."""
-    text = papers_yaml.read_text(encoding="utf-8")
-    papers_yaml.write_text(
-        text.replace("Small noisy steps find the root.", json.dumps(NASTY)), encoding="utf-8"
-    )
-    for folder in (home.metadata, home.notes, home.plugins):
-        home.ensure(folder)
-    for paper in ("sgd", "adam"):
-        (home.metadata / f"{paper}.json").write_text(json.dumps({"abstract": NASTY * 30 + "$\\frac{1}{$"}))
-        (home.notes / f"{paper}.md").write_bytes(b"# \xff\xfe " + NASTY.encode("utf-8", "replace") * 9)
-    (home.plugins / "adam.py").write_text(f"'''{NASTY!r}'''\nclass A(:\n" + "x = 1  # " + "long " * 300)
-    (home.plugins / "sgd.py").write_text("")
-    recorded()
-    broken = recorded(until=6.0, run_id="20260103-000000-adam-aaaa")
-    wrong = [
-        {"event": "metric", "name": NASTY, "value": None, "step": 3, "arm": [1]},
-        {"event": "metric", "name": "loss", "value": "text", "step": {}},
-        {"event": "claim", "claim": {"name": NASTY}, "values": {"x": None}, "verdict": "exact"},
-        {"event": "claims", "claims": [{"name": NASTY, "breaks": "none", "rule": 7}]},
-        {"event": "measurement", "case": 1, "axes": {"n": None}, "t_ns": {"value": "fast"}, "flags": 0},
-        {"event": "artifact", "name": NASTY, "path": "../../../../etc/passwd", "kind": "text"},
-        {"event": "artifact", "name": "x", "path": "artifacts", "kind": "image", "caption": NASTY},
-        {"event": "progress", "label": NASTY, "done": -5, "total": 0, "t": "later"},
-        {"event": "axes", "metric": "loss", "x": [NASTY], "y": None},
-        {"event": "error", "kind": 1, "type": None, "message": NASTY, "phase": [], "traceback": NASTY},
-        {"event": "heartbeat", "rss": -1, "cpu": "much"},
-        {"event": "log", "text": NASTY * 500},
-    ]
-    with (broken / "events.jsonl").open("a", encoding="utf-8") as file:
-        for event in wrong:
-            file.write(json.dumps({"v": 1, "seq": 900, "t": 6.0, **event}) + "\n")
-        file.write("{torn")
-    store.write_end_event(broken, "failed", NASTY)
-    (broken / "note.md").write_text(NASTY, encoding="utf-8")
-    torn = home.runs / "20260104-000000-adam-bbbb"
-    torn.mkdir()
-    (torn / "result.json").write_text("[]")
+def library(home: Home, papers_yaml: Path, recorded: Callable[..., Path]) -> Iterator[Library]:
+    hostile.fill(home, papers_yaml, recorded)
+    (home.root / "alive").mkdir()
     return Library.open(home, papers_yaml)
 
 
-@pytest.mark.parametrize(("start", "size"), STARTS)
+def files(library: Library) -> dict[Path, bytes]:
+    """All that is the reader's, with what is in it."""
+    folders = (library.home.notes, library.home.metadata, library.home.pdfs, library.home.runs)
+    found = [library.list_path, *(path for folder in folders for path in folder.rglob("*"))]
+    return {path: path.read_bytes() for path in found if path.is_file()}
+
+
+@pytest.mark.timeout(60 + COUNT)
+@pytest.mark.parametrize("name", STARTS)
 async def test_nothing_that_is_pressed_ends_the_app_draws_on_it_or_is_lost(
-    hostile: Library,
-    start: str,
-    size: tuple[int, int],
+    library: Library,
+    name: str,
     screen_text: Callable[[ReadtrackApp], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = ReadtrackApp(hostile)
-    copied: list[str] = []
-    started: list[object] = []
-    # What leaves the app, starts a process or asks the network is no part of this.
-    monkeypatch.setattr(app, "exit", lambda *_: None)
-    monkeypatch.setattr(app, "copy_to_clipboard", copied.append)
-    monkeypatch.setattr(app.notes, "edit_file", lambda *_: None)
-    monkeypatch.setattr(app.runs, "start", started.append)
-    monkeypatch.setattr(app.syncs, "start", lambda *_: None)
-    monkeypatch.setattr(app._adding, "_add", lambda *_: None)
-    monkeypatch.setattr(Breaks, "choose", lambda *_: None)
-    chance = random.Random(f"{start} {size}")
-    before = hostile.list_path.read_bytes()
-    async with app.run_test(size=size) as pilot:
-        await app.workers.wait_for_complete()
-        await pilot.pause()
-        app.main.checklist.go_to_subject("adam")
-        await pilot.press(*start)
-        for _ in range(COUNT // 10):
-            await pilot.press(*chance.choices(KEYS, k=9))
-            place = chance.randrange(size[0]), chance.randrange(size[1])
-            try:
-                await pilot.click(offset=place)
-            except OutOfBounds:
-                continue
-            shown = screen_text(app)
-            assert not UNSAFE.search(shown)
+    monkey = Monkey(library, monkeypatch, name)
+    app = monkey.app
+    async with app.run_test(size=monkey.start.size) as pilot:
+        await pilot.pause()  # what the home has is read after the first frame
+        await monkey.loaded()
+        before, entries = files(library), library.home.journal.read_bytes()
+        for done in range(0, COUNT, BURST):
+            if done % VISIT == 0:
+                await monkey.visit(pilot)
+            await monkey.hit(pilot)
+            assert not UNSAFE.search(screen_text(app).replace("\n", ""))
             assert len(app.screen_stack) < 12
-        assert app.is_running
+            assert app.is_running
+        app.runs.keep_running() if app.runs.alive is not None else None
+        app.syncs.leave()
         await app.workers.wait_for_complete()
-    assert hostile.list_path.read_bytes() == before
-    again = Library.open(hostile.home, hostile.list_path)
-    assert not again.problems
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "".join(copied))
+    after = files(library)
+    changed = {path for path, data in before.items() if after.get(path) != data}
+    assert {path.stem for path in changed if path.parent == library.home.notes} <= monkey.written
+    # A run's note and pin are the reader's to change.
+    assert not [path for path in changed if path.parent != library.home.notes and path.name != "note.md"]
+    assert library.home.journal.read_bytes().startswith(entries)
+    again = Library.open(library.home, library.list_path)
+    assert again.problems == library.problems
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "".join(monkey.copied))

@@ -96,7 +96,10 @@ async def test_devices_that_cannot_be_listed_are_said(
         assert isinstance(app.screen, RunOptions)
 
 
-@pytest.mark.parametrize(("field", "text"), [("#seed", "two"), ("#settings", "steps"), ("#settings", "'x=1")])
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [("#seed", "two"), ("#settings", "steps"), ("#settings", "'x=1"), ("#settings", "speed=7")],
+)
 async def test_options_that_do_not_fit_are_said_in_the_dialog(
     app: ReadtrackApp, field: str, text: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,7 @@ def test_no_line_is_wider_than_its_page(record: Record, folder: Path, width: int
 
 def test_a_run_that_is_alive_shows_how_far_it_is(recorded: Callable[..., Path]) -> None:
     record = load(recorded(until=4.0))
+    record.started = datetime.now(UTC).isoformat()  # or its last event would be long ago
     assert run_pages.phase_line(record, 44).plain == " ✓ import   ▶ train   · evaluate   · benchmark"
     assert run_pages.phase_line(record, 80).plain.split("   ")[:3] == [
         " ✓ import 1.9 s",
@@ -345,7 +347,7 @@ def test_only_a_sure_speed_up_is_green(record: Record, measured: dict[str, objec
     assert ("±" in text and "10%" in row) == (measured.get("flags") != ["contended"])
 
 
-def test_a_narrow_table_cuts_names_before_figures(record: Record) -> None:
+def test_a_narrow_table_wraps_names_and_keeps_figures_whole(record: Record) -> None:
     record.measurements = [
         {
             "case": "attention",
@@ -367,7 +369,36 @@ def test_a_narrow_table_cuts_names_before_figures(record: Record) -> None:
         text = plain(bench_page.benchmark(record, width))
         for figure in ("306 µs", "6.76 µs", "17.7 µs", "45.27×", "17.29×", "0.38×", "3%"):
             assert figure in text
-    assert "one query" not in plain(bench_page.benchmark(record, 66))
+        assert "…" not in text
+        for word in ("query", "torch", "SDPA"):
+            assert word in text
+
+
+CHANGES_NOTHING = {
+    "columns": ["normalisation", "all weights + a vector", "one unit's weights × 3", "in use, not training"],
+    "rows": [["none", "✗", "✗", "✓"], ["batch norm", "✗", "✓", "✗"]],
+}
+
+
+def test_a_narrow_table_of_a_run_keeps_its_headings(record: Record, folder: Path) -> None:
+    folder.joinpath("artifacts").mkdir(exist_ok=True)
+    folder.joinpath("artifacts", "t.json").write_text(json.dumps(CHANGES_NOTHING))
+    record.artifacts = [{"name": "t", "path": "artifacts/t.json", "kind": "table"}]
+    wide, narrow, thin = (
+        [line.content.plain.strip() for line in run_pages.artifacts(record, folder, width, lambda *_: None)]
+        for width in (90, 60, 40)
+    )
+    assert wide[1].split("  ") == CHANGES_NOTHING["columns"]
+    assert [line.split() for line in narrow[1:4]] == [
+        ["normalisation", "all", "weights", "+", "one", "unit's", "in", "use,", "not"],
+        ["a", "vector", "weights", "×", "3", "training"],
+        ["none", "✗", "✗", "✓"],
+    ]
+    # Where a word would have to be broken, the rows stand as columns, if that helps.
+    assert [line.split() for line in (thin[1], thin[-1])] == [
+        ["normalisation", "none", "batch"],
+        ["in", "use,", "not", "training", "✓", "✗"],
+    ]
 
 
 def test_a_measurement_of_another_version_does_not_break_the_table(record: Record) -> None:
@@ -436,13 +467,19 @@ def test_a_table_that_is_none_is_a_line_of_text(record: Record, folder: Path, bo
 
 
 async def test_a_page_that_cannot_be_drawn_says_so_and_the_app_goes_on(
-    app: ReadtrackApp, record: Record, folder: Path, screen_text: Callable[[ReadtrackApp], str]
+    app: ReadtrackApp,
+    record: Record,
+    folder: Path,
+    screen_text: Callable[[ReadtrackApp], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record.progress = Progress("training", 1, 2, math.nan)  # no such event is written by readtrack
     record.outcome = None
-    record.measurements = [
-        {"case": "c", "mem": {}, "axes": {"n": 1}, "t_ns": {"p50": 1.0, "ci95": "x"}, "flags": 5}
-    ]
+
+    def benchmark(record: Record, width: int) -> list[Line]:
+        raise TypeError("no such measurement is written by readtrack")
+
+    monkeypatch.setattr("readtrack.tui.widgets.bench_page.benchmark", benchmark)
     async with app.run_test(size=(120, 30)) as pilot:
         await pilot.pause()
         app.main.show_run(record, folder)

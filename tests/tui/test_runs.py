@@ -18,6 +18,7 @@ from readtrack.runs import launcher, store
 from readtrack.runs.job import new_job
 from readtrack.runs.record import Record
 from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.controllers import runs as controllers_runs
 from readtrack.tui.run_follower import RunFollower
 from readtrack.tui.screens.ask import ChoiceDialog
 
@@ -200,7 +201,7 @@ async def test_quitting_asks_while_a_run_is_alive(
         again = ReadtrackApp(Library.open(home, app.library.catalog.path))
         async with again.run_test() as pilot:
             await until(pilot, lambda: again.following is not None, "the run that is still alive")
-            assert "Following a run of toy_hang" in status(again)
+            assert "A run of toy_hang is still in progress" in status(again)
             await pilot.press("c")
             await until(pilot, lambda: again.following is None, "the end of the run")
         assert store.load(folder).outcome == "cancelled"
@@ -278,7 +279,7 @@ async def test_v_opens_the_newest_run_of_the_paper_under_the_cursor(
         await pilot.press("{", "v")
         assert "Choose one paper" in status(app)
         await pilot.press("V")
-        assert "No run is alive." in status(app)
+        assert "Nothing is running." in status(app)
 
 
 async def test_the_footer_names_the_keys_of_the_pane_that_they_go_to(
@@ -326,6 +327,10 @@ async def test_a_cancelled_run_does_not_hide_an_earlier_verdict(
         await until(pilot, lambda: app.main.checklist.verdicts, "the results")
         assert [one.outcome for one in app.main._results["adam"]] == ["cancelled", "completed"]
         assert app.main.checklist.verdicts == {"adam": "missed"}
+        app.main.checklist.go_to_subject("adam")
+        page = [line.content.plain for line in app.main._detail(100)]
+        heads = [line.split()[:2] for line in page if "2026-" in line]
+        assert heads == [["✗", "missed"], ["■", "cancelled"]]
 
 
 @pytest.mark.parametrize("sizes", [((80, 24), (200, 50)), ((200, 50), (80, 24))])
@@ -490,6 +495,35 @@ async def test_what_cannot_be_followed_is_said_and_the_app_goes_on(
         while process.poll() is None:
             process.cancel()
             await pilot.pause(0.02)
+
+
+async def test_the_time_of_a_run_that_says_nothing_is_drawn(
+    app: ReadtrackApp, recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Process:
+        folder = recorded(until=6.0)
+        run_id = folder.name
+        stop_level = None
+        attempt = 1
+        contact = ""
+
+        def poll(self) -> None:
+            return None
+
+        def detach(self) -> None:
+            pass
+
+    monkeypatch.setattr(controllers_runs, "_CLOCK", 0.05)
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        following = RunFollower(Process(), Record("x", "adam"))  # type: ignore[arg-type]
+        following.catch_up()
+        drawn: list[Record] = []
+        app.main.run_changed = lambda record, folder: drawn.append(record)  # type: ignore[method-assign]
+        app.runs.follow(following)
+        await until(pilot, lambda: len(drawn) > 1, "the time")
+        assert drawn[-1].state == "not responding"
+        app.runs.alive = None
 
 
 @pytest.mark.timing

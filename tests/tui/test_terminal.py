@@ -252,6 +252,27 @@ def test_an_app_that_was_stopped_goes_on_with_one_thread_for_keys(terminal: Term
     wait_for(gone, terminal.screen)
 
 
+def test_an_app_that_is_stopped_in_mid_drawing_goes_on(terminal: Terminal, home: Home) -> None:
+    write_list(home, "toy_ok", "toy_fail", "toy_hang")
+    terminal.start()
+    terminal.wait_for("? help")
+    app = terminal.app()
+    for number in range(8):
+        terminal.keys(*"jTkT" * 5)
+        time.sleep(number / 100)
+        app.send_signal(signal.SIGTSTP)
+        wait_for(lambda: app.status() == psutil.STATUS_STOPPED, app.status)
+        assert "? help" not in terminal.screen()  # the shell has its screen back
+        app.send_signal(signal.SIGCONT)
+        terminal.wait_for("? help")
+
+    def gone() -> bool:
+        terminal.keys("q")  # a key that comes while the terminal changes hands is lost
+        return "exit code 0" in terminal.screen()
+
+    wait_for(gone, terminal.screen)
+
+
 def test_a_run_that_is_kept_is_found_again(terminal: Terminal, home: Home) -> None:
     write_list(home, "toy_hang")
     terminal.start()
@@ -261,14 +282,14 @@ def test_a_run_that_is_kept_is_found_again(terminal: Terminal, home: Home) -> No
     wait_for(lambda: [f for f in home.runs.iterdir() if store.load(f).phase == "train"], terminal.screen)
     (folder,) = home.runs.iterdir()
     terminal.keys("q")
-    terminal.wait_for("A run of toy_hang is alive.")
+    terminal.wait_for("A run of toy_hang is still running.")
     terminal.keys("k")
     terminal.wait_for("exit code 0")
     assert terminal.screen().splitlines()[0] == "toy_hang goes on; `readtrack` shows it."
     terminal.close()
     assert store.load(folder).outcome is None
     terminal.start()
-    terminal.wait_for("that is still alive")
+    terminal.wait_for("is still in progress")
     terminal.keys("c")
     terminal.wait_for("cancelled after")
     assert no_process_of(folder.name)
@@ -303,7 +324,7 @@ def test_another_run_of_the_same_home_is_found(terminal: Terminal, home: Home) -
     try:
         wait_for(lambda: store.load(process.folder).phase == "train", lambda: "training")
         terminal.start()
-        terminal.wait_for("Following a run of toy_hang")
+        terminal.wait_for("A run of toy_hang is still in progress")
         terminal.keys("v")
         terminal.wait_for("▶ running")
     finally:

@@ -80,7 +80,7 @@ class Reading:
             words = re.split(r"[\s,;]+", line.casefold())
             self._set_tags(subject, {tag for word in words if (tag := word.removeprefix("#"))})
 
-        hint = "Words with spaces or commas between. enter keeps, esc goes back."
+        hint = "Separate them by spaces or commas. enter keeps, esc goes back."
         before = "".join(
             f"{tag} " for tag in sorted(self._app.library.tags(subject))
         )  # the next one may follow
@@ -108,6 +108,4 @@ class Reading:
                 self._write("rate it", lambda: self._app.library.rate(subject, int(stars) or None))
 
         answers = [Choice(str(count), "★" * count + "☆" * (5 - count)) for count in range(5, 0, -1)]
-        self._app.push_screen(
-            ChoiceDialog(f"How good is {subject}?", [*answers, Choice("0", "no rating")]), rated
-        )
+        self._app.push_screen(ChoiceDialog(f"Rate {subject}", [*answers, Choice("0", "no rating")]), rated)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOOK_AGAIN = 10.0  # seconds
 _DRAW_EVERY = 0.2  # seconds; the run trains on the same processor
+_CLOCK = 2.0  # seconds after which the time is drawn anew though the run says nothing
 
 
 class Runs:
@@ -95,7 +96,8 @@ class Runs:
                 if follower.process.contact != contact:  # of a run on another machine
                     contact = follower.process.contact
                     self._app.notify_status(one_line(contact) or "The place where it runs answers again.")
-                if undrawn and (follower.ended or time.monotonic() - drawn_at >= _DRAW_EVERY):
+                patience = 0.0 if follower.ended else _DRAW_EVERY if undrawn else _CLOCK
+                if time.monotonic() - drawn_at >= patience:
                     undrawn, drawn_at = False, time.monotonic()
                     self._app.main.run_changed(follower.record, follower.folder)
             except Exception as error:
@@ -176,7 +178,7 @@ class Runs:
         if follower is not None and self.alive is None:
             self.follow(follower)
             self._app.notify_status(
-                "Following a run of ", (follower.record.paper, "bold"), " that is still alive: V shows it."
+                "A run of ", (follower.record.paper, "bold"), " is still in progress: V shows it."
             )
 
     def read_results(self) -> None:

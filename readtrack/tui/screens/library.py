@@ -61,13 +61,14 @@ class LibraryScreen(Screen[None]):
         self._head = Static(id="head", markup=False)
         hint = "words, state:reading, tag:gpu, runnable"
         self.filter = Filter(self._filter_done, placeholder=hint, id="filter")
-        self.checklist = Checklist(library, id="checklist")
+        self.checklist = Checklist(library, self._entry_changed, id="checklist")
         self.paper = LineView(self._detail, id="paper")
         self.run_view = RunView(self._beside, id="run")
         self._welcome = Static(id="welcome", markup=False)
         self._status = Static(id="status", markup=False)
         self._sync = Static(id="sync", markup=False)
         self._hints = Static(id="hints", markup=False)
+        self._hint_keys: list[tuple[int, str]] = []  # where each hint ends, and its key
         self._under_cursor: Entry | None = None
         self._elsewhere: Entry | None = None  # a paper that a link led to and no row has
         self._drawn: Entry | None = None
@@ -209,12 +210,21 @@ class LibraryScreen(Screen[None]):
         places: set[Where] = {"library", "run" if self._looking else "list"}
         room = self.size.width - 2
         shown: list[Content] = []
+        self._hint_keys.clear()
         for one in hints(places, self._applies):
             item = join((shown_key(one.keys[0]), "bold $foreground"), " ", one.label)
             if item.cell_length + 3 <= room:
                 shown.append(item)
                 room -= item.cell_length + 3
+                self._hint_keys.append((self.size.width - 2 - room, one.keys[0]))
         self._put(self._hints, Content("   ").join(shown))
+
+    @on(events.Click, "#hints")
+    def _hint_clicked(self, event: events.Click) -> None:
+        key = next((key for end, key in self._hint_keys if event.x <= end), None)
+        if key is not None:
+            # From the app: a key that the screen itself sent would not come to the screen.
+            self.app.call_later(self.app.simulate_key, key)
 
     def _applies(self, action_id: str) -> bool:
         runnable = self.entry is not None and self.entry.plugin in self.readtrack_app.library.runnable()
@@ -415,7 +425,7 @@ class LibraryScreen(Screen[None]):
     def action_live_run(self) -> None:
         following = self.readtrack_app.following
         if following is None:
-            self.notify_status("No run is alive.")
+            self.notify_status("Nothing is running.")
             return
         if self.entry is None or self.entry.plugin != following.record.paper:
             self._follow(following.record.paper)
@@ -512,7 +522,10 @@ class LibraryScreen(Screen[None]):
         elif isinstance(target, Web):
             self.readtrack_app.open_address(target.url)
         elif isinstance(target, File):
-            self.readtrack_app.open_address(target.path)
+            from readtrack.tui.widgets import iterm
+
+            if not iterm.show(target.path, self.app):
+                self.readtrack_app.open_address(target.path)
         elif isinstance(target, Notes):
             self.readtrack_app.action_note()
 

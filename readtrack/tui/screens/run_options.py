@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, get_args
 
 from textual.app import ComposeResult
@@ -18,6 +19,7 @@ from textual.widgets import Input, Static
 
 from readtrack.bench.case import Budget
 from readtrack.errors import ReadtrackError
+from readtrack.plugins.find import PluginRef
 from readtrack.runs import settings
 from readtrack.tui.device_list import Devices
 from readtrack.tui.screens.dialog import Dialog
@@ -133,13 +135,20 @@ class RunOptions(Dialog[Options | None]):
     ]
 
     def __init__(
-        self, paper: str, options: Options, devices: Devices | None, places: Sequence[str] = ()
+        self,
+        paper: str,
+        options: Options,
+        devices: Devices | None,
+        *,
+        plugins: Mapping[str, PluginRef] = MappingProxyType({}),
+        places: Sequence[str] = (),
     ) -> None:
-        """`devices` are those of this machine; None: they come later (`offer_devices`). `places`: names of
-        other machines.
+        """`devices` are those of this machine; None: they come later (`offer_devices`). `plugins` tell which
+        settings the paper has. `places`: names of other machines.
         """
         super().__init__()
         self._paper = paper
+        self._plugins = plugins
         # Held here, because enter may come before the widgets are composed.
         self._budget = Selector(get_args(Budget), options.budget, id="budget")
         self._only = Selector((_BOTH, "experiment", "benchmark"), options.only, id="only")
@@ -211,9 +220,13 @@ class RunOptions(Dialog[Options | None]):
 
     def action_start(self) -> None:
         try:
-            self.dismiss(self._chosen().checked())
+            options = self._chosen().checked()
+            if options.only != "benchmark":  # which has no settings: the run says so
+                settings.check(options.fields["settings"], self._paper, self._plugins)
         except ReadtrackError as error:
             self._command.update(text(str(error), "$bad"))
+        else:
+            self.dismiss(options)
 
 
 def _field(label: str, widget: Widget, *beside: Widget) -> ComposeResult:

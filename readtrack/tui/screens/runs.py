@@ -25,7 +25,7 @@ from readtrack.tui.actions import where as actions_where
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.theme import verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, text, wrapped
-from readtrack.tui.widgets.table import Cell, table
+from readtrack.tui.widgets.table import Cell, one_line_each
 from readtrack.tui.widgets.targets import PastRun
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class RunsScreen(Answering[str | None]):
         shown = [number for number, (_, from_width) in enumerate(_COLUMNS) if width >= from_width]
         names = [_COLUMNS[number][0] for number in shown]
         cells = [self._cells(run) for run in found]
-        head, *rows = table(names, [[row[number] for number in shown] for row in cells], width)
+        head, *rows = one_line_each(names, [[row[number] for number in shown] for row in cells], width)
         return [head, *(Line(row.content, PastRun(run.run_id)) for row, run in zip(rows, found, strict=True))]
 
     def _cells(self, run: Summary) -> list[Cell]:
@@ -176,14 +176,20 @@ class RunsScreen(Answering[str | None]):
 
     def _refresh_lines(self) -> None:
         words = f'   those with "{self._words}"' if self._words else ""
-        total = f"{len(self._shown())} of {len(self._all)} runs" if self._words else f"{len(self._all)} runs"
+        count = len(self._all)
+        total = f"{count} run{'' if count == 1 else 's'}"
+        if self._words:
+            total = f"{len(self._shown())} of {total}"
         order = {"newest": "the newest first", "longest": "the longest first"}.get(
             _ORDERS[self._order], f"by {_ORDERS[self._order]}"
         )
         self._head.update(join(("Runs", "bold $heading"), f"   {total}", (f"   {order}{words}", "$muted")))
         keys = [join((shown_key(one.keys[0]), "bold"), f" {one.label}") for one in actions_where("runs")]
-        hints = Content("   ").join([join(("enter", "bold"), " open"), *keys, join(("esc", "bold"), " back")])
-        self._hints.update(hints.truncate(max(1, self.size.width - 2), ellipsis=True))
+        lines = [join(("enter", "bold"), " open")]
+        for hint in (*keys, join(("esc", "bold"), " back")):
+            longer = join(lines[-1], "   ", hint)
+            lines[-1:] = [longer] if longer.cell_length <= self.size.width - 2 else [lines[-1], hint]
+        self._hints.update(Content("\n").join(lines))
 
     def _say(self, *parts: object) -> None:
         self._status.update(join(*parts))  # type: ignore[arg-type]

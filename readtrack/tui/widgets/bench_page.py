@@ -66,7 +66,7 @@ def _bars(rows: Sequence[Measured], width: int) -> list[Line]:
     same = common_axes(shown)
     indent = max(len(row.name) for row in shown) + 3
     room = max(10, min(width - indent - 8, 60))
-    lines = [BLANK, Line(join(" ", ("share of what this machine can attain, up to its ceiling ┆", "$muted")))]
+    lines = [BLANK, Line(join(" ", ("share of the ceiling ┆ that was measured on this machine", "$muted")))]
     before: list[str] = []
     for row in shown:
         share = row.ceiling or 0.0
@@ -101,7 +101,7 @@ _COLUMNS = (
     _Column("±", 0, lambda row: row.half.removeprefix("±")),
     _Column("vs naive", 0, lambda row: _ratio(row.naive)),
     _Column("±", 100, lambda row: row.naive.half.removeprefix("±") if row.naive else ""),
-    _Column("vs strong", 0, lambda row: _ratio(row.strong)),
+    _Column("vs best", 0, lambda row: _ratio(row.strong)),
     _Column("±", 100, lambda row: row.strong.half.removeprefix("±") if row.strong else ""),
     _Column("memory", 70, lambda row: row.memory),
     _Column("of ceiling", 84, lambda row: _rounded(row.ceiling, "{:.0f}%")),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
 from textual.content import Content
@@ -15,24 +15,31 @@ from readtrack.library import Library
 from readtrack.present import marks
 from readtrack.reading_list.catalog import Catalog
 from readtrack.reading_list.journal import State
-from readtrack.reading_list.search import Match, spans
 from readtrack.tui.actions import bindings
 from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, join, pair, text, wrapped
 from readtrack.tui.widgets.outline import OFF_LIST, Entry, outline, subjects, visible, wording
+
+if TYPE_CHECKING:
+    from readtrack.reading_list.search import Match
 
 _MOST = 1000  # found papers that are shown
 _NOTHING = "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable."
 
 
 class Checklist(LineView):
-    """`found` narrows it to some subjects, the best first; `verdicts` marks papers with a past result."""
+    """`found` narrows it to some subjects, the best first; `verdicts` marks papers with a past result.
+
+    moved  is called as soon as the cursor has moved, before the message comes: what shows the entry under it
+           is drawn in the same frame
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("checklist")
 
-    def __init__(self, library: Library, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, library: Library, moved: Callable[[], None], *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(self._lines, id=id)
         self._library = library
+        self._moved = moved
         self._runnable: set[str] = set()
         self._folded: set[str] = set()
         self._entries: list[Entry] = []
@@ -43,6 +50,10 @@ class Checklist(LineView):
         self._nothing = ""
         self._here = ""  # where the cursor was before nothing was found
         self.verdicts: dict[str, str] = {}
+
+    def _put_cursor(self, index: int) -> None:
+        super()._put_cursor(index)
+        self._moved()
 
     def read(self, catalog: Catalog, runnable: Iterable[str]) -> None:
         """Take over a new catalog; cursor and folds stay where their keys still exist. The first time the
@@ -90,6 +101,8 @@ class Checklist(LineView):
         """The key of the best match; "" where no words make a difference and the cursor may stay."""
         if not self.found:
             return ""
+        from readtrack.reading_list.search import spans
+
         subject, match = next(iter(self.found.items()))
         wordless = not match.words and not match.note
         if wordless and self.entry is not None and self.entry.subject in self.found:
@@ -196,10 +209,14 @@ class Checklist(LineView):
         else:
             pieces = wording(entry.text)
             words = join(*((piece, "$link underline" if link else quiet) for piece, link in pieces))
+        sign = self._sign(entry)
         if match is not None:
             words = _pointed_out(words, match)
+            # Before the sign, where a long title does not push it out.
+            note = text(match.note, "$muted italic").truncate(width // 2, ellipsis=True)
+            sign = join(note, "  ", sign) if note else sign
         indent = join("  " * entry.depth, self._arrow(entry))
-        return pair(join(indent, mark, " ", words, self._hidden(entry)), self._sign(entry), width)
+        return pair(join(indent, mark, " ", words, self._hidden(entry)), sign, width)
 
     def state(self, entry: Entry) -> State:
         if entry.subject:
@@ -237,7 +254,9 @@ class Checklist(LineView):
 
 
 def _pointed_out(words: Content, match: Match) -> Content:
-    """`words` with what was found in them marked, and where else it was found."""
+    """`words` with what was found in them marked."""
+    from readtrack.reading_list.search import spans
+
     for start, end in spans(words.plain, match.words):
         words = words.stylize("bold $reading", start, end)
-    return join(words, (f"  {match.note}", "$muted italic")) if match.note else words
+    return words

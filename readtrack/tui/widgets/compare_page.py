@@ -79,25 +79,28 @@ def _measurements(a: Record, b: Record, width: int) -> list[Line]:
         return []
     try:
         found, band = compare.compare(a, b), 100 * compare.resolution(a, b)
-    except (KeyError, TypeError, ValueError):
+    except (ArithmeticError, KeyError, TypeError, ValueError):
         words = "cannot be compared: another version of readtrack wrote them"
         return [heading("Measurements"), *wrapped(words, width, "$muted", indent=1)]
     rows: list[list[Cell]] = []
+    before = ""
     for one in found:
         either = one.a or one.b
         assert either is not None
         verdict = one.verdict or "–"
         times = [measured(side).time if side is not None else "–" for side in (one.a, one.b)]
         ratio = "" if one.ratio is None else format_number(one.ratio)
+        what = measured(either).point
         rows.append(
             [
                 text(verdict, _STYLES.get(verdict, "$muted")),
-                measured(either).point,
+                "" if what == before else what,
                 one.variant,
                 *times,
                 ratio,
                 one.note,
             ]
         )
+        before = what
     head = ("verdict", "what", "variant", "a", "b", "b / a", "")
     return [heading("Measurements", f"dead band ±{band:.1f} %"), *table(head, rows, width, indent=1)]

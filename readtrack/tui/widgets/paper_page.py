@@ -160,7 +160,9 @@ def _results(library: Library, plugin: str, results: Sequence[Summary], width: i
         heading("Results", f"{len(results)} run{'s' if len(results) > 1 else ''}, enter opens one"),
         *own,
     ]
-    for result in results[:_RECENT]:
+    # Those that say something about the paper come first.
+    telling_first = sorted(results, key=lambda one: one.outcome not in (None, "completed"))
+    for result in telling_first[:_RECENT]:
         lines += _result(result)
     if len(results) > _RECENT:
         more = f"… {len(results) - _RECENT} more: readtrack results {plugin}"

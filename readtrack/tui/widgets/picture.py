@@ -32,20 +32,25 @@ def load(
 
     send  writes to a terminal that shows pictures with all their pixels; None: it does not
     """
-    from PIL import Image
-
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            if image.width * image.height > _LARGEST:
-                return [Content(f"too large to show here: {image.width} × {image.height} pixels")]
-            whole = image.convert("RGB")
-            pixels = _fitted(whole, columns)
-            if send is not None and not ascii_only:
-                whole.thumbnail((_SHARPEST, _SHARPEST))
-                return kitty.lines(whole, pixels.width, -(-pixels.height // 2), send)
+        whole = opened(path)
+        pixels = _fitted(whole, columns)
+        if send is not None and not ascii_only:
+            whole.thumbnail((_SHARPEST, _SHARPEST))
+            return kitty.lines(whole, pixels.width, -(-pixels.height // 2), send)
     except Exception as error:  # a decoder of pictures from elsewhere
         return [Content(f"cannot be shown: {error}")]
     return _ramp(pixels) if ascii_only else _half_blocks(pixels)
+
+
+def opened(path: Path) -> Image:
+    """A PNG in RGB. Raises ValueError at one that is too large, and whatever its decoder does."""
+    from PIL import Image
+
+    with Image.open(path, formats=("PNG",)) as image:
+        if image.width * image.height > _LARGEST:
+            raise ValueError(f"too large to show here: {image.width} × {image.height} pixels")
+        return image.convert("RGB")
 
 
 def _fitted(image: Image, columns: int) -> Image:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,36 @@ from textual.content import Content
 from readtrack.present import chart, marks, runs
 from readtrack.present.chart import Series
 from readtrack.present.claims import number
+from readtrack.runs.events import Artifact
 from readtrack.runs.log import tail
 from readtrack.runs.record import Record
 from readtrack.text import format_duration
 from readtrack.tui.widgets import claims_page
 from readtrack.tui.widgets.curves import drawn, legend
-from readtrack.tui.widgets.line_view import BLANK, Line, beside, heading, join, pair, text, wrapped
-from readtrack.tui.widgets.table import Cell, table
+from readtrack.tui.widgets.line_view import (
+    BLANK,
+    LazyLine,
+    Line,
+    Lines,
+    beside,
+    heading,
+    join,
+    pair,
+    text,
+    wrapped,
+)
+from readtrack.tui.widgets.table import Cell, fits, table, turned
 from readtrack.tui.widgets.targets import File
 
 _TEXT_LIMIT = 64 * 1024
 _LOG_LINES = 400
 _TABLE_ROWS = 500
+_TABLE_COLUMNS = 40
 _CELL_LIMIT = 1000  # characters
 _OPENED = {"image": ".png", "audio": ".wav"}
 _BUCKETS = 300  # of a curve's points; more than a wide terminal has dots
 _WHOLE = 60  # artifacts that are shown with what is in them
+_WHOLE_LINES = 1000  # after which no more are: a key waits for the page
 
 
 # The head: what runs, how far it is
@@ -48,7 +62,7 @@ def title_line(record: Record, name: str, width: int) -> Content:
 
 def state_label(record: Record) -> Content:
     """`▶ running 12 s` or `✓ completed in 14 s`."""
-    took = format_duration(record.duration)
+    took = format_duration(record.elapsed)
     if record.outcome is None:
         style = "$bad" if record.state == "not responding" else "$reading"
         return join((f"▶ {record.state} {took} ", f"bold {style}"))
@@ -196,13 +210,14 @@ def curve(
     record: Record, name: str, index: int, count: int, width: int, height: int, log_scale: bool | None
 ) -> list[Line]:
     """One metric with all its arms, about `height` lines: the names of both axes, chart, legend."""
-    series = _series(record, name)
-    log, log_x = is_log(record, name, log_scale), chart.wants_log_x(series)
+    series = _series(record, name, min(_BUCKETS, 2 * width))
+    log_x, log = chart.wants_log_x(series), chart.wants_log(series) if log_scale is None else log_scale
     scale = {(True, False): "log scale", (False, True): "log x", (True, True): "log scale, log x"}
     notes = [f"{index + 1} of {count}" if count > 1 else "", scale.get((log, log_x), "")]
     x, y = record.axes.get(name, ("", ""))
-    over = f" over {x or 'step'}" if x or not (" over " in name or log_x) else ""
-    notes.insert(0, y)
+    named = " over " in name  # and the axis may be named more closely
+    over = f" over {x or 'step'}" if not named and (x or not log_x) else ""
+    notes[:0] = [y, f"x: {x}" if named and x and not name.endswith(f" over {x}") else ""]
     title = join(" ", (name, "bold"), (over, "$muted"), "  ", (" · ".join(filter(None, notes)), "$muted"))
     below = legend(series, width, name, x)
     rows = chart.draw(series, width - 2, max(4, height - 1 - len(below)), log_x=log_x, log_y=log)
@@ -231,16 +246,16 @@ def _multiples(record: Record, width: int, height: int, log_scale: bool | None) 
     return lines
 
 
-def _series(record: Record, name: str) -> list[Series]:
-    """The curves of a metric, long ones cut down to what a screen can show."""
+def _series(record: Record, name: str, buckets: int) -> list[Series]:
+    """The curves of a metric, long ones cut down to what can be shown."""
     return [
-        Series(arm or name, chart.decimated(points, _BUCKETS)) for arm, points in record.curves[name].items()
+        Series(arm or name, chart.decimated(points, buckets)) for arm, points in record.curves[name].items()
     ]
 
 
 def is_log(record: Record, name: str, log_scale: bool | None) -> bool:
     """The reader's choice of scale; without one, what suits the curve."""
-    return chart.wants_log(_series(record, name)) if log_scale is None else log_scale
+    return chart.wants_log(_series(record, name, _BUCKETS)) if log_scale is None else log_scale
 
 
 def _metrics(record: Record, width: int) -> list[Line]:
@@ -280,7 +295,7 @@ def error_lines(record: Record, width: int) -> list[Line]:
 
 def artifacts(
     record: Record, folder: Path, width: int, picture: Callable[[Path, int], list[Content] | None]
-) -> list[Line]:
+) -> Lines:
     """Images, sounds, texts and tables one below the other; enter on an image or a sound opens it.
 
     `picture` gives an image's lines, None while it loads.
@@ -289,11 +304,16 @@ def artifacts(
         waiting = record.outcome is None
         words = "Images, sounds, texts and tables appear here." if waiting else "This run made no artifacts."
         return wrapped(words, width, "$muted", indent=1)
-    lines: list[Line] = []
+    lines: list[Line | LazyLine] = []
+    home = folder.resolve()
+    shown = 0
     for event in record.artifacts[:_WHOLE]:
+        if len(lines) >= _WHOLE_LINES:
+            break
+        shown += 1
         name, caption = str(event.get("name", "")), str(event.get("caption") or "")
-        path = (folder / str(event.get("path", ""))).resolve()
-        inside, kind = path.is_relative_to(folder.resolve()), str(event.get("kind"))
+        path = (home / str(event.get("path", ""))).resolve()
+        inside, kind = path.is_relative_to(home), str(event.get("kind"))
         # Not every file of a run is for the desktop to open.
         opens = inside and path.suffix == _OPENED.get(kind)
         head = join((name, "bold $link"), "  ", (caption, "$muted"))
@@ -302,15 +322,22 @@ def artifacts(
         lines += [Line(first.content, File(path) if opens else None), *rest]
         if not inside:
             lines += wrapped("lies outside the run's folder: not shown", width, "$bad", indent=1)
+        elif path.is_fifo():  # whoever opens it waits
+            lines += wrapped("is no file: not shown", width, "$bad", indent=1)
         elif kind == "image":
             drawn = picture(path, width - 2)
-            lines += [Line(join(" ", row)) for row in drawn or [Content.styled("loading ...", "$muted")]]
+            rows = drawn or [Content.styled("loading ...", "$muted")]
+            lines += [LazyLine(partial(join, " ", row)) for row in rows]
         else:
             lines += _file(path, kind, _changed(path), width)
-    if more := record.artifacts[_WHOLE:]:
+    if more := record.artifacts[shown:]:
         lines += [BLANK, heading(f"{len(more):,} more lie in the run's folder")]
-        lines += [Line(text(f" {one.get('name')}  {one.get('path')}", "$muted")) for one in more]
+        lines += [LazyLine(partial(_named, one)) for one in more]
     return lines
+
+
+def _named(artifact: Artifact) -> Content:
+    return text(f" {artifact.get('name')}  {artifact.get('path')}", "$muted")
 
 
 def _changed(path: Path) -> int:
@@ -320,7 +347,7 @@ def _changed(path: Path) -> int:
         return 0
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _file(path: Path, kind: str, changed: int, width: int) -> list[Line]:
     """A table, a sound or a text; kept, because the page of a live run is drawn several times a second."""
     if kind == "table":
@@ -344,13 +371,27 @@ def _sound(path: Path) -> str:
 def _table_file(path: Path, width: int) -> list[Line]:
     try:
         body = json.loads(path.read_bytes())
-        columns = [str(name) for name in body["columns"]]
-        rows = [[_cell(value) for value in row] for row in body["rows"][:_TABLE_ROWS]]
+        columns = [str(name) for name in body["columns"][:_TABLE_COLUMNS]]
+        rows = [[_cell(value) for value in row[:_TABLE_COLUMNS]] for row in _first_rows(body["rows"])]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return wrapped(f"cannot be shown: {error}", width, "$bad", indent=1)
     if any(len(row) != len(columns) for row in rows):
         return wrapped("cannot be shown: its rows differ in length", width, "$bad", indent=1)
+    if columns and rows and not fits(columns, rows, width, indent=1):
+        other_columns, other_rows = turned(columns, rows)
+        if fits(other_columns, other_rows, width, indent=1):
+            return table(other_columns, other_rows, width, indent=1)
     return table(columns, rows, width, indent=1)
+
+
+def _first_rows(rows: list[list[Any]]) -> Iterator[list[Any]]:
+    """As many as one would read: of a text no more is shown either."""
+    length = 0
+    for row in rows[:_TABLE_ROWS]:
+        length += sum(min(len(str(value)), _CELL_LIMIT) for value in row[:_TABLE_COLUMNS])
+        if length > _TEXT_LIMIT:
+            return
+        yield row
 
 
 def _cell(value: Any) -> str | int | float | None:
@@ -394,7 +435,7 @@ def _last_lines(entries: Sequence[str], width: int, style: str = "") -> list[Lin
     return list(lines)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _entry(entry: str, width: int, style: str) -> list[Line]:
     """Kept, because a page that grows is drawn several times a second."""
     return wrapped(entry[-_TEXT_LIMIT:], width, style, indent=1)

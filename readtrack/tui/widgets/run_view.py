@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from readtrack.tui.actions import bindings
 from readtrack.tui.theme import wants_ascii
-from readtrack.tui.widgets.line_view import Line, LineView, drawn_line, join
+from readtrack.tui.widgets.line_view import Lines, LineView, drawn_line, join
 
 if TYPE_CHECKING:
     # The pages themselves are imported when there is a run to show: the app opens without one.
@@ -81,6 +81,8 @@ class RunView(Vertical):
         self._log_scale: bool | None = None
         self._all_curves = False
         self._pictures: dict[tuple[Path, int], list[Content] | None] = {}
+        self._made: dict[object, Lines] = {}  # pages that take long to make, as of the record's last event
+        self._made_of: object = None
 
     def compose(self) -> ComposeResult:
         yield self._title
@@ -98,12 +100,19 @@ class RunView(Vertical):
         self.refresh_run(top=True)
 
     def refresh_run(self, *, top: bool = False) -> None:
+        if self.record is None:
+            return
+        self._growing.look(self.record)
+        self._refresh_head(self.record)
+        live = self.record.outcome is None
+        follow = TABS[self.tab] == "Log" and (self.page.at_end or top) and live
+        self.page.rebuild(top=top)
+        if follow:
+            self.page.scroll_end(animate=False, immediate=True)
+
+    def _refresh_head(self, record: Record) -> None:
         from readtrack.tui.widgets import run_pages
 
-        record = self.record
-        if record is None:
-            return
-        self._growing.look(record)
         width = self.page.scrollable_content_region.width or self.size.width
         for widget, draw in (
             (self._title, lambda: run_pages.title_line(record, self._heading, width)),
@@ -112,13 +121,13 @@ class RunView(Vertical):
             (self._tabs, lambda: Content(" ").join(self._tab_names(record))),
         ):
             widget.update(drawn_line(draw).truncate(width, ellipsis=True), layout=False)
-        follow = TABS[self.tab] == "Log" and (self.page.at_end or top) and record.outcome is None
-        self.page.rebuild(top=top)
-        if follow:
-            self.page.scroll_end(animate=False, immediate=True)
 
     def on_resize(self) -> None:
-        self.refresh_run()
+        """The page sees to its width itself; the overview fills the height too, a log stays at its end."""
+        if TABS[self.tab] in ("Overview", "Log"):
+            self.refresh_run()
+        elif self.record is not None:
+            self._refresh_head(self.record)
 
     def _tab_names(self, record: Record) -> list[Content]:
         from readtrack.present.claims import counted
@@ -137,25 +146,41 @@ class RunView(Vertical):
                 parts.append(join((f" {name}{count} ", "$muted")))
         return parts
 
-    def _lines(self, width: int) -> list[Line]:
+    def _lines(self, width: int) -> Lines:
         record = self.record
         if record is None:
             return []
-        from readtrack.tui.widgets import bench_page, claims_page, run_pages
+        from readtrack.tui.widgets import claims_page, run_pages
 
-        width -= 1  # some air before the scroll bar
+        width -= 1  # one column of padding before the scroll bar
         name = TABS[self.tab]
         if name == "Claims":
             return claims_page.page(record, width, self._beside(record.paper))
-        if name == "Benchmark":
-            return bench_page.benchmark(record, width)
         if name == "Artifacts":
             return run_pages.artifacts(record, self.folder, width, self._picture)
         if name == "Log":
             return run_pages.log(record, self.folder, width)
-        height, top = self.page.scrollable_content_region.height, self.on_top(record)
+        height = self.page.scrollable_content_region.height
+        if self._made_of != (record.run_id, record.arrived, record.outcome):
+            self._made_of = record.run_id, record.arrived, record.outcome
+            self._made.clear()
+        wanted = (name, width, height, self.on_top(record), self._log_scale, self._all_curves)
+        if wanted not in self._made:
+            self._made[wanted] = self._make(record, name, width, height)
+        return self._made[wanted]
+
+    def _make(self, record: Record, name: str, width: int, height: int) -> Lines:
+        from readtrack.tui.widgets import bench_page, run_pages
+
+        if name == "Benchmark":
+            return bench_page.benchmark(record, width)
         return run_pages.overview(
-            record, width, height, metric=top, log_scale=self._log_scale, all_curves=self._all_curves
+            record,
+            width,
+            height,
+            metric=self.on_top(record),
+            log_scale=self._log_scale,
+            all_curves=self._all_curves,
         )
 
     def on_top(self, record: Record) -> int:

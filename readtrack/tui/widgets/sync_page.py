@@ -103,13 +103,13 @@ def ask_again(summary: Summary) -> str:
         at = datetime.fromisoformat(summary.not_before)
         return f"arXiv is not asked again before {at:%H:%M on %d %B}; a sync after that goes on from here."
     if summary.offline:
-        return "What is here can be read; a sync goes on when there is a network again."
+        return "The next sync, with a network, continues from here."
     return "A sync goes on from here." if summary.cancelled else ""
 
 
 def page(syncing: Syncing, width: int) -> list[Line]:
     """Every paper with its state, in groups; why, where it did not arrive."""
-    width -= 1  # some air before the scroll bar
+    width -= 1  # one column of padding before the scroll bar
     lines = headline(syncing, width)
     states: dict[str, Progress] = {
         paper: syncing.states.get(paper) or Progress(paper=paper, state="waiting") for paper in syncing.papers

@@ -1,40 +1,99 @@
-"""Tables as lines: columns as wide as their cells; when the page is narrow, words are cut before figures."""
+"""Tables as lines: columns as wide as their cells; in a narrow page words wrap and figures stay whole."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import zip_longest
+from typing import NamedTuple
 
 from textual.content import Content
 
 from readtrack.text import format_number
-from readtrack.tui.widgets.line_view import Line, join, text
+from readtrack.tui.widgets.line_view import EMPTY, Line, join, text
 
 _GAP = 2
 _NARROWEST = 6
 _NAME = 4  # above figures
+_LONG_WORD = 16  # one that is longer may be broken
 
 Cell = Content | str | float | int | None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, indent: int = 0) -> list[Line]:
-    """Numbers, and columns that hold nothing but numbers and short figures, stand at the right."""
+    """A row takes as many lines as its longest cell. Numbers, and columns that hold nothing but numbers and
+    short figures, stand at the right.
+    """
+    layout = _layout(head, rows, width, indent)
+    lines = _wrapped(layout.head, layout, indent, whole=[False for _ in head])
+    for row in layout.rows:
+        lines += _wrapped(row, layout, indent, whole=layout.right)
+    return lines
+
+
+def one_line_each(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> list[Line]:
+    """The same with each row on one line, for a list that one moves in: what has no room is cut."""
+    layout = _layout(head, rows, width, 0)
+    return [_line(row, layout, 0) for row in (layout.head, *layout.rows)]
+
+
+def turned(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> tuple[list[str], list[list[Cell]]]:
+    """The same table with its columns as rows; the first column gives the headings."""
+    names = [_content(row[0]).plain for row in rows]
+    return [head[0], *names], [[head[at], *(row[at] for row in rows)] for at in range(1, len(head))]
+
+
+def fits(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, indent: int = 0) -> bool:
+    """Whether no word has to be broken."""
+    return _layout(head, rows, width, indent).fits
+
+
+class _Layout(NamedTuple):
+    """`right` are the columns whose cells stand at the right; `fits`: no word has to be broken."""
+
+    head: list[Content]
+    rows: list[list[Content]]
+    widths: list[int]
+    right: list[bool]
+    fits: bool
+
+
+def _layout(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, indent: int) -> _Layout:
+    names = [text(name, "$muted") for name in head]
     cells = [[_content(cell) for cell in row] for row in rows]
     columns = range(len(head))
     right = [bool(rows) and all(_figure(row[column]) for row in rows) for column in columns]
     inside = [max([0, *(row[column].cell_length for row in cells)]) for column in columns]
-    widths = [max(text(head[column]).cell_length, inside[column]) for column in columns]
+    widths = [max(names[column].cell_length, inside[column]) for column in columns]
     room = width - indent - _GAP * (len(head) - 1)
-    # Half of a figure is another figure.
+    # First the headings take several lines, then the words below them; half of a figure is another figure.
+    heads = [max(_longest_word(name), min(name.cell_length, _NARROWEST)) for name in names]
+    words = [max([0, *(_longest_word(row[column]) for row in cells)]) for column in columns]
+    _shrink(widths, [max(heads[column], inside[column]) for column in columns], room)
+    least = [max(heads[column], inside[column] if right[column] else words[column]) for column in columns]
+    _shrink(widths, least, room)
+    fits = sum(widths) <= room
     _shrink(widths, [max(_NAME, inside[column]) if right[column] else _NARROWEST for column in columns], room)
     _shrink(widths, [_NARROWEST for _ in columns], room)
-    lines = [_row([text(name, "$muted") for name in head], widths, right, indent)]
-    lines += [_row(row, widths, right, indent) for row in cells]
-    return lines
+    return _Layout(names, cells, widths, right, fits)
 
 
-def _row(cells: Sequence[Content], widths: Sequence[int], right: Sequence[bool], indent: int) -> Line:
+def _longest_word(cell: Content) -> int:
+    return min(_LONG_WORD, max(map(len, cell.plain.split()), default=0))
+
+
+def _wrapped(cells: Sequence[Content], layout: _Layout, indent: int, *, whole: Sequence[bool]) -> list[Line]:
+    """`whole` are the columns whose cells stay on one line."""
+    columns = [
+        [cell] if keep or cell.cell_length <= width else [line.rstrip() for line in cell.wrap(width)]
+        for cell, width, keep in zip(cells, layout.widths, whole, strict=True)
+    ]
+    return [_line(row, layout, indent) for row in zip_longest(*columns, fillvalue=EMPTY)]
+
+
+def _line(cells: Sequence[Content], layout: _Layout, indent: int) -> Line:
     placed = []
-    for cell, width, to_right in zip(cells, widths, right, strict=True):
+    for cell, width, to_right in zip(cells, layout.widths, layout.right, strict=True):
         cut = cell.truncate(width, ellipsis=True)
         pad = width - cut.cell_length
         placed.append(cut.pad_left(pad) if to_right else cut.pad_right(pad))
@@ -43,6 +102,13 @@ def _row(cells: Sequence[Content], widths: Sequence[int], right: Sequence[bool],
 
 def _shrink(widths: list[int], least: Sequence[int], room: int) -> None:
     """Cut the widest of the columns that are wider than their `least`, until all of them fit or none is."""
+
+    def cut_to(most: int) -> list[int]:
+        return [max(min(width, most), min(width, low)) for width, low in zip(widths, least, strict=True)]
+
+    # At once to the width above the last cut: a cell may have a thousand characters.
+    above = bisect_left(range(max(widths, default=0)), True, key=lambda most: sum(cut_to(most)) > room)
+    widths[:] = cut_to(above)
     while sum(widths) > room:
         wider = [column for column, width in enumerate(widths) if width > least[column]]
         if not wider:

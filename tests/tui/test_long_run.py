@@ -1,0 +1,84 @@
+"""A run of 100,000 events and 1,000 artifacts in the app: no key waits for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from driving import until
+
+from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.widgets.run_view import TABS
+
+MOST = 50  # ms of the processor that a key may take
+LAID_OUT = 90  # that z may: Textual lays out the whole screen, twice, and that alone takes 40
+KEYS = (
+    ("j", "k"),
+    ("G", "g"),
+    ("ctrl+d", "ctrl+u"),
+    ("ctrl+f", "ctrl+b"),
+    ("z", "z"),
+    ("[", "]"),
+    ("m", "m"),
+)
+
+
+def lengthen(folder: Path) -> None:
+    events: list[dict[str, object]] = []
+    for number in range(1000):
+        kind, end = (("text", "txt"), ("table", "json"), ("image", "png"))[number % 3]
+        path = f"artifacts/{number}.{end}"
+        events.append({"event": "artifact", "name": f"{kind} {number}", "path": path, "kind": kind})
+        if kind == "table":
+            rows = [[step, 1 / (step + 1), "some words"] for step in range(50)]
+            (folder / path).write_text(json.dumps({"columns": ["step", "loss", "note"], "rows": rows}))
+        elif kind == "text":
+            (folder / path).write_text("some words " * 400)
+        else:
+            shutil.copy(folder / "artifacts" / "filters.png", folder / path)
+    events += [{"event": "log", "text": f"line {number} " + "word " * 30} for number in range(2000)]
+    events += [
+        {
+            "event": "metric",
+            "name": f"metric {at % 20}",
+            "arm": f"arm {at % 3}",
+            "step": step,
+            "value": 1 / step,
+        }
+        for step in range(1, 1618)
+        for at in range(60)
+    ]
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+        for seq, event in enumerate(events, 200):
+            file.write(json.dumps({"v": 1, "seq": seq, "t": 9.0, **event}) + "\n")
+
+
+@pytest.mark.timing
+async def test_no_key_waits_for_a_long_run(app: ReadtrackApp, recorded: Callable[..., Path]) -> None:
+    lengthen(recorded())
+    async with app.run_test(size=(160, 45)) as pilot:
+        await pilot.pause()  # results are read after the first frame
+        await app.workers.wait_for_complete()
+        assert app.main.checklist.go_to_subject("adam")
+        await pilot.press("v")
+        await until(pilot, lambda: app.main.on_run, "the run")
+        record = app.main.run_view.record
+        assert record is not None
+        assert (len(record.curves) > 20, len(record.artifacts) > 1000) == (True, True)
+        took: dict[tuple[str, ...], float] = {}
+        for place, tab in enumerate(TABS):
+            for keys in KEYS if tab == "Overview" else KEYS[:-1]:
+                rounds = []
+                for _ in range(5):
+                    began = time.process_time()
+                    await pilot.press(*keys)
+                    rounds.append((time.process_time() - began) / len(keys) * 1e3)
+                took[tab, *keys] = sorted(rounds)[len(rounds) // 2]
+            await pilot.press("]")
+            assert app.main.run_view.tab == (place + 1) % len(TABS)
+        print({keys: round(one, 1) for keys, one in took.items()})
+        assert {keys: one for keys, one in took.items() if one > (LAID_OUT if "z" in keys else MOST)} == {}
