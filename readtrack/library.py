@@ -200,7 +200,9 @@ class Library:
             return f"{who}: {entry['state']} again."
         if "tag" in entry:
             return f"{who}: tag {entry['tag'][1:]} {'put back' if entry['tag'][0] == '+' else 'removed'}."
-        return f"{who}: rated {'none' if entry['rating'] is None else entry['rating']} again."
+        return (
+            f"{who}: rated {entry['rating']} again." if entry["rating"] else f"{who}: rating removed again."
+        )
 
     def _subjects_of(self, entries: list[Entry]) -> list[str]:
         subjects = {name: subject for subject, name in self._names.of.items()}
@@ -211,11 +213,11 @@ class Library:
         who = _together(whose)
         if "state" in entry:
             now = sorted({self.state(subject) for subject in whose}, key=STATES.index)
-            return f"{who}: {entry['state']} undone, now {' or '.join(now)}."
+            return f"{who}: no longer {entry['state']}, back to {' or '.join(now)}."
         if "tag" in entry:
             return f"{who}: tag {entry['tag'][1:]} {'removed' if entry['tag'][0] == '+' else 'put back'}."
         rating = self.rating(whose[0])
-        return f"{who}: rating undone, now {'none' if rating is None else rating}."
+        return f"{who}: back to {'no rating' if rating is None else f'a rating of {rating}'}."
 
     def _known(self, subject: str) -> Reading:
         self._check(subject)

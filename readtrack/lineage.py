@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
+from readtrack.present.marks import DONE_WITH
 from readtrack.reading_list.catalog import Catalog, Paper, Row, Section
 from readtrack.sync.metadata import split_id
 from readtrack.text import nearest, quoted
-
-_PAST = ("read", "implemented", "skipped")
 
 
 @dataclass(slots=True)
@@ -152,7 +151,7 @@ def proposals(library: Library) -> list[Proposal]:
     for id_ in listed:
         if id_ in unread:
             parents = catalog.papers[id_].builds_on
-            known = tuple(parent for parent in parents if library.state(parent) in _PAST)
+            known = tuple(parent for parent in parents if library.state(parent) in DONE_WITH)
             missing = tuple(parent for parent in parents if parent not in known)
             later = _reached(id_, led_to)
             unlocks = tuple(other for other in listed if other in later and other in unread)

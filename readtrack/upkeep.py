@@ -85,7 +85,7 @@ def _mend_journal(home: Home) -> None:
             file.write(b"".join(line + b"\n" for line in bad))
             file.flush()
             os.fsync(file.fileno())
-        with replacing(home.journal) as part:
+        with replacing(home.journal.resolve()) as part:  # a link to a file elsewhere stays one
             part.write_bytes(b"".join(line + b"\n" for line in good))
 
 

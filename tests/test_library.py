@@ -105,7 +105,7 @@ def test_the_journal_overrules_the_tick_and_the_undo_brings_it_back(library):
     library.mark("transformer", "todo")
     assert library.state("transformer") == "todo"
     assert library.since("transformer") is not None
-    assert library.undo() == "transformer: todo undone, now read."
+    assert library.undo() == "transformer: no longer todo, back to read."
     assert library.state("transformer") == "read"
     assert library.since("transformer") is None
     assert library.undo() is None
@@ -160,7 +160,7 @@ def test_a_row_is_marked_and_unmarked_as_one(library):
     lstm = row(library, "LSTM")
     library.mark_all(lstm.papers or (lstm.subject,), "read")
     assert library.row_state(lstm) == "read"
-    assert library.undo() == "gru, lstm and rnn: read undone, now todo or reading."
+    assert library.undo() == "gru, lstm and rnn: no longer read, back to todo or reading."
     assert library.state("gru") == "reading"
     hessian = row(library, "Hessian")
     library.mark_all(hessian.papers or (hessian.subject,), "reading")
@@ -175,8 +175,8 @@ def test_undo_says_what_it_took_back(library):
     assert [library.undo() for _ in range(5)] == [
         "gru: tag gpu put back.",
         "gru: tag gpu removed.",
-        "lstm: rating undone, now 3.",
-        "lstm: rating undone, now none.",
+        "lstm: back to a rating of 3.",
+        "lstm: back to no rating.",
         None,
     ]
 
@@ -504,6 +504,6 @@ def test_redo_does_again_what_undo_took_back_one_after_the_other(library: Librar
     assert [library.state(paper) for paper in papers] == ["reading", "reading"]
     assert (library.tags(papers[0]), library.rating(papers[1])) == ({"gpu"}, 4)
     # An undo after that takes back the last of them, and a change rules a redo out.
-    assert library.undo() == f"{papers[1]}: rating undone, now none."
+    assert library.undo() == f"{papers[1]}: back to no rating."
     library.mark(papers[0], "read")
     assert library.redo() is None

@@ -138,7 +138,7 @@ def test_a_row_that_was_worded_anew_goes_by_one_name(edited, home):
     library.rate(subject, 4)
     assert (library.tags(subject), library.rating(subject), library.state(subject)) == ({"soon"}, 4, "read")
     assert set(library.search("tag:soon")) == {subject}
-    assert library.undo() == f"{subject}: rating undone, now none."
+    assert library.undo() == f"{subject}: back to no rating."
     assert [path.name for path in home.notes.iterdir()] == ["row-read-the-blog-about-atention.md"]
     again = Library.open(home, library.list_path)
     assert (again.tags(subject), again.note(subject)) == ({"soon"}, "a note")

@@ -36,7 +36,7 @@ _COMMANDS = {
     "verify": ("verify", "Judge the claims of papers over several seeds."),
     "compare": ("bench", "Set the benchmark of one run against another's, of the same paper."),
     "devices": ("machine", "The devices that a run can use."),
-    "calibrate": ("machine", "Measure what a device can attain at most."),
+    "calibrate": ("machine", "Measure the peak rates of a device."),
     "places": ("places", "Other machines that papers can run on."),
     "plugins": ("plugins", "The plugins: what makes a paper runnable."),
     "search": ("search", "Search titles, authors, abstracts, notes and the text of PDFs."),

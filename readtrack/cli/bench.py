@@ -109,7 +109,7 @@ def _profile(home: Home, as_json: bool) -> None:
         rows.append(
             (f"{one.speed:.3g}×", close, one_line(one.paper), what, "contended" if one.contended else "")
         )
-    terminal.table(rows, head=("vs strong", "closeness", "paper", "what", ""))
+    terminal.table(rows, head=("vs best", "closeness", "paper", "what", ""))
     terminal.print_out()
     for level, part in shares.items():
         terminal.print_out(
@@ -172,7 +172,7 @@ def _remarks(comparison: Comparison) -> Iterator[str]:
         for name, key, unit in (
             ("ceiling", "pct_ceiling", " %"),
             ("vs naive", "vs_naive", "×"),
-            ("vs strong", "vs_strong", "×"),
+            ("vs best", "vs_strong", "×"),
         ):
             if a.get(key) is not None and b.get(key) is not None:
                 yield f"{name} {a[key]:.3g}{unit} and {b[key]:.3g}{unit}"

@@ -9,7 +9,7 @@ from readtrack.cli import terminal
 from readtrack.present.benchmarks import Measured, axis_words, common_axes, measured
 from readtrack.text import one_line
 
-_HEAD = ("variant", "role", "time", "±", "vs naive", "vs strong", "ceiling", "remarks")
+_HEAD = ("variant", "role", "time", "±", "vs naive", "vs best", "ceiling", "remarks")
 _GAP = "  "
 _LEAST = 12  # columns that remarks are worth beginning in
 
@@ -44,7 +44,10 @@ def show(benchmarks: Mapping[str, Sequence[dict[str, Any]]]) -> None:
             f"contended: {contended} of {count} times shared the machine with others and are no record"
         )
     timed = [_cells(row) for group in groups for row in group.rows]
-    columns = [max(map(terminal.cells, column)) for column in zip(_HEAD, *timed, strict=True)]
+    columns = [
+        max(map(terminal.cells, (name, *cells))) if any(cells) else 0
+        for name, *cells in zip(_HEAD, *timed, strict=True)
+    ]
     terminal.print_out(terminal.paint(_line(_HEAD, columns, None), "dim"))
     for before, group in zip([None, *groups], groups, strict=False):
         if before is None or before.title != group.title:
@@ -79,7 +82,7 @@ def _groups(
 
 def _cells(row: Measured) -> tuple[str, ...]:
     naive, strong = (
-        f"{speed.ratio:.3g}× {speed.half}".rstrip() if speed else "" for speed in (row.naive, row.strong)
+        f"{speed.text} {speed.half}".rstrip() if speed else "" for speed in (row.naive, row.strong)
     )
     ceiling = "" if row.ceiling is None else f"{row.ceiling:.0f} %"
     return row.name, row.role, row.time, row.half, naive, strong, ceiling, row.remarks()

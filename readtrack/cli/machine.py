@@ -98,7 +98,7 @@ def calibrate(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, xpu.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Measure what a device can attain at most.
+    """Measure the peak rates of a device.
 
     Benchmarks are set against it as a percentage of the ceiling. Takes about 20 seconds; do it when the
     machine has nothing else to do.

@@ -167,7 +167,11 @@ def adopt(
 
 
 def _edit(library: Library, path: Path) -> None:
-    editor = system.editor() or ["vi"]
+    editor = system.editor() or system.usual_editor()
+    if not editor:
+        raise ReadtrackError(
+            "EDITOR is not set, and no editor was found. Set it, or give the text: readtrack note PAPER TEXT."
+        )
     library.home.ensure(path.parent)
     try:
         code = subprocess.run([*editor, str(path)], check=False).returncode

@@ -150,18 +150,19 @@ def _entry_points() -> list[EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for folder in sys.path:
         try:
-            entries = [Path(e) for e in os.scandir(folder or ".") if e.name.endswith(_DIST_INFO)]
+            entries = sorted(e.path for e in os.scandir(folder or ".") if e.name.endswith(_DIST_INFO))
         except OSError:
             continue
-        for path in sorted(entries):
+        for path in entries:
             try:
-                declared = (path / "entry_points.txt").read_bytes()
+                with open(os.path.join(path, "entry_points.txt"), "rb") as file:
+                    declared = file.read()
             except OSError:
                 continue
             if f"[{_GROUP}]".encode() in declared:
                 from importlib.metadata import PathDistribution
 
-                for entry in PathDistribution(path).entry_points.select(group=_GROUP):
+                for entry in PathDistribution(Path(path)).entry_points.select(group=_GROUP):
                     if _is_name(entry.name):
                         found.setdefault(entry.name, entry)
     return [found[name] for name in sorted(found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,7 @@ class Measured:
         said = (
             self.half,
             naive and f"{naive} against naive",
-            strong and f"{strong} against strong",
+            strong and f"{strong} against the strongest rival",
             "" if self.ceiling is None else f"{self.ceiling:.0f} % of ceiling",
             self.remarks() if self.time else f"{'skipped' if self.skipped else 'no time'}: {self.missing}",
         )
@@ -111,7 +112,7 @@ def axis_words(axes: Mapping[str, str]) -> list[str]:
 def measured(event: Event) -> Measured:
     """What a `measurement` event says, whatever else it may hold."""
     axes, times, check = (_mapping(event, name) for name in ("axes", "t_ns", "ok"))
-    role, flags = _text(event, "role"), tuple(one_line(str(flag)) for flag in event.get("flags") or ())
+    role, flags = _text(event, "role"), tuple(one_line(str(flag)) for flag in _list(event, "flags"))
     value = _number(times, "value")
     value = value if value is not None else _number(times, "p50")
     skipped = _text(event, "skipped")
@@ -187,6 +188,11 @@ def _mapping(event: Event, name: str) -> Event:
     return value if isinstance(value, Mapping) else {}
 
 
+def _list(event: Event, name: str) -> Sequence[Any]:
+    value = event.get(name)
+    return value if isinstance(value, list) else ()
+
+
 def _text(event: Event, name: str) -> str:
     value = event.get(name)
     return "" if value is None else one_line(str(value))
@@ -194,7 +200,9 @@ def _text(event: Event, name: str) -> str:
 
 def _number(event: Event, name: str) -> float | None:
     value = event.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _word(value: object) -> str:

@@ -98,7 +98,7 @@ def letter(index: int) -> str:
 
 def wants_log(series: Sequence[Series]) -> bool:
     """Whether a linear axis would hide most of what they do."""
-    return scales.wants_log(y for one in series for _, y in one.points)
+    return scales.wants_log([y for one in series for _, y in one.points])
 
 
 def wants_log_x(series: Sequence[Series]) -> bool:
@@ -181,7 +181,6 @@ class _Canvas:
     """Braille cells; each remembers the series that drew there last."""
 
     def __init__(self, columns: int, rows: int) -> None:
-        self._columns = columns
         self._masks = [[0] * columns for _ in range(rows)]
         self._owners: list[list[int | None]] = [[None] * columns for _ in range(rows)]
 

@@ -82,7 +82,7 @@ def phases(record: Record) -> list[Phase]:
     """What was done, what is going on, what is still to come; a phase that came twice has both its times."""
     # What a run that was stopped did last is not its tidying up.
     begun = [phase for phase in record.phases if record.outcome is None or phase[0] != "teardown"]
-    ends = [began for _, began in begun[1:]] + [record.duration]
+    ends = [began for _, began in begun[1:]] + [record.elapsed]
     took: dict[str, float] = {}
     for (name, began), ended in zip(begun, ends, strict=False):
         took[name] = took.get(name, 0.0) + max(0.0, ended - began)

@@ -23,7 +23,14 @@ def by_factors(places: Iterable[float]) -> bool:
     """True if the points of an axis are positive and each is a multiple of the one before, as 1, 4, 16, 64: a
     linear axis would squeeze most of them together.
     """
-    ordered = sorted(set(places))
+    found: set[float] = set()
+    before = math.inf
+    for place in places:
+        if before < place < _FACTOR * before:
+            return False  # most curves are done with here: at steps 3 and 4
+        found.add(place)
+        before = place
+    ordered = sorted(found)
     if len(ordered) < 3 or ordered[0] <= 0 or not math.isfinite(ordered[-1]):
         return False
     factors = [after / before for before, after in pairwise(ordered)]

@@ -97,17 +97,17 @@ def _paper(id_: str, node: Node) -> Paper:
         for name in ("summary", "claim", "figure")
     )
     return Paper(
-        id_,
-        one_line(_line(fields["title"], "'title'")),
-        authors,
-        _year(fields["year"]),
-        sources,
-        tuple(_texts(fields.get("aliases"), "'aliases'")),
-        tuple(_texts(fields.get("builds_on"), "'builds_on'")),
-        summary,
-        claim,
-        figure,
-        node.line,
+        id=id_,
+        title=one_line(_line(fields["title"], "'title'")),
+        authors=authors,
+        year=_year(fields["year"]),
+        sources=sources,
+        aliases=tuple(_texts(fields.get("aliases"), "'aliases'")),
+        builds_on=tuple(_texts(fields.get("builds_on"), "'builds_on'")),
+        summary=summary,
+        claim=claim,
+        figure=figure,
+        line=node.line,
     )
 
 

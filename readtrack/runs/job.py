@@ -17,6 +17,16 @@ Only = Literal["experiment", "benchmark"]
 ELSEWHERE = "place.json"  # a file of this name in the run's folder: it goes on on another machine
 DETACHED = "detached"  # a file of this name in the run's folder: the run goes on without its starter
 
+# What a job holds besides texts.
+_KINDS = {
+    "seed": int,
+    "null": bool,
+    "compile": bool,
+    "settings": dict,
+    "only": str | None,
+    "timeout": float | int | None,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -67,8 +77,11 @@ class Job:
         found: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         if not isinstance(found, dict) or not isinstance(found.get("paper"), str):
             raise ValueError("a job names its paper")
-        known = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in found.items() if name in known})
+        fields = {name: value for name, value in found.items() if name in cls.__dataclass_fields__}
+        for name, value in fields.items():
+            if not isinstance(value, _KINDS.get(name, str)):
+                raise TypeError(f"a job's {name} is no {type(value).__name__}")
+        return cls(**fields)
 
 
 def new_job(paper: str, **fields: Any) -> Job:

@@ -73,6 +73,8 @@ class Summary:
             if field_.type == "str" and name in fields
         }
         numbers = {"seed": int(fields["seed"]), "duration": float(fields["duration"])}
+        if not math.isfinite(numbers["duration"]):
+            raise ValueError("a run takes some seconds")
         return cls(**{**fields, **texts, **numbers, "claims": claims})
 
 
@@ -140,6 +142,11 @@ class Record:
         began = _epoch(self.started)
         return max(0.0, time.time() - began - self.duration) if began is not None else 0.0
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run took; while it is alive they go on between two events, too."""
+        return self.duration + (self.silence() if self.outcome is None else 0.0)
+
     def apply(self, event: Event) -> None:
         """Take one event. Unknown events and fields are ignored; a malformed event is counted, no more."""
         try:
@@ -150,7 +157,7 @@ class Record:
             handler = _HANDLERS.get(event["event"])
             if handler is not None:
                 handler(self, event)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             self.bad_events += 1
 
     def summary(self) -> Summary:
@@ -194,7 +201,7 @@ def _on_hello(record: Record, event: events.Hello) -> None:
 
 def _on_phase(record: Record, event: events.Phase) -> None:
     record.phase = str(event["name"])
-    record.phases.append((record.phase, float(event["t"])))
+    record.phases.append((record.phase, _finite(event["t"])))
     record.progress, record.rate = None, None
 
 
@@ -205,8 +212,9 @@ def _on_environment(record: Record, event: events.Environment) -> None:
 
 def _on_progress(record: Record, event: events.Progressed) -> None:
     eta = event.get("eta")
-    label, done, at = str(event["label"]), int(event["done"]), float(event.get("t") or 0.0)
-    record.progress = Progress(label, done, int(event["total"]), None if eta is None else float(eta))
+    label, done, at = str(event["label"]), int(_finite(event["done"])), _finite(event.get("t") or 0.0)
+    total = int(_finite(event["total"]))
+    record.progress = Progress(label, done, total, None if eta is None else _finite(eta))
     before, since, first = record.progress_since
     if label != before or done < first or (record.rate is None and done == 0):
         record.progress_since, record.rate = (label, at, done), None
@@ -221,7 +229,8 @@ def _on_metric(record: Record, event: events.Metric) -> None:
     if step is None:
         record.values[name, arm] = value
     else:
-        point = step if isinstance(step, int) else float(step)
+        place = _finite(step)
+        point = step if isinstance(step, int) else place
         record.curves.setdefault(name, {}).setdefault(arm, []).append((point, value))
 
 
@@ -229,7 +238,8 @@ def _on_claim(record: Record, event: events.ClaimJudged) -> None:
     if not isinstance(event["claim"]["name"], str) or not isinstance(event["verdict"], str):
         raise TypeError("a claim has a name and a verdict")
     numbers = {str(name): _number(value) for name, value in event["values"].items()}
-    record.claims.append({**event, "values": numbers})
+    at_least, edges = list(event.get("at_least") or ()), list(event.get("edges") or ())
+    record.claims.append({**event, "values": numbers, "at_least": at_least, "edges": edges})
 
 
 def _on_stated(record: Record, event: events.ClaimsStated) -> None:
@@ -258,13 +268,13 @@ def _on_measurement(record: Record, event: dict[str, Any]) -> None:
 
 
 def _on_heartbeat(record: Record, event: events.Heartbeat) -> None:
-    record.memory = int(event["rss"])
+    record.memory = int(_finite(event["rss"]))
     record.memory_peak = max(record.memory_peak or 0, record.memory)
     if event.get("cpu") is not None:
-        record.cpu = float(event["cpu"])
+        record.cpu = _finite(event["cpu"])
     on_device = event.get("device_memory")
     if on_device is not None:
-        record.device_memory = int(on_device)
+        record.device_memory = int(_finite(on_device))
 
 
 def _on_log(record: Record, event: events.Said) -> None:
@@ -306,6 +316,14 @@ _HANDLERS: dict[str, Callable[[Record, Any], None]] = {
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
+
+
+def _finite(value: float) -> float:
+    """Raises ValueError for what no clock, counter or progress says."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("a number is missing")
+    return number
 
 
 def _epoch(at: str) -> float | None:

@@ -85,7 +85,7 @@ def read_result(folder: Path) -> Summary | None:
     try:
         fields = json.loads((folder / "result.json").read_bytes())
         return Summary.from_json({**fields, "run_id": folder.name})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

@@ -121,7 +121,6 @@ class Client:
         self._notice = notice
         self._session = open_session(user_agent())
         self.requests = 0
-        self.answered = False  # whether any server has answered
 
     def close(self) -> None:
         self._session.close()
@@ -193,7 +192,6 @@ class Client:
         try:
             head = self._next(exchange, url)
             assert isinstance(head, ResponseHead)
-            self.answered = True
             # The server has seen the request by now at the latest: count the pause from here.
             self._gate.asked(url)
             location = head.headers.get("Location")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FINAL", "Progress", "State", "Summary", "Sync", "status"]
 
-_NEEDS_BROWSER = ("denied", "page", "large", "link", "gone", "slow")  # faults that a browser may not meet
+# Failures that opening the link in a browser may get around.
+_NEEDS_BROWSER = ("denied", "page", "large", "link", "gone", "slow")
 _REPORT_EVERY = 0.1  # seconds, for the bytes of a download
 
 

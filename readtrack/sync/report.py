@@ -86,8 +86,7 @@ class Summary:
             done = count - len(self.of("cancelled")) - len(self.failed)
             return f"Cancelled; {done} of {count}."
         if self.offline:
-            verb = "is" if self.here == 1 else "are"
-            return f"Offline; {_papers(self.here)} already here {verb} usable."
+            return f"Offline; {_papers(self.here)} fetched before."
         parts = [
             f"{len(found)} {words}"
             for words, found in (

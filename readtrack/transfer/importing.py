@@ -381,7 +381,19 @@ def _entry(
         taken.add(id_)
         authors = entry.authors or ("unknown",)
         made.additions.papers.append(
-            Paper(id_, entry.title, authors, entry.year, entry.sources, (), (), "", "", "", 0)
+            Paper(
+                id=id_,
+                title=entry.title,
+                authors=authors,
+                year=entry.year,
+                sources=entry.sources,
+                aliases=(),
+                builds_on=(),
+                summary="",
+                claim="",
+                figure="",
+                line=0,
+            )
         )
         papers, status, how = (id_,), "new", entry.sources[0].kind
     elif papers:

@@ -93,7 +93,7 @@ def test_a_run_that_was_copied_here_is_named_by_its_folder(runs: Path, tmp_path:
     [tiled] = [line for line in out.splitlines() if "tiled" in line]
     assert tiled.startswith("-")
     assert "different devices" in tiled
-    assert "ceiling 60 % and 60 %; vs naive 2× and 2×; vs strong 0.9× and 0.9×" in tiled
+    assert "ceiling 60 % and 60 %; vs naive 2× and 2×; vs best 0.9× and 0.9×" in tiled
 
 
 def test_what_cannot_be_compared_says_why(runs: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_benchmark_fits_the_terminal(
     (at,) = [index for index, line in enumerate(lines) if line.startswith("attention, tokens 512, causal")]
     naive, paper = lines[at + 1], lines[at + 2]
     assert [naive.split()[0], *naive.split()[2:7]] == ["equation", "naive", "2.05", "s", "60", "%"]
-    for part in ("tiled, as the paper has it", "paper", "1.02 s", "2×", "0.9×", "60 %"):
+    for part in ("tiled, as the paper has it", "paper", "1.02 s", "2.00×", "0.90×", "60 %"):
         assert part in paper
     assert lines[at + 3] == "attention, tokens 4096, not causal"
     assert ("contended" in naive) == (columns == 120)

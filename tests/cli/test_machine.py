@@ -73,6 +73,17 @@ def test_the_doctor_names_rows_that_the_journal_knows_and_the_list_does_not(cli:
     assert "'Try a convolution' (state read)" in line
 
 
+def test_the_doctor_mends_a_journal_that_is_kept_elsewhere(cli: Cli, home: Home, tmp_path: Path) -> None:
+    assert cli("mark", "toy_adam", "read").returncode == 0
+    kept = tmp_path / "synced.jsonl"
+    kept.write_bytes(home.journal.read_bytes() + b"torn\n")
+    home.journal.unlink()
+    home.journal.symlink_to(kept)
+    cli("doctor", "--fix", environment={"READTRACK_PLUGIN_PATH": ""})
+    assert home.journal.is_symlink()
+    assert "torn" not in kept.read_text(encoding="utf-8")
+
+
 def test_the_doctor_makes_nothing(cli: Cli, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     variables = {"HOME": str(nowhere), "READTRACK_HOME": "", "XDG_DATA_HOME": ""}

@@ -137,7 +137,7 @@ def test_marking_is_kept_and_undone_as_one(cli: Cli) -> None:
     assert done.stdout == "toy_newton: todo -> reading\ntoy_adam: read -> reading\n"
     assert cli("list", "--state", "reading", "--json").stdout.count('"since": "20') == 2
     assert cli("mark", "toy_newton", "reading").stdout == "toy_newton: reading already\n"
-    assert cli("undo").stdout.startswith("toy_adam and toy_newton: reading undone")
+    assert cli("undo").stdout.startswith("toy_adam and toy_newton: no longer reading")
     assert "[ ] Second order" in cli("list").stdout
     assert cli("undo").returncode == 3
 
@@ -187,6 +187,18 @@ def test_an_editor_that_is_no_command_is_said(command: str, cli: Cli) -> None:
         command, "note", "toy_adam", environment={"EDITOR": "no-such-vim", "VISUAL": ""}, code=2
     )
     assert said == "readtrack: could not start 'no-such-vim': No such file or directory. Set EDITOR.\n"
+
+
+def test_without_a_setting_an_editor_that_is_there_is_opened(command: str, cli: Cli, tmp_path: Path) -> None:
+    bare = {"EDITOR": "", "VISUAL": "", "PATH": str(tmp_path / "bin")}
+    (tmp_path / "bin").mkdir()
+    said = on_terminal(command, "note", "toy_adam", environment=bare, columns=200, code=2)
+    assert "EDITOR is not set, and no editor was found" in said
+    editor = tmp_path / "bin" / "nano"
+    editor.write_text('#!/bin/sh\necho "written in nano" > "$1"\n')
+    editor.chmod(0o755)
+    on_terminal(command, "note", "toy_adam", environment=bare)
+    assert cli("note", "toy_adam").stdout == "written in nano\n"
 
 
 def test_show_says_what_is_known(cli: Cli) -> None:

@@ -256,6 +256,14 @@ def test_silence_is_not_responding(run_folder):
     assert Record.from_job(new_job("sgd")).state == "starting"
 
 
+def test_the_time_of_a_run_goes_on_while_it_says_nothing(run_folder):
+    found = load(run_folder())
+    found.started = datetime.fromtimestamp(time.time() - 30, UTC).isoformat()
+    assert found.elapsed == pytest.approx(30, abs=5)
+    found.apply({"event": "end", "t": 3.0, "outcome": "crashed", "detail": ""})
+    assert found.elapsed == 3.0
+
+
 @pytest.mark.parametrize("skew", [-3600, 3600])
 def test_the_clock_of_another_machine_is_not_asked_whether_a_run_is_alive(run_folder, skew):
     there = datetime.fromtimestamp(time.time() + skew, UTC).isoformat()

@@ -398,7 +398,7 @@ CASES = [
         api=0,
         pdf=0,
         code=3,
-        told=("Offline; 1 paper already here is usable.", "the name of arXiv cannot be looked up"),
+        told=("Offline; 1 paper fetched before.", "the name of arXiv cannot be looked up"),
         here=ONLY_OLD,
     ),
     Case(
