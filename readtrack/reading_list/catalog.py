@@ -7,9 +7,8 @@ would confuse a terminal. `readtrack.reading_list.load` reads the file.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from readtrack.errors import ReadtrackError
 
@@ -20,8 +19,7 @@ class CatalogError(ReadtrackError):
     """papers.yaml cannot be used: `papers.yaml:12: what is wrong; how to put it right`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where a paper can be had. `value` is an arXiv id, a DOI, or the link to a PDF or a web page."""
 
     kind: SourceKind
@@ -39,8 +37,7 @@ class Source:
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
-class Paper:
+class Paper(NamedTuple):
     """The facts of one paper. `builds_on` holds ids of papers; `line` is where it stands in the file."""
 
     id: str
@@ -74,15 +71,13 @@ class Paper:
         return own or tuple(source for source in self.sources if source.kind == "pdf")[:1]
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A line of prose between rows."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row of the checklist, in the reader's words (Markdown and all).
 
     `done` is the tick in the file. `key` is made from the text and unique in the list: it stands for the row
@@ -102,15 +97,13 @@ class Row:
         return f"row:{self.key}"
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     title: str
     note: str
     rows: tuple[Row | Note, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(NamedTuple):
     path: Path
     title: str
     note: str

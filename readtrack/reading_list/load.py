@@ -66,7 +66,8 @@ def load_cached(path: Path, cache_dir: Path) -> Catalog:
         if head == stamp and checksum == _checksum(body):
             return _from_json(path, json.loads(body))
     catalog = load(path)
-    body = json.dumps(_to_json(catalog), ensure_ascii=False, separators=(",", ":"))
+    lists = [catalog.title, catalog.note, catalog.sections, list(catalog.papers.values())]
+    body = json.dumps(lists, ensure_ascii=False, separators=(",", ":"))
     with suppress(OSError):
         cache_dir.mkdir(exist_ok=True)
         write_text(cache, f"{stamp}\n{_checksum(body)}\n{body}")
@@ -85,19 +86,6 @@ def _checksum(text: str) -> str:
     from zlib import crc32
 
     return f"{crc32(text.encode('utf-8', 'surrogateescape')):08x}"
-
-
-def _to_json(catalog: Catalog) -> list[Any]:
-    def fields(item: Paper | Row | Source | Section | Note) -> list[Any]:
-        return [value(getattr(item, name)) for name in item.__slots__]
-
-    def value(thing: Any) -> Any:
-        if isinstance(thing, tuple):
-            return [value(part) for part in thing]
-        return fields(thing) if hasattr(thing, "__slots__") else thing
-
-    sections, papers = value(catalog.sections), value(tuple(catalog.papers.values()))
-    return [catalog.title, catalog.note, sections, papers]
 
 
 def _from_json(path: Path, body: list[Any]) -> Catalog:

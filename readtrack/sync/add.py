@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -319,13 +319,13 @@ def _write(home: Home, listed: Catalog, path: Path, entry: Entry, section: str |
 
 def _check(old: Catalog, new: Catalog, entry: Entry) -> None:
     """The list is what it was, and one paper and one row more."""
-    papers = {id_: replace(paper, line=0) for id_, paper in new.papers.items()}
+    papers = {id_: paper._replace(line=0) for id_, paper in new.papers.items()}
     added = papers.pop(entry.id, None)
     before = _outline(old)
     rows = [item for item in _outline(new) if item[-1] != (entry.id,)]
     if len(rows) > len(before):
         rows.pop()  # the section that was made for it
-    same = papers == {id_: replace(paper, line=0) for id_, paper in old.papers.items()} and rows == before
+    same = papers == {id_: paper._replace(line=0) for id_, paper in old.papers.items()} and rows == before
     if added is None or not same or (new.title, new.note) != (old.title, old.note):
         raise ReadtrackError("inserting the paper would change something else; the list is as it was.")
 

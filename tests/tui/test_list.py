@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -360,7 +359,7 @@ async def test_the_state_filter_goes_round(app: ReadtrackApp) -> None:
 def test_the_ancestry_is_a_tree_with_each_paper_once(papers_yaml: Path) -> None:
     papers = load(papers_yaml).papers
     graph = {"e": ("c", "d"), "c": ("a", "b"), "d": ("b",), "a": (), "b": ("a", "gone"), "x": ("x",)}
-    made = {name: replace(papers["sgd"], id=name, builds_on=parents) for name, parents in graph.items()}
+    made = {name: papers["sgd"]._replace(id=name, builds_on=parents) for name, parents in graph.items()}
     assert ancestry(made, made["e"]) == [("├ ", "c"), ("│ ├ ", "a"), ("│ └ ", "b"), ("└ ", "d")]
     assert ancestry(made, made["a"]) == []
     assert ancestry(made, made["x"]) == [("└ ", "x")]  # a circle is drawn, not followed

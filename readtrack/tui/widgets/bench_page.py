@@ -14,11 +14,12 @@ from readtrack.present.chart import Series
 from readtrack.runs.record import Record
 from readtrack.text import format_number
 from readtrack.tui.widgets.curves import drawn, legend
-from readtrack.tui.widgets.line_view import BLANK, Line, join, text, wrapped
+from readtrack.tui.widgets.line_view import BLANK, Line, Lines, gradual, join, text, wrapped
 from readtrack.tui.widgets.table import Cell, table
 
 
-def benchmark(record: Record, width: int) -> list[Line]:
+@gradual
+def benchmark(record: Record, width: int) -> Iterator[Lines]:
     """A table per operation and mode, and a chart where there are several sizes."""
     groups: dict[tuple[str, ...], list[Measured]] = {}
     for row in map(measured, record.measurements):
@@ -26,13 +27,13 @@ def benchmark(record: Record, width: int) -> list[Line]:
     if not groups:
         waiting = record.outcome is None
         words = "Measurements appear here one by one." if waiting else "This run measured nothing."
-        return wrapped(words, width, "$muted", indent=1)
-    lines: list[Line] = []
-    for (case, *facts), rows in groups.items():
+        yield wrapped(words, width, "$muted", indent=1)
+    for number, ((case, *facts), rows) in enumerate(groups.items()):
         head = join(" ", (case, "bold $link"), "  ", (" · ".join(filter(None, facts)), "$muted"))
-        lines += ([BLANK, BLANK] if lines else []) + [Line(head)]
-        lines += _table(rows, width) + _bars(rows, width) + _scaling(rows, width)
-    return lines
+        yield [BLANK, BLANK, Line(head)] if number else [Line(head)]
+        yield _table(rows, width)
+        yield _bars(rows, width)
+        yield _scaling(rows, width)
 
 
 def _table(rows: Sequence[Measured], width: int) -> list[Line]:

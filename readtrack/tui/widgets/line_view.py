@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
+from time import monotonic
+from typing import ClassVar, NamedTuple, ParamSpec, TypeAlias, overload
 
 from textual import events
 from textual.binding import BindingType
@@ -19,6 +22,8 @@ from textual.visual import Visual
 
 from readtrack.text import plain
 from readtrack.tui.actions import bindings
+
+_P = ParamSpec("_P")
 
 
 class Line(NamedTuple):
@@ -48,11 +53,63 @@ class LazyLine:
 Lines: TypeAlias = Sequence[Line | LazyLine]
 Build = Callable[[int], Lines]
 
+
+class GradualLines(Sequence[Line | LazyLine]):
+    """Lines that are made block by block: a long page shows its beginning before its end is made. Whoever
+    asks for its length, or goes through it, has all of it made.
+
+    made   the lines so far
+    whole  whether there are no more
+    """
+
+    def __init__(self, blocks: Iterable[Lines]) -> None:
+        self.made: list[Line | LazyLine] = []
+        self.whole = False
+        self._blocks = iter(blocks)
+
+    def make_block(self) -> None:
+        try:
+            block = next(self._blocks, None)
+        except Exception:
+            self.whole = True  # a generator that failed has no more
+            raise
+        if block is None:
+            self.whole = True
+        else:
+            self.made.extend(block)
+
+    def _all(self) -> list[Line | LazyLine]:
+        while not self.whole:
+            self.make_block()
+        return self.made
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> Line | LazyLine: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Line | LazyLine]: ...
+    def __getitem__(self, index: int | slice) -> Line | LazyLine | list[Line | LazyLine]:
+        return self._all()[index]
+
+
+def gradual(page: Callable[_P, Iterator[Lines]]) -> Callable[_P, GradualLines]:
+    """Turn a generator of blocks into the page that they make."""
+
+    @wraps(page)
+    def made(*args: _P.args, **kwargs: _P.kwargs) -> GradualLines:
+        return GradualLines(page(*args, **kwargs))
+
+    return made
+
+
 EMPTY = Content("")
 BLANK = Line(EMPTY)
 _TO_SPACES = str.maketrans("\n\t", "  ")
 _LABEL = 12  # columns for "control", "shortcut", ...
 _CONTEXT = 2  # lines that stay in view beyond the cursor
+_SLICE = 0.008  # seconds that a page is made for between two frames
 
 
 class LineView(ScrollView, can_focus=True, inherit_bindings=False):
@@ -101,33 +158,51 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self._build: Build = build or (lambda width: [])
         self._built_for = 0
         self._pending: object | None = None  # a target to go to as soon as there are lines
-        self.lines: Lines = []
+        self.lines: list[Line | LazyLine] = []  # those that are made; the rest of a long page follows
         self.cursor: int | None = None
         self._stops: list[int] = []
+        self._page = GradualLines([])
+        self._going_on = False
 
     # Content
 
     @property
     def target(self) -> object | None:
-        """What the cursor is on."""
+        """What the cursor is on, or will be on as soon as there are lines."""
+        if self._pending is not None:
+            return self._pending
         return None if self.cursor is None else self.lines[self.cursor].target
 
     def rebuild(self, *, target: object | None = None, top: bool = False) -> None:
         width = self.scrollable_content_region.width
-        target, self._pending = target or self._pending, None
+        target = target or self._pending
         if width <= 0:
-            self._built_for = 0  # not on the screen yet: `on_resize` builds it
+            self._built_for = 0  # not on the screen yet: it is built when it is first drawn
             self._pending = target
             return
+        old = (self.lines, self.cursor, self.scroll_offset.y) if self._built_for == width else None
+        self._take_lines(width, target, top, least=0 if top or old is None else len(self.lines))
+        if old is not None and old[2] == self.scroll_offset.y:
+            self._refresh_changed(*old[:2])
+        else:
+            self.refresh()
+
+    def _take_lines(self, width: int, target: object | None, top: bool, least: int) -> None:
+        """Have the page made: as far as it is seen, to the target, and at least so many lines."""
         before = self.target
+        self._built_for, self._pending = width, None
         wanted = target if target is not None else before
         at = self.cursor or 0
-        old = (self.lines, self.cursor, self.scroll_offset.y) if self._built_for == width else None
-        self._built_for = width
-        self.lines = self._built(width)
-        self._stops = [index for index, line in enumerate(self.lines) if line.target is not None]
+        self._take_page(width)
+        least = max(least, (0 if top else self.scroll_offset.y) + self._height)
+        sought = target is not None or not top
+        found = self._stop_of(wanted)
+        while len(self.lines) < least or (sought and wanted is not None and found is None):
+            first = len(self._stops)
+            if not self._make_block():
+                break
+            found = self._stop_of(wanted, first) if found is None else found
         self._set_length(width)
-        found = next((index for index in self._stops if self.lines[index].target == wanted), None)
         if top:
             self.scroll_to(y=0, animate=False, immediate=True)
             self.cursor = found if target is not None else None
@@ -141,17 +216,57 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
             self._pick_up()
         if self.target != before:
             self.post_message(self.Moved(self, self.target))
-        if old is not None and old[2] == self.scroll_offset.y:
-            self._refresh_changed(*old[:2])
-        else:
-            self.refresh()
+        if not self._page.whole and not self._going_on:
+            self._going_on = True
+            self.call_after_refresh(self._go_on)
 
-    def _built(self, width: int) -> Lines:
-        """What a plugin or a file brought may be anything: a page that cannot be drawn says so, no more."""
+    def _take_page(self, width: int) -> None:
         try:
-            return self._build(width)
+            built = self._build(width)
         except Exception as error:
-            return undrawable(error, width)
+            built = undrawable(error, width)
+        self._page = built if isinstance(built, GradualLines) else GradualLines([built])
+        self.lines = self._page.made
+        self._stops = [index for index, line in enumerate(self.lines) if line.target is not None]
+
+    def _make_block(self) -> bool:
+        """Whether there was one more. What a plugin or a file brought may be anything: a page that cannot be
+        drawn says so, no more.
+        """
+        if self._page.whole:
+            return False
+        first = len(self.lines)
+        try:
+            self._page.make_block()
+        except Exception as error:
+            self.lines += undrawable(error, self._built_for)
+        self._stops += [at for at, line in enumerate(self.lines[first:], first) if line.target is not None]
+        return True
+
+    def _make(self, least: float) -> None:
+        """Have at least so many lines made, if there are as many."""
+        if len(self.lines) < least and not self._page.whole:
+            while len(self.lines) < least and self._make_block():
+                pass
+            self._set_length(self._built_for)
+
+    def _go_on(self) -> None:
+        """Make more of a long page while no key waits."""
+        first, until = len(self.lines), monotonic() + _SLICE
+        while monotonic() < until and self._make_block():
+            pass
+        self._going_on = not self._page.whole
+        if self._built_for > 0:
+            self._set_length(self._built_for)
+            for index in range(first, min(len(self.lines), self.scroll_offset.y + self._height)):
+                self._refresh_line(index)
+        if self._going_on:
+            self.call_after_refresh(self._go_on)
+
+    def _stop_of(self, target: object | None, first: int = 0) -> int | None:
+        """The line of this target, from the stop with the number `first` on."""
+        stops = (at for at in self._stops[first:] if self.lines[at].target == target)
+        return None if target is None else next(stops, None)
 
     def _refresh_changed(self, lines: Lines, cursor: int | None) -> None:
         """Draw again only what is in view and different from before."""
@@ -173,7 +288,8 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def go_to(self, target: object) -> bool:
         """Put the cursor on `target`; False if no line has it."""
-        found = next((index for index in self._stops if self.lines[index].target == target), None)
+        self._make(math.inf)
+        found = self._stop_of(target)
         if found is not None:
             self._move_to(found)
         return found is not None
@@ -193,6 +309,8 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
     def render_line(self, y: int) -> Strip:
         index = y + self.scroll_offset.y
         width = self.scrollable_content_region.width
+        if width != self._built_for:  # drawn before `on_resize` has come: no frame without lines
+            self._take_lines(width, self._pending, top=False, least=0)
         style = self._cursor_style() if index == self.cursor else self.visual_style
         if index >= len(self.lines):
             return Strip.blank(width, style.rich_style)
@@ -212,6 +330,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
 
     def get_selection(self, selection: Selection) -> tuple[str, str]:
         """What was selected with the mouse, without the page's margin."""
+        self._make(math.inf)
         chosen = selection.extract("\n".join(line.content.plain for line in self.lines))
         return "\n".join(line.strip() for line in chosen.splitlines()), "\n"
 
@@ -255,7 +374,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self._put_cursor(index)
 
     def _put_cursor(self, index: int) -> None:
-        before, self.cursor = self.cursor, index
+        before, self.cursor, self._pending = self.cursor, index, None
         self._refresh_line(before)
         self._refresh_line(index)
         if before is None or before != index:
@@ -281,6 +400,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
     def _step(self, direction: int) -> None:
         """To the next stop when it is in view or just out of it; else scroll towards it."""
         top, height = self.scroll_offset.y, self._height
+        self._make(top + height + 1 + _CONTEXT)
         visible = range(top, top + height)
         start = self.cursor
         if start is None or start not in visible:
@@ -295,6 +415,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
     def _jump(self, lines: int) -> None:
         """Scroll by `lines` and take the cursor along to the nearest stop."""
         target = (self.cursor if self.cursor is not None else self.scroll_offset.y) + lines
+        self._make(self.scroll_offset.y + max(lines, 0) + self._height + _CONTEXT)
         self._scroll(self.scroll_offset.y + lines)
         if self.cursor is not None and self._stops:
             place = min(bisect_left(self._stops, target), len(self._stops) - 1)
@@ -314,6 +435,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self._scroll(0)
 
     def action_last(self) -> None:
+        self._make(math.inf)
         if self._stops and self.cursor is not None:
             self._move_to(self._stops[-1])
         self._scroll(self.max_scroll_y)

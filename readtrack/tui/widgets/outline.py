@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Container, Iterator, Set
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Section
 
@@ -15,8 +14,7 @@ OFF_LIST = "off-list"  # key of the section for plugins that no row names
 _LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(((?:[^()\s]|\([^()\s]*\))+)\)")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of the checklist.
 
     key      unique path, such as `2/5/1`: keeps the cursor and the folds over a reload

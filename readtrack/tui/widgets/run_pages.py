@@ -26,6 +26,7 @@ from readtrack.tui.widgets.line_view import (
     Line,
     Lines,
     beside,
+    gradual,
     heading,
     join,
     pair,
@@ -156,7 +157,7 @@ def overview(
     metric: int,
     log_scale: bool | None,
     all_curves: bool = False,
-) -> list[Line]:
+) -> Lines:
     """Curves, claims and figures at one glance; two columns where there is room. `all_curves`: every curve,
     small, beside each other.
     """
@@ -227,23 +228,22 @@ def curve(
 _SMALL = (38, 9)  # columns and lines of one curve among many
 
 
-def _multiples(record: Record, width: int, height: int, log_scale: bool | None) -> list[Line]:
+@gradual
+def _multiples(record: Record, width: int, height: int, log_scale: bool | None) -> Iterator[Lines]:
     """All curves in as many columns as fit; so tall that they fill the height, if they are few."""
     names = list(record.curves)
     columns = max(1, min(len(names), width // _SMALL[0]))
     rows = -(-len(names) // columns)
     each = max(_SMALL[1], (height + 1) // rows - 1)
     room = (width - 2 * (columns - 1)) // columns
-    lines: list[Line] = []
     for first in range(0, len(names), columns):
-        lines += [BLANK] if lines else []
+        yield [BLANK] if first else []
         side_by_side: list[Line] = []
         for number_, name in enumerate(names[first : first + columns]):
             drawing = curve(record, name, first + number_, len(names), room, each, log_scale)
             drawing = [Line(line.content.truncate(room, ellipsis=True)) for line in drawing]
             side_by_side = beside(side_by_side, drawing, (room + 2) * number_ - 2, 2) if number_ else drawing
-        lines += side_by_side
-    return lines
+        yield side_by_side
 
 
 def _series(record: Record, name: str, buckets: int) -> list[Series]:
@@ -293,9 +293,10 @@ def error_lines(record: Record, width: int) -> list[Line]:
 # Artifacts
 
 
+@gradual
 def artifacts(
     record: Record, folder: Path, width: int, picture: Callable[[Path, int], list[Content] | None]
-) -> Lines:
+) -> Iterator[Lines]:
     """Images, sounds, texts and tables one below the other; enter on an image or a sound opens it.
 
     `picture` gives an image's lines, None while it loads.
@@ -303,37 +304,40 @@ def artifacts(
     if not record.artifacts:
         waiting = record.outcome is None
         words = "Images, sounds, texts and tables appear here." if waiting else "This run made no artifacts."
-        return wrapped(words, width, "$muted", indent=1)
-    lines: list[Line | LazyLine] = []
+        yield wrapped(words, width, "$muted", indent=1)
+        return
     home = folder.resolve()
-    shown = 0
+    shown = length = 0
     for event in record.artifacts[:_WHOLE]:
-        if len(lines) >= _WHOLE_LINES:
+        if length >= _WHOLE_LINES:
             break
-        shown += 1
-        name, caption = str(event.get("name", "")), str(event.get("caption") or "")
-        path = (home / str(event.get("path", ""))).resolve()
-        inside, kind = path.is_relative_to(home), str(event.get("kind"))
-        # Not every file of a run is for the desktop to open.
-        opens = inside and path.suffix == _OPENED.get(kind)
-        head = join((name, "bold $link"), "  ", (caption, "$muted"))
-        first, *rest = wrapped(head, width, indent=1)
-        lines += [BLANK, BLANK] if lines else []
-        lines += [Line(first.content, File(path) if opens else None), *rest]
-        if not inside:
-            lines += wrapped("lies outside the run's folder: not shown", width, "$bad", indent=1)
-        elif path.is_fifo():  # whoever opens it waits
-            lines += wrapped("is no file: not shown", width, "$bad", indent=1)
-        elif kind == "image":
-            drawn = picture(path, width - 2)
-            rows = drawn or [Content.styled("loading ...", "$muted")]
-            lines += [LazyLine(partial(join, " ", row)) for row in rows]
-        else:
-            lines += _file(path, kind, _changed(path), width)
+        block = _artifact(event, home, width, picture)
+        yield [BLANK, BLANK, *block] if shown else block
+        shown, length = shown + 1, length + len(block) + 2
     if more := record.artifacts[shown:]:
-        lines += [BLANK, heading(f"{len(more):,} more lie in the run's folder")]
-        lines += [LazyLine(partial(_named, one)) for one in more]
-    return lines
+        yield [BLANK, heading(f"{len(more):,} more lie in the run's folder")]
+        yield [LazyLine(partial(_named, one)) for one in more]
+
+
+def _artifact(
+    event: Artifact, home: Path, width: int, picture: Callable[[Path, int], list[Content] | None]
+) -> list[Line | LazyLine]:
+    name, caption = str(event.get("name", "")), str(event.get("caption") or "")
+    path = (home / str(event.get("path", ""))).resolve()
+    inside, kind = path.is_relative_to(home), str(event.get("kind"))
+    # Not every file of a run is for the desktop to open.
+    opens = inside and path.suffix == _OPENED.get(kind)
+    first, *rest = wrapped(join((name, "bold $link"), "  ", (caption, "$muted")), width, indent=1)
+    head: list[Line | LazyLine] = [Line(first.content, File(path) if opens else None), *rest]
+    if not inside:
+        return head + wrapped("lies outside the run's folder: not shown", width, "$bad", indent=1)
+    if path.is_fifo():  # whoever opens it waits
+        return head + wrapped("is no file: not shown", width, "$bad", indent=1)
+    if kind == "image":
+        drawn = picture(path, width - 2)
+        rows = drawn or [Content.styled("loading ...", "$muted")]
+        return head + [LazyLine(partial(join, " ", row)) for row in rows]
+    return head + _file(path, kind, _changed(path), width)
 
 
 def _named(artifact: Artifact) -> Content:
