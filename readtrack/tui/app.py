@@ -32,7 +32,6 @@ from readtrack.tui.controllers.runs import Runs
 from readtrack.tui.controllers.sync import Syncs
 from readtrack.tui.device_list import DeviceList
 from readtrack.tui.finding import Finding
-from readtrack.tui.palette import Actions, Palette, Papers
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.theme import (
     THEMES,
@@ -48,11 +47,25 @@ from readtrack.tui.widgets.outline import Entry, links
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from textual.command import Provider
+
     from readtrack.home import Home
     from readtrack.reading_list.journal import State
     from readtrack.tui.controllers.breaks import Breaks
     from readtrack.tui.run_follower import RunFollower
     from readtrack.tui.screens.run_options import Options
+
+
+def _papers() -> type[Provider]:
+    from readtrack.tui.palette import Papers
+
+    return Papers
+
+
+def _actions() -> type[Provider]:
+    from readtrack.tui.palette import Actions
+
+    return Actions
 
 
 class ReadtrackApp(App[int], inherit_bindings=False):
@@ -61,7 +74,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     # Textual reads a screen's own style sheet only when the screen is pushed; this one is the first.
     CSS_PATH: ClassVar = ["app.tcss", "screens/library.tcss"]
     TITLE = "readtrack"
-    COMMANDS: ClassVar = {Papers, Actions}
+    COMMANDS: ClassVar = {_papers, _actions}
     # Wherever the reader is, a dialog included; the palette has its own key.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -384,6 +397,8 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.theme = other_theme(self.theme)
 
     def action_command_palette(self) -> None:
+        from readtrack.tui.palette import Palette
+
         # Over the question of `leave`, that over it, and so on, until drawing them all was too deep.
         if not any(isinstance(screen, Palette) for screen in self.screen_stack):
             self.push_screen(Palette())

@@ -154,7 +154,7 @@ def test_half_precision_errs_no_more_than_that_of_transformers(assert_half_preci
         lambda weights, pixels: functional_call(ours, weights, (pixels, ids)),
         their_logits,
         [images],
-        weights={name: weight / 4 for name, weight in randomised(ours).items()},
+        weights=[{name: weight / 4 for name, weight in randomised(ours).items()} for _ in range(12)],
     )
 
 

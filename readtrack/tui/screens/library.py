@@ -21,7 +21,6 @@ from readtrack.reading_list.journal import STATES
 from readtrack.runs.evidence import best, overall
 from readtrack.tui.actions import TYPING, Where, action, bindings, hints, shown_key
 from readtrack.tui.controllers.adding import looks_at_shipped
-from readtrack.tui.screens import beside_paper
 from readtrack.tui.theme import state_style
 from readtrack.tui.widgets import paper_page
 from readtrack.tui.widgets.checklist import Checklist
@@ -554,16 +553,24 @@ class LibraryScreen(Screen[None]):
             self._entry_changed()
 
     def action_copy_bibtex(self) -> None:
-        beside_paper.copy_bibtex(self)
+        from readtrack.tui.screens.beside_paper import copy_bibtex
+
+        copy_bibtex(self)
 
     def action_copy_arxiv(self) -> None:
-        beside_paper.copy_arxiv(self)
+        from readtrack.tui.screens.beside_paper import copy_arxiv
+
+        copy_arxiv(self)
 
     def action_lineage(self) -> None:
-        beside_paper.show_lineage(self)
+        from readtrack.tui.screens.beside_paper import show_lineage
+
+        show_lineage(self)
 
     def action_statistics(self) -> None:
-        beside_paper.show_statistics(self)
+        from readtrack.tui.screens.beside_paper import show_statistics
+
+        show_statistics(self)
 
     def action_return(self) -> None:
         if self._trail:

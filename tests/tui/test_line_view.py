@@ -1,0 +1,128 @@
+"""Pages: the first frame, and long ones that are made while they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from driving import until
+from rich.console import RenderableType
+from textual._compositor import LayoutUpdate
+from textual.app import App, ComposeResult
+from textual.screen import Screen
+
+from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.theme import THEMES
+from readtrack.tui.widgets.line_view import Line, Lines, LineView, gradual, text
+
+BLOCKS, ROWS = 400, 5
+
+
+class Pages(App[None]):
+    """One page of 2,000 lines, every fifth a target; `made` counts the blocks that were asked for."""
+
+    def __init__(self, fails_at: int = BLOCKS) -> None:
+        super().__init__()
+        self.fails_at = fails_at
+        self.made = 0
+        self.page = LineView(self.build)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return THEMES["ink"].variables
+
+    def compose(self) -> ComposeResult:
+        yield self.page
+
+    def build(self, width: int) -> Lines:
+        return self.blocks()
+
+    @gradual
+    def blocks(self) -> Iterator[Lines]:
+        for number in range(BLOCKS):
+            if number == self.fails_at:
+                raise ValueError("a table of dreams")
+            self.made += 1
+            yield [Line(text(f"{number}.{row}"), number if row == 0 else None) for row in range(ROWS)]
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is made between two keys."""
+    monkeypatch.setattr(LineView, "_go_on", lambda page: None)
+
+
+async def test_the_first_frame_has_the_list_and_the_details(
+    app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: list[str] = []
+    display = ReadtrackApp._display
+
+    def displayed(self: ReadtrackApp, screen: Screen[object], frame: RenderableType | None) -> None:
+        if isinstance(frame, LayoutUpdate):
+            frames.append("\n".join("".join(one.text for one in strips) for strips in frame.strips))
+            frame = None  # its strips are spent
+        display(self, screen, frame)
+
+    monkeypatch.setattr(ReadtrackApp, "_display", displayed)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+    paper = next(iter(app.library.catalog.papers.values()))
+    assert app.library.catalog.sections[0].title in frames[0]
+    assert paper.summary[:40] in frames[0]
+    assert "r run" in frames[0]
+
+
+@pytest.mark.usefixtures("asleep")
+async def test_a_long_page_is_made_as_far_as_it_is_seen() -> None:
+    app = Pages()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert app.made == 5
+        await pilot.press("pagedown")
+        assert (app.page.scroll_offset.y, app.made < 20) == (23, True)
+        for _ in range(40):
+            await pilot.press("j")
+        assert (app.page.target, app.made < 60) == (44, True)
+        await pilot.press("G")
+        assert (app.page.target, app.made, len(app.page.lines)) == (BLOCKS - 1, BLOCKS, BLOCKS * ROWS)
+
+
+@pytest.mark.usefixtures("asleep")
+async def test_a_long_page_is_made_up_to_the_line_that_is_gone_to() -> None:
+    app = Pages()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert app.page.go_to(300)
+        assert app.page.lines[app.page.cursor or 0].content.plain == "300.0"
+        app.page.rebuild()
+        assert (app.page.target, app.made) == (300, 2 * BLOCKS)
+        await pilot.resize_terminal(60, 24)
+        await pilot.pause()
+        assert (app.page.target, app.made < 3 * BLOCKS) == (300, True)
+        assert app.page.scroll_offset.y <= 1500 < app.page.scroll_offset.y + 24
+        app.page.rebuild(top=True)
+        assert (app.page.target, len(app.page.lines)) == (0, 25)
+
+
+async def test_the_rest_of_a_long_page_follows_by_itself() -> None:
+    app = Pages()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.made == BLOCKS, "all blocks")
+        assert app.page.max_scroll_y == BLOCKS * ROWS - 24
+
+
+@pytest.mark.parametrize("fails_at", [0, 2, 100])
+async def test_a_long_page_that_fails_says_so_where_it_does(fails_at: int) -> None:
+    app = Pages(fails_at)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.page._page.whole, "the page")
+        lines = [line.content.plain for line in app.page.lines]
+        assert lines[: fails_at * ROWS][-1:] == ([f"{fails_at - 1}.4"] if fails_at else [])
+        assert " Why: ValueError: a table of dreams." in lines[fails_at * ROWS :]
+
+
+def test_whoever_asks_for_its_length_has_all_of_it_made() -> None:
+    app = Pages()
+    page = app.blocks()
+    assert (len(page), page[-1].content.plain, len(page[1:3])) == (BLOCKS * ROWS, "399.4", 2)
+    assert (len(list(app.blocks())), app.made) == (BLOCKS * ROWS, 2 * BLOCKS)
