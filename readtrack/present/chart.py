@@ -129,14 +129,15 @@ class _Axis:
     def scale(self, dots: int, *, flip: bool = False) -> Scale:
         """Value to dot, 0 .. dots-1; `flip` counts from the far end."""
         warp: Callable[[float], float] = math.log10 if self.log else float
-        low = warp(self.low)
         # Halved, because the distance between the two largest floats overflows.
-        reach = max(warp(self.high) / 2 - low / 2, 5e-324)
+        low, end = warp(self.low) / 2, dots - 1
+        reach = max(warp(self.high) / 2 - low, 5e-324)
 
         def place(value: float) -> int:
-            share = min(1.0, max(0.0, (warp(value) / 2 - low / 2) / reach))
-            dot = round(share * (dots - 1))
-            return dots - 1 - dot if flip else dot
+            share = (warp(value) / 2 - low) / reach
+            # The extremes may round to less or more; two calls for every point take half of the time.
+            dot = round(share * end) if 0.0 <= share <= 1.0 else end * (share > 0.0)
+            return end - dot if flip else dot
 
         return place
 

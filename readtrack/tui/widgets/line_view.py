@@ -18,6 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 from textual.style import Style
+from textual.timer import Timer
 from textual.visual import Visual
 
 from readtrack.text import plain
@@ -109,7 +110,10 @@ BLANK = Line(EMPTY)
 _TO_SPACES = str.maketrans("\n\t", "  ")
 _LABEL = 12  # columns for "control", "shortcut", ...
 _CONTEXT = 2  # lines that stay in view beyond the cursor
-_SLICE = 0.008  # seconds that a page is made for between two frames
+_KEPT = 2000  # drawn lines that are kept
+_QUIET = 0.1  # seconds without a key, after which the rest of a long page is made
+_PATIENCE = 0.015  # seconds after which a page is drawn though more of it would be in view
+_SLICE = 0.008  # seconds that the rest of a page is made for between two frames
 
 
 class LineView(ScrollView, can_focus=True, inherit_bindings=False):
@@ -162,7 +166,8 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self.cursor: int | None = None
         self._stops: list[int] = []
         self._page = GradualLines([])
-        self._going_on = False
+        self._strips: dict[int, tuple[Content, tuple[object, ...], Strip]] = {}  # as they were drawn last
+        self._rest: Timer | None = None  # until more of the page is made
 
     # Content
 
@@ -195,9 +200,12 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         at = self.cursor or 0
         self._take_page(width)
         least = max(least, (0 if top else self.scroll_offset.y) + self._height)
-        sought = target is not None or not top
+        sought = wanted is not None and (target is not None or not top)
         found = self._stop_of(wanted)
-        while len(self.lines) < least or (sought and wanted is not None and found is None):
+        until = math.inf if sought else monotonic() + _PATIENCE
+        while len(self.lines) < least or (sought and found is None):
+            if monotonic() > until:
+                break
             first = len(self._stops)
             if not self._make_block():
                 break
@@ -216,8 +224,10 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
             self._pick_up()
         if self.target != before:
             self.post_message(self.Moved(self, self.target))
-        if not self._page.whole and not self._going_on:
-            self._going_on = True
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = None if self._page.whole else self.set_timer(_QUIET, self._go_on)
+        if len(self.lines) < least and not self._page.whole:
             self.call_after_refresh(self._go_on)
 
     def _take_page(self, width: int) -> None:
@@ -251,17 +261,20 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
             self._set_length(self._built_for)
 
     def _go_on(self) -> None:
-        """Make more of a long page while no key waits."""
-        first, until = len(self.lines), monotonic() + _SLICE
-        while monotonic() < until and self._make_block():
-            pass
-        self._going_on = not self._page.whole
+        """Make more of a long page: what is in view as soon as a frame was drawn, the rest when no key has
+        come for a while.
+        """
+        first, bottom, now = len(self.lines), self.scroll_offset.y + self._height, monotonic()
+        while monotonic() < now + (_PATIENCE if len(self.lines) < bottom else _SLICE):
+            if not self._make_block():
+                break
         if self._built_for > 0:
             self._set_length(self._built_for)
-            for index in range(first, min(len(self.lines), self.scroll_offset.y + self._height)):
+            for index in range(first, min(len(self.lines), bottom)):
                 self._refresh_line(index)
-        if self._going_on:
-            self.call_after_refresh(self._go_on)
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = None if self._page.whole else self.set_timer(_SLICE, self._go_on)
 
     def _stop_of(self, target: object | None, first: int = 0) -> int | None:
         """The line of this target, from the stop with the number `first` on."""
@@ -281,8 +294,9 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         # The scroll bar is always there, so the length never moves anything else. Setting `virtual_size`
         # itself would lay out the whole screen again: the dearest part of moving through the list.
         self.set_reactive(LineView.virtual_size, Size(width, len(self.lines)))
-        # As long as all is in view the bar is blank: no need to draw it again for each length.
-        self.vertical_scrollbar.window_virtual_size = max(len(self.lines), self._height)
+        if self._page.whole or self.scroll_offset.y:  # the bar is dear: not for a length that will grow
+            # As long as all is in view the bar is blank: no need to draw it again for each length.
+            self.vertical_scrollbar.window_virtual_size = max(len(self.lines), self._height)
         if self.scroll_offset.y > self.max_scroll_y:
             self._scroll(self.max_scroll_y)
 
@@ -306,21 +320,46 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
 
     # Drawing
 
-    def render_line(self, y: int) -> Strip:
-        index = y + self.scroll_offset.y
-        width = self.scrollable_content_region.width
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines of this part of the page, `crop.width` columns each.
+
+        Textual keeps lines by their place on the screen and makes all of them again when the page scrolls;
+        here a line is kept as long as it looks the same.
+        """
+        width, whole = self.scrollable_content_region.width, self.region.width
         if width != self._built_for:  # drawn before `on_resize` has come: no frame without lines
             self._take_lines(width, self._pending, top=False, least=0)
-        style = self._cursor_style() if index == self.cursor else self.visual_style
-        if index >= len(self.lines):
-            return Strip.blank(width, style.rich_style)
-        content = self.lines[index].content
+        plain, filters, background = self.visual_style, self.get_line_filters(), self.background_colors[1]
+        at_cursor = self._cursor_style()
+        if len(self._strips) > _KEPT:
+            self._strips.clear()
+        drawn: list[Strip] = []
+        for index in range(crop.y + self.scroll_offset.y, crop.bottom + self.scroll_offset.y):
+            content = self._content(index)
+            look = (width, whole, at_cursor if index == self.cursor else plain, filters, background)
+            kept = self._strips.get(index)
+            if kept is None or kept[0] is not content or kept[1] != look:
+                strip = self._strip(content, width, look[2]).apply_offsets(0, index)
+                strip = strip.adjust_cell_length(whole, plain.rich_style)
+                for filter_ in filters:
+                    strip = strip.apply_filter(filter_, background)
+                kept = self._strips[index] = content, look, strip
+            drawn.append(kept[2].crop(crop.x, crop.right))
+        return drawn
+
+    def _content(self, index: int) -> Content:
+        """What stands in a line, with what the mouse has selected of it."""
+        content = self.lines[index].content if index < len(self.lines) else EMPTY
         selection = self.text_selection
         if selection is not None and (span := selection.get_span(index)) is not None:
             start, end = span
             chosen = self.screen.get_visual_style("screen--selection")
             content = content.stylize(chosen, start, len(content) if end == -1 else end)
-        return self._strip(content, width, style).apply_offsets(0, index)
+        return content
+
+    def notify_style_update(self) -> None:
+        self._strips.clear()
+        super().notify_style_update()
 
     def _cursor_style(self) -> Style:
         style = self.get_visual_style("line-view--cursor")
@@ -338,6 +377,8 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self.refresh()
 
     def _strip(self, content: Content, width: int, style: Style) -> Strip:
+        if not content:
+            return Strip.blank(width, style.rich_style)
         visual = content.truncate(width, ellipsis=True, pad=True)
         strips = Visual.to_strips(self, visual, width, 1, style)
         return strips[0] if strips else Strip.blank(width, style.rich_style)
