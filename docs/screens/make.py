@@ -28,6 +28,7 @@ from readtrack.runs.record import Record
 from readtrack.runs.store import load
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.widgets import run_view
+from readtrack.tui.widgets.line_view import LineView
 
 HERE = Path(__file__).parent
 SIZE = (116, 32)
@@ -116,6 +117,8 @@ class Cast:
         """The lines of the screen that are others than before; they stand for so long."""
         await self.app.workers.wait_for_complete()
         await self.pilot.pause()
+        while not all(page.whole for page in self.app.screen.query(LineView)):
+            await self.pilot.pause(0.02)
         rows = [strip.render(self._console) for strip in self.app.screen._compositor.render_strips()]
         changed = (f"\x1b[{y + 1}H{row}" for y, row in enumerate(rows) if row != self._before[y])
         self.lines.append(json.dumps([round(self._seconds, 2), "o", "".join(changed)]))

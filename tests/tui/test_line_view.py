@@ -73,7 +73,6 @@ async def test_the_first_frame_has_the_list_and_the_details(
     for name in entry.row.papers:  # the details list them, with title and year
         paper = app.library.catalog.papers[name]
         assert f"{name}  {paper.title} · {paper.year}" in frames[0]
-    assert "r run" in frames[0]
 
 
 @pytest.mark.usefixtures("asleep")
@@ -120,7 +119,7 @@ async def test_the_rest_of_a_long_page_follows_by_itself() -> None:
 async def test_a_long_page_that_fails_says_so_where_it_does(fails_at: int) -> None:
     app = Pages(fails_at)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: app.page._page.whole, "the page")
+        await until(pilot, lambda: app.page.whole, "the page")
         lines = [line.content.plain for line in app.page.lines]
         assert lines[: fails_at * ROWS][-1:] == ([f"{fails_at - 1}.4"] if fails_at else [])
         assert " Why: ValueError: a table of dreams." in lines[fails_at * ROWS :]

@@ -243,6 +243,7 @@ async def test_a_past_run_opens_in_the_same_pages(
             await pilot.pause()
             if key == "]" and "filters" in screen_text(app):
                 await until(pilot, lambda: "▀▀▀▀" in screen_text(app), "the picture")
+            await until(pilot, lambda: app.main.run_view.page.whole, "the end of the page")
             screens.append(screen_text(app))
         await pilot.press("left", "right", "l", "h", "m", "m", "L", "L")
         await pilot.pause()

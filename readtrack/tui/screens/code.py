@@ -19,7 +19,7 @@ from readtrack.tui.actions import bindings, shown_key
 from readtrack.tui.actions import where as actions_where
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.widgets import paper_page
-from readtrack.tui.widgets.line_view import EMPTY, Line, Lines, LineView, join, text, wrapped
+from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, join, text, wrapped
 
 if TYPE_CHECKING:
     from readtrack.tui.app import ReadtrackApp
@@ -93,7 +93,7 @@ class CodeScreen(Answering[None]):
             for number, line in enumerate(self._kept[1], 1)
         ]
 
-    def _about(self, width: int) -> Lines:
+    def _about(self, width: int) -> list[Line]:
         library = self.readtrack_app.library
         paper = library.catalog.papers.get(self.plugin.name)
         if paper is None:

@@ -25,7 +25,7 @@ from readtrack.tui.theme import state_style
 from readtrack.tui.widgets import paper_page
 from readtrack.tui.widgets.checklist import Checklist
 from readtrack.tui.widgets.filter import Filter
-from readtrack.tui.widgets.line_view import EMPTY, Lines, LineView, drawn_line, join, pair, text
+from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, drawn_line, join, pair, text
 from readtrack.tui.widgets.outline import Entry
 from readtrack.tui.widgets.run_view import RunView
 from readtrack.tui.widgets.targets import File, Notes, PastRun, Subject, Web
@@ -145,7 +145,7 @@ class LibraryScreen(Screen[None]):
         }
         self.refresh_all()
 
-    def _detail(self, width: int) -> Lines:
+    def _detail(self, width: int) -> list[Line]:
         library, entry = self.readtrack_app.library, self.entry
         self._drawn = entry
         if entry is None:

@@ -79,20 +79,20 @@ class GradualLines(Sequence[Line | LazyLine]):
         else:
             self.made.extend(block)
 
-    def _all(self) -> list[Line | LazyLine]:
+    def all(self) -> list[Line | LazyLine]:
         while not self.whole:
             self.make_block()
         return self.made
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(self.all())
 
     @overload
     def __getitem__(self, index: int) -> Line | LazyLine: ...
     @overload
     def __getitem__(self, index: slice) -> list[Line | LazyLine]: ...
     def __getitem__(self, index: int | slice) -> Line | LazyLine | list[Line | LazyLine]:
-        return self._all()[index]
+        return self.all()[index]
 
 
 def gradual(page: Callable[_P, Iterator[Lines]]) -> Callable[_P, GradualLines]:
@@ -178,6 +178,11 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
             return self._pending
         return None if self.cursor is None else self.lines[self.cursor].target
 
+    @property
+    def whole(self) -> bool:
+        """Whether the page is made to its end."""
+        return self._rest is None
+
     def rebuild(self, *, target: object | None = None, top: bool = False) -> None:
         width = self.scrollable_content_region.width
         target = target or self._pending
@@ -236,6 +241,8 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         except Exception as error:
             built = undrawable(error, width)
         self._page = built if isinstance(built, GradualLines) else GradualLines([built])
+        if self._page is not built:
+            self._page.all()
         self.lines = self._page.made
         self._stops = [index for index, line in enumerate(self.lines) if line.target is not None]
 
@@ -339,13 +346,19 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
             look = (width, whole, at_cursor if index == self.cursor else plain, filters, background)
             kept = self._strips.get(index)
             if kept is None or kept[0] is not content or kept[1] != look:
-                strip = self._strip(content, width, look[2]).apply_offsets(0, index)
-                strip = strip.adjust_cell_length(whole, plain.rich_style)
+                strip = self._strip(content, width, look[2]).adjust_cell_length(whole, plain.rich_style)
                 for filter_ in filters:
                     strip = strip.apply_filter(filter_, background)
                 kept = self._strips[index] = content, look, strip
             drawn.append(kept[2].crop(crop.x, crop.right))
         return drawn
+
+    def render_line(self, y: int) -> Strip:
+        """One line in view; of its parts Textual reads which place in the page the mouse is over."""
+        index = y + self.scroll_offset.y
+        style = self._cursor_style() if index == self.cursor else self.visual_style
+        strip = self._strip(self._content(index), self.scrollable_content_region.width, style)
+        return strip.apply_offsets(0, index)
 
     def _content(self, index: int) -> Content:
         """What stands in a line, with what the mouse has selected of it."""

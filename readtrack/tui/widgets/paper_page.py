@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -17,7 +17,7 @@ from readtrack.reading_list.journal import STATES
 from readtrack.runs.evidence import overall
 from readtrack.text import format_duration, one_line
 from readtrack.tui.theme import state_style, verdict_mark
-from readtrack.tui.widgets.line_view import BLANK, Line, Lines, gradual, heading, join, text, wrapped
+from readtrack.tui.widgets.line_view import BLANK, Line, heading, join, text, wrapped
 from readtrack.tui.widgets.outline import Entry, links, wording
 from readtrack.tui.widgets.targets import File, Notes, PastRun, Subject, Web
 
@@ -29,27 +29,26 @@ _READING_WIDTH = 92  # longer lines are hard to read
 _RECENT = 6  # results that are listed
 
 
-def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width: int) -> Lines:
+def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width: int) -> list[Line]:
     """A paper, and the row that it alone answers."""
     assert entry.paper is not None
     paper, room = entry.paper, min(width - 1, _READING_WIDTH)
+    blocks = [
+        _title(library, paper, room),
+        _prose("", paper.summary, room),
+        _prose("Claim", paper.claim, room) + _figure(paper, room),
+        _results(library, paper.id, results, room),
+        _shipped(library, paper.id, room),
+        _notes(library, paper.id, room),
+        _lineage(library, paper),
+        _sources(library, paper, room),
+        _in_your_list(entry, room),
+        _abstract(library, paper, room),
+    ]
+    return _stacked(blocks)
 
-    def blocks() -> Iterator[list[Line]]:
-        yield _title(library, paper, room)
-        yield _prose("", paper.summary, room)
-        yield _prose("Claim", paper.claim, room) + _figure(paper, room)
-        yield _results(library, paper.id, results, room)
-        yield _shipped(library, paper.id, room)
-        yield _notes(library, paper.id, room)
-        yield _lineage(library, paper)
-        yield _sources(library, paper, room)
-        yield _in_your_list(entry, room)
-        yield _abstract(library, paper, room)
 
-    return _stacked(blocks())
-
-
-def about_page(library: Library, paper: Paper, width: int) -> Lines:
+def about_page(library: Library, paper: Paper, width: int) -> list[Line]:
     """What is good to know beside the paper's code: summary, claim, abstract."""
     room = min(width - 1, _READING_WIDTH)
     blocks = [
@@ -61,7 +60,7 @@ def about_page(library: Library, paper: Paper, width: int) -> Lines:
     return _stacked(blocks)
 
 
-def row_page(library: Library, entry: Entry, width: int) -> Lines:
+def row_page(library: Library, entry: Entry, width: int) -> list[Line]:
     """A row without papers, or with several."""
     assert entry.row is not None
     room = min(width - 1, _READING_WIDTH)
@@ -77,7 +76,7 @@ def row_page(library: Library, entry: Entry, width: int) -> Lines:
     return _stacked(blocks)
 
 
-def plugin_page(library: Library, name: str, results: Sequence[Summary], width: int) -> Lines:
+def plugin_page(library: Library, name: str, results: Sequence[Summary], width: int) -> list[Line]:
     """A plugin that no paper of the list stands for."""
     room = min(width - 1, _READING_WIDTH)
     found = library.runnable()[name]
@@ -90,7 +89,7 @@ def plugin_page(library: Library, name: str, results: Sequence[Summary], width: 
     return _stacked([head, _results(library, name, results, room), _shipped(library, name, room)])
 
 
-def section_page(library: Library, section: Section, inside: Sequence[str], width: int) -> Lines:
+def section_page(library: Library, section: Section, inside: Sequence[str], width: int) -> list[Line]:
     """A section with how far the reader is in it; `inside` are its subjects."""
     room = min(width - 1, _READING_WIDTH)
     states = Counter(library.state(subject) for subject in inside)
@@ -107,14 +106,11 @@ def section_page(library: Library, section: Section, inside: Sequence[str], widt
     return _stacked([head, _prose("", section.note, room), [bar, *counts] if inside else []])
 
 
-@gradual
-def _stacked(blocks: Iterable[list[Line]]) -> Iterator[Lines]:
-    above = False
-    yield [BLANK]
+def _stacked(blocks: Sequence[list[Line]]) -> list[Line]:
+    lines: list[Line] = [BLANK]
     for block in blocks:
-        yield ([BLANK] if above and block else []) + block
-        above = above or bool(block)
-    yield [BLANK]
+        lines += ([BLANK] if len(lines) > 1 and block else []) + block
+    return [*lines, BLANK]
 
 
 def _title(library: Library, paper: Paper, width: int) -> list[Line]:
