@@ -333,7 +333,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         Textual keeps lines by their place on the screen and makes all of them again when the page scrolls;
         here a line is kept as long as it looks the same.
         """
-        width, whole = self.scrollable_content_region.width, self.region.width
+        width, across = self.scrollable_content_region.width, self.region.width
         if width != self._built_for:  # drawn before `on_resize` has come: no frame without lines
             self._take_lines(width, self._pending, top=False, least=0)
         plain, filters, background = self.visual_style, self.get_line_filters(), self.background_colors[1]
@@ -343,10 +343,10 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         drawn: list[Strip] = []
         for index in range(crop.y + self.scroll_offset.y, crop.bottom + self.scroll_offset.y):
             content = self._content(index)
-            look = (width, whole, at_cursor if index == self.cursor else plain, filters, background)
+            look = (width, across, at_cursor if index == self.cursor else plain, filters, background)
             kept = self._strips.get(index)
             if kept is None or kept[0] is not content or kept[1] != look:
-                strip = self._strip(content, width, look[2]).adjust_cell_length(whole, plain.rich_style)
+                strip = self._strip(content, width, look[2]).adjust_cell_length(across, plain.rich_style)
                 for filter_ in filters:
                     strip = strip.apply_filter(filter_, background)
                 kept = self._strips[index] = content, look, strip

@@ -1,0 +1,114 @@
+"""The app beside a minimal one of Textual's own widgets, in turn on the same terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import statistics
+import struct
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from readtrack.home import Home
+
+MINIMAL = [sys.executable, str(Path(__file__).with_name("minimal_app.py"))]
+OURS = [sys.executable, "-m", "readtrack"]
+ROUNDS = 7
+KEYS, PER_SECOND = 60, 20
+DOWN = {"minimal": b"\x1b[B", "ours": b"j"}
+SEEN = {"minimal": b"Details of paper 0", "ours": b"Stochastic"}  # in the details: both are whole by then
+
+
+class Terminal:
+    """A program in a terminal of 120 by 40 characters."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.began = time.monotonic()
+        self.pid, self._leader = pty.fork()
+        if self.pid == 0:
+            os.execve(command[0], command, {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"})
+        fcntl.ioctl(self._leader, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+
+    def read(self, seconds: float, until: bytes = b"\0") -> bytes:
+        """What it writes in so many seconds, or until it has written this."""
+        written, end = b"", time.monotonic() + seconds
+        while until not in written and (left := end - time.monotonic()) > 0:
+            if select.select([self._leader], [], [], left)[0]:
+                written += os.read(self._leader, 65536)
+        return written
+
+    def press(self, key: bytes) -> None:
+        os.write(self._leader, key)
+
+    def worked(self) -> float:
+        """Seconds of the processor so far."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
+
+    def close(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self._leader)
+
+
+@contextmanager
+def opened(which: str) -> Iterator[Terminal]:
+    """The app or the minimal one, as soon as list and details stand there."""
+    terminal = Terminal(OURS if which == "ours" else MINIMAL)
+    try:
+        assert SEEN[which] in terminal.read(30, SEEN[which])
+        yield terminal
+    finally:
+        terminal.close()
+
+
+@pytest.fixture(autouse=True)
+def _bytecode_is_kept(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a reader's machine from the second start on."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
+    home.ensure(home.cache)
+    for which in ("ours", "minimal"):
+        with opened(which) as terminal:
+            terminal.read(1)
+
+
+@pytest.mark.timing
+def test_the_first_paint_beside_a_minimal_app() -> None:
+    took: dict[str, list[float]] = {"minimal": [], "ours": []}
+    for _ in range(ROUNDS):
+        for which, seconds in took.items():
+            with opened(which) as terminal:
+                seconds.append(time.monotonic() - terminal.began)
+    ours, minimal = statistics.median(took["ours"]), statistics.median(took["minimal"])
+    print(
+        f"first paint: {ours * 1e3:.0f} ms, a minimal app {minimal * 1e3:.0f} ms, {ours / minimal:.2f} times"
+    )
+    assert ours <= 1.3 * minimal
+
+
+@pytest.mark.timing
+def test_j_held_down_beside_a_minimal_app() -> None:
+    took: dict[str, list[float]] = {"minimal": [], "ours": []}
+    for _ in range(3):
+        for which, seconds in took.items():
+            with opened(which) as terminal:
+                terminal.read(1)  # what follows the first paint
+                before = terminal.worked()
+                for _ in range(KEYS):
+                    terminal.press(DOWN[which])
+                    terminal.read(1 / PER_SECOND)
+                seconds.append((terminal.worked() - before) / KEYS)
+    ours, minimal = statistics.median(took["ours"]), statistics.median(took["minimal"])
+    print(f"a key: {ours * 1e3:.1f} ms, a minimal app {minimal * 1e3:.1f} ms, {ours / minimal:.2f} times")
+    assert ours <= 1.3 * minimal
