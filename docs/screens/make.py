@@ -14,7 +14,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -96,6 +95,13 @@ async def draw(name: str) -> str:
         return app.export_screenshot(title="readtrack", simplify=True)
 
 
+class Still(Record):
+    """A run whose clock stands still between two events: the film is the same however long it takes."""
+
+    def silence(self) -> float:
+        return 0.0
+
+
 class Cast:
     """What a terminal would have been sent: asciinema's format, version 2."""
 
@@ -131,11 +137,9 @@ class Cast:
         events = list(EventReader(folder).read_new())
         view = self.app.main.run_view
         for count in (*range(len(events) // frames, len(events), len(events) // frames), len(events)):
-            record = Record.from_job(Job.read(folder))
+            record = Still.from_job(Job.read(folder))
             for event in events[:count]:
                 record.apply(event)
-            # As if the last of them had come just now.
-            record.started = (datetime.now(UTC) - timedelta(seconds=record.duration)).isoformat()
             self.app.main.show_run(record, folder)
             while top in record.curves and list(record.curves)[view.on_top(record)] != top:
                 await self.pilot.press("m")
