@@ -20,6 +20,7 @@ from readtrack.runs import processes
 from readtrack.runs.store import load, write_result
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.device_list import DeviceList, Devices
+from readtrack.tui.widgets import line_view
 
 LIST = """\
 title: "My list"
@@ -111,6 +112,12 @@ def _plain_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nobody listens there: no test asks a real host.
     monkeypatch.setenv("READTRACK_ARXIV_API", "http://127.0.0.1:9/api/query")
     monkeypatch.setenv("READTRACK_ARXIV_PDF", "http://127.0.0.1:9/pdf")
+
+
+@pytest.fixture(autouse=True)
+def _whole_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, a page is drawn when all that is in view is made."""
+    monkeypatch.setattr(line_view, "_PATIENCE", 60.0)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,21 +10,30 @@ from driving import until
 from rich.console import RenderableType
 from textual._compositor import LayoutUpdate
 from textual.app import App, ComposeResult
+from textual.geometry import Region
 from textual.screen import Screen
+from textual.strip import Strip
 
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.theme import THEMES
+from readtrack.tui.widgets import line_view
 from readtrack.tui.widgets.line_view import Line, Lines, LineView, gradual, text
 
 BLOCKS, ROWS = 400, 5
+PATIENCE = line_view._PATIENCE
+SCREEN = Region(0, 0, 80, 24)
 
 
 class Pages(App[None]):
-    """One page of 2,000 lines, every fifth a target; `made` counts the blocks that were asked for."""
+    """One page of 2,000 lines, every fifth a target; `made` counts the blocks that were asked for.
 
-    def __init__(self, fails_at: int = BLOCKS) -> None:
+    takes  seconds that a block takes
+    """
+
+    def __init__(self, fails_at: int = BLOCKS, takes: float = 0.0) -> None:
         super().__init__()
         self.fails_at = fails_at
+        self.takes = takes
         self.made = 0
         self.page = LineView(self.build)
 
@@ -41,6 +51,7 @@ class Pages(App[None]):
         for number in range(BLOCKS):
             if number == self.fails_at:
                 raise ValueError("a table of dreams")
+            time.sleep(self.takes)
             self.made += 1
             yield [Line(text(f"{number}.{row}"), number if row == 0 else None) for row in range(ROWS)]
 
@@ -113,6 +124,26 @@ async def test_the_rest_of_a_long_page_follows_by_itself() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.made == BLOCKS, "all blocks")
         assert app.page.max_scroll_y == BLOCKS * ROWS - 24
+
+
+async def test_a_page_that_takes_long_is_drawn_as_far_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_view, "_PATIENCE", PATIENCE)
+    app = Pages(takes=0.02)
+    began: list[int] = []
+    render = LineView.render_lines
+
+    def rendered(page: LineView, crop: Region) -> list[Strip]:
+        lines = render(page, crop)
+        began.append(app.made)
+        return lines
+
+    monkeypatch.setattr(LineView, "render_lines", rendered)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.made >= 5, "all that is in view")
+        assert began[0] < 5
+        await until(
+            pilot, lambda: "4.3" in "".join(s.text for s in app.page.render_lines(SCREEN)), "its lines"
+        )
 
 
 @pytest.mark.parametrize("fails_at", [0, 2, 100])

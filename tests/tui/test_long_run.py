@@ -14,8 +14,10 @@ from rich.console import RenderableType
 from textual.screen import Screen
 
 from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.widgets import line_view
 from readtrack.tui.widgets.run_view import TABS
 
+PATIENCE = line_view._PATIENCE
 MOST = 50  # ms of the processor that a key may take
 LAID_OUT = 90  # that z may: Textual lays out the whole screen, twice, and that alone takes 40
 KEYS = (
@@ -71,6 +73,7 @@ async def test_no_key_waits_for_a_long_run(
             shown.append(time.process_time())
 
     monkeypatch.setattr(ReadtrackApp, "_display", displayed)
+    monkeypatch.setattr(line_view, "_PATIENCE", PATIENCE)
     lengthen(recorded())
     async with app.run_test(size=(160, 45)) as pilot:
         await pilot.pause()  # results are read after the first frame
