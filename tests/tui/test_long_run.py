@@ -19,7 +19,7 @@ from readtrack.tui.widgets.run_view import TABS
 
 PATIENCE = line_view._PATIENCE
 MOST = 50  # ms of the processor that a key may take
-LAID_OUT = 90  # that z may: Textual lays out the whole screen, twice, and that alone takes 40
+ONCE = 75  # that a first visit may: it is measured once, and pages are made and kept then
 KEYS = (
     ("j", "k"),
     ("G", "g"),
@@ -64,13 +64,13 @@ def lengthen(folder: Path) -> None:
 async def test_no_key_waits_for_a_long_run(
     app: ReadtrackApp, recorded: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[float] = []  # when each frame was there, in seconds of this process
+    shown: list[float] = []  # when each frame was there, in seconds of this thread
     display = ReadtrackApp._display
 
     def displayed(self: ReadtrackApp, screen: Screen[object], frame: RenderableType | None) -> None:
         display(self, screen, frame)
         if frame is not None:
-            shown.append(time.process_time())
+            shown.append(time.thread_time())
 
     monkeypatch.setattr(ReadtrackApp, "_display", displayed)
     monkeypatch.setattr(line_view, "_PATIENCE", PATIENCE)
@@ -81,10 +81,10 @@ async def test_no_key_waits_for_a_long_run(
 
         async def took(key: str) -> float:
             """Milliseconds to the first frame after this key. What follows it, a key would interrupt."""
-            began = time.process_time()
+            began = time.thread_time()
             shown.clear()
             await pilot.press(key)
-            return ((shown or [time.process_time()])[0] - began) * 1e3
+            return ((shown or [time.thread_time()])[0] - began) * 1e3
 
         assert app.main.checklist.go_to_subject("adam")
         await pilot.press("v")
@@ -103,4 +103,4 @@ async def test_no_key_waits_for_a_long_run(
             each[tab, "to the next"] = await took("]")
             assert app.main.run_view.tab == (place + 1) % len(TABS)
         print({keys: round(one, 1) for keys, one in each.items()})
-        assert {keys: one for keys, one in each.items() if one > (LAID_OUT if "z" in keys else MOST)} == {}
+        assert {keys: one for keys, one in each.items() if one > (ONCE if " " in keys[1] else MOST)} == {}

@@ -432,7 +432,10 @@ class LibraryScreen(Screen[None]):
         self.show_run(following.record, following.folder)
 
     def action_zoom(self) -> None:
-        self.toggle_class("-zoomed")
+        # Only the two panes change: Textual alone would ask the rules for every widget in them as well.
+        self.set_class(not self.has_class("-zoomed"), "-zoomed", update=False)
+        for pane in self.query("#left, #right"):
+            self.app.stylesheet.apply(pane)
 
     def action_back(self) -> None:
         """One step towards the plain list."""
