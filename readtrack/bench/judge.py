@@ -25,7 +25,8 @@ _HOLDS = {
     ">": lambda ours, threshold: ours > threshold,
     "<": lambda ours, threshold: ours < threshold,
 }
-_PREVENTS = ("contended", "over-ceiling")  # flags: such a time judges nothing
+CONTENDED = "contended"  # the flag, and the obstacle that it is
+_PREVENTS = (CONTENDED, "over-ceiling")  # flags: such a time judges nothing
 
 
 class _MeasuredBound:

@@ -79,7 +79,8 @@ def verify(
 
     Exit code 0 if every run completed, whatever the verdicts. Ctrl+C stops the runs; the finished ones are
     kept, and the same command continues from there. A run is repeated when the paper's code, or that of a
-    paper that it builds on, has changed (comments and docstrings apart); after other changes, say --fresh.
+    paper that it builds on, has changed (comments and docstrings apart), and a benchmark when a claim on time
+    could not be judged because others used the machine then; after other changes, say --fresh.
     """
     from readtrack.places.launch import start
     from readtrack.plugins.code import digest

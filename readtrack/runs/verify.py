@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from readtrack import __version__
+from readtrack.bench.judge import CONTENDED, judge
 from readtrack.claims import Claim
 from readtrack.home import Home
 from readtrack.runs import launcher
@@ -165,7 +166,7 @@ class Verification:
             if self._running and TIMED in (self._waiting[0].condition, next(iter(self._running)).condition):
                 break
             task = self._waiting.popleft()
-            if task in self._earlier:
+            if task in self._earlier and not self._contended(task):
                 happened.append(self._keep("reused", task, self._earlier[task]))
                 continue
             job = new_job(
@@ -183,6 +184,12 @@ class Verification:
             self._running[task] = self._start(job)
             happened.append(self._event("started", task, Record.from_job(job)))
         return happened
+
+    def _contended(self, task: Task) -> bool:
+        """Whether the earlier benchmark judges a claim no more: others used the machine beside it."""
+        measured = self._earlier[task].measurements
+        bounds = [bound for claim in self._trials[task.paper, task.condition].claims for bound in claim.timed]
+        return task.condition.timed and any(judge(bound, measured).obstacle == CONTENDED for bound in bounds)
 
     def cancel(self) -> launcher.StopLevel | None:
         """Start no more, and ask the running ones to stop, each further time harder. None if none runs."""

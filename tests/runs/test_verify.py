@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 from readtrack import __version__
+from readtrack.bench.judge import Speedup
+from readtrack.claims import Bound, Claim, Figure
 from readtrack.home import Home
 from readtrack.plugins.code import digest
 from readtrack.plugins.find import PluginRef
 from readtrack.runs.events import EventWriter
-from readtrack.runs.job import new_job
+from readtrack.runs.job import Job, new_job
+from readtrack.runs.record import Record
 from readtrack.runs.store import write_end_event
-from readtrack.runs.verify import PLAIN, Condition, Task, earlier_runs
+from readtrack.runs.verify import PLAIN, TIMED, Condition, Task, Verification, earlier_runs
 
 
 def write(file: Path, text: str = "") -> str:
@@ -126,3 +129,61 @@ def test_a_run_without_an_ingredient_stands_for_nothing_else(home: Home) -> None
 def test_a_run_of_another_version_or_machine_does_not(home: Home, facts: dict[str, str]) -> None:
     made(home, **facts)
     assert earlier(home) == {}
+
+
+@pytest.mark.parametrize(("flags", "again"), [([], False), (["contended"], True), (["over-ceiling"], False)])
+@pytest.mark.parametrize("of_the_claim", [True, False])
+def test_a_benchmark_is_measured_again_where_others_used_the_machine(
+    flags: list[str], again: bool, of_the_claim: bool
+) -> None:
+    claim = Claim(
+        name="faster",
+        sentence="It is faster.",
+        paper=Figure("twice"),
+        rule=(Bound("loss", "<=", 1.0), Speedup("attention", over="naive", threshold=1.5)),
+    )
+    measurements = [
+        {
+            "case": "attention" if of_the_claim else "another case",
+            "axes": {},
+            "variant": role,
+            "role": role,
+            "mode": "forward",
+            "t_ns": {"value": value, "medians": [value] * 5},
+            "flags": flags if role == "naive" else [],
+        }
+        for role, value in (("paper", 1.0), ("naive", 2.0))
+    ]
+    task = Task("p", TIMED, 100)
+    record = Record.from_job(new_job("p", seed=100, only="benchmark"))
+    record.outcome, record.measurements = "completed", measurements
+    plain = {Task("p", PLAIN, seed): Record.from_job(new_job("p", seed=seed)) for seed in range(100, 105)}
+
+    started: list[Job] = []
+
+    class Started(Exception):
+        pass
+
+    def start(job: Job) -> Any:
+        started.append(job)
+        raise Started
+
+    verification = Verification(
+        {"p": [claim]},
+        null=False,
+        breaks=False,
+        seeds=range(100, 105),
+        jobs=1,
+        device="auto",
+        budget="quick",
+        earlier={**plain, task: record},
+        code={},
+        start=start,
+    )
+    if again and of_the_claim:
+        with pytest.raises(Started):
+            verification.step()
+    else:
+        assert [event.kind for event in verification.step()] == ["reused"] * 6
+        assert verification.done
+    assert [job.only for job in started] == ["benchmark"] * (again and of_the_claim)

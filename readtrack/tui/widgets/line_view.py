@@ -112,7 +112,7 @@ _LABEL = 12  # columns for "control", "shortcut", ...
 _CONTEXT = 2  # lines that stay in view beyond the cursor
 _KEPT = 2000  # drawn lines that are kept
 _QUIET = 0.1  # seconds without a key, after which the rest of a long page is made
-_PATIENCE = 0.01  # seconds after which a page is drawn though more of it would be in view
+_PATIENCE = 0.006  # seconds after which a page is drawn though more of it would be in view
 _SLICE = 0.008  # seconds that the rest of a page is made for between two frames
 
 
