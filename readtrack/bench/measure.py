@@ -29,6 +29,7 @@ from readtrack.home import Home
 # Seconds of samples for all variants of all cases in one round; the checks and the warm-up come on top.
 _TOTAL: dict[Budget, float] = {"smoke": 0.1, "quick": 2.0, "full": 60.0}
 _CALIBRATION_S = 2.0  # when there is none yet
+_UNTIL_QUIET = 1.0  # seconds that a burst of other work is given to end
 
 
 def run_cases(
@@ -235,12 +236,19 @@ class _Session:
                 if result.alive:
                     self._look_at_the_host(result, calls, plan)
             return
+        kept = [len(result.rounds) for result in running]
         quality = self._sample_on_host(job, running, bound, plan)
         if self.device.type != "cpu":
             return
         if quality.contended and torch.get_num_threads() > 1:
-            self._give_up_threads()
+            # A burst of somebody else's work costs this visit; only a second one in a row costs the threads.
+            for result, rounds in zip(running, kept, strict=True):
+                del result.rounds[rounds:]
+            time.sleep(_UNTIL_QUIET)
             quality = self._sample_on_host(job, running, bound, plan)
+            if quality.contended:
+                self._give_up_threads()
+                quality = self._sample_on_host(job, running, bound, plan)
         if quality.contended or self.threads_delayed:
             for result in running:
                 result.flag("contended")

@@ -355,6 +355,7 @@ def watching(monkeypatch: pytest.MonkeyPatch, *qualities: CpuContention, crowded
             return next(left)
 
     monkeypatch.setattr(measure, "ContentionMonitor", Fake)
+    monkeypatch.setattr(measure, "_UNTIL_QUIET", 0.0)
     monkeypatch.setattr(measure, "probe", lambda threads: crowded)
     return asked
 
@@ -394,12 +395,22 @@ def test_a_visit_that_was_disturbed_flags_them_all(monkeypatch: pytest.MonkeyPat
     assert found["quality"]["others"] == 2.0
 
 
+def test_a_burst_costs_one_visit_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    crowd = quality(contended=True, own_threads_delayed=True)
+    asked = watching(monkeypatch, quality(), crowd, *[quality()] * 2, crowd, *[quality()] * 2)
+    found = rows_of(case_of(), budget="quick")[0]
+    assert asked == [2] * 7
+    assert (found["settings"]["threads"], found["flags"], found["record"]) == (2, [], True)
+    assert len(found["t_ns"]["medians"]) == 5  # the disturbed visits' samples are not among them
+
+
 def test_samples_of_another_number_of_threads_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
     crowd = quality(contended=True, own_threads_delayed=True)
-    asked = watching(monkeypatch, quality(), crowd, *[quality()] * 4)
+    asked = watching(monkeypatch, quality(), crowd, crowd, *[quality()] * 4)
     rows = [row for event, row in events_of(case_of(), budget="quick") if event == "measurement"]
-    assert asked == [2, 2, 1, 1, 1, 1]
+    assert asked == [2, 2, 2, 1, 1, 1, 1]
     ours = [row for row in rows if row["variant"] == "ours"]
     assert [row["settings"]["threads"] for row in ours] == [2, 1, 1, 1, 1]
     assert ours[-1]["flags"] == ["contended"]
@@ -453,11 +464,11 @@ def test_a_contended_run_shows_the_minimum_and_is_no_record(monkeypatch: pytest.
         assert found["t_ns"]["value"] == found["t_ns"]["min"]
 
 
-def test_a_contended_run_is_tried_once_more_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_stays_contended_goes_on_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
-    asked = watching(monkeypatch, quality(contended=True), quality(), quality())
+    asked = watching(monkeypatch, *[quality(contended=True)] * 2, quality(), quality())
     rows = rows_of(case_of(), case_of(axes={"n": 65}))
-    assert asked == [2, 1, 1]
+    assert asked == [2, 2, 1, 1]
     assert torch.get_num_threads() == 2
     for found in rows:
         assert found["settings"]["threads"] == 1
