@@ -36,7 +36,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         # Pairs that are alike already, as they are after some training.
         return images, F.normalize(images + 2 * texts, dim=1), torch.tensor(20.0)
 
-    for pairs in bench.pick(smoke=(5,), quick=(256, 1024), full=(4096, 16_384)):
+    for pairs in bench.pick(smoke=(5,), quick=(256, 512), full=(4096, 16_384)):
         yield Case(
             name="loss of a batch",
             axes={"pairs": pairs},
