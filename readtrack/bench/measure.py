@@ -30,6 +30,7 @@ from readtrack.home import Home
 _TOTAL: dict[Budget, float] = {"smoke": 0.1, "quick": 2.0, "full": 60.0}
 _CALIBRATION_S = 2.0  # when there is none yet
 _UNTIL_QUIET = 1.0  # seconds that a burst of other work is given to end
+_MOST_BURSTS = 3  # in a run
 
 
 def run_cases(
@@ -131,6 +132,7 @@ class _Session:
         self.emit, self.check_cancelled = emit, check_cancelled
         self.home = Home()
         self.threads_delayed = self._looked = False
+        self._bursts = 0
         self._ceilings: dict[int, Ceilings | None] = {}
         self._machine, self._env = machine(device), environment(device)
         emit("machine", **self._machine)
@@ -241,11 +243,13 @@ class _Session:
         if self.device.type != "cpu":
             return
         if quality.contended and torch.get_num_threads() > 1:
-            # A burst of somebody else's work costs this visit; only a second one in a row costs the threads.
-            for result, rounds in zip(running, kept, strict=True):
-                del result.rounds[rounds:]
-            time.sleep(_UNTIL_QUIET)
-            quality = self._sample_on_host(job, running, bound, plan)
+            # A burst of somebody else's work costs this round; two in a row, or many, cost the threads.
+            if self._bursts < _MOST_BURSTS:
+                self._bursts += 1
+                for result, rounds in zip(running, kept, strict=True):
+                    del result.rounds[rounds:]
+                time.sleep(_UNTIL_QUIET)
+                quality = self._sample_on_host(job, running, bound, plan)
             if quality.contended:
                 self._give_up_threads()
                 quality = self._sample_on_host(job, running, bound, plan)

@@ -405,6 +405,16 @@ def test_a_burst_costs_one_visit_and_not_the_run(monkeypatch: pytest.MonkeyPatch
     assert len(found["t_ns"]["medians"]) == 5  # the disturbed visits' samples are not among them
 
 
+def test_many_bursts_are_no_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    monkeypatch.setattr(measure, "_MOST_BURSTS", 1)
+    crowd = quality(contended=True, own_threads_delayed=True)
+    asked = watching(monkeypatch, quality(), crowd, quality(), crowd, *[quality()] * 4)
+    found = rows_of(case_of(), budget="quick")[0]
+    assert asked == [2, 2, 2, 2, 1, 1, 1]
+    assert (found["settings"]["threads"], found["flags"]) == (1, ["contended"])
+
+
 def test_samples_of_another_number_of_threads_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
     crowd = quality(contended=True, own_threads_delayed=True)
