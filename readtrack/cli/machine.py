@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -186,7 +187,7 @@ def _home(home: Home) -> Iterator[_Finding]:
     root, there = home.root, home.root
     while not there.exists() and there != there.parent:
         there = there.parent
-    if not os.access(there, os.W_OK) or not there.is_dir():
+    if not _takes_files(there):
         where = "it" if there == root else str(there)
         yield False, "home", f"{root}: {where} cannot be written to. Set READTRACK_HOME to a folder that can."
     elif there == root:
@@ -195,6 +196,15 @@ def _home(home: Home) -> Iterator[_Finding]:
         yield True, "home", f"{root}: not there yet; the first thing that is kept makes it"
     else:
         yield False, "home", f"{root}: your home folder {Path.home()} is not there. Set READTRACK_HOME."
+
+
+def _takes_files(folder: Path) -> bool:
+    """Tried with a file that has no name and is gone at once: rights alone do not tell, least of all root."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _library(home: Home) -> Iterator[_Finding]:

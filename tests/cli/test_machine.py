@@ -100,6 +100,9 @@ def test_the_doctor_makes_nothing(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = cli("doctor", environment={"READTRACK_HOME": str(tmp_path / "file" / "home")})
     assert re.search(r"^wrong +home +.*/file cannot be written to", done.stdout, re.M)
+    if Path("/proc/self").exists():  # rights say that root may write there
+        done = cli("doctor", environment={"READTRACK_HOME": "/proc/readtrack"})
+        assert re.search(r"^wrong +home +/proc/readtrack: /proc cannot be written to", done.stdout, re.M)
 
 
 def test_the_doctor_looks_at_the_python_that_runs_papers(cli: Cli, tmp_path: Path) -> None:

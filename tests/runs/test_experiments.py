@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,11 +102,16 @@ def test_a_value_that_was_never_reached_is_kept_as_such(made):
     assert claim["ours"] == "gain ≥ 2"
 
 
-def test_smoke_judges_identities_only(made):
+def test_smoke_judges_identities_and_theorems_that_it_reaches(made):
     run, events = made(budget="smoke")
+    theorem = replace(IDENTITY, name="in the limit", kind="theorem")
     run.claim(MEASURED, {"gain": 2.0})
     run.claim(IDENTITY, {"gap": 0.0})
-    assert [event["verdict"] for event in events()] == ["not judged", "held"]
+    run.claim(IDENTITY, {"gap": 1.0})
+    run.claim(theorem, {"gap": 0.0})
+    run.claim(theorem, {"gap": 1.0})
+    verdicts = ["not judged", "held", "missed", "held", "not judged"]
+    assert [event["verdict"] for event in events()] == verdicts
 
 
 def test_a_claim_on_time_waits_for_the_benchmark(made):

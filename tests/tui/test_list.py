@@ -111,11 +111,15 @@ async def test_the_line_under_the_cursor_stands_out(app: ReadtrackApp, theme: st
 async def test_a_verdict_in_the_list_has_its_colour(app: ReadtrackApp) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
-        app.main.checklist.verdicts = {"adam": "held", "sgd": "failed"}
+        app.main.checklist.verdicts = {
+            "adam": "held",
+            "sgd": "failed",
+            "attention": "completed",  # its benchmark alone
+        }
         app.main.checklist.rebuild()
         contents = [line.content for line in app.main.checklist.lines]
         signs = {one.plain.strip()[-1:]: str(one.spans[-1].style) for one in contents if one.spans}
-        assert (signs["✓"], signs["!"]) == ("$good", "$bad")
+        assert (signs["✓"], signs["!"], signs["·"]) == ("$good", "$bad", "$muted")
 
 
 async def test_the_details_follow_the_cursor(app: ReadtrackApp) -> None:

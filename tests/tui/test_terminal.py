@@ -73,7 +73,8 @@ class Terminal:
         command = ["tmux", "-S", self._socket, "-f", "/dev/null", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
 
-    def start(self, size: tuple[int, int] = (100, 30), **environment: str) -> None:
+    def start(self, size: tuple[int, int] = (100, 30), *, alone: bool = False, **environment: str) -> None:
+        """alone: without a shell around it, so that readtrack itself leads the terminal's session."""
         self._starts += 1
         surroundings = {
             "TERM": "tmux-256color",
@@ -88,7 +89,8 @@ class Terminal:
         }
         pairs = " ".join(shlex.quote(f"{name}={value}") for name, value in surroundings.items())
         unset = "env -u EDITOR -u VISUAL -u COLUMNS -u LINES"
-        script = f"{unset} {pairs} {shlex.quote(str(COMMAND))}; echo exit code $?; exec sleep 600"
+        line = f"{unset} {pairs} {shlex.quote(str(COMMAND))}"
+        script = f"exec {line}" if alone else f"{line}; echo exit code $?; exec sleep 600"
         width, height = map(str, size)
         self._tmux("new-session", "-d", "-x", width, "-y", height, script)
 
@@ -107,8 +109,8 @@ class Terminal:
 
     def app(self) -> psutil.Process:
         """The process of readtrack itself."""
-        shell = psutil.Process(int(self._tmux("display-message", "-p", "#{pane_pid}")))
-        return next(child for child in shell.children() if "readtrack" in " ".join(child.cmdline()))
+        first = psutil.Process(int(self._tmux("display-message", "-p", "#{pane_pid}")))
+        return next(one for one in [*first.children(), first] if str(COMMAND) in one.cmdline())
 
     def close(self) -> None:
         subprocess.run(["tmux", "-S", self._socket, "kill-server"], capture_output=True, check=False)
@@ -312,6 +314,52 @@ def test_the_readers_editor_gets_the_terminal_and_gives_it_back(
     assert (home.notes / "toy_ok.md").read_text(encoding="utf-8") == "a good paper\n"
     terminal.keys("j", "k", "q")
     terminal.wait_for("exit code 0")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_ends_or_misses_an_editor_leaves_the_app(
+    terminal: Terminal, home: Home, tmp_path: Path, there: bool
+) -> None:
+    """Ctrl+C reaches every process of the terminal: it is the editor's."""
+    write_list(home, "toy_ok")
+    editor = tmp_path / "editor"
+    if there:
+        editor.write_text('#!/bin/sh\ntrap "echo stopped >$1; exit 3" INT\necho editing:\nread line\n')
+        editor.chmod(0o755)
+    terminal.start(EDITOR=str(editor))
+    terminal.wait_for("? help")
+    terminal.keys("n")
+    if there:
+        terminal.wait_for("editing:")
+        terminal.keys("C-c")
+        terminal.wait_for("it ended with exit code 3")
+        assert (home.notes / "toy_ok.md").read_text(encoding="utf-8") == "stopped\n"
+    else:
+        terminal.wait_for("Could not start the editor")
+        terminal.wait_for("esc saves and closes")  # the small one that is opened in its place
+        terminal.keys("Escape")
+        wait_for(lambda: "esc saves" not in terminal.screen(), terminal.screen)
+    terminal.wait_for("? help")
+    terminal.keys("q")
+    terminal.wait_for("exit code 0")
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_terminal_that_is_closed_under_an_editor_takes_both_along(
+    terminal: Terminal, home: Home, tmp_path: Path, alone: bool
+) -> None:
+    write_list(home, "toy_ok")
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\necho editing:\nsleep 600\n", encoding="utf-8")
+    editor.chmod(0o755)
+    terminal.start(alone=alone, EDITOR=str(editor))
+    terminal.wait_for("? help")
+    terminal.keys("n")
+    terminal.wait_for("editing:")
+    app = terminal.app()
+    [child] = [one for one in app.children() if str(editor) in one.cmdline()]
+    terminal.close()
+    assert psutil.wait_procs([app, child], timeout=20)[1] == []
 
 
 def test_another_run_of_the_same_home_is_found(terminal: Terminal, home: Home) -> None:

@@ -11,6 +11,7 @@ from textual.app import SuspendNotSupported
 from readtrack import system
 from readtrack.errors import ReadtrackError
 from readtrack.text import plain
+from readtrack.tui.suspension import suspended
 
 if TYPE_CHECKING:
     from readtrack.tui.app import ReadtrackApp
@@ -49,7 +50,7 @@ class Notes:
     def _run_editor(self, command: list[str]) -> bool:
         """Give the terminal to an editor until it ends; False if it could not be started."""
         try:
-            with self._app.suspend():
+            with suspended(self._app):
                 code = subprocess.run(command, check=False).returncode
         except SuspendNotSupported:
             return False

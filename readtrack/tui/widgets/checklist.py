@@ -246,6 +246,8 @@ class Checklist(LineView):
         verdict = self.verdicts.get(entry.plugin)
         if verdict in marks.VERDICTS:
             return join(verdict_mark(verdict), " ")
+        if verdict == "completed":  # a run that judged nothing, its benchmark alone for example
+            return join(verdict_mark("not judged"), " ")
         if verdict:
             return Content.styled("! ", "$bad")
         if entry.plugin in self._runnable and entry.kind != "plugin":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import SuspendNotSupported
 
+from readtrack.tui.suspension import suspended
 from readtrack.tui.widgets.picture import opened
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def show(path: Path, app: App[None]) -> bool:
     except Exception:  # a decoder of pictures from elsewhere
         return False
     try:
-        with app.suspend():
+        with suspended(app):
             assert sys.__stdout__ is not None
             sys.__stdout__.write(f"{_OTHER_SCREEN}{picture}\r\nenter goes back ")
             sys.__stdout__.flush()

@@ -1,0 +1,54 @@
+"""The terminal in somebody else's hands for a while: an editor's, or a picture's."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from textual.app import App
+
+_FROM_KEYS = (signal.SIGINT, signal.SIGQUIT)  # Ctrl+C and Ctrl+\ reach every process of the terminal
+
+
+class _TerminalGoneError(Exception):
+    pass
+
+
+@contextmanager
+def suspended(app: App[Any]) -> Iterator[None]:
+    """The app is back afterwards, whatever happened. Ctrl+C meanwhile is for what has the terminal, and does
+    not end the app. When the terminal is closed meanwhile, what has it is told, and the app stays away: its
+    own handler, which asyncio calls next, ends it.
+
+    Raises SuspendNotSupported where there is no terminal to give.
+    """
+    gone = False
+
+    def hang_up(number: int, _: object) -> None:
+        nonlocal gone
+        if not gone:
+            gone = True
+            os.killpg(os.getpgrp(), number)  # the leader of a session alone is told by the kernel
+
+    before = {number: signal.signal(number, lambda *_: None) for number in _FROM_KEYS}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
+    failure: Exception | None = None
+    try:
+        with app.suspend():
+            # Textual comes back only where nothing is raised in here.
+            try:
+                yield
+            except Exception as error:
+                failure = error
+            if gone:
+                raise _TerminalGoneError
+    except _TerminalGoneError:
+        return
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if failure is not None:
+        raise failure
