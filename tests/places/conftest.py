@@ -199,7 +199,7 @@ def sshd(tmp_path, servers, monkeypatch):
 def scheduler(tmp_path, servers, request):
     """The address of a Dask scheduler, and the processes of its workers (two, or the parameter), which share
     a home."""
-    pytest.importorskip("distributed", reason="needs the extra readtrack[dask]")
+    distributed = pytest.importorskip("distributed", reason="needs the extra readtrack[dask]")
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     with (tmp_path / "dask.txt").open("wb") as log:
@@ -219,6 +219,8 @@ def scheduler(tmp_path, servers, request):
             for number in range(1, 1 + getattr(request, "param", 2))
         ]
     wait_for(lambda: answers(port), "the scheduler")
+    with distributed.Client(address, timeout=DEADLINE, set_as_default=False) as client:
+        client.wait_for_workers(len(workers), timeout=DEADLINE)
     return address, workers
 
 
