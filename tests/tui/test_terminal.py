@@ -297,17 +297,23 @@ def test_a_run_that_is_kept_is_found_again(terminal: Terminal, home: Home) -> No
     assert no_process_of(folder.name)
 
 
+def edit_a_note(terminal: Terminal, folder: Path, script: str, *, alone: bool = False) -> Path:
+    """Press n where the editor is this script; `$2` is the note. Returns the editor's path."""
+    editor = folder / "editor with space"
+    editor.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    editor.chmod(0o755)
+    terminal.start(alone=alone, EDITOR=f"{shlex.quote(str(editor))} --wait")
+    terminal.wait_for("? help")
+    terminal.keys("n")
+    terminal.wait_for("editing:")
+    return editor
+
+
 def test_the_readers_editor_gets_the_terminal_and_gives_it_back(
     terminal: Terminal, home: Home, tmp_path: Path
 ) -> None:
     write_list(home, "toy_ok")
-    editor = tmp_path / "editor with space"
-    editor.write_text('#!/bin/sh\nprintf "editing: "\nread line\necho "$line" > "$2"\n', encoding="utf-8")
-    editor.chmod(0o755)
-    terminal.start(EDITOR=f"{shlex.quote(str(editor))} --wait")
-    terminal.wait_for("? help")
-    terminal.keys("n")
-    terminal.wait_for("editing:")
+    edit_a_note(terminal, tmp_path, 'printf "editing: "\nread line\necho "$line" > "$2"')
     terminal.keys("a good paper", "Enter")
     terminal.wait_for("a good paper")
     terminal.wait_for("? help")
@@ -316,30 +322,26 @@ def test_the_readers_editor_gets_the_terminal_and_gives_it_back(
     terminal.wait_for("exit code 0")
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_what_ends_or_misses_an_editor_leaves_the_app(
-    terminal: Terminal, home: Home, tmp_path: Path, there: bool
-) -> None:
-    """Ctrl+C reaches every process of the terminal: it is the editor's."""
+def test_ctrl_c_in_the_editor_is_the_editors(terminal: Terminal, home: Home, tmp_path: Path) -> None:
     write_list(home, "toy_ok")
-    editor = tmp_path / "editor"
-    if there:
-        editor.write_text('#!/bin/sh\ntrap "echo stopped >$1; exit 3" INT\necho editing:\nread line\n')
-        editor.chmod(0o755)
-    terminal.start(EDITOR=str(editor))
+    edit_a_note(terminal, tmp_path, 'trap "echo stopped >$2; exit 3" INT\necho editing:\nread line')
+    terminal.keys("C-c")
+    terminal.wait_for("it ended with exit code 3")
+    assert (home.notes / "toy_ok.md").read_text(encoding="utf-8") == "stopped\n"
+    terminal.wait_for("? help")
+    terminal.keys("q")
+    terminal.wait_for("exit code 0")
+
+
+def test_an_editor_that_is_not_there_is_said(terminal: Terminal, home: Home, tmp_path: Path) -> None:
+    write_list(home, "toy_ok")
+    terminal.start(EDITOR=str(tmp_path / "none"))
     terminal.wait_for("? help")
     terminal.keys("n")
-    if there:
-        terminal.wait_for("editing:")
-        terminal.keys("C-c")
-        terminal.wait_for("it ended with exit code 3")
-        assert (home.notes / "toy_ok.md").read_text(encoding="utf-8") == "stopped\n"
-    else:
-        terminal.wait_for("Could not start the editor")
-        terminal.wait_for("esc saves and closes")  # the small one that is opened in its place
-        terminal.keys("Escape")
-        wait_for(lambda: "esc saves" not in terminal.screen(), terminal.screen)
-    terminal.wait_for("? help")
+    terminal.wait_for("Could not start the editor")
+    terminal.wait_for("esc saves and closes")  # the small one that is opened in its place
+    terminal.keys("Escape")
+    wait_for(lambda: "esc saves" not in terminal.screen(), terminal.screen)
     terminal.keys("q")
     terminal.wait_for("exit code 0")
 
@@ -349,13 +351,7 @@ def test_a_terminal_that_is_closed_under_an_editor_takes_both_along(
     terminal: Terminal, home: Home, tmp_path: Path, alone: bool
 ) -> None:
     write_list(home, "toy_ok")
-    editor = tmp_path / "editor"
-    editor.write_text("#!/bin/sh\necho editing:\nsleep 600\n", encoding="utf-8")
-    editor.chmod(0o755)
-    terminal.start(alone=alone, EDITOR=str(editor))
-    terminal.wait_for("? help")
-    terminal.keys("n")
-    terminal.wait_for("editing:")
+    editor = edit_a_note(terminal, tmp_path, "echo editing:\nsleep 600", alone=alone)
     app = terminal.app()
     [child] = [one for one in app.children() if str(editor) in one.cmdline()]
     terminal.close()
