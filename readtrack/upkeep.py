@@ -27,7 +27,7 @@ class Finding:
     topic: str
     text: str
     fix: str
-    mend: Callable[[], None] | None = None
+    mend: Callable[[], object] | None = None
 
 
 def findings(library: Library) -> Iterator[Finding]:
@@ -43,13 +43,14 @@ def findings(library: Library) -> Iterator[Finding]:
     yield from _index(home)
 
 
-def set_aside(home: Home, path: Path) -> None:
-    """Move a file out of the way, never over another."""
+def set_aside(home: Home, path: Path) -> Path:
+    """Move a file or folder of the home into `set-aside/`, never over another; its path there."""
     folder = home.ensure(home.root / "set-aside" / path.relative_to(home.root).parent)
     target, number = folder / path.name, 2
     while target.exists():
         target, number = folder / f"{path.stem}-{number}{path.suffix}", number + 1
     path.rename(target)
+    return target
 
 
 def _journal(home: Home) -> Iterator[Finding]:
@@ -183,7 +184,7 @@ def _index(home: Home) -> Iterator[Finding]:
         yield Finding("search", text, "deleted; the next search makes it again", _remove(path))
 
 
-def _aside(home: Home, path: Path) -> Callable[[], None]:
+def _aside(home: Home, path: Path) -> Callable[[], object]:
     return lambda: set_aside(home, path)
 
 

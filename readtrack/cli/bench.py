@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from readtrack.cli import terminal
+from readtrack.cli.library import run_folder
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
 from readtrack.present import benchmarks, runs
@@ -65,13 +66,16 @@ def compare(
                 "paper": a.paper,
                 "a": a.run_id,
                 "b": b.run_id,
+                "edited": [one.job.edited if one.job else "" for one in (a, b)],
                 "dead_band": resolution(a, b),
                 "measurements": lines,
             }
         )
         return
     for name, record in (("a", a), ("b", b)):
-        terminal.print_out(one_line(f"{name}: {record.run_id}, {runs.environment(record.environment)}"))
+        how = [record.job.condition] if record.job is not None and record.job.condition else []
+        words = ", ".join([record.run_id, *how, runs.environment(record.environment)])
+        terminal.print_out(one_line(f"{name}: {words}"))
     terminal.print_out()
     head = ("verdict", "what", "variant", "a", "b", "b / a", "")
     terminal.table([_row(comparison) for comparison in found], head=head)
@@ -84,13 +88,13 @@ def compare(
 
 
 def _profile(home: Home, as_json: bool) -> None:
-    """Of each paper the newest run that measured something and was no smoke run."""
+    """Take each paper's newest plain run with measurements, smoke runs left out."""
     from readtrack.bench.profile import LEVELS, share, standings
     from readtrack.runs.store import load, summaries
 
     newest: dict[str, Record] = {}
     for run in summaries(home):
-        if run.paper not in newest and run.budget != "smoke":
+        if run.paper not in newest and run.budget != "smoke" and not run.condition:
             record = load(home.runs / run.run_id)
             if record.measurements:
                 newest[run.paper] = record
@@ -123,23 +127,11 @@ def _record(home: Home, query: str) -> Record:
 
     folder = Path(query).expanduser()
     if not (folder / "events.jsonl").is_file():
-        folder = _folder(home, query)
+        folder = run_folder(home, query)
     record = load(folder)
     if not record.measurements:
         raise NotAvailableError(f"the run {one_line(record.run_id)} has no measurements to compare.")
     return record
-
-
-def _folder(home: Home, query: str) -> Path:
-    names = sorted(path.name for path in home.runs.glob("*") if path.is_dir())
-    found = [name for name in names if name == query] or [
-        name for name in names if query and (name.startswith(query) or name.endswith(query))
-    ]
-    if not found:
-        raise ReadtrackError(f"there is no run {query!r}. `readtrack results` lists the runs.")
-    if len(found) > 1:
-        raise ReadtrackError(f"{query!r} is the start of several runs: {', '.join(found[-5:])}.")
-    return home.runs / found[0]
 
 
 def _row(comparison: Comparison) -> tuple[str, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readtrack.cli import terminal
+from readtrack.errors import ReadtrackError
 
 if TYPE_CHECKING:
+    from readtrack.home import Home
     from readtrack.library import Library
 
 _SHOWN = 3
@@ -24,3 +27,16 @@ def open_library() -> Library:
             f"readtrack: {len(library.problems) - _SHOWN} more problems; see them all with `readtrack doctor`"
         )
     return library
+
+
+def run_folder(home: Home, query: str) -> Path:
+    """The folder of the run with this id, or whose id begins or ends so. Raises ReadtrackError."""
+    names = sorted(path.name for path in home.runs.glob("*") if path.is_dir())
+    found = [name for name in names if name == query] or [
+        name for name in names if query and (name.startswith(query) or name.endswith(query))
+    ]
+    if not found:
+        raise ReadtrackError(f"there is no run {query!r}. `readtrack results` lists the runs.")
+    if len(found) > 1:
+        raise ReadtrackError(f"{query!r} is the start of several runs: {', '.join(found[-5:])}.")
+    return home.runs / found[0]

@@ -230,12 +230,17 @@ def _library(home: Home) -> Iterator[_Finding]:
 
 
 def _plugins(home: Home) -> Iterator[_Finding]:
-
+    from readtrack.plugins.edits import of_plugin, summary
     from readtrack.plugins.find import find, problems
 
     found = find(home)
     own = [plugin for plugin in found.values() if plugin.origin != "shipped"]
     yield bool(found), "plugins", f"{len(found)} found, {len(own)} of them your own"
+    for plugin in own:
+        if plugin.shadows:
+            edited = summary(plugin.name, of_plugin(plugin)) or "without changes"
+            undo = f"`readtrack plugins revert {plugin.name}`" if plugin.origin == "user" else plugin.location
+            yield None, "plugins", f"{plugin.name} runs in place of the shipped one ({edited}): {undo}"
     for problem in problems(home):
         yield False, "plugins", problem
 

@@ -14,9 +14,13 @@ import typer
 
 from readtrack import interpreter
 from readtrack.cli import terminal
+from readtrack.cli.library import run_folder
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home, write_text
-from readtrack.text import one_line
+from readtrack.plugins.find import PluginRef
+from readtrack.text import one_line, plain
+
+_DIFF_COLOURS: dict[str, tuple[terminal.Style, ...]] = {"+": ("green",), "-": ("red",), "@": ("cyan",)}
 
 app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(
@@ -108,6 +112,45 @@ def _check_all(names: list[str], home: Home) -> None:
     if failed:
         terminal.print_err(f"readtrack: {failed} check{'s' if failed > 1 else ''} failed")
         raise typer.Exit(1)
+
+
+@group.command()
+def diff(
+    name: Annotated[str, typer.Argument(help="The paper.", show_default=False)],
+    run: Annotated[str, typer.Option(metavar="RUN", help="The edits that this run ran.")] = "",
+) -> None:
+    """Show how your copy of a plugin differs from the shipped one. Exit code 3 if it does not."""
+    from readtrack.plugins import edits
+
+    home = Home()
+    found = edits.load(run_folder(home, run)) if run else edits.of_plugin(_existing(home, name))
+    if not found:
+        raise NotAvailableError("this run used the shipped code." if run else f"{name} has no edits.")
+    for edit in found:
+        terminal.print_out(terminal.paint(f"{edit.file}  {edit.counts}", "bold"))
+        for line in edit.diff():
+            terminal.print_out(terminal.paint(plain(line), *_DIFF_COLOURS.get(line[:1], ())))
+
+
+@group.command()
+def revert(name: Annotated[str, typer.Argument(help="The paper.", show_default=False)]) -> None:
+    """Put your copy of a plugin aside, so that the shipped one runs again."""
+    from readtrack.plugins import source
+
+    home = Home()
+    plugin = _existing(home, name)
+    if not source.is_own(plugin) or not plugin.shadows:
+        raise NotAvailableError(f"{name} is not a copy of yours: it runs from {plugin.location}.")
+    terminal.print_out(f"The shipped {name} runs again. Your copy is {source.revert(plugin, home)}.")
+
+
+def _existing(home: Home, name: str) -> PluginRef:
+    from readtrack.plugins.find import find
+
+    found = find(home).get(name)
+    if found is None:
+        raise ReadtrackError(f"there is no plugin {name!r}. `readtrack plugins list` shows what there is.")
+    return found
 
 
 @group.command()

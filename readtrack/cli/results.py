@@ -49,7 +49,13 @@ def results(
         raise NotAvailableError(f"no runs yet. `readtrack run {name or 'PAPER'}` makes one.")
     elif name is None:
         rows = [
-            (_when(run), run.paper, outcome(run.outcome), format_duration(run.duration), run.headline)
+            (
+                _when(run),
+                run.paper,
+                outcome(run.outcome),
+                format_duration(run.duration),
+                ", ".join(filter(None, [run.condition, run.headline])),
+            )
             for run in runs
         ]
         terminal.table(rows, head=("started", "paper", "outcome", "took", "result"))

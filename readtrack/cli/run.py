@@ -178,6 +178,7 @@ def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]
     gone = False
     with signals.received(), _hang_up_raises():
         process = start(job, library)
+        job = process.job
         record = Record.from_job(job)
         reader = EventReader(process.folder)
         handled, attempt, contact = 0, process.attempt, ""

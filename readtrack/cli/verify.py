@@ -9,7 +9,7 @@ import re
 import signal
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -84,6 +84,7 @@ def verify(
     """
     from readtrack.places.launch import start
     from readtrack.plugins.code import digest
+    from readtrack.plugins.edits import of_paper, summary
     from readtrack.runs.processes import reconcile
     from readtrack.runs.verify import Verification, earlier_runs
 
@@ -95,6 +96,8 @@ def verify(
     plugins = library.runnable()
     builds_on = {paper.id: paper.builds_on for paper in library.catalog.papers.values()}
     code = {name: digest(name, plugins, builds_on) for name in names}
+    edited = {name: told for name in names if (told := summary(name, of_paper(name, plugins, builds_on)))}
+    _warn_of_edits(edited, output)
     seeds = _audit_seeds() if audit else None
     verification = Verification(
         claims,
@@ -104,7 +107,9 @@ def verify(
         jobs=jobs,
         device=device,
         budget=budget,
-        earlier={} if fresh else earlier_runs(library.home, code, device=device, budget=budget, place=place),
+        earlier={}
+        if fresh
+        else earlier_runs(library.home, code, edited, device=device, budget=budget, place=place),
         code=code,
         place=place,
         start=lambda job: start(job, library),
@@ -115,6 +120,17 @@ def verify(
         terminal.print_err("readtrack: stopped; the runs that completed are kept, the same command goes on")
         raise typer.Exit(128 + stopped_by)
     _conclude(library, verification, claims, budget, output, earlier, seeds)
+
+
+def _warn_of_edits(edited: Mapping[str, str], output: Path | None) -> None:
+    """Verdicts on edited code do not belong in the shipped table. Raises ReadtrackError."""
+    for name, told in edited.items():
+        terminal.print_err(f"readtrack: {name} runs your edited code ({told})")
+    if edited and output is not None:
+        raise ReadtrackError(
+            f"the table is about the shipped papers: leave out --output, or `readtrack plugins revert` "
+            f"{', '.join(edited)}."
+        )
 
 
 @contextmanager

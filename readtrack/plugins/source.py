@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
+from readtrack.plugins.edits import of_plugin
 from readtrack.plugins.find import PluginRef
 
 HOOKS = ("implementation", "experiment", "benchmark")
@@ -86,7 +87,7 @@ def own_copy(plugin: PluginRef, home: Home) -> Path:
     if is_own(plugin):
         return main
     home.ensure(home.plugins)
-    source = main.parent if main.name == "__init__.py" else main
+    source = _root(plugin)
     target = home.plugins / source.name
     if target.exists():
         raise ReadtrackError(f"{target} is there already, and is no plugin. Move it away first.")
@@ -98,3 +99,35 @@ def own_copy(plugin: PluginRef, home: Home) -> Path:
     except OSError as error:
         raise ReadtrackError(f"Could not copy {source} to {target}: {error.strerror}.") from error
     return target / main.name if source.is_dir() else target
+
+
+def drop_unchanged_copy(plugin: PluginRef) -> None:
+    """Delete the reader's copy if it says the same as the plugin that it hides: nothing is lost."""
+    if is_own(plugin) and plugin.shadows and not of_plugin(plugin):
+        _remove(_root(plugin))
+
+
+def revert(plugin: PluginRef, home: Home) -> Path:
+    """Move the reader's copy to `set-aside/plugins`, so that what it hides runs again; its path there.
+
+    Raises ReadtrackError if it cannot be moved.
+    """
+    from readtrack.upkeep import set_aside
+
+    try:
+        return set_aside(home, _root(plugin))
+    except OSError as error:
+        raise ReadtrackError(f"Could not move {_root(plugin)}: {error.strerror}.") from error
+
+
+def _root(plugin: PluginRef) -> Path:
+    """The file or the folder that a plugin is."""
+    main = Path(plugin.location)
+    return main.parent if main.name == "__init__.py" else main
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from readtrack.claims import Claim
 from readtrack.present.marks import PENDING
+from readtrack.runs.job import Job
 from readtrack.runs.record import Record
 from readtrack.text import format_number, one_line
 
@@ -151,16 +152,16 @@ class Beside(NamedTuple):
     source: str
 
 
-def fallen(one: StatedClaim, broken: str, beside: Beside) -> Literal["it fell", "it did not fall", ""]:
-    """What a claim did that stands with the idea, in a run without it: `broken` is the ingredient's name, ""
-    for a null run. A claim that names other ingredients need not fall.
+def fallen(one: StatedClaim, job: Job | None, beside: Beside) -> Literal["it fell", "it did not fall", ""]:
+    """What happened to a claim that holds in a plain run, in a null run, with a break or with edited code. A
+    claim must fall in a null run if it is measured, and with a break that it names.
     """
     if beside.verdicts.get(one.name) not in _STOOD:
         return ""
     if one.verdict == "missed":
         return "it fell"
-    named = one.claim.breaks if one.claim is not None else ()
-    must_fall = any(entry.name == broken for entry in named) if broken else one.kind == "measured"
+    named = {entry.name for entry in one.claim.breaks} if one.claim is not None else set()
+    must_fall = job is not None and ((job.null and one.kind == "measured") or job.broken in named)
     return "it did not fall" if must_fall and one.verdict == "held" else ""
 
 

@@ -42,6 +42,7 @@ class Job:
     timeout   seconds, or None
     place     the reader's name for the machine that it is sent to, or "" for this one
     code      a digest of the paper's code, where somebody will ask whether it is still the same, or ""
+    edited    how the code differs from the shipped paper's, `model.py +1 −1` (`plugins.edits`), or ""
     """
 
     run_id: str
@@ -58,12 +59,14 @@ class Job:
     timeout: float | None = None
     place: str = ""
     code: str = ""
+    edited: str = ""
     created: str = ""
 
     @property
     def condition(self) -> str:
-        """What is special about the run, for tables: "" where nothing is."""
-        return "null run" if self.null else f"break: {self.broken}" if self.broken else ""
+        """What sets the run apart from a plain run of the shipped paper, for tables: "" for a plain run."""
+        kind = "null run" if self.null else f"break: {self.broken}" if self.broken else ""
+        return ", ".join(filter(None, [kind, f"edited: {self.edited}" if self.edited else ""]))
 
     def write(self, folder: Path) -> None:
         write_text(folder / "job.json", json.dumps(asdict(self), indent=2) + "\n")

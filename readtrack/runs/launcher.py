@@ -48,6 +48,7 @@ class Running(Protocol):
 
     folder: Path
     run_id: str
+    job: Job
     stop_level: StopLevel | None
     attempt: int
     contact: str
@@ -150,7 +151,7 @@ class RunHandle:
         self.run_id = folder.name
         self.stop_level: StopLevel | None = None
         self._home = home
-        self._job = job
+        self.job = job
         self._process = process
         self._child = child
         self._oom_kills = oom_kills
@@ -206,7 +207,7 @@ class RunHandle:
         now = time.monotonic()
         if self.stop_level is None:
             # The worker of an attached run keeps the deadline itself.
-            overdue = self._job.timeout is not None and now - self._started > self._job.timeout
+            overdue = self.job.timeout is not None and now - self._started > self.job.timeout
             if overdue and self._child is not None:
                 self._reason = "timed_out"
                 self._escalate()

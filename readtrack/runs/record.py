@@ -40,7 +40,7 @@ class Summary:
     duration  seconds
     claims    (name, verdict, our numbers as text)
     headline  the first claim's verdict, or why there is none
-    condition "" for a plain run; "null run", or "break: " and the break's name: no evidence for the paper
+    condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
     """
 
     run_id: str

@@ -250,12 +250,19 @@ def _conditions(
 
 
 def earlier_runs(
-    home: Home, code: Mapping[str, str], *, device: str, budget: Budget, place: str = ""
+    home: Home,
+    code: Mapping[str, str],
+    edited: Mapping[str, str],
+    *,
+    device: str,
+    budget: Budget,
+    place: str = "",
 ) -> dict[Task, Record]:
     """The newest completed run of each task that a new run would only repeat: made at this place by this
     version of readtrack, with the same code of the paper, device and budget, and no settings.
 
-    code  paper to the `readtrack.plugins.code.digest` of its code
+    code    paper to the `readtrack.plugins.code.digest` of its code
+    edited  paper to the summary of the reader's edits, where its code has any
     """
     found: dict[Task, Record] = {}
     for run in summaries(home):
@@ -266,7 +273,8 @@ def earlier_runs(
             continue
         timed = record.job.only == "benchmark"
         task = Task(run.paper, Condition(record.job.null, record.job.broken, timed), run.seed)
-        if task not in found and _same(record, device, place) and record.job.code == code[run.paper]:
+        same_code = (record.job.code, record.job.edited) == (code[run.paper], edited.get(run.paper, ""))
+        if task not in found and same_code and _same(record, device, place):
             found[task] = record
     return found
 

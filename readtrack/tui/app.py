@@ -341,6 +341,24 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             except ReadtrackError as error:
                 self.notify_error(f"show the code of {plugin}", error, "look there.")
 
+    def action_show_edits(self) -> None:
+        """How the code of the run on screen differs from the shipped code."""
+        record = self.main.run_view.record
+        if record is not None:
+            self.show_edits(record.run_id)
+
+    def show_edits(self, run_id: str) -> None:
+        from readtrack.plugins.edits import load
+        from readtrack.tui.screens.paged import Paged
+        from readtrack.tui.widgets import edits_page
+
+        found = load(self.library.home.runs / run_id)
+        if not found:
+            self.notify_status("This run used the shipped code.")
+            return
+        hint = "the shipped code, and what the run ran; esc closes"
+        self.push_screen(Paged(f"Edits in {run_id}", partial(edits_page.page, found), hint, wide=True))
+
     def run_broken(self, paper: str, name: str, budget: str) -> None:
         from readtrack.tui.screens.run_options import Options
 

@@ -103,7 +103,7 @@ def made(
 
 
 def earlier(home: Home) -> dict[Task, str]:
-    found = earlier_runs(home, {"p": "this"}, device="auto", budget="quick")
+    found = earlier_runs(home, {"p": "this"}, {}, device="auto", budget="quick")
     return {task: record.run_id for task, record in found.items()}
 
 

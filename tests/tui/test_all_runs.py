@@ -16,7 +16,7 @@ from readtrack.home import Home
 from readtrack.runs import store
 from readtrack.runs.job import Job
 from readtrack.tui.app import ReadtrackApp
-from readtrack.tui.screens.compare import CompareScreen
+from readtrack.tui.screens.paged import Paged
 from readtrack.tui.screens.runs import RunsScreen
 
 Screen = Callable[[ReadtrackApp], str]
@@ -173,7 +173,7 @@ async def test_two_runs_are_compared(app: ReadtrackApp, screen_text: Screen) -> 
         await pilot.press("space", "=")  # the third takes the place of the first
         await app.workers.wait_for_complete()
         await pilot.pause()
-        assert isinstance(app.screen, CompareScreen)
+        assert isinstance(app.screen, Paged)
         text = screen_text(app)
         assert "Two runs of adam" in text
         assert f"a {IDS[0]}" in text

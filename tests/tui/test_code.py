@@ -73,7 +73,7 @@ async def test_i_shows_the_code_and_its_keys_jump(
         await pilot.press("i")
         await pilot.pause()
         text = screen_text(app)
-        assert "model.py  2 of 2 files   as it came (path)" in text
+        assert "model.py  2 of 2 files   from READTRACK_PLUGIN_PATH" in text
         assert "[bold]no markup[/bold]" in text
         assert ("Exact and fast." in text) == (size[0] >= 150)
         await pilot.press("x")
@@ -85,27 +85,58 @@ async def test_i_shows_the_code_and_its_keys_jump(
         assert len(app.screen_stack) == 1
 
 
-async def test_e_opens_the_own_copy_at_the_line_in_view_and_says_that_it_runs(
+async def test_e_edits_a_copy_of_the_line_in_view_which_can_be_compared_and_reverted(
     app: ReadtrackApp,
     home: Home,
     screen_text: Callable[[ReadtrackApp], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    mine = home.plugins / "flash" / "model.py"
     opened: list[list[str]] = []
+
+    def change(command: list[str]) -> bool:
+        opened.append(command)
+        mine.write_text(mine.read_text().replace("pass", "slow = True"))
+        return True
+
     monkeypatch.setenv("EDITOR", "vim -u NONE")
-    monkeypatch.setattr(app.notes, "_run_editor", lambda command: bool(opened.append(command)) or True)
+    monkeypatch.setattr(app.notes, "_run_editor", change)
     async with app.run_test(size=(120, 30)) as pilot:
         await pilot.pause()
         app.main.checklist.go_to_subject("flash")
         await pilot.press("i", "e")
         await pilot.pause()
-        mine = home.plugins / "flash" / "model.py"
         assert opened == [["vim", "-u", "NONE", "+1", str(mine)]]
-        assert "your own copy: it is what runs" in screen_text(app)
+        assert "edited: model.py +1 −1" in screen_text(app)
         assert os.path.samefile(app.library.runnable()["flash"].location, mine.parent / "__init__.py")
-        await pilot.press("escape", "enter")
+        await pilot.press("E")
         await pilot.pause()
-        assert "What runs is" in screen_text(app)
+        assert "-    pass" in screen_text(app)
+        assert "+    slow = True" in screen_text(app)
+        await pilot.press("escape", "escape", "enter")
+        await pilot.pause()
+        assert "Runs your edited copy (model.py +1 −1)" in screen_text(app)
+        await pilot.press("i", "u", "u")
+        await pilot.pause()
+        assert "from READTRACK_PLUGIN_PATH" in screen_text(app)
+        assert "slow" in (home.root / "set-aside" / "plugins" / "flash" / "model.py").read_text()
+        await pilot.press("u", "E")
+        await pilot.pause()
+        assert isinstance(app.screen, CodeScreen)
+
+
+async def test_an_edit_that_changes_nothing_leaves_no_copy(
+    app: ReadtrackApp, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITOR", "vim")
+    monkeypatch.setattr(app.notes, "_run_editor", lambda command: True)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await pilot.pause()
+        app.main.checklist.go_to_subject("flash")
+        await pilot.press("i", "e")
+        await pilot.pause()
+        assert not (home.plugins / "flash").exists()
+        assert app.library.runnable()["flash"].origin == "path"
 
 
 async def test_a_paper_without_code_says_so(app: ReadtrackApp) -> None:

@@ -77,7 +77,7 @@ STARTS = {
     "run, alive": Start(("V",), tab="Overview", size=(120, 40)),
     "all runs": Start(("H",), "RunsScreen"),
     "filter of runs": Start(("H", "/"), "InputDialog"),
-    "two runs": Start(("H",), "CompareScreen"),
+    "two runs": Start(("H",), "Paged"),
     "code": Start(("i",), "CodeScreen", (160, 40)),
     "sync": Start(("S", "w"), "SyncScreen"),
     "lineage": Start(("b",), "Paged"),
@@ -189,7 +189,7 @@ class Monkey:
         for key in self.start.keys:
             await pilot.press(key)
             await self.loaded()
-        if self.start.screen == "CompareScreen":
+        if self.start.screen == "Paged":
             app.screen._chosen = [hostile.NEWEST, "20260102-030405-adam-00ff"]
             await pilot.press("=")
             await self.loaded()

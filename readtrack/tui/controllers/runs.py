@@ -74,7 +74,7 @@ class Runs:
         except ReadtrackError as error:
             self._app.notify_error(f"run {job.paper}", error, "`readtrack doctor` looks for what is wrong.")
             return
-        record = Record.from_job(job)
+        record = Record.from_job(process.job)
         self.follow(RunFollower(process, record))
         if show:
             self._app.main.show_run(record, process.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -12,8 +13,9 @@ from textual.content import Content
 from textual.widgets import Static
 
 from readtrack.errors import ReadtrackError
-from readtrack.plugins.find import PluginRef
-from readtrack.plugins.source import Place, files, is_own, own_copy, places
+from readtrack.plugins.edits import of_plugin, summary
+from readtrack.plugins.find import PluginRef, find
+from readtrack.plugins.source import Place, drop_unchanged_copy, files, is_own, own_copy, places, revert
 from readtrack.text import plain
 from readtrack.tui.actions import bindings, shown_key
 from readtrack.tui.actions import where as actions_where
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from readtrack.tui.app import ReadtrackApp
 
 _LARGEST = 400_000  # characters of a file
+_ORIGINS = {
+    "user": "your own plugin",
+    "path": "from READTRACK_PLUGIN_PATH",
+    "installed": "installed",
+    "shipped": "shipped with readtrack",
+}
 
 
 class CodeScreen(Answering[None]):
@@ -50,6 +58,7 @@ class CodeScreen(Answering[None]):
         self.files = files(plugin)
         self.places = places(self.files)
         self.shown = self.files[0]
+        self.edits = of_plugin(plugin)
         self._kept: tuple[Path, list[Content]] | None = None
 
     @property
@@ -72,8 +81,11 @@ class CodeScreen(Answering[None]):
 
     def _refresh_lines(self) -> None:
         name = self.shown.relative_to(self.files[0].parent)
-        mine, several = is_own(self.plugin), len(self.files) > 1
-        own = "your own copy: it is what runs" if mine else f"as it came ({self.plugin.origin})"
+        several = len(self.files) > 1
+        mine = is_own(self.plugin)
+        own = (
+            f"edited: {summary(self.plugin.name, self.edits)}" if self.edits else _ORIGINS[self.plugin.origin]
+        )
         number = f"  {self.files.index(self.shown) + 1} of {len(self.files)} files" if several else ""
         title = join(
             " ", (self.plugin.name, "bold $heading"), "  ", (str(name), "$link"), (number, "$muted"), "   ",
@@ -117,7 +129,7 @@ class CodeScreen(Answering[None]):
         self._show(Place(self.files[(self.files.index(self.shown) + step) % len(self.files)], 1))
 
     def action_edit(self) -> None:
-        """Open the reader's own copy in the editor, at the line in view; there is one from now on."""
+        """Edit the reader's own copy at the line in view. A copy without changes is not kept."""
         place = self.code.scroll_offset.y + 1
         inside = self.shown.relative_to(self.files[0].parent)
         try:
@@ -129,9 +141,53 @@ class CodeScreen(Answering[None]):
             return
         path = main.parent / inside
         self.readtrack_app.notes.edit_file(path, place)
+        drop_unchanged_copy(find(self.readtrack_app.library.home)[self.plugin.name])
+        self._read_again(inside, place)
+
+    def _read_again(self, inside: Path, line: int) -> None:
         self.readtrack_app.action_reload()
         self._read(self.readtrack_app.library.runnable()[self.plugin.name])
-        self._show(Place(path if path in self.files else self.files[0], place))
+        path = self.files[0].parent / inside
+        self._show(Place(path if path in self.files else self.files[0], line))
+
+    def action_edits(self) -> None:
+        from readtrack.tui.screens.paged import Paged
+        from readtrack.tui.widgets import edits_page
+
+        if not self.edits:
+            self.notify("This is the shipped code: e makes a copy to change.", markup=False)
+            return
+        hint = "the shipped code, and your copy; esc closes"
+        build = partial(edits_page.page, self.edits)
+        self.app.push_screen(Paged(f"Your edits of {self.plugin.name}", build, hint, wide=True))
+
+    def action_revert(self) -> None:
+        from readtrack.tui.screens.ask import Choice, ChoiceDialog
+
+        if not is_own(self.plugin) or not self.plugin.shadows:
+            self.notify("There is no copy of yours to revert.", markup=False)
+            return
+
+        def chosen(answer: str | None) -> None:
+            if answer == "u":
+                self._revert()
+
+        told = summary(self.plugin.name, self.edits) or "no changes"
+        answers = [
+            Choice("u", "revert", f"your copy ({told}) goes into set-aside/plugins"),
+            Choice("x", "keep it"),
+        ]
+        self.app.push_screen(ChoiceDialog(f"Run the shipped {self.plugin.name} again?", answers), chosen)
+
+    def _revert(self) -> None:
+        inside = self.shown.relative_to(self.files[0].parent)
+        try:
+            kept = revert(self.plugin, self.readtrack_app.library.home)
+        except ReadtrackError as error:
+            self.readtrack_app.notify_error("revert the copy", error, "move it away by hand.")
+            return
+        self._read_again(inside, self.code.scroll_offset.y + 1)
+        self.notify(f"The shipped {self.plugin.name} runs again. Your copy is {kept}.", markup=False)
 
 
 def _highlighted(path: Path) -> list[Content]:

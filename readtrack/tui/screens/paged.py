@@ -1,4 +1,4 @@
-"""A page over the library: the lineage of a paper, the statistics of reading."""
+"""A page over the screen: the lineage of a paper, the statistics of reading, two runs, a diff."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Paged(Dialog[str | None]):
     """Gives the paper that the reader chose, or None for escape."""
 
     CSS_PATH: ClassVar = "paged.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,b,D", "dismiss(None)", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,b,D,E", "dismiss(None)", show=False)]
 
-    def __init__(self, title: str, build: Build, hint: str) -> None:
-        super().__init__()
+    def __init__(self, title: str, build: Build, hint: str, *, wide: bool = False) -> None:
+        super().__init__(classes="-wide" if wide else None)
         self._title = Static(title, classes="question", markup=False)
         self._page = LineView(build)
         self._hint = Static(hint, classes="hint", markup=False)

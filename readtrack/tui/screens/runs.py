@@ -15,6 +15,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from readtrack.errors import ReadtrackError
+from readtrack.plugins.edits import between
+from readtrack.plugins.edits import load as load_edits
 from readtrack.present import marks, runs
 from readtrack.runs import store
 from readtrack.runs.evidence import overall
@@ -296,6 +298,10 @@ class RunsScreen(Answering[str | None]):
         self.list.rebuild()
         self.list.action_down()
 
+    def action_show_edits(self) -> None:
+        if self.run is not None:
+            self.readtrack_app.show_edits(self.run.run_id)
+
     def action_compare(self) -> None:
         if len(self._chosen) != 2:
             self._say("Mark two runs of one paper with space, then compare them.")
@@ -308,9 +314,15 @@ class RunsScreen(Answering[str | None]):
         self.readtrack_app.in_background("read two runs", read)
 
     def _compared(self, a: Record, b: Record) -> None:
-        from readtrack.tui.screens.compare import CompareScreen
+        from readtrack.tui.screens.paged import Paged
+        from readtrack.tui.widgets import compare_page
 
         if a.paper != b.paper:
             self._say(f"They are runs of two papers: {a.paper} and {b.paper}.")
         elif self.app.screen is self:
-            self.app.push_screen(CompareScreen(a, b))
+            a, b = sorted((a, b), key=lambda record: record.run_id)
+            edits = between(*(load_edits(self._folder(record.run_id)) for record in (a, b)))
+            build = partial(compare_page.page, a, b, edits)
+            self.app.push_screen(
+                Paged(f"Two runs of {a.paper}", build, "j k scroll, esc goes back", wide=True)
+            )

@@ -57,11 +57,18 @@ def page(record: Record, width: int, beside: Beside | None = None) -> list[Line]
 def _condition(
     record: Record, found: list[StatedClaim], condition: str, width: int, beside: Beside | None
 ) -> list[Line]:
-    """What this run lacks, and what its claims are held against."""
-    broken = record.job.broken if record.job is not None else ""
+    """What sets this run apart from a plain one, and what its claims are compared with."""
+    broken, edited = (record.job.broken, record.job.edited) if record.job is not None else ("", "")
     named = (one for claim in found if claim.claim is not None for one in claim.claim.breaks)
     takes_away = next((one.takes_away for one in named if one.name == broken), "")
-    lines = wrapped(join((condition, "bold $reading"), "  ", (takes_away, "")), width, indent=1)
+    diff = "   E shows the edits" if edited else ""
+    how = join(
+        (condition, "bold $reading"),
+        "  ",
+        (takes_away, ""),
+        (diff, "$muted"),
+    )
+    lines = wrapped(how, width, indent=1)
     if beside is None or not beside.verdicts:
         words = "No plain run has judged a claim yet: r makes one to compare with."
         return lines + wrapped(words, width, "$muted", indent=1)
@@ -75,7 +82,7 @@ def _with_the_idea(one: StatedClaim, record: Record, beside: Beside) -> Content:
         return EMPTY
     sign, style = verdict_mark(verdict)
     told = join((f"   {beside.label} ", "$muted"), (f"{sign} {verdict}", style))
-    fate = fallen(one, record.job.broken if record.job is not None else "", beside)
+    fate = fallen(one, record.job, beside)
     return join(told, (f"   {fate}", "bold $reading" if fate == "it fell" else "bold $bad")) if fate else told
 
 

@@ -1,8 +1,11 @@
-"""Two runs of one paper set against each other: their claims, curves over each other, every measurement."""
+"""Two runs of one paper compared: claims, code, curves over each other, every measurement."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from readtrack.bench import compare
+from readtrack.plugins.edits import Edit
 from readtrack.present import chart, runs
 from readtrack.present.benchmarks import measured
 from readtrack.present.chart import Series
@@ -10,6 +13,7 @@ from readtrack.present.claims import StatedClaim, stated
 from readtrack.runs.record import Record
 from readtrack.text import format_number
 from readtrack.tui.theme import verdict_mark
+from readtrack.tui.widgets import edits_page
 from readtrack.tui.widgets.curves import drawn, legend
 from readtrack.tui.widgets.line_view import BLANK, Line, heading, join, text, wrapped
 from readtrack.tui.widgets.table import Cell, table
@@ -17,9 +21,15 @@ from readtrack.tui.widgets.table import Cell, table
 _STYLES = {"FASTER": "$good", "SLOWER": "$bad", "UNCLEAR": "$reading", "SAME": ""}
 
 
-def page(a: Record, b: Record, width: int) -> list[Line]:
-    """`a` is the earlier one."""
-    blocks = [_facts(a, b, width), _claims(a, b, width), _curves(a, b, width), _measurements(a, b, width)]
+def page(a: Record, b: Record, edits: Sequence[Edit], width: int) -> list[Line]:
+    """`a` is the earlier run; `edits` lead from its code to the code of `b`."""
+    blocks = [
+        _facts(a, b, width),
+        _claims(a, b, width),
+        [heading("Code", "from a to b"), *edits_page.page(edits, width)] if edits else [],
+        _curves(a, b, width),
+        _measurements(a, b, width),
+    ]
     lines: list[Line] = []
     for block in blocks:
         lines += ([BLANK] if lines and block else []) + block

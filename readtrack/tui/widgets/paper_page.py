@@ -171,16 +171,19 @@ def _results(library: Library, plugin: str, results: Sequence[Summary], width: i
 
 
 def _own_code(library: Library, plugin: str, width: int) -> list[Line]:
-    """That what runs is not what came with readtrack."""
+    """Warns that a plugin of the reader's hides the shipped one."""
     found = library.runnable().get(plugin)
     if found is None or not found.shadows:
         return []
+    from readtrack.plugins.edits import of_plugin, summary
+
+    edited = summary(plugin, of_plugin(found))
     which = {
-        "user": "a copy of your own",
-        "path": "one on READTRACK_PLUGIN_PATH",
-        "installed": "an installed one",
+        "user": f"your edited copy ({edited})" if edited else "your copy",
+        "path": "the plugin on READTRACK_PLUGIN_PATH",
+        "installed": "the installed plugin",
     }
-    words = f"What runs is {which.get(found.origin, found.origin)}: i shows it."
+    words = f"Runs {which.get(found.origin, found.origin)}, not the shipped code: i shows it."
     return wrapped(words, width, "$reading", indent=1)
 
 

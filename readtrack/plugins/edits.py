@@ -1,0 +1,121 @@
+"""How the reader's copy of a plugin differs from the plugin that it hides.
+
+A run keeps the whole text of every edited file, before and after, in `edits.json`: its diff can be read, and
+compared with another run's, whatever becomes of the files later.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from readtrack.home import write_text
+from readtrack.plugins.code import closure, files
+from readtrack.plugins.find import PluginRef
+from readtrack.text import plain
+
+_FILE = "edits.json"
+_LARGEST = 16 << 20  # bytes of an edits.json that is read
+_NAMED = 2  # files that a summary names
+
+
+class Edit(NamedTuple):
+    """One file that differs.
+
+    file           relative to the folder that the plugin lies in: `adamw/model.py`, `reinforce.py`
+    before, after  its text as it ships and as it ran; "" for a file that is not there
+    """
+
+    file: str
+    before: str
+    after: str
+
+    def diff(self) -> list[str]:
+        """Lines of a unified diff, without line ends and without the head that names the files."""
+        a, b = self.before.splitlines(), self.after.splitlines()
+        return list(difflib.unified_diff(a, b, n=3, lineterm=""))[2:]
+
+    @property
+    def counts(self) -> str:
+        """`+1 −1`: lines added and removed."""
+        diff = self.diff()
+        added, removed = (sum(line.startswith(sign) for line in diff) for sign in "+-")
+        return f"+{added} −{removed}"
+
+
+def of_plugin(plugin: PluginRef) -> list[Edit]:
+    """What differs from the last plugin that this one hides: the shipped one, if there is one."""
+    if not plugin.shadows or plugin.origin == "installed":
+        return []
+    original = Path(plugin.shadows[-1])
+    if not original.is_file():  # an installed one is named by its module
+        return []
+    before, after = _texts(PluginRef(plugin.name, "shipped", str(original))), _texts(plugin)
+    return [
+        Edit(name, before.get(name, ""), after.get(name, ""))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def of_paper(
+    paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, tuple[str, ...]]
+) -> list[Edit]:
+    """The edits that a run of the paper runs: its own, and those of the papers that it builds on."""
+    return [edit for name in closure(paper, plugins, builds_on) for edit in of_plugin(plugins[name])]
+
+
+def _texts(plugin: PluginRef) -> dict[str, str]:
+    main = Path(plugin.location)
+    base = main.parent.parent if main.name == "__init__.py" else main.parent
+    return {
+        path.relative_to(base).as_posix(): path.read_text(encoding="utf-8", errors="replace")
+        for path in files(plugin)
+        if not path.name.startswith(".")
+    }
+
+
+def summary(paper: str, found: Sequence[Edit]) -> str:
+    """`model.py +1 −1, sgd/model.py +3 −0`; "" without edits."""
+    named = [f"{edit.file.removeprefix(f'{paper}/')} {edit.counts}" for edit in found[:_NAMED]]
+    more = len(found) - len(named)
+    if more:
+        named.append(f"{more} more file{'' if more == 1 else 's'}")
+    return ", ".join(named)
+
+
+def save(folder: Path, found: Sequence[Edit]) -> None:
+    """Keep the edits in a run's folder. Raises OSError."""
+    if found:
+        write_text(folder / _FILE, json.dumps([edit._asdict() for edit in found], ensure_ascii=False) + "\n")
+
+
+def load(folder: Path) -> list[Edit]:
+    """The edits that a run kept; none if it kept none, or they cannot be read."""
+    path = folder / _FILE
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
+            return []
+        return [
+            Edit(*(plain(str(one[name])) for name in Edit._fields)) for one in json.loads(path.read_bytes())
+        ]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return []
+
+
+def between(a: Sequence[Edit], b: Sequence[Edit]) -> list[Edit]:
+    """How the code of run `b` differs from that of run `a`. A file that only one of them edited ran as it
+    ships in the other.
+    """
+    ours, theirs = ({edit.file: edit for edit in found} for found in (a, b))
+    texts = {
+        name: tuple(
+            one[name].after if name in one else other[name].before
+            for one, other in ((ours, theirs), (theirs, ours))
+        )
+        for name in sorted(ours.keys() | theirs.keys())
+    }
+    return [Edit(name, before, after) for name, (before, after) in texts.items() if before != after]

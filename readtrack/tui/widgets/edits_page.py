@@ -1,0 +1,20 @@
+"""Diffs of a plugin's files as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from readtrack.plugins.edits import Edit
+from readtrack.tui.widgets.line_view import BLANK, Line, heading, text, wrapped
+
+_STYLES = {"+": "$good", "-": "$bad", "@": "$link"}
+
+
+def page(edits: Sequence[Edit], width: int) -> list[Line]:
+    """Each file with its counts and its unified diff."""
+    lines: list[Line] = []
+    for edit in edits:
+        lines += [*([BLANK] if lines else []), heading(edit.file, edit.counts)]
+        for line in edit.diff():
+            lines += wrapped(text(line.expandtabs(4), _STYLES.get(line[:1], "$muted")), width, indent=1)
+    return lines or wrapped("The code is the same.", width, "$muted", indent=1)
