@@ -9,16 +9,15 @@ import torch
 
 from readtrack.plugin import Bench, Case, Variant, hookimpl
 
-from ..adam import adam
 from ..adam.benchmark import one_tensor_at_a_time, torch_fused
 from ..sgd import Tensors
 from ..sgd.benchmark import step_cases, until_case
-from .model import SGDW, AdamW, decay
+from .model import SGDW, AdamW, adamw
 
 
 def all_tensors(weights: Tensors, gradients: Tensors, first: Tensors, second: Tensors) -> tuple[Tensors, ...]:
-    decay(weights, rate=1e-3 * 0.1)
-    adam(weights, gradients, first, second, t=10, lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
+    settings = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
+    adamw(weights, gradients, first, second, t=10, **settings)
     return weights, first, second
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..adam import Adam, Betas
+from ..adam import Adam, Betas, adam
 from ..sgd import SGD, Tensors
 
 
@@ -28,8 +28,23 @@ class SGDW(SGD):
         super().update(weights, gradients, t=t, lr=lr)
 
 
+def adamw(
+    weights: Tensors,
+    gradients: Tensors,
+    first: Tensors,
+    second: Tensors,
+    *,
+    lr: float,
+    weight_decay: float,
+    **settings: Any,
+) -> None:
+    """Algorithm 2, in place: line 12 takes the decay out of the gradient, and the rest is `adam`."""
+    decay(weights, rate=lr * weight_decay)
+    adam(weights, gradients, first, second, lr=lr, **settings)
+
+
 class AdamW(Adam):
-    """Algorithm 2, line 12, with the decay multiplied by the learning rate as above."""
+    """Algorithm 2, with the decay multiplied by the learning rate as above."""
 
     def __init__(
         self,
@@ -41,15 +56,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(weights, lr, betas, eps, weight_decay=weight_decay)
 
-    def update(
-        self,
-        weights: Tensors,
-        gradients: Tensors,
-        *,
-        t: int,
-        lr: float,
-        weight_decay: float,
-        **settings: Any,
-    ) -> None:
-        decay(weights, rate=lr * weight_decay)
-        super().update(weights, gradients, t=t, lr=lr, **settings)
+    def update(self, weights: Tensors, gradients: Tensors, *, t: int, **settings: Any) -> None:
+        moments = self.memory("first", weights), self.memory("second", weights)
+        adamw(weights, gradients, *moments, t=t, **settings)
