@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -405,11 +405,13 @@ class Library:
         source = next(iter(paper.pdf_sources), paper.sources[0])
         return f"https://arxiv.org/pdf/{source.value}" if source.kind == "arxiv" else source.url
 
-    def results(self, paper_id: str | None = None) -> list[Summary]:
-        """The runs (of one paper), newest first."""
+    def results(
+        self, paper_id: str | None = None, *, report: Callable[[str], None] = lambda problem: None
+    ) -> list[Summary]:
+        """The runs (of one paper), newest first. `report` is told of runs that cannot be read."""
         from readtrack.runs.store import summaries
 
-        return summaries(self.home, paper_id)
+        return summaries(self.home, paper_id, report=report)
 
     @cached_property
     def shipped_verdicts(self) -> dict[str, list[PublishedVerdict]]:

@@ -7,6 +7,7 @@ baseline in the same run. No torch in here.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -92,7 +93,8 @@ def verdict(a: float, a_ci: Interval, b: float, b_ci: Interval, *, band: float =
 def compare(record_a: Measured, record_b: Measured) -> list[Comparison]:
     """Every measurement of two runs of one paper, in the order of `record_a`, then what only b has.
 
-    The dead band is `resolution`'s. Raises ValueError when the runs are of different papers.
+    The dead band is `resolution`'s. Measurements that `is_whole` refuses are left out.
+    Raises ValueError when the runs are of different papers.
     """
     if record_a.paper != record_b.paper:
         raise ValueError(f"The runs are of two papers: {record_a.paper} and {record_b.paper}.")
@@ -109,7 +111,13 @@ def resolution(record_a: Measured, record_b: Measured) -> float:
     drifts = [
         median(found)
         for record in (record_a, record_b)
-        if (found := [m["t_ns"]["drift"] for m in record.measurements if (m["t_ns"] or {}).get("drift")])
+        if (
+            found := [
+                t["drift"]
+                for m in filter(is_whole, record.measurements)
+                if (t := m["t_ns"] or {}).get("drift")
+            ]
+        )
     ]
     return max(DEAD_BAND, _OF_THE_DRIFT * max(drifts, default=0.0))
 
@@ -117,8 +125,35 @@ def resolution(record_a: Measured, record_b: Measured) -> float:
 def _by_key(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
     return {
         json.dumps([m["case"], m["axes"], m["variant"], m["mode"], m["dtype"]], sort_keys=True): m
-        for m in measurements
+        for m in filter(is_whole, measurements)
     }
+
+
+def is_whole(measurement: Measurement) -> bool:
+    """Whether it has all that a comparison needs: a run from elsewhere may hold anything."""
+    times, flags = measurement.get("t_ns"), measurement.get("flags", ())
+    return (
+        all(isinstance(measurement.get(name), str) for name in ("case", "variant", "mode", "dtype"))
+        and isinstance(measurement.get("axes"), dict)
+        and isinstance(flags, list | tuple)
+        and all(isinstance(flag, str) for flag in flags)
+        and all(isinstance(measurement.get(name) or {}, dict) for name in ("settings", "ok"))
+        and (times is None or (isinstance(times, dict) and _are_times(times)))
+    )
+
+
+def _are_times(times: Mapping[str, Any]) -> bool:
+    interval, drift = times.get("ci95") or [1.0, 1.0], times.get("drift") or 0.0
+    return (
+        isinstance(interval, list | tuple)
+        and len(interval) == 2
+        and all(_is_number(value) and value > 0 for value in (times.get("p50"), times.get("min"), *interval))
+        and _is_number(drift)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e300 and not math.isnan(value)
 
 
 def _pair(a: Measurement | None, b: Measurement | None, band: float) -> Comparison:

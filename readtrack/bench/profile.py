@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from readtrack.bench.compare import Measured
+from readtrack.bench.compare import Measured, is_whole
 
 LEVELS = (0.1, 0.25, 0.5, 0.8, 0.95, 1.0, 1.05, 1.25, 2.0, 4.0)
 _NO_RESULT = {"over-ceiling", "review"}  # flags: to be explained first
@@ -39,7 +39,7 @@ def standings(records: Iterable[Measured]) -> list[Standing]:
     """One for each case, point and mode of each run that has a paper's variant and a rival with a time."""
     found: dict[tuple[Any, ...], Standing] = {}
     for record in records:
-        for row in record.measurements:
+        for row in filter(is_whole, record.measurements):
             speed, flags = row.get("vs_strong"), set(row.get("flags") or ())
             if row.get("role") != "paper" or not speed or flags & _NO_RESULT:
                 continue

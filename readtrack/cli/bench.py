@@ -93,7 +93,7 @@ def _profile(home: Home, as_json: bool) -> None:
     from readtrack.runs.store import load, summaries
 
     newest: dict[str, Record] = {}
-    for run in summaries(home):
+    for run in summaries(home, report=terminal.warn):
         if run.paper not in newest and run.budget != "smoke" and not run.condition:
             record = load(home.runs / run.run_id)
             if record.measurements:
@@ -123,12 +123,16 @@ def _profile(home: Home, as_json: bool) -> None:
 
 def _record(home: Home, query: str) -> Record:
     """The run of this id, or whose id begins or ends so, or in this folder. It must hold measurements."""
+    from readtrack.bench.compare import is_whole
     from readtrack.runs.store import load
 
     folder = Path(query).expanduser()
     if not (folder / "events.jsonl").is_file():
         folder = run_folder(home, query)
     record = load(folder)
+    broken = sum(not is_whole(measurement) for measurement in record.measurements)
+    if broken:
+        terminal.warn(f"run {record.run_id}: {broken} measurements are incomplete and left out")
     if not record.measurements:
         raise NotAvailableError(f"the run {one_line(record.run_id)} has no measurements to compare.")
     return record

@@ -35,12 +35,12 @@ def results(
     from readtrack.runs.processes import reconcile
 
     library = open_library()
-    reconcile(library.home)
+    reconcile(library.home, report=terminal.warn)
     name = None
     if paper is not None:
         # A plugin need not be on the list.
         name = paper if paper in library.runnable() else library.find(paper).id
-    runs = library.results(name)
+    runs = library.results(name, report=terminal.warn)
     benchmarks = _benchmarks(library.home, runs) if name else {}
     if as_json:
         measured = {record.run_id: record.measurements for record in benchmarks.values()}

@@ -35,7 +35,7 @@ def show(
     from readtrack.runs.processes import reconcile
 
     library = open_library()
-    reconcile(library.home)
+    reconcile(library.home, report=terminal.warn)
     found = library.find(paper)
     if as_json:
         terminal.print_json(_facts(library, found))
@@ -75,7 +75,7 @@ def _facts(library: Library, paper: Paper) -> dict[str, Any]:
                 "outcome": run.outcome,
                 "headline": run.headline,
             }
-            for run in library.results(paper.id)
+            for run in library.results(paper.id, report=terminal.warn)
         ],
         "shipped_verdicts": [asdict(one) for one in library.shipped_verdicts.get(paper.id, ())],
     }

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from readtrack.present import marks
-from readtrack.text import json_safe, plain
+from readtrack.text import json_safe, one_line, plain
 
 Style = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
 _TONES: dict[marks.Tone, Style] = {"good": "green", "doubtful": "yellow", "bad": "red", "quiet": "dim"}
@@ -85,6 +85,11 @@ def print_err(line: str) -> None:
     sys.stdout.flush()
     sys.stderr.write(plain(line) + "\n")
     sys.stderr.flush()
+
+
+def warn(problem: str) -> None:
+    """What is wrong, and stops nothing: one line on stderr."""
+    print_err(f"readtrack: {one_line(problem)}")
 
 
 def flush() -> None:

@@ -7,11 +7,15 @@ One JSON object a line, UTF-8, at most 256 KiB:
 `t` is seconds since the worker started. NaN and infinities are not JSON: a number that is not finite is sent
 as null, with its name in `"not_finite"` (a diverged loss is a normal event). Readers ignore events and fields
 that they do not know, and refuse a newer major `v`.
-What the events hold is said by their types below.
+The types below say what the events hold.
+
+A file is at most `MAX_FILE` bytes and a few lines for the run's end. A run that emits more than `_RATE`
+events a second is held back, so that readers keep up with it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -22,10 +26,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, cast
 
+from readtrack import regular
 from readtrack.text import clean
 
 VERSION = 1
 MAX_LINE = 256 * 1024
+MAX_FILE = 256 << 20
+_RESERVE = 1 << 20  # bytes above MAX_FILE for the events in _LAST_WORDS
+_LAST_WORDS = ("error", "end")
+_RATE = 5000.0  # events a second, once _BURST is used up
+_BURST = 20_000
+_USUAL = 512  # bytes; a longer line counts as several events
+_SLICE = 4 << 20  # bytes that a reader takes at a time
+_MAX_DEPTH = 32  # of lists and mappings within each other; ours have six
 
 Outcome = Literal["completed", "failed", "cancelled", "timed_out", "out_of_memory", "crashed", "interrupted"]
 OUTCOMES: tuple[Outcome, ...] = (
@@ -214,30 +227,52 @@ class EventWriter:
     """Appends events to a run's file. Safe to call from several threads; each event is one write.
 
     Who goes on with a file that another process began gives the next `first_seq` and the `elapsed` seconds.
+    Raises OSError if the file is not a regular one.
     """
 
     def __init__(self, folder: Path, *, first_seq: int = 0, elapsed: float = 0.0) -> None:
-        # Python opens with O_CLOEXEC: programs that a plugin starts cannot write here.
-        self._descriptor = os.open(folder / "events.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        # It is closed on exec: programs that a plugin starts cannot write here.
+        self._descriptor = regular.descriptor(folder / "events.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT)
         self._seq = first_seq
         self.phase = ""  # the last one that was emitted
         self._start = time.monotonic() - elapsed
+        self._paid = 0.0  # until when the rate is used up
         self._lock = threading.Lock()
-        size = os.fstat(self._descriptor).st_size
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+        self._size = os.fstat(self._descriptor).st_size
+        if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
             self._write(b"\n")  # a line torn by the end of its writer
 
     def emit(self, event: str, **fields: Any) -> None:
+        """Write one event; a run that emits too many waits here.
+
+        Raises OSError if it cannot be written, or if the file has reached `MAX_FILE`.
+        """
         with self._lock:
             stamp = {"v": VERSION, "seq": self._seq, "t": round(time.monotonic() - self._start, 4)}
-            self._write(encode({**stamp, "event": event, **fields}))
+            line = encode({**stamp, "event": event, **fields})
+            if self._size + len(line) > MAX_FILE + _RESERVE * (event in _LAST_WORDS):
+                raise OSError(
+                    errno.EFBIG, f"the run's events have reached {MAX_FILE >> 20} MiB, the most that is kept"
+                )
+            self._write(line)
             self._seq += 1
             if event == "phase":
                 self.phase = str(fields["name"])
+            wait = 0.0 if event in _LAST_WORDS else self._too_early_by(len(line))
+        if wait > 0:
+            time.sleep(wait)
+
+    def _too_early_by(self, size: int) -> float:
+        """Seconds by which an event of `size` bytes is ahead of the rate; 0 or less if it is not."""
+        now = time.monotonic()
+        self._paid = max(self._paid, now - _BURST / _RATE) + max(1.0, size / _USUAL) / _RATE
+        return self._paid - now
 
     def _write(self, line: bytes) -> None:
         while line:
-            line = line[os.write(self._descriptor, line) :]
+            written = os.write(self._descriptor, line)
+            self._size += written
+            line = line[written:]
 
     def close(self) -> None:
         with self._lock:
@@ -291,7 +326,8 @@ class EventReader:
     """Follows an event file: `read_new` returns what was appended since the last call, safe to print.
 
     A line that is not an event (torn by a power cut, rubbish) is counted in `bad_lines` and skipped; an
-    unfinished last line is left for the next call.
+    unfinished last line is left for the next call. `problem` says why the file, or the rest of it, cannot be
+    read; "" while it can.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -299,19 +335,40 @@ class EventReader:
         self._offset = 0
         self.bad_lines = 0
         self.newer_version = False
+        self.problem = ""
 
     def read_new(self) -> list[Event]:
+        """The next events, of at most 4 MiB: whoever follows a run must be able to stop it in between."""
+        lines = self._next_lines()
+        return [] if lines is None else list(self._parse(lines))
+
+    def read_rest(self) -> Iterator[Event]:
+        """All events up to the end of the file."""
+        while (lines := self._next_lines()) is not None:
+            yield from self._parse(lines)
+
+    def _next_lines(self) -> bytes | None:
+        """Whole lines, the last one without its end; None where there is none."""
         try:
-            with self._path.open("rb") as file:
+            with regular.reader(self._path) as file:
                 file.seek(self._offset)
-                data = file.read()
+                data = file.read(_SLICE)
         except FileNotFoundError:
-            return []
+            return None
+        except OSError as error:
+            self.problem = f"events.jsonl cannot be read: {error.strerror}"
+            return None
+        if data and self._offset >= MAX_FILE + _RESERVE:
+            self.problem = f"events.jsonl is larger than {MAX_FILE >> 20} MiB: the rest is left out"
+            return None
         whole, newline, _ = data.rpartition(b"\n")
-        if not newline:
-            return []
-        self._offset += len(whole) + 1
-        return list(self._parse(whole))
+        if newline:
+            self._offset += len(whole) + 1
+            return whole
+        if len(data) < _SLICE:
+            return None
+        self._offset += len(data)  # no line of ours is as long
+        return b"not an event"
 
     def changed(self) -> float:
         """When the file was last written to, 0 if there is none."""
@@ -324,9 +381,10 @@ class EventReader:
         for line in data.split(b"\n"):
             try:
                 event = json.loads(line)
-                named = isinstance(event["event"], str)
+                nested = line.count(b"{") + line.count(b"[") > _MAX_DEPTH and _deeper(event, _MAX_DEPTH)
+                named = isinstance(event["event"], str) and not nested
                 newer = event.get("v", VERSION) > VERSION
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 self.bad_lines += 1
                 continue
             if newer:
@@ -336,3 +394,12 @@ class EventReader:
                 yield cast("Event", clean(event) if _UNSAFE.search(line) else event)
             else:
                 self.bad_lines += 1
+
+
+def _deeper(value: Any, limit: int) -> bool:
+    """Whether lists and mappings lie more than `limit` deep within each other."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return limit == 0 or any(_deeper(item, limit - 1) for item in value if isinstance(item, dict | list))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from readtrack import regular
 from readtrack.bench.case import Budget
 from readtrack.home import write_text
 
@@ -16,6 +18,8 @@ Only = Literal["experiment", "benchmark"]
 
 ELSEWHERE = "place.json"  # a file of this name in the run's folder: it goes on on another machine
 DETACHED = "detached"  # a file of this name in the run's folder: the run goes on without its starter
+
+_LARGEST = 1 << 20  # bytes of a job.json
 
 # What a job holds besides texts.
 _KINDS = {
@@ -77,13 +81,21 @@ class Job:
 
         Fields of a newer version are left out.
         """
-        found: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        try:
+            found: dict[str, Any] = json.loads(regular.read_bytes(folder / "job.json", _LARGEST))
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         if not isinstance(found, dict) or not isinstance(found.get("paper"), str):
             raise ValueError("a job names its paper")
         fields = {name: value for name, value in found.items() if name in cls.__dataclass_fields__}
         for name, value in fields.items():
             if not isinstance(value, _KINDS.get(name, str)):
                 raise TypeError(f"a job's {name} is no {type(value).__name__}")
+        settings, timeout = fields.get("settings", {}), fields.get("timeout")
+        if not all(isinstance(value, str) for value in settings.values()):
+            raise TypeError("a job's settings are texts")
+        if timeout is not None and not math.isfinite(timeout):
+            raise ValueError("a job's timeout is a number of seconds")
         return cls(**fields)
 
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from readtrack import devices, interpreter
+from readtrack import devices, interpreter, regular
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.plugins.environment import child_environment
@@ -183,7 +183,7 @@ class RunHandle:
     def detach(self) -> None:
         """Let the run go on when this process ends. Raises ReadtrackError if that cannot be written down."""
         try:
-            (self.folder / DETACHED).touch()
+            os.close(regular.descriptor(self.folder / DETACHED, os.O_WRONLY | os.O_CREAT))
         except OSError as error:
             raise ReadtrackError(f"Could not let the run go on by itself: {error.strerror}.") from error
 

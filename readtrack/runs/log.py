@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from readtrack import regular
+
 HEAD = 512 * 1024
 TAIL = 512 * 1024
 
@@ -22,29 +24,30 @@ def trim(folder: Path) -> None:
     """Keep the log's head and tail if it has outgrown both. Writers append: they go on at the new end.
 
     While the run is alive only its worker calls this: of two at once, one would cut what the other keeps.
+    A log that is not a regular file is left alone.
     """
     path = folder / "log.txt"
     try:
-        if path.stat().st_size <= HEAD + 2 * TAIL:
+        if path.lstat().st_size <= HEAD + 2 * TAIL:
             return
-        with path.open("rb+") as file:
+        with os.fdopen(regular.descriptor(path, os.O_RDWR), "rb+") as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(size - TAIL)
             tail = file.read(TAIL)
             file.truncate(HEAD)
-        with path.open("ab") as file:
+        with os.fdopen(regular.descriptor(path, os.O_WRONLY | os.O_APPEND), "ab") as file:
             file.write(f"\n[... {size - HEAD - TAIL} bytes left out ...]\n".encode() + tail)
-    except FileNotFoundError:
-        return
+    except OSError:
+        return  # gone, not a file, or on a disk that is full: what the log says is not lost by it
 
 
 def tail(folder: Path, size: int = 8192) -> str:
     """The last `size` bytes of the log as text, from the start of a line."""
     try:
-        with (folder / "log.txt").open("rb") as file:
+        with regular.reader(folder / "log.txt") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - size))
             cut = file.tell() > 0
-            data = file.read()
+            data = file.read(size)
     except OSError:
         return ""
     if cut:

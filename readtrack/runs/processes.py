@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,11 @@ _STARTING = 60.0  # seconds that a worker may take until its first event
 _UNTIL_END_EVENT = 2.0  # seconds between the end of a process and its `end` event
 
 
-def reconcile(home: Home) -> list[str]:
-    """End the runs whose process is gone: their ids. Call it when the app or the command line starts."""
+def reconcile(home: Home, *, report: Callable[[str], None] = lambda problem: None) -> list[str]:
+    """End the runs whose process is gone: their ids. Call it when the app or the command line starts.
+
+    `report` is told of each run whose end could not be written down, and why.
+    """
     ended = []
     for folder in run_folders(home):
         # What runs elsewhere is for its place to say.
@@ -37,8 +41,12 @@ def reconcile(home: Home) -> list[str]:
             continue
         kill_leftover_processes(folder.name)
         plugin_folders = [str(place) for _, place in folders(home)]
-        write_end_event(folder, *classify_exit(folder, record, None, plugin_folders=plugin_folders))
-        ended.append(folder.name)
+        try:
+            write_end_event(folder, *classify_exit(folder, record, None, plugin_folders=plugin_folders))
+        except OSError as error:
+            report(f"run {folder.name} has ended, which could not be written down: {error.strerror}")
+        else:
+            ended.append(folder.name)
     return ended
 
 

@@ -87,6 +87,7 @@ class Record:
     headline_curve  the metric whose curve shows the paper's point, or ""
     axes    metric name to what its x and y axes are called, "" for the usual name
     rate    steps a second of the loop that goes on, or None; cpu: processors that the run keeps busy
+    problems  files of the run's folder that cannot be read, and why
     A number that was not finite is a NaN.
     """
 
@@ -122,6 +123,7 @@ class Record:
     next_seq: int = 0
     arrived: float = field(default_factory=time.time, compare=False)  # when the last event was taken
     bad_events: int = 0
+    problems: list[str] = field(default_factory=list)
 
     @classmethod
     def from_job(cls, job: Job) -> Record:
@@ -134,6 +136,14 @@ class Record:
         if self.hello is None:
             return "starting"
         return "not responding" if self.silence() > SILENCE else "running"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another machine has written its events."""
+        import socket
+
+        here = socket.gethostname()
+        return bool(self.environment.get("host", here) != here)
 
     def silence(self) -> float:
         """Seconds since the last event of a live run; for one elsewhere, since it came home."""

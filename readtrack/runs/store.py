@@ -5,85 +5,118 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from readtrack import regular
 from readtrack.errors import ReadtrackError
-from readtrack.home import Home, write_text
+from readtrack.home import Home, replacing
 from readtrack.runs.events import EventReader, EventWriter, Outcome
 from readtrack.runs.job import Job
 from readtrack.runs.record import Record, Summary
-from readtrack.text import clean, plain
+from readtrack.text import clean, one_line, plain
+
+_LARGEST = 1 << 20  # bytes of a result.json or a note
 
 
 def load(folder: Path) -> Record:
-    """The record of a run's folder, whatever of it is there."""
+    """The record of a run's folder, whatever of it is there; its `problems` say what cannot be read."""
+    problems = []
     try:
         record = Record.from_job(Job(**clean(asdict(Job.read(folder)))))
         record.run_id = folder.name
-    except (OSError, ValueError, TypeError):
+    except FileNotFoundError:
         record = Record(run_id=folder.name, paper="")
+    except (OSError, ValueError, TypeError) as error:
+        record = Record(run_id=folder.name, paper="")
+        problems.append(f"job.json cannot be read: {_reason(error)}")
     reader = EventReader(folder)
-    for event in reader.read_new():
+    for event in reader.read_rest():
         record.apply(event)
     record.arrived = reader.changed() or record.arrived
     record.bad_events += reader.bad_lines
+    record.problems = [*problems, *filter(None, [reader.problem])]
     if reader.newer_version:
         record.warnings.append("written by a newer readtrack: what it says may be incomplete here")
+    result = read_result(folder)
+    if result is None and os.path.lexists(folder / "result.json"):
+        record.problems.append("result.json cannot be read")
+    elif result is not None and record.outcome is None:
+        record.outcome, record.detail = result.outcome, result.detail
     return record
+
+
+def _reason(error: Exception) -> str:
+    return one_line((isinstance(error, OSError) and error.strerror) or str(error))[:200]
 
 
 def write_end_event(folder: Path, outcome: Outcome, detail: str, *, elapsed: float | None = None) -> Record:
     """Write the `end` event unless the run has one, and `result.json`. Returns the whole record.
 
-    `elapsed` is seconds since the worker started (default: the time of the last event).
+    `elapsed` is seconds since the worker started (default: the time of the last event). The events of a run
+        of another machine, or that cannot be read, are left as they are: only `result.json` is written.
+    Raises OSError if that cannot be written.
     """
     record = load(folder)
     if record.outcome is None:
-        events = EventWriter(
-            folder,
-            first_seq=record.next_seq,
-            elapsed=record.duration if elapsed is None else max(elapsed, record.duration),
-        )
-        events.emit("end", outcome=outcome, detail=detail)
-        events.close()
-        record = load(folder)
+        record.duration = record.duration if elapsed is None else max(elapsed, record.duration)
+        if record.is_foreign or record.problems:
+            record.outcome, record.detail = outcome, detail
+        else:
+            events = EventWriter(folder, first_seq=record.next_seq, elapsed=record.duration)
+            events.emit("end", outcome=outcome, detail=detail)
+            events.close()
+            record = load(folder)
     write_result(folder, record)
     return record
 
 
 def write_result(folder: Path, record: Record) -> None:
-    write_text(folder / "result.json", json.dumps(asdict(record.summary()), indent=2) + "\n")
+    # A link of that name is replaced, not followed.
+    with replacing(folder / "result.json") as part:
+        part.write_text(json.dumps(asdict(record.summary()), indent=2) + "\n", encoding="utf-8")
 
 
-def summaries(home: Home, paper: str | None = None) -> list[Summary]:
-    """All runs, newest first. An ended run costs one small file; a live one is read whole."""
-    found = [summary for folder in run_folders(home) if (summary := _summary(folder)) is not None]
+def summaries(
+    home: Home, paper: str | None = None, *, report: Callable[[str], None] = lambda problem: None
+) -> list[Summary]:
+    """All runs, newest first. An ended run costs one small file; a live one is read whole.
+
+    `report` is told of each run whose files cannot be read, and why.
+    """
+    found = [summary for folder in run_folders(home) if (summary := _summary(folder, report)) is not None]
     if paper is not None:
         found = [summary for summary in found if summary.paper == paper]
     return sorted(found, key=lambda summary: (summary.started, summary.run_id), reverse=True)
 
 
 def run_folders(home: Home) -> list[Path]:
-    """A name that could steer a terminal is none that a run was given here."""
+    """A name that could steer a terminal is none that a run was given here, nor is a link."""
     try:
-        return [Path(entry) for entry in os.scandir(home.runs) if entry.is_dir() and entry.name.isprintable()]
+        return [
+            Path(entry)
+            for entry in os.scandir(home.runs)
+            if entry.is_dir(follow_symlinks=False) and entry.name.isprintable()
+        ]
     except OSError:
         return []
 
 
-def _summary(folder: Path) -> Summary | None:
+def _summary(folder: Path, report: Callable[[str], None]) -> Summary | None:
     result = read_result(folder)
     if result is not None:
         return result
     record = load(folder)
+    if record.problems:
+        report(f"run {folder.name}: {'; '.join(record.problems)}")
     return record.summary() if record.paper else None
 
 
 def read_result(folder: Path) -> Summary | None:
     """`result.json`, or None if it is not there or broken."""
     try:
-        fields = json.loads((folder / "result.json").read_bytes())
+        fields = json.loads(regular.read_bytes(folder / "result.json", _LARGEST))
         return Summary.from_json({**fields, "run_id": folder.name})
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
@@ -96,14 +129,14 @@ _NOTE = "note.md"
 
 
 def is_pinned(folder: Path) -> bool:
-    return (folder / _PINNED).exists()
+    return os.path.lexists(folder / _PINNED)
 
 
 def pin(folder: Path, pinned: bool) -> None:
     """A pinned run is not deleted. Raises ReadtrackError if that cannot be written down."""
     try:
         if pinned:
-            (folder / _PINNED).touch()
+            os.close(regular.descriptor(folder / _PINNED, os.O_WRONLY | os.O_CREAT))
         else:
             (folder / _PINNED).unlink(missing_ok=True)
     except OSError as error:
@@ -113,7 +146,7 @@ def pin(folder: Path, pinned: bool) -> None:
 def note(folder: Path) -> str:
     """What the reader wrote about a run; "" if nothing."""
     try:
-        return plain((folder / _NOTE).read_text(encoding="utf-8", errors="replace"))
+        return plain(regular.read_bytes(folder / _NOTE, _LARGEST).decode("utf-8", "replace"))
     except OSError:
         return ""
 
@@ -122,7 +155,8 @@ def save_note(folder: Path, text: str) -> None:
     """Raises ReadtrackError if it cannot be written."""
     try:
         if text.strip():
-            write_text(folder / _NOTE, text.strip() + "\n")
+            with replacing(folder / _NOTE) as part:
+                part.write_text(text.strip() + "\n", encoding="utf-8")
         else:
             (folder / _NOTE).unlink(missing_ok=True)
     except OSError as error:
@@ -131,7 +165,7 @@ def save_note(folder: Path, text: str) -> None:
 
 def delete(folder: Path) -> None:
     """Take a run's folder away. Raises ReadtrackError for one that is alive or pinned."""
-    if read_result(folder) is None and load(folder).outcome is None:
+    if load(folder).outcome is None:
         raise ReadtrackError(f"{folder.name} has not ended.")
     if is_pinned(folder):
         raise ReadtrackError(f"{folder.name} is pinned.")
