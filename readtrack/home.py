@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,20 @@ class Home:
         self.ensure(self.locks)
         # It asks again so soon that no one of many writers starves.
         return FileLock(self.locks / f"{name}.lock", timeout=timeout, poll_interval=0.005)
+
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Hold `lock(name)`. Raises ReadtrackError if that cannot be."""
+        lock = self.lock(name)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock)
+            except TimeoutError as error:
+                text = f"Another program has held {lock.lock_file} for too long; try again."
+                raise ReadtrackError(text) from error
+            except OSError as error:
+                raise ReadtrackError(f"Could not lock {lock.lock_file}: {error.strerror}.") from error
+            yield
 
 
 def _default_root() -> Path:

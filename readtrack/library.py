@@ -368,6 +368,22 @@ class Library:
         """Replace the note; a blank one is taken away. Raises ReadtrackError if it cannot be written, or if
         what is there is not UTF-8 and so would be damaged.
         """
+        with self.home.holding("notes"):
+            self._write_note(subject, text)
+
+    def change_note(self, subject: str, change: Callable[[str], str]) -> None:
+        """Replace the note by `change(note)`; nobody else writes a note in between. Raises as `save_note`."""
+        with self.home.holding("notes"):
+            before = self.note(subject)
+            after = change(before)
+            if after != before:
+                self._write_note(subject, after)
+
+    def add_to_note(self, subject: str, paragraph: str) -> None:
+        """Put a paragraph below the note. Raises as `save_note`."""
+        self.change_note(subject, lambda note: below(note, paragraph))
+
+    def _write_note(self, subject: str, text: str) -> None:
         path = self.note_path(subject)
         self.home.ensure(self.home.notes)
         try:
@@ -419,6 +435,11 @@ class Library:
         from readtrack.published import published
 
         return published()
+
+
+def below(note: str, paragraph: str) -> str:
+    """A note with a paragraph added at its end."""
+    return f"{note.rstrip()}\n\n{paragraph.strip()}\n" if note.strip() else f"{paragraph.strip()}\n"
 
 
 def _together(names: list[str]) -> str:

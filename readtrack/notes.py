@@ -10,7 +10,7 @@ from pathlib import Path
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.fulltext import pdf
 from readtrack.home import Home
-from readtrack.library import Library
+from readtrack.library import Library, below
 from readtrack.reading_list.search import folded
 from readtrack.text import one_line, quoted
 
@@ -54,14 +54,14 @@ def begin(library: Library, subject: str) -> str:
         return ""
     begun = beginning(library, subject)
     if begun:
-        library.save_note(subject, begun)
+        library.change_note(subject, lambda note: note if note.strip() else begun)
     return begun
 
 
 def settle(library: Library, subject: str, begun: str) -> None:
     """Take a note away again that is still nothing but the template."""
     if begun and library.note(subject) == begun:
-        library.save_note(subject, "")
+        library.change_note(subject, lambda note: "" if note == begun else note)
 
 
 # Highlights
@@ -87,13 +87,25 @@ def highlight(
     ReadtrackError if the PDF does not have it, or has it on several pages.
     """
     found = _found(library, paper, one_line(quote), page)
-    note = library.note(paper).rstrip()
-    if found in highlights(note):
-        return None
-    words = f"> {found.quote} (p. {found.page})"
-    remark = f"\n\n{comment.strip()}" if comment.strip() else ""
-    library.save_note(paper, f"{note}\n\n{words}{remark}\n" if note else f"{words}{remark}\n")
-    return found
+    words = f"> {found.quote} (p. {found.page})\n\n{comment.strip()}"
+    kept = True
+
+    def add(note: str) -> str:
+        nonlocal kept
+        kept = found not in highlights(note)
+        return below(note, words) if kept else note
+
+    library.change_note(paper, add)
+    return found if kept else None
+
+
+def united(before: str, edited: str, now: str) -> str:
+    """The note `edited` from `before` while the file became `now`; nothing of either is lost."""
+    if now == before:
+        return edited
+    if now.startswith(before.rstrip()):  # somebody has added to it
+        return below(edited, now.removeprefix(before.rstrip()))
+    return below(edited, f"(The file, which was changed meanwhile:)\n\n{now}")
 
 
 def _found(library: Library, paper: str, quote: str, page: int | None) -> Highlight:

@@ -212,9 +212,7 @@ def adopt(library: Library, name: str, subject: str) -> str:
         given.append(f"{reading.rating}/5")
     path = library.home.notes / f"{name.replace(':', '-')}.md"
     if path.is_file():
-        before = library.note(subject).rstrip()
-        own = path.read_text(encoding="utf-8", errors="replace").strip()
-        library.save_note(subject, f"{before}\n\n{own}\n" if before else f"{own}\n")
+        library.add_to_note(subject, path.read_text(encoding="utf-8", errors="replace"))
         if path != library.note_path(subject):
             set_aside(library.home, path)
         given.append("its note")

@@ -59,7 +59,7 @@ def run_experiment(
     module.experiment(run)
     events.close()
     record = Record(run_id=folder.name, paper=module.__name__)
-    for event in EventReader(folder).read_new():
+    for event in EventReader(folder).read_rest():
         record.apply(event)
     assert record.bad_events == 0, "an event that cannot be read"
     assert run.unused_settings() == {}, "a setting that the experiment does not read"

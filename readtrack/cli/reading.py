@@ -105,8 +105,7 @@ def note(
         added = sys.stdin.read() if text == "-" else text
         if not added.strip():
             raise ReadtrackError("the text is empty; nothing was added.")
-        before = library.note(found).rstrip()
-        library.save_note(found, f"{before}\n\n{added.strip()}\n" if before else f"{added.strip()}\n")
+        library.add_to_note(found, added)
         terminal.print_err(f"added to {library.note_path(found)}")
     elif sys.stdin.isatty() and sys.stdout.isatty():
         begun = begin(library, found)

@@ -194,7 +194,7 @@ def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]
                     if process.contact != contact:
                         contact = process.contact
                         terminal.print_err(f"readtrack: {contact or f'{job.place} answers'}")
-                    for event in reader.read_new():
+                    for event in reader.read_new() if outcome is None else reader.read_rest():
                         record.apply(event)
                         view.event(event, record)
                     while handled < signals.count:

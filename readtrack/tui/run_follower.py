@@ -83,7 +83,7 @@ class RunFollower:
         if self.process.attempt > self._attempt:  # it has begun anew elsewhere, and so have its events
             self._attempt, self._anew = self.process.attempt, True
             self._reader = EventReader(self.process.folder)
-        events = self._reader.read_new()
+        events = self._reader.read_new() if outcome is None else list(self._reader.read_rest())
         told = self.ended or any(event["event"] == "end" for event in events)
         # Somebody else may have written the end while we were looking: the folder has the whole story.
         return events, outcome, None if told or outcome is None else load(self.folder)

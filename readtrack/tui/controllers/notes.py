@@ -66,6 +66,7 @@ class Notes:
         return True
 
     def _edit_here(self, subject: str) -> None:
+        from readtrack.notes import united
         from readtrack.tui.screens.note import NoteScreen
 
         try:
@@ -77,13 +78,24 @@ class Notes:
         def written(note: str | None) -> None:
             if note is None or note == before:
                 return
+            changed = False
+
+            def keep_both(now: str) -> str:
+                nonlocal changed
+                changed = plain(now) != before
+                return united(before, note, plain(now))
+
             try:
-                self._app.library.save_note(subject, note)
+                self._app.library.change_note(subject, keep_both)
             except ReadtrackError as error:
                 self._app.notify_error(
                     "save the note", error, "n opens it again; your text is on the clipboard."
                 )
                 self._app.copy_to_clipboard(note)
+            if changed:
+                self._app.notify_status(
+                    "The note was changed meanwhile by another program: both texts are in it."
+                )
             self._app.main.refresh_all()
 
         self._app.push_screen(NoteScreen(f"Note on {subject}", before), written)
