@@ -15,7 +15,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.fulltext import pdf
 from readtrack.home import Home, replacing
 from readtrack.library import Library
-from readtrack.reading_list.journal import parse
+from readtrack.reading_list.journal import latest_plausible, parse
 from readtrack.reading_list.rows import PREFIX
 from readtrack.text import one_line, quoted
 
@@ -58,17 +58,25 @@ def _journal(home: Home) -> Iterator[Finding]:
         lines = home.journal.read_bytes().split(b"\n")
     except OSError:
         return
-    bad = []
+    bad, ahead, limit = [], [], latest_plausible()
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                parse(line)
+                if parse(line)["at"] > limit:
+                    ahead.append(number)
             except ValueError:
                 bad.append(number)
+    if ahead:
+        text = f"{home.journal.name}: {len(ahead)} lines are dated in the future: {_some(ahead)}"
+        fix = "they count in the order of the file; correct their dates if you know them"
+        yield Finding("clock", text, fix)
     if bad:
-        shown = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
-        text = f"{len(bad)} lines are no entries: {shown}"
+        text = f"{len(bad)} lines are no entries: {_some(bad)}"
         yield Finding("journal", text, "they go into set-aside/journal.jsonl", lambda: _mend_journal(home))
+
+
+def _some(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
 
 
 def _mend_journal(home: Home) -> None:

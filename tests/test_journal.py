@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -349,3 +349,49 @@ def test_a_long_journal_is_read_in_no_time(tmp_path: Path):
     view = Journal(path, contextlib.nullcontext).load()
     assert len(view.readings) == 300
     assert time.monotonic() - start < 5
+
+
+# Clocks that were wrong
+
+
+def test_the_greatest_time_that_there_is_stops_no_entry(journal):
+    journal.path.parent.mkdir()
+    wrong = line(at="2199-12-31T23:59:59.999999", state="read")
+    journal.path.write_text(wrong)
+    journal.append(["mamba"], state="reading")
+    journal.append(["mamba"], tag="+gpu")
+    view = journal.load()
+    assert (view.of("mamba").state, view.of("mamba").tags) == ("reading", {"gpu"})
+    assert [entry["tag"] for entry in journal.undo()] == ["+gpu"]
+    assert [entry["state"] for entry in journal.undo()] == ["reading"]
+    assert journal.load().of("mamba").state == "read"
+    assert journal.path.read_text().startswith(wrong), "kept as it was"
+
+
+def test_one_entry_of_a_clock_far_ahead_does_not_date_those_after_it(journal):
+    journal.append(["s4"], state="read")
+    with journal.path.open("a") as file:
+        file.write(line(at="2106-01-01T00:00:00+00:00", state="read"))
+    journal.append(["vit"], state="reading")
+    today = datetime.now(UTC).date().isoformat()
+    last = json.loads(journal.path.read_text().splitlines()[-1])
+    assert last["at"][:10] <= today
+    assert last["ahead"] == ["2106-01-01T00:00:00.000000+00:00"]
+    dates = [at[:10] for name in ("s4", "mamba", "vit") for at, _ in journal.load().of(name).history]
+    assert max(dates) <= today, "nothing was read in the future"
+    journal.append(["vit"], tag="+x")
+    assert "ahead" not in json.loads(journal.path.read_text().splitlines()[-1]), "said once"
+
+
+def test_a_wrong_time_that_has_come_does_not_win_over_what_was_said_after_it(journal):
+    at = datetime.now(UTC) - timedelta(days=10)
+    wrong = (at + timedelta(days=5)).isoformat(timespec="microseconds")
+    after = line(at=at.isoformat(), id="ac", state="reading", ahead=[wrong])
+    journal.path.parent.mkdir()
+    journal.path.write_text(line(at=wrong, id="ab", state="read") + after)
+    assert journal.load().of("mamba").state == "reading"
+    hostile = line(
+        at="2026-11-21T08:30:00+00:00", id="ad", paper="s4", state="read", ahead=[7, at.isoformat()]
+    )
+    journal.path.write_text(after + hostile)
+    assert journal.load().of("mamba").state == "reading"

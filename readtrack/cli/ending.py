@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -9,6 +10,13 @@ from collections.abc import Callable
 from readtrack import __version__
 from readtrack.cli import terminal
 from readtrack.errors import ReadtrackError
+
+# What the reader can do about a disk that takes no files.
+_NO_ROOM = {
+    errno.ENOSPC: "Free some space and try again.",
+    errno.EDQUOT: "Free some of your quota and try again.",
+    errno.EROFS: "Set READTRACK_HOME to a folder that you can write to.",
+}
 
 
 def run(command: Callable[[], int | None]) -> int:
@@ -33,6 +41,11 @@ def _said(command: Callable[[], int | None]) -> int:
         return fail("interrupted", 130)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            return fail(_report_bug(error), 1)
+        where = f" {error.filename}" if error.filename else ""
+        return fail(f"could not write{where}: {error.strerror}. {_NO_ROOM[error.errno]}", 2)
     except Exception as error:
         return fail(_report_bug(error), 1)
 

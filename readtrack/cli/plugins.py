@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import keyword
 import os
@@ -183,15 +184,10 @@ def new(
     root = Path.cwd() if here else home.root
     plugin = root / "plugins" / f"{name}.py"
     test = root / ("tests/papers" if here else "tests") / f"test_{name}.py"
-    for file in (plugin, test):
-        if file.exists():
-            raise ReadtrackError(f"{file} is there already; nothing was written.")
     shadowed = find(home).get(name)
-    for file, template in ((plugin, "plugin.py.txt"), (test, "test_plugin.py.txt")):
-        text = (Path(__file__).parent / "templates" / template).read_text(encoding="utf-8")
-        home.ensure(file.parent)
-        write_text(file, text.replace("@NAME@", name))
-        terminal.print_out(str(file))
+    _write_both(home, name, plugin, test)
+    terminal.print_out(str(plugin))
+    terminal.print_out(str(test))
     if shadowed:
         terminal.print_err(
             f"It stands before the {shadowed.origin} plugin of that name ({shadowed.location})."
@@ -201,3 +197,30 @@ def new(
     terminal.print_err(f"Test it:   {interpreter.path()} -m pytest {test}")
     if interpreter.is_own() and importlib.util.find_spec("pytest") is None:
         terminal.print_err(f"pytest is not installed. This gets it: {interpreter.install_command('test')}")
+
+
+def _write_both(home: Home, name: str, plugin: Path, test: Path) -> None:
+    """Write the plugin and its test, never over what is there. Raises ReadtrackError.
+
+    The plugin comes last: a test without its plugin was left by a call that was killed, and is taken over.
+    """
+    templates = Path(__file__).parent / "templates"
+    texts = {
+        file: (templates / template).read_text(encoding="utf-8").replace("@NAME@", name)
+        for file, template in ((test, "test_plugin.py.txt"), (plugin, "plugin.py.txt"))
+    }
+    folder = os.open(home.ensure(plugin.parent), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        for file, text in texts.items():
+            if file.exists() and (file == plugin or file.read_text(encoding="utf-8") != text):
+                raise ReadtrackError(f"{file} is there already; nothing was written.")
+        for file, text in texts.items():
+            home.ensure(file.parent)
+            write_text(file, text)
+    except OSError as error:
+        raise ReadtrackError(
+            f"Could not write to {plugin.parent} or {test.parent}: {error.strerror}."
+        ) from error
+    finally:
+        os.close(folder)

@@ -7,7 +7,9 @@ order, with repeats: `fold` orders entries by `at`. An entry is
 
 or has in place of `state` a `tag` ("+gpu", "-gpu") or a `rating` (1 to 5, or null). Entries written together
 share their `id`; `{"at", "id", "undo": "5f0c9a1e"}` takes them back, and an undo of that undo brings them
-back again. A row that has no papers goes by `row:<key>`; its entries also have its wording and place,
+back again. An `at` more than a day ahead of now comes from a clock that was wrong: such a line counts where
+it stands in the file. `"ahead": ["2106-..."]` in an entry names such times of lines above it, for the day
+when they have come. A row that has no papers goes by `row:<key>`; its entries also have its wording and place,
 `"about": ["Read the blog", "Attention", true]`.
 """
 
@@ -34,6 +36,9 @@ STATES: tuple[State, ...] = get_args(State)
 Entry: TypeAlias = dict[str, Any]
 
 MAX_PROBLEMS = 20
+_PLAUSIBLE = timedelta(days=1)  # ahead of our clock
+
+_MAX_AHEAD = 100  # wrong times that one entry names
 
 _FIELDS = ("at", "id", "paper", "state", "tag", "rating", "undo")  # two entries that agree in these are one
 
@@ -82,7 +87,8 @@ class JournalView:
     readings: dict[str, Reading]
     last: list[Entry]
     problems: list[str]
-    latest: str = ""  # the greatest `at`
+    latest: str = ""  # the greatest plausible `at`
+    ahead: list[str] = field(default_factory=list)  # every `at` that no entry has called wrong, and that is
     undone: list[Entry] = field(default_factory=list)
 
     def of(self, paper: str) -> Reading:
@@ -157,10 +163,12 @@ class Journal:
 
     def _stamp(self, view: JournalView) -> Entry:
         now = datetime.now(UTC)
-        # Later than all that is there, even where another machine's clock was ahead: the last word counts.
+        # Later than all that is there, even where another machine's clock is a little ahead: the last word
+        # counts.
         if view.latest:
             now = max(now, datetime.fromisoformat(view.latest) + timedelta(microseconds=1))
-        return {"at": now.isoformat(timespec="microseconds"), "id": os.urandom(4).hex()}
+        stamp = {"at": now.isoformat(timespec="microseconds"), "id": os.urandom(4).hex()}
+        return {**stamp, "ahead": view.ahead} if view.ahead else stamp
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -253,15 +261,27 @@ def _about(entry: Entry) -> About | None:
     return None
 
 
+def latest_plausible() -> str:
+    """The greatest `at` that a clock could give which is right, or nearly so."""
+    return (datetime.now(UTC) + _PLAUSIBLE).isoformat(timespec="microseconds")
+
+
 def fold(entries: Iterable[Entry]) -> JournalView:
-    """The state of things after `entries`, which may come in any order and more than once."""
+    """The state of things after `entries`, which may come in any order and more than once.
+
+    Only entries dated more than a day ahead must come after those that were there when they were written.
+    """
     unique = {tuple(str(entry.get(name)) for name in _FIELDS): entry for entry in entries}
-    ordered = [unique[key] for key in sorted(unique)]
+    called_wrong = {at for entry in unique.values() if "ahead" in entry for at in _called_wrong(entry)}
+    limit = latest_plausible()
+    ahead = {at for entry in unique.values() if (at := entry["at"]) > limit}
+    ordered = _ordered(unique, called_wrong | ahead)
     undone: set[str] = set()
     for entry in reversed(ordered):  # an undo that was itself taken back takes nothing back
         if "undo" in entry and entry["id"] not in undone:
             undone.add(entry["undo"])
-    view = JournalView({}, [], [], ordered[-1]["at"] if ordered else "")
+    latest = max((entry["at"] for entry in ordered), default="")
+    view = JournalView({}, [], [], latest, sorted(ahead - called_wrong)[:_MAX_AHEAD])
     for entry in ordered:
         if "undo" in entry or entry["id"] in undone:
             continue
@@ -278,6 +298,27 @@ def fold(entries: Iterable[Entry]) -> JournalView:
             reading.rating = entry["rating"]
     view.undone = _redoable(ordered, undone)
     return view
+
+
+def _called_wrong(entry: Entry) -> list[str]:
+    """The times that an entry calls wrong, as far as it can know: those a day and more after its own."""
+    named = entry["ahead"] if isinstance(entry["ahead"], list) else []
+    limit = (datetime.fromisoformat(entry["at"]) + _PLAUSIBLE).isoformat(timespec="microseconds")
+    return [at for at in named if isinstance(at, str) and at > limit]
+
+
+def _ordered(unique: Mapping[tuple[str, ...], Entry], wrong: Container[str]) -> list[Entry]:
+    """Entries by time; one whose time is wrong comes after the latest of those above it, and has its time."""
+    right = [entry["at"] for entry in unique.values() if entry["at"] not in wrong]
+    place, since = "", min(right, default=datetime.now(UTC).isoformat(timespec="microseconds"))
+    found: list[tuple[str, int, tuple[str, ...], Entry]] = []
+    for number, (key, entry) in enumerate(unique.items(), start=1):
+        if entry["at"] in wrong:
+            found.append((place, number, key, {**entry, "at": place or since}))
+        else:
+            place = max(place, entry["at"])
+            found.append((entry["at"], 0, key, entry))
+    return [entry for *_, entry in sorted(found, key=lambda one: one[:3])]
 
 
 def _redoable(ordered: Sequence[Entry], undone: Container[str]) -> list[Entry]:
