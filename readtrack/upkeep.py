@@ -17,6 +17,7 @@ from readtrack.home import Home, replacing
 from readtrack.library import Library
 from readtrack.reading_list.journal import latest_plausible, parse
 from readtrack.reading_list.rows import PREFIX
+from readtrack.runs.store import summaries
 from readtrack.text import one_line, quoted
 
 
@@ -163,8 +164,14 @@ def _pdfs(library: Library) -> Iterator[Finding]:
 
 
 def _runs(home: Home) -> Iterator[Finding]:
+    problems: list[str] = []
+    summaries(home, report=problems.append)
+    for problem in problems:
+        yield Finding("runs", problem, "the rest of it is shown; delete its folder if you do not need it")
     for folder in sorted(home.runs.glob("*")):
-        if folder.is_dir() and not folder.name.startswith(".") and not (folder / "job.json").is_file():
+        if folder.is_symlink():
+            yield Finding("runs", f"{folder.name} is a link and is not shown", "copy the folder itself there")
+        elif folder.is_dir() and not folder.name.startswith(".") and not (folder / "job.json").is_file():
             yield Finding("runs", f"{folder.name} has no job.json", "set aside", _aside(home, folder))
 
 

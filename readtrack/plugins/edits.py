@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from readtrack import regular
 from readtrack.home import write_text
 from readtrack.plugins.code import closure, files
 from readtrack.plugins.find import PluginRef
@@ -97,11 +98,8 @@ def load(folder: Path) -> list[Edit]:
     """The edits that a run kept; none if it kept none, or they cannot be read."""
     path = folder / _FILE
     try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
-            return []
-        return [
-            Edit(*(plain(str(one[name])) for name in Edit._fields)) for one in json.loads(path.read_bytes())
-        ]
+        kept = json.loads(regular.read_bytes(path, _LARGEST))
+        return [Edit(*(plain(str(one[name])) for name in Edit._fields)) for one in kept]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return []
 

@@ -8,8 +8,8 @@ order, with repeats: `fold` orders entries by `at`. An entry is
 or has in place of `state` a `tag` ("+gpu", "-gpu") or a `rating` (1 to 5, or null). Entries written together
 share their `id`; `{"at", "id", "undo": "5f0c9a1e"}` takes them back, and an undo of that undo brings them
 back again. An `at` more than a day ahead of now comes from a clock that was wrong: such a line counts where
-it stands in the file. `"ahead": ["2106-..."]` in an entry names such times of lines above it, as they
-will have come one day. A row that has no papers goes by `row:<key>`; its entries also have its wording and place,
+it stands in the file. `"ahead": ["2106-..."]` in an entry names such times of lines above it, as they will
+have come one day. A row that has no papers goes by `row:<key>`; its entries also have its wording and place,
 `"about": ["Read the blog", "Attention", true]`.
 """
 

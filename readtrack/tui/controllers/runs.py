@@ -41,6 +41,7 @@ class Runs:
         self._unsettled: Timer | None = None
         self.left_running = ""
         self.leaving = False
+        self._reported: set[str] = set()
 
     def start(self, job: Job) -> None:
         """Run it now, or after those that were asked for before."""
@@ -155,8 +156,8 @@ class Runs:
         from readtrack.tui.run_follower import RunFollower
 
         library = self._app.library
-        reconcile(library.home)
-        results = library.results()
+        reconcile(library.home, report=self._report)
+        results = library.results(report=self._report)
         found = [attach(library.home.runs / one.run_id) for one in results if one.outcome is None]
         # Of several, one is shown; those on other machines come home all the same.
         self._alive_unseen = [process for process in found if process is not None]
@@ -183,10 +184,18 @@ class Runs:
 
     def read_results(self) -> None:
         def read() -> None:
-            results = self._app.library.results()
+            results = self._app.library.results(report=self._report)
             self._app.call_from_thread(self._results_came, results)
 
         self._app.in_background("read the results", read)
+
+    def _report(self, problem: str) -> None:
+        """Name a run that cannot be read, once; called in a thread."""
+        if problem not in self._reported:
+            self._reported.add(problem)
+            self._app.call_from_thread(
+                self._app.notify, one_line(problem), severity="warning", timeout=12, markup=False
+            )
 
     def _results_came(self, results: list[Summary]) -> None:
         from readtrack.tui.screens.runs import RunsScreen
