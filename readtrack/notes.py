@@ -101,7 +101,7 @@ def highlight(
 
 def united(before: str, edited: str, now: str) -> str:
     """The note `edited` from `before` while the file became `now`; nothing of either is lost."""
-    if now == before:
+    if now == before or not now.strip():
         return edited
     if now.startswith(before.rstrip()):  # somebody has added to it
         return below(edited, now.removeprefix(before.rstrip()))

@@ -68,7 +68,7 @@ def _journal(home: Home) -> Iterator[Finding]:
             except ValueError:
                 bad.append(number)
     if ahead:
-        text = f"{home.journal.name}: {len(ahead)} lines are dated in the future: {_some(ahead)}"
+        text = f"{home.journal.name} has lines dated in the future: {_some(ahead)}"
         fix = "they count in the order of the file; correct their dates if you know them"
         yield Finding("clock", text, fix)
     if bad:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,63 @@ def test_fixing_by_command_leaves_a_home_in_order(
     app.run(["doctor", "--fix"])
     assert "fixed journal" in capsys.readouterr().out
     assert not Library.open(library.home).problems
+
+
+# Several writers
+
+
+def test_paragraphs_and_quotes_written_at_once_are_all_there(library: Library) -> None:
+    commands = [["note", "bert", f"paragraph {number}"] for number in range(4)]
+    commands += [["highlight", "bert", f"quote {number}", "--page", "1"] for number in range(4)]
+    (library.home.pdfs / "bert.pdf").unlink()
+    writers = [subprocess.Popen([sys.executable, "-m", "readtrack", *command]) for command in commands]
+    assert [writer.wait(60) for writer in writers] == [0] * 8
+    words = library.note("bert").splitlines()
+    assert {f"paragraph {number}" for number in range(4)} <= set(words)
+    assert {f"> quote {number} (p. 1)" for number in range(4)} <= set(words)
+
+
+def test_a_note_that_another_program_holds_is_not_written(library: Library, monkeypatch) -> None:
+    lock = library.home.lock
+    monkeypatch.setattr(library.home, "lock", lambda name: lock(name, timeout=0.05))
+    with (
+        lock("notes"),
+        pytest.raises(ReadtrackError, match=r"Another program has held .*notes\.lock for too long"),
+    ):
+        library.add_to_note("bert", "text")
+    assert library.note("bert") == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "edited", "now", "expected"),
+    [
+        ("a\n", "a\nb", "a\n", "a\nb"),
+        ("a\n", "a\nb", "a\n\nc\n", "a\nb\n\nc\n"),
+        ("", "b", "c\n", "b\n\nc\n"),
+        ("a\n", "", "a\n\nc\n", "c\n"),
+        ("a\n", "a b\n", "x\n", "a b\n\n(The file, which was changed meanwhile:)\n\nx\n"),
+        ("a\n", "a b\n", "", "a b\n"),
+    ],
+)
+def test_what_two_programs_made_of_a_note_is_kept(before, edited, now, expected) -> None:
+    assert notes.united(before, edited, now) == expected
+
+
+def test_the_doctor_names_lines_of_a_clock_that_was_wrong_and_runs_that_cannot_be_read(
+    library: Library, tmp_path: Path
+) -> None:
+    home = library.home
+    library.mark("bert", "read")
+    ahead = '{"at": "2106-01-01T00:00:00+00:00", "paper": "gpt2", "state": "read"}\n'
+    with home.journal.open("a", encoding="utf-8") as file:
+        file.write(ahead)
+    (home.runs / "odd").mkdir(parents=True)
+    (home.runs / "odd" / "job.json").write_text("[" * 5000, encoding="utf-8")
+    (home.runs / "link").symlink_to(tmp_path)
+    found = list(upkeep.findings(Library.open(home)))
+    assert [(one.topic, one.text, one.mend) for one in found] == [
+        ("clock", "journal.jsonl has lines dated in the future: 2", None),
+        ("runs", "run odd: job.json cannot be read: it is nested too deeply", None),
+        ("runs", "link is a link and is not shown", None),
+    ]
+    assert ahead in home.journal.read_text(encoding="utf-8")

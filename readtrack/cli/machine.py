@@ -187,9 +187,10 @@ def _home(home: Home) -> Iterator[_Finding]:
     root, there = home.root, home.root
     while not there.exists() and there != there.parent:
         there = there.parent
-    if not _takes_files(there):
+    if why := _refusal(there):
         where = "it" if there == root else str(there)
-        yield False, "home", f"{root}: {where} cannot be written to. Set READTRACK_HOME to a folder that can."
+        text = f"{root}: {where} cannot be written to ({why}). Set READTRACK_HOME to a folder that can."
+        yield False, "home", text
     elif there == root:
         yield True, "home", str(root)
     elif os.environ.get("READTRACK_HOME") or Path.home().is_dir():
@@ -198,13 +199,16 @@ def _home(home: Home) -> Iterator[_Finding]:
         yield False, "home", f"{root}: your home folder {Path.home()} is not there. Set READTRACK_HOME."
 
 
-def _takes_files(folder: Path) -> bool:
-    """Tried with a file that has no name and is gone at once: rights alone do not tell, least of all root."""
+def _refusal(folder: Path) -> str:
+    """Why the folder takes no files, "" if it does. Tried with a file that has no name and is gone at once:
+    rights alone do not tell, least of all root.
+    """
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _library(home: Home) -> Iterator[_Finding]:

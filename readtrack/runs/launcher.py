@@ -95,7 +95,7 @@ def start(job: Job, home: Home) -> RunHandle:
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ReadtrackError(
-            f"Could not start the run: {error.strerror}: {error.filename or python}"
+            f"Could not start the run: {error.strerror}: {error.filename or folder}"
         ) from error
     import psutil
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from readtrack.cli import machine, plugins
+from readtrack.cli import ending, machine, plugins
 from readtrack.cli.app import run as readtrack
 from readtrack.home import Home
 from readtrack.plugins import find
+from readtrack.runs import store
+from readtrack.runs.job import Job
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -253,3 +257,76 @@ def test_the_template_is_held_to_the_rules_of_the_house(cli: Cli, tmp_path: Path
             check=False,
         )
         assert done.returncode == 0, done.stdout
+
+
+def test_a_new_plugin_whose_writing_was_cut_off_is_written_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text = plugins.write_text
+    written: list[Path] = []
+
+    def killed(path: Path, text: str) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_text(path, text)
+
+    monkeypatch.setattr(plugins, "write_text", killed)
+    assert readtrack(["plugins", "new", "mine"]) == 130
+    assert not (home.plugins / "mine.py").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("READTRACK_HOME", str(home.root))
+    assert readtrack(["plugins", "new", "mine"]) == 0
+    assert (home.plugins / "mine.py").is_file()
+    assert readtrack(["plugins", "new", "mine"]) == 2, "never over what is there"
+    (home.plugins / "mine.py").unlink()
+    (home.root / "tests/test_mine.py").write_text("# mine\n")
+    assert readtrack(["plugins", "new", "mine"]) == 2
+    assert (home.root / "tests/test_mine.py").read_text() == "# mine\n"
+
+
+def test_one_of_several_that_begin_the_same_plugin_does(home: Home) -> None:
+    command = [sys.executable, "-m", "readtrack", "plugins", "new", "mine"]
+    starts = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(4)]
+    assert sorted(start.wait(60) for start in starts) == [0, 2, 2, 2]
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_a_disk_that_takes_no_files_is_no_bug(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int
+) -> None:
+    folder = home.runs / "20260101-000000-bert-0000"
+    folder.mkdir(parents=True)
+    Job(run_id=folder.name, paper="bert").write(folder)
+    os.utime(folder / "job.json", (0, 0))
+    home.ensure(home.notes)
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(store, "replacing", refuse)
+    monkeypatch.setattr("readtrack.cli.plugins.write_text", refuse)
+    monkeypatch.setattr("readtrack.library.write_text", refuse)
+    why = os.strerror(number)
+    for command, code, said in (
+        (["results"], 0, f"has ended, which could not be written down: {why}"),
+        (["show", "bert"], 0, ""),
+        (["plugins", "new", "mine"], 2, why),
+        (["note", "bert", "text"], 2, why),
+    ):
+        assert readtrack(command) == code
+        error = capfd.readouterr().err
+        assert said in error
+        assert "bug" not in error
+
+
+def test_an_error_of_the_disk_that_nobody_expected_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/home/me/x")
+
+    assert ending.run(full) == 2
+    assert capfd.readouterr().err == (
+        "readtrack: could not write /home/me/x: No space left on device. Free some space and try again.\n"
+    )
