@@ -198,3 +198,19 @@ async def test_a_single_run_is_counted_as_one(home: Home, app: ReadtrackApp, scr
         await opened(pilot, app)
         head = screen_text(app).splitlines()[0]
         assert "1 run " in head
+
+
+async def test_a_run_that_cannot_be_read_is_named_once_and_the_others_are_there(
+    app: ReadtrackApp, home: Home, screen_text: Screen
+) -> None:
+    odd = home.runs / "20260104-000000-sgd-dddd"
+    odd.mkdir()
+    (odd / "job.json").write_text("[" * 5000)
+    async with app.run_test() as pilot:
+        await opened(pilot, app)
+        app.runs.read_results()
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert len(listed(screen_text(app))) == 3
+        named = [one.message for one in app._notifications if odd.name in one.message]
+        assert named == [f"run {odd.name}: job.json cannot be read: it is nested too deeply"]

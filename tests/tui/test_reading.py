@@ -189,14 +189,29 @@ async def test_a_note_is_never_lost(app: ReadtrackApp, home: Home, leave: str) -
         assert any("bias correction" in line.content.plain for line in app.main.paper.lines)
 
 
+async def test_what_another_program_adds_to_a_note_that_is_open_is_kept(
+    app: ReadtrackApp, home: Home
+) -> None:
+    async with app.run_test(size=(160, 50)) as pilot:
+        app.library.save_note("adam", "# Adam\n")
+        await go_to(pilot, "adam")
+        await pilot.press("n")
+        await pilot.pause()
+        app.screen.query_one(TextArea).insert("mine")
+        Library.open(home).add_to_note("adam", "theirs")
+        await pilot.press("ctrl+s")
+        await pilot.pause()
+        assert (home.notes / "adam.md").read_text(encoding="utf-8") == "# Adam\nmine\n\ntheirs\n"
+
+
 async def test_where_the_note_cannot_be_written_the_text_is_kept(
     app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(subject: str, text: str) -> None:
+    def full(subject: str, change: object) -> None:
         raise ReadtrackError("the disk is full")
 
     copied: list[str] = []
-    monkeypatch.setattr(app.library, "save_note", full)
+    monkeypatch.setattr(app.library, "change_note", full)
     monkeypatch.setattr(app, "copy_to_clipboard", copied.append)
     async with app.run_test() as pilot:
         await go_to(pilot, "adam")
