@@ -402,10 +402,10 @@ class Library:
         """What arXiv said, safe to print; None if it was not fetched yet or the file is damaged."""
         self._check(paper_id)
         try:
-            fields = json.loads((self.home.metadata / f"{paper_id}.json").read_text(encoding="utf-8"))
+            fields = clean(json.loads((self.home.metadata / f"{paper_id}.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError):
             return None
-        return clean(fields) if isinstance(fields, dict) else None
+        return fields if isinstance(fields, dict) else None
 
     def metadata_changed(self) -> None:
         """Abstracts came: search in them too."""
