@@ -400,7 +400,7 @@ async def test_a_click_on_a_tab_shows_it(
 async def test_what_goes_wrong_in_the_background_is_said(
     app: ReadtrackApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> None:
+    def broken(**_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(app.library, "results", broken)
