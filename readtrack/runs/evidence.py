@@ -28,9 +28,16 @@ def _weight(run: Summary) -> tuple[bool, int, str, str]:
     return judged, budget, run.started, run.run_id
 
 
+def is_control(run: Summary) -> bool:
+    """Whether the run must not show what the paper claims (`Job.control`)."""
+    return run.condition.startswith(("null run", "break: "))
+
+
 def overall(run: Summary) -> str:
-    """The verdict that stands for a whole run: its least good one; for a run without claims, its outcome."""
-    if run.outcome != "completed":
+    """The verdict that stands for a whole run: its least good one; its outcome for a run without claims, and
+    for a control, where a missed claim is no bad news.
+    """
+    if run.outcome != "completed" or is_control(run):
         return run.outcome or "running"
     verdicts = {verdict for _, verdict, _ in run.claims}
     return next((verdict for verdict in VERDICTS if verdict in verdicts), "completed")
