@@ -122,13 +122,12 @@ class LiveView:
         rows: list[RenderableType] = [Text(""), self._phases(record)]
         progress = record.progress
         if progress is not None and progress.total:
-            eta = "" if progress.eta is None else f"  {format_duration(progress.eta)} left"
-            count = f"  {progress.done}/{progress.total}{eta}"
+            count = f"  {progress.done}/{progress.total}  {runs.time_left(record)}"
             line = Table.grid()
             line.add_column(width=_LABEL + 12, no_wrap=True)
-            line.add_column(width=30)
+            line.add_column(width=20)
             line.add_column(no_wrap=True)
-            bar = ProgressBar(total=progress.total, completed=progress.done, width=30)
+            bar = ProgressBar(total=progress.total, completed=progress.done, width=20)
             line.add_row(Text(one_line(progress.label)), bar, Text(count))
             rows.append(line)
         rows += self._curves(record)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import median
 from typing import TYPE_CHECKING
 
 from readtrack.present.marks import VERDICTS
 
 if TYPE_CHECKING:
+    from readtrack.runs.job import Job
     from readtrack.runs.record import Summary
 
 _BUDGETS = ("smoke", "quick", "full")
+_USUAL = {"smoke": 5.0, "quick": 60.0}  # seconds that a paper may take on two cores
+_LATEST = 5  # runs that an estimate is made from
 
 
 def best(runs: Iterable[Summary]) -> Summary | None:
@@ -41,3 +45,16 @@ def overall(run: Summary) -> str:
         return run.outcome or "running"
     verdicts = {verdict for _, verdict, _ in run.claims}
     return next((verdict for verdict in VERDICTS if verdict in verdicts), "completed")
+
+
+def expected(job: Job, runs: Iterable[Summary]) -> float | None:
+    """Seconds that the whole run should take: the median of the latest runs of its kind, else what the budget
+    allows, else None. `runs` are the newest first.
+    """
+    kind = (job.paper, job.budget, job.only or "", job.control)
+    took = [
+        run.duration
+        for run in runs
+        if run.outcome == "completed" and (run.paper, run.budget, run.only, is_control(run)) == kind
+    ]
+    return median(took[:_LATEST]) if took else _USUAL.get(job.budget)
