@@ -5,8 +5,27 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from readtrack.text import one_line
+
+_STANDS = ("held", "reproduced")
+_FALLS = ("missed", "not reproduced", "inconclusive")
+
+
+class Control(NamedTuple):
+    """`mark` is a word of `present.marks.VERDICTS`: "held" where the control did what it must."""
+
+    mark: str
+    words: str
+
+    @classmethod
+    def of(cls, plain: str, verdict: str, where: str) -> Control:
+        if verdict in _STANDS:
+            return cls("missed", f"{verdict} {where}, too")
+        if plain in _STANDS and verdict in _FALLS:
+            return cls("held", f"falls {where}")
+        return cls("not judged", f"{verdict} {where}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +41,7 @@ class PublishedVerdict:
 
     paper: str
     claim: str
+    sentence: str
     kind: str
     verdict: str
     held: int
@@ -36,6 +56,14 @@ class PublishedVerdict:
     def counted(self) -> str:
         """`5 of 5 seeds`."""
         return f"{self.held} of {self.seeds} seed{'' if self.seeds == 1 else 's'}"
+
+    @property
+    def controls(self) -> list[Control]:
+        """What became of the claim in null runs and with each break. A control is good news when the claim
+        does not hold in it; where the claim fails anyway, it says nothing.
+        """
+        found = [Control.of(self.verdict, self.null, "in null runs")] if self.null else []
+        return found + [Control.of(self.verdict, said, f"without {name}") for name, said in self.breaks]
 
 
 def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
@@ -52,6 +80,7 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
             verdict = PublishedVerdict(
                 paper=one_line(row["paper"]),
                 claim=one_line(row["claim"]["name"]),
+                sentence=one_line(row["claim"].get("sentence") or ""),
                 kind=one_line(row["claim"]["kind"]),
                 verdict=one_line(row["verdict"]),
                 held=int(row["held"]),

@@ -55,7 +55,7 @@ class LiveView:
         elif event["event"] == "environment":
             self._say("device", Text(runs.environment(event)))
         elif event["event"] == "claim":
-            self._claim(claims.judged(event))
+            self._claim(claims.judged(event), control=record.job is not None and record.job.control)
         elif event["event"] == "measurement" and (measured := benchmarks.measured(event)).last_round:
             self._measurement(measured)
         elif event["event"] == "log":
@@ -84,14 +84,14 @@ class LiveView:
         self._say("end", Text(runs.end(record), style=style))
         self._say("record", Text(str(folder), style="dim", overflow="fold"))
 
-    def _claim(self, claim: claims.StatedClaim) -> None:
-        """The verdict, then a row for each number with the bounds that it was held to."""
-        sign, tone = marks.verdict(claim.verdict)
+    def _claim(self, claim: claims.StatedClaim, *, control: bool) -> None:
+        """The verdict, then a row for each number with its bounds."""
+        sign, tone = marks.verdict("not judged" if control else claim.verdict)
         verdict = (f"{sign} {claim.verdict}", _COLOURS[tone])
         self._say("claim", Text.assemble(verdict, "  ", (claim.name, "bold")))
         numbers = Table.grid(padding=(0, 2))
         for metric, ours, bounds, held in claim.numbers:
-            style = "bold" if held or claim.verdict == "not judged" else "red"
+            style = "bold" if held or control or claim.verdict == "not judged" else "red"
             numbers.add_row(Text(metric), Text(ours, style=style), Text(bounds, style="dim"))
         self._say("", numbers, indent=2)
         self._say("", Text(f"paper: {claim.paper}", style="dim"), indent=2)
@@ -122,13 +122,12 @@ class LiveView:
         rows: list[RenderableType] = [Text(""), self._phases(record)]
         progress = record.progress
         if progress is not None and progress.total:
-            eta = "" if progress.eta is None else f"  {format_duration(progress.eta)} left"
-            count = f"  {progress.done}/{progress.total}{eta}"
+            count = f"  {progress.done}/{progress.total}  {runs.time_left(record)}"
             line = Table.grid()
             line.add_column(width=_LABEL + 12, no_wrap=True)
-            line.add_column(width=30)
+            line.add_column(width=20)
             line.add_column(no_wrap=True)
-            bar = ProgressBar(total=progress.total, completed=progress.done, width=30)
+            bar = ProgressBar(total=progress.total, completed=progress.done, width=20)
             line.add_row(Text(one_line(progress.label)), bar, Text(count))
             rows.append(line)
         rows += self._curves(record)

@@ -11,6 +11,7 @@ from readtrack.cli import benchmark_table, terminal
 from readtrack.cli.library import open_library
 from readtrack.errors import NotAvailableError
 from readtrack.present.runs import outcome
+from readtrack.runs.evidence import is_control
 from readtrack.text import format_duration, one_line
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _print_run(run: Summary) -> None:
         terminal.print_out(terminal.paint(f"  {run.run_id}", "dim"))
     for name, verdict, ours in run.claims:
         first, *rest = _beside(f"{name}: {ours}", _VERDICT)
-        terminal.print_out(f"  {terminal.verdict(verdict)}  {first}")
+        terminal.print_out(f"  {terminal.verdict(verdict, control=is_control(run))}  {first}")
         for line in rest:
             terminal.print_out(" " * _VERDICT + line)
     if run.outcome not in (None, "completed"):

@@ -172,6 +172,7 @@ def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]
     """
     from readtrack.places.launch import start
     from readtrack.runs.events import EventReader
+    from readtrack.runs.evidence import expected
     from readtrack.runs.record import Record
 
     signals = Signals()
@@ -179,7 +180,7 @@ def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]
     with signals.received(), _hang_up_raises():
         process = start(job, library)
         job = process.job
-        record = Record.from_job(job)
+        record = Record.from_job(job, expected=expected(job, library.results(job.paper)))
         reader = EventReader(process.folder)
         handled, attempt, contact = 0, process.attempt, ""
         try:
@@ -190,7 +191,8 @@ def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]
                     if process.attempt > attempt:
                         terminal.print_err(f"readtrack: it has begun anew on {job.place}: {process.folder}")
                         attempt = process.attempt
-                        record, reader = Record.from_job(job), EventReader(process.folder)
+                        record = Record.from_job(job, expected=record.expected)
+                        reader = EventReader(process.folder)
                     if process.contact != contact:
                         contact = process.contact
                         terminal.print_err(f"readtrack: {contact or f'{job.place} answers'}")

@@ -59,9 +59,9 @@ def paint(text: str, *styles: Style) -> str:
     return f"\x1b[{';'.join(_SGR[style] for style in styles)}m{text}\x1b[0m"
 
 
-def verdict(word: str) -> str:
-    """`✓ held`, padded and in its colour."""
-    sign, tone = marks.verdict(word)
+def verdict(word: str, *, control: bool = False) -> str:
+    """`✓ held`, padded and in its colour. In a control neither verdict is good or bad news by itself."""
+    sign, tone = marks.verdict("not judged" if control else word)
     return paint(f"{sign} {word:<14}", _TONES[tone])
 
 

@@ -113,6 +113,19 @@ def waiting(record: Record) -> str:
     return words.get(record.phase, "")
 
 
+def time_left(record: Record) -> str:
+    """`about 48 s left` of the whole run; where nothing is known of that, of the loop that is in progress."""
+    if record.outcome is not None:
+        return ""
+    if record.expected is not None:
+        left = record.expected - record.elapsed
+        return f"about {format_duration(round(left))} left" if left >= 1 else "longer than expected"
+    progress = record.progress
+    if progress is None or progress.eta is None:
+        return ""
+    return f"{format_duration(progress.eta)} left in this loop"
+
+
 def load(record: Record) -> str:
     """`12.3 steps/s   CPU 98%   304 MiB`, as far as it is known of a run that is alive."""
     if record.outcome is not None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import median
 from typing import TYPE_CHECKING
 
 from readtrack.present.marks import VERDICTS
 
 if TYPE_CHECKING:
+    from readtrack.runs.job import Job
     from readtrack.runs.record import Summary
 
 _BUDGETS = ("smoke", "quick", "full")
+_USUAL = {"smoke": 5.0, "quick": 60.0}  # seconds that a paper may take on two cores
+_LATEST = 5  # runs that an estimate is made from
 
 
 def best(runs: Iterable[Summary]) -> Summary | None:
@@ -28,9 +32,29 @@ def _weight(run: Summary) -> tuple[bool, int, str, str]:
     return judged, budget, run.started, run.run_id
 
 
+def is_control(run: Summary) -> bool:
+    """Whether the run must not show what the paper claims (`Job.control`)."""
+    return run.condition.startswith(("null run", "break: "))
+
+
 def overall(run: Summary) -> str:
-    """The verdict that stands for a whole run: its least good one; for a run without claims, its outcome."""
-    if run.outcome != "completed":
+    """The verdict that stands for a whole run: its least good one; its outcome for a run without claims, and
+    for a control, where a missed claim is no bad news.
+    """
+    if run.outcome != "completed" or is_control(run):
         return run.outcome or "running"
     verdicts = {verdict for _, verdict, _ in run.claims}
     return next((verdict for verdict in VERDICTS if verdict in verdicts), "completed")
+
+
+def expected(job: Job, runs: Iterable[Summary]) -> float | None:
+    """Seconds that the whole run should take: the median of the latest runs of its kind, else what the budget
+    allows, else None. `runs` are the newest first.
+    """
+    kind = (job.paper, job.budget, job.only or "", job.control)
+    took = [
+        run.duration
+        for run in runs
+        if run.outcome == "completed" and (run.paper, run.budget, run.only, is_control(run)) == kind
+    ]
+    return median(took[:_LATEST]) if took else _USUAL.get(job.budget)

@@ -67,6 +67,11 @@ class Job:
     created: str = ""
 
     @property
+    def control(self) -> bool:
+        """Whether the run must not show what the paper claims: a null run, or one with a break."""
+        return self.null or bool(self.broken)
+
+    @property
     def condition(self) -> str:
         """What sets the run apart from a plain run of the shipped paper, for tables: "" for a plain run."""
         kind = "null run" if self.null else f"break: {self.broken}" if self.broken else ""

@@ -39,8 +39,9 @@ class Summary:
     device    the device's own name where the run got that far
     duration  seconds
     claims    (name, verdict, our numbers as text)
-    headline  the first claim's verdict, or why there is none
+    headline  how many claims held and the first measured claim's result, or why there is none
     condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
+    only      the half that was run, "" for both
     """
 
     run_id: str
@@ -55,6 +56,7 @@ class Summary:
     claims: tuple[tuple[str, str, str], ...]
     headline: str
     condition: str = ""
+    only: str = ""
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Summary:
@@ -121,13 +123,14 @@ class Record:
     duration: float = 0.0
     hello: events.Hello | None = None
     next_seq: int = 0
+    expected: float | None = field(default=None, compare=False)  # seconds that the whole run should take
     arrived: float = field(default_factory=time.time, compare=False)  # when the last event was taken
     bad_events: int = 0
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def from_job(cls, job: Job) -> Record:
-        return cls(run_id=job.run_id, paper=job.paper, job=job, started=job.created)
+    def from_job(cls, job: Job, *, expected: float | None = None) -> Record:
+        return cls(run_id=job.run_id, paper=job.paper, job=job, started=job.created, expected=expected)
 
     @property
     def state(self) -> RunState:
@@ -188,15 +191,17 @@ class Record:
             claims=verdicts,
             headline=self._headline(verdicts),
             condition=job.condition if job else "",
+            only=(job.only or "") if job else "",
         )
 
     def _headline(self, verdicts: tuple[tuple[str, str, str], ...]) -> str:
         if self.outcome not in (None, "completed"):
             return one_line(self.detail)[:200]
         if verdicts:
-            _, verdict, ours = verdicts[0]
-            more = f" (+{len(verdicts) - 1} claims)" if len(verdicts) > 1 else ""
-            return one_line(f"{verdict}: {ours}{more}")[:200]
+            measured = (i for i, c in enumerate(self.claims) if c["claim"].get("kind") == "measured")
+            name, verdict, ours = verdicts[next(measured, 0)]
+            held = sum(said in ("held", "weak") for _, said, _ in verdicts)
+            return one_line(f"{held} of {len(verdicts)} held; {name}: {verdict}, {ours}")[:200]
         return f"{len(self.measurements)} measurements" if self.measurements else ""
 
 

@@ -567,7 +567,7 @@ ACTIONS: tuple[Action, ...] = (
         call="app.help",
         keys=("?", "f1"),
         label="help",
-        help="This page.",
+        help="This page: keys, marks, and the terms of claims and benchmarks.",
         group="App",
         footer_rank=0,
     ),

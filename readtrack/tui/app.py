@@ -424,7 +424,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def action_help(self) -> None:
         from readtrack.tui.screens.help import Help
 
-        self.push_screen(Help())
+        self.push_screen(Help(words_first=self.focused is not self.main.checklist))
 
     def action_reload(self) -> None:
         try:

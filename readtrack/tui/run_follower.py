@@ -54,7 +54,7 @@ class RunFollower:
         """Look once; True if there is something new to show."""
         events, outcome, whole = await asyncio.to_thread(self._read)
         if self._anew and self.record.job is not None:
-            self.record, self._anew = Record.from_job(self.record.job), False
+            self.record, self._anew = Record.from_job(self.record.job, expected=self.record.expected), False
         for start in range(0, len(events), _AT_ONCE):
             self._apply(events[start : start + _AT_ONCE])
             await asyncio.sleep(0)

@@ -18,9 +18,9 @@ _TONES = {"good": "$good", "doubtful": "$reading", "bad": "$bad", "quiet": "$mut
 ARMS = 6
 
 
-def verdict_mark(verdict: str) -> tuple[str, str]:
-    """The verdict's sign, and its style."""
-    sign, tone = marks.verdict(verdict)
+def verdict_mark(verdict: str, *, control: bool = False) -> tuple[str, str]:
+    """The verdict's sign, and its style. In a control neither verdict is good or bad news by itself."""
+    sign, tone = marks.verdict("not judged" if control else verdict)
     return sign, _TONES[tone]
 
 

@@ -78,7 +78,7 @@ def test_the_region_shows_phases_progress_and_curves(stage: Stage) -> None:
     frame = stage.frame()
     assert "✓ import 2.0 s" in frame
     assert "● train" in frame
-    assert "3/12  1 min 15 s left" in frame
+    assert "3/12  1 min 15 s left in this loop" in frame
     assert "adam  █▄ ▁  1" in frame
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from readtrack.runs import store
 from readtrack.runs.events import MAX_LINE, EventReader, EventWriter, encode
+from readtrack.runs.evidence import expected
 from readtrack.runs.job import Job, new_job
 from readtrack.runs.processes import reconcile
 from readtrack.runs.record import Progress, Record
@@ -166,9 +167,24 @@ def test_summaries_come_newest_first_from_the_result_alone(run_folder, home):
     first, second = summaries(home)
     assert (first.paper, first.outcome, first.headline) == ("adam", "failed", "ValueError: red")
     assert second.claims == (("first", "weak", "x 1"), ("second", "exact", "x 1"))
-    assert second.headline == "weak: x 1 (+1 claims)"
+    assert second.headline == "1 of 2 held; first: weak, x 1"
     assert (second.seed, second.budget) == (5, "quick")
     assert summaries(home, paper="sgd") == [second]
+
+
+def test_a_run_is_expected_to_take_as_long_as_the_latest_of_its_kind():
+    def run(took, **fields):
+        record = Record.from_job(new_job("sgd", **fields))
+        record.outcome, record.duration = "completed", took
+        return record.summary()
+
+    job = new_job("sgd")
+    assert expected(job, []) == 60
+    assert expected(new_job("sgd", budget="full"), []) is None
+    others = [run(1.0, budget="smoke"), run(2.0, only="benchmark"), run(3.0, null=True)]
+    assert expected(job, others) == 60
+    assert expected(job, [*others, run(30.0), run(10.0), run(20.0, edited="model.py +1 −1")]) == 20
+    assert expected(new_job("sgd", broken="no idea"), others) == 3
 
 
 def test_a_broken_result_falls_back_to_the_events(run_folder, home):

@@ -80,9 +80,14 @@ def test_a_run_that_is_alive_shows_how_far_it_is(recorded: Callable[..., Path]) 
         "▶ train 2.0 s",
         "· evaluate",
     ]
-    assert "40/100  40%  3.0 s left" in run_pages.progress_line(record, 80).plain
+    assert "40/100  40%" in run_pages.progress_line(record, 80).plain
     strip = run_pages.strip(record, 80).plain
-    assert strip.startswith("▶ adam  train 40%  3.0 s left")
+    assert strip.startswith("▶ adam  train 40%  3.0 s left in this loop")
+    record.expected = record.elapsed + 48
+    assert run_pages.strip(record, 80).plain.startswith("▶ adam  train 40%  about 48 s left")
+    assert "about 48 s left" in run_pages.title_line(record, "adam", 80).plain
+    record.expected = 1.0
+    assert "longer than expected" in run_pages.title_line(record, "adam", 80).plain
     assert strip.endswith("V view   c stop")
 
 

@@ -357,7 +357,7 @@ async def test_a_live_run_has_the_whole_width_as_soon_as_the_terminal_has(
         assert len(lines) == height
         page = app.main.run_view.page
         assert page._built_for == page.scrollable_content_region.width
-        for words in ("▶ not responding", "1.0 s left"):  # at the right edge of the pane
+        for words in ("▶ not responding", "1.0 s left in this loop"):  # at the right edge of the pane
             line = next(line for line in lines if words in line)
             assert width - 8 <= len(line) <= width, line
 

@@ -12,6 +12,7 @@ from readtrack import published
 from readtrack.home import Home
 from readtrack.runs.store import load, write_result
 from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.theme import verdict_mark
 
 TABLE = {
     "runs": [{"papers": ["adam"], "facts": {"machine": "two cores", "date": "2026-01-01"}}],
@@ -20,6 +21,7 @@ TABLE = {
             "paper": "adam",
             "claim": {
                 "name": "bowl",
+                "sentence": "Adam goes down.",
                 "kind": "measured",
                 "breaks": [{"name": "no mean", "takes_away": "m."}],
             },
@@ -79,10 +81,29 @@ async def test_shipped_verdicts_stand_on_the_page_before_the_first_run(
 ) -> None:
     text, _ = await page_of(app, "adam", screen_text)
     assert "Measured on two cores, 2026-01-01" in text
-    assert "✓ reproduced  bowl  5 of 5 seeds" in text
-    assert "null run  ✗ not reproduced" in text
-    assert "break: no mean  ? inconclusive" in text
-    assert "✓ held  bounded step  theorem  1 of 1 seed" in text
+    assert "✓ reproduced  bowl" in text
+    assert "Adam goes down." in text
+    assert "5 of 5 seeds: ratio 2" in text
+    assert "✓ falls in null runs" in text
+    assert "✓ falls without no mean" in text
+    assert "✓ held  bounded step  theorem" in text
+
+
+@pytest.mark.parametrize(
+    ("plain", "control", "sign", "words"),
+    [
+        ("reproduced", "not reproduced", "✓", "falls without it"),
+        ("reproduced", "reproduced", "✗", "reproduced without it, too"),
+        ("reproduced", "weak", "·", "weak without it"),
+        ("not reproduced", "not reproduced", "·", "not reproduced without it"),  # it says nothing
+        ("inconclusive", "reproduced", "✗", "reproduced without it, too"),
+    ],
+)
+def test_a_control_is_good_news_where_the_claim_falls_in_it_alone(
+    plain: str, control: str, sign: str, words: str
+) -> None:
+    found = published.Control.of(plain, control, "without it")
+    assert (verdict_mark(found.mark)[0], found.words) == (sign, words)
 
 
 @pytest.mark.usefixtures("table")
@@ -101,7 +122,8 @@ async def test_a_run_without_the_idea_is_listed_as_such_and_marks_nothing(
     conditioned(recorded(run_id="20260102-030405-adam-00fe"), null=True)
     text, marks = await page_of(app, "adam", screen_text)
     assert "break: no mean" in text.split("Shipped verdicts")[0]
-    assert "✓  null run" in text
+    assert "✓ completed  null run" in text
+    assert "✗" not in text.split("Shipped verdicts")[0]
     assert "Shipped verdicts" in text  # beside the reader's own runs
     assert marks == {}
 

@@ -67,6 +67,7 @@ class Runs:
 
     def _launch(self, job: Job, *, show: bool = True) -> None:
         from readtrack.places.launch import start
+        from readtrack.runs.evidence import expected
         from readtrack.runs.record import Record
         from readtrack.tui.run_follower import RunFollower
 
@@ -75,7 +76,7 @@ class Runs:
         except ReadtrackError as error:
             self._app.notify_error(f"run {job.paper}", error, "`readtrack doctor` looks for what is wrong.")
             return
-        record = Record.from_job(process.job)
+        record = Record.from_job(process.job, expected=expected(process.job, self._app.main.all_results))
         self.follow(RunFollower(process, record))
         if show:
             self._app.main.show_run(record, process.folder)
@@ -150,7 +151,7 @@ class Runs:
 
     def _reconcile(self) -> None:
         from readtrack.places.launch import attach
-        from readtrack.runs.job import Job
+        from readtrack.runs.evidence import expected
         from readtrack.runs.processes import reconcile
         from readtrack.runs.record import Record
         from readtrack.tui.run_follower import RunFollower
@@ -164,7 +165,8 @@ class Runs:
         follower = None
         if self._alive_unseen:
             process = self._alive_unseen.pop(0)
-            follower = RunFollower(process, Record.from_job(Job.read(process.folder)))
+            job = process.job
+            follower = RunFollower(process, Record.from_job(job, expected=expected(job, results)))
             follower.catch_up()
         self._app.call_from_thread(self._known, results, follower)
 

@@ -1,4 +1,4 @@
-"""Every key, with what it does and the same on the command line: made from the registry of actions."""
+"""Help: every key with its command-line twin, from the registry of actions; marks; the terms of claims."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from readtrack.present import marks
+from readtrack.present.words import WORDS
 from readtrack.tui.actions import by_group
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.theme import state_style
@@ -22,13 +23,15 @@ class Help(Dialog[None]):
         Binding("escape,q,question_mark,f1", "dismiss(None)", show=False)
     ]
 
-    def __init__(self) -> None:
+    def __init__(self, *, words_first: bool) -> None:
+        """`words_first`: the reader looks at claims or benchmarks, whose terms they may not know."""
         super().__init__()
-        self._page = LineView(help_lines)
+        self._words_first = words_first
+        self._page = LineView(self._lines)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
-            yield Static("Keys", classes="question", markup=False)
+            yield Static("Help", classes="question", markup=False)
             yield self._page
             yield Static(
                 "j k scroll, esc closes, ctrl+p finds any action by name", classes="hint", markup=False
@@ -36,6 +39,19 @@ class Help(Dialog[None]):
 
     def on_mount(self) -> None:
         self._page.focus()
+
+    def _lines(self, width: int) -> list[Line]:
+        keys, words = help_lines(width), word_lines(width)
+        return [*words, BLANK, *keys] if self._words_first else [*keys, BLANK, *words]
+
+
+def word_lines(width: int) -> list[Line]:
+    lines = [Line(text("Words", "bold $link"))]
+    for word, meaning in WORDS.items():
+        first, *more = wrapped(meaning, width - 19)
+        lines.append(Line(join(text(word, "bold").pad_right(max(1, 18 - len(word))), " ", first.content)))
+        lines += [Line(line.content.pad_left(19)) for line in more]
+    return lines
 
 
 def help_lines(width: int) -> list[Line]:

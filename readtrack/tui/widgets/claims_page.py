@@ -17,17 +17,20 @@ from readtrack.tui.widgets.line_view import BLANK, EMPTY, Line, heading, join, l
 
 def verdict_marks(record: Record) -> list[Content]:
     """`✓ name` for each claim that was judged."""
-    judged = (one for one in stated(record) if one.judged)
-    return [
-        join((f"{verdict_mark(one.verdict)[0]} {one.name}", verdict_mark(one.verdict)[1])) for one in judged
-    ]
+    judged = [one for one in stated(record) if one.judged]
+    signs = [verdict_mark(one.verdict, control=_is_control(record)) for one in judged]
+    return [join((f"{sign} {one.name}", style)) for one, (sign, style) in zip(judged, signs, strict=True)]
+
+
+def _is_control(record: Record) -> bool:
+    return record.job is not None and record.job.control
 
 
 def short(record: Record, width: int) -> list[Line]:
     """For the overview: each claim with its numbers, or with the rule that waits for them."""
     lines: list[Line] = []
     for one in stated(record):
-        lines += ([BLANK] if lines else [heading("Claims")]) + _head(one, width)
+        lines += ([BLANK] if lines else [heading("Claims")]) + _head(one, width, control=_is_control(record))
         if one.verdict == PENDING:
             lines += labelled("rule", one.rule, width, "$muted")
             continue
@@ -50,7 +53,8 @@ def page(record: Record, width: int, beside: Beside | None = None) -> list[Line]
     lines = _condition(record, found, condition, width, beside) if condition else []
     for one in found:
         with_it = _with_the_idea(one, record, beside) if condition and beside else EMPTY
-        lines += ([BLANK] if lines else []) + _head(one, width, with_it) + _body(one, width)
+        head = _head(one, width, with_it, control=_is_control(record))
+        lines += ([BLANK] if lines else []) + head + _body(one, width)
     return lines
 
 
@@ -76,18 +80,22 @@ def _condition(
 
 
 def _with_the_idea(one: StatedClaim, record: Record, beside: Beside) -> Content:
-    """`plain run ✓ held   it fell`; that a claim stands without an ingredient that it names is said too."""
+    """`plain run ✓ held   ✓ it fell`, or `✗ it did not fall` where the claim names the ingredient."""
     verdict = beside.verdicts.get(one.name)
     if verdict is None:
         return EMPTY
     sign, style = verdict_mark(verdict)
     told = join((f"   {beside.label} ", "$muted"), (f"{sign} {verdict}", style))
     fate = fallen(one, record.job, beside)
-    return join(told, (f"   {fate}", "bold $reading" if fate == "it fell" else "bold $bad")) if fate else told
+    if not fate:
+        return told
+    good = record.job is not None and record.job.control and fate == "it fell"
+    sign, style = verdict_mark("held" if good else "missed")
+    return join(told, (f"   {sign} {fate}", f"bold {style}"))
 
 
-def _head(one: StatedClaim, width: int, more: Content = EMPTY) -> list[Line]:
-    sign, style = verdict_mark(one.verdict)
+def _head(one: StatedClaim, width: int, more: Content = EMPTY, *, control: bool) -> list[Line]:
+    sign, style = verdict_mark(one.verdict, control=control)
     note = "" if one.kind == "measured" else f"  {one.kind}"
     words = join(
         " ", (f"{sign} {one.verdict}", f"bold {style}"), "  ", (one.name, ""), (note, "$muted"), more

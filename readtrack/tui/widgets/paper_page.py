@@ -14,7 +14,7 @@ from readtrack.library import Library
 from readtrack.present import marks
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import STATES
-from readtrack.runs.evidence import overall
+from readtrack.runs.evidence import is_control, overall
 from readtrack.text import format_duration, one_line
 from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, Line, heading, join, text, wrapped
@@ -200,8 +200,8 @@ def _result(result: Summary) -> list[Line]:
         head: list[Content | tuple[object, str] | str] = [("▶ running", "bold $reading")]
     elif result.outcome != "completed":
         head = [(f"{marks.OUTCOMES[result.outcome]} {result.outcome.replace('_', ' ')}", "bold $bad")]
-    elif result.condition:  # no verdict on the paper
-        head = [(marks.OUTCOMES["completed"], "$muted")]
+    elif is_control(result):
+        head = [(f"{marks.OUTCOMES['completed']} completed", "$muted")]
     else:
         verdict = overall(result)
         sign, style = verdict_mark(verdict) if result.claims else (marks.OUTCOMES["completed"], "$muted")
@@ -213,14 +213,18 @@ def _result(result: Summary) -> list[Line]:
         )
     ]
     for name, verdict, ours in result.claims:
-        lines.append(Line(join("   ", verdict_mark(verdict), " ", (name, ""), "  ", (ours, "$muted"))))
+        mark = verdict_mark(verdict, control=is_control(result))
+        said = (f"{verdict} ", "$muted") if is_control(result) else ""
+        lines.append(Line(join("   ", mark, " ", said, (name, ""), "  ", (ours, "$muted"))))
     if result.outcome not in (None, "completed") and result.detail:
         lines.append(Line(join("   ", (result.detail, "$muted"))))
     return lines
 
 
 def _shipped(library: Library, plugin: str, width: int) -> list[Line]:
-    """The verdicts over seeds that came with readtrack, with what became of the claims without the idea."""
+    """The verdicts over seeds that ship with readtrack: each claim in full, the effect with its range over
+    the seeds, and whether the controls did what controls must.
+    """
     found = library.shipped_verdicts.get(plugin, [])
     if not found:
         return []
@@ -229,12 +233,13 @@ def _shipped(library: Library, plugin: str, width: int) -> list[Line]:
         sign, style = verdict_mark(one.verdict)
         kind = "" if one.kind == "measured" else f"  {one.kind}"
         said = (f"{sign} {one.verdict}", f"bold {style}")
-        facts = (f"{kind}  {one.counted}", "$muted")
-        lines += wrapped(join(" ", said, "  ", (one.claim, ""), facts), width)
-        without = [("null run", one.null)] if one.null else []
-        for name, verdict in [*without, *((f"break: {name}", verdict) for name, verdict in one.breaks)]:
-            fallen = join("  ", (name, "$muted"), "  ", verdict_mark(verdict), (f" {verdict}", "$muted"))
-            lines += wrapped(fallen, width, indent=1)
+        lines += wrapped(join(" ", said, "  ", (one.claim, "bold"), (kind, "$muted")), width)
+        lines += wrapped(one.sentence, width, indent=3)
+        lines += wrapped(join((f"{one.counted}: ", "$muted"), one.ours), width, indent=3)
+        for control in one.controls:
+            lines += wrapped(
+                join(verdict_mark(control.mark), (f" {control.words}", "$muted")), width, indent=3
+            )
     return lines
 
 

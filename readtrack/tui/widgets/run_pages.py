@@ -66,7 +66,8 @@ def state_label(record: Record) -> Content:
     took = format_duration(record.elapsed)
     if record.outcome is None:
         style = "$bad" if record.state == "not responding" else "$reading"
-        return join((f"▶ {record.state} {took} ", f"bold {style}"))
+        left = runs.time_left(record)
+        return join((f"▶ {record.state} {took} ", f"bold {style}"), (f" {left} " if left else "", "$muted"))
     good = record.outcome == "completed"
     outcome = runs.outcome(record.outcome)
     words = f"{marks.OUTCOMES[record.outcome]} {outcome}{' in' if good else ' after'} {took} "
@@ -97,14 +98,12 @@ def _phases(record: Record, *, times: bool) -> Content:
 
 
 def progress_line(record: Record, width: int) -> Content:
-    """A bar with count, time left, speed and load; without progress, why it ended or what it waits for."""
+    """A bar with count, speed and load; without progress, why it ended or what it waits for."""
     progress = record.progress
     if progress is None or progress.total <= 0:
         return pair(join(" ", _remark(record)), text(runs.load(record), "$muted"), width)
     share = min(1.0, progress.done / progress.total)
     left = f"{progress.done}/{progress.total}  {share:.0%}"
-    if progress.eta is not None:
-        left += f"  {format_duration(progress.eta)} left"
     label = text(progress.label).truncate(max(8, width // 4), ellipsis=True)
     load = f"   {runs.load(record)}" if width >= 90 else ""
     left += load
@@ -116,13 +115,13 @@ def progress_line(record: Record, width: int) -> Content:
 
 
 def strip(record: Record, width: int) -> Content:
-    """A live run in one line: `▶ adam  train 61%  4.0 s left`, and how to see it."""
+    """A live run in one line: `▶ adam  train 61%  about 4.0 s left`, and how to see it."""
     progress = record.progress
     how_far = text(record.phase or "starting", "$reading")
     if progress is not None and progress.total > 0:
-        left = f"  {format_duration(progress.eta)} left" if progress.eta is not None else ""
         share = min(1.0, progress.done / progress.total)
-        how_far = join(how_far, f" {share:.0%}", (left, "$muted"))
+        how_far = join(how_far, f" {share:.0%}")
+    how_far = join(how_far, "  ", (runs.time_left(record), "$muted"))
     return pair(
         join(("▶ ", "$reading"), (record.paper, "bold"), "  ", how_far),
         join(("V", "bold"), (" view   ", "$muted"), ("c", "bold"), (" stop", "$muted")),

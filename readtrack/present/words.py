@@ -1,0 +1,25 @@
+"""The terms of claims and benchmarks, explained once for both front ends."""
+
+from __future__ import annotations
+
+WORDS: dict[str, str] = {
+    "claim": "A sentence of the paper as a rule that was written before the run: metric, threshold, control.",
+    "control": "The arm that the paper's arm is compared with, tuned on the same grid.",
+    "reaches": "What the control must achieve. If it does not, the comparison is not judged.",
+    "guard": "A condition that holds by construction. It is checked and does not count as evidence.",
+    "held, missed": "What one run on one seed says about a claim.",
+    "reproduced": "All bounds are cleared over the seeds with 95 % one-sided confidence.",
+    "weak": "The effect has the right sign and does not reach the threshold.",
+    "inconclusive": "The seeds disagree: neither reproduced nor excluded.",
+    "not judged": "The run was too short, shared the machine, or its control had not learned.",
+    "null run": "A run with the control in the place of the paper's arm. Its claims must not hold.",
+    "break": "A run without one ingredient of the idea. The claims that name the ingredient must fall.",
+    "edited": "The run used a copy of the code that you changed. It is not evidence for the shipped paper.",
+    "identity, theorem": "Equal up to rounding, or true by mathematics: shown, and not counted as evidence.",
+    "edge": "The best value lies at the end of the grid: a wider grid might have found a better one.",
+    "vs best": "Speed against the fastest free implementation in the same run. Above 1 is faster.",
+    "closeness": "The share of the ceiling: how near the time comes to the best that this machine can do.",
+    "ceiling": "The time that the machine's measured arithmetic and memory speed would allow.",
+    "contended": "Other programs used the machine during the measurement. Such a time is not a record.",
+    "±": "Half of the 95 % interval of the median time, in percent.",
+}
