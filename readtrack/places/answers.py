@@ -79,7 +79,8 @@ def frames(said: dict[str, Any], runs: Container[str], received: int) -> Iterato
     for one in said["frames"]:
         if not isinstance(one, dict):
             raise _strange("a frame is not an object")
-        run_id, frame = one.get("run"), Frame(*map(one.get, Frame.__slots__))
+        fields: list[Any] = [one.get(name) for name in Frame.__slots__]
+        run_id, frame = one.get("run"), Frame(*fields)
         if not (isinstance(run_id, str) and run_id in runs and _is_frame(frame) and frame.n <= received):
             raise _strange(f"it says of run {quoted(str(run_id))} {quoted(str(frame))}")
         received -= frame.n

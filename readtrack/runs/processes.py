@@ -126,7 +126,7 @@ def _is_worker_of(arguments: list[str], folder: Path) -> bool:
 
 
 def kill_family(process: psutil.Process) -> None:
-    """Kill the descendants of a process that adopts orphans, but neither the process itself nor the caller."""
+    """Kill the descendants of a process that adopts orphans, without the caller."""
     for _ in range(10):  # one that is being killed may have started another
         left = family(process)
         kill_each(left)
@@ -141,9 +141,18 @@ def family(process: psutil.Process) -> list[psutil.Process]:
 
     try:
         found = process.children(recursive=True)
-        return [one for one in found if one.pid != os.getpid() and one.status() != psutil.STATUS_ZOMBIE]
     except psutil.Error:
         return []
+    return [one for one in found if one.pid != os.getpid() and _lives(one)]
+
+
+def _lives(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def kill_each(processes: Iterable[psutil.Process]) -> None:

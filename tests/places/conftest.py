@@ -78,7 +78,13 @@ class Elsewhere:
         """The connection is lost in the middle of whatever it was saying."""
         self.links[-1]._child.kill()
 
+    def write_down(self):
+        """The place stands in the reader's places.yaml."""
+        self.home.ensure()
+        (self.home.root / "places.yaml").write_text("far: {kind: ssh, host: far}\n")
+
     def start(self, paper, *, only="experiment", budget="smoke", **fields):
+        self.write_down()
         job = new_job(paper, only=only, budget=budget, place=self.place.name, **fields)
         packed = code.pack(paper, find(self.home), {})
         started = process.start(job, self.home, self.place, packed, connect=self.connect)

@@ -13,7 +13,7 @@ from readtrack.places import code, process
 from readtrack.places.link import connect
 from readtrack.places.place import Place
 from readtrack.plugins.find import find
-from readtrack.runs import processes, store
+from readtrack.runs import store
 from readtrack.runs.job import new_job
 
 
@@ -82,7 +82,7 @@ def test_a_dask_worker_that_is_killed_leaves_its_run_to_another(home, scheduler,
     started = start(home, place, "toy_hang", settings={"how": "polite"})
     reach(started)
     first = started.seen
-    worker = processes.worker_process(store.load(started.folder))
+    worker = psutil.Process(store.load(started.folder).hello["pid"])
     shepherd = next(one for one in workers if one.pid == worker.ppid())
     os.kill(shepherd.pid, signal.SIGKILL)
     wait_for(lambda: started.attempt == 2, "a second attempt")
