@@ -24,6 +24,12 @@ def pack(paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, t
     return hashlib.sha256(output.getvalue()).hexdigest(), output.getvalue()
 
 
+def names(code: Code) -> list[str]:
+    """The files that travel."""
+    with tarfile.open(fileobj=io.BytesIO(code[1])) as tar:
+        return tar.getnames()
+
+
 def _add(tar: tarfile.TarFile, file: Path) -> None:
     base = file.parent.parent if file.name == "__init__.py" else file.parent
     for path in _files(file):

@@ -27,6 +27,13 @@ class DaskLink:
             greetings = self._client.run(_answer, self._home, {"do": "hello"}, b"")
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"no scheduler answers at {place.scheduler}") from error
+        except TypeError as error:  # that is how Dask says that it has no certificates
+            if not place.scheduler.startswith("tls://"):
+                raise
+            raise Refused(
+                f"{place.scheduler} needs this machine's certificate. Set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
+                "..._TLS__CLIENT__CERT and ..._TLS__CLIENT__KEY (see README, Another machine)."
+            ) from error
         if not greetings:
             self.close()
             raise Refused(f"the scheduler at {place.scheduler} has no workers.")

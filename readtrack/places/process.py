@@ -18,7 +18,7 @@ from typing import IO, Any
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing
 from readtrack.places import answers
-from readtrack.places.code import Code
+from readtrack.places.code import Code, names
 from readtrack.places.errors import Refused, Unreachable
 from readtrack.places.link import Link, connect
 from readtrack.places.noted import Noted, place_of
@@ -44,7 +44,8 @@ Connect = Callable[[Place], Link]
 
 
 def start(job: Job, home: Home, place: Place, code: Code, *, connect: Connect = connect) -> FarProcess:
-    """Write down what is to be run where, and let it be sent there.
+    """Write down what is to be run where, and let it be sent there. `sent.txt` in the run's folder names the
+    files that travel.
 
     Raises ReadtrackError if a setting is none that the paper asks for, or the folder cannot be made. What
     only the place can tell is the run's end.
@@ -59,6 +60,7 @@ def start(job: Job, home: Home, place: Place, code: Code, *, connect: Connect = 
         job.write(folder)
         noted = Noted(place.name, place.machine)
         noted.write(folder)
+        (folder / "sent.txt").write_text("".join(f"{name}\n" for name in names(code)), encoding="utf-8")
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ReadtrackError(f"Could not start the run: {error.strerror}: {error.filename}") from error

@@ -99,7 +99,7 @@ def test_a_full_home_is_named_and_loses_no_place(home: Home, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(places, "write_text", full)
-    with pytest.raises(ReadtrackError, match="two could not be written .*No space left on device"):
+    with pytest.raises(ReadtrackError, match=r"two could not be written .*No space left on device"):
         places.add(home, "two", {"kind": "ssh", "host": "gpu1"})
     assert places.file(home).read_text() == before
 

@@ -305,7 +305,7 @@ def forged(home, name, **hello):
     new_job("toy_ok").write(folder)
     events = EventWriter(folder)
     fields = {"python": "3", "readtrack": "0", "platform": "x", "torch": None, "host": socket.gethostname()}
-    events.emit("hello", process_start=psutil.Process().create_time(), **{**fields, **hello})
+    events.emit("hello", **{**fields, **hello})
     events.close()
     return folder
 
