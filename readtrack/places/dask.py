@@ -31,8 +31,9 @@ class DaskLink:
             if not place.scheduler.startswith("tls://"):
                 raise
             raise Refused(
-                f"{place.scheduler} needs this machine's certificate. Set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, "
-                "..._TLS__CLIENT__CERT and ..._TLS__CLIENT__KEY (see README, Another machine)."
+                f"{place.scheduler} needs this machine's certificate. Set "
+                "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ..._TLS__CLIENT__CERT and ..._TLS__CLIENT__KEY "
+                "(see README, Another machine)."
             ) from error
         if not greetings:
             self.close()
