@@ -62,7 +62,9 @@ def test_each_further_cancel_skips_a_rung(runs):
 
 def test_terminating_says_where_it_hung(runs):
     process = runs.start("toy_hang", settings={"how": "deaf"})
-    runs.child(process.folder)
+    runs.reach(process.folder)
+    while "deaf" not in store.load(process.folder).logs:
+        time.sleep(0.02)
     for _ in range(3):
         process.cancel()
     done = runs.finish(process)
