@@ -78,7 +78,7 @@ def _available() -> list[dict[str, Any]]:
 def _asked() -> list[dict[str, Any]]:
     """The same from a process of that Python: a torch that breaks at import ends nothing else."""
     environment = {name: value for name, value in os.environ.items() if name != interpreter.VARIABLE}
-    command = [interpreter.path(), "-m", "readtrack", "devices", "--json"]
+    command = [interpreter.path(), "-P", "-m", "readtrack", "devices", "--json"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=120, check=False, env=environment

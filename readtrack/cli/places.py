@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-import yaml
 
 from readtrack import __version__
 from readtrack.cli import terminal
 from readtrack.errors import NotAvailableError, ReadtrackError
-from readtrack.home import Home, write_text
+from readtrack.home import Home
 from readtrack.places import place as places
 from readtrack.text import format_bytes, one_line
 
@@ -52,33 +51,29 @@ def add(
         str, typer.Option(help="There: the Python of an environment with readtrack and PyTorch.")
     ] = "",
     slurm: Annotated[bool, typer.Option("--slurm", help="The host has sbatch: each run is a job.")] = False,
-    scheduler: Annotated[str, typer.Option(help="The address of a Dask scheduler, tcp://HOST:PORT.")] = "",
+    scheduler: Annotated[str, typer.Option(help="The address of a Dask scheduler, tls://HOST:PORT.")] = "",
     home_there: Annotated[str, typer.Option("--home", help="There: the folder for runs.")] = "",
 ) -> None:
     """Write a place into places.yaml. What stands there already stays as it is."""
     home = Home()
-    if name in places.load(home):
-        raise ReadtrackError(f"there is a place {name} already, in {places.file(home)}.")
     kind = "dask" if scheduler else "slurm" if slurm else "ssh"
     if kind == "ssh" and not host:
         raise ReadtrackError("say --host HOST, --slurm or --scheduler ADDRESS.")
     given = {"kind": kind, "host": host, "python": python, "home": home_there, "scheduler": scheduler}
-    text = yaml.safe_dump({name: {key: value for key, value in given.items() if value}}, sort_keys=False)
-    file = places.file(home)
-    before = file.read_text(encoding="utf-8") if file.exists() else ""
-    home.ensure()
-    write_text(file, before + ("" if before.endswith("\n") or not before else "\n") + text)
-    try:
-        places.load(home)
-    except ReadtrackError:
-        if before:
-            write_text(file, before)
-        else:
-            file.unlink()
-        raise
+    places.add(home, name, {key: value for key, value in given.items() if value})
+    _warn(places.find(home, name))
     terminal.print_out(
-        f"{name} stands in {file}. `readtrack places check {name}` asks whether it can run papers."
+        f"{name} stands in {places.file(home)}. "
+        f"`readtrack places check {name}` asks whether it can run papers."
     )
+
+
+def _warn(place: places.Place) -> None:
+    if place.is_open:
+        terminal.print_err(
+            f"{place.name}: {place.scheduler} is not encrypted, and whoever can reach it runs code on its "
+            "workers and on this machine. Use tls:// (see README, Another machine)."
+        )
 
 
 @group.command()
@@ -88,7 +83,8 @@ def check(
     ] = None,
 ) -> None:
     """Reach each place, and say what is missing there. Exit code 1 if one cannot run papers."""
-    from readtrack.places.link import Unreachable, connect
+    from readtrack.places.errors import Unreachable
+    from readtrack.places.link import connect
 
     home = Home()
     chosen = [places.find(home, name) for name in names or places.load(home)]
@@ -96,6 +92,7 @@ def check(
         raise NotAvailableError(f"{places.file(home)} names no places.")
     failed = False
     for one in chosen:
+        _warn(one)
         try:
             link = connect(one)
             try:
@@ -132,7 +129,14 @@ def fetch() -> None:
     folders = process.unfinished(Home())
     if not folders:
         raise NotAvailableError("no run is under way elsewhere.")
-    found = [one for folder in folders if (one := process.attach(folder)) is not None]
+    found = []
+    for folder in folders:
+        try:
+            one = process.attach(folder)
+        except ReadtrackError as error:
+            terminal.print_err(str(error))
+        else:
+            found += [one] if one is not None else []
     deadline = time.monotonic() + _PATIENCE
     sizes: dict[str, int] = {}
     while time.monotonic() < deadline and any(one.poll() is None for one in found):

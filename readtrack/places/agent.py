@@ -49,10 +49,15 @@ LEASE = 15.0  # seconds after which a shepherd that said nothing is given up
 _FULL = 64 << 10  # bytes left on a disk on which nothing can be written any more
 _LAST = 4  # how often a run is to be cancelled until its engine does it by force
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _TICK = 0.05  # seconds
 # What the caller has already, or has no use for.
 _NOT_FETCHED = {"events.jsonl", "job.json", "result.json", "scratch", "detached"}
+
+
+def is_id(text: str) -> bool:
+    """Whether it can name a run or an attempt, and so a file."""
+    return _ID.fullmatch(text) is not None
 
 
 def root_of(home: str) -> Path:
@@ -121,7 +126,14 @@ def start(root: Path, request: Request, payload: bytes) -> Answer:
         else:
             with (folder / "shepherd.txt").open("ab") as output:
                 subprocess.Popen(
-                    [sys.executable, "-m", "readtrack.places.shepherd", str(folder), str(lock.fileno())],
+                    [
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "readtrack.places.shepherd",
+                        str(folder),
+                        str(lock.fileno()),
+                    ],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -227,14 +239,14 @@ def attempts(folder: Path) -> list[str]:
 
 def folder_of(folder: Path, attempt: str) -> Path:
     """The run's folder in the home that the attempt has for itself."""
-    if not _ID.fullmatch(attempt):
+    if not is_id(attempt):
         raise ValueError(f"{attempt!r} is no attempt")
     runs = folder / "attempts" / attempt / "runs"
     return next((path for path in runs.glob("*") if path.is_dir()), runs / "none")
 
 
 def _run(root: Path, run_id: str) -> Path:
-    if not _ID.fullmatch(run_id):
+    if not is_id(run_id):
         raise ValueError(f"{run_id!r} is no run")
     return root / "runs" / run_id
 

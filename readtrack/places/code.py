@@ -1,4 +1,4 @@
-"""The code that travels with a job: the paper's plugin and those that it builds on, edits and all."""
+"""The code that travels with a job: the Python files of the paper's plugin and of those that it builds on."""
 
 from __future__ import annotations
 
@@ -24,12 +24,30 @@ def pack(paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, t
     return hashlib.sha256(output.getvalue()).hexdigest(), output.getvalue()
 
 
+def names(code: Code) -> list[str]:
+    """The files that travel."""
+    with tarfile.open(fileobj=io.BytesIO(code[1])) as tar:
+        return tar.getnames()
+
+
 def _add(tar: tarfile.TarFile, file: Path) -> None:
-    package = file.name == "__init__.py"
-    base = file.parent.parent if package else file.parent
-    inside = sorted(p for p in file.parent.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    for path in inside if package else [file]:
+    base = file.parent.parent if file.name == "__init__.py" else file.parent
+    for path in _files(file):
         entry = tarfile.TarInfo(path.relative_to(base).as_posix())
         data = path.read_bytes()
         entry.size = len(data)
         tar.addfile(entry, io.BytesIO(data))
+
+
+def _files(file: Path) -> list[Path]:
+    """A plugin's Python files. Nothing hidden travels, and nothing that lies outside the plugin's folder."""
+    if file.name != "__init__.py":
+        return [file]
+    package = file.parent.resolve()
+    return [
+        path
+        for path in sorted(file.parent.rglob("*.py"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(file.parent).parts)
+        and path.resolve().is_relative_to(package)
+    ]

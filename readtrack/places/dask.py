@@ -7,9 +7,8 @@ from typing import Any
 
 import distributed
 
-from readtrack import __version__
-from readtrack.places import agent, shepherd
-from readtrack.places.link import Refused, Unreachable
+from readtrack.places import agent, answers, shepherd
+from readtrack.places.errors import Refused, Unreachable
 from readtrack.places.place import Place
 
 _PATIENCE = 15  # seconds for the scheduler to answer
@@ -28,16 +27,22 @@ class DaskLink:
             greetings = self._client.run(_answer, self._home, {"do": "hello"}, b"")
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"no scheduler answers at {place.scheduler}") from error
+        except TypeError as error:  # that is how Dask says that it has no certificates
+            if not place.scheduler.startswith("tls://"):
+                raise
+            raise Refused(
+                f"{place.scheduler} needs this machine's certificate. Set "
+                "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ..._TLS__CLIENT__CERT and ..._TLS__CLIENT__KEY "
+                "(see README, Another machine)."
+            ) from error
         if not greetings:
             self.close()
             raise Refused(f"the scheduler at {place.scheduler} has no workers.")
-        self.hello = next(iter(greetings.values()))[0]
-        for said, _ in greetings.values():
-            if said.get("readtrack") != __version__:
-                self.close()
-                raise Refused(
-                    f"a worker says {said.get('error') or said.get('readtrack')}; here is {__version__}."
-                )
+        try:
+            self.hello = [answers.check("hello", said) for said, _ in greetings.values()].pop()
+        except Refused:
+            self.close()
+            raise
 
     def call(self, request: dict[str, Any], payload: bytes = b"") -> tuple[dict[str, Any], bytes]:
         if request["do"] == "hello":
@@ -50,12 +55,13 @@ class DaskLink:
                 _states, keys=[_key(run) for run in request.get("runs", ())]
             )
             # Each worker answers for the files that it sees; workers that share a disk say the same.
-            answers = self._client.run(_answer, self._home, request, payload)
+            said = self._client.run(_answer, self._home, request, payload)
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"the scheduler does not answer: {error}") from error
-        if not answers:
+        if not said:
             raise Unreachable("the scheduler has no workers now")
-        return _joined(request, list(answers.values()), states)
+        fields, data = _joined(request, list(said.values()), states)
+        return answers.check(request["do"], fields), data
 
     def _start(self, request: dict[str, Any]) -> dict[str, Any]:
         """The task's name is the run's: who asks twice gets the one that there is."""
@@ -98,20 +104,20 @@ def _tend(home: str, request: dict[str, Any]) -> None:
     shepherd.tend(agent.prepare(root, request))
 
 
-def _joined(request: dict[str, Any], answers: list[agent.Answer], states: dict[str, str]) -> agent.Answer:
+def _joined(request: dict[str, Any], said: list[agent.Answer], states: dict[str, str]) -> agent.Answer:
     """One answer from those of all workers."""
-    good = [each for each in answers if "error" not in each[0]]
+    good = [each for each in said if "error" not in each[0]]
     if not good:
-        raise Refused(answers[0][0]["error"])
+        raise Refused(said[0][0]["error"])
     if request["do"] == "has":
-        return {"has": all(said["has"] for said, _ in good)}, b""
+        return {"has": all(each["has"] for each, _ in good)}, b""
     if request["do"] != "read":
         # Of files, the one who has most of them; of a part of a file, whoever has it.
         return max(good, key=lambda each: (len(each[0].get("files", ())), len(each[1])))
     frames: dict[str, tuple[dict[str, Any], bytes]] = {}
-    for said, data in good:
+    for each, data in good:
         at = 0
-        for frame in said["frames"]:
+        for frame in each["frames"]:
             mine, at = data[at : at + frame["n"]], at + frame["n"]
             state = states.get(_key(frame["run"]), "")
             waiting = state in _COMING and not frame["attempt"]

@@ -36,5 +36,8 @@ def start(job: Job, library: Library) -> Running:
 
 
 def attach(folder: Path) -> Running | None:
-    """A process for a run that is alive, here or elsewhere; else None."""
+    """A process for a run that is alive, here or elsewhere; else None.
+
+    Raises ReadtrackError for a run elsewhere whose place is not the reader's.
+    """
     return process.attach(folder) if (folder / ELSEWHERE).exists() else launcher.attach(folder)

@@ -14,7 +14,9 @@ from collections import deque
 from typing import Any, Protocol
 
 from readtrack import __version__
-from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.errors import NotAvailableError
+from readtrack.places import answers
+from readtrack.places.errors import Refused, Unreachable
 from readtrack.places.place import Place
 from readtrack.text import one_line
 
@@ -24,14 +26,6 @@ _SSH = (
     *("ssh", "-T", "-e", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"),
     *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
 )
-
-
-class Unreachable(Exception):
-    """No contact for now: to be tried again."""
-
-
-class Refused(ReadtrackError):
-    """The other side cannot do it, and will not in a minute."""
 
 
 class Link(Protocol):
@@ -59,7 +53,8 @@ def connect(place: Place) -> Link:
 
 def command(place: Place) -> list[str]:
     """What starts an agent there, without its mark."""
-    far = [place.python, "-u", "-m", "readtrack.places.agent", place.home]
+    # -P: what lies in the folder that the agent starts in is not imported.
+    far = [place.python, "-u", "-P", "-m", "readtrack.places.agent", place.home]
     if not place.host:
         return far
     # One line that sh, bash, fish and tcsh read alike; a ~ is for the far shell.
@@ -87,6 +82,7 @@ class StreamLink:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                bufsize=0,
                 env=environment,
                 start_new_session=True,  # an interrupt at the keyboard is for readtrack
             )
@@ -94,33 +90,21 @@ class StreamLink:
             raise Refused(f"{command[0]}: {error.strerror}.") from error
         self._buffer = b""
         self._said: deque[bytes] = deque(maxlen=20)  # on stderr
+        assert self._child.stdin is not None
+        os.set_blocking(self._child.stdin.fileno(), False)  # the other side may not read
         try:
             self._greet(f"\n{mark}\n".encode())
             self.hello, _ = self.call({"do": "hello"})
         except BaseException:  # an interrupt, too, leaves no ssh behind
             self.close()
             raise
-        if self.hello["readtrack"] != __version__:
-            self.close()
-            raise Refused(
-                f"there is readtrack {self.hello['readtrack']} there and {__version__} here; "
-                "install the same one."
-            )
 
     def call(self, request: dict[str, Any], payload: bytes = b"") -> tuple[dict[str, Any], bytes]:
-        line = json.dumps({**request, "n": len(payload)}).encode() + b"\n"
-        assert self._child.stdin is not None
-        try:
-            self._child.stdin.write(line + payload)
-            self._child.stdin.flush()
-        except (OSError, ValueError):
-            raise self._lost() from None
         deadline = time.monotonic() + _ANSWER
-        said = json.loads(self._until(b"\n", deadline))
-        data = self._take(said.pop("n"), deadline)
-        if "error" in said:
-            raise Refused(one_line(said["error"]))
-        return said, data
+        self._send(json.dumps({**request, "n": len(payload)}).encode() + b"\n" + payload, deadline)
+        said, count = answers.parse(self._until(b"\n", deadline))
+        data = self._take(count, deadline)
+        return answers.check(request["do"], said), data
 
     def close(self) -> None:
         self._child.kill()
@@ -132,15 +116,25 @@ class StreamLink:
                 except OSError:
                     continue  # what was still to be written goes nowhere
 
+    def _send(self, data: bytes, deadline: float) -> None:
+        assert self._child.stdin is not None
+        left = memoryview(data)
+        try:
+            while left:
+                if not select.select([], [self._child.stdin], [], _remaining(deadline))[1]:
+                    raise Unreachable("it took no request in time")
+                left = left[os.write(self._child.stdin.fileno(), left) :]
+        except (OSError, ValueError):
+            raise self._lost() from None
+
     def _greet(self, mark: bytes) -> None:
-        deadline = time.monotonic() + _GREETING
         self._buffer = b"\n"
-        while mark not in self._buffer:
-            self._fill(deadline)
-        self._buffer = self._buffer.partition(mark)[2]
+        self._until(mark, time.monotonic() + _GREETING)
 
     def _until(self, end: bytes, deadline: float) -> bytes:
         while end not in self._buffer:
+            if len(self._buffer) > answers.MAX_LINE:
+                raise Refused(f"it sent more than {answers.MAX_LINE >> 20} MiB without the end of a line.")
             self._fill(deadline)
         line, _, self._buffer = self._buffer.partition(end)
         return line
@@ -156,8 +150,7 @@ class StreamLink:
         out, err = self._child.stdout, self._child.stderr
         assert out is not None
         assert err is not None
-        left = deadline - time.monotonic()
-        ready, _, _ = select.select([out, err], [], [], max(0.0, left))
+        ready, _, _ = select.select([out, err], [], [], _remaining(deadline))
         if not ready:
             raise Unreachable("no answer in time")
         if err in ready and (said := os.read(err.fileno(), 65536)):
@@ -181,6 +174,8 @@ class StreamLink:
         last = one_line(text.strip().rpartition("\n")[2])
         if code == 127 or "No such file" in last:
             return Refused(f"there is no such Python there ({last}). Set python: in places.yaml.")
+        if code == 2 and "unknown option" in text.lower():
+            return Refused("the Python there is older than 3.11. Set python: in places.yaml.")
         if "No module named" in last:
             return Refused(
                 f"readtrack is not installed there ({last}). In that environment: "
@@ -189,3 +184,11 @@ class StreamLink:
         if code == 1 and "Error" in last:
             return Refused(last)
         return Unreachable(last or "the connection was lost")
+
+
+def _remaining(deadline: float) -> float:
+    """Seconds; raises Unreachable when there are none, even if the other side goes on sending."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise Unreachable("no answer in time")
+    return left

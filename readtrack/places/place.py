@@ -13,20 +13,22 @@ cluster:
   parameters: {partition: gpu, gpus_per_node: 1}
 pool:
   kind: dask
-  scheduler: tcp://10.0.0.5:8786
+  scheduler: tls://10.0.0.5:8786
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from readtrack.errors import ReadtrackError
-from readtrack.home import Home
+from readtrack.home import Home, write_text
 from readtrack.reading_list.yaml_tree import Node, Problem, described, read
 from readtrack.text import nearest, one_line, quoted
 
@@ -71,13 +73,19 @@ class Place:
     def where(self) -> str:
         return self.scheduler or self.host or "this machine"
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def is_open(self) -> bool:
+        """Whether the scheduler trusts all who reach it, and others than this machine can. Dask sends pickles
+        both ways: who can speak to the scheduler runs code on every client and worker."""
+        transport, _, address = self.scheduler.rpartition("://")
+        host = address.rpartition(":")[0] or address
+        return bool(host) and transport not in ("tls", "wss") and not _is_loopback(host.strip("[]"))
 
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Place:
-        """Raises TypeError when the fields are none of a place."""
-        return cls(**{name: value for name, value in fields.items() if name in cls.__dataclass_fields__})
+    @property
+    def machine(self) -> str:
+        """A digest of what makes a place the same machine. Its Python and its time limit may change."""
+        parts = json.dumps([self.kind, self.host, self.home, self.scheduler])
+        return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def file(home: Home) -> Path:
@@ -94,6 +102,37 @@ def load(home: Home) -> dict[str, Place]:
     except Problem as problem:
         at = f"{path}:{problem.line}" if problem.line else str(path)
         raise PlacesError(f"{at}: {problem}") from None
+
+
+def add(home: Home, name: str, fields: dict[str, str]) -> None:
+    """Append a place to places.yaml; what the file holds stays as it is.
+
+    Raises ReadtrackError if there is such a place, the fields are none of a place, or the file cannot be
+    written.
+    """
+    import yaml
+
+    path = file(home)
+    try:
+        with home.lock("places"):
+            if name in load(home):
+                raise ReadtrackError(f"there is a place {name} already, in {path}.")
+            before = path.read_text(encoding="utf-8") if path.exists() else ""
+            between = "" if before.endswith("\n") or not before else "\n"
+            write_text(path, before + between + yaml.safe_dump({name: fields}, sort_keys=False))
+            try:
+                load(home)
+            except ReadtrackError:
+                if before:
+                    write_text(path, before)
+                else:
+                    path.unlink()
+                raise
+    except OSError as error:  # a lock that is not free in time is one, too
+        raise ReadtrackError(
+            f"The place {name} could not be written to {path}: {error.strerror or error}. "
+            "Make room there, or set READTRACK_HOME to a folder that you can write to."
+        ) from error
 
 
 def find(home: Home, name: str) -> Place:
@@ -169,6 +208,15 @@ def _minutes(node: Node) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise Problem(node.line, f"minutes is {quoted(text)}; it must be a whole number, such as 60")
     return int(text)
+
+
+def _is_loopback(host: str) -> bool:
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _text(node: Node, what: str) -> str:

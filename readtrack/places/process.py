@@ -6,8 +6,6 @@ One `_Follower` for each place keeps the one connection, and brings home what al
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 import random
 import shutil
 import threading
@@ -18,9 +16,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from readtrack.errors import ReadtrackError
-from readtrack.home import Home, write_text
-from readtrack.places.code import Code
-from readtrack.places.link import Link, Refused, Unreachable, connect
+from readtrack.home import Home, replacing
+from readtrack.places import answers
+from readtrack.places.code import Code, names
+from readtrack.places.errors import Refused, Unreachable
+from readtrack.places.link import Link, connect
+from readtrack.places.noted import Noted, place_of
 from readtrack.places.place import Place
 from readtrack.plugins.find import find
 from readtrack.runs import settings
@@ -28,6 +29,7 @@ from readtrack.runs.events import Outcome
 from readtrack.runs.job import ELSEWHERE, Job
 from readtrack.runs.launcher import STOP_LEVELS, StopLevel
 from readtrack.runs.store import load, read_result, write_end_event, write_result
+from readtrack.text import format_bytes, one_line
 
 _WAIT = 0.5  # seconds that an agent waits for news: as long may a cancellation take to be sent
 _PAUSE = 0.1  # seconds between two questions where nothing was new
@@ -35,11 +37,15 @@ _LONGEST_PAUSE = 60.0  # seconds between two tries to reach a place
 _TRIES = 3  # to reach a place, until a run that never began there is given up
 _SLACK = 90  # seconds before a time limit in which a run is stopped by its own shepherd
 
+_RUN_LIMIT = 256 << 20  # bytes of events, and as many of files, that one run may bring home
+_BLOCK = 4096  # bytes that an empty file counts for: their number is limited, too
+
 Connect = Callable[[Place], Link]
 
 
 def start(job: Job, home: Home, place: Place, code: Code, *, connect: Connect = connect) -> FarProcess:
-    """Write down what is to be run where, and let it be sent there.
+    """Write down what is to be run where, and let it be sent there. `sent.txt` in the run's folder names the
+    files that travel.
 
     Raises ReadtrackError if a setting is none that the paper asks for, or the folder cannot be made. What
     only the place can tell is the run's end.
@@ -52,23 +58,27 @@ def start(job: Job, home: Home, place: Place, code: Code, *, connect: Connect = 
     try:
         folder.mkdir()
         job.write(folder)
-        digest, archive = code
-        (folder / "code.tar").write_bytes(archive)
-        _note(folder, place, submitted=False, digest=digest)
+        noted = Noted(place.name, place.machine)
+        noted.write(folder)
+        (folder / "sent.txt").write_text("".join(f"{name}\n" for name in names(code)), encoding="utf-8")
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ReadtrackError(f"Could not start the run: {error.strerror}: {error.filename}") from error
-    return FarProcess(folder, job, place, connect)
+    return FarProcess(folder, job, place, noted, connect, code)
 
 
 def attach(folder: Path, *, connect: Connect = connect) -> FarProcess | None:
-    """A process for a run that goes on elsewhere; None if it has ended, or its place cannot be read."""
+    """A process for a run that goes on elsewhere; None if it has ended, or its job cannot be read.
+
+    Only who starts a run sends its code: a folder may come from anywhere. Raises ReadtrackError if the run's
+    place is not in the reader's places.yaml, or means another machine there by now.
+    """
     if read_result(folder) is not None:
         return None
+    place, noted = place_of(folder, Home(folder.parents[1]))
     try:
-        place = Place.from_json(json.loads((folder / ELSEWHERE).read_bytes())["place"])
-        return FarProcess(folder, Job.read(folder), place, connect)
-    except (OSError, ValueError, TypeError, KeyError):
+        return FarProcess(folder, Job.read(folder), place, noted, connect)
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
@@ -76,13 +86,6 @@ def unfinished(home: Home) -> list[Path]:
     """The folders of runs elsewhere whose end has not come home."""
     found = sorted(home.runs.glob(f"*/{ELSEWHERE}"))
     return [file.parent for file in found if not (file.parent / "result.json").exists()]
-
-
-def _note(folder: Path, place: Place, *, submitted: bool, digest: str) -> None:
-    write_text(
-        folder / ELSEWHERE,
-        json.dumps({"place": place.to_json(), "submitted": submitted, "code": digest}, indent=2) + "\n",
-    )
 
 
 class FarProcess:
@@ -94,7 +97,15 @@ class FarProcess:
                 out of reach
     """
 
-    def __init__(self, folder: Path, job: Job, place: Place, connect: Connect) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        job: Job,
+        place: Place,
+        noted: Noted,
+        connect: Connect,
+        code: Code | None = None,
+    ) -> None:
         self.folder = folder
         self.run_id = folder.name
         self.stop_level: StopLevel | None = None
@@ -106,10 +117,8 @@ class FarProcess:
         self.told = 0  # and how often the place was told so
         self.heard = False  # whether the place has answered for it
         self.outcome: Outcome | None = None
-        noted = json.loads((folder / ELSEWHERE).read_bytes())
-        self.submitted: bool = noted["submitted"]
-        self.code: str = noted["code"]
-        self.seen: str = noted.get("attempt", "")  # the attempt that events.jsonl is of
+        self.code = code  # what is still to be sent
+        self.seen = noted.attempt  # the attempt that events.jsonl is of
         self._lock: IO[str] | None = (folder / "follow.lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,13 +157,11 @@ class FarProcess:
     def followed(self) -> bool:
         return self._lock is not None and self.outcome is None
 
-    # What the follower calls
+    @property
+    def submitted(self) -> bool:
+        return self.code is None
 
-    def note(self) -> None:
-        path = self.folder / ELSEWHERE
-        noted = json.loads(path.read_bytes())
-        noted.update(submitted=self.submitted, attempt=self.seen)
-        write_text(path, json.dumps(noted, indent=2) + "\n")
+    # What the follower calls
 
     def size(self) -> int:
         """The offset in the far file: what is here is a prefix of it."""
@@ -164,9 +171,15 @@ class FarProcess:
             return 0
 
     def take(self, attempt: str, at: int, data: bytes) -> None:
-        """Append what follows on what is here; what was here already, or leaves a gap, is asked for again."""
+        """Append what follows on what is here; what was here already, or leaves a gap, is asked for again.
+
+        Raises Refused when the events are more than a run may have.
+        """
         if attempt != self.seen:
             self._begin_anew(attempt)
+        kept = sum(file.stat().st_size for file in (self.folder / "attempts").glob("*.jsonl"))
+        if kept + self.size() + len(data) > _RUN_LIMIT:
+            raise Refused(f"sent more than {format_bytes(_RUN_LIMIT)} of events")
         if at == self.size() and data:
             with (self.folder / "events.jsonl").open("ab") as file:
                 file.write(data)
@@ -175,10 +188,11 @@ class FarProcess:
         if self.seen:
             kept = self.folder / "attempts"
             kept.mkdir(exist_ok=True)
-            (self.folder / "events.jsonl").replace(kept / f"{self.seen}.jsonl")
+            if self.size():
+                (self.folder / "events.jsonl").replace(kept / f"{self.seen}.jsonl")
             self.attempt += 1
         self.seen = attempt
-        self.note()
+        Noted(self.place.name, self.place.machine, attempt).write(self.folder)
 
     def end(self, why: str) -> None:
         """Nobody looks after the run any more: what is here is all that there will be."""
@@ -207,7 +221,7 @@ _followers_lock = threading.Lock()
 
 
 def _follower(place: Place, connect: Connect) -> _Follower:
-    key = json.dumps(place.to_json(), sort_keys=True), connect
+    key = repr(place), connect
     with _followers_lock:
         found = _followers.get(key)
         if found is None or not found.is_alive():
@@ -288,8 +302,8 @@ class _Follower(threading.Thread):
         """One round: True if anything was new."""
         for run in runs:
             try:
-                if not run.submitted:
-                    self._submit(link, run)
+                if run.code is not None:
+                    self._submit(link, run, run.code)
             except Refused as error:
                 run.fail(str(error))
                 continue
@@ -301,25 +315,31 @@ class _Follower(threading.Thread):
         offsets = {id_: [run.seen, run.size(), run.contact] for id_, run in going.items()}
         said, data = link.call({"do": "read", "runs": offsets, "wait": _WAIT})
         at = 0
-        for frame in said["frames"]:
-            run, mine = going[frame["run"]], data[at : at + frame["n"]]
-            at += frame["n"]
-            if frame["attempt"] and frame["attempt"] >= run.seen:
-                run.take(frame["attempt"], frame["at"], mine)
-            run.contact = frame["why"]
-            if frame["alive"] is False and not mine:
-                self._finish(link, run, frame["why"])
+        for run_id, frame in answers.frames(said, going, len(data)):
+            run, mine = going[run_id], data[at : at + frame.n]
+            at += frame.n
+            try:
+                if frame.attempt and frame.attempt >= run.seen:
+                    run.take(frame.attempt, frame.at, mine)
+            except Refused as error:
+                run.fail(str(error))
+                link.call({"do": "cancel", "run": run.run_id, "times": len(STOP_LEVELS)})
+                continue
+            run.contact = frame.why
+            if frame.alive is False and not mine:
+                self._finish(link, run, frame.why)
         for run in going.values():
             run.heard = True
         return bool(data)
 
-    def _submit(self, link: Link, run: FarProcess) -> None:
-        if not link.call({"do": "has", "hash": run.code})[0]["has"]:
-            link.call({"do": "put", "hash": run.code}, (run.folder / "code.tar").read_bytes())
+    def _submit(self, link: Link, run: FarProcess, code: Code) -> None:
+        digest, archive = code
+        if not link.call({"do": "has", "hash": digest})[0]["has"]:
+            link.call({"do": "put", "hash": digest}, archive)
         request: dict[str, Any] = {
             "do": "start",
             "job": asdict(run.job),
-            "hash": run.code,
+            "hash": digest,
             "kind": self._place.kind,
         }
         if self._place.kind == "slurm":
@@ -327,39 +347,48 @@ class _Follower(threading.Thread):
             request["job"]["timeout"] = min(run.job.timeout or limit, limit)
             request.update(minutes=self._place.minutes, parameters=self._place.parameters)
         link.call(request)
-        run.submitted = True
-        run.note()
+        run.code = None
 
     def _finish(self, link: Link, run: FarProcess, why: str) -> None:
         """Bring the run's files home, then say that it has ended: `result.json` comes last."""
-        if run.seen:
-            fetch(link, run)
+        left = fetch(link, run) if run.seen else []
         run.end(why)
-        link.call({"do": "remove", "run": run.run_id})
+        if not left:
+            link.call({"do": "remove", "run": run.run_id})
 
 
-def fetch(link: Link, run: FarProcess) -> None:
-    """All files of the run's last attempt. What is here in its whole length stays."""
-    found = link.call({"do": "files", "run": run.run_id, "attempt": run.seen})[0].get("files", {})
-    for name, size in found.items():
+def fetch(link: Link, run: FarProcess) -> list[str]:
+    """Bring home the log and the artifacts of the run's last attempt. What is here in its whole length stays.
+
+    Returns the names of files that would take the run past its limit: they stay on the other machine, and
+    the run's log says so.
+    """
+    said, _ = link.call({"do": "files", "run": run.run_id, "attempt": run.seen})
+    left, room = [], _RUN_LIMIT
+    for name, size in answers.files(said):
         target = run.folder / name
         if not target.resolve().is_relative_to(run.folder.resolve()):
-            continue
-        if target.exists() and target.stat().st_size == size:
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            while file.tell() < size:
-                request = {
-                    "do": "chunk",
-                    "run": run.run_id,
-                    "attempt": run.seen,
-                    "name": name,
-                    "at": file.tell(),
-                }
-                _, data = link.call(request)
-                if not data:
-                    break  # it was cut there in the meantime
-                file.write(data)
-        part.replace(target)
+            continue  # a link leads out of the folder
+        room -= max(size, _BLOCK)
+        if room < 0:
+            left.append(name)
+        elif not (target.is_file() and target.stat().st_size == size):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(target) as part, part.open("wb") as file:
+                _copy(link, run, name, size, file)
+    if left:
+        with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(
+                f"readtrack: {len(left)} files stay on {run.place.name}, because a run brings home at most "
+                f"{format_bytes(_RUN_LIMIT)}: {one_line(', '.join(left))[:500]}\n"
+            )
+    return left
+
+
+def _copy(link: Link, run: FarProcess, name: str, size: int, file: IO[bytes]) -> None:
+    while (at := file.tell()) < size:
+        request = {"do": "chunk", "run": run.run_id, "attempt": run.seen, "name": name, "at": at}
+        _, data = link.call(request)
+        if not data:
+            break  # it was cut there in the meantime
+        file.write(data[: size - at])

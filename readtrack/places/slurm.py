@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import subprocess
 import sys
 import time
@@ -42,7 +43,9 @@ def submit(folder: Path, minutes: int, parameters: Mapping[str, str]) -> str:
         ) from None
     from readtrack.places import shepherd
 
-    executor = submitit.AutoExecutor(folder=folder / "submitit", cluster="slurm")
+    # -P: what lies in the folder that the job starts in is not imported.
+    python = f"{shlex.quote(sys.executable)} -P"
+    executor = submitit.AutoExecutor(folder=folder / "submitit", cluster="slurm", slurm_python=python)
     try:
         executor.update_parameters(
             timeout_min=minutes,

@@ -24,7 +24,7 @@ from readtrack.plugins.find import find, search_path
 from readtrack.runs import log, outcome, settings
 from readtrack.runs.events import Outcome
 from readtrack.runs.job import DETACHED, Job
-from readtrack.runs.processes import kill_leftover_processes, worker_process
+from readtrack.runs.processes import WORKER, family, kill_each, kill_leftover_processes, worker_process
 from readtrack.runs.record import Record
 from readtrack.runs.store import load, read_result, write_end_event
 
@@ -82,7 +82,7 @@ def start(job: Job, home: Home) -> RunHandle:
         job.write(folder)
         with (folder / "log.txt").open("ab") as output:
             child = subprocess.Popen(
-                [python, "-u", "-m", "readtrack.runs.worker", str(folder)],
+                [python, "-u", "-P", "-m", WORKER, str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -105,7 +105,7 @@ def start(job: Job, home: Home) -> RunHandle:
 def attach(folder: Path) -> RunHandle | None:
     """A process for a run that somebody else started and that is alive; else None."""
     record = load(folder)
-    process = worker_process(record)
+    process = worker_process(record, folder)
     if record.outcome is not None or record.job is None or process is None:
         return None
     return RunHandle(
@@ -158,6 +158,7 @@ class RunHandle:
         self._started = time.monotonic()
         self._level_since = 0.0
         self._gone_since: float | None = None
+        self._family: set[psutil.Process] = set()
         self._reason: outcome.StopReason | None = None
         self._outcome: Outcome | None = None
 
@@ -236,6 +237,8 @@ class RunHandle:
             return  # it is ending
 
     def _signal_group(self, number: signal.Signals) -> None:
+        # The worker adopts what its plugin lets go of; once it is gone, nobody can tell whose that was.
+        self._family.update(family(self._process))
         try:
             os.killpg(self._process.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -251,6 +254,7 @@ class RunHandle:
             code, elapsed = self._child.wait(), time.monotonic() - self._started
             if self._child.stdin is not None:
                 self._child.stdin.close()
+        kill_each(self._family)
         kill_leftover_processes(self.run_id)
         log.trim(self.folder)
         result = read_result(self.folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _STARTING = 60.0  # seconds that a worker may take until its first event
 
+
+WORKER = "readtrack.runs.worker"  # python -m WORKER <run folder>
 
 _UNTIL_END_EVENT = 2.0  # seconds between the end of a process and its `end` event
 
@@ -57,11 +59,21 @@ def _alive(folder: Path, record: Record) -> bool:
         return quiet < _STARTING
     if record.environment.get("host") != socket.gethostname():
         return quiet < 10 * SILENCE  # a copied or shared folder: its process cannot be looked up here
-    process = worker_process(record)
-    if process is None:
+    process = _named_process(record)
+    if process is None or not _looks_alive(record, process, folder):
         return quiet < _UNTIL_END_EVENT
     # An ended process that was not reaped yet: whoever started it is about to write its end.
     return process.status() != "zombie" or quiet < SILENCE
+
+
+def _looks_alive(record: Record, process: psutil.Process, folder: Path) -> bool:
+    """Either is enough: a clock that was set moves the start time, a renamed process has other arguments."""
+    import psutil
+
+    try:
+        return _same_start(record, process) or _is_worker_of(process.cmdline(), folder)
+    except psutil.Error:
+        return False
 
 
 def _last_change(folder: Path) -> float:
@@ -73,21 +85,91 @@ def _last_change(folder: Path) -> float:
     return 0.0
 
 
-def worker_process(record: Record) -> psutil.Process | None:
-    """The run's process if it exists on this machine: the pid, and that it is the same process."""
+def worker_process(record: Record, folder: Path) -> psutil.Process | None:
+    """The run's worker, if it is alive on this machine and may be signalled.
+
+    `hello` is a line of a file that may come from anywhere, and its pid becomes the number of a process
+    group. So the process must be the reader's own, lead its group, have started when `hello` says, and have
+    been started as the worker of this very folder.
+    """
     import psutil
 
-    if record.hello is None:
-        return None
+    process = _named_process(record)
     try:
-        process = psutil.Process(int(record.hello["pid"]))
-        # Either is enough: a clock that was set moves the start time, a renamed process has no such argument.
-        same_start = abs(process.create_time() - float(record.hello["process_start"])) < 2
-        if same_start or any(record.run_id in argument for argument in process.cmdline()):
+        if (
+            process is not None
+            and _same_start(record, process)
+            and process.uids().real == os.getuid()
+            and os.getpgid(process.pid) == process.pid
+            and _is_worker_of(process.cmdline(), folder)
+        ):
             return process
-    except (psutil.Error, KeyError, TypeError, ValueError):
+    except (psutil.Error, OSError):
         return None
     return None
+
+
+def _named_process(record: Record) -> psutil.Process | None:
+    """The process whose number `hello` gives, whatever it is."""
+    import psutil
+
+    pid = record.hello.get("pid") if record.hello is not None else None
+    if not isinstance(pid, int) or pid <= 1 or record.environment.get("host") != socket.gethostname():
+        return None
+    try:
+        return psutil.Process(pid)
+    except (psutil.Error, ValueError, OverflowError):
+        return None
+
+
+def _same_start(record: Record, process: psutil.Process) -> bool:
+    began = record.hello.get("process_start") if record.hello is not None else None
+    return isinstance(began, int | float) and abs(process.create_time() - began) < 2
+
+
+def _is_worker_of(arguments: list[str], folder: Path) -> bool:
+    *_, module, path = ["", "", *arguments]
+    return module == WORKER and os.path.realpath(path) == os.path.realpath(folder)
+
+
+def kill_family(process: psutil.Process) -> None:
+    """Kill the descendants of a process that adopts orphans, without the caller."""
+    for _ in range(10):  # one that is being killed may have started another
+        left = family(process)
+        kill_each(left)
+        if not left:
+            return
+        time.sleep(0.01)
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """The living descendants of a process, without the caller."""
+    import psutil
+
+    try:
+        found = process.children(recursive=True)
+    except psutil.Error:
+        return []
+    return [one for one in found if one.pid != os.getpid() and _lives(one)]
+
+
+def _lives(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def kill_each(processes: Iterable[psutil.Process]) -> None:
+    import psutil
+
+    for process in processes:
+        try:
+            process.kill()  # unless its number is another's by now
+        except psutil.Error:
+            continue
 
 
 def kill_leftover_processes(run_id: str, group: int | None = None) -> None:

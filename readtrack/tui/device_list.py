@@ -29,7 +29,7 @@ class DeviceList:
         with self._asking:
             if self.found is None:
                 self._child = subprocess.Popen(
-                    [sys.executable, "-m", "readtrack", "devices", "--json"],
+                    [sys.executable, "-P", "-m", "readtrack", "devices", "--json"],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

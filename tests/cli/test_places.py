@@ -1,9 +1,12 @@
 """`readtrack places`, and `--on`: what is written down, what is checked, what is said."""
 
+import contextlib
+import errno
 import json
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,7 +47,6 @@ def test_a_cluster_is_read_with_its_parameters(home: Home) -> None:
     found = places.find(home, "c")
     assert (found.kind, found.host, found.minutes) == ("slurm", "login", 30)
     assert found.parameters == {"partition": "gpu", "gpus_per_node": "1"}
-    assert places.Place.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_add_list_and_what_is_there_already(cli: Cli, home: Home) -> None:
@@ -58,6 +60,54 @@ def test_add_list_and_what_is_there_already(cli: Cli, home: Home) -> None:
     before = file.read_text()
     assert "is not the name of a host" in cli("places", "add", "bad", "--host=-x").stderr
     assert file.read_text() == before
+
+
+def test_places_that_are_added_at_once_are_all_kept(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each writer holds the lock from its reading to its writing."""
+    read, at_once = places.load, threading.Barrier(2)
+
+    def slow(home: Home) -> dict[str, places.Place]:
+        found = read(home)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            at_once.wait(0.5)
+        return found
+
+    monkeypatch.setattr(places, "load", slow)
+    fields = {"kind": "ssh", "host": "gpu1"}
+    threads = [threading.Thread(target=places.add, args=(home, name, fields)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(read(home)) == ["one", "two"]
+
+
+def test_a_home_that_cannot_be_written_is_named(cli: Cli, home: Home) -> None:
+    home.ensure(home.locks)
+    (home.locks / "places.lock").mkdir()
+    done = cli("places", "add", "big", "--host", "gpu1")
+    assert done.returncode == 2
+    assert "The place big could not be written to" in done.stderr
+    assert "Set READTRACK_HOME" in done.stderr or "set READTRACK_HOME" in done.stderr
+
+
+def test_a_full_home_is_named_and_loses_no_place(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    places.add(home, "one", {"kind": "ssh", "host": "gpu1"})
+    before = places.file(home).read_text()
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(places, "write_text", full)
+    with pytest.raises(ReadtrackError, match=r"two could not be written .*No space left on device"):
+        places.add(home, "two", {"kind": "ssh", "host": "gpu1"})
+    assert places.file(home).read_text() == before
+
+
+def test_an_open_scheduler_is_warned_of_once(cli: Cli) -> None:
+    said = cli("places", "add", "pool", "--scheduler", "tcp://10.0.0.5:8786").stderr
+    assert said.count("runs code on its workers and on this machine") == 1
+    assert cli("places", "add", "safe", "--scheduler", "tls://10.0.0.5:8786").stderr == ""
 
 
 def test_an_unknown_place_is_named_before_anything_is_sent(cli: Cli, home: Home, papers: Path) -> None:

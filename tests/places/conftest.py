@@ -78,7 +78,13 @@ class Elsewhere:
         """The connection is lost in the middle of whatever it was saying."""
         self.links[-1]._child.kill()
 
+    def write_down(self):
+        """The place stands in the reader's places.yaml."""
+        self.home.ensure()
+        (self.home.root / "places.yaml").write_text("far: {kind: ssh, host: far}\n")
+
     def start(self, paper, *, only="experiment", budget="smoke", **fields):
+        self.write_down()
         job = new_job(paper, only=only, budget=budget, place=self.place.name, **fields)
         packed = code.pack(paper, find(self.home), {})
         started = process.start(job, self.home, self.place, packed, connect=self.connect)
@@ -199,11 +205,37 @@ def sshd(tmp_path, servers, monkeypatch):
 def scheduler(tmp_path, servers, request):
     """The address of a Dask scheduler, and the processes of its workers (two, or the parameter), which share
     a home."""
-    distributed = pytest.importorskip("distributed", reason="needs the extra readtrack[dask]")
+    return _scheduler(tmp_path, servers, getattr(request, "param", 2), "tcp")
+
+
+@pytest.fixture
+def encrypted_scheduler(tmp_path, servers, monkeypatch):
+    """The address of a Dask scheduler that speaks to owners of its certificate alone."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=readtrack", "-keyout", str(key), "-out", str(cert)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    tls = "DASK_DISTRIBUTED__COMM__TLS__"
+    monkeypatch.setenv(f"{tls}CA_FILE", str(cert))
+    for who in ("SCHEDULER", "WORKER", "CLIENT"):
+        monkeypatch.setenv(f"{tls}{who}__CERT", str(cert))
+        monkeypatch.setenv(f"{tls}{who}__KEY", str(key))
+    return _scheduler(tmp_path, servers, 1, "tls")[0]
+
+
+def _scheduler(tmp_path, servers, count, transport):
+    pytest.importorskip("distributed", reason="needs the extra readtrack[dask]")
     port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
+    address = f"{transport}://127.0.0.1:{port}"
     with (tmp_path / "dask.txt").open("wb") as log:
-        host = ("--host", "127.0.0.1")
+        host = ("--host", "127.0.0.1", "--protocol", transport)
         servers(
             *(sys.executable, "-m", "distributed.cli.dask_scheduler", *host),
             *("--port", str(port), "--no-dashboard", "--no-show"),
@@ -216,11 +248,16 @@ def scheduler(tmp_path, servers, request):
                 *("--local-directory", str(tmp_path / f"n{number}")),
                 stdout=log,
             )
-            for number in range(1, 1 + getattr(request, "param", 2))
+            for number in range(1, 1 + count)
         ]
     wait_for(lambda: answers(port), "the scheduler")
-    with distributed.Client(address, timeout=DEADLINE, set_as_default=False) as client:
-        client.wait_for_workers(len(workers), timeout=DEADLINE)
+    # In a process of its own: Dask reads its settings once, when it is imported.
+    program = (
+        "import sys, distributed\n"
+        "with distributed.Client(sys.argv[1], timeout=60, set_as_default=False) as client:\n"
+        "    client.wait_for_workers(int(sys.argv[2]), timeout=60)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, address, str(count)], check=True)
     return address, workers
 
 

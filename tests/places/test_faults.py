@@ -17,7 +17,6 @@ from readtrack.places.place import Place
 from readtrack.plugins.find import find
 from readtrack.runs import store
 from readtrack.runs.job import new_job
-from readtrack.runs.processes import worker_process
 
 # SLURM's signal goes to the worker and to its shepherd, and either may be the first to act on it.
 WANTED = (
@@ -37,7 +36,7 @@ def events(file):
 
 def family(run):
     """The run's worker, all that it started, and its shepherd."""
-    worker = worker_process(store.load(run.folder))
+    worker = psutil.Process(store.load(run.folder).hello["pid"])
     return [worker.parent(), worker, *worker.children(recursive=True)]
 
 

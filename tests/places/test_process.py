@@ -9,7 +9,7 @@ import pytest
 
 from readtrack.places import process
 from readtrack.runs import store
-from readtrack.runs.processes import reconcile, worker_process
+from readtrack.runs.processes import reconcile
 
 
 def wait_for(condition, what):
@@ -131,7 +131,7 @@ def test_a_second_onlooker_sees_the_end_and_writes_nothing(elsewhere):
 def test_a_shepherd_that_is_killed_takes_its_run_along(elsewhere):
     started = elsewhere.start("toy_hang", settings={"how": "polite"})
     elsewhere.reach(started)
-    worker = worker_process(store.load(started.folder))
+    worker = psutil.Process(store.load(started.folder).hello["pid"])
     psutil.Process(worker.ppid()).kill()
     done = elsewhere.finish(started)
     assert done.outcome == "interrupted"
@@ -141,7 +141,7 @@ def test_a_shepherd_that_is_killed_takes_its_run_along(elsewhere):
 def test_a_shepherd_that_is_asked_to_leave_says_that_its_machine_was_wanted(elsewhere):
     started = elsewhere.start("toy_hang", settings={"how": "polite"})
     elsewhere.reach(started)
-    psutil.Process(worker_process(store.load(started.folder)).ppid()).terminate()
+    psutil.Process(psutil.Process(store.load(started.folder).hello["pid"]).ppid()).terminate()
     done = elsewhere.finish(started)
     assert done.outcome == "interrupted"
     assert done.detail == "stopped, its machine was wanted back, in phase train"
@@ -151,7 +151,7 @@ def test_a_shepherd_that_is_asked_to_leave_says_that_its_machine_was_wanted(else
 def test_a_worker_that_is_killed_crashed(elsewhere):
     started = elsewhere.start("toy_hang", settings={"how": "polite"})
     elsewhere.reach(started)
-    worker_process(store.load(started.folder)).kill()
+    psutil.Process(store.load(started.folder).hello["pid"]).kill()
     done = elsewhere.finish(started)
     assert done.outcome in ("crashed", "out_of_memory")
     assert "SIGKILL" in done.detail
@@ -162,7 +162,7 @@ def test_a_start_that_is_repeated_starts_nothing(elsewhere):
     elsewhere.reach(started)
     link = elsewhere.connect(elsewhere.place)
     job = json.loads((started.folder / "job.json").read_text())
-    request = {"do": "start", "job": job, "hash": started.code, "kind": "ssh"}
+    request = {"do": "start", "job": job, "hash": "0" * 64, "kind": "ssh"}
     assert link.call(request)[0] == {"started": False}
     link.close()
     started.cancel()
@@ -195,7 +195,7 @@ def test_what_is_here_already_or_leaves_a_gap_is_not_appended(elsewhere, at):
 
 
 def test_another_readtrack_there_is_named(elsewhere, monkeypatch):
-    monkeypatch.setattr("readtrack.places.link.__version__", "99.0")
+    monkeypatch.setattr("readtrack.places.answers.__version__", "99.0")
     done = elsewhere.finish(elsewhere.start("toy_ok"))
     assert done.outcome == "failed"
     assert "there is readtrack 0.1.0 there and 99.0 here" in done.detail

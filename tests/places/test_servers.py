@@ -8,12 +8,14 @@ import sys
 import time
 
 import psutil
+import pytest
 
 from readtrack.places import code, process
+from readtrack.places.errors import Refused
 from readtrack.places.link import connect
 from readtrack.places.place import Place
 from readtrack.plugins.find import find
-from readtrack.runs import processes, store
+from readtrack.runs import store
 from readtrack.runs.job import new_job
 
 
@@ -76,13 +78,39 @@ def test_a_run_through_dask_and_its_cancellation(home, scheduler, tmp_path):
     assert finish(stopped).outcome == "cancelled"
 
 
+def test_a_run_through_dask_with_certificates(home, encrypted_scheduler, tmp_path):
+    """As the README has it: `places add`, `places check`, `run --on`, and the keys in the environment."""
+
+    def readtrack(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "readtrack", *arguments], capture_output=True, text=True, check=False
+        )
+
+    added = readtrack(
+        "places", "add", "pool", "--scheduler", encrypted_scheduler, "--home", str(tmp_path / "far")
+    )
+    assert (added.returncode, added.stderr) == (0, "")
+    assert ", readtrack 0" in readtrack("places", "check", "pool").stdout
+    run = ("run", "toy_ok", "--on", "pool", "--only", "experiment", "--budget", "smoke", "--json")
+    result = json.loads(readtrack(*run).stdout.splitlines()[-1])
+    assert result["outcome"] == "completed"
+    (sent,) = home.runs.glob("*/sent.txt")
+    assert sent.read_text() == "toy_ok.py\n"
+
+
+def test_a_scheduler_with_certificates_asks_for_those_of_this_machine(home, tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="needs the extra readtrack[dask]")
+    with pytest.raises(Refused, match="CLIENT__CERT"):
+        connect(Place(name="pool", kind="dask", scheduler="tls://127.0.0.1:1"))
+
+
 def test_a_dask_worker_that_is_killed_leaves_its_run_to_another(home, scheduler, tmp_path):
     address, workers = scheduler
     place = Place(name="pool", kind="dask", scheduler=address, home=str(tmp_path / "far"))
     started = start(home, place, "toy_hang", settings={"how": "polite"})
     reach(started)
     first = started.seen
-    worker = processes.worker_process(store.load(started.folder))
+    worker = psutil.Process(store.load(started.folder).hello["pid"])
     shepherd = next(one for one in workers if one.pid == worker.ppid())
     os.kill(shepherd.pid, signal.SIGKILL)
     wait_for(lambda: started.attempt == 2, "a second attempt")

@@ -30,7 +30,9 @@ class Here:
 def here(elsewhere, tmp_path, monkeypatch):
     """A SLURM place whose jobs submitit starts on this machine; no controller answers for them."""
     automatic = submitit.AutoExecutor
-    monkeypatch.setattr(submitit, "AutoExecutor", lambda folder, cluster: automatic(folder, cluster="local"))
+    monkeypatch.setattr(
+        submitit, "AutoExecutor", lambda folder, cluster, **options: automatic(folder, cluster="local")
+    )
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "scontrol").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bin" / "scontrol").chmod(0o755)
@@ -63,7 +65,7 @@ def test_a_start_that_is_repeated_submits_nothing(here):
     started = here.start("toy_hang", settings={"how": "polite"})
     here.reach(started)
     job = json.loads((started.folder / "job.json").read_text())
-    request = {"do": "start", "job": job, "hash": started.code, "kind": "slurm"}
+    request = {"do": "start", "job": job, "hash": "0" * 64, "kind": "slurm"}
     assert here.connect(here.place).call({**request, "minutes": 5, "parameters": {}})[0] == {"started": False}
     assert len(list((here.runs()[0] / "submitit").glob("*_submitted.pkl"))) == 1
     started.cancel()

@@ -16,7 +16,6 @@ from readtrack.places.place import Place
 from readtrack.plugins.find import find
 from readtrack.runs import store
 from readtrack.runs.job import new_job
-from readtrack.runs.processes import worker_process
 
 SECONDS = float(os.environ.get("READTRACK_TORTURE", "6"))
 STEPS = 2000
@@ -66,7 +65,7 @@ def test_what_comes_home_is_what_was_said(home, sshd, tmp_path, wait):
     doomed, cut_off = start()
     config = str(tmp_path / "ssh" / "sshd_config")
     until, killed = time.monotonic() + SECONDS, []
-    worker = worker_process(store.load(doomed.folder))
+    worker = psutil.Process(store.load(doomed.folder).hello["pid"])
     while time.monotonic() < until:
         time.sleep(chance.uniform(0.2, 1.5))
         found = victims(config, far)

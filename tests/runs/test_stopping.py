@@ -1,7 +1,9 @@
 """Stopping a run, and what happens when one of the two sides is gone."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +13,8 @@ import psutil
 import pytest
 
 from readtrack.runs import launcher, processes, store
+from readtrack.runs.events import EventWriter
+from readtrack.runs.job import new_job
 
 pytestmark = pytest.mark.usefixtures("light")
 
@@ -58,7 +62,9 @@ def test_each_further_cancel_skips_a_rung(runs):
 
 def test_terminating_says_where_it_hung(runs):
     process = runs.start("toy_hang", settings={"how": "deaf"})
-    runs.child(process.folder)
+    runs.reach(process.folder)
+    while "deaf" not in store.load(process.folder).logs:
+        time.sleep(0.02)
     for _ in range(3):
         process.cancel()
     done = runs.finish(process)
@@ -191,3 +197,164 @@ def test_a_detached_run_that_is_killed_is_found_by_the_next_start(runs, parent, 
     runs.no_process_left(folder.name)
     assert dies(child)
     assert processes.reconcile(home) == []
+
+
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        with open(sys.argv[1], "w") as file:
+            file.write(str(os.getpid()))
+        os.execve("/bin/sleep", ["sleep", "600"], {})
+    os._exit(0)
+os.wait()
+"""
+
+PLUGIN = f"""
+import subprocess, sys, time
+from pathlib import Path
+from readtrack.plugin import hookimpl
+
+
+@hookimpl
+def implementation():
+    return dict
+
+
+@hookimpl
+def experiment(run):
+    file = Path(run.option("file", ""))
+    subprocess.run([sys.executable, "-c", {DAEMON!r}, str(file)], check=True)
+    while not (file.exists() and file.read_text()):
+        time.sleep(0.01)
+    run.phase("train")
+    if run.option("how", "ends") == "stubborn":
+        while True:
+            try:
+                time.sleep(600)
+            except KeyboardInterrupt:
+                continue
+    if run.option("how", "ends") == "waits":
+        time.sleep(600)
+
+
+@hookimpl
+def benchmark(bench):
+    return iter(())
+"""
+
+
+@pytest.fixture
+def daemon(runs, tmp_path, monkeypatch):
+    """Starts a run whose plugin makes a daemon without an environment; returns its process, too."""
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "toy_daemon.py").write_text(PLUGIN)
+    monkeypatch.setenv("READTRACK_PLUGIN_PATH", str(tmp_path / "papers"))
+    found = []
+
+    def start(how, **fields):
+        file = tmp_path / "number"
+        process = runs.start("toy_daemon", settings={"how": how, "file": str(file)}, **fields)
+        end = time.monotonic() + 60
+        while not (file.exists() and file.read_text()):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        found.append(psutil.Process(int(file.read_text())))
+        return process, found[-1]
+
+    yield start
+    for one in found:
+        if one.is_running():
+            one.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
+@pytest.mark.parametrize(("how", "cancels"), [("ends", 0), ("waits", 1), ("waits", 3), ("stubborn", 4)])
+def test_a_daemon_without_an_environment_ends_with_its_run(runs, daemon, dies, how, cancels):
+    process, left = daemon(how)
+    if cancels:
+        runs.reach(process.folder)
+    for _ in range(cancels):
+        process.cancel()
+    assert runs.finish(process).outcome == ("cancelled" if cancels else "completed")
+    assert dies(left.pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process adopt orphans")
+def test_a_daemon_without_an_environment_ends_when_the_starter_does(runs, daemon, dies):
+    process, left = daemon("waits")
+    runs.reach(process.folder)
+    process._child.stdin.close()
+    runs.finish(process)
+    assert dies(left.pid)
+
+
+# What a run's files say of its process is not believed
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    sent = []
+    monkeypatch.setattr(launcher.os, "killpg", lambda *given: sent.append(given))
+    return sent
+
+
+def forged(home, name, **hello):
+    """The folder of a run that says it is alive, with this process."""
+    folder = home.ensure(home.runs) / name
+    folder.mkdir()
+    new_job("toy_ok").write(folder)
+    events = EventWriter(folder)
+    fields = {"paper": "toy_ok", "python": "3", "readtrack": "0", "host": socket.gethostname(), "at": "2026"}
+    events.emit("hello", **{**fields, **hello})
+    events.close()
+    return folder
+
+
+@pytest.mark.parametrize("pid", [1, 0, -1, True, "1", 1.0, None, [1], 2**70])
+def test_a_run_that_names_init_as_its_worker_signals_nobody(home, signals, pid):
+    folder = forged(home, "e", pid=pid, process_start=psutil.Process(1).create_time())
+    found = launcher.attach(folder)
+    if found is not None:
+        found.cancel()
+    assert (found, signals) == (None, [])
+
+
+def test_a_process_is_signalled_only_as_the_worker_of_this_folder(home, signals, tmp_path):
+    def start(*arguments, session=True):
+        program = tmp_path / "program.py"
+        program.write_text("import time; print('ready', flush=True); time.sleep(600)")
+        return psutil.Popen(
+            [sys.executable, str(program), *arguments], stdout=subprocess.PIPE, start_new_session=session
+        )
+
+    folder = home.runs / "mine"
+    real = ("-m", "readtrack.runs.worker", str(folder))
+    started = {
+        "real": start(*real),
+        "name only": start("mine"),
+        "other module": start("-m", "other", str(folder)),
+        "other folder": start("-m", "readtrack.runs.worker", str(home.runs / "mine2")),
+        "no leader": start(*real, session=False),
+    }
+    found = {}
+    try:
+        for process in started.values():
+            process.stdout.readline()
+        hellos = {name: (one.pid, one.create_time()) for name, one in started.items()}
+        pid, began = hellos["real"]
+        hellos["other time"] = (pid, began - 60)
+        for name, (number, start_time) in hellos.items():
+            folder = forged(home, "mine", pid=number, process_start=start_time)
+            found[name] = launcher.attach(folder) is not None
+            shutil.rmtree(folder)
+        folder = forged(home, "mine", pid=pid, process_start=began, host="another-host")
+        found["other host"] = launcher.attach(folder) is not None
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    assert found.pop("real")
+    assert not any(found.values()), found

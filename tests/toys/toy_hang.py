@@ -43,6 +43,7 @@ def experiment(run):
     if how == "deaf":
         # Code that holds the interpreter lock: no thread of this process runs, no handler is called.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        run.log("deaf")
         ctypes.PyDLL(None).sleep(600)
     if how == "brief":
         time.sleep(1.5)

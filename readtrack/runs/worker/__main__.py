@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from readtrack.runs.worker.execute import Worker
-from readtrack.runs.worker.sentinel import start_sentinel
+from readtrack.runs.worker.sentinel import adopt_orphans, start_sentinel
 
 
 def main(folder: Path) -> NoReturn:
@@ -28,6 +28,7 @@ def main(folder: Path) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     # A parent that ignores SIGINT (a shell's background job) would hand that down.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    adopt_orphans()
     sentinel = start_sentinel(folder, commands)
     faulthandler.enable()
     # Says in the log where a run hung that had to be terminated.

@@ -25,7 +25,7 @@ from readtrack.runs import log
 from readtrack.runs.events import EventWriter, Outcome
 from readtrack.runs.job import DETACHED, Job
 from readtrack.runs.outcome import StopReason, stopped
-from readtrack.runs.processes import kill_leftover_processes
+from readtrack.runs.processes import kill_family, kill_leftover_processes
 from readtrack.runs.run import Run, RunCancelled
 from readtrack.runs.store import load as load_run
 from readtrack.runs.store import write_result
@@ -271,6 +271,7 @@ class Worker:
         faulthandler.dump_traceback()
         place = log.last_place(self._folder, search_path(Home()))
         self._write_end("timed_out", stopped(load_run(self._folder), "timed_out", "killed", place))
+        kill_family(self._process)
         kill_leftover_processes(self._folder.name)
         os.killpg(0, signal.SIGKILL)
 
@@ -343,6 +344,7 @@ class Worker:
         with contextlib.suppress(OSError):  # no room for more than the end
             self._events.emit("phase", name="teardown")
             self._heartbeat()
+        kill_family(self._process)
         kill_leftover_processes(self._folder.name, os.getpgrp())
         os.chdir(self._folder)
         with contextlib.suppress(OSError):  # one that is not empty stays

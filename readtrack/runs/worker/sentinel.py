@@ -5,11 +5,27 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 from pathlib import Path
 
 from readtrack.runs.job import DETACHED
-from readtrack.runs.processes import kill_leftover_processes
+from readtrack.runs.processes import family, kill_each, kill_leftover_processes
 from readtrack.runs.store import write_end_event
+
+_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of what its descendants leave behind: a daemon that forks twice and clears
+    its environment stays in the worker's family, and ends with it.
+
+    Linux only. Elsewhere such a daemon outlives the run, and on Linux it does if the worker itself is killed
+    from outside: by the kernel for its memory, or by a fault of its own.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def start_sentinel(folder: Path, commands: int) -> int:
@@ -28,7 +44,11 @@ def start_sentinel(folder: Path, commands: int) -> int:
         hang_up.poll()
         if not (folder / DETACHED).exists():
             if os.getppid() == worker:
+                import psutil
+
+                left = family(psutil.Process(worker))  # while the worker is there to be asked
                 os.kill(worker, signal.SIGKILL)
+                kill_each(left)
             try:
                 write_end_event(folder, "interrupted", "readtrack, which had started it, ended")
             finally:

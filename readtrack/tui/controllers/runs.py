@@ -13,6 +13,8 @@ from readtrack.text import one_line
 from readtrack.tui.widgets.line_view import drawn_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from textual.timer import Timer
 
     from readtrack.runs.job import Job
@@ -38,6 +40,7 @@ class Runs:
         self.alive: RunFollower | None = None
         self.waiting: deque[Job] = deque()
         self._alive_unseen: list[Running] = []
+        self._left_alone: set[Path] = set()
         self._unsettled: Timer | None = None
         self.left_running = ""
         self.leaving = False
@@ -150,7 +153,6 @@ class Runs:
             self.read_results()
 
     def _reconcile(self) -> None:
-        from readtrack.places.launch import attach
         from readtrack.runs.evidence import expected
         from readtrack.runs.processes import reconcile
         from readtrack.runs.record import Record
@@ -159,7 +161,7 @@ class Runs:
         library = self._app.library
         reconcile(library.home, report=self._report)
         results = library.results(report=self._report)
-        found = [attach(library.home.runs / one.run_id) for one in results if one.outcome is None]
+        found = [self._attach(library.home.runs / one.run_id) for one in results if one.outcome is None]
         # Of several, one is shown; those on other machines come home all the same.
         self._alive_unseen = [process for process in found if process is not None]
         follower = None
@@ -169,6 +171,17 @@ class Runs:
             follower = RunFollower(process, Record.from_job(job, expected=expected(job, results)))
             follower.catch_up()
         self._app.call_from_thread(self._known, results, follower)
+
+    def _attach(self, folder: Path) -> Running | None:
+        from readtrack.places.launch import attach
+
+        try:
+            return attach(folder)
+        except ReadtrackError as error:
+            if folder not in self._left_alone:  # runs are looked for more than once
+                self._left_alone.add(folder)
+                self._app.call_from_thread(self._app.notify_status, str(error))
+            return None
 
     def _known(self, results: list[Summary], follower: RunFollower | None) -> None:
         self._results_came(results)

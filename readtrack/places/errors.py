@@ -1,0 +1,11 @@
+"""What can go wrong between this machine and another one."""
+
+from readtrack.errors import ReadtrackError
+
+
+class Unreachable(Exception):
+    """No contact for now: to be tried again."""
+
+
+class Refused(ReadtrackError):
+    """The other side cannot do it, and will not in a minute."""
