@@ -363,16 +363,14 @@ def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
 def _open_regular(file: Path) -> BinaryIO:
     """Raises ReadtrackError for a device or a pipe, and for a file larger than a sync fetches."""
     try:
-        opened = os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb")  # a pipe would wait for a writer
+        number = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
     except OSError as error:
         raise ReadtrackError(f"could not read {file}: {error.strerror}.") from error
-    status = os.fstat(opened.fileno())
-    problem = ""
-    if not stat.S_ISREG(status.st_mode):
-        problem = "is not a regular file. Give the path of a PDF"
-    elif status.st_size > LIMIT:
+    status = os.fstat(number)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= LIMIT:
+        return os.fdopen(number, "rb")
+    os.close(number)
+    problem = "is not a regular file. Give the path of a PDF"
+    if stat.S_ISREG(status.st_mode):
         problem = f"has {format_bytes(status.st_size)}; at most {format_bytes(LIMIT)} are taken"
-    if problem:
-        opened.close()
-        raise ReadtrackError(f"{file} {problem}.")
-    return opened
+    raise ReadtrackError(f"{file} {problem}.")

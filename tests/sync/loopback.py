@@ -374,9 +374,9 @@ def padded_feed(handler: Handler, request: Request) -> None:
 def dripping_feed(handler: Handler, request: Request) -> None:
     """A byte at a time, each in a chunk of its own, and never an end."""
     handler.begin(200, {"Content-Type": "application/atom+xml", "Transfer-Encoding": "chunked"})
-    for byte in FEED.encode():
-        handler.wfile.write(b"1\r\n%c\r\n" % byte)
-    while is_open(handler.connection):
+    handler.wfile.write(b"".join(b"1\r\n%c\r\n" % byte for byte in FEED.encode()))
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
         handler.wfile.write(b"1\r\n \r\n" * 100)
         time.sleep(0.001)
 
