@@ -84,7 +84,7 @@ def highlight(
     """Keep a quote in the paper's note, worded as in its PDF, with the page; None if it is there already.
 
     Raises NotAvailableError if there is no PDF to find it in (with a page it is kept as it is),
-    ReadtrackError if the PDF does not have it, or has it on several pages.
+    ReadtrackError if the PDF cannot be read, does not have it, or has it on several pages.
     """
     found = _found(library, paper, one_line(quote), page)
     words = f"> {found.quote} (p. {found.page})\n\n{comment.strip()}"
@@ -120,7 +120,7 @@ def _found(library: Library, paper: str, quote: str, page: int | None) -> Highli
         return Highlight(page, quote)
     found = [
         Highlight(number, words)
-        for number, text in pdf.pages(path)
+        for number, text in pdf.pages(library.home, path)
         if page in (None, number) and (words := _words(text, quote))
     ]
     if not found:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from readtrack.fulltext.pdf import page_count
+from readtrack.fulltext import pdf
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Row, Section
 from readtrack.reading_list.journal import STATES
@@ -88,8 +89,9 @@ def statistics(library: Library, today: date | None = None) -> Statistics:
 def _pages(library: Library, paper: str) -> int:
     """Of its PDF, else as arXiv's comment says: `15 pages, 5 figures`; 0 if nothing says."""
     path = library.pdf(paper)
-    if path is not None and (count := page_count(path)):
-        return count
+    if path is not None:
+        with suppress(pdf.UnreadableError):
+            return pdf.page_count(library.home, path)
     comment = (library.metadata(paper) or {}).get("comment")
     found = re.search(r"(\d+)\s*(?:pages|pp)", comment) if isinstance(comment, str) else None
     return int(found[1]) if found else 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from readtrack.errors import ReadtrackError
-from readtrack.fulltext import pdf
+from readtrack.fulltext import pdf, pdf_child
 from readtrack.home import Home, replacing
 from readtrack.library import Library
 from readtrack.reading_list.journal import latest_plausible, parse
@@ -158,9 +158,20 @@ def _pdfs(library: Library) -> Iterator[Finding]:
         if path.stem not in library.catalog.papers:
             fix = f"readtrack attach PAPER {path}, or delete it"
             yield Finding("pdfs", f"{path.name} belongs to no paper of the list", fix)
-        elif not pdf.page_count(path):
+        else:
+            yield from _unreadable(home, path)
+
+
+def _unreadable(home: Home, path: Path) -> Iterator[Finding]:
+    try:
+        pdf.page_count(home, path)
+    except pdf.UnreadableError as error:
+        if error.reason == pdf_child.DAMAGED:
             fix = "set aside; the next sync fetches it again"
-            yield Finding("pdfs", f"{path.name} cannot be read as a PDF", fix, _aside(home, path))
+            yield Finding("pdfs", f"{path.name} is damaged", fix, _aside(home, path))
+        else:
+            fix = f"no search finds its text; another copy may help: readtrack attach {path.stem} FILE"
+            yield Finding("pdfs", f"{path.name} {error.reason}", fix)
 
 
 def _runs(home: Home) -> Iterator[Finding]:

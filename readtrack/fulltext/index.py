@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -94,7 +94,8 @@ class FullText:
             for unit in changed:
                 if unit.table == "pages":
                     progress(unit.name)
-                    self._guarded(partial(self._put, units=[unit]))
+                    texts = list(unit.texts())  # takes a while; searches go on meanwhile
+                    self._guarded(partial(self._put, units=[replace(unit, texts=partial(iter, texts))]))
         self._subjects = dict(self._rows("SELECT number, subject FROM subjects"))
         self.ready = True
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from readtrack.fulltext import pdf
+from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Row
 
@@ -28,17 +29,19 @@ class Unit:
 def units(library: Library) -> Iterator[Unit]:
     """Everything that can be searched; looks at files' times and sizes, reads none."""
     yield Unit(
-        "list", "texts", f"{library.catalog.path} {_stamp(library.catalog.path)}", partial(_list, library)
+        "list", "texts", f"{library.catalog.path} {pdf.stamp(library.catalog.path)}", partial(_list, library)
     )
     papers = library.catalog.papers
     for path in _files(library.home.metadata, ".json"):
         if path.stem in papers:
-            yield Unit(f"abstract:{path.stem}", "texts", _stamp(path), partial(_abstract, library, path.stem))
+            yield Unit(
+                f"abstract:{path.stem}", "texts", pdf.stamp(path), partial(_abstract, library, path.stem)
+            )
     for subject, path in library.noted().items():
-        yield Unit(f"note:{subject}", "texts", _stamp(path), partial(_note, library, subject))
+        yield Unit(f"note:{subject}", "texts", pdf.stamp(path), partial(_note, library, subject))
     for path in _files(library.home.pdfs, ".pdf"):
         if path.stem in papers:
-            yield Unit(f"pdf:{path.stem}", "pages", _stamp(path), partial(_pages, path))
+            yield Unit(f"pdf:{path.stem}", "pages", pdf.stamp(path), partial(_pages, library.home, path))
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
@@ -46,14 +49,6 @@ def _files(folder: Path, suffix: str) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != ".")
     except OSError:
         return []
-
-
-def _stamp(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return "gone"
-    return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
 
 
 def _list(library: Library) -> Iterator[Text]:
@@ -80,6 +75,9 @@ def _note(library: Library, subject: str) -> Iterator[Text]:
     yield subject, "note", 0, library.note(subject)
 
 
-def _pages(path: Path) -> Iterator[Text]:
-    for page, text in pdf.pages(path):
-        yield path.stem, "pdf", page, text
+def _pages(home: Home, path: Path) -> Iterator[Text]:
+    try:
+        for page, text in pdf.pages(home, path):
+            yield path.stem, "pdf", page, text
+    except pdf.UnreadableError:
+        return  # it is remembered, and the doctor names it

@@ -30,6 +30,7 @@ CONTACT = "https://info.arxiv.org/help/contact.html"
 
 SILENCE = 70.0  # seconds without a byte, connecting included
 DEADLINE = 900.0  # seconds for one file
+SHORT_DEADLINE = 120.0  # seconds for a feed and the like
 WINDOW, MIN_RATE = 30.0, 2048  # seconds, and bytes per second that must come over each such time
 MAX_REDIRECTS = 5
 _POLL = 0.1
@@ -72,6 +73,7 @@ class Sink(Protocol):
 
     accept: str
     limit: int  # bytes
+    deadline: float  # seconds for the body
 
     def begin(self, head: ResponseHead) -> None: ...
 
@@ -84,14 +86,15 @@ class Sink(Protocol):
 class Bytes:
     """A short body, kept in memory as `data`."""
 
-    limit = 32 * 1024 * 1024
+    deadline = SHORT_DEADLINE
 
-    def __init__(self, accept: str = "*/*") -> None:
+    def __init__(self, accept: str = "*/*", limit: int = 1024 * 1024) -> None:
         self.accept = accept
-        self.data = b""
+        self.limit = limit
+        self.data = bytearray()
 
     def begin(self, head: ResponseHead) -> None:
-        self.data = b""
+        self.data = bytearray()
 
     def write(self, data: bytes) -> None:
         self.data += data
@@ -157,7 +160,10 @@ class Client:
         if fault.kind == "wait":
             text = self._gate.postpone(url, f"{host} asks us to wait", fault.retry_after or _BLOCKED_FOR)
         elif fault.kind == "denied" and host == ARXIV:
-            reason = f"arXiv denied access; do not retry, see {CONTACT}; nothing will be asked"
+            reason = (
+                f"arXiv denied access; do not retry, see {CONTACT}. Listing, `attach` and `add` with --title "
+                "still work; requests to arXiv stop"
+            )
             text = self._gate.postpone(url, reason, _DENIED_FOR)
         elif fault.kind in ("tls", "offline", "blocked"):
             self._gate.close(url, text)
@@ -167,8 +173,9 @@ class Client:
         return Fault(fault.kind, text, retry_after=fault.retry_after, body=fault.body)
 
     def _follow(self, url: str, sink: Sink) -> None:
+        public_only = False
         for _ in range(MAX_REDIRECTS + 1):
-            target = self._once(url, sink)
+            target, was_private = self._once(url, sink, public_only)
             if target is None:
                 return
             if urlsplit(target).scheme not in ("http", "https"):
@@ -177,16 +184,20 @@ class Client:
                 )
             if url.startswith("https:") and not target.startswith("https:"):
                 raise Fault("link", f"{self.host(url)} points from https to http, which is not followed")
+            # Where the reader points may be private; where a public host points may not.
+            public_only = public_only or not was_private
             url = target
         raise Fault("link", f"{self.host(url)} redirects more than {MAX_REDIRECTS} times")
 
-    def _once(self, url: str, sink: Sink) -> str | None:
-        """One request. Returns where it was redirected to, None when `sink` has the whole body."""
+    def _once(self, url: str, sink: Sink, public_only: bool) -> tuple[str | None, bool]:
+        """One request. Returns where it was redirected to, None when `sink` has the whole body; and whether
+        the host has a private address.
+        """
         from readtrack.sync.transfer import ResponseHead, TransferThread
 
         self._gate.wait(url)
         headers = {"Accept": sink.accept, "Accept-Encoding": "identity"}
-        exchange = TransferThread(self._session, url, headers)
+        exchange = TransferThread(self._session, url, headers, public_only=public_only)
         self.requests += 1
         exchange.start()
         try:
@@ -196,14 +207,14 @@ class Client:
             self._gate.asked(url)
             location = head.headers.get("Location")
             if head.status in (301, 302, 303, 307, 308) and location:
-                return str(urljoin(url, location))
+                return str(urljoin(url, location)), exchange.is_private
             if head.status != 200:
                 raise self._status_fault(head, self._page(exchange, url))
             sink.begin(head)
-            for data in self._body(exchange, head, sink.limit):
+            for data in self._body(exchange, head, sink):
                 sink.write(data)
             sink.end()
-            return None
+            return None, exchange.is_private
         except Exception:
             # However it went wrong, the server may have been asked: the pause counts from here.
             self._gate.asked(url)
@@ -228,8 +239,8 @@ class Client:
                 raise classify(message, self.host(url)) from message
             return message
 
-    def _body(self, exchange: TransferThread, head: ResponseHead, limit: int) -> Iterator[bytes]:
-        length = head.length
+    def _body(self, exchange: TransferThread, head: ResponseHead, sink: Sink) -> Iterator[bytes]:
+        length, limit = head.length, sink.limit
         if length is not None and length > limit:
             raise Fault(
                 "large", f"larger than allowed ({format_bytes(length)}; at most {format_bytes(limit)})"
@@ -247,7 +258,7 @@ class Client:
             yield data
             now = self._clock.now()
             slow = now - window > WINDOW and count - counted < MIN_RATE * (now - window)
-            if slow or now - began > DEADLINE:
+            if slow or now - began > sink.deadline:
                 of = f" of {format_bytes(length)}" if length else ""
                 text = (
                     f"too slow, gave up after {format_duration(now - began)} with {format_bytes(count)}{of}"

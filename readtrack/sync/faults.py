@@ -67,6 +67,8 @@ def classify(error: Exception, host: str) -> Fault:
     import requests
     from urllib3 import exceptions as u
 
+    if isinstance(error, Fault):
+        return error
     causes = list(_chain(error))
     if any(isinstance(cause, requests.exceptions.SSLError | u.SSLError) for cause in causes) or (
         "CA certificate bundle" in str(error)

@@ -13,7 +13,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing, write_text
+from readtrack.sync.client import DEADLINE
 from readtrack.sync.faults import Fault, looks_like_page, page_title
 from readtrack.text import format_bytes
 
@@ -114,7 +117,8 @@ class Pdfs:
                     self._finish(ready)
                 for folder in (self.folder, self._home.metadata):
                     for part in folder.glob(".*.part"):
-                        part.unlink(missing_ok=True)
+                        if not _is_in_use(part):
+                            part.unlink(missing_ok=True)
         except OSError as error:
             raise _unusable(self.folder, error) from error
 
@@ -177,6 +181,7 @@ class PdfSink:
 
     accept = "application/pdf,*/*;q=0.5"
     limit = LIMIT
+    deadline = DEADLINE
 
     def __init__(self, part: Path, progress: Callable[[int, int | None], None]) -> None:
         self._part = part
@@ -250,6 +255,14 @@ class PdfSink:
         self._checked = True
         if b"%PDF-" not in start[:_HEAD]:
             raise _not_a_pdf(start)
+
+
+def _is_in_use(part: Path) -> bool:
+    """Whether the process that writes this part file still runs; its name has the process's id."""
+    import psutil
+
+    found = re.search(r"\.(\d+)-[0-9a-f]+\.part$", part.name)
+    return found is not None and psutil.pid_exists(int(found[1]))
 
 
 def incompleteness(file: BinaryIO) -> Fault | None:
@@ -329,7 +342,8 @@ def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
     pdfs = Pdfs(home)
 
     def fill(part: Path) -> Record:
-        shutil.copyfile(file, part)
+        with _open_regular(file) as source, part.open("wb") as target:
+            shutil.copyfileobj(source, target)
         if problem := incompleteness_of(part):
             raise problem
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
@@ -338,14 +352,25 @@ def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
         )
 
     try:
-        with file.open("rb"):
-            pass
-    except OSError as error:
-        raise ReadtrackError(f"could not read {file}: {error.strerror}.") from error
-    try:
         kept = pdfs.publish(paper_id, fill)
     except Fault as fault:
         if fault.kind == "disk":
             raise ReadtrackError(f"{fault}.") from fault
         raise ReadtrackError(f"{file} is not a whole PDF: {fault}.") from fault
     return pdfs.path(paper_id), kept
+
+
+def _open_regular(file: Path) -> BinaryIO:
+    """Raises ReadtrackError for a device or a pipe, and for a file larger than a sync fetches."""
+    try:
+        number = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
+    except OSError as error:
+        raise ReadtrackError(f"could not read {file}: {error.strerror}.") from error
+    status = os.fstat(number)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= LIMIT:
+        return os.fdopen(number, "rb")
+    os.close(number)
+    problem = "is not a regular file. Give the path of a PDF"
+    if stat.S_ISREG(status.st_mode):
+        problem = f"has {format_bytes(status.st_size)}; at most {format_bytes(LIMIT)} are taken"
+    raise ReadtrackError(f"{file} {problem}.")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TESTED = "4.0.2"  # the version of the package that readtrack is tested with
 BATCH = 100  # ids in one request: a link of about 1,300 characters
 MAX_REFUSALS = 16
+_FEED, _ENTRY = 1024 * 1024, 128 * 1024  # bytes that a feed, and each entry of it, may have
 MAX_AGE = 30  # days after which an id without a version is asked for again
 _ID = re.compile(r"(?P<base>.+?)(?:v(?P<version>\d+))?")
 
@@ -127,7 +128,7 @@ def _query(client: Client, endpoints: Endpoints, ids: list[str]) -> list[Facts]:
 
     package = arxiv.Client(page_size=len(ids), delay_seconds=0, num_retries=0)
     package.query_url_format = f"{endpoints.api}?{{}}"
-    _take_over(package, client)
+    _take_over(package, client, ids)
     search = arxiv.Search(id_list=ids, max_results=len(ids))
     results: list[arxiv.Result] = []
     try:
@@ -143,7 +144,7 @@ def _query(client: Client, endpoints: Endpoints, ids: list[str]) -> list[Facts]:
     return [facts for facts in map(_facts, results) if facts is not None]
 
 
-def _take_over(package: arxiv.Client, client: Client) -> None:
+def _take_over(package: arxiv.Client, client: Client, ids: Sequence[str]) -> None:
     """Let the package ask through `client`. Its session is not public: see that it is where it was."""
     import requests
 
@@ -160,11 +161,11 @@ def _take_over(package: arxiv.Client, client: Client) -> None:
             if self.asked:
                 raise _SecondPageError
             self.asked = True
-            feed = _Feed()
+            feed = _Feed(len(ids))
             client.get(str(url), feed)
             response = requests.Response()
             response.status_code = 200
-            response.raw = io.BytesIO(feed.data)
+            response.raw = io.BytesIO(bytes(feed.data))
             return response
 
     package._session = _Session()
@@ -177,15 +178,21 @@ class _SecondPageError(Exception):
 
 
 class _Feed(Bytes):
-    """A feed from first to last tag. The package would take half of one, or a web page, for the truth."""
+    """A feed from first to last tag, no larger than the ids asked for warrant. The package would take half of
+    one, or a web page, for the truth.
+    """
 
-    def __init__(self) -> None:
-        super().__init__("application/atom+xml,application/xml;q=0.9,*/*;q=0.5")
+    def __init__(self, ids: int) -> None:
+        super().__init__("application/atom+xml,application/xml;q=0.9,*/*;q=0.5", limit=_FEED + ids * _ENTRY)
+        self._ids = ids
 
     def end(self) -> None:
-        if looks_like_page(self.data):
-            text = f"arXiv sent a web page ({page_title(self.data)}) in place of its answer"
-            raise Fault("blocked", text, body=self.data)
+        # Some duplicates do come.
+        if (count := self.data.count(b"<entry")) > 2 * self._ids + 10:
+            raise Fault("large", f"arXiv's answer has {count} entries; {self._ids} papers were asked for")
+        if looks_like_page(bytes(self.data[:1024])):
+            text = f"arXiv sent a web page ({page_title(bytes(self.data))}) in place of its answer"
+            raise Fault("blocked", text, body=bytes(self.data))
         if b"<feed" not in self.data[:4096] or not self.data.rstrip().endswith(b"</feed>"):
             raise Fault("feed", "arXiv's answer was cut short")
 

@@ -8,6 +8,7 @@ deadlines, and can walk away at any moment: the socket is shut down, and the thr
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import queue
 import socket
 import threading
@@ -19,6 +20,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from readtrack.sync.faults import Fault
 
 TIMEOUTS = (10.0, 60.0)  # seconds to connect, and of silence; the caller's own deadlines come first
 _CHUNK = 64 * 1024
@@ -44,11 +47,15 @@ class ResponseHead:
 class TransferThread(threading.Thread):
     """`messages` brings a ResponseHead, then bytes, then None for the end; or an exception at any point."""
 
-    def __init__(self, session: requests.Session, url: str, headers: dict[str, str]) -> None:
+    def __init__(
+        self, session: requests.Session, url: str, headers: dict[str, str], *, public_only: bool
+    ) -> None:
         super().__init__(daemon=True, name="readtrack-sync-request")
         self._session = session
         self._url = url
         self._headers = headers
+        self._public_only = public_only
+        self.is_private = False  # whether the host has a private address, once there is a connection
         self._given_up = threading.Event()
         self._complete = False
         self._connection: HTTPConnection | None = None
@@ -83,6 +90,11 @@ class TransferThread(threading.Thread):
         self._connection = connection
         if self._given_up.is_set():
             self._shut_down()
+        # What lies behind a proxy is the proxy's to know.
+        if connection.sock is not None and connection.proxy is None:
+            self.is_private = is_private(connection.sock.getpeername())
+            if self.is_private and self._public_only:
+                raise Fault("link", f"a public host points to {connection.host}, a private one")
 
     def _shut_down(self) -> None:
         sock = getattr(self._connection, "sock", None)
@@ -102,6 +114,11 @@ class TransferThread(threading.Thread):
 
 class _GivenUpError(Exception):
     """Nobody waits for this answer any more."""
+
+
+def is_private(address: tuple[Any, ...]) -> bool:
+    """Whether a socket's address is of this machine or a private network."""
+    return not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
 
 
 def _report(connection: HTTPConnection) -> None:

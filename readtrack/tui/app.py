@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -100,6 +101,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self._reading = Reading(self)
         self.notes = Notes(self)
         self._options: Options | None = None
+        self._left = threading.Event()
         self._devices = DeviceList()
         self._seen = _modified(library.catalog.path)
         self._ascii = [Ascii()] if wants_ascii() else []
@@ -172,8 +174,13 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         """Run `work` in a thread; what goes wrong there is said, not swallowed."""
 
         def guarded() -> None:
+            from readtrack.fulltext import pdf
+
             try:
-                work()
+                with pdf.cancelled_by(self._left):  # or a slow PDF would keep the app from ending
+                    work()
+            except pdf.Cancelled:
+                return
             except Exception as error:
                 self.call_from_thread(
                     self.notify_error, what, error, "`readtrack doctor` looks for the cause."
@@ -406,6 +413,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.syncs.cancel()
 
     def on_unmount(self) -> None:
+        self._left.set()
         self.syncs.leave()
         self._devices.leave()
 

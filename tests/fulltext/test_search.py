@@ -6,39 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+from hostile_pdfs import make_pdf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from readtrack.cli import app
 from readtrack.fulltext import pdf
 from readtrack.fulltext.index import FullText
+from readtrack.fulltext.pdf_child import joined
 from readtrack.fulltext.query import And, Field, Not, Or, Word, is_simple, parse, years
 from readtrack.fulltext.searching import Search, doubt
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.load import shipped
-
-
-def make_pdf(*pages: str) -> bytes:
-    """A PDF of one line a page, written by hand."""
-    objects = ["<< /Type /Catalog /Pages 2 0 R >>", ""]
-    kids = []
-    for text in pages:
-        stream = f"BT /F1 12 Tf 40 700 Td ({text}) Tj ET"
-        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
-        font = "<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
-        page = f"/Parent 2 0 R /MediaBox [0 0 600 800] /Contents {len(objects)} 0 R /Resources {font}"
-        objects.append(f"<< /Type /Page {page} >>")
-        kids.append(f"{len(objects)} 0 R")
-    objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
-    whole, places = "%PDF-1.4\n", []
-    for number, body in enumerate(objects, start=1):
-        places.append(len(whole))
-        whole += f"{number} 0 obj\n{body}\nendobj\n"
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
-    whole += f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
-    whole += f"trailer << /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{whole.index('xref')}\n%%EOF\n"
-    return whole.encode("ascii")
 
 
 @pytest.fixture
@@ -147,7 +127,8 @@ def test_a_hit_in_a_pdf_names_its_page(library: Library, index: FullText) -> Non
     assert result.hit is not None
     assert (result.hit.kind, result.hit.page) == ("pdf", 2)
     assert "\x01Zebras\x02 graze" in result.hit.snippet
-    assert pdf.page_count(library.home.pdfs / "rope.pdf") == 0
+    with pytest.raises(pdf.UnreadableError, match="is damaged"):
+        pdf.page_count(library.home, library.home.pdfs / "rope.pdf")
 
 
 def test_changed_notes_and_gone_pdfs_are_seen(library: Library, index: FullText) -> None:
@@ -198,9 +179,9 @@ def test_words_that_cannot_be_meant_are_doubted(library: Library) -> None:
     assert doubt(library, "tag:mem") == ""
 
 
-def test_pages_are_counted_and_joined(tmp_path: Path) -> None:
+def test_pages_are_counted_and_joined(home: Home, tmp_path: Path) -> None:
     file = tmp_path / "a.pdf"
     file.write_bytes(make_pdf("one", "two"))
-    assert pdf.page_count(file) == 2
-    assert list(pdf.pages(file)) == [(1, "one"), (2, "two")]
-    assert pdf.joined("atten-\r\ntion is\nall") == "attention is all"
+    assert pdf.page_count(home, file) == 2
+    assert pdf.pages(home, file) == [(1, "one"), (2, "two")]
+    assert joined("atten-\r\ntion is\nall") == "attention is all"

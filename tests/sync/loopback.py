@@ -361,6 +361,26 @@ def cut_feed(handler: Handler, request: Request) -> None:
     handler.feed(request.ids, change=lambda body: body[: len(body) * 2 // 3])
 
 
+def crowded_feed(handler: Handler, request: Request) -> None:
+    """A hundred entries."""
+    handler.feed(f"2101.{number:05}" for number in range(100))
+
+
+def padded_feed(handler: Handler, request: Request) -> None:
+    """The true answer, and 2 MB of blanks."""
+    handler.feed(request.ids, change=lambda body: body.replace(b"</feed>", b" " * 2_000_000 + b"</feed>"))
+
+
+def dripping_feed(handler: Handler, request: Request) -> None:
+    """A byte at a time, each in a chunk of its own, and never an end."""
+    handler.begin(200, {"Content-Type": "application/atom+xml", "Transfer-Encoding": "chunked"})
+    handler.wfile.write(b"".join(b"1\r\n%c\r\n" % byte for byte in FEED.encode()))
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        handler.wfile.write(b"1\r\n \r\n" * 100)
+        time.sleep(0.001)
+
+
 def doubled_feed(handler: Handler, request: Request) -> None:
     handler.feed([*request.ids[:-1], *request.ids[:-1]], total=3 * len(request.ids))
 

@@ -428,6 +428,34 @@ CASES = [
         told=(ONE_FAILED, "points to file:///etc/passwd, which is not followed"),
         here=NOT_ONE,
     ),
+    # Feeds larger than the ids warrant
+    Case(
+        "a feed of too many entries",
+        api(loopback.crowded_feed),
+        pdf=0,
+        code=1,
+        told=(ALL_FAILED, "arXiv's answer has 100 entries; 3 papers were asked for"),
+        here=ONLY_OLD,
+    ),
+    Case(
+        "a feed of too many bytes",
+        api(loopback.padded_feed),
+        pdf=0,
+        code=1,
+        told=(ALL_FAILED, "larger than allowed (1.9 MiB; at most 1.4 MiB)"),
+        here=ONLY_OLD,
+    ),
+    Case(
+        "a feed that drips for ever",
+        both(
+            lambda machine: machine.monkeypatch.setattr("readtrack.sync.client.Bytes.deadline", 1.0),
+            api(loopback.dripping_feed),
+        ),
+        pdf=0,
+        code=1,
+        told=(ALL_FAILED, "too slow, gave up after"),
+        here=ONLY_OLD,
+    ),
     # The disk
     Case(
         "a full disk, seen before",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import loopback
 import pytest
 from loopback import Paper, Server, pdf_bytes
 
+from readtrack.errors import ReadtrackError
 from readtrack.home import Home
+from readtrack.sync import files
 from readtrack.sync.engine import Summary
 from readtrack.sync.files import Pdfs, attach
 
@@ -71,6 +74,52 @@ def test_pdfs_of_the_readers_own_are_never_replaced(
     assert (home.pdfs / "p2.pdf").read_bytes() == pdf_bytes("put here")
     assert (home.pdfs / "p3.pdf").read_bytes() == b"no PDF at all"
     assert server.counts() == {"api": 2}
+
+
+@pytest.mark.parametrize("kind", ["device", "link to a device", "pipe", "folder"])
+def test_only_a_regular_file_is_attached(papers: Any, home: Home, tmp_path: Path, kind: str) -> None:
+    papers(listed(1))
+    path = tmp_path / "a.pdf"
+    if kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(ReadtrackError, match="is not a regular file"):
+        attach(home, "p1", path)
+    assert list(home.pdfs.iterdir()) == []
+
+
+def test_no_larger_file_is_attached_than_a_sync_fetches(papers: Any, home: Home, tmp_path: Path) -> None:
+    papers(listed(1))
+    path = tmp_path / "a.pdf"
+    with path.open("wb") as file:
+        file.truncate(files.LIMIT + 1)
+    with pytest.raises(ReadtrackError, match=r"at most 200\.0 MiB"):
+        attach(home, "p1", path)
+    assert list(home.pdfs.iterdir()) == []
+
+
+def test_a_sync_that_starts_leaves_part_files_of_living_processes(
+    papers: Any, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    papers(listed(1))
+    mine = tmp_path / "mine.pdf"
+    mine.write_bytes(pdf_bytes("mine"))
+    dead = home.ensure(home.pdfs) / ".p2.pdf.4194305-0a1b2c3d.part"  # no process has so high a number
+    dead.write_bytes(b"left")
+
+    def copy(source: Any, target: Any) -> None:
+        target.write(source.read())
+        Pdfs(home).remove_partial_files()  # as a sync does that starts now
+
+    monkeypatch.setattr("readtrack.sync.files.shutil.copyfileobj", copy)
+    path, _ = attach(home, "p1", mine)
+    assert path.read_bytes() == mine.read_bytes()
+    assert not dead.exists()
 
 
 def test_a_pdf_attached_while_it_is_fetched_wins(

@@ -17,7 +17,7 @@ import arxiv
 import loopback
 import pytest
 import requests
-from loopback import Paper, Server, page, pdf_bytes, status
+from loopback import Paper, Server, page, pdf_bytes, redirect, status
 
 import readtrack
 from readtrack.errors import ReadtrackError
@@ -25,7 +25,7 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.sync.client import Endpoints
 from readtrack.sync.engine import Summary, Sync
-from readtrack.sync.files import Pdfs
+from readtrack.sync.files import Pdfs, attach
 from readtrack.sync.lock import AlreadyRunningError, exclusive, state_folder
 from readtrack.sync.metadata import TESTED
 
@@ -396,6 +396,39 @@ def test_what_a_browser_may_still_get_comes_with_a_hint(elsewhere: Server, paper
         f'p: failed: 127.0.0.1:{elsewhere.port} denied access (403, page "Just a moment..."); '
         f"open {elsewhere.base}/a.pdf, then: readtrack attach p FILE."
     )
+
+
+def test_a_redirect_leads_to_a_private_host_only_from_one(
+    server: Server, elsewhere: Server, papers: Any, sync: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere.files["/own.pdf"] = pdf_bytes("own")
+    server.fail("00001v1", redirect(f"{elsewhere.base}/own.pdf"), forever=True)
+    papers({"p": '- arxiv: "2001.00001"'})
+    with monkeypatch.context() as patch:
+        patch.setattr("readtrack.sync.transfer.is_private", lambda address: address[1] == elsewhere.port)
+        assert "a public host points to 127.0.0.1, a private one" in sync().reasons["p"]
+    assert elsewhere.requests == []
+    assert sync().states["p"] == "done"  # a mirror on this machine may point to this machine
+
+
+def test_after_a_403_only_requests_to_arxiv_stop(
+    server: Server, elsewhere: Server, papers: Any, sync: Run, home: Home, tmp_path: Path
+) -> None:
+    elsewhere.files["/b.pdf"] = pdf_bytes("b")
+    server.fail("/query", status(403), forever=True)
+    papers({"a": '- arxiv: "2001.00001"', "b": f"- pdf: {elsewhere.base}/b.pdf"})
+    summary = sync()
+    assert summary.states == {"a": "failed", "b": "done"}
+    assert (
+        "Listing, `attach` and `add` with --title still work; requests to arXiv stop until"
+        in (summary.reasons["a"])
+    )
+    sync()
+    assert len(server.requests) == 1
+    mine = tmp_path / "mine.pdf"
+    mine.write_bytes(pdf_bytes("mine"))
+    attach(home, "a", mine)
+    assert (home.pdfs / "a.pdf").read_bytes() == mine.read_bytes()
 
 
 def test_a_host_that_is_gone_does_not_stop_the_others(server: Server, papers: Any, sync: Run) -> None:

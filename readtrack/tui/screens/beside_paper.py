@@ -45,9 +45,14 @@ def show_statistics(screen: LibraryScreen) -> None:
     from readtrack.statistics import statistics
     from readtrack.tui.widgets import reading_pages
 
-    library = screen.readtrack_app.library
-    build = partial(reading_pages.statistics, library, statistics(library))
-    screen.app.push_screen(Paged("What you have read", build, _HINT), partial(_chosen, screen))
+    app, library = screen.readtrack_app, screen.readtrack_app.library
+
+    def count() -> None:
+        build = partial(reading_pages.statistics, library, statistics(library))
+        page = Paged("What you have read", build, _HINT)
+        app.call_from_thread(app.push_screen, page, partial(_chosen, screen))
+
+    app.in_background("count what you have read", count)  # pages of PDFs are counted, too
 
 
 def _chosen(screen: LibraryScreen, paper: str | None) -> None:
