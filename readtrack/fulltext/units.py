@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from readtrack.fulltext import pdf
+from readtrack.fulltext.words import worded
 from readtrack.library import Library
-from readtrack.reading_list.catalog import Row
+from readtrack.reading_list.catalog import Catalog, Row
 
 Text: TypeAlias = tuple[str, str, int, str]  # subject, kind, page (0 for what has none), body
+
+
+class Head(NamedTuple):
+    """Names and titles, ready to be compared with the words of a search.
+
+    names  |flashattention|flashattn|
+    words  of the names and titles: " | flash attention | flash attn | flash attention fast and ... | "
+    """
+
+    names: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,32 +33,52 @@ class Unit:
     """`stamp` is another one when the texts may be others; `texts` reads them."""
 
     name: str
-    table: Literal["texts", "pages"]
     stamp: str
     texts: Callable[[], Iterable[Text]]
 
 
-def units(library: Library) -> Iterator[Unit]:
-    """Everything that can be searched; looks at files' times and sizes, reads none."""
-    yield Unit(
-        "list", "texts", f"{library.catalog.path} {_stamp(library.catalog.path)}", partial(_list, library)
-    )
-    papers = library.catalog.papers
-    for path in _files(library.home.metadata, ".json"):
-        if path.stem in papers:
-            yield Unit(f"abstract:{path.stem}", "texts", _stamp(path), partial(_abstract, library, path.stem))
+def texts(library: Library, catalog: Catalog) -> Iterator[Unit]:
+    """The list, abstracts and notes; looks at files' times and sizes, reads none."""
+    listed = list(_list(catalog))
+    yield Unit("list", blake2b(repr(listed).encode(errors="replace")).hexdigest(), lambda: listed)
+    for paper, path in files(library.home.metadata, ".json").items():
+        if paper in catalog.papers:
+            yield Unit(f"abstract:{paper}", _stamp(path), partial(_abstract, library, paper))
     for subject, path in library.noted().items():
-        yield Unit(f"note:{subject}", "texts", _stamp(path), partial(_note, library, subject))
-    for path in _files(library.home.pdfs, ".pdf"):
-        if path.stem in papers:
-            yield Unit(f"pdf:{path.stem}", "pages", _stamp(path), partial(_pages, path))
+        yield Unit(f"note:{subject}", _stamp(path), partial(_note, library, subject))
 
 
-def _files(folder: Path, suffix: str) -> list[Path]:
+def pdfs(library: Library) -> Iterator[Unit]:
+    for paper, path in files(library.home.pdfs, ".pdf").items():
+        if paper in library.catalog.papers:
+            yield Unit(f"pdf:{paper}", _stamp(path), partial(_pages, path))
+
+
+def files(folder: Path, suffix: str) -> dict[str, Path]:
+    """Name without suffix, to its path."""
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != ".")
+        paths = [path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != "."]
     except OSError:
-        return []
+        return {}
+    return {path.stem: path for path in sorted(paths)}
+
+
+def heads(catalog: Catalog) -> dict[str, Head]:
+    """Of everything on the list, in its order, then of the papers that no row names."""
+    titles: dict[str, list[str]] = {}
+    for _, item in catalog.walk():
+        if isinstance(item, Row):
+            for subject in item.papers or (item.subject,):
+                titles.setdefault(subject, []).extend([item.text] if len(item.papers) < 2 else [])
+    for paper in catalog.papers.values():
+        titles.setdefault(paper.id, []).append(paper.title)
+    found = {}
+    for subject, texts in titles.items():
+        paper = catalog.papers.get(subject)
+        names = [worded(name) for name in (paper.id, *paper.aliases)] if paper is not None else []
+        words = " | ".join(("", *names, *map(worded, texts), ""))
+        found[subject] = Head("|".join(("", *(name.replace(" ", "") for name in names), "")), words)
+    return found
 
 
 def _stamp(path: Path) -> str:
@@ -56,18 +89,17 @@ def _stamp(path: Path) -> str:
     return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
 
 
-def _list(library: Library) -> Iterator[Text]:
-    for paper in library.catalog.papers.values():
-        yield paper.id, "name", 0, " ".join((paper.id, paper.id.replace("_", " "), *paper.aliases))
-        yield paper.id, "title", 0, paper.title
+def _list(catalog: Catalog) -> Iterator[Text]:
+    for paper in catalog.papers.values():
         for author in paper.authors:
             yield paper.id, "author", 0, author
+        yield paper.id, "year", 0, str(paper.year)
         if paper.summary:
             yield paper.id, "summary", 0, f"{paper.summary} {paper.claim}"
-    for _, item in library.catalog.walk():
-        if isinstance(item, Row):
-            for subject in item.papers or (item.subject,):
-                yield subject, "row" if item.papers else "title", 0, item.text
+    for _, item in catalog.walk():
+        if isinstance(item, Row) and len(item.papers) > 1:
+            for subject in item.papers:
+                yield subject, "row", 0, item.text
 
 
 def _abstract(library: Library, paper: str) -> Iterator[Text]:

@@ -435,7 +435,9 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             )
             return
         self._seen = _modified(self.library.list_path)
+        self.finding.changed()
         self.main.read_library()
+        self.finding.refresh()
         self.runs.look_again()
         self.notify_status(f"Read {self.library.catalog.path.name} again.")
 

@@ -21,7 +21,7 @@ from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, joi
 from readtrack.tui.widgets.outline import OFF_LIST, Entry, outline, subjects, visible, wording
 
 if TYPE_CHECKING:
-    from readtrack.reading_list.search import Match
+    from readtrack.fulltext.searching import Match
 
 _MOST = 1000  # found papers that are shown
 _NOTHING = "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable."
@@ -101,7 +101,7 @@ class Checklist(LineView):
         """The key of the best match; "" where no words make a difference and the cursor may stay."""
         if not self.found:
             return ""
-        from readtrack.reading_list.search import spans
+        from readtrack.fulltext.words import spans
 
         subject, match = next(iter(self.found.items()))
         wordless = not match.words and not match.note
@@ -257,7 +257,7 @@ class Checklist(LineView):
 
 def _pointed_out(words: Content, match: Match) -> Content:
     """`words` with what was found in them marked."""
-    from readtrack.reading_list.search import spans
+    from readtrack.fulltext.words import spans
 
     for start, end in spans(words.plain, match.words):
         words = words.stylize("bold $reading", start, end)
