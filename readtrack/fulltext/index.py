@@ -47,6 +47,7 @@ CREATE VIRTUAL TABLE pages USING fts5(body, tokenize='unicode61 remove_diacritic
 CREATE VIRTUAL TABLE vocabulary USING fts5vocab(texts, row);
 """
 
+
 class FullText:
     """One index. Its methods may be called from any thread."""
 
@@ -55,10 +56,12 @@ class FullText:
         self._in_memory = False
         self._mended = False
         self._lock = threading.RLock()
+        self._reading_pdfs = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._subjects: dict[int, str] = {}
         self._kept: dict[tuple[str, bool], dict[str, Fit]] = {}
         self._catalog: Catalog | None = None  # the list that it holds
+        self._list: Unit | None = None
         self._words: Counter[str] | None = None  # of names and titles
         self._data_version = 0
         self._heads: dict[str, Head] = {}
@@ -77,34 +80,40 @@ class FullText:
         from readtrack.fulltext.units import pdfs
 
         self._read_texts(library)
-        wanted = {unit.name: unit for unit in pdfs(library)}
-        self._forget_others(wanted, "unit LIKE 'pdf:%'")
-        for unit in self._changed(wanted):
-            progress(unit.name)
-            self._guarded(partial(self._put, read=[(unit, list(unit.texts()))]))
+        with self._reading_pdfs:  # one at a time: another would read the same ones
+            wanted = {unit.name: unit for unit in pdfs(library)}
+            self._forget_others(wanted, "unit LIKE 'pdf:%'")
+            for unit in self._changed(wanted):
+                progress(unit.name)
+                texts = list(unit.texts())  # takes a while; searches go on meanwhile
+                self._guarded(partial(self._put, read=[(unit, texts)]))
 
     def settle(self, library: Library) -> None:
         """Make it the index of `library`: its list, abstracts and notes. Quick where nothing changed."""
         with self._lock:
-            if not self.ready or self._catalog is not library.catalog or self._version() != self._data_version:
+            if (
+                not self.ready
+                or self._catalog is not library.catalog
+                or self._version() != self._data_version
+            ):
                 self._read_texts(library)
 
     def _read_texts(self, library: Library) -> None:
-        from readtrack.fulltext.units import heads, texts
+        from readtrack.fulltext.units import abstracts_and_notes, heads, listed
 
         with self._lock:
-            self.ready = False
+            self.ready, self._kept = False, {}
             while not self.ready:  # it is not when the file had to be made again meanwhile
                 self.ready = True
-                catalog = library.catalog
-                wanted = {unit.name: unit for unit in texts(library, catalog)}
+                if self._catalog is not library.catalog:
+                    self._catalog = library.catalog
+                    self._list, self._heads, self._words = listed(self._catalog), heads(self._catalog), None
+                units = (self._list, *abstracts_and_notes(library))
+                wanted = {unit.name: unit for unit in units if unit is not None}
                 self._forget_others(wanted, "unit NOT LIKE 'pdf:%'")
                 # In one go, as there may be thousands.
                 changed = [(unit, unit.texts()) for unit in self._changed(wanted)]
                 self._guarded(partial(self._put, read=changed))
-            if self._catalog is not catalog:
-                self._catalog, self._heads = catalog, heads(catalog)
-                self._words = None
             self._data_version = self._version()
 
     def _version(self) -> int:
@@ -172,7 +181,9 @@ class FullText:
             if (text, phrase) not in self._kept:
                 found = self.heads(text, phrase=phrase)
                 for table in ("texts",) if len(text) < 3 else ("texts", "pages"):
-                    first = f"SELECT min(rowid) FROM {table} WHERE {table} MATCH ? GROUP BY rowid / {_SUBJECT}"
+                    first = (
+                        f"SELECT min(rowid) FROM {table} WHERE {table} MATCH ? GROUP BY rowid / {_SUBJECT}"
+                    )
                     for (number,) in self._rows(first, (_match(text, phrase=phrase),)):
                         subject = self._subjects.get(number // _SUBJECT, "")
                         if subject in self._heads and subject not in found:

@@ -102,7 +102,9 @@ class Search:
         if isinstance(node, Not):
             found = self._of(node.part, among)
             return {subject: (0, 0) for subject in among if subject not in found}
-        parts = sorted(node.parts, key=lambda one: not isinstance(one, Word))  # words are quick, and leave few
+        parts = sorted(
+            node.parts, key=lambda one: not isinstance(one, Word)
+        )  # words are quick, and leave few
         if isinstance(node, Or):
             either: dict[str, Fit] = {}
             for part in parts:
@@ -163,14 +165,18 @@ def _test(library: Library, asked: Field) -> Callable[[str], bool]:
             return lambda subject: library.state(subject) in states
         case "tag":
             tagged = library.tagged().items()
-            fitting = {subject for subject, tags in tagged if any(folded(tag).startswith(value) for tag in tags)}
+            fitting = {
+                subject for subject, tags in tagged if any(folded(tag).startswith(value) for tag in tags)
+            }
         case "can":
             fitting = set(library.runnable()) if "run".startswith(value) else set()
         case "year":
             low, high = years(value) or (1, 0)
             fitting = {id_ for id_, paper in papers.items() if low <= paper.year <= high}
         case "author":
-            fitting = {id_ for id_, paper in papers.items() if any(value in folded(one) for one in paper.authors)}
+            fitting = {
+                id_ for id_, paper in papers.items() if any(value in folded(one) for one in paper.authors)
+            }
         case "section":
             fitting = _in_section(library, value)
         case "claim":
@@ -209,9 +215,7 @@ def matches(search: Search) -> dict[str, Match]:
     told = search.told
     elsewhere = [one for one in list(search.found)[:_NOTED] if kind_of(search.found[one][1])]
     notes = {subject: where(hit) for subject, hit in search.hits(elsewhere).items()}
-    return {
-        subject: Match(rank, told, notes.get(subject, "")) for subject, (rank, _) in search.found.items()
-    }
+    return {subject: Match(rank, told, notes.get(subject, "")) for subject, (rank, _) in search.found.items()}
 
 
 def where(hit: Hit, *, full: bool = False) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from readtrack.fulltext import pdf
 from readtrack.fulltext.words import worded
 from readtrack.library import Library
-from readtrack.reading_list.catalog import Catalog, Row
+from readtrack.reading_list.catalog import Catalog, Paper, Row
 
 Text: TypeAlias = tuple[str, str, int, str]  # subject, kind, page (0 for what has none), body
 
@@ -37,12 +37,16 @@ class Unit:
     texts: Callable[[], Iterable[Text]]
 
 
-def texts(library: Library, catalog: Catalog) -> Iterator[Unit]:
-    """The list, abstracts and notes; looks at files' times and sizes, reads none."""
-    listed = list(_list(catalog))
-    yield Unit("list", blake2b(repr(listed).encode(errors="replace")).hexdigest(), lambda: listed)
+def listed(catalog: Catalog) -> Unit:
+    """All of the list but names and titles. Its stamp is made of the texts: the file may have changed since."""
+    texts = repr(list(_list(catalog))).encode(errors="replace")
+    return Unit("list", blake2b(texts).hexdigest(), partial(_list, catalog))
+
+
+def abstracts_and_notes(library: Library) -> Iterator[Unit]:
+    """Looks at the files' times and sizes, reads none."""
     for paper, path in files(library.home.metadata, ".json").items():
-        if paper in catalog.papers:
+        if paper in library.catalog.papers:
             yield Unit(f"abstract:{paper}", _stamp(path), partial(_abstract, library, paper))
     for subject, path in library.noted().items():
         yield Unit(f"note:{subject}", _stamp(path), partial(_note, library, subject))
@@ -70,15 +74,17 @@ def heads(catalog: Catalog) -> dict[str, Head]:
         if isinstance(item, Row):
             for subject in item.papers or (item.subject,):
                 titles.setdefault(subject, []).extend([item.text] if len(item.papers) < 2 else [])
-    for paper in catalog.papers.values():
-        titles.setdefault(paper.id, []).append(paper.title)
-    found = {}
-    for subject, texts in titles.items():
-        paper = catalog.papers.get(subject)
-        names = [worded(name) for name in (paper.id, *paper.aliases)] if paper is not None else []
-        words = " | ".join(("", *names, *map(worded, texts), ""))
-        found[subject] = Head("|".join(("", *(name.replace(" ", "") for name in names), "")), words)
-    return found
+    return {
+        subject: _head(catalog.papers.get(subject), titles.get(subject, []))
+        for subject in (titles | catalog.papers)
+    }
+
+
+def _head(paper: Paper | None, rows: list[str]) -> Head:
+    names = [worded(name) for name in (paper.id, *paper.aliases)] if paper is not None else []
+    titles = map(worded, (paper.title, *rows) if paper is not None else rows)
+    squeezed = (name.replace(" ", "") for name in names)
+    return Head("|".join(("", *squeezed, "")), " | ".join(("", *names, *titles, "")))
 
 
 def _stamp(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Words as a search compares them: without case, accents and punctuation; near misses; their places in a text."""
+"""Words as a search compares them, without case, accents and punctuation; misspellings; places in a text."""
 
 from __future__ import annotations
 

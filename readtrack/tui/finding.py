@@ -24,12 +24,13 @@ class Finding:
         return FullText(self._app.library.home)
 
     def changed(self) -> None:
-        """Abstracts or notes are others: the next search reads these first."""
-        self._index.ready = False
+        """Read the list, abstracts and notes that changed; a search that comes meanwhile waits for it."""
+        library, self._index.ready = self._app.library, False
+        self._app.in_background("read notes for the search", lambda: self._index.settle(library))
 
     def refresh(self) -> None:
-        """Look what changed on disk and read that, in the background; PDFs may take a while."""
-        library = self._app.library
+        """`changed`, and then PDFs, which may take a while."""
+        library, self._index.ready = self._app.library, False
         self._app.in_background("read notes and PDFs for the search", lambda: self._index.refresh(library))
 
     def find(self, text: str) -> tuple[dict[str, Match], str]:

@@ -44,6 +44,7 @@ class Notes:
         settle(self._app.library, subject, begun)
         if not edited:
             return False
+        self._app.finding.changed()
         self._app.main.refresh_all()
         return True
 
@@ -84,6 +85,7 @@ class Notes:
                     "save the note", error, "n opens it again; your text is on the clipboard."
                 )
                 self._app.copy_to_clipboard(note)
+            self._app.finding.changed()
             self._app.main.refresh_all()
 
         self._app.push_screen(NoteScreen(f"Note on {subject}", before), written)
