@@ -77,8 +77,12 @@ async def test_a_note_is_found_as_soon_as_it_is_written(app: ReadtrackApp) -> No
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.pause()
         await app.workers.wait_for_complete()
-        await pilot.press("n", *"marimbas", "escape")
+        app.main.checklist.go_to_subject("sgd")
+        await pilot.press("n")
         await pilot.pause()
+        await pilot.press(*"marimbas", "escape")
+        await pilot.pause()
+        assert app.library.note("sgd") == "marimbas"
         await pilot.press("/", *"marimba")
         await pilot.pause()
         assert list(app.main.checklist.found or ()) == ["sgd"]
@@ -94,7 +98,9 @@ async def test_after_ctrl_r_filter_and_palette_search_the_new_list(
         await pilot.pause()
         assert list(app.main.checklist.found or ()) == ["hessian"]
         text = papers_yaml.read_text(encoding="utf-8")
-        changed = text.replace("Products without the matrix.", "A trick.").replace("Tiles.", "Inner products.")
+        changed = text.replace("Products without the matrix.", "A trick.").replace(
+            "Tiles.", "Inner products."
+        )
         papers_yaml.write_text(changed, encoding="utf-8")
         await pilot.press("ctrl+r")
         await pilot.pause()
