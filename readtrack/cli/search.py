@@ -10,12 +10,13 @@ from readtrack.cli import terminal
 from readtrack.cli.library import open_library
 from readtrack.cli.terminal import paint, print_out
 from readtrack.errors import NotAvailableError
-from readtrack.text import one_line, quoted
+from readtrack.text import one_line
 
 app = typer.Typer(rich_markup_mode=None)
 
 _EPILOG = """\b
-words            all of them, wherever they stand; the beginning of a word will do
+words            all of them, wherever they stand; the beginning of a word will do,
+                 in names and titles any part of it
 "two words"      as they stand
 state:reading    tag:gpu   year:2017..2020   section:vision   author:ba   can:run
 claim:reproduced has:note  (or pdf, abstract, rating)
@@ -68,8 +69,8 @@ def search(
     if not shown:
         raise NotAvailableError(doubt(library, text) or "nothing fits. Fewer or shorter words find more.")
     total = terminal.width()
-    for word, near in search.instead.items():
-        terminal.print_err(f"{quoted(word)} may be misspelt: {quoted(near)} is searched for too.")
+    if search.suggestion:
+        terminal.print_err(search.suggestion)
     for subject in shown:
         paper = papers.get(subject)
         title = f"{paper.title} ({paper.year})" if paper else library.wording(subject)

@@ -72,6 +72,14 @@ class Search:
         """The words to point out."""
         return (*(word.text for word in words(self._query)), *self.instead.values())
 
+    @property
+    def suggestion(self) -> str:
+        """Which other words were searched for, "" if none."""
+        return " ".join(
+            f"{quoted(word)} may be misspelt: results for {quoted(near)} are included."
+            for word, near in self.instead.items()
+        )
+
     def hits(self, subjects: Iterable[str]) -> dict[str, Hit]:
         """Where these fit best, for those that have words; names and titles where no other text does."""
         numbers = {subject: self.found[subject][1] for subject in subjects} if self.told else {}

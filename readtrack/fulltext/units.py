@@ -38,7 +38,7 @@ class Unit:
 
 
 def listed(catalog: Catalog) -> Unit:
-    """All of the list but names and titles. Its stamp is made of the texts: the file may have changed since."""
+    """All of the list but names and titles. The stamp is made of the texts, as the file may have changed."""
     texts = repr(list(_list(catalog))).encode(errors="replace")
     return Unit("list", blake2b(texts).hexdigest(), partial(_list, catalog))
 

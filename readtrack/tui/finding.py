@@ -34,12 +34,13 @@ class Finding:
         self._app.in_background("read notes and PDFs for the search", lambda: self._index.refresh(library))
 
     def find(self, text: str) -> tuple[dict[str, Match], str]:
-        """What fits, the best first, and what is wrong with a search that can find nothing."""
+        """What fits, the best first, and a remark: why nothing can be found, or a word that may be misspelt."""
         from readtrack.fulltext.searching import Search, doubt, matches
 
         library = self._app.library
         try:
-            found = matches(Search(library, self._index, text))
+            search = Search(library, self._index, text)
+            found = matches(search)
         except ReadtrackError as error:
             return {}, str(error)
-        return found, "" if found else doubt(library, text)
+        return found, search.suggestion if found else doubt(library, text)

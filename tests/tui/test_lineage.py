@@ -73,6 +73,16 @@ async def test_the_filter_reads_notes_and_takes_the_whole_language(app: Readtrac
         assert found == {id_ for id_, paper in papers.items() if paper.year <= 2014} - {"adam"}
 
 
+async def test_a_word_that_may_be_misspelt_is_told(app: ReadtrackApp, screen_text: Text) -> None:
+    async with app.run_test(size=(160, 30)) as pilot:
+        await pilot.pause()
+        await pilot.press("/", *"hessain")
+        await pilot.pause()
+        assert list(app.main.checklist.found or ()) == ["hessian"]
+        shown = " ".join(screen_text(app).replace("▕", " ").split())
+        assert "'hessain' may be misspelt: results for 'hessian' are included." in shown
+
+
 async def test_a_note_is_found_as_soon_as_it_is_written(app: ReadtrackApp) -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.pause()
