@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from unicodedata import combining, normalize
 
+_SPACES = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
 SHORTEST = 4  # letters of a word that may be misspelt
 
 
@@ -18,7 +19,10 @@ def folded(text: str) -> str:
 
 def worded(text: str) -> str:
     """The folded words of `text` with one space between them: "Flash-Attention!" is "flash attention"."""
-    return re.sub(r"[\W_]+", " ", folded(text)).strip()
+    plain = folded(text)
+    if plain.isascii():
+        return " ".join(plain.translate(_SPACES).split())
+    return re.sub(r"[\W_]+", " ", plain).strip()
 
 
 def is_near(word: str, token: str) -> bool:

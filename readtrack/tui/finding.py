@@ -34,7 +34,7 @@ class Finding:
         self._app.in_background("read notes and PDFs for the search", lambda: self._index.refresh(library))
 
     def find(self, text: str) -> tuple[dict[str, Match], str]:
-        """What fits, the best first, and a remark: why nothing can be found, or which word may be misspelt."""
+        """What fits, the best first, and a remark: why nothing is found, or which word may be misspelt."""
         from readtrack.fulltext.searching import Search, doubt, matches
 
         library = self._app.library

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -427,3 +431,22 @@ def test_pages_are_counted_and_joined(tmp_path: Path) -> None:
     assert pdf.page_count(file) == 2
     assert list(pdf.pages(file)) == [(1, "one"), (2, "two")]
     assert pdf.joined("atten-\r\ntion is\nall") == "attention is all"
+
+
+@pytest.mark.timing
+def test_a_key_in_a_list_of_ten_thousand_papers_takes_30_ms(tmp_path: Path) -> None:
+    make = [sys.executable, "tests/big_home.py", str(tmp_path / "big"), "--runs", "0"]
+    subprocess.run(make, check=True, cwd=Path(__file__).parents[2], timeout=120)
+    library = Library.open(Home(tmp_path / "big"))
+    gc.freeze()  # as the app does
+    took: dict[str, list[float]] = {}
+    for _ in range(3):
+        index = FullText(library.home)
+        index.refresh(library)
+        for text in ("mat", "mator ralin", "former year:2017", "transfomer", "e t a"):
+            for end in range(1, len(text) + 1):
+                began = time.process_time()
+                matches(Search(library, index, text[:end]))
+                took.setdefault(text[:end], []).append(time.process_time() - began)
+    gc.unfreeze()
+    assert {key: min(seconds) for key, seconds in took.items() if min(seconds) >= 0.03} == {}
