@@ -24,7 +24,6 @@ from readtrack.text import clean, nearest, quoted
 if TYPE_CHECKING:
     from readtrack.plugins.find import PluginRef
     from readtrack.published import PublishedVerdict
-    from readtrack.reading_list.search import Index, Match
     from readtrack.runs.record import Summary
 
 
@@ -71,7 +70,7 @@ class Library:
         self._ticked = {
             subject for row in self._rows.values() if row.done for subject in row.papers or (row.subject,)
         }
-        for derived in ("_plugins", "_index", "shipped_verdicts"):
+        for derived in ("_plugins", "shipped_verdicts"):
             self.__dict__.pop(derived, None)
         self._read_journal()
 
@@ -257,79 +256,6 @@ class Library:
                 raise ReadtrackError(f"{query!r} may be any of {shown}. Name one of them.")
         raise _unknown(query, [*papers, *(alias for paper in papers.values() for alias in paper.aliases)])
 
-    def search(self, text: str) -> set[str]:
-        """The subjects that fit every word of `text`; `ranked` says how well."""
-        return set(self.ranked(text))
-
-    def ranked(self, text: str) -> dict[str, Match]:
-        """The subjects that fit every word of `text`, the best first (see `readtrack.reading_list.search`).
-
-        "several words" in quotes go together; `state:read`, `tag:gpu` and `runnable` mean what they say, and
-        a state or tag may be cut short.
-        """
-        from readtrack.reading_list.search import parse
-
-        query = parse(text)
-        among = [s for s in self._index.subjects if all(self._has(s, *field) for field in query.fields)]
-        return self._index.search(query, among, {subject: self.tags(subject) for subject in among})
-
-    def _has(self, subject: str, field: str, value: str) -> bool:
-        from readtrack.reading_list.search import folded
-
-        if field == "state":
-            state = self.state(subject)
-            return state == value if value in STATES else state.startswith(value)
-        if field == "tag":
-            return any(folded(tag).startswith(value) for tag in self.tags(subject))
-        return subject in self.runnable()
-
-    def doubt(self, text: str) -> str:
-        """What is wrong with a search that can find nothing: a state or tag that there is not; else ""."""
-        from readtrack.reading_list.search import folded, parse
-
-        for field, value in parse(text).fields:
-            if field == "state" and not any(state.startswith(value) for state in STATES):
-                return f"There is no state {quoted(value)}. There is: {', '.join(STATES)}."
-            tags = sorted({tag for subject in self._index.subjects for tag in self.tags(subject)})
-            if field == "tag" and not any(folded(tag).startswith(value) for tag in tags):
-                there = f"There is: {', '.join(tags)}." if tags else "No paper has a tag yet."
-                return f"There is no tag {quoted(value)}. {there}"
-        return ""
-
-    @cached_property
-    def _index(self) -> Index:
-        """Each subject's texts to search in, in the list's order; made at the first search."""
-        from readtrack.reading_list.search import Index, Texts
-
-        own: dict[str, list[str]] = {}
-        shared: dict[str, list[str]] = {}
-        for row in self._rows.values():
-            for subject in row.papers or (row.subject,):
-                (shared if len(row.papers) > 1 else own).setdefault(subject, []).append(row.text)
-
-        def texts(subject: str) -> Texts:
-            paper = self.catalog.papers.get(subject)
-            if paper is None:
-                return Texts(titles=own[subject])
-            return Texts(
-                names=(paper.id, *paper.aliases),
-                titles=(paper.title, *own.get(subject, ())),
-                authors=paper.authors,
-                rows=shared.get(subject, ()),
-                prose=(
-                    (str(paper.year), str(paper.year)),
-                    (paper.summary, "in the summary"),
-                    (self._abstract(subject), "in the abstract"),
-                ),
-            )
-
-        listed = [subject for row in self._rows.values() for subject in row.papers or (row.subject,)]
-        return Index({subject: texts(subject) for subject in [*listed, *self.catalog.papers]})
-
-    def _abstract(self, paper_id: str) -> str:
-        abstract = (self.metadata(paper_id) or {}).get("abstract")
-        return abstract if isinstance(abstract, str) else ""
-
     # What lies in the home folder
 
     def runnable(self) -> dict[str, PluginRef]:
@@ -406,10 +332,6 @@ class Library:
         except (OSError, ValueError, RecursionError):
             return None
         return fields if isinstance(fields, dict) else None
-
-    def metadata_changed(self) -> None:
-        """Abstracts came: search in them too."""
-        self.__dict__.pop("_index", None)
 
     def pdf(self, paper_id: str) -> Path | None:
         self._check(paper_id)

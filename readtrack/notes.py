@@ -9,9 +9,9 @@ from pathlib import Path
 
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.fulltext import pdf
+from readtrack.fulltext.words import folded
 from readtrack.home import Home
 from readtrack.library import Library, below
-from readtrack.reading_list.search import folded
 from readtrack.text import one_line, quoted
 
 _HIGHLIGHT = re.compile(r"^> (?P<quote>.+) \(p\. (?P<page>\d+)\)$", re.MULTILINE)

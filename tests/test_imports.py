@@ -32,3 +32,8 @@ def test_opening_the_library_imports_no_plugin_and_nothing_heavy() -> None:
     seen = modules_after("from readtrack.library import Library; Library.open().runnable()")
     assert seen.isdisjoint({*HEAVY, "textual", "rich"})
     assert not [name for name in seen if name.startswith("readtrack.papers.")]
+
+
+def test_the_start_of_the_app_does_not_import_the_search() -> None:
+    seen = modules_after("import readtrack.tui.app")
+    assert seen.isdisjoint({"sqlite3", "readtrack.fulltext.index", "readtrack.fulltext.searching"})

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from readtrack.errors import ReadtrackError
+from readtrack.fulltext.index import FullText
+from readtrack.fulltext.searching import Search
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.catalog import CatalogError, Row
@@ -340,11 +342,15 @@ def test_a_search_takes_every_word(library, home, monkeypatch, text, subjects):
     home.metadata.mkdir(parents=True)
     (home.metadata / "flashattention.json").write_text(json.dumps({"abstract": "An IO-aware algorithm"}))
     monkeypatch.setattr(library, "runnable", lambda: {"lstm": "a plugin"})
-    assert library.search(text) == subjects
+    assert set(Search(library, FullText(home), text).found) == subjects
 
 
-def test_a_search_for_nothing_is_everything(library):
-    assert library.search("  ") == {*library.catalog.papers, "row:hessian-matrix", "row:localization"}
+def test_a_search_for_nothing_is_everything(library, home):
+    assert set(Search(library, FullText(home), "  ").found) == {
+        *library.catalog.papers,
+        "row:hessian-matrix",
+        "row:localization",
+    }
 
 
 def test_the_plugins_of_the_home_folder_can_be_run(library, home):
@@ -478,8 +484,9 @@ def test_opening_it_again_imports_nothing_heavy(library, home, path):
     library.reload()
     code = (
         "import sys; from pathlib import Path; from readtrack.library import Library\n"
+        "from readtrack.fulltext.index import FullText; from readtrack.fulltext.searching import Search\n"
         f"library = Library.open(papers_yaml=Path({str(path)!r}))\n"
-        "library.runnable(), library.search('lstm'), library.row_state\n"
+        "library.runnable(), Search(library, FullText(library.home), 'lstm'), library.row_state\n"
         "heavy = {'torch', 'numpy', 'textual', 'rich', 'yaml', 'filelock', 'platformdirs', 'psutil'}\n"
         "print(heavy & set(sys.modules))"
     )

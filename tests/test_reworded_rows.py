@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from readtrack.fulltext.index import FullText
+from readtrack.fulltext.searching import Search
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Row, Section
@@ -137,7 +139,7 @@ def test_a_row_that_was_worded_anew_goes_by_one_name(edited, home):
     library.tag(subject, "soon")
     library.rate(subject, 4)
     assert (library.tags(subject), library.rating(subject), library.state(subject)) == ({"soon"}, 4, "read")
-    assert set(library.search("tag:soon")) == {subject}
+    assert set(Search(library, FullText(library.home), "tag:soon").found) == {subject}
     assert library.undo() == f"{subject}: back to no rating."
     assert [path.name for path in home.notes.iterdir()] == ["row-read-the-blog-about-atention.md"]
     again = Library.open(home, library.list_path)

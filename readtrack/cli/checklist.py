@@ -84,18 +84,10 @@ def _wanted(library: Library, words: Sequence[str], state: str | None, runnable:
 
 def _found(library: Library, text: str) -> set[str]:
     """What fits, in the language of `readtrack search`; PDFs that are not in its index yet are not read."""
-    from readtrack.fulltext.query import is_simple
-
-    if is_simple(text):
-        return library.search(text)
     from readtrack.fulltext.index import FullText
     from readtrack.fulltext.searching import Search
 
-    index = FullText(library.home.cache / "search.sqlite")
-    index.refresh(library, pdfs=False)
-    found = Search(library, index, text).subjects()
-    index.close()
-    return set(found)
+    return set(Search(library, FullText(library.home), text).found)
 
 
 def _lines(library: Library, wanted: set[str] | None, heading: str | None) -> Iterator[_Line]:

@@ -15,7 +15,8 @@ from readtrack.text import one_line
 app = typer.Typer(rich_markup_mode=None)
 
 _EPILOG = """\b
-words            all of them, wherever they stand; the beginning of a word will do
+words            all of them, wherever they stand; the beginning of a word will do,
+                 in names and titles any part of it
 "two words"      as they stand
 state:reading    tag:gpu   year:2017..2020   section:vision   author:ba   can:run
 claim:reproduced has:note  (or pdf, abstract, rating)
@@ -38,45 +39,45 @@ def search(
     from readtrack.fulltext.searching import Search, doubt, where
 
     library = open_library()
-    if library.home.root.is_dir():
-        library.home.ensure(library.home.cache)
-    index = FullText(library.home.cache / "search.sqlite")
+    index = FullText(library.home)
 
     def tell(unit: str) -> None:
-        if unit.startswith("pdf:"):
-            terminal.print_err(f"reading {unit.removeprefix('pdf:')}.pdf")
+        terminal.print_err(f"reading {unit.removeprefix('pdf:')}.pdf")
 
     text = " ".join(f'"{one}"' if " " in one and len(query) > 1 and '"' not in one else one for one in query)
-    index.refresh(library, pdfs=pdf, progress=tell)
-    found = Search(library, index, text)
-    everything = found.subjects()
-    results = found.results(limit)
+    if pdf:
+        index.refresh(library, progress=tell)
+    search = Search(library, index, text)
+    shown = list(search.found)[:limit]
+    hits = search.hits(shown)
     index.close()
     papers = library.catalog.papers
     if as_json:
         rows = [
             {
-                "subject": one.subject,
-                "title": papers[one.subject].title if one.subject in papers else None,
-                "state": library.state(one.subject),
-                "where": one.hit.kind if one.hit else None,
-                "page": one.hit.page or None if one.hit else None,
-                "snippet": one.hit.snippet.replace("\x01", "").replace("\x02", "") if one.hit else None,
+                "subject": subject,
+                "title": papers[subject].title if subject in papers else None,
+                "state": library.state(subject),
+                "where": hit.kind if hit else None,
+                "page": hit.page or None if hit else None,
+                "snippet": hit.snippet.replace("\x01", "").replace("\x02", "") if hit else None,
             }
-            for one in results
+            for subject, hit in ((one, hits.get(one)) for one in shown)
         ]
-        terminal.print_json({"query": text, "count": len(everything), "results": rows})
+        terminal.print_json({"query": text, "count": len(search.found), "results": rows})
         return
-    if not results:
+    if not shown:
         raise NotAvailableError(doubt(library, text) or "nothing fits. Fewer or shorter words find more.")
     total = terminal.width()
-    for one in results:
-        paper = papers.get(one.subject)
-        title = f"{paper.title} ({paper.year})" if paper else library.wording(one.subject)
-        print_out(f"{paint(one.subject, 'cyan')}  {one_line(title)}")
-        if one.hit is not None and (said := where(one.hit, full=True)):
+    if search.suggestion:
+        terminal.print_err(search.suggestion)
+    for subject in shown:
+        paper = papers.get(subject)
+        title = f"{paper.title} ({paper.year})" if paper else library.wording(subject)
+        print_out(f"{paint(subject, 'cyan')}  {one_line(title)}")
+        if subject in hits and (said := where(hits[subject], full=True)):
             room = None if total is None else total - 4
             for line in terminal.wrap(one_line(said), room):
                 print_out(f"    {line}")
-    if len(everything) > len(results):
-        terminal.print_err(f"{len(everything) - len(results)} more: --limit {len(everything)} shows them")
+    if len(search.found) > len(shown):
+        terminal.print_err(f"{len(search.found) - len(shown)} more: --limit {len(search.found)} shows them")

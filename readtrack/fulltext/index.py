@@ -1,39 +1,43 @@
-"""A full-text index beside the files that it is made from: cache/search.sqlite, by SQLite's FTS5.
+"""A full-text index of what a home holds: cache/search.sqlite, by SQLite's FTS5.
 
-Everything in it can be made again, and is when it is damaged, deleted or of another version. `refresh` looks
-which files changed and reads only those. A row number says whose text it is, of which kind, and the page, so
-that a keystroke over many papers reads no text. Pages of PDFs are a table of their own.
+Everything in it can be made again, and is when it is damaged, deleted or of another version. Where the file
+cannot be written, the index is in memory. `refresh` looks which files changed and reads only those. A row
+number says whose text it is, of which kind, and the page, so that a keystroke over many papers reads no text.
+
+Names and titles are not in it: they are gone through for each word, because a word may stand inside another
+there ("former" finds "transformer"). Other texts are found by the beginnings of their words.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from readtrack.errors import ReadtrackError
-from readtrack.reading_list.search import folded, spans
+from readtrack.fulltext.words import is_near, spans, worded
 
 if TYPE_CHECKING:
-    from readtrack.fulltext.units import Unit
+    from readtrack.fulltext.units import Head, Text, Unit
+    from readtrack.home import Home
     from readtrack.library import Library
     from readtrack.reading_list.catalog import Catalog
 
-_VERSION = 2
+_VERSION = 3
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _T = TypeVar("_T")
-Table: TypeAlias = Literal["texts", "pages"]
+Fit: TypeAlias = tuple[int, int]  # how well a subject fits, small is better; the number of its best text
 
-# Where a text stands, the place that says most first: the rank of what is found there.
-KINDS = ("name", "title", "row", "author", "summary", "abstract", "note", "pdf")
+# Where a text stands, the place that says most first. Tags are the library's; the index does not hold them.
+KINDS = ("title", "author", "tag", "row", "year", "summary", "abstract", "note", "pdf")
 _PDF = KINDS.index("pdf")
 _LISTED = KINDS.index("abstract")  # kinds before this one come from the list
+_IN_TITLE = 4  # ranks of names and titles are 0 (a whole name) to 4 (inside a word)
 _SUBJECT, _KIND, _PART = 1 << 24, 1 << 20, (1 << 20) - 1  # a row's number: subject, kind, page or part
+_KEPT = 50  # words whose places are kept until the index changes
 
 _TABLES = """
 CREATE TABLE seen (unit TEXT PRIMARY KEY, stamp TEXT);
@@ -44,29 +48,24 @@ CREATE VIRTUAL TABLE vocabulary USING fts5vocab(texts, row);
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """Where a subject fits best: the kind of text, the page of a PDF, the words around.
-
-    What was found stands between \\x01 and \\x02.
-    """
-
-    subject: str
-    kind: str
-    page: int
-    snippet: str
-
-
 class FullText:
-    """One index. Its methods may be called from any thread; `refresh` from one at a time."""
+    """One index. Its methods may be called from any thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._in_memory = False
+        self._mended = False
         self._lock = threading.RLock()
+        self._reading_pdfs = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._subjects: dict[int, str] = {}
-        self._ordered: tuple[Catalog, dict[str, None]] | None = None
-        self.ready = False  # whether a refresh was through since it was opened
+        self._kept: dict[tuple[str, bool], dict[str, Fit]] = {}
+        self._catalog: Catalog | None = None  # the list that it holds
+        self._list: Unit | None = None
+        self._words: Counter[str] | None = None  # of names and titles
+        self._data_version = 0
+        self._heads: dict[str, Head] = {}
+        self.ready = False  # False makes the next search look at the files again
 
     def close(self) -> None:
         with self._lock:
@@ -76,56 +75,88 @@ class FullText:
 
     # Filling
 
-    def refresh(
-        self, library: Library, *, pdfs: bool = True, progress: Callable[[str], None] = lambda unit: None
-    ) -> None:
-        """Read what changed since the last time. Another process that does so now is not waited for long."""
-        from readtrack.fulltext.units import units
+    def refresh(self, library: Library, *, progress: Callable[[str], None] = lambda unit: None) -> None:
+        """Read what changed since the last time, PDFs last; `progress` is called before each of these."""
+        from readtrack.fulltext.units import pdfs
 
-        wanted = {unit.name: unit for unit in units(library) if pdfs or unit.table != "pages"}
+        self._read_texts(library)
+        with self._reading_pdfs:  # one at a time: another would read the same ones
+            wanted = {unit.name: unit for unit in pdfs(library)}
+            self._forget_others(wanted, "unit LIKE 'pdf:%'")
+            for unit in self._changed(wanted):
+                progress(unit.name)
+                texts = list(unit.texts())  # takes a while; searches go on meanwhile
+                self._guarded(partial(self._put, read=[(unit, texts)]))
+
+    def settle(self, library: Library) -> None:
+        """Make it the index of `library`: its list, abstracts and notes. Quick where nothing changed."""
+        with self._lock:
+            if (
+                not self.ready
+                or self._catalog is not library.catalog
+                or self._version() != self._data_version
+            ):
+                self._read_texts(library)
+
+    def _read_texts(self, library: Library) -> None:
+        from readtrack.fulltext.units import abstracts_and_notes, heads, listed
+
+        with self._lock:
+            self.ready, self._kept = False, {}
+            while not self.ready:  # it is not when the file had to be made again meanwhile
+                self.ready = True
+                if self._catalog is not library.catalog:
+                    self._catalog = library.catalog
+                    self._list, self._heads, self._words = listed(self._catalog), heads(self._catalog), None
+                units = (self._list, *abstracts_and_notes(library))
+                wanted = {unit.name: unit for unit in units if unit is not None}
+                self._forget_others(wanted, "unit NOT LIKE 'pdf:%'")
+                # In one go, as there may be thousands.
+                changed = [(unit, unit.texts()) for unit in self._changed(wanted)]
+                self._guarded(partial(self._put, read=changed))
+            self._data_version = self._version()
+
+    def _version(self) -> int:
+        """Another number when another process has changed the file."""
+        return int(self._rows("PRAGMA data_version")[0][0])
+
+    def _changed(self, wanted: dict[str, Unit]) -> list[Unit]:
         seen = dict(self._rows("SELECT unit, stamp FROM seen"))
-        gone = {name for name in seen if name not in wanted and (pdfs or not name.startswith("pdf:"))}
-        with suppress(_BusyError):
-            if gone:
-                self._guarded(partial(self._forget, units=gone))
-            changed = [unit for unit in wanted.values() if seen.get(unit.name) != unit.stamp]
-            # Texts in one go, as there may be thousands; PDFs one by one, as each takes a while.
-            self._guarded(partial(self._put, units=[unit for unit in changed if unit.table == "texts"]))
-            for unit in changed:
-                if unit.table == "pages":
-                    progress(unit.name)
-                    texts = list(unit.texts())  # takes a while; searches go on meanwhile
-                    self._guarded(partial(self._put, units=[replace(unit, texts=partial(iter, texts))]))
-        self._subjects = dict(self._rows("SELECT number, subject FROM subjects"))
-        self.ready = True
+        return [unit for unit in wanted.values() if seen.get(unit.name) != unit.stamp]
 
-    @classmethod
-    def _forget(cls, db: sqlite3.Connection, units: Iterable[str]) -> None:
+    def _forget_others(self, wanted: dict[str, Unit], of: str) -> None:
+        gone = [name for (name,) in self._rows(f"SELECT unit FROM seen WHERE {of}") if name not in wanted]
+        if gone:
+            self._guarded(partial(self._forget, units=gone))
+
+    def _forget(self, db: sqlite3.Connection, units: Iterable[str]) -> None:
+        self._kept = {}
         for name in units:
             kind, _, subject = name.partition(":")
             if kind == "list":
                 db.execute(f"DELETE FROM texts WHERE (rowid / {_KIND}) % 16 < {_LISTED}")
             else:
-                first = cls._number(db, subject) * _SUBJECT + KINDS.index(kind) * _KIND
+                first = self._number(db, subject) * _SUBJECT + KINDS.index(kind) * _KIND
                 table = "pages" if kind == "pdf" else "texts"
                 db.execute(f"DELETE FROM {table} WHERE rowid BETWEEN ? AND ?", (first, first + _PART))
             db.execute("DELETE FROM seen WHERE unit = ?", (name,))
 
-    @classmethod
-    def _put(cls, db: sqlite3.Connection, units: Sequence[Unit]) -> None:
-        numbers = {subject: number for number, subject in db.execute("SELECT number, subject FROM subjects")}
-        for unit in units:
-            cls._forget(db, [unit.name])
+    def _put(self, db: sqlite3.Connection, read: Sequence[tuple[Unit, Iterable[Text]]]) -> None:
+        numbers = dict(db.execute("SELECT subject, number FROM subjects"))
+        for unit, texts in read:
+            self._forget(db, [unit.name])
             parts: dict[tuple[str, str], int] = {}
             rows = []
-            for subject, kind, page, body in unit.texts():
+            for subject, kind, page, body in texts:
                 if subject not in numbers:
-                    numbers[subject] = cls._number(db, subject)
+                    numbers[subject] = self._number(db, subject)
                 part = parts[subject, kind] = page or parts.get((subject, kind), 0) + 1
                 number = numbers[subject] * _SUBJECT + KINDS.index(kind) * _KIND + min(part, _PART)
                 rows.append((number, body))
-            db.executemany(f"INSERT OR REPLACE INTO {unit.table} (rowid, body) VALUES (?, ?)", rows)
+            table = "pages" if unit.name.startswith("pdf:") else "texts"
+            db.executemany(f"INSERT OR REPLACE INTO {table} (rowid, body) VALUES (?, ?)", rows)
             db.execute("INSERT INTO seen VALUES (?, ?)", (unit.name, unit.stamp))
+        self._subjects = {number: subject for subject, number in numbers.items()}
 
     @staticmethod
     def _number(db: sqlite3.Connection, subject: str) -> int:
@@ -135,87 +166,119 @@ class FullText:
 
     # Asking
 
-    def order(self, catalog: Catalog, make: Callable[[], dict[str, None]]) -> dict[str, None]:
-        """The list's subjects in order: made once for each catalog."""
-        if self._ordered is None or self._ordered[0] is not catalog:
-            self._ordered = (catalog, make())
-        return self._ordered[1]
+    @property
+    def everything(self) -> Collection[str]:
+        """The list's subjects in order, then the papers that no row names."""
+        return self._heads.keys()
 
-    def places(self, text: str, *, phrase: bool = False) -> dict[str, int]:
-        """The subjects with this word (or one that begins so) or phrase, each with its best text's number."""
-        wanted = _match(text, phrase=phrase)
-        best: dict[int, int] = {}
-        tables: tuple[Table, ...] = ("texts",) if len(text) < 3 else ("texts", "pages")
-        for table in tables if wanted else ():
-            first = f"SELECT min(rowid) FROM {table} WHERE {table} MATCH ? GROUP BY rowid / {_SUBJECT}"
-            for (number,) in self._rows(first, (wanted,)):
-                best.setdefault(number // _SUBJECT, number)
-        names = self._subjects
-        return {names[subject]: number for subject, number in best.items() if subject in names}
+    def fits(self, text: str, *, phrase: bool = False) -> dict[str, Fit]:
+        """The subjects with this word, one that begins so, or in names and titles one that it is part of;
+        of a phrase, those that have it as it stands.
+        """
+        with self._lock:
+            if len(self._kept) > _KEPT:
+                self._kept = {}
+            if (text, phrase) not in self._kept:
+                found = self.heads(text, phrase=phrase)
+                for table in ("texts",) if len(text) < 3 else ("texts", "pages"):
+                    first = (
+                        f"SELECT min(rowid) FROM {table} WHERE {table} MATCH ? GROUP BY rowid / {_SUBJECT}"
+                    )
+                    for (number,) in self._rows(first, (_match(text, phrase=phrase),)):
+                        subject = self._subjects.get(number // _SUBJECT, "")
+                        if subject in self._heads and subject not in found:
+                            found[subject] = (_IN_TITLE + kind_of(number), number)
+                self._kept[text, phrase] = found
+            return self._kept[text, phrase]
 
-    def hits(self, texts: Iterable[str], places: dict[str, int]) -> dict[str, Hit]:
-        """The words around, for each subject in the text of this number."""
-        wanted = list(texts)
-        bodies: dict[int, str] = {}
-        for table, is_pdf in (("texts", False), ("pages", True)):
-            numbers = [number for number in places.values() if (rank(number) == _PDF) == is_pdf]
-            for start in range(0, len(numbers), 500):
-                some = numbers[start : start + 500]
-                marks = ",".join("?" * len(some))
-                bodies |= dict(self._rows(f"SELECT rowid, body FROM {table} WHERE rowid IN ({marks})", some))
+    def heads(self, text: str, *, phrase: bool = False) -> dict[str, Fit]:
+        """The subjects with this in a name or title; the rank is 0 for a whole name, then 1 for the beginning
+        of a name, 2 for whole words, 3 for the beginning of a word, 4 within a word.
+        """
+        words = worded(text)
+        named = f"|{words.replace(' ', '')}"
+        name, whole, starts = f"{named}|", f" {words} ", f" {words}"
+        if phrase:
+            return {subject: (2, 0) for subject, head in self._heads.items() if whole in head.words}
         return {
-            subject: Hit(subject, KINDS[rank(number)], number & _PART if rank(number) == _PDF else 0, around)
-            for subject, number in places.items()
-            if (around := _around(bodies.get(number, ""), wanted)) or number in bodies
+            subject: (
+                (0 if name in names else 1)
+                if named in names
+                else (2 if whole in body else 3 if starts in body else 4),
+                0,
+            )
+            for subject, (names, body) in self._heads.items()
+            if words in body or named in names
         }
 
-    def near(self, word: str) -> list[str]:
-        """Words of titles and notes that are a slip away from this one; the first letter is right."""
-        from readtrack.reading_list.search import is_near
+    def around(self, texts: Iterable[str], numbers: Iterable[int]) -> dict[int, str]:
+        r"""The words around in the texts of these numbers; what was found stands between \x01 and \x02."""
+        wanted, numbers = list(texts), list(numbers)
+        bodies: dict[int, str] = {}
+        for table, is_pdf in (("texts", False), ("pages", True)):
+            here = [number for number in numbers if (kind_of(number) == _PDF) == is_pdf]
+            for start in range(0, len(here), 500):
+                some = here[start : start + 500]
+                marks = ",".join("?" * len(some))
+                bodies |= dict(self._rows(f"SELECT rowid, body FROM {table} WHERE rowid IN ({marks})", some))
+        return {number: around(body, wanted) for number, body in bodies.items()}
 
-        plain = folded(word)
-        query = "SELECT term FROM vocabulary WHERE term >= ? AND term < ? ORDER BY doc DESC"
-        bounds = (plain[:1], plain[:1] + "\U0010ffff")
-        return [term for (term,) in self._rows(query, bounds) if is_near(plain, term)][:5]
+    def near(self, word: str) -> str:
+        """The word of a title, else of another text but PDFs, that this one may be a slip of; else "". The
+        first letter is right.
+        """
+        if self._words is None:
+            self._words = Counter(word for head in self._heads.values() for word in head.words.split())
+        query = "SELECT term, doc FROM vocabulary WHERE term >= ? AND term < ?"
+        others = partial(self._rows, query, (word[:1], word[:1] + "\U0010ffff"))
+        for terms in (self._words.items, others):
+            near = [one for one in terms() if one[0][0] == word[0] and is_near(word, one[0])]
+            if near:
+                return str(min(near, key=lambda one: (abs(len(one[0]) - len(word)), -one[1]))[0])
+        return ""
 
     # The file
 
-    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+    def _rows(self, query: str, values: Any = ()) -> list[Any]:
         return self._guarded(lambda db: db.execute(query, values).fetchall())
 
     def _guarded(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """`work` in a transaction; on a damaged file once more, on a new one. What was in it comes with the
-        next refresh. Raises ReadtrackError if that does not help either.
+        """`work` in a transaction. If the file cannot be used, on a new one, and then in memory: what was in
+        it comes with the next search. Raises ReadtrackError if that does not help either.
         """
         with self._lock:
-            for attempt in (1, 2):
+            while True:
                 try:
                     db = self._open()
                     with db:
                         return work(db)
                 except sqlite3.Error as error:
-                    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY:
-                        raise _BusyError("another program is filling the search index; try again.") from error
                     self.close()
-                    self.ready = False
-                    if attempt == 2:
-                        raise ReadtrackError(
-                            f"the search index {self._path} cannot be used: {error}."
-                        ) from error
-                    self._delete()
-        raise AssertionError("unreachable")
+                    self.ready, self._kept = False, {}
+                    if self._in_memory:
+                        raise ReadtrackError(f"the search index cannot be made: {error}.") from error
+                    busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY
+                    self._in_memory = busy or self._mended or not self._delete()
 
-    def _delete(self) -> None:
+    def _delete(self) -> bool:
+        self._mended = True
         try:
-            for path in (self._path, self._path.with_name(f"{self._path.name}-journal")):
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            text = f"the search index {self._path} cannot be made again: {error.strerror}."
-            raise ReadtrackError(text) from error
+            for name in ("search.sqlite", "search.sqlite-journal"):
+                (self._home.cache / name).unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
-            self._db = self._connect(str(self._path) if self._path.parent.is_dir() else ":memory:")
+            name = ":memory:"
+            if not self._in_memory and self._home.root.is_dir():
+                try:
+                    name = str(self._home.ensure(self._home.cache) / "search.sqlite")
+                except ReadtrackError:
+                    self._in_memory = True
+            self._db = self._connect(name)
+            self._subjects = dict(self._db.execute("SELECT number, subject FROM subjects"))
         return self._db
 
     @staticmethod
@@ -231,24 +294,18 @@ class FullText:
         return db
 
 
-class _BusyError(ReadtrackError):
-    pass
-
-
-def rank(number: int) -> int:
-    """Of a text's kind: small says most."""
+def kind_of(number: int) -> int:
+    """Of a text, as a place in KINDS."""
     return number // _KIND % 16
 
 
 def _match(text: str, *, phrase: bool) -> str:
     """FTS5's word for it: in quotes, so that nothing in it is an operator; the last word may go on."""
-    if not any(c.isalnum() for c in text):
-        return ""
     quoted = text.replace('"', '""').replace("\0", " ")
     return f'"{quoted}"' if phrase else f'"{quoted}"*'
 
 
-def _around(body: str, wanted: Sequence[str], reach: int = 70) -> str:
+def around(body: str, wanted: Sequence[str], reach: int = 70) -> str:
     r"""Some words of `body` about the first of the wanted ones, that one in \x01..\x02."""
     flat = body.casefold()
     if len(flat) == len(body):  # the quick way, for words without accents

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from readtrack.reading_list.search import folded
+from readtrack.fulltext.words import folded
 
 FIELDS = ("state", "tag", "year", "section", "can", "claim", "author", "has")
 _TOKEN = re.compile(r'-?(?:\w+:)?"[^"]*"?|[()]|[^\s()"]+')
@@ -18,7 +18,9 @@ _TOKEN = re.compile(r'-?(?:\w+:)?"[^"]*"?|[()]|[^\s()"]+')
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word, found at the beginning of words too; a phrase is found as it stands."""
+    """A word, found at the beginning of words too; a phrase is found as it stands. One whose quotes are not
+    closed yet counts as a word.
+    """
 
     text: str
     phrase: bool = False
@@ -107,7 +109,7 @@ def _leaf(token: str) -> Node | None:
     words = folded(token.strip('"')).strip()
     if not any(c.isalnum() for c in words):
         return None
-    return Word(words, phrase=token.startswith('"'))
+    return Word(words, phrase=len(token) > 1 and token[0] == token[-1] == '"')
 
 
 def words(node: Node) -> Iterator[Word]:
@@ -128,20 +130,6 @@ def fields(node: Node) -> Iterator[Field]:
     elif isinstance(node, And | Or):
         for part in node.parts:
             yield from fields(part)
-
-
-def is_simple(text: str) -> bool:
-    """Whether it is words, phrases, states and tags alone, as `Library.ranked` takes them."""
-    node = parse(text)
-    parts = node.parts if isinstance(node, And) else (node,)
-    return (
-        all(
-            isinstance(one, Word)
-            or (isinstance(one, Field) and (one.name in ("state", "tag") or one == Field("can", "run")))
-            for one in parts
-        )
-        and "can:" not in text.casefold()
-    )
 
 
 def years(value: str) -> tuple[int, int] | None:

@@ -2,183 +2,237 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from readtrack.fulltext.index import KINDS, FullText, Hit, rank
+from readtrack.fulltext.index import KINDS, Fit, FullText, around, kind_of
 from readtrack.fulltext.query import Field, Node, Not, Or, Word, fields, parse, words, years
+from readtrack.fulltext.units import files
+from readtrack.fulltext.words import SHORTEST, folded
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Row, Section
 from readtrack.reading_list.journal import STATES
-from readtrack.reading_list.search import Match, folded
 from readtrack.text import quoted
 
 _CAN = ("run",)
 _HAS = ("note", "pdf", "abstract", "rating")
+_TAG = KINDS.index("tag")
+_TAGGED = (6, _TAG << 20)  # after what has the word in its title or as an author
+_NEARLY = 15  # added to the rank of what has a word that the wanted one may be a slip of
+_NOTED = 60  # of what was found, the best so many say where
+
+
+class Match(NamedTuple):
+    """How a subject fits, for a list.
+
+    rank   smaller is better
+    words  what to point out in its names and titles, folded
+    note   where it fits, if not in its names and titles: "by Herbert Robbins", "#gpu", "in the summary"
+    """
+
+    rank: int
+    words: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """A subject that fits; `hit` is None where no words were asked for."""
+class Hit:
+    """Where a subject fits best: the kind of text, the page of a PDF, the words around.
 
-    subject: str
-    rank: int
-    hit: Hit | None
+    What was found stands between \\x01 and \\x02.
+    """
+
+    kind: str
+    page: int
+    snippet: str
 
 
 class Search:
-    """One query over one state of the library. `forgiving`: a word that nothing has may have a slip in it."""
+    """One query over one state of the library.
 
-    def __init__(self, library: Library, index: FullText, text: str, *, forgiving: bool = True) -> None:
-        self._library, self._index, self._forgiving = library, index, forgiving
-        self.query = parse(text)
-        self._ranks: dict[str, int] = {}
-        self._places: dict[str, int] = {}
-        self._instead: dict[str, str] = {}  # a word with a slip, to the word that it nearly is
+    found    every subject that fits, the best first, those of one rank in the list's order
+    instead  words that no list, abstract or note has, each with the word that was searched for too
+    """
 
-    def subjects(self) -> dict[str, int]:
-        """Every subject that fits, with its rank, the best first; else what nearly fits."""
-        everything = self._index.order(self._library.catalog, lambda: subjects(self._library))
-        found = self._of(self.query, everything)
-        if not found and self._forgiving:
-            slips = [word for word in words(self.query) if not word.phrase and len(word.text) >= 4]
-            for word in slips:
-                if not self._index.places(word.text) and (near := self._index.near(word.text)):
-                    self._instead[word.text] = near[0]
-            found = self._of(self.query, everything) if self._instead else found
-        ranks = self._ranks
-        # Those of one rank stay in the list's order.
-        ordered = sorted((one for one in everything if one in found), key=lambda one: ranks.get(one, 0))
-        return {subject: ranks.get(subject, 0) for subject in ordered}
+    def __init__(self, library: Library, index: FullText, text: str) -> None:
+        self._library, self._index = library, index
+        self._query = parse(text)
+        self.instead: dict[str, str] = {}
+        while True:
+            index.settle(library)
+            fits = self._of(self._query, index.everything)
+            if index.ready:  # else its file was damaged
+                break
+        listed = [subject for subject in index.everything if subject in fits]
+        self.found = {subject: fits[subject] for subject in sorted(listed, key=lambda one: fits[one][0])}
 
     @property
-    def told(self) -> list[tuple[str, bool]]:
-        """The words to point out: text, and whether it is a phrase."""
-        return [(self._instead.get(word.text, word.text), word.phrase) for word in words(self.query)]
+    def told(self) -> tuple[str, ...]:
+        """The words to point out."""
+        return (*(word.text for word in words(self._query)), *self.instead.values())
+
+    @property
+    def suggestion(self) -> str:
+        """Which other words were searched for, "" if none."""
+        return " ".join(
+            f"{quoted(word)} may be misspelt: results for {quoted(near)} are included."
+            for word, near in self.instead.items()
+        )
 
     def hits(self, subjects: Iterable[str]) -> dict[str, Hit]:
-        """Where these fit best, with the words around."""
-        return self._index.hits(
-            [text for text, _ in self.told], {s: self._places[s] for s in subjects if s in self._places}
-        )
+        """Where these fit best, for those that have words; names and titles where no other text does."""
+        numbers = {subject: self.found[subject][1] for subject in subjects} if self.told else {}
+        bodies = self._index.around(self.told, numbers.values())
+        return {
+            subject: Hit(
+                KINDS[kind_of(number)],
+                number & 0xFFFFF if KINDS[kind_of(number)] == "pdf" else 0,
+                bodies.get(number) or self._in_library(subject, kind_of(number)),
+            )
+            for subject, number in numbers.items()
+        }
 
-    def is_told(self, subject: str) -> bool:
-        """Whether it fits elsewhere than in its names and titles, where the words are pointed out."""
-        return rank(self._places.get(subject, 0)) > KINDS.index("title")
+    def _in_library(self, subject: str, kind: int) -> str:
+        if kind == _TAG:
+            tags = sorted(self._library.tags(subject))
+            return "#" + next((tag for tag in tags if any(one in folded(tag) for one in self.told)), "")
+        paper = self._library.catalog.papers.get(subject)
+        return around(paper.title if paper is not None else self._library.wording(subject), self.told)
 
-    def results(self, limit: int | None = None) -> list[Result]:
-        found = self.subjects()
-        shown = list(found)[:limit]
-        hits = self.hits(shown)
-        return [Result(subject, found[subject], hits.get(subject)) for subject in shown]
-
-    def _of(self, node: Node, among: Iterable[str]) -> set[str]:
+    def _of(self, node: Node, among: Iterable[str]) -> dict[str, Fit]:
+        """What fits; nothing in it depends on what else is asked, so one more word or field only narrows."""
         if isinstance(node, Word):
-            return self._with_word(node).intersection(among)
+            return self._with_word(node)
         if isinstance(node, Field):
-            return {subject for subject in among if _has(self._library, subject, node, self._index)}
+            fits = _test(self._library, node)
+            return {subject: (0, 0) for subject in among if fits(subject)}
         if isinstance(node, Not):
-            ranks, places = dict(self._ranks), dict(self._places)
             found = self._of(node.part, among)
-            self._ranks, self._places = ranks, places
-            return set(among) - found
+            return {subject: (0, 0) for subject in among if subject not in found}
+        parts = sorted(
+            node.parts, key=lambda one: not isinstance(one, Word)
+        )  # words are quick, and leave few
         if isinstance(node, Or):
-            return set().union(*(self._of(part, among) for part in node.parts))
-        left = set(among)
-        # Words first: they are quick, and leave little to ask the fields about.
-        for part in sorted(node.parts, key=lambda one: not isinstance(one, Word)):
-            left &= self._of(part, left)
-        return left
+            either: dict[str, Fit] = {}
+            for part in parts:
+                for subject, fit in self._of(part, among).items():
+                    either[subject] = min(fit, either.get(subject, fit))
+            return either
+        wanted = [part for part in parts if isinstance(part, Word)]
+        every = self._with_words(wanted) if wanted else dict.fromkeys(among, (0, 0))
+        for part in parts[len(wanted) :]:
+            every = _both(every, self._of(part, every))
+        return every
 
-    def _with_word(self, word: Word) -> set[str]:
-        text = self._instead.get(word.text, word.text)
-        found = self._index.places(text, phrase=word.phrase)
-        if not self._ranks:
-            self._ranks = {subject: rank(number) for subject, number in found.items()}
-            self._places = found
-        else:
-            ranks, places = self._ranks, self._places
-            for subject, number in found.items():
-                ranks[subject] = ranks.get(subject, 0) + rank(number)
-                # The place that is told is that of the word which is the hardest to find.
-                if rank(number) >= rank(places.get(subject, 0)):
-                    places[subject] = number
-        tags = {} if word.phrase else self._library.tagged()
-        return {subject for subject, of in tags.items() if any(text in folded(tag) for tag in of)}.union(
-            found
-        )
+    def _with_words(self, wanted: list[Word]) -> dict[str, Fit]:
+        """What has all of them, and what they are the name of: flash attention is flashattention."""
+        found = self._with_word(wanted[0])
+        for word in wanted[1:]:
+            found = _both(found, self._with_word(word))
+        if len(wanted) > 1:
+            together = self._index.heads(" ".join(word.text for word in wanted))
+            for subject, fit in together.items():
+                found[subject] = min(fit, found.get(subject, fit))
+        return found
+
+    def _with_word(self, word: Word) -> dict[str, Fit]:
+        text = word.text
+        found = dict(self._index.fits(text, phrase=word.phrase))
+        if word.phrase:
+            return found
+        for subject, tags in self._library.tagged().items():
+            if any(text in folded(tag) for tag in tags):
+                found[subject] = min(_TAGGED, found.get(subject, _TAGGED))
+        # A PDF may have the same slip.
+        if len(text) >= SHORTEST and all(KINDS[kind_of(number)] == "pdf" for _, number in found.values()):
+            near = self._index.near(text)
+            if near:
+                self.instead[text] = near
+                for subject, (rank, number) in self._index.fits(near).items():
+                    found.setdefault(subject, (rank + _NEARLY, number))
+        return found
 
 
-def _has(library: Library, subject: str, asked: Field, index: FullText) -> bool:
-    value = asked.value
-    paper = library.catalog.papers.get(subject)
+def _both(one: dict[str, Fit], other: dict[str, Fit]) -> dict[str, Fit]:
+    """What is in both. The place that is told is that of the word which is the hardest to find."""
+    both = {}
+    for subject, (rank, number) in one.items():
+        if subject in other:
+            more, there = other[subject]
+            both[subject] = (rank + more, there if there >> 20 & 15 > number >> 20 & 15 else number or there)
+    return both
+
+
+def _test(library: Library, asked: Field) -> Callable[[str], bool]:
+    """Whether a subject has what the field asks for."""
+    value, papers = asked.value, library.catalog.papers
     match asked.name:
         case "state":
-            state = library.state(subject)
-            return state == value if value in STATES else state.startswith(value)
+            states = [value] if value in STATES else [one for one in STATES if one.startswith(value)]
+            return lambda subject: library.state(subject) in states
         case "tag":
-            return any(folded(tag).startswith(value) for tag in library.tags(subject))
+            tagged = library.tagged().items()
+            fitting = {
+                subject for subject, tags in tagged if any(folded(tag).startswith(value) for tag in tags)
+            }
         case "can":
-            return "run".startswith(value) and subject in library.runnable()
+            fitting = set(library.runnable()) if "run".startswith(value) else set()
         case "year":
-            span = years(value)
-            return paper is not None and span is not None and span[0] <= paper.year <= span[1]
+            low, high = years(value) or (1, 0)
+            fitting = {id_ for id_, paper in papers.items() if low <= paper.year <= high}
         case "author":
-            return paper is not None and any(value in folded(author) for author in paper.authors)
+            fitting = {
+                id_ for id_, paper in papers.items() if any(value in folded(one) for one in paper.authors)
+            }
         case "section":
-            return any(value in folded(title) for title in sections_of(library).get(subject, ()))
+            fitting = _in_section(library, value)
         case "claim":
-            verdicts = [one.verdict for one in library.shipped_verdicts.get(subject, ())]
-            return any(verdict.startswith(value) for verdict in verdicts)
+            verdicts = library.shipped_verdicts.items()
+            fitting = {id_ for id_, of in verdicts if any(one.verdict.startswith(value) for one in of)}
         case _:
-            return {
-                "note": lambda: bool(library.note(subject).strip()),
-                "pdf": lambda: paper is not None and library.pdf(subject) is not None,
-                "abstract": lambda: paper is not None and library.metadata(subject) is not None,
-                "rating": lambda: library.rating(subject) is not None,
-            }.get(value, lambda: False)()
+            fitting = _having(library, value)
+    return fitting.__contains__
 
 
-def sections_of(library: Library) -> dict[str, list[str]]:
-    """Subject to the titles of the sections that it stands in."""
-    found: dict[str, list[str]] = {}
-    title = ""
+def _in_section(library: Library, words: str) -> set[str]:
+    fitting: set[str] = set()
+    inside = False
     for _, item in library.catalog.walk():
         if isinstance(item, Section):
-            title = item.title
-        elif isinstance(item, Row):
-            for subject in item.papers or (item.subject,):
-                found.setdefault(subject, []).append(title)
-    return found
+            inside = words in folded(item.title)
+        elif isinstance(item, Row) and inside:
+            fitting.update(item.papers or (item.subject,))
+    return fitting
 
 
-def subjects(library: Library) -> dict[str, None]:
-    """All of the list, in its order, then the papers that no row names."""
-    listed: dict[str, None] = {}
-    for _, item in library.catalog.walk():
-        if isinstance(item, Row):
-            listed.update(dict.fromkeys(item.papers or (item.subject,)))
-    listed.update(dict.fromkeys(library.catalog.papers))
-    return listed
+def _having(library: Library, what: str) -> set[str]:
+    if what == "note":
+        return {subject for subject in library.noted() if library.note(subject).strip()}
+    if what == "rating":
+        everything = (*library.catalog.papers, *library.bare_rows())
+        return {subject for subject in everything if library.rating(subject) is not None}
+    if what in ("pdf", "abstract"):
+        folder, suffix = (library.home.pdfs, ".pdf") if what == "pdf" else (library.home.metadata, ".json")
+        return set(files(folder, suffix))
+    return set()
 
 
-def matches(search: Search, *, notes: int = 60) -> dict[str, Match]:
+def matches(search: Search) -> dict[str, Match]:
     """What fits, for a list: which words to point out, and for the first ones where the rest stands."""
-    found = search.subjects()
-    told = tuple(text for text, _ in search.told)
-    hits = search.hits([one for one in list(found)[:notes] if search.is_told(one)])
-    return {
-        subject: Match(number, told, where(hits[subject]) if subject in hits else "")
-        for subject, number in found.items()
-    }
+    told = search.told
+    elsewhere = [one for one in list(search.found)[:_NOTED] if kind_of(search.found[one][1])]
+    notes = {subject: where(hit) for subject, hit in search.hits(elsewhere).items()}
+    return {subject: Match(rank, told, notes.get(subject, "")) for subject, (rank, _) in search.found.items()}
 
 
 def where(hit: Hit, *, full: bool = False) -> str:
     """`in the summary`, `p. 7: … the words around …`; `full`: the words always."""
     words = hit.snippet.replace("\x01", "").replace("\x02", "")
     return {
-        "name": "",
         "title": "",
+        "tag": words,
+        "year": words,
         "row": "in its row",
         "author": f"by {words}",
         "pdf": f"p. {hit.page}: {words}",

@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from readtrack.fulltext import pdf
+from readtrack.fulltext.words import worded
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.reading_list.catalog import Row
+from readtrack.reading_list.catalog import Catalog, Paper, Row
 
 Text: TypeAlias = tuple[str, str, int, str]  # subject, kind, page (0 for what has none), body
+
+
+class Head(NamedTuple):
+    """Names and titles, ready to be compared with the words of a search.
+
+    names  |flashattention|flashattn|
+    words  of the names and titles: " | flash attention | flash attn | flash attention fast and ... | "
+    """
+
+    names: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,48 +34,71 @@ class Unit:
     """`stamp` is another one when the texts may be others; `texts` reads them."""
 
     name: str
-    table: Literal["texts", "pages"]
     stamp: str
     texts: Callable[[], Iterable[Text]]
 
 
-def units(library: Library) -> Iterator[Unit]:
-    """Everything that can be searched; looks at files' times and sizes, reads none."""
-    yield Unit(
-        "list", "texts", f"{library.catalog.path} {pdf.stamp(library.catalog.path)}", partial(_list, library)
-    )
-    papers = library.catalog.papers
-    for path in _files(library.home.metadata, ".json"):
-        if path.stem in papers:
-            yield Unit(
-                f"abstract:{path.stem}", "texts", pdf.stamp(path), partial(_abstract, library, path.stem)
-            )
+def listed(catalog: Catalog) -> Unit:
+    """All of the list but names and titles. The stamp is made of the texts, as the file may have changed."""
+    texts = repr(list(_list(catalog))).encode(errors="replace")
+    return Unit("list", blake2b(texts).hexdigest(), partial(_list, catalog))
+
+
+def abstracts_and_notes(library: Library) -> Iterator[Unit]:
+    """Looks at the files' times and sizes, reads none."""
+    for paper, path in files(library.home.metadata, ".json").items():
+        if paper in library.catalog.papers:
+            yield Unit(f"abstract:{paper}", pdf.stamp(path), partial(_abstract, library, paper))
     for subject, path in library.noted().items():
-        yield Unit(f"note:{subject}", "texts", pdf.stamp(path), partial(_note, library, subject))
-    for path in _files(library.home.pdfs, ".pdf"):
-        if path.stem in papers:
-            yield Unit(f"pdf:{path.stem}", "pages", pdf.stamp(path), partial(_pages, library.home, path))
+        yield Unit(f"note:{subject}", pdf.stamp(path), partial(_note, library, subject))
 
 
-def _files(folder: Path, suffix: str) -> list[Path]:
+def pdfs(library: Library) -> Iterator[Unit]:
+    for paper, path in files(library.home.pdfs, ".pdf").items():
+        if paper in library.catalog.papers:
+            yield Unit(f"pdf:{paper}", pdf.stamp(path), partial(_pages, library.home, path))
+
+
+def files(folder: Path, suffix: str) -> dict[str, Path]:
+    """Name without suffix, to its path."""
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != ".")
+        paths = [path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != "."]
     except OSError:
-        return []
+        return {}
+    return {path.stem: path for path in sorted(paths)}
 
 
-def _list(library: Library) -> Iterator[Text]:
-    for paper in library.catalog.papers.values():
-        yield paper.id, "name", 0, " ".join((paper.id, paper.id.replace("_", " "), *paper.aliases))
-        yield paper.id, "title", 0, paper.title
-        for author in paper.authors:
-            yield paper.id, "author", 0, author
-        if paper.summary:
-            yield paper.id, "summary", 0, f"{paper.summary} {paper.claim}"
-    for _, item in library.catalog.walk():
+def heads(catalog: Catalog) -> dict[str, Head]:
+    """Of everything on the list, in its order, then of the papers that no row names."""
+    titles: dict[str, list[str]] = {}
+    for _, item in catalog.walk():
         if isinstance(item, Row):
             for subject in item.papers or (item.subject,):
-                yield subject, "row" if item.papers else "title", 0, item.text
+                titles.setdefault(subject, []).extend([item.text] if len(item.papers) < 2 else [])
+    return {
+        subject: _head(catalog.papers.get(subject), titles.get(subject, []))
+        for subject in (titles | catalog.papers)
+    }
+
+
+def _head(paper: Paper | None, rows: list[str]) -> Head:
+    names = [worded(name) for name in (paper.id, *paper.aliases)] if paper is not None else []
+    titles = map(worded, (paper.title, *rows) if paper is not None else rows)
+    squeezed = (name.replace(" ", "") for name in names)
+    return Head("|".join(("", *squeezed, "")), " | ".join(("", *names, *titles, "")))
+
+
+def _list(catalog: Catalog) -> Iterator[Text]:
+    for paper in catalog.papers.values():
+        for author in paper.authors:
+            yield paper.id, "author", 0, author
+        yield paper.id, "year", 0, str(paper.year)
+        if paper.summary:
+            yield paper.id, "summary", 0, f"{paper.summary} {paper.claim}"
+    for _, item in catalog.walk():
+        if isinstance(item, Row) and len(item.papers) > 1:
+            for subject in item.papers:
+                yield subject, "row", 0, item.text
 
 
 def _abstract(library: Library, paper: str) -> Iterator[Text]:

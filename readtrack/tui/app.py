@@ -443,6 +443,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             )
             return
         self._seen = _modified(self.library.list_path)
+        self.finding.refresh()
         self.main.read_library()
         self.runs.look_again()
         self.notify_status(f"Read {self.library.catalog.path.name} again.")

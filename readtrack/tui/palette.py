@@ -53,7 +53,8 @@ class Papers(_Commands):
         if self.main is None or not query.strip():
             return
         library = self.readtrack_app.library
-        found = [subject for subject in library.ranked(query) if subject in library.catalog.papers]
+        matches, _ = self.readtrack_app.finding.find(query)
+        found = [subject for subject in matches if subject in library.catalog.papers]
         for place, name in enumerate(found[:_PAPERS]):
             paper = library.catalog.papers[name]
             yield Hit(0.99 - place / 100, self._line(paper), partial(self.main.show_paper, name), name)

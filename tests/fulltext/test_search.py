@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
 import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hostile_pdfs import make_pdf
@@ -14,11 +24,17 @@ from readtrack.cli import app
 from readtrack.fulltext import pdf
 from readtrack.fulltext.index import FullText
 from readtrack.fulltext.pdf_child import joined
-from readtrack.fulltext.query import And, Field, Not, Or, Word, is_simple, parse, years
-from readtrack.fulltext.searching import Search, doubt
+from readtrack.fulltext.query import And, Field, Not, Or, Word, parse, years
+from readtrack.fulltext.searching import Search, doubt, matches
+from readtrack.fulltext.words import spans
 from readtrack.home import Home
 from readtrack.library import Library
+from readtrack.reading_list.catalog import Row
 from readtrack.reading_list.load import shipped
+from readtrack.tui.finding import Finding
+
+if TYPE_CHECKING:
+    from readtrack.tui.app import ReadtrackApp
 
 
 @pytest.fixture
@@ -35,14 +51,13 @@ def library(home: Home) -> Library:
 
 @pytest.fixture
 def index(library: Library) -> FullText:
-    library.home.ensure(library.home.cache)
-    index = FullText(library.home.cache / "search.sqlite")
+    index = FullText(library.home)
     index.refresh(library)
     return index
 
 
 def found(library: Library, index: FullText, text: str) -> list[str]:
-    return list(Search(library, index, text).subjects())
+    return list(Search(library, index, text).found)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +66,7 @@ def found(library: Library, index: FullText, text: str) -> list[str]:
         ("", And(())),
         ("a b", And((Word("a"), Word("b")))),
         ('"Two Words"', Word("two words", phrase=True)),
+        ('"Two Wor', Word("two wor")),
         ("a or b c", Or((Word("a"), And((Word("b"), Word("c")))))),
         ("not (a or state:read)", Not(Or((Word("a"), Field("state", "read"))))),
         ("-tag:gpu", Not(Field("tag", "gpu"))),
@@ -73,7 +89,6 @@ def test_queries(text: str, node: object) -> None:
 @given(st.text(st.sampled_from(list("ab():\"-| notrOR\x00'*^")) | st.characters(), max_size=25))
 def test_anything_is_a_query(text: str) -> None:
     parse(text)
-    is_simple(text)
 
 
 def test_years() -> None:
@@ -98,11 +113,59 @@ def test_years() -> None:
         ("author:kingma state:reading", "adam"),
         ("transfromer year:2017", "transformer"),
         ('"graze on the second"', "bert"),
-        ("zebras or xylophones", "gpt2"),
+        ("xylophones or zebras", "gpt2"),
+        ("former", "transformer"),
+        ("former year:2017", "transformer"),
+        ("bert", "bert"),
+        ("betr", "bert"),
+        ("gpt", "gpt"),
+        ("gan", "gan"),
+        ("flash atention", "flashattention"),
+        ("flahs attention", "flashattention"),
+        ("flash-attn", "flashattention"),
+        ("transformr", "transformer"),
+        ("infini attention", "infini_attention"),
+        ("christopher re", "ssm"),
+        ("herbert robins", "sgd"),
+        ("stochsatic aproximation", "sgd"),
+        ('"exact attent', "flashattention"),
     ],
 )
 def test_finding(library: Library, index: FullText, text: str, first: str) -> None:
     assert found(library, index, text)[0] == first
+
+
+@pytest.mark.parametrize("text", ["brt", '"flash atention"', '"former"', "bert robbins", "state:unheard"])
+def test_what_is_not_found(library: Library, index: FullText, text: str) -> None:
+    assert found(library, index, text) == []
+
+
+def test_every_id_and_every_alias_finds_its_paper_first(library: Library, index: FullText) -> None:
+    for paper in library.catalog.papers.values():
+        for name in (paper.id, *paper.aliases):
+            assert found(library, index, name)[0] == paper.id, name
+
+
+def test_whole_words_come_before_parts_of_words_and_titles_before_other_texts(
+    library: Library, index: FullText
+) -> None:
+    library.tag("adam", "bert")
+    order = found(library, index, "bert")
+    assert order[:2] == ["bert", "roberta"]
+    assert order[2] == "adam"  # by its tag, then those that have it in the summary
+    assert "longformer" in order[3:]
+    assert "sgd" not in order  # by Herbert Robbins
+
+
+def test_a_match_says_what_to_point_out_and_where_it_is(library: Library, index: FullText) -> None:
+    library.tag("adam", "marimba")
+    (tagged,) = matches(Search(library, index, "marimb")).values()
+    assert tagged.note == "#marimba"
+    assert matches(Search(library, index, "kingma"))["adam"].note == "by Diederik P. Kingma"
+    assert matches(Search(library, index, "2017"))["transformer"].note == "2017"
+    search = Search(library, index, "stochsatic")
+    assert search.instead == {"stochsatic": "stochastic"}
+    assert spans("A Stochastic Approximation Method", matches(search)["sgd"].words) == [(2, 12)]
 
 
 def test_fields_and_operators(library: Library, index: FullText) -> None:
@@ -123,10 +186,9 @@ def test_fields_and_operators(library: Library, index: FullText) -> None:
 
 
 def test_a_hit_in_a_pdf_names_its_page(library: Library, index: FullText) -> None:
-    (result,) = Search(library, index, "zebras").results()
-    assert result.hit is not None
-    assert (result.hit.kind, result.hit.page) == ("pdf", 2)
-    assert "\x01Zebras\x02 graze" in result.hit.snippet
+    (hit,) = Search(library, index, "zebras").hits(["bert"]).values()
+    assert (hit.kind, hit.page) == ("pdf", 2)
+    assert "\x01Zebras\x02 graze" in hit.snippet
     with pytest.raises(pdf.UnreadableError, match="is damaged"):
         pdf.page_count(library.home, library.home.pdfs / "rope.pdf")
 
@@ -155,13 +217,178 @@ def test_a_damaged_index_is_made_again_without_a_word_lost(
         data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2])
     else:
-        import sqlite3
-
         with sqlite3.connect(path) as db:
             db.execute("PRAGMA user_version = 99")
-    again = FullText(path)
+    again = FullText(library.home)
     again.refresh(library)
     assert {text: found(library, again, text) for text in before} == before
+
+
+def test_a_file_that_is_damaged_under_an_open_index_is_made_again(library: Library, index: FullText) -> None:
+    before = found(library, index, "gradient")
+    (library.home.cache / "search.sqlite").write_bytes(b"rubbish" * 50_000)
+    index.close()
+    assert found(library, index, "gradient") == before
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "not a file", "full disk", "another program writes"])
+def test_where_the_file_cannot_be_used_the_index_is_in_memory(
+    library: Library, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    cache = library.home.cache
+    if trouble == "no folder":
+        shutil.rmtree(cache, ignore_errors=True)
+        cache.write_text("a file")
+    else:
+        library.home.ensure(cache)
+    if trouble == "not a file":
+        (cache / "search.sqlite").mkdir()
+    connect = sqlite3.connect
+    if trouble == "full disk":
+
+        def small(name: str, **options: Any) -> sqlite3.Connection:
+            db = connect(name, **options)
+            if name != ":memory:":
+                db.execute("PRAGMA max_page_count = 30")
+            return db
+
+        monkeypatch.setattr(sqlite3, "connect", small)
+    if trouble == "another program writes":
+        FullText(library.home).settle(library)
+        library.save_note("bert", "changed")
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda name, **options: connect(name, **options | {"timeout": 0})
+        )
+        other = connect(cache / "search.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+    index = FullText(library.home)
+    assert found(library, index, "former year:2017") == ["transformer"]
+    index.refresh(library)
+    assert found(library, index, "zebras") == ["bert"]
+    assert found(library, index, "xylophones") == ["gpt2"]
+
+
+# Fields, front ends and a list that changes
+
+WORDS = ("former", "attention", "a", "bert", "gan", "2017", "zebras", "xylophones", "transfromer", "memory")
+FIELDS = (
+    "state:reading",
+    "state:todo",
+    "tag:mem",
+    "year:2017",
+    "year:2014..2018",
+    "author:a",
+    "section:e",
+    "can:run",
+    "has:note",
+    "has:pdf",
+    "-year:2017",
+    "claim:reproduced",
+)
+terms = st.one_of(
+    st.sampled_from(WORDS), st.sampled_from(WORDS).map(lambda one: f'"{one}"'), st.sampled_from(FIELDS)
+)
+queries = st.recursive(
+    terms,
+    lambda some: st.one_of(
+        st.tuples(some, some).map(" ".join),
+        st.tuples(some, some).map(lambda two: f"({two[0]} or {two[1]})"),
+        some.map(lambda one: f"not ({one})"),
+    ),
+    max_leaves=5,
+)
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """A library that no test changes."""
+    library = Library.open(Home(tmp_path_factory.mktemp("still")), shipped())
+    library.home.ensure(library.home.pdfs)
+    (library.home.pdfs / "bert.pdf").write_bytes(make_pdf("Zebras graze, transfromer"))
+    library.save_note("gpt2", "A remark about xylophones.")
+    library.tag("lstm", "memory-lane")
+    library.mark("adam", "reading")
+    return library
+
+
+@settings(max_examples=150, deadline=None)
+@given(queries, st.sampled_from(FIELDS))
+def test_a_field_only_narrows(still: Library, text: str, field: str) -> None:
+    index = FullText(still.home)
+    index.refresh(still)
+    wide = found(still, index, text)
+    narrow = found(still, index, f"{text} {field}")
+    assert set(narrow) == set(wide) & set(found(still, index, field))
+    if not field.startswith("-"):
+        assert narrow == [one for one in found(still, index, f"{field} {text}") if one in wide]
+    index.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(queries)
+def test_the_filter_and_the_command_line_find_the_same_in_the_same_order(still: Library, text: str) -> None:
+    filtered, _ = Finding(cast("ReadtrackApp", SimpleNamespace(library=still))).find(text)
+    searched = printed(still, "search", "--json", "-n", "1000", "--", text)
+    assert [one["subject"] for one in searched["results"]] == list(filtered)
+    rows = printed(still, "list", "--json", "--", text)
+    listed = {paper["id"] for row in rows for paper in row["papers"]}
+    on_list = {paper for _, row in still.catalog.walk() if isinstance(row, Row) for paper in row.papers}
+    assert listed == set(filtered) & on_list
+
+
+def printed(library: Library, *command: str) -> Any:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setenv("READTRACK_HOME", str(library.home.root))
+        assert app.run(list(command)) == 0
+    return json.loads(out.getvalue())
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.sets(st.integers(0, 11), min_size=1), min_size=2, max_size=3),
+    st.lists(queries, min_size=5, max_size=5),
+)
+def test_after_a_reload_the_results_are_those_of_a_fresh_start(
+    tmp_path_factory: pytest.TempPathFactory, lists: list[set[int]], texts: list[str]
+) -> None:
+    """The list, a note and an abstract change elsewhere; another process has its own index open meanwhile."""
+    home = Home(tmp_path_factory.mktemp("changing"))
+    path = home.root / "papers.yaml"
+    write_list(home, path, lists[0])
+    library, other = Library.open(home, path), Library.open(home, path)
+    index, theirs = FullText(home), FullText(home)
+    for some in lists:
+        before = [found(library, index, text) for text in texts]
+        write_list(home, path, some)
+        other.reload()
+        other.save_note("paper_3", f"about zebras and {len(some)} xylophones") if 3 in some else None
+        for text in texts:
+            found(other, theirs, text)
+        assert [one for one in before[0] if one not in library.catalog.papers] == []
+        library.reload()
+        index.ready = False  # as ctrl+r does
+        fresh = FullText(Home(tmp_path_factory.mktemp("none") / "missing"))
+        assert [found(library, index, text) for text in texts] == [
+            found(library, fresh, text) for text in texts
+        ]
+
+
+def write_list(home: Home, path: Path, some: set[int]) -> None:
+    names = {number: f"paper_{number}" for number in sorted(some)}
+    rows = "".join(
+        f"      - text: Row {WORDS[n % 10]}\n        papers: [{name}]\n" for n, name in names.items()
+    )
+    facts = "".join(
+        f"  {name}:\n    title: The {WORDS[n % 10]} and trans{WORDS[n % 7]}\n    authors: [A. Author]\n"
+        f'    year: {2010 + n}\n    sources: [{{arxiv: "1706.{n:05}"}}]\n'
+        for n, name in names.items()
+    )
+    path.write_text(
+        f"title: T\nchecklist:\n  - section: Every\n    rows:\n{rows}papers:\n{facts}", encoding="utf-8"
+    )
+    home.ensure(home.metadata)
+    for n, name in names.items():
+        (home.metadata / f"{name}.json").write_text(json.dumps({"abstract": f"attention {n * len(some)}"}))
 
 
 def test_the_command(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,3 +412,22 @@ def test_pages_are_counted_and_joined(home: Home, tmp_path: Path) -> None:
     assert pdf.page_count(home, file) == 2
     assert pdf.pages(home, file) == [(1, "one"), (2, "two")]
     assert joined("atten-\r\ntion is\nall") == "attention is all"
+
+
+@pytest.mark.timing
+def test_a_key_in_a_list_of_ten_thousand_papers_takes_30_ms(tmp_path: Path) -> None:
+    make = [sys.executable, "tests/big_home.py", str(tmp_path / "big"), "--runs", "0"]
+    subprocess.run(make, check=True, cwd=Path(__file__).parents[2], timeout=120)
+    library = Library.open(Home(tmp_path / "big"))
+    gc.freeze()  # as the app does
+    took: dict[str, list[float]] = {}
+    for _ in range(3):
+        index = FullText(library.home)
+        index.refresh(library)
+        for text in ("mat", "mator ralin", "former year:2017", "transfomer", "e t a"):
+            for end in range(1, len(text) + 1):
+                began = time.process_time()
+                matches(Search(library, index, text[:end]))
+                took.setdefault(text[:end], []).append(time.process_time() - began)
+    gc.unfreeze()
+    assert {key: min(seconds) for key, seconds in took.items() if min(seconds) >= 0.03} == {}

@@ -44,6 +44,7 @@ class Notes:
         settle(self._app.library, subject, begun)
         if not edited:
             return False
+        self._app.finding.changed()
         self._app.main.refresh_all()
         return True
 
@@ -96,6 +97,7 @@ class Notes:
                 self._app.notify_status(
                     "The note was changed meanwhile by another program: both texts are in it."
                 )
+            self._app.finding.changed()
             self._app.main.refresh_all()
 
         self._app.push_screen(NoteScreen(f"Note on {subject}", before), written)

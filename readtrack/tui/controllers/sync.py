@@ -71,7 +71,7 @@ class Syncs:
             return  # its screens are gone already
         moved = syncing.take()
         if moved:
-            self._app.library.metadata_changed()
+            self._app.finding.changed()
             self._app.main.papers_changed(moved)
         self._draw()
         if syncing.ended:

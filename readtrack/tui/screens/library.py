@@ -500,8 +500,8 @@ class LibraryScreen(Screen[None]):
         if words == self._narrowed_to:
             return
         self._narrowed_to = words
-        found, doubt = self.readtrack_app.finding.find(words) if words else (None, "")
-        self.checklist.narrow(found, doubt)
+        found, remark = self.readtrack_app.finding.find(words) if words else (None, "")
+        self.checklist.narrow(found, remark)
         self._entry_changed()
         self._refresh_head()
         self.refresh_hints()

@@ -21,7 +21,7 @@ from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, joi
 from readtrack.tui.widgets.outline import OFF_LIST, Entry, outline, subjects, visible, wording
 
 if TYPE_CHECKING:
-    from readtrack.reading_list.search import Match
+    from readtrack.fulltext.searching import Match
 
 _MOST = 1000  # found papers that are shown
 _NOTHING = "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable."
@@ -47,7 +47,7 @@ class Checklist(LineView):
         self._below: dict[str, set[str]] = {"": set()}
         self._counted: tuple[int, dict[str, Counter[State]]] = (0, {})  # as of a revision of the library
         self.found: dict[str, Match] | None = None
-        self._nothing = ""
+        self._remark = ""
         self._here = ""  # where the cursor was before nothing was found
         self.verdicts: dict[str, str] = {}
 
@@ -88,12 +88,12 @@ class Checklist(LineView):
             known[key] = Counter(map(self._library.state, self._below[key]))
         return known[key]
 
-    def narrow(self, found: dict[str, Match] | None, nothing: str = "") -> None:
+    def narrow(self, found: dict[str, Match] | None, remark: str = "") -> None:
         """Show only these subjects, in their context; None: everything. The cursor goes to the best of them.
 
-        nothing  what to say where there are none
+        remark  what to say below them, or in their place where there are none
         """
-        self.found, self._nothing = found, nothing
+        self.found, self._remark = found, remark
         self._here = str(self.target or self._here)
         self.rebuild(target=self._best() or self._here)
 
@@ -101,7 +101,7 @@ class Checklist(LineView):
         """The key of the best match; "" where no words make a difference and the cursor may stay."""
         if not self.found:
             return ""
-        from readtrack.reading_list.search import spans
+        from readtrack.fulltext.words import spans
 
         subject, match = next(iter(self.found.items()))
         wordless = not match.words and not match.note
@@ -184,8 +184,10 @@ class Checklist(LineView):
         if self.found is not None and found is not self.found:
             words = f"The best {_MOST:,} of {len(self.found):,}; another letter or word leaves fewer."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
+        if self.found and self._remark:
+            lines += [BLANK, *wrapped(self._remark, width, "$muted", indent=1)]
         if not lines:
-            words = self._nothing or _NOTHING
+            words = self._remark or _NOTHING
             lines = [BLANK, *wrapped(f"{words} esc clears.", width, "$muted", indent=1)]
         return lines
 
@@ -257,7 +259,7 @@ class Checklist(LineView):
 
 def _pointed_out(words: Content, match: Match) -> Content:
     """`words` with what was found in them marked."""
-    from readtrack.reading_list.search import spans
+    from readtrack.fulltext.words import spans
 
     for start, end in spans(words.plain, match.words):
         words = words.stylize("bold $reading", start, end)

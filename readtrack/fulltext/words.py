@@ -1,0 +1,66 @@
+"""Words as a search compares them, without case, accents and punctuation; misspellings; places in a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from unicodedata import combining, normalize
+
+_SPACES = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
+SHORTEST = 4  # letters of a word that may be misspelt
+
+
+def folded(text: str) -> str:
+    """Without case and accents: "Ré" and "re" are the same word."""
+    if text.isascii():
+        return text.lower()
+    return "".join(c for c in normalize("NFKD", text.casefold()) if not combining(c))
+
+
+def worded(text: str) -> str:
+    """The folded words of `text` with one space between them: "Flash-Attention!" is "flash attention"."""
+    plain = folded(text)
+    if plain.isascii():
+        return " ".join(plain.translate(_SPACES).split())
+    return re.sub(r"[\W_]+", " ", plain).strip()
+
+
+def is_near(word: str, token: str) -> bool:
+    """Whether `token`, or its beginning, is `word` with one letter wrong, too many, missing, or swapped with
+    its neighbour; two where the word has eight letters or more.
+    """
+    limit = 2 if len(word) >= 8 else 1
+    if len(word) < SHORTEST or len(token) < len(word) - limit:
+        return False
+    token = token[: len(word) + limit]
+    before: list[int] = []
+    row = list(range(len(token) + 1))
+    for i, letter in enumerate(word):
+        following = [i + 1]
+        for j, other in enumerate(token):
+            cost = min(row[j] + (letter != other), row[j + 1] + 1, following[j] + 1)
+            if i and j and letter == token[j - 1] and word[i - 1] == other:
+                cost = min(cost, before[j - 1] + 1)
+            following.append(cost)
+        before, row = row, following
+        if min(row) > limit:
+            return False
+    return min(row) <= limit
+
+
+def spans(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
+    """Where in `text`, as it is written, the folded `words` stand."""
+    letters: list[str] = []
+    places: list[int] = []
+    for index, character in enumerate(text):
+        for letter in folded(character):
+            letters.append(letter)
+            places.append(index)
+    flat = "".join(letters)
+    found = []
+    for word in words:
+        at = flat.find(word) if word else -1
+        while at >= 0:
+            found.append((places[at], places[at + len(word) - 1] + 1))
+            at = flat.find(word, at + len(word))
+    return found
