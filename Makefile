@@ -1,26 +1,33 @@
-# `make run` opens the app, `make test` runs every check. Both set up what they need first.
+# `make run` opens the app, `make test` runs every check. Both set up what they need first, from lock/: every
+# package is a wheel of one version whose hash the lock knows. lock/make.py writes it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
+LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
+# PyTorch's build for CUDA, which is the usual one for Linux, names the libraries that it needs.
+FOR_CUDA := $(BIN)/python -c "import importlib.metadata as m; exit('nvidia' not in str(m.requires('torch')))"
 
 .PHONY: run test lint clean
 
 run: $(VENV)/.run
 	@$(BIN)/readtrack
 
-$(VENV)/bin/python:
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.run: pyproject.toml lock/build.txt lock/run.txt lock/cuda.txt | $(BIN)/python
 	@echo "Setting up readtrack (the first time takes some minutes: PyTorch is large) ..."
-	$(PIP) --editable '.[run]'
+	$(LOCKED) lock/build.txt
+	$(LOCKED) lock/run.txt
+	if $(FOR_CUDA); then $(LOCKED) lock/cuda.txt; fi
+	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Setting up readtrack with its tests and references ..."
-	$(PIP) --editable '.[dev,parity,kernels]'
-	@touch $@ $(VENV)/.run
+$(VENV)/.dev: $(VENV)/.run lock/dev.txt
+	@echo "Setting up readtrack's tests and references ..."
+	$(LOCKED) lock/dev.txt
+	@touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
