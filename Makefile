@@ -5,8 +5,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
-# PyTorch's build for CUDA, which is the usual one for Linux, names the libraries that it needs.
-FOR_CUDA := $(BIN)/python -c "import importlib.metadata as m; exit('nvidia' not in str(m.requires('torch')))"
 
 .PHONY: run test lint clean
 
@@ -16,11 +14,11 @@ run: $(VENV)/.run
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: pyproject.toml lock/build.txt lock/run.txt lock/cuda.txt | $(BIN)/python
+$(VENV)/.run: pyproject.toml lock/build.txt lock/run.txt lock/torch.txt lock/torch-cpu.txt | $(BIN)/python
 	@echo "Setting up readtrack (the first time takes some minutes: PyTorch is large) ..."
 	$(LOCKED) lock/build.txt
 	$(LOCKED) lock/run.txt
-	if $(FOR_CUDA); then $(LOCKED) lock/cuda.txt; fi
+	$(LOCKED) lock/torch-cpu.txt 2> /dev/null || $(LOCKED) lock/torch.txt
 	$(PIP) --no-build-isolation --editable .
 	@touch $@
 

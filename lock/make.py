@@ -1,12 +1,13 @@
 """Write the lock files beside this script with uv: `python lock/make.py`, or with `--upgrade`.
 
 build.txt  pip itself and what builds readtrack
-run.txt    what `make run` needs
-dev.txt    what `make test` needs beyond that
-cuda.txt   what PyTorch's CUDA build for Linux needs
+run.txt    what `make run` needs, but for PyTorch
+torch.txt  PyTorch as the package index has it, with the CUDA libraries of its Linux build
+dev.txt    what `make test` needs beyond these
 
-Every line names one version and the hashes of its files, for every Python and system that readtrack supports.
-Versions stay as they are while they fit. `--upgrade` and `--upgrade-package NAME` are handed to uv.
+Every package has one version and the hashes of its files, for every Python and system that readtrack supports.
+Versions stay as they are while they fit. `--upgrade` and `--upgrade-package NAME` are passed on to uv.
+torch-cpu.txt is kept by hand: the package index does not have that build.
 """
 
 from __future__ import annotations
@@ -19,54 +20,47 @@ from pathlib import Path
 
 LOCK = Path(__file__).parent
 PROJECT = LOCK.parent / "pyproject.toml"
-# uv hashes the files of the package index. A machine may offer PyTorch's CPU build for Linux, too.
-CPU_BUILD = {
-    # torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl
-    "torch==2.13.0": "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
-}
-CUDA = ("cuda-", "nvidia-")
-HEAD = """\
-# {what}
-# Made by `python lock/make.py`, which needs uv. Do not edit.
-"""
+BUILD = ("pip", "hatchling", "editables")
+TORCH = ("torch", "triton", "cuda-", "nvidia-")
+COMMAND = ("uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes"
+           " --no-header --no-annotate").split()  # fmt: skip
 
 
 def main(options: list[str]) -> None:
     known = "".join(path.read_text(encoding="utf-8") for path in sorted(LOCK.glob("*.txt")))
-    everything = compiled(known, ["pip", "hatchling", "editables"], "--all-extras", *options)
+    everything = compiled(known, BUILD, PROJECT, "--all-extras", *options)
     known = "".join(everything.values())
-    build = compiled(known, ["pip", "hatchling", "editables"], project=False)
-    run = compiled(known, [], "--extra", "run")
-    cuda = {name for name in run if name.startswith((*CUDA, "triton"))}
-    write("build.txt", "pip itself and what builds readtrack.", everything, build)
-    write("run.txt", "What `make run` needs.", everything, run.keys() - cuda)
-    write("dev.txt", "What `make test` needs beyond run.txt.", everything, everything.keys() - run.keys() - build.keys() | {"triton"})
-    write("cuda.txt", "What PyTorch's CUDA build for Linux needs beyond run.txt.", everything, cuda)
+    build = set(compiled(known, BUILD))
+    run = set(compiled(known, (), PROJECT, "--extra", "run"))
+    torch = {name for name in run if name.startswith(TORCH)}
+    rest = everything.keys() - build - run
+    write("build.txt", "pip itself and what builds readtrack", everything, build)
+    write("run.txt", "What `make run` needs, but for PyTorch", everything, run - torch)
+    write("torch.txt", "PyTorch, and the CUDA libraries of its Linux build", everything, torch)
+    # PyTorch's build for CPUs comes without Triton, whose interpreter the tests use.
+    write("dev.txt", "What `make test` needs beyond run.txt", everything, rest | {"triton"})
 
 
-def compiled(known: str, packages: list[str], *options: str, project: bool = True) -> dict[str, str]:
+def compiled(known: str, packages: tuple[str, ...], *arguments: Path | str) -> dict[str, str]:
     """The lines of each package that uv resolves, by name. Versions in `known` are preferred."""
     with tempfile.TemporaryDirectory() as folder:
-        asked, out = Path(folder, "asked.in"), Path(folder, "lock.txt")
+        asked, found = Path(folder, "asked.in"), Path(folder, "found.txt")
         asked.write_text("\n".join(packages), encoding="utf-8")
-        out.write_text(known, encoding="utf-8")
-        given = [PROJECT, asked] if project else [asked]
-        command = ["uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-header"]
-        command += ["--no-annotate", "--only-binary", ":all:", "--python-version", "3.11"]
-        subprocess.run([*command, *options, "--output-file", out, *given], stdout=subprocess.DEVNULL, check=True)
-        blocks = re.split(r"^(?=\S)", out.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    found: dict[str, str] = {}
-    for block in blocks:
+        found.write_text(known, encoding="utf-8")
+        command = [*COMMAND, "--output-file", found, asked, *arguments]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        blocks = re.split(r"^(?=\S)", found.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    lines: dict[str, str] = {}
+    for block in blocks:  # a package has several where its version depends on the Python
         name = block.partition("==")[0]
-        found[name] = found.get(name, "") + block
-    return found
+        lines[name] = lines.get(name, "") + block
+    return lines
 
 
-def write(file: str, what: str, everything: dict[str, str], names: set[str] | dict[str, str]) -> None:
-    lines = "".join(everything[name] for name in sorted(names))
-    for pin, digest in CPU_BUILD.items():
-        lines = lines.replace(f"{pin} \\\n", f"{pin} \\\n    --hash={digest} \\\n")
-    (LOCK / file).write_text(HEAD.format(what=what) + lines, encoding="utf-8")
+def write(file: str, what: str, everything: dict[str, str], names: set[str]) -> None:
+    head = f"# {what}. Made by `python lock/make.py`, which needs uv.\n"
+    text = head + "".join(everything[name] for name in sorted(names))
+    (LOCK / file).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
