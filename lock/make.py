@@ -5,7 +5,7 @@ run.txt    what `make run` needs, but for PyTorch
 torch.txt  PyTorch as the package index has it, with the CUDA libraries of its Linux build
 dev.txt    what `make test` needs beyond these
 
-Every package has one version and the hashes of its files, for every Python and system that readtrack supports.
+Every package has one version and the hashes of its files, for every Python and system that readtrack is for.
 Versions stay as they are while they fit. `--upgrade` and `--upgrade-package NAME` are passed on to uv.
 torch-cpu.txt is kept by hand: the package index does not have that build.
 """
@@ -22,8 +22,7 @@ LOCK = Path(__file__).parent
 PROJECT = LOCK.parent / "pyproject.toml"
 BUILD = ("pip", "hatchling", "editables")
 TORCH = ("torch", "triton", "cuda-", "nvidia-")
-COMMAND = ("uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes"
-           " --no-header --no-annotate").split()  # fmt: skip
+OPTIONS = "--universal --python-version 3.11 --only-binary :all: --generate-hashes --no-header --no-annotate"
 
 
 def main(options: list[str]) -> None:
@@ -47,7 +46,17 @@ def compiled(known: str, packages: tuple[str, ...], *arguments: Path | str) -> d
         asked, found = Path(folder, "asked.in"), Path(folder, "found.txt")
         asked.write_text("\n".join(packages), encoding="utf-8")
         found.write_text(known, encoding="utf-8")
-        command = [*COMMAND, "--output-file", found, asked, *arguments]
+        command = [
+            "uv",
+            "pip",
+            "compile",
+            "--quiet",
+            *OPTIONS.split(),
+            "--output-file",
+            found,
+            asked,
+            *arguments,
+        ]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         blocks = re.split(r"^(?=\S)", found.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     lines: dict[str, str] = {}
