@@ -1,12 +1,12 @@
-# `make run` opens the app, `make test` runs every check. Both set up what they need first, from lock/: every
-# package is a wheel of one version whose hash the lock knows. lock/make.py writes it.
+# `make run` opens the app, `make test` runs every check, `make bench` measures every paper. Each sets up first what
+# it needs, from lock/: every package is a wheel of one version whose hash the lock knows. lock/make.py writes it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
 
-.PHONY: run test lint clean
+.PHONY: run test bench lint clean
 
 run: $(VENV)/.run
 	@$(BIN)/readtrack
@@ -36,6 +36,10 @@ lint: $(VENV)/.dev
 test: lint
 	$(BIN)/pytest --numprocesses auto --dist loadgroup -m "not timing"
 	$(BIN)/pytest -m timing
+
+# Takes the better part of an hour, and wants the machine for itself: make bench PAPERS="bert vit" BUDGET=smoke
+bench: $(VENV)/.dev
+	$(BIN)/python tests/bench_every_paper.py --budget $(or $(BUDGET),quick) $(PAPERS)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
