@@ -34,7 +34,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest --numprocesses auto --dist loadgroup -m "not timing"
+	$(BIN)/pytest --numprocesses auto -m "not timing"
 	$(BIN)/pytest -m timing
 
 # Takes the better part of an hour, and wants the machine for itself: make bench PAPERS="bert vit" BUDGET=smoke

@@ -5,7 +5,8 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
 
     assert_parity(ours, reference, inputs)   equal results and equal gradients, in float64
     assert_half_precision(ours, reference, inputs)   errors in half precisions against the reference's own
-    run_experiment(module)                   a smoke run's record, after checking what every run must have
+    run_experiment(module)                   a smoke run's record, after checking what every run must have; equal
+                                             runs are made once for all tests of a paper
     part_of_run()                            a smoke run, to call a part of an experiment with
     check_benchmark(module)                  every variant of every case against the oracle
     assert_same_walk(ours, reference)        two optimisers: equal weights after each of 100 random steps,
@@ -45,17 +46,6 @@ install_import_hook("readtrack.papers", "beartype.beartype")
 
 # The checkout's plugins, whatever lies in the home of who runs the tests.
 readtrack.papers.__path__ = [str(Path(__file__).parents[2] / "plugins")]
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of a paper run in one process, where they share its runs."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent and not item.get_closest_marker("xdist_group"):
-            paper = (
-                item.callspec.params["name"] if item.path.stem == "test_every_plugin" else item.path.stem[5:]
-            )
-            item.add_marker(pytest.mark.xdist_group(paper))
 
 
 @pytest.fixture(autouse=True)
