@@ -5,8 +5,8 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
 
     assert_parity(ours, reference, inputs)   equal results and equal gradients, in float64
     assert_half_precision(ours, reference, inputs)   errors in half precisions against the reference's own
-    run_experiment(module)                   a smoke run's record, after checking what every run must have; equal
-                                             runs are made once for all tests of a paper
+    run_experiment(module)                   the record of a smoke run that has what each must have; made once
+                                             for all tests of a paper
     part_of_run()                            a smoke run, to call a part of an experiment with
     check_benchmark(module)                  every variant of every case against the oracle
     assert_same_walk(ours, reference)        two optimisers: equal weights after each of 100 random steps,
