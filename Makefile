@@ -35,7 +35,7 @@ lint: $(VENV)/.dev
 
 test: lint
 	$(BIN)/pytest --numprocesses auto -m "not timing"
-	$(BIN)/pytest -m timing
+	$(BIN)/pytest -m timing --ignore tests/papers
 
 # Takes the better part of an hour, and wants the machine for itself: make bench PAPERS="bert vit" BUDGET=smoke
 bench: $(VENV)/.dev
