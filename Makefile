@@ -1,26 +1,31 @@
-# `make run` opens the app, `make test` runs every check. Both set up what they need first.
+# `make run` opens the app, `make test` runs every check, `make bench` measures every paper. Each sets up first what
+# it needs, from lock/: every package is a wheel of one version whose hash the lock knows. lock/make.py writes it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
+LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
 
-.PHONY: run test lint clean
+.PHONY: run test bench lint clean
 
 run: $(VENV)/.run
 	@$(BIN)/readtrack
 
-$(VENV)/bin/python:
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.run: pyproject.toml lock/build.txt lock/run.txt lock/torch.txt lock/torch-cpu.txt | $(BIN)/python
 	@echo "Setting up readtrack (the first time takes some minutes: PyTorch is large) ..."
-	$(PIP) --editable '.[run]'
+	$(LOCKED) lock/build.txt
+	$(LOCKED) lock/run.txt
+	$(LOCKED) lock/torch-cpu.txt 2> /dev/null || $(LOCKED) lock/torch.txt
+	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Setting up readtrack with its tests and references ..."
-	$(PIP) --editable '.[dev,parity,kernels]'
-	@touch $@ $(VENV)/.run
+$(VENV)/.dev: $(VENV)/.run lock/dev.txt
+	@echo "Setting up readtrack's tests and references ..."
+	$(LOCKED) lock/dev.txt
+	@touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -29,8 +34,12 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest --numprocesses auto --dist loadgroup -m "not timing"
-	$(BIN)/pytest -m timing
+	$(BIN)/pytest --numprocesses auto -m "not timing"
+	$(BIN)/pytest -m timing --ignore tests/papers
+
+# Takes the better part of an hour, and wants the machine for itself: make bench PAPERS="bert vit" BUDGET=smoke
+bench: $(VENV)/.dev
+	$(BIN)/python tests/bench_every_paper.py --budget $(or $(BUDGET),quick) $(PAPERS)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

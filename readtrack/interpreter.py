@@ -6,7 +6,9 @@ The list, the sync and the app need no PyTorch; runs do, and so an environment t
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -33,9 +35,38 @@ def is_own() -> bool:
     return path() == sys.executable
 
 
-def install_command(extra: str = "run") -> str:
-    """What puts into that Python what runs need, or another extra of readtrack."""
-    return f"{path()} -m pip install 'readtrack[{extra}]'"
+def install_command(extra: str = "run", python: str = "") -> str:
+    """The command that installs an extra of readtrack for the Python that runs papers, or for `python`.
+
+    It names the folder that readtrack came from. The name alone would ask a package index, where another
+    project may have it.
+    """
+    python = python or path()
+    pip = f"{python} -m pip install"
+    if python == sys.executable and importlib.util.find_spec("pip") is None:  # as uv makes environments
+        pip = f"uv pip install --python {python}"
+    checkout = Path(__file__).parents[1]
+    if (checkout / "pyproject.toml").is_file():
+        return f"{pip} --editable {shlex.quote(f'{checkout}[{extra}]')}"
+    source = _source()
+    if source is not None:
+        return f"{pip} {shlex.quote(f'{source}[{extra}]')}"
+    return f"(in a clone of readtrack) {pip} '.[{extra}]'"
+
+
+def _source() -> Path | None:
+    """The folder or wheel that readtrack was installed from, while it is there."""
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        url = urlsplit(
+            json.loads(distribution("readtrack").read_text("direct_url.json") or "{}").get("url", "")
+        )
+    except (PackageNotFoundError, ValueError):
+        return None
+    found = Path(unquote(url.path))
+    return found if url.scheme == "file" and found.exists() else None
 
 
 def require_torch() -> None:

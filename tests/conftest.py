@@ -1,9 +1,11 @@
 """What every test gets: a home of its own, so that none touches the reader's; one thread for torch."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,6 +15,22 @@ from readtrack.home import Home
 # Before torch is imported, and for child processes too: the tests run beside each other, and threads that
 # wait for each other's cores make a test a hundred times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_OF_PAPER = re.compile(r"tests/papers/test_(?:every_plugin\.py::.*\[(\w+)\]|(\w+)\.py)")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """All tests of a paper run in one process, where they share its runs; any other test runs in any."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPaper(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            found = _OF_PAPER.match(nodeid)
+            return found[1] or found[2] if found else nodeid
+
+    return ByPaper(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from readtrack import interpreter
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -18,7 +26,7 @@ CHECKOUT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    # No isolation: the build backend is the one that the constraints file pinned.
+    # No isolation: the build backend is the one that the lock names.
     command = [
         sys.executable,
         "-m",
@@ -89,3 +97,94 @@ def test_an_installed_wheel_finds_the_checkouts_plugins(wheel: Path, tmp_path: P
     assert "FlashAttention" in run("list")
     outcome = json.loads(run("run", "attention", "--budget", "smoke", "--json").splitlines()[-1])
     assert outcome["outcome"] == "completed"
+
+
+# The lock
+
+
+LOCKS = sorted((CHECKOUT / "lock").glob("*.txt"))
+
+
+def locked(path: Path) -> dict[str, Requirement]:
+    """By name, of those that hold for this Python and system."""
+    lines = re.findall(r"^(\S+==.*?) \\$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    found = (Requirement(line) for line in lines)
+    return {canonicalize_name(one.name): one for one in found if one.marker is None or one.marker.evaluate()}
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
+def test_every_line_of_a_lock_is_a_version_with_hashes_and_names_no_place(path: Path) -> None:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    form = re.compile(r"[a-z0-9-]+==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+    assert [line for line in lines if not form.fullmatch(line)] == []
+    assert not re.search(r"^[^ ].*\n[^ ]", "\n".join(lines), re.MULTILINE), "a version without a hash"
+
+
+def test_the_lock_has_all_that_the_project_asks_for() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    lists = [project["project"]["dependencies"], project["build-system"]["requires"], *extras.values()]
+    held: dict[str, Requirement] = {}
+    for path in LOCKS:
+        held |= locked(path)
+    for one in map(Requirement, itertools.chain(*lists)):
+        if one.name != "readtrack" and (one.marker is None or one.marker.evaluate()):
+            (pin,) = held[canonicalize_name(one.name)].specifier
+            assert one.specifier.contains(pin.version, prereleases=True), one
+
+
+def test_both_builds_of_torch_have_one_version() -> None:
+    usual, cpu = (str(locked(CHECKOUT / "lock" / name)["torch"]) for name in ("torch.txt", "torch-cpu.txt"))
+    assert cpu == f"{usual}+cpu"
+
+
+def test_make_installs_wheels_of_the_lock_and_builds_only_readtrack(tmp_path: Path) -> None:
+    command = ["make", "--dry-run", f"VENV={tmp_path}/env", f"{tmp_path}/env/.dev"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=True)
+    installs = re.findall(r"-m pip .*?(?=2>|\|\||$)", done.stdout, re.MULTILINE)
+    locks = ("build.txt", "run.txt", "torch-cpu.txt", "torch.txt", "dev.txt")
+    *wheels, own = sorted(installs, key=lambda one: "--editable" in one)
+    assert [re.search(r"lock/(\S+)", one)[1] for one in wheels] == list(locks)
+    assert all("--require-hashes" in one and "--only-binary :all:" in one for one in wheels)
+    assert "--no-build-isolation" in own
+    assert all("--no-deps" in one for one in installs)
+
+
+# Commands that install more of it
+
+
+def test_a_checkout_is_extended_by_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: own("json") if name == "pip" else own(name))
+    asked = f"--editable '{CHECKOUT}[run]'"
+    assert interpreter.install_command() == f"{sys.executable} -m pip install {asked}"
+    assert interpreter.install_command("run", "/py") == f"/py -m pip install {asked}"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else own(name))
+    assert interpreter.install_command() == f"uv pip install --python {sys.executable} {asked}"
+
+
+def test_what_was_installed_is_extended_from_where_it_came(wheel: Path, tmp_path: Path) -> None:
+    """And from a clone where that is gone. Another project may have the name on a package index."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    came = next((tmp_path / "site").glob("*.dist-info")) / "direct_url.json"
+
+    def command() -> str:
+        code = "from readtrack import interpreter; print(interpreter.install_command('run', '/py'))"
+        variables = {"PYTHONPATH": str(tmp_path / "site")}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    assert command() == "(in a clone of readtrack) /py -m pip install '.[run]'"
+    came.write_text(json.dumps({"url": "file:///no/such%20folder", "dir_info": {}}))
+    assert command() == "(in a clone of readtrack) /py -m pip install '.[run]'"
+    came.write_text(json.dumps({"url": CHECKOUT.as_uri(), "dir_info": {}}))
+    assert command() == f"/py -m pip install '{CHECKOUT}[run]'"
+
+
+def test_nothing_is_installed_by_the_name_of_readtrack_alone() -> None:
+    texts = [*CHECKOUT.rglob("readtrack/**/*.py"), CHECKOUT / "README.md", *CHECKOUT.glob("docs/*.md")]
+    found = [path for path in texts if re.search(r"install '?readtrack", path.read_text(encoding="utf-8"))]
+    assert found == []

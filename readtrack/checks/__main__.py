@@ -6,15 +6,26 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.text import one_line
 
+if TYPE_CHECKING:
+    from readtrack.checks.experiment import Watched
+    from readtrack.runs.record import Record
 
-def checks(name: str, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
-    """The checks of a loaded plugin: (what must hold, what finds out)."""
+
+def checks(
+    name: str, folder: Path, run: Callable[..., tuple[Record, Watched]] | None = None
+) -> Iterator[tuple[str, Callable[[], object]]]:
+    """The checks of a loaded plugin: (what must hold, what finds out).
+
+    run  in place of `experiment.run_experiment`, where a run of the same plugin and seed may have been made
+    """
     import torch
 
     from readtrack.checks import benchmark, experiment
@@ -22,17 +33,18 @@ def checks(name: str, folder: Path) -> Iterator[tuple[str, Callable[[], object]]
 
     module = sys.modules[f"readtrack.papers.{name}"]
     own = claims(name)
+    run = run or experiment.run_experiment
 
-    def plain() -> None:
-        record, _ = experiment.run_experiment(module, folder / "plain")
-        experiment.check_plain(record, own)
+    @cache
+    def plain() -> Record:
+        return run(module, folder / "plain")[0]
 
     yield "its claims name control and breaks", lambda: experiment.check_claims(own)
-    yield "its experiment runs, and judges every claim", plain
-    yield "the seed decides its numbers", lambda: experiment.check_seeds(module, folder)
+    yield "its experiment runs, and judges every claim", lambda: experiment.check_plain(plain(), own)
+    yield "the seed decides its numbers", lambda: experiment.check_seeds(module, folder, plain())
     yield (
         "null runs and breaks reach the experiment",
-        lambda: experiment.check_conditions(module, own, folder),
+        lambda: experiment.check_conditions(module, own, folder, run),
     )
     yield "its benchmark declares cases", lambda: benchmark.check_cases(module)
     yield "every variant is right in float64", lambda: benchmark.check_variants(module, torch.float64)

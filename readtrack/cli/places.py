@@ -103,9 +103,9 @@ def check(
             failed = True
             terminal.print_out(f"✗ {one.name}: {one_line(str(error))}")
             continue
-        missing = [] if said["torch"] else [f"{one.python} -m pip install 'readtrack[run]=={__version__}'"]
+        missing = [] if said["torch"] else ["run"]
         if one.kind == "slurm" and not said["submitit"]:
-            missing.append(f"{one.python} -m pip install 'readtrack[slurm]=={__version__}'")
+            missing.append("slurm")
         skew = said["clock"] - time.time()
         failed = failed or bool(missing)
         mark = "✗" if missing else "✓"
@@ -113,8 +113,9 @@ def check(
             f"{mark} {one.name}: {one_line(said['host'])}, readtrack {one_line(said['readtrack'])}, "
             f"Python {one_line(said['python'])}, {format_bytes(said['free'])} free: {one_line(said['root'])}"
         )
-        for command in missing:
-            terminal.print_out(f"    missing; there: {command}")
+        if missing:
+            command = f"{one.python} -m pip install '.[{','.join(missing)}]'"
+            terminal.print_out(f"    missing; there, in a clone of readtrack {__version__}: {command}")
         if abs(skew) > _SKEW:
             terminal.print_out(f"    its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}")
     if failed:

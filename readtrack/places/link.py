@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import Any, Protocol
 
-from readtrack import __version__
+from readtrack import __version__, interpreter
 from readtrack.errors import NotAvailableError
 from readtrack.places import answers
 from readtrack.places.errors import Refused, Unreachable
@@ -45,7 +45,7 @@ def connect(place: Place) -> Link:
             if error.name not in ("dask", "distributed"):
                 raise
             raise NotAvailableError(
-                f"the place {place.name} needs Dask: {sys.executable} -m pip install 'readtrack[dask]'"
+                f"the place {place.name} needs Dask: {interpreter.install_command('dask', sys.executable)}"
             ) from None
         return DaskLink(place)
     return StreamLink(command(place))
@@ -178,8 +178,8 @@ class StreamLink:
             return Refused("the Python there is older than 3.11. Set python: in places.yaml.")
         if "No module named" in last:
             return Refused(
-                f"readtrack is not installed there ({last}). In that environment: "
-                f"python -m pip install 'readtrack[run]=={__version__}'"
+                f"readtrack is not installed there ({last}). There, in a clone of readtrack {__version__}: "
+                f"python -m pip install '.[run]'"
             )
         if code == 1 and "Error" in last:
             return Refused(last)

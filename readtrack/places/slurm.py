@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from readtrack import interpreter
+
 _ASKED_EVERY = 5.0  # seconds: a controller answers many
 _WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "RESIZING")
 _ALIVE = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING")
@@ -39,7 +41,7 @@ def submit(folder: Path, minutes: int, parameters: Mapping[str, str]) -> str:
         import submitit
     except ModuleNotFoundError:
         raise SlurmError(
-            f"submitit is not installed there: {sys.executable} -m pip install 'readtrack[slurm]'"
+            f"submitit is not installed there: {interpreter.install_command('slurm', sys.executable)}"
         ) from None
     from readtrack.places import shepherd
 

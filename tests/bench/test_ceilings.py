@@ -131,7 +131,7 @@ def test_measuring_gives_rates_that_a_product_and_a_copy_confirm() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        here = ceilings.measure(CPU, dtypes=["float32"], seconds=1.5, check_cancelled=lambda: None)
+        here = ceilings.measure(CPU, dtypes=["float32"], seconds=0.5, check_cancelled=lambda: None)
     finally:
         torch.set_num_threads(threads)
     assert here.threads == 1
@@ -147,7 +147,7 @@ def test_measuring_gives_rates_that_a_product_and_a_copy_confirm() -> None:
 
 def test_calibrating_happens_in_a_child_and_is_kept(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    answer = ceilings.calibrate(home, device="cpu", seconds=1.5)
+    answer = ceilings.calibrate(home, device="cpu", seconds=0.3)
     assert answer.threads == 1
     assert set(answer.flops) == {"float32", "bfloat16", "float16", "float64"}
     key = {"device_name": answer.device_name, "torch_version": answer.torch, "threads": 1}

@@ -120,7 +120,7 @@ def test_the_doctor_looks_at_the_python_that_runs_papers(cli: Cli, tmp_path: Pat
     wrong = next(line for line in done.stdout.splitlines() if line.startswith("wrong"))
     assert f"{bare}/bin/python (from READTRACK_PYTHON): Python 3" in wrong
     assert "it needs readtrack" in wrong
-    assert f"{bare}/bin/python -m pip install 'readtrack[run]'" in wrong
+    assert f"{bare}/bin/python -m pip install --editable '{Path(__file__).parents[2]}[run]'" in wrong
     done = cli("doctor", environment={**none, "READTRACK_PYTHON": "true"})
     assert "does not answer as Python" in done.stdout
     done = cli("doctor", environment={**none, "READTRACK_PYTHON": "no-such-python"})
@@ -210,7 +210,8 @@ def test_a_new_plugin_says_how_to_try_it_and_what_its_test_needs(
     )
     assert readtrack(["plugins", "new", "other"]) == 0
     assert capfd.readouterr().err.splitlines()[-1] == (
-        f"pytest is not installed. This gets it: {sys.executable} -m pip install 'readtrack[test]'"
+        "pytest is not installed. This gets it: "
+        f"{sys.executable} -m pip install --editable '{Path(__file__).parents[2]}[test]'"
     )
 
 

@@ -73,14 +73,16 @@ def test_what_needs_torch_says_how_to_get_it(run: Run, python: Path, arguments: 
     done = run(*arguments)
     assert done.returncode == 3, done.stderr
     assert done.stderr.splitlines()[-1].startswith("readtrack: PyTorch is not installed")
-    assert f"{python} -m pip install 'readtrack[run]'" in done.stderr
+    assert f"{python} -m pip install --editable '{CHECKOUT}[run]'" in done.stderr
 
 
 def test_the_doctor_says_so_and_finds_nothing_wrong(run: Run) -> None:
     done = run("doctor")
     assert done.returncode == 0, done.stdout
     assert re.search(
-        r"^ok +runs .* has no torch, .*pip install 'readtrack\[run\]'", done.stdout, re.MULTILINE
+        rf"^ok +runs .* has no torch, .*-m pip install --editable '{CHECKOUT}\[run\]'",
+        done.stdout,
+        re.MULTILINE,
     )
 
 

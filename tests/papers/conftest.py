@@ -5,7 +5,8 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
 
     assert_parity(ours, reference, inputs)   equal results and equal gradients, in float64
     assert_half_precision(ours, reference, inputs)   errors in half precisions against the reference's own
-    run_experiment(module)                   a smoke run's record, after checking what every run must have
+    run_experiment(module)                   the record of a smoke run that has what each must have; made once
+                                             for all tests of a paper
     part_of_run()                            a smoke run, to call a part of an experiment with
     check_benchmark(module)                  every variant of every case against the oracle
     assert_same_walk(ours, reference)        two optimisers: equal weights after each of 100 random steps,
@@ -15,6 +16,7 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -32,8 +34,11 @@ import readtrack.papers
 from readtrack.bench.case import Bench, Case, Mode, Variant
 from readtrack.bench.correctness import twice
 from readtrack.bench.nests import leaves, mapped, tensors
+from readtrack.checks import experiment
+from readtrack.checks.experiment import Watched
 from readtrack.claims import Claim
-from readtrack.runs.events import EventReader, EventWriter
+from readtrack.home import Home
+from readtrack.runs.events import EventWriter
 from readtrack.runs.record import Record
 from readtrack.runs.run import Run
 
@@ -69,23 +74,48 @@ def assert_same_walk() -> Callable[..., tuple[torch.optim.Optimizer, torch.optim
 
 
 @pytest.fixture
-def run_experiment(tmp_path: Path) -> Callable[..., Record]:
-    def run(
-        module: ModuleType,
-        *,
-        budget: str = "smoke",
-        seed: int = 0,
-        dtype: torch.dtype = torch.float32,
-        null: bool = False,
-        broken: str = "",
-        unreached: Collection[str] = (),
-        **settings: str,
-    ) -> Record:
-        folder = tmp_path / f"run-{seed}-{dtype}-{null}-{broken}"
-        folder.mkdir()
-        return _run_experiment(
-            module, folder, budget, seed, dtype, settings, null=null, broken=broken, unreached=unreached
-        )
+def remembered(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Record, Watched]]:
+    """`readtrack.checks.experiment.run_experiment`, which makes a run once for all tests of a paper.
+
+    A test that has replaced something, or has files in its home, gets a run of its own.
+    """
+
+    def run(module: ModuleType, folder: Path, **options: Any) -> tuple[Record, Watched]:
+        asked = {"seed": 0, "null": False, "broken": "", "dtype": torch.float32, "budget": "smoke", **options}
+        own = monkeypatch._setattr or Home().root.exists() or sys.modules.get(module.__name__) is not module
+        if own or asked.pop("settings", None):
+            return experiment.run_experiment(module, folder, **options)
+        key = module.__name__, *sorted((name, str(value)) for name, value in asked.items())
+        if key not in _made:
+            kept = tmp_path_factory.mktemp("run")
+            _made[key] = kept, *experiment.run_experiment(module, kept, **options), torch.get_rng_state()
+        kept, record, watched, state = _made[key]
+        folder.symlink_to(kept)
+        torch.set_rng_state(state)
+        return deepcopy(record), watched
+
+    return run
+
+
+_made: dict[tuple[Any, ...], tuple[Path, Record, Watched, Tensor]] = {}
+
+
+@pytest.fixture
+def run_experiment(
+    tmp_path: Path, remembered: Callable[..., tuple[Record, Watched]]
+) -> Callable[..., Record]:
+    def run(module: ModuleType, *, unreached: Collection[str] = (), **options: Any) -> Record:
+        known = {
+            name: options.pop(name)
+            for name in ("budget", "seed", "dtype", "null", "broken")
+            if name in options
+        }
+        folder = tmp_path / f"run-{len(list(tmp_path.glob('run-*')))}"
+        record, made = remembered(module, folder, settings=options, **known)
+        _check_record(module, record, made, unreached)
+        return record
 
     return run
 
@@ -296,45 +326,12 @@ def _leaf(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to(dtype, copy=True).requires_grad_()
 
 
-def _run_experiment(
-    module: ModuleType,
-    folder: Path,
-    budget: str,
-    seed: int,
-    dtype: torch.dtype,
-    settings: Mapping[str, str],
-    *,
-    null: bool = False,
-    broken: str = "",
-    unreached: Collection[str] = (),
-) -> Record:
-    """Run `module.experiment` and fold its events. Fails unless it logged a curve, an evaluation metric and
-    the claims that stand at the module's top level (of which a null run or a break wants some, and the
-    benchmark judges others), all finite, and read every setting.
+def _check_record(module: ModuleType, record: Record, run: Run, unreached: Collection[str]) -> None:
+    """Fails unless the run logged a curve, an evaluation metric and the claims that stand at the module's top
+    level (of which a null run or a break wants some, and the benchmark judges others), all finite.
 
     unreached  metrics of claims that are NaN because so short a run does not get there
     """
-    events = EventWriter(folder)
-    run = Run(
-        folder=folder,
-        events=events,
-        device=torch.device("cpu"),
-        dtype=dtype,
-        seed=seed,
-        budget=budget,
-        settings=settings,
-        null=null,
-        broken=broken,
-    )
-    torch.manual_seed(seed)
-    module.experiment(run)
-    events.close()
-
-    record = Record(run_id=folder.name, paper=module.__name__)
-    for event in EventReader(folder).read_new():
-        record.apply(event)
-    assert record.bad_events == 0
-    assert run.unused_settings() == {}
     assert record.curves, "no training curve"
     assert record.values, "no evaluation metric"
     numbers = [value for arms in record.curves.values() for curve in arms.values() for _, value in curve]
@@ -345,7 +342,7 @@ def _run_experiment(
     assert sorted(claimed) == sorted(one.name for one in stated if run.wants(one) and not one.timed)
     values = {name: value for claim in record.claims for name, value in claim["values"].items()}
     assert {n for n, v in values.items() if v is None or not math.isfinite(v)} == set(unreached)
-    if budget == "smoke":
+    if run.budget == "smoke":
         assert all(c["verdict"] == "not judged" for c in record.claims if c["claim"]["kind"] == "measured")
     return record
 

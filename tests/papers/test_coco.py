@@ -370,7 +370,7 @@ def test_null_and_break_compare_equals(run_experiment, condition):
 def test_a_folder_of_cocos_is_trained_on(run_experiment, folder):
     record = run_experiment(coco, coco=str(folder))
     assert {"AP", "AP50", "AR, 100 an image"} <= {name for name, arm in record.values if arm == "COCO"}
-    kept = next((folder / "run-0-torch.float32-False-" / "artifacts").glob("results*"))
+    kept = next((folder / "run-0" / "artifacts").glob("results*"))
     assert isinstance(json.loads(kept.read_text()), list)
 
 

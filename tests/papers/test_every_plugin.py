@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +17,10 @@ SHIPPED = sorted(name for name, plugin in find(Home()).items() if plugin.origin 
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_all_checks_hold(name: str, tmp_path: Path) -> None:
+def test_all_checks_hold(name: str, tmp_path: Path, remembered: Callable[..., Any]) -> None:
     importlib.import_module(f"readtrack.papers.{name}")
     failed = []
-    for what, check in checks(name, tmp_path):
+    for what, check in checks(name, tmp_path, remembered):
         try:
             check()
         except AssertionError as error:

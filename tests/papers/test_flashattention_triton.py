@@ -12,13 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("triton") is None, reason="the kernels extra (triton) is not installed"
-    ),
-    # The fixtures are slow, and one process's: not once for each worker.
-    pytest.mark.xdist_group("flashattention_triton"),
-]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="the kernels extra (triton) is not installed"
+)
 
 # What a block may take of an SM's shared memory (CUDA C++ programming guide, technical specifications).
 SHARED = {80: 163 * 1024, 90: 227 * 1024}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
+from readtrack.checks import experiment as checked
 from readtrack.plugin import Bound, Case, Claim, Cost, Figure, Variant
 
 CLAIM = Claim(name="falls", sentence="It falls.", paper=Figure("0.1"), rule=(Bound("loss", "<=", 0.5),))
@@ -154,3 +156,39 @@ def test_a_missing_role_and_inputs_of_their_own_will_are_seen(check_benchmark):
     paper = Variant(name="c", role="paper", call=square)
     with pytest.raises(AssertionError, match="do not follow the generator"):
         check_benchmark(benchmark(NAIVE, STRONG, paper, inputs=lambda g: (torch.randn(3),)))
+
+
+def test_no_test_of_a_paper_judges_seconds():
+    """`make test` does not collect them when it runs those that do: that takes longer than the tests."""
+    files = set(Path(__file__).parent.glob("*.py")) - {Path(__file__)}
+    assert [path.name for path in files if "mark.timing" in path.read_text(encoding="utf-8")] == []
+
+
+def test_an_equal_run_is_made_once_and_a_changed_plugin_runs_again(remembered, monkeypatch, tmp_path):
+    from readtrack.papers import sgd
+
+    made = []
+    real = checked.run_experiment
+
+    def counted(*arguments, **options):
+        made.append(options)
+        return real(*arguments, **options)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(checked, "run_experiment", counted)
+    try:
+        first, _ = remembered(sgd, tmp_path / "a", seed=77)
+        numbers = torch.rand(3)
+        again, _ = remembered(sgd, tmp_path / "b", seed=77)
+        assert len(made) == 1
+        assert again == first
+        assert again is not first
+        assert torch.equal(torch.rand(3), numbers), "what is drawn after a run follows from it"
+        assert (tmp_path / "b" / "events.jsonl").is_file()
+        remembered(sgd, tmp_path / "c", seed=77, null=True)
+        assert len(made) == 2
+        monkeypatch.setattr(sgd, "__doc__", "changed")
+        remembered(sgd, tmp_path / "d", seed=77)
+        assert len(made) == 3
+    finally:
+        patch.undo()

@@ -267,7 +267,7 @@ def test_without_torch_no_run_begins_and_the_command_that_gets_it_is_named(home,
     monkeypatch.setattr(
         interpreter.importlib.util, "find_spec", lambda name: None if name == "torch" else find_spec(name)
     )
-    with pytest.raises(NotAvailableError, match=r"-m pip install 'readtrack\[run\]'"):
+    with pytest.raises(NotAvailableError, match=r"-m pip install --editable '/.*\[run\]'"):
         launcher.start(new_job("toy_ok"), home)
     assert not home.runs.exists()
     monkeypatch.setenv("READTRACK_PYTHON", "sh")  # another Python is asked by the run itself

@@ -241,8 +241,8 @@ def test_the_package_still_has_the_session_that_is_replaced() -> None:
 def test_the_version_that_is_recommended_is_the_one_that_is_tested(
     server: Server, papers: Any, sync: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pinned = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8")
-    assert f"arxiv=={TESTED}" in pinned.splitlines()
+    pinned = (Path(__file__).parents[2] / "lock" / "run.txt").read_text(encoding="utf-8")
+    assert f"arxiv=={TESTED} \\" in pinned.splitlines()
     monkeypatch.setattr(arxiv, "Client", lambda **_: SimpleNamespace())
     papers(listed(1))
     with pytest.raises(ReadtrackError, match=f"-m pip install 'arxiv=={TESTED}'"):
