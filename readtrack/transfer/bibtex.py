@@ -91,7 +91,7 @@ class Entry:
     @property
     def tags(self) -> tuple[str, ...]:
         words = re.split(r"[,;]", self.fields.get("keywords", ""))
-        tags = (re.sub(r"[^\w.-]+", "-", word.strip().casefold()).strip("-.")[:40] for word in words)
+        tags = (re.sub(r"[^\w.]+", "-", word.strip().casefold()).strip("-.")[:40] for word in words)
         return tuple(dict.fromkeys(tag for tag in tags if tag))
 
     @property

@@ -65,7 +65,7 @@ def unlink(library: Library, row: Row) -> None:
     """Let the row mean no paper. The row keeps its state, and the papers keep theirs."""
     state = library.row_state(row)
     _write(library, row, ())
-    if library.state(row.subject) != state:
+    if state != "todo" and library.state(row.subject) == "todo":
         library.mark(row.subject, state)
 
 
