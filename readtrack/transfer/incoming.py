@@ -44,10 +44,12 @@ def is_bibtex(path: Path) -> bool:
 
 def read(path: Path) -> Incoming:
     """The file at `path`. Raises ReadtrackError if it is not the text of a reading list."""
+    if path.suffix.casefold() == ".json":
+        raise ReadtrackError(f"{path} is not a list. `readtrack import` restores an export in JSON.")
     try:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "not a regular file" if path.exists() else "not there"
-            raise ReadtrackError(f"{path} is {what}. Name a Markdown file, a .bib file or a JSON export.")
+            raise ReadtrackError(f"{path} is {what}. Name a Markdown or .bib file.")
         with path.open("rb") as file:
             data = file.read(LIMIT + 1)
     except OSError as error:

@@ -104,7 +104,7 @@ async def test_a_pasted_list_is_taken(newcomer: ReadtrackApp, home: Home) -> Non
         await pilot.press("ctrl+o")
         await until(pilot, lambda: isinstance(newcomer.screen, ListDialog), "the dialog")
         await pilot.pause()
-        newcomer.screen.post_message(events.Paste("- [x] BERT\n- [ ] GPT-2\n"))
+        newcomer.screen.post_message(events.Paste("- [x] BERT\r- [ ] GPT-2\r"))
         await until(pilot, lambda: isinstance(newcomer.screen, ImportScreen), "the rows")
         await pilot.press("w")
         await until(pilot, lambda: "Imported 2 rows" in status(newcomer), "the list")

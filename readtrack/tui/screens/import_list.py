@@ -72,12 +72,11 @@ class _PathInput(Input):
         self._take = take
 
     def _on_paste(self, event: events.Paste) -> None:
-        if "\n" in event.text.strip():
+        lines = event.text.replace("\r\n", "\n").replace("\r", "\n")  # terminals send what enter sends
+        if "\n" in lines.strip():
             event.stop()
             event.prevent_default()
-            self._take(event.text)
-        else:
-            super()._on_paste(event)
+            self._take(lines)
 
     def action_complete(self) -> None:
         found = completions(self.value)
