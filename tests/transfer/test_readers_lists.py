@@ -12,7 +12,7 @@ from time import process_time
 
 import pytest
 
-from readtrack.cli import app
+from readtrack.cli import app, transfer
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.library import Library
@@ -199,6 +199,23 @@ def test_linking_a_row_takes_what_was_said_of_it_along_and_unlinking_leaves_its_
     capsys.readouterr()
     assert app.run(["link", "chapter", "vit"]) == 2
     assert "row:chapter-1; row:chapter-2" in capsys.readouterr().err
+
+
+def test_the_question_takes_a_choice_as_an_answer(
+    tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.md"
+    file.write_text("- [ ] GQA and my fish\n- [ ] BERT\n")
+    answers = iter(["1=nothing_like_it", "1=gqa", "y"])
+    asked: list[str] = []
+    monkeypatch.setattr(transfer, "_answer", lambda question: asked.append(question) or next(answers))
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert app.run(["import", str(file)]) == 0
+    assert asked[0] == asked[1] == "Write it? [y/N, or LINE=PAPERS] "
+    assert asked[2] == "Write it? [y/N] "
+    assert "nothing_like_it" in capsys.readouterr().err
+    assert row_of(Library.open(home), "fish").papers == ("gqa",)
 
 
 def test_an_undo_takes_a_links_marks_back_together(tmp_path: Path, home: Home) -> None:
