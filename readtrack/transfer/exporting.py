@@ -21,7 +21,7 @@ from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import State
 from readtrack.transfer import bibtex, markdown
-from readtrack.transfer.incoming import original_texts
+from readtrack.transfer.incoming import kept_lists
 from readtrack.transfer.matching import Matcher, letters, source_key
 
 FORMAT = "readtrack-export"
@@ -32,8 +32,17 @@ _TICKED = ("read", "implemented")
 def to_markdown(library: Library) -> str:
     """The checklist in the reader's own lines, with the ticks of today."""
     states = {row.key: _state(library, row) for row in _rows(library)}
-    originals = [markdown.parse(text) for text in original_texts(library.home, bibtex=False)]
-    return markdown.merged(markdown.outline(library.catalog, states), originals)
+    items = markdown.outline(library.catalog, states)
+    originals = [(one.title, markdown.parse(one.text)) for one in kept_lists(library.home, bibtex=False)]
+    # A title that is no heading of theirs: the name of the file, or in its front matter.
+    made_up = {
+        title
+        for name, document in originals
+        if all(item.kind != "title" for item in document.items)
+        for title in (name, document.title)
+    }
+    items = [item for item in items if item.kind != "title" or item.text not in made_up]
+    return markdown.merged(items, [document for _, document in originals])
 
 
 def _state(library: Library, row: Row) -> State:
@@ -94,7 +103,7 @@ def _imported(library: Library) -> tuple[dict[str, str], list[str], list[bibtex.
     written: dict[str, str] = {}
     shared: list[str] = []
     loose: list[bibtex.Entry] = []
-    texts = list(original_texts(library.home, bibtex=True))
+    texts = [one.text for one in kept_lists(library.home, bibtex=True)]
     matcher = Matcher(library.catalog.papers) if texts else None
     linked = (
         {letters(row.text): row.papers for row in _rows(library) if len(row.papers) == 1} if texts else {}

@@ -429,7 +429,8 @@ def _paper(entry: bibtex.Entry, taken: set[str]) -> Paper:
 
 def _take_over(made: Plan, known: _Known, papers: Sequence[str], entry: bibtex.Entry) -> None:
     """Keywords become tags; the abstract and the PDF are the paper's where it has none."""
-    for id_ in papers:
+    if len(papers) == 1:
+        id_ = papers[0]
         has = known.library.tags(id_)
         if missing := tuple(tag for tag in entry.tags if tag not in has):
             made.tags.setdefault(id_, missing)

@@ -14,6 +14,7 @@ from readtrack.home import Home, replacing
 from readtrack.text import one_line, quoted
 
 LIMIT = 32 * 1024 * 1024  # bytes of a file to import
+_PASTED = "My papers"  # the title of a list that was pasted
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,14 @@ def read(path: Path) -> Incoming:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ReadtrackError(f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8.") from error
-    return Incoming(path.name, text, path.absolute().parent, one_line(path.stem))
+    return Incoming(path.name, text, path.absolute().parent, _title(path.name))
 
 
 def pasted(text: str) -> Incoming:
     """Text without a file: BibTeX if it begins with an entry, else Markdown. Its name depends on the text."""
     kind = "bib" if text.lstrip().startswith("@") else "md"
     name = f"pasted-{crc32(text.encode('utf-8', 'surrogatepass')):08x}.{kind}"
-    return Incoming(name, text, Path.cwd(), "My papers")
+    return Incoming(name, text, Path.cwd(), _PASTED)
 
 
 # What was imported
@@ -79,11 +80,18 @@ def originals(home: Home) -> list[Path]:
     return sorted(path for path in (home.root / "imported").glob("[0-9]*-*") if path.is_file())
 
 
-def original_texts(home: Home, *, bibtex: bool) -> Iterator[str]:
-    """Their texts, with the line endings of the files."""
+def kept_lists(home: Home, *, bibtex: bool) -> Iterator[Incoming]:
+    """The same as they came, BibTeX or Markdown, with the line endings of the files."""
     for path in originals(home):
         if is_bibtex(path) == bibtex:
-            yield path.read_bytes().decode("utf-8", "replace")
+            name = path.name.partition("-")[2]
+            text = path.read_bytes().decode("utf-8", "replace")
+            yield Incoming(name, text, path.parent, _title(name))
+
+
+def _title(name: str) -> str:
+    """For a list that has none."""
+    return _PASTED if name.startswith("pasted-") else one_line(Path(name).stem)
 
 
 def _kept(home: Home, name: str) -> Path:

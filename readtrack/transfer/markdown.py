@@ -276,13 +276,10 @@ def merged(items: list[Item], originals: Iterable[Document]) -> str:
 
 
 def _headed(items: list[Item], document: Document) -> list[Item]:
-    """Title and prose before the first section in the document's order; no title where it has none."""
+    """Title and prose before the first section in the document's order, if they are the same."""
     of_list, of_document = _head(items), _head(document.items)
-    titled = any(item.kind == "title" for item in of_document)
-    wanted = [item for item in of_list if titled or item.kind != "title"]
-    if Counter(item.key for item in wanted) == Counter(item.key for item in of_document):
-        wanted = of_document
-    return wanted + items[len(of_list) :]
+    same = Counter(item.key for item in of_list) == Counter(item.key for item in of_document)
+    return of_document + items[len(of_list) :] if same else items
 
 
 def _head(items: Iterable[Item]) -> list[Item]:

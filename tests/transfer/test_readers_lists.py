@@ -359,6 +359,15 @@ def test_a_file_without_a_title_gets_none_and_new_rows_end_as_its_lines_do(
     assert exporting.to_markdown(library) == "- [ ] BERT\r\n- [ ] one\r\n- [ ] three\r\n"
 
 
+def test_a_list_keeps_its_title_when_a_file_without_one_comes_in(tmp_path: Path, home: Home) -> None:
+    file, more = tmp_path / "mine.bib", tmp_path / "more.md"
+    file.write_text("@misc{a, title={Adam}, eprint={1412.6980}, year=2014}")
+    more.write_text("- [ ] BERT\n")
+    take(file)
+    take(more)
+    assert exporting.to_markdown(Library.open(home)).startswith("# mine\n")
+
+
 def test_signs_that_github_does_not_know_are_written_only_where_the_file_has_them(
     tmp_path: Path, home: Home
 ) -> None:
