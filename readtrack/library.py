@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,36 @@ class Library:
         said = {name: self._view.of(name) for name in self._names.orphans}
         return {name: reading for name, reading in said.items() if name in noted or not reading.is_empty}
 
+    def journal_name(self, subject: str) -> str:
+        """What the journal calls the subject: a row's name stays when its wording is corrected."""
+        return self._name(subject)
+
+    def hand_over(self, names: Mapping[str, Sequence[str]]) -> None:
+        """Give what the journal says of rows, by their names in it, to papers of which it says nothing yet.
+
+        One undo takes all of it back.
+        """
+        changes: list[tuple[str, dict[str, Any]]] = []
+        about = {}
+        for name, papers in names.items():
+            said = self._view.of(name)
+            if said.is_empty:
+                continue
+            if said.about:
+                about[name] = said.about
+            changes += [(name, {"state": "todo"}), (name, {"rating": None})]
+            changes += [(name, {"tag": f"-{tag}"}) for tag in said.tags]
+            for paper in papers:
+                has = self._view.of(paper)
+                if has.state is None and said.state is not None:
+                    changes.append((paper, {"state": said.state}))
+                if has.rating is None and said.rating is not None:
+                    changes.append((paper, {"rating": said.rating}))
+                changes += [(paper, {"tag": f"+{tag}"}) for tag in sorted(said.tags - has.tags)]
+        if changes:
+            self._journal.append_all(changes, about=about)
+            self._read_journal()
+
     def disown(self, orphan: str) -> None:
         """Take back what was said of an orphan; its note is left alone."""
         reading = self._view.of(orphan)
@@ -168,6 +198,15 @@ class Library:
         """`mark` several; one undo takes all of it back."""
         self._change([s for s in subjects if self._known(s).state != state], state=state)
 
+    def change_together(self, changes: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Several changes, each such as `("adam", {"tag": "+gpu"})`; one undo takes all of it back."""
+        for subject, _ in changes:
+            self._check(subject)
+        if changes:
+            about = {self._name(s): self._names.rows[s] for s, _ in changes if s in self._names.rows}
+            self._journal.append_all([(self._name(s), change) for s, change in changes], about=about)
+            self._read_journal()
+
     def tag(self, subject: str, tag: str) -> None:
         """Tags are kept in small letters, without a leading '#'."""
         tag = _tag(tag)
@@ -195,6 +234,8 @@ class Library:
 
     def _redone(self, entries: list[Entry]) -> str:
         entry, who = entries[0], _together(self._subjects_of(entries))
+        if _are_mixed(entries):
+            return f"{len(entries)} states and tags put back."
         if "state" in entry:
             return f"{who}: {entry['state']} again."
         if "tag" in entry:
@@ -210,6 +251,8 @@ class Library:
     def _undone(self, entries: list[Entry]) -> str:
         entry, whose = entries[0], self._subjects_of(entries)
         who = _together(whose)
+        if _are_mixed(entries):
+            return f"{len(entries)} states and tags taken back."
         if "state" in entry:
             now = sorted({self.state(subject) for subject in whose}, key=STATES.index)
             return f"{who}: no longer {entry['state']}, back to {' or '.join(now)}."
@@ -227,10 +270,7 @@ class Library:
             raise _unknown(subject, [*self.catalog.papers, *self._rows])
 
     def _change(self, subjects: Sequence[str], **change: Any) -> None:
-        if subjects:
-            about = {self._name(s): self._names.rows[s] for s in subjects if s in self._names.rows}
-            self._journal.append([self._name(s) for s in subjects], about=about, **change)
-            self._read_journal()
+        self.change_together([(subject, change) for subject in subjects])
 
     # Finding
 
@@ -362,6 +402,11 @@ class Library:
 def below(note: str, paragraph: str) -> str:
     """A note with a paragraph added at its end."""
     return f"{note.rstrip()}\n\n{paragraph.strip()}\n" if note.strip() else f"{paragraph.strip()}\n"
+
+
+def _are_mixed(entries: list[Entry]) -> bool:
+    """Whether they are changes of several kinds, as an import makes them."""
+    return len({(one.get("state"), one.get("tag"), one.get("rating")) for one in entries}) > 1
 
 
 def _together(names: list[str]) -> str:

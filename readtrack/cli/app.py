@@ -45,6 +45,8 @@ _COMMANDS = {
     "stats": ("lineage", "What you have read: states by section, a year day by day, streaks, pages."),
     "bibtex": ("lineage", "A paper's BibTeX entry."),
     "import": ("transfer", "Bring a list into your own: Markdown, BibTeX, or what `readtrack export` wrote."),
+    "link": ("transfer", "Tie a row of your list to the papers that it means."),
+    "unlink": ("transfer", "Take the papers off a row of your list."),
     "export": ("transfer", "Write your list as Markdown, BibTeX, CSV, or JSON that holds everything."),
     "merge": ("merging", "Unite another home with yours: journal, notes, runs, list."),
     "completion": ("completion", "Print what makes a shell complete commands, options and papers."),

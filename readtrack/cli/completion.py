@@ -12,7 +12,7 @@ from readtrack.cli import terminal
 app = typer.Typer(rich_markup_mode=None)
 
 _RUN_PAPERS = ("run", "verify")
-_ANY_PAPERS = ("show", "mark", "tag", "rate", "note", "results", "sync", "attach", "open")
+_ANY_PAPERS = ("show", "mark", "tag", "rate", "note", "results", "sync", "attach", "open", "link")
 
 _BASH = """\
 _readtrack() {

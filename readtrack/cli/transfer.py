@@ -1,34 +1,41 @@
-"""`readtrack import`, `export`: the list and all that belongs to it, in and out."""
+"""`readtrack import`, `export`, `link`: the list and all that belongs to it, in and out."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
+from collections.abc import Sized
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from readtrack.cli import terminal
 from readtrack.cli.library import open_library
-from readtrack.errors import ReadtrackError
+from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.text import one_line
 
 if TYPE_CHECKING:
-    from readtrack.transfer.importing import Found, Plan
+    from readtrack.library import Library
+    from readtrack.transfer.importing import Choices, Found, Plan
 
 app = typer.Typer(rich_markup_mode=None)
 
 _STYLES: dict[str, terminal.Style] = {
     "matched": "green",
     "new": "green",
+    "linked": "green",
     "ambiguous": "yellow",
     "unknown": "yellow",
     "duplicate": "cyan",
     "listed": "dim",
+    "left out": "dim",
 }
+_CHOICE = re.compile(r"\s*(\d{1,9})\s*=\s*(\S.*)")
+_SHOWN = 5
 
 
 @app.command("import")
@@ -38,46 +45,57 @@ def import_list(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the table; write nothing.")] = False,
     choose: Annotated[
         list[str] | None,
-        typer.Option("--as", metavar="LINE=PAPERS", help="What a row means: 12=bert,roberta; repeatable."),
+        typer.Option(
+            "--as",
+            metavar="LINE=PAPERS",
+            help="The papers that a row means: 12=bert,roberta. 12=none leaves it a row. Repeatable.",
+        ),
+    ] = None,
+    skip: Annotated[
+        list[int] | None, typer.Option(metavar="LINE", help="Leave out the row of this line. Repeatable.")
+    ] = None,
+    pdfs: Annotated[
+        bool | None,
+        typer.Option("--pdfs/--no-pdfs", help="Attach the PDFs that the file names.", show_default="ask"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The table as one JSON document.")] = False,
 ) -> None:
     """Bring a list into your own: Markdown, BibTeX, or what `readtrack export` wrote.
 
     Each row is matched to a known paper by arXiv id, DOI, link, title or alias, and shown before anything is
-    written. Rows that are not known stay rows. Importing a file again changes nothing.
+    written. Rows that are not known stay rows; `readtrack link` ties them to a paper later. Importing a file
+    again changes nothing, except for the rows that --as names.
     """
-    if not (yes or dry_run or (sys.stdin.isatty() and sys.stdout.isatty())):
+    asks = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    if not (yes or dry_run or asks):
         raise ReadtrackError("import asks before it writes, and this is no terminal; say --yes or --dry-run.")
     if file.suffix.casefold() == ".json":
         _restore(file, write=not dry_run)
         return
-    from readtrack.transfer.importing import apply, plan
+    from readtrack.transfer.importing import Choices, apply, plan
 
     library = open_library()
-    made = plan(library, file, _chosen(choose or []))
-    changes = made.changes(library.home)
-    writes = changes and not dry_run and (yes or as_json is False)
+    choices = Choices(dict(_chosen(one) for one in choose or []), skip or ())
+    made = plan(library, file, choices)
     if as_json:
-        rows = [asdict(one) for one in made.found]
-        document = {"file": str(file), "rows": rows, "problems": made.problems, "changes": changes}
-        terminal.print_json(document)
+        terminal.print_json(_document(library, made))
     else:
-        _show(made)
-    if not changes:
+        _show(library, made)
+    if not (made.changes(library) or (pdfs and made.pdfs)):
         terminal.print_err("nothing to do: all of it is on your list already")
         return
-    what = (
-        "extends your list"
-        if made.own
-        else "makes a list of your own, which takes the place of the shipped one"
-    )
-    terminal.print_err(f"this {what}: {library.catalog.path if made.own else library.home.papers_yaml}")
-    if not writes or not (yes or _agrees()):
+    if not dry_run and not yes:
+        made, yes = _ask(library, file, choices, made)
+    if dry_run or not yes:
         terminal.print_err("nothing was written")
         return
-    apply(library, made)
-    terminal.print_err("imported; `readtrack export` gives it back with the ticks of the day")
+    if pdfs is None and made.pdfs and asks:
+        pdfs = _agrees(f"Attach {_count(made.pdfs, 'PDF')}? [y/N] ")
+    for problem in apply(library, made, pdfs=bool(pdfs)):
+        terminal.print_err(f"readtrack: not attached: {problem}")
+    terminal.print_err("imported; `readtrack export` writes it out with current check marks")
+    if made.pdfs and not pdfs:
+        terminal.print_err(f"the PDFs were not attached; `readtrack import {file} --pdfs` attaches them")
 
 
 def _restore(file: Path, *, write: bool) -> None:
@@ -113,7 +131,7 @@ def export_list(
 ) -> None:
     """Write your list as Markdown, BibTeX, CSV, or JSON that holds everything.
 
-    Markdown gives an imported checklist back in its own lines, with the ticks of today. JSON can be imported
+    Markdown gives an imported checklist back in its own lines, with current check marks. JSON can be imported
     into an empty home, which is then as this one.
     """
     from readtrack.home import write_text
@@ -130,29 +148,103 @@ def export_list(
         terminal.say_exactly(text)
         return
     try:
-        write_text(output, text)
+        if output.exists() and not output.is_file():  # a device or a pipe is written to, not replaced
+            with output.open("w", encoding="utf-8", newline="") as out:
+                out.write(text)
+        else:
+            write_text(output, text)
     except OSError as error:
         raise ReadtrackError(f"could not write {output}: {error.strerror}.") from error
     terminal.print_err(f"{output} written")
 
 
-def _chosen(choices: list[str]) -> dict[int, list[str]]:
-    chosen = {}
-    for choice in choices:
-        line, equals, papers = choice.partition("=")
-        if not equals or not line.strip().isdecimal() or not papers.strip():
-            raise typer.BadParameter(f"--as {choice}: write a line and papers, as in 12=bert,roberta")
-        chosen[int(line)] = [one.strip() for one in papers.split(",") if one.strip()]
-    return chosen
+@app.command()
+def link(
+    row: Annotated[str, typer.Argument(help="A row of your list, by a part of its text or row:KEY.")],
+    papers: Annotated[list[str], typer.Argument(help="The papers that it means.")],
+) -> None:
+    """Tie a row of your list to the papers that it means.
+
+    State, tags, rating and note of the row go to the papers. `readtrack unlink` takes the link back.
+    """
+    from readtrack.transfer import linking
+
+    library = open_library()
+    found = linking.find_row(library, row)
+    known = linking.known_papers(library)
+    wanted = tuple(dict.fromkeys(linking.find_paper(library, known, one) for one in papers))
+    linking.link(library, found, wanted)
+    before = f" (it was {' '.join(found.papers)})" if found.papers else ""
+    terminal.print_out(f"{one_line(found.text)}: {' '.join(wanted)}{before}")
 
 
-def _agrees() -> bool:
-    sys.stderr.write("Write it? [y/N] ")
+@app.command()
+def unlink(
+    row: Annotated[str, typer.Argument(help="A row of your list, by a part of its text or row:KEY.")],
+) -> None:
+    """Take the papers off a row of your list. The row keeps its words and its state."""
+    from readtrack.transfer import linking
+
+    library = open_library()
+    found = linking.find_row(library, row)
+    if not found.papers:
+        raise NotAvailableError(f"{one_line(found.text)!r} is not linked to a paper.")
+    linking.unlink(library, found)
+    terminal.print_out(f"{one_line(found.text)}: not linked any more (it was {' '.join(found.papers)})")
+
+
+def _chosen(choice: str) -> tuple[int, list[str]]:
+    found = _CHOICE.fullmatch(choice)
+    papers = [one.strip() for one in found[2].split(",") if one.strip()] if found else []
+    if not found or not papers:
+        raise typer.BadParameter(f"--as {choice}: write a line and papers, as in 12=bert,roberta")
+    return int(found[1]), [] if papers == ["none"] else papers
+
+
+def _ask(library: Library, file: Path, choices: Choices, made: Plan) -> tuple[Plan, bool]:
+    """Ask whether to write. The answer `16=gqa` chooses the paper of a row, and the question comes again."""
+    from readtrack.transfer.importing import Choices, plan
+
+    while True:
+        answer = _answer("Write it? [y/N, or LINE=PAPERS] " if _unsure(made) else "Write it? [y/N] ")
+        if not _CHOICE.fullmatch(answer):
+            return made, answer.casefold() in ("y", "yes")
+        line, papers = _chosen(answer)
+        try:
+            choices = Choices({**choices.papers, line: papers}, choices.left_out)
+            made = plan(library, file, choices)
+        except ReadtrackError as error:
+            choices = Choices({at: of for at, of in choices.papers.items() if at != line}, choices.left_out)
+            terminal.print_err(f"readtrack: {error}")
+        else:
+            _show(library, made)
+
+
+def _agrees(question: str) -> bool:
+    return _answer(question).casefold() in ("y", "yes")
+
+
+def _answer(question: str) -> str:
+    sys.stderr.write(question)
     sys.stderr.flush()
-    return sys.stdin.readline().strip().casefold() in ("y", "yes")
+    return sys.stdin.readline().strip()
 
 
-def _show(made: Plan) -> None:
+def _unsure(made: Plan) -> list[Found]:
+    return [one for one in made.found if one.candidates and not one.papers]
+
+
+def _document(library: Library, made: Plan) -> dict[str, Any]:
+    return {
+        "file": made.incoming.name,
+        "rows": [asdict(one) for one in made.found],
+        "pdfs": {paper: str(path) for paper, path in made.pdfs.items()},
+        "problems": made.problems,
+        "changes": made.changes(library),
+    }
+
+
+def _show(library: Library, made: Plan) -> None:
     rows = [(one.status, str(one.line), _meaning(one), one_line(one.text)) for one in made.found]
     styles = [_STYLES[one.status] for one in made.found]
     total = terminal.width()
@@ -168,16 +260,34 @@ def _show(made: Plan) -> None:
     terminal.print_out()
     counts = Counter(one.status for one in made.found)
     terminal.print_out(
-        f"{len(rows)} rows: " + ", ".join(f"{count} {status}" for status, count in counts.items())
+        f"{_count(rows, 'row')}: " + ", ".join(f"{count} {status}" for status, count in counts.items())
     )
+    if made.abstracts:
+        terminal.print_out(f"abstracts for {_count(made.abstracts, 'paper')}")
+    for paper, path in made.pdfs.items():
+        terminal.print_out(f"PDF for {paper}: {path}")
     for problem in made.problems:
         terminal.print_err(f"readtrack: {problem}")
+    if unsure := _unsure(made):
+        shown = " ".join(f"--as {one.line}={one.candidates[0]}" for one in unsure[:_SHOWN])
+        more = " ..." if len(unsure) > _SHOWN else ""
+        terminal.print_err(f"{_count(unsure, 'row')} may mean several papers. Choose: {shown}{more}")
+        terminal.print_err(
+            "Without a choice they stay rows; `readtrack link ROW PAPER` ties them to a paper later."
+        )
+    if made.changes(library):
+        path = library.catalog.path if made.own else library.home.papers_yaml
+        terminal.print_err(f"this {'extends your list' if made.own else 'creates your own list'}: {path}")
+
+
+def _count(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _meaning(one: Found) -> str:
     papers = " ".join(one.papers)
-    if one.status == "ambiguous":
-        return f"one of {' '.join(one.candidates)}?"
+    if not papers and one.candidates:
+        return f"maybe {' or '.join(one.candidates)}"
     if one.status == "duplicate":
         return f"{papers} (as {one.twin})".strip()
     if one.status == "listed":

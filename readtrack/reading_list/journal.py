@@ -140,10 +140,21 @@ class Journal:
         An undo takes all of them back together. Raises ReadtrackError, and writes nothing, if the change is
         not one that `parse` takes.
         """
+        self.append_all([(paper, change) for paper in papers], about=about)
+
+    def append_all(
+        self,
+        changes: Sequence[tuple[str, Mapping[str, State | str | int | None]]],
+        *,
+        about: Mapping[str, About] = MappingProxyType({}),
+    ) -> None:
+        """`append` for several papers and changes, each a pair such as `("adam", {"tag": "+gpu"})`."""
         with self._locked():
             stamp = self._stamp(self.load())
             rows = {name: {"about": list(row)} for name, row in about.items()}
-            self._write([{**stamp, "paper": paper, **change, **rows.get(paper, {})} for paper in papers])
+            self._write(
+                [{**stamp, "paper": paper, **change, **rows.get(paper, {})} for paper, change in changes]
+            )
 
     def undo(self) -> list[Entry]:
         """Take back the last change that still counts, and return its entries ([]: there is none)."""

@@ -29,7 +29,7 @@ def check(path: Path, root: Node) -> Catalog:
         papers = {id_: _paper(id_, item) for id_, item in node.value.items()}
         _check_names(papers, node.value)
         _check_lineage(papers, node.value)
-    keys: set[str] = set()
+    keys: dict[str, int] = {}
     return Catalog(
         path,
         _line(fields["title"], "'title'"),
@@ -39,17 +39,17 @@ def check(path: Path, root: Node) -> Catalog:
     )
 
 
-def _section(node: Node, papers: dict[str, Paper], keys: set[str]) -> Section:
+def _section(node: Node, papers: dict[str, Paper], keys: dict[str, int]) -> Section:
     fields = _mapping(node, "a section", required=("section",), optional=("note", "rows"))
     rows = _rows(fields.get("rows"), papers, keys)
     return Section(_line(fields["section"], "'section'"), _prose(fields.get("note")), rows)
 
 
-def _rows(node: Node | None, papers: dict[str, Paper], keys: set[str]) -> tuple[Row | Note, ...]:
+def _rows(node: Node | None, papers: dict[str, Paper], keys: dict[str, int]) -> tuple[Row | Note, ...]:
     return tuple(_row(item, papers, keys) for item in _items(node, "'rows'"))
 
 
-def _row(node: Node, papers: dict[str, Paper], keys: set[str]) -> Row | Note:
+def _row(node: Node, papers: dict[str, Paper], keys: dict[str, int]) -> Row | Note:
     if isinstance(node.value, dict) and "note" in node.value and "text" not in node.value:
         return Note(_prose(_mapping(node, "a note", required=("note",))["note"]))
     fields = _mapping(node, "a row", required=("text",), optional=("done", "papers", "rows"))
@@ -66,13 +66,16 @@ def _row(node: Node, papers: dict[str, Paper], keys: set[str]) -> Row | Note:
     )
 
 
-def _unused_key(text: str, keys: set[str]) -> str:
+def _unused_key(text: str, keys: dict[str, int]) -> str:
+    """A key that no row has yet. `keys` has every key, with the last number that was put behind it."""
     # Short enough to be part of a file's name, whatever the script.
     stem = "-".join(re.findall(r"\w+", text.casefold()))[:48].strip("-") or "row"
-    key, count = stem, 2
+    key, count = stem, keys.get(stem, 1)
     while key in keys:
-        key, count = f"{stem}-{count}", count + 1
-    keys.add(key)
+        count += 1
+        key = f"{stem}-{count}"
+    keys[stem] = count
+    keys.setdefault(key, 1)
     return key
 
 

@@ -57,9 +57,11 @@ def names(catalog: Catalog, said: Mapping[str, About | None]) -> Names:
         for subject, name in match(free, left):
             found[subject] = name
             del left[name]
+    taken = {*said, *found.values()}
     for subject in rows:
         if subject not in found:
-            found[subject] = _unused(subject, {*said, *found.values()})
+            found[subject] = _unused(subject, taken)
+            taken.add(found[subject])
     return Names(found, rows, sorted(left))
 
 

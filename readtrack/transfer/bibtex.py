@@ -31,6 +31,7 @@ _ESCAPES = {
 }
 # Signs that have a command; the reader gets characters in their place that stand for nothing else.
 _COMMANDS = {"braceleft": "{", "braceright": "}", "asciicircum": "^", "asciitilde": "~", "backslash": "\\"}
+_SECTION = re.compile(r" \((?:section|chapter|appendix) [^()]*\)$")  # says which part of a work is meant
 _COMMAND = re.compile(rf"\\text({'|'.join(_COMMANDS)})(?:\{{\}}|(?![A-Za-z]) ?)")
 _STANDS_FOR = {0xE000 + number: sign for number, sign in enumerate(_COMMANDS.values())}
 # What LaTeX's fonts draw as one sign: dashes, quotation marks, and a mark that stands on its head.
@@ -62,9 +63,35 @@ class Entry:
         return int(found[0]) if found else None
 
     @property
+    def wording(self) -> str:
+        """The row that stands for it: `Title (2014)`."""
+        name = self.title or self.key
+        return f"{name} ({self.year})" if self.year else name
+
+    @property
+    def linked_wording(self) -> str:
+        """The same with its first source, for a row that no paper answers."""
+        return f"{self.wording} {self.sources[0].url}" if self.sources else self.wording
+
+    @property
+    def abstract(self) -> str:
+        return self.fields.get("abstract", "")
+
+    @property
+    def pdfs(self) -> tuple[str, ...]:
+        """Paths that may be its PDF, as Zotero and JabRef write them: `Text:/a/b.pdf:application/pdf`."""
+        paths: list[str] = []
+        for file in re.split(r"(?<!\\);", self.fields.get("file", "")):
+            parts = (part.strip() for part in (*re.split(r"(?<!\\):", file), file))
+            paths += [
+                re.sub(r"\\([:;\\])", r"\1", part) for part in parts if part.casefold().endswith(".pdf")
+            ]
+        return tuple(dict.fromkeys(paths))
+
+    @property
     def tags(self) -> tuple[str, ...]:
         words = re.split(r"[,;]", self.fields.get("keywords", ""))
-        tags = (re.sub(r"[^\w.-]+", "-", word.strip().casefold()).strip("-.")[:40] for word in words)
+        tags = (re.sub(r"[^\w.]+", "-", word.strip().casefold()).strip("-.")[:40] for word in words)
         return tuple(dict.fromkeys(tag for tag in tags if tag))
 
     @property
@@ -135,7 +162,7 @@ def _entry(block: Block, line: int) -> Entry:
         value = str(one.value)
         fields.setdefault(name, _unescaped(value) if name in _VERBATIM else decoded(value))
     people = next((str(f.value) for f in block.fields if f.key.casefold() in ("author", "editor")), "")
-    authors = tuple(dict.fromkeys(filter(None, map(_name, _split(people, r"\s+and\s+")))))
+    authors = tuple(dict.fromkeys(filter(None, map(_name, _split(" ".join(people.split()), " and ")))))
     raw = (block.raw or "").strip()
     return Entry(one_line(block.key), block.entry_type.casefold(), fields, raw, line, authors)
 
@@ -145,7 +172,7 @@ def _unescaped(value: str) -> str:
 
 
 def decoded(value: str) -> str:
-    """The text that LaTeX would print: accents as letters, no braces."""
+    """The text that LaTeX would print: accents as letters, no braces; `value` itself if it nests too deep."""
     from pylatexenc.latex2text import LatexNodes2Text
 
     places = {name: chr(0xE000 + number) for number, name in enumerate(_COMMANDS)}
@@ -153,7 +180,11 @@ def decoded(value: str) -> str:
     # A bare % would start a comment, which BibTeX's own files do not have.
     whole = re.sub(r"(?<!\\)%", r"\\%", whole)
     reader: Any = LatexNodes2Text(math_mode="verbatim", strict_latex_spaces=False)
-    return one_line(normalize("NFC", reader.latex_to_text(whole)).translate(_STANDS_FOR))
+    try:
+        printed = str(reader.latex_to_text(whole))
+    except RecursionError:
+        return one_line(value)
+    return one_line(normalize("NFC", printed).translate(_STANDS_FOR))
 
 
 def _split(value: str, between: str) -> list[str]:
@@ -185,6 +216,11 @@ def encoded(text: str) -> str:
     return "{}".join("".join(_ESCAPES.get(c, c) for c in piece) for piece in pieces)
 
 
+def cited_title(paper: Paper) -> str:
+    """The title of the work, where the list's says which part of it is meant."""
+    return _SECTION.sub("", paper.title)
+
+
 def cite_key(paper: Paper) -> str:
     """`kingma2014adam`: the first author's last name, the year, the paper's id."""
     words = paper.authors[0].replace("et al.", "").split() or ["anon"]
@@ -204,7 +240,7 @@ def entry(
     sources = {source.kind: source.value for source in reversed(paper.own_sources)}
     arxiv = paper.arxiv_id
     fields = {
-        "title": f"{{{encoded(paper.title)}}}",  # twice in braces: no style changes its capitals
+        "title": f"{{{encoded(cited_title(paper))}}}",  # twice in braces: no style changes its capitals
         "author": " and ".join(map(_author, paper.authors)),
         "year": str(paper.year),
         "journal": encoded(journal or ""),

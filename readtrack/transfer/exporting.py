@@ -19,9 +19,10 @@ from readtrack.home import Home, replacing
 from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper, Row, Section
+from readtrack.reading_list.journal import State
 from readtrack.transfer import bibtex, markdown
-from readtrack.transfer.importing import originals
-from readtrack.transfer.matching import Matcher, letters
+from readtrack.transfer.incoming import kept_lists
+from readtrack.transfer.matching import Matcher, letters, source_key
 
 FORMAT = "readtrack-export"
 _DERIVED = ("cache", "locks", "logs", "plugins/__pycache__")  # made again by themselves
@@ -30,11 +31,26 @@ _TICKED = ("read", "implemented")
 
 def to_markdown(library: Library) -> str:
     """The checklist in the reader's own lines, with the ticks of today."""
-    ticked = {row.key for row in _rows(library) if is_ticked(library, row)}
-    files = (path.read_text(encoding="utf-8") for path in originals(library.home) if not _is_bibtex(path))
-    return markdown.merged(
-        markdown.outline(library.catalog, ticked), [markdown.parse(text) for text in files]
-    )
+    states = {row.key: _state(library, row) for row in _rows(library)}
+    items = markdown.outline(library.catalog, states)
+    originals = [(one.title, markdown.parse(one.text)) for one in kept_lists(library.home, bibtex=False)]
+    # A title that is no heading of theirs: the name of the file, or in its front matter.
+    made_up = {
+        title
+        for name, document in originals
+        if all(item.kind != "title" for item in document.items)
+        for title in (name, document.title)
+    }
+    items = [item for item in items if item.kind != "title" or item.text not in made_up]
+    return markdown.merged(items, [document for _, document in originals])
+
+
+def _state(library: Library, row: Row) -> State:
+    """The state that the row's box shows."""
+    if is_ticked(library, row):
+        return "read"
+    state = library.row_state(row)
+    return state if state in ("reading", "skipped") else "todo"
 
 
 def is_ticked(library: Library, row: Row) -> bool:
@@ -51,21 +67,24 @@ def _rows(library: Library) -> Iterator[Row]:
     return (item for _, item in library.catalog.walk() if isinstance(item, Row))
 
 
-def _is_bibtex(path: Path) -> bool:
-    return path.suffix.casefold() in (".bib", ".bibtex")
-
-
 # BibTeX
 
 
 def to_bibtex(library: Library) -> str:
     """An entry for every paper on the list, in its order; imported entries as they were written."""
     written, shared, loose = _imported(library)
-    papers = dict.fromkeys(id_ for row in _rows(library) for id_ in row.papers)
+    listed = dict.fromkeys(id_ for row in _rows(library) for id_ in row.papers)
+    works = {_work(library.catalog.papers[id_]): id_ for id_ in reversed(listed)}
+    papers = [id_ for id_ in listed if id_ in works.values()]
     entries = [written.get(id_) or entry_of(library, library.catalog.papers[id_]) for id_ in papers]
     texts = {letters(row.text) for row in _rows(library) if not row.papers}
-    entries += [one.raw for one in loose if letters(_wording(one)) in texts]
+    entries += [one.raw for one in loose if {letters(one.wording), letters(one.linked_wording)} & texts]
     return "\n\n".join([*dict.fromkeys(shared), *entries]) + "\n" if entries else ""
+
+
+def _work(paper: Paper) -> tuple[str, str]:
+    """The same for a paper and for a part of it: they are cited once."""
+    return bibtex.cited_title(paper), source_key(paper.own_sources[0])
 
 
 def entry(library: Library, paper: Paper) -> str:
@@ -84,26 +103,24 @@ def _imported(library: Library) -> tuple[dict[str, str], list[str], list[bibtex.
     written: dict[str, str] = {}
     shared: list[str] = []
     loose: list[bibtex.Entry] = []
-    files = [path for path in originals(library.home) if _is_bibtex(path)]
-    matcher = Matcher(library.catalog.papers) if files else None
-    for path in files:
-        read = bibtex.read(path.read_text(encoding="utf-8"))
+    texts = [one.text for one in kept_lists(library.home, bibtex=True)]
+    matcher = Matcher(library.catalog.papers) if texts else None
+    linked = (
+        {letters(row.text): row.papers for row in _rows(library) if len(row.papers) == 1} if texts else {}
+    )
+    for text in texts:
+        read = bibtex.read(text)
         shared += read.shared
         for one in read.entries:
             assert matcher is not None
-            matches = [matcher.by_source(source) for source in one.sources]
-            if one.title:
-                matches.append(matcher.by_title(one.title))
-            found = next((match.papers[0] for match in matches if match.papers), None)
+            match = matcher.match_entry(one.title, one.year, one.sources)
+            by_row = linked.get(letters(one.linked_wording)) or linked.get(letters(one.wording)) or ()
+            found = next(iter(match.papers or by_row), None)
             if found is None:
                 loose.append(one)
             else:
                 written.setdefault(found, one.raw)
     return written, shared, loose
-
-
-def _wording(one: bibtex.Entry) -> str:
-    return f"{one.title or one.key} ({one.year})" if one.year else one.title or one.key
 
 
 # CSV and JSON

@@ -1,30 +1,34 @@
 """Bringing a list into the library: first a plan that says what each row is, then, if wanted, the writing.
 
-The reader's file is kept as it is in `imported/`, so that an export gives back their own lines. Importing it
-again changes nothing, and an import never takes a tick away.
+Importing a file again changes nothing, except for rows whose papers the reader chose. An import never takes a
+tick away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from readtrack.errors import ReadtrackError
-from readtrack.home import Home, replacing
+from readtrack.home import write_text
 from readtrack.library import Library
 from readtrack.reading_list import load
-from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Section
+from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Source
+from readtrack.reading_list.journal import State
 from readtrack.sync.add import make_id
-from readtrack.text import one_line, quoted
-from readtrack.transfer import bibtex, markdown
-from readtrack.transfer.lists import Additions, NewRow, NewSection, extended, fresh, write
-from readtrack.transfer.matching import Match, Matcher, letters
+from readtrack.text import one_line
+from readtrack.transfer import bibtex, incoming, linking, markdown
+from readtrack.transfer.incoming import Incoming
+from readtrack.transfer.lists import Additions, NewRow, NewSection, extended, fresh, places, write
+from readtrack.transfer.matching import Match, Matcher, letters, links_in, source_key
 
-Status = Literal["matched", "new", "ambiguous", "unknown", "duplicate", "listed"]
-
-LIMIT = 32 * 1024 * 1024  # bytes of a file to import
+Status = Literal["matched", "new", "linked", "ambiguous", "unknown", "duplicate", "listed", "left out"]
+Place = tuple[int, ...]  # of a row in the reader's list: index of the section, then indices of rows in rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,12 @@ class Found:
 
     matched    it means `papers`, known by `how`
     new        a paper that is put on the list with the facts that the file gives
+    linked     it is on the list already, and means `papers` from now on, because the reader chose them
     ambiguous  it may mean one of `candidates`; kept as a row
     unknown    kept as a row
     duplicate  of the row at `twin`, a line of the file; in Markdown it is kept as the reader has it
     listed     it is on the list already, as `twin`
+    left out   the reader does not want it
     """
 
     line: int
@@ -48,68 +54,69 @@ class Found:
     candidates: tuple[str, ...] = ()
     twin: str = ""
     depth: int = 0
-    ticked: bool = False
+    state: State = "todo"
 
 
 @dataclass(slots=True)
 class Plan:
     """What an import would do. `own`: the reader has a list already, which is extended; else one is made.
 
-    ticks  subjects that become read; tags by subject; problems: what of the file could not be read
+    marks       new states by subject; new_marks: those of new rows without papers, with their section
+    tags        by subject
+    abstracts   of papers that have none yet
+    pdfs        files that the list names for papers that have no PDF yet
+    problems    what of the file could not be read
     """
 
-    path: Path
+    incoming: Incoming
     own: bool
     found: list[Found] = field(default_factory=list)
     additions: Additions = field(default_factory=Additions)
-    ticks: list[str] = field(default_factory=list)
+    marks: dict[str, State] = field(default_factory=dict)
+    new_marks: list[tuple[str, str, State]] = field(default_factory=list)
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    abstracts: dict[str, str] = field(default_factory=dict)
+    pdfs: dict[str, Path] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     title: str = ""
     note: str = ""
-    source: str = ""
 
-    def changes(self, home: Home) -> bool:
-        return bool(
-            not self.own
-            or self.additions
-            or self.ticks
-            or self.tags
-            or not _is_kept(home, self.path, self.source)
-        )
+    def changes(self, library: Library) -> bool:
+        """Whether `apply` would write anything, PDFs aside."""
+        said = self.marks or self.new_marks or self.tags or self.abstracts
+        kept = incoming.is_kept(library.home, self.incoming)
+        return not self.own or bool(self.additions or said) or not kept
 
 
-def read_text(path: Path) -> str:
-    """Raises ReadtrackError for what is no text of a reading list."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ReadtrackError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(data) > LIMIT:
-        raise ReadtrackError(f"{path} is larger than {LIMIT // 2**20} MiB, so hardly a reading list.")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ReadtrackError(f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8.") from error
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The reader's decisions by the line of a row: its papers (none: it stays a row), or to leave it out."""
+
+    papers: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    left_out: Collection[int] = ()
 
 
-def plan(library: Library, path: Path, chosen: Mapping[int, Sequence[str]] | None = None) -> Plan:
-    """What importing the file would do; writes nothing. `chosen`: papers by the line of their row.
+def plan(library: Library, source: Path | Incoming, choices: Choices | None = None) -> Plan:
+    """What importing would do; writes nothing.
 
-    Raises ReadtrackError if the file cannot be read or holds no row, or a chosen paper is not known.
+    Raises ReadtrackError if the file cannot be read or has no row, if a chosen paper is not known, or if a
+    choice names a line without a row.
     """
-    text = read_text(path)
-    listed = library.catalog
-    own = listed.path != load.shipped()
-    known = _Known(library, own, {line: _papers(library, ids) for line, ids in (chosen or {}).items()})
-    made = Plan(path, own, source=text)
-    if path.suffix.casefold() in (".bib", ".bibtex"):
-        _plan_bibtex(made, known, text)
+    came = incoming.read(source) if isinstance(source, Path) else source
+    choices = choices or Choices()
+    own = library.catalog.path != load.shipped()
+    known = _Known(library, own, choices)
+    made = Plan(came, own)
+    if came.is_bibtex:
+        _plan_bibtex(made, known)
     else:
-        _plan_markdown(made, known, text)
+        _plan_markdown(made, known, came.text)
     if not made.found:
-        raise ReadtrackError(f"{path} has no row: a row begins with '- ', '* ' or '1. ', an entry with '@'.")
+        why = "A row begins with '- ', '* ' or '1. ', a BibTeX entry with '@'."
+        raise ReadtrackError(f"{came.name} has no row. {why}")
+    lines = {one.line for one in made.found}
+    if wrong := sorted({*choices.papers, *choices.left_out} - lines):
+        raise ReadtrackError(f"line {wrong[0]} of {came.name} has no row; the table shows the lines.")
     made.additions.papers += known.brought()
     return made
 
@@ -118,110 +125,105 @@ def plan_list(library: Library, other: Catalog) -> Plan:
     """What it takes to have all rows and papers of another list too. Its ticks are not taken over: they are
     in its journal.
     """
-    known = _Known(library, True, {}, also=other)
-    made = Plan(other.path, True)
-    items = markdown.outline(other, set())
-    _plan_markdown(made, known, "".join(item.before + item.raw for item in items))
+    known = _Known(library, True, Choices(), also=other)
+    text = "".join(item.before + item.raw for item in markdown.outline(other, {}))
+    made = Plan(Incoming(other.path.name, text, other.path.parent), True)
+    _plan_markdown(made, known, text)
     known.want([id_ for id_ in other.papers if id_ not in library.catalog.papers])
     made.additions.papers += known.brought()
     return made
 
 
-def _papers(library: Library, queries: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(library.find(query).id for query in queries))
-
-
 class _Known:
     """What is known: papers, those of the list that ships too, and the rows that the reader has."""
 
-    def __init__(
-        self, library: Library, own: bool, chosen: dict[int, tuple[str, ...]], also: Catalog | None = None
-    ) -> None:
+    def __init__(self, library: Library, own: bool, choices: Choices, also: Catalog | None = None) -> None:
         self.library, self.listed = library, library.catalog
         ships = load.load_cached(load.shipped(), library.home.cache) if own else self.listed
         others = [ships] if also is None else [also, ships]
         self.papers: dict[str, Paper] = dict(self.listed.papers)
         for other in others:
             self.papers = {**other.papers, **self.papers}
-        self._matcher = Matcher(self.papers, [self.listed, *others])
-        self._chosen = chosen
+        self.matcher = Matcher(self.papers, [self.listed, *others])
+        self.left_out = choices.left_out
+        self.chosen = {line: self._named(queries) for line, queries in choices.papers.items()}
         self._wanted: dict[str, None] = {}  # papers that the reader's list does not have yet
         self.rows = _Rows(self.listed if own else None)
 
+    def _named(self, queries: Sequence[str]) -> tuple[str, ...]:
+        """The papers that the reader chose; the list that ships may have them and their own list not."""
+        return tuple(dict.fromkeys(linking.find_paper(self.library, self.papers, one) for one in queries))
+
     def match(self, text: str, line: int) -> Match:
-        if line in self._chosen:
-            return Match(self._chosen[line], "chosen")
-        return self._matcher.match(text)
+        chosen = self.chosen.get(line)
+        return self.matcher.match(text) if chosen is None else Match(chosen, "chosen")
 
     def match_entry(self, entry: bibtex.Entry) -> Match:
-        if entry.line in self._chosen:
-            return Match(self._chosen[entry.line], "chosen")
-        matches = [self._matcher.by_source(source) for source in entry.sources]
-        if found := next((match for match in matches if match.papers), None):
-            return found
-        near = self._matcher.by_title(entry.title)
-        # An entry is one paper: a title of it must be the whole title.
-        if near.papers and near.how in ("title", "nearly the title"):
-            return near
-        return Match(candidates=near.candidates)
+        chosen = self.chosen.get(entry.line)
+        if chosen is not None:
+            return Match(chosen, "chosen")
+        return self.matcher.match_entry(entry.title, entry.year, entry.sources)
+
+    def relink(self, made: Plan, line: int, place: Place, row: Row) -> bool:
+        """Whether the reader chose other papers for a row that is on the list; then it gets them."""
+        chosen = self.chosen.get(line)
+        if chosen is None or set(chosen) == set(row.papers):
+            return False
+        made.additions.links[place] = chosen
+        self.want(chosen)
+        return True
 
     def want(self, papers: Sequence[str]) -> None:
-        self._wanted.update(dict.fromkeys(id_ for id_ in papers if id_ not in self.listed.papers))
+        self._wanted.update(dict.fromkeys(papers))
 
     def brought(self) -> list[Paper]:
         """The papers that come from the list that ships, with those that they build on."""
-        wanted = list(self._wanted)
-        for id_ in wanted:
-            wanted += [
-                p for p in self.papers[id_].builds_on if p not in wanted and p not in self.listed.papers
-            ]
-        return [self.papers[id_] for id_ in wanted]
+        return linking.needed(self.listed, self.papers, self._wanted)
+
+    def is_silent(self, subject: str) -> bool:
+        """Whether the reader has said nothing about the subject."""
+        return self.library.since(subject) is None and self.library.state(subject) == "todo"
 
 
 class _Rows:
-    """The rows of a list by section and wording, each with its place: indices of section and rows."""
+    """The rows of a list by section and wording, each with its place."""
 
     def __init__(self, listed: Catalog | None) -> None:
-        self.sections: dict[str, int] = {}
-        self._here: dict[tuple[str, str], list[tuple[tuple[int, ...], Row]]] = {}
-        self._anywhere: dict[str, list[tuple[tuple[int, ...], Row]]] = {}
-        self._of: dict[tuple[str, ...], tuple[tuple[int, ...], Row]] = {}
-        self._naming: dict[str, tuple[tuple[int, ...], Row]] = {}
-        self.prose: set[tuple[str, str]] = set()
-        for number, section in enumerate(listed.sections if listed else ()):
-            self.sections.setdefault(letters(section.title), number)
-            self.prose.update((letters(section.title), letters(line)) for line in section.note.splitlines())
-            self._collect(section, section.rows, (number,))
-
-    def _collect(self, section: Section, items: Sequence[Row | Note], place: tuple[int, ...]) -> None:
-        for index, item in enumerate(items):
-            if isinstance(item, Note):
-                self.prose.add((letters(section.title), letters(item.text)))
-                continue
-            one = ((*place, index), item)
+        sections = listed.sections if listed else ()
+        self.sections = {letters(one.title): number for number, one in reversed(list(enumerate(sections)))}
+        self._here: dict[tuple[str, str], deque[tuple[Place, Row]]] = {}
+        self._anywhere: dict[str, list[tuple[Place, Row]]] = {}
+        self._of: dict[tuple[str, ...], tuple[Place, Row]] = {}
+        self._naming: dict[str, tuple[Place, Row]] = {}
+        self.prose = {
+            (letters(one.title), letters(line)) for one in sections for line in one.note.splitlines()
+        }
+        for place, section, item in places(listed) if listed else ():
             words = letters(item.text) or item.text
-            self._here.setdefault((letters(section.title), words), []).append(one)
-            self._anywhere.setdefault(words, []).append(one)
+            if isinstance(item, Note):
+                self.prose.add((letters(section.title), words))
+                continue
+            self._here.setdefault((letters(section.title), words), deque()).append((place, item))
+            self._anywhere.setdefault(words, []).append((place, item))
             for id_ in item.papers:
-                self._naming.setdefault(id_, one)
+                self._naming.setdefault(id_, (place, item))
             if item.papers:
-                self._of.setdefault(tuple(sorted(item.papers)), one)
-            self._collect(section, item.rows, one[0])
+                self._of.setdefault(tuple(sorted(item.papers)), (place, item))
 
-    def take(self, section: str, text: str) -> tuple[tuple[int, ...], Row] | None:
+    def take(self, section: str, text: str) -> tuple[Place, Row] | None:
         """The next row of this wording in the section, else the only one anywhere."""
         words = letters(text) or text
         here = self._here.get((letters(section), words))
         if here:
-            return here.pop(0)
+            return here.popleft()
         anywhere = self._anywhere.get(words, [])
         return anywhere[0] if len(anywhere) == 1 else None
 
-    def naming(self, papers: Sequence[str]) -> tuple[tuple[int, ...], Row] | None:
+    def naming(self, papers: Sequence[str]) -> tuple[Place, Row] | None:
         """The first row that names the paper, perhaps with others."""
         return self._naming.get(papers[0]) if papers else None
 
-    def with_papers(self, papers: Sequence[str]) -> tuple[tuple[int, ...], Row] | None:
+    def with_papers(self, papers: Sequence[str]) -> tuple[Place, Row] | None:
         return self._of.get(tuple(sorted(papers)))
 
 
@@ -230,13 +232,13 @@ class _Rows:
 
 def _plan_markdown(made: Plan, known: _Known, text: str) -> None:
     document = markdown.parse(text)
-    made.title = next((i.text for i in document.items if i.kind == "title"), "") or one_line(made.path.stem)
+    made.title = document.title or made.incoming.title
     section: NewSection | None = None
-    place: tuple[int, ...] | None = None  # of the section in the reader's list, if it is there
+    place: Place | None = None  # of the section in the reader's list, if it is there
     title = ""
     notes: list[str] = []
     # The rows around the next one: each new, or at a place in the reader's list.
-    around: list[tuple[NewRow | None, tuple[int, ...] | None]] = []
+    around: list[tuple[NewRow | None, Place | None]] = []
     lines_of: dict[tuple[str, ...], int] = {}
     for item in document.items:
         if item.kind == "section":
@@ -249,72 +251,58 @@ def _plan_markdown(made: Plan, known: _Known, text: str) -> None:
             notes.append(item.text)
         elif item.kind == "prose":
             around = []
-            if (letters(title), letters(item.text)) not in known.rows.prose:
+            if (letters(title), letters(item.text) or item.text) not in known.rows.prose:
                 _put(made, NewRow(item.text, prose=True), section, place, around)
         elif item.kind == "row":
             around = around[: item.depth]
-            found, row, at = _row(known, item, title, lines_of)
+            if item.line in known.left_out:
+                made.found.append(Found(item.line, title, item.text, "left out", depth=item.depth))
+                continue
+            found, at = _row(made, known, item, title, lines_of)
             made.found.append(found)
-            if row is not None and at is not None:
-                _tick(made, known, row, item.ticked)
+            _offer_pdf(made, known, found.papers, links_in(item.text))
+            if at is not None:
                 around.append((None, at))
                 continue
-            new = NewRow(item.text, item.ticked, found.papers)
+            new = NewRow(item.text, item.state == "read", found.papers)
             known.want(found.papers)
+            _mark_new(made, known, new, title, item.state)
             _put(made, new, section, place, around)
             around.append((new, None))
     made.note = "\n".join(notes)
 
 
 def _row(
-    known: _Known, item: markdown.Item, section: str, lines_of: dict[tuple[str, ...], int]
-) -> tuple[Found, Row | None, tuple[int, ...] | None]:
-    """What the row is; and the row of the reader's list that it is already, with its place."""
+    made: Plan, known: _Known, item: markdown.Item, section: str, lines_of: dict[tuple[str, ...], int]
+) -> tuple[Found, Place | None]:
+    """What the row is, and the place of the row of the reader's list that it is already."""
     match = known.match(item.text, item.line)
+
+    def found(status: Status, papers: tuple[str, ...], twin: str = "") -> Found:
+        how, maybe = match.how, match.candidates
+        return Found(item.line, section, item.text, status, papers, how, maybe, twin, item.depth, item.state)
+
     there = known.rows.take(section, item.text) or known.rows.with_papers(match.papers)
     if there is not None:
-        at, row = there
-        twin = "" if letters(row.text) == letters(item.text) else row.text
-        return (
-            Found(
-                item.line,
-                section,
-                item.text,
-                "listed",
-                row.papers,
-                twin=twin,
-                depth=item.depth,
-                ticked=item.ticked,
-            ),
-            row,
-            at,
-        )
-    twin = ""
-    status: Status = "ambiguous" if match.candidates else "unknown"
-    if match.papers:
-        first = lines_of.setdefault(tuple(sorted(match.papers)), item.line)
-        status, twin = ("matched", "") if first == item.line else ("duplicate", f"line {first}")
-    found = Found(
-        item.line,
-        section,
-        item.text,
-        status,
-        match.papers,
-        match.how,
-        match.candidates,
-        twin,
-        item.depth,
-        item.ticked,
-    )
-    return found, None, None
+        place, row = there
+        if known.relink(made, item.line, place, row):
+            return found("linked", match.papers), place
+        _mark(made, known, row.papers or (row.subject,), item.state, row.done)
+        return found("listed", row.papers, "" if letters(row.text) == letters(item.text) else row.text), place
+    if not match.papers:
+        return found("ambiguous" if match.candidates else "unknown", ()), None
+    first = lines_of.setdefault(tuple(sorted(match.papers)), item.line)
+    if first != item.line:
+        return found("duplicate", match.papers, f"line {first}"), None
+    return found("matched", match.papers), None
 
 
 def _put(
     made: Plan,
     new: NewRow,
     section: NewSection | None,
-    place: tuple[int, ...] | None,
-    around: list[tuple[NewRow | None, tuple[int, ...] | None]],
+    place: Place | None,
+    around: list[tuple[NewRow | None, Place | None]],
 ) -> None:
     """Into the row around it, else into its section; a new one, or one of the reader's list."""
     row, at = around[-1] if around else (None, place)
@@ -326,30 +314,41 @@ def _put(
         section.rows.append(new)
 
 
-def _tick(made: Plan, known: _Known, row: Row, ticked: bool) -> None:
-    """A tick that is new in the file counts where the reader has said nothing else."""
-    if ticked and not row.done:
-        subjects = row.papers or (row.subject,)
-        library = known.library
-        silent = [s for s in subjects if library.since(s) is None and library.state(s) == "todo"]
-        made.ticks += [subject for subject in silent if subject not in made.ticks]
+def _mark(made: Plan, known: _Known, subjects: Sequence[str], state: State, done: bool = False) -> None:
+    """A state that is new in the file counts where the reader has said nothing else."""
+    if state != "todo" and not (done and state == "read"):
+        for subject in subjects:
+            if known.is_silent(subject):
+                made.marks.setdefault(subject, state)
+
+
+def _mark_new(made: Plan, known: _Known, new: NewRow, section: str, state: State) -> None:
+    """A tick of a new row is the list's own; other states go into the journal."""
+    if state in ("reading", "skipped"):
+        _mark(made, known, new.papers, state)
+        if not new.papers:
+            made.new_marks.append((section, new.text, state))
 
 
 # BibTeX
 
 
-def _plan_bibtex(made: Plan, known: _Known, text: str) -> None:
-    read = bibtex.read(text)
+def _plan_bibtex(made: Plan, known: _Known) -> None:
+    read = bibtex.read(made.incoming.text)
     made.problems = read.problems
-    made.title = one_line(made.path.stem)
-    title = f"From {one_line(made.path.name)}"
+    made.title = made.incoming.title
+    title = f"From {one_line(made.incoming.name)}"
     section = NewSection(title)
     number = known.rows.sections.get(letters(title))
     taken = {*known.papers, *(alias.casefold() for p in known.papers.values() for alias in p.aliases)}
-    seen: dict[str, int] = {}
+    seen: dict[str, list[bibtex.Entry]] = {}
     for entry in read.entries:
+        if entry.line in known.left_out:
+            made.found.append(Found(entry.line, "", entry.wording, "left out"))
+            continue
         found, new = _entry(known, entry, seen, taken, made)
         made.found.append(found)
+        _take_over(made, known, found.papers, entry)
         if new is not None:
             rows = section.rows if number is None else made.additions.rows.setdefault((number,), [])
             rows.append(new)
@@ -358,65 +357,106 @@ def _plan_bibtex(made: Plan, known: _Known, text: str) -> None:
 
 
 def _entry(
-    known: _Known, entry: bibtex.Entry, seen: dict[str, int], taken: set[str], made: Plan
+    known: _Known, entry: bibtex.Entry, seen: dict[str, list[bibtex.Entry]], taken: set[str], made: Plan
 ) -> tuple[Found, NewRow | None]:
-    text = f"{entry.title or entry.key} ({entry.year})" if entry.year else entry.title or entry.key
     match = known.match_entry(entry)
-    same = match.papers[0] if match.papers else letters(entry.title) or entry.key
-    first = seen.setdefault(same, entry.line)
-    if first != entry.line:
-        return Found(entry.line, "", text, "duplicate", match.papers, match.how, twin=f"line {first}"), None
-    there = known.rows.take("", text) or known.rows.naming(match.papers)
+    state: State = "read" if entry.is_read else "todo"
+
+    def found(status: Status, papers: tuple[str, ...], how: str = match.how, twin: str = "") -> Found:
+        return Found(entry.line, "", entry.wording, status, papers, how, match.candidates, twin, state=state)
+
+    same = seen.setdefault(match.papers[0] if match.papers else letters(entry.title) or entry.key, [])
+    if first := next((one for one in same if match.papers or not _differ(one.sources, entry.sources)), None):
+        return found("duplicate", match.papers, twin=f"line {first.line}"), None
+    same.append(entry)
+    there = _listed(known, entry) or known.rows.naming(match.papers)
     if there is not None:
-        row = there[1]
-        _tick(made, known, row, entry.is_read)
-        _tag(made, known, match.papers, entry)
-        return Found(
-            entry.line, "", text, "listed", match.papers or row.papers, match.how, twin=row.text
-        ), None
-    papers, how = match.papers, match.how
-    status: Status = "matched"
-    if not papers and not match.candidates and entry.title and entry.year and entry.sources:
-        id_ = make_id(entry.title, taken)
-        taken.add(id_)
-        authors = entry.authors or ("unknown",)
-        made.additions.papers.append(
-            Paper(
-                id=id_,
-                title=entry.title,
-                authors=authors,
-                year=entry.year,
-                sources=entry.sources,
-                aliases=(),
-                builds_on=(),
-                summary="",
-                claim="",
-                figure="",
-                line=0,
-            )
-        )
-        papers, status, how = (id_,), "new", entry.sources[0].kind
-    elif papers:
-        known.want(papers)
-    else:
-        status = "ambiguous" if match.candidates else "unknown"
-    _tag(made, known, papers, entry)
-    found = Found(entry.line, "", text, status, papers, how, match.candidates, ticked=entry.is_read)
-    return found, NewRow(text, entry.is_read, papers)
+        place, row = there
+        if known.relink(made, entry.line, place, row):
+            return found("linked", match.papers), None
+        _mark(made, known, match.papers or row.papers or (row.subject,), state, row.done)
+        return found("listed", match.papers or row.papers, twin=row.text), None
+    text, done = entry.wording, entry.is_read
+    if match.papers:
+        known.want(match.papers)
+        return found("matched", match.papers), NewRow(text, done, match.papers)
+    if (
+        not match.candidates
+        and entry.line not in known.chosen
+        and entry.title
+        and entry.year
+        and entry.sources
+    ):
+        paper = _paper(entry, taken)
+        made.additions.papers.append(paper)
+        return found("new", (paper.id,), entry.sources[0].kind), NewRow(text, done, (paper.id,))
+    return found("ambiguous" if match.candidates else "unknown", ()), NewRow(entry.linked_wording, done)
 
 
-def _tag(made: Plan, known: _Known, papers: Sequence[str], entry: bibtex.Entry) -> None:
-    for id_ in papers:
-        has = known.library.tags(id_) if id_ in known.listed.papers else set()
+def _listed(known: _Known, entry: bibtex.Entry) -> tuple[Place, Row] | None:
+    """The row that has the entry's words, unless its papers are others."""
+    there = known.rows.take("", entry.linked_wording) or known.rows.take("", entry.wording)
+    if there and any(known.matcher.differs(id_, entry.sources) for id_ in there[1].papers):
+        return None
+    return there
+
+
+def _differ(one: Sequence[Source], other: Sequence[Source]) -> bool:
+    """Whether two entries are two papers by their arXiv ids or DOIs."""
+    kinds = {source.kind for source in one} & {source.kind for source in other} & {"arxiv", "doi"}
+    keys = [{source_key(source) for source in sources if source.kind in kinds} for sources in (one, other)]
+    return bool(kinds) and not keys[0] & keys[1]
+
+
+def _paper(entry: bibtex.Entry, taken: set[str]) -> Paper:
+    assert entry.year is not None
+    id_ = make_id(entry.title, taken)
+    taken.add(id_)
+    return Paper(
+        id=id_,
+        title=entry.title,
+        authors=entry.authors or ("unknown",),
+        year=entry.year,
+        sources=entry.sources,
+        aliases=(),
+        builds_on=(),
+        summary="",
+        claim="",
+        figure="",
+        line=0,
+    )
+
+
+def _take_over(made: Plan, known: _Known, papers: Sequence[str], entry: bibtex.Entry) -> None:
+    """Keywords become tags; the abstract and the PDF are the paper's where it has none."""
+    if len(papers) == 1:
+        id_ = papers[0]
+        has = known.library.tags(id_)
         if missing := tuple(tag for tag in entry.tags if tag not in has):
-            made.tags[id_] = missing
+            made.tags.setdefault(id_, missing)
+        if entry.abstract and not (known.library.home.metadata / f"{id_}.json").exists():
+            made.abstracts.setdefault(id_, entry.abstract)
+    _offer_pdf(made, known, papers, entry.pdfs)
+
+
+def _offer_pdf(made: Plan, known: _Known, papers: Sequence[str], written: Sequence[str]) -> None:
+    """The first PDF that is there, for one paper that has none."""
+    if len(papers) != 1 or (known.library.home.pdfs / f"{papers[0]}.pdf").exists():
+        return
+    file = next((path for one in written if (path := made.incoming.pdf(one)) is not None), None)
+    if file is not None:
+        made.pdfs.setdefault(papers[0], file)
 
 
 # Writing
 
 
-def apply(library: Library, made: Plan) -> None:
-    """Write what the plan says. Raises ReadtrackError, with the list as it was, if that cannot be done."""
+def apply(library: Library, made: Plan, *, pdfs: bool = False) -> list[str]:
+    """Write what the plan says; with `pdfs`, copy the PDFs that the file names too. Returns what could not be
+    attached.
+
+    Raises ReadtrackError, with the list as it was, if the list cannot be written.
+    """
     home = library.home
     path = library.catalog.path if made.own else home.papers_yaml
     try:
@@ -429,37 +469,51 @@ def apply(library: Library, made: Plan) -> None:
     elif made.additions:
         assert before is not None
         write(home, path, before, extended(before.decode("utf-8"), made.additions))
-    _keep(home, made.path, made.source)
+    incoming.keep(home, made.incoming)
+    rows = {place: item for place, _, item in places(library.catalog) if isinstance(item, Row)}
+    links = [(rows[place], papers) for place, papers in made.additions.links.items()]
+    linked = linking.said_of(links, library)
     library.reload()
-    library.mark_all(made.ticks, "read")
-    for subject, tags in made.tags.items():
-        for tag in tags:
-            library.tag(subject, tag)
+    linking.carry(library, linked)
+    library.change_together(_said(library, made))
+    _save_abstracts(library, made)
+    return _attach(library, made.pdfs) if pdfs else []
 
 
-def originals(home: Home) -> list[Path]:
-    """The files that were imported, in the order in which they came."""
-    return sorted(path for path in (home.root / "imported").glob("[0-9]*-*") if path.is_file())
+def _said(library: Library, made: Plan) -> list[tuple[str, dict[str, Any]]]:
+    """The changes of the journal. New rows are found by their words: only now do they have a name."""
+    said: list[tuple[str, dict[str, Any]]] = [
+        (subject, {"state": state}) for subject, state in made.marks.items()
+    ]
+    rows = _Rows(library.catalog)
+    for section, text, state in made.new_marks:
+        if there := rows.take(section, text):
+            said.append((there[1].subject, {"state": state}))
+    return said + [(subject, {"tag": f"+{tag}"}) for subject, tags in made.tags.items() for tag in tags]
 
 
-def _kept(home: Home, path: Path) -> Path:
-    """Where the file is kept: in the place of an earlier state of it."""
-    there = originals(home)
-    same = [one for one in there if one.name.partition("-")[2] == path.name]
-    number = max((int(one.name.partition("-")[0]) for one in there), default=0) + 1
-    return same[0] if same else home.root / "imported" / f"{number:03}-{path.name}"
-
-
-def _is_kept(home: Home, path: Path, source: str) -> bool:
-    kept = _kept(home, path)
-    return kept.exists() and kept.read_bytes() == source.encode("utf-8")
-
-
-def _keep(home: Home, path: Path, source: str) -> None:
-    kept = _kept(home, path)
-    home.ensure(kept.parent)
+def _save_abstracts(library: Library, made: Plan) -> None:
+    """As metadata that says where it comes from; a sync puts arXiv's own in its place."""
+    folder = library.home.metadata
+    if made.abstracts:
+        library.home.ensure(folder)
+    source = f"imported from {one_line(made.incoming.name)} on {date.today().isoformat()}"
     try:
-        with replacing(kept) as part:
-            part.write_bytes(source.encode("utf-8"))
+        for id_, abstract in made.abstracts.items():
+            document = {"title": library.catalog.papers[id_].title, "abstract": abstract, "source": source}
+            write_text(folder / f"{id_}.json", json.dumps(document, ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
-        raise ReadtrackError(f"could not keep {quoted(path.name)}: {error.strerror}.") from error
+        raise ReadtrackError(f"could not write the abstracts into {folder}: {error.strerror}.") from error
+    library.metadata_changed()
+
+
+def _attach(library: Library, pdfs: Mapping[str, Path]) -> list[str]:
+    from readtrack.sync.files import attach
+
+    problems = []
+    for paper, file in pdfs.items():
+        try:
+            attach(library.home, paper, file)
+        except ReadtrackError as error:
+            problems.append(str(error))
+    return problems

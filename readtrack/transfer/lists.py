@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing
 from readtrack.reading_list import insert, load
-from readtrack.reading_list.catalog import CatalogError, Paper
+from readtrack.reading_list.catalog import Catalog, CatalogError, Note, Paper, Row, Section
 from readtrack.text import one_line, plain
 
 _UNSAFE = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -60,15 +60,31 @@ class NewSection:
 @dataclass(slots=True)
 class Additions:
     """What goes into a list. `rows` by the place under which they go: the section's index, then the indices
-    of rows in rows.
+    of rows in rows. `links` has the papers of rows that are there already, by the place of the row.
     """
 
     rows: dict[tuple[int, ...], list[NewRow]] = field(default_factory=dict)
     sections: list[NewSection] = field(default_factory=list)
     papers: list[Paper] = field(default_factory=list)
+    links: dict[tuple[int, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.sections or self.papers)
+        return bool(self.rows or self.sections or self.papers or self.links)
+
+
+def places(listed: Catalog) -> Iterator[tuple[tuple[int, ...], Section, Row | Note]]:
+    """Every row and line of prose with its place and its section."""
+
+    def inside(
+        section: Section, items: Sequence[Row | Note], place: tuple[int, ...]
+    ) -> Iterator[tuple[tuple[int, ...], Section, Row | Note]]:
+        for index, item in enumerate(items):
+            yield (*place, index), section, item
+            if isinstance(item, Row):
+                yield from inside(section, item.rows, (*place, index))
+
+    for number, section in enumerate(listed.sections):
+        yield from inside(section, section.rows, (number,))
 
 
 def scalar(text: str) -> str:
@@ -119,18 +135,12 @@ def fresh(text: str, title: str, note: str, additions: Additions) -> str:
 def extended(text: str, additions: Additions) -> str:
     """`text` with the additions in it. Raises CannotInsertError where it has no lines to insert at."""
     bom = text[: text.startswith("\ufeff")]
-    text = text[len(bom) :]
+    text = _linked(text[len(bom) :], additions.links)
     root = insert.parsed(text)
-    keys = root.keys or {}
-    checklist = keys.get("checklist")
-    if checklist is None or root.flow or checklist.flow or not checklist.items:
-        raise _unusual()
+    checklist = _checklist(root)
     edits: list[tuple[int, list[str]]] = []
     for place, rows in sorted(additions.rows.items(), key=lambda one: -len(one[0])):
-        part = checklist.items[place[0]]
-        for index in place[1:]:
-            part = (part.keys or {})["rows"].items[index]
-        edits.append(_rows_edit(text, part, rows))
+        edits.append(_rows_edit(text, _part_at(checklist, place), rows))
     if additions.sections:
         pad = " " * checklist.column
         lines = [f"{pad}{line}" for section in additions.sections for line in ("", *section.lines())]
@@ -138,6 +148,49 @@ def extended(text: str, additions: Additions) -> str:
     if additions.papers:
         edits.append(_papers_edit(text, root, additions.papers))
     return bom + _spliced(text, edits)
+
+
+def _checklist(root: insert.Part) -> insert.Part:
+    checklist = (root.keys or {}).get("checklist")
+    if checklist is None or root.flow or checklist.flow or not checklist.items:
+        raise _unusual()
+    return checklist
+
+
+def _part_at(checklist: insert.Part, place: tuple[int, ...]) -> insert.Part:
+    part = checklist.items[place[0]]
+    for index in place[1:]:
+        part = (part.keys or {})["rows"].items[index]
+    return part
+
+
+def _linked(text: str, links: Mapping[tuple[int, ...], Sequence[str]]) -> str:
+    """`text` with other papers for the rows at the places of `links`."""
+    if not links:
+        return text
+    checklist = _checklist(insert.parsed(text))
+    ending = "\r\n" if "\r\n" in text else "\n"
+    edits = []
+    for place, papers in links.items():
+        row = _part_at(checklist, place)
+        keys, names = row.keys or {}, f"[{', '.join(papers)}]"
+        there = keys.get("papers")
+        if there is None:
+            if row.flow:
+                raise _unusual()
+            at = insert.next_line(text, keys["text"].end)
+            before = "" if text[:at].endswith("\n") else ending
+            edits.append((at, at, f"{before}{' ' * row.column}papers: {names}{ending}"))
+        elif there.is_empty:
+            at = text.index(":", there.end) + 1
+            edits.append((at, at, f" {names}"))
+        else:
+            start = len(text[: there.start].rstrip())
+            start, space = (start, " ") if text[start - 1] == ":" else (there.start, "")
+            edits.append((start, there.end + 1, space + names))
+    for start, end, names in sorted(edits, reverse=True):
+        text = text[:start] + names + text[end:]
+    return text
 
 
 def _rows_edit(text: str, part: insert.Part, rows: Sequence[NewRow]) -> tuple[int, list[str]]:

@@ -1,17 +1,20 @@
 """A Markdown checklist taken apart into items, such that its items put together are the file again.
 
 A checklist is headings, bullets with or without a box, nested by their indentation, and stray lines. An item
-keeps the lines as they were written, so that an export can give them back with other ticks alone.
+keeps the lines as they were written, so that an export can give them back with other ticks alone. Front
+matter stays outside of the items.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from readtrack.reading_list.catalog import Catalog, Note, Row
+from readtrack.reading_list.journal import State
 from readtrack.text import one_line
 
 Kind = Literal["title", "section", "prose", "row"]
@@ -19,9 +22,17 @@ Kind = Literal["title", "section", "prose", "row"]
 UNNAMED = "List"  # the section of rows that stand under no heading
 _DEEPEST = 14  # levels of rows; YAML's own limit is 40 levels of nodes, two for each row
 
-_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#*)?[ \t]*")
+# What the character in a box means; GitHub knows the first three, Obsidian and Logseq all of them.
+BOXES: dict[str, State] = {" ": "todo", "x": "read", "X": "read", "/": "reading", "-": "skipped"}
+_SIGNS = {"todo": " ", "read": "x", "implemented": "x", "reading": "/", "skipped": "-"}
+
+_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*)")
 _RULE = re.compile(r"[ \t]*([-*_])(?:[ \t]*\1){2,}[ \t]*")
-_BULLET = re.compile(r"([ \t]*)(?:[-*+]|\d{1,9}[.)])[ \t]+(?:\[([ xX])\](?:[ \t]+|$))?(.*)")
+_BULLET = re.compile(r"([ \t]*)(?:[-*+]|\d{1,9}[.)])[ \t]+(?:\[([ xX/-])\](?:[ \t]+|$))?(.*)")
+_STRUCK = re.compile(r"~~[^~]+~~")
+_FRONT = re.compile(r"\ufeff?---[ \t]*\r?\n(?:[ \t]*\r?\n)*[\w\"'][^\n:]*:[ \t\r\n]")
+_FRONT_END = re.compile(r"^(?:---|\.\.\.)[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
+_FRONT_TITLE = re.compile(r"^title:[ \t]*(.+)$", re.MULTILINE)
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
 
 
@@ -46,45 +57,59 @@ class Item:
     line: int = 0
 
     @property
-    def ticked(self) -> bool:
-        return self.box >= 0 and self.raw[self.box] in "xX"
+    def state(self) -> State:
+        """What the box says; a row that is struck through is skipped, unless it is ticked."""
+        said = BOXES[self.raw[self.box]] if self.box >= 0 else "todo"
+        return "skipped" if said == "todo" and _STRUCK.fullmatch(self.text) else said
 
     @property
     def key(self) -> tuple[str, str]:
         """The same for this item and for what the list made of it."""
-        return ("prose" if self.kind == "prose" else self.kind, one_line(self.text))
+        return self.kind, one_line(self.text)
 
-    def with_tick(self, ticked: bool) -> Item:
-        """The row with its box as wanted; a row without a box gets one when it is ticked."""
-        if ticked == self.ticked:
+    def with_state(self, state: State) -> Item:
+        """The row with its box as wanted; a row without a box gets one where the box has something to say."""
+        sign = _SIGNS[state]
+        if state == self.state or (self.box < 0 and sign == " "):
             return self
         if self.box < 0:
             head = re.match(r"[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+", self.raw)
             assert head
-            raw = f"{self.raw[: head.end()]}[x] {self.raw[head.end() :]}"
+            raw = f"{self.raw[: head.end()]}[{sign}] {self.raw[head.end() :]}"
             return replace(self, raw=raw, box=head.end() + 1)
-        return replace(self, raw=self.raw[: self.box] + ("x" if ticked else " ") + self.raw[self.box + 1 :])
+        return replace(self, raw=self.raw[: self.box] + sign + self.raw[self.box + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`after` is what follows the last item: blank lines."""
+    """`front` is what stands before the first item: a byte-order mark, front matter. `after` is what follows
+    the last item: blank lines.
+    """
 
     items: tuple[Item, ...]
     after: str = ""
+    front: str = ""
 
     @property
     def source(self) -> str:
-        return "".join(item.before + item.raw for item in self.items) + self.after
+        return self.front + "".join(item.before + item.raw for item in self.items) + self.after
+
+    @property
+    def title(self) -> str:
+        """The title of the heading, else of the front matter."""
+        of_heading = next((item.text for item in self.items if item.kind == "title"), "")
+        in_front = _FRONT_TITLE.search(self.front)
+        return of_heading or (one_line(in_front[1]).strip("\"'") if in_front else "")
 
 
 def parse(text: str) -> Document:
     """Any text is a checklist, if need be one of stray lines."""
+    front, text = _without_front(text)
     items: list[Item] = []
     blank, fence = "", ""
     nesting: list[int] = []  # indentations of the rows around the next one
     headings = 0
-    for number, line in enumerate(_lines(text), start=1):
+    for number, line in enumerate(_lines(text), start=1 + front.count("\n")):
         bare = line.rstrip("\r\n")
         if not one_line(bare):
             blank += line
@@ -111,7 +136,15 @@ def parse(text: str) -> Document:
             nesting.clear()
         items.append(replace(item, raw=line, before=blank, line=number))
         blank = ""
-    return Document(tuple(_placed(items, headings)), blank)
+    return Document(tuple(_placed(items, headings)), blank, front)
+
+
+def _without_front(text: str) -> tuple[str, str]:
+    """The byte-order mark and front matter, and the rest."""
+    opening = _FRONT.match(text)
+    end = _FRONT_END.search(text, opening.end()) if opening else None
+    at = end.end() if end else int(text.startswith("\ufeff"))
+    return text[:at], text[at:]
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -121,8 +154,14 @@ def _lines(text: str) -> Iterator[str]:
 
 def _heading(bare: str) -> tuple[int, str] | None:
     found = _HEADING.fullmatch(bare)
-    title = one_line(found[2]) if found else ""
-    return (len(found[1]), title) if found and title else None
+    if not found:
+        return None
+    title = found[2].rstrip(" \t")
+    without = title.rstrip("#")
+    if without != title and (not without or without[-1] in " \t"):  # the closing ones of "## Title ##"
+        title = without
+    title = one_line(title)
+    return (len(found[1]), title) if title else None
 
 
 def _row(bare: str, nesting: list[int]) -> Item | None:
@@ -164,7 +203,7 @@ def _means_something(words: str) -> bool:
     """Whether a line of prose would be read as something else, or is written to prevent that."""
     return bool(
         words.startswith("\\")
-        or _HEADING.fullmatch(words)
+        or _heading(words)
         or _FENCE.match(words)
         or (_BULLET.fullmatch(words) and not _RULE.fullmatch(words))
     )
@@ -173,31 +212,31 @@ def _means_something(words: str) -> bool:
 # The list as items
 
 
-def outline(catalog: Catalog, ticked: set[str]) -> list[Item]:
-    """The list as a Markdown file would have it; `ticked` holds the keys of the rows that get a tick."""
+def outline(catalog: Catalog, states: Mapping[str, State]) -> list[Item]:
+    """The list as a Markdown file would have it; `states` of the rows by their keys, "todo" for the rest."""
     items = [_written("title", catalog.title)]
     items += [_written("prose", line) for line in _prose(catalog.note)]
     for section in catalog.sections:
         items.append(_written("section", section.title))
         items += [_written("prose", line) for line in _prose(section.note)]
-        items += _rows(section.rows, 0, ticked)
+        items += _rows(section.rows, 0, states)
     return items
 
 
-def _rows(rows: Iterable[Row | Note], depth: int, ticked: set[str]) -> Iterator[Item]:
+def _rows(rows: Iterable[Row | Note], depth: int, states: Mapping[str, State]) -> Iterator[Item]:
     for row in rows:
         if isinstance(row, Note):
             yield from (_written("prose", line) for line in _prose(row.text))
         else:
-            yield _written("row", row.text, depth, row.key in ticked)
-            yield from _rows(row.rows, depth + 1, ticked)
+            yield _written("row", row.text, depth, states.get(row.key, "todo"))
+            yield from _rows(row.rows, depth + 1, states)
 
 
 def _prose(text: str) -> list[str]:
     return [line for line in text.splitlines() if one_line(line)]
 
 
-def _written(kind: Kind, text: str, depth: int = 0, ticked: bool = False) -> Item:
+def _written(kind: Kind, text: str, depth: int = 0, state: State = "todo") -> Item:
     words = one_line(text)
     if kind == "title":
         return Item(kind, words, raw=f"# {words}\n")
@@ -207,24 +246,69 @@ def _written(kind: Kind, text: str, depth: int = 0, ticked: bool = False) -> Ite
         escape = "\\" if _means_something(words) else ""
         return Item(kind, words, raw=f"{escape}{words}\n")
     pad = "  " * depth
-    return Item(kind, words, depth, len(pad) + 3, f"{pad}- [{'x' if ticked else ' '}] {words}\n")
+    return Item(kind, words, depth, len(pad) + 3, f"{pad}- [{_SIGNS[state]}] {words}\n")
 
 
 def merged(items: list[Item], originals: Iterable[Document]) -> str:
-    """`items` as Markdown, in the words and lines of `originals` wherever these have them."""
+    """`items` as Markdown, in the words, lines and line endings of `originals` wherever these have them."""
     from difflib import SequenceMatcher
 
     documents = list(originals)
+    if not documents:
+        return "".join(item.before + _marked(item, item, set()).raw for item in items).lstrip("\n")
+    items = _headed(items, documents[0])
     written = [item for document in documents for item in document.items]
-    pairs = SequenceMatcher(None, [one.key for one in written], [one.key for one in items], autojunk=False)
-    text = ""
+    signs = {item.raw[item.box] for item in written if item.box >= 0}
+    crlf = documents[0].source.partition("\n")[0].endswith("\r")
+    text = documents[0].front
+    pairs = SequenceMatcher(None, _numbered(written), _numbered(items), autojunk=False)
     for what, low, high, start, end in pairs.get_opcodes():
         kept = items[start:end]
         if what == "equal":
-            both = zip(written[low:high], kept, strict=True)
-            kept = [old.with_tick(new.ticked) if old.kind == "row" else old for old, new in both]
+            kept = [_marked(old, new, signs) for old, new in zip(written[low:high], kept, strict=True)]
+        else:
+            kept = [_ending(_marked(new, new, signs), crlf) for new in kept]
         for item in kept:
             if item.raw and text and not text.endswith("\n"):
-                text += "\n"
+                text += "\r\n" if crlf else "\n"
             text += item.before + item.raw
-    return text + documents[-1].after if documents else text.lstrip("\n")
+    return text + documents[-1].after
+
+
+def _headed(items: list[Item], document: Document) -> list[Item]:
+    """Title and prose before the first section in the document's order, if they are the same."""
+    of_list, of_document = _head(items), _head(document.items)
+    same = Counter(item.key for item in of_list) == Counter(item.key for item in of_document)
+    return of_document + items[len(of_list) :] if same else items
+
+
+def _head(items: Iterable[Item]) -> list[Item]:
+    from itertools import takewhile
+
+    return list(takewhile(lambda item: item.kind in ("title", "prose"), items))
+
+
+def _numbered(items: list[Item]) -> list[tuple[str, str, int]]:
+    """Keys that are all different: many equal rows would take quadratic time to compare."""
+    count: Counter[tuple[str, str]] = Counter()
+    keys = []
+    for item in items:
+        count[item.key] += 1
+        keys.append((*item.key, count[item.key]))
+    return keys
+
+
+def _marked(old: Item, new: Item, signs: set[str]) -> Item:
+    """The row `old` with the state of `new`; a sign that is none of GitHub's only where `signs` has it."""
+    if old.kind != "row":
+        return old
+    if new is not old and new.state == old.state:
+        return old
+    common = new.state == "read" or _SIGNS[new.state] in signs
+    return old.with_state(new.state if common else "todo")
+
+
+def _ending(item: Item, crlf: bool) -> Item:
+    if not crlf:
+        return item
+    return replace(item, raw=item.raw.replace("\n", "\r\n"), before=item.before.replace("\n", "\r\n"))

@@ -1,15 +1,17 @@
 """Which papers a row of somebody's list means: by its links and ids, its wording, titles and aliases.
 
-What is not sure is not taken: a row that may mean several papers comes back with the candidates.
+What is not sure is not taken: a row that may mean several papers comes back with the candidates. An arXiv id
+or a DOI goes before the title: where it names another paper, the title counts for nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from unicodedata import combining, normalize
+from urllib.parse import unquote
 
 from readtrack.errors import ReadtrackError
 from readtrack.reading_list.catalog import Catalog, Paper, Row, Source
@@ -26,6 +28,8 @@ _APART = re.compile(r"\s+[-–—/+|]\s+|[,;&|]|\band\b|\bor\b")
 _SURE = 0.87  # how alike a wording and a title must be to be one paper's
 _MAYBE = 0.6
 _CANDIDATES = 3
+_BEGINNING = 4  # words of a title that name it
+_BY_SOURCE = {"arxiv": "arXiv id", "doi": "DOI", "pdf": "link", "page": "link"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,13 @@ class Matcher:
 
     def __init__(self, papers: Mapping[str, Paper], lists: Iterable[Catalog] = ()) -> None:
         self._papers = papers
-        self._sources: dict[str, list[str]] = {}
+        self._own: dict[str, list[str]] = {}  # papers by the keys of their own sources
+        self._noted: dict[str, list[str]] = {}  # and of other works that they have at hand
         self._names: dict[str, list[str]] = {}
         self._titles: dict[str, str] = {}
         self._wordings: dict[str, tuple[str, ...]] = {}
         self._words: dict[str, set[str]] = {}
+        self._matched: dict[str, Match] = {}
         for paper in papers.values():
             self._know(paper)
         common = max(3, len(papers) // 50)
@@ -59,8 +65,8 @@ class Matcher:
     def _know(self, paper: Paper) -> None:
         own = paper.own_sources
         for source in paper.sources:
-            ids = self._sources.setdefault(source_key(source), [])
-            ids.insert(0, paper.id) if source in own else ids.append(paper.id)
+            keys = self._own if source in own else self._noted
+            keys.setdefault(source_key(source), []).append(paper.id)
         for name in (paper.id, *paper.aliases, paper.title):
             if key := letters(name):
                 ids = self._names.setdefault(key, [])
@@ -71,31 +77,68 @@ class Matcher:
             self._words.setdefault(word, set()).add(paper.id)
 
     def match(self, text: str) -> Match:
-        """What a row of a checklist means."""
-        if known := self._wordings.get(letters(text)):
-            return Match(known, "wording")
-        sources = list(sources_in(text))
-        found = [self.by_source(source) for source in sources]
-        named = tuple(dict.fromkeys(paper for one in found for paper in one.papers))
-        if named:
-            return Match(named, found[0].how if len(found) == 1 else "links")
+        """What a row of a checklist means: perhaps several papers."""
+        if text not in self._matched:
+            known = self._wordings.get(letters(text))
+            words = _bare(text)
+            self._matched[text] = (
+                Match(known, "wording") if known else self._found(words, list(sources_in(text)))
+            )
+        return self._matched[text]
+
+    def match_entry(self, title: str, year: int | None, sources: Sequence[Source]) -> Match:
+        """What a bibliography's entry means, which is one paper: by a source, or by its whole title."""
+        found = self._found(f"{title} ({year})" if title and year else title, sources)
+        if found.how in _BY_SOURCE.values() or found.how == "links":
+            return Match(found.papers[:1], found.how)
+        if found.how in ("", "title", "nearly the title", "beginning of the title"):
+            return found
+        return Match(candidates=found.papers if found.how == "title inside" else ())
+
+    def _found(self, words: str, sources: Sequence[Source]) -> Match:
+        found = [self._by_source(source, words) for source in sources]
+        if named := tuple(dict.fromkeys(paper for one in found for paper in one.papers)):
+            first = next(one.how for one in found if one.papers)
+            return Match(named, first if len(named) == 1 else "links")
         if candidates := [one for match in found for one in match.candidates]:
             return Match(candidates=tuple(candidates[:_CANDIDATES]))
-        words = _bare(text)
         # A link that stands alone says no title.
-        return self.by_title(words) if words else Match()
+        near = self.by_title(words) if words else Match()
+        if any(self.differs(id_, sources) for id_ in near.papers):
+            near = Match()
+        if near.papers:
+            return near
+        # Another work that a paper has at hand is known by its id, and is not that paper.
+        if any(source_key(source) in self._noted for source in sources):
+            return Match()
+        return Match(candidates=tuple(id_ for id_ in near.candidates if not self.differs(id_, sources)))
 
-    def by_source(self, source: Source) -> Match:
-        ids = self._sources.get(source_key(source), [])
-        own = [id_ for id_ in ids if source_key(self._papers[id_].sources[0]) == source_key(source)] or ids
-        how = {"arxiv": "arXiv id", "doi": "DOI"}.get(source.kind, "link")
-        if len(own) == 1:
-            return Match((own[0],), how)
-        return Match(candidates=tuple(own[:_CANDIDATES]))
+    def _by_source(self, source: Source, words: str) -> Match:
+        ids = self._own.get(source_key(source), [])
+        first = [id_ for id_ in ids if source_key(self._papers[id_].sources[0]) == source_key(source)] or ids
+        titled = [id_ for id_ in first if self._titles[id_] in (letters(words), letters(_outside(words)))]
+        # Of a paper and a part of it, which begins with its title, the paper is meant.
+        whole = [id_ for id_ in first if all(self._titles[i].startswith(self._titles[id_]) for i in first)]
+        for one in (first, titled, whole):
+            if len(one) == 1:
+                return Match((one[0],), _BY_SOURCE.get(source.kind, "link"))
+        return Match(candidates=tuple(first[:_CANDIDATES]))
+
+    def differs(self, paper_id: str, sources: Iterable[Source]) -> bool:
+        """Whether an arXiv id or a DOI among `sources` says that this is another paper."""
+        paper = self._papers.get(paper_id)
+        if paper is None:
+            return False
+        said = [source for source in sources if source.kind in ("arxiv", "doi")]
+        known = {source_key(source) for source in paper.sources}
+        kinds = {source.kind for source in paper.own_sources}
+        return not any(source_key(source) in known for source in said) and any(
+            source.kind in kinds for source in said
+        )
 
     def by_title(self, text: str) -> Match:
         """By a title or an alias: the whole text, a part of it, or nearly."""
-        outside = re.sub(r"\([^()]*\)|\[[^\[\]]*\]", " ", text).split("#")[0]
+        outside = _outside(text)
         inside = re.findall(r"[(\[]([^()\[\]]*)[)\]]", text)
         for words in (text, outside, *inside):
             if (match := self._named(words)) is not None:
@@ -104,7 +147,7 @@ class Matcher:
         named = [self._named(part) for part in parts]
         if len(parts) > 1 and all(one is not None and one.papers for one in named):
             return Match(tuple(dict.fromkeys(p for one in named if one for p in one.papers)), "names")
-        if match := self._holds_a_title(text):
+        if match := self._holds_a_title(text) or self._begins_a_title(outside, text):
             return match
         near = self._near(outside, text)
         parted = tuple(p for one in named if one for p in (*one.papers, *one.candidates))
@@ -130,7 +173,27 @@ class Matcher:
             title = _tokens(self._papers[id_].title)
             if len(title) >= 3 and f" {' '.join(title)} " in whole:
                 found.append(id_)
-        return Match((found[0],), "title") if len(found) == 1 else None
+        return Match((found[0],), "title inside") if len(found) == 1 else None
+
+    def _begins_a_title(self, outside: str, text: str) -> Match | None:
+        """The beginning of one title only, perhaps with the paper's name before it."""
+        name, _, rest = outside.partition(":")
+        named = self._named(name) if rest.strip() else None
+        found = set()
+        for words, ids in (
+            (_tokens(outside), {id_ for word in _words(outside) for id_ in self._words.get(word, ())}),
+            (_tokens(rest), set(named.papers) if named else set()),
+        ):
+            if len(words) >= _BEGINNING:
+                found |= {id_ for id_ in ids if _tokens(self._papers[id_].title)[: len(words)] == words}
+        if len(found) != 1 or not self._of_that_time(next(iter(found)), text):
+            return None
+        return Match((found.pop(),), "beginning of the title")
+
+    def _of_that_time(self, id_: str, text: str) -> bool:
+        """Whether the text names no year, or one that is nearly the paper's."""
+        years = [int(year) for year in _YEAR.findall(text)]
+        return not years or min(abs(year - self._papers[id_].year) for year in years) <= 1
 
     def _near(self, outside: str, text: str) -> Match:
         from difflib import SequenceMatcher
@@ -147,8 +210,9 @@ class Matcher:
         scores.sort(reverse=True)
         candidates = tuple(id_ for _, id_ in scores[:_CANDIDATES])
         if scores and scores[0][0] >= _SURE and (len(scores) == 1 or scores[1][0] < _SURE):
-            years = [int(year) for year in _YEAR.findall(text)]
-            if not years or min(abs(year - self._papers[candidates[0]].year) for year in years) <= 1:
+            title = self._papers[candidates[0]].title
+            same_numbers = _numbers(outside) == _numbers(title)  # GPT-2 is not GPT-3
+            if same_numbers and self._of_that_time(candidates[0], text):
                 return Match(candidates[:1], "nearly the title")
         return Match(candidates=candidates)
 
@@ -168,6 +232,11 @@ def sources_in(text: str) -> Iterator[Source]:
             yield parse_source(one.rstrip(".,;)") if one in ids else one)
         except ReadtrackError:  # a link to a file beside the list, or digits that look like an id
             continue
+
+
+def links_in(text: str) -> list[str]:
+    """The targets of the links in a line of Markdown, of Obsidian's `[[file.pdf]]` too."""
+    return [unquote(link) for _, link in _LINKED.findall(text)] + re.findall(r"\[\[([^\[\]|]+)", text)
 
 
 def source_key(source: Source) -> str:
@@ -193,6 +262,15 @@ def _tokens(text: str) -> list[str]:
 
 def _words(text: str) -> set[str]:
     return {word for word in _tokens(text) if len(word) > 3}
+
+
+def _numbers(text: str) -> list[str]:
+    return re.findall(r"\d+", _YEAR.sub(" ", text))
+
+
+def _outside(text: str) -> str:
+    """The words that stand in no brackets."""
+    return re.sub(r"\([^()]*\)|\[[^\[\]]*\]", " ", text).split("#")[0]
 
 
 def _bare(text: str) -> str:

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 
 from textual.binding import Binding, BindingType
 
-Group = Literal["Move", "Reading", "Notes and sources", "Run", "All runs", "Code", "View", "App"]
-Where = Literal["list", "checklist", "run", "library", "code", "runs"]
+Group = Literal["Move", "Reading", "Notes and sources", "Import", "Run", "All runs", "Code", "View", "App"]
+Where = Literal["list", "checklist", "run", "library", "code", "runs", "import"]
 
 GROUPS: tuple[Group, ...] = (
-    "Reading", "Run", "All runs", "Code", "Notes and sources", "View", "Move", "App",
+    "Reading", "Run", "All runs", "Code", "Notes and sources", "Import", "View", "Move", "App",
 )  # fmt: skip
 
 
@@ -202,6 +202,35 @@ ACTIONS: tuple[Action, ...] = (
         label="A list of your own",
         help="Start one: empty, a copy of the list that ships, or an import.",
         group="Notes and sources",
+    ),
+    Action(
+        id="import_list",
+        precedes_typing=True,
+        call="app.import_list",
+        keys=("ctrl+o",),
+        label="Import a list",
+        help="Bring in a Markdown or BibTeX file, or pasted text; each row is shown before it is written.",
+        group="Import",
+        cli_command="readtrack import FILE",
+    ),
+    Action(
+        id="link",
+        precedes_typing=True,
+        call="app.link",
+        keys=("K",),
+        label="Link to a paper",
+        help="Choose the paper that this row of the list means.",
+        group="Import",
+        cli_command="readtrack link ROW PAPER",
+    ),
+    *(
+        Action(id=name, keys=(key,), label=label, help=help_, group="Import", where="import")
+        for name, key, label, help_ in (
+            ("import_row", "n", "no paper", "In an import: it stays a row; again: as it was found."),
+            ("import_skip", "x", "leave out", "In an import: leave the row out, or take it in again."),
+            ("import_pdfs", "p", "PDFs", "In an import: attach the PDFs that the list names, or not."),
+            ("import_write", "w", "write", "In an import: write it into your list."),
+        )
     ),
     Action(
         id="source",

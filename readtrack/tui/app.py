@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from readtrack.home import Home
     from readtrack.reading_list.journal import State
     from readtrack.tui.controllers.breaks import Breaks
+    from readtrack.tui.controllers.lists import Lists
     from readtrack.tui.run_follower import RunFollower
     from readtrack.tui.screens.run_options import Options
 
@@ -130,6 +131,12 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         from readtrack.tui.controllers.breaks import Breaks
 
         return Breaks(self)
+
+    @cached_property
+    def _lists(self) -> Lists:
+        from readtrack.tui.controllers.lists import Lists
+
+        return Lists(self)
 
     def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
@@ -227,6 +234,12 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def action_own_list(self) -> None:
         self._adding.ask_for_list()
+
+    def action_import_list(self) -> None:
+        self._lists.ask()
+
+    def action_link(self) -> None:
+        self._lists.ask_for_link()
 
     def action_source(self) -> None:
         address = self._address()

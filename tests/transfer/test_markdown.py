@@ -41,12 +41,12 @@ def test_the_items_put_together_are_the_file(text: str, cut: bool) -> None:
 @given(FILES)
 def test_new_ticks_change_ticks_alone(text: str) -> None:
     document = parse(text)
-    wanted = [item.with_tick(True) if item.kind == "row" else item for item in document.items]
+    wanted = [item.with_state("read") if item.kind == "row" else item for item in document.items]
     after = parse(merged(wanted, [document]))
     assert [(i.kind, i.text, i.depth) for i in after.items] == [
         (i.kind, i.text, i.depth) for i in document.items
     ]
-    assert all(item.ticked for item in after.items if item.kind == "row")
+    assert all(item.state == "read" for item in after.items if item.kind == "row")
 
 
 def test_what_a_checklist_holds() -> None:
@@ -54,18 +54,18 @@ def test_what_a_checklist_holds() -> None:
         "# Mine\nread one a day\n\n## One\n- [x] a\n  b\n  - [ ] inside\n\n  * plain\n- [ ] c # d\n"
         "(TODO: more)\n```\n- [ ] code\n```\n"
     )
-    assert [(i.kind, i.depth, i.text, i.ticked) for i in document.items] == [
-        ("title", 0, "Mine", False),
-        ("prose", 0, "read one a day", False),
-        ("section", 0, "One", False),
-        ("row", 0, "a b", True),
-        ("row", 1, "inside", False),
-        ("row", 1, "plain", False),
-        ("row", 0, "c # d", False),
-        ("prose", 0, "(TODO: more)", False),
-        ("prose", 0, "```", False),
-        ("prose", 0, "- [ ] code", False),
-        ("prose", 0, "```", False),
+    assert [(i.kind, i.depth, i.text, i.state) for i in document.items] == [
+        ("title", 0, "Mine", "todo"),
+        ("prose", 0, "read one a day", "todo"),
+        ("section", 0, "One", "todo"),
+        ("row", 0, "a b", "read"),
+        ("row", 1, "inside", "todo"),
+        ("row", 1, "plain", "todo"),
+        ("row", 0, "c # d", "todo"),
+        ("prose", 0, "(TODO: more)", "todo"),
+        ("prose", 0, "```", "todo"),
+        ("prose", 0, "- [ ] code", "todo"),
+        ("prose", 0, "```", "todo"),
     ]
 
 

@@ -175,7 +175,7 @@ def test_bibtex_in_and_out(tmp_path: Path, home: Home) -> None:
     written = exporting.to_bibtex(library)
     entries = file.read_text(encoding="utf-8").strip().split("\n\n")
     assert written.strip().split("\n\n") == [entries[0], entries[1], entries[3]]
-    assert not importing.plan(library, file).changes(home)
+    assert not importing.plan(library, file).changes(library)
 
 
 def test_json_restores_an_empty_home(

@@ -14,6 +14,7 @@ from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.palette import Actions, Papers
 from readtrack.tui.screens.code import CodeScreen
 from readtrack.tui.screens.help import Help
+from readtrack.tui.screens.import_list import ImportScreen
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.screens.runs import RunsScreen
 from readtrack.tui.widgets.checklist import Checklist
@@ -27,6 +28,7 @@ OWNERS = {
     "library": LibraryScreen,
     "code": CodeScreen,
     "runs": RunsScreen,
+    "import": ImportScreen,
 }
 
 
@@ -42,7 +44,14 @@ def test_every_action_has_a_name_a_key_and_a_sentence_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [{"library", "list", "checklist"}, {"library", "list", "run"}, {"code"}, {"list", "runs"}]
+    "place",
+    [
+        {"library", "list", "checklist"},
+        {"library", "list", "run"},
+        {"code"},
+        {"list", "runs"},
+        {"list", "import"},
+    ],
 )
 def test_no_key_means_two_things_in_one_place(place: set[str]) -> None:
     counted = Counter(key for one in ACTIONS if one.where in place for key in one.keys)
@@ -163,7 +172,8 @@ async def test_letters_typed_into_the_filter_are_letters(app: ReadtrackApp) -> N
         await pilot.press("/", *letters)
         assert app.main.filter.value == letters
         assert len(app.screen_stack) == 1
-    assert {"filter", "note", "tags", "add", "attach", "filter_runs", "run_note"} == TYPING
+    lists = ("import_list", "link")
+    assert {"filter", "note", "tags", "add", "attach", "filter_runs", "run_note", *lists} == TYPING
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])

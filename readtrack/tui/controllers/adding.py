@@ -88,7 +88,7 @@ class Adding:
         answers = [
             Choice("e", "an empty list", "a adds papers to it"),
             Choice("c", "a copy of this one", "yours to change"),
-            Choice("i", "an import", "a file of BibTeX, Zotero or Markdown: on the command line"),
+            Choice("i", "an import", "a file of BibTeX, Zotero or Markdown"),
             Choice("x", "none yet", "this one stays, and so do your marks"),
         ]
         makers: dict[str, Callable[[], str]] = {
@@ -100,9 +100,7 @@ class Adding:
             if answer in makers:
                 self._make_list(makers[answer])
             elif answer == "i":
-                self._app.notify_status(
-                    "`readtrack import FILE` puts a file's papers on your list; then ctrl+r."
-                )
+                self._app.action_import_list()
 
         self._app.push_screen(ChoiceDialog("Start a list of your own with", answers), chosen)
 

@@ -1,0 +1,118 @@
+"""What the reader brings: a file or pasted text. Kept as it is in `imported/`, so that an export gives back
+their own lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home, replacing
+from readtrack.text import one_line, quoted
+
+LIMIT = 32 * 1024 * 1024  # bytes of a file to import
+_PASTED = "My papers"  # the title of a list that was pasted
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A list as it comes: the name of its file, its text, and the folder in which it names other files."""
+
+    name: str
+    text: str
+    folder: Path
+    title: str = ""
+
+    @property
+    def is_bibtex(self) -> bool:
+        return is_bibtex(Path(self.name))
+
+    def pdf(self, written: str) -> Path | None:
+        """The PDF at a path that the list names, if it is a regular file."""
+        path = self.folder / Path(written).expanduser()
+        try:
+            return path if path.suffix.casefold() == ".pdf" and path.is_file() else None
+        except (OSError, ValueError):  # a name that is too long, or has a zero byte
+            return None
+
+
+def is_bibtex(path: Path) -> bool:
+    return path.suffix.casefold() in (".bib", ".bibtex")
+
+
+def read(path: Path) -> Incoming:
+    """The file at `path`. Raises ReadtrackError if it is not the text of a reading list."""
+    if path.suffix.casefold() == ".json":
+        raise ReadtrackError(f"{path} is not a list. `readtrack import` restores an export in JSON.")
+    try:
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "not a regular file" if path.exists() else "not there"
+            raise ReadtrackError(f"{path} is {what}. Name a Markdown or .bib file.")
+        with path.open("rb") as file:
+            data = file.read(LIMIT + 1)
+    except OSError as error:
+        raise ReadtrackError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(data) > LIMIT:
+        raise ReadtrackError(f"{path} is larger than {LIMIT // 2**20} MiB, so hardly a reading list.")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ReadtrackError(f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8.") from error
+    return Incoming(path.name, text, path.absolute().parent, _title(path.name))
+
+
+def pasted(text: str) -> Incoming:
+    """Text without a file: BibTeX if it begins with an entry, else Markdown. Its name depends on the text."""
+    kind = "bib" if text.lstrip().startswith("@") else "md"
+    name = f"pasted-{crc32(text.encode('utf-8', 'surrogatepass')):08x}.{kind}"
+    return Incoming(name, text, Path.cwd(), _PASTED)
+
+
+# What was imported
+
+
+def originals(home: Home) -> list[Path]:
+    """The files that were imported, in the order in which they came."""
+    return sorted(path for path in (home.root / "imported").glob("[0-9]*-*") if path.is_file())
+
+
+def kept_lists(home: Home, *, bibtex: bool) -> Iterator[Incoming]:
+    """The same as they came, BibTeX or Markdown, with the line endings of the files."""
+    for path in originals(home):
+        if is_bibtex(path) == bibtex:
+            name = path.name.partition("-")[2]
+            text = path.read_bytes().decode("utf-8", "replace")
+            yield Incoming(name, text, path.parent, _title(name))
+
+
+def _title(name: str) -> str:
+    """For a list that has none."""
+    return _PASTED if name.startswith("pasted-") else one_line(Path(name).stem)
+
+
+def _kept(home: Home, name: str) -> Path:
+    """Where the file is kept: in the place of an earlier state of it."""
+    there = originals(home)
+    same = [one for one in there if one.name.partition("-")[2] == name]
+    number = max((int(one.name.partition("-")[0]) for one in there), default=0) + 1
+    return same[0] if same else home.root / "imported" / f"{number:03}-{name}"
+
+
+def is_kept(home: Home, incoming: Incoming) -> bool:
+    kept = _kept(home, incoming.name)
+    return kept.exists() and kept.read_bytes() == incoming.text.encode("utf-8")
+
+
+def keep(home: Home, incoming: Incoming) -> None:
+    """Keep the file as it is. Raises ReadtrackError."""
+    kept = _kept(home, incoming.name)
+    home.ensure(kept.parent)
+    try:
+        with replacing(kept) as part:
+            part.write_bytes(incoming.text.encode("utf-8"))
+    except OSError as error:
+        raise ReadtrackError(f"could not keep {quoted(incoming.name)}: {error.strerror}.") from error

@@ -1,0 +1,109 @@
+"""Tying a row of the reader's list to the papers that it means, and untying it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from readtrack import upkeep
+from readtrack.errors import ReadtrackError
+from readtrack.library import Library
+from readtrack.reading_list import load
+from readtrack.reading_list.catalog import Catalog, Paper, Row
+from readtrack.text import nearest, one_line, quoted
+from readtrack.transfer.lists import Additions, extended, places, write
+
+_SHOWN = 6
+
+
+def known_papers(library: Library) -> dict[str, Paper]:
+    """The papers of the reader's list, and those of the list that ships."""
+    ships = load.load_cached(load.shipped(), library.home.cache)
+    return {**ships.papers, **library.catalog.papers}
+
+
+def find_paper(library: Library, papers: Mapping[str, Paper], query: str) -> str:
+    """The id of the paper that `query` means: on the reader's list, or on the one that ships."""
+    wanted = query.strip().casefold()
+    named = [id_ for id_, paper in papers.items() if wanted in (id_, *map(str.casefold, paper.aliases))]
+    return named[0] if named else library.find(query).id
+
+
+def find_row(library: Library, query: str) -> Row:
+    """The row with this key (`row:KEY` or KEY), text, or part of its text. Raises ReadtrackError."""
+    rows = [item for _, item in library.catalog.walk() if isinstance(item, Row)]
+    words = one_line(query).casefold()
+    for found in (
+        [row for row in rows if row.key == words.removeprefix("row:")],
+        [row for row in rows if one_line(row.text).casefold() == words],
+        [row for row in rows if words in one_line(row.text).casefold()],
+    ):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            shown = "; ".join(f"row:{row.key}" for row in found[:_SHOWN]) + (
+                "; ..." if found[_SHOWN:] else ""
+            )
+            raise ReadtrackError(
+                f"{quoted(query)} may be any of {len(found)} rows: {shown}. Name one of them."
+            )
+    hint = nearest(query, [row.key for row in rows], "`readtrack list` shows the rows")
+    raise ReadtrackError(f"There is no row {quoted(query)}; {hint}")
+
+
+def link(library: Library, row: Row, papers: Sequence[str]) -> None:
+    """Let the row mean these papers, and no others. What was said of the row goes to the papers.
+
+    A paper that only the shipped list has comes along with those that it builds on. Raises ReadtrackError,
+    with the list as it was, if the list cannot be written.
+    """
+    names = said_of([(row, papers)], library)
+    _write(library, row, papers)
+    carry(library, names)
+
+
+def unlink(library: Library, row: Row) -> None:
+    """Let the row mean no paper. The row keeps its state, and the papers keep theirs."""
+    state = library.row_state(row)
+    _write(library, row, ())
+    if state != "todo" and library.state(row.subject) == "todo":
+        library.mark(row.subject, state)
+
+
+def said_of(links: Iterable[tuple[Row, Sequence[str]]], library: Library) -> dict[str, tuple[str, ...]]:
+    """What the journal calls the rows that have no papers yet, with the papers that they are to get."""
+    return {
+        library.journal_name(row.subject): tuple(papers) for row, papers in links if not row.papers and papers
+    }
+
+
+def carry(library: Library, names: Mapping[str, tuple[str, ...]]) -> None:
+    """Give what was said of rows to the papers that they are linked to now, and append their notes."""
+    library.hand_over(names)
+    for name, papers in names.items():
+        path = library.home.notes / f"{name.replace(':', '-')}.md"
+        if path.is_file():
+            before, own = (
+                library.note(papers[0]).rstrip(),
+                path.read_text(encoding="utf-8", errors="replace").strip(),
+            )
+            library.save_note(papers[0], f"{before}\n\n{own}\n" if before else f"{own}\n")
+            upkeep.set_aside(library.home, path)
+
+
+def needed(listed: Catalog, papers: Mapping[str, Paper], wanted: Iterable[str]) -> list[Paper]:
+    """The papers among `wanted` that the list does not have, with those that they build on."""
+    ids = [id_ for id_ in dict.fromkeys(wanted) if id_ in papers and id_ not in listed.papers]
+    for id_ in ids:
+        ids += [one for one in papers[id_].builds_on if one not in ids and one not in listed.papers]
+    return [papers[id_] for id_ in ids]
+
+
+def _write(library: Library, row: Row, papers: Sequence[str]) -> None:
+    home, listed = library.home, library.catalog
+    path = home.papers_yaml if listed.path == load.shipped() else listed.path
+    place = next(place for place, _, item in places(listed) if isinstance(item, Row) and item.key == row.key)
+    additions = Additions(papers=needed(listed, known_papers(library), papers), links={place: tuple(papers)})
+    before = path.read_bytes() if path.exists() else None
+    text = listed.path.read_bytes().decode("utf-8")
+    write(home, path, before, extended(text, additions))
+    library.reload()

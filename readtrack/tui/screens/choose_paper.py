@@ -1,0 +1,107 @@
+"""Choose a paper by typing some of its words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Input, Static
+
+from readtrack.reading_list.catalog import Paper
+from readtrack.tui.screens.dialog import Dialog
+from readtrack.tui.widgets.line_view import Line, LineView, join, text
+
+_MOST = 100  # papers that are listed
+_LINES = 10
+
+
+class Chosen(NamedTuple):
+    """The papers that the row means from now on; none: it stays a row."""
+
+    papers: tuple[str, ...]
+
+
+class ChoosePaper(Dialog[Chosen | None]):
+    """Gives what was chosen, or None for escape. `first`: papers on top as long as nothing is typed."""
+
+    CSS_PATH: ClassVar = "choose_paper.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
+
+    def __init__(self, row: str, papers: Mapping[str, Paper], first: Sequence[str], *, linked: bool) -> None:
+        super().__init__()
+        self._row = row
+        self._papers = papers
+        self._first = [id_ for id_ in first if id_ in papers]
+        self._linked = linked
+        self._words = {id_: _words(paper) for id_, paper in papers.items()}
+        self._input = Input(placeholder="words of a title, an author, a year")
+        self._page = LineView(self._lines)
+        self._page.can_focus = False  # what is typed goes into the input; arrows and enter come here
+        self._page.styles.height = _LINES
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static(text(f"Which paper is this row?  {self._row}"), classes="question", markup=False)
+            yield self._input
+            yield self._page
+            yield Static("enter links it, ↑ ↓ move, esc goes back", classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self._input.focus()
+        self._narrow()
+
+    def _found(self) -> list[str]:
+        wanted = self._input.value.casefold().split()
+        if not wanted:
+            return [*self._first, *(id_ for id_ in self._papers if id_ not in self._first)][:_MOST]
+        found = [id_ for id_, words in self._words.items() if all(word in words for word in wanted)]
+        # What is named so stands before what only mentions it.
+        return sorted(found, key=lambda id_: self._words[id_].find(" ".join(wanted)) % 10_000)[:_MOST]
+
+    def _lines(self, width: int) -> list[Line]:
+        lines = []
+        for id_ in self._found():
+            paper = self._papers[id_]
+            lines.append(
+                Line(join((id_, "bold"), f"  {paper.title}", (f" · {paper.year}", "$muted")), Chosen((id_,)))
+            )
+        if self._linked and not self._input.value.strip():
+            lines.append(Line(text("no paper: it stays a row", "$muted"), Chosen(())))
+        return lines or [Line(text("No paper has these words.", "$muted"))]
+
+    @on(Input.Changed)
+    def _narrow(self) -> None:
+        first = next(iter(self._found()), None)
+        self._page.rebuild(target=Chosen((first,)) if first is not None else None, top=True)
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key in ("down", "up", "pagedown", "pageup"):
+            event.stop()
+            event.prevent_default()
+            moves = {
+                "down": self._page.action_down,
+                "up": self._page.action_up,
+                "pagedown": self._page.action_page_down,
+                "pageup": self._page.action_page_up,
+            }
+            moves[event.key]()
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        self._choose(self._page.target)
+
+    @on(LineView.Chosen)
+    def _clicked(self, event: LineView.Chosen) -> None:
+        self._choose(event.target)
+
+    def _choose(self, target: object) -> None:
+        if isinstance(target, Chosen):
+            self.dismiss(target)
+
+
+def _words(paper: Paper) -> str:
+    return " ".join((paper.id, *paper.aliases, paper.title, *paper.authors, str(paper.year))).casefold()

@@ -1,0 +1,301 @@
+"""Bring a list in: name its file or paste it, look at what each row is, change that, and write it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from readtrack.errors import ReadtrackError
+from readtrack.text import one_line
+from readtrack.transfer import incoming
+from readtrack.transfer.importing import Choices, Found, Plan
+from readtrack.tui.actions import bindings, shown_key
+from readtrack.tui.actions import where as actions_where
+from readtrack.tui.screens.dialog import Answering, Dialog
+from readtrack.tui.widgets.line_view import Line, LineView, join, text
+from readtrack.tui.widgets.outline import wording
+from readtrack.tui.widgets.table import Cell, one_line_each
+
+if TYPE_CHECKING:
+    from readtrack.tui.app import ReadtrackApp
+
+_LISTS = (".md", ".markdown", ".txt", ".bib", ".bibtex")
+_OFFERED = 8  # names below the path
+_MEANS = 34  # columns
+_SIGNS = {
+    "matched": ("✓", "$good"),
+    "new": ("+", "$good"),
+    "linked": ("✓", "$good"),
+    "ambiguous": ("?", "$reading"),
+    "unknown": ("·", "$muted"),
+    "duplicate": ("=", "$link"),
+    "listed": ("=", "$muted"),
+    "left out": ("✗", "$faint"),
+}
+
+
+# The file, or the text
+
+
+def completions(written: str) -> list[str]:
+    """The folders and lists whose path begins with what was written."""
+    head, slash, tail = written.rpartition("/")
+    folder = Path(f"{head}/" if slash else ".").expanduser()
+    try:
+        names = sorted(
+            f"{entry.name}/" if entry.is_dir() else entry.name
+            for entry in os.scandir(folder)
+            if entry.name.startswith(tail) and (tail or not entry.name.startswith("."))
+        )
+    except OSError:
+        return []
+    return [head + slash + name for name in names if name.endswith(("/", *_LISTS))]
+
+
+class _PathInput(Input):
+    """A pasted text of several lines is the list itself."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "complete", show=False)]
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        super().__init__(placeholder="~/notes/papers.md", select_on_focus=False)
+        self._take = take
+
+    def _on_paste(self, event: events.Paste) -> None:
+        lines = event.text.replace("\r\n", "\n").replace("\r", "\n")  # terminals send what enter sends
+        if "\n" in lines.strip():
+            event.stop()
+            event.prevent_default()
+            self._take(lines)
+
+    def action_complete(self) -> None:
+        found = completions(self.value)
+        if found:
+            self.value = os.path.commonprefix(found)  # noqa: RUF071 (characters, as they are typed)
+            self.cursor_position = len(self.value)
+
+
+class ListDialog(Dialog[incoming.Incoming | None]):
+    """Gives the list that was named or pasted, or None for escape."""
+
+    CSS_PATH: ClassVar = "import_list.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._input = _PathInput(lambda pasted: self._take(lambda: incoming.pasted(pasted)))
+        self._offered = Static(id="offered", markup=False)
+        self._error = Static(classes="hint", markup=False)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static("Import a list: Markdown or BibTeX (Zotero)", classes="question", markup=False)
+            yield self._input
+            yield self._offered
+            yield self._error
+            hint = (
+                "Type a path, or paste the list itself. tab completes, enter shows the rows, esc goes back."
+            )
+            yield Static(hint, classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        self._error.display = False
+        self._input.focus()
+        self._offer()
+
+    @on(Input.Changed)
+    def _offer(self) -> None:
+        found = [
+            path.rstrip("/").rpartition("/")[2] + "/" * path.endswith("/")
+            for path in completions(self._input.value)
+        ]
+        more = f"  and {len(found) - _OFFERED} more" if len(found) > _OFFERED else ""
+        self._offered.update(text("  ".join(found[:_OFFERED]) + more, "$muted"))
+
+    @on(Input.Submitted)
+    def _named(self) -> None:
+        self._take(lambda: incoming.read(Path(self._input.value.strip()).expanduser()))
+
+    def _take(self, read: Callable[[], incoming.Incoming]) -> None:
+        try:
+            came = read()
+        except ReadtrackError as error:
+            self._error.display = True
+            self._error.update(text(str(error), "$bad"))
+        else:
+            self.dismiss(came)
+
+
+# Its rows
+
+
+class ImportScreen(Answering[tuple[Choices, bool] | None]):
+    """Gives the choices for the rows, and whether to attach the PDFs that the list names; None for escape.
+
+    Nothing is written here. `choose_paper` asks for a paper of a row and passes it on.
+    """
+
+    CSS_PATH: ClassVar = "import_list.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("import"),
+        Binding("escape,q", "dismiss(None)", show=False),
+    ]
+
+    def __init__(self, made: Plan, goes_to: Path) -> None:
+        super().__init__()
+        self._plan = made
+        self._goes_to = goes_to
+        self._papers: dict[int, tuple[str, ...]] = {}
+        self._left_out: set[int] = set()
+        self._pdfs = False
+        self._head = Static(id="import-head", markup=False)
+        self.list = LineView(self._lines, id="import-list")
+        self._status = Static(id="import-status", markup=False)
+        self._hints = Static(id="import-hints", markup=False)
+
+    @property
+    def readtrack_app(self) -> ReadtrackApp:
+        return cast("ReadtrackApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield self._head
+        yield self.list
+        yield self._status
+        yield self._hints
+
+    def on_mount(self) -> None:
+        self.list.focus()
+        unsure = (one.line for one in self._plan.found if one.status == "ambiguous")
+        self.list.rebuild(target=next(unsure, self._plan.found[0].line))
+        self._refresh_lines()
+
+    def on_resize(self) -> None:
+        self._refresh_lines()
+
+    @property
+    def row(self) -> Found | None:
+        """The row under the cursor."""
+        return next((one for one in self._plan.found if one.line == self.list.target), None)
+
+    def papers_of(self, row: Found) -> tuple[str, ...]:
+        return self._papers.get(row.line, row.papers)
+
+    # What is shown
+
+    def _status_of(self, row: Found) -> str:
+        if row.line in self._left_out:
+            return "left out"
+        chosen = self._papers.get(row.line)
+        if chosen is None:
+            return row.status
+        return "matched" if chosen else "unknown"
+
+    def _means(self, row: Found) -> Content:
+        papers, chosen = " ".join(self.papers_of(row)), row.line in self._papers
+        if row.line in self._left_out:
+            return text("left out", "$faint")
+        if papers:
+            how = "chosen" if chosen else {"duplicate": row.twin, "listed": "listed"}.get(row.status, row.how)
+            return join((papers, "bold"), (f" {how}", "$muted"))
+        if row.candidates and not chosen:
+            return text(f"maybe {' or '.join(row.candidates)}", "$reading")
+        return text("a row", "$muted")
+
+    def _lines(self, width: int) -> list[Line]:
+        cells: list[list[Cell]] = []
+        for row in self._plan.found:
+            words = "".join(piece for piece, _ in wording(one_line(row.text)))
+            faint = "$faint" if row.line in self._left_out else ""
+            cells.append(
+                [
+                    join(_SIGNS[self._status_of(row)]),
+                    text(row.line, "$muted"),
+                    self._means(row).truncate(_MEANS, ellipsis=True),
+                    text("  " * row.depth + words, faint),
+                ]
+            )
+        head, *rows = one_line_each(("", "line", "means", "row"), cells, width)
+        return [
+            head,
+            *(Line(line.content, row.line) for line, row in zip(rows, self._plan.found, strict=True)),
+        ]
+
+    def _refresh_lines(self) -> None:
+        counts = Counter(self._status_of(row) for row in self._plan.found)
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+        name = one_line(self._plan.incoming.name)
+        self._head.update(join(("Import ", "bold $heading"), (name, "bold"), (f"   {summary}", "$muted")))
+        pdfs, what = len(self._plan.pdfs), "extends" if self._plan.own else "creates"
+        status = join((f"w {what} your list: ", "$muted"), (self._goes_to, "$link"))
+        if pdfs:
+            count = f"{pdfs} PDF{'s' * (pdfs > 1)}"
+            offer = f"{count} will be attached: p leaves out" if self._pdfs else f"p attaches {count}"
+            status = join(status, "\n", (offer, "$muted"))
+        self._status.update(status)
+        keys = [join((shown_key(one.keys[0]), "bold"), f" {one.label}") for one in actions_where("import")]
+        hints = [join(("enter", "bold"), " choose paper"), *keys, join(("esc", "bold"), " back")]
+        self._hints.update(Content("   ").join(hints))
+
+    def _changed(self) -> None:
+        self.list.rebuild()
+        self._refresh_lines()
+
+    # What is done
+
+    @on(LineView.Chosen)
+    def _choose(self) -> None:
+        row = self.row
+        if row is None:
+            return
+        from readtrack.transfer.linking import known_papers
+        from readtrack.tui.screens.choose_paper import ChoosePaper, Chosen
+
+        def chosen(answer: Chosen | None) -> None:
+            if answer is not None:
+                self._papers[row.line] = answer.papers
+                self._left_out.discard(row.line)
+                self._changed()
+
+        papers = known_papers(self.readtrack_app.library)
+        first = (*self.papers_of(row), *row.candidates)
+        self.app.push_screen(ChoosePaper(one_line(row.text), papers, first, linked=True), chosen)
+
+    def action_import_row(self) -> None:
+        """No paper; once more: as it was found."""
+        row = self.row
+        if row is not None:
+            if row.line in self._papers:
+                del self._papers[row.line]
+            else:
+                self._papers[row.line] = ()
+            self._changed()
+
+    def action_import_skip(self) -> None:
+        row = self.row
+        if row is not None:
+            self._left_out ^= {row.line}
+            self._changed()
+            self.list.action_down()
+
+    def action_import_pdfs(self) -> None:
+        if self._plan.pdfs:
+            self._pdfs = not self._pdfs
+            listed = "\n".join(f"{paper}: {path}" for paper, path in self._plan.pdfs.items())
+            if self._pdfs:
+                self.notify(listed, title="Attached when you write", markup=False)
+            self._refresh_lines()
+        else:
+            self._status.update(text("The list names no PDF that is there and still missing."))
+
+    def action_import_write(self) -> None:
+        self.dismiss((Choices(dict(self._papers), frozenset(self._left_out)), self._pdfs))

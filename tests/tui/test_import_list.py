@@ -1,0 +1,161 @@
+"""A list comes into the app: named or pasted, looked at row by row, changed, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from driving import message, status, until
+from textual import events
+
+from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.reading_list.catalog import Row
+from readtrack.tui.app import ReadtrackApp
+from readtrack.tui.screens.choose_paper import ChoosePaper
+from readtrack.tui.screens.import_list import ImportScreen, ListDialog, completions
+
+Screen = Callable[[ReadtrackApp], str]
+
+LIST = (
+    "# Mine\n\n## S\n- [x] BERT\n- [ ] GQA and my fish\n- [/] [T5](t5.pdf)\n- [ ] unknown\n- [ ] not this\n"
+)
+
+
+@pytest.fixture
+def newcomer(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
+    """The app as it opens where there is no home folder yet, in a folder with a list."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.md").write_text(LIST, encoding="utf-8")
+    (tmp_path / "t5.pdf").write_bytes(b"%PDF-1.4\n" + b" " * 2000 + b"startxref\n0\n%%EOF\n")
+    return ReadtrackApp(Library.open(home))
+
+
+def rows(app: ReadtrackApp) -> dict[str, tuple[str, ...]]:
+    return {item.text: item.papers for _, item in app.library.catalog.walk() if isinstance(item, Row)}
+
+
+async def open_import(app: ReadtrackApp, pilot: object, path: str) -> ImportScreen:
+    await pilot.pause()  # type: ignore[attr-defined]
+    await pilot.press("I", "i")  # type: ignore[attr-defined]
+    await until(pilot, lambda: isinstance(app.screen, ListDialog), "the dialog")  # type: ignore[arg-type]
+    await pilot.press(*path, "tab", "enter")  # type: ignore[attr-defined]
+    await until(pilot, lambda: isinstance(app.screen, ImportScreen), "the rows")  # type: ignore[arg-type]
+    await pilot.pause()  # type: ignore[attr-defined]
+    assert isinstance(app.screen, ImportScreen)
+    return app.screen
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_each_row_is_shown_and_changed_before_anything_is_written(
+    newcomer: ReadtrackApp, home: Home, screen_text: Screen, size: tuple[int, int]
+) -> None:
+    async with newcomer.run_test(size=size) as pilot:
+        screen = await open_import(newcomer, pilot, "mi")
+        shown = screen_text(newcomer)
+        assert "bert" in shown
+        assert "maybe gqa" in shown
+        assert "p attaches 1 PDF" in shown
+        assert screen.row is not None
+        assert screen.row.text == "GQA and my fish"  # the first that is not sure
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(newcomer.screen, ChoosePaper)
+        await pilot.press("enter")  # the candidate stands on top
+        await pilot.pause()
+        assert screen.papers_of(screen.row) == ("gqa",)
+        await pilot.press("G", "x", "p")
+        await pilot.pause()
+        assert "left out" in screen_text(newcomer)
+        assert str(Path("t5.pdf").absolute()) in message(newcomer)
+        assert not home.papers_yaml.exists()
+        await pilot.press("w")
+        await until(pilot, lambda: home.papers_yaml.exists() and "Imported" in status(newcomer), "the list")
+        assert rows(newcomer) == {
+            "BERT": ("bert",),
+            "GQA and my fish": ("gqa",),
+            "[T5](t5.pdf)": ("t5",),
+            "unknown": (),
+        }
+        states = [newcomer.library.state(one) for one in ("bert", "gqa", "t5")]
+        assert states == ["read", "todo", "reading"]
+        assert newcomer.library.pdf("t5") is not None
+
+
+async def test_a_row_stays_a_row_and_escape_writes_nothing(
+    newcomer: ReadtrackApp, home: Home, screen_text: Screen
+) -> None:
+    async with newcomer.run_test(size=(100, 30)) as pilot:
+        screen = await open_import(newcomer, pilot, "mine.md")
+        await pilot.press("g", "n")
+        assert screen.row is not None
+        assert screen.papers_of(screen.row) == ()
+        await pilot.press("n")
+        assert screen.papers_of(screen.row) == ("bert",)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "Nothing was imported" in status(newcomer)
+        assert not home.papers_yaml.exists()
+
+
+async def test_a_pasted_list_is_taken(newcomer: ReadtrackApp, home: Home) -> None:
+    async with newcomer.run_test(size=(100, 30)) as pilot:
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(newcomer.screen, ListDialog), "the dialog")
+        await pilot.pause()
+        newcomer.screen.post_message(events.Paste("- [x] BERT\r- [ ] GPT-2\r"))
+        await until(pilot, lambda: isinstance(newcomer.screen, ImportScreen), "the rows")
+        await pilot.press("w")
+        await until(pilot, lambda: "Imported 2 rows" in status(newcomer), "the list")
+        assert rows(newcomer) == {"BERT": ("bert",), "GPT-2": ("gpt2",)}
+
+
+async def test_what_cannot_be_imported_is_reported(newcomer: ReadtrackApp, screen_text: Screen) -> None:
+    async with newcomer.run_test(size=(100, 30)) as pilot:
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(newcomer.screen, ListDialog), "the dialog")
+        await pilot.press(*"gone.md", "enter")
+        await pilot.pause()
+        assert "gone.md is not there" in screen_text(newcomer)
+        Path("empty.md").write_text("no rows\n")
+        await pilot.press(*["backspace"] * 7, *"empty.md", "enter")
+        await until(pilot, lambda: newcomer._notifications, "the error")
+        assert "has no row" in message(newcomer)
+
+
+async def test_a_key_links_a_row_and_unlinks_it(newcomer: ReadtrackApp) -> None:
+    async with newcomer.run_test(size=(100, 30)) as pilot:
+        await open_import(newcomer, pilot, "mine.md")
+        await pilot.press("w")
+        await until(pilot, lambda: "Imported" in status(newcomer), "the list")
+        row = next(
+            item for _, item in newcomer.library.catalog.walk() if getattr(item, "text", "") == "unknown"
+        )
+        assert isinstance(row, Row)
+        newcomer.main.checklist.go_to_subject(row.subject)
+        await pilot.press("3", "K", *"vision-tr", "enter")
+        await pilot.pause()
+        assert rows(newcomer)["unknown"] == ("vit",)
+        assert newcomer.library.state("vit") == "read"
+        assert newcomer.entry is not None
+        assert newcomer.entry.text == "unknown"
+        assert "unknown is vit now" in status(newcomer)
+        await pilot.press("K")
+        await pilot.pause()
+        assert isinstance(newcomer.screen, ChoosePaper)
+        await pilot.press("down", *["down"] * 200, "enter")
+        await pilot.pause()
+        assert rows(newcomer)["unknown"] == ()
+
+
+def test_paths_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").mkdir()
+    for name in ("a.md", "b.bib", "c.pdf", ".hidden.md", "notes/deep.md"):
+        (tmp_path / name).write_text("")
+    assert completions("") == ["a.md", "b.bib", "notes/"]
+    assert completions("no") == ["notes/"]
+    assert completions(f"{tmp_path}/notes/") == [f"{tmp_path}/notes/deep.md"]
+    assert completions(".h") == [".hidden.md"]
+    assert completions("gone/") == []
