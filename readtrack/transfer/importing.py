@@ -504,7 +504,6 @@ def _save_abstracts(library: Library, made: Plan) -> None:
             write_text(folder / f"{id_}.json", json.dumps(document, ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
         raise ReadtrackError(f"could not write the abstracts into {folder}: {error.strerror}.") from error
-    library.metadata_changed()
 
 
 def _attach(library: Library, pdfs: Mapping[str, Path]) -> list[str]:
