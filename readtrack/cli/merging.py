@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -9,42 +10,76 @@ from typing import Annotated
 import typer
 
 from readtrack.cli import terminal
+from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.text import one_line
-from readtrack.transfer.merging import Merge, merge
+from readtrack.transfer.merging import Merge, Step, merge
 
 app = typer.Typer(rich_markup_mode=None)
 
 _SHOWN = 40
+
+Plugins = Annotated[
+    bool,
+    typer.Option("--plugins", help="Also take plugins and places.yaml, which are programs: listed first."),
+]
 
 
 @app.command("merge")
 def merge_homes(
     other: Annotated[Path, typer.Argument(metavar="OTHER_HOME", help="Another machine's home.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would come; write nothing.")] = False,
+    plugins: Plugins = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the plugins without asking.")] = False,
 ) -> None:
     """Unite another home with yours: journal, notes, runs, list.
 
-    Nothing of yours is replaced. Exit code 1 if something is in conflict: each is named, both texts are kept.
+    Nothing of yours is replaced. Plugins are code and are left out unless you ask for them. Exit code 1 if
+    something is in conflict: each conflict is named, both texts are kept.
     """
-    if merge_home(Home(), Home(other), write=not dry_run).conflicts:
+    if merge_home(Home(), Home(other), write=not dry_run, plugins=plugins, yes=yes).conflicts:
         raise typer.Exit(1)
 
 
-def merge_home(home: Home, other: Home, *, write: bool) -> Merge:
-    done = merge(home, other, write=write)
+def merge_home(home: Home, other: Home, *, write: bool, plugins: bool, yes: bool) -> Merge:
+    """Merge and print what happened. Raises ReadtrackError where plugins are not confirmed."""
+    if plugins and write:
+        _confirm(home, other, yes=yes)
+    done = merge(home, other, write=write, code=plugins)
     plain = [step for step in done.steps if not step.conflict]
-    for step in plain[:_SHOWN]:
-        terminal.print_out(one_line(f"{step.kind:<8} {step.name}: {step.what}"))
-    if len(plain) > _SHOWN:
-        counts = Counter(step.kind for step in plain[_SHOWN:])
-        terminal.print_out("and " + ", ".join(f"{count} more of {kind}" for kind, count in counts.items()))
+    _print("", plain)
     for step in done.conflicts:
         terminal.print_out(
             terminal.paint(one_line(f"conflict {step.kind} {step.name}: {step.what}"), "yellow")
         )
+    _print("left out: ", done.left_out)
     if not done.steps:
         terminal.print_err("nothing to do: all of it is here")
     elif not write:
         terminal.print_err("nothing was written")
     return done
+
+
+def _print(label: str, steps: list[Step]) -> None:
+    for step in steps[:_SHOWN]:
+        terminal.print_out(one_line(f"{label}{step.kind:<8} {step.name}: {step.what}"))
+    if len(steps) > _SHOWN:
+        counts = Counter(step.kind for step in steps[_SHOWN:])
+        more = ", ".join(f"{count} more of {kind}" for kind, count in counts.items())
+        terminal.print_out(f"{label}and {more}")
+
+
+def _confirm(home: Home, other: Home, *, yes: bool) -> None:
+    """List every file that names programs, and ask. Raises ReadtrackError if the reader does not agree."""
+    planned = merge(home, other, write=False, code=True)
+    code = [step for step in planned.steps if step.name.startswith(("plugins/", "places.yaml"))]
+    for step in code:
+        terminal.print_out(one_line(f"program  {step.name}: {step.what}"))
+    if not code or yes:
+        return
+    if not sys.stdin.isatty():
+        raise ReadtrackError("these are programs; say --yes to take them, or leave out --plugins.")
+    sys.stderr.write("These files are programs that run with your rights. Take them? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().casefold() not in ("y", "yes"):
+        raise ReadtrackError("nothing was written. Leave out --plugins to merge the rest.")

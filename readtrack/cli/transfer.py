@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from readtrack.cli import terminal
 from readtrack.cli.library import open_library
+from readtrack.cli.merging import Plugins
 from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import replacing
 from readtrack.text import one_line
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ def import_list(
         bool | None,
         typer.Option("--pdfs/--no-pdfs", help="Attach the PDFs that the file names.", show_default="ask"),
     ] = None,
+    plugins: Plugins = False,
     as_json: Annotated[bool, typer.Option("--json", help="The table as one JSON document.")] = False,
 ) -> None:
     """Bring a list into your own: Markdown, BibTeX, or what `readtrack export` wrote.
@@ -70,7 +74,7 @@ def import_list(
     if not (yes or dry_run or asks):
         raise ReadtrackError("import asks before it writes, and this is no terminal; say --yes or --dry-run.")
     if file.suffix.casefold() == ".json":
-        _restore(file, write=not dry_run)
+        _restore(file, write=not dry_run, plugins=plugins, yes=yes)
         return
     from readtrack.transfer.importing import Choices, apply, plan
 
@@ -98,23 +102,18 @@ def import_list(
         terminal.print_err(f"the PDFs were not attached; `readtrack import {file} --pdfs` attaches them")
 
 
-def _restore(file: Path, *, write: bool) -> None:
-    """An export in JSON: into an empty home as it is, else merged into what is there."""
+def _restore(file: Path, *, write: bool, plugins: bool, yes: bool) -> None:
+    """Merge an export in JSON into the home, which may be empty."""
     import tempfile
 
+    from readtrack.cli.merging import merge_home
     from readtrack.home import Home
     from readtrack.transfer.exporting import unpack
-
-    home = Home()
-    if write and not home.journal.exists() and not home.papers_yaml.exists() and not home.notes.exists():
-        terminal.print_out(f"{unpack(file, home)} files restored into {home.root}")
-        return
-    from readtrack.cli.merging import merge_home
 
     with tempfile.TemporaryDirectory() as folder:
         other = Home(folder)
         unpack(file, other)
-        merge_home(home, other, write=write)
+        merge_home(Home(), other, write=write, plugins=plugins, yes=yes)
 
 
 @app.command("export")
@@ -134,28 +133,43 @@ def export_list(
     Markdown gives an imported checklist back in its own lines, with current check marks. JSON can be imported
     into an empty home, which is then as this one.
     """
-    from readtrack.home import write_text
     from readtrack.transfer import exporting
 
     library = open_library()
-    if form == "json":
-        text = json.dumps(exporting.to_json(library, pdfs=pdfs), ensure_ascii=True, indent=1) + "\n"
-    else:
-        text = {"markdown": exporting.to_markdown, "bibtex": exporting.to_bibtex, "csv": exporting.to_csv}[
-            form
-        ](library)
-    if output is None:
-        terminal.say_exactly(text)
-        return
+    left_out: list[str] = []
     try:
-        if output.exists() and not output.is_file():  # a device or a pipe is written to, not replaced
-            with output.open("w", encoding="utf-8", newline="") as out:
-                out.write(text)
-        else:
-            write_text(output, text)
+        with _writing(output, form) as file:
+            if form == "json":
+                left_out = exporting.write_json(library, file, pdfs=pdfs)
+            else:
+                write = {"markdown": exporting.to_markdown, "bibtex": exporting.to_bibtex}
+                file.write(write.get(form, exporting.to_csv)(library))
     except OSError as error:
         raise ReadtrackError(f"could not write {output}: {error.strerror}.") from error
-    terminal.print_err(f"{output} written")
+    for name in left_out:
+        terminal.print_err(f"readtrack: left out, as it is too large for an export: {one_line(name)}")
+    if output is not None:
+        terminal.print_err(f"{output} written")
+
+
+@contextmanager
+def _writing(output: Path | None, form: str) -> Iterator[IO[str]]:
+    """The file to write to, which is replaced as a whole; a device or a pipe is written to as it is."""
+    if output is None and form == "json":  # plain ASCII without control characters, and may be large
+        yield sys.stdout
+    elif output is None:
+        text = io.StringIO()
+        yield text
+        terminal.say_exactly(text.getvalue())
+    elif output.exists() and not output.is_file():
+        with output.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    else:
+        with (
+            replacing(output.resolve() if output.is_symlink() else output) as part,
+            part.open("w", encoding="utf-8", newline="") as file,
+        ):
+            yield file
 
 
 @app.command()

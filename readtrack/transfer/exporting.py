@@ -7,25 +7,27 @@ nothing could make again, so that an import of it into an empty home restores al
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import readtrack
+from readtrack import regular
 from readtrack.errors import ReadtrackError
-from readtrack.home import Home, replacing
+from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import State
-from readtrack.transfer import bibtex, markdown
+from readtrack.text import one_line
+from readtrack.transfer import bibtex, foreign, markdown
 from readtrack.transfer.incoming import kept_lists
 from readtrack.transfer.matching import Matcher, letters, source_key
 
 FORMAT = "readtrack-export"
-_DERIVED = ("cache", "locks", "logs", "plugins/__pycache__")  # made again by themselves
+_LARGEST_FILE = 64 << 20  # bytes of one file in an export; larger ones travel with the home's folder
+_LARGEST_EXPORT = 1 << 30  # bytes of an export that is read: it is held in memory
 _TICKED = ("read", "implemented")
 
 
@@ -173,17 +175,32 @@ def _harmless(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
-def to_json(library: Library, *, pdfs: bool = False) -> dict[str, Any]:
-    """Everything. `pdfs`: with the PDFs that a sync could fetch again; the reader's own are always there."""
+def write_json(library: Library, output: IO[str], *, pdfs: bool = False) -> list[str]:
+    """Write everything; the names of the files that are too large for an export.
+
+    pdfs  with the PDFs that a sync could fetch again; the reader's own are always there
+    """
     papers = library.catalog.papers
-    return {
+    head = {
         "format": FORMAT,
         "version": 1,
         "readtrack": readtrack.__version__,
         "checklist": [row_facts(library, row) for row in _rows(library)],
         "papers": {id_: paper_facts(library, paper) for id_, paper in papers.items()},
-        "files": dict(_files(library, pdfs)),
     }
+    # The files one by one: all of them together may not fit into memory.
+    output.write(json.dumps(head, indent=1).removesuffix("\n}") + ',\n "files": {')
+    left_out, comma = [], ""
+    for name, path in _files(library, pdfs):
+        try:
+            data = regular.read_bytes(path, _LARGEST_FILE)
+        except OSError:
+            left_out.append(name)
+            continue
+        output.write(f"{comma}\n  {json.dumps(name)}: {json.dumps(_content(data))}")
+        comma = ","
+    output.write("\n }\n}\n")
+    return left_out
 
 
 def row_facts(library: Library, row: Row) -> dict[str, Any]:
@@ -222,20 +239,17 @@ def said(library: Library, subject: str) -> dict[str, Any]:
     }
 
 
-def _files(library: Library, pdfs: bool) -> Iterator[tuple[str, str | dict[str, str]]]:
-    """Every file of the home by its path: as text, or in base64 where it is none. The list comes from
-    wherever it lies, unless it is the one that ships.
+def _files(library: Library, pdfs: bool) -> Iterator[tuple[str, Path]]:
+    """Every file of the home that nothing could make again. The list comes from wherever it lies; the shipped
+    list is left out.
     """
     home = library.home
     fetched = set() if pdfs else set(_fetched(home))
-    for path in sorted(home.root.rglob("*")):
-        name = path.relative_to(home.root).as_posix()
-        hidden = any(part.startswith(".") for part in path.relative_to(home.root).parts)
-        if hidden or name.startswith(_DERIVED) or not path.is_file() or path in fetched:
-            continue
-        yield name, _content(path.read_bytes())
+    for name in foreign.survey(home.root).files if home.root.is_dir() else ():
+        if home.root / name not in fetched:
+            yield name, home.root / name
     if library.catalog.path not in (load.shipped(), home.papers_yaml):
-        yield "papers.yaml", _content(library.catalog.path.read_bytes())
+        yield "papers.yaml", library.catalog.path.resolve()
 
 
 def _content(data: bytes) -> str | dict[str, str]:
@@ -259,49 +273,42 @@ def _fetched(home: Home) -> Iterator[Path]:
 # Back again
 
 
-def unpack(file: Path, home: Home) -> int:
-    """Write the files of an export into `home`, which must be empty; how many there were.
+def unpack(file: Path, folder: Home) -> None:
+    """Write the files of an export into an empty folder, to be merged from there.
 
-    Raises ReadtrackError if it is no export, or `home` is not empty.
+    Raises ReadtrackError if it is not an export, or a file in it is damaged.
     """
-    files = _checked(file)
-    if any(path for path in home.root.glob("*") if path.name not in _DERIVED):
-        raise ReadtrackError(f"{home.root} is not empty.")
     try:
-        for name, data in files.items():
-            path = home.root / name
-            home.ensure(path.parent)
-            with replacing(path) as part:
-                part.write_bytes(data)
-    except OSError as error:
-        raise ReadtrackError(f"could not write into {home.root}: {error.strerror}.") from error
-    return len(files)
+        for name, data in _checked(file):
+            path = folder.root / name
+            folder.ensure(path.parent)
+            path.write_bytes(data)
+    except (OSError, ValueError) as error:
+        raise ReadtrackError(f"{file} cannot be unpacked: {one_line(str(error))}.") from error
 
 
-def _checked(file: Path) -> dict[str, bytes]:
-    """The files by their paths. None of them leads out of the home."""
+def _checked(file: Path) -> Iterator[tuple[str, bytes]]:
+    """The files by their paths, those that a home keeps; no path leads out of it."""
     try:
-        document = json.loads(file.read_bytes())
+        document = json.loads(regular.read_bytes(file, _LARGEST_EXPORT))
     except OSError as error:
         raise ReadtrackError(f"{file} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise ReadtrackError(f"{file} is no JSON document: {error}.") from error
+        raise ReadtrackError(f"{file} is not a JSON document: {error}.") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ReadtrackError(
-            f"{file} is no export of readtrack: `readtrack export --format json` writes one."
+            f"{file} is not an export of readtrack: `readtrack export --format json` writes one."
         )
     if document.get("version") != 1 or not isinstance(document.get("files"), dict):
         raise ReadtrackError(f"{file} was written by another version of readtrack.")
-    files = {}
     for name, content in document["files"].items():
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\0" in name:
             raise ReadtrackError(f"{file}: a file in it would lie outside of the home.")
-        if isinstance(content, str):
-            files[name] = content.encode("utf-8", "surrogatepass")
+        if foreign.limit(name) is None:
             continue
         try:
-            files[name] = base64.b64decode(content["base64"], validate=True)
-        except (TypeError, KeyError, binascii.Error) as error:
-            raise ReadtrackError(f"{file}: {name} is damaged in it.") from error
-    return files
+            text = isinstance(content, str)
+            yield name, content.encode() if text else base64.b64decode(content["base64"], validate=True)
+        except (TypeError, KeyError, ValueError) as error:
+            raise ReadtrackError(f"{file}: {one_line(name)} is damaged in it.") from error

@@ -1,32 +1,40 @@
 """Uniting two homes: journals by their lines, notes, runs and files by name, lists by their rows and papers.
 
-Nothing here is ever replaced. Where both homes say something else, this one's word stays, the other's is kept
-beside it, and the conflict is named. Merging again changes nothing.
+Nothing here is ever replaced. Where the homes differ, this one's version stays, the other's is kept next to
+it, and the conflict is named. Merging again changes nothing. The other home is data (`foreign`).
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from readtrack import regular
 from readtrack.errors import ReadtrackError
-from readtrack.home import Home, replacing, write_text
+from readtrack.home import Home, replacing
 from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper
 from readtrack.reading_list.journal import parse
+from readtrack.runs.store import load as load_run
 from readtrack.transfer import importing, lists
+from readtrack.transfer.foreign import Survey, is_code, limit, survey
 
 Kind = Literal["journal", "list", "note", "run", "file"]
 
-_FOLDERS = ("metadata", "pdfs", "plugins", "imported")
+_SINGLE = ("note-template.md", "places.yaml")
+_FOLDERS = ("metadata", "pdfs", "imported", "set-aside", "plugins")
+_BETWEEN = b"\n\n<!-- from another home -->\n\n"
+_EVENTS = "events.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that comes over (or is in conflict): `what` says it in a few words."""
+    """One thing that is taken (or is in conflict, or left out): `what` says it in a few words."""
 
     kind: Kind
     name: str
@@ -36,7 +44,10 @@ class Step:
 
 @dataclass(slots=True)
 class Merge:
+    """left_out  what was not taken, and why"""
+
     steps: list[Step] = field(default_factory=list)
+    left_out: list[Step] = field(default_factory=list)
 
     @property
     def conflicts(self) -> list[Step]:
@@ -46,9 +57,25 @@ class Merge:
         self.steps.append(Step(kind, name, what, conflict))
 
 
-def merge(home: Home, other: Home, *, write: bool = True) -> Merge:
+@dataclass(slots=True)
+class _Pair:
+    """What every step needs: both homes, what the other has to give, the outcome so far."""
+
+    home: Home
+    other: Home
+    there: Survey
+    done: Merge
+    write: bool
+
+    def theirs(self, name: str) -> bytes:
+        """A file of the other home. Raises OSError."""
+        return regular.read_bytes(self.other.root / name, limit(name) or 0)
+
+
+def merge(home: Home, other: Home, *, write: bool = True, code: bool = False) -> Merge:
     """Bring what `other` has and `home` lacks; with `write` off, only say what that is.
 
+    `code`: also take plugins and places.yaml, which name programs to run.
     Raises ReadtrackError if something cannot be read or written; what was written by then is whole.
     """
     if not other.root.is_dir():
@@ -57,20 +84,25 @@ def merge(home: Home, other: Home, *, write: bool = True) -> Merge:
         raise ReadtrackError("that is this home itself.")
     done = Merge()
     try:
-        _list(home, other, done, write)
-        _journal(home, other, done, write)
-        _notes(home, other, done, write)
-        _runs(home, other, done, write)
-        for folder in _FOLDERS:
-            _files(home, other, folder, done, write)
+        there = survey(other.root)
+        done.left_out = [Step("file", name, why) for name, why in there.left_out.items()]
+        if not code:
+            done.left_out += [Step("file", name, "it names programs to run") for name in there.code]
+            there.files = {name: size for name, size in there.files.items() if not is_code(name)}
+        pair = _Pair(home, other, there, done, write)
+        with home.holding("merge"):
+            for step in (_list, _journal, _notes, _runs, _files):
+                step(pair)
     except OSError as error:
         raise ReadtrackError(f"could not merge {other.root}: {error}.") from error
     return done
 
 
-def _journal(home: Home, other: Home, done: Merge, write: bool) -> None:
-    theirs = other.journal.read_bytes().split(b"\n") if other.journal.exists() else []
-    with home.lock("journal"):
+def _journal(pair: _Pair) -> None:
+    if "journal.jsonl" not in pair.there.files:
+        return
+    home, theirs = pair.home, pair.theirs("journal.jsonl").split(b"\n")
+    with home.holding("journal"):
         there = home.journal.read_bytes() if home.journal.exists() else b""
         ours = set(there.split(b"\n"))
         new, bad = [], 0
@@ -79,84 +111,130 @@ def _journal(home: Home, other: Home, done: Merge, write: bool) -> None:
                 continue
             try:
                 parse(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 bad += 1
             else:
                 new.append(line)
-        if new and write:
+        if new and pair.write:
             home.ensure()
             with home.journal.open("ab") as file:
                 file.write((b"\n" if there and not there.endswith(b"\n") else b"") + b"\n".join(new) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
     if new:
-        done.note("journal", "journal.jsonl", f"{len(new)} lines")
+        pair.done.note("journal", "journal.jsonl", f"{len(new)} lines")
     if bad:
-        done.note("journal", "journal.jsonl", f"{bad} lines are no entries and stay behind", conflict=True)
+        pair.done.note("journal", "journal.jsonl", f"{bad} lines are not entries: left out", conflict=True)
 
 
-def _notes(home: Home, other: Home, done: Merge, write: bool) -> None:
-    for path in sorted(other.notes.glob("*.md")):
-        mine, theirs = home.notes / path.name, path.read_text(encoding="utf-8", errors="replace")
-        ours = mine.read_text(encoding="utf-8", errors="replace") if mine.exists() else ""
-        if theirs.strip() in ours:
+def _notes(pair: _Pair) -> None:
+    """As bytes: line ends and other encodings stay what they are."""
+    home = pair.home
+    with home.holding("notes"):
+        for name in pair.there.under("notes"):
+            mine = home.root / name
+            theirs, ours = pair.theirs(name), mine.read_bytes() if mine.is_file() else b""
+            if not name.endswith(".md") or theirs.strip() in ours:
+                continue
+            if ours.strip() in theirs:
+                pair.done.note("note", mine.stem, "longer there" if ours else "new")
+                united = theirs
+            else:
+                pair.done.note(
+                    "note", mine.stem, "differs: both texts are in it, theirs below", conflict=True
+                )
+                united = ours.rstrip() + _BETWEEN + theirs.strip() + b"\n"
+            if pair.write:
+                home.ensure(mine.parent)
+                with replacing(mine.resolve() if mine.is_symlink() else mine) as part:
+                    part.write_bytes(united)
+
+
+def _runs(pair: _Pair) -> None:
+    """Take runs that have ended, as a whole. A run that is here without its end is completed."""
+    names: dict[str, list[str]] = {}
+    for name in pair.there.under("runs"):
+        names.setdefault(name.split("/")[1], []).append(name)
+    for run, files in names.items():
+        target = pair.home.runs / run
+        if target.exists() and not _is_longer(pair, run):
             continue
-        if ours.strip() in theirs:
-            done.note("note", path.stem, "longer there" if ours else "new")
-            united = theirs
-        else:
-            done.note("note", path.stem, "differs: both texts are in it, theirs below", conflict=True)
-            united = f"{ours.rstrip()}\n\n<!-- from another home -->\n\n{theirs.strip()}\n"
-        if write:
-            home.ensure(home.notes)
-            write_text(mine, united)
-
-
-def _runs(home: Home, other: Home, done: Merge, write: bool) -> None:
-    for folder in sorted(path for path in other.runs.glob("*") if path.is_dir()):
-        target = home.runs / folder.name
-        if target.exists() or folder.name.startswith("."):
+        if load_run(pair.other.runs / run).outcome is None:
+            why = "it has not ended there: open readtrack there once, then merge again"
+            pair.done.left_out.append(Step("run", run, why))
             continue
-        done.note("run", folder.name, "new")
-        if write:
-            home.ensure(home.runs)
-            part = home.runs / f".{folder.name}.part"
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(folder, part, symlinks=True)
-            part.replace(target)
+        pair.done.note("run", run, "new" if not target.exists() else "longer there")
+        if pair.write:
+            _take_run(pair, target, files)
 
 
-def _files(home: Home, other: Home, folder: str, done: Merge, write: bool) -> None:
-    for path in sorted((other.root / folder).rglob("*")):
-        name = path.relative_to(other.root)
-        if (
-            not path.is_file()
-            or path.is_symlink()
-            or any(part.startswith((".", "__")) for part in name.parts)
-        ):
-            continue
-        target = home.root / name
+def _is_longer(pair: _Pair, run: str) -> bool:
+    """Whether the run is here without its end, and goes on there where it stops here."""
+    name = f"runs/{run}/{_EVENTS}"
+    if name not in pair.there.files:
+        return False
+    try:
+        ours = regular.read_bytes(pair.home.root / name, limit(name) or 0)
+        return (
+            b'"event":"end"' not in ours.replace(b" ", b"")[-4096:]
+            and pair.there.files[name] > len(ours)
+            and pair.theirs(name).startswith(ours)
+        )
+    except OSError:
+        return False
+
+
+def _take_run(pair: _Pair, target: Path, files: list[str]) -> None:
+    pair.home.ensure(pair.home.runs)
+    part = pair.home.runs / f".{target.name}.{secrets.token_hex(4)}.part"
+    try:
+        part.mkdir()
+        for name in files:
+            copy = part / Path(name).relative_to(f"runs/{target.name}")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(pair.theirs(name))
+        for own in ("note.md", "pinned"):
+            if (target / own).exists():
+                shutil.copyfile(target / own, part / own)
+        if target.exists():
+            shutil.rmtree(target)
+        part.replace(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _files(pair: _Pair) -> None:
+    names = [name for name in _SINGLE if name in pair.there.files]
+    for name in names + [name for folder in _FOLDERS for name in pair.there.under(folder)]:
+        target = pair.home.root / name
         if target.exists():
             # What was fetched differs by the day; what the reader wrote does not.
-            if folder in ("plugins", "imported") and target.read_bytes() != path.read_bytes():
-                done.note("file", name.as_posix(), "differs: this home's stays", conflict=True)
+            fetched = name.startswith(("metadata/", "pdfs/"))
+            if not fetched and target.is_file() and target.read_bytes() != pair.theirs(name):
+                pair.done.note("file", name, "differs: this home's stays", conflict=True)
             continue
-        done.note("file", name.as_posix(), "new")
-        if write:
-            home.ensure(target.parent)
+        pair.done.note("file", name, "new")
+        if pair.write:
+            pair.home.ensure(target.parent)
             with replacing(target) as part:
-                shutil.copyfile(path, part)
+                part.write_bytes(pair.theirs(name))
 
 
-def _list(home: Home, other: Home, done: Merge, write: bool) -> None:
-    if not other.papers_yaml.exists():
+def _list(pair: _Pair) -> None:
+    home, done = pair.home, pair.done
+    if "papers.yaml" not in pair.there.files:
         return
-    theirs = load.load(other.papers_yaml)
     if not home.papers_yaml.exists():
         done.note("list", "papers.yaml", "new")
-        if write:
+        if pair.write:
             home.ensure()
-            write_text(home.papers_yaml, other.papers_yaml.read_text(encoding="utf-8"))
+            with replacing(home.papers_yaml) as part:
+                part.write_bytes(pair.theirs("papers.yaml"))
+        return
+    try:
+        theirs = load.load(pair.other.papers_yaml)
+    except ReadtrackError as error:
+        done.note("list", "papers.yaml", f"cannot be read, and is left out: {error}", conflict=True)
         return
     library = Library.open(home, home.papers_yaml)
     made = importing.plan_list(library, theirs)
@@ -169,7 +247,7 @@ def _list(home: Home, other: Home, done: Merge, write: bool) -> None:
     rows = [one for one in made.found if one.status != "listed"]
     for one in rows:
         done.note("list", one.text, "new row")
-    if write and made.additions:
+    if pair.write and made.additions:
         before = home.papers_yaml.read_bytes()
         lists.write(home, home.papers_yaml, before, lists.extended(before.decode("utf-8"), made.additions))
 

@@ -11,6 +11,8 @@ from readtrack.cli import app
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.load import load, shipped
+from readtrack.runs.job import new_job
+from readtrack.runs.store import write_end_event
 from readtrack.transfer import exporting, importing, markdown
 from readtrack.transfer.matching import Matcher
 
@@ -219,7 +221,8 @@ def test_two_homes_become_one(
     there.save_note("bert", "theirs\n")
     there.save_note("rope", "rope\n")
     (other.runs / "r1").mkdir(parents=True)
-    (other.runs / "r1" / "job.json").write_text("{}")
+    new_job("bert").write(other.runs / "r1")
+    write_end_event(other.runs / "r1", "completed", "")
     importing.apply(Library.open(other), importing.plan(Library.open(other), file))
     take(file)
     library = Library.open(home)
