@@ -82,14 +82,15 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """Raises OSError, ValueError or TypeError when the file is missing or not a job.
-
-        Fields of a newer version are left out.
-        """
+        """Raises OSError, ValueError or TypeError when the file is missing or not a job."""
         try:
-            found: dict[str, Any] = json.loads(regular.read_bytes(folder / "job.json", _LARGEST))
+            return cls.from_json(json.loads(regular.read_bytes(folder / "job.json", _LARGEST)))
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
+
+    @classmethod
+    def from_json(cls, found: Any) -> Job:
+        """Raises ValueError or TypeError where that is not a job. Fields of a newer version are left out."""
         if not isinstance(found, dict) or not isinstance(found.get("paper"), str):
             raise ValueError("a job names its paper")
         fields = {name: value for name, value in found.items() if name in cls.__dataclass_fields__}

@@ -406,8 +406,10 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         else:
             self.runs.cancel()
 
-    def action_forget_waiting(self) -> None:
-        self.runs.forget_waiting()
+    def action_queue(self) -> None:
+        from readtrack.tui.screens.queue import QueueScreen
+
+        self.push_screen(QueueScreen(self.runs))
 
     # The sync
 
@@ -479,9 +481,8 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         elif not isinstance(self.screen, ChoiceDialog):
             waiting = len(self.runs.waiting)
             question = f"A run of {self.runs.alive.record.paper} is still running."
-            question += (
-                f" {waiting} that {'wait' if waiting > 1 else 'waits'} will not start." if waiting else ""
-            )
+            if waiting:
+                question += f" {waiting} queued run{'s stay' if waiting > 1 else ' stays'} in the queue."
             answers = [
                 Choice("k", "keep it running", "it ends by itself; the app finds it again"),
                 Choice("s", "stop it", "and leave when it has stopped"),
@@ -495,7 +496,6 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         if self.runs.alive is None:
             self.exit(0)
             return
-        self.runs.waiting.clear()
         if answer == "k":
             self.runs.keep_running()
         else:

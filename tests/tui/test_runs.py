@@ -16,6 +16,7 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.runs import launcher, store
 from readtrack.runs.job import new_job
+from readtrack.runs.queue import Queue
 from readtrack.runs.record import Record
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.controllers import runs as controllers_runs
@@ -102,7 +103,22 @@ async def test_what_was_said_fades_and_is_not_said_of_another_run(
         await until(pilot, lambda: "asked" not in status(app), "the words to go")
 
 
-async def test_runs_that_were_asked_for_meanwhile_start_one_after_the_other(app: ReadtrackApp) -> None:
+async def test_a_queue_outlives_the_app_and_waits_for_the_reader(app: ReadtrackApp, home: Home) -> None:
+    home.ensure()
+    Queue(home).change(lambda jobs: [*jobs, new_job("toy_ok", budget="smoke", seed=7)])
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: "1 queued run from before" in status(app), "the queue")
+        assert app.following is None
+        await pilot.press("C", "r")
+        await until(pilot, lambda: app.following is not None, "the first of it")
+        assert app.following is not None
+        assert (app.following.record.paper, app.following.record.job.seed) == ("toy_ok", 7)
+        assert not Queue(home).jobs()
+
+
+async def test_runs_that_were_asked_for_meanwhile_start_one_after_the_other(
+    app: ReadtrackApp, home: Home
+) -> None:
     async with app.run_test() as pilot:
         await start(pilot, app, "toy_hang", settings={"how": "polite"})
         first = app.following
@@ -112,7 +128,12 @@ async def test_runs_that_were_asked_for_meanwhile_start_one_after_the_other(app:
         assert app.following is first
         assert "toy_ok runs after toy_hang and 1 more" in status(app)
         assert [job.paper for job in app.runs.waiting] == ["toy_noise", "toy_ok"]
-        await pilot.press("C")
+        await pilot.press("C", "J", "escape")
+        await pilot.pause()
+        assert [job.paper for job in app.runs.waiting] == ["toy_ok", "toy_noise"]
+        assert [job.paper for job in Queue(home).jobs()] == ["toy_ok", "toy_noise"]  # it outlives the app
+        await pilot.press("C", "d", "X", "escape")
+        await pilot.pause()
         assert not app.runs.waiting
         await start(pilot, app, "toy_ok", seed=3)
         await until(pilot, lambda: first and first.record.phase == "train", "training")

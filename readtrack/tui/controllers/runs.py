@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
+from readtrack.runs.queue import Queue, moved, without
 from readtrack.text import one_line
 from readtrack.tui.widgets.line_view import drawn_line
 
@@ -29,7 +30,7 @@ _CLOCK = 2.0  # seconds after which the time is drawn anew though the run says n
 
 
 class Runs:
-    """`alive` is the run that goes on; `waiting` are the jobs that start one after the other when it ends.
+    """`alive` is the run in progress; `waiting` are the queued jobs, which start one by one when it ends.
 
     left_running  the paper whose run the reader has left alone when they left the app
     All methods are for the app's own thread.
@@ -38,7 +39,8 @@ class Runs:
     def __init__(self, app: ReadtrackApp) -> None:
         self._app = app
         self.alive: RunFollower | None = None
-        self.waiting: deque[Job] = deque()
+        self._queue = Queue(app.library.home)
+        self.waiting: list[Job] = []
         self._alive_unseen: list[Running] = []
         self._left_alone: set[Path] = set()
         self._unsettled: Timer | None = None
@@ -51,22 +53,50 @@ class Runs:
         if self.alive is None:
             self._launch(job)
             return
-        self.waiting.append(job)
+        if not self._change_queue(lambda jobs: [*jobs, job]):
+            return
         before = self.alive.record.paper
         more = f" and {len(self.waiting) - 1} more" if len(self.waiting) > 1 else ""
         self._app.notify_status(
             ("⧖ ", "$reading"),
             (job.paper, "bold"),
             f" runs after {before}{more}",
-            ("   C forgets those that wait", "$muted"),
+            ("   C shows the queue", "$muted"),
         )
         self._app.main.refresh_hints()
 
-    def forget_waiting(self) -> None:
-        count = len(self.waiting)
-        self.waiting.clear()
-        self._app.notify_status(f"{count} forgotten." if count else "No run is waiting.")
+    def _change_queue(self, change: Callable[[list[Job]], list[Job]]) -> bool:
+        try:
+            self.waiting = self._queue.change(change)
+        except ReadtrackError as error:
+            self._app.notify_error("change the queue", error, "`readtrack doctor` looks for what is wrong.")
+            return False
         self._app.main.refresh_hints()
+        return True
+
+    def move(self, run_id: str, step: int) -> None:
+        self._change_queue(lambda jobs: moved(jobs, run_id, step))
+
+    def drop(self, run_id: str) -> None:
+        self._change_queue(lambda jobs: without(jobs, run_id))
+
+    def clear(self) -> None:
+        self._change_queue(lambda jobs: [])
+
+    def begin(self) -> None:
+        """Start the first queued run, unless one is in progress: then the queue continues by itself."""
+        while self.alive is None and (job := self._next()) is not None:
+            # The reader stays where they are: the end of the run before may be what they look at.
+            self._launch(job, show=False)
+
+    def _next(self) -> Job | None:
+        try:
+            job = self._queue.take()
+        except ReadtrackError as error:
+            self._app.notify_error("take a run from the queue", error, "make room, then C and r go on.")
+            return None
+        self.waiting = self._queue.jobs()
+        return job
 
     def _launch(self, job: Job, *, show: bool = True) -> None:
         from readtrack.places.launch import start
@@ -122,9 +152,7 @@ class Runs:
             return
         self._app.main.notify_status(drawn_line(lambda: ending(follower.record)))
         self.read_results()
-        while self.waiting and self.alive is None:
-            # The reader stays where they are: the end of the one before may be what they look at.
-            self._launch(self.waiting.popleft(), show=False)
+        self.begin()
 
     def cancel(self) -> None:
         """Stop the run that is alive, with more force each time."""
@@ -196,6 +224,16 @@ class Runs:
             self._app.notify_status(
                 "A run of ", (follower.record.paper, "bold"), " is still in progress: V shows it."
             )
+        self._find_queue()
+
+    def _find_queue(self) -> None:
+        """Take over the runs queued before the app was closed. They wait until the reader goes on."""
+        found, new = self._queue.jobs(), not self.waiting
+        self.waiting = found
+        if found and new and self.alive is None:
+            count = f"{len(found)} queued run{'s' if len(found) > 1 else ''}"
+            self._app.notify_status(f"{count} from before:", ("   C shows the queue", "$muted"))
+        self._app.main.refresh_hints()
 
     def read_results(self) -> None:
         def read() -> None:

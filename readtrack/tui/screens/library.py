@@ -237,7 +237,7 @@ class LibraryScreen(Screen[None]):
             "run": runnable,
             "break": runnable,
             "code": runnable,
-            "forget_waiting": bool(self.readtrack_app.runs.waiting),
+            "queue": bool(self.readtrack_app.runs.waiting),
             "tick": not looking,
             "undo": not looking,
             "note": not looking,

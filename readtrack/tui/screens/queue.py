@@ -1,0 +1,83 @@
+"""The runs that wait for their turn: look at them, reorder them, take some out."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from readtrack.runs.job import Job
+from readtrack.tui.controllers.runs import Runs
+from readtrack.tui.screens.dialog import Dialog
+from readtrack.tui.widgets.line_view import Line, LineView, join, wrapped
+
+
+class QueueScreen(Dialog[None]):
+    CSS_PATH: ClassVar = "paged.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,C", "dismiss(None)", show=False),
+        Binding("J", "move(1)", show=False),
+        Binding("K", "move(-1)", show=False),
+        Binding("d", "drop", show=False),
+        Binding("X", "clear", show=False),
+        Binding("r", "begin", show=False),
+    ]
+
+    def __init__(self, runs: Runs) -> None:
+        super().__init__()
+        self._runs = runs
+        self._page = LineView(self._lines)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Static("Queue", classes="question", markup=False)
+            yield self._page
+            yield Static(
+                "J K move down and up, d removes, X clears, r starts the first, esc goes back",
+                classes="hint",
+                markup=False,
+            )
+
+    def on_mount(self) -> None:
+        self._page.focus()
+        if self._runs.waiting:
+            self.call_after_refresh(self._page.go_to, self._runs.waiting[0].run_id)
+
+    def _lines(self, width: int) -> list[Line]:
+        waiting = self._runs.waiting
+        if not waiting:
+            words = "No run is waiting. A run that you start while another is in progress waits here."
+            return wrapped(words, width)
+        return [Line(_described(number, job), job.run_id) for number, job in enumerate(waiting, start=1)]
+
+    def _changed(self, run_id: str) -> None:
+        self._page.rebuild(target=run_id)
+
+    def action_move(self, step: int) -> None:
+        if isinstance(run_id := self._page.target, str):
+            self._runs.move(run_id, step)
+            self._changed(run_id)
+
+    def action_drop(self) -> None:
+        if isinstance(run_id := self._page.target, str):
+            self._runs.drop(run_id)
+            self._changed(self._runs.waiting[0].run_id if self._runs.waiting else "")
+
+    def action_clear(self) -> None:
+        self._runs.clear()
+        self._changed("")
+
+    def action_begin(self) -> None:
+        self.dismiss(None)
+        self._runs.begin()
+
+
+def _described(number: int, job: Job) -> Content:
+    facts = [job.budget, f"seed {job.seed}", job.device, job.place and f"on {job.place}", job.condition]
+    return join(
+        (f" {number:>2}  ", "$faint"), (job.paper, "bold"), ("  " + " · ".join(filter(None, facts)), "$muted")
+    )
