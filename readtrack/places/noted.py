@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from readtrack import regular
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
 from readtrack.places.agent import is_id
 from readtrack.places.place import Place, file, load
 from readtrack.runs.job import ELSEWHERE
 from readtrack.text import quoted
+
+_LARGEST = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Noted:
     def read(cls, folder: Path) -> Noted:
         """Raises OSError or ValueError when the file cannot be used."""
         try:
-            found = json.loads((folder / ELSEWHERE).read_bytes())
+            found = json.loads(regular.read_bytes(folder / ELSEWHERE, _LARGEST))
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
         if not isinstance(found, dict):
