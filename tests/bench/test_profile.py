@@ -15,6 +15,7 @@ def row(speed: float | None, **fields: Any) -> dict[str, Any]:
         "variant": "ours",
         "role": "paper",
         "mode": "forward",
+        "dtype": "float32",
         "vs_strong": speed,
         "closeness": 0.4,
         "flags": [],

@@ -295,7 +295,7 @@ def test_results_are_listed_the_newest_first(cli: Cli, home: Home) -> None:
     table = cli("results").stdout.splitlines()
     assert len(table) == 4
     assert "the loss is wrong" in table[1]
-    assert table[2].endswith("  held: last loss 0.2")
+    assert table[2].endswith("  1 of 1 held; falls: held, last loss 0.2")
     assert table[3].endswith("  missed: last loss 1")
     one = cli("results", "toy_ok").stdout
     assert "  ✓ held            falls: last loss 0.2\n" in one
@@ -303,4 +303,4 @@ def test_results_are_listed_the_newest_first(cli: Cli, home: Home) -> None:
     documents = json.loads(cli("results", "toy_ok", "--json").stdout)
     assert [run["claims"][0][1] for run in documents] == ["held", "missed"]
     assert cli("results", "nobody").returncode == 2
-    assert "held: last loss 0.2" in cli("show", "toy_ok").stdout
+    assert "1 of 1 held; falls: held, last loss 0.2" in cli("show", "toy_ok").stdout

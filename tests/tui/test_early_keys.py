@@ -19,7 +19,7 @@ from readtrack.tui.sync_task import Syncing
 SCREENS: dict[str, Callable[[ReadtrackApp], Screen[object]]] = {
     "ask": lambda app: ChoiceDialog("Which?", [Choice("a", "this"), Choice("b", "that")]),
     "prompt": lambda app: InputDialog("Which?", "type it", lambda line: None),
-    "help": lambda app: Help(),
+    "help": lambda app: Help(words_first=False),
     "note": lambda app: NoteScreen("Note", "text"),
     "options": lambda app: RunOptions("adam", Options(), None),
     "sync": lambda app: SyncScreen(Syncing(app.library, ["adam"])),
