@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,11 @@ class Notes:
     def _run_editor(self, command: list[str]) -> bool:
         """Give the terminal to an editor until it ends; False if it could not be started."""
         try:
-            with suspended(self._app):
-                code = subprocess.run(command, check=False).returncode
+            with suspended(self._app), subprocess.Popen(command) as editor:
+                # Any thread may take the signal that the terminal has closed, and a wait without an end
+                # would keep this one from acting on it.
+                while (code := editor.poll()) is None:
+                    time.sleep(0.05)
         except SuspendNotSupported:
             return False
         except OSError as error:
