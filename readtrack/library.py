@@ -17,7 +17,7 @@ from readtrack.home import Home, write_text
 from readtrack.present.marks import DONE_WITH
 from readtrack.reading_list.catalog import Catalog, Paper, Row
 from readtrack.reading_list.journal import STATES, Entry, Journal, JournalView, Reading, State
-from readtrack.reading_list.load import load_cached, locate
+from readtrack.reading_list.load import is_readers, load_cached, locate
 from readtrack.reading_list.rows import PREFIX, names
 from readtrack.text import clean, nearest, quoted
 
@@ -28,9 +28,14 @@ if TYPE_CHECKING:
 
 
 class Library:
-    """Open one with `Library.open`. `problems` are lines of the journal that had to be skipped."""
+    """Open one with `Library.open`.
+
+    listed    the ids of the papers on the list; `catalog.papers` has every paper that readtrack knows
+    problems  lines of the journal that had to be skipped
+    """
 
     catalog: Catalog
+    listed: dict[str, None]
     problems: list[str]
 
     def __init__(self, home: Home, papers_yaml: Path | None = None) -> None:
@@ -54,6 +59,11 @@ class Library:
         return self._named
 
     @property
+    def is_readers(self) -> bool:
+        """Whether the list is the reader's own, and so its ticks are; else only the journal has states."""
+        return is_readers(self.catalog.path)
+
+    @property
     def untouched(self) -> bool:
         """Whether the reader has said nothing of any paper yet."""
         return not self._view.readings
@@ -66,9 +76,13 @@ class Library:
     def reload(self) -> None:
         """Look at the disk again: the list, the journal, the plugins, the metadata."""
         self.catalog = load_cached(self.list_path, self.home.cache)
+        self.listed = self.catalog.listed()
         self._rows = {item.subject: item for _, item in self.catalog.walk() if isinstance(item, Row)}
         self._ticked = {
-            subject for row in self._rows.values() if row.done for subject in row.papers or (row.subject,)
+            subject
+            for row in self._rows.values()
+            if row.done and self.is_readers  # the ticks of another's list are theirs
+            for subject in row.papers or (row.subject,)
         }
         for derived in ("_plugins", "shipped_verdicts"):
             self.__dict__.pop(derived, None)
@@ -148,7 +162,7 @@ class Library:
     # What the reader said
 
     def state(self, subject: str) -> State:
-        """The journal's word, else "read" where the list has a tick, else "todo"."""
+        """What the journal says, else "read" where the reader's own list has a tick, else "todo"."""
         return self._reading(subject).state or ("read" if subject in self._ticked else "todo")
 
     def since(self, subject: str) -> str | None:
@@ -276,7 +290,9 @@ class Library:
 
     def find(self, query: str) -> Paper:
         """The paper that `query` means: an id, an alias, a source (an arXiv id with or without version, a
-        DOI, a link), or a part of one title only. Raises ReadtrackError naming the nearest or the candidates.
+        DOI, a link), or a part of one title only. Papers on the list go before the others.
+
+        Raises ReadtrackError naming the nearest or the candidates.
         """
         papers = self.catalog.papers
         wanted = query.strip().casefold()
@@ -289,6 +305,7 @@ class Library:
             [p for p in papers.values() if wanted == p.title.casefold()],
             [p for p in papers.values() if wanted and wanted in p.title.casefold()],
         ):
+            found = [paper for paper in found if paper.id in self.listed] or found
             if len(found) == 1:
                 return found[0]
             if found:

@@ -113,8 +113,8 @@ def _spelling(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A paper to read. `missing`: what it builds on that is not read; `known`: what is; `unlocks`: the unread
-    papers of the list that build on it, however far.
+    """A paper to read. `known`: the papers that it builds on and the reader has read; `missing`: those on the
+    list that are still to be read; `unlocks`: the unread papers of the list that build on it, however far.
     """
 
     paper: Paper
@@ -130,9 +130,13 @@ class Proposal:
                 f"{', '.join(self.missing)} {'is' if len(self.missing) == 1 else 'are'} still to be read"
             )
         elif self.known:
-            parts.append(f"you know {', '.join(self.known)}, all that it builds on")
+            which = "its only prerequisite" if len(self.known) == 1 else "all its prerequisites"
+            which = (
+                which if len(self.known) == len(self.paper.builds_on) else "its prerequisites on your list"
+            )
+            parts.append(f"you have read {which}: {', '.join(self.known)}")
         else:
-            parts.append("it needs nothing that is on the list")
+            parts.append("no prerequisites on your list")
         if self.unlocks:
             shown = ", ".join(self.unlocks[:4]) + (", ..." if len(self.unlocks) > 4 else "")
             count = len(self.unlocks)
@@ -143,8 +147,7 @@ class Proposal:
 def proposals(library: Library) -> list[Proposal]:
     """The unread papers of the list, the best to read next first: nothing missing, then the most unlocked."""
     catalog = library.catalog
-    rows = [item for _, item in catalog.walk() if isinstance(item, Row)]
-    listed = list(dict.fromkeys(id_ for row in rows for id_ in row.papers))
+    listed = list(library.listed)
     unread = {id_ for id_ in listed if library.state(id_) == "todo"}
     led_to = followers(catalog)
     found = []
@@ -152,7 +155,7 @@ def proposals(library: Library) -> list[Proposal]:
         if id_ in unread:
             parents = catalog.papers[id_].builds_on
             known = tuple(parent for parent in parents if library.state(parent) in DONE_WITH)
-            missing = tuple(parent for parent in parents if parent not in known)
+            missing = tuple(one for one in parents if one not in known and one in library.listed)
             later = _reached(id_, led_to)
             unlocks = tuple(other for other in listed if other in later and other in unread)
             found.append(Proposal(catalog.papers[id_], known, missing, unlocks))

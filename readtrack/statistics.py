@@ -51,6 +51,15 @@ class Statistics:
         return best
 
     @property
+    def sentence(self) -> str:
+        changes = _count(self.this_year, "change")
+        left_out = f", {_count(self.unknown, 'paper')} of unknown length left out" if self.unknown else ""
+        return (
+            f"{changes} in the last year; streak: {_count(self.streak, 'day')} (longest: {self.longest}); "
+            f"{_count(self.pages, 'page')} read{left_out}."
+        )
+
+    @property
     def this_year(self) -> int:
         start = self.today - timedelta(days=365)
         return sum(count for day, count in self.days.items() if day > start)
@@ -84,6 +93,10 @@ def statistics(library: Library, today: date | None = None) -> Statistics:
         sum(pages),
         pages.count(0),
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _pages(library: Library, paper: str) -> int:

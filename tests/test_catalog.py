@@ -256,7 +256,11 @@ def test_without_the_c_parser_the_outcome_is_the_same(write, complaint, monkeypa
         ("        done: true", "        done: perhaps", "'done' is 'perhaps'; it must be true or false"),
         ("    year: 1951", "    year: about 1951", "'year' is 'about 1951'; it must be four digits"),
         ("    year: 1951", "    year: ١٩٥١", "'year' is '١٩٥١'; it must be four digits"),
-        ("    year: 1951\n", "", "the paper sgd has no 'year'; add 'year: ...'"),
+        (
+            "sgd:\n    title: A Stochastic Approximation Method\n",
+            "mine:\n",
+            "the paper mine has no 'title'; add 'title: ...'",
+        ),
         (
             "[Herbert Robbins, Sutton Monro]",
             "Herbert Robbins",
@@ -521,7 +525,7 @@ def test_the_copy_needs_no_parser(write, tmp_path):
         "print({'yaml', 'filelock', 'platformdirs', 'torch', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "2\nset()\n"
+    assert done.stdout == f"{len(load(path).papers)}\nset()\n"
 
 
 def test_a_changed_file_is_read_again(write, tmp_path):
@@ -550,7 +554,7 @@ def test_two_lists_do_not_share_a_copy(write, tmp_path, no_yaml):
 def test_a_damaged_copy_is_made_again(write, tmp_path, data):
     path, cache = write(GOOD), tmp_path / "cache"
     good = load_cached(path, cache)
-    (copy,) = cache.iterdir()
+    copy = data.draw(st.sampled_from(sorted(cache.iterdir())))  # of this list, or of the one that ships
     body = copy.read_bytes()
     start = data.draw(st.integers(0, len(body) - 1))
     damage = data.draw(st.binary(max_size=6))

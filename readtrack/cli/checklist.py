@@ -213,7 +213,7 @@ def _cells(library: Library, line: _Line) -> _Cells:
     if terminal.on_terminal():
         box, word = marks.STATES[state], ""
     else:
-        box, word = _box(row, state), "" if state == "todo" else state
+        box, word = _box(library, row, state), "" if state == "todo" else state
     return _Cells(line.section, f"{indent}{box} ", text, word, " ".join(ids), STATE_STYLE.get(state))
 
 
@@ -237,8 +237,8 @@ def _print_cells(cells: _Cells, room: int, word_room: int, ids_room: int) -> Non
         box, word, styles = " " * len(box), "", ()
 
 
-def _box(row: Row, state: str) -> str:
+def _box(library: Library, row: Row, state: str) -> str:
     """The reader's tick, unless the journal has since said otherwise."""
     if state == "reading":
-        return "[x]" if row.done else "[ ]"
+        return "[x]" if row.done and library.is_readers else "[ ]"
     return {"todo": "[ ]", "skipped": "[-]"}.get(state, "[x]")

@@ -217,7 +217,7 @@ def _library(home: Home) -> Iterator[_Finding]:
 
     try:
         library = Library.open(home)
-        yield True, "papers", f"{library.list_path}: {len(library.catalog.papers)} papers"
+        yield True, "papers", f"{library.list_path}: {len(library.listed)} papers"
     except ReadtrackError as error:
         yield False, "papers", str(error)
         return

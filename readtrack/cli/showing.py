@@ -1,4 +1,4 @@
-"""`readtrack show`: all that is known about one paper."""
+"""`readtrack show`: a paper's details."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def show(
     paper: Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """All that is known about one paper.
+    """Show a paper's details: facts, state, lineage, note and runs.
 
-    Its facts, state, lineage, note and runs.
+    A paper that ships with readtrack need not be on your list.
     """
     from readtrack.runs.processes import reconcile
 
@@ -54,6 +54,8 @@ def _facts(library: Library, paper: Paper) -> dict[str, Any]:
         "year": paper.year,
         "sources": [{"kind": s.kind, "value": s.value, "url": s.url, "note": s.note} for s in paper.sources],
         "aliases": list(paper.aliases),
+        "missing": list(paper.missing),
+        "on_list": paper.id in library.listed,
         "rows": [row.text for row in library.catalog.rows_of(paper.id)],
         "state": library.state(paper.id),
         "since": library.since(paper.id),
@@ -91,6 +93,10 @@ def _print(library: Library, paper: Paper) -> None:
     tags = f", tagged {', '.join(facts['tags'])}" if facts["tags"] else ""
     _field("id", " ".join([paper.id, *(f"({alias})" for alias in paper.aliases)]))
     _field("state", f"{facts['state']}{since}{rating}{tags}")
+    if not facts["on_list"]:
+        _field("list", f"not on your list; readtrack add {paper.id}")
+    if paper.missing:
+        _field("missing", f"{', '.join(paper.missing)}; readtrack sync {paper.id} fills them in")
     for row in facts["rows"]:
         _field("row", row)
     for source in facts["sources"]:

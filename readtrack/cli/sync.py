@@ -47,7 +47,7 @@ agent. Proxies and CA bundles come from HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BU
 def sync(
     papers: Annotated[
         list[str] | None,
-        typer.Argument(help="Only these papers; without: the whole list.", show_default=False),
+        typer.Argument(help="Only these papers; without: all on your list.", show_default=False),
     ] = None,
     pdf: Annotated[bool, typer.Option("--pdf/--no-pdf", help="PDFs too, or abstracts only.")] = True,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask for all abstracts again.")] = False,
@@ -183,9 +183,12 @@ def open_paper(paper: _Paper) -> None:
 @app.command()
 def add(
     what: Annotated[
-        str, typer.Argument(metavar="ID|URL", help="arXiv id or link, DOI, or a link with --title.")
+        str,
+        typer.Argument(
+            metavar="PAPER", help="Shipped paper, title, arXiv id or link, DOI, or a link with --title."
+        ),
     ],
-    title: Annotated[str | None, typer.Option(help="What the paper is called; needed for a link.")] = None,
+    title: Annotated[str | None, typer.Option(help="The title; needed for a link.")] = None,
     author: Annotated[list[str] | None, typer.Option(help="An author; repeatable.")] = None,
     year: Annotated[int | None, typer.Option(min=1800, max=2099, help="When it was first published.")] = None,
     paper_id: Annotated[
@@ -195,9 +198,12 @@ def add(
         str | None, typer.Option(help='The section that gets its row; otherwise "Added", at the end.')
     ] = None,
 ) -> None:
-    """Put a paper on your list: its facts are fetched, its lines inserted; nothing else in it changes.
+    """Put a paper on your list; nothing else in it changes.
 
-    Exit code 3 if it is on the list already, or its facts cannot be fetched now.
+    A paper that ships with readtrack needs no network. Facts of others are fetched, unless you give --title,
+    --author and --year. Offline, the paper is added without them and the next sync fills them in.
+
+    Exit code 3 if it is on the list already, or if arXiv or the DOI registry does not know it.
     """
     from readtrack.sync.add import add as add_paper
 
@@ -213,7 +219,13 @@ def add(
     )
     if added.copied:
         terminal.print_err(f"the list that ships was copied to {added.path}, which is yours from now on")
-    if added.guessed:
-        terminal.print_err(f"nothing said its {' and '.join(added.guessed)}: put that right in the file")
+    if added.unasked:
+        terminal.print_err(
+            f"readtrack: {added.unasked.rstrip('.')}. Missing: {', '.join(added.missing)}. "
+            f"`readtrack sync {added.paper}` fills them in."
+        )
+    elif added.missing:
+        terminal.print_err(f"No {' or '.join(added.missing)} given; add them in {added.path.name}.")
     terminal.print_out(f"{added.paper}: {added.title} ({added.path}:{added.line})")
-    terminal.print_err(f"`readtrack sync {added.paper}` fetches the PDF")
+    if not added.unasked:
+        terminal.print_err(f"`readtrack sync {added.paper}` fetches the abstract and PDF")

@@ -1,4 +1,4 @@
-"""The reading list as it stands in papers.yaml: sections, rows and papers.
+"""The reading list as it stands in papers.yaml (sections, rows and papers), and the papers that ship.
 
 Values are the text that stands there (`arxiv: 2310.10` keeps its zero, `title: no` is "no"), without what
 would confuse a terminal. `readtrack.reading_list.load` reads the file.
@@ -38,7 +38,12 @@ class Source(NamedTuple):
 
 
 class Paper(NamedTuple):
-    """The facts of one paper. `builds_on` holds ids of papers; `line` is where it stands in the file."""
+    """The facts of one paper.
+
+    builds_on  ids of papers
+    line       where its block stands in the list; 0: it has none there, and ships with readtrack
+    missing    the facts that are placeholders until a sync brings them: "title", "authors", "year"
+    """
 
     id: str
     title: str
@@ -51,6 +56,7 @@ class Paper(NamedTuple):
     claim: str
     figure: str
     line: int
+    missing: tuple[str, ...] = ()
 
     @property
     def own_sources(self) -> tuple[Source, ...]:
@@ -104,6 +110,8 @@ class Section(NamedTuple):
 
 
 class Catalog(NamedTuple):
+    """`papers` are all that readtrack knows: those of the list, then those that ship."""
+
     path: Path
     title: str
     note: str
@@ -122,6 +130,11 @@ class Catalog(NamedTuple):
         for section in self.sections:
             yield 0, section
             yield from rows(section.rows, 1)
+
+    def listed(self) -> dict[str, None]:
+        """The ids of the papers that are on the list, which are those that a row names, in its order."""
+        rows = (item for _, item in self.walk() if isinstance(item, Row))
+        return dict.fromkeys(paper for row in rows for paper in row.papers)
 
     def rows_of(self, paper_id: str) -> list[Row]:
         """The rows that name this paper, in the list's order."""

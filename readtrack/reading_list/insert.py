@@ -7,12 +7,13 @@ new lines go there, in the file's own indentation.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import Any
 
 from readtrack.errors import ReadtrackError
+from readtrack.reading_list.catalog import Paper
 from readtrack.text import nearest, one_line, quoted
 
 ADDED = "Added"
@@ -21,7 +22,12 @@ _UNSAFE = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A paper for the list, and its row. `kind` and `value` are its one source."""
+    """A paper for the list, and its row.
+
+    kind, value  its one source
+    missing      the facts that are placeholders
+    is_known     its facts ship with readtrack: the list needs the row alone
+    """
 
     id: str
     title: str
@@ -29,6 +35,8 @@ class Entry:
     year: int
     kind: str
     value: str
+    missing: tuple[str, ...] = ()
+    is_known: bool = False
 
     def row(self) -> list[str]:
         return [f"- text: {quote(f'{self.title} ({self.year})')}", f"  papers: [{self.id}]"]
@@ -41,6 +49,7 @@ class Entry:
             f"  year: {self.year}",
             "  sources:",
             f"    - {self.kind}: {quote(self.value)}",
+            *([f"  missing: [{', '.join(self.missing)}]"] if self.missing else []),
         ]
 
 
@@ -48,7 +57,7 @@ class CannotInsertError(ReadtrackError):
     """The file is valid, but written in a form that has no lines to insert at."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Part:
     """A piece of the file: its first and last character that count, what it holds.
 
@@ -80,7 +89,9 @@ def insert(text: str, entry: Entry, section: str | None = None) -> str:
     root = parsed(text)
     if root.keys is None or root.flow:
         raise _by_hand(entry)
-    edits = [_row_edit(text, root.keys["checklist"], entry, section), _paper_edit(text, root, entry)]
+    edits = [_row_edit(text, root.keys["checklist"], entry, section)]
+    if not entry.is_known:
+        edits.append(_paper_edit(text, root, entry))
     end_of_line = "\r\n" if "\r\n" in text else "\n"
     pieces, done = [], 0
     for at, lines in sorted(edits, key=itemgetter(0)):  # of two at one place, the row goes first
@@ -159,10 +170,45 @@ def next_line(text: str, end: int) -> int:
     return len(text) if found < 0 else found + 1
 
 
+def filled(text: str, paper: Paper, facts: Mapping[str, Any]) -> str:
+    """`text` with facts in place of a paper's placeholders.
+
+    facts  title, authors, year; used are those that the paper's block names as missing. A row that has the
+           placeholder for its text gets the title too
+    """
+    if text.startswith("\ufeff"):
+        return "\ufeff" + filled(text[1:], paper, facts)
+    root = parsed(text)
+    keys = ((root.keys or {})["papers"].keys or {})[paper.id].keys or {}
+    new: dict[str, Callable[[Any], str]] = {
+        "title": lambda value: quote(value),
+        "authors": lambda value: f"[{', '.join(map(quote, value))}]",
+        "year": str,
+    }
+    edits = {keys[name]: new[name](facts[name]) for name in paper.missing if name in keys and name in facts}
+    row, before = (f"{one.get('title', paper.title)} ({one.get('year', paper.year)})" for one in (facts, {}))
+    edits |= {part: quote(row) for part in _texts_of_rows(root) if part.text == before}
+    left = [name for name in paper.missing if name not in facts]
+    edits[keys["missing"]] = f"[{', '.join(left)}]"
+    for part, value in sorted(edits.items(), key=lambda edit: -edit[0].start):
+        text = text[: part.start] + value + text[part.end + 1 :]
+    return text if left else re.sub(r"(?m)^[ \t]*missing: \[\][ \t]*\r?\n?", "", text)
+
+
+def _texts_of_rows(part: Part) -> Iterator[Part]:
+    for key, inside in (part.keys or {}).items():
+        if key == "text":
+            yield inside
+        elif key in ("checklist", "rows"):
+            for item in inside.items:
+                yield from _texts_of_rows(item)
+
+
 def _by_hand(entry: Entry) -> CannotInsertError:
-    lines = "\n".join(f"  {line}" for line in entry.block())
+    what = "rows" if entry.is_known else "papers"
+    lines = "\n".join(f"  {line}" for line in (entry.row() if entry.is_known else entry.block()))
     return CannotInsertError(
-        f"the list is written in a form that nothing can be inserted into; add this to its papers:\n{lines}"
+        f"the list is written in a form that nothing can be inserted into; add this to its {what}:\n{lines}"
     )
 
 

@@ -1,13 +1,18 @@
 """Which papers.yaml is read, and how: as a checked `Catalog`.
 
-The file is the reader's own text, so whatever is wrong with it becomes one `CatalogError` that names file,
-line and the fix. `load_cached` keeps the parsed list as JSON: showing it needs no YAML parser.
+The papers that ship with readtrack are known whatever the list is: they stand behind those of the list and
+fill in what the list leaves out. The file is the reader's own text, so whatever is wrong with it becomes one
+`CatalogError` that names file, line and the fix. `load_cached` keeps the parsed list as JSON: showing it
+needs no YAML parser.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +41,30 @@ def shipped() -> Path:
     return in_wheel if in_wheel.exists() else package.parent / "papers.yaml"
 
 
-def load(path: Path) -> Catalog:
-    """Read and check the list. Raises CatalogError for the first thing that is wrong with it."""
+def is_readers(path: Path) -> bool:
+    """Whether the list is the reader's own. The one that ships is not, unless they are in its folder, where
+    it is a file like any other.
+    """
+    return path != shipped() or path == Path("papers.yaml").absolute()
+
+
+def without_ticks(text: str) -> str:
+    """The list that ships, as a list to begin with: its ticks are its author's."""
+    return re.sub(r"(?m)^ +done: true\n", "", text)
+
+
+def load(path: Path, known: Mapping[str, Paper] | None = None) -> Catalog:
+    """Read and check the list. Raises CatalogError for the first thing that is wrong with it.
+
+    known  the papers that ship; they are read if they are not given
+    """
     from readtrack.reading_list.papers_yaml import check
     from readtrack.reading_list.yaml_tree import Problem, read
 
+    if known is None:
+        known = {} if path == shipped() else _shipped_papers(_status(shipped()))
     try:
-        return check(path, read(path))
+        return check(path, read(path), known)
     except Problem as problem:
         where = f"{one_line(path.name)}:{problem.line}" if problem.line else one_line(str(path))
         raise CatalogError(f"{where}: {problem}") from None
@@ -65,7 +87,7 @@ def load_cached(path: Path, cache_dir: Path) -> Catalog:
         head, checksum, body = cache.read_text(encoding="utf-8").split("\n", 2)
         if head == stamp and checksum == _checksum(body):
             return _from_json(path, json.loads(body))
-    catalog = load(path)
+    catalog = load(path, {} if path == shipped() else load_cached(shipped(), cache_dir).papers)
     lists = [catalog.title, catalog.note, catalog.sections, list(catalog.papers.values())]
     body = json.dumps(lists, ensure_ascii=False, separators=(",", ":"))
     with suppress(OSError):
@@ -74,12 +96,22 @@ def load_cached(path: Path, cache_dir: Path) -> Catalog:
     return catalog
 
 
+@lru_cache(maxsize=1)
+def _shipped_papers(status: tuple[int, ...]) -> Mapping[str, Paper]:
+    """The papers that ship, read once as long as the file's `status` is the same."""
+    return load(shipped()).papers
+
+
 def _stamp(path: Path) -> str:
-    status = path.stat()
-    times = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
     # While readtrack is worked on, its rules change and its version does not.
     code = [Path(__file__).with_name(name).stat().st_mtime_ns for name in _PARSER_FILES]
-    return json.dumps([readtrack.__version__, *code, str(path), *times])
+    files = dict.fromkeys((path, shipped()))
+    return json.dumps([readtrack.__version__, *code, *((str(one), *_status(one)) for one in files)])
+
+
+def _status(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _checksum(text: str) -> str:
@@ -96,9 +128,10 @@ def _from_json(path: Path, body: list[Any]) -> Catalog:
         return Row(text, done, tuple(papers), tuple(map(row, rows)), key, line)
 
     def paper(fields: list[Any]) -> Paper:
-        id_, title, authors, year, sources, aliases, builds_on, *rest = fields
+        id_, title, authors, year, sources, aliases, builds_on, *rest, missing = fields
         of = tuple(Source(*source) for source in sources)
-        return Paper(id_, title, tuple(authors), year, of, tuple(aliases), tuple(builds_on), *rest)
+        one = Paper(id_, title, tuple(authors), year, of, tuple(aliases), tuple(builds_on), *rest)
+        return one._replace(missing=tuple(missing)) if missing else one
 
     title, note, sections, papers = body
     return Catalog(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import get_args
+from types import MappingProxyType
+from typing import Any, get_args
 
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Section, Source, SourceKind
 from readtrack.reading_list.yaml_tree import Node, Problem, described
@@ -16,18 +18,23 @@ _ARXIV = re.compile(
 )
 _DOI = re.compile(r"10\.[0-9]{4,9}/\S+")
 _LINK = re.compile(r"https?://[^\s/]+(/\S*)?")
+MISSING = ("title", "authors", "year")  # what may be said to be missing
 
 
-def check(path: Path, root: Node) -> Catalog:
-    """The tree of the file at `path` as a list. Raises Problem for the first thing that is wrong."""
+def check(path: Path, root: Node, known: Mapping[str, Paper] = MappingProxyType({})) -> Catalog:
+    """The tree of the file at `path` as a list. Raises Problem for the first thing that is wrong.
+
+    known  papers that need no block in the file; what a block of theirs leaves out is taken from here
+    """
     fields = _mapping(root, "the list", required=("title", "checklist"), optional=("note", "papers"))
-    papers: dict[str, Paper] = {}
+    papers: dict[str, Paper] = dict(known)
     if "papers" in fields:
         node = fields["papers"]
         if not isinstance(node.value, dict):
             raise _wrong(node, "'papers'", "a mapping from ids to papers")
-        papers = {id_: _paper(id_, item) for id_, item in node.value.items()}
-        _check_names(papers, node.value)
+        own = {id_: _paper(id_, item, known.get(id_)) for id_, item in node.value.items()}
+        _check_names(own, node.value)
+        papers = _with_known(own, node.value, known)
         _check_lineage(papers, node.value)
     keys: dict[str, int] = {}
     return Catalog(
@@ -79,39 +86,91 @@ def _unused_key(text: str, keys: dict[str, int]) -> str:
     return key
 
 
-def _paper(id_: str, node: Node) -> Paper:
+_REQUIRED = ("title", "authors", "year", "sources")
+_PROSE = ("summary", "claim", "figure")
+
+
+def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
+    """One block. `known`: the paper that ships under this id, which fills in what the block leaves out."""
     if not _ID.fullmatch(id_):
         raise Problem(
             node.line, f"{quoted(id_)} is not an id; use small letters, digits and '_', a letter first"
         )
-    fields = _mapping(
-        node,
-        f"the paper {id_}",
-        required=("title", "authors", "year", "sources"),
-        optional=("aliases", "builds_on", "summary", "claim", "figure"),
-    )
-    sources = tuple(_source(item) for item in _items(fields["sources"], "'sources'"))
-    authors = tuple(_texts(fields["authors"], "'authors'"))
-    for name, found in (("authors", authors), ("sources", sources)):
-        if not found:
+    optional = ("aliases", "builds_on", *_PROSE, "missing")
+    fields = _mapping(node, f"the paper {id_}", optional=(*_REQUIRED, *optional))
+    readers: dict[str, Callable[[Node], Any]] = {
+        "title": lambda item: one_line(_line(item, "'title'")),
+        "authors": lambda item: tuple(_texts(item, "'authors'")),
+        "year": _year,
+        "sources": lambda item: tuple(_source(one) for one in _items(item, "'sources'")),
+        "aliases": lambda item: tuple(_texts(item, "'aliases'")),
+        "builds_on": lambda item: tuple(_texts(item, "'builds_on'")),
+        **{name: _sentence(name) for name in _PROSE},
+        "missing": _missing,
+    }
+    if known is None or _is_another(known, fields):
+        _mapping(node, f"the paper {id_}", required=_REQUIRED, optional=optional)
+        known = Paper(id_, "", (), 0, (), (), (), "", "", "", 0)
+    values = {name: read(fields[name]) for name, read in readers.items() if name in fields}
+    for name in ("authors", "sources"):
+        if name in fields and not values[name]:
             raise Problem(fields[name].line, f"{quoted(name)} is empty; give at least one")
-    summary, claim, figure = (
-        one_line(_text(fields[name], quoted(name))) if name in fields else ""
-        for name in ("summary", "claim", "figure")
+    return known._replace(**values, line=node.line)
+
+
+def _sentence(name: str) -> Callable[[Node], str]:
+    return lambda item: one_line(_text(item, quoted(name)))
+
+
+def _missing(node: Node) -> tuple[str, ...]:
+    names = _texts(node, "'missing'")
+    for name, line in names.items():
+        if name not in MISSING:
+            raise Problem(line, f"{quoted(name)} cannot be missing; it must be one of {', '.join(MISSING)}")
+    return tuple(names)
+
+
+def _is_another(known: Paper, fields: Mapping[str, Node]) -> bool:
+    """Whether a block names another paper than the one that ships under its id: neither title nor sources
+    are that paper's.
+    """
+    if not {"title", "sources"} <= fields.keys():
+        return False
+    values = {source.value for source in known.sources}
+    theirs = {_source(one).value for one in _items(fields["sources"], "'sources'")}
+    return values.isdisjoint(theirs) and (
+        one_line(_line(fields["title"], "'title'")).casefold() != known.title.casefold()
     )
-    return Paper(
-        id=id_,
-        title=one_line(_line(fields["title"], "'title'")),
-        authors=authors,
-        year=_year(fields["year"]),
-        sources=sources,
-        aliases=tuple(_texts(fields.get("aliases"), "'aliases'")),
-        builds_on=tuple(_texts(fields.get("builds_on"), "'builds_on'")),
-        summary=summary,
-        claim=claim,
-        figure=figure,
-        line=node.line,
-    )
+
+
+def _with_known(
+    own: dict[str, Paper], nodes: dict[str, Node], known: Mapping[str, Paper]
+) -> dict[str, Paper]:
+    """The list's papers, then the others that are known. Names that the list gives mean what it says."""
+    given = {
+        *own,
+        *(
+            alias.casefold()
+            for id_, paper in own.items()
+            if "aliases" in _keys(nodes[id_])
+            for alias in paper.aliases
+        ),
+    }
+
+    def without_given(paper: Paper) -> Paper:
+        aliases = tuple(alias for alias in paper.aliases if alias.casefold() not in given)
+        return paper if aliases == paper.aliases else paper._replace(aliases=aliases)
+
+    filled = {
+        id_: paper if "aliases" in _keys(nodes[id_]) else without_given(paper) for id_, paper in own.items()
+    }
+    others = {id_: without_given(paper)._replace(line=0) for id_, paper in known.items() if id_ not in own}
+    return {**filled, **others}
+
+
+def _keys(node: Node) -> dict[str, Node]:
+    assert isinstance(node.value, dict)
+    return node.value
 
 
 def _source(node: Node) -> Source:
@@ -138,41 +197,36 @@ def _source(node: Node) -> Source:
     return Source(kind, value, one_line(_text(note, "'note'")) if note else "")
 
 
-def _check_names(papers: dict[str, Paper], nodes: dict[str, Node]) -> None:
-    """Every alias means one paper."""
-    taken = {id_: id_ for id_ in papers}
-    for paper in papers.values():
+def _check_names(own: dict[str, Paper], nodes: dict[str, Node]) -> None:
+    """Every alias that the list gives means one paper of it."""
+    taken = {id_: id_ for id_ in own}
+    for paper in own.values():
+        if (given := _keys(nodes[paper.id]).get("aliases")) is None:
+            continue
         for alias in paper.aliases:
             owner = taken.setdefault(alias.casefold(), paper.id)
             if owner != paper.id:
-                fields = nodes[paper.id].value
-                assert isinstance(fields, dict)
                 text = f"{quoted(alias)} already means {owner}; take it out of one of the two"
-                raise Problem(fields["aliases"].line, text)
+                raise Problem(given.line, text)
 
 
 def _check_lineage(papers: dict[str, Paper], nodes: dict[str, Node]) -> None:
     """Every paper that is built on exists, and no paper is its own ancestor."""
     from graphlib import CycleError, TopologicalSorter
 
-    def line(id_: str) -> int:
-        fields = nodes[id_].value
-        assert isinstance(fields, dict)
-        return fields["builds_on"].line
-
-    for paper in papers.values():
-        for parent in paper.builds_on:
+    lines = {id_: _keys(node)["builds_on"].line for id_, node in nodes.items() if "builds_on" in _keys(node)}
+    for id_, line in lines.items():
+        for parent in papers[id_].builds_on:
             if parent not in papers:
                 hint = nearest(parent, papers, "add it, or take it out")
-                raise Problem(
-                    line(paper.id), f"{paper.id} builds on {quoted(parent)}, which is not there; {hint}"
-                )
+                raise Problem(line, f"{id_} builds on {quoted(parent)}, which is not there; {hint}")
     try:
         TopologicalSorter({paper.id: paper.builds_on for paper in papers.values()}).prepare()
     except CycleError as error:
         cycle = error.args[1][::-1]  # it lists ancestors first
         shown = " -> ".join(cycle if len(cycle) <= 8 else [*cycle[:4], "...", *cycle[-3:]])
-        raise Problem(line(cycle[0]), f"builds_on goes in a circle, {shown}; take one of them out") from None
+        line = next(lines[id_] for id_ in cycle if id_ in lines)
+        raise Problem(line, f"builds_on goes in a circle, {shown}; take one of them out") from None
 
 
 def _mapping(

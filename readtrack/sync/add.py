@@ -1,4 +1,4 @@
-"""Putting a paper on the reader's list: by arXiv id, DOI, or link."""
+"""Putting a paper on the reader's list: one that ships, or any other by arXiv id, DOI, link or title."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import combining, normalize
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home, replacing
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, CatalogError, Note, Paper, Row, Section, Source
 from readtrack.reading_list.insert import Entry, find_section, insert
+from readtrack.reading_list.papers_yaml import MISSING
 from readtrack.sync import metadata
 from readtrack.sync.clock import Clock
 from readtrack.sync.faults import Fault
-from readtrack.sync.lock import exclusive
+from readtrack.sync.lock import AlreadyRunningError, exclusive
 from readtrack.sync.throttle import HostThrottle
-from readtrack.text import one_line, quoted
+from readtrack.text import nearest, one_line, quoted
 
 if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.sync.client import Client, Endpoints
 
 MAX_AUTHORS = 10
+_SEARCH = "https://arxiv.org/search/?"
 _ARXIV = re.compile(
     r"(?:arxiv:)?(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})(v[1-9]\d*)?(?:\.pdf)?", re.IGNORECASE
 )
@@ -48,7 +50,8 @@ _SMALL = re.compile(
 class Added:
     """What was put on which list. `copied`: the reader had no list of their own, and has one now.
 
-    `guessed` names the facts that nobody gave, so that the reader should look at them.
+    `missing` names the facts that nobody gave; `unasked` says why the source could not be asked for them, ""
+    if it was not or answered.
     """
 
     paper: str
@@ -56,11 +59,12 @@ class Added:
     path: Path
     line: int
     copied: bool
-    guessed: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    unasked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
+class Facts:
     title: str = ""
     authors: tuple[str, ...] = ()
     year: int | None = None
@@ -81,49 +85,104 @@ def add(
     notice: Callable[[str], None] = lambda text: None,
     endpoints: Endpoints | None = None,
 ) -> Added:
-    """Fetch the facts of what `text` names and insert it into the reader's papers.yaml.
+    """Put the paper that `text` means on the reader's list: an id, alias or title that readtrack knows, an
+    arXiv id, a DOI, a link, or a title.
 
-    What is given here goes before what was fetched. Raises NotAvailableError if it is on the list already or
-    its facts cannot be had now, ReadtrackError if `text` names nothing or something is missing.
+    A known paper needs no request, nor does one whose title, authors and year are given. Where the source
+    cannot be asked, what it would have said is missing until a sync brings it. What is given here goes before
+    what was fetched. Raises NotAvailableError if the paper is on the list already or the source does not know
+    it, ReadtrackError if `text` names nothing.
     """
-    source = parse_source(text)
-    listed = library.catalog
-    _refuse_listed(listed, lambda paper: any(_same(source, other) for other in paper.sources))
-    find_section([part.title for part in listed.sections], section)
-    clock = clock or Clock()
-    found = _Facts()
-    if source.kind in ("arxiv", "doi"):
-        with _asking(library.home, clock, cancel or threading.Event(), notice, endpoints) as (client, where):
-            found = (_from_arxiv if source.kind == "arxiv" else _from_doi)(client, where, source.value)
-    elif not title:
-        raise ReadtrackError("a link does not say what the paper is called; add --title (--author, --year).")
-    facts = _Facts(
+    find_section([part.title for part in library.catalog.sections], section)
+    if not (title or authors or year or paper_id) and (known := known_paper(library, text)):
+        _refuse_listed(library, lambda paper: paper.id == known.id)
+        entry = Entry(known.id, known.title, known.authors, known.year, "", "", is_known=True)
+        return _written(library, entry, section)
+    source = _source(library, text, title)
+    _refuse_listed(library, lambda paper: any(_same(source, other) for other in paper.own_sources))
+    clock, found, unasked = clock or Clock(), Facts(), ""
+    if source.kind in ("arxiv", "doi") and not (title and authors and year):
+        try:
+            with asking(library.home, clock, cancel or threading.Event(), notice, endpoints) as asked:
+                found = from_source(*asked, source)
+        except Fault as fault:
+            unasked = f"{'offline: ' if fault.kind == 'offline' else ''}{fault}"
+        except AlreadyRunningError as error:
+            unasked = str(error)
+    elif source.kind == "page" and source.value.startswith(_SEARCH):
+        found = Facts(title=one_line(text))
+    facts = Facts(
         one_line(title or "") or found.title,
         tuple(name for name in map(one_line, authors) if name) or found.authors,
-        year or found.year,
+        year or found.year or _year_of(source),
         found.arxiv,
     )
-    if not facts.title:
-        raise ReadtrackError(f"nothing says what {quoted(text)} is called; add --title.")
-    _refuse_listed(listed, lambda paper: _letters(paper.title) == _letters(facts.title))
+    if facts.title:
+        _refuse_listed(library, lambda paper: _letters(paper.title) == _letters(facts.title))
+    name = facts.title or _placeholder(source)
     entry = Entry(
-        id=_checked_id(paper_id, listed) if paper_id else make_id(facts.title, _taken(listed)),
-        title=facts.title,
-        authors=_shortened(facts.authors) or ("unknown",),
+        id=_checked_id(paper_id, library.catalog) if paper_id else make_id(name, _taken(library.catalog)),
+        title=name,
+        authors=shortened(facts.authors) or ("unknown",),
         year=facts.year or date.today().year,
         kind=source.kind,
         value=source.value,
+        missing=tuple(one for one in MISSING if not getattr(facts, one)),
     )
-    path, copied = _own_list(library)
-    line = _write(library.home, listed, path, entry, section)
+    added = _written(library, entry, section)
     if facts.arxiv is not None:
         try:
             library.home.ensure(library.home.metadata)
             metadata.save(library.home.metadata, entry.id, source.value, facts.arxiv, clock.wall())
         except OSError as error:
             notice(f"the abstract could not be kept: {error.strerror}")
-    guessed = (("authors",) if not facts.authors else ()) + (("year",) if not facts.year else ())
-    return Added(entry.id, entry.title, path, line, copied, guessed)
+    return replace(added, unasked=unasked)
+
+
+def known_paper(library: Library, text: str) -> Paper | None:
+    """The paper, on the list or not, that has this id, alias, title or source. Of several parts of one work
+    it is the work itself.
+    """
+    papers = library.catalog.papers.values()
+    name, letters = re.sub(r"[-\s]+", "_", text.strip().casefold()), _letters(text)
+    found = [p for p in papers if name in (p.id, *(re.sub(r"[-\s]+", "_", a.casefold()) for a in p.aliases))]
+    if not found and letters:
+        found = [paper for paper in papers if _letters(paper.title) == letters]
+    if not found and (source := _parsed(text)):
+        found = [paper for paper in papers if any(_same(source, other) for other in paper.own_sources)]
+    return min(found, key=lambda paper: (len(paper.title), paper.id not in library.listed), default=None)
+
+
+def _source(library: Library, text: str, title: str | None) -> Source:
+    """Where the paper is to be had. For a title alone that is a search for it."""
+    source = _parsed(text)
+    if source is not None and source.kind in ("pdf", "page") and not title:
+        raise ReadtrackError("a link does not say what the paper is called; add --title (--author, --year).")
+    if source is None and len(text.split()) < 2 and not title:
+        hint = nearest(text.strip(), library.catalog.papers, "write a title of one word as --title")
+        raise ReadtrackError(f"{_not_a_source(text)} No paper that readtrack knows has this name; {hint}.")
+    return source or Source(
+        "page", _SEARCH + urlencode({"query": one_line(title or text), "searchtype": "title"})
+    )
+
+
+def _placeholder(source: Source) -> str:
+    return f"arXiv {source.value}" if source.kind == "arxiv" else f"DOI {source.value}"
+
+
+def _year_of(source: Source) -> int | None:
+    """The year in an arXiv id, which is that of the first version."""
+    found = re.match(r"(?:[a-z.-]+/)?(\d\d)\d\d", source.value, re.IGNORECASE)
+    if source.kind != "arxiv" or not found:
+        return None
+    return (1900 if int(found[1]) > 90 else 2000) + int(found[1])
+
+
+def _parsed(text: str) -> Source | None:
+    try:
+        return parse_source(text)
+    except ReadtrackError:
+        return None
 
 
 def parse_source(text: str) -> Source:
@@ -140,9 +199,11 @@ def parse_source(text: str) -> Source:
         return Source("doi", doi)
     if re.fullmatch(r"https?://[^\s/]+(/\S*)?", text, re.IGNORECASE):
         return Source("pdf" if re.split(r"[?#]", text)[0].lower().endswith(".pdf") else "page", text)
-    raise ReadtrackError(
-        f"{quoted(text)} is no arXiv id (1706.03762), no DOI (10.1162/neco.1997.9.8.1735) and no link (https://...)."
-    )
+    raise ReadtrackError(_not_a_source(text))
+
+
+def _not_a_source(text: str) -> str:
+    return f"{quoted(text)} is no arXiv id (1706.03762), no DOI (10.1162/neco.1997.9.8.1735) and no link (https://...)."
 
 
 def _arxiv_source(found: re.Match[str]) -> Source:
@@ -186,10 +247,12 @@ def _taken(listed: Catalog) -> set[str]:
 # Is it there already?
 
 
-def _refuse_listed(listed: Catalog, is_same: Callable[[Paper], bool]) -> None:
+def _refuse_listed(library: Library, is_same: Callable[[Paper], bool]) -> None:
+    listed = library.catalog
     for paper in listed.papers.values():
-        if is_same(paper):
-            where = f"{listed.path.name}:{paper.line}"
+        if (paper.id in library.listed or paper.line) and is_same(paper):
+            row = next(iter(listed.rows_of(paper.id)), None)
+            where = f"{listed.path.name}:{paper.line or (row.line if row else 0)}"
             raise NotAvailableError(f"it is on the list already: {paper.id} ({paper.title}), {where}.")
 
 
@@ -214,14 +277,14 @@ def _letters(title: str) -> str:
 
 
 @contextmanager
-def _asking(
+def asking(
     home: Home,
     clock: Clock,
     cancel: threading.Event,
     notice: Callable[[str], None],
     endpoints: Endpoints | None,
 ) -> Iterator[tuple[Client, Endpoints]]:
-    """A client that keeps the pace of all others; its faults become errors for the reader."""
+    """A client that keeps the pace of all others. Raises AlreadyRunningError while a sync runs."""
     from readtrack.sync.client import Client, Endpoints
 
     where = endpoints or Endpoints.from_environment()
@@ -230,38 +293,44 @@ def _asking(
         client = Client(gate, clock, cancel, notice=notice)
         try:
             yield client, where
-        except Fault as fault:
-            offline = "offline: " if fault.kind == "offline" else ""
-            raise NotAvailableError(f"{offline}{fault}. Nothing was added.") from fault
         finally:
             client.close()
 
 
-def _from_arxiv(client: Client, endpoints: Endpoints, arxiv_id: str) -> _Facts:
+def from_source(client: Client, endpoints: Endpoints, source: Source) -> Facts:
+    """What arXiv or the DOI's registry says. Raises Fault, and NotAvailableError if it does not know it."""
+    return (_from_arxiv if source.kind == "arxiv" else _from_doi)(client, endpoints, source.value)
+
+
+def _from_arxiv(client: Client, endpoints: Endpoints, arxiv_id: str) -> Facts:
     answer = metadata.fetch(client, endpoints, [arxiv_id])
     if arxiv_id not in answer.found:
         why = answer.refused.get(arxiv_id, "arXiv does not know it (asked twice)")
         raise NotAvailableError(f"{arxiv_id}: {why}. Nothing was added.")
     facts = answer.found[arxiv_id]
-    return _Facts(facts.title, facts.authors, int(facts.published[:4]), facts)
+    return Facts(facts.title, facts.authors, int(facts.published[:4]), facts)
 
 
-def _from_doi(client: Client, endpoints: Endpoints, doi: str) -> _Facts:
+def _from_doi(client: Client, endpoints: Endpoints, doi: str) -> Facts:
     """By content negotiation, as doi.org offers it for the registries' own records (CSL JSON)."""
     from readtrack.sync.client import Bytes
 
     sink = Bytes("application/vnd.citationstyles.csl+json")
-    client.get(f"{endpoints.doi}/{Source('doi', doi).url.split('doi.org/', 1)[1]}", sink)
+    try:
+        client.get(f"{endpoints.doi}/{Source('doi', doi).url.split('doi.org/', 1)[1]}", sink)
+    except Fault as fault:
+        if fault.kind == "gone":
+            raise NotAvailableError(
+                f"{doi}: the DOI registry does not know it. Nothing was added."
+            ) from fault
+        raise
     try:
         return _from_csl(json.loads(sink.data))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise NotAvailableError(
-            f"the facts of {doi} did not come in a form that can be read; give --title, --author and --year, "
-            "with the link to the paper"
-        ) from error
+        raise Fault("feed", f"the record of {doi} could not be read") from error
 
 
-def _from_csl(document: dict[str, Any]) -> _Facts:
+def _from_csl(document: dict[str, Any]) -> Facts:
     title = document.get("title") or ""
     title = title[0] if isinstance(title, list) and title else title
     names = []
@@ -270,7 +339,7 @@ def _from_csl(document: dict[str, Any]) -> _Facts:
         names.append(_clean(name))
     parts = (document.get("issued") or {}).get("date-parts") or [[None]]
     year = int(parts[0][0]) if parts[0] and parts[0][0] else None
-    return _Facts(
+    return Facts(
         _clean(str(title)), tuple(filter(None, names)), year if year and 1800 <= year < 2100 else None
     )
 
@@ -280,7 +349,7 @@ def _clean(text: str) -> str:
     return one_line(html.unescape(re.sub(r"</?[a-zA-Z][^>]*>", "", text)))
 
 
-def _shortened(authors: tuple[str, ...]) -> tuple[str, ...]:
+def shortened(authors: tuple[str, ...]) -> tuple[str, ...]:
     unique = tuple(dict.fromkeys(authors))
     return unique if len(unique) <= MAX_AUTHORS else (*unique[:MAX_AUTHORS], "et al.")
 
@@ -288,49 +357,66 @@ def _shortened(authors: tuple[str, ...]) -> tuple[str, ...]:
 # The file
 
 
-def _own_list(library: Library) -> tuple[Path, bool]:
-    """The file to edit, and whether it is to be made from the list that ships."""
-    path = library.catalog.path
-    copied = path == load.shipped() and path != Path("papers.yaml").absolute()
-    return (library.home.papers_yaml, True) if copied else (path, False)
+def _written(library: Library, entry: Entry, section: str | None) -> Added:
+    """Insert, check the result, and only then replace the file."""
+    listed = library.catalog
+    copied = not load.is_readers(listed.path)
+    path = library.home.papers_yaml if copied else listed.path
+
+    def changed(text: str) -> str:
+        return insert(load.without_ticks(text) if copied else text, entry, section)
+
+    new = rewrite(
+        library.home, listed.path, path, changed, lambda old, new: _check(old, new, entry, not copied)
+    )
+    line = next(row.line for row in new.rows_of(entry.id)) if entry.is_known else new.papers[entry.id].line
+    return Added(entry.id, entry.title, path, line, copied, entry.missing)
 
 
-def _write(home: Home, listed: Catalog, path: Path, entry: Entry, section: str | None) -> int:
-    """Insert, check the result, and only then replace the file. Returns the paper's line."""
+def rewrite(
+    home: Home,
+    source: Path,
+    path: Path,
+    changed: Callable[[str], str],
+    check: Callable[[Catalog, Catalog], None],
+) -> Catalog:
+    """Write the list at `source`, changed, to `path`, once `check` has seen both; the new list."""
     home.ensure()
     target = path.resolve()  # a link to a file elsewhere stays one
     try:
         with home.lock("papers"):
-            before = listed.path.read_bytes()
-            old = load.load(listed.path)
-            text = insert(before.decode("utf-8"), entry, section)
+            before = source.read_bytes()
+            old = load.load(source)
+            text = changed(before.decode("utf-8"))
             with replacing(target) as part:
                 part.write_bytes(text.encode("utf-8"))
                 new = load.load(part)
-                _check(old, new, entry)
-                if listed.path.read_bytes() != before:
-                    raise ReadtrackError(f"{listed.path} was changed in this moment; try again.")
+                check(old, new)
+                if source.read_bytes() != before:
+                    raise ReadtrackError(f"{source} was changed in this moment; try again.")
     except CatalogError as error:
-        raise ReadtrackError(f"the paper cannot be added: {error}") from error
+        raise ReadtrackError(f"the list cannot be changed: {error}") from error
     except OSError as error:
         raise ReadtrackError(f"could not write {target}: {error.strerror}.") from error
-    return new.papers[entry.id].line
+    return new
 
 
-def _check(old: Catalog, new: Catalog, entry: Entry) -> None:
-    """The list is what it was, and one paper and one row more."""
-    papers = {id_: paper._replace(line=0) for id_, paper in new.papers.items()}
-    added = papers.pop(entry.id, None)
-    before = _outline(old)
-    rows = [item for item in _outline(new) if item[-1] != (entry.id,)]
+def _check(old: Catalog, new: Catalog, entry: Entry, ticks: bool) -> None:
+    """The list is what it was, and one paper and one row more. `ticks`: the old one's count."""
+    papers, known = ({id_: paper._replace(line=0) for id_, paper in one.papers.items()} for one in (new, old))
+    if not entry.is_known:
+        papers.pop(entry.id, None)
+        known.pop(entry.id, None)
+    before = _outline(old, ticks)
+    rows = [item for item in _outline(new, True) if item[-1] != (entry.id,)]
     if len(rows) > len(before):
         rows.pop()  # the section that was made for it
-    same = papers == {id_: paper._replace(line=0) for id_, paper in old.papers.items()} and rows == before
-    if added is None or not same or (new.title, new.note) != (old.title, old.note):
+    same = papers == known and rows == before
+    if not new.rows_of(entry.id) or not same or (new.title, new.note) != (old.title, old.note):
         raise ReadtrackError("inserting the paper would change something else; the list is as it was.")
 
 
-def _outline(listed: Catalog) -> list[tuple[Any, ...]]:
+def _outline(listed: Catalog, ticks: bool) -> list[tuple[Any, ...]]:
     outline: list[tuple[Any, ...]] = []
     for depth, item in listed.walk():
         if isinstance(item, Section):
@@ -339,5 +425,5 @@ def _outline(listed: Catalog) -> list[tuple[Any, ...]]:
             outline.append((depth, item.text, ()))
         else:
             assert isinstance(item, Row)
-            outline.append((depth, item.text, item.done, item.papers))
+            outline.append((depth, item.text, item.done and ticks, item.papers))
     return outline

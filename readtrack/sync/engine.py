@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from readtrack.errors import ReadtrackError
+from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.reading_list.catalog import Paper, Source
 from readtrack.sync import files, metadata
 from readtrack.sync.clock import Cancelled, Clock
@@ -40,7 +40,7 @@ class _StopError(Exception):
 class Sync:
     """Fetch what is missing: metadata of arXiv papers in batches, then PDFs one by one.
 
-    papers    ids; None for all of the list
+    papers    ids; None for those that are on the list
     pdf       whether PDFs are fetched, or metadata only
     refresh   ask for all metadata again
     verify    read every PDF and fetch again those that are damaged
@@ -64,12 +64,14 @@ class Sync:
         endpoints: Endpoints | None = None,
     ) -> None:
         self._home = library.home
-        self._list = library.catalog.path.name
+        self._path = library.catalog.path
+        self._list = self._path.name
         known = library.catalog.papers
         unknown = [paper for paper in papers or () if paper not in known]
         if unknown:
             raise ReadtrackError(f"there is no paper {', '.join(map(repr, unknown))} on the list.")
-        self._papers = {id_: known[id_] for id_ in (dict.fromkeys(papers) if papers is not None else known)}
+        wanted = dict.fromkeys(papers) if papers is not None else library.listed
+        self._papers = {id_: known[id_] for id_ in wanted}
         self._all = known
         self._pdf = pdf
         self._refresh = refresh
@@ -106,6 +108,7 @@ class Sync:
             client = Client(gate, self._clock, self._cancel, patience=self._patience, notice=self._notice)
             try:
                 self._fetch_metadata(client, endpoints)
+                self._fill_in_missing(client, endpoints)
                 self._fetch_pdfs(client, endpoints)
             except Cancelled:
                 self._summary.cancelled = True
@@ -165,6 +168,26 @@ class Sync:
                 self._due.discard(paper.id)
                 if old and old["version"] < facts.version:
                     self._note(f"{paper.id}: newer version v{facts.version} (v{old['version']} before)")
+
+    def _fill_in_missing(self, client: Client, endpoints: Endpoints) -> None:
+        """Put facts into the list that it names as missing; those of a DOI are asked for here."""
+        papers = [paper for paper in self._papers.values() if paper.missing]
+        if not papers:
+            return
+        from readtrack.sync.add import Facts, from_source
+        from readtrack.sync.missing import fill_in
+
+        found: dict[str, Facts] = {}
+        for paper in papers:
+            if paper.sources[0].kind == "doi":
+                try:
+                    found[paper.id] = from_source(client, endpoints, paper.sources[0])
+                except (Fault, NotAvailableError) as error:
+                    self._problem(paper.id, str(error))
+        try:
+            self._summary.filled = fill_in(self._home, self._path, papers, found)
+        except ReadtrackError as error:
+            self._note(f"facts that were missing could not be put into the list: {error}")
 
     def _is_old(self, paper: Paper, asked: str) -> bool:
         known = metadata.load(self._home.metadata, paper.id, asked)

@@ -52,6 +52,7 @@ class Summary:
     cancelled: bool = False
     not_before: str | None = None
     repaired: list[str] = field(default_factory=list)
+    filled: list[str] = field(default_factory=list)  # papers whose missing facts are in the list now
     notes: list[str] = field(default_factory=list)
     here: int = 0  # papers asked for whose PDF is in the library now
     requests: int = 0
@@ -110,6 +111,8 @@ class Summary:
             for paper, reason in self.of("failed", "not found", "withdrawn").items():
                 by_reason.setdefault(reason, []).append(paper)
         lines += [f"{', '.join(papers)}: {reason}" for reason, papers in by_reason.items()]
+        if self.filled:
+            lines.append(f"{', '.join(self.filled)}: facts that were missing are on the list now")
         return [*lines, *self.notes]
 
     def as_json(self) -> dict[str, Any]:
@@ -123,6 +126,7 @@ class Summary:
             "cancelled": self.cancelled,
             "not_before": self.not_before,
             "repaired": self.repaired,
+            "filled": self.filled,
             "notes": self.notes,
             "requests": self.requests,
             "seconds": round(self.seconds, 3),

@@ -59,7 +59,7 @@ def is_ticked(library: Library, row: Row) -> bool:
     """What the journal says; the list's own tick where it says nothing."""
     subjects = row.papers or (row.subject,)
     if all(library.since(subject) is None for subject in subjects):
-        return row.done
+        return row.done and library.is_readers
     return all(library.state(s) in (*_TICKED, "skipped") for s in subjects) and any(
         library.state(s) in _TICKED for s in subjects
     )
@@ -180,7 +180,7 @@ def write_json(library: Library, output: IO[str], *, pdfs: bool = False) -> list
 
     pdfs  with the PDFs that a sync could fetch again; the reader's own are always there
     """
-    papers = library.catalog.papers
+    papers = {id_: one for id_, one in library.catalog.papers.items() if one.line or id_ in library.listed}
     head = {
         "format": FORMAT,
         "version": 1,

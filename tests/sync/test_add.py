@@ -20,6 +20,7 @@ from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Row, Source
 from readtrack.reading_list.insert import CannotInsertError, Entry, insert, quote
 from readtrack.sync.add import add, make_id, parse_source
+from readtrack.sync.engine import Sync
 
 LIST = """\
 # my list
@@ -194,12 +195,13 @@ def test_a_link_wants_a_title(server: Server, mine: Path, home: Home) -> None:
     with pytest.raises(ReadtrackError, match="add --title"):
         add(Library.open(home), "https://example.org/a.pdf")
     added = add(Library.open(home), "https://example.org/a.pdf", title="A talk")
-    assert added.guessed == ("authors", "year")
+    assert added.missing == ("authors", "year")
     added = add(
         Library.open(home), "https://example.org/b", title="An essay", authors=["Ada Example"], year=1999
     )
-    assert added.guessed == ()
-    assert [s.kind for p in load.load(mine).papers.values() for s in p.sources][2:] == ["pdf", "page"]
+    assert added.missing == ()
+    own = [p for p in load.load(mine).papers.values() if p.line]
+    assert [s.kind for p in own for s in p.sources][-2:] == ["pdf", "page"]
     with pytest.raises(NotAvailableError, match="on the list already: talk"):
         add(Library.open(home), "http://example.org/a.pdf", title="Another")
     assert server.requests == []
@@ -209,7 +211,7 @@ def test_hostile_facts(server: Server, mine: Path, clock: Any, home: Home) -> No
     evil = 'x" \n- !!python/object:os.system "\u202e\u009b31m{}: [&a *a] \\ # \ufeff\uffff% @'
     server.papers = {"2101.00001": Paper(title=evil.replace("\uffff", ""))}
     add(Library.open(home), "2101.00001", title=evil)
-    (paper,) = [p for p in load.load(mine).papers.values() if p.id != "adam"]
+    (paper,) = [p for p in load.load(mine).papers.values() if p.line and p.id != "adam"]
     assert paper.title == 'x" - !!python/object:os.system "31m{}: [&a *a] \\ # \ufeff\uffff% @'
 
 
@@ -221,13 +223,15 @@ def test_hostile_facts(server: Server, mine: Path, clock: Any, home: Home) -> No
         (status(429, Retry_After="3600"), "arXiv asks us to wait until"),
     ],
 )
-def test_what_cannot_be_fetched_is_not_added(
+def test_what_cannot_be_fetched_is_missing(
     fault: Any, told: str, server: Server, mine: Path, clock: Any, home: Home
 ) -> None:
     server.fail("/api/query", fault, forever=True)
-    with pytest.raises(NotAvailableError, match=told):
-        add(Library.open(home), "2101.00001")
-    assert mine.read_text() == LIST
+    added = add(Library.open(home), "2101.00001", title="Typed")
+    assert told in added.unasked
+    assert added.missing == ("authors",)  # the id says the year
+    paper = load.load(mine).papers[added.paper]
+    assert (paper.title, paper.year, paper.missing) == ("Typed", 2021, ("authors",))
 
 
 def test_an_id_that_arxiv_does_not_know(server: Server, mine: Path, clock: Any, home: Home) -> None:
@@ -238,8 +242,74 @@ def test_an_id_that_arxiv_does_not_know(server: Server, mine: Path, clock: Any, 
 
 
 def test_offline(mine: Path, clock: Any, home: Home) -> None:
-    with pytest.raises(NotAvailableError, match="offline: the name of arXiv cannot be looked up"):
-        add(Library.open(home), "2101.00001")
+    added = add(Library.open(home), "2101.00001")
+    assert "offline: the name of arXiv cannot be looked up" in added.unasked
+    assert added.missing == ("title", "authors")
+    assert load.load(mine).papers[added.paper].title == "arXiv 2101.00001"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "adamw",
+        "AdamW",
+        "Decoupled Weight Decay Regularization",
+        "1711.05101v2",
+        "https://arxiv.org/abs/1711.05101",
+    ],
+)
+def test_a_paper_that_ships_is_added_without_a_request(
+    typed: str, server: Server, mine: Path, clock: Any, home: Home
+) -> None:
+    library = Library.open(home)
+    assert "adamw" not in library.listed
+    added = add(library, typed)
+    assert (added.paper, added.missing, server.requests) == ("adamw", (), [])
+    library.reload()
+    assert "adamw" in library.listed
+    assert added_lines(LIST, mine.read_text())[-1].strip() == "papers: [adamw]"
+    with pytest.raises(NotAvailableError, match="on the list already: adamw"):
+        add(library, typed)
+
+
+def test_typed_facts_are_taken_without_asking(server: Server, mine: Path, clock: Any, home: Home) -> None:
+    added = add(Library.open(home), "2101.00001", title="Typed", authors=["Ada Example"], year=2020)
+    assert (added.missing, added.unasked, server.requests) == ((), "", [])
+
+
+def test_after_a_refusal_papers_can_still_be_added(
+    server: Server, mine: Path, clock: Any, home: Home
+) -> None:
+    server.fail("/api/query", status(403), forever=True)
+    for number in (1, 2):  # the second one finds the lock
+        added = add(Library.open(home), f"2101.0000{number}")
+        assert added.missing == ("title", "authors")
+    assert add(Library.open(home), "adamw").paper == "adamw"
+
+
+def test_the_next_sync_fills_in_what_is_missing(server: Server, mine: Path, clock: Any, home: Home) -> None:
+    library = Library.open(home)
+    server.fail("/api/query", status(404))
+    before = add(library, "2101.00001")
+    assert before.missing
+    server.papers = {"2101.00001": Paper(title="A found title")}
+    library.reload()
+    summary = Sync(library, [before.paper], pdf=False).run()
+    assert summary.filled == [before.paper]
+    assert "missing" not in mine.read_text()
+    paper = load.load(mine).papers[before.paper]
+    assert paper.title == "A found title"
+    assert paper.authors != ("unknown",)
+    (row,) = load.load(mine).rows_of(before.paper)
+    assert row.text == f"A found title ({paper.year})"
+    assert added_lines(LIST, mine.read_text())  # nothing else changed
+
+
+def test_a_doi_that_nobody_registered(server: Server, mine: Path, clock: Any, home: Home) -> None:
+    server.fail("/doi/10.1000/none", status(404), forever=True)
+    with pytest.raises(NotAvailableError, match="the DOI registry does not know it"):
+        add(Library.open(home), "10.1000/none")
+    assert mine.read_text() == LIST
 
 
 @pytest.mark.parametrize(
@@ -267,7 +337,9 @@ def test_the_list_that_ships_is_copied_first(
     added = add(library, "https://example.org/a.pdf", title="A talk", section="vision")
     assert (added.path, added.copied) == (home.papers_yaml, True)
     assert shipped.read_bytes() == before
-    lines = added_lines(before.decode(), home.papers_yaml.read_text())
+    text = home.papers_yaml.read_text()
+    assert "done: true" not in text  # the ticks are its author's
+    lines = added_lines(load.without_ticks(before.decode()), text)
     assert lines[0].startswith('      - text: "A talk (')
     assert lines[1] == "        papers: [talk]"
     assert len(Library.open(home).catalog.papers) == len(library.catalog.papers) + 1

@@ -22,7 +22,7 @@ def lineage(library: Library, paper: str, width: int) -> list[Line]:
         lines += [*([BLANK] if lines else []), Line(text(title, "bold $link"))]
         lines += [_branch(library, branches, node) for branches, node in drawn(tree.below)]
         if not tree.below:
-            lines.append(Line(text("nothing on the list", "$muted")))
+            lines.append(Line(text("no known paper", "$muted")))
     return lines
 
 
@@ -40,9 +40,7 @@ def statistics(library: Library, found: Statistics, width: int) -> list[Line]:
         Line(text(line, "$good" if number else "$muted"))
         for number, line in enumerate(heat_map(found, min(WEEKS, max(8, width - 5))))
     ]
-    unknown = f", {found.unknown} papers of unknown length left out" if found.unknown else ""
-    said = f"{found.this_year} changes in a year; days in a row: {found.streak} now, {found.longest} at most"
-    lines += [BLANK, *wrapped(f"{said}; {found.pages} pages read{unknown}.", width), BLANK]
+    lines += [BLANK, *wrapped(found.sentence, width), BLANK]
     signs = [(f"{marks.STATES[state]:>5}", state_style(state)) for state in STATES]
     room = max(12, width - 5 * len(STATES) - 1)
     lines.append(Line(join(" " * room, *signs)))

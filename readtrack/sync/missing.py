@@ -1,0 +1,59 @@
+"""Facts that the list names as missing, put into it once a source has given them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home
+from readtrack.reading_list.catalog import Catalog, Paper
+from readtrack.reading_list.insert import filled
+from readtrack.sync import metadata
+from readtrack.sync.add import Facts, rewrite, shortened
+
+
+def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str, Facts]) -> list[str]:
+    """Replace the placeholders of `papers` in the list at `path`; the ids of those that changed.
+
+    found  facts by id; those of arXiv papers are taken from the metadata that was fetched
+
+    Raises ReadtrackError, with the list as it was, if it cannot be changed.
+    """
+    facts = {paper.id: _usable(paper, _facts(home, paper, found)) for paper in papers}
+    changed = [paper for paper in papers if facts[paper.id]]
+    if not changed:
+        return []
+
+    def change(text: str) -> str:
+        return reduce(lambda so_far, paper: filled(so_far, paper, facts[paper.id]), changed, text)
+
+    def check(old: Catalog, new: Catalog) -> None:
+        ids = {paper.id for paper in changed}
+        if _others(old, ids) != _others(new, ids) or old.listed() != new.listed():
+            raise ReadtrackError("filling in the facts would change something else; the list is as it was.")
+
+    rewrite(home, path, path, change, check)
+    return [paper.id for paper in changed]
+
+
+def _facts(home: Home, paper: Paper, found: Mapping[str, Facts]) -> Facts:
+    if paper.id in found or paper.sources[0].kind != "arxiv":
+        return found.get(paper.id, Facts())
+    known = metadata.load(home.metadata, paper.id, paper.sources[0].value) or {}
+    year = str(known.get("published", ""))[:4]
+    return Facts(
+        str(known.get("title", "")), tuple(known.get("authors", ())), int(year) if year.isdecimal() else None
+    )
+
+
+def _usable(paper: Paper, facts: Facts) -> dict[str, Any]:
+    """The facts that are missing and were found."""
+    values = {"title": facts.title, "authors": shortened(facts.authors), "year": facts.year}
+    return {name: values[name] for name in paper.missing if values[name]}
+
+
+def _others(listed: Catalog, ids: set[str]) -> list[Paper]:
+    return [paper._replace(line=0) for id_, paper in listed.papers.items() if id_ not in ids]
