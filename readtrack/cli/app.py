@@ -19,7 +19,7 @@ from readtrack.errors import ReadtrackError
 _COMMANDS = {
     "run": ("run", "Run a paper: its experiment, its claims, its benchmark."),
     "list": ("listing", "The checklist as its reader wrote it."),
-    "show": ("showing", "All that is known about one paper."),
+    "show": ("showing", "Show a paper's details."),
     "mark": ("reading", "Set the state of one or more papers, with today's date."),
     "undo": ("reading", "Take back the last change of a state, tag or rating."),
     "redo": ("reading", "Do again what the last undo took back."),

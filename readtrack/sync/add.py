@@ -153,6 +153,12 @@ def known_paper(library: Library, text: str) -> Paper | None:
     return min(found, key=lambda paper: (len(paper.title), paper.id not in library.listed), default=None)
 
 
+def check_means_paper(library: Library, text: str) -> None:
+    """Raises ReadtrackError, as `add` does, if `text` names no paper."""
+    if known_paper(library, text) is None:
+        _source(library, text, None)
+
+
 def _source(library: Library, text: str, title: str | None) -> Source:
     """Where the paper is to be had. For a title alone that is a search for it."""
     source = _parsed(text)

@@ -161,8 +161,7 @@ class Client:
             text = self._gate.postpone(url, f"{host} asks us to wait", fault.retry_after or _BLOCKED_FOR)
         elif fault.kind == "denied" and host == ARXIV:
             reason = (
-                f"arXiv denied access; do not retry, see {CONTACT}. Listing, `attach` and `add` with --title "
-                "still work; requests to arXiv stop"
+                f"arXiv denied access; do not retry, see {CONTACT}. Listing, `attach` and `add` still work"
             )
             text = self._gate.postpone(url, reason, _DENIED_FOR)
         elif fault.kind in ("tls", "offline", "blocked"):

@@ -95,7 +95,7 @@ class HostThrottle:
     def _hold(self, host: str, reason: str, until: float) -> str:
         if host == ARXIV:
             self.not_before = until
-        self._closed[host] = f"{reason} until {say_time(until, self._clock.wall())}; sync again then"
+        self._closed[host] = f"{reason}; no more requests until {say_time(until, self._clock.wall())}"
         return self._closed[host]
 
     def _take_over(self) -> None:

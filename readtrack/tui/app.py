@@ -162,6 +162,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         gc.freeze()  # modules and list stay: a collection that walks through them holds a key up for 50 ms
         self.runs.look()
         self.finding.refresh()
+        self._adding.offer_list()
 
     @property
     def following(self) -> RunFollower | None:
@@ -224,6 +225,15 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def action_add(self) -> None:
         self._adding.ask_for_paper()
+
+    def action_put_on_list(self) -> None:
+        entry = self.entry
+        if entry is None or entry.paper is None:
+            self.notify_status("Choose a paper to put on your list.")
+        elif not entry.off_list:
+            self.notify_status(f"{entry.paper.id} is on your list already.")
+        else:
+            self._adding.put_on_list(entry.paper.id)
 
     def action_attach(self) -> None:
         entry = self.entry
@@ -414,12 +424,10 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     # The sync
 
     def action_sync(self) -> None:
-        self.syncs.start(
-            self.main.papers_here(), "This line names no paper: `readtrack add` puts one on the list."
-        )
+        self.syncs.start(self.main.papers_here(), "This row isn't linked to a paper. K links it.")
 
     def action_sync_all(self) -> None:
-        self.syncs.start(list(self.library.catalog.papers), "The list has no papers yet.")
+        self.syncs.start(list(self.library.listed), "The list has no papers yet.")
 
     def action_sync_page(self) -> None:
         self.syncs.show()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
 from readtrack.home import write_text
 from readtrack.library import Library
-from readtrack.reading_list.load import shipped
+from readtrack.reading_list.load import shipped, without_ticks
+from readtrack.tui import kept
 
 if TYPE_CHECKING:
     from readtrack.sync.add import Added
@@ -25,18 +25,23 @@ class Adding:
         self._app = app
 
     def ask_for_paper(self) -> None:
-        from readtrack.sync.add import parse_source
         from readtrack.tui.screens.ask import InputDialog
 
         def take(line: str) -> None:
-            parse_source(line.strip())  # what cannot be one is said while the dialog is open
+            from readtrack.sync.add import check_means_paper
+
+            check_means_paper(self._app.library, line)  # a mistake is reported while the dialog is open
             self._add(line.strip())
 
-        hint = "An arXiv id or link, or a DOI: its facts are fetched. enter adds, esc goes back."
+        hint = "A title, arXiv id, DOI or link, or the name of a shipped paper. enter adds, esc goes back."
         self._app.push_screen(InputDialog("Add a paper to your list", hint, take))
 
-    def _add(self, what: str) -> None:
-        self._app.notify_status("Asking for ", (what, "$link"), " …")
+    def put_on_list(self, paper: str) -> None:
+        """Put a paper that ships on the list; the cursor stays, so that the next one is near."""
+        self._add(paper, stay=True)
+
+    def _add(self, what: str, *, stay: bool = False) -> None:
+        self._app.notify_status("Adding ", (what, "$link"), " …")
 
         def work() -> None:
             from readtrack.sync.add import add
@@ -48,18 +53,28 @@ class Adding:
             except ReadtrackError as error:
                 self._app.call_from_thread(self._failed, what, error)
             else:
-                self._app.call_from_thread(self._added, added)
+                self._app.call_from_thread(self._added, added, stay)
 
         self._app.in_background("add a paper", work)
 
     def _failed(self, what: str, error: ReadtrackError) -> None:
-        self._app.notify_error(f"add {what}", error, "`readtrack add --help` has what may be said by hand.")
+        self._app.notify_error(
+            f"add {what}", error, "`readtrack add --help` lists details you can enter yourself."
+        )
 
-    def _added(self, added: Added) -> None:
+    def _added(self, added: Added, stay: bool) -> None:
         self._app.action_reload()
-        self._app.main.show_paper(added.paper)
+        if not stay:
+            self._app.main.show_paper(added.paper)
         copied = "; this list is a copy of your own from now on" if added.copied else ""
-        self._app.notify_status(("Added ", ""), (added.paper, "bold"), copied, ("   s fetches it", "$muted"))
+        missing = f"; missing: {', '.join(added.missing)}" if added.missing else ""
+        self._app.notify_status(
+            "Added ", (added.paper, "bold"), copied, missing, ("   s fetches it", "$muted")
+        )
+        if added.unasked:
+            self._app.notify_error(
+                f"ask for the facts of {added.paper}", added.unasked, "the next sync fills them in."
+            )
 
     def ask_for_pdf(self, paper: str) -> None:
         from readtrack.tui.screens.ask import InputDialog
@@ -67,53 +82,83 @@ class Adding:
         def take(line: str) -> None:
             from readtrack.sync.files import attach
 
-            kept, before = attach(self._app.library.home, paper, Path(line.strip()).expanduser())
+            kept_as, before = attach(self._app.library.home, paper, Path(line.strip()).expanduser())
             self._app.main.papers_changed([paper])
             more = f"; the one before is {before.name}" if before is not None else ""
-            self._app.notify_status("The PDF of ", (paper, "bold"), f" is {kept.name} now{more}.")
+            self._app.notify_status("The PDF of ", (paper, "bold"), f" is {kept_as.name} now{more}.")
 
         hint = "The path of a PDF: it is copied. enter attaches it, esc goes back."
         self._app.push_screen(InputDialog(f"Attach a PDF to {paper}", hint, take))
 
+    # The list
+
+    def offer_list(self) -> None:
+        """Ask a newcomer once which list to begin with."""
+        library = self._app.library
+        if looks_at_shipped(library) and library.untouched and not kept.has_chosen(library.home):
+            self.ask_for_list()
+
     def ask_for_list(self) -> None:
-        """A reader who looks at the list that ships is offered one of their own."""
+        """Ask which list the reader wants; a list of theirs that another takes the place of is kept."""
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
-        home = self._app.library.home
-        if home.papers_yaml.exists():
+        home, path = self._app.library.home, self._app.library.list_path
+        if path not in (home.papers_yaml, shipped()):
             self._app.notify_status(
-                "Your list is ", (home.papers_yaml, "$link"), ": change it in any editor, then ctrl+r."
+                "Your list is ", (path, "$link"), ": change it in any editor, then ctrl+r."
             )
             return
+        mine = home.papers_yaml.exists()
         answers = [
-            Choice("e", "an empty list", "a adds papers to it"),
-            Choice("c", "a copy of this one", "yours to change"),
-            Choice("i", "an import", "a file of BibTeX, Zotero or Markdown"),
-            Choice("x", "none yet", "this one stays, and so do your marks"),
+            Choice("k", "keep my list", "nothing changes")
+            if mine
+            else Choice(
+                "k", "keep this list", "the shipped one; its ticks are its author's and do not count"
+            ),
+            Choice("i", "import mine", "a file of BibTeX, Zotero or Markdown"),
+            Choice(
+                "e", "start empty", "your list is kept in set-aside" if mine else "shipped papers still run"
+            ),
+            Choice("s", "the shipped list", "your list is kept in set-aside")
+            if mine
+            else Choice("c", "copy this list", "yours to change"),
         ]
-        makers: dict[str, Callable[[], str]] = {
-            "e": lambda: _EMPTY,
-            "c": lambda: self._app.library.list_path.read_text(encoding="utf-8"),
-        }
+        question = (
+            f"Your list is {home.papers_yaml}" if mine else "Which list do you want? I changes it later"
+        )
+        self._app.push_screen(ChoiceDialog(question, answers), self._list_chosen)
 
-        def chosen(answer: str | None) -> None:
-            if answer in makers:
-                self._make_list(makers[answer])
-            elif answer == "i":
-                self._app.action_import_list()
+    def _list_chosen(self, answer: str | None) -> None:
+        kept.keep_chosen(self._app.library.home)
+        if answer == "e":
+            self._change_list(_EMPTY)
+        elif answer == "c":
+            self._change_list(without_ticks(shipped().read_text(encoding="utf-8")))
+        elif answer == "s":
+            self._change_list(None)
+        elif answer == "i":
+            self._app.action_import_list()
 
-        self._app.push_screen(ChoiceDialog("Start a list of your own with", answers), chosen)
+    def _change_list(self, text: str | None) -> None:
+        """Make `text` the reader's list; None: go back to the one that ships. The old one goes to set-aside/."""
+        from readtrack.upkeep import set_aside
 
-    def _make_list(self, text: Callable[[], str]) -> None:
         home = self._app.library.home
         try:
             home.ensure()
-            write_text(home.papers_yaml, text())
+            with home.holding("papers"):
+                old = set_aside(home, home.papers_yaml) if home.papers_yaml.exists() else None
+                if text is not None:
+                    write_text(home.papers_yaml, text)
         except (OSError, ReadtrackError) as error:
             self._app.notify_error("make the list", error, "`readtrack doctor` looks for the cause.")
             return
         self._app.action_reload()
-        self._app.notify_status("Your list is ", (home.papers_yaml, "$link"), (": a adds a paper", "$muted"))
+        where = home.papers_yaml if text is not None else "the shipped one"
+        if old is None:
+            self._app.notify_status("Your list is ", (where, "$link"), ("   a adds a paper", "$muted"))
+        else:
+            self._app.notify_status("Your list is ", (where, "$link"), "; the old one is ", (old, "$link"))
 
 
 def looks_at_shipped(library: Library) -> bool:

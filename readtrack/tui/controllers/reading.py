@@ -31,7 +31,12 @@ class Reading:
     def mark(self, state: State) -> None:
         entry = self._app.entry
         if entry is None or (not entry.subject and entry.row is None):
-            self._app.notify_status("Choose a row or a paper: a section has no state of its own.")
+            plugin = entry.plugin if entry is not None else ""
+            self._app.notify_status(
+                f"{plugin} is a plugin without a paper, so it has no state."
+                if plugin
+                else "Choose a row or a paper: a section has no state of its own."
+            )
             return
         subjects = [entry.subject] if entry.subject else list(entry.row.papers if entry.row else ())
         if not self._write(f"mark it as {state}", lambda: self._app.library.mark_all(subjects, state)):

@@ -19,6 +19,7 @@ from textual.widgets import Input, Static
 from readtrack.present import marks
 from readtrack.reading_list.journal import STATES
 from readtrack.runs.evidence import best, overall
+from readtrack.tui import kept
 from readtrack.tui.actions import TYPING, Where, action, bindings, hints, shown_key
 from readtrack.tui.controllers.adding import looks_at_shipped
 from readtrack.tui.theme import state_style
@@ -105,12 +106,18 @@ class LibraryScreen(Screen[None]):
         yield self._hints
 
     def on_mount(self) -> None:
-        self.read_library()
+        library = self.readtrack_app.library
+        self.read_library(kept.place(library.home, library.list_path))
 
-    def read_library(self) -> None:
+    def on_unmount(self) -> None:
+        if self.checklist.entry is not None:
+            library, here = self.readtrack_app.library, self.checklist.entry
+            kept.keep_place(library.home, library.list_path, kept.Place(here.key, here.subject))
+
+    def read_library(self, left_at: kept.Place | None = None) -> None:
         """Show the library as it is now, after it was opened or reloaded."""
         library = self.readtrack_app.library
-        self.checklist.read(library.catalog, library.runnable())
+        self.checklist.read(library.catalog, library.runnable(), left_at)
         self._narrowed_to = ""
         self._narrow()
         self.paper.rebuild()
@@ -172,12 +179,12 @@ class LibraryScreen(Screen[None]):
         self._welcome.display = looks_at_shipped(library) and library.untouched
         if not self._welcome.display:
             return
-        runnable = len(library.catalog.papers.keys() & library.runnable().keys())
+        runnable = len(library.listed.keys() & library.runnable().keys())
         if self.size.width >= 116:
-            what = f"Papers to read, and {runnable} of them to run on this machine.   "
+            what = f"{runnable} of these papers can run on this machine.   "
             keys = {"r": "runs the selected one", "i": "its code", "I": "your own list"}
         else:
-            what = f"Papers to read, and {runnable} to run.   "
+            what = f"{runnable} of these papers can run.   "
             keys = {"r": "runs one", "i": "its code", "I": "own list"}
         told = Content("   ").join(join((key, "bold"), (f" {does}", "$muted")) for key, does in keys.items())
         self._put(self._welcome, join(what, told))
@@ -195,7 +202,7 @@ class LibraryScreen(Screen[None]):
             )
             for number, state in enumerate(STATES, 1)
         ]
-        runnable = len(library.catalog.papers.keys() & library.runnable().keys())
+        runnable = len(library.listed.keys() & library.runnable().keys())
         parts.append(
             join((f"{marks.RUNNABLE} ", "$muted"), str(runnable), (" runnable" if wide else "", "$muted"))
         )
@@ -237,6 +244,7 @@ class LibraryScreen(Screen[None]):
             "run": runnable,
             "break": runnable,
             "code": runnable,
+            "put_on_list": self.entry is not None and self.entry.off_list,
             "queue": bool(self.readtrack_app.runs.waiting),
             "tick": not looking,
             "undo": not looking,
@@ -391,7 +399,7 @@ class LibraryScreen(Screen[None]):
             self._open_run(newest)
         else:
             runs = entry.plugin in self.readtrack_app.library.runnable()
-            self.notify_status(f"{entry.plugin} has no run yet{': r runs it' if runs else ''}.")
+            self.notify_status(f"{entry.plugin} has no run yet.{' Press r to run it.' if runs else ''}")
 
     def _newest_run(self, plugin: str) -> str:
         """The id of the newest run; that of one which has only just ended is not among the results yet."""

@@ -22,6 +22,7 @@ from readtrack.tui.widgets.outline import OFF_LIST, Entry, outline, subjects, vi
 
 if TYPE_CHECKING:
     from readtrack.fulltext.searching import Match
+    from readtrack.tui.kept import Place
 
 _MOST = 1000  # found papers that are shown
 _NOTHING = "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable."
@@ -55,9 +56,9 @@ class Checklist(LineView):
         super()._put_cursor(index)
         self._moved()
 
-    def read(self, catalog: Catalog, runnable: Iterable[str]) -> None:
+    def read(self, catalog: Catalog, runnable: Iterable[str], left_at: Place | None = None) -> None:
         """Take over a new catalog; cursor and folds stay where their keys still exist. The first time the
-        cursor goes to the first row.
+        cursor goes to where the list was left, else to the first row.
         """
         fresh = not self._entries
         self._runnable = set(runnable)
@@ -69,6 +70,17 @@ class Checklist(LineView):
             self._folded.add(OFF_LIST)
         first = next((entry.key for entry in self._entries if entry.kind == "row"), None)
         self.rebuild(target=first if fresh else None)
+        if fresh and left_at is not None:
+            self._return_to(left_at)
+
+    def _return_to(self, place: Place) -> None:
+        """Go back to a line, or to its subject where the list has changed since."""
+        entry = self._by_key.get(place.key)
+        if entry is None or entry.subject != place.subject:
+            entry = next((one for one in self._entries if one.subject == place.subject != ""), None)
+        if entry is not None and entry.selectable:
+            self._folded -= set(entry.parents)
+            self.rebuild(target=entry.key)
 
     @property
     def entry(self) -> Entry | None:
@@ -178,8 +190,7 @@ class Checklist(LineView):
                 draw = partial(self._quiet_line if context else self._line, entry, width)
                 lines.append(LazyLine(draw, None if context else entry.key))
         if self.found is None and not any(entry.selectable for entry in self._entries):
-            words = "The list is empty. Try: readtrack add 1706.03762, or write rows into papers.yaml."
-            words += " Then ctrl+r."
+            words = "The list is empty. Press a to add a paper, or ctrl+o to import a list."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
         if self.found is not None and found is not self.found:
             words = f"The best {_MOST:,} of {len(self.found):,}; another letter or word leaves fewer."
@@ -200,7 +211,7 @@ class Checklist(LineView):
             left = join(self._arrow(entry), (entry.text, "bold $link"), self._hidden(entry))
             return pair(left, self._count(entry), width)
         if entry.kind == "plugin":
-            left = join(" ", (marks.RUNNABLE, "$muted"), " ", entry.plugin, "  ", (entry.text, "$muted"))
+            left = join(" ", (marks.RUNNABLE, "$muted"), " ", entry.plugin)
             return pair(left, self._sign(entry), width)
         match = self.found.get(entry.subject) if self.found is not None else None
         state = self.state(entry)
@@ -233,12 +244,14 @@ class Checklist(LineView):
 
     def _hidden(self, entry: Entry) -> Content:
         """How many lines a folded one hides."""
-        if not self._is_folded(entry):
+        if not self._is_folded(entry) or entry.key == OFF_LIST:  # which has its number at the right
             return Content("")
         hidden = [other for other in self._entries if entry.key in other.parents]
         return Content.styled(f"  … {len(hidden)}", "$muted")
 
     def _count(self, section: Entry) -> Content:
+        if section.key == OFF_LIST:
+            return Content.styled(f"{sum(OFF_LIST in one.parents for one in self._entries)} ", "$muted")
         states = self.counts(section)
         done = sum(states[state] for state in marks.DONE_WITH)
         return Content.styled(f"{done}/{states.total()} ", "$muted") if states else Content("")

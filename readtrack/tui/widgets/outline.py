@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Section
 
 Kind = Literal["title", "note", "section", "row", "paper", "plugin"]
-OFF_LIST = "off-list"  # key of the section for plugins that no row names
+OFF_LIST = "off-list"  # key of the section for what can be run and no row names
 
 _LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(((?:[^()\s]|\([^()\s]*\))+)\)")
 
@@ -36,13 +36,18 @@ class Entry(NamedTuple):
     plugin: str = ""
 
     @property
+    def off_list(self) -> bool:
+        """Whether this is a paper that the list does not have."""
+        return self.paper is not None and self.row is None
+
+    @property
     def selectable(self) -> bool:
         return self.kind not in ("title", "note")
 
 
 def outline(catalog: Catalog, plugins: Collection[str]) -> list[Entry]:
     """Everything in the reader's order. A row with one paper is that paper; several stand below their row.
-    Plugins that no row names come last.
+    Papers and plugins that can be run and that no row names come last.
     """
     entries = [Entry("title", "title", 0, catalog.title)]
     entries += [Entry("note", "note", 0, line) for line in catalog.note.splitlines() if line.strip()]
@@ -58,13 +63,15 @@ def outline(catalog: Catalog, plugins: Collection[str]) -> list[Entry]:
     listed = {entry.plugin for entry in entries}
     others = sorted(set(plugins) - listed)
     if others:
-        title = "Can be run, but not on your list"
+        title = "Runnable, not on your list"
         entries.append(Entry("section", OFF_LIST, 0, title, section=Section(title, "", ())))
     for name in others:
         paper = catalog.papers.get(name)
-        subject, words = (name, paper.title) if paper is not None else ("", "")
         key = f"{OFF_LIST}/{name}"
-        entries.append(Entry("plugin", key, 0, words, (OFF_LIST,), subject, paper=paper, plugin=name))
+        if paper is None:
+            entries.append(Entry("plugin", key, 0, "", (OFF_LIST,), plugin=name))
+        else:
+            entries.append(Entry("paper", key, 0, paper.title, (OFF_LIST,), name, paper=paper, plugin=name))
     return entries
 
 
@@ -99,13 +106,14 @@ def _rows(
 
 
 def subjects(entries: Collection[Entry]) -> dict[str, set[str]]:
-    """What can have a state: below each entry's key, its own subject included, and below "" all of it."""
+    """What can have a state: below each entry's key, its own subject included; below "", all of the list."""
     found: dict[str, set[str]] = {"": set()}
     for entry in entries:
         below = found.setdefault(entry.key, set())
         if entry.subject:
             below.add(entry.subject)
-            found[""].add(entry.subject)
+            if OFF_LIST not in entry.parents:
+                found[""].add(entry.subject)
             for parent in entry.parents:
                 found[parent].add(entry.subject)
     return found

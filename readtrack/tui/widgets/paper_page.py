@@ -80,7 +80,7 @@ def plugin_page(library: Library, name: str, results: Sequence[Summary], width: 
     """A plugin that no paper of the list stands for."""
     room = min(width - 1, _READING_WIDTH)
     found = library.runnable()[name]
-    words = f"A plugin of your own ({found.origin}); no paper on the list has its name."
+    words = "Runnable plugin; not linked to a paper on your list."
     head = [
         *wrapped(text(name, "bold $heading"), room, indent=1),
         *wrapped(words, room, "$muted", indent=1),
@@ -155,7 +155,11 @@ def _results(library: Library, plugin: str, results: Sequence[Summary], width: i
         return []
     own = _own_code(library, plugin, width)
     if not results:
-        return [heading("Results"), *own, *wrapped("Not run yet: r runs it.", width, "$muted", indent=1)]
+        return [
+            heading("Results"),
+            *own,
+            *wrapped("Not run yet. Press r to run it.", width, "$muted", indent=1),
+        ]
     lines = [
         heading("Results", f"{len(results)} run{'s' if len(results) > 1 else ''}, enter opens one"),
         *own,
@@ -183,7 +187,7 @@ def _own_code(library: Library, plugin: str, width: int) -> list[Line]:
         "path": "the plugin on READTRACK_PLUGIN_PATH",
         "installed": "the installed plugin",
     }
-    words = f"Runs {which.get(found.origin, found.origin)}, not the shipped code: i shows it."
+    words = f"Running {which.get(found.origin, found.origin)}, not the shipped code (i to view)."
     return wrapped(words, width, "$reading", indent=1)
 
 
@@ -355,5 +359,5 @@ def _abstract(library: Library, paper: Paper, width: int) -> list[Line]:
         return []
     return [
         heading("Abstract"),
-        *wrapped("Not here yet: s fetches it and the PDF.", width, "$muted", indent=1),
+        *wrapped("Not downloaded. Press s to fetch the abstract and PDF.", width, "$muted", indent=1),
     ]
