@@ -170,7 +170,9 @@ def _test(library: Library, asked: Field) -> Callable[[str], bool]:
     match asked.name:
         case "state":
             states = [value] if value in STATES else [one for one in STATES if one.startswith(value)]
-            return lambda subject: library.state(subject) in states
+            # A paper off the list is not todo; it has a state once the reader gives it one.
+            without = {id_ for id_ in papers.keys() - library.listed.keys() if library.since(id_) is None}
+            return lambda subject: subject not in without and library.state(subject) in states
         case "tag":
             tagged = library.tagged().items()
             fitting = {

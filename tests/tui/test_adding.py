@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driving import status
+from driving import status, until
 
 from readtrack.errors import NotAvailableError
 from readtrack.home import Home
 from readtrack.library import Library
+from readtrack.plugins.find import find
 from readtrack.reading_list.load import shipped
 from readtrack.sync import add as adding
+from readtrack.tui import kept
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.screens.ask import ChoiceDialog, InputDialog
 
@@ -21,8 +23,9 @@ Screen = Callable[[ReadtrackApp], str]
 
 @pytest.fixture
 def newcomer(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
-    """The app as it opens where there is no home folder yet."""
+    """The app of a reader who has kept the list that ships, and done nothing else."""
     monkeypatch.chdir(tmp_path)
+    kept.keep_chosen(home)
     return ReadtrackApp(Library.open(home))
 
 
@@ -33,19 +36,19 @@ async def test_a_newcomer_reads_what_this_is_and_what_to_press(
     async with newcomer.run_test(size=(width, 24)) as pilot:
         await pilot.pause()
         line = screen_text(newcomer).splitlines()[1]
-        assert line.startswith(" Papers to read, and ")
+        assert " of these papers can run" in line
         if width >= 80:
             assert "I " in line
             assert "…" not in line
         await pilot.press("j", "space")
         await pilot.pause()
-        assert "Papers to read, and" not in screen_text(newcomer)
+        assert "of these papers can run" not in screen_text(newcomer)
 
 
 async def test_a_reader_with_a_list_is_told_nothing(app: ReadtrackApp, screen_text: Screen) -> None:
     async with app.run_test(size=(120, 24)) as pilot:
         await pilot.pause()
-        assert "Papers to read, and" not in screen_text(app)
+        assert "of these papers can run" not in screen_text(app)
 
 
 @pytest.mark.parametrize(("answer", "papers"), [("e", 0), ("c", None)])
@@ -54,32 +57,32 @@ async def test_a_list_of_ones_own(
 ) -> None:
     async with newcomer.run_test(size=(120, 24)) as pilot:
         await pilot.pause()
-        before = len(newcomer.library.catalog.papers)
+        before = len(newcomer.library.listed)
         await pilot.press("I")
         await pilot.pause()
         assert isinstance(newcomer.screen, ChoiceDialog)
         await pilot.press(answer)
         await pilot.pause()
         assert newcomer.library.list_path == home.papers_yaml != shipped()
-        assert len(newcomer.library.catalog.papers) == (before if papers is None else papers)
-        await pilot.press("I")
-        await pilot.pause()
+        assert len(newcomer.library.listed) == (before if papers is None else papers)
         assert "Your list is" in status(newcomer)
+        assert "adamw" in newcomer.library.catalog.papers
+        assert not [state for _, state in newcomer.library.history()]
 
 
 async def test_a_adds_a_paper_and_goes_to_it(
     app: ReadtrackApp, papers_yaml: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = adding._Facts("Mamba: Linear-Time Sequence Modeling", ("Albert Gu", "Tri Dao"), 2023)
+    facts = adding.Facts("Mamba: Linear-Time Sequence Modeling", ("Albert Gu", "Tri Dao"), 2023)
     monkeypatch.setattr(adding, "_from_arxiv", lambda *_: facts)
     async with app.run_test(size=(120, 24)) as pilot:
         await pilot.press("a")
         await pilot.pause()
         assert isinstance(app.screen, InputDialog)
-        await pilot.press(*"mamba", "enter")
+        await pilot.press(*"mambaa", "enter")
         await pilot.pause()
         assert isinstance(app.screen, InputDialog)  # which says what is wrong, and keeps what was typed
-        await pilot.press(*["backspace"] * 5, *"2312.00752", "enter")
+        await pilot.press(*["backspace"] * 6, *"2312.00752", "enter")
         await app.workers.wait_for_complete()
         await pilot.pause()
         assert "mamba" in app.library.catalog.papers
@@ -118,3 +121,176 @@ async def test_attaching_a_pdf(app: ReadtrackApp, tmp_path: Path) -> None:
         await pilot.pause()
         assert app.library.pdf("hessian") is not None
         assert "The PDF of hessian" in status(app)
+
+
+# Which list
+
+
+@pytest.fixture
+def first_start(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
+    """The app as it opens where there is no home folder yet."""
+    monkeypatch.chdir(tmp_path)
+    return ReadtrackApp(Library.open(home))
+
+
+@pytest.mark.parametrize("answer", ["k", "escape"])
+async def test_the_first_start_offers_a_list_once(first_start: ReadtrackApp, home: Home, answer: str) -> None:
+    async with first_start.run_test(size=(120, 24)) as pilot:
+        await until(pilot, lambda: isinstance(first_start.screen, ChoiceDialog), "the offer")
+        await pilot.press(answer)
+        await pilot.pause()
+        assert first_start.library.list_path == shipped()
+        assert not home.papers_yaml.exists()
+    again = ReadtrackApp(Library.open(home))
+    async with again.run_test(size=(120, 24)) as pilot:
+        await pilot.pause()
+        assert again.screen is again.main
+
+
+async def test_a_reader_who_has_marked_something_is_offered_nothing(
+    first_start: ReadtrackApp, home: Home
+) -> None:
+    Library.open(home).mark("adam", "read")
+    first_start.library.reload()
+    async with first_start.run_test(size=(120, 24)) as pilot:
+        await pilot.pause()
+        assert first_start.screen is first_start.main
+
+
+@pytest.mark.parametrize(("answer", "listed"), [("e", 0), ("s", 92)])
+async def test_a_list_that_another_replaces_is_kept(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, listed: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home.ensure()
+    mine = 'title: "Mine"\nchecklist:\n  - section: "A"\n    rows:\n      - text: "Adam"\n        papers: [adam]\n'
+    home.papers_yaml.write_text(mine)
+    Library.open(home).mark("adam", "read")
+    app = ReadtrackApp(Library.open(home))
+    async with app.run_test(size=(160, 24)) as pilot:
+        await pilot.press("I", answer)
+        await pilot.pause()
+        old = home.root / "set-aside" / "papers.yaml"
+        assert old.read_text() == mine
+        assert old.name in status(app)
+        assert len(app.library.listed) == listed
+        assert app.library.state("adam") == "read"  # what was said of papers stays
+
+
+async def test_an_import_goes_into_an_empty_list(newcomer: ReadtrackApp, home: Home, tmp_path: Path) -> None:
+    from readtrack.transfer.importing import apply, plan
+
+    async with newcomer.run_test(size=(120, 24)) as pilot:
+        await pilot.press("I", "e")
+        await pilot.pause()
+    (tmp_path / "mine.md").write_text("- [x] BERT\n- GPT-2\n")
+    library = Library.open(home)
+    apply(library, plan(library, tmp_path / "mine.md"), pdfs=False)
+    library.reload()
+    assert set(library.listed) == {"bert", "gpt2"}
+
+
+# Runnable papers that are not on the list
+
+
+@pytest.fixture
+def empty(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
+    """The app over an empty list, with all that ships."""
+    monkeypatch.setattr(Library, "_plugins", property(lambda library: find(library.home)))
+    monkeypatch.chdir(tmp_path)
+    home.ensure()
+    home.papers_yaml.write_text('title: "My papers"\nchecklist: []\npapers: {}\n')
+    return ReadtrackApp(Library.open(home))
+
+
+async def test_what_ships_can_be_read_and_marked_off_the_list(
+    empty: ReadtrackApp, screen_text: Screen
+) -> None:
+    async with empty.run_test(size=(160, 50)) as pilot:
+        await pilot.pause()
+        lines = screen_text(empty).splitlines()
+        assert "1 ○ 0 todo" in lines[0]
+        section = next(line for line in lines if "Runnable, not on your list" in line)
+        assert section.split("▕")[0].split()[-1] == str(len(empty.library.runnable()))
+        assert "○ adamw" not in screen_text(empty)  # folded
+        empty.main.checklist.go_to_subject("adamw")
+        await pilot.pause()
+        shown = screen_text(empty)
+        assert "Decoupled Weight Decay Regularization" in shown
+        assert "Builds on" in shown
+        assert "Not run yet. Press r to run it." in shown
+        assert "put on my list" in shown
+        await pilot.press("2")
+        await pilot.pause()
+        assert "adamw is reading" in status(empty)
+        assert empty.library.state("adamw") == "reading"
+        assert "0 reading" in screen_text(empty).splitlines()[0]
+        await pilot.press("K")
+        await pilot.pause()
+        assert "+ puts it there" in status(empty)
+
+
+async def test_a_key_puts_the_paper_on_the_list(empty: ReadtrackApp, screen_text: Screen) -> None:
+    async with empty.run_test(size=(160, 50)) as pilot:
+        await pilot.pause()
+        empty.main.checklist.go_to_subject("adamw")
+        await pilot.press("+")
+        await empty.workers.wait_for_complete()
+        await until(pilot, lambda: "Added adamw" in status(empty), "the paper")
+        assert set(empty.library.listed) == {"adamw"}
+        assert "1 ○ 1 todo" in screen_text(empty).splitlines()[0]
+        empty.main.checklist.go_to_subject("adamw")
+        await pilot.press("+")
+        await pilot.pause()
+        assert "on your list already" in status(empty)
+
+
+# Where the list was left
+
+
+async def test_the_app_reopens_where_it_was_left(app: ReadtrackApp, home: Home, papers_yaml: Path) -> None:
+    async with app.run_test(size=(120, 24)) as pilot:
+        await pilot.pause()
+        app.main.checklist.go_to_subject("flash")
+        await pilot.pause()
+    again = ReadtrackApp(Library.open(home, papers_yaml))
+    async with again.run_test(size=(120, 24)) as pilot:
+        await pilot.pause()
+        assert again.entry is not None
+        assert again.entry.subject == "flash"
+    # Rows have moved since.
+    text = papers_yaml.read_text()
+    papers_yaml.write_text(text.replace("checklist:\n", 'checklist:\n  - section: "New"\n', 1))
+    moved = ReadtrackApp(Library.open(home, papers_yaml))
+    async with moved.run_test(size=(120, 24)) as pilot:
+        await pilot.pause()
+        assert moved.entry is not None
+        assert moved.entry.subject == "flash"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "null",
+        '{"rows": 3}',
+        '{"rows": {"LIST": 7}}',
+        '{"rows": {"LIST": ["nowhere", "none"]}}',
+        '{"rows": {"LIST": ["title", ""]}}',
+        '{"rows": {"LIST": [{}, []]}}',
+        "[" * 30_000,
+    ],
+)
+async def test_a_damaged_memory_is_ignored(
+    app: ReadtrackApp, home: Home, papers_yaml: Path, text: str
+) -> None:
+    home.ensure(home.cache)
+    file = home.cache / "app.json"
+    file.write_text(text.replace("LIST", str(papers_yaml)))
+    async with app.run_test(size=(120, 24)) as pilot:
+        await pilot.pause()
+        assert app.entry is not None
+        assert app.entry.kind == "row"
+    assert kept.place(home, papers_yaml) is not None  # and it is right again

@@ -112,9 +112,7 @@ class Adding:
         answers = [
             Choice("k", "keep my list", "nothing changes")
             if mine
-            else Choice(
-                "k", "keep this list", "the shipped one; its ticks are its author's and do not count"
-            ),
+            else Choice("k", "keep this list", "the shipped one; its author's ticks do not count"),
             Choice("i", "import mine", "a file of BibTeX, Zotero or Markdown"),
             Choice(
                 "e", "start empty", "your list is kept in set-aside" if mine else "shipped papers still run"
@@ -140,7 +138,7 @@ class Adding:
             self._app.action_import_list()
 
     def _change_list(self, text: str | None) -> None:
-        """Make `text` the reader's list; None: go back to the one that ships. The old one goes to set-aside/."""
+        """Make `text` the list; None: go back to the one that ships. An old one goes into set-aside/."""
         from readtrack.upkeep import set_aside
 
         home = self._app.library.home

@@ -102,7 +102,10 @@ class Lists:
 
         entry = self._app.entry
         if entry is None or entry.row is None:
-            self._app.notify_status("Choose a row of your list to link it to a paper.")
+            if entry is not None and entry.paper is not None:
+                self._app.notify_status(f"{entry.paper.id} is not on your list. + puts it there.")
+            else:
+                self._app.notify_status("Choose a row of your list to link it to a paper.")
             return
         row = entry.row
         papers = known_papers(self._app.library)

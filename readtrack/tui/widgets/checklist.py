@@ -189,7 +189,7 @@ class Checklist(LineView):
                     lines.append(BLANK)
                 draw = partial(self._quiet_line if context else self._line, entry, width)
                 lines.append(LazyLine(draw, None if context else entry.key))
-        if self.found is None and not any(entry.selectable for entry in self._entries):
+        if self.found is None and not any(entry.row for entry in self._entries):
             words = "The list is empty. Press a to add a paper, or ctrl+o to import a list."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
         if self.found is not None and found is not self.found:
