@@ -296,7 +296,7 @@ def test_results_are_listed_the_newest_first(cli: Cli, home: Home) -> None:
     assert len(table) == 4
     assert "the loss is wrong" in table[1]
     assert table[2].endswith("  1 of 1 held; falls: held, last loss 0.2")
-    assert table[3].endswith("  missed: last loss 1")
+    assert table[3].endswith("  0 of 1 held; falls: missed, last loss 1")
     one = cli("results", "toy_ok").stdout
     assert "  ✓ held            falls: last loss 0.2\n" in one
     assert "toy_fail" not in one

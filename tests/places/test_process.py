@@ -135,7 +135,7 @@ def test_a_shepherd_that_is_killed_takes_its_run_along(elsewhere):
     psutil.Process(worker.ppid()).kill()
     done = elsewhere.finish(started)
     assert done.outcome == "interrupted"
-    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker's end")
 
 
 def test_a_shepherd_that_is_asked_to_leave_says_that_its_machine_was_wanted(elsewhere):
