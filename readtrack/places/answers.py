@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from readtrack import __version__
-from readtrack.places.agent import CHUNK, is_id
+from readtrack.places.agent import CHUNK
 from readtrack.places.errors import Refused
+from readtrack.places.folders import is_id
 from readtrack.text import one_line, quoted
 
 MAX_LINE = 8 << 20  # bytes of an answer's JSON

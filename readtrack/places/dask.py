@@ -7,7 +7,7 @@ from typing import Any
 
 import distributed
 
-from readtrack.places import agent, answers, shepherd
+from readtrack.places import agent, answers, folders, shepherd
 from readtrack.places.errors import Refused, Unreachable
 from readtrack.places.place import Place
 
@@ -93,14 +93,14 @@ def _states(keys: list[str], dask_scheduler: Any = None) -> dict[str, str]:
 def _answer(home: str, request: dict[str, Any], payload: bytes) -> agent.Answer:
     """On a worker."""
     try:
-        return agent.answer(agent.root_of(home), {**request, "wait": 0}, payload)
+        return agent.answer(folders.root(home), {**request, "wait": 0}, payload)
     except (OSError, ValueError, KeyError) as error:
         return {"error": f"{type(error).__name__}: {error}"}, b""
 
 
 def _tend(home: str, request: dict[str, Any]) -> None:
     """On a worker: the task is the shepherd."""
-    root = agent.root_of(home)
+    root = folders.root(home)
     shepherd.tend(agent.prepare(root, request))
 
 

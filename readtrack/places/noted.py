@@ -15,7 +15,7 @@ from typing import Any
 from readtrack import regular
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
-from readtrack.places.agent import is_id
+from readtrack.places.folders import is_id
 from readtrack.places.place import Place, file, load
 from readtrack.runs.job import ELSEWHERE
 from readtrack.text import quoted

@@ -208,7 +208,16 @@ class Run:
         """
         from readtrack.runs.trained import trained
 
-        return trained(self, key, make, train)
+        return trained(
+            key,
+            make,
+            train,
+            seed=self.seed,
+            device=self.device,
+            dtype=self.dtype,
+            budget=self.budget,
+            log=self.log,
+        )
 
     def peak_memory(self, call: Callable[[], object]) -> int:
         """The most bytes that tensors held at once during `call`, above what was there before.

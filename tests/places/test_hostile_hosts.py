@@ -10,7 +10,7 @@ import time
 import pytest
 
 from readtrack.errors import ReadtrackError
-from readtrack.places import agent, answers, code, link, process
+from readtrack.places import agent, answers, code, link, process, shepherd
 from readtrack.places.errors import Refused, Unreachable
 from readtrack.places.noted import Noted
 from readtrack.places.place import Place
@@ -333,7 +333,7 @@ def test_the_shepherd_and_slurms_jobs_start_without_their_working_folder(tmp_pat
 
     monkeypatch.setattr(submitit, "AutoExecutor", Executor)
     with pytest.raises(ValueError, match="far enough"):
-        agent.slurm.submit(tmp_path, 1, {})
+        agent.slurm.submit(shepherd.main, tmp_path, 1, {})
     assert given["slurm_python"].endswith(" -P")
 
 
