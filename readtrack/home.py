@@ -47,6 +47,15 @@ class Home:
             ) from error
         return folder
 
+    def set_aside(self, path: Path) -> Path:
+        """Move a file or folder of the home into `set-aside/`, never over another; its path there."""
+        folder = self.ensure(self.root / "set-aside" / path.relative_to(self.root).parent)
+        target, number = folder / path.name, 2
+        while target.exists():
+            target, number = folder / f"{path.stem}-{number}{path.suffix}", number + 1
+        path.rename(target)
+        return target
+
     def lock(self, name: str, *, timeout: float = 10.0) -> FileLock:
         """An OS lock `locks/<name>.lock`, held by an open descriptor. The lock file is never deleted."""
         from filelock import FileLock

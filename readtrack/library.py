@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
-from readtrack.present.marks import DONE_WITH
 from readtrack.reading_list.catalog import Catalog, Paper, Row
-from readtrack.reading_list.journal import STATES, Entry, Journal, JournalView, Reading, State
+from readtrack.reading_list.journal import DONE_WITH, STATES, Entry, Journal, JournalView, Reading, State
 from readtrack.reading_list.load import load_cached, locate
 from readtrack.reading_list.rows import PREFIX, names
 from readtrack.text import clean, nearest, quoted

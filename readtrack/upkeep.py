@@ -44,16 +44,6 @@ def findings(library: Library) -> Iterator[Finding]:
     yield from _index(home)
 
 
-def set_aside(home: Home, path: Path) -> Path:
-    """Move a file or folder of the home into `set-aside/`, never over another; its path there."""
-    folder = home.ensure(home.root / "set-aside" / path.relative_to(home.root).parent)
-    target, number = folder / path.name, 2
-    while target.exists():
-        target, number = folder / f"{path.stem}-{number}{path.suffix}", number + 1
-    path.rename(target)
-    return target
-
-
 def _journal(home: Home) -> Iterator[Finding]:
     try:
         lines = home.journal.read_bytes().split(b"\n")
@@ -211,7 +201,7 @@ def _index(home: Home) -> Iterator[Finding]:
 
 
 def _aside(home: Home, path: Path) -> Callable[[], object]:
-    return lambda: set_aside(home, path)
+    return lambda: home.set_aside(path)
 
 
 def _remove(path: Path) -> Callable[[], None]:
@@ -240,7 +230,7 @@ def adopt(library: Library, name: str, subject: str) -> str:
     if path.is_file():
         library.add_to_note(subject, path.read_text(encoding="utf-8", errors="replace"))
         if path != library.note_path(subject):
-            set_aside(library.home, path)
+            library.home.set_aside(path)
         given.append("its note")
     library.disown(name)
     return ", ".join(given) or "nothing"

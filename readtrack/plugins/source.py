@@ -112,10 +112,8 @@ def revert(plugin: PluginRef, home: Home) -> Path:
 
     Raises ReadtrackError if it cannot be moved.
     """
-    from readtrack.upkeep import set_aside
-
     try:
-        return set_aside(home, _root(plugin))
+        return home.set_aside(_root(plugin))
     except OSError as error:
         raise ReadtrackError(f"Could not move {_root(plugin)}: {error.strerror}.") from error
 

@@ -33,6 +33,7 @@ from readtrack.text import one_line
 
 State = Literal["todo", "reading", "read", "implemented", "skipped"]
 STATES: tuple[State, ...] = get_args(State)
+DONE_WITH: tuple[State, ...] = ("read", "implemented", "skipped")  # nothing is left to read
 Entry: TypeAlias = dict[str, Any]
 
 MAX_PROBLEMS = 20

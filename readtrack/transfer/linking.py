@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from readtrack import upkeep
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
 from readtrack.reading_list import load
@@ -87,7 +86,7 @@ def carry(library: Library, names: Mapping[str, tuple[str, ...]]) -> None:
                 path.read_text(encoding="utf-8", errors="replace").strip(),
             )
             library.save_note(papers[0], f"{before}\n\n{own}\n" if before else f"{own}\n")
-            upkeep.set_aside(library.home, path)
+            library.home.set_aside(path)
 
 
 def needed(listed: Catalog, papers: Mapping[str, Paper], wanted: Iterable[str]) -> list[Paper]:

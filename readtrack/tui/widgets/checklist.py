@@ -14,7 +14,7 @@ from textual.content import Content
 from readtrack.library import Library
 from readtrack.present import marks
 from readtrack.reading_list.catalog import Catalog
-from readtrack.reading_list.journal import State
+from readtrack.reading_list.journal import DONE_WITH, State
 from readtrack.tui.actions import bindings
 from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, join, pair, text, wrapped
@@ -240,7 +240,7 @@ class Checklist(LineView):
 
     def _count(self, section: Entry) -> Content:
         states = self.counts(section)
-        done = sum(states[state] for state in marks.DONE_WITH)
+        done = sum(states[state] for state in DONE_WITH)
         return Content.styled(f"{done}/{states.total()} ", "$muted") if states else Content("")
 
     def _sign(self, entry: Entry) -> Content:

@@ -13,7 +13,7 @@ from readtrack.latex import readable
 from readtrack.library import Library
 from readtrack.present import marks
 from readtrack.reading_list.catalog import Paper, Row, Section
-from readtrack.reading_list.journal import STATES
+from readtrack.reading_list.journal import DONE_WITH, STATES
 from readtrack.runs.evidence import is_control, overall
 from readtrack.text import format_duration, one_line
 from readtrack.tui.theme import state_style, verdict_mark
@@ -99,7 +99,7 @@ def section_page(library: Library, section: Section, inside: Sequence[str], widt
         if states[state]
     ]
     bar_width = min(48, room - 2)
-    done = sum(states[state] for state in marks.DONE_WITH)
+    done = sum(states[state] for state in DONE_WITH)
     filled = round(bar_width * done / len(inside)) if inside else 0
     bar = Line(join(" ", ("━" * filled, "$read"), ("─" * (bar_width - filled), "$faint")))
     head = wrapped(text(section.title, "bold $heading"), room, indent=1)
