@@ -28,31 +28,6 @@ from .model import MAMBA_2_8B, MAMBA_130M, Config, Mamba, MambaBlock, SelectiveS
 from .scan import SelectiveScan, prefixes, scan_associative, scan_chunked, selective_scan
 from .weights import from_released
 
-__all__ = [
-    "COPYING",
-    "FAST_SCAN",
-    "GATING",
-    "MAMBA_2_8B",
-    "MAMBA_130M",
-    "THROUGHPUT",
-    "Config",
-    "Copier",
-    "Mamba",
-    "MambaBlock",
-    "SelectiveSSM",
-    "SelectiveScan",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "prefixes",
-    "scan_associative",
-    "scan_chunked",
-    "scan_inputs",
-    "scan_loop",
-    "selective_copying",
-    "selective_scan",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:
