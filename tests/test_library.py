@@ -50,7 +50,7 @@ papers:
     year: 2022
     sources: [{arxiv: "2205.14135"}, {arxiv: "2307.08691"}]
     aliases: [flash-attention, Flash]
-    summary: Tiles that fit into fast memory.
+    idea: Tiles that fit into fast memory.
   lstm:
     title: Long Short-Term Memory
     authors: [Sepp Hochreiter, Jürgen Schmidhuber]

@@ -96,7 +96,8 @@ def _timeline(library: Library, topic: str, as_json: bool) -> None:
                 "title": one.paper.title,
                 "after": list(one.after),
             }
-            | {"summary": one.paper.summary, "claim": one.paper.claim, "state": library.state(one.paper.id)}
+            | {"problem": one.paper.problem, "idea": one.paper.idea, "result": one.paper.result}
+            | {"state": library.state(one.paper.id)}
             for one in moments
         ]
         terminal.print_json(rows)
@@ -108,7 +109,7 @@ def _timeline(library: Library, topic: str, as_json: bool) -> None:
         print_out(
             f"{paint(str(one.paper.year), 'bold')}  {_named(library, one.paper.id)}{paint(after, 'dim')}"
         )
-        for line in terminal.wrap(one_line(one.paper.summary), room):
+        for line in terminal.wrap(one_line(one.paper.idea), room):
             print_out(f"      {line}")
 
 

@@ -16,6 +16,8 @@ _ARXIV = re.compile(
 )
 _DOI = re.compile(r"10\.[0-9]{4,9}/\S+")
 _LINK = re.compile(r"https?://[^\s/]+(/\S*)?")
+_PROSE = ("problem", "idea", "result")
+_EARLIER_PROSE = ("summary", "claim", "figure")  # read as idea and result: older lists have these
 
 
 def check(path: Path, root: Node) -> Catalog:
@@ -88,17 +90,17 @@ def _paper(id_: str, node: Node) -> Paper:
         node,
         f"the paper {id_}",
         required=("title", "authors", "year", "sources"),
-        optional=("aliases", "builds_on", "summary", "claim", "figure"),
+        optional=("aliases", "builds_on", *_PROSE, *_EARLIER_PROSE),
     )
     sources = tuple(_source(item) for item in _items(fields["sources"], "'sources'"))
     authors = tuple(_texts(fields["authors"], "'authors'"))
     for name, found in (("authors", authors), ("sources", sources)):
         if not found:
             raise Problem(fields[name].line, f"{quoted(name)} is empty; give at least one")
-    summary, claim, figure = (
-        one_line(_text(fields[name], quoted(name))) if name in fields else ""
-        for name in ("summary", "claim", "figure")
-    )
+    prose = {
+        name: one_line(_text(fields[name], quoted(name))) if name in fields else ""
+        for name in (*_PROSE, *_EARLIER_PROSE)
+    }
     return Paper(
         id=id_,
         title=one_line(_line(fields["title"], "'title'")),
@@ -107,9 +109,9 @@ def _paper(id_: str, node: Node) -> Paper:
         sources=sources,
         aliases=tuple(_texts(fields.get("aliases"), "'aliases'")),
         builds_on=tuple(_texts(fields.get("builds_on"), "'builds_on'")),
-        summary=summary,
-        claim=claim,
-        figure=figure,
+        problem=prose["problem"],
+        idea=prose["idea"] or prose["summary"],
+        result=prose["result"] or f"{prose['claim']} {prose['figure']}".strip(),
         line=node.line,
     )
 

@@ -110,7 +110,7 @@ def paper_lines(paper: Paper) -> list[str]:
         lines.append(f"  aliases: [{', '.join(map(scalar, paper.aliases))}]")
     if paper.builds_on:
         lines.append(f"  builds_on: [{', '.join(paper.builds_on)}]")
-    prose = {"summary": paper.summary, "claim": paper.claim, "figure": paper.figure}
+    prose = {"problem": paper.problem, "idea": paper.idea, "result": paper.result}
     return lines + [f"  {name}: {scalar(text)}" for name, text in prose.items() if text]
 
 

@@ -50,7 +50,7 @@ papers:
             - arxiv: "1412.6980v9"
             - doi: 10.1000/ADAM
         aliases: [adam-optimizer]
-        summary: >-
+        idea: >-
             Two lines,
             folded.
 
@@ -363,7 +363,7 @@ VARIANTS = {
     "an end mark": "---\ntitle: x\nchecklist:\n- section: A\n...\n",
     "letters beyond": LIST.replace("Ada", "Адa 🚀 注意"),
     "the section is there": LIST.replace("Vision", "added"),
-    "paragraphs kept": LIST.replace("summary: >-", "summary: |+"),
+    "paragraphs kept": LIST.replace("idea: >-", "idea: |+"),
 }
 
 

@@ -267,9 +267,9 @@ papers:
     year: 2018
     sources:
       - arxiv: "1810.04805"
-    summary: Read in both directions.
-    claim: Better.
-    figure: GLUE 80.5.
+    problem: A language model reads in one direction.
+    idea: Masked words are predicted from both sides.
+    result: GLUE 80.5.
 """
 
 

@@ -44,7 +44,7 @@ def write_list(home: Home, *papers: str) -> None:
     rows = "\n".join(f'      - text: "Row of {name}"\n        papers: [{name}]' for name in papers)
     facts = "\n".join(
         f"  {name}:\n    title: Title of {name}\n    authors: [A. Person]\n    year: 2020\n"
-        "    sources:\n      - page: https://example.org/\n    summary: S.\n    claim: C.\n    figure: F."
+        "    sources:\n      - page: https://example.org/\n    problem: P.\n    idea: I.\n    result: R."
         for name in papers
     )
     home.ensure()

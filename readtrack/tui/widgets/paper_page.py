@@ -35,8 +35,7 @@ def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width
     paper, room = entry.paper, min(width - 1, _READING_WIDTH)
     blocks = [
         _title(library, paper, room),
-        _prose("", paper.summary, room),
-        _prose("Claim", paper.claim, room) + _figure(paper, room),
+        *_contribution(paper, room),
         _results(library, paper.id, results, room),
         _shipped(library, paper.id, room),
         _notes(library, paper.id, room),
@@ -49,12 +48,11 @@ def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width
 
 
 def about_page(library: Library, paper: Paper, width: int) -> list[Line]:
-    """What is good to know beside the paper's code: summary, claim, abstract."""
+    """The paper as the screen of its code shows it: problem, idea, result and abstract."""
     room = min(width - 1, _READING_WIDTH)
     blocks = [
         wrapped(text(paper.title, "bold $heading"), room, indent=1),
-        _prose("", paper.summary, room),
-        _prose("Claim", paper.claim, room) + _figure(paper, room),
+        *_contribution(paper, room),
         _abstract(library, paper, room),
     ]
     return _stacked(blocks)
@@ -141,10 +139,10 @@ def _prose(title: str, words: str, width: int) -> list[Line]:
     return ([heading(title)] if title else []) + wrapped(words.strip(), width, indent=1)
 
 
-def _figure(paper: Paper, width: int) -> list[Line]:
-    if not paper.figure:
-        return []
-    return wrapped(join(("The paper's figure: ", "$muted"), paper.figure), width, indent=1)
+def _contribution(paper: Paper, width: int) -> list[list[Line]]:
+    """The problem, the idea and the result, each a block."""
+    texts = {"Problem": paper.problem, "Idea": paper.idea, "Result": paper.result}
+    return [_prose(title, words, width) for title, words in texts.items()]
 
 
 # Results
