@@ -28,7 +28,7 @@ class Match(NamedTuple):
 
     rank   smaller is better
     words  what to point out in its names and titles, folded
-    note   where it fits, if not in its names and titles: "by Herbert Robbins", "#gpu", "in the summary"
+    note   where it fits, if not in its names and titles: "by Herbert Robbins", "#gpu", "in the idea"
     """
 
     rank: int
@@ -227,7 +227,7 @@ def matches(search: Search) -> dict[str, Match]:
 
 
 def where(hit: Hit, *, full: bool = False) -> str:
-    """`in the summary`, `p. 7: … the words around …`; `full`: the words always."""
+    """`in the idea`, `p. 7: … the words around …`; `full`: the words always."""
     words = hit.snippet.replace("\x01", "").replace("\x02", "")
     return {
         "title": "",

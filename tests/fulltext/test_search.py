@@ -152,7 +152,7 @@ def test_whole_words_come_before_parts_of_words_and_titles_before_other_texts(
     library.tag("adam", "bert")
     order = found(library, index, "bert")
     assert order[:2] == ["bert", "roberta"]
-    assert order[2] == "adam"  # by its tag, then those that have it in the summary
+    assert order[2] == "adam"  # by its tag, then those that have it in their texts
     assert "longformer" in order[3:]
     assert "sgd" not in order  # by Herbert Robbins
 
