@@ -65,7 +65,7 @@ def require(text: str) -> None:
     name = text.strip().lower()
     kind = name.partition(":")[0]
     if not re.fullmatch(r"auto|(cpu|mps)(:0)?|(cuda|xpu)(:\d+)?", name):
-        raise ReadtrackError(f"{quoted(text)} is no device: they are called cpu, cuda, cuda:1, mps, xpu.")
+        raise ReadtrackError(f"{quoted(text)} is not a device. Devices are cpu, cuda, cuda:1, mps and xpu.")
     reason = ""
     if kind == "mps" and sys.platform != "darwin":
         reason = "mps is Apple's"
@@ -73,7 +73,7 @@ def require(text: str) -> None:
         reason = _without(kind)
     if reason:
         raise NotAvailableError(
-            f"There is no device {quoted(text)} here: {reason}. `readtrack devices` lists what there is."
+            f"There is no device {quoted(text)} here: {reason}. `readtrack devices` lists the devices."
         )
 
 

@@ -234,11 +234,11 @@ class Library:
     def _redone(self, entries: list[Entry]) -> str:
         entry, who = entries[0], _together(self._subjects_of(entries))
         if _are_mixed(entries):
-            return f"{len(entries)} states and tags put back."
+            return f"{len(entries)} states and tags restored."
         if "state" in entry:
             return f"{who}: {entry['state']} again."
         if "tag" in entry:
-            return f"{who}: tag {entry['tag'][1:]} {'put back' if entry['tag'][0] == '+' else 'removed'}."
+            return f"{who}: tag {entry['tag'][1:]} {'restored' if entry['tag'][0] == '+' else 'removed'}."
         return (
             f"{who}: rated {entry['rating']} again." if entry["rating"] else f"{who}: rating removed again."
         )
@@ -251,12 +251,12 @@ class Library:
         entry, whose = entries[0], self._subjects_of(entries)
         who = _together(whose)
         if _are_mixed(entries):
-            return f"{len(entries)} states and tags taken back."
+            return f"{len(entries)} states and tags undone."
         if "state" in entry:
             now = sorted({self.state(subject) for subject in whose}, key=STATES.index)
             return f"{who}: no longer {entry['state']}, back to {' or '.join(now)}."
         if "tag" in entry:
-            return f"{who}: tag {entry['tag'][1:]} {'removed' if entry['tag'][0] == '+' else 'put back'}."
+            return f"{who}: tag {entry['tag'][1:]} {'removed' if entry['tag'][0] == '+' else 'restored'}."
         rating = self.rating(whose[0])
         return f"{who}: back to {'no rating' if rating is None else f'a rating of {rating}'}."
 
@@ -292,7 +292,7 @@ class Library:
                 return found[0]
             if found:
                 shown = ", ".join(paper.id for paper in found[:6]) + (", ..." if len(found) > 6 else "")
-                raise ReadtrackError(f"{query!r} may be any of {shown}. Name one of them.")
+                raise ReadtrackError(f"{query!r} is ambiguous: {shown}. Name one of them.")
         raise _unknown(query, [*papers, *(alias for paper in papers.values() for alias in paper.aliases)])
 
     # What lies in the home folder
@@ -359,7 +359,7 @@ class Library:
             else:
                 path.unlink(missing_ok=True)
         except UnicodeDecodeError as error:
-            raise ReadtrackError(f"{path} is not UTF-8: convert it in an editor first.") from error
+            raise ReadtrackError(f"{path} is not UTF-8. Convert it in an editor first.") from error
         except OSError as error:
             raise ReadtrackError(f"Could not write the note {path}: {error.strerror}.") from error
 
@@ -432,7 +432,7 @@ def _source_key(text: str) -> str:
 
 def _unknown(name: str, subjects: Iterable[str]) -> ReadtrackError:
     return ReadtrackError(
-        f"There is no paper {quoted(name)}; {nearest(name, subjects, '`readtrack list` shows what there is')}"
+        f"There is no paper {quoted(name)}; {nearest(name, subjects, '`readtrack list` lists them all')}"
     )
 
 

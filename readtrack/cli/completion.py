@@ -1,4 +1,4 @@
-"""`readtrack completion`: what a shell asks while a command is typed, ids of papers included."""
+"""`readtrack completion`: completes commands, options, papers and breaks in a shell."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 @app.command()
 def completion(
     shell: Annotated[
-        Literal["bash", "zsh", "fish", "words"], typer.Argument(help="The shell; `words` is for its script.")
+        Literal["bash", "zsh", "fish", "words"],
+        typer.Argument(help="The shell. `words` is used by the script itself."),
     ],
     typed: Annotated[
-        list[str] | None, typer.Argument(help="What stands before the cursor.", hidden=True)
+        list[str] | None, typer.Argument(help="The words before the cursor.", hidden=True)
     ] = None,
 ) -> None:
-    """Print what makes a shell complete commands, options and papers.
+    """Print a shell completion script.
 
     In bash: `eval "$(readtrack completion bash)"` in ~/.bashrc; in zsh the same in ~/.zshrc; in fish
     `readtrack completion fish > ~/.config/fish/completions/readtrack.fish`.

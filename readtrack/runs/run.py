@@ -117,7 +117,7 @@ class Run:
             return type(default)(text)
         except (KeyError, ValueError) as error:
             kind = type(default).__name__
-            raise ReadtrackError(f"--set {name}={text}: wants {kind}, such as {default}.") from error
+            raise ReadtrackError(f"--set {name}={text}: expected {kind}, such as {default}.") from error
 
     def unused_settings(self) -> dict[str, list[str]]:
         """Settings that no `option` asked for, each with the options there are."""

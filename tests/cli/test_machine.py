@@ -50,7 +50,7 @@ def test_the_doctor_names_what_is_wrong(cli: Cli, home: Home, tmp_path: Path) ->
     wrong = "\n".join(line for line in done.stdout.splitlines() if line.startswith("wrong"))
     for part in ("journal.jsonl:1", "broken.py:1", "not-a-name.py", "nowhere"):
         assert part in wrong
-    assert done.stderr == "readtrack: 4 things to put right\n"
+    assert done.stderr == "readtrack: 4 problems found\n"
 
 
 def test_the_doctor_sees_a_gpu_that_pytorch_does_not(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_doctor_names_rows_that_the_journal_knows_and_the_list_does_not(cli:
     papers.write_text(text.replace("Try a convolution", "Something else"), encoding="utf-8")
     done = cli("doctor", environment=none)
     assert done.returncode == 0
-    (line,) = (line for line in done.stdout.splitlines() if "is on the list no longer" in line)
+    (line,) = (line for line in done.stdout.splitlines() if "is no longer on the list" in line)
     assert line.startswith("look   rows")
     assert "'Try a convolution' (state read)" in line
 
@@ -94,16 +94,16 @@ def test_the_doctor_makes_nothing(cli: Cli, tmp_path: Path) -> None:
     done = cli("doctor", environment=variables)
     assert done.returncode == 1
     assert re.search(
-        rf"^wrong +home +{nowhere}/.*: your home folder {nowhere} is not there", done.stdout, re.M
+        rf"^wrong +home +{nowhere}/.*: your home folder {nowhere} does not exist", done.stdout, re.M
     )
     assert not nowhere.exists()
     fresh = tmp_path / "fresh" / "readtrack"
     done = cli("doctor", environment={"READTRACK_HOME": str(fresh)})
-    assert re.search(rf"^ok +home +{fresh}: not there yet", done.stdout, re.M)
+    assert re.search(rf"^ok +home +{fresh}: does not exist yet", done.stdout, re.M)
     assert not fresh.parent.exists()
     (tmp_path / "file").touch()
     done = cli("doctor", environment={"READTRACK_HOME": str(tmp_path / "file" / "home")})
-    assert re.search(r"^wrong +home +.*/file cannot be written to", done.stdout, re.M)
+    assert re.search(r"^wrong +home +.*/file is not writable", done.stdout, re.M)
     if Path("/proc/self").exists():  # rights say that root may write there
         done = cli("doctor", environment={"READTRACK_HOME": "/proc/readtrack"})
         assert re.search(r"^wrong +home +/proc/readtrack: /proc cannot be written to", done.stdout, re.M)
@@ -122,9 +122,9 @@ def test_the_doctor_looks_at_the_python_that_runs_papers(cli: Cli, tmp_path: Pat
     assert "it needs readtrack" in wrong
     assert f"{bare}/bin/python -m pip install --editable '{Path(__file__).parents[2]}[run]'" in wrong
     done = cli("doctor", environment={**none, "READTRACK_PYTHON": "true"})
-    assert "does not answer as Python" in done.stdout
+    assert "does not work as a Python" in done.stdout
     done = cli("doctor", environment={**none, "READTRACK_PYTHON": "no-such-python"})
-    assert "READTRACK_PYTHON is 'no-such-python', which is no program" in done.stdout
+    assert "READTRACK_PYTHON is 'no-such-python', which is not a program" in done.stdout
 
 
 def test_the_doctor_survives_a_broken_list(cli: Cli, papers: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_folder_with_a_hostile_name_is_listed_harmlessly(cli: Cli, tmp_path: P
 def test_the_path_is_in_the_order_of_precedence(cli: Cli, home: Home) -> None:
     lines = cli("plugins", "path").stdout.splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["user", "path", "shipped"]
-    assert lines[0].endswith(f"{home.plugins}  (not there yet)")
+    assert lines[0].endswith(f"{home.plugins}  (does not exist yet)")
 
 
 def test_a_broken_plugin_is_a_line_with_the_reason(
@@ -210,7 +210,7 @@ def test_a_new_plugin_says_how_to_try_it_and_what_its_test_needs(
     )
     assert readtrack(["plugins", "new", "other"]) == 0
     assert capfd.readouterr().err.splitlines()[-1] == (
-        "pytest is not installed. This gets it: "
+        "pytest is not installed. To install: "
         f"{sys.executable} -m pip install --editable '{Path(__file__).parents[2]}[test]'"
     )
 
@@ -310,7 +310,7 @@ def test_a_disk_that_takes_no_files_is_no_bug(
     monkeypatch.setattr("readtrack.library.write_text", refuse)
     why = os.strerror(number)
     for command, code, said in (
-        (["results"], 0, f"has ended, which could not be written down: {why}"),
+        (["results"], 0, f"has ended, but its result could not be saved: {why}"),
         (["show", "bert"], 0, ""),
         (["plugins", "new", "mine"], 2, why),
         (["note", "bert", "text"], 2, why),

@@ -140,7 +140,7 @@ async def test_a_key_links_a_row_and_unlinks_it(newcomer: ReadtrackApp) -> None:
         assert newcomer.library.state("vit") == "read"
         assert newcomer.entry is not None
         assert newcomer.entry.text == "unknown"
-        assert "unknown is vit now" in status(newcomer)
+        assert "unknown is now linked to vit" in status(newcomer)
         await pilot.press("K")
         await pilot.pause()
         assert isinstance(newcomer.screen, ChoosePaper)

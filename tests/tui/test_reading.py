@@ -108,7 +108,7 @@ async def test_a_section_has_no_state(app: ReadtrackApp, home: Home) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("}", "3", "3")
-        assert "no state of its own" in str(app.main.query_one("#status").render())
+        assert "A section has no state" in str(app.main.query_one("#status").render())
     assert journal(home) == []
 
 

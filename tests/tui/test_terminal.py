@@ -287,7 +287,7 @@ def test_a_run_that_is_kept_is_found_again(terminal: Terminal, home: Home) -> No
     terminal.wait_for("A run of toy_hang is still running.")
     terminal.keys("k")
     terminal.wait_for("exit code 0")
-    assert terminal.screen().splitlines()[0] == "toy_hang goes on; `readtrack` shows it."
+    assert terminal.screen().splitlines()[0] == "toy_hang is still running; start readtrack to see it."
     terminal.close()
     assert store.load(folder).outcome is None
     terminal.start()

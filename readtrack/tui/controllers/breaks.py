@@ -26,7 +26,7 @@ class Breaks:
 
     def choose(self, paper: str) -> None:
         if self._asked:
-            self._app.notify_status(f"Still asking {self._asked} for its breaks.")
+            self._app.notify_status(f"Still reading the breaks of {self._asked}.")
             return
         self._asked = paper
         # No worker of the app: its end would wait for the child process.
@@ -38,9 +38,7 @@ class Breaks:
         try:
             found = known(library, paper)
             if not found:
-                self._tell(
-                    self._app.notify_status, f"Asking the plugin of {paper} for its breaks: some seconds."
-                )
+                self._tell(self._app.notify_status, f"Reading the breaks of {paper} takes a few seconds.")
                 inspection = examine(paper, library.home)
                 reason = inspection.reason or ""
                 found = _distinct(one for claim in inspection.claims for one in claim.breaks)
@@ -58,10 +56,10 @@ class Breaks:
         app, self._asked = self._app, ""
         if reason:
             app.notify_error(
-                f"read the breaks of {paper}", reason, f"`readtrack plugins check {paper}` says more."
+                f"read the breaks of {paper}", reason, f"run `readtrack plugins check {paper}` for details."
             )
         elif not found:
-            app.notify_status(f"No claim of {paper} names a break.")
+            app.notify_status(f"The claims of {paper} have no breaks.")
         elif app.screen is not app.main or app.entry is None or app.entry.plugin != paper:
             return  # the reader has gone on meanwhile
         else:

@@ -25,13 +25,13 @@ class Reading:
         entry = self._app.entry
         if entry is not None and entry.subject:
             return entry.subject
-        self._app.notify_status(f"Choose one paper to {doing}: this line stands for several.")
+        self._app.notify_status(f"Choose one paper to {doing}. This row has several.")
         return None
 
     def mark(self, state: State) -> None:
         entry = self._app.entry
         if entry is None or (not entry.subject and entry.row is None):
-            self._app.notify_status("Choose a row or a paper: a section has no state of its own.")
+            self._app.notify_status("Choose a row or a paper. A section has no state.")
             return
         subjects = [entry.subject] if entry.subject else list(entry.row.papers if entry.row else ())
         if not self._write(f"mark it as {state}", lambda: self._app.library.mark_all(subjects, state)):
@@ -47,7 +47,7 @@ class Reading:
         try:
             change()
         except ReadtrackError as error:
-            self._app.notify_error(what, error, "`readtrack doctor` looks for the cause.")
+            self._app.notify_error(what, error, "run `readtrack doctor` to find the cause.")
             return False
         self._app.main.refresh_all()
         return True
@@ -80,7 +80,7 @@ class Reading:
             words = re.split(r"[\s,;]+", line.casefold())
             self._set_tags(subject, {tag for word in words if (tag := word.removeprefix("#"))})
 
-        hint = "Separate them by spaces or commas. enter keeps, esc goes back."
+        hint = "Separate tags with spaces or commas. enter saves, esc goes back."
         before = "".join(
             f"{tag} " for tag in sorted(self._app.library.tags(subject))
         )  # the next one may follow

@@ -50,7 +50,7 @@ class QueueScreen(Dialog[None]):
     def _lines(self, width: int) -> list[Line]:
         waiting = self._runs.waiting
         if not waiting:
-            words = "No run is waiting. A run that you start while another is in progress waits here."
+            words = "The queue is empty. Runs that you start while another is in progress are queued here."
             return wrapped(words, width)
         return [Line(_described(number, job), job.run_id) for number, job in enumerate(waiting, start=1)]
 
