@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+import readtrack
 from readtrack import interpreter
 from readtrack.cli import terminal
 from readtrack.cli.library import run_folder
@@ -170,9 +171,7 @@ def new(
         bool, typer.Option("--here", help="Write to ./plugins and ./tests/papers of a checkout.")
     ] = False,
 ) -> None:
-    """Write a plugin that works, to be filled with a paper of your own, and its test."""
-    from readtrack.plugins.find import find
-
+    """Create a working plugin for your own paper, and its test."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise ReadtrackError(
             f"{name!r} is not a valid id: use lower-case letters, digits and '_', a letter first."
@@ -180,20 +179,57 @@ def new(
     home = Home()
     root = Path.cwd() if here else home.root
     plugin = root / "plugins" / f"{name}.py"
+    _refuse_taken(home, name, plugin)
     test = root / ("tests/papers" if here else "tests") / f"test_{name}.py"
-    shadowed = find(home).get(name)
     _write_both(home, name, plugin, test)
     terminal.print_out(str(plugin))
     terminal.print_out(str(test))
-    if shadowed:
-        terminal.print_err(
-            f"It stands before the {shadowed.origin} plugin of that name ({shadowed.location})."
-        )
     terminal.print_err(f"Try it:    readtrack run {name}")
     terminal.print_err(f"Check it:  readtrack plugins check {name}")
     terminal.print_err(f"Test it:   {interpreter.path()} -m pytest {test}")
+    terminal.print_err(f"Guide:     {_guide()}")
     if interpreter.is_own() and importlib.util.find_spec("pytest") is None:
         terminal.print_err(f"pytest is not installed. To install: {interpreter.install_command('test')}")
+
+
+def _guide() -> Path:
+    """The page for authors of plugins; the build hook puts it inside a wheel."""
+    package = Path(readtrack.__file__).parent
+    inside = package / "plugins.md"
+    return inside if inside.exists() else package.parent / "docs" / "plugins.md"
+
+
+def _refuse_taken(home: Home, name: str, new: Path) -> None:
+    """Raise ReadtrackError if the name is taken: say which of the two plugins would run, and what to do."""
+    from readtrack.plugins.find import find
+
+    there = find(home).get(name)
+    if there is None:
+        return
+    exists = f"there is a {there.origin} plugin {name} already ({there.location}). Nothing was written."
+    if there.origin == "user":
+        undo = (
+            f" `readtrack plugins revert {name}` makes {there.shadows[0]} run again." if there.shadows else ""
+        )
+        raise ReadtrackError(f"{exists} Edit it, or choose another name.{undo}")
+    raise ReadtrackError(
+        f"{exists} {_fate(home, new, there)} To edit a copy of it, select {name} in the app and press i, "
+        "then e. For another paper, choose another name."
+    )
+
+
+def _fate(home: Home, new: Path, there: PluginRef) -> str:
+    """Whether the plugin `new` would run or the one that is there, as a sentence."""
+    from readtrack.plugins.find import folders
+
+    order = [home.plugins.resolve(), *(folder.resolve() for _, folder in folders(home))]
+    main = Path(there.location)
+    theirs = (main.parent.parent if main.name == "__init__.py" else main.parent).resolve()
+    folder = new.parent.resolve()
+    if folder not in order:
+        return f"A new one in {new.parent} would not run, as that is not a plugin folder."
+    wins = folder != order[-1] if there.origin == "installed" else order.index(folder) < order.index(theirs)
+    return "A new one would run in its place." if wins else "It would still run, and a new one would not."
 
 
 def _write_both(home: Home, name: str, plugin: Path, test: Path) -> None:

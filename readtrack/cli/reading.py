@@ -66,10 +66,7 @@ def tag(
     """Add, remove or print a paper's tags."""
     library = open_library()
     subject = _subject(library, paper)
-    for name in tags or []:
-        library.tag(subject, name)
-    for name in remove or []:
-        library.untag(subject, name)
+    library.change_tags(subject, add=tags or (), remove=remove or ())
     terminal.print_out(f"{subject}: {', '.join(sorted(library.tags(subject))) or 'no tags'}")
 
 

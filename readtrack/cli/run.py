@@ -73,12 +73,16 @@ def run(
     Exit code 0 if the run completed, whatever its verdicts. Ctrl+C stops the run; repeat it to force the run
     to stop.
     """
+    from readtrack.breaks import refuse_unknown
     from readtrack.runs import settings
     from readtrack.runs.job import new_job
 
     library = open_library()
+    name = runnable(library, paper)
+    if broken:
+        refuse_unknown(library, name, broken)
     job = new_job(
-        runnable(library, paper),
+        name,
         device=device,
         dtype=dtype,
         budget=budget,

@@ -168,8 +168,8 @@ class Run:
         """Call `train` with each of `values` and keep the best; it returns a validation score and a result.
 
         The score is measured on a split that no reported number uses. Each point is logged as a curve over
-        the value; a NaN loses. Hand the results to `claim(..., tuned=...)`, which marks a best value at the edge
-        of the grid and refuses arms that had different grids.
+        the value; a NaN loses. Hand the results to `claim(..., tuned=...)`, which marks a best value at the
+        edge of the grid and refuses arms that had different grids.
         """
         found: list[tuple[float, float, T]] = []
         for value in values:

@@ -224,10 +224,11 @@ ACTIONS: tuple[Action, ...] = (
         precedes_typing=True,
         call="app.link",
         keys=("K",),
-        label="Link to a paper",
+        label="link to a paper",
         help="Link this row of the list to a paper.",
         group="Import",
         cli_command="readtrack link ROW PAPER",
+        footer_rank=2,
     ),
     *(
         Action(id=name, keys=(key,), label=label, help=help_, group="Import", where="import")
@@ -278,9 +279,10 @@ ACTIONS: tuple[Action, ...] = (
         id="sync_page",
         call="app.sync_page",
         keys=("w",),
-        label="Watch the sync",
+        label="watch the sync",
         help="Show the current or last sync, with the reason for each failure.",
         group="Notes and sources",
+        footer_rank=3,
     ),
     Action(
         id="copy",
@@ -427,6 +429,7 @@ ACTIONS: tuple[Action, ...] = (
         group="Run",
         where="run",
         cli_command="readtrack plugins diff PAPER --run RUN",
+        footer_rank=3,
     ),
     Action(
         id="runs",

@@ -203,6 +203,7 @@ def test_a_new_plugin_says_how_to_try_it_and_what_its_test_needs(
         "Try it:    readtrack run mine",
         "Check it:  readtrack plugins check mine",
         f"Test it:   {sys.executable} -m pytest {home.root}/tests/test_mine.py",
+        f"Guide:     {Path(__file__).parents[2]}/docs/plugins.md",
     ]
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
@@ -213,6 +214,43 @@ def test_a_new_plugin_says_how_to_try_it_and_what_its_test_needs(
         "pytest is not installed. To install: "
         f"{sys.executable} -m pip install --editable '{Path(__file__).parents[2]}[test]'"
     )
+
+
+def test_a_name_that_is_taken_is_refused_and_the_message_says_which_plugin_would_run(
+    cli: Cli, home: Home, tmp_path: Path
+) -> None:
+    def listed() -> str:
+        return next(line for line in cli("plugins", "list").stdout.splitlines() if line.startswith("adamw "))
+
+    done = cli("plugins", "new", "adamw")
+    assert done.returncode == 2
+    assert "there is a shipped plugin adamw already" in done.stderr
+    assert "A new one would run in its place." in done.stderr
+    assert "press i, then e" in done.stderr
+    assert not home.plugins.exists()
+
+    here = cli("plugins", "new", "adamw", "--here")
+    assert here.returncode == 2
+    assert f"A new one in {tmp_path}/plugins would not run" in here.stderr
+    (tmp_path / "plugins").mkdir()
+    on_path = {"READTRACK_PLUGIN_PATH": str(tmp_path / "plugins")}
+    here = cli("plugins", "new", "adamw", "--here", environment=on_path)
+    assert "A new one would run in its place." in here.stderr
+
+    (tmp_path / "plugins" / "adamw").mkdir()
+    (tmp_path / "plugins" / "adamw" / "__init__.py").touch()
+    here = cli("plugins", "new", "adamw", "--here", environment=on_path)
+    assert "there is a path plugin adamw already" in here.stderr
+    assert "It would still run, and a new one would not." in here.stderr
+
+    (home.plugins / "adamw").mkdir(parents=True)
+    (home.plugins / "adamw" / "__init__.py").touch()
+    assert re.match(r"adamw +user .*shadows ", listed())
+    done = cli("plugins", "new", "adamw")
+    assert done.returncode == 2
+    assert "there is a user plugin adamw already" in done.stderr
+    assert re.search(r"`readtrack plugins revert adamw` makes \S*/adamw/__init__.py run again", done.stderr)
+    assert not (home.plugins / "adamw.py").exists()
 
 
 def test_a_new_plugin_works_at_once_and_so_does_its_test(cli: Cli, home: Home) -> None:

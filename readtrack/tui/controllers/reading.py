@@ -88,13 +88,10 @@ class Reading:
 
     def _set_tags(self, subject: str, after: set[str]) -> None:
         before = self._app.library.tags(subject)
-        try:
-            for tag in sorted(after - before):
-                self._app.library.tag(subject, tag)
-            for tag in sorted(before - after):
-                self._app.library.untag(subject, tag)
-        finally:
-            self._app.main.refresh_all()
+        self._app.library.change_tags(subject, add=after, remove=before - after)
+        self._app.main.refresh_all()
+        tags = ", ".join(sorted(after)) or "no tags"
+        self._app.notify_status((subject, "bold"), f": {tags}", ("  u undoes", "$muted"))
 
     def ask_for_rating(self) -> None:
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
@@ -104,8 +101,16 @@ class Reading:
             return
 
         def rated(stars: str | None) -> None:
-            if stars is not None:
-                self._write("rate it", lambda: self._app.library.rate(subject, int(stars) or None))
+            if stars is None:
+                return
+            count = int(stars)
+            if self._write("rate it", lambda: self._app.library.rate(subject, count or None)):
+                said = _stars(count) if count else "no rating"
+                self._app.notify_status((subject, "bold"), f": {said}", ("  u undoes", "$muted"))
 
-        answers = [Choice(str(count), "★" * count + "☆" * (5 - count)) for count in range(5, 0, -1)]
+        answers = [Choice(str(count), _stars(count)) for count in range(5, 0, -1)]
         self._app.push_screen(ChoiceDialog(f"Rate {subject}", [*answers, Choice("0", "no rating")]), rated)
+
+
+def _stars(count: int) -> str:
+    return "★" * count + "☆" * (5 - count)

@@ -17,10 +17,10 @@ from readtrack.plugins.edits import of_plugin, summary
 from readtrack.plugins.find import PluginRef, find
 from readtrack.plugins.source import Place, drop_unchanged_copy, files, is_own, own_copy, places, revert
 from readtrack.text import plain
-from readtrack.tui.actions import bindings, shown_key
-from readtrack.tui.actions import where as actions_where
+from readtrack.tui.actions import bindings
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.widgets import paper_page
+from readtrack.tui.widgets.key_hints import key_hints
 from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, join, text, wrapped
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ class CodeScreen(Answering[None]):
             (own, "bold $reading" if mine else "$muted"),
         )  # fmt: skip
         self._title.update(title.truncate(max(1, self.size.width), ellipsis=True))
-        keys = [join((shown_key(one.keys[0]), "bold"), f" {one.label}") for one in actions_where("code")]
-        self._hints.update(Content("   ").join([*keys, join(("esc", "bold"), " back")]))
+        self._hints.update(key_hints("code", self.size.width - 2))
 
     def _lines(self, width: int) -> list[Line]:
         if self._kept is None or self._kept[0] != self.shown:

@@ -19,9 +19,9 @@ from readtrack.errors import ReadtrackError
 from readtrack.text import counted, one_line
 from readtrack.transfer import incoming
 from readtrack.transfer.importing import Choices, Found, Plan
-from readtrack.tui.actions import bindings, shown_key
-from readtrack.tui.actions import where as actions_where
+from readtrack.tui.actions import bindings
 from readtrack.tui.screens.dialog import Answering, Dialog
+from readtrack.tui.widgets.key_hints import key_hints
 from readtrack.tui.widgets.line_view import Line, LineView, join, text
 from readtrack.tui.widgets.outline import wording
 from readtrack.tui.widgets.table import Cell, one_line_each
@@ -242,9 +242,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             offer = f"{count} will be attached (p leaves out)" if self._pdfs else f"p attaches {count}"
             status = join(status, "\n", (offer, "$muted"))
         self._status.update(status)
-        keys = [join((shown_key(one.keys[0]), "bold"), f" {one.label}") for one in actions_where("import")]
-        hints = [join(("enter", "bold"), " choose paper"), *keys, join(("esc", "bold"), " back")]
-        self._hints.update(Content("   ").join(hints))
+        self._hints.update(key_hints("import", self.size.width - 2, enter="choose paper"))
 
     def _changed(self) -> None:
         self.list.rebuild()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.widgets import Static
 
 from readtrack.errors import ReadtrackError
@@ -22,10 +21,10 @@ from readtrack.runs import store
 from readtrack.runs.evidence import overall
 from readtrack.runs.record import Record, Summary
 from readtrack.text import counted, format_duration, one_line
-from readtrack.tui.actions import bindings, shown_key
-from readtrack.tui.actions import where as actions_where
+from readtrack.tui.actions import bindings
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.theme import verdict_mark
+from readtrack.tui.widgets.key_hints import key_hints
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, text, wrapped
 from readtrack.tui.widgets.table import Cell, one_line_each
 from readtrack.tui.widgets.targets import PastRun
@@ -188,12 +187,7 @@ class RunsScreen(Answering[str | None]):
             _ORDERS[self._order], f"by {_ORDERS[self._order]}"
         )
         self._head.update(join(("Runs", "bold $heading"), f"   {total}", (f"   {order}{words}", "$muted")))
-        keys = [join((shown_key(one.keys[0]), "bold"), f" {one.label}") for one in actions_where("runs")]
-        lines = [join(("enter", "bold"), " open")]
-        for hint in (*keys, join(("esc", "bold"), " back")):
-            longer = join(lines[-1], "   ", hint)
-            lines[-1:] = [longer] if longer.cell_length <= self.size.width - 2 else [lines[-1], hint]
-        self._hints.update(Content("\n").join(lines))
+        self._hints.update(key_hints("runs", self.size.width - 2, enter="open"))
 
     def _say(self, *parts: object) -> None:
         self._status.update(join(*parts))  # type: ignore[arg-type]
