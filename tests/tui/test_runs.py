@@ -132,7 +132,10 @@ async def test_runs_that_were_asked_for_meanwhile_start_one_after_the_other(
         await pilot.pause()
         assert [job.paper for job in app.runs.waiting] == ["toy_ok", "toy_noise"]
         assert [job.paper for job in Queue(home).jobs()] == ["toy_ok", "toy_noise"]  # it outlives the app
-        await pilot.press("C", "d", "X", "escape")
+        await pilot.press("C", "d", "X", "x")
+        await pilot.pause()
+        assert len(app.runs.waiting) == 1
+        await pilot.press("X", "d", "escape")
         await pilot.pause()
         assert not app.runs.waiting
         await start(pilot, app, "toy_ok", seed=3)
