@@ -80,7 +80,7 @@ def require(text: str) -> None:
 def require_dtype(text: str) -> None:
     """Raises ReadtrackError for what is no dtype; whether a device has it, `resolve_dtype` knows."""
     if text.strip().lower() not in ("auto", *DTYPES):
-        raise ReadtrackError(f"There is no dtype {text!r}. There is: auto, {', '.join(DTYPES)}.")
+        raise ReadtrackError(f"There is no dtype {text!r}. Available: auto, {', '.join(DTYPES)}.")
 
 
 def _without(kind: str) -> str:
@@ -128,7 +128,7 @@ def resolve(text: str) -> torch.device:
     if name in ("cpu:0", "mps:0"):
         name = name[:3]
     if name not in names:
-        raise NotAvailableError(f"There is no device {text!r} here. There is: {', '.join(names)}.")
+        raise NotAvailableError(f"There is no device {text!r} here. Available: {', '.join(names)}.")
     return torch.device(name)
 
 

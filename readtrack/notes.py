@@ -105,7 +105,7 @@ def united(before: str, edited: str, now: str) -> str:
         return edited
     if now.startswith(before.rstrip()):  # somebody has added to it
         return below(edited, now.removeprefix(before.rstrip()))
-    return below(edited, f"(The file, which was changed meanwhile:)\n\n{now}")
+    return below(edited, f"(Changed by another program at the same time:)\n\n{now}")
 
 
 def _found(library: Library, paper: str, quote: str, page: int | None) -> Highlight:

@@ -59,7 +59,7 @@ def test_a_device_by_its_name(pretend):
 @pytest.mark.parametrize("name", ["cuda:2", "tpu", "", "gpu", "mps"])
 def test_a_device_that_is_not_there_is_told_with_those_that_are(pretend, name):
     pretend("cuda")
-    with pytest.raises(ReadtrackError, match="There is: cuda:0, cuda:1, cpu"):
+    with pytest.raises(ReadtrackError, match="Available: cuda:0, cuda:1, cpu"):
         devices.resolve(name)
 
 

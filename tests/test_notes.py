@@ -182,7 +182,7 @@ def test_a_note_that_another_program_holds_is_not_written(library: Library, monk
         ("a\n", "a\nb", "a\n\nc\n", "a\nb\n\nc\n"),
         ("", "b", "c\n", "b\n\nc\n"),
         ("a\n", "", "a\n\nc\n", "c\n"),
-        ("a\n", "a b\n", "x\n", "a b\n\n(The file, which was changed meanwhile:)\n\nx\n"),
+        ("a\n", "a b\n", "x\n", "a b\n\n(Changed by another program at the same time:)\n\nx\n"),
         ("a\n", "a b\n", "", "a b\n"),
     ],
 )

@@ -304,8 +304,8 @@ def _unused_gpu(kinds: set[str], system: Path = Path("/")) -> str:
     if not there or "cuda" in kinds:
         return ""
     return (
-        f"this machine has a driver for {there}, and this PyTorch does not see it: it is a build for CPUs, "
-        "or for another driver. `uv pip install torch --reinstall --torch-backend auto` gets one that fits"
+        f"this machine has a driver for {there}, but this PyTorch was built for CPUs or for another driver. "
+        "`uv pip install torch --reinstall --torch-backend auto` installs one that fits"
     )
 
 

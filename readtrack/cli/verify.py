@@ -202,7 +202,7 @@ def _earlier_table(output: Path) -> Table | None:
     except OSError as error:
         raise ReadtrackError(f"--output {output}: {error.strerror}.") from error
     if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise ReadtrackError(f"--output {output}: is a folder, or lies in one that cannot be written to.")
+        raise ReadtrackError(f"--output {output}: is a folder, or is in a folder that is not writable.")
     file = output.with_suffix(".json")
     try:
         return Table.from_json(file.read_text(encoding="utf-8"))

@@ -155,7 +155,7 @@ def test_usage_errors_are_told_apart(runs, monkeypatch):
     no_device = runs.run("toy_ok", device="cuda:7")
     assert (no_device.outcome, no_device.error["kind"]) == ("failed", "usage")
     assert (wrong_type.error["exit_code"], no_device.error["exit_code"]) == (2, 3)
-    assert no_device.summary().headline == "There is no device 'cuda:7' here. There is: cpu."
+    assert no_device.summary().headline == "There is no device 'cuda:7' here. Available: cpu."
 
     no_plugin = runs.run("toy_o")
     assert (no_plugin.outcome, no_plugin.error["kind"]) == ("failed", "usage")
