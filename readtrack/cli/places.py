@@ -82,7 +82,10 @@ def check(
         list[str] | None, typer.Argument(help="Places to check. Default: all.", show_default=False)
     ] = None,
 ) -> None:
-    """Connect to each place and report what is missing. Exit code 1 if one cannot run papers."""
+    """Connect to each place and report what is missing.
+
+    Exit code 1 if a place cannot run papers.
+    """
     from readtrack.places.errors import Unreachable
     from readtrack.places.link import connect
 

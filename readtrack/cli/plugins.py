@@ -37,7 +37,7 @@ app.add_typer(group, name="plugins")
 def list_plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List plugins without importing them: name, origin, file, and what each one shadows."""
+    """List plugins with origin, file and what they shadow, without importing any."""
     from readtrack.plugins.find import find
 
     found = list(find(Home()).values())
@@ -60,10 +60,10 @@ def check(
         typer.Argument(help="Plugins to check. Default: import every plugin.", show_default=False),
     ] = None,
 ) -> None:
-    """Import every plugin, or run all checks on the named ones, each in its own process.
+    """Import every plugin, or run all checks on the named ones.
 
-    The checks cover short runs, null runs and breaks, and every benchmark variant in float64, bfloat16 and
-    under autocast. Exit code 1 if a check fails.
+    Each plugin has its own process. The checks cover short runs, null runs and breaks, and every benchmark
+    variant in float64, bfloat16 and under autocast. Exit code 1 if a check fails.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -118,7 +118,10 @@ def diff(
     name: Annotated[str, typer.Argument(help="The paper.", show_default=False)],
     run: Annotated[str, typer.Option(metavar="RUN", help="Show the edits that this run used.")] = "",
 ) -> None:
-    """Show how your copy of a plugin differs from the shipped one. Exit code 3 if it does not."""
+    """Show how your copy of a plugin differs from the shipped one.
+
+    Exit code 3 if it does not differ.
+    """
     from readtrack.plugins import edits
 
     home = Home()

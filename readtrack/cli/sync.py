@@ -197,9 +197,10 @@ def add(
         str | None, typer.Option(help='The section that gets its row; otherwise "Added", at the end.')
     ] = None,
 ) -> None:
-    """Put a paper on your list: its facts are fetched, its lines inserted; nothing else in it changes.
+    """Put a paper on your list.
 
-    Exit code 3 if it is on the list already, or its facts cannot be fetched now.
+    Its facts are fetched and its lines inserted; nothing else in the list changes. Exit code 3 if it is on
+    the list already, or its facts cannot be fetched now.
     """
     from readtrack.sync.add import add as add_paper
 
