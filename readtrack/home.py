@@ -43,7 +43,7 @@ class Home:
         except OSError as error:
             raise ReadtrackError(
                 f"Could not make the folder {folder}: {error.strerror}. "
-                "Set READTRACK_HOME to a folder that you can write to."
+                "Set READTRACK_HOME to a writable folder."
             ) from error
         return folder
 
@@ -72,7 +72,7 @@ class Home:
             try:
                 stack.enter_context(lock)
             except TimeoutError as error:
-                text = f"Another program has held {lock.lock_file} for too long; try again."
+                text = f"Another program has locked {lock.lock_file} for too long. Try again."
                 raise ReadtrackError(text) from error
             except OSError as error:
                 raise ReadtrackError(f"Could not lock {lock.lock_file}: {error.strerror}.") from error

@@ -338,7 +338,7 @@ def test_without_the_c_parser_the_outcome_is_the_same(write, complaint, monkeypa
             "is not an arXiv id; write '1412.69800v2'",
         ),
         ("papers: [sgd, adam]", "papers: [sgd, adma]", "there is no paper 'adma'; did you mean 'adam'?"),
-        ("papers: [sgd, adam]", "papers: [sgd, sgd]", "'sgd' stands twice in 'papers'; keep one"),
+        ("papers: [sgd, adam]", "papers: [sgd, sgd]", "'sgd' is listed twice in 'papers'; keep one"),
         (
             "builds_on: [sgd]",
             "builds_on: [sdg]",

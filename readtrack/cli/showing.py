@@ -1,4 +1,4 @@
-"""`readtrack show`: all that is known about one paper."""
+"""`readtrack show`: a paper's details."""
 
 from __future__ import annotations
 
@@ -26,12 +26,9 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def show(
     paper: Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """All that is known about one paper.
-
-    Its facts, state, lineage, note and runs.
-    """
+    """Show a paper's details: facts, state, lineage, note and runs."""
     from readtrack.runs.processes import reconcile
 
     library = open_library()

@@ -244,20 +244,20 @@ def doubt(library: Library, text: str) -> str:
     """What is wrong with a search that can find nothing: a field's value that there is not; else ""."""
     for asked in fields(parse(text)):
         if asked.name == "state" and not any(state.startswith(asked.value) for state in STATES):
-            return f"There is no state {quoted(asked.value)}. There is: {', '.join(STATES)}."
+            return f"There is no state {quoted(asked.value)}. Available: {', '.join(STATES)}."
         if asked.name == "year" and years(asked.value) is None:
             return f"{quoted(asked.value)} is no year: write year:2017 or year:2017..2020."
         if asked.name in ("can", "has"):
             known = _CAN if asked.name == "can" else _HAS
             if not any(word.startswith(asked.value) for word in known):
-                return f"There is no {asked.name}:{asked.value}. There is: {', '.join(known)}."
+                return f"There is no {asked.name}:{asked.value}. Available: {', '.join(known)}."
         if asked.name == "tag":
             tags = sorted({tag for of in library.tagged().values() for tag in of})
             if not any(folded(tag).startswith(asked.value) for tag in tags):
-                there = f"There is: {', '.join(tags)}." if tags else "No paper has a tag yet."
+                there = f"Available: {', '.join(tags)}." if tags else "No paper has a tag yet."
                 return f"There is no tag {quoted(asked.value)}. {there}"
         if asked.name == "section":
             titles = [section.title for section in library.catalog.sections]
             if not any(asked.value in folded(title) for title in titles):
-                return f"No section has {quoted(asked.value)} in it. There is: {', '.join(titles)}."
+                return f"No section has {quoted(asked.value)} in it. Available: {', '.join(titles)}."
     return ""

@@ -57,7 +57,7 @@ class DaskLink:
             # Each worker answers for the files that it sees; workers that share a disk say the same.
             said = self._client.run(_answer, self._home, request, payload)
         except (OSError, TimeoutError) as error:
-            raise Unreachable(f"the scheduler does not answer: {error}") from error
+            raise Unreachable(f"the scheduler does not respond: {error}") from error
         if not said:
             raise Unreachable("the scheduler has no workers now")
         fields, data = _joined(request, list(said.values()), states)
@@ -72,7 +72,7 @@ class DaskLink:
         deadline = time.monotonic() + _PATIENCE
         while not future.done() and not self._client.run_on_scheduler(_states, keys=[key]):
             if time.monotonic() > deadline:
-                raise Unreachable("the scheduler does not take the run")
+                raise Unreachable("the scheduler rejected the run")
             time.sleep(_TICK)
         return {"started": True}
 

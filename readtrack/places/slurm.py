@@ -65,7 +65,7 @@ def submit(
         ValueError,
     ) as error:
         last = str(error).strip().rpartition("\n")[2]
-        raise SlurmError(f"the job was not taken: {last}") from error
+        raise SlurmError(f"the job was rejected: {last}") from error
 
 
 _states: dict[str, tuple[float, State]] = {}
@@ -83,10 +83,10 @@ def state(number: str, *, age: float = _ASKED_EVERY) -> State:
 def _ask(number: str) -> State:
     fields = _show(number)
     if fields is None:
-        return State(False, False, True, "the cluster does not answer")
+        return State(False, False, True, "the cluster does not respond")
     word = fields.get("JobState", "").partition("+")[0].split(" ")[0]
     if not word:
-        return State(False, False, False, "SLURM has forgotten the job")
+        return State(False, False, False, "SLURM no longer knows the job")
     reason = fields.get("Reason", "None")
     node = fields.get("NodeList", "")
     text = f"SLURM job {number}: {word.lower()}"

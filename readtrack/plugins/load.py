@@ -119,7 +119,7 @@ def _missing_hook(module: ModuleType, hook: str) -> PluginError:
         return PluginError(f"{hook}() is not marked with @hookimpl", _place(module, hook))
     functions = [name for name, value in vars(module).items() if callable(value)]
     close = _nearest(hook, functions)
-    hint = f"; is {close!r} meant to be it?" if close else ""
+    hint = f"; did you mean {close!r}?" if close else ""
     return PluginError(f"has no hook {hook!r}{hint}", str(module.__file__))
 
 

@@ -90,7 +90,7 @@ def own_copy(plugin: PluginRef, home: Home) -> Path:
     source = _root(plugin)
     target = home.plugins / source.name
     if target.exists():
-        raise ReadtrackError(f"{target} is there already, and is no plugin. Move it away first.")
+        raise ReadtrackError(f"{target} already exists and is not a plugin. Move it first.")
     try:
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))

@@ -207,7 +207,7 @@ def _texts(node: Node | None, what: str) -> dict[str, int]:
     for item in _items(node, what):
         text = one_line(_line(item, f"an item of {what}"))
         if text in found:
-            raise Problem(item.line, f"{quoted(text)} stands twice in {what}; keep one of the two")
+            raise Problem(item.line, f"{quoted(text)} is listed twice in {what}; keep one of the two")
         found[text] = item.line
     return found
 

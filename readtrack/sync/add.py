@@ -309,7 +309,7 @@ def _write(home: Home, listed: Catalog, path: Path, entry: Entry, section: str |
                 new = load.load(part)
                 _check(old, new, entry)
                 if listed.path.read_bytes() != before:
-                    raise ReadtrackError(f"{listed.path} was changed in this moment; try again.")
+                    raise ReadtrackError(f"{listed.path} was changed by another program. Try again.")
     except CatalogError as error:
         raise ReadtrackError(f"the paper cannot be added: {error}") from error
     except OSError as error:

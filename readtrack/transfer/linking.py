@@ -43,9 +43,9 @@ def find_row(library: Library, query: str) -> Row:
                 "; ..." if found[_SHOWN:] else ""
             )
             raise ReadtrackError(
-                f"{quoted(query)} may be any of {len(found)} rows: {shown}. Name one of them."
+                f"{quoted(query)} is ambiguous: {len(found)} rows match, {shown}. Name one of them."
             )
-    hint = nearest(query, [row.key for row in rows], "`readtrack list` shows the rows")
+    hint = nearest(query, [row.key for row in rows], "`readtrack list` lists the rows")
     raise ReadtrackError(f"There is no row {quoted(query)}; {hint}")
 
 

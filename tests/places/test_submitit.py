@@ -56,7 +56,7 @@ def test_a_run_through_submitit_is_a_run_like_any_other(here, wait):
 def test_a_run_through_submitit_is_cancelled_by_its_shepherd(here):
     started = here.start("toy_hang", settings={"how": "polite"})
     here.reach(started)
-    assert "the cluster does not answer" in started.contact
+    assert "the cluster does not respond" in started.contact
     started.cancel()
     assert here.finish(started).outcome == "cancelled"
 

@@ -435,7 +435,7 @@ def test_a_list_that_changes_meanwhile_is_not_overwritten(
 
     library = Library.open(home)
     monkeypatch.setattr(load, "load", edited)
-    with pytest.raises(ReadtrackError, match="was changed in this moment"):
+    with pytest.raises(ReadtrackError, match="was changed by another program"):
         add(library, "https://example.org/a.pdf", title="A talk")
     assert mine.read_text() == LIST + "# edited\n"
 

@@ -298,7 +298,7 @@ async def test_what_was_found_is_pointed_out(app: ReadtrackApp) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("state:foo", "There is no state 'foo'. There is: todo, reading, read, implemented, skipped."),
+        ("state:foo", "There is no state 'foo'. Available: todo, reading, read, implemented, skipped."),
         ("tag:gpu", "There is no tag 'gpu'. No paper has a tag yet."),
     ],
 )

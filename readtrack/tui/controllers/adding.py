@@ -110,7 +110,7 @@ class Adding:
             home.ensure()
             write_text(home.papers_yaml, text())
         except (OSError, ReadtrackError) as error:
-            self._app.notify_error("make the list", error, "`readtrack doctor` looks for the cause.")
+            self._app.notify_error("make the list", error, "run `readtrack doctor` to find the cause.")
             return
         self._app.action_reload()
         self._app.notify_status("Your list is ", (home.papers_yaml, "$link"), (": a adds a paper", "$muted"))

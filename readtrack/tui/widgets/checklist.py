@@ -182,7 +182,7 @@ class Checklist(LineView):
             words += " Then ctrl+r."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
         if self.found is not None and found is not self.found:
-            words = f"The best {_MOST:,} of {len(self.found):,}; another letter or word leaves fewer."
+            words = f"The best {_MOST:,} of {len(self.found):,} matches. Type more to narrow the list."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
         if self.found and self._remark:
             lines += [BLANK, *wrapped(self._remark, width, "$muted", indent=1)]

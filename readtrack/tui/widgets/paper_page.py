@@ -15,7 +15,7 @@ from readtrack.present import marks
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import DONE_WITH, STATES
 from readtrack.runs.evidence import is_control, overall
-from readtrack.text import format_duration, one_line
+from readtrack.text import counted, format_duration, one_line
 from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, Line, heading, join, text, wrapped
 from readtrack.tui.widgets.outline import Entry, links, wording
@@ -155,7 +155,7 @@ def _results(library: Library, plugin: str, results: Sequence[Summary], width: i
     if not results:
         return [heading("Results"), *own, *wrapped("Not run yet: r runs it.", width, "$muted", indent=1)]
     lines = [
-        heading("Results", f"{len(results)} run{'s' if len(results) > 1 else ''}, enter opens one"),
+        heading("Results", f"{counted(len(results), 'run')}, enter opens one"),
         *own,
     ]
     # Those that say something about the paper come first.
@@ -181,7 +181,7 @@ def _own_code(library: Library, plugin: str, width: int) -> list[Line]:
         "path": "the plugin on READTRACK_PLUGIN_PATH",
         "installed": "the installed plugin",
     }
-    words = f"Runs {which.get(found.origin, found.origin)}, not the shipped code: i shows it."
+    words = f"Runs {which.get(found.origin, found.origin)}, not the shipped code (i to view)."
     return wrapped(words, width, "$reading", indent=1)
 
 
