@@ -1,4 +1,4 @@
-"""Put plugins, checklist and verdicts inside the wheel, where an installed readtrack looks for them.
+"""Put plugins, checklist, verdicts and the plugin guide into the wheel, where readtrack finds them.
 
 An editable install is left alone: it reads `plugins/` and `papers.yaml` from the checkout.
 """
@@ -20,4 +20,5 @@ class ShipPlugins(BuildHookInterface):
                     f"readtrack/papers/{path.relative_to(root / 'plugins')}"
                 )
         build_data["force_include"][str(root / "papers.yaml")] = "readtrack/papers.yaml"
-        build_data["force_include"][str(root / "docs" / "verdicts.json")] = "readtrack/verdicts.json"
+        for name in ("verdicts.json", "plugins.md"):
+            build_data["force_include"][str(root / "docs" / name)] = f"readtrack/{name}"

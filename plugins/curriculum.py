@@ -120,7 +120,7 @@ def experiment(run: Run) -> None:
     learn = partial(train, run, text, len(alphabet))
     arms = {"none": Plan(None), **run.arms(plans, control="more steps")}
     best = {
-        arm: run.sweep(arm, rates, partial(learn, arm, plan), score="loss to choose by")
+        arm: run.sweep(arm, rates, partial(learn, arm, plan), score="validation loss")
         for arm, plan in arms.items()
     }
     found = {arm: one.result for arm, one in best.items()}

@@ -192,7 +192,7 @@ def compare(run: Run) -> None:
     nats: dict[str, float] = {}
     filled: dict[tuple[str, str], float] = {}
     for arm, share in shares.items():
-        best[arm] = run.sweep(arm, rates, partial(train, run, arm, share), score="nats to choose by")
+        best[arm] = run.sweep(arm, rates, partial(train, run, arm, share), score="validation nats")
         nats[arm] = left_to_right(run, best[arm].result, "texts to judge by")
         run.metric("left-to-right nats", nats[arm], arm=arm)
         for way, prompt in PROMPTS.items():

@@ -162,7 +162,7 @@ def experiment(run: Run) -> None:
                 f"{arm}, {steps} steps",
                 rates,
                 partial(train, run, f"{arm}, {steps} steps", schedule, steps),
-                score="loss to choose by",
+                score="validation loss",
             )
             found = best[arm, steps].result
             run.metric("loss over steps of the training", found.loss, step=steps, arm=arm)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from readtrack.bench import judge as timing
 from readtrack.bench.judge import Found, Growth, Speedup
-from readtrack.text import format_number
+from readtrack.text import format_number, quoted
 
 Op = Literal[">=", "<=", "==", ">", "<"]
 Kind = Literal["identity", "theorem", "measured"]
@@ -92,6 +92,11 @@ class Break:
 
     name: str
     takes_away: str
+
+
+def no_such_break(paper: str, name: str, there: Collection[str]) -> str:
+    """What a reader is told who names a break that the paper's claims do not have."""
+    return f"{paper} has no break {quoted(name)}. Its breaks: {', '.join(there) or 'none'}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def require(text: str) -> None:
     name = text.strip().lower()
     kind = name.partition(":")[0]
     if not re.fullmatch(r"auto|(cpu|mps)(:0)?|(cuda|xpu)(:\d+)?", name):
-        raise ReadtrackError(f"{quoted(text)} is no device: they are called cpu, cuda, cuda:1, mps, xpu.")
+        raise ReadtrackError(f"{quoted(text)} is not a device. Devices are cpu, cuda, cuda:1, mps and xpu.")
     reason = ""
     if kind == "mps" and sys.platform != "darwin":
         reason = "mps is Apple's"
@@ -73,14 +73,14 @@ def require(text: str) -> None:
         reason = _without(kind)
     if reason:
         raise NotAvailableError(
-            f"There is no device {quoted(text)} here: {reason}. `readtrack devices` lists what there is."
+            f"There is no device {quoted(text)} here: {reason}. `readtrack devices` lists the devices."
         )
 
 
 def require_dtype(text: str) -> None:
     """Raises ReadtrackError for what is no dtype; whether a device has it, `resolve_dtype` knows."""
     if text.strip().lower() not in ("auto", *DTYPES):
-        raise ReadtrackError(f"There is no dtype {text!r}. There is: auto, {', '.join(DTYPES)}.")
+        raise ReadtrackError(f"There is no dtype {text!r}. Available: auto, {', '.join(DTYPES)}.")
 
 
 def _without(kind: str) -> str:
@@ -128,7 +128,7 @@ def resolve(text: str) -> torch.device:
     if name in ("cpu:0", "mps:0"):
         name = name[:3]
     if name not in names:
-        raise NotAvailableError(f"There is no device {text!r} here. There is: {', '.join(names)}.")
+        raise NotAvailableError(f"There is no device {text!r} here. Available: {', '.join(names)}.")
     return torch.device(name)
 
 

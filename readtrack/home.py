@@ -43,9 +43,18 @@ class Home:
         except OSError as error:
             raise ReadtrackError(
                 f"Could not make the folder {folder}: {error.strerror}. "
-                "Set READTRACK_HOME to a folder that you can write to."
+                "Set READTRACK_HOME to a writable folder."
             ) from error
         return folder
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a file or folder of the home into `set-aside/`, never over another; its path there."""
+        folder = self.ensure(self.root / "set-aside" / path.relative_to(self.root).parent)
+        target, number = folder / path.name, 2
+        while target.exists():
+            target, number = folder / f"{path.stem}-{number}{path.suffix}", number + 1
+        path.rename(target)
+        return target
 
     def lock(self, name: str, *, timeout: float = 10.0) -> FileLock:
         """An OS lock `locks/<name>.lock`, held by an open descriptor. The lock file is never deleted."""
@@ -63,7 +72,7 @@ class Home:
             try:
                 stack.enter_context(lock)
             except TimeoutError as error:
-                text = f"Another program has held {lock.lock_file} for too long; try again."
+                text = f"Another program has locked {lock.lock_file} for too long. Try again."
                 raise ReadtrackError(text) from error
             except OSError as error:
                 raise ReadtrackError(f"Could not lock {lock.lock_file}: {error.strerror}.") from error

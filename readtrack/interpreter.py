@@ -26,7 +26,7 @@ def path() -> str:
     # Not resolved: in a virtual environment the link itself says which environment is meant.
     found = shutil.which(Path(chosen).expanduser())
     if found is None:
-        raise ReadtrackError(f"{VARIABLE} is {chosen!r}, which is no program. Let it name a Python.")
+        raise ReadtrackError(f"{VARIABLE} is {chosen!r}, which is not a program. Set it to a Python.")
     return os.path.abspath(found)
 
 
@@ -87,6 +87,6 @@ def import_torch() -> None:
 
 def _no_torch() -> NotAvailableError:
     return NotAvailableError(
-        f"PyTorch is not installed, and papers run on it. This gets it: {install_command()} "
-        f"(or let {VARIABLE} name a Python that has it)."
+        f"PyTorch is not installed, and running papers needs it. To install: {install_command()} "
+        f"(or set {VARIABLE} to a Python that has it)."
     )

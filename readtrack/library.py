@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
-from readtrack.present.marks import DONE_WITH
 from readtrack.reading_list.catalog import Catalog, Paper, Row
-from readtrack.reading_list.journal import STATES, Entry, Journal, JournalView, Reading, State
+from readtrack.reading_list.journal import DONE_WITH, STATES, Entry, Journal, JournalView, Reading, State
 from readtrack.reading_list.load import is_readers, load_cached, locate
 from readtrack.reading_list.rows import PREFIX, names
 from readtrack.text import clean, nearest, quoted
@@ -222,13 +221,17 @@ class Library:
             self._read_journal()
 
     def tag(self, subject: str, tag: str) -> None:
-        """Tags are kept in small letters, without a leading '#'."""
-        tag = _tag(tag)
-        self._change([subject] if tag not in self._known(subject).tags else [], tag=f"+{tag}")
+        self.change_tags(subject, add=[tag])
 
     def untag(self, subject: str, tag: str) -> None:
-        tag = _tag(tag)
-        self._change([subject] if tag in self._known(subject).tags else [], tag=f"-{tag}")
+        self.change_tags(subject, remove=[tag])
+
+    def change_tags(self, subject: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+        """Tags are kept in lower case, without a leading '#'. One undo takes all of it back."""
+        before = self._known(subject).tags
+        after = (before | set(map(_tag, add))) - set(map(_tag, remove))
+        changes = [f"{'+' if tag in after else '-'}{tag}" for tag in sorted(before ^ after)]
+        self.change_together([(subject, {"tag": change}) for change in changes])
 
     def rate(self, subject: str, rating: int | None) -> None:
         """1 to 5, or None for no rating."""
@@ -247,31 +250,34 @@ class Library:
         return self._redone(entries) if entries else None
 
     def _redone(self, entries: list[Entry]) -> str:
-        entry, who = entries[0], _together(self._subjects_of(entries))
+        entry, whose = entries[0], self._subjects_of(entries)
+        who = _together(whose)
+        if _are_tags(entries, whose):
+            return f"{who}: {_tags(entries, removed='-', restored='+')}."
         if _are_mixed(entries):
-            return f"{len(entries)} states and tags put back."
+            return f"{len(entries)} states and tags restored."
         if "state" in entry:
             return f"{who}: {entry['state']} again."
-        if "tag" in entry:
-            return f"{who}: tag {entry['tag'][1:]} {'put back' if entry['tag'][0] == '+' else 'removed'}."
         return (
             f"{who}: rated {entry['rating']} again." if entry["rating"] else f"{who}: rating removed again."
         )
 
     def _subjects_of(self, entries: list[Entry]) -> list[str]:
         subjects = {name: subject for subject, name in self._names.of.items()}
-        return [subjects.get(name, name) for name in (str(one["paper"]) for one in entries)]
+        return list(
+            dict.fromkeys(subjects.get(name, name) for name in (str(one["paper"]) for one in entries))
+        )
 
     def _undone(self, entries: list[Entry]) -> str:
         entry, whose = entries[0], self._subjects_of(entries)
         who = _together(whose)
+        if _are_tags(entries, whose):
+            return f"{who}: {_tags(entries, removed='+', restored='-')}."
         if _are_mixed(entries):
-            return f"{len(entries)} states and tags taken back."
+            return f"{len(entries)} states and tags undone."
         if "state" in entry:
             now = sorted({self.state(subject) for subject in whose}, key=STATES.index)
             return f"{who}: no longer {entry['state']}, back to {' or '.join(now)}."
-        if "tag" in entry:
-            return f"{who}: tag {entry['tag'][1:]} {'removed' if entry['tag'][0] == '+' else 'put back'}."
         rating = self.rating(whose[0])
         return f"{who}: back to {'no rating' if rating is None else f'a rating of {rating}'}."
 
@@ -310,7 +316,7 @@ class Library:
                 return found[0]
             if found:
                 shown = ", ".join(paper.id for paper in found[:6]) + (", ..." if len(found) > 6 else "")
-                raise ReadtrackError(f"{query!r} may be any of {shown}. Name one of them.")
+                raise ReadtrackError(f"{query!r} is ambiguous: {shown}. Name one of them.")
         raise _unknown(query, [*papers, *(alias for paper in papers.values() for alias in paper.aliases)])
 
     # What lies in the home folder
@@ -377,7 +383,7 @@ class Library:
             else:
                 path.unlink(missing_ok=True)
         except UnicodeDecodeError as error:
-            raise ReadtrackError(f"{path} is not UTF-8: convert it in an editor first.") from error
+            raise ReadtrackError(f"{path} is not UTF-8. Convert it in an editor first.") from error
         except OSError as error:
             raise ReadtrackError(f"Could not write the note {path}: {error.strerror}.") from error
 
@@ -421,6 +427,23 @@ def below(note: str, paragraph: str) -> str:
     return f"{note.rstrip()}\n\n{paragraph.strip()}\n" if note.strip() else f"{paragraph.strip()}\n"
 
 
+def _are_tags(entries: list[Entry], subjects: list[str]) -> bool:
+    """Whether they are tags of one subject, or one tag of several."""
+    return all("tag" in one for one in entries) and (len(subjects) == 1 or not _are_mixed(entries))
+
+
+def _tags(entries: list[Entry], *, removed: str, restored: str) -> str:
+    """`tags gpu, fast removed, tag old restored`: what became of the tags with each sign."""
+    signs = {"removed": removed, "restored": restored}
+    tags = {
+        fate: list(dict.fromkeys(one["tag"][1:] for one in entries if one["tag"][0] == sign))
+        for fate, sign in signs.items()
+    }
+    return ", ".join(
+        f"tag{'s' * (len(ones) > 1)} {', '.join(ones)} {fate}" for fate, ones in tags.items() if ones
+    )
+
+
 def _are_mixed(entries: list[Entry]) -> bool:
     """Whether they are changes of several kinds, as an import makes them."""
     return len({(one.get("state"), one.get("tag"), one.get("rating")) for one in entries}) > 1
@@ -450,7 +473,7 @@ def _source_key(text: str) -> str:
 
 def _unknown(name: str, subjects: Iterable[str]) -> ReadtrackError:
     return ReadtrackError(
-        f"There is no paper {quoted(name)}; {nearest(name, subjects, '`readtrack list` shows what there is')}"
+        f"There is no paper {quoted(name)}; {nearest(name, subjects, '`readtrack list` lists them all')}"
     )
 
 

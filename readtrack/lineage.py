@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
-from readtrack.present.marks import DONE_WITH
 from readtrack.reading_list.catalog import Catalog, Paper, Row, Section
+from readtrack.reading_list.journal import DONE_WITH
 from readtrack.sync.metadata import split_id
 from readtrack.text import nearest, quoted
 

@@ -105,7 +105,7 @@ def united(before: str, edited: str, now: str) -> str:
         return edited
     if now.startswith(before.rstrip()):  # somebody has added to it
         return below(edited, now.removeprefix(before.rstrip()))
-    return below(edited, f"(The file, which was changed meanwhile:)\n\n{now}")
+    return below(edited, f"(Changed by another program at the same time:)\n\n{now}")
 
 
 def _found(library: Library, paper: str, quote: str, page: int | None) -> Highlight:
@@ -115,7 +115,7 @@ def _found(library: Library, paper: str, quote: str, page: int | None) -> Highli
     if path is None:
         if page is None:
             raise NotAvailableError(
-                f"the PDF of {paper} is not here to look in: `readtrack sync {paper}`, or say --page."
+                f"the PDF of {paper} has not been fetched. Run `readtrack sync {paper}`, or give --page."
             )
         return Highlight(page, quote)
     found = [
@@ -125,10 +125,10 @@ def _found(library: Library, paper: str, quote: str, page: int | None) -> Highli
     ]
     if not found:
         where = f"page {page} of the PDF" if page else "the PDF"
-        raise ReadtrackError(f"{where} does not have {quoted(quote)}; copy it from there, a line or two.")
+        raise ReadtrackError(f"{where} does not contain {quoted(quote)}. Copy a line or two from the PDF.")
     if len(found) > 1:
         shown = ", ".join(str(one.page) for one in found[:8])
-        raise ReadtrackError(f"it stands on the pages {shown}; say which one with --page.")
+        raise ReadtrackError(f"the quote is on pages {shown}. Choose one with --page.")
     return found[0]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from readtrack.text import one_line
+from readtrack.text import counted, one_line
 
 _STANDS = ("held", "reproduced")
 _FALLS = ("missed", "not reproduced", "inconclusive")
@@ -55,7 +55,7 @@ class PublishedVerdict:
     @property
     def counted(self) -> str:
         """`5 of 5 seeds`."""
-        return f"{self.held} of {self.seeds} seed{'' if self.seeds == 1 else 's'}"
+        return f"{self.held} of {counted(self.seeds, 'seed')}"
 
     @property
     def controls(self) -> list[Control]:

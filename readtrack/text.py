@@ -89,6 +89,11 @@ def format_number(value: float) -> str:
     return f"{value:,.0f}" if whole else f"{value:.4g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 run`, `3 runs`; for nouns whose plural ends in s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def quoted(text: str) -> str:
     """`'text'` for a message: one line, at most 60 characters of it."""
     text = one_line(text)

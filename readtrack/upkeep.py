@@ -44,16 +44,6 @@ def findings(library: Library) -> Iterator[Finding]:
     yield from _index(home)
 
 
-def set_aside(home: Home, path: Path) -> Path:
-    """Move a file or folder of the home into `set-aside/`, never over another; its path there."""
-    folder = home.ensure(home.root / "set-aside" / path.relative_to(home.root).parent)
-    target, number = folder / path.name, 2
-    while target.exists():
-        target, number = folder / f"{path.stem}-{number}{path.suffix}", number + 1
-    path.rename(target)
-    return target
-
-
 def _journal(home: Home) -> Iterator[Finding]:
     try:
         lines = home.journal.read_bytes().split(b"\n")
@@ -69,11 +59,11 @@ def _journal(home: Home) -> Iterator[Finding]:
                 bad.append(number)
     if ahead:
         text = f"{home.journal.name} has lines dated in the future: {_some(ahead)}"
-        fix = "they count in the order of the file; correct their dates if you know them"
+        fix = "they are read in file order; correct the dates if you know them"
         yield Finding("clock", text, fix)
     if bad:
-        text = f"{len(bad)} lines are no entries: {_some(bad)}"
-        yield Finding("journal", text, "they go into set-aside/journal.jsonl", lambda: _mend_journal(home))
+        text = f"{len(bad)} invalid lines: {_some(bad)}"
+        yield Finding("journal", text, "moved to set-aside/journal.jsonl", lambda: _mend_journal(home))
 
 
 def _some(numbers: list[int]) -> str:
@@ -104,10 +94,12 @@ def _orphans(library: Library) -> Iterator[Finding]:
         row = reading.about.text if reading.about else name.removeprefix(PREFIX)
         said = f"state {reading.state}" if reading.state else "a note"
         near = _nearest_row(library, row)
-        fix = f"give the row that text again, or say `readtrack adopt {name} ROW`"
+        fix = f"restore the row's text, or run `readtrack adopt {name} ROW`"
         if near:
-            fix = f"if {quoted(near[1])} is that row now: readtrack adopt {name} {near[0]}"
-        yield Finding("rows", f"{quoted(row)} ({said}) is on the list no longer, or not surely", fix)
+            fix = f"if {quoted(near[1])} is the same row: readtrack adopt {name} {near[0]}"
+        yield Finding(
+            "rows", f"{quoted(row)} ({said}) is no longer on the list, or its text has changed", fix
+        )
 
 
 def _nearest_row(library: Library, text: str) -> tuple[str, str] | None:
@@ -131,11 +123,11 @@ def _notes(library: Library) -> Iterator[Finding]:
             yield Finding("notes", f"{path}: {one_line(str(error))}", "convert it to UTF-8 in an editor")
             continue
         if path.suffix == ".md" and path.name not in known | orphans:
-            fix = f"rename it to the id of its paper, as `readtrack list` has it, in {home.notes}"
-            yield Finding("notes", f"{path.name} belongs to no paper of the list", fix)
+            fix = f"rename it in {home.notes} to its paper's id (see `readtrack list`)"
+            yield Finding("notes", f"{path.name} belongs to no paper on the list", fix)
         elif not text.strip():
             mend = _remove(path)
-            yield Finding("notes", f"{path.name} is empty", "it is taken away", mend)
+            yield Finding("notes", f"{path.name} is empty", "deleted", mend)
 
 
 def _metadata(library: Library) -> Iterator[Finding]:
@@ -147,7 +139,9 @@ def _metadata(library: Library) -> Iterator[Finding]:
             whole = False
         if not whole:
             text = f"{path.name} is damaged"
-            yield Finding("metadata", text, "set aside; the next sync fetches it again", _aside(home, path))
+            yield Finding(
+                "metadata", text, "moved to set-aside; the next sync fetches it again", _aside(home, path)
+            )
 
 
 def _pdfs(library: Library) -> Iterator[Finding]:
@@ -157,7 +151,7 @@ def _pdfs(library: Library) -> Iterator[Finding]:
             continue
         if path.stem not in library.catalog.papers:
             fix = f"readtrack attach PAPER {path}, or delete it"
-            yield Finding("pdfs", f"{path.name} belongs to no paper of the list", fix)
+            yield Finding("pdfs", f"{path.name} belongs to no paper on the list", fix)
         else:
             yield from _unreadable(home, path)
 
@@ -167,10 +161,10 @@ def _unreadable(home: Home, path: Path) -> Iterator[Finding]:
         pdf.page_count(home, path)
     except pdf.UnreadableError as error:
         if error.reason == pdf_child.DAMAGED:
-            fix = "set aside; the next sync fetches it again"
+            fix = "moved to set-aside; the next sync fetches it again"
             yield Finding("pdfs", f"{path.name} is damaged", fix, _aside(home, path))
         else:
-            fix = f"no search finds its text; another copy may help: readtrack attach {path.stem} FILE"
+            fix = f"its text cannot be searched; another copy may help: readtrack attach {path.stem} FILE"
             yield Finding("pdfs", f"{path.name} {error.reason}", fix)
 
 
@@ -178,10 +172,12 @@ def _runs(home: Home) -> Iterator[Finding]:
     problems: list[str] = []
     summaries(home, report=problems.append)
     for problem in problems:
-        yield Finding("runs", problem, "the rest of it is shown; delete its folder if you do not need it")
+        yield Finding("runs", problem, "the rest of the run is shown; delete its folder if you don't need it")
     for folder in sorted(home.runs.glob("*")):
         if folder.is_symlink():
-            yield Finding("runs", f"{folder.name} is a link and is not shown", "copy the folder itself there")
+            yield Finding(
+                "runs", f"{folder.name} is a symbolic link and is ignored", "copy the folder itself there"
+            )
         elif folder.is_dir() and not folder.name.startswith(".") and not (folder / "job.json").is_file():
             yield Finding("runs", f"{folder.name} has no job.json", "set aside", _aside(home, folder))
 
@@ -207,11 +203,11 @@ def _index(home: Home) -> Iterator[Finding]:
         said = str(error)
     if said != "ok":
         text = f"the search index is damaged: {one_line(said)}"
-        yield Finding("search", text, "deleted; the next search makes it again", _remove(path))
+        yield Finding("search", text, "deleted; the next search rebuilds it", _remove(path))
 
 
 def _aside(home: Home, path: Path) -> Callable[[], object]:
-    return lambda: set_aside(home, path)
+    return lambda: home.set_aside(path)
 
 
 def _remove(path: Path) -> Callable[[], None]:
@@ -225,7 +221,7 @@ def adopt(library: Library, name: str, subject: str) -> str:
     """
     reading = library.orphans.get(name)
     if reading is None:
-        raise ReadtrackError(f"{quoted(name)} is no orphan; `readtrack doctor` names those.")
+        raise ReadtrackError(f"{quoted(name)} is not an orphaned row; `readtrack doctor` lists those.")
     given: list[str] = []
     if reading.state is not None:
         library.mark(subject, reading.state)
@@ -240,7 +236,7 @@ def adopt(library: Library, name: str, subject: str) -> str:
     if path.is_file():
         library.add_to_note(subject, path.read_text(encoding="utf-8", errors="replace"))
         if path != library.note_path(subject):
-            set_aside(library.home, path)
+            library.home.set_aside(path)
         given.append("its note")
     library.disown(name)
     return ", ".join(given) or "nothing"

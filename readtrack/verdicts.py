@@ -185,7 +185,7 @@ def _judge_claim(
     if failed:
         verdict, why = "not judged", f"no completed run with seed {', '.join(map(str, failed))}"
     elif other_rule:
-        verdict, why = "not judged", "the rule is not the same with every seed"
+        verdict, why = "not judged", "the rule differs between seeds"
     elif claim.kind != "measured":
         found = {seed.held for seed in seeds.values()}
         verdict = "missed" if "missed" in found else "not judged" if "not judged" in found else "held"
@@ -207,7 +207,7 @@ def _judge_claim(
 
 def _seed(claim: Claim, event: Mapping[str, Any] | None) -> _Seed:
     if event is None:
-        return _Seed({}, (), "missed", "the run did not state it")
+        return _Seed({}, (), "missed", "the run did not report it")
     at_least = tuple(event.get("at_least", ()))
     values = {
         metric: math.nan if value is None else float(value) for metric, value in event["values"].items()

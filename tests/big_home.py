@@ -81,7 +81,7 @@ def papers(home: Path, rng: random.Random, vocabulary: list[str], count: int) ->
             f"    year: {1990 + number % 36}",
             f'    sources: [{{arxiv: "{15 + number // 12 % 10}{number % 12 + 1:02}.{number:05}"}}]',
             f"    builds_on: [{', '.join(parents)}]",
-            f"    summary: {words(rng, vocabulary, 25)}",
+            f"    idea: {words(rng, vocabulary, 25)}",
         ]
         when = START + timedelta(minutes=number * 97)
         entry = {"at": when.isoformat(), "id": f"{number:08x}", "paper": id_, "state": rng.choice(STATES)}

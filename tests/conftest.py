@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ from readtrack.home import Home
 # wait for each other's cores make a test a hundred times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Under nohup or in a shell's background these come ignored, and child processes would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OF_PAPER = re.compile(r"tests/papers/test_(?:every_plugin\.py::.*\[(\w+)\]|(\w+)\.py)")
 

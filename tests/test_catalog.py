@@ -22,6 +22,11 @@ from readtrack.reading_list.catalog import Catalog, CatalogError, Note, Paper, R
 from readtrack.reading_list.load import load, load_cached, locate
 from readtrack.text import plain
 
+PROSE_OF_ADAM = """\
+    problem: One step size does not suit every weight.
+    idea: A step size for each weight.
+    result: It converges faster (Figure 1).
+"""
 GOOD = """\
 title: Self notes for some research papers list
 note: protip, use  a scrapper
@@ -55,9 +60,9 @@ papers:
       - arxiv: "1412.6980v9"
     aliases: [Adam-W]
     builds_on: [sgd]
-    summary: A step size for each weight.
-    claim: It converges faster.
-    figure: Figure 1
+    problem: One step size does not suit every weight.
+    idea: A step size for each weight.
+    result: It converges faster (Figure 1).
 """
 
 
@@ -121,10 +126,10 @@ def test_a_list_is_read_as_it_stands(write):
     adam = read.papers["adam"]
     assert adam.authors == ("Diederik P. Kingma", "Jimmy Ba")
     assert (adam.year, adam.aliases, adam.builds_on) == (2014, ("Adam-W",), ("sgd",))
-    assert (adam.summary, adam.claim, adam.figure) == (
+    assert (adam.problem, adam.idea, adam.result) == (
+        "One step size does not suit every weight.",
         "A step size for each weight.",
-        "It converges faster.",
-        "Figure 1",
+        "It converges faster (Figure 1).",
     )
     assert adam.line == line_of(GOOD, "  adam:")
     assert adam.sources == (
@@ -177,6 +182,40 @@ def test_the_walk_goes_in_the_readers_order(write):
     ]
     assert [row.line for row in read.rows_of("adam")] == [line_of(GOOD, "- text")]
     assert read.rows_of("nothing") == []
+
+
+@pytest.mark.parametrize(
+    ("prose", "expected"),
+    [
+        (
+            {"summary": "It averages.", "claim": "It is fast.", "figure": "3x."},
+            ("", "It averages.", "It is fast. 3x."),
+        ),
+        ({"claim": "It is fast."}, ("", "", "It is fast.")),
+        ({"figure": "3x."}, ("", "", "3x.")),
+        ({}, ("", "", "")),
+        ({"problem": "P.", "idea": "I.", "result": "R."}, ("P.", "I.", "R.")),
+        (
+            {
+                "summary": "old",
+                "claim": "old",
+                "figure": "old",
+                "problem": "P.",
+                "idea": "I.",
+                "result": "R.",
+            },
+            ("P.", "I.", "R."),
+        ),
+        (
+            {"summary": "It averages.", "claim": "old", "problem": "P.", "result": "R."},
+            ("P.", "It averages.", "R."),
+        ),
+    ],
+)
+def test_keys_of_older_lists_are_read_where_the_new_ones_are_missing(write, prose, expected):
+    lines = "".join(f"    {name}: {text}\n" for name, text in prose.items())
+    read = load(write(replaced(PROSE_OF_ADAM, lines))).papers["adam"]
+    assert (read.problem, read.idea, read.result) == expected
 
 
 def test_row_keys_are_unique_and_stay_the_same(write):
@@ -303,7 +342,7 @@ def test_without_the_c_parser_the_outcome_is_the_same(write, complaint, monkeypa
             "is not an arXiv id; write '1412.69800v2'",
         ),
         ("papers: [sgd, adam]", "papers: [sgd, adma]", "there is no paper 'adma'; did you mean 'adam'?"),
-        ("papers: [sgd, adam]", "papers: [sgd, sgd]", "'sgd' stands twice in 'papers'; keep one"),
+        ("papers: [sgd, adam]", "papers: [sgd, sgd]", "'sgd' is listed twice in 'papers'; keep one"),
         (
             "builds_on: [sgd]",
             "builds_on: [sdg]",

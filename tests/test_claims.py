@@ -99,7 +99,7 @@ def test_a_figure_says_where_it_was_read():
     assert str(Figure("faster", read="abstract")) == "faster"
 
 
-def test_a_claim_of_the_first_edition_is_refused():
+def test_a_claim_without_a_figure_or_a_rule_is_refused():
     with pytest.raises(TypeError, match="paper is a Figure"):
         Claim(name="old", sentence="It is.", paper="3x", rule=(DROP,))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="at least one bound"):

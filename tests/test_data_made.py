@@ -1,8 +1,7 @@
-"""What is made by rule: strokes, balls, topics, words without spaces. Seeds decide, and the laws hold."""
+"""What is made by rule: strokes and balls. Seeds decide, and the laws hold."""
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -12,9 +11,9 @@ from jaxtyping import install_import_hook
 from torch import Tensor
 from torch.testing import assert_close
 
-MODULES = [f"readtrack.data.{name}" for name in ("balls", "strokes", "topics", "words")]
+MODULES = [f"readtrack.data.{name}" for name in ("balls", "strokes")]
 with install_import_hook(MODULES, "beartype.beartype"):
-    from readtrack.data import balls, strokes, topics, words
+    from readtrack.data import balls, strokes
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -162,67 +161,3 @@ def test_two_frames_tell_more_than_one() -> None:
 def test_balls_that_cannot_be_are_refused(options: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         balls.bounce(2, 2, seeded(0), **options)
-
-
-# Topics.
-
-
-def test_tokens_are_equally_frequent_and_follow_the_chain() -> None:
-    found = topics.chains(3, 8, seeded(0))
-    assert_close(found.transitions.sum(2), torch.ones(3, 8))
-    assert_close(found.transitions.sum(1), torch.ones(3, 8))
-    ids, topic = found.draw(6000, 20, seeded(1))
-    assert ids.shape == (6000, 20)
-    for t in range(3):
-        mine = ids[topic == t]
-        assert_close(mine.flatten().bincount() / mine.numel(), torch.full((8,), 1 / 8), rtol=0, atol=0.01)
-        pairs = torch.zeros(8, 8)
-        pairs.index_put_((mine[:, :-1].flatten(), mine[:, 1:].flatten()), torch.tensor(1.0), accumulate=True)
-        assert_close(pairs / pairs.sum(1, keepdim=True), found.transitions[t], rtol=0, atol=0.03)
-    assert topic.bincount().min() > 1800
-
-
-def test_likelihood_and_entropy_are_the_chains() -> None:
-    found = topics.chains(3, 8, seeded(0), successors=2)
-    ids, topic = found.draw(500, 15, seeded(2))
-    by_hand = torch.zeros(500, 3)
-    for i, text in enumerate(ids.tolist()):
-        for t in range(3):
-            steps = [float(found.transitions[t, a, b]) for a, b in itertools.pairwise(text)]
-            by_hand[i, t] = sum(math.log(p) if p else -math.inf for p in steps) - math.log(8)
-    ours = found.log_likelihood(ids)
-    assert_close(ours, by_hand)
-    nats = -(ours[torch.arange(500), topic] + math.log(8)) / 14
-    assert nats.mean().item() == pytest.approx(found.entropy().mean().item(), abs=0.02)
-    assert 0 < found.entropy().max() <= math.log(2) + 1e-6
-
-
-def test_pairs_tell_the_topic_and_counts_do_not() -> None:
-    found = topics.chains(4, 16, seeded(0))
-    ids, topic = found.draw(2000, 12, seeded(1))
-    assert (found.log_likelihood(ids).argmax(1) == topic).float().mean() > 0.99
-    counts = torch.nn.functional.one_hot(ids, 16).sum(1).float()
-    target = torch.nn.functional.one_hot(topic, 4).float()
-    fitted = torch.linalg.lstsq(counts[:1500], target[:1500]).solution
-    assert (counts[1500:] @ fitted).argmax(1).eq(topic[1500:]).float().mean() < 0.4
-
-
-# Words without spaces.
-
-
-def test_words_run_together_and_can_be_read_back() -> None:
-    letters, ends = words.run_together("Don't stop: 3 Words, and more!", length=7)
-    assert "".join(words.LETTERS[i] for i in letters.flatten()) == "dontstopwordsandmore"[:14]
-    assert words.spelled(letters[0], ends[0]) == "don t sto"
-    assert words.spelled(letters[1], ends[1]) == "p words a"
-
-
-def test_words_of_the_documentation() -> None:
-    from readtrack.data import text
-
-    letters, ends = words.run_together(text())
-    assert letters.shape == ends.shape
-    assert letters.shape[1] == 48
-    assert len(letters) > 5000
-    assert letters.unique().tolist() == list(range(26))
-    assert 0.15 < ends.float().mean() < 0.25

@@ -59,7 +59,7 @@ def test_a_device_by_its_name(pretend):
 @pytest.mark.parametrize("name", ["cuda:2", "tpu", "", "gpu", "mps"])
 def test_a_device_that_is_not_there_is_told_with_those_that_are(pretend, name):
     pretend("cuda")
-    with pytest.raises(ReadtrackError, match="There is: cuda:0, cuda:1, cpu"):
+    with pytest.raises(ReadtrackError, match="Available: cuda:0, cuda:1, cpu"):
         devices.resolve(name)
 
 
@@ -80,7 +80,7 @@ def test_what_a_build_of_torch_cannot_have_is_told_without_importing_it(tmp_path
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", ""])
 def test_what_is_no_name_of_a_device_is_a_mistake_of_the_reader(name):
-    with pytest.raises(ReadtrackError, match="they are called cpu, cuda") as caught:
+    with pytest.raises(ReadtrackError, match="Devices are cpu, cuda") as caught:
         devices.require(name)
     assert caught.value.exit_code == 2
 

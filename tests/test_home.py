@@ -51,7 +51,9 @@ def test_folders_are_made_when_wanted(home):
 
 def test_a_folder_that_cannot_be_made_is_one_line_with_the_fix(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ReadtrackError, match=r"Could not make the folder .* Set READTRACK_HOME to a folder"):
+    with pytest.raises(
+        ReadtrackError, match=r"Could not make the folder .* Set READTRACK_HOME to a writable folder"
+    ):
         Home(tmp_path / "file" / "home").ensure()
 
 

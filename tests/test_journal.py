@@ -165,7 +165,7 @@ def test_a_torn_last_line_is_named_and_the_next_entry_starts_afresh(journal):
             assert (view.problems, view.of("s4").state) == ([], "read"), "only the line's end was lost"
         else:
             assert view.problems == [
-                "journal.jsonl:2: not a whole JSON line; skipped, you may delete the line"
+                "journal.jsonl:2: not a whole JSON line; skipped. You can delete the line"
             ]
         journal.append(["vit"], state="skipped")
         view = journal.load()
@@ -212,7 +212,7 @@ def test_a_file_full_of_rubbish_is_reported_in_brief(journal):
     journal.path.write_bytes(b"rubbish\n" * 5000 + b"\n\n")
     problems = journal.load().problems
     assert len(problems) == MAX_PROBLEMS + 1
-    assert problems[-1] == f"journal.jsonl: {5000 - MAX_PROBLEMS} more lines were skipped"
+    assert problems[-1] == f"journal.jsonl: {5000 - MAX_PROBLEMS:,} more lines skipped"
 
 
 @given(st.binary(max_size=300))
@@ -233,7 +233,7 @@ def test_what_cannot_be_read_written_or_locked_is_one_line(home, tmp_path):
         elsewhere.append(["mamba"], state="read")
     with home.lock("journal"):
         held = Journal(tmp_path / "journal.jsonl", lambda: home.lock("journal", timeout=0.05))
-        with pytest.raises(ReadtrackError, match="has held the journal"):
+        with pytest.raises(ReadtrackError, match="has locked the journal"):
             held.append(["mamba"], state="read")
 
 

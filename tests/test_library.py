@@ -50,7 +50,7 @@ papers:
     year: 2022
     sources: [{arxiv: "2205.14135"}, {arxiv: "2307.08691"}]
     aliases: [flash-attention, Flash]
-    summary: Tiles that fit into fast memory.
+    idea: Tiles that fit into fast memory.
   lstm:
     title: Long Short-Term Memory
     authors: [Sepp Hochreiter, Jürgen Schmidhuber]
@@ -175,7 +175,7 @@ def test_undo_says_what_it_took_back(library):
     library.tag("gru", "gpu")
     library.untag("gru", "gpu")
     assert [library.undo() for _ in range(5)] == [
-        "gru: tag gpu put back.",
+        "gru: tag gpu restored.",
         "gru: tag gpu removed.",
         "lstm: back to a rating of 3.",
         "lstm: back to no rating.",
@@ -212,7 +212,7 @@ def test_lines_of_the_journal_that_are_none_are_problems_not_errors(library, hom
     library.mark("lstm", "read")
     home.journal.write_bytes(home.journal.read_bytes() + b'{"at": "2026-')
     again = Library.open(home, path)
-    assert again.problems == ["journal.jsonl:2: not a whole JSON line; skipped, you may delete the line"]
+    assert again.problems == ["journal.jsonl:2: not a whole JSON line; skipped. You can delete the line"]
     assert again.state("lstm") == "read"
     library.reload()
     assert library.problems == again.problems
@@ -296,11 +296,11 @@ def test_a_paper_is_found_by_what_people_have_at_hand(library, query, id_):
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("learning", "'learning' may be any of attention, gru. Name one of them."),
+        ("learning", "'learning' is ambiguous: attention, gru. Name one of them."),
         ("flashatention", "There is no paper 'flashatention'; did you mean 'flashattention'?"),
-        ("2205.99999", "There is no paper '2205.99999'; `readtrack list` shows what there is"),
-        ("", "There is no paper ''; `readtrack list` shows what there is"),
-        ("\x1b[31mx", "There is no paper 'x'; `readtrack list` shows what there is"),
+        ("2205.99999", "There is no paper '2205.99999'; `readtrack list` lists them all"),
+        ("", "There is no paper ''; `readtrack list` lists them all"),
+        ("\x1b[31mx", "There is no paper 'x'; `readtrack list` lists them all"),
     ],
 )
 def test_what_is_not_found_gets_the_nearest_or_the_candidates(library, query, said):
@@ -506,7 +506,7 @@ def test_redo_does_again_what_undo_took_back_one_after_the_other(library: Librar
     assert library.rating(papers[1]) is None
     assert library.tags(papers[0]) == set()
     assert library.redo() == f"{papers[0]} and {papers[1]}: reading again."
-    assert library.redo() == f"{papers[0]}: tag gpu put back."
+    assert library.redo() == f"{papers[0]}: tag gpu restored."
     assert library.redo() == f"{papers[1]}: rated 4 again."
     assert library.redo() is None
     assert [library.state(paper) for paper in papers] == ["reading", "reading"]

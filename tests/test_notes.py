@@ -67,9 +67,9 @@ def test_a_quote_is_found_and_kept_once(library: Library) -> None:
     assert notes.highlight(library, "bert", "quickbrown fox") is None
     assert library.note("bert") == "before\n\n> Quick-Brown Fox (p. 1)\n\na fox\n"
     assert notes.highlights(library.note("bert")) == [found]
-    with pytest.raises(ReadtrackError, match="does not have"):
+    with pytest.raises(ReadtrackError, match="does not contain"):
         notes.highlight(library, "bert", "a cat")
-    with pytest.raises(NotAvailableError, match="not here"):
+    with pytest.raises(NotAvailableError, match="has not been fetched"):
         notes.highlight(library, "gpt2", "anything")
     assert notes.highlight(library, "gpt2", "anything", page=3) == notes.Highlight(3, "anything")
 
@@ -92,7 +92,7 @@ def test_every_fault_is_named_and_mended(library: Library, capsys: pytest.Captur
         if one.mend is not None:
             one.mend()
     left = [one.text for one in upkeep.findings(Library.open(home))]
-    assert left == ["nobody.md belongs to no paper of the list"]
+    assert left == ["nobody.md belongs to no paper on the list"]
     assert (home.root / "set-aside" / "journal.jsonl").read_bytes() == b"torn {\n"
     assert (home.root / "set-aside" / "pdfs" / "rope.pdf").read_bytes() == b"no pdf"
     assert Library.open(home).state("bert") == "read"
@@ -169,7 +169,7 @@ def test_a_note_that_another_program_holds_is_not_written(library: Library, monk
     monkeypatch.setattr(library.home, "lock", lambda name: lock(name, timeout=0.05))
     with (
         lock("notes"),
-        pytest.raises(ReadtrackError, match=r"Another program has held .*notes\.lock for too long"),
+        pytest.raises(ReadtrackError, match=r"Another program has locked .*notes\.lock for too long"),
     ):
         library.add_to_note("bert", "text")
     assert library.note("bert") == ""
@@ -182,7 +182,7 @@ def test_a_note_that_another_program_holds_is_not_written(library: Library, monk
         ("a\n", "a\nb", "a\n\nc\n", "a\nb\n\nc\n"),
         ("", "b", "c\n", "b\n\nc\n"),
         ("a\n", "", "a\n\nc\n", "c\n"),
-        ("a\n", "a b\n", "x\n", "a b\n\n(The file, which was changed meanwhile:)\n\nx\n"),
+        ("a\n", "a b\n", "x\n", "a b\n\n(Changed by another program at the same time:)\n\nx\n"),
         ("a\n", "a b\n", "", "a b\n"),
     ],
 )
@@ -205,6 +205,6 @@ def test_the_doctor_names_lines_of_a_clock_that_was_wrong_and_runs_that_cannot_b
     assert [(one.topic, one.text, one.mend) for one in found] == [
         ("clock", "journal.jsonl has lines dated in the future: 2", None),
         ("runs", "run odd: job.json cannot be read: it is nested too deeply", None),
-        ("runs", "link is a link and is not shown", None),
+        ("runs", "link is a symbolic link and is ignored", None),
     ]
     assert ahead in home.journal.read_text(encoding="utf-8")

@@ -15,6 +15,13 @@ import yaml
 PATH = Path(__file__).parents[1] / "papers.yaml"
 LIST: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
 PAPERS: dict[str, dict[str, Any]] = LIST["papers"]
+PROSE = ("problem", "idea", "result")
+# Habits of prose that make a reader work: hidden subjects, riddles with semicolons, "a lot" for a number.
+TIRING = (
+    r";|\bwhat (\w+ )*came to\b|\bwhat is (known|said)\b|\bis (said|told|asked for|looked at)\b"
+    r"|\bthose of\b|\bone that\b|\bso many\b|\bas many as\b|\bnearly all of\b|\ba fraction\b"
+    r"|\bbeside\b|\banew\b|\bthat is none\b"
+)
 
 # The reader's checklist. `x` is a tick, `.` none; two spaces are one level; a line without either is prose.
 CHECKLIST = """\
@@ -215,13 +222,11 @@ def test_an_id_or_alias_means_one_paper() -> None:
 @pytest.mark.parametrize("id_", PAPERS)
 def test_every_paper_has_all_facts(id_: str) -> None:
     paper = PAPERS[id_]
-    required = {"title", "authors", "year", "sources", "summary", "claim", "figure"}
+    required = {"title", "authors", "year", "sources", *PROSE}
     assert required <= paper.keys() <= required | {"aliases", "builds_on"}
-    for name in ("title", "summary", "claim", "figure"):
+    for name in ("title", *PROSE):
         assert isinstance(paper[name], str)
         assert paper[name] == " ".join(paper[name].split()) != ""
-    for name in ("summary", "claim", "figure"):
-        assert paper[name].endswith("."), name
     authors = paper["authors"]
     assert authors
     assert all(isinstance(author, str) and author.strip() == author != "" for author in authors)
@@ -229,6 +234,16 @@ def test_every_paper_has_all_facts(id_: str) -> None:
     assert "et al." not in authors[:-1]
     assert type(paper["year"]) is int
     assert 1900 < paper["year"] < 2100
+
+
+@pytest.mark.parametrize("id_", PAPERS)
+def test_problem_idea_and_result_are_short_and_plain(id_: str) -> None:
+    for name in PROSE:
+        text = PAPERS[id_][name]
+        assert text[0].isupper() or text[0].isdigit(), name
+        assert text.endswith("."), name
+        assert len(text.split()) < 60, name
+        assert [found[0] for found in re.finditer(TIRING, text, re.IGNORECASE)] == [], name
 
 
 @pytest.mark.parametrize("id_", PAPERS)

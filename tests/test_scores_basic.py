@@ -1,6 +1,4 @@
-"""Accuracy, correlation, bits per byte, and Fréchet's distance, against scikit-learn and SciPy."""
-
-import math
+"""Accuracy, and Fréchet's distance, against scikit-learn and SciPy."""
 
 import numpy as np
 import pytest
@@ -22,22 +20,6 @@ def test_accuracy_is_scikit_learns(k: int) -> None:
     assert basic.accuracy(logits, labels, k=k) == pytest.approx(expected)
     with pytest.raises(ValueError, match="no rows"):
         basic.accuracy(logits[:0], labels[:0])
-
-
-def test_pearson_is_scipys() -> None:
-    x, noise = torch.randn(2, 100, generator=torch.Generator().manual_seed(0))
-    for y in (x + noise, -x, 3 * x + 1000, noise):
-        expected = scipy.stats.pearsonr(x.double(), y.double()).statistic
-        assert basic.pearson(x, y) == pytest.approx(expected, abs=1e-12)
-    with pytest.raises(ValueError, match="constant"):
-        basic.pearson(x, torch.ones(100))
-
-
-def test_bits_per_byte() -> None:
-    # A uniform guess among 256 values of each byte costs eight bits, whatever the tokens.
-    assert basic.bits_per_byte(5 * math.log(256), "naïf") == pytest.approx(8)
-    with pytest.raises(ValueError, match="no bytes"):
-        basic.bits_per_byte(1.0, "")
 
 
 def scipys(a: torch.Tensor, b: torch.Tensor) -> float:

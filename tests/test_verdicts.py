@@ -135,7 +135,7 @@ def test_a_failed_run_or_a_changed_rule_judges_nothing():
     assert (failed.verdict, failed.why) == ("not judged", "no completed run with seed 3")
     other = replace(GAIN, rule=(Bound("gain", ">=", 0.1),))
     (changed,) = judge_over_seeds("paper", {**stated, 3: [event(other, {"gain": 0.3})]})
-    assert (changed.verdict, changed.why) == ("not judged", "the rule is not the same with every seed")
+    assert (changed.verdict, changed.why) == ("not judged", "the rule differs between seeds")
     (silent,) = judge_over_seeds("paper", {**stated, 3: []})
     assert silent.verdict == "not judged"
 

@@ -23,20 +23,6 @@ from .benchmark import benchmark
 from .experiment import AT_LEAST_AS_FAST, EITHER_KIND, EQUALLY_TUNED, FIRST_STEPS, SPARSE, experiment
 from .model import Adam, Betas, adam
 
-__all__ = [
-    "AT_LEAST_AS_FAST",
-    "EITHER_KIND",
-    "EQUALLY_TUNED",
-    "FIRST_STEPS",
-    "SPARSE",
-    "Adam",
-    "Betas",
-    "adam",
-    "benchmark",
-    "experiment",
-    "implementation",
-]
-
 
 @hookimpl
 def implementation() -> type[Adam]:

@@ -19,21 +19,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import EVENLY, GENERALISES, IDENTITY, NO_PENALTY, SEPARABLE, experiment
-from .model import SGDW, AdamW, decay
-
-__all__ = [
-    "EVENLY",
-    "GENERALISES",
-    "IDENTITY",
-    "NO_PENALTY",
-    "SEPARABLE",
-    "SGDW",
-    "AdamW",
-    "benchmark",
-    "decay",
-    "experiment",
-    "implementation",
-]
+from .model import SGDW, AdamW
 
 
 @hookimpl

@@ -104,7 +104,7 @@ DECAYS = tuple(10 ** (exponent / 2) for exponent in range(-8, -1))  # seven from
 
 @hookimpl
 def experiment(run: Run) -> None:
-    run.headline("loss to choose by over decay")
+    run.headline("validation loss over decay")
     if run.wants(IDENTITY, NO_PENALTY):
         compare_penalty_and_decay(run)
     if run.wants(EVENLY):
@@ -224,7 +224,7 @@ def search(run: Run) -> None:
                 decays,
                 partial(attempt, arm, coupled, rate),
                 what="decay",
-                score="loss to choose by",
+                score="validation loss",
             )
             for rate in rates
         ]

@@ -24,18 +24,6 @@ from .benchmark import benchmark
 from .experiment import OVERFITS, SIZES, SOONER, experiment
 from .model import AlexNet, ResponseNorm, SmallNet, response_norm
 
-__all__ = [
-    "OVERFITS",
-    "SIZES",
-    "SOONER",
-    "AlexNet",
-    "ResponseNorm",
-    "SmallNet",
-    "benchmark",
-    "experiment",
-    "response_norm",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

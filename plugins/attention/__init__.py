@@ -34,22 +34,6 @@ from .model import (
     split_heads,
 )
 
-__all__ = [
-    "HEADS",
-    "NO_BOTTLENECK",
-    "SCALING",
-    "MultiHeadAttention",
-    "Translator",
-    "attention_weights",
-    "benchmark",
-    "experiment",
-    "implementation",
-    "merge_heads",
-    "one_query_at_a_time",
-    "scaled_dot_product_attention",
-    "split_heads",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -183,7 +183,7 @@ def compare_translators(run: Run) -> None:
     accuracy: dict[tuple[str, int], float] = {}
     for arm, make in arms.items():
         best[arm] = run.sweep(
-            arm, rates, partial(train_translator, run, arm, make), score="loss on sentences to choose by"
+            arm, rates, partial(train_translator, run, arm, make), score="validation loss on sentences"
         )
         run.phase("evaluate")
         for length in (*LENGTHS, 16):

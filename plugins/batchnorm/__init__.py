@@ -29,19 +29,6 @@ from .benchmark import benchmark, cost
 from .experiment import FEWER_STEPS, HIGHER_RATES, IMAGES, experiment
 from .model import BatchNorm, batch_norm, line_by_line, per_feature
 
-__all__ = [
-    "FEWER_STEPS",
-    "HIGHER_RATES",
-    "IMAGES",
-    "BatchNorm",
-    "batch_norm",
-    "benchmark",
-    "cost",
-    "experiment",
-    "line_by_line",
-    "per_feature",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

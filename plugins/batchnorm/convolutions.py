@@ -49,7 +49,7 @@ def best_of_rates(
             arm,
             rates,
             lambda rate, arm=arm, norm=norm: train(run, arm, norm, rate, steps=steps),
-            score="loss on images to choose by",
+            score="validation loss on images",
         )
         for arm, norm in arms.items()
     }

@@ -24,38 +24,8 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import BOTH_SIDES, RECURRENT, SIZES, experiment
-from .model import (
-    BERT,
-    LARGE,
-    Masked,
-    MaskedHead,
-    MaskedModel,
-    PreTraining,
-    init_weights,
-    mask_tokens,
-    replaced,
-)
+from .model import BERT, LARGE, Masked, MaskedModel, PreTraining, init_weights, mask_tokens, replaced
 from .weights import from_released, trunk_name
-
-__all__ = [
-    "BERT",
-    "BOTH_SIDES",
-    "LARGE",
-    "RECURRENT",
-    "SIZES",
-    "Masked",
-    "MaskedHead",
-    "MaskedModel",
-    "PreTraining",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-    "init_weights",
-    "mask_tokens",
-    "replaced",
-    "trunk_name",
-]
 
 
 @hookimpl

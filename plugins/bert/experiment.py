@@ -137,7 +137,7 @@ def compare_sides(run: Run) -> None:
     best: dict[str, Best[Tensor]] = {}
     for arm, make in arms.items():
         attempt = partial(tune, run, arm, make, labelled, chosen, judged)
-        best[arm] = run.sweep(arm, rates, attempt, score="accuracy to choose by", keep="highest")
+        best[arm] = run.sweep(arm, rates, attempt, score="validation accuracy", keep="highest")
         for position, value in enumerate(best[arm].result.tolist()):
             run.metric("accuracy over position in the text", value, step=position + 1, arm=arm)
         run.metric("accuracy", best[arm].result.mean().item(), arm=arm)

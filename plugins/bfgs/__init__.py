@@ -23,18 +23,6 @@ from .benchmark import benchmark
 from .experiment import CLOSES, LOOSE, experiment
 from .model import BFGS, bfgs_update, strong_wolfe, wide_enough
 
-__all__ = [
-    "BFGS",
-    "CLOSES",
-    "LOOSE",
-    "benchmark",
-    "bfgs_update",
-    "experiment",
-    "implementation",
-    "strong_wolfe",
-    "wide_enough",
-]
-
 
 @hookimpl
 def implementation() -> type[BFGS]:

@@ -27,20 +27,6 @@ from .experiment import ROBUST, SIZE, experiment
 from .model import ByT5, GatedGELU, padded, to_bytes, to_ids
 from .weights import from_released
 
-__all__ = [
-    "ROBUST",
-    "SIZE",
-    "ByT5",
-    "GatedGELU",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-    "padded",
-    "to_bytes",
-    "to_ids",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

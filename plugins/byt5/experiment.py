@@ -165,7 +165,7 @@ def compare(run: Run) -> None:
     right: dict[str, dict[str, float]] = {}
     for arm, make in arms.items():
         reader = make()
-        best[arm] = run.sweep(arm, rates, partial(fit, run, arm, reader, words), score="nats to choose by")
+        best[arm] = run.sweep(arm, rates, partial(fit, run, arm, reader, words), score="validation nats")
         network = best[arm].result
         right[arm] = {noise: accuracy(network, reader, texts) for noise, texts in judged.items()}
         for noise, share in DROPPED.items():

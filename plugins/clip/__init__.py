@@ -30,29 +30,9 @@ from readtrack.plugin import hookimpl
 from .benchmark import benchmark
 from .experiment import EFFICIENT, SIZES, experiment
 from .loss import contrastive, two_cross_entropies
-from .model import CLIP, Block, QuickGELU, TextTower, VisionTower, classifier
+from .model import CLIP, TextTower, VisionTower, classifier
 from .resnet import AttentionPool, ResNetTower
 from .weights import from_released, resnet_from_released
-
-__all__ = [
-    "CLIP",
-    "EFFICIENT",
-    "SIZES",
-    "AttentionPool",
-    "Block",
-    "QuickGELU",
-    "ResNetTower",
-    "TextTower",
-    "VisionTower",
-    "benchmark",
-    "classifier",
-    "contrastive",
-    "experiment",
-    "from_released",
-    "implementation",
-    "resnet_from_released",
-    "two_cross_entropies",
-]
 
 
 @hookimpl

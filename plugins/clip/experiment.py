@@ -110,7 +110,7 @@ def compare(run: Run) -> None:
     best: dict[str, Best[Learned]] = {}
     for arm, make in arms.items():
         best[arm] = run.sweep(
-            arm, rates, partial(learn, run, data, arm, make), score="images until 35 %, to choose by"
+            arm, rates, partial(learn, run, data, arm, make), score="images until 35 % validation accuracy"
         )
         found = best[arm].result
         for place, accuracy in enumerate(found.curve):

@@ -21,26 +21,9 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .dataset import Coco, read, write
-from .experiment import GENERALISES, experiment, twelve
+from .experiment import GENERALISES, experiment
 from .masks import compress, decode, encode, overlap, uncompress
 from .model import Detector, detect
-
-__all__ = [
-    "GENERALISES",
-    "Coco",
-    "Detector",
-    "benchmark",
-    "compress",
-    "decode",
-    "detect",
-    "encode",
-    "experiment",
-    "overlap",
-    "read",
-    "twelve",
-    "uncompress",
-    "write",
-]
 
 
 @hookimpl

@@ -23,24 +23,7 @@ from readtrack.plugin import hookimpl
 from .benchmark import benchmark
 from .decoding import greedy, prefix_search
 from .experiment import ATTENTION, CONVOLUTION, PATHS, experiment
-from .model import Block, Conformer, ConvolutionModule, FeedForward, RelativeAttention, distances, shift
-
-__all__ = [
-    "ATTENTION",
-    "CONVOLUTION",
-    "PATHS",
-    "Block",
-    "Conformer",
-    "ConvolutionModule",
-    "FeedForward",
-    "RelativeAttention",
-    "benchmark",
-    "distances",
-    "experiment",
-    "greedy",
-    "prefix_search",
-    "shift",
-]
+from .model import Block, Conformer, RelativeAttention, distances, shift
 
 
 @hookimpl

@@ -26,20 +26,6 @@ from .benchmark import benchmark
 from .experiment import AT_ONCE, SAMPLES, experiment
 from .model import Perceptron, Schedule, linear_schedule, timestep_embedding
 from .unet import UNet
-from .weights import from_released
-
-__all__ = [
-    "AT_ONCE",
-    "SAMPLES",
-    "Perceptron",
-    "Schedule",
-    "UNet",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "linear_schedule",
-    "timestep_embedding",
-]
 
 
 @hookimpl

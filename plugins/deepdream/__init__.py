@@ -37,8 +37,6 @@ from .ascent import Images, Objective, dream, energy, likeness, resize, step
 from .network import COLUMNS, ROWS, Network, colors_of, learn, lesson, side_by_side, strokes
 from .timing import cases
 
-__all__ = ["Network", "dream", "energy", "likeness", "resize", "step"]
-
 
 @hookimpl
 def implementation() -> Callable[..., list[Tensor]]:

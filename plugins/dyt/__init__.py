@@ -27,17 +27,6 @@ from .experiment import AS_GOOD, STABLE, experiment
 from .model import DynamicTanh, dynamic_tanh, line_by_line
 from .story import NO_STATISTICS
 
-__all__ = [
-    "AS_GOOD",
-    "NO_STATISTICS",
-    "STABLE",
-    "DynamicTanh",
-    "benchmark",
-    "dynamic_tanh",
-    "experiment",
-    "line_by_line",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

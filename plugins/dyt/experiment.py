@@ -138,7 +138,7 @@ def compare(run: Run) -> None:
             run.metric("held-out loss over rate", shown, step=rate, arm=arm)
             return chosen_by, trained
 
-        best[arm] = run.sweep(arm, rates, train_at, score="loss to choose by")
+        best[arm] = run.sweep(arm, rates, train_at, score="validation loss")
         run.metric("held-out loss", best[arm].result.loss, arm=arm)
     run.headline("held-out loss over rate")
     loss = {arm: found.result.loss for arm, found in best.items()}

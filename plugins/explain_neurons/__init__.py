@@ -32,21 +32,6 @@ from .benchmark import benchmark
 from .experiment import CAUSAL, SCORES, STRENGTH, experiment
 from .model import activations_of, answers, correlations, losses, questions, rise_without, wording
 
-__all__ = [
-    "CAUSAL",
-    "SCORES",
-    "STRENGTH",
-    "activations_of",
-    "answers",
-    "benchmark",
-    "correlations",
-    "experiment",
-    "losses",
-    "questions",
-    "rise_without",
-    "wording",
-]
-
 
 @hookimpl
 def implementation() -> Callable[..., Tensor]:

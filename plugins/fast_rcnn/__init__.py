@@ -22,20 +22,6 @@ from .benchmark import FASTER, benchmark
 from .experiment import SHARED, SVD, THROUGH, experiment
 from .model import FastRCNN, detection_loss, roi_pool, smooth_l1, truncated
 
-__all__ = [
-    "FASTER",
-    "SHARED",
-    "SVD",
-    "THROUGH",
-    "FastRCNN",
-    "benchmark",
-    "detection_loss",
-    "experiment",
-    "roi_pool",
-    "smooth_l1",
-    "truncated",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -25,23 +25,6 @@ from .benchmark import SOONER, benchmark
 from .experiment import DETECTS, RECALLS, SIZES, experiment
 from .model import RPN, FasterRCNN, anchors_at, anchors_over, match, propose, rpn_loss, sample
 
-__all__ = [
-    "DETECTS",
-    "RECALLS",
-    "RPN",
-    "SIZES",
-    "SOONER",
-    "FasterRCNN",
-    "anchors_at",
-    "anchors_over",
-    "benchmark",
-    "experiment",
-    "match",
-    "propose",
-    "rpn_loss",
-    "sample",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -23,8 +23,6 @@ from .benchmark import benchmark
 from .experiment import SIZE, SKIPS, experiment
 from .model import FCN, SmallFCN, bilinear, upsample
 
-__all__ = ["FCN", "SIZE", "SKIPS", "SmallFCN", "benchmark", "bilinear", "experiment", "upsample"]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

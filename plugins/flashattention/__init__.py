@@ -27,29 +27,7 @@ from .baselines import standard_attention
 from .benchmark import benchmark
 from .experiment import ACCESSES, EXACT, FASTER, LINEAR, TRAINING, experiment, largest_errors, results
 from .model import flash_attention, in_kernels
-from .tiled import Schedule, online_attention, tiled_attention
-
-__all__ = [
-    "ACCESSES",
-    "EXACT",
-    "FASTER",
-    "LINEAR",
-    "TRAINING",
-    "Schedule",
-    "benchmark",
-    "blocks_for",
-    "experiment",
-    "flash_attention",
-    "implementation",
-    "in_kernels",
-    "largest_errors",
-    "online_attention",
-    "results",
-    "standard_accesses",
-    "standard_attention",
-    "tiled_accesses",
-    "tiled_attention",
-]
+from .tiled import online_attention, tiled_attention
 
 
 @hookimpl

@@ -24,17 +24,6 @@ from .experiment import NEWLINES, SIZE, experiment
 from .model import Fuyu, layout
 from .weights import from_released
 
-__all__ = [
-    "NEWLINES",
-    "SIZE",
-    "Fuyu",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-    "layout",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -26,8 +26,6 @@ from .experiment import SIZE, WORK, experiment
 from .model import SIZES, Galactica
 from .weights import from_released
 
-__all__ = ["SIZE", "SIZES", "WORK", "Galactica", "benchmark", "experiment", "from_released", "implementation"]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -139,7 +139,7 @@ def add_up(run: Run) -> None:
     accuracy: dict[str, Sequence[float]] = {}
     for arm, way in ways.items():
         best[arm] = run.sweep(
-            arm, rates, partial(train, run, arm, way), score="accuracy to choose by", keep="highest"
+            arm, rates, partial(train, run, arm, way), score="validation accuracy", keep="highest"
         )
         accuracy[arm] = [
             judge(run, best[arm].result, way, terms, "chains to judge by") for terms in range(1, LONGEST + 1)

@@ -26,7 +26,6 @@ from readtrack.plugin import hookimpl
 from .benchmark import benchmark
 from .experiment import OPTIMAL, SATURATES, experiment
 from .model import (
-    Discriminator,
     Game,
     Generator,
     Maxout,
@@ -37,23 +36,6 @@ from .model import (
     parzen,
     value,
 )
-
-__all__ = [
-    "OPTIMAL",
-    "SATURATES",
-    "Discriminator",
-    "Game",
-    "Generator",
-    "Maxout",
-    "benchmark",
-    "discriminator_loss",
-    "experiment",
-    "minimax_loss",
-    "non_saturating_loss",
-    "optimal_discriminator",
-    "parzen",
-    "value",
-]
 
 
 @hookimpl

@@ -22,21 +22,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import COMPRESSES, FASTER, HARMLESS, experiment
-from .model import GistCache, GistGPT2, causal_mask, gist_mask, promptless_mask
-
-__all__ = [
-    "COMPRESSES",
-    "FASTER",
-    "HARMLESS",
-    "GistCache",
-    "GistGPT2",
-    "benchmark",
-    "causal_mask",
-    "experiment",
-    "gist_mask",
-    "implementation",
-    "promptless_mask",
-]
+from .model import GistGPT2, causal_mask, gist_mask, promptless_mask
 
 
 @hookimpl

@@ -87,7 +87,7 @@ def experiment(run: Run) -> None:
     best: dict[str, Best[GistGPT2]] = {}
     right: dict[str, Accuracies] = {}
     for arm, mask in arms.items():
-        best[arm] = run.sweep(arm, rates, partial(tuned, run, arm, first, mask), score="nats to choose by")
+        best[arm] = run.sweep(arm, rates, partial(tuned, run, arm, first, mask), score="validation nats")
         right[arm] = report(run, best[arm].result, judged, arm)
     run.headline("accuracy over steps of tuning")
     cache = best["gist"].result.compress(judged[0][:1, :PROMPT].to(run.device), gists=GISTS, room=1)

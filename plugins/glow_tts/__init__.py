@@ -26,47 +26,9 @@ from readtrack.plugin import hookimpl
 from .benchmark import FAST_SEARCH, benchmark
 from .experiment import BEST_PATH, COUPLINGS, INVERSE, experiment
 from .flow import ActNorm, ChannelMixing, Coupling, Flow, WaveNet, mask_of, squeeze, unsqueeze
-from .model import (
-    EncoderLayer,
-    GlowTTS,
-    RelativeAttention,
-    Sizes,
-    TextEncoder,
-    log_normal,
-    pad_mels,
-    pad_text,
-)
+from .model import EncoderLayer, GlowTTS, Sizes, log_normal, pad_mels, pad_text
 from .search import divide, search
 from .weights import from_released, load_released
-
-__all__ = [
-    "BEST_PATH",
-    "COUPLINGS",
-    "FAST_SEARCH",
-    "INVERSE",
-    "ActNorm",
-    "ChannelMixing",
-    "Coupling",
-    "EncoderLayer",
-    "Flow",
-    "GlowTTS",
-    "RelativeAttention",
-    "Sizes",
-    "TextEncoder",
-    "WaveNet",
-    "benchmark",
-    "divide",
-    "experiment",
-    "from_released",
-    "load_released",
-    "log_normal",
-    "mask_of",
-    "pad_mels",
-    "pad_text",
-    "search",
-    "squeeze",
-    "unsqueeze",
-]
 
 
 @hookimpl

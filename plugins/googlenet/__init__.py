@@ -22,19 +22,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import FEWER, REDUCTIONS, experiment
-from .model import TABLE_1, GoogLeNet, Inception, Widths, loss
-
-__all__ = [
-    "FEWER",
-    "REDUCTIONS",
-    "TABLE_1",
-    "GoogLeNet",
-    "Inception",
-    "Widths",
-    "benchmark",
-    "experiment",
-    "loss",
-]
+from .model import GoogLeNet, Inception, Widths, loss
 
 
 @hookimpl

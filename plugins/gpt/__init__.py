@@ -25,23 +25,8 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import FEW_LABELS, SIZE, experiment
-from .model import GPT, Block, Classifier, framed, init_weights
+from .model import GPT, Block, Classifier, framed
 from .weights import from_released, load_released
-
-__all__ = [
-    "FEW_LABELS",
-    "GPT",
-    "SIZE",
-    "Block",
-    "Classifier",
-    "benchmark",
-    "experiment",
-    "framed",
-    "from_released",
-    "implementation",
-    "init_weights",
-    "load_released",
-]
 
 
 @hookimpl

@@ -128,7 +128,7 @@ def learn_from_few(run: Run) -> None:
         rates = run.pick(smoke=RATES[2:3], quick=RATES[1:3] if count == 100 else RATES, full=RATES)
         attempt = partial(tune, run, arm, arms[arm], labelled, chosen, judged)
         name = f"{arm}, {count} labels"
-        best[arm, count] = run.sweep(name, rates, attempt, score="accuracy to choose by", keep="highest")
+        best[arm, count] = run.sweep(name, rates, attempt, score="validation accuracy", keep="highest")
         run.metric("accuracy over labels a class", best[arm, count].result, step=count, arm=arm)
     if run.wants(SIZE):  # not needed to judge
         labelled, rate = few(language, 20, run.generator("labelled")), best["pre-trained", 5].value

@@ -27,29 +27,8 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import LARGER, RESIDUAL, SIZE, SIZES, evaluate, experiment, parameters, train
-from .model import GPT2, XL, Cache, CausalAttention, sampling_probabilities
-from .weights import from_released, read_merges, read_tensors
-
-__all__ = [
-    "GPT2",
-    "LARGER",
-    "RESIDUAL",
-    "SIZE",
-    "SIZES",
-    "XL",
-    "Cache",
-    "CausalAttention",
-    "benchmark",
-    "evaluate",
-    "experiment",
-    "from_released",
-    "implementation",
-    "parameters",
-    "read_merges",
-    "read_tensors",
-    "sampling_probabilities",
-    "train",
-]
+from .model import GPT2, XL, Cache, sampling_probabilities
+from .weights import from_released, read_merges
 
 
 @hookimpl

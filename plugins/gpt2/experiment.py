@@ -159,7 +159,7 @@ def compare_sizes(run: Run) -> None:
             train(run, network, seen, steps=steps, rate=own, arm=f"{arm}, rate {own:.2g}")
             return evaluate(run, network, choose, "windows to choose by"), network
 
-        best[arm] = run.sweep(arm, rates, attempt, what="rate of the smallest", score="nats to choose by")
+        best[arm] = run.sweep(arm, rates, attempt, what="rate of the smallest", score="validation nats")
         nats = evaluate(run, best[arm].result, judge, "windows to judge by")
         bits[arm] = nats / math.log(2) / bytes_per_token
         run.metric("bits a byte over parameters", bits[arm], step=parameters(best[arm].result), arm="GPT-2")

@@ -26,17 +26,6 @@ from .benchmark import benchmark
 from .experiment import SIZE, STEEPER, experiment
 from .model import GPT3, SIZES, locally_banded
 
-__all__ = [
-    "GPT3",
-    "SIZE",
-    "SIZES",
-    "STEEPER",
-    "benchmark",
-    "experiment",
-    "implementation",
-    "locally_banded",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

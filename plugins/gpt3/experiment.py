@@ -115,7 +115,7 @@ def compare_sizes(run: Run) -> None:
     best: dict[str, Best[Float[Tensor, " examples"]]] = {}
     for arm, make in arms.items():
         attempt = partial(train, run, arm, make, rules, chosen, judged)
-        best[arm] = run.sweep(arm, rates, attempt, what="rate of the smallest", score="nats to choose by")
+        best[arm] = run.sweep(arm, rates, attempt, what="rate of the smallest", score="validation nats")
         for examples, value in enumerate(best[arm].result.tolist()):
             run.metric("accuracy over examples", value, step=examples, arm=arm)
     ceiling = rules.best(judged).mean(0)

@@ -28,19 +28,6 @@ from .benchmark import benchmark
 from .experiment import CACHE, EQUAL_HEADS, NEARLY, ORDER, experiment
 from .model import GroupedQueryAttention, convert, grouped_attention
 
-__all__ = [
-    "CACHE",
-    "EQUAL_HEADS",
-    "NEARLY",
-    "ORDER",
-    "GroupedQueryAttention",
-    "benchmark",
-    "convert",
-    "experiment",
-    "grouped_attention",
-    "implementation",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -241,7 +241,7 @@ def compare(run: Run) -> None:
             train(run, model, text, steps=extra, rate=rate, arm=f"{arm}, rate {rate:g}")
             return evaluate(run, model, text.choose), model
 
-        best[arm] = run.sweep(arm, rates, go_on, score="loss to choose by")
+        best[arm] = run.sweep(arm, rates, go_on, score="validation loss")
         losses[arm] = evaluate(run, best[arm].result, text.judge)
         run.metric("held-out loss over further steps", losses[arm], step=extra, arm=arm)
         run.metric("held-out loss", losses[arm], arm=arm)

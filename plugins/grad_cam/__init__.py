@@ -26,8 +26,6 @@ from .benchmark import benchmark
 from .experiment import EQUALS_CAM, FOLLOWS, experiment
 from .maps import cam, enlarge, grad_cam
 
-__all__ = ["EQUALS_CAM", "FOLLOWS", "benchmark", "cam", "enlarge", "experiment", "grad_cam"]
-
 
 @hookimpl
 def implementation() -> Callable[..., Tensor]:

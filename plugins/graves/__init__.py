@@ -24,8 +24,6 @@ from .benchmark import benchmark
 from .experiment import WINDOW, experiment
 from .model import Mixture, Writer, window_weights
 
-__all__ = ["WINDOW", "Mixture", "Writer", "benchmark", "experiment", "window_weights"]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -52,7 +52,7 @@ def experiment(run: Run) -> None:
     rates = run.pick(smoke=(0.01,), quick=(0.015, 0.03, 0.06), full=(0.003, 0.01, 0.03, 0.1))
     best = {
         arm: run.sweep(
-            arm, rates, partial(train, run, arm, text, train_on, choose, judge), score="nats to choose by"
+            arm, rates, partial(train, run, arm, text, train_on, choose, judge), score="validation nats"
         )
         for arm, text in run.arms(texts, control="mean of the letters").items()
     }

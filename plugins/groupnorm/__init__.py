@@ -25,18 +25,6 @@ from .benchmark import benchmark
 from .experiment import ALONE, FEW_EXAMPLES, SMALL_BATCHES, experiment
 from .model import GhostBatchNorm, GroupNorm, group_norm, line_by_line
 
-__all__ = [
-    "ALONE",
-    "FEW_EXAMPLES",
-    "SMALL_BATCHES",
-    "GhostBatchNorm",
-    "GroupNorm",
-    "benchmark",
-    "experiment",
-    "group_norm",
-    "line_by_line",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

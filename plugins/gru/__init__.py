@@ -28,17 +28,6 @@ from .benchmark import benchmark
 from .experiment import LONG_LAGS, SIZE, experiment
 from .model import GRU, GatedRecurrentUnit, unroll, unroll_fast
 
-__all__ = [
-    "GRU",
-    "LONG_LAGS",
-    "SIZE",
-    "GatedRecurrentUnit",
-    "benchmark",
-    "experiment",
-    "unroll",
-    "unroll_fast",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

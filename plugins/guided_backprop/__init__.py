@@ -25,8 +25,6 @@ from .benchmark import benchmark
 from .experiment import SHARPER, SIZES, experiment
 from .model import AllConvNet, guided
 
-__all__ = ["SHARPER", "SIZES", "AllConvNet", "benchmark", "experiment", "guided"]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

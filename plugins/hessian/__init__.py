@@ -24,21 +24,6 @@ from .benchmark import benchmark
 from .experiment import CHEAP, EXACT, OUTLIERS, experiment
 from .model import density, full_hessian, hessian_product, lanczos, module_loss, reverse_product
 
-__all__ = [
-    "CHEAP",
-    "EXACT",
-    "OUTLIERS",
-    "benchmark",
-    "density",
-    "experiment",
-    "full_hessian",
-    "hessian_product",
-    "implementation",
-    "lanczos",
-    "module_loss",
-    "reverse_product",
-]
-
 
 @hookimpl
 def implementation() -> object:

@@ -41,27 +41,6 @@ from .model import (
 )
 from .weights import from_released
 
-__all__ = [
-    "FASTER",
-    "PERIODS_TELL",
-    "SIZES",
-    "V1",
-    "V2",
-    "V3",
-    "Generator",
-    "PeriodDiscriminator",
-    "Periods",
-    "ScaleDiscriminator",
-    "Scales",
-    "Version",
-    "benchmark",
-    "discriminator_loss",
-    "experiment",
-    "feature_loss",
-    "from_released",
-    "generator_loss",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

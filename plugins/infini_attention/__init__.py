@@ -29,19 +29,6 @@ from .benchmark import benchmark
 from .experiment import BEYOND, CONSTANT, COUNT, INSIDE, STREAM, experiment
 from .model import InfiniAttention, Memory
 
-__all__ = [
-    "BEYOND",
-    "CONSTANT",
-    "COUNT",
-    "INSIDE",
-    "STREAM",
-    "InfiniAttention",
-    "Memory",
-    "benchmark",
-    "experiment",
-    "implementation",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

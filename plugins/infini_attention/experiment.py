@@ -253,7 +253,7 @@ def find_values(run: Run) -> None:
     right: dict[str, dict[int, float]] = {}
     for arm, make in makes.items():
         best[arm] = run.sweep(
-            arm, rates, partial(train, run, arm, make), score="accuracy to choose by", keep="highest"
+            arm, rates, partial(train, run, arm, make), score="validation accuracy", keep="highest"
         )
         right[arm] = {}
         for segments in run.pick(smoke=LENGTHS[:2], quick=LENGTHS, full=(*LENGTHS, 64, 128)):

@@ -25,17 +25,6 @@ from .benchmark import benchmark
 from .experiment import CONTRAST, INVARIANCE, STYLISATION, experiment
 from .model import InstanceNorm, instance_norm, line_by_line
 
-__all__ = [
-    "CONTRAST",
-    "INVARIANCE",
-    "STYLISATION",
-    "InstanceNorm",
-    "benchmark",
-    "experiment",
-    "instance_norm",
-    "line_by_line",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

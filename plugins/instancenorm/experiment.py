@@ -129,10 +129,10 @@ def compare(run: Run) -> None:
     arms = run.arms({"instance norm": layer, "batch norm": BatchNorm}, control="batch norm")
     rates = run.pick(smoke=(0.01,), quick=(0.001, 0.003, 0.01, 0.03), full=(0.001, 0.003, 0.01, 0.03))
     best = {
-        arm: run.sweep(arm, rates, partial(train, run, arm, norm, crops, loss), score="loss to choose by")
+        arm: run.sweep(arm, rates, partial(train, run, arm, norm, crops, loss), score="validation loss")
         for arm, norm in arms.items()
     }
-    run.headline("loss to choose by over rate")
+    run.headline("validation loss over rate")
     instance, batch = (best[arm].result for arm in ("instance norm", "batch norm"))
     content = crops.draw(crops.judge, 32, run.generator("crops to judge by"))
     with torch.no_grad():

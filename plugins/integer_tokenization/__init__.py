@@ -23,18 +23,6 @@ from .benchmark import benchmark
 from .cutting import NumberTable, cut, merges_of_numbers, released_file
 from .experiment import COMPUTES, COUNT, experiment
 
-__all__ = [
-    "COMPUTES",
-    "COUNT",
-    "NumberTable",
-    "benchmark",
-    "cut",
-    "experiment",
-    "implementation",
-    "merges_of_numbers",
-    "released_file",
-]
-
 
 @hookimpl
 def implementation() -> Callable[..., tuple[str, ...]]:

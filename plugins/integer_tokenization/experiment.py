@@ -124,7 +124,7 @@ def compare(run: Run, bpe: ByteBPE) -> None:
     for arm, write in arms.items():
         sums = {name: spelled(part, write) for name, part in (("seen", seen), ("choose", choose))}
         attempt = partial(train, run, arm, 1 + max(map(max, map(write, range(LOW, 2 * HIGH)))), sums)
-        best[arm] = run.sweep(arm, rates, attempt, score="nats to choose by")
+        best[arm] = run.sweep(arm, rates, attempt, score="validation nats")
         right[arm] = share_right(best[arm].result, spelled(judge, write))
         known[arm] = share_right(best[arm].result, sums["seen"])
         run.metric("sums right", right[arm], arm=f"{arm}, held out")

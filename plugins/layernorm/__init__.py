@@ -26,18 +26,6 @@ from .benchmark import benchmark
 from .experiment import ALONE, RECURRENT, SMALL_BATCHES, TABLE_1, experiment
 from .model import LayerNorm, layer_norm, line_by_line
 
-__all__ = [
-    "ALONE",
-    "RECURRENT",
-    "SMALL_BATCHES",
-    "TABLE_1",
-    "LayerNorm",
-    "benchmark",
-    "experiment",
-    "layer_norm",
-    "line_by_line",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -143,12 +143,12 @@ def small_batches(run: Run) -> None:
                 f"{arm}, batches of {size}",
                 rates,
                 lambda rate, arm=arm, norm=norm, size=size: train(run, arm, norm, size, rate),
-                score="loss to choose by",
+                score="validation loss",
             )
         # Of two examples batch normalisation leaves the sign of their difference: every value is 1 or -1.
         rate = best[arm, 4].value
         best[arm, 2] = run.sweep(
-            f"{arm}, batches of 2", [rate], partial(train, run, arm, norm, 2), score="loss to choose by"
+            f"{arm}, batches of 2", [rate], partial(train, run, arm, norm, 2), score="validation loss"
         )
         for size in (2, 4, 32):
             run.metric("loss over examples in a batch", best[arm, size].result.loss, step=size, arm=arm)

@@ -73,7 +73,7 @@ def best_of_rates(
             f"{arm}, weights × {scale:g}",
             rates,
             lambda rate, arm=arm, norm=norm: train(run, arm, norm, rate, scale=scale, steps=steps),
-            score="loss to choose by, recurrent",
+            score="validation loss, recurrent",
         )
         for arm, norm in arms.items()
     }

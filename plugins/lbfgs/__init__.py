@@ -21,8 +21,6 @@ from .benchmark import benchmark
 from .experiment import KEEPS, SCALE, experiment
 from .model import LBFGS, two_loop
 
-__all__ = ["KEEPS", "LBFGS", "SCALE", "benchmark", "experiment", "implementation", "two_loop"]
-
 
 @hookimpl
 def implementation() -> type[LBFGS]:

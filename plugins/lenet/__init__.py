@@ -29,22 +29,6 @@ from .benchmark import benchmark
 from .experiment import FEWER, SHARING, SIZE, experiment
 from .model import TABLE_I, Convolution, FullyConnected, LeNet5, Output, SubSampling, loss, squash
 
-__all__ = [
-    "FEWER",
-    "SHARING",
-    "SIZE",
-    "TABLE_I",
-    "Convolution",
-    "FullyConnected",
-    "LeNet5",
-    "Output",
-    "SubSampling",
-    "benchmark",
-    "experiment",
-    "loss",
-    "squash",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

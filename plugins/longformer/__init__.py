@@ -27,19 +27,6 @@ from .experiment import LINEAR, QUESTIONS, SIZE, experiment
 from .model import Longformer, LongformerAttention, banded_attention
 from .weights import from_released
 
-__all__ = [
-    "LINEAR",
-    "QUESTIONS",
-    "SIZE",
-    "Longformer",
-    "LongformerAttention",
-    "banded_attention",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

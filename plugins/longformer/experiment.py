@@ -133,7 +133,7 @@ def ask(run: Run) -> None:
     best: dict[str, Best[Float[Tensor, " thirds"]]] = {}
     for arm, make in arms.items():
         attempt = partial(train, run, arm, make, chosen, judged)
-        best[arm] = run.sweep(arm, rates, attempt, score="accuracy to choose by", keep="highest")
+        best[arm] = run.sweep(arm, rates, attempt, score="validation accuracy", keep="highest")
         for third, value in enumerate(best[arm].result.tolist()):
             place = (third + 0.5) * (LENGTH - 1) / 3
             run.metric("accuracy over distance", value, step=place, arm=arm)

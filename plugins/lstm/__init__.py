@@ -29,19 +29,6 @@ from .benchmark import benchmark, with_cell
 from .experiment import CAROUSEL, FLOW, LONG_LAGS, experiment
 from .model import LSTM, LongShortTermMemory, unroll, unroll_fast
 
-__all__ = [
-    "CAROUSEL",
-    "FLOW",
-    "LONG_LAGS",
-    "LSTM",
-    "LongShortTermMemory",
-    "benchmark",
-    "experiment",
-    "unroll",
-    "unroll_fast",
-    "with_cell",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -11,10 +11,10 @@ take this in; a small one: pass by. A gate of a recurrent network is the simples
 lost; in its place the recurrence is scanned, with the large states kept in fast memory and never written out.
 To go on after a text takes its last state alone, however long the text was.
 
-This folder. `scan` has the scan (and `kernel` its GPU kernels), `model` the block and the language model, as
-a whole and step by step, `weights` the names of released weights. `experiment` holds Theorem 1, and copies
-tokens that lie at random positions in noise, with selection and without. `benchmark` times the scan, a step,
-and how fast the model writes beside a Transformer of its size.
+This folder. `loop` has the scan step by step, `scan` its faster forms (and `kernel` its GPU kernels), `model`
+the block and the language model, as a whole and step by step, `weights` the names of released weights.
+`experiment` holds Theorem 1, and copies tokens that lie at random positions in noise, with selection and
+without. `benchmark` times the scan, a step, and text generation against a Transformer of the same size.
 """
 
 from torch import nn
@@ -23,34 +23,10 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark, scan_inputs
 from .experiment import COPYING, FAST_SCAN, GATING, THROUGHPUT, Copier, experiment, selective_copying
+from .loop import scan_loop
 from .model import MAMBA_2_8B, MAMBA_130M, Config, Mamba, MambaBlock, SelectiveSSM
-from .scan import SelectiveScan, prefixes, scan_associative, scan_chunked, scan_loop, selective_scan
+from .scan import SelectiveScan, prefixes, scan_associative, scan_chunked, selective_scan
 from .weights import from_released
-
-__all__ = [
-    "COPYING",
-    "FAST_SCAN",
-    "GATING",
-    "MAMBA_2_8B",
-    "MAMBA_130M",
-    "THROUGHPUT",
-    "Config",
-    "Copier",
-    "Mamba",
-    "MambaBlock",
-    "SelectiveSSM",
-    "SelectiveScan",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "prefixes",
-    "scan_associative",
-    "scan_chunked",
-    "scan_inputs",
-    "scan_loop",
-    "selective_copying",
-    "selective_scan",
-]
 
 
 @hookimpl

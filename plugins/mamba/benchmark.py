@@ -11,8 +11,9 @@ from torch.func import functional_call
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
+from .loop import discretise, scan_loop
 from .model import Config, Mamba
-from .scan import discretise, read, scan_chunked, scan_loop, selective_scan
+from .scan import read, scan_chunked, selective_scan
 
 Weights = Mapping[str, Tensor]
 

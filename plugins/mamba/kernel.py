@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .scan import scan_again
+from .loop import scan_again
 
 BLOCK, CHUNK = 32, 32
 

@@ -1,10 +1,10 @@
 """The selective scan, h_t = e^{Δ_t A} h_{t-1} + Δ_t B_t x_t and y_t = C_t·h_t, in four orders of work.
 
-`scan_loop` is the recurrence as written. `scan_chunked` runs all chunks of the sequence side by side, then
-hands the states on from chunk to chunk; `scan_associative` combines neighbours in a tree: both do more work
-in fewer steps. `selective_scan` is what the model uses: the recurrence, with the states of one chunk at a
-time in fast memory and computed again for the backward pass (section 3.3.2), in PyTorch or, on a GPU, in
-Triton.
+`scan_loop`, in `loop`, is the recurrence as written. `scan_chunked` runs all chunks of the sequence side by
+side, then hands the states on from chunk to chunk; `scan_associative` combines neighbours in a tree: both do
+more work in fewer steps. `selective_scan` is what the model uses: the recurrence, with the states of one
+chunk at a time in fast memory and computed again for the backward pass (section 3.3.2), in PyTorch or, on a
+GPU, in Triton.
 
 Dimensions: batch, time, channels, order (of the state of each channel, the paper's N). Channels have their
 own x, Δ (`delta`) and row of A (a diagonal matrix), and share B and C.
@@ -18,35 +18,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-Channels = Float[Tensor, "batch time channels"]
-Diagonal = Float[Tensor, "channels order"]
-Shared = Float[Tensor, "batch time order"]
-State = Float[Tensor, "batch channels order"]
-Coefficients = Float[Tensor, "batch time channels order"]
+from .loop import Channels, Coefficients, Diagonal, Shared, State, discretise, scan_again
 
 # States of one chunk, in numbers: 1 MiB of float32, which stays in a core's cache.
 CHUNK_NUMBERS = 2**18
-
-
-def discretise(x: Channels, delta: Channels, A: Diagonal, B: Shared) -> tuple[Coefficients, Coefficients]:
-    """Decay and drive of each step: e^{Δ A}, and Δ B x in place of the exact (ΔA)⁻¹(e^{ΔA} - 1) Δ B x.
-
-    Equation 4 is the exact one; the authors' code takes its first term for B, and so do we.
-    """
-    return (delta[..., None] * A).exp(), (delta * x)[..., None] * B[:, :, None]
-
-
-def scan_loop(
-    x: Channels, delta: Channels, A: Diagonal, B: Shared, C: Shared, state: State
-) -> tuple[Channels, State]:
-    """The slow reference: outputs, and the state after the last step."""
-    decays, drives = discretise(x, delta, A, B)
-    outputs = []
-    # Unbound: to index a step would make its backward pass fill a tensor of full length.
-    for decay, drive, readout in zip(decays.unbind(1), drives.unbind(1), C.unbind(1), strict=True):
-        state = decay * state + drive
-        outputs.append((state * readout[:, None]).sum(-1))
-    return torch.stack(outputs, 1), state
 
 
 def scan_chunked(
@@ -156,13 +131,6 @@ class SelectiveScan(torch.autograd.Function):
             dx[:, chunk] = (delta_t * ddrive).transpose(0, 1)
             ddelta[:, chunk] = (x_t * ddrive + torch.einsum("tbcn,cn->tbc", exponent, A)).transpose(0, 1)
         return dx, ddelta, dA, dB, dC, dstate, None
-
-
-def scan_again(inputs: tuple[Tensor, ...], doutputs: Tensor, dstate: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients of those of `inputs` that have one, by autograd through `scan_loop`, and their graph."""
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    found = iter(torch.autograd.grad(scan_loop(*inputs), wanted, (doutputs, dstate), create_graph=True))
-    return tuple(next(found) if tensor.requires_grad else None for tensor in inputs)
 
 
 def chunk_states(

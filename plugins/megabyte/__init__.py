@@ -24,9 +24,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import CHEAPER, FASTER, experiment
-from .model import BYTES, Megabyte
-
-__all__ = ["BYTES", "CHEAPER", "FASTER", "Megabyte", "benchmark", "experiment", "implementation"]
+from .model import Megabyte
 
 
 @hookimpl

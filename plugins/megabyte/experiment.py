@@ -107,7 +107,7 @@ def compare(run: Run) -> None:
     work: dict[str, float] = {}
     for arm, make in makes.items():
         best[arm] = run.sweep(
-            arm, rates, partial(train, run, arm, make, parts, window), score="nats to choose by"
+            arm, rates, partial(train, run, arm, make, parts, window), score="validation nats"
         )
         network = best[arm].result
         found = losses(run, network, parts.judge, window, "windows to judge by") / math.log(2)

@@ -25,8 +25,6 @@ from .benchmark import benchmark
 from .experiment import MEANS, experiment
 from .units import optimised, responses, strongest
 
-__all__ = ["MEANS", "benchmark", "experiment", "optimised", "responses", "strongest"]
-
 
 @hookimpl
 def implementation() -> Callable[..., Tensor]:

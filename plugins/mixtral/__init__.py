@@ -23,24 +23,8 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import FACTS, FASTER, SIZE, experiment
-from .model import Mixtral, Router, SparseExperts, active_parameters, balance_loss, loads
+from .model import Mixtral, SparseExperts, active_parameters, balance_loss, loads
 from .weights import from_released
-
-__all__ = [
-    "FACTS",
-    "FASTER",
-    "SIZE",
-    "Mixtral",
-    "Router",
-    "SparseExperts",
-    "active_parameters",
-    "balance_loss",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-    "loads",
-]
 
 
 @hookimpl

@@ -164,7 +164,7 @@ def learn_facts(run: Run) -> None:
             network, curve = train(run, f"{arm}, rate {rate:g}", make, rate, table)
             return curve[-1][1], (network, curve)
 
-        best[arm] = run.sweep(arm, rates, attempt, score="facts right to choose by", keep="highest")
+        best[arm] = run.sweep(arm, rates, attempt, score="validation facts right", keep="highest")
         network, curve = best[arm].result
         right[arm] = accuracy(network, table, table.judge, run)
         run.metric("facts right", right[arm], arm=arm)

@@ -27,24 +27,7 @@ from readtrack.plugin import hookimpl
 from .benchmark import benchmark
 from .experiment import BETTER_FEATURES, SHARED, SHUT, experiment
 from .flamingo import Flamingo, GatedCrossAttention
-from .model import CCA, LinearReader, MultimodalAutoencoder, fit_cca, fit_reader, reconstruction_loss
-
-__all__ = [
-    "BETTER_FEATURES",
-    "CCA",
-    "SHARED",
-    "SHUT",
-    "Flamingo",
-    "GatedCrossAttention",
-    "LinearReader",
-    "MultimodalAutoencoder",
-    "benchmark",
-    "experiment",
-    "fit_cca",
-    "fit_reader",
-    "implementation",
-    "reconstruction_loss",
-]
+from .model import MultimodalAutoencoder, fit_cca, fit_reader, reconstruction_loss
 
 
 @hookimpl

@@ -206,7 +206,7 @@ def learn_features(run: Run, data: Data) -> None:
             found = [judged(network.code, data, p, of="image", on="image") for p in (data.choose, data.judge)]
             return found[0], found[1]
 
-        best[arm] = run.sweep(arm, rates(run, RATES), attempt, score="accuracy to choose by", keep="highest")
+        best[arm] = run.sweep(arm, rates(run, RATES), attempt, score="validation accuracy", keep="highest")
         run.metric("accuracy of image features", best[arm].result, arm=arm)
     ours, theirs = (best[arm].result for arm in ("with sound", "images alone"))
     values = {
@@ -255,7 +255,7 @@ def learn_shared(run: Run, data: Data) -> None:
             arm,
             rates(run, SHARED_RATES),
             attempt,
-            score="accuracy from sounds to images, to choose by",
+            score="validation accuracy, sounds to images",
             keep="highest",
         )
         run.metric("accuracy from sounds to images", best[arm].result.crossed, arm=arm)

@@ -20,19 +20,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import DAMPED, ORDER, experiment
-from .model import Minimizer, Newton, Progress, newton_direction
-
-__all__ = [
-    "DAMPED",
-    "ORDER",
-    "Minimizer",
-    "Newton",
-    "Progress",
-    "benchmark",
-    "experiment",
-    "implementation",
-    "newton_direction",
-]
+from .model import Newton, newton_direction
 
 
 @hookimpl

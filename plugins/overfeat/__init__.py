@@ -24,20 +24,6 @@ from .benchmark import benchmark
 from .experiment import EVERY_WINDOW, LOCATES, SHARED, SIZES, experiment
 from .model import ACCURATE, FAST, OverFeat, accumulate, at_each_offset
 
-__all__ = [
-    "ACCURATE",
-    "EVERY_WINDOW",
-    "FAST",
-    "LOCATES",
-    "SHARED",
-    "SIZES",
-    "OverFeat",
-    "accumulate",
-    "at_each_offset",
-    "benchmark",
-    "experiment",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

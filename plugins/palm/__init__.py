@@ -25,20 +25,6 @@ from .benchmark import benchmark
 from .experiment import ONE_HEAD, PARALLEL, SIZE, experiment
 from .model import PALM_8B, PALM_62B, PALM_540B, PaLM, ParallelBlock
 
-__all__ = [
-    "ONE_HEAD",
-    "PALM_8B",
-    "PALM_62B",
-    "PALM_540B",
-    "PARALLEL",
-    "SIZE",
-    "PaLM",
-    "ParallelBlock",
-    "benchmark",
-    "experiment",
-    "implementation",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

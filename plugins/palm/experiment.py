@@ -185,7 +185,7 @@ def compare(run: Run) -> None:
             network, course = train(run, build, text, rate=rate, arm=f"{arm}, rate {rate:g}")
             return evaluate(run, network, text.choose, "windows to choose by"), (network, course)
 
-        best[arm] = run.sweep(arm, rates, attempt, score="nats to choose by")
+        best[arm] = run.sweep(arm, rates, attempt, score="validation nats")
     networks = {arm: found.result[0] for arm, found in best.items()}
     nats = {
         arm: evaluate(run, network, text.judge, "windows to judge by") for arm, network in networks.items()

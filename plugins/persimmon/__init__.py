@@ -29,22 +29,6 @@ from .experiment import NINETY, SIZE, SKIPPED, SPARSE, WIDER, experiment
 from .model import NormalisedAttention, Persimmon, squared_relu, without_zeros
 from .weights import from_released
 
-__all__ = [
-    "NINETY",
-    "SIZE",
-    "SKIPPED",
-    "SPARSE",
-    "WIDER",
-    "NormalisedAttention",
-    "Persimmon",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-    "squared_relu",
-    "without_zeros",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

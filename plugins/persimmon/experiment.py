@@ -129,7 +129,7 @@ def compare_rates(run: Run, make: partial[Persimmon], text: data.Parts, letters:
             points[rate] = found
             return nats, found
 
-        best = run.sweep(arm, rates, attempt, score="nats to choose by")
+        best = run.sweep(arm, rates, attempt, score="validation nats")
         lowest[arm] = best.result.loss
         near = [rate for rate, found in points.items() if found.loss <= 1.1 * best.result.loss]
         highest[arm] = max(near, default=math.nan)
@@ -174,7 +174,7 @@ def count_zeros(run: Run, make: partial[Persimmon], text: data.Parts, letters: f
         def attempt(rate: float, arm: str = arm, build: Make = build) -> tuple[float, Trained]:
             return train(run, build, text, rate, f"{arm}, rate {rate:g}")
 
-        best[arm] = run.sweep(arm, rates, attempt, score="nats to choose by")
+        best[arm] = run.sweep(arm, rates, attempt, score="validation nats")
         zeros[arm] = zeros_by_layer(run, best[arm].result.network, text)
         for layer, share in enumerate(zeros[arm], 1):
             run.metric("share of zeros over layers", share, step=layer, arm=arm)

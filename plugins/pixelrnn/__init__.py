@@ -26,22 +26,6 @@ from .benchmark import benchmark
 from .experiment import CAUSAL, DIAGONAL, ROW, experiment
 from .model import DiagonalBiLSTM, MaskedConv2d, PixelNetwork, ResidualBlock, RowLSTM, sample, skew, unskew
 
-__all__ = [
-    "CAUSAL",
-    "DIAGONAL",
-    "ROW",
-    "DiagonalBiLSTM",
-    "MaskedConv2d",
-    "PixelNetwork",
-    "ResidualBlock",
-    "RowLSTM",
-    "benchmark",
-    "experiment",
-    "sample",
-    "skew",
-    "unskew",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -26,19 +26,6 @@ from .benchmark import benchmark
 from .experiment import BOUNDED, HIGH_RATES, QUALITY, experiment
 from .model import QKNormAttention, first_scale, line_by_line, normalised, qk_norm_attention
 
-__all__ = [
-    "BOUNDED",
-    "HIGH_RATES",
-    "QUALITY",
-    "QKNormAttention",
-    "benchmark",
-    "experiment",
-    "first_scale",
-    "line_by_line",
-    "normalised",
-    "qk_norm_attention",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

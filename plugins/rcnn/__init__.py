@@ -27,23 +27,6 @@ from .boxes import clip, decode, encode, nms
 from .experiment import FEATURES, FINE_TUNED, SIZES, experiment
 from .model import RegionNet, hog, linear_svms, ridge, warp
 
-__all__ = [
-    "FEATURES",
-    "FINE_TUNED",
-    "SIZES",
-    "RegionNet",
-    "benchmark",
-    "clip",
-    "decode",
-    "encode",
-    "experiment",
-    "hog",
-    "linear_svms",
-    "nms",
-    "ridge",
-    "warp",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -28,23 +28,6 @@ from .experiment import HASHED, LONG, REVERSIBLE, experiment
 from .model import LSHAttention, Reformer, hashed, inverse, lsh_attention, run_layers, unit_length
 from .weights import from_released
 
-__all__ = [
-    "HASHED",
-    "LONG",
-    "REVERSIBLE",
-    "LSHAttention",
-    "Reformer",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "hashed",
-    "implementation",
-    "inverse",
-    "lsh_attention",
-    "run_layers",
-    "unit_length",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

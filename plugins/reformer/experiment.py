@@ -113,7 +113,7 @@ def vote(run: Run) -> None:
     if run.without(SHUFFLED.name):
         ways["hashed"] = of_others
     sweep = partial(
-        run.sweep, values=SHARPNESS, what="sharpness", score="accuracy to choose by", keep="highest"
+        run.sweep, values=SHARPNESS, what="sharpness", score="validation accuracy", keep="highest"
     )
     full = sweep("full attention", train=partial(attempt, run, all_in_one, 1, tokens, chosen, judged))
     best: dict[tuple[str, int], Best[float]] = {}

@@ -26,20 +26,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import DEPTH_COSTS, DEPTH_GAINS, SIZES, experiment
-from .model import Block, Convolution, ResNet, cifar, imagenet
-
-__all__ = [
-    "DEPTH_COSTS",
-    "DEPTH_GAINS",
-    "SIZES",
-    "Block",
-    "Convolution",
-    "ResNet",
-    "benchmark",
-    "cifar",
-    "experiment",
-    "imagenet",
-]
+from .model import Convolution, ResNet
 
 
 @hookimpl

@@ -178,7 +178,7 @@ def depth(run: Run) -> None:
         arm = arms[name]
         if arm not in trained:
             rates = run.pick(smoke=(0.1,), quick=RATES, full=RATES)
-            trained[arm] = run.sweep(name, rates, partial(train, run, name, arm), score="loss to choose by")
+            trained[arm] = run.sweep(name, rates, partial(train, run, name, arm), score="validation loss")
             for part, loss in trained[arm].result._asdict().items():
                 run.metric(f"{part} loss", loss, arm=name)
         return trained[arm]

@@ -24,17 +24,6 @@ from .benchmark import benchmark
 from .experiment import INVARIANCE, QUALITY, TIME, experiment
 from .model import RMSNorm, line_by_line, rms_norm
 
-__all__ = [
-    "INVARIANCE",
-    "QUALITY",
-    "TIME",
-    "RMSNorm",
-    "benchmark",
-    "experiment",
-    "line_by_line",
-    "rms_norm",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -28,22 +28,6 @@ from .experiment import EXPLODING, LONG_LAGS, STRUCTURE, VANISHING, experiment
 from .model import RNN, unroll
 from .tasks import adding_problem, gradient_over_lags, learn_to_add
 
-__all__ = [
-    "EXPLODING",
-    "LONG_LAGS",
-    "RNN",
-    "STRUCTURE",
-    "VANISHING",
-    "adding_problem",
-    "benchmark",
-    "cost",
-    "experiment",
-    "gradient_over_lags",
-    "layer_inputs",
-    "learn_to_add",
-    "unroll",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

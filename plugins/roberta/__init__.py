@@ -27,19 +27,6 @@ from .experiment import FRESH, SIZE, UNDERTRAINED, VARIED, experiment
 from .model import PADDING, RoBERTa
 from .weights import from_released
 
-__all__ = [
-    "FRESH",
-    "PADDING",
-    "SIZE",
-    "UNDERTRAINED",
-    "VARIED",
-    "RoBERTa",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

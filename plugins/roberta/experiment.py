@@ -237,7 +237,7 @@ def sweep(
         return lowest, Trained(held_out(kept, judged), kept)
 
     rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best = run.sweep(arm, rates, attempt, score="nats to choose by")
+    best = run.sweep(arm, rates, attempt, score="validation nats")
     run.metric("held-out nats of a masked word", best.result.loss, arm=arm)
     return best
 

@@ -27,19 +27,6 @@ from .benchmark import benchmark
 from .experiment import CONVERGES, DISTANCE, experiment
 from .model import RotaryAttention, halves_to_pairs, line_by_line, phases, rotate, sines
 
-__all__ = [
-    "CONVERGES",
-    "DISTANCE",
-    "RotaryAttention",
-    "benchmark",
-    "experiment",
-    "halves_to_pairs",
-    "line_by_line",
-    "phases",
-    "rotate",
-    "sines",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

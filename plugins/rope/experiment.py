@@ -188,7 +188,7 @@ def compare(run: Run) -> None:
             arm,
             rates,
             lambda rate, arm=arm, make=make: train(run, arm, make, rate, text, len(alphabet)),
-            score="loss to choose by",
+            score="validation loss",
         )
         for arm, make in arms_of(run).items()
     }

@@ -27,8 +27,6 @@ from .benchmark import benchmark
 from .experiment import KEEPS, experiment, films
 from .model import RTRBM, sample
 
-__all__ = ["KEEPS", "RTRBM", "benchmark", "experiment", "films", "sample"]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -71,7 +71,7 @@ def experiment(run: Run) -> None:
     arms = run.arms(machines, control="temporal")
     rates = run.pick(smoke=(0.03,), quick=(0.01, 0.03, 0.1), full=(0.003, 0.01, 0.03, 0.1))
     best = {
-        arm: run.sweep(arm, rates, partial(train, run, arm, make), score="wrong bits to choose by")
+        arm: run.sweep(arm, rates, partial(train, run, arm, make), score="validation wrong bits")
         for arm, make in arms.items()
     }
     run.headline("wrong bits while learning")

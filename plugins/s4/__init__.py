@@ -26,36 +26,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import GENERATION, HIPPO, VIEWS, experiment
-from .model import (
-    DPLR,
-    S4,
-    Recurrence,
-    diagonalised,
-    discretised,
-    hippo_dplr,
-    kernel_by_cauchy,
-    kernel_by_powers,
-    recurrent_c,
-    whole,
-)
-
-__all__ = [
-    "DPLR",
-    "GENERATION",
-    "HIPPO",
-    "S4",
-    "VIEWS",
-    "Recurrence",
-    "benchmark",
-    "diagonalised",
-    "discretised",
-    "experiment",
-    "hippo_dplr",
-    "kernel_by_cauchy",
-    "kernel_by_powers",
-    "recurrent_c",
-    "whole",
-]
+from .model import S4, discretised, hippo_dplr, kernel_by_cauchy, kernel_by_powers, recurrent_c, whole
 
 
 @hookimpl

@@ -27,17 +27,6 @@ from .benchmark import benchmark
 from .experiment import LOCATES, SPECIFIC, experiment
 from .maps import class_gradient, class_model, edges, saliency
 
-__all__ = [
-    "LOCATES",
-    "SPECIFIC",
-    "benchmark",
-    "class_gradient",
-    "class_model",
-    "edges",
-    "experiment",
-    "saliency",
-]
-
 
 @hookimpl
 def implementation() -> Callable[..., Tensor]:

@@ -20,19 +20,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import WITH_ADAMW, WITH_SGD, experiment
-from .model import ScheduleFreeAdamW, ScheduleFreeSGD, normalise, schedule_free
-
-__all__ = [
-    "WITH_ADAMW",
-    "WITH_SGD",
-    "ScheduleFreeAdamW",
-    "ScheduleFreeSGD",
-    "benchmark",
-    "experiment",
-    "implementation",
-    "normalise",
-    "schedule_free",
-]
+from .model import ScheduleFreeAdamW, ScheduleFreeSGD
 
 
 @hookimpl

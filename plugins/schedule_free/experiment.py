@@ -139,7 +139,7 @@ def compare(run: Run, name: str, ours: Build, theirs: Make, rates: tuple[float, 
             ]
             return sum(logs) / len(logs), None
 
-        best = run.sweep(f"{name}, {arm}", rates, score, score="log loss to choose by")
+        best = run.sweep(f"{name}, {arm}", rates, score, score="log validation loss")
         sweeps.append(best)
         if math.isnan(best.value):
             return dict.fromkeys(looks, math.nan)

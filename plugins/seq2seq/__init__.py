@@ -23,19 +23,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import REVERSING, experiment
-from .model import END, Sentence, Seq2Seq, Stack, beam_search, greedy
-
-__all__ = [
-    "END",
-    "REVERSING",
-    "Sentence",
-    "Seq2Seq",
-    "Stack",
-    "beam_search",
-    "benchmark",
-    "experiment",
-    "greedy",
-]
+from .model import END, Seq2Seq, beam_search, greedy
 
 
 @hookimpl

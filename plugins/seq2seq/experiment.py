@@ -81,7 +81,7 @@ def experiment(run: Run) -> None:
             arm,
             rates,
             partial(train, run, arm, order, length=LENGTH),
-            score="loss to choose by",
+            score="validation loss",
         )
         for arm, order in arms.items()
     }

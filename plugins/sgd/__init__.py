@@ -23,18 +23,6 @@ from .benchmark import benchmark
 from .experiment import FLOOR, TOO_FAST, experiment
 from .model import SGD, Optimizer, Tensors, descend
 
-__all__ = [
-    "FLOOR",
-    "SGD",
-    "TOO_FAST",
-    "Optimizer",
-    "Tensors",
-    "benchmark",
-    "descend",
-    "experiment",
-    "implementation",
-]
-
 
 @hookimpl
 def implementation() -> type[Optimizer]:

@@ -199,7 +199,7 @@ def tune(
         rates,
         attempt,
         what=f"rate, {problem.name}",
-        score="loss to choose by",
+        score="validation loss",
     )
     if math.isnan(best.value):
         return Tuned(best, scores, [math.nan], None)

@@ -25,24 +25,8 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import LINEAR, RELAY, ROLLING, SIZE, experiment
-from .model import Mistral, RollingCache, SwiGLU, WindowAttention, window_attention
+from .model import Mistral, SwiGLU, window_attention
 from .weights import from_released
-
-__all__ = [
-    "LINEAR",
-    "RELAY",
-    "ROLLING",
-    "SIZE",
-    "Mistral",
-    "RollingCache",
-    "SwiGLU",
-    "WindowAttention",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-    "window_attention",
-]
 
 
 @hookimpl

@@ -163,7 +163,7 @@ def relay(run: Run) -> None:
     accuracy: dict[str, list[float]] = {}
     best = []
     for arm, make in makes.items():
-        found = run.sweep(arm, rates, partial(train, run, arm, make), score="nats to choose by")
+        found = run.sweep(arm, rates, partial(train, run, arm, make), score="validation nats")
         best.append(found)
         accuracy[arm] = by_distance(run, found.result, "texts to judge by")
         for distance, right in enumerate(accuracy[arm], 1):

@@ -39,25 +39,6 @@ from .model import (
     zero_order_hold,
 )
 
-__all__ = [
-    "MATRIX",
-    "MEMORY",
-    "TIMESCALE",
-    "VIEWS",
-    "StateSpace",
-    "benchmark",
-    "bilinear",
-    "convolve",
-    "experiment",
-    "hippo_legs",
-    "hold_diagonal",
-    "kernel",
-    "legendre",
-    "legs_memory",
-    "recurrence",
-    "zero_order_hold",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

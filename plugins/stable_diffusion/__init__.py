@@ -32,25 +32,6 @@ from .benchmark import benchmark
 from .experiment import GUIDANCE, LATENTS, experiment
 from .model import Diffusion, denoise, guided, scaled_linear_schedule, unguided
 from .unet import UNet
-from .weights import autoencoder_from_released, from_released
-
-__all__ = [
-    "GUIDANCE",
-    "LATENTS",
-    "Autoencoder",
-    "Codebook",
-    "Diffusion",
-    "UNet",
-    "VQAutoencoder",
-    "autoencoder_from_released",
-    "benchmark",
-    "denoise",
-    "experiment",
-    "from_released",
-    "guided",
-    "scaled_linear_schedule",
-    "unguided",
-]
 
 
 @hookimpl

@@ -25,26 +25,9 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import CHEAPER, HELPS, SIZE, experiment
-from .model import T5, Cache, RelativeBias, buckets
+from .model import T5, Cache, buckets
 from .spans import corrupt, draw_spans, restore
 from .weights import from_released
-
-__all__ = [
-    "CHEAPER",
-    "HELPS",
-    "SIZE",
-    "T5",
-    "Cache",
-    "RelativeBias",
-    "benchmark",
-    "buckets",
-    "corrupt",
-    "draw_spans",
-    "experiment",
-    "from_released",
-    "implementation",
-    "restore",
-]
 
 
 @hookimpl

@@ -131,7 +131,7 @@ def compare_objectives(run: Run) -> None:
     def tuned(arm: str, objective: Objective | None, labels: int = FEW) -> Best[float]:
         make = partial(network, run) if objective is None else partial(learned, objective)
         attempt = partial(tune, run, arm, make, few if labels == FEW else many, chosen, judged)
-        best = run.sweep(arm, rates, attempt, score="accuracy to choose by", keep="highest")
+        best = run.sweep(arm, rates, attempt, score="validation accuracy", keep="highest")
         run.metric("accuracy", best.result, arm=arm)
         return best
 

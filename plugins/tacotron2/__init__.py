@@ -23,33 +23,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import EQUATION, FORWARD, experiment
-from .model import (
-    Decoder,
-    Encoder,
-    LocationLayer,
-    LocationSensitiveAttention,
-    Postnet,
-    Prenet,
-    Sizes,
-    Spoken,
-    Tacotron2,
-)
-
-__all__ = [
-    "EQUATION",
-    "FORWARD",
-    "Decoder",
-    "Encoder",
-    "LocationLayer",
-    "LocationSensitiveAttention",
-    "Postnet",
-    "Prenet",
-    "Sizes",
-    "Spoken",
-    "Tacotron2",
-    "benchmark",
-    "experiment",
-]
+from .model import LocationSensitiveAttention, Prenet, Sizes, Spoken, Tacotron2
 
 
 @hookimpl

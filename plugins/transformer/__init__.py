@@ -25,33 +25,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import FAR, OFFSETS, SIZE, experiment
-from .model import (
-    BIG,
-    DecoderLayer,
-    EncoderLayer,
-    Transformer,
-    feed_forward,
-    learning_rate,
-    sines,
-    smoothed_cross_entropy,
-)
-
-__all__ = [
-    "BIG",
-    "FAR",
-    "OFFSETS",
-    "SIZE",
-    "DecoderLayer",
-    "EncoderLayer",
-    "Transformer",
-    "benchmark",
-    "experiment",
-    "feed_forward",
-    "implementation",
-    "learning_rate",
-    "sines",
-    "smoothed_cross_entropy",
-]
+from .model import BIG, DecoderLayer, EncoderLayer, Transformer, learning_rate, sines, smoothed_cross_entropy
 
 
 @hookimpl

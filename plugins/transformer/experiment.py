@@ -182,7 +182,7 @@ def compare_distances(run: Run) -> None:
     best: dict[str, Best[nn.Module]] = {}
     values: dict[str, float] = {"accuracy of a guess": 1 / SYMBOLS}
     for arm, make in arms.items():
-        best[arm] = run.sweep(arm, rates, partial(train, run, arm, make), score="loss to choose by")
+        best[arm] = run.sweep(arm, rates, partial(train, run, arm, make), score="validation loss")
         accuracy = by_distance(run, best[arm].result)
         for position, value in enumerate(accuracy.tolist()):
             run.metric("accuracy over distance", value, step=1 + 2 * position, arm=arm)

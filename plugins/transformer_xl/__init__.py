@@ -28,19 +28,6 @@ from .experiment import FASTER, MEMORY, SIZE, experiment
 from .model import RelativeAttention, TransformerXL, shifted
 from .weights import from_released
 
-__all__ = [
-    "FASTER",
-    "MEMORY",
-    "SIZE",
-    "RelativeAttention",
-    "TransformerXL",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-    "shifted",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -121,7 +121,7 @@ def carry_context(run: Run) -> None:
     nats: dict[str, Float[Tensor, " tokens"]] = {}
     for arm, (tokens, keep) in arms.items():
         attempt = partial(train, run, arm, tokens, keep, seen, chosen)
-        best[arm] = run.sweep(arm, rates, attempt, score="nats to choose by")
+        best[arm] = run.sweep(arm, rates, attempt, score="validation nats")
         nats[arm] = evaluate(run, best[arm].result, tokens, keep, judged)
         for position, paid in enumerate(nats[arm].tolist()):
             run.metric("nats over position in the segment", paid, step=position + 1, arm=arm)

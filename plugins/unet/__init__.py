@@ -23,8 +23,6 @@ from .benchmark import benchmark
 from .experiment import DEFORMS, JOINS, SIZES, experiment
 from .model import UNet, border_weights, deformed
 
-__all__ = ["DEFORMS", "JOINS", "SIZES", "UNet", "benchmark", "border_weights", "deformed", "experiment"]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

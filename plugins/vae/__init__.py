@@ -27,22 +27,6 @@ from .benchmark import benchmark
 from .experiment import BETTER, LIKELIHOOD, NOISE, SAME_MEAN, experiment
 from .model import VAE, divergence, log_bernoulli, log_likelihood, log_normal, sample, wake_sleep
 
-__all__ = [
-    "BETTER",
-    "LIKELIHOOD",
-    "NOISE",
-    "SAME_MEAN",
-    "VAE",
-    "benchmark",
-    "divergence",
-    "experiment",
-    "log_bernoulli",
-    "log_likelihood",
-    "log_normal",
-    "sample",
-    "wake_sleep",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -24,8 +24,6 @@ from .benchmark import benchmark
 from .experiment import SIZES, SMALL_FILTERS, experiment
 from .model import TABLE_1, VGG, Stages, dense_head
 
-__all__ = ["SIZES", "SMALL_FILTERS", "TABLE_1", "VGG", "Stages", "benchmark", "dense_head", "experiment"]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

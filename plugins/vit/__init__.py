@@ -36,27 +36,6 @@ from .model import (
 )
 from .weights import from_released
 
-__all__ = [
-    "FEW",
-    "HUGE",
-    "LARGE",
-    "MANY",
-    "POSITIONS",
-    "SIZE",
-    "Block",
-    "ConvNet",
-    "Positions",
-    "Positions2D",
-    "ViT",
-    "attention_distance",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "implementation",
-    "patches",
-    "rollout",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

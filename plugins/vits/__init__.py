@@ -24,43 +24,11 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .durations import Convolutions, DurationFlow, SplineCoupling, StochasticDurations
+from .durations import DurationFlow, SplineCoupling, StochasticDurations
 from .experiment import EXACT, RHYTHM, experiment
-from .model import (
-    VITS,
-    MeanCoupling,
-    MeanFlow,
-    PosteriorEncoder,
-    Result,
-    Sizes,
-    TextEncoder,
-    path_of,
-    pieces,
-)
+from .model import VITS, MeanFlow, Sizes, path_of, pieces
 from .spline import spline
 from .weights import from_released
-
-__all__ = [
-    "EXACT",
-    "RHYTHM",
-    "VITS",
-    "Convolutions",
-    "DurationFlow",
-    "MeanCoupling",
-    "MeanFlow",
-    "PosteriorEncoder",
-    "Result",
-    "Sizes",
-    "SplineCoupling",
-    "StochasticDurations",
-    "TextEncoder",
-    "benchmark",
-    "experiment",
-    "from_released",
-    "path_of",
-    "pieces",
-    "spline",
-]
 
 
 @hookimpl

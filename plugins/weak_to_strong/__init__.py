@@ -30,20 +30,6 @@ from .benchmark import benchmark
 from .experiment import BEATS_ITS_TEACHER, BOOTSTRAPPING, KNEW_BEFORE, TRUSTS_ITSELF, experiment
 from .model import confidence_loss, gap_recovered, harden, mixed_cross_entropy, warm_up
 
-__all__ = [
-    "BEATS_ITS_TEACHER",
-    "BOOTSTRAPPING",
-    "KNEW_BEFORE",
-    "TRUSTS_ITSELF",
-    "benchmark",
-    "confidence_loss",
-    "experiment",
-    "gap_recovered",
-    "harden",
-    "mixed_cross_entropy",
-    "warm_up",
-]
-
 
 @hookimpl
 def implementation() -> Callable[..., Tensor]:

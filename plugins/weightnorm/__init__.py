@@ -29,19 +29,6 @@ from .benchmark import benchmark
 from .experiment import FASTER, INVARIANCE, MEAN_ONLY, experiment
 from .model import MeanOnlyBatchNorm, WeightNorm, line_by_line, start_from_data, weight_norm
 
-__all__ = [
-    "FASTER",
-    "INVARIANCE",
-    "MEAN_ONLY",
-    "MeanOnlyBatchNorm",
-    "WeightNorm",
-    "benchmark",
-    "experiment",
-    "line_by_line",
-    "start_from_data",
-    "weight_norm",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -177,10 +177,10 @@ def compare(run: Run) -> None:
     rates = run.pick(smoke=(0.02,), quick=(0.006, 0.02, 0.06, 0.2, 0.6), full=(0.006, 0.02, 0.06, 0.2, 0.6))
     steps = run.pick(smoke=2, quick=70, full=600)
     best = {
-        arm: run.sweep(arm, rates, partial(fit, run, arm, make, steps=steps), score="loss to choose by")
+        arm: run.sweep(arm, rates, partial(fit, run, arm, make, steps=steps), score="validation loss")
         for arm, make in arms.items()
     }
-    run.headline("loss to choose by over rate")
+    run.headline("validation loss over rate")
     loss = {arm: found.result.loss for arm, found in best.items()}
     for arm, found in best.items():
         run.metric("loss on images", found.result.loss, arm=arm)

@@ -27,22 +27,6 @@ from .experiment import CACHE, ROBUST, experiment
 from .model import SIZES, Size, Whisper
 from .weights import from_released
 
-__all__ = [
-    "CACHE",
-    "ROBUST",
-    "SIZES",
-    "Size",
-    "Text",
-    "Whisper",
-    "beam_search",
-    "benchmark",
-    "decode",
-    "experiment",
-    "from_released",
-    "greedy",
-    "in_time",
-]
-
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -26,17 +26,6 @@ from .experiment import OCCLUSION, PROJECTS, experiment
 from .occlusion import occlusion
 from .projection import deconvnet, gradient, pull_back
 
-__all__ = [
-    "OCCLUSION",
-    "PROJECTS",
-    "benchmark",
-    "deconvnet",
-    "experiment",
-    "gradient",
-    "occlusion",
-    "pull_back",
-]
-
 
 @hookimpl
 def implementation() -> Callable[..., Tensor]:

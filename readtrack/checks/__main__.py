@@ -39,19 +39,19 @@ def checks(
     def plain() -> Record:
         return run(module, folder / "plain")[0]
 
-    yield "its claims name control and breaks", lambda: experiment.check_claims(own)
-    yield "its experiment runs, and judges every claim", lambda: experiment.check_plain(plain(), own)
-    yield "the seed decides its numbers", lambda: experiment.check_seeds(module, folder, plain())
+    yield "every claim names its control and breaks", lambda: experiment.check_claims(own)
+    yield "the experiment runs and judges every claim", lambda: experiment.check_plain(plain(), own)
+    yield "the seed determines the results", lambda: experiment.check_seeds(module, folder, plain())
     yield (
         "null runs and breaks reach the experiment",
         lambda: experiment.check_conditions(module, own, folder, run),
     )
-    yield "its benchmark declares cases", lambda: benchmark.check_cases(module)
-    yield "every variant is right in float64", lambda: benchmark.check_variants(module, torch.float64)
-    yield "every variant is right in bfloat16", lambda: benchmark.check_variants(module, torch.bfloat16)
+    yield "the benchmark declares cases", lambda: benchmark.check_cases(module)
+    yield "every variant is correct in float64", lambda: benchmark.check_variants(module, torch.float64)
+    yield "every variant is correct in bfloat16", lambda: benchmark.check_variants(module, torch.bfloat16)
     yield "the paper's variants run under autocast", lambda: benchmark.check_autocast(module)
     yield (
-        "an optimiser leaves weights without a gradient alone",
+        "an optimiser does not change weights without a gradient",
         lambda: benchmark.check_optimizer(module.implementation()),
     )
 

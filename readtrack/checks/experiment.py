@@ -85,7 +85,7 @@ def check_plain(record: Record, claims: Sequence[Claim], *, budget: str = "smoke
 
 def check_claims(claims: Sequence[Claim]) -> None:
     """What stands in a claim: a source, a control, and breaks for what is measured."""
-    assert claims, "no claim stands at the top of a module"
+    assert claims, "no claim is defined at module level"
     names = [claim.name for claim in claims]
     assert len(set(names)) == len(names), f"two claims of one name: {names}"
     for claim in claims:
@@ -106,14 +106,12 @@ def check_conditions(
         return
     if any(not claim.timed for claim in by_experiment):
         record, run = run_experiment(module, folder / "null", null=True)
-        assert getattr(run, "asked_arms", False), "a null run took no arms from run.arms"
+        assert getattr(run, "asked_arms", False), "a null run did not use run.arms"
         judged = {event["claim"]["name"] for event in record.claims}
-        assert {c.name for c in by_experiment if not c.timed} <= judged, (
-            "a null run left a measured claim out"
-        )
+        assert {c.name for c in by_experiment if not c.timed} <= judged, "a null run skipped a measured claim"
     for name in dict.fromkeys(one.name for claim in by_experiment for one in claim.breaks):
         record, run = run_experiment(module, folder / f"break-{abs(hash(name))}", broken=name)
-        assert name in getattr(run, "asked_breaks", set()), f"nothing asks run.without({name!r})"
+        assert name in getattr(run, "asked_breaks", set()), f"nothing calls run.without({name!r})"
         judged = {event["claim"]["name"] for event in record.claims}
         wanted = {c.name for c in by_experiment if name in {one.name for one in c.breaks} and not c.timed}
         assert wanted <= judged, f"break {name!r} left out {wanted - judged}"
@@ -123,8 +121,8 @@ def check_seeds(module: ModuleType, folder: Path, first: Record) -> None:
     """Seed 0, whose run `first` was, gives the same numbers again, another seed others."""
     again, other = (run_experiment(module, folder / f"seed-{seed}", seed=seed)[0] for seed in (0, 1))
     common = first.curves.keys() & again.curves.keys()
-    assert common, "the same seed gave other curves"
-    assert _numbers(first, common) == _numbers(again, common), "the same seed gave other numbers"
+    assert common, "the same seed gave different curves"
+    assert _numbers(first, common) == _numbers(again, common), "the same seed gave different numbers"
     assert _numbers(first, common) != _numbers(other, common), "another seed gave the same numbers"
 
 

@@ -17,53 +17,53 @@ from readtrack.errors import ReadtrackError
 
 # A module is imported when one of its commands is called; the help needs none of them.
 _COMMANDS = {
-    "run": ("run", "Run a paper: its experiment, its claims, its benchmark."),
-    "list": ("listing", "The checklist as its reader wrote it."),
-    "show": ("showing", "Show a paper's details."),
-    "mark": ("reading", "Set the state of one or more papers, with today's date."),
-    "undo": ("reading", "Take back the last change of a state, tag or rating."),
-    "redo": ("reading", "Do again what the last undo took back."),
-    "tag": ("reading", "Add or remove a paper's tags; without tags, print them."),
+    "run": ("run", "Run a paper: its experiment, claims and benchmark."),
+    "list": ("listing", "Show the checklist and the state of each paper."),
+    "show": ("showing", "Show a paper's details: facts, state, lineage, note and runs."),
+    "mark": ("reading", "Set the reading state of one or more papers."),
+    "undo": ("reading", "Undo the last change of a state, tag or rating."),
+    "redo": ("reading", "Redo the last change that was undone."),
+    "tag": ("reading", "Add, remove or print a paper's tags."),
     "rate": ("reading", "Rate a paper from 1 to 5."),
-    "note": ("reading", "Write a paper's note, or print it."),
-    "highlight": ("reading", "Keep a quote from a paper's PDF in its note, with the page."),
-    "adopt": ("reading", "Give a row that you reworded what was said of it before."),
-    "results": ("results", "What runs came to, the newest first."),
-    "sync": ("sync", "Fetch abstracts and PDFs that are missing."),
+    "note": ("reading", "Write or print a paper's note."),
+    "highlight": ("reading", "Save a quote from a paper's PDF in its note, with the page."),
+    "adopt": ("reading", "Reattach state, tags and notes to a row whose wording you changed."),
+    "results": ("results", "Show past runs and their results, newest first."),
+    "sync": ("sync", "Fetch missing abstracts and PDFs."),
     "add": ("sync", "Put a paper on your list."),
-    "attach": ("sync", "Make a PDF that you fetched yourself the paper's own."),
+    "attach": ("sync", "Attach a PDF that you downloaded."),
     "open": ("sync", "Open a paper's PDF in the system's viewer."),
-    "verify": ("verify", "Judge the claims of papers over several seeds."),
-    "compare": ("bench", "Set the benchmark of one run against another's, of the same paper."),
-    "devices": ("machine", "The devices that a run can use."),
-    "calibrate": ("machine", "Measure the peak rates of a device."),
-    "places": ("places", "Other machines that papers can run on."),
-    "plugins": ("plugins", "The plugins: what makes a paper runnable."),
+    "verify": ("verify", "Test the claims of papers over several seeds."),
+    "compare": ("bench", "Compare the benchmarks of two runs of the same paper."),
+    "devices": ("machine", "List the devices that a run can use."),
+    "calibrate": ("machine", "Measure a device's peak compute and memory rates."),
+    "places": ("places", "Manage other machines that can run papers."),
+    "plugins": ("plugins", "List, check and create plugins (the code that runs papers)."),
     "search": ("search", "Search titles, authors, abstracts, notes and the text of PDFs."),
-    "lineage": ("lineage", "What a paper builds on and what builds on it, as a tree."),
-    "next": ("lineage", "Propose what to read next, with the reason."),
-    "stats": ("lineage", "What you have read: states by section, a year day by day, streaks, pages."),
-    "bibtex": ("lineage", "A paper's BibTeX entry."),
-    "import": ("transfer", "Bring a list into your own: Markdown, BibTeX, or what `readtrack export` wrote."),
-    "link": ("transfer", "Tie a row of your list to the papers that it means."),
-    "unlink": ("transfer", "Take the papers off a row of your list."),
-    "export": ("transfer", "Write your list as Markdown, BibTeX, CSV, or JSON that holds everything."),
-    "merge": ("merging", "Unite another home with yours: journal, notes, runs, list."),
-    "completion": ("completion", "Print what makes a shell complete commands, options and papers."),
-    "doctor": ("machine", "Look for what is wrong with the set-up."),
+    "lineage": ("lineage", "Show a paper's prerequisites and successors as a tree."),
+    "next": ("lineage", "Suggest what to read next."),
+    "stats": ("lineage", "Show reading statistics: states by section, a year of activity, streaks, pages."),
+    "bibtex": ("lineage", "Print a paper's BibTeX entry."),
+    "import": ("transfer", "Import a list: Markdown, BibTeX, or a JSON export of readtrack."),
+    "link": ("transfer", "Link a row of your list to papers."),
+    "unlink": ("transfer", "Remove a row's link to its papers."),
+    "export": ("transfer", "Export your list as Markdown, BibTeX, CSV, or JSON (which holds everything)."),
+    "merge": ("merging", "Merge another home into yours: journal, notes, runs and list."),
+    "completion": ("completion", "Print a shell completion script."),
+    "doctor": ("machine", "Check the installation and your files."),
 }
 
 # \b keeps the lines of a paragraph as they are.
 _EPILOG = """\b
 Exit codes:
   0    done
-  1    the run failed, or something is wrong
-  2    usage or input
+  1    the run failed, or a check found a problem
+  2    wrong usage or input
   3    nothing to do, or not available
   130  interrupted (143: terminated)
 
-Data goes to stdout, everything else to stderr. All that you own lies in one folder, READTRACK_HOME;
-`readtrack doctor` says where that is.
+Data goes to stdout, everything else to stderr. Your data is in one folder, READTRACK_HOME;
+`readtrack doctor` prints its path.
 """
 
 
@@ -92,7 +92,7 @@ class _Commands(TyperGroup):
 
             near = get_close_matches(args[0], _COMMANDS, n=1)
             hint = (
-                f"Did you mean `readtrack {near[0]}`?" if near else "`readtrack --help` lists what there is."
+                f"Did you mean `readtrack {near[0]}`?" if near else "`readtrack --help` lists the commands."
             )
             raise ReadtrackError(f"there is no command {args[0]!r}. {hint}")
         return super().resolve_command(ctx, args)
@@ -112,22 +112,24 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _start(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Keep a list of machine-learning papers, fetch them, and run every one of them.
+    """Keep a list of machine-learning papers, fetch them and run them.
 
-    Without a command: the app.
+    Without a command, readtrack opens the app.
     """
     if version:
         terminal.print_out(f"readtrack {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         # In a terminal, `readtrack.__main__` has started the app by now.
-        needs = "a terminal, and this is none"
+        needs = "a terminal, and input or output is redirected"
         if sys.stdin.isatty() and sys.stdout.isatty():
             term = os.environ.get("TERM") or "not set"
-            needs = f"a terminal that can move its cursor, and TERM={term} says that this one cannot"
-        raise ReadtrackError(f"the app needs {needs}. `readtrack --help` lists what works here.")
+            needs = f"a terminal that can move its cursor, and TERM={term} cannot"
+        raise ReadtrackError(
+            f"the app needs {needs}. `readtrack --help` lists the commands that work without it."
+        )
 
 
 def run(arguments: Sequence[str]) -> int:

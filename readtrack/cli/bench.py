@@ -30,20 +30,20 @@ def compare(
     run_a: Annotated[
         str, typer.Argument(help="A run's id, the start of it, or its folder.", show_default=False)
     ] = "",
-    run_b: Annotated[str, typer.Argument(help="The run that is set against it.", show_default=False)] = "",
+    run_b: Annotated[str, typer.Argument(help="The run to compare with.", show_default=False)] = "",
     profile: Annotated[
         bool,
-        typer.Option("--profile", help="All papers against their strongest rivals, in place of two runs."),
+        typer.Option("--profile", help="Compare all papers with their strongest rivals instead."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Set the benchmark of one run against another's, of the same paper.
+    """Compare the benchmarks of two runs of the same paper.
 
-    On one device each time is SAME, FASTER, SLOWER or UNCLEAR, by the 95 % intervals of the medians and a
-    dead band: 2 %, or more where the machine drifted more by itself. Across devices the shares of the ceiling
-    and the speed-ups stand side by side.
+    On one device, each time is SAME, FASTER, SLOWER or UNCLEAR, by the 95 % intervals of the medians and a
+    dead band: 2 %, or more if the machine itself drifted more. Across devices, the shares of the ceiling and
+    the speed-ups are printed next to each other.
 
-    With --profile: the papers' fastest variants against their strongest rivals, in the newest run of each.
+    With --profile, compare the papers' fastest variants with their strongest rivals in their newest runs.
     """
     from readtrack.bench.compare import compare as compare_records
     from readtrack.bench.compare import resolution
@@ -82,9 +82,7 @@ def compare(
     counts = Counter(comparison.verdict or "not compared" for comparison in found)
     terminal.print_out()
     terminal.print_out(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    terminal.print_out(
-        f"Dead band: ±{100 * resolution(a, b):.1f} % (2 %, or what the machine drifted by itself)."
-    )
+    terminal.print_out(f"Dead band: ±{100 * resolution(a, b):.1f} % (2 %, or the machine's own drift).")
 
 
 def _profile(home: Home, as_json: bool) -> None:
@@ -100,7 +98,7 @@ def _profile(home: Home, as_json: bool) -> None:
                 newest[run.paper] = record
     found = sorted(standings(newest.values()), key=lambda one: one.speed)
     if not found:
-        raise NotAvailableError("no run has measured a paper's variant against a rival yet.")
+        raise NotAvailableError("no run has compared a paper's variant with a rival yet.")
     shares = {level: share(found, level) for level in LEVELS}
     if as_json:
         terminal.print_json({"shares": shares, "cases": [asdict(one) for one in found]})

@@ -41,7 +41,7 @@ def show(benchmarks: Mapping[str, Sequence[dict[str, Any]]]) -> None:
     if contended:
         count = sum(len(group.rows) for group in groups)
         _say_indented(
-            f"contended: {contended} of {count} times shared the machine with others and are no record"
+            f"contended: {contended} of {count} times don't count, as other programs used the machine"
         )
     timed = [_cells(row) for group in groups for row in group.rows]
     columns = [

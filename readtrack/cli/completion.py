@@ -1,4 +1,4 @@
-"""`readtrack completion`: what a shell asks while a command is typed, ids of papers included."""
+"""`readtrack completion`: completes commands, options, papers and breaks in a shell."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ _ANY_PAPERS = ("show", "mark", "tag", "rate", "note", "results", "sync", "attach
 
 _BASH = """\
 _readtrack() {
-  local words
-  words=$(readtrack completion words -- "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null)
-  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+  local word typed=${COMP_WORDS[COMP_CWORD]//[\\\\\\"\\']/}
+  COMPREPLY=()
+  while IFS= read -r word; do
+    [[ $word == "$typed"* ]] && COMPREPLY+=("$(printf %q "$word")")
+  done < <(readtrack completion words -- "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null)
 }
 complete -o default -F _readtrack readtrack
 """
@@ -40,13 +42,14 @@ _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 @app.command()
 def completion(
     shell: Annotated[
-        Literal["bash", "zsh", "fish", "words"], typer.Argument(help="The shell; `words` is for its script.")
+        Literal["bash", "zsh", "fish", "words"],
+        typer.Argument(help="The shell. `words` is used by the script itself."),
     ],
     typed: Annotated[
-        list[str] | None, typer.Argument(help="What stands before the cursor.", hidden=True)
+        list[str] | None, typer.Argument(help="The words before the cursor.", hidden=True)
     ] = None,
 ) -> None:
-    """Print what makes a shell complete commands, options and papers.
+    """Print a shell completion script.
 
     In bash: `eval "$(readtrack completion bash)"` in ~/.bashrc; in zsh the same in ~/.zshrc; in fish
     `readtrack completion fish > ~/.config/fish/completions/readtrack.fish`.
@@ -59,12 +62,15 @@ def completion(
 
 
 def _words(typed: list[str]) -> Iterator[str]:
-    """What may come next: commands; then options of the command, and what its arguments may be."""
+    """What may come next: commands, a break after `--break`, or options and arguments of the command."""
     from readtrack.cli.app import _COMMANDS
     from readtrack.cli.app import app as commands
 
     if not typed or typed[0] not in _COMMANDS:
         yield from _COMMANDS
+        return
+    if typed[-1] == "--break":
+        yield from _breaks(typed[1:-1])
         return
     command: Any = typer.main.get_command(commands)
     found = command.get_command(None, typed[0])
@@ -72,6 +78,16 @@ def _words(typed: list[str]) -> Iterator[str]:
     for parameter in found.params:
         yield from (option for option in parameter.opts if option.startswith("--"))
     yield from _arguments(typed[0])
+
+
+def _breaks(typed: list[str]) -> Iterator[str]:
+    """The breaks of the first paper in `typed`."""
+    from readtrack.breaks import known
+    from readtrack.library import Library
+
+    library = Library.open()
+    paper = next((word for word in typed if word in library.runnable()), None)
+    yield from (one.name for one in known(library, paper)) if paper else ()
 
 
 def _arguments(command: str) -> Iterator[str]:

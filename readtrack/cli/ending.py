@@ -15,7 +15,7 @@ from readtrack.errors import ReadtrackError
 _NO_ROOM = {
     errno.ENOSPC: "Free some space and try again.",
     errno.EDQUOT: "Free some of your quota and try again.",
-    errno.EROFS: "Set READTRACK_HOME to a folder that you can write to.",
+    errno.EROFS: "Set READTRACK_HOME to a writable folder.",
 }
 
 

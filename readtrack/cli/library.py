@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from readtrack.cli import terminal
 from readtrack.errors import ReadtrackError
+from readtrack.text import counted
 
 if TYPE_CHECKING:
     from readtrack.home import Home
@@ -24,7 +25,8 @@ def open_library() -> Library:
         terminal.print_err(f"readtrack: {problem}")
     if len(library.problems) > _SHOWN:
         terminal.print_err(
-            f"readtrack: {len(library.problems) - _SHOWN} more problems; see them all with `readtrack doctor`"
+            f"readtrack: {counted(len(library.problems) - _SHOWN, 'more problem')}. "
+            "See them all with `readtrack doctor`"
         )
     return library
 

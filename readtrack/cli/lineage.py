@@ -24,12 +24,12 @@ app = typer.Typer(rich_markup_mode=None)
 _Paper = Annotated[
     str, typer.Argument(help="Id, alias, arXiv id or a part of the title.", show_default=False)
 ]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
 def bibtex(paper: _Paper) -> None:
-    """A paper's BibTeX entry: the one that you imported, else made from what is known."""
+    """Print a paper's BibTeX entry: the imported one, or one made from its metadata."""
     from readtrack.transfer.exporting import entry
 
     library = open_library()
@@ -40,13 +40,13 @@ def bibtex(paper: _Paper) -> None:
 def lineage(
     paper: Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")] = "",
     timeline: Annotated[
-        str, typer.Option(help="In place of a paper: a section's or row's papers in order of time.")
+        str, typer.Option(help="List the papers of this section or row by year instead.")
     ] = "",
     as_json: _Json = False,
 ) -> None:
-    """What a paper builds on and what builds on it, as a tree.
+    """Show a paper's prerequisites and successors as a tree.
 
-    With --timeline normalization: when each of them came, and what it improved.
+    With `--timeline normalization`, list that section by year, with each paper's improvement.
     """
     library = open_library()
     if timeline:
@@ -96,7 +96,8 @@ def _timeline(library: Library, topic: str, as_json: bool) -> None:
                 "title": one.paper.title,
                 "after": list(one.after),
             }
-            | {"summary": one.paper.summary, "claim": one.paper.claim, "state": library.state(one.paper.id)}
+            | {"problem": one.paper.problem, "idea": one.paper.idea, "result": one.paper.result}
+            | {"state": library.state(one.paper.id)}
             for one in moments
         ]
         terminal.print_json(rows)
@@ -108,16 +109,19 @@ def _timeline(library: Library, topic: str, as_json: bool) -> None:
         print_out(
             f"{paint(str(one.paper.year), 'bold')}  {_named(library, one.paper.id)}{paint(after, 'dim')}"
         )
-        for line in terminal.wrap(one_line(one.paper.summary), room):
+        for line in terminal.wrap(one_line(one.paper.idea), room):
             print_out(f"      {line}")
 
 
 @app.command("next")
 def propose(
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many.")] = 3,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of papers.")] = 3,
     as_json: _Json = False,
 ) -> None:
-    """Propose what to read next, with the reason: what it needs is read, and much builds on it."""
+    """Suggest what to read next.
+
+    Papers whose prerequisites you have read come first, those with the most successors at the top.
+    """
     from readtrack.lineage import proposals
 
     found = proposals(open_library())[:count]
@@ -137,7 +141,7 @@ def propose(
 
 @app.command()
 def stats(as_json: _Json = False) -> None:
-    """What you have read: states by section, a year day by day, streaks, pages."""
+    """Show reading statistics: states by section, a year of activity, streaks, pages."""
     from readtrack.reading_list.journal import STATES
     from readtrack.statistics import heat_map, statistics
 

@@ -16,15 +16,17 @@ app = typer.Typer(rich_markup_mode=None)
 def list_papers(
     words: Annotated[
         list[str] | None,
-        typer.Argument(help="Only rows that fit: words, or what `search` takes.", show_default=False),
+        typer.Argument(help="Show matching rows only: words, or a `search` query.", show_default=False),
     ] = None,
-    state: Annotated[State | None, typer.Option(help="Only papers in this state.")] = None,
-    section: Annotated[str | None, typer.Option(help="Only sections with this text in the heading.")] = None,
-    runnable: Annotated[bool, typer.Option("--runnable", help="Only papers that can be run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document: a list of rows.")] = False,
+    state: Annotated[State | None, typer.Option(help="Show papers in this state only.")] = None,
+    section: Annotated[
+        str | None, typer.Option(help="Show sections with this text in the heading only.")
+    ] = None,
+    runnable: Annotated[bool, typer.Option("--runnable", help="Show papers that can be run only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document: a list of rows.")] = False,
 ) -> None:
-    """The checklist as its reader wrote it.
+    """Show the checklist and the state of each paper.
 
-    A paper marked * can be run.
+    An asterisk marks papers that can be run.
     """
     checklist.show(words or [], state=state, section=section, runnable=runnable, as_json=as_json)

@@ -133,9 +133,11 @@ class LiveView:
         rows += self._curves(record)
         if record.state == "not responding":
             silence = format_duration(record.silence())
-            rows.append(Text(f"no sign of life for {silence}; Ctrl+C stops the run", style="yellow"))
+            rows.append(Text(f"not responding for {silence}; Ctrl+C stops the run", style="yellow"))
         if self._stop_level:
-            rows.append(Text(f"stopping ({self._stop_level}); Ctrl+C again to stop harder", style="yellow"))
+            rows.append(
+                Text(f"stopping ({self._stop_level}). Press Ctrl+C again to force it", style="yellow")
+            )
         return Group(*rows)
 
     def _phases(self, record: Record) -> Text:

@@ -19,7 +19,7 @@ from readtrack import __version__, interpreter
 from readtrack.cli import terminal
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
-from readtrack.text import format_bytes, one_line
+from readtrack.text import counted, format_bytes, one_line
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -49,11 +49,11 @@ _SIGNS: dict[bool | None, tuple[str, terminal.Style]] = {
 
 @app.command()
 def devices(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """The devices that a run can use.
+    """List the devices that a run can use.
 
-    The first is the one that `--device auto` takes.
+    `--device auto` uses the first one.
     """
     found = _available()
     if as_json:
@@ -97,12 +97,12 @@ def _asked() -> list[dict[str, Any]]:
 @app.command()
 def calibrate(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, xpu.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Measure the peak rates of a device.
+    """Measure a device's peak compute and memory rates.
 
-    Benchmarks are set against it as a percentage of the ceiling. Takes about 20 seconds; do it when the
-    machine has nothing else to do.
+    Benchmarks are reported as a percentage of these rates. This takes about 20 seconds; run it while the
+    machine is idle.
     """
     from readtrack.bench import ceilings
 
@@ -119,22 +119,22 @@ def calibrate(
         ("cache", f"{found.cache_copy / 1e9:.3g} GB/s copied, {found.cache_read / 1e9:.3g} GB/s read"),
         ("one call", f"{found.launch_ns / 1e3:.3g} µs"),
     ]
-    terminal.table(rows, head=("what", "best seen"))
+    terminal.table(rows, head=("rate", "best value"))
     if found.contended:
         terminal.print_err(
-            "readtrack: something else was using the machine, so these rates may be low "
-            "and were not kept: try again when it is idle"
+            "readtrack: other programs used the machine, so these rates may be too low "
+            "and were not saved. Try again when it is idle"
         )
 
 
 @app.command()
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be put right in the home.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired automatically.")] = False,
 ) -> None:
-    """Look for what is wrong with the set-up.
+    """Check the installation and your files.
 
-    Versions, every file of the home, plugins, devices, the terminal. Exit code 1 if something is wrong. --fix
-    deletes nothing that is yours: what cannot be used goes into READTRACK_HOME/set-aside.
+    Checks versions, every file in the home, plugins, devices and the terminal. Exit code 1 if there is a
+    problem. --fix deletes none of your data: unusable files are moved to READTRACK_HOME/set-aside.
     """
     home = Home()
     wrong = _mend(home) if fix else 0
@@ -148,7 +148,7 @@ def doctor(
             for line in rest:
                 terminal.print_out(" " * _HANGING + line)
     if wrong:
-        terminal.print_err(f"readtrack: {wrong} thing{'s' if wrong > 1 else ''} to put right")
+        terminal.print_err(f"readtrack: {counted(wrong, 'problem')} found")
         raise typer.Exit(1)
 
 
@@ -189,14 +189,14 @@ def _home(home: Home) -> Iterator[_Finding]:
         there = there.parent
     if why := _refusal(there):
         where = "it" if there == root else str(there)
-        text = f"{root}: {where} cannot be written to ({why}). Set READTRACK_HOME to a folder that can."
+        text = f"{root}: {where} is not writable ({why}). Set READTRACK_HOME to a folder that is."
         yield False, "home", text
     elif there == root:
         yield True, "home", str(root)
     elif os.environ.get("READTRACK_HOME") or Path.home().is_dir():
-        yield True, "home", f"{root}: not there yet; the first thing that is kept makes it"
+        yield True, "home", f"{root}: does not exist yet; readtrack creates it when it first saves something"
     else:
-        yield False, "home", f"{root}: your home folder {Path.home()} is not there. Set READTRACK_HOME."
+        yield False, "home", f"{root}: your home folder {Path.home()} does not exist. Set READTRACK_HOME."
 
 
 def _refusal(folder: Path) -> str:
@@ -217,7 +217,7 @@ def _library(home: Home) -> Iterator[_Finding]:
 
     try:
         library = Library.open(home)
-        yield True, "papers", f"{library.list_path}: {len(library.listed)} papers"
+        yield True, "papers", f"{library.list_path}: {counted(len(library.listed), 'paper')}"
     except ReadtrackError as error:
         yield False, "papers", str(error)
         return
@@ -275,14 +275,14 @@ def _runs(home: Home) -> Iterator[_Finding]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         found: dict[str, str | None] = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
-        yield False, "runs", f"{whose} does not answer as Python 3.11 or newer does"
+        yield False, "runs", f"{whose} does not work as a Python 3.11 or newer"
         return
     versions = ", ".join(f"{name} {version}" for name, version in found.items() if version)
     if not own and found["readtrack"] != __version__:
         yield False, "runs", f"{whose}: {versions}; it needs readtrack {__version__}: {install}"
     elif missing := [name for name in _FOR_RUNS if not found[name]]:
         # Who only keeps a list is well without; who names another Python is not.
-        text = f"{whose} has no {', '.join(missing)}, so papers cannot be run. This gets it: {install}"
+        text = f"{whose} has no {', '.join(missing)}, so papers cannot be run. To install: {install}"
         yield own, "runs", text
     else:
         yield True, "runs", f"{whose}: {versions}"
@@ -304,8 +304,8 @@ def _unused_gpu(kinds: set[str], system: Path = Path("/")) -> str:
     if not there or "cuda" in kinds:
         return ""
     return (
-        f"this machine has a driver for {there}, and this PyTorch does not see it: it is a build for CPUs, "
-        "or for another driver. `uv pip install torch --reinstall --torch-backend auto` gets one that fits"
+        f"this machine has a driver for {there}, but this PyTorch was built for CPUs or for another driver. "
+        "`uv pip install torch --reinstall --torch-backend auto` installs one that fits"
     )
 
 

@@ -21,21 +21,23 @@ _SHOWN = 40
 
 Plugins = Annotated[
     bool,
-    typer.Option("--plugins", help="Also take plugins and places.yaml, which are programs: listed first."),
+    typer.Option("--plugins", help="Also merge plugins and places.yaml (programs; listed first)."),
 ]
 
 
 @app.command("merge")
 def merge_homes(
     other: Annotated[Path, typer.Argument(metavar="OTHER_HOME", help="Another machine's home.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would come; write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change; write nothing.")
+    ] = False,
     plugins: Plugins = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the plugins without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Merge the plugins without asking.")] = False,
 ) -> None:
-    """Unite another home with yours: journal, notes, runs, list.
+    """Merge another home into yours: journal, notes, runs and list.
 
-    Nothing of yours is replaced. Plugins are code and are left out unless you ask for them. Exit code 1 if
-    something is in conflict: each conflict is named, both texts are kept.
+    None of your data is replaced. Plugins are code and are only merged with --plugins. Exit code 1 if there
+    are conflicts: each is reported, and both texts are kept.
     """
     if merge_home(Home(), Home(other), write=not dry_run, plugins=plugins, yes=yes).conflicts:
         raise typer.Exit(1)
@@ -54,7 +56,7 @@ def merge_home(home: Home, other: Home, *, write: bool, plugins: bool, yes: bool
         )
     _print("left out: ", done.left_out)
     if not done.steps:
-        terminal.print_err("nothing to do: all of it is here")
+        terminal.print_err("nothing to do: everything is here already")
     elif not write:
         terminal.print_err("nothing was written")
     return done
@@ -78,8 +80,8 @@ def _confirm(home: Home, other: Home, *, yes: bool) -> None:
     if not code or yes:
         return
     if not sys.stdin.isatty():
-        raise ReadtrackError("these are programs; say --yes to take them, or leave out --plugins.")
-    sys.stderr.write("These files are programs that run with your rights. Take them? [y/N] ")
+        raise ReadtrackError("these are programs. Add --yes to merge them, or leave out --plugins.")
+    sys.stderr.write("These files are programs that run with your rights. Merge them? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().casefold() not in ("y", "yes"):
         raise ReadtrackError("nothing was written. Leave out --plugins to merge the rest.")

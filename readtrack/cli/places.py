@@ -17,7 +17,7 @@ from readtrack.text import format_bytes, one_line
 
 app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Other machines that papers can run on."
+    rich_markup_mode=None, no_args_is_help=True, help="Manage other machines that can run papers."
 )
 app.add_typer(group, name="places")
 
@@ -27,9 +27,9 @@ _PATIENCE = 30.0  # seconds that `fetch` gives a place to say something new
 
 @group.command("list")
 def list_places(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """The places of places.yaml, without asking any."""
+    """List the places in places.yaml without connecting to them."""
     home = Home()
     found = places.load(home)
     if as_json:
@@ -37,7 +37,7 @@ def list_places(
         return
     if not found:
         raise NotAvailableError(
-            f"{places.file(home)} names no places. `readtrack places add NAME --host HOST` begins one."
+            f"{places.file(home)} has no places. Add one: `readtrack places add NAME --host HOST`."
         )
     rows = [(one.name, one.kind, one.where, one.python) for one in found.values()]
     terminal.table(rows, head=("name", "kind", "where", "python"))
@@ -45,26 +45,26 @@ def list_places(
 
 @group.command()
 def add(
-    name: Annotated[str, typer.Argument(help="Your name for it.")],
-    host: Annotated[str, typer.Option(help="A host of your ssh configuration.")] = "",
-    python: Annotated[
-        str, typer.Option(help="There: the Python of an environment with readtrack and PyTorch.")
-    ] = "",
-    slurm: Annotated[bool, typer.Option("--slurm", help="The host has sbatch: each run is a job.")] = False,
+    name: Annotated[str, typer.Argument(help="Your name for the place.")],
+    host: Annotated[str, typer.Option(help="A host from your ssh configuration.")] = "",
+    python: Annotated[str, typer.Option(help="The Python there, with readtrack and PyTorch.")] = "",
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Submit each run as a SLURM job on the host.")
+    ] = False,
     scheduler: Annotated[str, typer.Option(help="The address of a Dask scheduler, tls://HOST:PORT.")] = "",
-    home_there: Annotated[str, typer.Option("--home", help="There: the folder for runs.")] = "",
+    home_there: Annotated[str, typer.Option("--home", help="The folder for runs there.")] = "",
 ) -> None:
-    """Write a place into places.yaml. What stands there already stays as it is."""
+    """Add a place to places.yaml."""
     home = Home()
     kind = "dask" if scheduler else "slurm" if slurm else "ssh"
     if kind == "ssh" and not host:
-        raise ReadtrackError("say --host HOST, --slurm or --scheduler ADDRESS.")
+        raise ReadtrackError("a place needs --host HOST, --slurm or --scheduler ADDRESS.")
     given = {"kind": kind, "host": host, "python": python, "home": home_there, "scheduler": scheduler}
     places.add(home, name, {key: value for key, value in given.items() if value})
     _warn(places.find(home, name))
     terminal.print_out(
-        f"{name} stands in {places.file(home)}. "
-        f"`readtrack places check {name}` asks whether it can run papers."
+        f"{name} was added to {places.file(home)}. "
+        f"`readtrack places check {name}` tests whether it can run papers."
     )
 
 
@@ -79,17 +79,20 @@ def _warn(place: places.Place) -> None:
 @group.command()
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Default: all of them.", show_default=False)
+        list[str] | None, typer.Argument(help="Places to check. Default: all.", show_default=False)
     ] = None,
 ) -> None:
-    """Reach each place, and say what is missing there. Exit code 1 if one cannot run papers."""
+    """Connect to each place and report what is missing.
+
+    Exit code 1 if a place cannot run papers.
+    """
     from readtrack.places.errors import Unreachable
     from readtrack.places.link import connect
 
     home = Home()
     chosen = [places.find(home, name) for name in names or places.load(home)]
     if not chosen:
-        raise NotAvailableError(f"{places.file(home)} names no places.")
+        raise NotAvailableError(f"{places.file(home)} has no places.")
     failed = False
     for one in chosen:
         _warn(one)
@@ -115,7 +118,9 @@ def check(
         )
         if missing:
             command = f"{one.python} -m pip install '.[{','.join(missing)}]'"
-            terminal.print_out(f"    missing; there, in a clone of readtrack {__version__}: {command}")
+            terminal.print_out(
+                f"    to install what is missing, in a clone of readtrack {__version__} there: {command}"
+            )
         if abs(skew) > _SKEW:
             terminal.print_out(f"    its clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}")
     if failed:
@@ -124,12 +129,12 @@ def check(
 
 @group.command()
 def fetch() -> None:
-    """Bring home what runs elsewhere have done since readtrack last looked. They go on meanwhile."""
+    """Fetch new events of runs on other machines. The runs continue."""
     from readtrack.places import process
 
     folders = process.unfinished(Home())
     if not folders:
-        raise NotAvailableError("no run is under way elsewhere.")
+        raise NotAvailableError("no run is in progress on another machine.")
     found = []
     for folder in folders:
         try:

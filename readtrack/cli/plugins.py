@@ -13,28 +13,31 @@ from typing import Annotated
 
 import typer
 
+import readtrack
 from readtrack import interpreter
 from readtrack.cli import terminal
 from readtrack.cli.library import run_folder
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home, write_text
 from readtrack.plugins.find import PluginRef
-from readtrack.text import one_line, plain
+from readtrack.text import counted, one_line, plain
 
 _DIFF_COLOURS: dict[str, tuple[terminal.Style, ...]] = {"+": ("green",), "-": ("red",), "@": ("cyan",)}
 
 app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="The plugins: what makes a paper runnable."
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="List, check and create plugins (the code that runs papers).",
 )
 app.add_typer(group, name="plugins")
 
 
 @group.command("list")
 def list_plugins(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Every plugin found, without importing any: name, origin, file, and what it shadows."""
+    """List plugins with origin, file and what they shadow, without importing any."""
     from readtrack.plugins.find import find
 
     found = list(find(Home()).values())
@@ -42,9 +45,7 @@ def list_plugins(
         terminal.print_json([asdict(plugin) for plugin in found])
         return
     if not found:
-        raise NotAvailableError(
-            "no plugin was found. `readtrack plugins path` lists where they are looked for."
-        )
+        raise NotAvailableError("no plugin was found. `readtrack plugins path` lists the folders searched.")
     rows = [
         (p.name, p.origin, p.location + (f"  (shadows {', '.join(p.shadows)})" if p.shadows else ""))
         for p in found
@@ -55,13 +56,14 @@ def list_plugins(
 @group.command()
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Default: every plugin.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Plugins to check. Default: import every plugin.", show_default=False),
     ] = None,
 ) -> None:
-    """Import every plugin, or run all checks of those that are named, each in a process of its own.
+    """Import every plugin, or run all checks on the named ones.
 
-    The checks: short runs, null runs and breaks; every benchmark variant in float64, bfloat16 and under
-    autocast. Exit code 1 if anything is broken.
+    Each plugin has its own process. The checks cover short runs, null runs and breaks, and every benchmark
+    variant in float64, bfloat16 and under autocast. Exit code 1 if a check fails.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -73,14 +75,10 @@ def check(
     found = find(home)
     for name in names or []:
         if name not in found:
-            raise ReadtrackError(
-                f"there is no plugin {name!r}. `readtrack plugins list` shows what there is."
-            )
+            raise ReadtrackError(f"there is no plugin {name!r}. `readtrack plugins list` lists them all.")
     chosen = [found[name] for name in names or found]
     if not chosen:
-        raise NotAvailableError(
-            "no plugin was found. `readtrack plugins path` lists where they are looked for."
-        )
+        raise NotAvailableError("no plugin was found. `readtrack plugins path` lists the folders searched.")
     if names:
         _check_all([plugin.name for plugin in chosen], home)
         return
@@ -111,16 +109,19 @@ def _check_all(names: list[str], home: Home) -> None:
             mark = terminal.paint("✗", "red") if why else terminal.paint("✓", "green")
             terminal.print_out(f"  {mark} {what}" + (f": {one_line(why)}" if why else ""))
     if failed:
-        terminal.print_err(f"readtrack: {failed} check{'s' if failed > 1 else ''} failed")
+        terminal.print_err(f"readtrack: {counted(failed, 'check')} failed")
         raise typer.Exit(1)
 
 
 @group.command()
 def diff(
     name: Annotated[str, typer.Argument(help="The paper.", show_default=False)],
-    run: Annotated[str, typer.Option(metavar="RUN", help="The edits that this run ran.")] = "",
+    run: Annotated[str, typer.Option(metavar="RUN", help="Show the edits that this run used.")] = "",
 ) -> None:
-    """Show how your copy of a plugin differs from the shipped one. Exit code 3 if it does not."""
+    """Show how your copy of a plugin differs from the shipped one.
+
+    Exit code 3 if it does not differ.
+    """
     from readtrack.plugins import edits
 
     home = Home()
@@ -135,14 +136,14 @@ def diff(
 
 @group.command()
 def revert(name: Annotated[str, typer.Argument(help="The paper.", show_default=False)]) -> None:
-    """Put your copy of a plugin aside, so that the shipped one runs again."""
+    """Move your copy of a plugin aside, so that the shipped one runs again."""
     from readtrack.plugins import source
 
     home = Home()
     plugin = _existing(home, name)
     if not source.is_own(plugin) or not plugin.shadows:
-        raise NotAvailableError(f"{name} is not a copy of yours: it runs from {plugin.location}.")
-    terminal.print_out(f"The shipped {name} runs again. Your copy is {source.revert(plugin, home)}.")
+        raise NotAvailableError(f"you have no copy of {name}: it runs from {plugin.location}.")
+    terminal.print_out(f"The shipped {name} runs again. Your copy is now {source.revert(plugin, home)}.")
 
 
 def _existing(home: Home, name: str) -> PluginRef:
@@ -150,53 +151,88 @@ def _existing(home: Home, name: str) -> PluginRef:
 
     found = find(home).get(name)
     if found is None:
-        raise ReadtrackError(f"there is no plugin {name!r}. `readtrack plugins list` shows what there is.")
+        raise ReadtrackError(f"there is no plugin {name!r}. `readtrack plugins list` lists them all.")
     return found
 
 
 @group.command()
 def path() -> None:
-    """The folders where plugins are looked for; an earlier one shadows a later one."""
+    """List the plugin folders. A plugin in an earlier folder shadows later ones."""
     from readtrack.plugins.find import folders
 
     home = Home()
     rows = [(str(origin), str(folder)) for origin, folder in folders(home)]
     if not home.plugins.is_dir():
-        rows.insert(0, ("user", f"{home.plugins}  (not there yet)"))
+        rows.insert(0, ("user", f"{home.plugins}  (does not exist yet)"))
     terminal.table(rows, head=("origin", "folder"))
 
 
 @group.command()
 def new(
-    name: Annotated[str, typer.Argument(help="The paper's id: small letters, digits and underscores.")],
+    name: Annotated[str, typer.Argument(help="The paper's id: lower-case letters, digits and underscores.")],
     here: Annotated[
-        bool, typer.Option("--here", help="Write to ./plugins and ./tests/papers, as in a checkout.")
+        bool, typer.Option("--here", help="Write to ./plugins and ./tests/papers of a checkout.")
     ] = False,
 ) -> None:
-    """Write a plugin that works, to be filled with a paper of your own, and its test."""
-    from readtrack.plugins.find import find
-
+    """Create a working plugin for your own paper, and its test."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise ReadtrackError(
-            f"{name!r} cannot be a paper's id: small letters, digits and underscores, a letter first."
+            f"{name!r} is not a valid id: use lower-case letters, digits and '_', a letter first."
         )
     home = Home()
     root = Path.cwd() if here else home.root
     plugin = root / "plugins" / f"{name}.py"
+    _refuse_taken(home, name, plugin)
     test = root / ("tests/papers" if here else "tests") / f"test_{name}.py"
-    shadowed = find(home).get(name)
     _write_both(home, name, plugin, test)
     terminal.print_out(str(plugin))
     terminal.print_out(str(test))
-    if shadowed:
-        terminal.print_err(
-            f"It stands before the {shadowed.origin} plugin of that name ({shadowed.location})."
-        )
     terminal.print_err(f"Try it:    readtrack run {name}")
     terminal.print_err(f"Check it:  readtrack plugins check {name}")
     terminal.print_err(f"Test it:   {interpreter.path()} -m pytest {test}")
+    terminal.print_err(f"Guide:     {_guide()}")
     if interpreter.is_own() and importlib.util.find_spec("pytest") is None:
-        terminal.print_err(f"pytest is not installed. This gets it: {interpreter.install_command('test')}")
+        terminal.print_err(f"pytest is not installed. To install: {interpreter.install_command('test')}")
+
+
+def _guide() -> Path:
+    """The page for authors of plugins; the build hook puts it inside a wheel."""
+    package = Path(readtrack.__file__).parent
+    inside = package / "plugins.md"
+    return inside if inside.exists() else package.parent / "docs" / "plugins.md"
+
+
+def _refuse_taken(home: Home, name: str, new: Path) -> None:
+    """Raise ReadtrackError if the name is taken: say which of the two plugins would run, and what to do."""
+    from readtrack.plugins.find import find
+
+    there = find(home).get(name)
+    if there is None:
+        return
+    exists = f"there is a {there.origin} plugin {name} already ({there.location}). Nothing was written."
+    if there.origin == "user":
+        undo = (
+            f" `readtrack plugins revert {name}` makes {there.shadows[0]} run again." if there.shadows else ""
+        )
+        raise ReadtrackError(f"{exists} Edit it, or choose another name.{undo}")
+    raise ReadtrackError(
+        f"{exists} {_fate(home, new, there)} To edit a copy of it, select {name} in the app and press i, "
+        "then e. For another paper, choose another name."
+    )
+
+
+def _fate(home: Home, new: Path, there: PluginRef) -> str:
+    """Whether the plugin `new` would run or the one that is there, as a sentence."""
+    from readtrack.plugins.find import folders
+
+    order = [home.plugins.resolve(), *(folder.resolve() for _, folder in folders(home))]
+    main = Path(there.location)
+    theirs = (main.parent.parent if main.name == "__init__.py" else main.parent).resolve()
+    folder = new.parent.resolve()
+    if folder not in order:
+        return f"A new one in {new.parent} would not run, as that is not a plugin folder."
+    wins = folder != order[-1] if there.origin == "installed" else order.index(folder) < order.index(theirs)
+    return "A new one would run in its place." if wins else "It would still run, and a new one would not."
 
 
 def _write_both(home: Home, name: str, plugin: Path, test: Path) -> None:
@@ -214,7 +250,7 @@ def _write_both(home: Home, name: str, plugin: Path, test: Path) -> None:
         fcntl.flock(folder, fcntl.LOCK_EX)
         for file, text in texts.items():
             if file.exists() and (file == plugin or file.read_text(encoding="utf-8") != text):
-                raise ReadtrackError(f"{file} is there already; nothing was written.")
+                raise ReadtrackError(f"{file} already exists; nothing was written.")
         for file, text in texts.items():
             home.ensure(file.parent)
             write_text(file, text)

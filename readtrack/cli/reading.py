@@ -1,4 +1,4 @@
-"""What the reader says about papers: states, tags, ratings, notes."""
+"""Commands for states, tags, ratings and notes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _Paper = Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of th
 @app.command()
 def mark(
     papers: Annotated[
-        list[str], typer.Argument(help="Papers; or rows without papers, by a part of their text.")
+        list[str], typer.Argument(help="Papers, or rows without papers by a part of their text.")
     ],
     state: Annotated[State, typer.Argument(help="The new state.")],
 ) -> None:
-    """Set the state of one or more papers, with today's date."""
+    """Set the reading state of one or more papers."""
     library = open_library()
     before = {subject: library.state(subject) for subject in (_subject(library, query) for query in papers)}
     library.mark_all(list(before), state)
@@ -41,7 +41,7 @@ def mark(
 
 @app.command()
 def undo() -> None:
-    """Take back the last change of a state, tag or rating."""
+    """Undo the last change of a state, tag or rating."""
     undone = open_library().undo()
     if undone is None:
         raise NotAvailableError("there is nothing to undo.")
@@ -50,7 +50,7 @@ def undo() -> None:
 
 @app.command()
 def redo() -> None:
-    """Do again what the last undo took back; a change made since then rules that out."""
+    """Redo the last change that was undone. A new change clears the redo history."""
     redone = open_library().redo()
     if redone is None:
         raise NotAvailableError("there is nothing to redo.")
@@ -61,21 +61,18 @@ def redo() -> None:
 def tag(
     paper: _Paper,
     tags: Annotated[list[str] | None, typer.Argument(help="Tags to add.", show_default=False)] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="A tag to take away; repeatable.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Remove this tag. Repeatable.")] = None,
 ) -> None:
-    """Add or remove a paper's tags; without tags, print them."""
+    """Add, remove or print a paper's tags."""
     library = open_library()
     subject = _subject(library, paper)
-    for name in tags or []:
-        library.tag(subject, name)
-    for name in remove or []:
-        library.untag(subject, name)
+    library.change_tags(subject, add=tags or (), remove=remove or ())
     terminal.print_out(f"{subject}: {', '.join(sorted(library.tags(subject))) or 'no tags'}")
 
 
 @app.command()
 def rate(
-    paper: _Paper, stars: Annotated[int, typer.Argument(min=0, max=5, help="1 to 5; 0 takes it away.")]
+    paper: _Paper, stars: Annotated[int, typer.Argument(min=0, max=5, help="1 to 5; 0 removes the rating.")]
 ) -> None:
     """Rate a paper from 1 to 5."""
     library = open_library()
@@ -89,13 +86,13 @@ def note(
     paper: _Paper,
     text: Annotated[
         str | None,
-        typer.Argument(help="A paragraph to add (- reads it from stdin). Without: open $EDITOR, or print."),
+        typer.Argument(help="Append this paragraph (- reads stdin). Default: open $EDITOR, or print."),
     ] = None,
 ) -> None:
-    """Write a paper's note, or print it.
+    """Write or print a paper's note.
 
-    Notes are plain Markdown, READTRACK_HOME/notes/ID.md. A new one begins with what note-template.md says, if
-    there is one; {title}, {authors}, {year}, {id}, {url}, {abstract} and {date} in it are filled in.
+    Notes are Markdown files, READTRACK_HOME/notes/ID.md. A new note starts as a copy of note-template.md, if
+    you have one, with {title}, {authors}, {year}, {id}, {url}, {abstract} and {date} filled in.
     """
     from readtrack.notes import begin, settle
 
@@ -117,7 +114,7 @@ def note(
         for line in terminal.paragraphs(written):
             terminal.print_out(line)
     else:
-        raise NotAvailableError(f"there is no note on {found} yet. `readtrack note {found} TEXT` begins one.")
+        raise NotAvailableError(f"there is no note on {found} yet. `readtrack note {found} TEXT` starts one.")
 
 
 @app.command()
@@ -125,14 +122,14 @@ def highlight(
     paper: _Paper,
     quote: Annotated[
         str | None,
-        typer.Argument(help="The words of the PDF. Without: print the quotes.", show_default=False),
+        typer.Argument(help="The quoted words. Default: print the saved quotes.", show_default=False),
     ] = None,
-    page: Annotated[int | None, typer.Option(min=1, help="Where it stands, if on several pages.")] = None,
-    comment: Annotated[str, typer.Option(help="What you have to say about it.")] = "",
+    page: Annotated[int | None, typer.Option(min=1, help="The page, if the quote is on several.")] = None,
+    comment: Annotated[str, typer.Option(help="Your comment on the quote.")] = "",
 ) -> None:
-    """Keep a quote from a paper's PDF in its note, with the page.
+    """Save a quote from a paper's PDF in its note, with the page.
 
-    The quote is found whatever its case, spaces and hyphens, and worded as the PDF has it.
+    Case, spaces and hyphens are ignored in the search; the note gets the PDF's own wording.
     """
     from readtrack import notes
 
@@ -147,17 +144,17 @@ def highlight(
         return
     added = notes.highlight(library, found.id, quote, page=page, comment=comment)
     if added is None:
-        terminal.print_err(f"it is in the note already: {library.note_path(found.id)}")
+        terminal.print_err(f"the quote is already in the note: {library.note_path(found.id)}")
     else:
         terminal.print_out(f"p. {added.page}: {added.quote}")
 
 
 @app.command()
 def adopt(
-    orphan: Annotated[str, typer.Argument(help="What `readtrack doctor` calls it: row:KEY.")],
-    row: Annotated[str, typer.Argument(help="The row that it is now, by row:KEY or a part of its text.")],
+    orphan: Annotated[str, typer.Argument(help="The row:KEY that `readtrack doctor` reports.")],
+    row: Annotated[str, typer.Argument(help="The row it is now: row:KEY or a part of its text.")],
 ) -> None:
-    """Give a row that you reworded what was said of it before: state, tags, note."""
+    """Reattach state, tags and notes to a row whose wording you changed."""
     from readtrack import upkeep
 
     library = open_library()

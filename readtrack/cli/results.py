@@ -1,4 +1,4 @@
-"""`readtrack results`: what earlier runs came to."""
+"""`readtrack results`: past runs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def results(
-    paper: Annotated[str | None, typer.Argument(help="Only this paper's runs.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document: a list of runs.")] = False,
+    paper: Annotated[
+        str | None, typer.Argument(help="Show this paper's runs only.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document: a list of runs.")] = False,
 ) -> None:
-    """What runs came to, the newest first.
+    """Show past runs and their results, newest first.
 
-    Of all papers a line for each run; of one paper every claim too, and the newest benchmark of each device.
-    Times of two devices are no contest: set the speed-ups and the shares of the ceiling side by side.
+    Without a paper, print one line for each run. With a paper, also print every claim and the newest
+    benchmark on each device. To compare devices, use the speed-ups and the shares of the ceiling, not times.
     """
     from readtrack.runs.processes import reconcile
 
@@ -47,7 +49,7 @@ def results(
         measured = {record.run_id: record.measurements for record in benchmarks.values()}
         terminal.print_json([{**asdict(run), "measurements": measured.get(run.run_id, [])} for run in runs])
     elif not runs:
-        raise NotAvailableError(f"no runs yet. `readtrack run {name or 'PAPER'}` makes one.")
+        raise NotAvailableError(f"no runs yet. Start one: `readtrack run {name or 'PAPER'}`.")
     elif name is None:
         rows = [
             (

@@ -41,46 +41,48 @@ def run(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, float64.")] = "auto",
     budget: Annotated[
         Literal["smoke", "quick", "full"],
-        typer.Option(help="About a second, a minute, or as long as it takes."),
+        typer.Option(help="About a second, a minute, or several minutes."),
     ] = "quick",
     only: Annotated[
-        Literal["experiment", "benchmark"] | None, typer.Option(help="One half of the run.")
+        Literal["experiment", "benchmark"] | None, typer.Option(help="Run this half only.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     broken: Annotated[
-        str, typer.Option("--break", metavar="NAME", help="Leave out one ingredient, and see the claim fall.")
+        str, typer.Option("--break", metavar="NAME", help="Leave out this ingredient of the idea.")
     ] = "",
-    null: Annotated[
-        bool, typer.Option("--null", help="Put the control under the name of every arm.")
-    ] = False,
+    null: Annotated[bool, typer.Option("--null", help="Null run: use the control for every arm.")] = False,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Measure the paper's lines through torch.compile, too.")
+        bool, typer.Option("--compile", help="Also measure the paper's variants with torch.compile.")
     ] = False,
     pairs: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="An option of the plugin's own; repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the plugin. Repeatable."),
     ] = None,
     place: Annotated[
-        str, typer.Option("--on", metavar="PLACE", help="Another machine: see `readtrack places`.")
+        str, typer.Option("--on", metavar="PLACE", help="Run on another machine (see `readtrack places`).")
     ] = "",
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Seconds after which the run is stopped.")
+        float | None, typer.Option(min=0, help="Stop the run after this many seconds.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document a line; the last is the result.")
+        bool, typer.Option("--json", help="Print JSON lines; the last one is the result.")
     ] = False,
 ) -> None:
-    """Run a paper: its experiment, its claims, its benchmark.
+    """Run a paper: its experiment, claims and benchmark.
 
-    Exit code 0 if the run completed, whatever became of the claims. Ctrl+C asks the run to stop; again, and
-    it is stopped harder.
+    Exit code 0 if the run completed, whatever its verdicts. Ctrl+C stops the run; repeat it to force the run
+    to stop.
     """
+    from readtrack.breaks import refuse_unknown
     from readtrack.runs import settings
     from readtrack.runs.job import new_job
 
     library = open_library()
+    name = runnable(library, paper)
+    if broken:
+        refuse_unknown(library, name, broken)
     job = new_job(
-        runnable(library, paper),
+        name,
         device=device,
         dtype=dtype,
         budget=budget,
@@ -105,8 +107,8 @@ def runnable(library: Library, query: str) -> str:
     paper = library.find(query).id
     if paper not in plugins:
         raise NotAvailableError(
-            f"no plugin runs {paper!r} yet. `readtrack plugins new {paper}` starts one; "
-            "`readtrack list --runnable` shows what can be run."
+            f"{paper!r} has no plugin yet. `readtrack plugins new {paper}` starts one; "
+            "`readtrack list --runnable` lists papers that can be run."
         )
     return paper
 
@@ -189,7 +191,9 @@ def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]
                 while outcome is None:
                     outcome = process.poll()  # before reading, so that the last events are not missed
                     if process.attempt > attempt:
-                        terminal.print_err(f"readtrack: it has begun anew on {job.place}: {process.folder}")
+                        terminal.print_err(
+                            f"readtrack: the run was restarted on {job.place}: {process.folder}"
+                        )
                         attempt = process.attempt
                         record = Record.from_job(job, expected=record.expected)
                         reader = EventReader(process.folder)

@@ -15,9 +15,9 @@ from readtrack.text import one_line
 app = typer.Typer(rich_markup_mode=None)
 
 _EPILOG = """\b
-words            all of them, wherever they stand; the beginning of a word will do,
-                 in names and titles any part of it
-"two words"      as they stand
+words            all of them, in any order; the beginning of a word is enough,
+                 any part of it in names and titles
+"two words"      this exact phrase
 state:reading    tag:gpu   year:2017..2020   section:vision   author:ba   can:run
 claim:reproduced has:note  (or pdf, abstract, rating)
 and or not ( )   `-word` is `not word`
@@ -26,14 +26,14 @@ and or not ( )   `-word` is `not word`
 
 @app.command(epilog=_EPILOG)
 def search(
-    query: Annotated[list[str], typer.Argument(help="What to look for.")],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to show.")] = 20,
-    pdf: Annotated[bool, typer.Option("--pdf/--no-pdf", help="Read new PDFs first, or not.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    query: Annotated[list[str], typer.Argument(help="Words, phrases and fields (see below).")],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Number of results.")] = 20,
+    pdf: Annotated[bool, typer.Option("--pdf/--no-pdf", help="Index new PDFs first.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Search titles, authors, abstracts, notes and the text of PDFs.
 
-    The best comes first, with the words around and the page of a PDF. Exit code 3 if nothing fits.
+    The best match comes first, with its context and the page of the PDF. Exit code 3 if nothing matches.
     """
     from readtrack.fulltext.index import FullText
     from readtrack.fulltext.searching import Search, doubt, where
@@ -67,7 +67,7 @@ def search(
         terminal.print_json({"query": text, "count": len(search.found), "results": rows})
         return
     if not shown:
-        raise NotAvailableError(doubt(library, text) or "nothing fits. Fewer or shorter words find more.")
+        raise NotAvailableError(doubt(library, text) or "nothing matches. Try fewer or shorter words.")
     total = terminal.width()
     if search.suggestion:
         terminal.print_err(search.suggestion)
@@ -80,4 +80,6 @@ def search(
             for line in terminal.wrap(one_line(said), room):
                 print_out(f"    {line}")
     if len(search.found) > len(shown):
-        terminal.print_err(f"{len(search.found) - len(shown)} more: --limit {len(search.found)} shows them")
+        terminal.print_err(
+            f"{len(search.found) - len(shown)} more. Show them all: --limit {len(search.found)}"
+        )

@@ -26,7 +26,7 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def show(
     paper: Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show a paper's details: facts, state, lineage, note and runs.
 
@@ -63,9 +63,9 @@ def _facts(library: Library, paper: Paper) -> dict[str, Any]:
         "rating": library.rating(paper.id),
         "builds_on": list(paper.builds_on),
         "led_to": [p.id for p in library.catalog.papers.values() if paper.id in p.builds_on],
-        "summary": paper.summary,
-        "claim": paper.claim,
-        "figure": paper.figure,
+        "problem": paper.problem,
+        "idea": paper.idea,
+        "result": paper.result,
         "abstract": metadata.get("abstract"),
         "plugin": None if plugin is None else {"origin": plugin.origin, "location": plugin.location},
         "pdf": None if pdf is None else str(pdf),
@@ -107,9 +107,9 @@ def _print(library: Library, paper: Paper) -> None:
     plugin = facts["plugin"]
     _field("runs", f"readtrack run {paper.id}  ({plugin['location']})" if plugin else "no plugin yet")
     print_out()
-    _field("summary", paper.summary)
-    _field("claim", paper.claim)
-    _field("figure", paper.figure)
+    _field("problem", paper.problem)
+    _field("idea", paper.idea)
+    _field("result", paper.result)
     _field("abstract", readable(facts["abstract"] or ""))
     shipped = library.shipped_verdicts.get(paper.id, [])
     if shipped:

@@ -31,14 +31,14 @@ _Paper = Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of th
 
 _SYNC_EPILOG = """\b
 Exit codes:
-  0    everything that can be had is here (a paper that is on the web only is no error)
-  1    some papers did not arrive; each is named with the reason
-  2    usage or input; the folder cannot be written to
-  3    not now: offline, another sync is running, or arXiv asked to wait or denied access. The same command
-       goes on later
-  130  cancelled with Ctrl+C; what has arrived stays
+  0    everything available was fetched (web-only papers are not errors)
+  1    some papers failed; each is listed with the reason
+  2    wrong usage or input, or the folder is not writable
+  3    not now: offline, another sync is running, or arXiv asked to wait or denied access. Run the same
+       command later to continue
+  130  cancelled with Ctrl+C; files already fetched are kept
 
-READTRACK_ARXIV_API and READTRACK_ARXIV_PDF name mirrors; READTRACK_CONTACT adds an address to the user
+READTRACK_ARXIV_API and READTRACK_ARXIV_PDF set mirrors; READTRACK_CONTACT adds an address to the user
 agent. Proxies and CA bundles come from HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BUNDLE.
 """
 
@@ -47,24 +47,24 @@ agent. Proxies and CA bundles come from HTTPS_PROXY, NO_PROXY and REQUESTS_CA_BU
 def sync(
     papers: Annotated[
         list[str] | None,
-        typer.Argument(help="Only these papers; without: all on your list.", show_default=False),
+        typer.Argument(help="Papers to fetch. Default: all on your list.", show_default=False),
     ] = None,
-    pdf: Annotated[bool, typer.Option("--pdf/--no-pdf", help="PDFs too, or abstracts only.")] = True,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Ask for all abstracts again.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf/--no-pdf", help="Fetch PDFs too.")] = True,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch all abstracts again.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every PDF; fetch the damaged ones again.")
+        bool, typer.Option("--verify", help="Check every PDF and replace damaged ones.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="When a server asks to wait: up to 15 minutes, not 2.")
+        bool, typer.Option("--wait", help="Wait up to 15 minutes, not 2, if a server asks to.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document a line; the last is the summary.")
+        bool, typer.Option("--json", help="Print JSON lines; the last one is the summary.")
     ] = False,
 ) -> None:
-    """Fetch abstracts and PDFs that are missing, one request every three seconds.
+    """Fetch missing abstracts and PDFs, one request every three seconds.
 
-    Only what is new or more than a month old is asked for; a pinned version never changes. A PDF appears in
-    the library when it is whole, and never replaces one that you attached or changed.
+    Only new papers and abstracts older than a month are requested; a pinned version never changes. A PDF
+    appears in the library once it is complete, and never replaces one that you attached or changed.
     """
     from readtrack.sync.engine import Sync
 
@@ -148,22 +148,24 @@ def _follow(job: Sync, events: queue.SimpleQueue[Progress], cancel: threading.Ev
 @app.command()
 def attach(
     paper: _Paper,
-    file: Annotated[Path, typer.Argument(help="The PDF that you fetched by hand.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="The PDF to attach.", show_default=False)],
 ) -> None:
-    """Make a PDF that you fetched yourself the paper's own. A sync never replaces it."""
+    """Attach a PDF that you downloaded. A sync never replaces it."""
     from readtrack.sync.files import attach as attach_pdf
 
     library = open_library()
     found = library.find(paper)
     path, kept = attach_pdf(library.home, found.id, file)
     if kept is not None:
-        terminal.print_err(f"the PDF that was here before is now {kept}")
+        terminal.print_err(f"the previous PDF is now {kept}")
     terminal.print_out(f"{found.id}: {path}")
 
 
 @app.command("open")
 def open_paper(paper: _Paper) -> None:
-    """Open a paper's PDF in the system's viewer; in a pipe, print its path. Without a PDF, print the link."""
+    """Open a paper's PDF in the system's viewer.
+
+    In a pipe, print its path. If the PDF has not been fetched, print the paper's link."""
     from readtrack.system import open_with_system
 
     library = open_library()
@@ -171,7 +173,7 @@ def open_paper(paper: _Paper) -> None:
     path = library.pdf(found.id)
     if path is None:
         terminal.print_err(
-            f"readtrack: the PDF is not here. `readtrack sync {found.id}` fetches what there is."
+            f"readtrack: the PDF has not been fetched. `readtrack sync {found.id}` fetches it."
         )
         terminal.print_out(library.link(found))
     elif sys.stdout.isatty() and open_with_system(path):

@@ -1,4 +1,4 @@
-"""`readtrack import`, `export`, `link`: the list and all that belongs to it, in and out."""
+"""`readtrack import`, `export`, `link` and `unlink`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from readtrack.cli.library import open_library
 from readtrack.cli.merging import Plugins
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import replacing
-from readtrack.text import one_line
+from readtrack.text import counted, one_line
 
 if TYPE_CHECKING:
     from readtrack.library import Library
@@ -45,34 +45,36 @@ _SHOWN = 5
 def import_list(
     file: Annotated[Path, typer.Argument(help="A Markdown checklist, BibTeX (.bib), or an export in JSON.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the table; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the rows; write nothing.")] = False,
     choose: Annotated[
         list[str] | None,
         typer.Option(
             "--as",
             metavar="LINE=PAPERS",
-            help="The papers that a row means: 12=bert,roberta. 12=none leaves it a row. Repeatable.",
+            help="Papers of a row: 12=bert,roberta, or 12=none. Repeatable.",
         ),
     ] = None,
     skip: Annotated[
-        list[int] | None, typer.Option(metavar="LINE", help="Leave out the row of this line. Repeatable.")
+        list[int] | None, typer.Option(metavar="LINE", help="Leave out the row on this line. Repeatable.")
     ] = None,
     pdfs: Annotated[
         bool | None,
-        typer.Option("--pdfs/--no-pdfs", help="Attach the PDFs that the file names.", show_default="ask"),
+        typer.Option("--pdfs/--no-pdfs", help="Attach the PDFs that the file lists.", show_default="ask"),
     ] = None,
     plugins: Plugins = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The table as one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as one JSON document.")] = False,
 ) -> None:
-    """Bring a list into your own: Markdown, BibTeX, or what `readtrack export` wrote.
+    """Import a list: Markdown, BibTeX, or a JSON export of readtrack.
 
     Each row is matched to a known paper by arXiv id, DOI, link, title or alias, and shown before anything is
-    written. Rows that are not known stay rows; `readtrack link` ties them to a paper later. Importing a file
-    again changes nothing, except for the rows that --as names.
+    written. Unknown rows stay as plain rows; `readtrack link` links them to a paper later. Importing a file
+    again changes only the rows that --as names.
     """
     asks = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     if not (yes or dry_run or asks):
-        raise ReadtrackError("import asks before it writes, and this is no terminal; say --yes or --dry-run.")
+        raise ReadtrackError(
+            "import asks before it writes, and there is no terminal to ask in. Add --yes or --dry-run."
+        )
     if file.suffix.casefold() == ".json":
         _restore(file, write=not dry_run, plugins=plugins, yes=yes)
         return
@@ -86,7 +88,7 @@ def import_list(
     else:
         _show(library, made)
     if not (made.changes(library) or (pdfs and made.pdfs)):
-        terminal.print_err("nothing to do: all of it is on your list already")
+        terminal.print_err("nothing to do: everything is on your list already")
         return
     if not dry_run and not yes:
         made, yes = _ask(library, file, choices, made)
@@ -94,10 +96,10 @@ def import_list(
         terminal.print_err("nothing was written")
         return
     if pdfs is None and made.pdfs and asks:
-        pdfs = _agrees(f"Attach {_count(made.pdfs, 'PDF')}? [y/N] ")
+        pdfs = _agrees(f"Attach {counted(len(made.pdfs), 'PDF')}? [y/N] ")
     for problem in apply(library, made, pdfs=bool(pdfs)):
         terminal.print_err(f"readtrack: not attached: {problem}")
-    terminal.print_err("imported; `readtrack export` writes it out with current check marks")
+    terminal.print_err("Imported. `readtrack export` writes it out with current check marks.")
     if made.pdfs and not pdfs:
         terminal.print_err(f"the PDFs were not attached; `readtrack import {file} --pdfs` attaches them")
 
@@ -119,19 +121,20 @@ def _restore(file: Path, *, write: bool, plugins: bool, yes: bool) -> None:
 @app.command("export")
 def export_list(
     form: Annotated[
-        Literal["markdown", "bibtex", "json", "csv"], typer.Option("--format", help="What to write.")
+        Literal["markdown", "bibtex", "json", "csv"], typer.Option("--format", help="The format to write.")
     ] = "markdown",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file; without: stdout.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write. Default: stdout.", show_default=False),
     ] = None,
     pdfs: Annotated[
-        bool, typer.Option("--pdfs", help="JSON: with the PDFs that a sync could fetch again.")
+        bool, typer.Option("--pdfs", help="Include PDFs that a sync could fetch again (JSON).")
     ] = False,
 ) -> None:
-    """Write your list as Markdown, BibTeX, CSV, or JSON that holds everything.
+    """Export your list as Markdown, BibTeX, CSV, or JSON (which holds everything).
 
-    Markdown gives an imported checklist back in its own lines, with current check marks. JSON can be imported
-    into an empty home, which is then as this one.
+    Markdown keeps the lines of an imported checklist and updates its check marks. JSON restores the whole
+    home when it is imported into an empty one.
     """
     from readtrack.transfer import exporting
 
@@ -147,7 +150,7 @@ def export_list(
     except OSError as error:
         raise ReadtrackError(f"could not write {output}: {error.strerror}.") from error
     for name in left_out:
-        terminal.print_err(f"readtrack: left out, as it is too large for an export: {one_line(name)}")
+        terminal.print_err(f"readtrack: left out because it is too large for an export: {one_line(name)}")
     if output is not None:
         terminal.print_err(f"{output} written")
 
@@ -174,12 +177,12 @@ def _writing(output: Path | None, form: str) -> Iterator[IO[str]]:
 
 @app.command()
 def link(
-    row: Annotated[str, typer.Argument(help="A row of your list, by a part of its text or row:KEY.")],
-    papers: Annotated[list[str], typer.Argument(help="The papers that it means.")],
+    row: Annotated[str, typer.Argument(help="A row: a part of its text, or row:KEY.")],
+    papers: Annotated[list[str], typer.Argument(help="The papers to link it to.")],
 ) -> None:
-    """Tie a row of your list to the papers that it means.
+    """Link a row of your list to papers.
 
-    State, tags, rating and note of the row go to the papers. `readtrack unlink` takes the link back.
+    The row's state, tags, rating and note move to the papers. `readtrack unlink` removes the link.
     """
     from readtrack.transfer import linking
 
@@ -188,15 +191,15 @@ def link(
     known = linking.known_papers(library)
     wanted = tuple(dict.fromkeys(linking.find_paper(library, known, one) for one in papers))
     linking.link(library, found, wanted)
-    before = f" (it was {' '.join(found.papers)})" if found.papers else ""
+    before = f" (was {' '.join(found.papers)})" if found.papers else ""
     terminal.print_out(f"{one_line(found.text)}: {' '.join(wanted)}{before}")
 
 
 @app.command()
 def unlink(
-    row: Annotated[str, typer.Argument(help="A row of your list, by a part of its text or row:KEY.")],
+    row: Annotated[str, typer.Argument(help="A row: a part of its text, or row:KEY.")],
 ) -> None:
-    """Take the papers off a row of your list. The row keeps its words and its state."""
+    """Remove a row's link to its papers. The row keeps its text and state."""
     from readtrack.transfer import linking
 
     library = open_library()
@@ -204,14 +207,14 @@ def unlink(
     if not found.papers:
         raise NotAvailableError(f"{one_line(found.text)!r} is not linked to a paper.")
     linking.unlink(library, found)
-    terminal.print_out(f"{one_line(found.text)}: not linked any more (it was {' '.join(found.papers)})")
+    terminal.print_out(f"{one_line(found.text)}: no longer linked (was {' '.join(found.papers)})")
 
 
 def _chosen(choice: str) -> tuple[int, list[str]]:
     found = _CHOICE.fullmatch(choice)
     papers = [one.strip() for one in found[2].split(",") if one.strip()] if found else []
     if not found or not papers:
-        raise typer.BadParameter(f"--as {choice}: write a line and papers, as in 12=bert,roberta")
+        raise typer.BadParameter(f"--as {choice}: expected a line and papers, such as 12=bert,roberta")
     return int(found[1]), [] if papers == ["none"] else papers
 
 
@@ -274,10 +277,10 @@ def _show(library: Library, made: Plan) -> None:
     terminal.print_out()
     counts = Counter(one.status for one in made.found)
     terminal.print_out(
-        f"{_count(rows, 'row')}: " + ", ".join(f"{count} {status}" for status, count in counts.items())
+        f"{counted(len(rows), 'row')}: " + ", ".join(f"{count} {status}" for status, count in counts.items())
     )
     if made.abstracts:
-        terminal.print_out(f"abstracts for {_count(made.abstracts, 'paper')}")
+        terminal.print_out(f"abstracts for {counted(len(made.abstracts), 'paper')}")
     for paper, path in made.pdfs.items():
         terminal.print_out(f"PDF for {paper}: {path}")
     for problem in made.problems:
@@ -285,17 +288,13 @@ def _show(library: Library, made: Plan) -> None:
     if unsure := _unsure(made):
         shown = " ".join(f"--as {one.line}={one.candidates[0]}" for one in unsure[:_SHOWN])
         more = " ..." if len(unsure) > _SHOWN else ""
-        terminal.print_err(f"{_count(unsure, 'row')} may mean several papers. Choose: {shown}{more}")
+        terminal.print_err(f"{counted(len(unsure), 'row')} may mean several papers. Choose: {shown}{more}")
         terminal.print_err(
-            "Without a choice they stay rows; `readtrack link ROW PAPER` ties them to a paper later."
+            "Otherwise they stay plain rows; `readtrack link ROW PAPER` links them to a paper later."
         )
     if made.changes(library):
         path = library.catalog.path if made.own else library.home.papers_yaml
         terminal.print_err(f"this {'extends your list' if made.own else 'creates your own list'}: {path}")
-
-
-def _count(things: Sized, noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _meaning(one: Found) -> str:

@@ -24,7 +24,7 @@ from readtrack.cli.library import open_library
 from readtrack.cli.run import Signals, runnable
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.present.runs import cause, environment
-from readtrack.text import format_duration, one_line
+from readtrack.text import counted, format_duration, one_line
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -47,40 +47,44 @@ app = typer.Typer(rich_markup_mode=None)
 def verify(
     papers: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PAPER]...", help="Default: every paper that can run.", show_default=False),
+        typer.Argument(
+            metavar="[PAPER]...", help="Papers to test. Default: all that can run.", show_default=False
+        ),
     ] = None,
     null: Annotated[
-        bool, typer.Option("--null", help="Also run every paper with the control under every name.")
+        bool, typer.Option("--null", help="Also make null runs, with the control as every arm.")
     ] = False,
     breaks: Annotated[
-        bool, typer.Option("--breaks", help="Also run every paper without each ingredient of its idea.")
+        bool, typer.Option("--breaks", help="Also run each paper once without each ingredient.")
     ] = False,
     audit: Annotated[
-        bool, typer.Option("--audit", help="Other seeds, drawn from the clock, and noted in the ledger.")
+        bool, typer.Option("--audit", help="Use seeds drawn from the clock, recorded in audits.jsonl.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of parallel runs.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, xpu.")] = "auto",
     budget: Annotated[
-        Literal["quick", "full"], typer.Option(help="A minute a run, or as long as it takes.")
+        Literal["quick", "full"], typer.Option(help="About a minute a run, or several.")
     ] = "quick",
     place: Annotated[
-        str, typer.Option("--on", metavar="PLACE", help="Another machine: see `readtrack places`.")
+        str, typer.Option("--on", metavar="PLACE", help="Run on another machine (see `readtrack places`).")
     ] = "",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Take no result of an earlier run.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ignore cached results and run everything again.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Write the table there, and the same as .json; what it says of other papers is kept.",
+            help="Write the table here and as .json; other papers' rows are kept.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Judge the claims of papers over several seeds.
+    """Test the claims of papers over several seeds.
 
-    Exit code 0 if every run completed, whatever the verdicts. Ctrl+C stops the runs; the finished ones are
-    kept, and the same command continues from there. A run is repeated when the paper's code, or that of a
-    paper that it builds on, has changed (comments and docstrings apart), and a benchmark when a claim on time
-    could not be judged because others used the machine then; after other changes, say --fresh.
+    Exit code 0 if every run completed, whatever the verdicts. Ctrl+C stops the runs; completed runs are kept,
+    and the same command continues from there. A run is repeated if the code of the paper, or of a paper it
+    builds on, has changed (comments and docstrings excepted). A benchmark is repeated if a claim about time
+    could not be judged because other programs used the machine. After other changes, use --fresh.
     """
     from readtrack.places.launch import start
     from readtrack.plugins.code import digest
@@ -117,7 +121,7 @@ def verify(
     with _unless_hung_up():
         stopped_by = _follow(verification)
     if stopped_by is not None:
-        terminal.print_err("readtrack: stopped; the runs that completed are kept, the same command goes on")
+        terminal.print_err("readtrack: stopped. Completed runs are kept; the same command continues")
         raise typer.Exit(128 + stopped_by)
     _conclude(library, verification, claims, budget, output, earlier, seeds)
 
@@ -185,7 +189,7 @@ def _names(library: Library, queries: list[str]) -> list[str]:
     plugins = library.runnable()
     wanted = {runnable(library, query) for query in queries} or set(plugins)
     if not wanted:
-        raise NotAvailableError("no paper can run yet. `readtrack plugins new PAPER` starts a plugin.")
+        raise NotAvailableError("no paper has a plugin yet. `readtrack plugins new PAPER` starts one.")
     return [name for name in dict.fromkeys([*library.catalog.papers, *plugins]) if name in wanted]
 
 
@@ -198,7 +202,7 @@ def _earlier_table(output: Path) -> Table | None:
     except OSError as error:
         raise ReadtrackError(f"--output {output}: {error.strerror}.") from error
     if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise ReadtrackError(f"--output {output}: is a folder, or lies in one that cannot be written to.")
+        raise ReadtrackError(f"--output {output}: is a folder, or is in a folder that is not writable.")
     file = output.with_suffix(".json")
     try:
         return Table.from_json(file.read_text(encoding="utf-8"))
@@ -206,8 +210,8 @@ def _earlier_table(output: Path) -> Table | None:
         return None
     except (OSError, ValueError) as error:
         raise ReadtrackError(
-            f"--output {output}: {file} cannot be read as a table of verdicts, whose other papers would be "
-            f"kept ({one_line(str(error))}). Delete it, or name another file."
+            f"--output {output}: {file} is not a readable table of verdicts "
+            f"({one_line(str(error))}). Delete it, or name another file."
         ) from error
 
 
@@ -302,12 +306,12 @@ def _conclude(
     _print(rows, remarks)
     if output is not None:
         kept = len(table.facts) - len(claims)
-        others = f"; what it said of {kept} other{'s' * (kept > 1)} was kept" if kept else ""
+        others = f"; the rows of {counted(kept, 'other paper')} were kept" if kept else ""
         terminal.print_err(f"readtrack: the table is {output}{others}")
     if audited is not None:
         ledger = library.home.root / "audits.jsonl"
         _note_audit(ledger, audited, {f"{row.paper}: {row.claim.name}": row.verdict for row in rows})
-        terminal.print_err(f"readtrack: the audit is noted in {ledger}")
+        terminal.print_err(f"readtrack: the audit is recorded in {ledger}")
     if any(run.outcome != "completed" for run in everything):
         raise typer.Exit(1)
 

@@ -2,7 +2,7 @@
 
 Imported by plugins, inside the worker only. Every function returns fresh CPU tensors (or a string) and gives
 the same answer each time; what is random takes a generator or a seed. What is made by rule lies in modules of
-its own: `scenes`, `strokes`, `balls`, `topics`, `words`, `speech` (and `audio`, its spectrograms).
+its own: `scenes`, `strokes`, `balls`, `senses`, `sheet`, `speech` (and `audio`, its spectrograms).
 """
 
 from readtrack.data.shipped import code, digits, photographs, text

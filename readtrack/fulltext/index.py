@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.reading_list.catalog import Catalog
 
-_VERSION = 3
+_VERSION = 4
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _T = TypeVar("_T")
 Fit: TypeAlias = tuple[int, int]  # how well a subject fits, small is better; the number of its best text
 
 # Where a text stands, the place that says most first. Tags are the library's; the index does not hold them.
-KINDS = ("title", "author", "tag", "row", "year", "summary", "abstract", "note", "pdf")
+KINDS = ("title", "author", "tag", "row", "year", "idea", "problem", "result", "abstract", "note", "pdf")
 _PDF = KINDS.index("pdf")
 _LISTED = KINDS.index("abstract")  # kinds before this one come from the list
 _IN_TITLE = 4  # ranks of names and titles are 0 (a whole name) to 4 (inside a word)

@@ -28,7 +28,7 @@ class Match(NamedTuple):
 
     rank   smaller is better
     words  what to point out in its names and titles, folded
-    note   where it fits, if not in its names and titles: "by Herbert Robbins", "#gpu", "in the summary"
+    note   where it fits, if not in its names and titles: "by Herbert Robbins", "#gpu", "in the idea"
     """
 
     rank: int
@@ -229,7 +229,7 @@ def matches(search: Search) -> dict[str, Match]:
 
 
 def where(hit: Hit, *, full: bool = False) -> str:
-    """`in the summary`, `p. 7: … the words around …`; `full`: the words always."""
+    """`in the idea`, `p. 7: … the words around …`; `full`: the words always."""
     words = hit.snippet.replace("\x01", "").replace("\x02", "")
     return {
         "title": "",
@@ -246,20 +246,20 @@ def doubt(library: Library, text: str) -> str:
     """What is wrong with a search that can find nothing: a field's value that there is not; else ""."""
     for asked in fields(parse(text)):
         if asked.name == "state" and not any(state.startswith(asked.value) for state in STATES):
-            return f"There is no state {quoted(asked.value)}. There is: {', '.join(STATES)}."
+            return f"There is no state {quoted(asked.value)}. Available: {', '.join(STATES)}."
         if asked.name == "year" and years(asked.value) is None:
             return f"{quoted(asked.value)} is no year: write year:2017 or year:2017..2020."
         if asked.name in ("can", "has"):
             known = _CAN if asked.name == "can" else _HAS
             if not any(word.startswith(asked.value) for word in known):
-                return f"There is no {asked.name}:{asked.value}. There is: {', '.join(known)}."
+                return f"There is no {asked.name}:{asked.value}. Available: {', '.join(known)}."
         if asked.name == "tag":
             tags = sorted({tag for of in library.tagged().values() for tag in of})
             if not any(folded(tag).startswith(asked.value) for tag in tags):
-                there = f"There is: {', '.join(tags)}." if tags else "No paper has a tag yet."
+                there = f"Available: {', '.join(tags)}." if tags else "No paper has a tag yet."
                 return f"There is no tag {quoted(asked.value)}. {there}"
         if asked.name == "section":
             titles = [section.title for section in library.catalog.sections]
             if not any(asked.value in folded(title) for title in titles):
-                return f"No section has {quoted(asked.value)} in it. There is: {', '.join(titles)}."
+                return f"No section has {quoted(asked.value)} in it. Available: {', '.join(titles)}."
     return ""

@@ -93,8 +93,9 @@ def _list(catalog: Catalog) -> Iterator[Text]:
         for author in paper.authors:
             yield paper.id, "author", 0, author
         yield paper.id, "year", 0, str(paper.year)
-        if paper.summary:
-            yield paper.id, "summary", 0, f"{paper.summary} {paper.claim}"
+        for kind, prose in (("idea", paper.idea), ("problem", paper.problem), ("result", paper.result)):
+            if prose:
+                yield paper.id, kind, 0, prose
     for _, item in catalog.walk():
         if isinstance(item, Row) and len(item.papers) > 1:
             for subject in item.papers:

@@ -27,7 +27,6 @@ import io
 import json
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
@@ -38,8 +37,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import readtrack
-from readtrack.home import Home, write_text
-from readtrack.places import slurm
+from readtrack.home import write_text
+from readtrack.places import folders, slurm
 
 Request = dict[str, Any]
 Answer = tuple[dict[str, Any], bytes]
@@ -49,20 +48,9 @@ LEASE = 15.0  # seconds after which a shepherd that said nothing is given up
 _FULL = 64 << 10  # bytes left on a disk on which nothing can be written any more
 _LAST = 4  # how often a run is to be cancelled until its engine does it by force
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _TICK = 0.05  # seconds
 # What the caller has already, or has no use for.
 _NOT_FETCHED = {"events.jsonl", "job.json", "result.json", "scratch", "detached"}
-
-
-def is_id(text: str) -> bool:
-    """Whether it can name a run or an attempt, and so a file."""
-    return _ID.fullmatch(text) is not None
-
-
-def root_of(home: str) -> Path:
-    """The folder for runs that were sent from elsewhere."""
-    return Home(home or None).root / "elsewhere"
 
 
 def answer(root: Path, request: Request, payload: bytes) -> Answer:
@@ -85,14 +73,14 @@ def hello(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def has(root: Path, request: Request, payload: bytes) -> Answer:
-    return {"has": (_code(root, request["hash"])).is_dir()}, b""
+    return {"has": folders.code(root, request["hash"]).is_dir()}, b""
 
 
 def put(root: Path, request: Request, payload: bytes) -> Answer:
     """Unpack code under its hash. Raises ValueError if it is not what the hash says."""
     if hashlib.sha256(payload).hexdigest() != request["hash"]:
         raise ValueError("the code was damaged on its way")
-    place = _code(root, request["hash"])
+    place = folders.code(root, request["hash"])
     if not place.is_dir():
         part = place.with_name(f".{place.name}.{os.getpid()}")
         with tarfile.open(fileobj=io.BytesIO(payload)) as tar:
@@ -106,7 +94,7 @@ def put(root: Path, request: Request, payload: bytes) -> Answer:
 
 def prepare(root: Path, request: Request) -> Path:
     """The run's folder, with what its shepherd needs to know."""
-    folder = _run(root, request["job"]["run_id"])
+    folder = folders.run(root, request["job"]["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "code").exists():
         write_text(folder / "job.json", json.dumps(request["job"]))
@@ -118,10 +106,12 @@ def start(root: Path, request: Request, payload: bytes) -> Answer:
     """The one who gets the lock starts the shepherd, and hands the lock to it: while it is held, it lives."""
     folder = prepare(root, request)
     with (folder / "lock").open("a") as lock:
-        if not _locked(lock) or attempts(folder) or (folder / "engine.json").exists():
+        if not _locked(lock) or folders.attempts(folder) or (folder / "engine.json").exists():
             return {"started": False}, b""
         if request["kind"] == "slurm":
-            number = slurm.submit(folder, request["minutes"], request["parameters"])
+            from readtrack.places import shepherd
+
+            number = slurm.submit(shepherd.main, folder, request["minutes"], request["parameters"])
             write_text(folder / "engine.json", json.dumps({"slurm": number}))
         else:
             with (folder / "shepherd.txt").open("ab") as output:
@@ -150,7 +140,7 @@ def read(root: Path, request: Request, payload: bytes) -> Answer:
     while True:
         frames, data = [], []
         for run_id, (attempt, at, why) in request["runs"].items():
-            frame, more = _frame(_run(root, run_id), attempt, at)
+            frame, more = _frame(folders.run(root, run_id), attempt, at)
             if more or frame["alive"] is not True or (frame["attempt"], frame["why"]) != (attempt, why):
                 frames.append({"run": run_id, **frame, "n": len(more)})
                 data.append(more)
@@ -166,13 +156,13 @@ def _frame(folder: Path, attempt: str, at: int) -> tuple[dict[str, Any], bytes]:
     alive, why = _alive(folder)
     if alive is False and folder.is_dir() and shutil.disk_usage(folder).free < _FULL:
         why = why or "the disk there is full"
-    newest = next(reversed(attempts(folder)), "")
+    newest = next(reversed(folders.attempts(folder)), "")
     if newest != attempt:
         attempt, at = newest, 0
     more = b""
     if newest:
         try:
-            with (folder_of(folder, newest) / "events.jsonl").open("rb") as file:
+            with (folders.attempt(folder, newest) / "events.jsonl").open("rb") as file:
                 file.seek(at)
                 more = file.read(CHUNK)
         except FileNotFoundError:
@@ -183,18 +173,21 @@ def _frame(folder: Path, attempt: str, at: int) -> tuple[dict[str, Any], bytes]:
 def cancel(root: Path, request: Request, payload: bytes) -> Answer:
     """`times`: how often it was asked for. A run that waits in a queue is taken out of it, and so is one
     whose node does not hear."""
-    folder = _run(root, request["run"])
+    folder = folders.run(root, request["run"])
     write_text(folder / "cancel", str(int(request["times"])))
     number = _slurm_job(folder)
-    # Asked anew: to take a job that has begun out of the queue would kill its worker.
-    if number and (not attempts(folder) or request["times"] >= _LAST or slurm.state(number, age=0).waiting):
+    if not number:
+        return {}, b""
+    # The state is fetched again: to take a job that has begun out of the queue would kill its worker.
+    forced = not folders.attempts(folder) or request["times"] >= _LAST
+    if forced or slurm.state(number, age=0).waiting:
         slurm.cancel(number)
     return {}, b""
 
 
 def files(root: Path, request: Request, payload: bytes) -> Answer:
     """Name and size of what the attempt wrote."""
-    folder = folder_of(_run(root, request["run"]), request["attempt"])
+    folder = folders.attempt(folders.run(root, request["run"]), request["attempt"])
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
@@ -204,7 +197,7 @@ def files(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def chunk(root: Path, request: Request, payload: bytes) -> Answer:
-    folder = folder_of(_run(root, request["run"]), request["attempt"])
+    folder = folders.attempt(folders.run(root, request["run"]), request["attempt"])
     path = (folder / request["name"]).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ValueError("that file is not the run's")
@@ -215,7 +208,7 @@ def chunk(root: Path, request: Request, payload: bytes) -> Answer:
 
 def remove(root: Path, request: Request, payload: bytes) -> Answer:
     """Raises ValueError while the run is alive."""
-    folder = _run(root, request["run"])
+    folder = folders.run(root, request["run"])
     # Under another name first: submitit may still write that its job has ended.
     gone = folder.with_name(f".{folder.name}")
     if folder.is_dir():
@@ -227,35 +220,6 @@ def remove(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 _ANSWERS = {each.__name__: each for each in (hello, has, put, start, read, cancel, files, chunk, remove)}
-
-
-def attempts(folder: Path) -> list[str]:
-    """The names of a run's attempts, the newest last."""
-    try:
-        return sorted(name for name in os.listdir(folder / "attempts") if not name.startswith("."))
-    except FileNotFoundError:
-        return []
-
-
-def folder_of(folder: Path, attempt: str) -> Path:
-    """The run's folder in the home that the attempt has for itself."""
-    if not is_id(attempt):
-        raise ValueError(f"{attempt!r} is no attempt")
-    runs = folder / "attempts" / attempt / "runs"
-    return next((path for path in runs.glob("*") if path.is_dir()), runs / "none")
-
-
-def _run(root: Path, run_id: str) -> Path:
-    if not is_id(run_id):
-        raise ValueError(f"{run_id!r} is no run")
-    return root / "runs" / run_id
-
-
-def _code(root: Path, digest: str) -> Path:
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise ValueError("that is no hash")
-    (root / "code").mkdir(parents=True, exist_ok=True)
-    return root / "code" / digest
 
 
 def _locked(lock: IO[Any]) -> bool:
@@ -332,4 +296,4 @@ def serve(root: Path, mark: str, source: IO[bytes], sink: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    serve(root_of(sys.argv[1]), sys.argv[2], sys.stdin.buffer, sys.stdout.buffer)
+    serve(folders.root(sys.argv[1]), sys.argv[2], sys.stdin.buffer, sys.stdout.buffer)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from readtrack import __version__
-from readtrack.places.agent import CHUNK, is_id
+from readtrack.places.agent import CHUNK
 from readtrack.places.errors import Refused
+from readtrack.places.folders import is_id
 from readtrack.text import one_line, quoted
 
 MAX_LINE = 8 << 20  # bytes of an answer's JSON
@@ -67,7 +68,7 @@ def check(do: str, said: dict[str, Any]) -> dict[str, Any]:
         raise Refused(one_line(str(said["error"]))[:1000])
     if do == "hello" and said.get("readtrack") != __version__:
         theirs = one_line(str(said.get("readtrack")))[:40]
-        raise Refused(f"there is readtrack {theirs} there and {__version__} here; install the same one.")
+        raise Refused(f"readtrack is {theirs} there and {__version__} here. Install the same version.")
     for key, kind in _FIELDS.get(do, {}).items():
         if not isinstance(said.get(key), kind):
             raise _strange(f"{key} is {quoted(str(said.get(key)))}")
@@ -119,4 +120,4 @@ def _is_count(value: object) -> bool:
 
 
 def _strange(what: str) -> Refused:
-    return Refused(f"its answer cannot be used: {what}. Is there the same readtrack on both sides?")
+    return Refused(f"invalid answer: {what}. Check that both sides have the same readtrack.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import distributed
 
-from readtrack.places import agent, answers, shepherd
+from readtrack.places import agent, answers, folders, shepherd
 from readtrack.places.errors import Refused, Unreachable
 from readtrack.places.place import Place
 
@@ -57,7 +57,7 @@ class DaskLink:
             # Each worker answers for the files that it sees; workers that share a disk say the same.
             said = self._client.run(_answer, self._home, request, payload)
         except (OSError, TimeoutError) as error:
-            raise Unreachable(f"the scheduler does not answer: {error}") from error
+            raise Unreachable(f"the scheduler does not respond: {error}") from error
         if not said:
             raise Unreachable("the scheduler has no workers now")
         fields, data = _joined(request, list(said.values()), states)
@@ -72,7 +72,7 @@ class DaskLink:
         deadline = time.monotonic() + _PATIENCE
         while not future.done() and not self._client.run_on_scheduler(_states, keys=[key]):
             if time.monotonic() > deadline:
-                raise Unreachable("the scheduler does not take the run")
+                raise Unreachable("the scheduler rejected the run")
             time.sleep(_TICK)
         return {"started": True}
 
@@ -93,14 +93,14 @@ def _states(keys: list[str], dask_scheduler: Any = None) -> dict[str, str]:
 def _answer(home: str, request: dict[str, Any], payload: bytes) -> agent.Answer:
     """On a worker."""
     try:
-        return agent.answer(agent.root_of(home), {**request, "wait": 0}, payload)
+        return agent.answer(folders.root(home), {**request, "wait": 0}, payload)
     except (OSError, ValueError, KeyError) as error:
         return {"error": f"{type(error).__name__}: {error}"}, b""
 
 
 def _tend(home: str, request: dict[str, Any]) -> None:
     """On a worker: the task is the shepherd."""
-    root = agent.root_of(home)
+    root = folders.root(home)
     shepherd.tend(agent.prepare(root, request))
 
 

@@ -122,7 +122,7 @@ class StreamLink:
         try:
             while left:
                 if not select.select([], [self._child.stdin], [], _remaining(deadline))[1]:
-                    raise Unreachable("it took no request in time")
+                    raise Unreachable("it did not accept the request in time")
                 left = left[os.write(self._child.stdin.fileno(), left) :]
         except (OSError, ValueError):
             raise self._lost() from None

@@ -15,7 +15,7 @@ from typing import Any
 from readtrack import regular
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
-from readtrack.places.agent import is_id
+from readtrack.places.folders import is_id
 from readtrack.places.place import Place, file, load
 from readtrack.runs.job import ELSEWHERE
 from readtrack.text import quoted
@@ -70,21 +70,21 @@ def place_of(folder: Path, home: Home) -> tuple[Place, Noted]:
     run = quoted(folder.name)
     if folder.is_symlink() or any(path.is_symlink() for path in folder.rglob("*")):
         raise ReadtrackError(
-            f"the run {run} is left alone: its folder holds a link. Remove the link to follow it."
+            f"the run {run} is ignored: its folder contains a symbolic link. Remove the link first."
         )
     try:
         noted = Noted.read(folder)
     except (OSError, ValueError) as error:
-        raise ReadtrackError(f"the run {run} is left alone: {ELSEWHERE} cannot be read ({error}).") from None
+        raise ReadtrackError(f"the run {run} is ignored: {ELSEWHERE} cannot be read ({error}).") from None
     place = load(home).get(noted.place)
     if place is None:
         raise ReadtrackError(
-            f"the run {run} is left alone: {file(home)} has no place {quoted(noted.place)}. "
+            f"the run {run} is ignored: {file(home)} has no place {quoted(noted.place)}. "
             "If the run is yours, add its place again under that name."
         )
     if noted.machine != place.machine:
         raise ReadtrackError(
-            f"the run {run} is left alone: it was sent to another {quoted(place.name)} than the one in "
+            f"the run {run} is ignored: it was sent to another {quoted(place.name)} than the one in "
             f"{file(home)}. If the run is yours, set kind, host, home and scheduler as they were."
         )
     return place, noted

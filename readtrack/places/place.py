@@ -131,7 +131,7 @@ def add(home: Home, name: str, fields: dict[str, str]) -> None:
     except OSError as error:  # a lock that is not free in time is one, too
         raise ReadtrackError(
             f"The place {name} could not be written to {path}: {error.strerror or error}. "
-            "Make room there, or set READTRACK_HOME to a folder that you can write to."
+            "Make room there, or set READTRACK_HOME to a writable folder."
         ) from error
 
 
@@ -139,10 +139,8 @@ def find(home: Home, name: str) -> Place:
     """Raises ReadtrackError if there is no such place."""
     places = load(home)
     if name not in places:
-        known = (
-            nearest(name, places, "`readtrack places add` makes one") if places else "there are none yet: "
-        )
-        hint = known if places else f"{known}`readtrack places add {name} --host HOST` makes one"
+        known = nearest(name, places, "`readtrack places add` adds one") if places else "there are none yet: "
+        hint = known if places else f"{known}`readtrack places add {name} --host HOST` adds one"
         raise ReadtrackError(f"there is no place {quoted(name)}; {hint}.")
     return places[name]
 
@@ -159,7 +157,7 @@ def _places(root: Node) -> dict[str, Place]:
 
 def _place(name: str, node: Node) -> Place:
     if not _NAME.fullmatch(name):
-        text = f"{quoted(name)} is no name for a place; use letters, digits, '_', '-' and '.'"
+        text = f"{quoted(name)} is not a name for a place; use letters, digits, '_', '-' and '.'"
         raise Problem(node.line, text)
     if not isinstance(node.value, dict):
         text = f"the place {name} is {described(node)}; it must be keys such as 'kind: ssh'"
@@ -221,7 +219,7 @@ def _is_loopback(host: str) -> bool:
 
 def _text(node: Node, what: str) -> str:
     if not isinstance(node.value, str) or not node.value.strip():
-        raise Problem(node.line, f"{what} is {described(node)}; it must be a text")
+        raise Problem(node.line, f"{what} is {described(node)}; it must be text")
     return one_line(node.value).strip()
 
 

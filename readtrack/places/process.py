@@ -29,7 +29,7 @@ from readtrack.runs.events import Outcome
 from readtrack.runs.job import ELSEWHERE, Job
 from readtrack.runs.launcher import STOP_LEVELS, StopLevel
 from readtrack.runs.store import load, read_result, write_end_event, write_result
-from readtrack.text import format_bytes, one_line
+from readtrack.text import counted, format_bytes, one_line
 
 _WAIT = 0.5  # seconds that an agent waits for news: as long may a cancellation take to be sent
 _PAUSE = 0.1  # seconds between two questions where nothing was new
@@ -202,7 +202,7 @@ class FarProcess:
         elif record.outcome is None:
             said = f": {why}" if why else ""
             record = write_end_event(
-                self.folder, "interrupted", f"it came to no end on {self.place.name}{said}"
+                self.folder, "interrupted", f"it did not finish on {self.place.name}{said}"
             )
         else:
             write_result(self.folder, record)
@@ -379,8 +379,8 @@ def fetch(link: Link, run: FarProcess) -> list[str]:
     if left:
         with (run.folder / "log.txt").open("a", encoding="utf-8") as log:
             log.write(
-                f"readtrack: {len(left)} files stay on {run.place.name}, because a run brings home at most "
-                f"{format_bytes(_RUN_LIMIT)}: {one_line(', '.join(left))[:500]}\n"
+                f"readtrack: left {counted(len(left), 'file')} on {run.place.name}, because at most "
+                f"{format_bytes(_RUN_LIMIT)} are fetched: {one_line(', '.join(left))[:500]}\n"
             )
     return left
 

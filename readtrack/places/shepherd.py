@@ -26,7 +26,7 @@ from types import FrameType
 
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
-from readtrack.places import agent
+from readtrack.places import folders
 from readtrack.runs import launcher
 from readtrack.runs.events import EventWriter
 from readtrack.runs.job import Job
@@ -68,8 +68,8 @@ def tend(folder: Path, signals: Sequence[int] = ()) -> None:
 
 
 def _tend(folder: Path, signals: Sequence[int]) -> None:
-    earlier = agent.attempts(folder)
-    ends = [load(agent.folder_of(folder, name)).outcome for name in earlier]
+    earlier = folders.attempts(folder)
+    ends = [load(folders.attempt(folder, name)).outcome for name in earlier]
     if any(end not in (None, "interrupted") for end in ends):
         (folder / "done").touch()
         return

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,16 +35,16 @@ class State(NamedTuple):
     text: str
 
 
-def submit(folder: Path, minutes: int, parameters: Mapping[str, str]) -> str:
-    """The job's number. Raises SlurmError with sbatch's own words."""
+def submit(
+    supervise: Callable[[Path], None], folder: Path, minutes: int, parameters: Mapping[str, str]
+) -> str:
+    """Queue a job that calls `supervise(folder)`; its number. Raises SlurmError with sbatch's own words."""
     try:
         import submitit
     except ModuleNotFoundError:
         raise SlurmError(
             f"submitit is not installed there: {interpreter.install_command('slurm', sys.executable)}"
         ) from None
-    from readtrack.places import shepherd
-
     # -P: what lies in the folder that the job starts in is not imported.
     python = f"{shlex.quote(sys.executable)} -P"
     executor = submitit.AutoExecutor(folder=folder / "submitit", cluster="slurm", slurm_python=python)
@@ -56,7 +56,7 @@ def submit(folder: Path, minutes: int, parameters: Mapping[str, str]) -> str:
             slurm_use_srun=False,  # a process less that can die
             **{f"slurm_{name}": value for name, value in parameters.items()},
         )
-        return str(executor.submit(shepherd.main, folder).job_id)
+        return str(executor.submit(supervise, folder).job_id)
     except (
         submitit.core.utils.FailedJobError,
         subprocess.CalledProcessError,
@@ -65,7 +65,7 @@ def submit(folder: Path, minutes: int, parameters: Mapping[str, str]) -> str:
         ValueError,
     ) as error:
         last = str(error).strip().rpartition("\n")[2]
-        raise SlurmError(f"the job was not taken: {last}") from error
+        raise SlurmError(f"the job was rejected: {last}") from error
 
 
 _states: dict[str, tuple[float, State]] = {}
@@ -83,10 +83,10 @@ def state(number: str, *, age: float = _ASKED_EVERY) -> State:
 def _ask(number: str) -> State:
     fields = _show(number)
     if fields is None:
-        return State(False, False, True, "the cluster does not answer")
+        return State(False, False, True, "the cluster does not respond")
     word = fields.get("JobState", "").partition("+")[0].split(" ")[0]
     if not word:
-        return State(False, False, False, "SLURM has forgotten the job")
+        return State(False, False, False, "SLURM no longer knows the job")
     reason = fields.get("Reason", "None")
     node = fields.get("NodeList", "")
     text = f"SLURM job {number}: {word.lower()}"

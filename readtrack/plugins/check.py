@@ -36,7 +36,7 @@ def examine(name: str, home: Home, timeout: float = 30) -> Inspection:
 
     found, reason = _ask("readtrack.plugins", name, home, timeout)
     if reason is not None:
-        return Inspection(f"while it was imported it {reason}")
+        return Inspection(f"it {reason} during import")
     return Inspection(found["reason"], tuple(map(Claim.from_json, found["claims"])))
 
 
@@ -44,7 +44,7 @@ def check_all(name: str, home: Home, timeout: float = 900) -> list[tuple[str, st
     """Run every check of a plugin in a child process: (what must hold, "" or why it does not)."""
     found, reason = _ask("readtrack.checks", name, home, timeout)
     if reason is not None:
-        return [("it can be checked", f"while it was checked it {reason}")]
+        return [("it can be checked", f"it {reason} during the checks")]
     return [(str(what), str(why)) for what, why in found]
 
 

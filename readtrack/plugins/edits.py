@@ -16,7 +16,7 @@ from readtrack import regular
 from readtrack.home import write_text
 from readtrack.plugins.code import closure, files
 from readtrack.plugins.find import PluginRef
-from readtrack.text import plain
+from readtrack.text import counted, plain
 
 _FILE = "edits.json"
 _LARGEST = 16 << 20  # bytes of an edits.json that is read
@@ -84,7 +84,7 @@ def summary(paper: str, found: Sequence[Edit]) -> str:
     named = [f"{edit.file.removeprefix(f'{paper}/')} {edit.counts}" for edit in found[:_NAMED]]
     more = len(found) - len(named)
     if more:
-        named.append(f"{more} more file{'' if more == 1 else 's'}")
+        named.append(counted(more, "more file"))
     return ", ".join(named)
 
 

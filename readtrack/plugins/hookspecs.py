@@ -8,7 +8,6 @@ from typing import Any
 import pluggy
 
 from readtrack.bench.case import Bench, Case
-from readtrack.runs.run import Run
 
 hookspec = pluggy.HookspecMarker("readtrack")
 
@@ -19,9 +18,12 @@ def implementation() -> Callable[..., Any]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def experiment(run: Run) -> bool | None:
-    """Train and evaluate in miniature. Log at least one training curve (`run.metric` with a step), one
-    evaluation metric, and state at least one claim (`run.claim`)."""
+def experiment(run: Any) -> bool | None:
+    """Train and evaluate in miniature, with a `readtrack.runs.run.Run`.
+
+    Log at least one training curve (`run.metric` with a step), one evaluation metric, and state at least one
+    claim (`run.claim`).
+    """
 
 
 @hookspec(firstresult=True)

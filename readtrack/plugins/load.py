@@ -93,32 +93,9 @@ def _import_error(error: BaseException) -> PluginError:
             return PluginError(f"needs the paper {paper!r}, which has no plugin here", place)
         name = error.name.partition(".")[0]
         return PluginError(f"needs the package {name!r}, which is not installed", place)
-    if isinstance(error, TypeError) and (hint := _first_edition(str(error))):
-        return PluginError(hint, place)
     if isinstance(error, SystemExit):
         return PluginError(f"called sys.exit({error.code!r}) while it was imported", place)
     return PluginError(f"{type(error).__name__}: {one_line(str(error))[:500]}", place)
-
-
-# What the first edition of the plugin contract had, and what takes its place.
-_REPLACED = {
-    "exact": 'kind="identity" (equal up to rounding, a count) or kind="theorem"',
-    "every_seed": "nothing: five seeds judge every claim",
-    "seeds": "nothing: the seeds follow from the rules",
-    "paper is a Figure": 'paper=Figure("28.4", where="table 2", read="table")',
-}
-
-
-def _first_edition(message: str) -> str:
-    """What to change in a plugin that was written for the first edition, if `message` says that it was."""
-    for old, new in _REPLACED.items():
-        if f"unexpected keyword argument '{old}'" in message or (" " in old and old in message):
-            what = "a claim's figure" if " " in old else f"Claim({old}=...)"
-            return (
-                f"was written for the first edition of the plugin contract: {what} has become {new}. "
-                "`readtrack plugins new` writes a plugin in the new form"
-            )
-    return ""
 
 
 def _hook_error(manager: pluggy.PluginManager, module: ModuleType, error: Exception) -> PluginError:
@@ -142,7 +119,7 @@ def _missing_hook(module: ModuleType, hook: str) -> PluginError:
         return PluginError(f"{hook}() is not marked with @hookimpl", _place(module, hook))
     functions = [name for name, value in vars(module).items() if callable(value)]
     close = _nearest(hook, functions)
-    hint = f"; is {close!r} meant to be it?" if close else ""
+    hint = f"; did you mean {close!r}?" if close else ""
     return PluginError(f"has no hook {hook!r}{hint}", str(module.__file__))
 
 

@@ -90,7 +90,7 @@ def own_copy(plugin: PluginRef, home: Home) -> Path:
     source = _root(plugin)
     target = home.plugins / source.name
     if target.exists():
-        raise ReadtrackError(f"{target} is there already, and is no plugin. Move it away first.")
+        raise ReadtrackError(f"{target} already exists and is not a plugin. Move it first.")
     try:
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
@@ -112,10 +112,8 @@ def revert(plugin: PluginRef, home: Home) -> Path:
 
     Raises ReadtrackError if it cannot be moved.
     """
-    from readtrack.upkeep import set_aside
-
     try:
-        return set_aside(home, _root(plugin))
+        return home.set_aside(_root(plugin))
     except OSError as error:
         raise ReadtrackError(f"Could not move {_root(plugin)}: {error.strerror}.") from error
 

@@ -13,11 +13,11 @@ Event = Mapping[str, Any]
 _RIVALS = {"naive": ("naive",), "strong": ("naive", "strong", "compiled")}
 
 FLAGS = {
-    "contended": "other programs kept the processor busy: these are the shortest times, no ratio is sure",
-    "page-faults": "the system fetched memory while it was measured",
+    "contended": "other programs used the processor: shortest times shown, ratios are uncertain",
+    "page-faults": "page faults occurred during the measurement",
     "host-bound": "the host could not feed the device fast enough",
-    "over-ceiling": "faster than what the device was measured to attain: doubt it",
-    "review": "ten times the strongest baseline: doubt it",
+    "over-ceiling": "faster than the device's measured peak: suspicious",
+    "review": "ten times as fast as the strongest baseline: suspicious",
 }
 
 

@@ -23,10 +23,8 @@ class Mark(NamedTuple):
 
 
 STATES: dict[State, str] = {"todo": "○", "reading": "◐", "read": "●", "implemented": "◆", "skipped": "⊘"}
-DONE_WITH: tuple[State, ...] = ("read", "implemented", "skipped")  # nothing is left to read
 
-# From the worst to the best, then what says nothing. One run on one seed says held or missed, as identities
-# do; the others are said over several seeds.
+# In the order of `runs.evidence.WORST_FIRST`.
 VERDICTS: dict[str, Mark] = {
     "not reproduced": Mark("✗", "bad"),
     "missed": Mark("✗", "bad"),

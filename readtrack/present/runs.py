@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from readtrack.present.claims import number
 from readtrack.present.scales import is_timed
 from readtrack.runs.record import Record
-from readtrack.text import format_bytes, format_duration, format_number, one_line
+from readtrack.text import counted, format_bytes, format_duration, format_number, one_line
 
 _PHASES = ("import", "setup", "train", "evaluate", "benchmark", "teardown")
 _MESSAGE = 500  # characters
@@ -22,15 +22,15 @@ _ENDED = {
 }
 _COULD_NOT = {
     "import": "import the plugin",
-    "setup": "set the run up",
+    "setup": "set up the run",
     "train": "finish the training",
     "evaluate": "finish the evaluation",
     "benchmark": "finish the benchmark",
 }
 _NEXT = {
-    "out_of_memory": "run it with a smaller budget (R), or on another device.",
-    "timed_out": "run it with a smaller budget (R).",
-    "interrupted": "r runs it again.",
+    "out_of_memory": "press R to run it with a smaller budget or on another device.",
+    "timed_out": "press R to run it with a smaller budget.",
+    "interrupted": "press r to run it again.",
 }
 
 
@@ -64,7 +64,7 @@ def _settings(facts: Mapping[str, Any]) -> list[str]:
     threads = facts.get("threads")
     parts = [
         str(facts.get("dtype") or ""),
-        f"{threads} thread{'' if threads == 1 else 's'}" if threads else "",
+        counted(threads, "thread") if threads else "",
         f"torch {facts['torch']}" if facts.get("torch") else "",
     ]
     return [part for part in parts if part]
@@ -106,9 +106,9 @@ def _to_come(record: Record) -> list[str]:
 def waiting(record: Record) -> str:
     """What a run without progress is doing, or why it ended."""
     if record.outcome is not None:
-        return "" if record.outcome == "completed" else record.detail or "no detail was recorded"
+        return "" if record.outcome == "completed" else record.detail or "no details were recorded"
     if record.state == "not responding":
-        return "no sign of life for a minute: c stops it"
+        return "not responding for a minute; press c to stop it"
     words = {"": "starting a fresh Python", "import": "importing torch and the plugin"}
     return words.get(record.phase, "")
 
@@ -199,7 +199,7 @@ def failure(record: Record) -> Failure | None:
         return None
     phase = str(error.get("phase") or record.phase)
     usage = error.get("kind") == "usage"
-    after = "change that with R." if usage else "the Log tab has the traceback and what the run printed."
+    after = "press R to change it." if usage else "see the Log tab for the traceback and the run's output."
     kind = "" if error.get("type") == "ReadtrackError" else error.get("type")
     said = ": ".join(str(part) for part in (kind, error.get("message")) if part)
     return Failure(

@@ -52,9 +52,9 @@ class Paper(NamedTuple):
     sources: tuple[Source, ...]
     aliases: tuple[str, ...]
     builds_on: tuple[str, ...]
-    summary: str
-    claim: str
-    figure: str
+    problem: str
+    idea: str
+    result: str
     line: int
     missing: tuple[str, ...] = ()
 

@@ -29,10 +29,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from readtrack.errors import ReadtrackError
 from readtrack.reading_list.rows import About
-from readtrack.text import one_line
+from readtrack.text import counted, one_line
 
 State = Literal["todo", "reading", "read", "implemented", "skipped"]
 STATES: tuple[State, ...] = get_args(State)
+DONE_WITH: tuple[State, ...] = ("read", "implemented", "skipped")  # nothing is left to read
 Entry: TypeAlias = dict[str, Any]
 
 MAX_PROBLEMS = 20
@@ -118,10 +119,10 @@ class Journal:
                 entries.append(parse(line))
             except ValueError as error:
                 problems.append(
-                    f"{one_line(self.path.name)}:{number}: {error}; skipped, you may delete the line"
+                    f"{one_line(self.path.name)}:{number}: {error}; skipped. You can delete the line"
                 )
         if len(problems) > MAX_PROBLEMS:
-            more = f"{self.path.name}: {len(problems) - MAX_PROBLEMS} more lines were skipped"
+            more = f"{self.path.name}: {counted(len(problems) - MAX_PROBLEMS, 'more line')} skipped"
             problems = [*problems[:MAX_PROBLEMS], more]
         view = fold(entries)
         view.problems = problems
@@ -187,7 +188,7 @@ class Journal:
             try:
                 stack.enter_context(self._lock())
             except TimeoutError as error:
-                text = f"Another program has held the journal {self.path} for too long; try again."
+                text = f"Another program has locked the journal {self.path} for too long. Try again."
                 raise ReadtrackError(text) from error
             except OSError as error:
                 raise ReadtrackError(f"Could not lock the journal {self.path}: {error.strerror}.") from error

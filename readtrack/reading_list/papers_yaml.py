@@ -18,7 +18,9 @@ _ARXIV = re.compile(
 )
 _DOI = re.compile(r"10\.[0-9]{4,9}/\S+")
 _LINK = re.compile(r"https?://[^\s/]+(/\S*)?")
-MISSING = ("title", "authors", "year")  # what may be said to be missing
+MISSING = ("title", "authors", "year")  # facts that a list may name as missing
+_PROSE = ("problem", "idea", "result")
+_EARLIER_PROSE = ("summary", "claim", "figure")  # read as idea and result: older lists have these
 
 
 def check(path: Path, root: Node, known: Mapping[str, Paper] = MappingProxyType({})) -> Catalog:
@@ -87,7 +89,6 @@ def _unused_key(text: str, keys: dict[str, int]) -> str:
 
 
 _REQUIRED = ("title", "authors", "year", "sources")
-_PROSE = ("summary", "claim", "figure")
 
 
 def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
@@ -96,7 +97,7 @@ def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
         raise Problem(
             node.line, f"{quoted(id_)} is not an id; use small letters, digits and '_', a letter first"
         )
-    optional = ("aliases", "builds_on", *_PROSE, "missing")
+    optional = ("aliases", "builds_on", *_PROSE, *_EARLIER_PROSE, "missing")
     fields = _mapping(node, f"the paper {id_}", optional=(*_REQUIRED, *optional))
     readers: dict[str, Callable[[Node], Any]] = {
         "title": lambda item: one_line(_line(item, "'title'")),
@@ -105,7 +106,7 @@ def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
         "sources": lambda item: tuple(_source(one) for one in _items(item, "'sources'")),
         "aliases": lambda item: tuple(_texts(item, "'aliases'")),
         "builds_on": lambda item: tuple(_texts(item, "'builds_on'")),
-        **{name: _sentence(name) for name in _PROSE},
+        **{name: _sentence(name) for name in (*_PROSE, *_EARLIER_PROSE)},
         "missing": _missing,
     }
     if known is None or _is_another(known, fields):
@@ -115,6 +116,10 @@ def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
     for name in ("authors", "sources"):
         if name in fields and not values[name]:
             raise Problem(fields[name].line, f"{quoted(name)} is empty; give at least one")
+    summary, claim, figure = (values.pop(name, "") for name in _EARLIER_PROSE)
+    if summary or claim or figure:
+        earlier = {"problem": "", "idea": summary, "result": f"{claim} {figure}".strip()}
+        values = {**earlier, **values}
     return known._replace(**values, line=node.line)
 
 
@@ -259,7 +264,7 @@ def _texts(node: Node | None, what: str) -> dict[str, int]:
     for item in _items(node, what):
         text = one_line(_line(item, f"an item of {what}"))
         if text in found:
-            raise Problem(item.line, f"{quoted(text)} stands twice in {what}; keep one of the two")
+            raise Problem(item.line, f"{quoted(text)} is listed twice in {what}; keep one of the two")
         found[text] = item.line
     return found
 

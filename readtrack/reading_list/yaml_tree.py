@@ -59,7 +59,7 @@ def _read_text(path: Path) -> str:
     if len(data) > MAX_BYTES:
         limit = MAX_BYTES // 2**20
         raise Problem(
-            0, f"it is larger than {limit} MiB, so hardly a reading list; split it, or name another"
+            0, f"it is larger than {limit} MiB, too large for a reading list; split it, or name another"
         )
     try:
         text = data.decode("utf-8-sig")

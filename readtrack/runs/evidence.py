@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from statistics import median
 from typing import TYPE_CHECKING
 
-from readtrack.present.marks import VERDICTS
-
 if TYPE_CHECKING:
     from readtrack.runs.job import Job
     from readtrack.runs.record import Summary
 
+# One run on one seed says held or missed, as identities do; the others are words for several seeds.
+WORST_FIRST = ("not reproduced", "missed", "inconclusive", "weak", "held", "reproduced", "not judged")
 _BUDGETS = ("smoke", "quick", "full")
 _USUAL = {"smoke": 5.0, "quick": 60.0}  # seconds that a paper may take on two cores
 _LATEST = 5  # runs that an estimate is made from
@@ -44,7 +44,7 @@ def overall(run: Summary) -> str:
     if run.outcome != "completed" or is_control(run):
         return run.outcome or "running"
     verdicts = {verdict for _, verdict, _ in run.claims}
-    return next((verdict for verdict in VERDICTS if verdict in verdicts), "completed")
+    return next((verdict for verdict in WORST_FIRST if verdict in verdicts), "completed")
 
 
 def expected(job: Job, runs: Iterable[Summary]) -> float | None:

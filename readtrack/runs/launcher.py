@@ -186,7 +186,7 @@ class RunHandle:
         try:
             os.close(regular.descriptor(self.folder / DETACHED, os.O_WRONLY | os.O_CREAT))
         except OSError as error:
-            raise ReadtrackError(f"Could not let the run go on by itself: {error.strerror}.") from error
+            raise ReadtrackError(f"Could not leave the run running: {error.strerror}.") from error
 
     def _running(self) -> bool:
         import psutil

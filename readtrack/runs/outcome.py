@@ -26,7 +26,7 @@ def stopped(record: Record, reason: StopReason, how: str = "", place: str = "") 
     if reason == "timed_out" and timeout is not None:
         text += f" after its {format_duration(timeout)}"
     if reason == "interrupted":
-        text += ", its machine was wanted back,"
+        text += ", its machine was reclaimed,"
     if record.phase:
         text += f" in phase {record.phase}"
     if place:
@@ -79,12 +79,12 @@ def _rose(kills: tuple[int | None, int | None]) -> bool:
 def _killed(record: Record, phase: str, kills: tuple[int | None, int | None]) -> tuple[Outcome, str]:
     held = f" at {format_bytes(record.memory_peak)}" if record.memory_peak else ""
     if _rose(kills):
-        return "out_of_memory", f"the system killed it for want of host memory {phase}{held}"
+        return "out_of_memory", f"the system killed it because host memory ran out {phase}{held}"
     if None in kills:
         return "out_of_memory", f"likely: it was killed (SIGKILL) {phase}{held}, and not by readtrack"
     return "crashed", (
-        f"SIGKILL {phase}{held}, not by readtrack and not by the kernel for want of memory: "
-        "perhaps the system's memory killer, or a kill command"
+        f"SIGKILL {phase}{held}, sent neither by readtrack nor by the kernel's out-of-memory killer: "
+        "perhaps by a system daemon or a kill command"
     )
 
 

@@ -46,7 +46,7 @@ def reconcile(home: Home, *, report: Callable[[str], None] = lambda problem: Non
         try:
             write_end_event(folder, *classify_exit(folder, record, None, plugin_folders=plugin_folders))
         except OSError as error:
-            report(f"run {folder.name} has ended, which could not be written down: {error.strerror}")
+            report(f"run {folder.name} has ended, but its result could not be saved: {error.strerror}")
         else:
             ended.append(folder.name)
     return ended

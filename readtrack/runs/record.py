@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from readtrack.runs import events
 from readtrack.runs.events import OUTCOMES, Event, Outcome
 from readtrack.runs.job import Job
-from readtrack.text import one_line
+from readtrack.text import counted, one_line
 
 RunState = Literal["starting", "running", "not responding", "ended"]
 
@@ -202,7 +202,7 @@ class Record:
             name, verdict, ours = verdicts[next(measured, 0)]
             held = sum(said in ("held", "weak") for _, said, _ in verdicts)
             return one_line(f"{held} of {len(verdicts)} held; {name}: {verdict}, {ours}")[:200]
-        return f"{len(self.measurements)} measurements" if self.measurements else ""
+        return counted(len(self.measurements), "measurement") if self.measurements else ""
 
 
 def _on_hello(record: Record, event: events.Hello) -> None:

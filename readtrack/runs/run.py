@@ -38,8 +38,8 @@ class Best(Generic[T]):
     """What `Run.sweep` found for one arm.
 
     value   the best of `grid`; NaN where no value gave a finite score
-    score   its score to choose by
-    result  what `train` returned beside the score
+    score   its validation score
+    result  the second value that `train` returned
     edge    the best value is the first or the last of the grid: a wider grid could have found a better one
     """
 
@@ -117,7 +117,7 @@ class Run:
             return type(default)(text)
         except (KeyError, ValueError) as error:
             kind = type(default).__name__
-            raise ReadtrackError(f"--set {name}={text}: wants {kind}, such as {default}.") from error
+            raise ReadtrackError(f"--set {name}={text}: expected {kind}, such as {default}.") from error
 
     def unused_settings(self) -> dict[str, list[str]]:
         """Settings that no `option` asked for, each with the options there are."""
@@ -162,14 +162,14 @@ class Run:
         train: Callable[[float], tuple[float, T]],
         *,
         what: str = "rate",
-        score: str = "score to choose by",
+        score: str = "validation score",
         keep: Literal["lowest", "highest"] = "lowest",
     ) -> Best[T]:
-        """Call `train` with each of `values`; it returns a score to choose by, and what came of it.
+        """Call `train` with each of `values` and keep the best; it returns a validation score and a result.
 
-        The score is measured on data that nothing is reported on. Each point is logged as a curve over the
-        value; a NaN loses. Hand the results to `claim(..., tuned=...)`, which marks a best value at the edge
-        of the grid and refuses arms that had different grids.
+        The score is measured on a split that no reported number uses. Each point is logged as a curve over
+        the value; a NaN loses. Hand the results to `claim(..., tuned=...)`, which marks a best value at the
+        edge of the grid and refuses arms that had different grids.
         """
         found: list[tuple[float, float, T]] = []
         for value in values:
@@ -208,7 +208,16 @@ class Run:
         """
         from readtrack.runs.trained import trained
 
-        return trained(self, key, make, train)
+        return trained(
+            key,
+            make,
+            train,
+            seed=self.seed,
+            device=self.device,
+            dtype=self.dtype,
+            budget=self.budget,
+            log=self.log,
+        )
 
     def peak_memory(self, call: Callable[[], object]) -> int:
         """The most bytes that tensors held at once during `call`, above what was there before.

@@ -22,7 +22,7 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
-            raise ReadtrackError(f"--set {pair}: wants NAME=VALUE, such as --set steps=100.")
+            raise ReadtrackError(f"--set {pair}: expected NAME=VALUE, such as --set steps=100.")
         settings[name.strip()] = text
     return settings
 
@@ -32,7 +32,7 @@ def words(line: str) -> list[str]:
     try:
         return shlex.split(line)
     except ValueError as error:
-        raise ReadtrackError(f"the settings end inside a quotation: {line}") from error
+        raise ReadtrackError(f"the settings end inside a quoted text: {line}") from error
 
 
 def check(settings: Mapping[str, str], paper: str, plugins: Mapping[str, PluginRef]) -> None:

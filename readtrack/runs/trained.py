@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from readtrack.home import Home, replacing
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
-
-    from readtrack.runs.run import Run
 
 
 class Trained(NamedTuple):
@@ -24,22 +23,32 @@ class Trained(NamedTuple):
     untrained: nn.Module
 
 
-def trained(run: Run, key: str, make: Callable[[], nn.Module], train: Callable[[nn.Module], None]) -> Trained:
+def trained(
+    key: str,
+    make: Callable[[], nn.Module],
+    train: Callable[[nn.Module], None],
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    budget: str,
+    log: Callable[[str], None],
+) -> Trained:
     """See `Run.trained`."""
     import torch
 
-    torch.manual_seed(int.from_bytes(_digest(key, str(run.seed))[:7], "big"))
-    untrained = make().to(run.device, run.dtype)
+    torch.manual_seed(int.from_bytes(_digest(key, str(seed))[:7], "big"))
+    untrained = make().to(device, dtype)
     network = deepcopy(untrained)
-    facts = (key, _source(train), str(run.seed), run.budget, str(run.dtype), torch.__version__)
+    facts = (key, _source(train), str(seed), budget, str(dtype), torch.__version__)
     path = Home().cache / "trained" / f"{key}-{_digest(*facts).hex()[:16]}.pt"
     if path.is_file():
         try:
-            network.load_state_dict(torch.load(path, map_location=run.device, weights_only=True))
+            network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
         except Exception as error:  # a damaged file of any kind: it is made again
-            run.log(f"{key}: the kept network is damaged ({type(error).__name__}) and is trained again")
+            log(f"{key}: the kept network is damaged ({type(error).__name__}) and is trained again")
         else:
-            run.log(f"{key}: trained before, read from the cache")
+            log(f"{key}: trained before, read from the cache")
             return Trained(network.eval(), untrained.eval())
     train(network)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Scores of text: edit distance, word and character error rate, BLEU.
+"""Scores of text: edit distance, error rate, BLEU.
 
 A text is a sequence of whatever can be compared and hashed: words, characters, ids.
 """
@@ -33,16 +33,6 @@ def error_rate(references: Sequence[Sequence[Hashable]], hypotheses: Sequence[Se
     if length == 0:
         raise ValueError("the references are empty: there is nothing to get wrong")
     return sum(map(edit_distance, references, hypotheses)) / length
-
-
-def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """`error_rate` of the words between white space, as they are: no case is folded, no sign left out."""
-    return error_rate([text.split() for text in references], [text.split() for text in hypotheses])
-
-
-def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """`error_rate` of the characters, spaces included."""
-    return error_rate(references, hypotheses)
 
 
 def bleu(

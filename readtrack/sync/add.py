@@ -399,7 +399,7 @@ def rewrite(
                 new = load.load(part)
                 check(old, new)
                 if source.read_bytes() != before:
-                    raise ReadtrackError(f"{source} was changed in this moment; try again.")
+                    raise ReadtrackError(f"{source} was changed by another program. Try again.")
     except CatalogError as error:
         raise ReadtrackError(f"the list cannot be changed: {error}") from error
     except OSError as error:

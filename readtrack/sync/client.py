@@ -179,10 +179,10 @@ class Client:
                 return
             if urlsplit(target).scheme not in ("http", "https"):
                 raise Fault(
-                    "link", f"{self.host(url)} points to {one_line(target)[:100]}, which is not followed"
+                    "link", f"{self.host(url)} redirects to {one_line(target)[:100]}, which is not followed"
                 )
             if url.startswith("https:") and not target.startswith("https:"):
-                raise Fault("link", f"{self.host(url)} points from https to http, which is not followed")
+                raise Fault("link", f"{self.host(url)} redirects from https to http, which is not followed")
             # Where the reader points may be private; where a public host points may not.
             public_only = public_only or not was_private
             url = target
@@ -231,7 +231,7 @@ class Client:
                 message = exchange.messages.get(timeout=_POLL)
             except queue.Empty:
                 if self._clock.now() - began > SILENCE:
-                    text = f"{self.host(url)} said nothing for {format_duration(SILENCE)}"
+                    text = f"{self.host(url)} sent nothing for {format_duration(SILENCE)}"
                     raise Fault("timeout", text) from None
                 continue
             if isinstance(message, Exception):
@@ -260,13 +260,13 @@ class Client:
             if slow or now - began > sink.deadline:
                 of = f" of {format_bytes(length)}" if length else ""
                 text = (
-                    f"too slow, gave up after {format_duration(now - began)} with {format_bytes(count)}{of}"
+                    f"too slow: gave up after {format_duration(now - began)} with {format_bytes(count)}{of}"
                 )
                 raise Fault("slow", text)
             if now - window > WINDOW:
                 window, counted = now, count
         if length is not None and count != length:
-            raise Fault("truncated", f"{format_bytes(count)} came of {format_bytes(length)}")
+            raise Fault("truncated", f"only {format_bytes(count)} of {format_bytes(length)} arrived")
 
     def _page(self, exchange: TransferThread, url: str) -> bytes:
         """The beginning of an error's body, as far as it comes readily."""
@@ -293,9 +293,9 @@ class Client:
         elif status in (404, 410):
             kind, text = "gone", f"not found at {head.url} ({status})"
         elif status == 400:
-            kind, text = "ids", f"{host} does not take the request ({status})"
+            kind, text = "ids", f"{host} rejected the request ({status})"
         elif status in (500, 502, 503, 504):
-            kind, text = "server", f"server trouble at {host} ({status})"
+            kind, text = "server", f"server error at {host} ({status})"
             if retry_after is not None and retry_after > self._patience:
                 kind = "wait"
         else:

@@ -254,7 +254,9 @@ class Sync:
             elif problem := files.incompleteness_of(path):
                 raise problem
         except Fault as fault:
-            self._problem(paper.id, f"{path} did not come from a sync and is damaged ({fault}); move it away")
+            self._problem(
+                paper.id, f"{path} is damaged ({fault}) and was not fetched by a sync; move it elsewhere"
+            )
         except OSError as error:
             self._problem(paper.id, f"could not read {path}: {error.strerror}")
 
@@ -365,7 +367,7 @@ class Sync:
         if paper.id in self._damaged:
             self._summary.repaired.append(paper.id)
         if kept:
-            self._note(f"{paper.id}: the PDF had been changed here; your copy is {kept.name}")
+            self._note(f"{paper.id}: you had changed the PDF; your copy is now {kept.name}")
 
     def _version(self, paper: Paper, source: Source) -> int | None:
         """The version of an arXiv paper that the reader should have; None if unknown, or not on arXiv."""

@@ -86,9 +86,9 @@ def classify(error: Exception, host: str) -> Fault:
         return Fault("timeout", f"{host} did not answer in time")
     for cause in causes:
         if isinstance(cause, u.IncompleteRead):
-            return Fault("truncated", f"the connection to {host} broke off in mid-file")
+            return Fault("truncated", f"the connection to {host} was interrupted")
     if any(isinstance(cause, requests.exceptions.ProxyError | u.ProxyError) for cause in causes):
-        return Fault("reset", f"the proxy on the way to {host} does not work ({_reason(causes)})")
+        return Fault("reset", f"the proxy to {host} does not work ({_reason(causes)})")
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return Fault("link", f"{one_line(str(error))[:200]} is not a link that can be fetched")
     return Fault("reset", f"the connection to {host} failed ({_reason(causes)})")

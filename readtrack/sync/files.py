@@ -286,8 +286,8 @@ def incompleteness_of(path: Path) -> Fault | None:
 
 def _not_a_pdf(start: bytes) -> Fault:
     if looks_like_page(start):
-        return Fault("page", f"a web page ({page_title(start)}) came in place of the PDF", body=start)
-    return Fault("page", "what came is not a PDF", body=start)
+        return Fault("page", f"a web page ({page_title(start)}) instead of a PDF", body=start)
+    return Fault("page", "the file is not a PDF", body=start)
 
 
 def digest(path: Path) -> str:
@@ -327,8 +327,7 @@ def probe(folders: tuple[Path, ...]) -> None:
 
 def _unusable(folder: Path, error: OSError) -> ReadtrackError:
     return ReadtrackError(
-        f"cannot write to {folder} ({error.strerror or error}). "
-        "Set READTRACK_HOME to a folder that can be written to."
+        f"cannot write to {folder} ({error.strerror or error}). Set READTRACK_HOME to a writable folder."
     )
 
 
@@ -356,7 +355,7 @@ def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
     except Fault as fault:
         if fault.kind == "disk":
             raise ReadtrackError(f"{fault}.") from fault
-        raise ReadtrackError(f"{file} is not a whole PDF: {fault}.") from fault
+        raise ReadtrackError(f"{file} is not a complete PDF: {fault}.") from fault
     return pdfs.path(paper_id), kept
 
 
@@ -372,5 +371,5 @@ def _open_regular(file: Path) -> BinaryIO:
     os.close(number)
     problem = "is not a regular file. Give the path of a PDF"
     if stat.S_ISREG(status.st_mode):
-        problem = f"has {format_bytes(status.st_size)}; at most {format_bytes(LIMIT)} are taken"
+        problem = f"has {format_bytes(status.st_size)}; the limit is {format_bytes(LIMIT)}"
     raise ReadtrackError(f"{file} {problem}.")

@@ -85,12 +85,11 @@ def _held(home: Home, lock: FileLock) -> Iterator[None]:
     except Timeout:
         other = status(home)
         who = f" (process {other.pid}, since {other.since:%H:%M})" if other else ""
-        text = f"a sync is already running{who}. This one can start when that one is done."
+        text = f"a sync is already running{who}. Start this one when it has finished."
         raise AlreadyRunningError(text) from None
     except OSError as error:
         raise ReadtrackError(
-            f"cannot lock {lock.lock_file} ({error.strerror}). "
-            "Set READTRACK_HOME to a folder that can be written to."
+            f"cannot lock {lock.lock_file} ({error.strerror}). Set READTRACK_HOME to a writable folder."
         ) from error
     try:
         yield

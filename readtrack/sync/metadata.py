@@ -102,7 +102,7 @@ def _ask(client: Client, endpoints: Endpoints, ids: list[str], answer: Answer) -
         if len(ids) == 1:
             named = ids
         for one in named:
-            answer.refused[one] = "arXiv says that this is not an id"
+            answer.refused[one] = "arXiv does not accept this id"
         rest = [one for one in ids if one not in named]
         middle = 0 if named else len(rest) // 2
         for part in (rest[:middle], rest[middle:]):
@@ -150,8 +150,8 @@ def _take_over(package: arxiv.Client, client: Client, ids: Sequence[str]) -> Non
 
     if not isinstance(getattr(package, "_session", None), requests.Session):
         raise ReadtrackError(
-            "this version of the package arxiv is not one that readtrack knows. "
-            f"This gets one: {sys.executable} -m pip install 'arxiv=={TESTED}'"
+            "this version of the package arxiv is not supported. "
+            f"To install a supported one: {sys.executable} -m pip install 'arxiv=={TESTED}'"
         )
 
     class _Session(requests.Session):
@@ -191,7 +191,7 @@ class _Feed(Bytes):
         if (count := self.data.count(b"<entry")) > 2 * self._ids + 10:
             raise Fault("large", f"arXiv's answer has {count} entries; {self._ids} papers were asked for")
         if looks_like_page(bytes(self.data[:1024])):
-            text = f"arXiv sent a web page ({page_title(bytes(self.data))}) in place of its answer"
+            text = f"arXiv sent a web page ({page_title(bytes(self.data))}) instead of an answer"
             raise Fault("blocked", text, body=bytes(self.data))
         if b"<feed" not in self.data[:4096] or not self.data.rstrip().endswith(b"</feed>"):
             raise Fault("feed", "arXiv's answer was cut short")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from readtrack.text import counted
+
 State = Literal[
     "waiting",
     "metadata",
@@ -87,7 +89,7 @@ class Summary:
             done = count - len(self.of("cancelled")) - len(self.failed)
             return f"Cancelled; {done} of {count}."
         if self.offline:
-            return f"Offline; {_papers(self.here)} fetched before."
+            return f"Offline; {counted(self.here, 'paper')} fetched before."
         parts = [
             f"{len(found)} {words}"
             for words, found in (
@@ -99,8 +101,8 @@ class Summary:
             )
             if found
         ]
-        repaired = f" Repaired {_files(len(self.repaired))}." if self.repaired else ""
-        return f"{_papers(count)}: {', '.join(parts) or 'nothing to do'}.{repaired}"
+        repaired = f" Repaired {counted(len(self.repaired), 'file')}." if self.repaired else ""
+        return f"{counted(count, 'paper')}: {', '.join(parts) or 'nothing to do'}.{repaired}"
 
     @property
     def details(self) -> list[str]:
@@ -132,11 +134,3 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "exit_code": self.exit_code,
         }
-
-
-def _papers(count: int) -> str:
-    return f"{count} paper{'' if count == 1 else 's'}"
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'' if count == 1 else 's'}"

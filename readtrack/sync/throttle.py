@@ -77,7 +77,9 @@ class HostThrottle:
         self._failures[host] += 1
         if self._failures[host] < PATIENCE:
             return reason
-        self._closed[host] = f"{reason}; after {PATIENCE} such failures in a row {host} was left alone"
+        self._closed[host] = (
+            f"{reason}; after {PATIENCE} such failures in a row, requests to {host} were stopped"
+        )
         return self._closed[host]
 
     def close(self, url: str, reason: str) -> None:

@@ -144,7 +144,7 @@ def read(text: str) -> Bibliography:
         elif isinstance(block, model.DuplicateFieldKeyBlock) and isinstance(
             block.ignore_error_block, model.Entry
         ):
-            found.problems.append(f"line {line}: a field stands twice; the first one counts")
+            found.problems.append(f"line {line}: a field occurs twice; the first one is used")
             found.entries.append(_entry(block.ignore_error_block, line))
         elif isinstance(block, model.Entry):
             found.entries.append(_entry(block, line))

@@ -304,11 +304,11 @@ def _checked(file: Path) -> Iterator[tuple[str, bytes]]:
     for name, content in document["files"].items():
         parts = PurePosixPath(name).parts
         if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\0" in name:
-            raise ReadtrackError(f"{file}: a file in it would lie outside of the home.")
+            raise ReadtrackError(f"{file}: it contains a file that would be written outside the home.")
         if foreign.limit(name) is None:
             continue
         try:
             text = isinstance(content, str)
             yield name, content.encode() if text else base64.b64decode(content["base64"], validate=True)
         except (TypeError, KeyError, ValueError) as error:
-            raise ReadtrackError(f"{file}: {one_line(name)} is damaged in it.") from error
+            raise ReadtrackError(f"{file}: {one_line(name)} in it is damaged.") from error

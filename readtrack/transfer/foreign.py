@@ -101,7 +101,7 @@ def survey(root: Path) -> Survey:
                 found.files[name] = size
         if count > _MOST or total > _MOST_BYTES:
             raise ReadtrackError(
-                f"{root} holds more than {_MOST:,} files or {_MOST_BYTES >> 30} GiB: this is not a home."
+                f"{root} has more than {_MOST:,} files or {_MOST_BYTES >> 30} GiB, so it is not a home."
             )
     found.files = dict(sorted(found.files.items()))
     found.code = [name for name in found.files if is_code(name)]

@@ -420,9 +420,9 @@ def _paper(entry: bibtex.Entry, taken: set[str]) -> Paper:
         sources=entry.sources,
         aliases=(),
         builds_on=(),
-        summary="",
-        claim="",
-        figure="",
+        problem="",
+        idea="",
+        result="",
         line=0,
     )
 

@@ -56,7 +56,7 @@ def read(path: Path) -> Incoming:
     except OSError as error:
         raise ReadtrackError(f"{path} cannot be read: {error.strerror}.") from error
     if len(data) > LIMIT:
-        raise ReadtrackError(f"{path} is larger than {LIMIT // 2**20} MiB, so hardly a reading list.")
+        raise ReadtrackError(f"{path} is larger than {LIMIT // 2**20} MiB, too large for a reading list.")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from readtrack import upkeep
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
 from readtrack.reading_list import load
@@ -44,9 +43,9 @@ def find_row(library: Library, query: str) -> Row:
                 "; ..." if found[_SHOWN:] else ""
             )
             raise ReadtrackError(
-                f"{quoted(query)} may be any of {len(found)} rows: {shown}. Name one of them."
+                f"{quoted(query)} is ambiguous: {len(found)} rows match, {shown}. Name one of them."
             )
-    hint = nearest(query, [row.key for row in rows], "`readtrack list` shows the rows")
+    hint = nearest(query, [row.key for row in rows], "`readtrack list` lists the rows")
     raise ReadtrackError(f"There is no row {quoted(query)}; {hint}")
 
 
@@ -87,7 +86,7 @@ def carry(library: Library, names: Mapping[str, tuple[str, ...]]) -> None:
                 path.read_text(encoding="utf-8", errors="replace").strip(),
             )
             library.save_note(papers[0], f"{before}\n\n{own}\n" if before else f"{own}\n")
-            upkeep.set_aside(library.home, path)
+            library.home.set_aside(path)
 
 
 def needed(listed: Catalog, papers: Mapping[str, Paper], wanted: Iterable[str]) -> list[Paper]:

@@ -110,7 +110,7 @@ def paper_lines(paper: Paper) -> list[str]:
         lines.append(f"  aliases: [{', '.join(map(scalar, paper.aliases))}]")
     if paper.builds_on:
         lines.append(f"  builds_on: [{', '.join(paper.builds_on)}]")
-    prose = {"summary": paper.summary, "claim": paper.claim, "figure": paper.figure}
+    prose = {"problem": paper.problem, "idea": paper.idea, "result": paper.result}
     return lines + [f"  {name}: {scalar(text)}" for name, text in prose.items() if text]
 
 
@@ -237,8 +237,7 @@ def _spliced(text: str, edits: list[tuple[int, list[str]]]) -> str:
 
 def _unusual() -> ReadtrackError:
     return insert.CannotInsertError(
-        "the list is written in a form that nothing can be inserted into (brackets in place of lines); "
-        "write its sections and rows on lines of their own"
+        "nothing can be inserted into a list in brackets; write its sections and rows on lines of their own"
     )
 
 
@@ -252,7 +251,7 @@ def write(home: Home, path: Path, before: bytes | None, text: str) -> None:
         with home.lock("papers"):
             now = target.read_bytes() if target.exists() else None
             if now != before:
-                raise ReadtrackError(f"{path} was changed in this moment; try again.")
+                raise ReadtrackError(f"{path} was changed by another program. Try again.")
             with replacing(target) as part:
                 part.write_bytes(text.encode("utf-8"))
                 load.load(part)

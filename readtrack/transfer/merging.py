@@ -21,6 +21,7 @@ from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper
 from readtrack.reading_list.journal import parse
 from readtrack.runs.store import load as load_run
+from readtrack.text import counted
 from readtrack.transfer import importing, lists
 from readtrack.transfer.foreign import Survey, is_code, limit, survey
 
@@ -81,7 +82,7 @@ def merge(home: Home, other: Home, *, write: bool = True, code: bool = False) ->
     if not other.root.is_dir():
         raise ReadtrackError(f"there is no folder {other.root}; name the home of another machine.")
     if other.root.resolve() == home.root.resolve():
-        raise ReadtrackError("that is this home itself.")
+        raise ReadtrackError("the two homes are the same folder.")
     done = Merge()
     try:
         there = survey(other.root)
@@ -122,9 +123,9 @@ def _journal(pair: _Pair) -> None:
                 file.flush()
                 os.fsync(file.fileno())
     if new:
-        pair.done.note("journal", "journal.jsonl", f"{len(new)} lines")
+        pair.done.note("journal", "journal.jsonl", counted(len(new), "line"))
     if bad:
-        pair.done.note("journal", "journal.jsonl", f"{bad} lines are not entries: left out", conflict=True)
+        pair.done.note("journal", "journal.jsonl", f"{bad} invalid lines were left out", conflict=True)
 
 
 def _notes(pair: _Pair) -> None:
@@ -141,7 +142,7 @@ def _notes(pair: _Pair) -> None:
                 united = theirs
             else:
                 pair.done.note(
-                    "note", mine.stem, "differs: both texts are in it, theirs below", conflict=True
+                    "note", mine.stem, "differs: both texts were kept, theirs below", conflict=True
                 )
                 united = ours.rstrip() + _BETWEEN + theirs.strip() + b"\n"
             if pair.write:
@@ -160,7 +161,7 @@ def _runs(pair: _Pair) -> None:
         if target.exists() and not _is_longer(pair, run):
             continue
         if load_run(pair.other.runs / run).outcome is None:
-            why = "it has not ended there: open readtrack there once, then merge again"
+            why = "it is unfinished there: open readtrack there once, then merge again"
             pair.done.left_out.append(Step("run", run, why))
             continue
         pair.done.note("run", run, "new" if not target.exists() else "longer there")
@@ -211,7 +212,7 @@ def _files(pair: _Pair) -> None:
             # What was fetched differs by the day; what the reader wrote does not.
             fetched = name.startswith(("metadata/", "pdfs/"))
             if not fetched and target.is_file() and target.read_bytes() != pair.theirs(name):
-                pair.done.note("file", name, "differs: this home's stays", conflict=True)
+                pair.done.note("file", name, "differs: this home's version is kept", conflict=True)
             continue
         pair.done.note("file", name, "new")
         if pair.write:
@@ -234,7 +235,7 @@ def _list(pair: _Pair) -> None:
     try:
         theirs = load.load(pair.other.papers_yaml)
     except ReadtrackError as error:
-        done.note("list", "papers.yaml", f"cannot be read, and is left out: {error}", conflict=True)
+        done.note("list", "papers.yaml", f"was left out because it cannot be read: {error}", conflict=True)
         return
     library = Library.open(home, home.papers_yaml)
     made = importing.plan_list(library, theirs)
@@ -243,7 +244,7 @@ def _list(pair: _Pair) -> None:
     ours = library.catalog.papers
     for id_, paper in theirs.papers.items():
         if id_ in ours and _facts(paper) != _facts(ours[id_]):
-            done.note("list", id_, "its facts differ: this list's stay", conflict=True)
+            done.note("list", id_, "its facts differ: this list's are kept", conflict=True)
     rows = [one for one in made.found if one.status != "listed"]
     for one in rows:
         done.note("list", one.text, "new row")

@@ -24,7 +24,7 @@ from readtrack import system
 from readtrack.errors import ReadtrackError
 from readtrack.latex import readable
 from readtrack.library import Library
-from readtrack.text import one_line
+from readtrack.text import counted, one_line
 from readtrack.tui.actions import TYPING, action
 from readtrack.tui.controllers.adding import Adding
 from readtrack.tui.controllers.notes import Notes
@@ -145,7 +145,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         loop.add_signal_handler(signal.SIGCONT, self._continued)
         self.call_after_refresh(self._painted)
         for problem in self.library.problems[:3]:
-            self.notify_error("read all of the journal", problem, "the other lines count; look at that one.")
+            self.notify_error("read the whole journal", problem, "fix that line; all other lines were read.")
 
     async def on_event(self, event: events.Event) -> None:
         """A key that is still waiting when the app closes has no screen to go to."""
@@ -191,7 +191,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
                 return
             except Exception as error:
                 self.call_from_thread(
-                    self.notify_error, what, error, "`readtrack doctor` looks for the cause."
+                    self.notify_error, what, error, "run `readtrack doctor` to find the cause."
                 )
 
         self.run_worker(guarded, thread=True, exclusive=True, group=what, exit_on_error=False)
@@ -265,14 +265,14 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self.copy_to_clipboard(readable(one_line(abstract)))
             self.notify_status("Copied the abstract.")
         else:
-            self.notify_status("There is no abstract here: s fetches it.")
+            self.notify_status("The abstract has not been fetched. Press s to fetch it.")
 
     def action_copy(self) -> None:
         selected = self.screen.get_selected_text()
         if selected:
             self.copy_to_clipboard(selected)
             self.screen.clear_selection()
-            self.notify_status("Copied what was selected.")
+            self.notify_status("Copied the selection.")
             return
         address = self._address()
         if address:
@@ -325,7 +325,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         try:
             places = list(place.load(self.library.home))
         except ReadtrackError as error:
-            self.notify_error("read your places", error, "correct that line; here, runs start as ever.")
+            self.notify_error("read your places", error, "fix that line. Runs on this machine still start.")
             places = []
 
         def chosen(options: Options | None) -> None:
@@ -369,7 +369,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             try:
                 self.push_screen(CodeScreen(self.library.runnable()[plugin]))
             except ReadtrackError as error:
-                self.notify_error(f"show the code of {plugin}", error, "look there.")
+                self.notify_error(f"show the code of {plugin}", error, "read the code there.")
 
     def action_show_edits(self) -> None:
         """How the code of the run on screen differs from the shipped code."""
@@ -386,7 +386,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         if not found:
             self.notify_status("This run used the shipped code.")
             return
-        hint = "the shipped code, and what the run ran; esc closes"
+        hint = "shipped code and the run's code; esc closes"
         self.push_screen(Paged(f"Edits in {run_id}", partial(edits_page.page, found), hint, wide=True))
 
     def run_broken(self, paper: str, name: str, budget: str) -> None:
@@ -462,19 +462,19 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self.library.reload()
         except ReadtrackError as error:
             self.notify_error(
-                "read the list again", error, "correct that, then ctrl+r; until then the old one stays."
+                "read the list again", error, "fix it, then press ctrl+r. Until then the old list stays."
             )
             return
         self._seen = _modified(self.library.list_path)
         self.finding.refresh()
         self.main.read_library()
         self.runs.look_again()
-        self.notify_status(f"Read {self.library.catalog.path.name} again.")
+        self.notify_status(f"Reloaded {self.library.catalog.path.name}.")
 
     def on_app_focus(self) -> None:
         self.runs.look_again()
         if _modified(self.library.list_path) != self._seen:
-            self.notify_status("papers.yaml has changed on disk: ctrl+r reads it again.")
+            self.notify_status("papers.yaml has changed on disk. Press ctrl+r to reload it.")
 
     def action_leave(self) -> None:
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
@@ -490,10 +490,10 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             waiting = len(self.runs.waiting)
             question = f"A run of {self.runs.alive.record.paper} is still running."
             if waiting:
-                question += f" {waiting} queued run{'s stay' if waiting > 1 else ' stays'} in the queue."
+                question += f" The queue keeps {counted(waiting, 'run')}."
             answers = [
-                Choice("k", "keep it running", "it ends by itself; the app finds it again"),
-                Choice("s", "stop it", "and leave when it has stopped"),
+                Choice("k", "keep it running", "it continues without the app and is shown at the next start"),
+                Choice("s", "stop it", "and quit when it has stopped"),
                 Choice("x", "stay here"),
             ]
             self.push_screen(ChoiceDialog(question, answers), self._leave)
@@ -545,7 +545,7 @@ def run(home: Home | None = None, papers_yaml: Path | None = None) -> int:
         library = Library.open(home, papers_yaml)
     except ReadtrackError as error:
         sys.stderr.write(f"Could not open the reading list.\nWhy: {error}\n")
-        sys.stderr.write("Next step: correct that and start readtrack again.\n")
+        sys.stderr.write("Next step: fix it and start readtrack again.\n")
         return error.exit_code
     app = ReadtrackApp(library)
     try:
@@ -553,5 +553,5 @@ def run(home: Home | None = None, papers_yaml: Path | None = None) -> int:
     finally:
         app.runs.leave_alone()
     if app.runs.left_running:
-        sys.stdout.write(f"{app.runs.left_running} goes on; `readtrack` shows it.\n")
+        sys.stdout.write(f"{app.runs.left_running} is still running; start readtrack to see it.\n")
     return code if code is not None else app.return_code or 0

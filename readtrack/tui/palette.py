@@ -102,7 +102,7 @@ class Actions(_Commands):
 
 
 def _described(action: Action) -> Content:
-    """`r         Run          Run the paper: its experiment and its benchmark.`"""
+    """`r         Run                Run the paper (quick budget).`"""
     keys = " ".join(map(shown_key, action.keys[:2]))
     label = action.label[:1].upper() + action.label[1:]
-    return join((keys.ljust(_KEY), "bold $link"), text(f"{label} ".ljust(18)), (action.help, "$muted"))
+    return join((keys.ljust(_KEY), "bold $link"), text(f"{label:<18} "), (action.help, "$muted"))

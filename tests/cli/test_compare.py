@@ -76,7 +76,7 @@ def test_each_variant_has_a_verdict(runs: Path, names: tuple[str, str]) -> None:
         assert part in tiled
     assert lines[-2:] == [
         "1 SAME, 1 SLOWER",
-        "Dead band: ±2.0 % (2 %, or what the machine drifted by itself).",
+        "Dead band: ±2.0 % (2 %, or the machine's own drift).",
     ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -29,6 +31,33 @@ def test_commands_then_options_and_papers(home: Home) -> None:
     assert {"list", "check", "new"} <= set(words("plugins"))
     (home.runs / "20260101-000000-adam-aaaa").mkdir(parents=True)
     assert "20260101-000000-adam-aaaa" in words("compare")
+
+
+def test_a_break_is_completed_from_the_paper_that_was_typed(home: Home) -> None:
+    typed = ["run", "weak_to_strong", "--device", "cpu", "--break"]
+    done = CliRunner().invoke(app, ["words", "--", *typed], catch_exceptions=False)
+    assert "no pre-training" in done.stdout.splitlines()
+    assert words("run", "--break") == []
+
+
+def test_bash_completes_words_with_spaces_and_quotes(tmp_path: Path) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash here to ask")
+    program = tmp_path / "readtrack"
+    program.write_text("#!/bin/sh\nprintf '%s\\n' 'no velocity' \"nobody's\" other\n")
+    program.chmod(0o755)
+    script = CliRunner().invoke(app, ["bash"], catch_exceptions=False).stdout
+    for typed, offered in (("", ["no velocity", "nobody's", "other"]), ("'no v", ["no velocity"])):
+        line = f"COMP_WORDS=(readtrack run adam --break {shlex.quote(typed)}); COMP_CWORD=4; _readtrack"
+        done = subprocess.run(
+            ["bash", "-c", f"{script}\n{line}\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        assert [shlex.split(one)[0] for one in done.stdout.splitlines()] == offered
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -50,7 +50,7 @@ def test_the_doctor_names_what_is_wrong(cli: Cli, home: Home, tmp_path: Path) ->
     wrong = "\n".join(line for line in done.stdout.splitlines() if line.startswith("wrong"))
     for part in ("journal.jsonl:1", "broken.py:1", "not-a-name.py", "nowhere"):
         assert part in wrong
-    assert done.stderr == "readtrack: 4 things to put right\n"
+    assert done.stderr == "readtrack: 4 problems found\n"
 
 
 def test_the_doctor_sees_a_gpu_that_pytorch_does_not(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_doctor_names_rows_that_the_journal_knows_and_the_list_does_not(cli:
     papers.write_text(text.replace("Try a convolution", "Something else"), encoding="utf-8")
     done = cli("doctor", environment=none)
     assert done.returncode == 0
-    (line,) = (line for line in done.stdout.splitlines() if "is on the list no longer" in line)
+    (line,) = (line for line in done.stdout.splitlines() if "is no longer on the list" in line)
     assert line.startswith("look   rows")
     assert "'Try a convolution' (state read)" in line
 
@@ -94,19 +94,19 @@ def test_the_doctor_makes_nothing(cli: Cli, tmp_path: Path) -> None:
     done = cli("doctor", environment=variables)
     assert done.returncode == 1
     assert re.search(
-        rf"^wrong +home +{nowhere}/.*: your home folder {nowhere} is not there", done.stdout, re.M
+        rf"^wrong +home +{nowhere}/.*: your home folder {nowhere} does not exist", done.stdout, re.M
     )
     assert not nowhere.exists()
     fresh = tmp_path / "fresh" / "readtrack"
     done = cli("doctor", environment={"READTRACK_HOME": str(fresh)})
-    assert re.search(rf"^ok +home +{fresh}: not there yet", done.stdout, re.M)
+    assert re.search(rf"^ok +home +{fresh}: does not exist yet", done.stdout, re.M)
     assert not fresh.parent.exists()
     (tmp_path / "file").touch()
     done = cli("doctor", environment={"READTRACK_HOME": str(tmp_path / "file" / "home")})
-    assert re.search(r"^wrong +home +.*/file cannot be written to", done.stdout, re.M)
+    assert re.search(r"^wrong +home +.*/file is not writable", done.stdout, re.M)
     if Path("/proc/self").exists():  # rights say that root may write there
         done = cli("doctor", environment={"READTRACK_HOME": "/proc/readtrack"})
-        assert re.search(r"^wrong +home +/proc/readtrack: /proc cannot be written to", done.stdout, re.M)
+        assert re.search(r"^wrong +home +/proc/readtrack: /proc is not writable", done.stdout, re.M)
 
 
 def test_the_doctor_looks_at_the_python_that_runs_papers(cli: Cli, tmp_path: Path) -> None:
@@ -122,9 +122,9 @@ def test_the_doctor_looks_at_the_python_that_runs_papers(cli: Cli, tmp_path: Pat
     assert "it needs readtrack" in wrong
     assert f"{bare}/bin/python -m pip install --editable '{Path(__file__).parents[2]}[run]'" in wrong
     done = cli("doctor", environment={**none, "READTRACK_PYTHON": "true"})
-    assert "does not answer as Python" in done.stdout
+    assert "does not work as a Python" in done.stdout
     done = cli("doctor", environment={**none, "READTRACK_PYTHON": "no-such-python"})
-    assert "READTRACK_PYTHON is 'no-such-python', which is no program" in done.stdout
+    assert "READTRACK_PYTHON is 'no-such-python', which is not a program" in done.stdout
 
 
 def test_the_doctor_survives_a_broken_list(cli: Cli, papers: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_folder_with_a_hostile_name_is_listed_harmlessly(cli: Cli, tmp_path: P
 def test_the_path_is_in_the_order_of_precedence(cli: Cli, home: Home) -> None:
     lines = cli("plugins", "path").stdout.splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["user", "path", "shipped"]
-    assert lines[0].endswith(f"{home.plugins}  (not there yet)")
+    assert lines[0].endswith(f"{home.plugins}  (does not exist yet)")
 
 
 def test_a_broken_plugin_is_a_line_with_the_reason(
@@ -203,6 +203,7 @@ def test_a_new_plugin_says_how_to_try_it_and_what_its_test_needs(
         "Try it:    readtrack run mine",
         "Check it:  readtrack plugins check mine",
         f"Test it:   {sys.executable} -m pytest {home.root}/tests/test_mine.py",
+        f"Guide:     {Path(__file__).parents[2]}/docs/plugins.md",
     ]
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
@@ -210,9 +211,46 @@ def test_a_new_plugin_says_how_to_try_it_and_what_its_test_needs(
     )
     assert readtrack(["plugins", "new", "other"]) == 0
     assert capfd.readouterr().err.splitlines()[-1] == (
-        "pytest is not installed. This gets it: "
+        "pytest is not installed. To install: "
         f"{sys.executable} -m pip install --editable '{Path(__file__).parents[2]}[test]'"
     )
+
+
+def test_a_name_that_is_taken_is_refused_and_the_message_says_which_plugin_would_run(
+    cli: Cli, home: Home, tmp_path: Path
+) -> None:
+    def listed() -> str:
+        return next(line for line in cli("plugins", "list").stdout.splitlines() if line.startswith("adamw "))
+
+    done = cli("plugins", "new", "adamw")
+    assert done.returncode == 2
+    assert "there is a shipped plugin adamw already" in done.stderr
+    assert "A new one would run in its place." in done.stderr
+    assert "press i, then e" in done.stderr
+    assert not home.plugins.exists()
+
+    here = cli("plugins", "new", "adamw", "--here")
+    assert here.returncode == 2
+    assert f"A new one in {tmp_path}/plugins would not run" in here.stderr
+    (tmp_path / "plugins").mkdir()
+    on_path = {"READTRACK_PLUGIN_PATH": str(tmp_path / "plugins")}
+    here = cli("plugins", "new", "adamw", "--here", environment=on_path)
+    assert "A new one would run in its place." in here.stderr
+
+    (tmp_path / "plugins" / "adamw").mkdir()
+    (tmp_path / "plugins" / "adamw" / "__init__.py").touch()
+    here = cli("plugins", "new", "adamw", "--here", environment=on_path)
+    assert "there is a path plugin adamw already" in here.stderr
+    assert "It would still run, and a new one would not." in here.stderr
+
+    (home.plugins / "adamw").mkdir(parents=True)
+    (home.plugins / "adamw" / "__init__.py").touch()
+    assert re.match(r"adamw +user .*shadows ", listed())
+    done = cli("plugins", "new", "adamw")
+    assert done.returncode == 2
+    assert "there is a user plugin adamw already" in done.stderr
+    assert re.search(r"`readtrack plugins revert adamw` makes \S*/adamw/__init__.py run again", done.stderr)
+    assert not (home.plugins / "adamw.py").exists()
 
 
 def test_a_new_plugin_works_at_once_and_so_does_its_test(cli: Cli, home: Home) -> None:
@@ -310,7 +348,7 @@ def test_a_disk_that_takes_no_files_is_no_bug(
     monkeypatch.setattr("readtrack.library.write_text", refuse)
     why = os.strerror(number)
     for command, code, said in (
-        (["results"], 0, f"has ended, which could not be written down: {why}"),
+        (["results"], 0, f"has ended, but its result could not be saved: {why}"),
         (["show", "bert"], 0, ""),
         (["plugins", "new", "mine"], 2, why),
         (["note", "bert", "text"], 2, why),

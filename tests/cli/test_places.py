@@ -27,7 +27,7 @@ from tests.cli.conftest import TOYS, Cli
         ("big: {kind: ssh, host: -oProxyCommand=x}", "is not the name of a host"),
         ("big: {kind: slurm, minutes: soon}", "minutes is 'soon'; it must be a whole number"),
         ("- big", "it must be names of places"),
-        ("-big: {kind: ssh, host: a}", "is no name for a place"),
+        ("-big: {kind: ssh, host: a}", "is not a name for a place"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_line(home: Home, text: str, said: str) -> None:
@@ -145,7 +145,7 @@ def test_a_run_on_another_machine_is_shown_and_recorded(cli: Cli, home: Home) ->
     folder = home.runs / result["run_id"]
     assert json.loads((folder / "job.json").read_text())["place"] == "big"
     assert (folder / "result.json").exists()
-    assert "no run is under way elsewhere" in cli("places", "fetch").stderr
+    assert "no run is in progress on another machine" in cli("places", "fetch").stderr
 
 
 @pytest.mark.usefixtures("here", "papers")

@@ -182,7 +182,7 @@ def test_a_note_opens_the_readers_editor(command: str, cli: Cli, tmp_path: Path)
 
 def test_an_editor_that_is_no_command_is_said(command: str, cli: Cli) -> None:
     said = on_terminal(command, "note", "toy_adam", environment={"EDITOR": 'vim "', "VISUAL": " "}, code=2)
-    assert said == """readtrack: EDITOR is 'vim "', which ends inside a quotation.\n"""
+    assert said == """readtrack: EDITOR is 'vim "', which ends inside a quoted text.\n"""
     said = on_terminal(
         command, "note", "toy_adam", environment={"EDITOR": "no-such-vim", "VISUAL": ""}, code=2
     )

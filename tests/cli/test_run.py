@@ -17,7 +17,11 @@ import psutil
 import pytest
 import torch
 
+from readtrack.breaks import refuse_unknown
+from readtrack.errors import ReadtrackError
 from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.plugins.find import PluginRef
 from readtrack.runs import launcher, store
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -95,6 +99,28 @@ def test_a_device_that_is_not_here_is_exit_code_3_and_no_run(cli: Cli, home: Hom
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("readtrack: There is no device 'cuda' here: ")
     assert runs(home) == []
+
+
+def test_an_unknown_break_of_a_shipped_paper_starts_no_run(cli: Cli, home: Home) -> None:
+    done = cli("run", "adamw", "--break", "nope")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "readtrack: adamw has no break 'nope'. Its breaks: coupled.\n"
+    assert not home.runs.exists()
+
+
+def test_a_break_that_only_the_code_knows_is_not_refused(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library.open(home)
+    code = tmp_path / "adamw.py"
+    code.write_text('NEW = Break("new one", "...")')
+    shipped = {"adamw": PluginRef("adamw", "shipped", str(code))}
+    monkeypatch.setattr(library, "runnable", lambda: shipped)
+    refuse_unknown(library, "adamw", "new one")
+    with pytest.raises(ReadtrackError, match="has no break 'another'"):
+        refuse_unknown(library, "adamw", "another")
+    shipped["adamw"] = PluginRef("adamw", "user", str(code))
+    refuse_unknown(library, "adamw", "another")  # names may be made up in a reader's own code: the run says
 
 
 def test_a_paper_without_a_plugin_is_exit_code_3(cli: Cli, home: Home) -> None:
@@ -296,7 +322,7 @@ def test_results_are_listed_the_newest_first(cli: Cli, home: Home) -> None:
     assert len(table) == 4
     assert "the loss is wrong" in table[1]
     assert table[2].endswith("  1 of 1 held; falls: held, last loss 0.2")
-    assert table[3].endswith("  missed: last loss 1")
+    assert table[3].endswith("  0 of 1 held; falls: missed, last loss 1")
     one = cli("results", "toy_ok").stdout
     assert "  ✓ held            falls: last loss 0.2\n" in one
     assert "toy_fail" not in one

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import readtrack
 from readtrack import __main__
@@ -167,3 +169,15 @@ def test_an_ascii_terminal_will_do(cli: Cli) -> None:
 def test_a_pipe_gets_no_colours(cli: Cli) -> None:
     for arguments in (("list",), ("show", "toy_adam"), ("plugins", "list"), ("doctor",)):
         assert "\x1b" not in cli(*arguments).stdout
+
+
+def test_every_command_and_option_has_a_short_sentence() -> None:
+    def sentences(command: Any) -> Iterator[str]:
+        yield command.help.split("\n\n")[0].replace("\n", " ").strip()
+        yield from (one.help for one in command.params)
+        for below in getattr(command, "commands", {}).values():
+            yield from sentences(below)
+
+    group: Any = typer.main.get_command(app.app)
+    found = [one for name in app._COMMANDS for one in sentences(group.get_command(None, name))]
+    assert [one for one in found if len(one) > 80 or not one.endswith(".")] == []

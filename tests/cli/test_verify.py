@@ -116,14 +116,14 @@ def test_one_paper_verified_again_leaves_the_others_in_the_table(
         write(plugins, name)
         done = cli("verify", name, "--output", "table.md")
         assert done.returncode == 0, done.stderr
-    assert "what it said of 1 other was kept" in done.stderr
+    assert "the rows of 1 other paper were kept" in done.stderr
     page = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "**2 of 2 measured claims reproduced.**" in page
     assert page.index("toy\\_sgd") < page.index("toy\\_adam")
     (tmp_path / "table.json").write_text("mine")
     refused = cli("verify", "toy_sgd", "--output", "table.md")
     assert refused.returncode == 2
-    assert "table.json cannot be read as a table of verdicts" in refused.stderr
+    assert "table.json is not a readable table of verdicts" in refused.stderr
     assert (tmp_path / "table.json").read_text() == "mine"
 
 
@@ -263,7 +263,7 @@ def test_an_interrupt_keeps_what_is_finished(
         process.kill()
     assert (process.returncode, out) == (130, "")
     assert "readtrack: stopping (asked)" in err
-    assert "the same command goes on" in err
+    assert "the same command continues" in err
     outcomes = {run["seed"]: run["outcome"] for run in runs(home).values()}
     assert outcomes == {first: "completed", second: "cancelled"}
     assert not (tmp_path / "table.md").exists()

@@ -152,7 +152,7 @@ def test_whole_words_come_before_parts_of_words_and_titles_before_other_texts(
     library.tag("adam", "bert")
     order = found(library, index, "bert")
     assert order[:2] == ["bert", "roberta"]
-    assert order[2] == "adam"  # by its tag, then those that have it in the summary
+    assert order[2] == "adam"  # by its tag, then those that have it in their texts
     assert "longformer" in order[3:]
     assert "sgd" not in order  # by Herbert Robbins
 
@@ -397,7 +397,7 @@ def test_the_command(library: Library, capsys: pytest.CaptureFixture[str]) -> No
     assert app.run(["search", "year:2017..2018", "author:vaswani", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["results"][0]["subject"] == "transformer"
     assert app.run(["search", "state:unheard"]) == 3
-    assert "There is: todo, reading" in capsys.readouterr().err
+    assert "Available: todo, reading" in capsys.readouterr().err
 
 
 def test_words_that_cannot_be_meant_are_doubted(library: Library) -> None:

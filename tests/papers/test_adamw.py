@@ -85,7 +85,7 @@ def values(record, claim):
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(adamw)
     arms = {f"{arm}, rate {rate:g}" for arm in ("AdamW", "Adam with penalty") for rate in RATES[:2]}
-    assert record.curves["loss to choose by over decay"].keys() == arms
+    assert record.curves["validation loss over decay"].keys() == arms
     assert [artifact["kind"] for artifact in record.artifacts] == ["table", "image"] * 2
     verdicts = {claim["claim"]["name"]: claim["verdict"] for claim in record.claims}
     assert [verdicts[claim.name] for claim in (adamw.IDENTITY, adamw.NO_PENALTY)] == ["held", "held"]

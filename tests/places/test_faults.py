@@ -20,7 +20,7 @@ from readtrack.runs.job import new_job
 
 # SLURM's signal goes to the worker and to its shepherd, and either may be the first to act on it.
 WANTED = (
-    "stopped, its machine was wanted back, in phase train",
+    "stopped, its machine was reclaimed, in phase train",
     "ended from outside by SIGTERM in phase train",
 )
 
@@ -124,7 +124,7 @@ def test_a_host_that_restarts_interrupted_its_run(elsewhere, wait):
     wait(lambda: "the cable is out" in started.contact, "words about the cable")
     elsewhere.reached = True
     done = elsewhere.finish(started)
-    assert (done.outcome, done.detail) == ("interrupted", "it came to no end on far")
+    assert (done.outcome, done.detail) == ("interrupted", "it did not finish on far")
     wait(lambda: not elsewhere.runs(), "the other side to be tidied up")
 
 
@@ -152,7 +152,7 @@ def test_a_disk_that_is_full_before_the_run(small_disk):
 def test_a_disk_that_fills_up_under_the_run(small_disk, wait):
     started = small_disk.start("toy_paced", settings={"steps": "20000"})
     done = small_disk.finish(started)
-    assert (done.outcome, done.detail) == ("interrupted", "it came to no end on far: the disk there is full")
+    assert (done.outcome, done.detail) == ("interrupted", "it did not finish on far: the disk there is full")
     assert done.next_seq > 1000
     lines = (started.folder / "events.jsonl").read_bytes().splitlines()
     assert sum(b'"event": "end"' in line for line in lines) == 1

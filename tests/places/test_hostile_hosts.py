@@ -10,7 +10,7 @@ import time
 import pytest
 
 from readtrack.errors import ReadtrackError
-from readtrack.places import agent, answers, code, link, process
+from readtrack.places import agent, answers, code, link, process, shepherd
 from readtrack.places.errors import Refused, Unreachable
 from readtrack.places.noted import Noted
 from readtrack.places.place import Place
@@ -111,7 +111,7 @@ def test_a_run_that_noted_its_whole_place_is_followed_by_its_name(folder, home, 
 )
 def test_a_place_json_of_wrong_types_is_left_alone(folder, text):
     (folder / "place.json").write_text(text)
-    with pytest.raises(ReadtrackError, match="left alone"):
+    with pytest.raises(ReadtrackError, match="is ignored"):
         process.attach(folder, connect=None)
 
 
@@ -132,7 +132,7 @@ def test_a_run_folder_from_elsewhere_sends_no_code(folder):
 def test_a_run_folder_with_a_link_is_left_alone(folder, tmp_path):
     (tmp_path / "profile").write_text("mine\n")
     (folder / "events.jsonl").symlink_to(tmp_path / "profile")
-    with pytest.raises(ReadtrackError, match="its folder holds a link"):
+    with pytest.raises(ReadtrackError, match="its folder contains a symbolic link"):
         process.attach(folder, connect=None)
     assert (tmp_path / "profile").read_text() == "mine\n"
 
@@ -145,7 +145,7 @@ def test_an_attempt_is_no_path(folder, home, attempt):
     home.journal.write_text("mine\n")
     frame = {"run": folder.name, "attempt": attempt, "at": 0, "n": 2, "alive": True, "why": ""}
     run, ask = follow(folder, Remote(read=lambda request: ({"frames": [frame]}, b"{}")))
-    with pytest.raises(Refused, match="cannot be used"):
+    with pytest.raises(Refused, match="invalid answer"):
         ask()
     run.let_go()
     assert home.journal.read_text() == "mine\n"
@@ -169,7 +169,7 @@ def test_an_attempt_is_no_path(folder, home, attempt):
 def test_frames_of_wrong_types_are_a_clear_error(folder, frames):
     said = json.loads(json.dumps(frames).replace("RUN", folder.name))
     run, ask = follow(folder, Remote(read={"frames": said}))
-    with pytest.raises(Refused, match="cannot be used"):
+    with pytest.raises(Refused, match="invalid answer"):
         ask()
     run.let_go()
 
@@ -275,7 +275,7 @@ GREETING = (
     ["[1]", "no json", "[" * 10_000, '{"n": -1}', '{"n": true}', '{"n": "1"}', "{}", '{"n": 2097153}'],
 )
 def test_an_answer_that_is_none_is_a_clear_error(line):
-    with pytest.raises(Refused, match="cannot be used"):
+    with pytest.raises(Refused, match="invalid answer"):
         stream(f"{GREETING}answer({line.encode()!r})\ntime.sleep(60)")
 
 
@@ -302,7 +302,7 @@ def test_bytes_that_keep_coming_do_not_move_the_deadline(monkeypatch):
 def test_a_request_that_nobody_reads_ends_in_time(monkeypatch):
     far = stream(f"{GREETING}answer(json.dumps(hello).encode())\ntime.sleep(60)")
     monkeypatch.setattr(link, "_ANSWER", 0.5)
-    with pytest.raises(Unreachable, match="took no request in time"):
+    with pytest.raises(Unreachable, match="did not accept the request in time"):
         far.call({"do": "put"}, bytes(1 << 20))
     far.close()
 
@@ -333,7 +333,7 @@ def test_the_shepherd_and_slurms_jobs_start_without_their_working_folder(tmp_pat
 
     monkeypatch.setattr(submitit, "AutoExecutor", Executor)
     with pytest.raises(ValueError, match="far enough"):
-        agent.slurm.submit(tmp_path, 1, {})
+        agent.slurm.submit(shepherd.main, tmp_path, 1, {})
     assert given["slurm_python"].endswith(" -P")
 
 

@@ -135,7 +135,7 @@ def test_a_shepherd_that_is_killed_takes_its_run_along(elsewhere):
     psutil.Process(worker.ppid()).kill()
     done = elsewhere.finish(started)
     assert done.outcome == "interrupted"
-    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker's end")
 
 
 def test_a_shepherd_that_is_asked_to_leave_says_that_its_machine_was_wanted(elsewhere):
@@ -144,7 +144,7 @@ def test_a_shepherd_that_is_asked_to_leave_says_that_its_machine_was_wanted(else
     psutil.Process(psutil.Process(store.load(started.folder).hello["pid"]).ppid()).terminate()
     done = elsewhere.finish(started)
     assert done.outcome == "interrupted"
-    assert done.detail == "stopped, its machine was wanted back, in phase train"
+    assert done.detail == "stopped, its machine was reclaimed, in phase train"
     assert numbers(started.folder) == (list(range(done.next_seq)), 1)
 
 
@@ -198,7 +198,7 @@ def test_another_readtrack_there_is_named(elsewhere, monkeypatch):
     monkeypatch.setattr("readtrack.places.answers.__version__", "99.0")
     done = elsewhere.finish(elsewhere.start("toy_ok"))
     assert done.outcome == "failed"
-    assert "there is readtrack 0.1.0 there and 99.0 here" in done.detail
+    assert "readtrack is 0.1.0 there and 99.0 here" in done.detail
 
 
 def test_a_noisy_login_shell_does_no_harm(elsewhere, monkeypatch):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from readtrack.places import agent
+from readtrack.places import agent, folders
 from readtrack.places.place import Place
 from readtrack.runs import store
 
@@ -38,7 +38,7 @@ def here(elsewhere, tmp_path, monkeypatch):
     (tmp_path / "bin" / "scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     elsewhere.place = Place(name="cluster", kind="slurm", minutes=5, parameters={"partition": "low"})
-    root = agent.root_of(str(elsewhere.far))
+    root = folders.root(str(elsewhere.far))
     monkeypatch.setattr(elsewhere, "connect", lambda place: Here(root))
     return elsewhere
 
@@ -56,7 +56,7 @@ def test_a_run_through_submitit_is_a_run_like_any_other(here, wait):
 def test_a_run_through_submitit_is_cancelled_by_its_shepherd(here):
     started = here.start("toy_hang", settings={"how": "polite"})
     here.reach(started)
-    assert "the cluster does not answer" in started.contact
+    assert "the cluster does not respond" in started.contact
     started.cancel()
     assert here.finish(started).outcome == "cancelled"
 

@@ -88,8 +88,8 @@ def test_a_fault_is_a_crash_with_its_place_from_the_log(runs, how, name):
 @pytest.mark.parametrize(
     ("before", "after", "expected", "words"),
     [
-        (4, 5, "out_of_memory", "for want of host memory"),
-        (4, 4, "crashed", "the system's memory killer, or a kill command"),
+        (4, 5, "out_of_memory", "because host memory ran out"),
+        (4, 4, "crashed", "a system daemon or a kill command"),
         (None, None, "out_of_memory", "likely"),
     ],
 )
@@ -138,7 +138,7 @@ def test_device_memory(runs):
 
 
 def test_a_device_or_dtype_that_cannot_be_starts_no_run(home):
-    with pytest.raises(ReadtrackError, match="'gpu' is no device"):
+    with pytest.raises(ReadtrackError, match="'gpu' is not a device"):
         launcher.start(new_job("toy_ok", device="gpu"), home)
     with pytest.raises(ReadtrackError, match="no dtype 'int8'"):
         launcher.start(new_job("toy_ok", dtype="int8"), home)
@@ -155,7 +155,7 @@ def test_usage_errors_are_told_apart(runs, monkeypatch):
     no_device = runs.run("toy_ok", device="cuda:7")
     assert (no_device.outcome, no_device.error["kind"]) == ("failed", "usage")
     assert (wrong_type.error["exit_code"], no_device.error["exit_code"]) == (2, 3)
-    assert no_device.summary().headline == "There is no device 'cuda:7' here. There is: cpu."
+    assert no_device.summary().headline == "There is no device 'cuda:7' here. Available: cpu."
 
     no_plugin = runs.run("toy_o")
     assert (no_plugin.outcome, no_plugin.error["kind"]) == ("failed", "usage")

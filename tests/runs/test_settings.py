@@ -39,7 +39,7 @@ def test_pairs_and_lines() -> None:
     for wrong in ("steps", "=1", " =1"):
         with pytest.raises(ReadtrackError, match="NAME=VALUE"):
             settings.parse([wrong])
-    with pytest.raises(ReadtrackError, match="inside a quotation"):
+    with pytest.raises(ReadtrackError, match="inside a quoted text"):
         settings.words("note='a")
 
 

@@ -51,7 +51,7 @@ papers:
             - arxiv: "1412.6980v9"
             - doi: 10.1000/ADAM
         aliases: [adam-optimizer]
-        summary: >-
+        idea: >-
             Two lines,
             folded.
 
@@ -435,7 +435,7 @@ VARIANTS = {
     "an end mark": "---\ntitle: x\nchecklist:\n- section: A\n...\n",
     "letters beyond": LIST.replace("Ada", "Адa 🚀 注意"),
     "the section is there": LIST.replace("Vision", "added"),
-    "paragraphs kept": LIST.replace("summary: >-", "summary: |+"),
+    "paragraphs kept": LIST.replace("idea: >-", "idea: |+"),
 }
 
 
@@ -507,7 +507,7 @@ def test_a_list_that_changes_meanwhile_is_not_overwritten(
 
     library = Library.open(home)
     monkeypatch.setattr(load, "load", edited)
-    with pytest.raises(ReadtrackError, match="was changed in this moment"):
+    with pytest.raises(ReadtrackError, match="was changed by another program"):
         add(library, "https://example.org/a.pdf", title="A talk")
     assert mine.read_text() == LIST + "# edited\n"
 

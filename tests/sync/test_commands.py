@@ -37,7 +37,7 @@ def test_plain_lines(server: Server, papers: Any, home: Home, capfd: pytest.Capt
     assert printed.splitlines() == [
         "done       one",
         (
-            'failed     two                   a web page ("Just a moment...") came in place of the PDF; '
+            'failed     two                   a web page ("Just a moment...") instead of a PDF; '
             "open https://arxiv.org/abs/2001.00002, then: readtrack attach two FILE"
         ),
         "3 papers: 1 fetched, 1 on the web only, 1 did not arrive.",
@@ -53,7 +53,7 @@ def test_json_lines(server: Server, papers: Any, home: Home, capfd: pytest.Captu
     *events, summary = map(json.loads, printed.splitlines())
     assert {event["event"] for event in events} == {"progress"}
     assert next(e["message"] for e in events if not e["paper"]).startswith(
-        "server trouble at arXiv (503); trying"
+        "server error at arXiv (503); trying"
     )
     assert [e["state"] for e in events if e["paper"] == "one"][-1] == "done"
     assert summary["event"] == "summary"
@@ -167,7 +167,7 @@ def test_attach_and_open(papers: Any, home: Home, tmp_path: Path, capfd: pytest.
     assert readtrack(["open", "web"]) == 0
     printed, told = capfd.readouterr()
     assert printed == "https://example.org/a\n"
-    assert "the PDF is not here. `readtrack sync web` fetches what there is." in told
+    assert "the PDF has not been fetched. `readtrack sync web` fetches it." in told
     assert readtrack(["attach", "web", str(mine)]) == 0
     assert capfd.readouterr().out == f"web: {home.pdfs / 'web.pdf'}\n"
     assert readtrack(["open", "web"]) == 0
@@ -182,9 +182,9 @@ def test_attach_and_open(papers: Any, home: Home, tmp_path: Path, capfd: pytest.
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"<!doctype html><title>Log in</title>", 'a web page ("Log in") came in place of the PDF'),
+        (b"<!doctype html><title>Log in</title>", 'a web page ("Log in") instead of a PDF'),
         (pdf_bytes("x")[:30_000], "the file ends early, after 29.3 KiB"),
-        (b"", "what came is not a PDF"),
+        (b"", "the file is not a PDF"),
         (None, "No such file or directory"),
     ],
 )
@@ -207,7 +207,7 @@ def test_attaching_over_a_pdf_of_the_readers_own_keeps_it(
     for name in ("first", "second", "third"):
         (tmp_path / name).write_bytes(pdf_bytes(name))
         assert readtrack(["attach", "one", str(tmp_path / name)]) == 0
-    assert "the PDF that was here before is now" in capfd.readouterr().err
+    assert "the previous PDF is now" in capfd.readouterr().err
     kept = {path.name: path.read_bytes() for path in home.pdfs.glob("one*.pdf")}
     assert kept == {
         "one.pdf": pdf_bytes("third"),

@@ -49,7 +49,7 @@ def test_a_pdf_with_the_readers_marks_is_kept_beside_the_new_one(
     summary = sync(verify=True)
     assert (home.pdfs / "p1.kept-1.pdf").read_bytes() == marked
     assert (home.pdfs / "p1.pdf").read_bytes() == server.pdf("2001.00001v1")
-    assert "p1: the PDF had been changed here; your copy is p1.kept-1.pdf" in summary.notes
+    assert "p1: you had changed the PDF; your copy is now p1.kept-1.pdf" in summary.notes
 
 
 def test_pdfs_of_the_readers_own_are_never_replaced(
@@ -65,8 +65,7 @@ def test_pdfs_of_the_readers_own_are_never_replaced(
     summary = sync()
     assert summary.states == {"p1": "done", "p2": "done", "p3": "failed"}
     assert (
-        "did not come from a sync and is damaged (what came is not a PDF); move it away"
-        in summary.reasons["p3"]
+        "is damaged (the file is not a PDF) and was not fetched by a sync; move it" in summary.reasons["p3"]
     )
     server.papers["2001.00001"].version = server.papers["2001.00002"].version = 2
     sync(refresh=True, verify=True)
@@ -98,7 +97,7 @@ def test_no_larger_file_is_attached_than_a_sync_fetches(papers: Any, home: Home,
     path = tmp_path / "a.pdf"
     with path.open("wb") as file:
         file.truncate(files.LIMIT + 1)
-    with pytest.raises(ReadtrackError, match=r"at most 200\.0 MiB"):
+    with pytest.raises(ReadtrackError, match=r"the limit is 200\.0 MiB"):
         attach(home, "p1", path)
     assert list(home.pdfs.iterdir()) == []
 

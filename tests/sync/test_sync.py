@@ -192,7 +192,7 @@ def test_the_real_refusal_of_an_id(server: Server, papers: Any, sync: Run) -> No
     server.fail("/api/query", status(400, body, Content_Type="application/atom+xml"))
     summary = sync(pdf=False)
     assert summary.failed == {
-        "p2": "papers.yaml:18: bad arXiv id '2001.00002'; arXiv says that this is not an id"
+        "p2": "papers.yaml:18: bad arXiv id '2001.00002'; arXiv does not accept this id"
     }
     assert [request.ids for request in server.requests[1:]] == [["2001.00001", "2001.00003"]]
 

@@ -82,5 +82,5 @@ def test_a_redirect_from_https_to_http_is_not_followed(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     secure.fail("00001v1", loopback.redirect(f"{elsewhere.base}/pdf/2001.00001v1"))
     papers({"one": '- arxiv: "2001.00001"'})
-    assert "points from https to http, which is not followed" in sync().reasons["one"]
+    assert "redirects from https to http, which is not followed" in sync().reasons["one"]
     assert elsewhere.requests == []

@@ -231,7 +231,7 @@ def test_a_run_comes_over_when_it_has_ended_and_replaces_its_own_beginning(
     event = b'{"v":1,"seq":0,"t":0.0,"event":"log","text":"a"}\n'
     run_of(other, "r1", ended=False, events=event)
     assert merge(other) == 0
-    assert "r1: it has not ended there" in capsys.readouterr().out
+    assert "r1: it is unfinished there" in capsys.readouterr().out
     assert not (home.runs / "r1").exists()
     run_of(home, "r1", ended=False, events=event)  # as an older readtrack merged it
     (home.runs / "r1" / "note.md").write_text("mine")
@@ -254,7 +254,7 @@ def test_a_broken_list_does_not_keep_the_rest_away(
     put(other, "papers.yaml", "[" * 3000)
     put(other, "notes/bert.md", "a note")
     assert merge(other) == 1
-    assert "cannot be read, and is left out" in capsys.readouterr().out
+    assert "was left out because it cannot be read" in capsys.readouterr().out
     assert (home.notes / "bert.md").exists()
 
 

@@ -50,9 +50,9 @@ papers:
     year: 1951
     sources:
       - doi: 10.1214/aoms/1177729586
-    summary: Small noisy steps find the root.
-    claim: It converges.
-    figure: A proof.
+    problem: A function can only be measured with noise.
+    idea: Small noisy steps find the root.
+    result: A proof shows that it converges.
   adam:
     title: "Adam: A Method for Stochastic Optimization"
     authors: [Diederik P. Kingma, Jimmy Ba]
@@ -60,27 +60,27 @@ papers:
     sources:
       - arxiv: "1412.6980"
     builds_on: [sgd]
-    summary: Steps scaled by running moments.
-    claim: At least as fast as the alternatives.
-    figure: Figure 1.
+    problem: One step size does not suit every weight.
+    idea: Steps are scaled by running moments.
+    result: It is at least as fast as the alternatives (Figure 1).
   hessian:
     title: "Fast Exact Multiplication by the Hessian"
     authors: [Barak A. Pearlmutter]
     year: 1994
     sources:
       - doi: 10.1162/neco.1994.6.1.147
-    summary: Products without the matrix.
-    claim: As cheap as a gradient.
-    figure: Equation 3.
+    problem: The Hessian is too large to store.
+    idea: Products without the matrix.
+    result: It is as cheap as a gradient (Equation 3).
   attention:
     title: "Attention Is All You Need"
     authors: [Ashish Vaswani, et al.]
     year: 2017
     sources:
       - arxiv: "1706.03762"
-    summary: Attention alone.
-    claim: Better translations.
-    figure: BLEU 28.4, Table 2.
+    problem: Recurrent networks read one word after the other.
+    idea: Attention replaces recurrence.
+    result: Translations reach 28.4 BLEU (Table 2).
   flash:
     title: "Flash: [red]fast[/red] \\e[31mexact\\e[0m attention"
     authors: ["Tri [link=https://evil.example]Dao[/link]"]
@@ -88,9 +88,9 @@ papers:
     sources:
       - arxiv: "2205.14135"
     builds_on: [attention]
-    summary: Tiles.
-    claim: Exact and fast.
-    figure: 3x on GPT-2.
+    problem: The score matrix travels through slow memory.
+    idea: Tiles.
+    result: GPT-2 trains 3 times faster.
 """
 
 
@@ -172,7 +172,7 @@ def toy_app(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     facts = "".join(
         f"  {name}:\n    title: Title of {name}\n    authors: [A. Person]\n    year: 2020\n"
         "    sources:\n      - page: https://example.org/\n"
-        "    summary: S.\n    claim: C.\n    figure: F.\n"
+        "    problem: P.\n    idea: I.\n    result: R.\n"
         for name in names
     )
     rows = "".join(f'      - text: "{name}"\n        papers: [{name}]\n' for name in names)

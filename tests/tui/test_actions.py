@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from readtrack.cli.app import _COMMANDS
+from readtrack.present.words import WORDS
 from readtrack.tui.actions import ACTIONS, GROUPS, TYPING, by_group, hints, shown_key
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.palette import Actions, Papers
@@ -37,6 +38,8 @@ def test_every_action_has_a_name_a_key_and_a_sentence_of_its_own() -> None:
     for one in ACTIONS:
         assert one.keys
         assert one.help.endswith("."), one.id
+        assert len(one.help) <= 80, one.id
+        assert len(one.label) <= 18, one.id  # the palette's column
         assert one.group in GROUPS
     assert [one for _, found in by_group() for one in found] == sorted(
         ACTIONS, key=lambda one: GROUPS.index(one.group)
@@ -111,6 +114,11 @@ async def test_help_lists_every_key(
         assert isinstance(app.screen, LibraryScreen)
 
 
+def test_the_terms_of_the_pages_are_explained() -> None:
+    terms = {"null run", "break", "closeness", "contended", "validation score", "reaches", "differs"}
+    assert terms <= WORDS.keys()
+
+
 async def test_the_palette_offers_the_actions_and_runs_them(app: ReadtrackApp) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
@@ -120,6 +128,8 @@ async def test_the_palette_offers_the_actions_and_runs_them(app: ReadtrackApp) -
         assert {hit.text for hit in offered} == expected - {"Palette"}
         (undo,) = (str(hit.prompt) for hit in offered if hit.text == "undo")
         assert undo.startswith("u         Undo")
+        for hit in offered:
+            assert re.fullmatch(r"(\S+ )+ *\S.{17} [A-Z].*\.", str(hit.prompt)), "key, label and help apart"
         await pilot.press("ctrl+p")
         await pilot.pause()
         await pilot.press(*"implemented")

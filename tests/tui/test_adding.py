@@ -163,7 +163,7 @@ async def test_a_list_that_another_replaces_is_kept(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     home.ensure()
-    mine = 'title: "Mine"\nchecklist:\n  - section: "A"\n    rows:\n      - text: "Adam"\n        papers: [adam]\n'
+    mine = "title: Mine\nchecklist:\n  - section: A\n    rows:\n      - text: Adam\n        papers: [adam]\n"
     home.papers_yaml.write_text(mine)
     Library.open(home).mark("adam", "read")
     app = ReadtrackApp(Library.open(home))

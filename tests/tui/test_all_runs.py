@@ -169,7 +169,7 @@ async def test_two_runs_are_compared(app: ReadtrackApp, screen_text: Screen) -> 
         await pilot.press("space", "space", "=")  # sgd and adam
         await app.workers.wait_for_complete()
         await pilot.pause()
-        assert "runs of two papers: " in screen_text(app)
+        assert "runs are of different papers: " in screen_text(app)
         await pilot.press("space", "=")  # the third takes the place of the first
         await app.workers.wait_for_complete()
         await pilot.pause()
@@ -178,7 +178,7 @@ async def test_two_runs_are_compared(app: ReadtrackApp, screen_text: Screen) -> 
         assert "Two runs of adam" in text
         assert f"a {IDS[0]}" in text
         assert f"b {IDS[1]}" in text
-        assert "a and b over each other" in text
+        assert "a and b in one chart" in text
         await pilot.press("escape", "escape")
         await pilot.pause()
         assert len(app.screen_stack) == 1

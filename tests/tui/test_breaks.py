@@ -125,9 +125,9 @@ async def test_while_the_plugin_is_asked_the_app_says_so_and_asks_once(
     async with app.run_test() as pilot:
         await to_sgd(pilot, app)
         await pilot.press("x")
-        await until(pilot, lambda: "Asking the plugin of sgd" in status(app), "the news")
+        await until(pilot, lambda: "Reading the breaks of sgd" in status(app), "the news")
         await pilot.press("x")
-        assert "Still asking sgd" in status(app)
+        assert "Still reading the breaks of sgd" in status(app)
         await until(pilot, lambda: app._notifications, "the complaint")
         assert "Why: has no hook 'benchmark'." in list(app._notifications)[-1].message
         assert asked == ["sgd"]
@@ -138,7 +138,7 @@ async def test_a_paper_without_breaks_says_so(app: ReadtrackApp, monkeypatch: py
     async with app.run_test() as pilot:
         await to_sgd(pilot, app)
         await pilot.press("x")
-        await until(pilot, lambda: "No claim of sgd names a break." in status(app), "the news")
+        await until(pilot, lambda: "The claims of sgd have no breaks." in status(app), "the news")
         app.main.checklist.go_to_subject("adam")
         await pilot.press("x")
         assert "it has no plugin yet" in list(app._notifications)[-1].message
@@ -205,7 +205,7 @@ def test_the_claims_of_a_broken_run_stand_beside_those_of_the_plain_one() -> Non
     found = broken_run({"first": 0, "second": 2, "third": 0, "fourth": 0}, broken="no idea")
     text = plain(claims_page.page(found, 100, WITH_IT))
     assert "break: no idea  The idea [b]itself[/b]." in text
-    assert "Beside each claim: the plain run of D." in text
+    assert "Next to each claim: the plain run of D." in text
     assert "· missed  first   plain run ✓ held   ✓ it fell" in text
     assert "· held  second   plain run ✓ reproduced   ✗ it did not fall" in text
     assert "· missed  third   plain run ✗ missed\n" in text
@@ -229,7 +229,7 @@ def test_without_a_plain_run_the_page_says_how_to_make_one() -> None:
     found = broken_run({"first": 0}, null=True)
     text = plain(claims_page.page(found, 100, Beside({}, "shipped", "the shipped verdicts")))
     assert "null run" in text
-    assert "No plain run has judged a claim yet" in text
+    assert "There is no plain run to compare with yet" in text
 
 
 def test_a_plain_run_has_nothing_beside_it() -> None:

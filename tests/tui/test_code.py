@@ -75,7 +75,9 @@ async def test_i_shows_the_code_and_its_keys_jump(
         text = screen_text(app)
         assert "model.py  2 of 2 files   from READTRACK_PLUGIN_PATH" in text
         assert "[bold]no markup[/bold]" in text
-        assert ("Exact and fast." in text) == (size[0] >= 150)
+        assert ("GPT-2 trains 3 times faster." in text) == (size[0] >= 150)
+        footer = "\n".join(text.rstrip().splitlines()[-2:])
+        assert all(hint in footer for hint in ("e edit your copy", "u revert", "esc back"))
         await pilot.press("x")
         await pilot.pause()
         assert "1 of 2 files" in screen_text(app)

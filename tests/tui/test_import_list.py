@@ -134,13 +134,16 @@ async def test_a_key_links_a_row_and_unlinks_it(newcomer: ReadtrackApp) -> None:
         )
         assert isinstance(row, Row)
         newcomer.main.checklist.go_to_subject(row.subject)
+        await pilot.pause()
+        assert "K link to a paper" in str(newcomer.main.query_one("#hints").render())
+        newcomer.main.checklist.go_to_subject(row.subject)
         await pilot.press("3", "K", *"vision-tr", "enter")
         await pilot.pause()
         assert rows(newcomer)["unknown"] == ("vit",)
         assert newcomer.library.state("vit") == "read"
         assert newcomer.entry is not None
         assert newcomer.entry.text == "unknown"
-        assert "unknown is vit now" in status(newcomer)
+        assert "unknown is now linked to vit" in status(newcomer)
         await pilot.press("K")
         await pilot.pause()
         assert isinstance(newcomer.screen, ChoosePaper)

@@ -157,9 +157,9 @@ async def test_hostile_titles(home: Home, tmp_path: Path, title: str) -> None:
         "authors": [title or "-"],
         "year": 2020,
         "sources": [{"page": "https://example.org/"}],
-        "summary": title or "-",
-        "claim": title or "-",
-        "figure": title or "-",
+        "problem": title or "-",
+        "idea": title or "-",
+        "result": title or "-",
     }
     rows = [{"text": title or "-", "papers": ["x"]}, {"text": f"two {title}", "papers": ["x", "y"]}]
     checklist = [{"section": title or "-", "rows": rows}]

@@ -267,9 +267,9 @@ papers:
     year: 2018
     sources:
       - arxiv: "1810.04805"
-    summary: Read in both directions.
-    claim: Better.
-    figure: GLUE 80.5.
+    problem: A language model reads in one direction.
+    idea: Masked words are predicted from both sides.
+    result: GLUE 80.5.
 """
 
 
@@ -298,7 +298,7 @@ async def test_what_was_found_is_pointed_out(app: ReadtrackApp) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("state:foo", "There is no state 'foo'. There is: todo, reading, read, implemented, skipped."),
+        ("state:foo", "There is no state 'foo'. Available: todo, reading, read, implemented, skipped."),
         ("tag:gpu", "There is no tag 'gpu'. No paper has a tag yet."),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from driving import status
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
@@ -108,7 +109,7 @@ async def test_a_section_has_no_state(app: ReadtrackApp, home: Home) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("}", "3", "3")
-        assert "no state of its own" in str(app.main.query_one("#status").render())
+        assert "A section has no state" in str(app.main.query_one("#status").render())
     assert journal(home) == []
 
 
@@ -131,6 +132,12 @@ async def test_tags_are_edited_as_words(app: ReadtrackApp) -> None:
         app.screen.query_one(Input).value = "#gpu, Optimiser,"
         await pilot.press("enter")
         assert app.library.tags("adam") == {"gpu", "optimiser"}
+        assert status(app) == "adam: gpu, optimiser  u undoes"
+        await pilot.press("u")
+        assert app.library.tags("adam") == set()
+        assert status(app) == "adam: tags gpu, optimiser removed."
+        await pilot.press("U")
+        assert status(app) == "adam: tags gpu, optimiser restored."
         await pilot.press("t")
         await pilot.pause()
         assert app.screen.query_one(Input).value == "gpu optimiser "  # room for the next
@@ -165,6 +172,7 @@ async def test_stars_are_one_key_and_nought_takes_them_away(app: ReadtrackApp) -
         await go_to(pilot, "adam")
         await pilot.press("*", "4")
         assert app.library.rating("adam") == 4
+        assert status(app) == "adam: ★★★★☆  u undoes"  # the page may be scrolled past its stars
         await pilot.press("*")
         await pilot.pause()
         await pilot.press("escape")

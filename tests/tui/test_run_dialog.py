@@ -62,7 +62,7 @@ async def test_the_devices_that_there_are_can_be_chosen_and_no_others(
         await pilot.press("R")
         await pilot.pause()
         assert "auto" in screen_text(app)
-        assert "looking for others ..." in screen_text(app)
+        assert "looking for other devices ..." in screen_text(app)
         await pilot.press("down", "down", "down", "right")  # before the answer
         assert str(app.screen.query_one("#command").render()) == "$ readtrack run toy_ok --device cpu"
         answer.set()

@@ -275,7 +275,7 @@ def test_what_went_wrong_why_and_what_next(record: Record) -> None:
     text = plain(run_pages.error_lines(record, 90))
     assert "Could not finish the training." in text
     assert "Why: ValueError: [bold]odd[/bold] shape (plugins/adam.py:12)" in text
-    assert "Next step: the Log tab" in text
+    assert "Next step: see the Log tab" in text
 
 
 @pytest.mark.parametrize(
@@ -284,14 +284,14 @@ def test_what_went_wrong_why_and_what_next(record: Record) -> None:
         (
             "failed",
             {"type": "ReadtrackError", "message": "No device 'cuda'.", "phase": "setup", "kind": "usage"},
-            "Could not set the run up.|Why: No device 'cuda'.|Next step: change that with R.",
+            "Could not set up the run.|Why: No device 'cuda'.|Next step: press R to change it.",
         ),
         (
             "out_of_memory",
             {"type": "MemoryError", "message": "", "phase": "train", "where": "adam.py:3"},
-            "Could not finish the training.|Why: MemoryError (adam.py:3)|Next step: run it with a smaller",
+            "Could not finish the training.|Why: MemoryError (adam.py:3)|Next step: press R",
         ),
-        ("crashed", None, "Could not finish the benchmark.|Why: SIGSEGV in C|Next step: the Log tab"),
+        ("crashed", None, "Could not finish the benchmark.|Why: SIGSEGV in C|Next step: see the Log tab"),
         ("cancelled", None, ""),
     ],
 )
@@ -437,7 +437,7 @@ def test_images_and_sounds_can_be_opened_and_nothing_else(record: Record, folder
     lines = run_pages.artifacts(record, folder, 80, lambda path, columns: None)
     opened = [line.target.path.name for line in lines if isinstance(line.target, File)]
     assert opened == ["filters.png", "said.wav", "torn.wav"]
-    assert "1.5 s of sound at 16,000 Hz: enter plays it" in plain(lines)
+    assert "1.5 s of sound at 16,000 Hz (enter plays it)" in plain(lines)
     assert "cannot be read: " in plain(lines)
     again = run_pages.artifacts(record, folder, 80, lambda path, columns: None)
     assert plain(again) == plain(lines)
@@ -579,5 +579,5 @@ def test_of_many_artifacts_the_first_are_read_and_the_rest_named(tmp_path: Path)
     shown = plain(run_pages.artifacts(record, tmp_path, 80, lambda path, columns: None))
     assert "inside 59;" in shown
     assert "inside 60;" not in shown
-    assert "40 more lie in the run's folder" in shown
+    assert "40 more in the run's folder" in shown
     assert "text 99  99.txt" in shown

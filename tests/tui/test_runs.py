@@ -74,7 +74,7 @@ async def test_reading_goes_on_while_a_run_is_alive(
         assert "▶ toy_hang  train" in status(app)
         await pilot.press("v")
         assert not app.main.on_run
-        assert "toy_fail has no run yet: r runs it." in status(app)
+        assert "toy_fail has not been run yet. Press r to run it." in status(app)
         await pilot.press("V")
         await pilot.pause()
         assert app.main.on_run
@@ -132,7 +132,10 @@ async def test_runs_that_were_asked_for_meanwhile_start_one_after_the_other(
         await pilot.pause()
         assert [job.paper for job in app.runs.waiting] == ["toy_ok", "toy_noise"]
         assert [job.paper for job in Queue(home).jobs()] == ["toy_ok", "toy_noise"]  # it outlives the app
-        await pilot.press("C", "d", "X", "escape")
+        await pilot.press("C", "d", "X", "x")
+        await pilot.pause()
+        assert len(app.runs.waiting) == 1
+        await pilot.press("X", "d", "escape")
         await pilot.pause()
         assert not app.runs.waiting
         await start(pilot, app, "toy_ok", seed=3)
@@ -189,7 +192,7 @@ async def test_a_failure_says_what_why_and_what_next(
         text = screen_text(app)
         assert "! failed after" in text
         assert "Could not finish the training." in text
-        assert "Next step: the Log tab" in text
+        assert "Next step: see the Log tab" in text
         await pilot.press("[")
         await pilot.pause()
         assert "Traceback" in screen_text(app)
@@ -297,7 +300,7 @@ async def test_v_opens_the_newest_run_of_the_paper_under_the_cursor(
         app.main.checklist.go_to_subject("hessian")
         await pilot.press("v")
         assert not app.main.on_run
-        assert "hessian has no run yet." in status(app)
+        assert "hessian has not been run yet." in status(app)
         await pilot.press("{", "v")
         assert "Choose one paper" in status(app)
         await pilot.press("V")

@@ -189,7 +189,7 @@ async def test_what_did_not_arrive_is_named_with_the_reason(
         await begin(pilot, app, key="S")
         await ended(pilot, app)
         told = message(app)
-        assert told.startswith("Some papers did not arrive.\n")
+        assert told.startswith("Some papers could not be fetched.\n")
         assert "flash: arXiv does not know 2205.14135" in told
         assert "adam: " in told
         await until(pilot, lambda: app.screen.query("Toast"), "the notification")
@@ -198,7 +198,7 @@ async def test_what_did_not_arrive_is_named_with_the_reason(
         await pilot.press("w")
         await pilot.pause()
         shown = sync_page(app)
-        assert shown.index("Did not arrive") < shown.index("On the web only")
+        assert shown.index("Failed") < shown.index("Web only")
         assert "! flash                arXiv does not know 2205.14135" in shown
         assert max(map(len, screen_text(app).splitlines())) <= 80
 
@@ -274,7 +274,7 @@ async def test_the_line_and_the_page_of_a_sync_that_is_alive(
         )
         await ended(pilot, app)
         assert strip(app) == ""
-        assert "arXiv is not asked again before 03:10 on 02 January" in message(app)
+        assert "No requests to arXiv before 03:10 on 02 January" in message(app)
         app.clear_notifications()
         await pilot.pause()
         screens.append(screen_text(app))
@@ -333,7 +333,7 @@ async def test_w_before_any_sync_says_which_keys_start_one(app: ReadtrackApp) ->
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("w", "w")
-        assert "s fetches this paper, S the whole list" in status(app)
+        assert "Press s to fetch this paper, S for the whole list" in status(app)
 
 
 async def test_enter_on_the_page_goes_to_the_paper(app: ReadtrackApp, engines: list[Engine]) -> None:
@@ -380,7 +380,7 @@ async def test_c_stops_it_in_mid_file_and_it_goes_on_later(
         assert time.monotonic() - began < 4.0  # tests/sync holds the engine to a second; this draws, too
         assert app.syncs.last.summary.states["flash"] == "cancelled"  # type: ignore[union-attr]
         assert "Cancelled; 4 of 5." in status(app)
-        assert "A sync goes on from here." in status(app)
+        assert "The next sync continues from here." in status(app)
         assert not app._notifications
         assert {path.stem for path in home.pdfs.glob("*.pdf")} == {"adam", "attention"}
         if where == "page":
@@ -430,8 +430,8 @@ async def test_a_sync_elsewhere_is_said_with_its_process_and_time(app: Readtrack
             assert message(app) == (
                 "Could not start a sync.\n"
                 f"Why: a sync is already running (process {holder['pid']}, since {since}). "
-                "This one can start when that one is done.\n"
-                "Next step: ctrl+r shows what that one has fetched."
+                "Start this one when it has finished.\n"
+                "Next step: press ctrl+r to see what it has fetched."
             )
             assert app.syncs.alive is None
 

@@ -44,7 +44,7 @@ def write_list(home: Home, *papers: str) -> None:
     rows = "\n".join(f'      - text: "Row of {name}"\n        papers: [{name}]' for name in papers)
     facts = "\n".join(
         f"  {name}:\n    title: Title of {name}\n    authors: [A. Person]\n    year: 2020\n"
-        "    sources:\n      - page: https://example.org/\n    summary: S.\n    claim: C.\n    figure: F."
+        "    sources:\n      - page: https://example.org/\n    problem: P.\n    idea: I.\n    result: R."
         for name in papers
     )
     home.ensure()
@@ -287,7 +287,7 @@ def test_a_run_that_is_kept_is_found_again(terminal: Terminal, home: Home) -> No
     terminal.wait_for("A run of toy_hang is still running.")
     terminal.keys("k")
     terminal.wait_for("exit code 0")
-    assert terminal.screen().splitlines()[0] == "toy_hang goes on; `readtrack` shows it."
+    assert terminal.screen().splitlines()[0] == "toy_hang is still running; start readtrack to see it."
     terminal.close()
     assert store.load(folder).outcome is None
     terminal.start()
@@ -382,5 +382,7 @@ def test_a_terminal_that_cannot_move_its_cursor_is_refused(terminal: Terminal, h
     write_list(home, "toy_ok")
     terminal.start(TERM="dumb")
     said = terminal.wait_for("exit code 2")
-    assert "the app needs a terminal that can move its cursor, and TERM=dumb says" in said.replace("\n", " ")
+    assert "the app needs a terminal that can move its cursor, and TERM=dumb cannot" in said.replace(
+        "\n", " "
+    )
     assert "Row of toy_ok" not in said

@@ -15,6 +15,7 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.present.marks import FOLDED, OUTCOMES, PENDING, RUNNABLE, STATES, VERDICTS
 from readtrack.present.plain_ascii import one_column
+from readtrack.runs.evidence import WORST_FIRST
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.theme import (
     ARMS,
@@ -73,6 +74,7 @@ def test_every_word_of_a_verdict_has_its_mark() -> None:
     from readtrack.verdicts import Verdict
 
     assert VERDICTS.keys() == {*get_args(Held), *get_args(Verdict), PENDING}
+    assert tuple(VERDICTS) == (*WORST_FIRST, PENDING)
 
 
 def test_marks_are_one_column_wide() -> None:

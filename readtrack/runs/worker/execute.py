@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import readtrack
+from readtrack.claims import no_such_break
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.plugins.find import search_path
@@ -30,7 +31,7 @@ from readtrack.runs.run import Run, RunCancelled
 from readtrack.runs.store import load as load_run
 from readtrack.runs.store import write_result
 from readtrack.runs.worker.failure import memory_kind, message, short_traceback
-from readtrack.text import format_bytes, one_line, quoted
+from readtrack.text import format_bytes, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -366,5 +367,4 @@ def _check_break(job: Job, claims: Sequence[Claim]) -> None:
     """Raises ReadtrackError for a break that no claim names."""
     known = sorted({one.name for claim in claims for one in claim.breaks})
     if job.broken and job.broken not in known:
-        there_is = ", ".join(known) or "none"
-        raise ReadtrackError(f"{job.paper} has no break {quoted(job.broken)}; there is: {there_is}.")
+        raise ReadtrackError(no_such_break(job.paper, job.broken, known))

@@ -139,17 +139,15 @@ class Adding:
 
     def _change_list(self, text: str | None) -> None:
         """Make `text` the list; None: go back to the one that ships. An old one goes into set-aside/."""
-        from readtrack.upkeep import set_aside
-
         home = self._app.library.home
         try:
             home.ensure()
             with home.holding("papers"):
-                old = set_aside(home, home.papers_yaml) if home.papers_yaml.exists() else None
+                old = home.set_aside(home.papers_yaml) if home.papers_yaml.exists() else None
                 if text is not None:
                     write_text(home.papers_yaml, text)
         except (OSError, ReadtrackError) as error:
-            self._app.notify_error("make the list", error, "`readtrack doctor` looks for the cause.")
+            self._app.notify_error("make the list", error, "run `readtrack doctor` to find the cause.")
             return
         self._app.action_reload()
         where = home.papers_yaml if text is not None else "the shipped one"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from readtrack.breaks import distinct, known
 from readtrack.claims import Break
 from readtrack.plugins.check import examine
-from readtrack.runs.store import load
-from readtrack.text import one_line
 
 if TYPE_CHECKING:
-    from readtrack.library import Library
     from readtrack.tui.app import ReadtrackApp
     from readtrack.tui.screens.choose_break import Chosen
 
@@ -26,7 +23,7 @@ class Breaks:
 
     def choose(self, paper: str) -> None:
         if self._asked:
-            self._app.notify_status(f"Still asking {self._asked} for its breaks.")
+            self._app.notify_status(f"Still reading the breaks of {self._asked}.")
             return
         self._asked = paper
         # No worker of the app: its end would wait for the child process.
@@ -38,12 +35,10 @@ class Breaks:
         try:
             found = known(library, paper)
             if not found:
-                self._tell(
-                    self._app.notify_status, f"Asking the plugin of {paper} for its breaks: some seconds."
-                )
+                self._tell(self._app.notify_status, f"Reading the breaks of {paper} takes a few seconds.")
                 inspection = examine(paper, library.home)
                 reason = inspection.reason or ""
-                found = _distinct(one for claim in inspection.claims for one in claim.breaks)
+                found = distinct(one for claim in inspection.claims for one in claim.breaks)
         except Exception as error:  # said to the reader: nobody looks at this thread
             reason = str(error)
         self._tell(self._offer, paper, found, reason)
@@ -58,10 +53,10 @@ class Breaks:
         app, self._asked = self._app, ""
         if reason:
             app.notify_error(
-                f"read the breaks of {paper}", reason, f"`readtrack plugins check {paper}` says more."
+                f"read the breaks of {paper}", reason, f"run `readtrack plugins check {paper}` for details."
             )
         elif not found:
-            app.notify_status(f"No claim of {paper} names a break.")
+            app.notify_status(f"The claims of {paper} have no breaks.")
         elif app.screen is not app.main or app.entry is None or app.entry.plugin != paper:
             return  # the reader has gone on meanwhile
         else:
@@ -73,29 +68,3 @@ class Breaks:
                     app.run_broken(paper, answer.name, answer.budget)
 
             app.push_screen(ChooseBreak(paper, found, budget), chosen)
-
-
-def known(library: Library, paper: str) -> tuple[Break, ...]:
-    """The breaks that the newest run's claims name, else the shipped verdicts; () where neither does."""
-    for run in library.results(paper)[:1]:
-        record = load(library.home.runs / run.run_id)
-        named = _named([*record.stated, *(event["claim"] for event in record.claims)])
-        if named:
-            return named
-    shipped = library.shipped_verdicts.get(paper, [])
-    return _distinct(Break(*pair) for one in shipped for pair in one.takes_away)
-
-
-def _named(claims: Iterable[Mapping[str, Any]]) -> tuple[Break, ...]:
-    """Those of claims as a run wrote them; whatever else a claim of another version holds is left alone."""
-    ones = (one for claim in claims for one in claim.get("breaks") or () if isinstance(one, dict))
-    return _distinct(
-        Break(one_line(str(one["name"])), one_line(str(one.get("takes_away") or "")))
-        for one in ones
-        if one.get("name")
-    )
-
-
-def _distinct(breaks: Iterable[Break]) -> tuple[Break, ...]:
-    """Each name once: several claims may fall with the same ingredient."""
-    return tuple({one.name: one for one in breaks}.values())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
+from readtrack.text import counted
 
 if TYPE_CHECKING:
     from readtrack.reading_list.catalog import Row
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from readtrack.tui.app import ReadtrackApp
     from readtrack.tui.screens.choose_paper import Chosen
 
-_NEXT = "correct that and import again; nothing was written."
+_NEXT = "fix it and import again. Nothing was written."
 
 
 class Lists:
@@ -81,7 +82,7 @@ class Lists:
     def _written(self, made: Plan, problems: list[str]) -> None:
         self._app.action_reload()
         count = sum(one.status not in ("listed", "left out") for one in made.found)
-        rows = f"{count} row{'' if count == 1 else 's'}"
+        rows = counted(count, "row")
         self._app.notify_status(
             "Imported ",
             (rows, "bold"),
@@ -90,7 +91,7 @@ class Lists:
             ("   K links a row to a paper", "$muted"),
         )
         for problem in problems[:3]:
-            self._app.notify_error("attach a PDF", problem, "A attaches it by hand.")
+            self._app.notify_error("attach a PDF", problem, "press A to attach it yourself.")
 
     # Rows
 
@@ -126,8 +127,10 @@ class Lists:
             else:
                 linking.unlink(library, row)
         except ReadtrackError as error:
-            self._app.notify_error("link the row", error, "`readtrack doctor` looks for the cause.")
+            self._app.notify_error("link the row", error, "run `readtrack doctor` to find the cause.")
             return
         self._app.action_reload()
-        said = f" is {chosen.papers[0]} now." if chosen.papers else " is linked to no paper now."
+        said = (
+            f" is now linked to {chosen.papers[0]}." if chosen.papers else " is no longer linked to a paper."
+        )
         self._app.notify_status((row.text, "bold"), said, ("   K changes it", "$muted"))

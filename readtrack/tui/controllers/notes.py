@@ -27,7 +27,7 @@ class Notes:
         try:
             command = system.editor()
         except ReadtrackError as error:
-            self._app.notify_error("start the editor", error, "correct that; here is a small one.")
+            self._app.notify_error("start the editor", error, "fix EDITOR. A small editor opens instead.")
         if not command or not self._edit_outside(command, subject):
             self._edit_here(subject)
 
@@ -39,7 +39,7 @@ class Notes:
             self._app.library.home.ensure(path.parent)
             begun = begin(self._app.library, subject)
         except ReadtrackError as error:
-            self._app.notify_error("begin the note", error, "here is a small editor.")
+            self._app.notify_error("begin the note", error, "a small editor opens instead.")
             return False
         edited = self._run_editor([*command, str(path)])
         settle(self._app.library, subject, begun)
@@ -61,7 +61,7 @@ class Notes:
             return False
         except OSError as error:
             self._app.notify_error(
-                f"start the editor {command[0]}", error, "set EDITOR to one that is there."
+                f"start the editor {command[0]}", error, "set EDITOR to an installed editor."
             )
             return False
         if code:
@@ -77,7 +77,7 @@ class Notes:
         try:
             before = plain(self._app.library.note(subject))  # an editor draws what it is given
         except ReadtrackError as error:
-            self._app.notify_error("open the note", error, "check the file's rights.")
+            self._app.notify_error("open the note", error, "check the file's permissions.")
             return
 
         def written(note: str | None) -> None:
@@ -94,12 +94,12 @@ class Notes:
                 self._app.library.change_note(subject, keep_both)
             except ReadtrackError as error:
                 self._app.notify_error(
-                    "save the note", error, "n opens it again; your text is on the clipboard."
+                    "save the note", error, "press n to open it again. Your text is on the clipboard."
                 )
                 self._app.copy_to_clipboard(note)
             if changed:
                 self._app.notify_status(
-                    "The note was changed meanwhile by another program: both texts are in it."
+                    "Another program changed the note at the same time. It contains both texts."
                 )
             self._app.finding.changed()
             self._app.main.refresh_all()
@@ -111,11 +111,13 @@ class Notes:
         try:
             command = system.editor() or system.usual_editor()
         except ReadtrackError as error:
-            self._app.notify_error("start the editor", error, "correct that.")
+            self._app.notify_error("start the editor", error, "fix EDITOR.")
             return
         if not command:
             self._app.notify_error(
-                "start an editor", "EDITOR is not set, and none was found", f"open {path} in yours."
+                "start an editor",
+                "EDITOR is not set, and no editor was found",
+                f"open {path} in your editor.",
             )
             return
         self._run_editor([*command, *system.at_line(command, line), str(path)])

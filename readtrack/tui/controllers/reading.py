@@ -25,7 +25,7 @@ class Reading:
         entry = self._app.entry
         if entry is not None and entry.subject:
             return entry.subject
-        self._app.notify_status(f"Choose one paper to {doing}: this line stands for several.")
+        self._app.notify_status(f"Choose one paper to {doing}. This row has several.")
         return None
 
     def mark(self, state: State) -> None:
@@ -35,7 +35,7 @@ class Reading:
             self._app.notify_status(
                 f"{plugin} is a plugin without a paper, so it has no state."
                 if plugin
-                else "Choose a row or a paper: a section has no state of its own."
+                else "Choose a row or a paper. A section has no state."
             )
             return
         subjects = [entry.subject] if entry.subject else list(entry.row.papers if entry.row else ())
@@ -52,7 +52,7 @@ class Reading:
         try:
             change()
         except ReadtrackError as error:
-            self._app.notify_error(what, error, "`readtrack doctor` looks for the cause.")
+            self._app.notify_error(what, error, "run `readtrack doctor` to find the cause.")
             return False
         self._app.main.refresh_all()
         return True
@@ -85,7 +85,7 @@ class Reading:
             words = re.split(r"[\s,;]+", line.casefold())
             self._set_tags(subject, {tag for word in words if (tag := word.removeprefix("#"))})
 
-        hint = "Separate them by spaces or commas. enter keeps, esc goes back."
+        hint = "Separate tags with spaces or commas. enter saves, esc goes back."
         before = "".join(
             f"{tag} " for tag in sorted(self._app.library.tags(subject))
         )  # the next one may follow
@@ -93,13 +93,10 @@ class Reading:
 
     def _set_tags(self, subject: str, after: set[str]) -> None:
         before = self._app.library.tags(subject)
-        try:
-            for tag in sorted(after - before):
-                self._app.library.tag(subject, tag)
-            for tag in sorted(before - after):
-                self._app.library.untag(subject, tag)
-        finally:
-            self._app.main.refresh_all()
+        self._app.library.change_tags(subject, add=after, remove=before - after)
+        self._app.main.refresh_all()
+        tags = ", ".join(sorted(after)) or "no tags"
+        self._app.notify_status((subject, "bold"), f": {tags}", ("  u undoes", "$muted"))
 
     def ask_for_rating(self) -> None:
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
@@ -109,8 +106,16 @@ class Reading:
             return
 
         def rated(stars: str | None) -> None:
-            if stars is not None:
-                self._write("rate it", lambda: self._app.library.rate(subject, int(stars) or None))
+            if stars is None:
+                return
+            count = int(stars)
+            if self._write("rate it", lambda: self._app.library.rate(subject, count or None)):
+                said = _stars(count) if count else "no rating"
+                self._app.notify_status((subject, "bold"), f": {said}", ("  u undoes", "$muted"))
 
-        answers = [Choice(str(count), "★" * count + "☆" * (5 - count)) for count in range(5, 0, -1)]
+        answers = [Choice(str(count), _stars(count)) for count in range(5, 0, -1)]
         self._app.push_screen(ChoiceDialog(f"Rate {subject}", [*answers, Choice("0", "no rating")]), rated)
+
+
+def _stars(count: int) -> str:
+    return "★" * count + "☆" * (5 - count)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
 from readtrack.runs.queue import Queue, moved, without
-from readtrack.text import one_line
+from readtrack.text import counted, one_line
 from readtrack.tui.widgets.line_view import drawn_line
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Runs:
         try:
             self.waiting = self._queue.change(change)
         except ReadtrackError as error:
-            self._app.notify_error("change the queue", error, "`readtrack doctor` looks for what is wrong.")
+            self._app.notify_error("change the queue", error, "run `readtrack doctor` to find the cause.")
             return False
         self._app.main.refresh_hints()
         return True
@@ -93,7 +93,9 @@ class Runs:
         try:
             job = self._queue.take()
         except ReadtrackError as error:
-            self._app.notify_error("take a run from the queue", error, "make room, then C and r go on.")
+            self._app.notify_error(
+                "take a run from the queue", error, "free some space, then press C and r to continue."
+            )
             return None
         self.waiting = self._queue.jobs()
         return job
@@ -107,7 +109,7 @@ class Runs:
         try:
             process = start(job, self._app.library)
         except ReadtrackError as error:
-            self._app.notify_error(f"run {job.paper}", error, "`readtrack doctor` looks for what is wrong.")
+            self._app.notify_error(f"run {job.paper}", error, "run `readtrack doctor` to find the cause.")
             return
         record = Record.from_job(process.job, expected=expected(process.job, self._app.main.all_results))
         self.follow(RunFollower(process, record))
@@ -130,7 +132,9 @@ class Runs:
                     return
                 if follower.process.contact != contact:  # of a run on another machine
                     contact = follower.process.contact
-                    self._app.notify_status(one_line(contact) or "The place where it runs answers again.")
+                    self._app.notify_status(
+                        one_line(contact) or "The machine that the run is on answers again."
+                    )
                 patience = 0.0 if follower.ended else _DRAW_EVERY if undrawn else _CLOCK
                 if time.monotonic() - drawn_at >= patience:
                     undrawn, drawn_at = False, time.monotonic()
@@ -138,7 +142,7 @@ class Runs:
             except Exception as error:
                 self.alive = None
                 self._app.notify_error(
-                    "follow the run", error, "`readtrack results` shows it when it has ended."
+                    "follow the run", error, "`readtrack results` shows the run once it has ended."
                 )
                 return
         self._ended(follower)
@@ -159,12 +163,12 @@ class Runs:
         assert self.alive is not None
         level = self.alive.cancel()
         words = {
-            "asked": "Asked it to stop; it may finish its step.",
-            "interrupted": "Interrupted it, as ctrl+c does.",
-            "terminated": "Sent SIGTERM.",
-            "killed": "Killed it.",
+            "asked": "Asked the run to stop. It may finish its current step.",
+            "interrupted": "Interrupted the run (SIGINT).",
+            "terminated": "Terminated the run (SIGTERM).",
+            "killed": "Killed the run (SIGKILL).",
         }
-        more = "" if level == "killed" else "  c again: with more force"
+        more = "" if level == "killed" else "  c again: force it"
         self._app.notify_status((f"■ {level}  ", "bold $reading"), words[level], (more, "$muted"))
 
     # What the home folder knows of runs
@@ -222,7 +226,7 @@ class Runs:
         if follower is not None and self.alive is None:
             self.follow(follower)
             self._app.notify_status(
-                "A run of ", (follower.record.paper, "bold"), " is still in progress: V shows it."
+                "A run of ", (follower.record.paper, "bold"), " is still in progress. Press V to see it."
             )
         self._find_queue()
 
@@ -231,7 +235,7 @@ class Runs:
         found, new = self._queue.jobs(), not self.waiting
         self.waiting = found
         if found and new and self.alive is None:
-            count = f"{len(found)} queued run{'s' if len(found) > 1 else ''}"
+            count = counted(len(found), "queued run")
             self._app.notify_status(f"{count} from before:", ("   C shows the queue", "$muted"))
         self._app.main.refresh_hints()
 

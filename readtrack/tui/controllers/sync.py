@@ -58,7 +58,7 @@ class Syncs:
         from readtrack.tui.screens.sync import SyncScreen
 
         if self.last is None:
-            self._app.notify_status("No sync has run yet: s fetches this paper, S the whole list.")
+            self._app.notify_status("No sync has run yet. Press s to fetch this paper, S for the whole list.")
         elif not isinstance(self._app.screen, SyncScreen):
             self._app.push_screen(SyncScreen(self.last), self._chosen)
 
@@ -95,9 +95,9 @@ class Syncs:
         app, summary = self._app, syncing.summary
         app.finding.refresh()
         if isinstance(syncing.error, AlreadyRunningError):
-            app.notify_error("start a sync", syncing.error, "ctrl+r shows what that one has fetched.")
+            app.notify_error("start a sync", syncing.error, "press ctrl+r to see what it has fetched.")
         elif summary is None:
-            app.notify_error("sync", syncing.error, "`readtrack doctor` looks for the cause.")
+            app.notify_error("sync", syncing.error, "run `readtrack doctor` to find the cause.")
         else:
             missed = bool(summary.failed) and not summary.offline and not summary.cancelled
             more = "w shows them" if missed else ask_again(summary)

@@ -18,7 +18,7 @@ _HINT = "enter goes to the paper, esc closes"
 def copy_bibtex(screen: LibraryScreen) -> None:
     from readtrack.transfer.exporting import entry
 
-    if (paper := _one_paper(screen, "copy its BibTeX")) is not None:
+    if (paper := _one_paper(screen, "copy the BibTeX entry of")) is not None:
         screen.app.copy_to_clipboard(entry(screen.readtrack_app.library, paper) + "\n")
         screen.notify_status(join("Copied the BibTeX of ", (paper.id, "$link")))
 
@@ -30,7 +30,7 @@ def copy_arxiv(screen: LibraryScreen) -> None:
         screen.app.copy_to_clipboard(paper.arxiv_id)
         screen.notify_status(join("Copied ", (paper.arxiv_id, "$link")))
     else:
-        screen.notify_status(f"{paper.id} has no arXiv id; y copies its link.")
+        screen.notify_status(f"{paper.id} has no arXiv id. Press y to copy its link.")
 
 
 def show_lineage(screen: LibraryScreen) -> None:

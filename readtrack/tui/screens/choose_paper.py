@@ -48,7 +48,7 @@ class ChoosePaper(Dialog[Chosen | None]):
             yield Static(text(f"Which paper is this row?  {self._row}"), classes="question", markup=False)
             yield self._input
             yield self._page
-            yield Static("enter links it, ↑ ↓ move, esc goes back", classes="hint", markup=False)
+            yield Static("enter links the row, ↑ ↓ move, esc goes back", classes="hint", markup=False)
 
     def on_mount(self) -> None:
         self._input.focus()
@@ -70,8 +70,8 @@ class ChoosePaper(Dialog[Chosen | None]):
                 Line(join((id_, "bold"), f"  {paper.title}", (f" · {paper.year}", "$muted")), Chosen((id_,)))
             )
         if self._linked and not self._input.value.strip():
-            lines.append(Line(text("no paper: it stays a row", "$muted"), Chosen(())))
-        return lines or [Line(text("No paper has these words.", "$muted"))]
+            lines.append(Line(text("no paper: keep as a plain row", "$muted"), Chosen(())))
+        return lines or [Line(text("No paper matches these words.", "$muted"))]
 
     @on(Input.Changed)
     def _narrow(self) -> None:

@@ -17,10 +17,10 @@ from readtrack.plugins.edits import of_plugin, summary
 from readtrack.plugins.find import PluginRef, find
 from readtrack.plugins.source import Place, drop_unchanged_copy, files, is_own, own_copy, places, revert
 from readtrack.text import plain
-from readtrack.tui.actions import bindings, shown_key
-from readtrack.tui.actions import where as actions_where
+from readtrack.tui.actions import bindings
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.widgets import paper_page
+from readtrack.tui.widgets.key_hints import key_hints
 from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, join, text, wrapped
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ class CodeScreen(Answering[None]):
             (own, "bold $reading" if mine else "$muted"),
         )  # fmt: skip
         self._title.update(title.truncate(max(1, self.size.width), ellipsis=True))
-        keys = [join((shown_key(one.keys[0]), "bold"), f" {one.label}") for one in actions_where("code")]
-        self._hints.update(Content("   ").join([*keys, join(("esc", "bold"), " back")]))
+        self._hints.update(key_hints("code", self.size.width - 2))
 
     def _lines(self, width: int) -> list[Line]:
         if self._kept is None or self._kept[0] != self.shown:
@@ -115,7 +114,7 @@ class CodeScreen(Answering[None]):
     def action_jump(self, hook: str) -> None:
         place = self.places.get(hook)
         if place is None:
-            self.notify(f"{self.plugin.name} has no {hook} in these files.", markup=False)
+            self.notify(f"These files do not define {hook} of {self.plugin.name}.", markup=False)
             return
         self._show(place)
 
@@ -136,7 +135,7 @@ class CodeScreen(Answering[None]):
             main = own_copy(self.plugin, self.readtrack_app.library.home)
         except ReadtrackError as error:
             self.readtrack_app.notify_error(
-                "make a copy to change", error, "`readtrack plugins path` lists the folders."
+                "make a copy to edit", error, "`readtrack plugins path` lists the plugin folders."
             )
             return
         path = main.parent / inside
@@ -155,9 +154,9 @@ class CodeScreen(Answering[None]):
         from readtrack.tui.widgets import edits_page
 
         if not self.edits:
-            self.notify("This is the shipped code: e makes a copy to change.", markup=False)
+            self.notify("This is the shipped code. Press e to edit a copy.", markup=False)
             return
-        hint = "the shipped code, and your copy; esc closes"
+        hint = "shipped code and your copy; esc closes"
         build = partial(edits_page.page, self.edits)
         self.app.push_screen(Paged(f"Your edits of {self.plugin.name}", build, hint, wide=True))
 
@@ -165,7 +164,7 @@ class CodeScreen(Answering[None]):
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
         if not is_own(self.plugin) or not self.plugin.shadows:
-            self.notify("There is no copy of yours to revert.", markup=False)
+            self.notify("You have no copy to revert.", markup=False)
             return
 
         def chosen(answer: str | None) -> None:
@@ -174,7 +173,7 @@ class CodeScreen(Answering[None]):
 
         told = summary(self.plugin.name, self.edits) or "no changes"
         answers = [
-            Choice("u", "revert", f"your copy ({told}) goes into set-aside/plugins"),
+            Choice("u", "revert", f"your copy ({told}) is moved to set-aside/plugins"),
             Choice("x", "keep it"),
         ]
         self.app.push_screen(ChoiceDialog(f"Run the shipped {self.plugin.name} again?", answers), chosen)
@@ -184,10 +183,10 @@ class CodeScreen(Answering[None]):
         try:
             kept = revert(self.plugin, self.readtrack_app.library.home)
         except ReadtrackError as error:
-            self.readtrack_app.notify_error("revert the copy", error, "move it away by hand.")
+            self.readtrack_app.notify_error("revert the copy", error, "move it yourself.")
             return
         self._read_again(inside, self.code.scroll_offset.y + 1)
-        self.notify(f"The shipped {self.plugin.name} runs again. Your copy is {kept}.", markup=False)
+        self.notify(f"The shipped {self.plugin.name} runs again. Your copy is now {kept}.", markup=False)
 
 
 def _highlighted(path: Path) -> list[Content]:

@@ -78,5 +78,5 @@ def _marks(width: int) -> list[Line]:
     lines = [Line(text("Marks", "bold $link"))]
     for row in (states, verdicts, signs):
         lines += wrapped(join(*row), width)
-    lines += wrapped("READTRACK_ASCII=1 draws everything with plain ASCII.", width, "$muted")
+    lines += wrapped("READTRACK_ASCII=1 draws everything in plain ASCII.", width, "$muted")
     return lines

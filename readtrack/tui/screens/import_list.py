@@ -16,12 +16,12 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from readtrack.errors import ReadtrackError
-from readtrack.text import one_line
+from readtrack.text import counted, one_line
 from readtrack.transfer import incoming
 from readtrack.transfer.importing import Choices, Found, Plan
-from readtrack.tui.actions import bindings, shown_key
-from readtrack.tui.actions import where as actions_where
+from readtrack.tui.actions import bindings
 from readtrack.tui.screens.dialog import Answering, Dialog
+from readtrack.tui.widgets.key_hints import key_hints
 from readtrack.tui.widgets.line_view import Line, LineView, join, text
 from readtrack.tui.widgets.outline import wording
 from readtrack.tui.widgets.table import Cell, one_line_each
@@ -238,13 +238,11 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         pdfs, what = len(self._plan.pdfs), "extends" if self._plan.own else "creates"
         status = join((f"w {what} your list: ", "$muted"), (self._goes_to, "$link"))
         if pdfs:
-            count = f"{pdfs} PDF{'s' * (pdfs > 1)}"
-            offer = f"{count} will be attached: p leaves out" if self._pdfs else f"p attaches {count}"
+            count = counted(pdfs, "PDF")
+            offer = f"{count} will be attached (p leaves out)" if self._pdfs else f"p attaches {count}"
             status = join(status, "\n", (offer, "$muted"))
         self._status.update(status)
-        keys = [join((shown_key(one.keys[0]), "bold"), f" {one.label}") for one in actions_where("import")]
-        hints = [join(("enter", "bold"), " choose paper"), *keys, join(("esc", "bold"), " back")]
-        self._hints.update(Content("   ").join(hints))
+        self._hints.update(key_hints("import", self.size.width - 2, enter="choose paper"))
 
     def _changed(self) -> None:
         self.list.rebuild()
@@ -292,10 +290,12 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             self._pdfs = not self._pdfs
             listed = "\n".join(f"{paper}: {path}" for paper, path in self._plan.pdfs.items())
             if self._pdfs:
-                self.notify(listed, title="Attached when you write", markup=False)
+                self.notify(listed, title="Attached when you press w", markup=False)
             self._refresh_lines()
         else:
-            self._status.update(text("The list names no PDF that is there and still missing."))
+            self._status.update(
+                text("No PDFs to attach: the list mentions none that exist here and are missing.")
+            )
 
     def action_import_write(self) -> None:
         self.dismiss((Choices(dict(self._papers), frozenset(self._left_out)), self._pdfs))

@@ -21,6 +21,7 @@ from readtrack.reading_list.journal import STATES
 from readtrack.runs.evidence import best, overall
 from readtrack.tui import kept
 from readtrack.tui.actions import TYPING, Where, action, bindings, hints, shown_key
+from readtrack.tui.applies import applies
 from readtrack.tui.controllers.adding import looks_at_shipped
 from readtrack.tui.theme import state_style
 from readtrack.tui.widgets import paper_page
@@ -214,11 +215,11 @@ class LibraryScreen(Screen[None]):
 
     def refresh_hints(self) -> None:
         """The footer: the most wanted actions that fit; help is never dropped."""
-        places: set[Where] = {"library", "run" if self._looking else "list"}
+        places: set[Where] = {"library", "run" if self.looking else "list"}
         room = self.size.width - 2
         shown: list[Content] = []
         self._hint_keys.clear()
-        for one in hints(places, self._applies):
+        for one in hints(places, partial(applies, self)):
             item = join((shown_key(one.keys[0]), "bold $foreground"), " ", one.label)
             if item.cell_length + 3 <= room:
                 shown.append(item)
@@ -233,30 +234,12 @@ class LibraryScreen(Screen[None]):
             # From the app: a key that the screen itself sent would not come to the screen.
             self.app.call_later(self.app.simulate_key, key)
 
-    def _applies(self, action_id: str) -> bool:
-        runnable = self.entry is not None and self.entry.plugin in self.readtrack_app.library.runnable()
-        looking = self._looking
-        return {
-            "cancel": self.readtrack_app.following is not None or self.readtrack_app.syncs.alive is not None,
-            "sync": not looking,
-            "switch_view": self.on_run or self._has_run(),
-            "back": self.on_right or bool(self.filter.value),
-            "run": runnable,
-            "break": runnable,
-            "code": runnable,
-            "put_on_list": self.entry is not None and self.entry.off_list,
-            "queue": bool(self.readtrack_app.runs.waiting),
-            "tick": not looking,
-            "undo": not looking,
-            "note": not looking,
-        }.get(action_id, True)
-
     @property
-    def _looking(self) -> bool:
+    def looking(self) -> bool:
         """Whether keys go to a run."""
         return self.on_run and self.on_right
 
-    def _has_run(self) -> bool:
+    def has_run(self) -> bool:
         plugin, following = self.entry.plugin if self.entry is not None else "", self.readtrack_app.following
         alive = following is not None and following.record.paper == plugin
         return bool(plugin) and (alive or bool(self._newest_run(plugin)))

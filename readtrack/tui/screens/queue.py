@@ -11,7 +11,9 @@ from textual.content import Content
 from textual.widgets import Static
 
 from readtrack.runs.job import Job
+from readtrack.text import counted
 from readtrack.tui.controllers.runs import Runs
+from readtrack.tui.screens.ask import Choice, ChoiceDialog
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.widgets.line_view import Line, LineView, join, wrapped
 
@@ -37,7 +39,7 @@ class QueueScreen(Dialog[None]):
             yield Static("Queue", classes="question", markup=False)
             yield self._page
             yield Static(
-                "J K move down and up, d removes, X clears, r starts the first, esc goes back",
+                "J K move down and up, d removes, X removes all, r starts the first, esc goes back",
                 classes="hint",
                 markup=False,
             )
@@ -50,7 +52,7 @@ class QueueScreen(Dialog[None]):
     def _lines(self, width: int) -> list[Line]:
         waiting = self._runs.waiting
         if not waiting:
-            words = "No run is waiting. A run that you start while another is in progress waits here."
+            words = "The queue is empty. Runs that you start while another is in progress are queued here."
             return wrapped(words, width)
         return [Line(_described(number, job), job.run_id) for number, job in enumerate(waiting, start=1)]
 
@@ -68,8 +70,17 @@ class QueueScreen(Dialog[None]):
             self._changed(self._runs.waiting[0].run_id if self._runs.waiting else "")
 
     def action_clear(self) -> None:
-        self._runs.clear()
-        self._changed("")
+        """X copies an arXiv id elsewhere, so ask before the queue is lost."""
+        if not self._runs.waiting:
+            return
+
+        def chosen(answer: str | None) -> None:
+            if answer == "d":
+                self._runs.clear()
+                self._changed("")
+
+        question = f"Remove {counted(len(self._runs.waiting), 'run')} from the queue?"
+        self.app.push_screen(ChoiceDialog(question, [Choice("d", "remove"), Choice("x", "keep")]), chosen)
 
     def action_begin(self) -> None:
         self.dismiss(None)

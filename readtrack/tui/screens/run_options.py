@@ -156,7 +156,7 @@ class RunOptions(Dialog[Options | None]):
         self._dtype = Selector(dtypes, options.dtype, id="dtype")
         self._descriptions = dict(devices or ())
         self._device = Selector(("auto", *(self._descriptions or ("cpu",))), options.device, id="device")
-        self._about_device = Static("looking for others ...", classes="beside", markup=False)
+        self._about_device = Static("looking for other devices ...", classes="beside", markup=False)
         self._places = tuple(places)
         self._place = Selector((_HERE, *places), options.place, id="place")
         self._seed = Input(options.seed, id="seed")

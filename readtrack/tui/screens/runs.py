@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.content import Content
 from textual.widgets import Static
 
 from readtrack.errors import ReadtrackError
@@ -21,11 +20,11 @@ from readtrack.present import marks, runs
 from readtrack.runs import store
 from readtrack.runs.evidence import overall
 from readtrack.runs.record import Record, Summary
-from readtrack.text import format_duration, one_line
-from readtrack.tui.actions import bindings, shown_key
-from readtrack.tui.actions import where as actions_where
+from readtrack.text import counted, format_duration, one_line
+from readtrack.tui.actions import bindings
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.theme import verdict_mark
+from readtrack.tui.widgets.key_hints import key_hints
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, text, wrapped
 from readtrack.tui.widgets.table import Cell, one_line_each
 from readtrack.tui.widgets.targets import PastRun
@@ -141,7 +140,9 @@ class RunsScreen(Answering[str | None]):
         found = self._shown()
         if not found:
             words = (
-                "No run is like that: / changes the words." if self._words else "No run yet: r runs a paper."
+                "No run matches. Press / to change the words."
+                if self._words
+                else "No runs yet. Press r to run a paper."
             )
             return [BLANK, *wrapped(words, width, "$muted", indent=1)]
         shown = [number for number, (_, from_width) in enumerate(_COLUMNS) if width >= from_width]
@@ -177,21 +178,16 @@ class RunsScreen(Answering[str | None]):
         ]
 
     def _refresh_lines(self) -> None:
-        words = f'   those with "{self._words}"' if self._words else ""
+        words = f'   matching "{self._words}"' if self._words else ""
         count = len(self._all)
-        total = f"{count} run{'' if count == 1 else 's'}"
+        total = counted(count, "run")
         if self._words:
             total = f"{len(self._shown())} of {total}"
-        order = {"newest": "the newest first", "longest": "the longest first"}.get(
+        order = {"newest": "newest first", "longest": "longest first"}.get(
             _ORDERS[self._order], f"by {_ORDERS[self._order]}"
         )
         self._head.update(join(("Runs", "bold $heading"), f"   {total}", (f"   {order}{words}", "$muted")))
-        keys = [join((shown_key(one.keys[0]), "bold"), f" {one.label}") for one in actions_where("runs")]
-        lines = [join(("enter", "bold"), " open")]
-        for hint in (*keys, join(("esc", "bold"), " back")):
-            longer = join(lines[-1], "   ", hint)
-            lines[-1:] = [longer] if longer.cell_length <= self.size.width - 2 else [lines[-1], hint]
-        self._hints.update(Content("\n").join(lines))
+        self._hints.update(key_hints("runs", self.size.width - 2, enter="open"))
 
     def _say(self, *parts: object) -> None:
         self._status.update(join(*parts))  # type: ignore[arg-type]
@@ -217,8 +213,8 @@ class RunsScreen(Answering[str | None]):
     def action_filter_runs(self) -> None:
         from readtrack.tui.screens.ask import InputDialog
 
-        hint = "Words of a paper, verdict, outcome, budget, device, claim or note."
-        self.app.push_screen(InputDialog("Show the runs with", hint, self._filter, self._words))
+        hint = "Words from the paper, verdict, outcome, budget, device, claim or note."
+        self.app.push_screen(InputDialog("Show runs that match", hint, self._filter, self._words))
 
     def _filter(self, words: str) -> None:
         self._words = words.casefold().strip()
@@ -237,7 +233,7 @@ class RunsScreen(Answering[str | None]):
         if run is not None:
             dialog = InputDialog(
                 f"Note on this run of {run.paper}",
-                "enter keeps it.",
+                "enter saves, esc goes back.",
                 lambda line: self._change(run, partial(store.save_note, text=line)),
                 self._kept_of(run).note,
             )
@@ -278,7 +274,7 @@ class RunsScreen(Answering[str | None]):
         run = self.run
         job = store.load(self._folder(run.run_id)).job if run is not None else None
         if job is None:
-            self._say("What that run was asked to do is not known.")
+            self._say("That run's settings were not recorded.")
             return
         from readtrack.runs.job import new_job
 
@@ -304,7 +300,7 @@ class RunsScreen(Answering[str | None]):
 
     def action_compare(self) -> None:
         if len(self._chosen) != 2:
-            self._say("Mark two runs of one paper with space, then compare them.")
+            self._say("Mark two runs of the same paper with space, then press =.")
             return
         folders = [self._folder(run_id) for run_id in self._chosen]
 
@@ -318,7 +314,7 @@ class RunsScreen(Answering[str | None]):
         from readtrack.tui.widgets import compare_page
 
         if a.paper != b.paper:
-            self._say(f"They are runs of two papers: {a.paper} and {b.paper}.")
+            self._say(f"The marked runs are of different papers: {a.paper} and {b.paper}.")
         elif self.app.screen is self:
             a, b = sorted((a, b), key=lambda record: record.run_id)
             edits = between(*(load_edits(self._folder(record.run_id)) for record in (a, b)))

@@ -56,7 +56,7 @@ class SyncScreen(Dialog[str | None]):
     def refresh_sync(self) -> None:
         self._page.rebuild()
         stop = f"{shown_key(action('cancel').keys[0])} stops it, "
-        words = "esc closes, and it goes on" if not self.syncing.ended else "esc closes"
+        words = "esc closes (the sync continues)" if not self.syncing.ended else "esc closes"
         hint = f"{'' if self.syncing.ended else stop}enter shows the paper, {words}"
         self._hint.update(hint, layout=False)
 

@@ -26,7 +26,7 @@ def benchmark(record: Record, width: int) -> Iterator[Lines]:
         groups.setdefault((row.case, row.mode, row.dtype, row.device), []).append(row)
     if not groups:
         waiting = record.outcome is None
-        words = "Measurements appear here one by one." if waiting else "This run measured nothing."
+        words = "Measurements appear here as they finish." if waiting else "This run has no measurements."
         yield wrapped(words, width, "$muted", indent=1)
     for number, ((case, *facts), rows) in enumerate(groups.items()):
         head = join(" ", (case, "bold $link"), "  ", (" · ".join(filter(None, facts)), "$muted"))
@@ -67,7 +67,7 @@ def _bars(rows: Sequence[Measured], width: int) -> list[Line]:
     same = common_axes(shown)
     indent = max(len(row.name) for row in shown) + 3
     room = max(10, min(width - indent - 8, 60))
-    lines = [BLANK, Line(join(" ", ("share of the ceiling ┆ that was measured on this machine", "$muted")))]
+    lines = [BLANK, Line(join(" ", ("share of the ceiling ┆ measured on this machine", "$muted")))]
     before: list[str] = []
     for row in shown:
         share = row.ceiling or 0.0

@@ -14,7 +14,7 @@ from textual.content import Content
 from readtrack.library import Library
 from readtrack.present import marks
 from readtrack.reading_list.catalog import Catalog
-from readtrack.reading_list.journal import State
+from readtrack.reading_list.journal import DONE_WITH, State
 from readtrack.tui.actions import bindings
 from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, join, pair, text, wrapped
@@ -193,7 +193,7 @@ class Checklist(LineView):
             words = "The list is empty. Press a to add a paper, or ctrl+o to import a list."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
         if self.found is not None and found is not self.found:
-            words = f"The best {_MOST:,} of {len(self.found):,}; another letter or word leaves fewer."
+            words = f"The best {_MOST:,} of {len(self.found):,} matches. Type more to narrow the list."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
         if self.found and self._remark:
             lines += [BLANK, *wrapped(self._remark, width, "$muted", indent=1)]
@@ -253,7 +253,7 @@ class Checklist(LineView):
         if section.key == OFF_LIST:
             return Content.styled(f"{sum(OFF_LIST in one.parents for one in self._entries)} ", "$muted")
         states = self.counts(section)
-        done = sum(states[state] for state in marks.DONE_WITH)
+        done = sum(states[state] for state in DONE_WITH)
         return Content.styled(f"{done}/{states.total()} ", "$muted") if states else Content("")
 
     def _sign(self, entry: Entry) -> Content:

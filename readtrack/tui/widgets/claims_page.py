@@ -47,7 +47,7 @@ def page(record: Record, width: int, beside: Beside | None = None) -> list[Line]
     found = stated(record)
     if not found:
         waiting = record.outcome is None
-        words = "The claims appear here, with their rules." if waiting else "This run judged no claim."
+        words = "Claims and their rules appear here." if waiting else "This run has no claims."
         return wrapped(words, width, "$muted", indent=1)
     condition = record.job.condition if record.job is not None else ""
     lines = _condition(record, found, condition, width, beside) if condition else []
@@ -74,9 +74,9 @@ def _condition(
     )
     lines = wrapped(how, width, indent=1)
     if beside is None or not beside.verdicts:
-        words = "No plain run has judged a claim yet: r makes one to compare with."
+        words = "There is no plain run to compare with yet. Press r to start one."
         return lines + wrapped(words, width, "$muted", indent=1)
-    return lines + wrapped(f"Beside each claim: {beside.source}.", width, "$muted", indent=1)
+    return lines + wrapped(f"Next to each claim: {beside.source}.", width, "$muted", indent=1)
 
 
 def _with_the_idea(one: StatedClaim, record: Record, beside: Beside) -> Content:

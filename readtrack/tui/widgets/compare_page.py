@@ -53,7 +53,7 @@ def _claims(a: Record, b: Record, width: int) -> list[Line]:
     for name in dict.fromkeys([*ours, *theirs]):
         both = ours.get(name), theirs.get(name)
         rows.append([text(name), *map(_verdict, both), *map(_decisive, both)])
-    head = ("claim", "a", "b", "numbers of a", "of b")
+    head = ("claim", "a", "b", "values of a", "of b")
     return [heading("Claims"), *table(head, rows, width, indent=1)] if rows else []
 
 
@@ -77,7 +77,7 @@ def _curves(a: Record, b: Record, width: int) -> list[Line]:
             for arm, points in record.curves.get(name, {}).items()
         ]
         log, log_x = chart.wants_log(series), chart.wants_log_x(series)
-        lines += [BLANK] if lines else [heading("Curves", "a and b over each other")]
+        lines += [BLANK] if lines else [heading("Curves", "a and b in one chart")]
         lines.append(Line(join(" ", (name, "bold"), ("  log scale" if log else "", "$muted"))))
         lines += drawn(chart.draw(series, min(width - 2, 110), 12, log_x=log_x, log_y=log))
         lines += legend(series, width, name, a.axes.get(name, b.axes.get(name, ("", "")))[0])
@@ -90,7 +90,7 @@ def _measurements(a: Record, b: Record, width: int) -> list[Line]:
     try:
         found, band = compare.compare(a, b), 100 * compare.resolution(a, b)
     except (ArithmeticError, KeyError, TypeError, ValueError):
-        words = "cannot be compared: another version of readtrack wrote them"
+        words = "cannot be compared: written by another version of readtrack"
         return [heading("Measurements"), *wrapped(words, width, "$muted", indent=1)]
     rows: list[list[Cell]] = []
     before = ""

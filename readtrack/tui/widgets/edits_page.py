@@ -17,4 +17,4 @@ def page(edits: Sequence[Edit], width: int) -> list[Line]:
         lines += [*([BLANK] if lines else []), heading(edit.file, edit.counts)]
         for line in edit.diff():
             lines += wrapped(text(line.expandtabs(4), _STYLES.get(line[:1], "$muted")), width, indent=1)
-    return lines or wrapped("The code is the same.", width, "$muted", indent=1)
+    return lines or wrapped("The code is unchanged.", width, "$muted", indent=1)

@@ -13,9 +13,9 @@ from readtrack.latex import readable
 from readtrack.library import Library
 from readtrack.present import marks
 from readtrack.reading_list.catalog import Paper, Row, Section
-from readtrack.reading_list.journal import STATES
+from readtrack.reading_list.journal import DONE_WITH, STATES
 from readtrack.runs.evidence import is_control, overall
-from readtrack.text import format_duration, one_line
+from readtrack.text import counted, format_duration, one_line
 from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, Line, heading, join, text, wrapped
 from readtrack.tui.widgets.outline import Entry, links, wording
@@ -35,8 +35,7 @@ def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width
     paper, room = entry.paper, min(width - 1, _READING_WIDTH)
     blocks = [
         _title(library, paper, room),
-        _prose("", paper.summary, room),
-        _prose("Claim", paper.claim, room) + _figure(paper, room),
+        *_contribution(paper, room),
         _results(library, paper.id, results, room),
         _shipped(library, paper.id, room),
         _notes(library, paper.id, room),
@@ -49,12 +48,11 @@ def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width
 
 
 def about_page(library: Library, paper: Paper, width: int) -> list[Line]:
-    """What is good to know beside the paper's code: summary, claim, abstract."""
+    """The paper as the screen of its code shows it: problem, idea, result and abstract."""
     room = min(width - 1, _READING_WIDTH)
     blocks = [
         wrapped(text(paper.title, "bold $heading"), room, indent=1),
-        _prose("", paper.summary, room),
-        _prose("Claim", paper.claim, room) + _figure(paper, room),
+        *_contribution(paper, room),
         _abstract(library, paper, room),
     ]
     return _stacked(blocks)
@@ -99,7 +97,7 @@ def section_page(library: Library, section: Section, inside: Sequence[str], widt
         if states[state]
     ]
     bar_width = min(48, room - 2)
-    done = sum(states[state] for state in marks.DONE_WITH)
+    done = sum(states[state] for state in DONE_WITH)
     filled = round(bar_width * done / len(inside)) if inside else 0
     bar = Line(join(" ", ("━" * filled, "$read"), ("─" * (bar_width - filled), "$faint")))
     head = wrapped(text(section.title, "bold $heading"), room, indent=1)
@@ -141,10 +139,10 @@ def _prose(title: str, words: str, width: int) -> list[Line]:
     return ([heading(title)] if title else []) + wrapped(words.strip(), width, indent=1)
 
 
-def _figure(paper: Paper, width: int) -> list[Line]:
-    if not paper.figure:
-        return []
-    return wrapped(join(("The paper's figure: ", "$muted"), paper.figure), width, indent=1)
+def _contribution(paper: Paper, width: int) -> list[list[Line]]:
+    """The problem, the idea and the result, each a block."""
+    texts = {"Problem": paper.problem, "Idea": paper.idea, "Result": paper.result}
+    return [_prose(title, words, width) for title, words in texts.items()]
 
 
 # Results
@@ -161,7 +159,7 @@ def _results(library: Library, plugin: str, results: Sequence[Summary], width: i
             *wrapped("Not run yet. Press r to run it.", width, "$muted", indent=1),
         ]
     lines = [
-        heading("Results", f"{len(results)} run{'s' if len(results) > 1 else ''}, enter opens one"),
+        heading("Results", f"{counted(len(results), 'run')}, enter opens one"),
         *own,
     ]
     # Those that say something about the paper come first.

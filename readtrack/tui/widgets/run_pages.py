@@ -188,7 +188,7 @@ def _nothing_yet(record: Record, width: int) -> list[Line]:
             "Curves, claims and figures appear here as the run reports them.", width, "$muted", indent=1
         )
     return wrapped(
-        "This run recorded no metric and no claim. Its log may say why.", width, "$muted", indent=1
+        "This run recorded no metrics and no claims. Its log may say why.", width, "$muted", indent=1
     )
 
 
@@ -302,7 +302,7 @@ def artifacts(
     """
     if not record.artifacts:
         waiting = record.outcome is None
-        words = "Images, sounds, texts and tables appear here." if waiting else "This run made no artifacts."
+        words = "Images, sounds, texts and tables appear here." if waiting else "This run has no artifacts."
         yield wrapped(words, width, "$muted", indent=1)
         return
     home = folder.resolve()
@@ -314,7 +314,7 @@ def artifacts(
         yield [BLANK, BLANK, *block] if shown else block
         shown, length = shown + 1, length + len(block) + 2
     if more := record.artifacts[shown:]:
-        yield [BLANK, heading(f"{len(more):,} more lie in the run's folder")]
+        yield [BLANK, heading(f"{len(more):,} more in the run's folder")]
         yield [LazyLine(partial(_named, one)) for one in more]
 
 
@@ -329,9 +329,9 @@ def _artifact(
     first, *rest = wrapped(join((name, "bold $link"), "  ", (caption, "$muted")), width, indent=1)
     head: list[Line | LazyLine] = [Line(first.content, File(path) if opens else None), *rest]
     if not inside:
-        return head + wrapped("lies outside the run's folder: not shown", width, "$bad", indent=1)
+        return head + wrapped("not shown: it is outside the run's folder", width, "$bad", indent=1)
     if path.is_fifo():  # whoever opens it waits
-        return head + wrapped("is no file: not shown", width, "$bad", indent=1)
+        return head + wrapped("not shown: it is not a file", width, "$bad", indent=1)
     if kind == "image":
         drawn = picture(path, width - 2)
         rows = drawn or [Content.styled("loading ...", "$muted")]
@@ -368,7 +368,7 @@ def _sound(path: Path) -> str:
             seconds, rate = sound.getnframes() / sound.getframerate(), sound.getframerate()
     except (OSError, EOFError, wave.Error, ZeroDivisionError) as error:
         return f"cannot be read: {str(error) or 'it is cut short'}"
-    return f"{seconds:.1f} s of sound at {rate:,} Hz: enter plays it"
+    return f"{seconds:.1f} s of sound at {rate:,} Hz (enter plays it)"
 
 
 def _table_file(path: Path, width: int) -> list[Line]:
@@ -425,7 +425,7 @@ def log(record: Record, folder: Path, width: int) -> list[Line]:
     if printed:
         lines += [*([BLANK] if lines else []), heading("Printed")]
         lines += _last_lines(printed.split("\n"), width, "$muted")
-    return lines or wrapped("Nothing was logged.", width, "$muted", indent=1)
+    return lines or wrapped("The log is empty.", width, "$muted", indent=1)
 
 
 def _last_lines(entries: Sequence[str], width: int, style: str = "") -> list[Line]:

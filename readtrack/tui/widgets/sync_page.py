@@ -19,13 +19,13 @@ _TOLD = 5  # reasons in the news of the end
 
 # In the order of the page: what is going on and what went wrong first.
 _GROUPS: tuple[tuple[str, tuple[State, ...], str, str], ...] = (
-    ("Being fetched", ("metadata", "downloading"), "↓", "$reading"),
-    ("Did not arrive", ("failed", "not found"), "!", "$bad"),
+    ("Downloading", ("metadata", "downloading"), "↓", "$reading"),
+    ("Failed", ("failed", "not found"), "!", "$bad"),
     ("Cancelled", ("cancelled",), "■", "$muted"),
-    ("Still to come", ("waiting",), "·", "$faint"),
+    ("Waiting", ("waiting",), "·", "$faint"),
     ("Arrived", ("done",), "✓", "$good"),
     ("Withdrawn by the authors", ("withdrawn",), "-", "$muted"),
-    ("On the web only", ("web only",), "→", "$muted"),
+    ("Web only", ("web only",), "→", "$muted"),
     ("Up to date", ("up to date",), "✓", "$muted"),
 )
 
@@ -59,7 +59,7 @@ def _doing(syncing: Syncing) -> Content:
     if syncing.notice:
         return text(one_line(syncing.notice), "$reading")
     if now is None:
-        return text("looking at what is here" if not syncing.done else "", "$muted")
+        return text("checking which files are here" if not syncing.done else "", "$muted")
     if now.state == "metadata":
         return text("asking arXiv for abstracts", "$muted")
     if now.state == "waiting":
@@ -101,10 +101,10 @@ def ask_again(summary: Summary) -> str:
     """When to try again, and that nothing is lost; "" where nothing is left to do."""
     if summary.not_before:
         at = datetime.fromisoformat(summary.not_before)
-        return f"arXiv is not asked again before {at:%H:%M on %d %B}; a sync after that goes on from here."
+        return f"No requests to arXiv before {at:%H:%M on %d %B}. A later sync continues from here."
     if summary.offline:
-        return "The next sync, with a network, continues from here."
-    return "A sync goes on from here." if summary.cancelled else ""
+        return "The next sync continues from here once there is a network."
+    return "The next sync continues from here." if summary.cancelled else ""
 
 
 def page(syncing: Syncing, width: int) -> list[Line]:
@@ -124,7 +124,7 @@ def page(syncing: Syncing, width: int) -> list[Line]:
             lines += [BLANK, Line(join((words, "bold $link"), (f"  {len(found)}", "$muted")))]
             lines += _papers(found, signs, known, width)
     if summary is not None and summary.notes:
-        lines += [BLANK, Line(text("Worth knowing", "bold $link"))]
+        lines += [BLANK, Line(text("Notes", "bold $link"))]
         lines += [line for note in summary.notes for line in wrapped(one_line(note), width, indent=2)]
     return lines
 
@@ -148,9 +148,9 @@ def news(summary: Summary) -> str:
         by_reason.setdefault(reason, []).append(paper)
     told = [f"{_names(papers)}: {one_line(why)}" for why, papers in list(by_reason.items())[:_TOLD]]
     if len(by_reason) > _TOLD:
-        told.append(f"... and {len(by_reason) - _TOLD} reasons more")
+        told.append(f"... and {len(by_reason) - _TOLD} more reasons")
     again = ask_again(summary)
-    return "\n".join(["Some papers did not arrive.", *told, *([again] if again else [])])
+    return "\n".join(["Some papers could not be fetched.", *told, *([again] if again else [])])
 
 
 def _names(papers: Sequence[str]) -> str:

@@ -1,0 +1,60 @@
+"""The breaks of a paper, as far as they are known without importing its plugin, which takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from readtrack.claims import Break, no_such_break
+from readtrack.errors import ReadtrackError
+from readtrack.runs.store import load
+from readtrack.text import one_line
+
+if TYPE_CHECKING:
+    from readtrack.library import Library
+
+
+def known(library: Library, paper: str) -> tuple[Break, ...]:
+    """The breaks that the newest run's claims name, else the shipped verdicts; () where neither does."""
+    for run in library.results(paper)[:1]:
+        record = load(library.home.runs / run.run_id)
+        named = _named([*record.stated, *(event["claim"] for event in record.claims)])
+        if named:
+            return named
+    return _shipped(library, paper)
+
+
+def refuse_unknown(library: Library, paper: str, name: str) -> None:
+    """Raise ReadtrackError if the shipped plugin of `paper` has no break `name`.
+
+    Only a shipped plugin with published verdicts is refused here, and only if its code does not mention the
+    name either. For the others the run finds out, once it has imported the plugin.
+    """
+    from readtrack.plugins.source import files
+
+    plugin = library.runnable()[paper]
+    there = sorted(one.name for one in _shipped(library, paper))
+    if plugin.origin != "shipped" or not there or name in there:
+        return
+    if not any(name in path.read_text(encoding="utf-8") for path in files(plugin)):
+        raise ReadtrackError(no_such_break(paper, name, there))
+
+
+def distinct(breaks: Iterable[Break]) -> tuple[Break, ...]:
+    """Each name once: several claims may fall with the same ingredient."""
+    return tuple({one.name: one for one in breaks}.values())
+
+
+def _shipped(library: Library, paper: str) -> tuple[Break, ...]:
+    shipped = library.shipped_verdicts.get(paper, [])
+    return distinct(Break(*pair) for one in shipped for pair in one.takes_away)
+
+
+def _named(claims: Iterable[Mapping[str, Any]]) -> tuple[Break, ...]:
+    """The breaks of claims as a run wrote them; anything else in a claim of another version is ignored."""
+    ones = (one for claim in claims for one in claim.get("breaks") or () if isinstance(one, dict))
+    return distinct(
+        Break(one_line(str(one["name"])), one_line(str(one.get("takes_away") or "")))
+        for one in ones
+        if one.get("name")
+    )
