@@ -193,7 +193,6 @@ def test_the_walk_goes_in_the_readers_order(write):
         ),
         ({"claim": "It is fast."}, ("", "", "It is fast.")),
         ({"figure": "3x."}, ("", "", "3x.")),
-        ({}, ("", "", "")),
         ({"problem": "P.", "idea": "I.", "result": "R."}, ("P.", "I.", "R.")),
         (
             {

@@ -86,6 +86,7 @@ def insert(text: str, entry: Entry, section: str | None = None) -> str:
     """
     if text.startswith("\ufeff"):
         return "\ufeff" + insert(text[1:], entry, section)
+    text = opened(text)
     root = parsed(text)
     if root.keys is None or root.flow:
         raise _by_hand(entry)
@@ -103,8 +104,22 @@ def insert(text: str, entry: Entry, section: str | None = None) -> str:
     return "".join([*pieces, text[done:]])
 
 
+def opened(text: str) -> str:
+    """`text` without the brackets of an empty checklist or of no papers, so that lines can go in."""
+    text = re.sub(r"(?m)^checklist:[ \t]*\[[ \t]*\]", "checklist:", text)
+    return re.sub(r"(?m)^papers:[ \t]*\{[ \t]*\}[ \t]*\r?(\n|\Z)", "", text)
+
+
 def _row_edit(text: str, checklist: Part, entry: Entry, section: str | None) -> tuple[int, list[str]]:
     """Where which lines go for the row."""
+    if checklist.is_empty:
+        find_section([], section)
+        lines = [
+            f"  - section: {quote(ADDED)}",
+            "    rows:",
+            *(f"      {one}" for one in entry.row()),
+        ]
+        return next_line(text, checklist.end), lines
     if checklist.flow or not checklist.items:
         raise _by_hand(entry)
     titles = [one_line(part.keys["section"].text or "") for part in checklist.items if part.keys]

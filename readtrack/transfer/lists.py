@@ -135,14 +135,14 @@ def fresh(text: str, title: str, note: str, additions: Additions) -> str:
 def extended(text: str, additions: Additions) -> str:
     """`text` with the additions in it. Raises CannotInsertError where it has no lines to insert at."""
     bom = text[: text.startswith("\ufeff")]
-    text = _linked(text[len(bom) :], additions.links)
+    text = _linked(insert.opened(text[len(bom) :]), additions.links)
     root = insert.parsed(text)
     checklist = _checklist(root)
     edits: list[tuple[int, list[str]]] = []
     for place, rows in sorted(additions.rows.items(), key=lambda one: -len(one[0])):
         edits.append(_rows_edit(text, _part_at(checklist, place), rows))
     if additions.sections:
-        pad = " " * checklist.column
+        pad = " " * (2 if checklist.is_empty else checklist.column)
         lines = [f"{pad}{line}" for section in additions.sections for line in ("", *section.lines())]
         edits.append((insert.next_line(text, checklist.end), [line.rstrip() for line in lines]))
     if additions.papers:
@@ -152,7 +152,7 @@ def extended(text: str, additions: Additions) -> str:
 
 def _checklist(root: insert.Part) -> insert.Part:
     checklist = (root.keys or {}).get("checklist")
-    if checklist is None or root.flow or checklist.flow or not checklist.items:
+    if checklist is None or root.flow or not (checklist.items or checklist.is_empty) or checklist.flow:
         raise _unusual()
     return checklist
 

@@ -37,7 +37,9 @@ def good(home: Home) -> Path:
 
 
 def children() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if "pdf_child" in " ".join(one.cmdline())]
+    found = psutil.Process().children()
+    alive = [one for one in found if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in alive if "pdf_child" in " ".join(one.cmdline())]
 
 
 def gone_within(seconds: float, process: psutil.Process) -> bool:

@@ -220,7 +220,7 @@ def test_hostile_facts(server: Server, mine: Path, clock: Any, home: Home) -> No
     [
         (status(404), "not found at"),
         (page(), "web page"),
-        (status(429, Retry_After="3600"), "arXiv asks us to wait until"),
+        (status(429, Retry_After="3600"), "arXiv asks us to wait; no more requests until"),
     ],
 )
 def test_what_cannot_be_fetched_is_missing(
@@ -466,12 +466,24 @@ def test_insertion_changes_nothing_else(name: str, section: int | None, tmp_path
 
 @pytest.mark.parametrize(
     "text",
+    ["title: x\nchecklist: []\npapers: {}\n", "checklist: []\ntitle: x\n", "title: x\nchecklist:   [ ]"],
+)
+def test_an_empty_list_takes_papers(text: str, home: Home) -> None:
+    home.ensure()
+    home.papers_yaml.write_text(text)
+    add(Library.open(home), "https://example.org/a.pdf", title="A talk")
+    add(Library.open(home), "adamw")
+    library = Library.open(home)
+    assert list(library.listed) == ["talk", "adamw"]
+    assert [section.title for section in library.catalog.sections] == ["Added"]
+
+
+@pytest.mark.parametrize(
+    "text",
     [
         '{"title": "x", "checklist": [{"section": "A"}]}',
-        "title: x\nchecklist: []\n",
         "title: x\nchecklist: [{section: A}]\n",
         "title: x\nchecklist:\n- section: Added\n  rows: [{text: one}]\n",
-        "title: x\nchecklist:\n- section: A\npapers: {}\n",
     ],
 )
 def test_a_form_without_lines_is_left_to_the_reader(text: str, home: Home) -> None:

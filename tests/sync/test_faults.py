@@ -177,7 +177,7 @@ CASES = [
         pdf(status(429), forever=True),
         pdf=4,
         code=3,
-        told=(ALL_FAILED, "arXiv asks us to wait until", "; sync again then"),
+        told=(ALL_FAILED, "arXiv asks us to wait; no more requests until"),
         here=ONLY_OLD,
         pauses=(30, 60, 120),
     ),
@@ -186,7 +186,10 @@ CASES = [
         pdf(fresh, path="00001v1") and pdf(status(429, Retry_After="3600"), path="00002v1"),
         pdf=2,
         code=3,
-        told=("4 papers: 1 fetched, 1 up to date, 2 did not arrive.", "arXiv asks us to wait until"),
+        told=(
+            "4 papers: 1 fetched, 1 up to date, 2 did not arrive.",
+            "arXiv asks us to wait; no more requests until",
+        ),
         here=frozenset({"old", "one"}),
     ),
     Case(

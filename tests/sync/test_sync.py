@@ -147,7 +147,7 @@ def test_a_wish_to_wait_is_kept_for_the_next_sync(server: Server, papers: Any, s
     assert first.not_before is not None
     second = sync()
     assert (second.exit_code, second.requests) == (3, 0)
-    assert "arXiv asks us to wait until" in second.reasons["p1"]
+    assert "arXiv asks us to wait; no more requests until" in second.reasons["p1"]
     clock.skip(1801)
     assert sync().headline == "2 papers: 2 fetched."
 
@@ -419,10 +419,7 @@ def test_after_a_403_only_requests_to_arxiv_stop(
     papers({"a": '- arxiv: "2001.00001"', "b": f"- pdf: {elsewhere.base}/b.pdf"})
     summary = sync()
     assert summary.states == {"a": "failed", "b": "done"}
-    assert (
-        "Listing, `attach` and `add` with --title still work; requests to arXiv stop until"
-        in (summary.reasons["a"])
-    )
+    assert "Listing, `attach` and `add` still work; no more requests until" in (summary.reasons["a"])
     sync()
     assert len(server.requests) == 1
     mine = tmp_path / "mine.pdf"

@@ -143,7 +143,7 @@ async def test_the_palette_finds_papers_and_goes_to_them(app: ReadtrackApp) -> N
     async with app.run_test(size=(120, 30)) as pilot:
         await pilot.pause()
         found = [str(hit.prompt) async for hit in Papers(app.screen).search("atention need")]
-        assert found == ["○ attention  Attention Is All You Need · 2017  r runs it"]
+        assert found[0] == "○ attention  Attention Is All You Need · 2017  r runs it"
         assert [hit async for hit in Papers(app.screen).search(" ")] == []
         await pilot.press("ctrl+p")
         await pilot.pause()

@@ -117,7 +117,7 @@ async def test_e_edits_a_copy_of_the_line_in_view_which_can_be_compared_and_reve
         assert "+    slow = True" in screen_text(app)
         await pilot.press("escape", "escape", "enter")
         await pilot.pause()
-        assert "Runs your edited copy (model.py +1 −1)" in screen_text(app)
+        assert "Running your edited copy (model.py +1 −1)" in screen_text(app)
         await pilot.press("i", "u", "u")
         await pilot.pause()
         assert "from READTRACK_PLUGIN_PATH" in screen_text(app)

@@ -12,6 +12,7 @@ from textual import events
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Row
+from readtrack.tui import kept
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.screens.choose_paper import ChoosePaper
 from readtrack.tui.screens.import_list import ImportScreen, ListDialog, completions
@@ -25,8 +26,9 @@ LIST = (
 
 @pytest.fixture
 def newcomer(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadtrackApp:
-    """The app as it opens where there is no home folder yet, in a folder with a list."""
+    """The app of a reader who has only kept the list that ships, in a folder with another list."""
     monkeypatch.chdir(tmp_path)
+    kept.keep_chosen(home)
     (tmp_path / "mine.md").write_text(LIST, encoding="utf-8")
     (tmp_path / "t5.pdf").write_bytes(b"%PDF-1.4\n" + b" " * 2000 + b"startxref\n0\n%%EOF\n")
     return ReadtrackApp(Library.open(home))

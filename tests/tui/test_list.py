@@ -429,7 +429,7 @@ async def test_an_empty_list_says_how_to_begin(
     app = ReadtrackApp(Library.open(home, papers_yaml))
     async with app.run_test() as pilot:
         await pilot.pause()
-        assert "The list is empty. Try: readtrack add 1706.03762" in screen_text(app)
+        assert "The list is empty. Press a to add a paper" in screen_text(app)
         await pilot.press("j", "3", "enter", "r", "n", "t", "s", "o", "p", "y", "}", "h", "l", "f", "escape")
         assert app.is_running
 
@@ -441,12 +441,12 @@ async def test_plugins_that_no_row_names_are_at_the_end(
     (home.plugins / "attention.py").touch()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        assert "Can be run, but not on your list  … 1" in screen_text(app)
+        assert "Runnable, not on your list" in screen_text(app)
         await pilot.press("G", "l", "j")
         await pilot.pause()
         assert app.entry is not None
         assert (app.entry.plugin, app.entry.subject) == ("mine", "")
-        assert "A plugin of your own (user)" in screen_text(app)
+        assert "Runnable plugin; not linked to a paper on your list." in screen_text(app)
         assert str(home.plugins / "mine.py")[:40] in screen_text(app)
         await pilot.press("3", "n", "escape", "t", "s", "o")
         assert not home.journal.exists()

@@ -91,7 +91,6 @@ STARTS = {
     "stars": Start(("*",), "ChoiceDialog"),
     "add": Start(("a",), "InputDialog"),
     "attach": Start(("A",), "InputDialog"),
-    "own list": Start(("I",), "ChoiceDialog"),
     "leave": Start(("q",), "ChoiceDialog"),
 }
 

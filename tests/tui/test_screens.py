@@ -65,4 +65,4 @@ def test_the_readme_shows_them() -> None:
 def test_the_list_of_the_screens_can_be_read() -> None:
     from readtrack.home import Home
 
-    assert len(Library.open(Home(SCREENS / "home"), SCREENS / "home" / "papers.yaml").catalog.papers) == 7
+    assert len(Library.open(Home(SCREENS / "home"), SCREENS / "home" / "papers.yaml").listed) == 7

@@ -145,7 +145,7 @@ def test_a_visit(terminal: Terminal, home: Home) -> None:
     terminal.keys("j", "2")
     terminal.wait_for("toy_hang is reading")
     terminal.keys("/", "f", "a", "i", "l", "Enter")
-    terminal.wait_for("1 found")
+    terminal.wait_for("5 found")
     assert "Row of toy_ok" not in terminal.screen()
     terminal.keys("Space")
     terminal.wait_for("toy_fail is read")

@@ -382,7 +382,7 @@ class LibraryScreen(Screen[None]):
             self._open_run(newest)
         else:
             runs = entry.plugin in self.readtrack_app.library.runnable()
-            self.notify_status(f"{entry.plugin} has no run yet.{' Press r to run it.' if runs else ''}")
+            self.notify_status(f"{entry.plugin} has not been run yet.{' Press r to run it.' if runs else ''}")
 
     def _newest_run(self, plugin: str) -> str:
         """The id of the newest run; that of one which has only just ended is not among the results yet."""
