@@ -124,12 +124,17 @@ def propose(
     """
     from readtrack.lineage import proposals
 
-    found = proposals(open_library())[:count]
+    library = open_library()
+    found = proposals(library)[:count]
     if as_json:
         terminal.print_json([{**asdict(one), "paper": one.paper.id, "reason": one.reason} for one in found])
         return
     if not found:
-        raise NotAvailableError("every paper of the list has been read or begun.")
+        raise NotAvailableError(
+            "every paper on your list has been read or begun."
+            if library.listed
+            else "your list has no papers. `readtrack add PAPER` puts one on it."
+        )
     total = terminal.width()
     for one in found:
         print_out(

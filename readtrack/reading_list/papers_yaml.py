@@ -29,7 +29,7 @@ def check(path: Path, root: Node, known: Mapping[str, Paper] = MappingProxyType(
     known  papers that need no block in the file; what a block of theirs leaves out is taken from here
     """
     fields = _mapping(root, "the list", required=("title", "checklist"), optional=("note", "papers"))
-    papers: dict[str, Paper] = dict(known)
+    papers = {id_: paper._replace(line=0) for id_, paper in known.items()}
     if "papers" in fields:
         node = fields["papers"]
         if not isinstance(node.value, dict):

@@ -472,7 +472,7 @@ def test_an_empty_list_takes_papers(text: str, home: Home) -> None:
     home.ensure()
     home.papers_yaml.write_text(text)
     add(Library.open(home), "https://example.org/a.pdf", title="A talk")
-    add(Library.open(home), "adamw")
+    add(Library.open(home), "1711.05101")
     library = Library.open(home)
     assert list(library.listed) == ["talk", "adamw"]
     assert [section.title for section in library.catalog.sections] == ["Added"]
