@@ -95,7 +95,8 @@ def add(
     """
     find_section([part.title for part in library.catalog.sections], section)
     if not (title or authors or year or paper_id) and (known := known_paper(library, text)):
-        _refuse_listed(library, lambda paper: paper.id == known.id)
+        if known.id in library.listed:
+            _refuse_listed(library, lambda paper: paper.id == known.id)
         entry = Entry(known.id, known.title, known.authors, known.year, "", "", is_known=True)
         return _written(library, entry, section)
     source = _source(library, text, title)

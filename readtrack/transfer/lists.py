@@ -115,21 +115,16 @@ def paper_lines(paper: Paper) -> list[str]:
 
 
 def fresh(text: str, title: str, note: str, additions: Additions) -> str:
-    """`text`, the list that ships, with another title, note and checklist; its papers stay as they are."""
+    """A list with the comment at the head of `text`, the list that ships. Papers that ship need no block."""
     lines = text.split("\n")
-    tops = [number for number, line in enumerate(lines) if re.match(r"[a-z]+:", line)]
-    (papers,) = [number for number in tops if lines[number].startswith("papers:")]
-    end = min((number for number in tops if number > papers), default=len(lines))
-    head = [*lines[: tops[0]], f"title: {scalar(title)}"]
+    first = next(number for number, line in enumerate(lines) if re.match(r"[a-z]+:", line))
+    head = [*lines[:first], f"title: {scalar(title)}"]
     if note:
         head.append(f"note: {scalar(note)}")
     checklist = [f"  {line}" for section in additions.sections for line in ("", *section.lines())]
-    kept = lines[papers:end]
-    while kept and not kept[-1].strip():
-        kept.pop()
     new = [line for paper in additions.papers for line in ("", *(f"  {one}" for one in paper_lines(paper)))]
-    parts = [*head, "", "checklist:", *(line.rstrip() for line in checklist), "", *kept, *new]
-    return "\n".join(parts) + "\n"
+    papers = ["", "papers:", *new[1:]] if new else []
+    return "\n".join([*head, "", "checklist:", *(line.rstrip() for line in checklist), *papers]) + "\n"
 
 
 def extended(text: str, additions: Additions) -> str:

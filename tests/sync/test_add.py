@@ -234,6 +234,14 @@ def test_what_cannot_be_fetched_is_missing(
     assert (paper.title, paper.year, paper.missing) == ("Typed", 2021, ("authors",))
 
 
+def test_a_paper_with_a_block_and_without_a_row_gets_its_row(mine: Path, home: Home) -> None:
+    mine.write_text(LIST.replace("            papers: [adam]\n", ""), encoding="utf-8")
+    assert "adam" not in Library.open(home).listed
+    add(Library.open(home), "adam")
+    assert "adam" in Library.open(home).listed
+    assert mine.read_text().count("    adam:\n") == 1
+
+
 def test_an_id_that_arxiv_does_not_know(server: Server, mine: Path, clock: Any, home: Home) -> None:
     server.papers = {}
     with pytest.raises(NotAvailableError, match=r"2101.00001: arXiv does not know it \(asked twice\)"):
