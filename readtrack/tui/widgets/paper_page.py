@@ -154,12 +154,12 @@ def _results(library: Library, plugin: str, results: Sequence[Summary], width: i
     own = _own_code(library, plugin, width)
     if not results:
         return [
-            heading("Results"),
+            heading("Runs"),
             *own,
             *wrapped("Not run yet. Press r to run it.", width, "$muted", indent=1),
         ]
     lines = [
-        heading("Results", f"{counted(len(results), 'run')}, enter opens one"),
+        heading("Runs", f"{counted(len(results), 'run')}, enter opens one"),
         *own,
     ]
     # Those that say something about the paper come first.
