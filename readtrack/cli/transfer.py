@@ -262,6 +262,8 @@ def _document(library: Library, made: Plan) -> dict[str, Any]:
 
 
 def _show(library: Library, made: Plan) -> None:
+    from readtrack.transfer.importing import target
+
     rows = [(one.status, str(one.line), _meaning(one), one_line(one.text)) for one in made.found]
     styles = [_STYLES[one.status] for one in made.found]
     total = terminal.width()
@@ -293,7 +295,7 @@ def _show(library: Library, made: Plan) -> None:
             "Otherwise they stay plain rows; `readtrack link ROW PAPER` links them to a paper later."
         )
     if made.changes(library):
-        path = library.catalog.path if made.own else library.home.papers_yaml
+        path = target(library)
         terminal.print_err(f"this {'extends your list' if made.own else 'creates your own list'}: {path}")
 
 

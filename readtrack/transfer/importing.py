@@ -59,8 +59,9 @@ class Found:
 
 @dataclass(slots=True)
 class Plan:
-    """What an import would do. `own`: the reader has a list already, which is extended; else one is made.
+    """What an import would do.
 
+    own         the reader has a list with rows, which is extended; else one is made
     marks       new states by subject; new_marks: those of new rows without papers, with their section
     tags        by subject
     abstracts   of papers that have none yet
@@ -104,7 +105,9 @@ def plan(library: Library, source: Path | Incoming, choices: Choices | None = No
     """
     came = incoming.read(source) if isinstance(source, Path) else source
     choices = choices or Choices()
-    own = library.catalog.path != load.shipped()
+    listed = library.catalog
+    has_content = bool(listed.sections) or any(paper.line for paper in listed.papers.values())
+    own = listed.path != load.shipped() and has_content
     known = _Known(library, own, choices)
     made = Plan(came, own)
     if came.is_bibtex:
@@ -139,7 +142,7 @@ class _Known:
 
     def __init__(self, library: Library, own: bool, choices: Choices, also: Catalog | None = None) -> None:
         self.library, self.listed = library, library.catalog
-        ships = load.load_cached(load.shipped(), library.home.cache) if own else self.listed
+        ships = load.load_cached(load.shipped(), library.home.cache)
         others = [ships] if also is None else [also, ships]
         self.papers: dict[str, Paper] = dict(self.listed.papers)
         for other in others:
@@ -451,6 +454,12 @@ def _offer_pdf(made: Plan, known: _Known, papers: Sequence[str], written: Sequen
 # Writing
 
 
+def target(library: Library) -> Path:
+    """The file that an import writes: the reader's list, there or still to be made."""
+    path = library.catalog.path
+    return library.home.papers_yaml if path == load.shipped() else path
+
+
 def apply(library: Library, made: Plan, *, pdfs: bool = False) -> list[str]:
     """Write what the plan says; with `pdfs`, copy the PDFs that the file names too. Returns what could not be
     attached.
@@ -458,7 +467,7 @@ def apply(library: Library, made: Plan, *, pdfs: bool = False) -> list[str]:
     Raises ReadtrackError, with the list as it was, if the list cannot be written.
     """
     home = library.home
-    path = library.catalog.path if made.own else home.papers_yaml
+    path = target(library)
     try:
         text = library.catalog.path.read_text(encoding="utf-8-sig")
         before = path.read_bytes() if path.exists() else None

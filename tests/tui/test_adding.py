@@ -177,16 +177,19 @@ async def test_a_list_that_another_replaces_is_kept(
 
 
 async def test_an_import_goes_into_an_empty_list(newcomer: ReadtrackApp, home: Home, tmp_path: Path) -> None:
+    from readtrack.transfer.exporting import to_markdown
     from readtrack.transfer.importing import apply, plan
 
     async with newcomer.run_test(size=(120, 24)) as pilot:
         await pilot.press("I", "e")
         await pilot.pause()
-    (tmp_path / "mine.md").write_text("- [x] BERT\n- GPT-2\n")
+    text = "---\ntags: [a]\n---\n# Reading\n\nTo myself.\n\n## Now\n- [x] BERT\n- [ ] GPT-2\n"
+    (tmp_path / "mine.md").write_text(text)
     library = Library.open(home)
     apply(library, plan(library, tmp_path / "mine.md"), pdfs=False)
     library.reload()
     assert set(library.listed) == {"bert", "gpt2"}
+    assert to_markdown(library) == text
 
 
 # Runnable papers that are not on the list

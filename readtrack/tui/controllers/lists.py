@@ -52,6 +52,7 @@ class Lists:
         return Library.open(self._app.library.home, self._app.library.named_list)
 
     def _show(self, made: Plan) -> None:
+        from readtrack.transfer.importing import target
         from readtrack.tui.screens.import_list import ImportScreen
 
         def decided(answer: tuple[Choices, bool] | None) -> None:
@@ -60,9 +61,7 @@ class Lists:
             else:
                 self._write(made.incoming, *answer)
 
-        library = self._app.library
-        goes_to = library.catalog.path if made.own else library.home.papers_yaml
-        self._app.push_screen(ImportScreen(made, goes_to), decided)
+        self._app.push_screen(ImportScreen(made, target(self._app.library)), decided)
 
     def _write(self, came: Incoming, choices: Choices, pdfs: bool) -> None:
         def work() -> None:
