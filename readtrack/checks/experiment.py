@@ -40,11 +40,12 @@ def run_experiment(
     settings: Mapping[str, str] | None = None,
     null: bool = False,
     broken: str = "",
+    kind: type[Watched] = Watched,
 ) -> tuple[Record, Watched]:
-    """Run `module.experiment` in `folder`, and fold its events."""
+    """Run `module.experiment` in `folder`, as a run of `kind`, and fold its events."""
     folder.mkdir(parents=True, exist_ok=True)
     events = EventWriter(folder)
-    run = Watched(
+    run = kind(
         folder=folder,
         events=events,
         device=torch.device("cpu"),
