@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 import readtrack.papers
-from readtrack.checks.experiment import Watched, run_experiment
+from readtrack.checks.experiment import Short, Watched, run_experiment
 from readtrack.plugins.load import claims
 from readtrack.runs.record import Record
 
@@ -39,15 +39,6 @@ class TwoValues(Watched):
         chosen = super().pick(smoke=smoke, quick=quick, full=full)
         one = isinstance(chosen, tuple) and len(chosen) == 1
         return quick[:2] if one and isinstance(quick, tuple) and chosen[0] in quick else chosen
-
-
-class FirstAndLast(Watched):
-    """Every loop has two steps, its first and its last."""
-
-    def steps(self, total: int, label: str = "training") -> Iterator[int]:
-        for step in super().steps(total, label):
-            if step in (0, total - 1):
-                yield step
 
 
 def main() -> int:
@@ -94,7 +85,7 @@ def conditions(paper: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def run_once(paper: str, budget: str, seed: int, **options: Any) -> dict[str, Any]:
     """The numbers of one run, in a home of its own: a network that was kept would not be trained again."""
     module = importlib.import_module(f"readtrack.papers.{paper}")
-    kind = TwoValues if budget == "smoke" else FirstAndLast
+    kind = TwoValues if budget == "smoke" else Short
     with tempfile.TemporaryDirectory(prefix="readtrack-record-") as folder:
         os.environ["READTRACK_HOME"] = f"{folder}/home"
         made, _ = run_experiment(module, Path(folder, "run"), budget=budget, seed=seed, kind=kind, **options)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
 from readtrack.claims import Claim
+from readtrack.runs.comparing import Comparison, Table
 from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.record import Record
 from readtrack.runs.run import Run
 
 
 class Watched(Run):
-    """A run that remembers which breaks and arms the experiment asked it for."""
+    """A run that remembers which breaks and arms the experiment asked it for, and what it compared."""
 
     asked_breaks: set[str]
     asked_arms: bool
+    compared: list[tuple[Comparison[Any, Any], Table]]
 
     def without(self, name: str) -> bool:
         self.asked_breaks = getattr(self, "asked_breaks", set()) | {name}
@@ -28,6 +31,21 @@ class Watched(Run):
     def arms(self, builders, *, control):  # type: ignore[no-untyped-def]
         self.asked_arms = True
         return super().arms(builders, control=control)
+
+    def compare(self, *claims, **given):  # type: ignore[no-untyped-def]
+        self.asked_arms = True
+        table = super().compare(*claims, **given)
+        self.compared = [*getattr(self, "compared", []), (Comparison(claims=claims, **given), table)]
+        return table
+
+
+class Short(Watched):
+    """A run whose loops have two steps each, the first and the last."""
+
+    def steps(self, total: int, label: str = "training") -> Iterator[int]:
+        for step in super().steps(total, label):
+            if step in (0, total - 1):
+                yield step
 
 
 def run_experiment(
@@ -107,12 +125,14 @@ def check_conditions(
         return
     if any(not claim.timed for claim in by_experiment):
         record, run = run_experiment(module, folder / "null", null=True)
-        assert getattr(run, "asked_arms", False), "a null run did not use run.arms"
+        assert getattr(run, "asked_arms", False), "a null run used neither run.compare nor run.arms"
         judged = {event["claim"]["name"] for event in record.claims}
         assert {c.name for c in by_experiment if not c.timed} <= judged, "a null run skipped a measured claim"
     for name in dict.fromkeys(one.name for claim in by_experiment for one in claim.breaks):
         record, run = run_experiment(module, folder / f"break-{abs(hash(name))}", broken=name)
-        assert name in getattr(run, "asked_breaks", set()), f"nothing calls run.without({name!r})"
+        assert name in getattr(run, "asked_breaks", set()), (
+            f"no comparison has break {name!r}, and nothing calls run.without"
+        )
         judged = {event["claim"]["name"] for event in record.claims}
         wanted = {c.name for c in by_experiment if name in {one.name for one in c.breaks} and not c.timed}
         assert wanted <= judged, f"break {name!r} left out {wanted - judged}"
