@@ -49,10 +49,12 @@ class Table:
     A row is an arm, an arm at a level ("LSTM@4"), a yardstick or a reference. Row "" holds metrics of the
     whole table. A tensor has one value for each judged item, and counts as their mean.
 
+    world   the comparison's world, after a break that replaces it
     sweeps  row to its attempts
     works   what each attempt and each stage did
     """
 
+    world: Any = None
     rows: dict[str, dict[str, Value]] = field(default_factory=dict)
     sweeps: dict[str, Sweep[Any]] = field(default_factory=dict)
     works: list[Work] = field(default_factory=list)
@@ -122,6 +124,7 @@ class Comparison(Generic[A, T]):
     world: Any = None
     null: Literal["pipeline", "items"] | NoNull = "pipeline"
     unequal: Mapping[str, str] = field(default_factory=dict)
+    judged_on: Literal["judge", "training"] = "judge"
 
     def carry_out(self, run: Run) -> Table:
         """Try all arms that the run's claims need, and judge the claims."""
@@ -223,7 +226,7 @@ class Comparison(Generic[A, T]):
 
         Returns one table of all rows; of rows with one name the first.
         """
-        whole = Table()
+        whole = Table(world=self.world)
         controls = list(dict.fromkeys(claim.control_arm for claim in wanted))
         for control in controls:
             own = [claim for claim in wanted if claim.control_arm == control]
@@ -255,7 +258,7 @@ class Comparison(Generic[A, T]):
     def _fill(self, run: Run, wanted: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
         """The table of the arms in `seats`, and of yardsticks, references and what is derived."""
         shop = Workshop(run, self.world)
-        table = Table(works=shop.works)
+        table = Table(world=self.world, works=shop.works)
         table.add(self.references)
         for seat in seats:
             self._try(shop, table, seat)
@@ -310,13 +313,15 @@ class Comparison(Generic[A, T]):
     # The claims
 
     def _judge(self, run: Run, wanted: Sequence[Claim], table: Table) -> None:
+        arm_of, unnamed = self._rows(), {*self.arms} - self._named(self.claims)
         for claim in wanted:
             bounds = (*claim.bounds, *claim.guards, *claim.control_reaches)
             values = {bound.metric: self._worth(run, claim, bound, table) for bound in bounds}
             for metric in claim.shortcuts:
                 values[metric] = self._number(claim, table, "", metric)
             rows = {row for bound in claim.bounds if bound.of for row in bound.of.rows}
-            run.claim(claim, values, tuned=[best for row, best in table.best.items() if row in rows])
+            tuned = [best for row, best in table.best.items() if row in rows or arm_of[row] in unnamed]
+            run.claim(claim, values, tuned=tuned)
 
     def _number(self, claim: Claim, table: Table, row: str, metric: str) -> float | AtLeast:
         return _number(self._found(claim, table, row, metric))

@@ -228,6 +228,7 @@ class Run:
         world: Any = None,
         null: Literal["pipeline", "items"] | NoNull = "pipeline",
         unequal: Mapping[str, str] = MappingProxyType({}),
+        judged_on: Literal["judge", "training"] = "judge",
     ) -> Table:
         """Try arms alike, and judge on their numbers those of `claims` that this run wants.
 
@@ -251,6 +252,7 @@ class Run:
                     weights and streams of its own. "items", for explanations of one network: arms stay, and a
                     coin for each judged item decides whose value is whose. `NoNull(why)`: no null run
         unequal     arm to what it has more or less of than the others, and whom that favours
+        judged_on   "training" where what is measured is the training itself, such as its length or its loss
         Raises ValueError if a claim names an arm, a metric or a break that there is not.
         """
         from readtrack.runs.comparing import Comparison
@@ -273,6 +275,7 @@ class Run:
             world=world,
             null=null,
             unequal=unequal,
+            judged_on=judged_on,
         ).carry_out(self)
 
     def share_of_steps(self, arm: str) -> float:

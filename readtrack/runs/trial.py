@@ -42,6 +42,8 @@ class Work:
     loops    the length of each loop; `taken` of these steps were executed
     updates  steps of an optimiser through `Trial.descend`; `losses` are its losses
     how      optimisers with their settings at the first step, and clipping
+    rates    learning rates at the first and the last step of an optimiser
+    before   the work of the stage that an attempt started from
     drawn    name of each stream to its generator
     score    the score to choose by; NaN where nothing is chosen
     """
@@ -55,6 +57,8 @@ class Work:
     updates: int = 0
     losses: list[float] = field(default_factory=list)
     how: list[str] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    before: Work | None = None
     drawn: dict[str, torch.Generator] = field(default_factory=dict)
     score: float = math.nan
 
@@ -65,7 +69,7 @@ class Workshop:
 
     run: Run
     world: Any = None
-    stages: dict[Hashable, Any] = field(default_factory=dict)
+    stages: dict[Hashable, tuple[Work, Any]] = field(default_factory=dict)
     works: list[Work] = field(default_factory=list)
 
 
@@ -137,8 +141,11 @@ class Trial:
         clip: float | None = None,
     ) -> float:
         """`Run.descend`, counted. The curve is the arm's unless `arm` names another."""
+        last = self.work.loops[-1] - 1 if self.work.loops else 0
         if step == 0:
             self.work.how.append(f"{type(optimizer).__name__} {_settings(optimizer)} clip {clip}")
+        if step in (0, last):
+            self.work.rates.append(float(optimizer.param_groups[0]["lr"]))
         value = self.run.descend(loss, optimizer, step=step, metric=metric, arm=arm or self.name, clip=clip)
         self.work.updates += 1
         self.work.losses.append(value)
@@ -166,9 +173,10 @@ class Trial:
             self._shop.works.append(work)
             trial = Trial(self._shop, work, arm=self._arm, salted=self._salted, share=self._share)
             trial.start()
-            self._shop.stages[key] = first(trial)
+            self._shop.stages[key] = work, first(trial)
             torch.set_rng_state(state)
-        found: T = self._shop.stages[key]
+        found: T
+        self.work.before, found = self._shop.stages[key]
         return found
 
     def early_stopping(
