@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -16,13 +16,16 @@ from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.record import Record
 from readtrack.runs.run import Run
 
+Compared: TypeAlias = tuple[Comparison[Any, Any], Table]
+
 
 class Watched(Run):
     """A run that remembers which breaks and arms the experiment asked it for, and what it compared."""
 
     asked_breaks: set[str]
     asked_arms: bool
-    compared: list[tuple[Comparison[Any, Any], Table]]
+    compared: list[Compared]
+    losses: dict[tuple[str, str], list[float]]
 
     def without(self, name: str) -> bool:
         self.asked_breaks = getattr(self, "asked_breaks", set()) | {name}
@@ -37,6 +40,12 @@ class Watched(Run):
         table = super().compare(*claims, **given)
         self.compared = [*getattr(self, "compared", []), (Comparison(claims=claims, **given), table)]
         return table
+
+    def descend(self, *positional, metric="training loss", arm="", **given):  # type: ignore[no-untyped-def]
+        value = super().descend(*positional, metric=metric, arm=arm, **given)
+        self.losses = getattr(self, "losses", {})
+        self.losses.setdefault((metric, arm), []).append(value)
+        return value
 
 
 class Short(Watched):

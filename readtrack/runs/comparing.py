@@ -113,7 +113,7 @@ class Comparison(Generic[A, T]):
     read: Callable[[Trial, Sweep[T]], Metrics]
     grid: Sequence[Point] = ()
     what: str = "rate"
-    score: str = "score to choose by"
+    score: str = "validation score"
     keep: Keep = "lowest"
     again: bool = False
     levels: Mapping[str, Sequence[Level]] = field(default_factory=dict)

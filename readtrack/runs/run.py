@@ -217,7 +217,7 @@ class Run:
         read: Callable[[Trial, Sweep[T]], Metrics],
         grid: Sequence[Point] = (),
         what: str = "rate",
-        score: str = "score to choose by",
+        score: str = "validation score",
         keep: Keep = "lowest",
         again: bool = False,
         levels: Mapping[str, Sequence[Level]] = MappingProxyType({}),
