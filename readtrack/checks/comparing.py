@@ -6,8 +6,8 @@
 - Arms differ, and in a null run every name has a pipeline of its own.
 
 A loop of these runs has two steps, its first and its last (`experiment.Short`). Nothing here sees an idea
-that is weakened at equal cost, a weak control, data to judge by that are not drawn with
-`Run.data(..., "judge")`, or results that a plugin made before the comparison and hands to its arms.
+that is weakened at equal cost, a weak control, data to judge by that come from elsewhere than `Run.data` and
+`Run.data_seed`, or results that a plugin made before the comparison and hands to its arms.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ class OtherJudge(Short):
             return super().data(stream, part)
         self.redrawn = True
         return self.generator(f"{stream}, drawn again")
+
+    def data_seed(self, part: Part) -> int:
+        self.redrawn |= part == "judge"
+        return self.seed + 1_000_003 if part == "judge" else self.seed
 
 
 class OwnStreams(Short):
@@ -143,7 +147,7 @@ def check_judge_heard(runs: ShortRuns) -> None:
     """
     judged = [pair for pair in runs.pairs if pair[0][0].judged_on == "judge"]
     measured = any(claim.kind == "measured" for (one, _), _ in judged for claim in one.claims)
-    assert runs.other.redrawn or not measured, "nothing is drawn by run.data(..., 'judge')"
+    assert runs.other.redrawn or not measured, "nothing is drawn by run.data or data_seed for 'judge'"
     for (comparison, table), other in judged:
         for claim in comparison.claims:
             for name, cells in _cells(claim) if claim.kind == "measured" else ():

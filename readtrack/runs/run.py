@@ -149,6 +149,10 @@ class Run:
             raise ValueError(f"stream {stream!r}: a part is world, train, choose or judge, not {part!r}")
         return self.generator(stream)
 
+    def data_seed(self, part: Part) -> int:
+        """The seed for a data set that draws its own parts, such as `readtrack.data.scenes`; see `data`."""
+        return self.seed
+
     def wants(self, *claims: Claim) -> bool:
         """Whether this run needs what any of `claims` is judged by.
 
