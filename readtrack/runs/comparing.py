@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -59,6 +59,7 @@ class Table:
     sweeps: dict[str, Sweep[Any]] = field(default_factory=dict)
     works: list[Work] = field(default_factory=list)
     best: dict[str, Best[Any]] = field(default_factory=dict)
+    stages: dict[Hashable, tuple[Work, Any]] = field(default_factory=dict)
 
     def __getitem__(self, cell: tuple[str, str]) -> float | AtLeast:
         """The number at (row, metric)."""
@@ -68,6 +69,11 @@ class Table:
     def of(self, metric: str) -> dict[str, float | AtLeast]:
         """Row to number, for the rows that have the metric."""
         return {row: _number(found[metric]) for row, found in self.rows.items() if metric in found}
+
+    def stage(self, first: Callable[[Trial], T]) -> T:
+        """The result of a stage that arms of a plain run shared. Raises KeyError if no arm asked for it."""
+        found: T = self.stages[first, "", 1.0][1]
+        return found
 
     def add(self, rows: Mapping[str, Metrics]) -> None:
         for row, metrics in rows.items():
@@ -258,7 +264,7 @@ class Comparison(Generic[A, T]):
     def _fill(self, run: Run, wanted: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
         """The table of the arms in `seats`, and of yardsticks, references and what is derived."""
         shop = Workshop(run, self.world)
-        table = Table(world=self.world, works=shop.works)
+        table = Table(world=self.world, works=shop.works, stages=shop.stages)
         table.add(self.references)
         for seat in seats:
             self._try(shop, table, seat)
