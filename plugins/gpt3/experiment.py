@@ -129,7 +129,7 @@ def compare_sizes(run: Run) -> None:
         breaks={UNRELATED.name: lambda rules: replace(rules, unrelated=True)},
         world=Rules.made(run.data("rules", "world")),
         unequal={
-            size: f"its rate is {rate_of(WIDTHS[size][0], 1.0):.2g} of the grid's, by the root of its width"
+            size: f"learning rates are {rate_of(WIDTHS[size][0], 1.0):.2g} of the grid's, by its width's root"
             for size in ("medium", "large")
         },
     )

@@ -255,7 +255,7 @@ class Run:
         null        "pipeline": in a null run every name has a copy of the control's stages and attempts with
                     weights and streams of its own. "items", for explanations of one network: arms stay, and a
                     coin for each judged item decides whose value is whose. `NoNull(why)`: no null run
-        unequal     arm to what it has more or less of than the others, and whom that favours
+        unequal     arm to what differs from the others in the words of the check, and whom that favours
         judged_on   "training" where what is measured is the training itself, such as its length or its loss
         Raises ValueError if a claim names an arm, a metric or a break that there is not.
         """
