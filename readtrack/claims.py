@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, cast
 
 from readtrack.bench import judge as timing
 from readtrack.bench.judge import Found, Growth, Speedup
@@ -31,13 +31,35 @@ _HOLDS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """The cells of a comparison's table (`Run.compare`) that a bound is about.
+
+    arm      a row of the table; an arm at one of its levels is "LSTM@4"
+    against  the row to compare with, or "": then the bound is on the arm's own value
+    how      "-" for the difference of the two, "/" for their ratio
+    """
+
+    metric: str
+    arm: str
+    against: str = ""
+    how: Literal["", "-", "/"] = ""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return (self.arm, self.against) if self.against else (self.arm,)
+
+
+@dataclass(frozen=True, slots=True)
 class Bound:
     """`metric op threshold`, for example `Bound("accuracy drop", "<=", 0.03)`.
+
+    A bound on the arms of a comparison is written with `at_least` or `at_most`.
 
     direction  the value that tells the paper's direction from the opposite one: a metric that misses the
                threshold and passes `direction` (with the same operator) is weak evidence. None: a missed
                threshold is never `weak`
     ratio      the metric is a ratio: over seeds its logarithm is averaged
+    of         the cells that the metric is computed from; None: the experiment computes it
     """
 
     metric: str
@@ -45,6 +67,7 @@ class Bound:
     threshold: float
     direction: float | None = None
     ratio: bool = False
+    of: Compared | None = field(default=None, compare=False)
 
     def holds(self, ours: float) -> bool:
         return not math.isnan(ours) and _HOLDS[self.op](ours, self.threshold)
@@ -61,6 +84,63 @@ class Bound:
     def __str__(self) -> str:
         sign = {">=": "≥", "<=": "≤", "==": "="}.get(self.op, self.op)
         return f"{self.metric} {sign} {format_number(self.threshold)}"
+
+    def to_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        return fields if self.of else {name: value for name, value in fields.items() if name != "of"}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Bound:
+        of = fields.get("of")
+        return cls(**{**fields, "of": Compared(**of) if of else None})
+
+
+def at_least(
+    metric: str,
+    arm: str,
+    threshold: float,
+    *,
+    minus: str = "",
+    over: str = "",
+    toward: float | None = None,
+    called: str = "",
+) -> Bound:
+    """A lower bound on a metric of an arm, on its lead over another arm, or on the ratio of the two.
+
+    minus, over  the other arm; at most one of them
+    toward       `Bound.direction`
+    called       the name of the result, where "accuracy, ours - theirs" does not say it well
+    Raises ValueError if the arms cannot be compared.
+    """
+    return _between(">=", metric, arm, threshold, minus, over, toward, called)
+
+
+def at_most(
+    metric: str,
+    arm: str,
+    threshold: float,
+    *,
+    minus: str = "",
+    over: str = "",
+    toward: float | None = None,
+    called: str = "",
+) -> Bound:
+    """An upper bound; arguments as for `at_least`."""
+    return _between("<=", metric, arm, threshold, minus, over, toward, called)
+
+
+def _between(
+    op: Op, metric: str, arm: str, threshold: float, minus: str, over: str, toward: float | None, called: str
+) -> Bound:
+    other, how = minus or over, "-" if minus else "/" if over else ""
+    name = called or f"{metric}, {arm}{f' {how} {other}' if other else ''}"
+    if minus and over:
+        raise ValueError(f"bound {name!r}: takes minus or over, not both")
+    if not arm or arm == other:
+        raise ValueError(f"bound {name!r}: arm {arm!r} cannot be compared with {other!r}")
+    return Bound(
+        name, op, threshold, toward, ratio=bool(over), of=Compared(metric, arm, other, cast(Any, how))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +200,8 @@ class Claim:
     kind             identity: equal up to rounding, or a count; theorem: the mathematics cannot do otherwise;
                      measured: it could have come out otherwise. Only measured claims count as evidence
     guards           bounds that hold by construction: checked with each run, listed apart, not counted
-    control          the arm that the paper's arm is compared with
+    control          the arm that the paper's arm is compared with, described
+    control_arm      its name in the comparison: a null run puts copies of this arm under every name
     control_reaches  bounds that the control must pass, or the comparison is not judged
     breaks           the ingredients without which the claim must fall; a measured claim names at least one
     shortcuts        metrics that show what wins without the idea (the mean, the last value, an n-gram)
@@ -140,12 +221,16 @@ class Claim:
     shortcuts: tuple[str, ...] = ()
     chosen_on: tuple[int, ...] = ()
     deviations: str = ""
+    control_arm: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.paper, Figure):
             raise TypeError(f"claim {self.name!r}: paper is a Figure, not {type(self.paper).__name__}")
         if not self.rule:
             raise TypeError(f"claim {self.name!r}: a rule has at least one bound")
+        compared = any(bound.of for bound in self.bounds)
+        if compared and self.kind == "measured" and not self.control_arm:
+            raise TypeError(f"claim {self.name!r}: compares arms and names no control_arm")
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
@@ -195,16 +280,21 @@ class Claim:
         return "held", "", found
 
     def to_json(self) -> dict[str, Any]:
-        rule = [asdict(bound) if isinstance(bound, Bound) else bound.to_json() for bound in self.rule]
-        return {**asdict(self), "rule": rule}
+        bounds = {
+            name: [bound.to_json() for bound in getattr(self, name)]
+            for name in ("rule", "guards", "control_reaches")
+        }
+        return {**asdict(self), **bounds}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Claim:
         """Raises TypeError, KeyError or ValueError when `fields` are not a claim of this edition."""
         known = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
-        known["rule"] = tuple(timing.from_json(b) if "bound" in b else Bound(**b) for b in fields["rule"])
+        known["rule"] = tuple(
+            timing.from_json(b) if "bound" in b else Bound.from_json(b) for b in fields["rule"]
+        )
         for name in ("guards", "control_reaches"):
-            known[name] = tuple(Bound(**bound) for bound in fields[name])
+            known[name] = tuple(Bound.from_json(bound) for bound in fields[name])
         known["breaks"] = tuple(Break(**one) for one in fields["breaks"])
         for name in ("shortcuts", "chosen_on"):
             known[name] = tuple(fields[name])

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from readtrack.data.senses import Senses, senses
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, hookimpl
 
 from .model import BERT, LARGE, MaskedModel, mask_tokens
 
@@ -33,6 +33,14 @@ SIZES = Claim(
 BLIND = Break("tuned without the right side", "What was pre-trained from both sides is tuned causally.")
 SHUFFLED = Break("words of any texts", "What is pre-trained on mixes the words of all texts.")
 
+GAINED = at_least(
+    "accuracy",
+    "left to right",
+    0.05,
+    minus="left to right from scratch",
+    called="accuracy gained by pre-training, left to right",
+)
+
 BOTH_SIDES = Claim(
     name="both sides beat the left one",
     sentence="Pre-trained from both sides, the network tells the meaning of a word better than pre-trained "
@@ -42,10 +50,11 @@ BOTH_SIDES = Claim(
         where="section 5.1, table 5",
         read="table",
     ),
-    rule=(Bound("accuracy, both sides - left to right", ">=", 0.08, direction=0.0),),
+    rule=(at_least("accuracy", "both sides", 0.08, minus="left to right", toward=0.0),),
+    control_arm="left to right",
     control="a language model of the same size and steps that keeps its causal mask while tuned; each at its "
     "best rate",
-    control_reaches=(Bound("accuracy gained by pre-training, left to right", ">=", 0.05),),
+    control_reaches=(GAINED,),
     breaks=(BLIND,),
     shortcuts=("accuracy of who knows the law, left side only",),
     chosen_on=(0, 1),
@@ -59,9 +68,10 @@ RECURRENT = Claim(
     paper=Figure(
         "with a BiLSTM on top 84.9 on SQuAD, against 87.9", where="section 5.1, table 5", read="table"
     ),
-    rule=(Bound("accuracy, both sides - left to right with BiLSTM", ">=", 0.03, direction=0.0),),
+    rule=(at_least("accuracy", "both sides", 0.03, minus="left to right with BiLSTM", toward=0.0),),
+    control_arm="left to right with BiLSTM",
     control="the left-to-right model with a bidirectional LSTM on top; rates as above",
-    control_reaches=(Bound("accuracy gained by pre-training, left to right", ">=", 0.05),),
+    control_reaches=(GAINED,),
     breaks=(BLIND, SHUFFLED),
     chosen_on=(0, 1),
     deviations="As above.",
@@ -107,115 +117,116 @@ class Tagger(nn.Module):
         return self.output(self.lstm(hidden)[0] if self.lstm else hidden)
 
 
-def network(run: Run) -> MaskedModel:
-    """The toy: every arm begins from the same weights. The last word of the vocabulary is the mask."""
-    torch.manual_seed(run.seed)
+def network(at: Trial) -> MaskedModel:
+    """The toy, untrained. The last word of the vocabulary is the mask."""
     bert = BERT(
         WORDS + 1, context=LENGTH, segments=1, model=WIDTH, heads=4, layers=2, std=STD, eps=1e-5, dropout=0.0
     )
-    return MaskedModel(bert, std=STD).to(run.device, run.dtype)
+    return MaskedModel(bert, std=STD).to(at.run.device, at.run.dtype)
 
 
 def compare_sides(run: Run) -> None:
     run.phase("setup")
-    language = senses(run.generator("language"), words=WORDS, topics=TOPICS)
-    chosen = language.draw(run.pick(smoke=12, quick=200, full=600), LENGTH, run.generator("to choose by"))
-    judged = language.draw(run.pick(smoke=12, quick=600, full=2000), LENGTH, run.generator("to judge by"))
-    labelled = language.draw(LABELLED, LENGTH, run.generator("labelled"))
-    from_left = pre_train(run, language, causal=True)
-    trained = {"left to right": from_left, "scratch": network(run)}
-    if not run.null:
-        trained["both sides"] = pre_train(run, language, causal=False)
-    makes: dict[str, Callable[[], Tagger]] = {
-        "both sides": lambda: tagger(trained["both sides"], causal=run.without(BLIND.name)),
-        "left to right": lambda: tagger(from_left, causal=True),
-        "left to right with BiLSTM": lambda: tagger(from_left, causal=True, recurrent=True),
-    }
-    arms = run.arms(makes, control="left to right")
-    arms["left to right from scratch"] = lambda: tagger(trained["scratch"], causal=True)
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best: dict[str, Best[Tensor]] = {}
-    for arm, make in arms.items():
-        attempt = partial(tune, run, arm, make, labelled, chosen, judged)
-        best[arm] = run.sweep(arm, rates, attempt, score="validation accuracy", keep="highest")
-        for position, value in enumerate(best[arm].result.tolist()):
-            run.metric("accuracy over position in the text", value, step=position + 1, arm=arm)
-        run.metric("accuracy", best[arm].result.mean().item(), arm=arm)
-    known = language.posterior(judged[0]).amax(2).mean(0)
+    language = senses(run.data("language", "world"), words=WORDS, topics=TOPICS)
+    known = language.posterior(judged(run, language)[0]).amax(2).mean(0)
+    both, left, mixed = (
+        partial(pre_train, causal=c, mixed=m) for c, m in ((False, False), (True, False), (False, True))
+    )
+    seeing, blind = partial(tagger, causal=False), partial(tagger, causal=True)
+    table = run.compare(
+        BOTH_SIDES,
+        RECURRENT,
+        arms={
+            "both sides": Arm(seeing, before=both),
+            "left to right": Arm(blind, before=left),
+            "left to right with BiLSTM": Arm(partial(blind, recurrent=True), before=left),
+        },
+        attempt=tune,
+        read=by_position,
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
+        score="validation accuracy",
+        keep="highest",
+        yardsticks={"left to right from scratch": Arm(blind, before=network)},
+        references={"": {"accuracy of who knows the law, left side only": known.mean().item()}},
+        breaks={
+            BLIND.name: {"both sides": Arm(blind, before=both)},
+            SHUFFLED.name: {"both sides": Arm(seeing, before=mixed)},
+        },
+        world=language,
+    )
     for position, value in enumerate(known.tolist()):
         run.metric("accuracy over position in the text", value, step=position + 1, arm="the law, left side")
     run.headline("accuracy over position in the text")
-    accuracy = {arm: one.result.mean().item() for arm, one in best.items()}
-    gained = accuracy["left to right"] - accuracy["left to right from scratch"]
-    shared = {"accuracy gained by pre-training, left to right": gained}
-    both, left, recurrent, _ = best.values()
-    if run.wants(BOTH_SIDES):
-        values = {
-            "accuracy, both sides - left to right": accuracy["both sides"] - accuracy["left to right"],
-            "accuracy of who knows the law, left side only": known.mean().item(),
-        }
-        run.claim(BOTH_SIDES, values | shared, tuned=[both, left])
-    if run.wants(RECURRENT):
-        difference = accuracy["both sides"] - accuracy["left to right with BiLSTM"]
-        values = {"accuracy, both sides - left to right with BiLSTM": difference}
-        run.claim(RECURRENT, values | shared, tuned=[both, recurrent])
     if run.wants(SIZES):  # not needed to judge
-        filled_in(run, trained["both sides"], language, LENGTH)
+        filled_in(run, table.stage(both), language, LENGTH)
+
+
+def chosen(run: Run, language: Senses) -> Part:
+    return language.draw(run.pick(smoke=12, quick=200, full=600), LENGTH, run.data("to choose by", "choose"))
+
+
+def judged(run: Run, language: Senses) -> Part:
+    return language.draw(run.pick(smoke=12, quick=600, full=2000), LENGTH, run.data("to judge by", "judge"))
 
 
 def tagger(trained: MaskedModel, *, causal: bool, recurrent: bool = False) -> Tagger:
     return Tagger(deepcopy(trained.bert), causal=causal, recurrent=recurrent)
 
 
-def pre_train(run: Run, language: Senses, *, causal: bool) -> MaskedModel:
-    """Masked words from both sides, or the next word from the left, on fresh texts."""
-    network_, arm = network(run), "left to right" if causal else "both sides"
-    draw, masks, mixing = (run.generator(name) for name in ("texts", "masks", "mixing"))
+def pre_train(at: Trial, *, causal: bool, mixed: bool = False) -> MaskedModel:
+    """Masked words from both sides, or the next word from the left, on fresh texts.
+
+    mixed  the words of all texts are mixed
+    """
+    run, model = at.run, network(at)
+    draw, masks, mixing = (at.generator(name) for name in ("texts", "masks", "mixing"))
     steps = run.pick(smoke=2, quick=300, full=3000)
-    optimizer = torch.optim.AdamW(network_.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1, pct_start=0.1)
     run.phase("train")
-    for step in run.steps(steps, f"pre-training, {arm}"):
-        ids, _ = language.draw(48, LENGTH, draw)
-        if run.without(SHUFFLED.name) and not causal:
+    for step in at.steps(steps, f"pre-training, {at.name}"):
+        ids, _ = at.world.draw(48, LENGTH, draw)
+        if mixed:
             ids = ids.flatten()[torch.randperm(ids.numel(), generator=mixing)].view_as(ids)
         ids = ids.to(run.device)
         if causal:
-            read = network_.head(network_.bert(ids, causal=True)[:, :-1], network_.bert.tokens.weight)
+            read = model.head(model.bert(ids, causal=True)[:, :-1], model.bert.tokens.weight)
             loss = F.cross_entropy(read.flatten(0, 1), ids[:, 1:].flatten())
         else:
-            loss = network_.masked_loss(mask_tokens(ids, masks, vocab=WORDS, mask=WORDS))
-        run.descend(loss, optimizer, step=step, metric="pre-training loss", arm=arm, clip=1.0)
+            loss = model.masked_loss(mask_tokens(ids, masks, vocab=WORDS, mask=WORDS))
+        at.descend(loss, optimizer, step=step, metric="pre-training loss", clip=1.0)
         schedule.step()
-    return network_
+    return model
 
 
-def tune(
-    run: Run,
-    arm: str,
-    make: Callable[[], Tagger],
-    labelled: Part,
-    chosen: Part,
-    judged: Part,
-    rate: float,
-) -> tuple[float, Float[Tensor, " positions"]]:
-    """All weights, stopped at the step that is best on `chosen`: accuracy there, on `judged` by position."""
-    torch.manual_seed(run.seed)
-    model = make().to(run.device, run.dtype)
+def tune(at: Trial, make: Callable[[MaskedModel], Tagger], rate: float) -> tuple[float, Tagger]:
+    """All weights, stopped at the step that is best on the texts to choose by."""
+    run, language = at.run, at.world
+    model = make(at.before).to(run.device, run.dtype)
+    labelled = language.draw(LABELLED, LENGTH, run.data("labelled", "train"))
+    texts = chosen(run, language)
+    stopping = at.early_stopping(lambda: (accuracy(model, texts).mean().item(), deepcopy(model)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
-    rows, best = run.generator("rows to tune on"), (-1.0, torch.zeros(LENGTH))
+    rows = at.generator("rows to tune on")
     steps, gap = run.pick(smoke=(1, 1), quick=(60, 20), full=(300, 30))
     run.phase("train")
-    for step in run.steps(steps, f"tuning, {arm}, rate {rate:g}"):
+    for step in at.steps(steps, f"tuning, {at.name}, rate {rate:g}"):
         taken = torch.randint(len(labelled[0]), (16,), generator=rows)
         ids, topic = (part[taken].to(run.device) for part in labelled)
         loss = F.cross_entropy(model(ids).flatten(0, 1), topic.repeat_interleave(LENGTH))
-        run.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", arm=arm, clip=1.0)
+        at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=1.0)
         if (step + 1) % gap == 0:
-            score = accuracy(model, chosen).mean().item()
-            if score > best[0]:
-                best = score, accuracy(model, judged)
-    return best
+            stopping.check()
+    return stopping.best()
+
+
+def by_position(at: Trial, found: Sweep[Tagger]) -> dict[str, float]:
+    """The accuracy, also as a curve over the position in the text."""
+    right = accuracy(found.chosen, judged(at.run, at.world))
+    for position, value in enumerate(right.tolist()):
+        at.metric("accuracy over position in the text", value, step=position + 1)
+    at.metric("accuracy", right.mean().item())
+    return {"accuracy": right.mean().item()}
 
 
 @torch.no_grad()

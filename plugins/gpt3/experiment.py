@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, hookimpl
 
 from .model import GPT3, SIZES
 
@@ -34,11 +35,19 @@ STEEPER = Claim(
         read="text",
     ),
     rule=(
-        Bound("accuracy that 7 examples add, large - small", ">=", 0.3, direction=0.0),
-        Bound("accuracy that 7 examples add, large", ">=", 0.4, direction=0.1),
+        at_least("accuracy that 7 examples add", "large", 0.3, minus="small", toward=0.0),
+        at_least("accuracy that 7 examples add", "large", 0.4, toward=0.1),
     ),
+    control_arm="small",
     control="the smallest, of as many layers; each size at its best rate, after as many steps",
-    control_reaches=(Bound("accuracy of the smallest without an example", ">=", 0.125),),
+    control_reaches=(
+        at_least(
+            "accuracy without an example",
+            "small",
+            0.125,
+            called="accuracy of the smallest without an example",
+        ),
+    ),
     breaks=(UNRELATED,),
     shortcuts=("accuracy of who knows all rules, 7 examples",),
     chosen_on=(0, 1),
@@ -72,19 +81,22 @@ class Rules:
     """A pool of rules, each of which gives every key a value.
 
     A document is a rule's examples: a key, then its answer, a token that names key and value both.
+
+    unrelated  each example of a document is of a rule of its own
     """
 
     value: Int[Tensor, "rules keys"]
+    unrelated: bool = False
 
     @classmethod
     def made(cls, generator: torch.Generator) -> "Rules":
         return cls(torch.randint(VALUES, (RULES, KEYS), generator=generator))
 
     def draw(
-        self, count: int, generator: torch.Generator, *, unrelated: bool = False
+        self, count: int, generator: torch.Generator
     ) -> tuple[Int[Tensor, "count tokens"], Int[Tensor, "count examples"]]:
-        """Documents, and the rule of each example: the same in a document, unless they are `unrelated`."""
-        rule = torch.randint(RULES, (count, EXAMPLES if unrelated else 1), generator=generator)
+        """Documents, and the rule of each example."""
+        rule = torch.randint(RULES, (count, EXAMPLES if self.unrelated else 1), generator=generator)
         rule = rule.expand(count, EXAMPLES)
         keys = torch.rand(count, KEYS, generator=generator).argsort(1)[:, :EXAMPLES]
         answers = KEYS + keys * VALUES + self.value[rule, keys]
@@ -103,69 +115,82 @@ class Rules:
 
 def compare_sizes(run: Run) -> None:
     run.phase("setup")
-    rules = Rules.made(run.generator("rules"))
-    unrelated = run.without(UNRELATED.name)
-    count = run.pick(smoke=40, quick=1000, full=4000)
-    chosen, judged = (
-        rules.draw(count, run.generator(name), unrelated=unrelated)[0]
-        for name in ("to choose by", "to judge by")
+    table = run.compare(
+        STEEPER,
+        arms={size: Arm(partial(network, *shape)) for size, shape in WIDTHS.items()},
+        attempt=train,
+        read=judged,
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
+        what="rate of the smallest",
+        score="validation nats",
+        derive=lambda table: {
+            "": {"accuracy of who knows all rules, 7 examples": ceiling(run, table.world)[-1].item()}
+        },
+        breaks={UNRELATED.name: lambda rules: replace(rules, unrelated=True)},
+        world=Rules.made(run.data("rules", "world")),
+        unequal={
+            size: f"learning rates are {rate_of(WIDTHS[size][0], 1.0):.2g} of the grid's, by its width's root"
+            for size in ("medium", "large")
+        },
     )
-    arms = run.arms({size: partial(network, run, *shape) for size, shape in WIDTHS.items()}, control="small")
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best: dict[str, Best[Float[Tensor, " examples"]]] = {}
-    for arm, make in arms.items():
-        attempt = partial(train, run, arm, make, rules, chosen, judged)
-        best[arm] = run.sweep(arm, rates, attempt, what="rate of the smallest", score="validation nats")
-        for examples, value in enumerate(best[arm].result.tolist()):
-            run.metric("accuracy over examples", value, step=examples, arm=arm)
-    ceiling = rules.best(judged).mean(0)
-    for examples, value in enumerate(ceiling.tolist()):
+    for examples, value in enumerate(ceiling(run, table.world).tolist()):
         run.metric("accuracy over examples", value, step=examples, arm="who knows all rules")
     run.headline("accuracy over examples")
-    added = {arm: (one.result[-1] - one.result[0]).item() for arm, one in best.items()}
-    for arm, value in added.items():
-        run.metric("accuracy that 7 examples add", value, arm=arm)
-    run.claim(
-        STEEPER,
-        {
-            "accuracy that 7 examples add, large - small": added["large"] - added["small"],
-            "accuracy that 7 examples add, large": added["large"],
-            "accuracy of the smallest without an example": best["small"].result[0].item(),
-            "accuracy of who knows all rules, 7 examples": ceiling[-1].item(),
-        },
-        tuned=list(best.values()),
-    )
 
 
-def network(run: Run, width: int, heads: int) -> GPT3:
-    torch.manual_seed(run.seed)
+def documents(run: Run, rules: Rules, part: Literal["choose", "judge"]) -> Int[Tensor, "count tokens"]:
+    count = run.pick(smoke=40, quick=1000, full=4000)
+    return rules.draw(count, run.data(f"to {part} by", part))[0]
+
+
+def ceiling(run: Run, rules: Rules) -> Float[Tensor, " examples"]:
+    """The accuracy on the documents to judge by of who knows all rules."""
+    return rules.best(documents(run, rules, "judge")).mean(0)
+
+
+def network(width: int, heads: int) -> GPT3:
     vocab, tokens = KEYS + KEYS * VALUES, 2 * EXAMPLES
     std = 0.02 * math.sqrt(768 / width)  # as large beside the width as the paper's 0.02 is at 768
-    net = GPT3(vocab, context=tokens, model=width, heads=heads, layers=2, window=tokens // 2, std=std)
-    return net.to(run.device, run.dtype)
+    return GPT3(vocab, context=tokens, model=width, heads=heads, layers=2, window=tokens // 2, std=std)
 
 
-def train(
-    run: Run, arm: str, make: Callable[[], GPT3], rules: Rules, chosen: Tensor, judged: Tensor, rate: float
-) -> tuple[float, Float[Tensor, " examples"]]:
-    """Plain next-token loss, of the answers, which alone can be known; the nats on `chosen`, and the accuracy
-    on `judged` by the number of examples before."""
-    net = make()
-    own = rate * math.sqrt(WIDTHS["small"][0] / net.tokens.embedding_dim)
-    steps, generator = run.pick(smoke=2, quick=160, full=3000), run.generator("documents")
+def rate_of(width: int, rate: float) -> float:
+    """The rate of a width, where the smallest has `rate`."""
+    return rate * math.sqrt(WIDTHS["small"][0] / width)
+
+
+def train(at: Trial, make: Callable[[], GPT3], rate: float) -> tuple[float, GPT3]:
+    """Plain next-token loss, of the answers, which alone can be known; the nats on the documents to choose
+    by, and the network."""
+    run, rules = at.run, at.world
+    net = make().to(run.device, run.dtype)
+    own = rate_of(net.tokens.embedding_dim, rate)
+    steps, generator = run.pick(smoke=2, quick=160, full=3000), at.generator("documents")
     optimizer = torch.optim.AdamW(net.parameters(), lr=own, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, own, steps + 1, pct_start=0.1)
     run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {own:.2g}"):
-        ids, _ = rules.draw(64, generator, unrelated=run.without(UNRELATED.name))
+    for step in at.steps(steps, f"{at.name}, rate {own:.2g}"):
+        ids, _ = rules.draw(64, generator)
         loss = answer_nats(net, ids.to(run.device)).mean()
-        run.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", arm=arm, clip=1.0)
+        at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=1.0)
         schedule.step()
     run.phase("evaluate")
     with torch.no_grad():
-        found = net(judged.to(run.device))[:, ::2].argmax(2).cpu()
-        right = (found == judged[:, 1::2]).double().mean(0)
-        return answer_nats(net, chosen.to(run.device)).mean().item(), right
+        chosen = documents(run, rules, "choose").to(run.device)
+        return answer_nats(net, chosen).mean().item(), net
+
+
+def judged(at: Trial, found: Sweep[GPT3]) -> dict[str, float]:
+    """The accuracy by the number of examples before, as a curve; without any, and what seven add."""
+    ids = documents(at.run, at.world, "judge")
+    with torch.no_grad():
+        answers = found.chosen(ids.to(at.run.device))[:, ::2].argmax(2).cpu()
+    right = (answers == ids[:, 1::2]).double().mean(0)
+    for examples, value in enumerate(right.tolist()):
+        at.metric("accuracy over examples", value, step=examples)
+    added = (right[-1] - right[0]).item()
+    at.metric("accuracy that 7 examples add", added)
+    return {"accuracy that 7 examples add": added, "accuracy without an example": right[0].item()}
 
 
 def answer_nats(net: GPT3, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch examples"]:

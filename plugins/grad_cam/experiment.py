@@ -1,12 +1,13 @@
 """Whether the map follows the class that is asked for, beside the pixels' gradient."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, hookimpl
 
 from ..saliency import saliency
 from ..saliency.network import SIDE, Known, PairNet, energy, known, networks
@@ -36,9 +37,10 @@ FOLLOWS = Claim(
         read="text",
     ),
     rule=(
-        Bound("asked box of both boxes, Grad-CAM - gradient", ">=", 0.12, direction=0.03),
-        Bound("asked box of both boxes, Grad-CAM - untrained", ">=", 0.2, direction=0.05),
+        at_least("asked box of both boxes", "Grad-CAM", 0.12, minus="gradient", toward=0.03),
+        at_least("asked box of both boxes", "Grad-CAM", 0.2, minus="untrained", toward=0.05),
     ),
+    control_arm="gradient",
     control="the gradient of the same score with respect to the pixels, and Grad-CAM of the initial weights",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(UNWEIGHTED,),
@@ -90,45 +92,52 @@ def difference(network: PairNet, asked: Known) -> float:
 
 
 def follow(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
-    gradient: Question = partial(saliency, trained)
-    ours = unweighted(trained) if run.without(UNWEIGHTED.name) else last_maps(trained)
-    arms = run.arms(
-        {"Grad-CAM": ours, "gradient": gradient, "untrained": last_maps(untrained)}, control="gradient"
+    table = run.compare(
+        FOLLOWS,
+        arms={
+            "Grad-CAM": Arm(last_maps(trained)),
+            "gradient": Arm(partial(saliency, trained)),
+            "untrained": Arm(last_maps(untrained)),
+        },
+        attempt=partial(explain, asked),
+        read=partial(where, asked),
+        references={"": {"digits that the network names": asked.named}},
+        breaks={UNWEIGHTED.name: {"Grad-CAM": Arm(unweighted(trained))}},
+        null="items",
     )
-    of_both: dict[str, float] = {}
-    for arm, question in arms.items():
-        map_ = question(asked.images, asked.classes)
-        inside, beside = energy(map_, asked.boxes), energy(map_, asked.others)
-        # An empty map has nothing in either box, and counts as a miss.
-        part = inside / (inside + beside).clamp(min=1e-12)
-        of_both[arm] = part.mean().item()
-        run.metric("asked box of both boxes", of_both[arm], arm=arm)
-        run.metric("asked box over other", (inside > beside).float().mean().item(), arm=arm)
-        run.metric("share in the asked box", inside.mean().item(), arm=arm)
-        run.metric("share in the other box", beside.mean().item(), arm=arm)
-        lead = (inside - beside).sort().values
-        for step in range(5, 100, 5):
-            value = lead[len(lead) * step // 100].item()
-            run.metric("lead of the asked box, by its rank in %", value, step=step, arm=arm)
     run.headline("lead of the asked box, by its rank in %")
-    values = {
-        "asked box of both boxes, Grad-CAM - gradient": of_both["Grad-CAM"] - of_both["gradient"],
-        "asked box of both boxes, Grad-CAM - untrained": of_both["Grad-CAM"] - of_both["untrained"],
-        "digits that the network names": asked.named,
-    }
-    run.claim(FOLLOWS, values)
-    draw(run, arms, asked)
+    draw(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, asked)
     if not (run.null or run.broken):
         show(run, trained, untrained, asked)
 
 
-def draw(run: Run, arms: dict[str, Question], asked: Known) -> None:
+def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
+    """A map for each question; nothing is chosen."""
+    return math.nan, question(asked.images, asked.classes)
+
+
+def where(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
+    """The part of the asked box in both, for each scene's two questions."""
+    inside, beside = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
+    # An empty map has nothing in either box, and counts as a miss.
+    part = inside / (inside + beside).clamp(min=1e-12)
+    at.metric("asked box of both boxes", part.mean().item())
+    at.metric("asked box over other", (inside > beside).float().mean().item())
+    at.metric("share in the asked box", inside.mean().item())
+    at.metric("share in the other box", beside.mean().item())
+    lead = (inside - beside).sort().values
+    for step in range(5, 100, 5):
+        at.metric("lead of the asked box, by its rank in %", lead[len(lead) * step // 100].item(), step=step)
+    return {"asked box of both boxes": part.view(-1, 2)}
+
+
+def draw(run: Run, maps: dict[str, Tensor], asked: Known) -> None:
     """Six scenes; below each Grad-CAM of its first and its second digit, then the gradient of both."""
     count = min(6, len(asked.images) // 2)
     scenes, classes = asked.images[: 2 * count], asked.classes[: 2 * count]
     rows = [scenes[::2].float()]
     for arm in ("Grad-CAM", "gradient"):
-        map_ = arms[arm](scenes, classes).float()
+        map_ = maps[arm][: 2 * count].float()
         rows += [warm(map_[::2], scenes[::2].float()), warm(map_[1::2], scenes[1::2].float())]
     large = torch.cat(rows).repeat_interleave(4, 2).repeat_interleave(4, 3)
     names = ", ".join(f"{a} and {b}" for a, b in classes.view(-1, 2).tolist())

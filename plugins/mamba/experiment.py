@@ -1,14 +1,26 @@
 """Theorem 1, of the scan that the model uses; and tokens copied out of noise, with selection and without."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, Speedup, hookimpl
+from readtrack.plugin import (
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Speedup,
+    Sweep,
+    Trial,
+    at_least,
+    hookimpl,
+)
 
 from ..ssm import convolve
 from .model import SelectiveSSM
@@ -31,11 +43,12 @@ COPYING = Claim(
     "cannot tell them from the noise.",
     paper=Figure("18.3 % for S4 and 97.0 % for S6, both without a gate.", where="table 1", read="secondary"),
     rule=(
-        Bound("accuracy, selective", ">=", 0.75, direction=0.5),
-        Bound("gain", ">=", 0.2, direction=0.0),
+        at_least("accuracy", "selective", 0.75, toward=0.5),
+        at_least("accuracy", "selective", 0.2, minus="time-invariant", toward=0.0, called="gain"),
     ),
+    control_arm="time-invariant",
     control="the same two layers, whose step, B and C do not depend on the input; same batches and rates",
-    control_reaches=(Bound("accuracy, time-invariant", ">=", 0.3),),
+    control_reaches=(at_least("accuracy", "time-invariant", 0.3),),
     breaks=(Break("blind selection", "Step, B and C are chosen by the tokens of another sequence."),),
     chosen_on=(0, 1, 2),
     deviations="Sequences of 32 with 4 tokens out of 8 to keep, where the paper has 4096 and 16 of 16; two "
@@ -154,44 +167,53 @@ def blind(channels: int, order: int, rank: int) -> SelectiveSSM:
 
 
 def copy_selectively(run: Run) -> None:
-    selective = blind if run.without("blind selection") else SelectiveSSM
-    spaces = {"selective": selective, "time-invariant": TimeInvariantSSM}
-    best = {
-        arm: run.sweep(arm, RATES, partial(train_copier, run, arm, space), score="accuracy", keep="highest")
-        for arm, space in run.arms(spaces, control="time-invariant").items()
-    }
-    values = {f"accuracy, {arm}": one.result for arm, one in best.items()}
-    gain = values["accuracy, selective"] - values["accuracy, time-invariant"]
-    run.claim(COPYING, values | {"gain": gain}, tuned=list(best.values()))
+    run.compare(
+        COPYING,
+        arms={"selective": Arm(SelectiveSSM), "time-invariant": Arm(TimeInvariantSSM)},
+        attempt=train_copier,
+        read=judged,
+        grid=RATES,
+        score="accuracy",
+        keep="highest",
+        breaks={"blind selection": {"selective": Arm(blind)}},
+    )
 
 
-def train_copier(
-    run: Run, arm: str, space: Callable[[int, int, int], nn.Module], rate: float
-) -> tuple[float, float]:
-    """The accuracy on sequences to choose by, and on others to judge by."""
-    length, keep = run.option("length", 32), run.option("keep", 4)
-    torch.manual_seed(run.seed)
+def train_copier(at: Trial, space: Callable[[int, int, int], nn.Module], rate: float) -> tuple[float, Copier]:
+    """The accuracy on sequences to choose by, and the network."""
+    run, (length, keep) = at.run, sizes(at.run)
     copier = Copier(space, 32, 16).to(run.device, run.dtype)
     steps, warm_up = run.pick(smoke=2, quick=400, full=3000), 20
     optimizer = torch.optim.Adam(copier.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / warm_up) * (1 - step / steps)
     )
-    batches, name = run.generator("sequences to train on"), f"{arm}, rate {rate:g}"
+    batches, name = at.generator("sequences to train on"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in run.steps(steps, name):
+    for step in at.steps(steps, name):
         ids, answers = (t.to(run.device) for t in selective_copying(32, length, keep, batches))
         loss = F.cross_entropy(copier(ids)[:, -keep:].flatten(0, 1), answers.flatten())
-        run.descend(loss, optimizer, step=step, metric="loss of copying", arm=name, clip=1.0)
+        at.descend(loss, optimizer, step=step, metric="loss of copying", arm=name, clip=1.0)
         schedule.step()
     run.phase("evaluate")
-    accuracies = []
-    for end in ("choose", "judge"):
-        count = run.pick(smoke=8, quick=500, full=2000)
-        ids, answers = selective_copying(count, length, keep, run.generator(f"sequences to {end} by"))
-        with torch.no_grad():
-            found = copier(ids.to(run.device))[:, -keep:].argmax(-1).cpu()
-        accuracies.append((found == answers).double().mean().item())
-    choose, judge = accuracies
-    run.metric("accuracy", judge, arm=name)
-    return choose, judge
+    at.metric("accuracy", accuracy(run, copier, "judge"), arm=name)
+    return accuracy(run, copier, "choose"), copier
+
+
+def judged(at: Trial, found: Sweep[Copier]) -> dict[str, float]:
+    return {"accuracy": accuracy(at.run, found.chosen, "judge")}
+
+
+def accuracy(run: Run, copier: Copier, part: Literal["choose", "judge"]) -> float:
+    """The share of tokens that are copied right, of sequences that no arm is trained on."""
+    length, keep = sizes(run)
+    count, stream = run.pick(smoke=8, quick=500, full=2000), run.data(f"sequences to {part} by", part)
+    ids, answers = selective_copying(count, length, keep, stream)
+    with torch.no_grad():
+        found = copier(ids.to(run.device))[:, -keep:].argmax(-1).cpu()
+    return (found == answers).double().mean().item()
+
+
+def sizes(run: Run) -> tuple[int, int]:
+    """The length of the noise, and how many tokens are to be copied."""
+    return run.option("length", 32), run.option("keep", 4)

@@ -87,7 +87,7 @@ class PairNet(nn.Module):
 def draw(run: Run, part: scenes.Part, count: int) -> scenes.Scenes:
     """The shared scenes' level `pair` at half its size: two digits of 0 to 4, and half of a third one."""
     changes = {"size": SIDE, "digit": (7, 11), "classes": CLASSES, "fragments": (1, 1)}
-    return scenes.draw(count, run.seed, part, "pair", **changes)
+    return scenes.draw(count, run.data_seed(part), part, "pair", **changes)
 
 
 def shown(labels: Int64[Tensor, "count 2"]) -> Float[Tensor, "count classes"]:

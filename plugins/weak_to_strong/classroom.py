@@ -39,11 +39,15 @@ def learn(
     rate: float,
     peak: float = 0.0,
     loss: Loss = confidence_loss,
+    counted: Iterable[int] | None = None,
 ) -> Iterator[int]:
-    """Train on each teacher's labels; yields the number of each epoch after it."""
+    """Train on each teacher's labels; yields the number of each epoch after it.
+
+    counted  yields the epochs to go through, such as `run.steps(epochs)`; None goes through all of them
+    """
     optimizer = torch.optim.Adam(probes.parameters(), lr=rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    for epoch in range(epochs):
+    for epoch in range(epochs) if counted is None else counted:
         batches = torch.randperm(x.shape[-2], generator=generator).to(x.device).split(64)
         for index, rows in enumerate(batches):
             alpha = warm_up((epoch + index / len(batches)) / epochs, peak)

@@ -111,8 +111,11 @@ def school(run: Run, known: Parts, arm: str, student: Student) -> Taught:
     probes, curve = Probes(len(target), x.shape[-1]).to(x), []
     epochs = longer * run.pick(smoke=3, quick=30, full=100)
     order = run.generator("batches")
-    walk = learn(probes, x, target.to(x), order, epochs=epochs, rate=rate, peak=peak, loss=loss)
-    for _, epoch in zip(run.steps(epochs, arm), walk, strict=True):
+    counted = run.steps(epochs, arm)
+    walk = learn(
+        probes, x, target.to(x), order, epochs=epochs, rate=rate, peak=peak, loss=loss, counted=counted
+    )
+    for epoch in walk:
         if (epoch + 1) % longer == 0:
             curve.append(accuracy(probes, x_test, odd))
             run.metric("accuracy", curve[-1], step=(epoch + 1) // longer, arm=arm)

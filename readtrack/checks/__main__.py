@@ -28,7 +28,7 @@ def checks(
     """
     import torch
 
-    from readtrack.checks import benchmark, experiment
+    from readtrack.checks import benchmark, comparing, experiment
     from readtrack.plugins.load import claims
 
     module = sys.modules[f"readtrack.papers.{name}"]
@@ -36,8 +36,18 @@ def checks(
     run = run or experiment.run_experiment
 
     @cache
+    def smoke() -> tuple[Record, Watched]:
+        return run(module, folder / "plain")
+
     def plain() -> Record:
-        return run(module, folder / "plain")[0]
+        return smoke()[0]
+
+    @cache
+    def short() -> comparing.ShortRuns:
+        return comparing.ShortRuns.of(module, folder)
+
+    def compares(check: Callable[[comparing.ShortRuns], None]) -> Callable[[], None]:
+        return lambda: check(short()) if getattr(smoke()[1], "compared", None) else None
 
     yield "every claim names its control and breaks", lambda: experiment.check_claims(own)
     yield "the experiment runs and judges every claim", lambda: experiment.check_plain(plain(), own)
@@ -46,6 +56,11 @@ def checks(
         "null runs and breaks reach the experiment",
         lambda: experiment.check_conditions(module, own, folder, run),
     )
+    yield "nothing is chosen by or trained on data to judge by", compares(comparing.check_no_leak)
+    yield "what is judged hears the data to judge by", compares(comparing.check_judge_heard)
+    yield "arms that are compared train alike", compares(comparing.check_equal_work)
+    yield "arms that are compared differ", compares(comparing.check_arms_differ)
+    yield "a null run's arms share nothing but data", compares(comparing.check_null)
     yield "the benchmark declares cases", lambda: benchmark.check_cases(module)
     yield "every variant is correct in float64", lambda: benchmark.check_variants(module, torch.float64)
     yield "every variant is correct in bfloat16", lambda: benchmark.check_variants(module, torch.bfloat16)

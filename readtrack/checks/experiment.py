@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeAlias
 
 import torch
 
 from readtrack.claims import Claim
+from readtrack.runs.comparing import Comparison, Table
 from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.record import Record
 from readtrack.runs.run import Run
 
+Compared: TypeAlias = tuple[Comparison[Any, Any], Table]
+
 
 class Watched(Run):
-    """A run that remembers which breaks and arms the experiment asked it for."""
+    """A run that remembers which breaks and arms the experiment asked it for, and what it compared."""
 
     asked_breaks: set[str]
     asked_arms: bool
+    compared: list[Compared]
+    losses: dict[tuple[str, str], list[float]]
 
     def without(self, name: str) -> bool:
         self.asked_breaks = getattr(self, "asked_breaks", set()) | {name}
@@ -28,6 +34,27 @@ class Watched(Run):
     def arms(self, builders, *, control):  # type: ignore[no-untyped-def]
         self.asked_arms = True
         return super().arms(builders, control=control)
+
+    def compare(self, *claims, **given):  # type: ignore[no-untyped-def]
+        self.asked_arms = True
+        table = super().compare(*claims, **given)
+        self.compared = [*getattr(self, "compared", []), (Comparison(claims=claims, **given), table)]
+        return table
+
+    def descend(self, *positional, metric="training loss", arm="", **given):  # type: ignore[no-untyped-def]
+        value = super().descend(*positional, metric=metric, arm=arm, **given)
+        self.losses = getattr(self, "losses", {})
+        self.losses.setdefault((metric, arm), []).append(value)
+        return value
+
+
+class Short(Watched):
+    """A run whose loops have two steps each, the first and the last."""
+
+    def steps(self, total: int, label: str = "training") -> Iterator[int]:
+        for step in super().steps(total, label):
+            if step in (0, total - 1):
+                yield step
 
 
 def run_experiment(
@@ -40,11 +67,12 @@ def run_experiment(
     settings: Mapping[str, str] | None = None,
     null: bool = False,
     broken: str = "",
+    kind: type[Watched] = Watched,
 ) -> tuple[Record, Watched]:
-    """Run `module.experiment` in `folder`, and fold its events."""
+    """Run `module.experiment` in `folder`, as a run of `kind`, and fold its events."""
     folder.mkdir(parents=True, exist_ok=True)
     events = EventWriter(folder)
-    run = Watched(
+    run = kind(
         folder=folder,
         events=events,
         device=torch.device("cpu"),
@@ -106,12 +134,14 @@ def check_conditions(
         return
     if any(not claim.timed for claim in by_experiment):
         record, run = run_experiment(module, folder / "null", null=True)
-        assert getattr(run, "asked_arms", False), "a null run did not use run.arms"
+        assert getattr(run, "asked_arms", False), "a null run used neither run.compare nor run.arms"
         judged = {event["claim"]["name"] for event in record.claims}
         assert {c.name for c in by_experiment if not c.timed} <= judged, "a null run skipped a measured claim"
     for name in dict.fromkeys(one.name for claim in by_experiment for one in claim.breaks):
         record, run = run_experiment(module, folder / f"break-{abs(hash(name))}", broken=name)
-        assert name in getattr(run, "asked_breaks", set()), f"nothing calls run.without({name!r})"
+        assert name in getattr(run, "asked_breaks", set()), (
+            f"no comparison has break {name!r}, and nothing calls run.without"
+        )
         judged = {event["claim"]["name"] for event in record.claims}
         wanted = {c.name for c in by_experiment if name in {one.name for one in c.breaks} and not c.timed}
         assert wanted <= judged, f"break {name!r} left out {wanted - judged}"

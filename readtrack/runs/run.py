@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from readtrack.bench.case import Budget
 from readtrack.claims import AtLeast, Claim
@@ -20,9 +21,13 @@ from readtrack.text import format_number, one_line
 if TYPE_CHECKING:
     import torch
 
+    from readtrack.runs.comparing import Break, Metrics, NoNull, Sweep, Table
     from readtrack.runs.trained import Trained
+    from readtrack.runs.trial import Arm, Keep, Level, Point, Trial
 
+A = TypeVar("A")
 T = TypeVar("T")
+Part = Literal["world", "train", "choose", "judge"]
 Value = TypeVar("Value", bool, int, float, str)
 
 _PROGRESS_GAP = 0.1  # seconds between two progress events
@@ -133,6 +138,21 @@ class Run:
         digest = hashlib.sha256(f"{self.seed} {stream}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
+    def data(self, stream: str, part: Part) -> torch.Generator:
+        """A generator for data that all arms share, in every kind of run.
+
+        part  what the data are for: "world" (a language, a lexicon, rules), "train" (a pool to train on),
+              "choose" or "judge". It does not change the numbers; checks redraw the data of one part
+        Raises ValueError for any other part.
+        """
+        if part not in get_args(Part):
+            raise ValueError(f"stream {stream!r}: a part is world, train, choose or judge, not {part!r}")
+        return self.generator(stream)
+
+    def data_seed(self, part: Part) -> int:
+        """The seed for a data set that draws its own parts, such as `readtrack.data.scenes`; see `data`."""
+        return self.seed
+
     def wants(self, *claims: Claim) -> bool:
         """Whether this run needs what any of `claims` is judged by.
 
@@ -192,6 +212,79 @@ class Run:
             result=result,
             edge=len(found) > 1 and index in (0, len(found) - 1),
         )
+
+    def compare(
+        self,
+        *claims: Claim,
+        arms: Mapping[str, Arm[A]],
+        attempt: Callable[[Trial, A, Any], tuple[float, T]],
+        read: Callable[[Trial, Sweep[T]], Metrics],
+        grid: Sequence[Point] = (),
+        what: str = "rate",
+        score: str = "validation score",
+        keep: Keep = "lowest",
+        again: bool = False,
+        levels: Mapping[str, Sequence[Level]] = MappingProxyType({}),
+        yardsticks: Mapping[str, Arm[A]] = MappingProxyType({}),
+        references: Mapping[str, Metrics] = MappingProxyType({}),
+        derive: Callable[[Table], Mapping[str, Metrics]] | None = None,
+        breaks: Mapping[str, Break] = MappingProxyType({}),
+        world: Any = None,
+        null: Literal["pipeline", "items"] | NoNull = "pipeline",
+        unequal: Mapping[str, str] = MappingProxyType({}),
+        judged_on: Literal["judge", "training"] = "judge",
+    ) -> Table:
+        """Try arms alike, and judge on their numbers those of `claims` that this run wants.
+
+        Bounds that name arms (`at_least`, `at_most`) are computed from the table. Other bounds, and
+        shortcuts, are metrics of row "", which `derive` or `references` give.
+
+        arms        name to arm
+        attempt     trains one arm at one point of the grid; returns the score to choose by, and an outcome
+        read        what is measured of an arm, on the outcome that was chosen: metric to number, `AtLeast`,
+                    or a tensor with a value for each judged item
+        grid        points to choose from, the same for all arms, called `what` in the curves of `score`;
+                    `keep` says which scores are better. Without a grid there is one attempt, its score unused
+        again       train once more at the chosen point (`Trial.again`), and read that outcome
+        levels      arm to the levels that it is tried at, each with a row "arm@level"
+        yardsticks  arms that no null run and no break replaces
+        references  rows that nothing is trained for
+        derive      takes the table; returns metrics that relate its rows, by row
+        breaks      name of a break to the arms that it replaces, or to a function from world to world
+        world       handed to every attempt as `Trial.world`
+        null        "pipeline": in a null run every name has a copy of the control's stages and attempts with
+                    weights and streams of its own. "items", for explanations of one network: arms stay, and a
+                    coin for each judged item decides whose value is whose. `NoNull(why)`: no null run
+        unequal     arm to what differs from the others in the words of the check, and whom that favours
+        judged_on   "training" where what is measured is the training itself, such as its length or its loss
+        Raises ValueError if a claim names an arm, a metric or a break that there is not.
+        """
+        from readtrack.runs.comparing import Comparison
+
+        return Comparison(
+            claims=claims,
+            arms=arms,
+            attempt=attempt,
+            read=read,
+            grid=grid,
+            what=what,
+            score=score,
+            keep=keep,
+            again=again,
+            levels=levels,
+            yardsticks=yardsticks,
+            references=references,
+            derive=derive,
+            breaks=breaks,
+            world=world,
+            null=null,
+            unequal=unequal,
+            judged_on=judged_on,
+        ).carry_out(self)
+
+    def share_of_steps(self, arm: str) -> float:
+        """The part of its loops that an arm of a comparison goes through: all. Checks override this."""
+        return 1.0
 
     def trained(
         self,
@@ -330,6 +423,20 @@ class Run:
             self._untimed[claim.name] = event
         else:
             self._events.emit("claim", **event)
+
+    def leave_unjudged(self, claim: Claim, why: str) -> None:
+        """Record that this run says nothing about `claim`, and why."""
+        self._events.emit(
+            "claim",
+            claim=claim.to_json(),
+            values={},
+            at_least=[],
+            verdict="not judged",
+            why=why,
+            edges=[],
+            ours="",
+            seed=self.seed,
+        )
 
     def judge_timed(self, claims: Sequence[Claim], measurements: Sequence[Mapping[str, Any]] | None) -> None:
         """Judge those of `claims` that the benchmark has a part in; the worker calls it at the end.

@@ -17,8 +17,9 @@ from transformers import BertConfig, BertForPreTraining
 from readtrack.papers import bert
 from readtrack.papers.bert import BERT, LARGE, PreTraining, from_released, mask_tokens
 from readtrack.papers.bert.benchmark import cost
-from readtrack.plugin import Run
+from readtrack.plugin import Run, Trial
 from readtrack.runs.events import EventWriter
+from readtrack.runs.trial import Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.bert.experiment")  # its name is the hook's, too
 
@@ -232,47 +233,52 @@ def run(tmp_path) -> Run:
 
 @pytest.mark.parametrize("broken", ["", "tuned without the right side"])
 def test_who_looks_where_and_was_trained_how(part_of_run, monkeypatch, broken):
-    run, made, trained, read = part_of_run(broken=broken), {}, {}, []
+    run, made, read = part_of_run(broken=broken), {}, []
     pre_train, forward = toy.pre_train, BERT.forward
 
     def watched_forward(self, ids, **given):
         read.append(given.get("causal", False))
         return forward(self, ids, **given)
 
-    def pre_trained(run, language, *, causal):
+    def pre_trained(at, *, causal, mixed):
         read.clear()
-        trained[causal] = pre_train(run, language, causal=causal)
+        network = pre_train(at, causal=causal, mixed=mixed)
         assert set(read) == {causal}
-        return trained[causal]
+        network.trained = causal
+        return network
 
-    def watched(run, arm, make, *rest):
-        tagger = make()
-        weights = tagger.bert.state_dict()
-        same = [
-            causal
-            for causal, network in trained.items()
-            if all(torch.equal(weight, weights[name]) for name, weight in network.bert.state_dict().items())
-        ]
-        made[arm] = tagger.causal, tagger.lstm is not None, same
-        return 0.5, torch.zeros(toy.LENGTH)
+    def watched(at, make, rate):
+        tagger = make(at.before)
+        weights = at.before.bert.state_dict()
+        assert all(torch.equal(weights[name], weight) for name, weight in tagger.bert.state_dict().items())
+        made[at.name] = tagger.causal, tagger.lstm is not None, getattr(at.before, "trained", None)
+        return 0.5, tagger.to(run.device, run.dtype)
 
     monkeypatch.setattr(BERT, "forward", watched_forward)
     monkeypatch.setattr(toy, "pre_train", pre_trained)
     monkeypatch.setattr(toy, "tune", watched)
     toy.compare_sides(run)
     assert made == {
-        "both sides": (bool(broken), False, [False]),
-        "left to right": (True, False, [True]),
-        "left to right with BiLSTM": (True, True, [True]),
-        "left to right from scratch": (True, False, []),
+        "both sides": (bool(broken), False, False),
+        "left to right": (True, False, True),
+        "left to right with BiLSTM": (True, True, True),
+        "left to right from scratch": (True, False, None),
     }
+
+
+def test_a_null_run_pre_trains_every_name_from_the_left(run_experiment):
+    record = run_experiment(bert, null=True)
+    names = {"both sides", "left to right"}
+    first = {points[0] for points in record.curves["pre-training loss"].values()}
+    assert record.curves["pre-training loss"].keys() >= names
+    assert len(first) == len(record.curves["pre-training loss"])
 
 
 def test_masked_words_are_shown_beside_what_is_filled_in(part_of_run, monkeypatch):
     run, shown = part_of_run(), []
     language = toy.senses(run.generator("language"), words=toy.WORDS, topics=toy.TOPICS)
     monkeypatch.setattr(run, "text", lambda name, text, *, caption: shown.append((text, caption)))
-    toy.filled_in(run, toy.network(run), language, toy.LENGTH)
+    toy.filled_in(run, toy.network(trial_of(run)), language, toy.LENGTH)
     text, caption = shown[0]
     assert "33%" in caption
     for read, was, filled, _ in (one.splitlines() for one in text.rstrip().split("\n\n")):
@@ -285,10 +291,16 @@ def test_masked_words_are_shown_beside_what_is_filled_in(part_of_run, monkeypatc
 
 
 def test_every_arm_begins_from_the_same_weights(run):
-    first, again = toy.network(run).state_dict(), toy.network(run).state_dict()
+    first, again = (toy.network(trial_of(run)).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert first["bert.tokens.weight"].std().item() == pytest.approx(0.0693 * 0.88, rel=0.05)
     assert (toy.RATES, toy.LABELLED) == ((3e-4, 1e-3, 3e-3), 60)
+
+
+def trial_of(run: Run) -> Trial:
+    at = Trial(Workshop(run), Work(arm="any"), arm="any")
+    at.start()
+    return at
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -1,0 +1,288 @@
+"""Checks of what an experiment hands to `Run.compare`, by four short runs at the quick budget.
+
+- No leak: scores to choose by and losses do not depend on the data to judge by.
+- The data to judge by are heard: every number of a measured rule depends on them.
+- No arm is starved: arms that are compared train alike.
+- Arms differ, and in a null run every name has a pipeline of its own.
+
+A loop of these runs has two steps, its first and its last (`experiment.Short`). Nothing here sees an idea
+that is weakened at equal cost, a weak control, data to judge by that come from elsewhere than `Run.data` and
+`Run.data_seed`, or results that a plugin made before the comparison and hands to its arms.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from readtrack.checks.experiment import Compared, Short, run_experiment
+from readtrack.claims import AtLeast, Claim
+from readtrack.runs.comparing import Table, Value
+from readtrack.runs.run import Part
+from readtrack.runs.trial import Work
+
+
+class OtherJudge(Short):
+    """A short run with other data to judge by, of the same shapes."""
+
+    redrawn = False
+
+    def data(self, stream: str, part: Part) -> torch.Generator:
+        if part != "judge":
+            return super().data(stream, part)
+        self.redrawn = True
+        return self.generator(f"{stream}, drawn again")
+
+    def data_seed(self, part: Part) -> int:
+        self.redrawn |= part == "judge"
+        return self.seed + 1_000_003 if part == "judge" else self.seed
+
+
+class OwnStreams(Short):
+    """A short null run that notes what its copies share: streams and seeds of torch's global generator."""
+
+    shared: set[str]
+
+    def compare(self, *claims: Any, **given: Any) -> Table:
+        self.shared = getattr(self, "shared", set())
+        self._comparing = True
+        with _seeding(self._note_seed):
+            table: Table = super().compare(*claims, **given)  # type: ignore[no-untyped-call]
+        self._comparing = False
+        return table
+
+    def generator(self, stream: str) -> torch.Generator:
+        caller = sys._getframe(1).f_globals["__name__"]
+        if getattr(self, "_comparing", False) and not caller.startswith("readtrack.runs."):
+            self.shared.add(f"run.generator({stream!r})")
+        return super().generator(stream)
+
+    def _note_seed(self, caller: str) -> None:
+        if not caller.startswith("readtrack.runs."):
+            self.shared.add("torch.manual_seed")
+
+
+@contextmanager
+def _seeding(note: Callable[[str], None]) -> Iterator[None]:
+    """Call `note` with the name of every module that seeds torch's global generator."""
+    seed = torch.manual_seed
+
+    def noted(value: int) -> torch.Generator:
+        note(sys._getframe(1).f_globals["__name__"])
+        return seed(value)
+
+    torch.manual_seed = noted  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.manual_seed = seed
+
+
+@dataclass(frozen=True)
+class ShortRuns:
+    """A plain run, one with other data to judge by, and a null run."""
+
+    plain: Short
+    other: OtherJudge
+    null: OwnStreams
+
+    @classmethod
+    def of(cls, module: ModuleType, folder: Path, seed: int = 0) -> ShortRuns:
+        def run(name: str, **options: Any) -> Any:
+            return run_experiment(module, folder / name, budget="quick", seed=seed, **options)[1]
+
+        return cls(
+            run("short", kind=Short),
+            run("other-judge", kind=OtherJudge),
+            run("short-null", kind=OwnStreams, null=True),
+        )
+
+    @property
+    def compared(self) -> list[Compared]:
+        return getattr(self.plain, "compared", [])
+
+    @property
+    def pairs(self) -> Iterator[tuple[Compared, Table]]:
+        """Each comparison of the plain run, and its table under other data to judge by."""
+        for compared, (_, other) in zip(self.compared, self.other.compared, strict=True):
+            yield compared, other
+
+
+# No leak
+
+
+def check_no_leak(runs: ShortRuns) -> None:
+    """Fails if a score to choose by or a loss hears the data to judge by, or if there is neither."""
+    before, after = (getattr(run, "losses", {}) for run in (runs.plain, runs.other))
+    for metric, arm in before.keys() & after.keys():
+        same = repr(before[metric, arm]) == repr(after[metric, arm])
+        assert same, f"the data to judge by change {metric!r} of {arm!r}"
+    for (comparison, table), other in runs.pairs:
+        names = [claim.name for claim in comparison.claims if claim.kind == "measured"]
+        values = 0
+        for was, now in zip(_attempts(table), _attempts(other), strict=True):
+            values += len(was.losses)
+            if comparison.grid:
+                values += 1
+                same = repr(was.score) == repr(now.score)
+                assert same, f"{was.arm}: the data to judge by change the score at {was.point}"
+        trained = comparison.null == "pipeline" and any(work.taken for work in table.works)
+        assert values or not (names and trained), f"{', '.join(names)}: no score and no loss was compared"
+
+
+# The data to judge by are heard
+
+
+def check_judge_heard(runs: ShortRuns) -> None:
+    """Fails if a bound of a measured rule is computed from numbers that ignore the data to judge by.
+
+    A number that is 0 or 1 in both runs may be at its limit, and decides nothing.
+    """
+    judged = [pair for pair in runs.pairs if pair[0][0].judged_on == "judge"]
+    measured = any(claim.kind == "measured" for (one, _), _ in judged for claim in one.claims)
+    assert runs.other.redrawn or not measured, "nothing is drawn by run.data or data_seed for 'judge'"
+    for (comparison, table), other in judged:
+        for claim in comparison.claims:
+            for name, cells in _cells(claim) if claim.kind == "measured" else ():
+                was, now = (
+                    [_plain(one.rows[row][metric]) for row, metric in cells] for one in (table, other)
+                )
+                limits = all(value in (0.0, 1.0) for value in (*was, *now))
+                assert was != now or limits, f"{claim.name}: {name!r} ignores the data to judge by"
+
+
+def _cells(claim: Claim) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Each bound of the rule, with the cells that it is computed from."""
+    for bound in claim.bounds:
+        of = bound.of
+        yield bound.metric, [(row, of.metric) for row in of.rows] if of else [("", bound.metric)]
+
+
+# No starved arm
+
+
+def check_equal_work(runs: ShortRuns) -> None:
+    """Fails if two arms that a claim compares train differently, and `unequal` does not name what differs."""
+    for comparison, table in runs.compared:
+        for claim in comparison.claims:
+            for ours, theirs in _pairs(claim):
+                stated = " ".join(comparison.unequal.get(_arm(row), "") for row in (ours, theirs))
+                for what, mine, other in unequal(_of(table, ours), _of(table, theirs)):
+                    if what.removeprefix("their ") in stated:
+                        continue
+                    found = f"{what}: {mine} and {other}"
+                    raise AssertionError(f"{claim.name}: {ours!r} and {theirs!r} differ in {found}")
+
+
+def unequal(ours: Sequence[Work], theirs: Sequence[Work]) -> Iterator[tuple[str, object, object]]:
+    """Where the attempts of two arms differ: what, and the two values."""
+    if [work.point for work in ours] != [work.point for work in theirs]:
+        yield "the grid", [work.point for work in ours], [work.point for work in theirs]
+        return
+    for mine, other in zip(ours, theirs, strict=True):
+        for (what, a), (_, b) in zip(_facts(mine), _facts(other), strict=True):
+            if a != b:
+                yield what, a, b
+        if mine.before and other.before:
+            for (what, a), (_, b) in zip(_facts(mine.before)[:3], _facts(other.before)[:3], strict=True):
+                if a != b:
+                    yield f"{what} of their stages", a, b
+        for stream in mine.drawn.keys() & other.drawn.keys():
+            if not torch.equal(mine.drawn[stream].get_state(), other.drawn[stream].get_state()):
+                yield "how much they draw", stream, stream
+
+
+def _facts(work: Work) -> list[tuple[str, object]]:
+    return [
+        ("the length of their loops", work.loops),
+        ("the steps that they take", work.taken),
+        ("their updates", work.updates),
+        ("their optimisers", work.how),
+        ("their learning rates", work.rates),
+    ]
+
+
+# Arms differ, and in null runs have pipelines of their own
+
+
+def check_arms_differ(runs: ShortRuns) -> None:
+    """Fails if two arms that a claim compares are one and the same."""
+    for comparison, table in runs.compared:
+        for claim in comparison.claims:
+            for ours, theirs in _pairs(claim):
+                same = _same(table, ours, theirs)
+                assert not same, f"{claim.name}: {ours!r} and {theirs!r} are equal in every number"
+
+
+def check_null(runs: ShortRuns) -> None:
+    """Fails if the copies of a null run share weights, streams or results, or do unequal work."""
+    compared: list[Compared] = getattr(runs.null, "compared", [])
+    for comparison, table in compared:
+        if comparison.null != "pipeline":
+            continue
+        shared = ", ".join(sorted(runs.null.shared))
+        assert not shared, f"null run: all arms share {shared}; take Trial.generator, or Run.data for data"
+        for claim in comparison.claims:
+            for ours, theirs in _pairs(claim):
+                if _arm(ours) in comparison.arms and _arm(theirs) in comparison.arms:
+                    _check_copies(claim, table, ours, theirs)
+
+
+def _check_copies(claim: Claim, table: Table, ours: str, theirs: str) -> None:
+    where = f"{claim.name}: in a null run {ours!r} and {theirs!r}"
+    assert not _same(table, ours, theirs, claim), f"{where} are equal in every number"
+    mine, other = (_of(table, row, claim) for row in (ours, theirs))
+    for a, b in zip(mine, other, strict=True):
+        assert not a.losses or a.losses != b.losses, f"{where} have equal losses"
+        assert not (a.before and b.before) or a.before.loops == b.before.loops, f"{where} share a stage"
+
+
+# Parts of several checks
+
+
+def _pairs(claim: Claim) -> Iterator[tuple[str, str]]:
+    """The rows that a measured claim compares with each other."""
+    if claim.kind == "measured":
+        for bound in claim.bounds:
+            if bound.of and bound.of.against:
+                yield bound.of.arm, bound.of.against
+
+
+def _attempts(table: Table) -> list[Work]:
+    return [work for work in table.works if not work.stage]
+
+
+def _arm(row: str) -> str:
+    return row.partition("@")[0]
+
+
+def _of(table: Table, row: str, null_of: Claim | None = None) -> list[Work]:
+    """The attempts of a row; of a null run those that are copies of the claim's control."""
+    attempts = _attempts(table)
+    if null_of:
+        name, at, level = row.partition("@")
+        copies = [w for w in attempts if w.arm == f"{name}, as {null_of.control_arm}{at}{level}"]
+        if copies:
+            return copies
+    return [work for work in attempts if work.arm == row]
+
+
+def _same(table: Table, ours: str, theirs: str, null_of: Claim | None = None) -> bool:
+    """Whether losses, scores and numbers of two rows are equal."""
+    works = zip(_of(table, ours, null_of), _of(table, theirs, null_of), strict=False)
+    trained = all(repr((a.losses, a.score)) == repr((b.losses, b.score)) for a, b in works)
+    numbers = [{name: _plain(value) for name, value in table.rows[row].items()} for row in (ours, theirs)]
+    return trained and repr(numbers[0]) == repr(numbers[1])
+
+
+def _plain(value: Value) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    return value.value if isinstance(value, AtLeast) else value

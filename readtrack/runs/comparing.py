@@ -1,0 +1,402 @@
+"""`Run.compare`: arms that are trained alike, the table of their numbers, and the claims judged on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+
+from readtrack.claims import AtLeast, Bound, Claim, Compared
+from readtrack.runs.trial import Arm, Keep, Level, Point, Trial, Work, Workshop
+
+if TYPE_CHECKING:
+    import torch
+
+    from readtrack.runs.run import Best, Run
+
+A = TypeVar("A")
+T = TypeVar("T")
+Value: TypeAlias = "float | AtLeast | torch.Tensor"
+Metrics: TypeAlias = Mapping[str, Value]
+Break: TypeAlias = "Mapping[str, Arm[Any]] | Callable[[Any], Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class NoNull:
+    """Why a comparison has no null run: for example, nothing is trained and only five problems are judged."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(Generic[T]):
+    """The attempts of one arm over the grid.
+
+    chosen  the outcome at `point`, which has the best score; of the second training if there was one
+    points  every point of the grid to its outcome
+    """
+
+    chosen: T
+    point: Point
+    points: Mapping[Point, T]
+
+
+@dataclass(slots=True)
+class Table:
+    """The numbers of a comparison by row and metric.
+
+    A row is an arm, an arm at a level ("LSTM@4"), a yardstick or a reference. Row "" holds metrics of the
+    whole table. A tensor has one value for each judged item, and counts as their mean.
+
+    world   the comparison's world, after a break that replaces it
+    sweeps  row to its attempts
+    works   what each attempt and each stage did
+    """
+
+    world: Any = None
+    rows: dict[str, dict[str, Value]] = field(default_factory=dict)
+    sweeps: dict[str, Sweep[Any]] = field(default_factory=dict)
+    works: list[Work] = field(default_factory=list)
+    best: dict[str, Best[Any]] = field(default_factory=dict)
+    stages: dict[Hashable, tuple[Work, Any]] = field(default_factory=dict)
+
+    def __getitem__(self, cell: tuple[str, str]) -> float | AtLeast:
+        """The number at (row, metric)."""
+        row, metric = cell
+        return _number(self.rows[row][metric])
+
+    def of(self, metric: str) -> dict[str, float | AtLeast]:
+        """Row to number, for the rows that have the metric."""
+        return {row: _number(found[metric]) for row, found in self.rows.items() if metric in found}
+
+    def stage(self, first: Callable[[Trial], T]) -> T:
+        """The result of a stage that arms of a plain run shared. Raises KeyError if no arm asked for it."""
+        found: T = self.stages[first, "", 1.0][1]
+        return found
+
+    def add(self, rows: Mapping[str, Metrics]) -> None:
+        for row, metrics in rows.items():
+            self.rows.setdefault(row, {}).update(metrics)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seat(Generic[A]):
+    """A row of the table that is to be tried: an arm at one level, as this run has it.
+
+    base    the arm's name in curves, and the salt of its streams where it is `salted`
+    share   the part of its loops that it goes through
+    """
+
+    row: str
+    arm: Arm[A]
+    base: str
+    level: Level | None
+    salted: bool
+    share: float
+
+    @property
+    def label(self) -> str:
+        return self.base if self.level is None else f"{self.base}@{self.level}"
+
+    def trial(self, shop: Workshop, point: Point, stage: str = "") -> Trial:
+        """Begin an attempt, or what `stage` says."""
+        work = Work(arm=self.label, level=self.level, point=point, stage=stage)
+        at = Trial(shop, work, arm=self.base, salted=self.salted, share=self.share)
+        at.before = at.stage(self.arm.before) if self.arm.before else None
+        shop.works.append(work)
+        at.start()
+        return at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Generic[A, T]):
+    """The arguments of `Run.compare`, which documents them."""
+
+    claims: tuple[Claim, ...]
+    arms: Mapping[str, Arm[A]]
+    attempt: Callable[[Trial, A, Any], tuple[float, T]]
+    read: Callable[[Trial, Sweep[T]], Metrics]
+    grid: Sequence[Point] = ()
+    what: str = "rate"
+    score: str = "validation score"
+    keep: Keep = "lowest"
+    again: bool = False
+    levels: Mapping[str, Sequence[Level]] = field(default_factory=dict)
+    yardsticks: Mapping[str, Arm[A]] = field(default_factory=dict)
+    references: Mapping[str, Metrics] = field(default_factory=dict)
+    derive: Callable[[Table], Mapping[str, Metrics]] | None = None
+    breaks: Mapping[str, Break] = field(default_factory=dict)
+    world: Any = None
+    null: Literal["pipeline", "items"] | NoNull = "pipeline"
+    unequal: Mapping[str, str] = field(default_factory=dict)
+    judged_on: Literal["judge", "training"] = "judge"
+
+    def carry_out(self, run: Run) -> Table:
+        """Try all arms that the run's claims need, and judge the claims."""
+        self._check_wiring()
+        wanted = [claim for claim in self.claims if run.wants(claim)]
+        if not wanted:
+            return Table()
+        if run.null and isinstance(self.null, NoNull):
+            for claim in wanted:
+                run.leave_unjudged(claim, f"no null run: {self.null.why}")
+            return Table()
+        if run.null and self.null == "pipeline":
+            return self._null_tables(run, wanted)
+        given = self._broken(run)
+        needed = self._needed(wanted)
+        arms = [(name, arm) for name, arm in given.arms.items() if name in needed]
+        seats = [seat for name, arm in arms for seat in given._seats(run, name, arm)]
+        table = given._fill(run, wanted, seats)
+        given._judge(run, wanted, table)
+        return table
+
+    # Before anything is trained
+
+    def _check_wiring(self) -> None:
+        """Raises ValueError if a claim names an arm or a break that the comparison does not have."""
+        rows = self._rows()
+        for claim in self.claims:
+            where = f"claim {claim.name!r}"
+            for bound in _compared(claim):
+                for row in bound.rows:
+                    if row not in rows:
+                        raise ValueError(f"{where}: no arm {row!r}; there are {_listed(rows)}")
+            if self._has_null(claim) and claim.control_arm not in self.arms:
+                raise ValueError(
+                    f"{where}: control_arm {claim.control_arm!r} is no arm; there are {_listed(self.arms)}"
+                )
+            for one in claim.breaks:
+                if one.name not in self.breaks:
+                    raise ValueError(f"{where}: the comparison has no break {one.name!r}")
+        named = {one.name for claim in self.claims for one in claim.breaks}
+        for name, change in self.breaks.items():
+            if name not in named:
+                raise ValueError(f"break {name!r}: no claim of the comparison names it")
+            self._check_arms(f"break {name!r}", () if callable(change) else change)
+        self._check_arms("levels", set(self.levels) - set(self.yardsticks))
+        self._check_arms("unequal", self.unequal)
+        if both := set(self.arms) & {*self.yardsticks, *self.references}:
+            raise ValueError(f"{_listed(both)}: an arm is no yardstick and no reference")
+
+    def _has_null(self, claim: Claim) -> bool:
+        return claim.kind == "measured" and not isinstance(self.null, NoNull)
+
+    def _check_arms(self, where: str, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.arms:
+                raise ValueError(f"{where}: no arm {name!r}; there are {_listed(self.arms)}")
+
+    def _labels(self, name: str) -> dict[str, Level | None]:
+        """The rows of an arm or a yardstick, each with its level."""
+        levels = self.levels.get(name)
+        return {name: None} if levels is None else {f"{name}@{level}": level for level in levels}
+
+    def _rows(self) -> dict[str, str]:
+        """Every row that a bound may name, to its arm, yardstick or reference."""
+        rows = {row: name for name in (*self.arms, *self.yardsticks) for row in self._labels(name)}
+        return rows | {name: name for name in self.references}
+
+    def _named(self, claims: Iterable[Claim]) -> set[str]:
+        """The arms, yardsticks and references that the claims' bounds are about.
+
+        A bound on a derived metric may be about any of them.
+        """
+        rows = self._rows()
+        found: set[str] = set()
+        for claim in claims:
+            if any(bound.of is None for bound in claim.bounds):
+                return set(rows.values())
+            found |= {rows[row] for bound in _compared(claim) for row in bound.rows}
+        return found
+
+    def _needed(self, wanted: Sequence[Claim]) -> set[str]:
+        """All but the arms that only other claims are about."""
+        others = [claim for claim in self.claims if claim not in wanted]
+        return {*self.arms, *self.yardsticks} - (self._named(others) - self._named(wanted))
+
+    # Which arms a run has
+
+    def _broken(self, run: Run) -> Comparison[A, T]:
+        """The comparison with the run's break in it."""
+        for name, change in self.breaks.items():
+            if run.without(name):
+                if callable(change):
+                    return replace(self, world=change(self.world))
+                return replace(self, arms={**self.arms, **change})
+        return self
+
+    def _null_tables(self, run: Run, wanted: Sequence[Claim]) -> Table:
+        """For each control a table in which every name has a copy of the control's pipeline.
+
+        Returns one table of all rows; of rows with one name the first.
+        """
+        whole = Table(world=self.world)
+        controls = list(dict.fromkeys(claim.control_arm for claim in wanted))
+        for control in controls:
+            own = [claim for claim in wanted if claim.control_arm == control]
+            note = f", as {control}" if control != controls[0] else ""
+            seats = [
+                seat
+                for name in self.arms
+                if name in self._needed(own)
+                for seat in self._seats(run, name, self.arms[control], f"{name}{note}", salted=True)
+            ]
+            table = self._fill(run, own, seats)
+            self._judge(run, own, table)
+            whole.rows = {**table.rows, **whole.rows}
+            whole.sweeps = {**table.sweeps, **whole.sweeps}
+            whole.works += table.works
+        return whole
+
+    def _seats(
+        self, run: Run, name: str, arm: Arm[A], base: str = "", *, salted: bool = False
+    ) -> list[_Seat[A]]:
+        share = 1.0 if name in self.yardsticks else run.share_of_steps(name)
+        return [
+            _Seat(row=row, arm=arm, base=base or name, level=level, salted=salted, share=share)
+            for row, level in self._labels(name).items()
+        ]
+
+    # The table
+
+    def _fill(self, run: Run, wanted: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
+        """The table of the arms in `seats`, and of yardsticks, references and what is derived."""
+        shop = Workshop(run, self.world)
+        table = Table(world=self.world, works=shop.works, stages=shop.stages)
+        table.add(self.references)
+        for seat in seats:
+            self._try(shop, table, seat)
+        for name in self.yardsticks:
+            if name in self._needed(wanted):
+                for seat in self._seats(run, name, self.yardsticks[name]):
+                    self._try(shop, table, seat)
+        if self.derive:
+            derived = self.derive(table)
+            if strange := set(derived) - {"", *self._rows()}:
+                raise ValueError(f"derive: no row {_listed(strange)}; there are {_listed(self._rows())}")
+            table.add(derived)
+        return table
+
+    def _try(self, shop: Workshop, table: Table, seat: _Seat[A]) -> None:
+        """Attempt an arm over the grid, and read off its numbers."""
+        points: dict[Point, T] = {}
+
+        def one(point: Point, again: bool = False) -> tuple[float, T]:
+            at = seat.trial(shop, point)
+            at.again = again
+            at.work.score, outcome = self.attempt(at, seat.arm.make, point)
+            points.setdefault(point, outcome)
+            return at.work.score, outcome
+
+        point = self._choose(shop.run, table, seat, one)
+        chosen = one(point, again=True)[1] if self.again else points[point]
+        sweep = table.sweeps[seat.row] = Sweep(chosen, point, points)
+        table.add({seat.row: self.read(seat.trial(shop, point, stage="reading"), sweep)})
+
+    def _choose(
+        self, run: Run, table: Table, seat: _Seat[A], one: Callable[[Point], tuple[float, T]]
+    ) -> Point:
+        """The best point of the grid. Points that are not numbers are swept by their position."""
+        if not self.grid:
+            one(None)
+            return None
+        numeric = all(isinstance(point, int | float) for point in self.grid)
+        values: Sequence[Any] = self.grid if numeric else range(len(self.grid))
+        point_at = dict(zip(values, self.grid, strict=True))
+        best = run.sweep(
+            seat.label,
+            values,
+            lambda value: one(point_at[value]),
+            what=self.what,
+            score=self.score,
+            keep=self.keep,
+        )
+        table.best[seat.row] = best
+        return self.grid[0] if math.isnan(best.value) else point_at[best.value]
+
+    # The claims
+
+    def _judge(self, run: Run, wanted: Sequence[Claim], table: Table) -> None:
+        arm_of, unnamed = self._rows(), {*self.arms} - self._named(self.claims)
+        for claim in wanted:
+            bounds = (*claim.bounds, *claim.guards, *claim.control_reaches)
+            values = {bound.metric: self._worth(run, claim, bound, table) for bound in bounds}
+            for metric in claim.shortcuts:
+                values[metric] = self._number(claim, table, "", metric)
+            rows = {row for bound in claim.bounds if bound.of for row in bound.of.rows}
+            tuned = [best for row, best in table.best.items() if row in rows or arm_of[row] in unnamed]
+            run.claim(claim, values, tuned=tuned)
+
+    def _number(self, claim: Claim, table: Table, row: str, metric: str) -> float | AtLeast:
+        return _number(self._found(claim, table, row, metric))
+
+    def _found(self, claim: Claim, table: Table, row: str, metric: str) -> Value:
+        found = table.rows.get(row, {})
+        if metric not in found:
+            whose = f"arm {row!r}" if row else "the whole table"
+            raise ValueError(f"claim {claim.name!r}: {whose} has no {metric!r}; there are {_listed(found)}")
+        return found[metric]
+
+    def _worth(self, run: Run, claim: Claim, bound: Bound, table: Table) -> float | AtLeast:
+        """The value of a bound's metric."""
+        ours: float | AtLeast
+        theirs: float | AtLeast
+        of = bound.of
+        if of is None:
+            return self._number(claim, table, "", bound.metric)
+        if run.null and self.null == "items" and bound in claim.bounds:
+            ours, theirs = self._tossed(run, claim, of, table)
+        else:
+            ours = self._number(claim, table, of.arm, of.metric)
+            theirs = self._number(claim, table, of.against, of.metric) if of.against else 0.0
+        return related(ours, theirs, of.how, bound.op)
+
+    def _tossed(self, run: Run, claim: Claim, of: Compared, table: Table) -> tuple[float, float]:
+        """Both arms' means after a coin for each judged item has decided whose value is whose.
+
+        The first axis of the tensors has the items: values in one row share a coin.
+        """
+        import torch
+
+        other = of.against or claim.control_arm
+        pair = [self._found(claim, table, row, of.metric) for row in (of.arm, other)]
+        if not all(isinstance(values, torch.Tensor) for values in pair):
+            whose = f"{of.arm!r} and {other!r}"
+            raise ValueError(f"claim {claim.name!r}: items need tensors of {of.metric!r}, for {whose}")
+        ours, theirs = (values.double().cpu() for values in pair if isinstance(values, torch.Tensor))
+        coins = torch.rand(len(ours), generator=run.generator(f"coins, {claim.name}, {of.metric}, {other}"))
+        heads = (coins < 0.5).view(-1, *[1] * (ours.dim() - 1))
+        return ours.where(heads, theirs).mean().item(), theirs.where(heads, ours).mean().item()
+
+
+def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -> float | AtLeast:
+    """`ours - theirs`, `ours / theirs`, or `ours` alone, where either may never have been reached.
+
+    A value that the other arm reached at `theirs` or later bounds the result from above: it meets upper
+    bounds, and is NaN for any other.
+    """
+    if not how:
+        return ours
+    a, b = (value.value if isinstance(value, AtLeast) else value for value in (ours, theirs))
+    result = a - b if how == "-" else a / b if b else math.nan
+    if isinstance(theirs, AtLeast):
+        return math.nan if isinstance(ours, AtLeast) or op not in ("<=", "<") else result
+    return AtLeast(result) if isinstance(ours, AtLeast) else result
+
+
+def _compared(claim: Claim) -> Iterator[Compared]:
+    for bound in (*claim.bounds, *claim.guards, *claim.control_reaches):
+        if bound.of:
+            yield bound.of
+
+
+def _number(value: Value) -> float | AtLeast:
+    if isinstance(value, float | int | AtLeast):
+        return value
+    return float((value if value.is_floating_point() else value.double()).mean().item())
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"

@@ -1,0 +1,222 @@
+"""What an arm of a comparison is made from, and what it is given while it is tried."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from readtrack.runs.run import Run
+
+A = TypeVar("A")
+T = TypeVar("T")
+Level = Hashable
+Point = Hashable
+Keep = Literal["lowest", "highest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm(Generic[A]):
+    """One side of a comparison.
+
+    make    what the comparison's `attempt` builds the arm from: a class, a function, a setting
+    before  the stage that the arm starts from, such as its pre-training; `Trial.before` is its result. Arms
+            with the same `before` share one result
+    """
+
+    make: A
+    before: Callable[[Trial], Any] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """What one attempt of an arm did, or one stage. Its `Trial` fills it in.
+
+    arm, level, point  of an attempt: where it was made
+    stage    the name of the stage's function, "" for an attempt
+    loops    the length of each loop; `taken` of these steps were executed
+    updates  steps of an optimiser through `Trial.descend`; `losses` are its losses
+    how      optimisers with their settings at the first step, and clipping
+    rates    learning rates at the first and the last step of an optimiser
+    before   the work of the stage that an attempt started from
+    drawn    name of each stream to its generator
+    score    the score to choose by; NaN where nothing is chosen
+    """
+
+    arm: str
+    level: Level | None = None
+    point: Point | None = None
+    stage: str = ""
+    loops: list[int] = field(default_factory=list)
+    taken: int = 0
+    updates: int = 0
+    losses: list[float] = field(default_factory=list)
+    how: list[str] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    before: Work | None = None
+    drawn: dict[str, torch.Generator] = field(default_factory=dict)
+    score: float = math.nan
+
+
+@dataclass(slots=True)
+class Workshop:
+    """What the trials of one comparison share: the run, the world, results of stages, the work done."""
+
+    run: Run
+    world: Any = None
+    stages: dict[Hashable, tuple[Work, Any]] = field(default_factory=dict)
+    works: list[Work] = field(default_factory=list)
+
+
+class Trial:
+    """A run as one arm sees it at one level.
+
+    name    of the arm and its level, for curves and progress
+    level   the arm's level, or None
+    world   what the comparison was given as `world`, after a break that replaces it
+    before  the result of the arm's stage, or None
+    again   whether this is the second training, at the point that was chosen
+    run     the run itself: device, options, `data`. Its `generator` is not the arm's own
+    work    what this attempt or stage has done so far
+
+    Weights (torch's global generator) and the streams of `generator` belong to the arm: a null run gives each
+    arm other ones. Data come from `Run.data` and are the same for all arms.
+    """
+
+    def __init__(
+        self, shop: Workshop, work: Work, *, arm: str, salted: bool = False, share: float = 1.0
+    ) -> None:
+        self.run = shop.run
+        self.world = shop.world
+        self.name = work.arm
+        self.level = work.level
+        self.before: Any = None
+        self.again = False
+        self.work = work
+        self._shop = shop
+        self._arm = arm  # without its level
+        self._salted = salted
+        self._share = share
+
+    def start(self) -> None:
+        """Seed torch for the weights. The core calls it before each attempt and each stage."""
+        import torch
+
+        seed = self.run.seed
+        if self._salted:
+            digest = hashlib.sha256(f"{seed} weights {self.name}".encode()).digest()
+            seed = int.from_bytes(digest[:7], "big")
+        torch.manual_seed(seed)
+
+    def generator(self, stream: str) -> torch.Generator:
+        """The arm's own generator for batches, dropout or noise, seeded from the run's seed and `stream`."""
+        found = self.run.generator(f"{self.name} | {stream}" if self._salted else stream)
+        self.work.drawn[stream] = found
+        return found
+
+    def steps(self, total: int, label: str = "training") -> Iterator[int]:
+        """Count 0 .. total-1 as `Run.steps` does. The core may cut the loop short, down to no step."""
+        self.work.loops.append(total)
+        if self._share <= 0:
+            return
+        for step in self.run.steps(total, label):
+            if step >= self._share * total:
+                return
+            self.work.taken += 1
+            yield step
+
+    def descend(
+        self,
+        loss: torch.Tensor,
+        optimizer: torch.optim.Optimizer,
+        *,
+        step: int,
+        metric: str = "training loss",
+        arm: str = "",
+        clip: float | None = None,
+    ) -> float:
+        """`Run.descend`, counted. The curve is the arm's unless `arm` names another."""
+        last = self.work.loops[-1] - 1 if self.work.loops else 0
+        if step == 0:
+            self.work.how.append(f"{type(optimizer).__name__} {_settings(optimizer)} clip {clip}")
+        if step in (0, last):
+            self.work.rates.append(float(optimizer.param_groups[0]["lr"]))
+        value = self.run.descend(loss, optimizer, step=step, metric=metric, arm=arm or self.name, clip=clip)
+        self.work.updates += 1
+        self.work.losses.append(value)
+        return value
+
+    def metric(self, name: str, value: float, *, step: float | None = None, arm: str = "") -> None:
+        """`Run.metric`, of this arm unless `arm` names another."""
+        self.run.metric(name, value, step=step, arm=arm or self.name)
+
+    def part(self, name: str) -> str:
+        """What curves call a network `name` that this arm needs: a null run has one for each arm."""
+        return f"{name}, for {self._arm}" if self._salted else name
+
+    def stage(self, first: Callable[[Trial], T]) -> T:
+        """The result of `first`, computed once for all arms that ask for it; in a null run once for each arm.
+
+        A stage may ask for another. The generator of the weights is left as it was.
+        """
+        import torch
+
+        key = first, self._arm if self._salted else "", self._share
+        if key not in self._shop.stages:
+            state = torch.get_rng_state()
+            work = Work(arm=self._arm, stage=getattr(first, "__name__", repr(first)))
+            self._shop.works.append(work)
+            trial = Trial(self._shop, work, arm=self._arm, salted=self._salted, share=self._share)
+            trial.start()
+            self._shop.stages[key] = work, first(trial)
+            torch.set_rng_state(state)
+        found: T
+        self.work.before, found = self._shop.stages[key]
+        return found
+
+    def early_stopping(
+        self, evaluate: Callable[[], tuple[float, T]], keep: Keep = "highest"
+    ) -> EarlyStopping[T]:
+        """See `EarlyStopping`."""
+        return EarlyStopping(evaluate, keep)
+
+
+class EarlyStopping(Generic[T]):
+    """The best of several evaluations of one network while it is trained.
+
+    evaluate  returns the score to choose by, and an outcome to keep
+    keep      which scores are better
+    """
+
+    def __init__(self, evaluate: Callable[[], tuple[float, T]], keep: Keep) -> None:
+        self._evaluate = evaluate
+        self._sign = 1.0 if keep == "highest" else -1.0
+        self._best: tuple[float, T] | None = None
+
+    def check(self) -> None:
+        """Evaluate now; of equal scores the first is kept."""
+        score, outcome = self._evaluate()
+        if self._best is None or self._sign * score > self._sign * self._best[0]:
+            self._best = score, outcome
+
+    def best(self) -> tuple[float, T]:
+        """The best evaluation. Without a check, for example after no steps, the network is evaluated now."""
+        if self._best is None:
+            self.check()
+        assert self._best is not None
+        return self._best
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> str:
+    """The optimiser's own settings and what schedules set beside them, without its learning rate."""
+    shown = {
+        name: value
+        for name, value in optimizer.defaults.items()
+        if name not in ("lr", "initial_lr", "max_lr", "min_lr")
+    }
+    return repr(shown)

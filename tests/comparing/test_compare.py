@@ -1,0 +1,275 @@
+"""`Run.compare`: its table, its claims, null runs, breaks, and mistakes in its wiring."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from readtrack.checks.experiment import Watched, run_experiment
+from readtrack.claims import AtLeast, Bound, Claim, at_least, at_most
+from readtrack.plugin import Arm
+from readtrack.runs.comparing import related
+from readtrack.verdicts import rule_seeds
+
+from .toys import ARMS, BLIND, LEAD, RATES, SHAPES, accuracy, attempt, claim, plugin
+
+
+@pytest.fixture
+def carry_out(tmp_path) -> Callable:
+    """Runs a comparison; returns the record and the table."""
+
+    def run(compare, **options):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        record, made = run_experiment(plugin(compare), folder, **options)
+        return record, made.compared[0][1] if hasattr(made, "compared") else None
+
+    return run
+
+
+def values(record) -> dict[str, float]:
+    return record.claims[0]["values"]
+
+
+def compared(*claims, **more):
+    """A comparison of the simple shape with other arguments."""
+    given = {"arms": ARMS, "attempt": attempt(""), "read": accuracy, "grid": RATES, "breaks": BLIND} | more
+    return lambda run, flaw: run.compare(*(claims or (LEAD,)), **given)
+
+
+# Bounds
+
+
+def test_a_bounds_name_says_what_is_compared():
+    assert at_least("accuracy", "ours", 0.1, minus="theirs").metric == "accuracy, ours - theirs"
+    assert at_most("steps", "ours", 0.5, over="theirs").metric == "steps, ours / theirs"
+    assert at_least("accuracy", "ours", 0.5).metric == "accuracy, ours"
+    assert at_most("steps", "ours", 0.5, over="theirs").ratio
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"arm": "a", "minus": "a"}, "'a' cannot be compared with 'a'"),
+        ({"arm": "a", "minus": "b", "over": "c"}, "minus or over"),
+        ({"arm": ""}, "arm '' cannot"),
+    ],
+)
+def test_a_bound_that_compares_nothing_is_an_error(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        at_least("accuracy", threshold=0.1, **wrong)
+
+
+def test_a_claim_that_compares_arms_names_its_control():
+    with pytest.raises(TypeError, match=r"'sees more'.*control_arm"):
+        claim(at_least("accuracy", "all", 0.1), control="")
+
+
+def test_seeds_of_a_claim_are_those_of_the_plain_bound():
+    plain = claim(Bound("accuracy, all - half", ">=", 0.1, direction=0.0))
+    assert rule_seeds([plain], 10) == rule_seeds([LEAD], 10)
+    assert plain.rule == LEAD.rule
+    assert Claim.from_json(LEAD.to_json()).rule[0].of == LEAD.rule[0].of
+    assert "of" not in plain.to_json()["rule"][0]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "how", "op", "result"),
+    [
+        (3.0, 2.0, "-", ">=", 1.0),
+        (3.0, 2.0, "/", ">=", 1.5),
+        (AtLeast(3.0), 2.0, "-", ">=", AtLeast(1.0)),
+        (3.0, AtLeast(2.0), "/", "<=", 1.5),
+        (3.0, AtLeast(2.0), "/", ">=", math.nan),
+        (AtLeast(3.0), AtLeast(2.0), "-", "<=", math.nan),
+        (3.0, 0.0, "/", "<=", math.nan),
+    ],
+)
+def test_what_was_never_reached_is_related_as_a_limit(ours, theirs, how, op, result):
+    found = related(ours, theirs, how, op)
+    assert found == result or (math.isnan(found) and math.isnan(result))
+
+
+# Plain runs
+
+
+def test_claims_are_judged_on_the_table(carry_out):
+    record, table = carry_out(SHAPES["simple"], budget="quick")
+    assert values(record) == {"accuracy, all - half": table["all", "accuracy"] - table["half", "accuracy"]}
+    assert record.claims[0]["edges"]  # two points: the best lies at an edge
+    assert table.of("accuracy").keys() == {"all", "half"}
+    assert [work.loops for work in table.works if not work.stage] == [[8]] * 4
+
+
+def test_rows_of_levels_have_the_levels_name(carry_out):
+    _, table = carry_out(SHAPES["series"], budget="quick")
+    assert table.rows.keys() == {"all@4", "all@8", "half@4", "half@8"}
+
+
+def test_arms_with_one_stage_share_its_result(carry_out):
+    _, table = carry_out(SHAPES["shared stage"], budget="quick")
+    assert [work.arm for work in table.works if work.stage == "before"] == ["all"]
+    _, table = carry_out(SHAPES["shared stage"], budget="quick", null=True)
+    assert [work.arm for work in table.works if work.stage == "before"] == ["all", "half"]
+
+
+def test_a_point_can_be_anything(carry_out):
+    _, table = carry_out(SHAPES["points"], budget="quick")
+    assert table.sweeps["all"].points.keys() == {(0.1, 4), (0.1, 8), (0.3, 8)}
+    assert table.sweeps["all"].point in table.sweeps["all"].points
+
+
+def test_the_second_training_is_what_is_read(carry_out):
+    _, table = carry_out(SHAPES["twice"], budget="quick")
+    assert [work.loops for work in table.works if work.arm == "all" and not work.stage] == [[4], [4], [8]]
+    sweep = table.sweeps["all"]
+    assert sweep.chosen is not sweep.points[sweep.point]
+
+
+# Null runs and breaks
+
+
+def test_a_null_run_copies_the_control_under_every_name(carry_out):
+    made = []
+
+    def counted(at, width, rate):
+        made.append((at.name, width))
+        return attempt("")(at, width, rate)
+
+    record, _ = carry_out(compared(attempt=counted, yardsticks={"five": Arm(5)}), null=True)
+    assert set(made) == {("all", 3), ("half", 3), ("five", 5)}
+    assert values(record)["accuracy, all - half"] != 0
+
+
+def test_each_control_has_copies_of_its_own(carry_out):
+    other = Claim(
+        **{
+            **{name: getattr(LEAD, name) for name in LEAD.__dataclass_fields__},
+            "name": "as much",
+            "rule": (at_least("accuracy", "all", 0.0, minus="five"),),
+            "control_arm": "five",
+        }
+    )
+    record, table = carry_out(compared(LEAD, other, arms={**ARMS, "five": Arm(5)}), null=True)
+    assert [one["claim"]["name"] for one in record.claims] == ["sees more", "as much"]
+    assert {work.arm for work in table.works} == {"all", "half", "all, as five", "five, as five"}
+
+
+def test_a_coin_for_each_item_makes_the_null_of_read_outs(carry_out):
+    differences = []
+    for seed in range(4):
+        record, _ = carry_out(SHAPES["read-out"], budget="quick", null=True, seed=seed)
+        differences.append(abs(values(record)["accuracy, all - half"]))
+    plain, _ = carry_out(SHAPES["read-out"], budget="quick")
+    assert 0 < max(differences) < 0.15
+    assert abs(values(plain)["accuracy, all - half"]) > max(differences)
+
+
+def test_without_a_null_run_the_claim_is_left_unjudged(carry_out):
+    record, _ = carry_out(SHAPES["no training"], null=True)
+    judged = record.claims[0]
+    assert (judged["verdict"], judged["why"]) == ("not judged", "no null run: nothing is trained")
+
+
+def test_a_break_replaces_an_arm(carry_out):
+    record, _ = carry_out(SHAPES["simple"], broken="blind", budget="quick")
+    assert values(record) == {"accuracy, all - half": 0.0}
+
+
+def test_a_break_replaces_the_world(carry_out):
+    seen = []
+
+    def worldly(at, width, rate):
+        seen.append(at.world)
+        return attempt("")(at, width, rate)
+
+    broken = compared(attempt=worldly, world="order", breaks={"blind": lambda world: f"no {world}"})
+    _, table = carry_out(broken, broken="blind")
+    assert set(seen) == {"no order"}
+    assert table.world == "no order"
+
+
+def test_a_run_without_wanted_claims_trains_nothing(carry_out):
+    record, table = carry_out(SHAPES["simple"], broken="of another claim")
+    assert not record.curves
+    assert not table.rows
+
+
+# Steps that the core cuts
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.0, 0), (0.5, 4), (1.0, 8)])
+def test_the_core_cuts_steps(tmp_path, share, taken):
+    class Cut(Watched):
+        def share_of_steps(self, arm: str) -> float:
+            return share if arm == "all" else 1.0
+
+    _, made = run_experiment(plugin(SHAPES["own stage"]), tmp_path, kind=Cut, budget="quick")
+    works = made.compared[0][1].works
+    assert {work.taken for work in works if work.arm == "all" and work.stage in ("", "long")} == {taken}
+    assert {work.taken for work in works if work.arm == "half" and work.stage == "long"} <= {8}
+    assert {work.taken for work in works if work.arm == "half" and not work.stage} == {8}
+
+
+def test_early_stopping_keeps_the_best_and_is_defined_without_a_check(carry_out):
+    kept = {}
+
+    def stopped(at, width, rate):
+        scores = iter([0.1, 0.5, 0.5, 0.3])
+        stopping = at.early_stopping(lambda: (next(scores), len(kept)))
+        for _ in at.steps(3):
+            kept[len(kept)] = 0
+            stopping.check()
+        kept["best"] = stopping.best()
+        kept["alone"] = at.early_stopping(lambda: (0.2, "start")).best()
+        return attempt("")(at, width, rate)
+
+    carry_out(compared(attempt=stopped, grid=(0.1,)))
+    assert kept["alone"] == (0.2, "start")
+    assert kept["best"][0] == 0.5
+
+
+# Mistakes in the wiring
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"arms": {"all": Arm(6), "third": Arm(2)}},
+            "claim 'sees more': no arm 'half'; there are 'all', 'third'",
+        ),
+        ({"breaks": {}}, "claim 'sees more': the comparison has no break 'blind'"),
+        ({"breaks": {**BLIND, "other": {}}}, "break 'other': no claim"),
+        ({"breaks": {"blind": {"none": Arm(3)}}}, "break 'blind': no arm 'none'"),
+        ({"levels": {"none": (1,)}}, "levels: no arm 'none'"),
+        ({"unequal": {"none": "?"}}, "unequal: no arm 'none'"),
+        ({"yardsticks": {"all": Arm(3)}}, "'all': an arm is no yardstick"),
+        (
+            {"read": lambda at, found: {"nats": 0.0}},
+            "claim 'sees more': arm 'all' has no 'accuracy'; there are 'nats'",
+        ),
+        ({"derive": lambda table: {"slope": {}}}, "derive: no row 'slope'"),
+    ],
+)
+def test_a_mistake_names_the_claim_and_the_arm(carry_out, more, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        carry_out(compared(**more))
+
+
+def test_a_control_must_be_an_arm(carry_out):
+    with pytest.raises(ValueError, match="control_arm 'nobody' is no arm"):
+        carry_out(compared(claim(at_least("accuracy", "all", 0.1), control="nobody")))
+
+
+def test_items_need_a_tensor(carry_out):
+    with pytest.raises(
+        ValueError, match="claim 'sees more': items need tensors of 'accuracy', for 'all' and 'half'"
+    ):
+        carry_out(compared(null="items"), null=True)
+
+
+def test_data_have_one_of_four_parts(carry_out):
+    with pytest.raises(ValueError, match="part is world, train, choose or judge, not 'held out'"):
+        carry_out(lambda run, flaw: run.data("inputs", "held out"))

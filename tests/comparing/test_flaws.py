@@ -1,0 +1,43 @@
+"""Which planted flaws the checks of comparisons find, by shape; and which they miss."""
+
+from __future__ import annotations
+
+import pytest
+
+from readtrack.checks import comparing as checks
+
+from .toys import SHAPES, plugin
+
+CHECKS = {
+    "leak": checks.check_no_leak,
+    "heard": checks.check_judge_heard,
+    "starved": checks.check_equal_work,
+    "differ": checks.check_arms_differ,
+    "shared": checks.check_null,
+}
+
+# Nothing is chosen and no loss is logged: what a deterministic program reads is not seen.
+# A derived metric says nothing about which arms are compared.
+MISSED = {("leak", "no training"), ("starved", "relation")}
+
+
+def found(runs: checks.ShortRuns) -> set[str]:
+    names = set()
+    for name, check in CHECKS.items():
+        try:
+            check(runs)
+        except AssertionError:
+            names.add(name)
+    return names
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sound_comparison_passes_every_check(shape, tmp_path):
+    assert found(checks.ShortRuns.of(plugin(SHAPES[shape]), tmp_path)) == set()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("flaw", ["leak", "starved", "shared"])
+def test_a_flaw_is_found_by_its_check(shape, flaw, tmp_path):
+    runs = checks.ShortRuns.of(plugin(SHAPES[shape], flaw), tmp_path)
+    assert (flaw in found(runs)) == ((flaw, shape) not in MISSED)
