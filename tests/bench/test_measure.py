@@ -73,7 +73,7 @@ def brief(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if request.node.get_closest_marker("timing"):
         return
     monkeypatch.setitem(
-        PLANS, "quick", replace(PLANS["quick"], seconds=0.01, warm_up=0.001, sample_ns=20_000)
+        PLANS, "quick", replace(PLANS["quick"], seconds=0.03, warm_up=0.001, sample_ns=20_000)
     )
     rates = dict.fromkeys(("copy", "read", "cache_copy", "cache_read"), 1e13)
     curve = [[1e4, 1e13], [1e8, 1e13]]
