@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from terminals import Terminal
 
 from readtrack import published
 from readtrack.home import Home
@@ -232,3 +233,12 @@ def recorded(home: Home) -> Recorded:
         return folder
 
     return put
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, home: Home) -> Iterator[Terminal]:
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.close()
+    for folder in home.runs.iterdir() if home.runs.exists() else ():
+        processes.kill_leftover_processes(folder.name)

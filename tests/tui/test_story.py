@@ -1,0 +1,157 @@
+"""A first hour in a real terminal: two lists come in, a paper is run, edited, compared and reverted."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from terminals import COMMAND, Terminal, wait_for
+
+from readtrack.home import Home
+from readtrack.runs import store
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+    pytest.mark.skipif(not COMMAND.exists(), reason="readtrack is not installed beside this Python"),
+]
+
+MARKDOWN = """\
+---
+tags: [reading]
+---
+
+# Reading
+
+Notes to myself.
+
+## Now
+
+- [x] BERT
+- [ ] [Attention](https://arxiv.org/abs/1706.03762)
+- [ ] RoFormer: Enhanced Transformer with Rotary Position Embedding
+- [ ] GQA and my fish
+- [ ] Whisper and my cat
+- [ ] A talk by a friend
+"""
+ZOTERO = """\
+@article{a, title={Adam: A Method for Stochastic Optimization}, author={Kingma, Diederik}, year={2014}}
+@article{b, title={Decoupled Weight Decay}, year={2017}, eprint={1711.05101}, archiveprefix={arXiv}}
+@misc{c, title={An Image is Worth 16x16 Words}, year={2020}}
+@article{d, title={Long Short-Term Memory}, year={1997}, doi={10.1162/neco.1997.9.8.1735}}
+@misc{e, title={Notes on Nothing in Particular}, year={2023}}
+@article{f, title={Mamba and friends}, year={2023}}
+"""
+# After it, scores depend on where tokens stand, and not on their distance alone.
+EDITOR = """\
+#!/bin/sh
+for path; do :; done
+sed -i 's/points \\* freqs_cis.to(points.dtype)/points * freqs_cis.to(points.dtype).real.exp()/' "$path"
+"""
+
+
+def import_list(terminal: Terminal, path: Path, unsure: int) -> None:
+    """Import a list by its path; of each row that is not sure the first candidate is right."""
+    terminal.keys("C-o")
+    terminal.wait_for("Import a list")
+    terminal.keys(str(path), "Enter")
+    terminal.wait_for("enter choose paper")
+    for left in reversed(range(unsure)):
+        terminal.keys("Enter")
+        terminal.wait_for("enter links the row")
+        terminal.keys("Enter")
+        wait_for(lambda left=left: is_chosen(terminal.screen(), left), terminal.screen)
+        terminal.keys("j")  # the rows that are not sure stand one below the other
+    terminal.keys("w")
+    terminal.wait_for("Imported 6 rows")
+
+
+def is_chosen(screen: str, left: int) -> bool:
+    """Whether the dialog has gone, and so many rows are left that are not sure."""
+    return "Which paper is this row?" not in screen and screen.count("  maybe ") == left
+
+
+def run(terminal: Terminal, home: Home, count: int) -> str:
+    """Run the selected paper's experiment at the smoke budget, which is run number `count`; its page."""
+    terminal.keys("R")
+    terminal.wait_for("enter runs")
+    if count == 1:  # the dialog remembers what was chosen
+        terminal.keys("Left")
+        terminal.wait_for("‹smoke›")
+        terminal.keys("Down", "Right")
+    terminal.wait_for("--budget smoke --only experiment")
+    terminal.keys("Enter")
+
+    def ended() -> bool:
+        runs = sorted(home.runs.glob("2*")) if home.runs.exists() else []
+        return len(runs) == count and store.load(runs[-1]).outcome == "completed"
+
+    wait_for(ended, terminal.screen)
+    terminal.wait_for("distance alone")
+    return terminal.wait_for("completed")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_a_list_of_ones_own_and_an_edit_that_shows(
+    terminal: Terminal, home: Home, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    (tmp_path / "mine.md").write_text(MARKDOWN, encoding="utf-8")
+    (tmp_path / "zotero.bib").write_text(ZOTERO, encoding="utf-8")
+    editor = tmp_path / "editor"
+    editor.write_text(EDITOR, encoding="utf-8")
+    editor.chmod(0o755)
+
+    terminal.start(size, EDITOR=str(editor), PYTHONPATH="")  # with torch
+    terminal.wait_for("Which list do you want?")
+    terminal.keys("e")
+    terminal.wait_for("The list is empty.")
+    import_list(terminal, tmp_path / "mine.md", unsure=2)
+    import_list(terminal, tmp_path / "zotero.bib", unsure=1)
+
+    terminal.keys("/", "rotary", "Enter")
+    terminal.wait_for("RoFormer")
+    page = run(terminal, home, 1)
+    assert "✓ distance alone" in page
+    assert "edited" not in page
+
+    terminal.keys("i")
+    terminal.wait_for("e edit your copy")
+    terminal.keys("e")
+    terminal.wait_for("edited: model.py +1 −1")
+    terminal.keys("Escape")
+    terminal.wait_for("r run")
+    page = run(terminal, home, 2)
+    assert "✗ distance alone" in page
+    assert "edited: model.py +1 −1" in page
+
+    terminal.keys("H")
+    terminal.wait_for("2 runs")
+    terminal.keys("Space", "j", "Space", "=")
+    page = terminal.wait_for("Two runs of rope")
+    assert "edited: model.py +1 −1" in page
+
+    terminal.keys("Escape")
+    terminal.wait_for("= compare")
+    terminal.keys("Escape")
+    terminal.wait_for("next tab")
+    terminal.keys("i")
+    terminal.wait_for("u revert")
+    terminal.keys("u")
+    terminal.wait_for("set-aside")
+    terminal.keys("u")
+    reverted = home.root / "set-aside" / "plugins" / "rope" / "model.py"
+    wait_for(reverted.exists, terminal.screen)
+    assert "real.exp()" in reverted.read_text()
+    terminal.keys("Escape")
+    terminal.wait_for("r run")
+    terminal.keys("q")
+    terminal.wait_for("exit code 0")
+
+    exported = subprocess.run(
+        [COMMAND, "export"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.splitlines()
+    changes = [line for line in difflib.ndiff(MARKDOWN.splitlines(), exported) if line[0] in "+-"]
+    assert not [line for line in changes if line.startswith("-")]
+    assert len([line for line in changes if line.startswith("+ - [ ] ")]) == 6
