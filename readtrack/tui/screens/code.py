@@ -140,12 +140,19 @@ class CodeScreen(Answering[None]):
             return
         path = main.parent / inside
         self.readtrack_app.notes.edit_file(path, place)
-        drop_unchanged_copy(find(self.readtrack_app.library.home)[self.plugin.name])
+        edited = find(self.readtrack_app.library.home).get(self.plugin.name)
+        if edited is not None:
+            drop_unchanged_copy(edited)
         self._read_again(inside, place)
 
     def _read_again(self, inside: Path, line: int) -> None:
         self.readtrack_app.action_reload()
-        self._read(self.readtrack_app.library.runnable()[self.plugin.name])
+        found = self.readtrack_app.library.runnable().get(self.plugin.name)
+        if found is None:  # its file was moved away while this screen was open
+            self.readtrack_app.notify_status(f"The plugin {self.plugin.name} is no longer there.")
+            self.dismiss()
+            return
+        self._read(found)
         path = self.files[0].parent / inside
         self._show(Place(path if path in self.files else self.files[0], line))
 
