@@ -19,6 +19,7 @@ from readtrack.text import format_number, quoted
 Op = Literal[">=", "<=", "==", ">", "<"]
 Kind = Literal["identity", "theorem", "measured"]
 Held = Literal["held", "missed", "not judged"]
+Role = Literal["coarse", "near miss", "rival"]
 ReadIn = Literal["table", "text", "abstract", "secondary", "memory"]
 
 _HOLDS = {
@@ -164,14 +165,21 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """One ingredient of the idea that a run can do without, so that the claim must fall.
+    """A change of the experiment with which the claim must fall.
 
     name        what `readtrack run PAPER --break NAME` is given ("no residual")
-    takes_away  one sentence: what is left out or done wrongly
+    takes_away  one sentence: what is left out, done wrongly or put in the paper's place
+    role        coarse: takes away the whole idea. near miss: takes away only what the paper calls essential.
+                rival: puts the strongest cheap method that sees the same information in the place of the
+                paper's; where it passes the rule too, the claim is true here but not because of the idea
     """
 
     name: str
     takes_away: str
+    role: Role = "coarse"
+
+
+UNTRAINED = Break("untrained", "The paper's arm takes no training step.")
 
 
 def no_such_break(paper: str, name: str, there: Collection[str]) -> str:
@@ -203,7 +211,8 @@ class Claim:
     control          the arm that the paper's arm is compared with, described
     control_arm      its name in the comparison: a null run puts copies of this arm under every name
     control_reaches  bounds that the control must pass, or the comparison is not judged
-    breaks           the ingredients without which the claim must fall; a measured claim names at least one
+    breaks           the changes with which the claim must fall; a measured claim names at least one
+    no_rival         why no break is a rival: there is no cheaper method that sees the same information
     shortcuts        metrics that show what wins without the idea (the mean, the last value, an n-gram)
     chosen_on        the small seeds on which set-up and thresholds were chosen
     deviations       where the set-up differs from the paper's
@@ -222,6 +231,7 @@ class Claim:
     chosen_on: tuple[int, ...] = ()
     deviations: str = ""
     control_arm: str = ""
+    no_rival: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.paper, Figure):

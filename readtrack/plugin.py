@@ -10,13 +10,14 @@ import pluggy
 
 from readtrack.bench.case import Bench, Case, Cost, Variant
 from readtrack.bench.judge import Growth, Speedup
-from readtrack.claims import AtLeast, Bound, Break, Claim, Figure, at_least, at_most
+from readtrack.claims import UNTRAINED, AtLeast, Bound, Break, Claim, Figure, at_least, at_most
 from readtrack.runs.comparing import NoNull, Sweep, Table
 from readtrack.runs.run import Best, Run
 from readtrack.runs.trained import Trained
 from readtrack.runs.trial import Arm, Trial
 
 __all__ = [
+    "UNTRAINED",
     "Arm",
     "AtLeast",
     "Bench",

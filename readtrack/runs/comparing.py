@@ -7,19 +7,22 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from readtrack.claims import AtLeast, Bound, Claim, Compared
+from readtrack.claims import UNTRAINED, AtLeast, Bound, Claim, Compared
+from readtrack.runs.run import Best
 from readtrack.runs.trial import Arm, Keep, Level, Point, Trial, Work, Workshop
 
 if TYPE_CHECKING:
     import torch
 
-    from readtrack.runs.run import Best, Run
+    from readtrack.runs.run import Run
 
 A = TypeVar("A")
 T = TypeVar("T")
 Value: TypeAlias = "float | AtLeast | torch.Tensor"
 Metrics: TypeAlias = Mapping[str, Value]
 Break: TypeAlias = "Mapping[str, Arm[Any]] | Callable[[Any], Any]"
+
+_WIDER = 2  # points that a grid may gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ class Comparison(Generic[A, T]):
     what: str = "rate"
     score: str = "validation score"
     keep: Keep = "lowest"
+    widen: bool = True
     again: bool = False
     levels: Mapping[str, Sequence[Level]] = field(default_factory=dict)
     yardsticks: Mapping[str, Arm[A]] = field(default_factory=dict)
@@ -168,7 +172,7 @@ class Comparison(Generic[A, T]):
                     f"{where}: control_arm {claim.control_arm!r} is no arm; there are {_listed(self.arms)}"
                 )
             for one in claim.breaks:
-                if one.name not in self.breaks:
+                if one.name not in (*self.breaks, UNTRAINED.name):
                     raise ValueError(f"{where}: the comparison has no break {one.name!r}")
         named = {one.name for claim in self.claims for one in claim.breaks}
         for name, change in self.breaks.items():
@@ -219,7 +223,7 @@ class Comparison(Generic[A, T]):
     # Which arms a run has
 
     def _broken(self, run: Run) -> Comparison[A, T]:
-        """The comparison with the run's break in it."""
+        """The comparison with the run's break in it. An arm that is not trained is left to `_seats`."""
         for name, change in self.breaks.items():
             if run.without(name):
                 if callable(change):
@@ -254,24 +258,45 @@ class Comparison(Generic[A, T]):
         self, run: Run, name: str, arm: Arm[A], base: str = "", *, salted: bool = False
     ) -> list[_Seat[A]]:
         share = 1.0 if name in self.yardsticks else run.share_of_steps(name)
+        if run.without(UNTRAINED.name) and name in self._papers_arms(run):
+            share = 0.0
         return [
             _Seat(row=row, arm=arm, base=base or name, level=level, salted=salted, share=share)
             for row, level in self._labels(name).items()
         ]
 
+    def _papers_arms(self, run: Run) -> set[str]:
+        """The arms that the claims of this run are made for."""
+        arm_of = self._rows()
+        return {
+            arm_of[bound.of.arm]
+            for claim in self.claims
+            if run.wants(claim)
+            for bound in claim.bounds
+            if bound.of and arm_of[bound.of.arm] != claim.control_arm
+        }
+
     # The table
 
     def _fill(self, run: Run, wanted: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
         """The table of the arms in `seats`, and of yardsticks, references and what is derived."""
+        needed = self._needed(wanted)
+        yardsticks = [
+            seat
+            for name, arm in self.yardsticks.items()
+            if name in needed
+            for seat in self._seats(run, name, arm)
+        ]
         shop = Workshop(run, self.world)
         table = Table(world=self.world, works=shop.works, stages=shop.stages)
         table.add(self.references)
-        for seat in seats:
-            self._try(shop, table, seat)
-        for name in self.yardsticks:
-            if name in self._needed(wanted):
-                for seat in self._seats(run, name, self.yardsticks[name]):
-                    self._try(shop, table, seat)
+        tries = [_Tries(self, shop, seat) for seat in (*seats, *yardsticks)]
+        for tried in tries:
+            for point in self.grid or (None,):
+                tried.attempt(point)
+        self._widen(tries)
+        for tried in tries:
+            self._read(table, tried)
         if self.derive:
             derived = self.derive(table)
             if strange := set(derived) - {"", *self._rows()}:
@@ -279,42 +304,25 @@ class Comparison(Generic[A, T]):
             table.add(derived)
         return table
 
-    def _try(self, shop: Workshop, table: Table, seat: _Seat[A]) -> None:
-        """Attempt an arm over the grid, and read off its numbers."""
-        points: dict[Point, T] = {}
+    def _widen(self, tries: Sequence[_Tries[A, T]]) -> None:
+        """Where an arm's best value is the grid's first or last, all arms try one beyond it."""
+        for _ in range(_WIDER if self.widen else 0):
+            beyond = [point for tried in tries if (point := tried.beyond()) is not None]
+            if not beyond:
+                return
+            for tried in tries:
+                tried.attempt(beyond[0])
 
-        def one(point: Point, again: bool = False) -> tuple[float, T]:
-            at = seat.trial(shop, point)
-            at.again = again
-            at.work.score, outcome = self.attempt(at, seat.arm.make, point)
-            points.setdefault(point, outcome)
-            return at.work.score, outcome
-
-        point = self._choose(shop.run, table, seat, one)
-        chosen = one(point, again=True)[1] if self.again else points[point]
-        sweep = table.sweeps[seat.row] = Sweep(chosen, point, points)
-        table.add({seat.row: self.read(seat.trial(shop, point, stage="reading"), sweep)})
-
-    def _choose(
-        self, run: Run, table: Table, seat: _Seat[A], one: Callable[[Point], tuple[float, T]]
-    ) -> Point:
-        """The best point of the grid. Points that are not numbers are swept by their position."""
-        if not self.grid:
-            one(None)
-            return None
-        numeric = all(isinstance(point, int | float) for point in self.grid)
-        values: Sequence[Any] = self.grid if numeric else range(len(self.grid))
-        point_at = dict(zip(values, self.grid, strict=True))
-        best = run.sweep(
-            seat.label,
-            values,
-            lambda value: one(point_at[value]),
-            what=self.what,
-            score=self.score,
-            keep=self.keep,
-        )
-        table.best[seat.row] = best
-        return self.grid[0] if math.isnan(best.value) else point_at[best.value]
+    def _read(self, table: Table, tried: _Tries[A, T]) -> None:
+        """Read off the numbers of an arm at its best point."""
+        seat, point = tried.seat, None
+        if self.grid:
+            best = table.best[seat.row] = tried.best()
+            tried.shop.run.metric(f"best {self.what}", best.value, arm=seat.label)
+            point = best.result
+        chosen = tried.attempt(point, again=True) if self.again else tried.outcomes[point]
+        sweep = table.sweeps[seat.row] = Sweep(chosen, point, tried.outcomes)
+        table.add({seat.row: self.read(seat.trial(tried.shop, point, stage="reading"), sweep)})
 
     # The claims
 
@@ -351,7 +359,8 @@ class Comparison(Generic[A, T]):
         else:
             ours = self._number(claim, table, of.arm, of.metric)
             theirs = self._number(claim, table, of.against, of.metric) if of.against else 0.0
-        return related(ours, theirs, of.how, bound.op)
+        found = related(ours, theirs, of.how, bound.op)
+        return _worse_by_threshold(bound, found) if run.null and bound in claim.bounds else found
 
     def _tossed(self, run: Run, claim: Claim, of: Compared, table: Table) -> tuple[float, float]:
         """Both arms' means after a coin for each judged item has decided whose value is whose.
@@ -371,6 +380,54 @@ class Comparison(Generic[A, T]):
         return ours.where(heads, theirs).mean().item(), theirs.where(heads, ours).mean().item()
 
 
+@dataclass(slots=True)
+class _Tries(Generic[A, T]):
+    """The attempts of one arm at one level: each point with its score and its outcome."""
+
+    comparison: Comparison[A, T]
+    shop: Workshop
+    seat: _Seat[A]
+    scores: dict[Point, float] = field(default_factory=dict)
+    outcomes: dict[Point, T] = field(default_factory=dict)
+
+    def attempt(self, point: Point, *, again: bool = False) -> T:
+        """Try the arm at `point`. Points that are not numbers are drawn by their position."""
+        given = self.comparison
+        at = self.seat.trial(self.shop, point)
+        at.again = at.work.again = again
+        at.work.score, outcome = given.attempt(at, self.seat.arm.make, point)
+        if again:
+            return outcome
+        if given.grid:
+            place = point if isinstance(point, int | float) else len(self.scores)
+            curve = f"{given.score} over {given.what}"
+            self.shop.run.metric(curve, at.work.score, step=place, arm=self.seat.label)
+        self.scores[point] = at.work.score
+        self.outcomes[point] = outcome
+        return outcome
+
+    def best(self) -> Best[Point]:
+        """Of a grid; its result is the point."""
+        points: list[Any] = list(self.scores)
+        numeric = all(isinstance(point, int | float) for point in points)
+        places = dict(zip(points, points if numeric else range(len(points)), strict=True))
+        if numeric:
+            points.sort()
+        given = self.comparison
+        found = [(places[point], self.scores[point], point) for point in points]
+        return Best.of(self.seat.label, given.what, found, given.keep)
+
+    def beyond(self) -> float | None:
+        """The next value after the best one, by the grid's last factor; None if the best lies within."""
+        grid = sorted(point for point in self.scores if isinstance(point, float) and point > 0)
+        if len(grid) < 2:
+            return None
+        for edge, inner in ((grid[0], grid[1]), (grid[-1], grid[-2])):
+            if self.best().value == edge:
+                return float(f"{edge * edge / inner:.3g}")
+        return None
+
+
 def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -> float | AtLeast:
     """`ours - theirs`, `ours / theirs`, or `ours` alone, where either may never have been reached.
 
@@ -384,6 +441,18 @@ def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -
     if isinstance(theirs, AtLeast):
         return math.nan if isinstance(ours, AtLeast) or op not in ("<=", "<") else result
     return AtLeast(result) if isinstance(ours, AtLeast) else result
+
+
+def _worse_by_threshold(bound: Bound, found: float | AtLeast) -> float | AtLeast:
+    """What a null run reports for a bound that says "as good as", which equal arms meet rightly.
+
+    One arm counts as worse than the other by as much as the threshold allows: then the bound must not hold.
+    Other bounds are left as they are.
+    """
+    how = bound.of.how if bound.of else ""
+    if isinstance(found, AtLeast) or not how or not bound.holds(1.0 if how == "/" else 0.0):
+        return found
+    return found * bound.threshold if how == "/" else found + bound.threshold
 
 
 def _compared(claim: Claim) -> Iterator[Compared]:

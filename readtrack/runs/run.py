@@ -56,6 +56,25 @@ class Best(Generic[T]):
     result: T
     edge: bool
 
+    @classmethod
+    def of(
+        cls, arm: str, what: str, found: Sequence[tuple[float, float, T]], keep: Literal["lowest", "highest"]
+    ) -> Best[T]:
+        """The best of `found`: value, score and result of each point, in the order of the grid."""
+        sign = 1.0 if keep == "lowest" else -1.0
+        ranks = [math.inf if math.isnan(score) else sign * score for _, score, _ in found]
+        index = ranks.index(min(ranks))
+        value, score, result = found[index]
+        return cls(
+            arm=arm,
+            what=what,
+            grid=tuple(point for point, _, _ in found),
+            value=math.nan if math.isnan(score) else value,
+            score=score,
+            result=result,
+            edge=len(found) > 1 and index in (0, len(found) - 1),
+        )
+
 
 class Run:
     """One run of a paper's experiment.
@@ -196,22 +215,9 @@ class Run:
             chosen_by, result = train(value)
             self.metric(f"{score} over {what}", chosen_by, step=value, arm=arm)
             found.append((value, chosen_by, result))
-        sign = 1.0 if keep == "lowest" else -1.0
-        ranks = [math.inf if math.isnan(point[1]) else sign * point[1] for point in found]
-        index = ranks.index(min(ranks))
-        value, chosen_by, result = found[index]
-        if math.isnan(chosen_by):
-            value = math.nan
-        self.metric(f"best {what}", value, arm=arm)
-        return Best(
-            arm=arm,
-            what=what,
-            grid=tuple(values),
-            value=value,
-            score=chosen_by,
-            result=result,
-            edge=len(found) > 1 and index in (0, len(found) - 1),
-        )
+        best = Best.of(arm, what, found, keep)
+        self.metric(f"best {what}", best.value, arm=arm)
+        return best
 
     def compare(
         self,
@@ -223,6 +229,7 @@ class Run:
         what: str = "rate",
         score: str = "validation score",
         keep: Keep = "lowest",
+        widen: bool = True,
         again: bool = False,
         levels: Mapping[str, Sequence[Level]] = MappingProxyType({}),
         yardsticks: Mapping[str, Arm[A]] = MappingProxyType({}),
@@ -245,6 +252,8 @@ class Run:
                     or a tensor with a value for each judged item
         grid        points to choose from, the same for all arms, called `what` in the curves of `score`;
                     `keep` says which scores are better. Without a grid there is one attempt, its score unused
+        widen       where the best of a grid of floats is its first or last value, all arms try one beyond it,
+                    up to twice. False where there is none beyond it, or the claim is about this grid
         again       train once more at the chosen point (`Trial.again`), and read that outcome
         levels      arm to the levels that it is tried at, each with a row "arm@level"
         yardsticks  arms that no null run and no break replaces
@@ -270,6 +279,7 @@ class Run:
             what=what,
             score=score,
             keep=keep,
+            widen=widen,
             again=again,
             levels=levels,
             yardsticks=yardsticks,

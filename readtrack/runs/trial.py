@@ -39,6 +39,7 @@ class Work:
 
     arm, level, point  of an attempt: where it was made
     stage    the name of the stage's function, "" for an attempt
+    again    whether it was the second training, at the point that was chosen
     loops    the length of each loop; `taken` of these steps were executed
     updates  steps of an optimiser through `Trial.descend`; `losses` are its losses
     how      optimisers with their settings at the first step, and clipping
@@ -52,6 +53,7 @@ class Work:
     level: Level | None = None
     point: Point | None = None
     stage: str = ""
+    again: bool = False
     loops: list[int] = field(default_factory=list)
     taken: int = 0
     updates: int = 0

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from readtrack.checks.experiment import Watched, run_experiment
-from readtrack.claims import AtLeast, Bound, Claim, at_least, at_most
+from readtrack.claims import UNTRAINED, AtLeast, Bound, Claim, at_least, at_most
 from readtrack.plugin import Arm
 from readtrack.runs.comparing import related
 from readtrack.verdicts import rule_seeds
 
-from .toys import ARMS, BLIND, LEAD, RATES, SHAPES, accuracy, attempt, claim, plugin
+from .toys import ARMS, BLIND, BREAK, LEAD, RATES, SHAPES, accuracy, attempt, claim, plugin
 
 
 @pytest.fixture
@@ -97,9 +98,45 @@ def test_what_was_never_reached_is_related_as_a_limit(ours, theirs, how, op, res
 def test_claims_are_judged_on_the_table(carry_out):
     record, table = carry_out(SHAPES["simple"], budget="quick")
     assert values(record) == {"accuracy, all - half": table["all", "accuracy"] - table["half", "accuracy"]}
-    assert record.claims[0]["edges"]  # two points: the best lies at an edge
     assert table.of("accuracy").keys() == {"all", "half"}
-    assert [work.loops for work in table.works if not work.stage] == [[8]] * 4
+    assert {tuple(work.loops) for work in table.works if not work.stage} == {(8,)}
+
+
+def scored(scores):
+    """An attempt with the given score of each point; other points score 0."""
+
+    def look_up(at, width, rate):
+        return scores.get((at.name, rate), 0.0), attempt("")(at, width, rate)[1]
+
+    return look_up
+
+
+@pytest.mark.parametrize(
+    ("scores", "grid", "edges"),
+    [
+        ({("all", 0.3): 1.0, ("half", 0.3): 1.0}, [0.1, 0.3, 0.9], []),
+        ({("all", 0.1): 1.0, ("half", 0.3): 1.0}, [0.0333, 0.1, 0.3, 0.9], []),
+        ({("all", 0.1): 1.0, ("half", 0.3): 1.0, ("half", 0.9): 2.0}, [0.0333, 0.1, 0.3, 0.9], ["half"]),
+        (
+            {(arm, rate): rate for arm in ARMS for rate in (0.3, 0.9, 2.7)},
+            [0.1, 0.3, 0.9, 2.7],
+            ["all", "half"],
+        ),
+    ],
+    ids=["one side", "both sides", "still at the edge", "twice on one side"],
+)
+def test_a_best_value_at_the_edge_widens_the_grid_of_all_arms(carry_out, scores, grid, edges):
+    record, table = carry_out(compared(attempt=scored(scores), keep="highest"), budget="quick")
+    for row in ("all", "half"):
+        assert list(table.best[row].grid) == pytest.approx(grid)
+        assert sorted(table.sweeps[row].points) == pytest.approx(grid)
+    assert [text.partition(":")[0] for text in record.claims[0]["edges"]] == edges
+    assert table.best["all"].value == table.sweeps["all"].point
+
+
+def test_a_grid_that_the_claim_is_about_is_not_widened(carry_out):
+    _, table = carry_out(compared(widen=False), budget="quick")
+    assert table.best["all"].grid == RATES
 
 
 def test_rows_of_levels_have_the_levels_name(carry_out):
@@ -122,7 +159,9 @@ def test_a_point_can_be_anything(carry_out):
 
 def test_the_second_training_is_what_is_read(carry_out):
     _, table = carry_out(SHAPES["twice"], budget="quick")
-    assert [work.loops for work in table.works if work.arm == "all" and not work.stage] == [[4], [4], [8]]
+    works = [work for work in table.works if work.arm == "all" and not work.stage]
+    assert {tuple(work.loops) for work in works if not work.again} == {(4,)}
+    assert [work.loops for work in works if work.again] == [[8]]
     sweep = table.sweeps["all"]
     assert sweep.chosen is not sweep.points[sweep.point]
 
@@ -194,6 +233,26 @@ def test_a_run_without_wanted_claims_trains_nothing(carry_out):
     record, table = carry_out(SHAPES["simple"], broken="of another claim")
     assert not record.curves
     assert not table.rows
+
+
+def test_the_papers_arm_can_be_left_untrained(carry_out):
+    untrained = replace(LEAD, breaks=(BREAK, UNTRAINED))
+    _, table = carry_out(compared(untrained), broken="untrained", budget="quick")
+    assert {work.taken for work in table.works if work.arm == "all"} == {0}
+    assert {work.taken for work in table.works if work.arm == "half" and not work.stage} == {8}
+
+
+def test_as_good_as_has_a_null_run_that_must_not_hold(carry_out):
+    as_good = claim(
+        at_least("accuracy", "all", -0.02, minus="half"), at_least("accuracy", "all", 0.9, over="half")
+    )
+    leading = claim(
+        at_least("accuracy", "all", 0.02, minus="half"), at_least("accuracy", "all", 1.1, over="half")
+    )
+    worse, equal = (values(carry_out(compared(one), null=True)[0]) for one in (as_good, leading))
+    difference, ratio = "accuracy, all - half", "accuracy, all / half"
+    assert worse[difference] == pytest.approx(equal[difference] - 0.02)
+    assert worse[ratio] == pytest.approx(equal[ratio] * 0.9)
 
 
 # Steps that the core cuts
