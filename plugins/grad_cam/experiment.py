@@ -9,12 +9,16 @@ from torch import Tensor
 
 from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, hookimpl
 
+from ..guided_backprop import guided
 from ..saliency import saliency
-from ..saliency.network import SIDE, Known, PairNet, energy, known, networks
+from ..saliency.network import BRIGHTNESS, SIDE, Known, PairNet, energy, known, networks
+from ..zfnet import pull_back
+from ..zfnet.experiment import of_scores
 from .maps import cam, enlarge, grad_cam, grad_cam_of, weighted
 from .side_by_side import show, warm
 
-UNWEIGHTED = Break("unweighted", "All maps have the same weight, whatever class is asked for.")
+UNWEIGHTED = Break("unweighted", "All maps have the same weight, whatever class is asked for.", "near miss")
+GUIDED = Break("guided backpropagation", "The paper's own rival: the pixels' guided gradient.", "rival")
 
 EQUALS_CAM = Claim(
     name="generalises CAM",
@@ -43,7 +47,7 @@ FOLLOWS = Claim(
     control_arm="gradient",
     control="the gradient of the same score with respect to the pixels, and Grad-CAM of the initial weights",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
-    breaks=(UNWEIGHTED,),
+    breaks=(UNWEIGHTED, GUIDED),
     chosen_on=(0, 1),
     deviations="Scenes of 20 × 20 with two of five digits; last maps of 5 × 5; 500 held-out scenes, of which "
     "those count whose two digits the network names. No people: what decides is where the map lies. An empty "
@@ -77,6 +81,11 @@ def unweighted(network: PairNet) -> Question:
     return question
 
 
+def guided_gradient(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
+    """Guided backpropagation's map: the largest magnitude of a pixel's colours."""
+    return pull_back(network.layers, images - BRIGHTNESS, guided, of_scores(network, classes)).abs().amax(1)
+
+
 def difference(network: PairNet, asked: Known) -> float:
     """Between Grad-CAM and the class activation map's positive part over the number of places."""
     network, images = network.float(), asked.images.float()
@@ -102,7 +111,10 @@ def follow(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None
         attempt=partial(explain, asked),
         read=partial(where, asked),
         references={"": {"digits that the network names": asked.named}},
-        breaks={UNWEIGHTED.name: {"Grad-CAM": Arm(unweighted(trained))}},
+        breaks={
+            UNWEIGHTED.name: {"Grad-CAM": Arm(unweighted(trained))},
+            GUIDED.name: {"Grad-CAM": Arm(partial(guided_gradient, trained))},
+        },
         null="items",
     )
     run.headline("lead of the asked box, by its rank in %")

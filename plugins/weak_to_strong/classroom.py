@@ -17,6 +17,16 @@ Parts = dict[str, Part]
 View = Callable[[Float[Tensor, "images 64"]], Inputs]
 
 
+def descend(loss: Float[Tensor, ""], optimizer: torch.optim.Optimizer, *, step: int) -> None:
+    """A plain step of the optimiser."""
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+Descend = Callable[..., object]
+
+
 class Probes(nn.Module):
     """A linear layer for each teacher, side by side: what one learns does not touch the others."""
 
@@ -40,10 +50,12 @@ def learn(
     peak: float = 0.0,
     loss: Loss = confidence_loss,
     counted: Iterable[int] | None = None,
+    descend: Descend = descend,
 ) -> Iterator[int]:
     """Train on each teacher's labels; yields the number of each epoch after it.
 
-    counted  yields the epochs to go through, such as `run.steps(epochs)`; None goes through all of them
+    counted  yields the epochs to go through, such as `at.steps(epochs)`; None goes through all of them
+    descend  takes a step down the loss, such as `at.descend`
     """
     optimizer = torch.optim.Adam(probes.parameters(), lr=rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
@@ -51,9 +63,8 @@ def learn(
         batches = torch.randperm(x.shape[-2], generator=generator).to(x.device).split(64)
         for index, rows in enumerate(batches):
             alpha = warm_up((epoch + index / len(batches)) / epochs, peak)
-            optimizer.zero_grad()
-            loss(probes(x[..., rows, :]), target[:, rows], alpha).mean(-1).sum().backward()
-            optimizer.step()
+            error = loss(probes(x[..., rows, :]), target[:, rows], alpha).mean(-1).sum()
+            descend(error, optimizer, step=epoch)
         decay.step()
         yield epoch
 
@@ -86,17 +97,20 @@ def features(width: int, generator: torch.Generator) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def pretrain(body: nn.Sequential, part: Part, steps: Iterable[int], generator: torch.Generator) -> None:
+def pretrain(
+    body: nn.Sequential,
+    part: Part,
+    steps: Iterable[int],
+    generator: torch.Generator,
+    descend: Descend = descend,
+) -> None:
     """Teach it to tell the ten digits."""
     images, digits = part
     head = Probes(1, body[-2].out_features, 10).to(images)
     optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=0.003)
-    for _ in steps:
+    for step in steps:
         rows = torch.randint(len(images), (64,), generator=generator).to(images.device)
-        loss = F.cross_entropy(head(body(images[rows]))[0], digits[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(F.cross_entropy(head(body(images[rows]))[0], digits[rows]), optimizer, step=step)
     body.requires_grad_(False)
 
 

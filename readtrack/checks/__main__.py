@@ -54,8 +54,9 @@ def checks(
     yield "the seed determines the results", lambda: experiment.check_seeds(module, folder, plain())
     yield (
         "null runs and breaks reach the experiment",
-        lambda: experiment.check_conditions(module, own, folder, run),
+        lambda: experiment.check_conditions(module, own, folder, plain(), run),
     )
+    yield "every measured claim has a near miss and a rival", compares(comparing.check_breaks)
     yield "nothing is chosen by or trained on data to judge by", compares(comparing.check_no_leak)
     yield "what is judged hears the data to judge by", compares(comparing.check_judge_heard)
     yield "arms that are compared train alike", compares(comparing.check_equal_work)

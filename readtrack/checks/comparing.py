@@ -1,17 +1,19 @@
-"""Checks of what an experiment hands to `Run.compare`, by four short runs at the quick budget.
+"""Checks of what an experiment hands to `Run.compare`, by short runs at the quick budget.
 
+- Every measured claim has a near miss, a rival and, where arms are trained, a run without training.
 - No leak: scores to choose by and losses do not depend on the data to judge by.
 - The data to judge by are heard: every number of a measured rule depends on them.
 - No arm is starved: arms that are compared train alike.
 - Arms differ, and in a null run every name has a pipeline of its own.
 
 A loop of these runs has two steps, its first and its last (`experiment.Short`). Nothing here sees an idea
-that is weakened at equal cost, a weak control, data to judge by that come from elsewhere than `Run.data` and
-`Run.data_seed`, or results that a plugin made before the comparison and hands to its arms.
+that is weakened at equal cost, a weak control, data to judge by that come from elsewhere than `Run.data`,
+`Run.data_seed` and `Run.rows`, or results that a plugin made before the comparison and hands to its arms.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +24,10 @@ from typing import Any
 
 import torch
 
-from readtrack.checks.experiment import Compared, Short, run_experiment
-from readtrack.claims import AtLeast, Claim
+from readtrack.checks.experiment import Compared, Short, Watched, run_experiment
+from readtrack.claims import UNTRAINED, AtLeast, Claim
 from readtrack.runs.comparing import Table, Value
-from readtrack.runs.run import Part
+from readtrack.runs.run import Part, Run
 from readtrack.runs.trial import Work
 
 
@@ -39,6 +41,12 @@ class OtherJudge(Short):
             return super().data(stream, part)
         self.redrawn = True
         return self.generator(f"{stream}, drawn again")
+
+    def rows(self, count: int, part: Part) -> torch.Tensor:
+        if part != "judge":
+            return super().rows(count, part)
+        self.redrawn = True
+        return torch.randint(count, (count,), generator=self.generator("rows, drawn again"))
 
     def data_seed(self, part: Part) -> int:
         self.redrawn |= part == "judge"
@@ -94,14 +102,19 @@ class ShortRuns:
     null: OwnStreams
 
     @classmethod
-    def of(cls, module: ModuleType, folder: Path, seed: int = 0) -> ShortRuns:
-        def run(name: str, **options: Any) -> Any:
-            return run_experiment(module, folder / name, budget="quick", seed=seed, **options)[1]
+    def of(
+        cls, module: ModuleType, folder: Path, seed: int = 0, *, mutant: type[Run] | None = None
+    ) -> ShortRuns:
+        """mutant  changes what all three runs are given (`readtrack.checks.mutants`)"""
+
+        def run(name: str, kind: type[Watched], **options: Any) -> Any:
+            chosen = type(kind.__name__, (mutant, kind), {}) if mutant else kind
+            return run_experiment(module, folder / name, budget="quick", seed=seed, kind=chosen, **options)[1]
 
         return cls(
-            run("short", kind=Short),
-            run("other-judge", kind=OtherJudge),
-            run("short-null", kind=OwnStreams, null=True),
+            run("short", Short),
+            run("other-judge", OtherJudge),
+            run("short-null", OwnStreams, null=True),
         )
 
     @property
@@ -113,6 +126,25 @@ class ShortRuns:
         """Each comparison of the plain run, and its table under other data to judge by."""
         for compared, (_, other) in zip(self.compared, self.other.compared, strict=True):
             yield compared, other
+
+
+# What a claim is tried with
+
+
+def check_breaks(runs: ShortRuns) -> None:
+    """Fails if a measured claim lacks a near miss, a rival or its reason, or its arm untrained."""
+    for comparison, _ in runs.compared:
+        for claim in comparison.claims:
+            if claim.kind != "measured":
+                continue
+            roles = {one.role for one in claim.breaks}
+            assert "near miss" in roles, f"{claim.name}: no break is a near miss"
+            assert ("rival" in roles) != bool(claim.no_rival), (
+                f"{claim.name}: has either a rival among its breaks or a reason in no_rival"
+            )
+            named = {one.name for one in claim.breaks}
+            trained = comparison.null == "pipeline"
+            assert not trained or UNTRAINED.name in named, f"{claim.name}: UNTRAINED is not among its breaks"
 
 
 # No leak
@@ -187,6 +219,9 @@ def unequal(ours: Sequence[Work], theirs: Sequence[Work]) -> Iterator[tuple[str,
     if my_grid != other_grid:
         yield "the grid", my_grid, other_grid
         return
+    ratios = _ratios(ours, theirs)
+    if any(not math.isclose(ratio, ratios[0], rel_tol=1e-6) for ratio in ratios):
+        yield "how their learning rates follow the grid", ratios, ratios[0]
     for mine, other in zip(ours, theirs, strict=True):
         for (what, a), (_, b) in zip(_facts(mine), _facts(other), strict=True):
             if a != b and not (what == "their learning rates" and mine.point != other.point):
@@ -198,6 +233,12 @@ def unequal(ours: Sequence[Work], theirs: Sequence[Work]) -> Iterator[tuple[str,
         for stream in mine.drawn.keys() & other.drawn.keys():
             if not torch.equal(mine.drawn[stream].get_state(), other.drawn[stream].get_state()):
                 yield "how much they draw", stream, stream
+
+
+def _ratios(ours: Sequence[Work], theirs: Sequence[Work]) -> list[float]:
+    """The learning rate of one arm over the other's at each point of the grid."""
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if not a.again and a.rates and b.rates]
+    return [a.rates[0] / b.rates[0] if b.rates[0] else math.nan for a, b in pairs]
 
 
 def _facts(work: Work) -> list[tuple[str, object]]:
@@ -249,11 +290,14 @@ def _check_copies(claim: Claim, table: Table, ours: str, theirs: str) -> None:
 
 
 def _pairs(claim: Claim) -> Iterator[tuple[str, str]]:
-    """The rows that a measured claim compares with each other."""
-    if claim.kind == "measured":
-        for bound in claim.bounds:
-            if bound.of and bound.of.against:
-                yield bound.of.arm, bound.of.against
+    """The rows that a measured claim compares: the other one is the control's where no bound names it."""
+    if claim.kind != "measured":
+        return
+    for bound in claim.bounds:
+        if bound.of:
+            name, at, level = bound.of.arm.partition("@")
+            if bound.of.against or name != claim.control_arm:
+                yield bound.of.arm, bound.of.against or f"{claim.control_arm}{at}{level}"
 
 
 def _attempts(table: Table) -> list[Work]:
@@ -276,11 +320,13 @@ def _of(table: Table, row: str, null_of: Claim | None = None) -> list[Work]:
 
 
 def _same(table: Table, ours: str, theirs: str, null_of: Claim | None = None) -> bool:
-    """Whether losses, scores and numbers of two rows are equal."""
+    """Whether losses, scores and the numbers that two rows both have are equal."""
     works = zip(_of(table, ours, null_of), _of(table, theirs, null_of), strict=False)
     trained = all(repr((a.losses, a.score)) == repr((b.losses, b.score)) for a, b in works)
-    numbers = [{name: _plain(value) for name, value in table.rows[row].items()} for row in (ours, theirs)]
-    return trained and repr(numbers[0]) == repr(numbers[1])
+    mine, other = table.rows[ours], table.rows[theirs]
+    return trained and all(
+        repr(_plain(mine[name])) == repr(_plain(other[name])) for name in mine.keys() & other.keys()
+    )
 
 
 def _plain(value: Value) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from readtrack.claims import Claim
+from readtrack.claims import UNTRAINED, Claim
 from readtrack.runs.comparing import Comparison, Table
 from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.record import Record
@@ -126,9 +126,12 @@ def check_conditions(
     module: ModuleType,
     claims: Sequence[Claim],
     folder: Path,
+    plain: Record,
     run_experiment: Callable[..., tuple[Record, Watched]] = run_experiment,
 ) -> None:
-    """Null runs take arms from the core, and each break is asked for and judged on what it is to fell."""
+    """Null runs take arms from the core; each break is asked for, judged on what it is to fell, and changes
+    a number of the run `plain`.
+    """
     by_experiment = [claim for claim in claims if claim.kind == "measured" and claim.bounds]
     if not by_experiment:
         return
@@ -145,6 +148,28 @@ def check_conditions(
         judged = {event["claim"]["name"] for event in record.claims}
         wanted = {c.name for c in by_experiment if name in {one.name for one in c.breaks} and not c.timed}
         assert wanted <= judged, f"break {name!r} left out {wanted - judged}"
+        compares = getattr(run, "compared", [])
+        changed = not compares or name == UNTRAINED.name or _changed(plain, record)
+        assert changed, f"break {name!r} changes no number that a plain run has"
+
+
+def _changed(plain: Record, broken: Record) -> bool:
+    """Whether a number that both runs have is another one."""
+
+    def numbers(record: Record) -> dict[tuple[str, str, str], str]:
+        points = {
+            ("curve", name, arm): repr(p) for name, arms in record.curves.items() for arm, p in arms.items()
+        }
+        values = {("value", *key): repr(value) for key, value in record.values.items()}
+        judged = {
+            ("claim", event["claim"]["name"], metric): repr(value)
+            for event in record.claims
+            for metric, value in event["values"].items()
+        }
+        return {key: text for key, text in (points | values | judged).items() if "second" not in key[1]}
+
+    before, after = numbers(plain), numbers(broken)
+    return any(before[key] != after[key] for key in before.keys() & after.keys())
 
 
 def check_seeds(module: ModuleType, folder: Path, first: Record) -> None:

@@ -59,11 +59,16 @@ def check(
         list[str] | None,
         typer.Argument(help="Plugins to check. Default: import every plugin.", show_default=False),
     ] = None,
+    mutants: Annotated[
+        bool,
+        typer.Option("--mutants", help="Put mistakes into the experiments of the named plugins instead."),
+    ] = False,
 ) -> None:
     """Import every plugin, or run all checks on the named ones.
 
     Each plugin has its own process. The checks cover short runs, null runs and breaks, and every benchmark
-    variant in float64, bfloat16 and under autocast. Exit code 1 if a check fails.
+    variant in float64, bfloat16 and under autocast. Exit code 1 if a check fails, or if no check finds a
+    mistake that --mutants puts into an experiment.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -79,8 +84,10 @@ def check(
     chosen = [found[name] for name in names or found]
     if not chosen:
         raise NotAvailableError("no plugin was found. `readtrack plugins path` lists the folders searched.")
+    if mutants and not names:
+        raise ReadtrackError("--mutants takes minutes a plugin: name the plugins to try it on.")
     if names:
-        _check_all([plugin.name for plugin in chosen], home)
+        (_try_mutants if mutants else _check_all)([plugin.name for plugin in chosen], home)
         return
     broken = 0
     column = max(len(plugin.name) for plugin in chosen)
@@ -110,6 +117,23 @@ def _check_all(names: list[str], home: Home) -> None:
             terminal.print_out(f"  {mark} {what}" + (f": {one_line(why)}" if why else ""))
     if failed:
         terminal.print_err(f"readtrack: {counted(failed, 'check')} failed")
+        raise typer.Exit(1)
+
+
+def _try_mutants(names: list[str], home: Home) -> None:
+    from readtrack.plugins.check import mutants
+
+    survived = 0
+    for name in names:
+        terminal.print_out(name)
+        for what, fate, by in mutants(name, home):
+            survived += fate == "survived"
+            mark = {"survived": terminal.paint("✗", "red"), "killed": terminal.paint("✓", "green")}.get(
+                fate, "-"
+            )
+            terminal.print_out(f"  {mark} {what}: {fate}" + (f" ({one_line(by)})" if by else ""))
+    if survived:
+        terminal.print_err(f"readtrack: {counted(survived, 'mistake')} that no check finds")
         raise typer.Exit(1)
 
 

@@ -48,6 +48,17 @@ def check_all(name: str, home: Home, timeout: float = 900) -> list[tuple[str, st
     return [(str(what), str(why)) for what, why in found]
 
 
+def mutants(name: str, home: Home, timeout: float = 900) -> list[tuple[str, str, str]]:
+    """Try the checks on mistakes in a plugin's comparisons, in a child process.
+
+    Returns for each mistake what it is, "killed", "survived" or "does not apply", and what found it.
+    """
+    found, reason = _ask("readtrack.checks.mutants", name, home, timeout)
+    if reason is not None:
+        return [("the plugin can be run with a mistake in it", "survived", f"it {reason}")]
+    return [(str(what), str(fate), str(by)) for what, fate, by in found]
+
+
 def _ask(program: str, name: str, home: Home, timeout: float) -> tuple[Any, str | None]:
     """What a child process says of a plugin, as JSON; or why it said nothing."""
 

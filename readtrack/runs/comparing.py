@@ -148,12 +148,18 @@ class Comparison(Generic[A, T]):
             return Table()
         if run.null and self.null == "pipeline":
             return self._null_tables(run, wanted)
+        if run.without(UNTRAINED.name):
+            return self._untrained_tables(run, wanted)
         given = self._broken(run)
         needed = self._needed(wanted)
         arms = [(name, arm) for name, arm in given.arms.items() if name in needed]
-        seats = [seat for name, arm in arms for seat in given._seats(run, name, arm)]
-        table = given._fill(run, wanted, seats)
-        given._judge(run, wanted, table)
+        return given._judged(
+            run, wanted, [seat for name, arm in arms for seat in given._seats(run, name, arm)]
+        )
+
+    def _judged(self, run: Run, claims: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
+        table = self._fill(run, claims, seats)
+        self._judge(run, claims, table)
         return table
 
     # Before anything is trained
@@ -223,7 +229,7 @@ class Comparison(Generic[A, T]):
     # Which arms a run has
 
     def _broken(self, run: Run) -> Comparison[A, T]:
-        """The comparison with the run's break in it. An arm that is not trained is left to `_seats`."""
+        """The comparison with the run's break in it."""
         for name, change in self.breaks.items():
             if run.without(name):
                 if callable(change):
@@ -232,23 +238,43 @@ class Comparison(Generic[A, T]):
         return self
 
     def _null_tables(self, run: Run, wanted: Sequence[Claim]) -> Table:
-        """For each control a table in which every name has a copy of the control's pipeline.
-
-        Returns one table of all rows; of rows with one name the first.
-        """
-        whole = Table(world=self.world)
-        controls = list(dict.fromkeys(claim.control_arm for claim in wanted))
-        for control in controls:
-            own = [claim for claim in wanted if claim.control_arm == control]
-            note = f", as {control}" if control != controls[0] else ""
+        """For each control a table in which every name has a copy of the control's pipeline, joined."""
+        tables = []
+        for control, own, note in self._groups(wanted, lambda claim: claim.control_arm, "as {}"):
             seats = [
                 seat
                 for name in self.arms
                 if name in self._needed(own)
                 for seat in self._seats(run, name, self.arms[control], f"{name}{note}", salted=True)
             ]
-            table = self._fill(run, own, seats)
-            self._judge(run, own, table)
+            tables.append(self._judged(run, own, seats))
+        return self._joined(tables)
+
+    def _untrained_tables(self, run: Run, wanted: Sequence[Claim]) -> Table:
+        """For each set of arms that claims are made for a table in which these take no step, joined."""
+        tables = []
+        for untrained, own, note in self._groups(wanted, self._papers_arms, "without {}"):
+            seats = [
+                replace(seat, share=0.0 if name in untrained else seat.share)
+                for name, arm in self.arms.items()
+                if name in self._needed(own)
+                for seat in self._seats(run, name, arm, f"{name}{note}")
+            ]
+            tables.append(self._judged(run, own, seats))
+        return self._joined(tables)
+
+    def _groups(
+        self, claims: Sequence[Claim], key: Callable[[Claim], Any], note: str
+    ) -> Iterator[tuple[Any, list[Claim], str]]:
+        """The claims by a key, and what the arms of all groups but the first are called besides."""
+        for number, value in enumerate(dict.fromkeys(map(key, claims))):
+            named = value if isinstance(value, str) else " and ".join(sorted(value))
+            yield value, [c for c in claims if key(c) == value], f", {note.format(named)}" if number else ""
+
+    def _joined(self, tables: Sequence[Table]) -> Table:
+        """All rows in one table; of rows with one name the first."""
+        whole = Table(world=self.world)
+        for table in tables:
             whole.rows = {**table.rows, **whole.rows}
             whole.sweeps = {**table.sweeps, **whole.sweeps}
             whole.works += table.works
@@ -258,23 +284,16 @@ class Comparison(Generic[A, T]):
         self, run: Run, name: str, arm: Arm[A], base: str = "", *, salted: bool = False
     ) -> list[_Seat[A]]:
         share = 1.0 if name in self.yardsticks else run.share_of_steps(name)
-        if run.without(UNTRAINED.name) and name in self._papers_arms(run):
-            share = 0.0
         return [
             _Seat(row=row, arm=arm, base=base or name, level=level, salted=salted, share=share)
             for row, level in self._labels(name).items()
         ]
 
-    def _papers_arms(self, run: Run) -> set[str]:
-        """The arms that the claims of this run are made for."""
+    def _papers_arms(self, claim: Claim) -> frozenset[str]:
+        """The arms that the claim is made for."""
         arm_of = self._rows()
-        return {
-            arm_of[bound.of.arm]
-            for claim in self.claims
-            if run.wants(claim)
-            for bound in claim.bounds
-            if bound.of and arm_of[bound.of.arm] != claim.control_arm
-        }
+        named = {arm_of[bound.of.arm] for bound in claim.bounds if bound.of}
+        return frozenset(named - {claim.control_arm})
 
     # The table
 

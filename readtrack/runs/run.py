@@ -172,6 +172,15 @@ class Run:
         """The seed for a data set that draws its own parts, such as `readtrack.data.scenes`; see `data`."""
         return self.seed
 
+    def rows(self, count: int, part: Part) -> torch.Tensor:
+        """Which of the `count` rows of a finite data set to take for `part`, (rows,): all of them, in order.
+
+        The check for leaks takes others of them to judge by.
+        """
+        import torch
+
+        return torch.arange(count)
+
     def wants(self, *claims: Claim) -> bool:
         """Whether this run needs what any of `claims` is judged by.
 
@@ -371,7 +380,8 @@ class Run:
     ) -> float:
         """One step down `loss`: gradients anew, their norm clipped to `clip`, the optimiser's step.
 
-        Logs the loss as a curve, about a hundred points of the loop that `steps` counts, and returns it.
+        Logs the loss as the curve `metric`, about a hundred points of the loop that `steps` counts, and
+        returns it. Without a name nothing is logged.
         """
         import torch
 
@@ -381,7 +391,8 @@ class Run:
             torch.nn.utils.clip_grad_norm_([w for g in optimizer.param_groups for w in g["params"]], clip)
         optimizer.step()
         value = loss.item()
-        if step % max(self._total // _CURVE_POINTS, 1) == 0 or step == self._total - 1:
+        shown = step % max(self._total // _CURVE_POINTS, 1) == 0 or step == self._total - 1
+        if metric and shown:
             self.metric(metric, value, step=step, arm=arm)
         return value
 

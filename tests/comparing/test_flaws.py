@@ -17,8 +17,7 @@ CHECKS = {
 }
 
 # Nothing is chosen and no loss is logged: what a deterministic program reads is not seen.
-# A derived metric says nothing about which arms are compared.
-MISSED = {("leak", "no training"), ("starved", "relation")}
+MISSED = {("leak", "no training")}
 
 
 def found(runs: checks.ShortRuns) -> set[str]:

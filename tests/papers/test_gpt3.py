@@ -155,7 +155,7 @@ def test_only_answers_are_asked_for():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert toy.WIDTHS == {"small": (8, 1), "medium": (16, 2), "large": (64, 4)}
+    assert toy.WIDTHS == {"small": (8, 1, 1), "medium": (16, 2, 1), "large": (64, 4, 1)}
     assert (toy.RULES, toy.KEYS, toy.VALUES, toy.RATES) == (32, 8, 8, (1e-2, 3e-2, 1e-1))
 
 
