@@ -87,9 +87,17 @@ class Library:
             self.__dict__.pop(derived, None)
         self._read_journal()
 
+    def read_journal_again(self) -> bool:
+        """Read what other processes have said since; whether there was anything."""
+        changed = _size(self.home.journal) != self._journal_size
+        if changed:
+            self._read_journal()
+        return changed
+
     def _read_journal(self) -> None:
         self.revision += 1
         self._tagged: dict[str, set[str]] | None = None
+        self._journal_size = _size(self.home.journal)
         self._view: JournalView = self._journal.load()
         self.problems = self._view.problems
         said = {
@@ -442,6 +450,14 @@ def _tags(entries: list[Entry], *, removed: str, restored: str) -> str:
     return ", ".join(
         f"tag{'s' * (len(ones) > 1)} {', '.join(ones)} {fate}" for fate, ones in tags.items() if ones
     )
+
+
+def _size(path: Path) -> int:
+    """Of a file in bytes; a journal only grows."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _are_mixed(entries: list[Entry]) -> bool:

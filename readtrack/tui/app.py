@@ -472,7 +472,10 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.notify_status(f"Reloaded {self.library.catalog.path.name}.")
 
     def on_app_focus(self) -> None:
+        """Another app or a command may have marked papers, ended runs or changed the list meanwhile."""
         self.runs.look_again()
+        if self.library.read_journal_again():
+            self.main.refresh_all()
         if _modified(self.library.list_path) != self._seen:
             self.notify_status("papers.yaml has changed on disk. Press ctrl+r to reload it.")
 

@@ -66,7 +66,7 @@ async def test_each_row_is_shown_and_changed_before_anything_is_written(
         assert isinstance(newcomer.screen, ChoosePaper)
         await pilot.press("enter")  # the candidate stands on top
         await pilot.pause()
-        assert screen.papers_of(screen.row) == ("gqa",)
+        assert screen.papers_of(screen.row) == ("gqa",)  # it stays: no other row is unsure
         await pilot.press("G", "x", "p")
         await pilot.pause()
         assert "left out" in screen_text(newcomer)
@@ -83,6 +83,21 @@ async def test_each_row_is_shown_and_changed_before_anything_is_written(
         states = [newcomer.library.state(one) for one in ("bert", "gqa", "t5")]
         assert states == ["read", "todo", "reading"]
         assert newcomer.library.pdf("t5") is not None
+
+
+async def test_after_a_choice_the_cursor_goes_to_the_next_row_that_is_not_sure(
+    newcomer: ReadtrackApp, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.md").write_text("- GQA and my fish\n- BERT\n- GQA or my dog\n", encoding="utf-8")
+    async with newcomer.run_test(size=(80, 24)) as pilot:
+        screen = await open_import(newcomer, pilot, "mi")
+        for expected in ("GQA or my dog", "GQA or my dog"):  # from the last one there is no next
+            await pilot.press("enter")
+            await pilot.pause()
+            await pilot.press("enter")
+            await pilot.pause()
+            assert screen.row is not None
+            assert screen.row.text == expected
 
 
 async def test_a_row_stays_a_row_and_escape_writes_nothing(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from driving import status
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 
@@ -53,6 +54,22 @@ async def test_each_state_has_a_key_and_a_second_press_changes_nothing(
             assert written[-1]["paper"] == "flash"
             assert written[-1]["state"] == state
         assert len(journal(home)) == 5
+
+
+async def test_what_another_process_marked_is_shown_when_the_terminal_has_the_focus_again(
+    app: ReadtrackApp, home: Home, papers_yaml: Path, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    async with app.run_test(size=(120, 30)) as pilot:
+        await go_to(pilot, "flash")
+        other = Library.open(home, papers_yaml)
+        other.mark("flash", "read")
+        other.change_tags("flash", add={"elsewhere"}, remove=set())
+        app.post_message(events.AppFocus())
+        await pilot.pause()
+        assert app.library.state("flash") == "read"
+        assert "#elsewhere" in screen_text(app)
+        assert app.entry is not None
+        assert app.entry.subject == "flash"
 
 
 @pytest.mark.parametrize("size", SIZES)

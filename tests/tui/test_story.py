@@ -63,7 +63,6 @@ def import_list(terminal: Terminal, path: Path, unsure: int) -> None:
         terminal.wait_for("enter links the row")
         terminal.keys("Enter")
         wait_for(lambda left=left: is_chosen(terminal.screen(), left), terminal.screen)
-        terminal.keys("j")  # the rows that are not sure stand one below the other
     terminal.keys("w")
     terminal.wait_for("Imported 6 rows")
 

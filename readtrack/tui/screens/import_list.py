@@ -263,10 +263,18 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
                 self._papers[row.line] = answer.papers
                 self._left_out.discard(row.line)
                 self._changed()
+                self._go_to_next_unsure(row.line)
 
         papers = known_papers(self.readtrack_app.library)
         first = (*self.papers_of(row), *row.candidates)
         self.app.push_screen(ChoosePaper(one_line(row.text), papers, first, linked=True), chosen)
+
+    def _go_to_next_unsure(self, line: int) -> None:
+        """Below `line`, else from the top; the cursor stays where there is none."""
+        unsure = [one.line for one in self._plan.found if self._status_of(one) == "ambiguous"]
+        target = next((one for one in unsure if one > line), unsure[0] if unsure else None)
+        if target is not None:
+            self.list.rebuild(target=target)
 
     def action_import_row(self) -> None:
         """No paper; once more: as it was found."""
