@@ -215,7 +215,9 @@ class Claim:
     no_rival         why no break is a rival: there is no cheaper method that sees the same information
     shortcuts        metrics that show what wins without the idea (the mean, the last value, an n-gram)
     chosen_on        the small seeds on which set-up and thresholds were chosen
-    deviations       where the set-up differs from the paper's
+    deviations       what the paper's own experiment has and this one lacks, and every other departure from it
+    headline         whether this is what the paper's abstract promises; one claim of a paper is
+    history          earlier rules, each with its verdict and why it was changed
     """
 
     name: str
@@ -232,6 +234,8 @@ class Claim:
     deviations: str = ""
     control_arm: str = ""
     no_rival: str = ""
+    headline: bool = False
+    history: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.paper, Figure):
@@ -306,6 +310,6 @@ class Claim:
         for name in ("guards", "control_reaches"):
             known[name] = tuple(Bound.from_json(bound) for bound in fields[name])
         known["breaks"] = tuple(Break(**one) for one in fields["breaks"])
-        for name in ("shortcuts", "chosen_on"):
-            known[name] = tuple(fields[name])
+        for name in ("shortcuts", "chosen_on", "history"):
+            known[name] = tuple(fields.get(name, ()))
         return cls(**{**known, "paper": Figure(**fields["paper"])})

@@ -84,6 +84,7 @@ BOTH_SIDES = Claim(
     shortcuts=("accuracy of who knows the law, left side only",),
     chosen_on=(0, 1),
     deviations=SETTING,
+    headline=True,
 )
 
 RECURRENT = Claim(

@@ -67,6 +67,13 @@ STEEPER = Claim(
     deviations="Rules from a pool that all training documents draw on, so that a rule is recognised, not "
     "learned: with rules that no document had, examples add nothing. Widths 8, 16 and 64, two layers; no "
     "text.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the sentence ended: without any training for it. The model is trained on the 32 "
+            "rules that it is judged on. The bounds are unchanged."
+        ),
+    ),
 )
 
 RULES, KEYS, VALUES, EXAMPLES = 32, 8, 8, 8

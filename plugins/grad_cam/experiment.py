@@ -52,6 +52,7 @@ FOLLOWS = Claim(
     deviations="Scenes of 20 × 20 with two of five digits; last maps of 5 × 5; 500 held-out scenes, of which "
     "those count whose two digits the network names. No people: what decides is where the map lies. An empty "
     "map counts as a miss.",
+    headline=True,
 )
 
 Question = Callable[[Tensor, Tensor], Tensor]  # images and classes to maps of their size

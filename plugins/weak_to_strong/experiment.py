@@ -73,6 +73,7 @@ BEATS_ITS_TEACHER = Claim(
     breaks=(NO_PRETRAINING, ALL_PIXELS, UNTRAINED),
     chosen_on=(0, 1),
     deviations=SETTING,
+    headline=True,
 )
 
 TRUSTS_ITSELF = Claim(

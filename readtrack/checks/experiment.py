@@ -120,6 +120,12 @@ def check_claims(claims: Sequence[Claim]) -> None:
         if claim.kind == "measured":
             assert claim.breaks or not claim.bounds, f"{claim.name}: a measured claim names a break"
             assert claim.control or not claim.bounds, f"{claim.name}: a measured claim names its control"
+    if any(claim.control_arm for claim in claims):
+        headlines = [claim.name for claim in claims if claim.headline]
+        assert len(headlines) == 1, f"one claim is the headline of the paper, not {headlines}"
+        for claim in claims:
+            alone = not claim.deviations.startswith("As above")
+            assert alone, f"{claim.name}: deviations are read alone, without the claim above"
 
 
 def check_conditions(
