@@ -64,8 +64,8 @@ COPYING = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the sentence said that without selection tokens cannot be told from noise. With "
-            "more steps they can, so it names the steps now. The bounds are unchanged."
+            "Until November 2026 the sentence said that without selection tokens cannot be told from noise. "
+            "With more steps they can, so it names the steps now. The bounds are unchanged."
         ),
     ),
 )
