@@ -70,8 +70,8 @@ STEEPER = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the sentence ended: without any training for it. The model is trained on the "
-            "32 rules that it is judged on. The bounds are unchanged."
+            "Until November 2026 the sentence ended: without any training for it. The model is trained "
+            "on the 32 rules that it is judged on. The bounds are unchanged."
         ),
     ),
 )
