@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from readtrack.claims import Bound
@@ -91,21 +92,20 @@ def test_the_order_of_seeds_within_a_look_changes_nothing(values, shuffler):
     st.lists(st.floats(0, 100), min_size=15, max_size=15),
 )
 def test_seeds_that_clear_never_turn_reproduced_into_missed(values, clearing):
-    for look, after in zip(LOOKS, LOOKS[1:], strict=False):
+    for look, after in pairwise(LOOKS):
         first = values[: look.seeds]
         if look_at(first) == "cleared":
             assert look_at([*first, *clearing][: after.seeds]) in ("cleared", "undecided", "right way")
 
 
 @given(
-    seeds.flatmap(lambda n: st.lists(finite, min_size=n, max_size=n)), st.data(), st.floats(0, 1000)
+    seeds.flatmap(lambda n: st.lists(st.floats(-1, 9), min_size=n, max_size=n)), st.data(), st.floats(0, 999)
 )
-def test_a_better_value_never_turns_cleared_into_missed_or_missed_into_cleared_alone(values, data, better):
+def test_a_better_value_never_turns_cleared_into_missed(values, data, better):
     index = data.draw(st.integers(0, len(values) - 1))
     before = look_at(values)
     values[index] += better
-    assume(len(set(values)) > 1)
-    assert before != "cleared" or look_at(values) not in ("missed",)
+    assert before != "cleared" or look_at(values) != "missed"
 
 
 @given(st.lists(st.lists(finite, min_size=20, max_size=20), min_size=1, max_size=3))
@@ -152,16 +152,19 @@ def test_margins_of_a_ratio_are_logarithms():
     assert margins(Bound("same", "==", 1.0), [1.0]) is None
 
 
-def test_the_chance_of_another_verdict_is_that_of_another_verification():
-    """On average over verifications of one truth, the chance that each computes is near the share of pairs that
-    disagree."""
-    draw = random.Random(3)
-    for effect, tolerance in ((0.5, 0.12), (1.0, 0.08), (2.0, 0.05)):
-        said, words = [], []
-        for _ in range(60):
-            values = [draw.gauss(effect, 1) for _ in range(20)]
-            verdict, count = verify([column(values)])
-            words.append(verdict)
-            said.append(chance_of_another([column(values[:count])], verdict) or 0.0)
-        truth = 1 - sum(share(words, word) ** 2 for word in set(words))
-        assert sum(said) / len(said) == pytest.approx(truth, abs=tolerance)
+def test_the_chances_sum_to_the_share_of_verifications_that_change():
+    """Over truths spread evenly; for one truth they may not, see docs/method.md."""
+    draw = random.Random(0)
+    expected, changed = 0.0, 0
+    for _ in range(150):
+        effect = draw.uniform(-3, 4)
+        values, again = ([draw.gauss(effect, 1) for _ in range(20)] for _ in range(2))
+        verdict, count = verify([column(values)])
+        expected += chance_of_another([column(values[:count])], verdict) or 0.0
+        changed += verify([column(again)])[0] != verdict
+    assert expected / 150 == pytest.approx(changed / 150, abs=0.05)
+
+
+def test_the_chance_is_unknown_where_a_bound_has_no_margins():
+    assert chance_of_another([column([1.0, 2.0, 3.0, 4.0, math.nan])], "inconclusive") is None
+    assert chance_of_another([], "reproduced") is None
