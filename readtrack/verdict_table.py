@@ -63,7 +63,8 @@ _INTRODUCTION = (
 _EARLIER = (
     "Rows marked *earlier* were measured by the procedure before: a measured claim is reproduced when every "
     "bound is cleared with 95 % one-sided confidence over five seeds, or by all five; where one of five "
-    "dissents, nine of ten must agree. They are counted apart."
+    "dissents, nine of ten must agree. Their chance of another verdict is that of five other seeds. They are "
+    "counted apart."
 )
 
 
@@ -197,7 +198,7 @@ def headline(rows: Sequence[Row]) -> str:
     counted apart."""
     now, earlier = _by_procedure(rows)
     counts = [_count(now)] if now or not earlier else []
-    return "; ".join(counts + ([f"by the earlier procedure {_count(earlier)}"] if earlier else []))
+    return "; ".join(counts + ([_count(earlier, " by the earlier procedure")] if earlier else []))
 
 
 def _by_procedure(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -206,10 +207,10 @@ def _by_procedure(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return [row for row in measured if not row.earlier], [row for row in measured if row.earlier]
 
 
-def _count(measured: Sequence[Row]) -> str:
+def _count(measured: Sequence[Row], by: str = "") -> str:
     counts = Counter(one.verdict for one in measured)
     rest = ", ".join(f"{counts[v]} {v}" for v in _ORDER[1:] if counts[v])
-    said = f"{counts['reproduced']} of {len(measured)} measured claims reproduced"
+    said = f"{counts['reproduced']} of {len(measured)} measured claims reproduced{by}"
     return f"{said} ({rest})" if rest else said
 
 

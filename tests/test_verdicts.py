@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -248,9 +249,9 @@ def test_rows_of_an_earlier_procedure_are_counted_apart():
     now, earlier = rows()[0], replace(rows()[1], procedure=1, verdict="reproduced", held=5)
     both = Table([now, earlier, earlier], FACTS)
     assert headline(both.rows) == (
-        "1 of 1 measured claims reproduced; by the earlier procedure 2 of 2 measured claims reproduced"
+        "1 of 1 measured claims reproduced; 2 of 2 measured claims reproduced by the earlier procedure"
     )
-    assert headline([earlier]) == "by the earlier procedure 1 of 1 measured claims reproduced"
+    assert headline([earlier]) == "1 of 1 measured claims reproduced by the earlier procedure"
     assert dict(error_rates(both.rows)) == {
         "null runs reproduced": "0 of 1 (95 % interval 0 to 79 %)",
         "breaks caught, of the claims that are reproduced": "1 of 1 (95 % interval 21 to 100 %)",
@@ -341,3 +342,13 @@ def test_a_table_keeps_what_an_earlier_one_says_of_other_papers():
     assert "first:\n\n- date: 2026-01-01\n\npaper:\n\n- date: 2026-02-02" in page
     with pytest.raises(ValueError, match="not a table of verdicts"):
         Table.from_json('{"claims": [{}]}')
+
+
+def test_the_shipped_table_says_which_procedure_judged_and_its_page_says_the_same():
+    docs = Path(__file__).parents[1] / "docs"
+    table = Table.from_json((docs / "verdicts.json").read_text(encoding="utf-8"))
+    body = json.loads((docs / "verdicts.json").read_text(encoding="utf-8"))
+    assert body["procedure"] == verdicts.PROCEDURE
+    assert all("procedure" in row for row in body["claims"])
+    assert body["headline"] == headline(table.rows)
+    assert (docs / "verdicts.md").read_text(encoding="utf-8") == markdown(table)

@@ -177,7 +177,7 @@ def picture(draws: int = DRAWS) -> str:
     for effect in (-0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3):
         x = LEFT + (effect + 0.5) / 3.5 * WIDTH
         parts += [line(at(effect, 0), at(effect, 1)), text(x, TOP + HEIGHT + 18, f"{effect:g}", "middle")]
-    below = "true mean over the bound, in standard deviations of a seed"
+    below = "chance of the verdict reproduced, over the true mean's distance from the bound in standard deviations"
     parts.append(text(LEFT + WIDTH / 2, TOP + HEIGHT + 40, below, "middle"))
     for index, (name, procedure, bounds, colour, dashes) in enumerate(LINES):
         points = zip(effects, curve(procedure, normal(draws, bounds), effects), strict=True)
@@ -185,8 +185,8 @@ def picture(draws: int = DRAWS) -> str:
         style = f'fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dashes}"'
         parts.append(f'<polyline points="{path}" {style}/>')
         y = TOP + HEIGHT - 80 + 18 * index
-        parts.append(f'<polyline points="{LEFT + 380},{y - 4} {LEFT + 410},{y - 4}" {style}/>')
-        parts.append(text(LEFT + 416, y, name))
+        parts.append(f'<polyline points="{LEFT + 360},{y - 4} {LEFT + 390},{y - 4}" {style}/>')
+        parts.append(text(LEFT + 396, y, name))
     return "\n".join([*parts, "</g>", "</svg>"]) + "\n"
 
 

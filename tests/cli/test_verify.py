@@ -204,7 +204,7 @@ def test_rows_of_the_earlier_procedure_stay_and_are_counted_apart(
     assert cli("verify", "toy_adam", "--output", "table.md").returncode == 0
     page = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert (
-        "**1 of 1 measured claims reproduced; by the earlier procedure 1 of 1 measured claims reproduced.**"
+        "**1 of 1 measured claims reproduced; 1 of 1 measured claims reproduced by the earlier procedure.**"
         in page
     )
     assert page.count("| reproduced: earlier |") == page.count("| reproduced |") == 1
