@@ -37,7 +37,7 @@ from readtrack.procedure import (
     sides,
     summary,
 )
-from readtrack.text import format_number
+from readtrack.text import counted, format_number
 
 Verdict = Literal["held", "missed", "reproduced", "weak", "inconclusive", "not reproduced", "not judged"]
 
@@ -46,11 +46,12 @@ _CONTROL_FAILS = 5  # one seed in so many may have a control that failed
 
 
 class Spread(NamedTuple):
-    """One metric over the seeds. A seed without the number makes the mean NaN; the range leaves it out.
-    What the benchmark measured has its value and the 95 % interval in their places.
+    """One metric over the seeds that gave a number; the mean is NaN where none did. What the benchmark
+    measured has its value and the 95 % interval in their places.
 
     ratio    the mean is the geometric one
     at_least some seed gave a lower limit only
+    missing  how many seeds gave no number
     """
 
     metric: str
@@ -59,12 +60,14 @@ class Spread(NamedTuple):
     high: float
     ratio: bool = False
     at_least: bool = False
+    missing: int = 0
 
     def __str__(self) -> str:
         middle, low, high = map(format_number, (self.mean, self.low, self.high))
         sign = "≥ " if self.at_least else ""
         spread = "" if low == high == middle else f" ({low} to {high})"
-        return f"{self.metric} {sign}{middle}{spread}"
+        missing = f", no number with {counted(self.missing, 'seed')}" if self.missing else ""
+        return f"{self.metric} {sign}{middle}{spread}{missing}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,16 +254,17 @@ def _obstacle(seeds: Sequence[_Seed]) -> str:
 def _over_seeds(
     columns: Sequence[Column], look: Look, timed: Sequence[tuple[Speedup | Growth, Found]]
 ) -> tuple[Verdict, str]:
-    """The verdict of a measured claim; where it is inconclusive, the intervals of what is undecided."""
+    """The verdict of a measured claim; where it is weak or inconclusive, the intervals of what is not
+    cleared."""
     for bound, measured in timed:
         if measured.obstacle:
             return "not judged", f"{bound.metric}: {measured.obstacle}"
     found = sides(columns, look)
     verdict = summary([*found, *(_timed_side(bound, measured) for bound, measured in timed)])
-    if verdict != "inconclusive":
+    if verdict not in ("weak", "inconclusive"):
         return verdict, ""
-    undecided = [column for column, side in zip(columns, found, strict=True) if side == "undecided"]
-    return verdict, "; ".join(map(interval, undecided))
+    short = [column for column, side in zip(columns, found, strict=True) if side != "cleared"]
+    return verdict, "; ".join(map(interval, short))
 
 
 def _timed_side(bound: Speedup | Growth, found: Found) -> Side:
@@ -284,12 +288,14 @@ def _spreads(claim: Claim, seeds: Sequence[_Seed]) -> tuple[Spread, ...]:
     ratios = {bound.metric for bound in claim.bounds if bound.ratio}
     spreads = []
     for metric, column in _values(seeds).items():
-        there = [value for value in column if not math.isnan(value)] or [math.nan]
-        geometric = metric in ratios and all(math.isfinite(value) and value > 0 for value in column)
+        there = [value for value in column if not math.isnan(value)]
+        missing = len(column) - len(there)
+        there = there or [math.nan]
+        geometric = metric in ratios and all(math.isfinite(value) and value > 0 for value in there)
         # `mean` is exactly rounded, so that the mean of equal numbers is that number.
-        middle = math.exp(fmean(map(math.log, column))) if geometric else mean(column)
+        middle = math.exp(fmean(map(math.log, there))) if geometric else mean(there)
         limited = any(metric in seed.at_least for seed in seeds)
-        spreads.append(Spread(metric, middle, min(there), max(there), geometric, limited))
+        spreads.append(Spread(metric, middle, min(there), max(there), geometric, limited, missing))
     return tuple(spreads)
 
 

@@ -82,6 +82,8 @@ def test_seeds_after_the_look_that_decides_change_nothing():
 def test_an_inconclusive_claim_names_the_interval_of_what_is_undecided():
     one = over([0.5, 0.1, -0.6, 0.6, 0.1] * 4)
     assert one.why == "gain -0.06281 to 0.3428 (95 %)"
+    weak = over([0.19, 0.25, 0.15, 0.26, 0.18] * 4)
+    assert (weak.verdict, weak.why) == ("weak", "gain 0.1857 to 0.2263 (95 %)")
     ratio = replace(GAIN, rule=(Bound("ratio", "<=", 1.0, ratio=True),))
     assert over([0.25, 4.0, 0.25, 4.0] * 5, ratio, "ratio").why == "ratio 0.5139 to 1.946 (95 %)"
     partly = over([*[0.3, 0.3, 0.3, 0.3, math.nan, math.nan] * 3, 0.3, 0.3])
@@ -107,6 +109,11 @@ def test_a_control_may_fail_with_one_seed_in_five():
     assert judged(unsure * 2, {0, 7}).wants == 20
     assert judged(unsure * 2, {0, 6, 7}).why == "the control failed: plain ≥ 0.5 (3 of 10 seeds)"
     assert judged(unsure * 4, {0, 7, 12, 14}).verdict == "inconclusive"
+
+
+def test_seeds_without_a_number_are_counted_and_not_averaged():
+    assert over([0.3, 0.5, math.nan, 0.4, math.nan]).ours == "gain 0.4 (0.3 to 0.5), no number with 2 seeds"
+    assert over([math.nan] * 5).ours == "gain nan, no number with 5 seeds"
 
 
 def test_ratios_are_averaged_geometrically():

@@ -142,7 +142,7 @@ def _cells(points: list[Point], index: int, digits: str) -> str:
     return " | ".join(f"{point[index]:{digits}}" for point in points)
 
 
-WIDTH, HEIGHT, LEFT, TOP = 560, 300, 50, 20
+WIDTH, HEIGHT, LEFT, TOP = 560, 300, 50, 32
 LINES = (
     ("three looks, one bound", three_looks, 1, "#1f6feb", ""),
     ("three looks, five bounds", three_looks, 5, "#1f6feb", "6 4"),
@@ -177,7 +177,8 @@ def picture(draws: int = DRAWS) -> str:
     for effect in (-0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3):
         x = LEFT + (effect + 0.5) / 3.5 * WIDTH
         parts += [line(at(effect, 0), at(effect, 1)), text(x, TOP + HEIGHT + 18, f"{effect:g}", "middle")]
-    below = "chance of the verdict reproduced, over the true mean's distance from the bound in standard deviations"
+    below = "true mean over the bound, in standard deviations of a seed"
+    parts.append(text(LEFT - 30, TOP - 14, "chance of the verdict reproduced"))
     parts.append(text(LEFT + WIDTH / 2, TOP + HEIGHT + 40, below, "middle"))
     for index, (name, procedure, bounds, colour, dashes) in enumerate(LINES):
         points = zip(effects, curve(procedure, normal(draws, bounds), effects), strict=True)

@@ -9,8 +9,8 @@ WORDS: dict[str, str] = {
     "reaches": "What the control must achieve. If it does not, the comparison is not judged.",
     "guard": "A condition that holds by construction. It is checked and does not count as evidence.",
     "held, missed": "The verdict of one run with one seed.",
-    "reproduced": "All bounds are cleared, on average over 5, 10 or 20 seeds with 95 % one-sided confidence. "
-    "docs/method.md has the procedure and its error rates.",
+    "reproduced": "The means over 5, 10 or 20 seeds clear all bounds with 95 % one-sided confidence. "
+    "docs/method.md in the repository explains how, and states the error rates.",
     "unsteady": "Reproduced, but fewer than three in four seeds satisfy the rule by themselves.",
     "weak": "The effect has the right sign but does not reach the threshold.",
     "inconclusive": "20 seeds do not decide: neither reproduced nor excluded.",
