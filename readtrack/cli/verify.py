@@ -64,7 +64,7 @@ def verify(
         int | None,
         typer.Option(
             min=1,
-            help="Number of parallel runs. Default: one per core; 1 with --on or --device cuda, mps, xpu.",
+            help="Number of parallel runs. Default: one per core; 1 with --on or a named GPU.",
             show_default=False,
         ),
     ] = None,
