@@ -36,7 +36,7 @@ class PublishedVerdict:
     null         the verdict of the null run, "" where there was none
     breaks       (name, verdict with it)
     takes_away   (name, what it leaves out) of each break that the claim names
-    made         on which machine, and when
+    made         on which machine and when, and whether by an earlier procedure
     """
 
     paper: str
@@ -71,12 +71,13 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
     try:
         body = json.loads((file or _shipped()).read_bytes())
         made = {
-            paper: one_line(f"{runs['facts'].get('machine', '')}, {runs['facts'].get('date', '')}")
+            paper: f"{runs['facts'].get('machine', '')}, {runs['facts'].get('date', '')}"
             for runs in body["runs"]
             for paper in runs["papers"]
         }
         found: dict[str, list[PublishedVerdict]] = {}
         for row in body["claims"]:
+            earlier = row.get("procedure") != body.get("procedure")
             verdict = PublishedVerdict(
                 paper=one_line(row["paper"]),
                 claim=one_line(row["claim"]["name"]),
@@ -91,7 +92,7 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
                 takes_away=tuple(
                     (one_line(one["name"]), one_line(one["takes_away"])) for one in row["claim"]["breaks"]
                 ),
-                made=made[row["paper"]],
+                made=one_line(made[row["paper"]] + (", earlier procedure" if earlier else "")),
             )
             found.setdefault(verdict.paper, []).append(verdict)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

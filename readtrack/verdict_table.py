@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound, Claim
+from readtrack.procedure import PROCEDURE, STEADY
 from readtrack.text import format_number, one_line
 from readtrack.verdicts import Judged, Verdict
 
@@ -35,7 +36,7 @@ _MEASURED_HEAD = (
     "the paper's figure",
     "verdict",
     "seeds that held",
-    "other seeds say otherwise",
+    "another verification says otherwise",
     "null run",
     "breaks",
     "control",
@@ -55,10 +56,15 @@ _OTHER_HEAD = (
 
 _INTRODUCTION = (
     "Written by `readtrack verify`; not to be edited. The rules stood in the papers' modules before the "
-    "runs, and the seeds are hashed from the rules. A measured claim is reproduced when every bound is "
-    "cleared with 95 % one-sided confidence over five seeds, or by all five; where one of five dissents, "
-    "nine of ten must agree. A speed has its value with the 95 % interval of one benchmark. All verdicts are "
-    "results: `weak`, `inconclusive` and `not reproduced` too."
+    "runs, and the seeds are hashed from the rules. [method.md](method.md) explains the procedure and its "
+    "error rates. A speed has its value with the 95 % interval of one benchmark. All verdicts are results: "
+    "`weak`, `inconclusive` and `not reproduced` too."
+)
+_EARLIER = (
+    "Rows marked *earlier* were measured by the procedure before: a measured claim is reproduced when every "
+    "bound is cleared with 95 % one-sided confidence over five seeds, or by all five; where one of five "
+    "dissents, nine of ten must agree. Their chance of another verdict is that of five other seeds. They are "
+    "counted apart."
 )
 
 
@@ -67,9 +73,11 @@ class Row:
     """A claim's verdict over seeds beside what became of it without the idea.
 
     ours       the numbers of the runs, in words
-    otherwise  the chance that five other seeds say something else; None where that cannot be told
+    values     metric to its value with each of the seeds; {} in tables that did not keep them
+    otherwise  the chance that another verification says something else; None where that cannot be told
     null       the verdict of the null run, None if there was none
     breaks     the break's name to the verdict with it
+    procedure  which procedure judged (`readtrack.procedure.PROCEDURE`)
     The others are those of `Judged`.
     """
 
@@ -84,6 +92,8 @@ class Row:
     otherwise: float | None
     null: Verdict | None
     breaks: Mapping[str, Verdict]
+    values: Mapping[str, Sequence[float | None]]
+    procedure: int = PROCEDURE
 
     @classmethod
     def of(
@@ -101,7 +111,13 @@ class Row:
             otherwise=judged.otherwise(),
             null=null,
             breaks=breaks or {},
+            values=judged.values,
         )
+
+    @property
+    def earlier(self) -> bool:
+        """Whether a measured claim was judged by a procedure before this one."""
+        return self.claim.kind == "measured" and self.procedure != PROCEDURE
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
@@ -111,7 +127,8 @@ class Row:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Row:
         tuples = {name: tuple(fields[name]) for name in ("seeds", "edges")}
-        return cls(**{**fields, **tuples, "claim": Claim.from_json(fields["claim"])})
+        first_edition = {"values": {}, "procedure": 1}
+        return cls(**{**first_edition, **fields, **tuples, "claim": Claim.from_json(fields["claim"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +171,7 @@ class Table:
 
     def to_json(self) -> str:
         body = {
+            "procedure": PROCEDURE,
             "runs": [{"papers": papers, "facts": facts} for papers, facts in self.runs()],
             "headline": headline(self.rows),
             "claims": [row.to_json() for row in self.rows],
@@ -176,16 +194,36 @@ class Table:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """`38 of 41 measured claims reproduced`, and what became of the others."""
+    """`38 of 41 measured claims reproduced`, and what became of the others; rows of an earlier procedure are
+    counted apart."""
+    now, earlier = _by_procedure(rows)
+    counts = [_count(now)] if now or not earlier else []
+    return "; ".join(counts + ([_count(earlier, " by the earlier procedure")] if earlier else []))
+
+
+def _by_procedure(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The measured claims that this procedure judged, and those that an earlier one did."""
     measured = [row for row in rows if row.claim.kind == "measured"]
+    return [row for row in measured if not row.earlier], [row for row in measured if row.earlier]
+
+
+def _count(measured: Sequence[Row], by: str = "") -> str:
     counts = Counter(one.verdict for one in measured)
     rest = ", ".join(f"{counts[v]} {v}" for v in _ORDER[1:] if counts[v])
-    said = f"{counts['reproduced']} of {len(measured)} measured claims reproduced"
+    said = f"{counts['reproduced']} of {len(measured)} measured claims reproduced{by}"
     return f"{said} ({rest})" if rest else said
 
 
 def error_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """How often a run without the idea won all the same, each with its 95 % interval."""
+    now, earlier = _by_procedure(rows)
+    rates = _rates(now) if now or not earlier else []
+    return rates + [
+        (f"{label}, by the earlier procedure", rate) for label, rate in _rates(earlier) if earlier
+    ]
+
+
+def _rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
     null = [row.null for row in rows if row.null is not None]
     broken = [verdict for row in rows if row.verdict == "reproduced" for verdict in row.breaks.values()]
     return [
@@ -195,6 +233,15 @@ def error_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
             _rate(broken, lambda verdict: verdict != "reproduced"),
         ),
     ]
+
+
+def forecast(rows: Sequence[Row]) -> list[str]:
+    """A line on how many verdicts another verification should change, which `--audit` can check; none where
+    that cannot be told."""
+    chances = [row.otherwise for row in _by_procedure(rows)[0] if row.otherwise is not None]
+    if not chances:
+        return []
+    return [f"another verification should change {sum(chances):.1f} of {len(chances)} verdicts"]
 
 
 def _rate(verdicts: Sequence[Verdict], counts: Callable[[Verdict], bool]) -> str:
@@ -232,7 +279,9 @@ def markdown(table: Table) -> str:
     rows = table.rows
     lines = ["# Verdicts", "", f"**{_cell(headline(rows))}.**", ""]
     lines += [f"- {label}: {text}" for label, text in error_rates(rows)]
+    lines += [f"- {line}" for line in forecast(rows)]
     lines += ["", _INTRODUCTION]
+    lines += ["", _EARLIER] if any(row.earlier for row in rows) else []
     runs = table.runs()
     for papers, facts in runs:
         lines += ["", *([] if len(runs) == 1 else [f"{_cell(', '.join(papers))}:", ""])]
@@ -281,9 +330,14 @@ def _other(row: Row) -> list[str]:
 
 
 def caveats(row: Row) -> list[str]:
-    """What a reader must know of the verdict: why, and which arm was best at the edge of its grid."""
+    """What a reader must know of the verdict: why, whether single seeds agree, which procedure judged, and
+    which arm was best at the edge of its grid."""
+    unsteady = row.verdict == "reproduced" and row.held < STEADY * len(row.seeds)
+    notes = [row.why] if row.why else []
+    notes += ["unsteady"] if unsteady else []
+    notes += ["earlier"] if row.earlier else []
     edges = [f"best at the edge of the grid: {', '.join(row.edges)}"] if row.edges else []
-    return [row.why, *edges] if row.why else edges
+    return notes + edges
 
 
 def rules(claim: Claim) -> str:

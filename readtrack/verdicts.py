@@ -1,53 +1,57 @@
 """Judging over seeds: a paper's claims after several runs, and the verdict that may be said of each.
 
-Five seeds, hashed from the rules, judge a measured claim. A bound is cleared when the mean over the seeds
-clears it with 95 % one-sided confidence, or when every seed does; it is missed in the same way on the other
-side.
+Seeds hashed from the rules judge a measured claim. `readtrack.procedure` looks at the first 5, 10 and 20 of
+them; a claim that is decided at a look takes no further seeds.
 
 - `reproduced`: every bound is cleared;
-- `weak`: the metrics that are not cleared are as surely on the paper's side of `direction`;
+- `weak`: the bounds that are not cleared surely pass their `direction`;
 - `not reproduced`: some bound is surely missed, and its direction is not as sure;
-- `inconclusive`: the seeds do not decide;
-- `not judged`: a run failed, or the control did not reach what it must.
+- `inconclusive`: twenty seeds do not decide;
+- `not judged`: a run failed, or the control did not reach what it must with more than a fifth of the seeds.
 
-If exactly one seed of the five dissents, five more are drawn, and nine of the ten must agree. An identity or
-a theorem is `held` or `missed`, with every seed, or not judged where what it is compared with is not there.
+An identity or a theorem is `held` or `missed`, with every seed, or not judged where what it is compared with
+is not there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, mean, stdev
+from statistics import fmean, mean
 from typing import Any, Literal, NamedTuple
 
 from readtrack.bench import judge as timing
 from readtrack.bench.judge import Found, Growth, Speedup
-from readtrack.claims import Bound, Claim, Held, Op
-from readtrack.text import format_number
+from readtrack.claims import Claim, Held
+from readtrack.procedure import (
+    LOOKS,
+    PROCEDURE,
+    Column,
+    Look,
+    Side,
+    chance_of_another,
+    decided,
+    interval,
+    sides,
+    summary,
+)
+from readtrack.text import counted, format_number
 
 Verdict = Literal["held", "missed", "reproduced", "weak", "inconclusive", "not reproduced", "not judged"]
-_Side = Literal["cleared", "right way", "missed", "undecided"]
 
-SEEDS = 5
-MORE_SEEDS = 10  # when one of the five dissents
-_AGREE = 9  # of the ten
 _SMALLEST = 1_000  # small seeds are for exploring
-_DRAWS = 400  # of five other seeds, for the chance of another verdict
-
-# Student's t, one-sided 95 %, by degrees of freedom from 1.
-_T95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
+_CONTROL_FAILS = 5  # one seed in so many may have a control that failed
 
 
 class Spread(NamedTuple):
-    """One metric over the seeds. A seed without the number makes the mean NaN; the range leaves it out.
-    What the benchmark measured has its value and the 95 % interval in their places.
+    """One metric over the seeds that gave a number; the mean is NaN where none did. What the benchmark
+    measured has its value and the 95 % interval in their places.
 
     ratio    the mean is the geometric one
     at_least some seed gave a lower limit only
+    missing  how many seeds gave no number
     """
 
     metric: str
@@ -56,12 +60,14 @@ class Spread(NamedTuple):
     high: float
     ratio: bool = False
     at_least: bool = False
+    missing: int = 0
 
     def __str__(self) -> str:
         middle, low, high = map(format_number, (self.mean, self.low, self.high))
         sign = "≥ " if self.at_least else ""
         spread = "" if low == high == middle else f" ({low} to {high})"
-        return f"{self.metric} {sign}{middle}{spread}"
+        missing = f", no number with {counted(self.missing, 'seed')}" if self.missing else ""
+        return f"{self.metric} {sign}{middle}{spread}{missing}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +76,11 @@ class Judged:
 
     seeds      those that decided; `held` of them held by themselves
     numbers    every metric that the runs gave for the claim
+    values     metric to its value with each of the seeds
+    columns    the values of each bound of the rule with the seeds
+    wants      how many seeds the verdict takes, as far as these tell: more than `seeds` while it is open
     why        why there is no better verdict, where that is not plain from the numbers
     edges      arms whose best value lay at the edge of the grid, with some seed
-    margins    each bound of the rule, in terms of its own margin, with the margins of the seeds; empty where
-               some metric has no finite one
     """
 
     paper: str
@@ -82,28 +89,21 @@ class Judged:
     seeds: tuple[int, ...]
     held: int
     numbers: tuple[Spread, ...]
+    values: Mapping[str, tuple[float, ...]]
+    columns: Sequence[Column]
+    wants: int
     why: str = ""
     edges: tuple[str, ...] = ()
-    margins: tuple[tuple[Bound, tuple[float, ...]], ...] = ()
 
     @property
     def ours(self) -> str:
         return "; ".join(map(str, self.numbers))
 
     def otherwise(self) -> float | None:
-        """The chance that five other seeds say something else; None where that cannot be told.
-
-        How often draws from normal distributions, as uncertain as ours, come out with another verdict; the
-        bounds are drawn independently of each other.
-        """
-        if not self.margins or self.verdict == "not judged":
+        """The chance that another verification says something else; None where that cannot be told."""
+        if self.claim.kind != "measured" or self.claim.timed or self.verdict == "not judged":
             return None
-        draw = random.Random(0)
-        found = [
-            _verdict([_side(bound, _another(draw, margins)) for bound, margins in self.margins])
-            for _ in range(_DRAWS)
-        ]
-        return sum(verdict != self.verdict for verdict in found) / _DRAWS
+        return chance_of_another(self.columns, self.verdict)
 
 
 class _Seed(NamedTuple):
@@ -116,16 +116,17 @@ class _Seed(NamedTuple):
 
 
 def rule_seeds(claims: Sequence[Claim], count: int) -> list[int]:
-    """The seeds that judge a paper: hashed from its rules, so that who changes a rule changes its seeds.
+    """The seeds that judge a paper: hashed from its rules and the version of the procedure, so that who
+    changes either changes the seeds.
 
-    Names, metrics, signs and thresholds count, prose does not. The first five of ten are the five.
+    Names, metrics, signs and thresholds count, prose does not. Fewer seeds are the first of more.
     """
     rules = sorted(
         f"{claim.name}|{claim.kind}|{bound.metric}|{bound.op}|{bound.threshold!r}|{bound.direction!r}"
         for claim in claims
         for bound in (*claim.rule, *claim.guards, *claim.control_reaches)
     )
-    digest = "\n".join(rules)
+    digest = "\n".join([f"procedure {PROCEDURE}", *rules])
     return [_SMALLEST + _hash(f"{digest}\n{index}") % 10**9 for index in range(count)]
 
 
@@ -140,22 +141,13 @@ def judge_over_seeds(
 ) -> list[Judged]:
     """Judge a paper's claims from the `claim` events of its runs: seed to events, None if the run failed.
 
-    stated        in the order of the seeds: the first five decide, the others where one dissents
+    stated        in the order of the seeds: a claim is judged by the first of them that decide
     measurements  of a run of the benchmark, for claims on time and memory
-    With a failed run no verdict is passed: the seeds that completed may be the lucky ones. A claim that a
-    completed run did not state counts as all NaN there.
+    Where one of its runs failed, a claim is not judged: the seeds that completed may be the lucky ones. A
+    claim that a completed run did not state counts as all NaN there.
     """
     names = dict.fromkeys(str(event["claim"]["name"]) for said in stated.values() for event in said or ())
     return [_judge_claim(paper, name, stated, measurements) for name in names]
-
-
-def needs_more(judged: Sequence[Judged]) -> bool:
-    """Whether five more seeds are to be drawn: one of the five dissents."""
-    return any(one.claim.kind == "measured" and _one_dissents(one.held, len(one.seeds)) for one in judged)
-
-
-def _one_dissents(held: int, count: int) -> bool:
-    return count == SEEDS and held in (1, SEEDS - 1)
 
 
 def _judge_claim(
@@ -170,39 +162,51 @@ def _judge_claim(
         if said is not None
     }
     claim = Claim.from_json(next(event for event in events.values() if event is not None)["claim"])
-    seeds = {seed: _seed(claim, event) for seed, event in events.items()}
-    failed = [seed for seed, said in stated.items() if said is None]
-    other_rule = any(
-        e is not None and _rule(Claim.from_json(e["claim"])) != _rule(claim) for e in events.values()
-    )
+    every = {seed: _seed(claim, events[seed]) if seed in events else None for seed in stated}
+    look = LOOKS[0]
     if claim.kind == "measured":
-        first = dict(list(seeds.items())[:SEEDS])
-        if not (len(seeds) > SEEDS and _one_dissents(_held(first), len(first))):
-            seeds = first
+        look, every = _until_decided(claim, every)
+    seeds = {seed: said for seed, said in every.items() if said is not None}
     timed = [(bound, timing.judge(bound, measurements)) for bound in claim.timed]
+    columns = _columns(claim, list(seeds.values()))
+    of_seeds = [event for event in map(events.get, seeds) if event is not None]
     verdict: Verdict
-    why = ""
-    if failed:
+    if failed := [seed for seed, said in every.items() if said is None]:
         verdict, why = "not judged", f"no completed run with seed {', '.join(map(str, failed))}"
-    elif other_rule:
+    elif any(_rule(Claim.from_json(event["claim"])) != _rule(claim) for event in of_seeds):
         verdict, why = "not judged", "the rule differs between seeds"
     elif claim.kind != "measured":
-        found = {seed.held for seed in seeds.values()}
-        verdict = "missed" if "missed" in found else "not judged" if "not judged" in found else "held"
-        why = next((seed.why for seed in seeds.values() if seed.why), "")
+        verdict, why = _of_each(list(seeds.values()))
+    elif why := _obstacle(list(seeds.values())):
+        verdict = "not judged"
+    elif len(seeds) < look.seeds:
+        verdict, why = "not judged", f"{len(seeds)} of {look.seeds} seeds have run"
     else:
-        verdict, why = _over_seeds(claim, list(seeds.values()), timed)
+        verdict, why = _over_seeds(columns, look, timed)
     return Judged(
         paper=paper,
         claim=claim,
         verdict=verdict,
         seeds=tuple(seeds),
-        held=_held(seeds),
+        held=sum(seed.held == "held" for seed in seeds.values()),
         numbers=(*_spreads(claim, list(seeds.values())), *_timed_spreads(timed)),
+        values=_values(list(seeds.values())),
+        columns=columns,
+        wants=look.seeds,
         why=why,
-        edges=tuple(dict.fromkeys(edge for e in events.values() if e for edge in e.get("edges", ()))),
-        margins=_all_margins(claim, list(seeds.values())) if claim.kind == "measured" else (),
+        edges=tuple(dict.fromkeys(edge for event in of_seeds for edge in event.get("edges", ()))),
     )
+
+
+def _until_decided(claim: Claim, every: Mapping[int, _Seed | None]) -> tuple[Look, dict[int, _Seed | None]]:
+    """The look that decides, or the one that the seeds do not suffice for, and the seeds up to it."""
+    for look in LOOKS:
+        first = dict(list(every.items())[: look.seeds])
+        there = [said for said in first.values() if said is not None]
+        enough = len(there) == look.seeds
+        if not enough or _obstacle(there) or decided(sides(_columns(claim, there), look)):
+            break
+    return look, first
 
 
 def _seed(claim: Claim, event: Mapping[str, Any] | None) -> _Seed:
@@ -215,41 +219,55 @@ def _seed(claim: Claim, event: Mapping[str, Any] | None) -> _Seed:
     return _Seed(values, at_least, *claim.judge(values, at_least))
 
 
-def _held(seeds: Mapping[int, _Seed]) -> int:
-    return sum(seed.held == "held" for seed in seeds.values())
+def _columns(claim: Claim, seeds: Sequence[_Seed]) -> list[Column]:
+    return [
+        Column(
+            bound,
+            tuple(bound.value(seed.values, seed.at_least) for seed in seeds),
+            any(bound.metric in seed.at_least for seed in seeds),
+        )
+        for bound in claim.bounds
+    ]
 
 
 def _rule(claim: Claim) -> tuple[object, ...]:
     return claim.rule, claim.kind, claim.guards, claim.control_reaches
 
 
-def _over_seeds(
-    claim: Claim, seeds: Sequence[_Seed], timed: Sequence[tuple[Speedup | Growth, Found]]
-) -> tuple[Verdict, str]:
-    """The verdict of a measured claim."""
+def _of_each(seeds: Sequence[_Seed]) -> tuple[Verdict, str]:
+    """The verdict of an identity or a theorem: the worst of the seeds'."""
+    found = {seed.held for seed in seeds}
+    verdict: Verdict = "missed" if "missed" in found else "not judged" if "not judged" in found else "held"
+    return verdict, next((seed.why for seed in seeds if seed.why), "")
+
+
+def _obstacle(seeds: Sequence[_Seed]) -> str:
+    """Why a measured claim cannot be judged, whatever its bounds say; "" where it can."""
     if guard := next((seed.why for seed in seeds if seed.held == "missed" and seed.why), ""):
-        return "not judged", guard
-    without_control = [seed for seed in seeds if seed.held == "not judged"]
-    if len(without_control) > 1:
-        return "not judged", f"{without_control[0].why} ({len(without_control)} of {len(seeds)} seeds)"
-    if len(seeds) < SEEDS:
-        if _settled(claim, seeds):
-            return "not reproduced", f"settled by {len(seeds)} seeds"
-        return "not judged", f"{len(seeds)} of {SEEDS} seeds have run"
-    held = sum(seed.held == "held" for seed in seeds)
-    if len(seeds) == MORE_SEEDS and _AGREE > held > MORE_SEEDS - _AGREE:
-        return "inconclusive", f"{held} of {MORE_SEEDS} seeds held"
-    sides = [
-        _side(bound, [bound.value(seed.values, seed.at_least) for seed in seeds]) for bound in claim.bounds
-    ]
-    for bound, found in timed:
-        if found.obstacle:
-            return "not judged", f"{bound.metric}: {found.obstacle}"
-        sides.append(_timed_side(bound, found))
-    return _verdict(sides), ""
+        return guard
+    failed = [seed for seed in seeds if seed.held == "not judged"]
+    if len(failed) > max(len(seeds), LOOKS[0].seeds) // _CONTROL_FAILS:
+        return f"{failed[0].why} ({len(failed)} of {len(seeds)} seeds)"
+    return ""
 
 
-def _timed_side(bound: Speedup | Growth, found: Found) -> _Side:
+def _over_seeds(
+    columns: Sequence[Column], look: Look, timed: Sequence[tuple[Speedup | Growth, Found]]
+) -> tuple[Verdict, str]:
+    """The verdict of a measured claim; where it is weak or inconclusive, the intervals of what is not
+    cleared."""
+    for bound, measured in timed:
+        if measured.obstacle:
+            return "not judged", f"{bound.metric}: {measured.obstacle}"
+    found = sides(columns, look)
+    verdict = summary([*found, *(_timed_side(bound, measured) for bound, measured in timed)])
+    if verdict not in ("weak", "inconclusive"):
+        return verdict, ""
+    short = [column for column, side in zip(columns, found, strict=True) if side != "cleared"]
+    return verdict, "; ".join(map(interval, short))
+
+
+def _timed_side(bound: Speedup | Growth, found: Found) -> Side:
     """A benchmark brings its own interval: it decides with all of it, or not at all."""
     verdict = found.verdict(bound)
     if verdict == "held":
@@ -261,120 +279,23 @@ def _timed_side(bound: Speedup | Growth, found: Found) -> _Side:
     return "missed" if verdict == "missed" else "undecided"
 
 
-def _verdict(sides: Sequence[_Side]) -> Verdict:
-    if "missed" in sides:
-        return "not reproduced"
-    if "undecided" in sides:
-        return "inconclusive"
-    return "weak" if "right way" in sides else "reproduced"
-
-
-def _side(bound: Bound, values: Sequence[float]) -> _Side:
-    allowed = 1 if len(values) == MORE_SEEDS else 0
-    if _sure(bound, values, bound.threshold, allowed) > 0:
-        return "cleared"
-    # An arm that equals its control goes no way at all.
-    strictly: Op = ">" if bound.op == ">=" else "<" if bound.op == "<=" else bound.op
-    if (
-        bound.direction is not None
-        and _sure(replace(bound, op=strictly), values, bound.direction, allowed) > 0
-    ):
-        return "right way"
-    return "missed" if _sure(bound, values, bound.threshold, allowed) < 0 else "undecided"
-
-
-def _sure(bound: Bound, values: Sequence[float], threshold: float, allowed: int) -> int:
-    """1 when the values surely pass `threshold`, -1 when they surely do not, else 0.
-
-    allowed  how many values may dissent where all others agree
-    """
-    as_if = Bound(bound.metric, bound.op, threshold)
-    passed = sum(map(as_if.holds, values))
-    if passed >= len(values) - allowed:
-        return 1
-    if passed <= allowed:
-        return -1
-    margins = _margins(bound, values, threshold)
-    if margins is None:
-        return 0
-    error = stdev(margins) / math.sqrt(len(margins))
-    needed = _t95(len(margins) - 1) * error
-    middle = fmean(margins)
-    return 1 if middle > needed else -1 if middle < -needed else 0
-
-
-def _margins(bound: Bound, values: Sequence[float], threshold: float) -> list[float] | None:
-    """How far each value lies on the right side of the threshold; None where a mean says nothing."""
-    if bound.op == "==" or not all(map(math.isfinite, values)):
-        return None
-    sign = 1.0 if bound.op in (">=", ">") else -1.0
-    if bound.ratio:
-        if threshold <= 0 or min(values) <= 0:
-            return None
-        return [sign * math.log(value / threshold) for value in values]
-    return [sign * (value - threshold) for value in values]
-
-
-def _t95(freedom: int) -> float:
-    return _T95[freedom - 1] if freedom <= len(_T95) else 1.645 + 1.7 / freedom
-
-
-def settled(claim: Claim, events: Sequence[Mapping[str, Any] | None]) -> bool:
-    """Whether no further seed of the five can make `claim` reproduced: three of them miss one bound.
-
-    Then the mean cannot clear it either: with three margins of five at or below zero it is less than 2.13
-    standard errors above zero, whatever the other two are.
-    """
-    return _settled(claim, [_seed(claim, event) for event in events])
-
-
-def _settled(claim: Claim, seeds: Sequence[_Seed]) -> bool:
-    """Two seeds whose control failed settle it too: it is not judged."""
-    judged = [seed for seed in seeds if seed.held != "not judged"]
-    return len(seeds) - len(judged) > 1 or any(
-        sum(not bound.holds(bound.value(seed.values, seed.at_least)) for seed in judged) >= 3
-        for bound in claim.bounds
-    )
-
-
-def _all_margins(claim: Claim, seeds: Sequence[_Seed]) -> tuple[tuple[Bound, tuple[float, ...]], ...]:
-    columns = []
-    for bound in claim.bounds:
-        margins = _margins(bound, [bound.value(s.values, s.at_least) for s in seeds], bound.threshold)
-        if margins is None or len(margins) < SEEDS or claim.timed:
-            return ()
-        columns.append((_relative(bound), tuple(margins)))
-    return tuple(columns)
-
-
-def _relative(bound: Bound) -> Bound:
-    """The bound in terms of its own margin."""
-    direction = None
-    if bound.direction is not None:
-        margins = _margins(bound, [bound.direction], bound.threshold)
-        direction = margins[0] if margins else None
-    return Bound(bound.metric, ">=", 0.0, direction)
-
-
-def _another(draw: random.Random, margins: Sequence[float]) -> list[float]:
-    """Margins of five other seeds: the mean and the spread are uncertain, too."""
-    count = len(margins)
-    sigma = stdev(margins) * math.sqrt((count - 1) / draw.gammavariate((count - 1) / 2, 2))
-    centre = draw.gauss(fmean(margins), sigma / math.sqrt(count))
-    return [draw.gauss(centre, sigma) for _ in range(SEEDS)]
+def _values(seeds: Sequence[_Seed]) -> dict[str, tuple[float, ...]]:
+    metrics = dict.fromkeys(metric for seed in seeds for metric in seed.values)
+    return {metric: tuple(seed.values.get(metric, math.nan) for seed in seeds) for metric in metrics}
 
 
 def _spreads(claim: Claim, seeds: Sequence[_Seed]) -> tuple[Spread, ...]:
     ratios = {bound.metric for bound in claim.bounds if bound.ratio}
     spreads = []
-    for metric in dict.fromkeys(metric for seed in seeds for metric in seed.values):
-        column = [seed.values.get(metric, math.nan) for seed in seeds]
-        there = [value for value in column if not math.isnan(value)] or [math.nan]
-        geometric = metric in ratios and all(math.isfinite(value) and value > 0 for value in column)
+    for metric, column in _values(seeds).items():
+        there = [value for value in column if not math.isnan(value)]
+        missing = len(column) - len(there)
+        there = there or [math.nan]
+        geometric = metric in ratios and all(math.isfinite(value) and value > 0 for value in there)
         # `mean` is exactly rounded, so that the mean of equal numbers is that number.
-        middle = math.exp(fmean(map(math.log, column))) if geometric else mean(column)
+        middle = math.exp(fmean(map(math.log, there))) if geometric else mean(there)
         limited = any(metric in seed.at_least for seed in seeds)
-        spreads.append(Spread(metric, middle, min(there), max(there), geometric, limited))
+        spreads.append(Spread(metric, middle, min(there), max(there), geometric, limited, missing))
     return tuple(spreads)
 
 

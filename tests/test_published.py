@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def test_what_verify_wrote_is_read(tmp_path: Path) -> None:
     assert one.breaks == (("no gate", "weak"),)
     assert one.takes_away == (("no gate", "It is open."),)
     assert one.made == "two cores, 2026-01-01"
+
+    body = json.loads(file.read_text())
+    body["claims"][0]["procedure"] -= 1
+    file.write_text(json.dumps(body))
+    assert published(file)["paper"][0].made == "two cores, 2026-01-01, earlier procedure"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"runs": [], "claims": [{}]}', '{"runs": 1, "claims": []}'])

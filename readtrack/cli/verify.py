@@ -60,7 +60,14 @@ def verify(
     audit: Annotated[
         bool, typer.Option("--audit", help="Use seeds drawn from the clock, recorded in audits.jsonl.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Number of parallel runs.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of parallel runs. Default: one per core; 1 with --on or a named GPU.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, xpu.")] = "auto",
     budget: Annotated[
         Literal["quick", "full"], typer.Option(help="About a minute a run, or several.")
@@ -81,6 +88,8 @@ def verify(
 ) -> None:
     """Test the claims of papers over several seeds.
 
+    Each paper runs with 5 seeds. Claims that these leave undecided take 10, then 20.
+
     Exit code 0 if every run completed, whatever the verdicts. Ctrl+C stops the runs; completed runs are kept,
     and the same command continues from there. A run is repeated if the code of the paper, or of a paper it
     builds on, has changed (comments and docstrings excepted). A benchmark is repeated if a claim about time
@@ -94,6 +103,7 @@ def verify(
 
     library = open_library()
     names = _names(library, papers or [])
+    jobs = jobs or _default_jobs(device, place)
     earlier = None if output is None else _earlier_table(output)
     reconcile(library.home)
     claims = _claims(library, names, jobs)
@@ -124,6 +134,13 @@ def verify(
         terminal.print_err("readtrack: stopped. Completed runs are kept; the same command continues")
         raise typer.Exit(128 + stopped_by)
     _conclude(library, verification, claims, budget, output, earlier, seeds)
+
+
+def _default_jobs(device: str, place: str) -> int:
+    """As many runs as cores, for each has one thread; one where they share a GPU or are made elsewhere."""
+    from readtrack.devices import physical_cores
+
+    return physical_cores() if device in ("auto", "cpu") and not place else 1
 
 
 def _warn_of_edits(edited: Mapping[str, str], output: Path | None) -> None:
@@ -177,11 +194,11 @@ def _claims(library: Library, names: list[str], jobs: int) -> dict[str, Sequence
 
 
 def _audit_seeds() -> list[int]:
-    """Ten seeds that nobody chose."""
-    from readtrack.verdicts import MORE_SEEDS
+    """Seeds that nobody chose, enough for all looks."""
+    from readtrack.procedure import MOST_SEEDS
 
     start = time.time_ns() // 1_000_000 % 10**12
-    return [start + index for index in range(MORE_SEEDS)]
+    return [start + index for index in range(MOST_SEEDS)]
 
 
 def _names(library: Library, queries: list[str]) -> list[str]:
@@ -342,7 +359,7 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
 
 
 def _print(rows: Sequence[Row], remarks: Sequence[tuple[str, str]]) -> None:
-    from readtrack.verdict_table import caveats, error_rates, headline
+    from readtrack.verdict_table import caveats, error_rates, forecast, headline
 
     for row in rows:
         mark = terminal.verdict(row.verdict)
@@ -355,6 +372,8 @@ def _print(rows: Sequence[Row], remarks: Sequence[tuple[str, str]]) -> None:
         terminal.print_out(f"{'-':<14}  {one_line(f'{paper}: {text}')}")
     for label, text in error_rates(rows):
         terminal.print_out(f"{label}: {text}")
+    for line in forecast(rows):
+        terminal.print_out(line)
     terminal.print_out(headline(rows))
 
 

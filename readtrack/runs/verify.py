@@ -12,17 +12,17 @@ from readtrack import __version__
 from readtrack.bench.judge import CONTENDED, judge
 from readtrack.claims import Claim
 from readtrack.home import Home
+from readtrack.procedure import LOOKS, MOST_SEEDS
 from readtrack.runs import launcher
 from readtrack.runs.job import Job, new_job
 from readtrack.runs.record import Record
 from readtrack.runs.store import load, summaries
-from readtrack.verdicts import MORE_SEEDS, SEEDS, judge_over_seeds, needs_more, rule_seeds, settled
+from readtrack.verdicts import judge_over_seeds, rule_seeds
 
 Budget = Literal["quick", "full"]
 
 # Seconds after which an experiment is hung rather than slow: "quick" is meant to take one minute.
 _TIMEOUT: dict[Budget, float | None] = {"quick": 1200.0, "full": None}
-_UNTIL_SETTLED = 3  # seeds that may settle that a claim is not reproduced
 
 
 class Condition(NamedTuple):
@@ -58,7 +58,7 @@ class Task(NamedTuple):
 class VerifyEvent(NamedTuple):
     """What happened to a task: "started", "reused" (an earlier run stands for it), or "ended".
 
-    ended, total  how many tasks were done by then, of how many; the total grows when five seeds do not agree
+    ended, total  how many tasks were done by then, of how many; the total grows while claims are undecided
     """
 
     kind: Literal["started", "reused", "ended"]
@@ -122,9 +122,9 @@ class Verification:
         self._waiting: deque[Task] = deque()
         self._trials: dict[tuple[str, Condition], _Trial] = {}
         for paper, claims in papers.items():
-            order = list(seeds) if seeds is not None else rule_seeds(claims, MORE_SEEDS)
+            order = list(seeds) if seeds is not None else rule_seeds(claims, MOST_SEEDS)
             for condition, about in _conditions(claims, null=null, breaks=breaks):
-                planned = {PLAIN: SEEDS, TIMED: 1}.get(condition, _UNTIL_SETTLED)
+                planned = 1 if condition == TIMED else LOOKS[0].seeds
                 self._trials[paper, condition] = _Trial(order, about, planned)
         # The benchmarks come last, one at a time and alone: what runs beside them would spoil them.
         order_of = {PLAIN: 0, TIMED: 2}
@@ -208,23 +208,13 @@ class Verification:
         return self._event(kind, task, record)
 
     def _wanted(self, paper: str, condition: Condition, trial: _Trial) -> int:
-        """How many seeds the trial needs, as far as its runs tell."""
+        """How many seeds the trial needs, as far as its runs tell: those of the claim that wants most."""
         events = trial.claim_events()
-        if len(events) < trial.planned or None in events.values():
+        if condition == TIMED or len(events) < trial.planned or None in events.values():
             return trial.planned
-        if condition == TIMED:
-            return 1
-        if condition == PLAIN:
-            return MORE_SEEDS if needs_more(judge_over_seeds(paper, events)) else SEEDS
-        by_claim = {
-            claim.name: [
-                next((event for event in said or () if event["claim"]["name"] == claim.name), None)
-                for said in events.values()
-            ]
-            for claim in trial.claims
-        }
-        open_ = [claim for claim in trial.claims if not settled(claim, by_claim[claim.name])]
-        return SEEDS if open_ else trial.planned
+        about = {claim.name for claim in trial.claims}
+        wanted = [one.wants for one in judge_over_seeds(paper, events) if one.claim.name in about]
+        return min(max(wanted, default=trial.planned), len(trial.seeds))
 
     def _event(self, kind: Literal["started", "reused", "ended"], task: Task, record: Record) -> VerifyEvent:
         ended = sum(len(trial.runs) for trial in self._trials.values())

@@ -1,0 +1,186 @@
+"""The sequential test behind the verdicts: up to three looks at the values of a claim's seeds.
+
+At each look a bound is tested by the t statistic of its margins, the signed distances of the values from the
+threshold. Where some value is not finite or is a lower limit, or all margins are equal, the number of seeds
+on either side decides. docs/method.md states the error rates; docs/method/make.py simulates them.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Literal, NamedTuple
+
+from readtrack.bench.stats import student_t
+from readtrack.claims import Bound, Op
+from readtrack.text import format_number
+
+Side = Literal["cleared", "right way", "missed", "undecided"]
+Summary = Literal["reproduced", "weak", "inconclusive", "not reproduced"]
+
+# Rows of a table with another number were measured by another procedure: 1 looked at 5 seeds, and at 10 where
+# one of the 5 dissented, of which nine had to agree.
+PROCEDURE = 2
+STEADY = 0.75  # the share of the seeds that hold by themselves, below which `reproduced` is unsteady
+
+
+class Look(NamedTuple):
+    """A look at the values of the first `seeds` seeds.
+
+    t      a bound is cleared when t exceeds it, and missed when t is below its negative
+    agree  how many seeds must pass or fail where counts decide
+    """
+
+    seeds: int
+    t: float
+    agree: int
+
+
+# Over the three looks together, a mean that lies on the threshold clears it in 5 % of all verifications.
+LOOKS = (Look(5, 3.73, 5), Look(10, 2.47, 9), Look(20, 1.96, 15))
+MOST_SEEDS = LOOKS[-1].seeds
+_DRAWS = 400  # of another verification
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The values of one bound in the order of the seeds; NaN where a run gave none.
+
+    censored  some value is only known to be that large or larger
+    """
+
+    bound: Bound
+    values: tuple[float, ...]
+    censored: bool = False
+
+    def first(self, count: int) -> Column:
+        return replace(self, values=self.values[:count])
+
+    @property
+    def margins(self) -> list[float] | None:
+        """How far each value lies on the right side of the threshold, in logarithms for a ratio; None where a
+        mean of them has no meaning."""
+        return None if self.censored else margins(self.bound, self.values)
+
+
+def margins(bound: Bound, values: Sequence[float]) -> list[float] | None:
+    """The margins of `values`, as in `Column.margins`."""
+    if bound.op == "==" or not all(map(math.isfinite, values)):
+        return None
+    sign = 1.0 if bound.op in (">=", ">") else -1.0
+    if bound.ratio:
+        if bound.threshold <= 0 or min(values) <= 0:
+            return None
+        return [sign * math.log(value / bound.threshold) for value in values]
+    return [sign * (value - bound.threshold) for value in values]
+
+
+def side(column: Column, look: Look) -> Side:
+    """Where a bound stands at `look`, which sees all of the column's values.
+
+    `right way`: `Bound.direction` is cleared, and the threshold missed, or still undecided at the last look.
+    """
+    threshold = _sure(column, look)
+    if threshold > 0:
+        return "cleared"
+    if threshold == 0 and look is not LOOKS[-1]:
+        return "undecided"
+    bound = column.bound
+    if bound.direction is not None:
+        # An arm that equals its control goes no way at all.
+        strictly: Op = ">" if bound.op == ">=" else "<" if bound.op == "<=" else bound.op
+        if _sure(replace(column, bound=replace(bound, op=strictly, threshold=bound.direction)), look) > 0:
+            return "right way"
+    return "missed" if threshold < 0 else "undecided"
+
+
+def _sure(column: Column, look: Look) -> int:
+    """1 when the values surely pass the bound's threshold, -1 when they surely do not, else 0."""
+    found = column.margins
+    if found is None or len(set(found)) == 1:
+        passed, count = sum(map(column.bound.holds, column.values)), len(column.values)
+        return (passed >= look.agree) - (count - passed >= look.agree)
+    count, mean = len(found), fmean(found)
+    needed = look.t * math.dist(found, [mean] * count) / math.sqrt((count - 1) * count)
+    return (mean > needed) - (mean < -needed)
+
+
+def sides(columns: Sequence[Column], look: Look) -> list[Side]:
+    """Where each bound stands after the first seeds, as many as `look` sees."""
+    return [side(column.first(look.seeds), look) for column in columns]
+
+
+def decided(found: Sequence[Side]) -> bool:
+    """Whether no further look is needed: all bounds are decided, or one is missed."""
+    return "missed" in found or "undecided" not in found
+
+
+def summary(found: Sequence[Side]) -> Summary:
+    """The verdict on a claim whose bounds stand as in `found`: all must be cleared, and one that is missed is
+    enough for `not reproduced`.
+    """
+    if "missed" in found:
+        return "not reproduced"
+    if "undecided" in found:
+        return "inconclusive"
+    return "weak" if "right way" in found else "reproduced"
+
+
+def interval(column: Column) -> str:
+    """The 95 % interval of the mean as text, for example `gain 0.1 to 0.3 (95 %)`; a count of seeds where a
+    mean has no meaning."""
+    bound, found = column.bound, column.margins
+    if found is None:
+        return f"{bound}: {sum(map(bound.holds, column.values))} of {len(column.values)} seeds"
+    reach = student_t(len(found) - 1) * stdev(found) / math.sqrt(len(found))
+    sign = 1.0 if bound.op in (">=", ">") else -1.0
+    ends = [sign * (fmean(found) + way * reach) for way in (-1, 1)]
+    values = [bound.threshold * math.exp(end) if bound.ratio else bound.threshold + end for end in ends]
+    return f"{bound.metric} {format_number(min(values))} to {format_number(max(values))} (95 %)"
+
+
+def chance_of_another(columns: Sequence[Column], verdict: str) -> float | None:
+    """The chance that another verification, with all its looks, gives another verdict than `verdict`.
+
+    columns  the values that led to `verdict`
+    The values of its seeds are drawn from normal distributions whose mean and variance are as uncertain as
+    the columns leave them; bounds are drawn independently. None where a column has no margins.
+    """
+    found = [(column.bound, column.margins) for column in columns]
+    if not found or any(values is None or len(values) < LOOKS[0].seeds for _, values in found):
+        return None
+    draw = random.Random(0)
+    other = 0
+    for _ in range(_DRAWS):
+        drawn = [Column(_of_margins(bound), _another(draw, values)) for bound, values in found if values]
+        other += summary(_at_end(drawn)) != verdict
+    return other / _DRAWS
+
+
+def _at_end(columns: Sequence[Column]) -> list[Side]:
+    """Where each bound stands at the look that decides."""
+    for look in LOOKS:
+        found = sides(columns, look)
+        if decided(found):
+            break
+    return found
+
+
+def _of_margins(bound: Bound) -> Bound:
+    """The bound in terms of its own margin."""
+    direction = None
+    if bound.direction is not None:
+        found = margins(bound, [bound.direction])
+        direction = found[0] if found else None
+    return Bound(bound.metric, ">=", 0.0, direction)
+
+
+def _another(draw: random.Random, seen: Sequence[float]) -> tuple[float, ...]:
+    """Margins of as many seeds as the last look sees."""
+    count = len(seen)
+    sigma = stdev(seen) * math.sqrt((count - 1) / draw.gammavariate((count - 1) / 2, 2))
+    centre = draw.gauss(fmean(seen), sigma / math.sqrt(count))
+    return tuple(draw.gauss(centre, sigma) for _ in range(MOST_SEEDS))
