@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from readtrack.text import counted, one_line
 
-_STANDS = ("held", "reproduced")
+_STANDS = ("held", "reproduced", "not specific")
 _FALLS = ("missed", "not reproduced", "inconclusive")
 
 
@@ -63,7 +63,7 @@ class PublishedVerdict:
         does not hold in it; where the claim fails anyway, it says nothing.
         """
         found = [Control.of(self.verdict, self.null, "in null runs")] if self.null else []
-        return found + [Control.of(self.verdict, said, f"without {name}") for name, said in self.breaks]
+        return found + [Control.of(self.verdict, said, f"with {name}") for name, said in self.breaks]
 
 
 def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from readtrack.bench.judge import Growth, Speedup
-from readtrack.claims import Bound, Claim
+from readtrack.claims import Bound, Claim, Role
 from readtrack.procedure import PROCEDURE, STEADY
 from readtrack.text import format_number, one_line
 from readtrack.verdicts import Judged, Verdict
 
 _ORDER: tuple[Verdict, ...] = (
     "reproduced",
+    "not specific",
     "weak",
     "inconclusive",
     "not reproduced",
@@ -70,7 +71,7 @@ _EARLIER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A claim's verdict over seeds beside what became of it without the idea.
+    """A claim's verdict over seeds beside what became of it in null runs, with its breaks and its rivals.
 
     ours       the numbers of the runs, in words
     values     metric to its value with each of the seeds; {} in tables that did not keep them
@@ -99,6 +100,7 @@ class Row:
     def of(
         cls, judged: Judged, null: Verdict | None = None, breaks: Mapping[str, Verdict] | None = None
     ) -> Row:
+        judged = judged.beside(breaks or {})
         return cls(
             paper=judged.paper,
             claim=judged.claim,
@@ -113,6 +115,11 @@ class Row:
             breaks=breaks or {},
             values=judged.values,
         )
+
+    def tried(self, *roles: Role) -> dict[str, Verdict]:
+        """The verdict with each break of one of these roles."""
+        named = {one.name: one.role for one in self.claim.breaks}
+        return {name: said for name, said in self.breaks.items() if named.get(name, "coarse") in roles}
 
     @property
     def earlier(self) -> bool:
@@ -217,20 +224,21 @@ def _count(measured: Sequence[Row], by: str = "") -> str:
 def error_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """How often a run without the idea won all the same, each with its 95 % interval."""
     now, earlier = _by_procedure(rows)
-    rates = _rates(now) if now or not earlier else []
-    return rates + [
-        (f"{label}, by the earlier procedure", rate) for label, rate in _rates(earlier) if earlier
-    ]
+    rates = _rates(now, "near misses", "near miss") if now or not earlier else []
+    before = _rates(earlier, "breaks", "near miss", "coarse") if earlier else []
+    return rates + [(f"{label}, by the earlier procedure", rate) for label, rate in before]
 
 
-def _rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def _rates(rows: Sequence[Row], what: str, *roles: Role) -> list[tuple[str, str]]:
+    """Of null runs, and of the breaks that count; one that leaves weak evidence is not caught."""
     null = [row.null for row in rows if row.null is not None]
-    broken = [verdict for row in rows if row.verdict == "reproduced" for verdict in row.breaks.values()]
+    stands = [row for row in rows if row.verdict in ("reproduced", "not specific")]
+    broken = [verdict for row in stands for verdict in row.tried(*roles).values()]
     return [
         ("null runs reproduced", _rate(null, lambda verdict: verdict == "reproduced")),
         (
-            "breaks caught, of the claims that are reproduced",
-            _rate(broken, lambda verdict: verdict != "reproduced"),
+            f"{what} caught, of the claims that are reproduced",
+            _rate(broken, lambda verdict: verdict not in ("reproduced", "weak")),
         ),
     ]
 

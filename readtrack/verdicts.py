@@ -4,6 +4,7 @@ Seeds hashed from the rules judge a measured claim. `readtrack.procedure` looks 
 them; a claim that is decided at a look takes no further seeds.
 
 - `reproduced`: every bound is cleared;
+- `not specific`: every bound is cleared, and a rival in the place of the paper's arm clears them, too;
 - `weak`: the bounds that are not cleared surely pass their `direction`;
 - `not reproduced`: some bound is surely missed, and its direction is not as sure;
 - `inconclusive`: twenty seeds do not decide;
@@ -39,7 +40,16 @@ from readtrack.procedure import (
 )
 from readtrack.text import counted, format_number
 
-Verdict = Literal["held", "missed", "reproduced", "weak", "inconclusive", "not reproduced", "not judged"]
+Verdict = Literal[
+    "held",
+    "missed",
+    "reproduced",
+    "not specific",
+    "weak",
+    "inconclusive",
+    "not reproduced",
+    "not judged",
+]
 
 _SMALLEST = 1_000  # small seeds are for exploring
 _CONTROL_FAILS = 5  # one seed in so many may have a control that failed
@@ -99,11 +109,20 @@ class Judged:
     def ours(self) -> str:
         return "; ".join(map(str, self.numbers))
 
+    def beside(self, broken: Mapping[str, Verdict]) -> Judged:
+        """The claim after its rivals: `broken` has the verdict with each break by the break's name."""
+        rivals = [one.name for one in self.claim.breaks if one.role == "rival"]
+        won = [name for name in rivals if broken.get(name) == "reproduced"]
+        if self.verdict != "reproduced" or not won:
+            return self
+        return replace(self, verdict="not specific", why=f"{', '.join(won)} passes the rule, too")
+
     def otherwise(self) -> float | None:
         """The chance that another verification says something else; None where that cannot be told."""
         if self.claim.kind != "measured" or self.claim.timed or self.verdict == "not judged":
             return None
-        return chance_of_another(self.columns, self.verdict)
+        verdict = "reproduced" if self.verdict == "not specific" else self.verdict
+        return chance_of_another(self.columns, verdict)
 
 
 class _Seed(NamedTuple):

@@ -12,12 +12,16 @@ WORDS: dict[str, str] = {
     "reproduced": "The means over 5, 10 or 20 seeds clear all bounds with 95 % one-sided confidence. "
     "docs/method.md in the repository explains how, and states the error rates.",
     "unsteady": "Reproduced, but fewer than three in four seeds satisfy the rule by themselves.",
+    "not specific": "Reproduced, but a rival in the place of the paper's arm passes the same rule: true "
+    "here, but not because of the idea.",
     "weak": "The effect has the right sign but does not reach the threshold.",
     "inconclusive": "20 seeds do not decide: neither reproduced nor excluded.",
     "earlier": "Measured by the procedure before this one, with 5 or 10 seeds, and counted apart.",
     "not judged": "The run was too short, shared the machine, or its control had not learned.",
     "null run": "A run that uses the control as every arm. Its claims must not hold.",
-    "break": "A run without one ingredient of the idea. The claims that name the ingredient must fall.",
+    "break": "A run with a change that takes away the idea. The claims that name the break must fall.",
+    "near miss": "A break that takes away only what the paper calls essential, and leaves the rest.",
+    "rival": "The strongest cheap method that sees the same information, in the place of the paper's arm.",
     "differs": "How the run's set-up differs from the paper's: smaller data, another model, fewer steps.",
     "edited": "The run used a copy of the code that you changed. It is not evidence for the shipped paper.",
     "identity, theorem": "Equal up to rounding, or true by mathematics: shown, and not counted as evidence.",

@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from readtrack.runs.record import Summary
 
 # One run on one seed says held or missed, as identities do; the others are words for several seeds.
-WORST_FIRST = ("not reproduced", "missed", "inconclusive", "weak", "held", "reproduced", "not judged")
+WORST_FIRST = (
+    "not reproduced",
+    "missed",
+    "inconclusive",
+    "weak",
+    "not specific",
+    "held",
+    "reproduced",
+    "not judged",
+)
 _BUDGETS = ("smoke", "quick", "full")
 _USUAL = {"smoke": 5.0, "quick": 60.0}  # seconds that a paper may take on two cores
 _LATEST = 5  # runs that an estimate is made from

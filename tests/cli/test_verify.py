@@ -28,7 +28,7 @@ from readtrack.plugin import Bound, Break, Claim, Figure, hookimpl
 CLAIM = Claim(
     name="gain", sentence="It gains.", paper=Figure("1 | 2", read="table"),
     rule=(Bound("gain", ">=", {threshold}),), control="none", deviations="all",
-    breaks=(Break("no idea", "The idea is left out."),),
+    breaks=(Break("no idea", "The idea is left out.", "near miss"),),
 )
 
 @hookimpl
@@ -134,7 +134,7 @@ def test_null_runs_and_breaks_show_what_the_rule_is_worth(cli: Cli, home: Home, 
     assert "null run: not reproduced" in done.stdout
     assert "no idea: not reproduced" in done.stdout
     assert "null runs reproduced: 0 of 1" in done.stdout
-    assert "breaks caught, of the claims that are reproduced: 1 of 1" in done.stdout
+    assert "near misses caught, of the claims that are reproduced: 1 of 1" in done.stdout
     # Null runs and breaks go through the same looks; a shorter procedure would flatter the error rates.
     assert [(run["null"], run["broken"]) for run in runs(home).values()].count((True, "")) == 5
     assert [run["broken"] for run in runs(home).values()].count("no idea") == 5

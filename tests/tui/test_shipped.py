@@ -85,7 +85,7 @@ async def test_shipped_verdicts_stand_on_the_page_before_the_first_run(
     assert "Adam goes down." in text
     assert "5 of 5 seeds: ratio 2" in text
     assert "✓ falls in null runs" in text
-    assert "✓ falls without no mean" in text
+    assert "✓ falls with no mean" in text
     assert "✓ held  bounded step  theorem" in text
 
 
