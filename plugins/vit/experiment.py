@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from readtrack.data import scenes
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, at_most, hookimpl
 
-from ..alexnet.task import CLASSES, SIDE, Pictures, error, train
+from ..alexnet.task import CLASSES, SIDE, Pictures, error
 from .model import HUGE, LARGE, Block, Positions2D, ViT, attention_distance, rollout
 
 SHUFFLED = Break("shuffled pixels", "The pixels of all images are in another order, the same for all images.")
@@ -52,9 +52,19 @@ FEW = Claim(
     name="few images",
     sentence="Trained on 300 images, a ViT errs more than convolutions of as many multiply-adds.",
     paper=Figure(FIGURE_4, where="section 4.3 and figure 4", read="text"),
-    rule=(Bound("error with few images, ViT / convolutions", ">=", 1.4, direction=1.1, ratio=True),),
+    rule=(
+        at_least(
+            "error",
+            "ViT",
+            1.4,
+            over="convolutions",
+            toward=1.1,
+            called="error with few images, ViT / convolutions",
+        ),
+    ),
+    control_arm="convolutions",
     control="the convolutional network, at its best of the same rates",
-    control_reaches=(Bound("error with few images, convolutions", "<=", 0.6),),
+    control_reaches=(at_most("error", "convolutions", 0.6, called="error with few images, convolutions"),),
     guards=EQUAL_COST,
     breaks=(SHUFFLED,),
     chosen_on=(0, 1),
@@ -65,9 +75,19 @@ MANY = Claim(
     name="many images",
     sentence="Trained on many images, a ViT errs no more than convolutions of as many multiply-adds.",
     paper=FEW.paper,
-    rule=(Bound("error with many images, ViT / convolutions", "<=", 0.95, direction=1.1, ratio=True),),
+    rule=(
+        at_most(
+            "error",
+            "ViT",
+            0.95,
+            over="convolutions",
+            toward=1.1,
+            called="error with many images, ViT / convolutions",
+        ),
+    ),
+    control_arm="convolutions",
     control="the convolutional network, at its best of the same rates",
-    control_reaches=(Bound("error with many images, convolutions", "<=", 0.25),),
+    control_reaches=(at_most("error", "convolutions", 0.25, called="error with many images, convolutions"),),
     guards=EQUAL_COST,
     breaks=(NO_POSITIONS,),
     chosen_on=(0, 1),
@@ -83,9 +103,10 @@ POSITIONS = Claim(
         where="table 8",
         read="table",
     ),
-    rule=(Bound("error, without positions / with", ">=", 1.4, direction=1.05, ratio=True),),
+    rule=(at_most("error", "1-D", 0.7, over="none", toward=0.95),),
+    control_arm="none",
     control="the same ViT without positions, at its best of the same rates",
-    control_reaches=(Bound("error without positions", "<=", 0.6),),
+    control_reaches=(at_most("error", "none", 0.6, called="error without positions"),),
     breaks=(NO_POSITIONS,),
     chosen_on=(0, 1),
     deviations="The digits are 11 to 14 pixels high and stand in the middle; 3,200 images, none twice, in "
@@ -119,8 +140,12 @@ class ConvNet(nn.Sequential):
 def experiment(run: Run) -> None:
     if run.wants(SIZE):
         count(run)
+    few, many = run.pick(smoke=(2, 2), quick=(150, 400), full=(10_000, 10_000))
     if run.wants(FEW, MANY):
-        compare(run)
+        splits = draw_splits(run, 32 * many, moved=True)
+        known = Pictures(splits.known.x[:FEW_IMAGES], splits.known.y[:FEW_IMAGES])
+        compare(run, FEW, "few", splits._replace(known=known), few)
+        compare(run, MANY, "many", splits, many)
     if run.wants(POSITIONS):
         place(run)
     run.headline("error over number of images")
@@ -169,17 +194,9 @@ def pictures(run: Run, part: scenes.Part, count: int, *, moved: bool) -> Picture
     settings = (
         {"level": "photo", "digit": (9.0, 11.0)} if moved else {"level": "iconic", "digit": (11.0, 14.0)}
     )
-    drawn = scenes.draw(count, run.seed, part, **settings, size=SIDE, classes=CLASSES, dim=DARK)
-    images = drawn.images - MEAN
-    if run.without(SHUFFLED.name):
-        order = torch.randperm(SIDE**2, generator=run.generator("order of pixels"))
-        images = images.flatten(2)[:, :, order].unflatten(2, (SIDE, SIDE))
-    return Pictures(images.to(run.device, run.dtype), drawn.labels[:, 0].to(run.device))
-
-
-class Learnt(NamedTuple):
-    network: nn.Module
-    error: float
+    seed = run.data_seed(part)
+    drawn = scenes.draw(count, seed, part, **settings, size=SIDE, classes=CLASSES, dim=DARK)
+    return Pictures((drawn.images - MEAN).to(run.device, run.dtype), drawn.labels[:, 0].to(run.device))
 
 
 class Splits(NamedTuple):
@@ -194,80 +211,88 @@ def draw_splits(run: Run, count: int, *, moved: bool) -> Splits:
     return Splits(*(pictures(run, part, n, moved=moved) for part, n in counts.items()))
 
 
+def shuffled(order: Int64[Tensor, " pixels"], splits: Splits) -> Splits:
+    """The same pictures with their pixels in another order."""
+
+    def moved(known: Pictures) -> Pictures:
+        return known._replace(x=known.x.flatten(2)[:, :, order].unflatten(2, (SIDE, SIDE)))
+
+    return Splits(*map(moved, splits))
+
+
 def learn(
-    run: Run, arm: str, make: Callable[[], nn.Module], splits: Splits, steps: int, label: str, rate: float
-) -> tuple[float, Learnt]:
-    """The error to choose by, and the network with the error that is reported."""
-    optimizer = partial(adam, rate)
-    label = f"{label} at rate {rate:g}"
-    network = train(run, arm, make, splits.known, optimizer, steps=steps, label=label)
-    return error(network, splits.choose), Learnt(network, error(network, splits.judge))
+    label: str, steps: int, at: Trial, make: Callable[[], nn.Module], rate: float
+) -> tuple[float, nn.Module]:
+    """The error to choose by, and the network; its rate rises for twenty steps and then falls to 0."""
+    run, splits, label = at.run, at.world, f"{label} at rate {rate:g}"
+    network = make().to(run.device, run.dtype).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 20) * (1 - s / steps))
+    batches = at.generator("batches")
+    run.phase("train")
+    for step in at.steps(steps, f"{at.name}{label}"):
+        rows = torch.randint(len(splits.known.x), (32,), generator=batches)
+        loss = F.cross_entropy(network(splits.known.x[rows]), splits.known.y[rows])
+        at.descend(loss, optimizer, step=step, metric=f"loss{label}")
+        schedule.step()
+    run.phase("evaluate")
+    return error(network.eval(), splits.choose), network
 
 
-def adam(rate: float, network: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(network.parameters(), lr=rate)
+def judged(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
+    """The errors on new pictures and on the first thousand to learn from; one in ten thousand at least."""
+    splits = at.world
+    known = Pictures(splits.known.x[:1000], splits.known.y[:1000])
+    new, old = (error(found.chosen, part) for part in (splits.judge, known))
+    return {"error": max(new, 1e-4), "training error": old}
 
 
-def ratio(first: float, second: float) -> float:
-    """Of two errors, one in ten thousand at least."""
-    return max(first, 1e-4) / max(second, 1e-4)
-
-
-def compare(run: Run) -> None:
-    """ViT and convolutions, on few images again and again and on many that are seen once."""
-    few_steps, many_steps = run.pick(smoke=(2, 2), quick=(150, 400), full=(10_000, 10_000))
-    positions = {"positions": None} if run.without(NO_POSITIONS.name) else {}
-    arms: dict[str, Callable[[], nn.Module]] = run.arms(
-        {"ViT": partial(SmallViT, **positions), "convolutions": ConvNet}, control="convolutions"
+def compare(run: Run, claim: Claim, amount: str, splits: Splits, steps: int) -> None:
+    """ViT and convolutions, on few images again and again or on many that are seen once."""
+    grid, order = RATES[claim.name], torch.randperm(SIDE**2, generator=run.data("order of pixels", "world"))
+    table = run.compare(
+        claim,
+        arms={"ViT": Arm(SmallViT), "convolutions": Arm(ConvNet)},
+        attempt=partial(learn, f", {amount} images", steps),
+        read=judged,
+        grid=run.pick(smoke=grid[1:2], quick=grid, full=grid),
+        score=f"error on choose with {amount} images",
+        references={
+            "": {"multiply-adds, ViT / convolutions": multiply_adds(SmallViT()) / multiply_adds(ConvNet())}
+        },
+        breaks={
+            name: change
+            for name, change in {
+                SHUFFLED.name: partial(shuffled, order),
+                NO_POSITIONS.name: {"ViT": Arm(partial(SmallViT, positions=None))},
+            }.items()
+            if name in {one.name for one in claim.breaks}
+        },
+        world=splits,
     )
-    work = {arm: multiply_adds(make()) for arm, make in arms.items()}
-    many = draw_splits(run, 32 * many_steps, moved=True)
-    few = many._replace(known=Pictures(many.known.x[:FEW_IMAGES], many.known.y[:FEW_IMAGES]))
-    for claim, amount, splits, steps in ((FEW, "few", few, few_steps), (MANY, "many", many, many_steps)):
-        if not run.wants(claim):
-            continue
-        grid = RATES[claim.name]
-        rates = run.pick(smoke=grid[1:2], quick=grid, full=grid)
-        best: dict[str, Best[Learnt]] = {}
-        for arm, make in arms.items():
-            attempt = partial(learn, run, arm, make, splits, steps, f", {amount} images")
-            best[arm] = run.sweep(arm, rates, attempt, score=f"error on choose with {amount} images")
-            found = best[arm].result.error
-            run.metric("error over number of images", found, step=len(splits.known.x), arm=arm)
-        ours, theirs = (best[arm].result.error for arm in ("ViT", "convolutions"))
-        values = {
-            f"error with {amount} images, ViT / convolutions": ratio(ours, theirs),
-            f"error with {amount} images, convolutions": theirs,
-            "multiply-adds, ViT / convolutions": work["ViT"] / work["convolutions"],
-        }
-        run.claim(claim, values, tuned=list(best.values()))
+    for arm, found in table.of("error").items():
+        run.metric("error over number of images", found, step=len(splits.known.x), arm=arm)
 
 
 def place(run: Run) -> None:
     """With positions and without, and what a ViT that has them looks at."""
     steps = run.pick(smoke=2, quick=100, full=5000)
-    splits = draw_splits(run, 32 * steps, moved=False)
-    grid = RATES["positions"]
-    rates = run.pick(smoke=grid[1:2], quick=grid, full=grid)
-    none = partial(SmallViT, positions=None)
-    with_positions = none if run.without(NO_POSITIONS.name) else SmallViT
-    arms = run.arms({"1-D": with_positions, "none": none}, control="none")
-    best: dict[str, Best[Learnt]] = {}
-    for arm, make in arms.items():
-        attempt = partial(learn, run, arm, make, splits, steps, ", positions")
-        best[arm] = run.sweep(arm, rates, attempt, score="error on choose, by positions")
-        run.metric("error, by positions", best[arm].result.error, arm=arm)
-    one, nothing = (best[arm].result for arm in ("1-D", "none"))
-    values = {
-        "error, without positions / with": ratio(nothing.error, one.error),
-        "error without positions": nothing.error,
-    }
-    run.claim(POSITIONS, values, tuned=list(best.values()))
+    splits, grid = draw_splits(run, 32 * steps, moved=False), RATES["positions"]
+    none = Arm(partial(SmallViT, positions=None))
+    table = run.compare(
+        POSITIONS,
+        arms={"1-D": Arm(SmallViT), "none": none, "2-D": Arm(partial(SmallViT, positions=Positions2D))},
+        attempt=partial(learn, ", positions", steps),
+        read=judged,
+        grid=run.pick(smoke=grid[1:2], quick=grid, full=grid),
+        score="error on choose, by positions",
+        breaks={NO_POSITIONS.name: {"1-D": none}},
+        world=splits,
+    )
+    for arm, found in table.of("error").items():
+        run.metric("error, by positions", found, arm=arm)
     if not (run.null or run.broken):
-        make = partial(SmallViT, positions=Positions2D)
-        _, two = learn(run, "2-D", make, splits, steps, ", positions", best["1-D"].value)
-        run.metric("error, by positions", two.error, arm="2-D")
-        show(run, one.network, splits.judge)
+        show(run, table.sweeps["1-D"].chosen, splits.judge)
 
 
 @torch.no_grad()
