@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +10,44 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from readtrack.data import scenes
-from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, at_most, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from ..alexnet.task import CLASSES, SIDE, Pictures, error
-from .model import HUGE, LARGE, Block, Positions2D, ViT, attention_distance, rollout
+from .model import HUGE, LARGE, Block, Positions, Positions2D, ViT, attention_distance, rollout
 
 SHUFFLED = Break("shuffled pixels", "The pixels of all images are in another order, the same for all images.")
-NO_POSITIONS = Break("no positions", "No ViT is told where its patches were.")
+HYBRID = Break(
+    "hybrid",
+    "The ViT's patches are places of three convolutions' maps, as in the paper's hybrid of equal cost.",
+    "near miss",
+)
+NARROW = Break(
+    "narrow convolutions", "In the ViT's place convolutions with half as many maps in each layer.", "rival"
+)
+NO_POSITIONS = Break("no positions", "The ViT is not told where its patches were.", "near miss")
+PIXELS = Break(
+    "all pixels at once",
+    "In the ViT's place a network of one wide hidden layer, with a weight for each pixel and equal cost.",
+    "rival",
+)
+MISPLACED = Break(
+    "positions in any order",
+    "The ViT learns as many positions, but deals them out to the patches in a new order each time.",
+    "near miss",
+)
 
 SIZE = Claim(
     name="size",
@@ -36,11 +67,12 @@ FIGURE_4 = (
     "ViT-B/32, slightly faster than ResNet50, is much worse when trained on 9 million images, better on 90 "
     "million and more"
 )
-DEVIATIONS = (
-    "Not JFT but pictures of 16 × 16 with one of five digits, 9 to 11 pixels high, anywhere on a dark "
-    "photograph. The ViT has two blocks of width 48 and patches of 4 × 4, the convolutional network six "
-    "layers of 3 × 3 with group normalisation; both learn in equally many steps of 32 images, "
-    "150 with few images and 400 with many. "
+PICTURES = "Pictures of 16 × 16 with one of five digits on a dark photograph, in place of JFT."
+NETWORKS = (
+    "The ViT has two blocks of width 48 and patches of 4 × 4, the convolutional network six layers of 3 × 3 "
+    "with group normalisation. Adam with batches of 32, no weight decay, dropout or augmentation. Errors are "
+    "those on new pictures of the same kind; the paper measures a linear classifier on five ImageNet images "
+    "a class, after pre-training."
 )
 
 EQUAL_COST = (
@@ -50,7 +82,8 @@ EQUAL_COST = (
 
 FEW = Claim(
     name="few images",
-    sentence="Trained on 300 images, a ViT errs more than convolutions of as many multiply-adds.",
+    sentence="After 600 steps on 300 images a ViT errs and overfits more than convolutions of equal "
+    "multiply-adds.",
     paper=Figure(FIGURE_4, where="section 4.3 and figure 4", read="text"),
     rule=(
         at_least(
@@ -61,19 +94,30 @@ FEW = Claim(
             toward=1.1,
             called="error with few images, ViT / convolutions",
         ),
+        at_least("overfitting", "ViT", 0.05, minus="convolutions", toward=0.0),
     ),
     control_arm="convolutions",
     control="the convolutional network, at its best of the same rates",
-    control_reaches=(at_most("error", "convolutions", 0.6, called="error with few images, convolutions"),),
+    control_reaches=(
+        at_most("error", "convolutions", 0.6, called="error with few images, convolutions"),
+        at_most("training error", "convolutions", 0.02),
+    ),
     guards=EQUAL_COST,
-    breaks=(SHUFFLED,),
+    breaks=(SHUFFLED, HYBRID, NARROW, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS,
+    deviations=f"{PICTURES} The digits are 9 to 11 pixels high and stand anywhere. {NETWORKS}",
+    history=(
+        (
+            "Until November 2026 both were trained for 150 steps, after which the convolutions did not fit "
+            "their 300 images (error ratio 1.9, weak). Now they have to, and the ViT has to overfit more."
+        ),
+    ),
 )
 
 MANY = Claim(
     name="many images",
-    sentence="Trained on many images, a ViT errs no more than convolutions of as many multiply-adds.",
+    sentence="Trained for 10,000 steps on 320,000 images, none twice, a ViT errs no more on new ones than "
+    "convolutions of equal multiply-adds.",
     paper=FEW.paper,
     rule=(
         at_most(
@@ -89,33 +133,43 @@ MANY = Claim(
     control="the convolutional network, at its best of the same rates",
     control_reaches=(at_most("error", "convolutions", 0.25, called="error with many images, convolutions"),),
     guards=EQUAL_COST,
-    breaks=(NO_POSITIONS,),
+    breaks=(NO_POSITIONS, PIXELS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "Many are as many as the steps can show, 12,800, none of them twice: nothing is "
-    "learnt by heart. The convolutions fit them, a ViT needs far more steps.",
+    deviations=f"{PICTURES} The digits are 9 to 11 pixels high and stand anywhere. {NETWORKS} Judged only "
+    "with the full budget: in the 400 steps that fit into a quick run the convolutions learn these pictures "
+    "and the ViT does not.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 this was judged after 400 steps on 12,800 images, with a ViT that had not "
+            "learned (error ratio 10.8, not reproduced). The bound is unchanged."
+        ),
+    ),
 )
 
 POSITIONS = Claim(
     name="positions",
-    sentence="A ViT that is told where its patches were errs less than one whose patches are a set.",
+    sentence="After 100 steps a ViT with learned positions errs less than one whose patches are a set.",
     paper=Figure(
         "ImageNet, linear classifier on five images a class: 61.4 % without positions, 64.2 % with",
         where="table 8",
         read="table",
     ),
-    rule=(at_most("error", "1-D", 0.7, over="none", toward=0.95),),
+    rule=(at_most("error", "1-D", 0.714, over="none", toward=0.952),),
     control_arm="none",
     control="the same ViT without positions, at its best of the same rates",
     control_reaches=(at_most("error", "none", 0.6, called="error without positions"),),
-    breaks=(NO_POSITIONS,),
+    breaks=(MISPLACED, PIXELS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The digits are 11 to 14 pixels high and stand in the middle; 3,200 images, none twice, in "
-    "100 steps. Two-dimensional positions are shown at the rate of the one-dimensional.",
+    deviations=f"{PICTURES} The digits are 11 to 14 pixels high and stand in the middle; 3,200 pictures, "
+    "none twice. The ViT has two blocks of width 48 and patches of 4 × 4; Adam with batches of 32, no weight "
+    "decay, dropout or augmentation. Errors are those on new pictures of the same kind; there is no "
+    "pre-training.",
 )
 
 # A grid for both arms of each claim: a ViT wants lower rates than convolutions, a set of patches higher ones.
 RATES = {
-    "few images": (0.0005, 0.0015, 0.005, 0.015),
+    "few images": (0.0015, 0.005, 0.015),
     "many images": (0.0006, 0.0025, 0.01, 0.04),
     "positions": (0.0025, 0.005, 0.01, 0.02),
 }
@@ -126,26 +180,62 @@ MEAN = 0.1  # about that of all pixels
 SmallViT = partial(ViT, side=SIDE, patch=4, model=48, heads=4, layers=2, hidden=96, classes=CLASSES)
 
 
+def convolutions(*layers: tuple[int, int, int]) -> list[nn.Module]:
+    """Convolutions of 3 × 3 (inputs, maps, stride), each with group normalisation and ReLU."""
+    found: list[nn.Module] = []
+    for inputs, maps, stride in layers:
+        found += [nn.Conv2d(inputs, maps, 3, stride=stride, padding=1), nn.GroupNorm(2, maps), nn.ReLU()]
+    return found
+
+
 class ConvNet(nn.Sequential):
     """Six 3 × 3 convolutions with group normalisation, the average over all places, a linear classifier."""
 
+    def __init__(self, maps: tuple[int, int, int] = (8, 20, 30)) -> None:
+        a, b, c = maps
+        super().__init__(
+            *convolutions((3, a, 1), (a, a, 1), (a, b, 2), (b, b, 1), (b, c, 2), (c, c, 1)),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(c, CLASSES),
+        )
+
+
+class Hybrid(nn.Sequential):
+    """Section 3.1: a ViT whose patches are the places of convolutional maps; thinner blocks pay for these."""
+
     def __init__(self) -> None:
-        layers: list[nn.Module] = []
-        for inputs, maps, stride in ((3, 8, 1), (8, 8, 1), (8, 20, 2), (20, 20, 1), (20, 30, 2), (30, 30, 1)):
-            layers += [nn.Conv2d(inputs, maps, 3, stride=stride, padding=1), nn.GroupNorm(2, maps), nn.ReLU()]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(30, CLASSES))
+        maps = 20
+        vit = SmallViT(side=SIDE // 4, patch=1, channels=maps, hidden=46)
+        super().__init__(*convolutions((3, 8, 1), (8, maps, 2), (maps, maps, 2)), vit)
+
+
+class PixelNet(nn.Sequential):
+    """One hidden layer that sees all pixels, as wide as the ViT's multiply-adds allow."""
+
+    def __init__(self, hidden: int = 930) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(3 * SIDE**2, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
+
+
+class Misplaced(Positions):
+    """Learned positions that patches get in a new order at each call; that of the class token stays."""
+
+    def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
+        first, others = super().forward(rows, columns).split((1, rows * columns))
+        return torch.cat((first, others[torch.randperm(len(others), device=others.device)]))
 
 
 @hookimpl
 def experiment(run: Run) -> None:
     if run.wants(SIZE):
         count(run)
-    few, many = run.pick(smoke=(2, 2), quick=(150, 400), full=(10_000, 10_000))
-    if run.wants(FEW, MANY):
-        splits = draw_splits(run, 32 * many, moved=True)
-        known = Pictures(splits.known.x[:FEW_IMAGES], splits.known.y[:FEW_IMAGES])
-        compare(run, FEW, "few", splits._replace(known=known), few)
-        compare(run, MANY, "many", splits, many)
+    if run.wants(FEW):
+        compare(run, FEW, FEW_IMAGES, run.pick(smoke=2, quick=600, full=10_000))
+    if run.wants(MANY) and run.budget == "quick":
+        run.leave_unjudged(MANY, "a quick run is too short for a ViT to learn many images")
+    elif run.wants(MANY):
+        steps = run.pick(smoke=2, quick=400, full=10_000)
+        compare(run, MANY, 32 * steps, steps)
     if run.wants(POSITIONS):
         place(run)
     run.headline("error over number of images")
@@ -244,34 +334,35 @@ def judged(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
     splits = at.world
     known = Pictures(splits.known.x[:1000], splits.known.y[:1000])
     new, old = (error(found.chosen, part) for part in (splits.judge, known))
-    return {"error": max(new, 1e-4), "training error": old}
+    return {"error": max(new, 1e-4), "training error": old, "overfitting": new - old}
 
 
-def compare(run: Run, claim: Claim, amount: str, splits: Splits, steps: int) -> None:
+def compare(run: Run, claim: Claim, count: int, steps: int) -> None:
     """ViT and convolutions, on few images again and again or on many that are seen once."""
-    grid, order = RATES[claim.name], torch.randperm(SIDE**2, generator=run.data("order of pixels", "world"))
+    grid, splits = RATES[claim.name], draw_splits(run, count, moved=True)
+    order = torch.randperm(SIDE**2, generator=run.data("order of pixels", "world"))
+    breaks: dict[str, Any] = {
+        SHUFFLED.name: partial(shuffled, order),
+        HYBRID.name: {"ViT": Arm(Hybrid)},
+        NARROW.name: {"ViT": Arm(partial(ConvNet, maps=(4, 10, 16)))},
+        NO_POSITIONS.name: {"ViT": Arm(partial(SmallViT, positions=None))},
+        PIXELS.name: {"ViT": Arm(PixelNet)},
+    }
     table = run.compare(
         claim,
         arms={"ViT": Arm(SmallViT), "convolutions": Arm(ConvNet)},
-        attempt=partial(learn, f", {amount} images", steps),
+        attempt=partial(learn, f", {claim.name}", steps),
         read=judged,
         grid=run.pick(smoke=grid[1:2], quick=grid, full=grid),
-        score=f"error on choose with {amount} images",
+        score=f"error on choose with {claim.name}",
         references={
             "": {"multiply-adds, ViT / convolutions": multiply_adds(SmallViT()) / multiply_adds(ConvNet())}
         },
-        breaks={
-            name: change
-            for name, change in {
-                SHUFFLED.name: partial(shuffled, order),
-                NO_POSITIONS.name: {"ViT": Arm(partial(SmallViT, positions=None))},
-            }.items()
-            if name in {one.name for one in claim.breaks}
-        },
+        breaks={one.name: breaks[one.name] for one in claim.breaks if one != UNTRAINED},
         world=splits,
     )
     for arm, found in table.of("error").items():
-        run.metric("error over number of images", found, step=len(splits.known.x), arm=arm)
+        run.metric("error over number of images", found, step=count, arm=arm)
 
 
 def place(run: Run) -> None:
@@ -286,7 +377,10 @@ def place(run: Run) -> None:
         read=judged,
         grid=run.pick(smoke=grid[1:2], quick=grid, full=grid),
         score="error on choose, by positions",
-        breaks={NO_POSITIONS.name: {"1-D": none}},
+        breaks={
+            MISPLACED.name: {"1-D": Arm(partial(SmallViT, positions=Misplaced))},
+            PIXELS.name: {"1-D": Arm(PixelNet)},
+        },
         world=splits,
     )
     for arm, found in table.of("error").items():

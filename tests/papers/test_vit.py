@@ -18,7 +18,6 @@ from readtrack.papers.vit import (
     LARGE,
     Block,
     ConvNet,
-    Positions,
     Positions2D,
     ViT,
     attention_distance,
@@ -192,55 +191,103 @@ def test_multiply_adds():
     assert 0.95 <= its.multiply_adds(its.SmallViT()) / convolutions <= 1.05
 
 
-@pytest.mark.parametrize(
-    "condition", [{}, {"null": True}, {"broken": "shuffled pixels"}, {"broken": "no positions"}]
-)
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, condition):
-    made, seen = {}, {}
-    train = its.train
-    assert (its.FEW_IMAGES, its.CLASSES, its.SIDE) == (300, 5, 16)
-    monkeypatch.setattr(its, "FEW_IMAGES", 7)
+def test_rivals_cost_as_much():
+    ours = its.multiply_adds(its.SmallViT())
+    for rival in (its.Hybrid(), its.PixelNet()):
+        assert 0.95 <= its.multiply_adds(rival) / ours <= 1.05
+        assert rival(torch.randn(2, 3, its.SIDE, its.SIDE)).shape == (2, its.CLASSES)
+    narrow = ConvNet((4, 10, 16))
+    assert its.multiply_adds(narrow) < 0.3 * ours
 
-    def watched(run, arm, make, known, optimizer, *, steps, label):
-        network = make()
-        kind = type(getattr(network, "positions", None))
-        what = label.split(" at")[0].removeprefix(", ")
-        made[what, arm] = type(network), kind
-        seen[what] = known.x
-        assert len(known.x) == (7 if what == "few images" else 32 * steps)
-        assert optimizer(network).param_groups[0]["lr"] == its.RATES[what][1]
-        return train(run, arm, make, known, optimizer, steps=steps, label=label)
 
-    monkeypatch.setattr(its, "train", watched)
-    record = run_experiment(vit, **condition)
-    values = {name: value for claim in record.claims for name, value in claim["values"].items()}
-    broken, none = condition.get("broken"), type(None)
-    told = ViT, none if broken == "no positions" else Positions
-    left = ConvNet, none
-    expected = {}
-    if broken != "no positions":
-        expected |= {("few images", "ViT"): told, ("few images", "convolutions"): left}
-    if broken != "shuffled pixels":
-        expected |= {("many images", "ViT"): told, ("many images", "convolutions"): left}
-        expected |= {("positions", "1-D"): told, ("positions", "none"): (ViT, none)}
-    if not condition:
-        expected["positions", "2-D"] = ViT, Positions2D
-    if condition.get("null"):
-        expected |= {
-            ("few images", "ViT"): left,
-            ("many images", "ViT"): left,
-            ("positions", "1-D"): (ViT, none),
-        }
-        assert [value for name, value in values.items() if " / " in name] == [1, 1, 1, 1]
-    assert made == expected
+def test_misplaced_positions_are_those_of_other_patches():
+    positions = its.Misplaced(4, 4, 6)
+    found = [positions(4, 4) for _ in range(2)]
+    assert not torch.equal(*found)
+    for order in found:
+        assert_close(order[0], positions.weight[0])
+        assert_close(order[1:].sort(0).values, positions.weight[1:].sort(0).values)
+
+
+def test_shuffled_pixels_are_the_same_pixels():
+    known = its.Pictures(torch.rand(3, 3, its.SIDE, its.SIDE), torch.arange(3))
+    order = torch.randperm(its.SIDE**2)
+    for moved in its.shuffled(order, its.Splits(known, known, known)):
+        assert torch.equal(moved.x.flatten(2), known.x.flatten(2)[:, :, order])
+        assert torch.equal(moved.y, known.y)
+
+
+FEW_ARMS = {("few images", "ViT"): ("ViT", "Positions"), ("few images", "convolutions"): ("ConvNet", "")}
+MANY_ARMS = {("many images", arm): kind for (_, arm), kind in FEW_ARMS.items()}
+PLACES = {
+    ("positions", "1-D"): ("ViT", "Positions"),
+    ("positions", "none"): ("ViT", ""),
+    ("positions", "2-D"): ("ViT", "Positions2D"),
+}
+ARMS = {
+    "": FEW_ARMS | MANY_ARMS | PLACES,
+    "shuffled pixels": FEW_ARMS,
+    "hybrid": FEW_ARMS | {("few images", "ViT"): ("Hybrid", "")},
+    "narrow convolutions": FEW_ARMS | {("few images", "ViT"): ("ConvNet", "")},
+    "no positions": MANY_ARMS | {("many images", "ViT"): ("ViT", "")},
+    "all pixels at once": MANY_ARMS
+    | PLACES
+    | {("many images", "ViT"): ("PixelNet", ""), ("positions", "1-D"): ("PixelNet", "")},
+    "positions in any order": PLACES | {("positions", "1-D"): ("ViT", "Misplaced")},
+}
+
+
+@pytest.mark.parametrize("broken", ARMS)
+def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
+    made, seen, learn = {}, {}, its.learn
+
+    def watched(label, steps, at, make, rate):
+        network, what = make(), label.removeprefix(", ")
+        positions = getattr(network, "positions", None)
+        made[what, at.name] = type(network).__name__, type(positions).__name__ if positions else ""
+        seen[what] = at.world.known.x
+        assert len(at.world.known.x) == (300 if what == "few images" else 32 * steps)
+        assert rate == its.RATES[what][1]
+        return learn(label, steps, at, make, rate)
+
+    monkeypatch.setattr(its, "learn", watched)
+    run_experiment(vit, broken=broken)
+    assert made == ARMS[broken]
+    if not broken:  # digits that are moved come nearer to the edge
+        near = {what: x.std(0).mean(0)[:2].mean().item() for what, x in seen.items()}
+        assert near["many images"] > 1.5 * near["positions"]
+
+
+def test_grids():
     assert its.RATES == {
-        "few images": (0.0005, 0.0015, 0.005, 0.015),
+        "few images": (0.0015, 0.005, 0.015),
         "many images": (0.0006, 0.0025, 0.01, 0.04),
         "positions": (0.0025, 0.005, 0.01, 0.02),
     }
-    if not condition:  # digits that are moved come nearer to the edge
-        near = {what: x.std(0).mean(0)[:2].mean().item() for what, x in seen.items()}
-        assert near["many images"] > 1.5 * near["positions"]
+
+
+def test_a_null_run_has_the_controls_networks(run_experiment, monkeypatch):
+    made, learn = {}, its.learn
+
+    def watched(label, steps, at, make, rate):
+        made.setdefault(label, set()).add((type(make()).__name__, make is its.ConvNet))
+        return learn(label, steps, at, make, rate)
+
+    monkeypatch.setattr(its, "learn", watched)
+    run_experiment(vit, null=True)
+    assert made == {
+        ", few images": {("ConvNet", True)},
+        ", many images": {("ConvNet", True)},
+        ", positions": {("ViT", False)},
+    }
+
+
+def test_a_quick_run_does_not_judge_many_images(part_of_run):
+    run, said = part_of_run(), []
+    run.budget, run.wants = "quick", lambda claim: claim is its.MANY
+    run.leave_unjudged = lambda claim, why: said.append((claim, why))
+    its.experiment(run)
+    assert [claim for claim, _ in said] == [its.MANY]
 
 
 def test_every_variant_is_right(check_benchmark):
