@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound, Claim, Role
 from readtrack.procedure import PROCEDURE, STEADY
-from readtrack.text import format_number, one_line
+from readtrack.text import counted, format_number, one_line
 from readtrack.verdicts import Judged, Verdict
 
 _ORDER: tuple[Verdict, ...] = (
@@ -218,6 +218,9 @@ def _count(measured: Sequence[Row], by: str = "") -> str:
     counts = Counter(one.verdict for one in measured)
     rest = ", ".join(f"{counts[v]} {v}" for v in _ORDER[1:] if counts[v])
     said = f"{counts['reproduced']} of {len(measured)} measured claims reproduced{by}"
+    if papers := [row for row in measured if row.claim.headline]:
+        reproduced = sum(row.verdict == "reproduced" for row in papers)
+        said = f"{reproduced} of {counted(len(papers), 'paper')}: headline claim reproduced; {said}"
     return f"{said} ({rest})" if rest else said
 
 
