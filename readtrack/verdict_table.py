@@ -58,14 +58,14 @@ _OTHER_HEAD = (
 _INTRODUCTION = (
     "Written by `readtrack verify`; not to be edited. The rules stood in the papers' modules before the "
     "runs, and the seeds are hashed from the rules. [method.md](method.md) explains the procedure and its "
-    "error rates. A speed has its value with the 95 % interval of one benchmark. All verdicts are results: "
+    "error rates. A speed has the 95 % interval of three runs of the benchmark. All verdicts are results: "
     "`weak`, `inconclusive` and `not reproduced` too."
 )
 _EARLIER = (
     "Rows marked *earlier* were measured by the procedure before: a measured claim is reproduced when every "
     "bound is cleared with 95 % one-sided confidence over five seeds, or by all five; where one of five "
-    "dissents, nine of ten must agree. Their chance of another verdict is that of five other seeds. They are "
-    "counted apart."
+    "dissents, nine of ten must agree. Their chance of another verdict is that of five other seeds, and a "
+    "speed has the 95 % interval of one benchmark. They are counted apart."
 )
 
 
