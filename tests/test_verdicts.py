@@ -331,30 +331,6 @@ def test_reproduced_with_fewer_than_three_in_four_seeds_is_unsteady():
     assert "unsteady" not in markdown(Table([Row.of(over([0.01] * 5))], FACTS))
 
 
-def test_near_misses_and_rivals_are_counted_apart_and_a_rival_that_passes_is_named():
-    breaks = Break("random gate", "", "near miss"), Break("no gate", ""), Break("linear", "", "rival")
-    claim = replace(GAIN, breaks=breaks)
-    fell = {"random gate": "weak", "no gate": "not reproduced", "linear": "reproduced"}
-    other = {"random gate": "inconclusive", "no gate": "not reproduced", "linear": "weak"}
-    sure = over([0.3, 0.31, 0.29, 0.3, 0.32], claim)
-    found = [Row.of(sure, None, fell), Row.of(sure, None, other)]
-    assert dict(error_rates(found)) == {
-        "null runs reproduced": "not run",
-        "near misses caught, of the claims that are reproduced": "1 of 2 (95 % interval 9 to 91 %)",
-        "coarse breaks caught, of the claims that are reproduced": "2 of 2 (95 % interval 34 to 100 %)",
-        "rivals that pass, too, of the claims that are reproduced": "1 of 2 (95 % interval 9 to 91 %)",
-    }
-    assert markdown(Table(found, FACTS)).count("| reproduced: not specific, for linear passes too |") == 1
-
-
-def test_papers_are_counted_by_their_headline_claims():
-    one, other, _ = rows()
-    one = replace(one, claim=replace(one.claim, headline=True))
-    assert headline([one, other]) == (
-        "1 of 1 paper: headline claim reproduced; 1 of 2 measured claims reproduced (1 not reproduced)"
-    )
-
-
 def test_papers_are_counted_by_their_headline_claims():
     one, other, _ = rows()
     one = replace(one, claim=replace(one.claim, headline=True))
