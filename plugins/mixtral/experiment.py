@@ -104,8 +104,8 @@ FACTS = Claim(
     headline=True,
     history=(
         (
-            "Until November 2026 the cost of a token stood among the bounds. It is a count of operations, so it "
-            "is checked with each run now and does not count as evidence."
+            "Until November 2026 the cost of a token stood among the bounds. It is a count of operations, so "
+            "it is checked with each run now and does not count as evidence."
         ),
     ),
 )
