@@ -394,9 +394,5 @@ def show(run: Run, ours: Trained, judge: Corpus) -> None:
         logs = made.T.float().cpu() * speech.MEL_DEVIATION + speech.MEL_MEAN
         wave = speech.wave_of(logs.clamp(max=4.0), generator)
         wave = wave / wave.abs().max().clamp(min=1e-6) * 0.5
-        run.audio(
-            f"temperature {temperature:g}, length {length:g}",
-            wave,
-            speech.RATE,
-            caption=f"{said!r} by Griffin and Lim's phases",
-        )
+        name = f"temperature {temperature:g}, length {length:g}"
+        run.audio(name, wave, speech.RATE, caption=f"{said!r} by Griffin and Lim's phases")

@@ -26,7 +26,7 @@ from readtrack.plugin import (
 )
 
 from ..glow_tts import mask_of, pad_text
-from .durations import Convolutions, StochasticDurations
+from .arms import HIDDEN, Blind, Drawn, LogNormal, OneDuration, Still
 from .model import MeanFlow, Sizes
 from .spline import spline
 from .voice import Said, end_to_end
@@ -109,77 +109,8 @@ RATES = (0.01, 0.03, 0.09)
 RATE_DEVIATION = 0.15  # of the logarithm of an utterance's rate
 PACES = (1.25, 1.0, 0.8)  # of durations, in sentences of one, two and three digits
 DRAWS = 24
-HIDDEN = 16
 TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the draws; the claim is on 1
 OVER_TEMPERATURE = "ranked probability score over temperature"
-
-
-class OneDuration(nn.Module):
-    """The control: the predictor's own trunk, and one logarithm of a duration for each symbol."""
-
-    ROUNDS = 2  # as many steps again: each costs a tenth
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv_pre = nn.Conv1d(HIDDEN, HIDDEN, 1)
-        self.conv_dds = Convolutions(HIDDEN, 3, 1, 0.0)
-        self.out = nn.Conv1d(HIDDEN, 1, 1)
-
-    def loss(self, text: Tensor, mask: Tensor, durations: Tensor, _: Tensor) -> Tensor:
-        # Half a frame less, for it is rounded up.
-        return ((self.sample(text, mask, _).exp() - (durations - 0.5)).abs() * mask).sum((1, 2))
-
-    def sample(self, text: Tensor, mask: Tensor, _: Tensor) -> Tensor:
-        logs: Tensor = self.out(self.conv_dds(self.conv_pre(text), mask))
-        return logs
-
-
-class Drawn(StochasticDurations):
-    """The paper's, at the size of the toy."""
-
-    ROUNDS = 1
-
-    def __init__(self) -> None:
-        super().__init__(HIDDEN, 3, 1, 2, 0.0)
-
-    def loss(self, text: Tensor, mask: Tensor, durations: Tensor, noise: Tensor) -> Tensor:
-        bound: Tensor = self(text, mask, durations, noise)
-        return bound
-
-
-class Still(Drawn):
-    """Every draw is the middle one."""
-
-    def sample(self, text: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
-        return super().sample(text, mask, torch.zeros_like(noise))
-
-
-class Blind(Drawn):
-    """It knows nothing of the sentence but its length."""
-
-    def loss(self, text: Tensor, mask: Tensor, durations: Tensor, noise: Tensor) -> Tensor:
-        return super().loss(torch.zeros_like(text), mask, durations, noise)
-
-    def sample(self, text: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
-        return super().sample(torch.zeros_like(text), mask, noise)
-
-
-class LogNormal(OneDuration):
-    """The control's trunk, with the mean and the deviation of each symbol's logarithm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.out = nn.Conv1d(HIDDEN, 2, 1)
-
-    def loss(self, text: Tensor, mask: Tensor, durations: Tensor, _: Tensor) -> Tensor:
-        mean, deviation = super().sample(text, mask, _).chunk(2, 1)
-        # Half a frame less, for it is rounded up.
-        apart = ((durations - 0.5).clamp(min=0.5).log() - mean) * (-deviation).exp()
-        return ((0.5 * apart.square() + deviation) * mask).sum((1, 2))
-
-    def sample(self, text: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
-        mean, deviation = super().sample(text, mask, noise).chunk(2, 1)
-        return mean + deviation.exp() * noise[:, :1]
 
 
 class Scores(NamedTuple):

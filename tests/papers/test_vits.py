@@ -26,15 +26,12 @@ from readtrack.papers.vits import (
     pieces,
     spline,
 )
+from readtrack.papers.vits.arms import Blind, Drawn, LogNormal, OneDuration
 from readtrack.papers.vits.experiment import (
     DRAWS,
     PACES,
     RATE_DEVIATION,
     RATES,
-    Blind,
-    Drawn,
-    LogNormal,
-    OneDuration,
     batch,
     draw_from_table,
     middle,
