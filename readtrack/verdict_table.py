@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound, Claim, Role
 from readtrack.procedure import PROCEDURE, STEADY
-from readtrack.text import format_number, one_line
+from readtrack.text import counted, format_number, one_line
 from readtrack.verdicts import Judged, Verdict
 
 _ORDER: tuple[Verdict, ...] = (
@@ -58,14 +58,14 @@ _OTHER_HEAD = (
 _INTRODUCTION = (
     "Written by `readtrack verify`; not to be edited. The rules stood in the papers' modules before the "
     "runs, and the seeds are hashed from the rules. [method.md](method.md) explains the procedure and its "
-    "error rates. A speed has its value with the 95 % interval of one benchmark. All verdicts are results: "
+    "error rates. A speed has the 95 % interval of three runs of the benchmark. All verdicts are results: "
     "`weak`, `inconclusive` and `not reproduced` too."
 )
 _EARLIER = (
     "Rows marked *earlier* were measured by the procedure before: a measured claim is reproduced when every "
     "bound is cleared with 95 % one-sided confidence over five seeds, or by all five; where one of five "
-    "dissents, nine of ten must agree. Their chance of another verdict is that of five other seeds. They are "
-    "counted apart."
+    "dissents, nine of ten must agree. Their chance of another verdict is that of five other seeds, and a "
+    "speed has the 95 % interval of one benchmark. They are counted apart."
 )
 
 
@@ -218,6 +218,9 @@ def _count(measured: Sequence[Row], by: str = "") -> str:
     counts = Counter(one.verdict for one in measured)
     rest = ", ".join(f"{counts[v]} {v}" for v in _ORDER[1:] if counts[v])
     said = f"{counts['reproduced']} of {len(measured)} measured claims reproduced{by}"
+    if papers := [row for row in measured if row.claim.headline]:
+        reproduced = sum(row.verdict == "reproduced" for row in papers)
+        said = f"{reproduced} of {counted(len(papers), 'paper')}: headline claim reproduced; {said}"
     return f"{said} ({rest})" if rest else said
 
 

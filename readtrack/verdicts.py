@@ -156,24 +156,24 @@ def _hash(text: str) -> int:
 def judge_over_seeds(
     paper: str,
     stated: Mapping[int, Sequence[Mapping[str, Any]] | None],
-    measurements: Sequence[Mapping[str, Any]] = (),
+    benchmarks: Sequence[Sequence[Mapping[str, Any]]] = (),
 ) -> list[Judged]:
     """Judge a paper's claims from the `claim` events of its runs: seed to events, None if the run failed.
 
     stated        in the order of the seeds: a claim is judged by the first of them that decide
-    measurements  of a run of the benchmark, for claims on time and memory
+    benchmarks    the measurements of each run of the benchmark, for claims on time and memory
     Where one of its runs failed, a claim is not judged: the seeds that completed may be the lucky ones. A
     claim that a completed run did not state counts as all NaN there.
     """
     names = dict.fromkeys(str(event["claim"]["name"]) for said in stated.values() for event in said or ())
-    return [_judge_claim(paper, name, stated, measurements) for name in names]
+    return [_judge_claim(paper, name, stated, benchmarks) for name in names]
 
 
 def _judge_claim(
     paper: str,
     name: str,
     stated: Mapping[int, Sequence[Mapping[str, Any]] | None],
-    measurements: Sequence[Mapping[str, Any]],
+    benchmarks: Sequence[Sequence[Mapping[str, Any]]],
 ) -> Judged:
     events = {
         seed: next((event for event in said if event["claim"]["name"] == name), None)
@@ -186,7 +186,7 @@ def _judge_claim(
     if claim.kind == "measured":
         look, every = _until_decided(claim, every)
     seeds = {seed: said for seed, said in every.items() if said is not None}
-    timed = [(bound, timing.judge(bound, measurements)) for bound in claim.timed]
+    timed = [(bound, timing.judge_runs(bound, benchmarks)) for bound in claim.timed]
     columns = _columns(claim, list(seeds.values()))
     of_seeds = [event for event in map(events.get, seeds) if event is not None]
     verdict: Verdict

@@ -167,17 +167,17 @@ def measurement(variant: str, role: str, median: float) -> dict[str, object]:
     }  # fmt: skip
 
 
-def test_time_is_judged_by_the_benchmarks_own_interval():
+def test_time_is_judged_by_three_runs_of_the_benchmark():
     timed = replace(GAIN, rule=(Speedup("norm", over="naive", threshold=1.5),))
     stated = {seed: [event(timed, {})] for seed in range(5)}
 
     def verdict(ours: float) -> str:
         rows = [measurement("a", "naive", 300.0), measurement("b", "paper", ours)]
-        return judge_over_seeds("paper", stated, rows)[0].verdict
+        return judge_over_seeds("paper", stated, [rows] * 3)[0].verdict
 
     assert [verdict(ours) for ours in (100.0, 250.0, 400.0)] == ["reproduced", "weak", "not reproduced"]
     rows = [measurement("a", "naive", 300.0), measurement("b", "paper", 100.0)]
-    (number,) = judge_over_seeds("paper", stated, rows)[0].numbers
+    (number,) = judge_over_seeds("paper", stated, [rows] * 3)[0].numbers
     assert number.metric == "speed of paper over naive, norm, forward"
     assert number[1:4] == pytest.approx((3.0, 3.0, 3.0))  # both drift alike
     (unmeasured,) = judge_over_seeds("paper", stated)
@@ -193,7 +193,7 @@ def test_a_missed_time_is_not_hidden_by_seeds_that_disagree():
         seed: [event(both, {"gain": 0.1 if seed in (3, 8) else 0.3 + seed / 100})] for seed in range(10)
     }
     rows = [measurement("a", "naive", 300.0), measurement("b", "paper", 400.0)]
-    (one,) = judge_over_seeds("paper", stated, rows)
+    (one,) = judge_over_seeds("paper", stated, [rows] * 3)
     assert (one.held, len(one.seeds), one.verdict) == (8, 10, "not reproduced")
 
 
@@ -329,6 +329,14 @@ def test_reproduced_with_fewer_than_three_in_four_seeds_is_unsteady():
     assert (one.verdict, one.held) == ("reproduced", 7)
     assert "| reproduced: unsteady | 7 of 10 |" in markdown(Table([Row.of(one)], FACTS))
     assert "unsteady" not in markdown(Table([Row.of(over([0.01] * 5))], FACTS))
+
+
+def test_papers_are_counted_by_their_headline_claims():
+    one, other, _ = rows()
+    one = replace(one, claim=replace(one.claim, headline=True))
+    assert headline([one, other]) == (
+        "1 of 1 paper: headline claim reproduced; 1 of 2 measured claims reproduced (1 not reproduced)"
+    )
 
 
 def test_wilsons_interval():

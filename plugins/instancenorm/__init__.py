@@ -22,7 +22,7 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import CONTRAST, INVARIANCE, STYLISATION, experiment
+from .experiment import CONTRAST, INVARIANCE, STYLISATION, WITHOUT_CONTRAST, experiment
 from .model import InstanceNorm, instance_norm, line_by_line
 
 

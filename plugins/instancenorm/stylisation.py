@@ -94,15 +94,16 @@ def standardised(features: Float[Tensor, "batch filters height width"]) -> Tenso
 
 
 class PerceptualLoss(nn.Module):
-    """Style as Gram matrices, content as standardised coarse features; 1 where nothing of it is there.
+    """Style as Gram matrices, content as coarse features; 1 where nothing of it is there.
 
-    The content is standardised because a result is to have the style's contrast, not the content's (section
-    2): else a picture of little contrast could not be drawn in a style of much.
+    standardise  the content's features: then a result is to have the style's contrast, not the content's, as
+                 section 2 argues. Else they are compared as they are
     """
 
-    def __init__(self, style: Pictures, *, content_weight: float = 0.5) -> None:
+    def __init__(self, style: Pictures, *, standardise: bool, content_weight: float = 0.5) -> None:
         super().__init__()
         self.filters, self.content_weight = RandomFilters().to(style), content_weight
+        self.standardise = standardise
         self.style = [gram(layer) for layer in self.filters(style)]
 
     def parts(
@@ -114,7 +115,10 @@ class PerceptualLoss(nn.Module):
             (gram(layer) - target).square().sum((1, 2)) / target.square().sum()
             for layer, target in zip(seen, self.style, strict=True)
         )
-        kept = (standardised(seen.coarse) - standardised(wanted)).square().mean((1, 2, 3)) / 2
+        if self.standardise:
+            kept = (standardised(seen.coarse) - standardised(wanted)).square().mean((1, 2, 3)) / 2
+        else:
+            kept = (seen.coarse - wanted).square().mean((1, 2, 3)) / wanted.square().mean((1, 2, 3))
         return style / 2, kept
 
     def forward(self, drawn: Pictures, content: Pictures) -> Float[Tensor, " batch"]:

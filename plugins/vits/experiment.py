@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +10,36 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from readtrack.data import speech
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from ..glow_tts import mask_of, pad_text
-from .durations import Convolutions, StochasticDurations
+from .arms import HIDDEN, Blind, Drawn, LogNormal, OneDuration, Still
 from .model import MeanFlow, Sizes
 from .spline import spline
 from .voice import Said, end_to_end
 
 NO_NOISE = Break("no noise", "The durations are drawn at temperature 0: every draw is the same.")
+BLIND = Break(
+    "without the sentence", "The flow does not see the symbols: it draws one rhythm for all.", "near miss"
+)
+LOG_NORMAL = Break(
+    "a log-normal",
+    "The control's trunk with two outputs a symbol, the mean and the deviation of a normal logarithm.",
+    "rival",
+)
 
 EXACT = Claim(
     name="the flows are exact",
@@ -45,62 +65,52 @@ RHYTHM = Claim(
         read="abstract",
     ),
     rule=(
-        Bound("ranked probability score (frames), one / drawn", ">=", 1.15, direction=1.0, ratio=True),
-        Bound("ranked probability score (frames), table / drawn", ">=", 1.05, direction=1.0, ratio=True),
-        Bound("symbols within the middle 80 % of the draws", ">=", 0.6),
+        at_least(
+            "score",
+            "one",
+            1.15,
+            over="drawn",
+            toward=1.0,
+            called="ranked probability score (frames), one / drawn",
+        ),
+        at_least(
+            "score",
+            "table",
+            1.05,
+            over="drawn",
+            toward=1.0,
+            called="ranked probability score (frames), table / drawn",
+        ),
+        at_least("within", "drawn", 0.6, called="symbols within the middle 80 % of the draws"),
     ),
     control="one duration a symbol by the same convolutions, trained on the absolute error that it is judged "
     "by; equal data and rates, twice the steps, at its best. Beside it a table: a duration that the phoneme "
     "had in training, drawn blindly",
-    control_reaches=(Bound("absolute error of one / of the same for all", "<=", 0.85),),
-    breaks=(NO_NOISE,),
+    control_arm="one",
+    control_reaches=(
+        at_most(
+            "error",
+            "one",
+            0.85,
+            over="the same for all",
+            called="absolute error of one / of the same for all",
+        ),
+    ),
+    breaks=(NO_NOISE, BLIND, LOG_NORMAL, UNTRAINED),
     chosen_on=(0, 1),
     deviations="A made voice says one to three digits, the faster the more they are, each utterance at a "
     "rate of its own; the number of digits stands in for what the text encoder knows of the sentence, and a "
     "table for each number would do as well. True durations, not those of a search. The paper asks "
-    "listeners (4.43 with drawn durations) and shows lengths.",
+    "listeners (4.43 with drawn durations, 4.39 with one predicted duration) and shows lengths.",
+    headline=True,
 )
 
 RATES = (0.01, 0.03, 0.09)
 RATE_DEVIATION = 0.15  # of the logarithm of an utterance's rate
 PACES = (1.25, 1.0, 0.8)  # of durations, in sentences of one, two and three digits
 DRAWS = 24
-HIDDEN = 16
 TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the draws; the claim is on 1
 OVER_TEMPERATURE = "ranked probability score over temperature"
-
-
-class OneDuration(nn.Module):
-    """The control: the predictor's own trunk, and one logarithm of a duration for each symbol."""
-
-    ROUNDS = 2  # as many steps again: each costs a tenth
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv_pre = nn.Conv1d(HIDDEN, HIDDEN, 1)
-        self.conv_dds = Convolutions(HIDDEN, 3, 1, 0.0)
-        self.out = nn.Conv1d(HIDDEN, 1, 1)
-
-    def loss(self, text: Tensor, mask: Tensor, durations: Tensor, _: Tensor) -> Tensor:
-        # Half a frame less, for it is rounded up.
-        return ((self.sample(text, mask, _).exp() - (durations - 0.5)).abs() * mask).sum((1, 2))
-
-    def sample(self, text: Tensor, mask: Tensor, _: Tensor) -> Tensor:
-        logs: Tensor = self.out(self.conv_dds(self.conv_pre(text), mask))
-        return logs
-
-
-class Drawn(StochasticDurations):
-    """The paper's, at the size of the toy."""
-
-    ROUNDS = 1
-
-    def __init__(self) -> None:
-        super().__init__(HIDDEN, 3, 1, 2, 0.0)
-
-    def loss(self, text: Tensor, mask: Tensor, durations: Tensor, noise: Tensor) -> Tensor:
-        bound: Tensor = self(text, mask, durations, noise)
-        return bound
 
 
 class Scores(NamedTuple):
@@ -112,9 +122,10 @@ class Scores(NamedTuple):
     sentences: float
 
 
-class Learned(NamedTuple):
-    predictor: nn.Module
-    judged: Scores
+class Parts(NamedTuple):
+    train: list[Said]
+    choose: list[Said]
+    judge: list[Said]
 
 
 @hookimpl
@@ -126,21 +137,19 @@ def experiment(run: Run) -> None:
         return
     run.phase("setup")
     count, held = run.pick(smoke=(6, 4), quick=(160, 60), full=(2000, 300))
-    train, choose, judge = (
-        say(run, part, n) for part, n in (("train", count), ("choose", held), ("judge", held))
-    )
+    parts = Parts(say(run, "train", count), say(run, "choose", held), say(run, "judge", held))
     if run.wants(RHYTHM):
-        compare(run, train, choose, judge)
+        compare(run, parts)
     if whole:
-        end_to_end(run, train, judge)
+        end_to_end(run, parts.train, parts.judge)
 
 
 def say(run: Run, part: speech.Part, count: int) -> list[Said]:
     """Strings of one to three digits that are in no other part, each at a rate of its own."""
-    generator, said = run.generator(f"{part} speech"), []
+    generator, said = run.data(f"{part} speech", part), []
     while len(said) < count:
         words = torch.randint(10, (int(torch.randint(1, 4, (), generator=generator)),), generator=generator)
-        if speech.part_of(words.tolist(), run.seed) == part:
+        if speech.part_of(words.tolist(), run.data_seed(part)) == part:
             said.append(utter(words.tolist(), generator))
     return [Said(one, speech.add_noise(one.wave, 40, generator)) for one in said]
 
@@ -181,42 +190,56 @@ def undo(run: Run) -> None:
     )
 
 
-def compare(run: Run, train: list[Said], choose: list[Said], judge: list[Said]) -> None:
-    makers: dict[str, Callable[[], nn.Module]] = run.arms({"drawn": Drawn, "one": OneDuration}, control="one")
-    rates = run.pick(smoke=(0.03,), quick=RATES, full=RATES)
-    best: dict[str, Best[Learned]] = {}
-    for arm, make in makers.items():
-        best[arm] = run.sweep(
-            arm, rates, partial(learn, run, arm, make, train, choose, judge), score="score on choose"
-        )
-    table = judged(*draw_from_table(run, train, judge))
-    found = {arm: one.result.judged for arm, one in best.items()} | {"table": table}
-    for arm, result in found.items():
-        run.metric("ranked probability score on judge (frames)", result.score, arm=arm)
-        run.metric("symbols within the middle 80 %", result.within, arm=arm)
-        run.metric("sentences within the middle 80 %", result.sentences, arm=arm)
-    known = torch.cat([one.spoken.durations for one in train]).double()
-    wanted = torch.cat([one.spoken.durations for one in judge]).double()
-    ours, theirs = (one.result.judged for one in best.values())
-    run.claim(
+def compare(run: Run, parts: Parts) -> None:
+    table = judged(*draw_from_table(run, parts.train, parts.judge))
+    log(run, table, "table")
+    known = torch.cat([one.spoken.durations for one in parts.train]).double()
+    wanted = torch.cat([one.spoken.durations for one in parts.judge]).double()
+    found = run.compare(
         RHYTHM,
-        {
-            "ranked probability score (frames), one / drawn": theirs.score / ours.score,
-            "ranked probability score (frames), table / drawn": table.score / ours.score,
-            "symbols within the middle 80 % of the draws": ours.within,
-            "absolute error of one / of the same for all": theirs.error
-            / (wanted - known.median()).abs().mean().item(),
+        arms={"drawn": Arm(Drawn), "one": Arm(OneDuration)},
+        attempt=learn,
+        read=read_off,
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
+        score="score on choose",
+        references={
+            "table": {"score": table.score},
+            "the same for all": {"error": (wanted - known.median()).abs().mean().item()},
         },
-        tuned=list(best.values()),
+        breaks={
+            NO_NOISE.name: {"drawn": Arm(Still)},
+            BLIND.name: {"drawn": Arm(Blind)},
+            LOG_NORMAL.name: {"drawn": Arm(LogNormal)},
+        },
+        world=parts,
+        unequal={
+            "one": "the length of their loops, the steps that they take, their updates, their learning rates "
+            "at the last step, how much they draw: "
+            "twice the steps, each a tenth of the cost, in its favour"
+        },
     )
+    predictors = {arm: sweep.chosen for arm, sweep in found.sweeps.items()}
     for temperature in TEMPERATURES:
-        found["drawn"] = judged(*draw(run, best["drawn"].result.predictor, judge, temperature))
-        for arm, result in found.items():
-            run.metric(OVER_TEMPERATURE, result.score, step=temperature, arm=arm)
+        scores = {arm: found[arm, "score"] for arm in ("drawn", "one", "table")}
+        scores["drawn"] = judged(*draw(run, predictors["drawn"], parts.judge, "judge", temperature)).score
+        for arm, score in scores.items():
+            run.metric(OVER_TEMPERATURE, score, step=temperature, arm=arm)
     run.axes(OVER_TEMPERATURE, y="frames")
     run.headline(OVER_TEMPERATURE)
     if not (run.null or run.broken):
-        show_rhythms(run, {arm: one.result.predictor for arm, one in best.items()}, judge)
+        show_rhythms(run, predictors, parts.judge)
+
+
+def log(at: Run | Trial, found: Scores, arm: str) -> None:
+    at.metric("ranked probability score on judge (frames)", found.score, arm=arm)
+    at.metric("symbols within the middle 80 %", found.within, arm=arm)
+    at.metric("sentences within the middle 80 %", found.sentences, arm=arm)
+
+
+def read_off(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
+    scores = judged(*draw(at.run, found.chosen, at.world.judge, "judge"))
+    log(at, scores, at.name)
+    return {"score": scores.score, "within": scores.within, "error": scores.error}
 
 
 def batch(run: Run, said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,45 +252,40 @@ def batch(run: Run, said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
     return features, mask_of(symbols, text.shape[1], features), durations.to(features).unsqueeze(1)
 
 
-def learn(
-    run: Run,
-    arm: str,
-    make: Callable[[], nn.Module],
-    train: list[Said],
-    choose: list[Said],
-    judge: list[Said],
-    rate: float,
-) -> tuple[float, Learned]:
-    torch.manual_seed(run.seed)
+def learn(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float, nn.Module]:
+    """The score on what is chosen by, and the predictor."""
+    run, train = at.run, at.world.train
     predictor = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(predictor.parameters(), lr=rate, betas=(0.8, 0.99))
-    generator = run.generator("batches")
+    generator = at.generator("batches")
     steps = predictor.ROUNDS * run.pick(smoke=2, quick=60, full=2000)
     run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 10) * (1 - step / steps)
         rows = torch.randint(len(train), (16,), generator=generator).tolist()
         features, mask, durations = batch(run, [train[row] for row in rows])
         noise = torch.randn(len(rows), 2, mask.shape[2], generator=generator).to(features)
         loss = predictor.loss(features, mask, durations, noise).sum() / mask.sum()
-        run.descend(loss, optimizer, step=step, metric=f"loss, rate {rate:g}", arm=arm, clip=1.0)
+        at.descend(loss, optimizer, step=step, metric=f"loss, rate {rate:g}", clip=1.0)
     run.phase("evaluate")
     predictor.eval()
-    chosen = judged(*draw(run, predictor, choose)).score
-    return chosen, Learned(predictor, judged(*draw(run, predictor, judge)))
+    return judged(*draw(run, predictor, at.world.choose, "choose")).score, predictor
 
 
 @torch.no_grad()
 def draw(
-    run: Run, predictor: nn.Module, said: list[Said], temperature: float = 1.0
+    run: Run,
+    predictor: nn.Module,
+    said: list[Said],
+    part: Literal["choose", "judge"],
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draws of all durations in whole frames, (draws, n, symbols); the mask; what they were."""
     features, mask, durations = batch(run, said)
-    scale = 0.0 if run.without(NO_NOISE.name) else temperature
-    generator, drawn = run.generator("draws"), []
+    generator, drawn = run.data("draws", part), []
     for _ in range(DRAWS):
-        noise = scale * torch.randn(len(said), 2, mask.shape[2], generator=generator).to(features)
+        noise = temperature * torch.randn(len(said), 2, mask.shape[2], generator=generator).to(features)
         logs = predictor.sample(features, mask, noise)
         drawn.append((logs.float().exp().ceil().clamp(1, 1000) * mask).squeeze(1))
     return torch.stack(drawn), mask[:, 0].bool(), durations.squeeze(1).float()
@@ -281,7 +299,7 @@ def draw_from_table(run: Run, train: list[Said], said: list[Said]) -> tuple[Tens
     text, symbols = pad_text([one.spoken.phonemes for one in said])
     truth, _ = pad_text([one.spoken.durations for one in said])
     mask = torch.arange(text.shape[1]) < symbols.unsqueeze(1)
-    drawn, generator = torch.zeros(DRAWS, *text.shape), run.generator("table")
+    drawn, generator = torch.zeros(DRAWS, *text.shape), run.data("table", "judge")
     for phoneme in text.unique().tolist():
         known = lasted[phonemes == phoneme] if (phonemes == phoneme).any() else lasted
         picked = torch.randint(len(known), drawn.shape, generator=generator)
@@ -322,7 +340,7 @@ def show_rhythms(run: Run, predictors: dict[str, nn.Module], judge: list[Said]) 
         if len(one.phonemes) == len(said.spoken.phonemes):
             rows["voice"].append(one.durations)
     for arm, predictor in predictors.items():
-        rows[arm] = list(draw(run, predictor, [said])[0][:10, 0].long().cpu())
+        rows[arm] = list(draw(run, predictor, [said], "judge")[0][:10, 0].long().cpu())
     longest = max(int(one.sum()) for drawn in rows.values() for one in drawn) + 2
     panels = []
     for drawn in rows.values():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any, Literal
 
 from readtrack.bench.stats import mean_interval, speedup
@@ -25,6 +26,7 @@ _HOLDS = {
     ">": lambda ours, threshold: ours > threshold,
     "<": lambda ours, threshold: ours < threshold,
 }
+RUNS = 3  # of a benchmark, each in a process of its own, that judge a bound over seeds
 CONTENDED = "contended"  # the flag, and the obstacle that it is
 _PREVENTS = (CONTENDED, "over-ceiling")  # flags: such a time judges nothing
 
@@ -153,6 +155,25 @@ class Found:
             return "not judged"
         ends = bound.holds(self.low), bound.holds(self.high)
         return "held" if all(ends) else "not judged" if any(ends) else "missed"
+
+
+def judge_runs(bound: Speedup | Growth, runs: Sequence[Sequence[Measurement]]) -> Found:
+    """What several runs of the benchmark, each a process of its own, say about the bound together.
+
+    The rounds of one process do not show what differs from process to process. So the interval is Student's
+    over the runs: of the logarithm of a speedup, and of an exponent itself. Where one run cannot be judged,
+    the bound cannot.
+    """
+    found = [judge(bound, measurements) for measurements in runs]
+    if hindered := next((one for one in found if one.obstacle), None):
+        return hindered
+    ratio = isinstance(bound, Speedup)
+    values = [math.log(one.value) if ratio else one.value for one in found]
+    interval = mean_interval(values)
+    if interval is None:
+        return Found(obstacle=f"{len(runs)} of {RUNS} benchmarks have run" if runs else "not measured")
+    value, low, high = (math.exp(x) if ratio else x for x in (fmean(values), *interval))
+    return Found(value, low, high)
 
 
 def judge(bound: Speedup | Growth, measurements: Iterable[Measurement]) -> Found:

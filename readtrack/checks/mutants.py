@@ -22,6 +22,7 @@ from readtrack.checks import comparing
 from readtrack.checks.comparing import ShortRuns
 from readtrack.home import Home
 from readtrack.plugins.load import load
+from readtrack.runs.comparing import papers_arms
 from readtrack.runs.run import Part, Run
 
 CHECKS = {
@@ -87,8 +88,7 @@ class _OtherArguments(Mutant):
         measured = [claim for claim in claims if claim.control_arm]
         if measured:
             control = measured[0].control_arm
-            rows = [bound.of.arm for bound in measured[0].bounds if bound.of]
-            paper = next((row.partition("@")[0] for row in rows if row.partition("@")[0] != control), control)
+            paper = next((name for name in papers_arms(measured[0]) if name in given["arms"]), control)
             given = {**given, **self.changed(control, paper, given)}
         return super().compare(*claims, **given)
 

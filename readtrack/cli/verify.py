@@ -341,14 +341,14 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
 
     def under(condition: Condition) -> dict[str, Verdict]:
         events = verification.claim_events(paper, condition)
-        judged = judge_over_seeds(paper, events, verification.measurements(paper))
+        judged = judge_over_seeds(paper, events, verification.benchmarks(paper))
         return {one.claim.name: one.verdict for one in judged}
 
     null = under(Condition(null=True))
     broken = {one.name: under(Condition(broken=one.name)) for claim in claims for one in claim.breaks}
     now = {claim.name: claim for claim in claims}
     rows = []
-    for one in judge_over_seeds(paper, verification.claim_events(paper), verification.measurements(paper)):
+    for one in judge_over_seeds(paper, verification.claim_events(paper), verification.benchmarks(paper)):
         # A run keeps what the claim quoted when it was made; the table quotes what stands there today.
         one = replace(one, claim=replace(one.claim, paper=now.get(one.claim.name, one.claim).paper))
         name, own = one.claim.name, [b.name for b in one.claim.breaks]

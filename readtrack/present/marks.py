@@ -30,7 +30,7 @@ VERDICTS: dict[str, Mark] = {
     "missed": Mark("✗", "bad"),
     "inconclusive": Mark("?", "doubtful"),
     "weak": Mark("≈", "doubtful"),
-    "not specific": Mark("≈", "doubtful"),
+    "not specific": Mark("=", "doubtful"),
     "held": Mark("✓", "good"),
     "reproduced": Mark("✓", "good"),
     "not judged": Mark("·", "quiet"),

@@ -291,9 +291,7 @@ class Comparison(Generic[A, T]):
 
     def _papers_arms(self, claim: Claim) -> frozenset[str]:
         """The arms that the claim is made for."""
-        arm_of = self._rows()
-        named = {arm_of[bound.of.arm] for bound in claim.bounds if bound.of}
-        return frozenset(named - {claim.control_arm})
+        return frozenset(set(papers_arms(claim)) & self.arms.keys())
 
     # The table
 
@@ -460,6 +458,15 @@ def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -
     if isinstance(theirs, AtLeast):
         return math.nan if isinstance(ours, AtLeast) or op not in ("<=", "<") else result
     return AtLeast(result) if isinstance(ours, AtLeast) else result
+
+
+def papers_arms(claim: Claim) -> list[str]:
+    """The arm or reference that each bound says something of: not the control, unless it is alone."""
+    found: list[str] = []
+    for bound in claim.bounds:
+        names = [row.partition("@")[0] for row in bound.of.rows] if bound.of else []
+        found += [name for name in names if name != claim.control_arm][:1]
+    return found
 
 
 def _worse_by_threshold(bound: Bound, found: float | AtLeast) -> float | AtLeast:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from readtrack import __version__
-from readtrack.bench.judge import CONTENDED, judge
+from readtrack.bench.judge import CONTENDED, RUNS, judge
 from readtrack.claims import Claim
 from readtrack.home import Home
 from readtrack.procedure import LOOKS, MOST_SEEDS
@@ -124,7 +124,7 @@ class Verification:
         for paper, claims in papers.items():
             order = list(seeds) if seeds is not None else rule_seeds(claims, MOST_SEEDS)
             for condition, about in _conditions(claims, null=null, breaks=breaks):
-                planned = 1 if condition == TIMED else LOOKS[0].seeds
+                planned = RUNS if condition == TIMED else LOOKS[0].seeds
                 self._trials[paper, condition] = _Trial(order, about, planned)
         # The benchmarks come last, one at a time and alone: what runs beside them would spoil them.
         order_of = {PLAIN: 0, TIMED: 2}
@@ -148,9 +148,9 @@ class Verification:
         trial = self._trials.get((paper, condition))
         return trial.claim_events() if trial else {}
 
-    def measurements(self, paper: str) -> list[dict[str, Any]]:
-        """What the paper's benchmark measured, where a claim asks for it."""
-        return [row for run in self.records(paper, TIMED).values() for row in run.measurements]
+    def benchmarks(self, paper: str) -> list[list[dict[str, Any]]]:
+        """What each run of the paper's benchmark measured, where a claim asks for it."""
+        return [run.measurements for run in self.records(paper, TIMED).values()]
 
     def step(self) -> list[VerifyEvent]:
         """Take in the runs that have ended and start the next ones.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from readtrack.bench.judge import Growth, Speedup, from_json, judge
+from readtrack.bench.judge import Growth, Speedup, from_json, judge, judge_runs
 
 
 def row(role: str, times: list[float], **fields: Any) -> dict[str, Any]:
@@ -52,6 +52,24 @@ def test_only_a_whole_interval_decides(threshold: float, said: str) -> None:
     bound = faster(threshold)
     spread = [{**PAPER, "t_ns": {"value": 100.0, "medians": [101.0, 99.0, 100.0, 102.0, 98.0]}}, NAIVE]
     assert judge(bound, spread).verdict(bound) == said
+
+
+def test_runs_are_judged_by_how_far_they_lie_apart() -> None:
+    def run(factor: float) -> list[dict[str, Any]]:
+        return [row("naive", [200.0 * factor] * 5), row("paper", [100.0] * 5)]
+
+    found = judge_runs(faster(1.5), [run(1.0), run(1.1), run(1 / 1.1)])
+    assert found.value == pytest.approx(2.0)
+    # Student's t for two degrees of freedom is 4.303.
+    reach = math.exp(4.303 * math.log(1.1) / math.sqrt(3))
+    assert (found.low, found.high) == (pytest.approx(2 / reach, rel=1e-3), pytest.approx(2 * reach, rel=1e-3))
+    assert judge_runs(faster(1.5), [run(1.0)] * 2).obstacle == "2 of 3 benchmarks have run"
+    assert judge_runs(faster(1.5), []).obstacle == "not measured"
+    contended = [row("naive", [200.0] * 5), row("paper", [100.0] * 5, flags=["contended"])]
+    assert judge_runs(faster(1.5), [run(1.0), contended, run(1.0)]).obstacle == "contended"
+    slopes = [[along(10, 1.0), along(20, factor)] for factor in (2.0, 2.1, 1.9)]
+    exponent = judge_runs(grows(1.5), slopes)
+    assert exponent.low < 0.9 < exponent.value < 1.1 < exponent.high
 
 
 def test_strong_means_the_fastest_of_strong_and_compiled() -> None:

@@ -91,7 +91,7 @@ def test_the_gram_matrix_is_that_of_loops():
 
 def test_the_style_itself_has_no_style_loss_and_the_content_itself_no_content_loss():
     style, content = torch.rand(1, 3, 16, 16), torch.rand(2, 3, 16, 16)
-    loss = stylisation.PerceptualLoss(style)
+    loss = stylisation.PerceptualLoss(style, standardise=True)
     assert loss.parts(style, content[:1])[0].item() == pytest.approx(0.0, abs=1e-10)
     assert_close(loss.parts(content, content)[1], torch.zeros(2))
     weaker = stylisation.with_contrast(content, torch.tensor([0.5, 0.5]))
@@ -115,24 +115,42 @@ def test_the_generator_keeps_the_size_and_normalises_every_layer_but_the_last():
     assert ((drawn >= 0) & (drawn <= 1)).all()
 
 
-def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
-    norms = {}
+def test_content_as_it_is_loses_by_its_contrast():
+    style, content = torch.rand(1, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    plain = stylisation.PerceptualLoss(style, standardise=False)
+    assert_close(plain.parts(content, content)[1], torch.zeros(2))
+    seen, wanted = (plain.filters(pictures).coarse for pictures in (content / 2, content))
+    expected = [(s - w).norm() ** 2 / w.norm() ** 2 for s, w in zip(seen, wanted, strict=True)]
+    assert_close(plain.parts(content / 2, content)[1], torch.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("options", "norm"),
+    [
+        ({}, InstanceNorm),
+        ({"null": True}, BatchNorm),
+        ({"broken": "whole batch"}, BatchNorm),
+        ({"broken": "all channels at once"}, nn.GroupNorm),
+        ({"broken": "the input alone"}, BatchNorm),
+    ],
+)
+def test_the_arms_their_null_run_and_their_breaks(run_experiment, monkeypatch, options, norm):
+    made = {}
     train = EXPERIMENT.train
 
-    def noted(run, arm, norm, *rest):
-        norms[arm] = norm
-        return train(run, arm, norm, *rest)
+    def noted(suffix, at, recipe, rate):
+        score, network = train(suffix, at, recipe, rate)
+        made[at.name, suffix] = network
+        return score, network
 
     monkeypatch.setattr(EXPERIMENT, "train", noted)
-    record = run_experiment(instancenorm)
-    assert norms == {"instance norm": InstanceNorm, "batch norm": BatchNorm}
-    verdicts = {claim["claim"]["name"]: claim["verdict"] for claim in record.claims}
-    assert verdicts["each picture alone"] == "held"
-    for options in ({"null": True}, {"broken": "whole batch"}):
-        record = run_experiment(instancenorm, **options)
-        assert norms == dict.fromkeys(norms, BatchNorm)
-        (one,) = (claim for claim in record.claims if claim["claim"]["name"] == "stylisation")
-        assert one["values"]["loss, instance norm / batch norm"] == 1.0
+    run_experiment(instancenorm, **options)
+    assert len(made) == 4
+    for (arm, _), network in made.items():
+        layers = {type(layer) for layer in network.modules() if hasattr(layer, "eps")}
+        assert layers == {norm if arm == "instance norm" else BatchNorm}
+        alone = options.get("broken") == "the input alone" and arm == "instance norm"
+        assert isinstance(network[0], EXPERIMENT.Standardise) == alone
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -177,15 +177,23 @@ def test_costs_of_the_three_layers():
     assert (small, large, sparse) == (6144, 24_576, 6144 + 8 * its.WIDTH)
 
 
-@pytest.mark.parametrize("case", ["", "one expert for all", "null"])
+KINDS = {
+    "": SparseExperts,
+    "one expert for all": its.SameForAll,
+    "experts at random": its.AtRandom,
+    "a router that does not learn": its.Frozen,
+}
+
+
+@pytest.mark.parametrize("case", [*KINDS, "null"])
 def test_the_arms_are_what_they_say(run_experiment, monkeypatch, case):
     made, balances = {}, {}
     train = its.train
 
-    def watched(run, arm, make, rate, table, **options):
+    def watched(at, arm, make, rate, table, **options):
         made[arm.split(",")[0]] = make()
         balances[arm] = options
-        return train(run, arm, make, rate, table, **options)
+        return train(at, arm, make, rate, table, **options)
 
     monkeypatch.setattr(its, "train", watched)
     run_experiment(mixtral, null=case == "null", broken="" if case == "null" else case)
@@ -194,7 +202,7 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, case):
     if case == "null":
         assert made["experts"].w1.weight.shape == (2 * its.HIDDEN, its.WIDTH)
     else:
-        assert type(made["experts"]) is (its.SameForAll if case else SparseExperts)
+        assert type(made["experts"]) is KINDS[case]
         assert made["experts"].w1.shape == (8, its.HIDDEN, its.WIDTH)
     balanced = {arm: options["balance"] for arm, options in balances.items() if options}
     assert balanced == ({} if case else {"experts, balanced": 0.02})
@@ -218,6 +226,20 @@ def test_without_looking_all_tokens_get_the_same_experts():
     layer.router.register_forward_hook(lambda *hooked: chosen.append(hooked[2][1]))
     layer(torch.randn(7, 6))
     assert (chosen[0] == chosen[0][0]).all()
+
+
+def test_a_frozen_router_and_one_that_draws_lots():
+    frozen, x = its.Frozen(6, 9, experts=8, active=2), torch.randn(7, 6)
+    assert [name for name, weight in frozen.named_parameters() if not weight.requires_grad] == [
+        "router.gate.weight"
+    ]
+    lots = its.AtRandom(6, 9, experts=8, active=2)
+    every = torch.stack([torch.stack([lots.expert(e, one) for e in range(8)]) for one in x])
+    found = lots(x)
+    pairs = [(every[:, a] + every[:, b]) / 2 for a in range(8) for b in range(a)]
+    nearest = torch.stack([(pair - found).abs().amax(-1) for pair in pairs]).amin(0)
+    assert_close(nearest, torch.zeros(7), rtol=0, atol=1e-6)
+    assert not torch.equal(lots(x), found)
 
 
 def test_the_dense_layer_moves_no_matrix_while_it_is_timed():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -24,13 +26,12 @@ from readtrack.papers.vits import (
     pieces,
     spline,
 )
+from readtrack.papers.vits.arms import Blind, Drawn, LogNormal, OneDuration
 from readtrack.papers.vits.experiment import (
     DRAWS,
     PACES,
     RATE_DEVIATION,
     RATES,
-    Drawn,
-    OneDuration,
     batch,
     draw_from_table,
     middle,
@@ -430,9 +431,27 @@ def test_the_experiment_runs(run_experiment):
         assert points[4][1] == record.values["ranked probability score on judge (frames)", arm]
 
 
-def test_a_null_run_compares_equals(run_experiment):
+def test_a_null_run_has_two_predictors_of_their_own(run_experiment):
     claim = run_experiment(vits, null=True).claims[-1]
-    assert claim["values"]["ranked probability score (frames), one / drawn"] == 1.0
+    assert claim["values"]["ranked probability score (frames), one / drawn"] != 1.0
+
+
+def test_the_log_normal_is_torchs():
+    """Its loss is a negative log-likelihood up to a constant, and its draws are of the same distribution."""
+    rival, text = LogNormal(), torch.randn(2, 16, 5)
+    mask, durations = torch.ones(2, 1, 5), torch.randint(1, 9, (2, 1, 5)).float()
+    mean, deviation = rival.out(rival.conv_dds(rival.conv_pre(text), mask)).chunk(2, 1)
+    normal = torch.distributions.Normal(mean, deviation.exp())
+    expected = -(normal.log_prob((durations - 0.5).log()) + math.log(math.tau) / 2).sum((1, 2))
+    assert_close(rival.loss(text, mask, durations, mask), expected)
+    noise = torch.randn(2, 2, 5)
+    assert_close(rival.sample(text, mask, noise), mean + noise[:, :1] * deviation.exp())
+
+
+def test_without_the_sentence_all_symbols_are_one_to_the_flow():
+    blind, mask, noise = Blind(), torch.ones(2, 1, 5), torch.randn(1, 2, 5).expand(2, -1, -1)
+    drawn = blind.sample(torch.randn(2, 16, 5), mask, noise)
+    assert_close(drawn[0], drawn[1])
 
 
 def test_without_noise_nothing_is_drawn(run_experiment):

@@ -154,7 +154,7 @@ def test_a_benchmark_is_measured_again_where_others_used_the_machine(
         }
         for role, value in (("paper", 1.0), ("naive", 2.0))
     ]
-    task = Task("p", TIMED, 100)
+    tasks = [Task("p", TIMED, seed) for seed in (100, 101, 102)]
     record = Record.from_job(new_job("p", seed=100, only="benchmark"))
     record.outcome, record.measurements = "completed", measurements
     plain = {Task("p", PLAIN, seed): Record.from_job(new_job("p", seed=seed)) for seed in range(100, 105)}
@@ -176,7 +176,7 @@ def test_a_benchmark_is_measured_again_where_others_used_the_machine(
         jobs=1,
         device="auto",
         budget="quick",
-        earlier={**plain, task: record},
+        earlier={**plain, **dict.fromkeys(tasks, record)},
         code={},
         start=start,
     )
@@ -184,6 +184,6 @@ def test_a_benchmark_is_measured_again_where_others_used_the_machine(
         with pytest.raises(Started):
             verification.step()
     else:
-        assert [event.kind for event in verification.step()] == ["reused"] * 6
+        assert [event.kind for event in verification.step()] == ["reused"] * 8
         assert verification.done
     assert [job.only for job in started] == ["benchmark"] * (again and of_the_claim)
