@@ -35,6 +35,7 @@ from readtrack.procedure import (
     chance_of_another,
     decided,
     interval,
+    mean_interval,
     sides,
     summary,
 )
@@ -80,6 +81,37 @@ class Spread(NamedTuple):
         return f"{self.metric} {sign}{middle}{spread}{missing}"
 
 
+class Effect(NamedTuple):
+    """What a bound asks, and what the seeds gave: the mean and its 95 % interval, None where a mean has no
+    meaning. A time has the interval of the benchmark's runs.
+
+    even   the value at which the arms that the bound compares are equal; None where it compares none
+    ratio  the metric is a ratio: its mean is geometric
+    """
+
+    metric: str
+    op: str
+    asked: float
+    even: float | None
+    ratio: bool
+    mean: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def scaled(self) -> tuple[float, float, float] | None:
+        """Mean and interval where 0 is `even` and 1 is `asked`; None where the two do not make a scale."""
+        if self.even is None or self.even == self.asked or self.mean is None:
+            return None
+        values = (self.even, self.asked, self.mean, self.low, self.high)
+        there = [value for value in values if value is not None and math.isfinite(value)]
+        if len(there) < len(values) or (self.ratio and min(there) <= 0):
+            return None
+        even, asked, *found = map(math.log, there) if self.ratio else there
+        mean, low, high = [(value - even) / (asked - even) for value in found]
+        return mean, min(low, high), max(low, high)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """A claim and what became of it over the seeds.
@@ -88,6 +120,7 @@ class Judged:
     numbers    every metric that the runs gave for the claim
     values     metric to its value with each of the seeds
     columns    the values of each bound of the rule with the seeds
+    effects    what each bound of a measured claim's rule asked and what was found
     wants      how many seeds the verdict takes, as far as these tell: more than `seeds` while it is open
     why        why there is no better verdict, where that is not plain from the numbers
     edges      arms whose best value lay at the edge of the grid, with some seed
@@ -101,6 +134,7 @@ class Judged:
     numbers: tuple[Spread, ...]
     values: Mapping[str, tuple[float, ...]]
     columns: Sequence[Column]
+    effects: tuple[Effect, ...]
     wants: int
     why: str = ""
     edges: tuple[str, ...] = ()
@@ -211,6 +245,7 @@ def _judge_claim(
         numbers=(*_spreads(claim, list(seeds.values())), *_timed_spreads(timed)),
         values=_values(list(seeds.values())),
         columns=columns,
+        effects=_effects(columns, timed) if claim.kind == "measured" else (),
         wants=look.seeds,
         why=why,
         edges=tuple(dict.fromkeys(edge for event in of_seeds for edge in event.get("edges", ()))),
@@ -296,6 +331,25 @@ def _timed_side(bound: Speedup | Growth, found: Found) -> Side:
         if found.verdict(towards) == "held":
             return "right way"
     return "missed" if verdict == "missed" else "undecided"
+
+
+def _effects(
+    columns: Sequence[Column], timed: Sequence[tuple[Speedup | Growth, Found]]
+) -> tuple[Effect, ...]:
+    found = []
+    for column in columns:
+        bound = column.bound
+        compared = bound.of is not None and bool(bound.of.against)
+        even = bound.direction if bound.direction is not None else float(bound.ratio) if compared else None
+        interval = mean_interval(column) or (None, None, None)
+        found.append(Effect(bound.metric, bound.op, bound.threshold, even, bound.ratio, *interval))
+    for speed, run in timed:
+        numbers = (None, None, None) if run.obstacle else (run.value, run.low, run.high)
+        equal = 1.0 if isinstance(speed, Speedup) else speed.direction
+        found.append(
+            Effect(speed.metric, speed.op, speed.threshold, equal, isinstance(speed, Speedup), *numbers)
+        )
+    return tuple(found)
 
 
 def _values(seeds: Sequence[_Seed]) -> dict[str, tuple[float, ...]]:
