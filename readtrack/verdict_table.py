@@ -93,8 +93,11 @@ class Row:
 
     @property
     def effect(self) -> Effect | None:
-        """The effect to show where there is room for one: the first that compares, or the first."""
-        return next((one for one in self.effects if one.even is not None), next(iter(self.effects), None))
+        """The effect to show where there is room for one: the first that compares arms, or the first."""
+        alone = {bound.metric for bound in self.claim.bounds if not (bound.of and bound.of.against)}
+        scaled = [one for one in self.effects if one.even is not None]
+        comparing = [one for one in scaled if one.metric not in alone]
+        return next(iter([*comparing, *scaled, *self.effects]), None)
 
     @property
     def earlier(self) -> bool:
