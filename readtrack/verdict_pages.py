@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from readtrack.forest import forest
 from readtrack.text import counted, format_number, one_line
 from readtrack.verdict_table import Row, Table, caveats, error_rates, forecast, headline, rules
-from readtrack.verdicts import Effect, Verdict
+from readtrack.verdicts import Verdict
 
 _MARKDOWN = re.compile(r"([\\|<*_`\[\]~$&])")
 
@@ -77,7 +77,7 @@ def _first_claims(table: Table) -> dict[str, Row]:
 def _line(row: Row, rows: Sequence[Row]) -> list[str]:
     others = Counter(one.verdict for one in rows if one.paper == row.paper and one is not row)
     effect = row.effect
-    found, asked = (_found(effect), _asked(effect)) if effect else _of_earlier(row)
+    found, asked = (effect.found, effect.wanted) if effect else _of_earlier(row)
     return [
         f"[{_cell(row.paper)}](verdicts/{row.paper}.md)",
         _cell(row.claim.name),
@@ -92,20 +92,6 @@ def _line(row: Row, rows: Sequence[Row]) -> list[str]:
 def _said(row: Row) -> str:
     """The verdict and whether it is unsteady or earlier; the paper's page says why."""
     return ": ".join([row.verdict, *(note for note in caveats(row) if note in ("unsteady", "earlier"))])
-
-
-def _found(effect: Effect) -> str:
-    if effect.mean is None:
-        return f"{effect.metric}: no mean"
-    low, high = (format_number(end) for end in (effect.low, effect.high) if end is not None)
-    return f"{effect.metric} {format_number(effect.mean)} ({low} to {high})"
-
-
-def _asked(effect: Effect) -> str:
-    return f"{_SIGNS.get(effect.op, effect.op)} {format_number(effect.asked)}"
-
-
-_SIGNS = {">=": "≥", "<=": "≤", "==": "="}
 
 
 def _of_earlier(row: Row) -> tuple[str, str]:
@@ -146,7 +132,7 @@ def _claim(row: Row) -> list[str]:
     lines += [f"- **{label}**: {_cell(text)}" for label, text in facts.items() if text]
     lines += [f"- **history**: {_cell(text)}" for text in claim.history]
     if row.effects:
-        cells = [[_cell(_found(one)), _asked(one)] for one in row.effects]
+        cells = [[_cell(one.found), _cell(one.wanted)] for one in row.effects]
         lines += ["", *_table(("found: mean (95 % interval)", "asked"), cells)]
     else:
         lines += ["", f"Found, mean (range): {_cell(row.ours)}"]

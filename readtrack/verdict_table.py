@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound, Claim, Role
+from readtrack.effects import Effect
 from readtrack.procedure import PROCEDURE, STEADY
 from readtrack.text import counted, format_number
-from readtrack.verdicts import Effect, Judged, Verdict
+from readtrack.verdicts import Judged, Verdict
 
 _ORDER: tuple[Verdict, ...] = (
     "reproduced",

@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple
 from readtrack.bench import judge as timing
 from readtrack.bench.judge import Found, Growth, Speedup
 from readtrack.claims import Claim, Held
+from readtrack.effects import Effect
 from readtrack.procedure import (
     LOOKS,
     PROCEDURE,
@@ -79,37 +80,6 @@ class Spread(NamedTuple):
         spread = "" if low == high == middle else f" ({low} to {high})"
         missing = f", no number with {counted(self.missing, 'seed')}" if self.missing else ""
         return f"{self.metric} {sign}{middle}{spread}{missing}"
-
-
-class Effect(NamedTuple):
-    """What a bound asks, and what the seeds gave: the mean and its 95 % interval, None where a mean has no
-    meaning. A time has the interval of the benchmark's runs.
-
-    even   the value at which the arms that the bound compares are equal; None where it compares none
-    ratio  the metric is a ratio: its mean is geometric
-    """
-
-    metric: str
-    op: str
-    asked: float
-    even: float | None
-    ratio: bool
-    mean: float | None
-    low: float | None
-    high: float | None
-
-    @property
-    def scaled(self) -> tuple[float, float, float] | None:
-        """Mean and interval where 0 is `even` and 1 is `asked`; None where the two do not make a scale."""
-        if self.even is None or self.even == self.asked or self.mean is None:
-            return None
-        values = (self.even, self.asked, self.mean, self.low, self.high)
-        there = [value for value in values if value is not None and math.isfinite(value)]
-        if len(there) < len(values) or (self.ratio and min(there) <= 0):
-            return None
-        even, asked, *found = map(math.log, there) if self.ratio else there
-        mean, low, high = [(value - even) / (asked - even) for value in found]
-        return mean, min(low, high), max(low, high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Mutations of five experiments, and what notices each: `python tests/mutate.py [PAPER]...` writes
 docs/mutations.md. It takes about half an hour, and changes the checkout's files while it runs.
 
-Each mutation is a mistake that somebody could make: in the idea, in the control, in how arms are judged, in the
-breaks. `readtrack plugins check` sees it first, then the paper's own tests.
+Each mutation is a mistake that somebody could make: in the idea, in the control, in how arms are judged, in
+the breaks. `readtrack plugins check` sees it first, then the paper's own tests.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from typing import NamedTuple
 
 CHECKOUT = Path(__file__).parents[1]
 PAGE = CHECKOUT / "docs" / "mutations.md"
+INTRODUCTION = (
+    "Each line is a mistake that somebody could make in one of five experiments, and what notices it: a line of "
+    "`readtrack plugins check`, else a test of the paper."
+)
 PYTEST = Path(sys.executable).with_name("pytest")
 # The checks of `readtrack plugins check` that see the experiment; those of the benchmark take longer.
 CHECKS = """
@@ -535,8 +539,7 @@ def page(killed: int, lines: list[str]) -> str:
             "",
             f"**{killed} of {len(lines)} noticed.** Written by `python tests/mutate.py`.",
             "",
-            "Each line is a mistake that somebody could make in one of five experiments, and what notices it: "
-            "a line of `readtrack plugins check`, else a test of the paper.",
+            INTRODUCTION,
             "",
             "| paper | part | mistake | noticed by |",
             "| --- | --- | --- | --- |",

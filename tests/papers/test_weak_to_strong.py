@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from readtrack import data
 from readtrack.papers import weak_to_strong
 from readtrack.papers.weak_to_strong import (
     confidence_loss,
+    experiment,
     gap_recovered,
     harden,
     mixed_cross_entropy,
@@ -22,6 +24,7 @@ from readtrack.papers.weak_to_strong import (
 from readtrack.papers.weak_to_strong.benchmark import cost, lesson, loss_inputs, until
 from readtrack.papers.weak_to_strong.classroom import Probes, classroom, features, learn, pretrain
 from readtrack.papers.weak_to_strong.experiment import teachers_answers
+from readtrack.plugin import Run
 
 
 def distributions(*shape: int) -> torch.Tensor:
@@ -254,6 +257,43 @@ def test_the_experiment_runs(run_experiment):
         ],
     }
     assert [artifact["name"] for artifact in record.artifacts] == ["students"]
+
+
+def test_each_student_sees_and_learns_what_its_name_says(run_experiment, monkeypatch):
+    given, compare = {}, Run.compare
+    monkeypatch.setattr(
+        Run, "compare", lambda run, *claims, **kw: given.update(kw) or compare(run, *claims, **kw)
+    )
+    run_experiment(weak_to_strong)
+    ours = {name: (arm.make.view, arm.make.labels, arm.make.peak) for name, arm in given["arms"].items()}
+    assert ours == {
+        "teacher's kind": (experiment.teachers_pixels, experiment.teachers_labels, 0.0),
+        "weak labels": (experiment.strong, experiment.teachers_labels, 0.0),
+        "teacher's, hardened": (experiment.strong, experiment.teachers_labels, 0.5),
+        "confidence loss": (experiment.strong, experiment.teachers_labels, 0.5),
+        "untrained features": (experiment.untrained, experiment.teachers_labels, 0.0),
+        "relabelled": (experiment.strong, experiment.handed_on_by_strong, 0.0),
+        "bootstrapped": (experiment.strong, experiment.handed_on_by_middle, 0.0),
+    }
+    assert given["yardsticks"]["truth"].make.labels is experiment.truth
+    rival = given["breaks"]["all pixels"]["weak labels"].make
+    assert (rival.view, rival.labels) == (experiment.all_pixels, experiment.teachers_labels)
+    for name, arm in (("labelled twice", "confidence loss"), ("nobody in between", "bootstrapped")):
+        again = given["breaks"][name][arm].make
+        assert (again.view, again.labels, again.peak) == (
+            experiment.strong,
+            experiment.handed_on_by_strong,
+            0.0,
+        )
+
+
+def test_the_one_in_the_middle_is_smaller_and_one_learns_without_features():
+    at = SimpleNamespace(world=SimpleNamespace(steps=7), asked=[])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "pretrained", lambda at, name, width, steps: (name, width, steps))
+        assert experiment.strong(at) == ("strong", 64, 7)
+        assert experiment.middle(at) == ("middle", 16, 7)
+        assert experiment.untrained(at) == ("untrained", 64, 0)
 
 
 def test_the_break_trusts_the_teacher():
