@@ -16,8 +16,8 @@ from typing import NamedTuple
 CHECKOUT = Path(__file__).parents[1]
 PAGE = CHECKOUT / "docs" / "mutations.md"
 INTRODUCTION = (
-    "Each line is a mistake that somebody could make in one of five experiments, and what notices it: a line of "
-    "`readtrack plugins check`, else a test of the paper."
+    "Each line is a mistake that somebody could make in one of five experiments, and what notices it: a line "
+    "of `readtrack plugins check`, else a test of the paper."
 )
 PYTEST = Path(sys.executable).with_name("pytest")
 # The checks of `readtrack plugins check` that see the experiment; those of the benchmark take longer.

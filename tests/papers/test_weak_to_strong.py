@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +26,8 @@ from readtrack.papers.weak_to_strong.benchmark import cost, lesson, loss_inputs,
 from readtrack.papers.weak_to_strong.classroom import Probes, classroom, features, learn, pretrain
 from readtrack.papers.weak_to_strong.experiment import teachers_answers
 from readtrack.plugin import Run
+
+experiment = import_module("readtrack.papers.weak_to_strong.experiment")  # the package's own is the function
 
 
 def distributions(*shape: int) -> torch.Tensor:
