@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from readtrack import data
 from readtrack.papers import weak_to_strong
 from readtrack.papers.weak_to_strong import (
     confidence_loss,
-    experiment,
     gap_recovered,
     harden,
     mixed_cross_entropy,
@@ -27,7 +25,7 @@ from readtrack.papers.weak_to_strong.classroom import Probes, classroom, feature
 from readtrack.papers.weak_to_strong.experiment import teachers_answers
 from readtrack.plugin import Run
 
-experiment = import_module("readtrack.papers.weak_to_strong.experiment")  # the package's own is the function
+students = import_module("readtrack.papers.weak_to_strong.experiment")
 
 
 def distributions(*shape: int) -> torch.Tensor:
@@ -270,33 +268,36 @@ def test_each_student_sees_and_learns_what_its_name_says(run_experiment, monkeyp
     run_experiment(weak_to_strong)
     ours = {name: (arm.make.view, arm.make.labels, arm.make.peak) for name, arm in given["arms"].items()}
     assert ours == {
-        "teacher's kind": (experiment.teachers_pixels, experiment.teachers_labels, 0.0),
-        "weak labels": (experiment.strong, experiment.teachers_labels, 0.0),
-        "teacher's, hardened": (experiment.strong, experiment.teachers_labels, 0.5),
-        "confidence loss": (experiment.strong, experiment.teachers_labels, 0.5),
-        "untrained features": (experiment.untrained, experiment.teachers_labels, 0.0),
-        "relabelled": (experiment.strong, experiment.handed_on_by_strong, 0.0),
-        "bootstrapped": (experiment.strong, experiment.handed_on_by_middle, 0.0),
+        "teacher's kind": (students.teachers_pixels, students.teachers_labels, 0.0),
+        "weak labels": (students.strong, students.teachers_labels, 0.0),
+        "teacher's, hardened": (students.strong, students.teachers_labels, 0.5),
+        "confidence loss": (students.strong, students.teachers_labels, 0.5),
+        "untrained features": (students.untrained, students.teachers_labels, 0.0),
+        "relabelled": (students.strong, students.handed_on_by_strong, 0.0),
+        "bootstrapped": (students.strong, students.handed_on_by_middle, 0.0),
     }
-    assert given["yardsticks"]["truth"].make.labels is experiment.truth
+    assert given["yardsticks"]["truth"].make.labels is students.truth
     rival = given["breaks"]["all pixels"]["weak labels"].make
-    assert (rival.view, rival.labels) == (experiment.all_pixels, experiment.teachers_labels)
+    assert (rival.view, rival.labels) == (students.all_pixels, students.teachers_labels)
     for name, arm in (("labelled twice", "confidence loss"), ("nobody in between", "bootstrapped")):
         again = given["breaks"][name][arm].make
         assert (again.view, again.labels, again.peak) == (
-            experiment.strong,
-            experiment.handed_on_by_strong,
+            students.strong,
+            students.handed_on_by_strong,
             0.0,
         )
 
 
-def test_the_one_in_the_middle_is_smaller_and_one_learns_without_features():
-    at = SimpleNamespace(world=SimpleNamespace(steps=7), asked=[])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "pretrained", lambda at, name, width, steps: (name, width, steps))
-        assert experiment.strong(at) == ("strong", 64, 7)
-        assert experiment.middle(at) == ("middle", 16, 7)
-        assert experiment.untrained(at) == ("untrained", 64, 0)
+def test_the_one_in_the_middle_is_smaller_and_one_learns_without_features(run_experiment, monkeypatch):
+    made, pretrained = set(), students.pretrained
+
+    def noted(at, name, width, steps):
+        made.add((name, width, steps > 0))
+        return pretrained(at, name, width, steps)
+
+    monkeypatch.setattr(students, "pretrained", noted)
+    run_experiment(weak_to_strong)
+    assert made == {("strong", 64, True), ("middle", 16, True), ("untrained", 64, False)}
 
 
 def test_the_break_trusts_the_teacher():
