@@ -8,7 +8,8 @@ them; a claim that is decided at a look takes no further seeds.
 - `weak`: the bounds that are not cleared surely pass their `direction`;
 - `not reproduced`: some bound is surely missed, and its direction is not as sure;
 - `inconclusive`: twenty seeds do not decide;
-- `not judged`: a run failed, or the control did not reach what it must with more than a fifth of the seeds.
+- `not judged`: a run failed; or, with more than a fifth of the seeds, the control did not reach what it must
+  or too few items were judged to tell.
 
 An identity or a theorem is `held` or `missed`, with every seed, or not judged where what it is compared with
 is not there.
@@ -240,7 +241,10 @@ def _seed(claim: Claim, event: Mapping[str, Any] | None) -> _Seed:
     values = {
         metric: math.nan if value is None else float(value) for metric, value in event["values"].items()
     }
-    return _Seed(values, at_least, *claim.judge(values, at_least))
+    held, why = claim.judge(values, at_least)
+    if (vague := event.get("vague")) and held != "not judged":
+        held, why = "not judged", f"too few judged items: {'; '.join(vague)}"
+    return _Seed(values, at_least, held, why)
 
 
 def _columns(claim: Claim, seeds: Sequence[_Seed]) -> list[Column]:

@@ -336,6 +336,13 @@ def test_reproduced_with_fewer_than_three_in_four_seeds_is_unsteady():
     assert "unsteady" not in overview(Table([Row.of(over([0.01] * 5))], FACTS))
 
 
+def test_runs_that_cannot_tell_are_not_judged():
+    vague = over(CLEAR, vague=["gain: standard error 0.2, where 0.05 is allowed"])
+    assert vague.verdict == "not judged"
+    assert vague.why.startswith("too few judged items: gain: standard error 0.2")
+    assert over(CLEAR, vague=[]).verdict == "reproduced"
+
+
 def test_papers_are_counted_by_their_headline_claims():
     one, other, _ = rows()
     one = replace(one, claim=replace(one.claim, headline=True))
