@@ -132,14 +132,26 @@ def summary(found: Sequence[Side]) -> Summary:
 def interval(column: Column) -> str:
     """The 95 % interval of the mean as text, for example `gain 0.1 to 0.3 (95 %)`; a count of seeds where a
     mean has no meaning."""
-    bound, found = column.bound, column.margins
+    found = mean_interval(column)
     if found is None:
-        return f"{bound}: {sum(map(bound.holds, column.values))} of {len(column.values)} seeds"
-    reach = student_t(len(found) - 1) * stdev(found) / math.sqrt(len(found))
+        return f"{column.bound}: {sum(map(column.bound.holds, column.values))} of {len(column.values)} seeds"
+    _, low, high = found
+    return f"{column.bound.metric} {format_number(low)} to {format_number(high)} (95 %)"
+
+
+def mean_interval(column: Column) -> tuple[float, float, float] | None:
+    """The mean over the seeds, geometric for a ratio, and its 95 % interval by the t distribution; None where
+    a mean has no meaning."""
+    bound, found = column.bound, column.margins
+    if found is None or len(found) < 2:
+        return None
+    middle, reach = fmean(found), student_t(len(found) - 1) * stdev(found) / math.sqrt(len(found))
     sign = 1.0 if bound.op in (">=", ">") else -1.0
-    ends = [sign * (fmean(found) + way * reach) for way in (-1, 1)]
-    values = [bound.threshold * math.exp(end) if bound.ratio else bound.threshold + end for end in ends]
-    return f"{bound.metric} {format_number(min(values))} to {format_number(max(values))} (95 %)"
+    ends = [sign * (middle + way * reach) for way in (0, -sign, sign)]
+    mean, low, high = [
+        bound.threshold * math.exp(end) if bound.ratio else bound.threshold + end for end in ends
+    ]
+    return mean, low, high
 
 
 def chance_of_another(columns: Sequence[Column], verdict: str) -> float | None:

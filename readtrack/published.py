@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from readtrack.effects import Effect
 from readtrack.text import counted, one_line
 
 _STANDS = ("held", "reproduced", "not specific")
@@ -32,6 +34,8 @@ class Control(NamedTuple):
 class PublishedVerdict:
     """A claim's verdict over seeds. All texts are safe to print.
 
+    ours         the mean and 95 % interval of each number that the rule is about, and what it asks; means and
+                 ranges where an earlier procedure judged
     held, seeds  how many seeds held by themselves, and how many there were
     null         the verdict of the null run, "" where there was none
     breaks       (name, verdict with it)
@@ -86,7 +90,7 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
                 verdict=one_line(row["verdict"]),
                 held=int(row["held"]),
                 seeds=len(row["seeds"]),
-                ours=one_line(row["ours"]),
+                ours=one_line(_effects(row) or row["ours"]),
                 null=one_line(row.get("null") or ""),
                 breaks=tuple((one_line(name), one_line(said)) for name, said in row["breaks"].items()),
                 takes_away=tuple(
@@ -98,6 +102,11 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
     return found
+
+
+def _effects(row: Mapping[str, Any]) -> str:
+    effects = [Effect(**one) for one in row.get("effects", ())]
+    return "; ".join(f"{one.found}, asked {one.wanted}" for one in effects)
 
 
 def _shipped() -> Path:

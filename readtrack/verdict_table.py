@@ -1,19 +1,19 @@
-"""The table of verdicts: a Markdown page for people, and the same as JSON, which ships with readtrack."""
+"""The table of verdicts, which ships with readtrack as JSON; `readtrack.verdict_pages` makes pages of it."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound, Claim, Role
+from readtrack.effects import Effect
 from readtrack.procedure import PROCEDURE, STEADY
-from readtrack.text import counted, format_number, one_line
+from readtrack.text import counted, format_number
 from readtrack.verdicts import Judged, Verdict
 
 _ORDER: tuple[Verdict, ...] = (
@@ -27,46 +27,7 @@ _ORDER: tuple[Verdict, ...] = (
     "missed",
 )
 _T = TypeVar("_T")
-
-_MARKDOWN = re.compile(r"([\\|<*_`\[\]~$&])")
-_MEASURED_HEAD = (
-    "paper",
-    "claim",
-    "rule",
-    "ours: mean (range)",
-    "the paper's figure",
-    "verdict",
-    "seeds that held",
-    "another verification says otherwise",
-    "null run",
-    "breaks",
-    "control",
-    "deviations",
-    "seeds",
-)
-_OTHER_HEAD = (
-    "paper",
-    "claim",
-    "kind",
-    "rule",
-    "ours: mean (range)",
-    "the paper's figure",
-    "verdict",
-    "deviations",
-)
-
-_INTRODUCTION = (
-    "Written by `readtrack verify`; not to be edited. The rules stood in the papers' modules before the "
-    "runs, and the seeds are hashed from the rules. [method.md](method.md) explains the procedure and its "
-    "error rates. A speed has the 95 % interval of three runs of the benchmark. All verdicts are results: "
-    "`weak`, `inconclusive` and `not reproduced` too."
-)
-_EARLIER = (
-    "Rows marked *earlier* were measured by the procedure before: a measured claim is reproduced when every "
-    "bound is cleared with 95 % one-sided confidence over five seeds, or by all five; where one of five "
-    "dissents, nine of ten must agree. Their chance of another verdict is that of five other seeds, and a "
-    "speed has the 95 % interval of one benchmark. They are counted apart."
-)
+SCHEMA = 2  # docs/verdicts.schema.json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +39,10 @@ class Row:
     otherwise  the chance that another verification says something else; None where that cannot be told
     null       the verdict of the null run, None if there was none
     breaks     the break's name to the verdict with it
+    effects    what each bound asked and what was found; () in tables that did not keep them
+    numbers    "null run" or a break's name to the numbers of those runs, in words
+    runs       the run of each seed, () in tables that did not keep them
+    seconds    how long each of these runs took
     procedure  which procedure judged (`readtrack.procedure.PROCEDURE`)
     The others are those of `Judged`.
     """
@@ -94,12 +59,17 @@ class Row:
     null: Verdict | None
     breaks: Mapping[str, Verdict]
     values: Mapping[str, Sequence[float | None]]
+    effects: tuple[Effect, ...] = ()
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    runs: tuple[str, ...] = ()
+    seconds: tuple[float, ...] = ()
     procedure: int = PROCEDURE
 
     @classmethod
     def of(
         cls, judged: Judged, null: Verdict | None = None, breaks: Mapping[str, Verdict] | None = None
     ) -> Row:
+        """Without `numbers`, `runs` and `seconds`, which are not the claim's."""
         judged = judged.beside(breaks or {})
         return cls(
             paper=judged.paper,
@@ -114,6 +84,7 @@ class Row:
             null=null,
             breaks=breaks or {},
             values=judged.values,
+            effects=judged.effects,
         )
 
     def tried(self, *roles: Role) -> dict[str, Verdict]:
@@ -122,20 +93,31 @@ class Row:
         return {name: said for name, said in self.breaks.items() if named.get(name, "coarse") in roles}
 
     @property
+    def effect(self) -> Effect | None:
+        """The effect to show where there is room for one: the first that compares arms, or the first."""
+        alone = {bound.metric for bound in self.claim.bounds if not (bound.of and bound.of.against)}
+        scaled = [one for one in self.effects if one.even is not None]
+        comparing = [one for one in scaled if one.metric not in alone]
+        return next(iter([*comparing, *scaled, *self.effects]), None)
+
+    @property
     def earlier(self) -> bool:
         """Whether a measured claim was judged by a procedure before this one."""
         return self.claim.kind == "measured" and self.procedure != PROCEDURE
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
-            "claim": self.claim.to_json()
+            "claim": self.claim.to_json(),
+            "effects": [one._asdict() for one in self.effects],
         }
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Row:
-        tuples = {name: tuple(fields[name]) for name in ("seeds", "edges")}
-        first_edition = {"values": {}, "procedure": 1}
-        return cls(**{**first_edition, **fields, **tuples, "claim": Claim.from_json(fields["claim"])})
+        fields = {"values": {}, "procedure": 1, **fields}  # tables of the first edition have neither
+        tuples = {name: tuple(fields.get(name, ())) for name in ("seeds", "edges", "runs", "seconds")}
+        effects = tuple(Effect(**one) for one in fields.get("effects", ()))
+        claim = Claim.from_json(fields["claim"])
+        return cls(**{**fields, **tuples, "effects": effects, "claim": claim})
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +160,7 @@ class Table:
 
     def to_json(self) -> str:
         body = {
+            "schema": SCHEMA,
             "procedure": PROCEDURE,
             "runs": [{"papers": papers, "facts": facts} for papers, facts in self.runs()],
             "headline": headline(self.rows),
@@ -285,61 +268,6 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def markdown(table: Table) -> str:
-    """The table of verdicts as a page."""
-    rows = table.rows
-    lines = ["# Verdicts", "", f"**{_cell(headline(rows))}.**", ""]
-    lines += [f"- {label}: {text}" for label, text in error_rates(rows)]
-    lines += [f"- {line}" for line in forecast(rows)]
-    lines += ["", _INTRODUCTION]
-    lines += ["", _EARLIER] if any(row.earlier for row in rows) else []
-    runs = table.runs()
-    for papers, facts in runs:
-        lines += ["", *([] if len(runs) == 1 else [f"{_cell(', '.join(papers))}:", ""])]
-        lines += [f"- {_cell(label)}: {_cell(text)}" for label, text in facts.items()]
-    measured = [row for row in rows if row.claim.kind == "measured"]
-    others = [row for row in rows if row.claim.kind != "measured"]
-    if measured:
-        lines += ["", "## Measured", "", _row(_MEASURED_HEAD), _row(["---"] * len(_MEASURED_HEAD))]
-        lines += [_row(_measured(row)) for row in measured]
-    if others:
-        lines += ["", "## Identities and theorems", "", "They are shown, and not counted as evidence.", ""]
-        lines += [_row(_OTHER_HEAD), _row(["---"] * len(_OTHER_HEAD)), *(_row(_other(row)) for row in others)]
-    left = [f"- {_cell(paper)}: {_cell(text)}" for paper, text in table.remarks]
-    if left:
-        lines += ["", "## Without a verdict", "", *left]
-    return "\n".join(lines) + "\n"
-
-
-def _measured(row: Row) -> list[str]:
-    claim = row.claim
-    cells = [
-        row.paper,
-        f"{claim.name}: {claim.sentence}",
-        rules(claim),
-        row.ours,
-        str(claim.paper),
-        ": ".join([row.verdict, *caveats(row)]),
-        f"{row.held} of {len(row.seeds)}",
-        "" if row.otherwise is None else f"{100 * row.otherwise:.0f} %",
-        row.null or "not run",
-        "; ".join(f"{name}: {verdict}" for name, verdict in row.breaks.items()) or "not run",
-        claim.control,
-        claim.deviations,
-        ", ".join(map(str, row.seeds)),
-    ]
-    return [_cell(text) for text in cells]
-
-
-def _other(row: Row) -> list[str]:
-    claim = row.claim
-    cells = [row.paper, f"{claim.name}: {claim.sentence}", claim.kind, rules(claim), row.ours]
-    return [
-        _cell(text)
-        for text in (*cells, str(claim.paper), ": ".join([row.verdict, *caveats(row)]), claim.deviations)
-    ]
-
-
 def caveats(row: Row) -> list[str]:
     """What a reader must know of the verdict: why, whether single seeds agree, which procedure judged, and
     which arm was best at the edge of its grid."""
@@ -367,12 +295,3 @@ def _together(bounds: Iterable[Bound | Speedup | Growth]) -> str:
             said += f" (weak from {format_number(bound.direction)})"
         of_metric.setdefault(bound.metric, []).append(said)
     return "; ".join(f"{metric} {', '.join(bounds)}" for metric, bounds in of_metric.items())
-
-
-def _cell(text: str) -> str:
-    """`text` on one line, with no sign left that Markdown would take for its own."""
-    return _MARKDOWN.sub(r"\\\1", one_line(text)).strip()
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

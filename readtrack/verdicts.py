@@ -8,7 +8,8 @@ them; a claim that is decided at a look takes no further seeds.
 - `weak`: the bounds that are not cleared surely pass their `direction`;
 - `not reproduced`: some bound is surely missed, and its direction is not as sure;
 - `inconclusive`: twenty seeds do not decide;
-- `not judged`: a run failed, or the control did not reach what it must with more than a fifth of the seeds.
+- `not judged`: a run failed; or, with more than a fifth of the seeds, the control did not reach what it must
+  or too few items were judged to tell.
 
 An identity or a theorem is `held` or `missed`, with every seed, or not judged where what it is compared with
 is not there.
@@ -26,6 +27,7 @@ from typing import Any, Literal, NamedTuple
 from readtrack.bench import judge as timing
 from readtrack.bench.judge import Found, Growth, Speedup
 from readtrack.claims import Claim, Held
+from readtrack.effects import Effect
 from readtrack.procedure import (
     LOOKS,
     PROCEDURE,
@@ -35,6 +37,7 @@ from readtrack.procedure import (
     chance_of_another,
     decided,
     interval,
+    mean_interval,
     sides,
     summary,
 )
@@ -88,6 +91,7 @@ class Judged:
     numbers    every metric that the runs gave for the claim
     values     metric to its value with each of the seeds
     columns    the values of each bound of the rule with the seeds
+    effects    what each bound of a measured claim's rule asked and what was found
     wants      how many seeds the verdict takes, as far as these tell: more than `seeds` while it is open
     why        why there is no better verdict, where that is not plain from the numbers
     edges      arms whose best value lay at the edge of the grid, with some seed
@@ -101,6 +105,7 @@ class Judged:
     numbers: tuple[Spread, ...]
     values: Mapping[str, tuple[float, ...]]
     columns: Sequence[Column]
+    effects: tuple[Effect, ...]
     wants: int
     why: str = ""
     edges: tuple[str, ...] = ()
@@ -211,6 +216,7 @@ def _judge_claim(
         numbers=(*_spreads(claim, list(seeds.values())), *_timed_spreads(timed)),
         values=_values(list(seeds.values())),
         columns=columns,
+        effects=_effects(columns, timed) if claim.kind == "measured" else (),
         wants=look.seeds,
         why=why,
         edges=tuple(dict.fromkeys(edge for event in of_seeds for edge in event.get("edges", ()))),
@@ -235,7 +241,10 @@ def _seed(claim: Claim, event: Mapping[str, Any] | None) -> _Seed:
     values = {
         metric: math.nan if value is None else float(value) for metric, value in event["values"].items()
     }
-    return _Seed(values, at_least, *claim.judge(values, at_least))
+    held, why = claim.judge(values, at_least)
+    if (vague := event.get("vague")) and held != "not judged":
+        held, why = "not judged", f"too few judged items: {'; '.join(vague)}"
+    return _Seed(values, at_least, held, why)
 
 
 def _columns(claim: Claim, seeds: Sequence[_Seed]) -> list[Column]:
@@ -296,6 +305,25 @@ def _timed_side(bound: Speedup | Growth, found: Found) -> Side:
         if found.verdict(towards) == "held":
             return "right way"
     return "missed" if verdict == "missed" else "undecided"
+
+
+def _effects(
+    columns: Sequence[Column], timed: Sequence[tuple[Speedup | Growth, Found]]
+) -> tuple[Effect, ...]:
+    found = []
+    for column in columns:
+        bound = column.bound
+        compared = bound.of is not None and bool(bound.of.against)
+        even = bound.direction if bound.direction is not None else float(bound.ratio) if compared else None
+        interval = mean_interval(column) or (None, None, None)
+        found.append(Effect(bound.metric, bound.op, bound.threshold, even, bound.ratio, *interval))
+    for speed, run in timed:
+        numbers = (None, None, None) if run.obstacle else (run.value, run.low, run.high)
+        equal = 1.0 if isinstance(speed, Speedup) else speed.direction
+        found.append(
+            Effect(speed.metric, speed.op, speed.threshold, equal, isinstance(speed, Speedup), *numbers)
+        )
+    return tuple(found)
 
 
 def _values(seeds: Sequence[_Seed]) -> dict[str, tuple[float, ...]]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
 from readtrack import verdicts
 from readtrack.bench.judge import Speedup
 from readtrack.claims import Bound, Break, Claim, Figure
 from readtrack.procedure import MOST_SEEDS
-from readtrack.verdict_table import Row, Table, error_rates, forecast, headline, markdown, wilson
+from readtrack.verdict_pages import documents, overview, page
+from readtrack.verdict_table import Row, Table, error_rates, forecast, headline, wilson
 from readtrack.verdicts import Judged, judge_over_seeds, rule_seeds
 
 GAIN = Claim(
@@ -279,7 +284,7 @@ def test_a_claim_that_a_rival_wins_as_well_is_not_specific(ours, rival, verdict)
     assert row.verdict == verdict
     assert row.why == ("a line passes the rule, too" if verdict == "not specific" else row.why)
     assert headline([row]).startswith(f"{int(verdict == 'reproduced')} of 1 measured claims reproduced")
-    assert verdict in markdown(Table([row], FACTS))
+    assert verdict in overview(Table([row], FACTS))
     same = Row.of(over(ours, RIVALLED), None, {"no gate": "not reproduced"})
     assert row.otherwise == same.otherwise  # the procedure is the same
 
@@ -308,10 +313,10 @@ def test_rows_of_an_earlier_procedure_are_counted_apart():
             "0 of 2 (95 % interval 0 to 66 %)"
         ),
     }
-    page = markdown(both)
-    assert page.count("| reproduced: earlier |") == 2
-    assert "nine of ten must agree" in page
-    assert "earlier" not in markdown(Table(rows(), FACTS))
+    told = page(both, "paper")
+    assert told.count("**verdict**: reproduced: earlier; 5 of 5 seeds held") == 2
+    assert "nine of ten must agree" in overview(both)
+    assert "*earlier*" not in overview(Table(rows(), FACTS))
 
 
 def test_the_forecast_sums_what_this_procedure_says():
@@ -320,15 +325,22 @@ def test_the_forecast_sums_what_this_procedure_says():
     assert forecast(found) == ["another verification should change 0.7 of 2 verdicts"]
     assert forecast([*found, replace(one, otherwise=0.9, procedure=1)]) == forecast(found)
     assert forecast([replace(one, otherwise=None)]) == []
-    assert forecast(found)[0] in markdown(Table(found, FACTS))
+    assert forecast(found)[0] in overview(Table(found, FACTS))
 
 
 def test_reproduced_with_fewer_than_three_in_four_seeds_is_unsteady():
     gains = [0.21, 0.9, 0.19, 0.6, 0.15, 0.7, 0.19, 0.8, 0.5, 0.6]
     one = over(gains)
     assert (one.verdict, one.held) == ("reproduced", 7)
-    assert "| reproduced: unsteady | 7 of 10 |" in markdown(Table([Row.of(one)], FACTS))
-    assert "unsteady" not in markdown(Table([Row.of(over([0.01] * 5))], FACTS))
+    assert "| reproduced: unsteady | 7 of 10 |" in overview(Table([Row.of(one)], FACTS))
+    assert "unsteady" not in overview(Table([Row.of(over([0.01] * 5))], FACTS))
+
+
+def test_runs_that_cannot_tell_are_not_judged():
+    vague = over(CLEAR, vague=["gain: standard error 0.2, where 0.05 is allowed"])
+    assert vague.verdict == "not judged"
+    assert vague.why.startswith("too few judged items: gain: standard error 0.2")
+    assert over(CLEAR, vague=[]).verdict == "reproduced"
 
 
 def test_papers_are_counted_by_their_headline_claims():
@@ -345,19 +357,88 @@ def test_wilsons_interval():
     assert high == pytest.approx(0.0876, abs=1e-3)
 
 
-def test_the_page_lists_identities_apart_and_escapes_what_markdown_would_take():
-    page = markdown(Table(rows(), FACTS, [("paper", "seed 3: it <b>failed</b>")]))
-    measured, others = page.split("## Identities and theorems")
-    assert measured.count("| paper | gain: It gains. |") == 2
-    assert "the same \\| without" in measured
-    assert "0.4 (table 1)" in measured
-    assert "| paper | equal: It gains. | identity |" in others
-    assert "it \\<b>failed\\</b>" in others
+def test_the_overview_has_a_line_for_each_paper_and_escapes_what_markdown_would_take():
+    odd = replace(rows()[0], claim=replace(GAIN, name="gain | a < b"))
+    text = overview(Table([odd, *rows()[1:]], FACTS, [("paper", "seed 3: it <b>failed</b>")]))
+    (line,) = [line for line in text.splitlines() if line.startswith("| [paper]")]
+    assert line == (
+        "| [paper](verdicts/paper.md) | gain \\| a \\< b | gain 0.304 (0.2898 to 0.3182) | ≥ 0.2 "
+        "| reproduced | 5 of 5 | 1 not reproduced, 1 held |"
+    )
+    assert "it \\<b>failed\\</b>" in text
+
+
+def test_the_headline_claim_stands_for_the_paper():
+    one, other, _ = rows()
+    other = replace(other, claim=replace(other.claim, name="the abstract's", headline=True))
+    assert "| the abstract's |" in overview(Table([one, other], FACTS))
+
+
+def test_a_papers_page_has_the_claim_its_runs_and_every_seed():
+    claim = replace(RIVALLED, deviations="Smaller.", history=("Until now it said more.",), no_rival="")
+    tried = {"no gate": "not reproduced", "a line": "weak"}
+    row = replace(
+        Row.of(over([0.3, 0.31, 0.29, 0.3, 0.32], claim), "not reproduced", tried),
+        numbers={"null run": "gain 0 (0 to 0.01)", "a line": "gain 0.1"},
+    )
+    text = page(Table([row], {"paper": {"machine": "two | cores"}}), "paper")
+    assert "- machine: two \\| cores" in text
+    assert "`readtrack verify paper --null --breaks`" in text
+    assert "| gain 0.304 (0.2898 to 0.3182) | ≥ 0.2 |" in text
+    assert "| null run |  | Every arm is the control. | not reproduced | gain 0 (0 to 0.01) |" in text
+    assert "| a line | rival | A line is fitted. | weak | gain 0.1 |" in text
+    assert "- **history**: Until now it said more." in text
+    assert f"| {row.seeds[1]} | 0.31 |" in text
+    assert "the same \\| without" in text
+    assert "0.4 (table 1)" in text
 
 
 def test_a_best_value_at_the_edge_is_marked():
     edged = over([0.3] * 5, edges=["plain: rate 0.3"])
-    assert "best at the edge of the grid: plain: rate 0.3" in markdown(Table([Row.of(edged)], {}))
+    told = page(Table([Row.of(edged)], {}), "paper")
+    assert "best at the edge of the grid: plain: rate 0.3" in told
+
+
+def test_an_effect_is_placed_between_equal_arms_and_what_is_asked():
+    above = replace(GAIN, rule=(Bound("gain", ">=", 0.2, 0.1),))
+    (effect,) = over([0.3, 0.31, 0.29, 0.3, 0.32], above).effects
+    mean, low, high = effect.scaled
+    assert mean == pytest.approx((0.304 - 0.1) / 0.1)
+    assert low == pytest.approx((effect.low - 0.1) / 0.1)
+    assert low < mean < high
+    # A ratio has a scale of logarithms, and a bound from above turns it round.
+    less = replace(GAIN, rule=(Bound("gain", "<=", 0.5, 1.0, ratio=True),))
+    (effect,) = over([0.25, 0.25, 0.25, 0.25, 0.2501], less).effects
+    assert effect.scaled[0] == pytest.approx(2, abs=1e-3)
+    assert effect.scaled[1] < 2 < effect.scaled[2]
+    for open_ in (Bound("gain", ">=", 0.2), Bound("gain", ">=", 0.2, 0.2)):
+        assert over([0.3] * 5, replace(GAIN, rule=(open_,))).effects[0].scaled is None
+    without = over([0.3, math.nan, 0.3, 0.3, 0.3], above)
+    assert without.effects[0].mean is None
+    assert without.effects[0].scaled is None
+
+
+def test_the_plot_has_a_mark_for_each_effect_and_takes_names_as_text():
+    claim = replace(GAIN, rule=(Bound("gain", ">=", 0.2, 0.0),))
+    near, far = Row.of(over(CLEAR, claim)), Row.of(over([9.0, 9.1, 9.2, 9.0, 9.1], claim))
+    files = documents(Table([replace(near, paper="<a&b>"), far], {"<a&b>": {}, "paper": {}}))
+    picture = ElementTree.fromstring(files["verdicts.svg"])
+    assert len(picture.findall("{*}circle")) == 1  # the other lies outside, and has an arrow
+    assert len(picture.findall("{*}path")) == 1
+    assert "<a&b>" in [text.text for text in picture.findall("{*}text")]
+
+
+def test_the_values_are_a_table_that_others_can_read():
+    row = replace(Row.of(over([0.3, 0.31, math.nan, 0.3, 0.32] * 4)), runs=("r",) * 20, seconds=(2.5,) * 20)
+    lines = list(csv.DictReader(io.StringIO(documents(Table([row], FACTS))["verdicts.csv"])))
+    assert len(lines) == 20
+    assert (lines[1]["value"], lines[2]["value"], lines[1]["run"], lines[1]["seconds"]) == (
+        "0.31",
+        "",
+        "r",
+        "2.5",
+    )
+    assert [line["seed"] for line in lines] == list(map(str, row.seeds))
 
 
 def test_the_json_says_the_same_and_is_json():
@@ -394,17 +475,28 @@ def test_a_table_keeps_what_an_earlier_one_says_of_other_papers():
         ("paper", "reproduced"),
     ]
     assert table.remarks == [("first", "seed 3: killed")]
-    page = markdown(table)
-    assert "first:\n\n- date: 2026-01-01\n\npaper:\n\n- date: 2026-02-02" in page
+    assert "- date: 2026-01-01" in page(table, "first")
+    assert "- date: 2026-02-02" in page(table, "paper")
     with pytest.raises(ValueError, match="not a table of verdicts"):
         Table.from_json('{"claims": [{}]}')
 
 
-def test_the_shipped_table_says_which_procedure_judged_and_its_page_says_the_same():
+def test_the_shipped_documents_are_those_of_the_shipped_table():
     docs = Path(__file__).parents[1] / "docs"
     table = Table.from_json((docs / "verdicts.json").read_text(encoding="utf-8"))
+    files = documents(table)
+    assert {path.stem for path in (docs / "verdicts").iterdir()} == set(table.facts)
+    for name, text in files.items():
+        assert (docs / name).read_text(encoding="utf-8") == text, name
+
+
+def test_the_shipped_table_fits_its_schema():
+    docs = Path(__file__).parents[1] / "docs"
+    schema = json.loads((docs / "verdicts.schema.json").read_text(encoding="utf-8"))
     body = json.loads((docs / "verdicts.json").read_text(encoding="utf-8"))
+    jsonschema.validate(body, schema)
     assert body["procedure"] == verdicts.PROCEDURE
-    assert all("procedure" in row for row in body["claims"])
-    assert body["headline"] == headline(table.rows)
-    assert (docs / "verdicts.md").read_text(encoding="utf-8") == markdown(table)
+    spoilt = [{**body, "schema": 1}, {**body, "claims": [{**body["claims"][0], "verdict": "splendid"}]}]
+    for bad in spoilt:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)

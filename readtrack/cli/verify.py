@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from readtrack.runs.record import Record
     from readtrack.runs.verify import Verification, VerifyEvent
     from readtrack.verdict_table import Row, Table
-    from readtrack.verdicts import Verdict
+    from readtrack.verdicts import Judged, Verdict
 
 _TICK = 0.1  # seconds
 # Where this machine keeps a file is not for a page that others read; a link is left alone.
@@ -81,7 +81,8 @@ def verify(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Write the table here and as .json; other papers' rows are kept.",
+            metavar="FOLDER",
+            help="Write the documents into this folder; other papers' rows are kept.",
             show_default=False,
         ),
     ] = None,
@@ -215,12 +216,12 @@ def _earlier_table(output: Path) -> Table | None:
     from readtrack.verdict_table import Table
 
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        (output / "verdicts").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ReadtrackError(f"--output {output}: {error.strerror}.") from error
-    if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise ReadtrackError(f"--output {output}: is a folder, or is in a folder that is not writable.")
-    file = output.with_suffix(".json")
+        raise ReadtrackError(f"--output {output}: {error.strerror}. Name a folder.") from error
+    if not os.access(output, os.W_OK):
+        raise ReadtrackError(f"--output {output}: the folder is not writable.")
+    file = output / "verdicts.json"
     try:
         return Table.from_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -228,7 +229,7 @@ def _earlier_table(output: Path) -> Table | None:
     except (OSError, ValueError) as error:
         raise ReadtrackError(
             f"--output {output}: {file} is not a readable table of verdicts "
-            f"({one_line(str(error))}). Delete it, or name another file."
+            f"({one_line(str(error))}). Delete it, or name another folder."
         ) from error
 
 
@@ -296,7 +297,8 @@ def _conclude(
     """Judge, write, print; exit with 1 if a run did not complete."""
     from readtrack.home import write_text
     from readtrack.runs.verify import PLAIN
-    from readtrack.verdict_table import Table, markdown
+    from readtrack.verdict_pages import documents
+    from readtrack.verdict_table import Table
 
     rows = [row for paper, stated in claims.items() for row in _rows(verification, paper, stated)]
     of_paper = {paper: list(verification.records(paper, PLAIN).values()) for paper in claims}
@@ -316,15 +318,15 @@ def _conclude(
         if earlier is not None:
             table = table.joined(earlier, _names(library, []))
         try:
-            write_text(output, markdown(table))
-            write_text(output.with_suffix(".json"), table.to_json())
+            for name, text in documents(table).items():
+                write_text(output / name, text)
         except OSError as error:
             raise ReadtrackError(f"Could not write {output}: {error.strerror}.") from error
     _print(rows, remarks)
     if output is not None:
         kept = len(table.facts) - len(claims)
         others = f"; the rows of {counted(kept, 'other paper')} were kept" if kept else ""
-        terminal.print_err(f"readtrack: the table is {output}{others}")
+        terminal.print_err(f"readtrack: the table is {output / 'verdicts.md'}{others}")
     if audited is not None:
         ledger = library.home.root / "audits.jsonl"
         _note_audit(ledger, audited, {f"{row.paper}: {row.claim.name}": row.verdict for row in rows})
@@ -335,17 +337,18 @@ def _conclude(
 
 def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> list[Row]:
     """The paper's claims with their verdicts, and what became of them without the idea."""
-    from readtrack.runs.verify import Condition
+    from readtrack.runs.verify import PLAIN, Condition
     from readtrack.verdict_table import Row
     from readtrack.verdicts import judge_over_seeds
 
-    def under(condition: Condition) -> dict[str, Verdict]:
+    def under(condition: Condition) -> dict[str, Judged]:
         events = verification.claim_events(paper, condition)
         judged = judge_over_seeds(paper, events, verification.benchmarks(paper))
-        return {one.claim.name: one.verdict for one in judged}
+        return {one.claim.name: one for one in judged}
 
     null = under(Condition(null=True))
     broken = {one.name: under(Condition(broken=one.name)) for claim in claims for one in claim.breaks}
+    made = verification.records(paper, PLAIN)
     now = {claim.name: claim for claim in claims}
     rows = []
     for one in judge_over_seeds(paper, verification.claim_events(paper), verification.benchmarks(paper)):
@@ -354,7 +357,17 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
         name, own = one.claim.name, [b.name for b in one.claim.breaks]
         fell = {b: broken[b][name] for b in own if name in broken.get(b, {})}
         counts = one.claim.kind == "measured" and not one.claim.timed
-        rows.append(Row.of(one, null.get(name) if counts else None, fell))
+        alike = null.get(name) if counts else None
+        row = Row.of(one, alike.verdict if alike else None, {b: said.verdict for b, said in fell.items()})
+        tried = {**({"null run": alike} if alike else {}), **fell}
+        rows.append(
+            replace(
+                row,
+                numbers={name: said.ours for name, said in tried.items()},
+                runs=tuple(made[seed].run_id for seed in one.seeds),
+                seconds=tuple(made[seed].duration for seed in one.seeds),
+            )
+        )
     return rows
 
 

@@ -352,7 +352,8 @@ class Comparison(Generic[A, T]):
                 values[metric] = self._number(claim, table, "", metric)
             rows = {row for bound in claim.bounds if bound.of for row in bound.of.rows}
             tuned = [best for row, best in table.best.items() if row in rows or arm_of[row] in unnamed]
-            run.claim(claim, values, tuned=tuned)
+            vague = [said for bound in claim.bounds if (said := self._vague(claim, bound, table))]
+            run.claim(claim, values, tuned=tuned, vague=vague)
 
     def _number(self, claim: Claim, table: Table, row: str, metric: str) -> float | AtLeast:
         return _number(self._found(claim, table, row, metric))
@@ -378,6 +379,30 @@ class Comparison(Generic[A, T]):
             theirs = self._number(claim, table, of.against, of.metric) if of.against else 0.0
         found = related(ours, theirs, of.how, bound.op)
         return _worse_by_threshold(bound, found) if run.null and bound in claim.bounds else found
+
+    def _vague(self, claim: Claim, bound: Bound, table: Table) -> str:
+        """Why too few items were judged to tell, "" where they suffice or the table has no items.
+
+        The standard error within the run must be below a third of the way from equal arms to the threshold.
+        """
+        of = bound.of
+        if of is None or not (of.how or bound.direction is not None):
+            return ""
+        ours = _items(self._found(claim, table, of.arm, of.metric))
+        theirs = _items(self._found(claim, table, of.against, of.metric)) if of.how else None
+        if ours is None or (of.how and theirs is None):
+            return ""
+        if theirs is not None and of.how == "/":  # of a ratio of means, to first order
+            base = theirs.mean()
+            ours = (ours - ours.mean() / base * theirs) / base
+        elif theirs is not None:
+            ours = ours - theirs
+        error = (ours.std() / math.sqrt(len(ours))).item()
+        even = bound.direction if bound.direction is not None else 1.0 if of.how == "/" else 0.0
+        allowed = abs(bound.threshold - even) / 3
+        if error <= allowed:
+            return ""
+        return f"{bound.metric}: standard error {error:.2g}, where {allowed:.2g} is allowed"
 
     def _tossed(self, run: Run, claim: Claim, of: Compared, table: Table) -> tuple[float, float]:
         """Both arms' means after a coin for each judged item has decided whose value is whose.
@@ -458,6 +483,15 @@ def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -
     if isinstance(theirs, AtLeast):
         return math.nan if isinstance(ours, AtLeast) or op not in ("<=", "<") else result
     return AtLeast(result) if isinstance(ours, AtLeast) else result
+
+
+def _items(value: Value) -> torch.Tensor | None:
+    """One number for each judged item: the first axis has the items. None where they were not kept."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.dim() == 0 or len(value) < 2:
+        return None
+    return value.double().cpu().reshape(len(value), -1).mean(1)
 
 
 def papers_arms(claim: Claim) -> list[str]:

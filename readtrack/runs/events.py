@@ -122,7 +122,8 @@ class ClaimsStated(_Stamp):
 
 
 class ClaimJudged(_Stamp, total=False):
-    """at_least: metrics that are lower limits; edges: arms whose best value is at the edge of its grid."""
+    """at_least: metrics that are lower limits; edges: arms whose best value is at the edge of its grid;
+    vague: bounds that too few items were judged for."""
 
     event: Literal["claim"]
     claim: dict[str, Any]
@@ -131,6 +132,7 @@ class ClaimJudged(_Stamp, total=False):
     verdict: str
     why: str
     edges: list[str]
+    vague: list[str]
     ours: str
     seed: int
 

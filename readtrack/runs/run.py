@@ -411,10 +411,12 @@ class Run:
         values: Mapping[str, float | AtLeast],
         *,
         tuned: Sequence[Best[Any]] = (),
+        vague: Sequence[str] = (),
     ) -> None:
         """Judge `claim` on `values` (metric name to number) by the rule that it brought along.
 
         tuned  the sweeps behind the arms that are compared; all had the same grid
+        vague  why too few items were judged to tell; such a claim is not judged
         Raises ValueError if a metric of the rule is missing, or the grids differ: a mistake in the plugin.
         """
         missing = [metric for metric in claim.metrics if metric not in values]
@@ -429,6 +431,8 @@ class Run:
         unreached = claim.kind == "measured" or (claim.kind == "theorem" and verdict == "missed")
         if self.budget == "smoke" and unreached:
             verdict, why = "not judged", "a smoke run is too short"
+        elif vague and verdict != "not judged":
+            verdict, why = "not judged", f"too few judged items: {'; '.join(vague)}"
         edges = [f"{best.arm}: {best.what} {format_number(best.value)}" for best in tuned if best.edge]
         event = {
             "claim": claim.to_json(),
@@ -437,6 +441,7 @@ class Run:
             "verdict": verdict,
             "why": why,
             "edges": edges,
+            "vague": list(vague),
             "ours": ", ".join(f"{n} {'≥ ' if n in at_least else ''}{_shown(v)}" for n, v in numbers.items()),
             "seed": self.seed,
         }
@@ -455,6 +460,7 @@ class Run:
             verdict="not judged",
             why=why,
             edges=[],
+            vague=[],
             ours="",
             seed=self.seed,
         )

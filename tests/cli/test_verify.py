@@ -90,22 +90,24 @@ def test_the_seeds_of_the_rule_are_run_and_decide(
     cli: Cli, home: Home, plugins: Path, tmp_path: Path
 ) -> None:
     write(plugins, "toy_sgd")
-    done = cli("verify", "toy_sgd", "--jobs", "2", "--output", "new/table.md")
+    done = cli("verify", "toy_sgd", "--jobs", "2", "--output", "new")
     assert done.returncode == 0, done.stderr
     first, *rest = done.stdout.splitlines()
     assert first.startswith("✓ reproduced      toy_sgd: gain: gain 1.0")
     assert rest[-1] == "1 of 1 measured claims reproduced"
     asked = [(run["seed"], run["only"], run["budget"]) for run in runs(home).values()]
     assert asked == [(seed, "experiment", "quick") for seed in sorted(seeds())]
-    page = (tmp_path / "new" / "table.md").read_text(encoding="utf-8")
+    page = (tmp_path / "new" / "verdicts.md").read_text(encoding="utf-8")
     assert "**1 of 1 measured claims reproduced.**" in page
-    assert "| gain ≥ 0.5 | gain 1.0" in page
-    assert "| 1 \\| 2 | reproduced | 5 of 5 |" in page
+    assert "| ≥ 0.5 | reproduced | 5 of 5 |" in page
     assert "- null runs reproduced: not run" in page
-    assert "- software: readtrack 0." in page
-    body = json.loads((tmp_path / "new" / "table.json").read_text(encoding="utf-8"))
+    one = (tmp_path / "new" / "verdicts" / "toy_sgd.md").read_text(encoding="utf-8")
+    assert "1 \\| 2" in one
+    assert "- software: readtrack 0." in one
+    assert "toy_sgd,gain,reproduced" in (tmp_path / "new" / "verdicts.csv").read_text(encoding="utf-8")
+    body = json.loads((tmp_path / "new" / "verdicts.json").read_text(encoding="utf-8"))
     assert body["claims"][0]["seeds"] == seeds()
-    assert done.stderr.splitlines()[-1] == "readtrack: the table is new/table.md"
+    assert done.stderr.splitlines()[-1] == "readtrack: the table is new/verdicts.md"
     assert "(5/5)" in done.stderr
 
 
@@ -114,17 +116,17 @@ def test_one_paper_verified_again_leaves_the_others_in_the_table(
 ) -> None:
     for name in ("toy_sgd", "toy_adam"):
         write(plugins, name)
-        done = cli("verify", name, "--output", "table.md")
+        done = cli("verify", name, "--output", "out")
         assert done.returncode == 0, done.stderr
     assert "the rows of 1 other paper were kept" in done.stderr
-    page = (tmp_path / "table.md").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "verdicts.md").read_text(encoding="utf-8")
     assert "**2 of 2 measured claims reproduced.**" in page
     assert page.index("toy\\_sgd") < page.index("toy\\_adam")
-    (tmp_path / "table.json").write_text("mine")
-    refused = cli("verify", "toy_sgd", "--output", "table.md")
+    (tmp_path / "out" / "verdicts.json").write_text("mine")
+    refused = cli("verify", "toy_sgd", "--output", "out")
     assert refused.returncode == 2
-    assert "table.json is not a readable table of verdicts" in refused.stderr
-    assert (tmp_path / "table.json").read_text() == "mine"
+    assert "verdicts.json is not a readable table of verdicts" in refused.stderr
+    assert (tmp_path / "out" / "verdicts.json").read_text() == "mine"
 
 
 def test_null_runs_and_breaks_show_what_the_rule_is_worth(cli: Cli, home: Home, plugins: Path) -> None:
@@ -169,15 +171,15 @@ def test_an_undecided_claim_takes_twenty_seeds_and_a_decided_one_only_its_five(
 ) -> None:
     file = write(plugins, "toy_sgd")
     file.write_text(file.read_text().replace("    pass\n", OPEN.format()))
-    done = cli("verify", "toy_sgd", "--output", "table.md")
+    done = cli("verify", "toy_sgd", "--output", "out")
     assert done.returncode == 0, done.stderr
     assert len(runs(home)) == 20
-    sure, open_ = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))["claims"]
+    sure, open_ = json.loads((tmp_path / "out" / "verdicts.json").read_text(encoding="utf-8"))["claims"]
     assert (sure["verdict"], len(sure["seeds"]), len(sure["values"]["loss"])) == ("reproduced", 5, 5)
     assert (open_["verdict"], len(open_["seeds"])) == ("inconclusive", 20)
     assert open_["why"].startswith("gain 0.4")
     assert "another verification should change 0." in done.stdout
-    again = cli("verify", "toy_sgd", "--output", "table.md")
+    again = cli("verify", "toy_sgd", "--output", "out")
     assert (again.stdout, again.stderr.count("taken from"), len(runs(home))) == (done.stdout, 20, 20)
 
 
@@ -196,13 +198,13 @@ def test_rows_of_the_earlier_procedure_stay_and_are_counted_apart(
 ) -> None:
     write(plugins, "toy_sgd")
     write(plugins, "toy_adam")
-    assert cli("verify", "toy_sgd", "toy_adam", "--output", "table.md").returncode == 0
-    body = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
+    assert cli("verify", "toy_sgd", "toy_adam", "--output", "out").returncode == 0
+    body = json.loads((tmp_path / "out" / "verdicts.json").read_text(encoding="utf-8"))
     for row in body["claims"]:
         del row["procedure"], row["values"]
-    (tmp_path / "table.json").write_text(json.dumps(body), encoding="utf-8")
-    assert cli("verify", "toy_adam", "--output", "table.md").returncode == 0
-    page = (tmp_path / "table.md").read_text(encoding="utf-8")
+    (tmp_path / "out" / "verdicts.json").write_text(json.dumps(body), encoding="utf-8")
+    assert cli("verify", "toy_adam", "--output", "out").returncode == 0
+    page = (tmp_path / "out" / "verdicts.md").read_text(encoding="utf-8")
     assert (
         "**1 of 1 measured claims reproduced; 1 of 1 measured claims reproduced by the earlier procedure.**"
         in page
@@ -269,15 +271,17 @@ def test_a_failed_run_is_exit_code_1_and_is_tried_again(
     fine = f"run.seed != {bad} or not __import__('os').path.exists({str(broken)!r})"
     write(plugins, "toy_adam", body=f"assert {fine}, 'the loss | is wrong'")
     write(plugins, "toy_sgd")
-    done = cli("verify", "toy_adam", "toy_sgd", "--jobs", "2", "--output", "table.md")
+    done = cli("verify", "toy_adam", "toy_sgd", "--jobs", "2", "--output", "out")
     assert done.returncode == 1
     # In the order of the list.
     first, second, third, *_ = done.stdout.splitlines()
     assert first.startswith("✓ reproduced      toy_sgd: gain: ")
     assert second.startswith(f"· not judged      toy_adam: gain: no completed run with seed {bad}")
     assert f"toy_adam: seed {bad}: toy_adam failed in train: AssertionError: the loss | is wrong" in third
-    page = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert f"not judged: no completed run with seed {bad}" in page
+    page = (tmp_path / "out" / "verdicts.md").read_text(encoding="utf-8")
+    assert "| not judged | 4 of 4 |" in page
+    one = (tmp_path / "out" / "verdicts" / "toy_adam.md").read_text(encoding="utf-8")
+    assert f"not judged: no completed run with seed {bad}" in one
     remark = page.split("## Without a verdict")[1]
     assert "the loss \\| is wrong (toy\\_adam.py:" in remark
     assert str(plugins) in third
@@ -300,7 +304,7 @@ def test_an_interrupt_keeps_what_is_finished(
     slow = f"[time.sleep(0.01) for _ in run.steps(10**9 if {waits} else 1)]"
     write(plugins, "toy_sgd", body=slow)
     process = subprocess.Popen(
-        [command, "verify", "toy_sgd", "--jobs", "1", "--output", "table.md"],
+        [command, "verify", "toy_sgd", "--jobs", "1", "--output", "out"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -320,7 +324,7 @@ def test_an_interrupt_keeps_what_is_finished(
     assert "the same command continues" in err
     outcomes = {run["seed"]: run["outcome"] for run in runs(home).values()}
     assert outcomes == {first: "completed", second: "cancelled"}
-    assert not (tmp_path / "table.md").exists()
+    assert not (tmp_path / "out" / "verdicts.md").exists()
 
     wait.unlink()
     again = cli("verify", "toy_sgd", "--jobs", "2")
@@ -335,7 +339,7 @@ def test_an_interrupt_keeps_what_is_finished(
         (("nobody",), 2, "nobody"),
         (("toy_newton",), 3, "plugins new toy_newton"),
         (("toy_sgd", "--jobs", "0"), 2, "--jobs"),
-        (("toy_sgd", "--output", "."), 2, "--output ."),
+        (("toy_sgd", "--output", "/dev/null"), 2, "Name a folder"),
     ],
 )
 def test_what_cannot_be_asked_for_is_said(

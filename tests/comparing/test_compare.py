@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 
 from readtrack.checks.experiment import Watched, run_experiment
 from readtrack.claims import UNTRAINED, AtLeast, Bound, Claim, at_least, at_most
@@ -327,6 +328,58 @@ def test_items_need_a_tensor(carry_out):
         ValueError, match="claim 'sees more': items need tensors of 'accuracy', for 'all' and 'half'"
     ):
         carry_out(compared(null="items"), null=True)
+
+
+@pytest.mark.parametrize(
+    ("bound", "items", "said"),
+    [
+        (
+            at_least("accuracy", "all", 0.3, minus="half"),
+            4,
+            "accuracy, all - half: standard error 0.29, where 0.1",
+        ),
+        (at_least("accuracy", "all", 0.3, minus="half"), 400, ""),
+        (
+            at_least("accuracy", "all", 0.6, toward=0.5),
+            100,
+            "accuracy, all: standard error 0.044, where 0.033",
+        ),
+        (at_least("accuracy", "all", 0.6, toward=0.5), 400, ""),
+        (at_least("accuracy", "all", 0.6), 4, ""),  # there is no value to tell it from
+        (
+            at_least("accuracy", "all", 2.0, over="half"),
+            16,
+            "accuracy, all / half: standard error 1.3, where 0.33",
+        ),
+        (at_least("accuracy", "all", 2.0, over="half"), 400, ""),
+    ],
+)
+def test_a_run_that_judges_too_few_items_cannot_tell(carry_out, bound, items, said):
+    right = {"all": torch.tensor([1.0, 1.0, 0.0, 1.0]), "half": torch.tensor([0.0, 1.0, 0.0, 0.0])}
+    read = {name: one.repeat(items // 4) for name, one in right.items()}
+    record, _ = carry_out(
+        compared(
+            claim(bound, control="half"), read=lambda at, found: {"accuracy": read[at.name]}, breaks=BLIND
+        )
+    )
+    (vague,) = record.claims[0]["vague"] or [""]
+    assert vague.startswith(said)
+    assert bool(vague) == bool(said)
+
+
+def test_the_precision_of_a_ratio_is_that_of_resampled_items(carry_out):
+    torch.manual_seed(0)
+    a, b = torch.rand(60) + 1, torch.rand(60) + 2
+    b += a  # items that are hard for one are hard for the other
+    read = {"all": a, "half": b}
+    bound = at_most("nats", "all", 0.399, over="half", toward=0.4)
+    record, _ = carry_out(
+        compared(claim(bound, control="half"), read=lambda at, found: {"nats": read[at.name]}, breaks=BLIND)
+    )
+    rows = torch.randint(60, (20_000, 60))
+    wanted = (a[rows].mean(1) / b[rows].mean(1)).std().item()
+    found = float(record.claims[0]["vague"][0].split("error ")[1].split(",")[0])
+    assert found == pytest.approx(wanted, rel=0.1)
 
 
 def test_data_have_one_of_four_parts(carry_out):

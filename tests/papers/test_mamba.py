@@ -35,7 +35,7 @@ from readtrack.papers.mamba import (
     selective_scan,
 )
 from readtrack.papers.mamba.benchmark import Transformer, authors, in_room
-from readtrack.papers.mamba.experiment import NOISE, TOKENS, TimeInvariantSSM, blind
+from readtrack.papers.mamba.experiment import NOISE, TOKENS, GatedSSM, TimeInvariantSSM, blind
 from readtrack.papers.ssm import hippo_legs
 
 experiment = importlib.import_module("readtrack.papers.mamba.experiment")  # its name is the hook's, too
@@ -449,3 +449,12 @@ def test_the_transformer_with_a_cache_is_causal_attention():
     x = x + attention(normed, normed, normed, attn_mask=mask, need_weights=False)[0]
     x = x + model.narrow[0](F.gelu(model.widen[0](model.norms[1](x))))
     assert_close(torch.stack(found, 1), model.norms[2](x) @ model.embedding.weight.mT)
+
+
+@pytest.mark.parametrize("space", [SelectiveSSM, TimeInvariantSSM, GatedSSM])
+def test_every_weight_of_every_arm_learns(space):
+    copier, (ids, answers) = Copier(space, 8, 4), selective_copying(3, 9, 2, torch.Generator().manual_seed(0))
+    F.cross_entropy(copier(ids)[:, -2:].flatten(0, 1), answers.flatten()).backward()
+    for name, weight in copier.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().sum() > 0, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -22,6 +23,9 @@ from readtrack.papers.weak_to_strong import (
 from readtrack.papers.weak_to_strong.benchmark import cost, lesson, loss_inputs, until
 from readtrack.papers.weak_to_strong.classroom import Probes, classroom, features, learn, pretrain
 from readtrack.papers.weak_to_strong.experiment import teachers_answers
+from readtrack.plugin import Run
+
+students = import_module("readtrack.papers.weak_to_strong.experiment")
 
 
 def distributions(*shape: int) -> torch.Tensor:
@@ -254,6 +258,46 @@ def test_the_experiment_runs(run_experiment):
         ],
     }
     assert [artifact["name"] for artifact in record.artifacts] == ["students"]
+
+
+def test_each_student_sees_and_learns_what_its_name_says(run_experiment, monkeypatch):
+    given, compare = {}, Run.compare
+    monkeypatch.setattr(
+        Run, "compare", lambda run, *claims, **kw: given.update(kw) or compare(run, *claims, **kw)
+    )
+    run_experiment(weak_to_strong)
+    ours = {name: (arm.make.view, arm.make.labels, arm.make.peak) for name, arm in given["arms"].items()}
+    assert ours == {
+        "teacher's kind": (students.teachers_pixels, students.teachers_labels, 0.0),
+        "weak labels": (students.strong, students.teachers_labels, 0.0),
+        "teacher's, hardened": (students.strong, students.teachers_labels, 0.5),
+        "confidence loss": (students.strong, students.teachers_labels, 0.5),
+        "untrained features": (students.untrained, students.teachers_labels, 0.0),
+        "relabelled": (students.strong, students.handed_on_by_strong, 0.0),
+        "bootstrapped": (students.strong, students.handed_on_by_middle, 0.0),
+    }
+    assert given["yardsticks"]["truth"].make.labels is students.truth
+    rival = given["breaks"]["all pixels"]["weak labels"].make
+    assert (rival.view, rival.labels) == (students.all_pixels, students.teachers_labels)
+    for name, arm in (("labelled twice", "confidence loss"), ("nobody in between", "bootstrapped")):
+        again = given["breaks"][name][arm].make
+        assert (again.view, again.labels, again.peak) == (
+            students.strong,
+            students.handed_on_by_strong,
+            0.0,
+        )
+
+
+def test_the_one_in_the_middle_is_smaller_and_one_learns_without_features(run_experiment, monkeypatch):
+    made, pretrained = set(), students.pretrained
+
+    def noted(at, name, width, steps):
+        made.add((name, width, steps > 0))
+        return pretrained(at, name, width, steps)
+
+    monkeypatch.setattr(students, "pretrained", noted)
+    run_experiment(weak_to_strong)
+    assert made == {("strong", 64, True), ("middle", 16, True), ("untrained", 64, False)}
 
 
 def test_the_break_trusts_the_teacher():

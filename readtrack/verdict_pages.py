@@ -1,0 +1,197 @@
+"""The table of verdicts as documents: an overview with a forest plot, a page for each paper, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from readtrack.forest import forest
+from readtrack.text import counted, format_number, one_line
+from readtrack.verdict_table import Row, Table, caveats, error_rates, forecast, headline, rules
+from readtrack.verdicts import Verdict
+
+_MARKDOWN = re.compile(r"([\\|<*_`\[\]~$&])")
+
+_INTRODUCTION = (
+    "One claim of each paper: the one that its abstract makes, or the first that is measured. The paper's "
+    "page has the others, every seed, controls, deviations and history. The rules stood in the papers' "
+    "modules before the runs, and the seeds are hashed from the rules. [method.md](method.md) explains the "
+    "procedure, its error rates and every word. `weak`, `inconclusive` and `not reproduced` are results, too."
+)
+_EARLIER = (
+    "Rows marked *earlier* were measured by the procedure before: a measured claim is reproduced when every "
+    "bound is cleared with 95 % one-sided confidence over five seeds, or by all five; where one of five "
+    "dissents, nine of ten must agree. Their numbers are means and ranges, and they are counted apart."
+)
+_PLOT = (
+    "Each claim on the scale of its own rule: 0 where the compared arms are equal, 1 where the threshold "
+    "lies. A filled dot is a claim that is reproduced. Claims without such a scale are left out, and so are "
+    "earlier ones."
+)
+
+
+def documents(table: Table) -> dict[str, str]:
+    """Path below the folder to text."""
+    papers = list(table.facts)
+    return {
+        "verdicts.md": overview(table),
+        "verdicts.svg": forest(list(_first_claims(table).values())),
+        "verdicts.json": table.to_json(),
+        "verdicts.csv": values(table.rows),
+        **{f"verdicts/{paper}.md": page(table, paper) for paper in papers},
+    }
+
+
+def overview(table: Table) -> str:
+    """A line for each paper."""
+    rows = table.rows
+    lines = ["# Verdicts", "", f"**{_cell(headline(rows))}.**", ""]
+    lines += [f"- {label}: {text}" for label, text in error_rates(rows)]
+    lines += [f"- {line}" for line in forecast(rows)]
+    lines += ["", _INTRODUCTION]
+    lines += ["", _EARLIER] if any(row.earlier for row in rows) else []
+    lines += ["", "![The effects with their intervals](verdicts.svg)", "", _PLOT, ""]
+    lines += _table(
+        ("paper", "claim", "effect (95 % interval)", "asked", "verdict", "seeds that held", "other claims"),
+        [_line(row, table.rows) for row in _first_claims(table).values()],
+    )
+    left = [f"- {_cell(paper)}: {_cell(text)}" for paper, text in table.remarks]
+    return "\n".join([*lines, *(["", "## Without a verdict", "", *left] if left else [])]) + "\n"
+
+
+def _first_claims(table: Table) -> dict[str, Row]:
+    """Paper to its headline claim, else to its first measured one, else to its first."""
+
+    def rank(row: Row) -> int:
+        return 0 if row.claim.headline else 1 if row.claim.kind == "measured" else 2
+
+    of_paper: dict[str, list[Row]] = {}
+    for row in table.rows:
+        of_paper.setdefault(row.paper, []).append(row)
+    return {paper: min(rows, key=rank) for paper, rows in of_paper.items()}
+
+
+def _line(row: Row, rows: Sequence[Row]) -> list[str]:
+    others = Counter(one.verdict for one in rows if one.paper == row.paper and one is not row)
+    effect = row.effect
+    found, asked = (effect.found, effect.wanted) if effect else _of_earlier(row)
+    return [
+        f"[{_cell(row.paper)}](verdicts/{row.paper}.md)",
+        _cell(row.claim.name),
+        _cell(found),
+        _cell(asked),
+        _cell(_said(row)),
+        f"{row.held} of {len(row.seeds)}",
+        ", ".join(f"{count} {verdict}" for verdict, count in others.items()),
+    ]
+
+
+def _said(row: Row) -> str:
+    """The verdict and whether it is unsteady or earlier; the paper's page says why."""
+    return ": ".join([row.verdict, *(note for note in caveats(row) if note in ("unsteady", "earlier"))])
+
+
+def _of_earlier(row: Row) -> tuple[str, str]:
+    """What a row without effects has instead: the numbers of the rule's first metric, and its bound."""
+    metric, asked = row.claim.rule[0].metric, str(row.claim.rule[0])
+    numbers = next((said for said in row.ours.split("; ") if said.startswith(metric)), "")
+    return numbers, asked.removeprefix(metric).strip()
+
+
+def page(table: Table, paper: str) -> str:
+    """Everything that is known of a paper's claims."""
+    rows = [row for row in table.rows if row.paper == paper]
+    lines = [f"# {_cell(paper)}", "", f"**{_cell(headline(rows))}.**", ""]
+    lines += [f"- {_cell(label)}: {_cell(text)}" for label, text in table.facts.get(paper, {}).items()]
+    lines += [f"- {_cell(text)}" for name, text in table.remarks if name == paper]
+    lines += ["", f"To repeat: `readtrack verify {paper} --null --breaks`. [All papers](../verdicts.md)"]
+    for row in rows:
+        lines += ["", *_claim(row)]
+    return "\n".join(lines) + "\n"
+
+
+def _claim(row: Row) -> list[str]:
+    claim = row.claim
+    said = ": ".join([row.verdict, *caveats(row)])
+    facts = {
+        "verdict": f"{said}; {row.held} of {counted(len(row.seeds), 'seed')} held",
+        "kind": claim.kind + (", the paper's headline" if claim.headline else ""),
+        "the paper's figure": str(claim.paper),
+        "rule": rules(claim),
+        "control": claim.control,
+        "no rival": claim.no_rival,
+        "another verification says otherwise": ""
+        if row.otherwise is None
+        else f"with a chance of {100 * row.otherwise:.0f} %",
+        "deviations": claim.deviations,
+    }
+    lines = [f"## {_cell(claim.name)}", "", _cell(claim.sentence), ""]
+    lines += [f"- **{label}**: {_cell(text)}" for label, text in facts.items() if text]
+    lines += [f"- **history**: {_cell(text)}" for text in claim.history]
+    if row.effects:
+        cells = [[_cell(one.found), _cell(one.wanted)] for one in row.effects]
+        lines += ["", *_table(("found: mean (95 % interval)", "asked"), cells)]
+    else:
+        lines += ["", f"Found, mean (range): {_cell(row.ours)}"]
+    if tried := _tried(row):
+        lines += ["", *_table(("run", "role", "what is changed", "verdict", "numbers: mean (range)"), tried)]
+    return lines + _seeds(row)
+
+
+def _tried(row: Row) -> list[list[str]]:
+    """The null run and each break of the claim."""
+    null = "Every arm is the control."
+    runs: list[tuple[str, str, str, Verdict | None]] = [("null run", "", null, row.null)]
+    runs += [(one.name, one.role, one.takes_away, row.breaks.get(one.name)) for one in row.claim.breaks]
+    return [
+        [_cell(name), role, _cell(what), verdict, _cell(row.numbers.get(name, ""))]
+        for name, role, what, verdict in runs
+        if verdict is not None
+    ]
+
+
+def _seeds(row: Row) -> list[str]:
+    if not row.values or row.claim.kind != "measured":
+        return ["", f"Seeds: {', '.join(map(str, row.seeds))}"]
+    cells = [
+        [str(seed), *(_number(column[index]) for column in row.values.values())]
+        for index, seed in enumerate(row.seeds)
+    ]
+    return ["", *_table(("seed", *map(_cell, row.values)), cells)]
+
+
+def _number(value: float | None) -> str:
+    return "no number" if value is None or value != value else format_number(value)
+
+
+def values(rows: Iterable[Row]) -> str:
+    """A line for each claim, metric and seed. `run` and `seconds` are empty where they were not kept."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["paper", "claim", "verdict", "procedure", "seed", "metric", "value", "run", "seconds"])
+    for row in rows:
+        for index, seed in enumerate(row.seeds):
+            run = [row.runs[index], row.seconds[index]] if row.runs else ["", ""]
+            for metric, column in row.values.items():
+                value = column[index]
+                number = "" if value is None or value != value else repr(value)
+                lines.writerow(
+                    [row.paper, row.claim.name, row.verdict, row.procedure, seed, metric, number, *run]
+                )
+    return text.getvalue()
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(text: str) -> str:
+    """`text` on one line, with no sign left that Markdown would take for its own."""
+    return _MARKDOWN.sub(r"\\\1", one_line(text)).strip()

@@ -1,0 +1,553 @@
+"""Mutations of five experiments, and what notices each: `python tests/mutate.py [PAPER]...` writes
+docs/mutations.md. It takes about half an hour, and changes the checkout's files while it runs.
+
+Each mutation is a mistake that somebody could make: in the idea, in the control, in how arms are judged, in
+the breaks. `readtrack plugins check` sees it first, then the paper's own tests.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+CHECKOUT = Path(__file__).parents[1]
+PAGE = CHECKOUT / "docs" / "mutations.md"
+INTRODUCTION = (
+    "Each line is a mistake that somebody could make in one of five experiments, and what notices it: a line "
+    "of `readtrack plugins check`, else a test of the paper."
+)
+PYTEST = Path(sys.executable).with_name("pytest")
+# The checks of `readtrack plugins check` that see the experiment; those of the benchmark take longer.
+CHECKS = """
+import sys, tempfile
+from pathlib import Path
+from readtrack.checks.__main__ import checks
+from readtrack.home import Home
+from readtrack.plugins.load import load
+
+load(sys.argv[1], Home())
+with tempfile.TemporaryDirectory() as folder:
+    for what, check in checks(sys.argv[1], Path(folder)):
+        if what == "the benchmark declares cases":
+            break
+        try:
+            check()
+        except Exception as error:
+            print(f"{what}: {error or type(error).__name__}")
+            break
+"""
+TIMEOUT = 400  # seconds
+
+
+class Mutation(NamedTuple):
+    """`old` stands once in the paper's experiment.py."""
+
+    part: str
+    what: str
+    old: str
+    new: str
+
+
+MUTATIONS = {
+    "mamba": [
+        Mutation(
+            "idea",
+            "the paper's arm is the control",
+            '"selective": Arm(SelectiveSSM)',
+            '"selective": Arm(TimeInvariantSSM)',
+        ),
+        Mutation(
+            "control",
+            "no recurrence",
+            "return convolve(x.mT, response).mT + self.D * x, None",
+            "return self.D * x, None",
+        ),
+        Mutation(
+            "control",
+            "its step and A are not learned",
+            "delta, A = F.softplus(self.dt_proj(dt)), -self.A_log.exp()",
+            "delta, A = F.softplus(self.dt_proj(dt)).detach(), -self.A_log.exp().detach()",
+        ),
+        Mutation(
+            "control",
+            "its B and C are not learned",
+            "nn.Parameter(torch.randn(rank + 2 * order))",
+            "nn.Parameter(torch.randn(rank + 2 * order), requires_grad=False)",
+        ),
+        Mutation(
+            "control",
+            "a tenth of the rate",
+            "lr=rate)",
+            'lr=rate if at.name == "selective" else rate / 10)',
+        ),
+        Mutation(
+            "control",
+            "half the steps",
+            "for step in at.steps(steps, name):",
+            'for step in at.steps(steps if at.name == "selective" else steps // 2, name):',
+        ),
+        Mutation(
+            "control",
+            "batches of 4 in place of 32",
+            "selective_copying(32, length, keep, batches)",
+            'selective_copying(32 if at.name == "selective" else 4, length, keep, batches)',
+        ),
+        Mutation(
+            "evaluation",
+            "judged on what the rate was chosen by",
+            'run.data(f"sequences to {part} by", part)',
+            'run.data("sequences to choose by", "choose")',
+        ),
+        Mutation(
+            "evaluation",
+            "the rate is chosen on what is judged",
+            'return accuracy(run, copier, "choose"), copier',
+            'return accuracy(run, copier, "judge"), copier',
+        ),
+        Mutation("evaluation", "the least likely token", ".argmax(-1).cpu()", ".argmin(-1).cpu()"),
+        Mutation(
+            "evaluation",
+            "the first outputs in place of the last",
+            "found = copier(ids.to(run.device))[:, -keep:]",
+            "found = copier(ids.to(run.device))[:, :keep]",
+        ),
+        Mutation("evaluation", "the worst rate is chosen", 'keep="highest"', 'keep="lowest"'),
+        Mutation(
+            "evaluation",
+            "trained on what is judged",
+            'at.generator("sequences to train on")',
+            'run.data("sequences to judge by", "judge")',
+        ),
+        Mutation(
+            "evaluation",
+            "the tokens always lie at the start",
+            "torch.rand(count, length, generator=generator).argsort(1)[:, :keep].sort(1).values",
+            "torch.arange(keep).expand(count, keep)",
+        ),
+        Mutation("breaks", "the near miss changes nothing", "inputs[0].roll(1, 0)", "inputs[0].roll(0, 0)"),
+        Mutation("breaks", "the rival has no gate", "* F.silu(self.gate(x)), None", ", None"),
+    ],
+    "bert": [
+        Mutation(
+            "idea",
+            "pre-trained from the left",
+            '"both sides": Arm(seeing, before=both),',
+            '"both sides": Arm(seeing, before=left),',
+        ),
+        Mutation(
+            "control",
+            "not pre-trained",
+            '"left to right": Arm(blind, before=left),',
+            '"left to right": Arm(blind, before=network),',
+        ),
+        Mutation(
+            "control",
+            "learns to repeat the word it reads",
+            "ids[:, 1:].flatten())",
+            "ids[:, :-1].flatten())",
+        ),
+        Mutation(
+            "control",
+            "pre-trained on words that it sees",
+            "model.bert(ids, causal=True)",
+            "model.bert(ids, causal=False)",
+        ),
+        Mutation(
+            "control",
+            "sees both sides when tuned",
+            "hidden = self.bert(ids, causal=self.causal)",
+            "hidden = self.bert(ids, causal=False)",
+        ),
+        Mutation(
+            "control",
+            "half the steps of pre-training",
+            'for step in at.steps(steps, f"pre-training',
+            'for step in at.steps(steps // (1 + causal), f"pre-training',
+        ),
+        Mutation(
+            "control",
+            "a tenth of the rate",
+            "AdamW(model.parameters(), lr=rate, weight_decay",
+            "AdamW(model.parameters(), lr=rate / 10 if model.causal else rate, weight_decay",
+        ),
+        Mutation(
+            "control",
+            "never stopped early",
+            "if (step + 1) % gap == 0:",
+            "if (step + 1) % gap == 0 and (not model.causal or step + 1 == steps):",
+        ),
+        Mutation(
+            "evaluation",
+            "tuned on what is judged",
+            'run.data("labelled", "train")',
+            'run.data("to judge by", "judge")',
+        ),
+        Mutation(
+            "evaluation",
+            "stopped by what is judged",
+            "texts = chosen(run, language)",
+            "texts = judged(run, language)",
+        ),
+        Mutation(
+            "evaluation",
+            "judged on what it was stopped by",
+            "right = accuracy(found.chosen, judged(at.run, at.world))",
+            "right = accuracy(found.chosen, chosen(at.run, at.world))",
+        ),
+        Mutation(
+            "evaluation",
+            "pre-trained on the texts that are judged",
+            "ids, _ = at.world.draw(48, LENGTH, draw)",
+            "ids, _ = judged(run, at.world)",
+        ),
+        Mutation(
+            "evaluation",
+            "the least likely topic",
+            ".argmax(2).cpu()\n    return (found",
+            ".argmin(2).cpu()\n    return (found",
+        ),
+        Mutation("evaluation", "arms share their weights", "deepcopy(trained.bert)", "trained.bert"),
+        Mutation(
+            "evaluation",
+            "the output layer alone is tuned",
+            "AdamW(model.parameters(), lr=rate,",
+            "AdamW(model.output.parameters(), lr=rate,",
+        ),
+        Mutation("breaks", "mixing does not mix", "        if mixed:", "        if False:"),
+        Mutation(
+            "breaks",
+            "the rival is the paper's arm",
+            'UNMASKED.name: {"both sides": Arm(seeing, before=left)}',
+            'UNMASKED.name: {"both sides": Arm(seeing, before=both)}',
+        ),
+    ],
+    "gpt3": [
+        Mutation("idea", "all sizes are small", "Arm(size) for name", 'Arm(WIDTHS["small"]) for name'),
+        Mutation(
+            "control",
+            "a tenth of the rate",
+            "own = rate_of(size.width, rate)",
+            'own = rate_of(size.width, rate) * (0.1 if at.name == "small" else 1)',
+        ),
+        Mutation(
+            "control",
+            "the large one trains twice as long",
+            "size.times * run.pick(",
+            '(1 + (at.name == "large")) * size.times * run.pick(',
+        ),
+        Mutation(
+            "control",
+            "batches of 8 in place of 64",
+            "ids, _ = rules.draw(64, generator)",
+            'ids, _ = rules.draw(8 if at.name == "small" else 64, generator)',
+        ),
+        Mutation(
+            "evaluation",
+            "learns from outputs that have read the answer",
+            "F.cross_entropy(net(ids)[:, ::2]",
+            "F.cross_entropy(net(ids)[:, 1::2]",
+        ),
+        Mutation(
+            "evaluation",
+            "judged on what the rate was chosen by",
+            'ids = documents(at.run, at.world, "judge")',
+            'ids = documents(at.run, at.world, "choose")',
+        ),
+        Mutation(
+            "evaluation",
+            "the rate is chosen on what is judged",
+            'chosen = documents(run, rules, "choose")',
+            'chosen = documents(run, rules, "judge")',
+        ),
+        Mutation(
+            "evaluation",
+            "trained on what is judged",
+            "ids, _ = rules.draw(64, generator)",
+            'ids = documents(run, rules, "judge")',
+        ),
+        Mutation(
+            "evaluation",
+            "what is right without examples counts too",
+            "(right[-1] - right[0]).item()",
+            "right[-1].item()",
+        ),
+        Mutation(
+            "evaluation",
+            "one example counts as none",
+            '"accuracy without an example": right[0].item()',
+            '"accuracy without an example": right[1].item()',
+        ),
+        Mutation("evaluation", "the least likely answer", "[:, ::2].argmax(2)", "[:, ::2].argmin(2)"),
+        Mutation("evaluation", "judged on the keys", "answers == ids[:, 1::2]", "answers == ids[:, ::2]"),
+        Mutation(
+            "evaluation",
+            "who knows all rules forgets what it has seen",
+            "fits[..., :-1]), 2).cumprod(2)",
+            "fits[..., :-1]), 2)",
+        ),
+        Mutation("breaks", "the rules stay related", "replace(rules, unrelated=True)", "rules"),
+        Mutation("breaks", "the rival trains no longer", "_replace(times=4)", "_replace(times=1)"),
+    ],
+    "grad_cam": [
+        Mutation(
+            "idea",
+            "the maps of the untrained network",
+            '"Grad-CAM": Arm(last_maps(trained)),',
+            '"Grad-CAM": Arm(last_maps(untrained)),',
+        ),
+        Mutation(
+            "idea",
+            "the maps of another digit",
+            "question(asked.images, asked.classes)",
+            "question(asked.images, asked.classes.roll(1))",
+        ),
+        Mutation(
+            "idea",
+            "the maps are not weighted",
+            '"Grad-CAM": Arm(last_maps(trained)),',
+            '"Grad-CAM": Arm(unweighted(trained)),',
+        ),
+        Mutation(
+            "control",
+            "the gradient of the untrained network",
+            "Arm(partial(saliency, trained))",
+            "Arm(partial(saliency, untrained))",
+        ),
+        Mutation(
+            "control",
+            "the untrained one is trained",
+            '"untrained": Arm(last_maps(untrained))',
+            '"untrained": Arm(last_maps(trained))',
+        ),
+        Mutation(
+            "evaluation",
+            "the boxes are swapped",
+            "energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)",
+            "energy(found.chosen, asked.others), energy(found.chosen, asked.boxes)",
+        ),
+        Mutation(
+            "evaluation",
+            "an empty map counts as a half",
+            "part = inside / (inside + beside).clamp(min=1e-12)",
+            "part = (inside + 1e-12) / (inside + beside + 2e-12)",
+        ),
+        Mutation(
+            "evaluation",
+            "the share of the whole picture",
+            "part = inside / (inside + beside).clamp(min=1e-12)",
+            "part = inside",
+        ),
+        Mutation(
+            "evaluation",
+            "judged on what the network was chosen by",
+            'asked = known(run, pair.trained, "judge",',
+            'asked = known(run, pair.trained, "choose",',
+        ),
+        Mutation(
+            "evaluation",
+            "the network is said to name every digit",
+            'references={"": {"digits that the network names": asked.named}}',
+            'references={"": {"digits that the network names": 1.0}}',
+        ),
+        Mutation(
+            "evaluation",
+            "a difference that is always zero",
+            "(found - exact).abs().max()",
+            "(exact - exact).abs().max()",
+        ),
+        Mutation(
+            "evaluation", "a null run of copies, whose difference is zero", '        null="items",\n', ""
+        ),
+        Mutation(
+            "breaks", "the near miss weights the maps", "Arm(unweighted(trained))", "Arm(last_maps(trained))"
+        ),
+        Mutation(
+            "breaks",
+            "the rival is the paper's arm",
+            "Arm(partial(guided_gradient, trained))",
+            "Arm(last_maps(trained))",
+        ),
+    ],
+    "weak_to_strong": [
+        Mutation(
+            "idea",
+            "the student learns the truth",
+            '"weak labels": Arm(Student(strong, teachers_labels)),',
+            '"weak labels": Arm(Student(strong, truth)),',
+        ),
+        Mutation(
+            "idea",
+            "the confidence loss has no confidence",
+            '"confidence loss": Arm(Student(strong, teachers_labels, 0.5)),',
+            '"confidence loss": Arm(Student(strong, teachers_labels)),',
+        ),
+        Mutation(
+            "idea",
+            "the middle student learns the truth",
+            '"bootstrapped": Arm(Student(strong, handed_on_by_middle)),',
+            '"bootstrapped": Arm(Student(strong, truth)),',
+        ),
+        Mutation(
+            "idea",
+            "the one in the middle is strong",
+            'pretrained(at, "middle", 16,',
+            'pretrained(at, "middle", 64,',
+        ),
+        Mutation(
+            "control",
+            "the teacher's kind has untrained features",
+            '"teacher\'s kind": Arm(Student(teachers_pixels, teachers_labels)),',
+            '"teacher\'s kind": Arm(Student(untrained, teachers_labels)),',
+        ),
+        Mutation(
+            "control",
+            "nobody hardens the teacher's labels",
+            '"teacher\'s, hardened": Arm(Student(strong, teachers_labels, 0.5, teachers_answers)),',
+            '"teacher\'s, hardened": Arm(Student(strong, teachers_labels)),',
+        ),
+        Mutation(
+            "control",
+            "the untrained features are trained",
+            'pretrained(at, "untrained", 64, 0)',
+            'pretrained(at, "untrained", 64, at.world.steps)',
+        ),
+        Mutation(
+            "control",
+            "relabelled by one of the middle",
+            '"relabelled": Arm(Student(strong, handed_on_by_strong)),',
+            '"relabelled": Arm(Student(strong, handed_on_by_middle)),',
+        ),
+        Mutation(
+            "control",
+            "a tenth of the rate",
+            "peak=student.peak, loss=student.loss)",
+            'peak=student.peak, loss=student.loss, rate=0.003 if at.name == "weak labels" else 0.03)',
+        ),
+        Mutation(
+            "control",
+            "the paper's student trains twice as long",
+            "peak=student.peak, loss=student.loss)",
+            'peak=student.peak, loss=student.loss, longer=2 if at.name == "confidence loss" else 1)',
+        ),
+        Mutation(
+            "evaluation",
+            "students learn from the digits that are judged",
+            "x, x_test, odd = view(known[on][0]),",
+            'x, x_test, odd = view(known["test" if on == "transfer" else on][0]),',
+        ),
+        Mutation(
+            "evaluation",
+            "the gap ends at the student",
+            'gap_recovered(low, value, found["truth"])',
+            'gap_recovered(low, value, found["weak labels"])',
+        ),
+        Mutation(
+            "evaluation",
+            "the gap begins at the teacher's first epoch",
+            "low, found = table.world.teacher.curve[-1]",
+            "low, found = table.world.teacher.curve[0]",
+        ),
+        Mutation(
+            "evaluation",
+            "the first epoch is judged",
+            'return {"accuracy": found.chosen.curve[-1],',
+            'return {"accuracy": found.chosen.curve[0],',
+        ),
+        Mutation(
+            "evaluation",
+            "judged on what arms may be chosen by",
+            'run.rows(len(known["test"][0]), "judge")',
+            'run.rows(len(known["test"][0]), "choose")',
+        ),
+        Mutation(
+            "evaluation",
+            "everybody agrees with the teacher",
+            "(found.chosen.answers == at.world.teacher.answers)",
+            "(found.chosen.answers == found.chosen.answers)",
+        ),
+        Mutation("breaks", "pre-training stays", "replace(school, steps=0)", "school"),
+        Mutation(
+            "breaks",
+            "the rival sees what the student sees",
+            "Arm(Student(all_pixels, teachers_labels))",
+            "Arm(Student(strong, teachers_labels))",
+        ),
+        Mutation(
+            "breaks",
+            "the second round is the confidence loss",
+            'SECOND_ROUND.name: {"confidence loss": Arm(Student(strong, handed_on_by_strong))}',
+            'SECOND_ROUND.name: {"confidence loss": Arm(Student(strong, teachers_labels, 0.5))}',
+        ),
+        Mutation(
+            "breaks",
+            "somebody is in between",
+            'NOBODY_BETWEEN.name: {"bootstrapped": Arm(Student(strong, handed_on_by_strong))}',
+            'NOBODY_BETWEEN.name: {"bootstrapped": Arm(Student(strong, handed_on_by_middle))}',
+        ),
+    ],
+}
+
+
+def main(papers: list[str]) -> None:
+    lines = {}
+    for paper in papers or MUTATIONS:
+        file = CHECKOUT / "plugins" / paper / "experiment.py"
+        text = file.read_text(encoding="utf-8")
+        for mutation in MUTATIONS[paper]:
+            if text.count(mutation.old) != 1:
+                raise SystemExit(f"{paper}: {mutation.what}: {text.count(mutation.old)} places")
+        for mutation in MUTATIONS[paper]:
+            file.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+            try:
+                found = noticed(paper)
+            finally:
+                file.write_text(text, encoding="utf-8")
+            cells = (paper, mutation.part, mutation.what, found)
+            lines[cells[:3]] = f"| {' | '.join(cells)} |"
+            print(lines[cells[:3]], flush=True)
+    if not papers:
+        killed = sum("nothing" not in line for line in lines.values())
+        PAGE.write_text(page(killed, list(lines.values())), encoding="utf-8")
+
+
+def noticed(paper: str) -> str:
+    """What fails: a check of the experiment, else a test of the paper."""
+    checked = run(sys.executable, "-c", CHECKS, paper)
+    if checked.stdout:
+        return "check: " + re.sub(r"\s+", " ", checked.stdout)[:160].replace("|", "/").strip()
+    if checked.returncode:
+        return "check: the experiment cannot be imported"
+    tested = run(PYTEST, "-q", "-x", "-p", "no:cacheprovider", f"tests/papers/test_{paper}.py")
+    if tested.returncode:
+        failed = re.findall(r"^(?:FAILED|ERROR) \S+::(\w+)", tested.stdout, re.M)
+        return f"test: {failed[0].replace('_', ' ') if failed else 'the tests fail'}"
+    return "nothing"
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    words = list(map(str, command))
+    return subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+def page(killed: int, lines: list[str]) -> str:
+    return "\n".join(
+        [
+            "# Mutations of experiments",
+            "",
+            f"**{killed} of {len(lines)} noticed.** Written by `python tests/mutate.py`.",
+            "",
+            INTRODUCTION,
+            "",
+            "| paper | part | mistake | noticed by |",
+            "| --- | --- | --- | --- |",
+            *lines,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
