@@ -26,7 +26,8 @@ from readtrack.plugin import (
 )
 
 from ..alexnet.task import CLASSES, SIDE, Pictures, error
-from .model import HUGE, LARGE, Block, Positions, Positions2D, ViT, attention_distance, rollout
+from .looking import show
+from .model import HUGE, LARGE, Block, Positions, Positions2D, ViT
 
 SHUFFLED = Break("shuffled pixels", "The pixels of all images are in another order, the same for all images.")
 HYBRID = Break(
@@ -82,7 +83,7 @@ EQUAL_COST = (
 
 FEW = Claim(
     name="few images",
-    sentence="After 600 steps on 300 images a ViT errs and overfits more than convolutions of equal "
+    sentence="After 350 steps on 300 images a ViT errs and overfits more than convolutions of equal "
     "multiply-adds.",
     paper=Figure(FIGURE_4, where="section 4.3 and figure 4", read="text"),
     rule=(
@@ -230,7 +231,7 @@ def experiment(run: Run) -> None:
     if run.wants(SIZE):
         count(run)
     if run.wants(FEW):
-        compare(run, FEW, FEW_IMAGES, run.pick(smoke=2, quick=600, full=10_000))
+        compare(run, FEW, FEW_IMAGES, run.pick(smoke=2, quick=350, full=10_000))
     if run.wants(MANY) and run.budget == "quick":
         run.leave_unjudged(MANY, "a quick run is too short for a ViT to learn many images")
     elif run.wants(MANY):
@@ -386,33 +387,4 @@ def place(run: Run) -> None:
     for arm, found in table.of("error").items():
         run.metric("error, by positions", found, arm=arm)
     if not (run.null or run.broken):
-        show(run, table.sweeps["1-D"].chosen, splits.judge)
-
-
-@torch.no_grad()
-def show(run: Run, network: ViT, judge: Pictures) -> None:
-    """Attention from the class token (figure 6), likeness of positions and attention's reach (figure 7)."""
-    x = judge.x[:20]
-    attentions = network.attentions(x)
-    grid = SIDE // network.patch
-    maps = rollout(attentions).unflatten(1, (1, grid, grid))
-    maps = F.interpolate(maps, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
-    maps = maps / maps.amax((2, 3), keepdim=True)
-    seen = (x + MEAN).clamp(0, 1)
-    rows = [part for ten in (0, 10) for part in (seen[ten : ten + 10], (seen * maps)[ten : ten + 10])]
-    caption = "Pictures; below each, as bright as the class token looks there (attention rollout)."
-    run.image("attention", enlarged(torch.cat(rows), 4), columns=min(10, len(x)), caption=caption)
-    vectors = F.normalize(network.positions(grid, grid)[1:], dim=1)
-    likeness = (vectors @ vectors.T).unflatten(1, (1, grid, grid))
-    caption = "Cosine of each patch's position with all others'; black is -1, white 1."
-    run.image("positions", enlarged((likeness + 1) / 2, 12), columns=grid, caption=caption)
-    rows = [
-        [block, head, round(distance, 3)]
-        for block, weights in enumerate(attentions, 1)
-        for head, distance in enumerate(attention_distance(weights, grid, grid).tolist(), 1)
-    ]
-    run.table("how far a patch looks", ["block", "head", "patches"], rows)
-
-
-def enlarged(images: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c H W"]:
-    return images.cpu().float().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+        show(run, table.sweeps["1-D"].chosen, splits.judge.x, MEAN)

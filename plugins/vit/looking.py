@@ -1,0 +1,43 @@
+"""What a trained ViT looks at: pictures and a table for its page."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from readtrack.plugin import Run
+
+from .model import ViT, attention_distance, rollout
+
+
+@torch.no_grad()
+def show(run: Run, network: ViT, x: Float[Tensor, "n 3 h w"], mean: float) -> None:
+    """Attention from the class token (figure 6), likeness of positions and attention's reach (figure 7).
+
+    x  pictures less `mean`; the first twenty are shown
+    """
+    x = x[:20]
+    side = x.shape[-1]
+    attentions = network.attentions(x)
+    grid = side // network.patch
+    maps = rollout(attentions).unflatten(1, (1, grid, grid))
+    maps = F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
+    maps = maps / maps.amax((2, 3), keepdim=True)
+    seen = (x + mean).clamp(0, 1)
+    rows = [part for ten in (0, 10) for part in (seen[ten : ten + 10], (seen * maps)[ten : ten + 10])]
+    caption = "Pictures; below each, as bright as the class token looks there (attention rollout)."
+    run.image("attention", enlarged(torch.cat(rows), 4), columns=min(10, len(x)), caption=caption)
+    vectors = F.normalize(network.positions(grid, grid)[1:], dim=1)
+    likeness = (vectors @ vectors.T).unflatten(1, (1, grid, grid))
+    caption = "Cosine of each patch's position with all others'; black is -1, white 1."
+    run.image("positions", enlarged((likeness + 1) / 2, 12), columns=grid, caption=caption)
+    rows = [
+        [block, head, round(distance, 3)]
+        for block, weights in enumerate(attentions, 1)
+        for head, distance in enumerate(attention_distance(weights, grid, grid).tolist(), 1)
+    ]
+    run.table("how far a patch looks", ["block", "head", "patches"], rows)
+
+
+def enlarged(images: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c H W"]:
+    return images.cpu().float().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
