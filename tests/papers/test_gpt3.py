@@ -16,6 +16,8 @@ from transformers import GPTNeoConfig, GPTNeoForCausalLM
 from readtrack.papers import gpt3
 from readtrack.papers.attention import scaled_dot_product_attention
 from readtrack.papers.gpt3 import GPT3, SIZES, locally_banded
+from readtrack.runs.comparing import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.gpt3.experiment")  # its name is the hook's, too
 
@@ -165,6 +167,40 @@ def test_the_experiment_runs(run_experiment):
     assert curves.keys() == {"small", "medium", "large", "who knows all rules"}
     assert all(len(curve) == 8 for curve in curves.values())
     assert [artifact["kind"] for artifact in record.artifacts] == ["table"]
+
+
+def test_what_examples_add_is_counted_on_answers(part_of_run, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    ids, _ = toy.Rules.made(generator).draw(10, generator)
+    keys, answers = ids[:, ::2], ids[:, 1::2]
+    right = torch.ones_like(answers, dtype=torch.bool)
+    right[:7, 0] = right[:5, 1] = right[:1, -1] = False  # 3, 5, all, 9 of ten
+    logits = torch.zeros(*ids.shape, toy.KEYS + toy.KEYS * toy.VALUES)
+    logits[:, ::2].scatter_(2, torch.where(right, answers, keys)[..., None], 1.0)
+    run, read = part_of_run(), []
+    monkeypatch.setattr(toy, "documents", lambda run, rules, part: read.append(part) or ids)
+    at = Trial(Workshop(run), Work(arm="large"), arm="large")
+    found = toy.judged(at, Sweep(lambda ids: logits, None, {}))
+    assert found["accuracy without an example"] == pytest.approx(0.3)
+    assert found["accuracy that 7 examples add"] == pytest.approx(0.9 - 0.3)
+    assert read == ["judge"]
+
+
+def test_arms_differ_in_size_alone_and_the_rival_in_steps_alone(run_experiment, monkeypatch):
+    made, network = [], toy.network
+    monkeypatch.setattr(
+        toy, "network", lambda width, heads: made.append((width, heads)) or network(width, heads)
+    )
+    plain = run_experiment(gpt3)
+    sizes = [(size.width, size.heads) for size in toy.WIDTHS.values()]
+    assert made == sizes
+    assert sizes == sorted(set(sizes))
+    steps = {arm: len(curve) for arm, curve in plain.curves[curve].items()}
+    assert len(set(steps.values())) == 1
+    made.clear()
+    longer = run_experiment(gpt3, broken="small, trained longer")
+    assert made == [*sizes[:-1], sizes[0]]
+    assert len(longer.curves[curve]["large"]) == 4 * steps["small"]
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -12,7 +12,12 @@ from torch.testing import assert_close
 
 from readtrack.papers import grad_cam as module
 from readtrack.papers.grad_cam import cam, enlarge, grad_cam, side_by_side
+from readtrack.papers.grad_cam.maps import grad_cam_of
+from readtrack.papers.saliency import saliency
 from readtrack.papers.saliency.network import Known, PairNet
+from readtrack.plugin import Run
+from readtrack.runs.comparing import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.grad_cam.experiment")
 
@@ -132,6 +137,60 @@ def test_the_break_takes_the_weights_away(run_experiment, monkeypatch):
     assert asked == []
     run_experiment(module, broken="unweighted")
     assert asked == [1]
+
+
+def test_whose_maps_are_compared(run_experiment, part_of_run, monkeypatch):
+    """Each arm and each break explains the network that it names, and the digit that is asked for."""
+    pair, given, networks, compare = [], {}, experiment_module.networks, Run.compare
+    monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
+
+    def noted(run, *claims, **asked):
+        given.update(asked)
+        return compare(run, *claims, **asked)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    run_experiment(module)
+    (asked,) = given["attempt"].args
+    at = Trial(Workshop(part_of_run()), Work(arm="any"), arm="any")
+    _, told = given["attempt"](at, lambda images, classes: images[:, 0] * classes[:, None, None], None)
+    assert_close(told, asked.images[:, 0] * asked.classes[:, None, None])
+    trained, untrained = pair[0]
+    images, classes = asked.images, asked.classes
+    wanted = {
+        "Grad-CAM": grad_cam_of(trained, images, classes),
+        "gradient": saliency(trained, images, classes),
+        "untrained": grad_cam_of(untrained, images, classes),
+    }
+    for name, maps in wanted.items():
+        assert_close(given["arms"][name].make(images, classes), maps)
+    for broken in ("unweighted", "guided backpropagation"):
+        question = given["breaks"][broken]["Grad-CAM"].make
+        theirs = question(images, classes)
+        assert theirs.shape == wanted["Grad-CAM"].shape
+        assert not any(torch.allclose(theirs, maps) for maps in wanted.values())
+    said = given["references"][""]["digits that the network names"]
+    assert said == asked.named < 1
+
+
+def test_the_part_of_the_asked_box_is_that_of_both(part_of_run):
+    maps = torch.zeros(4, 32, 32)
+    maps[0, 0, 0], maps[0, 20, 20], maps[0, 10, 10] = 3.0, 1.0, 4.0  # asked box, other box, neither
+    maps[1, 20, 20] = 1.0
+    maps[2, 0, 0] = 1.0  # and the last map is empty
+    boxes, others = torch.tensor([[0.0, 0, 4, 4]] * 4), torch.tensor([[18.0, 18, 24, 24]] * 4)
+    asked = Known(torch.zeros(4, 3, 32, 32), torch.tensor([0, 1, 0, 1]), boxes, others, 0.9)
+    at = Trial(Workshop(part_of_run()), Work(arm="Grad-CAM"), arm="Grad-CAM")
+    found = experiment_module.where(asked, at, Sweep(maps, None, {}))["asked box of both boxes"]
+    assert_close(found, torch.tensor([[0.75, 0.0], [1.0, 0.0]]))
+
+
+def test_a_difference_from_cam_is_seen(monkeypatch):
+    network = PairNet().eval()
+    asked = Known(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), torch.zeros(2, 4), torch.zeros(2, 4), 1.0)
+    assert experiment_module.difference(network, asked) < 1e-5
+    exact = experiment_module.cam
+    monkeypatch.setattr(experiment_module, "cam", lambda *given: 1.5 * exact(*given))
+    assert experiment_module.difference(network, asked) == pytest.approx(1 / 3, rel=1e-3)
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -458,3 +458,28 @@ def test_every_weight_of_every_arm_learns(space):
     for name, weight in copier.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().sum() > 0, name
+
+
+def test_accuracy_counts_the_tokens_that_are_asked_for(part_of_run):
+    """Of a copier that knows all answers but those to the first request."""
+    run = part_of_run()
+    _, answers = selective_copying(8, 32, 4, run.data("sequences to judge by", "judge"))
+
+    class Knows(Copier):
+        def forward(self, ids):
+            said = F.one_hot(answers, TOKENS + 1).float()
+            said[:, 0] = said[:, 0].roll(1, 1)
+            return torch.cat((torch.zeros(len(ids), 32, TOKENS + 1), said), 1)
+
+    assert experiment.accuracy(run, Knows(SelectiveSSM, 8, 4), "judge") == 0.75
+
+
+def test_the_rate_that_copies_most_is_chosen(part_of_run, monkeypatch):
+    """By a copier whose accuracy is its rate."""
+    read = []
+    monkeypatch.setattr(experiment, "train_copier", lambda at, space, rate: (rate, rate))
+    monkeypatch.setattr(
+        experiment, "judged", lambda at, found: read.append(found.chosen) or {"accuracy": 0.5}
+    )
+    experiment.copy_selectively(part_of_run())
+    assert min(read) >= max(experiment.RATES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ from readtrack.papers.weak_to_strong.benchmark import cost, lesson, loss_inputs,
 from readtrack.papers.weak_to_strong.classroom import Probes, classroom, features, learn, pretrain
 from readtrack.papers.weak_to_strong.experiment import teachers_answers
 from readtrack.plugin import Run
+from readtrack.runs.comparing import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 students = import_module("readtrack.papers.weak_to_strong.experiment")
 
@@ -298,6 +301,16 @@ def test_the_one_in_the_middle_is_smaller_and_one_learns_without_features(run_ex
     monkeypatch.setattr(students, "pretrained", noted)
     run_experiment(weak_to_strong)
     assert made == {("strong", 64, True), ("middle", 16, True), ("untrained", 64, False)}
+
+
+def test_the_last_epoch_is_judged_and_agreement_is_with_the_teacher(part_of_run):
+    def taught(*answers):
+        return students.Taught([0.3, 0.6], torch.zeros(1, 1, 2), torch.tensor([answers]))
+
+    world = SimpleNamespace(teacher=taught(0, 1, 1, 0))
+    at = Trial(Workshop(part_of_run(), world), Work(arm="weak labels"), arm="weak labels")
+    found = students.judged(at, Sweep(taught(0, 1, 0, 0), None, {}))
+    assert found == {"accuracy": 0.6, "agreement with the teacher": 0.75}
 
 
 def test_the_break_trusts_the_teacher():
