@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -295,6 +296,87 @@ def test_every_arm_begins_from_the_same_weights(run):
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert first["bert.tokens.weight"].std().item() == pytest.approx(0.0693 * 0.88, rel=0.05)
     assert (toy.RATES, toy.LABELLED) == ((3e-4, 1e-3, 3e-3), 60)
+
+
+def language_of(run: Run):
+    return toy.senses(run.data("language", "world"), words=toy.WORDS, topics=toy.TOPICS)
+
+
+def trial_in(run: Run) -> Trial:
+    """With a language and a pre-trained model."""
+    at = Trial(Workshop(run, language_of(run)), Work(arm="any"), arm="any")
+    at.start()
+    at.before = toy.network(at)
+    return at
+
+
+def test_the_control_is_pre_trained_to_say_the_next_word(run, monkeypatch):
+    texts, asked = [], []
+    at, cross_entropy = trial_in(run), F.cross_entropy
+    draw = type(at.world).draw
+
+    def drawn(self, *given):
+        texts.append(draw(self, *given))
+        return texts[-1]
+
+    def watched(scores, target, **more):
+        asked.append(target)
+        return cross_entropy(scores, target, **more)
+
+    monkeypatch.setattr(type(at.world), "draw", drawn)
+    monkeypatch.setattr(toy.F, "cross_entropy", watched)
+    toy.pre_train(at, causal=True)
+    assert len(asked) == len(texts) == 2
+    for target, (ids, _) in zip(asked, texts, strict=True):
+        assert torch.equal(target.view(48, -1), ids[:, 1:])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_all_weights_are_tuned_and_the_pre_trained_ones_kept(run, causal):
+    at = trial_in(run)
+    before = {name: weight.clone() for name, weight in at.before.bert.state_dict().items()}
+    _, found = toy.tune(at, partial(toy.tagger, causal=causal), 0.01)
+    assert found.causal == causal
+    tuned = found.bert.state_dict()
+    moved = [name for name, weight in tuned.items() if not torch.equal(weight, before[name])]
+    assert any("tokens" in name for name in moved)
+    assert len(moved) > len(before) / 2
+    assert all(torch.equal(weight, before[name]) for name, weight in at.before.bert.state_dict().items())
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_every_arm_is_looked_at_three_times_while_it_is_tuned(run, monkeypatch, causal):
+    at, looks, pick = trial_in(run), [], run.pick
+
+    class Watch:
+        def check(self) -> None:
+            looks.append(1)
+
+        def best(self):
+            return 0.5, toy.tagger(at.before, causal=causal)
+
+    monkeypatch.setattr(Trial, "early_stopping", lambda at, score: Watch())
+    monkeypatch.setattr(
+        Run, "pick", lambda run, **given: (3, 1) if isinstance(given["smoke"], tuple) else pick(**given)
+    )
+    toy.tune(at, partial(toy.tagger, causal=causal), 0.01)
+    assert len(looks) == 3
+
+
+def test_accuracy_is_that_of_the_likeliest_topic_at_each_position(run):
+    at = trial_in(run)
+    ids, topic = toy.judged(run, at.world)
+
+    class Knows(toy.Tagger):
+        """From the second word on."""
+
+        def forward(self, ids):
+            said = F.one_hot(topic, toy.TOPICS).double()[:, None].repeat(1, ids.shape[1], 1)
+            said[:, 0] = said[:, 0].roll(1, 1)
+            return said
+
+    found = toy.accuracy(Knows(at.before.bert, causal=False, recurrent=False), (ids, topic))
+    assert found.tolist() == [0.0, *[1.0] * (toy.LENGTH - 1)]
 
 
 def trial_of(run: Run) -> Trial:

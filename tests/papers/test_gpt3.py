@@ -191,11 +191,12 @@ def test_arms_differ_in_size_alone_and_the_rival_in_steps_alone(run_experiment, 
     monkeypatch.setattr(
         toy, "network", lambda width, heads: made.append((width, heads)) or network(width, heads)
     )
+    curve = f"loss at rate {toy.RATES[1]:g}"
     plain = run_experiment(gpt3)
     sizes = [(size.width, size.heads) for size in toy.WIDTHS.values()]
     assert made == sizes
     assert sizes == sorted(set(sizes))
-    steps = {arm: len(curve) for arm, curve in plain.curves[curve].items()}
+    steps = {arm: len(losses) for arm, losses in plain.curves[curve].items()}
     assert len(set(steps.values())) == 1
     made.clear()
     longer = run_experiment(gpt3, broken="small, trained longer")
