@@ -204,5 +204,18 @@ def test_arms_differ_in_size_alone_and_the_rival_in_steps_alone(run_experiment, 
     assert len(longer.curves[curve]["large"]) == 4 * steps["small"]
 
 
+def test_rates_fall_with_the_root_of_the_width_and_nothing_else(run_experiment, monkeypatch):
+    rates, adamw = [], torch.optim.AdamW
+
+    def noted(parameters, lr, **more):
+        rates.append(lr)
+        return adamw(parameters, lr, **more)
+
+    monkeypatch.setattr(torch.optim, "AdamW", noted)
+    run_experiment(gpt3)
+    widths = [size.width for size in toy.WIDTHS.values()]
+    assert rates == pytest.approx([toy.RATES[1] * (widths[0] / width) ** 0.5 for width in widths])
+
+
 def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in check_benchmark(gpt3, tolerance=1e-8)] == ["queries with one prompt"]
