@@ -61,12 +61,14 @@ def test_the_table_of_four_workers_is_the_table_of_one_process(home, scheduler, 
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return json.loads((tmp_path / output).with_suffix(".json").read_text()), done.stderr
+        return json.loads((tmp_path / output / "verdicts.json").read_text()), done.stderr
 
-    here, _ = verify("here.md")
-    there, said = verify("there.md", "--on", "pool", "--jobs", "4")
+    here, _ = verify("here")
+    there, said = verify("there", "--on", "pool", "--jobs", "4")
     assert "taken from" not in said  # every run was made there
     assert len(here["claims"]) == 5
+    for claim in (*here["claims"], *there["claims"]):
+        assert len(claim.pop("runs")) == len(claim.pop("seconds")) == len(claim["seeds"])
     assert there["claims"] == here["claims"]
     assert there["headline"] == here["headline"]
     assert len({claim["verdict"] for claim in here["claims"]}) > 1

@@ -322,9 +322,12 @@ def test_a_run_that_names_init_as_its_worker_signals_nobody(home, signals, pid):
 
 
 def test_a_process_is_signalled_only_as_the_worker_of_this_folder(home, signals, tmp_path):
+    program = (
+        tmp_path / "program.py"
+    )  # written once: one that starts would read a file that is being rewritten
+    program.write_text("import time; print('ready', flush=True); time.sleep(600)")
+
     def start(*arguments, session=True):
-        program = tmp_path / "program.py"
-        program.write_text("import time; print('ready', flush=True); time.sleep(600)")
         return psutil.Popen(
             [sys.executable, str(program), *arguments], stdout=subprocess.PIPE, start_new_session=session
         )
