@@ -20,7 +20,7 @@ from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home, replacing
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, CatalogError, Note, Paper, Row, Section, Source
-from readtrack.reading_list.insert import Entry, find_section, insert
+from readtrack.reading_list.insert import NewPaper, find_section, insert
 from readtrack.reading_list.papers_yaml import MISSING
 from readtrack.sync import metadata
 from readtrack.sync.clock import Clock
@@ -64,11 +64,11 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class GivenFacts:
     title: str = ""
     authors: tuple[str, ...] = ()
     year: int | None = None
-    arxiv: metadata.Facts | None = None
+    arxiv: metadata.FeedEntry | None = None
 
 
 def add(
@@ -97,11 +97,11 @@ def add(
     if not (title or authors or year or paper_id) and (known := known_paper(library, text)):
         if known.id in library.listed:
             _refuse_listed(library, lambda paper: paper.id == known.id)
-        entry = Entry(known.id, known.title, known.authors, known.year, "", "", is_known=True)
+        entry = NewPaper(known.id, known.title, known.authors, known.year, "", "", is_known=True)
         return _written(library, entry, section)
     source = _source(library, text, title)
     _refuse_listed(library, lambda paper: any(_same(source, other) for other in paper.own_sources))
-    clock, found, unasked = clock or Clock(), Facts(), ""
+    clock, found, unasked = clock or Clock(), GivenFacts(), ""
     if source.kind in ("arxiv", "doi") and not (title and authors and year):
         try:
             with asking(library.home, clock, cancel or threading.Event(), notice, endpoints) as asked:
@@ -111,8 +111,8 @@ def add(
         except AlreadyRunningError as error:
             unasked = str(error)
     elif source.kind == "page" and source.value.startswith(_SEARCH):
-        found = Facts(title=one_line(text))
-    facts = Facts(
+        found = GivenFacts(title=one_line(text))
+    facts = GivenFacts(
         one_line(title or "") or found.title,
         tuple(name for name in map(one_line, authors) if name) or found.authors,
         year or found.year or _year_of(source),
@@ -121,7 +121,7 @@ def add(
     if facts.title:
         _refuse_listed(library, lambda paper: _letters(paper.title) == _letters(facts.title))
     name = facts.title or _placeholder(source)
-    entry = Entry(
+    entry = NewPaper(
         id=_checked_id(paper_id, library.catalog) if paper_id else make_id(name, _taken(library.catalog)),
         title=name,
         authors=shortened(facts.authors) or ("unknown",),
@@ -304,21 +304,21 @@ def asking(
             client.close()
 
 
-def from_source(client: Client, endpoints: Endpoints, source: Source) -> Facts:
+def from_source(client: Client, endpoints: Endpoints, source: Source) -> GivenFacts:
     """What arXiv or the DOI's registry says. Raises Fault, and NotAvailableError if it does not know it."""
     return (_from_arxiv if source.kind == "arxiv" else _from_doi)(client, endpoints, source.value)
 
 
-def _from_arxiv(client: Client, endpoints: Endpoints, arxiv_id: str) -> Facts:
+def _from_arxiv(client: Client, endpoints: Endpoints, arxiv_id: str) -> GivenFacts:
     answer = metadata.fetch(client, endpoints, [arxiv_id])
     if arxiv_id not in answer.found:
         why = answer.refused.get(arxiv_id, "arXiv does not know it (asked twice)")
         raise NotAvailableError(f"{arxiv_id}: {why}. Nothing was added.")
     facts = answer.found[arxiv_id]
-    return Facts(facts.title, facts.authors, int(facts.published[:4]), facts)
+    return GivenFacts(facts.title, facts.authors, int(facts.published[:4]), facts)
 
 
-def _from_doi(client: Client, endpoints: Endpoints, doi: str) -> Facts:
+def _from_doi(client: Client, endpoints: Endpoints, doi: str) -> GivenFacts:
     """By content negotiation, as doi.org offers it for the registries' own records (CSL JSON)."""
     from readtrack.sync.client import Bytes
 
@@ -337,7 +337,7 @@ def _from_doi(client: Client, endpoints: Endpoints, doi: str) -> Facts:
         raise Fault("feed", f"the record of {doi} could not be read") from error
 
 
-def _from_csl(document: dict[str, Any]) -> Facts:
+def _from_csl(document: dict[str, Any]) -> GivenFacts:
     title = document.get("title") or ""
     title = title[0] if isinstance(title, list) and title else title
     names = []
@@ -346,7 +346,7 @@ def _from_csl(document: dict[str, Any]) -> Facts:
         names.append(_clean(name))
     parts = (document.get("issued") or {}).get("date-parts") or [[None]]
     year = int(parts[0][0]) if parts[0] and parts[0][0] else None
-    return Facts(
+    return GivenFacts(
         _clean(str(title)), tuple(filter(None, names)), year if year and 1800 <= year < 2100 else None
     )
 
@@ -364,7 +364,7 @@ def shortened(authors: tuple[str, ...]) -> tuple[str, ...]:
 # The file
 
 
-def _written(library: Library, entry: Entry, section: str | None) -> Added:
+def _written(library: Library, entry: NewPaper, section: str | None) -> Added:
     """Insert, check the result, and only then replace the file."""
     listed = library.catalog
     copied = not load.is_readers(listed.path)
@@ -408,7 +408,7 @@ def rewrite(
     return new
 
 
-def _check(old: Catalog, new: Catalog, entry: Entry, ticks: bool) -> None:
+def _check(old: Catalog, new: Catalog, entry: NewPaper, ticks: bool) -> None:
     """The list is what it was, and one paper and one row more. `ticks`: the old one's count."""
     papers, known = ({id_: paper._replace(line=0) for id_, paper in one.papers.items()} for one in (new, old))
     if not entry.is_known:

@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 import readtrack
 from readtrack.errors import ReadtrackError
-from readtrack.sync.clock import Cancelled, Clock
+from readtrack.sync.clock import Clock, SyncCancelled
 from readtrack.sync.faults import RETRIES, Fault, Kind, classify, looks_like_page, page_title
 from readtrack.sync.throttle import ARXIV, HostThrottle
 from readtrack.text import format_bytes, format_duration, one_line
@@ -75,6 +75,10 @@ class Sink(Protocol):
     limit: int  # bytes
     deadline: float  # seconds for the body
 
+    @property
+    def start(self) -> int:
+        """Bytes that are here already: the rest is requested, and status 206 brings only that."""
+
     def begin(self, head: ResponseHead) -> None: ...
 
     def write(self, data: bytes) -> None: ...
@@ -87,6 +91,7 @@ class Bytes:
     """A short body, kept in memory as `data`."""
 
     deadline = SHORT_DEADLINE
+    start = 0
 
     def __init__(self, accept: str = "*/*", limit: int = 1024 * 1024) -> None:
         self.accept = accept
@@ -196,6 +201,8 @@ class Client:
 
         self._gate.wait(url)
         headers = {"Accept": sink.accept, "Accept-Encoding": "identity"}
+        if sink.start:
+            headers["Range"] = f"bytes={sink.start}-"
         exchange = TransferThread(self._session, url, headers, public_only=public_only)
         self.requests += 1
         exchange.start()
@@ -207,7 +214,7 @@ class Client:
             location = head.headers.get("Location")
             if head.status in (301, 302, 303, 307, 308) and location:
                 return str(urljoin(url, location)), exchange.is_private
-            if head.status != 200:
+            if head.status != 200 and not (sink.start and head.status == 206):
                 raise self._status_fault(head, self._page(exchange, url))
             sink.begin(head)
             for data in self._body(exchange, head, sink):
@@ -226,7 +233,7 @@ class Client:
         began = self._clock.now()
         while True:
             if self._cancel.is_set():
-                raise Cancelled
+                raise SyncCancelled
             try:
                 message = exchange.messages.get(timeout=_POLL)
             except queue.Empty:

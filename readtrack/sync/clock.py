@@ -6,7 +6,7 @@ import threading
 import time
 
 
-class Cancelled(Exception):
+class SyncCancelled(Exception):
     """The reader asked the sync to stop."""
 
 
@@ -22,4 +22,4 @@ class Clock:
     def sleep(self, seconds: float, cancel: threading.Event) -> None:
         """Raises Cancelled as soon as `cancel` is set."""
         if cancel.wait(max(0.0, seconds)):
-            raise Cancelled
+            raise SyncCancelled

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.reading_list.catalog import Paper, Source
 from readtrack.sync import files, metadata
-from readtrack.sync.clock import Cancelled, Clock
+from readtrack.sync.clock import Clock, SyncCancelled
 from readtrack.sync.faults import Fault
-from readtrack.sync.lock import exclusive, status
-from readtrack.sync.report import FINAL, Progress, State, Summary
+from readtrack.sync.lock import exclusive
+from readtrack.sync.report import State, SyncProgress, SyncSummary
 from readtrack.sync.throttle import ARXIV, ARXIV_PAUSE, HostThrottle
 from readtrack.text import one_line
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.sync.client import Client, Endpoints
 
-__all__ = ["FINAL", "Progress", "State", "Summary", "Sync", "status"]
 
 # Failures that opening the link in a browser may get around.
 _NEEDS_BROWSER = ("denied", "page", "large", "link", "gone", "slow")
@@ -58,7 +57,7 @@ class Sync:
         refresh: bool = False,
         verify: bool = False,
         patience: float = 120.0,
-        report: Callable[[Progress], None] = lambda progress: None,
+        report: Callable[[SyncProgress], None] = lambda progress: None,
         cancel: threading.Event | None = None,
         clock: Clock | None = None,
         endpoints: Endpoints | None = None,
@@ -82,7 +81,7 @@ class Sync:
         self._clock = clock or Clock()
         self._endpoints = endpoints
         self._pdfs = files.Pdfs(self._home)
-        self._summary = Summary()
+        self._summary = SyncSummary()
         self._got: set[str] = set()  # papers for which something new came
         self._problems: dict[str, list[str]] = {}
         self._unknown: set[str] = set()  # papers whose every problem is that nobody has them
@@ -92,7 +91,7 @@ class Sync:
         self._have: dict[tuple[str, int | None], str] = {}  # which paper's PDF this source and version is
         self._failed: dict[tuple[str, int | None], Fault] = {}
 
-    def run(self) -> Summary:
+    def run(self) -> SyncSummary:
         """Raises AlreadyRunningError, or ReadtrackError if the home folder cannot be written to; whatever
         else happens is in the summary.
         """
@@ -110,7 +109,7 @@ class Sync:
                 self._fetch_metadata(client, endpoints)
                 self._fill_in_missing(client, endpoints)
                 self._fetch_pdfs(client, endpoints)
-            except Cancelled:
+            except SyncCancelled:
                 self._summary.cancelled = True
             except (_StopError, Fault) as stop:
                 self._summary.stopped = str(stop)
@@ -174,10 +173,10 @@ class Sync:
         papers = [paper for paper in self._papers.values() if paper.missing]
         if not papers:
             return
-        from readtrack.sync.add import Facts, from_source
+        from readtrack.sync.add import GivenFacts, from_source
         from readtrack.sync.missing import fill_in
 
-        found: dict[str, Facts] = {}
+        found: dict[str, GivenFacts] = {}
         for paper in papers:
             if paper.sources[0].kind == "doi":
                 try:
@@ -238,7 +237,7 @@ class Sync:
             return True
         return bool(offered) and not self._is_wanted(paper, record)
 
-    def _is_wanted(self, paper: Paper, record: files.Record | None) -> bool:
+    def _is_wanted(self, paper: Paper, record: files.PdfRecord | None) -> bool:
         """Whether the record is of a source on the list, in the version that the reader should have."""
         source = next((one for one in paper.pdf_sources if record and one.value == record.source), None)
         if source is None or record is None:
@@ -279,7 +278,7 @@ class Sync:
                 return True
         if faults and faults[0][0].kind == "gone" and _says_withdrawn(self._known(paper)):
             source = faults[0][1]
-            record = files.Record(
+            record = files.PdfRecord(
                 origin="withdrawn", source=source.value, wanted=self._version(paper, source)
             )
             if not self._pdfs.path(paper.id).is_file():
@@ -336,7 +335,7 @@ class Sync:
             raise self._failed[key]
         twin = self._have.get(key, paper.id)
 
-        def fill(part: Path) -> files.Record:
+        def fill(part: Path) -> files.PdfRecord:
             record = self._pdfs.record(twin)
             if twin != paper.id and record is not None and not self._pdfs.is_changed(twin):
                 files.copy_into(part, self._pdfs.path(twin))
@@ -346,7 +345,7 @@ class Sync:
                 client.get(url, sink, fallback=fallback)
             finally:
                 sink.close()
-            return files.Record(
+            return files.PdfRecord(
                 origin="fetched",
                 source=source.value,
                 version=version,
@@ -449,7 +448,7 @@ class Sync:
         self, paper: str, state: State, *, count: int = 0, total: int | None = None, message: str = ""
     ) -> None:
         self._report(
-            Progress(paper=paper, state=state, bytes=count, total=total, eta=self._eta, message=message)
+            SyncProgress(paper=paper, state=state, bytes=count, total=total, eta=self._eta, message=message)
         )
 
 

@@ -40,7 +40,7 @@ _HEAD, _TAIL = 1024, 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class PdfRecord:
     """Where a PDF came from. `wanted`: the version that was asked for when `version` is what came.
 
     Origin "withdrawn" means that no PDF is offered; "found", that somebody put the file here.
@@ -68,10 +68,10 @@ class Pdfs:
     def path(self, paper_id: str) -> Path:
         return self.folder / f"{paper_id}.pdf"
 
-    def record(self, paper_id: str) -> Record | None:
+    def record(self, paper_id: str) -> PdfRecord | None:
         return _read(self._record_path(paper_id))
 
-    def save_record(self, paper_id: str, record: Record) -> None:
+    def save_record(self, paper_id: str, record: PdfRecord) -> None:
         """Raises Fault "disk"."""
         try:
             self._write(self._record_path(paper_id), record)
@@ -86,7 +86,7 @@ class Pdfs:
         except OSError as error:
             raise Fault("disk", f"could not read {path}: {error.strerror}") from error
 
-    def publish(self, paper_id: str, fill: Callable[[Path], Record]) -> Path | None:
+    def publish(self, paper_id: str, fill: Callable[[Path], PdfRecord]) -> Path | None:
         """Let `fill` write a part file, and make it the paper's PDF with the record that `fill` returns.
 
         Returns where the old PDF is kept, if a sync could not fetch it again. Raises what `fill` raises,
@@ -137,14 +137,14 @@ class Pdfs:
         if problem := incompleteness_of(path):
             raise problem
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        record = Record(origin="found", size=path.stat().st_size, sha256=digest(path), at=stamp)
+        record = PdfRecord(origin="found", size=path.stat().st_size, sha256=digest(path), at=stamp)
         self.save_record(paper_id, record)
 
     def _record_path(self, paper_id: str) -> Path:
         return self.folder / f"{paper_id}.json"
 
     @staticmethod
-    def _write(path: Path, record: Record) -> None:
+    def _write(path: Path, record: PdfRecord) -> None:
         write_text(path, json.dumps(asdict(record), ensure_ascii=False, indent=1) + "\n")
 
     def _lock(self) -> AbstractContextManager[object]:
@@ -169,9 +169,9 @@ class Pdfs:
         return kept
 
 
-def _read(path: Path) -> Record | None:
+def _read(path: Path) -> PdfRecord | None:
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
+        return PdfRecord(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 
@@ -182,6 +182,7 @@ class PdfSink:
     accept = "application/pdf,*/*;q=0.5"
     limit = LIMIT
     deadline = DEADLINE
+    start = 0
 
     def __init__(self, part: Path, progress: Callable[[int, int | None], None]) -> None:
         self._part = part
@@ -340,13 +341,13 @@ def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
     probe((home.pdfs,))
     pdfs = Pdfs(home)
 
-    def fill(part: Path) -> Record:
+    def fill(part: Path) -> PdfRecord:
         with _open_regular(file) as source, part.open("wb") as target:
             shutil.copyfileobj(source, target)
         if problem := incompleteness_of(part):
             raise problem
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        return Record(
+        return PdfRecord(
             origin="attached", source=file.name, size=part.stat().st_size, sha256=digest(part), at=stamp
         )
 

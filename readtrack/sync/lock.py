@@ -22,7 +22,7 @@ _HOLDER = "sync.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class SyncHolder:
     """A sync that holds the lock: its process, and since when (local time)."""
 
     pid: int
@@ -97,7 +97,7 @@ def _held(home: Home, lock: FileLock) -> Iterator[None]:
         lock.release()
 
 
-def status(home: Home) -> Running | None:
+def status(home: Home) -> SyncHolder | None:
     """The user's sync that runs now, in this process or another, for whatever home; None if there is none."""
     import psutil
 
@@ -108,6 +108,6 @@ def status(home: Home) -> Running | None:
             return None
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        return Running(process.pid, datetime.fromtimestamp(float(holder["since"])))
+        return SyncHolder(process.pid, datetime.fromtimestamp(float(holder["since"])))
     except (OSError, ValueError, TypeError, KeyError, psutil.Error):
         return None

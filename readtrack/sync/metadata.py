@@ -48,7 +48,7 @@ def split_id(arxiv_id: str) -> tuple[str, int | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FeedEntry:
     """One entry of a feed, safe to print. `arxiv_id` has no version; times are ISO 8601."""
 
     arxiv_id: str
@@ -69,7 +69,7 @@ class Facts:
 class Answer:
     """What came for the ids that were asked for; `refused` says why not, for those that arXiv turned down."""
 
-    found: dict[str, Facts] = field(default_factory=dict)
+    found: dict[str, FeedEntry] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     unnamed: int = 0  # refusals that named no id
 
@@ -123,7 +123,7 @@ def _ask(client: Client, endpoints: Endpoints, ids: list[str], answer: Answer) -
             answer.found[one] = found
 
 
-def _query(client: Client, endpoints: Endpoints, ids: list[str]) -> list[Facts]:
+def _query(client: Client, endpoints: Endpoints, ids: list[str]) -> list[FeedEntry]:
     import arxiv
 
     package = arxiv.Client(page_size=len(ids), delay_seconds=0, num_retries=0)
@@ -197,11 +197,11 @@ class _Feed(Bytes):
             raise Fault("feed", "arXiv's answer was cut short")
 
 
-def _facts(result: arxiv.Result) -> Facts | None:
+def _facts(result: arxiv.Result) -> FeedEntry | None:
     found = re.search(r"/abs/(\S+?)v(\d+)$", result.entry_id)
     if not found:
         return None
-    return Facts(
+    return FeedEntry(
         arxiv_id=one_line(found[1]),
         version=int(found[2]),
         title=one_line(result.title),
@@ -230,7 +230,7 @@ def path_of(folder: Path, paper_id: str) -> Path:
     return folder / f"{paper_id}.json"
 
 
-def save(folder: Path, paper_id: str, asked: str, facts: Facts, wall: float) -> None:
+def save(folder: Path, paper_id: str, asked: str, facts: FeedEntry, wall: float) -> None:
     """Replace metadata/<paper_id>.json. `asked`: the id as it stands in the list. Raises OSError."""
     document = {
         "title": facts.title,

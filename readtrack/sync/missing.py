@@ -12,10 +12,10 @@ from readtrack.home import Home
 from readtrack.reading_list.catalog import Catalog, Paper
 from readtrack.reading_list.insert import filled
 from readtrack.sync import metadata
-from readtrack.sync.add import Facts, rewrite, shortened
+from readtrack.sync.add import GivenFacts, rewrite, shortened
 
 
-def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str, Facts]) -> list[str]:
+def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str, GivenFacts]) -> list[str]:
     """Replace the placeholders of `papers` in the list at `path`; the ids of those that changed.
 
     found  facts by id; those of arXiv papers are taken from the metadata that was fetched
@@ -39,17 +39,17 @@ def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str,
     return [paper.id for paper in changed]
 
 
-def _facts(home: Home, paper: Paper, found: Mapping[str, Facts]) -> Facts:
+def _facts(home: Home, paper: Paper, found: Mapping[str, GivenFacts]) -> GivenFacts:
     if paper.id in found or paper.sources[0].kind != "arxiv":
-        return found.get(paper.id, Facts())
+        return found.get(paper.id, GivenFacts())
     known = metadata.load(home.metadata, paper.id, paper.sources[0].value) or {}
     year = str(known.get("published", ""))[:4]
-    return Facts(
+    return GivenFacts(
         str(known.get("title", "")), tuple(known.get("authors", ())), int(year) if year.isdecimal() else None
     )
 
 
-def _usable(paper: Paper, facts: Facts) -> dict[str, Any]:
+def _usable(paper: Paper, facts: GivenFacts) -> dict[str, Any]:
     """The facts that are missing and were found."""
     values = {"title": facts.title, "authors": shortened(facts.authors), "year": facts.year}
     return {name: values[name] for name in paper.missing if values[name]}

@@ -24,7 +24,7 @@ _OFFLINE_EXIT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class SyncProgress:
     """Something happened. `paper` is an id, or "" for a word about the sync as a whole (`message`).
 
     `bytes` of `total` (None: unknown) are here of the file; `eta`: seconds until the whole sync is over, as
@@ -40,7 +40,7 @@ class Progress:
 
 
 @dataclass(slots=True)
-class Summary:
+class SyncSummary:
     """How it ended. Every paper that was asked for is in `states`; `reasons` holds a sentence for those that
     did not arrive, the link for those that are on the web only, and what is worth knowing about others.
 

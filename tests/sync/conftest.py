@@ -14,8 +14,9 @@ import pytest
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.sync.client import Endpoints
-from readtrack.sync.clock import Cancelled, Clock
-from readtrack.sync.engine import Progress, Summary, Sync
+from readtrack.sync.clock import Clock, SyncCancelled
+from readtrack.sync.engine import Sync
+from readtrack.sync.report import SyncProgress, SyncSummary
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests here share loopback.py
 
@@ -43,7 +44,7 @@ class VirtualClock(Clock):
 
     def sleep(self, seconds: float, cancel: threading.Event) -> None:
         if cancel.is_set():
-            raise Cancelled
+            raise SyncCancelled
         if seconds > 0:
             self.slept.append(seconds)
             self.skip(seconds)
@@ -131,14 +132,14 @@ def papers(home: Home) -> PaperList:
 
 
 @pytest.fixture
-def sync(home: Home, clock: VirtualClock) -> Callable[..., Summary]:
+def sync(home: Home, clock: VirtualClock) -> Callable[..., SyncSummary]:
     """Run one sync of the list as it is now; options are those of Sync. `sync.seen` has the last events."""
 
-    def run(*ids: str, **options: object) -> Summary:
+    def run(*ids: str, **options: object) -> SyncSummary:
         run.seen = []  # type: ignore[attr-defined]
         options.setdefault("endpoints", Endpoints.from_environment())
         job = Sync(Library.open(home), ids or None, clock=clock, report=run.seen.append, **options)  # type: ignore
         return job.run()
 
-    run.seen = list[Progress]()  # type: ignore[attr-defined]
+    run.seen = list[SyncProgress]()  # type: ignore[attr-defined]
     return run

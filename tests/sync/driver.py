@@ -19,7 +19,7 @@ import readtrack.sync.client
 import readtrack.sync.transfer  # noqa: F401
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.sync.clock import Cancelled, Clock
+from readtrack.sync.clock import Clock, SyncCancelled
 from readtrack.sync.engine import Sync
 
 
@@ -37,7 +37,7 @@ class ShortNights(Clock):
 
     def sleep(self, seconds: float, cancel: threading.Event) -> None:
         if cancel.wait(max(0.0, seconds) / 1000):
-            raise Cancelled
+            raise SyncCancelled
         self._skipped += max(0.0, seconds)
 
 

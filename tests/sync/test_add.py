@@ -18,7 +18,7 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Row, Source
-from readtrack.reading_list.insert import CannotInsertError, Entry, insert, quote
+from readtrack.reading_list.insert import CannotInsertError, NewPaper, insert, quote
 from readtrack.sync.add import add, make_id, parse_source
 from readtrack.sync.engine import Sync
 
@@ -57,7 +57,9 @@ papers:
 
     # the end
 """
-ENTRY = Entry("new_one", 'A "new": one # really', ("Ada Example", "Ré Muster"), 2021, "arxiv", "2101.00001")
+ENTRY = NewPaper(
+    "new_one", 'A "new": one # really', ("Ada Example", "Ré Muster"), 2021, "arxiv", "2101.00001"
+)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from loopback import Server, status
 
 from readtrack.home import Home
 from readtrack.sync.clock import Clock
-from readtrack.sync.engine import Progress, Summary, Sync
+from readtrack.sync.engine import Sync
+from readtrack.sync.report import SyncProgress, SyncSummary
 
 COMMAND = Path(sys.executable).with_name("readtrack")
 LISTED = {"one": '- arxiv: "2001.00001"', "two": '- arxiv: "2001.00002"'}
@@ -43,7 +44,7 @@ def name_service_hangs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", slow)
 
 
-SPOTS: dict[str, tuple[Callable[[Server, pytest.MonkeyPatch], Any], Callable[[Progress], bool]]] = {
+SPOTS: dict[str, tuple[Callable[[Server, pytest.MonkeyPatch], Any], Callable[[SyncProgress], bool]]] = {
     "looking up the name": (name_service_hangs, lambda p: p.state == "metadata"),
     "waiting for an answer": (
         lambda server, patch: server.fail("/api/query", loopback.hang()),
@@ -67,9 +68,9 @@ def test_cancel(spot: str, real: Server, papers: Any, home: Home, monkeypatch: p
     set_up, reached = SPOTS[spot]
     set_up(real, monkeypatch)
     cancel, there = threading.Event(), threading.Event()
-    outcome: list[Summary] = []
+    outcome: list[SyncSummary] = []
 
-    def report(progress: Progress) -> None:
+    def report(progress: SyncProgress) -> None:
         if reached(progress):
             there.set()
 
@@ -98,7 +99,7 @@ def test_cancel(spot: str, real: Server, papers: Any, home: Home, monkeypatch: p
 def test_a_sync_goes_on_after_it_was_cancelled(real: Server, papers: Any, home: Home) -> None:
     cancel = threading.Event()
 
-    def report(progress: Progress) -> None:
+    def report(progress: SyncProgress) -> None:
         if progress.state == "done":
             cancel.set()
 

@@ -14,10 +14,10 @@ from loopback import Paper, Server, pdf_bytes
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.sync import files
-from readtrack.sync.engine import Summary
 from readtrack.sync.files import Pdfs, attach
+from readtrack.sync.report import SyncSummary
 
-Run = Callable[..., Summary]
+Run = Callable[..., SyncSummary]
 
 
 def listed(count: int) -> dict[str, str]:

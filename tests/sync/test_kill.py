@@ -18,8 +18,8 @@ from loopback import Server
 
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.sync.engine import status
 from readtrack.sync.files import Pdfs
+from readtrack.sync.lock import status
 
 DRIVER = Path(__file__).with_name("driver.py")
 PAPERS, KILLS = 60, 50

@@ -24,13 +24,14 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.sync.client import Endpoints
-from readtrack.sync.engine import Summary, Sync
+from readtrack.sync.engine import Sync
 from readtrack.sync.files import Pdfs, attach
 from readtrack.sync.lock import AlreadyRunningError, exclusive, state_folder
 from readtrack.sync.metadata import TESTED
+from readtrack.sync.report import SyncSummary
 
 DATA = Path(__file__).parents[1] / "data" / "arxiv"
-Run = Callable[..., Summary]
+Run = Callable[..., SyncSummary]
 
 
 def listed(count: int) -> dict[str, str]:
@@ -452,8 +453,8 @@ def test_a_proxy_from_the_environment_is_used(
 
 
 def test_two_syncs_at_once(server: Server, papers: Any, sync: Run, home: Home) -> None:
-    from readtrack.sync.engine import status as running
     from readtrack.sync.lock import AlreadyRunningError
+    from readtrack.sync.lock import status as running
 
     papers(listed(1))
     seen: list[Any] = []
@@ -525,7 +526,7 @@ def test_an_unexpected_error_in_the_callback_ends_the_sync_and_frees_the_lock(
     server: Server, papers: Any, clock: Any, home: Home
 ) -> None:
     from readtrack.sync.engine import Sync
-    from readtrack.sync.engine import status as running
+    from readtrack.sync.lock import status as running
 
     def report(progress: object) -> None:
         raise RuntimeError("the caller's own")

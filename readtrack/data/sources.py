@@ -1,0 +1,73 @@
+"""Images, texts and speech by name, in three parts: what `Run.source` hands out.
+
+What ships is here; anything else is a data set of the home (`readtrack data`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from readtrack.data import shipped
+from readtrack.data.splits import Parts, characters, parts, stretches
+from readtrack.datasets.catalogue import Kind
+from readtrack.datasets.store import DataSets
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import Home
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The first of each kind is the default. No speech ships by name: `readtrack.data.speech` makes it.
+IMAGES: Mapping[str, Callable[[], tuple[Tensor, Tensor]]] = {"digits": shipped.digits}
+TEXTS: Mapping[str, Callable[[], str]] = {"prose": shipped.text, "code": shipped.code}
+DEFAULTS: Mapping[Kind, str] = {"images": next(iter(IMAGES)), "text": next(iter(TEXTS)), "speech": ""}
+
+
+class DataSource(NamedTuple):
+    """Data of one kind.
+
+    name   "digits"
+    parts  to train on, to choose by and to judge by. Images: (images (n, height, width) or
+           (n, 3, height, width), labels (n,)). Text: pieces of ids (length,), several in `train`.
+           Speech: (sounds (n, samples), labels (n,))
+    names  what a label or an id stands for: the alphabet of a text
+    rate   samples a second, of speech
+    """
+
+    name: str
+    parts: Parts
+    names: Sequence[str]
+    rate: int = 0
+
+
+def load(kind: Kind, name: str, seed: int, *, at_most: int | None = None) -> DataSource:
+    """The data called `name`, parted by `seed` where its authors have not.
+
+    at_most  rows or characters to take
+    Raises ReadtrackError if the data are of another kind, NotAvailableError if they are not here.
+    """
+    if kind == "images" and name in IMAGES:
+        images, labels = (tensor[:at_most] for tensor in IMAGES[name]())
+        classes = "".join(str(label) for label in sorted(set(labels.tolist())))
+        return DataSource(name, parts(images, labels, seed=seed), classes)
+    if kind == "text" and name in TEXTS:
+        ids, alphabet = characters(TEXTS[name]()[:at_most])
+        return DataSource(name, stretches(ids, seed), alphabet)
+    return _of_home(kind, name, seed, at_most)
+
+
+def _of_home(kind: Kind, name: str, seed: int, at_most: int | None) -> DataSource:
+    from readtrack.data import stored
+
+    shipping = {"images": IMAGES, "text": TEXTS}.get(kind, {})
+    store = DataSets(Home())
+    try:
+        found = store.find(name)
+    except NotAvailableError as error:
+        raise NotAvailableError(f"{error} Ships with readtrack: {', '.join(shipping) or 'none'}.") from None
+    if found.kind != kind:
+        raise ReadtrackError(f"{name} is {found.kind}, and the paper takes {kind}.")
+    if kind == "text":
+        return DataSource(name, *stored.read_text(store, name, seed, at_most))
+    return DataSource(name, *stored.read_rows(store, name, seed, at_most))

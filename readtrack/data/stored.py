@@ -1,0 +1,338 @@
+"""Read the data sets of the home (`readtrack data`) as tensors, in their authors' parts where they have some.
+
+The files may have come from elsewhere: sizes that a header announces are checked before memory is taken.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import struct
+import tarfile
+import wave
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from readtrack.data.splits import Parts, characters, parts, stretches
+from readtrack.datasets.catalogue import Format, catalogue
+from readtrack.datasets.store import DataSets, Stored
+from readtrack.errors import ReadtrackError
+from readtrack.text import one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+T = TypeVar("T")
+
+_MOST = 8 * 1024**3  # bytes of one array
+_CHOOSE = 0.1  # share of the rows to train on that choose, where the authors name none
+_CIFAR_ROW = 1 + 3 * 32 * 32
+_WORD = 16_000  # samples of a word of Speech Commands
+
+
+class Rows(NamedTuple):
+    """Pictures or sounds with their labels, (n, ...) and (n,); `names`: what a label stands for.
+
+    test, choose  the authors' own parts, or None
+    rate          samples a second, of sounds
+    """
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor] | None
+    choose: tuple[Tensor, Tensor] | None
+    names: tuple[str, ...]
+    rate: int = 0
+
+
+def read_rows(
+    store: DataSets, name: str, seed: int, at_most: int | None
+) -> tuple[Parts, tuple[str, ...], int]:
+    """Pictures (n, height, width) or (n, 3, height, width) in [0, 1], or sounds (n, samples) in [-1, 1], each
+    with labels (n,); what the labels stand for; samples a second.
+
+    The authors' test rows are only to judge by. at_most: rows of all parts together
+    Raises ReadtrackError if a file is not what it should be, NotAvailableError if it is not here.
+    """
+    import torch
+
+    stored = store.find(name)
+    found = _guarded(stored, lambda: _READ_ROWS[stored.format](store.path(name), stored, at_most))
+    if found.test is None:
+        cut = tuple(tensor[:at_most] for tensor in found.train)
+        return parts(*cut, seed=seed), found.names, found.rate
+    order = torch.randperm(len(found.train[1]), generator=torch.Generator().manual_seed(seed))
+    test, rest = found.test, order
+    if at_most is not None:
+        rest, test = order[: round(0.8 * at_most)], tuple(tensor[: round(0.2 * at_most)] for tensor in test)  # type: ignore[assignment]
+    if found.choose is not None:
+        share = len(found.choose[1]) if at_most is None else round(_CHOOSE * at_most)
+        choose, train = tuple(tensor[:share] for tensor in found.choose), rest
+    else:
+        held = round(_CHOOSE * len(rest))
+        choose, train = tuple(tensor[rest[:held]] for tensor in found.train), rest[held:]
+    return Parts(tuple(tensor[train] for tensor in found.train), choose, test), found.names, found.rate
+
+
+def read_text(store: DataSets, name: str, seed: int, at_most: int | None) -> tuple[Parts, str]:
+    """A text's ids in three parts, and its alphabet. enwik8 is read as bytes, others as characters.
+
+    Raises ReadtrackError if a file is not what it should be, NotAvailableError if it is not here.
+    """
+    import torch
+
+    stored = store.find(name)
+    pieces = _guarded(stored, lambda: _READ_TEXT[stored.format](store.path(name)))
+    if at_most is not None:
+        shares = (
+            (at_most,) if len(pieces) == 1 else tuple(int(share * at_most) for share in (0.9, 0.05, 0.05))
+        )
+        pieces = tuple(piece[:share] for piece, share in zip(pieces, shares, strict=True))
+    ids, alphabet = characters("".join(pieces))
+    if len(pieces) == 1:
+        if name not in catalogue():
+            return stretches(ids, seed), alphabet
+        held = len(ids) // 20
+        sizes = [len(ids) - 2 * held, held, held]
+    else:
+        sizes = [len(piece) for piece in pieces]
+    train, choose, judge = torch.split(ids, sizes)
+    return Parts((train,), (choose,), (judge,)), alphabet
+
+
+def _guarded(stored: Stored, read: Callable[[], T]) -> T:
+    """What `read` returns; whatever a damaged file makes it raise is a ReadtrackError."""
+    try:
+        return read()
+    except (OSError, ValueError, KeyError, EOFError, struct.error, wave.Error) as error:
+        problem = one_line(str(error)) or type(error).__name__
+    except (tarfile.TarError, zipfile.BadZipFile) as error:
+        problem = one_line(str(error))
+    raise ReadtrackError(
+        f"The data set {stored.name} cannot be read: {problem}. "
+        f"`readtrack data verify {stored.name}` checks it."
+    )
+
+
+def _idx(folder: Path, stored: Stored, at_most: int | None) -> Rows:
+    def rows(part: str) -> tuple[Tensor, Tensor]:
+        pixels = _idx_array(folder / f"{part}-images-idx3-ubyte.gz", 3)
+        labels = _idx_array(folder / f"{part}-labels-idx1-ubyte.gz", 1)
+        if len(pixels) != len(labels):
+            raise ValueError(f"{len(pixels)} pictures and {len(labels)} labels")
+        return _pixels(pixels), _labels(labels)
+
+    return Rows(rows("train"), rows("t10k"), None, catalogue()[stored.name].names)
+
+
+def _idx_array(path: Path, dims: int) -> np.ndarray:
+    """An array of bytes in LeCun's format: magic number, sizes, values."""
+    import numpy as np
+
+    with gzip.open(path, "rb") as file:
+        magic, *shape = struct.unpack(f">{1 + dims}I", file.read(4 * (1 + dims)))
+        if magic != 0x800 + dims:
+            raise ValueError(f"{path.name} is not an array of bytes with {dims} dimensions")
+        count = _product(shape)
+        values = file.read(count + 1)
+    if len(values) != count:
+        raise ValueError(f"{path.name} does not hold the {count:,} values that it announces")
+    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+
+
+def _cifar(folder: Path, stored: Stored, at_most: int | None) -> Rows:
+    import numpy as np
+
+    batches: dict[str, np.ndarray] = {}
+    with tarfile.open(folder / "cifar-10-binary.tar.gz", "r|gz") as tar:
+        for member in tar:
+            if member.isreg() and member.name.endswith(".bin") and member.size == 10_000 * _CIFAR_ROW:
+                file = tar.extractfile(member)
+                assert file
+                table = np.frombuffer(file.read(), dtype=np.uint8).reshape(-1, _CIFAR_ROW)
+                batches[Path(member.name).stem] = table
+    train = np.concatenate([batches[f"data_batch_{i}"] for i in range(1, 6)])
+
+    def rows(table: np.ndarray) -> tuple[Tensor, Tensor]:
+        return _pixels(table[:, 1:].reshape(-1, 3, 32, 32)), _labels(table[:, 0])
+
+    return Rows(rows(train), rows(batches["test_batch"]), None, catalogue()[stored.name].names)
+
+
+def _pictures(folder: Path, stored: Stored, at_most: int | None) -> Rows:
+    """The reader's own, brought to the size of the first one."""
+    import numpy as np
+    from PIL import Image
+
+    paths, names = _spread(stored, at_most)
+    pixels, labels, size = [], [], None
+    for path in paths:
+        with Image.open(folder / path) as picture:
+            size = size or picture.size
+            if _product((*size, 3, len(paths))) > _MOST:
+                raise ValueError(f"{len(paths):,} pictures of {size[0]} x {size[1]} are too many")
+            pixels.append(np.array(picture.convert("RGB").resize(size)))
+        labels.append(names.index(_label(path)))
+    return Rows((_pixels(np.stack(pixels).transpose(0, 3, 1, 2)), _labels(labels)), None, None, names)
+
+
+def _sounds(folder: Path, stored: Stored, at_most: int | None) -> Rows:
+    paths, names = _spread(stored, at_most)
+    sounds = [_wave(folder / path) for path in paths]
+    rates = sorted({rate for _, rate in sounds})
+    if len(rates) > 1:
+        raise ValueError(f"sounds of {rates} Hz cannot be mixed")
+    labels = [names.index(_label(path)) for path in paths]
+    return Rows((_padded([sound for sound, _ in sounds]), _labels(labels)), None, None, names, rates[0])
+
+
+def _speech_commands(folder: Path, stored: Stored, at_most: int | None) -> Rows:
+    import torch
+
+    held = {
+        name: set((folder / f"{name}_list.txt").read_text().split()) for name in ("testing", "validation")
+    }
+    chosen, names = _spread(stored, None)
+    groups: dict[str, list[str]] = {"testing": [], "validation": [], "train": []}
+    for path in chosen:
+        if not path.startswith("_"):  # noise
+            groups[next((name for name, paths in held.items() if path in paths), "train")].append(path)
+    words = tuple(name for name in names if not name.startswith("_"))
+
+    def rows(group: str, share: float) -> tuple[Tensor, Tensor]:
+        paths = groups[group] if at_most is None else groups[group][: round(share * at_most)]
+        table = torch.zeros(len(paths), _WORD)
+        for row, path in zip(table, paths, strict=True):
+            sound, _ = _wave(folder / path)
+            row[: len(sound)] = sound[:_WORD]
+        return table, _labels([words.index(_label(path)) for path in paths])
+
+    return Rows(rows("train", 0.8), rows("testing", 0.2), rows("validation", _CHOOSE), words, 16_000)
+
+
+def _lj_speech(folder: Path, stored: Stored, at_most: int | None) -> Rows:
+    """Sentences; a label is the place of its transcript among the names."""
+    root = folder / "LJSpeech-1.1"
+    with (root / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        said = {row[0]: row[-1] for row in csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE)}
+    names = tuple(said.values())
+    groups: dict[str, list[str]] = {"test": [], "choose": [], "train": []}
+    for name in said:
+        chapter = name.partition("-")[0]
+        groups[
+            "test" if chapter in ("LJ001", "LJ002") else "choose" if chapter == "LJ003" else "train"
+        ].append(name)
+    place = {name: i for i, name in enumerate(said)}
+
+    def rows(group: str, share: float) -> tuple[Tensor, Tensor]:
+        chosen = groups[group] if at_most is None else groups[group][: round(share * at_most)]
+        sounds = [_wave(root / "wavs" / f"{name}.wav")[0] for name in chosen]
+        return _padded(sounds), _labels([place[name] for name in chosen])
+
+    return Rows(rows("train", 0.8), rows("test", 0.2), rows("choose", _CHOOSE), names, 22_050)
+
+
+def _spread(stored: Stored, at_most: int | None) -> tuple[list[str], tuple[str, ...]]:
+    """Files of a folder with labels, spread evenly where only some are taken; the labels in order."""
+    paths = sorted(
+        path for path in stored.files if not path.endswith((".txt", ".md", ".json")) and "/" in path
+    )
+    if not paths:
+        paths = sorted(path for path in stored.files if not path.endswith((".txt", ".md", ".json")))
+    names = tuple(sorted({_label(path) for path in paths}))
+    if at_most is not None and at_most < len(paths):
+        paths = [paths[i * len(paths) // at_most] for i in range(at_most)]
+    return paths, names
+
+
+def _label(path: str) -> str:
+    """The name of the folder that a file lies in; "" for one that lies in none."""
+    return path.rpartition("/")[0].rpartition("/")[2]
+
+
+def _wave(path: Path) -> tuple[Tensor, int]:
+    """A 16-bit .wav file's first channel (samples,) in [-1, 1], and its rate."""
+    import numpy as np
+    import torch
+
+    with wave.open(str(path), "rb") as file:
+        if file.getsampwidth() != 2:
+            raise ValueError(f"{path.name} has {8 * file.getsampwidth()} bits a sample, not 16")
+        values = np.frombuffer(file.readframes(min(file.getnframes(), _MOST // 4)), dtype="<i2")
+        samples = values[:: file.getnchannels()].astype(np.float32) / 32768
+        return torch.from_numpy(samples), file.getframerate()
+
+
+def _padded(sounds: list[Tensor]) -> Tensor:
+    import torch
+
+    longest = max(map(len, sounds))
+    if 4 * longest * len(sounds) > _MOST:
+        raise ValueError(f"{len(sounds):,} sounds of up to {longest:,} samples do not fit; take fewer")
+    return torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True)
+
+
+def _pixels(values: np.ndarray) -> Tensor:
+    import torch
+
+    if 4 * values.size > _MOST:
+        raise ValueError("the pictures do not fit into memory")
+    return torch.from_numpy(values.copy()).float().div_(255)
+
+
+def _labels(values: np.ndarray | list[int]) -> Tensor:
+    import torch
+
+    return torch.as_tensor(values.copy()).long()
+
+
+def _product(sizes: tuple[int, ...] | list[int]) -> int:
+    """Raises ValueError if an array of these sizes is too large to be meant."""
+    found = 1
+    for size in sizes:
+        found *= size
+    if not 0 < found <= _MOST:
+        raise ValueError(f"sizes {list(sizes)} are not those of a data set")
+    return found
+
+
+def _plain(folder: Path) -> tuple[str, ...]:
+    path = next(path for path in (folder / "input.txt", folder / "text.txt") if path.exists())
+    return (path.read_text(encoding="utf-8", errors="replace"),)
+
+
+def _enwik8(folder: Path) -> tuple[str, ...]:
+    text = _of_zip(folder / "enwik8.zip", "enwik8", 100_000_000).decode("latin-1")
+    held = len(text) // 20
+    return text[: -2 * held], text[-2 * held : -held], text[-held:]
+
+
+def _wikitext(folder: Path) -> tuple[str, ...]:
+    archive = folder / "wikitext-2-raw-v1.zip"
+    members = (f"wikitext-2-raw/wiki.{part}.raw" for part in ("train", "valid", "test"))
+    return tuple(_of_zip(archive, member, 100_000_000).decode() for member in members)
+
+
+def _of_zip(archive: Path, member: str, limit: int) -> bytes:
+    with zipfile.ZipFile(archive) as opened, opened.open(member) as file:
+        found = file.read(limit + 1)
+    if len(found) > limit:
+        raise ValueError(f"{member} is larger than {limit:,} bytes")
+    return found
+
+
+_READ_ROWS: Mapping[Format, Callable[[Path, Stored, int | None], Rows]] = {
+    "idx": _idx,
+    "cifar": _cifar,
+    "pictures": _pictures,
+    "sounds": _sounds,
+    "speech commands": _speech_commands,
+    "lj speech": _lj_speech,
+}
+_READ_TEXT: Mapping[Format, Callable[[Path], tuple[str, ...]]] = {
+    "text": _plain,
+    "enwik8": _enwik8,
+    "wikitext": _wikitext,
+}

@@ -1,0 +1,84 @@
+"""The data sets that readtrack knows where to get: `catalogue.yaml`, beside this file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, cast
+
+Kind = Literal["images", "text", "speech"]
+Format = Literal[
+    "idx", "cifar", "text", "enwik8", "wikitext", "speech commands", "lj speech", "pictures", "sounds"
+]
+
+# What `readtrack.data.sources` has without a file of the home.
+SHIPPED: dict[str, Kind] = {"digits": "images", "prose": "text", "code": "text"}
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One file of a data set.
+
+    size     bytes
+    sha256   of the file as it is served
+    content  of what a .gz file holds, or "": a copy that was packed again has another `sha256`
+    urls     where it is served; the first that works is taken
+    """
+
+    name: str
+    size: int
+    sha256: str
+    urls: tuple[str, ...]
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """What is known of a data set. `names`: what its labels stand for; `split`: who is judged on what."""
+
+    name: str
+    title: str
+    kind: Kind
+    format: Format
+    licence: str
+    homepage: str
+    split: str
+    files: tuple[DataFile, ...]
+    names: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size for file in self.files)
+
+
+@cache
+def catalogue() -> dict[str, DataSet]:
+    """Name to data set, in the order of the file."""
+    import yaml
+
+    described = yaml.safe_load((Path(__file__).parent / "catalogue.yaml").read_text(encoding="utf-8"))
+    return {name: _data_set(name, about) for name, about in described.items()}
+
+
+def _data_set(name: str, about: dict[str, object]) -> DataSet:
+    files = cast("list[dict[str, object]]", about["files"])
+    rest = {key: value for key, value in about.items() if key not in ("files", "names")}
+    return DataSet(
+        name=name,
+        files=tuple(_file(file) for file in files),
+        names=tuple(cast("list[str]", about.get("names", []))),
+        **cast("dict[str, str]", rest),  # type: ignore[arg-type]
+    )
+
+
+def _file(about: dict[str, object]) -> DataFile:
+    name = str(about["name"])
+    return DataFile(
+        name=name,
+        size=int(str(about["size"])),
+        sha256=str(about["sha256"]),
+        urls=tuple(folder + name for folder in cast("list[str]", about["urls"])),
+        content=str(about.get("content", "")),
+    )

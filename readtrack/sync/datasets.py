@@ -1,0 +1,180 @@
+"""Fetch a known data set: resumed where it stopped, checked by SHA-256, there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from readtrack.datasets.catalogue import DataFile, DataSet
+from readtrack.datasets.store import MOST_FILES, DataSets, Stored, write_about
+from readtrack.datasets.unpack import unpack
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import Home
+from readtrack.sync.client import Client
+from readtrack.sync.clock import Clock
+from readtrack.sync.faults import Fault
+from readtrack.sync.files import RESERVE, disk_fault
+from readtrack.sync.lock import exclusive
+from readtrack.sync.throttle import HostThrottle
+from readtrack.text import format_bytes
+
+if TYPE_CHECKING:
+    from readtrack.sync.transfer import ResponseHead
+
+Progress = Callable[[str, int, int], None]  # file, bytes that are here, bytes of the whole file
+
+_UNPACKED = ("speech commands", "lj speech")
+_GROWTH = 4  # an archive of sounds unpacks to at most so many times its size
+_DEADLINE = 12 * 3600.0  # seconds for one file
+
+
+def fetch(
+    home: Home,
+    known: DataSet,
+    *,
+    progress: Progress = lambda file, here, size: None,
+    notice: Callable[[str], None] = lambda text: None,
+    cancel: threading.Event | None = None,
+    clock: Clock | None = None,
+) -> Stored:
+    """Fetch all files of `known` into the home.
+
+    What came before an interruption is kept and is not fetched again. Raises NotAvailableError if a file
+    could not be fetched, ReadtrackError if one is not what the catalogue says, SyncCancelled.
+    """
+    cancel, clock = cancel or threading.Event(), clock or Clock()
+    store = DataSets(home)
+    with store.publishing(known.name) as part, exclusive(home) as state:
+        _check_space(part, known)
+        gate = HostThrottle(state / "requests.json", clock, cancel, frozenset())
+        client = Client(gate, clock, cancel, notice=notice)
+        try:
+            for file in known.files:
+                _fetch_file(client, part / file.name, file, progress)
+        finally:
+            client.close()
+        files = {file.name: (file.size, file.sha256) for file in known.files}
+        if known.format in _UNPACKED:
+            files = _unpacked(part, known, notice)
+        return write_about(part, known.name, known.kind, known.format, "fetched", files)
+
+
+def _unpacked(part: Path, known: DataSet, notice: Callable[[str], None]) -> dict[str, tuple[int, str]]:
+    """Replace the archives of `known` by the files that they hold."""
+    files: dict[str, tuple[int, str]] = {}
+    for file in known.files:
+        notice(f"unpacking {file.name}")
+        folder = part / "unpacking"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        files |= unpack(part / file.name, folder, limit=_GROWTH * file.size, most=MOST_FILES)
+        for path in list(folder.iterdir()):
+            path.rename(part / path.name)
+        folder.rmdir()
+        (part / file.name).unlink()
+    return files
+
+
+def _check_space(folder: Path, known: DataSet) -> None:
+    here = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    factor = 1 + _GROWTH if known.format in _UNPACKED else 1
+    needed, free = factor * known.size - here + RESERVE, shutil.disk_usage(folder).free
+    if free < needed:
+        raise ReadtrackError(
+            f"{known.name} needs {format_bytes(needed)} in {folder.parent}; {format_bytes(free)} are free."
+        )
+
+
+def _fetch_file(client: Client, path: Path, file: DataFile, progress: Progress) -> None:
+    if path.exists() and path.stat().st_size == file.size and _digest(path) == file.sha256:
+        progress(file.name, file.size, file.size)
+        return
+    fault: Fault | None = None
+    for url in file.urls:
+        try:
+            client.get(url, _FileSink(path, file, progress))
+            return
+        except Fault as error:
+            fault = error
+            if error.kind in ("disk", "page"):
+                break
+    assert fault
+    kind = ReadtrackError if fault.kind in ("disk", "page") else NotAvailableError
+    raise kind(f"{file.name}: {fault}. What arrived is kept; run the command again to continue.") from fault
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _FileSink:
+    """Writes to `path`, after what is there already."""
+
+    accept = "*/*"
+    deadline = _DEADLINE
+
+    def __init__(self, path: Path, file: DataFile, progress: Progress) -> None:
+        self._path = path
+        self._about = file
+        self._progress = progress
+        self._file: BinaryIO | None = None
+        self._size = 0
+        self.limit = file.size
+
+    @property
+    def start(self) -> int:
+        """Bytes that are here; none where they are more than there should be."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        return size if size < self._about.size else 0
+
+    def begin(self, head: ResponseHead) -> None:
+        start = self.start
+        begins = head.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        if head.status == 206 and not begins:
+            self._path.unlink(missing_ok=True)
+            raise Fault("truncated", f"{self._about.name}: another part came than was asked for")
+        self._close()
+        try:
+            self._file = self._path.open("ab" if head.status == 206 else "wb")
+        except OSError as error:
+            raise disk_fault(error, self._path.parent) from error
+        self._size = start if head.status == 206 else 0
+        self._progress(self._about.name, self._size, self._about.size)
+
+    def write(self, data: bytes) -> None:
+        assert self._file
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise disk_fault(error, self._path.parent) from error
+        self._size += len(data)
+        self._progress(self._about.name, self._size, self._about.size)
+
+    def end(self) -> None:
+        assert self._file
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise disk_fault(error, self._path.parent) from error
+        finally:
+            self._close()
+        found = _digest(self._path)
+        if self._size < self._about.size:
+            raise Fault(
+                "truncated", f"only {format_bytes(self._size)} of {format_bytes(self._about.size)} arrived"
+            )
+        if self._size > self._about.size or found != self._about.sha256:
+            self._path.unlink()
+            raise Fault("page", f"its SHA-256 is {found[:16]}..., not {self._about.sha256[:16]}...")
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

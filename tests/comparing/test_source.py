@@ -1,0 +1,127 @@
+"""Images and texts by name: `Run.source`, and the checks of comparisons that train on them."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from readtrack import data
+from readtrack.checks.comparing import ShortRuns, check_judge_heard, check_no_leak
+from readtrack.checks.experiment import run_experiment
+from readtrack.checks.mutants import outcomes
+from readtrack.data import sources
+from readtrack.errors import ReadtrackError
+from readtrack.plugin import Arm
+
+from .toys import BREAK, LEAD, RATES, plugin
+
+STEPS = 8
+
+
+def images(run, part):
+    """Digits and whether each is below five; pixels (n, 64)."""
+    x, labels = getattr(run.source("images").parts, part)
+    return x.flatten(1), (labels < 5).long()
+
+
+def text(run, part):
+    """For each character the four before it, as one-hot vectors, and whether it is a vowel."""
+    source = run.source("text", at_most=20_000)
+    vowels = torch.tensor([letter in "aeiou" for letter in source.names])
+    ids = torch.cat(getattr(source.parts, part))
+    before = ids[:-1].unfold(0, 4, 1)[:-1]
+    return F.one_hot(before, len(source.names)).flatten(1).float(), vowels[ids[5:]].long()
+
+
+def comparison(read_part, run, flaw=""):
+    """A linear classifier that sees all inputs, and one that sees the first tenth of them."""
+
+    def train(at, share, rate):
+        x, y = read_part(run, "judge" if flaw == "leak in training" else "train")
+        model = nn.Linear(int(share * x.shape[1]), 2)
+        optimizer, rows = torch.optim.SGD(model.parameters(), lr=rate), at.generator("rows")
+        for step in at.steps(STEPS):
+            some = torch.randint(len(x), (64,), generator=rows)
+            at.descend(F.cross_entropy(logits(model, x[some]), y[some]), optimizer, step=step)
+        with torch.no_grad():
+            x, y = read_part(run, "judge" if flaw == "leak" else "choose")
+            return F.cross_entropy(logits(model, x), y).item(), model
+
+    def right(at, found):
+        x, y = read_part(run, "judge")
+        guessed = logits(found.chosen, x).argmax(1)
+        return {"accuracy": (guessed == y).double().mean().item()}
+
+    arms, breaks = {"all": Arm(1.0), "half": Arm(0.1)}, {BREAK.name: {"all": Arm(0.1)}}
+    run.compare(LEAD, arms=arms, attempt=train, read=right, grid=RATES, breaks=breaks)
+
+
+def logits(model, x):
+    return model(x[:, : model.in_features])
+
+
+@pytest.fixture(params=[images, text])
+def kind(request):
+    return request.param
+
+
+def test_a_comparison_on_a_source_passes_the_checks(kind, tmp_path):
+    runs = ShortRuns.of(plugin(partial(comparison, kind)), tmp_path)
+    check_no_leak(runs)
+    check_judge_heard(runs)
+
+
+@pytest.mark.parametrize("flaw", ["leak", "leak in training"])
+def test_a_leak_from_a_source_is_noticed(kind, flaw, tmp_path):
+    runs = ShortRuns.of(plugin(partial(comparison, kind), flaw), tmp_path)
+    with pytest.raises(AssertionError, match="the data to judge by change"):
+        check_no_leak(runs)
+
+
+def test_the_mistakes_about_parts_are_killed(kind, tmp_path):
+    fates = {one.mutant: one.fate for one in outcomes(plugin(partial(comparison, kind)), tmp_path)}
+    about = [says for says in fates if "the data to judge by" in says]
+    assert len(about) == 2
+    assert all(fates[says] == "killed" for says in about)
+
+
+def handed_out(tmp_path, *, seed=3, **given):
+    """What a run gets from `source` with the settings `given`."""
+    found = {}
+
+    def experiment(run):
+        found.update(images=run.source("images"), text=run.source("text", at_most=7_001))
+
+    module = SimpleNamespace(__name__="readtrack.papers.toy", experiment=experiment)
+    run_experiment(module, tmp_path / "run", budget="quick", seed=seed, **given)
+    return found
+
+
+def test_a_run_gets_the_parts_of_its_seed_whole_and_in_order(tmp_path):
+    found = handed_out(tmp_path)
+    expected = data.parts(*data.digits(), seed=3)
+    for part in ("train", "choose", "judge"):
+        for tensor, same in zip(getattr(found["images"].parts, part), getattr(expected, part), strict=True):
+            assert torch.equal(tensor, same)
+    ids, alphabet = data.characters(data.text()[:7_001])
+    for pieces, same in zip(found["text"].parts, data.stretches(ids, 3), strict=True):
+        assert all(torch.equal(*pair) for pair in zip(pieces, same, strict=True))
+    assert found["text"].names == alphabet
+    assert found["images"].names == "0123456789"
+    assert (found["images"].name, found["text"].name) == ("digits", "prose")
+
+
+def test_a_setting_names_another_source(tmp_path):
+    code = handed_out(tmp_path, settings={"text": "code"})["text"]
+    assert code.name == "code"
+    assert set(code.names) == set(data.code()[:7_001])
+
+
+def test_an_unknown_source_names_those_there_are(tmp_path):
+    with pytest.raises(ReadtrackError, match="Ships with readtrack: prose, code"):
+        sources.load("text", "poems", 0)

@@ -1,0 +1,61 @@
+"""`readtrack data`, and `--data` on runs, as a reader types them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from readtrack.cli.app import run
+from readtrack.datasets.store import DataSets
+from readtrack.home import Home
+from readtrack.runs import settings
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("READTRACK_HOME", str(tmp_path / "home"))
+    return Home()
+
+
+def test_from_a_text_to_its_removal(capsys, tmp_path):
+    (tmp_path / "book.txt").write_text("It was a dark and stormy night.")
+    assert run(["data", "add", "book", "--from", str(tmp_path / "book.txt")]) == 0
+    assert "book is here: text, 1 file, 31 B." in capsys.readouterr().out
+    assert run(["data", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (rows["book"]["here"], rows["mnist"]["here"]) == (True, False)
+    assert run(["data", "verify"]) == 0
+    (tmp_path / "home/data/book/text.txt").write_text("It was a bright and sunny night")
+    assert run(["data", "verify", "book"]) == 1
+    assert "✗ book: text.txt has changed" in capsys.readouterr().out
+    assert run(["data", "remove", "book"]) == 0
+    assert run(["data", "verify"]) == 3
+    assert (tmp_path / "book.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["get", "nothing"], 2, "no known data set"),
+        (["add", "mnist", "--from", "/nowhere"], 2, "there is no /nowhere"),
+        (["remove", "mnist"], 3, "readtrack data get mnist"),
+        (["verify", "../runs"], 2, "cannot be the name"),
+    ],
+)
+def test_mistakes_are_named(capsys, words, code, said):
+    assert run(["data", *words]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_data_is_a_setting_of_its_kind(home, tmp_path):
+    (tmp_path / "book.txt").write_text("x")
+    DataSets(home).add_own("book", tmp_path / "book.txt", None)
+    assert settings.of_data(home, "book") == {"text": "book"}
+    assert settings.of_data(home, "digits") == {"images": "digits"}
+    assert settings.of_data(home, "") == {}
+
+
+def test_a_paper_that_takes_no_data_says_so(capsys):
+    assert run(["run", "newton", "--data", "digits", "--budget", "smoke"]) == 2
+    assert "newton takes no images" in capsys.readouterr().err

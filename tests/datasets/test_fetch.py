@@ -1,0 +1,164 @@
+"""Fetching from a server on this machine that cuts, lies and stalls."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from readtrack.datasets.catalogue import DataFile, DataSet
+from readtrack.datasets.store import DataSets
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import Home
+from readtrack.sync.clock import Clock, SyncCancelled
+from readtrack.sync.datasets import fetch
+
+CONTENT = bytes(range(256)) * 1200
+
+
+class Quick(Clock):
+    def sleep(self, seconds, cancel):
+        if cancel.is_set():
+            raise SyncCancelled
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content`; `cuts`: after how many bytes the first answers end. `ranges`: what was asked for."""
+
+    def __init__(self, content=CONTENT, *, cuts=(), resumes=True, announced=None):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.cuts, self.resumes, self.announced = content, list(cuts), resumes, announced
+        self.ranges = []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/file.bin"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        asked = self.headers.get("Range")
+        server.ranges.append(asked)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.resumes else 0
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(server.announced or len(body)))
+        if start:
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+            )
+        self.end_headers()
+        self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
+
+    def log_message(self, *args):
+        """Say nothing."""
+
+
+@pytest.fixture
+def serve(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    servers = []
+
+    def start(*args, **options):
+        server = Server(*args, **options)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def known(*urls, content=CONTENT, form="text", name="file.bin"):
+    file = DataFile(name, len(content), hashlib.sha256(content).hexdigest(), urls)
+    return DataSet("toy", "Toy", "speech" if form == "lj speech" else "text", form, "MIT", "", "", (file,))
+
+
+def test_a_data_set_is_fetched_whole_and_its_size_is_announced(serve, tmp_path):
+    told = []
+    stored = fetch(
+        Home(tmp_path / "home"), known(serve().url), progress=lambda *said: told.append(said), clock=Quick()
+    )
+    assert (stored.origin, stored.size) == ("fetched", len(CONTENT))
+    assert (told[0], told[-1]) == (("file.bin", 0, len(CONTENT)), ("file.bin", len(CONTENT), len(CONTENT)))
+    assert list(DataSets(Home(tmp_path / "home")).problems("toy")) == []
+
+
+def test_what_was_cut_is_resumed_where_it_stopped(serve, tmp_path):
+    server = serve(cuts=[100_000, 50_000])
+    fetch(Home(tmp_path), known(server.url), clock=Quick())
+    assert server.ranges == [None, "bytes=100000-", "bytes=150000-"]
+    assert (tmp_path / "data/toy/file.bin").read_bytes() == CONTENT
+
+
+def test_a_later_command_continues(serve, tmp_path):
+    stopped = serve(cuts=[90_000] * 9)
+    stopped.resumes = False
+    with pytest.raises(NotAvailableError, match="run the command again"):
+        fetch(Home(tmp_path), known(stopped.url), clock=Quick())
+    assert DataSets(Home(tmp_path)).names() == []
+    server = serve()
+    fetch(Home(tmp_path), known(server.url), clock=Quick())
+    assert server.ranges == ["bytes=90000-"]
+
+
+def test_a_server_that_cannot_resume_is_asked_for_all_of_it(serve, tmp_path):
+    server = serve(cuts=[100_000], resumes=False)
+    fetch(Home(tmp_path), known(server.url), clock=Quick())
+    assert (tmp_path / "data/toy/file.bin").read_bytes() == CONTENT
+
+
+def test_the_next_address_is_tried(serve, tmp_path):
+    server = serve()
+    fetch(Home(tmp_path), known("http://127.0.0.1:9/file.bin", server.url), clock=Quick())
+    assert server.ranges == [None]
+
+
+@pytest.mark.parametrize("content", [b"x" * len(CONTENT), CONTENT[:-1] + b"?"])
+def test_a_wrong_checksum_is_refused_and_not_kept(serve, tmp_path, content):
+    with pytest.raises(ReadtrackError, match="SHA-256"):
+        fetch(Home(tmp_path), known(serve(content).url), clock=Quick())
+    assert not (tmp_path / "data/.toy.part/file.bin").exists()
+    assert DataSets(Home(tmp_path)).names() == []
+
+
+def test_more_than_announced_in_the_catalogue_is_refused(serve, tmp_path):
+    with pytest.raises(NotAvailableError, match="larger than allowed"):
+        fetch(Home(tmp_path), known(serve(CONTENT + b"more").url), clock=Quick())
+    assert DataSets(Home(tmp_path)).names() == []
+
+
+def test_cancelling_keeps_what_came(serve, tmp_path):
+    cancel = threading.Event()
+
+    def stop(file, here, size):
+        if here > 100_000:
+            cancel.set()
+
+    with pytest.raises(SyncCancelled):
+        fetch(Home(tmp_path), known(serve().url), progress=stop, cancel=cancel, clock=Quick())
+    assert 100_000 < (tmp_path / "data/.toy.part/file.bin").stat().st_size <= len(CONTENT)
+    assert DataSets(Home(tmp_path)).names() == []
+
+
+def test_an_archive_of_sounds_is_unpacked(serve, tmp_path):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:bz2") as tar:
+        info = tarfile.TarInfo("LJ/wavs/1.wav")
+        info.size = 4
+        tar.addfile(info, io.BytesIO(b"RIFF"))
+    about = known(serve(packed.getvalue()).url, content=packed.getvalue(), form="lj speech")
+    stored = fetch(Home(tmp_path), about, clock=Quick())
+    assert list(stored.files) == ["LJ/wavs/1.wav"]
+    assert sorted(path.name for path in (tmp_path / "data/toy").iterdir()) == ["LJ", "data.json"]
+    assert list(DataSets(Home(tmp_path)).problems("toy")) == []

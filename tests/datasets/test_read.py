@@ -1,0 +1,227 @@
+"""Real formats as tensors: small files made here, damaged ones, and Fashion-MNIST where Debian has put it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tarfile
+import wave
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from readtrack.data import sources
+from readtrack.datasets.catalogue import catalogue
+from readtrack.datasets.store import DataSets, write_about
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import Home
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("READTRACK_HOME", str(tmp_path / "home"))
+    return Home()
+
+
+def store(home, name, files):
+    """Put files there as if `name` had been fetched; what they hold is what is tested."""
+    known, datasets = catalogue()[name], DataSets(home)
+    with datasets.publishing(name) as part:
+        for path, content in files.items():
+            (part / path).parent.mkdir(parents=True, exist_ok=True)
+            (part / path).write_bytes(content)
+        write_about(part, name, known.kind, known.format, "fetched", dict.fromkeys(files, (1, "")))
+
+
+def idx(array):
+    return gzip.compress(
+        struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+    )
+
+
+def mnist(count=20, tests=5):
+    """Picture i is i in every pixel, its label i modulo 10."""
+    files = {}
+    for part, rows, first in (("train", count, 0), ("t10k", tests, 100)):
+        values = np.arange(first, first + rows, dtype=np.uint8)
+        files[f"{part}-images-idx3-ubyte.gz"] = idx(np.tile(values[:, None, None], (1, 28, 28)))
+        files[f"{part}-labels-idx1-ubyte.gz"] = idx(values % 10)
+    return files
+
+
+def sound(samples, rate=16_000, channels=1):
+    packed = io.BytesIO()
+    with wave.open(packed, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.asarray(samples, dtype="<i2").tobytes())
+    return packed.getvalue()
+
+
+def zipped(**members):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def test_mnist_keeps_its_test_pictures_to_judge_by(home):
+    store(home, "mnist", mnist())
+    found = sources.load("images", "mnist", 0)
+    assert found.names == tuple("0123456789")
+    x, y = found.parts.judge
+    assert torch.equal(x[:, 0, 0] * 255, torch.arange(100.0, 105.0))
+    assert torch.equal(y, torch.arange(5))
+    sizes = [len(part[0]) for part in found.parts]
+    assert sizes == [18, 2, 5]
+    seen = torch.cat([found.parts.train[0], found.parts.choose[0]])[:, 0, 0] * 255
+    assert torch.equal(seen.sort().values, torch.arange(20.0))
+    other = sources.load("images", "mnist", 1)
+    assert torch.equal(other.parts.judge[0], x)
+    assert not torch.equal(other.parts.train[0], found.parts.train[0])
+    assert [len(part[0]) for part in sources.load("images", "mnist", 0, at_most=10).parts] == [7, 1, 2]
+
+
+def test_cifar_is_read_without_unpacking(home):
+    rows = np.zeros((10_000, 3073), dtype=np.uint8)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
+        for i, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
+            rows[:, 0], rows[:, 1:1025], rows[:, 1025:] = i, 255, 0
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            info.size = rows.size
+            tar.addfile(info, io.BytesIO(rows.tobytes()))
+    store(home, "cifar-10", {"cifar-10-binary.tar.gz": packed.getvalue()})
+    found = sources.load("images", "cifar-10", 0, at_most=100)
+    assert [tuple(part[0].shape) for part in found.parts] == [
+        (72, 3, 32, 32),
+        (8, 3, 32, 32),
+        (20, 3, 32, 32),
+    ]
+    assert found.parts.judge[1].unique().tolist() == [5]
+    assert found.parts.judge[0][0].mean((1, 2)).tolist() == [1, 0, 0]
+
+
+def test_texts_have_their_usual_parts(home):
+    text = "".join(chr(97 + i % 26) for i in range(2000))
+    store(home, "tiny-shakespeare", {"input.txt": text.encode()})
+    parts, names = sources.load("text", "tiny-shakespeare", 0)[1:3]
+    assert [sum(map(len, part)) for part in parts] == [1800, 100, 100]
+    assert "".join(names[i] for i in parts.judge[0]) == text[-100:]
+    raw = {f"wikitext-2-raw/wiki.{part}.raw": f"{part} é" for part in ("train", "valid", "test")}
+    store(home, "wikitext-2", {"wikitext-2-raw-v1.zip": zipped(**raw)})
+    parts, names = sources.load("text", "wikitext-2", 0)[1:3]
+    assert ["".join(names[i] for i in part[0]) for part in parts] == ["train é", "valid é", "test é"]
+    store(home, "enwik8", {"enwik8.zip": zipped(enwik8="é".encode() * 1000)})
+    found = sources.load("text", "enwik8", 0, at_most=400)
+    assert ([len(part[0]) for part in found.parts], len(found.names)) == ([360, 20, 20], 2)
+
+
+def test_ones_own_text_is_parted_by_the_seed(home, tmp_path):
+    (tmp_path / "book.txt").write_text("it was a dark and stormy night " * 40)
+    DataSets(home).add_own("book", tmp_path / "book.txt", None)
+    assert sources.load("text", "book", 0).names == "".join(sorted(set("it was a dark and stormy night ")))
+
+
+def test_ones_own_pictures_have_their_folders_as_labels(home, tmp_path):
+    from PIL import Image
+
+    for place, (name, colour) in enumerate([("red", (255, 0, 0)), ("blue", (0, 0, 255))] * 10):
+        (tmp_path / "own" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6 + place, 4), colour).save(tmp_path / "own" / name / f"{place}.png")
+    DataSets(home).add_own("own", tmp_path / "own", None)
+    found = sources.load("images", "own", 0)
+    assert found.names == ("blue", "red")
+    x, y = found.parts.train
+    assert x.shape[1:] == (3, 4, 7)  # of the first in order, blue/1.png
+    assert torch.equal(x[:, 0, 0, 0], y.float())
+
+
+def test_speech_commands_keep_their_lists(home):
+    files = {
+        f"{word}/{speaker}_nohash_0.wav": sound([place * 1000 + int(speaker)] * 100)
+        for place, word in enumerate(("no", "yes"))
+        for speaker in "1234"
+    }
+    files |= {
+        "testing_list.txt": b"no/1_nohash_0.wav\nyes/1_nohash_0.wav\n",
+        "validation_list.txt": b"no/2_nohash_0.wav\n",
+        "_background_noise_/hum.wav": sound([0] * 10),
+    }
+    store(home, "speech-commands", files)
+    found = sources.load("speech", "speech-commands", 0)
+    assert (found.names, found.rate) == (("no", "yes"), 16_000)
+    assert [tuple(part[0].shape) for part in found.parts] == [(5, 16_000), (1, 16_000), (2, 16_000)]
+    x, y = found.parts.judge
+    assert (x[:, 0] * 32768).tolist() == [1, 1001]
+    assert y.tolist() == [0, 1]
+
+
+def test_lj_speech_is_parted_by_chapters(home):
+    names = [f"LJ00{chapter}-000{i}" for chapter in (1, 3, 4) for i in (1, 2)]
+    files = {f"LJSpeech-1.1/wavs/{name}.wav": sound([7] * (i + 1), 22_050) for i, name in enumerate(names)}
+    files["LJSpeech-1.1/metadata.csv"] = "\n".join(f'{name}|Dr "A|said {name}' for name in names).encode()
+    store(home, "lj-speech", files)
+    found = sources.load("speech", "lj-speech", 0)
+    assert [[found.names[i] for i in part[1]] for part in (found.parts.judge, found.parts.choose)] == [
+        ["said LJ001-0001", "said LJ001-0002"],
+        ["said LJ003-0001", "said LJ003-0002"],
+    ]
+    assert (found.parts.train[0] > 0).sum(1).sort().values.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train-images-idx3-ubyte.gz", b"no gzip"),
+        ("train-images-idx3-ubyte.gz", gzip.compress(b"short")),
+        ("train-images-idx3-ubyte.gz", idx(np.zeros((20, 28, 28), np.uint8))[:-30]),
+        ("train-images-idx3-ubyte.gz", gzip.compress(struct.pack(">4I", 0x803, 2**31, 2**31, 2**31))),
+        ("train-labels-idx1-ubyte.gz", idx(np.zeros(19, np.uint8))),
+        ("train-labels-idx1-ubyte.gz", gzip.compress(struct.pack(">2I", 0x803, 20) + bytes(20))),
+    ],
+    ids=["no gzip", "no header", "cut", "too large", "one label less", "pictures for labels"],
+)
+def test_damaged_files_are_one_clear_error(home, name, content):
+    store(home, "mnist", mnist() | {name: content})
+    with pytest.raises(ReadtrackError, match="data verify mnist"):
+        sources.load("images", "mnist", 0)
+
+
+def test_a_zip_that_unpacks_to_more_than_it_should_is_refused(home):
+    store(home, "enwik8", {"enwik8.zip": zipped(enwik8=bytes(100_000_001))})
+    with pytest.raises(ReadtrackError, match="larger than"):
+        sources.load("text", "enwik8", 0)
+
+
+def test_what_is_not_here_or_of_another_kind_is_said(home, tmp_path):
+    with pytest.raises(NotAvailableError, match="readtrack data get mnist"):
+        sources.load("images", "mnist", 0)
+    with pytest.raises(NotAvailableError, match="Ships with readtrack: prose, code"):
+        sources.load("text", "mine", 0)
+    (tmp_path / "book.txt").write_text("x")
+    DataSets(home).add_own("book", tmp_path / "book.txt", None)
+    with pytest.raises(ReadtrackError, match="book is text, and the paper takes images"):
+        sources.load("images", "book", 0)
+
+
+@pytest.mark.skipif(not FASHION.exists(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_fashion_mnist_itself(home):
+    DataSets(home).add_known(catalogue()["fashion-mnist"], FASHION)
+    found = sources.load("images", "fashion-mnist", 0)
+    assert [tuple(part[0].shape) for part in found.parts] == [
+        (54_000, 28, 28),
+        (6_000, 28, 28),
+        (10_000, 28, 28),
+    ]
+    assert found.parts.judge[1].bincount().tolist() == [1000] * 10
+    assert (found.parts.judge[0][0] > 0).any()
+    assert found.names[found.parts.judge[1][0]] == "ankle boot"
