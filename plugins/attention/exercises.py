@@ -1,0 +1,94 @@
+"""What to write oneself: equation 1 in two steps, and section 3.2.2."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import MultiHeadAttention
+
+
+def of_scores(draw: Draw) -> Iterator[Try]:
+    yield Try("one query, two keys", draw(1, 2), draw(2, 2))
+    yield Try("3 queries, 4 keys", draw(3, 5), draw(4, 5))
+    yield Try("batched", draw(2, 2, 3, 4), draw(2, 2, 3, 4))
+    yield Try("a scale of 0.3", draw(3, 4), draw(2, 4), scale=0.3)
+
+
+def of_masks(draw: Draw) -> Iterator[Try]:
+    yield Try("causal, as many keys as queries", draw(3, 2), draw(3, 2), causal=True)
+    yield Try("causal, more keys than queries", draw(2, 3), draw(4, 3), causal=True)
+    mask = draw.mask(2, 3, 4)
+    mask[..., 0] = True
+    yield Try("a mask", draw(2, 3, 5), draw(2, 4, 5), mask=mask)
+    nowhere = draw.mask(3, 4)
+    nowhere[1] = False
+    yield Try("a query that may look nowhere", draw(3, 2), draw(4, 2), mask=nowhere)
+    yield Try(
+        "a mask, causal", draw(2, 4, 3), draw(2, 4, 3), mask=draw.mask(4, 4) | (draw(4, 4) > 9), causal=True
+    )
+    yield Try("causal, fewer keys than queries", draw(4, 2), draw(2, 2), causal=True)
+
+
+def of_weights(draw: Draw) -> Iterator[Try]:
+    yield from of_scores(draw)
+    yield from of_masks(draw)
+
+
+def of_heads(draw: Draw) -> Iterator[Try]:
+    yield Try("2 heads of width 3", draw(2, 6), 2)
+    yield Try("batched", draw(2, 3, 4), 2)
+    yield Try("as many heads as numbers", draw(2, 3), 3)
+
+
+def of_merging(draw: Draw) -> Iterator[Try]:
+    yield Try("2 heads, 3 tokens", draw(2, 3, 2))
+    yield Try("batched", draw(2, 3, 4, 2))
+
+
+def of_module(draw: Draw) -> Iterator[Try]:
+    yield Try("one head", MultiHeadAttention(2, 1), draw(1, 2, 2))
+    yield Try("two heads", MultiHeadAttention(4, 2), draw(1, 3, 4))
+    yield Try("causal", MultiHeadAttention(4, 2), draw(2, 3, 4), causal=True)
+    mask = draw.mask(2, 3, 3)
+    mask[..., 0] = True
+    yield Try("a mask", MultiHeadAttention(4, 2), draw(2, 3, 4), mask=mask)
+    yield Try("another sequence", MultiHeadAttention(4, 2, context=3), draw(2, 3, 4), draw(2, 5, 3))
+
+
+EXERCISES = (
+    Exercise(
+        name="weights",
+        of="model.attention_weights",
+        task="The softmax of equation 1, with its scale and both masks.",
+        hints=(
+            "Scores are q @ k.mT, divided by the root of the last dimension of q.",
+            "Add -inf where a query must not look, before the softmax. The last query sees the last key.",
+            "A row of nothing but -inf becomes NaN: find such rows, and make them zeros.",
+        ),
+        tries=of_weights,
+    ),
+    Exercise(
+        name="split heads",
+        of="model.split_heads",
+        task="The width cut into heads, which become a dimension before the tokens.",
+        hints=("unflatten the last dimension into (heads, dim).", "Then swap it with the tokens."),
+        tries=of_heads,
+    ),
+    Exercise(
+        name="merge heads",
+        of="model.merge_heads",
+        task="The way back: the heads' vectors beside each other again.",
+        hints=("Swap heads and tokens first, then flatten the last two dimensions.",),
+        tries=of_merging,
+    ),
+    Exercise(
+        name="multi-head",
+        of="model.MultiHeadAttention.forward",
+        task="Section 3.2.2: project, split into heads, attend, merge, project.",
+        hints=(
+            "Queries come from x, keys and values from context, or from x where there is none.",
+            "A mask has no dimension for heads: unsqueeze(-3) gives it one.",
+        ),
+        tries=of_module,
+    ),
+)

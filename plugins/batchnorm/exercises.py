@@ -1,0 +1,66 @@
+"""What to write oneself: algorithm 1, its gradient by hand, and the layer with its averages."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import BatchNorm
+
+
+def of_batches(draw: Draw) -> Iterator[Try]:
+    yield Try("3 examples, 2 features", draw(3, 2), draw(2), draw(2), eps=1e-5)
+    yield Try("an eps of 0.5", draw(4, 3), draw(3), draw(3), eps=0.5)
+    yield Try("images", draw(2, 3, 2, 3), draw(3), draw(3), eps=1e-5)
+    yield Try("one position", draw(3, 2, 1), draw(2), draw(2), eps=1e-5)
+
+
+def of_layers(draw: Draw) -> Iterator[Try]:
+    yield Try("training", BatchNorm(2), draw(3, 2))
+    yield Try("training, images", BatchNorm(2, momentum=0.3), draw(2, 2, 2, 2))
+    yield Try("in use", used(BatchNorm(3), draw), draw(2, 3))
+    yield Try("in use, images", used(BatchNorm(2), draw), draw(2, 2, 1, 2))
+
+
+def used(layer: BatchNorm, draw: Draw) -> BatchNorm:
+    layer.running_mean.copy_(draw(len(layer.running_mean)))
+    layer.running_var.copy_(draw.between(0.5, 2, len(layer.running_var)))
+    return layer.eval()
+
+
+EXERCISES = (
+    Exercise(
+        name="normalise",
+        of="model.line_by_line",
+        task="Algorithm 1: each feature over the batch and all positions, then gamma and beta.",
+        hints=(
+            "The statistics are over dimension 0 and all from 2 on; per_feature makes vectors broadcast.",
+            "The variance divides by the count, not the count - 1; eps is inside the root.",
+        ),
+        tries=of_batches,
+    ),
+    Exercise(
+        name="backward",
+        of="model._BatchNorm.backward",
+        task="The gradients of x, weight and bias from what forward saved; None for eps.",
+        hints=(
+            (
+                "Sums are over the batch and positions. The bias gets the gradient, the weight it "
+                "times n, the normalised x."
+            ),
+            "x gets weight · rstd · (gradient - mean(gradient) - n · mean(gradient · n)).",
+        ),
+        tries=of_batches,
+        through="model.batch_norm",
+    ),
+    Exercise(
+        name="layer",
+        of="model.BatchNorm.forward",
+        task="In training normalise the batch and update the averages; in use take the averages.",
+        hints=(
+            "batch_norm gives the result, the mean and the biased variance of the batch.",
+            "The averages move by momentum: average ← (1 - momentum) · average + momentum · newest.",
+            "The average is of the unbiased variance: times count / (count - 1).",
+        ),
+        tries=of_layers,
+    ),
+)

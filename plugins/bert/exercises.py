@@ -1,0 +1,59 @@
+"""What to write oneself: masking, and the head that predicts what is masked."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import MaskedHead
+
+
+def of_fates(draw: Draw) -> Iterator[Try]:
+    ids = 10 + draw.below(9, 2, 5)
+    yield Try(
+        "all chosen", ids, draw.mask(2, 5) | True, draw.between(0, 1, 2, 5), draw.below(9, 2, 5), mask=99
+    )
+    yield Try("some chosen", ids, draw.mask(2, 5), draw.between(0.7, 1, 2, 5), draw.below(9, 2, 5), mask=99)
+    edges = draw(1, 4) * 0 + draw(1).new_tensor([0.79, 0.8, 0.89, 0.9])
+    yield Try("fates at the limits", ids[:1, :4], ids[:1, :4] > 0, edges, draw.below(9, 1, 4), mask=99)
+
+
+def of_texts(draw: Draw) -> Iterator[Try]:
+    ids = 10 + draw.below(9, 2, 6)
+    yield Try("two texts", ids, draw.generator, vocab=9, mask=99)
+    yield Try("half of the tokens", ids, draw.generator, vocab=9, mask=99, rate=0.5)
+    yield Try("ends that stay", ids, draw.generator, vocab=9, mask=99, special=draw.mask(2, 6), rate=0.5)
+    yield Try("hardly any", ids, draw.generator, vocab=9, mask=99, rate=1e-6)
+
+
+def of_heads(draw: Draw) -> Iterator[Try]:
+    yield Try("3 tokens", MaskedHead(5, 2), draw(3, 2), draw(5, 2))
+    yield Try("two texts", MaskedHead(4, 3), draw(2, 3, 3), draw(4, 3))
+
+
+EXERCISES = (
+    Exercise(
+        name="replace",
+        of="model.replaced",
+        task="Chosen tokens become the mask (fate below 0.8), stay, or are replaced (fate from 0.9 on).",
+        hints=("torch.where within torch.where; what is not chosen stays whatever its fate.",),
+        tries=of_fates,
+    ),
+    Exercise(
+        name="mask tokens",
+        of="model.mask_tokens",
+        task="Section 3.1: choose tokens, then draw their fates and replacements.",
+        hints=(
+            "Draw dice, then fate, then the replacements: torch.rand twice, then torch.randint.",
+            "Chosen is where the dice are below the rate; special tokens get dice that no rate reaches.",
+            "The token with the smallest dice of all is chosen too, unless it is special.",
+        ),
+        tries=of_texts,
+    ),
+    Exercise(
+        name="masked head",
+        of="model.MaskedHead.forward",
+        task="A layer, GELU, normalisation; then read out by the embedding, with a bias.",
+        hints=("The last step is F.linear with the embedding as its weight.",),
+        tries=of_heads,
+    ),
+)

@@ -1,0 +1,40 @@
+"""What to write oneself: algorithm 1, and its gradient by hand."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_vectors(draw: Draw) -> Iterator[Try]:
+    yield Try("one vector", draw(3), draw(1), draw(3), draw(3))
+    yield Try("3 vectors", draw(3, 4), draw(1), draw(4), draw(4))
+    yield Try("two batch axes", draw(2, 2, 3), draw(1), draw(3), draw(3))
+
+
+EXERCISES = (
+    Exercise(
+        name="dynamic tanh",
+        of="model.line_by_line",
+        task="Algorithm 1: a tanh with a learned slope, then gain and bias.",
+        hints=("The slope multiplies x inside of the tanh, the weight multiplies its result.",),
+        tries=of_vectors,
+    ),
+    Exercise(
+        name="backward",
+        of="model._DynamicTanh.backward",
+        task="The gradients of x, alpha, weight and bias from what forward saved.",
+        hints=(
+            "The derivative of tanh is 1 - tanh²; squashed is the tanh.",
+            (
+                "Let inner = (1 - squashed²) · gradient · weight: x gets inner · alpha, alpha the sum "
+                "of inner · x."
+            ),
+            (
+                "weight gets gradient · squashed and bias the gradient, summed over all vectors. alpha "
+                "has shape (1,)."
+            ),
+        ),
+        tries=of_vectors,
+        through="model.dynamic_tanh",
+    ),
+)

@@ -1,0 +1,64 @@
+"""What to write oneself: the layer, the frame of a text, and the loss of fine-tuning."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import GPT, Block, Classifier
+
+
+def of_blocks(draw: Draw) -> Iterator[Try]:
+    yield Try("3 tokens", Block(2, 1, dropout=0.0), draw(1, 3, 2))
+    yield Try("causal", Block(4, 2, dropout=0.0), draw(2, 3, 4), causal=True)
+    mask = draw.mask(2, 3, 3)
+    mask[..., 0] = True
+    yield Try("a mask", Block(4, 2, dropout=0.0), draw(2, 3, 4), mask=mask)
+
+
+def of_texts(draw: Draw) -> Iterator[Try]:
+    yield Try("one text", draw.below(5, 1, 3), 7, 8)
+    yield Try("two texts", draw.below(5, 2, 4), 7, 8)
+
+
+def of_losses(draw: Draw) -> Iterator[Try]:
+    for auxiliary in (0.5, 0.0):
+        gpt = GPT(6, context=4, model=2, heads=1, layers=1, dropout=0.0)
+        yield Try(
+            f"an auxiliary weight of {auxiliary}",
+            Classifier(gpt, 3),
+            draw.below(6, 2, 4),
+            draw.below(3, 2),
+            auxiliary=auxiliary,
+        )
+
+
+EXERCISES = (
+    Exercise(
+        name="block",
+        of="model.Block.forward",
+        task="Section 4.1: attend, add, normalise; feed forward, add, normalise.",
+        hints=("The norm comes after the sum, and dropout is on what a part adds.",),
+        tries=of_blocks,
+    ),
+    Exercise(
+        name="frame",
+        of="model.framed",
+        task="Section 3.3: the start token, the text, the extract token, for each text of a batch.",
+        hints=("Two columns, one on either side: torch.cat along dimension 1.",),
+        tries=of_texts,
+    ),
+    Exercise(
+        name="fine-tuning loss",
+        of="model.Classifier.loss",
+        task="Equation 5: the task's cross entropy plus, times auxiliary, that of predicting "
+        "the input itself.",
+        hints=(
+            (
+                "The label is predicted at the last token; the next token at all others, read out by "
+                "the embedding."
+            ),
+            "Position i predicts token i + 1: hidden[:, :-1] against ids[:, 1:].",
+        ),
+        tries=of_losses,
+    ),
+)

@@ -1,0 +1,51 @@
+"""What to write oneself: attention in groups, and its projections."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import GroupedQueryAttention
+
+
+def of_attention(draw: Draw) -> Iterator[Try]:
+    yield Try("2 heads share one", draw(1, 2, 2, 2), draw(1, 1, 3, 2), draw(1, 1, 3, 2))
+    yield Try("4 heads in 2 groups", draw(1, 4, 2, 3), draw(1, 2, 3, 3), draw(1, 2, 3, 2))
+    yield Try("causal", draw(1, 2, 3, 2), draw(1, 1, 3, 2), draw(1, 1, 3, 2), causal=True)
+    yield Try(
+        "causal, more keys than queries", draw(1, 2, 2, 2), draw(1, 1, 4, 2), draw(1, 1, 4, 2), causal=True
+    )
+    mask = draw.mask(3, 4)
+    mask[:, 0] = True
+    yield Try("a mask", draw(2, 2, 3, 2), draw(2, 2, 4, 2), draw(2, 2, 4, 2), mask=mask)
+    yield Try("a bias", draw(1, 2, 3, 2), draw(1, 1, 3, 2), draw(1, 1, 3, 2), bias=draw(1, 2, 3, 3))
+
+
+def of_projections(draw: Draw) -> Iterator[Try]:
+    yield Try("2 heads, one group", GroupedQueryAttention(4, 2, 1), draw(1, 2, 4))
+    yield Try("4 heads, 2 groups", GroupedQueryAttention(4, 4, 2), draw(2, 3, 4))
+    yield Try("a width of 3", GroupedQueryAttention(2, 2, 1, dim=3), draw(1, 2, 2))
+
+
+EXERCISES = (
+    Exercise(
+        name="grouped attention",
+        of="model.grouped_attention",
+        task="Section 2.2: several heads of queries look at the same head of keys and values.",
+        hints=(
+            (
+                "The first heads / groups heads belong to the first group. Repeating keys works, but "
+                "need not be."
+            ),
+            "Scores are divided by the root of dim; a bias is added to them before masks and softmax.",
+            "Causal: the last query sees the last key, so the diagonal is shifted by keys - queries.",
+        ),
+        tries=of_attention,
+    ),
+    Exercise(
+        name="projections",
+        of="model.GroupedQueryAttention.project",
+        task="Queries in all heads, keys and values in one head a group.",
+        hints=("split_heads(x, count) cuts the width into heads: another count for keys and values.",),
+        tries=of_projections,
+    ),
+)

@@ -1,0 +1,61 @@
+"""What to write oneself: attention within a band, and that of the global tokens."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import LongformerAttention
+
+
+def of_bands(draw: Draw) -> Iterator[Try]:
+    yield Try("one token to either side", *heads(draw, 1, 4), window=1)
+    yield Try("the last piece is short", *heads(draw, 2, 5), window=2)
+    visible = draw.mask(2, 5, share=0.7)
+    visible[:, 0] = True
+    yield Try("filling", *heads(draw, 2, 5, batch=2), window=2, visible=visible)
+    yield Try("one token is everywhere", *heads(draw, 1, 5), window=1, everywhere=torch.tensor([[0]]))
+    yield Try(
+        "two are everywhere", *heads(draw, 2, 6, batch=2), window=1, everywhere=torch.tensor([[0, 3], [2, 5]])
+    )
+
+
+def heads(draw: Draw, count: int, tokens: int, batch: int = 1) -> tuple[torch.Tensor, ...]:
+    return tuple(draw(batch, count, tokens, 2) for _ in range(3))
+
+
+def of_globals(draw: Draw) -> Iterator[Try]:
+    yield Try("one of 3 tokens", LongformerAttention(2, 1, 1), draw(1, 3, 2), torch.tensor([[1]]), None)
+    visible = torch.tensor([[True, True, False], [True, False, True]])
+    yield Try("filling", LongformerAttention(4, 2, 1), draw(2, 3, 4), torch.tensor([[0, 1], [0, 2]]), visible)
+
+
+EXERCISES = (
+    Exercise(
+        name="band",
+        of="model.banded_attention",
+        task="Each token looks at `window` tokens to either side, itself, and the global ones.",
+        hints=(
+            (
+                "Write it with a full mask first: |i - j| ≤ window, and what is visible. It need not "
+                "be fast to pass."
+            ),
+            "A global token counts once, also where it lies in the window.",
+            "A query that may look nowhere gets zeros.",
+        ),
+        tries=of_bands,
+    ),
+    Exercise(
+        name="global tokens",
+        of="model.LongformerAttention.of_global",
+        task="What the global tokens find in all tokens, through projections of their own, and "
+        "where it goes.",
+        hints=(
+            "gather the global tokens of x; query_global, key_global and value_global; split into heads.",
+            "visible hides keys: it needs dimensions for heads and queries.",
+            "The places have the shape of what was found: expand everywhere.",
+        ),
+        tries=of_globals,
+    ),
+)

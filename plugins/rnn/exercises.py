@@ -1,0 +1,42 @@
+"""What to write oneself: the recurrence, and the task that it fails at."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_layers(draw: Draw) -> Iterator[Try]:
+    yield Try("one step", draw(1, 1, 2), draw(1, 2), draw(2, 2), draw(2, 2), draw(2))
+    yield Try("3 steps", draw(2, 3, 2), draw(2, 1), draw(1, 2), draw(1, 1), draw(1))
+    yield Try("4 steps, 3 units", draw(2, 4, 2), draw(2, 3), draw(3, 2), draw(3, 3), draw(3))
+
+
+def of_sums(draw: Draw) -> Iterator[Try]:
+    yield Try("4 steps", 2, 4, draw.generator)
+    yield Try("5 steps", 3, 5, draw.generator)
+    yield Try("marks in the last 2 of 5", 2, 5, draw.generator, window=2)
+
+
+EXERCISES = (
+    Exercise(
+        name="steps",
+        of="model.unroll",
+        task="h_t = tanh(W x_t + U h_(t-1) + b) for every t: all states.",
+        hints=(
+            "What the input gives is one product for all steps.",
+            "The state's part is state @ recurrent_weight.mT. Stack the states along the time.",
+        ),
+        tries=of_layers,
+    ),
+    Exercise(
+        name="adding problem",
+        of="tasks.adding_problem",
+        task="Random values, two of them marked, one in either half; the answer is the sum of the two.",
+        hints=(
+            "Draw the values, then the first mark below half of the window, then the second from half on.",
+            "The window is at the end: add length - window to the places of the marks.",
+            "An input is (value, mark): stack them last.",
+        ),
+        tries=of_sums,
+    ),
+)

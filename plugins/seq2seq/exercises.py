@@ -1,0 +1,64 @@
+"""What to write oneself: the stack of layers, teacher forcing, and the beam."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import Seq2Seq, Stack
+
+
+def of_stacks(draw: Draw) -> Iterator[Try]:
+    yield Try("one layer", Stack(4, 2, 1), draw.below(4, 1, 3))
+    yield Try("two layers", Stack(4, 3, 2), draw.below(4, 2, 3))
+    last = [(draw(2, 2), draw(2, 2)) for _ in range(2)]
+    yield Try("from states", Stack(3, 2, 2), draw.below(3, 2, 2), last)
+
+
+def of_sentences(draw: Draw) -> Iterator[Try]:
+    for reverse in (True, False):
+        model = Seq2Seq(4, 5, hidden=2, layers=1, reverse=reverse)
+        yield Try(f"reverse is {reverse}", model, draw.below(4, 2, 3), draw.below(5, 2, 4))
+
+
+def of_beams(draw: Draw) -> Iterator[Try]:
+    for beam in (1, 2, 3):
+        yield Try(
+            f"a beam of {beam}", Seq2Seq(4, 4, hidden=3, layers=1), draw.below(4, 3), beam=beam, limit=5
+        )
+
+
+EXERCISES = (
+    Exercise(
+        name="stack",
+        of="model.Stack.forward",
+        task="Embed the words, run the layers on one another, return the top states and every layer's last.",
+        hints=("Each layer returns its states, and its last state: feed the first on, keep the second.",),
+        tries=of_stacks,
+    ),
+    Exercise(
+        name="teacher forcing",
+        of="model.Seq2Seq.forward",
+        task="Logits of each target word, given the words before it; the writer begins with END.",
+        hints=(
+            "Shift the target by one: END first, and its last word left out.",
+            "The writer starts from what read(source) returns, and nothing else.",
+        ),
+        tries=of_sentences,
+    ),
+    Exercise(
+        name="beam search",
+        of="model.beam_search",
+        task="Section 3.2: keep the likeliest beginnings; one that takes END is done and leaves the beam.",
+        hints=(
+            (
+                "Scores are sums of log-probabilities: one matrix of beginnings by words, and topk of "
+                "it flattened."
+            ),
+            "A place in the flat matrix is row · vocab + word; states must be reordered by the rows.",
+            "Stop when the beam is empty, or as many are done as the beam holds and none can be overtaken.",
+        ),
+        tries=of_beams,
+        gradients=False,
+        half=False,
+    ),
+)

@@ -1,0 +1,65 @@
+"""What to write oneself: attention within a window, the rolling cache, SwiGLU."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import SwiGLU
+
+
+def of_windows(draw: Draw) -> Iterator[Try]:
+    yield Try("fewer tokens than the window", *heads(draw, 2), 3)
+    yield Try("two full blocks", *heads(draw, 4), 2)
+    yield Try("the last block is short", *heads(draw, 5), 2)
+    yield Try("a window of 1", *heads(draw, 3), 1)
+    yield Try("2 heads in a group", draw(2, 2, 5, 2), draw(2, 1, 5, 2), draw(2, 1, 5, 2), 2)
+
+
+def heads(draw: Draw, tokens: int) -> tuple[object, ...]:
+    return tuple(draw(1, 1, tokens, 2) for _ in range(3))
+
+
+def of_slots(draw: Draw) -> Iterator[Try]:
+    for length in (0, 2, 4, 5, 9):
+        yield Try(f"4 slots after {length} tokens", 4, length, torch.device("cpu"))
+
+
+def of_gates(draw: Draw) -> Iterator[Try]:
+    yield Try("2 vectors", SwiGLU(2, 3), draw(2, 2))
+    yield Try("batched", SwiGLU(3, 4), draw(2, 2, 3))
+
+
+EXERCISES = (
+    Exercise(
+        name="window attention",
+        of="model.window_attention",
+        task="Each token sees itself and the window - 1 before it, in blocks of a window.",
+        hints=(
+            "A block of queries needs its own keys and those of the block before: pad and unfold.",
+            "Key j of 2 · window stands at j - window; a query at i sees keys in (i - window, i].",
+            "The first block has nothing before it, and the filling of the last one is cut off at the end.",
+        ),
+        tries=of_windows,
+    ),
+    Exercise(
+        name="slots",
+        of="model.positions_in",
+        task="Which token lies in each slot of the rolling cache; negative where none does yet.",
+        hints=(
+            (
+                "The newest token is length - 1, in slot (length - 1) mod window; others are 1 to "
+                "window - 1 older."
+            ),
+        ),
+        tries=of_slots,
+    ),
+    Exercise(
+        name="SwiGLU",
+        of="model.SwiGLU.forward",
+        task="W2 (silu(W1 x) · W3 x).",
+        hints=("w1 is the gate: its result goes through silu.",),
+        tries=of_gates,
+    ),
+)

@@ -1,0 +1,79 @@
+"""What to write oneself: buckets of distances, the bias made of them, and spans left out and put back."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import RelativeBias
+
+
+def of_distances(draw: Draw) -> Iterator[Try]:
+    near = torch.arange(-6, 7)
+    yield Try("near, both sides", near, both_sides=True, count=8, furthest=16)
+    yield Try("near, before only", near, both_sides=False, count=8, furthest=16)
+    yield Try("far, both sides", torch.arange(-40, 41, 8), both_sides=True, count=8, furthest=16)
+    yield Try("far, before only", torch.tensor([[-300, -127, -100], [-20, -9, 5]]), both_sides=False)
+
+
+def of_bias(draw: Draw) -> Iterator[Try]:
+    yield Try("3 tokens", RelativeBias(2, both_sides=True, count=8, furthest=16), 3, 3)
+    yield Try("the last 2 of 4", RelativeBias(1, both_sides=False, count=8, furthest=16), 2, 4)
+
+
+def of_spans(draw: Draw) -> Iterator[Try]:
+    ids = torch.arange(10, 16)[None]
+    yield Try("one span", ids, torch.tensor([[0, 0, 1, 1, 0, 0]]).bool(), 99)
+    yield Try("a span at the start, one at the end", ids, torch.tensor([[1, 0, 0, 0, 1, 1]]).bool(), 99)
+    both = torch.tensor([[1, 1, 0, 1, 0, 0], [0, 1, 0, 0, 1, 1]]).bool()
+    yield Try("two texts", torch.stack((ids[0], 10 + ids[0])), both, 50)
+
+
+def of_pieces(draw: Draw) -> Iterator[Try]:
+    yield Try("one span", [10, 99, 14], [99, 11, 12, 98], 99)
+    yield Try("two spans", [99, 12, 98, 15], [99, 10, 11, 98, 13, 14, 97], 99)
+    yield Try("nothing left out", [10, 11], [99], 99)
+
+
+EXERCISES = (
+    Exercise(
+        name="buckets",
+        of="model.buckets",
+        task="Section 2.1: a bucket for each distance, exact near by, growing as logarithms further away.",
+        hints=(
+            "With both_sides, half of the buckets belong to keys that come after, and count is halved.",
+            "Half of the rest are exact; from there it is log(distance / exact) / log(furthest / exact).",
+            "That share of the other half is rounded down; the last bucket holds everything beyond.",
+        ),
+        tries=of_distances,
+    ),
+    Exercise(
+        name="bias",
+        of="model.RelativeBias.forward",
+        task="A number for each head, query and key from the table; the last query is the last key.",
+        hints=(
+            "The distance is the key's place minus the query's; queries are the last of the keys.",
+            "The table gives (queries, keys, heads); heads come first, and a batch of one before them.",
+        ),
+        tries=of_bias,
+    ),
+    Exercise(
+        name="corrupt",
+        of="spans.corrupt",
+        task="Figure 2: a sentinel for each span in the source; the spans after their sentinels "
+        "in the target.",
+        hints=(
+            "A token that is left out begins a span unless the one before it is left out as well.",
+            "Sentinels count down from the first one, anew in each text; the target ends with one more.",
+        ),
+        tries=of_spans,
+    ),
+    Exercise(
+        name="restore",
+        of="spans.restore",
+        task="Put each span of the target in the place of its sentinel in the source.",
+        hints=("Read the target once: a sentinel, one less than the last, begins the list of its span.",),
+        tries=of_pieces,
+    ),
+)

@@ -1,0 +1,73 @@
+"""What to write oneself: positions, the learning rate, smoothed targets and the decoder's layer."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import DecoderLayer
+
+
+def of_sines(draw: Draw) -> Iterator[Try]:
+    yield Try("one pair", 3, 2, dtype=torch.float64)
+    yield Try("3 pairs", 4, 6, dtype=torch.float64)
+
+
+def of_steps(draw: Draw) -> Iterator[Try]:
+    for step in (1, 3, 4, 5, 100):
+        yield Try(f"step {step} with a warm-up of 4", step, model=16, warmup=4)
+
+
+def of_targets(draw: Draw) -> Iterator[Try]:
+    yield Try("one word of 3", draw(1, 3), draw.below(3, 1))
+    yield Try("2 sentences", draw(2, 3, 4), draw.below(4, 2, 3))
+    yield Try("an epsilon of 0.5", draw(3, 5), draw.below(5, 3), epsilon=0.5)
+
+
+def of_layers(draw: Draw) -> Iterator[Try]:
+    yield Try("2 words, 3 in the source", DecoderLayer(2, 1, 3), draw(1, 2, 2), draw(1, 3, 2))
+    visible = draw.mask(2, 1, 4)
+    visible[..., 0] = True
+    yield Try("filling in the source", DecoderLayer(4, 2, 5), draw(2, 3, 4), draw(2, 4, 4), visible=visible)
+
+
+EXERCISES = (
+    Exercise(
+        name="positions",
+        of="model.sines",
+        task="Section 3.5: sine and cosine of position / 10000^(2i / model), side by side.",
+        hints=(
+            "The exponents 2i / model are 0, 2/model, 4/model, ...: one speed for two columns.",
+            "Sines are the even columns, cosines the odd ones: stack them last, and flatten.",
+        ),
+        tries=of_sines,
+    ),
+    Exercise(
+        name="learning rate",
+        of="model.learning_rate",
+        task="Equation 3: up in a straight line, then down with the root of the step.",
+        hints=("model^-0.5 times the smaller of step^-0.5 and step · warmup^-1.5.",),
+        tries=of_steps,
+    ),
+    Exercise(
+        name="label smoothing",
+        of="model.smoothed_cross_entropy",
+        task="Section 5.4: cross entropy with 1 - epsilon on the right word, the rest spread over all words.",
+        hints=(
+            "The loss is minus the log-probabilities weighted by the targets, averaged over the words.",
+            "The right word gets 1 - epsilon + epsilon / vocab, every other one epsilon / vocab.",
+        ),
+        tries=of_targets,
+    ),
+    Exercise(
+        name="decoder layer",
+        of="model.DecoderLayer.forward",
+        task="Section 3.1: itself, causally; the source; each position. Sum and norm after each.",
+        hints=(
+            "norm(x + dropout(part(x))) three times, with norms 0, 1 and 2.",
+            "The mask hides words of the source, so it goes to source_attention only.",
+        ),
+        tries=of_layers,
+    ),
+)

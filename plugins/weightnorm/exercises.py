@@ -1,0 +1,59 @@
+"""What to write oneself: equation 2, the start from data, and mean-only batch normalisation."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import MeanOnlyBatchNorm, WeightNorm
+
+
+def of_weights(draw: Draw) -> Iterator[Try]:
+    yield Try("2 units", draw(2, 3), draw(2, 1))
+    yield Try("a convolution", draw(2, 3, 1, 2), draw(2, 1, 1, 1))
+
+
+def of_starts(draw: Draw) -> Iterator[Try]:
+    yield Try("a linear layer", WeightNorm(nn.Linear(3, 2)), draw(4, 3))
+    yield Try("a convolution", WeightNorm(nn.Conv2d(2, 3, 2)), draw(2, 2, 3, 3))
+
+
+def of_means(draw: Draw) -> Iterator[Try]:
+    yield Try("training", MeanOnlyBatchNorm(2), draw(3, 2))
+    yield Try("training, images", MeanOnlyBatchNorm(2, momentum=0.3), draw(2, 2, 2, 2))
+    layer = MeanOnlyBatchNorm(2).eval()
+    layer.running_mean.copy_(draw(2))
+    yield Try("in use", layer, draw(3, 2))
+
+
+EXERCISES = (
+    Exercise(
+        name="weights",
+        of="model.line_by_line",
+        task="Equation 2: w = g v / ‖v‖, for each unit by itself.",
+        hints=("The norm is over all dimensions but the first; keepdim=True lets it broadcast.",),
+        tries=of_weights,
+    ),
+    Exercise(
+        name="start",
+        of="model.WeightNorm.start",
+        task="Equations 5 and 6: lengths and biases so that each unit's result has mean 0 and variance 1.",
+        hints=(
+            "Call the layer; take mean and standard deviation of each unit over everything else.",
+            "Divide weight_g by the deviation; the bias loses the mean, then it is divided too.",
+            "Return what the layer gives now.",
+        ),
+        tries=of_starts,
+    ),
+    Exercise(
+        name="mean only",
+        of="model.MeanOnlyBatchNorm.forward",
+        task="Section 4: subtract each feature's mean over the batch, add the bias; average in training.",
+        hints=(
+            "The mean is over dimension 0 and all from 2 on. In use it is running_mean.",
+            "running_mean moves by momentum toward the batch's mean, which is detached there.",
+        ),
+        tries=of_means,
+    ),
+)

@@ -1,0 +1,37 @@
+"""What must hold for a plugin's exercises: its own code passes, an empty body does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from readtrack.home import Home
+from readtrack.plugins.find import find
+from readtrack.practice import sheet, skeleton
+from readtrack.practice.judge import Verdict
+from readtrack.practice.session import Session
+
+
+def check_exercises(name: str, folder: Path) -> None:
+    """Raises AssertionError. A plugin without exercises passes."""
+    found = sheet.sheets(find(Home())[name])
+    if not found:
+        return
+    for solved, wanted in ((True, "passed"), (False, "empty")):
+        verdicts = judged(found, skeleton.text(name, found, solved=solved), folder)
+        wrong = [verdict for verdict in verdicts if verdict.outcome != wanted]
+        whose = "the paper's own code" if solved else "an empty body"
+        if wrong:
+            said = "; ".join([wrong[0].hint, *wrong[0].report])
+            raise AssertionError(f"exercise {wrong[0].name}: {whose} is {wrong[0].outcome}: {said}")
+
+
+def judged(found: list[sheet.Sheet], source: str, folder: Path, only: str = "") -> list[Verdict]:
+    """The verdicts on a file with this text, on all exercises or one. The plugin must have been loaded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "practice.py"
+    file.write_text(source, encoding="utf-8")
+    opened = Session(found, file, str(file))
+    try:
+        return list(opened.verdicts([only] if only else [one.name for one in found]))
+    finally:
+        opened.close()

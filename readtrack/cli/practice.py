@@ -1,0 +1,181 @@
+"""`readtrack practice`: write parts of a paper yourself, and have them compared with the paper's code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from readtrack.cli import terminal
+from readtrack.cli.library import open_library
+from readtrack.cli.practice_steps import (
+    edit,
+    judge,
+    offer_implemented,
+    prove,
+    say,
+    show,
+    show_solution,
+    to_judge,
+)
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.present import practice as present
+
+if TYPE_CHECKING:
+    from readtrack.library import Library
+    from readtrack.practice.desk import Desk
+    from readtrack.practice.sheet import Sheet
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def practice(
+    paper: Annotated[
+        str, typer.Argument(help="Id, alias, arXiv id or a part of the title.", show_default=False)
+    ],
+    exercise: Annotated[
+        str, typer.Argument(help="One exercise, by name or number.", show_default=False)
+    ] = "",
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare what you wrote with the paper's code.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Check whenever you save, until q.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the exercises and where you stand.")] = False,
+    hint: Annotated[bool, typer.Option("--hint", help="Show the next hint.")] = False,
+    solution: Annotated[
+        bool, typer.Option("--solution", help="Show how the paper's code differs from yours.")
+    ] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Begin an exercise anew.")] = False,
+    skip: Annotated[bool, typer.Option("--skip", help="Leave an exercise out.")] = False,
+) -> None:
+    """Write parts of a paper yourself, and compare them with its code.
+
+    Without an option, open your file, READTRACK_HOME/practice/ID.py, at the next exercise. Exit code 1 if
+    --check finds an exercise that does not pass.
+    """
+    if sum((check, watch, list_, hint, solution, reset, skip)) > 1:
+        raise ReadtrackError("these options exclude each other. See `readtrack practice --help`.")
+    library = open_library()
+    desk = open_desk(library, paper)
+    if list_:
+        _list(desk)
+    elif hint:
+        _hint(desk, _one(desk, exercise))
+    elif solution:
+        _solution(desk, _one(desk, exercise))
+    elif reset:
+        _reset(desk, _named(desk, exercise, "--reset"))
+    elif skip:
+        _skip(desk, _one(desk, exercise))
+    elif check:
+        _check(library, desk, exercise)
+    elif watch:
+        from readtrack.cli.watching import Watch
+
+        if exercise:
+            desk.choose(exercise)
+        Watch(library, desk).run()
+    else:
+        _open(desk, exercise)
+
+
+def open_desk(library: Library, query: str) -> Desk:
+    """Raises NotAvailableError for a paper without a plugin or exercises."""
+    from readtrack.cli.run import runnable
+    from readtrack.practice.desk import Desk
+
+    name = runnable(library, query)
+    known = library.catalog.papers.get(name)
+    return Desk(library.home, library.runnable()[name], known.title if known else name)
+
+
+def _one(desk: Desk, name: str) -> Sheet:
+    """The exercise that was named, or the one to go on with."""
+    if name:
+        return desk.choose(name)
+    sheet = desk.current()
+    if sheet is None:
+        raise NotAvailableError(f"all exercises of {desk.paper} are done or skipped. Name one.")
+    return sheet
+
+
+def _named(desk: Desk, name: str, option: str) -> Sheet:
+    if not name:
+        raise ReadtrackError(f"name the exercise: {', '.join(desk.names)}. See `readtrack practice --help`.")
+    if not desk.file.exists():
+        raise NotAvailableError(f"there is no {desk.file} yet: nothing to do for {option}.")
+    return desk.choose(name)
+
+
+def _open(desk: Desk, name: str) -> None:
+    from readtrack.practice.desk import Desk
+
+    assert isinstance(desk, Desk)
+    sheet = desk.choose(name) if name else desk.current()
+    new = desk.write()
+    if sheet is not None:
+        desk.diary.add(desk.paper, sheet.name, "opened")
+        terminal.print_err(f"{desk.names.index(sheet.name) + 1} {sheet.name}: {sheet.task}")
+    if new:
+        terminal.print_err(f"written: {desk.file}")
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        edit(desk, sheet)
+    else:
+        terminal.print_out(str(desk.file))
+    terminal.print_err(f"Check it:  readtrack practice {desk.paper} --check")
+
+
+def _list(desk: Desk) -> None:
+    found = desk.standings()
+    current = desk.current()
+    width = max(map(len, desk.names))
+    for number, sheet in enumerate(desk.sheets, start=1):
+        line = present.standing(number, sheet, found[sheet.name], width)
+        here = "→ " if current is not None and sheet.name == current.name else "  "
+        say(line._replace(text=here + line.text))
+    if desk.file.exists():
+        terminal.print_err(str(desk.file))
+
+
+def _hint(desk: Desk, sheet: Sheet) -> None:
+    text = desk.hint(sheet)
+    if not text:
+        raise NotAvailableError(f"{sheet.name} has no hints.")
+    opened = desk.standings()[sheet.name].hints
+    terminal.print_err(f"{sheet.name}, hint {opened} of {len(sheet.hints)}")
+    for line in terminal.paragraphs(text):
+        terminal.print_out(line)
+
+
+def _solution(desk: Desk, sheet: Sheet) -> None:
+    if not typer.confirm(f"Show the paper's code for {sheet.name}?", err=True):
+        raise typer.Exit(3)
+    show_solution(desk, sheet)
+
+
+def _reset(desk: Desk, sheet: Sheet) -> None:
+    kept = desk.reset(sheet)
+    terminal.print_out(f"{sheet.name} is empty again. Your file as it was: {kept}")
+
+
+def _skip(desk: Desk, sheet: Sheet) -> None:
+    desk.diary.add(desk.paper, sheet.name, "skipped")
+    following = desk.current()
+    then = f" Next: {following.name}." if following is not None else ""
+    terminal.print_out(
+        f"{sheet.name} is skipped. `readtrack practice {desk.paper} '{sheet.name}'` takes it up.{then}"
+    )
+
+
+def _check(library: Library, desk: Desk, name: str) -> None:
+    if not desk.file.exists():
+        raise NotAvailableError(f"there is no {desk.file} yet. `readtrack practice {desk.paper}` writes it.")
+    record = judge(library, desk, [desk.choose(name).name] if name else to_judge(desk))
+    passed = show(desk, record)
+    if not passed:
+        raise typer.Exit(1)
+    if not name and desk.all_done:
+        prove(library, desk)
+        offer_implemented(library, desk)

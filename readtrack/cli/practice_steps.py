@@ -1,0 +1,135 @@
+"""What `readtrack practice` and its watch both do: judge, show, edit, and offer the state "implemented"."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from readtrack import system
+from readtrack.cli import terminal
+from readtrack.errors import ReadtrackError
+from readtrack.present import practice as present
+from readtrack.text import one_line
+
+if TYPE_CHECKING:
+    from readtrack.library import Library
+    from readtrack.practice.desk import Desk
+    from readtrack.practice.sheet import Sheet
+    from readtrack.runs.record import Record
+
+_STYLES: dict[str, terminal.Style] = {"good": "green", "bad": "red", "doubtful": "yellow", "quiet": "dim"}
+_DIFF: dict[str, terminal.Style] = {"+": "green", "-": "red", "@": "cyan"}
+_TICK = 0.05  # seconds
+
+
+def say(line: present.PracticeLine) -> None:
+    style = _STYLES.get(line.tone)
+    total, indent = terminal.width(), len(line.text) - len(line.text.lstrip())
+    texts = [line.text]
+    if style and total is not None:  # numbers in columns are not wrapped
+        texts = [" " * indent + text for text in terminal.wrap(line.text.strip(), total - indent)]
+    for text in texts:
+        terminal.print_out(terminal.paint(text, style) if style else terminal.clip(text, total))
+
+
+def edit(desk: Desk, sheet: Sheet | None) -> None:
+    """Open the reader's editor at the exercise. Raises ReadtrackError."""
+    editor = system.editor() or system.usual_editor()
+    if not editor:
+        raise ReadtrackError(f"EDITOR is not set, and no editor was found. Your file is {desk.file}.")
+    line = system.at_line(editor, desk.line(sheet)) if sheet is not None else []
+    try:
+        subprocess.run([*editor, *line, str(desk.file)], check=False)
+    except OSError as error:
+        raise ReadtrackError(f"could not start {editor[0]!r}: {error.strerror}. Set EDITOR.") from error
+
+
+def show_solution(desk: Desk, sheet: Sheet) -> None:
+    """Print the diff to the paper's code; that it was seen is noted."""
+    for line in desk.solution(sheet):
+        style = _DIFF.get(line[:1])
+        terminal.print_out(terminal.paint(line, style) if style else line)
+
+
+def to_judge(desk: Desk) -> list[str]:
+    """The exercises that are not skipped."""
+    standings = desk.standings()
+    return [name for name in desk.names if not standings[name].skipped]
+
+
+def judge(library: Library, desk: Desk, names: list[str]) -> Record:
+    """Judge the exercises in a run of their own, and write down what came out. The run leaves no folder.
+
+    Raises ReadtrackError if the reader's file cannot be loaded.
+    """
+    from readtrack.practising import job, note
+    from readtrack.runs import launcher
+    from readtrack.runs.store import load
+
+    process = launcher.start(job(desk, names), library.home)
+    try:
+        while process.poll() is None:
+            time.sleep(_TICK)
+    except KeyboardInterrupt:
+        while process.poll() is None:
+            process.cancel()
+            time.sleep(_TICK)
+        raise
+    finally:
+        record = load(process.folder)
+        shutil.rmtree(process.folder, ignore_errors=True)
+    if record.error is not None and record.error.get("kind") == "usage":
+        raise ReadtrackError(one_line(str(record.error.get("message"))))
+    note(desk, record)
+    return record
+
+
+def show(desk: Desk, record: Record) -> bool:
+    """Print the verdicts, with details on the current exercise, or else the first that did not pass; whether
+    all passed.
+    """
+    from readtrack.practising import verdicts
+
+    width = max(map(len, desk.names))
+    found = verdicts(record)
+    following = desk.current()
+    bad = [event["name"] for event in found if event["outcome"] not in ("passed", "empty")]
+    told = following.name if following is not None and following.name in bad else next(iter(bad), "")
+    for event in found:
+        say(present.verdict(desk.names.index(event["name"]) + 1, event, width))
+        if event["name"] == told:
+            for line in present.details(event):
+                say(line)
+    terminal.print_out()
+    terminal.print_out(f"{desk.paper}: {present.summary(event['outcome'] for event in found)}")
+    if following is not None:
+        terminal.print_err(f"Next: {following.name}. {following.task}")
+    return all(event["outcome"] == "passed" for event in found)
+
+
+def prove(library: Library, desk: Desk) -> None:
+    """Run the benchmark and the experiment with the reader's functions in the paper's place."""
+    from readtrack.cli.run import follow_in_view
+    from readtrack.runs.job import new_job
+
+    standings = desk.standings()
+    names = [name for name in desk.names if standings[name].passed]
+    terminal.print_err("Now with your code in the paper's place: its speed, then the paper's claims.")
+    follow_in_view(library, new_job(desk.paper, practice=names))
+
+
+def offer_implemented(library: Library, desk: Desk) -> None:
+    """Ask whether the paper's state shall be "implemented"; without a terminal say how."""
+    if desk.paper not in library.catalog.papers or library.state(desk.paper) == "implemented":
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        terminal.print_err(f"Mark it: readtrack mark {desk.paper} implemented")
+        return
+    if typer.confirm(f"Mark {desk.paper} as implemented?", err=True):
+        library.mark(desk.paper, "implemented")
+        terminal.print_out(f"{desk.paper}: implemented. `readtrack undo` takes it back.")

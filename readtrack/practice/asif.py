@@ -1,0 +1,151 @@
+"""Changed arguments on which the paper's function returns what the reader's did: as if it were not causal."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from readtrack.practice.exercise import Try
+from readtrack.practice.parts import Parts
+from readtrack.practice.relations import close
+
+_MOST = 120  # calls of the paper's function
+
+
+def as_if(call: Callable[[Try], Parts], one: Try, signature: inspect.Signature, found: Parts) -> str:
+    """A sentence, or "" where no small change of the arguments explains what was found."""
+    names = list(signature.parameters)
+    for count, (said, changed) in enumerate(_changes(one, names)):
+        if count == _MOST:
+            break
+        try:
+            other = call(changed)
+        except Exception:
+            continue
+        if _same(other, found):
+            return said
+    return ""
+
+
+def _same(a: Parts, b: Parts) -> bool:
+    return a.keys() == b.keys() and all(_equal(x, b[name]) for name, x in a.items())
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return x.dtype == y.dtype and close(x, y)
+    if isinstance(x, Tensor) or isinstance(y, Tensor):
+        return False
+    return not isinstance(x, int | float) or bool(x == y)
+
+
+def _changes(one: Try, names: list[str]) -> Iterator[tuple[str, Try]]:
+    places: list[tuple[str, int | str, Any]] = [
+        (names[i] if i < len(names) else f"argument {i}", i, value) for i, value in enumerate(one.arguments)
+    ]
+    places += [(name, name, value) for name, value in one.named.items()]
+    for name in one.named:
+        without = {key: other for key, other in one.named.items() if key != name}
+        yield (
+            f"as if {name} had not been given ({name} is ignored)",
+            Try(one.label, *one.arguments, **without),
+        )
+    for name, place, value in places:
+        for said, other in _values(name, value):
+            yield said, _with(one, {place: other})
+    for (name, place, value), (name2, place2, value2) in combinations(places, 2):
+        if isinstance(value, Tensor) and isinstance(value2, Tensor) and value.shape == value2.shape:
+            yield f"as if {name} and {name2} were swapped", _with(one, {place: value2, place2: value})
+
+
+def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, bool):
+        yield f"as if {name} were {not value}", not value
+    elif isinstance(value, int):
+        for count in (value - 1, value + 1, 0, 1):
+            yield f"as if {name} were {count}, not {value}", count
+    elif isinstance(value, float):
+        for said, other in (
+            (0.0, 0.0),
+            (1.0, 1.0),
+            (f"1 − {name}", 1 - value),
+            (f"−{name}", -value),
+            (f"{name}²", value**2),
+        ):
+            yield f"as if {name} were {said}" + (": it is not used" if said in (0.0, 1.0) else ""), other
+    elif isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, float) for part in value):
+        yield f"as if the two of {name} were swapped", value[::-1]
+        for index in (0, 1):
+            for end in (0.0, 1.0):
+                changed = list(value)
+                changed[index] = end
+                yield f"as if {name}[{index}] were {end}: it is not used", tuple(changed)
+    elif isinstance(value, Tensor):
+        yield from _tensors(name, value)
+    elif isinstance(value, nn.Module):
+        yield from _modules(name, value)
+    elif isinstance(value, list) and value and all(isinstance(part, Tensor) for part in value):
+        yield f"as if {name} were 0: it is not used", [torch.zeros_like(part) for part in value]
+        yield f"as if the sign of {name} were the other", [-part for part in value]
+
+
+def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The module with two parts in each other's place, one in another's, or without a weight."""
+    parts = {part: dict(inner.named_parameters()) for part, inner in module.named_modules() if part}
+    for (one, own), (other, others) in combinations(parts.items(), 2):
+        if own and {key: w.shape for key, w in own.items()} == {key: w.shape for key, w in others.items()}:
+            first = {f"{one}.{key}": others[key] for key in own}
+            second = {f"{other}.{key}": own[key] for key in own}
+            yield f"as if {name}.{one} and {name}.{other} were swapped", _weighted(module, first | second)
+            yield f"as if {name}.{one} were used instead of {name}.{other}", _weighted(module, second)
+            yield f"as if {name}.{other} were used instead of {name}.{one}", _weighted(module, first)
+    for one, weight in module.named_parameters():
+        zero = {one: torch.zeros_like(weight)}
+        yield f"as if {name}.{one} were 0: it is not used", _weighted(module, zero)
+
+
+def _weighted(module: nn.Module, changes: dict[str, Tensor]) -> nn.Module:
+    made = copy.deepcopy(module)
+    with torch.no_grad():
+        for name, weight in changes.items():
+            made.get_parameter(name).copy_(weight)
+    return made
+
+
+def _tensors(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    if value.dtype == torch.bool:
+        yield f"as if {name} were negated: True and False are mixed up", ~value
+        yield f"as if {name} were all True: it is not used", torch.ones_like(value)
+        return
+    yield f"as if {name} were 0: it is not used, or does not arrive", torch.zeros_like(value)
+    yield f"as if {name} were 1: it is not used", torch.ones_like(value)
+    if value.is_floating_point():
+        yield f"as if the sign of {name} were the other", -value
+        yield f"as if {name} were divided by 2", value / 2
+        yield f"as if {name} were twice as large", value * 2
+        yield f"as if {name} were squared", value * value
+    if value.ndim >= 2 and value.shape[-1] == value.shape[-2]:
+        yield f"as if {name} were transposed", value.mT
+    for dimension in range(value.ndim):
+        if value.shape[dimension] > 1:
+            yield f"as if {name} were reversed along dimension {dimension}", value.flip(dimension)
+            yield (
+                f"as if {name} were shifted along dimension {dimension}: an index is off by one",
+                value.roll(1, dimension),
+            )
+            yield (
+                f"as if {name} were shifted along dimension {dimension}: an index is off by one",
+                value.roll(-1, dimension),
+            )
+
+
+def _with(one: Try, changes: dict[int | str, Any]) -> Try:
+    arguments = [changes.get(i, value) for i, value in enumerate(one.arguments)]
+    named = {name: changes.get(name, value) for name, value in one.named.items()}
+    return Try(one.label, *arguments, **named)

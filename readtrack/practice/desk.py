@@ -1,0 +1,146 @@
+"""The reader's file of one paper's exercises: written once, never overwritten, reset in parts on request."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import textwrap
+from datetime import datetime
+from pathlib import Path
+
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home, write_text
+from readtrack.plugins.find import PluginRef
+from readtrack.practice import skeleton
+from readtrack.practice.diary import Diary, PracticeStanding
+from readtrack.practice.sheet import Definition, Sheet, chosen, definition, exercises_of, parsed
+
+
+class Desk:
+    """One paper's exercises, the reader's file, and what they did in it.
+
+    Raises NotAvailableError if the paper has no exercises.
+    """
+
+    def __init__(self, home: Home, plugin: PluginRef, title: str) -> None:
+        self.home, self.paper, self.title = home, plugin.name, title
+        self.sheets = exercises_of(plugin.name, {plugin.name: plugin})
+        self.diary = Diary(home)
+        self.file = home.practice / f"{plugin.name}.py"
+
+    @property
+    def names(self) -> list[str]:
+        return [sheet.name for sheet in self.sheets]
+
+    def standings(self) -> dict[str, PracticeStanding]:
+        return self.diary.standings(self.paper, self.names)
+
+    @property
+    def all_done(self) -> bool:
+        """Whether every exercise that was not skipped has passed, and one has."""
+        found = self.standings().values()
+        return any(one.passed for one in found) and all(one.passed or one.skipped for one in found)
+
+    def current(self) -> Sheet | None:
+        """The exercise to go on with; None if all are done."""
+        name = self.diary.chosen(self.paper, self.names)
+        return chosen(self.sheets, name) if name is not None else None
+
+    def choose(self, name: str) -> Sheet:
+        """Go on with this one; a skipped one is open again. Raises ReadtrackError if there is none."""
+        sheet = chosen(self.sheets, name)
+        if self.standings()[sheet.name].skipped:
+            self.diary.add(self.paper, sheet.name, "resumed")
+        self.diary.add(self.paper, sheet.name, "chosen")
+        return sheet
+
+    def write(self) -> bool:
+        """Write the file if there is none; whether it was. Raises ReadtrackError."""
+        if self.file.exists():
+            return False
+        self.home.ensure(self.home.practice)
+        try:
+            write_text(self.file, skeleton.text(self.title, self.sheets))
+        except OSError as error:
+            raise ReadtrackError(f"Could not write {self.file}: {error.strerror}.") from error
+        return True
+
+    def line(self, sheet: Sheet) -> int:
+        """Where the exercise stands in the reader's file; 1 if it does not, or the file cannot be parsed."""
+        node = self._own(sheet)
+        return node.lineno if node is not None else 1
+
+    def reset(self, sheet: Sheet) -> Path:
+        """Empty the exercise's function. The file as it was is kept; returns its path.
+
+        Raises ReadtrackError if the file cannot be parsed or written.
+        """
+        source = self._source()
+        kept = self.home.practice / "old" / f"{self.paper}-{datetime.now():%Y%m%d-%H%M%S}.py"
+        self.home.ensure(kept.parent)
+        node = definition(self._parsed(source), sheet.qualname)
+        text = _emptied(source, node, sheet, self.sheets)
+        try:
+            write_text(kept, source)
+            write_text(self.file, text)
+        except OSError as error:
+            raise ReadtrackError(f"Could not write {error.filename}: {error.strerror}.") from error
+        self.diary.add(self.paper, sheet.name, "reset")
+        return kept
+
+    def hint(self, sheet: Sheet) -> str:
+        """The next hint; opening it is noted. The last one again when there are no more; "" without any."""
+        opened = self.standings()[sheet.name].hints
+        if opened < len(sheet.hints):
+            self.diary.add(self.paper, sheet.name, "hint")
+        return sheet.hints[min(opened, len(sheet.hints) - 1)] if sheet.hints else ""
+
+    def solution(self, sheet: Sheet) -> list[str]:
+        """The lines of a diff from the reader's function to the paper's; opening it is noted."""
+        self.diary.add(self.paper, sheet.name, "solution")
+        node = definition(parsed(sheet.file), sheet.qualname)
+        assert node is not None  # `sheet.sheets` has looked
+        paper = _text(sheet.file.read_text(encoding="utf-8"), node)
+        own = self._own(sheet)
+        before = _text(self._source(), own) if own is not None else ""
+        lines = difflib.unified_diff(
+            before.splitlines(), paper.splitlines(), "yours", "the paper's", lineterm=""
+        )
+        return list(lines)
+
+    def _source(self) -> str:
+        try:
+            return self.file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise ReadtrackError(f"Could not read {self.file}: {reason}.") from error
+
+    def _parsed(self, source: str) -> ast.Module:
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None) or 1
+            raise ReadtrackError(f"{self.file}:{line}: {error}. Mend it first.") from error
+
+    def _own(self, sheet: Sheet) -> Definition | None:
+        try:
+            return definition(self._parsed(self._source()), sheet.qualname)
+        except ReadtrackError:
+            return None
+
+
+def _text(source: str, node: Definition) -> str:
+    """A function as it is written, from its first decorator on, without indentation."""
+    start = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+    return textwrap.dedent("\n".join(source.splitlines()[start - 1 : node.end_lineno])) + "\n"
+
+
+def _emptied(source: str, node: Definition | None, sheet: Sheet, found: list[Sheet]) -> str:
+    """The file with an empty body for this exercise; one that it lacks comes at its end."""
+    lines = source.splitlines()
+    empty = skeleton.empty(sheet)
+    if node is None:
+        return source.rstrip() + "\n\n\n" + skeleton.block(found, sheet.qualname)
+    start = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+    lines[start - 1 : node.end_lineno] = empty
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,152 @@
+"""What the reader has done in exercises: `practice/log.jsonl` in their home, which only grows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, Literal
+
+from readtrack import regular
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home
+from readtrack.text import plain
+
+Did = Literal["opened", "tried", "hint", "solution", "reset", "skipped", "resumed", "chosen"]
+
+_LARGEST = 64 << 20  # bytes of the log that are read
+_PAUSE = timedelta(minutes=15)  # without an entry: the reader has left
+_INTERVALS = (7, 21, 60, 180)  # days from passing an exercise until it comes back
+
+
+@dataclass(frozen=True, slots=True)
+class PracticeEntry:
+    """A line of the log. outcome: of a try, as `readtrack.practice.judge.Outcome` has it, else ""."""
+
+    at: datetime
+    paper: str
+    exercise: str
+    did: str
+    outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PracticeStanding:
+    """Where the reader stands with one exercise.
+
+    passed   when it passed last, since it was begun anew; None if it has not
+    passes   how often it was passed after a fresh start
+    tries    since it was begun anew
+    hints    that were opened
+    seconds  spent on it
+    """
+
+    name: str
+    passed: datetime | None = None
+    passes: int = 0
+    tries: int = 0
+    hints: int = 0
+    seconds: float = 0.0
+    skipped: bool = False
+    solution: bool = False
+
+    @property
+    def due(self) -> datetime | None:
+        """When it should be written again; later after each time."""
+        if self.passed is None:
+            return None
+        days = _INTERVALS[min(self.passes, len(_INTERVALS)) - 1]
+        return self.passed + timedelta(days=days)
+
+
+class Diary:
+    """The log. Reading it never fails: what is no entry is left out."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._path = home.practice / "log.jsonl"
+
+    def entries(self, paper: str | None = None) -> list[PracticeEntry]:
+        """All, or a paper's, the oldest first."""
+        try:
+            text = regular.read_bytes(self._path, _LARGEST).decode("utf-8", "replace")
+        except OSError:
+            return []
+        found = [entry for line in text.splitlines() if (entry := _entry(line)) is not None]
+        return [entry for entry in found if paper in (None, entry.paper)]
+
+    def add(self, paper: str, exercise: str, did: Did, **more: Any) -> None:
+        """Raises ReadtrackError if it cannot be written down."""
+        self._home.ensure(self._home.practice)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        line = json.dumps(
+            {"at": at, "paper": paper, "exercise": exercise, "did": did, **more}, ensure_ascii=False
+        )
+        with self._home.holding("practice"):
+            try:
+                descriptor = regular.descriptor(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                with os.fdopen(descriptor, "ab") as file:
+                    file.write(line.encode() + b"\n")
+            except OSError as error:
+                raise ReadtrackError(f"Could not write {self._path}: {error.strerror}.") from error
+
+    def standings(self, paper: str, names: Iterable[str]) -> dict[str, PracticeStanding]:
+        """Exercise to where the reader stands with it."""
+        entries = self.entries(paper)
+        seconds = _seconds(entries)
+        return {
+            name: _standing(name, [one for one in entries if one.exercise == name], seconds.get(name, 0.0))
+            for name in names
+        }
+
+    def chosen(self, paper: str, names: list[str]) -> str | None:
+        """The exercise to go on with: the one that was chosen last, unless it is done, else the first that is
+        neither done nor skipped; None if there is none.
+        """
+        standings = self.standings(paper, names)
+        open_ones = [name for name in names if standings[name].passed is None and not standings[name].skipped]
+        last = next((one.exercise for one in reversed(self.entries(paper)) if one.did == "chosen"), None)
+        return last if last in open_ones else next(iter(open_ones), None)
+
+
+def _standing(name: str, entries: list[PracticeEntry], seconds: float) -> PracticeStanding:
+    passed: datetime | None = None
+    passes = tries = hints = 0
+    skipped = solution = False
+    fresh = True
+    for one in entries:
+        if one.did == "reset":
+            passed, tries, hints, solution, fresh = None, 0, 0, False, True
+        elif one.did == "tried":
+            tries += 1
+            if one.outcome != "passed":
+                passed = None
+            elif passed is None:
+                passed, passes, fresh = one.at, passes + fresh, False
+        hints += one.did == "hint"
+        solution = solution or one.did == "solution"
+        skipped = one.did == "skipped" or (skipped and one.did != "resumed")
+    return PracticeStanding(name, passed, passes, tries, hints, seconds, skipped, solution)
+
+
+def _seconds(entries: list[PracticeEntry]) -> dict[str, float]:
+    """Time between an entry and the one before it goes to its exercise, unless the reader was away."""
+    spent: dict[str, float] = {}
+    for before, after in pairwise(entries):
+        gap = after.at - before.at
+        if timedelta() < gap < _PAUSE:
+            spent[after.exercise] = spent.get(after.exercise, 0.0) + gap.total_seconds()
+    return spent
+
+
+def _entry(line: str) -> PracticeEntry | None:
+    try:
+        found = json.loads(line)
+        at = datetime.fromisoformat(found["at"])
+        texts = [plain(str(found.get(name, ""))) for name in ("paper", "exercise", "did", "outcome")]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return PracticeEntry(at if at.tzinfo else at.replace(tzinfo=UTC), *texts)

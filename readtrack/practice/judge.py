@@ -1,0 +1,478 @@
+"""One exercise judged: the reader's function and the paper's on the same inputs. For a child process only."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from readtrack.practice import shown
+from readtrack.practice.asif import as_if
+from readtrack.practice.exercise import Draw, Exercise, Try
+from readtrack.practice.generic import tries_by_signature
+from readtrack.practice.parts import Parts, mapped, parts
+from readtrack.practice.relations import factors_of, region, relation, right, summand
+from readtrack.practice.slots import Slot
+
+Outcome = Literal["passed", "wrong", "failed", "empty", "slow"]
+
+_SEED = 20_17
+_TRIES = 24  # that are compared at most
+_CHANGED = " (changed)"
+_HALF = (torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of one exercise.
+
+    outcome   passed; wrong (another result); failed (an error); empty (not written yet); slow
+    compared  sets of inputs that were compared
+    line      in the reader's file, 0 where none is known
+    report    lines to print: the first failing input, expected and found
+    hint      what the mistake may be, or ""
+    """
+
+    name: str
+    outcome: Outcome
+    compared: int = 0
+    line: int = 0
+    report: tuple[str, ...] = ()
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is called: a slot's function, or one that uses it."""
+
+    slot: Slot
+    call: Callable[..., Any]
+
+    @property
+    def signature(self) -> inspect.Signature:
+        return self.slot.signature if self.call is self.slot.outer else inspect.signature(self.call)
+
+    def named(self, one: Try) -> dict[str, Any]:
+        """The arguments by the names of their parameters."""
+        try:
+            bound = self.signature.bind(*one.arguments, **one.named)
+        except TypeError:
+            return {f"argument {i}": value for i, value in enumerate(one.arguments)} | one.named
+        named: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            kind = self.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                named |= value
+            else:
+                named[name] = value
+        return named
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a call came to.
+
+    parts    of the value, then of the arguments that were changed in place
+    changed  names of those arguments
+    """
+
+    parts: Parts
+    changed: frozenset[str] = frozenset()
+    grads: dict[str, Tensor | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A part that differs: where, and what to say."""
+
+    stage: str
+    one: Try
+    part: str
+    expected: Any
+    found: Any
+    hint: str
+
+
+class PaperError(Exception):
+    """The paper's own function fails on an exercise's inputs: the exercise is at fault."""
+
+
+class WrongError(Exception):
+    """The reader's function returned something else."""
+
+    def __init__(self, mistake: Mistake) -> None:
+        super().__init__(mistake.part)
+        self.mistake = mistake
+
+
+def judge(exercise: Exercise, target: Target, answer: Callable[..., Any]) -> Verdict:
+    """Compare on every set of inputs: values and changed arguments, then gradients, then other precisions.
+
+    An error of the reader's code comes through, and PaperError.
+    """
+    trials = list(trials_of(exercise, target))[:_TRIES]
+    judged = _Judged(exercise, target, answer, trials)
+    try:
+        judged.values()
+        if exercise.gradients:
+            judged.gradients()
+        if exercise.half:
+            judged.precisions()
+    except WrongError as error:
+        report, hint = _explained(error.mistake, target, exercise)
+        return Verdict(name=exercise.name, outcome="wrong", compared=len(trials), report=report, hint=hint)
+    return Verdict(name=exercise.name, outcome="passed", compared=len(trials))
+
+
+def trials_of(exercise: Exercise, target: Target) -> Iterator[Try]:
+    """The declared inputs, with random weights in modules; else some by the signature's shapes."""
+    torch.manual_seed(_SEED)
+    draw = Draw(_SEED)
+    given = exercise.tries(draw) if exercise.tries else tries_by_signature(target.signature, draw)
+    for one in given:
+        drawn = partial(_drawn, generator=draw.generator)
+        arguments, named = drawn(one.arguments), drawn(one.named)
+        yield Try(one.label, *arguments, **named)
+
+
+def _drawn(value: Any, generator: torch.Generator) -> Any:
+    """Modules get weights that are neither 0 nor 1, and are float64."""
+
+    def other(weight: Tensor) -> Tensor:
+        if not weight.is_floating_point():
+            return weight.clone()
+        noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+        return weight.double() + 0.2 * noise * weight.requires_grad
+
+    if isinstance(value, nn.Module):
+        changed = mapped(lambda weight: weight.double() if weight.is_floating_point() else weight, value)
+        with torch.no_grad():
+            for weight in changed.parameters():
+                if weight.requires_grad:
+                    weight.copy_(other(weight))
+        return changed
+    if type(value) in (list, tuple):
+        return type(value)(_drawn(part, generator) for part in value)
+    return {key: _drawn(part, generator) for key, part in value.items()} if type(value) is dict else value
+
+
+class _Judged:
+    def __init__(
+        self, exercise: Exercise, target: Target, answer: Callable[..., Any], trials: list[Try]
+    ) -> None:
+        self.exercise, self.target, self.answer, self.trials = exercise, target, answer, trials
+
+    def values(self) -> None:
+        """Raises WrongError with the first difference, after a look at all inputs for what they have "
+        "in common."""
+        first: Mistake | None = None
+        fine: list[str] = []
+        wrong: list[str] = []
+        for one in self.trials:
+            expected = self._paper(one)
+            try:
+                found = self._reader(one)
+            except Exception:
+                if first is None:
+                    raise
+                continue
+            mistake = self._difference(one, expected, found)
+            (wrong if mistake else fine).append(one.label)
+            first = first or mistake
+        if first is not None:
+            raise WrongError(replace(first, hint=_joined(first.hint, _pattern(fine, wrong))))
+
+    def _difference(self, one: Try, expected: Result, found: Result) -> Mistake | None:
+        arguments = self.target.named(one)
+        extra = found.changed - expected.changed
+        if extra:
+            name = sorted(extra)[0]
+            said = f"{name} was changed in place, which the caller does not expect: work on a copy"
+            changed = next(
+                part for key, part in found.parts.items() if key.startswith(name) and key.endswith(_CHANGED)
+            )
+            return Mistake("values", one, f"{name} afterwards", arguments.get(name), changed, said)
+        missing = expected.changed - found.changed
+        if missing:
+            name = sorted(missing)[0]
+            said = f"{name} must be changed in place, and is as it was"
+            part = next(key for key in expected.parts if key.startswith(name) and key.endswith(_CHANGED))
+            return Mistake("values", one, part, expected.parts[part], arguments.get(name), said)
+        bad = _bad_parts(expected.parts, found.parts, self.exercise.tolerance)
+        if not bad:
+            return None
+        part = bad[0]
+        a, b = expected.parts.get(part), found.parts.get(part)
+        if set(expected.parts) != set(found.parts):
+            return Mistake(
+                "values", one, "result", _whole(expected), _whole(found), _structure(expected, found)
+            )
+        said = as_if(self._again(one), one, self.target.signature, found.parts)
+        hints = [_relation(a, b, arguments), said]
+        if isinstance(a, Tensor) and isinstance(b, Tensor):
+            hints.insert(0, summand(a, b, arguments))
+        if bad != list(expected.parts):
+            hints.append(
+                f"{_listed(bad)} {'is' if len(bad) == 1 else 'are'} wrong, the other results are right"
+            )
+        if not any(hints) and isinstance(a, Tensor) and isinstance(b, Tensor):
+            hints.append(region(a, b))
+        return Mistake("values", one, part, a, b, _joined(*hints))
+
+    def _again(self, one: Try) -> Callable[[Try], Parts]:
+        """The paper's function on other arguments."""
+        return lambda changed: self._paper(changed).parts
+
+    def gradients(self) -> None:
+        for one in self.trials:
+            try:
+                expected = self._paper(one, gradients=True)
+            except PaperError:
+                continue  # such as a change in place: there are no gradients to compare
+            if not expected.grads:
+                continue
+            found = self._reader(one, gradients=True)
+            arguments = self.target.named(one)
+            names = list(expected.grads)
+            bad = [name for name in names if not self._same_gradient(expected, found, name)]
+            for name in bad:
+                a, b = expected.grads[name], found.grads.get(name)
+                others = "the results and all other gradients are right" if len(bad) == 1 else ""
+                if b is None:
+                    said = (
+                        f"the result is right, but no gradient arrives at {name}: it is not used, or "
+                        "cut off by "
+                        "detach(), item(), a new tensor or no_grad()"
+                    )
+                else:
+                    related = _relation(a, b, arguments) or (region(a, b) if a is not None else "")
+                    said = _joined(
+                        related, others or f"the results are right, {_listed(bad)} have wrong gradients"
+                    )
+                raise WrongError(Mistake("gradients", one, f"gradient of {name}", a, b, said))
+
+    def _same_gradient(self, expected: Result, found: Result, name: str) -> bool:
+        a, b = expected.grads[name], found.grads.get(name)
+        if a is None:
+            return b is None or not b.any()
+        if b is None:
+            return not a.any()
+        return b.shape == a.shape and bool(right(a, b, 10 * self.exercise.tolerance).all())
+
+    def precisions(self) -> None:
+        """Errors in float32 and bfloat16 beside those of the paper's code, and dtypes."""
+        for one in self.trials:
+            for dtype in _HALF:
+                try:
+                    paper = self._paper(one, dtype)
+                    exact = self._paper(one, torch.float64, rounded=dtype)
+                except Exception:
+                    continue
+                found = self._reader(one, dtype)
+                for name, value in paper.parts.items():
+                    self._check_precision(
+                        one, dtype, name, exact.parts.get(name), value, found.parts.get(name)
+                    )
+
+    def _check_precision(
+        self, one: Try, dtype: torch.dtype, name: str, exact: Any, value: Any, other: Any
+    ) -> None:
+        stage = str(dtype).removeprefix("torch.")
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return
+        if not isinstance(other, Tensor) or other.dtype != value.dtype:
+            have = (
+                str(other.dtype).removeprefix("torch.") if isinstance(other, Tensor) else type(other).__name__
+            )
+            said = (
+                f"in float64 it is right, but for {stage} inputs the dtype is {have}: keep the dtype of the "
+                "inputs"
+            )
+            raise WrongError(Mistake(stage, one, name, value, other, said))
+        if not isinstance(exact, Tensor) or exact.shape != other.shape:
+            return
+        usable = torch.isfinite(value) & torch.isfinite(exact)
+        if not usable.any():
+            return
+        if not torch.isfinite(other[usable]).all():
+            said = (
+                f"in float64 it is right, but in {stage} it overflows: scale before you multiply or "
+                "exponentiate"
+            )
+            raise WrongError(Mistake(stage, one, name, value, other, said))
+        error, allowed = ((x.double() - exact.double()).abs()[usable].max().item() for x in (other, value))
+        most = exact[usable].abs().max().item()
+        if error > max(6 * allowed, 16 * torch.finfo(dtype).eps * most):
+            said = (
+                f"in float64 it is right, but in {stage} it errs by {shown.number(error)}, the paper's "
+                "code by "
+                f"{shown.number(allowed)}: sum in a higher precision, or in another order"
+            )
+            raise WrongError(Mistake(stage, one, name, value, other, said))
+
+    # Calls
+
+    def _paper(self, one: Try, dtype: torch.dtype = torch.float64, **how: Any) -> Result:
+        with self.target.slot.replaced(None):
+            try:
+                return self._called(one, dtype, **how)
+            except Exception as error:
+                raise PaperError(f"{one.label}: {type(error).__name__}: {error}") from error
+
+    def _reader(self, one: Try, dtype: torch.dtype = torch.float64, **how: Any) -> Result:
+        with self.target.slot.replaced(self.answer):
+            return self._called(one, dtype, **how)
+
+    def _called(
+        self, one: Try, dtype: torch.dtype, *, gradients: bool = False, rounded: torch.dtype | None = None
+    ) -> Result:
+        def own(tensor: Tensor) -> Tensor:
+            if not tensor.is_floating_point():
+                return tensor.clone()
+            made = tensor.detach().to(rounded or dtype).to(dtype, copy=True)
+            return made.requires_grad_(gradients)
+
+        arguments, named = mapped(own, one.arguments), mapped(own, one.named)
+        given = self.target.named(Try(one.label, *arguments, **named))
+        before = {name: mapped(torch.clone, value) for name, value in given.items()} if not gradients else {}
+        torch.manual_seed(_SEED)
+        value = self.target.call(*arguments, **named)
+        if inspect.isgenerator(value):
+            value = list(value)
+        found = parts(value)
+        changed = set()
+        for name, old in before.items():
+            if not _same(parts(old, name), now := parts(given[name], name)):
+                changed.add(name)
+                found |= {f"{part}{_CHANGED}": tensor for part, tensor in now.items()}
+        if not gradients:
+            detached = {
+                name: part.detach() if isinstance(part, Tensor) else part for name, part in found.items()
+            }
+            return Result(detached, frozenset(changed))
+        return Result(found, grads=_gradients(found, given))
+
+
+def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | None]:
+    leaves = {
+        part: tensor
+        for name, value in given.items()
+        for part, tensor in parts(value, name).items()
+        if isinstance(tensor, Tensor) and tensor.requires_grad
+    }
+    outputs = [
+        part
+        for part in found.values()
+        if isinstance(part, Tensor) and part.requires_grad and not part.is_complex()
+    ]
+    if not leaves:
+        return {}
+    if not outputs:
+        return dict.fromkeys(leaves)
+    draw = torch.Generator().manual_seed(_SEED)
+    cotangents = [
+        torch.randn(out.shape, generator=draw, dtype=torch.float64).to(out.dtype) for out in outputs
+    ]
+    grads = torch.autograd.grad(outputs, list(leaves.values()), cotangents, allow_unused=True)
+    return dict(zip(leaves, grads, strict=True))
+
+
+def _same(a: Parts, b: Parts) -> bool:
+    """Whether nothing was changed; exactly."""
+    return a.keys() == b.keys() and all(_unchanged(one, b[name]) for name, one in a.items())
+
+
+def _unchanged(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and bool(right(a, b, 0.0).all())
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return False
+    return not isinstance(a, bool | int | float | str | type(None)) or bool(a == b)
+
+
+def _bad_parts(expected: Parts, found: Parts, tolerance: float) -> list[str]:
+    names = list(dict.fromkeys([*expected, *found]))
+    return [name for name in names if not _equal(expected.get(name), found.get(name), tolerance)]
+
+
+def _equal(a: Any, b: Any, tolerance: float) -> bool:
+    a, b = (torch.tensor(float(x), dtype=torch.float64) if isinstance(x, float) else x for x in (a, b))
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and bool(right(a, b, tolerance).all())
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return False
+    if type(a) is not type(b):
+        return False
+    return bool(a == b) if isinstance(a, bool | int | str | bytes | type(None) | set | frozenset) else True
+
+
+def _relation(expected: Any, found: Any, arguments: Mapping[str, Any]) -> str:
+    if isinstance(expected, Tensor) and isinstance(found, Tensor):
+        return relation(expected, found, factors_of(arguments))
+    if isinstance(expected, float) and isinstance(found, float):
+        a, b = (torch.tensor([x], dtype=torch.float64) for x in (expected, found))
+        return relation(a, b, factors_of(arguments))
+    if found is None:
+        return "nothing was returned: a return is missing"
+    if type(expected) is not type(found):
+        return f"it is {_article(found)}, expected {_article(expected)}"
+    if isinstance(expected, int) and isinstance(found, int) and abs(found - expected) == 1:
+        return f"it is one too {'many' if found > expected else 'few'}"
+    return ""
+
+
+def _article(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _whole(result: Result) -> Any:
+    """For a message: the one part, or what there is."""
+    values = list(result.parts.values())
+    return values[0] if len(values) == 1 else [shown.kind(value) for value in values]
+
+
+def _structure(expected: Result, found: Result) -> str:
+    if list(found.parts.values()) == [None]:
+        return "nothing was returned: a return is missing"
+    return (
+        f"{len(found.parts)} value(s) were returned, expected {len(expected.parts)}: "
+        f"{_listed(list(expected.parts))}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown_names = names[:4] + ["…"] * (len(names) > 4)
+    return ", ".join(shown_names)
+
+
+def _pattern(fine: list[str], wrong: list[str]) -> str:
+    """Which inputs were right, if some were."""
+    if not fine or not wrong:
+        return ""
+    total, fewer = len(fine) + len(wrong), min(fine, wrong, key=len)
+    named = ", ".join(f"“{label}”" for label in fewer[:3]) + ", …" * (len(fewer) > 3)
+    return f"{len(fewer)} of {total} inputs {'are right' if fewer is fine else 'are wrong'}: {named}"
+
+
+def _joined(*hints: str) -> str:
+    return ". ".join(dict.fromkeys(hint for hint in hints if hint))
+
+
+def _explained(mistake: Mistake, target: Target, exercise: Exercise) -> tuple[tuple[str, ...], str]:
+    one = mistake.one
+    arguments = target.named(one)
+    called = exercise.through or exercise.of
+    lines = [f"{called.rpartition('.')[2]}({', '.join(arguments)})   {one.label}"]
+    if mistake.stage not in ("values", "gradients"):
+        lines[0] += f", {mistake.stage}"
+    for name, value in arguments.items():
+        lines += (f"  {line}" for line in shown.argument(name, value))
+    if mistake.part != "result":
+        lines.append(f"{mistake.part}:")
+    lines += (f"  {line}" for line in shown.pair(mistake.expected, mistake.found))
+    return tuple(lines), mistake.hint

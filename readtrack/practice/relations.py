@@ -1,0 +1,514 @@
+"""How a wrong tensor relates to the right one, in words: a factor, a transpose, a mask off by one.
+
+Each function returns a sentence that names the likely mistake, or "".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from readtrack.practice.shown import number
+
+Factors = Mapping[str, float]  # what a factor may be, by name: {"√8 (the last size of q)": 2.83}
+
+_CLOSE = 1e-6
+
+
+def relation(expected: Tensor, found: Tensor, factors: Factors) -> str:
+    """The first that fits, of shape, dtype and values."""
+    if found.shape != expected.shape:
+        return _shape(expected, found)
+    if found.dtype != expected.dtype:
+        return _dtype(expected, found)
+    if not expected.numel():
+        return ""
+    if not expected.dtype.is_floating_point:
+        return _whole(expected, found)
+    return (
+        _hidden(expected, found)
+        or _not_finite(expected, found)
+        or _zeros(expected, found)
+        or _affine(expected, found, factors)
+        or _moved(expected, found)
+        or _elementwise(expected, found)
+        or _before_squashing(expected, found, factors)
+        or _by_slice(expected, found)
+        or _nearly(expected, found)
+    )
+
+
+def summand(expected: Tensor, found: Tensor, arguments: Mapping[str, object]) -> str:
+    """An argument that is missing in a sum or a product, or there once too often."""
+    if expected.shape != found.shape or not expected.is_floating_point() or not found.is_floating_point():
+        return ""
+    a, b = expected.double(), found.double()
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor) or value.shape != a.shape or not value.is_floating_point():
+            continue
+        x = value.detach().double()
+        if close(b + x, a):
+            return f"{name} is missing in a sum"
+        if close(b - x, a):
+            return f"{name} is added once too often"
+        if close(b - 2 * x, a) or close(b + 2 * x, a):
+            return f"{name} has the other sign in a sum"
+        if close(b * x, a):
+            return f"a factor {name} is missing"
+        if close(b, a * x):
+            return f"{name} is a factor once too often"
+        if close(b, x):
+            return f"it is {name} itself"
+    return ""
+
+
+def region(expected: Tensor, found: Tensor) -> str:
+    """Where two tensors of one shape differ."""
+    return "" if expected.shape != found.shape or not expected.numel() else _region(expected, found)
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = _CLOSE) -> bool:
+    """Equal up to rounding, infinities and NaN included."""
+    if a.shape != b.shape:
+        return False
+    return bool(right(a, b, tolerance).all())
+
+
+def right(expected: Tensor, found: Tensor, tolerance: float) -> Tensor:
+    """Where they are equal: up to `tolerance` of the number, and a hundredth of it of the largest."""
+    if not expected.dtype.is_floating_point and not expected.dtype.is_complex:
+        return expected == found
+    a, b = (x.detach().to(torch.complex128 if x.is_complex() else torch.float64) for x in (expected, found))
+    finite = a.abs()[torch.isfinite(a)]
+    most = finite.max().item() if finite.numel() else 0.0
+    allowed = tolerance * a.abs() + 0.01 * tolerance * most
+    same = (a == b) | (torch.isnan(a) & torch.isnan(b))
+    return same | ((a - b).abs() <= allowed)
+
+
+# Shapes and dtypes
+
+
+def _size(shape: torch.Size) -> str:
+    return "×".join(map(str, shape)) or "a scalar"
+
+
+def _shape(expected: Tensor, found: Tensor) -> str:
+    have, want = found.shape, expected.shape
+    head = f"the shape is {_size(have)}, expected {_size(want)}"
+    if len(have) == len(want):
+        for i in range(len(want)):
+            for j in range(i + 1, len(want)):
+                if have == expected.transpose(i, j).shape:
+                    same = close(expected.transpose(i, j), found)
+                    return f"{head}: dimensions {i} and {j} are swapped" + (
+                        ", else it is right" if same else ""
+                    )
+        wrong = [i for i in range(len(want)) if have[i] != want[i]]
+        if len(wrong) == 1:
+            i = wrong[0]
+            by = have[i] - want[i]
+            where = f"dimension {i} has {have[i]} entries, expected {want[i]}"
+            if have[i] == 1:
+                return f"{head}: dimension {i} was summed up or never expanded"
+            if abs(by) == 1:
+                return f"{where}: {'one too many' if by > 0 else 'one is missing'} at its start or end"
+            return f"{where}: it is cut, padded or concatenated at the wrong place"
+    if [n for n in have if n != 1] == [n for n in want if n != 1]:
+        return (
+            f"{head}: a dimension of size 1 is {'left over' if len(have) > len(want) else 'missing'} "
+            "(keepdim, unsqueeze)"
+        )
+    if found.numel() == 1:
+        return f"{head}: it was reduced over all dimensions"
+    if len(have) < len(want):
+        return (
+            f"{head}: {len(want) - len(have)} dimension(s) are gone (a sum, an index or a flatten too many)"
+        )
+    if found.numel() == expected.numel():
+        return f"{head}: the same count of numbers, but the last reshape is missing or wrong"
+    return f"{head}: a sum or an index is missing"
+
+
+def _dtype(expected: Tensor, found: Tensor) -> str:
+    have, want = (str(x.dtype).removeprefix("torch.") for x in (found, expected))
+    return (
+        f"the dtype is {have}, expected {want}: a cast is wrong, or a new tensor was made without the "
+        "dtype of the "
+        "inputs (x.new_zeros, torch.zeros_like)"
+    )
+
+
+def _whole(expected: Tensor, found: Tensor) -> str:
+    if expected.dtype == torch.bool:
+        if bool((expected != found).all()):
+            return "every entry is negated"
+        return _moved(expected.double(), found.double())
+    difference = torch.unique(found - expected)
+    if difference.numel() == 1:
+        return (
+            f"every number is {'too large' if difference.item() > 0 else 'too small'} by "
+            f"{abs(difference.item())}"
+        )
+    return _moved(expected.double(), found.double())
+
+
+# Values
+
+
+def _hidden(expected: Tensor, found: Tensor) -> str:
+    """Zeros or infinities in other places, as a mask makes them."""
+    if expected.ndim < 2 or min(expected.shape[-2:]) < 2:
+        return ""
+    a, b = ((x == 0) | torch.isinf(x) | torch.isnan(x) for x in (expected, found))
+    columns = a.shape[-1]
+    if not a.any() or a.all() or bool((a == b).all()):
+        return ""
+    for by in range(1, columns):
+        if torch.equal(a[..., by:], b[..., :-by]) and not torch.equal(a, b):
+            return f"the mask is off by {by}: it hides {by} {'position' if by == 1 else 'positions'} too many"
+        if torch.equal(a[..., :-by], b[..., by:]):
+            return f"the mask is off by {by}: it shows {by} {'position' if by == 1 else 'positions'} too many"
+    return ""
+
+
+def _not_finite(expected: Tensor, found: Tensor) -> str:
+    nan = torch.isnan(found) & ~torch.isnan(expected)
+    if nan.any():
+        all_hidden = expected[nan].eq(0).all()
+        why = (
+            "a softmax over nothing but -inf"
+            if all_hidden
+            else "0/0, inf - inf, or a root or log of a negative number"
+        )
+        return f"{_count(nan)} NaN where the paper's code is finite: {why}"
+    infinite = torch.isinf(found) & torch.isfinite(expected)
+    if infinite.any():
+        return (
+            f"{_count(infinite)} infinite where the paper's code is finite: a division by 0, log(0), or an "
+            "overflow of exp"
+        )
+    missing = torch.isinf(expected) & torch.isfinite(found)
+    if missing.any():
+        return f"{_count(missing)} finite where the paper's code has ±inf: a mask of -inf is missing"
+    return ""
+
+
+def _count(where: Tensor) -> str:
+    count, total = int(where.sum()), where.numel()
+    return f"{count} of {total} numbers are" if count != 1 else f"1 of {total} numbers is"
+
+
+def _zeros(expected: Tensor, found: Tensor) -> str:
+    if found.eq(0).all():
+        return "everything is 0: nothing was added up, or it was multiplied by 0"
+    if expected.eq(0).all():
+        return "everything should be 0 here: something is not cleared, hidden or subtracted"
+    return ""
+
+
+def _affine(expected: Tensor, found: Tensor, factors: Factors) -> str:
+    """found = a · expected + b."""
+    a, b = expected.flatten().double(), found.flatten().double()
+    finite = torch.isfinite(a) & torch.isfinite(b)
+    a, b = a[finite], b[finite]
+    if a.numel() < 2 or a.std() <= _CLOSE * a.abs().max():
+        return _of_one(a, b, factors)
+    square = a.square().sum()
+    factor = ((a * b).sum() / square).item()
+    if close(factor * a, b):
+        if abs(factor + 1) < _CLOSE:
+            return "the sign is wrong: it is −1 times the expected result"
+        return f"it is {number(factor)} times the expected result: {named(factor, factors)}"
+    offset = (b - a).mean().item()
+    if close(a + offset, b):
+        return (
+            f"it is the expected result {'+' if offset > 0 else '−'} {number(abs(offset))}: "
+            f"{_added(offset, factors)}"
+        )
+    if a.numel() < 4:
+        return ""
+    slope = ((a - a.mean()) * (b - b.mean())).sum() / (a - a.mean()).square().sum()
+    rest = (b.mean() - slope * a.mean()).item()
+    if close(slope * a + rest, b):
+        return (
+            f"it is {number(rest)} {'+' if slope > 0 else '−'} {number(abs(slope.item()))} · the expected "
+            "result"
+        )
+    return ""
+
+
+def _of_one(expected: Tensor, found: Tensor, factors: Factors) -> str:
+    """For a lone number, or several equal ones: a factor only if it is one that has a name."""
+    if not expected.numel() or not close(found, found.mean().expand_as(found)) or expected[0] == 0:
+        return ""
+    factor = (found[0] / expected[0]).item()
+    if abs(factor + 1) < _CLOSE:
+        return "the sign is wrong: it is −1 times the expected result"
+    known = _known(factor, factors)
+    if known:
+        return f"it is {number(factor)} times the expected result: {named(factor, factors)}"
+    offset = (found[0] - expected[0]).item()
+    return f"it differs by {number(offset)}: {_added(offset, factors)}" if _known(offset, factors) else ""
+
+
+def named(factor: float, factors: Factors) -> str:
+    """Which factor is missing or too many."""
+    known = _known(factor, factors)
+    return (
+        f"a factor is missing or too many; {number(factor)} = {known}"
+        if known
+        else "a factor is missing or too many"
+    )
+
+
+def _added(offset: float, factors: Factors) -> str:
+    known = _known(offset, factors)
+    return "a term is missing or too many" + (f"; {number(abs(offset))} = {known}" if known else "")
+
+
+def _known(value: float, factors: Factors) -> str:
+    candidates = {
+        **factors,
+        "2": 2.0,
+        "1/2": 0.5,
+        "π": math.pi,
+        "2π": 2 * math.pi,
+        "ln 2": math.log(2),
+        "1/ln 2": 1 / math.log(2),
+    }
+    for name, one in candidates.items():
+        if one and abs(abs(value) - abs(one)) < _CLOSE * abs(one):
+            return name
+    for name, one in candidates.items():
+        if one and abs(abs(value) * abs(one) - 1) < _CLOSE and not name.startswith("1/"):
+            return f"1/{name}" if " " not in name else f"1/({name})"
+    return ""
+
+
+def _moved(expected: Tensor, found: Tensor) -> str:
+    """The same numbers in other places."""
+    dims = range(expected.ndim)
+    for i in dims:
+        for j in range(i + 1, expected.ndim):
+            if expected.shape[i] == expected.shape[j] and close(expected.transpose(i, j), found):
+                return f"it is transposed: dimensions {i} and {j} are swapped"
+    for i in dims:
+        if close(expected.flip(i), found):
+            return f"it is reversed along dimension {i}"
+        for shift in range(1, expected.shape[i]):
+            if close(expected.roll(shift, i), found):
+                by = shift if shift <= expected.shape[i] / 2 else shift - expected.shape[i]
+                return f"it is shifted by {by} along dimension {i}"
+    for i in dims:
+        size = expected.shape[i]
+        for by in (1, -1):
+            kept, moved = (expected, found) if by > 0 else (found, expected)
+            if size > 2 and close(kept.narrow(i, 0, size - 1), moved.narrow(i, 1, size - 1)):
+                return (
+                    f"it is {'one step late' if by > 0 else 'one step early'} along dimension {i}: an index "
+                    "is off by one"
+                )
+    a, b = (x.flatten().double().sort().values for x in (expected, found))
+    if expected.numel() > 2 and close(a, b):
+        return "the numbers are right but in another order: a transpose, reshape or index is wrong"
+    return ""
+
+
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "the square of the expected result: a square root is missing": torch.square,
+    "the root of the expected result: a square is missing": torch.sqrt,
+    "the exponential of the expected result: a log is missing": torch.exp,
+    "the log of the expected result: an exponential is missing": torch.log,
+    "1 over the expected result": torch.reciprocal,
+    "the absolute value of the expected result": torch.abs,
+    "the sigmoid of the expected result: it was applied once too often": torch.sigmoid,
+    "the tanh of the expected result: it was applied once too often": torch.tanh,
+    "the ReLU of the expected result: it was applied once too often": torch.relu,
+    "the softmax of the expected result: it was applied once too often": lambda x: x.softmax(-1),
+    "what the expected result is the softmax of": lambda x: x,  # compared by its softmax below
+}
+
+
+def _elementwise(expected: Tensor, found: Tensor) -> str:
+    a, b = expected.double(), found.double()
+    for name, function in _FUNCTIONS.items():
+        if close(function(a), b):
+            return f"it is {name}"
+    for name, function in (("tanh", torch.tanh), ("sigmoid", torch.sigmoid), ("ReLU", torch.relu)):
+        if close(a, function(b)):
+            return f"its {name} is the expected result: the {name} is missing"
+    for i in range(a.ndim):
+        if a.shape[i] > 1 and close(a, b.softmax(i)):
+            return f"its softmax over dimension {i} is the expected result: the softmax is missing"
+        if a.shape[i] > 1 and close(a, b / b.sum(i, keepdim=True)):
+            return f"divided by its sum over dimension {i} it is the expected result: it is not normalised"
+        if a.shape[i] > 1 and close(a, b - b.mean(i, keepdim=True)):
+            return f"minus its mean over dimension {i} it is the expected result: it is not centred"
+    return ""
+
+
+def _before_squashing(expected: Tensor, found: Tensor, factors: Factors) -> str:
+    """What went into a softmax, sigmoid, tanh or exponential differs by a factor or a term."""
+    a, b = expected.double(), found.double()
+    for i in range(a.ndim):
+        if a.shape[i] > 1 and all(
+            (x > 0).all() and close(x.sum(i), torch.ones_like(x.sum(i))) for x in (a, b)
+        ):
+            before, after = (x.log() - x.log().mean(i, keepdim=True) for x in (a, b))
+            said = _affine(before, after, factors)
+            return f"before the softmax over dimension {i}, {said}" if said else ""
+    inverses = (("sigmoid", torch.logit, 0.0), ("tanh", torch.atanh, -1.0))
+    for name, inverse, low in inverses:
+        if all(((x > low) & (x < 1)).all() for x in (a, b)):
+            said = _affine(inverse(a), inverse(b), factors)
+            if said:
+                return f"before a {name}, {said}"
+    if (a > 0).all() and (b > 0).all():
+        power = _affine(a.log(), b.log(), factors)
+        if "times" in power:
+            return f"its log {power.removeprefix('it ')}"
+    return ""
+
+
+def _by_slice(expected: Tensor, found: Tensor) -> str:
+    """A factor or a term of its own for each index of some dimension."""
+    a, b = expected.double(), found.double()
+    if a.ndim < 2 or not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        return ""
+    for i in range(a.ndim):
+        others = [j for j in range(a.ndim) if j != i]
+        if math.prod(a.shape[j] for j in others) < 2:
+            continue
+        factor = (a * b).sum(others, keepdim=True) / a.square().sum(others, keepdim=True)
+        if close(a * factor, b):
+            return (
+                f"each index of dimension {i} has a factor of its own ({_some(factor)}): a "
+                "normalisation, scale or "
+                "weight is missing, or along the wrong dimension"
+            )
+        term = (b - a).mean(others, keepdim=True)
+        if close(a + term, b):
+            return (
+                f"each index of dimension {i} has a term of its own ({_some(term)}): a bias or mean is "
+                "missing"
+            )
+    return ""
+
+
+def _some(values: Tensor) -> str:
+    shown = [number(value) for value in values.flatten()[:4].tolist()]
+    return ", ".join(shown) + (", …" if values.numel() > 4 else "")
+
+
+def _region(expected: Tensor, found: Tensor) -> str:
+    """The numbers differ in one part only."""
+    wrong = ~right(expected, found, _CLOSE)
+    if wrong.all() or not wrong.any():
+        return ""
+    if expected.ndim >= 2 and min(expected.shape[-2:]) > 1:
+        said = _triangle(wrong.reshape(-1, *wrong.shape[-2:]).any(0))
+        if said:
+            return said
+    for i in range(expected.ndim):
+        others = [j for j in range(expected.ndim) if j != i]
+        bad = wrong.any(dim=others) if others else wrong
+        if said := _along(i, bad):
+            return said
+    return (
+        f"{_count(wrong).removesuffix(' are').removesuffix(' is')} "
+        f"differ{'s' if int(wrong.sum()) == 1 else ''}, the rest is right"
+    )
+
+
+def _triangle(wrong: Tensor) -> str:
+    rows, columns = wrong.shape
+    for shift in (columns - rows, 0):
+        upper = torch.ones_like(wrong).triu(shift + 1)
+        lower = torch.ones_like(wrong).tril(shift - 1)
+        diagonal = ~(upper | lower)
+        beside = torch.ones_like(wrong).triu(shift + 1) & torch.ones_like(wrong).tril(shift + 1)
+        if diagonal.any() and not (wrong & ~diagonal).any():
+            return "only the diagonal is wrong: a mask is off by one"
+        if beside.any() and (wrong & beside).any() and not (wrong & ~beside).any():
+            return "only the entries next to the diagonal are wrong: a mask is off by one"
+        if upper.any() and lower.any() and not (wrong & ~upper).any():
+            return "only entries above the diagonal are wrong: the causal mask"
+        if upper.any() and lower.any() and not (wrong & ~lower).any():
+            return "only entries below the diagonal are wrong: a mask or its direction"
+    return ""
+
+
+def _along(dimension: int, bad: Tensor) -> str:
+    size = len(bad)
+    indices = bad.nonzero().flatten().tolist()
+    if size < 3 or len(indices) in (0, size):
+        return ""
+    if indices == [0]:
+        return (
+            f"only the first entry of dimension {dimension} is wrong: the start (an initial state, padding, "
+            "an edge)"
+        )
+    if indices == [size - 1]:
+        return (
+            f"only the last entry of dimension {dimension} is wrong: the end (a last step, a rest that does "
+            "not fill a block)"
+        )
+    if indices == list(range(1, size)):
+        return f"only the first entry of dimension {dimension} is right: is something carried on from it?"
+    if indices == list(range(size - 1)):
+        return f"only the last entry of dimension {dimension} is right: is something carried back from it?"
+    if indices == list(range(indices[0], indices[-1] + 1)):
+        return f"entries {indices[0]} to {indices[-1]} of dimension {dimension} are wrong, the rest is right"
+    if len({index % 2 for index in indices}) == 1 and len(indices) > 1:
+        return (
+            f"only the {'odd' if indices[0] % 2 else 'even'} entries of dimension {dimension} are wrong: "
+            "pairs or halves are mixed up"
+        )
+    return ""
+
+
+def _nearly(expected: Tensor, found: Tensor) -> str:
+    a, b = expected.double(), found.double()
+    finite = torch.isfinite(a) & torch.isfinite(b)
+    if not finite.any():
+        return ""
+    error = ((a - b).abs()[finite].max() / a[finite].abs().max().clamp_min(1e-300)).item()
+    if error < 2e-3:
+        why = "a constant such as eps is missing or in another place"
+        if error < 1e-6:
+            why = "a number was rounded to float32 on the way, or eps is in another place"
+        return f"it is nearly right (off by {number(error)} of the largest number): {why}"
+    return ""
+
+
+def factors_of(arguments: Mapping[str, object]) -> dict[str, float]:
+    """Numbers that a wrong factor may be: sizes of the arguments, their roots, numbers among the "
+    "arguments."""
+    return dict(_factors_of(arguments))
+
+
+def _factors_of(arguments: Mapping[str, object]) -> Iterator[tuple[str, float]]:
+    for name, value in arguments.items():
+        if isinstance(value, bool):
+            continue
+        if isinstance(value, int | float) and value not in (0, 1):
+            yield name, float(value)
+            yield f"1 − {name}", 1.0 - value
+            if value > 0:
+                yield f"√{name}", math.sqrt(value)
+        elif isinstance(value, Tensor):
+            for index, size in reversed(list(enumerate(value.shape))):
+                if size > 1:
+                    where = f"the size of dimension {index} of {name}"
+                    yield f"{size} ({where})", float(size)
+                    yield f"√{size} ({where})", math.sqrt(size)
+                    if size > 2:
+                        yield f"{size}/{size - 1} ({where}; n or n − 1)", size / (size - 1)
+        elif isinstance(value, tuple) and all(isinstance(one, float) for one in value):
+            for index, one in enumerate(value):
+                yield f"{name}[{index}]", float(one)
+                yield f"1 − {name}[{index}]", 1.0 - float(one)

@@ -1,0 +1,262 @@
+"""The reader's file beside the loaded plugin: each exercise judged, and theirs in the paper's place.
+
+For a child process only: it runs a stranger's code and changes the plugin's functions.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import linecache
+import resource
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import reduce
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+from readtrack.errors import ReadtrackError
+from readtrack.plugins.find import NAMESPACE
+from readtrack.practice.exercise import Exercise
+from readtrack.practice.judge import PaperError, Target, Verdict, judge
+from readtrack.practice.sheet import Sheet, definition
+from readtrack.practice.skeleton import is_empty
+from readtrack.practice.slots import Slot, fitted
+from readtrack.text import one_line
+
+MODULE = f"{NAMESPACE}._practice"  # that the reader's file is loaded as
+SECONDS = 20.0  # that one exercise may take
+MEMORY = 4 << 30  # bytes that the process may hold beyond what it has when the first is judged
+_LINES = 3  # of an error's message
+
+
+class _SlowError(BaseException):
+    """An exercise has taken too long. Not an Exception, which the reader's code might catch."""
+
+
+class Session:
+    """Loads the reader's file. Raises ReadtrackError with the line if it cannot be.
+
+    file      with the text to judge; `name` is what messages and tracebacks call it
+    declared  the plugin's exercises
+    """
+
+    def __init__(self, found: Sequence[Sheet], file: Path, name: str) -> None:
+        self._sheets = {sheet.name: sheet for sheet in found}
+        self._declared = {exercise.name: exercise for exercise in declared(found[0].paper)}
+        self._name = name
+        source = file.read_text(encoding="utf-8")
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        self._tree, self._module = _loaded(source, name)
+        self._slots: dict[str, Slot] = {}
+        self._lend()
+
+    def verdicts(self, names: Sequence[str]) -> Iterator[Verdict]:
+        """Each of the exercises judged, in this order; what the reader's code does is a verdict, too."""
+        with _memory_limit(MEMORY):
+            for name in names:
+                yield self._verdict(name)
+
+    def take_place(self, names: Sequence[str]) -> Places:
+        """Put the reader's functions of these exercises in the paper's place from now on."""
+        return Places({name: (self._slot(name), self._answer(name)) for name in names})
+
+    def close(self) -> None:
+        """Give the paper its own functions back."""
+        for slot in self._slots.values():
+            slot.close()
+
+    def _lend(self) -> None:
+        """Put the paper's functions where nothing is written yet: any exercise can be the first."""
+        for sheet in self._sheets.values():
+            node = definition(self._tree, sheet.qualname)
+            if node is None or not is_empty(node):
+                continue
+            outer, _, attribute = sheet.qualname.rpartition(".")
+            owner, _ = _owner(sheet)
+            theirs = reduce(getattr, outer.split("."), self._module) if outer else self._module
+            setattr(theirs, attribute, inspect.getattr_static(owner, attribute))
+
+    def _verdict(self, name: str) -> Verdict:
+        sheet, exercise = self._sheets[name], self._declared[name]
+        node = definition(self._tree, sheet.qualname)
+        if node is None:
+            said = f"your file has no {sheet.qualname}: `readtrack practice {sheet.paper} {name!r} --reset`"
+            return Verdict(name=name, outcome="empty", hint=said)
+        if is_empty(node):
+            return Verdict(name=name, outcome="empty", line=node.lineno)
+        try:
+            with _deadline(SECONDS):
+                verdict = judge(exercise, self._target(name), self._answer(name))
+        except _SlowError as error:
+            line = self._line(error) or node.lineno
+            report = (f"it has not returned after {SECONDS:.0f} s", *self._code(line))
+            return Verdict(name=name, outcome="slow", line=line, report=report, hint="a loop does not end")
+        except PaperError as error:
+            raise ReadtrackError(f"{sheet.paper}, exercise {name}: {one_line(str(error))}") from error
+        except Exception as error:
+            return self._failed(name, error, node.lineno)
+        return _at(verdict, node.lineno)
+
+    def _failed(self, name: str, error: Exception, first: int) -> Verdict:
+        """The error's message with the reader's line, the function's first if none is in the traceback."""
+        line = self._line(error)
+        told = str(error)
+        if isinstance(error, MemoryError) or "can't allocate memory" in told:
+            report = [f"it asked for more memory than the {MEMORY >> 30} GiB that an exercise may have"]
+        elif isinstance(error, NotImplementedError) and not told:
+            report = ["it calls a function that is not written yet"]
+        else:
+            lines = [one_line(text) for text in told.splitlines() if text.strip()][:_LINES]
+            report = [f"{type(error).__name__}: {lines[0] if lines else ''}", *lines[1:]]
+        return Verdict(
+            name=name, outcome="failed", line=line or first, report=(*report, *self._code(line or first))
+        )
+
+    def _line(self, error: BaseException) -> int:
+        """The last of the reader's lines in the traceback; 0 if there is none."""
+        line, step = 0, error.__traceback__
+        while step is not None:
+            if step.tb_frame.f_code.co_filename == self._name:
+                line = step.tb_lineno
+            step = step.tb_next
+        return line
+
+    def _code(self, line: int) -> tuple[str, ...]:
+        text = linecache.getline(self._name, line).strip()
+        return (f"line {line}: {text}",) if text else ()
+
+    def _target(self, name: str) -> Target:
+        slot, through = self._slot(name), self._declared[name].through
+        if not through:
+            return Target(slot, slot.outer)
+        return Target(slot, _found(_package(self._sheets[name]), through))
+
+    def _slot(self, name: str) -> Slot:
+        if name not in self._slots:
+            sheet = self._sheets[name]
+            owner, attribute = _owner(sheet)
+            self._slots[name] = Slot(owner, attribute)
+        return self._slots[name]
+
+    def _answer(self, name: str) -> Callable[..., Any]:
+        """The reader's function, as one of the paper's class where it is a method."""
+        sheet = self._sheets[name]
+        outer, _, attribute = sheet.qualname.rpartition(".")
+        if not outer:
+            return fitted(vars(self._module)[attribute], self._slot(name))
+        theirs = reduce(getattr, outer.split("."), self._module)
+        owner, _ = _owner(sheet)
+        for other, value in vars(theirs).items():
+            if not hasattr(owner, other):  # a method that the reader has added
+                setattr(owner, other, value)
+        return fitted(vars(theirs)[attribute], self._slot(name))
+
+
+class Places:
+    """Slots with the reader's functions, which can be switched on and off."""
+
+    def __init__(self, pairs: Mapping[str, tuple[Slot, Callable[..., Any]]]) -> None:
+        self._pairs = list(pairs.values())
+
+    def switch(self, on: bool) -> None:
+        for slot, answer in self._pairs:
+            slot.replacement = answer if on else None
+
+
+def declared(paper: str) -> tuple[Exercise, ...]:
+    """What a loaded plugin declares."""
+    module = sys.modules[f"{NAMESPACE}.{paper}"]
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"{NAMESPACE}.{paper}.exercises")
+    return tuple(module.EXERCISES)
+
+
+def _package(sheet: Sheet) -> ModuleType:
+    return importlib.import_module(f"{NAMESPACE}.{sheet.paper}")
+
+
+def _found(package: ModuleType, path: str) -> Callable[..., Any]:
+    """`model.unroll_fast`, in the plugin or one of its modules."""
+    module, _, rest = path.partition(".")
+    if rest and hasattr(package, "__path__") and importlib.util.find_spec(f"{package.__name__}.{module}"):
+        package, path = importlib.import_module(f"{package.__name__}.{module}"), rest
+    found = reduce(getattr, path.split("."), package)
+    assert callable(found)
+    return found
+
+
+def _owner(sheet: Sheet) -> tuple[Any, str]:
+    """The module or class that holds the function, and its name there."""
+    outer, _, attribute = sheet.qualname.rpartition(".")
+    module = importlib.import_module(sheet.dotted)
+    return (reduce(getattr, outer.split("."), module) if outer else module), attribute
+
+
+def _loaded(source: str, name: str) -> tuple[ast.Module, ModuleType]:
+    module = types.ModuleType(MODULE)
+    module.__file__ = name
+    sys.modules[MODULE] = module
+    try:
+        tree = ast.parse(source, name)
+        with _deadline(SECONDS):
+            exec(compile(tree, name, "exec"), vars(module))  # noqa: S102 - the reader's own code
+    except SyntaxError as error:
+        raise ReadtrackError(f"{name}:{error.lineno}: {error.msg}") from error
+    except _SlowError as error:
+        raise ReadtrackError(f"{name}: importing it takes more than {SECONDS:.0f} s") from error
+    except Exception as error:
+        line = _last_line(error, name)
+        raise ReadtrackError(f"{name}:{line}: {type(error).__name__}: {one_line(str(error))}") from error
+    return tree, module
+
+
+def _last_line(error: BaseException, name: str) -> int:
+    line, step = 1, error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == name:
+            line = step.tb_lineno
+        step = step.tb_next
+    return line
+
+
+def _at(verdict: Verdict, line: int) -> Verdict:
+    from dataclasses import replace
+
+    return verdict if verdict.line or verdict.outcome == "passed" else replace(verdict, line=line)
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Raise in the main thread when the time is over, and every second from then on: a loop may catch it."""
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise _SlowError
+
+    before = signal.signal(signal.SIGALRM, over)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+@contextmanager
+def _memory_limit(more: int) -> Iterator[None]:
+    import psutil
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    used = psutil.Process().memory_info().vms
+    limit = min(one for one in (used + more, before[1]) if one != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)

@@ -1,0 +1,217 @@
+"""The file that the reader fills in: the paper's functions without their bodies."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from readtrack.errors import ReadtrackError
+from readtrack.plugins.find import NAMESPACE
+from readtrack.practice.sheet import Definition, Sheet, definition, parsed
+
+_WIDTH = 88
+_EMPTY = "raise NotImplementedError"
+
+
+def text(title: str, found: Sequence[Sheet], *, solved: bool = False) -> str:
+    """The whole file; `solved`: with the paper's bodies. Raises ReadtrackError if a file cannot be read."""
+    paper = found[0].paper
+    head = (
+        f'"""{title}, written by you.\n\n'
+        f"    readtrack practice {paper} --check     compare what you wrote with the paper's code\n"
+        f"    readtrack practice {paper} --watch     the same whenever this file is saved\n"
+        f"    readtrack practice {paper} --hint      the next hint on the first open exercise\n\n"
+        "Fill in the bodies. Names imported from readtrack.papers are given; change anything else as "
+        "you like.\n"
+        '"""\n\nfrom __future__ import annotations\n'
+    )
+    blocks = [block(found, sheet.qualname, solved=solved) for sheet in firsts(found)]
+    return f"{head}\n{_imports(found)}\n\n" + "\n\n".join(blocks)
+
+
+def firsts(found: Sequence[Sheet]) -> list[Sheet]:
+    """One exercise for each function or class at the top level of the file."""
+    seen: dict[str, Sheet] = {}
+    for sheet in found:
+        seen.setdefault(_top(sheet.qualname), sheet)
+    return list(seen.values())
+
+
+def block(found: Sequence[Sheet], qualname: str, *, solved: bool = False) -> str:
+    """The function, or the class that the method is in, with its tasks above the bodies to write; `solved`:
+    as the paper has it.
+    """
+    own = [one for one in found if _top(one.qualname) == _top(qualname)]
+    sheet = own[0]
+    node = definition(parsed(sheet.file), _top(qualname))
+    if node is None:
+        raise ReadtrackError(f"{sheet.file} has no {qualname} any more.")
+    source = _source(sheet.file).splitlines()
+    if solved:
+        return "\n".join(source[_start(node) - 1 : node.end_lineno]) + "\n"
+    numbers = {one.qualname: found.index(one) + 1 for one in own}
+    if isinstance(node, ast.ClassDef):
+        return "\n".join(_class(node, source, own, numbers)) + "\n"
+    return "\n".join([*_task(sheet, numbers[sheet.qualname], ""), *_emptied(node, source)]) + "\n"
+
+
+def empty(sheet: Sheet) -> list[str]:
+    """The exercise's function alone, without its body."""
+    node = definition(parsed(sheet.file), sheet.qualname)
+    if node is None:
+        raise ReadtrackError(f"{sheet.file} has no {sheet.qualname} any more.")
+    return _emptied(node, _source(sheet.file).splitlines())
+
+
+def is_empty(node: ast.AST) -> bool:
+    """Whether nothing was written into the function: a docstring, `...`, pass, raise NotImplementedError."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    return all(_says_nothing(statement) for statement in node.body)
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    raised = statement.exc if isinstance(statement, ast.Raise) else None
+    if isinstance(raised, ast.Call):
+        raised = raised.func
+    return isinstance(statement, ast.Pass) or (
+        isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+    )
+
+
+def _class(
+    node: ast.ClassDef, source: list[str], own: Sequence[Sheet], numbers: dict[str, int]
+) -> Iterator[str]:
+    """The class as it is, but for the bodies of the methods to write."""
+    wanted = {one.qualname.rpartition(".")[2]: one for one in own}
+    line = _start(node)
+    for statement in node.body:
+        if isinstance(statement, Definition) and (sheet := wanted.get(statement.name)):
+            yield from source[line - 1 : _start(statement) - 1]
+            yield from _task(sheet, numbers[sheet.qualname], " " * statement.col_offset)
+            yield from _emptied(statement, source)
+            line = (statement.end_lineno or statement.lineno) + 1
+    yield from source[line - 1 : node.end_lineno]
+
+
+def _task(sheet: Sheet, number: int, indent: str) -> list[str]:
+    said = f"{number} {sheet.name}: {sheet.task}"
+    return textwrap.wrap(said, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _emptied(node: Definition, source: list[str]) -> list[str]:
+    """Decorators, signature and docstring of a function, and nothing to do."""
+    first = node.body[0]
+    has_docstring = ast.get_docstring(node, clean=False) is not None
+    end = (first.end_lineno or first.lineno) if has_docstring else _start(first) - 1
+    kept = source[_start(node) - 1 : end]
+    while kept and (not kept[-1].strip() or kept[-1].strip().startswith("#")):
+        kept.pop()
+    if first.lineno == node.lineno:  # def f(x): return x
+        kept = [source[node.lineno - 1][: first.col_offset].rstrip()]
+    return [*kept, f"{' ' * (node.col_offset + 4)}{_EMPTY}"]
+
+
+def _start(node: ast.stmt) -> int:
+    """The line on which it begins, with its decorators."""
+    decorators = node.decorator_list if isinstance(node, Definition) else ()
+    return min([node.lineno, *(one.lineno for one in decorators)])
+
+
+def _source(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def _top(qualname: str) -> str:
+    return qualname.partition(".")[0]
+
+
+# What the functions need
+
+
+def _imports(found: Sequence[Sheet]) -> str:
+    """The imports of what the functions use: as in the plugin, and its own names from where they stand."""
+    written = {_top(sheet.qualname) for sheet in found}
+    lines: dict[str, None] = {}
+    own: dict[str, set[str]] = {}
+    for sheet in firsts(found):
+        tree = parsed(sheet.file)
+        node = definition(tree, _top(sheet.qualname))
+        if node is None:
+            continue
+        used = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)} - written
+        imported = dict(_imported(tree, sheet))
+        defined = set(_defined(tree))
+        for name in sorted(used):
+            if name in imported:
+                lines[imported[name]] = None
+            elif name in defined:
+                own.setdefault(sheet.dotted, set()).add(name)
+    for module, names in own.items():
+        lines.update((f"from {module} import {name}", None) for name in sorted(names))
+    return _sorted_imports(lines)
+
+
+def _imported(tree: ast.Module, sheet: Sheet) -> Iterator[tuple[str, str]]:
+    """Each imported name, with the line that imports it absolutely."""
+    package = sheet.dotted if sheet.file.name == "__init__.py" else sheet.dotted.rpartition(".")[0]
+    for node in _statements(tree):
+        if isinstance(node, ast.Import):
+            for one in node.names:
+                said = f"import {one.name}" + (f" as {one.asname}" if one.asname else "")
+                yield one.asname or one.name.partition(".")[0], said
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            module = node.module or ""
+            if node.level:
+                base = package.split(".")
+                base = base[: len(base) - node.level + 1]
+                module = ".".join([*base, module] if module else base)
+            for one in node.names:
+                said = f"from {module} import {one.name}" + (f" as {one.asname}" if one.asname else "")
+                yield one.asname or one.name, said
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements at the top level, and inside `if TYPE_CHECKING:`."""
+    for node in tree.body:
+        if isinstance(node, ast.If):
+            yield from node.body
+        else:
+            yield node
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    for node in _statements(tree):
+        if isinstance(node, Definition):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                yield from (one.id for one in ast.walk(target) if isinstance(one, ast.Name))
+
+
+def _sorted_imports(lines: Iterable[str]) -> str:
+    """In three groups, with the names of one module on one line."""
+    plain = sorted(line for line in lines if line.startswith("import "))
+    names: dict[str, list[str]] = {}
+    for line in sorted(line for line in lines if line.startswith("from ")):
+        module, _, name = line.removeprefix("from ").partition(" import ")
+        names.setdefault(module, []).append(name)
+    own = {module: named for module, named in names.items() if module.startswith(f"{NAMESPACE}.")}
+    others = {module: named for module, named in names.items() if module not in own}
+    groups = [
+        [*plain, *(_from(module, named) for module, named in others.items())],
+        [_from(module, named) for module, named in own.items()],
+    ]
+    return "\n\n".join("\n".join(group) for group in groups if group) + "\n"
+
+
+def _from(module: str, names: list[str]) -> str:
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= _WIDTH:
+        return line
+    return f"from {module} import (\n" + "".join(f"    {name},\n" for name in names) + ")"

@@ -1,0 +1,94 @@
+"""What must hold for every exercise that ships: plausible mistakes fail, and the message points at them.
+
+That the paper's own code passes and an empty body does not is one of the plugin's checks (test_every_plugin).
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import warnings
+from pathlib import Path
+
+import pytest
+
+from readtrack.checks.practice import check_exercises, judged
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home
+from readtrack.plugins.find import find
+from readtrack.plugins.load import load
+from readtrack.practice import session, sheet, skeleton
+from readtrack.practice.mutants import PracticeMutant, mutants
+
+SHIPPED = {name: plugin for name, plugin in find(Home()).items() if plugin.origin == "shipped"}
+PRACTISED = sorted(name for name, plugin in SHIPPED.items() if sheet.has_exercises(plugin))
+# Mistakes for functions in which the mutators make fewer than three: paper, exercise, what stands there, what
+# is written instead.
+WRITTEN = (
+    ("instancenorm", "through batch norm", "weight.repeat(batch)", "weight.repeat_interleave(batch)"),
+    ("instancenorm", "through batch norm", "bias.repeat(batch)", "-bias.repeat(batch)"),
+    ("rope", "attention", "q, k = self.turn(q, k, first", "q, v = self.turn(q, v, first"),
+    ("rope", "attention", "(self.query, self.key, self.value)", "(self.key, self.query, self.value)"),
+    ("transformer_xl", "shift", "padded[..., tokens:]", "padded[..., :-tokens]"),
+    ("transformer_xl", "shift", "F.pad(scores, (1, 0))", "F.pad(scores, (0, 1))"),
+    ("t5", "restore", "first_sentinel + 1", "first_sentinel"),
+    ("t5", "restore", "spans.get(token, [token])", "spans.get(token, [])"),
+    ("t5", "restore", "spans.get(token, [token])", "spans.get(token, [token])[::-1]"),
+    ("t5", "restore", "for token in source", "for token in source[:-1]"),
+    ("gpt2", "block", "x = x + self.attention", "x = self.attention"),
+    ("gpt2", "block", "return x + self.feed_forward", "return self.feed_forward"),
+    ("gpt2", "block", "self.norms[1](x)", "self.norms[0](x)"),
+    ("bert", "masked head", "embedding, self.bias", "embedding"),
+    ("bert", "masked head", "embedding, self.bias", "embedding, -self.bias"),
+    ("sliding_window", "SwiGLU", "self.w3(x)", "self.w1(x)"),
+    ("sliding_window", "SwiGLU", "F.silu(self.w1(x)) * self.w3(x)", "F.silu(self.w3(x)) * self.w1(x)"),
+    ("gqa", "projections", "self.query(x)", "self.query(x) * 2"),
+    ("gqa", "projections", "(self.key, self.value)", "(self.value, self.key)"),
+)
+WANTED = 3  # wrong answers of each exercise that get a hint
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "SECONDS", 5.0)
+
+
+@pytest.mark.parametrize("name", PRACTISED)
+def test_the_skeleton_holds_nothing_of_the_solution(name: str) -> None:
+    found = sheet.sheets(SHIPPED[name])
+    tree = ast.parse(skeleton.text(name, found))
+    for one in found:
+        node = sheet.definition(tree, one.qualname)
+        assert node is not None
+        assert skeleton.is_empty(node), one.name
+        assert one.task.endswith("."), one.name
+        assert all(hint.endswith(".") for hint in one.hints), one.name
+
+
+@pytest.mark.parametrize("name", PRACTISED)
+def test_the_papers_code_passes_and_mistakes_get_a_hint(name: str, tmp_path: Path) -> None:
+    load(name, Home())
+    check_exercises(name, tmp_path)
+    found = sheet.sheets(SHIPPED[name])
+    source = skeleton.text(name, found, solved=True)
+    for one in found:
+        hinted = []
+        mistakes = list(mutants(source, one.qualname))
+        random.Random(0).shuffle(mistakes)
+        for paper, exercise, there, instead in WRITTEN:
+            if (paper, exercise) == (name, one.name):
+                assert source.count(there) == 1, there
+                mistakes.append(PracticeMutant(f"{instead} for {there}", source.replace(there, instead)))
+        for mistake in mistakes:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    (verdict,) = judged(found, mistake.source, tmp_path, one.name)
+                except ReadtrackError:
+                    continue  # the file cannot be imported any more
+            if verdict.outcome == "wrong" and verdict.hint:
+                hinted.append(mistake.says)
+                assert verdict.report
+            if len(hinted) == WANTED:
+                break
+        assert len(hinted) == WANTED, f"{name}, {one.name}: hints only for {hinted}"

@@ -1,0 +1,71 @@
+"""How a wrong result is explained: each of these mistakes by name."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from readtrack.practice.relations import factors_of, region, relation
+
+RIGHT = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (RIGHT * math.sqrt(8), "2.828 = √8 (the size of dimension 1 of q)"),
+        (RIGHT / 8, "1/(8 (the size of dimension 1 of q))"),
+        (RIGHT * 0.1, "0.1 = 1 − beta"),
+        (-RIGHT, "the sign is wrong"),
+        (RIGHT + 0.9, "0.9 = beta"),
+        (1 - RIGHT, "it is 1 − 1 · the expected result"),
+        (RIGHT.mT, "transposed: dimensions 0 and 1"),
+        (RIGHT.flip(0), "reversed along dimension 0"),
+        (RIGHT.roll(1, 1), "shifted by 1 along dimension 1"),
+        (RIGHT.square(), "a square root is missing"),
+        (RIGHT.exp(), "a log is missing"),
+        (RIGHT * torch.tensor([1.0, 2, 3, 4])[:, None], "dimension 0 has a factor of its own (1, 2, 3, 4)"),
+        (RIGHT + torch.tensor([1.0, 2, 3, 4]), "dimension 1 has a term of its own"),
+        (RIGHT + 1e-4, "a term is missing or too many"),
+        (RIGHT * (1 + 1e-4 * RIGHT), "nearly right"),
+        (RIGHT.float(), "the dtype is float32, expected float64"),
+        (RIGHT[:3], "dimension 0 has 3 entries, expected 4: one is missing"),
+        (RIGHT[None], "a dimension of size 1 is left over"),
+        (RIGHT.sum(), "it was reduced over all dimensions"),
+        (torch.zeros_like(RIGHT), "everything is 0"),
+        (RIGHT / 0, "infinite where the paper's code is finite"),
+        (RIGHT * math.nan, "NaN where the paper's code is finite"),
+    ],
+)
+def test_a_mistake_is_named(wrong: Tensor, says: str) -> None:
+    factors = factors_of({"q": torch.zeros(3, 8), "beta": 0.9})
+    assert says in relation(RIGHT, wrong, factors)
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (torch.eye(4), "only the diagonal is wrong: a mask is off by one"),
+        (torch.ones(4, 4).triu(1).tril(1), "next to the diagonal are wrong: a mask is off by one"),
+        (torch.ones(4, 4).triu(1), "above the diagonal"),
+        (torch.tensor([1.0, 0, 0, 0])[:, None], "only the first entry of dimension 0 is wrong"),
+        (torch.tensor([0.0, 1, 1, 1]), "only the first entry of dimension 1 is right"),
+        (torch.tensor([0.0, 1, 0, 1]), "only the odd entries of dimension 1"),
+    ],
+)
+def test_the_place_of_a_mistake_is_named(where: Tensor, says: str) -> None:
+    wrong = RIGHT + where * (1 + RIGHT.abs())
+    assert says in region(RIGHT, wrong)
+
+
+def test_a_factor_before_a_softmax_is_found() -> None:
+    said = relation(RIGHT.softmax(-1), (2 * RIGHT).softmax(-1), factors_of({"q": torch.zeros(3, 4)}))
+    assert said.startswith("before the softmax over dimension 1, it is 2 times the expected result")
+    assert "2 = √4 (the size of dimension 1 of q)" in said
+
+
+def test_what_is_right_has_no_relation_to_name() -> None:
+    assert region(RIGHT, RIGHT + 1e-12) == ""

@@ -1,0 +1,131 @@
+"""Answers to the exercises of the attention paper, right and wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from readtrack.checks.practice import judged
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home
+from readtrack.plugins.find import find
+from readtrack.plugins.load import load
+from readtrack.practice import session, sheet, skeleton
+from readtrack.practice.judge import Verdict
+
+SHEETS = sheet.sheets(find(Home())["attention"])
+SOLVED = skeleton.text("Attention", SHEETS, solved=True)
+MERGE = "    return x.transpose(-3, -2).flatten(-2)\n"
+
+
+@pytest.fixture(autouse=True)
+def attention() -> None:
+    load("attention", Home())
+
+
+def answer(tmp_path: Path, body: str, name: str = "merge heads", replaces: str = MERGE) -> Verdict:
+    assert replaces in SOLVED
+    (verdict,) = judged(SHEETS, SOLVED.replace(replaces, body), tmp_path, name)
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "says"),
+    [
+        ("    return x.flatten(-2)\n", "wrong", "the shape is 2×6, expected 3×4"),
+        ("    return 2 * x.transpose(-3, -2).flatten(-2)\n", "wrong", "it is 2 times the expected result"),
+        ("    x = x.transpose(-3, -2).flatten(-2)\n", "wrong", "a return is missing"),
+        ("    return x.detach().transpose(-3, -2).flatten(-2)\n", "wrong", "no gradient arrives at x"),
+        (
+            "    return x.transpose(-3, -2).flatten(-2).double()\n",
+            "wrong",
+            "for float32 inputs the dtype is float64",
+        ),
+        (
+            "    y = x.transpose(-3, -2).flatten(-2) * 1\n    x.zero_()\n    return y\n",
+            "wrong",
+            "x was changed in place",
+        ),
+        ("    return x.transpose(-3, -2).flatten(-9)\n", "failed", "IndexError"),
+        ("    return [0] * 10**11\n", "failed", "more memory than the 4 GiB"),
+        ("    ...\n", "empty", ""),
+        ("    raise NotImplementedError('later')\n", "empty", ""),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, body: str, outcome: str, says: str) -> None:
+    verdict = answer(tmp_path, body)
+    assert verdict.outcome == outcome
+    assert says in " ".join([verdict.hint, *verdict.report])
+    assert verdict.line > 0
+
+
+def test_a_loop_without_end_is_stopped_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "SECONDS", 0.3)
+    verdict = answer(
+        tmp_path,
+        "    while True:\n        try:\n            x = x + 1\n        except Exception:\n            pass\n",
+    )
+    assert verdict.outcome == "slow"
+    assert any("x = x + 1" in line or "while True" in line or "try" in line for line in verdict.report)
+
+
+def test_the_first_failing_input_is_printed_with_expected_and_found(tmp_path: Path) -> None:
+    verdict = answer(tmp_path, "    return x.transpose(-3, -2).flatten(-2) + 1\n")
+    report = "\n".join(verdict.report)
+    assert "merge_heads(x)   2 heads, 3 tokens" in report
+    assert "x 2×3×2 float64" in report
+    assert "expected" in report
+    assert "found" in report
+
+
+def test_which_inputs_are_right_is_said(tmp_path: Path) -> None:
+    verdict = answer(tmp_path, "", name="weights", replaces=".triu_(keys - queries + 1)")
+    assert "causal" in verdict.hint
+    assert "4 of 10 inputs are wrong" in verdict.hint
+    ignored = answer(tmp_path, "    if False:\n", name="weights", replaces="    if causal:\n")
+    assert "causal is ignored" in ignored.hint
+
+
+def test_a_file_that_cannot_be_imported_is_an_error_with_its_line(tmp_path: Path) -> None:
+    for text, says in ((SOLVED + "\nx = (\n", "was never closed"), (SOLVED + "\nnothing\n", "NameError")):
+        with pytest.raises(ReadtrackError, match=rf"practice\.py:\d+: .*{says}"):
+            judged(SHEETS, text, tmp_path)
+
+
+def test_the_readers_functions_take_the_papers_place_everywhere(tmp_path: Path) -> None:
+    import torch
+
+    from readtrack.papers.attention import MultiHeadAttention, merge_heads
+
+    file = tmp_path / "practice.py"
+    file.write_text(SOLVED.replace(MERGE, MERGE.replace("(-2)\n", "(-2) * 2\n")), encoding="utf-8")
+    opened = session.Session(SHEETS, file, str(file))
+    layer, x = MultiHeadAttention(4, 2), torch.randn(1, 3, 4)
+    before = layer(x)
+    places = opened.take_place(["merge heads", "multi-head"])
+    assert torch.equal(layer(x), before)
+    places.switch(True)
+    assert torch.equal(layer(x), 2 * before)
+    assert torch.equal(merge_heads(torch.ones(2, 1, 2)), torch.full((1, 4), 2.0))
+    places.switch(False)
+    assert torch.equal(layer(x), before)
+    opened.close()
+    assert torch.equal(layer(x), before)
+
+
+def test_any_exercise_can_be_the_first(tmp_path: Path) -> None:
+    empty = skeleton.text("Attention", SHEETS)
+    forward = SOLVED[SOLVED.index("        context = x if context is None else context\n") :]
+    written = empty[: empty.rindex("        raise NotImplementedError")] + forward
+    verdicts = judged(SHEETS, written, tmp_path)
+    assert [one.outcome for one in verdicts] == ["empty", "empty", "empty", "passed"]
+
+
+def test_a_helper_method_and_super_work_in_the_readers_class(tmp_path: Path) -> None:
+    forward = SOLVED[SOLVED.index("        context = x if context is None else context\n") :]
+    body = (
+        "        super().train(self.training)\n        return self.mine(x, context, mask, causal)\n\n"
+        "    def mine(self, x, context, mask, causal):\n" + forward
+    )
+    assert answer(tmp_path, body, "multi-head", forward).outcome == "passed"
