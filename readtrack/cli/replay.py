@@ -1,0 +1,121 @@
+"""`readtrack replay`: the run of a replication card once more, and what became of its claims."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from readtrack.cli import terminal
+from readtrack.cli.library import open_library
+from readtrack.cli.run import end, follow, runnable
+from readtrack.errors import ReadtrackError
+from readtrack.text import one_line
+
+if TYPE_CHECKING:
+    from readtrack.cli.terminal import Style
+    from readtrack.report.replay import Replay
+    from readtrack.runs.events import Event
+    from readtrack.runs.record import Record
+
+_STYLES: dict[str, Style] = {"SAME": "green", "DIFFERENT": "red", "UNCLEAR": "yellow"}
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def replay(
+    card: Annotated[
+        Path, typer.Argument(help="A card that `readtrack report --card` wrote.", show_default=False)
+    ],
+    device: Annotated[
+        str, typer.Option(help="Another device than the card's: cpu, cuda, cuda:1, mps, xpu.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Repeat the run of a replication card and compare its claims.
+
+    The paper's code that is here runs, with the card's seed, budget and settings; nothing in the card is
+    executed. A claim is SAME if both runs say the same of it, and their numbers differ by no more than 5 %
+    of the distance to the threshold or a quarter of the standard deviation over seeds. It is DIFFERENT if
+    a verdict or the rule differs, or if the numbers do although the setting is the same or the code is not.
+    Otherwise it is UNCLEAR.
+
+    Exit code 1 if a claim is DIFFERENT.
+    """
+    from readtrack.report.card import of_library, read
+    from readtrack.report.gather import shipped_table
+    from readtrack.report.replay import replay as compared
+    from readtrack.report.replay import spreads
+    from readtrack.runs.job import new_job
+
+    there = read(card)
+    library = open_library()
+    name = runnable(library, there.paper)
+    if name != there.paper:
+        raise ReadtrackError(f"the card is about {there.paper!r}, and no paper here has this id.")
+    terminal.print_err(f"readtrack: {one_line(there.command)}")
+    job = new_job(name, **{**there.job, **({"device": device} if device else {})})
+    record, stopped_by = follow(library, job, _Quiet())
+    end(library, record, stopped_by)
+    here = of_library(library, library.home.runs / record.run_id, private=True)
+    rows = [row for row in shipped_table().rows if row.paper == name]
+    found = compared(there, here, spreads(rows))
+    if as_json:
+        terminal.print_json({"paper": name, "run": record.run_id, **found.to_json()})
+    else:
+        _print(found, record.run_id)
+    if found.verdict == "DIFFERENT":
+        raise typer.Exit(1)
+
+
+class _Quiet:
+    """Shows nothing of a run but how far it is, on stderr."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def event(self, event: Event, record: Record) -> None:
+        if record.phase != self._phase:
+            self._phase = record.phase
+            terminal.print_err(f"readtrack: {one_line(record.phase)}")
+
+    def stopping(self, stop_level: str) -> None:
+        terminal.print_err(f"readtrack: stopping ({stop_level})")
+
+    def tick(self, record: Record) -> None:
+        pass
+
+    def end(self, record: Record, folder: Path | None) -> None:
+        pass
+
+
+def _print(found: Replay, run_id: str) -> None:
+    from readtrack.plugins.prints import in_words
+
+    for one in found.claims:
+        mark = terminal.paint(f"{one.verdict:<9}", _STYLES[one.verdict])
+        verdicts = one.there if one.there == one.here else f"{one.there or 'nothing'} there, {one.here} here"
+        said = "; ".join(filter(None, [f"{one.name}: {verdicts}", one.numbers, one.why]))
+        terminal.print_out(f"{mark}  {one_line(said)}")
+    unchanged = "the same" if found.code_known else "unknown: one of the runs kept no hashes of its lines"
+    lines = [
+        ("code", in_words(found.code) or unchanged),
+        ("setting", "; ".join(found.environment) or "the same"),
+        ("run", run_id),
+    ]
+    for name, words in lines:
+        terminal.print_out(f"{name:<9}  {one_line(words)}")
+    counts = Counter(one.verdict for one in found.claims)
+    terminal.print_out(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no claims")

@@ -1,0 +1,237 @@
+"""Pictures, sounds, tables and texts of a run, made anew for the report.
+
+What a record calls a picture or a sound is decoded and encoded again: a page never links to a file that came
+from elsewhere, and what such a file says of its origin is not passed on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import wave
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from readtrack import regular
+from readtrack.claims import Claim
+from readtrack.report.privacy import Discretion
+from readtrack.report.words import anchors, number, sentence
+from readtrack.runs.record import Record
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_LARGEST = 16 << 20  # bytes of a file
+_WIDEST = 4096  # pixels of a picture, either way
+_LONGEST = 60.0  # seconds of a sound
+_ROWS = 60  # of a table
+_LETTERS = 4000  # of a text
+_SHOWN = 760  # pixels that a picture is enlarged to, by a whole factor
+# The same scale for every sound: a window of 256 samples, 75 dB from paper to ink.
+_WINDOW, _HOP, _FLOOR, _RANGE, _GREYS = 256, 32, -50.0, 75.0, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """width, height: in the page."""
+
+    name: str
+    caption: str
+    file: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """spectrogram: "" where there is none. heard: (who or what, words, whether the words are wrong)."""
+
+    name: str
+    caption: str
+    file: str
+    seconds: float
+    rate: int
+    spectrogram: str
+    heard: tuple[tuple[str, str, bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactTable:
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    numeric: list[bool]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    name: str
+    caption: str
+    text: str
+
+
+@dataclass(slots=True)
+class Media:
+    """What a run shows. problems: what could not be read."""
+
+    pictures: list[Picture]
+    sounds: list[Sound]
+    tables: list[ArtifactTable]
+    texts: list[Text]
+    problems: list[str]
+    files: dict[str, bytes]
+
+    @property
+    def longest(self) -> float:
+        return max((sound.seconds for sound in self.sounds), default=0.0)
+
+
+def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
+    """The artifacts of a run.
+
+    below  the folder of the site that the files go into
+    """
+    found = Media([], [], [], [], [], {})
+    stems = anchors([tell.line(event.get("name", "")) for event in record.artifacts])
+    for event, stem in zip(record.artifacts, stems, strict=True):
+        name = sentence(tell.line(event.get("name", ""))) or "Untitled"
+        caption = tell.line(event.get("caption", ""))
+        reader = _READERS.get(str(event.get("kind")))
+        if reader is None:
+            continue
+        try:
+            reader(found, _data(folder, str(event.get("path", ""))), name, caption, f"{below}/{stem}", tell)
+        except Exception as error:  # decoders raise whatever they like for what is damaged or hostile
+            found.problems.append(f"{name} could not be read ({type(error).__name__}).")
+    if found.sounds:
+        found.sounds = _with_words(found.sounds, found.tables)
+    return found
+
+
+def _data(folder: Path, path: str) -> bytes:
+    """The file's bytes. Raises OSError for a file that is not below the run's folder, or too large."""
+    file = folder / path
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise OSError("not a file of the run")
+    return regular.read_bytes(file, _LARGEST)
+
+
+def _picture(found: Media, data: bytes, name: str, caption: str, stem: str, tell: Discretion) -> None:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        if max(image.size) > _WIDEST:
+            raise ValueError("too large")
+        pixels = image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
+    found.files[f"{stem}.png"] = _png(pixels)
+    width, height = pixels.size
+    factor = max(1, min(4, _SHOWN // width))
+    found.pictures.append(Picture(name, caption, f"{stem}.png", width * factor, height * factor))
+
+
+def _png(image: Image) -> bytes:
+    body = io.BytesIO()
+    image.save(body, "PNG", optimize=True)
+    return body.getvalue()
+
+
+def _sound(found: Media, data: bytes, name: str, caption: str, stem: str, tell: Discretion) -> None:
+    with wave.open(io.BytesIO(data)) as file:
+        rate, width, channels = file.getframerate(), file.getsampwidth(), file.getnchannels()
+        frames = min(file.getnframes(), int(_LONGEST * rate))
+        samples = file.readframes(frames)
+    if width != 2 or channels not in (1, 2) or not samples or not 1 <= rate <= 192_000:
+        raise ValueError("not a sound of 16 bits")
+    body = io.BytesIO()
+    with wave.open(body, "wb") as again:
+        again.setnchannels(channels)
+        again.setsampwidth(width)
+        again.setframerate(rate)
+        again.writeframes(samples)
+    found.files[f"{stem}.wav"] = body.getvalue()
+    picture = spectrogram(samples, channels)
+    if picture is not None:
+        found.files[f"{stem}-spectrogram.png"] = picture
+    seconds = len(samples) / (width * channels * rate)
+    shown = f"{stem}-spectrogram.png" if picture is not None else ""
+    found.sounds.append(Sound(name, caption, f"{stem}.wav", seconds, rate, shown))
+
+
+def spectrogram(samples: bytes, channels: int) -> bytes | None:
+    """16-bit samples as a PNG, low tones at the bottom, ink on paper; None without numpy."""
+    try:
+        import numpy as np
+    except ImportError:
+        return None
+    from PIL import Image as images
+
+    wave_ = np.frombuffer(samples, "<i2").reshape(-1, channels).mean(1) / 32768
+    wave_ = np.pad(wave_, (0, max(0, _WINDOW - len(wave_))))
+    starts = np.arange(0, len(wave_) - _WINDOW + 1, _HOP * max(1, len(wave_) // 64_000))
+    windows = wave_[starts[:, None] + np.arange(_WINDOW)] * np.hanning(_WINDOW)
+    decibels = 20 * np.log10(np.abs(np.fft.rfft(windows)) + 1e-5)
+    ink = np.clip((decibels - _FLOOR) / _RANGE, 0, 1).T[::-1]
+    grey = np.round((1 - ink) * (_GREYS - 1)) * (255 // (_GREYS - 1))
+    return _png(images.fromarray(grey.astype(np.uint8)).quantize(_GREYS))
+
+
+def _table(found: Media, data: bytes, name: str, caption: str, stem: str, tell: Discretion) -> None:
+    body = json.loads(data)
+    columns = [tell.line(column) for column in body["columns"]]
+    rows = [list(row)[: len(columns)] for row in body["rows"]]
+    shown = [[_cell(value, tell) for value in row] for row in rows[:_ROWS]]
+    numeric = [all(_is_number(row[at]) for row in rows if at < len(row)) for at in range(len(columns))]
+    found.tables.append(ArtifactTable(name, caption, columns, shown, numeric, max(0, len(rows) - _ROWS)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Any, tell: Discretion) -> str:
+    return number(float(value)) if _is_number(value) else tell.line("" if value is None else value)
+
+
+def _text(found: Media, data: bytes, name: str, caption: str, stem: str, tell: Discretion) -> None:
+    words = tell.block(data.decode("utf-8", "replace"))
+    more = len(words) - _LETTERS
+    found.texts.append(
+        Text(name, caption, words[:_LETTERS] + (f" … ({more:,} more characters)" if more > 0 else ""))
+    )
+
+
+_READERS = {"image": _picture, "audio": _sound, "table": _table, "text": _text}
+
+
+def _with_words(sounds: Sequence[Sound], tables: Sequence[ArtifactTable]) -> list[Sound]:
+    """A table whose row names a sound, and a word of its caption, says what was heard in it."""
+    return [_heard(sound, tables) for sound in sounds]
+
+
+def _heard(sound: Sound, tables: Sequence[ArtifactTable]) -> Sound:
+    words = sound.caption.split(", ")
+    for table in tables:
+        for row in table.rows:
+            if len(row) > 2 and row[0].casefold() == sound.name.casefold() and row[1] in words:
+                others = zip(table.columns[2:], row[2:], strict=False)
+                told = [
+                    (table.columns[1], row[1], False),
+                    *((who, what, what != row[1]) for who, what in others),
+                ]
+                return replace(sound, heard=tuple(told))
+    return sound
+
+
+def roles(claims: Sequence[Claim]) -> list[str]:
+    """The arms that claims compare, as far as their rules name them: the papers' own first, which is the one
+    that most bounds are about, and the controls last.
+    """
+    controls = {claim.control_arm: None for claim in claims if claim.control_arm}
+    compared = [bound.of for claim in claims for bound in claim.bounds if bound.of]
+    named = Counter(row.partition("@")[0] for of in compared for row in of.rows)
+    return [*(arm for arm, _ in named.most_common() if arm not in controls), *controls]

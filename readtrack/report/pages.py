@@ -1,0 +1,167 @@
+"""Templates to pages: each is one file with its style inside, under a policy that names the style's hash."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from readtrack.errors import ReadtrackError
+from readtrack.report.words import ORDER, VERDICTS, css_class, known, number
+from readtrack.svg import Drawn
+from readtrack.text import in_markdown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from readtrack.report.card import Card, CardClaim
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Everything is escaped that is not `Drawn`; a name that is not there is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(
+        VERDICTS=VERDICTS, ORDER=ORDER, css=css_class, known=known, number=number, written=frozenset()
+    )
+    return made
+
+
+@lru_cache(maxsize=4)
+def part(name: str) -> str:
+    """A file beside the templates, without the line breaks at the ends of its lines."""
+    return "".join((_TEMPLATES / name).read_text(encoding="utf-8").splitlines())
+
+
+def render(
+    template: str,
+    *,
+    page: str,
+    root: str = "",
+    menu: Sequence[tuple[str, str]] = (),
+    script: bool = False,
+    rules: str = "",
+    media: bool = False,
+    **values: Any,
+) -> str:
+    """A page.
+
+    page    its place in the site, as the menu has it
+    root    from there to the site's first folder
+    script  whether it sorts and filters
+    rules   style of this page alone
+    media   whether it has pictures or sounds, which are files of the site
+    """
+    css = part("style.css") + rules
+    code = part("page.js") if script else ""
+    policy = ["default-src 'none'", f"style-src '{_hash(css)}'"]
+    policy += [f"script-src '{_hash(code)}'"] if code else []
+    policy += ["img-src 'self'", "media-src 'self'"] if media else []
+    policy += ["base-uri 'none'", "form-action 'none'"]
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            page=page,
+            root=root,
+            menu=menu,
+            sheet=Drawn(css),
+            script=Drawn(code),
+            policy="; ".join(policy),
+            **values,
+        )
+    )
+
+
+def card_pages(card: Card) -> tuple[str, str]:
+    """A replication card as HTML and as Markdown."""
+    from readtrack.report.card import as_json
+
+    left = "file paths, names of machines and the reader’s note"
+    values: dict[str, Any] = {
+        "c": card,
+        "rows": [_values(one) for one in card.claims],
+        "facts": _setting(card),
+        "footer": f"Written by readtrack. {'This card has' if card.private else 'Left out:'} {left}.",
+        "data": Drawn(as_json(card)),
+        "title": card.title,
+    }
+    page = render("card.html", page="card", **values)
+    made = environment().overlay(autoescape=False)
+    return page, made.get_template("card.md").render(md=in_markdown, **values) + "\n"
+
+
+def write_card(card: Card, folder: Path, stem: str) -> tuple[Path, Path]:
+    """Write the card as HTML and as Markdown; the two files. Raises ReadtrackError."""
+    page, text = card_pages(card)
+    files = folder / f"{stem}.html", folder / f"{stem}.md"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, body in zip(files, (page, text), strict=True):
+            file.write_text(body, encoding="utf-8")
+    except OSError as error:
+        raise ReadtrackError(f"could not write the card: {error.filename}: {error.strerror}.") from error
+    return files
+
+
+def _values(one: CardClaim) -> list[tuple[str, str, str]]:
+    """Every value of a claim beside what the rule asks of it."""
+    asked: dict[str, list[str]] = {}
+    for bound in (*one.claim.rule, *one.claim.guards, *one.claim.control_reaches):
+        asked.setdefault(bound.metric, []).append(str(bound).removeprefix(bound.metric).strip())
+    found = {**one.values, **{name: time.value for name, time in one.timed.items()}}
+    limits = dict.fromkeys(one.at_least, "≥ ")
+    return [
+        (name, f"{limits.get(name, '')}{number(value)}", ", ".join(asked.get(name, ())))
+        for name, value in found.items()
+    ]
+
+
+def _setting(card: Card) -> list[tuple[str, str]]:
+    versions = ", ".join(f"{name} {version}" for name, version in card.versions.items() if version)
+    machine = ", ".join(f"{name.replace('_', ' ')} {fact}" for name, fact in card.machine.items() if fact)
+    settings = ", ".join(f"{name}={text}" for name, text in (card.job.get("settings") or {}).items())
+    facts = [
+        ("Seed", str(card.job["seed"])),
+        ("Budget", str(card.job["budget"])),
+        ("Settings", settings),
+        ("Versions", versions),
+        ("Machine", machine),
+        *((name.capitalize(), text) for name, text in card.private.items()),
+    ]
+    return [(name, words) for name, words in facts if words]
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def hidden(switch: str, rows: str) -> str:
+    """Style that hides rows while a box is not ticked: a filter without script."""
+    return f"body:has({switch}:not(:checked)) {rows}{{display:none}}"
+
+
+def only(switch: str, rows: str, kept: str) -> str:
+    """Style that hides all rows but the kept ones while a switch is on."""
+    return f"body:has({switch}:checked) {rows}:not({kept}){{display:none}}"
+
+
+def filters(sections: Iterable[str]) -> str:
+    """The filters of the table of all claims."""
+    found = [hidden(f"#v-{css_class(word)}", f".v-{css_class(word)}") for word in ORDER]
+    found += [hidden(f"#p-{which}", f".row.p-{which}") for which in ("now", "earlier")]
+    found += [only(f"#s-{at}", ".row", f".s-{at}") for at, _ in enumerate(sections)]
+    return "".join(found)

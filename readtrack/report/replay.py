@@ -1,0 +1,188 @@
+"""A run and its repetition, claim by claim: SAME, DIFFERENT or UNCLEAR, and where the code differs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import stdev
+from typing import Any, Literal
+
+from readtrack.bench.judge import BoundEstimate, Growth, Speedup
+from readtrack.claims import Bound
+from readtrack.plugins import prints
+from readtrack.procedure import LOOKS, margins
+from readtrack.report.card import Card, CardClaim
+from readtrack.verdict_table import VerdictRow
+
+Verdict = Literal["SAME", "DIFFERENT", "UNCLEAR"]
+
+_CLOSE = 0.05  # of the distance to the threshold: a smaller difference does not matter to the rule
+_ROUNDING = 1e-6  # of the value
+_OF_THE_SEEDS = 0.25  # of the standard deviation over seeds: another seed would do far more
+_AT_THE_THRESHOLD = 0.02  # of the threshold, within which two runs may fall on either side
+
+# (claim, metric) to the standard deviation over the seeds of its verdict, in logarithms for a ratio.
+Spreads = Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimReplay:
+    """A claim of the card beside the claim of the repetition.
+
+    numbers  what differs, or what is the same, in words
+    why      what the verdict rests on, where it is not plain
+    """
+
+    name: str
+    verdict: Verdict
+    there: str
+    here: str
+    numbers: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """code: where the paper's code differs; environment: what else does."""
+
+    claims: list[ClaimReplay]
+    code: list[prints.Change]
+    code_known: bool
+    environment: list[str]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all claims together: the worst, UNCLEAR where there are none."""
+        found = {one.verdict for one in self.claims}
+        return "DIFFERENT" if "DIFFERENT" in found else "SAME" if found == {"SAME"} else "UNCLEAR"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "claims": [asdict(one) for one in self.claims],
+            "code": [change._asdict() for change in self.code],
+            "code_known": self.code_known,
+            "environment": self.environment,
+        }
+
+
+def replay(there: Card, here: Card, spreads: Spreads) -> Replay:
+    """What became of the card's claims in a repetition."""
+    known = bool(there.code and here.code)
+    changed = prints.changes(there.code, here.code) if known else []
+    other = _environment(there, here)
+    ours = {one.name: one for one in here.claims}
+    theirs = {one.name: one for one in there.claims}
+    claims = [
+        _compared(name, theirs.get(name), ours.get(name), changed, other, spreads)
+        for name in dict.fromkeys([*theirs, *ours])
+    ]
+    return Replay(claims, changed, known, other)
+
+
+def spreads(rows: Sequence[VerdictRow]) -> Spreads:
+    """Of the claims whose verdicts kept the value of each seed."""
+    found = {}
+    for row in rows:
+        for bound in row.claim.bounds:
+            values = [value for value in row.values.get(bound.metric, ()) if value is not None]
+            distances = margins(bound, values) if len(values) >= LOOKS[0].seeds else None
+            if distances:
+                found[row.claim.name, bound.metric] = stdev(distances)
+    return found
+
+
+def _environment(there: Card, here: Card) -> list[str]:
+    """`torch 2.13.0 there, 2.14.0 here`; the processor's name counts, its number of cores does not."""
+    names = [("versions", name) for name in ("readtrack", "torch")]
+    names += [("machine", name) for name in ("device_name", "cpu", "threads", "dtype")]
+    found = []
+    for group, name in names:
+        a, b = getattr(there, group).get(name), getattr(here, group).get(name)
+        if a != b:
+            found.append(f"{name.replace('_', ' ')}: {a or 'unknown'} there, {b or 'unknown'} here")
+    return found
+
+
+def _compared(
+    name: str,
+    there: CardClaim | None,
+    here: CardClaim | None,
+    changed: Sequence[prints.Change],
+    other: Sequence[str],
+    spreads: Spreads,
+) -> ClaimReplay:
+    if there is None or here is None:
+        why = "the claim is not stated here" if here is None else "the card does not have the claim"
+        said = (there.verdict if there else "", here.verdict if here else "")
+        return ClaimReplay(name, "DIFFERENT", *said, "", why)
+    if _rule(there) != _rule(here):
+        return ClaimReplay(name, "DIFFERENT", there.verdict, here.verdict, "", "the rule differs")
+    pairs = [_pair(bound, there, here, spreads.get((name, bound.metric), 0.0)) for bound in there.claim.rule]
+    numbers = "; ".join(said for said, _, _ in pairs)
+    verdict, why = _judged(there, here, pairs, changed, other)
+    return ClaimReplay(name, verdict, there.verdict, here.verdict, numbers, why)
+
+
+def _judged(
+    there: CardClaim,
+    here: CardClaim,
+    pairs: Sequence[tuple[str, bool, bool]],
+    changed: Sequence[prints.Change],
+    other: Sequence[str],
+) -> tuple[Verdict, str]:
+    """The verdict, and what it rests on."""
+    because = f"the code differs: {prints.in_words(changed)}" if changed else ""
+    if "not judged" in (there.verdict, here.verdict):
+        return "UNCLEAR", there.why if there.verdict == "not judged" else here.why
+    if there.verdict != here.verdict:
+        near = all(agree or straddle for _, agree, straddle in pairs)
+        if near and not changed:
+            return "UNCLEAR", "the values lie at the threshold"
+        return "DIFFERENT", because or "the verdicts differ"
+    if there.claim.kind != "measured" or all(agree for _, agree, _ in pairs):
+        return "SAME", ""
+    if changed:
+        return "DIFFERENT", because
+    if other:
+        return "UNCLEAR", f"the rule says the same of other numbers, in another setting ({'; '.join(other)})"
+    return "DIFFERENT", "the numbers differ, although code and setting are the same"
+
+
+def _rule(one: CardClaim) -> tuple[object, ...]:
+    return one.claim.rule, one.claim.kind, one.claim.guards, one.claim.control_reaches
+
+
+def _pair(
+    bound: Bound | Speedup | Growth, there: CardClaim, here: CardClaim, spread: float
+) -> tuple[str, bool, bool]:
+    """What a bound's values are, whether they agree, and whether they lie at the threshold."""
+    if not isinstance(bound, Bound):
+        a, b = (one.timed.get(bound.metric, BoundEstimate()) for one in (there, here))
+        said = f"{bound.metric} {a.value:.3g} and {b.value:.3g}"
+        # Times differ from run to run; the rule says which differences matter.
+        return said, a.verdict(bound) == b.verdict(bound), False
+    x, y = (bound.value(one.values, one.at_least) for one in (there, here))
+    return f"{bound.metric} {x:.4g} and {y:.4g}", _agree(bound, x, y, spread), _straddle(bound, x, y)
+
+
+def _agree(bound: Bound, a: float, b: float, spread: float) -> bool:
+    """Whether the difference is rounding, or small beside the way to the threshold or the seeds' spread."""
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return a == b or (math.isnan(a) and math.isnan(b))
+    if math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=1e-12):
+        return True
+    if bound.op == "==":
+        return False
+    if bound.ratio and min(a, b, bound.threshold) > 0:
+        a, b, threshold = math.log(a), math.log(b), math.log(bound.threshold)
+    else:
+        threshold = bound.threshold
+    nearest = min(abs(a - threshold), abs(b - threshold))
+    return abs(a - b) <= max(_CLOSE * nearest, _OF_THE_SEEDS * spread)
+
+
+def _straddle(bound: Bound, a: float, b: float) -> bool:
+    size = max(abs(bound.threshold), 1e-12)
+    return abs(a - b) <= _AT_THE_THRESHOLD * size

@@ -1,0 +1,97 @@
+"""Numbers and names as the pages of the report write them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from readtrack.text import one_line
+
+# Class names and symbols are made from these words alone: a word of a record is never one.
+VERDICTS: dict[str, str] = {
+    "reproduced": "Reproduced",
+    "not specific": "Not specific",
+    "weak": "Weak",
+    "inconclusive": "Inconclusive",
+    "not reproduced": "Not reproduced",
+    "not judged": "Not judged",
+    "held": "Held",
+    "missed": "Missed",
+}
+ORDER = list(VERDICTS)[:6]  # of the verdicts over seeds
+MEANING = {
+    "reproduced": "the mean clears every bound of the rule",
+    "not specific": "true here, but a rival passes the rule, too",
+    "weak": "the effect has the right sign, but is smaller than asked",
+    "inconclusive": "the seeds do not decide",
+    "not reproduced": "a bound of the rule is missed",
+    "not judged": "nothing can be said",
+    "held": "checked and true",
+    "missed": "checked and not true",
+}
+STATES = {
+    "todo": "To read",
+    "reading": "Reading",
+    "read": "Read",
+    "implemented": "Implemented",
+    "skipped": "Skipped",
+}
+_UNITS = ("", "k", "M", "G")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def known(verdict: str) -> str:
+    """The verdict if it is one, else "not judged": safe as part of a class name."""
+    return verdict if verdict in VERDICTS else "not judged"
+
+
+def css_class(verdict: str) -> str:
+    return known(verdict).replace(" ", "-")
+
+
+def number(value: float | None) -> str:
+    """Three digits: `0.159`, `2,048`, `92.3M`, `5.7 × 10⁻⁷`, with a real minus."""
+    if value is None or math.isnan(value):
+        return "no number"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if size == 0:
+        text = "0"
+    elif size < 0.001:
+        digits, power = f"{value:.1e}".split("e")
+        text = f"{digits.removesuffix('.0')} × 10{str(int(power)).translate(_RAISED)}"
+    elif size < 999.5:
+        text = f"{value:.3g}"
+    elif size < 9999.5:
+        text = f"{value:,.0f}"
+    else:
+        unit = min(len(_UNITS) - 1, int(math.log10(size * 1.0005) // 3))
+        short = value / 1000**unit
+        text = f"{short:.3g}{_UNITS[unit]}" if abs(short) < 1000 else f"{value:.2e}"
+    return text.replace("-", "−")
+
+
+def sentence(text: str) -> str:
+    """One line that begins with a capital letter."""
+    line = one_line(text)
+    return line[:1].upper() + line[1:]
+
+
+def slug(text: str) -> str:
+    """For file names and anchors: lower-case ASCII letters, digits and hyphens, at most 60 of them."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "x"
+
+
+def anchors(names: list[str]) -> list[str]:
+    """A slug for each name, no two alike."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        stem = anchor = slug(name)
+        count = 2
+        while anchor in taken:
+            anchor, count = f"{stem}-{count}", count + 1
+        taken.add(anchor)
+        found.append(anchor)
+    return found

@@ -1,0 +1,187 @@
+"""Replication cards: what is in one, that any card can be read safely, and what a replay says."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pageread import Page, claim, run
+
+from readtrack.claims import Claim
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.plugins import prints
+from readtrack.report.card import Card, CardClaim, of_library, read
+from readtrack.report.pages import write_card
+from readtrack.report.replay import replay, spreads
+from readtrack.runs import store
+from readtrack.verdict_table import VerdictRow
+
+EVIL = "</script><script>x()</script><img src=x onerror=x()> ```json\n{}\n``` | & \u202e"
+
+
+def card(home: Home, *, private: bool = False, **changes: Any) -> Card:
+    folder = run(home, **changes)
+    (folder / "code.json").write_text(json.dumps({"adam/model.py": "aaaaaaaabbbbbbbbcccccccc"}))
+    store.save_note(folder, "Grace said so")
+    return of_library(Library.open(home), folder, private=private)
+
+
+@pytest.mark.parametrize("suffix", ["html", "md"])
+def test_a_card_is_read_back_from_both_files(home: Home, tmp_path: Path, suffix: str) -> None:
+    made = card(home)
+    write_card(made, tmp_path, "card")
+    again = read(tmp_path / f"card.{suffix}")
+    assert again == made
+    assert again.command == "readtrack run adam --seed 3 --budget quick"
+    assert again.code == {"adam/model.py": ["aaaaaaaa", "bbbbbbbb", "cccccccc"]}
+    assert again.claims[0].values == {"gain": 0.3}
+
+
+def test_a_card_is_one_page_that_needs_nothing(home: Home, tmp_path: Path) -> None:
+    page_file, text_file = write_card(card(home), tmp_path, "card")
+    page = Page(page_file.read_text())
+    for words in ("Adam: A Method", "readtrack replay", "it gains", "0.3", "≥ 0.2", "Toy CPU"):
+        assert words in page.text
+    assert (page.files, page.links[1:]) == ([], [link for link in page.links[1:] if link.startswith("#m-")])
+    assert "script-src" not in page.policy
+    assert "| gain | 0.3 | ≥ 0.2 |" in text_file.read_text()
+
+
+def test_a_card_leaves_out_what_is_private(home: Home, tmp_path: Path) -> None:
+    settings = {"text": "/home/ada/corpus.txt"}
+    hidden = ("secretbox", "/home/ada", "Grace")
+    for file in write_card(card(home, job={"settings": settings}), tmp_path, "card"):
+        assert [word for word in hidden if word in file.read_text()] == []
+        assert "Left out:" in file.read_text()
+    for file in write_card(card(home, private=True, number=2, job={"settings": settings}), tmp_path, "mine"):
+        assert [word for word in hidden if word not in file.read_text()] == []
+
+
+def test_hostile_texts_end_no_script_and_no_fence(home: Home, tmp_path: Path) -> None:
+    event = {
+        "event": "claim",
+        "claim": claim(name=EVIL, sentence=EVIL),
+        "values": {"gain": 0.3},
+        "why": EVIL,
+        "verdict": EVIL,
+        "ours": EVIL,
+        "seed": 3,
+        "at_least": [],
+        "edges": [],
+    }
+    made = card(home, events=[event], job={"settings": {EVIL: EVIL}, "broken": EVIL})
+    page_file, text_file = write_card(made, tmp_path, "card")
+    page = Page(page_file.read_text())
+    assert not {"img", "iframe"} & {tag for tag, _ in page.tags}
+    assert [named.get("type") for tag, named in page.tags if tag == "script"] == ["application/json"]
+    assert "<img src=x" in page.text
+    lines = [line for line in text_file.read_text().splitlines() if not line.startswith("    ")]
+    assert not re.search(r"(?<!\\)<script", "\n".join(lines))
+    assert read(page_file) == read(text_file)
+
+
+BODY = {"readtrack_card": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"readtrack_card": 2}, {"job": 7}, {"job": {}}, {"claims": [{}]}, {"claims": 3}, {"code": [1]},
+        {"code": {"a": 7}}, {"seconds": "long"}, {"paper": None}, {"versions": []}, {"machine": None},
+    ],
+)  # fmt: skip
+def test_what_is_no_card_is_refused(home: Home, tmp_path: Path, change: dict[str, Any]) -> None:
+    file = tmp_path / "card.json"
+    file.write_text(json.dumps({**card(home).to_json(), **change}))
+    with pytest.raises(ReadtrackError, match="no replication card"):
+        read(file)
+
+
+def test_files_that_are_no_card_are_refused(tmp_path: Path) -> None:
+    for name, text in {"a": "", "b": "[" * 100_000, "c": "{}", "d": "# x\n```json\n{\n```\n"}.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ReadtrackError, match="no replication card"):
+            read(tmp_path / name)
+    (tmp_path / "link").symlink_to("a")
+    for name in ("link", "nothing"):
+        with pytest.raises(ReadtrackError):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("bad", [{"threshold": "0.2"}, {"op": "~"}, {"direction": []}])
+def test_a_rule_that_cannot_be_compared_is_refused(home: Home, tmp_path: Path, bad: dict[str, Any]) -> None:
+    body = card(home).to_json()
+    body["claims"][0]["claim"]["rule"][0].update(bad)
+    (tmp_path / "card").write_text(json.dumps(body))
+    with pytest.raises(ReadtrackError, match="no replication card"):
+        read(tmp_path / "card")
+
+
+# A replay
+
+
+def stated(value: float, verdict: str = "", **changes: Any) -> CardClaim:
+    found = Claim.from_json(claim(**changes))
+    return CardClaim(found, verdict or ("held" if value >= 0.2 else "missed"), "", {"gain": value}, ())
+
+
+def test_what_a_replay_says(home: Home) -> None:
+    made = card(home)
+    elsewhere = {**made.machine, "threads": 8}
+    edited = {"adam/model.py": ["aaaaaaaa", "dddddddd", "cccccccc"]}
+
+    def said(there: CardClaim, here: CardClaim, **changes: Any) -> tuple[str, str]:
+        a, b = replace(made, claims=(there,)), replace(made, claims=(here,), **changes)
+        one, *_ = replay(a, b, {}).claims
+        return one.verdict, one.why
+
+    assert said(stated(0.3), stated(0.3)) == ("SAME", "")
+    assert said(stated(0.3), stated(0.304)) == ("SAME", "")  # 4 % of the way to 0.2
+    assert said(stated(0.3), stated(0.31)) == (
+        "DIFFERENT",
+        "the numbers differ, although code and setting are the same",
+    )
+    assert said(stated(0.3), stated(0.31), machine=elsewhere) == (
+        "UNCLEAR",
+        "the rule says the same of other numbers, in another setting (threads: 1 there, 8 here)",
+    )
+    where = "the code differs: adam/model.py, line 2"
+    assert said(stated(0.3), stated(0.31), code=edited) == ("DIFFERENT", where)
+    assert said(stated(0.3), stated(0.1), code=edited) == ("DIFFERENT", where)
+    assert said(stated(0.3), stated(0.3), code=edited) == ("SAME", "")
+    assert said(stated(0.3), stated(0.1)) == ("DIFFERENT", "the verdicts differ")
+    assert said(stated(0.201), stated(0.199)) == ("UNCLEAR", "the values lie at the threshold")
+    assert said(stated(0.3), stated(0.3, "not judged"))[0] == "UNCLEAR"
+    assert said(stated(0.3), stated(0.3, name="another"))[0] == "DIFFERENT"
+    other = claim()["rule"][0] | {"threshold": 0.25}
+    assert said(stated(0.3), stated(0.3, rule=[other])) == ("DIFFERENT", "the rule differs")
+    assert said(stated(float("nan"), "missed"), stated(float("nan"), "missed")) == ("SAME", "")
+    assert said(stated(0.3, kind="identity"), stated(0.9, kind="identity"), machine=elsewhere)[0] == "SAME"
+
+
+def test_a_difference_is_measured_by_the_seeds(home: Home) -> None:
+    made, setting = card(home), {"threads": 8}
+    values = {"gain": (0.2, 0.3, 0.4, 0.3, 0.3)}  # standard deviation 0.07
+    row = VerdictRow(
+        paper="adam", claim=stated(0.3).claim, verdict="reproduced", why="", held=5, seeds=(1, 2, 3, 4, 5),
+        ours="", edges=(), otherwise=None, null=None, breaks={}, values=values,
+    )  # fmt: skip
+    here = replace(made, claims=(stated(0.315),), machine={**made.machine, **setting})
+    assert replay(made, here, {}).verdict == "UNCLEAR"
+    assert replay(made, here, spreads([row])).verdict == "SAME"
+
+
+def test_where_lines_differ() -> None:
+    there = prints.of_text("a\nb\nc\nd\n")
+    here = prints.of_text("a\nB\nc\nd\ne\n")
+    found = prints.changes({"x.py": there, "y.py": there}, {"x.py": here, "z.py": here})
+    assert prints.in_words(found) == (
+        "x.py, line 2; x.py, line 5; y.py, lines 1 to 4 there, not here; z.py, lines 1 to 5"
+    )
+    assert prints.changes({"x.py": there}, {"x.py": prints.of_text("a  \nb\nc\nd")}) == []

@@ -1,0 +1,344 @@
+"""The report's pages: what is on them, how large they are, where their links lead, what they leave out."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+import wave
+from functools import lru_cache
+from pathlib import Path
+from posixpath import dirname, join, normpath
+
+import pytest
+from pageread import Page, digest, measurement, run
+from PIL import Image
+
+from readtrack.errors import ReadtrackError
+from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.report.effects import found, said
+from readtrack.report.gather import of_reader, of_shipped, shipped_table
+from readtrack.report.markdown import html
+from readtrack.report.privacy import Discretion
+from readtrack.report.site import MANIFEST, Site, build, write
+from readtrack.report.words import anchors, css_class, number
+
+LIMIT = 100_000  # bytes of a paper's page
+ALLOWED = ("default-src", "style-src", "script-src", "img-src", "media-src", "base-uri", "form-action")
+
+
+def pages(site: Site) -> dict[str, Page]:
+    return {path: page_of(body) for path, body in site.files.items() if path.endswith(".html")}
+
+
+@lru_cache(maxsize=500)
+def page_of(body: bytes) -> Page:
+    return Page(body.decode())
+
+
+def reader(home: Home, *, private: bool = False, papers: tuple[str, ...] = ()) -> Site:
+    home.ensure()
+    return build(of_reader(Library.open(home), private=private), papers)
+
+
+def test_each_paper_has_a_page_and_each_page_is_small(shipped_site: Site) -> None:
+    listed = shipped_site.source.catalog.listed()
+    assert {f"papers/{paper}.html" for paper in listed} < shipped_site.files.keys()
+    sizes = {path: len(body) for path, body in shipped_site.files.items() if path.startswith("papers/")}
+    assert max(sizes.values()) <= LIMIT
+    others = {"index.html", "claims.html", "benchmarks.html", "lineage.html", "method.html"}
+    assert shipped_site.files.keys() - sizes.keys() == {*others, "media/curve.svg"}
+
+
+@pytest.mark.timing
+@pytest.mark.timing
+def test_ninety_papers_take_less_than_five_seconds() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        build(of_shipped())
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 5
+
+
+def test_links_lead_somewhere(shipped_site: Site) -> None:
+    known = pages(shipped_site)
+    for path, page in known.items():
+        for link in page.links:
+            if link.startswith(("https://", "http://")):
+                continue
+            target, _, fragment = link.partition("#")
+            there = normpath(join(dirname(path), target)) if target else path
+            assert there in shipped_site.files, (path, link)
+            assert not fragment or fragment in known[there].ids, (path, link)
+        for file in page.files:
+            assert normpath(join(dirname(path), file)) in shipped_site.files
+        assert len(page.ids) == len(set(page.ids)), path
+
+
+def test_a_page_runs_its_own_script_only_and_asks_nobody(shipped_site: Site) -> None:
+    for path, page in pages(shipped_site).items():
+        policy = dict(part.split(" ", 1) for part in page.policy.split("; "))
+        assert set(policy) <= set(ALLOWED)
+        assert policy["default-src"] == "'none'"
+        (style,) = page.styles
+        assert policy["style-src"] == digest(style)
+        assert [digest(script) for script in page.scripts] == policy.get("script-src", "").split()
+        assert "unsafe" not in page.policy
+        assert "url(" not in style
+        for tag, named in page.tags:
+            assert not [name for name in named if name.startswith("on") or name == "style"], (path, tag)
+            assert tag not in ("iframe", "object", "embed", "link", "form") or path == "claims.html"
+        assert not [file for file in page.files if ":" in file]
+
+
+def test_the_paper_page_has_claims_code_and_lineage(shipped_site: Site) -> None:
+    page = pages(shipped_site)["papers/bert.html"]
+    for words in (
+        "Pre-trained from both sides",
+        "Not specific",
+        "mask dropped for tuning",
+        "0.121 to 0.197",
+        "asked ≥ 0.08",
+        "section 5.1, table 5",
+        "What is different here",
+        "The idea in code",
+    ):
+        assert words in page.text
+    assert "../papers/longformer.html" in page.links
+    assert sum("seed" in named.get("class", "").split() for _, named in page.tags) == 10
+
+
+def test_earlier_verdicts_say_so_and_are_counted_apart(shipped_site: Site) -> None:
+    known = pages(shipped_site)
+    assert "judged by the earlier procedure" in known["papers/adam.html"].text
+    assert "Judged by an earlier procedure, and counted apart" in known["index.html"].text
+    measured = [row for row in shipped_table().rows if row.claim.kind == "measured"]
+    rows = [named for tag, named in known["claims.html"].tags if "row" in named.get("class", "").split()]
+    assert len(rows) == len(measured)
+    assert sum("p-earlier" in row["class"] for row in rows) == sum(row.earlier for row in measured)
+
+
+def test_every_bound_that_ships_has_its_numbers() -> None:
+    for row in shipped_table().rows:
+        for one in found(row):
+            assert one.effect.mean is not None, (row.paper, row.claim.name, one.label)
+            assert one.label
+            assert one.asked in one.told
+
+
+@pytest.mark.parametrize(
+    ("words", "metric", "expected"),
+    [
+        ("gain 0.3 (0.2 to 0.4)", "gain", (0.3, 0.2, 0.4, False)),
+        ("loss a / b 1.5; gain -1e-05", "gain", (-1e-05, -1e-05, -1e-05, False)),
+        ("steps ≥ 1,400 (400 to 2,000); x 1", "steps", (1400, 400, 2000, True)),
+        ("a, b - c 2, gain ≥ 4", "gain", (4, 4, 4, True)),
+        ("gain 0.5, no number with 2 seeds; b 1", "gain", (0.5, 0.5, 0.5, False)),
+        ("again 3", "gain", None),
+        ("gain (x) 3", "gain (x", None),
+    ],
+)
+def test_numbers_in_words_are_taken_apart(
+    words: str, metric: str, expected: tuple[float, ...] | None
+) -> None:
+    one = said(words, metric)
+    assert (one and (one.mean, one.low, one.high, one.at_least)) == expected
+
+
+def test_a_readers_report_shows_what_a_run_left(home: Home) -> None:
+    run(home)
+    site = reader(home, papers=("adam",))
+    page = pages(site)["papers/adam.html"]
+    for words in (
+        "Arm against arm",
+        "Sounds",
+        "Pictures",
+        "Curves",
+        "Benchmark",
+        "Runs recorded here",
+        "nine",
+    ):
+        assert words in page.text
+    assert "reading.html" not in site.files
+    assert {named["class"] for tag, named in page.tags if tag == "polyline"} == {"arm0", "arm1"}
+    with wave.open(io.BytesIO(site.files["media/adam/a.wav"])) as file:
+        assert file.getnframes() == 4000
+    widths = [named["width"] for tag, named in page.tags if tag == "image"]
+    assert widths == ["100.0%", "50.0%"]  # of the longest sound
+
+
+def test_a_plugin_of_the_readers_shows_the_claims_of_its_run(home: Home) -> None:
+    home.ensure()
+    facts = "title: Mine\n    authors: [A]\n    year: 2020\n    sources: [{page: 'https://example.org'}]"
+    head = "title: t\nchecklist:\n  - section: s\n    rows: [{text: x, papers: [mine]}]\npapers:\n"
+    home.papers_yaml.write_text(f"{head}  mine:\n    {facts}\n")
+    run(home, "mine")
+    page = pages(reader(home))["papers/mine.html"]
+    assert "checked and true; one run, seed 3" in page.text
+    assert "It gains." in page.text
+
+
+def test_a_seed_that_the_rule_was_chosen_on_is_no_evidence(home: Home) -> None:
+    shipped = next(row for row in shipped_table().rows if row.paper == "bert" and row.claim.chosen_on)
+    seed, metric = shipped.claim.chosen_on[0], shipped.claim.rule[0].metric
+    for number_, of in ((1, seed), (2, 77)):
+        event = {
+            "event": "claim",
+            "claim": shipped.claim.to_json(),
+            "values": {metric: 0.5},
+            "verdict": "held",
+            "why": "",
+            "ours": f"{metric} 0.5",
+            "seed": of,
+            "at_least": [],
+            "edges": [],
+        }
+        run(home, "bert", number_, job={"seed": of}, events=[event])
+    page = pages(reader(home, papers=("bert",)))["papers/bert.html"]
+    assert "Open rings: 1 run of your own on other seeds." in page.text
+
+
+# What is left out
+
+
+def secrets(home: Home) -> list[bytes]:
+    library = Library.open(home)
+    library.save_note("adam", "Ask Grace about this.")
+    library.tag("adam", "confidential")
+    library.rate("adam", 2)
+    (home.root / "places.yaml").write_text(
+        "bigiron:\n  kind: ssh\n  host: ada@gpu.example.org\n  python: py\n"
+    )
+    told = "saved by secretbox to /home/ada/runs/x.npz on bigiron, see ~/notes/plan.md at gpu.example.org"
+    run(
+        home,
+        events=[
+            {"event": "artifact", "name": told, "path": "artifacts/p.png", "kind": "image", "caption": told},
+            measurement("vendor", 5e6, variant=told),
+        ],
+    )
+    return [
+        b"Grace",
+        b"confidential",
+        b"2 of 5 stars",
+        b"secretbox",
+        b"/home/ada",
+        b"bigiron",
+        b"gpu.example.org",
+        b"~/notes",
+    ]
+
+
+def test_notes_tags_paths_and_machines_are_left_out(home: Home) -> None:
+    home.ensure()
+    hidden = secrets(home)
+    site = reader(home)
+    for path, body in site.files.items():
+        assert not [word for word in hidden if word.decode() in path]
+        assert [word for word in hidden if word in body] == [], path
+    assert "Left out: 1 note, tags, ratings, file paths, names of machines" in pages(site)["index.html"].text
+    assert "saved by (machine) to x.npz on (machine), see plan.md" in pages(site)["papers/adam.html"].text
+
+
+def test_private_has_them_and_says_so(home: Home) -> None:
+    home.ensure()
+    hidden = secrets(home)
+    site = reader(home, private=True, papers=("adam",))
+    page = site.files["papers/adam.html"]
+    assert [word for word in hidden if word not in page] == []
+    assert "This report has notes, tags, ratings, file paths" in Page(page.decode()).text
+    picture = site.files["media/adam/p.png"]
+    assert b"/home/ada" not in picture  # not even then: it is made anew
+    with Image.open(io.BytesIO(picture)) as image:
+        assert image.size == (40, 20)
+
+
+def test_a_path_loses_its_folders_and_a_ratio_stays() -> None:
+    tell = Discretion(private=False, hosts=["big"])
+    for words, left in {
+        "in /usr/lib/x.py": "in x.py",
+        "~/a/b.txt and C:\\Users\\ada\\c.txt": "b.txt and c.txt",
+        "loss a / b, forward/backward, 1/2, https://example.org/a/b": None,
+        "the bigger of big, big.": "the bigger of (machine), (machine).",
+    }.items():
+        assert tell.line(words) == (words if left is None else left)
+    tell.leave_out(["box"])
+    assert tell.line("box big") == "(machine) (machine)"
+
+
+# The folder
+
+
+def test_a_second_report_removes_what_is_no_more(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write(reader(home, papers=("adam", "bert")), folder)
+    write(reader(home, papers=("adam",)), folder)
+    assert not (folder / "papers" / "bert.html").exists()
+    assert (folder / "papers" / "adam.html").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(home: Home, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "out", tmp_path / "mine.txt"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("x")
+    with pytest.raises(ReadtrackError, match="not a report"):
+        write(reader(home, papers=("adam",)), folder)
+    outside.write_text("x")
+    (folder / MANIFEST).write_text('{"files": ["../mine.txt", 7]}')
+    write(reader(home, papers=("adam",)), folder)
+    assert outside.exists()
+    assert (folder / "thesis.tex").exists()
+
+
+# Words and Markdown
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.1590, "0.159"),
+        (5.7e-7, "5.7 × 10⁻⁷"),
+        (-0.5, "−0.5"),
+        (2048.0, "2,048"),
+        (92_300_000.0, "92.3M"),
+        (0.0, "0"),
+        (None, "no number"),
+        (float("nan"), "no number"),
+        (float("inf"), "∞"),
+        (999.7, "1,000"),
+        (9999.9, "10k"),
+        (1e15, "1.00e+15"),
+        (1e-3, "0.001"),
+    ],
+)
+def test_numbers_have_three_digits(value: float | None, words: str) -> None:
+    assert number(value) == words
+
+
+def test_a_word_of_a_record_is_no_class() -> None:
+    assert css_class('held" onclick="x') == "not-judged"
+    assert anchors(["A b", "a-b", "", "日本"]) == ["a-b", "a-b-2", "x", "x-2"]
+
+
+def test_markdown_has_no_html_no_pictures_and_no_links_that_run() -> None:
+    shown = html(
+        "# A\n<script>x()</script>\n[a](javascript:x()) [b](https://example.org) ![c](https://example.org/c.png)\n\n"
+        "[d](data:text/html,x) [e](//example.org/e.html) <b onclick=x>f</b>\n\n| a |\n| --: |\n| 1 |\n"
+    )
+    page = Page(f"<div>{shown}</div>")
+    assert page.links == ["https://example.org", "https://example.org/c.png"]
+    assert {tag for tag, _ in page.tags} <= {
+        "div",
+        "h1",
+        "p",
+        "a",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+    }
+    assert re.search(r"<script>x\(\)</script>", page.text)
