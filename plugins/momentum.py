@@ -29,7 +29,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim.sgd import sgd as torch_sgd
 
-from readtrack.plugin import Bench, Bound, Case, Claim, Figure, Run, Variant, hookimpl
+from readtrack.plugin import (
+    Bench,
+    Bound,
+    Case,
+    Claim,
+    Draw,
+    Exercise,
+    Figure,
+    Run,
+    Try,
+    Variant,
+    hookimpl,
+)
 
 from .sgd import SGD, Optimizer, Tensors, descend
 from .sgd.benchmark import step_cases
@@ -255,3 +267,39 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 def quadratic(generator: torch.Generator, *, kappa: float) -> tuple[Tensor, Tensor]:
     """A start, and the curvatures."""
     return torch.randn(50, generator=generator), curvatures(kappa).float()
+
+
+# What to write oneself.
+def of_balls(draw: Draw) -> Iterator[Try]:
+    yield Try("at rest", [draw(2)], [draw(2)], [0 * draw(2)], lr=0.1, momentum=0.9)
+    yield Try("rolling", [draw(3)], [draw(3)], [draw(3)], lr=0.1, momentum=0.8)
+    yield Try("two weights", *([draw(2), draw(2, 2)] for _ in range(3)), lr=0.3, momentum=0.5)
+
+
+def of_valleys(draw: Draw) -> Iterator[Try]:
+    for lowest, highest in ((1.0, 4.0), (0.1, 10.0), (2.0, 2.0)):
+        yield Try(f"curvatures from {lowest:g} to {highest:g}", lowest, highest)
+
+
+EXERCISES = (
+    Exercise(
+        name="heavy ball",
+        of="heavy_ball",
+        task="The velocity, then the step, in place.",
+        hints=(
+            "v ← momentum · v + g, for each tensor of the lists.",
+            "w ← w - lr · v, with the new velocity.",
+        ),
+        tries=of_balls,
+    ),
+    Exercise(
+        name="best settings",
+        of="best_heavy_ball",
+        task="The step and the momentum that are best for curvatures between two values.",
+        hints=(
+            "With a and b the roots of the curvatures: the step is 4 / (a + b)².",
+            "The momentum is ((b - a) / (b + a))².",
+        ),
+        tries=of_valleys,
+    ),
+)

@@ -23,7 +23,20 @@ import torch
 from torch import nn
 from torch.optim.rmsprop import rmsprop as torch_rmsprop
 
-from readtrack.plugin import Bench, Bound, Break, Case, Claim, Figure, Run, Variant, hookimpl
+from readtrack.plugin import (
+    Bench,
+    Bound,
+    Break,
+    Case,
+    Claim,
+    Draw,
+    Exercise,
+    Figure,
+    Run,
+    Try,
+    Variant,
+    hookimpl,
+)
 
 from .sgd import SGD, Optimizer, Tensors
 from .sgd.benchmark import step_cases, until_case
@@ -232,3 +245,36 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         limit=5000,
         spread=1.5,
     )
+
+
+# What to write oneself.
+def of_squares(draw: Draw) -> Iterator[Try]:
+    yield Try("one weight", [draw.between(0, 1, 3)], [draw(3)], decay=0.9)
+    yield Try(
+        "two weights", [draw.between(0, 1, 2), draw.between(0, 1, 2, 2)], [draw(2), draw(2, 2)], decay=0.5
+    )
+
+
+def of_steps(draw: Draw) -> Iterator[Try]:
+    settings = {"lr": 0.1, "decay": 0.9, "eps": 1e-3}
+    yield Try("the first step", [draw(2)], [draw(2)], [0 * draw(2)], **settings)
+    yield Try("a later step", [draw(3)], [draw(3)], [draw.between(0, 1, 3)], **settings)
+    yield Try("an eps of 0.5", [draw(3)], [draw(3)], [draw.between(0, 1, 3)], **settings | {"eps": 0.5})
+
+
+EXERCISES = (
+    Exercise(
+        name="mean square",
+        of="accumulate_squares",
+        task="The running mean of squared gradients, in place.",
+        hints=("s ← decay · s + (1 - decay) · g².",),
+        tries=of_squares,
+    ),
+    Exercise(
+        name="step",
+        of="rmsprop",
+        task="The mean square first, then the step divided by its root, in place.",
+        hints=("w ← w - lr · g / (√s + eps), with the new mean square and eps outside of the root.",),
+        tries=of_steps,
+    ),
+)

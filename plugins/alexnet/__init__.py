@@ -21,7 +21,7 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import OVERFITS, SIZES, SOONER, experiment
+from .experiment import DROPOUT, RELU, SIZES, experiment
 from .model import AlexNet, ResponseNorm, SmallNet, response_norm
 
 

@@ -1,19 +1,48 @@
 """Dropout on few pictures, ReLU against tanh, and what the paper says of its network's size."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from readtrack.plugin import AtLeast, Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    AtLeast,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from .model import AlexNet, SmallNet, neurons
-from .task import BRIGHTNESS, CLASSES, Pictures, error, pictures, train
+from .task import BRIGHTNESS, CLASSES, Parts, Pictures, error, fit, pictures, wrong
 
 NO_DROPOUT = Break("no dropout", "No unit is left out.")
+SAME_HALF = Break(
+    "the same half", "Each hidden layer leaves out the same half of its units every time.", "near miss"
+)
+WEIGHT_DECAY = Break(
+    "weight decay", "No unit is left out; the weight decay is 0.01 instead of 0.0005.", "rival"
+)
 TANH = Break("tanh everywhere", "The network that is called ReLU's has tanh too.")
+SATURATES = Break(
+    "a rectifier that saturates", "ReLU, cut off at 1: a unit saturates on both sides.", "near miss"
+)
+SCALED_TANH = Break(
+    "tanh, scaled",
+    "Pixels in [-0.3, 0.7] and weights of variance 2 / fan-in, so that tanh does not start saturated.",
+    "rival",
+)
 
 SIZES = Claim(
     name="sizes",
@@ -32,42 +61,82 @@ SIZES = Claim(
     deviations="Images of 227 × 227: with the 224 of the text the first layer would not fit.",
 )
 
-OVERFITS = Claim(
+DROPOUT = Claim(
     name="dropout",
     sentence="Leaving out half of the hidden units lowers the error on new pictures of a network that fits "
     "its training set.",
     paper=Figure(
-        "Without dropout the network overfits substantially; dropout roughly doubles the steps.",
-        where="section 4.2",
+        "Dropout reduces overfitting in the fully connected layers and is very effective; without it the "
+        "network overfits substantially.",
+        where="abstract and section 4.2",
         read="text",
     ),
-    rule=(Bound("error on new pictures, with dropout / without", "<=", 0.93, direction=1.0, ratio=True),),
-    control="the same network without dropout, at its best rate of the same three",
-    control_reaches=(
-        Bound("accuracy on the training set, without dropout", ">=", 0.97),
-        Bound("error on new pictures, without dropout", "<=", 0.6),
+    rule=(
+        at_most(
+            "error",
+            "with dropout",
+            0.93,
+            over="without dropout",
+            toward=1.0,
+            called="error on new pictures, with dropout / without",
+        ),
     ),
-    breaks=(NO_DROPOUT,),
+    control="the same network without dropout, at its best of the same learning rates",
+    control_arm="without dropout",
+    control_reaches=(
+        at_most(
+            "error on the training set",
+            "without dropout",
+            0.03,
+            called="error on the training set, without dropout",
+        ),
+        at_most("error", "without dropout", 0.65, called="error on new pictures, without dropout"),
+    ),
+    breaks=(NO_DROPOUT, SAME_HALF, WEIGHT_DECAY, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="200 pictures of 16 × 16 with five digits; three convolutions, two hidden layers of 256; 600 "
-    "steps of 32 with dropout as without: with 400 steps of 300 pictures up to 27 % of the training set were "
-    "still wrong with it, which the paper's doubled steps foretell. Now it is at most 5 %.",
+    deviations="200 pictures of 16 × 16 with five digits, where the paper has 1.2 million photographs; three "
+    "convolutions and two hidden layers of 256 units, where the paper has five and 4,096; weights start with "
+    "variances of 2 / fan-in; no crops, no mirroring, no change of colour; 600 steps of 32 with dropout as "
+    "without, a learning rate that falls linearly. Of the abstract's results, those on ImageNet need its "
+    "photographs and are not tested.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 dropout stood before the hidden layers here, and the verdict was "
+            '"inconclusive": both arms had their best rate at the edge of the grid. The paper leaves out '
+            "the hidden layers' outputs. 4,000 pictures judge now instead of 1,500, and the grid is extended "
+            "at an edge. The bound is unchanged."
+        ),
+    ),
 )
 
-SOONER = Claim(
+RELU = Claim(
     name="ReLU",
     sentence="With ReLU a network reaches an error of 25 % on its training set several times sooner than "
     "with tanh.",
     paper=Figure("Six times sooner, four layers on CIFAR-10", where="figure 1", read="text"),
-    rule=(Bound("steps to 25 %, tanh / ReLU", ">=", 2.0, direction=1.0, ratio=True),),
-    control="the same network with tanh, at the quickest of the same rates",
-    breaks=(TANH,),
+    rule=(at_least("steps", "tanh", 2.0, over="ReLU", toward=1.0, called="steps to 25 %, tanh / ReLU"),),
+    control="the same network with tanh, at the quickest of the same learning rates; it must have begun to "
+    "learn (to guess is an error of 0.8)",
+    control_arm="tanh",
+    control_reaches=(at_most("lowest error", "tanh", 0.7, called="lowest training error, tanh"),),
+    breaks=(TANH, SATURATES, SCALED_TANH, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Pictures of 16 × 16 with five digits, 2,000 of them; four layers that start with variances "
-    "of 2 / fan-in, not from 0.01. The error is the mean of the last 20 batches.",
+    deviations="2,000 pictures of 16 × 16 with five digits; four layers with 16, 32 and 32 maps. Pixels from "
+    "0 to 255 less their mean and weights from N(0, 0.01), as in sections 2 and 5; biases start at 0, with "
+    "which tanh learns sooner than with section 5's 1 in the second layer. The error is the mean of the last "
+    '20 batches of 32; a network that has not arrived after 1,200 steps counts as "at least 1,200".',
+    history=(
+        (
+            "Until November 2026 pixels were in [-0.3, 0.7] and weights started with variances of 2 over the "
+            'fan-in. The verdict was "not reproduced" (tanh took 1.06 times as many steps): nothing '
+            "saturates in that set-up, which is not the paper's. It is now the rival. The bound is unchanged."
+        ),
+    ),
 )
 
 RATES = (0.01, 0.03, 0.09)
+RACE_RATES = (0.0005, 0.002, 0.008, 0.032)
 WINDOW, GOAL = 20, 0.25
 
 
@@ -75,11 +144,9 @@ WINDOW, GOAL = 20, 0.25
 def experiment(run: Run) -> None:
     if run.wants(SIZES):
         count(run)
-    if run.wants(OVERFITS):
-        overfit(run)
-    if run.wants(SOONER):
-        race(run)
-        run.headline("training error, each at its best rate")
+    overfit(run)
+    race(run)
+    run.headline("training error, each at its best rate")
 
 
 def count(run: Run) -> None:
@@ -100,95 +167,155 @@ def layers(network: AlexNet) -> list[tuple[str, nn.Module]]:
     return [(n, m) for n, m in network.named_children() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
-def sgd(rate: float, network: nn.Module) -> torch.optim.Optimizer:
-    """Section 5: momentum 0.9 and a weight decay of 0.0005."""
-    return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
+# Dropout
 
 
-class Fit(NamedTuple):
-    training: float
-    new: float
+class SameHalf(nn.Module):
+    """Leaves out every second unit, in training as in use."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (torch.arange(x.shape[-1], device=x.device) % 2)
+
+
+class Regularised(NamedTuple):
+    """What keeps the hidden layers from learning the training set by heart."""
+
+    left_out: Callable[[], nn.Module]
+    weight_decay: float = 5e-4  # section 5
+
+    def network(self) -> SmallNet:
+        network = SmallNet(classes=CLASSES, hidden=(256, 256), dropout=0.5)
+        for place, layer in enumerate(network.dense):
+            if isinstance(layer, nn.Dropout):
+                network.dense[place] = self.left_out()
+        return network
 
 
 def overfit(run: Run) -> None:
     """A network with and without dropout, on few pictures."""
-    known = pictures(run, "train", run.pick(smoke=32, quick=200, full=200))
-    choose, judge = (
-        pictures(run, part, run.pick(smoke=50, quick=1500, full=4000)) for part in ("choose", "judge")
+    parts = Parts(
+        pictures(run, "train", run.pick(smoke=32, quick=200, full=200)),
+        pictures(run, "choose", run.pick(smoke=50, quick=1500, full=4000)),
+        pictures(run, "judge", run.pick(smoke=50, quick=4000, full=8000)),
     )
-    share = 0.0 if run.without(NO_DROPOUT.name) else 0.5
-    arms = run.arms({"with dropout": share, "without dropout": 0.0}, control="without dropout")
+    without = Arm(Regularised(nn.Identity))
+    run.compare(
+        DROPOUT,
+        arms={"with dropout": Arm(Regularised(partial(nn.Dropout, 0.5))), "without dropout": without},
+        attempt=partial(fit_few, steps=run.pick(smoke=3, quick=600, full=2000)),
+        read=read_fit,
+        grid=RATES,
+        score="error on choose",
+        breaks={
+            NO_DROPOUT.name: {"with dropout": without},
+            SAME_HALF.name: {"with dropout": Arm(Regularised(SameHalf))},
+            WEIGHT_DECAY.name: {"with dropout": Arm(Regularised(nn.Identity, weight_decay=0.01))},
+        },
+        world=parts,
+    )
 
-    def fit(arm: str, rate: float) -> tuple[float, Fit]:
-        make = partial(SmallNet, classes=CLASSES, hidden=(256, 256), dropout=arms[arm])
-        steps = run.pick(smoke=3, quick=600, full=2000)
-        network = train(run, arm, make, known, partial(sgd, rate), steps=steps, label=f" at rate {rate:g}")
-        return error(network, choose), Fit(error(network, known), error(network, judge))
 
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best: dict[str, Best[Fit]] = {}
-    for arm in arms:
-        best[arm] = run.sweep(arm, rates, partial(fit, arm), score="error on choose")
-        run.metric("error on the training set", best[arm].result.training, arm=arm)
-        run.metric("error on new pictures", best[arm].result.new, arm=arm)
-    with_it, without = best["with dropout"].result, best["without dropout"].result
-    values = {
-        "error on new pictures, with dropout / without": with_it.new / without.new,
-        "error on new pictures, without dropout": without.new,
-        "accuracy on the training set, without dropout": 1 - without.training,
-    }
-    run.claim(OVERFITS, values, tuned=list(best.values()))
+def fit_few(at: Trial, arm: Regularised, rate: float, *, steps: int) -> tuple[float, nn.Module]:
+    def sgd(network: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=arm.weight_decay)
+
+    network = fit(at, arm.network, at.world.train, sgd, steps=steps, label=f" at rate {rate:g}")
+    return error(network, at.world.choose), network
+
+
+def read_fit(at: Trial, found: Sweep[nn.Module]) -> dict[str, float | Tensor]:
+    new, training = wrong(found.chosen, at.world.judge), error(found.chosen, at.world.train)
+    at.metric("error on new pictures", new.mean().item())
+    at.metric("error on the training set", training)
+    return {"error": new, "error on the training set": training}
+
+
+# The race
+
+
+class Start(NamedTuple):
+    """A network's activation, and what its pixels and its weights start from."""
+
+    activation: type[nn.Module]
+    as_paper: bool = True
+
+    def network(self) -> SmallNet:
+        network = SmallNet(classes=CLASSES, activation=self.activation)
+        for layer in network.modules():
+            if self.as_paper and isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.normal_(layer.weight, std=0.01)
+        return network
+
+    def pixels(self, known: Pictures) -> Pictures:
+        return known._replace(x=255 * (known.x - known.x.mean(0))) if self.as_paper else known
+
+
+class Saturating(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(0, 1)
+
+
+class Course(NamedTuple):
+    """How a race went: its steps to 25 %, and the error over the last batches after each step."""
+
+    steps: float | AtLeast
+    errors: list[float]
+
+    @property
+    def lowest(self) -> float:
+        return min(self.errors, default=1.0)
 
 
 def race(run: Run) -> None:
     """Steps until 25 % of the last batches are named wrongly."""
     known = pictures(run, "train", run.pick(smoke=100, quick=2000, full=10_000))
     show(run, known)
-    ours = nn.Tanh if run.without(TANH.name) else nn.ReLU
-    arms = run.arms({"ReLU": ours, "tanh": nn.Tanh}, control="tanh")
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best = {
-        arm: run.sweep(arm, rates, partial(to_25_percent, run, arm, activation, known), score="steps to 25 %")
-        for arm, activation in arms.items()
-    }
-    for arm, found in best.items():
-        for step, value in enumerate(found.result[1]):
+    tanh = Arm(Start(nn.Tanh))
+    table = run.compare(
+        RELU,
+        arms={"ReLU": Arm(Start(nn.ReLU)), "tanh": tanh},
+        attempt=partial(to_25_percent, known),
+        read=read_course,
+        grid=RACE_RATES,
+        score="steps to 25 %",
+        breaks={
+            TANH.name: {"ReLU": tanh},
+            SATURATES.name: {"ReLU": Arm(Start(Saturating))},
+            SCALED_TANH.name: {"ReLU": Arm(Start(nn.Tanh, as_paper=False))},
+        },
+        unequal={"tanh": "the steps that they take and their updates: fewer are the claim"},
+        judged_on="training",
+    )
+    for arm, sweep in table.sweeps.items():
+        for step, value in enumerate(sweep.chosen.errors):
             if step % 5 == 0:
                 run.metric("training error, each at its best rate", value, step=step + WINDOW, arm=arm)
-    relu, tanh = (best[arm].result[0] for arm in ("ReLU", "tanh"))
-    ratio = number(tanh) / number(relu)
-    # Where tanh never arrived, the ratio is at least that.
-    never = isinstance(tanh, AtLeast) and not isinstance(relu, AtLeast)
-    value = AtLeast(ratio) if never else ratio
-    run.claim(SOONER, {"steps to 25 %, tanh / ReLU": value}, tuned=list(best.values()))
 
 
-def number(steps: float | AtLeast) -> float:
-    return steps.value if isinstance(steps, AtLeast) else steps
-
-
-def to_25_percent(
-    run: Run, arm: str, activation: type[nn.Module], known: Pictures, rate: float
-) -> tuple[float, tuple[float | AtLeast, list[float]]]:
-    """The steps, to choose by; the steps again, and the error over the last batches after each step."""
-    torch.manual_seed(run.seed)
-    network = SmallNet(classes=CLASSES, activation=activation).to(run.device, run.dtype)
+def to_25_percent(known: Pictures, at: Trial, start: Start, rate: float) -> tuple[float, Course]:
+    """The steps, to choose by (more than the limit where it was not reached), and the course."""
+    run, known = at.run, start.pixels(known)
+    network = start.network().to(run.device, run.dtype)
     optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9)  # figure 1: no regularisation
-    batches, wrong, errors = run.generator("batches"), [], []
-    limit = run.pick(smoke=WINDOW + 1, quick=400, full=2000)
+    batches, mistakes, errors = at.generator("batches"), [], []
+    limit = run.pick(smoke=WINDOW + 1, quick=1200, full=4000)
     run.phase("train")
-    for step in run.steps(limit, f"{arm}, rate {rate:g}"):
+    for step in at.steps(limit, f"{at.name}, rate {rate:g}"):
         rows = torch.randint(len(known.x), (32,), generator=batches)
         scores, y = network(known.x[rows]), known.y[rows]
-        run.descend(
-            F.cross_entropy(scores, y), optimizer, step=step, metric=f"race, loss at rate {rate:g}", arm=arm
-        )
-        wrong.append((scores.argmax(1) != y).float().mean().item())
-        if len(wrong) >= WINDOW:
-            errors.append(sum(wrong[-WINDOW:]) / WINDOW)
+        at.descend(F.cross_entropy(scores, y), optimizer, step=step, metric=f"race, loss at rate {rate:g}")
+        mistakes.append((scores.argmax(1) != y).float().mean().item())
+        if len(mistakes) >= WINDOW:
+            errors.append(sum(mistakes[-WINDOW:]) / WINDOW)
             if errors[-1] <= GOAL:
-                return step + 1, (float(step + 1), errors)
-    return float(limit), (AtLeast(float(limit)), errors)
+                return float(step + 1), Course(float(step + 1), errors)
+    course = Course(AtLeast(float(limit)), errors)
+    return limit + course.lowest, course
+
+
+def read_course(at: Trial, found: Sweep[Course]) -> dict[str, float | AtLeast]:
+    at.metric("lowest error on the training set", found.chosen.lowest)
+    return {"steps": found.chosen.steps, "lowest error": found.chosen.lowest}
 
 
 def show(run: Run, known: Pictures) -> None:

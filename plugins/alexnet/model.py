@@ -43,7 +43,7 @@ class AlexNet(nn.Module):
     widths   maps of the five convolutions, both columns together
     hidden   units of each of the two hidden layers
     side     of the images: 227, with which the paper's numbers agree, not the 224 of its text
-    dropout  share of the hidden layers' inputs that are left out (section 4.2)
+    dropout  share of each hidden layer's outputs that are left out while training (section 4.2)
     """
 
     def __init__(
@@ -90,9 +90,8 @@ class AlexNet(nn.Module):
         return self.pool(self.conv5(x).relu())
 
     def forward(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
-        x = self.dropout(self.features(images).flatten(1))
-        x = self.dropout(self.hidden1(x).relu())
-        return self.scores(self.hidden2(x).relu())
+        x = self.dropout(self.hidden1(self.features(images).flatten(1)).relu())
+        return self.scores(self.dropout(self.hidden2(x).relu()))
 
 
 def final_side(side: int) -> int:
@@ -120,6 +119,7 @@ class SmallNet(nn.Module):
     """AlexNet's kind for images of 16 × 16: three convolutions, overlapping pooling, hidden layers.
 
     hidden      units of each hidden layer; the paper's figure 1 has a network without any
+    dropout     share of each hidden layer's outputs that are left out while training
     activation  after every layer but the last
     """
 
@@ -139,11 +139,11 @@ class SmallNet(nn.Module):
         )
         self.dense, inputs = nn.Sequential(), 32 * 3 * 3
         for units in hidden:
-            self.dense.extend((nn.Dropout(dropout), nn.Linear(inputs, units), activation()))
+            self.dense.extend((nn.Linear(inputs, units), activation(), nn.Dropout(dropout)))
             inputs = units
         self.scores = nn.Linear(inputs, classes)
         for layer in self.modules():
-            # Not the paper's 0.01, which so small a network does not leave within a thousand steps.
+            # Not the paper's 0.01, which pixels in [0, 1] do not leave within a thousand steps.
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)

@@ -1,6 +1,6 @@
 """Small pictures to be named: five digits on pieces of photographs, and how a network learns them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from readtrack.data import scenes
-from readtrack.plugin import Best, Run
+from readtrack.plugin import Run, Sweep, Trial
 
 CLASSES = 5
 SIDE = 16
@@ -34,9 +34,74 @@ def measured(
     run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = HEIGHTS
 ) -> tuple[Pictures, Float[Tensor, " count"]]:
     """The same pictures, and the height of each one's digit in pixels."""
-    drawn = scenes.draw(count, run.seed, part, "photo", size=SIDE, digit=heights, classes=CLASSES)
+    drawn = scenes.draw(count, run.data_seed(part), part, "photo", size=SIDE, digit=heights, classes=CLASSES)
     found = Pictures((drawn.images - BRIGHTNESS).to(run.device, run.dtype), drawn.labels[:, 0].to(run.device))
     return found, (drawn.boxes[:, 0, 3] - drawn.boxes[:, 0, 1]).float()
+
+
+class Parts(NamedTuple):
+    """What all arms are given: pictures to train on, to choose by and to judge by."""
+
+    train: Pictures
+    choose: Pictures
+    judge: Pictures
+
+
+def fit(
+    at: Trial,
+    make: Callable[[], nn.Module],
+    known: Pictures,
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    *,
+    steps: int,
+    batch: int = 32,
+    label: str = "",
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> nn.Module:
+    """A network after so many steps, its rate rising for twenty steps and then falling to 0."""
+    run = at.run
+    network = make().to(run.device, run.dtype).train()
+    descent = optimizer(network)
+    schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda s: min(1, (s + 1) / 20) * (1 - s / steps))
+    batches = at.generator("batches")
+    run.phase("train")
+    for step in at.steps(steps, f"{at.name}{label}"):
+        rows = torch.randint(len(known.x), (batch,), generator=batches)
+        objective = loss(network(known.x[rows]), known.y[rows])
+        at.descend(objective, descent, step=step, metric=f"loss{label}")
+        schedule.step()
+    run.phase("evaluate")
+    return network.eval()
+
+
+def fit_by_adam(
+    at: Trial, make: Callable[[], nn.Module], rate: float, *, steps: int
+) -> tuple[float, nn.Module]:
+    """An attempt of a comparison whose world is `Parts`: the error on what chooses, and the network."""
+    parts: Parts = at.world
+    adam = partial(torch.optim.Adam, lr=rate)
+    label = f" at rate {rate:g}"
+    network = fit(at, make, parts.train, lambda n: adam(n.parameters()), steps=steps, label=label)
+    return error(network, parts.choose), network
+
+
+@torch.no_grad()
+def wrong(network: nn.Module, held_out: Pictures) -> Float[Tensor, " count"]:
+    """1 for each picture that is named wrongly."""
+    found = torch.cat([network(x).argmax(1) for x in held_out.x.split(250)])
+    return (found != held_out.y).float()
+
+
+def error(network: nn.Module, held_out: Pictures) -> float:
+    """The share that is named wrongly."""
+    return wrong(network, held_out).mean().item()
+
+
+def read_error(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
+    """A comparison's `read`: the error on what judges, picture by picture."""
+    mistakes = wrong(found.chosen, at.world.judge)
+    at.metric("error", mistakes.mean().item())
+    return {"error": mistakes}
 
 
 def train(
@@ -70,13 +135,6 @@ def train(
     return network.eval()
 
 
-@torch.no_grad()
-def error(network: nn.Module, held_out: Pictures) -> float:
-    """The share that is named wrongly."""
-    found = torch.cat([network(x).argmax(1) for x in held_out.x.split(250)])
-    return (found != held_out.y).float().mean().item()
-
-
 def error_by_height(
     run: Run, networks: Mapping[str, nn.Module], held_out: Pictures, heights: Float[Tensor, " count"]
 ) -> None:
@@ -88,37 +146,3 @@ def error_by_height(
             run.metric(curve, error(network, fifth), step=heights[rows].mean().item(), arm=arm)
     run.axes(curve, x="height of the digit in pixels", y="share named wrongly")
     run.headline(curve)
-
-
-class Learnt(NamedTuple):
-    network: nn.Module
-    error: float  # on pictures that chose nothing
-
-
-def learnt_at_best_rates(
-    run: Run,
-    makes: Mapping[str, Callable[[], nn.Module]],
-    rates: Sequence[float],
-    parts: tuple[Pictures, Pictures, Pictures],
-    *,
-    steps: int,
-) -> dict[str, Best[Learnt]]:
-    """Each arm's network trained by Adam at each rate. `parts`: to train on, to choose by, to judge by."""
-    known, choose, judge = parts
-
-    def learn(arm: str, rate: float) -> tuple[float, Learnt]:
-        network = train(
-            run,
-            arm,
-            makes[arm],
-            known,
-            lambda fresh: torch.optim.Adam(fresh.parameters(), lr=rate),
-            steps=steps,
-            label=f" at rate {rate:g}",
-        )
-        return error(network, choose), Learnt(network, error(network, judge))
-
-    best = {arm: run.sweep(arm, rates, partial(learn, arm), score="error on choose") for arm in makes}
-    for arm, found in best.items():
-        run.metric("error", found.result.error, arm=arm)
-    return best

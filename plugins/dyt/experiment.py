@@ -142,7 +142,8 @@ def compare(run: Run) -> None:
         run.metric("held-out loss", best[arm].result.loss, arm=arm)
     run.headline("held-out loss over rate")
     loss = {arm: found.result.loss for arm, found in best.items()}
-    bigram, works = bigram_loss(text, len(alphabet)), unigram_loss(text, len(alphabet)) - MARGIN
+    judged = data.windows(text.judge, CONTEXT + 1, 128, run.generator("windows to judge"))
+    bigram, works = bigram_loss(text, judged, len(alphabet)), unigram_loss(text, len(alphabet)) - MARGIN
     run.metric("held-out loss", bigram, arm="bigram")
     for rate in rates:
         run.metric("held-out loss over rate", works, step=rate, arm="a rate works below")

@@ -3,23 +3,46 @@
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from ..alexnet import AlexNet
 from ..alexnet.task import (
     BRIGHTNESS,
     CLASSES,
+    Parts,
     Pictures,
     error_by_height,
-    learnt_at_best_rates,
+    fit_by_adam,
     measured,
     pictures,
+    read_error,
 )
-from .model import TABLE_1, GoogLeNet, SmallNet, Widths, multiply_adds
+from .model import TABLE_1, GoogLeNet, Inception, Plain, SmallNet, Widths, multiply_adds
 
 NAIVE = Break("no reductions", "The blocks with reductions lose them and are the naive ones.")
+FROZEN = Break(
+    "reductions that do not learn",
+    "The 1 × 1 layers before the large filters keep their random weights.",
+    "near miss",
+)
+PLAIN = Break(
+    "plain layers", "Single layers of 3 × 3 in the place of the blocks, of as many multiply-adds.", "rival"
+)
 
 FEWER = Claim(
     name="fewer parameters",
@@ -31,7 +54,9 @@ FEWER = Claim(
         Bound("parameters, AlexNet / GoogLeNet", "<=", 8.8),
     ),
     kind="identity",
-    deviations="Both as their papers' tables have them, with 5 × 5 filters where torchvision has 3 × 3.",
+    deviations="Both as their papers' tables have them, with 5 × 5 filters where torchvision has 3 × 3. "
+    "That it is also more accurate than AlexNet is a result on ImageNet, and is not tested: on small "
+    "pictures neither network can be had in its own size.",
 )
 
 REDUCTIONS = Claim(
@@ -39,27 +64,60 @@ REDUCTIONS = Claim(
     sentence="With as many multiply-adds, blocks whose 1 × 1 layers cut the maps before large filters err "
     "less than naive blocks.",
     paper=Figure(
-        "Reductions allow more units without a blow-up of the work; no number.",
-        where="section 4",
-        read="text",
+        "Improved utilisation of the computing resources: depth and width grow while the work stays; no "
+        "number for a block without reductions.",
+        where="abstract and section 4",
+        read="abstract",
     ),
-    rule=(Bound("error, with reductions / naive", "<=", 0.9, direction=0.97, ratio=True),),
-    control="the naive block (figure 2a) with fewer maps: as many multiply-adds, the same rates",
-    control_reaches=(Bound("error, naive", "<=", 0.5),),
+    rule=(
+        at_most(
+            "error",
+            "with reductions",
+            0.9,
+            over="naive",
+            toward=1.0,
+            called="error, with reductions / naive",
+        ),
+    ),
+    control="the naive block (figure 2a) with fewer maps: as many multiply-adds, the same learning rates",
+    control_arm="naive",
+    control_reaches=(at_most("error", "naive", 0.25, called="error, naive"),),
     guards=(
-        Bound("multiply-adds, with reductions / naive", ">=", 0.95),
-        Bound("multiply-adds, with reductions / naive", "<=", 1.05),
+        at_least(
+            "multiply-adds",
+            "with reductions",
+            0.95,
+            over="naive",
+            called="multiply-adds, with reductions / naive, at least",
+        ),
+        at_most(
+            "multiply-adds",
+            "with reductions",
+            1.05,
+            over="naive",
+            called="multiply-adds, with reductions / naive, at most",
+        ),
     ),
-    breaks=(NAIVE,),
+    breaks=(NAIVE, FROZEN, PLAIN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Two blocks on pictures of 16 × 16 with five digits of 6 to 14 pixels, 2,000 to train on; "
-    "Adam for 250 steps of 32; no auxiliary heads, no dropout.",
+    deviations="Two blocks of 64 maps on pictures of 16 × 16 with five digits of 6 to 14 pixels, 2,000 to "
+    "train on, where the paper has nine blocks of up to 1,024 maps and ImageNet; Adam for 600 steps of 32, "
+    "where the paper has SGD; no auxiliary heads, no dropout, no response normalisation, no crops. "
+    "Reductions save less where a block reads few maps (32 and 64 here, 192 to 832 there).",
+    headline=True,
+    history=(
+        (
+            'Until November 2026 there were 250 steps and learning rates up to 0.027. The verdict was "not '
+            'reproduced" (1.11 times the error), both arms at the last of the rates. The bound is unchanged; '
+            "evidence counted as weak from 0.97 then, and counts from 1 now."
+        ),
+    ),
 )
 
 REDUCED = Widths(one=16, reduce3=16, three=24, reduce5=8, five=12, pool=12)
 WITHOUT = Widths(one=7, reduce3=0, three=10, reduce5=0, five=5, pool=0)
-ARMS = {"with reductions": REDUCED, "naive": WITHOUT}
-RATES = (0.003, 0.009, 0.027)
+AS_MUCH_WORK = 28  # maps of a plain layer
+RATES = (0.009, 0.027, 0.06)
 DIGITS = (6.0, 14.0)
 
 
@@ -67,8 +125,7 @@ DIGITS = (6.0, 14.0)
 def experiment(run: Run) -> None:
     if run.wants(FEWER):
         count(run)
-    if run.wants(REDUCTIONS):
-        compare(run)
+    compare(run)
 
 
 def size(network: nn.Module) -> int:
@@ -89,42 +146,69 @@ def count(run: Run) -> None:
     run.claim(FEWER, {"parameters, AlexNet / GoogLeNet": size(theirs) / own})
 
 
+class FrozenReductions(Inception):
+    """Of the 1 × 1 layers only the branch of 1 × 1 itself learns."""
+
+    def __init__(self, inputs: int, widths: Widths) -> None:
+        super().__init__(inputs, widths)
+        self.project.requires_grad_(False)
+        for weight in self.entry.parameters():
+            weight.register_hook(partial(first_rows, widths.one))
+
+
+def first_rows(count: int, gradient: Tensor) -> Tensor:
+    kept = torch.zeros_like(gradient)
+    kept[:count] = gradient[:count]
+    return kept
+
+
 def compare(run: Run) -> None:
     """Both networks at each rate; the best is judged on pictures that chose nothing."""
     known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000), DIGITS)
     choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000), DIGITS)
-    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=2000, full=8000), DIGITS)
+    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=8000, full=16_000), DIGITS)
+    naive = Arm(partial(Inception, widths=WITHOUT))
+    table = run.compare(
+        REDUCTIONS,
+        arms={"with reductions": Arm(partial(Inception, widths=REDUCED)), "naive": naive},
+        attempt=partial(learn, steps=run.pick(smoke=3, quick=600, full=3000)),
+        read=read_off,
+        grid=RATES,
+        score="error on choose",
+        breaks={
+            NAIVE.name: {"with reductions": naive},
+            FROZEN.name: {"with reductions": Arm(partial(FrozenReductions, widths=REDUCED))},
+            PLAIN.name: {"with reductions": Arm(partial(Plain, outputs=AS_MUCH_WORK))},
+        },
+        world=Parts(known, choose, judge),
+    )
+    if table.sweeps:
+        networks = {arm: sweep.chosen for arm, sweep in table.sweeps.items()}
+        if not run.broken:
+            show(run, known, networks["with reductions"], judge)
+        error_by_height(run, networks, judge, heights)
+
+
+def learn(at: Trial, block: object, rate: float, *, steps: int) -> tuple[float, nn.Module]:
+    return fit_by_adam(at, partial(SmallNet, block, classes=CLASSES), rate, steps=steps)
+
+
+def read_off(at: Trial, found: Sweep[nn.Module]) -> dict[str, float | Tensor]:
+    work = multiply_adds(found.chosen)
+    at.metric("multiply-adds", work)
+    at.metric("parameters", size(found.chosen))
+    return {**read_error(at, found), "multiply-adds": work}
+
+
+@torch.no_grad()
+def show(run: Run, known: Pictures, network: SmallNet, judge: Pictures) -> None:
+    """What is to be named, and the strongest map of each branch of the first block for six pictures."""
     run.image(
         "pictures",
         (known.x[:40] + BRIGHTNESS).repeat_interleave(4, 2).repeat_interleave(4, 3),
         columns=10,
         caption="What is to be named: the digits 0 to 4, of 6 to 14 pixels.",
     )
-    reduced = WITHOUT if run.without(NAIVE.name) else REDUCED
-    arms = run.arms({**ARMS, "with reductions": reduced}, control="naive")
-
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    makes = {arm: partial(SmallNet, of, classes=CLASSES) for arm, of in arms.items()}
-    steps = run.pick(smoke=3, quick=250, full=3000)
-    best = learnt_at_best_rates(run, makes, rates, (known, choose, judge), steps=steps)
-    for arm in arms:
-        run.metric("multiply-adds", multiply_adds(best[arm].result.network), arm=arm)
-        run.metric("parameters", size(best[arm].result.network), arm=arm)
-    ours, naive = (best[arm].result for arm in ARMS)
-    work = multiply_adds(ours.network) / multiply_adds(naive.network)
-    values = {
-        "error, with reductions / naive": max(ours.error, 1e-4) / max(naive.error, 1e-4),
-        "error, naive": naive.error,
-        "multiply-adds, with reductions / naive": work,
-    }
-    run.claim(REDUCTIONS, values, tuned=list(best.values()))
-    error_by_height(run, {arm: found.result.network for arm, found in best.items()}, judge, heights)
-    show(run, ours.network, judge)
-
-
-@torch.no_grad()
-def show(run: Run, network: SmallNet, judge: Pictures) -> None:
-    """The maps of the first block's branches, the strongest of each, at the sight of six pictures."""
     x = judge.x[:6]
     maps = network.blocks[0](network.pool(network.stem(x).relu()))
     widths = network.blocks[0].widths

@@ -3,6 +3,7 @@
 Dimensions: batch, maps (channels), rows, columns, classes.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ class Inception(nn.Module):
 
     def __init__(self, inputs: int, widths: Widths) -> None:
         super().__init__()
-        self.widths = widths
+        self.widths, self.outputs = widths, widths.outputs(inputs)
         self.entry = nn.Conv2d(inputs, widths.one + widths.reduce3 + widths.reduce5, 1)
         self.three = nn.Conv2d(widths.reduce3 or inputs, widths.three, 3, padding=1)
         self.five = nn.Conv2d(widths.reduce5 or inputs, widths.five, 5, padding=2)
@@ -102,7 +103,7 @@ class GoogLeNet(nn.Module):
         self.blocks, maps, self.heads = nn.ModuleDict(), 192, nn.ModuleDict()
         for name, widths in TABLE_1.items():
             self.blocks[name] = Inception(maps, widths)
-            maps = widths.outputs(maps)
+            maps = self.blocks[name].outputs
             if name in ("4a", "4d"):
                 self.heads[name] = Auxiliary(maps, classes=classes)
         self.dropout = nn.Dropout(0.4)
@@ -141,16 +142,31 @@ def init_weights(network: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-class SmallNet(nn.Module):
-    """For images of 16 × 16: a convolution, a block on 8 × 8, one on 4 × 4, the mean over all places."""
+class Plain(nn.Module):
+    """In the place of a block: a layer of 3 × 3."""
 
-    def __init__(self, widths: Widths, *, classes: int, stem: int = 32) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.outputs = outputs
+
+    def forward(self, x: Maps) -> Float[Tensor, "batch outputs rows columns"]:
+        return self.layer(x).relu()
+
+
+class SmallNet(nn.Module):
+    """For images of 16 × 16: a convolution, a block on 8 × 8, one on 4 × 4, the mean over all places.
+
+    block  makes one from the number of maps that it reads; its `outputs` are the maps that it gives
+    """
+
+    def __init__(self, block: Callable[[int], "Inception | Plain"], *, classes: int, stem: int = 32) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, stem, 3, padding=1)
         self.blocks, maps = nn.ModuleList(), stem
         for _ in range(2):
-            self.blocks.append(Inception(maps, widths))
-            maps = widths.outputs(maps)
+            self.blocks.append(block(maps))
+            maps = self.blocks[-1].outputs
         self.pool = nn.MaxPool2d(2)
         self.scores = nn.Linear(maps, classes)
         init_weights(self)

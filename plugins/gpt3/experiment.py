@@ -40,8 +40,8 @@ LONGER = Break("small, trained longer", "The smallest model, trained for four ti
 
 STEEPER = Claim(
     name="larger models make more of examples",
-    sentence="Trained on documents that each follow one of 32 rules, a model uses the examples in its prompt "
-    "to recognise the rule, and the larger the model is, the more they raise its accuracy.",
+    sentence="After 160 steps on documents that each follow one of 32 rules, a model uses the examples in "
+    "its prompt to recognise the rule, and the larger the model is, the more they raise its accuracy.",
     paper=Figure(
         "accuracy over the number of examples rises more steeply for larger models",
         where="figure 1.2",
@@ -61,6 +61,7 @@ STEEPER = Claim(
             called="accuracy of the smallest without an example",
         ),
     ),
+    after_steps=160,
     breaks=(UNRELATED, LONGER, UNTRAINED),
     shortcuts=("accuracy of who knows all rules, 7 examples",),
     chosen_on=(0, 1),
@@ -200,7 +201,8 @@ def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
     run, rules = at.run, at.world
     net = network(size.width, size.heads).to(run.device, run.dtype)
     own = rate_of(size.width, rate)
-    steps, generator = size.times * run.pick(smoke=2, quick=160, full=3000), at.generator("documents")
+    steps = at.length(size.times * run.pick(smoke=2, quick=160, full=3000))
+    generator = at.generator("documents")
     optimizer = torch.optim.AdamW(net.parameters(), lr=own, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, own, steps + 1, pct_start=0.1)
     run.phase("train")

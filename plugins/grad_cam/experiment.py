@@ -46,7 +46,7 @@ FOLLOWS = Claim(
     ),
     control_arm="gradient",
     control="the gradient of the same score with respect to the pixels, and Grad-CAM of the initial weights",
-    control_reaches=(Bound("digits that the network names", ">=", 0.8),),
+    learned=(Bound("digits that the network names", ">=", 0.8),),
     breaks=(UNWEIGHTED, GUIDED),
     chosen_on=(0, 1),
     deviations="Scenes of 20 × 20 with two of five digits; last maps of 5 × 5; 500 held-out scenes, of which "

@@ -14,7 +14,7 @@ paper the unit is a part of an encoder-decoder that scores phrases for translati
 
 This folder. `model` has the layer as the equations (`unroll`; also with the reset gate after the matrix, as
 cuDNN and torch have it), and with its own backward pass, as the LSTM of `lstm` has one. `experiment` takes
-the adding problem from `rnn`, where the simple network fails, and shows what the update gates do on it.
+the adding problem from `rnn`, where a simple network of tanh units fails, and shows the update gates on it.
 
 Dimensions: batch, time, inputs (width of an element), hidden (width of the state). The three parts of every
 matrix lie one after the other in torch's order: r (reset), z (update), n (candidate, h with a tilde there).

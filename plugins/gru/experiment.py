@@ -1,16 +1,25 @@
 """The adding problem over fifty steps, and what the update gates do on it."""
 
 from functools import partial
-from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from ..lstm import LSTM
-from ..rnn import RNN, adding_problem, learn_to_add
-from .model import GRU
+from ..rnn import LENGTH, RNN, IdentityRNN, Reader, adding_problem, error_at_adding, reach_back
+from .model import GRU, Sequence, State, States, unroll_fast
 
 SIZE = Claim(
     name="smaller",
@@ -24,11 +33,22 @@ SIZE = Claim(
     kind="identity",
 )
 
+BLIND = Break(
+    "blind update gates",
+    "Each unit learns how much of it is kept, the same at every step: its update gate sees nothing.",
+    "near miss",
+)
 NO_UPDATE = Break("no update gate", "The state is the candidate: nothing of it is kept as it was.")
+IDENTITY = Break(
+    "rectified units, identity start",
+    "A simple network of rectified units whose recurrent weights start at the identity (Le et al. 2015).",
+    "rival",
+)
 
 LONG_LAGS = Claim(
     name="long lags",
-    sentence="The adding problem over fifty steps is learned, on which the simple network stays at chance.",
+    sentence="In 500 steps the adding problem over fifty elements is learned, on which a simple network of "
+    "tanh units stays at chance.",
     paper=Figure(
         "The update gate lets a unit remember over long terms; that gated units do clearly better than tanh, "
         "with no winner between this one and the LSTM, was measured by Chung et al. (1412.3555)",
@@ -36,23 +56,39 @@ LONG_LAGS = Claim(
         read="secondary",
     ),
     rule=(
-        Bound("runs with an error under 0.01, GRU", ">=", 1.0),
-        Bound("error at its best rate, RNN", ">=", 0.14, direction=0.1),
+        at_least("learned", "GRU", 1.0, called="runs with an error under 0.01, GRU"),
+        at_least("error", "RNN", 0.14, toward=0.1, called="error at its best rate, RNN"),
     ),
     control="a simple recurrent network: same width, sequences and steps, its own best of the same rates; "
-    "that it learns marks in the last five of the fifty steps is shown by the paper `rnn`",
-    breaks=(NO_UPDATE,),
-    chosen_on=(0,),
-    deviations="The paper's own evidence is in phrase scores for translation, not here. Values in [0, 1], "
-    "marks in either half; Adam with a rate that falls to nothing. That an LSTM learns the same task is "
-    "shown by the paper `lstm`. With the reset gate held open it was learned as well (seed 0).",
+    "where the marks lie in the last five of the fifty steps it must halve the error of 0.167 that to answer "
+    "1 always gives",
+    control_arm="RNN",
+    control_reaches=(
+        at_most(
+            "error", "RNN, marks in the last five", 0.08, called="error of the RNN, marks in the last five"
+        ),
+    ),
+    breaks=(BLIND, NO_UPDATE, IDENTITY, UNTRAINED),
+    chosen_on=(0, 1, 5003),
+    deviations="The paper's own evidence is in phrase scores for translation, not here. The adding problem "
+    "is the LSTM's (1997), with values in [0, 1] and a mark in either half; 32 units, Adam on batches of 32 "
+    "at a rate that falls to nothing. At the same width the simple network has a third of the parameters; "
+    "one of 64 units, which has more than the GRU, stayed at chance too (seed 0). With the reset gate held "
+    "open the problem was learned as well (seed 0).",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the rates began at 0.02, and the control had to learn nothing. Lower ones "
+            "are tried now, at which rectified units learn, and the simple network must learn with near "
+            "marks. The bounds of the rule are unchanged."
+        ),
+    ),
 )
 
-RATES = (0.02, 0.06, 0.18)
-LENGTH = 50
+RATES = (0.002, 0.006, 0.02, 0.06, 0.18)
 
 
-class _NoUpdate(GRU):
+class NoUpdate(GRU):
     """Always z = 0; the reset gate remains."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
@@ -63,9 +99,15 @@ class _NoUpdate(GRU):
             self.input.bias[hidden : 2 * hidden] = -1000.0
 
 
-class Learned(NamedTuple):
-    error: float
-    layer: nn.Module
+class BlindUpdate(GRU):
+    """The update gate of each unit is a learned constant; the reset gate remains."""
+
+    def with_updates(self, x: Sequence, h: State | None = None) -> tuple[States, States]:
+        hidden = self.recurrent.in_features
+        h = x.new_zeros(len(x), hidden) if h is None else h
+        seen = x.new_ones(3 * hidden, 1)
+        seen[hidden : 2 * hidden] = 0
+        return unroll_fast(x, h, self.input.weight * seen, self.recurrent.weight * seen, self.input.bias)
 
 
 @hookimpl
@@ -74,35 +116,27 @@ def experiment(run: Run) -> None:
         gru, lstm = (sum(w.numel() for w in layer(64, 100).parameters()) for layer in (GRU, LSTM))
         run.claim(SIZE, {"parameters, GRU / LSTM": gru / lstm})
     if run.wants(LONG_LAGS):
-        reach_back(run)
+        add(run)
 
 
-def reach_back(run: Run) -> None:
+def add(run: Run) -> None:
     steps = run.pick(smoke=2, quick=500, full=3000)
-    layers: dict[str, type[nn.Module]] = {
-        "GRU": _NoUpdate if run.without(NO_UPDATE.name) else GRU,
-        "RNN": RNN,
-    }
-
-    def train(arm: str, layer: type[nn.Module], rate: float) -> tuple[float, Learned]:
-        made: list[nn.Module] = []
-
-        def make(inputs: int, hidden: int) -> nn.Module:
-            made.append(layer(inputs, hidden))
-            return made[-1]
-
-        chosen_by, error = learn_to_add(run, arm, make, rate=rate, length=LENGTH, steps=steps)
-        return chosen_by, Learned(error, made[-1])
-
-    best = {
-        arm: run.sweep(arm, RATES, partial(train, arm, layer), score="error")
-        for arm, layer in run.arms(layers, control="RNN").items()
-    }
-    values = {f"error at its best rate, {arm}": one.result.error for arm, one in best.items()}
-    learned = float(values["error at its best rate, GRU"] < 0.01)
-    run.claim(LONG_LAGS, {"runs with an error under 0.01, GRU": learned} | values, tuned=list(best.values()))
+    table = run.compare(
+        LONG_LAGS,
+        arms={"GRU": Arm(Reader(GRU)), "RNN": Arm(Reader(RNN))},
+        attempt=partial(reach_back, steps=steps),
+        read=error_at_adding,
+        grid=RATES,
+        score="error",
+        yardsticks={"RNN, marks in the last five": Arm(Reader(RNN, window=5))},
+        breaks={
+            BLIND.name: {"GRU": Arm(Reader(BlindUpdate))},
+            NO_UPDATE.name: {"GRU": Arm(Reader(NoUpdate))},
+            IDENTITY.name: {"GRU": Arm(Reader(IdentityRNN))},
+        },
+    )
     run.headline("error at adding")
-    if isinstance(layer := best["GRU"].result.layer, GRU):
+    if isinstance(layer := table.sweeps["GRU"].chosen.network.recurrent, GRU):
         show_gates(run, layer)
 
 

@@ -1,5 +1,6 @@
 """The error in a cell, the gradient over lags, and the adding problem over fifty steps."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -7,10 +8,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
-from ..rnn import RNN, gradient_over_lags, learn_to_add
-from .model import LSTM
+from ..rnn import RNN, IdentityRNN, Reader, error_at_adding, gradient_over_lags, reach_back
+from .model import LSTM, State, States, unroll_fast
 
 CAROUSEL = Claim(
     name="constant error carousel",
@@ -23,44 +37,95 @@ CAROUSEL = Claim(
 
 FLOW = Claim(
     name="gradient over lags",
-    sentence="The whole gradient over a hundred steps, through cells and gates, arrives too, where a simple "
-    "recurrent network's vanishes.",
+    sentence="The whole gradient over a hundred steps, through cells and gates, arrives too while the forget "
+    "gate is at 1, where a simple recurrent network's vanishes. At the bias of 1 that the layer starts with, "
+    "it shrinks as well, to about a ten-millionth.",
     paper=Figure(
         "Errors in a cell do not decay; those of other networks do.", where="section 3", read="text"
     ),
     rule=(
-        Bound("log10 of growth over 100 steps, forget gate at 1", ">=", -2.0, direction=-6.0),
-        Bound("log10 of growth over 100 steps, forget gate at 1 / RNN", ">=", 10.0, direction=3.0),
+        at_least(
+            "log10 of growth",
+            "forget gate at 1",
+            -2.0,
+            toward=-6.0,
+            called="log10 of growth over 100 steps, forget gate at 1",
+        ),
+        at_least(
+            "log10 of growth",
+            "forget gate at 1",
+            10.0,
+            minus="RNN",
+            toward=3.0,
+            called="log10 of growth over 100 steps, forget gate at 1 / RNN",
+        ),
     ),
+    kind="theorem",
     control="a simple recurrent network of the same width, at its usual initial weights",
-    shortcuts=("log10 of growth over 100 steps, forget bias 1",),
-    breaks=(Break("half open forget gates", "The forget gates start at a bias of 0: half is forgotten."),),
-    chosen_on=(0, 1, 2),
+    shortcuts=(
+        "log10 of growth over 100 steps, forget bias 1",
+        "log10 of growth over 100 steps, rectified units that start at the identity",
+    ),
     deviations="Untrained networks of 64 units in float64, inputs of Gaussian noise. A bias of 1 is how the "
-    "layer starts unless it is told otherwise.",
+    "layer starts unless it is told otherwise. The gradient is whole, where the paper cuts it off at a cell.",
+    history=(
+        (
+            "Until November 2026 this claim was counted as measured. Nothing is trained in it, and initial "
+            "weights of these sizes leave no other outcome."
+        ),
+    ),
+)
+
+LEAKY = Break(
+    "leaky cells", "Half of a cell is forgotten at each step: all gates but forget gates learn.", "near miss"
+)
+NO_MEMORY = Break("no memory", "The forget gates start shut: a cell keeps nothing.")
+IDENTITY = Break(
+    "rectified units, identity start",
+    "A simple network of rectified units whose recurrent weights start at the identity (Le et al. 2015).",
+    "rival",
 )
 
 LONG_LAGS = Claim(
     name="long lags",
-    sentence="The adding problem over fifty steps is learned, on which the simple network stays at chance.",
+    sentence="In 800 steps the adding problem over fifty elements is learned, on which a simple network of "
+    "tanh units stays at chance.",
     paper=Figure(
         "Minimal lags of 50 to 500: at most 3 of 2560 sequences wrong (error over 0.04).",
         where="section 5.4 and table 7",
         read="table",
     ),
     rule=(
-        Bound("runs with an error under 0.01, LSTM", ">=", 1.0),
-        Bound("error at its best rate, RNN", ">=", 0.14, direction=0.1),
+        at_least("learned", "LSTM", 1.0, called="runs with an error under 0.01, LSTM"),
+        at_least("error", "RNN", 0.14, toward=0.1, called="error at its best rate, RNN"),
     ),
     control="a simple recurrent network: same width, sequences and steps, its own best of the same rates; "
-    "that it learns marks in the last five of the fifty steps is shown by the paper `rnn`",
-    breaks=(Break("no memory", "The forget gates are held shut: a cell keeps nothing."),),
+    "it must learn to add where the marks lie in the last five of the fifty steps. To answer 1 always is an "
+    "error of 0.167",
+    control_arm="RNN",
+    control_reaches=(
+        at_most(
+            "error", "RNN, marks in the last five", 0.03, called="error of the RNN, marks in the last five"
+        ),
+    ),
+    breaks=(LEAKY, NO_MEMORY, IDENTITY, UNTRAINED),
     chosen_on=(0, 1, 2, 3, 4),
-    deviations="Values in [0, 1], marks in either half of the sequence: lags of 37 and 12 on average; a "
-    "linear output, forget gates, Adam with a rate that falls to nothing; the gradient is not truncated.",
+    deviations="Values in [0, 1] instead of [-1, 1]. All sequences have fifty elements, with a mark in each "
+    "half, at lags of 37 and 12 on average. There are 32 cells with gates of their own, where the "
+    "paper has two blocks of two. Forget gates, a linear output, Adam on batches of 32 at a rate that falls "
+    "to nothing, and a gradient that is not truncated are not the paper's. At the same width the simple "
+    "network has a quarter of the parameters.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the rates began at 0.02, and the control had to learn nothing. Lower ones "
+            "are tried now, at which rectified units learn, and the simple network must learn with near "
+            "marks. The bounds of the rule are unchanged."
+        ),
+    ),
 )
 
-RATES = (0.02, 0.06, 0.18)
+RATES = (0.002, 0.006, 0.02, 0.06, 0.18)
 HIDDEN, LAGS = 64, 100
 OPEN, SHUT = 50.0, -1000.0  # biases at which a forget gate is exactly 1, and exactly 0
 
@@ -72,18 +137,15 @@ def experiment(run: Run) -> None:
     run.headline("log10 of gradient over lag")
     if run.wants(CAROUSEL):
         send_error_back(run)
-    if run.wants(FLOW):
-        compare_gradients(run)
-    if run.wants(LONG_LAGS):
-        reach_back(run)
+    compare_gradients(run)
+    add(run)
 
 
 def noise(run: Run, inputs: int) -> Float[Tensor, "8 time inputs"]:
-    return torch.randn(8, LAGS + 1, inputs, generator=run.generator("noise"), dtype=torch.float64)
+    return torch.randn(8, LAGS + 1, inputs, generator=run.data("noise", "judge"), dtype=torch.float64)
 
 
 def send_error_back(run: Run) -> None:
-    torch.manual_seed(run.seed)
     layer, x = LSTM(2, HIDDEN, forget_bias=OPEN).double(), noise(run, 2)
     h = torch.zeros(len(x), HIDDEN, dtype=torch.float64)
     first = c = torch.zeros_like(h).requires_grad_()
@@ -95,39 +157,68 @@ def send_error_back(run: Run) -> None:
     run.claim(CAROUSEL, {"largest deviation of the error from 1 after 100 steps": deviation})
 
 
+# The gradient over lags
+
+
 def compare_gradients(run: Run) -> None:
-    held = 0.0 if run.without("half open forget gates") else OPEN
-    layers: dict[str, Layer] = {
-        "forget gate at 1": partial(LSTM, forget_bias=held),
-        "forget bias 1": LSTM,
-        "RNN": RNN,
-    }
-    growth = {}
-    for arm, layer in run.arms(layers, control="RNN").items():
-        torch.manual_seed(run.seed)
-        network = layer(2, HIDDEN).double()  # on the CPU: what vanishes would underflow in less
-        log = gradient_over_lags(network, noise(run, 2), run.generator("projection")).log10()
-        for lag in range(0, LAGS + 1, 5):
-            run.metric("log10 of gradient over lag", log[lag].item(), step=lag, arm=arm)
-        growth[arm] = (log[-1] - log[0]).item()
-        run.metric("log10 of growth over 100 steps", growth[arm], arm=arm)
-    values = {f"log10 of growth over 100 steps, {arm}": value for arm, value in growth.items()}
-    gap = growth["forget gate at 1"] - growth["RNN"]
-    run.claim(FLOW, values | {"log10 of growth over 100 steps, forget gate at 1 / RNN": gap})
+    shown = {"forget bias 1": Arm(LSTM), "rectified units that start at the identity": Arm(IdentityRNN)}
+    run.compare(
+        FLOW,
+        arms={"forget gate at 1": Arm(partial(LSTM, forget_bias=OPEN)), "RNN": Arm(RNN), **shown},
+        attempt=untrained,
+        read=growth,
+        derive=lambda table: {
+            "": {f"log10 of growth over 100 steps, {arm}": table[arm, "log10 of growth"] for arm in shown}
+        },
+    )
 
 
-def reach_back(run: Run) -> None:
+def untrained(at: Trial, layer: Layer, _: None) -> tuple[float, nn.Module]:
+    """On the CPU and in double precision: what vanishes would underflow in less."""
+    return math.nan, layer(2, HIDDEN).double()
+
+
+def growth(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
+    """Of the gradient over a hundred steps; its logarithm is drawn over the lag."""
+    log = gradient_over_lags(found.chosen, noise(at.run, 2), at.generator("projection")).log10()
+    for lag in range(0, LAGS + 1, 5):
+        at.metric("log10 of gradient over lag", log[lag].item(), step=lag)
+    grown = (log[-1] - log[0]).item()
+    at.metric("log10 of growth over 100 steps", grown)
+    return {"log10 of growth": grown}
+
+
+# The adding problem
+
+
+class LeakyLSTM(LSTM):
+    """Every forget gate is 1/2, whatever the input: no weight of it is used."""
+
+    def forward(
+        self, x: Float[Tensor, "batch time inputs"], last: tuple[State, State] | None = None
+    ) -> tuple[States, tuple[State, State]]:
+        hidden = self.recurrent.in_features
+        h, c = last or (x.new_zeros(len(x), hidden), x.new_zeros(len(x), hidden))
+        used = torch.ones_like(self.input.bias)
+        used[hidden : 2 * hidden] = 0
+        weights = (weight * used[:, None] for weight in (self.input.weight, self.recurrent.weight))
+        states, c = unroll_fast(x, h, c, *weights, self.input.bias * used)
+        return states, (states[:, -1], c)
+
+
+def add(run: Run) -> None:
     steps = run.pick(smoke=2, quick=800, full=3000)
-    memory = partial(LSTM, forget_bias=SHUT) if run.without("no memory") else LSTM
-    layers: dict[str, Layer] = {"LSTM": memory, "RNN": RNN}
-
-    def train(arm: str, layer: Layer, rate: float) -> tuple[float, float]:
-        return learn_to_add(run, arm, layer, rate=rate, length=50, steps=steps)
-
-    best = {
-        arm: run.sweep(arm, RATES, partial(train, arm, layer), score="error")
-        for arm, layer in run.arms(layers, control="RNN").items()
-    }
-    values = {f"error at its best rate, {arm}": one.result for arm, one in best.items()}
-    learned = float(values["error at its best rate, LSTM"] < 0.01)
-    run.claim(LONG_LAGS, values | {"runs with an error under 0.01, LSTM": learned}, tuned=list(best.values()))
+    run.compare(
+        LONG_LAGS,
+        arms={"LSTM": Arm(Reader(LSTM)), "RNN": Arm(Reader(RNN))},
+        attempt=partial(reach_back, steps=steps),
+        read=error_at_adding,
+        grid=RATES,
+        score="error",
+        yardsticks={"RNN, marks in the last five": Arm(Reader(RNN, window=5))},
+        breaks={
+            LEAKY.name: {"LSTM": Arm(Reader(LeakyLSTM))},
+            NO_MEMORY.name: {"LSTM": Arm(Reader(partial(LSTM, forget_bias=SHUT)))},
+            IDENTITY.name: {"LSTM": Arm(Reader(IdentityRNN))},
+        },
+    )

@@ -57,6 +57,7 @@ COPYING = Claim(
     control_arm="time-invariant",
     control="the same two layers, whose step, B and C do not depend on the input; same batches and rates",
     control_reaches=(at_least("accuracy", "time-invariant", 0.3),),
+    after_steps=400,
     breaks=(BLIND, GATED, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="Sequences of 32 with 4 tokens out of 8 to keep, where the paper has 4096 and 16 of 16; two "
@@ -209,7 +210,7 @@ def train_copier(at: Trial, space: Callable[[int, int, int], nn.Module], rate: f
     """The accuracy on sequences to choose by, and the network."""
     run, (length, keep) = at.run, sizes(at.run)
     copier = Copier(space, 32, 16).to(run.device, run.dtype)
-    steps, warm_up = run.pick(smoke=2, quick=400, full=3000), 20
+    steps, warm_up = at.length(run.pick(smoke=2, quick=400, full=3000)), 20
     optimizer = torch.optim.Adam(copier.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / warm_up) * (1 - step / steps)

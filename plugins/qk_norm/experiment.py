@@ -1,6 +1,7 @@
 """A character model whose attention goes by dot products or by cosines, at all rates."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 
 from ..attention import attention_weights, split_heads
 from ..rope import RotaryAttention
-from ..rope.experiment import TOKENS, Characters, Trained, bigram_loss, train
+from ..rope.experiment import TOKENS, Characters, Make, bigram_loss
 from .model import Heads, QKNormAttention, normalised
 
 BOUNDED = Claim(
@@ -121,6 +122,36 @@ def grow(run: Run) -> None:
         )
 
 
+class Trained(NamedTuple):
+    """loss: on the part of the text that nothing was chosen by; curve: step to training loss."""
+
+    loss: float
+    curve: dict[int, float]
+
+
+def train(run: Run, arm: str, make: Make, rate: float, text: data.Parts, vocab: int) -> tuple[float, Trained]:
+    """Train one arm at one rate: the loss to choose by, and what came of it."""
+    steps, model_width = run.pick(smoke=3, quick=250, full=3000), run.pick(smoke=16, quick=48, full=64)
+    torch.manual_seed(run.seed)
+    model = make(vocab, model_width).to(run.device, run.dtype)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    batches, curve = run.generator("batches"), {}
+    run.phase("train")
+    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+        loss = model.loss(data.windows(text.train, TOKENS + 1, 8, batches).to(run.device))
+        value = run.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", arm=arm)
+        if step % 10 == 0:
+            curve[step] = value
+
+    run.phase("evaluate")
+    with torch.no_grad():
+        to_choose_by, to_judge = (
+            model.loss(data.windows(part, TOKENS + 1, 128, run.generator(name)).to(run.device)).item()
+            for name, part in (("windows to choose by", text.choose), ("windows to judge", text.judge))
+        )
+    return to_choose_by, Trained(to_judge, curve)
+
+
 def compare(run: Run) -> None:
     cosines = Cosines
     if run.without(SCALE_1.name):
@@ -154,7 +185,8 @@ def compare(run: Run) -> None:
     run.headline("held-out loss over rate")
     loss = {arm: found.result.loss for arm, found in best.items()}
     lost = {arm: at_high[arm] - loss[arm] for arm in loss}
-    bigram = bigram_loss(text, len(alphabet))
+    judged = data.windows(text.judge, TOKENS + 1, 128, run.generator("windows to judge"))
+    bigram = bigram_loss(text, judged, len(alphabet))
     run.metric("held-out loss", bigram, arm="bigram")
     if run.wants(QUALITY):
         values = {

@@ -25,8 +25,16 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark, cost, layer_inputs
 from .experiment import EXPLODING, LONG_LAGS, STRUCTURE, VANISHING, experiment
-from .model import RNN, unroll
-from .tasks import adding_problem, gradient_over_lags, learn_to_add
+from .model import RNN, IdentityRNN, unroll
+from .tasks import (
+    LENGTH,
+    Learned,
+    Reader,
+    adding_problem,
+    error_at_adding,
+    gradient_over_lags,
+    reach_back,
+)
 
 
 @hookimpl

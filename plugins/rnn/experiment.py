@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
 
 from .model import RNN
-from .tasks import gradient_over_lags, learn_to_add
+from .tasks import LENGTH, adding_error, gradient_over_lags, learn_to_add
 
 STRUCTURE = Claim(
     name="finding structure",
@@ -272,13 +272,21 @@ def compare_gradients(run: Run) -> None:
 
 
 def reach_back(run: Run) -> None:
-    length, near = 50, 5
-    far = near if run.without("near marks") else length
+    near = 5
+    far = near if run.without("near marks") else LENGTH
     arms = run.arms({"marks anywhere": far, "marks in the last five": near}, control="marks in the last five")
     steps = run.pick(smoke=2, quick=600, full=3000)
 
     def train(arm: str, window: int, rate: float) -> tuple[float, float]:
-        return learn_to_add(run, arm, RNN, rate=rate, length=length, steps=steps, window=window)
+        torch.manual_seed(run.seed)
+        name = f"{arm}, rate {rate:g}"
+        network = learn_to_add(run, name, RNN, rate=rate, length=LENGTH, steps=steps, window=window)
+        run.phase("evaluate")
+        choose, judge = (
+            adding_error(run, network, part, length=LENGTH, window=window) for part in ("choose", "judge")
+        )
+        run.metric("error at adding, new sequences", judge, arm=name)
+        return choose, judge
 
     best = {
         arm: run.sweep(arm, ADDING_RATES, partial(train, arm, window), score="error")

@@ -44,3 +44,24 @@ class RNN(nn.Module):
             state = x.new_zeros(len(x), self.recurrent.in_features)
         states = unroll(x, state, self.input.weight, self.recurrent.weight, self.input.bias)
         return states, states[:, -1]
+
+
+class IdentityRNN(RNN):
+    """The strongest simple network: rectified units whose recurrent weights start at the identity, the biases
+    at 0 (Le, Jaitly and Hinton 2015, arXiv 1504.00941). It has no gates."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__(inputs, hidden)
+        nn.init.eye_(self.recurrent.weight)
+        nn.init.zeros_(self.input.bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch time inputs"], state: Float[Tensor, "batch hidden"] | None = None
+    ) -> tuple[Float[Tensor, "batch time hidden"], Float[Tensor, "batch hidden"]]:
+        if state is None:
+            state = x.new_zeros(len(x), self.recurrent.in_features)
+        states = []
+        for drive in self.input(x).unbind(1):
+            state = torch.addmm(drive, state, self.recurrent.weight.mT).relu()
+            states.append(state)
+        return torch.stack(states, 1), state

@@ -1,13 +1,16 @@
 """What shows how far back a recurrent network reaches: the gradient over lags, and the adding problem."""
 
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from readtrack.plugin import Run
+from readtrack.plugin import Run, Sweep, Trial
+
+LENGTH = 50  # of the sequences in which the papers' layers reach back
 
 
 def gradient_over_lags(
@@ -54,8 +57,8 @@ class Adder(nn.Module):
 
 
 def learn_to_add(
-    run: Run,
-    arm: str,
+    at: Run | Trial,
+    name: str,
     recurrent: Callable[[int, int], nn.Module],
     *,
     rate: float,
@@ -63,30 +66,71 @@ def learn_to_add(
     steps: int,
     window: int | None = None,
     hidden: int = 32,
-) -> tuple[float, float]:
+) -> Adder:
     """Train on the adding problem by Adam, at a rate that falls to nothing; gradients are clipped to 1.
 
-    Returns the mean squared error on sequences to choose by, and on others to judge by. Every arm and rate of
-    a run sees the same sequences.
+    name  of the arm and its rate, in the curves
     """
-    torch.manual_seed(run.seed)
+    run = at.run if isinstance(at, Trial) else at
     network = Adder(recurrent, hidden).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    name = f"{arm}, rate {rate:g}"
-
-    def error(count: int, generator: torch.Generator) -> Float[Tensor, ""]:
-        x, y = adding_problem(count, length, generator, window=window)
-        return F.mse_loss(network(x.to(run.device, run.dtype)), y.to(run.device, run.dtype))
-
-    batches = run.generator("sequences to train on")
+    batches = at.generator("sequences to train on")
     run.phase("train")
-    for step in run.steps(steps, f"adding, {name}"):
-        run.descend(error(32, batches), optimizer, step=step, metric="error at adding", arm=name, clip=1.0)
+    for step in at.steps(steps, f"adding, {name}"):
+        x, y = adding_problem(32, length, batches, window=window)
+        loss = error_of(network, x, y)
+        at.descend(loss, optimizer, step=step, metric="error at adding", arm=name, clip=1.0)
         schedule.step()
-    run.phase("evaluate")
+    return network
+
+
+@torch.no_grad()
+def adding_error(
+    run: Run, network: Adder, part: Literal["choose", "judge"], *, length: int, window: int | None = None
+) -> float:
+    """The mean squared error on new sequences, the same for all arms and rates of a run."""
     count = run.pick(smoke=10, quick=4000, full=10_000)
-    with torch.no_grad():
-        choose, judge = (error(count, run.generator(f"sequences to {end} by")) for end in ("choose", "judge"))
-    run.metric("error at adding, new sequences", judge.item(), arm=name)
-    return choose.item(), judge.item()
+    stream = run.data(f"sequences to {part} by", part)
+    return error_of(network, *adding_problem(count, length, stream, window=window)).item()
+
+
+def error_of(
+    network: Adder, x: Float[Tensor, "batch time 2"], y: Float[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    like = network.readout.weight
+    return F.mse_loss(network(x.to(like)), y.to(like))
+
+
+class Reader(NamedTuple):
+    """An arm of a comparison on the adding problem: `recurrent(inputs, hidden)` builds its layer; the marks
+    lie among the last `window` elements (None: anywhere)."""
+
+    recurrent: Callable[[int, int], nn.Module]
+    window: int | None = None
+
+
+class Learned(NamedTuple):
+    network: Adder
+    window: int | None
+
+    def error(self, run: Run, part: Literal["choose", "judge"]) -> float:
+        return adding_error(run, self.network, part, length=LENGTH, window=self.window)
+
+
+def reach_back(at: Trial, reader: Reader, rate: float, *, steps: int) -> tuple[float, Learned]:
+    """`attempt` of a comparison: the error on sequences to choose by, and the network."""
+    layer, window = reader
+    name = f"{at.name}, rate {rate:g}"
+    network = learn_to_add(at, name, layer, rate=rate, length=LENGTH, steps=steps, window=window)
+    found = Learned(network, window)
+    at.run.phase("evaluate")
+    at.metric("error at adding, new sequences", found.error(at.run, "judge"), arm=name)
+    return found.error(at.run, "choose"), found
+
+
+def error_at_adding(at: Trial, found: Sweep[Learned]) -> dict[str, float]:
+    """`read` of a comparison: the error on sequences to judge by, and whether it is under 0.01."""
+    error = found.chosen.error(at.run, "judge")
+    at.metric("error at its best rate", error)
+    return {"error": error, "learned": float(error < 0.01)}

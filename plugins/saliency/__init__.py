@@ -12,7 +12,7 @@ largest magnitude over the colours. And the same gradient, followed uphill from 
 its norm, draws a picture of the class. It is the simplest of all explanations, and the one that all others
 compare with.
 
-This folder. `maps` has the map, the picture of a class, and a control that knows no network. `network` is the
+This folder. `maps` has the map, the picture of a class, and two maps that know no network. `network` is the
 small network that later papers look into as well, and the scenes that they ask about. `experiment` asks where
 the maps lie.
 """

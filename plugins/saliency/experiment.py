@@ -1,5 +1,6 @@
 """Where the maps of a network that learnt from names alone lie."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -7,43 +8,72 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, hookimpl
 
-from .maps import Map, class_model, edges, saliency
-from .network import CLASSES, SIDE, Known, energy, known, networks
+from .maps import Map, brightness, class_gradient, class_model, edges, saliency
+from .network import CLASSES, SIDE, Known, PairNet, energy, inside, known, networks
 
-UNTRAINED = Break("untrained", "The network that is asked has learned nothing.")
-DEVIATIONS = (
+INITIAL = Break("initial weights", "The network that is asked has learned nothing.")
+ALL_CLASSES = Break(
+    "all classes at once", "The gradient of the sum of all scores, whatever class is asked for.", "near miss"
+)
+EDGES = Break("edges", "How much a pixel differs from its neighbours, without any network.", "rival")
+
+SETTING = (
     "Not ImageNet but scenes of 20 × 20 with two of five digits and half of a third one on photographs; a "
-    "network of four convolutions; 500 held-out scenes, of which those count whose two digits it names. The "
-    "paper finds boxes by segmenting from the map; here the map itself is scored."
+    "network of four convolutions, trained for 1,000 steps of 32 with batch normalisation that is folded "
+    "into its convolutions; 500 held-out scenes, of which those count whose two digits it names. "
 )
 
 LOCATES = Claim(
     name="locates",
-    sentence="The gradient of a digit's score lies more in that digit's box, for a network that learnt from "
-    "names alone, than for one that learnt nothing.",
-    paper=Figure("46.4 % top-5 localisation error in ILSVRC-2013", where="section 3.2", read="secondary"),
-    rule=(Bound("share in the asked box, trained / untrained", ">=", 1.4, direction=1.05, ratio=True),),
-    control="the same network with its initial weights",
+    sentence="More of the strongest pixels of a digit's gradient lie in that digit's box than of the "
+    "brightest pixels, and than of the gradient of a network that learnt nothing.",
+    paper=Figure(
+        "Maps serve weakly supervised localisation: 46.4 % top-5 error in ILSVRC-2013",
+        where="abstract and section 3.2",
+        read="secondary",
+    ),
+    rule=(
+        at_least("strongest pixels in the asked box", "gradient", 1.35, over="brightness", toward=1.0),
+        at_least("strongest pixels in the asked box", "gradient", 1.75, over="untrained", toward=1.0),
+    ),
+    control="the brightest pixels, as many, and the gradient of the initial weights",
+    control_arm="brightness",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
-    breaks=(UNTRAINED,),
-    shortcuts=("share in the asked box, edges",),
+    breaks=(INITIAL, ALL_CLASSES, EDGES),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS,
+    deviations=SETTING + "The paper segments the object from the pixels above the 95 % quantile and takes "
+    "the segment's box; here the share of those pixels that lie in the digit's box is scored.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the share of the whole map's sum was compared, with the initial weights "
+            'alone, and the verdict was "reproduced" (2.03 times as much). A sum depends on how sparse a '
+            "map is, and brightness, which needs no network, was not compared. All maps have as many pixels "
+            "now."
+        ),
+    ),
 )
 
 SPECIFIC = Claim(
     name="the class that was asked for",
     sentence="The map of one digit's score lies more in that digit's box than in the other digit's.",
     paper=Figure("A map is that of a given class; no number.", where="section 3", read="secondary"),
-    rule=(Bound("asked box over other, trained - untrained", ">=", 0.2, direction=0.05),),
+    rule=(at_least("asked box over other", "gradient", 0.2, minus="untrained", toward=0.05),),
     control="the same network with its initial weights; chance is one half",
+    control_arm="untrained",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
-    breaks=(UNTRAINED,),
+    breaks=(INITIAL, ALL_CLASSES),
+    no_rival="Without the network nothing tells the asked digit from the other: brightness and edges are the "
+    "same map for both, and score one half.",
     chosen_on=(0, 1),
-    deviations=DEVIATIONS,
+    deviations=SETTING + "The paper shows the map of each picture's best class alone and gives no number.",
 )
+
+STRONGEST = 0.05  # of all pixels, as in section 3.2
+
+Question = Callable[[Tensor, Tensor], Tensor]  # images and classes to maps
 
 
 @hookimpl
@@ -52,49 +82,75 @@ def experiment(run: Run) -> None:
     asked = known(run, pair.trained, "judge", run.pick(smoke=8, quick=500, full=2000))
     run.metric("digits that the network names", asked.named)
     run.log(f"{len(asked.images)} questions about scenes whose two digits are named")
-    ours = pair.untrained if run.without(UNTRAINED.name) else pair.trained
-    arms: dict[str, Callable[[Tensor, Tensor], Map]] = run.arms(
-        {"trained": partial(saliency, ours), "untrained": partial(saliency, pair.untrained)},
-        control="untrained",
+    untrained = Arm(partial(saliency, pair.untrained))
+    run.compare(
+        LOCATES,
+        SPECIFIC,
+        arms={
+            "gradient": Arm(partial(saliency, pair.trained)),
+            "brightness": Arm(without_network(brightness)),
+            "untrained": untrained,
+        },
+        attempt=partial(explain, asked),
+        read=partial(score, asked),
+        yardsticks={"edges": Arm(without_network(edges))},
+        references={"": {"digits that the network names": asked.named}},
+        breaks={
+            INITIAL.name: {"gradient": untrained},
+            ALL_CLASSES.name: {"gradient": Arm(partial(of_all_classes, pair.trained))},
+            EDGES.name: {"gradient": Arm(without_network(edges))},
+        },
+        null="items",
     )
-    shares = {arm: score(run, arm, map_(asked.images, asked.classes), asked) for arm, map_ in arms.items()}
-    shares["edges"] = score(run, "edges", edges(asked.images), asked)
-    reach = {"digits that the network names": asked.named}
-    if run.wants(LOCATES):
-        trained, untrained, plain = (share[0] for share in shares.values())
-        values = {
-            "share in the asked box, trained / untrained": trained / untrained,
-            "share in the asked box, edges": plain,
-        }
-        run.claim(LOCATES, values | reach)
-    if run.wants(SPECIFIC):
-        gain = shares["trained"][1] - shares["untrained"][1]
-        run.claim(SPECIFIC, {"asked box over other, trained - untrained": gain} | reach)
-    draw(run, arms, asked)
-    noise = 0.1 * torch.randn(CLASSES, 3, SIDE, SIDE, generator=run.generator("class models"))
-    classes = torch.arange(CLASSES, device=run.device)
-    drawn = class_model(
-        pair.trained, noise.to(asked.images), classes, steps=run.pick(smoke=3, quick=200, full=400)
-    )
-    caption = (
-        "What raises the score of 0, 1, 2, 3 and 4 most, at a price for each pixel, from faint noise on."
-    )
-    run.image("class models", large(drawn), columns=CLASSES, caption=caption)
+    run.headline("strongest pixels in the asked box, question by question")
+    draw(run, pair.trained, pair.untrained, asked)
+    draw_classes(run, pair.trained, asked)
 
 
-def score(run: Run, arm: str, map_: Map, asked: Known) -> tuple[float, float]:
-    """The mean share of the map in the asked digit's box, and how often it is more than in the other's."""
-    ours, theirs = energy(map_, asked.boxes), energy(map_, asked.others)
-    run.metric("share in the asked box", ours.mean().item(), arm=arm)
-    run.metric("share in the other box", theirs.mean().item(), arm=arm)
-    # A tie says nothing: half a point.
-    over = ((ours > theirs).float() + (ours == theirs).float() / 2).mean().item()
-    run.metric("asked box over other", over, arm=arm)
+def without_network(map_: Callable[[Tensor], Tensor]) -> Question:
+    """The same map whatever class is asked for."""
+    return lambda images, classes: map_(images)
+
+
+def of_all_classes(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
+    def summed(x: Tensor) -> Tensor:
+        return network(x).sum(1, keepdim=True)
+
+    return class_gradient(summed, images, torch.zeros_like(classes)).abs().amax(1)
+
+
+def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
+    """A map for each question; nothing is chosen."""
+    return math.nan, question(asked.images, asked.classes)
+
+
+def score(asked: Known, at: Trial, found: Sweep[Map]) -> dict[str, Tensor]:
+    """For each scene's two questions: the share of the strongest pixels that lie in the asked digit's box,
+    and whether more of the map lies there than in the other digit's. A tie says nothing: half a point."""
+    ours, theirs = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
+    over = (ours > theirs).float() + (ours == theirs).float() / 2
+    hits = strongest(found.chosen, asked.boxes)
+    at.metric("strongest pixels in the asked box", hits.mean().item())
+    at.metric("strongest pixels in the other box", strongest(found.chosen, asked.others).mean().item())
+    at.metric("share in the asked box", ours.mean().item())
+    at.metric("asked box over other", over.mean().item())
     for part in range(10):
-        share = ours.quantile((part + 0.5) / 10).item()
-        run.metric("share in the asked box, question by question", share, step=10 * part + 5, arm=arm)
-    run.headline("share in the asked box, question by question")
-    return ours.mean().item(), over
+        at.metric(
+            "strongest pixels in the asked box, question by question",
+            hits.quantile((part + 0.5) / 10).item(),
+            step=10 * part + 5,
+        )
+    return {
+        "strongest pixels in the asked box": hits.view(-1, 2),
+        "asked box over other": over.view(-1, 2),
+    }
+
+
+def strongest(maps: Map, boxes: Float[Tensor, "questions 4"]) -> Float[Tensor, " questions"]:
+    """The share of a map's strongest pixels that lies in a box."""
+    flat = maps.float().cpu().flatten(1)
+    places = flat.topk(round(STRONGEST * flat.shape[1]), dim=1).indices
+    return inside(boxes, maps.shape[1:]).flatten(1).gather(1, places).float().mean(1)
 
 
 def large(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n channels _ _"]:
@@ -106,18 +162,30 @@ def heat(map_: Map) -> Float[Tensor, "questions 3 height width"]:
     return (map_ / map_.amax((1, 2), keepdim=True).clamp(min=1e-12))[:, None].expand(-1, 3, -1, -1)
 
 
-def draw(run: Run, arms: dict[str, Callable[[Tensor, Tensor], Map]], asked: Known) -> None:
-    """Six scenes; below each the map of its first digit, of its second, and of the first untrained."""
+def draw(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
+    """Six scenes; below each the map of its first digit, of its second, of the first untrained, and edges."""
     count = min(6, len(asked.images) // 2)
     first, second = asked.images[0 : 2 * count : 2], asked.images[1 : 2 * count : 2]
     classes = asked.classes[: 2 * count]
     rows = [
         first,
-        heat(arms["trained"](first, classes[::2])),
-        heat(arms["trained"](second, classes[1::2])),
-        heat(arms["untrained"](first, classes[::2])),
+        heat(saliency(trained, first, classes[::2])),
+        heat(saliency(trained, second, classes[1::2])),
+        heat(saliency(untrained, first, classes[::2])),
         heat(edges(first)),
     ]
     names = ", ".join(f"{a} and {b}" for a, b in classes.view(-1, 2).tolist())
     caption = f"Scenes ({names}); the map of the first digit, of the second, untrained, and edges."
     run.image("maps", large(torch.cat(rows)), columns=count, caption=caption)
+
+
+def draw_classes(run: Run, network: PairNet, asked: Known) -> None:
+    """What raises each class's score (section 2)."""
+    noise = 0.1 * torch.randn(CLASSES, 3, SIDE, SIDE, generator=run.generator("class models"))
+    classes = torch.arange(CLASSES, device=run.device)
+    steps = run.pick(smoke=3, quick=200, full=400)
+    drawn = class_model(network, noise.to(asked.images), classes, steps=steps)
+    caption = (
+        "What raises the score of 0, 1, 2, 3 and 4 most, at a price for each pixel, from faint noise on."
+    )
+    run.image("class models", large(drawn), columns=CLASSES, caption=caption)

@@ -28,6 +28,11 @@ def saliency(network: Callable[[Tensor], Tensor], images: Images, classes: Class
     return class_gradient(network, images, classes).abs().amax(1)
 
 
+def brightness(images: Images) -> Map:
+    """Each pixel's brightest colour: no network."""
+    return images.amax(1)
+
+
 def edges(images: Images) -> Map:
     """How much each pixel differs from its four neighbours, in the colour that differs most: no network."""
     map_ = torch.zeros_like(images[:, 0])

@@ -2,30 +2,62 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from readtrack import scores
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    hookimpl,
+)
 
 from .model import END, Sentence, Seq2Seq, beam_search, greedy
 
-ANOTHER_ORDER = Break("another order", "The source is read in a shuffled order, not backwards.")
+ANOTHER_ORDER = Break("another order", "The source is read in a shuffled order, not backwards.", "near miss")
+OPEN = Break(
+    "open forget gates",
+    "The source is read as it is, by LSTMs whose forget gates start at a bias of 5 and keep what they have.",
+    "rival",
+)
 
 REVERSING = Claim(
     name="reading backwards",
-    sentence="Reading the source backwards eases the training: after as many steps more words are right.",
+    sentence="Reading the source backwards eases the training: after 300 steps the network, told the right "
+    "words before, gives more words right.",
     paper=Figure("BLEU 25.9 to 30.6, perplexity 5.8 to 4.7", where="section 3.3", read="text"),
-    rule=(Bound("accuracy gained by reversing", ">=", 0.05, direction=0.0),),
-    control="the same network, which reads the source as it is",
-    control_reaches=(Bound("accuracy on short sentences, as it is", ">=", 0.8),),
-    breaks=(ANOTHER_ORDER,),
+    rule=(
+        at_least(
+            "accuracy",
+            "reversed",
+            0.05,
+            minus="as it is",
+            toward=0.0,
+            called="accuracy gained by reversing",
+        ),
+    ),
+    control="the same network, which reads the source as it is; it must learn to translate four words",
+    control_arm="as it is",
+    control_reaches=(
+        at_least("accuracy", "as it is, four words", 0.8, called="accuracy on short sentences, as it is"),
+    ),
+    breaks=(ANOTHER_ORDER, OPEN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A lexicon of 30 words, the two of each pair put in an order; one layer of 64, 300 steps of "
-    "32, each arm at the best of three rates. The target has as many words as the source.",
+    deviations="A lexicon of 30 words, the two of each pair put in an order; the target has as many words as "
+    "the source. One layer of 64, batches of 32, each arm at the best of the same rates. Adam in place of "
+    "descent at a rate of 0.7. The accuracy is that of the likeliest word after the true ones, not BLEU of "
+    "what is written. With 1,000 steps the arms come closer: 0.02 and 0.03 are gained (seeds 0 and 1).",
+    headline=True,
 )
 
 LENGTH, SHORT, WORDS, HIDDEN = 12, 4, 31, 64
@@ -45,11 +77,17 @@ def sentences(
 
 
 class Reader(Seq2Seq):
-    """Reads the source in any order."""
+    """Reads the source in any order.
 
-    def __init__(self, order: Order) -> None:
+    forget_bias  of all forget gates at the start
+    """
+
+    def __init__(self, order: Order, *, forget_bias: float = 1.0) -> None:
         super().__init__(WORDS, WORDS, hidden=HIDDEN, layers=1)
         self.order = order
+        with torch.no_grad():
+            for layer in (*self.reader.layers, *self.writer.layers):
+                layer.input.bias[HIDDEN : 2 * HIDDEN] += forget_bias - 1.0  # which it has
 
     def ordered(self, source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]:
         return self.order(source)
@@ -68,87 +106,97 @@ def shuffled(source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]
     return torch.cat((source[:, ::2], source[:, 1::2]), 1)
 
 
-@hookimpl
-def experiment(run: Run) -> None:
-    orders: dict[str, Order] = {
-        "reversed": shuffled if run.without(ANOTHER_ORDER.name) else backwards,
-        "as it is": as_it_is,
-    }
-    arms = run.arms(orders, control="as it is")
-    rates = run.pick(smoke=(0.01,), quick=(0.003, 0.01, 0.03), full=(0.003, 0.01, 0.03))
-    best = {
-        arm: run.sweep(
-            arm,
-            rates,
-            partial(train, run, arm, order, length=LENGTH),
-            score="validation loss",
-        )
-        for arm, order in arms.items()
-    }
-    for arm, found in best.items():
-        for place, value in enumerate(found.result.right[:LENGTH].tolist()):
-            run.metric("accuracy over position", value, step=place, arm=arm)
-        run.metric("accuracy", found.result.right[:LENGTH].mean().item(), arm=arm)
-    run.headline("accuracy over position")
-    _, short = train(run, "short sentences", arms["as it is"], best["as it is"].value, length=SHORT)
-    accuracy = {arm: found.result.right[:LENGTH].mean().item() for arm, found in best.items()}
-    run.claim(
-        REVERSING,
-        {
-            "accuracy gained by reversing": accuracy["reversed"] - accuracy["as it is"],
-            "accuracy on short sentences, as it is": short.right[:SHORT].mean().item(),
-        },
-        tuned=list(best.values()),
-    )
-    if not run.null and not run.broken:
-        show(run, best["reversed"].result)
+class Task(NamedTuple):
+    """A network, and the number of words in the sentences that it is to translate."""
+
+    make: Callable[[], Reader]
+    length: int = LENGTH
 
 
 class Trained(NamedTuple):
-    """right: how often the word at each position is right; source, target: sentences to judge by"""
-
-    right: Float[Tensor, " positions"]
-    model: Seq2Seq
-    source: Int[Tensor, "count length"]
-    target: Int[Tensor, "count longer"]
+    model: Reader
+    length: int
 
 
-def train(run: Run, arm: str, order: Order, rate: float, *, length: int) -> tuple[float, Trained]:
-    """The loss on sentences to choose by, and what is found on others."""
-    torch.manual_seed(run.seed)
-    model = Reader(order).to(run.device, run.dtype)
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    lexicon = torch.cat(
-        (torch.zeros(1).long(), 1 + torch.randperm(WORDS - 1, generator=run.generator("lexicon")))
+@hookimpl
+def experiment(run: Run) -> None:
+    table = run.compare(
+        REVERSING,
+        arms={
+            "reversed": Arm(Task(partial(Reader, backwards))),
+            "as it is": Arm(Task(partial(Reader, as_it_is))),
+        },
+        attempt=train,
+        read=judged,
+        grid=run.pick(smoke=(0.01,), quick=(0.003, 0.01, 0.03), full=(0.003, 0.01, 0.03)),
+        score="validation loss",
+        yardsticks={"as it is, four words": Arm(Task(partial(Reader, as_it_is), SHORT))},
+        breaks={
+            ANOTHER_ORDER.name: {"reversed": Arm(Task(partial(Reader, shuffled)))},
+            OPEN.name: {"reversed": Arm(Task(partial(Reader, as_it_is, forget_bias=5.0)))},
+        },
+        world=lexicon(run.data("lexicon", "world")),
     )
-    steps = run.pick(smoke=2, quick=300, full=3000)
-    batches, name = run.generator("sentences to train on"), f"{arm}, rate {rate:g}"
+    run.headline("accuracy over position")
+    if not run.null and not run.broken:
+        model = table.sweeps["reversed"].chosen.model
+        show(run, model, *drawn(run, table.world, LENGTH, "judge"))
 
-    def drawn(count: int, generator: torch.Generator) -> list[Tensor]:
-        return [words.to(run.device) for words in sentences(count, length, lexicon, generator)]
 
-    run.phase("train")
-    for step in run.steps(steps, f"translating, {name}"):
-        loss = model.loss(*drawn(32, batches))
-        run.descend(loss, optimizer, step=step, metric="loss of the translations", arm=name, clip=5.0)
-    run.phase("evaluate")
+def lexicon(generator: torch.Generator) -> Int[Tensor, " words"]:
+    """The translation of each word; END is its own."""
+    return torch.cat((torch.tensor([END]), 1 + torch.randperm(WORDS - 1, generator=generator)))
+
+
+def drawn(
+    run: Run, words: Int[Tensor, " words"], length: int, part: Literal["choose", "judge"]
+) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count longer"]]:
+    """Sentences that no arm is trained on."""
     count = run.pick(smoke=8, quick=500, full=2000)
+    source, target = sentences(count, length, words, run.data(f"sentences to {part} by", part))
+    return source.to(run.device), target.to(run.device)
+
+
+def train(at: Trial, task: Task, rate: float) -> tuple[float, Trained]:
+    """The loss on sentences to choose by, and the network."""
+    run = at.run
+    model = task.make().to(run.device, run.dtype)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    steps = run.pick(smoke=2, quick=300, full=3000)
+    batches, name = at.generator("sentences to train on"), f"{at.name}, rate {rate:g}"
+    run.phase("train")
+    for step in at.steps(steps, f"translating, {name}"):
+        source, target = sentences(32, task.length, at.world, batches)
+        loss = model.loss(source.to(run.device), target.to(run.device))
+        at.descend(loss, optimizer, step=step, metric="loss of the translations", arm=name, clip=5.0)
+    run.phase("evaluate")
     with torch.no_grad():
-        chosen_by = model.loss(*drawn(count, run.generator("sentences to choose by"))).item()
-        source, target = drawn(count, run.generator("sentences to judge by"))
-        right = (model(source, target).argmax(-1) == target).float().mean(0).cpu()
-    return chosen_by, Trained(right, model, source, target)
+        return model.loss(*drawn(run, at.world, task.length, "choose")).item(), Trained(model, task.length)
 
 
-def show(run: Run, found: Trained) -> None:
+def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
+    """How often a word is right, also as a curve over its place in the sentence; END is left out."""
+    model, length = found.chosen
+    source, target = drawn(at.run, at.world, length, "judge")
+    with torch.no_grad():
+        right = (model(source, target).argmax(-1) == target).float().mean(0).cpu()[:length]
+    for place, value in enumerate(right.tolist()):
+        at.metric("accuracy over position", value, step=place)
+    at.metric("accuracy", right.mean().item())
+    return {"accuracy": right.mean().item()}
+
+
+def show(
+    run: Run, model: Seq2Seq, sources: Int[Tensor, "count length"], targets: Int[Tensor, "count longer"]
+) -> None:
     """What the reversed arm writes greedily and by a beam, and BLEU over the width of the beam (table 1)."""
     count = run.pick(smoke=1, quick=30, full=200)
-    references = [words[:-1] for words in found.target[:count].tolist()]
+    references = [words[:-1] for words in targets[:count].tolist()]
     likeliest: dict[int, list[Sentence]] = {}
     for beam in (1, 2, 12):
         likeliest[beam] = [
-            next(iter(beam_search(found.model, source, beam=beam, limit=2 * LENGTH)), Sentence((), 0.0))
-            for source in found.source[:count]
+            next(iter(beam_search(model, source, beam=beam, limit=2 * LENGTH)), Sentence((), 0.0))
+            for source in sources[:count]
         ]
         written = [list(sentence.words) for sentence in likeliest[beam]]
         run.metric(
@@ -160,12 +208,12 @@ def show(run: Run, found: Trained) -> None:
     run.axes("BLEU over the beam's width", x="sentences that are kept", y="BLEU")
     lines = []
     for row, wide in enumerate(likeliest[12][:6]):
-        source, target = found.source[row : row + 1], references[row]
-        words = greedy(found.model, source, LENGTH)[0].tolist()
+        source, target = sources[row : row + 1], references[row]
+        words = greedy(model, source, LENGTH)[0].tolist()
         words = words[: words.index(END)] if END in words else words
         given = torch.tensor([[*words, END]], device=source.device)
         with torch.no_grad():
-            log = found.model(source, given).log_softmax(-1).gather(2, given[..., None]).sum().item()
+            log = model(source, given).log_softmax(-1).gather(2, given[..., None]).sum().item()
         lines.append(f"source  {spelled(source[0].tolist())}")
         lines.append(f"target  {spelled(target).upper()}")
         for name, some, value in (("greedy", words, log), ("beam", wide.words, wide.log_probability)):

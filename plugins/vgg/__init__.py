@@ -13,7 +13,7 @@ plain design became the favourite body of detection, segmentation and style tran
 
 This folder. `model` has the columns of table 1 under torchvision's names, so that its released weights load
 as they are, and dense evaluation, which reads the hidden layers as convolutions. `experiment` sets pairs of
-3 × 3 layers against single 5 × 5 layers.
+3 × 3 layers against single layers of 3 × 3 and of 5 × 5.
 """
 
 from torch import nn
@@ -21,7 +21,7 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import SIZES, SMALL_FILTERS, experiment
+from .experiment import DEPTH, SIZES, SMALL_FILTERS, experiment
 from .model import TABLE_1, VGG, Stages, dense_head
 
 

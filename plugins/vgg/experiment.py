@@ -1,24 +1,46 @@
-"""What the paper counts, and pairs of 3 × 3 filters against the 5 × 5 filters that see as much."""
+"""What the paper counts; two layers of 3 × 3 a stage against one, and against one of 5 × 5."""
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_most,
+    hookimpl,
+)
 
 from ..alexnet.task import (
     BRIGHTNESS,
     CLASSES,
+    Parts,
     Pictures,
     error_by_height,
-    learnt_at_best_rates,
+    fit_by_adam,
     measured,
     pictures,
+    read_error,
 )
-from .model import TABLE_1, VGG, Stages, seen, weights_of
+from .model import TABLE_1, VGG, Stages, multiply_adds, seen, weights_of
 
 ONE_LAYER = Break("one layer", "The deep network has one 5 × 5 layer a stage, like its control.")
+LINEAR = Break(
+    "no ReLU between",
+    "No ReLU between the two 3 × 3 layers of a stage: together they are linear.",
+    "near miss",
+)
+WIDER = Break("wider 3 × 3", "One 3 × 3 layer a stage with twice the maps: as many multiply-adds.", "rival")
+WIDER_5 = Break("wider 5 × 5", "One 5 × 5 layer a stage with more maps: as many multiply-adds.", "rival")
 
 SIZES = Claim(
     name="sizes",
@@ -38,6 +60,42 @@ SIZES = Claim(
     kind="identity",
 )
 
+TRAINING = (
+    "Adam for 600 steps of 32, where the paper has SGD with dropout, crops and scale jitter; weights start "
+    "with variances of 2 / fan-in. 2,000 pictures of 16 × 16 with five digits to train on, 8,000 to judge "
+    "by, in place of ImageNet. "
+)
+
+DEPTH = Claim(
+    name="depth",
+    sentence="A network with two 3 × 3 layers a stage errs less than one with a single 3 × 3 layer a stage, "
+    "everything else fixed.",
+    paper=Figure(
+        "A significant improvement by 16 to 19 layers; top-1 error 29.6 % with 11 layers, 27.0 % with 16.",
+        where="abstract and table 3",
+        read="abstract",
+    ),
+    rule=(
+        at_most(
+            "error",
+            "two of 3 × 3",
+            0.8,
+            over="one of 3 × 3",
+            toward=1.0,
+            called="error, two of 3 × 3 / one of 3 × 3",
+        ),
+    ),
+    control="one 3 × 3 layer a stage, at its best of the same learning rates",
+    control_arm="one of 3 × 3",
+    control_reaches=(at_most("error", "one of 3 × 3", 0.25, called="error, one of 3 × 3"),),
+    breaks=(LINEAR, WIDER, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations=TRAINING + "Three stages of 16, 32 and 48 maps, 7 layers against 4, where the paper goes from "
+    "11 to 19. Depth is not separated from size, as in the paper: the deeper network has 2.6 times the "
+    "parameters and 3.4 times the multiply-adds. The rival has its multiply-adds in width.",
+    headline=True,
+)
+
 SMALL_FILTERS = Claim(
     name="small filters",
     sentence="A network with two 3 × 3 layers a stage errs less than the shallow one with a 5 × 5 layer a "
@@ -47,27 +105,57 @@ SMALL_FILTERS = Claim(
         where="section 4.1",
         read="text",
     ),
-    rule=(Bound("error, two of 3 × 3 / one of 5 × 5", "<=", 0.8, direction=0.97, ratio=True),),
-    control="one 5 × 5 layer a stage, at its best of the same rates",
-    control_reaches=(Bound("error, one of 5 × 5", "<=", 0.25),),
-    breaks=(ONE_LAYER,),
+    rule=(
+        at_most(
+            "error",
+            "two of 3 × 3",
+            0.8,
+            over="one of 5 × 5",
+            toward=1.0,
+            called="error, two of 3 × 3 / one of 5 × 5",
+        ),
+    ),
+    control="one 5 × 5 layer a stage, at its best of the same learning rates",
+    control_arm="one of 5 × 5",
+    control_reaches=(at_most("error", "one of 5 × 5", 0.25, called="error, one of 5 × 5"),),
+    breaks=(ONE_LAYER, LINEAR, WIDER_5, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Three stages of 16, 32 and 48 maps on pictures of 16 × 16 with five digits, Adam for 400 "
-    "steps of 32; 2,000 pictures to train on, 2,000 to judge by. Both have about as many parameters, because "
-    "the first layer of a stage has fewer inputs.",
+    deviations=TRAINING + "Three stages of 16, 32 and 48 maps. Both have about as many parameters, because "
+    "the first layer of a stage has fewer inputs, but the deep network does 23 % more multiply-adds; the "
+    "rival does as many.",
+    history=(
+        (
+            "Until November 2026 there were 400 steps and 2,000 pictures to judge by. The verdict was "
+            '"reproduced" (0.68 times the error; 9 of 10 seeds). The bound is unchanged; evidence counted '
+            "as weak from 0.97 then, and counts from 1 now."
+        ),
+    ),
 )
 
-ARMS = {"two of 3 × 3": (3, 3), "one of 5 × 5": (5,)}
-RATES = (0.003, 0.006, 0.012, 0.024)
+RATES = (0.003, 0.006, 0.012)
 PRINTED = {"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144}
+
+
+class Shape(NamedTuple):
+    """Of a small network: its filters in each stage, the maps of the stages, what is between two layers."""
+
+    filters: tuple[int, ...]
+    widths: tuple[int, ...] = (16, 32, 48)
+    between: type[nn.Module] = nn.ReLU
+
+    def network(self) -> Stages:
+        return Stages(self.filters, widths=self.widths, between=self.between, classes=CLASSES)
+
+
+DEEP, LARGE, SHALLOW = Shape((3, 3)), Shape((5,)), Shape((3,))
+AS_MUCH_WORK = {WIDER: Shape((3,), (31, 62, 93)), WIDER_5: Shape((5,), (18, 36, 54))}
 
 
 @hookimpl
 def experiment(run: Run) -> None:
     if run.wants(SIZES):
         count(run)
-    if run.wants(SMALL_FILTERS):
-        compare(run)
+    compare(run)
 
 
 def count(run: Run) -> None:
@@ -92,29 +180,39 @@ def count(run: Run) -> None:
 
 
 def compare(run: Run) -> None:
-    """Both networks at each rate; the best is judged on pictures that chose nothing."""
+    """The networks at each rate; the best is judged on pictures that chose nothing."""
     known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000))
     choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000))
-    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=2000, full=8000))
-    deep = ARMS["one of 5 × 5" if run.without(ONE_LAYER.name) else "two of 3 × 3"]
-    arms = run.arms({**ARMS, "two of 3 × 3": deep}, control="one of 5 × 5")
+    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=8000, full=16_000))
+    table = run.compare(
+        DEPTH,
+        SMALL_FILTERS,
+        arms={"two of 3 × 3": Arm(DEEP), "one of 5 × 5": Arm(LARGE), "one of 3 × 3": Arm(SHALLOW)},
+        attempt=partial(learn, steps=run.pick(smoke=3, quick=600, full=3000)),
+        read=read_off,
+        grid=RATES,
+        score="error on choose",
+        breaks={
+            ONE_LAYER.name: {"two of 3 × 3": Arm(LARGE)},
+            LINEAR.name: {"two of 3 × 3": Arm(DEEP._replace(between=nn.Identity))},
+            **{rival.name: {"two of 3 × 3": Arm(shape)} for rival, shape in AS_MUCH_WORK.items()},
+        },
+        world=Parts(known, choose, judge),
+    )
+    networks = {arm: sweep.chosen for arm, sweep in table.sweeps.items()}
+    if networks:
+        error_by_height(run, networks, judge, heights)
+        show(run, networks, judge)
 
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    makes = {arm: partial(Stages, of, classes=CLASSES) for arm, of in arms.items()}
-    steps = run.pick(smoke=3, quick=400, full=3000)
-    best = learnt_at_best_rates(run, makes, rates, (known, choose, judge), steps=steps)
-    for arm in arms:
-        parameters = sum(weight.numel() for weight in best[arm].result.network.parameters())
-        run.metric("parameters", parameters, arm=arm)
-    two, one = (best[arm].result.error for arm in ARMS)
-    values = {
-        "error, two of 3 × 3 / one of 5 × 5": max(two, 1e-4) / max(one, 1e-4),
-        "error, one of 5 × 5": one,
-    }
-    run.claim(SMALL_FILTERS, values, tuned=list(best.values()))
-    networks = {arm: found.result.network for arm, found in best.items()}
-    error_by_height(run, networks, judge, heights)
-    show(run, networks, judge)
+
+def learn(at: Trial, shape: Shape, rate: float, *, steps: int) -> tuple[float, nn.Module]:
+    return fit_by_adam(at, shape.network, rate, steps=steps)
+
+
+def read_off(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
+    at.metric("parameters", sum(weight.numel() for weight in found.chosen.parameters()))
+    at.metric("multiply-adds", multiply_adds(found.chosen))
+    return read_error(at, found)
 
 
 @torch.no_grad()

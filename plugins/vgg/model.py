@@ -96,16 +96,27 @@ def init_weights(network: nn.Module) -> None:
 
 
 class Stages(nn.Module):
-    """A small network: stages of convolutions of sizes `filters`, each pooled by two, and a classifier."""
+    """A small network: stages of convolutions of sizes `filters`, each pooled by two, and a classifier.
+
+    widths   maps of each stage
+    between  what follows each convolution of a stage but the last, which ReLU follows
+    """
 
     def __init__(
-        self, filters: Sequence[int], *, widths: Sequence[int] = (16, 32, 48), side: int = 16, classes: int
+        self,
+        filters: Sequence[int],
+        *,
+        widths: Sequence[int] = (16, 32, 48),
+        side: int = 16,
+        classes: int,
+        between: type[nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         self.stages, maps = nn.Sequential(), 3
         for width in widths:
-            for size in filters:
-                self.stages.extend((nn.Conv2d(maps, width, size, padding=size // 2), nn.ReLU()))
+            for place, size in enumerate(filters, 1):
+                after = nn.ReLU() if place == len(filters) else between()
+                self.stages.extend((nn.Conv2d(maps, width, size, padding=size // 2), after))
                 maps = width
             self.stages.append(nn.MaxPool2d(2))
         self.scores = nn.Linear(maps * (side // 2 ** len(widths)) ** 2, classes)
@@ -123,3 +134,14 @@ def seen(filters: Sequence[int]) -> int:
 def weights_of(filters: Sequence[int], maps: int) -> int:
     """Weights of convolutions that keep the number of maps, without biases."""
     return sum(size**2 * maps**2 for size in filters)
+
+
+def multiply_adds(network: Stages, side: int = 16) -> int:
+    """Of a small network's convolutions and its classifier, for one image of `side`."""
+    total = network.scores.weight.numel()
+    for layer in network.stages:
+        if isinstance(layer, nn.Conv2d):
+            total += layer.weight.numel() * side**2
+        elif isinstance(layer, nn.MaxPool2d):
+            side //= 2
+    return total

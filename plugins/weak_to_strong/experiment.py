@@ -20,18 +20,15 @@ from readtrack.plugin import (
     Table,
     Trial,
     at_least,
+    flat,
     hookimpl,
 )
 
 from .classroom import Parts, Probes, View, accuracy, classroom, features, halves, learn, pretrain
 from .model import EvenOdd, Loss, Losses, confidence_loss, gap_recovered, harden, mixed_cross_entropy
 
-NO_PRETRAINING = Break(
-    "no pre-training", "The strong student's features stay at their random start.", "near miss"
-)
-TEACHERS_ANSWERS = Break(
-    "trusts the teacher", "The hardened predictions are the teacher's, not its own.", "near miss"
-)
+NO_PRETRAINING = Break("no pre-training", "The strong student's features are random.", "near miss")
+TEACHERS_ANSWERS = Break("trusts the teacher", "The hardened predictions are the teacher's.", "near miss")
 NOBODY_BETWEEN = Break(
     "nobody in between", "The labels of the middle student are those of the strong one.", "near miss"
 )
@@ -70,6 +67,7 @@ BEATS_ITS_TEACHER = Claim(
     ),
     control="a probe of the teacher's own pixels, trained on the same labels",
     control_arm="teacher's kind",
+    learned=(flat("teacher's kind"),),
     breaks=(NO_PRETRAINING, ALL_PIXELS, UNTRAINED),
     chosen_on=(0, 1),
     deviations=SETTING,
@@ -101,6 +99,7 @@ TRUSTS_ITSELF = Claim(
     control="the same student, rate and epochs with the weak labels alone, and with the teacher's hardened "
     "labels in place of its own: half of the gain comes from hardening alone",
     control_arm="weak labels",
+    learned=(flat("weak labels"),),
     breaks=(TEACHERS_ANSWERS, SECOND_ROUND, UNTRAINED),
     chosen_on=(0, 1),
     deviations=f"{SETTING} The weight of its own predictions is 1/2, as for all but the paper's largest.",
@@ -122,6 +121,7 @@ KNEW_BEFORE = Claim(
     ),
     control="the same probe on the features' random start",
     control_arm="untrained features",
+    learned=(flat("untrained features"),),
     breaks=(NO_PRETRAINING, ALL_PIXELS, UNTRAINED),
     chosen_on=(0, 1),
     deviations=SETTING,
@@ -156,6 +156,7 @@ BOOTSTRAPPING = Claim(
     ),
     control="the strong student, taught by labels that a strong student handed on",
     control_arm="relabelled",
+    learned=(flat("relabelled"),),
     breaks=(NOBODY_BETWEEN, UNTRAINED),
     no_rival="The cheapest rival, labels that another strong student hands on, stands in the rule.",
     chosen_on=(0, 1),

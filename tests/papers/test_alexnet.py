@@ -16,6 +16,9 @@ from readtrack.papers import alexnet
 from readtrack.papers.alexnet import AlexNet, SmallNet, response_norm
 from readtrack.papers.alexnet.benchmark import map_by_map, torchs
 from readtrack.papers.alexnet.model import final_side, neurons
+from readtrack.plugin import Run
+from readtrack.runs.comparing import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.alexnet.experiment")
 task_module = importlib.import_module("readtrack.papers.alexnet.task")
@@ -117,68 +120,63 @@ def test_the_start_is_section_5s():
 
 
 @pytest.mark.parametrize("make", [lambda: AlexNet(widths=(4,) * 5, hidden=40, side=67), None])
-def test_dropout_is_before_both_hidden_layers_while_training(make):
+def test_half_of_each_hidden_layers_outputs_is_left_out_while_training(make):
     make = make or (lambda: SmallNet(classes=5, hidden=(40, 40), dropout=0.5))
     network = make()
     x = torch.randn(2, 3, 67, 67) if isinstance(network, AlexNet) else torch.randn(2, 3, 16, 16)
-    calls = []
+    left_out = []
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             assert module.p == 0.5
-            module.register_forward_hook(lambda *_: calls.append(1))
+            module.register_forward_hook(lambda _m, given, _: left_out.append(given[0].shape[-1]))
     for weight in network.parameters():
         nn.init.normal_(weight, std=0.3)
     assert not torch.equal(network(x), network(x))
-    assert len(calls) == 4
+    assert left_out == [40] * 4
     assert torch.equal(network.eval()(x), network(x))
-
-
-def test_the_arms():
-    assert experiment_module.RATES == (0.01, 0.03, 0.09)
-    assert (experiment_module.WINDOW, experiment_module.GOAL) == (20, 0.25)
-    network = SmallNet(classes=5, activation=nn.Tanh)
-    assert sum(isinstance(module, nn.Tanh) for module in network.modules()) == 3
-    assert not any(isinstance(module, nn.ReLU) for module in network.modules())
-    optimizer = experiment_module.sgd(0.1, network)
-    assert {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}.items() <= optimizer.defaults.items()
 
 
 class Says(nn.Module):
     """Names every picture 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, x):
         return F.one_hot(torch.zeros(len(x), dtype=torch.long), 5).float()
 
 
 # A quarter is wrong on what chooses, three quarters on what judges.
-PARTS = {
-    part: task_module.Pictures(torch.zeros(len(y), 3, 16, 16), torch.tensor(y))
-    for part, y in {"train": [0, 0], "choose": [0, 1, 0, 0], "judge": [1, 1, 1, 0]}.items()
-}
+PARTS = task_module.Parts(
+    *(
+        task_module.Pictures(torch.zeros(len(y), 3, 16, 16), torch.tensor(y))
+        for y in ([0, 0], [0, 1, 0, 0], [1, 1, 1, 0])
+    )
+)
 
 
-def test_what_is_reported_chose_nothing(part_of_run, monkeypatch):
-    monkeypatch.setattr(task_module, "train", lambda *_, **__: Says())
-    parts = tuple(PARTS.values())
-    best = task_module.learnt_at_best_rates(part_of_run(), {"a": Says}, (0.1, 0.2), parts, steps=1)["a"]
-    assert (best.score, best.result.error) == (0.25, 0.75)
+def a_trial(run, **fields) -> Trial:
+    return Trial(Workshop(run, PARTS), Work(arm="any"), arm="any", **fields)
 
 
-def test_dropout_is_judged_on_pictures_that_chose_nothing(part_of_run, monkeypatch):
-    monkeypatch.setattr(experiment_module, "pictures", lambda run, part, count: PARTS[part])
-    monkeypatch.setattr(experiment_module, "train", lambda *_, **__: Says())
-    run, stated = part_of_run(), []
-    monkeypatch.setattr(run, "claim", lambda claim, values, tuned: stated.append((values, tuned)))
-    experiment_module.overfit(run)
-    ((values, tuned),) = stated
-    assert values["error on new pictures, without dropout"] == 0.75
-    assert values["accuracy on the training set, without dropout"] == 1
-    assert [best.score for best in tuned] == [0.25, 0.25]
+def test_networks_are_chosen_on_one_part_and_judged_on_another(part_of_run, monkeypatch):
+    """Without a step, so that they are as they start."""
+    at = a_trial(part_of_run(), share=0.0)
+    assert task_module.fit_by_adam(at, Says, 0.1, steps=3)[0] == 0.25
+    monkeypatch.setattr(experiment_module.Regularised, "network", lambda _: Says())
+    arm = experiment_module.Regularised(nn.Identity)
+    assert experiment_module.fit_few(at, arm, 0.1, steps=3)[0] == 0.25
+    sweep = Sweep(Says(), None, {})
+    assert task_module.read_error(at, sweep)["error"].tolist() == [1, 1, 1, 0]
+    found = experiment_module.read_fit(at, sweep)
+    assert found["error"].tolist() == [1, 1, 1, 0]
+    assert found["error on the training set"] == 0
 
 
 @pytest.mark.parametrize("hidden", [(), (64, 32)])
 def test_small_networks_start_with_variances_of_2_over_fan_in(hidden):
-    """Not the paper's 0.01: with it so small a network does not leave its start."""
+    """Not the paper's 0.01: with pixels in [0, 1] so small a network does not leave its start."""
     network = SmallNet(classes=200, hidden=hidden)
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     assert len(layers) == 4 + len(hidden)
@@ -187,27 +185,92 @@ def test_small_networks_start_with_variances_of_2_over_fan_in(hidden):
         assert not layer.bias.any()
 
 
-@pytest.mark.parametrize(
-    ("condition", "expected"),
-    [({}, (0.5, 0.0)), ({"null": True}, (0.0, 0.0)), ({"broken": "no dropout"}, (0.0, 0.0))],
-)
-def test_the_arms_of_dropout(part_of_run, monkeypatch, condition, expected):
-    """They differ in nothing but the share that is left out."""
-    made: dict[str, nn.Module] = {}
-    monkeypatch.setattr(experiment_module, "pictures", lambda run, part, count: PARTS[part])
+def asked_for(run_experiment, monkeypatch) -> dict[str, dict]:
+    """What the experiment hands to each comparison, by its claim."""
+    given, compare = {}, Run.compare
 
-    def watched(run, arm, make, known, optimizer, **_):
-        made[arm] = make()
-        return Says()
+    def noted(run, claim, **asked):
+        given[claim.name] = asked
+        return compare(run, claim, **asked)
 
-    monkeypatch.setattr(experiment_module, "train", watched)
-    run = part_of_run(**condition)
-    monkeypatch.setattr(run, "claim", lambda *_, **__: None)
-    experiment_module.overfit(run)
-    ours, control = (made[arm] for arm in ("with dropout", "without dropout"))
-    shares = [{m.p for m in one.modules() if isinstance(m, nn.Dropout)} for one in (ours, control)]
-    assert shares == [{share} for share in expected]
-    assert [w.shape for w in ours.parameters()] == [w.shape for w in control.parameters()]
+    monkeypatch.setattr(Run, "compare", noted)
+    run_experiment(alexnet, unreached=["steps to 25 %, tanh / ReLU"])
+    return given
+
+
+def test_the_arms(run_experiment, monkeypatch):
+    given = asked_for(run_experiment, monkeypatch)
+    few, race = given["dropout"], given["ReLU"]
+    made = {
+        "with dropout": few["arms"]["with dropout"].make,
+        **{name: change["with dropout"].make for name, change in few["breaks"].items()},
+    }
+    left_out = {name: {type(m) for m in arm.network().dense[2::3]} for name, arm in made.items()}
+    assert left_out == {
+        "with dropout": {nn.Dropout},
+        "no dropout": {nn.Identity},
+        "the same half": {experiment_module.SameHalf},
+        "weight decay": {nn.Identity},
+    }
+    assert {name: arm.weight_decay for name, arm in made.items()} == {
+        **dict.fromkeys(made, 5e-4),
+        "weight decay": 0.01,
+    }
+    assert few["arms"]["without dropout"].make == made["no dropout"]
+    starts = {**race["arms"], **{name: change["ReLU"] for name, change in race["breaks"].items()}}
+    activations = {name: arm.make.activation for name, arm in starts.items()}
+    assert activations == {
+        "ReLU": nn.ReLU,
+        "tanh": nn.Tanh,
+        "tanh everywhere": nn.Tanh,
+        "a rectifier that saturates": experiment_module.Saturating,
+        "tanh, scaled": nn.Tanh,
+    }
+    assert [name for name, arm in starts.items() if not arm.make.as_paper] == ["tanh, scaled"]
+    network = SmallNet(classes=5, activation=nn.Tanh)
+    assert sum(isinstance(module, nn.Tanh) for module in network.modules()) == 3
+    assert not any(isinstance(module, nn.ReLU) for module in network.modules())
+
+
+def test_the_same_half_is_left_out_in_use_too():
+    x = torch.ones(2, 6)
+    assert experiment_module.SameHalf()(x).tolist() == [[0, 1, 0, 1, 0, 1]] * 2
+    assert experiment_module.Saturating()(torch.tensor([-1.0, 0.5, 3.0])).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_the_race_starts_as_the_paper_says():
+    start = experiment_module.Start(nn.ReLU)
+    layers = [m for m in start.network().modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert_close(torch.cat([m.weight.flatten() for m in layers]).std(), torch.tensor(0.01), rtol=0.05, atol=0)
+    assert not any(m.bias.any() for m in layers)
+    known = task_module.Pictures(torch.rand(4, 3, 2, 2) - 0.3, torch.zeros(4, dtype=torch.long))
+    x = start.pixels(known).x
+    assert_close(x.mean(0), torch.zeros(3, 2, 2), atol=1e-4, rtol=0)
+    assert_close((x[1] - x[0]) / 255, known.x[1] - known.x[0])
+    assert start._replace(as_paper=False).pixels(known) is known
+
+
+def test_a_race_ends_at_25_percent(part_of_run, monkeypatch):
+    """Right at each step but the first six: after 21 steps five of the last twenty are wrong."""
+    run = part_of_run()
+    known = task_module.Pictures(torch.zeros(32, 3, 16, 16), torch.zeros(32, dtype=torch.long))
+
+    class Learns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen, self.weight = 0, nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            self.seen += 1
+            named = torch.full((len(x),), int(self.seen <= 6))
+            return F.one_hot(named, 5) * (1 + self.weight)
+
+    monkeypatch.setattr(experiment_module.Start, "network", lambda _: Learns())
+    start = experiment_module.Start(nn.ReLU)
+    score, course = experiment_module.to_25_percent(known, a_trial(run), start, 0.0)
+    assert (score, course.steps, course.errors) == (21.0, 21.0, [0.3, 0.25])
+    untrained = experiment_module.to_25_percent(known, a_trial(run, share=0.0), start, 0.0)
+    assert untrained == (22.0, experiment_module.Course(AtLeast(21.0), []))
 
 
 def test_errors_are_told_by_the_height_of_the_digit(part_of_run, monkeypatch):
@@ -222,26 +285,12 @@ def test_errors_are_told_by_the_height_of_the_digit(part_of_run, monkeypatch):
 
 
 def test_the_experiment_runs(run_experiment):
-    record = run_experiment(alexnet)
+    record = run_experiment(alexnet, unreached=["steps to 25 %, tanh / ReLU"])
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
     with_it, without = (record.values["error on new pictures", f"{w} dropout"] for w in ("with", "without"))
-    assert claims["dropout"]["values"]["error on new pictures, with dropout / without"] == with_it / without
-
-
-def test_a_null_run_compares_equals(run_experiment):
-    record = run_experiment(alexnet, null=True)
-    assert [v for c in record.claims for name, v in c["values"].items() if "/" in name] == [1.0, 1.0]
-
-
-@pytest.mark.parametrize("broken", ["no dropout", "tanh everywhere"])
-def test_breaks_make_the_arms_equal(run_experiment, broken):
-    record = run_experiment(alexnet, broken=broken)
-    assert [v for c in record.claims for name, v in c["values"].items() if "/" in name] == [1.0]
-
-
-def test_a_limit_is_no_number_of_steps():
-    assert experiment_module.number(AtLeast(400.0)) == experiment_module.number(400.0) == 400.0
+    found = claims["dropout"]["values"]["error on new pictures, with dropout / without"]
+    assert found == pytest.approx(with_it / without)
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -21,8 +21,10 @@ from readtrack.papers import byt5
 from readtrack.papers.byt5 import ByT5, from_released, padded, to_bytes, to_ids
 from readtrack.papers.byt5.benchmark import cost
 from readtrack.papers.byt5.model import END, FIRST_SENTINEL, MEAN_SPAN, VOCAB
-from readtrack.papers.byte_bpe import ByteBPE
+from readtrack.papers.byte_bpe import ByteBPE, train
 from readtrack.papers.t5 import corrupt, draw_spans, restore
+from readtrack.runs.comparing import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.byt5.experiment")
 
@@ -208,17 +210,39 @@ def test_noise_is_what_it_says():
     assert [toy.NOISES[noise].keywords["share"] for noise in list(toy.NOISES)[1:5]] == [0.1, 0.2, 0.3, 0.2]
 
 
+def language(seed: int = 3) -> toy.Language:
+    words = toy.make_words(Random(seed))
+    text = "\n".join(text for text, _ in toy.draw_texts(words, 200, Random(seed)))
+    return toy.Language(words, ByteBPE(train(text, 40)))
+
+
 def test_what_each_arm_reads():
-    assert toy.bytes_reader().ids("ab") == [100, 101, END]
-    assert toy.bytes_reader().vocab == VOCAB
-    chained = toy.chained_reader().ids
+    some = language()
+    assert toy.bytes_reader(some).ids("ab") == [100, 101, END]
+    assert toy.bytes_reader(some).vocab == VOCAB
+    chained = toy.chained_reader(some).ids
     assert chained("ab") == [100, 3 + (97 + 98) % 256, END]
     assert chained("bb")[1] != chained("ab")[1]
-    bpe = ByteBPE([])
-    tokens = toy.tokens_reader(bpe)
-    assert tokens.ids("a!") == [*(i + 3 for i in bpe.encode("a!")), END]
-    assert tokens.pieces("ab") == ["a", "b"]
-    assert tokens.vocab == 259
+    tokens = toy.tokens_reader(some)
+    text = " ".join(some.words[0])
+    assert tokens.ids(text) == [*(i + 3 for i in some.bpe.encode(text)), END]
+    assert "".join(tokens.pieces(text)) == text
+    assert tokens.vocab == 256 + 40 + 3
+    assert tokens.training is None
+
+
+def test_skipped_merges_split_a_text_anew():
+    """Without skipping the ids are those of the tokenizer; with it they still spell the text."""
+    some, draw = language(), Random(5)
+    text = " ".join(some.words[1])
+    assert toy.merged_with_dropout(some.bpe, text, draw, share=0.0) == some.bpe.encode(text)
+    assert len(toy.merged_with_dropout(some.bpe, text, draw, share=1.0)) == len(text)
+    splits = [toy.merged_with_dropout(some.bpe, text, draw) for _ in range(20)]
+    assert {some.bpe.decode(ids) for ids in splits} == {text}
+    assert len({tuple(ids) for ids in splits}) == 20
+    reader = toy.dropout_reader(some)
+    assert reader.ids(text) == toy.tokens_reader(some).ids(text)  # what is judged is not drawn
+    assert reader.training(text, draw) != reader.ids(text)
 
 
 def test_texts_are_two_words_of_a_topic():
@@ -229,20 +253,51 @@ def test_texts_are_two_words_of_a_topic():
         assert set(text.split()) <= set(words[topic])
 
 
-@pytest.mark.parametrize("broken", ["", "bytes that depend on one another"])
+READERS = {"": "bytes_reader", "chained bytes": "chained_reader", "BPE-dropout": "dropout_reader"}
+
+
+@pytest.mark.parametrize("broken", READERS)
 def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     made = {}
     fit = toy.fit
 
-    def watched(run, arm, reader, *rest):
-        made[arm] = reader
-        return fit(run, arm, reader, *rest)
+    def watched(at, make, rate):
+        made[at.name] = make
+        return fit(at, make, rate)
 
     monkeypatch.setattr(toy, "fit", watched)
     record = run_experiment(byt5, broken=broken)
-    assert (made["bytes"].ids("ab") == to_ids("ab")) is not bool(broken)
-    assert 256 < made["tokens"].vocab <= 256 + 3 + 150
+    assert made == {"bytes": getattr(toy, READERS[broken]), "tokens": toy.tokens_reader}
     assert [artifact["kind"] for artifact in record.artifacts] == ["table", "text"]
+
+
+def test_texts_to_judge_by_are_one_set_under_every_noise(part_of_run):
+    run, words = part_of_run(), toy.make_words(Random(3))
+    assert len(toy.language(run).bpe) == 256 + 150
+    topics = {tuple(topic for _, topic in toy.spoiled(run, words, noise, "judge")) for noise in toy.NOISES}
+    assert len(topics) == 1
+    clean, chosen = (toy.spoiled(run, words, "clean", part) for part in ("judge", "choose"))
+    assert clean != chosen
+    assert [text.upper() for text, _ in clean] == [
+        text for text, _ in toy.spoiled(run, words, "upper case", "judge")
+    ]
+
+
+def test_accuracy_is_of_the_texts_to_judge_by(part_of_run, monkeypatch):
+    """Of a reader that always writes topic B."""
+    run, some = part_of_run(), language()
+    monkeypatch.setattr(
+        toy,
+        "read",
+        lambda network, reader, texts: (
+            F.one_hot(torch.full((len(texts),), toy.FIRST_TOPIC + 1), VOCAB).double(),
+            torch.tensor([topic for _, topic in texts]) + toy.FIRST_TOPIC,
+        ),
+    )
+    at = Trial(Workshop(run, some), Work(arm="bytes"), arm="bytes")
+    found = toy.judged(at, Sweep(toy.Trained(None, None), 0.01, {}))
+    topics = [topic for _, topic in toy.spoiled(run, some.words, "clean", "judge")]
+    assert found["accuracy, drop 20 %"].tolist() == [float(topic == 1) for topic in topics]
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from readtrack.papers import googlenet
 from readtrack.papers.googlenet import GoogLeNet, Inception, Widths, loss
 from readtrack.papers.googlenet.benchmark import apart, of_patches, torchs
-from readtrack.papers.googlenet.model import Auxiliary, SmallNet, multiply_adds
+from readtrack.papers.googlenet.model import Auxiliary, Plain, SmallNet, multiply_adds
+from readtrack.plugin import Run
 
 experiment_module = importlib.import_module("readtrack.papers.googlenet.experiment")
 WIDTHS = Widths(5, 4, 6, 3, 4, 2)
@@ -131,20 +132,60 @@ def test_the_loss_weighs_the_heads_by_three_tenths():
     assert_close(loss(tuple(scores), labels), each[0] + 0.3 * (each[1] + each[2]))
 
 
-def test_the_arms_do_as_many_multiply_adds():
-    assert {
-        "with reductions": Widths(16, 16, 24, 8, 12, 12),
-        "naive": Widths(7, 0, 10, 0, 5, 0),
-    } == experiment_module.ARMS
-    assert experiment_module.RATES == (0.003, 0.009, 0.027)
+def asked_for(run_experiment, monkeypatch) -> dict:
+    """What the experiment hands to its comparison."""
+    given, compare = {}, Run.compare
+
+    def noted(run, claim, **asked):
+        given.update(asked)
+        return compare(run, claim, **asked)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    run_experiment(googlenet)
+    return given
+
+
+def test_the_arms_and_the_rival_do_as_many_multiply_adds(run_experiment, monkeypatch):
+    given = asked_for(run_experiment, monkeypatch)
+    blocks = {
+        **{name: arm.make for name, arm in given["arms"].items()},
+        **{name: change["with reductions"].make for name, change in given["breaks"].items()},
+    }
+    kinds = {name: (block.func, block.keywords) for name, block in blocks.items()}
+    reduced, naive = {"widths": Widths(16, 16, 24, 8, 12, 12)}, {"widths": Widths(7, 0, 10, 0, 5, 0)}
+    assert kinds == {
+        "with reductions": (Inception, reduced),
+        "naive": (Inception, naive),
+        "no reductions": (Inception, naive),
+        "reductions that do not learn": (experiment_module.FrozenReductions, reduced),
+        "plain layers": (Plain, {"outputs": 28}),
+    }
     work = []
-    for widths in experiment_module.ARMS.values():
-        network = SmallNet(widths, classes=5)
+    for block in blocks.values():
+        network = SmallNet(block, classes=5)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.randn(1, 3, 16, 16))
         work.append(multiply_adds(network))
         assert counter.get_total_flops() == 2 * work[-1]
-    assert 0.97 < work[0] / work[1] < 1.03
+    assert max(work) / min(work) < 1.03
+
+
+def test_frozen_reductions_keep_their_weights_and_the_rest_learns():
+    block = experiment_module.FrozenReductions(6, Widths(2, 3, 4, 3, 4, 2))
+    nn.init.constant_(block.entry.bias, 5.0)  # no unit is dead
+    before = {name: weight.detach().clone() for name, weight in block.named_parameters()}
+    optimizer = torch.optim.Adam(block.parameters(), lr=0.1)
+    block(torch.rand(4, 6, 5, 5)).square().sum().backward()
+    optimizer.step()
+    moved = {
+        name: (weight != before[name]).flatten(1).any(1)
+        for name, weight in block.named_parameters()
+        if weight.ndim == 4
+    }
+    assert moved["entry.weight"].tolist() == [True] * 2 + [False] * 6
+    assert not moved["project.weight"].any()
+    assert moved["three.weight"].any()
+    assert moved["five.weight"].any()
 
 
 def test_the_experiment_runs(run_experiment):
@@ -152,14 +193,9 @@ def test_the_experiment_runs(run_experiment):
     assert record.headline_curve == "error over the digit's height"
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["fewer parameters"]["verdict"] == "held"
-    ours, theirs = (record.values["error", arm] for arm in experiment_module.ARMS)
-    assert claims["reductions"]["values"]["error, with reductions / naive"] == pytest.approx(ours / theirs)
-
-
-@pytest.mark.parametrize("condition", [{"null": True}, {"broken": "no reductions"}])
-def test_null_and_break_compare_equals(run_experiment, condition):
-    record = run_experiment(googlenet, **condition)
-    assert [claim["values"]["error, with reductions / naive"] for claim in record.claims] == [1.0]
+    ours, theirs = (record.values["error", arm] for arm in ("with reductions", "naive"))
+    found = claims["reductions"]["values"]["error, with reductions / naive"]
+    assert found == pytest.approx(ours / theirs, rel=1e-5)
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -120,8 +120,10 @@ def test_explanations_are_shown_side_by_side(run_experiment):
 def test_a_null_run_tosses_a_coin_for_each_scene(run_experiment):
     plain, null = run_experiment(module), run_experiment(module, null=True)
     assert plain.values == null.values  # the maps are the plain run's
-    for name, value in null.claims[-1]["values"].items():
-        assert (value != plain.claims[-1]["values"][name]) == (" - " in name)
+    # How many scenes there are to toss for depends on the network, and with few a coin may change nothing.
+    kept = {name: value for name, value in plain.claims[-1]["values"].items() if " - " not in name}
+    assert kept
+    assert kept == {name: null.claims[-1]["values"][name] for name in kept}
 
 
 def test_the_break_takes_the_weights_away(run_experiment, monkeypatch):

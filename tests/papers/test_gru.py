@@ -13,7 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack.papers import gru, rnn
 from readtrack.papers.gru import GRU, GatedRecurrentUnit, unroll, unroll_fast
+from readtrack.papers.rnn.tasks import Adder
 
+TASKS = importlib.import_module("readtrack.papers.rnn.tasks")
 EXPERIMENT = importlib.import_module("readtrack.papers.gru.experiment")  # its name is the hook's, too
 
 
@@ -122,33 +124,63 @@ def test_weights_start_uniform():
 # Experiment and benchmark
 
 
-def arms_of(run_experiment, monkeypatch, **options):
-    arms = {}
+def readers_of(run_experiment, monkeypatch, **options):
+    """Layer and window of each arm; nothing is trained, and the error is the rate."""
+    kinds = {}
 
-    def noted(run, arm, make, *, rate, length, steps):
-        arms[arm] = type(make(2, 3))
+    def noted(at, name, layer, *, rate, length, steps, window):
         assert length == 50
-        run.metric("error at adding", 0.1, step=0, arm=arm)
-        return 0.1, len(arm) / 100
+        network = Adder(layer, 3)
+        kinds[name.rpartition(", rate")[0]] = type(network.recurrent), window
+        at.run.metric("error at adding", rate, step=0, arm=name)
+        return network
 
-    monkeypatch.setattr(EXPERIMENT, "learn_to_add", noted)
-    return arms, run_experiment(gru, **options)
+    monkeypatch.setattr(TASKS, "learn_to_add", noted)
+    record = run_experiment(gru, **options)
+    return kinds, record
 
 
-def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
-    arms, record = arms_of(run_experiment, monkeypatch)
-    assert arms == {"GRU": GRU, "RNN": rnn.RNN}
+NEAR = {"RNN, marks in the last five": (rnn.RNN, 5)}
+
+
+def test_the_arms_and_their_null_run(run_experiment, monkeypatch):
+    kinds, record = readers_of(run_experiment, monkeypatch)
+    assert kinds == {"GRU": (GRU, None), "RNN": (rnn.RNN, None)} | NEAR
     assert record.claims[0]["verdict"] == "held"
     assert record.claims[1]["values"]["runs with an error under 0.01, GRU"] == 0.0
-    arms, _ = arms_of(run_experiment, monkeypatch, null=True)
-    assert set(arms.values()) == {rnn.RNN}
-    arms, _ = arms_of(run_experiment, monkeypatch, broken="no update gate")
-    assert arms["GRU"].__name__ == "_NoUpdate"
+    kinds, _ = readers_of(run_experiment, monkeypatch, null=True)
+    assert kinds == {"GRU": (rnn.RNN, None), "RNN": (rnn.RNN, None)} | NEAR
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind"),
+    [
+        ("blind update gates", EXPERIMENT.BlindUpdate),
+        ("no update gate", EXPERIMENT.NoUpdate),
+        ("rectified units, identity start", rnn.IdentityRNN),
+    ],
+)
+def test_breaks_replace_the_gru_alone(run_experiment, monkeypatch, broken, kind):
+    kinds, _ = readers_of(run_experiment, monkeypatch, broken=broken)
+    assert kinds == {"GRU": (kind, None), "RNN": (rnn.RNN, None)} | NEAR
 
 
 def test_the_broken_layer_keeps_nothing():
-    layer, x = EXPERIMENT._NoUpdate(2, 3), torch.randn(2, 6, 2)
+    layer, x = EXPERIMENT.NoUpdate(2, 3), torch.randn(2, 6, 2)
     assert not layer.with_updates(x, torch.randn(2, 3))[1].any()
+
+
+def test_a_blind_update_gate_is_the_same_at_every_step():
+    layer, x, h = EXPERIMENT.BlindUpdate(2, 3), torch.randn(2, 6, 2), torch.randn(2, 3)
+    states, updates = layer.with_updates(x, h)
+    assert_close(updates, layer.input.bias[3:6].sigmoid().expand(2, 6, 3))
+    plain = GRU(2, 3)
+    plain.load_state_dict(layer.state_dict())
+    for weight in (plain.input.weight, plain.recurrent.weight):
+        weight.data[3:6] = 0
+    assert_close(states, plain(x, h)[0])
+    layer(x)[0].sum().backward()
+    assert layer.input.bias.grad[3:6].all()
 
 
 def test_the_experiment_runs(run_experiment):

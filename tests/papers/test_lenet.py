@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.testing import assert_close
@@ -16,8 +17,19 @@ from readtrack import data
 from readtrack.papers import lenet
 from readtrack.papers.lenet import TABLE_I, Convolution, FullyConnected, LeNet5, SubSampling, squash
 from readtrack.papers.lenet.benchmark import by_windows, cost
-from readtrack.papers.lenet.experiment import ARMS, BLANK, INK, RATES, enlarge, scatter
+from readtrack.papers.lenet.experiment import (
+    ARMS,
+    BLANK,
+    INK,
+    centred,
+    centred_reader,
+    enlarge,
+    right,
+    scatter,
+    shuffled,
+)
 from readtrack.papers.lenet.model import typeset
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.lenet.experiment")
 
@@ -282,44 +294,33 @@ def test_loss_is_equation_9():
 # Experiment and benchmark
 
 
+def world():
+    images, labels = data.digits()
+    parts = data.parts(enlarge(images, 16), labels, seed=0)
+    return experiment_module.Fields(parts, 20, {"as many weights": 29, "larger": 100}, torch.arange(400))
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(lenet)
-    assert record.curves["loss at rate 0.015"].keys() == ARMS.keys()
-    accuracy, weights = (
-        {arm: record.values[metric, arm] for arm in ARMS} for metric in ("accuracy", "parameters")
-    )
+    assert record.curves["loss at learning rate 0.015"].keys() == ARMS.keys()
     values = {event["claim"]["name"]: event["values"] for event in record.claims}
-    assert values["weights well spent"]["accuracy, LeNet - as many weights"] == (
-        accuracy["LeNet"] - accuracy["as many weights"]
-    )
-    assert values["fewer weights"] == {
-        "accuracy, LeNet - larger": accuracy["LeNet"] - accuracy["larger"],
-        "accuracy, larger": accuracy["larger"],
-        "parameters, LeNet / larger": weights["LeNet"] / weights["larger"],
-    }
+    weights = {arm: record.values["parameters", arm] for arm in ARMS}
+    assert weights == {"LeNet": 14_580, "as many weights": 14_149, "larger": 48_584}
+    assert values["fewer parameters"]["parameters, LeNet / larger"] == weights["LeNet"] / weights["larger"]
     assert [artifact["name"] for artifact in record.artifacts] == ["LeNet-5", "F6"]
 
 
-def test_a_null_run_compares_equals(run_experiment):
-    values = {event["claim"]["name"]: event["values"] for event in run_experiment(lenet, null=True).claims}
-    assert values["weights well spent"]["accuracy, LeNet - as many weights"] == 0.0
-    assert values["fewer weights"]["parameters, LeNet / larger"] == 1.0
+def test_the_arms_are_lenet_and_fully_connected_networks(part_of_run):
+    at = Trial(Workshop(part_of_run(), world()), Work(arm="LeNet"), arm="LeNet")
+    assert [type(make(at)) for make in ARMS.values()] == [LeNet5, FullyConnected, FullyConnected]
+    assert type(centred_reader(at).reader) is FullyConnected
 
 
-def test_the_arms_and_their_grid():
-    """The controls have as many weights as the small LeNet, and more than three times as many."""
-    with torch.device("meta"):
-        weights = {arm: sum(w.numel() for w in make().parameters()) for arm, make in ARMS.items()}
-    assert weights == {"LeNet": 14_580, "as many weights": 14_149, "larger": 48_584}
-    assert [type(make()) for make in ARMS.values()] == [LeNet5, FullyConnected, FullyConnected]
-    assert RATES == (0.005, 0.015, 0.045)
-
-
-def test_digits_stand_anywhere_in_their_field():
-    digits = enlarge(data.digits()[0][:400])
+def test_pictures_stand_anywhere_in_their_field():
+    digits = enlarge(data.digits()[0][:400], 16)
     assert digits.shape == (400, 1, 16, 16)
     assert (digits.min().item(), digits.max().item()) == pytest.approx((BLANK, INK))
-    fields = scatter(digits, torch.Generator().manual_seed(0), order=torch.arange(400))
+    fields = scatter(digits, torch.Generator().manual_seed(0), field=20, order=torch.arange(400))
     positions = set()
     for field, digit in zip(fields[:, 0], digits[:, 0], strict=True):
         windows = field.unfold(0, 16, 1).unfold(1, 16, 1)
@@ -330,22 +331,45 @@ def test_digits_stand_anywhere_in_their_field():
     assert len(positions) == 25
 
 
-def test_the_break_puts_all_pixels_in_one_other_order(run_experiment, monkeypatch):
-    digits, order = enlarge(data.digits()[0][:5]), torch.randperm(400)
-    usual = scatter(digits, torch.Generator().manual_seed(0), order=torch.arange(400))
-    broken = scatter(digits, torch.Generator().manual_seed(0), order=order)
-    assert torch.equal(broken.flatten(1), usual.flatten(1)[:, order])
-    orders = []
+def test_colour_pictures_become_grey():
+    colours = torch.rand(2, 3, 32, 32)
+    assert_close(enlarge(colours, 28), enlarge(colours.mean(1), 28))
+    assert enlarge(colours, 28).shape == (2, 1, 28, 28)
 
-    def listen(digits, generator, *, order):
-        orders.append(order)
-        return scatter(digits, generator, order=order)
 
-    monkeypatch.setattr(experiment_module, "scatter", listen)
-    run_experiment(lenet, broken="shuffled pixels")
-    assert all(torch.equal(order, orders[0]) for order in orders)
-    assert not torch.equal(orders[0], torch.arange(400))
-    assert torch.equal(orders[0].sort().values, torch.arange(400))
+def test_the_near_miss_puts_all_pixels_in_one_other_order():
+    usual, broken = world(), shuffled(world())
+    x = usual.parts.judge[0][:5]
+    draws = [torch.Generator().manual_seed(0) for _ in range(2)]
+    straight = usual.placed(x, draws[0]).flatten(1)
+    assert torch.equal(broken.placed(x, draws[1]).flatten(1), straight[:, broken.order])
+    assert not torch.equal(broken.order, usual.order)
+    assert torch.equal(broken.order.sort().values, usual.order)
+
+
+def test_the_rival_reads_every_position_alike():
+    x = enlarge(data.digits()[0][:50], 16)
+    generator = torch.Generator().manual_seed(0)
+    here, there = (scatter(x, generator, field=20, order=torch.arange(400)) for _ in range(2))
+    assert not torch.equal(here, there)
+    assert torch.equal(centred(here), centred(there))
+    ink = (centred(here)[:, 0] - BLANK).sum(2)
+    middle = (ink * torch.arange(20)).sum(1) / ink.sum(1)
+    assert ((middle - 9.5).abs() <= 0.5001).all()
+
+
+@pytest.mark.parametrize("network", [LeNet5, experiment_module.small_lenet])
+def test_the_picture_of_f6_fits_fields_of_any_size(part_of_run, network):
+    run, model = part_of_run(), network()
+    x, y = torch.rand(10, 1, model.side, model.side), torch.arange(10)
+    experiment_module.show(run, model, x, y)
+    with Image.open(run.artifacts / "f6.png") as picture:
+        assert picture.size == (10 * 4 * model.side, 3 * 4 * model.side)
+
+
+def test_what_is_right_has_the_smallest_penalty():
+    x, y = torch.tensor([[3.0, 1, 2, 4], [1, 2, 3, 4]]).view(2, 1, 2, 2), torch.tensor([1, 2])
+    assert right(nn.Flatten(), x, y).tolist() == [1.0, 0.0]
 
 
 def test_every_variant_is_right(check_benchmark):

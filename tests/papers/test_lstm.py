@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,8 @@ from readtrack.papers import lstm, rnn
 from readtrack.papers.lstm import LSTM, LongShortTermMemory, unroll, unroll_fast
 from readtrack.papers.lstm.experiment import SHUT
 
+TASKS = importlib.import_module("readtrack.papers.rnn.tasks")
+EXPERIMENT = importlib.import_module("readtrack.papers.lstm.experiment")  # its name is the hook's, too
 NAMES = {"input.weight": "weight_ih_l0", "input.bias": "bias_ih_l0", "recurrent.weight": "weight_hh_l0"}
 
 
@@ -149,33 +153,90 @@ def values(record, claim):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_experiment_runs(run_experiment, dtype):
     record = run_experiment(lstm, dtype=dtype)
-    assert len(record.curves["error at adding"]) == 2 * 3
+    assert {name.rpartition(", rate")[0] for name in record.curves["error at adding"]} == {
+        "LSTM",
+        "RNN",
+        "RNN, marks in the last five",
+    }
     verdicts = {claim["claim"]["name"]: claim["verdict"] for claim in record.claims}
-    assert verdicts["constant error carousel"] == "held"
-    # Before any training the gradients are what they are: each arm is the layer that it says.
+    assert verdicts["constant error carousel"] == verdicts["gradient over lags"] == "held"
+
+
+def test_before_any_training_each_layer_has_the_gradient_of_its_kind(run_experiment):
+    """Each arm is the layer that it says."""
+    record = run_experiment(lstm)
+    grown = {arm: value for (name, arm), value in record.values.items() if name.startswith("log10 of growth")}
+    assert grown["forget gate at 1"] > 0
+    assert -9 < grown["forget bias 1"] < -4
+    assert -3 < grown["rectified units that start at the identity"] < 0
+    assert grown["RNN"] < -18
     flow = values(record, lstm.FLOW)
-    at_1, bias_1, simple = (
-        flow[f"log10 of growth over 100 steps, {arm}"] for arm in ("forget gate at 1", "forget bias 1", "RNN")
-    )
-    assert at_1 > 0
-    assert -9 < bias_1 < -4
-    assert simple < -18
+    difference = flow["log10 of growth over 100 steps, forget gate at 1 / RNN"]
+    assert difference == grown["forget gate at 1"] - grown["RNN"]
+    assert flow["log10 of growth over 100 steps, forget bias 1"] == grown["forget bias 1"]
 
 
-def test_a_null_run_has_the_simple_network_under_every_name(run_experiment):
-    record = run_experiment(lstm, null=True)
-    assert values(record, lstm.FLOW)["log10 of growth over 100 steps, forget gate at 1 / RNN"] == 0
+def readers_of(run_experiment, monkeypatch, **options):
+    """Layer and window of each arm; nothing is trained, and the error is the rate."""
+    found = {}
+
+    def noted(at, name, layer, *, rate, length, steps, window):
+        assert length == 50
+        found[name.rpartition(", rate")[0]] = layer(2, 3), window
+        at.run.metric("error at adding", rate, step=0, arm=name)
+        return rate
+
+    monkeypatch.setattr(TASKS, "learn_to_add", noted)
+    monkeypatch.setattr(TASKS, "adding_error", lambda run, network, part, **_: network)
+    record = run_experiment(lstm, **options)
+    kinds = {arm: (type(layer), window) for arm, (layer, window) in found.items()}
+    return kinds, found["LSTM"][0], record
+
+
+NEAR = {"RNN, marks in the last five": (rnn.RNN, 5)}
+
+
+def test_the_arms_and_their_null_run(run_experiment, monkeypatch):
+    kinds, layer, record = readers_of(run_experiment, monkeypatch)
+    assert kinds == {"LSTM": (LSTM, None), "RNN": (rnn.RNN, None)} | NEAR
+    assert 0.7 < layer.input.bias[3:6].mean() < 1.3
     lags = values(record, lstm.LONG_LAGS)
-    assert lags["error at its best rate, LSTM"] == lags["error at its best rate, RNN"]
+    # The lowest rate is best, and one beyond it is tried, twice.
+    assert lags["error at its best rate, RNN"] == pytest.approx(0.002 / 9, rel=0.01)
+    assert lags["runs with an error under 0.01, LSTM"] == 1
+    kinds, _, _ = readers_of(run_experiment, monkeypatch, null=True)
+    assert kinds == {"LSTM": (rnn.RNN, None), "RNN": (rnn.RNN, None)} | NEAR
 
 
-def test_breaks_take_away_what_they_say(run_experiment):
-    flow = values(run_experiment(lstm, broken="half open forget gates"), lstm.FLOW)
-    assert flow["log10 of growth over 100 steps, forget gate at 1"] < -15
-    assert -9 < flow["log10 of growth over 100 steps, forget bias 1"] < -4
-    plain, broken = (run_experiment(lstm, broken=name).curves for name in ("", "no memory"))
-    for arm, curve in plain["error at adding"].items():
-        assert (curve == broken["error at adding"][arm]) == arm.startswith("RNN")
+@pytest.mark.parametrize(
+    ("broken", "kind"),
+    [
+        ("leaky cells", EXPERIMENT.LeakyLSTM),
+        ("no memory", LSTM),
+        ("rectified units, identity start", rnn.IdentityRNN),
+    ],
+)
+def test_breaks_replace_the_lstm_alone(run_experiment, monkeypatch, broken, kind):
+    kinds, layer, _ = readers_of(run_experiment, monkeypatch, broken=broken)
+    assert kinds == {"LSTM": (kind, None), "RNN": (rnn.RNN, None)} | NEAR
+    if kind is LSTM:
+        assert (layer.input.bias[3:6] < -900).all()
+
+
+def test_a_leaky_cell_loses_half_at_each_step():
+    layer, x = EXPERIMENT.LeakyLSTM(2, 3), torch.randn(2, 5, 2)
+    plain = LSTM(2, 3)
+    plain.load_state_dict(layer.state_dict())
+    for weight in (plain.input.weight, plain.recurrent.weight, plain.input.bias):
+        weight.data[3:6] = 0  # a forget gate of 1/2
+    assert_close(layer(x), plain(x))
+    last = torch.randn(2, 3), torch.randn(2, 3)
+    assert_close(layer(x, last), plain(x, last))
+    assert not torch.allclose(layer(x, last)[0], layer(x)[0])
+    layer(x)[0].sum().backward()
+    for weight in layer.parameters():
+        assert not weight.grad[3:6].any()
+        assert weight.grad[:3].any()
 
 
 def test_with_its_forget_gates_shut_a_cell_keeps_nothing():

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from readtrack.claims import AtLeast
 from readtrack.papers import rethinking_generalization as module
 from readtrack.papers.rethinking_generalization import Memory, memorise
+from readtrack.runs.trial import Trial, Work, Workshop
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
@@ -73,57 +74,114 @@ def test_a_time_that_was_not_reached_is_a_lower_limit():
 
 
 def trainings(run_experiment, monkeypatch, **options):
-    """What each training was given: arm to (network, images, labels, rate, decay); its results made up."""
+    """What each training was given, by arm and kind of data; its results are made up."""
     seen = {}
 
-    def noted(run, arm, make, given, choose, judge, rate, decay):
-        seen[arm] = make(), *given, rate, decay
-        run.metric("loss", 1.0, step=0)
-        return 1.0, module.Trained(1.0, 0.9, 10.0 * len(seen))
+    def noted(at, kind, recipe, rate):
+        arm = at.name.partition(", as")[0]
+        given = module.KINDS[kind](*at.world.train, at.run.data(f"noise, {kind}", "train"))
+        seen[arm, kind] = recipe.make(), *given, rate, recipe.weight_decay
+        at.metric("loss", 1.0, step=0)
+        steps = {module.TRUE: 10.0, module.RANDOM: 25.0}.get(kind, 99.0)
+        accuracies = {"linear": 0.5, "dropout": 0.75}
+        return 1.0, module.Trained(accuracies.get(arm, 1.0), 0.9, steps)
 
     monkeypatch.setattr(module, "train", noted)
     return seen, run_experiment(module, **options)
 
 
-def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
+def test_every_arm_learns_every_kind_of_data(run_experiment, monkeypatch):
     seen, record = trainings(run_experiment, monkeypatch)
-    assert record.claims[0]["verdict"] == "held"
-    assert seen.keys() == {
-        *(f"network, {kind}" for kind in module.KINDS),
-        "linear, true labels",
-        "linear, random labels",
-        *(f"network, random labels {part}" for part in ("0.25", "0.5", "0.75")),
-        *(
-            f"{name}, {kind}"
-            for name in ("weight decay", "dropout")
-            for kind in ("true labels", "random labels")
-        ),
-    }
-    widths = [layer.out_features for layer in seen["network, Gaussian"][0] if isinstance(layer, nn.Linear)]
-    assert widths == [256, 256, 10]
-    assert [layer.out_features for layer in seen["linear, true labels"][0]] == [10]
-    for arm, (network, x, y, rate, decay) in seen.items():
-        assert rate == seen["network, true labels"][3]  # nothing is tuned on noise
-        assert decay == (5e-4 if arm.startswith("weight decay") else 0.0)
-        dropped = {layer.p for layer in network if isinstance(layer, nn.Dropout)}
-        assert dropped <= ({0.2} if arm.startswith("dropout") else {0.0})
-        true = seen["network, true labels"]
-        assert torch.equal(y, true[2]) == ("random labels" not in arm)
-        assert torch.equal(x, true[1]) == ("pixels" not in arm and "Gaussian" not in arm)
-    random = [seen[f"{arm}, random labels"][2] for arm in ("network", "linear", "weight decay", "dropout")]
-    assert all(torch.equal(labels, random[0]) for labels in random)
+    networks = {"network": (256, 0.0, 0.0), "weight decay": (256, 5e-4, 0.0), "dropout": (256, 0.0, 0.2)}
+    assert seen.keys() == {(arm, kind) for arm in (*networks, "linear") for kind in module.KINDS}
+    for (arm, kind), (network, x, y, _, decay) in seen.items():
+        if arm == "linear":
+            assert [layer.out_features for layer in network] == [10]
+            assert decay == 0
+        else:
+            width, expected, dropped = networks[arm]
+            widths = [layer.out_features for layer in network if isinstance(layer, nn.Linear)]
+            assert widths == [width, width, 10]
+            assert decay == expected
+            assert {layer.p for layer in network if isinstance(layer, nn.Dropout)} == {dropped}
+            assert all(weight.requires_grad for weight in network.parameters())
+        true = seen[arm, module.TRUE]
+        assert torch.equal(y, true[2]) == ("random labels" not in kind)
+        assert torch.equal(x, true[1]) == ("pixels" not in kind and kind != "Gaussian")
+        assert torch.equal(y, seen["linear", kind][2])
+    found = {name: value for claim in record.claims for name, value in claim["values"].items()}
+    assert found["steps to 99 %, random labels / true labels, network"] == 2.5
+    assert found["training accuracy, random labels, network - linear"] == 0.5
+    assert found["training accuracy, random labels, dropout"] == 0.75
+
+
+def test_nothing_is_tuned_on_noise(run_experiment, monkeypatch):
+    rates = []
+
+    def noted(at, kind, recipe, rate):
+        rates.append((kind, rate))
+        at.metric("loss", 1.0, step=0)
+        return abs(rate - 0.1) - (kind != module.TRUE), module.Trained(1.0, 0.9, 9.0)
+
+    monkeypatch.setattr(module, "train", noted)
+    run_experiment(module, budget="quick")
+    assert {rate for kind, rate in rates if kind != module.TRUE} == {0.1}
+    assert {rate for kind, rate in rates if kind == module.TRUE} == {0.01, 0.03, 0.1, 0.3}
+
+
+@pytest.mark.parametrize(
+    ("broken", "width", "trained"), [("few units", 8, 6), ("fixed hidden layers", 256, 2)]
+)
+def test_breaks_change_the_networks_alone(run_experiment, monkeypatch, broken, width, trained):
+    seen, _ = trainings(run_experiment, monkeypatch, broken=broken)
+    for arm in ("network", "weight decay", "dropout"):
+        network = seen[arm, "Gaussian"][0]
+        assert network[0].out_features == width
+        assert sum(weight.requires_grad for weight in network.parameters()) == trained
+    assert len(seen["linear", module.TRUE][0]) == 1
+
+
+def test_a_null_run_has_linear_models(run_experiment, monkeypatch):
     null, _ = trainings(run_experiment, monkeypatch, null=True)
     assert {len(network) for network, *_ in null.values()} == {1}
-    broken, _ = trainings(run_experiment, monkeypatch, broken="few units")
-    assert broken["network, Gaussian"][0][0].out_features == 4
-    assert broken["dropout, random labels"][0][0].out_features == 4
-    assert broken["linear, true labels"][0][0].out_features == 10
+
+
+def test_the_rate_falls_after_each_pass_and_training_stops_when_all_is_right(part_of_run, monkeypatch):
+    run = part_of_run()
+    monkeypatch.setattr(run, "pick", lambda **values: 4 if values["smoke"] == 1 else values["smoke"])
+    rights = iter([0.5, 0.99, 1.0, 1.0, 0.25])
+    monkeypatch.setattr(module, "accuracy", lambda model, x, y: next(rights))
+    at = Trial(Workshop(run, module.images_of(run)), Work(arm="linear"), arm="linear")
+    at.start()
+    seen = []
+    descend = at.descend
+
+    def noted(loss, optimizer, *, step, **rest):
+        if step % 12 == 0:
+            seen.append(optimizer.param_groups[0]["lr"])
+        return descend(loss, optimizer, step=step, **rest)
+
+    monkeypatch.setattr(at, "descend", noted)
+    _, found = module.train(at, module.RANDOM, module.Recipe(module.linear), 0.5)
+    assert found == module.Trained(1.0, 0.25, 24.0)
+    assert at.work.updates == 36
+    assert at.work.rates == [0.5]
+    assert seen == pytest.approx([0.5, 0.5 * 0.97, 0.5 * 0.97**2])
+
+
+def test_new_images_are_the_part_to_judge_by(part_of_run):
+    run = part_of_run()
+    train, choose, judge = run.source("images").parts
+    world = module.images_of(run)
+    assert torch.equal(world.new[0], judge[0].flatten(1))
+    assert torch.equal(world.choose[1], choose[1])
+    assert torch.equal(world.train[1], train[1][:600])
 
 
 def test_the_experiment_runs(run_experiment):
-    record = run_experiment(module, unreached=("steps to 99 %, random labels / true",))
+    record = run_experiment(module, unreached=("steps to 99 %, random labels / true labels, network",))
     curve = record.curves["accuracy over the part of random labels"]
-    assert [part for part, _ in curve["training images"]] == [0, 0.25, 0.5, 0.75, 1]
+    assert [part for part, _ in curve["network, training images"]] == [0, 0.25, 0.5, 0.75, 1]
 
 
 def test_every_variant_is_right(check_benchmark):

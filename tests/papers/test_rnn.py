@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack.papers import rnn
-from readtrack.papers.rnn import RNN, adding_problem, gradient_over_lags, unroll
+from readtrack.papers.rnn import RNN, IdentityRNN, adding_problem, gradient_over_lags, unroll
 from readtrack.papers.rnn.benchmark import step_by_step
 from readtrack.papers.rnn.experiment import (
     ADDING_RATES,
@@ -22,8 +22,10 @@ from readtrack.papers.rnn.experiment import (
     recurrent_weights,
     surprises,
 )
-from readtrack.papers.rnn.tasks import Adder
+from readtrack.papers.rnn.tasks import Adder, Learned, adding_error, error_at_adding
+from readtrack.runs.comparing import Sweep
 from readtrack.runs.run import Run
+from readtrack.runs.trial import Trial, Work, Workshop
 
 NAMES = {"input.weight": "weight_ih_l0", "input.bias": "bias_ih_l0", "recurrent.weight": "weight_hh_l0"}
 
@@ -211,6 +213,54 @@ def test_it_is_trained_at_a_rate_that_falls_to_nothing(run_experiment, monkeypat
     size = 32 * (2 + 32 + 1) + 33  # 32 units, and the readout
     assert first == (ADDING_RATES[0], 1.0, size)
     assert second == (ADDING_RATES[0] / 2, 1.0, size)
+
+
+def test_the_identity_network_is_torchs_with_rectified_units(assert_parity):
+    ours, theirs = IdentityRNN(5, 4), nn.RNN(5, 4, batch_first=True, nonlinearity="relu").double()
+
+    def reference(weights, x, state):
+        states, last = functional_call(theirs, as_torch(weights), (x, state[None]))
+        return states, last[0]
+
+    assert_parity(
+        lambda weights, x, state: functional_call(ours, weights, (x, state)),
+        reference,
+        (torch.randn(3, 7, 5), torch.randn(3, 4)),
+        weights=dict(ours.named_parameters()),
+    )
+
+
+def test_the_identity_network_starts_by_keeping_its_state():
+    network = IdentityRNN(2, 3)
+    assert torch.equal(network.recurrent.weight, torch.eye(3))
+    assert not network.input.bias.any()
+    state = torch.rand(1, 3)
+    assert torch.equal(network(torch.zeros(1, 50, 2), state)[1], state)
+    x = torch.randn(2, 4, 2)
+    assert torch.equal(network(x)[0], network(x, torch.zeros(2, 3))[0])
+
+
+@pytest.mark.parametrize(("error", "learned"), [(0.0099, 1.0), (0.01, 0.0)])
+def test_learned_is_an_error_under_a_hundredth_of_what_is_judged(part_of_run, monkeypatch, error, learned):
+    monkeypatch.setattr(Learned, "error", lambda self, run, part: error if part == "judge" else 0.0)
+    at = Trial(Workshop(part_of_run()), Work(arm="RNN"), arm="RNN")
+    found = Sweep(Learned(Adder(RNN, 4), None), 0.1, {})
+    assert error_at_adding(at, found) == {"error": error, "learned": learned}
+
+
+def test_the_error_is_that_of_new_sequences_with_marks_in_the_window(part_of_run):
+    class Asked(Adder):
+        def forward(self, x):
+            seen.append(x)
+            return torch.zeros(len(x))
+
+    run, seen = part_of_run(), []
+    error = adding_error(run, Asked(RNN, 4), "judge", length=9, window=4)
+    assert seen[0].shape == (10, 9, 2)
+    assert not seen[0][:, :5, 1].any()
+    assert error == pytest.approx((seen[0].prod(2).sum(1) ** 2).mean().item())
+    adding_error(run, Asked(RNN, 4), "choose", length=9, window=4)
+    assert not torch.equal(*seen)
 
 
 # Experiment and benchmark

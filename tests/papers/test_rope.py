@@ -16,10 +16,12 @@ from readtrack.papers import rope
 from readtrack.papers.attention import MultiHeadAttention
 from readtrack.papers.rope import RotaryAttention, halves_to_pairs, line_by_line, phases, rotate
 from readtrack.papers.rope.experiment import (
+    BIAS,
     ONE_SPEED,
     QUERIES_ALONE,
     TOKENS,
     Characters,
+    DistanceBias,
     OneSpeed,
     QueriesAlone,
 )
@@ -201,44 +203,76 @@ def test_the_experiment_runs(run_experiment):
     assert record.values["held-out loss", "bigram"] == pytest.approx(2.5, abs=0.3)
 
 
-def test_the_arms_their_null_run_and_their_breaks(run_experiment, monkeypatch):
-    """What is trained, and on which grid; the losses are made up, and the claim holds what follows."""
-    trained: dict[str, Characters] = {}
-    grids: dict[str, list[float]] = {}
-    losses = {"rotated": 2.0, "learned positions": 2.4, "sines": 2.25}
+LOSSES = {"rotated": 2.0, "learned positions": 2.4, "sines": 2.25}
+USUAL = {
+    "rotated": (RotaryAttention, type(None)),
+    "learned positions": (MultiHeadAttention, nn.Parameter),
+    "sines": (MultiHeadAttention, Tensor),
+}
 
-    def made_up(run, arm, make, rate, text, vocab):
-        trained[arm] = make(vocab, 8)
-        grids.setdefault(arm, []).append(rate)
-        return abs(rate - 0.01), EXPERIMENT.Trained(losses[arm] if rate == 0.01 else 9.0, {0: 3.0})
 
-    def kinds() -> dict[str, tuple[type, type]]:
-        return {arm: (type(m.blocks[0].attention), type(m.positions)) for arm, m in trained.items()}
+def made_up_arms(run_experiment, monkeypatch, **options):
+    """What is trained, at which rates, and the claim; a model's losses are made up and best at 0.01."""
+    models: dict[str, Characters] = {}
+    rates: dict[str, list[float]] = {}
 
-    monkeypatch.setattr(EXPERIMENT, "train", made_up)
-    record = run_experiment(rope, budget="quick")
-    assert len({tuple(grid) for grid in grids.values()}) == 1
-    assert len(grids["rotated"]) == 4
-    values = record.claims[-1]["values"]
-    assert values["loss saved over learned positions"] == pytest.approx(0.4)
-    assert values["loss saved over sines"] == pytest.approx(0.25)
-    usual = {
-        "rotated": (RotaryAttention, type(None)),
-        "learned positions": (MultiHeadAttention, nn.Parameter),
-        "sines": (MultiHeadAttention, Tensor),
-    }
-    assert kinds() == usual
-    assert trained["rotated"].blocks[0].attention.base == 10000.0
-    assert_close(trained["sines"].positions, rope.sines(phases(torch.arange(TOKENS), 8)))
-    learned = trained["learned positions"].positions
+    def train(at, make, rate):
+        arm = at.name.partition(", as")[0]
+        models[arm] = make(at.world.vocab, 8)
+        rates.setdefault(arm, []).append(rate)
+        at.metric("loss", rate, step=0)
+        models[arm].loss_made_up = LOSSES[arm] if rate == 0.01 else 9.0
+        return abs(rate - 0.01), EXPERIMENT.Trained(models[arm], {0: 3.0})
+
+    monkeypatch.setattr(EXPERIMENT, "train", train)
+    monkeypatch.setattr(EXPERIMENT, "held_out", lambda at, model, part: model.loss_made_up)
+    record = run_experiment(rope, budget="quick", **options)
+    kinds = {arm: (type(m.blocks[0].attention), type(m.positions)) for arm, m in models.items()}
+    return models, kinds, rates, record.claims[-1]
+
+
+def test_the_arms_and_what_follows_from_their_losses(run_experiment, monkeypatch):
+    models, kinds, rates, claim = made_up_arms(run_experiment, monkeypatch)
+    assert kinds == USUAL
+    assert rates == {arm: [1e-3, 3e-3, 1e-2, 3e-2] for arm in USUAL}
+    assert claim["values"]["loss saved over learned positions"] == pytest.approx(0.4)
+    assert claim["values"]["loss saved over sines"] == pytest.approx(0.25)
+    assert models["rotated"].blocks[0].attention.base == 10000.0
+    assert_close(models["sines"].positions, rope.sines(phases(torch.arange(TOKENS), 8)))
+    learned = models["learned positions"].positions
     assert learned.shape == (TOKENS, 8)
     assert learned.std().item() == pytest.approx(1, rel=0.1)  # it does worse from smaller ones
 
-    run_experiment(rope, budget="quick", null=True)
-    assert kinds() == dict.fromkeys(usual, usual["learned positions"])
-    for broken, layer in ((QUERIES_ALONE, QueriesAlone), (ONE_SPEED, OneSpeed)):
-        run_experiment(rope, budget="quick", broken=broken.name)
-        assert kinds() == usual | {"rotated": (layer, type(None))}
+
+def test_a_null_run_has_learned_positions_under_every_name(run_experiment, monkeypatch):
+    _, kinds, _, _ = made_up_arms(run_experiment, monkeypatch, null=True)
+    assert kinds == dict.fromkeys(USUAL, USUAL["learned positions"])
+
+
+@pytest.mark.parametrize(
+    ("broken", "layer"), [(QUERIES_ALONE, QueriesAlone), (ONE_SPEED, OneSpeed), (BIAS, DistanceBias)]
+)
+def test_breaks_replace_the_rotated_arm_alone(run_experiment, monkeypatch, broken, layer):
+    _, kinds, _, _ = made_up_arms(run_experiment, monkeypatch, broken=broken.name)
+    assert kinds == USUAL | {"rotated": (layer, type(None))}
+
+
+def test_the_rival_adds_a_number_for_each_distance():
+    layer, x = DistanceBias(12, 3), torch.randn(2, 7, 12)
+    nn.init.normal_(layer.bias)
+    q, k, v = (
+        project(x).unflatten(-1, (3, 4)).transpose(1, 2) for project in (layer.query, layer.key, layer.value)
+    )
+    scores = q @ k.mT / 2
+    for head in range(3):
+        for query in range(7):
+            for key in range(7):
+                bias = layer.bias[head, query - key] if key <= query else -math.inf
+                scores[:, head, query, key] += bias
+    expected = layer.output((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+    assert_close(layer(x, causal=True), expected)
+    layer(x, causal=True).sum().backward()
+    assert layer.bias.grad[:, :7].all()
 
 
 def test_what_the_breaks_break():
@@ -295,10 +329,22 @@ def test_the_control_arms_know_positions_and_differ_in_nothing_else():
 
 
 def test_the_bigrams_loss_is_that_of_a_count_by_hand():
-    text = EXPERIMENT.data.Parts((torch.tensor([0, 1, 0, 1, 1]),), (), (torch.tensor([0, 1, 1, 0]),))
+    text = EXPERIMENT.data.Parts((torch.tensor([0, 1, 0, 1, 1]),), (), ())
     after_0, after_1 = {0: 0.1, 1: 2.1}, {0: 1.1, 1: 1.1}
     expected = -(math.log(after_0[1] / 2.2) + math.log(after_1[1] / 2.2) + math.log(after_1[0] / 2.2)) / 3
-    assert EXPERIMENT.bigram_loss(text, 2) == pytest.approx(expected)
+    assert EXPERIMENT.bigram_loss(text, torch.tensor([[0, 1, 1, 0]]), 2) == pytest.approx(expected)
+
+
+def test_what_is_judged_is_text_that_nothing_was_trained_on_or_chosen_by(part_of_run):
+    """By ids that are places in the text."""
+    run = part_of_run()
+    text = EXPERIMENT.Text(EXPERIMENT.data.stretches(torch.arange(100_000), 0), 9)
+    judge, choose = (text.windows(run, part) for part in ("judge", "choose"))
+    assert judge.shape == choose.shape == (128, TOKENS + 1)
+    (to_judge,), (to_choose,) = text.parts.judge, text.parts.choose
+    assert torch.isin(judge, to_judge).all()
+    assert torch.isin(choose, to_choose).all()
+    assert not torch.isin(judge, torch.cat((*text.parts.train, to_choose))).any()
 
 
 def test_the_sines_are_the_transformers():

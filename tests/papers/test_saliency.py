@@ -15,6 +15,8 @@ from readtrack.papers.saliency import class_gradient, class_model, edges
 from readtrack.papers.saliency import network as network_module
 from readtrack.papers.saliency.network import PairNet, energy, inside, shown
 from readtrack.plugin import Run
+from readtrack.runs.comparing import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.saliency.experiment")
 
@@ -130,22 +132,72 @@ def test_questions_are_about_scenes_whose_digits_are_named():
     assert found.named > 0.75
 
 
+def asked_for(run_experiment, monkeypatch) -> tuple[dict, list]:
+    """What the experiment hands to its comparison, and the networks that it asks."""
+    given, pair = {}, []
+    compare, networks = Run.compare, experiment_module.networks
+    monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
+
+    def noted(run, *claims, **asked):
+        given.update(asked)
+        return compare(run, *claims, **asked)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    run_experiment(saliency)
+    return given, pair[0]
+
+
+def test_whose_maps_are_compared(run_experiment, monkeypatch):
+    given, (trained, untrained) = asked_for(run_experiment, monkeypatch)
+    images, classes = torch.rand(2, 3, 20, 20), torch.tensor([1, 4])
+    every = torch.stack([class_gradient(trained, images, torch.full((2,), k)) for k in range(5)]).sum(0)
+    wanted = {
+        "gradient": saliency.saliency(trained, images, classes),
+        "brightness": images.amax(1),
+        "untrained": saliency.saliency(untrained, images, classes),
+        "edges": edges(images),
+    }
+    for name, map_ in wanted.items():
+        assert_close({**given["arms"], **given["yardsticks"]}[name].make(images, classes), map_)
+    broken = {name: change["gradient"].make(images, classes) for name, change in given["breaks"].items()}
+    assert_close(broken["initial weights"], wanted["untrained"])
+    assert_close(broken["all classes at once"], every.abs().amax(1))
+    assert_close(broken["edges"], wanted["edges"])
+    (asked,) = given["attempt"].args
+    at = Trial(Workshop(object.__new__(Run)), Work(arm="any"), arm="any")
+    _, told = given["attempt"](at, lambda images, classes: images[:, 0] * classes[:, None, None], None)
+    assert_close(told, asked.images[:, 0] * asked.classes[:, None, None])
+    assert given["read"].args == (asked,)
+
+
+def test_the_strongest_twentieth_of_the_pixels_is_counted(part_of_run):
+    maps = torch.zeros(2, 20, 20)
+    maps[0, :4, :4], maps[0, 10:12, 10:12] = 2.0, 1.0  # sixteen pixels in the box, four beside it
+    maps[1, 10:15, 10:14] = 3.0
+    boxes, others = torch.tensor([[0.0, 0, 4, 4]] * 2), torch.tensor([[10.0, 10, 14, 15]] * 2)
+    assert_close(experiment_module.strongest(maps, boxes), torch.tensor([0.8, 0.0]))
+    asked = network_module.Known(torch.zeros(2, 3, 20, 20), torch.tensor([0, 1]), boxes, others, 0.9)
+    at = Trial(Workshop(part_of_run()), Work(arm="any"), arm="any")
+    found = experiment_module.score(asked, at, Sweep(maps, None, {}))
+    assert_close(found["strongest pixels in the asked box"], torch.tensor([[0.8, 0.0]]))
+    assert_close(found["asked box over other"], torch.tensor([[1.0, 0.0]]))
+    ties = experiment_module.score(asked, at, Sweep(torch.zeros(2, 20, 20), None, {}))
+    assert_close(ties["asked box over other"], torch.tensor([[0.5, 0.5]]))
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(saliency)
-    shares = {arm: record.values["share in the asked box", arm] for arm in ("trained", "untrained", "edges")}
+    hits = {
+        arm: record.values["strongest pixels in the asked box", arm]
+        for arm in ("gradient", "brightness", "untrained")
+    }
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
-    assert claims["locates"]["values"]["share in the asked box, trained / untrained"] == pytest.approx(
-        shares["trained"] / shares["untrained"]
-    )
-    over = [record.values["asked box over other", arm] for arm in ("trained", "untrained")]
-    assert next(iter(claims["the class that was asked for"]["values"].values())) == over[0] - over[1]
-
-
-@pytest.mark.parametrize("condition", [{"null": True}, {"broken": "untrained"}])
-def test_null_and_break_compare_equals(run_experiment, condition):
-    record = run_experiment(saliency, **condition)
-    values = [next(iter(claim["values"].values())) for claim in record.claims]
-    assert values == [1.0, 0.0]
+    for other in ("brightness", "untrained"):
+        found = claims["locates"]["values"][f"strongest pixels in the asked box, gradient / {other}"]
+        assert found == pytest.approx(hits["gradient"] / hits[other])
+    over = [record.values["asked box over other", arm] for arm in ("gradient", "untrained")]
+    found = claims["the class that was asked for"]["values"]["asked box over other, gradient - untrained"]
+    assert found == pytest.approx(over[0] - over[1])
 
 
 def test_every_variant_is_right(check_benchmark):

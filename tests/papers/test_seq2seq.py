@@ -13,6 +13,8 @@ from torch.testing import assert_close
 
 from readtrack.papers import seq2seq
 from readtrack.papers.seq2seq import END, Seq2Seq, beam_search, greedy
+from readtrack.runs.comparing import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 EXPERIMENT = importlib.import_module("readtrack.papers.seq2seq.experiment")  # its name is the hook's, too
 
@@ -151,38 +153,87 @@ def test_a_translation_has_its_words_by_the_lexicon_and_pairs_in_the_right_order
         assert translated[:-1] == [int(word) for word in expected]
 
 
+ACCURACY = {"reversed": 0.9, "as it is": 0.5, "as it is, four words": 0.95}
+
+
 def arms_of(run_experiment, monkeypatch, **options):
-    arms = {}
+    """What each arm reads of 0, 1, ... and the bias of its forget gates; accuracies are made up."""
+    arms, biases = {}, {}
 
-    def noted(run, arm, order, rate, *, length):
-        arms[arm, length] = order(torch.arange(length)[None]).flatten().tolist()
-        run.metric("loss", 1.0, step=0)
-        right = torch.full((length,), {"reversed": 0.9, "as it is": 0.5, "short sentences": 0.95}[arm])
-        source, target = torch.ones(1, length).long(), torch.ones(1, length + 1).long()
-        return 1.0, EXPERIMENT.Trained(right, EXPERIMENT.Reader(order), source, target)
+    def train(at, task, rate):
+        model = task.make()
+        arms[at.name] = model.ordered(torch.arange(task.length)[None]).flatten().tolist()
+        hidden = EXPERIMENT.HIDDEN
+        biases[at.name] = [
+            layers[0].input.bias[hidden : 2 * hidden].mean().item()
+            for layers in (model.reader.layers, model.writer.layers)
+        ]
+        at.metric("loss", 1.0, step=0)
+        return 1.0, EXPERIMENT.Trained(model, task.length)
 
-    monkeypatch.setattr(EXPERIMENT, "train", noted)
-    return arms, run_experiment(seq2seq, **options).claims
+    monkeypatch.setattr(EXPERIMENT, "train", train)
+    monkeypatch.setattr(EXPERIMENT, "judged", lambda at, found: {"accuracy": ACCURACY[at.name]})
+    monkeypatch.setattr(EXPERIMENT, "show", lambda run, model, source, target: run.metric("shown", 1.0))
+    return arms, biases, run_experiment(seq2seq, **options).claims
 
 
-def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
-    length = EXPERIMENT.LENGTH
-    arms, claims = arms_of(run_experiment, monkeypatch)
-    assert arms["reversed", length] == list(range(length))[::-1]
-    assert arms["as it is", length] == list(range(length))
+UPWARDS = list(range(EXPERIMENT.LENGTH))
+SHORT = {"as it is, four words": UPWARDS[: EXPERIMENT.SHORT]}
+
+
+def test_the_arms(run_experiment, monkeypatch):
+    arms, biases, claims = arms_of(run_experiment, monkeypatch)
+    assert arms == {"reversed": UPWARDS[::-1], "as it is": UPWARDS} | SHORT
+    for pair in biases.values():
+        assert pair == pytest.approx([1, 1], abs=0.1)
     assert claims[0]["values"]["accuracy gained by reversing"] == pytest.approx(0.4)
-    arms, _ = arms_of(run_experiment, monkeypatch, null=True)
-    assert all(order == list(range(n)) for (_, n), order in arms.items())
-    assert arms["short sentences", EXPERIMENT.SHORT] == list(range(EXPERIMENT.SHORT))
-    arms, _ = arms_of(run_experiment, monkeypatch, broken="another order")
-    shuffled = arms["reversed", length]
-    assert sorted(shuffled) == list(range(length)) == arms["as it is", length]
-    assert shuffled[:2] == [0, 2]
+    assert claims[0]["values"]["accuracy on short sentences, as it is"] == 0.95
+
+
+def test_a_null_run_reads_as_it_is_under_every_name(run_experiment, monkeypatch):
+    monkeypatch.setitem(globals(), "ACCURACY", dict.fromkeys(ACCURACY, 0.9))
+    arms, _, _ = arms_of(run_experiment, monkeypatch, null=True)
+    assert arms == {"reversed": UPWARDS, "as it is": UPWARDS} | SHORT
+
+
+@pytest.mark.parametrize(
+    ("broken", "read", "bias"),
+    [("another order", [*UPWARDS[::2], *UPWARDS[1::2]], 1), ("open forget gates", UPWARDS, 5)],
+)
+def test_breaks_replace_the_reversed_arm_alone(run_experiment, monkeypatch, broken, read, bias):
+    arms, biases, _ = arms_of(run_experiment, monkeypatch, broken=broken)
+    assert arms == {"reversed": read, "as it is": UPWARDS} | SHORT
+    assert biases["reversed"] == pytest.approx([bias, bias], abs=0.1)
+    assert biases["as it is"] == pytest.approx([1, 1], abs=0.1)
+
+
+def test_accuracy_counts_words_but_not_the_end(part_of_run):
+    """Of a reader that knows all words but the first, and never that a sentence ends."""
+    run = part_of_run()
+    words = EXPERIMENT.lexicon(run.data("lexicon", "world"))
+    _, target = EXPERIMENT.drawn(run, words, 4, "judge")
+
+    class Knows(EXPERIMENT.Reader):
+        def forward(self, source, given):
+            assert torch.equal(given, target)
+            said = nn.functional.one_hot(target, EXPERIMENT.WORDS).float()
+            said[:, (0, 4)] = said[:, (0, 4)].roll(1, -1)
+            return said
+
+    at = Trial(Workshop(run, words), Work(arm="reversed"), arm="reversed")
+    found = EXPERIMENT.Trained(Knows(EXPERIMENT.as_it_is), 4)
+    assert EXPERIMENT.judged(at, Sweep(found, 0.01, {})) == {"accuracy": 0.75}
+
+
+def test_the_lexicon_gives_every_word_another_and_keeps_the_end():
+    words = EXPERIMENT.lexicon(torch.Generator().manual_seed(0))
+    assert words[END] == END
+    assert sorted(words.tolist()) == list(range(EXPERIMENT.WORDS))
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(seq2seq)
-    assert record.curves["accuracy over position"].keys() == {"reversed", "as it is"}
+    assert record.curves["accuracy over position"].keys() == ACCURACY.keys()
     assert [step for step, _ in record.curves["BLEU over the beam's width"]["reversed"]] == [1, 2, 12]
     assert [artifact["name"] for artifact in record.artifacts] == ["translations"]
 
@@ -196,7 +247,7 @@ def test_what_is_shown_says_what_was_written_and_how_likely_it_is(part_of_run):
     words = torch.arange(1, 13)[None]
     target = torch.cat((words, torch.tensor([[END]])), 1)
     run = part_of_run()
-    EXPERIMENT.show(run, EXPERIMENT.Trained(torch.ones(12), network, words, target))
+    EXPERIMENT.show(run, network, words, target)
     lines = (run.artifacts / "translations.txt").read_text(encoding="utf-8").splitlines()
     source, right, by_greed, by_beam, *_ = lines
     assert (source.split()[0], right.split()[0]) == ("source", "target")

@@ -8,7 +8,6 @@ from collections import Counter
 
 import pytest
 import torch
-from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention.flex_attention import flex_attention
 from torch.testing import assert_close
@@ -19,6 +18,8 @@ from readtrack.papers.gqa import grouped_attention
 from readtrack.papers.sliding_window import Mistral, SwiGLU, from_released, window_attention
 from readtrack.papers.sliding_window.benchmark import band, masked
 from readtrack.papers.sliding_window.model import positions_in
+from readtrack.runs.comparing import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 its = importlib.import_module("readtrack.papers.sliding_window.experiment")
 timed = importlib.import_module("readtrack.papers.sliding_window.benchmark")
@@ -175,25 +176,59 @@ def test_fixed_blocks_carry_nothing_over_their_borders():
     )
 
 
-@pytest.mark.parametrize("broken", ["", "fixed blocks"])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
+def test_averages_are_of_the_window():
+    q, k, v = torch.randn(3, 2, 2, 6, 3)
+    found = its.averages(q, k, v, 4)
+    assert_close(found, its.averages(k, q, v, 4))  # which is all that counts
+    for token in range(6):
+        assert_close(found[:, :, token], v[:, :, max(token - 3, 0) : token + 1].sum(2) / 4)
+
+
+def arms_of(run_experiment, monkeypatch, **options):
+    """Layers, window and attention of each arm."""
     made: dict[str, Mistral] = {}
     train = its.train
 
-    def watched(run, arm, make, rate):
-        made[arm] = make()
-        return train(run, arm, make, rate)
+    def watched(at, make, rate):
+        made[at.name] = make()
+        return train(at, make, rate)
 
     monkeypatch.setattr(its, "train", watched)
-    run_experiment(sliding_window, broken=broken)
-    assert {arm: (len(m.blocks), m.window) for arm, m in made.items()} == {
-        "three layers": (3, 4),
-        "one layer": (1, 4),
-        "full attention": (1, None),
+    run_experiment(sliding_window, **options)
+    return {arm: (len(m.blocks), m.window, m.blocks[0].attention.attend) for arm, m in made.items()}
+
+
+ONE, FULL = (1, 4, window_attention), (1, None, window_attention)
+
+
+@pytest.mark.parametrize(
+    ("broken", "attend"),
+    [
+        ("", window_attention),
+        ("fixed blocks", its.within_fixed_blocks),
+        ("averages of the window", its.averages),
+    ],
+)
+def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken, attend):
+    arms = arms_of(run_experiment, monkeypatch, broken=broken)
+    assert arms == {"three layers": (3, 4, attend), "one layer": ONE, "full attention": FULL}
+
+
+def test_a_null_run_has_one_layer_under_both_names(run_experiment, monkeypatch):
+    arms = arms_of(run_experiment, monkeypatch, null=True)
+    assert arms == {"three layers": ONE, "one layer": ONE, "full attention": FULL}
+
+
+def test_what_is_judged_follows_from_the_accuracy_at_each_distance(part_of_run, monkeypatch):
+    accuracy = [1.0, 0.95, 0.9, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.1]
+    monkeypatch.setattr(its, "answered", lambda run, network: accuracy)
+    at = Trial(Workshop(part_of_run()), Work(arm="three layers"), arm="three layers")
+    assert its.by_distance(at, Sweep(small(), 0.01, {})) == {
+        "reach": 3.0,
+        "half of the reach": 1.5,
+        "lowest accuracy": 0.1,
+        "accuracy beyond three windows": 0.2,
     }
-    attend: Tensor = made["three layers"].blocks[0].attention.attend
-    assert attend is (its.within_fixed_blocks if broken else window_attention)
-    assert made["one layer"].blocks[0].attention.attend is attend
 
 
 @pytest.mark.filterwarnings("ignore:.*flex_attention called without torch.compile")

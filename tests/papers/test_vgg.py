@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack.papers import vgg
 from readtrack.papers.alexnet import ResponseNorm
 from readtrack.papers.vgg import TABLE_1, VGG, Stages, dense_head
 from readtrack.papers.vgg.benchmark import all_windows, of_patches, pooled, pooled_first
-from readtrack.papers.vgg.model import seen, weights_of
+from readtrack.papers.vgg.model import multiply_adds, seen, weights_of
+from readtrack.plugin import Run
 
 experiment_module = importlib.import_module("readtrack.papers.vgg.experiment")
 
@@ -69,22 +71,20 @@ def test_columns_of_table_1(name):
     assert sum(isinstance(layer, ResponseNorm) for layer in network.modules()) == (name == "A-LRN")
 
 
-def test_names_are_those_of_the_released_weights():
-    """torchvision's vgg16 has its convolutions at these places of `features`."""
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("A", (0, 3, 6, 8, 11, 13, 16, 18)),
+        ("D", (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)),
+        ("E", (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)),
+    ],
+)
+def test_names_are_those_of_the_released_weights(name, places):
+    """The files of torchvision's vgg11, vgg16 and vgg19 have their layers at these places."""
     with torch.device("meta"):
-        names = [name for name, w in VGG("D").named_parameters() if w.ndim == 4]
-    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-    assert names == [f"features.{place}.weight" for place in places]
-
-
-@pytest.mark.parametrize("name", ["A", "E"])
-def test_released_weights_run_here(torchvision, name):
-    """Its `vgg11` and `vgg19` have these names, and give the same scores."""
-    theirs = getattr(torchvision.models, {"A": "vgg11", "E": "vgg19"}[name])(weights=None).eval()
-    ours = VGG(name).eval()
-    ours.load_state_dict(theirs.state_dict())
-    images = torch.randn(1, 3, 224, 224)
-    assert_close(ours(images), theirs(images))
+        names = [name for name, _ in VGG(name).named_parameters()]
+    layers = [f"features.{place}" for place in places] + [f"classifier.{place}" for place in (0, 3, 6)]
+    assert names == [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
 
 
 def test_dense_evaluation_is_the_head_at_every_window():
@@ -141,22 +141,44 @@ def test_half_precision_errs_as_torchs(assert_half_precision):
         )
 
 
-def test_the_arms():
-    assert experiment_module.ARMS == {"two of 3 × 3": (3, 3), "one of 5 × 5": (5,)}
-    assert experiment_module.RATES == (0.003, 0.006, 0.012, 0.024)
+def test_the_arms_and_what_takes_their_place(run_experiment, monkeypatch):
+    given, compare = {}, Run.compare
+
+    def noted(run, *claims, **asked):
+        given.update(asked)
+        return compare(run, *claims, **asked)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    run_experiment(vgg)
+    networks = {name: arm.make.network() for name, arm in given["arms"].items()}
+    for name, change in given["breaks"].items():
+        networks[name] = change["two of 3 × 3"].make.network()
     shapes = {
-        arm: [
-            tuple(layer.weight.shape)
-            for layer in Stages(filters, classes=5).stages
-            if hasattr(layer, "weight")
-        ]
-        for arm, filters in experiment_module.ARMS.items()
+        name: [tuple(layer.weight.shape) for layer in network.stages if hasattr(layer, "weight")]
+        for name, network in networks.items()
     }
-    assert shapes["one of 5 × 5"] == [(16, 3, 5, 5), (32, 16, 5, 5), (48, 32, 5, 5)]
     assert shapes["two of 3 × 3"] == [
         *((16, 3, 3, 3), (16, 16, 3, 3), (32, 16, 3, 3)),
         *((32, 32, 3, 3), (48, 32, 3, 3), (48, 48, 3, 3)),
     ]
+    assert shapes["one of 5 × 5"] == [(16, 3, 5, 5), (32, 16, 5, 5), (48, 32, 5, 5)]
+    assert shapes["one of 3 × 3"] == [(16, 3, 3, 3), (32, 16, 3, 3), (48, 32, 3, 3)]
+    assert shapes["one layer"] == shapes["one of 5 × 5"]
+    assert shapes["no ReLU between"] == shapes["two of 3 × 3"]
+    relus = {
+        name: sum(isinstance(m, nn.ReLU) for m in network.modules()) for name, network in networks.items()
+    }
+    assert relus == {**dict.fromkeys(networks, 3), "two of 3 × 3": 6}
+    work = {name: multiply_adds(network) for name, network in networks.items()}
+    for rival in ("wider 3 × 3", "wider 5 × 5"):
+        assert 0.99 < work[rival] / work["two of 3 × 3"] < 1.02
+
+
+def test_multiply_adds_are_those_that_torch_counts():
+    network = Stages((5,), classes=5)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.randn(1, 3, 16, 16))
+    assert counter.get_total_flops() == 2 * multiply_adds(network)
 
 
 def test_the_experiment_runs(run_experiment):
@@ -164,14 +186,13 @@ def test_the_experiment_runs(run_experiment):
     assert record.headline_curve == "error over the digit's height"
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
-    two, one = (record.values["error", arm] for arm in experiment_module.ARMS)
-    assert claims["small filters"]["values"]["error, two of 3 × 3 / one of 5 × 5"] == pytest.approx(two / one)
-
-
-@pytest.mark.parametrize("condition", [{"null": True}, {"broken": "one layer"}])
-def test_null_and_break_compare_equals(run_experiment, condition):
-    record = run_experiment(vgg, **condition)
-    assert [claim["values"]["error, two of 3 × 3 / one of 5 × 5"] for claim in record.claims] == [1.0]
+    two, one, three = (
+        record.values["error", f"{arm}"] for arm in ("two of 3 × 3", "one of 5 × 5", "one of 3 × 3")
+    )
+    found = claims["small filters"]["values"]["error, two of 3 × 3 / one of 5 × 5"]
+    assert found == pytest.approx(two / one, rel=1e-5)
+    found = claims["depth"]["values"]["error, two of 3 × 3 / one of 3 × 3"]
+    assert found == pytest.approx(two / three, rel=1e-5)
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -1,0 +1,36 @@
+"""Theorem 1: the network with 2n + d weights that memorises n examples."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Points = Float[Tensor, " count"]
+
+
+def memorise(z: Points, y: Points) -> tuple[Points, Points]:
+    """Theorem 1: b and w, in the order of growing z, with Σ_j w_j max(z_i - b_j, 0) = y_i for every i.
+
+    z   projections of the examples, no two of them equal
+    b   each lies just at the next smaller z, so that the system is triangular; the slope between two z is the
+        sum of all w up to there: each w is a difference of slopes
+    """
+    single = torch.promote_types(z.dtype, torch.float32)
+    z, order = z.to(single).sort()
+    y = y.to(single)[order]
+    b = torch.cat((z[:1] - 1, z[:-1]))
+    slopes = y.diff(prepend=y.new_zeros(1)) / (z - b)
+    return b, slopes.diff(prepend=slopes.new_zeros(1))
+
+
+class Memory(nn.Module):
+    """Lemma 1's network: one direction a, n thresholds b, n weights w."""
+
+    def __init__(self, x: Float[Tensor, "count dim"], y: Points, a: Float[Tensor, " dim"]) -> None:
+        super().__init__()
+        self.a = nn.Parameter(a.clone())
+        b, w = memorise(x @ a, y)
+        self.b, self.w = nn.Parameter(b), nn.Parameter(w)
+
+    def forward(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        return F.relu((x @ self.a)[:, None] - self.b) @ self.w
