@@ -39,7 +39,7 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class VariantView:
     """A variant of a case. All texts are safe to print, "" where there is nothing to say.
 
     axes     the point of the case, in words: `{"tokens": "1024", "causal": "yes"}`
@@ -109,7 +109,7 @@ def axis_words(axes: Mapping[str, str]) -> list[str]:
     return [spelled.get(value, f"{{}} {value}").format(name) for name, value in axes.items()]
 
 
-def measured(event: Event) -> Measured:
+def measured(event: Event) -> VariantView:
     """What a `measurement` event says, whatever else it may hold."""
     axes, times, check = (_mapping(event, name) for name in ("axes", "t_ns", "ok"))
     role, flags = _text(event, "role"), tuple(one_line(str(flag)) for flag in _list(event, "flags"))
@@ -119,7 +119,7 @@ def measured(event: Event) -> Measured:
     why = skipped or _text(check, "reason") or "differs from the reference"
     peak, rate = _number(_mapping(event, "mem"), "peak_bytes"), _number(event, "tflops")
     contended = "contended" in flags
-    return Measured(
+    return VariantView(
         case=_text(event, "case"),
         axes={one_line(str(name)): _word(place) for name, place in axes.items()},
         places={name: number for name in axes if (number := _number(axes, name)) is not None},
@@ -146,7 +146,7 @@ def measured(event: Event) -> Measured:
     )
 
 
-def absent(rows: Sequence[Measured]) -> tuple[list[Measured], dict[str, list[str]]]:
+def absent(rows: Sequence[VariantView]) -> tuple[list[VariantView], dict[str, list[str]]]:
     """What was measured or failed; and what cannot run here at any size: reason to variants."""
     reasons: dict[str, set[str]] = {}
     for row in rows:
@@ -158,7 +158,7 @@ def absent(rows: Sequence[Measured]) -> tuple[list[Measured], dict[str, list[str
     return [row for row in rows if row.name not in gone], found
 
 
-def common_axes(rows: Sequence[Measured]) -> dict[str, str]:
+def common_axes(rows: Sequence[VariantView]) -> dict[str, str]:
     """The axes at which all rows have one value: said once, they need no column."""
     if len(rows) < 2:
         return {}

@@ -142,7 +142,7 @@ def counted(record: Record) -> str:
     return str(total or "") if done >= total or record.outcome is not None else f"{done}/{total}"
 
 
-class Beside(NamedTuple):
+class Baseline(NamedTuple):
     """What the claims of a run without the idea are held against: verdicts by the claim's name, what they
     are called in a word or two, and where they are from.
     """
@@ -152,7 +152,7 @@ class Beside(NamedTuple):
     source: str
 
 
-def fallen(one: StatedClaim, job: Job | None, beside: Beside) -> Literal["it fell", "it did not fall", ""]:
+def fallen(one: StatedClaim, job: Job | None, beside: Baseline) -> Literal["it fell", "it did not fall", ""]:
     """What happened to a claim that holds in a plain run, in a null run, with a break or with edited code. A
     claim must fall in a null run if it is measured, and with a break that it names.
     """

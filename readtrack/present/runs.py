@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from readtrack.present.actions import key
 from readtrack.present.claims import number
 from readtrack.present.scales import is_timed
 from readtrack.runs.record import Record
@@ -28,9 +29,10 @@ _COULD_NOT = {
     "benchmark": "finish the benchmark",
 }
 _NEXT = {
-    "out_of_memory": "press R to run it with a smaller budget or on another device.",
-    "timed_out": "press R to run it with a smaller budget.",
-    "interrupted": "press r to run it again.",
+    "out_of_memory": ("run_options", "run it with a smaller budget or on another device"),
+    "timed_out": ("run_options", "run it with a smaller budget"),
+    "interrupted": ("run", "run it again"),
+    "usage": ("run_options", "change it"),
 }
 
 
@@ -70,7 +72,7 @@ def _settings(facts: Mapping[str, Any]) -> list[str]:
     return [part for part in parts if part]
 
 
-class Phase(NamedTuple):
+class PhaseView(NamedTuple):
     """seconds: how long it took, or has taken; 0 for one that is still to come."""
 
     name: str
@@ -78,7 +80,7 @@ class Phase(NamedTuple):
     seconds: float = 0.0
 
 
-def phases(record: Record) -> list[Phase]:
+def phases(record: Record) -> list[PhaseView]:
     """What was done, what is going on, what is still to come; a phase that came twice has both its times."""
     # What a run that was stopped did last is not its tidying up.
     begun = [phase for phase in record.phases if record.outcome is None or phase[0] != "teardown"]
@@ -90,8 +92,8 @@ def phases(record: Record) -> list[Phase]:
     last: Literal["done", "now", "stopped"] = (
         "now" if record.outcome is None else "done" if record.outcome == "completed" else "stopped"
     )
-    found = [Phase(name, last if name == now else "done", seconds) for name, seconds in took.items()]
-    return found + [Phase(name, "to come") for name in _to_come(record)]
+    found = [PhaseView(name, last if name == now else "done", seconds) for name, seconds in took.items()]
+    return found + [PhaseView(name, "to come") for name in _to_come(record)]
 
 
 def _to_come(record: Record) -> list[str]:
@@ -108,7 +110,7 @@ def waiting(record: Record) -> str:
     if record.outcome is not None:
         return "" if record.outcome == "completed" else record.detail or "no details were recorded"
     if record.state == "not responding":
-        return "not responding for a minute; press c to stop it"
+        return f"not responding for a minute; press {key('cancel')} to stop it"
     words = {"": "starting a fresh Python", "import": "importing torch and the plugin"}
     return words.get(record.phase, "")
 
@@ -199,13 +201,15 @@ def failure(record: Record) -> Failure | None:
         return None
     phase = str(error.get("phase") or record.phase)
     usage = error.get("kind") == "usage"
-    after = "press R to change it." if usage else "see the Log tab for the traceback and the run's output."
+    after = "see the Log tab for the traceback and the run's output."
+    if (step := _NEXT.get(str(record.outcome)) or (_NEXT["usage"] if usage else None)) is not None:
+        after = f"press {key(step[0])} to {step[1]}."
     kind = "" if error.get("type") == "ReadtrackError" else error.get("type")
     said = ": ".join(str(part) for part in (kind, error.get("message")) if part)
     return Failure(
         f"Could not {_COULD_NOT.get(phase, 'finish the run')}.",
         f"{said}{_where(error)}" if said else record.detail or "nothing was recorded",
-        _NEXT.get(str(record.outcome), after),
+        after,
     )
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual import events
 from textual.app import App
@@ -22,17 +22,17 @@ from textual.widgets import Input
 
 from readtrack import system
 from readtrack.errors import ReadtrackError
-from readtrack.latex import readable
 from readtrack.library import Library
-from readtrack.text import counted, one_line
-from readtrack.tui.actions import TYPING, action
-from readtrack.tui.controllers.adding import Adding
-from readtrack.tui.controllers.notes import Notes
-from readtrack.tui.controllers.reading import Reading
-from readtrack.tui.controllers.runs import Runs
-from readtrack.tui.controllers.sync import Syncs
+from readtrack.present.actions import key
+from readtrack.text import counted
+from readtrack.tui.actions import TYPING, read_keys
+from readtrack.tui.controllers.adding import ListController
+from readtrack.tui.controllers.notes import NotesController
+from readtrack.tui.controllers.reading import ReadingController
+from readtrack.tui.controllers.runs import RunController
+from readtrack.tui.controllers.search import SearchController
+from readtrack.tui.controllers.sync import SyncController
 from readtrack.tui.device_list import DeviceList
-from readtrack.tui.finding import Finding
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.theme import (
     THEMES,
@@ -42,20 +42,26 @@ from readtrack.tui.theme import (
     starting_theme,
     wants_ascii,
 )
-from readtrack.tui.widgets.line_view import join
+from readtrack.tui.widgets.line_view import LineView, join
 from readtrack.tui.widgets.outline import Entry, links
+from readtrack.tui.widgets.targets import File, Web
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from textual.command import Provider
+    from textual.message import Message
 
+    from readtrack.claims import Break
     from readtrack.home import Home
     from readtrack.reading_list.journal import State
-    from readtrack.tui.controllers.breaks import Breaks
-    from readtrack.tui.controllers.lists import Lists
+    from readtrack.runs.job import Job
+    from readtrack.tui.controllers.breaks import BreakController
+    from readtrack.tui.controllers.importing import ImportController
     from readtrack.tui.run_follower import RunFollower
     from readtrack.tui.screens.run_options import Options
+
+T = TypeVar("T")
 
 
 def _papers() -> type[Provider]:
@@ -78,11 +84,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     TITLE = "readtrack"
     COMMANDS: ClassVar = {_papers, _actions}
     # Wherever the reader is, a dialog included; the palette has its own key.
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            ",".join(key for key in action("leave").keys if "+" in key), "leave", priority=True, show=False
-        )
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+q,ctrl+c", "leave", priority=True, show=False)]
 
     def __init__(self, library: Library) -> None:
         super().__init__()
@@ -95,12 +97,12 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.set_class(not self.current_theme.dark, "-light-mode")
         self.set_class(no_colours(), "-no-colours")
         self.library = library
-        self.runs = Runs(self)
-        self.syncs = Syncs(self)
-        self.finding = Finding(self)
-        self._adding = Adding(self)
-        self._reading = Reading(self)
-        self.notes = Notes(self)
+        self.runs = RunController(self)
+        self.search = SearchController(self)
+        self.syncs = SyncController(self, self.search)
+        self._adding = ListController(self, self.action_import_list)
+        self._reading = ReadingController(self)
+        self.notes = NotesController(self, self.search)
         self._options: Options | None = None
         self._left = threading.Event()
         self._devices = DeviceList()
@@ -114,7 +116,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         return [*super().get_line_filters(), *self._ascii]
 
     def get_default_screen(self) -> Screen[None]:
-        return LibraryScreen(self.library)
+        return LibraryScreen(self.library, self.runs, self.syncs, self.search)
 
     @property
     def main(self) -> LibraryScreen:
@@ -127,25 +129,32 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         return self.main.entry
 
     @cached_property
-    def _breaks(self) -> Breaks:
-        from readtrack.tui.controllers.breaks import Breaks
+    def _breaks(self) -> BreakController:
+        from readtrack.tui.controllers.breaks import BreakController
 
-        return Breaks(self)
+        return BreakController(self, self._choose_break)
 
     @cached_property
-    def _lists(self) -> Lists:
-        from readtrack.tui.controllers.lists import Lists
+    def _lists(self) -> ImportController:
+        from readtrack.tui.controllers.importing import ImportController
 
-        return Lists(self)
+        return ImportController(self)
 
     def on_mount(self) -> None:
+        self._read_keys()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_signal_handler(signal.SIGTSTP, self._stop)
         loop.add_signal_handler(signal.SIGCONT, self._continued)
         self.call_after_refresh(self._painted)
         for problem in self.library.problems[:3]:
-            self.notify_error("read the whole journal", problem, "fix that line; all other lines were read.")
+            self.fail("read the whole journal", problem, "fix that line; all other lines were read.")
+
+    def _read_keys(self) -> None:
+        keymap, problems = read_keys(self.library.home)
+        self.set_keymap(keymap)
+        for problem in problems:
+            self.fail("use a line of keys.yaml", problem, "`readtrack keys` lists actions and keys.")
 
     async def on_event(self, event: events.Event) -> None:
         """A key that is still waiting when the app closes has no screen to go to."""
@@ -161,7 +170,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         gc.enable()
         gc.freeze()  # modules and list stay: a collection that walks through them holds a key up for 50 ms
         self.runs.look()
-        self.finding.refresh()
+        self.search.refresh()
         self._adding.offer_list()
 
     @property
@@ -171,10 +180,23 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     # Messages
 
-    def notify_status(self, *parts: object) -> None:
-        self.main.notify_status(join(*parts))  # type: ignore[arg-type]
+    def say(self, *parts: object) -> None:
+        self.main.say(join(*parts))  # type: ignore[arg-type]
 
-    def notify_error(self, what: str, why: object, next_step: str) -> None:
+    def warn(self, message: str) -> None:
+        self.notify(message, severity="warning", timeout=12, markup=False)
+
+    def post(self, news: Message) -> None:
+        for screen in self.screen_stack:
+            screen.post_message(news)
+
+    def ask(self, dialog: Screen[T], answered: Callable[[T | None], None] | None = None) -> None:
+        self.push_screen(dialog, answered)
+
+    def show_paper(self, subject: str) -> None:
+        self.main.show_paper(subject)
+
+    def fail(self, what: str, why: object, next_step: str) -> None:
         message = f"Could not {what}.\nWhy: {str(why).rstrip('.')}.\nNext step: {next_step}"
         self.notify(message, severity="error", timeout=12, markup=False)
 
@@ -187,12 +209,10 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             try:
                 with pdf.cancelled_by(self._left):  # or a slow PDF would keep the app from ending
                     work()
-            except pdf.Cancelled:
+            except pdf.ExtractionCancelled:
                 return
             except Exception as error:
-                self.call_from_thread(
-                    self.notify_error, what, error, "run `readtrack doctor` to find the cause."
-                )
+                self.call_from_thread(self.fail, what, error, "run `readtrack doctor` to find the cause.")
 
         self.run_worker(guarded, thread=True, exclusive=True, group=what, exit_on_error=False)
 
@@ -202,13 +222,15 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self._reading.mark(state)
 
     def action_tick(self) -> None:
-        self._reading.tick()
+        if self.entry is not None:
+            self._reading.mark("todo" if self.main.checklist.state(self.entry) == "read" else "read")
 
     def action_redo(self) -> None:
         self._reading.redo()
 
     def action_undo(self) -> None:
-        self._reading.undo()
+        if not self._lists.undo_link():
+            self._reading.undo()
 
     def action_tags(self) -> None:
         self._reading.ask_for_tags()
@@ -229,16 +251,16 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def action_put_on_list(self) -> None:
         entry = self.entry
         if entry is None or entry.paper is None:
-            self.notify_status("Choose a paper to put on your list.")
+            self.say("Choose a paper to put on your list.")
         elif not entry.off_list:
-            self.notify_status(f"{entry.paper.id} is on your list already.")
+            self.say(f"{entry.paper.id} is on your list already.")
         else:
             self._adding.put_on_list(entry.paper.id)
 
     def action_attach(self) -> None:
         entry = self.entry
         if entry is None or entry.paper is None:
-            self.notify_status("Choose one paper to attach a PDF to.")
+            self.say("Choose one paper to attach a PDF to.")
         else:
             self._adding.ask_for_pdf(entry.paper.id)
 
@@ -257,27 +279,21 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self.open_address(address)
 
     def action_copy_abstract(self) -> None:
-        entry = self.entry
-        abstract = (
-            (self.library.metadata(entry.paper.id) or {}).get("abstract") if entry and entry.paper else None
-        )
-        if isinstance(abstract, str):
-            self.copy_to_clipboard(readable(one_line(abstract)))
-            self.notify_status("Copied the abstract.")
-        else:
-            self.notify_status("The abstract has not been fetched. Press s to fetch it.")
+        from readtrack.tui.paper_actions import copy_abstract
+
+        copy_abstract(self)
 
     def action_copy(self) -> None:
         selected = self.screen.get_selected_text()
         if selected:
             self.copy_to_clipboard(selected)
             self.screen.clear_selection()
-            self.notify_status("Copied the selection.")
+            self.say("Copied the selection.")
             return
         address = self._address()
         if address:
             self.copy_to_clipboard(address)
-            self.notify_status("Copied ", (address, "$link"))
+            self.say("Copied ", (address, "$link"))
 
     def _address(self) -> str | None:
         entry = self.entry
@@ -285,26 +301,38 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             return entry.paper.sources[0].url
         found = links(entry.text) if entry is not None else []
         if not found:
-            self.notify_status("This line has no link.")
+            self.say("This line has no link.")
         return found[0] if found else None
 
     def action_pdf(self) -> None:
         entry = self.entry
         if entry is None or entry.paper is None:
-            self.notify_status("Choose one paper to open its PDF.")
+            self.say("Choose one paper to open its PDF.")
             return
         self.open_address(self.library.pdf(entry.paper.id) or self.library.link(entry.paper))
+
+    def on_line_view_chosen(self, event: LineView.Chosen) -> None:
+        """A link that leads out of the app, or to an editor. Screens follow the others."""
+        match event.target:
+            case Web(url):
+                self.open_address(url)
+            case File(path):
+                from readtrack.tui.widgets import iterm
+
+                if not iterm.show(path, self):
+                    self.open_address(path)
+            case NotesController():
+                self.action_note()
 
     def open_address(self, address: str | Path) -> None:
         entry = self.entry
         if system.open_with_system(address):
             unread = entry is not None and entry.subject and self.library.state(entry.subject) == "todo"
-            self.notify_status(
-                "Opening ", (address, "$link"), ("   2 marks it as reading" if unread else "", "$muted")
-            )
+            more = f"   {key('mark_reading')} marks it as reading" if unread else ""
+            self.say("Opening ", (address, "$link"), (more, "$muted"))
         else:
             self.copy_to_clipboard(str(address))
-            self.notify_status("No desktop here, so it is on your clipboard: ", (address, "$link"))
+            self.say("No desktop here, so it is on your clipboard: ", (address, "$link"))
 
     # The run
 
@@ -325,7 +353,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         try:
             places = list(place.load(self.library.home))
         except ReadtrackError as error:
-            self.notify_error("read your places", error, "fix that line. Runs on this machine still start.")
+            self.fail("read your places", error, "fix that line. Runs on this machine still start.")
             places = []
 
         def chosen(options: Options | None) -> None:
@@ -350,14 +378,30 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         if paper is not None:
             self._breaks.choose(paper)
 
+    def _choose_break(self, paper: str, breaks: tuple[Break, ...]) -> None:
+        from readtrack.tui.screens.choose_break import BreakChoice, ChooseBreak
+        from readtrack.tui.screens.run_options import Options
+
+        def chosen(answer: BreakChoice | None) -> None:
+            if answer is not None:
+                self._start(paper, Options(fields={"broken": answer.name, "budget": answer.budget}))
+
+        if self.screen is self.main and self.entry is not None and self.entry.plugin == paper:
+            plain = self.runs.plain_run(paper)
+            budget = plain.budget if plain is not None else "quick"
+            self.push_screen(ChooseBreak(paper, breaks, budget), chosen)
+
     def action_runs(self) -> None:
+        from readtrack.runs.job import Job
         from readtrack.tui.screens.runs import RunsScreen
 
-        def chosen(run_id: str | None) -> None:
-            if run_id is not None:
-                self.main.open_run(run_id)
+        def chosen(answer: str | Job | None) -> None:
+            if isinstance(answer, Job):
+                self._start_job(answer)
+            elif answer is not None:
+                self.main.open_run(answer)
 
-        self.push_screen(RunsScreen(self.main.all_results), chosen)
+        self.push_screen(RunsScreen(self.runs), chosen)
         self.runs.look_again()
 
     def action_code(self) -> None:
@@ -367,40 +411,25 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         plugin = self._runnable("read its code")
         if plugin is not None:
             try:
-                self.push_screen(CodeScreen(self.library.runnable()[plugin]))
+                self.push_screen(CodeScreen(self.library.runnable()[plugin], self.notes))
             except ReadtrackError as error:
-                self.notify_error(f"show the code of {plugin}", error, "read the code there.")
+                self.fail(f"show the code of {plugin}", error, "read the code there.")
 
     def action_show_edits(self) -> None:
         """How the code of the run on screen differs from the shipped code."""
+        from readtrack.tui.paper_actions import show_edits
+
         record = self.main.run_view.record
         if record is not None:
-            self.show_edits(record.run_id)
-
-    def show_edits(self, run_id: str) -> None:
-        from readtrack.plugins.edits import load
-        from readtrack.tui.screens.paged import Paged
-        from readtrack.tui.widgets import edits_page
-
-        found = load(self.library.home.runs / run_id)
-        if not found:
-            self.notify_status("This run used the shipped code.")
-            return
-        hint = "shipped code and the run's code; esc closes"
-        self.push_screen(Paged(f"Edits in {run_id}", partial(edits_page.page, found), hint, wide=True))
-
-    def run_broken(self, paper: str, name: str, budget: str) -> None:
-        from readtrack.tui.screens.run_options import Options
-
-        self._start(paper, Options(fields={"broken": name, "budget": budget}))
+            show_edits(self, record.run_id)
 
     def _runnable(self, doing: str = "run") -> str | None:
         entry = self.entry
         if entry is None or not entry.plugin:
-            self.notify_status(f"Choose one paper to {doing}.")
+            self.say(f"Choose one paper to {doing}.")
         elif entry.plugin not in self.library.runnable():
             new = f"`readtrack plugins new {entry.plugin}` starts one."
-            self.notify_error(f"run {entry.plugin}", "it has no plugin yet", new)
+            self.fail(f"run {entry.plugin}", "it has no plugin yet", new)
         else:
             return entry.plugin
         return None
@@ -408,7 +437,12 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def _start(self, paper: str, options: Options) -> None:
         from readtrack.runs.job import new_job
 
-        self.runs.start(new_job(paper, **options.fields))
+        self._start_job(new_job(paper, **options.fields))
+
+    def _start_job(self, job: Job) -> None:
+        started = self.runs.start(job)
+        if started is not None:
+            self.main.show_run(started.record, started.folder)
 
     def action_cancel(self) -> None:
         if self.runs.alive is None:
@@ -424,7 +458,8 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     # The sync
 
     def action_sync(self) -> None:
-        self.syncs.start(self.main.papers_here(), "This row isn't linked to a paper. K links it.")
+        otherwise = f"This row isn't linked to a paper. {key('link')} links it."
+        self.syncs.start(self.main.papers_here(), otherwise)
 
     def action_sync_all(self) -> None:
         self.syncs.start(list(self.library.listed), "The list has no papers yet.")
@@ -457,19 +492,24 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
         self.push_screen(Help(words_first=self.focused is not self.main.checklist))
 
-    def action_reload(self) -> None:
+    def reload(self) -> None:
         try:
             self.library.reload()
         except ReadtrackError as error:
-            self.notify_error(
-                "read the list again", error, "fix it, then press ctrl+r. Until then the old list stays."
+            self.fail(
+                "read the list again",
+                error,
+                f"fix it, then press {key('reload')}. Until then the old list stays.",
             )
             return
         self._seen = _modified(self.library.list_path)
-        self.finding.refresh()
+        self._read_keys()
+        self.search.refresh()
         self.main.read_library()
         self.runs.look_again()
-        self.notify_status(f"Reloaded {self.library.catalog.path.name}.")
+        self.say(f"Reloaded {self.library.catalog.path.name}.")
+
+    action_reload = reload
 
     def on_app_focus(self) -> None:
         """Another app or a command may have marked papers, ended runs or changed the list meanwhile."""
@@ -477,7 +517,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         if self.library.read_journal_again():
             self.main.refresh_all()
         if _modified(self.library.list_path) != self._seen:
-            self.notify_status("papers.yaml has changed on disk. Press ctrl+r to reload it.")
+            self.say(f"papers.yaml has changed on disk. Press {key('reload')} to reload it.")
 
     def action_leave(self) -> None:
         from readtrack.tui.screens.ask import Choice, ChoiceDialog

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from readtrack.tui.screens.library import LibraryScreen
+    from readtrack.tui.widgets.outline import Entry
 
 
-def applies(main: LibraryScreen, action_id: str) -> bool:
-    app, entry, record = main.readtrack_app, main.entry, main.run_view.record
-    runnable = entry is not None and entry.plugin in app.library.runnable()
+class Situation(NamedTuple):
+    """What the library screen shows: which line, which pane, and what is in progress."""
+
+    entry: Entry | None
+    runnable: bool  # the line's paper has a plugin
+    has_run: bool
+    edited: bool  # the run on screen ran an edited copy
+    on_right: bool
+    on_run: bool  # the right pane shows a run
+    filtered: bool
+    running: bool
+    syncing: bool
+    queued: bool
+
+
+def applies(now: Situation, action_id: str) -> bool:
+    entry, in_run = now.entry, now.on_run and now.on_right
     return {
-        "cancel": app.following is not None or app.syncs.alive is not None,
-        "sync": not main.looking,
-        "sync_page": app.syncs.alive is not None,
-        "switch_view": main.on_run or main.has_run(),
-        "back": main.on_right or bool(main.filter.value),
-        "run": runnable,
-        "run_edits": record is not None and record.job is not None and bool(record.job.edited),
-        "break": runnable,
-        "code": runnable,
+        "cancel": now.running or now.syncing,
+        "sync": not in_run,
+        "sync_page": now.syncing,
+        "switch_view": now.on_run or now.has_run,
+        "back": now.on_right or now.filtered,
+        "run": now.runnable,
+        "run_edits": now.edited,
+        "break": now.runnable,
+        "code": now.runnable,
         "put_on_list": entry is not None and entry.off_list,
-        "link": not main.looking and entry is not None and entry.row is not None and not entry.row.papers,
-        "queue": bool(app.runs.waiting),
-        "tick": not main.looking,
-        "undo": not main.looking,
-        "note": not main.looking,
+        "link": not in_run and entry is not None and entry.row is not None and not entry.row.papers,
+        "queue": now.queued,
+        "tick": not in_run,
+        "undo": not in_run,
+        "note": not in_run,
     }.get(action_id, True)

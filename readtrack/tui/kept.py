@@ -20,24 +20,24 @@ _LARGEST = 64 * 1024  # bytes
 _LISTS = 20  # whose rows are remembered
 
 
-class Place(NamedTuple):
+class ListPosition(NamedTuple):
     """A line of a list: its key there, and the subject that it has ("" for a section)."""
 
     key: str
     subject: str
 
 
-def place(home: Home, list_path: Path) -> Place | None:
+def place(home: Home, list_path: Path) -> ListPosition | None:
     """Where this list was left, None if that is not known."""
     match _read(home).get("rows"):
         case dict(rows):
             match rows.get(str(list_path)):
                 case [str(key), str(subject)]:
-                    return Place(key, subject)
+                    return ListPosition(key, subject)
     return None
 
 
-def keep_place(home: Home, list_path: Path, here: Place) -> None:
+def keep_place(home: Home, list_path: Path, here: ListPosition) -> None:
     kept = _read(home)
     rows = kept["rows"] if isinstance(kept.get("rows"), dict) else {}
     rows = {**{path: row for path, row in rows.items() if path != str(list_path)}, str(list_path): here}

@@ -11,15 +11,16 @@ from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
 from readtrack.present import marks
-from readtrack.tui.actions import ACTIONS, Action, shown_key
+from readtrack.present.actions import ACTIONS, Action, shown_key
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.theme import state_style
 from readtrack.tui.widgets.line_view import join, text
 
 if TYPE_CHECKING:
+    from readtrack.library import Library
     from readtrack.reading_list.catalog import Paper
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.tui.shell import Shell
 
 _PAPERS = 8  # that are offered for some words
 _KEY = 10  # columns
@@ -37,8 +38,8 @@ class Palette(CommandPalette, Answering[None]):
 
 class _Commands(Provider):
     @property
-    def readtrack_app(self) -> ReadtrackApp:
-        return cast("ReadtrackApp", self.app)
+    def library(self) -> Library:
+        return cast("Shell", self.app).library
 
     @property
     def main(self) -> LibraryScreen | None:
@@ -52,15 +53,15 @@ class Papers(_Commands):
     async def search(self, query: str) -> Hits:
         if self.main is None or not query.strip():
             return
-        library = self.readtrack_app.library
-        matches, _ = self.readtrack_app.finding.find(query)
+        library = self.library
+        matches, _ = self.main.search.find(query)
         found = [subject for subject in matches if subject in library.catalog.papers]
         for place, name in enumerate(found[:_PAPERS]):
             paper = library.catalog.papers[name]
             yield Hit(0.99 - place / 100, self._line(paper), partial(self.main.show_paper, name), name)
 
     def _line(self, paper: Paper) -> Content:
-        library = self.readtrack_app.library
+        library = self.library
         state = library.state(paper.id)
         runs = f"  {marks.RUNNABLE} runs it" if paper.id in library.runnable() else ""
         return join(

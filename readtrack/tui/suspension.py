@@ -6,9 +6,10 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
-from textual.app import App
+if TYPE_CHECKING:
+    from readtrack.tui.shell import Shell
 
 _FROM_KEYS = (signal.SIGINT, signal.SIGQUIT)  # Ctrl+C and Ctrl+\ reach every process of the terminal
 
@@ -18,7 +19,7 @@ class _TerminalGoneError(Exception):
 
 
 @contextmanager
-def suspended(app: App[Any]) -> Iterator[None]:
+def suspended(shell: Shell) -> Iterator[None]:
     """The app is back afterwards, whatever happened. Ctrl+C meanwhile is for what has the terminal, and does
     not end the app. When the terminal is closed meanwhile, what has it is told, and the app stays away: its
     own handler, which asyncio calls next, ends it.
@@ -37,7 +38,7 @@ def suspended(app: App[Any]) -> Iterator[None]:
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     failure: Exception | None = None
     try:
-        with app.suspend():
+        with shell.suspend():
             # Textual comes back only where nothing is raised in here.
             try:
                 yield

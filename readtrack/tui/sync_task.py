@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from readtrack.sync.report import FINAL, Progress, Summary
+from readtrack.sync.report import FINAL, SyncProgress, SyncSummary
 
 if TYPE_CHECKING:
     from readtrack.library import Library
@@ -28,13 +28,13 @@ class Syncing:
         from readtrack.sync.engine import Sync
 
         self.papers = tuple(papers)
-        self.states: dict[str, Progress] = {}
-        self.now: Progress | None = None
+        self.states: dict[str, SyncProgress] = {}
+        self.now: SyncProgress | None = None
         self.notice = ""
-        self.summary: Summary | None = None
+        self.summary: SyncSummary | None = None
         self.error: Exception | None = None
-        self._events: queue.SimpleQueue[Progress] = queue.SimpleQueue()
-        self._outcome: Summary | Exception | None = None
+        self._events: queue.SimpleQueue[SyncProgress] = queue.SimpleQueue()
+        self._outcome: SyncSummary | Exception | None = None
         self._cancel = threading.Event()
         self._eta: tuple[float | None, float] = (None, 0.0)  # seconds that were left, and when
         self._sync = Sync(library, self.papers, report=self._events.put, cancel=self._cancel)
@@ -87,7 +87,7 @@ class Syncing:
                 self._eta = progress.eta, time.monotonic()
             self.states[progress.paper] = progress
             self.now = None if progress.state in FINAL else progress
-        if isinstance(outcome, Summary):
+        if isinstance(outcome, SyncSummary):
             self.summary = outcome
         else:
             self.error = outcome

@@ -134,7 +134,7 @@ def _own_plugins_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_shipped_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They change with every `readtrack verify`; the screens that these tests know do not."""
-    monkeypatch.setattr(published, "_shipped", lambda: tmp_path / "no verdicts.json")
+    monkeypatch.setattr(published, "shipped_file", lambda: tmp_path / "no verdicts.json")
 
 
 @pytest.fixture(autouse=True)

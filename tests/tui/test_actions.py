@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from readtrack.cli.app import _COMMANDS
+from readtrack.present.actions import ACTIONS, GROUPS, PLACES, by_group, shown_key
 from readtrack.present.words import WORDS
-from readtrack.tui.actions import ACTIONS, GROUPS, TYPING, by_group, hints, shown_key
+from readtrack.tui.actions import TYPING, hints
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.palette import Actions, Papers
 from readtrack.tui.screens.code import CodeScreen
@@ -46,17 +47,8 @@ def test_every_action_has_a_name_a_key_and_a_sentence_of_its_own() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        {"library", "list", "checklist"},
-        {"library", "list", "run"},
-        {"code"},
-        {"list", "runs"},
-        {"list", "import"},
-    ],
-)
-def test_no_key_means_two_things_in_one_place(place: set[str]) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_no_key_means_two_things_in_one_place(place: frozenset[str]) -> None:
     counted = Counter(key for one in ACTIONS if one.where in place for key in one.keys)
     assert [key for key, count in counted.items() if count > 1] == []
 

@@ -73,7 +73,7 @@ async def test_a_list_of_ones_own(
 async def test_a_adds_a_paper_and_goes_to_it(
     app: ReadtrackApp, papers_yaml: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = adding.Facts("Mamba: Linear-Time Sequence Modeling", ("Albert Gu", "Tri Dao"), 2023)
+    facts = adding.GivenFacts("Mamba: Linear-Time Sequence Modeling", ("Albert Gu", "Tri Dao"), 2023)
     monkeypatch.setattr(adding, "_from_arxiv", lambda *_: facts)
     async with app.run_test(size=(120, 24)) as pilot:
         await pilot.press("a")

@@ -16,7 +16,7 @@ from readtrack.claims import Bound, Break, Claim, Figure
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.plugins.check import Inspection
-from readtrack.present.claims import Beside
+from readtrack.present.claims import Baseline
 from readtrack.runs import processes
 from readtrack.runs.job import Job, new_job
 from readtrack.runs.record import Record
@@ -61,7 +61,7 @@ def benchmark(bench):
 def app(home: Home, papers_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadtrackApp]:
     monkeypatch.setenv("PYTHONPATH", str(LIGHT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(published, "_shipped", lambda: home.root / "no verdicts")
+    monkeypatch.setattr(published, "shipped_file", lambda: home.root / "no verdicts")
     home.ensure(home.plugins)
     (home.plugins / "sgd.py").write_text(PLUGIN, encoding="utf-8")
     yield ReadtrackApp(Library.open(home, papers_yaml))
@@ -165,7 +165,7 @@ def test_shipped_verdicts_name_the_breaks_where_no_run_does(
     file.write_text(
         json.dumps({"runs": [{"papers": ["adam"], "facts": {}}], "claims": rows}), encoding="utf-8"
     )
-    monkeypatch.setattr(published, "_shipped", lambda: file)
+    monkeypatch.setattr(published, "shipped_file", lambda: file)
     (found,) = breaks.known(Library.open(home, papers_yaml), "adam")
     assert found.name == "no mean"
     assert "\x1b" not in found.takes_away
@@ -196,7 +196,7 @@ def broken_run(values: dict[str, float], **fields: object) -> Record:
     return found
 
 
-WITH_IT = Beside(
+WITH_IT = Baseline(
     {"first": "held", "second": "reproduced", "third": "missed"}, "plain run", "the plain run of D"
 )
 
@@ -227,7 +227,7 @@ def test_a_claim_that_falls_under_an_edit_is_bad_news() -> None:
 
 def test_without_a_plain_run_the_page_says_how_to_make_one() -> None:
     found = broken_run({"first": 0}, null=True)
-    text = plain(claims_page.page(found, 100, Beside({}, "shipped", "the shipped verdicts")))
+    text = plain(claims_page.page(found, 100, Baseline({}, "shipped", "the shipped verdicts")))
     assert "null run" in text
     assert "There is no plain run to compare with yet" in text
 

@@ -128,6 +128,20 @@ async def test_a_pasted_list_is_taken(newcomer: ReadtrackApp, home: Home) -> Non
         assert rows(newcomer) == {"BERT": ("bert",), "GPT-2": ("gpt2",)}
 
 
+async def test_the_rows_that_were_imported_are_counted_and_the_unsure_ones_named(
+    newcomer: ReadtrackApp, tmp_path: Path
+) -> None:
+    entry = "@misc{%s, title={%s}, year={%d}}\n"
+    papers = (("a", "BERT", 2018), ("b", "BERT", 2018), ("c", "GQA and my fish", 2023))
+    (tmp_path / "mine.bib").write_text("".join(entry % one for one in papers), encoding="utf-8")
+    async with newcomer.run_test(size=(100, 30)) as pilot:
+        await open_import(newcomer, pilot, "mine.b")
+        await pilot.press("w")
+        await until(pilot, lambda: "Imported" in status(newcomer), "the list")
+        assert "Imported 2 rows of mine.bib, 1 ambiguous" in status(newcomer)
+        assert [*rows(newcomer)] == ["BERT (2018)", "GQA and my fish (2023)"]
+
+
 async def test_what_cannot_be_imported_is_reported(newcomer: ReadtrackApp, screen_text: Screen) -> None:
     async with newcomer.run_test(size=(100, 30)) as pilot:
         await pilot.press("ctrl+o")
@@ -164,9 +178,47 @@ async def test_a_key_links_a_row_and_unlinks_it(newcomer: ReadtrackApp) -> None:
         await pilot.press("K")
         await pilot.pause()
         assert isinstance(newcomer.screen, ChoosePaper)
-        await pilot.press("down", *["down"] * 200, "enter")
+        await pilot.press("down", "enter")
         await pilot.pause()
         assert rows(newcomer)["unknown"] == ()
+
+
+async def test_undo_takes_a_link_back_and_not_what_was_said_before(newcomer: ReadtrackApp) -> None:
+    async with newcomer.run_test(size=(100, 30)) as pilot:
+        await open_import(newcomer, pilot, "mine.md")
+        await pilot.press("w")
+        await until(pilot, lambda: "Imported" in status(newcomer), "the list")
+        library = newcomer.library
+        newcomer.main.checklist.go_to_subject("row:unknown")
+        await pilot.pause()
+        await pilot.press("3", "K", *"vision-tr", "enter")
+        await pilot.pause()
+        assert rows(newcomer)["unknown"] == ("vit",)
+        await pilot.press("u")
+        await pilot.pause()
+        assert rows(newcomer)["unknown"] == ()
+        assert (library.state("row:unknown"), library.state("vit")) == ("read", "todo")
+        assert "unknown is a plain row again" in status(newcomer)
+        await pilot.press("u")
+        await pilot.pause()
+        assert library.state("row:unknown") == "todo"
+        assert library.state("t5") == "reading"  # of the import, which is older
+
+
+async def test_a_row_that_resembles_no_paper_is_linked_to_none_by_enter(
+    newcomer: ReadtrackApp, tmp_path: Path, screen_text: Screen
+) -> None:
+    (tmp_path / "mine.md").write_text("- fish\n- He et al., deep residuals\n", encoding="utf-8")
+    async with newcomer.run_test(size=(80, 24)) as pilot:
+        screen = await open_import(newcomer, pilot, "mi")
+        for key, papers in (("g", ()), ("j", ("resnet",))):
+            await pilot.press(key, "enter")
+            await pilot.pause()
+            assert "no paper: keep as a plain row" in screen_text(newcomer)
+            await pilot.press("enter")
+            await pilot.pause()
+            assert screen.row is not None
+            assert screen.papers_of(screen.row) == papers
 
 
 def test_paths_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

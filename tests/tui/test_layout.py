@@ -214,6 +214,6 @@ asyncio.run(main())
     heavy = {"torch", "numpy", "sklearn", "scipy", "jaxtyping", "yaml"}
     assert heavy & last == set()
     assert not [
-        name for name in last if name.startswith(("readtrack.papers.", "readtrack.data", "readtrack.bench.m"))
+        n for n in last if n.startswith(("readtrack.papers.", "readtrack.data.", "readtrack.bench.m"))
     ]
     assert "PIL.Image" not in first  # pictures are for later

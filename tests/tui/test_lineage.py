@@ -129,7 +129,7 @@ async def test_after_ctrl_r_filter_and_palette_search_the_new_list(
 async def test_the_app_starts_where_the_index_cannot_be_written(app: ReadtrackApp) -> None:
     app.library.home.ensure(app.library.home.cache)
     (app.library.home.cache / "search.sqlite").mkdir()
-    with patch.object(app, "notify_error") as complain:
+    with patch.object(app, "fail") as complain:
         async with app.run_test(size=(100, 30)) as pilot:
             await pilot.pause()
             await app.workers.wait_for_complete()

@@ -23,11 +23,11 @@ from textual.pilot import OutOfBounds, Pilot
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.plugins.check import Inspection
+from readtrack.present.actions import ACTIONS
 from readtrack.runs import store
 from readtrack.runs.job import Job
 from readtrack.runs.record import Record
-from readtrack.sync.report import Progress, State, Summary
-from readtrack.tui.actions import ACTIONS
+from readtrack.sync.report import State, SyncProgress, SyncSummary
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.controllers import breaks
 from readtrack.tui.run_follower import RunFollower
@@ -103,22 +103,22 @@ class RudeSync:
         library: Library,
         papers: tuple[str, ...],
         *,
-        report: Callable[[Progress], None],
+        report: Callable[[SyncProgress], None],
         cancel: threading.Event,
     ) -> None:
         self._papers, self._report, self._cancel = papers, report, cancel
 
-    def run(self) -> Summary:
+    def run(self) -> SyncSummary:
         said: dict[str, State] = dict(zip(self._papers, get_args(State) * 9, strict=False))
         for paper, state in said.items():
-            self._report(Progress(paper=paper, state="downloading", bytes=10**30, total=1, eta=1e300))
-            self._report(Progress(paper="", state="waiting", message=hostile.NASTY))
-            self._report(Progress(paper=paper, state=state, bytes=-1, total=0, message=hostile.NASTY * 9))
+            self._report(SyncProgress(paper=paper, state="downloading", bytes=10**30, total=1, eta=1e300))
+            self._report(SyncProgress(paper="", state="waiting", message=hostile.NASTY))
+            self._report(SyncProgress(paper=paper, state=state, bytes=-1, total=0, message=hostile.NASTY * 9))
             self._cancel.wait(0.1)
         if self._cancel.is_set():
             raise RuntimeError(hostile.NASTY)
         reasons = dict.fromkeys(said, hostile.NASTY)
-        return Summary(said, reasons, stopped=hostile.NASTY, notes=[hostile.NASTY] * 9)
+        return SyncSummary(said, reasons, stopped=hostile.NASTY, notes=[hostile.NASTY] * 9)
 
 
 class RudeProcess:

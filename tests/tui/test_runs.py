@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from readtrack.runs import launcher, store
 from readtrack.runs.job import new_job
 from readtrack.runs.queue import Queue
 from readtrack.runs.record import Record
+from readtrack.tui import news
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.controllers import runs as controllers_runs
 from readtrack.tui.run_follower import RunFollower
@@ -374,7 +374,7 @@ async def test_a_live_run_has_the_whole_width_as_soon_as_the_terminal_has(
         app.main.show_run(loaded, folder)
         await pilot.pause()
         await pilot.resize_terminal(*sizes[1])
-        app.main.run_changed(loaded, folder)  # news come while the layout is being changed
+        app.main.run_changed(news.RunChanged(loaded, folder))  # news come while the layout is being changed
         await pilot.pause()
         width, height = sizes[1]
         lines = screen_text(app).splitlines()
@@ -399,7 +399,7 @@ async def test_a_line_that_is_cut_says_so(
     async with app.run_test(size=(60, 24)) as pilot:
         await pilot.pause()
         app.main.show_run(loaded, folder)
-        app.notify_status("a word " * 20)
+        app.say("a word " * 20)
         await pilot.pause()
         lines = screen_text(app).splitlines()
         cut = [line for line in lines if "linear memory" in line or "a word" in line]
@@ -544,7 +544,9 @@ async def test_the_time_of_a_run_that_says_nothing_is_drawn(
         following = RunFollower(Process(), Record("x", "adam"))  # type: ignore[arg-type]
         following.catch_up()
         drawn: list[Record] = []
-        app.main.run_changed = lambda record, folder: drawn.append(record)  # type: ignore[method-assign]
+        monkeypatch.setattr(
+            app, "post", lambda one: drawn.append(one.record) if isinstance(one, news.RunChanged) else None
+        )
         app.runs.follow(following)
         await until(pilot, lambda: len(drawn) > 1, "the time")
         assert drawn[-1].state == "not responding"
@@ -557,7 +559,7 @@ async def test_nothing_is_drawn_while_nothing_changes(app: ReadtrackApp) -> None
         await start(pilot, app, "toy_hang", settings={"how": "stubborn"})
         await until(pilot, lambda: app.following and app.following.record.logs, "the plugin's child")
         drawn = []
-        changed = app.main.run_changed
-        app.main.run_changed = lambda *found: (drawn.append(time.monotonic()), changed(*found))  # type: ignore
+        post = app.post
+        app.post = lambda one: (drawn.append(one) if isinstance(one, news.RunChanged) else None, post(one))  # type: ignore
         await pilot.pause(2.5)
         assert len(drawn) <= 4  # a heartbeat a second

@@ -50,7 +50,7 @@ TABLE = {
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "verdicts.json"
     file.write_text(json.dumps(TABLE), encoding="utf-8")
-    monkeypatch.setattr(published, "_shipped", lambda: file)
+    monkeypatch.setattr(published, "shipped_file", lambda: file)
 
 
 def conditioned(folder: Path, **fields: object) -> None:

@@ -18,9 +18,9 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.present.plain_ascii import one_column
-from readtrack.sync.clock import Cancelled, Clock
+from readtrack.sync.clock import Clock, SyncCancelled
 from readtrack.sync.lock import exclusive
-from readtrack.sync.report import Progress, State, Summary
+from readtrack.sync.report import State, SyncProgress, SyncSummary
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.screens.sync import SyncScreen
@@ -45,7 +45,7 @@ class Engine:
         library: Library,
         papers: tuple[str, ...],
         *,
-        report: Callable[[Progress], None],
+        report: Callable[[SyncProgress], None],
         cancel: threading.Event,
     ) -> None:
         self.home = library.home
@@ -53,28 +53,28 @@ class Engine:
         self.report = report
         self.cancel = cancel
         self.done = threading.Event()
-        self.outcome: Summary | Exception = Summary(dict.fromkeys(papers, "up to date"))
+        self.outcome: SyncSummary | Exception = SyncSummary(dict.fromkeys(papers, "up to date"))
         self.began, self.over = threading.Event(), threading.Event()
         self.stubborn = False
         self.made.append(self)
 
-    def run(self) -> Summary:
+    def run(self) -> SyncSummary:
         self.began.set()
         while not self.done.wait(0.01):
             if self.cancel.is_set() and not self.stubborn:
                 self.over.set()
-                return Summary(dict.fromkeys(self.papers, "cancelled"), cancelled=True)
+                return SyncSummary(dict.fromkeys(self.papers, "cancelled"), cancelled=True)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
 
     def say(self, paper: str, state: State, **fields: Any) -> None:
-        self.report(Progress(paper=paper, state=state, **fields))
+        self.report(SyncProgress(paper=paper, state=state, **fields))
 
     def end(self, states: dict[str, State], reasons: dict[str, str] | None = None, **fields: Any) -> None:
         for paper, state in states.items():
             self.say(paper, state, message=(reasons or {}).get(paper, ""))
-        self.outcome = Summary(states, reasons or {}, **fields)
+        self.outcome = SyncSummary(states, reasons or {}, **fields)
         self.done.set()
 
 
@@ -99,7 +99,7 @@ class NoWaiting(Clock):
 
     def sleep(self, seconds: float, cancel: threading.Event) -> None:
         if cancel.is_set():
-            raise Cancelled
+            raise SyncCancelled
         self._skipped += max(0.0, seconds)
 
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
 from readtrack.home import write_text
 from readtrack.library import Library
+from readtrack.present.actions import key
 from readtrack.reading_list.load import shipped, without_ticks
-from readtrack.tui import kept
+from readtrack.tui import kept, news
 
 if TYPE_CHECKING:
     from readtrack.sync.add import Added
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.tui.shell import Shell
 
 _EMPTY = 'title: "My papers"\nchecklist: []\npapers: {}\n'
 
 
-class Adding:
+class ListController:
     """All methods are for the app's own thread; what asks the network works in another."""
 
-    def __init__(self, app: ReadtrackApp) -> None:
-        self._app = app
+    def __init__(self, shell: Shell, import_list: Callable[[], None]) -> None:
+        self._shell = shell
+        self._import_list = import_list
 
     def ask_for_paper(self) -> None:
         from readtrack.tui.screens.ask import InputDialog
@@ -30,49 +33,47 @@ class Adding:
         def take(line: str) -> None:
             from readtrack.sync.add import check_means_paper
 
-            check_means_paper(self._app.library, line)  # a mistake is reported while the dialog is open
+            check_means_paper(self._shell.library, line)  # a mistake is reported while the dialog is open
             self._add(line.strip())
 
         hint = "A title, arXiv id, DOI or link, or the name of a shipped paper. enter adds, esc goes back."
-        self._app.push_screen(InputDialog("Add a paper to your list", hint, take))
+        self._shell.ask(InputDialog("Add a paper to your list", hint, take))
 
     def put_on_list(self, paper: str) -> None:
         """Put a paper that ships on the list; the cursor stays, so that the next one is near."""
         self._add(paper, stay=True)
 
     def _add(self, what: str, *, stay: bool = False) -> None:
-        self._app.notify_status("Adding ", (what, "$link"), " …")
+        self._shell.say("Adding ", (what, "$link"), " …")
 
         def work() -> None:
             from readtrack.sync.add import add
 
             # A library of this thread's own: the app's is read meanwhile.
-            library = Library.open(self._app.library.home, self._app.library.named_list)
+            library = Library.open(self._shell.library.home, self._shell.library.named_list)
             try:
                 added = add(library, what)
             except ReadtrackError as error:
-                self._app.call_from_thread(self._failed, what, error)
+                self._shell.call_from_thread(self._failed, what, error)
             else:
-                self._app.call_from_thread(self._added, added, stay)
+                self._shell.call_from_thread(self._added, added, stay)
 
-        self._app.in_background("add a paper", work)
+        self._shell.in_background("add a paper", work)
 
     def _failed(self, what: str, error: ReadtrackError) -> None:
-        self._app.notify_error(
-            f"add {what}", error, "`readtrack add --help` lists details you can enter yourself."
-        )
+        self._shell.fail(f"add {what}", error, "`readtrack add --help` lists details you can enter yourself.")
 
     def _added(self, added: Added, stay: bool) -> None:
-        self._app.action_reload()
+        self._shell.reload()
         if not stay:
-            self._app.main.show_paper(added.paper)
+            self._shell.show_paper(added.paper)
         copied = "; this list is a copy of your own from now on" if added.copied else ""
         missing = f"; missing: {', '.join(added.missing)}" if added.missing else ""
-        self._app.notify_status(
-            "Added ", (added.paper, "bold"), copied, missing, ("   s fetches it", "$muted")
+        self._shell.say(
+            "Added ", (added.paper, "bold"), copied, missing, (f"   {key('sync')} fetches it", "$muted")
         )
         if added.unasked:
-            self._app.notify_error(
+            self._shell.fail(
                 f"ask for the facts of {added.paper}", added.unasked, "the next sync fills them in."
             )
 
@@ -82,30 +83,30 @@ class Adding:
         def take(line: str) -> None:
             from readtrack.sync.files import attach
 
-            kept_as, before = attach(self._app.library.home, paper, Path(line.strip()).expanduser())
-            self._app.main.papers_changed([paper])
+            kept_as, before = attach(self._shell.library.home, paper, Path(line.strip()).expanduser())
+            self._shell.post(news.PapersChanged([paper]))
             more = f"; the one before is {before.name}" if before is not None else ""
-            self._app.notify_status("The PDF of ", (paper, "bold"), f" is {kept_as.name} now{more}.")
+            self._shell.say("The PDF of ", (paper, "bold"), f" is {kept_as.name} now{more}.")
 
         hint = "The path of a PDF: it is copied. enter attaches it, esc goes back."
-        self._app.push_screen(InputDialog(f"Attach a PDF to {paper}", hint, take))
+        self._shell.ask(InputDialog(f"Attach a PDF to {paper}", hint, take))
 
     # The list
 
     def offer_list(self) -> None:
         """Ask a newcomer once which list to begin with."""
-        library = self._app.library
-        if looks_at_shipped(library) and library.untouched and not kept.has_chosen(library.home):
+        library = self._shell.library
+        if library.shows_shipped_list and library.untouched and not kept.has_chosen(library.home):
             self.ask_for_list()
 
     def ask_for_list(self) -> None:
         """Ask which list the reader wants; a list of theirs that another takes the place of is kept."""
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
-        home, path = self._app.library.home, self._app.library.list_path
+        home, path = self._shell.library.home, self._shell.library.list_path
         if path not in (home.papers_yaml, shipped()):
-            self._app.notify_status(
-                "Your list is ", (path, "$link"), ": change it in any editor, then ctrl+r."
+            self._shell.say(
+                "Your list is ", (path, "$link"), f": change it in any editor, then {key('reload')}."
             )
             return
         mine = home.papers_yaml.exists()
@@ -122,12 +123,14 @@ class Adding:
             else Choice("c", "copy this list", "yours to change"),
         ]
         question = (
-            f"Your list is {home.papers_yaml}" if mine else "Which list do you want? I changes it later"
+            f"Your list is {home.papers_yaml}"
+            if mine
+            else f"Which list do you want? {key('own_list')} changes it later"
         )
-        self._app.push_screen(ChoiceDialog(question, answers), self._list_chosen)
+        self._shell.ask(ChoiceDialog(question, answers), self._list_chosen)
 
     def _list_chosen(self, answer: str | None) -> None:
-        kept.keep_chosen(self._app.library.home)
+        kept.keep_chosen(self._shell.library.home)
         if answer == "e":
             self._change_list(_EMPTY)
         elif answer == "c":
@@ -135,11 +138,11 @@ class Adding:
         elif answer == "s":
             self._change_list(None)
         elif answer == "i":
-            self._app.action_import_list()
+            self._import_list()
 
     def _change_list(self, text: str | None) -> None:
         """Make `text` the list; None: go back to the one that ships. An old one goes into set-aside/."""
-        home = self._app.library.home
+        home = self._shell.library.home
         try:
             home.ensure()
             with home.holding("papers"):
@@ -147,15 +150,11 @@ class Adding:
                 if text is not None:
                     write_text(home.papers_yaml, text)
         except (OSError, ReadtrackError) as error:
-            self._app.notify_error("make the list", error, "run `readtrack doctor` to find the cause.")
+            self._shell.fail("make the list", error, "run `readtrack doctor` to find the cause.")
             return
-        self._app.action_reload()
+        self._shell.reload()
         where = home.papers_yaml if text is not None else "the shipped one"
         if old is None:
-            self._app.notify_status("Your list is ", (where, "$link"), ("   a adds a paper", "$muted"))
+            self._shell.say("Your list is ", (where, "$link"), (f"   {key('add')} adds a paper", "$muted"))
         else:
-            self._app.notify_status("Your list is ", (where, "$link"), "; the old one is ", (old, "$link"))
-
-
-def looks_at_shipped(library: Library) -> bool:
-    return library.list_path == shipped() and not library.home.papers_yaml.exists()
+            self._shell.say("Your list is ", (where, "$link"), "; the old one is ", (old, "$link"))

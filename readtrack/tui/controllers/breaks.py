@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from readtrack.breaks import distinct, known
@@ -10,32 +11,32 @@ from readtrack.claims import Break
 from readtrack.plugins.check import examine
 
 if TYPE_CHECKING:
-    from readtrack.tui.app import ReadtrackApp
-    from readtrack.tui.screens.choose_break import Chosen
+    from readtrack.tui.shell import Shell
 
 
-class Breaks:
+class BreakController:
     """Asks for a paper's breaks one at a time; `choose` is for the app's own thread."""
 
-    def __init__(self, app: ReadtrackApp) -> None:
-        self._app = app
+    def __init__(self, shell: Shell, choose_one: Callable[[str, tuple[Break, ...]], None]) -> None:
+        self._shell = shell
+        self._choose_one = choose_one
         self._asked = ""  # the paper whose breaks are being looked for
 
     def choose(self, paper: str) -> None:
         if self._asked:
-            self._app.notify_status(f"Still reading the breaks of {self._asked}.")
+            self._shell.say(f"Still reading the breaks of {self._asked}.")
             return
         self._asked = paper
         # No worker of the app: its end would wait for the child process.
         threading.Thread(target=self._work, args=(paper,), daemon=True).start()
 
     def _work(self, paper: str) -> None:
-        library, reason = self._app.library, ""
+        library, reason = self._shell.library, ""
         found: tuple[Break, ...] = ()
         try:
             found = known(library, paper)
             if not found:
-                self._tell(self._app.notify_status, f"Reading the breaks of {paper} takes a few seconds.")
+                self._tell(self._shell.say, f"Reading the breaks of {paper} takes a few seconds.")
                 inspection = examine(paper, library.home)
                 reason = inspection.reason or ""
                 found = distinct(one for claim in inspection.claims for one in claim.breaks)
@@ -44,27 +45,16 @@ class Breaks:
         self._tell(self._offer, paper, found, reason)
 
     def _tell(self, call: Any, *arguments: Any) -> None:
-        if self._app.is_running:
-            self._app.call_from_thread(call, *arguments)
+        if self._shell.is_running:
+            self._shell.call_from_thread(call, *arguments)
 
     def _offer(self, paper: str, found: tuple[Break, ...], reason: str) -> None:
-        from readtrack.tui.screens.choose_break import ChooseBreak
-
-        app, self._asked = self._app, ""
+        self._asked = ""
         if reason:
-            app.notify_error(
+            self._shell.fail(
                 f"read the breaks of {paper}", reason, f"run `readtrack plugins check {paper}` for details."
             )
         elif not found:
-            app.notify_status(f"The claims of {paper} have no breaks.")
-        elif app.screen is not app.main or app.entry is None or app.entry.plugin != paper:
-            return  # the reader has gone on meanwhile
+            self._shell.say(f"The claims of {paper} have no breaks.")
         else:
-            plain = app.main.plain_run(paper)
-            budget = plain.budget if plain is not None else "quick"
-
-            def chosen(answer: Chosen | None) -> None:
-                if answer is not None:
-                    app.run_broken(paper, answer.name, answer.budget)
-
-            app.push_screen(ChooseBreak(paper, found, budget), chosen)
+            self._choose_one(paper, found)

@@ -11,48 +11,52 @@ from textual.app import SuspendNotSupported
 
 from readtrack import system
 from readtrack.errors import ReadtrackError
+from readtrack.present.actions import key
 from readtrack.text import plain
+from readtrack.tui import news
 from readtrack.tui.suspension import suspended
 
 if TYPE_CHECKING:
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.tui.controllers.search import SearchController
+    from readtrack.tui.shell import Shell
 
 
-class Notes:
-    def __init__(self, app: ReadtrackApp) -> None:
-        self._app = app
+class NotesController:
+    def __init__(self, shell: Shell, search: SearchController) -> None:
+        self._shell = shell
+        self._search = search
 
     def write(self, subject: str) -> None:
         command: list[str] = []
         try:
             command = system.editor()
         except ReadtrackError as error:
-            self._app.notify_error("start the editor", error, "fix EDITOR. A small editor opens instead.")
+            self._shell.fail("start the editor", error, "fix EDITOR. A small editor opens instead.")
         if not command or not self._edit_outside(command, subject):
             self._edit_here(subject)
 
     def _edit_outside(self, command: list[str], subject: str) -> bool:
         from readtrack.notes import begin, settle
 
-        path = self._app.library.note_path(subject)
+        path = self._shell.library.note_path(subject)
         try:
-            self._app.library.home.ensure(path.parent)
-            begun = begin(self._app.library, subject)
+            self._shell.library.home.ensure(path.parent)
+            begun = begin(self._shell.library, subject)
         except ReadtrackError as error:
-            self._app.notify_error("begin the note", error, "a small editor opens instead.")
+            self._shell.fail("begin the note", error, "a small editor opens instead.")
             return False
         edited = self._run_editor([*command, str(path)])
-        settle(self._app.library, subject, begun)
+        settle(self._shell.library, subject, begun)
         if not edited:
             return False
-        self._app.finding.changed()
-        self._app.main.refresh_all()
+        self._search.changed()
+        self._shell.post(news.ReadingChanged())
         return True
 
     def _run_editor(self, command: list[str]) -> bool:
         """Give the terminal to an editor until it ends; False if it could not be started."""
         try:
-            with suspended(self._app), subprocess.Popen(command) as editor:
+            with suspended(self._shell), subprocess.Popen(command) as editor:
                 # Any thread may take the signal that the terminal has closed, and a wait without an end
                 # would keep this one from acting on it.
                 while (code := editor.poll()) is None:
@@ -60,12 +64,10 @@ class Notes:
         except SuspendNotSupported:
             return False
         except OSError as error:
-            self._app.notify_error(
-                f"start the editor {command[0]}", error, "set EDITOR to an installed editor."
-            )
+            self._shell.fail(f"start the editor {command[0]}", error, "set EDITOR to an installed editor.")
             return False
         if code:
-            self._app.notify_error(
+            self._shell.fail(
                 f"edit with {command[0]}", f"it ended with exit code {code}", f"see {command[-1]}"
             )
         return True
@@ -75,9 +77,9 @@ class Notes:
         from readtrack.tui.screens.note import NoteScreen
 
         try:
-            before = plain(self._app.library.note(subject))  # an editor draws what it is given
+            before = plain(self._shell.library.note(subject))  # an editor draws what it is given
         except ReadtrackError as error:
-            self._app.notify_error("open the note", error, "check the file's permissions.")
+            self._shell.fail("open the note", error, "check the file's permissions.")
             return
 
         def written(note: str | None) -> None:
@@ -91,30 +93,30 @@ class Notes:
                 return united(before, note, plain(now))
 
             try:
-                self._app.library.change_note(subject, keep_both)
+                self._shell.library.change_note(subject, keep_both)
             except ReadtrackError as error:
-                self._app.notify_error(
-                    "save the note", error, "press n to open it again. Your text is on the clipboard."
+                self._shell.fail(
+                    "save the note",
+                    error,
+                    f"press {key('note')} to open it again. Your text is on the clipboard.",
                 )
-                self._app.copy_to_clipboard(note)
+                self._shell.copy_to_clipboard(note)
             if changed:
-                self._app.notify_status(
-                    "Another program changed the note at the same time. It contains both texts."
-                )
-            self._app.finding.changed()
-            self._app.main.refresh_all()
+                self._shell.say("Another program changed the note at the same time. It contains both texts.")
+            self._search.changed()
+            self._shell.post(news.ReadingChanged())
 
-        self._app.push_screen(NoteScreen(f"Note on {subject}", before), written)
+        self._shell.ask(NoteScreen(f"Note on {subject}", before), written)
 
     def edit_file(self, path: Path, line: int) -> None:
         """Open a file in the reader's editor, or one that is there."""
         try:
             command = system.editor() or system.usual_editor()
         except ReadtrackError as error:
-            self._app.notify_error("start the editor", error, "fix EDITOR.")
+            self._shell.fail("start the editor", error, "fix EDITOR.")
             return
         if not command:
-            self._app.notify_error(
+            self._shell.fail(
                 "start an editor",
                 "EDITOR is not set, and no editor was found",
                 f"open {path} in your editor.",

@@ -8,43 +8,47 @@ from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
 from readtrack.present import marks
+from readtrack.present.actions import key
+from readtrack.tui import news
 from readtrack.tui.theme import state_style
 from readtrack.tui.widgets.outline import wording
 
 if TYPE_CHECKING:
     from readtrack.reading_list.journal import State
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.tui.shell import Shell
 
 
-class Reading:
-    def __init__(self, app: ReadtrackApp) -> None:
-        self._app = app
+class ReadingController:
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
 
     def subject(self, doing: str) -> str | None:
         """The subject under the cursor, or None after saying why there is none."""
-        entry = self._app.entry
+        entry = self._shell.entry
         if entry is not None and entry.subject:
             return entry.subject
-        self._app.notify_status(f"Choose one paper to {doing}. This row has several.")
+        self._shell.say(f"Choose one paper to {doing}. This row has several.")
         return None
 
     def mark(self, state: State) -> None:
-        entry = self._app.entry
+        entry = self._shell.entry
         if entry is None or (not entry.subject and entry.row is None):
             plugin = entry.plugin if entry is not None else ""
-            self._app.notify_status(
+            self._shell.say(
                 f"{plugin} is a plugin without a paper, so it has no state."
                 if plugin
                 else "Choose a row or a paper. A section has no state."
             )
             return
         subjects = [entry.subject] if entry.subject else list(entry.row.papers if entry.row else ())
-        if not self._write(f"mark it as {state}", lambda: self._app.library.mark_all(subjects, state)):
+        if not self._write(f"mark it as {state}", lambda: self._shell.library.mark_all(subjects, state)):
             return
         words = "".join(words for words, _ in wording(entry.text))
         name = entry.subject if entry.paper is not None else words
-        self._app.notify_status(
-            (marks.STATES[state], state_style(state)), f" {name} is {state}.", ("  u undoes", "$muted")
+        self._shell.say(
+            (marks.STATES[state], state_style(state)),
+            f" {name} is {state}.",
+            (f"  {key('undo')} undoes", "$muted"),
         )
 
     def _write(self, what: str, change: Callable[[], object]) -> bool:
@@ -52,27 +56,20 @@ class Reading:
         try:
             change()
         except ReadtrackError as error:
-            self._app.notify_error(what, error, "run `readtrack doctor` to find the cause.")
+            self._shell.fail(what, error, "run `readtrack doctor` to find the cause.")
             return False
-        self._app.main.refresh_all()
+        self._shell.post(news.ReadingChanged())
         return True
-
-    def tick(self) -> None:
-        entry = self._app.entry
-        if entry is None:
-            return
-        state = self._app.main.checklist.state(entry)
-        self.mark("todo" if state == "read" else "read")
 
     def redo(self) -> None:
         redone: list[str | None] = []
-        if self._write("redo", lambda: redone.append(self._app.library.redo())):
-            self._app.notify_status(redone[0] or "There is nothing to redo.")
+        if self._write("redo", lambda: redone.append(self._shell.library.redo())):
+            self._shell.say(redone[0] or "There is nothing to redo.")
 
     def undo(self) -> None:
         undone: list[str | None] = []
-        if self._write("undo", lambda: undone.append(self._app.library.undo())):
-            self._app.notify_status(undone[0] or "There is nothing to undo.")
+        if self._write("undo", lambda: undone.append(self._shell.library.undo())):
+            self._shell.say(undone[0] or "There is nothing to undo.")
 
     def ask_for_tags(self) -> None:
         from readtrack.tui.screens.ask import InputDialog
@@ -87,16 +84,16 @@ class Reading:
 
         hint = "Separate tags with spaces or commas. enter saves, esc goes back."
         before = "".join(
-            f"{tag} " for tag in sorted(self._app.library.tags(subject))
+            f"{tag} " for tag in sorted(self._shell.library.tags(subject))
         )  # the next one may follow
-        self._app.push_screen(InputDialog(f"Tags of {subject}", hint, edited, before))
+        self._shell.ask(InputDialog(f"Tags of {subject}", hint, edited, before))
 
     def _set_tags(self, subject: str, after: set[str]) -> None:
-        before = self._app.library.tags(subject)
-        self._app.library.change_tags(subject, add=after, remove=before - after)
-        self._app.main.refresh_all()
+        before = self._shell.library.tags(subject)
+        self._shell.library.change_tags(subject, add=after, remove=before - after)
+        self._shell.post(news.ReadingChanged())
         tags = ", ".join(sorted(after)) or "no tags"
-        self._app.notify_status((subject, "bold"), f": {tags}", ("  u undoes", "$muted"))
+        self._shell.say((subject, "bold"), f": {tags}", (f"  {key('undo')} undoes", "$muted"))
 
     def ask_for_rating(self) -> None:
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
@@ -109,12 +106,12 @@ class Reading:
             if stars is None:
                 return
             count = int(stars)
-            if self._write("rate it", lambda: self._app.library.rate(subject, count or None)):
+            if self._write("rate it", lambda: self._shell.library.rate(subject, count or None)):
                 said = _stars(count) if count else "no rating"
-                self._app.notify_status((subject, "bold"), f": {said}", ("  u undoes", "$muted"))
+                self._shell.say((subject, "bold"), f": {said}", (f"  {key('undo')} undoes", "$muted"))
 
         answers = [Choice(str(count), _stars(count)) for count in range(5, 0, -1)]
-        self._app.push_screen(ChoiceDialog(f"Rate {subject}", [*answers, Choice("0", "no rating")]), rated)
+        self._shell.ask(ChoiceDialog(f"Rate {subject}", [*answers, Choice("0", "no rating")]), rated)
 
 
 def _stars(count: int) -> str:

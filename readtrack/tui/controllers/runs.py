@@ -9,8 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
+from readtrack.present.actions import key
 from readtrack.runs.queue import Queue, moved, without
 from readtrack.text import counted, one_line
+from readtrack.tui import news
 from readtrack.tui.widgets.line_view import drawn_line
 
 if TYPE_CHECKING:
@@ -18,28 +20,31 @@ if TYPE_CHECKING:
 
     from textual.timer import Timer
 
+    from readtrack.present.claims import Baseline
     from readtrack.runs.job import Job
     from readtrack.runs.launcher import Running
-    from readtrack.runs.record import Summary
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.runs.record import RunSummary
     from readtrack.tui.run_follower import RunFollower
+    from readtrack.tui.shell import Shell
 
 _LOOK_AGAIN = 10.0  # seconds
 _DRAW_EVERY = 0.2  # seconds; the run trains on the same processor
 _CLOCK = 2.0  # seconds after which the time is drawn anew though the run says nothing
 
 
-class Runs:
+class RunController:
     """`alive` is the run in progress; `waiting` are the queued jobs, which start one by one when it ends.
 
+    results       summaries of all runs, newest first
     left_running  the paper whose run the reader has left alone when they left the app
     All methods are for the app's own thread.
     """
 
-    def __init__(self, app: ReadtrackApp) -> None:
-        self._app = app
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
         self.alive: RunFollower | None = None
-        self._queue = Queue(app.library.home)
+        self.results: list[RunSummary] = []
+        self._queue = Queue(shell.library.home)
         self.waiting: list[Job] = []
         self._alive_unseen: list[Running] = []
         self._left_alone: set[Path] = set()
@@ -48,30 +53,30 @@ class Runs:
         self.leaving = False
         self._reported: set[str] = set()
 
-    def start(self, job: Job) -> None:
-        """Run it now, or after those that were asked for before."""
+    def start(self, job: Job) -> RunFollower | None:
+        """Run it now, or queue it while another run is in progress; the run, if it has started."""
         if self.alive is None:
             self._launch(job)
-            return
+            return self.alive
         if not self._change_queue(lambda jobs: [*jobs, job]):
-            return
+            return None
         before = self.alive.record.paper
         more = f" and {len(self.waiting) - 1} more" if len(self.waiting) > 1 else ""
-        self._app.notify_status(
+        self._shell.say(
             ("⧖ ", "$reading"),
             (job.paper, "bold"),
             f" runs after {before}{more}",
-            ("   C shows the queue", "$muted"),
+            (f"   {key('queue')} shows the queue", "$muted"),
         )
-        self._app.main.refresh_hints()
+        return None
 
     def _change_queue(self, change: Callable[[list[Job]], list[Job]]) -> bool:
         try:
             self.waiting = self._queue.change(change)
         except ReadtrackError as error:
-            self._app.notify_error("change the queue", error, "run `readtrack doctor` to find the cause.")
+            self._shell.fail("change the queue", error, "run `readtrack doctor` to find the cause.")
             return False
-        self._app.main.refresh_hints()
+        self._shell.post(news.QueueChanged())
         return True
 
     def move(self, run_id: str, step: int) -> None:
@@ -86,40 +91,39 @@ class Runs:
     def begin(self) -> None:
         """Start the first queued run, unless one is in progress: then the queue continues by itself."""
         while self.alive is None and (job := self._next()) is not None:
-            # The reader stays where they are: the end of the run before may be what they look at.
-            self._launch(job, show=False)
+            self._launch(job)
 
     def _next(self) -> Job | None:
         try:
             job = self._queue.take()
         except ReadtrackError as error:
-            self._app.notify_error(
-                "take a run from the queue", error, "free some space, then press C and r to continue."
+            self._shell.fail(
+                "take a run from the queue",
+                error,
+                f"free some space, then press {key('queue')} and r to continue.",
             )
             return None
         self.waiting = self._queue.jobs()
         return job
 
-    def _launch(self, job: Job, *, show: bool = True) -> None:
+    def _launch(self, job: Job) -> None:
         from readtrack.places.launch import start
         from readtrack.runs.evidence import expected
         from readtrack.runs.record import Record
         from readtrack.tui.run_follower import RunFollower
 
         try:
-            process = start(job, self._app.library)
+            process = start(job, self._shell.library)
         except ReadtrackError as error:
-            self._app.notify_error(f"run {job.paper}", error, "run `readtrack doctor` to find the cause.")
+            self._shell.fail(f"run {job.paper}", error, "run `readtrack doctor` to find the cause.")
             return
-        record = Record.from_job(process.job, expected=expected(process.job, self._app.main.all_results))
+        record = Record.from_job(process.job, expected=expected(process.job, self.results))
         self.follow(RunFollower(process, record))
-        if show:
-            self._app.main.show_run(record, process.folder)
 
     def follow(self, follower: RunFollower) -> None:
         self.alive = follower
-        self._app.run_worker(self._watch(follower), group="follow", exit_on_error=False)
-        self._app.main.refresh_hints()
+        self._shell.run_worker(self._watch(follower), group="follow", exit_on_error=False)
+        self._shell.post(news.QueueChanged())
 
     async def _watch(self, follower: RunFollower) -> None:
         """Look at the run until it ends, or until the reader leaves and lets it go on."""
@@ -132,16 +136,14 @@ class Runs:
                     return
                 if follower.process.contact != contact:  # of a run on another machine
                     contact = follower.process.contact
-                    self._app.notify_status(
-                        one_line(contact) or "The machine that the run is on answers again."
-                    )
+                    self._shell.say(one_line(contact) or "The machine that the run is on answers again.")
                 patience = 0.0 if follower.ended else _DRAW_EVERY if undrawn else _CLOCK
                 if time.monotonic() - drawn_at >= patience:
                     undrawn, drawn_at = False, time.monotonic()
-                    self._app.main.run_changed(follower.record, follower.folder)
+                    self._shell.post(news.RunChanged(follower.record, follower.folder))
             except Exception as error:
                 self.alive = None
-                self._app.notify_error(
+                self._shell.fail(
                     "follow the run", error, "`readtrack results` shows the run once it has ended."
                 )
                 return
@@ -152,9 +154,9 @@ class Runs:
 
         self.alive = None
         if self.leaving:
-            self._app.exit(0)
+            self._shell.exit(0)
             return
-        self._app.main.notify_status(drawn_line(lambda: ending(follower.record)))
+        self._shell.say(drawn_line(lambda: ending(follower.record)))
         self.read_results()
         self.begin()
 
@@ -169,13 +171,35 @@ class Runs:
             "killed": "Killed the run (SIGKILL).",
         }
         more = "" if level == "killed" else "  c again: force it"
-        self._app.notify_status((f"■ {level}  ", "bold $reading"), words[level], (more, "$muted"))
+        self._shell.say((f"■ {level}  ", "bold $reading"), words[level], (more, "$muted"))
+
+    def plain_run(self, plugin: str) -> RunSummary | None:
+        """The newest completed run without a break that judged a claim. A smoke run is too short."""
+        plain = (
+            one
+            for one in self.results
+            if one.paper == plugin and one.outcome == "completed" and not one.condition
+        )
+        judged = (one for one in plain if any(verdict != "not judged" for _, verdict, _ in one.claims))
+        return next((one for one in judged if one.budget != "smoke"), None)
+
+    def baseline(self, plugin: str) -> Baseline:
+        """What a run with a break is compared with: the newest plain run, else the shipped verdicts."""
+        from readtrack.present.claims import Baseline
+
+        plain = self.plain_run(plugin)
+        if plain is not None:
+            when = plain.started[:16].replace("T", " ")
+            source = f"the plain run of {when}, {plain.budget} budget, seed {plain.seed}"
+            return Baseline({name: verdict for name, verdict, _ in plain.claims}, "plain run", source)
+        shipped = self._shell.library.shipped_verdicts.get(plugin, [])
+        return Baseline({one.claim: one.verdict for one in shipped}, "shipped", "the shipped verdicts")
 
     # What the home folder knows of runs
 
     def look(self) -> None:
         """End the runs whose process is gone, follow one that is alive, read the results."""
-        self._app.in_background("look for runs", self._reconcile)
+        self._shell.in_background("look for runs", self._reconcile)
 
     def look_again(self) -> None:
         """Other terminals make runs too, and whole folders are copied from other machines."""
@@ -190,7 +214,7 @@ class Runs:
         from readtrack.runs.record import Record
         from readtrack.tui.run_follower import RunFollower
 
-        library = self._app.library
+        library = self._shell.library
         reconcile(library.home, report=self._report)
         results = library.results(report=self._report)
         found = [self._attach(library.home.runs / one.run_id) for one in results if one.outcome is None]
@@ -202,7 +226,7 @@ class Runs:
             job = process.job
             follower = RunFollower(process, Record.from_job(job, expected=expected(job, results)))
             follower.catch_up()
-        self._app.call_from_thread(self._known, results, follower)
+        self._shell.call_from_thread(self._known, results, follower)
 
     def _attach(self, folder: Path) -> Running | None:
         from readtrack.places.launch import attach
@@ -212,21 +236,23 @@ class Runs:
         except ReadtrackError as error:
             if folder not in self._left_alone:  # runs are looked for more than once
                 self._left_alone.add(folder)
-                self._app.call_from_thread(self._app.notify_status, str(error))
+                self._shell.call_from_thread(self._shell.say, str(error))
             return None
 
-    def _known(self, results: list[Summary], follower: RunFollower | None) -> None:
+    def _known(self, results: list[RunSummary], follower: RunFollower | None) -> None:
         self._results_came(results)
         alive = [one.run_id for one in results if one.outcome is None]
         if alive and follower is None and self.alive is None:
             # Its process has only just gone, or is not ours to see: look again until it is settled.
             if self._unsettled is not None:
                 self._unsettled.stop()
-            self._unsettled = self._app.set_timer(_LOOK_AGAIN, self.look)
+            self._unsettled = self._shell.set_timer(_LOOK_AGAIN, self.look)
         if follower is not None and self.alive is None:
             self.follow(follower)
-            self._app.notify_status(
-                "A run of ", (follower.record.paper, "bold"), " is still in progress. Press V to see it."
+            self._shell.say(
+                "A run of ",
+                (follower.record.paper, "bold"),
+                f" is still in progress. Press {key('live_run')} to see it.",
             )
         self._find_queue()
 
@@ -236,33 +262,26 @@ class Runs:
         self.waiting = found
         if found and new and self.alive is None:
             count = counted(len(found), "queued run")
-            self._app.notify_status(f"{count} from before:", ("   C shows the queue", "$muted"))
-        self._app.main.refresh_hints()
+            self._shell.say(f"{count} from before:", (f"   {key('queue')} shows the queue", "$muted"))
+        self._shell.post(news.QueueChanged())
 
     def read_results(self) -> None:
         def read() -> None:
-            results = self._app.library.results(report=self._report)
-            self._app.call_from_thread(self._results_came, results)
+            results = self._shell.library.results(report=self._report)
+            self._shell.call_from_thread(self._results_came, results)
 
-        self._app.in_background("read the results", read)
+        self._shell.in_background("read the results", read)
 
     def _report(self, problem: str) -> None:
         """Name a run that cannot be read, once; called in a thread."""
         if problem not in self._reported:
             self._reported.add(problem)
-            self._app.call_from_thread(
-                self._app.notify, one_line(problem), severity="warning", timeout=12, markup=False
-            )
+            self._shell.call_from_thread(self._shell.warn, one_line(problem))
 
-    def _results_came(self, results: list[Summary]) -> None:
-        from readtrack.tui.screens.runs import RunsScreen
-
-        if results == self._app.main.all_results:
-            return
-        self._app.main.results_changed(results)
-        for screen in self._app.screen_stack:
-            if isinstance(screen, RunsScreen):
-                screen.show(results)
+    def _results_came(self, results: list[RunSummary]) -> None:
+        if results != self.results:
+            self.results = results
+            self._shell.post(news.ResultsChanged())
 
     # Leaving
 
@@ -272,11 +291,11 @@ class Runs:
         try:
             self.alive.process.detach()
         except ReadtrackError as error:
-            self._app.notify_error("leave the run alone", error, "stay here, or stop it.")
+            self._shell.fail("leave the run alone", error, "stay here, or stop it.")
             return
         self.left_running = self.alive.record.paper
         self.alive = None
-        self._app.exit(0)
+        self._shell.exit(0)
 
     def leave_alone(self) -> None:
         """The terminal is gone, or the app came to a bad end: nobody has said that the run shall stop."""

@@ -6,18 +6,25 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from readtrack.present.actions import key
+from readtrack.tui import news
+
 if TYPE_CHECKING:
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.tui.controllers.search import SearchController
+    from readtrack.tui.screens.sync import SyncScreen
+    from readtrack.tui.shell import Shell
     from readtrack.tui.sync_task import Syncing
 
 _LOOK_EVERY = 0.2  # seconds
 
 
-class Syncs:
+class SyncController:
     """`last` is the sync that runs or ran last; all methods are for the app's own thread."""
 
-    def __init__(self, app: ReadtrackApp) -> None:
-        self._app = app
+    def __init__(self, shell: Shell, search: SearchController) -> None:
+        self._shell = shell
+        self._search = search
+        self._page: SyncScreen | None = None
         self.last: Syncing | None = None
 
     @property
@@ -34,19 +41,19 @@ class Syncs:
         if self.alive is not None:
             self.show()
         elif not papers:
-            self._app.notify_status(otherwise)
+            self._shell.say(otherwise)
         else:
-            self.last = Syncing(self._app.library, papers)
-            self._app.run_worker(self.last.work, thread=True, group="sync", exit_on_error=False)
-            self._app.set_timer(_LOOK_EVERY, partial(self._look, self.last))
-            self._draw()
+            self.last = Syncing(self._shell.library, papers)
+            self._shell.run_worker(self.last.work, thread=True, group="sync", exit_on_error=False)
+            self._shell.set_timer(_LOOK_EVERY, partial(self._look, self.last))
+            self._shell.post(news.SyncChanged())
 
     def cancel(self) -> None:
         if self.alive is None:
-            self._app.notify_status("Nothing is running.")
+            self._shell.say("Nothing is running.")
         else:
             self.alive.cancel()
-            self._draw()
+            self._shell.post(news.SyncChanged())
 
     def leave(self) -> None:
         """The app ends, and with it the sync; the next one goes on from there."""
@@ -58,49 +65,42 @@ class Syncs:
         from readtrack.tui.screens.sync import SyncScreen
 
         if self.last is None:
-            self._app.notify_status("No sync has run yet. Press s to fetch this paper, S for the whole list.")
-        elif not isinstance(self._app.screen, SyncScreen):
-            self._app.push_screen(SyncScreen(self.last), self._chosen)
+            keys = f"Press {key('sync')} to fetch this paper, {key('sync_all')} for the whole list."
+            self._shell.say(f"No sync has run yet. {keys}")
+        elif self._page is None or not self._page.is_current:
+            self._page = SyncScreen(self.last)
+            self._shell.ask(self._page, self._chosen)
 
     def _chosen(self, paper: str | None) -> None:
         if paper is not None:
-            self._app.main.show_paper(paper)
+            self._shell.show_paper(paper)
 
     def _look(self, syncing: Syncing) -> None:
-        if not self._app.is_running:
+        if not self._shell.is_running:
             return  # its screens are gone already
         moved = syncing.take()
         if moved:
-            self._app.finding.changed()
-            self._app.main.papers_changed(moved)
-        self._draw()
+            self._search.changed()
+            self._shell.post(news.PapersChanged(moved))
+        self._shell.post(news.SyncChanged())
         if syncing.ended:
             self._ended(syncing)
         else:
-            self._app.set_timer(_LOOK_EVERY, partial(self._look, syncing))
-
-    def _draw(self) -> None:
-        from readtrack.tui.screens.sync import SyncScreen
-
-        self._app.main.refresh_sync()
-        self._app.main.refresh_hints()
-        for screen in self._app.screen_stack:
-            if isinstance(screen, SyncScreen):
-                screen.refresh_sync()
+            self._shell.set_timer(_LOOK_EVERY, partial(self._look, syncing))
 
     def _ended(self, syncing: Syncing) -> None:
         from readtrack.sync.lock import AlreadyRunningError
-        from readtrack.tui.widgets.sync_page import ask_again, news
+        from readtrack.tui.widgets import sync_page
 
-        app, summary = self._app, syncing.summary
-        app.finding.refresh()
+        shell, summary = self._shell, syncing.summary
+        self._search.refresh()
         if isinstance(syncing.error, AlreadyRunningError):
-            app.notify_error("start a sync", syncing.error, "press ctrl+r to see what it has fetched.")
+            shell.fail("start a sync", syncing.error, f"press {key('reload')} to see what it has fetched.")
         elif summary is None:
-            app.notify_error("sync", syncing.error, "run `readtrack doctor` to find the cause.")
+            shell.fail("sync", syncing.error, "run `readtrack doctor` to find the cause.")
         else:
             missed = bool(summary.failed) and not summary.offline and not summary.cancelled
-            more = "w shows them" if missed else ask_again(summary)
-            app.notify_status((summary.headline, "bold"), (f"  {more}", "$muted"))
+            more = f"{key('sync_page')} shows them" if missed else sync_page.ask_again(summary)
+            shell.say((summary.headline, "bold"), (f"  {more}", "$muted"))
             if missed:
-                app.notify(news(summary), severity="warning", timeout=15, markup=False)
+                shell.warn(sync_page.news(summary))

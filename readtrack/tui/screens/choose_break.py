@@ -22,12 +22,12 @@ _WIDTH = 70  # of the page: the dialog's less its frame
 _MOST_LINES = 12
 
 
-class Chosen(NamedTuple):
+class BreakChoice(NamedTuple):
     name: str
     budget: str
 
 
-class ChooseBreak(Dialog[Chosen | None]):
+class ChooseBreak(Dialog[BreakChoice | None]):
     """Gives the break and the budget, or None for escape."""
 
     CSS_PATH: ClassVar = "choose_break.tcss"
@@ -91,10 +91,10 @@ class ChooseBreak(Dialog[Chosen | None]):
         self._budget.action_turn(step)
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
-        self.dismiss(Chosen(str(event.target), self._budget.value))
+        self.dismiss(BreakChoice(str(event.target), self._budget.value))
 
     def on_key(self, event: events.Key) -> None:
         digit = event.character or ""
         if digit in "123456789"[: len(self._breaks)] and digit:
             event.stop()
-            self.dismiss(Chosen(self._breaks[int(digit) - 1].name, self._budget.value))
+            self.dismiss(BreakChoice(self._breaks[int(digit) - 1].name, self._budget.value))

@@ -12,6 +12,7 @@ from textual.containers import Vertical
 from textual.widgets import Input, Static
 
 from readtrack.reading_list.catalog import Paper
+from readtrack.transfer.matching import alike
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.widgets.line_view import Line, LineView, join, text
 
@@ -19,24 +20,26 @@ _MOST = 100  # papers that are listed
 _LINES = 10
 
 
-class Chosen(NamedTuple):
+class PaperChoice(NamedTuple):
     """The papers that the row means from now on; none: it stays a row."""
 
     papers: tuple[str, ...]
 
 
-class ChoosePaper(Dialog[Chosen | None]):
-    """Gives what was chosen, or None for escape. `first`: papers on top as long as nothing is typed."""
+class ChoosePaper(Dialog[PaperChoice | None]):
+    """Gives what was chosen, or None for escape. As long as nothing is typed, the papers `first` are on top,
+    then those whose words the row has. Enter takes no paper that has nothing to do with the row.
+    """
 
     CSS_PATH: ClassVar = "choose_paper.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
-    def __init__(self, row: str, papers: Mapping[str, Paper], first: Sequence[str], *, linked: bool) -> None:
+    def __init__(self, row: str, papers: Mapping[str, Paper], first: Sequence[str]) -> None:
         super().__init__()
         self._row = row
         self._papers = papers
-        self._first = [id_ for id_ in first if id_ in papers]
-        self._linked = linked
+        near = alike(row, papers)
+        self._first = [id_ for id_ in dict.fromkeys((*first, *near)) if id_ in papers]
         self._words = {id_: _words(paper) for id_, paper in papers.items()}
         self._input = Input(placeholder="words of a title, an author, a year")
         self._page = LineView(self._lines)
@@ -48,7 +51,8 @@ class ChoosePaper(Dialog[Chosen | None]):
             yield Static(text(f"Which paper is this row?  {self._row}"), classes="question", markup=False)
             yield self._input
             yield self._page
-            yield Static("enter links the row, ↑ ↓ move, esc goes back", classes="hint", markup=False)
+            hint = "type to search all papers, enter links the row, ↑ ↓ move, esc goes back"
+            yield Static(hint, classes="hint", markup=False)
 
     def on_mount(self) -> None:
         self._input.focus()
@@ -67,16 +71,20 @@ class ChoosePaper(Dialog[Chosen | None]):
         for id_ in self._found():
             paper = self._papers[id_]
             lines.append(
-                Line(join((id_, "bold"), f"  {paper.title}", (f" · {paper.year}", "$muted")), Chosen((id_,)))
+                Line(
+                    join((id_, "bold"), f"  {paper.title}", (f" · {paper.year}", "$muted")),
+                    PaperChoice((id_,)),
+                )
             )
-        if self._linked and not self._input.value.strip():
-            lines.append(Line(text("no paper: keep as a plain row", "$muted"), Chosen(())))
+        if not self._input.value.strip():
+            none = Line(text("no paper: keep as a plain row", "$muted"), PaperChoice(()))
+            lines.insert(len(self._first), none)
         return lines or [Line(text("No paper matches these words.", "$muted"))]
 
     @on(Input.Changed)
     def _narrow(self) -> None:
-        first = next(iter(self._found()), None)
-        self._page.rebuild(target=Chosen((first,)) if first is not None else None, top=True)
+        first = next((line.target for line in self._lines(self.size.width)), None)
+        self._page.rebuild(target=first, top=True)
 
     def on_key(self, event: events.Key) -> None:
         if event.key in ("down", "up", "pagedown", "pageup"):
@@ -99,7 +107,7 @@ class ChoosePaper(Dialog[Chosen | None]):
         self._choose(event.target)
 
     def _choose(self, target: object) -> None:
-        if isinstance(target, Chosen):
+        if isinstance(target, PaperChoice):
             self.dismiss(target)
 
 

@@ -15,7 +15,8 @@ from textual.widgets import Static
 from readtrack.errors import ReadtrackError
 from readtrack.plugins.edits import of_plugin, summary
 from readtrack.plugins.find import PluginRef, find
-from readtrack.plugins.source import Place, drop_unchanged_copy, files, is_own, own_copy, places, revert
+from readtrack.plugins.source import CodeLine, drop_unchanged_copy, files, is_own, own_copy, places, revert
+from readtrack.present.actions import key
 from readtrack.text import plain
 from readtrack.tui.actions import bindings
 from readtrack.tui.screens.dialog import Answering
@@ -24,7 +25,8 @@ from readtrack.tui.widgets.key_hints import key_hints
 from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, join, text, wrapped
 
 if TYPE_CHECKING:
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.tui.controllers.notes import NotesController
+    from readtrack.tui.shell import Shell
 
 _LARGEST = 400_000  # characters of a file
 _ORIGINS = {
@@ -45,8 +47,9 @@ class CodeScreen(Answering[None]):
         Binding("escape,q", "dismiss", show=False),
     ]
 
-    def __init__(self, plugin: PluginRef) -> None:
+    def __init__(self, plugin: PluginRef, notes: NotesController) -> None:
         super().__init__()
+        self._notes = notes
         self._title = Static(id="code-title", markup=False)
         self._hints = Static(id="code-hints", markup=False)
         self.code = LineView(self._lines, id="code")
@@ -62,8 +65,8 @@ class CodeScreen(Answering[None]):
         self._kept: tuple[Path, list[Content]] | None = None
 
     @property
-    def readtrack_app(self) -> ReadtrackApp:
-        return cast("ReadtrackApp", self.app)
+    def shell(self) -> Shell:
+        return cast("Shell", self.app)
 
     def compose(self) -> ComposeResult:
         yield self._title
@@ -105,7 +108,7 @@ class CodeScreen(Answering[None]):
         ]
 
     def _about(self, width: int) -> list[Line]:
-        library = self.readtrack_app.library
+        library = self.shell.library
         paper = library.catalog.papers.get(self.plugin.name)
         if paper is None:
             return wrapped("No paper on the list has its name.", width, "$muted", indent=1)
@@ -118,50 +121,50 @@ class CodeScreen(Answering[None]):
             return
         self._show(place)
 
-    def _show(self, place: Place) -> None:
+    def _show(self, place: CodeLine) -> None:
         self.shown = place.file
         self._refresh_lines()
         self.code.rebuild(top=True)
         self.code.scroll_to_line(place.line - 2)
 
     def action_next_file(self, step: int) -> None:
-        self._show(Place(self.files[(self.files.index(self.shown) + step) % len(self.files)], 1))
+        self._show(CodeLine(self.files[(self.files.index(self.shown) + step) % len(self.files)], 1))
 
     def action_edit(self) -> None:
         """Edit the reader's own copy at the line in view. A copy without changes is not kept."""
         place = self.code.scroll_offset.y + 1
         inside = self.shown.relative_to(self.files[0].parent)
         try:
-            main = own_copy(self.plugin, self.readtrack_app.library.home)
+            main = own_copy(self.plugin, self.shell.library.home)
         except ReadtrackError as error:
-            self.readtrack_app.notify_error(
+            self.shell.fail(
                 "make a copy to edit", error, "`readtrack plugins path` lists the plugin folders."
             )
             return
         path = main.parent / inside
-        self.readtrack_app.notes.edit_file(path, place)
-        edited = find(self.readtrack_app.library.home).get(self.plugin.name)
+        self._notes.edit_file(path, place)
+        edited = find(self.shell.library.home).get(self.plugin.name)
         if edited is not None:
             drop_unchanged_copy(edited)
         self._read_again(inside, place)
 
     def _read_again(self, inside: Path, line: int) -> None:
-        self.readtrack_app.action_reload()
-        found = self.readtrack_app.library.runnable().get(self.plugin.name)
+        self.shell.reload()
+        found = self.shell.library.runnable().get(self.plugin.name)
         if found is None:  # its file was moved away while this screen was open
-            self.readtrack_app.notify_status(f"The plugin {self.plugin.name} is no longer there.")
+            self.shell.say(f"The plugin {self.plugin.name} is no longer there.")
             self.dismiss()
             return
         self._read(found)
         path = self.files[0].parent / inside
-        self._show(Place(path if path in self.files else self.files[0], line))
+        self._show(CodeLine(path if path in self.files else self.files[0], line))
 
     def action_edits(self) -> None:
         from readtrack.tui.screens.paged import Paged
         from readtrack.tui.widgets import edits_page
 
         if not self.edits:
-            self.notify("This is the shipped code. Press e to edit a copy.", markup=False)
+            self.notify(f"This is the shipped code. Press {key('edit_code')} to edit a copy.", markup=False)
             return
         hint = "shipped code and your copy; esc closes"
         build = partial(edits_page.page, self.edits)
@@ -188,9 +191,9 @@ class CodeScreen(Answering[None]):
     def _revert(self) -> None:
         inside = self.shown.relative_to(self.files[0].parent)
         try:
-            kept = revert(self.plugin, self.readtrack_app.library.home)
+            kept = revert(self.plugin, self.shell.library.home)
         except ReadtrackError as error:
-            self.readtrack_app.notify_error("revert the copy", error, "move it yourself.")
+            self.shell.fail("revert the copy", error, "move it yourself.")
             return
         self._read_again(inside, self.code.scroll_offset.y + 1)
         self.notify(f"The shipped {self.plugin.name} runs again. Your copy is now {kept}.", markup=False)

@@ -10,8 +10,9 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from readtrack.present import marks
+from readtrack.present.actions import by_group, key
 from readtrack.present.words import WORDS
-from readtrack.tui.actions import by_group
+from readtrack.tui.actions import bound
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.theme import state_style
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, text, wrapped
@@ -20,7 +21,8 @@ from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, text, w
 class Help(Dialog[None]):
     CSS_PATH: ClassVar = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,f1", "dismiss(None)", show=False)
+        Binding("escape,q", "dismiss(None)", show=False),
+        bound("help", "dismiss(None)"),
     ]
 
     def __init__(self, *, words_first: bool) -> None:
@@ -34,7 +36,9 @@ class Help(Dialog[None]):
             yield Static("Help", classes="question", markup=False)
             yield self._page
             yield Static(
-                "j k scroll, esc closes, ctrl+p finds any action by name", classes="hint", markup=False
+                f"{key('down')} {key('up')} scroll, esc closes, {key('palette')} finds any action by name",
+                classes="hint",
+                markup=False,
             )
 
     def on_mount(self) -> None:

@@ -16,9 +16,10 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from readtrack.errors import ReadtrackError
+from readtrack.present.actions import key
 from readtrack.text import counted, one_line
 from readtrack.transfer import incoming
-from readtrack.transfer.importing import Choices, Found, Plan
+from readtrack.transfer.importing import Choices, ImportPlan, ImportRow
 from readtrack.tui.actions import bindings
 from readtrack.tui.screens.dialog import Answering, Dialog
 from readtrack.tui.widgets.key_hints import key_hints
@@ -27,7 +28,7 @@ from readtrack.tui.widgets.outline import wording
 from readtrack.tui.widgets.table import Cell, one_line_each
 
 if TYPE_CHECKING:
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.tui.shell import Shell
 
 _LISTS = (".md", ".markdown", ".txt", ".bib", ".bibtex")
 _OFFERED = 8  # names below the path
@@ -151,7 +152,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         Binding("escape,q", "dismiss(None)", show=False),
     ]
 
-    def __init__(self, made: Plan, goes_to: Path) -> None:
+    def __init__(self, made: ImportPlan, goes_to: Path) -> None:
         super().__init__()
         self._plan = made
         self._goes_to = goes_to
@@ -164,8 +165,8 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         self._hints = Static(id="import-hints", markup=False)
 
     @property
-    def readtrack_app(self) -> ReadtrackApp:
-        return cast("ReadtrackApp", self.app)
+    def shell(self) -> Shell:
+        return cast("Shell", self.app)
 
     def compose(self) -> ComposeResult:
         yield self._head
@@ -183,16 +184,16 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         self._refresh_lines()
 
     @property
-    def row(self) -> Found | None:
+    def row(self) -> ImportRow | None:
         """The row under the cursor."""
         return next((one for one in self._plan.found if one.line == self.list.target), None)
 
-    def papers_of(self, row: Found) -> tuple[str, ...]:
+    def papers_of(self, row: ImportRow) -> tuple[str, ...]:
         return self._papers.get(row.line, row.papers)
 
     # What is shown
 
-    def _status_of(self, row: Found) -> str:
+    def _status_of(self, row: ImportRow) -> str:
         if row.line in self._left_out:
             return "left out"
         chosen = self._papers.get(row.line)
@@ -200,7 +201,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             return row.status
         return "matched" if chosen else "unknown"
 
-    def _means(self, row: Found) -> Content:
+    def _means(self, row: ImportRow) -> Content:
         papers, chosen = " ".join(self.papers_of(row)), row.line in self._papers
         if row.line in self._left_out:
             return text("left out", "$faint")
@@ -209,7 +210,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             return join((papers, "bold"), (f" {how}", "$muted"))
         if row.candidates and not chosen:
             return text(f"maybe {' or '.join(row.candidates)}", "$reading")
-        return text("a row", "$muted")
+        return text("no paper", "$muted")
 
     def _lines(self, width: int) -> list[Line]:
         cells: list[list[Cell]] = []
@@ -232,14 +233,21 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
 
     def _refresh_lines(self) -> None:
         counts = Counter(self._status_of(row) for row in self._plan.found)
-        summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+        # Each sign with its word, as nothing else on the screen explains them.
+        summary = Content("  ").join(
+            join(_SIGNS[status], (f" {count} {status}", "$muted")) for status, count in counts.items()
+        )
         name = one_line(self._plan.incoming.name)
-        self._head.update(join(("Import ", "bold $heading"), (name, "bold"), (f"   {summary}", "$muted")))
+        self._head.update(join(("Import ", "bold $heading"), (name, "bold"), "   ", summary))
         pdfs, what = len(self._plan.pdfs), "extends" if self._plan.own else "creates"
-        status = join((f"w {what} your list: ", "$muted"), (self._goes_to, "$link"))
+        status = join((f"{key('import_write')} {what} your list: ", "$muted"), (self._goes_to, "$link"))
         if pdfs:
             count = counted(pdfs, "PDF")
-            offer = f"{count} will be attached (p leaves out)" if self._pdfs else f"p attaches {count}"
+            offer = (
+                f"{count} will be attached ({key('import_pdfs')} leaves out)"
+                if self._pdfs
+                else f"{key('import_pdfs')} attaches {count}"
+            )
             status = join(status, "\n", (offer, "$muted"))
         self._status.update(status)
         self._hints.update(key_hints("import", self.size.width - 2, enter="choose paper"))
@@ -256,18 +264,18 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         if row is None:
             return
         from readtrack.transfer.linking import known_papers
-        from readtrack.tui.screens.choose_paper import ChoosePaper, Chosen
+        from readtrack.tui.screens.choose_paper import ChoosePaper, PaperChoice
 
-        def chosen(answer: Chosen | None) -> None:
+        def chosen(answer: PaperChoice | None) -> None:
             if answer is not None:
                 self._papers[row.line] = answer.papers
                 self._left_out.discard(row.line)
                 self._changed()
                 self._go_to_next_unsure(row.line)
 
-        papers = known_papers(self.readtrack_app.library)
+        papers = known_papers(self.shell.library)
         first = (*self.papers_of(row), *row.candidates)
-        self.app.push_screen(ChoosePaper(one_line(row.text), papers, first, linked=True), chosen)
+        self.app.push_screen(ChoosePaper(one_line(row.text), papers, first), chosen)
 
     def _go_to_next_unsure(self, line: int) -> None:
         """Below `line`, else from the top; the cursor stays where there is none."""
@@ -298,7 +306,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             self._pdfs = not self._pdfs
             listed = "\n".join(f"{paper}: {path}" for paper, path in self._plan.pdfs.items())
             if self._pdfs:
-                self.notify(listed, title="Attached when you press w", markup=False)
+                self.notify(listed, title=f"Attached when you press {key('import_write')}", markup=False)
             self._refresh_lines()
         else:
             self._status.update(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -17,12 +16,12 @@ from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from readtrack.present import marks
+from readtrack.present.actions import Where, key, shown_key
 from readtrack.reading_list.journal import STATES
 from readtrack.runs.evidence import best, overall
-from readtrack.tui import kept
-from readtrack.tui.actions import TYPING, Where, action, bindings, hints, shown_key
-from readtrack.tui.applies import applies
-from readtrack.tui.controllers.adding import looks_at_shipped
+from readtrack.tui import kept, news
+from readtrack.tui.actions import TYPING, bindings, hints
+from readtrack.tui.applies import Situation, applies
 from readtrack.tui.theme import state_style
 from readtrack.tui.widgets import paper_page
 from readtrack.tui.widgets.checklist import Checklist
@@ -30,13 +29,16 @@ from readtrack.tui.widgets.filter import Filter
 from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, drawn_line, join, pair, text
 from readtrack.tui.widgets.outline import Entry
 from readtrack.tui.widgets.run_view import RunView
-from readtrack.tui.widgets.targets import File, Notes, PastRun, Subject, Web
+from readtrack.tui.widgets.targets import PastRun, Subject
 
 if TYPE_CHECKING:
     from readtrack.library import Library
-    from readtrack.present.claims import Beside
-    from readtrack.runs.record import Record, Summary
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.reading_list.catalog import Paper
+    from readtrack.runs.record import Record, RunSummary
+    from readtrack.tui.controllers.runs import RunController
+    from readtrack.tui.controllers.search import SearchController
+    from readtrack.tui.controllers.sync import SyncController
+    from readtrack.tui.shell import Shell
 
 _FILTERS = ("", *(f"state:{state}" for state in STATES), "runnable")
 _INCONCLUSIVE = (None, "cancelled", "interrupted")  # these say nothing about the paper
@@ -56,15 +58,21 @@ class LibraryScreen(Screen[None]):
         Binding("up", "list_up", show=False),
     ]
 
-    def __init__(self, library: Library) -> None:
+    def __init__(
+        self, library: Library, runs: RunController, syncs: SyncController, search: SearchController
+    ) -> None:
         super().__init__(classes="-on-left")
+        self._library = library
+        self._runs = runs
+        self._syncs = syncs
+        self.search = search
         # Held here, because keys and news may come before the widgets are composed.
         self._head = Static(id="head", markup=False)
         hint = "words, state:reading, tag:gpu, runnable"
         self.filter = Filter(self._filter_done, placeholder=hint, id="filter")
         self.checklist = Checklist(library, self._entry_changed, id="checklist")
         self.paper = LineView(self._detail, id="paper")
-        self.run_view = RunView(self._beside, id="run")
+        self.run_view = RunView(runs.baseline, id="run")
         self._welcome = Static(id="welcome", markup=False)
         self._status = Static(id="status", markup=False)
         self._sync = Static(id="sync", markup=False)
@@ -74,14 +82,13 @@ class LibraryScreen(Screen[None]):
         self._elsewhere: Entry | None = None  # a paper that a link led to and no row has
         self._drawn: Entry | None = None
         self._trail: list[str] = []  # subjects that a link led away from
-        self._results: dict[str, list[Summary]] = {}
-        self.all_results: list[Summary] = []
+        self._results: dict[str, list[RunSummary]] = {}
         self._narrowed_to = ""  # the filter's words that the list shows
         self._message: Timer | None = None
 
     @property
-    def readtrack_app(self) -> ReadtrackApp:
-        return cast("ReadtrackApp", self.app)
+    def shell(self) -> Shell:
+        return cast("Shell", self.app)
 
     @property
     def entry(self) -> Entry | None:
@@ -107,17 +114,17 @@ class LibraryScreen(Screen[None]):
         yield self._hints
 
     def on_mount(self) -> None:
-        library = self.readtrack_app.library
+        library = self._library
         self.read_library(kept.place(library.home, library.list_path))
 
     def on_unmount(self) -> None:
         if self.checklist.entry is not None:
-            library, here = self.readtrack_app.library, self.checklist.entry
-            kept.keep_place(library.home, library.list_path, kept.Place(here.key, here.subject))
+            library, here = self._library, self.checklist.entry
+            kept.keep_place(library.home, library.list_path, kept.ListPosition(here.key, here.subject))
 
-    def read_library(self, left_at: kept.Place | None = None) -> None:
+    def read_library(self, left_at: kept.ListPosition | None = None) -> None:
         """Show the library as it is now, after it was opened or reloaded."""
-        library = self.readtrack_app.library
+        library = self._library
         self.checklist.read(library.catalog, library.runnable(), left_at)
         self._narrowed_to = ""
         self._narrow()
@@ -126,6 +133,7 @@ class LibraryScreen(Screen[None]):
 
     # What is shown
 
+    @on(news.ReadingChanged)
     def refresh_all(self) -> None:
         """Draw everything that depends on states, tags, notes and results."""
         self.checklist.rebuild()
@@ -140,11 +148,10 @@ class LibraryScreen(Screen[None]):
         self.refresh_strip()
         self.refresh_sync()
 
-    def results_changed(self, results: list[Summary]) -> None:
-        """Take over what the runs came to, the newest first."""
+    @on(news.ResultsChanged)
+    def _results_changed(self) -> None:
         self._results = {}
-        self.all_results = results
-        for result in results:
+        for result in self._runs.results:
             self._results.setdefault(result.paper, []).append(result)
         self.checklist.verdicts = {
             paper: overall(best(ended) or ended[0])
@@ -154,7 +161,7 @@ class LibraryScreen(Screen[None]):
         self.refresh_all()
 
     def _detail(self, width: int) -> list[Line]:
-        library, entry = self.readtrack_app.library, self.entry
+        library, entry = self._library, self.entry
         self._drawn = entry
         if entry is None:
             return []
@@ -176,22 +183,24 @@ class LibraryScreen(Screen[None]):
 
     def _refresh_welcome(self) -> None:
         """What this is and what to press, until the reader marks something or has a list of their own."""
-        library = self.readtrack_app.library
-        self._welcome.display = looks_at_shipped(library) and library.untouched
+        library = self._library
+        self._welcome.display = library.shows_shipped_list and library.untouched
         if not self._welcome.display:
             return
         runnable = len(library.listed.keys() & library.runnable().keys())
         if self.size.width >= 116:
             what = f"{runnable} of these papers can run on this machine.   "
-            keys = {"r": "runs the selected one", "i": "its code", "I": "your own list"}
+            keys = {"run": "runs the selected one", "code": "its code", "own_list": "your own list"}
         else:
             what = f"{runnable} of these papers can run.   "
-            keys = {"r": "runs one", "i": "its code", "I": "own list"}
-        told = Content("   ").join(join((key, "bold"), (f" {does}", "$muted")) for key, does in keys.items())
+            keys = {"run": "runs one", "code": "its code", "own_list": "own list"}
+        told = Content("   ").join(
+            join((key(one), "bold"), (f" {does}", "$muted")) for one, does in keys.items()
+        )
         self._put(self._welcome, join(what, told))
 
     def _refresh_head(self) -> None:
-        library = self.readtrack_app.library
+        library = self._library
         counts = self.checklist.counts()
         wide = self.size.width >= 110
         parts = [
@@ -213,19 +222,35 @@ class LibraryScreen(Screen[None]):
         head = pair(name, Content("   ").join(parts), self.size.width - 2)
         self._put(self._head, head)
 
+    @on(news.QueueChanged)
     def refresh_hints(self) -> None:
         """The footer: the most wanted actions that fit; help is never dropped."""
         places: set[Where] = {"library", "run" if self.looking else "list"}
         room = self.size.width - 2
         shown: list[Content] = []
         self._hint_keys.clear()
-        for one in hints(places, partial(applies, self)):
+        for one in hints(places, partial(applies, self._situation())):
             item = join((shown_key(one.keys[0]), "bold $foreground"), " ", one.label)
             if item.cell_length + 3 <= room:
                 shown.append(item)
                 room -= item.cell_length + 3
                 self._hint_keys.append((self.size.width - 2 - room, one.keys[0]))
         self._put(self._hints, Content("   ").join(shown))
+
+    def _situation(self) -> Situation:
+        entry, record = self.entry, self.run_view.record
+        return Situation(
+            entry=entry,
+            runnable=entry is not None and entry.plugin in self._library.runnable(),
+            has_run=self.has_run(),
+            edited=record is not None and record.job is not None and bool(record.job.edited),
+            on_right=self.on_right,
+            on_run=self.on_run,
+            filtered=bool(self.filter.value),
+            running=self._runs.alive is not None,
+            syncing=self._syncs.alive is not None,
+            queued=bool(self._runs.waiting),
+        )
 
     @on(events.Click, "#hints")
     def _hint_clicked(self, event: events.Click) -> None:
@@ -240,7 +265,7 @@ class LibraryScreen(Screen[None]):
         return self.on_run and self.on_right
 
     def has_run(self) -> bool:
-        plugin, following = self.entry.plugin if self.entry is not None else "", self.readtrack_app.following
+        plugin, following = self.entry.plugin if self.entry is not None else "", self._runs.alive
         alive = following is not None and following.record.paper == plugin
         return bool(plugin) and (alive or bool(self._newest_run(plugin)))
 
@@ -252,7 +277,7 @@ class LibraryScreen(Screen[None]):
     def on_run(self) -> bool:
         return self.has_class("-on-run")
 
-    def notify_status(self, message: str | Content) -> None:
+    def say(self, message: str | Content) -> None:
         """A quiet line above the footer, for a few seconds."""
         self.clear_message()
         shown = text(message) if isinstance(message, str) else message
@@ -274,7 +299,7 @@ class LibraryScreen(Screen[None]):
         """The line above the footer: how far the run is, while something else is looked at."""
         if self._message is not None:
             return
-        following = self.readtrack_app.following
+        following = self._runs.alive
         if following is None or self._sees(following.record):
             self._put(self._status, EMPTY)
         else:
@@ -285,23 +310,27 @@ class LibraryScreen(Screen[None]):
 
     def refresh_sync(self) -> None:
         """The line of a sync that is alive."""
-        syncing = self.readtrack_app.syncs.alive
+        syncing = self._syncs.alive
         self._sync.display = syncing is not None
         if syncing is not None:
             from readtrack.tui.widgets import sync_page
 
-            key = shown_key(action("sync_page").keys[0])
-            stop = "" if self.readtrack_app.following is not None else shown_key(action("cancel").keys[0])
-            line = sync_page.strip(syncing, self.size.width - 2, key=key, cancel_key=stop)
+            stop = "" if self._runs.alive is not None else key("cancel")
+            line = sync_page.strip(syncing, self.size.width - 2, key=key("sync_page"), cancel_key=stop)
             self._put(self._sync, line)
+
+    @on(news.SyncChanged)
+    def _sync_changed(self) -> None:
+        self.refresh_sync()
+        self.refresh_hints()
 
     @on(events.Click, "#sync")
     def _sync_clicked(self) -> None:
-        self.readtrack_app.syncs.show()
+        self._syncs.show()
 
-    def papers_changed(self, papers: Collection[str]) -> None:
-        """Abstracts or PDFs of these papers may have come."""
-        if self.entry is not None and self.entry.plugin in papers:
+    @on(news.PapersChanged)
+    def _papers_changed(self, message: news.PapersChanged) -> None:
+        if self.entry is not None and self.entry.plugin in message.papers:
             self.paper.rebuild()
 
     def papers_here(self) -> list[str]:
@@ -314,7 +343,7 @@ class LibraryScreen(Screen[None]):
         if entry.row is not None:
             return list(entry.row.papers)
         inside = self.checklist.subjects_of(entry)
-        return [paper for paper in self.readtrack_app.library.catalog.papers if paper in inside]
+        return [paper for paper in self._library.catalog.papers if paper in inside]
 
     def _sees(self, record: Record) -> bool:
         narrow = self.has_class("-narrow") or self.has_class("-zoomed")
@@ -354,11 +383,11 @@ class LibraryScreen(Screen[None]):
         self.go_right(run=True)
         self.clear_message()
 
-    def run_changed(self, record: Record, folder: Path) -> None:
-        """There is something new in the run that is alive."""
+    @on(news.RunChanged)
+    def run_changed(self, message: news.RunChanged) -> None:
         shown = self.run_view.record
-        if shown is not None and shown.run_id == record.run_id and self.on_run:
-            self.run_view.record = record
+        if shown is not None and shown.run_id == message.record.run_id and self.on_run:
+            self.run_view.record = message.record
             self.run_view.refresh_run()
         self.refresh_strip()
 
@@ -371,18 +400,18 @@ class LibraryScreen(Screen[None]):
     action_previous_pane = action_next_pane
 
     def action_switch_view(self) -> None:
-        entry, following = self.entry, self.readtrack_app.following
+        entry, following = self.entry, self._runs.alive
         if self.on_run:
             self.go_right(run=False)
         elif entry is None or not entry.plugin:
-            self.notify_status("Choose one paper to see its newest run.")
+            self.say("Choose one paper to see its newest run.")
         elif following is not None and following.record.paper == entry.plugin:
             self.show_run(following.record, following.folder)
         elif newest := self._newest_run(entry.plugin):
             self._open_run(newest)
         else:
-            runs = entry.plugin in self.readtrack_app.library.runnable()
-            self.notify_status(f"{entry.plugin} has not been run yet.{' Press r to run it.' if runs else ''}")
+            more = f" Press {key('run')} to run it." if entry.plugin in self._library.runnable() else ""
+            self.say(f"{entry.plugin} has not been run yet.{more}")
 
     def _newest_run(self, plugin: str) -> str:
         """The id of the newest run; that of one which has only just ended is not among the results yet."""
@@ -392,31 +421,10 @@ class LibraryScreen(Screen[None]):
             ids.append(shown.run_id)
         return max(ids, default="")
 
-    def plain_run(self, plugin: str) -> Summary | None:
-        """The newest completed run that lacks nothing and judged a claim; no smoke run: too short."""
-        runs = self._results.get(plugin, [])
-        plain = (
-            one for one in runs if one.outcome == "completed" and not one.condition and one.budget != "smoke"
-        )
-        judged = (one for one in plain if any(verdict != "not judged" for _, verdict, _ in one.claims))
-        return next(judged, None)
-
-    def _beside(self, plugin: str) -> Beside:
-        """What a run without the idea is held against: the newest plain run, else the shipped verdicts."""
-        from readtrack.present.claims import Beside
-
-        plain = self.plain_run(plugin)
-        if plain is not None:
-            when = plain.started[:16].replace("T", " ")
-            source = f"the plain run of {when}, {plain.budget} budget, seed {plain.seed}"
-            return Beside({name: verdict for name, verdict, _ in plain.claims}, "plain run", source)
-        shipped = self.readtrack_app.library.shipped_verdicts.get(plugin, [])
-        return Beside({one.claim: one.verdict for one in shipped}, "shipped", "the shipped verdicts")
-
     def action_live_run(self) -> None:
-        following = self.readtrack_app.following
+        following = self._runs.alive
         if following is None:
-            self.notify_status("Nothing is running.")
+            self.say("Nothing is running.")
             return
         if self.entry is None or self.entry.plugin != following.record.paper:
             self._follow(following.record.paper)
@@ -491,7 +499,7 @@ class LibraryScreen(Screen[None]):
         if words == self._narrowed_to:
             return
         self._narrowed_to = words
-        found, remark = self.readtrack_app.finding.find(words) if words else (None, "")
+        found, remark = self.search.find(words) if words else (None, "")
         self.checklist.narrow(found, remark)
         self._entry_changed()
         self._refresh_head()
@@ -513,15 +521,6 @@ class LibraryScreen(Screen[None]):
             self._follow(target.subject)
         elif isinstance(target, PastRun):
             self._open_run(target.run_id)
-        elif isinstance(target, Web):
-            self.readtrack_app.open_address(target.url)
-        elif isinstance(target, File):
-            from readtrack.tui.widgets import iterm
-
-            if not iterm.show(target.path, self.app):
-                self.readtrack_app.open_address(target.path)
-        elif isinstance(target, Notes):
-            self.readtrack_app.action_note()
 
     def show_paper(self, subject: str) -> None:
         """Go to a paper's details, from wherever the reader is."""
@@ -539,7 +538,7 @@ class LibraryScreen(Screen[None]):
         if self.checklist.go_to_subject(subject):
             self._entry_changed()
             return
-        paper = self.readtrack_app.library.catalog.papers.get(subject)
+        paper = self._library.catalog.papers.get(subject)
         if paper is not None:  # its facts are there, but no row names it
             self._elsewhere = Entry(
                 "paper", f"?/{subject}", 0, paper.title, subject=subject, paper=paper, plugin=subject
@@ -547,24 +546,33 @@ class LibraryScreen(Screen[None]):
             self._entry_changed()
 
     def action_copy_bibtex(self) -> None:
-        from readtrack.tui.screens.beside_paper import copy_bibtex
+        from readtrack.tui.paper_actions import copy_bibtex
 
-        copy_bibtex(self)
+        if (paper := self._one_paper("copy its BibTeX entry")) is not None:
+            copy_bibtex(self.shell, paper)
 
     def action_copy_arxiv(self) -> None:
-        from readtrack.tui.screens.beside_paper import copy_arxiv
+        from readtrack.tui.paper_actions import copy_arxiv
 
-        copy_arxiv(self)
+        if (paper := self._one_paper("copy its arXiv id")) is not None:
+            copy_arxiv(self.shell, paper)
 
     def action_lineage(self) -> None:
-        from readtrack.tui.screens.beside_paper import show_lineage
+        from readtrack.tui.paper_actions import show_lineage
 
-        show_lineage(self)
+        if (paper := self._one_paper("see its lineage")) is not None:
+            show_lineage(self.shell, paper)
 
     def action_statistics(self) -> None:
-        from readtrack.tui.screens.beside_paper import show_statistics
+        from readtrack.tui.paper_actions import show_statistics
 
-        show_statistics(self)
+        show_statistics(self.shell)
+
+    def _one_paper(self, doing: str) -> Paper | None:
+        if self.entry is None or self.entry.paper is None:
+            self.say(f"Choose one paper to {doing}.")
+            return None
+        return self.entry.paper
 
     def action_return(self) -> None:
         if self._trail:
@@ -572,17 +580,17 @@ class LibraryScreen(Screen[None]):
 
     def open_run(self, run_id: str) -> None:
         """Go to a run, and to its paper."""
-        run = next((one for one in self.all_results if one.run_id == run_id), None)
+        run = next((one for one in self._runs.results if one.run_id == run_id), None)
         if run is not None and (self.entry is None or self.entry.plugin != run.paper):
             self._follow(run.paper)
         self._open_run(run_id)
 
     def _open_run(self, run_id: str) -> None:
-        following = self.readtrack_app.following
+        following = self._runs.alive
         if following is not None and following.process.run_id == run_id:
             self.show_run(following.record, following.folder)
             return
-        folder, entry = self.readtrack_app.library.home.runs / run_id, self.entry
+        folder, entry = self._library.home.runs / run_id, self.entry
 
         def show(record: Record) -> None:
             if self.entry is entry:  # the reader may have gone on meanwhile
@@ -593,4 +601,4 @@ class LibraryScreen(Screen[None]):
 
             self.app.call_from_thread(show, load(folder))
 
-        self.readtrack_app.in_background("open the run", read)
+        self.shell.in_background("open the run", read)

@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
+from readtrack.tui.actions import bound
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.widgets.line_view import Build, LineView
 from readtrack.tui.widgets.targets import Subject
@@ -18,7 +19,10 @@ class Paged(Dialog[str | None]):
     """Gives the paper that the reader chose, or None for escape."""
 
     CSS_PATH: ClassVar = "paged.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,b,D,E", "dismiss(None)", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "dismiss(None)", show=False),
+        *(bound(action_id, "dismiss(None)") for action_id in ("lineage", "statistics", "run_edits")),
+    ]
 
     def __init__(self, title: str, build: Build, hint: str, *, wide: bool = False) -> None:
         super().__init__(classes="-wide" if wide else None)

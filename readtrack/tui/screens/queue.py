@@ -12,7 +12,8 @@ from textual.widgets import Static
 
 from readtrack.runs.job import Job
 from readtrack.text import counted
-from readtrack.tui.controllers.runs import Runs
+from readtrack.tui.actions import bound
+from readtrack.tui.controllers.runs import RunController
 from readtrack.tui.screens.ask import Choice, ChoiceDialog
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.widgets.line_view import Line, LineView, join, wrapped
@@ -21,7 +22,8 @@ from readtrack.tui.widgets.line_view import Line, LineView, join, wrapped
 class QueueScreen(Dialog[None]):
     CSS_PATH: ClassVar = "paged.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,C", "dismiss(None)", show=False),
+        Binding("escape,q", "dismiss(None)", show=False),
+        bound("queue", "dismiss(None)"),
         Binding("J", "move(1)", show=False),
         Binding("K", "move(-1)", show=False),
         Binding("d", "drop", show=False),
@@ -29,7 +31,7 @@ class QueueScreen(Dialog[None]):
         Binding("r", "begin", show=False),
     ]
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: RunController) -> None:
         super().__init__()
         self._runs = runs
         self._page = LineView(self._lines)

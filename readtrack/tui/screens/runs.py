@@ -17,10 +17,13 @@ from readtrack.errors import ReadtrackError
 from readtrack.plugins.edits import between
 from readtrack.plugins.edits import load as load_edits
 from readtrack.present import marks, runs
+from readtrack.present.actions import key
 from readtrack.runs import store
 from readtrack.runs.evidence import overall
-from readtrack.runs.record import Record, Summary
+from readtrack.runs.job import Job, new_job
+from readtrack.runs.record import Record, RunSummary
 from readtrack.text import counted, format_duration, one_line
+from readtrack.tui import news
 from readtrack.tui.actions import bindings
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.theme import verdict_mark
@@ -30,7 +33,8 @@ from readtrack.tui.widgets.table import Cell, one_line_each
 from readtrack.tui.widgets.targets import PastRun
 
 if TYPE_CHECKING:
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.tui.controllers.runs import RunController
+    from readtrack.tui.shell import Shell
 
 _ORDERS = ("newest", "paper", "verdict", "longest")
 # Each with the width from which on there is room for it.
@@ -54,8 +58,8 @@ class _Kept(NamedTuple):
     note: str
 
 
-class RunsScreen(Answering[str | None]):
-    """Gives the id of the run that the reader wants to see, or None for escape."""
+class RunsScreen(Answering[str | Job | None]):
+    """Gives the id of the run to show, the job to run again, or None for escape."""
 
     CSS_PATH: ClassVar = "runs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -63,9 +67,10 @@ class RunsScreen(Answering[str | None]):
         Binding("escape,q", "back", show=False),
     ]
 
-    def __init__(self, results: list[Summary]) -> None:
+    def __init__(self, controller: RunController) -> None:
         super().__init__()
-        self._all = results
+        self._controller = controller
+        self._all = controller.results
         self._order = 0
         self._words = ""
         self._chosen: list[str] = []  # run ids, at most two
@@ -76,8 +81,8 @@ class RunsScreen(Answering[str | None]):
         self._hints = Static(id="runs-hints", markup=False)
 
     @property
-    def readtrack_app(self) -> ReadtrackApp:
-        return cast("ReadtrackApp", self.app)
+    def shell(self) -> Shell:
+        return cast("Shell", self.app)
 
     def compose(self) -> ComposeResult:
         yield self._head
@@ -94,31 +99,31 @@ class RunsScreen(Answering[str | None]):
     def on_resize(self) -> None:
         self._refresh_lines()
 
-    def show(self, results: list[Summary]) -> None:
-        """Take over what the runs came to since."""
-        self._all = results
+    @on(news.ResultsChanged)
+    def _results_changed(self) -> None:
+        self._all = self._controller.results
         self._kept.clear()
         self.list.rebuild()
         self._refresh_lines()
 
     def _folder(self, run_id: str) -> Path:
-        return self.readtrack_app.library.home.runs / run_id
+        return self.shell.library.home.runs / run_id
 
-    def _kept_of(self, run: Summary) -> _Kept:
+    def _kept_of(self, run: RunSummary) -> _Kept:
         if run.run_id not in self._kept:
             folder = self._folder(run.run_id)
             self._kept[run.run_id] = _Kept(store.is_pinned(folder), one_line(store.note(folder)))
         return self._kept[run.run_id]
 
     @property
-    def run(self) -> Summary | None:
+    def run(self) -> RunSummary | None:
         """The one under the cursor."""
         target = self.list.target
         return next((run for run in self._all if PastRun(run.run_id) == target), None)
 
     # What is shown
 
-    def _shown(self) -> list[Summary]:
+    def _shown(self) -> list[RunSummary]:
         found = [run for run in self._all if all(word in self._told(run) for word in self._words.split())]
         order = _ORDERS[self._order]
         if order == "paper":
@@ -130,7 +135,7 @@ class RunsScreen(Answering[str | None]):
             found.sort(key=lambda run: -run.duration)
         return sorted(found, key=lambda run: not self._kept_of(run).pinned)
 
-    def _told(self, run: Summary) -> str:
+    def _told(self, run: RunSummary) -> str:
         """All that the filter looks at."""
         claims = " ".join(f"{name} {verdict}" for name, verdict, _ in run.claims)
         parts = (run.paper, run.run_id, runs.outcome(run.outcome), run.budget, run.device, run.condition)
@@ -140,9 +145,9 @@ class RunsScreen(Answering[str | None]):
         found = self._shown()
         if not found:
             words = (
-                "No run matches. Press / to change the words."
+                f"No run matches. Press {key('filter_runs')} to change the words."
                 if self._words
-                else "No runs yet. Press r to run a paper."
+                else f"No runs yet. Press {key('run')} to run a paper."
             )
             return [BLANK, *wrapped(words, width, "$muted", indent=1)]
         shown = [number for number, (_, from_width) in enumerate(_COLUMNS) if width >= from_width]
@@ -151,7 +156,7 @@ class RunsScreen(Answering[str | None]):
         head, *rows = one_line_each(names, [[row[number] for number in shown] for row in cells], width)
         return [head, *(Line(row.content, PastRun(run.run_id)) for row, run in zip(rows, found, strict=True))]
 
-    def _cells(self, run: Summary) -> list[Cell]:
+    def _cells(self, run: RunSummary) -> list[Cell]:
         kept = self._kept_of(run)
         sign = f"{'●' if run.run_id in self._chosen else ' '}{'★' if kept.pinned else ' '}"
         verdict = overall(run)
@@ -249,14 +254,14 @@ class RunsScreen(Answering[str | None]):
         def chosen(answer: str | None) -> None:
             if answer == "d":
                 self._change(run, store.delete)
-                self.readtrack_app.runs.read_results()
+                self._controller.read_results()
 
         answers = [Choice("d", "delete it", "its record, log and artifacts"), Choice("x", "keep it")]
         self.app.push_screen(
             ChoiceDialog(f"Delete the run of {run.paper} of {run.started[:10]}?", answers), chosen
         )
 
-    def _change(self, run: Summary, change: Callable[[Path], None]) -> None:
+    def _change(self, run: RunSummary, change: Callable[[Path], None]) -> None:
         try:
             change(self._folder(run.run_id))
         except ReadtrackError as error:
@@ -276,11 +281,8 @@ class RunsScreen(Answering[str | None]):
         if job is None:
             self._say("That run's settings were not recorded.")
             return
-        from readtrack.runs.job import new_job
-
         fresh = new_job(job.paper)
-        self.dismiss(None)
-        self.readtrack_app.runs.start(replace(job, run_id=fresh.run_id, created=fresh.created))
+        self.dismiss(replace(job, run_id=fresh.run_id, created=fresh.created))
 
     def action_choose_run(self) -> None:
         """Mark up to two runs; a third takes the place of the first."""
@@ -295,19 +297,23 @@ class RunsScreen(Answering[str | None]):
         self.list.action_down()
 
     def action_show_edits(self) -> None:
+        from readtrack.tui.paper_actions import show_edits
+
         if self.run is not None:
-            self.readtrack_app.show_edits(self.run.run_id)
+            show_edits(self.shell, self.run.run_id)
 
     def action_compare(self) -> None:
         if len(self._chosen) != 2:
-            self._say("Mark two runs of the same paper with space, then press =.")
+            self._say(
+                f"Mark two runs of the same paper with {key('choose_run')}, then press {key('compare')}."
+            )
             return
         folders = [self._folder(run_id) for run_id in self._chosen]
 
         def read() -> None:
             self.app.call_from_thread(self._compared, *map(store.load, folders))
 
-        self.readtrack_app.in_background("read two runs", read)
+        self.shell.in_background("read two runs", read)
 
     def _compared(self, a: Record, b: Record) -> None:
         from readtrack.tui.screens.paged import Paged

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from readtrack.tui.actions import action, shown_key
+from readtrack.present.actions import key
+from readtrack.tui import news
+from readtrack.tui.actions import bound
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.sync_task import Syncing
 from readtrack.tui.widgets import sync_page
@@ -22,18 +25,9 @@ class SyncScreen(Dialog[str | None]):
 
     CSS_PATH: ClassVar = "sync.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            ",".join(
-                [
-                    "escape",
-                    "q",
-                    *(key for id_ in ("sync", "sync_all", "sync_page") for key in action(id_).keys),
-                ]
-            ),
-            "dismiss(None)",
-            show=False,
-        ),
-        Binding(",".join(action("cancel").keys), "app.cancel_sync", show=False),
+        Binding("escape,q", "dismiss(None)", show=False),
+        *(bound(action_id, "dismiss(None)") for action_id in ("sync", "sync_all", "sync_page")),
+        bound("cancel", "app.cancel_sync"),
     ]
 
     def __init__(self, syncing: Syncing) -> None:
@@ -53,9 +47,10 @@ class SyncScreen(Dialog[str | None]):
         self._page.focus()
         self.refresh_sync()
 
+    @on(news.SyncChanged)
     def refresh_sync(self) -> None:
         self._page.rebuild()
-        stop = f"{shown_key(action('cancel').keys[0])} stops it, "
+        stop = f"{key('cancel')} stops it, "
         words = "esc closes (the sync continues)" if not self.syncing.ended else "esc closes"
         hint = f"{'' if self.syncing.ended else stop}enter shows the paper, {words}"
         self._hint.update(hint, layout=False)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from textual.content import Content
 
 from readtrack.present import chart
-from readtrack.present.benchmarks import FLAGS, Measured, Speed, absent, common_axes, measured
+from readtrack.present.benchmarks import FLAGS, Speed, VariantView, absent, common_axes, measured
 from readtrack.present.chart import Series
 from readtrack.runs.record import Record
 from readtrack.text import format_number
@@ -21,7 +21,7 @@ from readtrack.tui.widgets.table import Cell, table
 @gradual
 def benchmark(record: Record, width: int) -> Iterator[Lines]:
     """A table per operation and mode, and a chart where there are several sizes."""
-    groups: dict[tuple[str, ...], list[Measured]] = {}
+    groups: dict[tuple[str, ...], list[VariantView]] = {}
     for row in map(measured, record.measurements):
         groups.setdefault((row.case, row.mode, row.dtype, row.device), []).append(row)
     if not groups:
@@ -36,7 +36,7 @@ def benchmark(record: Record, width: int) -> Iterator[Lines]:
         yield _scaling(rows, width)
 
 
-def _table(rows: Sequence[Measured], width: int) -> list[Line]:
+def _table(rows: Sequence[VariantView], width: int) -> list[Line]:
     shown, without = absent(rows)
     same = common_axes(shown)
     axes = [name for name in dict.fromkeys(name for row in shown for name in row.axes) if name not in same]
@@ -59,7 +59,7 @@ def _table(rows: Sequence[Measured], width: int) -> list[Line]:
     return lines
 
 
-def _bars(rows: Sequence[Measured], width: int) -> list[Line]:
+def _bars(rows: Sequence[VariantView], width: int) -> list[Line]:
     """Each variant's speed at each size as a bar that ends at a line, the ceiling of this machine."""
     shown = [row for row in rows if row.ceiling is not None]
     if not shown:
@@ -87,7 +87,7 @@ class _Column(NamedTuple):
 
     name: str
     from_width: int
-    cell: Callable[[Measured], Cell]
+    cell: Callable[[VariantView], Cell]
 
 
 def _ratio(speed: Speed | None) -> Cell:
@@ -112,7 +112,7 @@ _COLUMNS = (
 )
 
 
-def _cells(row: Measured, columns: Sequence[_Column]) -> Iterator[Cell]:
+def _cells(row: VariantView, columns: Sequence[_Column]) -> Iterator[Cell]:
     yield text(row.role, "$muted")
     yield text(row.name, "bold" if row.role == "paper" else "")
     if row.nanoseconds is None:
@@ -123,13 +123,13 @@ def _cells(row: Measured, columns: Sequence[_Column]) -> Iterator[Cell]:
         yield from (column.cell(row) for column in columns)
 
 
-def _scaling(rows: Sequence[Measured], width: int) -> list[Line]:
+def _scaling(rows: Sequence[VariantView], width: int) -> list[Line]:
     """Time over the first axis that is a number, one line a variant, where all other axes stay the same."""
     axis = next((name for row in rows for name in row.places), None)
     if axis is None:
         return []
 
-    def others(row: Measured) -> dict[str, str]:
+    def others(row: VariantView) -> dict[str, str]:
         return {name: value for name, value in row.axes.items() if name != axis}
 
     fixed = others(rows[0])

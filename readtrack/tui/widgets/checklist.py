@@ -13,6 +13,7 @@ from textual.content import Content
 
 from readtrack.library import Library
 from readtrack.present import marks
+from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Catalog
 from readtrack.reading_list.journal import DONE_WITH, State
 from readtrack.tui.actions import bindings
@@ -21,8 +22,8 @@ from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, joi
 from readtrack.tui.widgets.outline import OFF_LIST, Entry, outline, subjects, visible, wording
 
 if TYPE_CHECKING:
-    from readtrack.fulltext.searching import Match
-    from readtrack.tui.kept import Place
+    from readtrack.fulltext.searching import RankedMatch
+    from readtrack.tui.kept import ListPosition
 
 _MOST = 1000  # found papers that are shown
 _NOTHING = "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable."
@@ -47,7 +48,7 @@ class Checklist(LineView):
         self._by_key: dict[str, Entry] = {}
         self._below: dict[str, set[str]] = {"": set()}
         self._counted: tuple[int, dict[str, Counter[State]]] = (0, {})  # as of a revision of the library
-        self.found: dict[str, Match] | None = None
+        self.found: dict[str, RankedMatch] | None = None
         self._remark = ""
         self._here = ""  # where the cursor was before nothing was found
         self.verdicts: dict[str, str] = {}
@@ -56,7 +57,7 @@ class Checklist(LineView):
         super()._put_cursor(index)
         self._moved()
 
-    def read(self, catalog: Catalog, runnable: Iterable[str], left_at: Place | None = None) -> None:
+    def read(self, catalog: Catalog, runnable: Iterable[str], left_at: ListPosition | None = None) -> None:
         """Take over a new catalog; cursor and folds stay where their keys still exist. The first time the
         cursor goes to where the list was left, else to the first row.
         """
@@ -73,7 +74,7 @@ class Checklist(LineView):
         if fresh and left_at is not None:
             self._return_to(left_at)
 
-    def _return_to(self, place: Place) -> None:
+    def _return_to(self, place: ListPosition) -> None:
         """Go back to a line, or to its subject where the list has changed since."""
         entry = self._by_key.get(place.key)
         if entry is None or entry.subject != place.subject:
@@ -100,7 +101,7 @@ class Checklist(LineView):
             known[key] = Counter(map(self._library.state, self._below[key]))
         return known[key]
 
-    def narrow(self, found: dict[str, Match] | None, remark: str = "") -> None:
+    def narrow(self, found: dict[str, RankedMatch] | None, remark: str = "") -> None:
         """Show only these subjects, in their context; None: everything. The cursor goes to the best of them.
 
         remark  what to say below them, or in their place where there are none
@@ -190,7 +191,8 @@ class Checklist(LineView):
                 draw = partial(self._quiet_line if context else self._line, entry, width)
                 lines.append(LazyLine(draw, None if context else entry.key))
         if self.found is None and not any(entry.row for entry in self._entries):
-            words = "The list is empty. Press a to add a paper, or ctrl+o to import a list."
+            ways = f"{key('add')} to add a paper, or {key('import_list')} to import a list"
+            words = f"The list is empty. Press {ways}."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
         if self.found is not None and found is not self.found:
             words = f"The best {_MOST:,} of {len(self.found):,} matches. Type more to narrow the list."
@@ -270,7 +272,7 @@ class Checklist(LineView):
         return Content("")
 
 
-def _pointed_out(words: Content, match: Match) -> Content:
+def _pointed_out(words: Content, match: RankedMatch) -> Content:
     """`words` with what was found in them marked."""
     from readtrack.fulltext.words import spans
 

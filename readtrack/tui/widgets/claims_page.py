@@ -8,7 +8,8 @@ from textual.content import Content
 
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound
-from readtrack.present.claims import Beside, StatedClaim, fallen, stated
+from readtrack.present.actions import key
+from readtrack.present.claims import Baseline, StatedClaim, fallen, stated
 from readtrack.present.marks import PENDING
 from readtrack.runs.record import Record
 from readtrack.tui.theme import verdict_mark
@@ -40,7 +41,7 @@ def short(record: Record, width: int) -> list[Line]:
     return lines
 
 
-def page(record: Record, width: int, beside: Beside | None = None) -> list[Line]:
+def page(record: Record, width: int, beside: Baseline | None = None) -> list[Line]:
     """Each claim with the paper's figure, ours, and the rule that decides; of a run without the idea also
     what became of the claim with it.
     """
@@ -59,13 +60,13 @@ def page(record: Record, width: int, beside: Beside | None = None) -> list[Line]
 
 
 def _condition(
-    record: Record, found: list[StatedClaim], condition: str, width: int, beside: Beside | None
+    record: Record, found: list[StatedClaim], condition: str, width: int, beside: Baseline | None
 ) -> list[Line]:
     """What sets this run apart from a plain one, and what its claims are compared with."""
     broken, edited = (record.job.broken, record.job.edited) if record.job is not None else ("", "")
     named = (one for claim in found if claim.claim is not None for one in claim.claim.breaks)
     takes_away = next((one.takes_away for one in named if one.name == broken), "")
-    diff = "   E shows the edits" if edited else ""
+    diff = f"   {key('run_edits')} shows the edits" if edited else ""
     how = join(
         (condition, "bold $reading"),
         "  ",
@@ -74,12 +75,12 @@ def _condition(
     )
     lines = wrapped(how, width, indent=1)
     if beside is None or not beside.verdicts:
-        words = "There is no plain run to compare with yet. Press r to start one."
+        words = f"There is no plain run to compare with yet. Press {key('run')} to start one."
         return lines + wrapped(words, width, "$muted", indent=1)
     return lines + wrapped(f"Next to each claim: {beside.source}.", width, "$muted", indent=1)
 
 
-def _with_the_idea(one: StatedClaim, record: Record, beside: Beside) -> Content:
+def _with_the_idea(one: StatedClaim, record: Record, beside: Baseline) -> Content:
     """`plain run ✓ held   ✓ it fell`, or `✗ it did not fall` where the claim names the ingredient."""
     verdict = beside.verdicts.get(one.name)
     if verdict is None:
@@ -129,7 +130,7 @@ def _body(one: StatedClaim, width: int) -> list[Line]:
             lines += labelled("" if lines else label, words, width, style)
         return lines
 
-    shown = {bound.metric for bound in (*claim.rule, *claim.guards, *claim.control_reaches)}
+    shown = {bound.metric for bound in (*claim.rule, *claim.guards, *claim.conditions)}
     more = one.values.keys() - shown - set(claim.shortcuts)
     return [
         *wrapped(claim.sentence, width, indent=3),
@@ -139,7 +140,7 @@ def _body(one: StatedClaim, width: int) -> list[Line]:
         *bounds("rule", claim.rule),
         *bounds("guard", claim.guards),
         *labelled("control", claim.control, width, "$muted"),
-        *bounds("reaches", claim.control_reaches),
+        *bounds("reaches", claim.conditions),
         *others("shortcut", (f"{name} {one.shown(name)}" for name in claim.shortcuts if name in one.values)),
         *others("breaks", (f"{entry.name}: {entry.takes_away}" for entry in claim.breaks)),
         *others("edge", (f"best at the edge of the grid: {edge}" for edge in one.edges), "$reading"),

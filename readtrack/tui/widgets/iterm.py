@@ -21,7 +21,7 @@ from readtrack.tui.suspension import suspended
 from readtrack.tui.widgets.picture import opened
 
 if TYPE_CHECKING:
-    from textual.app import App
+    from readtrack.tui.shell import Shell
 
 _SHARP = 1600  # pixels of the longer side: small pictures are enlarged here, so that their pixels stay sharp
 _OTHER_SCREEN, _BACK = "\x1b[?1049h\x1b[2J\x1b[H", "\x1b[?1049l"
@@ -35,7 +35,7 @@ def is_spoken(environment: Mapping[str, str] = os.environ) -> bool:
     return named or environment.get("LC_TERMINAL") == "iTerm2"
 
 
-def show(path: Path, app: App[None]) -> bool:
+def show(path: Path, shell: Shell) -> bool:
     """Until the reader presses enter; False in another terminal, and where there is nothing to show."""
     if path.suffix != ".png" or not is_spoken():
         return False
@@ -45,7 +45,7 @@ def show(path: Path, app: App[None]) -> bool:
     except Exception:  # a decoder of pictures from elsewhere
         return False
     try:
-        with suspended(app):
+        with suspended(shell):
             assert sys.__stdout__ is not None
             sys.__stdout__.write(f"{_OTHER_SCREEN}{picture}\r\nenter goes back ")
             sys.__stdout__.flush()

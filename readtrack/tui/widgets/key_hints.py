@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from readtrack.tui.actions import Where, shown_key, where
+from readtrack.present.actions import Where, shown_key, where
 from readtrack.tui.widgets.line_view import join
 
 

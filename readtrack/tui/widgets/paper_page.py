@@ -12,6 +12,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.latex import readable
 from readtrack.library import Library
 from readtrack.present import marks
+from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import DONE_WITH, STATES
 from readtrack.runs.evidence import is_control, overall
@@ -19,17 +20,17 @@ from readtrack.text import counted, format_duration, one_line
 from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, Line, heading, join, text, wrapped
 from readtrack.tui.widgets.outline import Entry, links, wording
-from readtrack.tui.widgets.targets import File, Notes, PastRun, Subject, Web
+from readtrack.tui.widgets.targets import File, NoteTarget, PastRun, Subject, Web
 
 if TYPE_CHECKING:
-    from readtrack.runs.record import Summary
+    from readtrack.runs.record import RunSummary
 
 _SOURCE_NAMES = {"arxiv": "arXiv", "doi": "DOI", "pdf": "PDF", "page": "page"}
 _READING_WIDTH = 92  # longer lines are hard to read
 _RECENT = 6  # results that are listed
 
 
-def paper_page(library: Library, entry: Entry, results: Sequence[Summary], width: int) -> list[Line]:
+def paper_page(library: Library, entry: Entry, results: Sequence[RunSummary], width: int) -> list[Line]:
     """A paper, and the row that it alone answers."""
     assert entry.paper is not None
     paper, room = entry.paper, min(width - 1, _READING_WIDTH)
@@ -74,7 +75,7 @@ def row_page(library: Library, entry: Entry, width: int) -> list[Line]:
     return _stacked(blocks)
 
 
-def plugin_page(library: Library, name: str, results: Sequence[Summary], width: int) -> list[Line]:
+def plugin_page(library: Library, name: str, results: Sequence[RunSummary], width: int) -> list[Line]:
     """A plugin that no paper of the list stands for."""
     room = min(width - 1, _READING_WIDTH)
     found = library.runnable()[name]
@@ -148,7 +149,7 @@ def _contribution(paper: Paper, width: int) -> list[list[Line]]:
 # Results
 
 
-def _results(library: Library, plugin: str, results: Sequence[Summary], width: int) -> list[Line]:
+def _results(library: Library, plugin: str, results: Sequence[RunSummary], width: int) -> list[Line]:
     if plugin not in library.runnable() and not results:
         return []
     own = _own_code(library, plugin, width)
@@ -156,7 +157,7 @@ def _results(library: Library, plugin: str, results: Sequence[Summary], width: i
         return [
             heading("Runs"),
             *own,
-            *wrapped("Not run yet. Press r to run it.", width, "$muted", indent=1),
+            *wrapped(f"Not run yet. Press {key('run')} to run it.", width, "$muted", indent=1),
         ]
     lines = [
         heading("Runs", f"{counted(len(results), 'run')}, enter opens one"),
@@ -189,7 +190,7 @@ def _own_code(library: Library, plugin: str, width: int) -> list[Line]:
     return wrapped(words, width, "$reading", indent=1)
 
 
-def _result(result: Summary) -> list[Line]:
+def _result(result: RunSummary) -> list[Line]:
     target = PastRun(result.run_id)
     facts = " · ".join(
         str(part)
@@ -255,7 +256,7 @@ def _notes(library: Library, subject: str, width: int) -> list[Line]:
         return [heading("Notes"), *wrapped(str(error), width, "$bad", indent=1)]
     if not note.strip():
         return []
-    lines = [Line(heading("Notes", "enter edits").content, Notes(subject))]
+    lines = [Line(heading("Notes", "enter edits").content, NoteTarget(subject))]
     for line in note.strip().split("\n"):
         style = "bold" if line.startswith("#") else ""
         lines += wrapped(line, width, style, indent=1)
@@ -357,5 +358,7 @@ def _abstract(library: Library, paper: Paper, width: int) -> list[Line]:
         return []
     return [
         heading("Abstract"),
-        *wrapped("Not downloaded. Press s to fetch the abstract and PDF.", width, "$muted", indent=1),
+        *wrapped(
+            f"Not downloaded. Press {key('sync')} to fetch the abstract and PDF.", width, "$muted", indent=1
+        ),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from readtrack.library import Library
-from readtrack.lineage import Node, ancestors, descendants, drawn, proposals
+from readtrack.lineage import LineageNode, ancestors, descendants, drawn, proposals
 from readtrack.present import marks
 from readtrack.reading_list.journal import STATES
 from readtrack.statistics import WEEKS, Statistics, heat_map
@@ -26,7 +26,7 @@ def lineage(library: Library, paper: str, width: int) -> list[Line]:
     return lines
 
 
-def _branch(library: Library, branches: str, node: Node) -> Line:
+def _branch(library: Library, branches: str, node: LineageNode) -> Line:
     state, paper = library.state(node.paper), library.catalog.papers[node.paper]
     mark = (f"{marks.STATES[state]} ", state_style(state))
     again = ("  above", "$faint") if node.again else ""

@@ -22,7 +22,7 @@ from readtrack.tui.widgets.line_view import Lines, LineView, drawn_line, join
 
 if TYPE_CHECKING:
     # The pages themselves are imported when there is a run to show: the app opens without one.
-    from readtrack.present.claims import Beside
+    from readtrack.present.claims import Baseline
     from readtrack.runs.record import Record
 
 TABS = ("Overview", "Claims", "Benchmark", "Artifacts", "Log")
@@ -60,7 +60,7 @@ class RunView(Vertical):
 
     def __init__(
         self,
-        beside: Callable[[str], Beside],
+        beside: Callable[[str], Baseline],
         *,
         id: str | None = None,  # noqa: A002
     ) -> None:

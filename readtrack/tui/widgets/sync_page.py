@@ -7,7 +7,7 @@ from datetime import datetime
 
 from textual.content import Content
 
-from readtrack.sync.report import Progress, State, Summary
+from readtrack.sync.report import State, SyncProgress, SyncSummary
 from readtrack.text import format_bytes, format_duration, one_line
 from readtrack.tui.sync_task import Syncing
 from readtrack.tui.widgets.line_view import BLANK, EMPTY, Line, join, pair, text, wrapped
@@ -67,7 +67,7 @@ def _doing(syncing: Syncing) -> Content:
     return join((now.paper, "bold"), " ", (_bytes(now), "$muted"))
 
 
-def _bytes(progress: Progress) -> str:
+def _bytes(progress: SyncProgress) -> str:
     return format_bytes(progress.bytes) + (f" of {format_bytes(progress.total)}" if progress.total else "")
 
 
@@ -97,7 +97,7 @@ def headline(syncing: Syncing, width: int) -> list[Line]:
     return lines
 
 
-def ask_again(summary: Summary) -> str:
+def ask_again(summary: SyncSummary) -> str:
     """When to try again, and that nothing is lost; "" where nothing is left to do."""
     if summary.not_before:
         at = datetime.fromisoformat(summary.not_before)
@@ -111,8 +111,9 @@ def page(syncing: Syncing, width: int) -> list[Line]:
     """Every paper with its state, in groups; why, where it did not arrive."""
     width -= 1  # one column of padding before the scroll bar
     lines = headline(syncing, width)
-    states: dict[str, Progress] = {
-        paper: syncing.states.get(paper) or Progress(paper=paper, state="waiting") for paper in syncing.papers
+    states: dict[str, SyncProgress] = {
+        paper: syncing.states.get(paper) or SyncProgress(paper=paper, state="waiting")
+        for paper in syncing.papers
     }
     summary = syncing.summary
     known = summary.stopped if summary is not None else ""  # said once, above
@@ -129,7 +130,7 @@ def page(syncing: Syncing, width: int) -> list[Line]:
     return lines
 
 
-def _papers(found: Sequence[Progress], mark: tuple[str, str], known: str, width: int) -> list[Line]:
+def _papers(found: Sequence[SyncProgress], mark: tuple[str, str], known: str, width: int) -> list[Line]:
     lines: list[Line] = []
     for progress in found:
         words = _bytes(progress) if progress.state == "downloading" else one_line(progress.message)
@@ -141,7 +142,7 @@ def _papers(found: Sequence[Progress], mark: tuple[str, str], known: str, width:
     return lines
 
 
-def news(summary: Summary) -> str:
+def news(summary: SyncSummary) -> str:
     """For a notification: what did not arrive, why, and when to try again."""
     by_reason: dict[str, list[str]] = {}
     for paper, reason in summary.failed.items():

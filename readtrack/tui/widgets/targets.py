@@ -30,7 +30,7 @@ class PastRun(NamedTuple):
     run_id: str
 
 
-class Notes(NamedTuple):
+class NoteTarget(NamedTuple):
     """The reader's own notes."""
 
     subject: str

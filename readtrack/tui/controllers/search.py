@@ -9,35 +9,35 @@ from readtrack.errors import ReadtrackError
 
 if TYPE_CHECKING:
     from readtrack.fulltext.index import FullText
-    from readtrack.fulltext.searching import Match
-    from readtrack.tui.app import ReadtrackApp
+    from readtrack.fulltext.searching import RankedMatch
+    from readtrack.tui.shell import Shell
 
 
-class Finding:
-    def __init__(self, app: ReadtrackApp) -> None:
-        self._app = app
+class SearchController:
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
 
     @cached_property
     def _index(self) -> FullText:
         from readtrack.fulltext.index import FullText
 
-        return FullText(self._app.library.home)
+        return FullText(self._shell.library.home)
 
     def changed(self) -> None:
         """Read the list, abstracts and notes that changed; a search that comes meanwhile waits for it."""
-        library, self._index.ready = self._app.library, False
-        self._app.in_background("read notes for the search", lambda: self._index.settle(library))
+        library, self._index.ready = self._shell.library, False
+        self._shell.in_background("read notes for the search", lambda: self._index.settle(library))
 
     def refresh(self) -> None:
         """`changed`, and then PDFs, which may take a while."""
-        library, self._index.ready = self._app.library, False
-        self._app.in_background("read notes and PDFs for the search", lambda: self._index.refresh(library))
+        library, self._index.ready = self._shell.library, False
+        self._shell.in_background("read notes and PDFs for the search", lambda: self._index.refresh(library))
 
-    def find(self, text: str) -> tuple[dict[str, Match], str]:
+    def find(self, text: str) -> tuple[dict[str, RankedMatch], str]:
         """What fits, the best first, and a remark: why nothing is found, or which word may be misspelt."""
         from readtrack.fulltext.searching import Search, doubt, matches
 
-        library = self._app.library
+        library = self._shell.library
         try:
             search = Search(library, self._index, text)
             found = matches(search)

@@ -1,0 +1,178 @@
+"""A list that comes in, and the rows of the list that is there: what each of them means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from readtrack.errors import ReadtrackError
+from readtrack.library import Library
+from readtrack.present.actions import key
+from readtrack.text import counted
+
+if TYPE_CHECKING:
+    from readtrack.reading_list.catalog import Row
+    from readtrack.transfer.importing import Choices, ImportPlan
+    from readtrack.transfer.incoming import Incoming
+    from readtrack.tui.screens.choose_paper import PaperChoice
+    from readtrack.tui.shell import Shell
+
+_NEXT = "fix it and import again. Nothing was written."
+
+
+class _Linked(NamedTuple):
+    """The last link: what its row was before, and the journal's size before and after."""
+
+    row: Row
+    before: int
+    after: int
+
+
+class ImportController:
+    """All methods are for the app's own thread; a list is read and written in another."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._linked: _Linked | None = None
+
+    def ask(self) -> None:
+        """Ask for the list to import."""
+        from readtrack.tui.screens.import_list import ListDialog
+
+        self._shell.ask(ListDialog(), self._look_at)
+
+    def _look_at(self, came: Incoming | None) -> None:
+        if came is None:
+            return
+        self._shell.say("Reading ", (came.name, "$link"), " …")
+
+        def work() -> None:
+            from readtrack.transfer.importing import plan
+
+            try:
+                made = plan(self._own_library(), came)
+            except ReadtrackError as error:
+                self._shell.call_from_thread(self._shell.fail, f"import {came.name}", error, _NEXT)
+            else:
+                self._shell.call_from_thread(self._show, made)
+
+        self._shell.in_background("read a list", work)
+
+    def _own_library(self) -> Library:
+        """A library for a thread: the app's is read meanwhile."""
+        return Library.open(self._shell.library.home, self._shell.library.named_list)
+
+    def _show(self, made: ImportPlan) -> None:
+        from readtrack.transfer.importing import target
+        from readtrack.tui.screens.import_list import ImportScreen
+
+        def decided(answer: tuple[Choices, bool] | None) -> None:
+            if answer is None:
+                self._shell.say("Nothing was imported.")
+            else:
+                self._write(made.incoming, *answer)
+
+        self._shell.ask(ImportScreen(made, target(self._shell.library)), decided)
+
+    def _write(self, came: Incoming, choices: Choices, pdfs: bool) -> None:
+        def work() -> None:
+            from readtrack.transfer.importing import apply, plan
+
+            try:
+                library = self._own_library()
+                made = plan(library, came, choices)
+                problems = apply(library, made, pdfs=pdfs) if made.changes(library) or pdfs else []
+            except ReadtrackError as error:
+                self._shell.call_from_thread(self._shell.fail, f"import {came.name}", error, _NEXT)
+            else:
+                self._shell.call_from_thread(self._written, made, problems)
+
+        self._shell.in_background("import a list", work)
+
+    def _written(self, made: ImportPlan, problems: list[str]) -> None:
+        self._shell.reload()
+        rows = counted(made.kept, "row")
+        unsure = sum(one.status == "ambiguous" for one in made.found)
+        self._shell.say(
+            "Imported ",
+            (rows, "bold"),
+            " of ",
+            (made.incoming.name, "$link"),
+            (f", {unsure} ambiguous" if unsure else "", "$reading"),
+            (f"   {key('link')} links a row to a paper", "$muted"),
+        )
+        for problem in problems[:3]:
+            self._shell.fail("attach a PDF", problem, f"press {key('attach')} to attach it yourself.")
+
+    # Rows
+
+    def ask_for_link(self) -> None:
+        """Ask which paper the row under the cursor is."""
+        from readtrack.transfer.linking import known_papers
+        from readtrack.transfer.matching import Matcher
+        from readtrack.tui.screens.choose_paper import ChoosePaper
+
+        entry = self._shell.entry
+        if entry is None or entry.row is None:
+            if entry is not None and entry.paper is not None:
+                self._shell.say(f"{entry.paper.id} is not on your list. + puts it there.")
+            else:
+                self._shell.say("Choose a row of your list to link it to a paper.")
+            return
+        row = entry.row
+        papers = known_papers(self._shell.library)
+        match = Matcher(papers).match(row.text)
+        first = (*row.papers, *match.papers, *match.candidates)
+        dialog = ChoosePaper(row.text, papers, tuple(dict.fromkeys(first)))
+        self._shell.ask(dialog, lambda chosen: self._link(row, chosen))
+
+    def _link(self, row: Row, chosen: PaperChoice | None) -> None:
+        from readtrack.transfer import linking
+
+        if chosen is None or chosen.papers == row.papers:
+            return
+        library, before = self._shell.library, self._journal_size()
+        try:
+            if chosen.papers:
+                linking.link(library, row, chosen.papers)
+            else:
+                linking.unlink(library, row)
+        except ReadtrackError as error:
+            self._shell.fail("link the row", error, "run `readtrack doctor` to find the cause.")
+            return
+        self._linked = _Linked(row, before, self._journal_size())
+        self._shell.reload()
+        said = (
+            f" is now linked to {chosen.papers[0]}." if chosen.papers else " is no longer linked to a paper."
+        )
+        self._shell.say(
+            (row.text, "bold"), said, (f"   {key('link')} changes it, {key('undo')} undoes", "$muted")
+        )
+
+    def undo_link(self) -> bool:
+        """Take the last link back, with the states that moved with it; False if the reader has changed a
+        state, a tag or a rating since, as that is what undo takes back then.
+        """
+        from readtrack.transfer import linking
+
+        linked, self._linked = self._linked, None
+        if linked is None or linked.after != self._journal_size():
+            return False
+        library = self._shell.library
+        try:
+            if linked.after != linked.before:
+                library.undo()
+            linking.relink(library, linked.row)
+        except ReadtrackError as error:
+            self._shell.fail("undo the link", error, f"press {key('link')} to choose the row's paper.")
+            return True
+        self._shell.reload()
+        papers = " ".join(linked.row.papers)
+        self._shell.say(
+            (linked.row.text, "bold"),
+            f" is linked to {papers} again." if papers else " is a plain row again.",
+        )
+        return True
+
+    def _journal_size(self) -> int:
+        path = self._shell.library.home.journal
+        return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,44 @@
+"""News that the app passes on to its screens, as Textual messages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+if TYPE_CHECKING:
+    from readtrack.runs.record import Record
+
+
+class ReadingChanged(Message):
+    """A state, tags, a rating or a note."""
+
+
+@dataclass
+class PapersChanged(Message):
+    """Abstracts or PDFs of these papers may have arrived."""
+
+    papers: Collection[str]
+
+
+class ResultsChanged(Message):
+    """`Runs.results` was read again and differs."""
+
+
+@dataclass
+class RunChanged(Message):
+    """The run in progress has new events."""
+
+    record: Record
+    folder: Path
+
+
+class QueueChanged(Message):
+    """A run started or ended, or the queue changed."""
+
+
+class SyncChanged(Message):
+    """The sync made progress or ended."""

@@ -1,0 +1,78 @@
+"""What the app does with one paper or run on demand: copy, lineage, edits; and the reading statistics."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from readtrack.latex import readable
+from readtrack.present.actions import key
+from readtrack.reading_list.catalog import Paper
+from readtrack.text import one_line
+from readtrack.tui.screens.paged import Paged
+
+if TYPE_CHECKING:
+    from readtrack.tui.shell import Shell
+
+_HINT = "enter goes to the paper, esc closes"
+
+
+def copy_bibtex(shell: Shell, paper: Paper) -> None:
+    from readtrack.transfer.exporting import entry
+
+    shell.copy_to_clipboard(entry(shell.library, paper) + "\n")
+    shell.say("Copied the BibTeX entry of ", (paper.id, "$link"))
+
+
+def copy_arxiv(shell: Shell, paper: Paper) -> None:
+    if paper.arxiv_id:
+        shell.copy_to_clipboard(paper.arxiv_id)
+        shell.say("Copied ", (paper.arxiv_id, "$link"))
+    else:
+        shell.say(f"{paper.id} has no arXiv id. Press {key('copy')} to copy its link.")
+
+
+def copy_abstract(shell: Shell) -> None:
+    paper = shell.entry.paper if shell.entry is not None else None
+    abstract = (shell.library.metadata(paper.id) or {}).get("abstract") if paper is not None else None
+    if isinstance(abstract, str):
+        shell.copy_to_clipboard(readable(one_line(abstract)))
+        shell.say("Copied the abstract.")
+    else:
+        shell.say(f"The abstract has not been fetched. Press {key('sync')} to fetch it.")
+
+
+def show_lineage(shell: Shell, paper: Paper) -> None:
+    from readtrack.tui.widgets.reading_pages import lineage
+
+    build = partial(lineage, shell.library, paper.id)
+    shell.ask(Paged(f"{paper.id}: {paper.title}", build, _HINT), partial(_chosen, shell))
+
+
+def show_statistics(shell: Shell) -> None:
+    from readtrack.statistics import statistics
+    from readtrack.tui.widgets import reading_pages
+
+    def count() -> None:
+        build = partial(reading_pages.statistics, shell.library, statistics(shell.library))
+        page = Paged("What you have read", build, _HINT)
+        shell.call_from_thread(shell.ask, page, partial(_chosen, shell))
+
+    shell.in_background("count what you have read", count)  # it reads the page counts of PDFs
+
+
+def show_edits(shell: Shell, run_id: str) -> None:
+    from readtrack.plugins.edits import load
+    from readtrack.tui.widgets import edits_page
+
+    edits = load(shell.library.home.runs / run_id)
+    if not edits:
+        shell.say("This run used the shipped code.")
+        return
+    hint = "shipped code and the run's code; esc closes"
+    shell.ask(Paged(f"Edits in {run_id}", partial(edits_page.page, edits), hint, wide=True))
+
+
+def _chosen(shell: Shell, paper: str | None) -> None:
+    if paper is not None:
+        shell.show_paper(paper)
