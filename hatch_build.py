@@ -1,4 +1,4 @@
-"""Put plugins, checklist, verdicts and the plugin guide into the wheel, where readtrack finds them.
+"""Put plugins, checklist, verdicts and two documents into the wheel, where readtrack finds them.
 
 An editable install is left alone: it reads `plugins/` and `papers.yaml` from the checkout.
 """
@@ -20,5 +20,5 @@ class ShipPlugins(BuildHookInterface):
                     f"readtrack/papers/{path.relative_to(root / 'plugins')}"
                 )
         build_data["force_include"][str(root / "papers.yaml")] = "readtrack/papers.yaml"
-        for name in ("verdicts.json", "plugins.md"):
+        for name in ("verdicts.json", "plugins.md", "method.md", "method/curve.svg"):
             build_data["force_include"][str(root / "docs" / name)] = f"readtrack/{name}"

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
 
 from readtrack.bench import judge as timing
-from readtrack.bench.judge import Found, Growth, Speedup
+from readtrack.bench.judge import BoundEstimate, Growth, Speedup
 from readtrack.text import format_number, quoted
 
 Op = Literal[">=", "<=", "==", ">", "<"]
@@ -144,6 +144,19 @@ def _between(
     )
 
 
+FALL = "fall of the training loss over the last fifth"
+
+
+def flat(arm: str, within: float = 0.05) -> Bound:
+    """That an arm's training has levelled off: over the last fifth of its steps the loss falls by at most
+    `within` of its whole fall. For `Claim.learned`; `Run.compare` measures it on the losses of
+    `Trial.descend`.
+
+    A learning rate that ends at 0 makes any curve flat. Then say after how many steps (`Claim.after_steps`).
+    """
+    return at_most(FALL, arm, within)
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """What the paper itself says, and where that was read.
@@ -211,6 +224,10 @@ class Claim:
     control          the arm that the paper's arm is compared with, described
     control_arm      its name in the comparison: a null run puts copies of this arm under every name
     control_reaches  bounds that the control must pass, or the comparison is not judged
+    learned          bounds that say that the control has learned its task: its training score is near the
+                     ceiling that a yardstick or a reference gives, or its curve is `flat`. As control_reaches
+    after_steps      N, where the control has not learned its task and the sentence says "after N steps": the
+                     sign of the effect must be the same after 4 N (`readtrack.runs.trial.Trial.length`)
     breaks           the changes with which the claim must fall; a measured claim names at least one
     no_rival         why no break is a rival: there is no cheaper method that sees the same information
     shortcuts        metrics that show what wins without the idea (the mean, the last value, an n-gram)
@@ -236,6 +253,8 @@ class Claim:
     no_rival: str = ""
     headline: bool = False
     history: tuple[str, ...] = ()
+    learned: tuple[Bound, ...] = ()
+    after_steps: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.paper, Figure):
@@ -245,6 +264,8 @@ class Claim:
         compared = any(bound.of for bound in self.bounds)
         if compared and self.kind == "measured" and not self.control_arm:
             raise TypeError(f"claim {self.name!r}: compares arms and names no control_arm")
+        if self.learned and self.after_steps:
+            raise TypeError(f"claim {self.name!r}: either its control has learned, or it says after how long")
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
@@ -257,9 +278,14 @@ class Claim:
         return tuple(bound for bound in self.rule if not isinstance(bound, Bound))
 
     @property
+    def conditions(self) -> tuple[Bound, ...]:
+        """What the control must pass, or the comparison is not judged."""
+        return (*self.control_reaches, *self.learned)
+
+    @property
     def metrics(self) -> list[str]:
         """The metrics that an experiment must bring for this claim."""
-        bounds = (*self.bounds, *self.guards, *self.control_reaches)
+        bounds = (*self.bounds, *self.guards, *self.conditions)
         return list(dict.fromkeys([*(bound.metric for bound in bounds), *self.shortcuts]))
 
     def judge(self, values: Mapping[str, float], at_least: Collection[str] = ()) -> tuple[Held, str]:
@@ -274,11 +300,13 @@ class Claim:
 
         if broken := failed(self.guards):
             return "missed", f"a guard failed: {'; '.join(broken)}"
-        if short := failed(self.control_reaches):
+        if short := failed(self.conditions):
             return "not judged", f"the control failed: {'; '.join(short)}"
         return ("missed" if failed(self.bounds) else "held"), ""
 
-    def judge_timed(self, measurements: Sequence[Mapping[str, Any]]) -> tuple[Held, str, dict[str, Found]]:
+    def judge_timed(
+        self, measurements: Sequence[Mapping[str, Any]]
+    ) -> tuple[Held, str, dict[str, BoundEstimate]]:
         """What the measurements of a benchmark say, why where nothing may be said, and what was found."""
         found = {bound.metric: timing.judge(bound, measurements) for bound in self.timed}
         verdicts = {bound.metric: found[bound.metric].verdict(bound) for bound in self.timed}
@@ -296,9 +324,11 @@ class Claim:
     def to_json(self) -> dict[str, Any]:
         bounds = {
             name: [bound.to_json() for bound in getattr(self, name)]
-            for name in ("rule", "guards", "control_reaches")
+            for name in ("rule", "guards", "control_reaches", "learned")
         }
-        return {**asdict(self), **bounds}
+        fields = {**asdict(self), **bounds}
+        rare = ("learned", "after_steps")  # left out where a claim says nothing of them
+        return {name: value for name, value in fields.items() if value or name not in rare}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Claim:
@@ -307,8 +337,8 @@ class Claim:
         known["rule"] = tuple(
             timing.from_json(b) if "bound" in b else Bound.from_json(b) for b in fields["rule"]
         )
-        for name in ("guards", "control_reaches"):
-            known[name] = tuple(Bound.from_json(bound) for bound in fields[name])
+        for name in ("guards", "control_reaches", "learned"):
+            known[name] = tuple(Bound.from_json(bound) for bound in fields.get(name, ()))
         known["breaks"] = tuple(Break(**one) for one in fields["breaks"])
         for name in ("shortcuts", "chosen_on", "history"):
             known[name] = tuple(fields.get(name, ()))

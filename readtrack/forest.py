@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
-from readtrack.verdict_table import Row
+from readtrack.svg import Scale, element, text
+from readtrack.verdict_table import VerdictRow
 
 _LEFT, _WIDTH, _TOP, _LINE = 190, 420, 34, 16  # pixels
-_FROM, _TO = -1.0, 3.0  # what lies outside is cut, with an arrow
+_SCALE = Scale(-1.0, 3.0, _LEFT, _LEFT + _WIDTH)  # what lies outside is cut, with an arrow
 _STYLE = (
     "text{font:12px sans-serif;fill:#24292f}.dim{fill:#57606a}line,path{stroke:#24292f;stroke-width:1.5}"
     ".axis{stroke:#8c959f;stroke-width:1;stroke-dasharray:3 3}"
@@ -19,43 +19,41 @@ _STYLE = (
 )
 
 
-def forest(rows: Sequence[Row]) -> str:
+def forest(rows: Sequence[VerdictRow]) -> str:
     """One line for each row whose effect has a scale: 0 where the compared arms are equal, 1 where the rule's
     threshold lies. A filled dot is a claim that is reproduced."""
     shown = [(row, scaled) for row in rows if row.effect and (scaled := row.effect.scaled)]
     width, height = _LEFT + _WIDTH + 110, _TOP + _LINE * len(shown) + 12
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img">',
-        "<title>Effects of the papers' claims with their 95 % intervals</title>",
-        f"<style>{_STYLE}</style>",
+    parts: list[str] = [
+        element("title", "Effects of the papers' claims with their 95 % intervals"),
+        element("style", _STYLE),
     ]
     for at, label in ((0.0, "arms equal"), (1.0, "asked")):
-        x = _x(at)
-        lines.append(f'<text class="dim" x="{x:.0f}" y="16" text-anchor="middle">{label}</text>')
-        lines.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="22" y2="{height - 6}"/>')
-    for index, (row, (mean, low, high)) in enumerate(shown):
-        lines += _row(row, mean, low, high, _TOP + _LINE * index + _LINE / 2)
-    return "\n".join([*lines, "</svg>"]) + "\n"
+        x = _SCALE(at)
+        parts.append(text(label, class_="dim", x=f"{x:.0f}", y=16, text_anchor="middle"))
+        parts.append(element("line", class_="axis", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=22, y2=height - 6))
+    for index, (row, found) in enumerate(shown):
+        parts += _row(row, found, _TOP + _LINE * index + _LINE / 2)
+    inside = "\n".join(["", *parts, ""])
+    space = "http://www.w3.org/2000/svg"
+    return element("svg", inside, xmlns=space, width=width, height=height, role="img") + "\n"
 
 
-def _row(row: Row, mean: float, low: float, high: float, y: float) -> list[str]:
-    start, end = _x(low), _x(high)
-    full = ' class="full"' if row.verdict == "reproduced" else ""
-    parts = [
-        f'<text x="{_LEFT - 12}" y="{y + 4:.0f}" text-anchor="end">{escape(row.paper)}</text>',
-        f'<line x1="{start:.1f}" x2="{end:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>',
+def _row(row: VerdictRow, found: tuple[float, float, float], y: float) -> list[str]:
+    mean, low, high = found
+    start, end = _SCALE(low), _SCALE(high)
+    parts: list[str] = [
+        text(row.paper, x=_LEFT - 12, y=f"{y + 4:.0f}", text_anchor="end"),
+        element("line", x1=f"{start:.1f}", x2=f"{end:.1f}", y1=f"{y:.1f}", y2=f"{y:.1f}"),
     ]
-    if low < _FROM:
-        parts.append(
-            f'<path d="M{start + 5:.1f} {y - 4:.1f} L{start:.1f} {y:.1f} L{start + 5:.1f} {y + 4:.1f}"/>'
-        )
-    if high > _TO:
-        parts.append(f'<path d="M{end - 5:.1f} {y - 4:.1f} L{end:.1f} {y:.1f} L{end - 5:.1f} {y + 4:.1f}"/>')
-    if _FROM <= mean <= _TO:
-        parts.append(f'<circle{full} cx="{_x(mean):.1f}" cy="{y:.1f}" r="4"/>')
-    parts.append(f'<text class="dim" x="{_LEFT + _WIDTH + 12}" y="{y + 4:.0f}">{escape(row.verdict)}</text>')
-    return parts
+    parts += [_arrow(start, y, 5)] if low < _SCALE.low else []
+    parts += [_arrow(end, y, -5)] if high > _SCALE.high else []
+    if not _SCALE.cuts(mean):
+        full = "full" if row.verdict == "reproduced" else None
+        parts.append(element("circle", class_=full, cx=f"{_SCALE(mean):.1f}", cy=f"{y:.1f}", r=4))
+    return [*parts, text(row.verdict, class_="dim", x=_LEFT + _WIDTH + 12, y=f"{y + 4:.0f}")]
 
 
-def _x(value: float) -> float:
-    return _LEFT + _WIDTH * (min(max(value, _FROM), _TO) - _FROM) / (_TO - _FROM)
+def _arrow(x: float, y: float, back: int) -> str:
+    ends = [f"{x + back:.1f} {y + way:.1f}" for way in (-4, 4)]
+    return element("path", d=f"M{ends[0]} L{x:.1f} {y:.1f} L{ends[1]}")

@@ -26,12 +26,15 @@ class Home:
             root = os.environ.get("READTRACK_HOME") or _default_root()
         self.root = Path(root).expanduser().absolute()
         self.papers_yaml = self.root / "papers.yaml"
+        self.keys_yaml = self.root / "keys.yaml"
         self.journal = self.root / "journal.jsonl"
         self.notes = self.root / "notes"
         self.metadata = self.root / "metadata"
         self.pdfs = self.root / "pdfs"
         self.runs = self.root / "runs"
         self.plugins = self.root / "plugins"
+        self.data = self.root / "data"
+        self.practice = self.root / "practice"
         self.cache = self.root / "cache"
         self.locks = self.root / "locks"
 

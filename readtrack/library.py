@@ -16,14 +16,14 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
 from readtrack.reading_list.catalog import Catalog, Paper, Row
 from readtrack.reading_list.journal import DONE_WITH, STATES, Entry, Journal, JournalView, Reading, State
-from readtrack.reading_list.load import is_readers, load_cached, locate
+from readtrack.reading_list.load import is_readers, load_cached, locate, shipped
 from readtrack.reading_list.rows import PREFIX, names
 from readtrack.text import clean, nearest, quoted
 
 if TYPE_CHECKING:
     from readtrack.plugins.find import PluginRef
     from readtrack.published import PublishedVerdict
-    from readtrack.runs.record import Summary
+    from readtrack.runs.record import RunSummary
 
 
 class Library:
@@ -46,7 +46,7 @@ class Library:
 
     @classmethod
     def open(cls, home: Home | None = None, papers_yaml: Path | None = None) -> Library:
-        """The reader's library; `papers_yaml` stands in for the list that `catalog.locate` finds.
+        """The reader's library; `papers_yaml` stands in for the list that `load.locate` finds.
 
         Raises CatalogError if the list cannot be used, ReadtrackError if the journal cannot be read.
         """
@@ -66,6 +66,10 @@ class Library:
     def untouched(self) -> bool:
         """Whether the reader has said nothing of any paper yet."""
         return not self._view.readings
+
+    @property
+    def shows_shipped_list(self) -> bool:
+        return self.list_path == shipped() and not self.home.papers_yaml.exists()
 
     @property
     def list_path(self) -> Path:
@@ -416,7 +420,7 @@ class Library:
 
     def results(
         self, paper_id: str | None = None, *, report: Callable[[str], None] = lambda problem: None
-    ) -> list[Summary]:
+    ) -> list[RunSummary]:
         """The runs (of one paper), newest first. `report` is told of runs that cannot be read."""
         from readtrack.runs.store import summaries
 

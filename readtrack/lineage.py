@@ -15,20 +15,20 @@ from readtrack.text import nearest, quoted
 
 
 @dataclass(slots=True)
-class Node:
+class LineageNode:
     """A paper in a tree. `again`: it stands above already, with what is below it."""
 
     paper: str
-    below: list[Node] = field(default_factory=list)
+    below: list[LineageNode] = field(default_factory=list)
     again: bool = False
 
 
-def ancestors(catalog: Catalog, paper: str) -> Node:
+def ancestors(catalog: Catalog, paper: str) -> LineageNode:
     """The papers that it builds on, and theirs."""
     return _tree(paper, lambda id_: _by_year(catalog, catalog.papers[id_].builds_on), set())
 
 
-def descendants(catalog: Catalog, paper: str) -> Node:
+def descendants(catalog: Catalog, paper: str) -> LineageNode:
     """The papers that build on it, and on those."""
     led_to = followers(catalog)
     return _tree(paper, lambda id_: _by_year(catalog, led_to.get(id_, ())), set())
@@ -43,19 +43,19 @@ def followers(catalog: Catalog) -> dict[str, list[str]]:
     return led_to
 
 
-def _tree(paper: str, following: Callable[[str], list[str]], seen: set[str]) -> Node:
+def _tree(paper: str, following: Callable[[str], list[str]], seen: set[str]) -> LineageNode:
     below = following(paper)
     if paper in seen and below:
-        return Node(paper, again=True)
+        return LineageNode(paper, again=True)
     seen.add(paper)
-    return Node(paper, [_tree(id_, following, seen) for id_ in below])
+    return LineageNode(paper, [_tree(id_, following, seen) for id_ in below])
 
 
 def _by_year(catalog: Catalog, ids: Iterator[str] | tuple[str, ...] | list[str]) -> list[str]:
     return sorted(ids, key=lambda id_: when(catalog.papers[id_]))
 
 
-def drawn(nodes: list[Node], before: str = "") -> Iterator[tuple[str, Node]]:
+def drawn(nodes: list[LineageNode], before: str = "") -> Iterator[tuple[str, LineageNode]]:
     """Each node with the branches that stand in front of it."""
     for number, node in enumerate(nodes, start=1):
         last = number == len(nodes)

@@ -10,11 +10,12 @@ import pluggy
 
 from readtrack.bench.case import Bench, Case, Cost, Variant
 from readtrack.bench.judge import Growth, Speedup
-from readtrack.claims import UNTRAINED, AtLeast, Bound, Break, Claim, Figure, at_least, at_most
+from readtrack.claims import UNTRAINED, AtLeast, Bound, Break, Claim, Figure, at_least, at_most, flat
+from readtrack.practice.exercise import Draw, Exercise, Try
 from readtrack.runs.comparing import NoNull, Sweep, Table
-from readtrack.runs.run import Best, Run
+from readtrack.runs.run import Run
 from readtrack.runs.trained import Trained
-from readtrack.runs.trial import Arm, Trial
+from readtrack.runs.trial import Arm, Best, Trial
 
 __all__ = [
     "UNTRAINED",
@@ -27,6 +28,8 @@ __all__ = [
     "Case",
     "Claim",
     "Cost",
+    "Draw",
+    "Exercise",
     "Figure",
     "Growth",
     "NoNull",
@@ -36,9 +39,11 @@ __all__ = [
     "Table",
     "Trained",
     "Trial",
+    "Try",
     "Variant",
     "at_least",
     "at_most",
+    "flat",
     "hookimpl",
 ]
 

@@ -42,6 +42,8 @@ class Look(NamedTuple):
 # Over the three looks together, a mean that lies on the threshold clears it in 5 % of all verifications.
 LOOKS = (Look(5, 3.73, 5), Look(10, 2.47, 9), Look(20, 1.96, 15))
 MOST_SEEDS = LOOKS[-1].seeds
+MORE = 4  # times the steps that a claim states: the effect must keep its sign
+MORE_STEPS = f"{MORE} times the steps"  # what such runs are called
 _DRAWS = 400  # of another verification
 
 

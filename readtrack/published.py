@@ -73,7 +73,7 @@ class PublishedVerdict:
 def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
     """Paper to its claims' verdicts; {} where there is no table or it cannot be read."""
     try:
-        body = json.loads((file or _shipped()).read_bytes())
+        body = json.loads((file or shipped_file()).read_bytes())
         made = {
             paper: f"{runs['facts'].get('machine', '')}, {runs['facts'].get('date', '')}"
             for runs in body["runs"]
@@ -109,7 +109,8 @@ def _effects(row: Mapping[str, Any]) -> str:
     return "; ".join(f"{one.found}, asked {one.wanted}" for one in effects)
 
 
-def _shipped() -> Path:
+def shipped_file() -> Path:
+    """verdicts.json as it ships."""
     package = Path(__file__).parent
     inside = package / "verdicts.json"  # the build hook puts it there
     return inside if inside.exists() else package.parent / "docs" / "verdicts.json"

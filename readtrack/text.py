@@ -19,6 +19,8 @@ _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+_MARKDOWN = re.compile(r"([\\|<*_`\[\]~$&])")
+
 
 def plain(text: str) -> str:
     """`text` without escape sequences and control characters; newlines and tabs stay."""
@@ -28,6 +30,11 @@ def plain(text: str) -> str:
 def one_line(text: str) -> str:
     """`plain`, with every run of white space folded to one space."""
     return " ".join(plain(text).split())
+
+
+def in_markdown(text: str) -> str:
+    """`text` on one line, with no sign left that Markdown would take for its own."""
+    return _MARKDOWN.sub(r"\\\1", one_line(text)).strip()
 
 
 def json_safe(document: str) -> str:

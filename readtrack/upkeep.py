@@ -22,7 +22,7 @@ from readtrack.text import one_line, quoted
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HomeProblem:
     """`fix` says what `mend` does; without `mend` it is what the reader can do."""
 
     topic: str
@@ -31,7 +31,7 @@ class Finding:
     mend: Callable[[], object] | None = None
 
 
-def findings(library: Library) -> Iterator[Finding]:
+def findings(library: Library) -> Iterator[HomeProblem]:
     """Every file of the home is looked at."""
     home = library.home
     yield from _journal(home)
@@ -44,7 +44,7 @@ def findings(library: Library) -> Iterator[Finding]:
     yield from _index(home)
 
 
-def _journal(home: Home) -> Iterator[Finding]:
+def _journal(home: Home) -> Iterator[HomeProblem]:
     try:
         lines = home.journal.read_bytes().split(b"\n")
     except OSError:
@@ -60,10 +60,10 @@ def _journal(home: Home) -> Iterator[Finding]:
     if ahead:
         text = f"{home.journal.name} has lines dated in the future: {_some(ahead)}"
         fix = "they are read in file order; correct the dates if you know them"
-        yield Finding("clock", text, fix)
+        yield HomeProblem("clock", text, fix)
     if bad:
         text = f"{len(bad)} invalid lines: {_some(bad)}"
-        yield Finding("journal", text, "moved to set-aside/journal.jsonl", lambda: _mend_journal(home))
+        yield HomeProblem("journal", text, "moved to set-aside/journal.jsonl", lambda: _mend_journal(home))
 
 
 def _some(numbers: list[int]) -> str:
@@ -89,7 +89,7 @@ def _mend_journal(home: Home) -> None:
             part.write_bytes(b"".join(line + b"\n" for line in good))
 
 
-def _orphans(library: Library) -> Iterator[Finding]:
+def _orphans(library: Library) -> Iterator[HomeProblem]:
     for name, reading in library.orphans.items():
         row = reading.about.text if reading.about else name.removeprefix(PREFIX)
         said = f"state {reading.state}" if reading.state else "a note"
@@ -97,7 +97,7 @@ def _orphans(library: Library) -> Iterator[Finding]:
         fix = f"restore the row's text, or run `readtrack adopt {name} ROW`"
         if near:
             fix = f"if {quoted(near[1])} is the same row: readtrack adopt {name} {near[0]}"
-        yield Finding(
+        yield HomeProblem(
             "rows", f"{quoted(row)} ({said}) is no longer on the list, or its text has changed", fix
         )
 
@@ -110,7 +110,7 @@ def _nearest_row(library: Library, text: str) -> tuple[str, str] | None:
     return (rows[close[0]], close[0]) if close else None
 
 
-def _notes(library: Library) -> Iterator[Finding]:
+def _notes(library: Library) -> Iterator[HomeProblem]:
     home = library.home
     known = {path.name for path in library.noted().values()}
     orphans = {f"{name.replace(':', '-')}.md" for name in library.orphans}
@@ -120,17 +120,17 @@ def _notes(library: Library) -> Iterator[Finding]:
         try:
             text = path.read_text(encoding="utf-8")
         except (UnicodeDecodeError, OSError) as error:
-            yield Finding("notes", f"{path}: {one_line(str(error))}", "convert it to UTF-8 in an editor")
+            yield HomeProblem("notes", f"{path}: {one_line(str(error))}", "convert it to UTF-8 in an editor")
             continue
         if path.suffix == ".md" and path.name not in known | orphans:
             fix = f"rename it in {home.notes} to its paper's id (see `readtrack list`)"
-            yield Finding("notes", f"{path.name} belongs to no paper on the list", fix)
+            yield HomeProblem("notes", f"{path.name} belongs to no paper on the list", fix)
         elif not text.strip():
             mend = _remove(path)
-            yield Finding("notes", f"{path.name} is empty", "deleted", mend)
+            yield HomeProblem("notes", f"{path.name} is empty", "deleted", mend)
 
 
-def _metadata(library: Library) -> Iterator[Finding]:
+def _metadata(library: Library) -> Iterator[HomeProblem]:
     home = library.home
     for path in sorted(home.metadata.glob("*.json")):
         try:
@@ -139,60 +139,64 @@ def _metadata(library: Library) -> Iterator[Finding]:
             whole = False
         if not whole:
             text = f"{path.name} is damaged"
-            yield Finding(
+            yield HomeProblem(
                 "metadata", text, "moved to set-aside; the next sync fetches it again", _aside(home, path)
             )
 
 
-def _pdfs(library: Library) -> Iterator[Finding]:
+def _pdfs(library: Library) -> Iterator[HomeProblem]:
     home = library.home
     for path in sorted(home.pdfs.glob("*.pdf")):
         if path.name.startswith("."):
             continue
         if path.stem not in library.catalog.papers:
             fix = f"readtrack attach PAPER {path}, or delete it"
-            yield Finding("pdfs", f"{path.name} belongs to no paper on the list", fix)
+            yield HomeProblem("pdfs", f"{path.name} belongs to no paper on the list", fix)
         else:
             yield from _unreadable(home, path)
 
 
-def _unreadable(home: Home, path: Path) -> Iterator[Finding]:
+def _unreadable(home: Home, path: Path) -> Iterator[HomeProblem]:
     try:
         pdf.page_count(home, path)
     except pdf.UnreadableError as error:
         if error.reason == pdf_child.DAMAGED:
             fix = "moved to set-aside; the next sync fetches it again"
-            yield Finding("pdfs", f"{path.name} is damaged", fix, _aside(home, path))
+            yield HomeProblem("pdfs", f"{path.name} is damaged", fix, _aside(home, path))
         else:
             fix = f"its text cannot be searched; another copy may help: readtrack attach {path.stem} FILE"
-            yield Finding("pdfs", f"{path.name} {error.reason}", fix)
+            yield HomeProblem("pdfs", f"{path.name} {error.reason}", fix)
 
 
-def _runs(home: Home) -> Iterator[Finding]:
+def _runs(home: Home) -> Iterator[HomeProblem]:
     problems: list[str] = []
     summaries(home, report=problems.append)
     for problem in problems:
-        yield Finding("runs", problem, "the rest of the run is shown; delete its folder if you don't need it")
+        yield HomeProblem(
+            "runs", problem, "the rest of the run is shown; delete its folder if you don't need it"
+        )
     for folder in sorted(home.runs.glob("*")):
         if folder.is_symlink():
-            yield Finding(
+            yield HomeProblem(
                 "runs", f"{folder.name} is a symbolic link and is ignored", "copy the folder itself there"
             )
         elif folder.is_dir() and not folder.name.startswith(".") and not (folder / "job.json").is_file():
-            yield Finding("runs", f"{folder.name} has no job.json", "set aside", _aside(home, folder))
+            yield HomeProblem("runs", f"{folder.name} has no job.json", "set aside", _aside(home, folder))
 
 
-def _leftovers(home: Home) -> Iterator[Finding]:
+def _leftovers(home: Home) -> Iterator[HomeProblem]:
     """Of processes that were killed an hour ago or more."""
     import time
 
     for path in sorted(home.root.rglob(".*.part")):
         if time.time() - path.lstat().st_mtime > 3600:
             name = path.relative_to(home.root)
-            yield Finding("files", f"{name} was left by a process that was killed", "deleted", _remove(path))
+            yield HomeProblem(
+                "files", f"{name} was left by a process that was killed", "deleted", _remove(path)
+            )
 
 
-def _index(home: Home) -> Iterator[Finding]:
+def _index(home: Home) -> Iterator[HomeProblem]:
     path = home.cache / "search.sqlite"
     if not path.exists():
         return
@@ -203,7 +207,7 @@ def _index(home: Home) -> Iterator[Finding]:
         said = str(error)
     if said != "ok":
         text = f"the search index is damaged: {one_line(said)}"
-        yield Finding("search", text, "deleted; the next search rebuilds it", _remove(path))
+        yield HomeProblem("search", text, "deleted; the next search rebuilds it", _remove(path))
 
 
 def _aside(home: Home, path: Path) -> Callable[[], object]:

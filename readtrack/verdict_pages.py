@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from readtrack.forest import forest
-from readtrack.text import counted, format_number, one_line
-from readtrack.verdict_table import Row, Table, caveats, error_rates, forecast, headline, rules
+from readtrack.procedure import MORE_STEPS
+from readtrack.text import counted, format_number
+from readtrack.text import in_markdown as _cell
+from readtrack.verdict_table import VerdictRow, VerdictTable, caveats, error_rates, forecast, headline, rules
 from readtrack.verdicts import Verdict
-
-_MARKDOWN = re.compile(r"([\\|<*_`\[\]~$&])")
 
 _INTRODUCTION = (
     "One claim of each paper: the one that its abstract makes, or the first that is measured. The paper's "
@@ -33,7 +32,7 @@ _PLOT = (
 )
 
 
-def documents(table: Table) -> dict[str, str]:
+def documents(table: VerdictTable) -> dict[str, str]:
     """Path below the folder to text."""
     papers = list(table.facts)
     return {
@@ -45,7 +44,7 @@ def documents(table: Table) -> dict[str, str]:
     }
 
 
-def overview(table: Table) -> str:
+def overview(table: VerdictTable) -> str:
     """A line for each paper."""
     rows = table.rows
     lines = ["# Verdicts", "", f"**{_cell(headline(rows))}.**", ""]
@@ -62,19 +61,19 @@ def overview(table: Table) -> str:
     return "\n".join([*lines, *(["", "## Without a verdict", "", *left] if left else [])]) + "\n"
 
 
-def _first_claims(table: Table) -> dict[str, Row]:
+def _first_claims(table: VerdictTable) -> dict[str, VerdictRow]:
     """Paper to its headline claim, else to its first measured one, else to its first."""
 
-    def rank(row: Row) -> int:
+    def rank(row: VerdictRow) -> int:
         return 0 if row.claim.headline else 1 if row.claim.kind == "measured" else 2
 
-    of_paper: dict[str, list[Row]] = {}
+    of_paper: dict[str, list[VerdictRow]] = {}
     for row in table.rows:
         of_paper.setdefault(row.paper, []).append(row)
     return {paper: min(rows, key=rank) for paper, rows in of_paper.items()}
 
 
-def _line(row: Row, rows: Sequence[Row]) -> list[str]:
+def _line(row: VerdictRow, rows: Sequence[VerdictRow]) -> list[str]:
     others = Counter(one.verdict for one in rows if one.paper == row.paper and one is not row)
     effect = row.effect
     found, asked = (effect.found, effect.wanted) if effect else _of_earlier(row)
@@ -89,19 +88,19 @@ def _line(row: Row, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _said(row: Row) -> str:
+def _said(row: VerdictRow) -> str:
     """The verdict and whether it is unsteady or earlier; the paper's page says why."""
     return ": ".join([row.verdict, *(note for note in caveats(row) if note in ("unsteady", "earlier"))])
 
 
-def _of_earlier(row: Row) -> tuple[str, str]:
+def _of_earlier(row: VerdictRow) -> tuple[str, str]:
     """What a row without effects has instead: the numbers of the rule's first metric, and its bound."""
     metric, asked = row.claim.rule[0].metric, str(row.claim.rule[0])
     numbers = next((said for said in row.ours.split("; ") if said.startswith(metric)), "")
     return numbers, asked.removeprefix(metric).strip()
 
 
-def page(table: Table, paper: str) -> str:
+def page(table: VerdictTable, paper: str) -> str:
     """Everything that is known of a paper's claims."""
     rows = [row for row in table.rows if row.paper == paper]
     lines = [f"# {_cell(paper)}", "", f"**{_cell(headline(rows))}.**", ""]
@@ -113,7 +112,7 @@ def page(table: Table, paper: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _claim(row: Row) -> list[str]:
+def _claim(row: VerdictRow) -> list[str]:
     claim = row.claim
     said = ": ".join([row.verdict, *caveats(row)])
     facts = {
@@ -123,6 +122,7 @@ def _claim(row: Row) -> list[str]:
         "rule": rules(claim),
         "control": claim.control,
         "no rival": claim.no_rival,
+        MORE_STEPS: row.numbers.get(MORE_STEPS, ""),
         "another verification says otherwise": ""
         if row.otherwise is None
         else f"with a chance of {100 * row.otherwise:.0f} %",
@@ -138,10 +138,16 @@ def _claim(row: Row) -> list[str]:
         lines += ["", f"Found, mean (range): {_cell(row.ours)}"]
     if tried := _tried(row):
         lines += ["", *_table(("run", "role", "what is changed", "verdict", "numbers: mean (range)"), tried)]
+    if row.deviations:
+        cells = [
+            [_cell(metric), *map(format_number, pair), "less than half" if metric in row.narrow else ""]
+            for metric, pair in row.deviations.items()
+        ]
+        lines += ["", *_table(("standard deviation over seeds", "plain runs", "null runs", ""), cells)]
     return lines + _seeds(row)
 
 
-def _tried(row: Row) -> list[list[str]]:
+def _tried(row: VerdictRow) -> list[list[str]]:
     """The null run and each break of the claim."""
     null = "Every arm is the control."
     runs: list[tuple[str, str, str, Verdict | None]] = [("null run", "", null, row.null)]
@@ -153,7 +159,7 @@ def _tried(row: Row) -> list[list[str]]:
     ]
 
 
-def _seeds(row: Row) -> list[str]:
+def _seeds(row: VerdictRow) -> list[str]:
     if not row.values or row.claim.kind != "measured":
         return ["", f"Seeds: {', '.join(map(str, row.seeds))}"]
     cells = [
@@ -167,7 +173,7 @@ def _number(value: float | None) -> str:
     return "no number" if value is None or value != value else format_number(value)
 
 
-def values(rows: Iterable[Row]) -> str:
+def values(rows: Iterable[VerdictRow]) -> str:
     """A line for each claim, metric and seed. `run` and `seconds` are empty where they were not kept."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
@@ -190,8 +196,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _cell(text: str) -> str:
-    """`text` on one line, with no sign left that Markdown would take for its own."""
-    return _MARKDOWN.sub(r"\\\1", one_line(text)).strip()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from statistics import stdev
+from typing import Any, Literal, TypeVar
 
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound, Claim, Role
 from readtrack.effects import Effect
 from readtrack.procedure import PROCEDURE, STEADY
 from readtrack.text import counted, format_number
-from readtrack.verdicts import Judged, Verdict
+from readtrack.verdicts import Judged, NullKind, Verdict
 
 _ORDER: tuple[Verdict, ...] = (
     "reproduced",
@@ -31,7 +32,7 @@ SCHEMA = 2  # docs/verdicts.schema.json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class VerdictRow:
     """A claim's verdict over seeds beside what became of it in null runs, with its breaks and its rivals.
 
     ours       the numbers of the runs, in words
@@ -44,6 +45,9 @@ class Row:
     runs       the run of each seed, () in tables that did not keep them
     seconds    how long each of these runs took
     procedure  which procedure judged (`readtrack.procedure.PROCEDURE`)
+    null_kind  what the null runs redraw (`Judged.null_kind`), "" where there were none or it was not kept
+    deviations a bound's metric to the standard deviation over plain and over null runs, of logarithms for a
+               ratio; of bounds that have both
     The others are those of `Judged`.
     """
 
@@ -64,12 +68,20 @@ class Row:
     runs: tuple[str, ...] = ()
     seconds: tuple[float, ...] = ()
     procedure: int = PROCEDURE
+    null_kind: NullKind | Literal[""] = ""
+    deviations: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, judged: Judged, null: Verdict | None = None, breaks: Mapping[str, Verdict] | None = None
-    ) -> Row:
-        """Without `numbers`, `runs` and `seconds`, which are not the claim's."""
+        cls,
+        judged: Judged,
+        null: Judged | Verdict | None = None,
+        breaks: Mapping[str, Verdict] | None = None,
+    ) -> VerdictRow:
+        """Without `numbers`, `runs` and `seconds`, which are not the claim's.
+
+        null  what the null runs came to, or their verdict alone
+        """
         judged = judged.beside(breaks or {})
         return cls(
             paper=judged.paper,
@@ -81,10 +93,12 @@ class Row:
             ours=judged.ours,
             edges=judged.edges,
             otherwise=judged.otherwise(),
-            null=null,
+            null=null.verdict if isinstance(null, Judged) else null,
             breaks=breaks or {},
             values=judged.values,
             effects=judged.effects,
+            null_kind=null.null_kind if isinstance(null, Judged) else "",
+            deviations=_deviations(judged, null) if isinstance(null, Judged) else {},
         )
 
     def tried(self, *roles: Role) -> dict[str, Verdict]:
@@ -106,33 +120,46 @@ class Row:
         return self.claim.kind == "measured" and self.procedure != PROCEDURE
 
     def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+        late = {"null_kind", "deviations"}  # left out where there is nothing
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in fields.items() if value or name not in late} | {
             "claim": self.claim.to_json(),
             "effects": [one._asdict() for one in self.effects],
         }
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Row:
+    def from_json(cls, fields: Mapping[str, Any]) -> VerdictRow:
         fields = {"values": {}, "procedure": 1, **fields}  # tables of the first edition have neither
         tuples = {name: tuple(fields.get(name, ())) for name in ("seeds", "edges", "runs", "seconds")}
         effects = tuple(Effect(**one) for one in fields.get("effects", ()))
         claim = Claim.from_json(fields["claim"])
-        return cls(**{**fields, **tuples, "effects": effects, "claim": claim})
+        pairs = {metric: (one[0], one[1]) for metric, one in fields.get("deviations", {}).items()}
+        return cls(**{**fields, **tuples, "effects": effects, "claim": claim, "deviations": pairs})
+
+    @property
+    def narrow(self) -> list[str]:
+        """Bounds whose null runs vary less than half as much as the plain runs: what varies was not redrawn.
+
+        A coin for each item cannot redraw the network that is explained, and a time has no training.
+        """
+        if self.null_kind in ("items", "times"):
+            return []
+        return [metric for metric, (plain, null) in self.deviations.items() if null < plain / 2]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class VerdictTable:
     """The verdicts on papers, in the order of the list.
 
     facts    paper to (label, text): what its runs were made on, and when
     remarks  (paper, text): runs that did not complete, papers without a claim
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[VerdictRow]
     facts: Mapping[str, Mapping[str, str]]
     remarks: Sequence[tuple[str, str]] = ()
 
-    def joined(self, earlier: Table, order: Sequence[str]) -> Table:
+    def joined(self, earlier: VerdictTable, order: Sequence[str]) -> VerdictTable:
         """With the rows of `earlier` on other papers of `order`."""
         old = [paper for paper in order if paper not in self.facts]
 
@@ -140,7 +167,7 @@ class Table:
             kept = [*ours, *(one for one in theirs if paper(one) in old)]
             return sorted(kept, key=lambda one: order.index(paper(one)))
 
-        return Table(
+        return VerdictTable(
             both(self.rows, earlier.rows, lambda row: row.paper),
             {paper: facts for paper in order if (facts := self.facts.get(paper) or earlier.facts.get(paper))},
             both(self.remarks, earlier.remarks, lambda remark: remark[0]),
@@ -170,12 +197,12 @@ class Table:
         return json.dumps(_finite(body), ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Table:
+    def from_json(cls, text: str) -> VerdictTable:
         """Raises ValueError when `text` is no such table."""
         try:
             body = json.loads(text)
             return cls(
-                [Row.from_json(fields) for fields in body["claims"]],
+                [VerdictRow.from_json(fields) for fields in body["claims"]],
                 {paper: group["facts"] for group in body["runs"] for paper in group["papers"]},
                 [(paper, said) for paper, said in body["remarks"]],
             )
@@ -183,7 +210,18 @@ class Table:
             raise ValueError(f"not a table of verdicts: {error!r}") from error
 
 
-def headline(rows: Sequence[Row]) -> str:
+def _deviations(judged: Judged, null: Judged) -> dict[str, tuple[float, float]]:
+    """As in `VerdictRow.deviations`."""
+    found = {}
+    for ours, theirs in zip(judged.columns, null.columns, strict=False):
+        both = ours.margins, theirs.margins
+        if ours.bound == theirs.bound and all(margins and len(margins) > 1 for margins in both):
+            plain, redrawn = (stdev(margins or ()) for margins in both)
+            found[ours.bound.metric] = plain, redrawn
+    return found
+
+
+def headline(rows: Sequence[VerdictRow]) -> str:
     """`38 of 41 measured claims reproduced`, and what became of the others; rows of an earlier procedure are
     counted apart."""
     now, earlier = _by_procedure(rows)
@@ -191,13 +229,13 @@ def headline(rows: Sequence[Row]) -> str:
     return "; ".join(counts + ([_count(earlier, " by the earlier procedure")] if earlier else []))
 
 
-def _by_procedure(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+def _by_procedure(rows: Sequence[VerdictRow]) -> tuple[list[VerdictRow], list[VerdictRow]]:
     """The measured claims that this procedure judged, and those that an earlier one did."""
     measured = [row for row in rows if row.claim.kind == "measured"]
     return [row for row in measured if not row.earlier], [row for row in measured if row.earlier]
 
 
-def _count(measured: Sequence[Row], by: str = "") -> str:
+def _count(measured: Sequence[VerdictRow], by: str = "") -> str:
     counts = Counter(one.verdict for one in measured)
     rest = ", ".join(f"{counts[v]} {v}" for v in _ORDER[1:] if counts[v])
     said = f"{counts['reproduced']} of {len(measured)} measured claims reproduced{by}"
@@ -207,7 +245,7 @@ def _count(measured: Sequence[Row], by: str = "") -> str:
     return f"{said} ({rest})" if rest else said
 
 
-def error_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
+def error_rates(rows: Sequence[VerdictRow]) -> list[tuple[str, str]]:
     """How often a run without the idea won all the same, each with its 95 % interval."""
     now, earlier = _by_procedure(rows)
     rates = _rates(now, "near misses", "near miss") if now or not earlier else []
@@ -215,13 +253,12 @@ def error_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return rates + [(f"{label}, by the earlier procedure", rate) for label, rate in before]
 
 
-def _rates(rows: Sequence[Row], what: str, *roles: Role) -> list[tuple[str, str]]:
+def _rates(rows: Sequence[VerdictRow], what: str, *roles: Role) -> list[tuple[str, str]]:
     """Of null runs, and of the breaks that count; one that leaves weak evidence is not caught."""
-    null = [row.null for row in rows if row.null is not None]
     stands = [row for row in rows if row.verdict in ("reproduced", "not specific")]
     broken = [verdict for row in stands for verdict in row.tried(*roles).values()]
     return [
-        ("null runs reproduced", _rate(null, lambda verdict: verdict == "reproduced")),
+        *_null_rates(rows),
         (
             f"{what} caught, of the claims that are reproduced",
             _rate(broken, lambda verdict: verdict not in ("reproduced", "weak")),
@@ -229,7 +266,25 @@ def _rates(rows: Sequence[Row], what: str, *roles: Role) -> list[tuple[str, str]
     ]
 
 
-def forecast(rows: Sequence[Row]) -> list[str]:
+_NULLS: dict[NullKind | Literal[""], str] = {
+    "": "null runs reproduced",
+    "items": "null runs that toss a coin for each item reproduced",
+    "as good as": 'null runs of claims of "as good as" reproduced',
+    "times": "null runs of times reproduced",
+}
+
+
+def _null_rates(rows: Sequence[VerdictRow]) -> Iterator[tuple[str, str]]:
+    """The rate of false positives of each kind of null run; of pipelines even if there is none."""
+    for kind, label in _NULLS.items():
+        found = [
+            row.null for row in rows if row.null and row.null_kind in ((kind,) if kind else ("", "pipelines"))
+        ]
+        if found or not kind:
+            yield label, _rate(found, lambda verdict: verdict == "reproduced")
+
+
+def forecast(rows: Sequence[VerdictRow]) -> list[str]:
     """A line on how many verdicts another verification should change, which `--audit` can check; none where
     that cannot be told."""
     chances = [row.otherwise for row in _by_procedure(rows)[0] if row.otherwise is not None]
@@ -268,13 +323,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def caveats(row: Row) -> list[str]:
+def caveats(row: VerdictRow) -> list[str]:
     """What a reader must know of the verdict: why, whether single seeds agree, which procedure judged, and
     which arm was best at the edge of its grid."""
     unsteady = row.verdict == "reproduced" and row.held < STEADY * len(row.seeds)
     notes = [row.why] if row.why else []
     notes += ["unsteady"] if unsteady else []
     notes += ["earlier"] if row.earlier else []
+    narrow = ", ".join(row.narrow)
+    notes += [f"its null runs vary less than half as much as it does: {narrow}"] if narrow else []
     edges = [f"best at the edge of the grid: {', '.join(row.edges)}"] if row.edges else []
     return notes + edges
 
@@ -282,8 +339,8 @@ def caveats(row: Row) -> list[str]:
 def rules(claim: Claim) -> str:
     """The bounds, those of one metric together: `loss ≥ 0.4, ≤ 0.6; accuracy > 0.9`; then the guards."""
     said = _together(claim.rule)
-    if claim.control_reaches:
-        said += f". The control must reach {_together(claim.control_reaches)}"
+    if claim.conditions:
+        said += f". The control must reach {_together(claim.conditions)}"
     return f"{said}. By construction: {_together(claim.guards)}" if claim.guards else said
 
 

@@ -25,8 +25,8 @@ from statistics import fmean, mean
 from typing import Any, Literal, NamedTuple
 
 from readtrack.bench import judge as timing
-from readtrack.bench.judge import Found, Growth, Speedup
-from readtrack.claims import Claim, Held
+from readtrack.bench.judge import BoundEstimate, Growth, Speedup
+from readtrack.claims import Bound, Claim, Held
 from readtrack.effects import Effect
 from readtrack.procedure import (
     LOOKS,
@@ -53,6 +53,10 @@ Verdict = Literal[
     "not reproduced",
     "not judged",
 ]
+
+# What null runs redraw: whole pipelines, a coin for each judged item, pipelines of which one counts as worse
+# by the threshold, or times.
+NullKind = Literal["pipelines", "items", "as good as", "times"]
 
 _SMALLEST = 1_000  # small seeds are for exploring
 _CONTROL_FAILS = 5  # one seed in so many may have a control that failed
@@ -95,6 +99,7 @@ class Judged:
     wants      how many seeds the verdict takes, as far as these tell: more than `seeds` while it is open
     why        why there is no better verdict, where that is not plain from the numbers
     edges      arms whose best value lay at the edge of the grid, with some seed
+    null_kind  of null runs: what they redraw
     """
 
     paper: str
@@ -109,6 +114,7 @@ class Judged:
     wants: int
     why: str = ""
     edges: tuple[str, ...] = ()
+    null_kind: NullKind = "pipelines"
 
     @property
     def ours(self) -> str:
@@ -121,6 +127,21 @@ class Judged:
         if self.verdict != "reproduced" or not won:
             return self
         return replace(self, verdict="not specific", why=f"{', '.join(won)} passes the rule, too")
+
+    def after_more(self, longer: Judged | None) -> Judged:
+        """The claim after the runs of more steps that its sentence calls for (`Claim.after_steps`).
+
+        A claim is not reproduced where the sign of an effect turns: the mean over the seeds of those runs is
+        on the other side of equal arms.
+        """
+        if longer is None or self.verdict not in ("reproduced", "weak", "not specific"):
+            return self
+        turned = [column.bound.metric for column in longer.columns if _turned(column)]
+        if not turned:
+            return self
+        return replace(
+            self, verdict="inconclusive", why=f"with more steps its sign turns: {', '.join(turned)}"
+        )
 
     def otherwise(self) -> float | None:
         """The chance that another verification says something else; None where that cannot be told."""
@@ -148,7 +169,7 @@ def rule_seeds(claims: Sequence[Claim], count: int) -> list[int]:
     rules = sorted(
         f"{claim.name}|{claim.kind}|{bound.metric}|{bound.op}|{bound.threshold!r}|{bound.direction!r}"
         for claim in claims
-        for bound in (*claim.rule, *claim.guards, *claim.control_reaches)
+        for bound in (*claim.rule, *claim.guards, *claim.conditions)
     )
     digest = "\n".join([f"procedure {PROCEDURE}", *rules])
     return [_SMALLEST + _hash(f"{digest}\n{index}") % 10**9 for index in range(count)]
@@ -172,6 +193,25 @@ def judge_over_seeds(
     """
     names = dict.fromkeys(str(event["claim"]["name"]) for said in stated.values() for event in said or ())
     return [_judge_claim(paper, name, stated, benchmarks) for name in names]
+
+
+def judge_null_times(
+    paper: str, claim: Claim, seeds: Sequence[int], benchmarks: Sequence[Sequence[Mapping[str, Any]]]
+) -> Judged | None:
+    """What null runs of the benchmark say of a claim that bounds on speed alone decide; None of any other.
+
+    A bound that equal times meet is asked whether one is surely faster, which it is not.
+    """
+    rule = tuple(
+        replace(bound, threshold=1.0, direction=None) if bound.holds(1.0) else bound
+        for bound in claim.timed
+        if isinstance(bound, Speedup)
+    )
+    if claim.bounds or not rule or not benchmarks:
+        return None
+    alike = replace(claim, rule=rule, guards=(), control_reaches=(), learned=())
+    stated = {seed: [{"claim": alike.to_json(), "values": {}}] for seed in seeds}
+    return replace(judge_over_seeds(paper, stated, benchmarks)[0], null_kind="times")
 
 
 def _judge_claim(
@@ -220,6 +260,7 @@ def _judge_claim(
         wants=look.seeds,
         why=why,
         edges=tuple(dict.fromkeys(edge for event in of_seeds for edge in event.get("edges", ()))),
+        null_kind=_null_kind(claim, of_seeds),
     )
 
 
@@ -247,6 +288,14 @@ def _seed(claim: Claim, event: Mapping[str, Any] | None) -> _Seed:
     return _Seed(values, at_least, held, why)
 
 
+def _null_kind(claim: Claim, events: Sequence[Mapping[str, Any]]) -> NullKind:
+    if any(event.get("null") == "items" for event in events):
+        return "items"
+    compared = [bound for bound in claim.bounds if bound.of and bound.of.how]
+    as_good = [bound for bound in compared if bound.holds(1.0 if bound.ratio else 0.0)]
+    return "as good as" if as_good and len(as_good) == len(compared) else "pipelines"
+
+
 def _columns(claim: Claim, seeds: Sequence[_Seed]) -> list[Column]:
     return [
         Column(
@@ -259,7 +308,7 @@ def _columns(claim: Claim, seeds: Sequence[_Seed]) -> list[Column]:
 
 
 def _rule(claim: Claim) -> tuple[object, ...]:
-    return claim.rule, claim.kind, claim.guards, claim.control_reaches
+    return claim.rule, claim.kind, claim.guards, claim.conditions
 
 
 def _of_each(seeds: Sequence[_Seed]) -> tuple[Verdict, str]:
@@ -267,6 +316,19 @@ def _of_each(seeds: Sequence[_Seed]) -> tuple[Verdict, str]:
     found = {seed.held for seed in seeds}
     verdict: Verdict = "missed" if "missed" in found else "not judged" if "not judged" in found else "held"
     return verdict, next((seed.why for seed in seeds if seed.why), "")
+
+
+def _turned(column: Column) -> bool:
+    """Whether arms that a bound compares stand the other way round: the mean is past equal arms, or past the
+    threshold where equal arms meet it."""
+    bound = column.bound
+    if bound.of is None or not bound.of.how:
+        return False
+    even = 1.0 if bound.ratio else 0.0
+    found = replace(column, bound=replace(bound, threshold=bound.threshold if bound.holds(even) else even))
+    if found.margins is None:
+        return 2 * sum(map(found.bound.holds, found.values)) < len(found.values)
+    return fmean(found.margins) < 0
 
 
 def _obstacle(seeds: Sequence[_Seed]) -> str:
@@ -280,7 +342,7 @@ def _obstacle(seeds: Sequence[_Seed]) -> str:
 
 
 def _over_seeds(
-    columns: Sequence[Column], look: Look, timed: Sequence[tuple[Speedup | Growth, Found]]
+    columns: Sequence[Column], look: Look, timed: Sequence[tuple[Speedup | Growth, BoundEstimate]]
 ) -> tuple[Verdict, str]:
     """The verdict of a measured claim; where it is weak or inconclusive, the intervals of what is not
     cleared."""
@@ -295,7 +357,7 @@ def _over_seeds(
     return verdict, "; ".join(map(interval, short))
 
 
-def _timed_side(bound: Speedup | Growth, found: Found) -> Side:
+def _timed_side(bound: Speedup | Growth, found: BoundEstimate) -> Side:
     """A benchmark brings its own interval: it decides with all of it, or not at all."""
     verdict = found.verdict(bound)
     if verdict == "held":
@@ -308,22 +370,27 @@ def _timed_side(bound: Speedup | Growth, found: Found) -> Side:
 
 
 def _effects(
-    columns: Sequence[Column], timed: Sequence[tuple[Speedup | Growth, Found]]
+    columns: Sequence[Column], timed: Sequence[tuple[Speedup | Growth, BoundEstimate]]
 ) -> tuple[Effect, ...]:
     found = []
     for column in columns:
         bound = column.bound
-        compared = bound.of is not None and bool(bound.of.against)
-        even = bound.direction if bound.direction is not None else float(bound.ratio) if compared else None
         interval = mean_interval(column) or (None, None, None)
-        found.append(Effect(bound.metric, bound.op, bound.threshold, even, bound.ratio, *interval))
+        found.append(Effect(bound.metric, bound.op, bound.threshold, equal_at(bound), bound.ratio, *interval))
     for speed, run in timed:
         numbers = (None, None, None) if run.obstacle else (run.value, run.low, run.high)
-        equal = 1.0 if isinstance(speed, Speedup) else speed.direction
-        found.append(
-            Effect(speed.metric, speed.op, speed.threshold, equal, isinstance(speed, Speedup), *numbers)
-        )
+        ratio = isinstance(speed, Speedup)
+        found.append(Effect(speed.metric, speed.op, speed.threshold, equal_at(speed), ratio, *numbers))
     return tuple(found)
+
+
+def equal_at(bound: Bound | Speedup | Growth) -> float | None:
+    """The value at which the arms that the bound compares are equal; None where it compares none."""
+    if isinstance(bound, Speedup):
+        return 1.0
+    if bound.direction is not None or isinstance(bound, Growth):
+        return bound.direction
+    return float(bound.ratio) if bound.of is not None and bound.of.against else None
 
 
 def _values(seeds: Sequence[_Seed]) -> dict[str, tuple[float, ...]]:
@@ -346,7 +413,7 @@ def _spreads(claim: Claim, seeds: Sequence[_Seed]) -> tuple[Spread, ...]:
     return tuple(spreads)
 
 
-def _timed_spreads(timed: Sequence[tuple[Speedup | Growth, Found]]) -> Iterator[Spread]:
+def _timed_spreads(timed: Sequence[tuple[Speedup | Growth, BoundEstimate]]) -> Iterator[Spread]:
     for bound, found in timed:
         if not found.obstacle:
             yield Spread(bound.metric, found.value, found.low, found.high, ratio=True)

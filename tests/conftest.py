@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_OF_PAPER = re.compile(r"tests/papers/test_(?:every_plugin\.py::.*\[(\w+)\]|(\w+)\.py)")
+_OF_PAPER = re.compile(r"tests/papers/test_(?:every_(?:plugin|exercise)\.py::.*\[(\w+)\]|(\w+)\.py)")
 
 
 @pytest.hookimpl(optionalhook=True)

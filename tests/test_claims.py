@@ -8,7 +8,7 @@ import math
 import pytest
 
 from readtrack.bench.judge import Growth, Speedup
-from readtrack.claims import AtLeast, Bound, Break, Claim, Figure
+from readtrack.claims import AtLeast, Bound, Break, Claim, Figure, flat
 
 DROP = Bound("accuracy drop", "<=", 0.03, direction=0.10)
 GAIN = Bound("speed-up", ">=", 2.0, direction=1.0, ratio=True)
@@ -120,5 +120,7 @@ def test_a_claim_comes_back_from_json_as_it_went():
         shortcuts=("bigrams",),
         chosen_on=(0, 1),
         deviations="CPU",
+        learned=(flat("naive"),),
     )
+    assert Claim.from_json(there.to_json() | {"learned": []}).learned == ()
     assert Claim.from_json(json.loads(json.dumps(there.to_json()))) == there

@@ -16,14 +16,18 @@ DOCS = Path(__file__).parents[1] / "docs"
 WORDS = ("reproduced", "weak", "inconclusive", "not reproduced")
 
 
-@pytest.fixture(scope="module")
-def make() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_method", DOCS / "method" / "make.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / "method" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def make() -> ModuleType:
+    return script("make")
 
 
 def test_the_page_shows_what_the_script_simulates(make: ModuleType) -> None:
@@ -58,3 +62,32 @@ def judged(claim: list[list[float]]) -> tuple[str, int]:
         if decided(found):
             break
     return summary(found), look.seeds
+
+
+def test_the_page_has_the_table_of_the_recorded_null_runs() -> None:
+    nulls = script("nulls")
+    found = list(nulls.nulls())
+    assert sum({null.paper: len(null.held) for null in found}.values()) == 396
+    for null in found:
+        assert {len(null.held)} == {len(values) for values in null.margins}
+        # A run holds where it passes each bound, unless its control has not learned.
+        passed = [all(margin >= 0 for margin in run) for run in zip(*null.margins, strict=True)]
+        assert all(not held or ok for held, ok in zip(null.held, passed, strict=True))
+    text = (DOCS / "method.md").read_text(encoding="utf-8")
+    assert nulls.rates() in nulls.PAGE.read_text(encoding="utf-8")
+    nulls.DRAWS = 50
+    few = [line.split(" | ")[:5] for line in nulls.table().splitlines()]
+    shown = text.split("<!-- null runs -->")[1].split("<!-- end of null runs -->")[0].strip()
+    shown = shown.removeprefix(nulls.rates()).strip()
+    assert few == [line.split(" | ")[:5] for line in shown.splitlines()]
+
+
+def test_what_always_wins_is_reproduced_and_what_never_does_is_not() -> None:
+    nulls = script("nulls")
+    for centre, expected in ((1.0, "reproduced"), (-1.0, "not reproduced")):
+        runs = [[centre + 0.01 * i for i in range(30)]]
+        null = nulls.Null("paper", "claim", [centre > 0] * 30, runs, [None])
+        assert nulls.verdicts(null, nulls.from_runs) == {expected: nulls.DRAWS}
+        assert nulls.verdicts(null, nulls.from_normal) == {expected: nulls.DRAWS}
+    low, high = nulls.wilson(1, 10)
+    assert (round(low, 4), round(high, 4)) == (0.0179, 0.4042)  # R's prop.test(1, 10, correct = FALSE)

@@ -9,7 +9,7 @@ import pytest
 
 from readtrack.claims import Bound, Break, Claim, Figure
 from readtrack.published import published
-from readtrack.verdict_table import Row, Table
+from readtrack.verdict_table import VerdictRow, VerdictTable
 from readtrack.verdicts import judge_over_seeds
 
 CLAIM = Claim(
@@ -24,11 +24,11 @@ CLAIM = Claim(
 def test_what_verify_wrote_is_read(tmp_path: Path) -> None:
     stated = {seed: [{"claim": CLAIM.to_json(), "values": {"gain": 0.3}}] for seed in range(5)}
     rows = [
-        Row.of(one, "not reproduced", {"no \x1b[31mgate": "weak"})
+        VerdictRow.of(one, "not reproduced", {"no \x1b[31mgate": "weak"})
         for one in judge_over_seeds("paper", stated)
     ]
     file = tmp_path / "verdicts.json"
-    file.write_text(Table(rows, {"paper": {"machine": "two cores", "date": "2026-01-01"}}).to_json())
+    file.write_text(VerdictTable(rows, {"paper": {"machine": "two cores", "date": "2026-01-01"}}).to_json())
     (one,) = published(file)["paper"]
     assert (one.claim, one.kind, one.verdict) == ("gain", "measured", "reproduced")
     assert (one.held, one.seeds, one.null) == (5, 5, "not reproduced")

@@ -15,10 +15,10 @@ import pytest
 
 from readtrack import verdicts
 from readtrack.bench.judge import Speedup
-from readtrack.claims import Bound, Break, Claim, Figure
+from readtrack.claims import Bound, Break, Claim, Figure, at_least, at_most
 from readtrack.procedure import MOST_SEEDS
 from readtrack.verdict_pages import documents, overview, page
-from readtrack.verdict_table import Row, Table, error_rates, forecast, headline, wilson
+from readtrack.verdict_table import VerdictRow, VerdictTable, caveats, error_rates, forecast, headline, wilson
 from readtrack.verdicts import Judged, judge_over_seeds, rule_seeds
 
 GAIN = Claim(
@@ -114,6 +114,31 @@ def test_a_control_may_fail_with_one_seed_in_five():
     assert judged(unsure * 2, {0, 7}).wants == 20
     assert judged(unsure * 2, {0, 6, 7}).why == "the control failed: plain ≥ 0.5 (3 of 10 seeds)"
     assert judged(unsure * 4, {0, 7, 12, 14}).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("rule", "longer", "turned"),
+    [
+        (at_least("nats", "ours", 0.2, minus="theirs"), [0.1, 0.05], False),
+        (at_least("nats", "ours", 0.2, minus="theirs"), [0.1, -0.2], True),
+        (at_least("nats", "ours", -0.02, minus="theirs"), [-0.01, -0.01], False),  # equal arms meet it
+        (at_least("nats", "ours", -0.02, minus="theirs"), [-0.01, -0.1], True),
+        (at_most("nats", "ours", 0.9, over="theirs"), [0.95, 0.99], False),
+        (at_most("nats", "ours", 0.9, over="theirs"), [0.9, 1.3], True),
+        (at_least("nats", "ours", 0.2, minus="theirs"), [math.nan, math.nan], True),
+        (at_least("nats", "ours", 0.2), [-1.0, -1.0], False),  # no arms are compared
+    ],
+)
+def test_a_claim_whose_sign_turns_with_more_steps_is_inconclusive(rule, longer, turned):
+    claim = replace(GAIN, rule=(rule,), control_arm="theirs", after_steps=100)
+    sure = [0.5, 0.51, 0.52, 0.5, 0.49]
+    more = over(longer, claim, rule.metric)
+    one = over(sure, claim, rule.metric).after_more(more)
+    assert one.verdict == ("inconclusive" if turned else "reproduced")
+    assert one.why == (f"with more steps its sign turns: {rule.metric}" if turned else "")
+    assert over(sure, claim, rule.metric).after_more(None).verdict == "reproduced"
+    missed = over([math.nan] * 5, claim, rule.metric)
+    assert missed.after_more(more).verdict == missed.verdict
 
 
 def test_seeds_without_a_number_are_counted_and_not_averaged():
@@ -232,12 +257,12 @@ def test_another_procedure_takes_other_seeds(monkeypatch: pytest.MonkeyPatch):
 FACTS = {"paper": {"budget": "quick"}}
 
 
-def rows() -> list[Row]:
+def rows() -> list[VerdictRow]:
     identity = replace(GAIN, name="equal", kind="identity", rule=(Bound("gain", "<=", 1e-6),))
     return [
-        Row.of(over([0.3, 0.31, 0.29, 0.3, 0.32]), "not reproduced", {"no gate": "not reproduced"}),
-        Row.of(over([0.01] * 5), "reproduced", {"no gate": "reproduced"}),
-        Row.of(over([0.0] * 5, identity)),
+        VerdictRow.of(over([0.3, 0.31, 0.29, 0.3, 0.32]), "not reproduced", {"no gate": "not reproduced"}),
+        VerdictRow.of(over([0.01] * 5), "reproduced", {"no gate": "reproduced"}),
+        VerdictRow.of(over([0.0] * 5, identity)),
     ]
 
 
@@ -248,10 +273,10 @@ def test_the_head_counts_measured_claims_and_its_own_errors():
         # A claim that is not reproduced cannot fall.
         "near misses caught, of the claims that are reproduced": "1 of 1 (95 % interval 21 to 100 %)",
     }
-    assert dict(error_rates([Row.of(over([0.3] * 5))]))["null runs reproduced"] == "not run"
+    assert dict(error_rates([VerdictRow.of(over([0.3] * 5))]))["null runs reproduced"] == "not run"
     # What was not judged says nothing about how often the rule is wrong.
     (_, null), (_, broken) = error_rates(
-        [*rows(), Row.of(over([0.3] * 5), "not judged", {"no gate": "not judged"})]
+        [*rows(), VerdictRow.of(over([0.3] * 5), "not judged", {"no gate": "not judged"})]
     )
     assert null == "1 of 2 (95 % interval 9 to 91 %); 1 not judged"
     assert broken == "1 of 1 (95 % interval 21 to 100 %); 1 not judged"
@@ -280,12 +305,12 @@ CLEAR, NONE, SMALL = [0.3, 0.31, 0.29, 0.3, 0.32], [0.0, 0.01, 0.0, 0.01, 0.0], 
     ],
 )
 def test_a_claim_that_a_rival_wins_as_well_is_not_specific(ours, rival, verdict):
-    row = Row.of(over(ours, RIVALLED), None, {"no gate": "not reproduced", "a line": rival})
+    row = VerdictRow.of(over(ours, RIVALLED), None, {"no gate": "not reproduced", "a line": rival})
     assert row.verdict == verdict
     assert row.why == ("a line passes the rule, too" if verdict == "not specific" else row.why)
     assert headline([row]).startswith(f"{int(verdict == 'reproduced')} of 1 measured claims reproduced")
-    assert verdict in overview(Table([row], FACTS))
-    same = Row.of(over(ours, RIVALLED), None, {"no gate": "not reproduced"})
+    assert verdict in overview(VerdictTable([row], FACTS))
+    same = VerdictRow.of(over(ours, RIVALLED), None, {"no gate": "not reproduced"})
     assert row.otherwise == same.otherwise  # the procedure is the same
 
 
@@ -294,13 +319,13 @@ def test_a_claim_that_a_rival_wins_as_well_is_not_specific(ours, rival, verdict)
 )
 def test_near_misses_alone_count_as_caught_and_weak_evidence_is_none(near, caught):
     others = {"a line": "reproduced", "nothing": "reproduced"}
-    rows = [Row.of(over(CLEAR, RIVALLED), None, {"no gate": near, **others})]
+    rows = [VerdictRow.of(over(CLEAR, RIVALLED), None, {"no gate": near, **others})]
     assert dict(error_rates(rows))["near misses caught, of the claims that are reproduced"].startswith(caught)
 
 
 def test_rows_of_an_earlier_procedure_are_counted_apart():
     now, earlier = rows()[0], replace(rows()[1], procedure=1, verdict="reproduced", held=5)
-    both = Table([now, earlier, earlier], FACTS)
+    both = VerdictTable([now, earlier, earlier], FACTS)
     assert headline(both.rows) == (
         "1 of 1 measured claims reproduced; 2 of 2 measured claims reproduced by the earlier procedure"
     )
@@ -316,7 +341,7 @@ def test_rows_of_an_earlier_procedure_are_counted_apart():
     told = page(both, "paper")
     assert told.count("**verdict**: reproduced: earlier; 5 of 5 seeds held") == 2
     assert "nine of ten must agree" in overview(both)
-    assert "*earlier*" not in overview(Table(rows(), FACTS))
+    assert "*earlier*" not in overview(VerdictTable(rows(), FACTS))
 
 
 def test_the_forecast_sums_what_this_procedure_says():
@@ -325,15 +350,15 @@ def test_the_forecast_sums_what_this_procedure_says():
     assert forecast(found) == ["another verification should change 0.7 of 2 verdicts"]
     assert forecast([*found, replace(one, otherwise=0.9, procedure=1)]) == forecast(found)
     assert forecast([replace(one, otherwise=None)]) == []
-    assert forecast(found)[0] in overview(Table(found, FACTS))
+    assert forecast(found)[0] in overview(VerdictTable(found, FACTS))
 
 
 def test_reproduced_with_fewer_than_three_in_four_seeds_is_unsteady():
     gains = [0.21, 0.9, 0.19, 0.6, 0.15, 0.7, 0.19, 0.8, 0.5, 0.6]
     one = over(gains)
     assert (one.verdict, one.held) == ("reproduced", 7)
-    assert "| reproduced: unsteady | 7 of 10 |" in overview(Table([Row.of(one)], FACTS))
-    assert "unsteady" not in overview(Table([Row.of(over([0.01] * 5))], FACTS))
+    assert "| reproduced: unsteady | 7 of 10 |" in overview(VerdictTable([VerdictRow.of(one)], FACTS))
+    assert "unsteady" not in overview(VerdictTable([VerdictRow.of(over([0.01] * 5))], FACTS))
 
 
 def test_runs_that_cannot_tell_are_not_judged():
@@ -359,7 +384,7 @@ def test_wilsons_interval():
 
 def test_the_overview_has_a_line_for_each_paper_and_escapes_what_markdown_would_take():
     odd = replace(rows()[0], claim=replace(GAIN, name="gain | a < b"))
-    text = overview(Table([odd, *rows()[1:]], FACTS, [("paper", "seed 3: it <b>failed</b>")]))
+    text = overview(VerdictTable([odd, *rows()[1:]], FACTS, [("paper", "seed 3: it <b>failed</b>")]))
     (line,) = [line for line in text.splitlines() if line.startswith("| [paper]")]
     assert line == (
         "| [paper](verdicts/paper.md) | gain \\| a \\< b | gain 0.304 (0.2898 to 0.3182) | ≥ 0.2 "
@@ -371,17 +396,17 @@ def test_the_overview_has_a_line_for_each_paper_and_escapes_what_markdown_would_
 def test_the_headline_claim_stands_for_the_paper():
     one, other, _ = rows()
     other = replace(other, claim=replace(other.claim, name="the abstract's", headline=True))
-    assert "| the abstract's |" in overview(Table([one, other], FACTS))
+    assert "| the abstract's |" in overview(VerdictTable([one, other], FACTS))
 
 
 def test_a_papers_page_has_the_claim_its_runs_and_every_seed():
     claim = replace(RIVALLED, deviations="Smaller.", history=("Until now it said more.",), no_rival="")
     tried = {"no gate": "not reproduced", "a line": "weak"}
     row = replace(
-        Row.of(over([0.3, 0.31, 0.29, 0.3, 0.32], claim), "not reproduced", tried),
+        VerdictRow.of(over([0.3, 0.31, 0.29, 0.3, 0.32], claim), "not reproduced", tried),
         numbers={"null run": "gain 0 (0 to 0.01)", "a line": "gain 0.1"},
     )
-    text = page(Table([row], {"paper": {"machine": "two | cores"}}), "paper")
+    text = page(VerdictTable([row], {"paper": {"machine": "two | cores"}}), "paper")
     assert "- machine: two \\| cores" in text
     assert "`readtrack verify paper --null --breaks`" in text
     assert "| gain 0.304 (0.2898 to 0.3182) | ≥ 0.2 |" in text
@@ -395,7 +420,7 @@ def test_a_papers_page_has_the_claim_its_runs_and_every_seed():
 
 def test_a_best_value_at_the_edge_is_marked():
     edged = over([0.3] * 5, edges=["plain: rate 0.3"])
-    told = page(Table([Row.of(edged)], {}), "paper")
+    told = page(VerdictTable([VerdictRow.of(edged)], {}), "paper")
     assert "best at the edge of the grid: plain: rate 0.3" in told
 
 
@@ -420,8 +445,8 @@ def test_an_effect_is_placed_between_equal_arms_and_what_is_asked():
 
 def test_the_plot_has_a_mark_for_each_effect_and_takes_names_as_text():
     claim = replace(GAIN, rule=(Bound("gain", ">=", 0.2, 0.0),))
-    near, far = Row.of(over(CLEAR, claim)), Row.of(over([9.0, 9.1, 9.2, 9.0, 9.1], claim))
-    files = documents(Table([replace(near, paper="<a&b>"), far], {"<a&b>": {}, "paper": {}}))
+    near, far = VerdictRow.of(over(CLEAR, claim)), VerdictRow.of(over([9.0, 9.1, 9.2, 9.0, 9.1], claim))
+    files = documents(VerdictTable([replace(near, paper="<a&b>"), far], {"<a&b>": {}, "paper": {}}))
     picture = ElementTree.fromstring(files["verdicts.svg"])
     assert len(picture.findall("{*}circle")) == 1  # the other lies outside, and has an arrow
     assert len(picture.findall("{*}path")) == 1
@@ -429,8 +454,10 @@ def test_the_plot_has_a_mark_for_each_effect_and_takes_names_as_text():
 
 
 def test_the_values_are_a_table_that_others_can_read():
-    row = replace(Row.of(over([0.3, 0.31, math.nan, 0.3, 0.32] * 4)), runs=("r",) * 20, seconds=(2.5,) * 20)
-    lines = list(csv.DictReader(io.StringIO(documents(Table([row], FACTS))["verdicts.csv"])))
+    row = replace(
+        VerdictRow.of(over([0.3, 0.31, math.nan, 0.3, 0.32] * 4)), runs=("r",) * 20, seconds=(2.5,) * 20
+    )
+    lines = list(csv.DictReader(io.StringIO(documents(VerdictTable([row], FACTS))["verdicts.csv"])))
     assert len(lines) == 20
     assert (lines[1]["value"], lines[2]["value"], lines[1]["run"], lines[1]["seconds"]) == (
         "0.31",
@@ -442,34 +469,34 @@ def test_the_values_are_a_table_that_others_can_read():
 
 
 def test_the_json_says_the_same_and_is_json():
-    body = json.loads(Table([*rows(), Row.of(over([math.nan] * 5))], FACTS).to_json())
+    body = json.loads(VerdictTable([*rows(), VerdictRow.of(over([math.nan] * 5))], FACTS).to_json())
     assert body["headline"].startswith("1 of 3 measured claims")
     assert [claim["verdict"] for claim in body["claims"][:3]] == ["reproduced", "not reproduced", "held"]
     assert body["claims"][0]["breaks"] == {"no gate": "not reproduced"}
 
 
 def test_the_json_keeps_the_values_of_every_seed():
-    table = Table([Row.of(over([0.3, 0.31, 0.29, 0.3, math.nan] * 4))], FACTS)
+    table = VerdictTable([VerdictRow.of(over([0.3, 0.31, 0.29, 0.3, math.nan] * 4))], FACTS)
     body = json.loads(table.to_json())
     (claim,) = body["claims"]
     assert claim["values"] == {"gain": [0.3, 0.31, 0.29, 0.3, None] * 4}
     assert claim["procedure"] == body["procedure"]
-    assert Table.from_json(table.to_json()).to_json() == table.to_json()
+    assert VerdictTable.from_json(table.to_json()).to_json() == table.to_json()
     del claim["values"], claim["procedure"]
-    (old,) = Table.from_json(json.dumps(body)).rows
+    (old,) = VerdictTable.from_json(json.dumps(body)).rows
     assert (old.values, old.procedure, old.earlier) == ({}, 1, True)
 
 
 def test_a_table_keeps_what_an_earlier_one_says_of_other_papers():
-    one, other = Row.of(over([0.3] * 5)), Row.of(over([0.01] * 5))
-    earlier = Table(
+    one, other = VerdictRow.of(over([0.3] * 5)), VerdictRow.of(over([0.01] * 5))
+    earlier = VerdictTable(
         [replace(other, paper="first"), other, replace(other, paper="gone")],
         {paper: {"date": "2026-01-01"} for paper in ("first", "paper", "gone")},
         [("first", "seed 3: killed"), ("paper", "seed 3: killed")],
     )
-    read = Table.from_json(earlier.to_json())
+    read = VerdictTable.from_json(earlier.to_json())
     assert read.runs() == [(["first", "paper", "gone"], {"date": "2026-01-01"})]
-    table = Table([one], {"paper": {"date": "2026-02-02"}}).joined(read, ["first", "paper", "last"])
+    table = VerdictTable([one], {"paper": {"date": "2026-02-02"}}).joined(read, ["first", "paper", "last"])
     assert [(row.paper, row.verdict) for row in table.rows] == [
         ("first", "not reproduced"),
         ("paper", "reproduced"),
@@ -478,12 +505,12 @@ def test_a_table_keeps_what_an_earlier_one_says_of_other_papers():
     assert "- date: 2026-01-01" in page(table, "first")
     assert "- date: 2026-02-02" in page(table, "paper")
     with pytest.raises(ValueError, match="not a table of verdicts"):
-        Table.from_json('{"claims": [{}]}')
+        VerdictTable.from_json('{"claims": [{}]}')
 
 
 def test_the_shipped_documents_are_those_of_the_shipped_table():
     docs = Path(__file__).parents[1] / "docs"
-    table = Table.from_json((docs / "verdicts.json").read_text(encoding="utf-8"))
+    table = VerdictTable.from_json((docs / "verdicts.json").read_text(encoding="utf-8"))
     files = documents(table)
     assert {path.stem for path in (docs / "verdicts").iterdir()} == set(table.facts)
     for name, text in files.items():
@@ -500,3 +527,39 @@ def test_the_shipped_table_fits_its_schema():
     for bad in spoilt:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(bad, schema)
+
+
+def test_null_runs_that_vary_less_than_half_as_much_are_named():
+    compares = replace(GAIN, rule=(at_least("nats", "ours", 0.2, minus="theirs"),), control_arm="theirs")
+    plain = over([0.3, 0.5, 0.4, 0.3, 0.5], compares, compares.rule[0].metric)
+    wide, narrow = (
+        over([scale * value for value in (-1.0, 1.0, 0.0, -1.0, 1.0)], compares, compares.rule[0].metric)
+        for scale in (0.1, 0.01)
+    )
+    row = VerdictRow.of(plain, narrow)
+    assert row.narrow == ["nats, ours - theirs"]
+    assert row.deviations["nats, ours - theirs"] == pytest.approx((0.1, 0.01))
+    assert "its null runs vary less than half as much as it does: nats, ours - theirs" in caveats(row)
+    assert VerdictRow.of(plain, wide).narrow == []
+    assert VerdictRow.of(plain, replace(narrow, null_kind="items")).narrow == []
+    text = page(VerdictTable([row], {"paper": {}}), "paper")
+    assert "| nats, ours - theirs | 0.1 | 0.01 | less than half |" in text
+    table = VerdictTable([row], {"paper": {}})
+    assert VerdictTable.from_json(table.to_json()).rows[0].deviations == row.deviations
+
+
+@pytest.mark.parametrize(
+    ("rule", "null", "kind"),
+    [
+        (at_least("nats", "ours", 0.2, minus="theirs"), "pipeline", "pipelines"),
+        (at_least("nats", "ours", 0.2, minus="theirs"), "items", "items"),
+        (at_least("nats", "ours", -0.2, minus="theirs"), "pipeline", "as good as"),
+        (at_most("nats", "ours", 1.05, over="theirs"), "pipeline", "as good as"),
+    ],
+)
+def test_false_positives_are_counted_by_what_the_null_redraws(rule, null, kind):
+    claim = replace(GAIN, rule=(rule,), control_arm="theirs")
+    alike = over([9.0, 9.1, 9.0, 9.1, 9.0], claim, rule.metric, null=null)
+    assert alike.null_kind == kind
+    labels = dict(error_rates([VerdictRow.of(over([0.3] * 5), alike)]))
+    assert len(labels) == (2 if kind == "pipelines" else 3)

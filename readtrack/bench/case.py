@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Budget = Literal["smoke", "quick", "full"]
-Role = Literal["naive", "strong", "compiled", "paper", "paper compiled", "vendor"]
+Role = Literal["naive", "strong", "compiled", "paper", "paper compiled", "vendor", "shipped"]
 Mode = Literal["forward", "forward+backward", "step", "decode", "until"]
 T = TypeVar("T")
 
@@ -108,7 +108,8 @@ class Variant:
     name     for tables
     role     naive (the paper's predecessor or the formula as written, eager), strong (the best free thing in
              torch), compiled (a baseline through torch.compile), paper (this plugin's), vendor (an optional
-             package). The core adds "paper compiled": the paper's variants through torch.compile
+             package). The core adds "paper compiled": the paper's variants through torch.compile; and
+             "shipped": the paper's variants beside those with the reader's code
     call     takes the case's inputs, returns a tensor or a nest of tensors
     needs    why it cannot run here ("needs triton", "needs CUDA"): shown as a skipped cell; "" when it can
     prepare  takes the case's inputs and returns the arguments of `call`, in the same places, outside of the

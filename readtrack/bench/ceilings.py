@@ -250,16 +250,16 @@ def _best_ns(call: Callable[[], Any], device: torch.device, seconds: float) -> f
     """The quickest call: a ceiling is what can be attained, not what is usual."""
     import torch
 
-    from readtrack.bench.sampling import Blocks, Plan, Source
+    from readtrack.bench.sampling import Blocks, SampleSource, SamplingPlan
     from readtrack.bench.timers import CudaGraph, HostClock
 
     with torch.no_grad():
-        source: Source
+        source: SampleSource
         if device.type == "cuda":
             source = CudaGraph([call] * 20, device)  # without the host's share
         else:
             source = Blocks(HostClock([call], device))
-        source.warm_up(Plan(seconds=seconds, warm_up=seconds / 4))
+        source.warm_up(SamplingPlan(seconds=seconds, warm_up=seconds / 4))
         best, spent = math.inf, 0.0
         while spent < 0.75 * seconds * 1e9:
             sample = source.take(1)[0]
@@ -312,12 +312,12 @@ def _launch_ns(device: torch.device, seconds: float) -> float:
     """One call on a single number, the host's share included; blocks of a millisecond."""
     import torch
 
-    from readtrack.bench.sampling import Blocks, Plan
+    from readtrack.bench.sampling import Blocks, SamplingPlan
     from readtrack.bench.timers import HostClock
 
     one = torch.ones(1, device=device)
     source = Blocks(HostClock([lambda: one.add_(1)], device))
-    source.warm_up(Plan(seconds=seconds, warm_up=seconds / 4))
+    source.warm_up(SamplingPlan(seconds=seconds, warm_up=seconds / 4))
     return min(source.take(max(1, int(0.75 * seconds * 1e3))))
 
 

@@ -23,7 +23,7 @@ _COARSEST = 0.10  # where the dead band is wider, two times within it are not ca
 _OF_THE_DRIFT = 4.0  # so that the interval of two equal runs (1.8 of it, with five rounds) fits in well
 
 
-class Measured(Protocol):
+class HasMeasurements(Protocol):
     """A run's record, as far as it matters here."""
 
     @property
@@ -34,7 +34,7 @@ class Measured(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class BenchmarkComparison:
     """One (case, variant, mode, dtype) in two runs, a and b.
 
     verdict   of b against a: SAME (the ratio's interval lies inside the dead band, which is no wider than
@@ -90,7 +90,7 @@ def verdict(a: float, a_ci: Interval, b: float, b_ci: Interval, *, band: float =
     return "UNCLEAR"
 
 
-def compare(record_a: Measured, record_b: Measured) -> list[Comparison]:
+def compare(record_a: HasMeasurements, record_b: HasMeasurements) -> list[BenchmarkComparison]:
     """Every measurement of two runs of one paper, in the order of `record_a`, then what only b has.
 
     The dead band is `resolution`'s. Measurements that `is_whole` refuses are left out.
@@ -103,7 +103,7 @@ def compare(record_a: Measured, record_b: Measured) -> list[Comparison]:
     return [_pair(ours.get(key), theirs.get(key), band) for key in dict.fromkeys([*ours, *theirs])]
 
 
-def resolution(record_a: Measured, record_b: Measured) -> float:
+def resolution(record_a: HasMeasurements, record_b: HasMeasurements) -> float:
     """The dead band of two runs: 2 %, or four times what the machine drifted from round to round.
 
     The drift is the median over a run's measurements; of the two runs the restless one counts.
@@ -156,7 +156,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and abs(value) < 1e300 and not math.isnan(value)
 
 
-def _pair(a: Measurement | None, b: Measurement | None, band: float) -> Comparison:
+def _pair(a: Measurement | None, b: Measurement | None, band: float) -> BenchmarkComparison:
     one = a or b
     assert one is not None
     found: Verdict | None = None
@@ -177,7 +177,7 @@ def _pair(a: Measurement | None, b: Measurement | None, band: float) -> Comparis
             found = verdict(t_a["p50"], ci_a, t_b["p50"], ci_b, band=band)
             if found == "SAME" and band > _COARSEST:
                 found, note = "UNCLEAR", "the machine drifts too much to call it the same"
-    return Comparison(
+    return BenchmarkComparison(
         case=one["case"],
         axes=one["axes"],
         variant=one["variant"],

@@ -137,7 +137,7 @@ def from_json(fields: Mapping[str, Any]) -> Speedup | Growth:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BoundEstimate:
     """A bound's value in one run, with its 95 % interval.
 
     value     NaN where the measurements do not give one; then `obstacle` says why
@@ -157,7 +157,7 @@ class Found:
         return "held" if all(ends) else "not judged" if any(ends) else "missed"
 
 
-def judge_runs(bound: Speedup | Growth, runs: Sequence[Sequence[Measurement]]) -> Found:
+def judge_runs(bound: Speedup | Growth, runs: Sequence[Sequence[Measurement]]) -> BoundEstimate:
     """What several runs of the benchmark, each a process of its own, say about the bound together.
 
     The rounds of one process do not show what differs from process to process. So the interval is Student's
@@ -171,12 +171,14 @@ def judge_runs(bound: Speedup | Growth, runs: Sequence[Sequence[Measurement]]) -
     values = [math.log(one.value) if ratio else one.value for one in found]
     interval = mean_interval(values)
     if interval is None:
-        return Found(obstacle=f"{len(runs)} of {RUNS} benchmarks have run" if runs else "not measured")
+        return BoundEstimate(
+            obstacle=f"{len(runs)} of {RUNS} benchmarks have run" if runs else "not measured"
+        )
     value, low, high = (math.exp(x) if ratio else x for x in (fmean(values), *interval))
-    return Found(value, low, high)
+    return BoundEstimate(value, low, high)
 
 
-def judge(bound: Speedup | Growth, measurements: Iterable[Measurement]) -> Found:
+def judge(bound: Speedup | Growth, measurements: Iterable[Measurement]) -> BoundEstimate:
     """What the last measurements of a run say about the bound."""
     of_case = [
         m
@@ -186,57 +188,59 @@ def judge(bound: Speedup | Growth, measurements: Iterable[Measurement]) -> Found
         and all(m["axes"].get(name) == value for name, value in bound.axes.items())
     ]
     if not of_case:
-        return Found(obstacle="not measured")
+        return BoundEstimate(obstacle="not measured")
     return _speedup(bound, of_case) if isinstance(bound, Speedup) else _growth(bound, of_case)
 
 
-def _speedup(bound: Speedup, measurements: Sequence[Measurement]) -> Found:
+def _speedup(bound: Speedup, measurements: Sequence[Measurement]) -> BoundEstimate:
     if len(_points(measurements)) > 1:
-        return Found(obstacle=f"{bound.case!r} has several points: name one with axes")
+        return BoundEstimate(obstacle=f"{bound.case!r} has several points: name one with axes")
     ours, theirs = _fastest(measurements, bound.of), _fastest(measurements, bound.over)
     if isinstance(ours, str) or isinstance(theirs, str):
-        return Found(obstacle=ours if isinstance(ours, str) else str(theirs))
+        return BoundEstimate(obstacle=ours if isinstance(ours, str) else str(theirs))
     value = theirs["t_ns"]["value"] / ours["t_ns"]["value"]
     if hindrance := _flagged([ours, theirs]):
-        return Found(value, obstacle=hindrance)
+        return BoundEstimate(value, obstacle=hindrance)
     found = speedup(_medians(ours), _medians(theirs))
     if found is None:
-        return Found(value, obstacle="too few rounds for an interval")
+        return BoundEstimate(value, obstacle="too few rounds for an interval")
     # The value is that of the times that are shown; the rounds' own mean may lie beside it.
-    return Found(value, min(value, found[1][0]), max(value, found[1][1]))
+    return BoundEstimate(value, min(value, found[1][0]), max(value, found[1][1]))
 
 
-def _growth(bound: Growth, measurements: Sequence[Measurement]) -> Found:
+def _growth(bound: Growth, measurements: Sequence[Measurement]) -> BoundEstimate:
     points: list[tuple[float, Measurement]] = []
     for point in _points(measurements):
         here = [m for m in measurements if _key(m["axes"]) == point]
         size = here[0]["axes"].get(bound.axis)
         chosen = _fastest(here, bound.of)
         if isinstance(size, (str, bool, type(None))):
-            return Found(obstacle=f"{bound.axis!r} is no numeric axis of {bound.case!r}")
+            return BoundEstimate(obstacle=f"{bound.axis!r} is no numeric axis of {bound.case!r}")
         if isinstance(chosen, str):
-            return Found(obstacle=chosen)
+            return BoundEstimate(obstacle=chosen)
         points.append((math.log(size), chosen))
     sizes = [size for size, _ in points]
     if len(set(sizes)) < len(sizes):
-        return Found(obstacle=f"{bound.case!r} has several points at one {bound.axis}: name the other axes")
+        return BoundEstimate(
+            obstacle=f"{bound.case!r} has several points at one {bound.axis}: name the other axes"
+        )
     if len(sizes) < 2:
-        return Found(obstacle=f"a single point along {bound.axis}")
+        return BoundEstimate(obstacle=f"a single point along {bound.axis}")
     rows = [row for _, row in points]
     if bound.what == "memory":
         peaks = [(row.get("mem") or {}).get("peak_bytes") for row in rows]
         if not all(peaks):
-            return Found(obstacle="memory was not measured")
+            return BoundEstimate(obstacle="memory was not measured")
         value = _slope(sizes, [math.log(peak) for peak in peaks if peak])
-        return Found(value, value, value)
+        return BoundEstimate(value, value, value)
     value = _slope(sizes, [math.log(row["t_ns"]["value"]) for row in rows])
     if hindrance := _flagged(rows):
-        return Found(value, obstacle=hindrance)
+        return BoundEstimate(value, obstacle=hindrance)
     rounds = zip(*([math.log(median) for [median] in _medians(row)] for row in rows), strict=False)
     interval = mean_interval([_slope(sizes, times) for times in rounds])
     if interval is None:
-        return Found(value, obstacle="too few rounds for an interval")
-    return Found(value, min(value, interval[0]), max(value, interval[1]))
+        return BoundEstimate(value, obstacle="too few rounds for an interval")
+    return BoundEstimate(value, min(value, interval[0]), max(value, interval[1]))
 
 
 def _slope(x: Sequence[float], y: Sequence[float]) -> float:

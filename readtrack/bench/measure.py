@@ -21,7 +21,15 @@ from readtrack.bench.ceilings import Ceilings
 from readtrack.bench.contention import ContentionMonitor, CpuContention, probe
 from readtrack.bench.machine import environment, machine
 from readtrack.bench.measurement import MeasurementContext, VariantResult, measurement_event
-from readtrack.bench.sampling import PLANS, Blocks, MadeBlocks, Plan, SampleSeries, Source, collect
+from readtrack.bench.sampling import (
+    PLANS,
+    Blocks,
+    MadeBlocks,
+    SampleSeries,
+    SampleSource,
+    SamplingPlan,
+    collect,
+)
 from readtrack.bench.stats import summarise
 from readtrack.bench.timed import TimedCalls
 from readtrack.home import Home
@@ -45,7 +53,7 @@ def run_cases(
 ) -> None:
     """Measure every variant of every case in every mode that the case names, and emit the results.
 
-    All of it is measured in several rounds (`Plan.rounds`), and after each what is known by then is emitted.
+    All of it is measured in several rounds (`SamplingPlan.rounds`). Each round emits what is known so far.
     A variant whose `needs` is not empty is emitted as skipped; one that fails a check is emitted with the
     reason and without a time. The budget's time is divided over what there is to measure. A CPU is measured
     with the threads that are set, or with one where others keep the cores busy.
@@ -165,7 +173,7 @@ class _Session:
         variants = [v for v in case.variants if v.role != compiled.ROLE or mode in compiled.MODES]
         return _Job(case, mode, [VariantResult(variant) for variant in variants], checker)
 
-    def measure(self, job: _Job, number: int, plan: Plan) -> None:
+    def measure(self, job: _Job, number: int, plan: SamplingPlan) -> None:
         """Sample all variants, and emit what is known of them now.
 
         The checks are before the first round and after the last. Each round has inputs of its own, in memory
@@ -228,7 +236,7 @@ class _Session:
         return [TimedCalls(checker, result.variant, shared) for result in running]
 
     def _time(
-        self, job: _Job, running: Sequence[VariantResult], bound: Sequence[TimedCalls], plan: Plan
+        self, job: _Job, running: Sequence[VariantResult], bound: Sequence[TimedCalls], plan: SamplingPlan
     ) -> None:
         if self.device.type == "cuda":
             flush = timers.flush_buffer(self.device)
@@ -263,7 +271,7 @@ class _Session:
             job.quality = quality
 
     def _sample_on_host(
-        self, job: _Job, running: Sequence[VariantResult], bound: Sequence[TimedCalls], plan: Plan
+        self, job: _Job, running: Sequence[VariantResult], bound: Sequence[TimedCalls], plan: SamplingPlan
     ) -> CpuContention:
         hosts = [timers.HostClock(calls, self.device) for calls in bound]
         threads = torch.get_num_threads()
@@ -271,7 +279,7 @@ class _Session:
             job.drop_samples()
             job.threads = threads
         watch = ContentionMonitor(threads)
-        sources: list[Source] = []
+        sources: list[SampleSource] = []
         for result, calls, host in zip(running, bound, hosts, strict=True):
             seconds = result.check.call_s if result.check else 0.0
             sources.append(MadeBlocks(host, seconds, calls.most) if calls.anew else Blocks(host, seconds))
@@ -281,7 +289,9 @@ class _Session:
             result.faults_per_call = host.faults_per_call
         return quality
 
-    def _sample(self, running: Sequence[VariantResult], sources: Sequence[Source], plan: Plan) -> None:
+    def _sample(
+        self, running: Sequence[VariantResult], sources: Sequence[SampleSource], plan: SamplingPlan
+    ) -> None:
         all_series = collect(sources, plan, time.perf_counter_ns, self.check_cancelled)
         for result, series in zip(running, all_series, strict=True):
             if series.error is not None:
@@ -289,7 +299,7 @@ class _Session:
             else:
                 _keep(result, series)
 
-    def _look_at_the_host(self, result: VariantResult, calls: TimedCalls, plan: Plan) -> None:
+    def _look_at_the_host(self, result: VariantResult, calls: TimedCalls, plan: SamplingPlan) -> None:
         """CUDA: what the host needs; where it is the slower one, the device's time comes from a graph."""
         assert result.timing is not None
         count = min(20, calls.most)

@@ -43,7 +43,7 @@ from readtrack.bench.case import Case, Mode, Role, Variant
 from readtrack.bench.ceilings import Ceilings
 from readtrack.bench.contention import CpuContention
 from readtrack.bench.correctness import Check
-from readtrack.bench.sampling import Plan
+from readtrack.bench.sampling import SamplingPlan
 from readtrack.bench.stats import Timing, speedup
 
 OVER_CEILING = 105.0  # percent; a matrix product is not quite a strict bound (a convolution reached 103)
@@ -72,7 +72,7 @@ class VariantResult:
     def alive(self) -> bool:
         return self.check is not None and self.check.passed
 
-    def too_long_for(self, plan: Plan) -> bool:
+    def too_long_for(self, plan: SamplingPlan) -> bool:
         """One call takes longer than all rounds together may: it is sampled in the first only."""
         return self.timing is not None and self.timing.p50 > plan.rounds * plan.seconds * 1e9
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from readtrack.bench.compare import Measured, is_whole
+from readtrack.bench.compare import HasMeasurements, is_whole
 
 LEVELS = (0.1, 0.25, 0.5, 0.8, 0.95, 1.0, 1.05, 1.25, 2.0, 4.0)
 _NO_RESULT = {"over-ceiling", "review"}  # flags: to be explained first
@@ -35,7 +35,7 @@ class Standing:
     contended: bool
 
 
-def standings(records: Iterable[Measured]) -> list[Standing]:
+def standings(records: Iterable[HasMeasurements]) -> list[Standing]:
     """One for each case, point and mode of each run that has a paper's variant and a rival with a time."""
     found: dict[tuple[Any, ...], Standing] = {}
     for record in records:

@@ -25,7 +25,7 @@ _SHORT_NS = 10_000_000  # a longer sample loses little by filling the caches its
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class SamplingPlan:
     """How much to sample.
 
     rounds       for each variant, all others in between: a machine that drifts from one second or minute to
@@ -47,24 +47,24 @@ class Plan:
     warm_up: float = 0.5
     sample_ns: int = 1_000_000
 
-    def again(self) -> Plan:
+    def again(self) -> SamplingPlan:
         """For a later round: the code is compiled and the clock has ramped up, only the caches are cold."""
         return replace(self, warm_up=0.1 * self.warm_up)
 
 
-PLANS: dict[Budget, Plan] = {
-    "smoke": Plan(rounds=1, seconds=0.004, min_passes=1, warm_up=0.002, sample_ns=100_000),
-    "quick": Plan(seconds=0.1, warm_up=0.15),
-    "full": Plan(seconds=1.0, min_samples=4, min_passes=4),
+PLANS: dict[Budget, SamplingPlan] = {
+    "smoke": SamplingPlan(rounds=1, seconds=0.004, min_passes=1, warm_up=0.002, sample_ns=100_000),
+    "quick": SamplingPlan(seconds=0.1, warm_up=0.15),
+    "full": SamplingPlan(seconds=1.0, min_samples=4, min_passes=4),
 }
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Where the samples of one variant come from; `number` is how many calls a sample is the mean of."""
 
     number: int
 
-    def warm_up(self, plan: Plan) -> None: ...
+    def warm_up(self, plan: SamplingPlan) -> None: ...
 
     def rewarm(self) -> None:
         """Bring the variant's own data back into the caches after another variant's."""
@@ -85,7 +85,7 @@ class Blocks:
         self._seconds = seconds
         self.number = 1
 
-    def warm_up(self, plan: Plan) -> None:
+    def warm_up(self, plan: SamplingPlan) -> None:
         """Call until two successive windows of five blocks agree within 2 %, or the time is up.
 
         On the way the block grows until it lasts `plan.sample_ns`: then reading the clock costs less than
@@ -131,7 +131,7 @@ class MadeBlocks:
         self._most = most
         self.number = 1
 
-    def warm_up(self, plan: Plan) -> None:
+    def warm_up(self, plan: SamplingPlan) -> None:
         """One block, which lasts `plan.sample_ns` if so many calls may be made."""
         self.number = max(1, min(self._most, math.ceil(plan.sample_ns / 1e9 / max(self._seconds, 1e-9))))
         if self._seconds <= plan.warm_up:
@@ -148,7 +148,7 @@ class MadeBlocks:
 class SampleSeries:
     """The samples of one variant, in the order of time; `error` is what ended it early."""
 
-    source: Source
+    source: SampleSource
     samples: list[float] = field(default_factory=list)
     spent: int = 0
     stop: Stop | None = None
@@ -156,7 +156,7 @@ class SampleSeries:
 
 
 def collect(
-    sources: Sequence[Source], plan: Plan, clock: Clock, check_cancelled: Callable[[], None]
+    sources: Sequence[SampleSource], plan: SamplingPlan, clock: Clock, check_cancelled: Callable[[], None]
 ) -> list[SampleSeries]:
     """Sample all sources in interleaved passes until each has reached a reason to stop (`SampleSeries.stop`).
 
@@ -193,7 +193,7 @@ def _guarded(series: SampleSeries, step: Callable[[], None]) -> None:
             series.error = error
 
 
-def _take_batch(series: SampleSeries, batch: int, plan: Plan, clock: Clock) -> None:
+def _take_batch(series: SampleSeries, batch: int, plan: SamplingPlan, clock: Clock) -> None:
     start = clock()
     if series.samples:
         left = min(plan.seconds * 1e9 - series.spent, plan.seconds * 1e9 / plan.min_passes / 2)
@@ -204,7 +204,7 @@ def _take_batch(series: SampleSeries, batch: int, plan: Plan, clock: Clock) -> N
     series.spent += clock() - start
 
 
-def _stop(series: SampleSeries, plan: Plan, passes: int) -> Stop | None:
+def _stop(series: SampleSeries, plan: SamplingPlan, passes: int) -> Stop | None:
     count = len(series.samples)
     if series.error is not None:
         return None

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from readtrack import devices
-from readtrack.bench.sampling import Plan
+from readtrack.bench.sampling import SamplingPlan
 
 Call = Callable[[], Any]
 Calls = Callable[[int], Sequence[Call]]  # makes so many calls, before the clock starts
@@ -106,7 +106,7 @@ class CudaEvents:
         self._flush = flush
         self._enqueue_ns = 0.0
 
-    def warm_up(self, plan: Plan) -> None:
+    def warm_up(self, plan: SamplingPlan) -> None:
         """Until the clocks have ramped up: batches of five agree within 2 %, or the time is up."""
         deadline = time.perf_counter() + plan.warm_up
         previous = 0.0
@@ -163,7 +163,7 @@ class CudaGraph:
             with torch.cuda.graph(self._graph):
                 self._outputs = [call() for call in calls]
 
-    def warm_up(self, plan: Plan) -> None:
+    def warm_up(self, plan: SamplingPlan) -> None:
         self.take(5)
 
     def rewarm(self) -> None:

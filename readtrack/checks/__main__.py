@@ -28,7 +28,7 @@ def checks(
     """
     import torch
 
-    from readtrack.checks import benchmark, comparing, experiment
+    from readtrack.checks import benchmark, comparing, experiment, practice
     from readtrack.plugins.load import claims
 
     module = sys.modules[f"readtrack.papers.{name}"]
@@ -57,6 +57,7 @@ def checks(
         lambda: experiment.check_conditions(module, own, folder, plain(), run),
     )
     yield "every measured claim has a near miss and a rival", compares(comparing.check_breaks)
+    yield "a control has learned, or the claim says after how long", compares(comparing.check_learned)
     yield "nothing is chosen by or trained on data to judge by", compares(comparing.check_no_leak)
     yield "what is judged hears the data to judge by", compares(comparing.check_judge_heard)
     yield "arms that are compared train alike", compares(comparing.check_equal_work)
@@ -70,6 +71,7 @@ def checks(
         "an optimiser does not change weights without a gradient",
         lambda: benchmark.check_optimizer(module.implementation()),
     )
+    yield "exercises accept the paper's own code", lambda: practice.check_exercises(name, folder / "practice")
 
 
 def main(name: str, file: Path) -> None:

@@ -1,6 +1,7 @@
 """Checks of what an experiment hands to `Run.compare`, by short runs at the quick budget.
 
 - Every measured claim has a near miss, a rival and, where arms are trained, a run without training.
+- A control has learned its task, or the claim says after how many steps, and these can be made more.
 - No leak: scores to choose by and losses do not depend on the data to judge by.
 - The data to judge by are heard: every number of a measured rule depends on them.
 - No arm is starved: arms that are compared train alike.
@@ -14,6 +15,7 @@ that is weakened at equal cost, a weak control, data to judge by that come from 
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +27,8 @@ from typing import Any
 import torch
 
 from readtrack.checks.experiment import Compared, Short, Watched, run_experiment
-from readtrack.claims import UNTRAINED, AtLeast, Claim
+from readtrack.claims import FALL, UNTRAINED, AtLeast, Claim
+from readtrack.procedure import MORE
 from readtrack.runs.comparing import Table, Value
 from readtrack.runs.run import Part, Run
 from readtrack.runs.trial import Work
@@ -95,11 +98,13 @@ def _seeding(note: Callable[[str], None]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ShortRuns:
-    """A plain run, one with other data to judge by, and a null run."""
+    """A plain run, one with other data to judge by, a null run, and one of more steps, which is the plain run
+    where no claim says after how many steps."""
 
     plain: Short
     other: OtherJudge
     null: OwnStreams
+    longer: Short
 
     @classmethod
     def of(
@@ -111,10 +116,13 @@ class ShortRuns:
             chosen = type(kind.__name__, (mutant, kind), {}) if mutant else kind
             return run_experiment(module, folder / name, budget="quick", seed=seed, kind=chosen, **options)[1]
 
+        plain = run("short", Short)
+        stated = [claim for one, _ in getattr(plain, "compared", []) for claim in one.claims]
         return cls(
-            run("short", Short),
+            plain,
             run("other-judge", OtherJudge),
             run("short-null", OwnStreams, null=True),
+            run("longer", Short, times=MORE) if any(one.after_steps for one in stated) else plain,
         )
 
     @property
@@ -145,6 +153,39 @@ def check_breaks(runs: ShortRuns) -> None:
             named = {one.name for one in claim.breaks}
             trained = comparison.null == "pipeline"
             assert not trained or UNTRAINED.name in named, f"{claim.name}: UNTRAINED is not among its breaks"
+
+
+# Controls that have learned
+
+
+def check_learned(runs: ShortRuns) -> None:
+    """Fails if a bound of `Claim.learned` asks for less than nine tenths of the ceiling, if a sentence does
+    not say after how many steps it is true, or if more steps lengthen no loop of an arm that it compares."""
+    compared: list[Compared] = getattr(runs.longer, "compared", [])
+    longer = {claim.name: table for one, table in compared for claim in one.claims}
+    for comparison, table in runs.compared:
+        for claim in comparison.claims:
+            for bound in claim.learned:
+                near = bound.threshold <= 0.1 if bound.of and bound.of.metric == FALL else True
+                if bound.of and bound.of.how == "/":
+                    near = 0.9 <= bound.threshold <= 1.1
+                assert near, f"{claim.name}: {bound} is far from what can be learned"
+            if not claim.after_steps:
+                continue
+            said = re.search(rf"\b{claim.after_steps:,}\b", claim.sentence)
+            assert said, f"{claim.name}: the sentence does not say: after {claim.after_steps:,} steps"
+            for row in {row for pair in _pairs(claim) for row in pair} - comparison.references.keys():
+                grown = _loops(longer[claim.name], row)
+                assert any(MORE * one in grown for one in _loops(table, row)), (
+                    f"{claim.name}: a run of {MORE} times the steps lengthens no loop of {row!r}; take the "
+                    "number of steps from at.length"
+                )
+
+
+def _loops(table: Table, row: str) -> list[int]:
+    """The lengths of the loops of a row's attempts and of the stages that they started from."""
+    works = [work for one in _of(table, row) for work in (one, one.before) if work]
+    return [total for work in works for total in work.loops]
 
 
 # No leak

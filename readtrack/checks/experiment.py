@@ -67,6 +67,7 @@ def run_experiment(
     settings: Mapping[str, str] | None = None,
     null: bool = False,
     broken: str = "",
+    times: int = 1,
     kind: type[Watched] = Watched,
 ) -> tuple[Record, Watched]:
     """Run `module.experiment` in `folder`, as a run of `kind`, and fold its events."""
@@ -82,6 +83,7 @@ def run_experiment(
         settings=settings or {},
         null=null,
         broken=broken,
+        times=times,
     )
     torch.manual_seed(seed)
     module.experiment(run)

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 
@@ -24,6 +24,10 @@ from readtrack.home import Home
 from readtrack.plugins.load import load
 from readtrack.runs.comparing import papers_arms
 from readtrack.runs.run import Part, Run
+
+if TYPE_CHECKING:
+    from readtrack.data.sources import DataSource
+    from readtrack.datasets.catalogue import Kind
 
 CHECKS = {
     "no leak": comparing.check_no_leak,
@@ -64,6 +68,11 @@ class _OtherPart(Mutant):
 
     def rows(self, count: int, part: Part) -> torch.Tensor:
         return super().rows(count, part) if part != self.asked else super().rows(count, self.given).flip(0)
+
+    def source(self, kind: Kind, *, at_most: int | None = None) -> DataSource:
+        found = super().source(kind, at_most=at_most)
+        parts = found.parts._asdict()
+        return found._replace(parts=found.parts._replace(**{self.asked: parts[self.given]}))
 
 
 class ChoosesOnJudge(_OtherPart):

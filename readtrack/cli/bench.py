@@ -19,7 +19,7 @@ from readtrack.text import format_number, one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from readtrack.bench.compare import Comparison
+    from readtrack.bench.compare import BenchmarkComparison
     from readtrack.runs.record import Record
 
 app = typer.Typer(rich_markup_mode=None)
@@ -136,7 +136,7 @@ def _record(home: Home, query: str) -> Record:
     return record
 
 
-def _row(comparison: Comparison) -> tuple[str, ...]:
+def _row(comparison: BenchmarkComparison) -> tuple[str, ...]:
     one: Any = comparison.a or comparison.b
     ratio = comparison.ratio
     said = "" if ratio is None else format_number(ratio)
@@ -158,7 +158,7 @@ def _time(measurement: Any) -> str:
     return (measurement and benchmarks.measured(measurement).time) or "-"
 
 
-def _remarks(comparison: Comparison) -> Iterator[str]:
+def _remarks(comparison: BenchmarkComparison) -> Iterator[str]:
     if comparison.note:
         yield comparison.note
     a, b = comparison.a, comparison.b

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from readtrack.cli import terminal
-from readtrack.present.benchmarks import Measured, axis_words, common_axes, measured
+from readtrack.present.benchmarks import VariantView, axis_words, common_axes, measured
 from readtrack.text import one_line
 
 _HEAD = ("variant", "role", "time", "±", "vs naive", "vs best", "ceiling", "remarks")
@@ -19,7 +19,7 @@ class _Group(NamedTuple):
 
     title: str
     device: str
-    rows: list[Measured]
+    rows: list[VariantView]
     without: dict[str, list[str]]
 
 
@@ -62,7 +62,7 @@ def show(benchmarks: Mapping[str, Sequence[dict[str, Any]]]) -> None:
 
 
 def _groups(
-    of_device: Mapping[str, Sequence[Measured]], common: Mapping[str, str], rest: Sequence[str]
+    of_device: Mapping[str, Sequence[VariantView]], common: Mapping[str, str], rest: Sequence[str]
 ) -> Iterator[_Group]:
     found: dict[str, dict[str, _Group]] = {}
     for device, rows in of_device.items():
@@ -80,7 +80,7 @@ def _groups(
         yield from devices.values()
 
 
-def _cells(row: Measured) -> tuple[str, ...]:
+def _cells(row: VariantView) -> tuple[str, ...]:
     naive, strong = (
         f"{speed.text} {speed.half}".rstrip() if speed else "" for speed in (row.naive, row.strong)
     )
@@ -88,7 +88,7 @@ def _cells(row: Measured) -> tuple[str, ...]:
     return row.name, row.role, row.time, row.half, naive, strong, ceiling, row.remarks()
 
 
-def _line(cells: Sequence[str], columns: Sequence[int], row: Measured | None) -> str:
+def _line(cells: Sequence[str], columns: Sequence[int], row: VariantView | None) -> str:
     """As many of the columns as there is room for; the last, of remarks, is cut to what is left."""
     total = terminal.width()
     line, used = "", 0
@@ -105,7 +105,7 @@ def _line(cells: Sequence[str], columns: Sequence[int], row: Measured | None) ->
     return line.rstrip()
 
 
-def _styles(row: Measured | None, index: int) -> tuple[terminal.Style, ...]:
+def _styles(row: VariantView | None, index: int) -> tuple[terminal.Style, ...]:
     if row is None:
         return ()
     if index == 0 and row.role == "paper":

@@ -17,7 +17,7 @@ from readtrack.text import one_line
 
 if TYPE_CHECKING:
     from readtrack.library import Library
-    from readtrack.lineage import Node
+    from readtrack.lineage import LineageNode
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -73,7 +73,7 @@ def lineage(
             )
 
 
-def _json(node: Node) -> list[dict[str, Any]]:
+def _json(node: LineageNode) -> list[dict[str, Any]]:
     return [{"paper": one.paper, "again": one.again, "below": _json(one)} for one in node.below]
 
 
@@ -116,15 +116,20 @@ def _timeline(library: Library, topic: str, as_json: bool) -> None:
 @app.command("next")
 def propose(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of papers.")] = 3,
+    practice: Annotated[bool, typer.Option("--practice", help="Suggest exercises to write instead.")] = False,
     as_json: _Json = False,
 ) -> None:
     """Suggest what to read next.
 
-    Papers whose prerequisites you have read come first, those with the most successors at the top.
+    Papers whose prerequisites you have read come first, those with the most successors at the top. With
+    --practice, exercises that you should repeat come first, then those whose prerequisites are implemented.
     """
     from readtrack.lineage import proposals
 
     library = open_library()
+    if practice:
+        _exercises(library, count, as_json)
+        return
     found = proposals(library)[:count]
     if as_json:
         terminal.print_json([{**asdict(one), "paper": one.paper.id, "reason": one.reason} for one in found])
@@ -142,6 +147,30 @@ def propose(
         )
         for line in terminal.wrap(one.reason, None if total is None else total - 4):
             print_out(f"    {line}")
+
+
+def _exercises(library: Library, count: int, as_json: bool) -> None:
+    from itertools import islice
+
+    from readtrack.rehearsal import suggestions
+
+    found = list(islice(suggestions(library), count))
+    if as_json:
+        rows = [
+            {"paper": one.sheet.paper, "exercise": one.sheet.name, "task": one.sheet.task}
+            | {"reason": one.reason, "again": one.again, "command": one.command}
+            for one in found
+        ]
+        terminal.print_json(rows)
+        return
+    if not found:
+        raise NotAvailableError("every exercise is done, and none is due again yet.")
+    total = terminal.width()
+    for one in found:
+        print_out(f"{paint(one.sheet.paper, 'cyan')}  {paint(one.sheet.name, 'bold')}: {one.sheet.task}")
+        for line in terminal.wrap(one.reason, None if total is None else total - 4):
+            print_out(f"    {line}")
+        print_out(f"    {one.command}")
 
 
 @app.command()

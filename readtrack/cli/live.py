@@ -96,7 +96,7 @@ class LiveView:
         self._say("", numbers, indent=2)
         self._say("", Text(f"paper: {claim.paper}", style="dim"), indent=2)
 
-    def _measurement(self, one: benchmarks.Measured) -> None:
+    def _measurement(self, one: benchmarks.VariantView) -> None:
         if one.point != self._case:
             self._case = one.point
             self._say("measure", Text(one.point))

@@ -138,7 +138,7 @@ def doctor(
     """
     home = Home()
     wrong = _mend(home) if fix else 0
-    for look in (_versions, _home, _library, _plugins, _runs, _terminal):
+    for look in (_versions, _home, _keys, _library, _plugins, _runs, _terminal):
         for well, topic, text in look(home):
             wrong += well is False
             sign = terminal.paint(*_SIGNS[well])
@@ -169,6 +169,13 @@ def _mend(home: Home) -> int:
         else:
             terminal.print_out(one_line(f"fixed  {finding.topic:<9}  {finding.text}: {finding.fix}"))
     return failed
+
+
+def _keys(home: Home) -> Iterator[_Finding]:
+    from readtrack.present.keymap import read
+
+    for problem in read(home.keys_yaml)[1]:
+        yield False, "keys", problem
 
 
 def _versions(home: Home) -> Iterator[_Finding]:

@@ -16,7 +16,7 @@ from readtrack.text import format_duration, one_line
 
 if TYPE_CHECKING:
     from readtrack.home import Home
-    from readtrack.runs.record import Record, Summary
+    from readtrack.runs.record import Record, RunSummary
 
 _VERDICT = 20  # columns of a verdict, with its mark and the space around
 
@@ -70,7 +70,7 @@ def results(
             benchmark_table.show({device: record.measurements for device, record in benchmarks.items()})
 
 
-def _benchmarks(home: Home, runs: list[Summary]) -> dict[str, Record]:
+def _benchmarks(home: Home, runs: list[RunSummary]) -> dict[str, Record]:
     """The newest run that measured something on each device; smoke runs are too short to show."""
     from readtrack.runs.store import load
 
@@ -83,7 +83,7 @@ def _benchmarks(home: Home, runs: list[Summary]) -> dict[str, Record]:
     return found
 
 
-def _print_run(run: Summary) -> None:
+def _print_run(run: RunSummary) -> None:
     facts = (
         run.condition,
         run.device,
@@ -112,5 +112,5 @@ def _beside(text: str, indent: int) -> list[str]:
     return terminal.wrap(one_line(text), None if total is None else total - indent) or [""]
 
 
-def _when(run: Summary) -> str:
+def _when(run: RunSummary) -> str:
     return run.started[:16].replace("T", " ")

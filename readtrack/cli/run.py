@@ -51,6 +51,10 @@ def run(
         str, typer.Option("--break", metavar="NAME", help="Leave out this ingredient of the idea.")
     ] = "",
     null: Annotated[bool, typer.Option("--null", help="Null run: use the control for every arm.")] = False,
+    times: Annotated[
+        int,
+        typer.Option(min=1, help="Train this many times as long for claims that say after how many steps."),
+    ] = 1,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Also measure the paper's variants with torch.compile.")
     ] = False,
@@ -58,6 +62,9 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the plugin. Repeatable."),
     ] = None,
+    data: Annotated[
+        str, typer.Option("--data", metavar="NAME", help="Use this data set (see `readtrack data`).")
+    ] = "",
     place: Annotated[
         str, typer.Option("--on", metavar="PLACE", help="Run on another machine (see `readtrack places`).")
     ] = "",
@@ -90,13 +97,19 @@ def run(
         seed=seed,
         broken=broken,
         null=null,
+        times=times,
         compile=compiled,
-        settings=settings.parse(pairs or []),
+        settings=settings.of_data(library.home, data) | settings.parse(pairs or []),
         timeout=timeout,
         place=place,
     )
-    record, stopped_by = _follow(library, job, _view(as_json))
-    _end(library, record, stopped_by)
+    follow_in_view(library, job, as_json=as_json)
+
+
+def follow_in_view(library: Library, job: Job, *, as_json: bool = False) -> None:
+    """Start the run, show it to its end, and exit with the code for it if it did not complete."""
+    record, stopped_by = follow(library, job, view_of(as_json))
+    end(library, record, stopped_by)
 
 
 def runnable(library: Library, query: str) -> str:
@@ -113,7 +126,7 @@ def runnable(library: Library, query: str) -> str:
     return paper
 
 
-def _view(as_json: bool) -> View:
+def view_of(as_json: bool) -> View:
     if as_json:
         from readtrack.cli.views import JsonView
 
@@ -167,7 +180,7 @@ class Signals:
                 signal.signal(number, handler)
 
 
-def _follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]:
+def follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]:
     """Start the run and show it to its end: its record, and the signal that stopped it, if one did.
 
     When the terminal is closed the run goes on by itself, as it does when the reader leaves the app so.
@@ -233,7 +246,7 @@ def _stop(process: Running) -> None:
             time.sleep(_TICK)
 
 
-def _end(library: Library, record: Record, stopped_by: int | None) -> None:
+def end(library: Library, record: Record, stopped_by: int | None) -> None:
     """Say on stderr what went wrong, if anything did, and exit with the code for it."""
     if record.outcome == "completed":
         return

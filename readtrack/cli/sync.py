@@ -19,8 +19,9 @@ from readtrack.cli.library import open_library
 if TYPE_CHECKING:
     from types import FrameType
 
-    from readtrack.cli.sync_views import View
-    from readtrack.sync.engine import Progress, Summary, Sync
+    from readtrack.cli.sync_views import SyncView
+    from readtrack.sync.engine import Sync
+    from readtrack.sync.report import SyncProgress, SyncSummary
 
 _TICK = 0.1  # seconds
 _PATIENCE, _LONG_PATIENCE = 120.0, 900.0  # seconds
@@ -70,7 +71,7 @@ def sync(
 
     library = open_library()
     ids = [library.find(query).id for query in papers] if papers else None
-    events: queue.SimpleQueue[Progress] = queue.SimpleQueue()
+    events: queue.SimpleQueue[SyncProgress] = queue.SimpleQueue()
     cancel = threading.Event()
     job = Sync(
         library,
@@ -88,14 +89,14 @@ def sync(
     raise typer.Exit(128 + received[-1] if code == 130 and received else code)
 
 
-def _view(as_json: bool) -> View:
+def _view(as_json: bool) -> SyncView:
     if terminal.on_terminal() and not as_json:
-        from readtrack.cli.sync_live import LiveView
+        from readtrack.cli.sync_live import LiveSyncView
 
-        return LiveView()
-    from readtrack.cli.sync_views import JsonView, PlainView
+        return LiveSyncView()
+    from readtrack.cli.sync_views import JsonSyncView, PlainSyncView
 
-    return JsonView() if as_json else PlainView()
+    return JsonSyncView() if as_json else PlainSyncView()
 
 
 @contextmanager
@@ -115,9 +116,11 @@ def _cancelling(cancel: threading.Event) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _follow(job: Sync, events: queue.SimpleQueue[Progress], cancel: threading.Event, view: View) -> Summary:
+def _follow(
+    job: Sync, events: queue.SimpleQueue[SyncProgress], cancel: threading.Event, view: SyncView
+) -> SyncSummary:
     """Run the sync in a thread and show what it reports; raises what it raised."""
-    outcome: list[Summary | BaseException] = []
+    outcome: list[SyncSummary | BaseException] = []
 
     def run() -> None:
         try:

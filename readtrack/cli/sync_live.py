@@ -8,16 +8,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from readtrack.sync.report import FINAL, Progress, Summary
+from readtrack.sync.report import FINAL, SyncProgress, SyncSummary
 from readtrack.text import format_bytes, format_duration, one_line
 
 
-class LiveView:
+class LiveSyncView:
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._papers: dict[str, Progress] = {}
-        self._now: Progress | None = None
+        self._papers: dict[str, SyncProgress] = {}
+        self._now: SyncProgress | None = None
         self._notice = ""
 
     def __enter__(self) -> None:
@@ -28,7 +28,7 @@ class LiveView:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def event(self, progress: Progress) -> None:
+    def event(self, progress: SyncProgress) -> None:
         if not progress.paper:
             self._notice = progress.message
             return
@@ -41,7 +41,7 @@ class LiveView:
     def tick(self, *, stopping: bool) -> None:
         self._live.update(self._region(stopping), refresh=True)
 
-    def end(self, summary: Summary) -> None:
+    def end(self, summary: SyncSummary) -> None:
         self._live.update(Text(""), refresh=True)
         style = "green" if summary.exit_code == 0 else "yellow"
         self._console.print(Text(summary.headline, style=style))

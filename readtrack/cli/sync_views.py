@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Protocol
 
 from readtrack.cli import terminal
-from readtrack.sync.report import FINAL, Progress, Summary
+from readtrack.sync.report import FINAL, SyncProgress, SyncSummary
 from readtrack.text import one_line
 
 _QUIET = ("up to date", "web only")  # not worth a line each: the summary counts them
 
 
-class View(Protocol):
+class SyncView(Protocol):
     """Shows one sync."""
 
     def __enter__(self) -> object: ...
@@ -22,15 +22,15 @@ class View(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def event(self, progress: Progress) -> None: ...
+    def event(self, progress: SyncProgress) -> None: ...
 
     def tick(self, *, stopping: bool) -> None:
         """Nothing more to show at the moment; called about ten times a second."""
 
-    def end(self, summary: Summary) -> None: ...
+    def end(self, summary: SyncSummary) -> None: ...
 
 
-class JsonView:
+class JsonSyncView:
     """Every event, a line each; then one line with `"event": "summary"`."""
 
     def __enter__(self) -> None:
@@ -39,17 +39,17 @@ class JsonView:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def event(self, progress: Progress) -> None:
+    def event(self, progress: SyncProgress) -> None:
         terminal.print_json({"event": "progress", **asdict(progress)}, indent=None)
 
     def tick(self, *, stopping: bool) -> None:
         terminal.flush()
 
-    def end(self, summary: Summary) -> None:
+    def end(self, summary: SyncSummary) -> None:
         terminal.print_json(summary.as_json(), indent=None)
 
 
-class PlainView:
+class PlainSyncView:
     """A line for each paper that something happened to, in columns that `grep` and `cut` can use."""
 
     def __enter__(self) -> None:
@@ -58,7 +58,7 @@ class PlainView:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def event(self, progress: Progress) -> None:
+    def event(self, progress: SyncProgress) -> None:
         if not progress.paper:
             terminal.print_err(f"readtrack: {progress.message}")
         elif progress.state in FINAL and progress.state not in _QUIET:
@@ -69,7 +69,7 @@ class PlainView:
     def tick(self, *, stopping: bool) -> None:
         terminal.flush()
 
-    def end(self, summary: Summary) -> None:
+    def end(self, summary: SyncSummary) -> None:
         for note in summary.notes:
             terminal.print_out(f"note       {one_line(note)}")
         terminal.print_out(summary.headline)

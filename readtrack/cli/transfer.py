@@ -23,7 +23,7 @@ from readtrack.text import counted, one_line
 
 if TYPE_CHECKING:
     from readtrack.library import Library
-    from readtrack.transfer.importing import Choices, Found, Plan
+    from readtrack.transfer.importing import Choices, ImportPlan, ImportRow
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -218,7 +218,7 @@ def _chosen(choice: str) -> tuple[int, list[str]]:
     return int(found[1]), [] if papers == ["none"] else papers
 
 
-def _ask(library: Library, file: Path, choices: Choices, made: Plan) -> tuple[Plan, bool]:
+def _ask(library: Library, file: Path, choices: Choices, made: ImportPlan) -> tuple[ImportPlan, bool]:
     """Ask whether to write. The answer `16=gqa` chooses the paper of a row, and the question comes again."""
     from readtrack.transfer.importing import Choices, plan
 
@@ -247,11 +247,11 @@ def _answer(question: str) -> str:
     return sys.stdin.readline().strip()
 
 
-def _unsure(made: Plan) -> list[Found]:
+def _unsure(made: ImportPlan) -> list[ImportRow]:
     return [one for one in made.found if one.candidates and not one.papers]
 
 
-def _document(library: Library, made: Plan) -> dict[str, Any]:
+def _document(library: Library, made: ImportPlan) -> dict[str, Any]:
     return {
         "file": made.incoming.name,
         "rows": [asdict(one) for one in made.found],
@@ -261,7 +261,7 @@ def _document(library: Library, made: Plan) -> dict[str, Any]:
     }
 
 
-def _show(library: Library, made: Plan) -> None:
+def _show(library: Library, made: ImportPlan) -> None:
     from readtrack.transfer.importing import target
 
     rows = [(one.status, str(one.line), _meaning(one), one_line(one.text)) for one in made.found]
@@ -299,7 +299,7 @@ def _show(library: Library, made: Plan) -> None:
         terminal.print_err(f"this {'extends your list' if made.own else 'creates your own list'}: {path}")
 
 
-def _meaning(one: Found) -> str:
+def _meaning(one: ImportRow) -> str:
     papers = " ".join(one.papers)
     if not papers and one.candidates:
         return f"maybe {' or '.join(one.candidates)}"
@@ -307,4 +307,4 @@ def _meaning(one: Found) -> str:
         return f"{papers} (as {one.twin})".strip()
     if one.status == "listed":
         return f"{papers} (as {one.twin})".strip() if one.twin else papers or "the row"
-    return f"{papers} ({one.how})" if papers else "a row"
+    return f"{papers} ({one.how})" if papers else "no paper"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.runs.record import Record
     from readtrack.runs.verify import Verification, VerifyEvent
-    from readtrack.verdict_table import Row, Table
+    from readtrack.verdict_table import VerdictRow, VerdictTable
     from readtrack.verdicts import Judged, Verdict
 
 _TICK = 0.1  # seconds
@@ -72,6 +72,9 @@ def verify(
     budget: Annotated[
         Literal["quick", "full"], typer.Option(help="About a minute a run, or several.")
     ] = "quick",
+    data: Annotated[
+        str, typer.Option("--data", metavar="NAME", help="Use this data set (see `readtrack data`).")
+    ] = "",
     place: Annotated[
         str, typer.Option("--on", metavar="PLACE", help="Run on another machine (see `readtrack places`).")
     ] = "",
@@ -100,12 +103,16 @@ def verify(
     from readtrack.plugins.code import digest
     from readtrack.plugins.edits import of_paper, summary
     from readtrack.runs.processes import reconcile
+    from readtrack.runs.settings import of_data
     from readtrack.runs.verify import Verification, earlier_runs
 
     library = open_library()
+    settings = of_data(library.home, data)
     names = _names(library, papers or [])
     jobs = jobs or _default_jobs(device, place)
     earlier = None if output is None else _earlier_table(output)
+    if earlier is not None:
+        _refuse_to_mix(earlier, output, budget, data)
     reconcile(library.home)
     claims = _claims(library, names, jobs)
     plugins = library.runnable()
@@ -124,9 +131,12 @@ def verify(
         budget=budget,
         earlier={}
         if fresh
-        else earlier_runs(library.home, code, edited, device=device, budget=budget, place=place),
+        else earlier_runs(
+            library.home, code, edited, device=device, budget=budget, place=place, settings=settings
+        ),
         code=code,
         place=place,
+        settings=settings,
         start=lambda job: start(job, library),
     )
     with _unless_hung_up():
@@ -134,7 +144,18 @@ def verify(
     if stopped_by is not None:
         terminal.print_err("readtrack: stopped. Completed runs are kept; the same command continues")
         raise typer.Exit(128 + stopped_by)
-    _conclude(library, verification, claims, budget, output, earlier, seeds)
+    _conclude(library, verification, claims, {"budget": budget, "data": data}, output, earlier, seeds)
+
+
+def _refuse_to_mix(earlier: VerdictTable, output: Path | None, budget: str, data: str) -> None:
+    """Verdicts of one budget and one data set stand in one folder. Raises ReadtrackError."""
+    for paper, facts in earlier.facts.items():
+        other = facts.get("budget", "quick"), facts.get("data", "")
+        if other != (budget, data):
+            made = f"with budget {other[0]}" + (f" on {other[1]}" if other[1] else "")
+            raise ReadtrackError(
+                f"{output} holds verdicts that were reached {made} ({paper}). Choose another folder."
+            )
 
 
 def _default_jobs(device: str, place: str) -> int:
@@ -211,9 +232,9 @@ def _names(library: Library, queries: list[str]) -> list[str]:
     return [name for name in dict.fromkeys([*library.catalog.papers, *plugins]) if name in wanted]
 
 
-def _earlier_table(output: Path) -> Table | None:
+def _earlier_table(output: Path) -> VerdictTable | None:
     """What `output` holds already. Raises ReadtrackError before the hours of work, not after them."""
-    from readtrack.verdict_table import Table
+    from readtrack.verdict_table import VerdictTable
 
     try:
         (output / "verdicts").mkdir(parents=True, exist_ok=True)
@@ -223,7 +244,7 @@ def _earlier_table(output: Path) -> Table | None:
         raise ReadtrackError(f"--output {output}: the folder is not writable.")
     file = output / "verdicts.json"
     try:
-        return Table.from_json(file.read_text(encoding="utf-8"))
+        return VerdictTable.from_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -289,16 +310,16 @@ def _conclude(
     library: Library,
     verification: Verification,
     claims: dict[str, Sequence[Claim]],
-    budget: str,
+    made: Mapping[str, str],
     output: Path | None,
-    earlier: Table | None,
+    earlier: VerdictTable | None,
     audited: list[int] | None,
 ) -> None:
     """Judge, write, print; exit with 1 if a run did not complete."""
     from readtrack.home import write_text
     from readtrack.runs.verify import PLAIN
     from readtrack.verdict_pages import documents
-    from readtrack.verdict_table import Table
+    from readtrack.verdict_table import VerdictTable
 
     rows = [row for paper, stated in claims.items() for row in _rows(verification, paper, stated)]
     of_paper = {paper: list(verification.records(paper, PLAIN).values()) for paper in claims}
@@ -310,9 +331,9 @@ def _conclude(
     ]
     remarks += [(paper, "states no claim") for paper, stated in claims.items() if not stated]
     if output is not None:
-        table = Table(
+        table = VerdictTable(
             rows,
-            {paper: _facts(runs, budget) for paper, runs in of_paper.items()},
+            {paper: _facts(runs, made) for paper, runs in of_paper.items()},
             [(paper, _FOLDERS.sub("", text)) for paper, text in remarks],
         )
         if earlier is not None:
@@ -335,11 +356,11 @@ def _conclude(
         raise typer.Exit(1)
 
 
-def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> list[Row]:
+def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> list[VerdictRow]:
     """The paper's claims with their verdicts, and what became of them without the idea."""
-    from readtrack.runs.verify import PLAIN, Condition
-    from readtrack.verdict_table import Row
-    from readtrack.verdicts import judge_over_seeds
+    from readtrack.runs.verify import LONGER, NULL_TIMED, PLAIN, Condition
+    from readtrack.verdict_table import VerdictRow
+    from readtrack.verdicts import judge_null_times, judge_over_seeds
 
     def under(condition: Condition) -> dict[str, Judged]:
         events = verification.claim_events(paper, condition)
@@ -347,6 +368,7 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
         return {one.claim.name: one for one in judged}
 
     null = under(Condition(null=True))
+    longer = under(LONGER)
     broken = {one.name: under(Condition(broken=one.name)) for claim in claims for one in claim.breaks}
     made = verification.records(paper, PLAIN)
     now = {claim.name: claim for claim in claims}
@@ -356,10 +378,16 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
         one = replace(one, claim=replace(one.claim, paper=now.get(one.claim.name, one.claim).paper))
         name, own = one.claim.name, [b.name for b in one.claim.breaks]
         fell = {b: broken[b][name] for b in own if name in broken.get(b, {})}
-        counts = one.claim.kind == "measured" and not one.claim.timed
-        alike = null.get(name) if counts else None
-        row = Row.of(one, alike.verdict if alike else None, {b: said.verdict for b, said in fell.items()})
-        tried = {**({"null run": alike} if alike else {}), **fell}
+        alike = null.get(name) if one.claim.kind == "measured" and not one.claim.timed else None
+        timed = verification.benchmarks(paper, NULL_TIMED)
+        alike = alike or judge_null_times(paper, one.claim, one.seeds, timed)
+        more = longer.get(name) if one.claim.after_steps else None
+        row = VerdictRow.of(
+            one.after_more(more),
+            alike,
+            {b: said.verdict for b, said in fell.items()},
+        )
+        tried = {**({"null run": alike} if alike else {}), **({str(LONGER): more} if more else {}), **fell}
         rows.append(
             replace(
                 row,
@@ -371,7 +399,7 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
     return rows
 
 
-def _print(rows: Sequence[Row], remarks: Sequence[tuple[str, str]]) -> None:
+def _print(rows: Sequence[VerdictRow], remarks: Sequence[tuple[str, str]]) -> None:
     from readtrack.verdict_table import caveats, error_rates, forecast, headline
 
     for row in rows:
@@ -397,8 +425,8 @@ def _note_audit(ledger: Path, seeds: list[int], verdicts: dict[str, Verdict]) ->
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _facts(runs: list[Record], budget: str) -> dict[str, str]:
-    """What the runs were made with. Where they differ, all that there was."""
+def _facts(runs: list[Record], made: Mapping[str, str]) -> dict[str, str]:
+    """What the runs were made with (`made`: budget and data). Where they differ, all that there was."""
     days = sorted(run.started[:10] for run in runs if run.started)
     machines, devices, versions = [], [], []
     for run in runs:
@@ -411,6 +439,7 @@ def _facts(runs: list[Record], budget: str) -> dict[str, str]:
         "machine": "; ".join(dict.fromkeys(machines)),
         "device": "; ".join(dict.fromkeys(devices)),
         "software": "; ".join(dict.fromkeys(versions)),
-        "budget": budget,
+        "budget": made["budget"],
+        **({"data": made["data"]} if made["data"] else {}),
         "date": " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
     }

@@ -39,7 +39,7 @@ class UnreadableError(ReadtrackError):
         self.reason = reason
 
 
-class Cancelled(Exception):
+class ExtractionCancelled(Exception):
     """The event of `cancelled_by` was set."""
 
 
@@ -212,7 +212,7 @@ def _reason(code: int) -> str:
 def _check_cancelled() -> None:
     event = _cancel.get()
     if event is not None and event.is_set():
-        raise Cancelled
+        raise ExtractionCancelled
 
 
 _child = _Child()

@@ -23,7 +23,7 @@ _NEARLY = 15  # added to the rank of what has a word that the wanted one may be 
 _NOTED = 60  # of what was found, the best so many say where
 
 
-class Match(NamedTuple):
+class RankedMatch(NamedTuple):
     """How a subject fits, for a list.
 
     rank   smaller is better
@@ -220,12 +220,15 @@ def _having(library: Library, what: str) -> set[str]:
     return set()
 
 
-def matches(search: Search) -> dict[str, Match]:
+def matches(search: Search) -> dict[str, RankedMatch]:
     """What fits, for a list: which words to point out, and for the first ones where the rest stands."""
     told = search.told
     elsewhere = [one for one in list(search.found)[:_NOTED] if kind_of(search.found[one][1])]
     notes = {subject: where(hit) for subject, hit in search.hits(elsewhere).items()}
-    return {subject: Match(rank, told, notes.get(subject, "")) for subject, (rank, _) in search.found.items()}
+    return {
+        subject: RankedMatch(rank, told, notes.get(subject, ""))
+        for subject, (rank, _) in search.found.items()
+    }
 
 
 def where(hit: Hit, *, full: bool = False) -> str:

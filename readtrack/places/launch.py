@@ -8,15 +8,15 @@ from pathlib import Path
 
 from readtrack.library import Library
 from readtrack.places import code, place, process
-from readtrack.plugins import edits
+from readtrack.plugins import edits, prints
 from readtrack.runs import launcher
 from readtrack.runs.job import ELSEWHERE, Job
 from readtrack.runs.launcher import Running
 
 
 def start(job: Job, library: Library) -> Running:
-    """Start the job at its place, or here where it names none. The run records how its code differs from
-    what ships.
+    """Start the job at its place, or here where it names none. The run records its code's
+    hashes, and how it differs from what ships.
 
     Raises ReadtrackError if it cannot be started, the place is not known, or its paper does not exist.
     """
@@ -32,6 +32,7 @@ def start(job: Job, library: Library) -> Running:
         running = launcher.start(job, library.home)
     with suppress(OSError):  # the disk is full: the run goes on, and its summary names the files
         edits.save(running.folder, found)
+        prints.save(running.folder, prints.of_paper(job.paper, plugins, builds_on))
     return running
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from readtrack.plugins.find import PluginRef
 
+EXERCISES = "exercises.py"  # where a plugin of several files declares its exercises
+
 
 def closure(
     paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, tuple[str, ...]]
@@ -30,6 +32,8 @@ def digest(paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str,
     found = hashlib.sha256()
     for name in closure(paper, plugins, builds_on):
         for file in files(plugins[name]):
+            if file.name == EXERCISES:  # no run depends on them
+                continue
             found.update(f"\0{name}/{file.name}\0".encode())
             found.update(_meaning(file))
     return found.hexdigest()[:16]
@@ -53,9 +57,24 @@ def files(plugin: PluginRef) -> list[Path]:
 
 
 class _Meaning(ast.NodeTransformer):
+    """Without texts, what claims quote, and exercises with the functions that draw their inputs."""
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if text else self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        return None if ast.unparse(node.targets[0]) == "EXERCISES" else self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        draws = any(
+            isinstance(one.annotation, ast.Name) and one.annotation.id == "Draw" for one in node.args.args
+        )
+        return None if draws else self.generic_visit(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        node.names = [one for one in node.names if one.name not in ("Draw", "Exercise", "Try")]
+        return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if isinstance(node.func, ast.Name) and node.func.id == "Figure":

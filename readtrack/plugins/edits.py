@@ -54,7 +54,7 @@ def of_plugin(plugin: PluginRef) -> list[Edit]:
     original = Path(plugin.shadows[-1])
     if not original.is_file():  # an installed one is named by its module
         return []
-    before, after = _texts(PluginRef(plugin.name, "shipped", str(original))), _texts(plugin)
+    before, after = texts(PluginRef(plugin.name, "shipped", str(original))), texts(plugin)
     return [
         Edit(name, before.get(name, ""), after.get(name, ""))
         for name in sorted(before.keys() | after.keys())
@@ -69,7 +69,8 @@ def of_paper(
     return [edit for name in closure(paper, plugins, builds_on) for edit in of_plugin(plugins[name])]
 
 
-def _texts(plugin: PluginRef) -> dict[str, str]:
+def texts(plugin: PluginRef) -> dict[str, str]:
+    """The plugin's files by their path below the folder that it lies in."""
     main = Path(plugin.location)
     base = main.parent.parent if main.name == "__init__.py" else main.parent
     return {

@@ -67,10 +67,13 @@ def _places(home: Home) -> Iterator[tuple[Origin, Path]]:
     yield "user", home.plugins
     for entry in plugin_path():
         yield "path", entry
+    yield "shipped", _shipped_folder()
+
+
+def _shipped_folder() -> Path:
     package = Path(readtrack.__file__).parent
     # The build hook puts both papers.yaml and the plugins inside a wheel.
-    shipped = package / "papers" if (package / "papers.yaml").exists() else package.parent / "plugins"
-    yield "shipped", shipped
+    return package / "papers" if (package / "papers.yaml").exists() else package.parent / "plugins"
 
 
 def plugin_path() -> list[Path]:
@@ -99,6 +102,11 @@ def find(home: Home) -> dict[str, PluginRef]:
         name: PluginRef(name, *places[0], shadows=tuple(location for _, location in places[1:]))
         for name, places in sorted(found.items())
     }
+
+
+def shipped() -> dict[str, PluginRef]:
+    """The plugins that come with readtrack, by name, whatever hides them."""
+    return {name: PluginRef(name, "shipped", file) for name, file in _modules(_shipped_folder())}
 
 
 def problems(home: Home) -> list[str]:

@@ -19,7 +19,7 @@ from readtrack.plugins.find import PluginRef
 HOOKS = ("implementation", "experiment", "benchmark")
 
 
-class Place(NamedTuple):
+class CodeLine(NamedTuple):
     """A line of a file; the first is 1."""
 
     file: Path
@@ -39,14 +39,14 @@ def files(plugin: PluginRef) -> list[Path]:
     return [main, *rest]
 
 
-def places(found: Sequence[Path]) -> dict[str, Place]:
+def places(found: Sequence[Path]) -> dict[str, CodeLine]:
     """Where each hook stands; for `implementation` what it returns, if one of the files defines that."""
     trees = {path: tree for path in found if (tree := _parsed(path)) is not None}
-    hooks: dict[str, Place] = {}
+    hooks: dict[str, CodeLine] = {}
     for path, tree in trees.items():
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name in HOOKS:
-                hooks.setdefault(node.name, Place(path, node.lineno))
+                hooks.setdefault(node.name, CodeLine(path, node.lineno))
                 if node.name == "implementation" and (named := _returned(node)):
                     defined = next(_definitions(trees, named), None)
                     hooks["implementation"] = defined or hooks["implementation"]
@@ -67,11 +67,11 @@ def _returned(function: ast.FunctionDef) -> str:
     return ""
 
 
-def _definitions(trees: Mapping[Path, ast.Module], name: str) -> Iterator[Place]:
+def _definitions(trees: Mapping[Path, ast.Module], name: str) -> Iterator[CodeLine]:
     for path, tree in trees.items():
         for node in tree.body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-                yield Place(path, node.lineno)
+                yield CodeLine(path, node.lineno)
 
 
 def is_own(plugin: PluginRef) -> bool:

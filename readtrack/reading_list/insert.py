@@ -21,7 +21,7 @@ _UNSAFE = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class NewPaper:
     """A paper for the list, and its row.
 
     kind, value  its one source
@@ -78,7 +78,7 @@ class Part:
         return self.text is None and self.keys is None and not self.items and not self.flow
 
 
-def insert(text: str, entry: Entry, section: str | None = None) -> str:
+def insert(text: str, entry: NewPaper, section: str | None = None) -> str:
     """`text`, a list that `catalog.load` takes, with the paper at its end and the paper's row in `section`.
 
     Without a section: the one named "Added", made at the end if need be. Raises ReadtrackError if there is no
@@ -110,7 +110,7 @@ def opened(text: str) -> str:
     return re.sub(r"(?m)^papers:[ \t]*\{[ \t]*\}[ \t]*\r?(\n|\Z)", "", text)
 
 
-def _row_edit(text: str, checklist: Part, entry: Entry, section: str | None) -> tuple[int, list[str]]:
+def _row_edit(text: str, checklist: Part, entry: NewPaper, section: str | None) -> tuple[int, list[str]]:
     """Where which lines go for the row."""
     if checklist.is_empty:
         find_section([], section)
@@ -160,7 +160,7 @@ def find_section(titles: list[str], section: str | None) -> int | None:
     return found[0] if found else None
 
 
-def _paper_edit(text: str, root: Part, entry: Entry) -> tuple[int, list[str]]:
+def _paper_edit(text: str, root: Part, entry: NewPaper) -> tuple[int, list[str]]:
     assert root.keys is not None
     papers = root.keys.get("papers")
     if papers is None:
@@ -219,7 +219,7 @@ def _texts_of_rows(part: Part) -> Iterator[Part]:
                 yield from _texts_of_rows(item)
 
 
-def _by_hand(entry: Entry) -> CannotInsertError:
+def _by_hand(entry: NewPaper) -> CannotInsertError:
     what = "rows" if entry.is_known else "papers"
     lines = "\n".join(f"  {line}" for line in (entry.row() if entry.is_known else entry.block()))
     return CannotInsertError(

@@ -35,6 +35,10 @@ class Problem(Exception):
         self.line = line
 
 
+class EmptyFile(Problem):
+    """The file has no content, or only comments."""
+
+
 Value: TypeAlias = "str | list[Node] | dict[str, Node] | None"
 
 
@@ -67,7 +71,7 @@ def _read_text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise Problem(line, f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
     if not text.strip():
-        raise Problem(0, "it is empty; start it with 'title:' and 'checklist:'")
+        raise EmptyFile(0, "it is empty; start it with 'title:' and 'checklist:'")
     return text
 
 
@@ -86,7 +90,7 @@ def _compose(text: str) -> Node:
         events: Iterator[Any] = iter(yaml.parse(text, Loader=loader))
         next(events)  # the start of the stream
         if not isinstance(next(events), yaml.DocumentStartEvent):
-            raise Problem(0, "it holds only comments; start it with 'title:' and 'checklist:'")
+            raise EmptyFile(0, "it holds only comments; start it with 'title:' and 'checklist:'")
         root = _node(next(events), events, 0)
         next(events)  # the end of the document
         after = next(events)

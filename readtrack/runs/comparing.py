@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from readtrack.claims import UNTRAINED, AtLeast, Bound, Claim, Compared
-from readtrack.runs.run import Best
-from readtrack.runs.trial import Arm, Keep, Level, Point, Trial, Work, Workshop
+from readtrack.claims import FALL, UNTRAINED, AtLeast, Bound, Claim, Compared
+from readtrack.runs.trial import Arm, Best, Keep, Level, Point, Runner, Trial, Work, Workshop
 
 if TYPE_CHECKING:
     import torch
 
-    from readtrack.runs.run import Run
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -136,7 +135,7 @@ class Comparison(Generic[A, T]):
     unequal: Mapping[str, str] = field(default_factory=dict)
     judged_on: Literal["judge", "training"] = "judge"
 
-    def carry_out(self, run: Run) -> Table:
+    def carry_out(self, run: Runner) -> Table:
         """Try all arms that the run's claims need, and judge the claims."""
         self._check_wiring()
         wanted = [claim for claim in self.claims if run.wants(claim)]
@@ -157,7 +156,7 @@ class Comparison(Generic[A, T]):
             run, wanted, [seat for name, arm in arms for seat in given._seats(run, name, arm)]
         )
 
-    def _judged(self, run: Run, claims: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
+    def _judged(self, run: Runner, claims: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
         table = self._fill(run, claims, seats)
         self._judge(run, claims, table)
         return table
@@ -177,9 +176,12 @@ class Comparison(Generic[A, T]):
                 raise ValueError(
                     f"{where}: control_arm {claim.control_arm!r} is no arm; there are {_listed(self.arms)}"
                 )
-            for one in claim.breaks:
-                if one.name not in (*self.breaks, UNTRAINED.name):
-                    raise ValueError(f"{where}: the comparison has no break {one.name!r}")
+            for one in claim.learned:
+                if one.of and one.of.arm.partition("@")[0] != claim.control_arm:
+                    raise ValueError(f"{where}: learned: {one.metric!r} is not about the control")
+            for name in [one.name for one in claim.breaks]:
+                if name not in (*self.breaks, UNTRAINED.name):
+                    raise ValueError(f"{where}: the comparison has no break {name!r}")
         named = {one.name for claim in self.claims for one in claim.breaks}
         for name, change in self.breaks.items():
             if name not in named:
@@ -228,7 +230,7 @@ class Comparison(Generic[A, T]):
 
     # Which arms a run has
 
-    def _broken(self, run: Run) -> Comparison[A, T]:
+    def _broken(self, run: Runner) -> Comparison[A, T]:
         """The comparison with the run's break in it."""
         for name, change in self.breaks.items():
             if run.without(name):
@@ -237,7 +239,7 @@ class Comparison(Generic[A, T]):
                 return replace(self, arms={**self.arms, **change})
         return self
 
-    def _null_tables(self, run: Run, wanted: Sequence[Claim]) -> Table:
+    def _null_tables(self, run: Runner, wanted: Sequence[Claim]) -> Table:
         """For each control a table in which every name has a copy of the control's pipeline, joined."""
         tables = []
         for control, own, note in self._groups(wanted, lambda claim: claim.control_arm, "as {}"):
@@ -250,7 +252,7 @@ class Comparison(Generic[A, T]):
             tables.append(self._judged(run, own, seats))
         return self._joined(tables)
 
-    def _untrained_tables(self, run: Run, wanted: Sequence[Claim]) -> Table:
+    def _untrained_tables(self, run: Runner, wanted: Sequence[Claim]) -> Table:
         """For each set of arms that claims are made for a table in which these take no step, joined."""
         tables = []
         for untrained, own, note in self._groups(wanted, self._papers_arms, "without {}"):
@@ -281,7 +283,7 @@ class Comparison(Generic[A, T]):
         return whole
 
     def _seats(
-        self, run: Run, name: str, arm: Arm[A], base: str = "", *, salted: bool = False
+        self, run: Runner, name: str, arm: Arm[A], base: str = "", *, salted: bool = False
     ) -> list[_Seat[A]]:
         share = 1.0 if name in self.yardsticks else run.share_of_steps(name)
         return [
@@ -295,7 +297,7 @@ class Comparison(Generic[A, T]):
 
     # The table
 
-    def _fill(self, run: Run, wanted: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
+    def _fill(self, run: Runner, wanted: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
         """The table of the arms in `seats`, and of yardsticks, references and what is derived."""
         needed = self._needed(wanted)
         yardsticks = [
@@ -340,20 +342,31 @@ class Comparison(Generic[A, T]):
         chosen = tried.attempt(point, again=True) if self.again else tried.outcomes[point]
         sweep = table.sweeps[seat.row] = Sweep(chosen, point, tried.outcomes)
         table.add({seat.row: self.read(seat.trial(tried.shop, point, stage="reading"), sweep)})
+        if any(bound.of and bound.of.metric == FALL for claim in self.claims for bound in claim.learned):
+            table.add({seat.row: {FALL: _fall(tried.losses[point])}})
 
     # The claims
 
-    def _judge(self, run: Run, wanted: Sequence[Claim], table: Table) -> None:
+    def _judge(self, run: Runner, wanted: Sequence[Claim], table: Table) -> None:
         arm_of, unnamed = self._rows(), {*self.arms} - self._named(self.claims)
         for claim in wanted:
-            bounds = (*claim.bounds, *claim.guards, *claim.control_reaches)
+            bounds = (*claim.bounds, *claim.guards, *claim.conditions)
             values = {bound.metric: self._worth(run, claim, bound, table) for bound in bounds}
             for metric in claim.shortcuts:
                 values[metric] = self._number(claim, table, "", metric)
             rows = {row for bound in claim.bounds if bound.of for row in bound.of.rows}
             tuned = [best for row, best in table.best.items() if row in rows or arm_of[row] in unnamed]
             vague = [said for bound in claim.bounds if (said := self._vague(claim, bound, table))]
-            run.claim(claim, values, tuned=tuned, vague=vague)
+            run.claim(claim, values, tuned=tuned, vague=vague, about=self._about(claim))
+
+    def _about(self, claim: Claim) -> dict[str, Any]:
+        """What a page must know of the comparison: what a null run redraws, and the role of each row."""
+        papers = self._papers_arms(claim)
+        roles = dict.fromkeys(self.arms, "other") | dict.fromkeys(papers, "paper")
+        roles |= {claim.control_arm: "control"} if claim.control_arm else {}
+        roles |= dict.fromkeys(self.yardsticks, "yardstick")
+        roles |= {name: "reference" for name in self.references if name}
+        return {"null": self.null if isinstance(self.null, str) else "none", "arms": roles}
 
     def _number(self, claim: Claim, table: Table, row: str, metric: str) -> float | AtLeast:
         return _number(self._found(claim, table, row, metric))
@@ -365,7 +378,7 @@ class Comparison(Generic[A, T]):
             raise ValueError(f"claim {claim.name!r}: {whose} has no {metric!r}; there are {_listed(found)}")
         return found[metric]
 
-    def _worth(self, run: Run, claim: Claim, bound: Bound, table: Table) -> float | AtLeast:
+    def _worth(self, run: Runner, claim: Claim, bound: Bound, table: Table) -> float | AtLeast:
         """The value of a bound's metric."""
         ours: float | AtLeast
         theirs: float | AtLeast
@@ -404,7 +417,7 @@ class Comparison(Generic[A, T]):
             return ""
         return f"{bound.metric}: standard error {error:.2g}, where {allowed:.2g} is allowed"
 
-    def _tossed(self, run: Run, claim: Claim, of: Compared, table: Table) -> tuple[float, float]:
+    def _tossed(self, run: Runner, claim: Claim, of: Compared, table: Table) -> tuple[float, float]:
         """Both arms' means after a coin for each judged item has decided whose value is whose.
 
         The first axis of the tensors has the items: values in one row share a coin.
@@ -431,6 +444,7 @@ class _Tries(Generic[A, T]):
     seat: _Seat[A]
     scores: dict[Point, float] = field(default_factory=dict)
     outcomes: dict[Point, T] = field(default_factory=dict)
+    losses: dict[Point, list[float]] = field(default_factory=dict)
 
     def attempt(self, point: Point, *, again: bool = False) -> T:
         """Try the arm at `point`. Points that are not numbers are drawn by their position."""
@@ -438,6 +452,7 @@ class _Tries(Generic[A, T]):
         at = self.seat.trial(self.shop, point)
         at.again = at.work.again = again
         at.work.score, outcome = given.attempt(at, self.seat.arm.make, point)
+        self.losses[point] = at.work.losses
         if again:
             return outcome
         if given.grid:
@@ -468,6 +483,19 @@ class _Tries(Generic[A, T]):
             if self.best().value == edge:
                 return float(f"{edge * edge / inner:.3g}")
         return None
+
+
+def _fall(losses: Sequence[float]) -> float:
+    """The part of its whole fall that the loss falls over its last fifth, by the means of its two halves.
+
+    NaN where the loss does not fall, or has too few steps to tell.
+    """
+    fifth = len(losses) // 5
+    if fifth < 2:
+        return math.nan
+    before, after = losses[-fifth : -fifth // 2], losses[-fifth // 2 :]
+    whole = fmean(losses[: max(fifth // 4, 1)]) - fmean(after)
+    return 2 * (fmean(before) - fmean(after)) / whole if whole > 0 else math.nan
 
 
 def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -> float | AtLeast:
@@ -516,7 +544,7 @@ def _worse_by_threshold(bound: Bound, found: float | AtLeast) -> float | AtLeast
 
 
 def _compared(claim: Claim) -> Iterator[Compared]:
-    for bound in (*claim.bounds, *claim.guards, *claim.control_reaches):
+    for bound in (*claim.bounds, *claim.guards, *claim.conditions):
         if bound.of:
             yield bound.of
 

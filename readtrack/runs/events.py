@@ -123,7 +123,8 @@ class ClaimsStated(_Stamp):
 
 class ClaimJudged(_Stamp, total=False):
     """at_least: metrics that are lower limits; edges: arms whose best value is at the edge of its grid;
-    vague: bounds that too few items were judged for."""
+    vague: bounds that too few items were judged for. Of a comparison also null: what a null run redraws
+    ("pipeline", "items", "none"); arms: each row to its role: paper, control, yardstick, reference, other."""
 
     event: Literal["claim"]
     claim: dict[str, Any]
@@ -133,8 +134,23 @@ class ClaimJudged(_Stamp, total=False):
     why: str
     edges: list[str]
     vague: list[str]
+    null: str
+    arms: dict[str, str]
     ours: str
     seed: int
+
+
+class ExerciseJudged(_Stamp, total=False):
+    """outcome: passed, wrong, failed, empty, slow; compared: sets of inputs; line: in the reader's file;
+    report: the first failing input, expected and found; hint: what the mistake may be."""
+
+    event: Literal["exercise"]
+    name: str
+    outcome: str
+    compared: int
+    line: int
+    report: list[str]
+    hint: str
 
 
 class Headline(_Stamp):
@@ -214,6 +230,7 @@ Event: TypeAlias = (
     | Metric
     | ClaimsStated
     | ClaimJudged
+    | ExerciseJudged
     | Headline
     | AxesNamed
     | Benchmark

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from readtrack.runs.job import Job
-    from readtrack.runs.record import Summary
+    from readtrack.runs.record import RunSummary
 
 # One run on one seed says held or missed, as identities do; the others are words for several seeds.
 WORST_FIRST = (
@@ -26,7 +26,7 @@ _USUAL = {"smoke": 5.0, "quick": 60.0}  # seconds that a paper may take on two c
 _LATEST = 5  # runs that an estimate is made from
 
 
-def best(runs: Iterable[Summary]) -> Summary | None:
+def best(runs: Iterable[RunSummary]) -> RunSummary | None:
     """The run that says most about the paper: completed, with verdicts, of the largest budget, the newest of
     those. Not the one with the best verdict: who runs often enough would find one. Null runs and breaks are
     no evidence for a paper.
@@ -35,18 +35,18 @@ def best(runs: Iterable[Summary]) -> Summary | None:
     return max(completed, key=_weight, default=None)
 
 
-def _weight(run: Summary) -> tuple[bool, int, str, str]:
+def _weight(run: RunSummary) -> tuple[bool, int, str, str]:
     judged = any(verdict != "not judged" for _, verdict, _ in run.claims)
     budget = _BUDGETS.index(run.budget) if run.budget in _BUDGETS else -1
     return judged, budget, run.started, run.run_id
 
 
-def is_control(run: Summary) -> bool:
+def is_control(run: RunSummary) -> bool:
     """Whether the run must not show what the paper claims (`Job.control`)."""
     return run.condition.startswith(("null run", "break: "))
 
 
-def overall(run: Summary) -> str:
+def overall(run: RunSummary) -> str:
     """The verdict that stands for a whole run: its least good one; its outcome for a run without claims, and
     for a control, where a missed claim is no bad news.
     """
@@ -56,7 +56,7 @@ def overall(run: Summary) -> str:
     return next((verdict for verdict in WORST_FIRST if verdict in verdicts), "completed")
 
 
-def expected(job: Job, runs: Iterable[Summary]) -> float | None:
+def expected(job: Job, runs: Iterable[RunSummary]) -> float | None:
     """Seconds that the whole run should take: the median of the latest runs of its kind, else what the budget
     allows, else None. `runs` are the newest first.
     """

@@ -14,9 +14,10 @@ from readtrack import regular
 from readtrack.bench.case import Budget
 from readtrack.home import write_text
 
-Only = Literal["experiment", "benchmark"]
+Only = Literal["experiment", "benchmark", "exercises"]
 
 ELSEWHERE = "place.json"  # a file of this name in the run's folder: it goes on on another machine
+ANSWERS = "practice.py"  # in the run's folder: the reader's exercises, where the run is about them
 DETACHED = "detached"  # a file of this name in the run's folder: the run goes on without its starter
 
 _LARGEST = 1 << 20  # bytes of a job.json
@@ -25,8 +26,10 @@ _LARGEST = 1 << 20  # bytes of a job.json
 _KINDS = {
     "seed": int,
     "null": bool,
+    "times": int,
     "compile": bool,
     "settings": dict,
+    "practice": list,
     "only": str | None,
     "timeout": float | int | None,
 }
@@ -38,14 +41,16 @@ class Job:
 
     device    as resolved by `readtrack.devices` ("cpu", "cuda:1"), or "auto" for the worker to decide
     dtype     "float32", "bfloat16", "float16", "float64", or "auto"
-    only      the half to run; None runs experiment and benchmark
+    only      the part to run; None runs experiment and benchmark. "exercises" judges those of `practice`
     null      a null run: every arm is made by the control's builder
     broken    the name of the ingredient that is left out, or ""
+    times     how many times as long arms are trained whose claim says after how many steps
     compile   also measure the paper's variants through torch.compile; the full budget always does
     settings  `--set key=value` pairs, as text; the plugin's `run.option` gives them their type
     timeout   seconds, or None
     place     the reader's name for the machine that it is sent to, or "" for this one
     code      a digest of the paper's code, where somebody will ask whether it is still the same, or ""
+    practice  names of exercises for which the reader's functions take the paper's place
     edited    how the code differs from the shipped paper's, `model.py +1 −1` (`plugins.edits`), or ""
     """
 
@@ -58,11 +63,13 @@ class Job:
     seed: int = 0
     null: bool = False
     broken: str = ""
+    times: int = 1
     compile: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     timeout: float | None = None
     place: str = ""
     code: str = ""
+    practice: list[str] = field(default_factory=list)
     edited: str = ""
     created: str = ""
 
@@ -75,7 +82,10 @@ class Job:
     def condition(self) -> str:
         """What sets the run apart from a plain run of the shipped paper, for tables: "" for a plain run."""
         kind = "null run" if self.null else f"break: {self.broken}" if self.broken else ""
-        return ", ".join(filter(None, [kind, f"edited: {self.edited}" if self.edited else ""]))
+        longer = f"{self.times} times the steps" if self.times > 1 else ""
+        practised = f"practice: {', '.join(self.practice)}" if self.practice else ""
+        edited = f"edited: {self.edited}" if self.edited else ""
+        return ", ".join(filter(None, [kind, longer, practised, edited]))
 
     def write(self, folder: Path) -> None:
         write_text(folder / "job.json", json.dumps(asdict(self), indent=2) + "\n")
@@ -100,6 +110,8 @@ class Job:
         settings, timeout = fields.get("settings", {}), fields.get("timeout")
         if not all(isinstance(value, str) for value in settings.values()):
             raise TypeError("a job's settings are texts")
+        if not all(isinstance(name, str) for name in fields.get("practice", ())):
+            raise TypeError("a job's exercises are texts")
         if timeout is not None and not math.isfinite(timeout):
             raise ValueError("a job's timeout is a number of seconds")
         return cls(**fields)

@@ -23,7 +23,7 @@ from readtrack.plugins.environment import child_environment
 from readtrack.plugins.find import find, search_path
 from readtrack.runs import log, outcome, settings
 from readtrack.runs.events import Outcome
-from readtrack.runs.job import DETACHED, Job
+from readtrack.runs.job import ANSWERS, DETACHED, Job
 from readtrack.runs.processes import WORKER, family, kill_each, kill_leftover_processes, worker_process
 from readtrack.runs.record import Record
 from readtrack.runs.store import load, read_result, write_end_event
@@ -70,7 +70,7 @@ def start(job: Job, home: Home) -> RunHandle:
     interpreter.require_torch()
     devices.require(job.device)
     devices.require_dtype(job.dtype)
-    if job.only != "benchmark":  # which has no options: the run says so
+    if job.only in (None, "experiment"):  # the others have no options: the run says so
         settings.check(job.settings, job.paper, find(home))
     python = interpreter.path()
     folder = home.ensure(home.runs) / job.run_id
@@ -80,6 +80,8 @@ def start(job: Job, home: Home) -> RunHandle:
     try:
         (folder / "scratch").mkdir(parents=True)
         job.write(folder)
+        if job.practice:
+            shutil.copyfile(home.practice / f"{job.paper}.py", folder / ANSWERS)
         with (folder / "log.txt").open("ab") as output:
             child = subprocess.Popen(
                 [python, "-u", "-P", "-m", WORKER, str(folder)],
@@ -269,7 +271,7 @@ class RunHandle:
         return record.outcome or found[0]
 
     def _classify_exit(self, code: int | None, record: Record) -> tuple[Outcome, str]:
-        plugin_folders = search_path(self._home)
+        plugin_folders = [*search_path(self._home), str(self._home.practice)]
         if self._reason is not None:
             place = log.last_place(self.folder, plugin_folders)
             return self._reason, outcome.stopped(record, self._reason, self.stop_level or "", place)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from readtrack.runs import events
 from readtrack.runs.events import OUTCOMES, Event, Outcome
@@ -31,7 +31,7 @@ class Progress(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class RunSummary:
     """One line of the results table, and what `result.json` holds.
 
     started   ISO 8601, UTC
@@ -59,7 +59,7 @@ class Summary:
     only: str = ""
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Summary:
+    def from_json(cls, fields: dict[str, Any]) -> RunSummary:
         """Whoever wrote `fields`, what comes out is safe to print. Raises TypeError, ValueError or KeyError
         when they are not a summary.
         """
@@ -86,6 +86,7 @@ class Record:
 
     curves  metric name to arm to [(step, value), ...]; values: the last value of metrics without a step
     stated  the claims (`Claim.to_json`) that the run is going to judge; claims: the events of the judged ones
+    exercises  the verdicts on the reader's functions, in a run of exercises
     headline_curve  the metric whose curve shows the paper's point, or ""
     axes    metric name to what its x and y axes are called, "" for the usual name
     rate    steps a second of the loop that goes on, or None; cpu: processors that the run keeps busy
@@ -107,6 +108,7 @@ class Record:
     values: dict[tuple[str, str], float] = field(default_factory=dict)
     stated: list[dict[str, Any]] = field(default_factory=list)
     claims: list[events.ClaimJudged] = field(default_factory=list)
+    exercises: list[events.ExerciseJudged] = field(default_factory=list)
     headline_curve: str = ""
     axes: dict[str, tuple[str, str]] = field(default_factory=dict)
     measurements: list[dict[str, Any]] = field(default_factory=list)
@@ -173,12 +175,12 @@ class Record:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             self.bad_events += 1
 
-    def summary(self) -> Summary:
+    def summary(self) -> RunSummary:
         verdicts = tuple(
             (str(c["claim"]["name"]), str(c["verdict"]), str(c.get("ours", ""))) for c in self.claims
         )
         job = self.job
-        return Summary(
+        return RunSummary(
             run_id=self.run_id,
             paper=self.paper,
             started=self.started,
@@ -264,6 +266,14 @@ def _on_stated(record: Record, event: events.ClaimsStated) -> None:
     record.stated = claims
 
 
+def _on_exercise(record: Record, event: events.ExerciseJudged) -> None:
+    if not isinstance(event["name"], str) or not isinstance(event["outcome"], str):
+        raise TypeError("an exercise has a name and an outcome")
+    report = [str(line) for line in event.get("report") or ()]
+    found = {"report": report, "hint": str(event.get("hint") or ""), "line": int(event.get("line") or 0)}
+    record.exercises.append(cast("events.ExerciseJudged", {**event, **found}))
+
+
 def _on_headline(record: Record, event: events.Headline) -> None:
     record.headline_curve = str(event["metric"])
 
@@ -317,6 +327,7 @@ _HANDLERS: dict[str, Callable[[Record, Any], None]] = {
     "metric": _on_metric,
     "claims": _on_stated,
     "claim": _on_claim,
+    "exercise": _on_exercise,
     "headline": _on_headline,
     "axes": _on_axes,
     "measurement": _on_measurement,

@@ -7,20 +7,22 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from readtrack.bench.case import Budget
 from readtrack.claims import AtLeast, Claim
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.runs.events import EventWriter
+from readtrack.runs.trial import Best
 from readtrack.text import format_number, one_line
 
 if TYPE_CHECKING:
     import torch
 
+    from readtrack.data.sources import DataSource
+    from readtrack.datasets.catalogue import Kind
     from readtrack.runs.comparing import Break, Metrics, NoNull, Sweep, Table
     from readtrack.runs.trained import Trained
     from readtrack.runs.trial import Arm, Keep, Level, Point, Trial
@@ -31,49 +33,12 @@ Part = Literal["world", "train", "choose", "judge"]
 Value = TypeVar("Value", bool, int, float, str)
 
 _PROGRESS_GAP = 0.1  # seconds between two progress events
+_BLOCK = 500  # characters that stay together where rows of a text are taken
 _CURVE_POINTS = 100  # that `descend` logs of one loop
 
 
 class RunCancelled(BaseException):
     """The reader asked the run to stop. Like KeyboardInterrupt, `except Exception` does not catch it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Best(Generic[T]):
-    """What `Run.sweep` found for one arm.
-
-    value   the best of `grid`; NaN where no value gave a finite score
-    score   its validation score
-    result  the second value that `train` returned
-    edge    the best value is the first or the last of the grid: a wider grid could have found a better one
-    """
-
-    arm: str
-    what: str
-    grid: tuple[float, ...]
-    value: float
-    score: float
-    result: T
-    edge: bool
-
-    @classmethod
-    def of(
-        cls, arm: str, what: str, found: Sequence[tuple[float, float, T]], keep: Literal["lowest", "highest"]
-    ) -> Best[T]:
-        """The best of `found`: value, score and result of each point, in the order of the grid."""
-        sign = 1.0 if keep == "lowest" else -1.0
-        ranks = [math.inf if math.isnan(score) else sign * score for _, score, _ in found]
-        index = ranks.index(min(ranks))
-        value, score, result = found[index]
-        return cls(
-            arm=arm,
-            what=what,
-            grid=tuple(point for point, _, _ in found),
-            value=math.nan if math.isnan(score) else value,
-            score=score,
-            result=result,
-            edge=len(found) > 1 and index in (0, len(found) - 1),
-        )
 
 
 class Run:
@@ -86,6 +51,7 @@ class Run:
                    experiment and benchmark together), "full" (minutes)
     null           a null run: `arms` hands the control's builder under every name
     broken         the break of this run, or "" (see `readtrack.claims.Break`)
+    times          how many times the steps that a claim states (`Claim.after_steps`) arms are trained for
     artifacts      folder for files of the experiment's own; `image`, `audio`, `text` and `table` write there
     """
 
@@ -101,6 +67,7 @@ class Run:
         settings: Mapping[str, str],
         null: bool = False,
         broken: str = "",
+        times: int = 1,
     ) -> None:
         self.device = device
         self.dtype = dtype
@@ -108,6 +75,7 @@ class Run:
         self.budget = budget
         self.null = null
         self.broken = broken
+        self.times = times
         self.artifacts = folder / "artifacts"
         self.cancelled = False
         self._folder = folder
@@ -181,12 +149,42 @@ class Run:
 
         return torch.arange(count)
 
+    def source(self, kind: Kind, *, at_most: int | None = None) -> DataSource:
+        """Images, text or speech in three parts, as in `readtrack.data.sources`; `--data NAME` takes others.
+
+        at_most  rows or characters to take, before they are parted
+        Raises ReadtrackError if there is no such data, NotAvailableError if it has to be fetched first.
+        """
+        from readtrack.data import sources
+
+        found = sources.load(kind, self.option(kind, sources.DEFAULTS[kind]), self.seed, at_most=at_most)
+
+        def taken(part: Part) -> tuple[torch.Tensor, ...]:
+            tensors: tuple[torch.Tensor, ...] = getattr(found.parts, part)
+            if kind == "text":
+                return tuple(self._blocks(piece, part) for piece in tensors)
+            rows = self.rows(len(tensors[0]), part)
+            return tuple(tensor[rows] for tensor in tensors)
+
+        parts = type(found.parts)(train=taken("train"), choose=taken("choose"), judge=taken("judge"))
+        return found._replace(parts=parts)
+
+    def _blocks(self, piece: torch.Tensor, part: Part) -> torch.Tensor:
+        """Those of a text's blocks that `rows` takes; neighbours stay neighbours where it takes all."""
+        import torch
+
+        starts = range(0, len(piece), _BLOCK)
+        return torch.cat([piece[starts[i] :][:_BLOCK] for i in self.rows(len(starts), part).tolist()])
+
     def wants(self, *claims: Claim) -> bool:
         """Whether this run needs what any of `claims` is judged by.
 
-        A null run needs the measured claims, a run with a break those that name it, any other run all: an
-        experiment leaves out the parts that nobody will look at.
+        A null run needs the measured claims, a run with a break those that name it, one of more steps those
+        that state their number, any other run all: an experiment leaves out the parts that nobody will look
+        at.
         """
+        if self.times > 1:
+            return any(claim.after_steps for claim in claims)
         if self.broken:
             return any(one.name == self.broken for claim in claims for one in claim.breaks)
         return not self.null or any(claim.kind == "measured" for claim in claims)
@@ -412,11 +410,13 @@ class Run:
         *,
         tuned: Sequence[Best[Any]] = (),
         vague: Sequence[str] = (),
+        about: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Judge `claim` on `values` (metric name to number) by the rule that it brought along.
 
         tuned  the sweeps behind the arms that are compared; all had the same grid
         vague  why too few items were judged to tell; such a claim is not judged
+        about  what `run.compare` says of the comparison (`readtrack.runs.events.ClaimJudged`)
         Raises ValueError if a metric of the rule is missing, or the grids differ: a mistake in the plugin.
         """
         missing = [metric for metric in claim.metrics if metric not in values]
@@ -442,6 +442,7 @@ class Run:
             "why": why,
             "edges": edges,
             "vague": list(vague),
+            **about,
             "ours": ", ".join(f"{n} {'≥ ' if n in at_least else ''}{_shown(v)}" for n, v in numbers.items()),
             "seed": self.seed,
         }

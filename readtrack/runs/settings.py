@@ -7,8 +7,12 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
+from readtrack.datasets.catalogue import SHIPPED, Kind
+from readtrack.datasets.store import DataSets
 from readtrack.errors import ReadtrackError
+from readtrack.home import Home
 from readtrack.plugins.find import PluginRef
 from readtrack.text import nearest, quoted
 
@@ -27,6 +31,16 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
     return settings
 
 
+def of_data(home: Home, name: str) -> dict[str, str]:
+    """`--data fashion-mnist` as a setting: `{"images": "fashion-mnist"}`. Empty for no name.
+
+    Raises NotAvailableError if the data set is not here.
+    """
+    if not name:
+        return {}
+    return {SHIPPED.get(name) or DataSets(home).find(name).kind: name}
+
+
 def words(line: str) -> list[str]:
     """The pairs on one line, quoted as in a shell. Raises ReadtrackError."""
     try:
@@ -41,6 +55,8 @@ def check(settings: Mapping[str, str], paper: str, plugins: Mapping[str, PluginR
         return
     known = options(paper, plugins)
     for name in settings:
+        if known is not None and name not in known and name in get_args(Kind):
+            raise ReadtrackError(f"{paper} takes no {name} from a data set. Leave out --data.")
         if known is not None and name not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
             hint = nearest(name, known, has)
@@ -90,6 +106,8 @@ def _asked_for(tree: ast.Module) -> set[str] | None:
             case ast.Call(func=ast.Attribute(attr="option"), args=[ast.Constant(value=str(name)), *_]):
                 names.add(name)
                 calls += 1
+            case ast.Call(func=ast.Attribute(attr="source"), args=[ast.Constant(value=str(name)), *_]):
+                names.add(name)  # --set images=NAME, or --data NAME
     mentions = sum(isinstance(node, ast.Attribute) and node.attr == "option" for node in ast.walk(tree))
     return names if mentions == calls else None
 

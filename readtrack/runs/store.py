@@ -14,7 +14,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing
 from readtrack.runs.events import EventReader, EventWriter, Outcome
 from readtrack.runs.job import Job
-from readtrack.runs.record import Record, Summary
+from readtrack.runs.record import Record, RunSummary
 from readtrack.text import clean, one_line, plain
 
 _LARGEST = 1 << 20  # bytes of a result.json or a note
@@ -80,7 +80,7 @@ def write_result(folder: Path, record: Record) -> None:
 
 def summaries(
     home: Home, paper: str | None = None, *, report: Callable[[str], None] = lambda problem: None
-) -> list[Summary]:
+) -> list[RunSummary]:
     """All runs, newest first. An ended run costs one small file; a live one is read whole.
 
     `report` is told of each run whose files cannot be read, and why.
@@ -103,7 +103,7 @@ def run_folders(home: Home) -> list[Path]:
         return []
 
 
-def _summary(folder: Path, report: Callable[[str], None]) -> Summary | None:
+def _summary(folder: Path, report: Callable[[str], None]) -> RunSummary | None:
     result = read_result(folder)
     if result is not None:
         return result
@@ -113,11 +113,11 @@ def _summary(folder: Path, report: Callable[[str], None]) -> Summary | None:
     return record.summary() if record.paper else None
 
 
-def read_result(folder: Path) -> Summary | None:
+def read_result(folder: Path) -> RunSummary | None:
     """`result.json`, or None if it is not there or broken."""
     try:
         fields = json.loads(regular.read_bytes(folder / "result.json", _LARGEST))
-        return Summary.from_json({**fields, "run_id": folder.name})
+        return RunSummary.from_json({**fields, "run_id": folder.name})
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 

@@ -4,20 +4,101 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
 
-    from readtrack.runs.run import Run
+    from readtrack.claims import AtLeast, Claim
 
 A = TypeVar("A")
 T = TypeVar("T")
 Level = Hashable
 Point = Hashable
 Keep = Literal["lowest", "highest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Best(Generic[T]):
+    """What `Run.sweep` found for one arm.
+
+    value   the best of `grid`; NaN where no value gave a finite score
+    score   its validation score
+    result  the second value that `train` returned
+    edge    the best value is the first or the last of the grid: a wider grid could have found a better one
+    """
+
+    arm: str
+    what: str
+    grid: tuple[float, ...]
+    value: float
+    score: float
+    result: T
+    edge: bool
+
+    @classmethod
+    def of(
+        cls, arm: str, what: str, found: Sequence[tuple[float, float, T]], keep: Literal["lowest", "highest"]
+    ) -> Best[T]:
+        """The best of `found`: value, score and result of each point, in the order of the grid."""
+        sign = 1.0 if keep == "lowest" else -1.0
+        ranks = [math.inf if math.isnan(score) else sign * score for _, score, _ in found]
+        index = ranks.index(min(ranks))
+        value, score, result = found[index]
+        return cls(
+            arm=arm,
+            what=what,
+            grid=tuple(point for point, _, _ in found),
+            value=math.nan if math.isnan(score) else value,
+            score=score,
+            result=result,
+            edge=len(found) > 1 and index in (0, len(found) - 1),
+        )
+
+
+class Runner(Protocol):
+    """The members of `readtrack.runs.run.Run` that a comparison uses; that module imports this one."""
+
+    null: bool
+    seed: int
+    times: int
+
+    def wants(self, *claims: Claim) -> bool: ...
+
+    def without(self, name: str) -> bool: ...
+
+    def share_of_steps(self, arm: str) -> float: ...
+
+    def generator(self, stream: str) -> torch.Generator: ...
+
+    def steps(self, total: int, label: str = "training") -> Iterator[int]: ...
+
+    def descend(
+        self,
+        loss: torch.Tensor,
+        optimizer: torch.optim.Optimizer,
+        *,
+        step: int,
+        metric: str = "training loss",
+        arm: str = "",
+        clip: float | None = None,
+    ) -> float: ...
+
+    def metric(self, name: str, value: float, *, step: float | None = None, arm: str = "") -> None: ...
+
+    def claim(
+        self,
+        claim: Claim,
+        values: Mapping[str, float | AtLeast],
+        *,
+        tuned: Sequence[Best[Any]] = (),
+        vague: Sequence[str] = (),
+        about: Mapping[str, Any] = ...,
+    ) -> None: ...
+
+    def leave_unjudged(self, claim: Claim, why: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +150,7 @@ class Work:
 class Workshop:
     """What the trials of one comparison share: the run, the world, results of stages, the work done."""
 
-    run: Run
+    run: Runner
     world: Any = None
     stages: dict[Hashable, tuple[Work, Any]] = field(default_factory=dict)
     works: list[Work] = field(default_factory=list)
@@ -120,6 +201,11 @@ class Trial:
         found = self.run.generator(f"{self.name} | {stream}" if self._salted else stream)
         self.work.drawn[stream] = found
         return found
+
+    def length(self, steps: int) -> int:
+        """The length of a training that the claim states (`Claim.after_steps`): `steps`, or more in a run
+        that looks at what more training changes."""
+        return steps * self.run.times
 
     def steps(self, total: int, label: str = "training") -> Iterator[int]:
         """Count 0 .. total-1 as `Run.steps` does. The core may cut the loop short, down to no step."""

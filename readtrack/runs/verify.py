@@ -6,13 +6,14 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from readtrack import __version__
-from readtrack.bench.judge import CONTENDED, RUNS, judge
+from readtrack.bench.judge import CONTENDED, RUNS, Speedup, judge
 from readtrack.claims import Claim
 from readtrack.home import Home
-from readtrack.procedure import LOOKS, MOST_SEEDS
+from readtrack.procedure import LOOKS, MORE, MOST_SEEDS
 from readtrack.runs import launcher
 from readtrack.runs.job import Job, new_job
 from readtrack.runs.record import Record
@@ -26,27 +27,35 @@ _TIMEOUT: dict[Budget, float | None] = {"quick": 1200.0, "full": None}
 
 
 class Condition(NamedTuple):
-    """What is special about a run: nothing, a null run, one ingredient left out, or the benchmark instead of
-    the experiment."""
+    """What is special about a run: nothing, a null run, one ingredient left out, the benchmark instead of the
+    experiment, or more steps."""
 
     null: bool = False
     broken: str = ""
     timed: bool = False
+    times: int = 1
 
     def __str__(self) -> str:
         return (
-            "null run"
+            "benchmark, null run"
+            if self.null and self.timed
+            else "null run"
             if self.null
             else f"break: {self.broken}"
             if self.broken
             else "benchmark"
             if self.timed
+            else f"{self.times} times the steps"
+            if self.times > 1
             else ""
         )
 
 
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 PLAIN = Condition()
 TIMED = Condition(timed=True)
+NULL_TIMED = Condition(null=True, timed=True)
+LONGER = Condition(times=MORE)
 
 
 class Task(NamedTuple):
@@ -94,6 +103,7 @@ class Verification:
     seeds       other seeds than the rules' for every paper (an audit), or None
     code        paper to the digest of its code, which its runs keep
     place       where the runs are made, "" for here; start: what starts one
+    settings    of every run, such as the data that it takes
     """
 
     def __init__(
@@ -109,9 +119,11 @@ class Verification:
         earlier: Mapping[Task, Record],
         code: Mapping[str, str],
         place: str = "",
+        settings: Mapping[str, str] = NO_SETTINGS,
         start: Callable[[Job], launcher.Running],
     ) -> None:
         self._start = start
+        self._settings = dict(settings)
         self._place = place
         self._code = code
         self._jobs = jobs
@@ -124,10 +136,14 @@ class Verification:
         for paper, claims in papers.items():
             order = list(seeds) if seeds is not None else rule_seeds(claims, MOST_SEEDS)
             for condition, about in _conditions(claims, null=null, breaks=breaks):
-                planned = RUNS if condition == TIMED else LOOKS[0].seeds
+                planned = RUNS if condition.timed else LOOKS[0].seeds
+                if condition == LONGER:  # it looks at the seeds that are no evidence, and at no others
+                    chosen = sorted({seed for claim in about for seed in claim.chosen_on}) or [0, 1]
+                    self._trials[paper, condition] = _Trial(chosen, about, len(chosen))
+                    continue
                 self._trials[paper, condition] = _Trial(order, about, planned)
         # The benchmarks come last, one at a time and alone: what runs beside them would spoil them.
-        order_of = {PLAIN: 0, TIMED: 2}
+        order_of = {PLAIN: 0, TIMED: 2, NULL_TIMED: 2}
         for paper, condition in sorted(self._trials, key=lambda place: order_of.get(place[1], 1)):
             trial = self._trials[paper, condition]
             self._waiting.extend(Task(paper, condition, seed) for seed in trial.seeds[: trial.planned])
@@ -148,9 +164,9 @@ class Verification:
         trial = self._trials.get((paper, condition))
         return trial.claim_events() if trial else {}
 
-    def benchmarks(self, paper: str) -> list[list[dict[str, Any]]]:
+    def benchmarks(self, paper: str, condition: Condition = TIMED) -> list[list[dict[str, Any]]]:
         """What each run of the paper's benchmark measured, where a claim asks for it."""
-        return [run.measurements for run in self.records(paper, TIMED).values()]
+        return [run.measurements for run in self.records(paper, condition).values()]
 
     def step(self) -> list[VerifyEvent]:
         """Take in the runs that have ended and start the next ones.
@@ -163,7 +179,8 @@ class Verification:
                 del self._running[task]
                 happened.append(self._keep("ended", task, load(process.folder)))
         while self._waiting and len(self._running) < self._jobs:
-            if self._running and TIMED in (self._waiting[0].condition, next(iter(self._running)).condition):
+            beside = (self._waiting[0].condition, next(iter(self._running), self._waiting[0]).condition)
+            if self._running and any(condition.timed for condition in beside):
                 break
             task = self._waiting.popleft()
             if task in self._earlier and not self._contended(task):
@@ -177,9 +194,11 @@ class Verification:
                 seed=task.seed,
                 null=task.condition.null,
                 broken=task.condition.broken,
+                times=task.condition.times,
                 timeout=_TIMEOUT[self._budget],
                 place=self._place,
                 code=self._code.get(task.paper, ""),
+                settings=self._settings,
             )
             self._running[task] = self._start(job)
             happened.append(self._event("started", task, Record.from_job(job)))
@@ -210,7 +229,7 @@ class Verification:
     def _wanted(self, paper: str, condition: Condition, trial: _Trial) -> int:
         """How many seeds the trial needs, as far as its runs tell: those of the claim that wants most."""
         events = trial.claim_events()
-        if condition == TIMED or len(events) < trial.planned or None in events.values():
+        if condition.timed or condition == LONGER or len(events) < trial.planned or None in events.values():
             return trial.planned
         about = {claim.name for claim in trial.claims}
         wanted = [one.wants for one in judge_over_seeds(paper, events) if one.claim.name in about]
@@ -228,10 +247,13 @@ def _conditions(
     yield PLAIN, list(claims)
     if any(claim.timed for claim in claims):
         yield TIMED, [claim for claim in claims if claim.timed]
-    # A null run makes the experiment's arms alike; the variants of the benchmark stay what they are.
+    if null and any(isinstance(bound, Speedup) for claim in measured for bound in claim.timed):
+        yield NULL_TIMED, [claim for claim in measured if claim.timed]
     if null and (by_experiment := [claim for claim in measured if not claim.timed]):
         yield Condition(null=True), by_experiment
     if breaks:
+        if stated := [claim for claim in measured if claim.after_steps]:
+            yield LONGER, stated
         for name in dict.fromkeys(one.name for claim in measured for one in claim.breaks):
             yield (
                 Condition(broken=name),
@@ -247,9 +269,10 @@ def earlier_runs(
     device: str,
     budget: Budget,
     place: str = "",
+    settings: Mapping[str, str] = NO_SETTINGS,
 ) -> dict[Task, Record]:
     """The newest completed run of each task that a new run would only repeat: made at this place by this
-    version of readtrack, with the same code of the paper, device and budget, and no settings.
+    version of readtrack, with the same code of the paper, device, budget and settings.
 
     code    paper to the `readtrack.plugins.code.digest` of its code
     edited  paper to the summary of the reader's edits, where its code has any
@@ -262,18 +285,19 @@ def earlier_runs(
         if record.job is None:
             continue
         timed = record.job.only == "benchmark"
-        task = Task(run.paper, Condition(record.job.null, record.job.broken, timed), run.seed)
+        condition = Condition(record.job.null, record.job.broken, timed, record.job.times)
+        task = Task(run.paper, condition, run.seed)
         same_code = (record.job.code, record.job.edited) == (code[run.paper], edited.get(run.paper, ""))
-        if task not in found and same_code and _same(record, device, place):
+        if task not in found and same_code and _same(record, device, place, settings):
             found[task] = record
     return found
 
 
-def _same(record: Record, device: str, place: str) -> bool:
+def _same(record: Record, device: str, place: str, settings: Mapping[str, str]) -> bool:
     job, environment = record.job, record.environment
     return (
         job is not None
-        and (job.device, job.dtype, job.settings, job.place) == (device, "auto", {}, place)
+        and (job.device, job.dtype, job.settings, job.place) == (device, "auto", settings, place)
         and (place != "" or environment.get("host") == socket.gethostname())
         and environment.get("readtrack") == __version__
     )

@@ -41,7 +41,7 @@ _LIGATURES = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BibEntry:
     """One entry: `fields` by their names in small letters, without LaTeX; `raw` as it stands in the file."""
 
     key: str
@@ -120,7 +120,7 @@ class Entry:
 class Bibliography:
     """A .bib file: `shared` is what its entries rest on (@string, @preamble); `problems` what is no entry."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[BibEntry] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -155,7 +155,7 @@ def read(text: str) -> Bibliography:
     return found
 
 
-def _entry(block: Block, line: int) -> Entry:
+def _entry(block: Block, line: int) -> BibEntry:
     fields: dict[str, str] = {}
     for one in block.fields:
         name = one.key.casefold()
@@ -164,7 +164,7 @@ def _entry(block: Block, line: int) -> Entry:
     people = next((str(f.value) for f in block.fields if f.key.casefold() in ("author", "editor")), "")
     authors = tuple(dict.fromkeys(filter(None, map(_name, _split(" ".join(people.split()), " and ")))))
     raw = (block.raw or "").strip()
-    return Entry(one_line(block.key), block.entry_type.casefold(), fields, raw, line, authors)
+    return BibEntry(one_line(block.key), block.entry_type.casefold(), fields, raw, line, authors)
 
 
 def _unescaped(value: str) -> str:

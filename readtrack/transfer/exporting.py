@@ -100,11 +100,11 @@ def entry_of(library: Library, paper: Paper) -> str:
     return bibtex.entry(paper, library.metadata(paper.id), tags=tags, is_read=is_read)
 
 
-def _imported(library: Library) -> tuple[dict[str, str], list[str], list[bibtex.Entry]]:
+def _imported(library: Library) -> tuple[dict[str, str], list[str], list[bibtex.BibEntry]]:
     """Entries of imported files: by paper, with what they rest on; and those that are no paper."""
     written: dict[str, str] = {}
     shared: list[str] = []
-    loose: list[bibtex.Entry] = []
+    loose: list[bibtex.BibEntry] = []
     texts = [one.text for one in kept_lists(library.home, bibtex=True)]
     matcher = Matcher(library.catalog.papers) if texts else None
     linked = (

@@ -38,6 +38,7 @@ _OF_A_RUN = (
     "result.json",
     "log.txt",
     "edits.json",
+    "code.json",
     "note.md",
     "pinned",
     "artifacts",

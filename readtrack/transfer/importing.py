@@ -32,7 +32,7 @@ Place = tuple[int, ...]  # of a row in the reader's list: index of the section, 
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ImportRow:
     """A row of the file and what becomes of it.
 
     matched    it means `papers`, known by `how`
@@ -58,7 +58,7 @@ class Found:
 
 
 @dataclass(slots=True)
-class Plan:
+class ImportPlan:
     """What an import would do.
 
     own         the reader has a list with rows, which is extended; else one is made
@@ -71,7 +71,7 @@ class Plan:
 
     incoming: Incoming
     own: bool
-    found: list[Found] = field(default_factory=list)
+    found: list[ImportRow] = field(default_factory=list)
     additions: Additions = field(default_factory=Additions)
     marks: dict[str, State] = field(default_factory=dict)
     new_marks: list[tuple[str, str, State]] = field(default_factory=list)
@@ -81,6 +81,12 @@ class Plan:
     problems: list[str] = field(default_factory=list)
     title: str = ""
     note: str = ""
+
+    @property
+    def kept(self) -> int:
+        """How many rows of the file the list gains or links. A paper that a .bib names twice is one row."""
+        known = ("listed", "left out", *(("duplicate",) if self.incoming.is_bibtex else ()))
+        return sum(one.status not in known for one in self.found)
 
     def changes(self, library: Library) -> bool:
         """Whether `apply` would write anything, PDFs aside."""
@@ -97,7 +103,7 @@ class Choices:
     left_out: Collection[int] = ()
 
 
-def plan(library: Library, source: Path | Incoming, choices: Choices | None = None) -> Plan:
+def plan(library: Library, source: Path | Incoming, choices: Choices | None = None) -> ImportPlan:
     """What importing would do; writes nothing.
 
     Raises ReadtrackError if the file cannot be read or has no row, if a chosen paper is not known, or if a
@@ -109,7 +115,7 @@ def plan(library: Library, source: Path | Incoming, choices: Choices | None = No
     has_content = bool(listed.sections) or any(paper.line for paper in listed.papers.values())
     own = listed.path != load.shipped() and has_content
     known = _Known(library, own, choices)
-    made = Plan(came, own)
+    made = ImportPlan(came, own)
     if came.is_bibtex:
         _plan_bibtex(made, known)
     else:
@@ -124,13 +130,13 @@ def plan(library: Library, source: Path | Incoming, choices: Choices | None = No
     return made
 
 
-def plan_list(library: Library, other: Catalog) -> Plan:
+def plan_list(library: Library, other: Catalog) -> ImportPlan:
     """What it takes to have all rows and papers of another list too. Its ticks are not taken over: they are
     in its journal.
     """
     known = _Known(library, True, Choices(), also=other)
     text = "".join(item.before + item.raw for item in markdown.outline(other, {}))
-    made = Plan(Incoming(other.path.name, text, other.path.parent), True)
+    made = ImportPlan(Incoming(other.path.name, text, other.path.parent), True)
     _plan_markdown(made, known, text)
     known.want([id_ for id_ in other.papers if id_ not in library.catalog.papers])
     made.additions.papers += known.brought()
@@ -161,13 +167,13 @@ class _Known:
         chosen = self.chosen.get(line)
         return self.matcher.match(text) if chosen is None else Match(chosen, "chosen")
 
-    def match_entry(self, entry: bibtex.Entry) -> Match:
+    def match_entry(self, entry: bibtex.BibEntry) -> Match:
         chosen = self.chosen.get(entry.line)
         if chosen is not None:
             return Match(chosen, "chosen")
         return self.matcher.match_entry(entry.title, entry.year, entry.sources)
 
-    def relink(self, made: Plan, line: int, place: Place, row: Row) -> bool:
+    def relink(self, made: ImportPlan, line: int, place: Place, row: Row) -> bool:
         """Whether the reader chose other papers for a row that is on the list; then it gets them."""
         chosen = self.chosen.get(line)
         if chosen is None or set(chosen) == set(row.papers):
@@ -233,7 +239,7 @@ class _Rows:
 # Markdown
 
 
-def _plan_markdown(made: Plan, known: _Known, text: str) -> None:
+def _plan_markdown(made: ImportPlan, known: _Known, text: str) -> None:
     document = markdown.parse(text)
     made.title = document.title or made.incoming.title
     section: NewSection | None = None
@@ -259,7 +265,7 @@ def _plan_markdown(made: Plan, known: _Known, text: str) -> None:
         elif item.kind == "row":
             around = around[: item.depth]
             if item.line in known.left_out:
-                made.found.append(Found(item.line, title, item.text, "left out", depth=item.depth))
+                made.found.append(ImportRow(item.line, title, item.text, "left out", depth=item.depth))
                 continue
             found, at = _row(made, known, item, title, lines_of)
             made.found.append(found)
@@ -276,14 +282,16 @@ def _plan_markdown(made: Plan, known: _Known, text: str) -> None:
 
 
 def _row(
-    made: Plan, known: _Known, item: markdown.Item, section: str, lines_of: dict[tuple[str, ...], int]
-) -> tuple[Found, Place | None]:
+    made: ImportPlan, known: _Known, item: markdown.Item, section: str, lines_of: dict[tuple[str, ...], int]
+) -> tuple[ImportRow, Place | None]:
     """What the row is, and the place of the row of the reader's list that it is already."""
     match = known.match(item.text, item.line)
 
-    def found(status: Status, papers: tuple[str, ...], twin: str = "") -> Found:
+    def found(status: Status, papers: tuple[str, ...], twin: str = "") -> ImportRow:
         how, maybe = match.how, match.candidates
-        return Found(item.line, section, item.text, status, papers, how, maybe, twin, item.depth, item.state)
+        return ImportRow(
+            item.line, section, item.text, status, papers, how, maybe, twin, item.depth, item.state
+        )
 
     there = known.rows.take(section, item.text) or known.rows.with_papers(match.papers)
     if there is not None:
@@ -301,7 +309,7 @@ def _row(
 
 
 def _put(
-    made: Plan,
+    made: ImportPlan,
     new: NewRow,
     section: NewSection | None,
     place: Place | None,
@@ -317,7 +325,7 @@ def _put(
         section.rows.append(new)
 
 
-def _mark(made: Plan, known: _Known, subjects: Sequence[str], state: State, done: bool = False) -> None:
+def _mark(made: ImportPlan, known: _Known, subjects: Sequence[str], state: State, done: bool = False) -> None:
     """A state that is new in the file counts where the reader has said nothing else."""
     if state != "todo" and not (done and state == "read"):
         for subject in subjects:
@@ -325,7 +333,7 @@ def _mark(made: Plan, known: _Known, subjects: Sequence[str], state: State, done
                 made.marks.setdefault(subject, state)
 
 
-def _mark_new(made: Plan, known: _Known, new: NewRow, section: str, state: State) -> None:
+def _mark_new(made: ImportPlan, known: _Known, new: NewRow, section: str, state: State) -> None:
     """A tick of a new row is the list's own; other states go into the journal."""
     if state in ("reading", "skipped"):
         _mark(made, known, new.papers, state)
@@ -336,7 +344,7 @@ def _mark_new(made: Plan, known: _Known, new: NewRow, section: str, state: State
 # BibTeX
 
 
-def _plan_bibtex(made: Plan, known: _Known) -> None:
+def _plan_bibtex(made: ImportPlan, known: _Known) -> None:
     read = bibtex.read(made.incoming.text)
     made.problems = read.problems
     made.title = made.incoming.title
@@ -344,10 +352,10 @@ def _plan_bibtex(made: Plan, known: _Known) -> None:
     section = NewSection(title)
     number = known.rows.sections.get(letters(title))
     taken = {*known.papers, *(alias.casefold() for p in known.papers.values() for alias in p.aliases)}
-    seen: dict[str, list[bibtex.Entry]] = {}
+    seen: dict[str, list[bibtex.BibEntry]] = {}
     for entry in read.entries:
         if entry.line in known.left_out:
-            made.found.append(Found(entry.line, "", entry.wording, "left out"))
+            made.found.append(ImportRow(entry.line, "", entry.wording, "left out"))
             continue
         found, new = _entry(known, entry, seen, taken, made)
         made.found.append(found)
@@ -360,13 +368,19 @@ def _plan_bibtex(made: Plan, known: _Known) -> None:
 
 
 def _entry(
-    known: _Known, entry: bibtex.Entry, seen: dict[str, list[bibtex.Entry]], taken: set[str], made: Plan
-) -> tuple[Found, NewRow | None]:
+    known: _Known,
+    entry: bibtex.BibEntry,
+    seen: dict[str, list[bibtex.BibEntry]],
+    taken: set[str],
+    made: ImportPlan,
+) -> tuple[ImportRow, NewRow | None]:
     match = known.match_entry(entry)
     state: State = "read" if entry.is_read else "todo"
 
-    def found(status: Status, papers: tuple[str, ...], how: str = match.how, twin: str = "") -> Found:
-        return Found(entry.line, "", entry.wording, status, papers, how, match.candidates, twin, state=state)
+    def found(status: Status, papers: tuple[str, ...], how: str = match.how, twin: str = "") -> ImportRow:
+        return ImportRow(
+            entry.line, "", entry.wording, status, papers, how, match.candidates, twin, state=state
+        )
 
     same = seen.setdefault(match.papers[0] if match.papers else letters(entry.title) or entry.key, [])
     if first := next((one for one in same if match.papers or not _differ(one.sources, entry.sources)), None):
@@ -396,7 +410,7 @@ def _entry(
     return found("ambiguous" if match.candidates else "unknown", ()), NewRow(entry.linked_wording, done)
 
 
-def _listed(known: _Known, entry: bibtex.Entry) -> tuple[Place, Row] | None:
+def _listed(known: _Known, entry: bibtex.BibEntry) -> tuple[Place, Row] | None:
     """The row that has the entry's words, unless its papers are others."""
     there = known.rows.take("", entry.linked_wording) or known.rows.take("", entry.wording)
     if there and any(known.matcher.differs(id_, entry.sources) for id_ in there[1].papers):
@@ -411,7 +425,7 @@ def _differ(one: Sequence[Source], other: Sequence[Source]) -> bool:
     return bool(kinds) and not keys[0] & keys[1]
 
 
-def _paper(entry: bibtex.Entry, taken: set[str]) -> Paper:
+def _paper(entry: bibtex.BibEntry, taken: set[str]) -> Paper:
     assert entry.year is not None
     id_ = make_id(entry.title, taken)
     taken.add(id_)
@@ -430,7 +444,7 @@ def _paper(entry: bibtex.Entry, taken: set[str]) -> Paper:
     )
 
 
-def _take_over(made: Plan, known: _Known, papers: Sequence[str], entry: bibtex.Entry) -> None:
+def _take_over(made: ImportPlan, known: _Known, papers: Sequence[str], entry: bibtex.BibEntry) -> None:
     """Keywords become tags; the abstract and the PDF are the paper's where it has none."""
     if len(papers) == 1:
         id_ = papers[0]
@@ -442,7 +456,7 @@ def _take_over(made: Plan, known: _Known, papers: Sequence[str], entry: bibtex.E
     _offer_pdf(made, known, papers, entry.pdfs)
 
 
-def _offer_pdf(made: Plan, known: _Known, papers: Sequence[str], written: Sequence[str]) -> None:
+def _offer_pdf(made: ImportPlan, known: _Known, papers: Sequence[str], written: Sequence[str]) -> None:
     """The first PDF that is there, for one paper that has none."""
     if len(papers) != 1 or (known.library.home.pdfs / f"{papers[0]}.pdf").exists():
         return
@@ -460,7 +474,7 @@ def target(library: Library) -> Path:
     return library.home.papers_yaml if path == load.shipped() else path
 
 
-def apply(library: Library, made: Plan, *, pdfs: bool = False) -> list[str]:
+def apply(library: Library, made: ImportPlan, *, pdfs: bool = False) -> list[str]:
     """Write what the plan says; with `pdfs`, copy the PDFs that the file names too. Returns what could not be
     attached.
 
@@ -489,7 +503,7 @@ def apply(library: Library, made: Plan, *, pdfs: bool = False) -> list[str]:
     return _attach(library, made.pdfs) if pdfs else []
 
 
-def _said(library: Library, made: Plan) -> list[tuple[str, dict[str, Any]]]:
+def _said(library: Library, made: ImportPlan) -> list[tuple[str, dict[str, Any]]]:
     """The changes of the journal. New rows are found by their words: only now do they have a name."""
     said: list[tuple[str, dict[str, Any]]] = [
         (subject, {"state": state}) for subject, state in made.marks.items()
@@ -501,7 +515,7 @@ def _said(library: Library, made: Plan) -> list[tuple[str, dict[str, Any]]]:
     return said + [(subject, {"tag": f"+{tag}"}) for subject, tags in made.tags.items() for tag in tags]
 
 
-def _save_abstracts(library: Library, made: Plan) -> None:
+def _save_abstracts(library: Library, made: ImportPlan) -> None:
     """As metadata that says where it comes from; a sync puts arXiv's own in its place."""
     folder = library.home.metadata
     if made.abstracts:

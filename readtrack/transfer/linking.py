@@ -68,6 +68,11 @@ def unlink(library: Library, row: Row) -> None:
         library.mark(row.subject, state)
 
 
+def relink(library: Library, row: Row) -> None:
+    """Let the row mean what it meant when it was read. The states of rows and papers stay as they are."""
+    _write(library, row, row.papers)
+
+
 def said_of(links: Iterable[tuple[Row, Sequence[str]]], library: Library) -> dict[str, tuple[str, ...]]:
     """What the journal calls the rows that have no papers yet, with the papers that they are to get."""
     return {

@@ -22,12 +22,14 @@ _LINKED = re.compile(r"!?\[([^\[\]]*)\]\(([^()\s]*(?:\([^()\s]*\)[^()\s]*)*)\)")
 _URL = re.compile(r"https?://[^\s<>\[\]\"']+")
 _ARXIV = re.compile(r"arxiv:\s*(\S+)|(?<![\w./])(\d{4}\.\d{4,5}(?:v\d+)?)(?![\w/])", re.IGNORECASE)
 _DOI = re.compile(r"(?<![\w/])(10\.\d{4,9}/[^\s<>\"]+)")
+_A_PAPER = re.compile(r"\s*(?:the\s+)?(.+?)\s+paper\s*", re.IGNORECASE)
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _APART = re.compile(r"\s+[-–—/+|]\s+|[,;&|]|\band\b|\bor\b")
 
 _SURE = 0.87  # how alike a wording and a title must be to be one paper's
 _MAYBE = 0.6
 _CANDIDATES = 3
+_ALIKE = 5
 _BEGINNING = 4  # words of a title that name it
 _BY_SOURCE = {"arxiv": "arXiv id", "doi": "DOI", "pdf": "link", "page": "link"}
 
@@ -157,7 +159,8 @@ class Matcher:
 
     def _named(self, text: str) -> Match | None:
         key = letters(text)
-        ids = self._names.get(key) or self._names.get(key.removesuffix("s"))
+        said = letters(_A_PAPER.sub(r"\1", text))  # "the GPT-3 paper"
+        ids = self._names.get(key) or self._names.get(key.removesuffix("s")) or self._names.get(said)
         if not ids:
             return None
         if len(ids) > 1:
@@ -215,6 +218,24 @@ class Matcher:
             if same_numbers and self._of_that_time(candidates[0], text):
                 return Match(candidates[:1], "nearly the title")
         return Match(candidates=candidates)
+
+
+def alike(text: str, papers: Mapping[str, Paper]) -> list[str]:
+    """The papers that a line may be about, to choose from: they share its rare words. The best first."""
+    stems = {
+        id_: _stems(" ".join((id_, *paper.aliases, paper.title, *paper.authors)))
+        for id_, paper in papers.items()
+    }
+    shared = Counter(stem for of in stems.values() for stem in of)
+    rare = {stem for stem in _stems(_bare(text)) if 0 < shared[stem] <= max(3, len(papers) // 8)}
+    scores = {id_: sum(1 / shared[stem] for stem in rare & of) for id_, of in stems.items()}
+    return sorted((id_ for id_ in scores if scores[id_]), key=lambda id_: -scores[id_])[:_ALIKE]
+
+
+def _stems(text: str) -> set[str]:
+    """Words without a plural's end, in one of the two spellings of English."""
+    words = (word for word in _tokens(text) if len(word) > 1 and not word.isdigit())
+    return {word.rstrip("s").replace("z", "s") for word in words}
 
 
 def sources_in(text: str) -> Iterator[Source]:

@@ -30,7 +30,7 @@ def test_show_says_what_was_measured_before_the_first_run(
     facts = {"machine": "two cores", "date": "2026-01-01"}
     table = {"runs": [{"papers": ["toy_adam"], "facts": facts}], "claims": [row]}
     file.write_text(json.dumps(table), encoding="utf-8")
-    monkeypatch.setattr(published, "_shipped", lambda: file)
+    monkeypatch.setattr(published, "shipped_file", lambda: file)
 
     def shown(*arguments: str) -> str:
         return CliRunner().invoke(app, arguments, catch_exceptions=False).stdout

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from readtrack.checks.experiment import Watched, run_experiment
-from readtrack.claims import UNTRAINED, AtLeast, Bound, Claim, at_least, at_most
+from readtrack.claims import UNTRAINED, AtLeast, Bound, Claim, at_least, at_most, flat
 from readtrack.plugin import Arm
+from readtrack.runs.comparing import _fall as falls
 from readtrack.runs.comparing import related
 from readtrack.verdicts import rule_seeds
 
-from .toys import ARMS, BLIND, BREAK, LEAD, RATES, SHAPES, accuracy, attempt, claim, plugin
+from .toys import ARMS, BLIND, BREAK, LEAD, RATES, SHAPES, accuracy, attempt, claim, fit, plugin
 
 
 @pytest.fixture
@@ -385,3 +386,56 @@ def test_the_precision_of_a_ratio_is_that_of_resampled_items(carry_out):
 def test_data_have_one_of_four_parts(carry_out):
     with pytest.raises(ValueError, match="part is world, train, choose or judge, not 'held out'"):
         carry_out(lambda run, flaw: run.data("inputs", "held out"))
+
+
+# Controls that have learned
+
+
+@pytest.mark.parametrize(
+    ("losses", "fall"),
+    [
+        ([1.0] * 5 + [0.0] * 95, 0.0),  # it has fallen and stays
+        ([1 - step / 100 for step in range(100)], 0.2),  # a line: a fifth of the steps, a fifth of the fall
+        ([step / 100 for step in range(100)], math.nan),  # it rises
+        ([1.0, 0.0], math.nan),  # too few steps to tell
+    ],
+)
+def test_how_much_of_its_fall_a_loss_falls_at_the_end(losses, fall):
+    assert falls(losses) == pytest.approx(fall, abs=0.03, nan_ok=True)
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(40, "not judged"), (4000, "held")])
+def test_a_control_that_still_learns_is_not_judged(carry_out, steps, verdict):
+    def train(at, width, rate):
+        model = torch.nn.Linear(width, 1)
+        fit(at, model, 0.02, "", steps)
+        return 0.0, model
+
+    learned = replace(LEAD, learned=(flat("half"),))
+    record, _ = carry_out(compared(learned, attempt=train, grid=()), budget="quick")
+    assert record.claims[0]["verdict"] == verdict
+
+
+def test_the_ceiling_of_a_control_is_a_row_of_the_table(carry_out):
+    learned = replace(LEAD, learned=(at_least("accuracy", "half", 0.9, over="the law"),))
+    given = {"references": {"the law": {"accuracy": 1.0}}}
+    record, _ = carry_out(compared(learned, **given), budget="quick")
+    assert record.claims[0]["verdict"] == "not judged"
+    assert record.claims[0]["why"].startswith("the control failed: accuracy, half / the law ≥ 0.9")
+    with pytest.raises(ValueError, match="'accuracy, all' is not about the control"):
+        carry_out(compared(replace(LEAD, learned=(at_least("accuracy", "all", 0.9),))))
+
+
+def test_more_steps_are_for_claims_that_state_their_number(carry_out):
+    def train(at, width, rate):
+        model = torch.nn.Linear(width, 1)
+        fit(at, model, rate, "", at.length(8))
+        return 0.0, model
+
+    stated = replace(LEAD, after_steps=8)
+    _, table = carry_out(compared(stated, attempt=train), budget="quick", times=4)
+    assert {work.loops[0] for work in table.works if not work.stage} == {32}
+    _, table = carry_out(compared(attempt=train), budget="quick", times=4)
+    assert not table.works
+    with pytest.raises(TypeError, match="either its control has learned, or it says after how long"):
+        replace(stated, learned=(flat("half"),))

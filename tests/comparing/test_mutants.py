@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
-from readtrack.checks.comparing import ShortRuns, check_breaks
+from readtrack.checks.comparing import ShortRuns, check_breaks, check_learned
 from readtrack.checks.mutants import MUTANTS, outcomes
-from readtrack.claims import UNTRAINED
+from readtrack.claims import UNTRAINED, at_least
 
-from .toys import ARMS, BLIND, BREAK, LEAD, RATES, SHAPES, accuracy, attempt, plugin
+from .toys import ARMS, BLIND, BREAK, LEAD, RATES, SHAPES, accuracy, attempt, fit, plugin
 
 NEAR = replace(BREAK, role="near miss")
 RIVAL = replace(BREAK, name="a rival", role="rival")
@@ -58,3 +60,34 @@ def test_a_measured_claim_has_a_near_miss_a_rival_and_an_untrained_arm(compare, 
 def test_a_reason_stands_for_a_rival(tmp_path):
     check_breaks(ShortRuns.of(plugin(with_breaks(NEAR, RIVAL, UNTRAINED)), tmp_path / "a"))
     check_breaks(ShortRuns.of(plugin(with_breaks(NEAR, UNTRAINED, no_rival="it is linear")), tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("lengthened", "sentence", "message"),
+    [
+        (True, "After 8 steps who sees more tells more.", None),
+        (True, "Who sees more tells more.", "does not say: after 8 steps"),
+        (False, "After 8 steps who sees more tells more.", "lengthens no loop of"),
+    ],
+)
+def test_a_claim_that_says_after_how_many_steps_can_be_given_more(lengthened, sentence, message, tmp_path):
+    def train(at, width, rate):
+        model = nn.Linear(width, 1)
+        fit(at, model, rate, "", at.length(8) if lengthened else 8)
+        return 0.0, model
+
+    stated = replace(LEAD, after_steps=8, sentence=sentence)
+    given = {"arms": ARMS, "attempt": train, "read": accuracy, "grid": RATES, "breaks": BLIND}
+    runs = ShortRuns.of(plugin(lambda run, flaw: run.compare(stated, **given)), tmp_path)
+    with pytest.raises(AssertionError, match=message) if message else nullcontext():
+        check_learned(runs)
+
+
+def test_a_control_far_from_its_ceiling_has_not_learned(tmp_path):
+    def compare(run, flaw):
+        far = replace(LEAD, learned=(at_least("accuracy", "half", 0.5, over="the law"),))
+        given = {"arms": ARMS, "attempt": attempt(""), "read": accuracy, "grid": RATES, "breaks": BLIND}
+        return run.compare(far, references={"the law": {"accuracy": 1.0}}, **given)
+
+    with pytest.raises(AssertionError, match="far from what can be learned"):
+        check_learned(ShortRuns.of(plugin(compare), tmp_path))

@@ -100,7 +100,7 @@ def test_reading_can_be_cancelled(home: Home, bad: Path) -> None:
     event = threading.Event()
     threading.Timer(0.5, event.set).start()
     began = time.monotonic()
-    with pdf.cancelled_by(event), pytest.raises(pdf.Cancelled):
+    with pdf.cancelled_by(event), pytest.raises(pdf.ExtractionCancelled):
         pdf.pages(home, bad)
     assert time.monotonic() - began < 2
     assert children() == []

@@ -31,7 +31,7 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Row
 from readtrack.reading_list.load import shipped
-from readtrack.tui.finding import Finding
+from readtrack.tui.controllers.search import SearchController
 
 if TYPE_CHECKING:
     from readtrack.tui.app import ReadtrackApp
@@ -327,7 +327,7 @@ def test_a_field_only_narrows(still: Library, text: str, field: str) -> None:
 @settings(max_examples=40, deadline=None)
 @given(queries)
 def test_the_filter_and_the_command_line_find_the_same_in_the_same_order(still: Library, text: str) -> None:
-    filtered, _ = Finding(cast("ReadtrackApp", SimpleNamespace(library=still))).find(text)
+    filtered, _ = SearchController(cast("ReadtrackApp", SimpleNamespace(library=still))).find(text)
     searched = printed(still, "search", "--json", "-n", "1000", "--", text)
     assert [one["subject"] for one in searched["results"]] == list(filtered)
     rows = printed(still, "list", "--json", "--", text)

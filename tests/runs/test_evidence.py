@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from readtrack.runs.evidence import best, overall
-from readtrack.runs.record import Summary
+from readtrack.runs.record import RunSummary
 
 
-def run(verdict: str | None, **fields: object) -> Summary:
+def run(verdict: str | None, **fields: object) -> RunSummary:
     known = {
         "run_id": f"run-{verdict}",
         "paper": "sgd",
@@ -22,7 +22,7 @@ def run(verdict: str | None, **fields: object) -> Summary:
         "claims": (("first", verdict, "x 1"),) if verdict else (),
         "headline": "",
     }
-    return Summary(**{**known, **fields})  # type: ignore[arg-type]
+    return RunSummary(**{**known, **fields})  # type: ignore[arg-type]
 
 
 HELD = run("held")
@@ -41,7 +41,7 @@ HELD = run("held")
         run("missed", started="2026-11-21"),
     ],
 )
-def test_what_says_less_does_not_take_its_place(later: Summary) -> None:
+def test_what_says_less_does_not_take_its_place(later: RunSummary) -> None:
     assert best([later, HELD]) is HELD
     assert best([HELD, later]) is HELD
 
@@ -49,7 +49,7 @@ def test_what_says_less_does_not_take_its_place(later: Summary) -> None:
 @pytest.mark.parametrize(
     "other", [run("missed", budget="full", started="2026-11-20"), run("missed", started="2026-11-23")]
 )
-def test_what_says_more_does_even_if_it_is_worse(other: Summary) -> None:
+def test_what_says_more_does_even_if_it_is_worse(other: RunSummary) -> None:
     assert best([HELD, other]) is other
 
 

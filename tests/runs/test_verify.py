@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from readtrack.claims import Bound, Claim, Figure
 from readtrack.home import Home
 from readtrack.plugins.code import digest
 from readtrack.plugins.find import PluginRef
+from readtrack.procedure import MORE_STEPS
 from readtrack.runs.events import EventWriter
 from readtrack.runs.job import Job, new_job
 from readtrack.runs.record import Record
 from readtrack.runs.store import write_end_event
-from readtrack.runs.verify import PLAIN, TIMED, Condition, Task, Verification, earlier_runs
+from readtrack.runs.verify import LONGER, PLAIN, TIMED, Condition, Task, Verification, earlier_runs
 
 
 def write(file: Path, text: str = "") -> str:
@@ -123,6 +125,27 @@ def test_a_run_of_other_code_does_not_stand(home: Home) -> None:
 def test_a_run_without_an_ingredient_stands_for_nothing_else(home: Home) -> None:
     broken = made(home, broken="no gate")
     assert earlier(home) == {Task("p", Condition(broken="no gate"), 100): broken}
+
+
+def test_a_claim_on_so_many_steps_is_also_run_with_more_on_the_seeds_that_are_no_evidence() -> None:
+    bound = Bound("gain", ">=", 0.2)
+    stated = Claim(name="gain", sentence="", paper=Figure(""), rule=(bound,), after_steps=9, chosen_on=(3, 1))
+    other = replace(stated, name="other", after_steps=0)
+    verification = Verification(
+        {"p": [stated, other], "q": [other]},
+        null=False,
+        breaks=True,
+        seeds=None,
+        jobs=1,
+        device="cpu",
+        budget="quick",
+        earlier={},
+        code={},
+        start=lambda job: pytest.fail("nothing is started"),
+    )
+    more = [task for task in verification._waiting if task.condition == LONGER]
+    assert more == [Task("p", LONGER, 1), Task("p", LONGER, 3)]
+    assert str(LONGER) == MORE_STEPS
 
 
 @pytest.mark.parametrize("facts", [{"readtrack": "0.0.1"}, {"host": "elsewhere"}])

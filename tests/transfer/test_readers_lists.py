@@ -22,7 +22,7 @@ from readtrack.reading_list.load import load, shipped
 from readtrack.sync.add import parse_source
 from readtrack.transfer import bibtex, exporting, importing, incoming, linking, markdown
 from readtrack.transfer.importing import Choices
-from readtrack.transfer.matching import Matcher
+from readtrack.transfer.matching import Matcher, alike
 
 PDF = b"%PDF-1.4\n" + b" " * 2000 + b"startxref\n0\n%%EOF\n"
 
@@ -61,6 +61,20 @@ def row_of(library: Library, words: str) -> Row:
 
 
 # Matching
+
+
+@pytest.mark.parametrize(
+    ("row", "paper"),
+    [
+        ("BERT (2019)", "bert"),
+        ("Batch Normalisation (Ioffe & Szegedy, 2015)", "batchnorm"),
+        ("He et al. 2016 - Deep residual learning", "resnet"),
+        ("diffusion models (ddpm, stable diffusion)", "ddpm"),
+        ("ask Jonas about lunch, 2017", None),
+    ],
+)
+def test_papers_that_share_a_rows_rare_words_are_offered_first(row: str, paper: str | None) -> None:
+    assert next(iter(alike(row, load(shipped()).papers)), None) == paper
 
 
 @pytest.mark.parametrize(
@@ -463,3 +477,16 @@ def test_a_list_of_equal_rows_comes_in_and_goes_out(tmp_path: Path, home: Home) 
     importing.apply(library, importing.plan(library, file))
     assert exporting.to_markdown(library) == file.read_text()
     assert process_time() - began < 30
+
+
+@pytest.mark.parametrize(
+    ("row", "papers"),
+    [
+        ("GPT-3 paper", ("gpt3",)),
+        ("the  Adam paper", ("adam",)),
+        ("The paper", ()),
+        ("my position paper", ()),
+    ],
+)
+def test_a_paper_may_be_called_one(matcher: Matcher, row: str, papers: tuple[str, ...]) -> None:
+    assert matcher.match(row).papers == papers

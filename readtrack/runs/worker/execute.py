@@ -14,10 +14,12 @@ import threading
 import time
 import traceback
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import readtrack
+from readtrack.bench.judge import Speedup
 from readtrack.claims import no_such_break
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
@@ -34,11 +36,12 @@ from readtrack.runs.worker.failure import memory_kind, message, short_traceback
 from readtrack.text import format_bytes, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pluggy
     import torch
 
+    from readtrack.bench.case import Case
     from readtrack.claims import Claim
 
 
@@ -151,12 +154,16 @@ class Worker:
             settings=job.settings,
             null=job.null,
             broken=job.broken,
+            times=job.times,
         )
         self._run = run
         # Only now: what was asked before the line above did not reach the run.
         run.cancelled = run.cancelled or self._stop_reason is not None
         judged = claims(job.paper)
         _check_break(job, judged)
+        if job.practice:
+            self._practise(job, manager, run, judged, bench_dtype)
+            return
         if job.only != "benchmark":
             run.stated(judged)
             self._experiment(manager, run)
@@ -164,8 +171,40 @@ class Worker:
             self._warn("--set is for the experiment: the benchmark has no options.")
         measurements = None
         if job.only != "experiment":
+            from readtrack.bench.null import null_case
+
             compiled = job.compile or run.budget == "full"
-            measurements = self._benchmark(manager, run, bench_dtype, compiled=compiled)
+            change = partial(null_case, bounds=_speedups(judged)) if job.null else None
+            measurements = self._benchmark(manager, run, bench_dtype, compiled=compiled, change=change)
+        run.judge_timed(judged, measurements)
+
+    def _practise(
+        self,
+        job: Job,
+        manager: pluggy.PluginManager,
+        run: Run,
+        judged: Sequence[Claim],
+        bench_dtype: torch.dtype,
+    ) -> None:
+        """Judge the reader's functions; or measure, then test the claims, with them in the paper's place."""
+        from readtrack.practice import rivals
+        from readtrack.runs.worker import practising
+
+        opened = practising.session(job, self._folder)
+        if job.only == "exercises":
+            self._events.emit("phase", name="exercises")
+            practising.judge_all(opened, job, self._events, self._check_stopped)
+            return
+        places = opened.take_place(job.practice)
+        measurements = None
+        if job.only != "experiment":
+            change = partial(rivals.with_yours, places=places)
+            found = self._benchmark(manager, run, bench_dtype, compiled=False, change=change)
+            measurements = rivals.judged(found)
+        places.switch(True)
+        if job.only != "benchmark":
+            run.stated(judged)
+            self._experiment(manager, run)
         run.judge_timed(judged, measurements)
 
     def _experiment(self, manager: pluggy.PluginManager, run: Run) -> None:
@@ -180,9 +219,15 @@ class Worker:
         run.check_cancelled()
 
     def _benchmark(
-        self, manager: pluggy.PluginManager, run: Run, dtype: torch.dtype, *, compiled: bool
+        self,
+        manager: pluggy.PluginManager,
+        run: Run,
+        dtype: torch.dtype,
+        *,
+        compiled: bool,
+        change: Callable[[Case], Case] | None = None,
     ) -> list[dict[str, Any]]:
-        """Measure the plugin's cases; the last measurement of each variant."""
+        """Measure the plugin's cases, changed by `change`; the last measurement of each variant."""
         from readtrack.bench.case import Bench
         from readtrack.bench.compiled import with_compiled
         from readtrack.bench.measure import run_cases
@@ -194,6 +239,8 @@ class Worker:
         self._events.emit("phase", name="benchmark")
         bench = Bench(device=run.device, dtype=dtype, budget=run.budget)
         cases = list(manager.hook.benchmark(bench=bench) or ())
+        if change is not None:
+            cases = [change(case) for case in cases]
         if compiled:
             cases = [with_compiled(case, run.device) for case in cases]
         total = PLANS[run.budget].rounds * sum(len(case.cost) * len(case.variants) for case in cases)
@@ -270,7 +317,8 @@ class Worker:
         if self._ending.wait(_GRACE_INTERRUPTED):
             return
         faulthandler.dump_traceback()
-        place = log.last_place(self._folder, search_path(Home()))
+        home = Home()
+        place = log.last_place(self._folder, [*search_path(home), str(home.practice)])
         self._write_end("timed_out", stopped(load_run(self._folder), "timed_out", "killed", place))
         kill_family(self._process)
         kill_leftover_processes(self._folder.name)
@@ -361,6 +409,10 @@ class Worker:
     def _write_end(self, outcome: Outcome, detail: str) -> None:
         self._events.emit("end", outcome=outcome, detail=detail)
         write_result(self._folder, load_run(self._folder))
+
+
+def _speedups(claims: Sequence[Claim]) -> list[Speedup]:
+    return [bound for claim in claims for bound in claim.timed if isinstance(bound, Speedup)]
 
 
 def _check_break(job: Job, claims: Sequence[Claim]) -> None:
