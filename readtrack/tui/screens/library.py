@@ -15,18 +15,17 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
-from readtrack.present import marks
-from readtrack.present.actions import Where, key, shown_key
+from readtrack.present.actions import Where, key
 from readtrack.reading_list.journal import STATES
 from readtrack.runs.evidence import best, overall
 from readtrack.tui import kept, news
 from readtrack.tui.actions import TYPING, bindings, hints
 from readtrack.tui.applies import Situation, applies
-from readtrack.tui.theme import state_style
-from readtrack.tui.widgets import paper_page
+from readtrack.tui.widgets import header, paper_page
 from readtrack.tui.widgets.checklist import Checklist
 from readtrack.tui.widgets.filter import Filter
-from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, drawn_line, join, pair, text
+from readtrack.tui.widgets.key_hints import Footer
+from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, drawn_line, text
 from readtrack.tui.widgets.outline import Entry
 from readtrack.tui.widgets.run_view import RunView
 from readtrack.tui.widgets.targets import PastRun, Subject
@@ -76,8 +75,7 @@ class LibraryScreen(Screen[None]):
         self._welcome = Static(id="welcome", markup=False)
         self._status = Static(id="status", markup=False)
         self._sync = Static(id="sync", markup=False)
-        self._hints = Static(id="hints", markup=False)
-        self._hint_keys: list[tuple[int, str]] = []  # where each hint ends, and its key
+        self._hints = Footer(id="hints", markup=False)
         self._under_cursor: Entry | None = None
         self._elsewhere: Entry | None = None  # a paper that a link led to and no row has
         self._drawn: Entry | None = None
@@ -188,54 +186,20 @@ class LibraryScreen(Screen[None]):
         if not self._welcome.display:
             return
         runnable = len(library.listed.keys() & library.runnable().keys())
-        if self.size.width >= 116:
-            what = f"{runnable} of these papers can run on this machine.   "
-            keys = {"run": "runs the selected one", "code": "its code", "own_list": "your own list"}
-        else:
-            what = f"{runnable} of these papers can run.   "
-            keys = {"run": "runs one", "code": "its code", "own_list": "own list"}
-        told = Content("   ").join(
-            join((key(one), "bold"), (f" {does}", "$muted")) for one, does in keys.items()
-        )
-        self._put(self._welcome, join(what, told))
+        self._put(self._welcome, header.welcome(runnable, self.size.width - 2))
 
     def _refresh_head(self) -> None:
         library = self._library
-        counts = self.checklist.counts()
-        wide = self.size.width >= 110
-        parts = [
-            join(
-                (f"{number} ", "$faint"),
-                (f"{marks.STATES[state]} ", state_style(state)),
-                str(counts[state]),
-                (f" {state}" if wide else "", "$muted"),
-            )
-            for number, state in enumerate(STATES, 1)
-        ]
         runnable = len(library.listed.keys() & library.runnable().keys())
-        parts.append(
-            join((f"{marks.RUNNABLE} ", "$muted"), str(runnable), (" runnable" if wide else "", "$muted"))
-        )
-        name = text("readtrack", "bold $heading")
-        if self.checklist.found is not None:
-            name = join(name, (f"   {len(self.checklist.found)} found", "$link"))
-        head = pair(name, Content("   ").join(parts), self.size.width - 2)
-        self._put(self._head, head)
+        found = None if self.checklist.found is None else len(self.checklist.found)
+        self._put(self._head, header.counts(self.checklist.counts(), runnable, found, self.size.width - 2))
 
     @on(news.QueueChanged)
     def refresh_hints(self) -> None:
         """The footer: the most wanted actions that fit; help is never dropped."""
         places: set[Where] = {"library", "run" if self.looking else "list"}
-        room = self.size.width - 2
-        shown: list[Content] = []
-        self._hint_keys.clear()
-        for one in hints(places, partial(applies, self._situation())):
-            item = join((shown_key(one.keys[0]), "bold $foreground"), " ", one.label)
-            if item.cell_length + 3 <= room:
-                shown.append(item)
-                room -= item.cell_length + 3
-                self._hint_keys.append((self.size.width - 2 - room, one.keys[0]))
-        self._put(self._hints, Content("   ").join(shown))
+        wanted = hints(places, partial(applies, self._situation()))
+        self._put(self._hints, self._hints.fitting(wanted, self.size.width - 2))
 
     def _situation(self) -> Situation:
         entry, record = self.entry, self.run_view.record
@@ -251,13 +215,6 @@ class LibraryScreen(Screen[None]):
             syncing=self._syncs.alive is not None,
             queued=bool(self._runs.waiting),
         )
-
-    @on(events.Click, "#hints")
-    def _hint_clicked(self, event: events.Click) -> None:
-        key = next((key for end, key in self._hint_keys if event.x <= end), None)
-        if key is not None:
-            # From the app: a key that the screen itself sent would not come to the screen.
-            self.app.call_later(self.app.simulate_key, key)
 
     @property
     def looking(self) -> bool:

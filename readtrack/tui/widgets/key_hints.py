@@ -1,10 +1,14 @@
-"""The footer of a screen with keys of its own."""
+"""Footers: the keys that a screen offers."""
 
 from __future__ import annotations
 
-from textual.content import Content
+from collections.abc import Iterable
 
-from readtrack.present.actions import Where, shown_key, where
+from textual import events
+from textual.content import Content
+from textual.widgets import Static
+
+from readtrack.present.actions import Action, Where, shown_key, where
 from readtrack.tui.widgets.line_view import join
 
 
@@ -21,3 +25,27 @@ def key_hints(place: Where, width: int, *, enter: str = "") -> Content:
         longer = join(lines[-1], "   ", hint)
         lines[-1:] = [longer] if longer.cell_length <= width else [lines[-1], hint]
     return Content("\n").join(lines)
+
+
+class Footer(Static):
+    """One line of keys; a click on one presses it."""
+
+    _ends: tuple[tuple[int, str], ...] = ()  # where each hint ends, and its key
+
+    def fitting(self, wanted: Iterable[Action], width: int) -> Content:
+        """The hints that fit, in order of rank."""
+        shown, ends, used = [], [], 0
+        for one in wanted:
+            hint = join((shown_key(one.keys[0]), "bold $foreground"), " ", one.label)
+            if used + hint.cell_length + 3 <= width:
+                shown.append(hint)
+                used += hint.cell_length + 3
+                ends.append((used, one.keys[0]))
+        self._ends = tuple(ends)
+        return Content("   ").join(shown)
+
+    def on_click(self, event: events.Click) -> None:
+        key = next((key for end, key in self._ends if event.x <= end), None)
+        if key is not None:
+            # From the app: a key that the screen itself sent would not come to the screen.
+            self.app.call_later(self.app.simulate_key, key)
