@@ -223,6 +223,8 @@ ACTIONS: tuple[Action, ...] = (
            cli_command="readtrack lineage PAPER"),
     Action("statistics", "D", "History", "Show reading statistics and suggestions for what to read next.",
            "View", cli_command="readtrack stats"),
+    Action("report", "W", "Web report", "Write your list, runs and claims as web pages and open them.",
+           "View", call="app.report", cli_command="readtrack report"),
     Action("zoom", "z", "Zoom", "Zoom the pane to the whole screen, or back.", "View"),
     Action("theme", "T", "Light or dark",
            "Switch between dark and light. READTRACK_THEME=paper starts light.", "View", call="app.theme"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -390,6 +390,7 @@ def write(site: Site, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         before = _before(folder)
+        _list(folder, before | site.files.keys())  # what stops here is still a report
         for path, body in site.files.items():
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -397,11 +398,15 @@ def write(site: Site, folder: Path) -> None:
         for path in before - site.files.keys():
             if (folder / path).resolve().is_relative_to(folder.resolve()):
                 (folder / path).unlink(missing_ok=True)
-        listed = json.dumps({"files": sorted(site.files)}, indent=1) + "\n"
-        (folder / MANIFEST).write_text(listed, encoding="utf-8")
+        _list(folder, site.files.keys())
     except OSError as error:
         where = error.filename or folder
         raise ReadtrackError(f"could not write the report: {where}: {error.strerror}.") from error
+
+
+def _list(folder: Path, files: Iterable[str]) -> None:
+    listed = json.dumps({"files": sorted(files)}, indent=1) + "\n"
+    (folder / MANIFEST).write_text(listed, encoding="utf-8")
 
 
 def _before(folder: Path) -> set[str]:

@@ -29,6 +29,7 @@ from readtrack.tui.actions import TYPING, read_keys
 from readtrack.tui.controllers.adding import ListController
 from readtrack.tui.controllers.notes import NotesController
 from readtrack.tui.controllers.reading import ReadingController
+from readtrack.tui.controllers.report import ReportController
 from readtrack.tui.controllers.runs import RunController
 from readtrack.tui.controllers.search import SearchController
 from readtrack.tui.controllers.sync import SyncController
@@ -102,6 +103,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.syncs = SyncController(self, self.search)
         self._adding = ListController(self, self.action_import_list)
         self._reading = ReadingController(self)
+        self._report = ReportController(self)
         self.notes = NotesController(self, self.search)
         self._options: Options | None = None
         self._left = threading.Event()
@@ -249,13 +251,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self._adding.ask_for_paper()
 
     def action_put_on_list(self) -> None:
-        entry = self.entry
-        if entry is None or entry.paper is None:
-            self.say("Choose a paper to put on your list.")
-        elif not entry.off_list:
-            self.say(f"{entry.paper.id} is on your list already.")
-        else:
-            self._adding.put_on_list(entry.paper.id)
+        self._adding.put_on_list(self.entry)
 
     def action_attach(self) -> None:
         entry = self.entry
@@ -272,6 +268,9 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def action_link(self) -> None:
         self._lists.ask_for_link()
+
+    def action_report(self) -> None:
+        self._report.write()
 
     def action_source(self) -> None:
         address = self._address()
@@ -474,6 +473,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self._left.set()
         self.syncs.leave()
         self._devices.leave()
+        self._report.leave()
 
     # The app
 

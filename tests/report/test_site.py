@@ -52,7 +52,6 @@ def test_each_paper_has_a_page_and_each_page_is_small(shipped_site: Site) -> Non
 
 
 @pytest.mark.timing
-@pytest.mark.timing
 def test_ninety_papers_take_less_than_five_seconds() -> None:
     def seconds() -> float:
         start = time.perf_counter()
@@ -290,6 +289,18 @@ def test_a_folder_of_something_else_is_left_alone(home: Home, tmp_path: Path) ->
     write(reader(home, papers=("adam",)), folder)
     assert outside.exists()
     assert (folder / "thesis.tex").exists()
+
+
+def test_a_report_that_was_stopped_midway_is_written_again(home: Home, tmp_path: Path) -> None:
+    folder, site = tmp_path / "out", reader(home, papers=("adam",))
+    (folder / "claims.html").mkdir(parents=True)  # cannot be written over
+    (folder / MANIFEST).write_text('{"files": ["old.html"]}')
+    with pytest.raises(ReadtrackError, match="could not write the report"):
+        write(site, folder)
+    (folder / "claims.html").rmdir()
+    (folder / "old.html").touch()
+    write(site, folder)
+    assert not (folder / "old.html").exists()
 
 
 # Words and Markdown

@@ -16,6 +16,7 @@ from readtrack.tui import kept, news
 if TYPE_CHECKING:
     from readtrack.sync.add import Added
     from readtrack.tui.shell import Shell
+    from readtrack.tui.widgets.outline import Entry
 
 _EMPTY = 'title: "My papers"\nchecklist: []\npapers: {}\n'
 
@@ -39,9 +40,14 @@ class ListController:
         hint = "A title, arXiv id, DOI or link, or the name of a shipped paper. enter adds, esc goes back."
         self._shell.ask(InputDialog("Add a paper to your list", hint, take))
 
-    def put_on_list(self, paper: str) -> None:
+    def put_on_list(self, entry: Entry | None) -> None:
         """Put a paper that ships on the list; the cursor stays, so that the next one is near."""
-        self._add(paper, stay=True)
+        if entry is None or entry.paper is None:
+            self._shell.say("Choose a paper to put on your list.")
+        elif not entry.off_list:
+            self._shell.say(f"{entry.paper.id} is on your list already.")
+        else:
+            self._add(entry.paper.id, stay=True)
 
     def _add(self, what: str, *, stay: bool = False) -> None:
         self._shell.say("Adding ", (what, "$link"), " …")
