@@ -6,7 +6,6 @@ A subject is a paper's id, or `row:<key>` for a row of the checklist that has no
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -312,14 +311,20 @@ class Library:
 
         Raises ReadtrackError naming the nearest or the candidates.
         """
+        from readtrack.reading_list.sources import name_key, parsed, source_key
+
         papers = self.catalog.papers
-        wanted = query.strip().casefold()
-        if paper := papers.get(_key(wanted)):
+        wanted, name = query.strip().casefold(), name_key(query)
+        if paper := papers.get(name):
             return paper
+        source = parsed(query.rstrip("/ ")) or parsed(
+            f"https://{query.strip()}"
+        )  # a link may lack its scheme
+        key = source_key(source) if source else ""
         for found in (
-            [p for p in papers.values() if _key(wanted) in map(_key, p.aliases)],
-            [p for p in papers.values() if _source_key(wanted) in map(_source_key, _sources(p)[:1])],
-            [p for p in papers.values() if _source_key(wanted) in map(_source_key, _sources(p))],
+            [p for p in papers.values() if name in map(name_key, p.aliases)],
+            [p for p in papers.values() if key in map(source_key, p.sources[:1])],
+            [p for p in papers.values() if key in map(source_key, p.sources)],
             [p for p in papers.values() if wanted == p.title.casefold()],
             [p for p in papers.values() if wanted and wanted in p.title.casefold()],
         ):
@@ -471,24 +476,6 @@ def _are_mixed(entries: list[Entry]) -> bool:
 
 def _together(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _key(text: str) -> str:
-    """Ids and aliases, however they are spaced: "Flash-Attention", "flash attention", "flash_attention"."""
-    return re.sub(r"[-\s]+", "_", text.casefold())
-
-
-def _sources(paper: Paper) -> list[str]:
-    return [source.value for source in paper.sources]
-
-
-def _source_key(text: str) -> str:
-    """One form for all ways to write a source: arXiv ids lose their version, links and DOIs their prefix."""
-    text = text.casefold().removeprefix("arxiv:").removeprefix("doi:").rstrip("/")
-    text = re.sub(r"^https?://(www\.|export\.)?", "", text)
-    text = re.sub(r"^(arxiv\.org/(abs|pdf|html)|(dx\.)?doi\.org)/", "", text)
-    arxiv = re.fullmatch(r"(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})(?:v\d+)?(?:\.pdf)?", text)
-    return arxiv[1] if arxiv else text
 
 
 def _unknown(name: str, subjects: Iterable[str]) -> ReadtrackError:

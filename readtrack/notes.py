@@ -9,10 +9,9 @@ from pathlib import Path
 
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.fulltext import pdf
-from readtrack.fulltext.words import folded
 from readtrack.home import Home
 from readtrack.library import Library, below
-from readtrack.text import one_line, quoted
+from readtrack.text import folded, one_line, quoted
 
 _HIGHLIGHT = re.compile(r"^> (?P<quote>.+) \(p\. (?P<page>\d+)\)$", re.MULTILINE)
 _FIELD = re.compile(r"\{(title|authors|year|id|url|abstract|date)\}")

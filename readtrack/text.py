@@ -107,6 +107,15 @@ def quoted(text: str) -> str:
     return f"'{text if len(text) <= 60 else text[:59] + '…'}'"
 
 
+def folded(text: str) -> str:
+    """Without case and accents: "Ré" and "re" are the same word."""
+    if text.isascii():
+        return text.lower()
+    from unicodedata import combining, normalize
+
+    return "".join(c for c in normalize("NFKD", text.casefold()) if not combining(c))
+
+
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
     """`did you mean 'x'?`, or `otherwise` if nothing known is near."""
     from difflib import get_close_matches

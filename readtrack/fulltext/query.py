@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from readtrack.fulltext.words import folded
+from readtrack.text import folded
 
 FIELDS = ("state", "tag", "year", "section", "can", "claim", "author", "has")
 _TOKEN = re.compile(r'-?(?:\w+:)?"[^"]*"?|[()]|[^\s()"]+')

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from readtrack.fulltext.index import KINDS, Fit, FullText, around, kind_of
 from readtrack.fulltext.query import Field, Node, Not, Or, Word, fields, parse, words, years
 from readtrack.fulltext.units import files
-from readtrack.fulltext.words import SHORTEST, folded
+from readtrack.fulltext.words import SHORTEST
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Row, Section
 from readtrack.reading_list.journal import STATES
-from readtrack.text import quoted
+from readtrack.text import folded, quoted
 
 _CAN = ("run",)
 _HAS = ("note", "pdf", "abstract", "rating")

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from unicodedata import combining, normalize
+
+from readtrack.text import folded
 
 _SPACES = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
 SHORTEST = 4  # letters of a word that may be misspelt
-
-
-def folded(text: str) -> str:
-    """Without case and accents: "Ré" and "re" are the same word."""
-    if text.isascii():
-        return text.lower()
-    return "".join(c for c in normalize("NFKD", text.casefold()) if not combining(c))
 
 
 def worded(text: str) -> str:

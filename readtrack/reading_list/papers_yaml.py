@@ -9,15 +9,11 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Section, Source, SourceKind
+from readtrack.reading_list.sources import WRITTEN
 from readtrack.reading_list.yaml_tree import Node, Problem, described
 from readtrack.text import nearest, one_line, plain, quoted
 
 _ID = re.compile(r"[a-z][a-z0-9_]*")
-_ARXIV = re.compile(
-    r"(?:[0-9]{2}(?:0[1-9]|1[0-2])\.[0-9]{4,5}|[a-z-]+(?:\.[A-Z]{2})?/[0-9]{2}(?:0[1-9]|1[0-2])[0-9]{3})(?:v[1-9][0-9]*)?"
-)
-_DOI = re.compile(r"10\.[0-9]{4,9}/\S+")
-_LINK = re.compile(r"https?://[^\s/]+(/\S*)?")
 MISSING = ("title", "authors", "year")  # facts that a list may name as missing
 _PROSE = ("problem", "idea", "result")
 _EARLIER_PROSE = ("summary", "claim", "figure")  # read as idea and result: older lists have these
@@ -187,12 +183,7 @@ def _source(node: Node) -> Source:
         raise Problem(node.line, f"this source has {have} {', '.join(kinds)}; give it exactly one")
     (kind,) = chosen
     value = _line(fields[kind], quoted(kind))
-    pattern, example = {
-        "arxiv": (_ARXIV, '"1706.03762", "1706.03762v5" or "cs/9901001"'),
-        "doi": (_DOI, '"10.1162/neco.1997.9.8.1735"'),
-        "pdf": (_LINK, '"https://.../paper.pdf"'),
-        "page": (_LINK, '"https://..."'),
-    }[kind]
+    pattern, example = WRITTEN[kind]
     if not pattern.fullmatch(value):
         name = {"arxiv": "an arXiv id", "doi": "a DOI"}.get(kind, "a link")
         inside = pattern.search(value) if kind in ("arxiv", "doi") else None

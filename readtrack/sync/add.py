@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unicodedata import combining, normalize
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home, replacing
@@ -22,6 +21,7 @@ from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, CatalogError, Note, Paper, Row, Section, Source
 from readtrack.reading_list.insert import NewPaper, find_section, insert
 from readtrack.reading_list.papers_yaml import MISSING
+from readtrack.reading_list.sources import letters, make_id, name_key, not_a_source, parsed, source_key
 from readtrack.sync import metadata
 from readtrack.sync.clock import Clock
 from readtrack.sync.faults import Fault
@@ -35,15 +35,6 @@ if TYPE_CHECKING:
 
 MAX_AUTHORS = 10
 _SEARCH = "https://arxiv.org/search/?"
-_ARXIV = re.compile(
-    r"(?:arxiv:)?(\d{4}\.\d{4,5}|[a-z-]+(?:\.[a-z]{2})?/\d{7})(v[1-9]\d*)?(?:\.pdf)?", re.IGNORECASE
-)
-_ARXIV_LINK = re.compile(r"https?://(?:www\.|export\.)?arxiv\.org/(?:abs|pdf|html)/", re.IGNORECASE)
-_DOI_LINK = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:)", re.IGNORECASE)
-_SMALL = re.compile(
-    r"an?|and|are|as|at|by|do|does|for|from|how|in|into|is|its?|of|on|or|our|the|to|towards|using|via|what|when"
-    r"|why|with|without|you|your"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +91,7 @@ def add(
         entry = NewPaper(known.id, known.title, known.authors, known.year, "", "", is_known=True)
         return _written(library, entry, section)
     source = _source(library, text, title)
-    _refuse_listed(library, lambda paper: any(_same(source, other) for other in paper.own_sources))
+    _refuse_listed(library, lambda paper: _is_of(paper, source))
     clock, found, unasked = clock or Clock(), GivenFacts(), ""
     if source.kind in ("arxiv", "doi") and not (title and authors and year):
         try:
@@ -119,7 +110,7 @@ def add(
         found.arxiv,
     )
     if facts.title:
-        _refuse_listed(library, lambda paper: _letters(paper.title) == _letters(facts.title))
+        _refuse_listed(library, lambda paper: letters(paper.title) == letters(facts.title))
     name = facts.title or _placeholder(source)
     entry = NewPaper(
         id=_checked_id(paper_id, library.catalog) if paper_id else make_id(name, _taken(library.catalog)),
@@ -145,12 +136,12 @@ def known_paper(library: Library, text: str) -> Paper | None:
     it is the work itself.
     """
     papers = library.catalog.papers.values()
-    name, letters = re.sub(r"[-\s]+", "_", text.strip().casefold()), _letters(text)
-    found = [p for p in papers if name in (p.id, *(re.sub(r"[-\s]+", "_", a.casefold()) for a in p.aliases))]
-    if not found and letters:
-        found = [paper for paper in papers if _letters(paper.title) == letters]
-    if not found and (source := _parsed(text)):
-        found = [paper for paper in papers if any(_same(source, other) for other in paper.own_sources)]
+    name, title = name_key(text), letters(text)
+    found = [p for p in papers if name in (p.id, *map(name_key, p.aliases))]
+    if not found and title:
+        found = [paper for paper in papers if letters(paper.title) == title]
+    if not found and (source := parsed(text)):
+        found = [paper for paper in papers if _is_of(paper, source)]
     return min(found, key=lambda paper: (len(paper.title), paper.id not in library.listed), default=None)
 
 
@@ -162,12 +153,12 @@ def check_means_paper(library: Library, text: str) -> None:
 
 def _source(library: Library, text: str, title: str | None) -> Source:
     """Where the paper is to be had. For a title alone that is a search for it."""
-    source = _parsed(text)
+    source = parsed(text)
     if source is not None and source.kind in ("pdf", "page") and not title:
         raise ReadtrackError("a link does not say what the paper is called; add --title (--author, --year).")
     if source is None and len(text.split()) < 2 and not title:
         hint = nearest(text.strip(), library.catalog.papers, "write a title of one word as --title")
-        raise ReadtrackError(f"{_not_a_source(text)} No paper that readtrack knows has this name; {hint}.")
+        raise ReadtrackError(f"{not_a_source(text)} No paper that readtrack knows has this name; {hint}.")
     return source or Source(
         "page", _SEARCH + urlencode({"query": one_line(title or text), "searchtype": "title"})
     )
@@ -183,57 +174,6 @@ def _year_of(source: Source) -> int | None:
     if source.kind != "arxiv" or not found:
         return None
     return (1900 if int(found[1]) > 90 else 2000) + int(found[1])
-
-
-def _parsed(text: str) -> Source | None:
-    try:
-        return parse_source(text)
-    except ReadtrackError:
-        return None
-
-
-def parse_source(text: str) -> Source:
-    """What the reader typed, as a source. Raises ReadtrackError."""
-    text = text.strip()
-    bare = _ARXIV_LINK.sub("", text)
-    if found := _ARXIV.fullmatch(re.split(r"[?#]", bare)[0] if bare != text else bare):
-        return _arxiv_source(found)
-    doi = unquote(_DOI_LINK.sub("", text)) if _DOI_LINK.match(text) else text
-    if re.fullmatch(r"10\.\d{4,9}/\S+", doi):
-        own = re.fullmatch(r"10\.48550/(arxiv\..+)", doi, re.IGNORECASE)
-        if own and (found := _ARXIV.fullmatch(own[1].replace(".", ":", 1))):
-            return _arxiv_source(found)
-        return Source("doi", doi)
-    if re.fullmatch(r"https?://[^\s/]+(/\S*)?", text, re.IGNORECASE):
-        return Source("pdf" if re.split(r"[?#]", text)[0].lower().endswith(".pdf") else "page", text)
-    raise ReadtrackError(_not_a_source(text))
-
-
-def _not_a_source(text: str) -> str:
-    return f"{quoted(text)} is no arXiv id (1706.03762), no DOI (10.1162/neco.1997.9.8.1735) and no link (https://...)."
-
-
-def _arxiv_source(found: re.Match[str]) -> Source:
-    base, version = found[1], found[2] or ""
-    head, slash, number = base.partition("/")
-    archive, dot, subject = head.partition(".")
-    # The list wants cs/9901001 and math.GT/0309136 as arXiv writes them.
-    base = f"{archive.lower()}{dot}{subject.upper()}{slash}{number}" if slash else base
-    return Source("arxiv", base + version.lower())
-
-
-def make_id(title: str, taken: set[str]) -> str:
-    """`FlashAttention: Fast and ...` -> flashattention; else the first words that say something."""
-    head, colon, _ = title.partition(":")
-    short = head if colon and len(head.split()) <= 3 else title
-    folded = "".join(c for c in normalize("NFKD", short.casefold()) if not combining(c))
-    words = re.findall(r"[a-z0-9]+", folded.replace("'", ""))
-    stem = "_".join([word for word in words if not _SMALL.fullmatch(word)][:4] or words[:4]) or "paper"
-    stem = stem if stem[0].isalpha() and not keyword.iskeyword(stem) else f"paper_{stem}"
-    name, number = stem, 2
-    while name in taken:
-        name, number = f"{stem}_{number}", number + 1
-    return name
 
 
 def _checked_id(paper_id: str, listed: Catalog) -> str:
@@ -263,21 +203,8 @@ def _refuse_listed(library: Library, is_same: Callable[[Paper], bool]) -> None:
             raise NotAvailableError(f"it is on the list already: {paper.id} ({paper.title}), {where}.")
 
 
-def _same(one: Source, other: Source) -> bool:
-    if one.kind != other.kind:
-        return False
-    if one.kind == "arxiv":
-        return metadata.split_id(one.value)[0].casefold() == metadata.split_id(other.value)[0].casefold()
-    if one.kind == "doi":
-        return one.value.casefold() == other.value.casefold()
-    return re.sub(r"^https?://", "", one.value).rstrip("/") == re.sub(r"^https?://", "", other.value).rstrip(
-        "/"
-    )
-
-
-def _letters(title: str) -> str:
-    folded = normalize("NFKD", title.casefold())
-    return "".join(c for c in folded if c.isalnum())
+def _is_of(paper: Paper, source: Source) -> bool:
+    return source_key(source) in map(source_key, paper.own_sources)
 
 
 # The facts

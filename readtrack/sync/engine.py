@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.reading_list.catalog import Paper, Source
+from readtrack.reading_list.sources import split_version
 from readtrack.sync import files, metadata
 from readtrack.sync.clock import Clock, SyncCancelled
 from readtrack.sync.faults import Fault
@@ -298,7 +299,7 @@ class Sync:
         if version is None:
             self._download(client, paper, source, source.value)
             return
-        base, pinned = metadata.split_id(source.value)
+        base, pinned = split_version(source.value)
         known = self._known(paper)
         link = _own_link(known.get("pdf_url", ""), client) if endpoints.links else None
         url = f"{endpoints.pdf}/{base}v{{}}"
@@ -372,7 +373,7 @@ class Sync:
         """The version of an arXiv paper that the reader should have; None if unknown, or not on arXiv."""
         if source.kind != "arxiv":
             return None
-        pinned = metadata.split_id(source.value)[1]
+        pinned = split_version(source.value)[1]
         if pinned is not None:
             return pinned
         version = self._known(paper).get("version") if source.value == paper.arxiv_id else None

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 from readtrack.errors import ReadtrackError
 from readtrack.home import write_text
+from readtrack.reading_list.sources import split_version
 from readtrack.sync.client import Bytes, Client, Endpoints
 from readtrack.sync.faults import Fault, looks_like_page, page_title
 from readtrack.text import one_line, plain
@@ -33,18 +34,6 @@ BATCH = 100  # ids in one request: a link of about 1,300 characters
 MAX_REFUSALS = 16
 _FEED, _ENTRY = 1024 * 1024, 128 * 1024  # bytes that a feed, and each entry of it, may have
 MAX_AGE = 30  # days after which an id without a version is asked for again
-_ID = re.compile(r"(?P<base>.+?)(?:v(?P<version>\d+))?")
-
-
-def split_id(arxiv_id: str) -> tuple[str, int | None]:
-    """`1706.03762v5` -> ("1706.03762", 5); without a version ("1706.03762", None).
-
-    An old id loses its subject, as arXiv's own answers do: `math.GT/0309136` -> ("math/0309136", None).
-    """
-    found = _ID.fullmatch(arxiv_id)
-    assert found
-    base = re.sub(r"\.[A-Z]{2}/", "/", found["base"])
-    return base, int(found["version"]) if found["version"] else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +99,14 @@ def _ask(client: Client, endpoints: Endpoints, ids: list[str], answer: Answer) -
                 _ask(client, endpoints, part, answer)
         return
     exact = {(facts.arxiv_id, facts.version): facts for facts in entries}
-    pinned = set(map(split_id, ids))
+    pinned = set(map(split_version, ids))
     newest = {
         base: facts
         for (base, version), facts in sorted(exact.items(), key=itemgetter(0))
         if (base, version) not in pinned
     }
     for one in ids:
-        base, version = split_id(one)
+        base, version = split_version(one)
         found = newest.get(base) if version is None else exact.get((base, version))
         if found is not None:
             answer.found[one] = found
@@ -265,7 +254,7 @@ def load(folder: Path, paper_id: str, asked: str) -> dict[str, Any] | None:
 
 def is_old(document: dict[str, Any], asked: str, wall: float) -> bool:
     """A pinned version never is; a date in the future means that the clock was wrong."""
-    if split_id(asked)[1] is not None:
+    if split_version(asked)[1] is not None:
         return False
     age = wall - datetime.fromisoformat(document["fetched"]).timestamp()
     return not -86400 < age < MAX_AGE * 86400

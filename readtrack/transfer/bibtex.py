@@ -10,12 +10,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from unicodedata import combining, normalize
+from unicodedata import normalize
 
 from readtrack.errors import ReadtrackError
 from readtrack.reading_list.catalog import Paper, Source
-from readtrack.sync.add import parse_source
-from readtrack.text import one_line
+from readtrack.reading_list.sources import parse
+from readtrack.text import folded, one_line
 
 if TYPE_CHECKING:
     from bibtexparser.model import Entry as Block
@@ -109,7 +109,7 @@ class BibEntry:
         found: list[Source] = []
         for text in said:
             try:
-                found.append(parse_source(text))
+                found.append(parse(text))
             except ReadtrackError:
                 continue
         rank = {"arxiv": 0, "doi": 1, "pdf": 2, "page": 3}
@@ -224,8 +224,7 @@ def cited_title(paper: Paper) -> str:
 def cite_key(paper: Paper) -> str:
     """`kingma2014adam`: the first author's last name, the year, the paper's id."""
     words = paper.authors[0].replace("et al.", "").split() or ["anon"]
-    folded = "".join(c for c in normalize("NFKD", words[-1].casefold()) if not combining(c))
-    name = re.sub(r"[^a-z0-9]", "", folded) or "anon"
+    name = re.sub(r"[^a-z0-9]", "", folded(words[-1])) or "anon"
     return f"{name}{paper.year}{paper.id.replace('_', '')}"
 
 

@@ -20,10 +20,11 @@ from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import State
+from readtrack.reading_list.sources import letters, source_key
 from readtrack.text import one_line
 from readtrack.transfer import bibtex, foreign, markdown
 from readtrack.transfer.incoming import kept_lists
-from readtrack.transfer.matching import Matcher, letters, source_key
+from readtrack.transfer.matching import Matcher
 
 FORMAT = "readtrack-export"
 _LARGEST_FILE = 64 << 20  # bytes of one file in an export; larger ones travel with the home's folder

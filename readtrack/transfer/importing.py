@@ -20,12 +20,12 @@ from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Source
 from readtrack.reading_list.journal import State
-from readtrack.sync.add import make_id
+from readtrack.reading_list.sources import letters, links_in, make_id, source_key
 from readtrack.text import one_line
 from readtrack.transfer import bibtex, incoming, linking, markdown
 from readtrack.transfer.incoming import Incoming
 from readtrack.transfer.lists import Additions, NewRow, NewSection, extended, fresh, places, write
-from readtrack.transfer.matching import Match, Matcher, letters, links_in, source_key
+from readtrack.transfer.matching import Match, Matcher
 
 Status = Literal["matched", "new", "linked", "ambiguous", "unknown", "duplicate", "listed", "left out"]
 Place = tuple[int, ...]  # of a row in the reader's list: index of the section, then indices of rows in rows

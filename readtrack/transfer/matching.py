@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from unicodedata import combining, normalize
-from urllib.parse import unquote
 
-from readtrack.errors import ReadtrackError
 from readtrack.reading_list.catalog import Catalog, Paper, Row, Source
-from readtrack.sync.add import parse_source
-from readtrack.sync.metadata import split_id
+from readtrack.reading_list.sources import letters, source_key, sources_in, without_links
+from readtrack.text import folded
 
-_LINKED = re.compile(r"!?\[([^\[\]]*)\]\(([^()\s]*(?:\([^()\s]*\)[^()\s]*)*)\)")
-_URL = re.compile(r"https?://[^\s<>\[\]\"']+")
-_ARXIV = re.compile(r"arxiv:\s*(\S+)|(?<![\w./])(\d{4}\.\d{4,5}(?:v\d+)?)(?![\w/])", re.IGNORECASE)
-_DOI = re.compile(r"(?<![\w/])(10\.\d{4,9}/[^\s<>\"]+)")
 _A_PAPER = re.compile(r"\s*(?:the\s+)?(.+?)\s+paper\s*", re.IGNORECASE)
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _APART = re.compile(r"\s+[-–—/+|]\s+|[,;&|]|\band\b|\bor\b")
@@ -238,47 +231,8 @@ def _stems(text: str) -> set[str]:
     return {word.rstrip("s").replace("z", "s") for word in words}
 
 
-def sources_in(text: str) -> Iterator[Source]:
-    """The arXiv ids, DOIs and links in a line of Markdown."""
-    links = [link.rstrip(".,;)") if "(" not in link else link for _, link in _LINKED.findall(text)]
-    rest = _LINKED.sub(r" \1 ", text)
-    links += [
-        link.rstrip(".,;:!?)") if "(" not in link else link.rstrip(".,;:!?") for link in _URL.findall(rest)
-    ]
-    rest = _URL.sub(" ", rest)
-    ids = [a or b for a, b in _ARXIV.findall(rest)]
-    dois = [doi.rstrip(".,;)") for doi in _DOI.findall(rest)]
-    for one in dict.fromkeys((*links, *ids, *dois)):
-        try:
-            yield parse_source(one.rstrip(".,;)") if one in ids else one)
-        except ReadtrackError:  # a link to a file beside the list, or digits that look like an id
-            continue
-
-
-def links_in(text: str) -> list[str]:
-    """The targets of the links in a line of Markdown, of Obsidian's `[[file.pdf]]` too."""
-    return [unquote(link) for _, link in _LINKED.findall(text)] + re.findall(r"\[\[([^\[\]|]+)", text)
-
-
-def source_key(source: Source) -> str:
-    """The same for all ways to write one source."""
-    if source.kind == "arxiv":
-        return f"arxiv:{split_id(source.value)[0].casefold()}"
-    if source.kind == "doi":
-        return f"doi:{source.value.casefold()}"
-    link = re.sub(r"^https?://(www\.)?", "", source.value.casefold())
-    return f"link:{link.split('#')[0].rstrip('/')}"
-
-
-def letters(text: str) -> str:
-    """Letters and digits alone, without case and accents."""
-    folded = normalize("NFKD", text.casefold())
-    return "".join(c for c in folded if c.isalnum() and not combining(c))
-
-
 def _tokens(text: str) -> list[str]:
-    folded = "".join(c for c in normalize("NFKD", text.casefold()) if not combining(c))
-    return re.findall(r"[^\W_]+", folded)
+    return re.findall(r"[^\W_]+", folded(text))
 
 
 def _words(text: str) -> set[str]:
@@ -296,6 +250,5 @@ def _outside(text: str) -> str:
 
 def _bare(text: str) -> str:
     """The words of a line of Markdown: no links, no marks of emphasis."""
-    words = _URL.sub(" ", _LINKED.sub(r" \1 ", text))
-    words = re.sub(r"[*`~]+|(?<!\w)_+|_+(?!\w)|<[^<>]*>", "", words)
+    words = re.sub(r"[*`~]+|(?<!\w)_+|_+(?!\w)|<[^<>]*>", "", without_links(text))
     return " ".join(words.split())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readtrack.fulltext.words import folded, is_near, spans, worded
+from readtrack.fulltext.words import is_near, spans, worded
+from readtrack.text import folded
 
 words = st.text("abcd", min_size=4, max_size=12)
 

@@ -19,7 +19,8 @@ from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Row, Source
 from readtrack.reading_list.insert import CannotInsertError, NewPaper, insert, quote
-from readtrack.sync.add import add, make_id, parse_source
+from readtrack.reading_list.sources import make_id, parse
+from readtrack.sync.add import add
 from readtrack.sync.engine import Sync
 
 LIST = """\
@@ -86,6 +87,8 @@ def added_lines(before: str, after: str) -> list[str]:
         ("https://export.arxiv.org/pdf/1706.03762v1.pdf#page=2", "arxiv", "1706.03762v1"),
         ("https://arxiv.org/abs/2001.00001?context=cs", "arxiv", "2001.00001"),
         ("https://arxiv.org/html/2401.00001v1", "arxiv", "2401.00001v1"),
+        ("https://arxiv.org/html/2401.00001v1/", "arxiv", "2401.00001v1"),
+        ("arxiv.org/abs/2401.00001", "arxiv", "2401.00001"),
         ("cs/9901001", "arxiv", "cs/9901001"),
         ("https://arxiv.org/abs/math.gt/0309136", "arxiv", "math.GT/0309136"),
         ("10.48550/arXiv.1706.03762", "arxiv", "1706.03762"),
@@ -98,13 +101,15 @@ def added_lines(before: str, after: str) -> list[str]:
     ],
 )
 def test_what_may_be_typed(typed: str, kind: str, value: str) -> None:
-    assert parse_source(typed) == Source(kind, value)  # type: ignore[arg-type]
+    assert parse(typed) == Source(kind, value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("typed", ["", "adam", "17060.3762", "ftp://example.org/a.pdf", "10.x/y", "https://"])
+@pytest.mark.parametrize(
+    "typed", ["", "adam", "17060.3762", "1713.03762", "ftp://example.org/a.pdf", "10.x/y", "https://"]
+)
 def test_what_is_none_of_these(typed: str) -> None:
-    with pytest.raises(ReadtrackError, match="is no arXiv id"):
-        parse_source(typed)
+    with pytest.raises(ReadtrackError, match="is not an arXiv id"):
+        parse(typed)
 
 
 @pytest.mark.parametrize(

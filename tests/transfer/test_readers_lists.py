@@ -19,7 +19,7 @@ from readtrack.library import Library
 from readtrack.reading_list.catalog import Row
 from readtrack.reading_list.journal import Journal
 from readtrack.reading_list.load import load, shipped
-from readtrack.sync.add import parse_source
+from readtrack.reading_list.sources import parse
 from readtrack.transfer import bibtex, exporting, importing, incoming, linking, markdown
 from readtrack.transfer.importing import Choices
 from readtrack.transfer.matching import Matcher, alike
@@ -95,8 +95,8 @@ def test_papers_that_share_a_rows_rare_words_are_offered_first(row: str, paper: 
 def test_an_id_of_another_paper_goes_before_the_title(
     matcher: Matcher, title: str, year: int, source: str
 ) -> None:
-    entry = matcher.match_entry(title, year, [parse_source(source)])
-    url = parse_source(source).url
+    entry = matcher.match_entry(title, year, [parse(source)])
+    url = parse(source).url
     for match in (entry, matcher.match(f"{title} ({url})"), matcher.match(f"[{title}]({url})")):
         assert (match.papers, match.candidates) == ((), ())
 
@@ -113,7 +113,7 @@ def test_an_id_of_another_paper_goes_before_the_title(
     ],
 )
 def test_markdown_and_bibtex_have_one_rule(matcher: Matcher, title: str, source: str, paper: str) -> None:
-    sources = [parse_source(source)] if source else []
+    sources = [parse(source)] if source else []
     assert matcher.match_entry(title, None, sources).papers == (paper,)
     assert matcher.match(" ".join([title, *(one.url for one in sources)])).papers == (paper,)
 
