@@ -10,7 +10,6 @@ from readtrack.errors import ReadtrackError
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Catalog, Paper, Row, Section
 from readtrack.reading_list.journal import DONE_WITH
-from readtrack.reading_list.sources import split_version
 from readtrack.text import nearest, quoted
 
 
@@ -65,8 +64,7 @@ def drawn(nodes: list[LineageNode], before: str = "") -> Iterator[tuple[str, Lin
 
 def when(paper: Paper) -> tuple[int, int]:
     """Year and month; arXiv's ids know the month of the paper's own year."""
-    base, _ = split_version(paper.arxiv_id) if paper.arxiv_id else ("", None)
-    found = re.search(r"(?:^|/)(\d\d)(\d\d)", base)
+    found = re.search(r"(?:^|/)(\d\d)(\d\d)", paper.arxiv_id or "")
     same_year = found is not None and (1900 + int(found[1])) % 100 == paper.year % 100
     return (paper.year, int(found[2]) if found and same_year else 0)
 

@@ -37,6 +37,28 @@ def test_a_paper_is_unfolded_once(library: Library) -> None:
             assert len(unfolded) == len(set(unfolded))
 
 
+def test_a_tree_is_drawn_with_its_branches_and_a_circle_is_not_followed(library: Library) -> None:
+    sgd = library.catalog.papers["sgd"]
+    graph = {"e": ("c", "d"), "c": ("a", "b"), "d": ("b",), "a": (), "b": ("a",), "x": ("x",)}
+    papers = {name: sgd._replace(id=name, builds_on=parents) for name, parents in graph.items()}
+    made = library.catalog._replace(papers=papers)
+
+    def tree(paper: str) -> list[tuple[str, str, bool]]:
+        drawn = lineage.drawn(lineage.ancestors(made, paper).below)
+        return [(branch, node.paper, node.again) for branch, node in drawn]
+
+    assert tree("e") == [
+        ("├ ", "c", False),
+        ("│ ├ ", "a", False),
+        ("│ └ ", "b", False),
+        ("│   └ ", "a", False),  # a leaf has nothing below it that would be left out
+        ("└ ", "d", False),
+        ("  └ ", "b", True),
+    ]
+    assert tree("a") == []
+    assert tree("x") == [("└ ", "x", True)]
+
+
 def test_the_timeline_is_in_order_and_spells_both_ways() -> None:
     catalog = load(shipped())
     moments = lineage.timeline(catalog, "normalisation and")

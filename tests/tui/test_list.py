@@ -13,7 +13,6 @@ from readtrack.library import Library
 from readtrack.reading_list.load import load
 from readtrack.tui.app import ReadtrackApp, run
 from readtrack.tui.widgets.outline import links, outline, visible, wording
-from readtrack.tui.widgets.paper_page import ancestry
 
 
 def shown(app: ReadtrackApp) -> list[str]:
@@ -358,15 +357,6 @@ async def test_the_state_filter_goes_round(app: ReadtrackApp) -> None:
         ]
         left = {"hessian", "attention", "flash", "row:https-example-org-a-page"}
         assert set(app.main.checklist.found or ()) == left
-
-
-def test_the_ancestry_is_a_tree_with_each_paper_once(papers_yaml: Path) -> None:
-    papers = load(papers_yaml).papers
-    graph = {"e": ("c", "d"), "c": ("a", "b"), "d": ("b",), "a": (), "b": ("a", "gone"), "x": ("x",)}
-    made = {name: papers["sgd"]._replace(id=name, builds_on=parents) for name, parents in graph.items()}
-    assert ancestry(made, made["e"]) == [("├ ", "c"), ("│ ├ ", "a"), ("│ └ ", "b"), ("└ ", "d")]
-    assert ancestry(made, made["a"]) == []
-    assert ancestry(made, made["x"]) == [("└ ", "x")]  # a circle is drawn, not followed
 
 
 async def test_lineage_leads_to_papers_and_back(app: ReadtrackApp) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -11,6 +11,7 @@ from textual.content import Content
 from readtrack.errors import ReadtrackError
 from readtrack.latex import readable
 from readtrack.library import Library
+from readtrack.lineage import ancestors, drawn
 from readtrack.present import marks
 from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Paper, Row, Section
@@ -264,10 +265,11 @@ def _notes(library: Library, subject: str, width: int) -> list[Line]:
 
 
 def _papers(library: Library, row: Row) -> list[Line]:
-    return [_reference(library, paper_id, "") for paper_id in row.papers]
+    return [_reference(library, paper_id) for paper_id in row.papers]
 
 
-def _reference(library: Library, paper_id: str, branch: str) -> Line:
+def _reference(library: Library, paper_id: str, branch: str = "", *, again: bool = False) -> Line:
+    """again: the paper stands above already, with its own ancestors."""
     paper = library.catalog.papers[paper_id]
     state = library.state(paper_id)
     return Line(
@@ -279,6 +281,7 @@ def _reference(library: Library, paper_id: str, branch: str) -> Line:
             (paper_id, "$link"),
             "  ",
             (f"{paper.title} · {paper.year}", "$muted"),
+            ("  above", "$faint") if again else "",
         ),
         Subject(paper_id),
     )
@@ -287,34 +290,16 @@ def _reference(library: Library, paper_id: str, branch: str) -> Line:
 def _lineage(library: Library, paper: Paper) -> list[Line]:
     """The tree of what the paper builds on, and the papers that build on it."""
     papers = library.catalog.papers
-    tree = ancestry(papers, paper)
+    tree = ancestors(library.catalog, paper.id).below
     children = [other.id for other in papers.values() if paper.id in other.builds_on]
     lines: list[Line] = []
     if tree:
-        lines += [heading("Builds on"), *(_reference(library, name, prefix) for prefix, name in tree)]
+        lines.append(heading("Builds on"))
+        lines += [_reference(library, node.paper, branch, again=node.again) for branch, node in drawn(tree)]
     if children:
         lines += [BLANK] if lines else []
-        lines += [heading("Built on by"), *(_reference(library, name, "") for name in children)]
+        lines += [heading("Built on by"), *(_reference(library, name) for name in children)]
     return lines
-
-
-def ancestry(papers: Mapping[str, Paper], paper: Paper) -> list[tuple[str, str]]:
-    """(branch, id) of everything that `paper` builds on, parents below their children; each paper once,
-    where it is nearest to the root.
-    """
-    seen: set[str] = set()
-    drawn: list[tuple[str, str]] = []
-
-    def draw(one: Paper, prefix: str) -> None:
-        names = [name for name in one.builds_on if name in papers and name not in seen]
-        seen.update(names)
-        for index, name in enumerate(names):
-            last = index == len(names) - 1
-            drawn.append((prefix + ("└ " if last else "├ "), name))
-            draw(papers[name], prefix + ("  " if last else "│ "))
-
-    draw(paper, "")
-    return drawn
 
 
 def _sources(library: Library, paper: Paper, width: int) -> list[Line]:
