@@ -3,18 +3,20 @@
 Springenberg, Dosovitskiy, Brox and Riedmiller 2014, "Striving for Simplicity: The All Convolutional Net",
 arXiv 1412.6806.
 
-The problem. Networks alternate convolution and max-pooling because they always did. What is pooling for, if a
-convolution with a stride shrinks as well? And a deconvnet needs pooling's switches to look inside: what does
-one do without them?
+The problem. Convolutional networks alternate convolution and max-pooling by habit. A convolution with a
+stride also reduces the resolution, so is pooling needed? And a deconvnet relies on the switches of
+max-pooling. How can a network without pooling be visualised?
 
-The idea. Replace each pooling by a convolution with stride 2, and the hidden layers by 1 × 1 convolutions:
-only convolutions are left, and small images are named as well as before. To see what excites a unit, go back
-as the gradient does and, at each ReLU, as a deconvnet does too: let through what was positive on the way
-forward and is positive on the way back. The maps are sharp with pooling and without.
+The idea. Replace each pooling by a convolution with stride 2 and the fully connected layers by 1 × 1
+convolutions. To see what excites a unit, go back as the gradient does and, at each ReLU, also drop negative
+signals, as a deconvnet does. This guided backpropagation needs no switches, and its maps are sharp.
 
-This folder. `model` has the networks of table 2 and the rule. The network that is asked is that of the
-saliency maps' paper, the way back the deconvnet's. `experiment` asks where the maps lie; the errors of table
-2 are not repeated here.
+This folder. `model` has the networks of table 2 and the rule for a ReLU. The network that is visualised
+comes from the saliency maps' paper, the backward pass from the deconvnet's. `experiment` compares where
+the maps lie. The claim that pooling can be replaced without loss is not tested: it needs longer training
+than a run here has. After 300 steps on 2,000 pictures of 16 × 16 (12 maps, batch normalisation, seed 0),
+All-CNN-C had 7.0 % error, ConvPool-CNN-C 3.2 % and Strided-CNN-C 9.3 %, so the networks without pooling
+were still behind.
 """
 
 from torch import nn

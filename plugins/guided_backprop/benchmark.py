@@ -84,7 +84,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             tolerance=tolerance(bench),
             variants=(
                 Variant.of_module(make, with_hooks, name="hooks on autograd", role="naive"),
-                Variant.of_module(make, with_a_function, name="a function of autograd's", role="strong"),
+                Variant.of_module(make, with_a_function, name="autograd function", role="strong"),
                 Variant.of_module(make, explicit, name="layer by layer", role="paper"),
             ),
             cost={"forward": Cost(flops=2 * batch * work, bytes=2 * batch * image)},

@@ -17,7 +17,9 @@ def guided(signal: Tensor, x: Tensor) -> Tensor:
 
 
 class AllConvNet(nn.Module):
-    """Model C of table 1 and what table 2 makes of it, for images of 32 × 32.
+    """Model C of table 1 and the networks that table 2 derives from it, for images of 32 × 32.
+
+    The third convolution of 3 × 3 has no padding: scores are averaged over 6 × 6 places.
 
     kind     "model": three convolutions, max-pooling of 3 × 3 with stride 2 after two pairs of them;
              "strided": instead the second of each pair has stride 2; "conv-pool": another convolution before
@@ -42,7 +44,7 @@ class AllConvNet(nn.Module):
                 self.layers.append(nn.MaxPool2d(3, stride=2, padding=1))
             self.layers.append(nn.Dropout(0.5 if dropout else 0.0))
             inputs = width
-        self.extend(inputs, inputs)
+        self.extend(inputs, inputs, padding=0)
         self.extend(inputs, inputs, size=1)
         self.extend(inputs, classes, size=1)
         for layer in self.layers:
@@ -50,11 +52,14 @@ class AllConvNet(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
 
-    def extend(self, inputs: int, outputs: int, *, size: int = 3, stride: int = 1) -> None:
-        """A convolution and its ReLU."""
-        convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2)
+    def extend(
+        self, inputs: int, outputs: int, *, size: int = 3, stride: int = 1, padding: int | None = None
+    ) -> None:
+        """A convolution and its ReLU; the size stays unless `padding` says otherwise."""
+        padding = size // 2 if padding is None else padding
+        convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=padding)
         self.layers.extend((convolution, nn.ReLU()))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes"]:
-        """Scores: the mean over all places of the last maps, one for each class."""
+        """Logits: the mean over all places of the last maps, one map for each class."""
         return self.layers(images).mean((2, 3))

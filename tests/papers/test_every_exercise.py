@@ -27,6 +27,7 @@ PRACTISED = sorted(name for name, plugin in SHIPPED.items() if sheet.has_exercis
 WRITTEN = (
     ("instancenorm", "through batch norm", "weight.repeat(batch)", "weight.repeat_interleave(batch)"),
     ("instancenorm", "through batch norm", "bias.repeat(batch)", "-bias.repeat(batch)"),
+    ("guided_backprop", "average of maps", ".mean((2, 3))", ".amax((2, 3))"),
     ("rope", "attention", "q, k = self.turn(q, k, first", "q, v = self.turn(q, v, first"),
     ("rope", "attention", "(self.query, self.key, self.value)", "(self.key, self.query, self.value)"),
     ("transformer_xl", "shift", "padded[..., tokens:]", "padded[..., :-tokens]"),

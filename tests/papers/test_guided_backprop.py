@@ -14,8 +14,11 @@ from torch.testing import assert_close
 from readtrack.papers import guided_backprop
 from readtrack.papers.guided_backprop import AllConvNet, guided
 from readtrack.papers.guided_backprop.benchmark import explicit, with_hooks
-from readtrack.papers.saliency.network import PairNet
-from readtrack.papers.zfnet import gradient, pull_back
+from readtrack.papers.saliency.network import Known, PairNet
+from readtrack.papers.zfnet import deconvnet, gradient, pull_back
+from readtrack.papers.zfnet.experiment import of_scores
+from readtrack.plugin import Run, Sweep, Trial
+from readtrack.runs.trial import Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.guided_backprop.experiment")
 
@@ -56,7 +59,7 @@ def test_the_networks_of_table_2(kind, parameters, steps):
     with torch.device("meta"):
         network = AllConvNet(kind)
         assert network(torch.empty(2, 3, 32, 32)).shape == (2, 10)
-        assert network.layers(torch.empty(1, 3, 32, 32)).shape == (1, 10, 8, 8)
+        assert network.layers(torch.empty(1, 3, 32, 32)).shape == (1, 10, 6, 6)
     assert sum(w.numel() for w in network.parameters()) == parameters
     found = []
     for layer in network.layers:
@@ -76,8 +79,9 @@ def test_the_all_convolutional_network_is_products_of_patches(assert_parity):
         tensors = list(w.values())
         for layer, weight, bias in zip(layers, tensors[::2], tensors[1::2], strict=True):
             size, stride = layer.kernel_size[0], layer.stride[0]
-            columns = weight.flatten(1) @ F.unfold(x, size, padding=size // 2, stride=stride) + bias[:, None]
-            rows = [(side - 1) // stride + 1 for side in x.shape[2:]]
+            pad = 0 if layer is layers[6] else size // 2
+            columns = weight.flatten(1) @ F.unfold(x, size, padding=pad, stride=stride) + bias[:, None]
+            rows = [(side + 2 * pad - size) // stride + 1 for side in x.shape[2:]]
             x = columns.unflatten(2, rows).clamp(min=0)
         return x.mean((2, 3))
 
@@ -85,34 +89,88 @@ def test_the_all_convolutional_network_is_products_of_patches(assert_parity):
     assert_parity(
         lambda w, x: functional_call(network, w, (x,)),
         written,
-        (torch.randn(2, 3, 11, 8),),
+        (torch.randn(2, 3, 11, 14),),
         weights=weights,
     )
 
 
 def test_without_dropout_training_is_evaluation():
-    x = torch.randn(2, 3, 8, 8)
+    x = torch.randn(2, 3, 12, 12)
     for dropout in (True, False):
         network = AllConvNet(maps=8, dropout=dropout)
         assert torch.equal(network(x), network.eval()(x)) is not dropout
+
+
+def asked_for(run_experiment, monkeypatch) -> tuple[dict, list]:
+    """What the experiment hands to its comparison, and the networks that it asks."""
+    given, pair = {}, []
+    compare, networks = Run.compare, experiment_module.networks
+    monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
+
+    def noted(run, *claims, **asked):
+        given.update(asked)
+        return compare(run, *claims, **asked)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    run_experiment(guided_backprop)
+    return given, pair[0]
+
+
+def of_relus(network, asked, rules):
+    """Back through the network, each ReLU by its own rule, the one next to the scores first."""
+    rules = iter(rules)
+    signal = of_scores(network, asked.classes)
+    return pull_back(network.layers, asked.images - 0.3, lambda back, x: next(rules)(back, x), signal)
+
+
+def test_whose_maps_are_compared(run_experiment, monkeypatch):
+    given, (trained, untrained) = asked_for(run_experiment, monkeypatch)
+    box = torch.tensor([[2.0, 2, 9, 9]] * 2)
+    asked = Known(torch.rand(2, 3, 20, 20), torch.tensor([1, 4]), box, box, 0.9)
+    every = {
+        "guided": (trained, [guided] * 4),
+        "gradient": (trained, [gradient] * 4),
+        "deconvnet": (trained, [deconvnet] * 4),
+        "guided, untrained": (untrained, [guided] * 4),
+    }
+    for name, (network, rules) in every.items():
+        assert_close(given["arms"][name].make(asked), of_relus(network, asked, rules))
+    (named,) = given["attempt"].args
+    at = Trial(Workshop(object.__new__(Run)), Work(arm="any"), arm="any")
+    assert torch.equal(given["attempt"](at, lambda known: known.boxes, None)[1], named.boxes)
+    assert given["read"].args == (named,)
+    broken = {name: change["guided"].make(asked) for name, change in given["breaks"].items()}
+    plain = of_relus(trained, asked, [gradient] * 4)
+    assert_close(broken["initial weights"], of_relus(untrained, asked, [guided] * 4))
+    assert_close(broken["last ReLU only"], of_relus(trained, asked, [guided] + [gradient] * 3))
+    assert_close(broken["first ReLU only"], of_relus(trained, asked, [gradient] * 3 + [guided]))
+    assert_close(broken["gradient × brightness"], plain * asked.images)
+    spread = F.conv2d(plain.abs(), torch.full((3, 1, 3, 3), 1 / 9), padding=1, groups=3)
+    assert_close(broken["smoothed gradient"], spread)
+
+
+def test_the_strongest_twentieth_outside_the_box_is_counted(part_of_run):
+    back = torch.zeros(2, 3, 20, 20)
+    back[0, 1, :4, :4], back[0, 2, 10:12, 10:12] = -2.0, 1.0  # sixteen pixels in the box, four beside it
+    back[1, 0, 10:15, 10:14] = 3.0
+    boxes, others = torch.tensor([[0.0, 0, 4, 4]] * 2), torch.tensor([[10.0, 10, 14, 15]] * 2)
+    asked = Known(torch.zeros(2, 3, 20, 20), torch.tensor([0, 1]), boxes, others, 0.9)
+    at = Trial(Workshop(part_of_run()), Work(arm="any"), arm="any")
+    found = experiment_module.score(asked, at, Sweep(back, None, {}))
+    assert_close(found["strongest pixels outside the asked box"], torch.tensor([[0.2, 1.0]]))
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(guided_backprop)
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
-    share = {arm: record.values["share in the asked box", arm] for arm in ("guided", "gradient", "deconvnet")}
-    found = claims["sharper"]["values"]
-    for other in ("gradient", "deconvnet"):
-        ratio = share["guided"] / share[other]
-        assert found[f"share in the asked box, guided / {other}"] == pytest.approx(ratio)
-
-
-def test_null_and_break(run_experiment):
-    null = run_experiment(guided_backprop, null=True)
-    assert [v for c in null.claims for n, v in c["values"].items() if "/" in n] == [1.0, 1.0, 1.0]
-    (claim,) = run_experiment(guided_backprop, broken="unguided").claims
-    assert claim["values"]["share in the asked box, guided / gradient"] == 1.0
+    outside = "strongest pixels outside the asked box"
+    share = {
+        arm: record.values[outside, arm] for arm in ("guided", "gradient", "deconvnet", "guided, untrained")
+    }
+    found = claims["guided map against gradient and deconvnet"]["values"]
+    for other in ("gradient", "deconvnet", "guided, untrained"):
+        assert found[f"{outside}, guided / {other}"] == pytest.approx(share["guided"] / share[other])
 
 
 def test_every_variant_is_right(check_benchmark):
