@@ -22,17 +22,22 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OF_PAPER = re.compile(r"tests/papers/test_(?:every_(?:plugin|exercise)\.py::.*\[(\w+)\]|(\w+)\.py)")
+_IN_BROWSER = "tests/report/test_browser.py"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """All tests of a paper run in one process, where they share its runs; any other test runs in any."""
+    """All tests of a paper run in one process, where they share its runs, and those of the browser share one;
+    any other test runs in any.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByPaper(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             found = _OF_PAPER.match(nodeid)
-            return found[1] or found[2] if found else nodeid
+            if found:
+                return found[1] or found[2]
+            return _IN_BROWSER if nodeid.startswith(_IN_BROWSER) else nodeid
 
     return ByPaper(config, log)
 
