@@ -43,28 +43,23 @@ from readtrack.plugin import (
     hookimpl,
 )
 
-from .sgd import SGD, Optimizer, Tensors, descend
+from .sgd import SGD, Optimizer, Vector
 from .sgd.benchmark import step_cases
 
 
-def heavy_ball(
-    weights: Tensors, gradients: Tensors, velocities: Tensors, *, lr: float, momentum: float
-) -> None:
-    """wₜ₊₁ = wₜ − lr g + momentum (wₜ − wₜ₋₁), in place.
-
-    The last step is kept as a velocity, wₜ − wₜ₋₁ = −lr v, so that a schedule of `lr` scales it too.
-    """
-    torch._foreach_mul_(velocities, momentum)
-    torch._foreach_add_(velocities, gradients)
-    descend(weights, velocities, lr=lr)
-
-
 class Momentum(Optimizer):
+    """The last step is kept as a velocity v, wₜ − wₜ₋₁ = −lr v, so that a schedule of `lr` scales it too."""
+
+    memories = ("velocity",)
+
     def __init__(self, weights: Iterable[Any], lr: float, momentum: float = 0.9) -> None:
         super().__init__(weights, lr=lr, momentum=momentum)
 
-    def update(self, weights: Tensors, gradients: Tensors, *, t: int, lr: float, momentum: float) -> None:
-        heavy_ball(weights, gradients, self.memory("velocity", weights), lr=lr, momentum=momentum)
+    @staticmethod
+    def update(w: Vector, g: Vector, velocity: Vector, *, t: int, lr: float, momentum: float) -> None:
+        """wₜ₊₁ = wₜ − lr g + momentum (wₜ − wₜ₋₁), in place."""
+        velocity.mul_(momentum).add_(g)
+        w.add_(velocity, alpha=-lr)
 
 
 def best_descent(lowest: float, highest: float) -> float:
@@ -199,22 +194,17 @@ def contraction(run: Run, kappa: float) -> float:
     return measured / ((root - 1) / (root + 1))
 
 
-def one_tensor_at_a_time(weights: Tensors, gradients: Tensors, velocities: Tensors) -> tuple[Tensors, ...]:
+def one_tensor_at_a_time(weights: list[Tensor], gradients: list[Tensor], velocities: list[Tensor]) -> None:
     for w, g, v in zip(weights, gradients, velocities, strict=True):
         v.copy_(0.9 * v + g)
         w -= 0.01 * v
-    return weights, velocities
 
 
-def all_tensors(weights: Tensors, gradients: Tensors, velocities: Tensors) -> tuple[Tensors, ...]:
-    heavy_ball(weights, gradients, velocities, lr=0.01, momentum=0.9)
-    return weights, velocities
-
-
-def torch_fused(weights: Tensors, gradients: Tensors, velocities: Tensors) -> tuple[Tensors, ...]:
+def torch_fused(
+    weights: list[Tensor], gradients: list[Tensor], velocities: list[Tensor], _: list[Tensor]
+) -> None:
     plain = {"weight_decay": 0, "dampening": 0, "nesterov": False, "maximize": False}
     torch_sgd(weights, gradients, velocities, lr=0.01, momentum=0.9, fused=True, **plain)
-    return weights, velocities
 
 
 def descend_to(
@@ -237,12 +227,16 @@ def descend_to(
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    variants = (
-        Variant(name="one tensor at a time", role="naive", call=one_tensor_at_a_time),
-        Variant(name="torch fused", role="strong", call=torch_fused),
-        Variant(name="all tensors", role="paper", call=all_tensors),
+    yield from step_cases(
+        bench,
+        "momentum step",
+        naive=one_tensor_at_a_time,
+        strong=torch_fused,
+        ours=partial(Momentum.update, t=10, lr=0.01, momentum=0.9),
+        memories=1,
+        flops=4,
+        traffic=5,
     )
-    yield from step_cases(bench, "momentum step", variants, memories=1, flops=4, traffic=5)
 
     for kappa in bench.pick(smoke=(10.0,), quick=(1e2, 1e3), full=(1e2, 1e3, 1e4)):
         lr, momentum = best_heavy_ball(1 / kappa, 1.0)
@@ -271,9 +265,9 @@ def quadratic(generator: torch.Generator, *, kappa: float) -> tuple[Tensor, Tens
 
 # What to write oneself.
 def of_balls(draw: Draw) -> Iterator[Try]:
-    yield Try("at rest", [draw(2)], [draw(2)], [0 * draw(2)], lr=0.1, momentum=0.9)
-    yield Try("rolling", [draw(3)], [draw(3)], [draw(3)], lr=0.1, momentum=0.8)
-    yield Try("two weights", *([draw(2), draw(2, 2)] for _ in range(3)), lr=0.3, momentum=0.5)
+    yield Try("at rest", draw(2), draw(2), 0 * draw(2), t=1, lr=0.1, momentum=0.9)
+    yield Try("rolling", draw(3), draw(3), draw(3), t=2, lr=0.1, momentum=0.8)
+    yield Try("no momentum", draw(2), draw(2), draw(2), t=5, lr=0.3, momentum=0.0)
 
 
 def of_valleys(draw: Draw) -> Iterator[Try]:
@@ -284,11 +278,11 @@ def of_valleys(draw: Draw) -> Iterator[Try]:
 EXERCISES = (
     Exercise(
         name="heavy ball",
-        of="heavy_ball",
+        of="Momentum.update",
         task="The velocity, then the step, in place.",
         hints=(
-            "v ← momentum · v + g, for each tensor of the lists.",
-            "w ← w - lr · v, with the new velocity.",
+            "The velocity becomes momentum · velocity + g.",
+            "w ← w - lr · velocity, with the new velocity.",
         ),
         tries=of_balls,
     ),

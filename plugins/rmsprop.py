@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.rmsprop import rmsprop as torch_rmsprop
 
 from readtrack.plugin import (
@@ -34,44 +34,32 @@ from readtrack.plugin import (
     Figure,
     Run,
     Try,
-    Variant,
     hookimpl,
 )
 
-from .sgd import SGD, Optimizer, Tensors
+from .sgd import SGD, Optimizer, Vector
 from .sgd.benchmark import step_cases, until_case
 from .sgd.trials import RATES, Make, Problem, Tuned, digits, pixel_scales, tune
 
 
-def accumulate_squares(squares: Tensors, gradients: Tensors, *, decay: float) -> None:
+def accumulate(squares: Vector, g: Vector, *, decay: float) -> None:
     """MeanSquare(w, t) = decay · MeanSquare(w, t − 1) + (1 − decay) g², in place."""
-    torch._foreach_mul_(squares, decay)
-    torch._foreach_addcmul_(squares, gradients, gradients, value=1 - decay)
-
-
-def roots(squares: Tensors, *, eps: float) -> Tensors:
-    """√MeanSquare + eps, which the gradients are divided by."""
-    divisors = torch._foreach_sqrt(squares)
-    torch._foreach_add_(divisors, eps)
-    return list(divisors)
-
-
-def rmsprop(
-    weights: Tensors, gradients: Tensors, squares: Tensors, *, lr: float, decay: float, eps: float
-) -> None:
-    """w ← w − lr g / √MeanSquare, in place."""
-    accumulate_squares(squares, gradients, decay=decay)
-    torch._foreach_addcdiv_(weights, gradients, roots(squares, eps=eps), value=-lr)
+    squares.lerp_(g * g, 1 - decay)
 
 
 class RMSProp(Optimizer):
     """The lecture keeps 0.9 of the old mean square; `eps` guards weights that had no gradient yet."""
 
+    memories = ("squares",)
+
     def __init__(self, weights: Iterable[Any], lr: float, decay: float = 0.9, eps: float = 1e-8) -> None:
         super().__init__(weights, lr=lr, decay=decay, eps=eps)
 
-    def update(self, weights: Tensors, gradients: Tensors, *, t: int, **settings: float) -> None:
-        rmsprop(weights, gradients, self.memory("squares", weights), **settings)
+    @staticmethod
+    def update(w: Vector, g: Vector, squares: Vector, *, t: int, lr: float, decay: float, eps: float) -> None:
+        """w ← w − lr g / √MeanSquare, in place."""
+        accumulate(squares, g, decay=decay)
+        w -= lr * g / (squares.sqrt() + eps)
 
 
 @hookimpl
@@ -204,35 +192,32 @@ def tuned(run: Run, problem: Problem, arm: str, make: Make) -> Tuned:
     return tune(run, problem, arm, make, steps=steps, rates=rates)
 
 
-def one_tensor_at_a_time(weights: Tensors, gradients: Tensors, squares: Tensors) -> tuple[Tensors, ...]:
+def one_tensor_at_a_time(weights: list[Tensor], gradients: list[Tensor], squares: list[Tensor]) -> None:
     for w, g, v in zip(weights, gradients, squares, strict=True):
         v.copy_(0.9 * v + 0.1 * g**2)
         w -= 0.01 * g / (v.sqrt() + 1e-8)
-    return weights, squares
 
 
-def all_tensors(weights: Tensors, gradients: Tensors, squares: Tensors) -> tuple[Tensors, ...]:
-    rmsprop(weights, gradients, squares, lr=0.01, decay=0.9, eps=1e-8)
-    return weights, squares
-
-
-def torch_foreach(weights: Tensors, gradients: Tensors, squares: Tensors) -> tuple[Tensors, ...]:
-    steps = [torch.zeros(()) for _ in weights]
-    plain = {"weight_decay": 0, "momentum": 0, "centered": False}
-    torch_rmsprop(
-        weights, gradients, squares, [], [], steps, lr=0.01, alpha=0.9, eps=1e-8, foreach=True, **plain
-    )
-    return weights, squares
+def torch_foreach(
+    weights: list[Tensor], gradients: list[Tensor], squares: list[Tensor], steps: list[Tensor]
+) -> None:
+    settings = {"lr": 0.01, "alpha": 0.9, "eps": 1e-8, "weight_decay": 0, "momentum": 0, "centered": False}
+    torch_rmsprop(weights, gradients, squares, [], [], steps, foreach=True, **settings)
 
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    variants = (
-        Variant(name="one tensor at a time", role="naive", call=one_tensor_at_a_time),
-        Variant(name="torch foreach", role="strong", call=torch_foreach),
-        Variant(name="all tensors", role="paper", call=all_tensors),
+    yield from step_cases(
+        bench,
+        "RMSProp step",
+        naive=one_tensor_at_a_time,
+        strong=torch_foreach,
+        ours=partial(RMSProp.update, t=10, lr=0.01, decay=0.9, eps=1e-8),
+        memories=1,
+        flops=8,
+        traffic=5,
+        strong_name="torch foreach",
     )
-    yield from step_cases(bench, "RMSProp step", variants, memories=1, flops=8, traffic=5)
     torchs = partial(torch.optim.RMSprop, alpha=0.9, foreach=True)
     yield until_case(
         bench,
@@ -249,32 +234,30 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 # What to write oneself.
 def of_squares(draw: Draw) -> Iterator[Try]:
-    yield Try("one weight", [draw.between(0, 1, 3)], [draw(3)], decay=0.9)
-    yield Try(
-        "two weights", [draw.between(0, 1, 2), draw.between(0, 1, 2, 2)], [draw(2), draw(2, 2)], decay=0.5
-    )
+    yield Try("two weights", draw.between(0, 1, 2), draw(2), decay=0.9)
+    yield Try("half is kept", draw.between(0, 1, 3), draw(3), decay=0.5)
 
 
 def of_steps(draw: Draw) -> Iterator[Try]:
     settings = {"lr": 0.1, "decay": 0.9, "eps": 1e-3}
-    yield Try("the first step", [draw(2)], [draw(2)], [0 * draw(2)], **settings)
-    yield Try("a later step", [draw(3)], [draw(3)], [draw.between(0, 1, 3)], **settings)
-    yield Try("an eps of 0.5", [draw(3)], [draw(3)], [draw.between(0, 1, 3)], **settings | {"eps": 0.5})
+    yield Try("the first step", draw(2), draw(2), 0 * draw(2), t=1, **settings)
+    yield Try("a later step", draw(3), draw(3), draw.between(0, 1, 3), t=2, **settings)
+    yield Try("an eps of 0.5", draw(3), draw(3), draw.between(0, 1, 3), t=3, **settings | {"eps": 0.5})
 
 
 EXERCISES = (
     Exercise(
         name="mean square",
-        of="accumulate_squares",
+        of="accumulate",
         task="The running mean of squared gradients, in place.",
-        hints=("s ← decay · s + (1 - decay) · g².",),
+        hints=("squares ← decay · squares + (1 - decay) · g².",),
         tries=of_squares,
     ),
     Exercise(
         name="step",
-        of="rmsprop",
+        of="RMSProp.update",
         task="The mean square first, then the step divided by its root, in place.",
-        hints=("w ← w - lr · g / (√s + eps), with the new mean square and eps outside of the root.",),
+        hints=("w ← w - lr · g / (√squares + eps), with the new mean square and eps outside of the root.",),
         tries=of_steps,
     ),
 )

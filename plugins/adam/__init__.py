@@ -21,7 +21,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import AT_LEAST_AS_FAST, EITHER_KIND, EQUALLY_TUNED, FIRST_STEPS, SPARSE, experiment
-from .model import Adam, Betas, adam
+from .model import Adam
 
 
 @hookimpl

@@ -7,30 +7,25 @@ from functools import partial
 
 import torch
 
-from readtrack.plugin import Bench, Case, Variant, hookimpl
+from readtrack.plugin import Bench, Case, hookimpl
 
 from ..adam.benchmark import one_tensor_at_a_time, torch_fused
-from ..sgd import Tensors
 from ..sgd.benchmark import step_cases, until_case
-from .model import SGDW, AdamW, adamw
-
-
-def all_tensors(weights: Tensors, gradients: Tensors, first: Tensors, second: Tensors) -> tuple[Tensors, ...]:
-    settings = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
-    adamw(weights, gradients, first, second, t=10, **settings)
-    return weights, first, second
+from .model import SGDW, AdamW
 
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    variants = (
-        Variant(
-            name="one tensor at a time", role="naive", call=partial(one_tensor_at_a_time, weight_decay=0.1)
-        ),
-        Variant(name="torch fused", role="strong", call=partial(torch_fused, weight_decay=0.1)),
-        Variant(name="all tensors", role="paper", call=all_tensors),
+    yield from step_cases(
+        bench,
+        "AdamW step",
+        naive=partial(one_tensor_at_a_time, weight_decay=0.1),
+        strong=partial(torch_fused, weight_decay=0.1),
+        ours=partial(AdamW.update, t=10, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1),
+        memories=2,
+        flops=12,
+        traffic=7,
     )
-    yield from step_cases(bench, "AdamW step", variants, memories=2, flops=11, traffic=7)
     yield until_case(
         bench,
         {

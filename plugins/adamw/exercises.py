@@ -1,4 +1,4 @@
-"""What to write oneself: the decay, and where in the step it stands."""
+"""What to write oneself: where in the step the decay stands."""
 
 from collections.abc import Iterator
 
@@ -7,40 +7,38 @@ from readtrack.plugin import Draw, Exercise, Try
 SETTINGS = {"lr": 0.1, "weight_decay": 0.2, "t": 3, "betas": (0.9, 0.99), "eps": 1e-3}
 
 
-def of_decay(draw: Draw) -> Iterator[Try]:
-    yield Try("a rate of 0.1", [draw(3)], rate=0.1)
-    yield Try("two weights", [draw(2), draw(2, 2)], rate=0.5)
-    yield Try("no decay", [draw(2)], rate=0.0)
+def of_sgd(draw: Draw) -> Iterator[Try]:
+    yield Try("a decay of 0.2", draw(2), draw(2), t=1, lr=0.1, weight_decay=0.2)
+    yield Try("no gradient", draw(3), 0 * draw(3), t=2, lr=0.5, weight_decay=0.1)
 
 
 def of_steps(draw: Draw) -> Iterator[Try]:
-    yield Try("one weight", *state(draw, (3,)), **SETTINGS)
-    yield Try("two weights", *state(draw, (2, 2), (3,)), **SETTINGS)
-    yield Try("no gradient", [draw(3)], [0 * draw(3)], [0 * draw(3)], [0 * draw(3)], **SETTINGS)
-    yield Try("no decay", *state(draw, (3,)), **SETTINGS | {"weight_decay": 0.0})
+    yield Try("a decay of 0.2", *state(draw, 3), **SETTINGS)
+    yield Try("no gradient", draw(3), 0 * draw(3), 0 * draw(3), 0 * draw(3), **SETTINGS)
+    yield Try("no decay", *state(draw, 3), **SETTINGS | {"weight_decay": 0.0})
+    yield Try("the first step", draw(2), draw(2), 0 * draw(2), 0 * draw(2), **SETTINGS | {"t": 1})
 
 
-def state(draw: Draw, *shapes: tuple[int, ...]) -> tuple[list[object], ...]:
+def state(draw: Draw, count: int) -> tuple[object, ...]:
     """Weights, gradients, first and second moments."""
-    signed = tuple([draw(*shape) for shape in shapes] for _ in range(3))
-    return *signed, [draw.between(0.1, 1, *shape) for shape in shapes]
+    return draw(count), draw(count), draw(count), draw.between(0.1, 1, count)
 
 
 EXERCISES = (
     Exercise(
-        name="decay",
-        of="model.decay",
-        task="Shrink each weight by a rate, in place.",
-        hints=("w ← (1 - rate) w.",),
-        tries=of_decay,
+        name="SGD with decay",
+        of="model.SGDW.update",
+        task="A step of SGD that also shrinks the weights, in place.",
+        hints=("w ← w - lr · (g + weight_decay · w).",),
+        tries=of_sgd,
     ),
     Exercise(
         name="step",
-        of="model.adamw",
+        of="model.AdamW.update",
         task="Algorithm 2 in place: the decay is no part of the gradient, and no moment sees it.",
         hints=(
-            "The decay multiplies the weights by 1 - lr · weight_decay; adam does the rest.",
-            "Decay first: the step of adam does not depend on the weights, but what is shrunk does.",
+            "Both moments and their correction are Adam's, from g alone.",
+            "w ← w - lr · (m̂ / (√v̂ + eps) + weight_decay · w).",
         ),
         tries=of_steps,
     ),

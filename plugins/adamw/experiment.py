@@ -169,7 +169,7 @@ def measure_decay(run: Run) -> None:
         next(one)
         after[arm] = model[0].weight.detach()[:, inked]
         if arm == "neither":
-            size = optimizer.state[model[0].weight]["second"][:, inked].sqrt()
+            size = optimizer.state[model[0].weight]["v"][:, inked].sqrt()
     values = {}
     for arm in ("AdamW", "Adam with penalty"):
         shrunk = (after["neither"] - after[arm]) / before

@@ -1,50 +1,34 @@
-"""Decoupled decay, with SGD and with Adam."""
+"""Decoupled decay, with SGD and with Adam.
+
+As in torch, the decay is multiplied by the learning rate, so that schedules (the paper's ηₜ) scale both: λ
+here is the paper's λ / lr.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-import torch
+from ..sgd import Optimizer, Vector
 
-from ..adam import Adam, Betas, adam
-from ..sgd import SGD, Tensors
-
-
-def decay(weights: Tensors, *, rate: float) -> None:
-    """w ← (1 − rate) w, in place."""
-    torch._foreach_mul_(weights, 1 - rate)
+Betas = tuple[float, float]
 
 
-class SGDW(SGD):
-    """Algorithm 1 without momentum. As in torch, the decay is multiplied by the learning rate, so that
-    schedules (the paper's ηₜ) scale both: λ here is the paper's λ / lr."""
+class SGDW(Optimizer):
+    """Algorithm 1 without momentum."""
 
     def __init__(self, weights: Iterable[Any], lr: float, weight_decay: float = 0.01) -> None:
-        super().__init__(weights, lr, weight_decay=weight_decay)
+        super().__init__(weights, lr=lr, weight_decay=weight_decay)
 
-    def update(self, weights: Tensors, gradients: Tensors, *, t: int, lr: float, weight_decay: float) -> None:
-        decay(weights, rate=lr * weight_decay)
-        super().update(weights, gradients, t=t, lr=lr)
-
-
-def adamw(
-    weights: Tensors,
-    gradients: Tensors,
-    first: Tensors,
-    second: Tensors,
-    *,
-    lr: float,
-    weight_decay: float,
-    **settings: Any,
-) -> None:
-    """Algorithm 2, in place: line 12 takes the decay out of the gradient, and the rest is `adam`."""
-    decay(weights, rate=lr * weight_decay)
-    adam(weights, gradients, first, second, lr=lr, **settings)
+    @staticmethod
+    def update(w: Vector, g: Vector, *, t: int, lr: float, weight_decay: float) -> None:
+        w -= lr * (g + weight_decay * w)
 
 
-class AdamW(Adam):
-    """Algorithm 2, with the decay multiplied by the learning rate as above."""
+class AdamW(Optimizer):
+    """Algorithm 2, with the defaults of torch."""
+
+    memories = ("m", "v")
 
     def __init__(
         self,
@@ -54,8 +38,29 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        super().__init__(weights, lr, betas, eps, weight_decay=weight_decay)
+        super().__init__(weights, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def update(self, weights: Tensors, gradients: Tensors, *, t: int, **settings: Any) -> None:
-        moments = self.memory("first", weights), self.memory("second", weights)
-        adamw(weights, gradients, *moments, t=t, **settings)
+    @staticmethod
+    def update(
+        w: Vector,
+        g: Vector,
+        m: Vector,
+        v: Vector,
+        *,
+        t: int,
+        lr: float,
+        betas: Betas,
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        """Algorithm 2 in place, lines 7 to 12; `t` counts from 1.
+
+        m  running mean of the gradients
+        v  running mean of their squares; neither has the decay in it
+        """
+        beta1, beta2 = betas
+        m.lerp_(g, 1 - beta1)
+        v.lerp_(g * g, 1 - beta2)
+        m_hat = m / (1 - beta1**t)
+        v_hat = v / (1 - beta2**t)
+        w -= lr * (m_hat / (v_hat.sqrt() + eps) + weight_decay * w)

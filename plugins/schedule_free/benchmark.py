@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+from torch import Tensor
 from torch.optim.adamw import adamw as torch_adamw
 
-from readtrack.plugin import Bench, Case, Variant, hookimpl
+from readtrack.plugin import Bench, Case, hookimpl
 
-from ..sgd import SGD, Tensors
+from ..sgd import SGD
 from ..sgd.benchmark import step_cases, until_case
-from .model import ScheduleFreeAdamW, normalise, schedule_free
+from .model import ScheduleFreeAdamW
 
 LR, BETA, C, T = 1e-3, 0.9, 0.1, 10  # of the benchmark's step: the tenth at a constant rate
 
 
-def three_sequences(ys: Tensors, gradients: Tensors, zs: Tensors, squares: Tensors) -> tuple[Tensors, ...]:
+def three_sequences(
+    ys: list[Tensor], gradients: list[Tensor], zs: list[Tensor], squares: list[Tensor]
+) -> None:
     """Algorithm 1 line by line, one tensor at a time."""
     for y, g, z, v in zip(ys, gradients, zs, squares, strict=True):
         x = (y - (1 - BETA) * z) / BETA
@@ -25,18 +28,12 @@ def three_sequences(ys: Tensors, gradients: Tensors, zs: Tensors, squares: Tenso
         z -= LR * g / ((v / (1 - 0.999**T)).sqrt() + 1e-8)
         x = (1 - C) * x + C * z
         y.copy_((1 - BETA) * z + BETA * x)
-    return ys, zs, squares
 
 
-def two_sequences(ys: Tensors, gradients: Tensors, zs: Tensors, squares: Tensors) -> tuple[Tensors, ...]:
-    directions = normalise(gradients, squares, t=T, beta2=0.999, eps=1e-8)
-    schedule_free(ys, zs, directions, lr=LR, beta=BETA, c=C)
-    return ys, zs, squares
-
-
-def on_torch_fused(ys: Tensors, gradients: Tensors, zs: Tensors, squares: Tensors) -> tuple[Tensors, ...]:
+def on_torch_fused(
+    ys: list[Tensor], gradients: list[Tensor], zs: list[Tensor], squares: list[Tensor], steps: list[Tensor]
+) -> None:
     """torch's fused AdamW without momentum moves z; y follows by the difference."""
-    steps = [torch.full((), T - 1.0, device=z.device) for z in zs]
     share = 1 - BETA * (1 - C)
     torch._foreach_lerp_(ys, zs, C)
     torch._foreach_add_(ys, zs, alpha=-share)
@@ -45,17 +42,22 @@ def on_torch_fused(ys: Tensors, gradients: Tensors, zs: Tensors, squares: Tensor
     flags = {"amsgrad": False, "maximize": False, "fused": True}
     torch_adamw(zs, gradients, gradients, squares, [], steps, **settings, **flags)
     torch._foreach_add_(ys, zs, alpha=share)
-    return ys, zs, squares
 
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    variants = (
-        Variant(name="three sequences", role="naive", call=three_sequences),
-        Variant(name="torch fused AdamW, then y", role="strong", call=on_torch_fused),
-        Variant(name="two sequences", role="paper", call=two_sequences),
+    settings = {"lr": LR, "beta": BETA, "beta2": 0.999, "eps": 1e-8, "warmup": 0, "weight_decay": 0.0}
+    yield from step_cases(
+        bench,
+        "Schedule-Free step",
+        naive=three_sequences,
+        strong=on_torch_fused,
+        ours=partial(ScheduleFreeAdamW.update, t=T, c=C, **settings),
+        memories=2,
+        flops=14,
+        traffic=7,
+        strong_name="torch fused AdamW, then y",
     )
-    yield from step_cases(bench, "Schedule-Free step", variants, memories=2, flops=14, traffic=7)
     yield until_case(
         bench,
         {

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..rmsprop import accumulate_squares, roots
-from ..sgd import Optimizer, Tensors
+from ..rmsprop import accumulate
+from ..sgd import Optimizer, Vector
 
 
-def schedule_free(ys: Tensors, zs: Tensors, directions: Tensors, *, lr: float, beta: float, c: float) -> None:
+def schedule_free(y: Vector, z: Vector, direction: Vector, *, lr: float, beta: float, c: float) -> None:
     """Equations 3 to 5 in place, without x:
 
         yₜ = (1 − β) zₜ + β xₜ,   zₜ₊₁ = zₜ − lr d(yₜ),   xₜ₊₁ = (1 − c) xₜ + c zₜ₊₁.
 
     The first gives x from y and z; put into the third, yₜ₊₁ = (1 − c) yₜ + c zₜ − lr (1 − β (1 − c)) d.
     """
-    torch._foreach_lerp_(ys, zs, c)
-    torch._foreach_add_(ys, directions, alpha=-lr * (1 - beta * (1 - c)))
-    torch._foreach_add_(zs, directions, alpha=-lr)
+    y.lerp_(z, c)
+    y -= lr * (1 - beta * (1 - c)) * direction
+    z -= lr * direction
 
 
 class ScheduleFreeSGD(Optimizer):
@@ -31,6 +30,8 @@ class ScheduleFreeSGD(Optimizer):
     beta    the share of the mean in y, above 0
     warmup  steps in which the learning rate rises to `lr`; those before count less in the mean (cₜ ∝ lrₜ²)
     """
+
+    memories: ClassVar[tuple[str, ...]] = ("z",)
 
     def __init__(
         self,
@@ -54,36 +55,31 @@ class ScheduleFreeSGD(Optimizer):
             raise RuntimeError("the weights are the mean: call train() before the next step")
         return super().step(closure)
 
+    @staticmethod
     def update(
-        self,
-        weights: Tensors,
-        gradients: Tensors,
+        y: Vector,
+        g: Vector,
+        z: Vector,
         *,
         t: int,
         lr: float,
+        c: float,
         beta: float,
         warmup: int,
         weight_decay: float,
-        **settings: Any,
     ) -> None:
-        zs = self.memory("z", weights, torch.clone)
-        lr *= min(t / max(warmup, 1), 1)
-        directions = self.directions(weights, gradients, t=t, **settings)
-        if weight_decay:
-            directions = list(torch._foreach_add(directions, weights, alpha=weight_decay))
-        cs = [self._share(w, lr) for w in weights]
-        for c in dict.fromkeys(cs):  # one, unless weights began at different learning rates
-            alike = [i for i in range(len(cs)) if cs[i] == c]
-            three = ([tensors[i] for i in alike] for tensors in (weights, zs, directions))
-            schedule_free(*three, lr=lr, beta=beta, c=c)
+        """lr, c  of this step: see `count`"""
+        schedule_free(y, z, g + weight_decay * y, lr=lr, beta=beta, c=c)
 
-    def _share(self, w: Tensor, lr: float) -> float:
-        """cₜ = lrₜ² / Σ lrᵢ²: what the newest z counts in the mean."""
-        total = self.state[w]["squared rates"] = self.state[w].get("squared rates", 0.0) + lr**2
-        return lr**2 / total if total else 0.0
+    def begin(self, name: str, weight: Tensor) -> Tensor:
+        return weight.detach().clone() if name == "z" else super().begin(name, weight)
 
-    def directions(self, weights: Tensors, gradients: Tensors, *, t: int) -> Tensors:
-        return gradients
+    def count(self, state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        """The step, its learning rate, and cₜ = lrₜ² / Σ lrᵢ²: what the newest z counts in the mean."""
+        numbers = super().count(state, settings)
+        lr = settings["lr"] * min(numbers["t"] / max(settings["warmup"], 1), 1)
+        total = state["squared rates"] = state.get("squared rates", 0.0) + lr**2
+        return {**numbers, "lr": lr, "c": lr**2 / total if total else 0.0}
 
     def eval(self) -> None:
         """Let the weights be x, the mean: to evaluate, or to keep."""
@@ -107,6 +103,8 @@ class ScheduleFreeSGD(Optimizer):
 class ScheduleFreeAdamW(ScheduleFreeSGD):
     """Algorithm 1: z takes Adam's steps without their momentum, whose part the averaging plays."""
 
+    memories = ("z", "v")
+
     def __init__(
         self,
         weights: Iterable[Any],
@@ -121,22 +119,28 @@ class ScheduleFreeAdamW(ScheduleFreeSGD):
             weights, lr, betas[0], warmup=warmup, weight_decay=weight_decay, beta2=betas[1], eps=eps
         )
 
-    def directions(
-        self, weights: Tensors, gradients: Tensors, *, t: int, beta2: float, eps: float
-    ) -> Tensors:
-        return normalise(gradients, self.memory("squares", weights), t=t, beta2=beta2, eps=eps)
+    @staticmethod
+    def update(  # type: ignore[override]
+        y: Vector,
+        g: Vector,
+        z: Vector,
+        v: Vector,
+        *,
+        t: int,
+        lr: float,
+        c: float,
+        beta: float,
+        beta2: float,
+        eps: float,
+        warmup: int,
+        weight_decay: float,
+    ) -> None:
+        """The direction is g / (√v̂ + eps), after v has taken in g, with v̂ = v / (1 − beta2ᵗ).
 
-
-def normalise(gradients: Tensors, squares: Tensors, *, t: int, beta2: float, eps: float) -> Tensors:
-    """g / (√v̂ + eps), after v has taken in g, with v̂ = v / (1 − beta2ᵗ).
-
-    So the paper has it (arXiv v4), and the authors' package since November 2024. Before, the package
-    multiplied the learning rate by √(1 − beta2ᵗ), which also made early z count less in the mean.
-    """
-    accumulate_squares(squares, gradients, decay=beta2)
-    correction = math.sqrt(1 - beta2**t)
-    directions = roots(squares, eps=eps * correction)
-    torch._foreach_reciprocal_(directions)
-    torch._foreach_mul_(directions, gradients)
-    torch._foreach_mul_(directions, correction)
-    return directions
+        So the paper has it (arXiv v4), and the authors' package since November 2024. Before, the package
+        multiplied the learning rate by √(1 − beta2ᵗ), which also made early z count less in the mean.
+        """
+        accumulate(v, g, decay=beta2)
+        v_hat = v / (1 - beta2**t)
+        direction = g / (v_hat.sqrt() + eps) + weight_decay * y
+        schedule_free(y, z, direction, lr=lr, beta=beta, c=c)

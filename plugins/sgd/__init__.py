@@ -21,7 +21,7 @@ from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
 from .experiment import FLOOR, TOO_FAST, experiment
-from .model import SGD, Optimizer, Tensors, descend
+from .model import SGD, Optimizer, Vector
 
 
 @hookimpl

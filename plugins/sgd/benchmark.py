@@ -15,55 +15,97 @@ from torch.optim.sgd import sgd as torch_sgd
 from readtrack import data
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import SGD, Tensors, descend
+from .model import SGD
 from .trials import pixel_scales
 
 Make = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 def step_cases(
-    bench: Bench, name: str, variants: Sequence[Variant], *, memories: int, flops: int, traffic: int
+    bench: Bench,
+    name: str,
+    *,
+    naive: Callable[..., None],
+    strong: Callable[..., None],
+    ours: Callable[..., None],
+    memories: int,
+    flops: int,
+    traffic: int,
+    strong_name: str = "torch fused",
 ) -> Iterator[Case]:
-    """One step on many small tensors and on a few large ones.
+    """One step on many small tensors and on a few large ones. All weights are one vector, as are their
+    gradients and each memory, which are mean squares.
 
-    A variant gets lists of tensors: weights, gradients, and `memories` lists of mean squares. The sizes of
-    the gradients differ by orders of magnitude from tensor to tensor; a tenth of each tensor has had no
-    gradient yet, so that what is divided by is eps.
+    The sizes of the gradients differ by orders of magnitude from tensor to tensor; a tenth of each tensor has
+    had no gradient yet, so that what is divided by is eps.
 
+    naive, strong   take lists of tensors, views of the vectors; `strong` also gets each tensor's count of
+                    steps, 9, as torch keeps it
+    ours            takes the vectors
     flops, traffic  of one weight: operations, and numbers that cross main memory
     """
-    small, large = ((64, 64), (64,)) * 25, ((512, 512),) * 4
-    tiny = {"many small": ((3, 5), (3,))}
-    shapes_of = bench.pick(
-        smoke=tiny,
-        quick={"many small": small, "few large": large},
-        full={"many small": small * 8, "few large": large * 8},
-    )
-    for kind, shapes in shapes_of.items():
+    small, large = ((64, 64), (64,)) * 50, ((1024, 1024),) * 2
+    for shapes in bench.pick(smoke=(((3, 5), (3,)),), quick=(small, large), full=(small * 8, large * 8)):
         count = sum(torch.Size(shape).numel() for shape in shapes)
+        listed = partial(views, shapes=shapes)
         yield Case(
             name=name,
-            axes={"weights": count, "shapes": kind},
+            axes={"weights": count, "tensors": len(shapes)},
             inputs=partial(step_inputs, shapes=shapes, memories=memories),
-            variants=variants,
+            variants=(
+                Variant(
+                    name="one tensor at a time", role="naive", call=partial(on_views, naive), prepare=listed
+                ),
+                Variant(
+                    name=strong_name,
+                    role="strong",
+                    call=partial(on_views, strong),
+                    prepare=partial(listed, counted=True),
+                ),
+                Variant(name="one vector", role="paper", call=partial(on_vectors, ours)),
+            ),
             cost={"step": Cost(flops=flops * count, bytes=traffic * count * bench.dtype.itemsize)},
         )
 
 
+def views(
+    *vectors: Tensor, shapes: Sequence[tuple[int, ...]], counted: bool = False
+) -> tuple[tuple[Tensor, ...], list[list[Tensor]]]:
+    """The vectors but for the gradients, and a list of tensors for each: views of it."""
+    sizes = [torch.Size(shape).numel() for shape in shapes]
+    lists = [
+        [part.view(shape) for part, shape in zip(vector.split(sizes), shapes, strict=True)]
+        for vector in vectors
+    ]
+    if counted:
+        lists.append([torch.full((), 9.0, device=vectors[0].device) for _ in shapes])
+    w, _, *memories = vectors
+    return (w, *memories), lists
+
+
+def on_views(step: Callable[..., None], changed: tuple[Tensor, ...], lists: list[list[Tensor]]) -> Any:
+    step(*lists)
+    return changed
+
+
+def on_vectors(step: Callable[..., None], w: Tensor, g: Tensor, *memories: Tensor) -> tuple[Tensor, ...]:
+    step(w, g, *memories)
+    return w, *memories
+
+
 def step_inputs(
     generator: torch.Generator, *, shapes: Sequence[tuple[int, ...]], memories: int
-) -> tuple[Tensors, ...]:
-    weights = [torch.randn(shape, generator=generator) for shape in shapes]
-    scales = [10 ** (-3 * torch.rand((), generator=generator)) for _ in shapes]
-    idle = [torch.rand(shape, generator=generator) < 0.1 for shape in shapes]
+) -> tuple[Tensor, ...]:
+    """Weights, gradients, and memories."""
+    sizes = [torch.Size(shape).numel() for shape in shapes]
+    scales = torch.cat([(10 ** (-3 * torch.rand((), generator=generator))).expand(size) for size in sizes])
+    w = torch.randn(sum(sizes), generator=generator)
+    idle = torch.rand(sum(sizes), generator=generator) < 0.1
 
-    def gradients() -> Tensors:
-        return [
-            torch.where(zero, 0.0, scale * torch.randn(zero.shape, generator=generator))
-            for zero, scale in zip(idle, scales, strict=True)
-        ]
+    def gradients() -> Tensor:
+        return torch.where(idle, 0.0, scales * torch.randn(sum(sizes), generator=generator))
 
-    return weights, gradients(), *([g.square() for g in gradients()] for _ in range(memories))
+    return w, gradients(), *(gradients().square() for _ in range(memories))
 
 
 def until_case(
@@ -104,7 +146,7 @@ def train_until(
     batch: int,
     images: Float[Tensor, "rows pixels"],
     labels: Int[Tensor, " rows"],
-    weights: Tensors,
+    weights: list[Tensor],
     *,
     target: float,
     limit: int,
@@ -136,31 +178,29 @@ def train_until(
     return {"reached": False, "steps": limit}
 
 
-def one_tensor_at_a_time(weights: Tensors, gradients: Tensors) -> Tensors:
+def one_tensor_at_a_time(weights: list[Tensor], gradients: list[Tensor]) -> None:
     for w, g in zip(weights, gradients, strict=True):
         w -= 0.01 * g
-    return weights
 
 
-def all_tensors(weights: Tensors, gradients: Tensors) -> Tensors:
-    descend(weights, gradients, lr=0.01)
-    return weights
-
-
-def torch_fused(weights: Tensors, gradients: Tensors) -> Tensors:
+def torch_fused(weights: list[Tensor], gradients: list[Tensor], _: list[Tensor]) -> None:
     plain = {"weight_decay": 0, "momentum": 0, "dampening": 0, "nesterov": False, "maximize": False}
     torch_sgd(weights, gradients, [None] * len(weights), lr=0.01, fused=True, **plain)
-    return weights
 
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    variants = (
-        Variant(name="one tensor at a time", role="naive", call=one_tensor_at_a_time),
-        Variant(name="torch fused", role="strong", call=torch_fused),
-        Variant(name="all tensors", role="paper", call=all_tensors),
+    ours = partial(SGD.update, t=10, lr=0.01)
+    yield from step_cases(
+        bench,
+        "SGD step",
+        naive=one_tensor_at_a_time,
+        strong=torch_fused,
+        ours=ours,
+        memories=0,
+        flops=2,
+        traffic=3,
     )
-    yield from step_cases(bench, "SGD step", variants, memories=0, flops=2, traffic=3)
     yield until_case(
         bench,
         {

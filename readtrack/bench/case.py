@@ -114,8 +114,8 @@ class Variant:
     needs    why it cannot run here ("needs triton", "needs CUDA"): shown as a skipped cell; "" when it can
     prepare  takes the case's inputs and returns the arguments of `call`, in the same places, outside of the
              clock: the same numbers in the layout that this variant wants (one packed projection, channels
-             last), for "decode" also a state of its own. It must be differentiable where gradients are taken;
-             a "step" has none
+             last), for "decode" also a state of its own. It must be differentiable where gradients are taken.
+             For "step" it returns views of the inputs, and may add counters and the like
     """
 
     name: str

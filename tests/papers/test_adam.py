@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from readtrack.papers import adam
 from readtrack.papers.adam import Adam
-from readtrack.papers.adam.experiment import RIVALS, unscaled
+from readtrack.papers.adam.experiment import RIVALS, Uncorrected, unscaled
 from readtrack.papers.momentum import Momentum
 from readtrack.papers.rmsprop import RMSProp
 from readtrack.papers.sgd import SGD
@@ -43,13 +43,13 @@ def test_an_uncorrected_first_step_is_too_long():
     """(1 − beta1) / √(1 − beta2) times lr: 3.2 with the paper's defaults."""
     w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     w.grad = torch.randn(3, dtype=torch.float64)
-    Adam([w], lr=0.1, eps=0.0, correct_bias=False).step()
+    Uncorrected([w], lr=0.1, eps=0.0).step()
     expected = torch.full_like(w.detach(), 0.1 * 0.1 / 0.001**0.5)
     assert_close(w.detach().abs(), expected, rtol=1e-12, atol=0)
 
 
 def test_without_first_moment_and_correction_it_is_rmsprop(assert_same_walk):
-    uncorrected = partial(Adam, lr=0.01, betas=(0.0, 0.9), correct_bias=False)
+    uncorrected = partial(Uncorrected, lr=0.01, betas=(0.0, 0.9))
     assert_same_walk(uncorrected, partial(RMSProp, lr=0.01, decay=0.9), rtol=0, atol=1e-12)
 
 
@@ -58,7 +58,7 @@ def test_the_corrected_moments_are_unbiased():
     g = torch.tensor([2.0, -0.5], dtype=torch.float64)
     w, first, second = (torch.zeros(2, dtype=torch.float64) for _ in range(3))
     for t in range(1, 30):
-        adam.adam([w], [g], [first], [second], t=t, lr=0.1, betas=(0.9, 0.999), eps=1e-8)
+        Adam.update(w, g, first, second, t=t, lr=0.1, betas=(0.9, 0.999), eps=1e-8)
         assert_close(first / (1 - 0.9**t), g, rtol=1e-12, atol=0)
         assert_close(second / (1 - 0.999**t), g**2, rtol=1e-12, atol=0)
 
@@ -81,7 +81,6 @@ def test_a_late_gradient_begins_at_the_first_step():
 def test_the_papers_defaults():
     group = Adam([torch.ones(1)]).param_groups[0]
     assert (group["lr"], group["betas"], group["eps"]) == (1e-3, (0.9, 0.999), 1e-8)
-    assert group["correct_bias"]
 
 
 # Experiment and benchmark

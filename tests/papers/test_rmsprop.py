@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from readtrack.papers import rmsprop
-from readtrack.papers.rmsprop import RMSProp, accumulate_squares
+from readtrack.papers.rmsprop import RMSProp, accumulate
 from readtrack.papers.sgd import SGD
 
 
@@ -23,7 +23,7 @@ def test_the_mean_square_is_the_sum_of_all_past_squares():
     gradients = torch.randn(20, 3, dtype=torch.float64)
     square = torch.zeros(3, dtype=torch.float64)
     for gradient in gradients:
-        accumulate_squares([square], [gradient], decay=0.9)
+        accumulate(square, gradient, decay=0.9)
     shares = 0.1 * 0.9 ** torch.arange(19, -1, -1, dtype=torch.float64)
     assert_close(square, shares @ gradients**2, rtol=0, atol=1e-14)
 

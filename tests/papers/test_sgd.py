@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -147,6 +149,118 @@ def test_no_gradient_at_all_is_no_step(make):
     optimizer.step()
     assert w.tolist() == [1.0, 1.0]
     assert not optimizer.state[w]
+
+
+# One vector
+
+
+def same_storage(tensors):
+    return len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1
+
+
+@family
+def test_weights_gradients_and_memories_are_views_of_one_vector_each(make):
+    weights = [torch.randn(shape, requires_grad=True) for shape in ((2, 3), (4,), ())]
+    values = [w.detach().clone() for w in weights]
+    optimizer = make(weights)
+    for _ in range(2):
+        for w in weights:
+            w.grad = torch.ones_like(w)
+        optimizer.step()
+        assert same_storage(weights)
+        assert same_storage([w.grad for w in weights])
+        for name in optimizer.memories:
+            assert same_storage([optimizer.state[w][name] for w in weights])
+    assert [w.shape for w in weights] == [value.shape for value in values]
+    assert all((w != value).all() for w, value in zip(weights, values, strict=True))
+
+
+def test_gradients_that_stay_in_place_are_not_copied(monkeypatch):
+    model = nn.Linear(3, 2)
+    optimizer = Adam(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    monkeypatch.setattr(torch, "_foreach_copy_", None)
+    for _ in range(3):
+        optimizer.zero_grad(set_to_none=False)
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    assert model.weight.grad.tolist() == [[1.0] * 3] * 2
+
+
+@family
+def test_weights_that_somebody_else_has_moved_go_on(make):
+    """Another optimiser took them over, and `load_state_dict` put other memories in place."""
+    w, alone = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    beside, mine, reference = torch.ones(2, dtype=torch.float64, requires_grad=True), make([w]), make([alone])
+    thief = SGD([beside, w], lr=0.0)
+    for step in range(6):
+        w.grad, alone.grad, beside.grad = torch.full_like(w, step), torch.full_like(w, step), beside.detach()
+        thief.step()
+        if step == 3:
+            mine.load_state_dict(deepcopy(mine.state_dict()))
+        mine.step()
+        reference.step()
+        assert torch.equal(w, alone)
+
+
+def test_a_copy_and_a_weight_of_another_precision_walk_alike():
+    single, double = torch.ones(2, requires_grad=True), torch.ones(2, dtype=torch.float64, requires_grad=True)
+    optimizer = Adam([single, double], lr=0.1)
+    for _ in range(3):
+        single.grad, double.grad = torch.ones_like(single), torch.ones_like(double)
+        optimizer.step()
+    assert_close(single.double(), double)
+    copied = deepcopy(optimizer)
+    [one, _] = copied.param_groups[0]["params"]
+    one.grad = torch.ones(2)
+    copied.step()
+    single.grad, double.grad = torch.ones(2), None
+    optimizer.step()
+    assert torch.equal(one, single)
+
+
+def test_a_step_between_forward_and_backward_is_noticed():
+    """As with torch's optimisers: what backward needs has changed."""
+    w = torch.ones(2, requires_grad=True)
+    optimizer = SGD([w], lr=0.1)
+    loss = w.square().sum()
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_complex_weights_are_refused():
+    w = torch.ones(2, dtype=torch.complex64, requires_grad=True)
+    w.grad = torch.ones_like(w)
+    with pytest.raises(TypeError, match="view_as_real"):
+        Adam([w]).step()
+
+
+@pytest.mark.parametrize("make", [partial(Adam, lr=0.1), partial(AdamW, lr=0.1)])
+def test_an_update_compiles_once_whatever_the_step_and_the_rate(make):
+    """The first step and a second graph for all others: a schedule does not compile it anew."""
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    walks = []
+    for through in (lambda update: update, partial(torch.compile, backend=backend)):
+        w = torch.ones(3, dtype=torch.float64, requires_grad=True)
+        optimizer = make([w])
+        optimizer.update = through(inspect.unwrap(optimizer.update))  # without the tests' type checks
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        for step in range(6):
+            w.grad = torch.tensor([1.0, -2.0, step], dtype=torch.float64)
+            optimizer.step()
+            scheduler.step()
+        walks.append(w.detach())
+    assert_close(*walks)
+    assert 1 <= len(compiled) <= 3
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
