@@ -419,8 +419,10 @@ class Library:
         return path if path.is_file() else None
 
     def link(self, paper: Paper) -> str:
-        """Where the paper can be read on the web: its PDF, else its first source."""
-        source = next(iter(paper.pdf_sources), paper.sources[0])
+        """Where the paper can be read on the web: its PDF, else its first source; "" if it has none."""
+        source = next(iter((*paper.pdf_sources, *paper.sources)), None)
+        if source is None:
+            return ""
         return f"https://arxiv.org/pdf/{source.value}" if source.kind == "arxiv" else source.url
 
     def results(

@@ -38,9 +38,9 @@ def beginning(library: Library, subject: str) -> str:
     values = {
         "title": paper.title if paper is not None else library.wording(subject),
         "authors": ", ".join(paper.authors) if paper is not None else "",
-        "year": str(paper.year) if paper is not None else "",
+        "year": str(paper.year or "") if paper is not None else "",
         "id": subject,
-        "url": paper.own_sources[0].url if paper is not None else "",
+        "url": paper.link if paper is not None else "",
         "abstract": str(said.get("abstract") or ""),
         "date": date.today().isoformat(),
     }
@@ -113,9 +113,9 @@ def _found(library: Library, paper: str, quote: str, page: int | None) -> Highli
     path = library.pdf(paper)
     if path is None:
         if page is None:
-            raise NotAvailableError(
-                f"the PDF of {paper} has not been fetched. Run `readtrack sync {paper}`, or give --page."
-            )
+            can_sync = library.catalog.papers[paper].pdf_sources
+            get = f"`readtrack sync {paper}`" if can_sync else f"`readtrack attach {paper} FILE`"
+            raise NotAvailableError(f"the PDF of {paper} is not here. Run {get}, or give --page.")
         return Highlight(page, quote)
     found = [
         Highlight(number, words)

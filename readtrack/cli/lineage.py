@@ -81,7 +81,7 @@ def _named(library: Library, id_: str) -> str:
     paper, state = library.catalog.papers[id_], library.state(id_)
     style = STATE_STYLE.get(state)
     mark = paint(marks.STATES[state], style) if style else marks.STATES[state]
-    return f"{mark} {paint(id_, 'cyan')}  {one_line(paper.title)} ({paper.year})"
+    return f"{mark} {paint(id_, 'cyan')}  {one_line(paper.dated)}"
 
 
 def _timeline(library: Library, topic: str, as_json: bool) -> None:
@@ -92,7 +92,7 @@ def _timeline(library: Library, topic: str, as_json: bool) -> None:
         rows = [
             {
                 "paper": one.paper.id,
-                "year": one.paper.year,
+                "year": one.paper.year or None,
                 "title": one.paper.title,
                 "after": list(one.after),
             }
@@ -106,9 +106,8 @@ def _timeline(library: Library, topic: str, as_json: bool) -> None:
     room = None if total is None else total - 6
     for one in moments:
         after = f"  after {', '.join(one.after)}" if one.after else ""
-        print_out(
-            f"{paint(str(one.paper.year), 'bold')}  {_named(library, one.paper.id)}{paint(after, 'dim')}"
-        )
+        year = paint(str(one.paper.year or "????"), "bold")
+        print_out(f"{year}  {_named(library, one.paper.id)}{paint(after, 'dim')}")
         for line in terminal.wrap(one_line(one.paper.idea), room):
             print_out(f"      {line}")
 
@@ -143,7 +142,8 @@ def propose(
     total = terminal.width()
     for one in found:
         print_out(
-            f"{paint(one.paper.id, 'cyan')}  {paint(one_line(one.paper.title), 'bold')} ({one.paper.year})"
+            f"{paint(one.paper.id, 'cyan')}  {paint(one_line(one.paper.title), 'bold')}"
+            f"{f' ({one.paper.year})' if one.paper.year else ''}"
         )
         for line in terminal.wrap(one.reason, None if total is None else total - 4):
             print_out(f"    {line}")

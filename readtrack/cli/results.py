@@ -49,6 +49,10 @@ def results(
         measured = {record.run_id: record.measurements for record in benchmarks.values()}
         terminal.print_json([{**asdict(run), "measurements": measured.get(run.run_id, [])} for run in runs])
     elif not runs:
+        if name is not None and name not in library.runnable():
+            raise NotAvailableError(
+                f"{name} has no plugin to run. `readtrack plugins new {name}` starts one."
+            )
         raise NotAvailableError(f"no runs yet. Start one: `readtrack run {name or 'PAPER'}`.")
     elif name is None:
         rows = [

@@ -73,7 +73,7 @@ def search(
         terminal.print_err(search.suggestion)
     for subject in shown:
         paper = papers.get(subject)
-        title = f"{paper.title} ({paper.year})" if paper else library.wording(subject)
+        title = paper.dated if paper else library.wording(subject)
         print_out(f"{paint(subject, 'cyan')}  {one_line(title)}")
         if subject in hits and (said := where(hits[subject], full=True)):
             room = None if total is None else total - 4

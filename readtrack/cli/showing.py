@@ -51,7 +51,7 @@ def _facts(library: Library, paper: Paper) -> dict[str, Any]:
         "id": paper.id,
         "title": paper.title,
         "authors": list(paper.authors),
-        "year": paper.year,
+        "year": paper.year or None,
         "sources": [{"kind": s.kind, "value": s.value, "url": s.url, "note": s.note} for s in paper.sources],
         "aliases": list(paper.aliases),
         "missing": list(paper.missing),
@@ -87,7 +87,7 @@ def _print(library: Library, paper: Paper) -> None:
     facts = _facts(library, paper)
     print_out(paint(one_line(paper.title), "bold"))
     print_out()
-    _field("by", f"{', '.join(paper.authors)}, {paper.year}")
+    _field("by", paper.by)
     since = f" since {facts['since']}" if facts["since"] else ""
     rating = f", rated {facts['rating']}/5" if facts["rating"] else ""
     tags = f", tagged {', '.join(facts['tags'])}" if facts["tags"] else ""
@@ -96,12 +96,12 @@ def _print(library: Library, paper: Paper) -> None:
     if not facts["on_list"]:
         _field("list", f"not on your list; readtrack add {paper.id}")
     if paper.missing:
-        _field("missing", f"{', '.join(paper.missing)}; readtrack sync {paper.id} fills them in")
+        _field("missing", f"{', '.join(paper.missing)}; {_how_to_fill_in(library, paper)}")
     for row in facts["rows"]:
         _field("row", row)
     for source in facts["sources"]:
         _field("source", f"{source['url']}{'  ' + source['note'] if source['note'] else ''}")
-    _field("PDF", facts["pdf"] or "not fetched")
+    _field("PDF", facts["pdf"] or ("not fetched" if paper.pdf_sources else "no link to one"))
     _field("builds on", ", ".join(facts["builds_on"]))
     _field("led to", ", ".join(facts["led_to"]))
     plugin = facts["plugin"]
@@ -129,6 +129,12 @@ def _print(library: Library, paper: Paper) -> None:
         print_out(paint("note", "dim"))
         for line in terminal.paragraphs(facts["note"], indent="  "):
             print_out(line)
+
+
+def _how_to_fill_in(library: Library, paper: Paper) -> str:
+    if paper.facts_can_be_fetched:
+        return f"readtrack sync {paper.id} fetches them"
+    return f"add them in {library.catalog.path.name}:{paper.line}"
 
 
 def _field(label: str, text: str) -> None:

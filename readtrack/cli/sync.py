@@ -15,6 +15,7 @@ import typer
 
 from readtrack.cli import terminal
 from readtrack.cli.library import open_library
+from readtrack.errors import NotAvailableError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -174,10 +175,15 @@ def open_paper(paper: _Paper) -> None:
     library = open_library()
     found = library.find(paper)
     path = library.pdf(found.id)
-    if path is None:
-        terminal.print_err(
-            f"readtrack: the PDF has not been fetched. `readtrack sync {found.id}` fetches it."
+    if path is None and not library.link(found):
+        raise NotAvailableError(
+            f"{found.id} has no link and no PDF. `readtrack attach {found.id} FILE` attaches a PDF."
         )
+    if path is None:
+        if found.pdf_sources:
+            terminal.print_err(
+                f"readtrack: the PDF has not been fetched. `readtrack sync {found.id}` fetches it."
+            )
         terminal.print_out(library.link(found))
     elif sys.stdout.isatty() and open_with_system(path):
         terminal.print_err(f"opening {path}")
@@ -190,10 +196,11 @@ def add(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="PAPER", help="Shipped paper, title, arXiv id or link, DOI, or a link with --title."
+            metavar="PAPER",
+            help='Shipped paper, title, arXiv id, DOI, or a title and a link: "Title https://...".',
         ),
     ],
-    title: Annotated[str | None, typer.Option(help="The title; needed for a link.")] = None,
+    title: Annotated[str | None, typer.Option(help="The title.")] = None,
     author: Annotated[list[str] | None, typer.Option(help="An author; repeatable.")] = None,
     year: Annotated[int | None, typer.Option(min=1800, max=2099, help="When it was first published.")] = None,
     paper_id: Annotated[
@@ -230,7 +237,7 @@ def add(
             f"`readtrack sync {added.paper}` fills them in."
         )
     elif added.missing:
-        terminal.print_err(f"No {' or '.join(added.missing)} given; add them in {added.path.name}.")
+        terminal.print_err(f"No {' or '.join(added.missing)} given; add them at {added.path}:{added.line}.")
     terminal.print_out(f"{added.paper}: {added.title} ({added.path}:{added.line})")
-    if not added.unasked:
-        terminal.print_err(f"`readtrack sync {added.paper}` fetches the abstract and PDF")
+    if added.fetched and not added.unasked:
+        terminal.print_err(f"`readtrack sync {added.paper}` fetches {added.fetched}")

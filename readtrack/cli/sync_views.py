@@ -10,7 +10,7 @@ from readtrack.cli import terminal
 from readtrack.sync.report import FINAL, SyncProgress, SyncSummary
 from readtrack.text import one_line
 
-_QUIET = ("up to date", "web only")  # not worth a line each: the summary counts them
+_QUIET = ("up to date", "web only", "no source")  # not worth a line each: the summary counts them
 
 
 class SyncView(Protocol):

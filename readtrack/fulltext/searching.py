@@ -182,7 +182,7 @@ def _test(library: Library, asked: Field) -> Callable[[str], bool]:
             fitting = set(library.runnable()) if "run".startswith(value) else set()
         case "year":
             low, high = years(value) or (1, 0)
-            fitting = {id_ for id_, paper in papers.items() if low <= paper.year <= high}
+            fitting = {id_ for id_, paper in papers.items() if paper.year and low <= paper.year <= high}
         case "author":
             fitting = {
                 id_ for id_, paper in papers.items() if any(value in folded(one) for one in paper.authors)

@@ -92,7 +92,8 @@ def _list(catalog: Catalog) -> Iterator[Text]:
     for paper in catalog.papers.values():
         for author in paper.authors:
             yield paper.id, "author", 0, author
-        yield paper.id, "year", 0, str(paper.year)
+        if paper.year:
+            yield paper.id, "year", 0, str(paper.year)
         for kind, prose in (("idea", paper.idea), ("problem", paper.problem), ("result", paper.result)):
             if prose:
                 yield paper.id, kind, 0, prose

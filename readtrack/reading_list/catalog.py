@@ -38,11 +38,11 @@ class Source(NamedTuple):
 
 
 class Paper(NamedTuple):
-    """The facts of one paper.
+    """The facts of one paper. Facts that nobody gave are empty: no authors, no sources, year 0.
 
     builds_on  ids of papers
     line       where its block stands in the list; 0: it has none there, and ships with readtrack
-    missing    the facts that are placeholders until a sync brings them: "title", "authors", "year"
+    missing    those of "title", "authors" and "year" that are not known; such a title is a placeholder
     """
 
     id: str
@@ -57,6 +57,26 @@ class Paper(NamedTuple):
     result: str
     line: int
     missing: tuple[str, ...] = ()
+
+    @property
+    def dated(self) -> str:
+        """`Title (2014)`; the title alone if the year is not known."""
+        return f"{self.title} ({self.year})" if self.year else self.title
+
+    @property
+    def by(self) -> str:
+        """`Ada Example, Ré Muster, 2014`, as far as it is known."""
+        return ", ".join([*self.authors, *([str(self.year)] if self.year else [])])
+
+    @property
+    def link(self) -> str:
+        """The address of its first source, "" if it has none."""
+        return self.sources[0].url if self.sources else ""
+
+    @property
+    def facts_can_be_fetched(self) -> bool:
+        """Whether its first source can be asked for the facts that are missing."""
+        return bool(self.sources) and self.sources[0].kind in ("arxiv", "doi")
 
     @property
     def own_sources(self) -> tuple[Source, ...]:

@@ -7,7 +7,7 @@ new lines go there, in the file's own indentation.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -24,9 +24,10 @@ _UNSAFE = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-
 class NewPaper:
     """A paper for the list, and its row.
 
-    kind, value  its one source
-    missing      the facts that are placeholders
-    is_known     its facts ship with readtrack: the list needs the row alone
+    kind, value          its one source
+    authors, year, kind  empty (0) where they are not known
+    missing              "title" if the title is a placeholder
+    is_known             its facts ship with readtrack: the list needs the row alone
     """
 
     id: str
@@ -39,16 +40,16 @@ class NewPaper:
     is_known: bool = False
 
     def row(self) -> list[str]:
-        return [f"- text: {quote(f'{self.title} ({self.year})')}", f"  papers: [{self.id}]"]
+        dated = f"{self.title} ({self.year})" if self.year else self.title
+        return [f"- text: {quote(dated)}", f"  papers: [{self.id}]"]
 
     def block(self) -> list[str]:
         return [
             f"{self.id}:",
             f"  title: {quote(self.title)}",
-            f"  authors: [{', '.join(map(quote, self.authors))}]",
-            f"  year: {self.year}",
-            "  sources:",
-            f"    - {self.kind}: {quote(self.value)}",
+            *([f"  authors: {_names(self.authors)}"] if self.authors else []),
+            *([f"  year: {self.year}"] if self.year else []),
+            *(["  sources:", f"    - {self.kind}: {quote(self.value)}"] if self.kind else []),
             *([f"  missing: [{', '.join(self.missing)}]"] if self.missing else []),
         ]
 
@@ -186,28 +187,40 @@ def next_line(text: str, end: int) -> int:
 
 
 def filled(text: str, paper: Paper, facts: Mapping[str, Any]) -> str:
-    """`text` with facts in place of a paper's placeholders.
-
-    facts  title, authors, year; used are those that the paper's block names as missing. A row that has the
-           placeholder for its text gets the title too
+    """`text` with those of `facts` (title, authors, year) that the paper lacks. A row whose text is the
+    paper's title gets them too.
     """
     if text.startswith("\ufeff"):
         return "\ufeff" + filled(text[1:], paper, facts)
     root = parsed(text)
-    keys = ((root.keys or {})["papers"].keys or {})[paper.id].keys or {}
-    new: dict[str, Callable[[Any], str]] = {
-        "title": lambda value: quote(value),
-        "authors": lambda value: f"[{', '.join(map(quote, value))}]",
-        "year": str,
-    }
-    edits = {keys[name]: new[name](facts[name]) for name in paper.missing if name in keys and name in facts}
-    row, before = (f"{one.get('title', paper.title)} ({one.get('year', paper.year)})" for one in (facts, {}))
-    edits |= {part: quote(row) for part in _texts_of_rows(root) if part.text == before}
-    left = [name for name in paper.missing if name not in facts]
-    edits[keys["missing"]] = f"[{', '.join(left)}]"
-    for part, value in sorted(edits.items(), key=lambda edit: -edit[0].start):
-        text = text[: part.start] + value + text[part.end + 1 :]
-    return text if left else re.sub(r"(?m)^[ \t]*missing: \[\][ \t]*\r?\n?", "", text)
+    block = ((root.keys or {})["papers"].keys or {})[paper.id]
+    keys = block.keys or {}
+    written: dict[str, Callable[[Any], str]] = {"title": quote, "authors": _names, "year": str}
+    found = {name: written[name](facts[name]) for name in paper.missing if name in facts}
+    edits = [(keys[name].start, keys[name].end + 1, value) for name, value in found.items() if name in keys]
+    after = paper._replace(**{name: facts[name] for name in ("title", "year") if name in found})
+    edits += [
+        (part.start, part.end + 1, quote(after.dated))
+        for part in _texts_of_rows(root)
+        if part.text == paper.dated
+    ]
+    if "missing" in keys:
+        left = "" if "title" in found or "title" not in paper.missing else "title"
+        edits.append((keys["missing"].start, keys["missing"].end + 1, f"[{left}]"))
+    more = [f"{name}: {value}" for name, value in found.items() if name not in keys]
+    if more and block.flow:
+        edits.append((block.end, block.end, f", {', '.join(more)}"))
+    elif more:
+        at, ending = next_line(text, keys["title"].end), "\r\n" if "\r\n" in text else "\n"
+        before = "" if text[:at].endswith("\n") else ending
+        edits.append((at, at, before + "".join(f"{' ' * block.column}{line}{ending}" for line in more)))
+    for start, end, value in sorted(edits, reverse=True):
+        text = text[:start] + value + text[end:]
+    return re.sub(r"(?m)^[ \t]*missing: \[\][ \t]*\r?\n?", "", text)
+
+
+def _names(authors: Sequence[str]) -> str:
+    return f"[{', '.join(map(quote, authors))}]"
 
 
 def _texts_of_rows(part: Part) -> Iterator[Part]:

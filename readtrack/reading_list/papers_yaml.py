@@ -14,7 +14,7 @@ from readtrack.reading_list.yaml_tree import Node, Problem, described
 from readtrack.text import nearest, one_line, plain, quoted
 
 _ID = re.compile(r"[a-z][a-z0-9_]*")
-MISSING = ("title", "authors", "year")  # facts that a list may name as missing
+MISSING = ("title", "authors", "year")  # facts that may be missing
 _PROSE = ("problem", "idea", "result")
 _EARLIER_PROSE = ("summary", "claim", "figure")  # read as idea and result: older lists have these
 
@@ -84,7 +84,8 @@ def _unused_key(text: str, keys: dict[str, int]) -> str:
     return key
 
 
-_REQUIRED = ("title", "authors", "year", "sources")
+_FACTS = ("title", "authors", "year", "sources")
+_PLACEHOLDER = ("unknown",)  # authors in older lists, where they are named as missing
 
 
 def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
@@ -94,7 +95,7 @@ def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
             node.line, f"{quoted(id_)} is not an id; use small letters, digits and '_', a letter first"
         )
     optional = ("aliases", "builds_on", *_PROSE, *_EARLIER_PROSE, "missing")
-    fields = _mapping(node, f"the paper {id_}", optional=(*_REQUIRED, *optional))
+    fields = _mapping(node, f"the paper {id_}", optional=(*_FACTS, *optional))
     readers: dict[str, Callable[[Node], Any]] = {
         "title": lambda item: one_line(_line(item, "'title'")),
         "authors": lambda item: tuple(_texts(item, "'authors'")),
@@ -106,7 +107,7 @@ def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
         "missing": _missing,
     }
     if known is None or _is_another(known, fields):
-        _mapping(node, f"the paper {id_}", required=_REQUIRED, optional=optional)
+        _mapping(node, f"the paper {id_}", required=("title",), optional=(*_FACTS, *optional))
         known = Paper(id_, "", (), 0, (), (), (), "", "", "", 0)
     values = {name: read(fields[name]) for name, read in readers.items() if name in fields}
     for name in ("authors", "sources"):
@@ -116,7 +117,16 @@ def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
     if summary or claim or figure:
         earlier = {"problem": "", "idea": summary, "result": f"{claim} {figure}".strip()}
         values = {**earlier, **values}
-    return known._replace(**values, line=node.line)
+    named = values.pop("missing", ())
+    if "authors" in named and values.get("authors") == _PLACEHOLDER:
+        values["authors"] = ()
+    if "year" in named:
+        values["year"] = 0  # older lists have the year in which the paper was added
+    paper = known._replace(**values, line=node.line)
+    missing = tuple(
+        name for name in MISSING if not getattr(paper, name) or (name == "title" and name in named)
+    )
+    return paper._replace(missing=missing)
 
 
 def _sentence(name: str) -> Callable[[Node], str]:

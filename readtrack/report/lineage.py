@@ -53,7 +53,7 @@ def drawing(
     shown = [paper for _, ids in sections for paper in ids]
     columns, width = _years({papers[one].year for one in shown})
     marks: list[str] = [
-        text(str(year), class_="yr", x=x, y=20, text_anchor="middle") for year, x in columns.items()
+        text(str(year or "?"), class_="yr", x=x, y=20, text_anchor="middle") for year, x in columns.items()
     ]
     places, top = {}, _TOP
     for title, ids in sections:
@@ -120,7 +120,7 @@ def _node(paper: Paper, place: tuple[int, int], standing: ClaimCount, *, linked:
     x, y = place
     dot = "dot full" if standing.kind == "all" else "dot"
     inside = [
-        element("title", text_only(f"{paper.title}, {paper.year}: {standing.words}")),
+        element("title", text_only(f"{paper.dated}: {standing.words}")),
         element("circle", class_=dot, cx=x, cy=y, r=2.5 if standing.kind == "exact" else 5.5),
     ]
     if standing.kind == "some":

@@ -164,7 +164,15 @@ class Site:
         view = pages[entry.paper]
         claims = sorted(view.claims, key=lambda claim: (not claim.measured, _rank(claim.verdict)))
         order = "".join(str(_rank(claim.verdict)) for claim in claims if claim.measured) or "9"
-        words = [view.title, view.authors, view.id, str(view.year), view.section, *view.tags, view.state]
+        words = [
+            view.title,
+            view.authors,
+            view.id,
+            str(view.year or ""),
+            view.section,
+            *view.tags,
+            view.state,
+        ]
         return EntryView(
             id=view.id,
             title=view.title,

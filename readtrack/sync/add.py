@@ -10,10 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home, replacing
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from readtrack.sync.client import Client, Endpoints
 
 MAX_AUTHORS = 10
-_SEARCH = "https://arxiv.org/search/?"
+_FETCHED = {"arxiv": "the abstract and PDF", "pdf": "the PDF"}  # by a sync, from a source of this kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Added:
     """What was put on which list. `copied`: the reader had no list of their own, and has one now.
 
     `missing` names the facts that nobody gave; `unasked` says why the source could not be asked for them, ""
-    if it was not or answered.
+    if it was not or answered. `fetched` is what a sync fetches: "the abstract and PDF", "the PDF" or "".
     """
 
     paper: str
@@ -52,6 +50,15 @@ class Added:
     copied: bool
     missing: tuple[str, ...] = ()
     unasked: str = ""
+    fetched: str = ""
+
+
+class ListedError(NotAvailableError):
+    """The paper is on the list already: `paper` is its id."""
+
+    def __init__(self, paper: str, message: str) -> None:
+        super().__init__(message)
+        self.paper = paper
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +84,25 @@ def add(
     endpoints: Endpoints | None = None,
 ) -> Added:
     """Put the paper that `text` means on the reader's list: an id, alias or title that readtrack knows, an
-    arXiv id, a DOI, a link, or a title.
+    arXiv id, a DOI, a link, or a title; a title may stand beside an id or a link.
 
     A known paper needs no request, nor does one whose title, authors and year are given. Where the source
-    cannot be asked, what it would have said is missing until a sync brings it. What is given here goes before
-    what was fetched. Raises NotAvailableError if the paper is on the list already or the source does not know
-    it, ReadtrackError if `text` names nothing.
+    cannot be asked, what it would have said is missing until a sync brings it. What is given by name goes
+    before what was fetched, and that before a title in `text`. Raises ListedError if the paper is on the list
+    already, NotAvailableError if the source does not know it, ReadtrackError if `text` names nothing.
     """
     find_section([part.title for part in library.catalog.sections], section)
     if not (title or authors or year or paper_id) and (known := known_paper(library, text)):
         if known.id in library.listed:
             _refuse_listed(library, lambda paper: paper.id == known.id)
         entry = NewPaper(known.id, known.title, known.authors, known.year, "", "", is_known=True)
-        return _written(library, entry, section)
-    source = _source(library, text, title)
-    _refuse_listed(library, lambda paper: _is_of(paper, source))
+        fetched = _FETCHED.get(next(iter(known.pdf_sources)).kind, "") if known.pdf_sources else ""
+        return replace(_written(library, entry, section), fetched=fetched)
+    words, source = _understood(library, text, title)
+    if source is not None:
+        _refuse_listed(library, lambda paper: _is_of(paper, source))
     clock, found, unasked = clock or Clock(), GivenFacts(), ""
-    if source.kind in ("arxiv", "doi") and not (title and authors and year):
+    if source is not None and source.kind in ("arxiv", "doi") and not (title and authors and year):
         try:
             with asking(library.home, clock, cancel or threading.Event(), notice, endpoints) as asked:
                 found = from_source(*asked, source)
@@ -101,46 +110,45 @@ def add(
             unasked = f"{'offline: ' if fault.kind == 'offline' else ''}{fault}"
         except AlreadyRunningError as error:
             unasked = str(error)
-    elif source.kind == "page" and source.value.startswith(_SEARCH):
-        found = GivenFacts(title=one_line(text))
     facts = GivenFacts(
-        one_line(title or "") or found.title,
+        one_line(title or "") or found.title or words,
         tuple(name for name in map(one_line, authors) if name) or found.authors,
-        year or found.year or _year_of(source),
+        year or found.year or (_year_of(source) if source is not None else None),
         found.arxiv,
     )
     if facts.title:
         _refuse_listed(library, lambda paper: letters(paper.title) == letters(facts.title))
-    name = facts.title or _placeholder(source)
+    name = facts.title or (_placeholder(source) if source is not None else "")
     entry = NewPaper(
         id=_checked_id(paper_id, library.catalog) if paper_id else make_id(name, _taken(library.catalog)),
         title=name,
-        authors=shortened(facts.authors) or ("unknown",),
-        year=facts.year or date.today().year,
-        kind=source.kind,
-        value=source.value,
-        missing=tuple(one for one in MISSING if not getattr(facts, one)),
+        authors=shortened(facts.authors),
+        year=facts.year or 0,
+        kind=source.kind if source is not None else "",
+        value=source.value if source is not None else "",
+        missing=() if facts.title else ("title",),
     )
     added = _written(library, entry, section)
-    if facts.arxiv is not None:
+    if facts.arxiv is not None and source is not None:
         try:
             library.home.ensure(library.home.metadata)
             metadata.save(library.home.metadata, entry.id, source.value, facts.arxiv, clock.wall())
         except OSError as error:
             notice(f"the abstract could not be kept: {error.strerror}")
-    return replace(added, unasked=unasked)
+    missing = tuple(one for one in MISSING if not getattr(facts, one))
+    return replace(added, missing=missing, unasked=unasked, fetched=_FETCHED.get(entry.kind, ""))
 
 
 def known_paper(library: Library, text: str) -> Paper | None:
-    """The paper, on the list or not, that has this id, alias, title or source. Of several parts of one work
-    it is the work itself.
+    """The paper, on the list or not, that has this id, alias, title or source, or is the one named by the
+    link beside a title. Of several parts of one work it is the work itself.
     """
     papers = library.catalog.papers.values()
     name, title = name_key(text), letters(text)
     found = [p for p in papers if name in (p.id, *map(name_key, p.aliases))]
     if not found and title:
         found = [paper for paper in papers if letters(paper.title) == title]
-    if not found and (source := parsed(text)):
+    if not found and (source := _split(text)[1]):
         found = [paper for paper in papers if _is_of(paper, source)]
     return min(found, key=lambda paper: (len(paper.title), paper.id not in library.listed), default=None)
 
@@ -148,20 +156,40 @@ def known_paper(library: Library, text: str) -> Paper | None:
 def check_means_paper(library: Library, text: str) -> None:
     """Raises ReadtrackError, as `add` does, if `text` names no paper."""
     if known_paper(library, text) is None:
-        _source(library, text, None)
+        _understood(library, text, None)
 
 
-def _source(library: Library, text: str, title: str | None) -> Source:
-    """Where the paper is to be had. For a title alone that is a search for it."""
-    source = parsed(text)
-    if source is not None and source.kind in ("pdf", "page") and not title:
-        raise ReadtrackError("a link does not say what the paper is called; add --title (--author, --year).")
-    if source is None and len(text.split()) < 2 and not title:
-        hint = nearest(text.strip(), library.catalog.papers, "write a title of one word as --title")
+def _understood(library: Library, text: str, title: str | None) -> tuple[str, Source | None]:
+    """The title that `text` gives, "" if none, and where the paper can be had. Raises ReadtrackError."""
+    words, source = _split(text)
+    if source is not None and source.kind in ("pdf", "page") and not (title or words):
+        raise ReadtrackError(
+            'A link does not name the paper. Write its title before the link: "Title https://..."'
+        )
+    quoted_title = re.fullmatch(r'["“](.+)["”]', words)
+    if source is None and len(words.split()) < 2 and not (title or quoted_title):
+        hint = nearest(words, library.catalog.papers, "for a title of one word, put it in double quotes")
         raise ReadtrackError(f"{not_a_source(text)} No paper that readtrack knows has this name; {hint}.")
-    return source or Source(
-        "page", _SEARCH + urlencode({"query": one_line(title or text), "searchtype": "title"})
-    )
+    return (quoted_title[1].strip() if quoted_title else words), source
+
+
+def _split(text: str) -> tuple[str, Source | None]:
+    """`Title https://arxiv.org/abs/1706.03762` as the title and its source, in either order; `[Title](link)`
+    too. One of the two may be absent.
+    """
+    text = one_line(text)
+    if found := re.fullmatch(r"\[(.+)\]\((\S+)\)", text):
+        text = f"{found[1]} {found[2]}"
+    if source := parsed(text):
+        return "", source
+    first, _, behind = text.partition(" ")
+    before, _, last = text.rpartition(" ")
+    for one, rest in ((last, before), (first, behind)):
+        one = one.lstrip("<([").rstrip(".,;:>]")
+        source = parsed(one if "(" in one else one.rstrip(")"))
+        if source is not None:
+            return rest.strip(" \t-–—:,;|(["), source
+    return text, None
 
 
 def _placeholder(source: Source) -> str:
@@ -200,7 +228,7 @@ def _refuse_listed(library: Library, is_same: Callable[[Paper], bool]) -> None:
         if (paper.id in library.listed or paper.line) and is_same(paper):
             row = next(iter(listed.rows_of(paper.id)), None)
             where = f"{listed.path.name}:{paper.line or (row.line if row else 0)}"
-            raise NotAvailableError(f"it is on the list already: {paper.id} ({paper.title}), {where}.")
+            raise ListedError(paper.id, f"it is on the list already: {paper.id} ({paper.title}), {where}.")
 
 
 def _is_of(paper: Paper, source: Source) -> bool:
@@ -304,7 +332,7 @@ def _written(library: Library, entry: NewPaper, section: str | None) -> Added:
         library.home, listed.path, path, changed, lambda old, new: _check(old, new, entry, not copied)
     )
     line = next(row.line for row in new.rows_of(entry.id)) if entry.is_known else new.papers[entry.id].line
-    return Added(entry.id, entry.title, path, line, copied, entry.missing)
+    return Added(entry.id, entry.title, path, line, copied)
 
 
 def rewrite(

@@ -179,7 +179,7 @@ class Sync:
 
         found: dict[str, GivenFacts] = {}
         for paper in papers:
-            if paper.sources[0].kind == "doi":
+            if paper.sources and paper.sources[0].kind == "doi":
                 try:
                     found[paper.id] = from_source(client, endpoints, paper.sources[0])
                 except (Fault, NotAvailableError) as error:
@@ -427,7 +427,10 @@ class Sync:
         elif id_ in self._got:
             self._final(id_, "done")
         elif not offered and not there:
-            self._final(id_, "web only", paper.sources[0].url)
+            if paper.link:
+                self._final(id_, "web only", paper.link)
+            else:
+                self._final(id_, "no source", "the list has no link to it")
         else:
             self._final(id_, "up to date")
 

@@ -1,4 +1,4 @@
-"""Facts that the list names as missing, put into it once a source has given them."""
+"""Facts that the list lacks, put into it once a source has given them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from readtrack.sync.add import GivenFacts, rewrite, shortened
 
 
 def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str, GivenFacts]) -> list[str]:
-    """Replace the placeholders of `papers` in the list at `path`; the ids of those that changed.
+    """Give `papers` their missing facts in the list at `path`; the ids of those that changed.
 
     found  facts by id; those of arXiv papers are taken from the metadata that was fetched
 
@@ -40,7 +40,7 @@ def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str,
 
 
 def _facts(home: Home, paper: Paper, found: Mapping[str, GivenFacts]) -> GivenFacts:
-    if paper.id in found or paper.sources[0].kind != "arxiv":
+    if paper.id in found or not paper.sources or paper.sources[0].kind != "arxiv":
         return found.get(paper.id, GivenFacts())
     known = metadata.load(home.metadata, paper.id, paper.sources[0].value) or {}
     year = str(known.get("published", ""))[:4]

@@ -14,12 +14,15 @@ State = Literal[
     "done",
     "up to date",
     "web only",
+    "no source",
     "withdrawn",
     "not found",
     "failed",
     "cancelled",
 ]
-FINAL: tuple[State, ...] = ("done", "up to date", "web only", "withdrawn", "not found", "failed", "cancelled")
+FINAL: tuple[State, ...] = (
+    "done", "up to date", "web only", "no source", "withdrawn", "not found", "failed", "cancelled",
+)  # fmt: skip
 _OFFLINE_EXIT = 3
 
 
@@ -96,6 +99,7 @@ class SyncSummary:
                 ("fetched", self.of("done")),
                 ("up to date", self.of("up to date")),
                 ("on the web only", self.of("web only")),
+                ("without a source", self.of("no source")),
                 ("withdrawn", self.of("withdrawn")),
                 ("did not arrive", self.failed),
             )

@@ -222,10 +222,11 @@ def cited_title(paper: Paper) -> str:
 
 
 def cite_key(paper: Paper) -> str:
-    """`kingma2014adam`: the first author's last name, the year, the paper's id."""
-    words = paper.authors[0].replace("et al.", "").split() or ["anon"]
-    name = re.sub(r"[^a-z0-9]", "", folded(words[-1])) or "anon"
-    return f"{name}{paper.year}{paper.id.replace('_', '')}"
+    """`kingma2014adam`: the first author's last name, the year, the paper's id, as far as they are known."""
+    words = next(iter(paper.authors), "").replace("et al.", "").split() or [""]
+    name = re.sub(r"[^a-z0-9]", "", folded(words[-1]))
+    id_, year = paper.id.replace("_", ""), str(paper.year or "")
+    return f"{name}{year}{id_}" if name else f"{id_}{year}"
 
 
 def entry(
@@ -241,13 +242,13 @@ def entry(
     fields = {
         "title": f"{{{encoded(cited_title(paper))}}}",  # twice in braces: no style changes its capitals
         "author": " and ".join(map(_author, paper.authors)),
-        "year": str(paper.year),
+        "year": str(paper.year or ""),
         "journal": encoded(journal or ""),
         "doi": doi or sources.get("doi", ""),
         "eprint": arxiv or "",
         "archivePrefix": "arXiv" if arxiv else "",
         "primaryClass": _category(said) if arxiv else "",
-        "url": "" if doi or "doi" in sources else paper.own_sources[0].url,
+        "url": "" if doi or "doi" in sources else paper.link,
         "keywords": ", ".join(map(encoded, tags)),
         "readstatus": "read" if is_read else "",
     }

@@ -87,7 +87,7 @@ def to_bibtex(library: Library) -> str:
 
 def _work(paper: Paper) -> tuple[str, str]:
     """The same for a paper and for a part of it: they are cited once."""
-    return bibtex.cited_title(paper), source_key(paper.own_sources[0])
+    return bibtex.cited_title(paper), source_key(paper.sources[0]) if paper.sources else ""
 
 
 def entry(library: Library, paper: Paper) -> str:
@@ -158,11 +158,11 @@ def to_csv(library: Library) -> str:
             for subject in item.papers or (item.subject,):
                 paper = library.catalog.papers.get(subject)
                 facts = (
-                    [paper.id, paper.title, "; ".join(paper.authors), paper.year]
+                    [paper.id, paper.title, "; ".join(paper.authors), paper.year or ""]
                     if paper
                     else ["", "", "", ""]
                 )
-                source = paper.own_sources[0].url if paper else ""
+                source = paper.link if paper else ""
                 said = [library.state(subject), library.since(subject), library.rating(subject)]
                 tags = " ".join(sorted(library.tags(subject)))
                 writer.writerow(
@@ -221,7 +221,7 @@ def paper_facts(library: Library, paper: Paper) -> dict[str, Any]:
         "id": paper.id,
         "title": paper.title,
         "authors": list(paper.authors),
-        "year": paper.year,
+        "year": paper.year or None,
         "sources": [{"kind": s.kind, "value": s.value, "url": s.url, "note": s.note} for s in paper.sources],
         "aliases": list(paper.aliases),
         "builds_on": list(paper.builds_on),

@@ -432,7 +432,7 @@ def _paper(entry: bibtex.BibEntry, taken: set[str]) -> Paper:
     return Paper(
         id=id_,
         title=entry.title,
-        authors=entry.authors or ("unknown",),
+        authors=entry.authors,
         year=entry.year,
         sources=entry.sources,
         aliases=(),

@@ -98,9 +98,9 @@ def paper_lines(paper: Paper) -> list[str]:
     lines = [
         f"{paper.id}:",
         f"  title: {scalar(paper.title)}",
-        f"  authors: [{', '.join(map(scalar, paper.authors))}]",
-        f"  year: {paper.year}",
-        "  sources:",
+        *([f"  authors: [{', '.join(map(scalar, paper.authors))}]"] if paper.authors else []),
+        *([f"  year: {paper.year}"] if paper.year else []),
+        *(["  sources:"] if paper.sources else []),
     ]
     for source in paper.sources:
         lines.append(f"    - {source.kind}: {scalar(source.value)}")

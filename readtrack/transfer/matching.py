@@ -188,8 +188,8 @@ class Matcher:
 
     def _of_that_time(self, id_: str, text: str) -> bool:
         """Whether the text names no year, or one that is nearly the paper's."""
-        years = [int(year) for year in _YEAR.findall(text)]
-        return not years or min(abs(year - self._papers[id_].year) for year in years) <= 1
+        years, own = [int(year) for year in _YEAR.findall(text)], self._papers[id_].year
+        return not years or not own or min(abs(year - own) for year in years) <= 1
 
     def _near(self, outside: str, text: str) -> Match:
         from difflib import SequenceMatcher

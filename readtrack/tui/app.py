@@ -308,7 +308,11 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         if entry is None or entry.paper is None:
             self.say("Choose one paper to open its PDF.")
             return
-        self.open_address(self.library.pdf(entry.paper.id) or self.library.link(entry.paper))
+        address = self.library.pdf(entry.paper.id) or self.library.link(entry.paper)
+        if address:
+            self.open_address(address)
+        else:
+            self.say(f"{entry.paper.id} has no link and no PDF. {key('attach')} attaches a PDF.")
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         """A link that leads out of the app, or to an editor. Screens follow the others."""
@@ -424,7 +428,9 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def _runnable(self, doing: str = "run") -> str | None:
         entry = self.entry
-        if entry is None or not entry.plugin:
+        if entry is not None and entry.row is not None and not entry.row.papers:
+            self.say(f"This row isn't linked to a paper. {key('link')} links it.")
+        elif entry is None or not entry.plugin:
             self.say(f"Choose one paper to {doing}.")
         elif entry.plugin not in self.library.runnable():
             new = f"`readtrack plugins new {entry.plugin}` starts one."

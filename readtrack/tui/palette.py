@@ -68,7 +68,7 @@ class Papers(_Commands):
             (f"{marks.STATES[state]} ", state_style(state)),
             (paper.id, "bold"),
             f"  {paper.title}",
-            (f" · {paper.year}{runs}", "$muted"),
+            (f" · {paper.year}{runs}" if paper.year else runs, "$muted"),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from loopback import Paper, Server, page, status
 
 from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.fulltext.index import FullText
+from readtrack.fulltext.searching import Search
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list import load
@@ -22,6 +25,7 @@ from readtrack.reading_list.insert import CannotInsertError, NewPaper, insert, q
 from readtrack.reading_list.sources import make_id, parse
 from readtrack.sync.add import add
 from readtrack.sync.engine import Sync
+from readtrack.transfer import exporting
 
 LIST = """\
 # my list
@@ -199,7 +203,7 @@ def test_a_doi(server: Server, mine: Path, clock: Any, home: Home) -> None:
 
 
 def test_a_link_wants_a_title(server: Server, mine: Path, home: Home) -> None:
-    with pytest.raises(ReadtrackError, match="add --title"):
+    with pytest.raises(ReadtrackError, match="does not name the paper"):
         add(Library.open(home), "https://example.org/a.pdf")
     added = add(Library.open(home), "https://example.org/a.pdf", title="A talk")
     assert added.missing == ("authors", "year")
@@ -212,6 +216,70 @@ def test_a_link_wants_a_title(server: Server, mine: Path, home: Home) -> None:
     with pytest.raises(NotAvailableError, match="on the list already: talk"):
         add(Library.open(home), "http://example.org/a.pdf", title="Another")
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "title", "source"),
+    [
+        ("A Study of Nothing", "A Study of Nothing", None),
+        ('"Nothing"', "Nothing", None),
+        ("A talk https://example.org/a.pdf", "A talk", Source("pdf", "https://example.org/a.pdf")),
+        ("A talk: (https://example.org/a.pdf).", "A talk", Source("pdf", "https://example.org/a.pdf")),
+        ("https://example.org/a A talk", "A talk", Source("page", "https://example.org/a")),
+        ("[A talk](https://example.org/a_(b))", "A talk", Source("page", "https://example.org/a_(b)")),
+        ("GaLore https://arxiv.org/abs/2101.00001v2", "GaLore", Source("arxiv", "2101.00001v2")),
+        ("GaLore - arXiv:2101.00001", "GaLore", Source("arxiv", "2101.00001")),
+    ],
+)
+def test_a_title_and_a_link_typed_together(
+    typed: str, title: str, source: Source | None, server: Server, mine: Path, clock: Any, home: Home
+) -> None:
+    server.fail("/api/query", status(404), forever=True)
+    added = add(Library.open(home), typed)
+    paper = load.load(mine).papers[added.paper]
+    assert (paper.title, paper.sources) == (title, (source,) if source else ())
+    assert "https" not in "".join(row.text for row in load.load(mine).rows_of(paper.id))
+
+
+def test_the_link_beside_a_title_says_which_paper_it_is(
+    server: Server, mine: Path, clock: Any, home: Home
+) -> None:
+    added = add(Library.open(home), "That paper on weight decay https://arxiv.org/pdf/1711.05101")
+    assert (added.paper, server.requests) == ("adamw", [])
+    server.papers = {"2101.00001": Paper(title="Its own title")}
+    assert add(Library.open(home), "My words 2101.00001").title == "Its own title"
+
+
+def test_facts_that_nobody_gave_are_not_invented(mine: Path, home: Home) -> None:
+    library = Library.open(home)
+    added = add(library, "A Study of Nothing in Particular")
+    assert (added.missing, added.fetched) == (("authors", "year"), "")
+    assert "".join(line.strip() for line in added_lines(LIST, mine.read_text())) == (
+        '- section: "Added"rows:- text: "A Study of Nothing in Particular"papers: [study_nothing_particular]'
+        'study_nothing_particular:title: "A Study of Nothing in Particular"'
+    )
+    library.reload()
+    paper = library.catalog.papers[added.paper]
+    assert (paper.authors, paper.year, paper.sources, paper.by) == ((), 0, (), "")
+    assert exporting.to_bibtex(library).split("\n\n")[-1] == (
+        "@misc{studynothingparticular,\n  title = {{A Study of Nothing in Particular}},\n}\n"
+    )
+    assert '"A Study of Nothing in Particular"' not in exporting.to_csv(library)  # no comma, no quotes
+    assert exporting.paper_facts(library, paper)["year"] is None
+    summary = Sync(library, [paper.id], pdf=False).run()
+    assert summary.states == {paper.id: "no source"}
+    assert not Search(library, FullText(home), "study year:0000..2026").found
+    assert list(Search(library, FullText(home), "study nothing").found) == [paper.id]
+
+
+def test_placeholders_of_older_lists_are_no_facts(mine: Path, home: Home) -> None:
+    block = (
+        '  talk:\n    title: "A talk"\n    authors: ["unknown"]\n    year: 2026\n'
+        "    sources: [{page: https://example.org}]\n    missing: [authors, year]\n"
+    )
+    mine.write_text(LIST.rstrip("\n") + "\n" + textwrap.indent(block, "  "), encoding="utf-8")
+    paper = load.load(mine).papers["talk"]
+    assert (paper.authors, paper.year, paper.missing) == ((), 0, ("authors", "year"))
 
 
 def test_hostile_facts(server: Server, mine: Path, clock: Any, home: Home) -> None:
@@ -355,7 +423,7 @@ def test_the_list_that_ships_is_copied_first(
     text = home.papers_yaml.read_text()
     assert "done: true" not in text  # the ticks are its author's
     lines = added_lines(load.without_ticks(before.decode()), text)
-    assert lines[0].startswith('      - text: "A talk (')
+    assert lines[0].startswith('      - text: "A talk"')
     assert lines[1] == "        papers: [talk]"
     assert len(Library.open(home).catalog.papers) == len(library.catalog.papers) + 1
 

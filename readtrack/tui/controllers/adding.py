@@ -37,7 +37,7 @@ class ListController:
             check_means_paper(self._shell.library, line)  # a mistake is reported while the dialog is open
             self._add(line.strip())
 
-        hint = "A title, arXiv id, DOI or link, or the name of a shipped paper. enter adds, esc goes back."
+        hint = "A title, with a link if you have one; an arXiv id, a DOI, or a shipped paper. enter adds."
         self._shell.ask(InputDialog("Add a paper to your list", hint, take))
 
     def put_on_list(self, entry: Entry | None) -> None:
@@ -67,20 +67,25 @@ class ListController:
         self._shell.in_background("add a paper", work)
 
     def _failed(self, what: str, error: ReadtrackError) -> None:
-        self._shell.fail(f"add {what}", error, "`readtrack add --help` lists details you can enter yourself.")
+        from readtrack.sync.add import ListedError
+
+        if isinstance(error, ListedError):
+            self._shell.show_paper(error.paper)
+            self._shell.say((error.paper, "bold"), " is on your list already.")
+        else:
+            self._shell.fail(f"add {what}", error, "check the id or the title, and try again.")
 
     def _added(self, added: Added, stay: bool) -> None:
         self._shell.reload()
         if not stay:
             self._shell.show_paper(added.paper)
         copied = "; this list is a copy of your own from now on" if added.copied else ""
-        missing = f"; missing: {', '.join(added.missing)}" if added.missing else ""
-        self._shell.say(
-            "Added ", (added.paper, "bold"), copied, missing, (f"   {key('sync')} fetches it", "$muted")
-        )
+        missing = f"; not known: {', '.join(added.missing)}" if added.missing else ""
+        fetched = f"   {key('sync')} fetches {added.fetched}" if added.fetched else ""
+        self._shell.say("Added ", (added.paper, "bold"), copied, missing, (fetched, "$muted"))
         if added.unasked:
             self._shell.fail(
-                f"ask for the facts of {added.paper}", added.unasked, "the next sync fills them in."
+                f"ask for the facts of {added.paper}", added.unasked, "the next sync fetches them."
             )
 
     def ask_for_pdf(self, paper: str) -> None:

@@ -114,7 +114,7 @@ class ImportController:
         entry = self._shell.entry
         if entry is None or entry.row is None:
             if entry is not None and entry.paper is not None:
-                self._shell.say(f"{entry.paper.id} is not on your list. + puts it there.")
+                self._shell.say(f"{entry.paper.id} is not on your list. {key('put_on_list')} puts it there.")
             else:
                 self._shell.say("Choose a row of your list to link it to a paper.")
             return

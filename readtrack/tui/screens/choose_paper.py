@@ -72,7 +72,11 @@ class ChoosePaper(Dialog[PaperChoice | None]):
             paper = self._papers[id_]
             lines.append(
                 Line(
-                    join((id_, "bold"), f"  {paper.title}", (f" · {paper.year}", "$muted")),
+                    join(
+                        (id_, "bold"),
+                        f"  {paper.title}",
+                        (f" · {paper.year}" if paper.year else "", "$muted"),
+                    ),
                     PaperChoice((id_,)),
                 )
             )
@@ -112,4 +116,4 @@ class ChoosePaper(Dialog[PaperChoice | None]):
 
 
 def _words(paper: Paper) -> str:
-    return " ".join((paper.id, *paper.aliases, paper.title, *paper.authors, str(paper.year))).casefold()
+    return " ".join((paper.id, *paper.aliases, paper.title, *paper.authors, str(paper.year or ""))).casefold()

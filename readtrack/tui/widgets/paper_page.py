@@ -115,8 +115,12 @@ def _stacked(blocks: Sequence[list[Line]]) -> list[Line]:
 
 def _title(library: Library, paper: Paper, width: int) -> list[Line]:
     lines = wrapped(text(paper.title, "bold $heading"), width, indent=1)
-    people = ", ".join(paper.authors)
-    lines += wrapped(text(f"{people} · {paper.year}", "$muted"), width, indent=1)
+    by = " · ".join(filter(None, [", ".join(paper.authors), str(paper.year or "")]))
+    if by:
+        lines += wrapped(text(by, "$muted"), width, indent=1)
+    if paper.missing:
+        fetched = f": {key('sync')} fetches them" if paper.facts_can_be_fetched else ""
+        lines += wrapped(text(f"not known: {', '.join(paper.missing)}{fetched}", "$muted"), width, indent=1)
     return lines + _standing(library, paper.id, paper.id)
 
 
@@ -280,7 +284,7 @@ def _reference(library: Library, paper_id: str, branch: str = "", *, again: bool
             " ",
             (paper_id, "$link"),
             "  ",
-            (f"{paper.title} · {paper.year}", "$muted"),
+            (f"{paper.title} · {paper.year}" if paper.year else paper.title, "$muted"),
             ("  above", "$faint") if again else "",
         ),
         Subject(paper_id),

@@ -30,7 +30,7 @@ def _branch(library: Library, branches: str, node: LineageNode) -> Line:
     state, paper = library.state(node.paper), library.catalog.papers[node.paper]
     mark = (f"{marks.STATES[state]} ", state_style(state))
     again = ("  above", "$faint") if node.again else ""
-    words = join(paper.id, f" {paper.year}", (f"  {paper.title}", "$muted"), again)
+    words = join(paper.id, f" {paper.year}" if paper.year else "", (f"  {paper.title}", "$muted"), again)
     return Line(join((branches, "$faint"), mark, words), Subject(node.paper))
 
 

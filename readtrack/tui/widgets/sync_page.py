@@ -26,6 +26,7 @@ _GROUPS: tuple[tuple[str, tuple[State, ...], str, str], ...] = (
     ("Arrived", ("done",), "✓", "$good"),
     ("Withdrawn by the authors", ("withdrawn",), "-", "$muted"),
     ("Web only", ("web only",), "→", "$muted"),
+    ("No source to fetch from", ("no source",), "-", "$muted"),
     ("Up to date", ("up to date",), "✓", "$muted"),
 )
 
