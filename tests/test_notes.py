@@ -69,7 +69,7 @@ def test_a_quote_is_found_and_kept_once(library: Library) -> None:
     assert notes.highlights(library.note("bert")) == [found]
     with pytest.raises(ReadtrackError, match="does not contain"):
         notes.highlight(library, "bert", "a cat")
-    with pytest.raises(NotAvailableError, match="has not been fetched"):
+    with pytest.raises(NotAvailableError, match="of gpt2 is not here"):
         notes.highlight(library, "gpt2", "anything")
     assert notes.highlight(library, "gpt2", "anything", page=3) == notes.Highlight(3, "anything")
 

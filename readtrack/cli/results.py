@@ -33,7 +33,9 @@ def results(
     """Show past runs and their results, newest first.
 
     Without a paper, print one line for each run. With a paper, also print every claim and the newest
-    benchmark on each device. To compare devices, use the speed-ups and the shares of the ceiling, not times.
+    benchmark on each device. Benchmarks of edited code, null runs and breaks are printed, with a label, only
+    where the device has no other. To compare devices, use the speed-ups and the shares of the ceiling, not
+    times.
     """
     from readtrack.runs.processes import reconcile
 
@@ -47,7 +49,12 @@ def results(
     benchmarks = _benchmarks(library.home, runs) if name else {}
     if as_json:
         measured = {record.run_id: record.measurements for record in benchmarks.values()}
-        terminal.print_json([{**asdict(run), "measurements": measured.get(run.run_id, [])} for run in runs])
+        terminal.print_json(
+            [
+                {**asdict(run), "edited": run.edited, "measurements": measured.get(run.run_id, [])}
+                for run in runs
+            ]
+        )
     elif not runs:
         if name is not None and name not in library.runnable():
             raise NotAvailableError(
@@ -75,16 +82,19 @@ def results(
 
 
 def _benchmarks(home: Home, runs: list[RunSummary]) -> dict[str, Record]:
-    """The newest run that measured something on each device; smoke runs are too short to show."""
+    """The newest run that measured something on each device, plain runs first; smoke runs are too short to
+    show. The names of the others say what sets them apart.
+    """
     from readtrack.runs.store import load
 
-    found: dict[str, Record] = {}
-    for run in runs:
+    found: dict[str, tuple[str, Record]] = {}
+    for run in sorted(runs, key=lambda run: bool(run.condition)):
         record = load(home.runs / run.run_id)
         if record.measurements and run.budget != "smoke":
             name = record.environment.get("device_name")
-            found.setdefault(f"{run.device} ({name})" if name else run.device, record)
-    return found
+            device = f"{run.device} ({name})" if name else run.device
+            found.setdefault(device, (", ".join(filter(None, [device, run.condition])), record))
+    return dict(found.values())
 
 
 def _print_run(run: RunSummary) -> None:

@@ -58,6 +58,11 @@ class RunSummary:
     condition: str = ""
     only: str = ""
 
+    @property
+    def edited(self) -> str:
+        """How its code differs from the shipped code (`Job.edited`), "" if it does not."""
+        return self.condition.partition("edited: ")[2]
+
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> RunSummary:
         """Whoever wrote `fields`, what comes out is safe to print. Raises TypeError, ValueError or KeyError

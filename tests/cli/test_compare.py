@@ -1,6 +1,7 @@
 """`readtrack compare` on two runs' folders. No benchmark is run: the events are written here."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,34 @@ def test_results_show_the_newest_benchmark_of_each_device(home: Home) -> None:
         CliRunner().invoke(results, ["flashattention", "--json"], catch_exceptions=False).stdout
     )
     assert [len(run["measurements"]) for run in runs] == [1, 1, 0]
+
+
+def test_a_benchmark_of_edited_code_is_labelled_and_gives_way_to_one_of_the_shipped_code(home: Home) -> None:
+    from readtrack.cli.results import app as results
+
+    def shown(*more: str) -> str:
+        return CliRunner().invoke(results, ["flashattention", *more], catch_exceptions=False).stdout
+
+    def run(day: int, p50: float, edited: str) -> None:
+        folder = make_run(home.runs, f"2026010{day}-000000-flash-{day}", measurement("tiled", p50))
+        job = Job.read(folder)
+        Job(**{**asdict(job), "edited": edited}).write(folder)
+        events = EventWriter(folder, first_seq=2)
+        events.emit("environment", device="cpu", device_name="EPYC")
+        events.emit("end", outcome="completed", detail="")
+        events.close()
+
+    run(2, 9e6, "model.py +1 −1")
+    table = shown().split("benchmark", 1)[1]
+    assert "cpu (EPYC), edited: model.py +1 −1" in " ".join(table.split())
+    assert "9 ms" in table
+    run(1, 4e6, "")
+    table = shown().split("benchmark", 1)[1]
+    assert "edited" not in table
+    assert "4 ms" in table
+    assert "9 ms" not in table
+    told = json.loads(shown("--json"))
+    assert [(one["edited"], len(one["measurements"])) for one in told] == [("model.py +1 −1", 0), ("", 1)]
 
 
 @pytest.fixture
