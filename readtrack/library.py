@@ -15,7 +15,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
 from readtrack.reading_list.catalog import Catalog, Paper, Row
 from readtrack.reading_list.journal import DONE_WITH, STATES, Entry, Journal, JournalView, Reading, State
-from readtrack.reading_list.load import is_readers, load_cached, locate, shipped
+from readtrack.reading_list.load import is_readers, load_cached, locate
 from readtrack.reading_list.rows import PREFIX, names
 from readtrack.text import clean, nearest, quoted
 
@@ -68,7 +68,7 @@ class Library:
 
     @property
     def shows_shipped_list(self) -> bool:
-        return self.list_path == shipped() and not self.home.papers_yaml.exists()
+        return not is_readers(self.list_path)
 
     @property
     def list_path(self) -> Path:

@@ -14,7 +14,9 @@ from readtrack.fulltext.index import FullText
 from readtrack.fulltext.searching import Search
 from readtrack.home import Home
 from readtrack.library import Library
+from readtrack.reading_list import load
 from readtrack.reading_list.catalog import CatalogError, Row
+from readtrack.transfer import linking
 
 LIST = """\
 title: Notes
@@ -515,3 +517,31 @@ def test_redo_does_again_what_undo_took_back_one_after_the_other(library: Librar
     assert library.undo() == f"{papers[1]}: back to no rating."
     library.mark(papers[0], "read")
     assert library.redo() is None
+
+
+def test_ticks_in_a_clone_are_its_authors(
+    home: Home, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Library.open(home).state("transformer") == "read"  # a list in a folder of the reader's
+    (tmp_path / "readtrack").mkdir()
+    (tmp_path / "readtrack" / "__init__.py").touch()
+    library = Library.open(home)
+    assert library.list_path == path
+    assert library.state("transformer") == "todo"
+    assert library.shows_shipped_list
+    library.mark("transformer", "read")
+    assert library.state("transformer") == "read"
+    linking.link(library, linking.find_row(library, "Hessian Matrix"), ["hessian"])
+    assert path.read_text() == LIST  # a list of the reader's own is made
+    assert library.list_path == home.papers_yaml
+    assert "done: true" not in home.papers_yaml.read_text()
+    assert library.state("attention") == "todo"
+
+
+def test_the_checkouts_own_list_is_not_the_readers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(load.shipped().parent)
+    library = Library.open(home)
+    assert not library.is_readers
+    assert any(row.done for _, row in library.catalog.walk() if isinstance(row, Row))
+    assert {library.state(paper) for paper in library.listed} == {"todo"}

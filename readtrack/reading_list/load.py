@@ -25,7 +25,7 @@ _PARSER_FILES = ("catalog.py", "papers_yaml.py", "yaml_tree.py")
 
 
 def locate(home: Home) -> Path:
-    """The list to use: the reader's own in `home`, else the one in this folder, else the one that ships."""
+    """The list to use: the one in `home`, else the one in this folder, else the one that ships."""
     here = Path("papers.yaml")
     if home.papers_yaml.exists():
         return home.papers_yaml
@@ -42,15 +42,15 @@ def shipped() -> Path:
 
 
 def is_readers(path: Path) -> bool:
-    """Whether the list is the reader's own. The one that ships is not, unless they are in its folder, where
-    it is a file like any other.
+    """Whether the list is the reader's own: not the one that ships, nor that of a clone of readtrack.
+    The ticks in those are their author's.
     """
-    return path != shipped() or path == Path("papers.yaml").absolute()
+    return path != shipped() and not (path.parent / "readtrack" / "__init__.py").is_file()
 
 
 def without_ticks(text: str) -> str:
     """The list that ships, as a list to begin with: its ticks are its author's."""
-    return re.sub(r"(?m)^ +done: true\n", "", text)
+    return re.sub(r"(?m)^ +done: true\r?\n", "", text)
 
 
 def load(path: Path, known: Mapping[str, Paper] | None = None) -> Catalog:

@@ -17,7 +17,6 @@ from readtrack import regular
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import State
 from readtrack.reading_list.sources import letters, source_key
@@ -249,7 +248,7 @@ def _files(library: Library, pdfs: bool) -> Iterator[tuple[str, Path]]:
     for name in foreign.survey(home.root).files if home.root.is_dir() else ():
         if home.root / name not in fetched:
             yield name, home.root / name
-    if library.catalog.path not in (load.shipped(), home.papers_yaml):
+    if library.is_readers and library.catalog.path != home.papers_yaml:
         yield "papers.yaml", library.catalog.path.resolve()
 
 

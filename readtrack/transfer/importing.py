@@ -113,7 +113,7 @@ def plan(library: Library, source: Path | Incoming, choices: Choices | None = No
     choices = choices or Choices()
     listed = library.catalog
     has_content = bool(listed.sections) or any(paper.line for paper in listed.papers.values())
-    own = listed.path != load.shipped() and has_content
+    own = library.is_readers and has_content
     known = _Known(library, own, choices)
     made = ImportPlan(came, own)
     if came.is_bibtex:
@@ -471,7 +471,7 @@ def _offer_pdf(made: ImportPlan, known: _Known, papers: Sequence[str], written: 
 def target(library: Library) -> Path:
     """The file that an import writes: the reader's list, there or still to be made."""
     path = library.catalog.path
-    return library.home.papers_yaml if path == load.shipped() else path
+    return path if library.is_readers else library.home.papers_yaml
 
 
 def apply(library: Library, made: ImportPlan, *, pdfs: bool = False) -> list[str]:

@@ -104,10 +104,12 @@ def needed(listed: Catalog, papers: Mapping[str, Paper], wanted: Iterable[str]) 
 
 def _write(library: Library, row: Row, papers: Sequence[str]) -> None:
     home, listed = library.home, library.catalog
-    path = home.papers_yaml if listed.path == load.shipped() else listed.path
+    path = listed.path if library.is_readers else home.papers_yaml
     place = next(place for place, _, item in places(listed) if isinstance(item, Row) and item.key == row.key)
     additions = Additions(papers=needed(listed, known_papers(library), papers), links={place: tuple(papers)})
     before = path.read_bytes() if path.exists() else None
     text = listed.path.read_bytes().decode("utf-8")
+    if not library.is_readers:
+        text = load.without_ticks(text)
     write(home, path, before, extended(text, additions))
     library.reload()

@@ -115,7 +115,7 @@ class ListController:
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
         home, path = self._shell.library.home, self._shell.library.list_path
-        if path not in (home.papers_yaml, shipped()):
+        if path != home.papers_yaml and self._shell.library.is_readers:
             self._shell.say(
                 "Your list is ", (path, "$link"), f": change it in any editor, then {key('reload')}."
             )
