@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 from readtrack.bench import judge as timing
 from readtrack.bench.judge import BoundEstimate, Growth, Speedup
+from readtrack.signs import HOLDS, relation
 from readtrack.text import format_number, quoted
 
 Op = Literal[">=", "<=", "==", ">", "<"]
@@ -21,14 +22,6 @@ Kind = Literal["identity", "theorem", "measured"]
 Held = Literal["held", "missed", "not judged"]
 Role = Literal["coarse", "near miss", "rival"]
 ReadIn = Literal["table", "text", "abstract", "secondary", "memory"]
-
-_HOLDS = {
-    ">=": lambda ours, threshold: ours >= threshold,
-    "<=": lambda ours, threshold: ours <= threshold,
-    ">": lambda ours, threshold: ours > threshold,
-    "<": lambda ours, threshold: ours < threshold,
-    "==": lambda ours, threshold: ours == threshold,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +64,7 @@ class Bound:
     of: Compared | None = field(default=None, compare=False)
 
     def holds(self, ours: float) -> bool:
-        return not math.isnan(ours) and _HOLDS[self.op](ours, self.threshold)
+        return not math.isnan(ours) and HOLDS[self.op](ours, self.threshold)
 
     def value(self, values: Mapping[str, float], at_least: Collection[str] = ()) -> float:
         """The metric's value as this bound must take it: NaN if it is missing.
@@ -83,8 +76,7 @@ class Bound:
         return values.get(self.metric, math.nan)
 
     def __str__(self) -> str:
-        sign = {">=": "≥", "<=": "≤", "==": "="}.get(self.op, self.op)
-        return f"{self.metric} {sign} {format_number(self.threshold)}"
+        return f"{self.metric} {relation(self.op)} {format_number(self.threshold)}"
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)

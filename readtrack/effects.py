@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from readtrack.signs import relation
 from readtrack.text import format_number
-
-_SIGNS = {">=": "≥", "<=": "≤", "==": "="}
 
 
 class Effect(NamedTuple):
@@ -38,7 +37,7 @@ class Effect(NamedTuple):
     @property
     def wanted(self) -> str:
         """`≥ 0.2`."""
-        return f"{_SIGNS.get(self.op, self.op)} {format_number(self.asked)}"
+        return f"{relation(self.op)} {format_number(self.asked)}"
 
     @property
     def scaled(self) -> tuple[float, float, float] | None:

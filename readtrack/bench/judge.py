@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from readtrack.bench.stats import mean_interval, speedup
+from readtrack.signs import HOLDS, relation
 from readtrack.text import format_number
 
 Measurement = Mapping[str, Any]
@@ -20,12 +21,6 @@ Axes = Mapping[str, int | float | str | bool]
 Op = Literal[">=", "<=", ">", "<"]
 What = Literal["time", "memory"]
 
-_HOLDS = {
-    ">=": lambda ours, threshold: ours >= threshold,
-    "<=": lambda ours, threshold: ours <= threshold,
-    ">": lambda ours, threshold: ours > threshold,
-    "<": lambda ours, threshold: ours < threshold,
-}
 RUNS = 3  # of a benchmark, each in a process of its own, that judge a bound over seeds
 CONTENDED = "contended"  # the flag, and the obstacle that it is
 _PREVENTS = (CONTENDED, "over-ceiling")  # flags: such a time judges nothing
@@ -41,15 +36,14 @@ class _MeasuredBound:
     threshold: float
 
     def holds(self, ours: float) -> bool:
-        return not math.isnan(ours) and bool(_HOLDS[self.op](ours, self.threshold))
+        return not math.isnan(ours) and HOLDS[self.op](ours, self.threshold)
 
     def value(self, values: Mapping[str, float], at_least: Collection[str] = ()) -> float:
         """The value under this bound's name; NaN if it is missing. A measured value is never censored."""
         return values.get(self.metric, math.nan)
 
     def __str__(self) -> str:
-        sign = {">=": "≥", "<=": "≤"}.get(self.op, self.op)
-        return f"{self.metric} {sign} {format_number(self.threshold)}"
+        return f"{self.metric} {relation(self.op)} {format_number(self.threshold)}"
 
 
 @dataclass(frozen=True, slots=True)

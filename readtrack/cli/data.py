@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from readtrack import signs
 from readtrack.cli import terminal
 from readtrack.datasets.catalogue import DataSet, catalogue
 from readtrack.datasets.store import DataSets
@@ -58,7 +59,7 @@ def list_data(
         return
     cells = [
         (
-            "✓" if row["here"] else "",
+            signs.PASSED if row["here"] else "",
             str(row["name"]),
             str(row["kind"]),
             format_bytes(int(str(row["size"]))),
@@ -140,9 +141,9 @@ def verify(
         problems = list(store.problems(name))
         failed = failed or bool(problems)
         for problem in problems:
-            terminal.print_out(f"✗ {name}: {one_line(problem)}")
+            terminal.print_out(f"{signs.FAILED} {name}: {one_line(problem)}")
         if not problems:
-            terminal.print_out(f"✓ {name}")
+            terminal.print_out(f"{signs.PASSED} {name}")
     if failed:
         raise typer.Exit(1)
 

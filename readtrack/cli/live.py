@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from readtrack import signs
 from readtrack.present import benchmarks, claims, marks, runs
 from readtrack.present.sparkline import Axes, sparkline
 from readtrack.text import format_duration, one_line
@@ -145,11 +146,13 @@ class LiveView:
         # The experiment may name a phase that the worker has begun already.
         phases = [next(same) for _, same in groupby(record.phases, key=itemgetter(0))] or [("starting", 0.0)]
         name, start = phases[-1]
-        current = f"● {name} {format_duration(max(0.0, time.monotonic() - self._began - start))}"
+        so_far = max(0.0, time.monotonic() - self._began - start)
+        current = f"{signs.RUNNING} {name} {format_duration(so_far)}"
         done = []
         for (earlier, began), (_, ended) in pairwise(phases):
             took = ended - began
-            done.append(f"✓ {earlier} {format_duration(took)}   " if took >= 0.1 else f"✓ {earlier}   ")
+            time_taken = f" {format_duration(took)}" if took >= 0.1 else ""
+            done.append(f"{signs.PASSED} {earlier}{time_taken}   ")
         while done and len("".join(done)) + len(current) > self._console.width:
             done.pop(0)
         return Text.assemble(("".join(done), "dim"), (current, "cyan"), no_wrap=True, overflow="ellipsis")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from readtrack import __version__
+from readtrack import __version__, signs
 from readtrack.cli import terminal
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
@@ -104,14 +104,14 @@ def check(
                 link.close()
         except (Unreachable, ReadtrackError) as error:
             failed = True
-            terminal.print_out(f"✗ {one.name}: {one_line(str(error))}")
+            terminal.print_out(f"{signs.FAILED} {one.name}: {one_line(str(error))}")
             continue
         missing = [] if said["torch"] else ["run"]
         if one.kind == "slurm" and not said["submitit"]:
             missing.append("slurm")
         skew = said["clock"] - time.time()
         failed = failed or bool(missing)
-        mark = "✗" if missing else "✓"
+        mark = signs.FAILED if missing else signs.PASSED
         terminal.print_out(
             f"{mark} {one.name}: {one_line(said['host'])}, readtrack {one_line(said['readtrack'])}, "
             f"Python {one_line(said['python'])}, {format_bytes(said['free'])} free: {one_line(said['root'])}"

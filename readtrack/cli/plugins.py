@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import readtrack
-from readtrack import interpreter
+from readtrack import interpreter, signs
 from readtrack.cli import terminal
 from readtrack.cli.library import run_folder
 from readtrack.errors import NotAvailableError, ReadtrackError
@@ -113,7 +113,7 @@ def _check_all(names: list[str], home: Home) -> None:
         terminal.print_out(name)
         for what, why in outcomes:
             failed += bool(why)
-            mark = terminal.paint("✗", "red") if why else terminal.paint("✓", "green")
+            mark = terminal.paint(signs.FAILED, "red") if why else terminal.paint(signs.PASSED, "green")
             terminal.print_out(f"  {mark} {what}" + (f": {one_line(why)}" if why else ""))
     if failed:
         terminal.print_err(f"readtrack: {counted(failed, 'check')} failed")
@@ -128,9 +128,10 @@ def _try_mutants(names: list[str], home: Home) -> None:
         terminal.print_out(name)
         for what, fate, by in mutants(name, home):
             survived += fate == "survived"
-            mark = {"survived": terminal.paint("✗", "red"), "killed": terminal.paint("✓", "green")}.get(
-                fate, "-"
-            )
+            mark = {
+                "survived": terminal.paint(signs.FAILED, "red"),
+                "killed": terminal.paint(signs.PASSED, "green"),
+            }.get(fate, "-")
             terminal.print_out(f"  {mark} {what}: {fate}" + (f" ({one_line(by)})" if by else ""))
     if survived:
         terminal.print_err(f"readtrack: {counted(survived, 'mistake')} that no check finds")

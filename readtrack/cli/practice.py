@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from readtrack import signs
 from readtrack.cli import terminal
 from readtrack.cli.library import open_library
 from readtrack.cli.practice_steps import (
@@ -133,7 +134,7 @@ def _list(desk: Desk) -> None:
     width = max(map(len, desk.names))
     for number, sheet in enumerate(desk.sheets, start=1):
         line = present.standing(number, sheet, found[sheet.name], width)
-        here = "→ " if current is not None and sheet.name == current.name else "  "
+        here = f"{signs.CURRENT} " if current is not None and sheet.name == current.name else "  "
         say(line._replace(text=here + line.text))
     if desk.file.exists():
         terminal.print_err(str(desk.file))

@@ -8,6 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from readtrack import signs
 from readtrack.sync.report import FINAL, SyncProgress, SyncSummary
 from readtrack.text import format_bytes, format_duration, one_line
 
@@ -36,7 +37,7 @@ class LiveSyncView:
         if progress.state in ("downloading", "metadata"):
             self._notice = ""
         if progress.state == "done":
-            self._console.print(Text.assemble(("✓", "green"), f" {progress.paper}"))
+            self._console.print(Text.assemble((signs.PASSED, "green"), f" {progress.paper}"))
 
     def tick(self, *, stopping: bool) -> None:
         self._live.update(self._region(stopping), refresh=True)

@@ -1,11 +1,10 @@
-"""Signs of one column for states, verdicts and outcomes, the same on every screen.
-
-Every sign has a shape of its own: nobody has to tell colours apart. Each front end has its own colours.
-"""
+"""The signs of states, verdicts and outcomes. Each front end has its own colours."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from readtrack import signs
 
 if TYPE_CHECKING:
     from readtrack.reading_list.journal import State
@@ -14,7 +13,6 @@ Tone = Literal["good", "doubtful", "bad", "quiet"]
 
 PENDING = "pending"  # a claim that the run has not come to yet
 RUNNABLE = "r"  # the key that runs it
-FOLDED = "▸"
 
 
 class Mark(NamedTuple):
@@ -22,29 +20,35 @@ class Mark(NamedTuple):
     tone: Tone
 
 
-STATES: dict[State, str] = {"todo": "○", "reading": "◐", "read": "●", "implemented": "◆", "skipped": "⊘"}
+STATES: dict[State, str] = {
+    "todo": signs.TODO,
+    "reading": signs.READING,
+    "read": signs.READ,
+    "implemented": signs.IMPLEMENTED,
+    "skipped": signs.SKIPPED,
+}
 
 # In the order of `runs.evidence.WORST_FIRST`.
 VERDICTS: dict[str, Mark] = {
-    "not reproduced": Mark("✗", "bad"),
-    "missed": Mark("✗", "bad"),
+    "not reproduced": Mark(signs.FAILED, "bad"),
+    "missed": Mark(signs.FAILED, "bad"),
     "inconclusive": Mark("?", "doubtful"),
-    "weak": Mark("≈", "doubtful"),
-    "not specific": Mark("=", "doubtful"),
-    "held": Mark("✓", "good"),
-    "reproduced": Mark("✓", "good"),
-    "not judged": Mark("·", "quiet"),
-    PENDING: Mark("…", "quiet"),
+    "weak": Mark(signs.UNSURE, "doubtful"),
+    "not specific": Mark(signs.EQUAL, "doubtful"),
+    "held": Mark(signs.PASSED, "good"),
+    "reproduced": Mark(signs.PASSED, "good"),
+    "not judged": Mark(signs.NOTHING, "quiet"),
+    PENDING: Mark(signs.PENDING, "quiet"),
 }
 
 OUTCOMES = {
-    "completed": "✓",
-    "failed": "!",
-    "cancelled": "■",
-    "timed_out": "⧖",
-    "out_of_memory": "▲",
-    "crashed": "!",
-    "interrupted": "■",
+    "completed": signs.PASSED,
+    "failed": signs.ERROR,
+    "cancelled": signs.STOPPED,
+    "timed_out": signs.QUEUED,
+    "out_of_memory": signs.OUT_OF_MEMORY,
+    "crashed": signs.ERROR,
+    "interrupted": signs.STOPPED,
 }
 
 

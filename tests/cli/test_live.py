@@ -77,7 +77,7 @@ def test_the_region_shows_phases_progress_and_curves(stage: Stage) -> None:
         stage.event("metric", name="loss", value=loss, step=step, arm="adam")
     frame = stage.frame()
     assert "✓ import 2.0 s" in frame
-    assert "● train" in frame
+    assert "▶ train" in frame
     assert "3/12  1 min 15 s left in this loop" in frame
     assert "adam  █▄ ▁  1" in frame
 
@@ -93,7 +93,7 @@ def test_the_region_fits_the_terminal(columns: int) -> None:
     lines = stage.frame().splitlines()
     assert len(lines) <= 20
     assert max(map(len, lines)) <= columns
-    assert "● phase8" in lines[1]  # what is going on is never cut
+    assert "▶ phase8" in lines[1]  # what is going on is never cut
 
 
 def test_results_stay_on_the_screen_and_are_no_markup(stage: Stage) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from readtrack import signs
 from readtrack.errors import ReadtrackError
 from readtrack.present import marks
 from readtrack.present.actions import key
@@ -107,12 +108,8 @@ class ReadingController:
                 return
             count = int(stars)
             if self._write("rate it", lambda: self._shell.library.rate(subject, count or None)):
-                said = _stars(count) if count else "no rating"
+                said = signs.stars(count) if count else "no rating"
                 self._shell.say((subject, "bold"), f": {said}", (f"  {key('undo')} undoes", "$muted"))
 
-        answers = [Choice(str(count), _stars(count)) for count in range(5, 0, -1)]
+        answers = [Choice(str(count), signs.stars(count)) for count in range(5, 0, -1)]
         self._shell.ask(ChoiceDialog(f"Rate {subject}", [*answers, Choice("0", "no rating")]), rated)
-
-
-def _stars(count: int) -> str:
-    return "★" * count + "☆" * (5 - count)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from readtrack import signs
 from readtrack.errors import ReadtrackError
 from readtrack.present.actions import key
 from readtrack.runs.queue import Queue, moved, without
@@ -63,7 +64,7 @@ class RunController:
         before = self.alive.record.paper
         more = f" and {len(self.waiting) - 1} more" if len(self.waiting) > 1 else ""
         self._shell.say(
-            ("⧖ ", "$reading"),
+            (f"{signs.QUEUED} ", "$reading"),
             (job.paper, "bold"),
             f" runs after {before}{more}",
             (f"   {key('queue')} shows the queue", "$muted"),
@@ -171,7 +172,7 @@ class RunController:
             "killed": "Killed the run (SIGKILL).",
         }
         more = "" if level == "killed" else "  c again: force it"
-        self._shell.say((f"■ {level}  ", "bold $reading"), words[level], (more, "$muted"))
+        self._shell.say((f"{signs.STOPPED} {level}  ", "bold $reading"), words[level], (more, "$muted"))
 
     def plain_run(self, plugin: str) -> RunSummary | None:
         """The newest completed run without a break that judged a claim. A smoke run is too short."""

@@ -9,12 +9,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
+from readtrack import signs
 from readtrack.present import marks
 from readtrack.present.actions import by_group, key
 from readtrack.present.words import WORDS
 from readtrack.tui.actions import bound
 from readtrack.tui.screens.dialog import Dialog
-from readtrack.tui.theme import state_style
+from readtrack.tui.theme import state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, text, wrapped
 
 
@@ -73,14 +74,14 @@ def help_lines(width: int) -> list[Line]:
 
 def _marks(width: int) -> list[Line]:
     states = [join((mark, state_style(state)), f" {state}   ") for state, mark in marks.STATES.items()]
-    verdicts = [join(mark, f" {name}   ") for name, mark in marks.VERDICTS.items()]
-    signs = [
+    verdicts = [join(verdict_mark(name), f" {name}   ") for name in marks.VERDICTS]
+    others = [
         join((marks.RUNNABLE, "$muted"), " can be run   "),
-        join(("!", "$bad"), " the last run failed   "),
-        join((marks.FOLDED, "$muted"), " folded"),
+        join((signs.ERROR, "$bad"), " the last run failed   "),
+        join((signs.FOLDED, "$muted"), " folded"),
     ]
     lines = [Line(text("Marks", "bold $link"))]
-    for row in (states, verdicts, signs):
+    for row in (states, verdicts, others):
         lines += wrapped(join(*row), width)
     lines += wrapped("READTRACK_ASCII=1 draws everything in plain ASCII.", width, "$muted")
     return lines

@@ -13,6 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
+from readtrack import signs
 from readtrack.errors import ReadtrackError
 from readtrack.plugins.edits import between
 from readtrack.plugins.edits import load as load_edits
@@ -158,12 +159,12 @@ class RunsScreen(Answering[str | Job | None]):
 
     def _cells(self, run: RunSummary) -> list[Cell]:
         kept = self._kept_of(run)
-        sign = f"{'●' if run.run_id in self._chosen else ' '}{'★' if kept.pinned else ' '}"
+        sign = f"{signs.CHOSEN if run.run_id in self._chosen else ' '}{signs.STAR if kept.pinned else ' '}"
         verdict = overall(run)
         mark = (
             verdict_mark(verdict)
             if verdict in marks.VERDICTS
-            else (marks.OUTCOMES.get(verdict, "▶"), "$muted")
+            else (marks.OUTCOMES.get(verdict, signs.RUNNING), "$muted")
         )
         note = f"{kept.note} · " if kept.note else ""
         numbers = run.headline if run.outcome != "completed" else "; ".join(ours for *_, ours in run.claims)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from textual.content import Content
 
+from readtrack import signs
 from readtrack.present import chart
 from readtrack.present.benchmarks import FLAGS, Speed, VariantView, absent, common_axes, measured
 from readtrack.present.chart import Series
@@ -116,7 +117,10 @@ def _cells(row: VariantView, columns: Sequence[_Column]) -> Iterator[Cell]:
     yield text(row.role, "$muted")
     yield text(row.name, "bold" if row.role == "paper" else "")
     if row.nanoseconds is None:
-        yield text(f"{'–' if row.skipped else '✗'} {row.missing}", "$muted" if row.skipped else "$bad")
+        yield text(
+            f"{signs.ABSENT if row.skipped else signs.FAILED} {row.missing}",
+            "$muted" if row.skipped else "$bad",
+        )
         yield from [""] * len(columns)
     else:
         yield Content(row.time)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import BindingType
 from textual.content import Content
 
+from readtrack import signs
 from readtrack.library import Library
 from readtrack.present import marks
 from readtrack.present.actions import key
@@ -242,7 +243,7 @@ class Checklist(LineView):
         return entry.key in self._folded and self.found is None
 
     def _arrow(self, entry: Entry) -> Content:
-        return Content.styled(marks.FOLDED, "$muted") if self._is_folded(entry) else Content(" ")
+        return Content.styled(signs.FOLDED, "$muted") if self._is_folded(entry) else Content(" ")
 
     def _hidden(self, entry: Entry) -> Content:
         """How many lines a folded one hides."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
+from readtrack import signs
 from readtrack.errors import ReadtrackError
 from readtrack.latex import readable
 from readtrack.library import Library
@@ -132,7 +133,7 @@ def _standing(library: Library, subject: str, name: str = "") -> list[Line]:
         parts.append(text(f"since {since}", "$muted"))
     rating = library.rating(subject)
     if rating is not None:
-        parts.append(text("★" * rating + "☆" * (5 - rating), "$reading"))
+        parts.append(text(signs.stars(rating), "$reading"))
     parts += [text(f"#{tag}", "$link") for tag in sorted(library.tags(subject))]
     if name:
         parts.append(text(name, "$muted"))
@@ -205,7 +206,7 @@ def _result(result: RunSummary) -> list[Line]:
     when = result.started[:16].replace("T", " ")
     condition = f"  {result.condition}" if result.condition else ""
     if result.outcome is None:
-        head: list[Content | tuple[object, str] | str] = [("▶ running", "bold $reading")]
+        head: list[Content | tuple[object, str] | str] = [(f"{signs.RUNNING} running", "bold $reading")]
     elif result.outcome != "completed":
         head = [(f"{marks.OUTCOMES[result.outcome]} {result.outcome.replace('_', ' ')}", "bold $bad")]
     elif is_control(result):

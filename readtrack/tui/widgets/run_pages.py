@@ -11,7 +11,9 @@ from typing import Any
 
 from textual.content import Content
 
+from readtrack import signs
 from readtrack.present import chart, marks, runs
+from readtrack.present.actions import key
 from readtrack.present.chart import Series
 from readtrack.present.claims import number
 from readtrack.runs.events import Artifact
@@ -67,7 +69,10 @@ def state_label(record: Record) -> Content:
     if record.outcome is None:
         style = "$bad" if record.state == "not responding" else "$reading"
         left = runs.time_left(record)
-        return join((f"▶ {record.state} {took} ", f"bold {style}"), (f" {left} " if left else "", "$muted"))
+        return join(
+            (f"{signs.RUNNING} {record.state} {took} ", f"bold {style}"),
+            (f" {left} " if left else "", "$muted"),
+        )
     good = record.outcome == "completed"
     outcome = runs.outcome(record.outcome)
     words = f"{marks.OUTCOMES[record.outcome]} {outcome}{' in' if good else ' after'} {took} "
@@ -82,18 +87,18 @@ def phase_line(record: Record, width: int) -> Content:
 
 def _phases(record: Record, *, times: bool) -> Content:
     failed = marks.OUTCOMES.get(str(record.outcome), "!")
-    signs = {
-        "done": ("✓", "$good"),
-        "now": ("▶", "$reading"),
+    styled = {
+        "done": (signs.PASSED, "$good"),
+        "now": (signs.RUNNING, "$reading"),
         "stopped": (failed, "$bad"),
-        "to come": ("·", "$faint"),
+        "to come": (signs.NOTHING, "$faint"),
     }
     quiet = {"now": "", "to come": "$faint"}
     parts: list[Content] = []
     for phase in runs.phases(record):
         took = f" {format_duration(phase.seconds)}" if times and phase.state != "to come" else ""
         name = (phase.name, quiet.get(phase.state, "$muted"))
-        parts.append(join(signs[phase.state], " ", name, (took, "$muted")))
+        parts.append(join(styled[phase.state], " ", name, (took, "$muted")))
     return join(" ", Content("   ").join(parts))
 
 
@@ -123,8 +128,8 @@ def strip(record: Record, width: int) -> Content:
         how_far = join(how_far, f" {share:.0%}")
     how_far = join(how_far, "  ", (runs.time_left(record), "$muted"))
     return pair(
-        join(("▶ ", "$reading"), (record.paper, "bold"), "  ", how_far),
-        join(("V", "bold"), (" view   ", "$muted"), ("c", "bold"), (" stop", "$muted")),
+        join((f"{signs.RUNNING} ", "$reading"), (record.paper, "bold"), "  ", how_far),
+        join((key("live_run"), "bold"), (" view   ", "$muted"), (key("cancel"), "bold"), (" stop", "$muted")),
         width,
     )
 

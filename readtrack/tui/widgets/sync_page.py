@@ -7,6 +7,7 @@ from datetime import datetime
 
 from textual.content import Content
 
+from readtrack import signs
 from readtrack.sync.report import State, SyncProgress, SyncSummary
 from readtrack.text import format_bytes, format_duration, one_line
 from readtrack.tui.sync_task import Syncing
@@ -19,15 +20,15 @@ _TOLD = 5  # reasons in the news of the end
 
 # In the order of the page: what is going on and what went wrong first.
 _GROUPS: tuple[tuple[str, tuple[State, ...], str, str], ...] = (
-    ("Downloading", ("metadata", "downloading"), "↓", "$reading"),
-    ("Failed", ("failed", "not found"), "!", "$bad"),
-    ("Cancelled", ("cancelled",), "■", "$muted"),
-    ("Waiting", ("waiting",), "·", "$faint"),
-    ("Arrived", ("done",), "✓", "$good"),
+    ("Downloading", ("metadata", "downloading"), signs.FETCHING, "$reading"),
+    ("Failed", ("failed", "not found"), signs.ERROR, "$bad"),
+    ("Cancelled", ("cancelled",), signs.STOPPED, "$muted"),
+    ("Waiting", ("waiting",), signs.NOTHING, "$faint"),
+    ("Arrived", ("done",), signs.PASSED, "$good"),
     ("Withdrawn by the authors", ("withdrawn",), "-", "$muted"),
-    ("Web only", ("web only",), "→", "$muted"),
+    ("Web only", ("web only",), signs.CURRENT, "$muted"),
     ("No source to fetch from", ("no source",), "-", "$muted"),
-    ("Up to date", ("up to date",), "✓", "$muted"),
+    ("Up to date", ("up to date",), signs.PASSED, "$muted"),
 )
 
 
@@ -44,7 +45,9 @@ def strip(syncing: Syncing, width: int, *, key: str, cancel_key: str) -> Content
 
 def _count(syncing: Syncing) -> Content:
     total = len(syncing.papers)
-    return join(("↓ ", "$reading"), ("sync ", "bold"), f"{syncing.done}/{total}", _left(syncing))
+    return join(
+        (f"{signs.FETCHING} ", "$reading"), ("sync ", "bold"), f"{syncing.done}/{total}", _left(syncing)
+    )
 
 
 def _left(syncing: Syncing) -> Content:
@@ -122,9 +125,9 @@ def page(syncing: Syncing, width: int) -> list[Line]:
         found = [states[paper] for paper in syncing.papers if states[paper].state in group]
         if found:
             calm = summary is not None and summary.offline and style == "$bad"
-            signs = ("·", "$muted") if calm else (mark, style)
+            sign = (signs.NOTHING, "$muted") if calm else (mark, style)
             lines += [BLANK, Line(join((words, "bold $link"), (f"  {len(found)}", "$muted")))]
-            lines += _papers(found, signs, known, width)
+            lines += _papers(found, sign, known, width)
     if summary is not None and summary.notes:
         lines += [BLANK, Line(text("Notes", "bold $link"))]
         lines += [line for note in summary.notes for line in wrapped(one_line(note), width, indent=2)]

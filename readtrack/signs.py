@@ -1,0 +1,30 @@
+"""Signs of one column, one meaning each, for every screen and table; and what bounds compare by.
+
+Every sign has a shape of its own, so that nobody has to tell colours apart, and an ASCII stand-in in
+`readtrack.present.plain_ascii`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from operator import eq, ge, gt, le, lt
+
+PASSED, FAILED, UNSURE, EQUAL, ERROR = "✓", "✗", "≈", "=", "!"
+RUNNING, STOPPED, QUEUED, PENDING, OUT_OF_MEMORY = "▶", "■", "⧖", "…", "▲"
+NOTHING, ABSENT = "·", "–"  # nothing to show yet; cannot be shown here
+TODO, READING, READ, IMPLEMENTED, SKIPPED = "○", "◐", "●", "◆", "⊘"
+CHOSEN, CURRENT, FOLDED, STAR = "●", "→", "▸", "★"
+FETCHING = "↓"
+
+HOLDS: Mapping[str, Callable[[float, float], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt, "==": eq}
+_RELATIONS = {">=": "≥", "<=": "≤", "==": "="}
+
+
+def relation(op: str) -> str:
+    """The sign of a bound's operator: `≥` for ">="."""
+    return _RELATIONS.get(op, op)
+
+
+def stars(rating: int) -> str:
+    """`★★★☆☆`."""
+    return STAR * rating + "☆" * (5 - rating)
