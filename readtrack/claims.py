@@ -188,7 +188,7 @@ UNTRAINED = Break("untrained", "The paper's arm takes no training step.")
 
 
 def no_such_break(paper: str, name: str, there: Collection[str]) -> str:
-    """What a reader is told who names a break that the paper's claims do not have."""
+    """The message for a break that none of the paper's claims has."""
     return f"{paper} has no break {quoted(name)}. Its breaks: {', '.join(there) or 'none'}."
 
 
@@ -299,7 +299,7 @@ class Claim:
     def judge_timed(
         self, measurements: Sequence[Mapping[str, Any]]
     ) -> tuple[Held, str, dict[str, BoundEstimate]]:
-        """What the measurements of a benchmark say, why where nothing may be said, and what was found."""
+        """The verdict of a benchmark's measurements, the obstacle to one if there is any, and the values."""
         found = {bound.metric: timing.judge(bound, measurements) for bound in self.timed}
         verdicts = {bound.metric: found[bound.metric].verdict(bound) for bound in self.timed}
         if "missed" in verdicts.values():

@@ -58,9 +58,9 @@ def available() -> list[Device]:
 
 
 def require(text: str) -> None:
-    """Raises ReadtrackError for what is no name of a device, NotAvailableError for a device that is not here.
+    """Raises ReadtrackError for an unknown name, NotAvailableError for a device that this machine lacks.
 
-    That is as far as it can be told without importing torch, which takes seconds; `resolve` knows for sure.
+    This is a guess without importing torch, which takes seconds; `resolve` is certain.
     """
     name = text.strip().lower()
     kind = name.partition(":")[0]
@@ -78,7 +78,7 @@ def require(text: str) -> None:
 
 
 def require_dtype(text: str) -> None:
-    """Raises ReadtrackError for what is no dtype; whether a device has it, `resolve_dtype` knows."""
+    """Raises ReadtrackError for an unknown dtype. `resolve_dtype` checks whether a device supports it."""
     if text.strip().lower() not in ("auto", *DTYPES):
         raise ReadtrackError(f"There is no dtype {text!r}. Available: auto, {', '.join(DTYPES)}.")
 
@@ -238,7 +238,7 @@ def _cpu_model() -> str:
 
 
 def last_level_cache() -> int | None:
-    """Bytes of the CPU's largest cache; None where nobody says."""
+    """Bytes of the CPU's largest cache; None if unknown."""
     if sys.platform == "darwin":
         # The first is that of the performance cores: Apple's have no third level that the system tells of.
         names = ("hw.perflevel0.l2cachesize", "hw.l3cachesize", "hw.l2cachesize")

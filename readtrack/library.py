@@ -53,7 +53,7 @@ class Library:
 
     @property
     def named_list(self) -> Path | None:
-        """The list that this library was told to open, if it was."""
+        """The list that was named when this library was opened, if any."""
         return self._named
 
     @property
@@ -122,7 +122,7 @@ class Library:
 
     @property
     def orphans(self) -> dict[str, Reading]:
-        """What was said of rows that the list no longer has, or not so that it is sure which they are."""
+        """State, tags and ratings of rows that the list no longer has, or not with certainty."""
         noted = set(self._noted_rows())
         said = {name: self._view.of(name) for name in self._names.orphans}
         return {name: reading for name, reading in said.items() if name in noted or not reading.is_empty}
@@ -158,7 +158,7 @@ class Library:
             self._read_journal()
 
     def disown(self, orphan: str) -> None:
-        """Take back what was said of an orphan; its note is left alone."""
+        """Clear the state, rating and tags of an orphan. Its note stays."""
         reading = self._view.of(orphan)
         about = {orphan: reading.about} if reading.about else {}
         if reading.state is not None:
@@ -378,7 +378,7 @@ class Library:
             self._write_note(subject, text)
 
     def change_note(self, subject: str, change: Callable[[str], str]) -> None:
-        """Replace the note by `change(note)`; nobody else writes a note in between. Raises as `save_note`."""
+        """Replace the note by `change(note)` atomically. Raises as `save_note`."""
         with self.home.holding("notes"):
             before = self.note(subject)
             after = change(before)
@@ -428,7 +428,7 @@ class Library:
     def results(
         self, paper_id: str | None = None, *, report: Callable[[str], None] = lambda problem: None
     ) -> list[RunSummary]:
-        """The runs (of one paper), newest first. `report` is told of runs that cannot be read."""
+        """The runs (of one paper), newest first. `report` is called for runs that cannot be read."""
         from readtrack.runs.store import summaries
 
         return summaries(self.home, paper_id, report=report)
@@ -452,7 +452,7 @@ def _are_tags(entries: list[Entry], subjects: list[str]) -> bool:
 
 
 def _tags(entries: list[Entry], *, removed: str, restored: str) -> str:
-    """`tags gpu, fast removed, tag old restored`: what became of the tags with each sign."""
+    """`tags gpu, fast removed, tag old restored`: the words for the tags with each sign."""
     signs = {"removed": removed, "restored": restored}
     tags = {
         fate: list(dict.fromkeys(one["tag"][1:] for one in entries if one["tag"][0] == sign))

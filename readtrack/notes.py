@@ -102,7 +102,7 @@ def united(before: str, edited: str, now: str) -> str:
     """The note `edited` from `before` while the file became `now`; nothing of either is lost."""
     if now == before or not now.strip():
         return edited
-    if now.startswith(before.rstrip()):  # somebody has added to it
+    if now.startswith(before.rstrip()):  # it was edited since
         return below(edited, now.removeprefix(before.rstrip()))
     return below(edited, f"(Changed by another program at the same time:)\n\n{now}")
 

@@ -1,4 +1,4 @@
-"""The verdicts that ship with readtrack: what became of a paper's claims before the reader ran it."""
+"""The verdicts that ship with readtrack: the outcome of each paper's claims, before you run it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class PublishedVerdict:
 
     @property
     def controls(self) -> list[Control]:
-        """What became of the claim in null runs and with each break. A control is good news when the claim
+        """The outcome of the claim in null runs and with each break. A control is good news when the claim
         does not hold in it; where the claim fails anyway, it says nothing.
         """
         found = [Control.of(self.verdict, self.null, "in null runs")] if self.null else []

@@ -15,7 +15,7 @@ from readtrack.practice.sheet import Sheet, has_exercises, sheets
 class Suggestion:
     """An exercise to write, and why.
 
-    again   it was passed before: begin it anew with --reset
+    again   it was passed before; --reset starts it again
     reason  a sentence without a full stop
     """
 

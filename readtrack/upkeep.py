@@ -1,5 +1,5 @@
-"""What may be wrong in a home, file by file, each with what puts it right. Nothing of the reader's is
-deleted: what nobody can use goes into `set-aside/`.
+"""What may be wrong in a home, file by file, each with its repair. None of the user's data is
+deleted: unusable files go into `set-aside/`.
 """
 
 from __future__ import annotations

@@ -33,11 +33,11 @@ SCHEMA = 2  # docs/verdicts.schema.json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRow:
-    """A claim's verdict over seeds beside what became of it in null runs, with its breaks and its rivals.
+    """A claim's verdict over seeds, and its outcome in null runs, with its breaks and with its rivals.
 
     ours       the numbers of the runs, in words
     values     metric to its value with each of the seeds; {} in tables that did not keep them
-    otherwise  the chance that another verification says something else; None where that cannot be told
+    otherwise  the chance that another verification says something else; None if unknown
     null       the verdict of the null run, None if there was none
     breaks     the break's name to the verdict with it
     effects    what each bound asked and what was found; () in tables that did not keep them
@@ -80,7 +80,7 @@ class VerdictRow:
     ) -> VerdictRow:
         """Without `numbers`, `runs` and `seconds`, which are not the claim's.
 
-        null  what the null runs came to, or their verdict alone
+        null  the outcome of the null runs, or their verdict alone
         """
         judged = judged.beside(breaks or {})
         return cls(
@@ -198,7 +198,7 @@ class VerdictTable:
 
     @classmethod
     def from_json(cls, text: str) -> VerdictTable:
-        """Raises ValueError when `text` is no such table."""
+        """Raises ValueError if `text` is not such a table."""
         try:
             body = json.loads(text)
             return cls(
@@ -222,7 +222,7 @@ def _deviations(judged: Judged, null: Judged) -> dict[str, tuple[float, float]]:
 
 
 def headline(rows: Sequence[VerdictRow]) -> str:
-    """`38 of 41 measured claims reproduced`, and what became of the others; rows of an earlier procedure are
+    """`38 of 41 measured claims reproduced`, and the outcome of the others; rows of an earlier procedure are
     counted apart."""
     now, earlier = _by_procedure(rows)
     counts = [_count(now)] if now or not earlier else []
@@ -285,8 +285,8 @@ def _null_rates(rows: Sequence[VerdictRow]) -> Iterator[tuple[str, str]]:
 
 
 def forecast(rows: Sequence[VerdictRow]) -> list[str]:
-    """A line on how many verdicts another verification should change, which `--audit` can check; none where
-    that cannot be told."""
+    """A line on how many verdicts another verification should change, which `--audit` can check; none if
+    unknown."""
     chances = [row.otherwise for row in _by_procedure(rows)[0] if row.otherwise is not None]
     if not chances:
         return []

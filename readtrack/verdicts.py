@@ -1,4 +1,4 @@
-"""Judging over seeds: a paper's claims after several runs, and the verdict that may be said of each.
+"""Judging over seeds: a paper's claims after several runs, and the resulting verdicts.
 
 Seeds hashed from the rules judge a measured claim. `readtrack.procedure` looks at the first 5, 10 and 20 of
 them; a claim that is decided at a look takes no further seeds.
@@ -89,7 +89,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A claim and what became of it over the seeds.
+    """A claim and its outcome over the seeds.
 
     seeds      those that decided; `held` of them held by themselves
     numbers    every metric that the runs gave for the claim
@@ -144,7 +144,7 @@ class Judged:
         )
 
     def otherwise(self) -> float | None:
-        """The chance that another verification says something else; None where that cannot be told."""
+        """The chance that another verification says something else; None if unknown."""
         if self.claim.kind != "measured" or self.claim.timed or self.verdict == "not judged":
             return None
         verdict = "reproduced" if self.verdict == "not specific" else self.verdict

@@ -46,7 +46,7 @@ def test_a_key_a_list_of_keys_and_a_swap(file: Path) -> None:
         ("run: z\n", "line 1: 'run' takes 'z', which 'zoom' has"),
         ("run: f9\nzoom: f9\n", "line 2: 'zoom' takes 'f9', which 'run' has in line 1"),
         ("run: ctrl+c\n", "line 1: 'ctrl+c' always quits; take another key for 'run'"),
-        ("- run\n", "line 1: this is no list of actions; write lines such as 'run: x'"),
+        ("- run\n", "line 1: this is not a list of actions; write lines such as 'run: x'"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named_and_left_out(file: Path, text: str, problem: str) -> None:

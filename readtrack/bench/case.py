@@ -149,7 +149,7 @@ class Case:
                integer) CPU tensor, or tuples, lists and dictionaries of them, with plain constants between.
                The core casts floating tensors to the run's dtype and moves all to its device
     variants   in the order of the table
-    cost       per mode the algorithmic work, or None where nobody can say; its keys are the modes that are
+    cost       per mode the algorithmic work, or None if unknown; its keys are the modes that are
                measured (see below)
     oracle     the correct answer, called with the inputs in float64 (default: the first naive variant)
     tolerance  largest allowed error relative to the oracle's largest magnitude (default: from the dtype)
@@ -219,7 +219,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What a plugin's `benchmark` hook is told: where it will be measured and how long that may take."""
+    """The argument of a plugin's `benchmark` hook: the device, and the time that it may take."""
 
     device: torch.device
     dtype: torch.dtype

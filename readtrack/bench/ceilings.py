@@ -2,7 +2,7 @@
 
 `calibrate` runs in a child process (`python -m readtrack.bench.ceilings DEVICE`), so that who asks imports no
 torch. The roofline: Williams, Waterman & Patterson 2009, "Roofline: an insightful visual performance model".
-A datasheet is no denominator: one board's name spans a factor of 1.6 between its forms.
+A datasheet is not a denominator: one board's name spans a factor of 1.6 between its forms.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Ceilings:
     in_place     the same for b.add_(a): memory that is written without being read first costs a read too, so
                  that an optimiser attains more than a copy
     launch_ns    one call of an operation on a single number
-    contended    our threads were held up by somebody else's: the rates may be far too low
+    contended    other programs held up our threads: the rates may be far too low
     """
 
     device: str
@@ -237,7 +237,7 @@ _RATES = ("copy", "read", "cache_copy", "cache_read")
 
 
 def cache_bytes(device: torch.device) -> int:
-    """Size of the last-level cache; 32 MiB where nobody says."""
+    """Size of the last-level cache; 32 MiB if unknown."""
     import torch
 
     if device.type == "cuda":

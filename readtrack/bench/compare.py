@@ -1,4 +1,4 @@
-"""Two runs side by side: what became faster, what slower, what cannot be told.
+"""Two runs side by side: which measurements became faster or slower, and which are undecided.
 
 On one device times are compared; across devices only the share of the ceiling and the speed-up over the same
 baseline in the same run. No torch in here.
@@ -37,8 +37,8 @@ class HasMeasurements(Protocol):
 class BenchmarkComparison:
     """One (case, variant, mode, dtype) in two runs, a and b.
 
-    verdict   of b against a: SAME (the ratio's interval lies inside the dead band, which is no wider than
-              10 %), FASTER or SLOWER (the medians differ by more than the band and the interval leaves out
+    verdict   of b against a: SAME (the ratio's interval lies inside the dead band, which is at most
+              10 % wide), FASTER or SLOWER (the medians differ by more than the band and the interval excludes
               1), else UNCLEAR; None across devices or threads, and where a run has no time
     ratio     time of b / time of a, with its 95 % interval
     note      why there is no verdict, or why it is unclear

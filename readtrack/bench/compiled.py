@@ -52,7 +52,7 @@ def missing(device: torch.device) -> str:
 
 
 def _compile(call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call`, compiled when it is first called, for each shape anew."""
+    """`call`, compiled for each shape when it is first called with it."""
 
     def run(*inputs: Any) -> Any:
         return call(*inputs)

@@ -1,4 +1,4 @@
-"""Is somebody else using the CPU while we measure? What the system says about it, read before and after.
+"""Are other programs using the CPU while we measure? What the system says about it, read before and after.
 
 The best sign is the share of time that our threads were ready to run and had to wait: it need not know how
 many threads an operation keeps busy. Four OpenMP threads on four cores that others also used have made an

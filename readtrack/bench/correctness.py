@@ -232,7 +232,7 @@ class CorrectnessCheck:
         return self._guarded(self._before_until if self.mode == "until" else self._before, variant)
 
     def after(self, variant: Variant, before: Check) -> Check:
-        """A third seed, which nobody has seen while the clock ran; and new contents must not cost more.
+        """A third seed, unseen while the clock ran; and new contents must not cost more.
 
         A check that passes keeps the worse errors of the two, and the first call's time.
         """
@@ -323,7 +323,7 @@ class CorrectnessCheck:
         return tuple(mapped(lambda tensor: tensor.to(_widened(tensor.dtype, self._exact)), given))
 
     def _rounding(self, seed: int, reference: Reference) -> tuple[float, ...]:
-        """How far off the naive variant is by the half precision alone: what nobody can be blamed for.
+        """The error of the naive variant that half precision alone explains.
 
         Nothing where it is wrong in full precision too, or fails.
         """
@@ -419,7 +419,7 @@ class CorrectnessCheck:
             times = []
             for _ in range(calls):
                 for tensor in floating:
-                    # Known contents are written anew as well, so that caches are as cold. New ones are the
+                    # Known contents are written again as well, so that caches are as cold. New ones are the
                     # same values at other places, which are still in the domain.
                     tensor.data.copy_(tensor.detach().roll(1) if change else tensor.detach().clone())
                 times.append(self._run(call, clock)[1])

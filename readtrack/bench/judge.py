@@ -209,7 +209,7 @@ def _growth(bound: Growth, measurements: Sequence[Measurement]) -> BoundEstimate
         size = here[0]["axes"].get(bound.axis)
         chosen = _fastest(here, bound.of)
         if isinstance(size, (str, bool, type(None))):
-            return BoundEstimate(obstacle=f"{bound.axis!r} is no numeric axis of {bound.case!r}")
+            return BoundEstimate(obstacle=f"{bound.axis!r} is not a numeric axis of {bound.case!r}")
         if isinstance(chosen, str):
             return BoundEstimate(obstacle=chosen)
         points.append((math.log(size), chosen))

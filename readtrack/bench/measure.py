@@ -251,7 +251,7 @@ class _Session:
         if self.device.type != "cpu":
             return
         if quality.contended and torch.get_num_threads() > 1:
-            # A burst of somebody else's work costs this round; two in a row, or many, cost the threads.
+            # A burst of other programs' work costs this round; two in a row, or many, cost the threads.
             if self._bursts < _MOST_BURSTS:
                 self._bursts += 1
                 for result, rounds in zip(running, kept, strict=True):
@@ -306,7 +306,7 @@ class _Session:
         result.host_ns, together = timers.host_and_wall(calls, self.device, count)
         result.latency_ns = timers.latency(calls, self.device, count)
         if together > 1.5 * max(result.host_ns, result.timing.p50) + 10_000:
-            # The device goes on after the last event: work on a stream that the events do not see.
+            # The device is still busy after the last event: work on a stream that the events do not see.
             result.flag("review")
         if result.host_ns <= result.timing.p50 and not result.graph:
             return

@@ -46,7 +46,7 @@ class ModuleCall:
     """`call(module, *inputs)` as a function of the module's weights: `self(weights, *inputs)`.
 
     The weights are parameters by name. Buffers are what `make` fills them with: a call neither gets nor keeps
-    any. A module that has some is made once more, for them.
+    any. A module that has some is built a second time for them.
 
     call  default: the module itself
     """

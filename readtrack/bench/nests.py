@@ -11,7 +11,7 @@ _CONSTANTS = (bool, int, float, str, bytes, type(None))
 
 
 def leaves(nest: Any) -> list[Any]:
-    """What a nest holds, in order; of a dictionary in the order of its keys, whoever put them in.
+    """What a nest holds, in order; of a dictionary in the order of its keys.
 
     A module is a nest of its parameters by name.
     """

@@ -32,7 +32,7 @@ class SamplingPlan:
                  the next does so within the run, and the interval knows
     seconds      of samples for one variant in one round
     precision    half-width of the median's 95 % interval in a round, relative, that is enough. Five rounds
-                 bring it to a sixth of the smallest difference that shall be told from none (3 %)
+                 bring it to a sixth of the smallest difference to be detected (3 %)
     min_samples  a round has as many, unless three times `seconds` have passed
     min_passes   batches of at most five blocks a variant before the interval is looked at
     warm_up      seconds, at most, in the first round
@@ -160,8 +160,8 @@ def collect(
 ) -> list[SampleSeries]:
     """Sample all sources in interleaved passes until each has reached a reason to stop (`SampleSeries.stop`).
 
-    One that got there early goes on while its time lasts: medians of different stretches of time would not
-    be comparable when the machine drifts.
+    A variant that gets there early continues until its time is used up: medians of different stretches of
+    time would not be comparable when the machine drifts.
     """
     all_series = [SampleSeries(source) for source in sources]
     for series in all_series:

@@ -22,7 +22,7 @@ class TimedCalls:
     """The calls of one variant, to be made outside of the clock and called under `gradients_on(mode)`.
 
     Usually a few calls that are rotated. Where a call's inputs may be remembered or used up (`Case.fresh`,
-    "decode"), each is made anew.
+    "decode"), each is made again.
 
     shared  input sets that other variants use too; a step, which changes them, has sets of its own
     most    how many calls may be made at once

@@ -40,7 +40,7 @@ def _maker(calls: Sequence[Call] | Calls) -> Calls:
 
 
 class HostClock:
-    """Runs blocks of calls, and counts the page faults meanwhile. `calls` are rotated, or made anew."""
+    """Runs blocks of calls, and counts the page faults meanwhile. `calls` are rotated, or made again."""
 
     def __init__(self, calls: Sequence[Call] | Calls, device: torch.device) -> None:
         self._calls = _maker(calls)

@@ -107,7 +107,7 @@ def add(
         typer.Option("--from", help="Its files; or your text file, folder of pictures or of .wav files."),
     ],
     kind: Annotated[
-        Literal["images", "text", "speech"] | None, typer.Option(help="What your own folder holds.")
+        Literal["images", "text", "speech"] | None, typer.Option(help="Kind of data in the folder.")
     ] = None,
 ) -> None:
     """Copy a data set that is on this machine into your home.

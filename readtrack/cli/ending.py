@@ -1,4 +1,4 @@
-"""How every command ends: with its exit code, and with what is said where it failed."""
+"""The end of every command: its exit code, and its error message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(command: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python flushes stdout once more when it ends.
+        # Whoever read our output has seen enough. Python flushes stdout again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -56,7 +56,7 @@ def fail(message: str, code: int) -> int:
 
 
 def _report_bug(error: Exception) -> str:
-    """What to say about an exception that nobody expected; its traceback goes to a file."""
+    """The message for an unexpected exception. Its traceback goes to a file."""
     import traceback
     from datetime import UTC, datetime
 

@@ -17,7 +17,7 @@ _SHOWN = 3
 
 
 def open_library() -> Library:
-    """The reader's library; what is wrong with its files is told on stderr and does not stop a command."""
+    """The user's library. Problems with its files are reported on stderr and do not stop a command."""
     from readtrack.library import Library
 
     library = Library.open()

@@ -1,7 +1,7 @@
 """How `readtrack run` shows a run on a terminal.
 
 What has happened scrolls by and stays (claims, measurements, messages); what is happening is a small region
-below it that is drawn anew ten times a second: phases, progress, curves.
+below it that is redrawn ten times a second: phases, progress, curves.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class LiveView:
         return Group(*rows)
 
     def _phases(self, record: Record) -> Text:
-        """What is over, with its time, and what is going on; the oldest give way where the line is short."""
+        """Finished phases with their times and the current one; the oldest are dropped if they do not fit."""
         # The experiment may name a phase that the worker has begun already.
         phases = [next(same) for _, same in groupby(record.phases, key=itemgetter(0))] or [("starting", 0.0)]
         name, start = phases[-1]

@@ -190,7 +190,7 @@ def _versions(home: Home) -> Iterator[_Finding]:
 
 
 def _home(home: Home) -> Iterator[_Finding]:
-    """Looks, and makes nothing: a folder that is made as soon as somebody asks would hide a wrong HOME."""
+    """Creates no folder: that would hide a wrong HOME."""
     root, there = home.root, home.root
     while not there.exists() and there != there.parent:
         there = there.parent

@@ -21,7 +21,7 @@ group = typer.Typer(
 )
 app.add_typer(group, name="places")
 
-_SKEW = 5.0  # seconds by which two clocks may differ before it is said
+_SKEW = 5.0  # seconds by which two clocks may differ before a warning
 _PATIENCE = 30.0  # seconds that `fetch` gives a place to say something new
 
 
@@ -71,7 +71,7 @@ def add(
 def _warn(place: places.Place) -> None:
     if place.is_open:
         terminal.print_err(
-            f"{place.name}: {place.scheduler} is not encrypted, and whoever can reach it runs code on its "
+            f"{place.name}: {place.scheduler} is not encrypted, and anyone who can reach it runs code on its "
             "workers and on this machine. Use tls:// (see README, Another machine)."
         )
 

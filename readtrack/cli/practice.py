@@ -48,7 +48,9 @@ def practice(
     solution: Annotated[
         bool, typer.Option("--solution", help="Show how the paper's code differs from yours.")
     ] = False,
-    reset: Annotated[bool, typer.Option("--reset", help="Begin an exercise anew.")] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Replace your version of an exercise by the empty one.")
+    ] = False,
     skip: Annotated[bool, typer.Option("--skip", help="Leave an exercise out.")] = False,
 ) -> None:
     """Write parts of a paper yourself, and compare them with its code.
@@ -93,7 +95,7 @@ def open_desk(library: Library, query: str) -> Desk:
 
 
 def _one(desk: Desk, name: str) -> Sheet:
-    """The exercise that was named, or the one to go on with."""
+    """The named exercise, or the next one."""
     if name:
         return desk.choose(name)
     sheet = desk.current()

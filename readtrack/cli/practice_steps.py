@@ -63,7 +63,7 @@ def to_judge(desk: Desk) -> list[str]:
 
 
 def judge(library: Library, desk: Desk, names: list[str]) -> Record:
-    """Judge the exercises in a run of their own, and write down what came out. The run leaves no folder.
+    """Judge the exercises in a separate run and record the results. The run leaves no folder.
 
     Raises ReadtrackError if the reader's file cannot be loaded.
     """

@@ -1,4 +1,4 @@
-"""`readtrack replay`: the run of a replication card once more, and what became of its claims."""
+"""`readtrack replay`: repeats the run of a replication card and compares its claims."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class Signals:
 def follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]:
     """Start the run and show it to its end: its record, and the signal that stopped it, if one did.
 
-    When the terminal is closed the run goes on by itself, as it does when the reader leaves the app so.
+    When the terminal is closed, the run continues, as it does when the user quits the app that way.
     """
     from readtrack.places.launch import start
     from readtrack.runs.events import EventReader

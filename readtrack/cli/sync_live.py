@@ -1,4 +1,4 @@
-"""How `readtrack sync` is shown on a terminal: what is done stays, what is going on is drawn below it."""
+"""`readtrack sync` on a terminal: finished papers stay, current downloads are redrawn below them."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def _warn_of_edits(edited: Mapping[str, str], output: Path | None) -> None:
 
 @contextmanager
 def _unless_hung_up() -> Iterator[None]:
-    """When the terminal is closed the runs go on, and so does the judging; what is said then goes nowhere."""
+    """When the terminal is closed, runs and judging continue without output."""
 
     def gone(number: int, frame: FrameType | None) -> None:
         _silence()
@@ -194,7 +194,7 @@ def _unless_hung_up() -> Iterator[None]:
 
 
 def _silence() -> None:
-    """Nobody reads at the terminal any more; a file goes on being written."""
+    """Drop terminal output; files are still written."""
     null = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         if stat.S_ISCHR(os.fstat(descriptor).st_mode):
@@ -216,7 +216,7 @@ def _claims(library: Library, names: list[str], jobs: int) -> dict[str, Sequence
 
 
 def _audit_seeds() -> list[int]:
-    """Seeds that nobody chose, enough for all looks."""
+    """Random seeds, enough for all looks."""
     from readtrack.procedure import MOST_SEEDS
 
     start = time.time_ns() // 1_000_000 % 10**12
@@ -357,7 +357,7 @@ def _conclude(
 
 
 def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> list[VerdictRow]:
-    """The paper's claims with their verdicts, and what became of them without the idea."""
+    """The paper's claims with their verdicts, and their outcome without the idea."""
     from readtrack.runs.verify import LONGER, NULL_TIMED, PLAIN, Condition
     from readtrack.verdict_table import VerdictRow
     from readtrack.verdicts import judge_null_times, judge_over_seeds
@@ -419,7 +419,7 @@ def _print(rows: Sequence[VerdictRow], remarks: Sequence[tuple[str, str]]) -> No
 
 
 def _note_audit(ledger: Path, seeds: list[int], verdicts: dict[str, Verdict]) -> None:
-    """Append one line: an audit that came out badly cannot be left out later without a trace."""
+    """Append one line: a bad audit cannot be removed later without a trace."""
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": seeds, "verdicts": verdicts}
     with ledger.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")

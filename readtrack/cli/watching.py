@@ -30,7 +30,7 @@ _KEYS = "e edit  c check  h hint  o solution  n next  1-9 choose  s skip  r rese
 
 
 class Watch:
-    """Shows the verdicts anew whenever the reader's file is saved. Nothing closes when all is done."""
+    """Updates the verdicts whenever the reader's file is saved. Nothing closes when all is done."""
 
     def __init__(self, library: Library, desk: Desk) -> None:
         self._library, self._desk = library, desk

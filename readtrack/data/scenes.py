@@ -2,8 +2,8 @@
 
 The vision papers share them. A scene is made in this order: a field of a photograph, darkened; fragments
 (halves of digits: strokes alone do not tell); digits, later ones over earlier ones; noise. Digits and fields
-are cut into three parts once and for all: what `judge` shows was never seen in training. (Writers are not:
-nobody knows who wrote which digit.) Papers name a level of `LEVELS`, so that their figures compare;
+are cut into three parts once and for all: what `judge` shows was never seen in training. (Writers may
+overlap: the data do not name them.) Papers name a level of `LEVELS`, so that their figures compare;
 docs/scenes.png shows them.
 """
 

@@ -184,7 +184,7 @@ def recite(i: int, part: Part, digits: tuple[int, int] = (1, 3), seed: int = 0) 
 def part_of(words: Sequence[int], seed: int = 0) -> Part:
     """The part that a string of digits belongs to, by its hash: about 80 % train, 10 % choose, 10 % judge.
 
-    Each seed splits the strings anew. Single digits all train.
+    Each seed splits the strings differently. Single digits all train.
     """
     number = _hash("string", seed, *words) % 10
     if len(words) == 1 or number >= 2:
@@ -241,7 +241,7 @@ def add_noise(
 
     white; pink (3 dB less power an octave); babble (three speakers who are in no part); hum (50 Hz and nine
     harmonics). Each row gets noise of its own. Of rows padded by `pad` give the `lengths`: then the padding
-    is not counted as quiet speech. The noise goes on through it.
+    is not counted as quiet speech. The noise continues in the padding.
     """
     rows = wave.reshape(-1, wave.shape[-1])
     noise = torch.stack([_noise(colour, wave.shape[-1], generator) for _ in rows]).to(wave)
@@ -376,7 +376,7 @@ def _noise(colour: Colour, samples: int, generator: torch.Generator) -> Float[Te
 
 
 def _talk(who: Speaker, samples: int, generator: torch.Generator) -> Float[Tensor, " samples"]:
-    """A piece out of somebody's digits without end: it starts anywhere."""
+    """A piece of an endless sequence of one speaker's digits, from a random start."""
     start = _integer(0, RATE, generator)
     words = 2 + (start + samples) // (RATE // 6)  # words last 0.2 s or more
     wave = say(_string((words, words), generator), who, generator).wave

@@ -85,7 +85,7 @@ class FullText:
             self._forget_others(wanted, "unit LIKE 'pdf:%'")
             for unit in self._changed(wanted):
                 progress(unit.name)
-                texts = list(unit.texts())  # takes a while; searches go on meanwhile
+                texts = list(unit.texts())  # slow; searches must not wait for it
                 self._guarded(partial(self._put, read=[(unit, texts)]))
 
     def settle(self, library: Library) -> None:
@@ -300,7 +300,7 @@ def kind_of(number: int) -> int:
 
 
 def _match(text: str, *, phrase: bool) -> str:
-    """FTS5's word for it: in quotes, so that nothing in it is an operator; the last word may go on."""
+    """FTS5's word for it: in quotes, so that nothing in it is an operator; the last word is a prefix."""
     quoted = text.replace('"', '""').replace("\0", " ")
     return f'"{quoted}"' if phrase else f'"{quoted}"*'
 

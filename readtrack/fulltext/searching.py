@@ -155,7 +155,7 @@ class Search:
 
 
 def _both(one: dict[str, Fit], other: dict[str, Fit]) -> dict[str, Fit]:
-    """What is in both. The place that is told is that of the word which is the hardest to find."""
+    """Matches of both. The reported place is that of the rarest word."""
     both = {}
     for subject, (rank, number) in one.items():
         if subject in other:
@@ -251,7 +251,7 @@ def doubt(library: Library, text: str) -> str:
         if asked.name == "state" and not any(state.startswith(asked.value) for state in STATES):
             return f"There is no state {quoted(asked.value)}. Available: {', '.join(STATES)}."
         if asked.name == "year" and years(asked.value) is None:
-            return f"{quoted(asked.value)} is no year: write year:2017 or year:2017..2020."
+            return f"{quoted(asked.value)} is not a year: write year:2017 or year:2017..2020."
         if asked.name in ("can", "has"):
             known = _CAN if asked.name == "can" else _HAS
             if not any(word.startswith(asked.value) for word in known):

@@ -5,7 +5,7 @@
 A request is a line of JSON with the length of what follows it, `{"do": "read", "n": 0, ...}`, and that many
 bytes; so is an answer. Before the first answer comes a line with MARK, which the caller made up: whatever a
 login shell prints comes before it. Nothing is kept here: an agent may be killed at any time, and another one
-goes on.
+continues.
 
 | do | what it does |
 | --- | --- |
@@ -54,7 +54,7 @@ _NOT_FETCHED = {"events.jsonl", "job.json", "result.json", "scratch", "detached"
 
 
 def answer(root: Path, request: Request, payload: bytes) -> Answer:
-    """Raises ValueError for a request that is none, OSError where the disk says no."""
+    """Raises ValueError for a malformed request, OSError from the disk."""
     return _ANSWERS[request["do"]](root, request, payload)
 
 
@@ -87,7 +87,7 @@ def put(root: Path, request: Request, payload: bytes) -> Answer:
             tar.extractall(part, filter="data")
         try:
             part.rename(place)
-        except OSError:  # somebody else was quicker
+        except OSError:  # another process was quicker
             shutil.rmtree(part)
     return {}, b""
 
@@ -135,7 +135,7 @@ def start(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def read(root: Path, request: Request, payload: bytes) -> Answer:
-    """A frame for each run with news: its newest attempt, the offset, and whether anybody looks after it."""
+    """A frame for each run with news: its newest attempt, the offset, and whether a shepherd is alive."""
     deadline = time.monotonic() + min(float(request.get("wait", 0)), 10.0)
     while True:
         frames, data = [], []
@@ -231,7 +231,7 @@ def _locked(lock: IO[Any]) -> bool:
 
 
 def _alive(folder: Path) -> tuple[bool | None, str]:
-    """Whether anybody looks after the run, and what its engine says. None: nobody can tell now."""
+    """Whether a shepherd is alive (None: unknown), and the scheduler's state."""
     if (folder / "done").exists():
         return False, ""
     if number := _slurm_job(folder):
@@ -249,7 +249,7 @@ def _alive(folder: Path) -> tuple[bool | None, str]:
 
 
 def _last_words(folder: Path) -> str:
-    """What the shepherd printed, if it could not go on."""
+    """What the shepherd printed, if it could not continue."""
     try:
         return (folder / "shepherd.txt").read_text(errors="replace").strip().rpartition("\n")[2][:300]
     except OSError:

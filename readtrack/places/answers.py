@@ -37,8 +37,8 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """News of one run: its attempt, the offset of the `n` bytes that came, whether anybody looks after it
-    (None: nobody can tell now), and what its engine says."""
+    """News of one run: its attempt, the offset of the `n` bytes that came, whether a shepherd is alive
+    (None: unknown), and the scheduler's state."""
 
     attempt: str
     at: int
@@ -100,7 +100,7 @@ def _is_frame(frame: Frame) -> bool:
 
 
 def files(said: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Names and sizes of the files that are to come home: the log and the artifacts. Others are left out."""
+    """Names and sizes of the files to fetch: the log and the artifacts."""
     found = said.get("files", {})
     if not isinstance(found, dict) or not all(map(_is_count, found.values())):
         raise _strange("files is not an object of sizes")

@@ -112,7 +112,7 @@ def _joined(request: dict[str, Any], said: list[agent.Answer], states: dict[str,
     if request["do"] == "has":
         return {"has": all(each["has"] for each, _ in good)}, b""
     if request["do"] != "read":
-        # Of files, the one who has most of them; of a part of a file, whoever has it.
+        # Files come from the worker with most of them, a part of a file from any worker that has it.
         return max(good, key=lambda each: (len(each[0].get("files", ())), len(each[1])))
     frames: dict[str, tuple[dict[str, Any], bytes]] = {}
     for each, data in good:

@@ -30,7 +30,7 @@ def start(job: Job, library: Library) -> Running:
         running = process.start(job, library.home, there, code.pack(job.paper, plugins, builds_on))
     else:
         running = launcher.start(job, library.home)
-    with suppress(OSError):  # the disk is full: the run goes on, and its summary names the files
+    with suppress(OSError):  # the disk is full: the run continues, and its summary names the files
         edits.save(running.folder, found)
         prints.save(running.folder, prints.of_paper(job.paper, plugins, builds_on))
     return running

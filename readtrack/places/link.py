@@ -187,7 +187,7 @@ class StreamLink:
 
 
 def _remaining(deadline: float) -> float:
-    """Seconds; raises Unreachable when there are none, even if the other side goes on sending."""
+    """Seconds; raises Unreachable when there are none, even if the other side keeps sending."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise Unreachable("no answer in time")

@@ -1,4 +1,4 @@
-"""place.json: the name of the place where a run goes on. It never says how to reach that place.
+"""place.json: the name of the place where a run is executed. It never says how to reach that place.
 
 A run folder may come from another home, so host, program and folder are always looked up in the reader's own
 places.yaml. The digest can only stop a run from being followed: it differs when the name now means another
@@ -52,7 +52,7 @@ class Noted:
             found = {**found, **_from_whole_place(found["place"])}
         noted = cls(*(found.get(key, "") for key in ("place", "machine", "attempt")))
         if not all(isinstance(value, str) for value in asdict(noted).values()):
-            raise ValueError("it holds something that is no text")
+            raise ValueError("it holds something that is not text")
         if noted.attempt and not is_id(noted.attempt):
             raise ValueError(f"{quoted(noted.attempt)} is not the name of an attempt")
         return noted

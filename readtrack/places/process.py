@@ -47,7 +47,7 @@ def start(job: Job, home: Home, place: Place, code: Code, *, connect: Connect = 
     """Write down what is to be run where, and let it be sent there. `sent.txt` in the run's folder names the
     files that travel.
 
-    Raises ReadtrackError if a setting is none that the paper asks for, or the folder cannot be made. What
+    Raises ReadtrackError if the paper does not have a setting, or the folder cannot be made. What
     only the place can tell is the run's end.
     """
     if job.only != "benchmark":
@@ -68,7 +68,7 @@ def start(job: Job, home: Home, place: Place, code: Code, *, connect: Connect = 
 
 
 def attach(folder: Path, *, connect: Connect = connect) -> FarProcess | None:
-    """A process for a run that goes on elsewhere; None if it has ended, or its job cannot be read.
+    """A process for a run on another machine; None if it has ended, or its job cannot be read.
 
     Only who starts a run sends its code: a folder may come from anywhere. Raises ReadtrackError if the run's
     place is not in the reader's places.yaml, or means another machine there by now.
@@ -83,7 +83,7 @@ def attach(folder: Path, *, connect: Connect = connect) -> FarProcess | None:
 
 
 def unfinished(home: Home) -> list[Path]:
-    """The folders of runs elsewhere whose end has not come home."""
+    """The folders of runs on other machines whose end has not been fetched."""
     found = sorted(home.runs.glob(f"*/{ELSEWHERE}"))
     return [file.parent for file in found if not (file.parent / "result.json").exists()]
 
@@ -92,8 +92,8 @@ class FarProcess:
     """A run elsewhere.
 
     stop_level  how hard it is being stopped
-    attempt     counts from 1; when it grows, the run has begun anew there, and so has `events.jsonl`
-    contact     "" while all is well, else what is to be said about the place: its queue, or that it is
+    attempt     counts from 1; when it grows, the run has started again there, and so has `events.jsonl`
+    contact     "" while all is well, else a message about the place: its queue, or that it is
                 out of reach
     """
 
@@ -114,7 +114,7 @@ class FarProcess:
         self.job = job
         self.place = place
         self.asked = 0  # how often it was to be cancelled
-        self.told = 0  # and how often the place was told so
+        self.told = 0  # and how often the place was asked
         self.heard = False  # whether the place has answered for it
         self.outcome: Outcome | None = None
         self.code = code  # what is still to be sent
@@ -145,7 +145,7 @@ class FarProcess:
         return self.stop_level
 
     def detach(self) -> None:
-        """The run goes on without us anyway."""
+        """The run continues without us anyway."""
         self.let_go()
 
     def let_go(self) -> None:
@@ -195,7 +195,7 @@ class FarProcess:
         Noted(self.place.name, self.place.machine, attempt).write(self.folder)
 
     def end(self, why: str) -> None:
-        """Nobody looks after the run any more: what is here is all that there will be."""
+        """No shepherd is left, so no more events will come."""
         record = load(self.folder)
         if record.outcome is None and self.asked and not self.seen:
             record = write_end_event(self.folder, "cancelled", "before it began")

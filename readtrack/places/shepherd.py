@@ -1,7 +1,7 @@
-"""What looks after one run on the machine where it runs: `python -m readtrack.places.shepherd FOLDER`.
+"""Supervises one run on the machine where it runs: `python -m readtrack.places.shepherd FOLDER`.
 
-It belongs to nobody's terminal. Each start is an attempt with a folder of its own, which is a home for one
-run: two attempts never write into one file, whoever started the second. The worker ends when its shepherd
+It belongs to no terminal. Each start is an attempt with a folder of its own, which is a home for one
+run: two attempts never write into one file. The worker ends when its shepherd
 does.
 
     FOLDER/job.json, code     what to run, and the hash of the code that came with it
@@ -37,7 +37,7 @@ _RENEW = 2.0  # seconds
 
 
 def main(folder: Path, lock: int | None = None) -> None:
-    """In a process of its own: a signal means that whoever owns the machine wants it back.
+    """In a process of its own: a signal means that the machine is wanted back.
 
     lock  a descriptor that came with the process, and holds the lock already
     """

@@ -98,7 +98,7 @@ def _ask(number: str) -> State:
 
 
 def _show(number: str) -> dict[str, str] | None:
-    """The fields of a job: none if it is forgotten, None if nobody answers."""
+    """The fields of a job: empty if SLURM has forgotten it, None if SLURM does not answer."""
     try:
         done = subprocess.run(
             ["scontrol", "show", "job", number, "-o"], capture_output=True, text=True, timeout=20, check=False

@@ -74,7 +74,7 @@ def load(folder: Path) -> Prints:
 def parse(found: Any) -> Prints:
     """What `save` wrote, or a card has. Raises ValueError for anything else."""
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise ValueError("the code's hashes are no texts by file")
+        raise ValueError("the code's hashes are not a mapping from files to texts")
     return {
         one_line(name): [text[at : at + _DIGITS] for at in range(0, len(text), _DIGITS)]
         for name, text in found.items()

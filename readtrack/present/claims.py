@@ -1,4 +1,4 @@
-"""A run's claims in words: those that it is going to judge, with their rules, and what became of each."""
+"""A run's claims in words: those still to be judged, with their rules, and the outcome of the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StatedClaim:
-    """A claim and what became of it. All texts are safe to print.
+    """A claim and its outcome. All texts are safe to print.
 
     claim     None where another version of readtrack wrote it
     verdict   `pending` until it is judged
@@ -143,7 +143,7 @@ def counted(record: Record) -> str:
 
 
 class Baseline(NamedTuple):
-    """What the claims of a run without the idea are held against: verdicts by the claim's name, what they
+    """The verdicts that a run without the idea is compared with: by the claim's name, and what they
     are called in a word or two, and where they are from.
     """
 

@@ -39,7 +39,7 @@ def read(path: Path) -> tuple[Keys, list[str]]:
     try:
         root = yaml_tree.read(path)
         if not isinstance(root.value, dict):
-            raise yaml_tree.Problem(root.line, "this is no list of actions; write lines such as 'run: x'")
+            raise yaml_tree.Problem(root.line, "this is not a list of actions; write lines such as 'run: x'")
     except yaml_tree.EmptyFile:
         return {}, []
     except yaml_tree.Problem as problem:

@@ -1,4 +1,4 @@
-"""A run in words: its phases, how far it is, what came out, why it ended."""
+"""A run in words: its phases, progress, results, and why it ended."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class PhaseView(NamedTuple):
 
 
 def phases(record: Record) -> list[PhaseView]:
-    """What was done, what is going on, what is still to come; a phase that came twice has both its times."""
+    """Finished, current and future phases. A phase that occurs twice has the sum of its times."""
     # What a run that was stopped did last is not its tidying up.
     begun = [phase for phase in record.phases if record.outcome is None or phase[0] != "teardown"]
     ends = [began for _, began in begun[1:]] + [record.elapsed]

@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 
 class Paper(NamedTuple):
-    """The facts of one paper. Facts that nobody gave are empty: no authors, no sources, year 0.
+    """The facts of one paper. Unknown facts are empty: no authors, no sources, year 0.
 
     builds_on  ids of papers
     line       where its block stands in the list; 0: it has none there, and ships with readtrack

@@ -1,6 +1,6 @@
 """Adding a paper to papers.yaml by inserting lines: every byte that was there stays where it was.
 
-YAML writers would format the reader's file anew. So the parser only says where the list's parts end, and the
+YAML writers would reformat the reader's file. So the parser only says where the list's parts end, and the
 new lines go there, in the file's own indentation.
 """
 

@@ -60,7 +60,7 @@ class Reading:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it says no more than a paper of which nothing was said."""
+        """Whether nothing was recorded."""
         return self.state in (None, "todo") and not self.tags and self.rating is None
 
     @property
@@ -76,7 +76,7 @@ class Reading:
         return datetime.fromisoformat(at).astimezone().date().isoformat()
 
 
-_NOTHING = Reading()  # of a paper that the journal does not name; nobody writes to it
+_NOTHING = Reading()  # of a paper that the journal does not name; read-only
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class Journal:
         self._lock = lock
 
     def load(self) -> JournalView:
-        """Raises ReadtrackError if the file cannot be read. A line that is no entry becomes a problem."""
+        """Raises ReadtrackError if the file cannot be read. A malformed line becomes a problem."""
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Which row of the list a name in the journal means, after the reader has worded or moved rows anew.
+"""Which row of the list a name in the journal means, after rows were reworded or moved.
 
 A row without papers goes by `row:<key>`, and the key is made from its text. So that a corrected word does not
 cost the row its state and its note, the journal also keeps the row's wording and place, and here names and
-rows are brought together. What is not sure is left alone: rows of one wording never swap what was said.
+rows are brought together. Unsure matches are left alone: rows of one wording never swap their states.
 """
 
 from __future__ import annotations

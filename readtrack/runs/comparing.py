@@ -174,7 +174,7 @@ class Comparison(Generic[A, T]):
                         raise ValueError(f"{where}: no arm {row!r}; there are {_listed(rows)}")
             if self._has_null(claim) and claim.control_arm not in self.arms:
                 raise ValueError(
-                    f"{where}: control_arm {claim.control_arm!r} is no arm; there are {_listed(self.arms)}"
+                    f"{where}: control_arm {claim.control_arm!r} is not one of the arms {_listed(self.arms)}"
                 )
             for one in claim.learned:
                 if one.of and one.of.arm.partition("@")[0] != claim.control_arm:
@@ -190,7 +190,7 @@ class Comparison(Generic[A, T]):
         self._check_arms("levels", set(self.levels) - set(self.yardsticks))
         self._check_arms("unequal", self.unequal)
         if both := set(self.arms) & {*self.yardsticks, *self.references}:
-            raise ValueError(f"{_listed(both)}: an arm is no yardstick and no reference")
+            raise ValueError(f"{_listed(both)}: an arm cannot be a yardstick or a reference")
 
     def _has_null(self, claim: Claim) -> bool:
         return claim.kind == "measured" and not isinstance(self.null, NoNull)

@@ -245,7 +245,7 @@ Event: TypeAlias = (
 class EventWriter:
     """Appends events to a run's file. Safe to call from several threads; each event is one write.
 
-    Who goes on with a file that another process began gives the next `first_seq` and the `elapsed` seconds.
+    To continue a file of another process, give the next `first_seq` and the `elapsed` seconds.
     Raises OSError if the file is not a regular one.
     """
 
@@ -357,7 +357,7 @@ class EventReader:
         self.problem = ""
 
     def read_new(self) -> list[Event]:
-        """The next events, of at most 4 MiB: whoever follows a run must be able to stop it in between."""
+        """The next events, of at most 4 MiB: a follower must be able to stop in between."""
         lines = self._next_lines()
         return [] if lines is None else list(self._parse(lines))
 

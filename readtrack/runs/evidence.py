@@ -48,7 +48,7 @@ def is_control(run: RunSummary) -> bool:
 
 def overall(run: RunSummary) -> str:
     """The verdict that stands for a whole run: its least good one; its outcome for a run without claims, and
-    for a control, where a missed claim is no bad news.
+    for a control, where a missed claim is not bad news.
     """
     if run.outcome != "completed" or is_control(run):
         return run.outcome or "running"

@@ -16,9 +16,9 @@ from readtrack.home import write_text
 
 Only = Literal["experiment", "benchmark", "exercises"]
 
-ELSEWHERE = "place.json"  # a file of this name in the run's folder: it goes on on another machine
+ELSEWHERE = "place.json"  # a file of this name in the run's folder: it runs on another machine
 ANSWERS = "practice.py"  # in the run's folder: the reader's exercises, where the run is about them
-DETACHED = "detached"  # a file of this name in the run's folder: the run goes on without its starter
+DETACHED = "detached"  # a file of this name in the run's folder: the run outlives its starter
 
 _LARGEST = 1 << 20  # bytes of a job.json
 
@@ -49,7 +49,7 @@ class Job:
     settings  `--set key=value` pairs, as text; the plugin's `run.option` gives them their type
     timeout   seconds, or None
     place     the reader's name for the machine that it is sent to, or "" for this one
-    code      a digest of the paper's code, where somebody will ask whether it is still the same, or ""
+    code      a digest of the paper's code, for later checks that it is still the same, or ""
     practice  names of exercises for which the reader's functions take the paper's place
     edited    how the code differs from the shipped paper's, `model.py +1 −1` (`plugins.edits`), or ""
     """
@@ -106,7 +106,7 @@ class Job:
         fields = {name: value for name, value in found.items() if name in cls.__dataclass_fields__}
         for name, value in fields.items():
             if not isinstance(value, _KINDS.get(name, str)):
-                raise TypeError(f"a job's {name} is no {type(value).__name__}")
+                raise TypeError(f"a job's {name} cannot be {type(value).__name__}")
         settings, timeout = fields.get("settings", {}), fields.get("timeout")
         if not all(isinstance(value, str) for value in settings.values()):
             raise TypeError("a job's settings are texts")

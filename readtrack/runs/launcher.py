@@ -42,8 +42,8 @@ _OWNER_WRITES = 1.0  # seconds in which the starter of an attached run writes it
 class Running(Protocol):
     """A run that was started: a `RunHandle` here, or one on another machine.
 
-    attempt  counts from 1; when it grows, the run has begun anew, and so has its event file
-    contact  "" while all is well, else what is to be said about the place where it runs
+    attempt  counts from 1; when it grows, the run has started again, and so has its event file
+    contact  "" while all is well, else a message about the place where it runs
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Running(Protocol):
 def start(job: Job, home: Home) -> RunHandle:
     """Write the job into a fresh run folder and start the worker in a session of its own.
 
-    Raises ReadtrackError if a setting is none that the paper asks for, the folder cannot be made or the
+    Raises ReadtrackError if the paper does not have a setting, the folder cannot be made or the
     interpreter for runs cannot be started, NotAvailableError if it has no PyTorch or there is no such device.
     What only torch itself can tell, the run finds out.
     """
@@ -105,7 +105,7 @@ def start(job: Job, home: Home) -> RunHandle:
 
 
 def attach(folder: Path) -> RunHandle | None:
-    """A process for a run that somebody else started and that is alive; else None."""
+    """A process for a live run that another process started; else None."""
     record = load(folder)
     process = worker_process(record, folder)
     if record.outcome is not None or record.job is None or process is None:
@@ -184,7 +184,7 @@ class RunHandle:
         return self.stop_level or "asked"
 
     def detach(self) -> None:
-        """Let the run go on when this process ends. Raises ReadtrackError if that cannot be written down."""
+        """Let the run outlive this process. Raises ReadtrackError if that cannot be written down."""
         try:
             os.close(regular.descriptor(self.folder / DETACHED, os.O_WRONLY | os.O_CREAT))
         except OSError as error:
@@ -239,7 +239,7 @@ class RunHandle:
             return  # it is ending
 
     def _signal_group(self, number: signal.Signals) -> None:
-        # The worker adopts what its plugin lets go of; once it is gone, nobody can tell whose that was.
+        # The worker adopts what its plugin lets go of; once it is gone, their origin is unknown.
         self._family.update(family(self._process))
         try:
             os.killpg(self._process.pid, number)

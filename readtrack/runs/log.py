@@ -1,7 +1,7 @@
 """log.txt: what a plugin, its libraries and its children print. Capped, and never trusted.
 
-Standard output and error are the file itself, not a pipe: nothing blocks when nobody reads, and the last
-words of a crash arrive.
+Standard output and error are the file itself, not a pipe: nothing blocks without a reader, and the last
+words of a crash are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
 
 
 def trim(folder: Path) -> None:
-    """Keep the log's head and tail if it has outgrown both. Writers append: they go on at the new end.
+    """Keep the log's head and tail if it has outgrown both. Writers append at the new end.
 
     While the run is alive only its worker calls this: of two at once, one would cut what the other keeps.
     A log that is not a regular file is left alone.

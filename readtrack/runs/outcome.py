@@ -1,4 +1,4 @@
-"""What a run without an `end` event came to, judged by what its process left: status, log, kernel counter."""
+"""The outcome of a run without an `end` event, from exit status, log and kernel counters."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _UNTIL_END_EVENT = 2.0  # seconds between the end of a process and its `end` eve
 def reconcile(home: Home, *, report: Callable[[str], None] = lambda problem: None) -> list[str]:
     """End the runs whose process is gone: their ids. Call it when the app or the command line starts.
 
-    `report` is told of each run whose end could not be written down, and why.
+    `report` is called for each run whose end could not be written down, and why.
     """
     ended = []
     for folder in run_folders(home):
@@ -53,7 +53,7 @@ def reconcile(home: Home, *, report: Callable[[str], None] = lambda problem: Non
 
 
 def _alive(folder: Path, record: Record) -> bool:
-    """Whether somebody may still write to this run."""
+    """Whether a process may still write to this run."""
     quiet = time.time() - _last_change(folder)
     if record.hello is None:
         return quiet < _STARTING
@@ -62,7 +62,7 @@ def _alive(folder: Path, record: Record) -> bool:
     process = _named_process(record)
     if process is None or not _looks_alive(record, process, folder):
         return quiet < _UNTIL_END_EVENT
-    # An ended process that was not reaped yet: whoever started it is about to write its end.
+    # An ended process that was not reaped yet: its starter is about to write its end.
     return process.status() != "zombie" or quiet < SILENCE
 
 

@@ -65,7 +65,7 @@ class RunSummary:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> RunSummary:
-        """Whoever wrote `fields`, what comes out is safe to print. Raises TypeError, ValueError or KeyError
+        """The result is safe to print, whatever wrote `fields`. Raises TypeError, ValueError or KeyError
         when they are not a summary.
         """
         if fields.get("outcome") not in OUTCOMES:
@@ -94,7 +94,7 @@ class Record:
     exercises  the verdicts on the reader's functions, in a run of exercises
     headline_curve  the metric whose curve shows the paper's point, or ""
     axes    metric name to what its x and y axes are called, "" for the usual name
-    rate    steps a second of the loop that goes on, or None; cpu: processors that the run keeps busy
+    rate    steps per second of the current loop, or None; cpu: processors that the run keeps busy
     problems  files of the run's folder that cannot be read, and why
     A number that was not finite is a NaN.
     """
@@ -164,7 +164,7 @@ class Record:
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the run took; while it is alive they go on between two events, too."""
+        """Seconds that the run took; while it is alive, they also grow between two events."""
         return self.duration + (self.silence() if self.outcome is None else 0.0)
 
     def apply(self, event: Event) -> None:

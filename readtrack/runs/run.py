@@ -180,8 +180,8 @@ class Run:
         """Whether this run needs what any of `claims` is judged by.
 
         A null run needs the measured claims, a run with a break those that name it, one of more steps those
-        that state their number, any other run all: an experiment leaves out the parts that nobody will look
-        at.
+        that state their number, any other run all: an experiment leaves out the parts that are not
+        needed.
         """
         if self.times > 1:
             return any(claim.after_steps for claim in claims)
@@ -261,7 +261,7 @@ class Run:
                     `keep` says which scores are better. Without a grid there is one attempt, its score unused
         widen       where the best of a grid of floats is its first or last value, all arms try one beyond it,
                     up to twice. False where there is none beyond it, or the claim is about this grid
-        again       train once more at the chosen point (`Trial.again`), and read that outcome
+        again       train again at the chosen point (`Trial.again`), and read that outcome
         levels      arm to the levels that it is tried at, each with a row "arm@level"
         yardsticks  arms that no null run and no break replaces
         references  rows that nothing is trained for
@@ -376,7 +376,7 @@ class Run:
         arm: str = "",
         clip: float | None = None,
     ) -> float:
-        """One step down `loss`: gradients anew, their norm clipped to `clip`, the optimiser's step.
+        """One optimisation step: zero the gradients, backward, clip their norm to `clip`, step.
 
         Logs the loss as the curve `metric`, about a hundred points of the loop that `steps` counts, and
         returns it. Without a name nothing is logged.

@@ -113,7 +113,7 @@ def _asked_for(tree: ast.Module) -> set[str] | None:
 
 
 def _hands_on_the_run(tree: ast.Module) -> bool:
-    """Whether `run` is an argument of something that was imported from outside, where nobody has looked."""
+    """Whether `run` is passed to a function imported from elsewhere, which was not searched."""
     outside = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):

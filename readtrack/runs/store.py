@@ -83,7 +83,7 @@ def summaries(
 ) -> list[RunSummary]:
     """All runs, newest first. An ended run costs one small file; a live one is read whole.
 
-    `report` is told of each run whose files cannot be read, and why.
+    `report` is called for each run whose files cannot be read, and why.
     """
     found = [summary for folder in run_folders(home) if (summary := _summary(folder, report)) is not None]
     if paper is not None:
@@ -92,7 +92,7 @@ def summaries(
 
 
 def run_folders(home: Home) -> list[Path]:
-    """A name that could steer a terminal is none that a run was given here, nor is a link."""
+    """Refuses links, and names with control characters, which no run here has."""
     try:
         return [
             Path(entry)

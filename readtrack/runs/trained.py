@@ -62,7 +62,7 @@ def _digest(*facts: str) -> bytes:
 
 
 def _source(function: Callable[..., object]) -> str:
-    """The files of the paper that `function` belongs to: a changed line there trains anew."""
+    """The files of the paper that `function` belongs to: a change there trains again."""
     module = inspect.getmodule(function)
     if module is None or module.__file__ is None:
         return inspect.getsource(function)

@@ -137,7 +137,7 @@ class Verification:
             order = list(seeds) if seeds is not None else rule_seeds(claims, MOST_SEEDS)
             for condition, about in _conditions(claims, null=null, breaks=breaks):
                 planned = RUNS if condition.timed else LOOKS[0].seeds
-                if condition == LONGER:  # it looks at the seeds that are no evidence, and at no others
+                if condition == LONGER:  # it uses only the seeds that are not evidence
                     chosen = sorted({seed for claim in about for seed in claim.chosen_on}) or [0, 1]
                     self._trials[paper, condition] = _Trial(chosen, about, len(chosen))
                     continue

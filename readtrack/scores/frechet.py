@@ -29,7 +29,7 @@ def gaussian_frechet_distance(
     """|m - n|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982, doi 10.1016/0047-259X(82)90077-X).
 
     A B has the eigenvalues of A^(1/2) B A^(1/2), which is symmetric: their roots are summed, and those that
-    rounding made negative count as 0, so that singular covariances are no exception.
+    rounding made negative count as 0, so that singular covariances work, too.
     """
     values, vectors = torch.linalg.eigh(covariance.double())
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T

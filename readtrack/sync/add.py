@@ -39,7 +39,7 @@ _FETCHED = {"arxiv": "the abstract and PDF", "pdf": "the PDF"}  # by a sync, fro
 class Added:
     """What was put on which list. `copied`: the reader had no list of their own, and has one now.
 
-    `missing` names the facts that nobody gave; `unasked` says why the source could not be asked for them, ""
+    `missing` names the unknown facts; `unasked` says why the source could not be asked for them, ""
     if it was not or answered. `fetched` is what a sync fetches: "the abstract and PDF", "the PDF" or "".
     """
 

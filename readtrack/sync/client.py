@@ -109,7 +109,7 @@ class Bytes:
 
 
 class Client:
-    """`notice` is told about pauses; `patience`: seconds that a server's wish to wait is obeyed for."""
+    """`notice` is called for pauses; `patience`: seconds that a server's wish to wait is obeyed for."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Client:
         return self._gate.host(url)
 
     def get(self, url: str, sink: Sink, *, fallback: str | None = None) -> None:
-        """Fetch `url` into `sink`; after two cut files go on with `fallback`. Raises Fault, Cancelled."""
+        """Fetch `url` into `sink`; after two cut files continue with `fallback`. Raises Fault, Cancelled."""
         tries: Counter[Kind] = Counter()
         while True:
             if tries["truncated"] + tries["incomplete"] == 2:

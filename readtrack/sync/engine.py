@@ -85,7 +85,7 @@ class Sync:
         self._summary = SyncSummary()
         self._got: set[str] = set()  # papers for which something new came
         self._problems: dict[str, list[str]] = {}
-        self._unknown: set[str] = set()  # papers whose every problem is that nobody has them
+        self._unknown: set[str] = set()  # papers that no source has
         self._due: set[str] = set()  # papers for which something is asked and has not come
         self._damaged: set[str] = set()
         self._eta: float | None = None

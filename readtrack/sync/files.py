@@ -43,7 +43,7 @@ _HEAD, _TAIL = 1024, 64 * 1024
 class PdfRecord:
     """Where a PDF came from. `wanted`: the version that was asked for when `version` is what came.
 
-    Origin "withdrawn" means that no PDF is offered; "found", that somebody put the file here.
+    Origin "withdrawn" means that no PDF is offered; "found", that the user put the file here.
     """
 
     origin: Origin
@@ -132,7 +132,7 @@ class Pdfs:
             ready.unlink()
 
     def adopt(self, paper_id: str) -> None:
-        """Take a PDF that has no record as one that somebody put there. Raises Fault "page" if it is none."""
+        """Register a PDF without a record as the user's own. Raises Fault "page" if it is not a PDF."""
         path = self.path(paper_id)
         if problem := incompleteness_of(path):
             raise problem
@@ -177,7 +177,7 @@ def _read(path: Path) -> PdfRecord | None:
 
 
 class PdfSink:
-    """Writes a body to `part`; `progress` is told the bytes that came and the bytes expected, if known."""
+    """Writes a body to `part`; `progress` gets the bytes that came and the bytes expected, if known."""
 
     accept = "application/pdf,*/*;q=0.5"
     limit = LIMIT
@@ -267,7 +267,7 @@ def _is_in_use(part: Path) -> bool:
 
 
 def incompleteness(file: BinaryIO) -> Fault | None:
-    """What shows that this is no whole PDF; None if nothing does. Looks at the head and the tail."""
+    """Why this is not a complete PDF; None if it seems to be one. Looks at the head and the tail."""
     file.seek(0)
     start = file.read(_TAIL)
     if b"%PDF-" not in start[:_HEAD]:

@@ -51,8 +51,8 @@ def state_folder(home: Home) -> Path:
 def exclusive(home: Home) -> Iterator[Path]:
     """Hold the home's sync lock and the user's; yields the folder where the pace is kept.
 
-    Raises AlreadyRunningError at once if somebody else has one of them. The locks are the operating system's
-    and end with the process; the file beside the second only says who has it.
+    Raises AlreadyRunningError at once if another process has one of them. The locks are the operating
+    system's and end with the process; the file next to the second only says who has it.
     """
     import psutil
 

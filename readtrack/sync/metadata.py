@@ -66,7 +66,7 @@ class Answer:
 def fetch(client: Client, endpoints: Endpoints, ids: Sequence[str]) -> Answer:
     """One batch, in one request if all is well. Raises Fault, Cancelled.
 
-    Ids that did not come are asked for once more, by themselves. An id that makes arXiv refuse the batch is
+    Missing ids are requested again, one by one. An id that makes arXiv refuse the batch is
     found by its name in the refusal, else by halving the batch.
     """
     answer = Answer()

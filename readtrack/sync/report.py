@@ -31,7 +31,7 @@ class SyncProgress:
     """Something happened. `paper` is an id, or "" for a word about the sync as a whole (`message`).
 
     `bytes` of `total` (None: unknown) are here of the file; `eta`: seconds until the whole sync is over, as
-    far as can be told. States in FINAL are a paper's last.
+    far as is known. States in FINAL are a paper's last.
     """
 
     paper: str

@@ -59,7 +59,7 @@ class HostThrottle:
         self.asked(url)
 
     def asked(self, url: str) -> None:
-        """A request to `url` is under way, or was until now: the pause begins anew."""
+        """A request to `url` is under way, or was until now: the pause restarts."""
         host = self.host(url)
         self._next[host] = self._clock.now() + _pause(host)
         self._kept.setdefault(host, {})["last"] = self._clock.wall()

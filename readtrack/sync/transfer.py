@@ -1,8 +1,8 @@
 """One HTTP request in a thread of its own.
 
 A thread that waits for a name, a handshake or a silent server cannot be woken by an event, and a read with a
-timeout starts afresh with every byte that drips in. So the waiting is done here, and whoever asked keeps the
-deadlines, and can walk away at any moment: the socket is shut down, and the thread ends by itself.
+timeout starts afresh with every byte that drips in. So the waiting is done here, and the caller keeps the
+deadlines, and can leave at any moment: the socket is shut down, and the thread ends by itself.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class TransferThread(threading.Thread):
                 self._url, headers=self._headers, stream=True, allow_redirects=False, timeout=TIMEOUTS
             ) as response:
                 self._put(ResponseHead(self._url, response.status_code, response.headers))
-                # Not iter_content, which keeps what came to itself until a chunk is full.
+                # Not iter_content, which holds bytes back until a chunk is full.
                 while data := response.raw.read1(_CHUNK, decode_content=True):
                     self._put(data)
             self._complete = True

@@ -118,7 +118,7 @@ class BibEntry:
 
 @dataclass(frozen=True, slots=True)
 class Bibliography:
-    """A .bib file: `shared` is what its entries rest on (@string, @preamble); `problems` what is no entry."""
+    """A .bib file: `shared`: what its entries need (@string, @preamble); `problems`: what is not an entry."""
 
     entries: list[BibEntry] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)

@@ -36,7 +36,7 @@ def to_markdown(library: Library) -> str:
     states = {row.key: _state(library, row) for row in _rows(library)}
     items = markdown.outline(library.catalog, states)
     originals = [(one.title, markdown.parse(one.text)) for one in kept_lists(library.home, bibtex=False)]
-    # A title that is no heading of theirs: the name of the file, or in its front matter.
+    # A title that is not a heading of the file: the name of the file, or in its front matter.
     made_up = {
         title
         for name, document in originals
@@ -101,7 +101,7 @@ def entry_of(library: Library, paper: Paper) -> str:
 
 
 def _imported(library: Library) -> tuple[dict[str, str], list[str], list[bibtex.BibEntry]]:
-    """Entries of imported files: by paper, with what they rest on; and those that are no paper."""
+    """Entries of imported files: by paper, with what they rest on; and those that are not papers."""
     written: dict[str, str] = {}
     shared: list[str] = []
     loose: list[bibtex.BibEntry] = []

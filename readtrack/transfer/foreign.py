@@ -30,8 +30,8 @@ _LARGEST = {
     "plugins": 16 * _MIB,
 }
 CODE = ("plugins", "places.yaml")
-# Of a run: `place.json`, `detached` and what a worker leaves beside its record say how it goes on, which is
-# nobody else's to say.
+# Of a run: `place.json`, `detached` and what a worker leaves beside its record describe its process, which is
+# only that machine's concern.
 _OF_A_RUN = (
     "job.json",
     "events.jsonl",

@@ -50,7 +50,7 @@ def find_row(library: Library, query: str) -> Row:
 
 
 def link(library: Library, row: Row, papers: Sequence[str]) -> None:
-    """Let the row mean these papers, and no others. What was said of the row goes to the papers.
+    """Let the row mean these papers, and no others. Its state, tags and rating go to the papers.
 
     A paper that only the shipped list has comes along with those that it builds on. Raises ReadtrackError,
     with the list as it was, if the list cannot be written.
@@ -81,7 +81,7 @@ def said_of(links: Iterable[tuple[Row, Sequence[str]]], library: Library) -> dic
 
 
 def carry(library: Library, names: Mapping[str, tuple[str, ...]]) -> None:
-    """Give what was said of rows to the papers that they are linked to now, and append their notes."""
+    """Give the state, tags and rating of rows to the papers that they now mean, and append their notes."""
     library.hand_over(names)
     for name, papers in names.items():
         path = library.home.notes / f"{name.replace(':', '-')}.md"

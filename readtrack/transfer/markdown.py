@@ -299,7 +299,7 @@ def _numbered(items: list[Item]) -> list[tuple[str, str, int]]:
 
 
 def _marked(old: Item, new: Item, signs: set[str]) -> Item:
-    """The row `old` with the state of `new`; a sign that is none of GitHub's only where `signs` has it."""
+    """The row `old` with the state of `new`; a sign that GitHub lacks only if `signs` has it."""
     if old.kind != "row":
         return old
     if new is not old and new.state == old.state:

@@ -1,4 +1,4 @@
-"""Which papers a row of somebody's list means: by its links and ids, its wording, titles and aliases.
+"""Which papers a row of a list means: by its links and ids, its wording, titles and aliases.
 
 What is not sure is not taken: a row that may mean several papers comes back with the candidates. An arXiv id
 or a DOI goes before the title: where it names another paper, the title counts for nothing.
@@ -37,7 +37,7 @@ class Match:
 
 
 class Matcher:
-    """The known papers, ready to be found. `lists` bring wordings: rows whose papers somebody named."""
+    """The known papers, ready to be found. `lists` bring wordings: rows with named papers."""
 
     def __init__(self, papers: Mapping[str, Paper], lists: Iterable[Catalog] = ()) -> None:
         self._papers = papers

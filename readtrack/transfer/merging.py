@@ -170,7 +170,7 @@ def _runs(pair: _Pair) -> None:
 
 
 def _is_longer(pair: _Pair, run: str) -> bool:
-    """Whether the run is here without its end, and goes on there where it stops here."""
+    """Whether the local run has no end and the other home's copy continues it."""
     name = f"runs/{run}/{_EVENTS}"
     if name not in pair.there.files:
         return False

@@ -203,7 +203,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.notify(message, severity="error", timeout=12, markup=False)
 
     def in_background(self, what: str, work: Callable[[], None]) -> None:
-        """Run `work` in a thread; what goes wrong there is said, not swallowed."""
+        """Run `work` in a thread. Its errors are shown."""
 
         def guarded() -> None:
             from readtrack.fulltext import pdf
@@ -589,7 +589,7 @@ def _modified(path: Path) -> int:
 
 
 def run(home: Home | None = None, papers_yaml: Path | None = None) -> int:
-    """Open the app; the exit code. A list that cannot be read is said in three lines on stderr (code 2)."""
+    """Open the app; the exit code. An unreadable list is reported in three lines on stderr (code 2)."""
     try:
         library = Library.open(home, papers_yaml)
     except ReadtrackError as error:

@@ -25,7 +25,7 @@ class DeviceList:
         self._child: subprocess.Popen[str] | None = None
 
     def ask(self) -> Devices:
-        """For a thread: the first time it takes seconds. Raises ReadtrackError with what was said instead."""
+        """For a thread: the first time it takes seconds. Raises ReadtrackError with the child's message."""
         with self._asking:
             if self.found is None:
                 self._child = subprocess.Popen(
@@ -39,7 +39,7 @@ class DeviceList:
             return self.found
 
     def leave(self) -> None:
-        """The app ends: nobody waits for the answer."""
+        """The app ends; discard the answer."""
         if self._child is not None:
             self._child.kill()
 

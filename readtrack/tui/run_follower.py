@@ -1,4 +1,4 @@
-"""The run that the app looks after: its process, and its record as the events come in."""
+"""The run that the app manages: its process, and its record as the events come in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from readtrack.runs.launcher import Running, StopLevel
 
 _AT_ONCE = 2000  # events that are applied before the app gets its turn
-_BUSY = 0.05  # seconds that a key waits for a look that is going on
+_BUSY = 0.05  # seconds that a key waits for a look in progress
 
 
 class RunFollower:
@@ -62,7 +62,7 @@ class RunFollower:
         return bool(events) or outcome is not None
 
     def catch_up(self) -> None:
-        """The first look, in a thread, while nobody else knows of this run yet."""
+        """The first look, in a thread, before the run is shown."""
         events, outcome, whole = self._read()
         self._apply(events)
         self._end(outcome, whole)
@@ -80,7 +80,7 @@ class RunFollower:
         """New events; the outcome if the run has ended; the whole record where the events do not tell so."""
         with self._polling:
             outcome = self.process.poll()
-        if self.process.attempt > self._attempt:  # it has begun anew elsewhere, and so have its events
+        if self.process.attempt > self._attempt:  # it has started again elsewhere, and so have its events
             self._attempt, self._anew = self.process.attempt, True
             self._reader = EventReader(self.process.folder)
         events = self._reader.read_new() if outcome is None else list(self._reader.read_rest())

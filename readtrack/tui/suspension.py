@@ -1,4 +1,4 @@
-"""The terminal in somebody else's hands for a while: an editor's, or a picture's."""
+"""Lending the terminal to another program: an editor, or a picture viewer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class _TerminalGoneError(Exception):
 @contextmanager
 def suspended(shell: Shell) -> Iterator[None]:
     """The app is back afterwards, whatever happened. Ctrl+C meanwhile is for what has the terminal, and does
-    not end the app. When the terminal is closed meanwhile, what has it is told, and the app stays away: its
-    own handler, which asyncio calls next, ends it.
+    not end the app. When the terminal is closed meanwhile, the program that has it gets the signal, and the
+    app stays away: its own handler, which asyncio calls next, ends it.
 
     Raises SuspendNotSupported where there is no terminal to give.
     """
@@ -32,7 +32,7 @@ def suspended(shell: Shell) -> Iterator[None]:
         nonlocal gone
         if not gone:
             gone = True
-            os.killpg(os.getpgrp(), number)  # the leader of a session alone is told by the kernel
+            os.killpg(os.getpgrp(), number)  # the kernel signals only the session leader
 
     before = {number: signal.signal(number, lambda *_: None) for number in _FROM_KEYS}
     before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)

@@ -1,4 +1,4 @@
-"""The sync that the app looks after: its thread, and what it has reported so far."""
+"""The sync that the app manages: its thread, and what it has reported so far."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Syncing:
     """Run `work` in a thread; in the app's own, call `take` until `ended`.
 
     papers   ids of what is asked for
-    states   the last word about each paper that something was said about
+    states   the latest state of each paper
     now      the paper that is being fetched
     notice   a word about the sync as a whole, until the next request
     summary  how it ended; None while it runs, and where it could not even begin (`error`)
@@ -65,13 +65,13 @@ class Syncing:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until it is over, as far as can be told."""
+        """Seconds until it is over, as far as known."""
         left, at = self._eta
         return None if left is None or self.ended else max(1.0, left - (time.monotonic() - at))
 
     def take(self) -> set[str]:
         """Take over what was reported; the papers of which something may have come."""
-        outcome = self._outcome  # before the events: whatever was said, was said before the end
+        outcome = self._outcome  # before the events: all of them precede the end
         moved: set[str] = set()
         while not self._events.empty():
             progress = self._events.get()

@@ -1,4 +1,4 @@
-"""Colours and marks. Every state has a mark of its own shape: nobody has to tell colours apart."""
+"""Colours and marks. No meaning depends on colour: every state has a mark of its own shape."""
 
 from __future__ import annotations
 

@@ -152,8 +152,8 @@ def test_contention_spoils_time_and_not_memory() -> None:
             [*QUADRATIC, along(100, 1.0) | {"axes": {"tokens": 100, "heads": 2}}],
             "several points at",
         ),
-        (Growth("attention", what="time", axis="causal", threshold=1), MEASURED, "no numeric axis"),
-        (Growth("attention", what="time", axis="width", threshold=1), MEASURED, "no numeric axis"),
+        (Growth("attention", what="time", axis="causal", threshold=1), MEASURED, "not a numeric axis"),
+        (Growth("attention", what="time", axis="width", threshold=1), MEASURED, "not a numeric axis"),
         (grows(1.0, "memory"), [{**m, "mem": None} for m in QUADRATIC], "memory was not measured"),
     ],
 )

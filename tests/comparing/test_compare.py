@@ -306,7 +306,7 @@ def test_early_stopping_keeps_the_best_and_is_defined_without_a_check(carry_out)
         ({"breaks": {"blind": {"none": Arm(3)}}}, "break 'blind': no arm 'none'"),
         ({"levels": {"none": (1,)}}, "levels: no arm 'none'"),
         ({"unequal": {"none": "?"}}, "unequal: no arm 'none'"),
-        ({"yardsticks": {"all": Arm(3)}}, "'all': an arm is no yardstick"),
+        ({"yardsticks": {"all": Arm(3)}}, "'all': an arm cannot be a yardstick"),
         (
             {"read": lambda at, found: {"nats": 0.0}},
             "claim 'sees more': arm 'all' has no 'accuracy'; there are 'nats'",
@@ -320,7 +320,7 @@ def test_a_mistake_names_the_claim_and_the_arm(carry_out, more, message):
 
 
 def test_a_control_must_be_an_arm(carry_out):
-    with pytest.raises(ValueError, match="control_arm 'nobody' is no arm"):
+    with pytest.raises(ValueError, match="control_arm 'nobody' is not one of the arms"):
         carry_out(compared(claim(at_least("accuracy", "all", 0.1), control="nobody")))
 
 

@@ -1,7 +1,7 @@
 """The child process of a run: `python -m readtrack.runs.worker <run folder>`.
 
 Standard input is a pipe of commands, one JSON object a line: `{"cmd": "cancel", "reason": "cancelled"}`.
-When the pipe closes, whoever started the run is gone, and the run ends, unless its folder holds `detached`.
+When the pipe closes, the starter is gone, and the run ends, unless its folder holds `detached`.
 Standard output and error are the log: the plugin, its libraries and its children may print what they like.
 Events go to a descriptor of the worker's own.
 """

@@ -30,8 +30,8 @@ def adopt_orphans() -> None:
 
 def start_sentinel(folder: Path, commands: int) -> int:
     """Fork a process that ends the run when its starter is gone. A thread could not: code that holds the
-    interpreter lock (a regular expression, say) stops every thread of the worker. Whether the run may go on
-    is a file for the same reason: a command through the pipe would have to wait for such a thread."""
+    interpreter lock (a regular expression, say) stops every thread of the worker. Whether the run may go
+    on is a file for the same reason: a command through the pipe would have to wait for such a thread."""
     worker = os.getpid()
     sentinel = os.fork()
     if sentinel:

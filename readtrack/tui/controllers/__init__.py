@@ -1,1 +1,1 @@
-"""What the app looks after besides its screens: the sync, the run, the question for breaks."""
+"""Controllers: the sync, the runs, the question for breaks."""

@@ -40,7 +40,7 @@ class BreakController:
                 inspection = examine(paper, library.home)
                 reason = inspection.reason or ""
                 found = distinct(one for claim in inspection.claims for one in claim.breaks)
-        except Exception as error:  # said to the reader: nobody looks at this thread
+        except Exception as error:  # shown, because the thread's error would be lost
             reason = str(error)
         self._tell(self._offer, paper, found, reason)
 

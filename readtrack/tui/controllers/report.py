@@ -1,4 +1,4 @@
-"""The report of the reader's home: written by a child process, so that drawing goes on, then opened."""
+"""The report of the reader's home: written by a child process, so that drawing continues, then opened."""
 
 from __future__ import annotations
 

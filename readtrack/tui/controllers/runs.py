@@ -1,4 +1,4 @@
-"""The runs that the app looks after: the one that is alive, those that wait for it, and what they came to."""
+"""The runs that the app manages: the current one, the queue, and past results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _LOOK_AGAIN = 10.0  # seconds
 _DRAW_EVERY = 0.2  # seconds; the run trains on the same processor
-_CLOCK = 2.0  # seconds after which the time is drawn anew though the run says nothing
+_CLOCK = 2.0  # seconds after which the time is redrawn though the run says nothing
 
 
 class RunController:
@@ -127,7 +127,7 @@ class RunController:
         self._shell.post(news.QueueChanged())
 
     async def _watch(self, follower: RunFollower) -> None:
-        """Look at the run until it ends, or until the reader leaves and lets it go on."""
+        """Follow the run until it ends, or until the user quits and lets it continue."""
         undrawn, drawn_at, contact = False, 0.0, ""
         while not follower.ended:
             await asyncio.sleep(follower.period)
@@ -219,7 +219,7 @@ class RunController:
         reconcile(library.home, report=self._report)
         results = library.results(report=self._report)
         found = [self._attach(library.home.runs / one.run_id) for one in results if one.outcome is None]
-        # Of several, one is shown; those on other machines come home all the same.
+        # One of several is shown; the events of those on other machines are fetched all the same.
         self._alive_unseen = [process for process in found if process is not None]
         follower = None
         if self._alive_unseen:
@@ -258,7 +258,7 @@ class RunController:
         self._find_queue()
 
     def _find_queue(self) -> None:
-        """Take over the runs queued before the app was closed. They wait until the reader goes on."""
+        """Take over the runs queued before the app was closed. They wait until the user starts the queue."""
         found, new = self._queue.jobs(), not self.waiting
         self.waiting = found
         if found and new and self.alive is None:
@@ -287,7 +287,7 @@ class RunController:
     # Leaving
 
     def keep_running(self) -> None:
-        """Leave the app, and let the run go on."""
+        """Leave the app, and let the run continue."""
         assert self.alive is not None
         try:
             self.alive.process.detach()
@@ -299,7 +299,7 @@ class RunController:
         self._shell.exit(0)
 
     def leave_alone(self) -> None:
-        """The terminal is gone, or the app came to a bad end: nobody has said that the run shall stop."""
+        """The terminal is gone, or the app crashed: the run was not asked to stop."""
         if self.alive is not None and not self.leaving:
-            with suppress(ReadtrackError):  # nobody is left to tell
+            with suppress(ReadtrackError):  # no screen is left
                 self.alive.process.detach()

@@ -1,4 +1,4 @@
-"""What the reader does with syncs: starts one, watches it, stops it, and is told how it ended."""
+"""Starts, shows and stops syncs, and reports how they ended."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SyncController:
             self._shell.post(news.SyncChanged())
 
     def leave(self) -> None:
-        """The app ends, and with it the sync; the next one goes on from there."""
+        """Stop the sync with the app. The next sync continues from there."""
         if self.alive is not None:
             self.alive.cancel()
 

@@ -74,7 +74,7 @@ class ChoiceDialog(Dialog[str | None]):
 
 
 class InputDialog(Dialog[None]):
-    """Hands the typed line to `take`. What that raises is said, and the line stays as it was typed."""
+    """Hands the typed line to `take`. An error is shown, and the typed line stays."""
 
     CSS_PATH: ClassVar = "ask.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]

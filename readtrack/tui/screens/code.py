@@ -200,7 +200,7 @@ class CodeScreen(Answering[None]):
 
 
 def _highlighted(path: Path) -> list[Content]:
-    """The file's lines; as they are where they cannot be told apart."""
+    """The file's lines; plain where they cannot be highlighted."""
     try:
         code = plain(path.read_text(encoding="utf-8", errors="replace"))[:_LARGEST].expandtabs(4)
     except OSError as error:

@@ -246,7 +246,7 @@ class LibraryScreen(Screen[None]):
         self._message = self.set_timer(_FADING_SECONDS, self.clear_message)
 
     def clear_message(self) -> None:
-        """What was said is of no use any more."""
+        """Remove the message."""
         if self._message is not None:
             self._message.stop()
             self._message = None

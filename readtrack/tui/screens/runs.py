@@ -276,7 +276,7 @@ class RunsScreen(Answering[str | Job | None]):
         self._refresh_lines()
 
     def action_run_again(self) -> None:
-        """The same job anew."""
+        """The same job again."""
         run = self.run
         job = store.load(self._folder(run.run_id)).job if run is not None else None
         if job is None:

@@ -1,4 +1,4 @@
-"""A run's claims as lines: those that it is going to judge, with their rules, and what became of each."""
+"""A run's claims as lines: those still to be judged, with their rules, and the outcome of the others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def short(record: Record, width: int) -> list[Line]:
 
 def page(record: Record, width: int, beside: Baseline | None = None) -> list[Line]:
     """Each claim with the paper's figure, ours, and the rule that decides; of a run without the idea also
-    what became of the claim with it.
+    the outcome of the claim with it.
     """
     found = stated(record)
     if not found:

@@ -24,7 +24,7 @@ def drawn(rows: Sequence[chart.Row]) -> list[Line]:
 
 def legend(series: Sequence[Series], width: int, name: str = "", x: str = "") -> list[Line]:
     """`name` is what is drawn, over the axis `x`. A course in time ends with its last value; of a curve over
-    rates or sizes all that it reaches is said.
+    learning rates or sizes, its range.
     """
     timed = is_timed(name, x, (place for one in series for place, _ in one.points))
     items: list[Content] = []

@@ -335,7 +335,7 @@ def _artifact(
     head: list[Line | LazyLine] = [Line(first.content, File(path) if opens else None), *rest]
     if not inside:
         return head + wrapped("not shown: it is outside the run's folder", width, "$bad", indent=1)
-    if path.is_fifo():  # whoever opens it waits
+    if path.is_fifo():  # opening it waits
         return head + wrapped("not shown: it is not a file", width, "$bad", indent=1)
     if kind == "image":
         drawn = picture(path, width - 2)

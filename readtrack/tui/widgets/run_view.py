@@ -1,4 +1,4 @@
-"""A run, live or past: a head with phases and progress, and pages for everything that came out."""
+"""A run, live or past: a head with phases and progress, and a page for each kind of result."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RunView(Vertical):
         *,
         id: str | None = None,  # noqa: A002
     ) -> None:
-        """`beside` says of a paper what its runs without the idea are held against."""
+        """`beside` returns, for a paper, the verdicts that runs without the idea are compared with."""
         super().__init__(id=id)
         self._beside = beside
         self._title = Static(id="run-title", markup=False)

@@ -18,7 +18,7 @@ _BAR = 16  # columns
 _NAME = 20
 _TOLD = 5  # reasons in the news of the end
 
-# In the order of the page: what is going on and what went wrong first.
+# In the order of the page: active and failed downloads first.
 _GROUPS: tuple[tuple[str, tuple[State, ...], str, str], ...] = (
     ("Downloading", ("metadata", "downloading"), signs.FETCHING, "$reading"),
     ("Failed", ("failed", "not found"), signs.ERROR, "$bad"),
