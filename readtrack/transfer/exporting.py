@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import readtrack
 from readtrack import regular
@@ -18,11 +18,12 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Paper, Row, Section
+from readtrack.reading_list.insert import ADDED
 from readtrack.reading_list.journal import State
 from readtrack.reading_list.sources import letters, source_key
 from readtrack.text import one_line
 from readtrack.transfer import bibtex, foreign, markdown
-from readtrack.transfer.incoming import kept_lists
+from readtrack.transfer.incoming import IMPORTED, cited, kept_lists
 from readtrack.transfer.matching import Matcher
 
 FORMAT = "readtrack-export"
@@ -44,7 +45,15 @@ def to_markdown(library: Library) -> str:
         for title in (name, document.title)
     }
     items = [item for item in items if item.kind != "title" or item.text not in made_up]
+    written = [item for _, document in originals for item in document.items]
+    if written and not any(item.kind == "section" and item.raw for item in written):
+        items = [item for item in items if item.kind != "section" or not _is_invented(item.text)]
     return markdown.merged(items, [document for _, document in originals])
+
+
+def _is_invented(heading: str) -> bool:
+    """Whether readtrack gave a section this name, for rows that came without one."""
+    return heading in (markdown.UNNAMED, ADDED) or heading.startswith(IMPORTED)
 
 
 def _state(library: Library, row: Row) -> State:
@@ -73,15 +82,22 @@ def _rows(library: Library) -> Iterator[Row]:
 
 
 def to_bibtex(library: Library) -> str:
-    """An entry for every paper on the list, in its order; imported entries as they were written."""
-    written, shared, loose = _imported(library)
+    """An entry for every paper on the list, in its order; imported entries as they were written. A paper that
+    several of them cite by different keys has all of these.
+    """
+    imported = _imported(library)
     listed = dict.fromkeys(id_ for row in _rows(library) for id_ in row.papers)
     works = {_work(library.catalog.papers[id_]): id_ for id_ in reversed(listed)}
-    papers = [id_ for id_ in listed if id_ in works.values()]
-    entries = [written.get(id_) or entry_of(library, library.catalog.papers[id_]) for id_ in papers]
-    texts = {letters(row.text) for row in _rows(library) if not row.papers}
-    entries += [one.raw for one in loose if {letters(one.wording), letters(one.linked_wording)} & texts]
-    return "\n\n".join([*dict.fromkeys(shared), *entries]) + "\n" if entries else ""
+    entries: dict[str, None] = {}
+    for row in _rows(library):
+        for id_ in row.papers:
+            own = imported.of_paper.get(id_, [])
+            if not own and id_ in works.values():
+                own = [entry_of(library, library.catalog.papers[id_])]
+            entries |= dict.fromkeys(own)
+        if not row.papers:
+            entries |= dict.fromkeys(imported.of_row.get(letters(row.text), []))
+    return "\n\n".join([*dict.fromkeys(imported.shared), *entries]) + "\n" if entries else ""
 
 
 def _work(paper: Paper) -> tuple[str, str]:
@@ -91,7 +107,8 @@ def _work(paper: Paper) -> tuple[str, str]:
 
 def entry(library: Library, paper: Paper) -> str:
     """The paper's entry: the one that was imported, else one made from what is known."""
-    return _imported(library)[0].get(paper.id) or entry_of(library, paper)
+    own = _imported(library).of_paper.get(paper.id)
+    return own[0] if own else entry_of(library, paper)
 
 
 def entry_of(library: Library, paper: Paper) -> str:
@@ -100,29 +117,43 @@ def entry_of(library: Library, paper: Paper) -> str:
     return bibtex.entry(paper, library.metadata(paper.id), tags=tags, is_read=is_read)
 
 
-def _imported(library: Library) -> tuple[dict[str, str], list[str], list[bibtex.BibEntry]]:
-    """Entries of imported files: by paper, with what they rest on; and those that are not papers."""
-    written: dict[str, str] = {}
-    shared: list[str] = []
-    loose: list[bibtex.BibEntry] = []
-    texts = [one.text for one in kept_lists(library.home, bibtex=True)]
-    matcher = Matcher(library.catalog.papers) if texts else None
-    linked = (
-        {letters(row.text): row.papers for row in _rows(library) if len(row.papers) == 1} if texts else {}
-    )
-    for text in texts:
-        read = bibtex.read(text)
-        shared += read.shared
+class _Imported(NamedTuple):
+    """Entries of imported files as they were written: by paper, and by the letters of the row that stands for
+    one; what they rest on (@string, @preamble).
+    """
+
+    of_paper: dict[str, list[str]]
+    of_row: dict[str, list[str]]
+    shared: list[str]
+
+
+def _imported(library: Library) -> _Imported:
+    """The reader's own link of a row goes first, then what was decided when the file was imported."""
+    found = _Imported({}, {}, [])
+    files = list(kept_lists(library.home, bibtex=True))
+    matcher = Matcher(library.catalog.papers) if files else None
+    rows = {letters(row.text): row for row in _rows(library)} if files else {}
+    for file in files:
+        read, decided = bibtex.read(file.text), cited(library.home, file.name)
+        found.shared.extend(read.shared)
+        keys: set[str] = set()
         for one in read.entries:
             assert matcher is not None
-            match = matcher.match_entry(one.title, one.year, one.sources)
-            by_row = linked.get(letters(one.linked_wording)) or linked.get(letters(one.wording)) or ()
-            found = next(iter(match.papers or by_row), None)
-            if found is None:
-                loose.append(one)
-            else:
-                written.setdefault(found, one.raw)
-    return written, shared, loose
+            if one.key in keys:
+                continue  # BibTeX takes the first one
+            keys.add(one.key)
+            words = [letters(one.linked_wording), letters(one.wording)]
+            row = next((rows[word] for word in words if word in rows), None)
+            if row is not None and not row.papers:
+                found.of_row.setdefault(letters(row.text), []).append(one.raw)
+                continue
+            paper = row.papers[0] if row is not None and len(row.papers) == 1 else decided.get(one.key)
+            if paper is None:
+                match = matcher.match_entry(one.title, one.year, one.sources)
+                paper = next(iter(match.papers), "")
+            if paper:
+                found.of_paper.setdefault(paper, []).append(one.raw)
+    return found
 
 
 # CSV and JSON

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from readtrack.errors import ReadtrackError
@@ -66,6 +67,7 @@ class ImportPlan:
     tags        by subject
     abstracts   of papers that have none yet
     pdfs        files that the list names for papers that have no PDF yet
+    cited       papers by the cite keys of their entries; "" for an entry that was left out
     problems    what of the file could not be read
     """
 
@@ -78,6 +80,7 @@ class ImportPlan:
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
     abstracts: dict[str, str] = field(default_factory=dict)
     pdfs: dict[str, Path] = field(default_factory=dict)
+    cited: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     title: str = ""
     note: str = ""
@@ -91,7 +94,8 @@ class ImportPlan:
     def changes(self, library: Library) -> bool:
         """Whether `apply` would write anything, PDFs aside."""
         said = self.marks or self.new_marks or self.tags or self.abstracts
-        kept = incoming.is_kept(library.home, self.incoming)
+        known = incoming.cited(library.home, self.incoming.name)
+        kept = incoming.is_kept(library.home, self.incoming) and self.cited.items() <= known.items()
         return not self.own or bool(self.additions or said) or not kept
 
 
@@ -114,7 +118,7 @@ def plan(library: Library, source: Path | Incoming, choices: Choices | None = No
     listed = library.catalog
     has_content = bool(listed.sections) or any(paper.line for paper in listed.papers.values())
     own = library.is_readers and has_content
-    known = _Known(library, own, choices)
+    known = _Known(library, own, choices, cited=incoming.cited(library.home, came.name))
     made = ImportPlan(came, own)
     if came.is_bibtex:
         _plan_bibtex(made, known)
@@ -146,8 +150,15 @@ def plan_list(library: Library, other: Catalog) -> ImportPlan:
 class _Known:
     """What is known: papers, those of the list that ships too, and the rows that the reader has."""
 
-    def __init__(self, library: Library, own: bool, choices: Choices, also: Catalog | None = None) -> None:
-        self.library, self.listed = library, library.catalog
+    def __init__(
+        self,
+        library: Library,
+        own: bool,
+        choices: Choices,
+        also: Catalog | None = None,
+        cited: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.library, self.listed, self.cited = library, library.catalog, cited
         ships = load.load_cached(load.shipped(), library.home.cache)
         others = [ships] if also is None else [also, ships]
         self.papers: dict[str, Paper] = dict(self.listed.papers)
@@ -171,6 +182,8 @@ class _Known:
         chosen = self.chosen.get(entry.line)
         if chosen is not None:
             return Match(chosen, "chosen")
+        if (paper := self.cited.get(entry.key, "")) in self.papers:
+            return Match((paper,), "earlier import")
         return self.matcher.match_entry(entry.title, entry.year, entry.sources)
 
     def relink(self, made: ImportPlan, line: int, place: Place, row: Row) -> bool:
@@ -348,7 +361,7 @@ def _plan_bibtex(made: ImportPlan, known: _Known) -> None:
     read = bibtex.read(made.incoming.text)
     made.problems = read.problems
     made.title = made.incoming.title
-    title = f"From {one_line(made.incoming.name)}"
+    title = f"{incoming.IMPORTED}{one_line(made.incoming.name)}"
     section = NewSection(title)
     number = known.rows.sections.get(letters(title))
     taken = {*known.papers, *(alias.casefold() for p in known.papers.values() for alias in p.aliases)}
@@ -356,8 +369,11 @@ def _plan_bibtex(made: ImportPlan, known: _Known) -> None:
     for entry in read.entries:
         if entry.line in known.left_out:
             made.found.append(ImportRow(entry.line, "", entry.wording, "left out"))
+            made.cited[entry.key] = ""
             continue
         found, new = _entry(known, entry, seen, taken, made)
+        if len(found.papers) == 1:
+            made.cited.setdefault(entry.key, found.papers[0])
         made.found.append(found)
         _take_over(made, known, found.papers, entry)
         if new is not None:
@@ -386,27 +402,23 @@ def _entry(
     if first := next((one for one in same if match.papers or not _differ(one.sources, entry.sources)), None):
         return found("duplicate", match.papers, twin=f"line {first.line}"), None
     same.append(entry)
-    there = _listed(known, entry) or known.rows.naming(match.papers)
+    own = _listed(known, entry)
+    if own is not None and known.relink(made, entry.line, *own):
+        return found("linked", match.papers), None
+    there = own or known.rows.naming(match.papers)
     if there is not None:
-        place, row = there
-        if known.relink(made, entry.line, place, row):
-            return found("linked", match.papers), None
+        _, row = there
         _mark(made, known, match.papers or row.papers or (row.subject,), state, row.done)
         return found("listed", match.papers or row.papers, twin=row.text), None
     text, done = entry.wording, entry.is_read
     if match.papers:
         known.want(match.papers)
         return found("matched", match.papers), NewRow(text, done, match.papers)
-    if (
-        not match.candidates
-        and entry.line not in known.chosen
-        and entry.title
-        and entry.year
-        and entry.sources
-    ):
+    if not match.candidates and entry.title:
         paper = _paper(entry, taken)
         made.additions.papers.append(paper)
-        return found("new", (paper.id,), entry.sources[0].kind), NewRow(text, done, (paper.id,))
+        how = entry.sources[0].kind if entry.sources else "title"
+        return found("new", (paper.id,), how), NewRow(text, done, (paper.id,))
     return found("ambiguous" if match.candidates else "unknown", ()), NewRow(entry.linked_wording, done)
 
 
@@ -426,14 +438,13 @@ def _differ(one: Sequence[Source], other: Sequence[Source]) -> bool:
 
 
 def _paper(entry: bibtex.BibEntry, taken: set[str]) -> Paper:
-    assert entry.year is not None
     id_ = make_id(entry.title, taken)
     taken.add(id_)
     return Paper(
         id=id_,
         title=entry.title,
         authors=entry.authors,
-        year=entry.year,
+        year=entry.year or 0,
         sources=entry.sources,
         aliases=(),
         builds_on=(),
@@ -492,7 +503,7 @@ def apply(library: Library, made: ImportPlan, *, pdfs: bool = False) -> list[str
     elif made.additions:
         assert before is not None
         write(home, path, before, extended(before.decode("utf-8"), made.additions))
-    incoming.keep(home, made.incoming)
+    incoming.keep(home, made.incoming, made.cited)
     rows = {place: item for place, _, item in places(library.catalog) if isinstance(item, Row)}
     links = [(rows[place], papers) for place, papers in made.additions.links.items()]
     linked = linking.said_of(links, library)

@@ -4,16 +4,18 @@ their own lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
 from readtrack.errors import ReadtrackError
-from readtrack.home import Home, replacing
+from readtrack.home import Home, replacing, write_text
 from readtrack.text import one_line, quoted
 
 LIMIT = 32 * 1024 * 1024  # bytes of a file to import
+IMPORTED = "From "  # and the name of a .bib file: the section of its entries
 _PASTED = "My papers"  # the title of a list that was pasted
 
 
@@ -77,7 +79,8 @@ def pasted(text: str) -> Incoming:
 
 def originals(home: Home) -> list[Path]:
     """The files that were imported, in the order in which they came."""
-    return sorted(path for path in (home.root / "imported").glob("[0-9]*-*") if path.is_file())
+    found = (home.root / "imported").glob("[0-9]*-*")
+    return sorted(path for path in found if path.suffix != ".json" and path.is_file())
 
 
 def kept_lists(home: Home, *, bibtex: bool) -> Iterator[Incoming]:
@@ -107,12 +110,30 @@ def is_kept(home: Home, incoming: Incoming) -> bool:
     return kept.exists() and kept.read_bytes() == incoming.text.encode("utf-8")
 
 
-def keep(home: Home, incoming: Incoming) -> None:
-    """Keep the file as it is. Raises ReadtrackError."""
-    kept = _kept(home, incoming.name)
+def cited(home: Home, name: str) -> dict[str, str]:
+    """Which papers the entries of the kept .bib file are, by their cite keys; "" for those left out. Only
+    what the reader saw when the file was imported; the file itself says nothing of it.
+    """
+    try:
+        found = json.loads(_keys(_kept(home, name)).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    texts = found.items() if isinstance(found, dict) else ()
+    return {str(key): paper for key, paper in texts if isinstance(paper, str)}
+
+
+def _keys(kept: Path) -> Path:
+    return kept.with_name(f"{kept.name}.json")
+
+
+def keep(home: Home, incoming: Incoming, keys: Mapping[str, str]) -> None:
+    """Keep the file as it is, and which papers its entries are (`cited`). Raises ReadtrackError."""
+    kept, keys = _kept(home, incoming.name), {**cited(home, incoming.name), **keys}
     home.ensure(kept.parent)
     try:
         with replacing(kept) as part:
             part.write_bytes(incoming.text.encode("utf-8"))
+        if keys:
+            write_text(_keys(kept), json.dumps(keys, ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
         raise ReadtrackError(f"could not keep {quoted(incoming.name)}: {error.strerror}.") from error

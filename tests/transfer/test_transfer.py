@@ -165,7 +165,7 @@ def test_bibtex_in_and_out(tmp_path: Path, home: Home) -> None:
         encoding="utf-8",
     )
     made = importing.plan(Library.open(home), file)
-    assert [one.status for one in made.found] == ["matched", "new", "duplicate", "unknown"]
+    assert [one.status for one in made.found] == ["matched", "new", "duplicate", "new"]
     importing.apply(Library.open(home), made)
     library = Library.open(home)
     new = library.find("10.1234/fish.1")

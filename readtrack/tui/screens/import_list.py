@@ -199,7 +199,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         chosen = self._papers.get(row.line)
         if chosen is None:
             return row.status
-        return "matched" if chosen else "unknown"
+        return "matched" if chosen else "new" if self._plan.incoming.is_bibtex else "unknown"
 
     def _means(self, row: ImportRow) -> Content:
         papers, chosen = " ".join(self.papers_of(row)), row.line in self._papers
@@ -210,7 +210,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             return join((papers, "bold"), (f" {how}", "$muted"))
         if row.candidates and not chosen:
             return text(f"maybe {' or '.join(row.candidates)}", "$reading")
-        return text("no paper", "$muted")
+        return text("a new paper" if self._status_of(row) == "new" else "no paper", "$muted")
 
     def _lines(self, width: int) -> list[Line]:
         cells: list[list[Cell]] = []
