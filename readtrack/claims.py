@@ -185,6 +185,8 @@ class Break:
 
 
 UNTRAINED = Break("untrained", "The paper's arm takes no training step.")
+# `Run.compare` makes it, and every measured claim on arms has it: a plugin does not name it.
+SHUFFLED = Break("shuffled targets", "The paper's arm is trained on targets in random order.")
 
 
 def no_such_break(paper: str, name: str, there: Collection[str]) -> str:
@@ -258,6 +260,8 @@ class Claim:
             raise TypeError(f"claim {self.name!r}: compares arms and names no control_arm")
         if self.learned and self.after_steps:
             raise TypeError(f"claim {self.name!r}: either its control has learned, or it says after how long")
+        if self.control_arm and self.kind == "measured" and SHUFFLED not in self.breaks:
+            object.__setattr__(self, "breaks", (*self.breaks, SHUFFLED))
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
@@ -331,7 +335,9 @@ class Claim:
         )
         for name in ("guards", "control_reaches", "learned"):
             known[name] = tuple(Bound.from_json(bound) for bound in fields.get(name, ()))
-        known["breaks"] = tuple(Break(**one) for one in fields["breaks"])
         for name in ("shortcuts", "chosen_on", "history"):
             known[name] = tuple(fields.get(name, ()))
-        return cls(**{**known, "paper": Figure(**fields["paper"])})
+        claim = cls(**{**known, "paper": Figure(**fields["paper"])})
+        # Those that it had when it was written.
+        object.__setattr__(claim, "breaks", tuple(Break(**one) for one in fields["breaks"]))
+        return claim

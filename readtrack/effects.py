@@ -26,6 +26,10 @@ class Effect(NamedTuple):
     low: float | None
     high: float | None
 
+    def __str__(self) -> str:
+        """As the bound says itself: `gain ≥ 0.2`."""
+        return f"{self.metric} {self.wanted}"
+
     @property
     def found(self) -> str:
         """`gain 0.294 (0.229 to 0.36)`."""

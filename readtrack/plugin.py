@@ -12,8 +12,9 @@ from readtrack.bench.case import Bench, Case, Cost, Variant
 from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import UNTRAINED, AtLeast, Bound, Break, Claim, Figure, at_least, at_most, flat
 from readtrack.practice.exercise import Draw, Exercise, Try
-from readtrack.runs.comparing import NoNull, Sweep, Table
+from readtrack.runs.comparing import NoNull
 from readtrack.runs.run import Run
+from readtrack.runs.table import Sweep, Table
 from readtrack.runs.trained import Trained
 from readtrack.runs.trial import Arm, Best, Trial
 

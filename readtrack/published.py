@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from readtrack.claims import Claim
 from readtrack.effects import Effect
 from readtrack.text import counted, one_line
 
@@ -92,7 +93,11 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
                 seeds=len(row["seeds"]),
                 ours=one_line(_effects(row) or row["ours"]),
                 null=one_line(row.get("null") or ""),
-                breaks=tuple((one_line(name), one_line(said)) for name, said in row["breaks"].items()),
+                breaks=tuple(
+                    (one_line(name), one_line(said))
+                    for name, said in row["breaks"].items()
+                    if name not in row.get("alike", {})
+                ),
                 takes_away=tuple(
                     (one_line(one["name"]), one_line(one["takes_away"])) for one in row["claim"]["breaks"]
                 ),
@@ -102,6 +107,13 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
     return found
+
+
+def claims(paper: str) -> dict[str, Claim]:
+    """A paper's claims by name, as their published verdicts judged them; {} where there are none."""
+    file = shipped_file()
+    rows = json.loads(file.read_bytes())["claims"] if file.exists() else []
+    return {row["claim"]["name"]: Claim.from_json(row["claim"]) for row in rows if row["paper"] == paper}
 
 
 def _effects(row: Mapping[str, Any]) -> str:

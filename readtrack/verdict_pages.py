@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from readtrack.effects import Effect
 from readtrack.forest import forest
 from readtrack.procedure import MORE_STEPS
 from readtrack.text import counted, format_number
@@ -132,7 +133,7 @@ def _claim(row: VerdictRow) -> list[str]:
     lines += [f"- **{label}**: {_cell(text)}" for label, text in facts.items() if text]
     lines += [f"- **history**: {_cell(text)}" for text in claim.history]
     if row.effects:
-        cells = [[_cell(one.found), _cell(one.wanted)] for one in row.effects]
+        cells = [[_cell(one.found), _cell(one.wanted) + _guard(row, one)] for one in row.effects]
         lines += ["", *_table(("found: mean (95 % interval)", "asked"), cells)]
     else:
         lines += ["", f"Found, mean (range): {_cell(row.ours)}"]
@@ -147,16 +148,26 @@ def _claim(row: VerdictRow) -> list[str]:
     return lines + _seeds(row)
 
 
+def _guard(row: VerdictRow, effect: Effect) -> str:
+    who = row.guards.get(str(effect))
+    return f": a guard, not counted, since {_cell(who)} clears it" if who else ""
+
+
 def _tried(row: VerdictRow) -> list[list[str]]:
     """The null run and each break of the claim."""
     null = "Every arm is the control."
     runs: list[tuple[str, str, str, Verdict | None]] = [("null run", "", null, row.null)]
     runs += [(one.name, one.role, one.takes_away, row.breaks.get(one.name)) for one in row.claim.breaks]
     return [
-        [_cell(name), role, _cell(what), verdict, _cell(row.numbers.get(name, ""))]
+        [_cell(name), role, _cell(what), _came_to(row, name, verdict), _cell(row.numbers.get(name, ""))]
         for name, role, what, verdict in runs
         if verdict is not None
     ]
+
+
+def _came_to(row: VerdictRow, name: str, verdict: Verdict) -> str:
+    alike = row.alike.get(name)
+    return f"{verdict}: a null run, since {_cell(alike)} are equal in every number" if alike else verdict
 
 
 def _seeds(row: VerdictRow) -> list[str]:

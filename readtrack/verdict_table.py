@@ -48,6 +48,7 @@ class VerdictRow:
     null_kind  what the null runs redraw (`Judged.null_kind`), "" where there were none or it was not kept
     deviations a bound's metric to the standard deviation over plain and over null runs, of logarithms for a
                ratio; of bounds that have both
+    alike      breaks that make arms equal in every number, each with these arms: null runs, and no catch
     The others are those of `Judged`.
     """
 
@@ -70,6 +71,8 @@ class VerdictRow:
     procedure: int = PROCEDURE
     null_kind: NullKind | Literal[""] = ""
     deviations: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    guards: Mapping[str, str] = field(default_factory=dict)
+    alike: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -99,20 +102,26 @@ class VerdictRow:
             effects=judged.effects,
             null_kind=null.null_kind if isinstance(null, Judged) else "",
             deviations=_deviations(judged, null) if isinstance(null, Judged) else {},
+            guards=judged.guards,
         )
 
     def tried(self, *roles: Role) -> dict[str, Verdict]:
-        """The verdict with each break of one of these roles."""
+        """The verdict with each break of one of these roles that is not a null run under another name."""
         named = {one.name: one.role for one in self.claim.breaks}
-        return {name: said for name, said in self.breaks.items() if named.get(name, "coarse") in roles}
+        return {
+            name: said
+            for name, said in self.breaks.items()
+            if named.get(name, "coarse") in roles and name not in self.alike
+        }
 
     @property
     def effect(self) -> Effect | None:
         """The effect to show where there is room for one: the first that compares arms, or the first."""
         alone = {bound.metric for bound in self.claim.bounds if not (bound.of and bound.of.against)}
-        scaled = [one for one in self.effects if one.even is not None]
+        counted = [one for one in self.effects if str(one) not in self.guards]
+        scaled = [one for one in counted if one.even is not None]
         comparing = [one for one in scaled if one.metric not in alone]
-        return next(iter([*comparing, *scaled, *self.effects]), None)
+        return next(iter([*comparing, *scaled, *counted, *self.effects]), None)
 
     @property
     def earlier(self) -> bool:
@@ -120,7 +129,7 @@ class VerdictRow:
         return self.claim.kind == "measured" and self.procedure != PROCEDURE
 
     def to_json(self) -> dict[str, Any]:
-        late = {"null_kind", "deviations"}  # left out where there is nothing
+        late = {"null_kind", "deviations", "guards", "alike"}  # left out where there is nothing
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value for name, value in fields.items() if value or name not in late} | {
             "claim": self.claim.to_json(),
@@ -257,12 +266,14 @@ def _rates(rows: Sequence[VerdictRow], what: str, *roles: Role) -> list[tuple[st
     """Of null runs, and of the breaks that count; one that leaves weak evidence is not caught."""
     stands = [row for row in rows if row.verdict in ("reproduced", "not specific")]
     broken = [verdict for row in stands for verdict in row.tried(*roles).values()]
+    alike = sum(len(row.alike) for row in rows)
     return [
         *_null_rates(rows),
         (
             f"{what} caught, of the claims that are reproduced",
             _rate(broken, lambda verdict: verdict not in ("reproduced", "weak")),
         ),
+        *([("breaks that are their control in every number, so not counted", str(alike))] if alike else []),
     ]
 
 

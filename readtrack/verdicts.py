@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean, mean
 from typing import Any, Literal, NamedTuple
 
@@ -100,6 +100,9 @@ class Judged:
     why        why there is no better verdict, where that is not plain from the numbers
     edges      arms whose best value lay at the edge of the grid, with some seed
     null_kind  of null runs: what they redraw
+    sides      where each bound of the rule stands, those on time last
+    guards     bounds of the rule that are shown and not counted, each with who clears it without the idea
+    alike      of runs with a break: pairs of arms that it made equal in every number, with each seed
     """
 
     paper: str
@@ -115,6 +118,9 @@ class Judged:
     why: str = ""
     edges: tuple[str, ...] = ()
     null_kind: NullKind = "pipelines"
+    sides: tuple[Side, ...] = ()
+    guards: Mapping[str, str] = field(default_factory=dict)
+    alike: tuple[str, ...] = ()
 
     @property
     def ours(self) -> str:
@@ -127,6 +133,39 @@ class Judged:
         if self.verdict != "reproduced" or not won:
             return self
         return replace(self, verdict="not specific", why=f"{', '.join(won)} passes the rule, too")
+
+    def guarded(self, untrained: Judged | None, null: Judged | None) -> Judged:
+        """The claim without the bounds that need no idea: `guards` names them.
+
+        untrained  the claim with the paper's arm untrained; a bound that it clears is a guard
+        null       the claim in null runs, in which every arm is the control; a bound that does not compare
+                   arms and is cleared there is a guard
+        A guard that is missed still counts. Without another bound the claim is not judged.
+        """
+        alone = [bound for bound in self.claim.bounds if not (bound.of and bound.of.how)]
+        by_control = null.cleared() if null and null.null_kind in ("pipelines", "as good as") else []
+        guards = {str(bound): "the control by itself" for bound in by_control if bound in alone}
+        guards |= {str(bound): "the untrained arm" for bound in (untrained.cleared() if untrained else [])}
+        found = replace(self, guards=guards)
+        if not guards or not self.sides:
+            return found
+        bounds = [*self.claim.bounds, *self.claim.timed]
+        counted = [
+            (bound, side)
+            for bound, side in zip(bounds, self.sides, strict=True)
+            if str(bound) not in guards or side == "missed"
+        ]
+        if not counted:
+            who = " and ".join(dict.fromkeys(guards.values()))
+            return replace(found, verdict="not judged", why=f"no bound counts: {who} clears each")
+        verdict = summary([side for _, side in counted])
+        return found if verdict == self.verdict else replace(found, verdict=verdict, why="")
+
+    def cleared(self) -> list[Bound]:
+        """The bounds on the experiment's numbers that these runs clear."""
+        return [
+            bound for bound, side in zip(self.claim.bounds, self.sides, strict=False) if side == "cleared"
+        ]
 
     def after_more(self, longer: Judged | None) -> Judged:
         """The claim after the runs of more steps that its sentence calls for (`Claim.after_steps`).
@@ -148,7 +187,8 @@ class Judged:
         if self.claim.kind != "measured" or self.claim.timed or self.verdict == "not judged":
             return None
         verdict = "reproduced" if self.verdict == "not specific" else self.verdict
-        return chance_of_another(self.columns, verdict)
+        counted = [column for column in self.columns if str(column.bound) not in self.guards]
+        return chance_of_another(counted, verdict)
 
 
 class _Seed(NamedTuple):
@@ -235,6 +275,7 @@ def _judge_claim(
     columns = _columns(claim, list(seeds.values()))
     of_seeds = [event for event in map(events.get, seeds) if event is not None]
     verdict: Verdict
+    found: list[Side] = []
     if failed := [seed for seed, said in every.items() if said is None]:
         verdict, why = "not judged", f"no completed run with seed {', '.join(map(str, failed))}"
     elif any(_rule(Claim.from_json(event["claim"])) != _rule(claim) for event in of_seeds):
@@ -246,7 +287,7 @@ def _judge_claim(
     elif len(seeds) < look.seeds:
         verdict, why = "not judged", f"{len(seeds)} of {look.seeds} seeds have run"
     else:
-        verdict, why = _over_seeds(columns, look, timed)
+        verdict, why, found = _over_seeds(columns, look, timed)
     return Judged(
         paper=paper,
         claim=claim,
@@ -261,6 +302,8 @@ def _judge_claim(
         why=why,
         edges=tuple(dict.fromkeys(edge for event in of_seeds for edge in event.get("edges", ()))),
         null_kind=_null_kind(claim, of_seeds),
+        sides=tuple(found),
+        alike=_in_each([event.get("alike", ()) for event in of_seeds]),
     )
 
 
@@ -278,6 +321,8 @@ def _until_decided(claim: Claim, every: Mapping[int, _Seed | None]) -> tuple[Loo
 def _seed(claim: Claim, event: Mapping[str, Any] | None) -> _Seed:
     if event is None:
         return _Seed({}, (), "missed", "the run did not report it")
+    if event.get("verdict") == "not judged" and not event["values"]:
+        return _Seed({}, (), "not judged", str(event.get("why", "")))
     at_least = tuple(event.get("at_least", ()))
     values = {
         metric: math.nan if value is None else float(value) for metric, value in event["values"].items()
@@ -286,6 +331,10 @@ def _seed(claim: Claim, event: Mapping[str, Any] | None) -> _Seed:
     if (vague := event.get("vague")) and held != "not judged":
         held, why = "not judged", f"too few judged items: {'; '.join(vague)}"
     return _Seed(values, at_least, held, why)
+
+
+def _in_each(said: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(one for one in (said[0] if said else ()) if all(one in other for other in said))
 
 
 def _null_kind(claim: Claim, events: Sequence[Mapping[str, Any]]) -> NullKind:
@@ -343,18 +392,19 @@ def _obstacle(seeds: Sequence[_Seed]) -> str:
 
 def _over_seeds(
     columns: Sequence[Column], look: Look, timed: Sequence[tuple[Speedup | Growth, BoundEstimate]]
-) -> tuple[Verdict, str]:
+) -> tuple[Verdict, str, list[Side]]:
     """The verdict of a measured claim; where it is weak or inconclusive, the intervals of what is not
-    cleared."""
+    cleared; where each bound stands."""
     for bound, measured in timed:
         if measured.obstacle:
-            return "not judged", f"{bound.metric}: {measured.obstacle}"
+            return "not judged", f"{bound.metric}: {measured.obstacle}", []
     found = sides(columns, look)
-    verdict = summary([*found, *(_timed_side(bound, measured) for bound, measured in timed)])
+    every = [*found, *(_timed_side(bound, measured) for bound, measured in timed)]
+    verdict = summary(every)
     if verdict not in ("weak", "inconclusive"):
-        return verdict, ""
+        return verdict, "", every
     short = [column for column, side in zip(columns, found, strict=True) if side != "cleared"]
-    return verdict, "; ".join(map(interval, short))
+    return verdict, "; ".join(map(interval, short)), every
 
 
 def _timed_side(bound: Speedup | Growth, found: BoundEstimate) -> Side:

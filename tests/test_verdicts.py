@@ -15,7 +15,7 @@ import pytest
 
 from readtrack import verdicts
 from readtrack.bench.judge import Speedup
-from readtrack.claims import Bound, Break, Claim, Figure, at_least, at_most
+from readtrack.claims import UNTRAINED, Bound, Break, Claim, Figure, at_least, at_most
 from readtrack.procedure import MOST_SEEDS
 from readtrack.verdict_pages import documents, overview, page
 from readtrack.verdict_table import VerdictRow, VerdictTable, caveats, error_rates, forecast, headline, wilson
@@ -139,6 +139,71 @@ def test_a_claim_whose_sign_turns_with_more_steps_is_inconclusive(rule, longer, 
     assert over(sure, claim, rule.metric).after_more(None).verdict == "reproduced"
     missed = over([math.nan] * 5, claim, rule.metric)
     assert missed.after_more(more).verdict == missed.verdict
+
+
+LEVEL = at_least("gain", "ours", 0.2, called="level")
+LEAD = at_least("gain", "ours", 0.2, minus="theirs", toward=0.05, called="lead")
+LEADS = replace(GAIN, rule=(LEVEL, LEAD), control_arm="theirs", breaks=(UNTRAINED,))
+FAR, NEAR, OPEN = [0.3, 0.31, 0.29, 0.3, 0.32], [0.1, 0.12, 0.11, 0.09, 0.1], [0.5, 0.1, -0.6, 0.6, 0.1] * 4
+
+
+def leads(level: list[float], lead: list[float], **more: object) -> Judged:
+    pairs = enumerate(zip(level, lead, strict=True))
+    stated = {seed: [event(LEADS, {"level": a, "lead": b}, **more)] for seed, (a, b) in pairs}
+    (one,) = judge_over_seeds("paper", stated)
+    return one
+
+
+@pytest.mark.parametrize(
+    ("plain", "untrained", "null", "verdict", "guards"),
+    [
+        # Neither clears anything: every bound counts.
+        (leads(OPEN, FAR * 4), leads(NEAR, NEAR), leads(NEAR, NEAR), "inconclusive", set()),
+        # What the control clears alone is left out; what it clears as two copies is a false positive.
+        (leads(OPEN, FAR * 4), None, leads(FAR, FAR), "reproduced", {"level ≥ 0.2"}),
+        (leads(FAR, FAR), leads(FAR, NEAR), None, "reproduced", {"level ≥ 0.2"}),
+        (leads(FAR, FAR), leads(FAR, FAR), None, "not judged", {"level ≥ 0.2", "lead ≥ 0.2"}),
+        # A guard must hold.
+        (leads(NEAR, FAR), leads(FAR, NEAR), None, "not reproduced", {"level ≥ 0.2"}),
+    ],
+)
+def test_a_bound_that_needs_no_idea_is_a_guard(plain, untrained, null, verdict, guards):
+    judged = plain.guarded(untrained, null)
+    assert (judged.verdict, set(judged.guards)) == (verdict, guards)
+    row = VerdictRow.of(judged)
+    said = page(VerdictTable([row], {"paper": {}}), "paper")
+    assert said.count("a guard, not counted, since") == len(guards)
+    assert len(guards) == 2 or row.effect.metric == "lead"
+
+
+def test_coins_say_nothing_of_the_control_alone():
+    tossed = leads(FAR, NEAR, null="items")
+    assert not leads(FAR, FAR).guarded(None, tossed).guards
+
+
+def test_a_break_that_is_the_control_is_no_catch():
+    near = replace(GAIN, breaks=(Break("near", "Almost.", "near miss"),))
+    row = VerdictRow.of(over(FAR, near), breaks={"near": "not reproduced"})
+    alike = replace(row, alike={"near": "ours and theirs"})
+    counted = dict(error_rates([row])), dict(error_rates([alike]))
+    caught = "near misses caught, of the claims that are reproduced"
+    assert counted[0][caught].startswith("1 of 1")
+    assert counted[1][caught] == "not run"
+    assert counted[1]["breaks that are their control in every number, so not counted"] == "1"
+    said = page(VerdictTable([alike], {"paper": {}}), "paper")
+    assert "not reproduced: a null run, since ours and theirs are equal in every number" in said
+
+
+def test_arms_are_alike_only_with_every_seed():
+    pairs = [["a and b", "a and c"], ["a and b"]]
+    stated = {seed: [event(GAIN, {"gain": 0.0}, alike=found)] for seed, found in enumerate(pairs)}
+    assert judge_over_seeds("paper", stated)[0].alike == ("a and b",)
+
+
+def test_a_run_that_says_nothing_is_not_judged():
+    stated = {seed: [event(GAIN, {}, verdict="not judged", why="no targets")] for seed in range(5)}
+    (one,) = judge_over_seeds("paper", stated)
+    assert (one.verdict, one.why) == ("not judged", "no targets (5 of 5 seeds)")
 
 
 def test_seeds_without_a_number_are_counted_and_not_averaged():

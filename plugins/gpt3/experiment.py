@@ -217,17 +217,18 @@ def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
         return answer_nats(net, chosen).mean().item(), net
 
 
-def judged(at: Trial, found: Sweep[GPT3]) -> dict[str, float]:
-    """The accuracy by the number of examples before, as a curve; without any, and what seven add."""
+def judged(at: Trial, found: Sweep[GPT3]) -> dict[str, Tensor]:
+    """The accuracy by the number of examples before, as a curve; for each document what is right without any,
+    and what seven add."""
     ids = documents(at.run, at.world, "judge")
     with torch.no_grad():
         answers = found.chosen(ids.to(at.run.device))[:, ::2].argmax(2).cpu()
-    right = (answers == ids[:, 1::2]).double().mean(0)
-    for examples, value in enumerate(right.tolist()):
+    right = (answers == ids[:, 1::2]).double()
+    for examples, value in enumerate(right.mean(0).tolist()):
         at.metric("accuracy over examples", value, step=examples)
-    added = (right[-1] - right[0]).item()
-    at.metric("accuracy that 7 examples add", added)
-    return {"accuracy that 7 examples add": added, "accuracy without an example": right[0].item()}
+    added = right[:, -1] - right[:, 0]
+    at.metric("accuracy that 7 examples add", added.mean().item())
+    return {"accuracy that 7 examples add": added, "accuracy without an example": right[:, 0]}
 
 
 def answer_nats(net: GPT3, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch examples"]:

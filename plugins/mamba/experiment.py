@@ -223,22 +223,22 @@ def train_copier(at: Trial, space: Callable[[int, int, int], nn.Module], rate: f
         at.descend(loss, optimizer, step=step, metric="loss of copying", arm=name, clip=1.0)
         schedule.step()
     run.phase("evaluate")
-    at.metric("accuracy", accuracy(run, copier, "judge"), arm=name)
-    return accuracy(run, copier, "choose"), copier
+    at.metric("accuracy", copied(run, copier, "judge").mean().item(), arm=name)
+    return copied(run, copier, "choose").mean().item(), copier
 
 
-def judged(at: Trial, found: Sweep[Copier]) -> dict[str, float]:
-    return {"accuracy": accuracy(at.run, found.chosen, "judge")}
+def judged(at: Trial, found: Sweep[Copier]) -> dict[str, Tensor]:
+    return {"accuracy": copied(at.run, found.chosen, "judge")}
 
 
-def accuracy(run: Run, copier: Copier, part: Literal["choose", "judge"]) -> float:
-    """The share of tokens that are copied right, of sequences that no arm is trained on."""
+def copied(run: Run, copier: Copier, part: Literal["choose", "judge"]) -> Float[Tensor, "count keep"]:
+    """1 for each token that is copied right, else 0, of sequences that no arm is trained on."""
     length, keep = sizes(run)
     count, stream = run.pick(smoke=8, quick=500, full=2000), run.data(f"sequences to {part} by", part)
     ids, answers = selective_copying(count, length, keep, stream)
     with torch.no_grad():
         found = copier(ids.to(run.device))[:, -keep:].argmax(-1).cpu()
-    return (found == answers).double().mean().item()
+    return (found == answers).double()
 
 
 def sizes(run: Run) -> tuple[int, int]:

@@ -166,6 +166,12 @@ POSITIONS = Claim(
     "none twice. The ViT has two blocks of width 48 and patches of 4 × 4; Adam with batches of 32, no weight "
     "decay, dropout or augmentation. Errors are those on new pictures of the same kind; there is no "
     "pre-training.",
+    history=(
+        (
+            "Until November 2026 the ratio was the other way round: the error without positions over that "
+            "with them, at least 1.4, weak from 1.05. The bound is the same."
+        ),
+    ),
 )
 
 # A grid for both arms of each claim: a ViT wants lower rates than convolutions, a set of patches higher ones.
@@ -232,11 +238,12 @@ def experiment(run: Run) -> None:
         count(run)
     if run.wants(FEW):
         compare(run, FEW, FEW_IMAGES, run.pick(smoke=2, quick=350, full=10_000))
-    if run.wants(MANY) and run.budget == "quick":
-        run.leave_unjudged(MANY, "a quick run is too short for a ViT to learn many images")
-    elif run.wants(MANY):
-        steps = run.pick(smoke=2, quick=400, full=10_000)
+    steps = run.pick(smoke=2, quick=0, full=10_000)
+    if run.wants(MANY) and steps:
         compare(run, MANY, 32 * steps, steps)
+    elif run.wants(MANY):
+        why = "a quick run is too short for a ViT to learn many images"  # not at smoke: it trains nothing
+        run.leave_unjudged(MANY, why)  # not at smoke
     if run.wants(POSITIONS):
         place(run)
     run.headline("error over number of images")
@@ -359,7 +366,7 @@ def compare(run: Run, claim: Claim, count: int, steps: int) -> None:
         references={
             "": {"multiply-adds, ViT / convolutions": multiply_adds(SmallViT()) / multiply_adds(ConvNet())}
         },
-        breaks={one.name: breaks[one.name] for one in claim.breaks if one != UNTRAINED},
+        breaks={one.name: breaks[one.name] for one in claim.breaks if one.name in breaks},
         world=splits,
     )
     for arm, found in table.of("error").items():

@@ -27,8 +27,9 @@ from torch import Tensor
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import BEATS_ITS_TEACHER, BOOTSTRAPPING, KNEW_BEFORE, TRUSTS_ITSELF, experiment
-from .model import confidence_loss, gap_recovered, harden, mixed_cross_entropy, warm_up
+from .claims import BEATS_ITS_TEACHER, BOOTSTRAPPING, KNEW_BEFORE, TRUSTS_ITSELF
+from .experiment import experiment
+from .model import confidence_loss, gap_of_images, gap_recovered, harden, mixed_cross_entropy, warm_up
 
 
 @hookimpl

@@ -10,157 +10,35 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from readtrack.plugin import (
-    UNTRAINED,
     Arm,
-    Break,
-    Claim,
-    Figure,
     Run,
     Sweep,
     Table,
     Trial,
-    at_least,
-    flat,
     hookimpl,
 )
 
+from .claims import (
+    ALL_PIXELS,
+    BEATS_ITS_TEACHER,
+    BOOTSTRAPPING,
+    KNEW_BEFORE,
+    NO_PRETRAINING,
+    NOBODY_BETWEEN,
+    SECOND_ROUND,
+    TEACHERS_ANSWERS,
+    TRUSTS_ITSELF,
+)
 from .classroom import Parts, Probes, View, accuracy, classroom, features, halves, learn, pretrain
-from .model import EvenOdd, Loss, Losses, confidence_loss, gap_recovered, harden, mixed_cross_entropy
-
-NO_PRETRAINING = Break("no pre-training", "The strong student's features are random.", "near miss")
-TEACHERS_ANSWERS = Break("trusts the teacher", "The hardened predictions are the teacher's.", "near miss")
-NOBODY_BETWEEN = Break(
-    "nobody in between", "The labels of the middle student are those of the strong one.", "near miss"
-)
-ALL_PIXELS = Break(
-    "all pixels", "The student is a linear probe of all 64 pixels: no features at all.", "rival"
-)
-SECOND_ROUND = Break(
-    "labelled twice", "The student learns what a student like it made of the teacher's labels.", "rival"
-)
-
-SETTING = (
-    "The gap is that of mean accuracies over the teachers. Whether a digit is odd; teachers are probes of 20 "
-    "random pixels and 100 digits; the student is a linear probe on features trained on 500 digits with "
-    "their ten labels, which tell the parity as well (the leakage that section 6 of the paper warns of). "
-    "Small images, no language; features are not tuned with the probe."
-)
-
-BEATS_ITS_TEACHER = Claim(
-    name="beats its teacher",
-    sentence="A strong student that learns from a weak teacher's labels becomes better than the teacher, "
-    "which a student of the teacher's own kind does not.",
-    paper=Figure(
-        "Linear probes on DINO's features recover 42 % (ViT) and 58 % (ResNet) of the gap to AlexNet, "
-        "their teacher (from the accuracies in the authors' repository).",
-        read="secondary",
-    ),
-    rule=(
-        at_least(
-            "gap recovered",
-            "weak labels",
-            0.08,
-            minus="teacher's kind",
-            toward=0.01,
-            called="gap recovered, strong student - the teacher's kind",
-        ),
-    ),
-    control="a probe of the teacher's own pixels, trained on the same labels",
-    control_arm="teacher's kind",
-    learned=(flat("teacher's kind"),),
-    breaks=(NO_PRETRAINING, ALL_PIXELS, UNTRAINED),
-    chosen_on=(0, 1),
-    deviations=SETTING,
-    headline=True,
-)
-
-TRUSTS_ITSELF = Claim(
-    name="trusts itself",
-    sentence="A student that is also trained towards its own hardened predictions recovers more.",
-    paper=Figure("From 25 % to 80 % on language tasks, for the widest gap between models.", read="secondary"),
-    rule=(
-        at_least(
-            "gap recovered",
-            "confidence loss",
-            0.05,
-            minus="weak labels",
-            toward=0.01,
-            called="gap recovered, confidence loss - weak labels alone",
-        ),
-        at_least(
-            "gap recovered",
-            "confidence loss",
-            0.03,
-            minus="teacher's, hardened",
-            toward=0.005,
-            called="gap recovered, its own predictions - the teacher's, hardened",
-        ),
-    ),
-    control="the same student, rate and epochs with the weak labels alone, and with the teacher's hardened "
-    "labels in place of its own: half of the gain comes from hardening alone",
-    control_arm="weak labels",
-    learned=(flat("weak labels"),),
-    breaks=(TEACHERS_ANSWERS, SECOND_ROUND, UNTRAINED),
-    chosen_on=(0, 1),
-    deviations=f"{SETTING} The weight of its own predictions is 1/2, as for all but the paper's largest.",
-)
-
-KNEW_BEFORE = Claim(
-    name="knew it before",
-    sentence="It is the pre-training that the labels bring out: without it, less of the gap is recovered.",
-    paper=Figure("Its authors' explanation; no figure.", where="section 1", read="text"),
-    rule=(
-        at_least(
-            "gap recovered",
-            "weak labels",
-            0.1,
-            minus="untrained features",
-            toward=0.02,
-            called="gap recovered, trained - untrained features",
-        ),
-    ),
-    control="the same probe on the features' random start",
-    control_arm="untrained features",
-    learned=(flat("untrained features"),),
-    breaks=(NO_PRETRAINING, ALL_PIXELS, UNTRAINED),
-    chosen_on=(0, 1),
-    deviations=SETTING,
-)
-
-BOOTSTRAPPING = Claim(
-    name="a student in between",
-    sentence="Labels handed on by a student of middling size teach the strong one more than the teacher's "
-    "own, and more than labels handed on by another strong student.",
-    paper=Figure(
-        "Bootstrapping helps for chess puzzles, little for language; no figure read.",
-        where="section 4.3.1",
-        read="secondary",
-    ),
-    rule=(
-        at_least(
-            "gap recovered",
-            "bootstrapped",
-            0.03,
-            minus="weak labels",
-            toward=0.005,
-            called="gap recovered, bootstrapped - weak labels alone",
-        ),
-        at_least(
-            "gap recovered",
-            "bootstrapped",
-            0.02,
-            minus="relabelled",
-            toward=0.005,
-            called="gap recovered, bootstrapped - relabelled by a strong student",
-        ),
-    ),
-    control="the strong student, taught by labels that a strong student handed on",
-    control_arm="relabelled",
-    learned=(flat("relabelled"),),
-    breaks=(NOBODY_BETWEEN, UNTRAINED),
-    no_rival="The cheapest rival, labels that another strong student hands on, stands in the rule.",
-    chosen_on=(0, 1),
-    deviations=f"{SETTING} One student in between, of a quarter of the width.",
+from .model import (
+    EvenOdd,
+    Loss,
+    Losses,
+    confidence_loss,
+    gap_of_images,
+    gap_recovered,
+    harden,
+    mixed_cross_entropy,
 )
 
 
@@ -372,15 +250,23 @@ def learn_from(at: Trial, student: Student, _: None) -> tuple[float, Taught]:
     return math.nan, taught
 
 
-def judged(at: Trial, found: Sweep[Taught]) -> dict[str, float]:
+def judged(at: Trial, found: Sweep[Taught]) -> dict[str, Tensor | float]:
     agreement = (found.chosen.answers == at.world.teacher.answers).float().mean().item()
     at.metric("agreement with the teacher", agreement)
-    return {"accuracy": found.chosen.curve[-1], "agreement with the teacher": agreement}
+    return {"accuracy": right(at.world, found.chosen), "agreement with the teacher": agreement}
 
 
-def gaps(table: Table) -> dict[str, dict[str, float]]:
-    low, found = table.world.teacher.curve[-1], table.of("accuracy")
-    return {row: {"gap recovered": gap_recovered(low, value, found["truth"])} for row, value in found.items()}
+def right(school: School, taught: Taught) -> Float[Tensor, " test"]:
+    """The share of the probes that tell each image of the test rightly."""
+    return (taught.answers == school.known["test"][1] % 2).double().mean(0)
+
+
+def gaps(table: Table) -> dict[str, dict[str, Tensor]]:
+    low, rows = right(table.world, table.world.teacher), table.rows
+    return {
+        row: {"gap recovered": gap_of_images(low, found["accuracy"], rows["truth"]["accuracy"])}
+        for row, found in rows.items()
+    }
 
 
 def report(run: Run, table: Table) -> None:

@@ -20,6 +20,16 @@ def gap_recovered(weak: float, student: float, ceiling: float) -> float:
     return (student - weak) / (ceiling - weak)
 
 
+def gap_of_images(
+    weak: Float[Tensor, " images"], student: Float[Tensor, " images"], ceiling: Float[Tensor, " images"]
+) -> Float[Tensor, " images"]:
+    """A value for each image. Their mean is the gap recovered, and their standard error is its own, to first
+    order."""
+    gap = (ceiling - weak).mean()
+    recovered = (student - weak).mean() / gap
+    return recovered + (student - weak - recovered * (ceiling - weak)) / gap
+
+
 def harden(score: Losses, share: float) -> Classes:
     """The student's prediction I[f(x) > t], with t such that it is 1 for `share` of each batch.
 

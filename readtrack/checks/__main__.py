@@ -28,6 +28,7 @@ def checks(
     """
     import torch
 
+    from readtrack import published
     from readtrack.checks import benchmark, comparing, experiment, practice
     from readtrack.plugins.load import claims
 
@@ -50,6 +51,10 @@ def checks(
         return lambda: check(short()) if getattr(smoke()[1], "compared", None) else None
 
     yield "every claim names its control and breaks", lambda: experiment.check_claims(own)
+    yield (
+        "a rule that changed since its verdict says why",
+        lambda: experiment.check_history(own, published.claims(name)),
+    )
     yield "the experiment runs and judges every claim", lambda: experiment.check_plain(plain(), own)
     yield "the seed determines the results", lambda: experiment.check_seeds(module, folder, plain())
     yield (
@@ -63,6 +68,11 @@ def checks(
     yield "arms that are compared train alike", compares(comparing.check_equal_work)
     yield "arms that are compared differ", compares(comparing.check_arms_differ)
     yield "a null run's arms share nothing but data", compares(comparing.check_null)
+    yield (
+        "smoke reaches what quick reaches",
+        compares(lambda runs: comparing.check_smoke_reaches(runs, smoke()[1], module)),
+    )
+    yield "networks are evaluated in evaluation mode", compares(comparing.check_modes)
     yield "the benchmark declares cases", lambda: benchmark.check_cases(module)
     yield "every variant is correct in float64", lambda: benchmark.check_variants(module, torch.float64)
     yield "every variant is correct in bfloat16", lambda: benchmark.check_variants(module, torch.bfloat16)

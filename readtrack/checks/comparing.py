@@ -6,6 +6,7 @@
 - The data to judge by are heard: every number of a measured rule depends on them.
 - No arm is starved: arms that are compared train alike.
 - Arms differ, and in a null run every name has a pipeline of its own.
+- Smoke reaches every line and metric that quick reaches; networks are evaluated in evaluation mode.
 
 A loop of these runs has two steps, its first and its last (`experiment.Short`). Nothing here sees an idea
 that is weakened at equal cost, a weak control, data to judge by that come from elsewhere than `Run.data`,
@@ -26,11 +27,12 @@ from typing import Any
 
 import torch
 
+from readtrack.checks import watching
 from readtrack.checks.experiment import Compared, Short, Watched, run_experiment
-from readtrack.claims import FALL, UNTRAINED, AtLeast, Claim
+from readtrack.claims import FALL, UNTRAINED, Claim
 from readtrack.procedure import MORE
-from readtrack.runs.comparing import Table, Value
 from readtrack.runs.run import Part, Run
+from readtrack.runs.table import Table, plain
 from readtrack.runs.trial import Work
 
 
@@ -184,7 +186,7 @@ def check_learned(runs: ShortRuns) -> None:
 
 def _loops(table: Table, row: str) -> list[int]:
     """The lengths of the loops of a row's attempts and of the stages that they started from."""
-    works = [work for one in _of(table, row) for work in (one, one.before) if work]
+    works = [work for one in table.attempts(row) for work in (one, one.before) if work]
     return [total for work in works for total in work.loops]
 
 
@@ -200,7 +202,8 @@ def check_no_leak(runs: ShortRuns) -> None:
     for (comparison, table), other in runs.pairs:
         names = [claim.name for claim in comparison.claims if claim.kind == "measured"]
         values = 0
-        for was, now in zip(_attempts(table), _attempts(other), strict=True):
+        attempts = ([w for w in one.works if not w.stage] for one in (table, other))
+        for was, now in zip(*attempts, strict=True):
             values += len(was.losses)
             if comparison.grid:
                 values += 1
@@ -224,9 +227,7 @@ def check_judge_heard(runs: ShortRuns) -> None:
     for (comparison, table), other in judged:
         for claim in comparison.claims:
             for name, cells in _cells(claim) if claim.kind == "measured" else ():
-                was, now = (
-                    [_plain(one.rows[row][metric]) for row, metric in cells] for one in (table, other)
-                )
+                was, now = ([plain(one.rows[row][metric]) for row, metric in cells] for one in (table, other))
                 limits = all(value in (0.0, 1.0) for value in (*was, *now))
                 assert was != now or limits, f"{claim.name}: {name!r} ignores the data to judge by"
 
@@ -249,7 +250,7 @@ def check_equal_work(runs: ShortRuns) -> None:
                 if {ours, theirs} & comparison.references.keys():
                     continue  # nothing was done for it
                 stated = " ".join(comparison.unequal.get(_arm(row), "") for row in (ours, theirs))
-                for what, mine, other in unequal(_of(table, ours), _of(table, theirs)):
+                for what, mine, other in unequal(table.attempts(ours), table.attempts(theirs)):
                     if what.removeprefix("their ") in stated:
                         continue
                     found = f"{what}: {mine} and {other}"
@@ -303,7 +304,7 @@ def check_arms_differ(runs: ShortRuns) -> None:
         for claim in comparison.claims:
             for ours, theirs in _pairs(claim):
                 reference = {ours, theirs} & comparison.references.keys()
-                same = not reference and _same(table, ours, theirs)
+                same = not reference and table.same(ours, theirs)
                 assert not same, f"{claim.name}: {ours!r} and {theirs!r} are equal in every number"
 
 
@@ -323,11 +324,35 @@ def check_null(runs: ShortRuns) -> None:
 
 def _check_copies(claim: Claim, table: Table, ours: str, theirs: str) -> None:
     where = f"{claim.name}: in a null run {ours!r} and {theirs!r}"
-    assert not _same(table, ours, theirs, claim), f"{where} are equal in every number"
-    mine, other = (_of(table, row, claim) for row in (ours, theirs))
+    mine, other = (_copies(table, row, claim) for row in (ours, theirs))
+    labels = mine[0].arm, other[0].arm
+    assert not table.same(ours, theirs, labels), f"{where} are equal in every number"
     for a, b in zip(mine, other, strict=True):
         assert not a.losses or a.losses != b.losses, f"{where} have equal losses"
         assert not (a.before and b.before) or a.before.loops == b.before.loops, f"{where} share a stage"
+
+
+# Smoke differs from quick in numbers only, and networks are evaluated as such
+
+
+def check_smoke_reaches(runs: ShortRuns, smoke: Watched, module: ModuleType) -> None:
+    """Fails if the short quick run executes a line of the plugin or logs a metric that smoke does not, or if
+    the plugin reads the budget's name. A number in a metric's name may be another one."""
+    named = ", ".join(watching.reads_budget(module))
+    assert not named, f"{named} reads the budget's name; take numbers from run.pick"
+    missing = watching.only_in(runs.plain.lines, smoke.lines)
+    assert not missing, f"smoke does not reach {len(missing)} lines that quick reaches: {missing[0]}"
+    metrics: set[str] = getattr(runs.plain, "metrics", set()) - getattr(smoke, "metrics", set())
+    assert not metrics, f"smoke does not log {', '.join(sorted(metrics))}"
+
+
+def check_modes(runs: ShortRuns) -> None:
+    """Fails if a network is evaluated with dropout, or by the statistics of a batch.
+
+    That is in training mode and without gradients, outside a training loop or by early stopping.
+    """
+    found = ", ".join(sorted(runs.plain.modes.found))
+    assert not found, f"evaluated in training mode: {found}; evaluate within run.evaluating(network)"
 
 
 # Parts of several checks
@@ -344,36 +369,11 @@ def _pairs(claim: Claim) -> Iterator[tuple[str, str]]:
                 yield bound.of.arm, bound.of.against or f"{claim.control_arm}{at}{level}"
 
 
-def _attempts(table: Table) -> list[Work]:
-    return [work for work in table.works if not work.stage]
-
-
 def _arm(row: str) -> str:
     return row.partition("@")[0]
 
 
-def _of(table: Table, row: str, null_of: Claim | None = None) -> list[Work]:
-    """The attempts of a row; of a null run those that are copies of the claim's control."""
-    attempts = _attempts(table)
-    if null_of:
-        name, at, level = row.partition("@")
-        copies = [w for w in attempts if w.arm == f"{name}, as {null_of.control_arm}{at}{level}"]
-        if copies:
-            return copies
-    return [work for work in attempts if work.arm == row]
-
-
-def _same(table: Table, ours: str, theirs: str, null_of: Claim | None = None) -> bool:
-    """Whether losses, scores and the numbers that two rows both have are equal."""
-    works = zip(_of(table, ours, null_of), _of(table, theirs, null_of), strict=False)
-    trained = all(repr((a.losses, a.score)) == repr((b.losses, b.score)) for a, b in works)
-    mine, other = table.rows[ours], table.rows[theirs]
-    return trained and all(
-        repr(_plain(mine[name])) == repr(_plain(other[name])) for name in mine.keys() & other.keys()
-    )
-
-
-def _plain(value: Value) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    return value.value if isinstance(value, AtLeast) else value
+def _copies(table: Table, row: str, claim: Claim) -> list[Work]:
+    """The attempts of a row of a null run that are copies of the claim's control."""
+    name, at, level = row.partition("@")
+    return table.attempts(f"{name}, as {claim.control_arm}{at}{level}") or table.attempts(row)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import torch
 
-from readtrack.claims import UNTRAINED, Claim
-from readtrack.runs.comparing import Comparison, Table
+from readtrack.checks.watching import Line, Modes, executed
+from readtrack.claims import SHUFFLED, UNTRAINED, Claim
+from readtrack.runs.comparing import Comparison
 from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.record import Record
 from readtrack.runs.run import Run
+from readtrack.runs.table import Table
+from readtrack.verdict_table import rules
 
 Compared: TypeAlias = tuple[Comparison[Any, Any], Table]
 
@@ -22,10 +27,14 @@ Compared: TypeAlias = tuple[Comparison[Any, Any], Table]
 class Watched(Run):
     """A run that remembers which breaks and arms the experiment asked it for, and what it compared."""
 
+    keeps_trained = False  # these runs are shorter than those that share their budget and seed
     asked_breaks: set[str]
     asked_arms: bool
     compared: list[Compared]
     losses: dict[tuple[str, str], list[float]]
+    metrics: set[str]
+    lines: set[Line]
+    modes: Modes
 
     def without(self, name: str) -> bool:
         self.asked_breaks = getattr(self, "asked_breaks", set()) | {name}
@@ -46,6 +55,18 @@ class Watched(Run):
         self.losses = getattr(self, "losses", {})
         self.losses.setdefault((metric, arm), []).append(value)
         return value
+
+    def metric(self, name, value, *, step=None, arm=""):  # type: ignore[no-untyped-def]
+        self.metrics = getattr(self, "metrics", set()) | {re.sub(r"[\d.]+(e-?\d+)?", "#", name)}
+        super().metric(name, value, step=step, arm=arm)
+
+    def steps(self, total: int, label: str = "training") -> Iterator[int]:
+        for step in super().steps(total, label):
+            self.modes.looping += 1
+            try:
+                yield step
+            finally:
+                self.modes.looping -= 1
 
 
 class Short(Watched):
@@ -86,7 +107,13 @@ def run_experiment(
         times=times,
     )
     torch.manual_seed(seed)
-    module.experiment(run)
+    run.modes = Modes()
+    plain = not null and not broken and times == 1
+    with ExitStack() as watching:
+        if plain:
+            run.lines = watching.enter_context(executed(module))
+            watching.enter_context(run.modes.noted())
+        module.experiment(run)
     events.close()
     record = Record(run_id=folder.name, paper=module.__name__)
     for event in EventReader(folder).read_rest():
@@ -128,6 +155,29 @@ def check_claims(claims: Sequence[Claim]) -> None:
         for claim in claims:
             alone = not claim.deviations.startswith("As above")
             assert alone, f"{claim.name}: deviations are read alone, without the claim above"
+            said = claim.deviations or claim.kind != "measured"
+            assert said, f"{claim.name}: deviations do not say how the set-up differs from the paper's"
+
+
+def check_history(claims: Sequence[Claim], published: Mapping[str, Claim]) -> None:
+    """A claim whose thresholds differ from those of its published verdict keeps the earlier rule.
+
+    published  the claims of the table that ships, by name. Names of metrics may change without a word
+    Only papers whose arms are compared by `Run.compare` are held to it.
+    """
+    if not any(claim.control_arm for claim in claims):
+        return
+    for claim in claims:
+        before = published.get(claim.name)
+        if before is not None and _asked(claim) != _asked(before):
+            assert len(claim.history) > len(before.history), (
+                f"{claim.name}: its rule is not the one that was judged ({rules(before)}), and history does "
+                "not say so"
+            )
+
+
+def _asked(claim: Claim) -> list[str]:
+    return sorted(f"{bound.op} {bound.threshold} {bound.direction}" for bound in claim.rule)
 
 
 def check_conditions(
@@ -157,7 +207,7 @@ def check_conditions(
         wanted = {c.name for c in by_experiment if name in {one.name for one in c.breaks} and not c.timed}
         assert wanted <= judged, f"break {name!r} left out {wanted - judged}"
         compares = getattr(run, "compared", [])
-        changed = not compares or name == UNTRAINED.name or _changed(plain, record)
+        changed = not compares or name in (UNTRAINED.name, SHUFFLED.name) or _changed(plain, record)
         assert changed, f"break {name!r} changes no number that a plain run has"
 
 

@@ -358,6 +358,7 @@ def _conclude(
 
 def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> list[VerdictRow]:
     """The paper's claims with their verdicts, and their outcome without the idea."""
+    from readtrack.claims import UNTRAINED
     from readtrack.runs.verify import LONGER, NULL_TIMED, PLAIN, Condition
     from readtrack.verdict_table import VerdictRow
     from readtrack.verdicts import judge_null_times, judge_over_seeds
@@ -383,7 +384,7 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
         alike = alike or judge_null_times(paper, one.claim, one.seeds, timed)
         more = longer.get(name) if one.claim.after_steps else None
         row = VerdictRow.of(
-            one.after_more(more),
+            one.guarded(fell.get(UNTRAINED.name), alike).after_more(more),
             alike,
             {b: said.verdict for b, said in fell.items()},
         )
@@ -391,7 +392,11 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
         rows.append(
             replace(
                 row,
-                numbers={name: said.ours for name, said in tried.items()},
+                numbers={
+                    name: said.why if said.verdict == "not judged" else said.ours
+                    for name, said in tried.items()
+                },
+                alike={name: ", ".join(said.alike) for name, said in fell.items() if said.alike},
                 runs=tuple(made[seed].run_id for seed in one.seeds),
                 seconds=tuple(made[seed].duration for seed in one.seeds),
             )
@@ -408,7 +413,8 @@ def _print(rows: Sequence[VerdictRow], remarks: Sequence[tuple[str, str]]) -> No
         terminal.print_out(f"{mark}  {one_line(said)}")
         for name, verdict in {"null run": row.null, **row.breaks}.items():
             if verdict is not None:
-                terminal.print_out(f"{'':<14}    {one_line(name)}: {verdict}")
+                alike = f" (a null run: {row.alike[name]} are equal)" if name in row.alike else ""
+                terminal.print_out(f"{'':<14}    {one_line(f'{name}: {verdict}{alike}')}")
     for paper, text in remarks:
         terminal.print_out(f"{'-':<14}  {one_line(f'{paper}: {text}')}")
     for label, text in error_rates(rows):

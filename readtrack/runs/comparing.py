@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from readtrack.claims import FALL, UNTRAINED, AtLeast, Bound, Claim, Compared
+from readtrack.claims import FALL, SHUFFLED, UNTRAINED, AtLeast, Bound, Claim, Compared
+from readtrack.runs.table import Metrics, Sweep, Table, Value, fall, items, number, related
 from readtrack.runs.trial import Arm, Best, Keep, Level, Point, Runner, Trial, Work, Workshop
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 A = TypeVar("A")
 T = TypeVar("T")
-Value: TypeAlias = "float | AtLeast | torch.Tensor"
-Metrics: TypeAlias = Mapping[str, Value]
 Break: TypeAlias = "Mapping[str, Arm[Any]] | Callable[[Any], Any]"
 
 _WIDER = 2  # points that a grid may gain
@@ -31,63 +29,13 @@ class NoNull:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep(Generic[T]):
-    """The attempts of one arm over the grid.
-
-    chosen  the outcome at `point`, which has the best score; of the second training if there was one
-    points  every point of the grid to its outcome
-    """
-
-    chosen: T
-    point: Point
-    points: Mapping[Point, T]
-
-
-@dataclass(slots=True)
-class Table:
-    """The numbers of a comparison by row and metric.
-
-    A row is an arm, an arm at a level ("LSTM@4"), a yardstick or a reference. Row "" holds metrics of the
-    whole table. A tensor has one value for each judged item, and counts as their mean.
-
-    world   the comparison's world, after a break that replaces it
-    sweeps  row to its attempts
-    works   what each attempt and each stage did
-    """
-
-    world: Any = None
-    rows: dict[str, dict[str, Value]] = field(default_factory=dict)
-    sweeps: dict[str, Sweep[Any]] = field(default_factory=dict)
-    works: list[Work] = field(default_factory=list)
-    best: dict[str, Best[Any]] = field(default_factory=dict)
-    stages: dict[Hashable, tuple[Work, Any]] = field(default_factory=dict)
-
-    def __getitem__(self, cell: tuple[str, str]) -> float | AtLeast:
-        """The number at (row, metric)."""
-        row, metric = cell
-        return _number(self.rows[row][metric])
-
-    def of(self, metric: str) -> dict[str, float | AtLeast]:
-        """Row to number, for the rows that have the metric."""
-        return {row: _number(found[metric]) for row, found in self.rows.items() if metric in found}
-
-    def stage(self, first: Callable[[Trial], T]) -> T:
-        """The result of a stage that arms of a plain run shared. Raises KeyError if no arm asked for it."""
-        found: T = self.stages[first, "", 1.0][1]
-        return found
-
-    def add(self, rows: Mapping[str, Metrics]) -> None:
-        for row, metrics in rows.items():
-            self.rows.setdefault(row, {}).update(metrics)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seat(Generic[A]):
     """A row of the table that is to be tried: an arm at one level, as this run has it.
 
     base    the arm's name in curves, and the salt of its streams where it is `salted`
     share   the part of its loops that it goes through
+    shuffled  whether it learns from shuffled targets
     """
 
     row: str
@@ -96,6 +44,7 @@ class _Seat(Generic[A]):
     level: Level | None
     salted: bool
     share: float
+    shuffled: bool = False
 
     @property
     def label(self) -> str:
@@ -104,7 +53,7 @@ class _Seat(Generic[A]):
     def trial(self, shop: Workshop, point: Point, stage: str = "") -> Trial:
         """Begin an attempt, or what `stage` says."""
         work = Work(arm=self.label, level=self.level, point=point, stage=stage)
-        at = Trial(shop, work, arm=self.base, salted=self.salted, share=self.share)
+        at = Trial(shop, work, arm=self.base, salted=self.salted, share=self.share, shuffled=self.shuffled)
         at.before = at.stage(self.arm.before) if self.arm.before else None
         shop.works.append(work)
         at.start()
@@ -147,8 +96,9 @@ class Comparison(Generic[A, T]):
             return Table()
         if run.null and self.null == "pipeline":
             return self._null_tables(run, wanted)
-        if run.without(UNTRAINED.name):
-            return self._untrained_tables(run, wanted)
+        for own, change in ((UNTRAINED, {"share": 0.0}), (SHUFFLED, {"shuffled": True})):
+            if run.without(own.name):
+                return self._changed_tables(run, wanted, change)
         given = self._broken(run)
         needed = self._needed(wanted)
         arms = [(name, arm) for name, arm in given.arms.items() if name in needed]
@@ -180,7 +130,7 @@ class Comparison(Generic[A, T]):
                 if one.of and one.of.arm.partition("@")[0] != claim.control_arm:
                     raise ValueError(f"{where}: learned: {one.metric!r} is not about the control")
             for name in [one.name for one in claim.breaks]:
-                if name not in (*self.breaks, UNTRAINED.name):
+                if name not in (*self.breaks, UNTRAINED.name, SHUFFLED.name):
                     raise ValueError(f"{where}: the comparison has no break {name!r}")
         named = {one.name for claim in self.claims for one in claim.breaks}
         for name, change in self.breaks.items():
@@ -252,12 +202,12 @@ class Comparison(Generic[A, T]):
             tables.append(self._judged(run, own, seats))
         return self._joined(tables)
 
-    def _untrained_tables(self, run: Runner, wanted: Sequence[Claim]) -> Table:
-        """For each set of arms that claims are made for a table in which these take no step, joined."""
+    def _changed_tables(self, run: Runner, wanted: Sequence[Claim], change: Mapping[str, Any]) -> Table:
+        """For each set of arms that claims are made for a table in which these seats are changed, joined."""
         tables = []
-        for untrained, own, note in self._groups(wanted, self._papers_arms, "without {}"):
+        for changed, own, note in self._groups(wanted, self._papers_arms, "without {}"):
             seats = [
-                replace(seat, share=0.0 if name in untrained else seat.share)
+                replace(seat, **change) if name in changed else seat
                 for name, arm in self.arms.items()
                 if name in self._needed(own)
                 for seat in self._seats(run, name, arm, f"{name}{note}")
@@ -269,9 +219,9 @@ class Comparison(Generic[A, T]):
         self, claims: Sequence[Claim], key: Callable[[Claim], Any], note: str
     ) -> Iterator[tuple[Any, list[Claim], str]]:
         """The claims by a key, and what the arms of all groups but the first are called besides."""
-        for number, value in enumerate(dict.fromkeys(map(key, claims))):
+        for place, value in enumerate(dict.fromkeys(map(key, claims))):
             named = value if isinstance(value, str) else " and ".join(sorted(value))
-            yield value, [c for c in claims if key(c) == value], f", {note.format(named)}" if number else ""
+            yield value, [c for c in claims if key(c) == value], f", {note.format(named)}" if place else ""
 
     def _joined(self, tables: Sequence[Table]) -> Table:
         """All rows in one table; of rows with one name the first."""
@@ -343,13 +293,16 @@ class Comparison(Generic[A, T]):
         sweep = table.sweeps[seat.row] = Sweep(chosen, point, tried.outcomes)
         table.add({seat.row: self.read(seat.trial(tried.shop, point, stage="reading"), sweep)})
         if any(bound.of and bound.of.metric == FALL for claim in self.claims for bound in claim.learned):
-            table.add({seat.row: {FALL: _fall(tried.losses[point])}})
+            table.add({seat.row: {FALL: fall(tried.losses[point])}})
 
     # The claims
 
     def _judge(self, run: Runner, wanted: Sequence[Claim], table: Table) -> None:
         arm_of, unnamed = self._rows(), {*self.arms} - self._named(self.claims)
         for claim in wanted:
+            if why := self._untaught(run, claim, table):
+                run.leave_unjudged(claim, why)
+                continue
             bounds = (*claim.bounds, *claim.guards, *claim.conditions)
             values = {bound.metric: self._worth(run, claim, bound, table) for bound in bounds}
             for metric in claim.shortcuts:
@@ -357,19 +310,40 @@ class Comparison(Generic[A, T]):
             rows = {row for bound in claim.bounds if bound.of for row in bound.of.rows}
             tuned = [best for row, best in table.best.items() if row in rows or arm_of[row] in unnamed]
             vague = [said for bound in claim.bounds if (said := self._vague(claim, bound, table))]
-            run.claim(claim, values, tuned=tuned, vague=vague, about=self._about(claim))
+            run.claim(claim, values, tuned=tuned, vague=vague, about=self._about(run, claim, table))
 
-    def _about(self, claim: Claim) -> dict[str, Any]:
-        """What a page must know of the comparison: what a null run redraws, and the role of each row."""
+    def _untaught(self, run: Runner, claim: Claim, table: Table) -> str:
+        """Why a run with shuffled targets says nothing about a claim, "" where it does."""
+        if not run.without(SHUFFLED.name):
+            return ""
+        works = [
+            work
+            for name in self._papers_arms(claim)
+            for work in table.works
+            if work.updates and work.arm.partition("@")[0].partition(", without ")[0] == name
+        ]
+        if hidden := next((work for work in works if work.shuffled < work.updates), None):
+            where = hidden.stage or hidden.arm.partition(", without ")[0]
+            return f"{where} has losses whose targets readtrack cannot shuffle"
+        return "" if works else "the paper's arm learns from no targets"
+
+    def _about(self, run: Runner, claim: Claim, table: Table) -> dict[str, Any]:
+        """What a page must know of the comparison: what a null run redraws, the role of each row, and which
+        bounds compare arms that the run's break makes equal in every number."""
         papers = self._papers_arms(claim)
         roles = dict.fromkeys(self.arms, "other") | dict.fromkeys(papers, "paper")
         roles |= {claim.control_arm: "control"} if claim.control_arm else {}
         roles |= dict.fromkeys(self.yardsticks, "yardstick")
         roles |= {name: "reference" for name in self.references if name}
-        return {"null": self.null if isinstance(self.null, str) else "none", "arms": roles}
+        about = {"null": self.null if isinstance(self.null, str) else "none", "arms": roles}
+        compared = [bound.of for bound in claim.bounds if bound.of and bound.of.how]
+        alike = []
+        if any(run.without(name) for name in self.breaks):
+            alike = [f"{of.arm} and {of.against}" for of in compared if table.same(of.arm, of.against)]
+        return {**about, "alike": alike} if alike else about
 
     def _number(self, claim: Claim, table: Table, row: str, metric: str) -> float | AtLeast:
-        return _number(self._found(claim, table, row, metric))
+        return number(self._found(claim, table, row, metric))
 
     def _found(self, claim: Claim, table: Table, row: str, metric: str) -> Value:
         found = table.rows.get(row, {})
@@ -396,24 +370,26 @@ class Comparison(Generic[A, T]):
     def _vague(self, claim: Claim, bound: Bound, table: Table) -> str:
         """Why too few items were judged to tell, "" where they suffice or the table has no items.
 
-        The standard error within the run must be below a third of the way from equal arms to the threshold.
+        The standard error within the run must be below a third of the way from equal arms to the threshold,
+        or the value lies more than three standard errors from the threshold.
         """
         of = bound.of
         if of is None or not (of.how or bound.direction is not None):
             return ""
-        ours = _items(self._found(claim, table, of.arm, of.metric))
-        theirs = _items(self._found(claim, table, of.against, of.metric)) if of.how else None
+        ours = items(self._found(claim, table, of.arm, of.metric))
+        theirs = items(self._found(claim, table, of.against, of.metric)) if of.how else None
         if ours is None or (of.how and theirs is None):
             return ""
         if theirs is not None and of.how == "/":  # of a ratio of means, to first order
             base = theirs.mean()
-            ours = (ours - ours.mean() / base * theirs) / base
+            ratio = ours.mean() / base
+            ours = ratio + (ours - ratio * theirs) / base
         elif theirs is not None:
             ours = ours - theirs
         error = (ours.std() / math.sqrt(len(ours))).item()
         even = bound.direction if bound.direction is not None else 1.0 if of.how == "/" else 0.0
         allowed = abs(bound.threshold - even) / 3
-        if error <= allowed:
+        if error <= allowed or abs(ours.mean().item() - bound.threshold) > 3 * error:
             return ""
         return f"{bound.metric}: standard error {error:.2g}, where {allowed:.2g} is allowed"
 
@@ -451,7 +427,8 @@ class _Tries(Generic[A, T]):
         given = self.comparison
         at = self.seat.trial(self.shop, point)
         at.again = at.work.again = again
-        at.work.score, outcome = given.attempt(at, self.seat.arm.make, point)
+        with at.training():
+            at.work.score, outcome = given.attempt(at, self.seat.arm.make, point)
         self.losses[point] = at.work.losses
         if again:
             return outcome
@@ -485,43 +462,6 @@ class _Tries(Generic[A, T]):
         return None
 
 
-def _fall(losses: Sequence[float]) -> float:
-    """The part of its whole fall that the loss falls over its last fifth, by the means of its two halves.
-
-    NaN where the loss does not fall, or has too few steps to tell.
-    """
-    fifth = len(losses) // 5
-    if fifth < 2:
-        return math.nan
-    before, after = losses[-fifth : -fifth // 2], losses[-fifth // 2 :]
-    whole = fmean(losses[: max(fifth // 4, 1)]) - fmean(after)
-    return 2 * (fmean(before) - fmean(after)) / whole if whole > 0 else math.nan
-
-
-def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -> float | AtLeast:
-    """`ours - theirs`, `ours / theirs`, or `ours` alone, where either may never have been reached.
-
-    A value that the other arm reached at `theirs` or later bounds the result from above: it meets upper
-    bounds, and is NaN for any other.
-    """
-    if not how:
-        return ours
-    a, b = (value.value if isinstance(value, AtLeast) else value for value in (ours, theirs))
-    result = a - b if how == "-" else a / b if b else math.nan
-    if isinstance(theirs, AtLeast):
-        return math.nan if isinstance(ours, AtLeast) or op not in ("<=", "<") else result
-    return AtLeast(result) if isinstance(ours, AtLeast) else result
-
-
-def _items(value: Value) -> torch.Tensor | None:
-    """One number for each judged item: the first axis has the items. None where they were not kept."""
-    import torch
-
-    if not isinstance(value, torch.Tensor) or value.dim() == 0 or len(value) < 2:
-        return None
-    return value.double().cpu().reshape(len(value), -1).mean(1)
-
-
 def papers_arms(claim: Claim) -> list[str]:
     """The arm or reference that each bound says something of: not the control, unless it is alone."""
     found: list[str] = []
@@ -547,12 +487,6 @@ def _compared(claim: Claim) -> Iterator[Compared]:
     for bound in (*claim.bounds, *claim.guards, *claim.conditions):
         if bound.of:
             yield bound.of
-
-
-def _number(value: Value) -> float | AtLeast:
-    if isinstance(value, float | int | AtLeast):
-        return value
-    return float((value if value.is_floating_point() else value.double()).mean().item())
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -124,7 +124,8 @@ class ClaimsStated(_Stamp):
 class ClaimJudged(_Stamp, total=False):
     """at_least: metrics that are lower limits; edges: arms whose best value is at the edge of its grid;
     vague: bounds that too few items were judged for. Of a comparison also null: what a null run redraws
-    ("pipeline", "items", "none"); arms: each row to its role: paper, control, yardstick, reference, other."""
+    ("pipeline", "items", "none"); arms: each row to its role: paper, control, yardstick, reference, other;
+    alike: pairs of arms that the run's break makes equal in every number."""
 
     event: Literal["claim"]
     claim: dict[str, Any]
@@ -136,6 +137,7 @@ class ClaimJudged(_Stamp, total=False):
     vague: list[str]
     null: str
     arms: dict[str, str]
+    alike: list[str]
     ours: str
     seed: int
 

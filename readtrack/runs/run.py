@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from readtrack.data.sources import DataSource
     from readtrack.datasets.catalogue import Kind
-    from readtrack.runs.comparing import Break, Metrics, NoNull, Sweep, Table
+    from readtrack.runs.comparing import Break, NoNull
+    from readtrack.runs.table import Metrics, Sweep, Table
     from readtrack.runs.trained import Trained
     from readtrack.runs.trial import Arm, Keep, Level, Point, Trial
 
@@ -54,6 +56,8 @@ class Run:
     times          how many times the steps that a claim states (`Claim.after_steps`) arms are trained for
     artifacts      folder for files of the experiment's own; `image`, `audio`, `text` and `table` write there
     """
+
+    keeps_trained = True  # `trained` takes networks from the cache and keeps them there; checks do not
 
     def __init__(
         self,
@@ -327,7 +331,24 @@ class Run:
             dtype=self.dtype,
             budget=self.budget,
             log=self.log,
+            keep=self.keeps_trained,
         )
+
+    @contextmanager
+    def evaluating(self, *networks: torch.nn.Module) -> Iterator[None]:
+        """Within it the networks are in evaluation mode and no gradients are recorded; each of their modules
+        then goes back to the mode it had."""
+        import torch
+
+        modes = [(module, module.training) for network in networks for module in network.modules()]
+        for network in networks:
+            network.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
     def peak_memory(self, call: Callable[[], object]) -> int:
         """The most bytes that tensors held at once during `call`, above what was there before.

@@ -33,8 +33,9 @@ def trained(
     dtype: torch.dtype,
     budget: str,
     log: Callable[[str], None],
+    keep: bool = True,
 ) -> Trained:
-    """See `Run.trained`."""
+    """See `Run.trained`. `keep` says whether the network is taken from the cache, and kept there."""
     import torch
 
     torch.manual_seed(int.from_bytes(_digest(key, str(seed))[:7], "big"))
@@ -42,7 +43,7 @@ def trained(
     network = deepcopy(untrained)
     facts = (key, _source(train), str(seed), budget, str(dtype), torch.__version__)
     path = Home().cache / "trained" / f"{key}-{_digest(*facts).hex()[:16]}.pt"
-    if path.is_file():
+    if keep and path.is_file():
         try:
             network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
         except Exception as error:  # a damaged file of any kind: it is made again
@@ -51,9 +52,10 @@ def trained(
             log(f"{key}: trained before, read from the cache")
             return Trained(network.eval(), untrained.eval())
     train(network)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        torch.save(network.state_dict(), part)
+    if keep:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            torch.save(network.state_dict(), part)
     return Trained(network.eval(), untrained.eval())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from readtrack.claims import AtLeast, Claim
+    from readtrack.runs.shuffling import ShuffledTargets
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -123,6 +125,7 @@ class Work:
     again    whether it was the second training, at the point that was chosen
     loops    the length of each loop; `taken` of these steps were executed
     updates  steps of an optimiser through `Trial.descend`; `losses` are its losses
+    shuffled of these, the steps whose loss had shuffled targets (`readtrack.runs.shuffling`)
     how      optimisers with their settings at the first step, and clipping
     rates    learning rates at the first and the last step of an optimiser
     before   the work of the stage that an attempt started from
@@ -138,6 +141,7 @@ class Work:
     loops: list[int] = field(default_factory=list)
     taken: int = 0
     updates: int = 0
+    shuffled: int = 0
     losses: list[float] = field(default_factory=list)
     how: list[str] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
@@ -172,7 +176,14 @@ class Trial:
     """
 
     def __init__(
-        self, shop: Workshop, work: Work, *, arm: str, salted: bool = False, share: float = 1.0
+        self,
+        shop: Workshop,
+        work: Work,
+        *,
+        arm: str,
+        salted: bool = False,
+        share: float = 1.0,
+        shuffled: bool = False,
     ) -> None:
         self.run = shop.run
         self.world = shop.world
@@ -185,6 +196,15 @@ class Trial:
         self._arm = arm  # without its level
         self._salted = salted
         self._share = share
+        self._shuffling: ShuffledTargets | None = None
+        if shuffled:
+            from readtrack.runs.shuffling import ShuffledTargets
+
+            self._shuffling = ShuffledTargets(self.run.generator(f"{self.name} | shuffled targets"))
+
+    def training(self) -> AbstractContextManager[object]:
+        """What the core trains the arm within."""
+        return self._shuffling or nullcontext()
 
     def start(self) -> None:
         """Seed torch for the weights. The core calls it before each attempt and each stage."""
@@ -234,6 +254,9 @@ class Trial:
             self.work.how.append(f"{type(optimizer).__name__} {_settings(optimizer)} clip {clip}")
         if step in (0, last):
             self.work.rates.append(float(optimizer.param_groups[0]["lr"]))
+        if self._shuffling:
+            self.work.shuffled += self._shuffling.done > 0
+            self._shuffling.done = 0
         value = self.run.descend(loss, optimizer, step=step, metric=metric, arm=arm or self.name, clip=clip)
         self.work.updates += 1
         self.work.losses.append(value)
@@ -254,14 +277,18 @@ class Trial:
         """
         import torch
 
-        key = first, self._arm if self._salted else "", self._share
+        key = first, self._arm if self._salted else "", self._share, self._shuffling is not None
         if key not in self._shop.stages:
             state = torch.get_rng_state()
             work = Work(arm=self._arm, stage=getattr(first, "__name__", repr(first)))
             self._shop.works.append(work)
-            trial = Trial(self._shop, work, arm=self._arm, salted=self._salted, share=self._share)
+            shuffled = self._shuffling is not None
+            trial = Trial(
+                self._shop, work, arm=self._arm, salted=self._salted, share=self._share, shuffled=shuffled
+            )
             trial.start()
-            self._shop.stages[key] = work, first(trial)
+            with trial.training():
+                self._shop.stages[key] = work, first(trial)
             torch.set_rng_state(state)
         found: T
         self.work.before, found = self._shop.stages[key]

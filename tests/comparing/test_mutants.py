@@ -9,6 +9,7 @@ import pytest
 from torch import nn
 
 from readtrack.checks.comparing import ShortRuns, check_breaks, check_learned
+from readtrack.checks.experiment import check_claims, check_history
 from readtrack.checks.mutants import MUTANTS, outcomes
 from readtrack.claims import UNTRAINED, at_least
 
@@ -91,3 +92,28 @@ def test_a_control_far_from_its_ceiling_has_not_learned(tmp_path):
 
     with pytest.raises(AssertionError, match="far from what can be learned"):
         check_learned(ShortRuns.of(plugin(compare), tmp_path))
+
+
+def test_a_measured_claim_says_how_its_set_up_differs_from_the_papers():
+    with pytest.raises(AssertionError, match="deviations do not say"):
+        check_claims([replace(LEAD, headline=True, deviations="")])
+    check_claims([replace(LEAD, headline=True, deviations="Smaller.")])
+
+
+@pytest.mark.parametrize(
+    ("changed", "caught"),
+    [
+        ({"rule": (at_least("accuracy", "all", 0.05, minus="half", toward=0.0),)}, True),
+        ({"rule": (at_least("accuracy", "all", 0.1, minus="half"),)}, True),
+        ({"rule": (*LEAD.rule, at_least("accuracy", "all", 0.5))}, True),
+        ({"rule": (at_least("accuracy", "all", 0.1, minus="half", toward=0.0, called="lead"),)}, False),
+        ({"sentence": "It tells more."}, False),
+    ],
+)
+def test_a_rule_that_changes_after_its_verdict_keeps_the_earlier_one(changed, caught):
+    judged = {LEAD.name: replace(LEAD, history=("It began.",))}
+    now = replace(LEAD, **changed, history=("It began.",))
+    with pytest.raises(AssertionError, match="history does not say so") if caught else nullcontext():
+        check_history([now], judged)
+    check_history([replace(now, history=("It began.", "It was 0.1, reproduced; chance gave 0.09."))], judged)
+    check_history([replace(now, name="another")], judged)

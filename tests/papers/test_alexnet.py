@@ -17,7 +17,7 @@ from readtrack.papers.alexnet import AlexNet, SmallNet, response_norm
 from readtrack.papers.alexnet.benchmark import map_by_map, torchs
 from readtrack.papers.alexnet.model import final_side, neurons
 from readtrack.plugin import Run
-from readtrack.runs.comparing import Sweep
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.alexnet.experiment")

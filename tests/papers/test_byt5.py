@@ -23,7 +23,7 @@ from readtrack.papers.byt5.benchmark import cost
 from readtrack.papers.byt5.model import END, FIRST_SENTINEL, MEAN_SPAN, VOCAB
 from readtrack.papers.byte_bpe import ByteBPE, train
 from readtrack.papers.t5 import corrupt, draw_spans, restore
-from readtrack.runs.comparing import Sweep
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.byt5.experiment")

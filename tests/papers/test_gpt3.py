@@ -16,7 +16,7 @@ from transformers import GPTNeoConfig, GPTNeoForCausalLM
 from readtrack.papers import gpt3
 from readtrack.papers.attention import scaled_dot_product_attention
 from readtrack.papers.gpt3 import GPT3, SIZES, locally_banded
-from readtrack.runs.comparing import Sweep
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.gpt3.experiment")  # its name is the hook's, too
@@ -181,8 +181,8 @@ def test_what_examples_add_is_counted_on_answers(part_of_run, monkeypatch):
     monkeypatch.setattr(toy, "documents", lambda run, rules, part: read.append(part) or ids)
     at = Trial(Workshop(run), Work(arm="large"), arm="large")
     found = toy.judged(at, Sweep(lambda ids: logits, None, {}))
-    assert found["accuracy without an example"] == pytest.approx(0.3)
-    assert found["accuracy that 7 examples add"] == pytest.approx(0.9 - 0.3)
+    assert found["accuracy without an example"].tolist() == [0.0] * 7 + [1.0] * 3
+    assert found["accuracy that 7 examples add"].tolist() == [0.0] + [1.0] * 6 + [0.0] * 3
     assert read == ["judge"]
 
 

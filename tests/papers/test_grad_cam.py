@@ -16,7 +16,7 @@ from readtrack.papers.grad_cam.maps import grad_cam_of
 from readtrack.papers.saliency import saliency
 from readtrack.papers.saliency.network import Known, PairNet
 from readtrack.plugin import Run
-from readtrack.runs.comparing import Sweep
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.grad_cam.experiment")

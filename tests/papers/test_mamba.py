@@ -37,6 +37,8 @@ from readtrack.papers.mamba import (
 from readtrack.papers.mamba.benchmark import Transformer, authors, in_room
 from readtrack.papers.mamba.experiment import NOISE, TOKENS, GatedSSM, TimeInvariantSSM, blind
 from readtrack.papers.ssm import hippo_legs
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment = importlib.import_module("readtrack.papers.mamba.experiment")  # its name is the hook's, too
 
@@ -471,7 +473,9 @@ def test_accuracy_counts_the_tokens_that_are_asked_for(part_of_run):
             said[:, 0] = said[:, 0].roll(1, 1)
             return torch.cat((torch.zeros(len(ids), 32, TOKENS + 1), said), 1)
 
-    assert experiment.accuracy(run, Knows(SelectiveSSM, 8, 4), "judge") == 0.75
+    at = Trial(Workshop(run), Work(arm="selective"), arm="selective")
+    found = experiment.judged(at, Sweep(Knows(SelectiveSSM, 8, 4), None, {}))["accuracy"]
+    assert found.mean(0).tolist() == [0.0, 1.0, 1.0, 1.0]
 
 
 def test_the_rate_that_copies_most_is_chosen(part_of_run, monkeypatch):

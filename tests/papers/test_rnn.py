@@ -23,8 +23,8 @@ from readtrack.papers.rnn.experiment import (
     surprises,
 )
 from readtrack.papers.rnn.tasks import Adder, Learned, adding_error, error_at_adding
-from readtrack.runs.comparing import Sweep
 from readtrack.runs.run import Run
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 NAMES = {"input.weight": "weight_ih_l0", "input.bias": "bias_ih_l0", "recurrent.weight": "weight_hh_l0"}

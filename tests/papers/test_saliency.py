@@ -15,7 +15,7 @@ from readtrack.papers.saliency import class_gradient, class_model, edges
 from readtrack.papers.saliency import network as network_module
 from readtrack.papers.saliency.network import PairNet, energy, inside, shown
 from readtrack.plugin import Run
-from readtrack.runs.comparing import Sweep
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.saliency.experiment")

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from readtrack.papers import seq2seq
 from readtrack.papers.seq2seq import END, Seq2Seq, beam_search, greedy
-from readtrack.runs.comparing import Sweep
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 EXPERIMENT = importlib.import_module("readtrack.papers.seq2seq.experiment")  # its name is the hook's, too

@@ -18,7 +18,7 @@ from readtrack.papers.gqa import grouped_attention
 from readtrack.papers.sliding_window import Mistral, SwiGLU, from_released, window_attention
 from readtrack.papers.sliding_window.benchmark import band, masked
 from readtrack.papers.sliding_window.model import positions_in
-from readtrack.runs.comparing import Sweep
+from readtrack.runs.table import Sweep
 from readtrack.runs.trial import Trial, Work, Workshop
 
 its = importlib.import_module("readtrack.papers.sliding_window.experiment")

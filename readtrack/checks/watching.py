@@ -1,0 +1,157 @@
+"""What a run does that its events do not say: lines executed, networks evaluated as in training."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from readtrack.runs.trial import EarlyStopping
+
+Line = tuple[str, int]
+
+
+@contextmanager
+def executed(module: ModuleType) -> Iterator[set[Line]]:
+    """Collect the lines of the plugin's own files that are executed: (file, line)."""
+    files = _files(module)
+    found: set[Line] = set()
+    left: dict[CodeType, set[int] | None] = {}  # lines to come; None where the code is not the plugin's
+
+    def in_code(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
+        lines = left[frame.f_code]
+        if event == "line" and lines and frame.f_lineno in lines:
+            lines.discard(frame.f_lineno)
+            found.add((frame.f_code.co_filename, frame.f_lineno))
+            frame.f_trace_lines = bool(lines)
+        return in_code
+
+    def of_call(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        code = frame.f_code
+        if code not in left:
+            own = code.co_filename in files
+            left[code] = {line for *_, line in code.co_lines() if line} if own else None
+        return in_code if left[code] else None
+
+    before = sys.gettrace()
+    sys.settrace(of_call)
+    try:
+        yield found
+    finally:
+        sys.settrace(before)
+
+
+def only_in(quick: set[Line], smoke: set[Line]) -> list[str]:
+    """The lines that only the first run executed: "experiment.py:12: text". One that says "not at smoke" is
+    left out."""
+    missing = []
+    for file, number in sorted(quick - smoke):
+        text = Path(file).read_text(encoding="utf-8").splitlines()[number - 1].strip()
+        if "# not at smoke" not in text:
+            missing.append(f"{Path(file).name}:{number}: {text}")
+    return missing
+
+
+def reads_budget(module: ModuleType) -> list[str]:
+    """Where the plugin's files read the name of the budget: "experiment.py:12"."""
+    return [
+        f"{Path(file).name}:{node.lineno}"
+        for file in sorted(_files(module))
+        for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "budget"
+    ]
+
+
+def _files(module: ModuleType) -> set[str]:
+    """The plugin's own files; none of a module that has none."""
+    if getattr(module, "__file__", None) is None:
+        return set()
+    main = Path(str(module.__file__))
+    return {str(file) for file in main.parent.rglob("*.py")} if main.name == "__init__.py" else {str(main)}
+
+
+class Modes:
+    """Notes networks that are evaluated as they are trained: with dropout, or by a batch's own statistics.
+
+    looping  how many training loops the run is in; what happens there without gradients is not judged, but
+             early stopping is
+    found    the classes
+    """
+
+    def __init__(self) -> None:
+        self.looping = 0
+        self.found: set[str] = set()
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        check = EarlyStopping.check
+        functions = {name: getattr(nn.functional, name) for name in ("dropout", "batch_norm")}
+
+        def stopping(one: EarlyStopping[Any]) -> None:
+            inside, self.looping = self.looping, 0
+            try:
+                check(one)
+            finally:
+                self.looping = inside
+
+        def function(name: str) -> Callable[..., Any]:
+            signature = inspect.signature(functions[name])
+
+            def called(*args: Any, **given: Any) -> Any:
+                bound = signature.bind(*args, **given)
+                bound.apply_defaults()
+                if bound.arguments["training"] and bound.arguments.get("p", 1.0) > 0:
+                    self._note(f"F.{name}")
+                return functions[name](*args, **given)
+
+            return called
+
+        hook = register_module_forward_pre_hook(self._enter)
+        EarlyStopping.check = stopping  # type: ignore[assignment, method-assign]
+        for name in functions:
+            setattr(nn.functional, name, function(name))
+        try:
+            yield
+        finally:
+            hook.remove()
+            EarlyStopping.check = check  # type: ignore[method-assign]
+            for name, original in functions.items():
+                setattr(nn.functional, name, original)
+
+    def _enter(self, module: nn.Module, _: Any) -> None:
+        if module.training and _differs(module):
+            self._note(type(module).__name__)
+
+    def _note(self, what: str) -> None:
+        if not torch.is_grad_enabled() and not self.looping:
+            self.found.add(what)
+
+
+def _differs(module: nn.Module) -> bool:
+    """Whether a module computes something else in training mode. The functions of torch are noted apart."""
+    if isinstance(module, _DropoutNd):
+        return module.p > 0
+    return isinstance(module, _BatchNorm) or _reads_mode(type(module))
+
+
+def _reads_mode(kind: type[nn.Module]) -> bool:
+    return kind.__module__.startswith("readtrack.papers") and _says_training(kind.forward)
+
+
+@cache
+def _says_training(forward: Callable[..., Any]) -> bool:
+    source = inspect.getsource(forward)
+    return "self.training" in source and not re.search(r"\b(dropout|batch_norm)\(", source)
