@@ -13,7 +13,7 @@ Vectors = Float[Tensor, "n dim"]
 
 
 def two_cross_entropies(seen: Vectors, said: Vectors, scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Figure 3 as it is written: the mean of a cross-entropy along the rows and one along the columns.
+    """Figure 3 as it is written.
 
     seen, said  of length 1
     """

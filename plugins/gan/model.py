@@ -55,7 +55,8 @@ class Discriminator(nn.Module):
 
 
 def discriminator_loss(real: Logits, fake: Logits) -> Loss:
-    """Algorithm 1: minus the mean of log D(x) + log(1 - D(G(z))), from logits."""
+    """Algorithm 1: what the discriminator lowers, a cross-entropy of real and generated samples."""
+    # Minus the mean of log D(x) + log(1 - D(G(z))).
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
@@ -65,7 +66,8 @@ def minimax_loss(fake: Logits) -> Loss:
 
 
 def non_saturating_loss(fake: Logits) -> Loss:
-    """Section 3: minus the mean of log D(G(z)). The same end of the game, and a slope where D is sure."""
+    """Section 3: what the generator lowers. The same end of the game, and a slope where D is sure."""
+    # Minus the mean of log D(G(z)).
     return F.softplus(-fake).mean()
 
 
@@ -93,7 +95,8 @@ def optimal_discriminator(p: Density, q: Density) -> Density:
 
 
 def value(p: Density, q: Density, spacing: float) -> float:
-    """Equations 4 and 6: the game is worth 2 JSD(p, q) - log 4 to the best D, for densities on a grid."""
+    """Equations 4 and 6: what the game is worth to the best D, for densities on a grid."""
+    # 2 JSD(p, q) - log 4.
     middle = (p + q) / 2
     divergences = [torch.special.xlogy(one, one / middle).sum() * spacing for one in (p, q)]
     return float(divergences[0] + divergences[1]) - math.log(4)

@@ -12,9 +12,9 @@ Coefficients = Float[Tensor, "batch time channels order"]
 
 
 def discretise(x: Channels, delta: Channels, A: Diagonal, B: Shared) -> tuple[Coefficients, Coefficients]:
-    """Decay and drive of each step: e^{Δ A}, and Δ B x in place of the exact (ΔA)⁻¹(e^{ΔA} - 1) Δ B x.
+    """What each step multiplies the state by, and what it adds to it.
 
-    Equation 4 is the exact one; the authors' code takes its first term for B, and so do we.
+    Equation 4 has B̄ = (ΔA)⁻¹(e^{ΔA} - 1) ΔB; the authors' code takes its first term, and so do we.
     """
     return (delta[..., None] * A).exp(), (delta * x)[..., None] * B[:, :, None]
 

@@ -61,10 +61,8 @@ def bilinear(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> tuple[Ma
 
 
 def zero_order_hold(a: Matrix, b: Vector, step: Float[Tensor, "*#systems"]) -> tuple[Matrix, Vector]:
-    """The same, exact where the input stands still between two samples: e^{step a}, a⁻¹(e^{step a} - 1) b.
-
-    Both blocks come out of one exponential, so that `a` need not have an inverse.
-    """
+    """The same, exact where the input stands still between two samples."""
+    # e^{step a} and a⁻¹(e^{step a} - 1) b: both come out of one exponential, so that `a` needs no inverse.
     block = F.pad(torch.cat((a, b[..., None]), -1), (0, 0, 0, 1)) * step[..., None, None]
     exponential = torch.linalg.matrix_exp(block)
     return exponential[..., :-1, :-1], exponential[..., :-1, -1]
@@ -87,10 +85,8 @@ def recurrence(a: Matrix, b: Vector, c: Vector, u: Signal) -> Signal:
 
 
 def kernel(a: Matrix, b: Vector, c: Vector, time: int) -> Float[Tensor, "*systems {time}"]:
-    """c·ā^k b̄ for k = 0 .. time - 1: the system's answer to one impulse.
-
-    With the first m of the vectors ā^k b̄ and the matrix ā^m the next m are one product.
-    """
+    """c·ā^k b̄ for k = 0 .. time - 1: the system's answer to one impulse."""
+    # With the first m of the vectors ā^k b̄ and the matrix ā^m the next m are one product.
     vectors, power = b[..., None], a
     while vectors.shape[-1] < time:
         if vectors.shape[-1] > 1:

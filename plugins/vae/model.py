@@ -13,7 +13,10 @@ Latents = Float[Tensor, "*draws batch latent"]
 
 
 def sample(mean: Posterior, log_variance: Posterior, noise: Latents) -> Latents:
-    """Section 2.4: z = mean + scale * noise is a sample through which gradients go."""
+    """Section 2.4: a sample of the Gaussian, through which gradients reach its mean and variance.
+
+    noise  standard normal
+    """
     return mean + (log_variance / 2).exp() * noise
 
 

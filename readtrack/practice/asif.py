@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from readtrack.practice.exercise import Try
-from readtrack.practice.parts import Parts
+from readtrack.practice.parts import Parts, mapped
 from readtrack.practice.relations import close
 
 _MOST = 120  # calls of the paper's function
@@ -111,11 +110,11 @@ def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _weighted(module: nn.Module, changes: dict[str, Tensor]) -> nn.Module:
-    made = copy.deepcopy(module)
+    made = mapped(torch.clone, module)
     with torch.no_grad():
         for name, weight in changes.items():
             made.get_parameter(name).copy_(weight)
-    return made
+    return cast(nn.Module, made)
 
 
 def _tensors(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -46,13 +45,10 @@ def mutants(source: str, qualname: str) -> Iterator[PracticeMutant]:
         return
     for path, node in _nodes(function):
         for says, changed in _changes(node):
-            copied = copy.deepcopy(tree)
-            target = definition(copied, qualname)
-            assert target is not None
-            _put(target, path, changed)
-            yield PracticeMutant(
-                f"line {getattr(node, 'lineno', 0)}: {says}", ast.unparse(ast.fix_missing_locations(copied))
-            )
+            _put(function, path, changed)
+            text = ast.unparse(ast.fix_missing_locations(tree))
+            _put(function, path, node)
+            yield PracticeMutant(f"line {getattr(node, 'lineno', 0)}: {says}", text)
 
 
 Path = tuple[tuple[str, int | None], ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,15 +70,36 @@ def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 def _module(function: Callable[[Tensor], Any], module: nn.Module) -> nn.Module:
     """A copy of the module with other parameters and buffers, whose ties stay."""
-    made = copy.deepcopy(module)
+    made = _copied(module, {})
     seen: dict[int, nn.Parameter] = {}
     for part in made.modules():
         for name, old in list(part.named_parameters(recurse=False, remove_duplicate=False)):
             if id(old) not in seen:
                 seen[id(old)] = nn.Parameter(function(old.detach()), requires_grad=old.requires_grad)
-            part.register_parameter(name, seen[id(old)])
+            setattr(part, name, seen[id(old)])  # recurrent modules of torch keep a list as well
         for name, buffer in list(part.named_buffers(recurse=False, remove_duplicate=False)):
             setattr(part, name, function(buffer))
+    return made
+
+
+def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """As copy.deepcopy, in a tenth of the time, but for parameters and buffers, which are not copied."""
+    if id(module) in memo:
+        return cast(nn.Module, memo[id(module)])
+    if type(module).__setstate__ is not nn.Module.__setstate__ or hasattr(module, "__deepcopy__"):
+        return copy.deepcopy(module, memo)
+    made = module.__new__(type(module))
+    memo[id(module)] = made
+    for tensor in (*module._parameters.values(), *module._buffers.values()):
+        memo[id(tensor)] = tensor
+    for name, value in vars(module).items():
+        if name == "_modules":
+            value = {key: part and _copied(part, memo) for key, part in value.items()}
+        elif type(value) in (dict, OrderedDict, set, list):
+            value = type(value)() if not value else copy.deepcopy(value, memo)
+        elif not isinstance(value, bool | int | float | str | None):
+            value = copy.deepcopy(value, memo)
+        made.__dict__[name] = value
     return made
 
 

@@ -38,6 +38,7 @@ def relation(expected: Tensor, found: Tensor, factors: Factors) -> str:
         or _before_squashing(expected, found, factors)
         or _by_slice(expected, found)
         or _nearly(expected, found)
+        or _sums(expected, found)
     )
 
 
@@ -482,6 +483,22 @@ def _nearly(expected: Tensor, found: Tensor) -> str:
         if error < 1e-6:
             why = "a number was rounded to float32 on the way, or eps is in another place"
         return f"it is nearly right (off by {number(error)} of the largest number): {why}"
+    return ""
+
+
+def _sums(expected: Tensor, found: Tensor) -> str:
+    """A sum of 1, as of probabilities, or of 0, as of differences from a mean, that is missing."""
+    a, b = expected.double(), found.double()
+    for i in range(a.ndim):
+        if a.shape[i] < 2:
+            continue
+        sums, others = a.sum(i), b.sum(i)
+        for total in (0.0, 1.0):
+            if close(sums + 1, torch.full_like(sums, total + 1)) and not close(sums + 1, others + 1):
+                return (
+                    f"its sums over dimension {i} should be {total:.0f} and are {_some(others)}: a mean is "
+                    "not subtracted, or a normalisation is missing"
+                )
     return ""
 
 

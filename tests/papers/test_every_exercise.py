@@ -46,6 +46,16 @@ WRITTEN = (
     ("sliding_window", "SwiGLU", "F.silu(self.w1(x)) * self.w3(x)", "F.silu(self.w3(x)) * self.w1(x)"),
     ("gqa", "projections", "self.query(x)", "self.query(x) * 2"),
     ("gqa", "projections", "(self.key, self.value)", "(self.value, self.key)"),
+    ("gan", "discriminator", "F.softplus(fake).mean()", "F.softplus(-fake).mean()"),
+    ("gan", "non-saturating", "F.softplus(-fake).mean()", "F.softplus(-fake).sum()"),
+    ("clip", "text tower", "ids.argmax(1)", "ids.argmin(1)"),
+    ("clip", "text tower", "ids.argmax(1)", "ids.argmax(1) * 0 - 1"),
+    ("clip", "text tower", "self.hidden(ids)[", "self.hidden(ids.flip(1))["),
+    ("multimodal", "code", "torch.cat(hidden, 1)).tanh()", "torch.cat(hidden, 1)).tanh().tanh()"),
+    ("multimodal", "code", "present.get(name), rows)", "present.get(name, 1 + 0 * rows), rows)"),
+    ("multimodal", "loss", "torch.stack(losses).sum()", "torch.stack(losses).mean()"),
+    ("multimodal", "loss", "append(F.mse_loss(", "append(2 * F.mse_loss("),
+    ("stable_diffusion", "cross-attention", "to_k(context), self.to_v(", "to_v(context), self.to_k("),
 )
 WANTED = 3  # wrong answers of each exercise that get a hint
 

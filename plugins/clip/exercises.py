@@ -1,0 +1,79 @@
+"""What to write oneself: figure 3's loss, the two towers, and the classifier made of prompts."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import TextTower, VisionTower
+
+
+def text_tower(vocab: int) -> TextTower:
+    return TextTower(vocab, context=4, width=2, heads=1, layers=1, dim=3)
+
+
+def of_pairs(draw: Draw) -> Iterator[Try]:
+    scale = torch.tensor(1.0, dtype=torch.float64)
+    yield Try("2 pairs", draw(2, 2), draw(2, 2), scale)
+    yield Try("3 pairs, a scale of 5", draw(3, 2), draw(3, 2), 5 * scale)
+
+
+def of_texts(draw: Draw) -> Iterator[Try]:
+    yield Try("the end is last", text_tower(4), torch.tensor([[0, 1, 3]]))
+    yield Try("filling after the end", text_tower(5), torch.tensor([[1, 4, 0, 0], [2, 0, 1, 4]]))
+
+
+def of_images(draw: Draw) -> Iterator[Try]:
+    tower = VisionTower(size=2, patch=1, width=2, heads=1, layers=1, dim=3)
+    yield Try("4 patches", tower, draw(1, 3, 2, 2))
+    tower = VisionTower(size=4, patch=2, width=4, heads=2, layers=1, dim=2)
+    yield Try("2 heads", tower, draw(2, 3, 4, 4))
+
+
+def of_prompts(draw: Draw) -> Iterator[Try]:
+    yield Try("one prompt each", torch.nn.Embedding(4, 3), [torch.tensor([0]), torch.tensor([2])])
+    yield Try("several prompts", torch.nn.Embedding(5, 2), [torch.tensor([0, 1, 2]), torch.tensor([3, 4])])
+
+
+EXERCISES = (
+    Exercise(
+        name="loss",
+        of="loss.two_cross_entropies",
+        task="The symmetric contrastive loss of a batch of pairs.",
+        hints=(
+            "The logits are all products of an image and a text, times the scale.",
+            "Text i belongs to image i: a cross-entropy along the rows, and one along the columns.",
+            "The loss is the mean of the two.",
+        ),
+        tries=of_pairs,
+    ),
+    Exercise(
+        name="text tower",
+        of="model.TextTower.forward",
+        task="A text's vector: that of its end token, projected.",
+        hints=("The end token has the highest number: argmax of the ids finds its place in each text.",),
+        tries=of_texts,
+    ),
+    Exercise(
+        name="image tower",
+        of="model.VisionTower.forward",
+        task="Patches, the summary token, positions, blocks, then the summary projected.",
+        hints=(
+            "self.patches gives maps: flatten the places, and move them before the width.",
+            "The summary comes first and has a position too. norm_first, then the blocks.",
+            "Of the last block only the first token is normalised and projected.",
+        ),
+        tries=of_images,
+    ),
+    Exercise(
+        name="classifier",
+        of="model.classifier",
+        task="Section 3.1.4: the weights of a zero-shot classifier from an ensemble of prompts.",
+        hints=(
+            "Normalise each prompt's vector before you take the mean of a class.",
+            "The mean is shorter than 1: normalise it again.",
+        ),
+        tries=of_prompts,
+    ),
+)

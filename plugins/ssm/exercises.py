@@ -1,0 +1,90 @@
+"""What to write oneself: the HiPPO matrix, two discretisations, the kernel, and both views of the system."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_orders(draw: Draw) -> Iterator[Try]:
+    for order in (1, 2, 4):
+        yield Try(f"an order of {order}", order)
+
+
+def of_systems(draw: Draw) -> Iterator[Try]:
+    yield Try("an order of 1", draw(1, 1), draw(1), torch.tensor(0.3, dtype=torch.float64))
+    yield Try("an order of 2", draw(2, 2), draw(2), torch.tensor(0.1, dtype=torch.float64))
+    yield Try("2 systems", draw(2, 3, 3), draw(2, 3), draw.between(0.1, 0.5, 2))
+
+
+def of_kernels(draw: Draw) -> Iterator[Try]:
+    yield Try("one sample", draw(2, 2), draw(2), draw(2), 1)
+    yield Try("4 samples", draw(2, 2), draw(2), draw(2), 4)
+    yield Try("2 systems, 5 samples", draw(2, 3, 3) / 2, draw(2, 3), draw(2, 3), 5)
+
+
+def of_inputs(draw: Draw) -> Iterator[Try]:
+    yield Try("an order of 1", draw(1, 1), draw(1), draw(1), draw(3))
+    yield Try("an order of 2", draw(2, 2) / 2, draw(2), draw(2), draw(4))
+    yield Try("2 systems, batched", draw(2, 2, 2) / 2, draw(2, 2), draw(2, 2), draw(3, 2, 4))
+
+
+def of_signals(draw: Draw) -> Iterator[Try]:
+    yield Try("3 samples", draw(3), draw(3))
+    yield Try("batched", draw(2, 4), draw(4))
+
+
+EXERCISES = (
+    Exercise(
+        name="HiPPO",
+        of="model.hippo_legs",
+        task="Theorem 2: A and B of the scaled Legendre measure, in float64.",
+        hints=(
+            "B_n is √(2n + 1), with n from 0.",
+            "A_nk is √(2n + 1) √(2k + 1) for n > k, n + 1 for n = k, and 0 else.",
+        ),
+        tries=of_orders,
+    ),
+    Exercise(
+        name="bilinear",
+        of="model.bilinear",
+        task="Discretisation by the trapezoid rule.",
+        hints=(
+            "x_k - x_{k-1} is step times the mean of the derivatives at both ends; u is held in between.",
+            "ā = (1 - step/2 · a)⁻¹ (1 + step/2 · a), and b̄ = (1 - step/2 · a)⁻¹ step · b.",
+        ),
+        tries=of_systems,
+    ),
+    Exercise(
+        name="zero-order hold",
+        of="model.zero_order_hold",
+        task="Exact discretisation for an input that is constant over a step; `a` need not have an inverse.",
+        hints=(
+            "Where a has an inverse: e^{step a}, and a⁻¹ (e^{step a} - 1) b.",
+            "Without one: let the input be a component of the state whose derivative is 0.",
+            "matrix_exp of step · [[a, b], [0, 0]] has both results in its first rows.",
+        ),
+        tries=of_systems,
+    ),
+    Exercise(
+        name="recurrence",
+        of="model.recurrence",
+        task="The output of the discrete system step by step, from a state of zeros.",
+        hints=(
+            "The state takes in u_k before the output of step k is read.",
+            "y_k = Σ c · state; stack the outputs along the time.",
+        ),
+        tries=of_inputs,
+    ),
+    Exercise(
+        name="kernel",
+        of="model.kernel",
+        task="The impulse response of the system, with few multiplications of matrices.",
+        hints=(
+            "Its k-th sample is c · ā^k b̄: the simplest way is a loop that multiplies a vector by ā.",
+            "Faster: double the number of vectors with one product, and square the power of ā.",
+        ),
+        tries=of_kernels,
+    ),
+)
