@@ -33,7 +33,7 @@ def of_images(draw: Draw) -> Iterator[Try]:
 
 def of_prompts(draw: Draw) -> Iterator[Try]:
     yield Try("one prompt each", text_tower(4), [torch.tensor([[1, 3]]), torch.tensor([[2, 3]])])
-    prompts = [torch.tensor([[0, 4], [1, 4], [2, 4]]), torch.tensor([[3, 4, 0], [0, 1, 4]])]
+    prompts = [torch.tensor([[0, 4, 0], [1, 2, 4], [2, 4, 1]]), torch.tensor([[3, 4, 0], [0, 1, 4]])]
     yield Try("several prompts", text_tower(5), prompts)
 
 
