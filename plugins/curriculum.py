@@ -27,7 +27,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from readtrack import data
-from readtrack.plugin import Bench, Bound, Break, Case, Claim, Cost, Figure, Run, Variant, hookimpl
+from readtrack.plugin import (
+    Bench,
+    Bound,
+    Break,
+    Case,
+    Claim,
+    Cost,
+    Draw,
+    Exercise,
+    Figure,
+    Run,
+    Try,
+    Variant,
+    hookimpl,
+)
 
 from .gpt2 import GPT2
 
@@ -55,7 +69,7 @@ Measure = Callable[[Windows, torch.Generator], Difficulty]
 
 
 def competence(step: int, total: int, *, first: float = 0.01) -> float:
-    """The part of the text that is drawn from at `step`: all of it from `total` on (Platanios et al., eq. 8).
+    """The part of the text that is drawn from at `step` (Platanios et al., equation 8).
 
     first  the part at step 0
     """
@@ -222,3 +236,64 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             cost={"forward": Cost(flops=64, bytes=32 * (8 + 2 * bench.dtype.itemsize))},
         )
+
+
+# What to write oneself.
+def of_steps(_: Draw) -> Iterator[Try]:
+    for step in (0, 1, 5, 10, 12):
+        yield Try(f"step {step} of 10", step, 10)
+    yield Try("from a tenth on", 2, 8, first=0.1)
+
+
+def of_orders(given: Draw) -> Iterator[Try]:
+    order = torch.randperm(6, generator=given.generator)
+    for share in (0.5, 0.4, 1.0, 0.01):
+        yield Try(f"a share of {share}", order, share, given.between(0, 0.99, 4))
+
+
+def of_windows(given: Draw) -> Iterator[Try]:
+    for label, shape in (("one window", (1, 4)), ("3 windows", (3, 5))):
+        yield Try(label, given.below(3, *shape), given.generator)
+
+
+EXERCISES = (
+    Exercise(
+        name="competence",
+        of="competence",
+        task="The part of the text to draw from: it grows with the square root of the steps.",
+        hints=(
+            "The square of the part grows linearly, from first² at step 0 to 1 at `total`.",
+            "It never exceeds 1.",
+        ),
+        tries=of_steps,
+    ),
+    Exercise(
+        name="draw",
+        of="draw",
+        task="Windows from the easiest share.",
+        hints=(
+            "The share of the windows is rounded up, and is at least one window.",
+            "uniform times that number, rounded down, is a place in the order.",
+        ),
+        tries=of_orders,
+    ),
+    Exercise(
+        name="rare letters",
+        of="by_letters",
+        task="How hard each window is: the mean surprise of its letters, in nats.",
+        hints=("Count the letters of all windows; a letter's surprise is minus the log of its share.",),
+        tries=of_windows,
+        tolerance=1e-5,
+    ),
+    Exercise(
+        name="rare pairs",
+        of="by_pairs",
+        task="The same with each letter's surprise after the letter before it.",
+        hints=(
+            "A pair is one number: the first letter times the size of the alphabet, plus the second.",
+            "Shares are of the pairs that begin with the same letter.",
+        ),
+        tries=of_windows,
+        tolerance=1e-5,
+    ),
+)

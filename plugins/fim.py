@@ -26,7 +26,22 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from readtrack.plugin import Bench, Best, Bound, Break, Case, Claim, Cost, Figure, Run, Variant, hookimpl
+from readtrack.plugin import (
+    Bench,
+    Best,
+    Bound,
+    Break,
+    Case,
+    Claim,
+    Cost,
+    Draw,
+    Exercise,
+    Figure,
+    Run,
+    Try,
+    Variant,
+    hookimpl,
+)
 
 from .gpt2 import GPT2
 
@@ -337,3 +352,40 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             cost={"forward": Cost(flops=0, bytes=8 * batch * (2 * length + NAMES + 2))},
             fresh=True,
         )
+
+
+# What to write oneself.
+def of_texts(draw: Draw) -> Iterator[Try]:
+    for label, spm in (("PSM", [False]), ("SPM", [True]), ("both", [True, False, True])):
+        cuts = draw.below(6, len(spm), 2).sort(1).values
+        yield Try(label, 4 + draw.below(9, len(spm), 5), cuts, torch.tensor(spm))
+    yield Try("no middle", torch.tensor([[4, 5, 6]]), torch.tensor([[1, 1]]), torch.tensor([False]))
+
+
+def of_moved(draw: Draw) -> Iterator[Try]:
+    for one in of_texts(draw):
+        yield Try(one.label, fill_in_the_middle(*one.arguments)[0])
+
+
+EXERCISES = (
+    Exercise(
+        name="reorder",
+        of="fill_in_the_middle",
+        task="Cut each text at two places, move the middle to its end, and name the parts.",
+        hints=(
+            "PSM: the token PRE, prefix, SUF, suffix, MID, middle, EOT.",
+            "SPM: PRE, SUF, suffix, MID, prefix, middle, EOT.",
+            "As one sort: append the four tokens, give each place the rank of its part, sort stably.",
+        ),
+        tries=of_texts,
+    ),
+    Exercise(
+        name="restore",
+        of="restored",
+        task="The text before it was reordered, from either order.",
+        hints=(
+            "Between PRE and SUF is the prefix. In SPM it is empty; the prefix stands before the middle.",
+        ),
+        tries=of_moved,
+    ),
+)

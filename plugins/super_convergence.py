@@ -40,8 +40,11 @@ from readtrack.plugin import (
     Case,
     Claim,
     Cost,
+    Draw,
+    Exercise,
     Figure,
     Run,
+    Try,
     Variant,
     hookimpl,
 )
@@ -283,3 +286,32 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             cost={"forward": Cost(flops=10 * steps, bytes=2 * steps * bench.dtype.itemsize)},
         )
+
+
+# What to write oneself.
+def of_steps(_: Draw) -> Iterator[Try]:
+    for label, step in (
+        ("the first step", 0),
+        ("rising", 3),
+        ("falling", 6),
+        ("in the tail", 9),
+        ("the last", 10),
+    ):
+        yield Try(label, step, 11, peak=2.0)
+    yield Try("other settings", 2.5, 21, peak=1.0, start=0.2, tail=0.3, end=0.1)
+    yield Try("their tail", 18, 21, peak=1.0, start=0.2, tail=0.3, end=0.1)
+
+
+EXERCISES = (
+    Exercise(
+        name="one cycle",
+        of="one_cycle",
+        task="The learning rate and the momentum at a step.",
+        hints=(
+            "The cycle takes (1 - tail) (steps - 1) steps; its peak is half-way.",
+            "The rate is a line from start · peak up to peak and down; the momentum one from 0.95 to 0.85.",
+            "In the tail the rate falls on to end times its first value, and the momentum stays at 0.95.",
+        ),
+        tries=of_steps,
+    ),
+)

@@ -12,11 +12,12 @@ Maps = Float[Tensor, "batch maps rows columns"]
 
 
 def response_norm(a: Maps, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Maps:
-    """Section 3.3: each activation over (k + α × the sum of the squares in n neighbouring maps)^β.
+    """Section 3.3: each activation is damped by those at its place in n neighbouring maps.
 
     torch's LocalResponseNorm divides α by n; here it is the paper's. In float32 at least: what is squared in
     half precision is soon too large.
     """
+    # a / (k + α × the sum of the squares)^β
     wide = a.float() if a.dtype.itemsize < 4 else a
     squares, maps = wide.square(), a.shape[1]
     total = squares.clone()

@@ -39,7 +39,7 @@ def padded(texts: list[list[int]]) -> tuple[Int[Tensor, "batch source"], Bool[Te
 
 
 class GatedGELU(nn.Module):
-    """One product through GELU (in its form with tanh) multiplies another."""
+    """The feed-forward layer of mT5 and ByT5 (Shazeer 2020, arXiv 2002.05202), with GELU's form by tanh."""
 
     def __init__(self, model: int, hidden: int, dropout: float) -> None:
         super().__init__()

@@ -70,9 +70,9 @@ def overlap(a: Int64[Tensor, "n runs"], b: Int64[Tensor, "m _"]) -> Float[Tensor
     """Intersection over union of all pairs of masks, and no pixel is unpacked; 0 where both are empty.
 
     Shorter lists of runs are filled with zeros. Raises ValueError for masks of images of different sizes.
-    With f(x) the pixels of a mask of b among the first x of its image, the pixels that it shares with a run
-    from x to y are f(y) - f(x): f is known at b's edges and linear between them.
     """
+    # With f(x) the pixels of a mask of b among the first x of its image, the pixels that it shares with a run
+    # from x to y are f(y) - f(x): f is known at b's edges and linear between them.
     rows, size = len(a), int(a[0].sum())
     if any((runs.sum(1) != size).any() for runs in (a, b)):
         raise ValueError("masks of images of different sizes")

@@ -23,7 +23,7 @@ def grad_cam(
     images: Float[Tensor, "questions channels height width"],
     classes: Classes,
 ) -> Heat:
-    """Equations 1 and 2: the last maps, weighted by their mean gradients, summed, and what is positive of it.
+    """Equations 1 and 2: where the last maps speak for the class.
 
     features  images to the last maps
     head      those maps to scores before the softmax, however many layers it takes
@@ -36,7 +36,7 @@ def grad_cam(
     with torch.enable_grad():
         scores = head(leaf).gather(1, classes[:, None]).sum()
         (gradient,) = torch.autograd.grad(scores, leaf)
-    return weighted(maps, gradient.mean((2, 3)))
+    return weighted(maps, gradient.mean((2, 3)))  # equation 1: a map's weight is its mean gradient
 
 
 def weighted(maps: Maps, weights: Float[Tensor, "questions maps"]) -> Heat:

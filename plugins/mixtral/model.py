@@ -13,7 +13,7 @@ from ..sliding_window import Mistral
 
 
 class Router(nn.Module):
-    """Section 2.1: G(x) = softmax(top_k(x W_g)); all other experts have a weight of zero."""
+    """Section 2.1: the gate; experts that are not chosen have a weight of zero."""
 
     def __init__(self, model: int, experts: int, active: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Router(nn.Module):
         self, x: Float[Tensor, "tokens model"]
     ) -> tuple[Float[Tensor, "tokens active"], Int[Tensor, "tokens active"], Float[Tensor, "tokens experts"]]:
         """The weights of the chosen experts, which they are, and the logits of all."""
-        logits = self.gate(x)
+        logits = self.gate(x)  # G(x) = softmax(top_k(x W_g))
         chosen = logits.topk(self.active, -1)
         return chosen.values.softmax(-1), chosen.indices, logits
 
@@ -89,11 +89,11 @@ def loads(
 def balance_loss(
     chosen: Int[Tensor, "tokens active"], logits: Float[Tensor, "tokens experts"]
 ) -> Float[Tensor, ""]:
-    """Experts times the sum over them of their choices a token times their mean probability: Fedus et al.
-    2021 (arXiv 2101.03961), equations 4 to 6. Even routing gives `active`.
+    """Fedus et al. 2021 (arXiv 2101.03961), equations 4 to 6. Even routing gives `active`.
 
     The report mentions no such loss; the configuration released with the weights has one.
     """
+    # Experts times the sum over them of their choices a token times their mean probability.
     experts, active = logits.shape[-1], chosen.shape[-1]
     return experts * active * (loads(chosen, logits) * logits.softmax(-1).mean(0)).sum()
 

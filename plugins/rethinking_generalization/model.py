@@ -12,9 +12,10 @@ def memorise(z: Points, y: Points) -> tuple[Points, Points]:
     """Theorem 1: b and w, in the order of growing z, with Σ_j w_j max(z_i - b_j, 0) = y_i for every i.
 
     z   projections of the examples, no two of them equal
-    b   each lies just at the next smaller z, so that the system is triangular; the slope between two z is the
-        sum of all w up to there: each w is a difference of slopes
+    b   each is the next smaller z; the first lies 1 below the smallest
     """
+    # So the system is triangular, and the slope between two z is the sum of all w up to there: each w is a
+    # difference of slopes.
     single = torch.promote_types(z.dtype, torch.float32)
     z, order = z.to(single).sort()
     y = y.to(single)[order]

@@ -63,7 +63,7 @@ class LocationLayer(nn.Module):
 
 
 class LocationSensitiveAttention(nn.Module):
-    """e = v · tanh(W s + V h + U f), with features f of past weights (Chorowski et al. 2015, equation 9).
+    """Attention by content and by features of past weights (Chorowski et al. 2015, equation 9).
 
     With `location=False` the features are left out: attention by content alone.
     """
@@ -91,6 +91,7 @@ class LocationSensitiveAttention(nn.Module):
         past  the previous weights, and the sum of all so far
         mask  True where a symbol is
         """
+        # e = v · tanh(W s + V h + U f), with features f of past weights.
         hidden = self.query_layer(query).unsqueeze(1) + keys
         if self.location_layer is not None:
             hidden = hidden + self.location_layer(past)

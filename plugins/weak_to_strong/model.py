@@ -47,16 +47,18 @@ def warm_up(progress: float, peak: float) -> float:
 
 
 def confidence_loss(logits: EvenOdd, weak: EvenOdd, alpha: float, *, share: float = 0.5) -> Losses:
-    """L_conf = (1 - alpha) CE(f(x), f_w(x)) + alpha CE(f(x), I[f(x) > t]), the latter a constant.
+    """Section 4.3's L_conf: the student is as sure of itself as alpha says.
 
     weak  the teacher's distribution f_w; it gets no gradient
     """
+    # (1 - alpha) CE(f(x), f_w(x)) + alpha CE(f(x), I[f(x) > t]), the latter a constant.
     score = logits.detach()
     return mixed_cross_entropy(logits, weak, harden(score[..., 1] - score[..., 0], share), alpha)
 
 
 def mixed_cross_entropy(logits: Logits, weak: Logits, hard: Classes, alpha: float) -> Losses:
-    """(1 - alpha) CE(f, weak) + alpha CE(f, hard), for any number of classes; `weak` has to sum to 1."""
+    """Cross-entropies with soft and hard labels, for any number of classes; `weak` has to sum to 1."""
+    # (1 - alpha) CE(f, weak) + alpha CE(f, hard)
     log_f = logits.log_softmax(-1)
     own = log_f.gather(-1, hard[..., None])[..., 0]
     return -torch.lerp((weak.detach() * log_f).sum(-1), own, alpha)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from readtrack.practice.exercise import Try
-from readtrack.practice.parts import Parts, mapped
+from readtrack.practice.parts import Parts, leaves, mapped
 from readtrack.practice.relations import close
 
 _MOST = 120  # calls of the paper's function
@@ -59,8 +59,17 @@ def _changes(one: Try, names: list[str]) -> Iterator[tuple[str, Try]]:
         for said, other in _values(name, value):
             yield said, _with(one, {place: other})
     for (name, place, value), (name2, place2, value2) in combinations(places, 2):
-        if isinstance(value, Tensor) and isinstance(value2, Tensor) and value.shape == value2.shape:
+        if _alike(value, value2):
             yield f"as if {name} and {name2} were swapped", _with(one, {place: value2, place2: value})
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether they can take each other's place."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape
+    if not (isinstance(one, list | tuple) and type(one) is type(other) and len(one) == len(other)):
+        return False
+    return all(_alike(*pair) for pair in zip(one, other, strict=True))
 
 
 def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -89,9 +98,9 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _tensors(name, value)
     elif isinstance(value, nn.Module):
         yield from _modules(name, value)
-    elif isinstance(value, list) and value and all(isinstance(part, Tensor) for part in value):
-        yield f"as if {name} were 0: it is not used", [torch.zeros_like(part) for part in value]
-        yield f"as if the sign of {name} were the other", [-part for part in value]
+    elif isinstance(value, list) and any(part.is_floating_point() for part in leaves(value)):
+        yield f"as if {name} were 0: it is not used", mapped(torch.zeros_like, value)
+        yield f"as if the sign of {name} were the other", mapped(torch.neg, value)
 
 
 def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -181,13 +181,17 @@ class _Judged:
                 if first is None:
                     raise
                 continue
-            mistake = self._difference(one, expected, found)
-            (wrong if mistake else fine).append(one.label)
-            first = first or mistake
+            (fine if self._agree(expected, found) else wrong).append(one.label)
+            if wrong and first is None:
+                first = self._difference(one, expected, found)
         if first is not None:
             raise WrongError(replace(first, hint=_joined(first.hint, _pattern(fine, wrong))))
 
-    def _difference(self, one: Try, expected: Result, found: Result) -> Mistake | None:
+    def _agree(self, expected: Result, found: Result) -> bool:
+        same = expected.changed == found.changed
+        return same and not _bad_parts(expected.parts, found.parts, self.exercise.tolerance)
+
+    def _difference(self, one: Try, expected: Result, found: Result) -> Mistake:
         arguments = self.target.named(one)
         extra = found.changed - expected.changed
         if extra:
@@ -204,8 +208,6 @@ class _Judged:
             part = next(key for key in expected.parts if key.startswith(name) and key.endswith(_CHANGED))
             return Mistake("values", one, part, expected.parts[part], arguments.get(name), said)
         bad = _bad_parts(expected.parts, found.parts, self.exercise.tolerance)
-        if not bad:
-            return None
         part = bad[0]
         a, b = expected.parts.get(part), found.parts.get(part)
         if set(expected.parts) != set(found.parts):
@@ -423,6 +425,8 @@ def _relation(expected: Any, found: Any, arguments: Mapping[str, Any]) -> str:
         return f"it is {_article(found)}, expected {_article(expected)}"
     if isinstance(expected, int) and isinstance(found, int) and abs(found - expected) == 1:
         return f"it is one too {'many' if found > expected else 'few'}"
+    if isinstance(expected, int) and isinstance(found, int):
+        return _relation(float(expected), float(found), arguments)
     return ""
 
 

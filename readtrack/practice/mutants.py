@@ -167,7 +167,8 @@ def _constant(node: ast.Constant) -> Iterator[tuple[str, ast.AST]]:
         if node.value > 0:
             yield f"{node.value - 1} for {node.value}", ast.Constant(node.value - 1)
     elif isinstance(node.value, float):
-        yield f"{2 * node.value} for {node.value}", ast.Constant(2 * node.value)
+        other = 2 * node.value or 1.0
+        yield f"{other} for {node.value}", ast.Constant(other)
 
 
 def _statement(node: ast.AugAssign | ast.Expr) -> Iterator[tuple[str, ast.AST]]:

@@ -1,0 +1,61 @@
+"""What to write oneself: response normalisation, the network, and the size of its last maps."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import AlexNet
+
+
+def of_maps(draw: Draw) -> Iterator[Try]:
+    yield Try("2 maps", draw(1, 2, 1, 2), n=3, alpha=0.5)
+    yield Try("6 maps", 3 * draw(2, 6, 1, 2), alpha=0.1)
+    yield Try("another power", draw(1, 4, 2, 1), n=3, k=1.0, alpha=0.3, beta=0.5)
+    yield Try("the paper's constants", 20 * draw(1, 7, 1, 1))
+
+
+def of_images(draw: Draw) -> Iterator[Try]:
+    network = AlexNet(widths=(2, 2, 2, 2, 2), hidden=3, classes=2, side=67).eval()
+    yield Try("the smallest image", network, 9 * draw(1, 3, 67, 67))
+    yield Try("another network", deepcopy(network), 9 * draw(2, 3, 67, 67))
+
+
+def of_sides(draw: Draw) -> Iterator[Try]:
+    for side in (67, 99, 227):
+        yield Try(f"side {side}", side)
+
+
+EXERCISES = (
+    Exercise(
+        name="response normalisation",
+        of="model.response_norm",
+        task="Section 3.3: brightness normalisation across neighbouring maps.",
+        hints=(
+            "Each number is divided by (k + alpha · sum of squares)^beta.",
+            "The sum runs over n // 2 maps to each side, and the map itself; there are fewer at the ends.",
+        ),
+        tries=of_maps,
+    ),
+    Exercise(
+        name="features",
+        of="model.AlexNet.features",
+        task="Figure 2: five convolutions, with what follows each.",
+        hints=(
+            "A ReLU follows each convolution; the first two are normalised and then pooled.",
+            "The fifth is pooled as well.",
+        ),
+        tries=of_images,
+        gradients=False,
+    ),
+    Exercise(
+        name="last maps",
+        of="model.final_side",
+        task="The side of the maps that the hidden layers see.",
+        hints=(
+            "A window of w with a stride of s makes (side - w) // s + 1 places; padded ones keep the side.",
+            "One convolution of 11 with stride 4, and three poolings of 3 with stride 2.",
+        ),
+        tries=of_sides,
+    ),
+)

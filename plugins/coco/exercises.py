@@ -1,0 +1,98 @@
+"""What to write oneself: masks as run lengths, their text, overlaps without unpacking, and suppression."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .masks import encode
+
+
+def of_masks(draw: Draw) -> Iterator[Try]:
+    yield Try("starts outside", torch.tensor([[False, True, True], [False, False, True]]))
+    yield Try("starts inside", torch.tensor([[True, False], [True, True]]))
+    yield Try("all inside", torch.ones(2, 2, dtype=torch.bool))
+    yield Try("5 × 4", draw.mask(5, 4))
+
+
+def of_runs(draw: Draw) -> Iterator[Try]:
+    yield Try("starts outside", [1, 2, 3], 2, 3)
+    yield Try("starts inside", [0, 3, 1, 2], 3, 2)
+    yield Try("5 × 4", encode(draw.mask(5, 4)), 5, 4)
+
+
+def of_lengths(draw: Draw) -> Iterator[Try]:
+    yield Try("one digit", [1, 2, 3])
+    yield Try("two digits", [100, 7, 40])
+    yield Try("differences", [5, 30, 6, 31, 4, 90])
+    yield Try("large ones", [0, 10_000, 3, 20_000, 77])
+
+
+def of_pairs(draw: Draw) -> Iterator[Try]:
+    yield Try("one run each", torch.tensor([[1, 3, 2]]), torch.tensor([[2, 3, 1]]))
+    yield Try("an empty mask", torch.tensor([[6, 0, 0], [0, 6, 0]]), torch.tensor([[1, 2, 3], [6, 0, 0]]))
+    yield Try("several runs", torch.tensor([[0, 2, 3, 4, 3], [1, 1, 1, 1, 8]]), torch.tensor([[2, 5, 2, 3]]))
+
+
+def of_boxes(draw: Draw) -> Iterator[Try]:
+    row = torch.tensor([[0, 0, 4, 4], [1, 0, 5, 4], [3, 0, 7, 4], [9, 9, 10, 10]]).double()
+    yield Try("the best is first", row, torch.tensor([0.9, 0.8, 0.7, 0.6]).double(), 0.5)
+    yield Try("the best is in between", row, torch.tensor([0.5, 0.9, 0.7, 0.6]).double(), 0.3)
+    yield Try("a low threshold", row, torch.tensor([0.5, 0.6, 0.7, 0.8]).double(), 0.1)
+
+
+EXERCISES = (
+    Exercise(
+        name="run lengths",
+        of="masks.encode",
+        task="A mask as the lengths of its runs, column by column.",
+        hints=(
+            "Transpose before you flatten: COCO goes down the columns.",
+            "The first run is of pixels outside, and has length 0 if the first pixel is inside.",
+        ),
+        tries=of_masks,
+    ),
+    Exercise(
+        name="decode",
+        of="masks.decode",
+        task="The mask that the run lengths stand for.",
+        hints=(
+            "Every other run is inside: repeat_interleave.",
+            "The numbers are columns after columns: shape them as (width, height), and transpose.",
+        ),
+        tries=of_runs,
+    ),
+    Exercise(
+        name="as text",
+        of="masks.compress",
+        task="Run lengths as COCO's text, six bits a character.",
+        hints=(
+            "From the fourth number on take the difference to the number two before.",
+            "A character holds five bits, lowest first, and a sixth that says that more follow; add 48.",
+            "It ends when the rest is 0, or -1, and bit 16 of the last digit says the same sign.",
+        ),
+        tries=of_lengths,
+    ),
+    Exercise(
+        name="overlap",
+        of="masks.overlap",
+        task="Intersection over union of all pairs of masks, from their run lengths.",
+        hints=(
+            "Simplest: unpack each mask into pixels, and count.",
+            "Without unpacking: count b's pixels before each edge of a's runs; differences are shared.",
+            "The union is both areas less what is shared; where it is 0, so is the result.",
+        ),
+        tries=of_pairs,
+    ),
+    Exercise(
+        name="suppression",
+        of="model.suppressed",
+        task="Non-maximum suppression: the rows that are kept, the best first.",
+        hints=(
+            "Go through the boxes by falling score.",
+            "Keep one if no box that was kept overlaps it by more than the threshold; box_iou has all pairs.",
+        ),
+        tries=of_boxes,
+    ),
+)

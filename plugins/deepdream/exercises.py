@@ -1,0 +1,84 @@
+"""What to write oneself: both objectives, a step up, and the octaves."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .ascent import energy
+
+
+def of_features(draw: Draw) -> Iterator[Try]:
+    yield Try("one channel", draw(1, 1, 1, 2))
+    yield Try("3 channels", draw(2, 3, 2, 2))
+
+
+def of_guides(draw: Draw) -> Iterator[Try]:
+    yield Try("a guide of one place", draw(1, 2, 1, 2), draw(1, 2, 1, 1))
+    yield Try("a guide of 4 places", draw(2, 3, 2, 3), draw(1, 3, 2, 2))
+
+
+def of_steps(draw: Draw) -> Iterator[Try]:
+    yield Try("without a shift", draw.between(0.3, 0.7, 1, 3, 1, 2), weighed, size=0.1)
+    yield Try("shifted by (1, 2)", draw.between(0.3, 0.7, 2, 3, 3, 4), weighed, size=0.1, shift=(1, 2))
+    yield Try("beyond black and white", draw.between(0, 1, 1, 3, 2, 2), weighed, size=0.5)
+
+
+def weighed(images: torch.Tensor) -> torch.Tensor:
+    """An objective for which places differ."""
+    places = torch.arange(images[0, 0].numel()).view(images.shape[2:])
+    return ((images - 0.2).square() * (1 + places)).mean((1, 2, 3))
+
+
+def of_dreams(draw: Draw) -> Iterator[Try]:
+    for octaves, side in ((1, 3), (2, 4)):
+        generator = torch.Generator().manual_seed(octaves)
+        settings = {"octaves": octaves, "steps": 2, "size": 0.05, "jitter": 1}
+        images = draw.between(0.2, 0.8, 1, 3, side, side)
+        yield Try(f"{octaves} octave{'s' * (octaves - 1)}", images, energy, generator=generator, **settings)
+
+
+EXERCISES = (
+    Exercise(
+        name="energy",
+        of="ascent.energy",
+        task="The objective of an unguided dream, for each image.",
+        hints=("The activations are squared, so that strong ones grow most. Then the mean over all.",),
+        tries=of_features,
+    ),
+    Exercise(
+        name="likeness",
+        of="ascent.likeness",
+        task="The objective of a dream that is guided by another image's features.",
+        hints=(
+            "The dot product of every place with every place of the guide, over the channels.",
+            "The largest over the guide's places; then the mean over the image's places.",
+        ),
+        tries=of_guides,
+    ),
+    Exercise(
+        name="step",
+        of="ascent.step",
+        task="A step of gradient ascent on the rolled image, of a size that does not depend on the gradient.",
+        hints=(
+            "Roll, take the gradient, step, and roll back.",
+            "The gradient is divided by the mean of its absolute values, for each image, and times size.",
+            "Pixels stay between 0 and 1. The images that were given do not change.",
+        ),
+        tries=of_steps,
+        gradients=False,
+    ),
+    Exercise(
+        name="octaves",
+        of="ascent.dream",
+        task="Dream on the smallest size first, and take what was dreamt along to the next.",
+        hints=(
+            "Each size comes from the next larger one by resize, its sides over the scale and rounded.",
+            "detail is the dream minus the plain image; resized, it is added to the next plain image.",
+            "Before each step draw both shifts at once, from -jitter to jitter.",
+        ),
+        tries=of_dreams,
+        gradients=False,
+    ),
+)

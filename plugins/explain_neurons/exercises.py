@@ -1,0 +1,71 @@
+"""What to write oneself: the score of an explanation, the neurons' activations, and an ablation."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from ..gpt2 import GPT2
+from .model import losses
+
+
+def of_activations(draw: Draw) -> Iterator[Try]:
+    yield Try("one neuron", draw(3, 1), draw.mask(3, 2).double())
+    yield Try("3 neurons", draw(5, 3), draw(5, 2))
+    constant = draw(4, 2)
+    constant[:, 0] = 1
+    yield Try("a constant neuron", constant, draw(4, 3))
+
+
+def of_texts(draw: Draw) -> Iterator[Try]:
+    yield Try("one layer", model(1), draw.below(4, 1, 3))
+    yield Try("2 layers", model(2), draw.below(4, 2, 4))
+
+
+def of_neurons(draw: Draw) -> Iterator[Try]:
+    for label, layers, neuron in (("the first layer", 1, 2), ("the second layer", 2, 9)):
+        network, ids = model(layers), draw.below(4, 2, 3)
+        yield Try(label, network, ids, neuron, 2.0, losses(network, ids).double())
+
+
+def model(layers: int) -> GPT2:
+    return GPT2(4, context=4, model=2, heads=1, layers=layers, std=0.7)
+
+
+EXERCISES = (
+    Exercise(
+        name="correlations",
+        of="model.correlations",
+        task="Pearson's correlation of every neuron with every predicate; 0 where one is constant.",
+        hints=(
+            "Subtract the means; the products of all pairs are one product of matrices.",
+            "Divide by the lengths of both. Where a length is 0 the result is 0, not NaN.",
+        ),
+        tries=of_activations,
+    ),
+    Exercise(
+        name="activations",
+        of="model.activations_of",
+        task="The activations of all neurons while the model reads, in float32, the first layer's first.",
+        hints=(
+            "A forward hook on feed_forward[1] of each block sees what the GELU returns.",
+            "The model reads all but the last id. Flatten windows and time; remove the hooks.",
+        ),
+        tries=of_texts,
+        tolerance=1e-5,
+        gradients=False,
+        half=False,
+    ),
+    Exercise(
+        name="ablation",
+        of="model.rise_without",
+        task="The rise of each loss when one neuron is held at a level.",
+        hints=(
+            "Neurons are counted through all layers: the layer is neuron // width.",
+            "A hook that returns a changed copy of the GELU's output takes its place.",
+        ),
+        tries=of_neurons,
+        tolerance=1e-3,
+        gradients=False,
+        half=False,
+    ),
+)

@@ -1,0 +1,60 @@
+"""What to write oneself: an image as tokens, images before texts, and the layout."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import Fuyu
+
+
+def model(newline: int | None = 3) -> Fuyu:
+    return Fuyu(4, patch=2, channels=1, newline=newline, model=4, heads=1, layers=1, hidden=4)
+
+
+def of_images(draw: Draw) -> Iterator[Try]:
+    yield Try("one patch", model(), draw(1, 1, 2, 2))
+    yield Try("2 rows of 3", model(), draw(2, 1, 4, 6))
+    yield Try("without newlines", model(None), draw(2, 1, 4, 4))
+
+
+def of_sequences(draw: Draw) -> Iterator[Try]:
+    yield Try("images of one size", model(), draw(2, 2, 4), draw(2, 1, 2, 4))
+    yield Try("images of two sizes", model(), draw(2, 2, 4), [draw(1, 2, 2), draw(1, 4, 2)])
+    yield Try("no images", model(), draw(2, 3, 4), ())
+
+
+def of_sizes(draw: Draw) -> Iterator[Try]:
+    yield Try("whole patches", 60, 90)
+    yield Try("patches that are filled up", 61, 29)
+    yield Try("patches of 16", 40, 100, patch=16)
+
+
+EXERCISES = (
+    Exercise(
+        name="image tokens",
+        of="model.Fuyu.image_tokens",
+        task="An image as vectors for the decoder, with the sign that ends each row.",
+        hints=(
+            "`patches` gives a grid; self.look turns each patch into a vector.",
+            "The newline's embedding becomes one more column, where there is a newline. Then flatten.",
+        ),
+        tries=of_images,
+    ),
+    Exercise(
+        name="sequences",
+        of="model.Fuyu.sequences",
+        task="Each image with its text behind it, and where the texts start.",
+        hints=(
+            "Images of one size are one batch. Without images the texts start at 0.",
+            "Images of several sizes: join each with its text, and fill up at the end (pad_sequence).",
+        ),
+        tries=of_sequences,
+    ),
+    Exercise(
+        name="layout",
+        of="model.layout",
+        task="How many rows, columns and tokens an image needs.",
+        hints=("Round up to whole patches. Each row has a newline.",),
+        tries=of_sizes,
+    ),
+)

@@ -1,0 +1,62 @@
+"""What to write oneself: both sides of a gist token, the mask, and the compressed prompt."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import GistGPT2
+
+GIST = 9
+
+
+def of_texts(draw: Draw) -> Iterator[Try]:
+    yield Try("one gist token", torch.tensor([[1, 2, GIST, 3]]), GIST)
+    yield Try("2 gist tokens, and none", torch.tensor([[1, GIST, GIST, 2, 3], [1, 2, 3, 4, 5]]), GIST)
+    yield Try("a gist token first, and last", torch.tensor([[GIST, 1, 2], [3, 4, GIST]]), GIST)
+
+
+def of_prompts(draw: Draw) -> Iterator[Try]:
+    yield Try("one gist token", model(), draw.below(4, 1, 2), gists=1, room=1)
+    yield Try("2 gist tokens", model(), draw.below(4, 2, 3), gists=2, room=2)
+
+
+def model() -> GistGPT2:
+    return GistGPT2(4, context=6, model=2, heads=1, layers=1, std=0.5)
+
+
+EXERCISES = (
+    Exercise(
+        name="sides",
+        of="model.sides",
+        task="Masks of the tokens before the first gist token, and of those behind the last.",
+        hints=(
+            "A cumulative sum of the marks is 0 before the first; one from the other end, behind the last.",
+            "Both are all False in a text without a gist token.",
+        ),
+        tries=of_texts,
+    ),
+    Exercise(
+        name="gist mask",
+        of="model.gist_mask",
+        task="Figure 2's attention mask: True where a token may look.",
+        hints=(
+            "The causal mask, less what is forbidden: queries behind the gist, keys before it.",
+            "Queries are the last dimension but one, keys the last; there is a dimension for the heads.",
+        ),
+        tries=of_texts,
+    ),
+    Exercise(
+        name="compress",
+        of="model.GistGPT2.compress",
+        task="Read a prompt with its gist tokens, and keep nothing of it but what belongs to these.",
+        hints=(
+            "empty_cache makes room for prompt and gist tokens; a call of the model fills it.",
+            "Cut the prompt's keys and values off, and pad room for later tokens.",
+            "The new cache has as many tokens as there are gists, and knows the prompt's length.",
+        ),
+        tries=of_prompts,
+        gradients=False,
+    ),
+)

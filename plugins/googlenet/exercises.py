@@ -1,0 +1,41 @@
+"""What to write oneself: the Inception block, and the loss with auxiliary heads."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import Inception, Widths
+
+
+def of_blocks(draw: Draw) -> Iterator[Try]:
+    yield Try("with reductions", Inception(2, Widths(1, 1, 1, 1, 1, 1)), 3 * draw(1, 2, 2, 3))
+    yield Try("other widths", Inception(2, Widths(1, 2, 3, 1, 2, 2)), 3 * draw(2, 2, 2, 2))
+    yield Try("naive", Inception(2, Widths(2, 0, 1, 0, 1, 0)), 3 * draw(1, 2, 2, 2))
+
+
+def of_scores(draw: Draw) -> Iterator[Try]:
+    yield Try("a weight of 0.4", (draw(2, 2), draw(2, 2), draw(2, 2)), draw.below(2, 2), weight=0.4)
+    yield Try("one head", (draw(2, 3), draw(2, 3)), draw.below(3, 2))
+    yield Try("2 heads", (draw(3, 2), draw(3, 2), draw(3, 2)), draw.below(2, 3))
+
+
+EXERCISES = (
+    Exercise(
+        name="Inception",
+        of="model.Inception.forward",
+        task="Figure 2: four branches side by side, with reductions or without.",
+        hints=(
+            "self.entry makes the 1 × 1 branch and both reductions at once: a ReLU, then split.",
+            "Where there is no reduction, a branch sees the input itself.",
+            "A ReLU follows every convolution. Order: one, three, five, pooled.",
+        ),
+        tries=of_blocks,
+    ),
+    Exercise(
+        name="loss",
+        of="model.loss",
+        task="Section 5: the network's cross-entropy and those of its auxiliary heads.",
+        hints=("The first scores are the network's, the others count `weight`.",),
+        tries=of_scores,
+    ),
+)

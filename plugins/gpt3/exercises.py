@@ -1,0 +1,29 @@
+"""What to write oneself: the attention of the sparse layers."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_heads(draw: Draw) -> Iterator[Try]:
+    for label, tokens, keys, window in (
+        ("a window of 1", 2, 2, 1),
+        ("a window of 2", 4, 4, 2),
+        ("more keys than queries", 2, 5, 3),
+        ("a window wider than the text", 3, 3, 5),
+    ):
+        yield Try(label, draw(1, 2, tokens, 2), draw(1, 2, keys, 2), draw(1, 2, keys, 2), window=window)
+
+
+EXERCISES = (
+    Exercise(
+        name="banded attention",
+        of="model.locally_banded",
+        task="Attention to the last `window` tokens, up to the query's own.",
+        hints=(
+            "The first query stands at position keys - tokens.",
+            "A key may be seen if it lies from 0 to window - 1 positions back.",
+        ),
+        tries=of_heads,
+    ),
+)

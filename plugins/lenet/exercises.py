@@ -1,0 +1,71 @@
+"""What to write oneself: maps that see some maps only, sub-sampling, distances to pictures, and the loss."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import Convolution, Output, SubSampling
+
+
+def of_tables(draw: Draw) -> Iterator[Try]:
+    yield Try("2 maps of 2", Convolution(((0,), (0, 1)), 1))
+    yield Try("3 maps of 3", Convolution(((0, 2), (1,), (0, 1, 2)), 2))
+
+
+def of_maps(draw: Draw) -> Iterator[Try]:
+    yield Try("one map", SubSampling(1), draw(1, 1, 2, 2))
+    yield Try("3 maps", SubSampling(3), draw(2, 3, 4, 2))
+
+
+def of_drawings(draw: Draw) -> Iterator[Try]:
+    yield Try("one drawing", Output(), draw(1, 84))
+    yield Try("2 drawings", Output(), draw(2, 84))
+
+
+def of_penalties(draw: Draw) -> Iterator[Try]:
+    yield Try("rubbish of 0.2", draw(2, 3).abs(), torch.tensor([2, 0]), rubbish=0.2)
+    yield Try("2 classes", draw(1, 2).abs(), torch.tensor([1]))
+    yield Try("3 classes", 2 * draw(4, 3).abs(), torch.tensor([0, 2, 1, 1]))
+
+
+EXERCISES = (
+    Exercise(
+        name="partial connections",
+        of="model.Convolution.full_weight",
+        task="Table I as one weight: the filters in their places, zeros where a map is not seen.",
+        hints=(
+            "self.places says which entry of (maps · maps_in) each filter belongs to.",
+            "index_copy into zeros, then unflatten.",
+        ),
+        tries=of_tables,
+    ),
+    Exercise(
+        name="sub-sampling",
+        of="model.SubSampling.forward",
+        task="Half the size, with a coefficient and a bias for each map.",
+        hints=("Add the four neighbours: it is a sum, not a mean.",),
+        tries=of_maps,
+    ),
+    Exercise(
+        name="distances",
+        of="model.Output.forward",
+        task="Equation 7: the penalty of each class.",
+        hints=(
+            "The squared Euclidean distance to each row of self.codes.",
+            "Expanded, it needs one product of matrices; the square of a code is its length, 84.",
+        ),
+        tries=of_drawings,
+    ),
+    Exercise(
+        name="loss",
+        of="model.loss",
+        task="Equation 9: discriminative training, with its constant for rubbish.",
+        hints=(
+            "The right penalty, plus log(e^-j + Σ e^-penalty) over all classes.",
+            "The constant is one more entry of the logsumexp. Then the mean over the batch.",
+        ),
+        tries=of_penalties,
+    ),
+)

@@ -1,0 +1,57 @@
+"""What to write oneself: the optimised input of a unit, and the data's strongest examples."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from ..saliency.network import PairNet
+
+
+def of_units(draw: Draw) -> Iterator[Try]:
+    for count, steps in ((1, 1), (2, 3)):
+        generator = torch.Generator().manual_seed(steps)
+        named = {"side": 3, "steps": steps, "dtype": torch.float64}
+        yield Try(f"{steps} step{'s' * (steps > 1)}", colours, torch.arange(count), generator, **named)
+
+
+def colours(images: torch.Tensor) -> torch.Tensor:
+    """A network of three units, which see places differently."""
+    places = torch.arange(9.0, dtype=images.dtype).view(3, 3)
+    return (images.square() * places).mean((2, 3))
+
+
+def of_images(draw: Draw) -> Iterator[Try]:
+    network = PairNet()
+    yield Try("the best", network, "layer 1", draw.between(0, 1, 2, 3, 8, 8), best=1)
+    yield Try("the best two, layer 2", network, "layer 2", draw.between(0, 1, 3, 3, 14, 14), best=2)
+
+
+EXERCISES = (
+    Exercise(
+        name="optimised input",
+        of="units.optimised",
+        task="From noise, one picture for each unit that raises its activity.",
+        hints=(
+            "Begin with BRIGHTNESS plus 0.05 times normal noise, clamped to [0, 1].",
+            "`step` of deepdream climbs; the objective is the activity of each picture's own unit.",
+            "Both shifts are drawn at once. The size falls linearly from 1 to a tenth of `size`.",
+        ),
+        tries=of_units,
+        gradients=False,
+        half=False,
+    ),
+    Exercise(
+        name="strongest examples",
+        of="units.strongest",
+        task="Patches of the images in which each unit is most active, where it is most active.",
+        hints=(
+            "Maps come from the first CUTS[layer] modules; an image's activity is the mean of its map.",
+            "topk over the images; the place is the argmax of the flattened map.",
+            "A place is stride pixels wide; the patch is centred on its middle and kept inside the image.",
+        ),
+        tries=of_images,
+        gradients=False,
+    ),
+)

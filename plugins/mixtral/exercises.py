@@ -1,0 +1,80 @@
+"""What to write oneself: the router, an expert, the dispatch of tokens, the balance loss."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import Router, SparseExperts
+
+
+def of_routers(draw: Draw) -> Iterator[Try]:
+    yield Try("2 of 3 experts", Router(2, 3, 2), draw(1, 2))
+    yield Try("one of 4 experts", Router(3, 4, 1), draw(2, 3))
+    yield Try("3 of 4 experts", Router(2, 4, 3), draw(3, 2))
+
+
+def of_experts(draw: Draw) -> Iterator[Try]:
+    yield Try("the first expert", SparseExperts(2, 3, experts=2), 0, draw(2))
+    yield Try("another expert", SparseExperts(3, 2, experts=3), 2, draw(2, 3))
+
+
+def of_tokens(draw: Draw) -> Iterator[Try]:
+    for label, tokens, experts, active in (
+        ("one token", 1, 2, 2),
+        ("3 tokens", 3, 3, 2),
+        ("experts without a token", 2, 5, 1),
+    ):
+        layer = SparseExperts(2, 2, experts=experts, active=active)
+        weights, chosen = draw(tokens, experts).softmax(-1).topk(active, -1)
+        yield Try(label, layer, draw(tokens, 2), weights, chosen)
+
+
+def of_choices(draw: Draw) -> Iterator[Try]:
+    yield Try("even", torch.tensor([[0], [1]]), 0 * draw(2, 2))
+    for active in (1, 2):
+        logits = draw(4, 3)
+        yield Try(f"{active} of 3 experts", logits.topk(active, -1).indices, logits)
+
+
+EXERCISES = (
+    Exercise(
+        name="router",
+        of="model.Router.forward",
+        task="Section 2.1: the weights of the chosen experts, their numbers, and all logits.",
+        hints=(
+            "Choose the largest logits first.",
+            "The softmax is over the chosen logits alone: their weights sum to 1.",
+        ),
+        tries=of_routers,
+    ),
+    Exercise(
+        name="expert",
+        of="model.SparseExperts.expert",
+        task="One expert: a SwiGLU layer.",
+        hints=("w2 of the product of SiLU(w1 x) and w3 x; each is this expert's part of the weights.",),
+        tries=of_experts,
+    ),
+    Exercise(
+        name="dispatch",
+        of="model.SparseExperts.dispatch",
+        task="Each token through its experts, their results weighed and added; each expert runs once.",
+        hints=(
+            "For each expert, find the places of `chosen` that name it; a row is a token.",
+            "Sorting the flattened choices brings the tokens of an expert together.",
+            "Weigh the results and add each to its token: index_add.",
+        ),
+        tries=of_tokens,
+    ),
+    Exercise(
+        name="balance loss",
+        of="model.balance_loss",
+        task="The load balancing loss of the Switch Transformer, for several active experts.",
+        hints=(
+            "A sum over experts: the share of choices that fall on it, times its mean probability.",
+            "Times experts and times active experts: even routing gives `active`.",
+        ),
+        tries=of_choices,
+    ),
+)

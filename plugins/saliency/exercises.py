@@ -1,0 +1,66 @@
+"""What to write oneself: the gradient of a score, the map, and the picture of a class."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_questions(draw: Draw) -> Iterator[Try]:
+    yield Try("one image", network(2), draw.between(0, 1, 1, 3, 1, 2), torch.tensor([1]))
+    yield Try("3 images", network(4), draw.between(0, 1, 3, 3, 2, 2), torch.tensor([0, 1, 1]))
+
+
+def network(pixels: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * pixels, 3), nn.Tanh(), nn.Linear(3, 2))
+
+
+def of_classes(draw: Draw) -> Iterator[Try]:
+    for steps in (1, 3):
+        start = draw(2, 3, 1, 2)
+        yield Try(
+            f"{steps} step{'s' * (steps > 1)}",
+            network(2),
+            start,
+            torch.tensor([0, 1]),
+            steps=steps,
+            rate=0.3,
+            decay=0.5,
+        )
+
+
+EXERCISES = (
+    Exercise(
+        name="gradient",
+        of="maps.class_gradient",
+        task="The derivative of each image's class score with respect to its pixels.",
+        hints=(
+            "A detached copy of the images is the leaf; gather the scores of their classes.",
+            "The scores' sum has the same gradient: no image sees another.",
+        ),
+        tries=of_questions,
+        gradients=False,
+    ),
+    Exercise(
+        name="saliency",
+        of="maps.saliency",
+        task="Section 3.1: one number for each pixel, from the derivatives to its colours.",
+        hints=("The largest absolute value of the three.",),
+        tries=of_questions,
+        gradients=False,
+    ),
+    Exercise(
+        name="class model",
+        of="maps.class_model",
+        task="Equation 1: gradient ascent on a class score with an L2 penalty, in steps of one length.",
+        hints=(
+            "The network sees mean + drawn; the penalty is decay times the mean square of drawn alone.",
+            "Divide each image's gradient by its norm, over all of its pixels, and go `rate` along it.",
+            "The mean is added to what is returned.",
+        ),
+        tries=of_classes,
+        gradients=False,
+    ),
+)

@@ -1,0 +1,87 @@
+"""What to write oneself: the attention that knows where it was, the pre-net, zoneout, the decoder's step."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import Decoder, LocationSensitiveAttention, Prenet, Sizes, State
+
+SMALL = Sizes(bands=2, encoder=2, prenet=2, rnn=2, attention=2, filters=1, taps=3, group=1)
+
+
+def of_queries(draw: Draw) -> Iterator[Try]:
+    for label, location in (("2 symbols", True), ("without location", False)):
+        layer = LocationSensitiveAttention(2, 3, 2, 2, 3, location)
+        yield Try(label, layer, draw(1, 2), draw(1, 2, 2), draw.between(0, 1, 1, 2, 2), mask(2, 2))
+    layer = LocationSensitiveAttention(3, 2, 2, 2, 3)
+    yield Try(
+        "the last is filling", layer, draw(2, 3), draw(2, 4, 2), draw.between(0, 1, 2, 2, 4), mask(4, 3)
+    )
+
+
+def mask(symbols: int, count: int) -> torch.Tensor:
+    return torch.arange(symbols)[None] < count
+
+
+def of_frames(draw: Draw) -> Iterator[Try]:
+    yield Try("one frame", Prenet(2, 3, 0.5), draw(1, 2))
+    yield Try("evaluation", Prenet(3, 4, 0.5).eval(), draw(3, 3))
+    yield Try("without dropout", Prenet(3, 2, 0.0), draw(2, 2, 3))
+
+
+def of_units(draw: Draw) -> Iterator[Try]:
+    yield Try("training", Decoder(SMALL), draw(3, 4), draw(3, 4))
+    yield Try("evaluation", Decoder(SMALL).eval(), draw(2, 3), draw(2, 3))
+
+
+def of_steps(draw: Draw) -> Iterator[Try]:
+    for label, batch, symbols in (("one row", 1, 2), ("2 rows", 2, 3)):
+        decoder = Decoder(SMALL).eval()
+        weights = draw.between(0, 1, 2, batch, symbols)
+        state = State(*draw(4, batch, 2), *weights, draw(batch, 2))
+        memory, keys = draw(batch, symbols, 2), draw(batch, symbols, 2)
+        yield Try(label, decoder, draw(batch, 2), state, memory, keys, mask(symbols, 2).expand(batch, -1))
+
+
+EXERCISES = (
+    Exercise(
+        name="attention",
+        of="model.LocationSensitiveAttention.forward",
+        task="The weights of the symbols, from the query, the keys and the past weights.",
+        hints=(
+            "Add the projected query, the keys and, where there is a location layer, its features.",
+            "The energy is v · tanh of the sum. Where there is no symbol it is -inf before the softmax.",
+        ),
+        tries=of_queries,
+    ),
+    Exercise(
+        name="pre-net",
+        of="model.Prenet.forward",
+        task="Linear layers with ReLU and a dropout that is never switched off.",
+        hints=("F.dropout with training=True, after each ReLU.",),
+        tries=of_frames,
+    ),
+    Exercise(
+        name="zoneout",
+        of="model.Decoder.zone",
+        task="Units that keep their old value: at random in training, on average in evaluation.",
+        hints=(
+            "In training rand_like(new) < zoneout says which keep the old value.",
+            "In evaluation it is the mean of both values, weighed by zoneout and 1 - zoneout.",
+        ),
+        tries=of_units,
+    ),
+    Exercise(
+        name="step",
+        of="model.Decoder.step",
+        task="One step of the decoder: what it says, whether to stop, and the state after it.",
+        hints=(
+            "The lower LSTM gets the frame and the old context; its zoned state is the query.",
+            "Past weights are the last ones and their sum. The context is the memory, weighed anew.",
+            "The upper LSTM gets the lower state and the new context; both read-outs get upper and context.",
+        ),
+        tries=of_steps,
+    ),
+)

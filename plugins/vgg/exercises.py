@@ -1,0 +1,49 @@
+"""What to write oneself: the head as convolutions, and why small filters are stacked."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_heads(draw: Draw) -> Iterator[Try]:
+    for label, side, rows in (("one window", 2, 2), ("6 windows", 2, 3), ("windows of one place", 1, 2)):
+        layers = draw(3, 2 * side**2), draw(3), draw(2, 3), draw(2), draw(4, 2), draw(4)
+        yield Try(label, draw(2, 2, rows, rows + (rows > side)), *layers, side=side)
+
+
+def of_stacks(draw: Draw) -> Iterator[Try]:
+    for filters in ((3,), (3, 3), (5,), (7, 1, 3)):
+        yield Try(f"filters of {', '.join(map(str, filters))}", filters)
+
+
+def of_widths(draw: Draw) -> Iterator[Try]:
+    for filters, maps in (((3, 3), 2), ((5,), 2), ((3, 3, 3), 4)):
+        yield Try(f"filters of {', '.join(map(str, filters))}", filters, maps)
+
+
+EXERCISES = (
+    Exercise(
+        name="dense head",
+        of="model.dense_head",
+        task="Section 3.2: the fully connected layers at every window of the maps.",
+        hints=(
+            "The first layer's weight, with its inputs as (maps, side, side), is that of a convolution.",
+            "The other two are convolutions of 1 × 1. A ReLU follows all but the last.",
+        ),
+        tries=of_heads,
+    ),
+    Exercise(
+        name="receptive field",
+        of="model.seen",
+        task="Section 2.3: how wide a square a stack of convolutions sees.",
+        hints=("Each filter adds its size less one.",),
+        tries=of_stacks,
+    ),
+    Exercise(
+        name="weights",
+        of="model.weights_of",
+        task="Section 2.3: how many weights the stack has.",
+        hints=("A filter of size k has k² weights for each pair of an input and an output map.",),
+        tries=of_widths,
+    ),
+)

@@ -1,0 +1,61 @@
+"""What to write oneself: the path of given durations, the coupling of the prior's flow, the spline."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import MeanCoupling
+
+
+def of_durations(draw: Draw) -> Iterator[Try]:
+    yield Try("2 symbols", torch.tensor([[1, 2]]), 3)
+    yield Try("rows of several lengths", torch.tensor([[2, 1, 1], [1, 0, 2]]), 5)
+
+
+def of_couplings(draw: Draw) -> Iterator[Try]:
+    yield Try("2 channels", MeanCoupling(2, 2, 1, 3), draw(1, 2, 2), mask(2, 2))
+    yield Try("one frame is filling", MeanCoupling(4, 2, 1, 3), draw(2, 4, 3), mask(3, 2).expand(2, -1, -1))
+
+
+def of_splines(draw: Draw) -> Iterator[Try]:
+    for label, named in (("forward", {}), ("inverse", {"inverse": True}), ("a bound of 1", {"bound": 1.0})):
+        yield Try(f"{label}, 2 bins", draw(3), draw(3, 2), draw(3, 2), draw(3, 1), **named)
+        yield Try(f"{label}, 4 bins", 4 * draw(2, 4), draw(2, 4, 4), draw(2, 4, 4), draw(2, 4, 3), **named)
+
+
+def mask(frames: int, count: int) -> torch.Tensor:
+    return (torch.arange(frames) < count).double()[None, None]
+
+
+EXERCISES = (
+    Exercise(
+        name="path",
+        of="model.path_of",
+        task="The alignment as a mask, from how many frames each symbol lasts.",
+        hints=(
+            "A cumulative sum says where each symbol ends; it begins as many frames earlier as it lasts.",
+            "A frame belongs to a symbol from its beginning on, and before its end.",
+        ),
+        tries=of_durations,
+    ),
+    Exercise(
+        name="coupling",
+        of="model.MeanCoupling.forward",
+        task="The volume-preserving coupling layer.",
+        hints=("The first half passes by, and self.shift of it is added to the second, masked.",),
+        tries=of_couplings,
+    ),
+    Exercise(
+        name="spline",
+        of="spline.spline",
+        task="The rational-quadratic spline of Durkan et al., its inverse, and the log of its derivative.",
+        hints=(
+            "_knots makes corners of widths and heights; slopes are LEAST + softplus, and 1 at both ends.",
+            "At ξ, with mean slope s, slopes a, b: low + height (s ξ² + a ξ(1-ξ)) / (s + (a+b-2s) ξ(1-ξ)).",
+            "The derivative is s² (b ξ² + 2 s ξ(1-ξ) + a (1-ξ)²) / denominator²; the inverse solves for ξ.",
+        ),
+        tries=of_splines,
+    ),
+)
