@@ -15,7 +15,7 @@ def of_tables(draw: Draw) -> Iterator[Try]:
 
 
 def of_maps(draw: Draw) -> Iterator[Try]:
-    yield Try("one map", SubSampling(1), draw(1, 1, 2, 2))
+    yield Try("one map", SubSampling(1), draw(1, 1, 2, 4))
     yield Try("3 maps", SubSampling(3), draw(2, 3, 4, 2))
 
 
