@@ -366,16 +366,6 @@ def of_actions(draw: Draw) -> Iterator[Try]:
     yield Try("a baseline for each", draw(4, 2), draw.below(2, 4), draw(4), draw(4))
 
 
-def of_bandits(draw: Draw) -> Iterator[Try]:
-    for actions in (2, 4):
-        yield Try(f"{actions} actions", draw(actions), draw(actions))
-
-
-def of_rewards(draw: Draw) -> Iterator[Try]:
-    for time, batch in ((2, 2), (4, 3)):
-        yield Try(f"{time} steps, {batch} episodes", draw(time, batch))
-
-
 EXERCISES = (
     Exercise(
         name="loss",
@@ -392,20 +382,17 @@ EXERCISES = (
         of="exact_gradient",
         task="The gradient of a bandit's expected reward with respect to its logits.",
         hints=("Of p · r with p the softmax: p times the reward above its mean.",),
-        tries=of_bandits,
     ),
     Exercise(
         name="rewards to come",
         of="rewards_to_come",
         task="The return from each step on, without a discount.",
         hints=("A cumulative sum from the end: flip the time before and after.",),
-        tries=of_rewards,
     ),
     Exercise(
         name="baseline",
         of="of_the_others",
         task="A baseline for each episode that does not depend on its own actions.",
         hints=("Subtract the episode's own from the sum, and divide by how many others there are.",),
-        tries=of_rewards,
     ),
 )

@@ -48,7 +48,7 @@ class Diffusion(nn.Module):
 
 
 def guided(told: Latents, untold: Latents, scale: float) -> Latents:
-    """Away from the noise of no text, by `scale` times the way to the noise of the text: 1 is no guidance.
+    """Classifier-free guidance: a scale of 0 ignores the text, 1 is no guidance.
 
     Appendix C's s. Ho and Salimans 2022 (arXiv 2207.12598, equation 6) have w = s - 1.
     """

@@ -190,11 +190,9 @@ HUGE = {"model": 1280, "heads": 16, "layers": 32, "hidden": 5120, "patch": 14}
 
 
 def rollout(attentions: list[Float[Tensor, "batch heads tokens tokens"]]) -> Float[Tensor, "batch patches"]:
-    """Appendix D.8: of which patches the class token is made up.
-
-    The mean of a block's heads, half of it because the other half of a token goes past the attention, and
-    the product of all blocks; the patches' shares sum to 1.
-    """
+    """Appendix D.8: of which patches the class token is made up, in shares that sum to 1."""
+    # The mean of a block's heads, half of it because the other half of a token goes past the attention, and
+    # the product of all blocks.
     flow = torch.eye(attentions[0].shape[-1], dtype=attentions[0].dtype, device=attentions[0].device)
     for weights in attentions:
         flow = (weights.mean(1) @ flow + flow) / 2

@@ -48,6 +48,13 @@ EXERCISES = (
         tries=of_couplings,
     ),
     Exercise(
+        name="inverse coupling",
+        of="model.MeanCoupling.inverse",
+        task="The way back through the coupling layer.",
+        hints=("The first half is unchanged: the same shift can be computed again.",),
+        tries=of_couplings,
+    ),
+    Exercise(
         name="spline",
         of="spline.spline",
         task="The rational-quadratic spline of Durkan et al., its inverse, and the log of its derivative.",
