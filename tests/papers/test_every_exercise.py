@@ -53,6 +53,7 @@ WRITTEN = (
     ("clip", "text tower", "self.hidden(ids)[", "self.hidden(ids.flip(1))["),
     ("multimodal", "code", "torch.cat(hidden, 1)).tanh()", "torch.cat(hidden, 1)).tanh().tanh()"),
     ("multimodal", "code", "present.get(name), rows)", "present.get(name, 1 + 0 * rows), rows)"),
+    ("sgd", "one vector", "torch.cat([tensor.detach()", "torch.cat([-tensor.detach()"),
     ("gist", "gist mask", "causal_mask(ids, gist) & ~", "~"),
     ("byt5", "gated GELU", "* self.up(x)", "* self.gate(x)"),
     ("deepdream", "energy", "features.square().mean(", "features.square().sum("),
