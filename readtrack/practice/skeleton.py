@@ -86,16 +86,43 @@ def _says_nothing(statement: ast.stmt) -> bool:
 def _class(
     node: ast.ClassDef, source: list[str], own: Sequence[Sheet], numbers: dict[str, int]
 ) -> Iterator[str]:
-    """The class as it is, but for the bodies of the methods to write."""
+    """The class without the bodies of the methods to write, and without methods that these have nothing to do
+    with: a neighbour often holds the same equation.
+    """
     wanted = {one.qualname.rpartition(".")[2]: one for one in own}
-    line = _start(node)
+    shown, line = _shown(node, set(wanted)), _start(node)
+    kept: list[str] = []
     for statement in node.body:
-        if isinstance(statement, Definition) and (sheet := wanted.get(statement.name)):
-            yield from source[line - 1 : _start(statement) - 1]
-            yield from _task(sheet, numbers[sheet.qualname], " " * statement.col_offset)
-            yield from _emptied(statement, source)
-            line = (statement.end_lineno or statement.lineno) + 1
-    yield from source[line - 1 : node.end_lineno]
+        if not isinstance(statement, Definition):
+            continue
+        sheet = wanted.get(statement.name)
+        if sheet is None and statement.name in shown:
+            continue
+        kept += source[line - 1 : _start(statement) - 1]
+        line = (statement.end_lineno or statement.lineno) + 1
+        if sheet:
+            kept += _task(sheet, numbers[sheet.qualname], " " * statement.col_offset)
+            kept += _emptied(statement, source)
+        while kept and not kept[-1].strip():
+            kept.pop()
+    yield from (*kept, *source[line - 1 : node.end_lineno])
+
+
+def _shown(node: ast.ClassDef, wanted: set[str]) -> set[str]:
+    """Special methods, classes, what the methods to write use, and what uses them."""
+    uses = {
+        one.name: {part.attr for part in ast.walk(one) if isinstance(part, ast.Attribute)}
+        for one in node.body
+        if isinstance(one, ast.FunctionDef)
+    }
+    shown = {one.name for one in node.body if isinstance(one, ast.ClassDef)}
+    shown |= {name for name, used in uses.items() if name.startswith("__") or used & wanted}
+    todo = list(wanted)
+    while todo:
+        found = uses.get(todo.pop(), set()) & uses.keys() - shown
+        shown |= found
+        todo += found
+    return shown
 
 
 def _task(sheet: Sheet, number: int, indent: str) -> list[str]:
