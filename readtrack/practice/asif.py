@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from readtrack.practice.exercise import Try
 from readtrack.practice.parts import Parts, leaves, mapped
-from readtrack.practice.relations import close
+from readtrack.practice.relations import Factors, close, named
+from readtrack.practice.shown import number
 
 _MOST = 120  # calls of the paper's function
 
@@ -32,6 +33,36 @@ def as_if(call: Callable[[Try], Parts], one: Try, signature: inspect.Signature, 
     return ""
 
 
+def term(
+    call: Callable[[Try], Parts],
+    one: Try,
+    signature: inspect.Signature,
+    part: str,
+    pair: tuple[Tensor, Tensor],
+    factors: Factors,
+) -> str:
+    """Which argument's share of a sum has a wrong factor, by the paper's function without that argument.
+
+    pair  the part as expected and as found
+    """
+    expected, found = (tensor.double() for tensor in pair)
+    if expected.shape != found.shape or expected.numel() < 2:
+        return ""
+    for name, place, value in _places(one, list(signature.parameters)):
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            continue
+        try:
+            rest = call(_with(one, {place: torch.zeros_like(value)}))[part].double()
+        except Exception:
+            continue
+        right, wrong = expected - rest, found - rest
+        factor = ((right * wrong).sum() / right.square().sum()).item()
+        if rest.any() and factor and close(factor * right + rest, found):
+            said = named(factor, factors)
+            return f"the part that {name} adds is {number(factor)} times what it should be: {said}"
+    return ""
+
+
 def _same(a: Parts, b: Parts) -> bool:
     return a.keys() == b.keys() and all(_equal(x, b[name]) for name, x in a.items())
 
@@ -45,10 +76,7 @@ def _equal(x: Any, y: Any) -> bool:
 
 
 def _changes(one: Try, names: list[str]) -> Iterator[tuple[str, Try]]:
-    places: list[tuple[str, int | str, Any]] = [
-        (names[i] if i < len(names) else f"argument {i}", i, value) for i, value in enumerate(one.arguments)
-    ]
-    places += [(name, name, value) for name, value in one.named.items()]
+    places = _places(one, names)
     for name in one.named:
         without = {key: other for key, other in one.named.items() if key != name}
         yield (
@@ -61,6 +89,15 @@ def _changes(one: Try, names: list[str]) -> Iterator[tuple[str, Try]]:
     for (name, place, value), (name2, place2, value2) in combinations(places, 2):
         if _alike(value, value2):
             yield f"as if {name} and {name2} were swapped", _with(one, {place: value2, place2: value})
+
+
+def _places(one: Try, names: list[str]) -> list[tuple[str, int | str, Any]]:
+    """Each argument's name, where it stands, and its value."""
+    given = enumerate(one.arguments)
+    places: list[tuple[str, int | str, Any]] = [
+        (names[i] if i < len(names) else f"argument {i}", i, value) for i, value in given
+    ]
+    return places + [(name, name, value) for name, value in one.named.items()]
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from readtrack.practice import shown
-from readtrack.practice.asif import as_if
+from readtrack.practice.asif import as_if, term
 from readtrack.practice.exercise import Draw, Exercise, Try
 from readtrack.practice.generic import tries_by_signature
 from readtrack.practice.parts import Parts, mapped, parts
@@ -223,7 +223,9 @@ class _Judged:
                 f"{_listed(bad)} {'is' if len(bad) == 1 else 'are'} wrong, the other results are right"
             )
         if not any(hints) and isinstance(a, Tensor) and isinstance(b, Tensor):
-            hints.append(region(a, b))
+            factors = factors_of(arguments)
+            said = term(self._again(one), one, self.target.signature, part, (a, b), factors)
+            hints.append(said or region(a, b))
         return Mistake("values", one, part, a, b, _joined(*hints))
 
     def _again(self, one: Try) -> Callable[[Try], Parts]:
@@ -464,7 +466,7 @@ def _pattern(fine: list[str], wrong: list[str]) -> str:
 
 
 def _joined(*hints: str) -> str:
-    return ". ".join(dict.fromkeys(hint for hint in hints if hint))
+    return ". ".join(dict.fromkeys(hint for hint in hints if hint)).replace("?. ", "? ")
 
 
 def _explained(mistake: Mistake, target: Target, exercise: Exercise) -> tuple[tuple[str, ...], str]:

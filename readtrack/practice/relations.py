@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from readtrack.practice.shown import number
 Factors = Mapping[str, float]  # what a factor may be, by name: {"√8 (the last size of q)": 2.83}
 
 _CLOSE = 1e-6
+_FEW = 4  # numbers of an argument that are looked at one by one
 
 
 def relation(expected: Tensor, found: Tensor, factors: Factors) -> str:
@@ -518,6 +520,7 @@ def _factors_of(arguments: Mapping[str, object]) -> Iterator[tuple[str, float]]:
             if value > 0:
                 yield f"√{name}", math.sqrt(value)
         elif isinstance(value, Tensor):
+            yield from _entries(name, value)
             for index, size in reversed(list(enumerate(value.shape))):
                 if size > 1:
                     where = f"the size of dimension {index} of {name}"
@@ -525,7 +528,24 @@ def _factors_of(arguments: Mapping[str, object]) -> Iterator[tuple[str, float]]:
                     yield f"√{size} ({where})", math.sqrt(size)
                     if size > 2:
                         yield f"{size}/{size - 1} ({where}; n or n − 1)", size / (size - 1)
+        elif is_dataclass(value) and not isinstance(value, type):
+            for field in fields(value):
+                if isinstance(part := getattr(value, field.name), Tensor):
+                    yield from _entries(f"{name}.{field.name}", part)
         elif isinstance(value, tuple) and all(isinstance(one, float) for one in value):
             for index, one in enumerate(value):
                 yield f"{name}[{index}]", float(one)
                 yield f"1 − {name}[{index}]", 1.0 - float(one)
+
+
+def _entries(name: str, value: Tensor) -> Iterator[tuple[str, float]]:
+    """Of a few numbers each, and what is left of 1; their roots."""
+    if value.numel() > _FEW or value.ndim > 1 or not value.is_floating_point():
+        return
+    for index, one in enumerate(value.flatten().tolist()):
+        where = f"{name}[{index}]" if value.ndim else name
+        for said, number_ in ((where, one), (f"1 − {where}", 1.0 - one)):
+            if number_ not in (0, 1):
+                yield said, number_
+            if 0 < number_ != 1:
+                yield f"√({said})" if " " in said else f"√{said}", math.sqrt(number_)

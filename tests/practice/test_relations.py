@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from readtrack.plugins.find import shipped
+from readtrack.practice import skeleton
+from readtrack.practice.asif import term
+from readtrack.practice.exercise import Try
+from readtrack.practice.parts import mapped
 from readtrack.practice.relations import factors_of, region, relation
+from readtrack.practice.sheet import sheets
 
 RIGHT = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -69,3 +76,50 @@ def test_a_factor_before_a_softmax_is_found() -> None:
 
 def test_what_is_right_has_no_relation_to_name() -> None:
     assert region(RIGHT, RIGHT + 1e-12) == ""
+
+
+def test_a_sum_that_should_be_one_or_zero_is_named() -> None:
+    wrong = RIGHT.exp()
+    assert "its sums over dimension 1 should be 1 and are" in relation(RIGHT.softmax(1), 0.3 * wrong + 1, {})
+
+
+def test_a_single_number_of_an_argument_is_named() -> None:
+    gate = torch.tensor([0.3, 0.8], dtype=torch.float64)
+    assert "0.8367 = √(1 − gate[0])" in relation(RIGHT, RIGHT * math.sqrt(0.7), factors_of({"gate": gate}))
+
+
+def test_the_part_of_a_sum_that_has_a_wrong_factor_is_named() -> None:
+    def noised(x: Tensor, noise: Tensor, keep: float) -> Tensor:
+        return keep * x + math.sqrt(1 - keep) * noise
+
+    def call(one: Try) -> dict[str, Tensor]:
+        return {"result": noised(*one.arguments)}
+
+    x, noise = RIGHT[0], RIGHT[1]
+    one = Try("", x, noise, 0.4)
+    pair = (noised(x, noise, 0.4), 0.4 * x + (1 - 0.4) * noise)
+    said = term(call, one, inspect.signature(noised), "result", pair, factors_of({"keep": 0.4}))
+    assert said.startswith("the part that noise adds is 0.7746 times what it should be: a factor")
+    assert term(call, one, inspect.signature(noised), "result", (x, noise), {}) == ""
+
+
+def test_a_copy_of_a_module_shares_nothing_and_keeps_its_ties() -> None:
+    module = nn.ModuleDict({"one": nn.Linear(2, 2), "lstm": nn.LSTM(2, 2)})
+    module["two"] = module["one"]
+    made = mapped(torch.clone, module)
+    assert made["one"] is made["two"]
+    assert made["one"] is not module["one"]
+    assert made["lstm"]._flat_weights[0] is made["lstm"].weight_ih_l0
+    with torch.no_grad():
+        made["one"].weight.zero_()
+    made["one"].register_forward_hook(lambda *_: None)
+    assert module["one"].weight.any()
+    assert not module["one"]._forward_hooks
+
+
+def test_methods_that_have_nothing_to_do_with_those_to_write_are_left_out() -> None:
+    found = sheets(shipped()["ddpm"])
+    empty = skeleton.text("DDPM", found)
+    assert "def alpha_bar(" in empty
+    assert "def predict_x0" not in empty
+    assert "def predict_x0" in skeleton.text("DDPM", found, solved=True)
