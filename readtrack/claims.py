@@ -151,7 +151,7 @@ def flat(arm: str, within: float = 0.05) -> Bound:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What the paper itself says, and where that was read.
+    """The paper's own figure, and where that was read.
 
     text   the figure or the sentence in our words ("BLEU 28.4")
     where  the place in the paper ("table 2")
@@ -206,7 +206,7 @@ class AtLeast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a paper says, and the rule, written before the run, that decides whether it held here.
+    """A paper's claim, and the rule, written before the run, that decides whether it held here.
 
     name             short and unique within the paper, for tables
     sentence         the paper's claim in our words
@@ -275,7 +275,7 @@ class Claim:
 
     @property
     def conditions(self) -> tuple[Bound, ...]:
-        """What the control must pass, or the comparison is not judged."""
+        """The bounds that the control must pass, or the comparison is not judged."""
         return (*self.control_reaches, *self.learned)
 
     @property

@@ -176,7 +176,7 @@ def device_memory(device: torch.device) -> int | None:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """What a result must say about where it was measured."""
+    """The facts about the machine that belong to a result."""
     import torch
 
     facts: dict[str, Any] = {
@@ -253,7 +253,7 @@ def _bytes(text: str) -> int:
 
 
 def _sysctl(name: str) -> str:
-    """What macOS says under this name, or ""."""
+    """The macOS setting of this name, or ""."""
     try:
         done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):

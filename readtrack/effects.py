@@ -10,7 +10,7 @@ from readtrack.text import format_number
 
 
 class Effect(NamedTuple):
-    """What a bound asks, and what the seeds gave: the mean and its 95 % interval, None where a mean has no
+    """A bound's threshold, and the result over the seeds: mean and 95 % interval, None where a mean has no
     meaning. A time has the interval of the benchmark's runs.
 
     even   the value at which the arms that the bound compares are equal; None where it compares none

@@ -12,6 +12,6 @@ class ReadtrackError(Exception):
 
 
 class NotAvailableError(ReadtrackError):
-    """What was asked for is understood, but there is nothing there to do it with."""
+    """The request is valid, but its object is missing."""
 
     exit_code = 3

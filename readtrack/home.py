@@ -90,7 +90,7 @@ def _default_root() -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a part file beside `path`; when the block ends well, fsync it and rename it onto `path`.
+    """Yield a part file next to `path`; when the block ends well, fsync it and rename it onto `path`.
 
     Readers see the old file or the new one, never half of one. The new one has the old one's mode. On an
     error the part file goes.

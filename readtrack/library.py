@@ -114,7 +114,7 @@ class Library:
             yield path.stem.replace("-", ":", 1)
 
     def _name(self, subject: str) -> str:
-        """What the subject is called in the journal and in the folder of notes."""
+        """The subject's name in the journal and in the folder of notes."""
         return self._names.of.get(subject, subject)
 
     def _reading(self, subject: str) -> Reading:
@@ -128,7 +128,7 @@ class Library:
         return {name: reading for name, reading in said.items() if name in noted or not reading.is_empty}
 
     def journal_name(self, subject: str) -> str:
-        """What the journal calls the subject: a row's name stays when its wording is corrected."""
+        """The subject's name in the journal: a row's name stays when its wording is corrected."""
         return self._name(subject)
 
     def hand_over(self, names: Mapping[str, Sequence[str]]) -> None:
@@ -172,7 +172,7 @@ class Library:
     # What the reader said
 
     def state(self, subject: str) -> State:
-        """What the journal says, else "read" where the reader's own list has a tick, else "todo"."""
+        """The state in the journal, else "read" where the reader's own list has a tick, else "todo"."""
         return self._reading(subject).state or ("read" if subject in self._ticked else "todo")
 
     def since(self, subject: str) -> str | None:
@@ -405,7 +405,7 @@ class Library:
             raise ReadtrackError(f"Could not write the note {path}: {error.strerror}.") from error
 
     def metadata(self, paper_id: str) -> dict[str, Any] | None:
-        """What arXiv said, safe to print; None if it was not fetched yet or the file is damaged."""
+        """The metadata from arXiv, safe to print; None if it was not fetched yet or the file is damaged."""
         self._check(paper_id)
         try:
             fields = clean(json.loads((self.home.metadata / f"{paper_id}.json").read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""What a paper builds on and what builds on it, what came when, and what could be read next."""
+"""Lineage (what a paper builds on, what builds on it), timelines, and what to read next."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from readtrack.text import format_number
 Side = Literal["cleared", "right way", "missed", "undecided"]
 Summary = Literal["reproduced", "weak", "inconclusive", "not reproduced"]
 
-# Rows of a table with another number were measured by another procedure: 1 looked at 5 seeds, and at 10 where
+# Rows of a table with another number were measured by another procedure: 1 examined 5 seeds, and at 10 where
 # one of the 5 dissented, of which nine had to agree.
 PROCEDURE = 2
 STEADY = 0.75  # the share of the seeds that hold by themselves, below which `reproduced` is unsteady

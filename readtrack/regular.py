@@ -28,7 +28,7 @@ def reader(path: Path) -> IO[bytes]:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """What is in `path`. Raises OSError where `descriptor` does, and for more than `limit` bytes."""
+    """The content of `path`. Raises OSError where `descriptor` does, and for more than `limit` bytes."""
     with reader(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:

@@ -1,6 +1,6 @@
 """Signs of one column, one meaning each, for every screen and table; and what bounds compare by.
 
-Every sign has a shape of its own, so that no meaning depends on colour, and an ASCII stand-in in
+Every sign has its own shape, so that no meaning depends on colour, and an ASCII stand-in in
 `readtrack.present.plain_ascii`.
 """
 

@@ -66,7 +66,7 @@ class Statistics:
 
 
 def statistics(library: Library, today: date | None = None) -> Statistics:
-    """What the journal and the list say. `today` is in the reader's time zone."""
+    """Statistics of the journal and the list. `today` is in the reader's time zone."""
     sections: list[tuple[str, Counter[str]]] = []
     inside: set[str] = set()
     everything: set[str] = set()

@@ -99,7 +99,7 @@ def estimate(scale: Scale, y: float, found: tuple[float, float, float], *, dot: 
         (max(low, high), -back, max(low, high) > scale.high),
     ):
         if outside:
-            # A path knows no percentages: it gets a corner of its own.
+            # A path knows no percentages: it gets its own corner.
             tip = element("path", class_="tip", d=f"M{way} -4L0 0L{way} 4")
             parts.append(element("svg", tip, x=x(value), y=y, overflow="visible"))
     if not scale.cuts(mean):

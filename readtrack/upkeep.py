@@ -1,4 +1,4 @@
-"""What may be wrong in a home, file by file, each with its repair. None of the user's data is
+"""Problems of a home, file by file, each with its repair. None of the user's data is
 deleted: unusable files go into `set-aside/`.
 """
 
@@ -32,7 +32,7 @@ class HomeProblem:
 
 
 def findings(library: Library) -> Iterator[HomeProblem]:
-    """Every file of the home is looked at."""
+    """Every file of the home is examined."""
     home = library.home
     yield from _journal(home)
     yield from _orphans(library)

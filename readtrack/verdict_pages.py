@@ -95,7 +95,7 @@ def _said(row: VerdictRow) -> str:
 
 
 def _of_earlier(row: VerdictRow) -> tuple[str, str]:
-    """What a row without effects has instead: the numbers of the rule's first metric, and its bound."""
+    """For a row without effects: the numbers of the rule's first metric, and its bound."""
     metric, asked = row.claim.rule[0].metric, str(row.claim.rule[0])
     numbers = next((said for said in row.ours.split("; ") if said.startswith(metric)), "")
     return numbers, asked.removeprefix(metric).strip()

@@ -192,7 +192,7 @@ class Judged:
 
 
 class _Seed(NamedTuple):
-    """What one run said of a claim."""
+    """One run's result for a claim."""
 
     values: Mapping[str, float]
     at_least: tuple[str, ...]

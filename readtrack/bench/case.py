@@ -1,4 +1,4 @@
-"""What a plugin declares about a benchmark. It never reads a clock: `readtrack.bench.measure` does."""
+"""Declarations of a plugin's benchmark. It never reads a clock: `readtrack.bench.measure` does."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Cost:
         The scores, calculated again by some implementations, are not counted again, and neither are
         exponentials. q, k, v and the result cross memory once; with backward their gradients as well.
 
-        keys      tokens that are attended to (default: as many as queries)
-        kv_heads  heads of k and v (default: as many as those of q)
+        keys      tokens that are attended to (default: the number of queries)
+        kv_heads  heads of k and v (default: the heads of q)
         causal    the last query sees all keys, each earlier one sees one less
         window    keys that a query sees at most
         pairs     visible pairs of one head, where they are fewer for another reason
@@ -90,7 +90,7 @@ class Cost:
         """Work on each of many values.
 
         flops     a value, forward
-        backward  a value, in addition (default: as many as forward)
+        backward  a value, in addition (default: equal to forward)
         tensors   of that many values, that are read or written forward (default: one each)
         """
         moved = tensors * values * itemsize
@@ -109,7 +109,7 @@ class Variant:
     role     naive (the paper's predecessor or the formula as written, eager), strong (the best free thing in
              torch), compiled (a baseline through torch.compile), paper (this plugin's), vendor (an optional
              package). The core adds "paper compiled": the paper's variants through torch.compile; and
-             "shipped": the paper's variants beside those with the reader's code
+             "shipped": the paper's variants next to those with the reader's code
     call     takes the case's inputs, returns a tensor or a nest of tensors
     needs    why it cannot run here ("needs triton", "needs CUDA"): shown as a skipped cell; "" when it can
     prepare  takes the case's inputs and returns the arguments of `call`, in the same places, outside of the
@@ -156,7 +156,7 @@ class Case:
     gradients  indices of the arguments whose gradients "forward+backward" takes, those of all floating
                tensors in them (default: all arguments; a target or a constant is one without gradient)
     state      index of the argument that "decode" carries on
-    fresh      every timed call has inputs of its own, made outside of the clock: for calls that may remember
+    fresh      every timed call has its own inputs, made outside of the clock: for calls that may remember
                an answer (caches, tables). A cache of parts of the inputs (words) is cleared by the call
 
     Modes:

@@ -1,4 +1,4 @@
-"""What this machine can attain at most, measured: the denominators of every "% of ceiling".
+"""Peak rates of this machine, measured: the denominators of every "% of ceiling".
 
 `calibrate` runs in a child process (`python -m readtrack.bench.ceilings DEVICE`), so that who asks imports no
 torch. The roofline: Williams, Waterman & Patterson 2009, "Roofline: an insightful visual performance model".

@@ -42,7 +42,7 @@ def _compiled(variant: Variant, device: torch.device) -> Variant:
 
 
 def missing(device: torch.device) -> str:
-    """What torch.compile lacks here, or ""."""
+    """What torch.compile needs and this machine lacks, or ""."""
     if device.type == "cpu":
         compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
         return "" if any(name and shutil.which(name) for name in compilers) else "needs a C++ compiler"
@@ -73,7 +73,7 @@ def compiler() -> Iterator[None]:
         torch._dynamo.config.patch(recompile_limit=_SHAPES, accumulated_recompile_limit=_SHAPES),
         torch._inductor.config.patch(
             {
-                # No processes that wait for work beside what is measured.
+                # No processes that wait for work during the measurement.
                 "compile_threads": 1,
                 # The threads that are set when it runs, not those when it was compiled.
                 "cpp.dynamic_threads": True,

@@ -94,7 +94,7 @@ def worst(one: Errors | None, other: Errors | None) -> Errors | None:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the oracle says for one seed.
+    """The oracle's values for one seed.
 
     outputs     the call's outputs, then for "forward+backward" the inputs' gradients
     cotangents  what the gradients are taken against, one a differentiable output
@@ -130,7 +130,7 @@ def gradient_leaves(case: Case, inputs: Inputs) -> list[Tensor]:
 def bind(
     variant: Variant, case: Case, mode: Mode, inputs: Inputs, cotangents: Sequence[Tensor]
 ) -> Callable[[], Any]:
-    """What is checked, to be called under `gradients_on(mode)`.
+    """The values to check. Call it under `gradients_on(mode)`.
 
     The inputs are prepared in the call, so that the gradients are those of the case's inputs. A state is
     carried on once.
@@ -178,7 +178,7 @@ def bound(
 
 
 def results(returned: Any) -> Sequence[Any]:
-    """What a call returned, one after the other."""
+    """The tensors that a call returned, in order."""
     return (returned,) if type(returned) is Tensor else leaves(returned)
 
 
@@ -392,7 +392,7 @@ class CorrectnessCheck:
         return Check(True)
 
     def _reach(self, variant: Variant, seed: int) -> tuple[float, dict[str, float]]:
-        """The seconds that an "until" took, and what it reports beside `reached`. Raises IncorrectError."""
+        """The seconds that an "until" took, and what it reports besides `reached`. Raises IncorrectError."""
         inputs = make_inputs(self.case, seed, self.device, self.dtype)
         kept = self._kept(inputs)
         returned, seconds = self._run(bind(variant, self.case, self.mode, inputs, ()))
@@ -522,8 +522,8 @@ def _magnitude(*tensors: Tensor) -> float:
 def _error(index: int, out: Tensor, exact: Tensor, largest: float) -> Errors:
     """Largest absolute error, and the same relative to the oracle's largest magnitude.
 
-    largest  magnitude in all outputs: an output that is nothing but rounding beside it (the gradient of a
-             key's bias, say, which is zero) is measured by that
+    largest  magnitude in all outputs: an output that is only rounding error compared with it (such as the
+             gradient of a key's bias, which is zero) is measured by that
     """
     if not (exact.is_floating_point() or exact.is_complex()):
         if not torch.equal(out.to(exact.dtype), exact):

@@ -1,6 +1,6 @@
 """Bounds on what a benchmark measures: how many times as fast, and how time or memory grows.
 
-A claim's rule may hold them beside its bounds on metrics. `judge` finds their value and its interval in the
+A claim's rule may hold them next to its bounds on metrics. `judge` finds their value and its interval in the
 `measurement` events of a run (see `readtrack.bench.measurement`). No torch in here.
 """
 
@@ -21,13 +21,13 @@ Axes = Mapping[str, int | float | str | bool]
 Op = Literal[">=", "<=", ">", "<"]
 What = Literal["time", "memory"]
 
-RUNS = 3  # of a benchmark, each in a process of its own, that judge a bound over seeds
+RUNS = 3  # of a benchmark, each in its own process, that judge a bound over seeds
 CONTENDED = "contended"  # the flag, and the obstacle that it is
 _PREVENTS = (CONTENDED, "over-ceiling")  # flags: such a time judges nothing
 
 
 class _MeasuredBound:
-    """What both kinds share with a bound on a metric."""
+    """Methods that both kinds share with a bound on a metric."""
 
     __slots__ = ()
 
@@ -125,7 +125,7 @@ def _point(case: str, axes: Axes, mode: str) -> str:
 
 
 def from_json(fields: Mapping[str, Any]) -> Speedup | Growth:
-    """What `to_json` wrote. Raises KeyError or TypeError when it is something else."""
+    """The inverse of `to_json`. Raises KeyError or TypeError when it is something else."""
     kinds: dict[str, type[Speedup] | type[Growth]] = {"speedup": Speedup, "growth": Growth}
     return kinds[fields["bound"]](**{name: value for name, value in fields.items() if name != "bound"})
 
@@ -152,7 +152,7 @@ class BoundEstimate:
 
 
 def judge_runs(bound: Speedup | Growth, runs: Sequence[Sequence[Measurement]]) -> BoundEstimate:
-    """What several runs of the benchmark, each a process of its own, say about the bound together.
+    """The estimate from several runs of the benchmark, each in its own process.
 
     The rounds of one process do not show what differs from process to process. So the interval is Student's
     over the runs: of the logarithm of a speedup, and of an exponent itself. Where one run cannot be judged,
@@ -173,7 +173,7 @@ def judge_runs(bound: Speedup | Growth, runs: Sequence[Sequence[Measurement]]) -
 
 
 def judge(bound: Speedup | Growth, measurements: Iterable[Measurement]) -> BoundEstimate:
-    """What the last measurements of a run say about the bound."""
+    """The estimate from the last measurements of a run."""
     of_case = [
         m
         for m in measurements
@@ -198,7 +198,7 @@ def _speedup(bound: Speedup, measurements: Sequence[Measurement]) -> BoundEstima
     found = speedup(_medians(ours), _medians(theirs))
     if found is None:
         return BoundEstimate(value, obstacle="too few rounds for an interval")
-    # The value is that of the times that are shown; the rounds' own mean may lie beside it.
+    # The value is that of the times that are shown; the rounds' own mean may lie next to it.
     return BoundEstimate(value, min(value, found[1][0]), max(value, found[1][1]))
 
 

@@ -121,7 +121,7 @@ class _Job:
 
 
 class _Session:
-    """What is the same for all cases of a run.
+    """The setting of all cases of a run.
 
     threads_delayed  the CPU is shared: from here on one thread is used, which waits for no other, and nothing
                      that is measured becomes a record
@@ -176,7 +176,7 @@ class _Session:
     def measure(self, job: _Job, number: int, plan: SamplingPlan) -> None:
         """Sample all variants, and emit what is known of them now.
 
-        The checks are before the first round and after the last. Each round has inputs of its own, in memory
+        The checks are before the first round and after the last. Each round has its own inputs, in memory
         that may lie elsewhere.
         """
         self._look_around()
@@ -231,7 +231,7 @@ class _Session:
 
     @staticmethod
     def _bind(checker: correctness.CorrectnessCheck, running: Sequence[VariantResult]) -> list[TimedCalls]:
-        """The calls of each variant; a step, which changes its inputs, has sets of its own."""
+        """The calls of each variant; a step, which changes its inputs, has its own sets."""
         shared = None if checker.mode == "step" or checker.case.fresh else checker.timed_inputs()
         return [TimedCalls(checker, result.variant, shared) for result in running]
 

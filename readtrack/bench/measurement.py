@@ -97,7 +97,7 @@ class VariantResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementContext:
-    """What all variants of a case share in one mode; `touched`: the bytes of an input set and its outputs."""
+    """Common to all variants of a case in one mode; `touched`: the bytes of an input set and its outputs."""
 
     case: Case
     mode: Mode

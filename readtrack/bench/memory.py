@@ -23,7 +23,7 @@ def peak(call: Callable[[], Any], device: torch.device, *, seconds: float = 0.0)
     """`{"peak_bytes", "method"}` of one call that has been made before, and took `seconds` then.
 
     "cuda-alloc"  what torch's allocator handed out (not what it reserved, nor the context)
-    "profiler"    the CPU allocator's events summed to a running peak; on Linux "rss_peak_bytes" beside it is
+    "profiler"    the CPU allocator's events summed to a running peak; on Linux "rss_peak_bytes" next to it is
                   the resident memory's high water, which also sees what does not come from torch's allocator
     "rss"         the latter alone: a long call makes too many events. None where there is none
     "sampled"     the allocated bytes, read while the call runs: Metal has no peak counter, so this is a lower

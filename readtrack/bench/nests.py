@@ -11,7 +11,7 @@ _CONSTANTS = (bool, int, float, str, bytes, type(None))
 
 
 def leaves(nest: Any) -> list[Any]:
-    """What a nest holds, in order; of a dictionary in the order of its keys.
+    """The leaves of a nest, in order; of a dictionary in the order of its keys.
 
     A module is a nest of its parameters by name.
     """
@@ -25,7 +25,7 @@ def leaves(nest: Any) -> list[Any]:
 
 
 def tensors(nest: Any) -> list[Tensor]:
-    """The tensors of a nest; the constants beside them are left out."""
+    """The tensors of a nest; the constants next to them are left out."""
     return [leaf for leaf in leaves(nest) if isinstance(leaf, Tensor)]
 
 

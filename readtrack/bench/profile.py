@@ -22,7 +22,7 @@ class Standing:
 
     speed      times as fast as the strongest rival
     closeness  to the limit of the machine, or None
-    contended  whether the time was taken beside other work
+    contended  whether the time was taken while other programs ran
     """
 
     paper: str
@@ -60,7 +60,7 @@ def standings(records: Iterable[HasMeasurements]) -> list[Standing]:
 
 
 def share(found: Sequence[Standing], speed: float) -> float:
-    """Which part of the cases is at least so many times as fast as the strongest rival.
+    """Which part of the cases is at least p times as fast as the strongest rival.
 
     Raises ValueError when there are none.
     """

@@ -34,7 +34,7 @@ class SamplingPlan:
     precision    half-width of the median's 95 % interval in a round, relative, that is enough. Five rounds
                  bring it to a sixth of the smallest difference to be detected (3 %)
     min_samples  a round has as many, unless three times `seconds` have passed
-    min_passes   batches of at most five blocks a variant before the interval is looked at
+    min_passes   batches of at most five blocks a variant before the interval is examined
     warm_up      seconds, at most, in the first round
     sample_ns    how long a sample is at least: calls are repeated until it is
     """
@@ -132,7 +132,7 @@ class MadeBlocks:
         self.number = 1
 
     def warm_up(self, plan: SamplingPlan) -> None:
-        """One block, which lasts `plan.sample_ns` if so many calls may be made."""
+        """One block, which lasts `plan.sample_ns` if the number of calls permits."""
         self.number = max(1, min(self._most, math.ceil(plan.sample_ns / 1e9 / max(self._seconds, 1e-9))))
         if self._seconds <= plan.warm_up:
             self._run(self.number)

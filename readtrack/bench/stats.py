@@ -180,7 +180,7 @@ def speedup(
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What is kept of the samples of one variant.
+    """A summary of the samples of one variant.
 
     number   how many calls one sample is the mean of
     medians  of each round

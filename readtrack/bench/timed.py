@@ -1,4 +1,4 @@
-"""What the clock runs: calls whose inputs were made, prepared and copied before it started."""
+"""The timed calls, whose inputs were made, prepared and copied before it started."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TimedCalls:
     Usually a few calls that are rotated. Where a call's inputs may be remembered or used up (`Case.fresh`,
     "decode"), each is made again.
 
-    shared  input sets that other variants use too; a step, which changes them, has sets of its own
+    shared  input sets that other variants use too; a step, which changes them, has its own sets
     most    how many calls may be made at once
     anew    whether each call may run only once
     """

@@ -1,7 +1,7 @@
 """Where times come from, device by device.
 
 CPU    the host's clock around blocks of calls
-CUDA   a pair of events a call, the caches flushed before each, one synchronise at the end; beside it what the
+CUDA   a pair of events a call, the caches flushed before each, one synchronise at the end; also what the
        host needs to enqueue a call, and the wall time of a call that is waited for. Where the host is the
        slower one, a CUDA graph gives the device's time
 MPS    synchronise, then the host's clock around blocks of calls; the same for XPU
@@ -25,7 +25,7 @@ from readtrack import devices
 from readtrack.bench.sampling import SamplingPlan
 
 Call = Callable[[], Any]
-Calls = Callable[[int], Sequence[Call]]  # makes so many calls, before the clock starts
+Calls = Callable[[int], Sequence[Call]]  # number of calls, before the clock starts
 
 _BATCH = 64  # calls that are enqueued before the first is waited for; the launch queue holds about 1,000
 _FLUSH_BYTES = 256 << 20  # or twice the L2 cache, if that is larger
@@ -33,7 +33,7 @@ _SLEEP_CLOCK = 2  # cycles a nanosecond, at least: a longer sleep does no harm
 
 
 def _maker(calls: Sequence[Call] | Calls) -> Calls:
-    """What makes calls; a few given ones are rotated."""
+    """A maker of calls; a few given ones are rotated."""
     if callable(calls):
         return calls
     return lambda count: list(itertools.islice(itertools.cycle(calls), count))

@@ -73,7 +73,7 @@ Data goes to stdout, everything else to stderr. Your data is in one folder, READ
 
 
 class _Commands(TyperGroup):
-    """Commands that are imported when they are asked for."""
+    """Commands that are imported when they are requested."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(_COMMANDS)

@@ -15,7 +15,7 @@ _LEAST = 12  # columns that remarks are worth beginning in
 
 
 class _Group(NamedTuple):
-    """What was measured, and on which device; the variants that have a time, and why the others have none."""
+    """The measured case and the device; the variants that have a time, and why the others have none."""
 
     title: str
     device: str

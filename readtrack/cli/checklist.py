@@ -83,7 +83,7 @@ def _wanted(library: Library, words: Sequence[str], state: str | None, runnable:
 
 
 def _found(library: Library, text: str) -> set[str]:
-    """What fits, in the language of `readtrack search`; PDFs that are not in its index yet are not read."""
+    """The matches of a `readtrack search` query; PDFs that are not in its index yet are not read."""
     from readtrack.fulltext.index import FullText
     from readtrack.fulltext.searching import Search
 
@@ -163,10 +163,10 @@ def _print_heading(title: str, note: str) -> None:
 
 
 class _Cells(NamedTuple):
-    """What is shown of a line; one of prose has no box.
+    """The shown parts of a line; prose has no box.
 
     box    a tick box, or on a terminal the mark of the state
-    word   the state in a column of its own, where the box does not say it
+    word   the state in its own column, where the box does not say it
     style  the colour of the state
     """
 

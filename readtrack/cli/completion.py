@@ -62,7 +62,7 @@ def completion(
 
 
 def _words(typed: list[str]) -> Iterator[str]:
-    """What may come next: commands, a break after `--break`, or options and arguments of the command."""
+    """Completions: commands, a break after `--break`, or options and arguments of the command."""
     from readtrack.cli.app import _COMMANDS
     from readtrack.cli.app import app as commands
 

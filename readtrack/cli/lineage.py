@@ -1,4 +1,4 @@
-"""`readtrack bibtex`, `lineage`, `next`, `stats`: the list looked at in other ways."""
+"""`readtrack bibtex`, `lineage`, `next`, `stats`: other views of the list."""
 
 from __future__ import annotations
 

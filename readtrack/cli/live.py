@@ -112,7 +112,7 @@ class LiveView:
         self._say("", row, indent=2)
 
     def _say(self, label: str, content: RenderableType, *, indent: int = 0) -> None:
-        """What stays, above the region; long text is wrapped beside its label."""
+        """Print above the region. Long text is wrapped next to its label."""
         grid = Table.grid()
         grid.add_column(width=_LABEL, style="dim")
         grid.add_column()

@@ -305,7 +305,7 @@ def _runs(home: Home) -> Iterator[_Finding]:
 
 
 def _unused_gpu(kinds: set[str], system: Path = Path("/")) -> str:
-    """What to do about a GPU that the system has a driver for and PyTorch does not see; "" without one."""
+    """Advice for a GPU that the system has a driver for and PyTorch does not see; "" without one."""
     drivers = {"an NVIDIA GPU": "proc/driver/nvidia/version", "an AMD GPU": "dev/kfd"}
     there = next((gpu for gpu, file in drivers.items() if (system / file).exists()), "")
     if not there or "cuda" in kinds:

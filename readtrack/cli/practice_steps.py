@@ -1,4 +1,4 @@
-"""What `readtrack practice` and its watch both do: judge, show, edit, and offer the state "implemented"."""
+"""Steps of `readtrack practice` and of its watch: judge, show, edit, and offer the state "implemented"."""
 
 from __future__ import annotations
 

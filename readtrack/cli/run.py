@@ -268,7 +268,7 @@ def end(library: Library, record: Record, stopped_by: int | None) -> None:
 
 
 def _is_usage(record: Record) -> bool:
-    """Whether the run could not be as it was asked for: no such device, a --set that does not fit."""
+    """Whether the run could not be as it was requested: no such device, a --set that does not fit."""
     return record.error is not None and record.error.get("kind") == "usage"
 
 

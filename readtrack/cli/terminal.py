@@ -1,4 +1,4 @@
-"""What commands print with: safe in any locale and width, coloured on a terminal only."""
+"""Printing of commands: safe in any locale and width, coloured on a terminal only."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def print_err(line: str) -> None:
 
 
 def warn(problem: str) -> None:
-    """What is wrong, and stops nothing: one line on stderr."""
+    """Print a warning: one line on stderr."""
     print_err(f"readtrack: {one_line(problem)}")
 
 

@@ -224,7 +224,7 @@ def _audit_seeds() -> list[int]:
 
 
 def _names(library: Library, queries: list[str]) -> list[str]:
-    """The plugins to run, in the order of the list; all there are if none is asked for."""
+    """The plugins to run, in the order of the list; all there are if none is requested."""
     plugins = library.runnable()
     wanted = {runnable(library, query) for query in queries} or set(plugins)
     if not wanted:
@@ -233,7 +233,7 @@ def _names(library: Library, queries: list[str]) -> list[str]:
 
 
 def _earlier_table(output: Path) -> VerdictTable | None:
-    """What `output` holds already. Raises ReadtrackError before the hours of work, not after them."""
+    """The table in `output`. Raises ReadtrackError before the hours of work, not after them."""
     from readtrack.verdict_table import VerdictTable
 
     try:
@@ -432,7 +432,7 @@ def _note_audit(ledger: Path, seeds: list[int], verdicts: dict[str, Verdict]) ->
 
 
 def _facts(runs: list[Record], made: Mapping[str, str]) -> dict[str, str]:
-    """What the runs were made with (`made`: budget and data). Where they differ, all that there was."""
+    """The conditions of the runs (`made`: budget and data). Where they differ, all that there was."""
     days = sorted(run.started[:10] for run in runs if run.started)
     machines, devices, versions = [], [], []
     for run in runs:

@@ -115,7 +115,7 @@ class PlainView:
         terminal.flush()
 
     def _metrics(self, record: Record) -> None:
-        """What has been logged since this was called last."""
+        """The log since the last call."""
         for name, value in runs.metrics(record):
             if (name, value) not in self._said_metrics:
                 self._said_metrics.add((name, value))

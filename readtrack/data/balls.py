@@ -71,7 +71,7 @@ def _places(
 
 
 def _off_walls(here: Tensor, velocity: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """What went through a wall is mirrored in it."""
+    """Positions beyond a wall, reflected at it."""
     beyond, short = here > high, here < low
     here = torch.where(beyond, 2 * high - here, torch.where(short, 2 * low - here, here))
     velocity = torch.where(beyond, -velocity.abs(), torch.where(short, velocity.abs(), velocity))

@@ -45,7 +45,7 @@ _CHUNK = 128  # scenes at a time: larger tensors are slower, because their pages
 
 @dataclass(frozen=True)
 class Level:
-    """What scenes are made of; lengths in pixels, pairs are the least and the most."""
+    """The composition of scenes. Lengths are in pixels, pairs are the least and the most."""
 
     size: int = 32  # the scene's side, at most a field's
     objects: tuple[int, int] = (1, 1)
@@ -97,7 +97,7 @@ class Scenes:
         return (self.masks * (self.labels + 1)[:, :, None, None]).sum(1)
 
     def captions(self) -> list[str]:
-        """What is to be seen, from left to right: "a red three and a blue seven on the flower"."""
+        """The caption, from left to right: "a red three and a blue seven on the flower"."""
         middles = (self.boxes[..., 0] + self.boxes[..., 2]).masked_fill(self.labels < 0, math.inf)
         order = middles.argsort(dim=1, stable=True)
         labels, colours = self.labels.gather(1, order).tolist(), self.colours.gather(1, order).tolist()

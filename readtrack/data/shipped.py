@@ -1,4 +1,4 @@
-"""What ships with Python and scikit-learn: handwritten digits, two photographs, prose, source code."""
+"""Data that ship with Python and scikit-learn: handwritten digits, two photographs, prose, source code."""
 
 from __future__ import annotations
 

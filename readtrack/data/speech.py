@@ -112,7 +112,7 @@ _STOPS = torch.tensor([sound.stop for sound in _SOUNDS.values()])
 
 @dataclass(frozen=True)
 class Speaker:
-    """pitch Hz; tract multiplies the formants; rate multiplies durations; breath is noise beside the pulses;
+    """pitch Hz; tract multiplies the formants; rate multiplies durations; breath is noise added to pulses;
     tilt Hz, above which the voice falls by 6 dB an octave.
     """
 
@@ -132,7 +132,7 @@ class Utterance:
     phonemes   (phonemes,) ids; the first and the last are silence
     durations  (phonemes,) frames, 3 or more; durations.sum() * 80 == samples
     pitch      (frames,) Hz, 0 where no pulses are
-    words      what was asked for
+    words      what was requested
     """
 
     wave: Float[Tensor, " samples"]

@@ -1,4 +1,4 @@
-"""The data sets that readtrack knows where to get: `catalogue.yaml`, beside this file."""
+"""The data sets that readtrack knows where to get: `catalogue.yaml`, next to this file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """What is known of a data set. `names`: what its labels stand for; `split`: who is judged on what."""
+    """The description of a data set. `names`: what its labels stand for; `split`: who is judged on what."""
 
     name: str
     title: str

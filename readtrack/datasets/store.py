@@ -89,7 +89,7 @@ class DataSets:
         return size
 
     def problems(self, name: str) -> Iterator[str]:
-        """What is wrong with its files: missing, of another size, changed. Reads all of them."""
+        """Problems with its files: missing, of another size, changed. Reads all of them."""
         folder = self.path(name)
         for file, (size, sha256) in self.find(name).files.items():
             try:
@@ -221,7 +221,7 @@ def _stored(about: Any) -> Stored:
 
 
 def _of_folder(folder: Path, kind: Kind | None) -> tuple[list[Path], Kind]:
-    """The pictures or sounds below `folder`, whichever are more or are asked for."""
+    """The pictures or sounds below `folder`, whichever are more or are requested."""
     pictures, sounds = [], []
     for path in _walk(folder):
         if path.suffix.lower() in _PICTURES:

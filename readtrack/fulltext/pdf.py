@@ -183,7 +183,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _lines(process: subprocess.Popen[bytes], end: float) -> Iterator[Any]:
-    """What the child says, line by line, until it ends. Raises _FailedError, Cancelled."""
+    """The child's output, line by line, until it ends. Raises _FailedError, Cancelled."""
     assert process.stdout
     rest, size = b"", 0
     while True:

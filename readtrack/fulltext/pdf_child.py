@@ -3,7 +3,7 @@
 Each line of standard input asks for one PDF: `["pages", PATH, SECONDS]` or `["count", PATH, SECONDS]`. The
 answer is a JSON line for each page that has text, `[NUMBER, TEXT]`, or one with the count, and a last line:
 `null`, or the reason why the PDF cannot be read. The process ends when its input does, even in the middle of
-a PDF, or when nothing was asked for a while.
+a PDF, or after a while without requests.
 """
 
 from __future__ import annotations

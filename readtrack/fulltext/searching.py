@@ -101,7 +101,7 @@ class Search:
         return around(paper.title if paper is not None else self._library.wording(subject), self.told)
 
     def _of(self, node: Node, among: Iterable[str]) -> dict[str, Fit]:
-        """What fits; nothing in it depends on what else is asked, so one more word or field only narrows."""
+        """The matches. None depends on the rest of the query, so another word or field only narrows."""
         if isinstance(node, Word):
             return self._with_word(node)
         if isinstance(node, Field):
@@ -126,7 +126,7 @@ class Search:
         return every
 
     def _with_words(self, wanted: list[Word]) -> dict[str, Fit]:
-        """What has all of them, and what they are the name of: flash attention is flashattention."""
+        """Texts with all of the words, and papers of that name: flash attention is flashattention."""
         found = self._with_word(wanted[0])
         for word in wanted[1:]:
             found = _both(found, self._with_word(word))
@@ -221,7 +221,7 @@ def _having(library: Library, what: str) -> set[str]:
 
 
 def matches(search: Search) -> dict[str, RankedMatch]:
-    """What fits, for a list: which words to point out, and for the first ones where the rest stands."""
+    """The matches, for a list: which words to point out, and for the first ones where the rest stands."""
     told = search.told
     elsewhere = [one for one in list(search.found)[:_NOTED] if kind_of(search.found[one][1])]
     notes = {subject: where(hit) for subject, hit in search.hits(elsewhere).items()}
@@ -246,7 +246,7 @@ def where(hit: Hit, *, full: bool = False) -> str:
 
 
 def doubt(library: Library, text: str) -> str:
-    """What is wrong with a search that can find nothing: a field's value that there is not; else ""."""
+    """Errors of a query that can find nothing: a field's value that there is not; else ""."""
     for asked in fields(parse(text)):
         if asked.name == "state" and not any(state.startswith(asked.value) for state in STATES):
             return f"There is no state {quoted(asked.value)}. Available: {', '.join(STATES)}."

@@ -1,4 +1,4 @@
-"""What the search index is made from, unit by unit: the list, each abstract, each note, each PDF."""
+"""The texts of the search index, unit by unit: the list, each abstract, each note, each PDF."""
 
 from __future__ import annotations
 

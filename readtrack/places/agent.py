@@ -171,7 +171,7 @@ def _frame(folder: Path, attempt: str, at: int) -> tuple[dict[str, Any], bytes]:
 
 
 def cancel(root: Path, request: Request, payload: bytes) -> Answer:
-    """`times`: how often it was asked for. A run that waits in a queue is taken out of it, and so is one
+    """`times`: how often it was requested. A run that waits in a queue is taken out of it, and so is one
     whose node does not hear."""
     folder = folders.run(root, request["run"])
     write_text(folder / "cancel", str(int(request["times"])))
@@ -238,7 +238,7 @@ def _alive(folder: Path) -> tuple[bool | None, str]:
         state = slurm.state(number)
         if state.waiting:
             return True, state.text
-        # On other nodes no lock can be looked at. The lease tells, whatever the controller thinks.
+        # On other nodes no lock can be examined. The lease tells, whatever the controller thinks.
         return (True if _leased(folder) else None if state.unknown else state.alive), state.text
     try:
         with (folder / "lock").open("a") as lock:
@@ -249,7 +249,7 @@ def _alive(folder: Path) -> tuple[bool | None, str]:
 
 
 def _last_words(folder: Path) -> str:
-    """What the shepherd printed, if it could not continue."""
+    """The shepherd's last output, if it failed."""
     try:
         return (folder / "shepherd.txt").read_text(errors="replace").strip().rpartition("\n")[2][:300]
     except OSError:

@@ -1,4 +1,4 @@
-"""What can go wrong between this machine and another one."""
+"""Errors of the connection to another machine."""
 
 from readtrack.errors import ReadtrackError
 

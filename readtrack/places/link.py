@@ -52,7 +52,7 @@ def connect(place: Place) -> Link:
 
 
 def command(place: Place) -> list[str]:
-    """What starts an agent there, without its mark."""
+    """The command that starts an agent there, without its mark."""
     # -P: what lies in the folder that the agent starts in is not imported.
     far = [place.python, "-u", "-P", "-m", "readtrack.places.agent", place.home]
     if not place.host:

@@ -25,7 +25,7 @@ _LARGEST = 1 << 16  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What place.json holds.
+    """The content of place.json.
 
     place    the reader's name for the place
     machine  `Place.machine` when the run was sent

@@ -123,7 +123,7 @@ class FarProcess:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Somebody else brings it home; here it is looked at, no more.
+            # Somebody else brings it home; here it is only shown.
             self._lock.close()
             self._lock = None
         else:
@@ -171,7 +171,7 @@ class FarProcess:
             return 0
 
     def take(self, attempt: str, at: int, data: bytes) -> None:
-        """Append what follows on what is here; what was here already, or leaves a gap, is asked for again.
+        """Append what follows on what is here; what was here already, or leaves a gap, is requested again.
 
         Raises Refused when the events are more than a run may have.
         """

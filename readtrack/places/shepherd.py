@@ -1,6 +1,6 @@
 """Supervises one run on the machine where it runs: `python -m readtrack.places.shepherd FOLDER`.
 
-It belongs to no terminal. Each start is an attempt with a folder of its own, which is a home for one
+It belongs to no terminal. Each start is an attempt with its own folder, which is a home for one
 run: two attempts never write into one file. The worker ends when its shepherd
 does.
 
@@ -37,7 +37,7 @@ _RENEW = 2.0  # seconds
 
 
 def main(folder: Path, lock: int | None = None) -> None:
-    """In a process of its own: a signal means that the machine is wanted back.
+    """In its own process: a signal means that the machine is wanted back.
 
     lock  a descriptor that came with the process, and holds the lock already
     """

@@ -1,4 +1,4 @@
-"""The machine that has sbatch: a run's shepherd as a job of its own, through submitit."""
+"""The machine that has sbatch: a run's shepherd as its own job, through submitit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SlurmError(Exception):
 
 
 class State(NamedTuple):
-    """What the controller thinks of a job.
+    """The state of a job, as the SLURM controller reports it.
 
     waiting  it has not begun, or is to begin again
     unknown  the controller does not answer
@@ -72,7 +72,7 @@ _states: dict[str, tuple[float, State]] = {}
 
 
 def state(number: str, *, age: float = _ASKED_EVERY) -> State:
-    """What the controller says, at most `age` seconds old."""
+    """The controller's report, at most `age` seconds old."""
     asked, known = _states.get(number, (-math.inf, State(True, True, True, "")))
     if time.monotonic() - asked >= age:
         known = _ask(number)

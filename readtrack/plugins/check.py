@@ -1,4 +1,4 @@
-"""What a child process finds out about a plugin: whether it can be used, its claims, its checks."""
+"""Checks of a plugin in a child process: whether it can be used, its claims, its checks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from readtrack.text import signal_name
 
 
 class Inspection(NamedTuple):
-    """What a child process found out about a plugin: why it cannot be used, or None; and its claims."""
+    """The result of a plugin's check in a child process: why it cannot be used, or None; and its claims."""
 
     reason: str | None
     claims: tuple[Claim, ...] = ()
@@ -60,7 +60,7 @@ def mutants(name: str, home: Home, timeout: float = 900) -> list[tuple[str, str,
 
 
 def _ask(program: str, name: str, home: Home, timeout: float) -> tuple[Any, str | None]:
-    """What a child process says of a plugin, as JSON; or why it said nothing."""
+    """The child process's report on a plugin, as JSON; or why it said nothing."""
 
     with tempfile.TemporaryDirectory(prefix="readtrack-check-") as folder:
         answer = Path(folder, "answer.json")
@@ -87,7 +87,7 @@ def _ask(program: str, name: str, home: Home, timeout: float) -> tuple[Any, str 
 
 
 def _ends(child: int, timeout: float) -> bool:
-    """Whether the child process ends within so many seconds; it is not reaped by this."""
+    """Whether the child process ends within `seconds`, without reaping it."""
     import psutil
 
     process, end = psutil.Process(child), time.monotonic() + timeout

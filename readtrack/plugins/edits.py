@@ -48,7 +48,7 @@ class Edit(NamedTuple):
 
 
 def of_plugin(plugin: PluginRef) -> list[Edit]:
-    """What differs from the last plugin that this one hides: the shipped one, if there is one."""
+    """The differences from the last plugin that this one hides: the shipped one, if there is one."""
     if not plugin.shadows or plugin.origin == "installed":
         return []
     original = Path(plugin.shadows[-1])

@@ -83,7 +83,7 @@ def plugin_path() -> list[Path]:
 
 
 def search_path(home: Home) -> list[str]:
-    """What `readtrack.papers.__path__` is; installed plugins come in through a finder of their own."""
+    """The value of `readtrack.papers.__path__`; installed plugins come in through a finder of their own."""
     installed = {entry.name: entry.module for entry in _entry_points()}
     if installed and not any(isinstance(finder, _InstalledFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _InstalledFinder(home, installed))

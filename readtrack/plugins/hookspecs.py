@@ -14,7 +14,7 @@ hookspec = pluggy.HookspecMarker("readtrack")
 
 @hookspec(firstresult=True)
 def implementation() -> Callable[..., Any]:  # type: ignore[empty-body]
-    """What a notebook would import: the module class, or the function, that is the paper."""
+    """The object to import in a notebook: the module class, or the function, that is the paper."""
 
 
 @hookspec(firstresult=True)

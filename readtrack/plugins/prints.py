@@ -1,4 +1,4 @@
-"""What the code of a run was, line by line, as hashes: enough to say which lines differ somewhere else.
+"""A fingerprint of a run's code, line by line, as hashes: enough to say which lines differ somewhere else.
 
 A run keeps them in `code.json`. The hashes do not give the code away, and comments count as lines, too.
 """
@@ -64,7 +64,7 @@ def save(folder: Path, prints: Prints) -> None:
 
 
 def load(folder: Path) -> Prints:
-    """What a run kept; {} if it kept none, or they cannot be read."""
+    """The hashes that a run kept; {} if there are none, or they cannot be read."""
     try:
         return parse(json.loads(regular.read_bytes(folder / _FILE, _LARGEST)))
     except (OSError, ValueError, RecursionError):
@@ -72,7 +72,7 @@ def load(folder: Path) -> Prints:
 
 
 def parse(found: Any) -> Prints:
-    """What `save` wrote, or a card has. Raises ValueError for anything else."""
+    """Parse the hashes that `save` wrote or a card has. Raises ValueError for anything else."""
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise ValueError("the code's hashes are not a mapping from files to texts")
     return {

@@ -80,7 +80,7 @@ class VariantView:
 
     @property
     def point(self) -> str:
-        """What was measured, the same for all variants: `attention, tokens 1024, forward, float32`."""
+        """The measured point, the same for all variants: `attention, tokens 1024, forward, float32`."""
         return ", ".join(filter(None, [self.case, *axis_words(self.axes), self.mode, self.dtype]))
 
     def line(self) -> str:
@@ -98,7 +98,7 @@ class VariantView:
         return ", ".join(filter(None, said))
 
     def remarks(self) -> str:
-        """What limits it, its memory, what is doubtful about it."""
+        """The bottleneck, the memory, and the flags."""
         limit = f"{self.bound}-bound" if self.ceiling is not None and self.bound else ""
         return ", ".join(filter(None, [limit, self.memory and f"peak {self.memory}", *self.flags]))
 
@@ -110,7 +110,7 @@ def axis_words(axes: Mapping[str, str]) -> list[str]:
 
 
 def measured(event: Event) -> VariantView:
-    """What a `measurement` event says, whatever else it may hold."""
+    """A `measurement` event in words."""
     axes, times, check = (_mapping(event, name) for name in ("axes", "t_ns", "ok"))
     role, flags = _text(event, "role"), tuple(one_line(str(flag)) for flag in _list(event, "flags"))
     value = _number(times, "value")
@@ -147,7 +147,7 @@ def measured(event: Event) -> VariantView:
 
 
 def absent(rows: Sequence[VariantView]) -> tuple[list[VariantView], dict[str, list[str]]]:
-    """What was measured or failed; and what cannot run here at any size: reason to variants."""
+    """The rows that were measured or failed; and reason to variants that cannot run here at any size."""
     reasons: dict[str, set[str]] = {}
     for row in rows:
         reasons.setdefault(row.name, set()).add(row.missing if row.skipped else "")
@@ -167,7 +167,7 @@ def common_axes(rows: Sequence[VariantView]) -> dict[str, str]:
 
 
 def _speed(event: Event, rival: str, role: str, contended: bool) -> Speed | None:
-    """Nothing for the rival itself. What was measured beside other programs is never sure."""
+    """Nothing for the rival itself. What was measured while other programs ran is never sure."""
     ratio = _number(event, f"vs_{rival}")
     if ratio is None or role in _RIVALS[rival]:
         return None

@@ -97,7 +97,7 @@ class StatedClaim:
 
 
 def judged(event: Mapping[str, Any]) -> StatedClaim:
-    """What a `claim` event says."""
+    """A `claim` event in words."""
     return StatedClaim(
         one_line(str(event["claim"]["name"])),
         one_line(str(event["verdict"])),
@@ -153,7 +153,7 @@ class Baseline(NamedTuple):
 
 
 def fallen(one: StatedClaim, job: Job | None, beside: Baseline) -> Literal["it fell", "it did not fall", ""]:
-    """What happened to a claim that holds in a plain run, in a null run, with a break or with edited code. A
+    """The outcome of a claim that holds in a plain run, in a null run, with a break or with edited code. A
     claim must fall in a null run if it is measured, and with a break that it names.
     """
     if beside.verdicts.get(one.name) not in _STOOD:

@@ -50,7 +50,7 @@ def environment(facts: Mapping[str, Any]) -> str:
 
 
 def machine(record: Record) -> str:
-    """What it ran on, its memory included; "" before that is known."""
+    """The machine, its memory included; "" until it is known."""
     found = record.environment
     parts = [
         str(found.get("device_name") or found.get("device") or ""),
@@ -106,7 +106,7 @@ def _to_come(record: Record) -> list[str]:
 
 
 def waiting(record: Record) -> str:
-    """What a run without progress is doing, or why it ended."""
+    """The activity of a run without progress, or why it ended."""
     if record.outcome is not None:
         return "" if record.outcome == "completed" else record.detail or "no details were recorded"
     if record.state == "not responding":
@@ -188,7 +188,7 @@ def cause(record: Record) -> str:
 
 
 class Failure(NamedTuple):
-    """What could not be done, why, and what to do next."""
+    """The failure, its reason, and what to do next."""
 
     what: str
     why: str

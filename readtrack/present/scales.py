@@ -1,4 +1,4 @@
-"""What every drawing of a curve agrees on."""
+"""Scales that all drawings of curves share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The reading list as it stands in papers.yaml (sections, rows and papers), and the papers that ship.
+"""The reading list as in papers.yaml (sections, rows and papers), and the papers that ship.
 
-Values are the text that stands there (`arxiv: 2310.10` keeps its zero, `title: no` is "no"), without what
+Values are the text as written there (`arxiv: 2310.10` keeps its zero, `title: no` is "no"), without what
 would confuse a terminal. `readtrack.reading_list.load` reads the file.
 """
 
@@ -81,7 +81,7 @@ class Paper(NamedTuple):
     @property
     def own_sources(self) -> tuple[Source, ...]:
         """Where this paper itself can be had. A later source with a note is another work that the reader
-        wants to have at hand (FlashAttention-2 beside FlashAttention).
+        wants to have at hand (FlashAttention-2 next to FlashAttention).
         """
         return tuple(source for number, source in enumerate(self.sources) if number == 0 or not source.note)
 
@@ -119,7 +119,7 @@ class Row(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """What the journal calls a row that has no papers."""
+        """The journal's name of a row without papers."""
         return f"row:{self.key}"
 
 

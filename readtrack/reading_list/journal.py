@@ -50,7 +50,7 @@ _PAPER = re.compile(r"(?:row:)?\w[\w-]{0,199}")
 
 @dataclass(slots=True)
 class Reading:
-    """What the journal says about one paper. `state` is None where it says nothing about that."""
+    """The journal's record of one paper. `state` is None where it says nothing about that."""
 
     state: State | None = None
     history: list[tuple[str, State]] = field(default_factory=list)  # (when, state), oldest first

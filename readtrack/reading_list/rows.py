@@ -36,7 +36,7 @@ class About(NamedTuple):
 
 
 class Names(NamedTuple):
-    """What rows are called in the journal and in the folder of notes.
+    """The names of rows in the journal and in the folder of notes.
 
     of       the subject of each row without papers, to its name; rows the row's About
     orphans  names of the journal that belong to no row

@@ -1,6 +1,6 @@
 """A YAML file as a tree of nodes that know their line, so that every complaint about it can name one.
 
-Scalars stay the text that stands there. What a hand-written list never needs is refused: aliases, a second
+Scalars stay the text as written there. What a hand-written list never needs is refused: aliases, a second
 document, more depth or size than any list has.
 """
 
@@ -28,7 +28,7 @@ _UNQUOTED = (
 
 
 class Problem(Exception):
-    """What is wrong with the file, and the fix, at a line (0: the file as a whole)."""
+    """A problem of the file and its fix, at a line (0: the file as a whole)."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)

@@ -328,7 +328,7 @@ class Comparison(Generic[A, T]):
         return "" if works else "the paper's arm learns from no targets"
 
     def _about(self, run: Runner, claim: Claim, table: Table) -> dict[str, Any]:
-        """What a page must know of the comparison: what a null run redraws, the role of each row, and which
+        """Facts about the comparison for its page: what a null run redraws, the role of each row, and which
         bounds compare arms that the run's break makes equal in every number."""
         papers = self._papers_arms(claim)
         roles = dict.fromkeys(self.arms, "other") | dict.fromkeys(papers, "paper")
@@ -472,7 +472,7 @@ def papers_arms(claim: Claim) -> list[str]:
 
 
 def _worse_by_threshold(bound: Bound, found: float | AtLeast) -> float | AtLeast:
-    """What a null run reports for a bound that says "as good as", which equal arms meet rightly.
+    """The result of a null run for a bound that says "as good as", which equal arms meet rightly.
 
     One arm counts as worse than the other by as much as the threshold allows: then the bound must not hold.
     Other bounds are left as they are.

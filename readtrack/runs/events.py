@@ -53,7 +53,7 @@ OUTCOMES: tuple[Outcome, ...] = (
 
 
 class _Stamp(TypedDict, total=False):
-    """What the writer adds to every event; `not_finite` names the fields whose numbers were not."""
+    """Fields that the writer adds to every event; `not_finite` names the fields whose numbers were not."""
 
     v: int
     seq: int
@@ -163,7 +163,7 @@ class Headline(_Stamp):
 
 
 class AxesNamed(_Stamp, total=False):
-    """What the axes of a metric's curve are called, "" for the usual name."""
+    """The labels of the axes of a metric's curve, "" for the usual name."""
 
     event: Literal["axes"]
     metric: str
@@ -188,7 +188,7 @@ class Artifact(_Stamp, total=False):
 
 
 class Said(_Stamp):
-    """What the plugin logged, or the worker warns of."""
+    """A message of the plugin, or a warning of the worker."""
 
     event: Literal["log", "warning"]
     text: str

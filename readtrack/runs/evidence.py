@@ -1,4 +1,4 @@
-"""What a paper's runs on this machine show, all together."""
+"""The evidence of all runs of a paper on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one run is asked to do: `job.json`, written before the worker starts."""
+"""The settings of one run: `job.json`, written before the worker starts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Job:
 
     @property
     def condition(self) -> str:
-        """What sets the run apart from a plain run of the shipped paper, for tables: "" for a plain run."""
+        """How the run differs from a plain run of the shipped paper, for tables: "" for a plain run."""
         kind = "null run" if self.null else f"break: {self.broken}" if self.broken else ""
         longer = f"{self.times} times the steps" if self.times > 1 else ""
         practised = f"practice: {', '.join(self.practice)}" if self.practice else ""

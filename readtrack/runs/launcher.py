@@ -61,7 +61,7 @@ class Running(Protocol):
 
 
 def start(job: Job, home: Home) -> RunHandle:
-    """Write the job into a fresh run folder and start the worker in a session of its own.
+    """Write the job into a fresh run folder and start the worker in its own session.
 
     Raises ReadtrackError if the paper does not have a setting, the folder cannot be made or the
     interpreter for runs cannot be started, NotAvailableError if it has no PyTorch or there is no such device.

@@ -70,7 +70,7 @@ def last_place(folder: Path, plugin_folders: Iterable[str]) -> str:
 
 
 def fatal_error(folder: Path) -> str:
-    """What faulthandler called the end of the process ("Segmentation fault"), or ""."""
+    """faulthandler's name for the end of the process ("Segmentation fault"), or ""."""
     found = re.findall(r"^Fatal Python error: (.+)$", tail(folder, 64 * 1024), re.MULTILINE)
     return str(found[-1]) if found else ""
 

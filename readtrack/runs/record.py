@@ -1,4 +1,4 @@
-"""What a run has said so far: the fold of its events, and the short summary that tables show."""
+"""A run's record so far: the fold of its events, and the short summary that tables show."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RunSummary:
 
 @dataclass(slots=True)
 class Record:
-    """What a run has said so far. Begin with `from_job`, then `apply` each event; or `load` a folder.
+    """A run's record so far. Begin with `from_job`, then `apply` each event; or `load` a folder.
 
     curves  metric name to arm to [(step, value), ...]; values: the last value of metrics without a step
     stated  the claims (`Claim.to_json`) that the run is going to judge; claims: the events of the judged ones

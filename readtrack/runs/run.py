@@ -273,7 +273,7 @@ class Run:
         breaks      name of a break to the arms that it replaces, or to a function from world to world
         world       handed to every attempt as `Trial.world`
         null        "pipeline": in a null run every name has a copy of the control's stages and attempts with
-                    weights and streams of its own. "items", for explanations of one network: arms stay, and a
+                    its own weights and streams. "items", for explanations of one network: arms stay, and a
                     coin for each judged item decides whose value is whose. `NoNull(why)`: no null run
         unequal     arm to what differs from the others in the words of the check, and whom that favours
         judged_on   "training" where what is measured is the training itself, such as its length or its loss
@@ -521,7 +521,7 @@ class Run:
         self._events.emit("claims", claims=[claim.to_json() for claim in claims if self.wants(claim)])
 
     def axes(self, curve: str, *, x: str = "", y: str = "") -> None:
-        """What the axes of a metric's curve are called, where "step" and the metric's name say too little:
+        """The labels of the axes of a metric's curve, where "step" and the metric's name say too little:
         `run.axes("loss", x="epoch", y="nats per symbol")`.
         """
         self._events.emit("axes", metric=curve, x=x, y=y)

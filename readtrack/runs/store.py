@@ -144,7 +144,7 @@ def pin(folder: Path, pinned: bool) -> None:
 
 
 def note(folder: Path) -> str:
-    """What the reader wrote about a run; "" if nothing."""
+    """The user's note on a run; "" if there is none."""
     try:
         return plain(regular.read_bytes(folder / _NOTE, _LARGEST).decode("utf-8", "replace"))
     except OSError:

@@ -1,4 +1,4 @@
-"""What an arm of a comparison is made from, and what it is given while it is tried."""
+"""The parts of an arm of a comparison, and what it is given while it is tried."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Keep = Literal["lowest", "highest"]
 
 @dataclass(frozen=True, slots=True)
 class Best(Generic[T]):
-    """What `Run.sweep` found for one arm.
+    """The result of `Run.sweep` for one arm.
 
     value   the best of `grid`; NaN where no value gave a finite score
     score   its validation score
@@ -118,7 +118,7 @@ class Arm(Generic[A]):
 
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """What one attempt of an arm did, or one stage. Its `Trial` fills it in.
+    """The work of one attempt of an arm, or of one stage. Its `Trial` fills it in.
 
     arm, level, point  of an attempt: where it was made
     stage    the name of the stage's function, "" for an attempt
@@ -152,7 +152,7 @@ class Work:
 
 @dataclass(slots=True)
 class Workshop:
-    """What the trials of one comparison share: the run, the world, results of stages, the work done."""
+    """State that the trials of one comparison share: the run, the world, results of stages, the work."""
 
     run: Runner
     world: Any = None
@@ -267,7 +267,7 @@ class Trial:
         self.run.metric(name, value, step=step, arm=arm or self.name)
 
     def part(self, name: str) -> str:
-        """What curves call a network `name` that this arm needs: a null run has one for each arm."""
+        """The label in curves of a network `name` that this arm needs: a null run has one for each arm."""
         return f"{name}, for {self._arm}" if self._salted else name
 
     def stage(self, first: Callable[[Trial], T]) -> T:
@@ -328,7 +328,7 @@ class EarlyStopping(Generic[T]):
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> str:
-    """The optimiser's own settings and what schedules set beside them, without its learning rate."""
+    """The optimiser's own settings and what schedules add, without its learning rate."""
     shown = {
         name: value
         for name, value in optimizer.defaults.items()

@@ -27,7 +27,7 @@ _TIMEOUT: dict[Budget, float | None] = {"quick": 1200.0, "full": None}
 
 
 class Condition(NamedTuple):
-    """What is special about a run: nothing, a null run, one ingredient left out, the benchmark instead of the
+    """The condition of a run: plain, a null run, one ingredient left out, the benchmark instead of the
     experiment, or more steps."""
 
     null: bool = False
@@ -65,7 +65,7 @@ class Task(NamedTuple):
 
 
 class VerifyEvent(NamedTuple):
-    """What happened to a task: "started", "reused" (an earlier run stands for it), or "ended".
+    """Progress of a task: "started", "reused" (an earlier run stands for it), or "ended".
 
     ended, total  how many tasks were done by then, of how many; the total grows while claims are undecided
     """
@@ -142,7 +142,7 @@ class Verification:
                     self._trials[paper, condition] = _Trial(chosen, about, len(chosen))
                     continue
                 self._trials[paper, condition] = _Trial(order, about, planned)
-        # The benchmarks come last, one at a time and alone: what runs beside them would spoil them.
+        # The benchmarks come last, one at a time and alone: a run at the same time would spoil them.
         order_of = {PLAIN: 0, TIMED: 2, NULL_TIMED: 2}
         for paper, condition in sorted(self._trials, key=lambda place: order_of.get(place[1], 1)):
             trial = self._trials[paper, condition]
@@ -165,7 +165,7 @@ class Verification:
         return trial.claim_events() if trial else {}
 
     def benchmarks(self, paper: str, condition: Condition = TIMED) -> list[list[dict[str, Any]]]:
-        """What each run of the paper's benchmark measured, where a claim asks for it."""
+        """The measurements of each run of the paper's benchmark, where a claim asks for it."""
         return [run.measurements for run in self.records(paper, condition).values()]
 
     def step(self) -> list[VerifyEvent]:
@@ -205,7 +205,7 @@ class Verification:
         return happened
 
     def _contended(self, task: Task) -> bool:
-        """Whether the earlier benchmark judges a claim no more: others used the machine beside it."""
+        """Whether the earlier benchmark no longer judges a claim: other programs used the machine."""
         measured = self._earlier[task].measurements
         bounds = [bound for claim in self._trials[task.paper, task.condition].claims for bound in claim.timed]
         return task.condition.timed and any(judge(bound, measured).obstacle == CONTENDED for bound in bounds)

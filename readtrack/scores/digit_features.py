@@ -1,7 +1,7 @@
-"""What a small network sees in handwritten digits: features by which made digits are compared with real ones.
+"""The features of a small network for handwritten digits, by which made digits are compared with real ones.
 
 The judge of the papers that make digits: Fréchet's distance between the features of their samples and those
-of held-out digits, beside the same distance of training digits, which is its floor.
+of held-out digits. The same distance of training digits is its floor.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a listener understands: a network that reads the digits in a log-mel spectrogram.
+"""A speech recogniser: a network that reads the digits in a log-mel spectrogram.
 
-The judge of the papers that synthesise speech: what it hears wrong in their sound, beside what it hears wrong
+The judge of the papers that synthesise speech: its errors on their sound, compared with its errors
 in the made voice itself. Convolutions and the loss of connectionist temporal classification (Graves et al.
 2006, doi 10.1145/1143844.1143891), trained on `readtrack.data.speech`, many speakers, 0 to 40 dB.
 """

@@ -57,7 +57,7 @@ def mean_iou(found: Int64[Tensor, "*size"], truth: Int64[Tensor, "*size"], class
 
 @dataclass(frozen=True)
 class Detected:
-    """What was found in one image, and the objects that are there."""
+    """The detections in one image, and its true objects."""
 
     overlap: Float[Tensor, "found objects"]  # `box_iou` or `mask_iou`
     scores: Float[Tensor, " found"]

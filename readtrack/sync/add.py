@@ -37,7 +37,7 @@ _FETCHED = {"arxiv": "the abstract and PDF", "pdf": "the PDF"}  # by a sync, fro
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What was put on which list. `copied`: the reader had no list of their own, and has one now.
+    """The added paper and its list. `copied`: the reader had no list of their own, and has one now.
 
     `missing` names the unknown facts; `unasked` says why the source could not be asked for them, ""
     if it was not or answered. `fetched` is what a sync fetches: "the abstract and PDF", "the PDF" or "".
@@ -84,7 +84,7 @@ def add(
     endpoints: Endpoints | None = None,
 ) -> Added:
     """Put the paper that `text` means on the reader's list: an id, alias or title that readtrack knows, an
-    arXiv id, a DOI, a link, or a title; a title may stand beside an id or a link.
+    arXiv id, a DOI, a link, or a title; a title may stand next to an id or a link.
 
     A known paper needs no request, nor does one whose title, authors and year are given. Where the source
     cannot be asked, what it would have said is missing until a sync brings it. What is given by name goes
@@ -141,7 +141,7 @@ def add(
 
 def known_paper(library: Library, text: str) -> Paper | None:
     """The paper, on the list or not, that has this id, alias, title or source, or is the one named by the
-    link beside a title. Of several parts of one work it is the work itself.
+    link next to a title. Of several parts of one work it is the work itself.
     """
     papers = library.catalog.papers.values()
     name, title = name_key(text), letters(text)
@@ -260,7 +260,7 @@ def asking(
 
 
 def from_source(client: Client, endpoints: Endpoints, source: Source) -> GivenFacts:
-    """What arXiv or the DOI's registry says. Raises Fault, and NotAvailableError if it does not know it."""
+    """The facts from arXiv or the DOI registry. Raises Fault, or NotAvailableError for an unknown id."""
     return (_from_arxiv if source.kind == "arxiv" else _from_doi)(client, endpoints, source.value)
 
 

@@ -34,7 +34,7 @@ SHORT_DEADLINE = 120.0  # seconds for a feed and the like
 WINDOW, MIN_RATE = 30.0, 2048  # seconds, and bytes per second that must come over each such time
 MAX_REDIRECTS = 5
 _POLL = 0.1
-_PAGE = 64 * 1024  # bytes of an error page that are looked at
+_PAGE = 64 * 1024  # bytes of an error page that are examined
 _DENIED_FOR = 3600.0
 _BLOCKED_FOR = 1200.0  # seconds: what arXiv's blocks last at least, where it does not say
 
@@ -229,7 +229,7 @@ class Client:
             exchange.give_up()
 
     def _next(self, exchange: TransferThread, url: str) -> ResponseHead | bytes | None:
-        """What the exchange says next. Raises Fault, Cancelled."""
+        """The next message of the exchange. Raises Fault, Cancelled."""
         began = self._clock.now()
         while True:
             if self._cancel.is_set():

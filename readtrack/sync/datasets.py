@@ -138,7 +138,7 @@ class _FileSink:
         begins = head.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         if head.status == 206 and not begins:
             self._path.unlink(missing_ok=True)
-            raise Fault("truncated", f"{self._about.name}: another part came than was asked for")
+            raise Fault("truncated", f"{self._about.name}: the server sent another part than requested")
         self._close()
         try:
             self._file = self._path.open("ab" if head.status == 206 else "wb")

@@ -170,7 +170,7 @@ class Sync:
                     self._note(f"{paper.id}: newer version v{facts.version} (v{old['version']} before)")
 
     def _fill_in_missing(self, client: Client, endpoints: Endpoints) -> None:
-        """Put facts into the list that it names as missing; those of a DOI are asked for here."""
+        """Put facts into the list that it names as missing; those of a DOI are requested here."""
         papers = [paper for paper in self._papers.values() if paper.missing]
         if not papers:
             return

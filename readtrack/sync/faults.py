@@ -1,4 +1,4 @@
-"""What can go wrong with a request, as one kind of error that says whether another try makes sense."""
+"""Errors of a request, as one class that says whether another try makes sense."""
 
 from __future__ import annotations
 

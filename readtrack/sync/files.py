@@ -4,7 +4,7 @@
     pdfs/<id>.json    its record, made ready before it appears and put in place after
 
 What the reader put or changed here is never lost: a PDF without a record, or attached by hand, is left alone,
-and one that is no longer what its record says is kept beside the new one.
+and one that is no longer what its record says is kept next to the new one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _HEAD, _TAIL = 1024, 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdfRecord:
-    """Where a PDF came from. `wanted`: the version that was asked for when `version` is what came.
+    """Where a PDF came from. `wanted`: the version that was requested when `version` is what came.
 
     Origin "withdrawn" means that no PDF is offered; "found", that the user put the file here.
     """
@@ -57,7 +57,7 @@ class PdfRecord:
 
 
 class UserFileConflictError(Exception):
-    """The reader has put a PDF of their own there; it stays."""
+    """The reader has put their own PDF there; it stays."""
 
 
 class Pdfs:

@@ -1,4 +1,4 @@
-"""What arXiv says about papers: asked for in batches, kept as metadata/<id>.json.
+"""The metadata of papers from arXiv: requested in batches, kept as metadata/<id>.json.
 
 The `arxiv` package words the query and reads the feed. What it hides, or gets wrong when a server misbehaves
 (see `_Session` and `_Feed`), is dealt with before it sees the answer.
@@ -33,7 +33,7 @@ TESTED = "4.0.2"  # the version of the package that readtrack is tested with
 BATCH = 100  # ids in one request: a link of about 1,300 characters
 MAX_REFUSALS = 16
 _FEED, _ENTRY = 1024 * 1024, 128 * 1024  # bytes that a feed, and each entry of it, may have
-MAX_AGE = 30  # days after which an id without a version is asked for again
+MAX_AGE = 30  # days after which an id without a version is requested again
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class FeedEntry:
 
 @dataclass(slots=True)
 class Answer:
-    """What came for the ids that were asked for; `refused` says why not, for those that arXiv turned down."""
+    """The entries for the requested ids; `refused` says why not, for those that arXiv turned down."""
 
     found: dict[str, FeedEntry] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -220,7 +220,7 @@ def path_of(folder: Path, paper_id: str) -> Path:
 
 
 def save(folder: Path, paper_id: str, asked: str, facts: FeedEntry, wall: float) -> None:
-    """Replace metadata/<paper_id>.json. `asked`: the id as it stands in the list. Raises OSError."""
+    """Replace metadata/<paper_id>.json. `asked`: the id as in the list. Raises OSError."""
     document = {
         "title": facts.title,
         "abstract": facts.abstract,
@@ -241,7 +241,7 @@ def save(folder: Path, paper_id: str, asked: str, facts: FeedEntry, wall: float)
 
 
 def load(folder: Path, paper_id: str, asked: str) -> dict[str, Any] | None:
-    """What save wrote for this paper and this id; None if there is none or it is damaged."""
+    """The saved metadata of this paper and this id; None if there is none or it is damaged."""
     try:
         document = json.loads(path_of(folder, paper_id).read_text(encoding="utf-8"))
         datetime.fromisoformat(document["fetched"])

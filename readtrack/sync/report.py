@@ -1,4 +1,4 @@
-"""What a sync says: progress while it works, and a summary that names each paper that did not arrive."""
+"""Reports of a sync: progress while it works, and a summary that names each paper that did not arrive."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SyncProgress:
 
 @dataclass(slots=True)
 class SyncSummary:
-    """How it ended. Every paper that was asked for is in `states`; `reasons` holds a sentence for those that
+    """How it ended. Every paper that was requested is in `states`; `reasons` holds a sentence for those that
     did not arrive, the link for those that are on the web only, and what is worth knowing about others.
 
     `stopped`: why the sync ended early, if it did; `not_before`: when arXiv may be asked again (ISO 8601).
@@ -69,7 +69,7 @@ class SyncSummary:
 
     @property
     def failed(self) -> dict[str, str]:
-        """What did not arrive, and why."""
+        """The failures, with reasons."""
         return self.of("failed", "not found")
 
     @property

@@ -43,7 +43,7 @@ class HostThrottle:
         self._take_over()
 
     def host(self, url: str) -> str:
-        """What the reader calls it: "arXiv", or the name in the link."""
+        """The host's name for messages: "arXiv", or the name in the link."""
         parts = urlsplit(url)
         name = parts.hostname or ""
         if parts.netloc in self._arxiv_hosts or name == "arxiv.org" or name.endswith(".arxiv.org"):

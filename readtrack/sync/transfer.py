@@ -1,4 +1,4 @@
-"""One HTTP request in a thread of its own.
+"""One HTTP request in its own thread.
 
 A thread that waits for a name, a handshake or a silent server cannot be woken by an event, and a read with a
 timeout starts afresh with every byte that drips in. So the waiting is done here, and the caller keeps the

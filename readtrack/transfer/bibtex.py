@@ -42,7 +42,7 @@ _LIGATURES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class BibEntry:
-    """One entry: `fields` by their names in small letters, without LaTeX; `raw` as it stands in the file."""
+    """One entry: `fields` by their names in small letters, without LaTeX; `raw` as in the file."""
 
     key: str
     kind: str

@@ -65,7 +65,7 @@ def _state(library: Library, row: Row) -> State:
 
 
 def is_ticked(library: Library, row: Row) -> bool:
-    """What the journal says; the list's own tick where it says nothing."""
+    """The state in the journal; the list's own tick if there is none."""
     subjects = row.papers or (row.subject,)
     if all(library.since(subject) is None for subject in subjects):
         return row.done and library.is_readers
@@ -246,7 +246,7 @@ def row_facts(library: Library, row: Row) -> dict[str, Any]:
 
 
 def paper_facts(library: Library, paper: Paper) -> dict[str, Any]:
-    """What is known of a paper and what the reader said about it."""
+    """A paper's facts, and the user's state, tags, rating and note."""
     return {
         "id": paper.id,
         "title": paper.title,

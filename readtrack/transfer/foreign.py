@@ -1,6 +1,6 @@
 """Somebody else's home as data: which of its files are taken, and up to what size.
 
-Whoever gives a home away chose every name in it and what stands behind each name. A file is taken if it is a
+Whoever gives a home away chose every name in it and what each name leads to. A file is taken if it is a
 regular file in a place where a home keeps data. Files that name programs to run (`CODE`) are taken only when
 the reader asks for them.
 """
@@ -30,8 +30,8 @@ _LARGEST = {
     "plugins": 16 * _MIB,
 }
 CODE = ("plugins", "places.yaml")
-# Of a run: `place.json`, `detached` and what a worker leaves beside its record describe its process, which is
-# only that machine's concern.
+# Of a run: `place.json`, `detached` and what a worker leaves next to its record describe its process, which
+# is only that machine's concern.
 _OF_A_RUN = (
     "job.json",
     "events.jsonl",

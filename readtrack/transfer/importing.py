@@ -60,7 +60,7 @@ class ImportRow:
 
 @dataclass(slots=True)
 class ImportPlan:
-    """What an import would do.
+    """The plan of an import.
 
     own         the reader has a list with rows, which is extended; else one is made
     marks       new states by subject; new_marks: those of new rows without papers, with their section
@@ -108,7 +108,7 @@ class Choices:
 
 
 def plan(library: Library, source: Path | Incoming, choices: Choices | None = None) -> ImportPlan:
-    """What importing would do; writes nothing.
+    """Plan an import; writes nothing.
 
     Raises ReadtrackError if the file cannot be read or has no row, if a chosen paper is not known, or if a
     choice names a line without a row.
@@ -135,7 +135,7 @@ def plan(library: Library, source: Path | Incoming, choices: Choices | None = No
 
 
 def plan_list(library: Library, other: Catalog) -> ImportPlan:
-    """What it takes to have all rows and papers of another list too. Its ticks are not taken over: they are
+    """The changes that add all rows and papers of another list. Its ticks are not taken over: they are
     in its journal.
     """
     known = _Known(library, True, Choices(), also=other)
@@ -148,7 +148,7 @@ def plan_list(library: Library, other: Catalog) -> ImportPlan:
 
 
 class _Known:
-    """What is known: papers, those of the list that ships too, and the rows that the reader has."""
+    """All known papers: those of the list that ships too, and the rows that the reader has."""
 
     def __init__(
         self,

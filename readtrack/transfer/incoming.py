@@ -1,4 +1,4 @@
-"""What the reader brings: a file or pasted text. Kept as it is in `imported/`, so that an export gives back
+"""An imported file or pasted text. Kept unchanged in `imported/`, so that an export gives back
 their own lines.
 """
 

@@ -74,7 +74,7 @@ def relink(library: Library, row: Row) -> None:
 
 
 def said_of(links: Iterable[tuple[Row, Sequence[str]]], library: Library) -> dict[str, tuple[str, ...]]:
-    """What the journal calls the rows that have no papers yet, with the papers that they are to get."""
+    """The journal's names of the rows that have no papers yet, with the papers that they are to get."""
     return {
         library.journal_name(row.subject): tuple(papers) for row, papers in links if not row.papers and papers
     }

@@ -1,6 +1,6 @@
 """Writing papers.yaml: a list of one's own from the one that ships, and rows and papers put into a list.
 
-What stands in the file stays as it is: lines are inserted, as `readtrack.sync.insert` does for one paper.
+Nothing else in the file changes: lines are inserted, as `readtrack.sync.insert` does for one paper.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class NewSection:
 
 @dataclass(slots=True)
 class Additions:
-    """What goes into a list. `rows` by the place under which they go: the section's index, then the indices
+    """Additions to a list. `rows` by the place under which they go: the section's index, then the indices
     of rows in rows. `links` has the papers of rows that are there already, by the place of the row.
     """
 
@@ -232,7 +232,7 @@ def _spliced(text: str, edits: list[tuple[int, list[str]]]) -> str:
 
 def _unusual() -> ReadtrackError:
     return insert.CannotInsertError(
-        "nothing can be inserted into a list in brackets; write its sections and rows on lines of their own"
+        "nothing can be inserted into a list in brackets; write its sections and rows on separate lines"
     )
 
 

@@ -58,7 +58,7 @@ class Item:
 
     @property
     def state(self) -> State:
-        """What the box says; a row that is struck through is skipped, unless it is ticked."""
+        """The state of the box; a row that is struck through is skipped, unless it is ticked."""
         said = BOXES[self.raw[self.box]] if self.box >= 0 else "todo"
         return "skipped" if said == "todo" and _STRUCK.fullmatch(self.text) else said
 

@@ -72,7 +72,7 @@ class Matcher:
             self._words.setdefault(word, set()).add(paper.id)
 
     def match(self, text: str) -> Match:
-        """What a row of a checklist means: perhaps several papers."""
+        """The papers that a row of a checklist means."""
         if text not in self._matched:
             known = self._wordings.get(letters(text))
             words = _bare(text)
@@ -82,7 +82,7 @@ class Matcher:
         return self._matched[text]
 
     def match_entry(self, title: str, year: int | None, sources: Sequence[Source]) -> Match:
-        """What a bibliography's entry means, which is one paper: by a source, or by its whole title."""
+        """The paper that a bibliography's entry means: by a source, or by its whole title."""
         found = self._found(f"{title} ({year})" if title and year else title, sources)
         if found.how in _BY_SOURCE.values() or found.how == "links":
             return Match(found.papers[:1], found.how)

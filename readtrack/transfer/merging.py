@@ -60,7 +60,7 @@ class Merge:
 
 @dataclass(slots=True)
 class _Pair:
-    """What every step needs: both homes, what the other has to give, the outcome so far."""
+    """The state of a merge: both homes, what the other has to give, the outcome so far."""
 
     home: Home
     other: Home

@@ -1,4 +1,4 @@
-"""What the app remembers from one start to the next, in `cache/app.json`: the row that each list was left at,
+"""The app's memory from one start to the next, in `cache/app.json`: the row that each list was left at,
 and whether a newcomer has chosen a list.
 
 A file that is missing, damaged or not a file is as good as none. One that cannot be written costs no more

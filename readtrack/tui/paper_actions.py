@@ -1,4 +1,4 @@
-"""What the app does with one paper or run on demand: copy, lineage, edits; and the reading statistics."""
+"""Actions on one paper or run: copy, lineage, edits; and the reading statistics."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def show_statistics(shell: Shell) -> None:
 
     def count() -> None:
         build = partial(reading_pages.statistics, shell.library, statistics(shell.library))
-        page = Paged("What you have read", build, _HINT)
+        page = Paged("Reading statistics", build, _HINT)
         shell.call_from_thread(shell.ask, page, partial(_chosen, shell))
 
     shell.in_background("count what you have read", count)  # it reads the page counts of PDFs

@@ -1,4 +1,4 @@
-"""What controllers and screens need from the app."""
+"""The part of the app that controllers and screens use."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Syncing:
     """Run `work` in a thread; in the app's own, call `take` until `ended`.
 
-    papers   ids of what is asked for
+    papers   ids of what is requested
     states   the latest state of each paper
     now      the paper that is being fetched
     notice   a word about the sync as a whole, until the next request

@@ -194,7 +194,7 @@ _OTHER = {"ink": "paper", "paper": "ink", "ink-256": "paper-256", "paper-256": "
 
 
 def other_theme(name: str) -> str:
-    """Light for dark and dark for light, in as many colours."""
+    """Swaps light and dark and keeps the number of colours."""
     return _OTHER.get(name, INK.name)
 
 

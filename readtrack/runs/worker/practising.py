@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def session(job: Job, folder: Path) -> Session:
-    """The reader's file, as it was when the run began, beside the loaded plugin. Raises ReadtrackError."""
+    """The reader's file, as it was when the run began, next to the loaded plugin. Raises ReadtrackError."""
     from readtrack.practice.session import Session
 
     home = Home()

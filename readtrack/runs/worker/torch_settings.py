@@ -1,4 +1,4 @@
-"""What the worker sets in torch before a plugin's code runs: threads, seeds, the fastest dtype."""
+"""Settings of torch before a plugin's code runs: threads, seeds, the fastest dtype."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def set_threads(count: int) -> None:
 
 
 def calibrated_dtype(device: torch.device) -> str:
-    """What `readtrack calibrate` found the fastest on this device; "auto" where it was not asked."""
+    """The fastest setting on this device, by `readtrack calibrate`; "auto" where it was not asked."""
 
     threads = int(os.environ.get("OMP_NUM_THREADS") or devices.physical_cores())
     kept = ceilings.load(

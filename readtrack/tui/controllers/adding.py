@@ -1,4 +1,4 @@
-"""What the reader brings: a paper for the list, a PDF of their own, a list of their own."""
+"""Adding a paper, attaching a PDF, importing a list."""
 
 from __future__ import annotations
 

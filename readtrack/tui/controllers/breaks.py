@@ -1,4 +1,4 @@
-"""What a paper's claims can do without: found without importing the plugin here, chosen, and run."""
+"""The breaks of a paper's claims, found without importing the plugin here, chosen, and run."""
 
 from __future__ import annotations
 

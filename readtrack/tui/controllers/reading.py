@@ -1,4 +1,4 @@
-"""What the reader says of a paper: its state, tags and rating, each of which can be taken back."""
+"""A paper's state, tags and rating, each of which can be taken back."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class RunController:
         return next((one for one in judged if one.budget != "smoke"), None)
 
     def baseline(self, plugin: str) -> Baseline:
-        """What a run with a break is compared with: the newest plain run, else the shipped verdicts."""
+        """The reference for a run with a break: the newest plain run, else the shipped verdicts."""
         from readtrack.present.claims import Baseline
 
         plain = self.plain_run(plugin)

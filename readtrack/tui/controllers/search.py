@@ -1,4 +1,4 @@
-"""What the filter and the palette find: one full-text index, filled in the background."""
+"""The search of the filter and the palette: one full-text index, filled in the background."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The app's screens, each with its style sheet beside it."""
+"""The app's screens, each with its style sheet next to it."""

@@ -1,4 +1,4 @@
-"""A paper's own code: highlighted, beside its abstract, and the way to change it."""
+"""A paper's own code: highlighted, next to its abstract, and the way to change it."""
 
 from __future__ import annotations
 

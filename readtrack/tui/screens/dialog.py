@@ -1,4 +1,4 @@
-"""What all dialogs share: one answer, and widgets that are there before they are drawn."""
+"""The base of all dialogs: one answer, and widgets that are there before they are drawn."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ class LibraryScreen(Screen[None]):
 
     @property
     def entry(self) -> Entry | None:
-        """What the details show and the keys act on. Asked of the list itself: a key that comes right after
-        a move must not act on the line before.
+        """The entry that the details show and the keys act on. Asked of the list itself: a key right after a
+        move must not act on the line before.
         """
         if self.checklist.entry is not self._under_cursor:
             self._under_cursor, self._elsewhere = self.checklist.entry, None
@@ -180,7 +180,7 @@ class LibraryScreen(Screen[None]):
             widget.update(content, layout=False)
 
     def _refresh_welcome(self) -> None:
-        """What this is and what to press, until the reader marks something or has a list of their own."""
+        """An introduction, until the user marks something or has their own list."""
         library = self._library
         self._welcome.display = library.shows_shipped_list and library.untouched
         if not self._welcome.display:
@@ -253,7 +253,7 @@ class LibraryScreen(Screen[None]):
             self.refresh_strip()
 
     def refresh_strip(self) -> None:
-        """The line above the footer: how far the run is, while something else is looked at."""
+        """The line above the footer: the run's progress, while another page is shown."""
         if self._message is not None:
             return
         following = self._runs.alive

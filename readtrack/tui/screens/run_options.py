@@ -31,7 +31,7 @@ _HERE = "here"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the reader chose; `fields` is what `new_job` takes."""
+    """The chosen options; `fields` are the arguments of `new_job`."""
 
     device: str = "auto"
     dtype: str = "auto"

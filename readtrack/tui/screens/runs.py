@@ -53,7 +53,7 @@ _COLUMNS = (
 
 
 class _Kept(NamedTuple):
-    """What the reader has done to a run: read once, not with each line that is drawn."""
+    """A run's pin and note: read once, not with each line that is drawn."""
 
     pinned: bool
     note: str

@@ -62,7 +62,7 @@ def page(record: Record, width: int, beside: Baseline | None = None) -> list[Lin
 def _condition(
     record: Record, found: list[StatedClaim], condition: str, width: int, beside: Baseline | None
 ) -> list[Line]:
-    """What sets this run apart from a plain one, and what its claims are compared with."""
+    """How this run differs from a plain one, and what its claims are compared with."""
     broken, edited = (record.job.broken, record.job.edited) if record.job is not None else ("", "")
     named = (one for claim in found if claim.claim is not None for one in claim.claim.breaks)
     takes_away = next((one.takes_away for one in named if one.name == broken), "")

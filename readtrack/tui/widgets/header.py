@@ -35,7 +35,7 @@ def counts(of_state: Mapping[State, int], runnable: int, found: int | None, widt
 
 
 def welcome(runnable: int, width: int) -> Content:
-    """What this is and what to press."""
+    """The introduction: what this is and which keys to press."""
     if width >= 114:
         what = f"{runnable} of these papers can run on this machine.   "
         keys = {"run": "runs the selected one", "code": "its code", "own_list": "your own list"}

@@ -13,7 +13,7 @@ from readtrack.tui.widgets.line_view import join
 
 
 def key_hints(place: Where, width: int, *, enter: str = "") -> Content:
-    """All keys of `place`, in as many lines as it takes: `enter open   s sort   ...   esc back`.
+    """All keys of `place`, over several lines if needed: `enter open   s sort   ...   esc back`.
 
     enter   what the enter key does, if anything
     """

@@ -59,7 +59,7 @@ def _kitty_version() -> tuple[int, ...]:
 
 
 def lines(image: Image, columns: int, height: int, send: Callable[[str], None]) -> list[Content]:
-    """`image` in so many columns and lines; what the terminal needs to know of it goes to `send`."""
+    """`image` in the given columns and lines; what the terminal needs to know of it goes to `send`."""
     from PIL.Image import Resampling
 
     factor = -(-columns * _CELL // image.width)

@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 class LazyLine:
-    """A line that is drawn when it is looked at: of many thousands, few are ever on the screen."""
+    """A line that is drawn when it becomes visible: of many thousands, few ever do."""
 
     __slots__ = ("_content", "_draw", "target")
 
@@ -173,7 +173,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def target(self) -> object | None:
-        """What the cursor is on, or will be on as soon as there are lines."""
+        """The target under the cursor, or the one it will be on as soon as there are lines."""
         if self._pending is not None:
             return self._pending
         return None if self.cursor is None else self.lines[self.cursor].target
@@ -361,7 +361,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         return strip.apply_offsets(0, index)
 
     def _content(self, index: int) -> Content:
-        """What stands in a line, with what the mouse has selected of it."""
+        """A line with the part that the mouse has selected."""
         content = self.lines[index].content if index < len(self.lines) else EMPTY
         selection = self.text_selection
         if selection is not None and (span := selection.get_span(index)) is not None:
@@ -381,7 +381,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         return style
 
     def get_selection(self, selection: Selection) -> tuple[str, str]:
-        """What was selected with the mouse, without the page's margin."""
+        """The text selected with the mouse, without the page's margin."""
         self._make(math.inf)
         chosen = selection.extract("\n".join(line.content.plain for line in self.lines))
         return "\n".join(line.strip() for line in chosen.splitlines()), "\n"
@@ -535,7 +535,7 @@ def join(*parts: Content | tuple[object, str] | str) -> Content:
 
 
 def undrawable(error: Exception, width: int) -> list[Line]:
-    """What stands in the place of lines whose making failed."""
+    """The line shown in place of lines that could not be made."""
     why = f"{type(error).__name__}: {error}".rstrip(".")
     return [
         BLANK,
@@ -572,7 +572,7 @@ def heading(words: str, more: str = "") -> Line:
 
 
 def labelled(label: str, value: Content | str, width: int, style: str = "") -> list[Line]:
-    """`label` in a column of its own, the value beside it however long it is; nothing for an empty value."""
+    """`label` in its own column, the value next to it however long it is; nothing for an empty value."""
     if not value:
         return []
     lines = wrapped(value, width, style, indent=_LABEL)

@@ -46,7 +46,7 @@ class Entry(NamedTuple):
 
 
 def outline(catalog: Catalog, plugins: Collection[str]) -> list[Entry]:
-    """Everything in the reader's order. A row with one paper is that paper; several stand below their row.
+    """Everything in the reader's order. A row with one paper is that paper; several come below their row.
     Papers and plugins that can be run and that no row names come last.
     """
     entries = [Entry("title", "title", 0, catalog.title)]
@@ -106,7 +106,7 @@ def _rows(
 
 
 def subjects(entries: Collection[Entry]) -> dict[str, set[str]]:
-    """What can have a state: below each entry's key, its own subject included; below "", all of the list."""
+    """Subjects that can have a state: below each entry's key, including its own; below "", the list."""
     found: dict[str, set[str]] = {"": set()}
     for entry in entries:
         below = found.setdefault(entry.key, set())
@@ -120,7 +120,7 @@ def subjects(entries: Collection[Entry]) -> dict[str, set[str]]:
 
 
 def visible(entries: list[Entry], found: Container[str] | None, folded: Set[str]) -> list[Entry]:
-    """What is shown: all but what is folded; with a filter what it found (subjects), in its context."""
+    """The shown entries: all but the folded ones; with a filter its matches (subjects), in context."""
     if found is None:
         return [entry for entry in entries if folded.isdisjoint(entry.parents)] if folded else entries
     matched = [entry for entry in entries if entry.subject in found and entry.selectable]

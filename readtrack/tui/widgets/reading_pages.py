@@ -15,7 +15,7 @@ _PROPOSED = 3
 
 
 def lineage(library: Library, paper: str, width: int) -> list[Line]:
-    """What it builds on, and what builds on it; enter goes to the paper."""
+    """A paper's ancestors and descendants; enter goes to a paper."""
     lines: list[Line] = []
     above, below = ancestors(library.catalog, paper), descendants(library.catalog, paper)
     for title, tree in (("Builds on", above), ("Led to", below)):

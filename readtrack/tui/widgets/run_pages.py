@@ -163,7 +163,7 @@ def overview(
     all_curves: bool = False,
 ) -> Lines:
     """Curves, claims and figures at one glance; two columns where there is room. `all_curves`: every curve,
-    small, beside each other.
+    small, side by side.
     """
     if all_curves and record.curves:
         return _multiples(record, width, height, log_scale)
@@ -234,7 +234,7 @@ _SMALL = (38, 9)  # columns and lines of one curve among many
 
 @gradual
 def _multiples(record: Record, width: int, height: int, log_scale: bool | None) -> Iterator[Lines]:
-    """All curves in as many columns as fit; so tall that they fill the height, if they are few."""
+    """All curves in the number of columns that fit; so tall that they fill the height, if they are few."""
     names = list(record.curves)
     columns = max(1, min(len(names), width // _SMALL[0]))
     rows = -(-len(names) // columns)
@@ -282,7 +282,7 @@ def _machine(record: Record, width: int) -> list[Line]:
 
 
 def error_lines(record: Record, width: int) -> list[Line]:
-    """What went wrong, why, and what to do next; empty when nothing did."""
+    """The failure, its reason and what to do next; empty without one."""
     lines: list[Line] = []
     failure = runs.failure(record)
     if failure is not None:

@@ -21,8 +21,8 @@ Cell = Content | str | float | int | None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, indent: int = 0) -> list[Line]:
-    """A row takes as many lines as its longest cell. Numbers, and columns that hold nothing but numbers and
-    short figures, stand at the right.
+    """A row is as high as its longest cell. Numbers, and columns that hold nothing but numbers and
+    short figures, are right-aligned.
     """
     layout = _layout(head, rows, width, indent)
     lines = _wrapped(layout.head, layout, indent, whole=[False for _ in head])
@@ -49,7 +49,7 @@ def fits(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, ind
 
 
 class _Layout(NamedTuple):
-    """`right` are the columns whose cells stand at the right; `fits`: no word has to be broken."""
+    """`right` are the columns whose cells are right-aligned; `fits`: no word has to be broken."""
 
     head: list[Content]
     rows: list[list[Content]]

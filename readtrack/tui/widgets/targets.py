@@ -1,4 +1,4 @@
-"""What a line of a page can lead to: the values that `LineView.Chosen` brings."""
+"""Targets of a page's lines: the values that `LineView.Chosen` brings."""
 
 from __future__ import annotations
 
