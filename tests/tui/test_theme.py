@@ -13,9 +13,10 @@ from textual.theme import Theme
 
 from readtrack.home import Home
 from readtrack.library import Library
-from readtrack.present.marks import FOLDED, OUTCOMES, PENDING, RUNNABLE, STATES, VERDICTS
+from readtrack.present.marks import OUTCOMES, PENDING, RUNNABLE, STATES, VERDICTS
 from readtrack.present.plain_ascii import one_column
 from readtrack.runs.evidence import WORST_FIRST
+from readtrack.signs import FOLDED
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.theme import (
     ARMS,
