@@ -8,9 +8,11 @@ words for several seeds (`reproduced`, `weak`, `inconclusive`, `not reproduced`)
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import lru_cache
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from readtrack.bench import judge as timing
 from readtrack.bench.judge import BoundEstimate, Growth, Speedup
@@ -84,6 +86,8 @@ class Bound:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Bound:
+        if not isinstance(fields, Mapping):
+            raise TypeError("a bound is a mapping")
         of = fields.get("of")
         return cls(**{**fields, "of": Compared(**of) if of else None})
 
@@ -340,4 +344,35 @@ class Claim:
         claim = cls(**{**known, "paper": Figure(**fields["paper"])})
         # Those that it had when it was written.
         object.__setattr__(claim, "breaks", tuple(Break(**one) for one in fields["breaks"]))
+        if not _fits(claim, cls):
+            raise TypeError(f"claim {claim.name!r}: a field has the wrong type")
         return claim
+
+
+@lru_cache(maxsize=16)
+def _fields(kind: type) -> list[tuple[str, Any, Any, tuple[Any, ...]]]:
+    return [(name, hint, get_origin(hint), get_args(hint)) for name, hint in get_type_hints(kind).items()]
+
+
+def _fits(one: object, kind: type) -> bool:
+    """Whether the fields of a dataclass are what the class says, at any depth; a float is finite."""
+    return isinstance(one, kind) and all(
+        _is(getattr(one, name), hint, origin, inside) for name, hint, origin, inside in _fields(kind)
+    )
+
+
+def _is(value: Any, hint: Any, origin: Any, inside: tuple[Any, ...]) -> bool:
+    if origin is None:
+        if hint is float:
+            return type(value) in (int, float) and abs(value) <= sys.float_info.max
+        return hint is Any or (
+            _fits(value, cast(type, hint)) if is_dataclass(hint) else isinstance(value, hint)
+        )
+    if origin is Literal:
+        return value in inside
+    if origin is tuple:
+        one = inside[0]
+        return isinstance(value, tuple) and all(_is(v, one, get_origin(one), get_args(one)) for v in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+    return any(_is(value, one, get_origin(one), get_args(one)) for one in inside)  # a union

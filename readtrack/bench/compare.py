@@ -131,10 +131,11 @@ def _by_key(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
 
 def is_whole(measurement: Measurement) -> bool:
     """Whether it has all that a comparison needs: a run from elsewhere may hold anything."""
-    times, flags = measurement.get("t_ns"), measurement.get("flags", ())
+    times, flags, axes = measurement.get("t_ns"), measurement.get("flags", ()), measurement.get("axes")
     return (
         all(isinstance(measurement.get(name), str) for name in ("case", "variant", "mode", "dtype"))
-        and isinstance(measurement.get("axes"), dict)
+        and isinstance(axes, dict)
+        and all(isinstance(value, str | int | float) for value in axes.values())
         and isinstance(flags, list | tuple)
         and all(isinstance(flag, str) for flag in flags)
         and all(isinstance(measurement.get(name) or {}, dict) for name in ("settings", "ok"))
@@ -147,12 +148,12 @@ def _are_times(times: Mapping[str, Any]) -> bool:
     return (
         isinstance(interval, list | tuple)
         and len(interval) == 2
-        and all(_is_number(value) and value > 0 for value in (times.get("p50"), times.get("min"), *interval))
-        and _is_number(drift)
+        and all(is_number(value) and value > 0 for value in (times.get("p50"), times.get("min"), *interval))
+        and is_number(drift)
     )
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, int | float) and abs(value) < 1e300 and not math.isnan(value)
 
 

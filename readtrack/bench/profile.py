@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from readtrack.bench.compare import HasMeasurements, is_whole
+from readtrack.bench.compare import HasMeasurements, is_number, is_whole
 
 LEVELS = (0.1, 0.25, 0.5, 0.8, 0.95, 1.0, 1.05, 1.25, 2.0, 4.0)
 _NO_RESULT = {"over-ceiling", "review"}  # flags: to be explained first
@@ -40,8 +40,9 @@ def standings(records: Iterable[HasMeasurements]) -> list[Standing]:
     found: dict[tuple[Any, ...], Standing] = {}
     for record in records:
         for row in filter(is_whole, record.measurements):
-            speed, flags = row.get("vs_strong"), set(row.get("flags") or ())
-            if row.get("role") != "paper" or not speed or flags & _NO_RESULT:
+            speed: Any = row.get("vs_strong")
+            flags, close = set(row.get("flags") or ()), row.get("closeness")
+            if row.get("role") != "paper" or not is_number(speed) or speed <= 0 or flags & _NO_RESULT:
                 continue
             key = record.paper, row["case"], tuple(sorted(row["axes"].items())), row["mode"]
             if key in found and found[key].speed >= speed:
@@ -53,7 +54,7 @@ def standings(records: Iterable[HasMeasurements]) -> list[Standing]:
                 mode=row["mode"],
                 variant=row["variant"],
                 speed=speed,
-                closeness=row.get("closeness"),
+                closeness=close if is_number(close) else None,
                 contended="contended" in flags,
             )
     return list(found.values())

@@ -131,7 +131,7 @@ class Against:
 
 def against(record: Record) -> Against | None:
     """None where the paper's variant has no rival with a time."""
-    found = [one for one in standings([record]) if 0 < one.speed < math.inf]
+    found = standings([record])
     if not found:
         return None
     speeds = [one.speed for one in found]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -123,7 +124,7 @@ class Card:
                 paper=one_line(body["paper"]),
                 title=one_line(str(body["title"])),
                 started=one_line(str(body["started"])),
-                seconds=float(body["seconds"]),
+                seconds=_finite_number(body["seconds"]),
                 job=job,
                 versions={name: one_line(str(body["versions"].get(name) or "")) for name in _VERSIONS},
                 machine={name: _fact(body["machine"].get(name)) for name in _MACHINE},
@@ -146,8 +147,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _finite_number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("a number of it is not finite")
+    return number
+
+
 def _fact(value: Any) -> Any:
-    return value if isinstance(value, int | float) else one_line(str(value)) if value else ""
+    if isinstance(value, int | float):
+        _finite_number(value)
+        return value
+    return one_line(str(value)) if value else ""
 
 
 def _claim(fields: Mapping[str, Any]) -> CardClaim:
@@ -200,7 +211,8 @@ def of_run(record: Record, folder: Path, title: str, tell: Discretion, note: str
 
 
 def _told(value: Any, tell: Discretion) -> Any:
-    return value if isinstance(value, int | float) else tell.line(value or "")
+    kept = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    return value if kept else tell.line(value or "")
 
 
 def of_events(record: Record, tell: Discretion) -> list[CardClaim]:

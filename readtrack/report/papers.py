@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from readtrack.errors import ReadtrackError
 from readtrack.latex import readable
 from readtrack.plugins.edits import of_plugin
 from readtrack.present.runs import outcome
@@ -20,7 +21,7 @@ from readtrack.report.strips import Strip, strip
 from readtrack.report.words import MEANING, STATES, anchors, known, number, sentence
 from readtrack.runs.record import RunSummary
 from readtrack.svg import Drawn
-from readtrack.text import counted, plain
+from readtrack.text import counted, in_markdown, plain
 from readtrack.verdict_table import VerdictRow, caveats, rules
 
 _RUNS = 10  # that are listed
@@ -193,7 +194,10 @@ def _add_readers(view: PaperView, source: ReportSource) -> None:
     if source.private:
         view.rating = library.rating(view.id) or 0
         view.tags = sorted(library.tags(view.id))
-        note = library.note(view.id)
+        try:
+            note = library.note(view.id)
+        except ReadtrackError as error:
+            note = f"*{in_markdown(str(error))}*"
         view.note = html(plain(note), heading=3) if note.strip() else None
     runs = source.runs.get(view.id, ())
     view.runs = [_run_line(source, run) for run in runs[:_RUNS]]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import poison
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from pageread import Page, run
@@ -274,3 +275,28 @@ def test_the_keyboard_reaches_the_content_first(tab: Tab, site: Path) -> None:
     tab.keyboard.press("Enter")
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.querySelector('main').contains(document.activeElement)")
+
+
+@pytest.fixture(scope="module")
+def hostile_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home, folder = Home(tmp_path_factory.mktemp("hostile") / "home"), tmp_path_factory.mktemp("site")
+    poison.fill(home)
+    library = Library.open(home)
+    write(build(of_reader(library, private=True)), folder)
+    made = of_library(library, next(home.runs.glob("*adam*")), private=True)
+    write_card(made, folder, "card")
+    return folder
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "bert" not in kind] + ["papers/mine.html"])
+def test_what_is_hostile_is_shown_and_does_nothing(tab: Tab, hostile_site: Path, kind: str) -> None:
+    tab.goto((hostile_site / kind).as_uri())
+    for fold in tab.locator("details:not([open]) > summary").all()[:20]:
+        fold.click()
+    assert tab.evaluate("typeof pwned") == "undefined"
+    assert poison.SHOWN in tab.locator("body").inner_text() or kind == "method.html"
+    assert tab.locator("iframe, object, embed, link, base, [onload], [onerror], [onmouseover]").count() == 0
+    assert tab.evaluate("[...document.links].every(one => /^(file|https?):$/.test(one.protocol))")
+    for width in WIDTHS:
+        tab.set_viewport_size({"width": width, "height": 900})
+        assert tab.evaluate(TOO_WIDE) == [], width
