@@ -185,7 +185,8 @@ def play(run: Run) -> None:
     waves |= {f"{rounds} rounds": again(said.wave, generator, rounds) for rounds in (8, 64)}
     middle, pictures = len(said.wave) // 2, []
     for name, wave in waves.items():
-        run.audio(name, wave, speech.RATE, caption=f"one, {name}")
+        beside = "" if name == "speech" else "speech"
+        run.audio(name, wave, speech.RATE, caption=f"one, {name}", beside=beside)
         run.metric("periodicity of voiced frames", periodicity(wave, said.pitch, rate=speech.RATE), arm=name)
         distance = log_spectral_distance(said.wave, wave, window=512, hop=128)
         run.metric("log-spectral distance, windows of 512 (dB)", distance, arm=name)

@@ -135,7 +135,8 @@ def listen(run: Run, model: VITS, judge: list[Said]) -> None:
         values = measured(wave)
         rows.append([name, *(f"{value:.3g}" for value in values.values())])
         told = ", ".join(f"{what} {value:.2g}" for what, value in values.items())
-        run.audio(name, wave, speech.RATE, caption=f"{words!r}, {name}: {told}")
+        beside = "" if name == "the voice" else "the voice"
+        run.audio(name, wave, speech.RATE, caption=f"{words!r}, {name}: {told}", beside=beside)
     run.table("sounds", ["sound", *values], rows, caption=f"What is in the sounds of {words!r}.")
     same = sounds["by way of the latents"]
     gap = log_spectral_distance(said.wave, same, window=512, hop=128)

@@ -361,7 +361,8 @@ def show(
                     ),
                 )
             )
-        run.audio(name, waves[0] / waves[0].abs().max() * 0.8, speech.RATE, caption=f"{rows[-4][1]}, {name}")
+        wave, caption = waves[0] / waves[0].abs().max() * 0.8, f"{rows[-4][1]}, {name}"
+        run.audio(name, wave, speech.RATE, caption=caption, beside="" if name == "studio" else "studio")
     run.image(
         "conditions",
         torch.stack(pictures).repeat_interleave(2, 2).repeat_interleave(4, 3),

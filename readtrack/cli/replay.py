@@ -76,7 +76,7 @@ class _Quiet:
     """Shows nothing of a run but how far it is, on stderr."""
 
     def __init__(self) -> None:
-        self._phase = ""
+        self._phases: set[str] = set()
 
     def __enter__(self) -> None:
         pass
@@ -87,8 +87,8 @@ class _Quiet:
         pass
 
     def event(self, event: Event, record: Record) -> None:
-        if record.phase != self._phase:
-            self._phase = record.phase
+        if record.phase not in self._phases:
+            self._phases.add(record.phase)
             terminal.print_err(f"readtrack: {one_line(record.phase)}")
 
     def stopping(self, stop_level: str) -> None:

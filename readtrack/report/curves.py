@@ -7,10 +7,12 @@ that two curves that coincide are seen as two.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from readtrack.claims import Claim
 from readtrack.present.scales import by_factors, is_timed, wants_log
 from readtrack.report.words import number, sentence
 from readtrack.runs.record import Record
@@ -22,14 +24,24 @@ _POINTS = 60  # of a curve; longer ones are means of neighbours
 _ARMS = 4  # in one chart
 _HEIGHT, _TOP, _BOTTOM = 170, 18, 24  # pixels
 _LEFT = 13.0  # percent
+_ORDER = {"paper": 0, "control": 1, "arm": 2, "yardstick": 3, "reference": 4}
+ROLE_WORDS = {
+    "paper": "the paper’s",
+    "control": "control",
+    "yardstick": "yardstick",
+    "reference": "reference",
+}
+_STYLES = {"paper": 0, "control": 1}
 _FAR = 1e100  # from there on a value counts as infinite
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An arm in a chart's key. kind: the class that gives it colour and dashes."""
+    """An arm in a chart's key. role: "" where the record does not say it; kind: the class that gives the arm
+    colour and dashes."""
 
     name: str
+    role: str
     last: str
     kind: str
 
@@ -39,11 +51,42 @@ class Chart:
     title: str
     keys: list[Key]
     picture: Drawn
+    better: str = ""
     note: str = ""
 
 
-def curves(record: Record, roles: Sequence[str], most: int = 6) -> list[Chart]:
-    """The run's charts, the headline's first; `roles` are arms in the order in which they are drawn."""
+def roles(record: Record, claims: Sequence[Claim]) -> dict[str, str]:
+    """Arm to role, the papers' own first, then controls and others: as the run says, else as claims do."""
+    controls = dict.fromkeys((claim.control_arm for claim in claims if claim.control_arm), "control")
+    compared = [bound.of for claim in claims for bound in claim.bounds if bound.of]
+    named = Counter(row.partition("@")[0] for of in compared for row in of.rows)
+    found = {arm: "paper" for arm, _ in named.most_common()} | controls | record.roles
+    return dict(sorted(found.items(), key=lambda one: _ORDER.get(one[1], len(_ORDER))))
+
+
+def _styled(arms: Iterable[str], roles: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    """The arms in the order in which they are drawn, each with its role and the number of its style: 0 is the
+    paper's, 1 a control's."""
+    found = {arm: roles.get(arm) or roles.get(arm.partition("@")[0], "") for arm in arms}
+    ordered = sorted(found, key=lambda arm: _ORDER.get(found[arm], len(_ORDER)))[:_ARMS]
+    free = list(range(len(ordered)))
+    known = any(found[arm] in _STYLES for arm in ordered)
+    styled = []
+    for arm in ordered:
+        style = _STYLES.get(found[arm], 2 if known else free[0])
+        style = style if style in free else free[-1] if style == 2 else free[0]
+        free.remove(style)
+        styled.append((arm, found[arm], style))
+    return styled
+
+
+def _better(record: Record, *names: str) -> str:
+    ways = {record.better.get(name) for name in names} & {"lower", "higher"}
+    return f"{ways.pop()} is better" if len(ways) == 1 else ""
+
+
+def curves(record: Record, roles: Mapping[str, str], most: int = 6) -> list[Chart]:
+    """The run's charts, the headline's first; `roles` as the function of this name finds them."""
     names = [name for name, arms in record.curves.items() if any(len(points) > 3 for points in arms.values())]
     ranked = sorted(
         names,
@@ -58,30 +101,32 @@ def _is_choice(name: str) -> bool:
     return "over rate" in name or "choos" in name
 
 
-def _chart(record: Record, name: str, roles: Sequence[str]) -> Chart | None:
+def _chart(record: Record, name: str, roles: Mapping[str, str]) -> Chart | None:
     whole = {
         arm: sorted((x, y) for x, y in points if abs(x) < _FAR and abs(y) < _FAR)
         for arm, points in record.curves[name].items()
     }
     arms = {arm: points for arm, points in whole.items() if len(points) > 1}
-    order = sorted(arms, key=lambda arm: roles.index(arm) if arm in roles else len(roles))
-    if not order:
+    styled = _styled(arms, roles)
+    if not styled:
         return None
-    shown = {arm: arms[arm] for arm in order[:_ARMS]}
+    shown = {arm: (style, arms[arm]) for arm, _, style in styled}
+    first = arms[styled[0][0]]
     x_name, y_name = record.axes.get(name, ("", ""))
     x_name = x_name or name.partition(" over ")[2]
-    timed = is_timed(name, x_name, (x for x, _ in shown[order[0]]))
-    log_x = not timed and by_factors(x for x, _ in shown[order[0]])
+    timed = is_timed(name, x_name, (x for x, _ in first))
+    log_x = not timed and by_factors(x for x, _ in first)
     x_name = x_name or ("step" if timed else "")
     keys = [
-        Key(arm or "value", number(arms[arm][-1][1]), f"arm{index}")
-        for index, arm in enumerate(order[:_ARMS])
+        Key(arm or "value", ROLE_WORDS.get(role, ""), number(arms[arm][-1][1]), f"arm{style}")
+        for arm, role, style in styled
     ]
-    left = len(order) - _ARMS
+    left = len(arms) - len(styled)
     return Chart(
         sentence(f"{name.partition(' over ')[0] if not y_name else name}"),
         keys,
         _picture(shown, x_name, log_x=log_x, title=name),
+        _better(record, name),
         f"{left} more arms are not drawn." if left > 0 else "",
     )
 
@@ -95,7 +140,8 @@ def thinned(points: Points) -> list[tuple[float, float]]:
     return [(fmean(x for x, _ in group), fmean(y for _, y in group)) for group in groups]
 
 
-def _picture(arms: Mapping[str, Points], x_name: str, *, log_x: bool, title: str) -> Drawn:
+def _picture(styled: Mapping[str, tuple[int, Points]], x_name: str, *, log_x: bool, title: str) -> Drawn:
+    arms = {arm: points for arm, (_, points) in styled.items()}
     thin = {arm: thinned(points) for arm, points in arms.items()}
     xs = [x for points in arms.values() for x, _ in points]
     ys = [y for points in thin.values() for _, y in points]
@@ -112,10 +158,12 @@ def _picture(arms: Mapping[str, Points], x_name: str, *, log_x: bool, title: str
         grid.append(element("line", class_="grid", x1="0", x2="100%", y1=y, y2=y))
         grid.append(text(number(tick), x=0, y=y - 3))
     lines = []
-    for index, points in reversed(list(enumerate(thin.values()))):
+    for arm, points in reversed(thin.items()):
         path = " ".join(f"{across(x):.0f},{up(y):.0f}" for x, y in points)
         lines.append(
-            element("polyline", class_=f"arm{index}", vector_effect="non-scaling-stroke", points=path)
+            element(
+                "polyline", class_=f"arm{styled[arm][0]}", vector_effect="non-scaling-stroke", points=path
+            )
         )
     bottom = _TOP + _HEIGHT
     where = ", ".join(filter(None, [x_name, "log scale" if across.log else ""]))
@@ -154,7 +202,7 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
     return [round(count * step, 12) for count in range(first, last + 1)]
 
 
-def pairs(record: Record, roles: Sequence[str], most: int = 3) -> list[Chart]:
+def pairs(record: Record, roles: Mapping[str, str], most: int = 3) -> list[Chart]:
     """Metrics such as `errors, hum` and `errors, echo` of two arms: a line for each, the arms as dots."""
     groups: dict[str, dict[str, dict[str, float]]] = {}
     for (name, arm), value in record.values.items():
@@ -163,20 +211,20 @@ def pairs(record: Record, roles: Sequence[str], most: int = 3) -> list[Chart]:
             groups.setdefault(head, {}).setdefault(tail, {})[arm] = value
     charts = []
     for head, rows in groups.items():
-        arms = _two_arms(rows.values(), roles)
-        full = {tail: values for tail, values in rows.items() if all(arm in values for arm in arms)}
+        arms = _styled((arm for row in rows.values() for arm in row), roles)[:2]
+        full = {tail: row for tail, row in rows.items() if all(arm in row for arm, _, _ in arms)}
         if len(arms) == 2 and len(full) >= 3:
-            charts.append(_pair_chart(head, full, arms))
+            better = _better(record, head, *(f"{head}, {tail}" for tail in rows))
+            charts.append(_pair_chart(head, full, arms, better))
     return charts[:most]
 
 
-def _two_arms(rows: Iterable[Mapping[str, float]], roles: Sequence[str]) -> list[str]:
-    """The arms of the most rows, the paper's first."""
-    found = list(dict.fromkeys(arm for row in rows for arm in row))
-    return sorted(found, key=lambda arm: roles.index(arm) if arm in roles else len(roles))[:2]
-
-
-def _pair_chart(head: str, rows: Mapping[str, Mapping[str, float]], arms: Sequence[str]) -> Chart:
+def _pair_chart(
+    head: str, rows: Mapping[str, Mapping[str, float]], styled: Sequence[tuple[str, str, int]], better: str
+) -> Chart:
+    arms = [arm for arm, _, _ in styled]
+    # The paper's is filled, a control is hollow.
+    filled = next((index for index, (_, _, style) in enumerate(styled) if style == 0), 0)
     values = [value for row in rows.values() for value in row.values()]
     scale = Scale(min(0.0, *values), max(values) or 1.0, 12, 88)
     parts: list[str] = []
@@ -190,7 +238,9 @@ def _pair_chart(head: str, rows: Mapping[str, Mapping[str, float]], arms: Sequen
         )
         for number_, (arm, place) in reversed(list(enumerate(zip(arms, places, strict=True)))):
             right = place > places[1 - number_] or (place == places[1 - number_] and number_ == 1)
-            parts.append(element("circle", class_=f"pair{number_}", cx=percent(place), cy=y, r=6))
+            parts.append(
+                element("circle", class_=f"pair{int(number_ != filled)}", cx=percent(place), cy=y, r=6)
+            )
             parts.append(
                 text(number(row[arm]), x=percent(place), dx=11 if right else -11, y=y + 4.5,
                      text_anchor="start" if right else "end")
@@ -198,9 +248,12 @@ def _pair_chart(head: str, rows: Mapping[str, Mapping[str, float]], arms: Sequen
     told = "; ".join(
         f"{tail}: " + ", ".join(f"{arm} {number(row[arm])}" for arm in arms) for tail, row in rows.items()
     )
-    keys = [Key(arm, "", f"pair{index}") for index, arm in enumerate(arms)]
+    keys = [
+        Key(arm, ROLE_WORDS.get(role, ""), "", f"pair{int(index != filled)}")
+        for index, (arm, role, _) in enumerate(styled)
+    ]
     picture = element(
         "svg", *parts, class_="curve", width="100%", height=12 + 44 * len(rows), role="img",
         aria_label=f"{head}: {told}",
     )  # fmt: skip
-    return Chart(sentence(head), keys, picture)
+    return Chart(sentence(head), keys, picture, better)

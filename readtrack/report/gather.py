@@ -101,14 +101,13 @@ class ReportSource:
         return best(with_files) or best(plain)
 
     def measured_run(self, paper: str) -> RunSummary | None:
-        """The newest whole run whose benchmark is shown."""
+        """The newest whole run whose benchmark is shown: a smoke run is too short to time anything."""
         plain = [
             run
             for run in self.runs.get(paper, ())
             if run.outcome == "completed" and not run.condition and run.only != "experiment"
         ]
-        long = [run for run in plain if run.budget != "smoke"]
-        return next(iter(long or plain), None)
+        return next((run for run in plain if run.budget != "smoke"), None)
 
     def own_values(self, paper: str, claim: Claim) -> list[dict[str, float]]:
         """The claim's numbers in the reader's runs; seeds on which the rule was chosen are no evidence."""

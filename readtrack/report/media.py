@@ -9,14 +9,12 @@ from __future__ import annotations
 import io
 import json
 import wave
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from readtrack import regular
-from readtrack.claims import Claim
 from readtrack.report.privacy import Discretion
 from readtrack.report.words import anchors, number, sentence
 from readtrack.runs.record import Record
@@ -36,10 +34,11 @@ _WINDOW, _HOP, _FLOOR, _RANGE, _GREYS = 256, 32, -50.0, 75.0, 16
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """width, height: in the page."""
+    """alt: what is to be seen; width, height: in the page."""
 
     name: str
     caption: str
+    alt: str
     file: str
     width: int
     height: int
@@ -47,10 +46,12 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """spectrogram: "" where there is none. heard: (who or what, words, whether the words are wrong)."""
+    """beside: the name of the sound that it is to be compared with, or "". spectrogram: "" where there is
+    none. heard: (who or what, words, whether the words are wrong)."""
 
     name: str
     caption: str
+    beside: str
     file: str
     seconds: float
     rate: int
@@ -90,6 +91,25 @@ class Media:
     def longest(self) -> float:
         return max((sound.seconds for sound in self.sounds), default=0.0)
 
+    @property
+    def highest(self) -> float:
+        """Where all spectrograms end, in kHz; 0 where their ends differ."""
+        rates = {sound.rate for sound in self.sounds}
+        return rates.pop() / 2000 if len(rates) == 1 else 0.0
+
+    @property
+    def compared(self) -> list[tuple[Sound | None, list[Sound]]]:
+        """Each sound that others are to be compared with, and those; the sounds without such a one first."""
+        names = {sound.name: sound for sound in self.sounds}
+        groups: dict[str, list[Sound]] = {}
+        for sound in self.sounds:
+            alone = sound.beside not in names or sound.beside == sound.name
+            groups.setdefault("" if alone else sound.beside, []).append(sound)
+        heads = groups.keys() - {""}
+        loose = [sound for sound in groups.pop("", []) if sound.name not in heads]
+        found = [(names[name], sounds) for name, sounds in groups.items()]
+        return [*([(None, loose)] if loose else []), *found]
+
 
 def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
     """The artifacts of a run.
@@ -101,11 +121,19 @@ def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
     for event, stem in zip(record.artifacts, stems, strict=True):
         name = sentence(tell.line(event.get("name", ""))) or "Untitled"
         caption = tell.line(event.get("caption", ""))
+        more = sentence(tell.line(event.get("beside" if event.get("kind") == "audio" else "alt") or ""))
         reader = _READERS.get(str(event.get("kind")))
         if reader is None:
             continue
         try:
-            reader(found, _data(folder, str(event.get("path", ""))), name, caption, f"{below}/{stem}", tell)
+            reader(
+                found,
+                _data(folder, str(event.get("path", ""))),
+                name,
+                (caption, more),
+                f"{below}/{stem}",
+                tell,
+            )
         except Exception as error:  # decoders raise whatever they like for what is damaged or hostile
             found.problems.append(f"{name} could not be read ({type(error).__name__}).")
     if found.sounds:
@@ -121,7 +149,9 @@ def _data(folder: Path, path: str) -> bytes:
     return regular.read_bytes(file, _LARGEST)
 
 
-def _picture(found: Media, data: bytes, name: str, caption: str, stem: str, tell: Discretion) -> None:
+def _picture(
+    found: Media, data: bytes, name: str, said: tuple[str, str], stem: str, tell: Discretion
+) -> None:
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
@@ -131,7 +161,7 @@ def _picture(found: Media, data: bytes, name: str, caption: str, stem: str, tell
     found.files[f"{stem}.png"] = _png(pixels)
     width, height = pixels.size
     factor = max(1, min(4, _SHOWN // width))
-    found.pictures.append(Picture(name, caption, f"{stem}.png", width * factor, height * factor))
+    found.pictures.append(Picture(name, *said, f"{stem}.png", width * factor, height * factor))
 
 
 def _png(image: Image) -> bytes:
@@ -140,7 +170,7 @@ def _png(image: Image) -> bytes:
     return body.getvalue()
 
 
-def _sound(found: Media, data: bytes, name: str, caption: str, stem: str, tell: Discretion) -> None:
+def _sound(found: Media, data: bytes, name: str, said: tuple[str, str], stem: str, tell: Discretion) -> None:
     with wave.open(io.BytesIO(data)) as file:
         rate, width, channels = file.getframerate(), file.getsampwidth(), file.getnchannels()
         frames = min(file.getnframes(), int(_LONGEST * rate))
@@ -159,7 +189,7 @@ def _sound(found: Media, data: bytes, name: str, caption: str, stem: str, tell: 
         found.files[f"{stem}-spectrogram.png"] = picture
     seconds = len(samples) / (width * channels * rate)
     shown = f"{stem}-spectrogram.png" if picture is not None else ""
-    found.sounds.append(Sound(name, caption, f"{stem}.wav", seconds, rate, shown))
+    found.sounds.append(Sound(name, *said, f"{stem}.wav", seconds, rate, shown))
 
 
 def spectrogram(samples: bytes, channels: int) -> bytes | None:
@@ -180,13 +210,13 @@ def spectrogram(samples: bytes, channels: int) -> bytes | None:
     return _png(images.fromarray(grey.astype(np.uint8)).quantize(_GREYS))
 
 
-def _table(found: Media, data: bytes, name: str, caption: str, stem: str, tell: Discretion) -> None:
+def _table(found: Media, data: bytes, name: str, said: tuple[str, str], stem: str, tell: Discretion) -> None:
     body = json.loads(data)
     columns = [tell.line(column) for column in body["columns"]]
     rows = [list(row)[: len(columns)] for row in body["rows"]]
     shown = [[_cell(value, tell) for value in row] for row in rows[:_ROWS]]
     numeric = [all(_is_number(row[at]) for row in rows if at < len(row)) for at in range(len(columns))]
-    found.tables.append(ArtifactTable(name, caption, columns, shown, numeric, max(0, len(rows) - _ROWS)))
+    found.tables.append(ArtifactTable(name, said[0], columns, shown, numeric, max(0, len(rows) - _ROWS)))
 
 
 def _is_number(value: Any) -> bool:
@@ -197,11 +227,11 @@ def _cell(value: Any, tell: Discretion) -> str:
     return number(float(value)) if _is_number(value) else tell.line("" if value is None else value)
 
 
-def _text(found: Media, data: bytes, name: str, caption: str, stem: str, tell: Discretion) -> None:
+def _text(found: Media, data: bytes, name: str, said: tuple[str, str], stem: str, tell: Discretion) -> None:
     words = tell.block(data.decode("utf-8", "replace"))
     more = len(words) - _LETTERS
     found.texts.append(
-        Text(name, caption, words[:_LETTERS] + (f" … ({more:,} more characters)" if more > 0 else ""))
+        Text(name, said[0], words[:_LETTERS] + (f" … ({more:,} more characters)" if more > 0 else ""))
     )
 
 
@@ -225,13 +255,3 @@ def _heard(sound: Sound, tables: Sequence[ArtifactTable]) -> Sound:
                 ]
                 return replace(sound, heard=tuple(told))
     return sound
-
-
-def roles(claims: Sequence[Claim]) -> list[str]:
-    """The arms that claims compare, as far as their rules name them: the papers' own first, which is the one
-    that most bounds are about, and the controls last.
-    """
-    controls = {claim.control_arm: None for claim in claims if claim.control_arm}
-    compared = [bound.of for claim in claims for bound in claim.bounds if bound.of]
-    named = Counter(row.partition("@")[0] for of in compared for row in of.rows)
-    return [*(arm for arm, _ in named.most_common() if arm not in controls), *controls]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from readtrack.errors import ReadtrackError
-from readtrack.report.words import ORDER, VERDICTS, css_class, known, number
+from readtrack.report.words import ORDER, OUTCOMES, VERDICTS, css_class, known, number
 from readtrack.svg import Drawn
 from readtrack.text import in_markdown
 
@@ -35,7 +35,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals.update(
-        VERDICTS=VERDICTS, ORDER=ORDER, css=css_class, known=known, number=number, written=frozenset()
+        VERDICTS=VERDICTS,
+        OUTCOMES=OUTCOMES,
+        ORDER=ORDER,
+        css=css_class,
+        known=known,
+        number=number,
+        written=frozenset(),
     )
     return made
 

@@ -18,7 +18,7 @@ from readtrack.report.effects import Found
 from readtrack.report.gather import ReportSource
 from readtrack.report.markdown import html
 from readtrack.report.strips import Strip, strip
-from readtrack.report.words import MEANING, STATES, anchors, known, number, sentence
+from readtrack.report.words import MEANING, OUTCOMES, STATES, anchors, known, number, sentence
 from readtrack.runs.record import RunSummary
 from readtrack.svg import Drawn
 from readtrack.text import counted, in_markdown, plain
@@ -58,13 +58,20 @@ class ClaimView:
     folded: list[BoundView]
     rings: int
     tried: list[TriedView]
-    tried_words: str
     facts: list[tuple[str, str]]
     seeds: tuple[int, ...]
     figure: str
     where: str
     control: str
     deviations: str
+
+    @property
+    def tried_words(self) -> str:
+        """What the fold with the other runs is called: outcomes only where no strip has them."""
+        if any(bound.strip and len(bound.strip.lanes) > 1 for bound in self.shown):
+            return "What the runs below “Found here” change"
+        said = ", ".join(f"{one.name} ({OUTCOMES[one.verdict]})" for one in self.tried[:3])
+        return f"Runs that must fail the rule: {said}{' …' if len(self.tried) > 3 else ''}"
 
     @property
     def deciding(self) -> Found | None:
@@ -223,9 +230,9 @@ def _add_run(view: PaperView, source: ReportSource) -> None:
     rows = source.rows(view.id)
     if shown is not None:
         record = source.record(shown.run_id)
-        order = media.roles([row.claim for row in rows])
-        view.pairs = curves.pairs(record, order)
-        view.curves = curves.curves(record, order)
+        roles = curves.roles(record, [row.claim for row in rows])
+        view.pairs = curves.pairs(record, roles)
+        view.curves = curves.curves(record, roles)
         view.media = media.media(record, source.folder(shown.run_id), f"media/{view.id}", source.tell)
         chosen = any(shown.seed in row.claim.chosen_on for row in rows)
         words = f"{record.started[:10]}, seed {shown.seed}, budget “{shown.budget}”, on {shown.device}"
@@ -254,7 +261,6 @@ def _claim_view(source: ReportSource, row: VerdictRow, anchor: str) -> ClaimView
         BoundView(one, strip(one, with_breaks=index == 0) if measured else None)
         for index, one in enumerate(found)
     ]
-    tried = _tried(row) if measured else []
     return ClaimView(
         anchor=f"c-{anchor}",
         name=sentence(line(claim.name)),
@@ -267,11 +273,10 @@ def _claim_view(source: ReportSource, row: VerdictRow, anchor: str) -> ClaimView
         shown=views[:_SHOWN],
         folded=views[_SHOWN:],
         rings=len(own),
-        tried=tried,
-        tried_words=_tried_words(tried),
+        tried=_tried(row) if measured else [],
         facts=[(name, line(words)) for name, words in _facts(row) if words],
         seeds=row.seeds,
-        figure=line(claim.paper.text),
+        figure=sentence(line(claim.paper.text)),
         where=line(claim.paper.where) + _READ.get(claim.paper.read, ""),
         control=sentence(line(claim.control)),
         deviations=line(claim.deviations),
@@ -297,11 +302,6 @@ def _short(row: VerdictRow) -> str:
     if row.earlier:
         parts.append("judged by the earlier procedure")
     return "; ".join(parts)
-
-
-def _tried_words(tried: list[TriedView]) -> str:
-    said = ", ".join(f"{one.name} ({one.verdict})" for one in tried[:3])
-    return f"{said} …" if len(tried) > 3 else said
 
 
 def _tried(row: VerdictRow) -> list[TriedView]:

@@ -135,7 +135,10 @@ def _judged(
     """The verdict, and what it rests on."""
     because = f"the code differs: {prints.in_words(changed)}" if changed else ""
     if "not judged" in (there.verdict, here.verdict):
-        return "UNCLEAR", there.why if there.verdict == "not judged" else here.why
+        why = there.why if there.verdict == "not judged" else here.why
+        if there.verdict != here.verdict or not all(agree for _, agree, _ in pairs):
+            return ("DIFFERENT", because) if changed else ("UNCLEAR", why)
+        return "SAME", why
     if there.verdict != here.verdict:
         near = all(agree or straddle for _, agree, straddle in pairs)
         if near and not changed:

@@ -225,7 +225,8 @@ class Site:
                 found.append(one)
                 facts = record.environment
                 machines.append(source.tell.line(facts.get("device_name") or facts.get("device")))
-        found.sort(key=lambda one: -one.strong)
+        found.sort(key=lambda one: (one.contended, -one.strong))
+        quiet = [one for one in found if not one.contended]
         claims = [
             (row.paper, one)
             for paper in pages
@@ -239,10 +240,10 @@ class Site:
             "benchmarks.html",
             title="Benchmarks",
             found=[(one, benchmarks.nearness(one)) for one in found],
-            faster=sum(one.strong >= 1 for one in found),
-            contended=sum(one.contended for one in found),
+            faster=sum(one.strong >= 1 for one in quiet),
+            quiet=len(quiet),
             machines=f"Measured on {', '.join(dict.fromkeys(machines))}." if machines else "",
-            profile=benchmarks.profile(found) if found else "",
+            profile=benchmarks.profile(quiet or found) if found else "",
             claims=claims,
             script=True,
         )

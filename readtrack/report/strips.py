@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from readtrack.report.effects import Found
-from readtrack.report.words import VERDICTS, css_class, known, number
+from readtrack.report.words import OUTCOMES, css_class, known, number
 from readtrack.svg import Drawn, Scale, element, estimate, percent, text
 
 _LANE, _HEAD = 24, 34  # pixels
@@ -61,7 +61,7 @@ def strip(one: Found, *, with_breaks: bool) -> Strip | None:
         lanes.append(
             Lane(
                 what[:1].upper() + what[1:],
-                VERDICTS[known(other.verdict)].lower(),
+                OUTCOMES[known(other.verdict)],
                 "rival" if other.role == "rival" else "without",
                 _lane([*_fields(one, scale), *marks], "range"),
                 value,

@@ -29,6 +29,17 @@ MEANING = {
     "held": "checked and true",
     "missed": "checked and not true",
 }
+# The same of a run without the idea, where a claim that is not reproduced is good news.
+OUTCOMES = {
+    "reproduced": "passes the rule",
+    "not specific": "passes the rule",
+    "weak": "an effect smaller than asked",
+    "inconclusive": "undecided",
+    "not reproduced": "fails the rule",
+    "not judged": "not judged",
+    "held": "passes the rule",
+    "missed": "fails the rule",
+}
 STATES = {
     "todo": "To read",
     "reading": "Reading",

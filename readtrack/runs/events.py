@@ -171,6 +171,14 @@ class AxesNamed(_Stamp, total=False):
     y: str
 
 
+class Meaning(_Stamp, total=False):
+    """roles: arm to paper, control, arm, yardstick, reference; better: metric to lower, higher."""
+
+    event: Literal["meaning"]
+    roles: dict[str, str]
+    better: dict[str, str]
+
+
 class Benchmark(_Stamp):
     """See `readtrack.bench.measurement` for what a measurement holds, and the machine that it was made on."""
 
@@ -178,13 +186,16 @@ class Benchmark(_Stamp):
 
 
 class Artifact(_Stamp, total=False):
-    """path: relative to the run's folder; kind: image, audio, text, table."""
+    """path: relative to the run's folder; kind: image, audio, text, table; alt: what is to be seen in a
+    picture; beside: the sound that a sound is to be compared with."""
 
     event: Literal["artifact"]
     name: str
     path: str
     kind: str
     caption: str
+    alt: str
+    beside: str
 
 
 class Said(_Stamp):
@@ -235,6 +246,7 @@ Event: TypeAlias = (
     | ExerciseJudged
     | Headline
     | AxesNamed
+    | Meaning
     | Benchmark
     | Artifact
     | Said

@@ -93,6 +93,7 @@ class Record:
     stated  the claims (`Claim.to_json`) that the run is going to judge; claims: the events of the judged ones
     exercises  the verdicts on the reader's functions, in a run of exercises
     headline_curve  the metric whose curve shows the paper's point, or ""
+    roles   arm to its role; better: metric name to "lower" or "higher" (`readtrack.runs.meaning`)
     axes    metric name to what its x and y axes are called, "" for the usual name
     rate    steps per second of the current loop, or None; cpu: processors that the run keeps busy
     problems  files of the run's folder that cannot be read, and why
@@ -115,6 +116,8 @@ class Record:
     claims: list[events.ClaimJudged] = field(default_factory=list)
     exercises: list[events.ExerciseJudged] = field(default_factory=list)
     headline_curve: str = ""
+    roles: dict[str, str] = field(default_factory=dict)
+    better: dict[str, str] = field(default_factory=dict)
     axes: dict[str, tuple[str, str]] = field(default_factory=dict)
     measurements: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[events.Artifact] = field(default_factory=list)
@@ -287,6 +290,11 @@ def _on_axes(record: Record, event: events.AxesNamed) -> None:
     record.axes[str(event["metric"])] = str(event.get("x") or ""), str(event.get("y") or "")
 
 
+def _on_meaning(record: Record, event: events.Meaning) -> None:
+    record.roles |= {str(name): str(role) for name, role in (event.get("roles") or {}).items()}
+    record.better |= {str(name): str(way) for name, way in (event.get("better") or {}).items()}
+
+
 def _on_measurement(record: Record, event: dict[str, Any]) -> None:
     # A later round says the same of more samples.
     key = [event.get(name) for name in ("case", "axes", "variant", "mode", "dtype")]
@@ -335,6 +343,7 @@ _HANDLERS: dict[str, Callable[[Record, Any], None]] = {
     "exercise": _on_exercise,
     "headline": _on_headline,
     "axes": _on_axes,
+    "meaning": _on_meaning,
     "measurement": _on_measurement,
     "artifact": lambda record, event: record.artifacts.append(event),
     "log": _on_log,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from readtrack.bench.case import Budget
 from readtrack.claims import AtLeast, Claim
 from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.runs import meaning
 from readtrack.runs.events import EventWriter
 from readtrack.runs.trial import Best
 from readtrack.text import format_number, one_line
@@ -84,6 +85,7 @@ class Run:
         self.cancelled = False
         self._folder = folder
         self._events = events
+        self._meaning = meaning.Meaning(events)
         self._settings = dict(settings)
         self._options: dict[str, Any] = {}
         self._artifact_names: set[str] = set()
@@ -203,6 +205,7 @@ class Run:
         In a null run every name gets the control's. Raises KeyError if `control` is not among them.
         """
         chosen = builders[control]
+        self._meaning.say(roles=meaning.of_arms(builders, control))
         return dict.fromkeys(builders, chosen) if self.null else dict(builders)
 
     def sweep(
@@ -222,6 +225,7 @@ class Run:
         edge of the grid and refuses arms that had different grids.
         """
         found: list[tuple[float, float, T]] = []
+        self._meaning.say(better={f"{score} over {what}": meaning.of_choice(keep)})
         for value in values:
             chosen_by, result = train(value)
             self.metric(f"{score} over {what}", chosen_by, step=value, arm=arm)
@@ -281,6 +285,9 @@ class Run:
         """
         from readtrack.runs.comparing import Comparison
 
+        roles, better = meaning.of_claims(claims, arms, yardsticks, references)
+        better |= {f"{score} over {what}": meaning.of_choice(keep)} if grid else {}
+        self._meaning.say(roles=roles, better=better)
         return Comparison(
             claims=claims,
             arms=arms,
@@ -534,24 +541,37 @@ class Run:
         self._events.emit("log", text=text)
 
     def image(
-        self, name: str, pixels: torch.Tensor, *, columns: int | None = None, caption: str = ""
+        self,
+        name: str,
+        pixels: torch.Tensor,
+        *,
+        columns: int | None = None,
+        caption: str = "",
+        alt: str = "",
     ) -> None:
         """Save `pixels` as a PNG: (height, width) grey, (1 or 3, height, width), or (n, c, height, width),
         which becomes a grid, of `columns` or nearly square. Values are clamped to [0, 1].
+
+        alt  what is to be seen, for readers who do not see it; the caption says what was drawn
         """
         from readtrack.runs.pictures import save_png
 
         path = self._artifact_path(name, "png")
         save_png(path, pixels, columns=columns)
-        self._artifact(name, path, "image", caption)
+        self._artifact(name, path, "image", caption, alt=alt)
 
-    def audio(self, name: str, samples: torch.Tensor, rate: int, *, caption: str = "") -> None:
-        """Save `samples`, (samples,) or (channels, samples) in [-1, 1], as a 16-bit WAV of `rate` Hz."""
+    def audio(
+        self, name: str, samples: torch.Tensor, rate: int, *, caption: str = "", beside: str = ""
+    ) -> None:
+        """Save `samples`, (samples,) or (channels, samples) in [-1, 1], as a 16-bit WAV of `rate` Hz.
+
+        beside  the name of the sound that this one is to be compared with
+        """
         from readtrack.runs.sounds import save_wav
 
         path = self._artifact_path(name, "wav")
         save_wav(path, samples, rate)
-        self._artifact(name, path, "audio", caption)
+        self._artifact(name, path, "audio", caption, beside=beside)
 
     def text(self, name: str, text: str, *, caption: str = "") -> None:
         path = self._artifact_path(name, "txt")
@@ -580,9 +600,10 @@ class Run:
         self.artifacts.mkdir(exist_ok=True)
         return self.artifacts / f"{unique}.{suffix}"
 
-    def _artifact(self, name: str, path: Path, kind: str, caption: str) -> None:
+    def _artifact(self, name: str, path: Path, kind: str, caption: str, **more: str) -> None:
         relative = path.relative_to(self._folder).as_posix()
-        self._events.emit("artifact", name=name, path=relative, kind=kind, caption=caption)
+        said = {key: text for key, text in more.items() if text}
+        self._events.emit("artifact", name=name, path=relative, kind=kind, caption=caption, **said)
 
 
 def _shown(value: float) -> str:

@@ -127,6 +127,11 @@ def complete_events(paper: str, run_id: str) -> Iterator[dict[str, Any]]:
         "torch": "2.13.0",
         "dtype": "float32",
     }
+    yield {
+        "event": "meaning",
+        "roles": {"ours": "paper", "control": "control"},
+        "better": {"errors": "lower"},
+    }
     for step in range(100):
         for arm, rate in (("ours", 0.05), ("control", 0.02)):
             yield {
@@ -170,6 +175,7 @@ def complete_events(paper: str, run_id: str) -> Iterator[dict[str, Any]]:
             "path": f"artifacts/{name}.{suffix}",
             "kind": kind,
             "caption": caption,
+            **({"beside": "a"} if name == "b" else {}),
         }
     yield from (measurement(role, value) for role, value in (("paper", 1e6), ("naive", 3e6), ("strong", 2e6)))
     yield {"event": "end", "outcome": "completed", "detail": ""}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import shutil
 import time
 import wave
 from functools import lru_cache
@@ -20,6 +22,7 @@ from readtrack.library import Library
 from readtrack.report.effects import found, said
 from readtrack.report.gather import of_reader, of_shipped, shipped_table
 from readtrack.report.markdown import html
+from readtrack.report.papers import paper_view
 from readtrack.report.privacy import Discretion
 from readtrack.report.site import MANIFEST, Site, build, write
 from readtrack.report.words import anchors, css_class, number
@@ -168,6 +171,57 @@ def test_a_readers_report_shows_what_a_run_left(home: Home) -> None:
     assert widths == ["100.0%", "50.0%"]  # of the longest sound
 
 
+def test_arms_have_their_roles_colours_and_direction_from_the_record(home: Home) -> None:
+    folder = run(home)
+    page = pages(reader(home, papers=("adam",)))["papers/adam.html"]
+    assert "Errors lower is better ours (the paper’s) control (control)" in page.text
+    log = folder / "events.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    meaning = next(line for line in lines if line["event"] == "meaning")
+    meaning["roles"] = {"ours": "control", "control": "paper"}
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = pages(reader(home, papers=("adam",)))["papers/adam.html"]
+    assert "control (the paper’s) ours (control)" in page.text
+    curve = [named for tag, named in page.tags if tag == "polyline"]
+    assert [named["class"] for named in curve] == ["arm1", "arm0"]  # the paper's is drawn on top
+    drawn = next(label for tag, named in page.tags if "loss" in (label := named.get("aria-label", "")))
+    assert drawn.index("control from") < drawn.index("ours from")
+
+
+def test_times_beside_other_work_and_of_smoke_runs_are_not_counted(home: Home) -> None:
+    run(home, "adam", 1)
+    busy = [measurement(role, ns, flags=["contended"]) for role, ns in (("paper", 9e6), ("strong", 2e6))]
+    run(home, "bert", 2, events=busy)
+    run(home, "gru", 3, job={"budget": "smoke"})
+    page = pages(reader(home))["benchmarks.html"]
+    assert "1 of 1 papers are at least as fast as the strongest free rival" in page.text
+    assert "1 more paper was measured while other programs used the machine." in page.text
+    assert ("bert contended" in page.text, "gru" in page.text.split("Claims about time")[0]) == (True, False)
+    shutil.rmtree(next(home.runs.glob("*adam*")))
+    alone = pages(reader(home))["benchmarks.html"].text
+    assert "No paper was measured on a machine that did nothing else" in alone
+    assert "at least as fast as the strongest free rival" not in alone
+
+
+def test_a_sound_stands_beside_the_one_that_it_names(home: Home) -> None:
+    sound = {"event": "artifact", "path": "artifacts/a.wav", "kind": "audio", "caption": "c"}
+    more = [{**sound, "name": "alone"}, {**sound, "name": "wrong", "beside": "nobody"}]
+    run(home, events=more)
+    site = reader(home, papers=("adam",))
+    view = paper_view(site.source, site.source.catalog.papers["adam"], "")
+    assert view.media is not None
+    groups = [(one and one.name, [sound.name for sound in others]) for one, others in view.media.compared]
+    assert groups == [(None, ["Alone", "Wrong"]), ("A", ["B"])]
+    assert "Compare with" in pages(site)["papers/adam.html"].text
+
+
+def test_a_run_without_references_compares_no_sounds(home: Home) -> None:
+    folder = run(home)
+    log = folder / "events.jsonl"
+    log.write_text(log.read_text().replace('"beside": "a"', '"beside": ""'))
+    assert "Compare with" not in pages(reader(home, papers=("adam",)))["papers/adam.html"].text
+
+
 def test_a_plugin_of_the_readers_shows_the_claims_of_its_run(home: Home) -> None:
     home.ensure()
     facts = "title: Mine\n    authors: [A]\n    year: 2020\n    sources: [{page: 'https://example.org'}]"
@@ -196,7 +250,7 @@ def test_a_seed_that_the_rule_was_chosen_on_is_no_evidence(home: Home) -> None:
         }
         run(home, "bert", number_, job={"seed": of}, events=[event])
     page = pages(reader(home, papers=("bert",)))["papers/bert.html"]
-    assert "Open rings: 1 run of your own on other seeds." in page.text
+    assert "Open rings: 1 single run recorded here, with other seeds." in page.text
 
 
 # What is left out
