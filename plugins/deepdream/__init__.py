@@ -203,6 +203,7 @@ def draw(run: Run, dreamers: Dreamers) -> None:
         torch.cat((photographs, octaves[-1], of_flower[-1])),
         caption="Photographs; below them the temple dreamt on by who knows the flower, and the flower by who "
         "knows the temple.",
+        alt="Two photographs, a temple and a flower, and below each what two networks added to it",
     )
     height, width = photographs.shape[2:]
     full = [resize(image[:1], height, width) for image in octaves]

@@ -324,7 +324,9 @@ def show(run: Run, models: dict[str, Tacotron2], given: Corpus) -> None:
         maps.append(F.pad(seen, (0, width))[:, :width])
         pictures.append(F.pad((logs.flip(0) + 7) / 10, (0, width))[:, :width])
         wave = speech.wave_of(logs.T.clamp(max=4.0), generator)
-        run.audio(arm, wave / wave.abs().max().clamp(min=1e-6) * 0.5, speech.RATE, caption=f"{said!r}, {arm}")
+        wave = wave / wave.abs().max().clamp(min=1e-6) * 0.5
+        beside = "content" if arm == "location" else ""
+        run.audio(arm, wave, speech.RATE, caption=f"{said!r}, {arm}", beside=beside)
     line = torch.full((2, width), 0.6)
     panels = [part for pair in zip(maps, pictures, strict=True) for one in pair for part in (one, line)]
     run.image(

@@ -368,6 +368,7 @@ def show(
         torch.stack(pictures).repeat_interleave(2, 2).repeat_interleave(4, 3),
         columns=4,
         caption="Log-mel, four digits: the studio, then " + ", ".join(CONDITIONS) + ".",
+        alt="Spectrograms of four spoken digits, a column each, and a row for each recording condition",
     )
     run.table("what was heard", ("condition", "said", "studio's network", "varied sound's"), rows)
     run.table("when it was heard", ("condition", "said", "from, to (s)", "by varied sound's network"), spans)

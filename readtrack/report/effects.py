@@ -70,7 +70,7 @@ class Found:
     @property
     def asked(self) -> str:
         """`≥ 0.08`."""
-        return f"{_SIGNS.get(self.effect.op, self.effect.op)} {number(self.effect.asked)}{self.unit}"
+        return f"{asked(self.effect.op, self.effect.asked)}{self.unit}"
 
     @property
     def unit(self) -> str:
@@ -105,6 +105,11 @@ class Found:
     @property
     def scaled(self) -> tuple[float, float, float] | None:
         return self.effect.scaled
+
+
+def asked(op: str, threshold: float) -> str:
+    """`≥ 0.08`."""
+    return f"{_SIGNS.get(op, op)} {number(threshold)}"
 
 
 def said(words: str, metric: str) -> NumberRange | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from readtrack.errors import ReadtrackError
+from readtrack.report.effects import asked, label
 from readtrack.report.words import ORDER, OUTCOMES, VERDICTS, css_class, known, number
 from readtrack.svg import Drawn
 from readtrack.text import in_markdown
@@ -125,13 +126,15 @@ def write_card(card: Card, folder: Path, stem: str) -> tuple[Path, Path]:
 
 def _values(one: CardClaim) -> list[tuple[str, str, str]]:
     """Every value of a claim beside what the rule asks of it."""
-    asked: dict[str, list[str]] = {}
-    for bound in (*one.claim.rule, *one.claim.guards, *one.claim.control_reaches):
-        asked.setdefault(bound.metric, []).append(str(bound).removeprefix(bound.metric).strip())
+    bounds = (*one.claim.rule, *one.claim.guards, *one.claim.conditions)
+    limits_of: dict[str, list[str]] = {}
+    for bound in bounds:
+        limits_of.setdefault(bound.metric, []).append(asked(bound.op, bound.threshold))
+    names = {bound.metric: label(bound) for bound in bounds}
     found = {**one.values, **{name: time.value for name, time in one.timed.items()}}
     limits = dict.fromkeys(one.at_least, "≥ ")
     return [
-        (name, f"{limits.get(name, '')}{number(value)}", ", ".join(asked.get(name, ())))
+        (names.get(name, name), f"{limits.get(name, '')}{number(value)}", ", ".join(limits_of.get(name, ())))
         for name, value in found.items()
     ]
 
