@@ -17,7 +17,7 @@ Better = Literal["lower", "higher"]
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-class Meaning:
+class Meanings:
     """Records each of these once."""
 
     def __init__(self, events: EventWriter) -> None:

@@ -85,7 +85,7 @@ class Run:
         self.cancelled = False
         self._folder = folder
         self._events = events
-        self._meaning = meaning.Meaning(events)
+        self._meaning = meaning.Meanings(events)
         self._settings = dict(settings)
         self._options: dict[str, Any] = {}
         self._artifact_names: set[str] = set()

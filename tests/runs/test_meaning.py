@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from readtrack.claims import Break, Claim, Figure, at_least, at_most
-from readtrack.runs.meaning import Meaning, of_arms, of_claims
+from readtrack.runs.meaning import Meanings, of_arms, of_claims
 from readtrack.runs.record import Record
 
 
@@ -59,7 +59,7 @@ def test_of_two_arms_the_other_is_the_papers() -> None:
 
 def test_each_is_written_once_and_read_back() -> None:
     written = Written()
-    meaning = Meaning(written)  # type: ignore[arg-type]
+    meaning = Meanings(written)  # type: ignore[arg-type]
     meaning.say(roles={"a": "control"}, better={"loss": "lower"})
     meaning.say(roles={"a": "control"})
     meaning.say(roles={"a": "control", "b": "paper"})
