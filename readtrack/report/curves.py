@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from readtrack.claims import Claim
 from readtrack.present.scales import by_factors, is_timed, wants_log
+from readtrack.report.privacy import Discretion
 from readtrack.report.words import number, sentence
 from readtrack.runs.record import Record
 from readtrack.svg import Drawn, Scale, element, percent, text
@@ -53,6 +54,23 @@ class Chart:
     picture: Drawn
     better: str = ""
     note: str = ""
+
+
+def told(record: Record, tell: Discretion) -> Record:
+    """The record with names of metrics, arms and axes that are fit to be shown."""
+    line = tell.line
+    return replace(
+        record,
+        curves={
+            line(name): {line(arm): points for arm, points in arms.items()}
+            for name, arms in record.curves.items()
+        },
+        values={(line(name), line(arm)): value for (name, arm), value in record.values.items()},
+        axes={line(name): (line(x), line(y)) for name, (x, y) in record.axes.items()},
+        roles={line(arm): role for arm, role in record.roles.items()},
+        better={line(name): way for name, way in record.better.items()},
+        headline_curve=line(record.headline_curve),
+    )
 
 
 def roles(record: Record, claims: Sequence[Claim]) -> dict[str, str]:

@@ -230,9 +230,10 @@ def _add_run(view: PaperView, source: ReportSource) -> None:
     rows = source.rows(view.id)
     if shown is not None:
         record = source.record(shown.run_id)
-        roles = curves.roles(record, [row.claim for row in rows])
-        view.pairs = curves.pairs(record, roles)
-        view.curves = curves.curves(record, roles)
+        named = curves.told(record, source.tell)
+        roles = curves.roles(named, [row.claim for row in rows])
+        view.pairs = curves.pairs(named, roles)
+        view.curves = curves.curves(named, roles)
         view.media = media.media(record, source.folder(shown.run_id), f"media/{view.id}", source.tell)
         chosen = any(shown.seed in row.claim.chosen_on for row in rows)
         words = f"{record.started[:10]}, seed {shown.seed}, budget “{shown.budget}”, on {shown.device}"

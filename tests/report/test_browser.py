@@ -38,6 +38,7 @@ OPTIONS = [
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 ]
+SLOW = 60_000.0  # milliseconds that a busy machine may take for anything
 WIDTHS = (320, 800, 1600)
 KINDS = (
     "index.html", "claims.html", "benchmarks.html", "lineage.html", "reading.html", "method.html",
@@ -95,7 +96,7 @@ def heard() -> Heard:
 @pytest.fixture
 def tab(browser: Browser, heard: Heard) -> Iterator[Tab]:
     context = browser.new_context(viewport={"width": 1600, "height": 900}, reduced_motion="reduce")
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(SLOW)
     yield heard.listen(context)
     context.close()
     assert heard.said == []
@@ -149,6 +150,7 @@ def test_a_page_is_whole_quiet_and_never_too_wide(tab: Tab, heard: Heard, site: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_axe_finds_nothing_serious(browser: Browser, site: Path, kind: str) -> None:
     context = browser.new_context(bypass_csp=True, reduced_motion="reduce")  # axe is a script of its own
+    context.set_default_timeout(SLOW)
     tab, found = context.new_page(), []
     for width, scheme in ((320, "dark"), (1600, "light")):
         tab.set_viewport_size({"width": width, "height": 900})
@@ -249,6 +251,7 @@ def test_the_list_is_searched(tab: Tab, site: Path) -> None:
 
 def test_everything_is_there_without_javascript(browser: Browser, site: Path) -> None:
     context = browser.new_context(java_script_enabled=False, viewport={"width": 800, "height": 900})
+    context.set_default_timeout(SLOW)
     tab = context.new_page()
     tab.goto((site / "index.html").as_uri())
     assert not tab.get_by_label("Find").is_visible()  # it would do nothing

@@ -194,7 +194,7 @@ def test_times_beside_other_work_and_of_smoke_runs_are_not_counted(home: Home) -
     run(home, "bert", 2, events=busy)
     run(home, "gru", 3, job={"budget": "smoke"})
     page = pages(reader(home))["benchmarks.html"]
-    assert "1 of 1 papers are at least as fast as the strongest free rival" in page.text
+    assert "1 of 1 paper is at least as fast as the strongest free rival" in page.text
     assert "1 more paper was measured while other programs used the machine." in page.text
     assert ("bert contended" in page.text, "gru" in page.text.split("Claims about time")[0]) == (True, False)
     shutil.rmtree(next(home.runs.glob("*adam*")))
@@ -270,6 +270,18 @@ def secrets(home: Home) -> list[bytes]:
         events=[
             {"event": "artifact", "name": told, "path": "artifacts/p.png", "kind": "image", "caption": told},
             measurement("vendor", 5e6, variant=told),
+            *(
+                {
+                    "event": "metric",
+                    "name": f"loss on bigiron {name}",
+                    "step": step,
+                    "arm": told,
+                    "value": 1.0,
+                }
+                for name in ("a", "b, hum", "b, echo", "b, tea")
+                for step in (0, 1, 2, 3, 4, None)
+            ),
+            {"event": "axes", "metric": "loss on bigiron a", "x": "step on bigiron", "y": "/home/ada/y"},
         ],
     )
     return [
