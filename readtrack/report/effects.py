@@ -188,12 +188,14 @@ def label(bound: Bound | Speedup | Growth) -> str:
     if isinstance(bound, Bound):
         return bound.metric.replace(" - ", " − ")
     axes = ((k, v) for k, v in bound.axes.items() if v is not False)
-    at = ", ".join([*(k if v is True else f"{number_or_text(v)} {k}" for k, v in axes), bound.mode])
+    mode = [] if bound.mode == "until" else [bound.mode]
+    at = ", ".join([*(k if v is True else f"{number_or_text(v)} {k}" for k, v in axes), *mode])
+    at = f" ({at})" if at else ""
     of = "" if bound.of == "paper" else f" of {bound.of}"
     if isinstance(bound, Speedup):
-        return f"speed{of} over {bound.over}, {bound.case} ({at})"
+        return f"speed{of} over {bound.over}, {bound.case}{at}"
     whose = "the paper’s" if bound.of == "paper" else f"{bound.of}’s"
-    return f"{bound.case}: {whose} {bound.what} grows as {bound.axis} to the power ({at})"
+    return f"{bound.case}: {whose} {bound.what} grows as {bound.axis} to the power{at}"
 
 
 def number_or_text(value: object) -> str:

@@ -16,9 +16,10 @@ from readtrack.bench.case import Budget
 from readtrack.claims import AtLeast, Claim
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.runs import meaning
+from readtrack.runs.artifacts import ArtifactFiles
 from readtrack.runs.events import EventWriter
 from readtrack.runs.trial import Best
-from readtrack.text import format_number, one_line
+from readtrack.text import format_number
 
 if TYPE_CHECKING:
     import torch
@@ -83,12 +84,11 @@ class Run:
         self.times = times
         self.artifacts = folder / "artifacts"
         self.cancelled = False
-        self._folder = folder
+        self._files = ArtifactFiles(folder, events)
         self._events = events
         self._meaning = meaning.Meanings(events)
         self._settings = dict(settings)
         self._options: dict[str, Any] = {}
-        self._artifact_names: set[str] = set()
         self._total = 0  # of the steps that are being counted
         self._untimed: dict[str, dict[str, Any]] = {}  # claims that wait for the benchmark: their events
 
@@ -556,9 +556,9 @@ class Run:
         """
         from readtrack.runs.pictures import save_png
 
-        path = self._artifact_path(name, "png")
+        path = self._files.path(name, "png")
         save_png(path, pixels, columns=columns)
-        self._artifact(name, path, "image", caption, alt=alt)
+        self._files.record(name, path, "image", caption, alt=alt)
 
     def audio(
         self, name: str, samples: torch.Tensor, rate: int, *, caption: str = "", beside: str = ""
@@ -569,14 +569,14 @@ class Run:
         """
         from readtrack.runs.sounds import save_wav
 
-        path = self._artifact_path(name, "wav")
+        path = self._files.path(name, "wav")
         save_wav(path, samples, rate)
-        self._artifact(name, path, "audio", caption, beside=beside)
+        self._files.record(name, path, "audio", caption, beside=beside)
 
     def text(self, name: str, text: str, *, caption: str = "") -> None:
-        path = self._artifact_path(name, "txt")
+        path = self._files.path(name, "txt")
         path.write_text(text, encoding="utf-8")
-        self._artifact(name, path, "text", caption)
+        self._files.record(name, path, "text", caption)
 
     def table(
         self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, caption: str = ""
@@ -584,26 +584,10 @@ class Run:
         """A table; each row has one cell a column (numbers stay numbers in the file)."""
         if any(len(row) != len(columns) for row in rows):
             raise ValueError(f"table {name!r}: a row does not have {len(columns)} cells")
-        path = self._artifact_path(name, "json")
+        path = self._files.path(name, "json")
         body = {"columns": list(columns), "rows": [list(row) for row in rows]}
         path.write_text(json.dumps(body, default=str), encoding="utf-8")
-        self._artifact(name, path, "table", caption)
-
-    def _artifact_path(self, name: str, suffix: str) -> Path:
-        stem = (
-            "".join(c if c.isalnum() or c in "-_" else "-" for c in one_line(name).lower())[:80] or "artifact"
-        )
-        unique, count = stem, 2
-        while f"{unique}.{suffix}" in self._artifact_names:
-            unique, count = f"{stem}-{count}", count + 1
-        self._artifact_names.add(f"{unique}.{suffix}")
-        self.artifacts.mkdir(exist_ok=True)
-        return self.artifacts / f"{unique}.{suffix}"
-
-    def _artifact(self, name: str, path: Path, kind: str, caption: str, **more: str) -> None:
-        relative = path.relative_to(self._folder).as_posix()
-        said = {key: text for key, text in more.items() if text}
-        self._events.emit("artifact", name=name, path=relative, kind=kind, caption=caption, **said)
+        self._files.record(name, path, "table", caption)
 
 
 def _shown(value: float) -> str:

@@ -1,0 +1,32 @@
+"""The files that a run shows, each with a name of its own, and the events that list them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from readtrack.runs.events import EventWriter
+from readtrack.text import one_line
+
+
+class ArtifactFiles:
+    def __init__(self, folder: Path, events: EventWriter) -> None:
+        self._folder = folder
+        self._events = events
+        self._taken: set[str] = set()
+
+    def path(self, name: str, suffix: str) -> Path:
+        """The file for an artifact of this name; its folder exists."""
+        letters = (c if c.isalnum() or c in "-_" else "-" for c in one_line(name).lower())
+        unique = stem = "".join(letters)[:80] or "artifact"
+        count = 2
+        while f"{unique}.{suffix}" in self._taken:
+            unique, count = f"{stem}-{count}", count + 1
+        self._taken.add(f"{unique}.{suffix}")
+        (self._folder / "artifacts").mkdir(exist_ok=True)
+        return self._folder / "artifacts" / f"{unique}.{suffix}"
+
+    def record(self, name: str, path: Path, kind: str, caption: str, **more: str) -> None:
+        """List the file. `more`: fields of `readtrack.runs.events.Artifact`; empty ones are left out."""
+        relative = path.relative_to(self._folder).as_posix()
+        said = {key: text for key, text in more.items() if text}
+        self._events.emit("artifact", name=name, path=relative, kind=kind, caption=caption, **said)
