@@ -428,10 +428,12 @@ class Library:
     def results(
         self, paper_id: str | None = None, *, report: Callable[[str], None] = lambda problem: None
     ) -> list[RunSummary]:
-        """The runs (of one paper), newest first. `report` is called for runs that cannot be read."""
+        """The runs (of one paper) without checks of exercises, newest first. `report` is called for runs that
+        cannot be read.
+        """
         from readtrack.runs.store import summaries
 
-        return summaries(self.home, paper_id, report=report)
+        return [one for one in summaries(self.home, paper_id, report=report) if one.only != "exercises"]
 
     @cached_property
     def shipped_verdicts(self) -> dict[str, list[PublishedVerdict]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from readtrack.practice.desk import Desk
-from readtrack.runs.job import Job, new_job
+from readtrack.runs.job import ANSWERS, Job, new_job
 from readtrack.text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from readtrack.runs.events import ExerciseJudged
     from readtrack.runs.record import Record
 
@@ -27,6 +31,40 @@ def job(desk: Desk, names: list[str]) -> Job:
     )
 
 
+def to_judge(desk: Desk) -> list[str]:
+    """The exercises that are not skipped."""
+    standings = desk.standings()
+    return [name for name in desk.names if not standings[name].skipped]
+
+
+def codes(desk: Desk, names: Sequence[str]) -> dict[str, str]:
+    """Exercise to a digest of what the reader has written, for `note`."""
+    return {name: desk.code(name) for name in names}
+
+
+def proof(desk: Desk) -> Job:
+    """Benchmark and experiment with the functions that passed in the paper's place."""
+    standings = desk.standings()
+    return new_job(desk.paper, practice=[name for name in desk.names if standings[name].passed])
+
+
+def is_proof(job: Job | None, paper: str) -> bool:
+    """Whether a job is such a run of this paper."""
+    return job is not None and job.paper == paper and bool(job.practice) and job.only != "exercises"
+
+
+def proven(desk: Desk, folder: Path) -> bool:
+    """Whether the run in this folder had the file as it is now."""
+    return desk.is_current(folder / ANSWERS)
+
+
+def explained(desk: Desk, found: Sequence[ExerciseJudged]) -> str:
+    """The exercise whose verdict is worth the details: the current one, else the first that did not pass."""
+    current = desk.current()
+    bad = [event["name"] for event in found if event["outcome"] not in ("passed", "empty")]
+    return current.name if current is not None and current.name in bad else next(iter(bad), "")
+
+
 def verdicts(record: Record) -> list[ExerciseJudged]:
     """The verdict on each exercise that was begun. The one at which the run ended early gets one as well."""
     found = list(record.exercises)
@@ -37,22 +75,31 @@ def verdicts(record: Record) -> list[ExerciseJudged]:
     if not left:
         return found
     detail = one_line(record.detail)
+    place = re.search(rf"\b{re.escape(record.paper)}\.py:(\d+)", detail)
     ended: ExerciseJudged = {
         "event": "exercise",
         "name": left[0],
         "outcome": "slow" if record.outcome == "timed_out" else "failed",
         "report": [f"{record.outcome.replace('_', ' ')}: {detail}"],
         "hint": "the exercises after it were not judged" if left[1:] else "",
-        "line": 0,
+        "line": int(place[1]) if place else 0,
     }
     return [*found, ended]
 
 
-def note(desk: Desk, record: Record) -> None:
-    """Write the verdicts on what was written into the reader's diary. Raises ReadtrackError."""
+def note(desk: Desk, record: Record, written: Mapping[str, str]) -> None:
+    """Write the verdicts into the reader's diary. Raises ReadtrackError.
+
+    written  `codes` when the check began
+    """
     for event in verdicts(record):
         if event["outcome"] == "empty":
             continue
         desk.diary.add(
-            desk.paper, event["name"], "tried", outcome=event["outcome"], hint=event.get("hint", "")
+            desk.paper,
+            event["name"],
+            "tried",
+            outcome=event["outcome"],
+            hint=event.get("hint", ""),
+            code=written.get(event["name"], ""),
         )

@@ -96,9 +96,9 @@ def format_number(value: float) -> str:
     return f"{value:,.0f}" if whole else f"{value:.4g}"
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 run`, `3 runs`; for nouns whose plural ends in s."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 run`, `3 runs`; `plural` for nouns that do not just take an s."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def quoted(text: str) -> str:

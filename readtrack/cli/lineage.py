@@ -175,11 +175,17 @@ def _exercises(library: Library, count: int, as_json: bool) -> None:
 
 @app.command()
 def stats(as_json: _Json = False) -> None:
-    """Show reading statistics: states by section, a year of activity, streaks, pages."""
+    """Show reading statistics: states by section, a year of days, streaks, pages, bets."""
+    from readtrack.bets import BetBook, settle_all
+    from readtrack.cli.bets import show_calibration
+    from readtrack.present import bets as present_bets
     from readtrack.reading_list.journal import STATES
     from readtrack.statistics import heat_map, statistics
 
-    found = statistics(open_library())
+    library = open_library()
+    found = statistics(library)
+    settle_all(library)
+    placed = BetBook(library.home).bets()
     if as_json:
         document = {
             "states": dict(found.states),
@@ -189,6 +195,7 @@ def stats(as_json: _Json = False) -> None:
             "longest_streak": found.longest,
             "pages": found.pages,
             "papers_without_pages": found.unknown,
+            "bets": present_bets.document(placed),
         }
         terminal.print_json(document)
         return
@@ -205,3 +212,5 @@ def stats(as_json: _Json = False) -> None:
     )
     unknown = f" ({found.unknown} read papers whose pages are not known)" if found.unknown else ""
     print_out(f"{found.pages} pages read{unknown}")
+    print_out()
+    show_calibration(placed)

@@ -18,7 +18,6 @@ from readtrack.cli.practice_steps import (
     say,
     show,
     show_solution,
-    to_judge,
 )
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.present import practice as present
@@ -153,18 +152,18 @@ def _hint(desk: Desk, sheet: Sheet) -> None:
 
 
 def _solution(desk: Desk, sheet: Sheet) -> None:
-    if not typer.confirm(f"Show the paper's code for {sheet.name}?", err=True):
+    if not typer.confirm(present.ask_solution(sheet), err=True):
         raise typer.Exit(3)
     show_solution(desk, sheet)
 
 
 def _reset(desk: Desk, sheet: Sheet) -> None:
     kept = desk.reset(sheet)
-    terminal.print_out(f"{sheet.name} is empty again. Your file as it was: {kept}")
+    terminal.print_out(present.was_reset(sheet, kept))
 
 
 def _skip(desk: Desk, sheet: Sheet) -> None:
-    desk.diary.add(desk.paper, sheet.name, "skipped")
+    desk.skip(sheet)
     following = desk.current()
     then = f" Next: {following.name}." if following is not None else ""
     terminal.print_out(
@@ -175,6 +174,8 @@ def _skip(desk: Desk, sheet: Sheet) -> None:
 def _check(library: Library, desk: Desk, name: str) -> None:
     if not desk.file.exists():
         raise NotAvailableError(f"there is no {desk.file} yet. `readtrack practice {desk.paper}` writes it.")
+    from readtrack.practising import to_judge
+
     record = judge(library, desk, [desk.choose(name).name] if name else to_judge(desk))
     passed = show(desk, record)
     if not passed:

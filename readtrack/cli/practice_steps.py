@@ -56,21 +56,16 @@ def show_solution(desk: Desk, sheet: Sheet) -> None:
         terminal.print_out(terminal.paint(line, style) if style else line)
 
 
-def to_judge(desk: Desk) -> list[str]:
-    """The exercises that are not skipped."""
-    standings = desk.standings()
-    return [name for name in desk.names if not standings[name].skipped]
-
-
 def judge(library: Library, desk: Desk, names: list[str]) -> Record:
     """Judge the exercises in a separate run and record the results. The run leaves no folder.
 
     Raises ReadtrackError if the reader's file cannot be loaded.
     """
-    from readtrack.practising import job, note
+    from readtrack.practising import codes, job, note
     from readtrack.runs import launcher
     from readtrack.runs.store import load
 
+    written = codes(desk, names)
     process = launcher.start(job(desk, names), library.home)
     try:
         while process.poll() is None:
@@ -85,7 +80,7 @@ def judge(library: Library, desk: Desk, names: list[str]) -> Record:
         shutil.rmtree(process.folder, ignore_errors=True)
     if record.error is not None and record.error.get("kind") == "usage":
         raise ReadtrackError(one_line(str(record.error.get("message"))))
-    note(desk, record)
+    note(desk, record, written)
     return record
 
 
@@ -93,13 +88,12 @@ def show(desk: Desk, record: Record) -> bool:
     """Print the verdicts, with details on the current exercise, or else the first that did not pass; whether
     all passed.
     """
-    from readtrack.practising import verdicts
+    from readtrack.practising import explained, verdicts
 
     width = max(map(len, desk.names))
     found = verdicts(record)
     following = desk.current()
-    bad = [event["name"] for event in found if event["outcome"] not in ("passed", "empty")]
-    told = following.name if following is not None and following.name in bad else next(iter(bad), "")
+    told = explained(desk, found)
     for event in found:
         say(present.verdict(desk.names.index(event["name"]) + 1, event, width))
         if event["name"] == told:
@@ -115,12 +109,10 @@ def show(desk: Desk, record: Record) -> bool:
 def prove(library: Library, desk: Desk) -> None:
     """Run the benchmark and the experiment with the reader's functions in the paper's place."""
     from readtrack.cli.run import follow_in_view
-    from readtrack.runs.job import new_job
+    from readtrack.practising import proof
 
-    standings = desk.standings()
-    names = [name for name in desk.names if standings[name].passed]
-    terminal.print_err("Now with your code in the paper's place: its speed, then the paper's claims.")
-    follow_in_view(library, new_job(desk.paper, practice=names))
+    terminal.print_err(present.PROVING)
+    follow_in_view(library, proof(desk))
 
 
 def offer_implemented(library: Library, desk: Desk) -> None:
@@ -130,6 +122,6 @@ def offer_implemented(library: Library, desk: Desk) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         terminal.print_err(f"Mark it: readtrack mark {desk.paper} implemented")
         return
-    if typer.confirm(f"Mark {desk.paper} as implemented?", err=True):
+    if typer.confirm(present.ask_implemented(desk.paper), err=True):
         library.mark(desk.paper, "implemented")
         terminal.print_out(f"{desk.paper}: implemented. `readtrack undo` takes it back.")

@@ -65,6 +65,9 @@ def run(
     data: Annotated[
         str, typer.Option("--data", metavar="NAME", help="Use this data set (see `readtrack data`).")
     ] = "",
+    bet: Annotated[
+        str, typer.Option("--bet", metavar="ARM:PERCENT", help="Bet on the arm that wins; 50 to 99 percent.")
+    ] = "",
     place: Annotated[
         str, typer.Option("--on", metavar="PLACE", help="Run on another machine (see `readtrack places`).")
     ] = "",
@@ -103,7 +106,19 @@ def run(
         timeout=timeout,
         place=place,
     )
-    follow_in_view(library, job, as_json=as_json)
+    if not bet:
+        follow_in_view(library, job, as_json=as_json)
+        return
+    from readtrack.cli import bets
+
+    bets.place(library, job, bet)
+    try:
+        record, stopped_by = follow(library, job, view_of(as_json))
+    except ReadtrackError:  # the run could not be started
+        bets.withdraw(library, job.run_id)
+        raise
+    bets.settle(library, record)
+    end(library, record, stopped_by)
 
 
 def follow_in_view(library: Library, job: Job, *, as_json: bool = False) -> None:

@@ -1,5 +1,4 @@
-"""`readtrack practice PAPER --watch`: exercises are checked on saving, on a clear screen, with keys "
-"in view."""
+"""`readtrack practice PAPER --watch`: exercises are checked on saving, on a clear screen, keys in view."""
 
 from __future__ import annotations
 
@@ -16,6 +15,7 @@ import typer
 
 from readtrack.cli import practice_steps, terminal
 from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.practising import to_judge
 from readtrack.present import practice as present
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _TICK = 0.2  # seconds
 _CLEAR = "\x1b[2J\x1b[3J\x1b[H"
-_BAR = 24
 _KEYS = "e edit  c check  h hint  o solution  n next  1-9 choose  s skip  r reset  l list  p prove  q quit"
 
 
@@ -54,7 +53,7 @@ class Watch:
             "p": self._prove,
         }
         while True:
-            if self._changed() != self._seen:
+            if self._desk.saved != self._seen:
                 self._check()
             key = _key(_TICK)
             if key in ("q", "\x04"):
@@ -67,17 +66,11 @@ class Watch:
             except ReadtrackError as error:
                 self._say(str(error))
 
-    def _changed(self) -> int:
-        try:
-            return self._desk.file.stat().st_mtime_ns
-        except OSError:
-            return 0
-
     def _check(self) -> None:
-        self._seen = self._changed()
+        self._seen = self._desk.saved
         self._head("checking …")
         try:
-            record = practice_steps.judge(self._library, self._desk, practice_steps.to_judge(self._desk))
+            record = practice_steps.judge(self._library, self._desk, to_judge(self._desk))
         except ReadtrackError as error:
             self._head("")
             self._say(str(error))
@@ -95,7 +88,7 @@ class Watch:
     def _prove(self) -> None:
         """The speed, then the claims, with the reader's code."""
         if not self._desk.all_done:
-            self._say("Not all exercises pass yet.")
+            self._say(present.NOT_ALL_PASS)
             return
         self._proven = self._seen
         try:
@@ -109,9 +102,9 @@ class Watch:
         """A clear screen with the progress."""
         found = self._desk.standings().values()
         done, total = sum(one.passed is not None for one in found), len(found)
-        filled = _BAR * done // total
+        filled = present.BAR * done // total
         sys.stdout.write(_CLEAR)
-        bar = terminal.paint("█" * filled, "green") + "░" * (_BAR - filled)
+        bar = terminal.paint("█" * filled, "green") + "░" * (present.BAR - filled)
         terminal.print_out(
             f"{terminal.paint(self._desk.paper, 'bold')}  {bar}  {done} of {total}  {more}".rstrip()
         )
@@ -133,7 +126,7 @@ class Watch:
     def _current(self) -> Sheet:
         sheet = self._desk.current()
         if sheet is None:
-            raise NotAvailableError("All exercises are done or skipped. Choose one by its number.")
+            raise NotAvailableError(f"{present.ALL_DONE} Choose one by its number.")
         return sheet
 
     def _edit(self) -> None:
@@ -142,38 +135,30 @@ class Watch:
 
     def _hint(self) -> None:
         sheet = self._current()
-        text = self._desk.hint(sheet)
-        opened = self._desk.standings()[sheet.name].hints
-        self._say(f"Hint {opened} of {len(sheet.hints)}: {text}" if text else f"{sheet.name} has no hints.")
+        self._desk.hint(sheet)
+        self._say(present.hint(sheet, self._desk.standings()[sheet.name].hints))
 
     def _solution(self) -> None:
         sheet = self._current()
-        if self._asked(f"Show the paper's code for {sheet.name}?"):
+        if self._asked(present.ask_solution(sheet)):
             practice_steps.show_solution(self._desk, sheet)
 
     def _next(self) -> None:
         """The next exercise that is neither done nor skipped, after the current one."""
-        found = self._desk.standings()
-        names = [n for n in self._desk.names if found[n].passed is None and not found[n].skipped]
-        if not names:
-            raise NotAvailableError("All exercises are done or skipped.")
-        place = names.index(self._current().name) + 1
-        self._choose(names[place % len(names)])
+        self._choose(self._desk.following(self._current()).name)
 
     def _choose(self, name: str) -> None:
-        sheet = self._desk.choose(name)
-        self._say(f"Now {sheet.name}: {sheet.task}")
+        self._say(present.chosen(self._desk.choose(name)))
 
     def _skip(self) -> None:
         sheet = self._current()
-        self._desk.diary.add(self._desk.paper, sheet.name, "skipped")
-        self._say(f"{sheet.name} is skipped; its number takes it up again.")
+        self._desk.skip(sheet)
+        self._say(present.was_skipped(sheet))
 
     def _reset(self) -> None:
         sheet = self._current()
-        if self._asked(f"Empty {sheet.name}? Your file as it is will be kept."):
-            kept = self._desk.reset(sheet)
-            self._say(f"{sheet.name} is empty again. Your file as it was: {kept}")
+        if self._asked(present.ask_reset(sheet)):
+            self._say(present.was_reset(sheet, self._desk.reset(sheet)))
 
     def _list(self) -> None:
         found = self._desk.standings()
@@ -202,8 +187,7 @@ def _key(seconds: float | None) -> str:
 
 @contextmanager
 def _single_keys() -> Iterator[int]:
-    """Keys arrive without Enter and are not shown; only while waiting, for an editor wants its own "
-    "terminal."""
+    """Keys arrive without Enter and are not shown; only while waiting: an editor wants its own terminal."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor, termios.TCSANOW)

@@ -28,7 +28,7 @@ def as_if(call: Callable[[Try], Parts], one: Try, signature: inspect.Signature, 
             other = call(changed)
         except Exception:
             continue
-        if _same(other, found):
+        if same(other, found):
             return said
     return ""
 
@@ -63,13 +63,14 @@ def term(
     return ""
 
 
-def _same(a: Parts, b: Parts) -> bool:
+def same(a: Parts, b: Parts) -> bool:
+    """Equal up to rounding, part by part."""
     return a.keys() == b.keys() and all(_equal(x, b[name]) for name, x in a.items())
 
 
 def _equal(x: Any, y: Any) -> bool:
     if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return x.dtype == y.dtype and close(x, y)
+        return x.dtype == y.dtype and x.device == y.device and close(x, y)
     if isinstance(x, Tensor) or isinstance(y, Tensor):
         return False
     return not isinstance(x, int | float) or bool(x == y)
@@ -115,6 +116,8 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, int):
         for count in (value - 1, value + 1, 0, 1):
             yield f"as if {name} were {count}, not {value}", count
+        if name in ("t", "step", "steps"):
+            yield f"as if {name} were very large: what depends on it (a correction) is missing", 10**9
     elif isinstance(value, float):
         for said, other in (
             (0.0, 0.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import hashlib
 import textwrap
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +55,18 @@ class Desk:
         self.diary.add(self.paper, sheet.name, "chosen")
         return sheet
 
+    def following(self, sheet: Sheet) -> Sheet:
+        """The next exercise that is neither done nor skipped, after this one and round; this one if there is
+        none.
+        """
+        found = self.standings()
+        at = self.sheets.index(sheet) + 1
+        order = [*self.sheets[at:], *self.sheets[:at]]
+        return next((o for o in order if found[o.name].passed is None and not found[o.name].skipped), sheet)
+
+    def skip(self, sheet: Sheet) -> None:
+        self.diary.add(self.paper, sheet.name, "skipped")
+
     def write(self) -> bool:
         """Write the file if there is none; whether it was. Raises ReadtrackError."""
         if self.file.exists():
@@ -64,6 +77,11 @@ class Desk:
         except OSError as error:
             raise ReadtrackError(f"Could not write {self.file}: {error.strerror}.") from error
         return True
+
+    def code(self, name: str) -> str:
+        """A digest of what the reader has written for an exercise; "" if that cannot be read."""
+        node = self._own(chosen(self.sheets, name))
+        return hashlib.sha256(ast.dump(node).encode()).hexdigest()[:8] if node is not None else ""
 
     def line(self, sheet: Sheet) -> int:
         """Where the exercise stands in the reader's file; 1 if it does not, or the file cannot be parsed."""
@@ -87,6 +105,21 @@ class Desk:
             raise ReadtrackError(f"Could not write {error.filename}: {error.strerror}.") from error
         self.diary.add(self.paper, sheet.name, "reset")
         return kept
+
+    @property
+    def saved(self) -> int:
+        """When the reader's file was saved last, in nanoseconds; 0 if there is none."""
+        try:
+            return self.file.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def is_current(self, copy: Path) -> bool:
+        """Whether the file is as it was when this copy of it was made."""
+        try:
+            return copy.read_bytes() == self.file.read_bytes()
+        except OSError:
+            return False
 
     def hint(self, sheet: Sheet) -> str:
         """The next hint; opening it is noted. The last one again when there are no more; "" without any."""

@@ -24,13 +24,16 @@ _INTERVALS = (7, 21, 60, 180)  # days from passing an exercise until it comes ba
 
 @dataclass(frozen=True, slots=True)
 class PracticeEntry:
-    """A line of the log. outcome: of a try, as `readtrack.practice.judge.Outcome` has it, else ""."""
+    """A line of the log. Of a try also its outcome (`readtrack.practice.judge.Outcome`) and a digest of the
+    code that was tried.
+    """
 
     at: datetime
     paper: str
     exercise: str
     did: str
     outcome: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,8 @@ class PracticeStanding:
 
     passed   when it passed last, since it was begun anew; None if it has not
     passes   how often it was passed after a fresh start
-    tries    since it was begun anew
+    tries    since it was begun anew; the same code again is no further try
+    last     the outcome of the last of them, or ""
     hints    that were opened
     seconds  spent on it
     """
@@ -48,6 +52,7 @@ class PracticeStanding:
     passed: datetime | None = None
     passes: int = 0
     tries: int = 0
+    last: str = ""
     hints: int = 0
     seconds: float = 0.0
     skipped: bool = False
@@ -116,12 +121,13 @@ def _standing(name: str, entries: list[PracticeEntry], seconds: float) -> Practi
     passed: datetime | None = None
     passes = tries = hints = 0
     skipped = solution = False
-    fresh = True
+    fresh, last, code = True, "", ""
     for one in entries:
         if one.did == "reset":
-            passed, tries, hints, solution, fresh = None, 0, 0, False, True
+            passed, tries, hints, solution, fresh, last, code = None, 0, 0, False, True, "", ""
         elif one.did == "tried":
-            tries += 1
+            tries += not code or one.code != code
+            last, code = one.outcome, one.code
             if one.outcome != "passed":
                 passed = None
             elif passed is None:
@@ -129,7 +135,7 @@ def _standing(name: str, entries: list[PracticeEntry], seconds: float) -> Practi
         hints += one.did == "hint"
         solution = solution or one.did == "solution"
         skipped = one.did == "skipped" or (skipped and one.did != "resumed")
-    return PracticeStanding(name, passed, passes, tries, hints, seconds, skipped, solution)
+    return PracticeStanding(name, passed, passes, tries, last, hints, seconds, skipped, solution)
 
 
 def _seconds(entries: list[PracticeEntry]) -> dict[str, float]:
@@ -146,7 +152,7 @@ def _entry(line: str) -> PracticeEntry | None:
     try:
         found = json.loads(line)
         at = datetime.fromisoformat(found["at"])
-        texts = [plain(str(found.get(name, ""))) for name in ("paper", "exercise", "did", "outcome")]
+        texts = [plain(str(found.get(name, ""))) for name in ("paper", "exercise", "did", "outcome", "code")]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return PracticeEntry(at if at.tzinfo else at.replace(tzinfo=UTC), *texts)

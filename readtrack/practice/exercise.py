@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+YOURS = ", yours"  # after the name of a variant with the reader's functions
+
+
 class Try:
     """One set of arguments.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from readtrack.practice import shown
+from readtrack.practice import shown, slips
 from readtrack.practice.asif import as_if, term
 from readtrack.practice.exercise import Draw, Exercise, Try
 from readtrack.practice.generic import tries_by_signature
@@ -23,8 +23,9 @@ Outcome = Literal["passed", "wrong", "failed", "empty", "slow"]
 
 _SEED = 20_17
 _TRIES = 24  # that are compared at most
+_EXPLAINED = 4  # inputs with another result that one mistake must explain
 _CHANGED = " (changed)"
-_HALF = (torch.float32, torch.bfloat16)
+_PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,28 +171,31 @@ class _Judged:
     def values(self) -> None:
         """Raises WrongError with the first difference, after a look at all inputs for what they have "
         "in common."""
-        first: Mistake | None = None
         fine: list[str] = []
-        wrong: list[str] = []
+        wrong: list[tuple[Try, Result, Result]] = []
         for one in self.trials:
             expected = self._paper(one)
             try:
                 found = self._reader(one)
             except Exception:
-                if first is None:
+                if not wrong:
                     raise
                 continue
-            (fine if self._agree(expected, found) else wrong).append(one.label)
-            if wrong and first is None:
-                first = self._difference(one, expected, found)
-        if first is not None:
-            raise WrongError(replace(first, hint=_joined(first.hint, _pattern(fine, wrong))))
+            if found.changed != expected.changed or self._bad(expected, found):
+                wrong.append((one, expected, found))
+            else:
+                fine.append(one.label)
+        if wrong:
+            first = self._difference(wrong)
+            pattern = _pattern(fine, [one.label for one, _, _ in wrong])
+            raise WrongError(replace(first, hint=_joined(first.hint, pattern)))
 
-    def _agree(self, expected: Result, found: Result) -> bool:
-        same = expected.changed == found.changed
-        return same and not _bad_parts(expected.parts, found.parts, self.exercise.tolerance)
+    def _bad(self, expected: Result, found: Result) -> list[str]:
+        return _bad_parts(expected.parts, found.parts, self.exercise.tolerance)
 
-    def _difference(self, one: Try, expected: Result, found: Result) -> Mistake:
+    def _difference(self, wrong: list[tuple[Try, Result, Result]]) -> Mistake:
+        """The first of the inputs with another result, and what may be the matter with all of them."""
+        one, expected, found = wrong[0]
         arguments = self.target.named(one)
         extra = found.changed - expected.changed
         if extra:
@@ -207,7 +211,7 @@ class _Judged:
             said = f"{name} must be changed in place, and is as it was"
             part = next(key for key in expected.parts if key.startswith(name) and key.endswith(_CHANGED))
             return Mistake("values", one, part, expected.parts[part], arguments.get(name), said)
-        bad = _bad_parts(expected.parts, found.parts, self.exercise.tolerance)
+        bad = self._bad(expected, found)
         part = bad[0]
         a, b = expected.parts.get(part), found.parts.get(part)
         if set(expected.parts) != set(found.parts):
@@ -216,6 +220,8 @@ class _Judged:
             )
         said = as_if(self._again(one), one, self.target.signature, found.parts)
         hints = [_relation(a, b, arguments), said]
+        seen = [(one, found.parts) for one, _, found in wrong[:_EXPLAINED]]
+        hints.insert(0, slips.slip(self.target.slot, lambda one: self._paper(one, own=False).parts, seen))
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             hints.insert(0, summand(a, b, arguments))
         if bad != list(expected.parts):
@@ -269,15 +275,22 @@ class _Judged:
         return b.shape == a.shape and bool(right(a, b, 10 * self.exercise.tolerance).all())
 
     def precisions(self) -> None:
-        """Errors in float32 and bfloat16 beside those of the paper's code, and dtypes."""
+        """Dtypes, and errors in lower precisions beside those of the paper's code, where that code runs in
+        them on this device.
+        """
         for one in self.trials:
-            for dtype in _HALF:
+            for dtype in _PRECISIONS:
                 try:
                     paper = self._paper(one, dtype)
                     exact = self._paper(one, torch.float64, rounded=dtype)
                 except Exception:
                     continue
-                found = self._reader(one, dtype)
+                try:
+                    found = self._reader(one, dtype)
+                except RuntimeError as error:
+                    if "not implemented for" in str(error):
+                        continue  # an operation that this device lacks in this precision
+                    raise
                 for name, value in paper.parts.items():
                     self._check_precision(
                         one, dtype, name, exact.parts.get(name), value, found.parts.get(name)
@@ -321,8 +334,9 @@ class _Judged:
 
     # Calls
 
-    def _paper(self, one: Try, dtype: torch.dtype = torch.float64, **how: Any) -> Result:
-        with self.target.slot.replaced(None):
+    def _paper(self, one: Try, dtype: torch.dtype = torch.float64, *, own: bool = True, **how: Any) -> Result:
+        """own: with the paper's function; else with what is in its place."""
+        with self.target.slot.replaced(None if own else self.target.slot.replacement):
             try:
                 return self._called(one, dtype, **how)
             except Exception as error:
@@ -407,7 +421,8 @@ def _bad_parts(expected: Parts, found: Parts, tolerance: float) -> list[str]:
 def _equal(a: Any, b: Any, tolerance: float) -> bool:
     a, b = (torch.tensor(float(x), dtype=torch.float64) if isinstance(x, float) else x for x in (a, b))
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.shape == b.shape and a.dtype == b.dtype and bool(right(a, b, tolerance).all())
+        same_kind = a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
+        return same_kind and bool(right(a, b, tolerance).all())
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return False
     if type(a) is not type(b):
@@ -445,6 +460,8 @@ def _whole(result: Result) -> Any:
 def _structure(expected: Result, found: Result) -> str:
     if list(found.parts.values()) == [None]:
         return "nothing was returned: a return is missing"
+    if list(expected.parts) == ["result"]:
+        return f"a list, tuple or dictionary of {len(found.parts)} was returned, expected one result"
     return (
         f"{len(found.parts)} value(s) were returned, expected {len(expected.parts)}: "
         f"{_listed(list(expected.parts))}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterator
+from itertools import islice, permutations
 from typing import Any, NamedTuple
 
-from readtrack.practice.sheet import definition
+from readtrack.practice.sheet import Definition, definition
 
 
 class PracticeMutant(NamedTuple):
@@ -14,6 +16,14 @@ class PracticeMutant(NamedTuple):
 
     says: str
     source: str
+
+
+class _Change(NamedTuple):
+    """What may stand in a node's place. kind: the sort of mistake, for a reader who must not see the code."""
+
+    says: str
+    kind: str
+    node: ast.AST
 
 
 _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
@@ -35,6 +45,13 @@ _LEFT_OUT = {
     "abs", "clamp", "cos", "cumsum", "exp", "exp2", "flip", "log", "masked_fill", "mul", "neg", "reciprocal",
     "relu", "rsqrt", "sigmoid", "silu", "sin", "softmax", "sqrt", "square", "tanh", "tril", "triu",
 }  # fmt: skip
+_ORDERED = 4  # names at most that are unpacked together and tried in every order
+# Functions that are taken for each other.
+_OTHERS = {
+    "mean": "sum", "sum": "mean", "sin": "cos", "cos": "sin", "tanh": "sigmoid", "sigmoid": "tanh",
+    "softmax": "log_softmax", "log_softmax": "softmax", "exp": "exp2", "log": "log2", "square": "abs",
+    "std": "var", "var": "std", "tril": "triu", "triu": "tril", "max": "min", "min": "max",
+}  # fmt: skip
 
 
 def mutants(source: str, qualname: str) -> Iterator[PracticeMutant]:
@@ -44,11 +61,42 @@ def mutants(source: str, qualname: str) -> Iterator[PracticeMutant]:
     if function is None:
         return
     for path, node in _nodes(function):
-        for says, changed in _changes(node):
-            _put(function, path, changed)
+        for one in _changes(node):
+            _put(function, path, one.node)
             text = ast.unparse(ast.fix_missing_locations(tree))
             _put(function, path, node)
-            yield PracticeMutant(f"line {getattr(node, 'lineno', 0)}: {says}", text)
+            yield PracticeMutant(f"line {getattr(node, 'lineno', 0)}: {one.says}", text)
+
+
+def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
+    """The function with each mistake: what kind of mistake it is, in words that give no code away."""
+    for path, node in _nodes(function):
+        for one in _changes(node):
+            copied = copy.deepcopy(function)
+            _put(copied, path, one.node)
+            yield one.kind, ast.fix_missing_locations(copied)
+    for other in (-2, 0):
+        copied = copy.deepcopy(function)
+        if _Dimensions(other).changed(copied) > 1:
+            yield "each -1 is another dimension", ast.fix_missing_locations(copied)
+
+
+class _Dimensions(ast.NodeTransformer):
+    """Another number for every -1."""
+
+    def __init__(self, other: int) -> None:
+        self._other, self._count = other, 0
+
+    def changed(self, function: ast.AST) -> int:
+        """How many there were."""
+        self.visit(function)
+        return self._count
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if ast.unparse(node) != "-1":
+            return self.generic_visit(node)
+        self._count += 1
+        return ast.Constant(self._other)
 
 
 Path = tuple[tuple[str, int | None], ...]
@@ -83,7 +131,7 @@ def _put(root: ast.AST, path: Path, changed: ast.AST) -> None:
         getattr(root, name)[index] = changed
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+def _changes(node: ast.AST) -> Iterator[_Change]:
     """What may stand in the node's place."""
     kinds: dict[type, Any] = {
         ast.BinOp: _operation,
@@ -103,97 +151,147 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         yield from kinds[type(node)](node)
 
 
-def _operation(node: ast.BinOp) -> Iterator[tuple[str, ast.AST]]:
-    text = ast.unparse(node)
-    if type(node.op) in _OPERATORS:
-        other = _OPERATORS[type(node.op)]()
-        yield f"{text} with the other operator", ast.BinOp(node.left, other, node.right)
-        yield f"{text} without its right side", node.left
-    if isinstance(node.op, ast.Mult | ast.Add):
-        yield f"{text} without its left side", node.right
-    if isinstance(node.op, ast.Pow):
-        yield f"{text} without the power", node.left
-    if isinstance(node.op, ast.MatMult | ast.Sub):
-        yield f"{text} the other way round", ast.BinOp(node.right, node.op, node.left)
-
-
-def _comparison(node: ast.Compare) -> Iterator[tuple[str, ast.AST]]:
-    if len(node.ops) == 1 and type(node.ops[0]) in _COMPARISONS:
-        other = _COMPARISONS[type(node.ops[0])]()
-        yield f"{ast.unparse(node)} off by one", ast.Compare(node.left, [other], node.comparators)
-
-
-def _call(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
-    text = ast.unparse(node)
-    for word in node.keywords:
-        kept = [other for other in node.keywords if other is not word]
-        yield f"{text} without {word.arg}", ast.Call(node.func, node.args, kept)
-    if isinstance(node.func, ast.Attribute):
-        name = node.func.attr.rstrip("_")
-        on_module = isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "F")
-        receiver = node.args[0] if on_module and node.args else node.func.value
-        if name in _LEFT_OUT or name in ("contiguous", "t"):
-            yield f"{text} without {name}", receiver
-        if name == "transpose" and len(node.args) >= 2:
-            yield f"{text} without the transpose", receiver
-    if len(node.args) == 2 and not any(isinstance(one, ast.Starred | ast.Constant) for one in node.args):
-        swapped = ast.Call(node.func, node.args[::-1], node.keywords)
-        yield f"{text} with its arguments swapped", swapped
-
-
-def _attribute(node: ast.Attribute) -> Iterator[tuple[str, ast.AST]]:
-    if node.attr in ("mT", "T") and isinstance(node.ctx, ast.Load):
-        yield f"{ast.unparse(node)} without the transpose", node.value
-
-
-def _unary(node: ast.UnaryOp) -> Iterator[tuple[str, ast.AST]]:
-    if isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
-        yield f"{ast.unparse(node)} without its sign", node.operand
-    if isinstance(node.op, ast.Invert | ast.Not):
-        yield f"{ast.unparse(node)} not negated", node.operand
-    if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        value = node.operand.value
-        if isinstance(value, int):
-            yield f"{-value} for {-value - 1}", ast.UnaryOp(ast.USub(), ast.Constant(value + 1))
-        elif isinstance(value, float):
-            yield f"{ast.unparse(node)} without its sign", node.operand
-
-
-def _constant(node: ast.Constant) -> Iterator[tuple[str, ast.AST]]:
-    if isinstance(node.value, bool):
-        yield f"{not node.value} for {node.value}", ast.Constant(not node.value)
-    elif isinstance(node.value, int):
-        yield f"{node.value + 1} for {node.value}", ast.Constant(node.value + 1)
-        if node.value > 0:
-            yield f"{node.value - 1} for {node.value}", ast.Constant(node.value - 1)
-    elif isinstance(node.value, float):
-        other = 2 * node.value or 1.0
-        yield f"{other} for {node.value}", ast.Constant(other)
-
-
-def _statement(node: ast.AugAssign | ast.Expr) -> Iterator[tuple[str, ast.AST]]:
-    yield f"without {ast.unparse(node)}", ast.Pass()
-
-
-def _choice(node: ast.IfExp) -> Iterator[tuple[str, ast.AST]]:
-    yield f"always {ast.unparse(node.body)}", node.body
-    yield f"always {ast.unparse(node.orelse)}", node.orelse
-
-
-def _keyword(node: ast.keyword) -> Iterator[tuple[str, ast.AST]]:
-    if node.arg == "keepdim":
-        yield "without keepdim", ast.keyword("keepdim", ast.Constant(False))
-
-
-def _targets(node: ast.Tuple) -> Iterator[tuple[str, ast.AST]]:
-    if isinstance(node.ctx, ast.Store) and len(node.elts) > 1:
-        first, second, *rest = node.elts
-        yield (
-            f"{ast.unparse(node)} with the first two mixed up",
-            ast.Tuple([second, first, *rest], ast.Store()),
+def _operation(node: ast.BinOp) -> Iterator[_Change]:
+    text, op = ast.unparse(node), node.op
+    part = "factor" if isinstance(op, ast.Mult) else "term"
+    if type(op) in _OPERATORS:
+        other = _OPERATORS[type(op)]()
+        signs = "plus and minus" if isinstance(op, ast.Add | ast.Sub) else "multiplication and division"
+        yield _Change(
+            f"{text} with the other operator",
+            f"{signs} are mixed up",
+            ast.BinOp(node.left, other, node.right),
+        )
+        missing = "division" if isinstance(op, ast.Div) else part
+        yield _Change(f"{text} without its right side", f"a {missing} is missing", node.left)
+    if isinstance(op, ast.Mult | ast.Add):
+        yield _Change(f"{text} without its left side", f"a {part} is missing", node.right)
+    if isinstance(op, ast.Pow):
+        yield _Change(f"{text} without the power", "a power is missing", node.left)
+    if isinstance(op, ast.MatMult | ast.Sub):
+        sides = "matrix product" if isinstance(op, ast.MatMult) else "difference"
+        yield _Change(
+            f"{text} the other way round",
+            f"the two sides of a {sides} are swapped",
+            ast.BinOp(node.right, op, node.left),
         )
 
 
-def _returned(node: ast.Return) -> Iterator[tuple[str, ast.AST]]:
+def _comparison(node: ast.Compare) -> Iterator[_Change]:
+    if len(node.ops) == 1 and type(node.ops[0]) in _COMPARISONS:
+        other = _COMPARISONS[type(node.ops[0])]()
+        yield _Change(
+            f"{ast.unparse(node)} off by one",
+            "a comparison is off by one, or the wrong way round",
+            ast.Compare(node.left, [other], node.comparators),
+        )
+
+
+def _call(node: ast.Call) -> Iterator[_Change]:
+    text = ast.unparse(node)
+    for word in node.keywords:
+        kept = [other for other in node.keywords if other is not word]
+        yield _Change(
+            f"{text} without {word.arg}",
+            f"a call lacks its argument {word.arg}",
+            ast.Call(node.func, node.args, kept),
+        )
+    if isinstance(node.func, ast.Attribute):
+        name = node.func.attr.rstrip("_")
+        on_module = isinstance(node.func.value, ast.Name) and node.func.value.id in ("torch", "F", "math")
+        receiver = node.args[0] if on_module and node.args else node.func.value
+        if name in _LEFT_OUT or name in ("contiguous", "t"):
+            yield _Change(f"{text} without {name}", f"{name} is missing", receiver)
+        if name == "transpose" and len(node.args) >= 2:
+            yield _Change(f"{text} without the transpose", "a transpose is missing", receiver)
+        if name in ("softmax", "log_softmax") and not on_module:
+            before = ast.Call(ast.Attribute(receiver, "softmax", ast.Load()), node.args, node.keywords)
+            twice = ast.Call(ast.Attribute(before, name, ast.Load()), node.args, node.keywords)
+            yield _Change(f"{text} of a softmax", "softmax is applied twice", twice)
+        if node.func.attr in _OTHERS:
+            other = _OTHERS[node.func.attr]
+            yield _Change(
+                f"{text} with {other}",
+                f"{other} stands where {node.func.attr} should",
+                ast.Call(ast.Attribute(node.func.value, other, ast.Load()), node.args, node.keywords),
+            )
+    if len(node.args) == 2 and not any(isinstance(one, ast.Starred | ast.Constant) for one in node.args):
+        yield _Change(
+            f"{text} with its arguments swapped",
+            "two arguments of a call are swapped",
+            ast.Call(node.func, node.args[::-1], node.keywords),
+        )
+
+
+def _attribute(node: ast.Attribute) -> Iterator[_Change]:
+    if node.attr in ("mT", "T") and isinstance(node.ctx, ast.Load):
+        yield _Change(f"{ast.unparse(node)} without the transpose", "a transpose is missing", node.value)
+
+
+def _unary(node: ast.UnaryOp) -> Iterator[_Change]:
+    text = ast.unparse(node)
+    if isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
+        yield _Change(f"{text} without its sign", "a minus is missing", node.operand)
+        if "inf" in text:
+            yield _Change(
+                f"0.0 for {text}", "0 stands where -inf hides something from a softmax", ast.Constant(0.0)
+            )
+    if isinstance(node.op, ast.Invert | ast.Not):
+        yield _Change(f"{text} not negated", "a mask or condition is not negated", node.operand)
+    if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+        value = node.operand.value
+        if isinstance(value, int):
+            for other in (value + 1, value - 1):
+                changed = ast.UnaryOp(ast.USub(), ast.Constant(other))
+                yield _Change(f"{-other} for {-value}", _OFF_BY_ONE, changed)
+        elif isinstance(value, float):
+            yield _Change(f"{text} without its sign", "a minus is missing", node.operand)
+
+
+_OFF_BY_ONE = "a whole number is off by one: a dimension, an index or a shift"
+
+
+def _constant(node: ast.Constant) -> Iterator[_Change]:
+    value = node.value
+    if isinstance(value, bool):
+        yield _Change(f"{not value} for {value}", "a True and a False are mixed up", ast.Constant(not value))
+    elif isinstance(value, int):
+        for other in (value + 1, value - 1) if value > 0 else (value + 1, -1):
+            yield _Change(f"{other} for {value}", _OFF_BY_ONE, ast.Constant(other))
+    elif isinstance(value, float):
+        twice = 2 * value or 1.0
+        yield _Change(f"{twice} for {value}", "a constant is another", ast.Constant(twice))
+
+
+def _statement(node: ast.AugAssign | ast.Expr) -> Iterator[_Change]:
+    yield _Change(f"without {ast.unparse(node)}", "a step is missing", ast.Pass())
+
+
+def _choice(node: ast.IfExp) -> Iterator[_Change]:
+    for one in (node.body, node.orelse):
+        yield _Change(f"always {ast.unparse(one)}", "a condition is not looked at", one)
+
+
+def _keyword(node: ast.keyword) -> Iterator[_Change]:
+    if node.arg == "keepdim":
+        yield _Change(
+            "without keepdim", "keepdim is missing", ast.keyword("keepdim", ast.Constant(value=False))
+        )
+
+
+def _targets(node: ast.Tuple) -> Iterator[_Change]:
+    if not isinstance(node.ctx, ast.Store) or len(node.elts) > _ORDERED:
+        return
+    for order in islice(permutations(node.elts), 1, None):
+        changed = ast.Tuple(list(order), ast.Store())
+        yield _Change(
+            f"{ast.unparse(changed)} for {ast.unparse(node)}",
+            "parts that are unpacked together are mixed up: their order is another",
+            changed,
+        )
+
+
+def _returned(node: ast.Return) -> Iterator[_Change]:
     if node.value is not None and not isinstance(node.value, ast.Tuple | ast.Constant | ast.UnaryOp):
-        yield "the result with the other sign", ast.Return(ast.UnaryOp(ast.USub(), node.value))
+        negated = ast.Return(ast.UnaryOp(ast.USub(), node.value))
+        yield _Change("the result with the other sign", "the result has the other sign", negated)

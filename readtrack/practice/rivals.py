@@ -9,9 +9,8 @@ from typing import Any
 
 from readtrack.bench.case import Case, Variant
 from readtrack.bench.module import ModuleCall
+from readtrack.practice.exercise import YOURS
 from readtrack.practice.session import Places
-
-YOURS = ", yours"  # after a variant's name
 
 
 def with_yours(case: Case, places: Places) -> Case:

@@ -9,6 +9,7 @@ import ast
 import importlib
 import inspect
 import linecache
+import os
 import resource
 import signal
 import sys
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from readtrack.errors import ReadtrackError
 from readtrack.plugins.find import NAMESPACE
@@ -58,7 +59,7 @@ class Session:
 
     def verdicts(self, names: Sequence[str]) -> Iterator[Verdict]:
         """Each of the exercises judged, in this order; what the reader's code does is a verdict, too."""
-        with _memory_limit(MEMORY):
+        with _memory_limit(MEMORY), _no_forks():
             for name in names:
                 yield self._verdict(name)
 
@@ -97,18 +98,22 @@ class Session:
             line = self._line(error) or node.lineno
             report = (f"it has not returned after {SECONDS:.0f} s", *self._code(line))
             return Verdict(name=name, outcome="slow", line=line, report=report, hint="a loop does not end")
+        except SystemExit as error:
+            return self._failed(name, error, node.lineno)
         except PaperError as error:
             raise ReadtrackError(f"{sheet.paper}, exercise {name}: {one_line(str(error))}") from error
         except Exception as error:
             return self._failed(name, error, node.lineno)
         return _at(verdict, node.lineno)
 
-    def _failed(self, name: str, error: Exception, first: int) -> Verdict:
+    def _failed(self, name: str, error: BaseException, first: int) -> Verdict:
         """The error's message with the reader's line, the function's first if none is in the traceback."""
         line = self._line(error)
         told = str(error)
         if isinstance(error, MemoryError) or "can't allocate memory" in told:
             report = [f"it asked for more memory than the {MEMORY >> 30} GiB that an exercise may have"]
+        elif isinstance(error, SystemExit):
+            report = ["it ends the program (sys.exit, exit or quit)"]
         elif isinstance(error, NotImplementedError) and not told:
             report = ["it calls a function that is not written yet"]
         else:
@@ -210,7 +215,7 @@ def _loaded(source: str, name: str) -> tuple[ast.Module, ModuleType]:
         raise ReadtrackError(f"{name}:{error.lineno}: {error.msg}") from error
     except _SlowError as error:
         raise ReadtrackError(f"{name}: importing it takes more than {SECONDS:.0f} s") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _last_line(error, name)
         raise ReadtrackError(f"{name}:{line}: {type(error).__name__}: {one_line(str(error))}") from error
     return tree, module
@@ -246,6 +251,24 @@ def _deadline(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+@contextmanager
+def _no_forks() -> Iterator[None]:
+    """A copy of this process would go on judging, and write its verdicts beside ours."""
+
+    def refuse() -> NoReturn:
+        raise RuntimeError("an exercise may not copy the process (os.fork)")
+
+    names = [name for name in ("fork", "forkpty") if hasattr(os, name)]
+    before = {name: getattr(os, name) for name in names}
+    for name in names:
+        setattr(os, name, refuse)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(os, name, function)
 
 
 @contextmanager

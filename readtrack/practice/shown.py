@@ -65,6 +65,8 @@ def _beside(head: str, lines: list[str]) -> list[str]:
 
 def tensor(value: Tensor) -> list[str]:
     """The numbers as rows; of a large tensor its first rows and columns."""
+    if value.is_meta:
+        return ["(no numbers: the device is meta)"]
     value = value.detach().cpu()
     if value.numel() == 0:
         return ["(empty)"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
-Group = Literal["Move", "Reading", "Notes and sources", "Import", "Run", "All runs", "Code", "View", "App"]
-Where = Literal["list", "checklist", "run", "library", "code", "runs", "import"]
+Group = Literal[
+    "Move", "Reading", "Notes and sources", "Import", "Run", "All runs", "Code", "Practice", "View", "App"
+]
+Where = Literal["list", "checklist", "run", "library", "code", "runs", "import", "practice"]
 
 GROUPS: tuple[Group, ...] = (
-    "Reading", "Run", "All runs", "Code", "Notes and sources", "Import", "View", "Move", "App",
+    "Reading", "Run", "All runs", "Code", "Practice", "Notes and sources", "Import", "View", "Move", "App",
 )  # fmt: skip
 
 # Widgets whose keys work at the same time: in each of these places a key has one meaning.
@@ -19,6 +21,7 @@ PLACES: tuple[frozenset[Where], ...] = (
     frozenset({"list", "code"}),
     frozenset({"list", "runs"}),
     frozenset({"list", "import"}),
+    frozenset({"list", "practice"}),
 )
 
 _remapped: dict[str, tuple[str, ...]] = {}  # action to keys, as `keys.yaml` of the open home has it
@@ -32,7 +35,7 @@ class Action(NamedTuple):
     label    two or three words, for the footer and the palette
     help     one sentence
     where    who has the keys: any "list", the "checklist", the "run" view, the whole "library" screen, or the
-             screens of a paper's "code", of all "runs", of an "import"
+             screens of a paper's "code", of all "runs", of an "import", of a paper's "practice"
     call     Textual's name of the method, where it is not the id: the app's, or one with an argument
     cli_command     the same on the command line, where there is one
     footer_rank     small stays longest in the footer; None: never there
@@ -162,6 +165,8 @@ ACTIONS: tuple[Action, ...] = (
            cli_command="readtrack run PAPER --device cuda ..."),
     Action("break", "x", "break", "Run the paper without one ingredient of its idea (a break).", "Run",
            call="app.break", cli_command="readtrack run PAPER --break NAME", footer_rank=3),
+    Action("bet", "O", "bet, then run", "Bet on the arm that wins, then run. Again: withdraw the bet.", "Run",
+           call="app.bet", cli_command="readtrack run PAPER --bet ARM:80"),
     Action("cancel", "c", "cancel", "Stop the run (again: force it). If none is running, stop the sync.",
            "Run", call="app.cancel", footer_rank=2),
     Action("queue", "C", "queue", "Show the queued runs, to reorder, remove or start them.", "Run",
@@ -216,6 +221,37 @@ ACTIONS: tuple[Action, ...] = (
            "Code", where="code", call="edits", cli_command="readtrack plugins diff PAPER"),
     Action("revert_code", "u", "revert", "In the code: move your copy aside and run the shipped code again.",
            "Code", where="code", call="revert", cli_command="readtrack plugins revert PAPER"),
+    Action("practice", "P", "practise", "Write the paper's functions yourself and have them checked.",
+           "Practice", call="app.practice", cli_command="readtrack practice PAPER", footer_rank=9),
+    Action("practice_edit", "e", "edit", "In practice: open your file in the editor, at the exercise.",
+           "Practice", where="practice", call="edit", cli_command="readtrack practice PAPER"),
+    Action("practice_check", "c", "check", "In practice: check your functions now.", "Practice",
+           where="practice", call="check", cli_command="readtrack practice PAPER --check"),
+    Action("practice_watch", "w", "watch", "In practice: check whenever you save, or only on request.",
+           "Practice", where="practice", call="watch", cli_command="readtrack practice PAPER --watch"),
+    Action("practice_hint", "h", "hint", "In practice: open the exercise's next hint.", "Practice",
+           where="practice", call="hint", cli_command="readtrack practice PAPER --hint"),
+    Action("practice_next", "n", "next", "In practice: go to the next open exercise; 1 to 9 choose any.",
+           "Practice", where="practice", call="next"),
+    Action("practice_skip", "s", "skip", "In practice: skip the exercise. enter takes it up again.",
+           "Practice", where="practice", call="skip", cli_command="readtrack practice PAPER --skip"),
+    Action("practice_reset", "r", "reset", "In practice: empty the exercise, after confirmation.", "Practice",
+           where="practice", call="reset", cli_command="readtrack practice PAPER --reset"),
+    Action("practice_solution", "o", "solution",
+           "In practice: compare with the paper's code, after confirmation.", "Practice", where="practice",
+           call="solution", cli_command="readtrack practice PAPER --solution"),
+    Action("practice_prove", "p", "speed, claims",
+           "In practice: run benchmark and claims with your code.", "Practice", where="practice",
+           call="prove"),
+    Action("practice_stop", "x", "stop", "In practice: stop the check, or the run with your code.",
+           "Practice", where="practice", call="stop"),
+    Action("practice_implemented", "i", "implemented", "In practice: mark the paper as implemented.",
+           "Practice", where="practice", call="implemented",
+           cli_command="readtrack mark PAPER implemented"),
+    Action("practice_undo", "u", "undo", "In practice: undo the last change of state.", "Practice",
+           where="practice", call="undo", cli_command="readtrack undo"),
+    Action("practice_pane", "tab", "pane", "In practice: switch between the exercises and the page.",
+           "Practice", where="practice", call="pane"),
     Action("filter", "/", "filter", "Filter as you type: words, year:2017..2020, state:read, not, or.",
            "View", cli_command="readtrack search QUERY", footer_rank=3, precedes_typing=True),
     Action("state_filter", "f", "Filter by state",

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from readtrack.present.marks import Mark, Tone
+from readtrack.practice.exercise import YOURS
+from readtrack.present.benchmarks import VariantView, measured
+from readtrack.present.claims import stated
+from readtrack.present.marks import VERDICTS, Mark, Tone
+from readtrack.present.runs import cause
+from readtrack.runs.evidence import WORST_FIRST
 from readtrack.text import counted, format_duration, one_line, plain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from readtrack.practice.diary import PracticeStanding
     from readtrack.practice.sheet import Sheet
     from readtrack.runs.events import ExerciseJudged
+    from readtrack.runs.record import Record
 
+BAR = 24  # columns of the progress bar
 OUTCOMES: dict[str, Mark] = {
     "passed": Mark("✓", "good"),
     "wrong": Mark("✗", "bad"),
@@ -37,35 +46,51 @@ class PracticeLine(NamedTuple):
     tone: Tone | str = "plain"
 
 
+def mark(found: PracticeStanding) -> Mark:
+    """`✓` for one that passed, else for its last try, `○` for none."""
+    if found.passed or found.skipped:
+        return OUTCOMES["passed" if found.passed else "skipped"]
+    return OUTCOMES.get(found.last, OUTCOMES["empty"])
+
+
+def facts(found: PracticeStanding) -> str:
+    """`3 tries, 12 min, 1 hint`; "" where nothing was done."""
+    return ", ".join(
+        filter(
+            None,
+            (
+                counted(found.tries, "try", "tries") if found.tries else "",
+                format_duration(found.seconds) if found.seconds >= 1 else "",
+                counted(found.hints, "hint") if found.hints else "",
+                "solution seen" if found.solution else "",
+                "skipped" if found.skipped else "",
+            ),
+        )
+    )
+
+
 def standing(number: int, sheet: Sheet, found: PracticeStanding, width: int) -> PracticeLine:
     """`✓ 1 weights   3 tries, 12 min, 1 hint`."""
-    outcome = "passed" if found.passed else "skipped" if found.skipped else "empty"
-    spent = format_duration(found.seconds) if found.seconds >= 1 else ""
-    facts = (
-        counted(found.tries, "try").replace("trys", "tries") if found.tries else "",
-        spent,
-        counted(found.hints, "hint") if found.hints else "",
-        "solution seen" if found.solution else "",
-        "skipped" if found.skipped else "",
+    shown = mark(found)
+    return PracticeLine(
+        f"{shown.sign} {number} {sheet.name:<{width}}  {facts(found) or sheet.task}".rstrip(), shown.tone
     )
-    mark = OUTCOMES[outcome]
-    said = ", ".join(filter(None, facts)) or sheet.task
-    return PracticeLine(f"{mark.sign} {number} {sheet.name:<{width}}  {said}".rstrip(), mark.tone)
+
+
+def outcome(event: ExerciseJudged) -> str:
+    """`another result, line 33`; `5 sets of inputs` for one that passed."""
+    if event["outcome"] == "passed":
+        return f"{counted(event.get('compared', 0), 'set')} of inputs"
+    said = _WORDS.get(event["outcome"], "")
+    known = event["outcome"] != "empty" and event.get("line")
+    return f"{said}, line {event['line']}" if known else said
 
 
 def verdict(number: int, event: ExerciseJudged, width: int) -> PracticeLine:
     """`✗ 2 split heads  another result, line 33`."""
-    mark = OUTCOMES.get(event["outcome"], OUTCOMES["failed"])
-    compared = event.get("compared", 0)
-    said = (
-        f"{counted(compared, 'set')} of inputs"
-        if event["outcome"] == "passed"
-        else _WORDS.get(event["outcome"], "")
-    )
-    if event["outcome"] in ("wrong", "failed", "slow") and event.get("line"):
-        said += f", line {event['line']}"
+    shown = OUTCOMES.get(event["outcome"], OUTCOMES["failed"])
     return PracticeLine(
-        f"{mark.sign} {number} {one_line(event['name']):<{width}}  {said}".rstrip(), mark.tone
+        f"{shown.sign} {number} {one_line(event['name']):<{width}}  {outcome(event)}".rstrip(), shown.tone
     )
 
 
@@ -83,3 +108,115 @@ def summary(outcomes: Iterable[str]) -> str:
     found = list(outcomes)
     passed = found.count("passed")
     return f"all {len(found)} pass" if passed == len(found) else f"{passed} of {len(found)} pass"
+
+
+# The reader's code in the paper's place
+
+
+class PracticeSpeed(NamedTuple):
+    """A variant's time. label: naive, yours, ours, strongest; ratios: of yours, to naive and strongest."""
+
+    label: str
+    time: str
+    ratios: str = ""
+    tone: Tone | str = "plain"
+
+
+def speeds(record: Record) -> tuple[str, list[PracticeSpeed]]:
+    """Where it was measured, and the four times: in the first case and mode, at the largest size at which the
+    reader's code has a time. ("", []) without one.
+    """
+    rows = [row for row in map(measured, record.measurements) if row.nanoseconds is not None]
+    own = [row for row in rows if row.role == "paper"]
+    if not own:
+        return "", []
+    first = [row for row in own if (row.case, row.mode) == (own[0].case, own[0].mode)]
+    largest = max(first, key=lambda row: sum(row.places.values()))
+    same = [row for row in rows if row.point == largest.point]
+    yours = min((row for row in same if row.role == "paper"), key=_time)
+    ratios = [
+        f"{speed.text} as fast as {name}"
+        for speed, name in ((yours.naive, "naive"), (yours.strong, "strongest"))
+        if speed is not None
+    ]
+    tone = "good" if yours.faster else "plain"
+    naive = [row for row in same if row.role == "naive"]
+    ours = [row for row in same if row.role == "shipped" and row.name == yours.name.removesuffix(YOURS)]
+    strong = [row for row in same if row.role in ("strong", "compiled")]
+    found = [
+        *(PracticeSpeed("naive", min(naive, key=_time).time) for _ in naive[:1]),
+        PracticeSpeed("yours", yours.time, ", ".join(ratios), tone),
+        *(PracticeSpeed("ours", one.time) for one in ours[:1]),
+        *(PracticeSpeed("strongest", min(strong, key=_time).time) for _ in strong[:1]),
+    ]
+    return yours.point, found
+
+
+def _time(row: VariantView) -> float:
+    return row.nanoseconds or 0.0
+
+
+def proof_mark(record: Record | None, *, current: bool) -> Mark:
+    """`○` before the run with the reader's code, `…` during it, then the claims' worst verdict. A run with
+    older code counts as none.
+    """
+    if record is None or not current:
+        return OUTCOMES["empty"]
+    if record.outcome is None:
+        return OUTCOMES["running"]
+    if record.outcome != "completed":
+        return OUTCOMES["failed"]
+    verdicts = {one.verdict for one in stated(record)}
+    return next((VERDICTS[word] for word in WORST_FIRST if word in verdicts), OUTCOMES["passed"])
+
+
+def proof_state(record: Record) -> str:
+    """How far the run with the reader's code is, or why it ended early; "" once it is complete."""
+    if record.outcome is None:
+        return f"{record.phase or 'starting'} …"
+    return "" if record.outcome == "completed" else cause(record)
+
+
+# Questions and answers
+
+
+def hint(sheet: Sheet, opened: int) -> str:
+    """`Hint 1 of 3: ...`; says so where there are none."""
+    if not sheet.hints:
+        return f"{sheet.name} has no hints."
+    return f"Hint {opened} of {len(sheet.hints)}: {sheet.hints[opened - 1]}"
+
+
+def ask_solution(sheet: Sheet) -> str:
+    return f"Show the paper's code for {sheet.name}?"
+
+
+def ask_reset(sheet: Sheet) -> str:
+    return f"Empty {sheet.name}? Your file as it is will be kept."
+
+
+def ask_implemented(paper: str) -> str:
+    return f"Mark {paper} as implemented?"
+
+
+def chosen(sheet: Sheet) -> str:
+    return f"Now {sheet.name}: {sheet.task}"
+
+
+def was_reset(sheet: Sheet, kept: Path) -> str:
+    return f"{sheet.name} is empty again. Your file as it was: {kept}"
+
+
+def was_skipped(sheet: Sheet) -> str:
+    return f"{sheet.name} is skipped. Choosing it takes it up again."
+
+
+ALL_DONE = "All exercises are done or skipped."
+NOT_ALL_PASS = "Not all exercises pass yet."
+# {key} starts the run with the reader's code
+PROVES = "All exercises pass. {key} runs benchmark and claims with your code in the paper's place."
+PROVES_LATER = "When all exercises pass, {key} runs benchmark and claims with your code in the paper's place."
+OLDER = "Your file has changed since this run. {key} runs it again."
+QUEUED = "It runs after {paper}."
+CONDITION = "practice: "  # how `Job.condition` begins in a run with the reader's functions
+PROVING = "Now with your code in the paper's place: its speed, then the paper's claims."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -48,6 +49,8 @@ def reconcile(home: Home, *, report: Callable[[str], None] = lambda problem: Non
         except OSError as error:
             report(f"run {folder.name} has ended, but its result could not be saved: {error.strerror}")
         else:
+            if record.job is not None and record.job.only == "exercises":
+                shutil.rmtree(folder, ignore_errors=True)  # nobody is left to read the verdicts
             ended.append(folder.name)
     return ended
 

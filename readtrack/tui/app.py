@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -28,12 +28,12 @@ from readtrack.text import counted
 from readtrack.tui.actions import TYPING, read_keys
 from readtrack.tui.controllers.adding import ListController
 from readtrack.tui.controllers.notes import NotesController
+from readtrack.tui.controllers.options import OptionsController
 from readtrack.tui.controllers.reading import ReadingController
 from readtrack.tui.controllers.report import ReportController
 from readtrack.tui.controllers.runs import RunController
 from readtrack.tui.controllers.search import SearchController
 from readtrack.tui.controllers.sync import SyncController
-from readtrack.tui.device_list import DeviceList
 from readtrack.tui.screens.library import LibraryScreen
 from readtrack.tui.theme import (
     THEMES,
@@ -44,7 +44,7 @@ from readtrack.tui.theme import (
     wants_ascii,
 )
 from readtrack.tui.widgets.line_view import LineView, join
-from readtrack.tui.widgets.outline import Entry, links
+from readtrack.tui.widgets.outline import Entry
 from readtrack.tui.widgets.targets import File, Web
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ if TYPE_CHECKING:
     from readtrack.home import Home
     from readtrack.reading_list.journal import State
     from readtrack.runs.job import Job
+    from readtrack.tui.controllers.bets import BetController
     from readtrack.tui.controllers.breaks import BreakController
     from readtrack.tui.controllers.importing import ImportController
+    from readtrack.tui.controllers.practice import PracticeController
     from readtrack.tui.run_follower import RunFollower
     from readtrack.tui.screens.run_options import Options
 
@@ -105,9 +107,8 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self._reading = ReadingController(self)
         self._report = ReportController(self)
         self.notes = NotesController(self, self.search)
-        self._options: Options | None = None
+        self._run_options = OptionsController(self, self._start)
         self._left = threading.Event()
-        self._devices = DeviceList()
         self._seen = _modified(library.catalog.path)
         self._ascii = [Ascii()] if wants_ascii() else []
 
@@ -137,10 +138,22 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         return BreakController(self, self._choose_break)
 
     @cached_property
+    def _bets(self) -> BetController:
+        from readtrack.tui.controllers.bets import BetController
+
+        return BetController(self, self.runs, self._start_job)
+
+    @cached_property
     def _lists(self) -> ImportController:
         from readtrack.tui.controllers.importing import ImportController
 
         return ImportController(self)
+
+    @cached_property
+    def practice(self) -> PracticeController:
+        from readtrack.tui.controllers.practice import PracticeController
+
+        return PracticeController(self)
 
     def on_mount(self) -> None:
         self._read_keys()
@@ -273,9 +286,8 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self._report.write()
 
     def action_source(self) -> None:
-        address = self._address()
-        if address:
-            self.open_address(address)
+        if found := self._address():
+            self.open_address(found)
 
     def action_copy_abstract(self) -> None:
         from readtrack.tui.paper_actions import copy_abstract
@@ -289,19 +301,17 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self.screen.clear_selection()
             self.say("Copied the selection.")
             return
-        address = self._address()
-        if address:
-            self.copy_to_clipboard(address)
-            self.say("Copied ", (address, "$link"))
+        if found := self._address():
+            self.copy_to_clipboard(found)
+            self.say("Copied ", (found, "$link"))
 
     def _address(self) -> str | None:
-        entry = self.entry
-        if entry is not None and entry.paper is not None and entry.paper.sources:
-            return entry.paper.sources[0].url
-        found = links(entry.text) if entry is not None else []
-        if not found:
+        from readtrack.tui.paper_actions import address
+
+        found = address(self.entry)
+        if found is None:
             self.say("This line has no link.")
-        return found[0] if found else None
+        return found
 
     def action_pdf(self) -> None:
         entry = self.entry
@@ -347,34 +357,12 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self._start(paper, Options().checked())
 
     def action_run_options(self) -> None:
-        from readtrack.places import place
-        from readtrack.tui.screens.run_options import Options, RunOptions
+        if (paper := self._runnable()) is not None:
+            self._run_options.ask(paper)
 
-        paper = self._runnable()
-        if paper is None:
-            return
-        try:
-            places = list(place.load(self.library.home))
-        except ReadtrackError as error:
-            self.fail("read your places", error, "fix that line. Runs on this machine still start.")
-            places = []
-
-        def chosen(options: Options | None) -> None:
-            if options is not None:
-                self._options = options
-                self._start(paper, options)
-
-        dialog = RunOptions(
-            paper,
-            self._options or Options(),
-            self._devices.found,
-            plugins=self.library.runnable(),
-            places=places,
-        )
-        self.push_screen(dialog, chosen)
-        if self._devices.found is None:
-            offer = partial(self.call_from_thread, dialog.offer_devices)
-            self.in_background("list the devices", lambda: offer(self._devices.ask()))
+    def action_bet(self) -> None:
+        if (paper := self._runnable("bet on")) is not None:
+            self._bets.bet(paper)
 
     def action_break(self) -> None:
         paper = self._runnable()
@@ -409,14 +397,19 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def action_code(self) -> None:
         """The code of the paper under the cursor."""
-        from readtrack.tui.screens.code import CodeScreen
+        from readtrack.tui.paper_actions import show_code
 
         plugin = self._runnable("read its code")
         if plugin is not None:
-            try:
-                self.push_screen(CodeScreen(self.library.runnable()[plugin], self.notes))
-            except ReadtrackError as error:
-                self.fail(f"show the code of {plugin}", error, "read the code there.")
+            show_code(self, plugin, self.notes)
+
+    def action_practice(self) -> None:
+        """The exercises of the paper under the cursor."""
+        from readtrack.tui.paper_actions import show_practice
+
+        plugin = self._runnable("practise")
+        if plugin is not None:
+            show_practice(self, plugin, self.practice, self.runs, self.notes)
 
     def action_show_edits(self) -> None:
         """How the code of the run on screen differs from the shipped code."""
@@ -478,7 +471,9 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def on_unmount(self) -> None:
         self._left.set()
         self.syncs.leave()
-        self._devices.leave()
+        if "practice" in vars(self):
+            self.practice.leave()
+        self._run_options.leave()
         self._report.leave()
 
     # The app

@@ -13,6 +13,7 @@ class Situation(NamedTuple):
 
     entry: Entry | None
     runnable: bool  # the line's paper has a plugin
+    exercises: bool  # which declares exercises
     has_run: bool
     edited: bool  # the run on screen ran an edited copy
     on_right: bool
@@ -35,6 +36,7 @@ def applies(now: Situation, action_id: str) -> bool:
         "run_edits": now.edited,
         "break": now.runnable,
         "code": now.runnable,
+        "practice": now.exercises,
         "put_on_list": entry is not None and entry.off_list,
         "link": not in_run and entry is not None and entry.row is not None and not entry.row.papers,
         "queue": now.queued,

@@ -36,6 +36,13 @@ class RunChanged(Message):
     folder: Path
 
 
+@dataclass
+class PracticeChanged(Message):
+    """A check of this paper's exercises began, made progress or ended."""
+
+    paper: str
+
+
 class QueueChanged(Message):
     """A run started or ended, or the queue changed."""
 

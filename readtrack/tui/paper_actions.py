@@ -5,16 +5,39 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.latex import readable
 from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Paper
 from readtrack.text import one_line
 from readtrack.tui.screens.paged import Paged
+from readtrack.tui.widgets.outline import links
 
 if TYPE_CHECKING:
+    from readtrack.tui.controllers.notes import NotesController
+    from readtrack.tui.controllers.practice import PracticeController
+    from readtrack.tui.controllers.runs import RunController
     from readtrack.tui.shell import Shell
+    from readtrack.tui.widgets.outline import Entry
 
 _HINT = "enter goes to the paper, esc closes"
+
+
+def address(entry: Entry | None) -> str | None:
+    """The paper's first link, else the first in the row's text."""
+    if entry is not None and entry.paper is not None and entry.paper.sources:
+        return entry.paper.sources[0].url
+    found = links(entry.text) if entry is not None else []
+    return found[0] if found else None
+
+
+def show_code(shell: Shell, plugin: str, notes: NotesController) -> None:
+    from readtrack.tui.screens.code import CodeScreen
+
+    try:
+        shell.ask(CodeScreen(shell.library.runnable()[plugin], notes))
+    except ReadtrackError as error:
+        shell.fail(f"show the code of {plugin}", error, "read the code there.")
 
 
 def copy_bibtex(shell: Shell, paper: Paper) -> None:
@@ -50,10 +73,12 @@ def show_lineage(shell: Shell, paper: Paper) -> None:
 
 
 def show_statistics(shell: Shell) -> None:
+    from readtrack.bets import settle_all
     from readtrack.statistics import statistics
     from readtrack.tui.widgets import reading_pages
 
     def count() -> None:
+        settle_all(shell.library)
         build = partial(reading_pages.statistics, shell.library, statistics(shell.library))
         page = Paged("Reading statistics", build, _HINT)
         shell.call_from_thread(shell.ask, page, partial(_chosen, shell))
@@ -71,6 +96,21 @@ def show_edits(shell: Shell, run_id: str) -> None:
         return
     hint = "shipped code and the run's code; esc closes"
     shell.ask(Paged(f"Edits in {run_id}", partial(edits_page.page, edits), hint, wide=True))
+
+
+def show_practice(
+    shell: Shell, plugin: str, practice: PracticeController, runs: RunController, notes: NotesController
+) -> None:
+    from readtrack.tui.screens.practice import PracticeScreen
+
+    try:
+        bench = practice.bench(plugin)
+    except NotAvailableError as error:
+        shell.say(str(error))
+    except ReadtrackError as error:
+        shell.fail(f"read the exercises of {plugin}", error, "mend that line.")
+    else:
+        shell.ask(PracticeScreen(bench, practice, runs, notes))
 
 
 def _chosen(shell: Shell, paper: str | None) -> None:

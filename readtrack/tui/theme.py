@@ -18,6 +18,11 @@ _TONES = {"good": "$good", "doubtful": "$reading", "bad": "$bad", "quiet": "$mut
 ARMS = 6
 
 
+def tone_style(tone: str) -> str:
+    """The style of one of the tones of `present.marks`; "" for any other word."""
+    return _TONES.get(tone, "")
+
+
 def verdict_mark(verdict: str, *, control: bool = False) -> tuple[str, str]:
     """The verdict's sign, and its style. In a control neither verdict is good or bad news by itself."""
     sign, tone = marks.verdict("not judged" if control else verdict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import random
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,28 @@ def test_the_skeleton_holds_nothing_of_the_solution(name: str) -> None:
         assert skeleton.is_empty(node), one.name
         assert one.task.endswith("."), one.name
         assert all(hint.endswith(".") for hint in one.hints), one.name
+
+
+@pytest.mark.parametrize("name", PRACTISED)
+def test_the_rest_of_the_skeleton_does_not_repeat_the_solution(name: str) -> None:
+    found = sheet.sheets(SHIPPED[name])
+    text = " ".join(skeleton.text(name, found).split())
+    for one in found:
+        node = sheet.definition(sheet.parsed(one.file), one.qualname)
+        own = list(_statements(node))
+        shared = [statement for statement in own if " ".join(statement.split()) in text]
+        # Two functions may begin with the same line.
+        assert len(shared) <= 1, f"{one.name}: {shared}"
+        assert 2 * len(shared) < max(2, len(own)), f"{one.name}: {shared}"
+
+
+def _statements(node: ast.AST | None) -> Iterator[str]:
+    """The function's simple statements that are long enough to give something away."""
+    for statement in ast.walk(ast.Module(getattr(node, "body", []), [])):
+        told = isinstance(statement, ast.Expr) and not isinstance(statement.value, ast.Constant)
+        told = told or isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return)
+        if told and len(text := ast.unparse(statement)) > 20:
+            yield text
 
 
 @pytest.mark.parametrize("name", PRACTISED)

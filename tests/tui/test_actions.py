@@ -18,6 +18,7 @@ from readtrack.tui.screens.code import CodeScreen
 from readtrack.tui.screens.help import Help
 from readtrack.tui.screens.import_list import ImportScreen
 from readtrack.tui.screens.library import LibraryScreen
+from readtrack.tui.screens.practice import PracticeScreen
 from readtrack.tui.screens.runs import RunsScreen
 from readtrack.tui.widgets.checklist import Checklist
 from readtrack.tui.widgets.line_view import LineView
@@ -31,6 +32,7 @@ OWNERS = {
     "code": CodeScreen,
     "runs": RunsScreen,
     "import": ImportScreen,
+    "practice": PracticeScreen,
 }
 
 

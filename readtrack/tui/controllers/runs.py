@@ -151,13 +151,15 @@ class RunController:
         self._ended(follower)
 
     def _ended(self, follower: RunFollower) -> None:
+        from readtrack.tui.bet_news import told
         from readtrack.tui.widgets.run_pages import ending
 
         self.alive = None
         if self.leaving:
             self._shell.exit(0)
             return
-        self._shell.say(drawn_line(lambda: ending(follower.record)))
+        news_of_bet = told(self._shell, follower.record)
+        self._shell.say(*news_of_bet, drawn_line(lambda: ending(follower.record)))
         self.read_results()
         self.begin()
 

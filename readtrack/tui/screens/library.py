@@ -15,6 +15,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
+from readtrack.practice.sheet import has_exercises
 from readtrack.present.actions import Where, key
 from readtrack.reading_list.journal import STATES
 from readtrack.runs.evidence import best, overall
@@ -203,9 +204,11 @@ class LibraryScreen(Screen[None]):
 
     def _situation(self) -> Situation:
         entry, record = self.entry, self.run_view.record
+        plugin = self._library.runnable().get(entry.plugin) if entry is not None else None
         return Situation(
             entry=entry,
-            runnable=entry is not None and entry.plugin in self._library.runnable(),
+            runnable=plugin is not None,
+            exercises=plugin is not None and has_exercises(plugin),
             has_run=self.has_run(),
             edited=record is not None and record.job is not None and bool(record.job.edited),
             on_right=self.on_right,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from readtrack.plugins.edits import Edit
 from readtrack.tui.widgets.line_view import BLANK, Line, heading, text, wrapped
@@ -15,6 +15,13 @@ def page(edits: Sequence[Edit], width: int) -> list[Line]:
     lines: list[Line] = []
     for edit in edits:
         lines += [*([BLANK] if lines else []), heading(edit.file, edit.counts)]
-        for line in edit.diff():
-            lines += wrapped(text(line.expandtabs(4), _STYLES.get(line[:1], "$muted")), width, indent=1)
+        lines += diff(edit.diff(), width)
     return lines or wrapped("The code is unchanged.", width, "$muted", indent=1)
+
+
+def diff(found: Iterable[str], width: int) -> list[Line]:
+    """The lines of a unified diff."""
+    lines: list[Line] = []
+    for line in found:
+        lines += wrapped(text(line.expandtabs(4), _STYLES.get(line[:1], "$muted")), width, indent=1)
+    return lines

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from readtrack.bets import BetBook
 from readtrack.library import Library
 from readtrack.lineage import LineageNode, ancestors, descendants, drawn, proposals
 from readtrack.present import marks
+from readtrack.present.bets import page as bets_page
 from readtrack.reading_list.journal import STATES
 from readtrack.statistics import WEEKS, Statistics, heat_map
-from readtrack.tui.theme import state_style
+from readtrack.tui.theme import state_style, tone_style
 from readtrack.tui.widgets.line_view import BLANK, Line, join, text, wrapped
 from readtrack.tui.widgets.targets import Subject
 
@@ -48,6 +50,10 @@ def statistics(library: Library, found: Statistics, width: int) -> list[Line]:
         name = text(title).truncate(room - 1, ellipsis=True).pad_right(0)
         cells = [(f"{states[state] or '·':>5}", state_style(state)) for state in STATES]
         lines.append(Line(join(name, " " * (room - name.cell_length), *cells)))
+    lines.append(BLANK)
+    for line in bets_page(BetBook(library.home).bets(), width):
+        style = "bold $link" if line.tone == "heading" else tone_style(line.tone)
+        lines += wrapped(line.text, width, style)
     lines += [BLANK, Line(text("Next", "bold $link"))]
     for one in proposals(library)[:_PROPOSED]:
         lines.append(Line(join(one.paper.id, (f"  {one.paper.title}", "$muted")), Subject(one.paper.id)))

@@ -1,0 +1,319 @@
+"""Bets on which arm of a comparison wins, made before the run: `bets.jsonl` in the home, which only grows.
+
+A bet is about a paper's headline claim. The paper's arm wins if the run says that the claim held, the control
+if it says that it missed. A run that does not judge the claim settles nothing, and its bet does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from readtrack import regular
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.text import one_line, quoted
+
+if TYPE_CHECKING:
+    from readtrack.claims import Claim
+    from readtrack.home import Home
+    from readtrack.library import Library
+    from readtrack.runs.job import Job
+    from readtrack.runs.record import RunSummary
+
+ENOUGH = 10  # bets that count, before anything is made of them
+LEAST, MOST = 50, 99  # percent
+_LARGEST = 16 << 20  # bytes of the file that are read
+_BINS = ((50, 59), (60, 69), (70, 79), (80, 89), (90, 99))  # percent
+_WINNERS = {"held": True, "missed": False}  # a claim's verdict: whether the paper's arm wins
+
+
+class Stake(NamedTuple):
+    """What can be bet on: a claim, the paper's arm and the control, and the rule that says who wins."""
+
+    claim: str
+    ours: str
+    control: str
+    rule: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bet:
+    """One bet. All texts are safe to print.
+
+    on_paper  whether the arm is the paper's
+    sure      percent, 50 to 99
+    topic     the section of the list that the paper was in, or ""
+    winner    the arm that won; "" while the run goes on
+    void      why it does not count ("withdrawn", "not judged"), or ""
+    """
+
+    run_id: str
+    paper: str
+    claim: str
+    arm: str
+    against: str
+    on_paper: bool
+    sure: int
+    topic: str
+    at: str
+    winner: str = ""
+    void: str = ""
+
+    @property
+    def open(self) -> bool:
+        return not (self.winner or self.void)
+
+    @property
+    def right(self) -> bool:
+        """Whether the arm won; for one that counts."""
+        return self.winner == self.arm
+
+    @property
+    def counts(self) -> bool:
+        return bool(self.winner) and not self.void
+
+
+def stake(claims: Iterable[Claim]) -> Stake | None:
+    """The headline claim, else the first that compares arms; None where no measured claim does."""
+    measured = [claim for claim in claims if claim.kind == "measured"]
+    for claim in sorted(measured, key=lambda one: not one.headline):
+        compared = next((b.of for b in claim.bounds if b.of is not None and b.of.against), None)
+        control = (compared.against if compared is not None else "") or claim.control_arm
+        ours = compared.arm if compared is not None else "the paper's"
+        if control and control != ours:
+            rule = "; ".join(map(str, claim.rule))
+            return Stake(*(one_line(part) for part in (claim.name, ours, control, rule, claim.sentence)))
+    return None
+
+
+def known_claims(library: Library, paper: str) -> tuple[Claim, ...]:
+    """The claims that the newest run stated; () where there is none. Without importing the plugin."""
+    from readtrack.claims import Claim
+    from readtrack.runs.store import load
+
+    for run in library.results(paper)[:1]:
+        record = load(library.home.runs / run.run_id)
+        try:
+            return tuple(Claim.from_json(one) for one in record.stated)
+        except (TypeError, KeyError, ValueError):
+            return ()
+    return ()
+
+
+def parse(words: str, on: Stake) -> tuple[str, int]:
+    """`8 heads:80` or `paper:80`: the arm and percent. Raises ReadtrackError."""
+    found = re.fullmatch(r"(.+?)\s*[:=]\s*(\d+)\s*%?", words.strip())
+    sure = int(found[2]) if found else 0
+    if found is None or not LEAST <= sure <= MOST:
+        raise ReadtrackError(
+            f"a bet is ARM:PERCENT with {LEAST} to {MOST} percent, for example {on.ours!r}:80, "
+            f"not {quoted(words)}."
+        )
+    arms = {on.ours: on.ours, on.control: on.control, "paper": on.ours, "control": on.control}
+    by_name = {name.casefold(): arm for name, arm in arms.items()}
+    if found[1].casefold() not in by_name:
+        raise ReadtrackError(f"there is no arm {quoted(found[1])} to bet on: {on.ours!r} or {on.control!r}.")
+    return by_name[found[1].casefold()], sure
+
+
+def refuse_unjudged(job: Job) -> None:
+    """Raises NotAvailableError for a run that judges no measured claim."""
+    why = (
+        "a run of the smoke budget judges no measured claim"
+        if job.budget == "smoke"
+        else "in a null run both arms are the control"
+        if job.null
+        else "the claim needs the experiment"
+        if job.only in ("benchmark", "exercises")
+        else ""
+    )
+    if why:
+        raise NotAvailableError(f"there is nothing to bet on: {why}.")
+
+
+def topic(library: Library, paper: str) -> str:
+    """The title of the first section of the list that the paper is in."""
+    from readtrack.reading_list.catalog import Row, Section
+
+    title = ""
+    for _, item in library.catalog.walk():
+        if isinstance(item, Section):
+            title = item.title
+        elif isinstance(item, Row) and paper in item.papers:
+            return one_line(title)
+    return ""
+
+
+class BetBook:
+    """The file. Reading it never fails: a line that is no bet is left out."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._path = home.root / "bets.jsonl"
+
+    def bets(self) -> list[Bet]:
+        """All, the oldest first."""
+        try:
+            text = regular.read_bytes(self._path, _LARGEST).decode("utf-8", "replace")
+        except OSError:
+            return []
+        found: dict[str, Bet] = {}
+        for line in text.splitlines():
+            try:
+                _take(found, json.loads(line))
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                continue
+        return list(found.values())
+
+    def of(self, run_id: str) -> Bet | None:
+        return next((one for one in self.bets() if one.run_id == run_id), None)
+
+    def place(self, library: Library, job: Job, on: Stake, arm: str, sure: int) -> Bet:
+        """Raises ReadtrackError if it cannot be written down, NotAvailableError for a run of no verdict."""
+        refuse_unjudged(job)
+        self._add(
+            job.run_id,
+            "bet",
+            paper=job.paper,
+            claim=on.claim,
+            arm=arm,
+            against=on.control if arm == on.ours else on.ours,
+            on_paper=arm == on.ours,
+            sure=sure,
+            topic=topic(library, job.paper),
+        )
+        found = self.of(job.run_id)
+        assert found is not None  # it was written a moment ago
+        return found
+
+    def withdraw(self, run_id: str) -> Bet:
+        """Raises NotAvailableError where there is no open bet on the run."""
+        found = self.of(run_id)
+        if found is None or not found.open:
+            raise NotAvailableError("there is no open bet to withdraw.")
+        self._add(run_id, "withdrawn")
+        return replace(found, void="withdrawn")
+
+    def settle(self, runs: Iterable[RunSummary], waiting: Iterable[str] | None = None) -> list[Bet]:
+        """Decide the open bets on runs that have ended; those that were decided now.
+
+        waiting  ids of runs that have not begun; where they are given, a bet on a run that is not there at
+                 all is void
+        """
+        ended = {run.run_id: run for run in runs}
+        known = None if waiting is None else {*waiting, *ended}
+        settled = []
+        for bet in self.bets():
+            run = ended.get(bet.run_id)
+            if not bet.open or (run is not None and run.outcome is None):
+                continue
+            if run is not None:
+                verdicts = {name: verdict for name, verdict, _ in run.claims}
+                whole = run.outcome == "completed"
+                verdict = verdicts.get(bet.claim, "not judged") if whole else "the run did not complete"
+                self._add(bet.run_id, "settled", verdict=verdict)
+            elif known is not None and bet.run_id not in known:
+                self._add(bet.run_id, "settled", verdict="the run is gone")
+            else:
+                continue
+            settled.append(bet.run_id)
+        return [bet for bet in self.bets() if bet.run_id in settled]
+
+    def _add(self, run_id: str, did: str, **more: Any) -> None:
+        self._home.ensure()
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        line = json.dumps({"at": at, "did": did, "run": run_id, **more}, ensure_ascii=False)
+        with self._home.holding("bets"):
+            try:
+                descriptor = regular.descriptor(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                with os.fdopen(descriptor, "ab") as file:
+                    file.write(line.encode() + b"\n")
+            except OSError as error:
+                raise ReadtrackError(f"Could not write {self._path}: {error.strerror}.") from error
+
+
+def settle_all(library: Library) -> list[Bet]:
+    """Decide the bets on all runs that have ended, wherever they were started."""
+    from readtrack.runs.queue import Queue
+
+    waiting = [job.run_id for job in Queue(library.home).jobs()]
+    return BetBook(library.home).settle(library.results(), waiting)
+
+
+def _take(found: dict[str, Bet], entry: dict[str, Any]) -> None:
+    """Add one line of the file to the bets before it. The first end of a bet counts."""
+    run_id, did = one_line(entry["run"]), entry["did"]
+    if did == "bet" and run_id not in found:
+        texts = {name: one_line(entry[name]) for name in ("paper", "claim", "arm", "against", "topic", "at")}
+        sure = entry["sure"]
+        if type(sure) is int and LEAST <= sure <= MOST:
+            found[run_id] = Bet(run_id, sure=sure, on_paper=entry["on_paper"] is True, **texts)
+    elif did in ("withdrawn", "settled") and (bet := found[run_id]).open:
+        verdict = one_line(entry.get("verdict", did))
+        holds = _WINNERS.get(verdict)
+        won = "" if holds is None else bet.arm if holds == bet.on_paper else bet.against
+        found[run_id] = replace(bet, winner=won, void="" if won else verdict)
+
+
+class SureBin(NamedTuple):
+    """Bets of nearly the same sureness. said: mean percent; right: how many of `bets`."""
+
+    least: int
+    most: int
+    bets: int
+    right: int
+    said: float
+
+
+class Calibration(NamedTuple):
+    """How good bets were. missing: how many more are needed before anything else may be shown
+
+    brier  mean squared distance between what was said and what came: 0 is perfect, 50 % always gives 0.25
+    """
+
+    topic: str
+    bets: int
+    missing: int
+    right: float
+    said: float
+    brier: float
+    bins: tuple[SureBin, ...]
+
+
+def calibration(bets: Iterable[Bet], topic: str = "") -> Calibration:
+    """Of the bets that count."""
+    found = [bet for bet in bets if bet.counts]
+    count = len(found)
+    if not found:
+        return Calibration(topic, 0, ENOUGH, 0.0, 0.0, 0.0, ())
+    return Calibration(
+        topic,
+        count,
+        max(0, ENOUGH - count),
+        sum(bet.right for bet in found) / count,
+        sum(bet.sure for bet in found) / count,
+        sum((bet.sure / 100 - bet.right) ** 2 for bet in found) / count,
+        tuple(_bins(found)),
+    )
+
+
+def by_topic(bets: Sequence[Bet]) -> list[Calibration]:
+    """One for each section that has bets which count, those with the most first."""
+    counting = [bet for bet in bets if bet.counts]
+    topics = dict.fromkeys(bet.topic for bet in counting)
+    found = [calibration([bet for bet in counting if bet.topic == topic], topic) for topic in topics]
+    return sorted(found, key=lambda one: -one.bets)
+
+
+def _bins(found: Sequence[Bet]) -> Iterator[SureBin]:
+    for least, most in _BINS:
+        inside = [bet for bet in found if least <= bet.sure <= most]
+        if inside:
+            said = sum(bet.sure for bet in inside) / len(inside)
+            yield SureBin(least, most, len(inside), sum(bet.right for bet in inside), said)

@@ -1,0 +1,63 @@
+"""One mistake with which the paper's own function returns what the reader's did."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import inspect
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from readtrack.practice.asif import same
+from readtrack.practice.exercise import Try
+from readtrack.practice.mutants import functions
+from readtrack.practice.parts import Parts
+from readtrack.practice.slots import Slot
+
+_SECONDS = 4.0  # for all mistakes of a function together
+
+
+def slip(slot: Slot, call: Callable[[Try], Parts], found: Sequence[tuple[Try, Parts]]) -> str:
+    """A sentence, or "" where no single mistake explains what was found on all these inputs.
+
+    call  the target on an input, with what is in the slot
+    """
+    end = time.monotonic() + _SECONDS
+    for kind, function in _mistaken(slot):
+        if time.monotonic() > end:
+            break
+        with slot.replaced(function):
+            try:
+                explains = all(same(call(one), parts) for one, parts in found)
+            except Exception:
+                continue  # with this mistake the function does not run
+        if explains:
+            return f"{kind}; with this one mistake the paper's code returns the same"
+    return ""
+
+
+def _mistaken(slot: Slot) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The paper's function with each mistake. Not of one with a loop that a mistake could keep from ending,
+    nor of one that needs the class or function around it.
+    """
+    code = slot.original.__code__
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(slot.original)))
+    except (OSError, SyntaxError):
+        return
+    function = tree.body[0]
+    if code.co_freevars or not isinstance(function, ast.FunctionDef):
+        return
+    if any(isinstance(node, ast.While) for node in ast.walk(function)):
+        return
+    function.decorator_list.clear()
+    for kind, changed in functions(function):
+        module = ast.Module([changed], [])
+        made = compile(
+            module, code.co_filename, "exec", __future__.annotations.compiler_flag, dont_inherit=True
+        )
+        names = dict(slot.original.__globals__)
+        exec(made, names)  # noqa: S102 - the paper's own code
+        yield kind, names[function.name]

@@ -1,0 +1,25 @@
+"""What a run that ended means for the bet on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from readtrack import bets
+from readtrack.errors import ReadtrackError
+from readtrack.present import bets as present
+from readtrack.tui.theme import tone_style
+
+if TYPE_CHECKING:
+    from readtrack.runs.record import Record
+    from readtrack.tui.shell import Shell
+
+
+def told(shell: Shell, record: Record) -> list[tuple[str, str]]:
+    """What became of the bet on a run that has ended, for the line that says how it ended."""
+    try:
+        decided = bets.BetBook(shell.library.home).settle([record.summary()])
+    except ReadtrackError as error:
+        shell.fail("write down what became of your bet", error, "`readtrack bets` tries again.")
+        return []
+    lines = [present.decided(bet) for bet in decided]
+    return [(f"{line.text}   ", tone_style(line.tone)) for line in lines]

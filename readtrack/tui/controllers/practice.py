@@ -1,0 +1,133 @@
+"""The checks of exercises that the app has running, and what they found, by paper."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from readtrack.errors import ReadtrackError
+from readtrack.practising import codes, explained, job, note, to_judge, verdicts
+from readtrack.present import practice as present
+from readtrack.text import one_line
+from readtrack.tui import news
+
+if TYPE_CHECKING:
+    from readtrack.practice.desk import Desk
+    from readtrack.runs.events import ExerciseJudged
+    from readtrack.tui.run_follower import RunFollower
+    from readtrack.tui.shell import Shell
+
+
+@dataclass(slots=True)
+class PracticeDesk:
+    """One paper's desk, with the check that is running and the verdicts of the last one.
+
+    checked  when the file that was checked last had been saved, in nanoseconds
+    problem  why the last check came to nothing, or ""
+    shown    whether the practice screen is open: then nothing is said elsewhere
+    asked    whether the reader was asked whether the paper is implemented
+    """
+
+    desk: Desk
+    check: RunFollower | None = None
+    verdicts: dict[str, ExerciseJudged] = field(default_factory=dict)
+    explained: str = ""
+    checked: int = 0
+    problem: str = ""
+    shown: bool = False
+    asked: bool = False
+
+
+class PracticeController:
+    """Checks are runs of their own beside the run that is alive: they take seconds, and leave no folder."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._benches: dict[str, PracticeDesk] = {}
+        self.cancelled = ""  # the paper whose check ended with the app
+
+    def bench(self, paper: str) -> PracticeDesk:
+        """Raises NotAvailableError for a paper without exercises, ReadtrackError for unreadable ones."""
+        from readtrack.practice.desk import Desk
+
+        library = self._shell.library
+        if paper not in self._benches:
+            known = library.catalog.papers.get(paper)
+            desk = Desk(library.home, library.runnable()[paper], known.title if known else paper)
+            self._benches[paper] = PracticeDesk(desk)
+        return self._benches[paper]
+
+    def check(self, bench: PracticeDesk) -> None:
+        """Start a check of all exercises that are not skipped, unless one is running."""
+        from readtrack.runs import launcher
+        from readtrack.runs.record import Record
+        from readtrack.tui.run_follower import RunFollower
+
+        names = to_judge(bench.desk)
+        if bench.check is not None or not names:
+            return
+        bench.checked, bench.problem = bench.desk.saved, ""
+        written = codes(bench.desk, names)
+        try:
+            process = launcher.start(job(bench.desk, names), self._shell.library.home)
+        except ReadtrackError as error:
+            bench.problem = str(error)
+        else:
+            bench.check = RunFollower(process, Record.from_job(process.job))
+            self._shell.run_worker(
+                self._watch(bench, bench.check, written), group="practice", exit_on_error=False
+            )
+        self._shell.post(news.PracticeChanged(bench.desk.paper))
+
+    async def _watch(self, bench: PracticeDesk, check: RunFollower, written: dict[str, str]) -> None:
+        try:
+            while not check.ended:
+                await asyncio.sleep(check.period)
+                if await check.look():
+                    bench.verdicts |= {event["name"]: event for event in check.record.exercises}
+                    self._shell.post(news.PracticeChanged(bench.desk.paper))
+            self._judged(bench, check, written)
+        except Exception as error:
+            bench.problem = f"the check cannot be followed: {error}"
+        finally:
+            bench.check = None
+            shutil.rmtree(check.folder, ignore_errors=True)
+            self._shell.post(news.PracticeChanged(bench.desk.paper))
+
+    def _judged(self, bench: PracticeDesk, check: RunFollower, written: dict[str, str]) -> None:
+        """Write the verdicts down, and say them where the practice screen is closed."""
+        record, desk = check.record, bench.desk
+        if record.outcome == "cancelled":
+            bench.problem = "The check was stopped."
+            return
+        if record.error is not None and record.error.get("kind") == "usage":
+            bench.problem = one_line(str(record.error.get("message")))
+        else:
+            found = verdicts(record)
+            bench.verdicts = {event["name"]: event for event in found}
+            note(desk, record, written)
+            bench.explained = explained(desk, found)
+        if not bench.shown:
+            told = bench.problem or present.summary(one["outcome"] for one in bench.verdicts.values())
+            self._shell.say((desk.paper, "bold"), f": {told}")
+
+    def stop(self, bench: PracticeDesk) -> None:
+        """Stop the check, with more force each time."""
+        if bench.check is not None:
+            bench.check.cancel()
+
+    def leave(self) -> None:
+        """The app closes: checks end with it."""
+        from readtrack.runs.launcher import STOP_LEVELS
+
+        for paper, bench in self._benches.items():
+            if (check := bench.check) is not None:
+                self.cancelled = paper
+                for _ in STOP_LEVELS:
+                    check.cancel()
+                with suppress(OSError):  # nobody is left to tell
+                    check.process.poll()
+                shutil.rmtree(check.folder, ignore_errors=True)

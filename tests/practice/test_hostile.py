@@ -1,0 +1,94 @@
+"""The reader's code may do anything: each is reported as what it is, in a run of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from readtrack.home import Home
+from readtrack.plugins.find import find
+from readtrack.practice import skeleton
+from readtrack.practice.desk import Desk
+from readtrack.practising import job, verdicts
+from readtrack.runs import launcher
+from readtrack.runs.events import ExerciseJudged
+from readtrack.runs.store import load
+
+RIGHT = "    return x.transpose(-3, -2).flatten(-2)\n"
+
+
+@pytest.fixture
+def desk(home: Home, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = Desk(home, find(home)["attention"], "Attention")
+    home.ensure(home.practice)
+    return found
+
+
+def judged(desk: Desk, body: str, *, above: str = "") -> tuple[list[ExerciseJudged], int, launcher.RunHandle]:
+    """The verdicts on two exercises, the second of which is right; the line at which `body` begins."""
+    solved = skeleton.text("Attention", desk.sheets, solved=True)
+    assert RIGHT in solved
+    text = solved.replace(RIGHT, body + RIGHT) + above
+    desk.file.write_text(text, encoding="utf-8")
+    process = launcher.start(job(desk, ["merge heads", "split heads"]), desk.home)
+    while process.poll() is None:
+        time.sleep(0.05)
+    return verdicts(load(process.folder)), text[: text.index(body + RIGHT)].count("\n") + 1, process
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "says"),
+    [
+        ("    import sys\n    sys.exit(3)\n", "failed", "it ends the program"),
+        ("    import os\n    os.fork()\n", "failed", "an exercise may not copy the process"),
+        ("    x = [\n        1, 2]\n    x.nothing()\n", "failed", "AttributeError"),
+    ],
+)
+def test_what_can_be_caught_leaves_the_next_exercise_to_be_judged(
+    desk: Desk, body: str, outcome: str, says: str
+) -> None:
+    (first, second), line, _ = judged(desk, body)
+    assert (first["outcome"], second["outcome"]) == (outcome, "passed")
+    assert says in " ".join(first["report"])
+    assert line <= first["line"] < line + body.count("\n")
+    assert first["report"][-1].startswith(f"line {first['line']}: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("    import ctypes\n    ctypes.string_at(0)\n", "crashed: SIGSEGV"),
+        ("    import os\n    os._exit(7)\n", "ended without a result (exit code 7)"),
+    ],
+)
+def test_what_ends_the_process_is_reported_at_the_exercise(desk: Desk, body: str, says: str) -> None:
+    (first,), line, _ = judged(desk, body)
+    assert (first["name"], first["outcome"]) == ("merge heads", "failed")
+    assert says.casefold() in " ".join(first["report"]).casefold()
+    assert "the exercises after it were not judged" in first["hint"]
+    if "SIGSEGV" in says:
+        assert first["line"] == line + 1
+
+
+def test_printing_much_and_writing_files_changes_no_verdict_and_leaves_nothing(desk: Desk) -> None:
+    body = (
+        "    for _ in range(30000):\n        print('x' * 100)\n"
+        "    with open('left.txt', 'w') as file:\n        file.write('x')\n"
+    )
+    (first, second), _, process = judged(desk, body)
+    assert (first["outcome"], second["outcome"]) == ("passed", "passed")
+    assert (process.folder / "log.txt").stat().st_size < 4 << 20
+    assert not os.path.exists("left.txt")
+    assert not (desk.home.practice / "left.txt").exists()
+
+
+def test_a_file_that_ends_the_program_on_import_is_reported_with_its_line(desk: Desk) -> None:
+    judged(desk, "", above="\nimport sys\nsys.exit()\n")
+    (folder,) = desk.home.runs.iterdir()
+    error = load(folder).error
+    assert error is not None
+    last = desk.file.read_text().count("\n")
+    assert f"attention.py:{last}: SystemExit" in str(error["message"])
