@@ -16,6 +16,7 @@ def test_wide_and_combining_characters_are_counted_in_columns() -> None:
     assert terminal.cells("naïve") == 5
     assert terminal.cells("nai\u0308ve") == 5
     assert terminal.cells("論文") == 4
+    assert terminal.cells("zero\u200bwidth") == 9
 
 
 @pytest.mark.parametrize("columns", [1, 2, 7, 20, 200])

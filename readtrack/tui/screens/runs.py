@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
 
 _ORDERS = ("newest", "paper", "verdict", "longest")
-# Each with the width from which on there is room for it.
+# Each with the terminal width from which it is shown. `_cells` has the cells, in this order.
 _COLUMNS = (
     ("", 0),
     ("paper", 0),
