@@ -97,6 +97,7 @@ ROOT = Claim(
     ),
     kind="theorem",
     control="gradient descent with its best step, from the same start",
+    headline=True,
     deviations="The paper proves rates near a minimum. Here: steps until the error is 1e-8 of the first, on "
     "50 curvatures between 1/κ and 1, for κ = 100, 1,000 and 10,000.",
 )

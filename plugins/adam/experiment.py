@@ -1,4 +1,4 @@
-"""Adam and its predecessors on three kinds of gradients, and figure 4."""
+"""Figure 2 under dropout, sparse gradients, and what the correction of the bias is good for."""
 
 from __future__ import annotations
 
@@ -8,140 +8,185 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Table,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from ..momentum import Momentum
 from ..rmsprop import RMSProp
-from ..sgd import SGD, Optimizer
+from ..sgd import SGD, Optimizer, Vector
 from ..sgd.trials import (
     RATES,
     Make,
     NextCharacter,
     Problem,
-    Tuned,
     digits,
+    end_loss,
+    late,
     perceptron,
-    pixel_scales,
     prose,
-    tune,
-    walk,
+    race,
 )
-from .model import Adam
+from .model import Adam, Betas
 
-RIVALS = ("SGD", "heavy ball", "Nesterov momentum", "AdaGrad", "RMSProp")
 NO_SCALING = Break("no scaling", "Adam's division by the root of the second moment.")
-NO_MOMENTUM = Break("no momentum", "Adam's first moment: beta1 is 0.")
-NO_CORRECTION = Break("no correction", "The division of both moments by 1 − βᵗ, in the corrected arm too.")
-
-AT_LEAST_AS_FAST = Claim(
-    name="at least as fast",
-    sentence="With the same tuning, Adam trains a network further in the same number of steps than the "
-    "optimisers that it is made of, and than AdaGrad.",
-    paper=Figure(
-        "Curves: as fast as the best or faster on MNIST and IMDB, marginally ahead of momentum on CIFAR-10.",
-        where="figures 1 to 3",
-        read="text",
-    ),
-    rule=tuple(Bound(f"loss of Adam / loss of {arm}", "<", 1.0, 1.1, ratio=True) for arm in RIVALS),
-    control="each of them at the best of eight rates",
-    control_reaches=(Bound("loss of Nesterov momentum", "<=", 0.1),),
-    breaks=(NO_SCALING,),
-    chosen_on=(0, 1, 2),
-    deviations="A perceptron with 64 hidden units on the 8 x 8 digits, whose gradients are dense and well "
-    "scaled; 200 batches of 64; the loss is that of the last 50.",
+ONE_DIVISOR = Break(
+    "one divisor for all weights",
+    "The second moment is a mean over all weights as well as over time: every weight has the same divisor.",
+    "near miss",
 )
+AS_RMSPROP = Break("RMSProp", "RMSProp, which lacks the first moment and the correction.", "rival")
+AS_ADAGRAD = Break("AdaGrad", "AdaGrad, which divides by the root of the sum of all squares.", "rival")
 
-EITHER_KIND = Claim(
-    name="either kind of problem",
-    sentence="Adam is near the best both where momentum is good and where scaling each coordinate is: its "
-    "worse result falls less far behind than that of any other.",
+DROPOUT = Claim(
+    name="loss under dropout",
+    sentence="On a network with dropout, each at its best learning rate, Adam has a lower training loss "
+    "after 300 steps than SGD, the heavy ball and Nesterov momentum, and none higher by 10 % than AdaGrad "
+    "and RMSProp.",
     paper=Figure(
-        "As fast as Nesterov momentum on dense MNIST and as AdaGrad on sparse IMDB features.",
-        where="section 6.1, figure 1",
+        "Curves: on multi-layer networks trained with dropout Adam shows better convergence than AdaGrad, "
+        "RMSProp, SGD with Nesterov momentum and AdaDelta.",
+        where="section 6.2, figure 2 a",
         read="text",
     ),
-    rule=tuple(
-        Bound(f"Adam's worse ratio / that of {arm}", "<=", 0.9, direction=1.0, ratio=True) for arm in RIVALS
+    rule=(
+        at_most("end loss", "Adam", 0.9, over="Nesterov momentum", toward=1.0),
+        at_most("end loss", "Adam", 0.9, over="heavy ball", toward=1.0),
+        at_most("end loss", "Adam", 0.9, over="SGD", toward=1.0),
+        at_most("end loss", "Adam", 1.1, over="AdaGrad"),
+        at_most("end loss", "Adam", 1.1, over="RMSProp"),
     ),
-    control="as above; the ratio is an arm's loss over the lowest loss on the same problem",
-    control_reaches=(Bound("loss of Nesterov momentum", "<=", 0.1),),
-    breaks=(NO_SCALING, NO_MOMENTUM),
-    chosen_on=(0, 1, 2),
-    deviations="As above; the second problem is the digits with each pixel multiplied by 10^u, u uniform in "
-    "[−1.5, 1.5].",
+    control="SGD with Nesterov momentum of 0.9, the paper's strongest rival without scaling",
+    control_arm="Nesterov momentum",
+    control_reaches=(at_most("end loss", "Nesterov momentum", 0.8),),
+    after_steps=300,
+    breaks=(NO_SCALING, ONE_DIVISOR, AS_RMSPROP, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations="The 8 × 8 digits instead of MNIST, two hidden layers of 256 units instead of 1,000, "
+    "batches of 64 instead of 128, dropout of 0.5 after either layer, a constant learning rate, the best "
+    "of a grid of seven or more. AdaDelta is left out. The loss is that of the last 75 batches, of a "
+    "second training at the chosen rate.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the network had 64 units and no dropout, and Adam was to be below all five: "
+            "not reproduced, 0 of 5 seeds (Adam / Nesterov momentum 1.55)."
+        ),
+        (
+            "A second claim, that Adam's worse result on well and on badly scaled digits falls less far "
+            "behind than any other's, was inconclusive, 7 of 10. It is left out: the paper has no such "
+            "comparison."
+        ),
+    ),
 )
 
 SPARSE = Claim(
-    name="sparse gradients",
-    sentence="Where most gradients are zero, Adam trains about as far as AdaGrad and RMSProp, and further "
-    "than a single global step does, with Nesterov momentum or without.",
+    name="loss with sparse gradients",
+    sentence="Where most gradients are zero, Adam has a training loss after 300 steps about as low as "
+    "AdaGrad's and RMSProp's, and lower than SGD's with Nesterov momentum or without.",
     paper=Figure(
-        "On a bag of words Adam is as fast as AdaGrad and faster than Nesterov momentum.",
+        "Curves: on a bag of words Adam is as fast as AdaGrad and faster than Nesterov momentum.",
         where="section 6.1, figure 1",
         read="text",
     ),
     rule=(
-        Bound("nats behind Adam: Nesterov momentum", ">=", 0.05, direction=0.0),
-        Bound("nats behind Adam: SGD", ">=", 0.05, direction=0.0),
-        Bound("nats behind Adam: AdaGrad", ">=", -0.03, direction=-0.06),
-        Bound("nats behind Adam: RMSProp", ">=", -0.03, direction=-0.06),
+        at_most("end loss", "Adam", -0.05, minus="Nesterov momentum", toward=0.0),
+        at_most("end loss", "Adam", -0.05, minus="SGD", toward=0.0),
+        at_most("end loss", "Adam", 0.03, minus="AdaGrad"),
+        at_most("end loss", "Adam", 0.03, minus="RMSProp"),
     ),
-    control="each of them at the best of eight rates",
-    control_reaches=(Bound("loss of SGD", "<=", 2.7),),
-    breaks=(NO_SCALING,),
-    chosen_on=(0, 1, 2),
-    deviations="Predicting the next character from eight embedded ones, 300 batches of 64; the loss is that "
-    "of the last 75. The paper's is a logistic regression on 10,000 words, with dropout.",
+    control="SGD with Nesterov momentum of 0.9",
+    control_arm="Nesterov momentum",
+    control_reaches=(at_most("end loss", "SGD", 2.7),),
+    after_steps=300,
+    breaks=(NO_SCALING, ONE_DIVISOR, AS_ADAGRAD, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations="Predicting the next character of English prose from eight embedded ones with two hidden "
+    "layers, 300 batches of 64; only embeddings have sparse gradients. The paper's is a logistic "
+    "regression on 10,000 words of film reviews with dropout of 0.5 on them, at a rate that falls like "
+    "1/√t. The loss, in nats, is that of the last 75 batches.",
+    history=(
+        (
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds; AdaGrad and RMSProp were "
+            "compared with, but not tried in Adam's place."
+        ),
+    ),
 )
 
 FIRST_STEPS = Claim(
-    name="first steps",
-    sentence="With a long memory of squares, at the step that suits Adam, leaving out the correction of the "
-    "bias makes the first steps unstable.",
+    name="first steps without the correction",
+    sentence="With a long memory of squares, the first steps without the correction are longer by the factor "
+    "(1 − beta1) / √(1 − beta2), and at the step that suits Adam the loss rises.",
     paper=Figure(
         "Curves: without it, training is unstable for beta2 close to 1, above all in the first epochs.",
         where="section 6.4, figure 4",
         read="text",
     ),
     rule=(Bound("worst of 50 losses, uncorrected / corrected", ">=", 3.0, direction=1.0, ratio=True),),
+    kind="theorem",
     control="the same steps, batches and weights without the correction",
-    control_reaches=(Bound("end loss at its own step, uncorrected", "<=", 0.2),),
-    breaks=(NO_CORRECTION,),
-    chosen_on=(0, 1, 2),
-    deviations="The perceptron on digits, not a variational autoencoder; beta2 = 0.9999. The step is the "
-    "best of nine for Adam with the correction; at its own best, a smaller one, the other arm is stable too.",
+    deviations="The perceptron on digits, not a variational autoencoder; beta2 = 0.9999, where the factor "
+    "is 10. The step is the best of nine for Adam with the correction.",
+    history=(
+        (
+            "Until November 2026 this claim was counted as measured: reproduced, 5 of 5. A step that is ten "
+            "times too long leaves no other outcome."
+        ),
+    ),
+)
+
+ONE_MOMENT = Break("one moment corrected", "The second moment is corrected, the first is not.", "near miss")
+WARM_UP = Break(
+    "warm-up in its place", "No correction, and a learning rate that rises over 50 steps.", "rival"
 )
 
 EQUALLY_TUNED = Claim(
     name="bias correction, equally tuned",
-    sentence="With a long memory of squares, Adam trains further with the correction of its bias than "
-    "without, each at its own best step.",
+    sentence="With a long memory of squares, Adam's training loss after 200 steps is lower with the "
+    "correction of its bias than without, each at its own best step, and more steps train at all.",
     paper=Figure(
         "The best results are those with the correction and a small 1 − beta2.",
         where="section 6.4, figure 4",
         read="text",
     ),
     rule=(
-        Bound("end loss, uncorrected / corrected", ">=", 1.2, direction=1.0, ratio=True),
-        Bound("steps that train, corrected − uncorrected", ">=", 1.0, direction=0.0),
+        at_most("end loss", "corrected", 0.83, over="uncorrected", toward=1.0),
+        at_least("steps that train", "corrected", 1.0, minus="uncorrected", toward=0.0),
     ),
-    control="no correction, at the best of the same nine steps",
-    control_reaches=(Bound("end loss at its own step, uncorrected", "<=", 0.2),),
-    breaks=(NO_CORRECTION,),
-    chosen_on=(0, 1, 2),
-    deviations="As above. A step trains if the loss ends below half of ln 10. Over 200 batches the bias is a "
-    "step that falls like 1/√t, a schedule that the corrected arm lacks.",
+    control="Adam without the correction, at the best of the same steps",
+    control_arm="uncorrected",
+    control_reaches=(at_most("end loss", "uncorrected", 0.2),),
+    after_steps=200,
+    breaks=(ONE_MOMENT, WARM_UP, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations="A perceptron of 64 units on the 8 × 8 digits, not a variational autoencoder; beta2 = "
+    "0.9999. A step trains if the loss ends below half of ln 10. Over 200 batches the bias is a step that "
+    "falls like 1/√t, a schedule that the corrected arm lacks; under a cosine schedule the uncorrected arm "
+    "was ahead too.",
+    history=(
+        (
+            "Until November 2026: not reproduced, 0 of 5 seeds, by the same bounds (uncorrected / "
+            "corrected at least 1.2), without a near miss and a rival."
+        ),
+    ),
 )
 
 STEPS = tuple(10 ** (exponent / 2) for exponent in range(-8, 1))  # nine from 1e-4 to 1
-
-
-class Uncorrected(Adam):
-    """Without the division of both moments by 1 − βᵗ: at so large a t it is 1."""
-
-    def count(self, state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-        return {**super().count(state, settings), "t": 10**12}
+FOREVER = 10**12  # a step at which 1 − βᵗ is 1: no correction
 
 
 def unscaled(weights: Iterable[Any], lr: float) -> Optimizer:
@@ -149,101 +194,148 @@ def unscaled(weights: Iterable[Any], lr: float) -> Optimizer:
     return Adam(weights, 1e6 * lr, eps=1e6)
 
 
+class OneDivisor(Adam):
+    @staticmethod
+    def update(
+        w: Vector, g: Vector, m: Vector, v: Vector, *, t: int, lr: float, betas: Betas, eps: float
+    ) -> None:
+        m.lerp_(g, 1 - betas[0])
+        v.lerp_((g * g).mean().expand_as(g), 1 - betas[1])
+        v_hat = v / (1 - betas[1] ** t)
+        w -= lr / (1 - betas[0] ** t) * m / (v_hat.sqrt() + eps)
+
+
+class Uncorrected(Adam):
+    """Without the division of both moments by 1 − βᵗ."""
+
+    def count(self, state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        return {**super().count(state, settings), "t": FOREVER}
+
+
+class OneCorrected(Adam):
+    @staticmethod
+    def update(
+        w: Vector, g: Vector, m: Vector, v: Vector, *, t: int, lr: float, betas: Betas, eps: float
+    ) -> None:
+        Adam.update(w, g, m, v, t=t, lr=lr * (1 - betas[0] ** t), betas=betas, eps=eps)
+
+
+class WarmedUp(Uncorrected):
+    def count(self, state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+        numbers = super().count(state, settings)
+        return {**numbers, "lr": settings["lr"] * min(state["t"] / 50, 1)}
+
+
+def with_dropout() -> nn.Sequential:
+    """64 pixels, two hidden layers of 256 with dropout, ten digits."""
+    hidden = [layer for size in (64, 256) for layer in (nn.Linear(size, 256), nn.ReLU(), nn.Dropout(0.5))]
+    return nn.Sequential(*hidden, nn.Linear(256, 10))
+
+
+RIVALS: dict[str, Make] = {
+    "Nesterov momentum": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    "SGD": SGD,
+    "heavy ball": Momentum,
+    "AdaGrad": torch.optim.Adagrad,
+    "RMSProp": RMSProp,
+}
+OPTIMISERS = {"Adam": "their optimisers are what is compared"}
+
+
 @hookimpl
 def experiment(run: Run) -> None:
-    run.headline("training loss, next character")
+    run.headline("training loss, digits under dropout")
     run.phase("train")
-    if run.wants(AT_LEAST_AS_FAST, EITHER_KIND):
-        compare_on_digits(run)
-    if run.wants(SPARSE):
-        compare_on_characters(run)
-    if run.wants(FIRST_STEPS, EQUALLY_TUNED):
-        leave_out_the_correction(run)
-
-
-def optimisers(run: Run, *names: str) -> dict[str, Make]:
-    ours: Make = Adam
-    if run.without("no scaling"):
-        ours = unscaled
-    elif run.without("no momentum"):
-        ours = partial(Adam, betas=(0.0, 0.999))
-    makers = {
-        "SGD": SGD,
-        "heavy ball": Momentum,
-        "Nesterov momentum": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
-        "AdaGrad": torch.optim.Adagrad,
-        "RMSProp": RMSProp,
-        "Adam": ours,
-    }
-    return run.arms({name: makers[name] for name in names}, control="Nesterov momentum")
-
-
-def compare_on_digits(run: Run) -> None:
-    """Every arm on the digits, and on digits whose pixels differ in scale."""
-    images, labels = digits(run).train
-    scales = pixel_scales(run.generator("scales")).to(images)
-    arms = optimisers(run, *RIVALS, "Adam")
-    dense = tune_all(run, Problem("digits", perceptron, images, labels), arms)
-    losses = {arm: one.loss for arm, one in dense.items()}
-    nesterov = {"loss of Nesterov momentum": losses["Nesterov momentum"]}
-    if run.wants(AT_LEAST_AS_FAST):
-        values = {f"loss of Adam / loss of {arm}": losses["Adam"] / losses[arm] for arm in RIVALS}
-        run.claim(AT_LEAST_AS_FAST, values | nesterov, tuned=[one.best for one in dense.values()])
-    scaled = tune_all(run, Problem("badly scaled digits", perceptron, images * scales, labels), arms)
-    worse = {
-        arm: max(losses[arm] / min(losses.values()), one.loss / min(other.loss for other in scaled.values()))
-        for arm, one in scaled.items()
-    }
-    for arm, ratio in worse.items():
-        run.metric("loss / lowest loss, on the worse of the two", ratio, arm=arm)
-    values = {f"Adam's worse ratio / that of {arm}": worse["Adam"] / worse[arm] for arm in RIVALS}
-    sweeps = [one.best for one in (*dense.values(), *scaled.values())]
-    run.claim(EITHER_KIND, values | nesterov, tuned=sweeps)
-
-
-def compare_on_characters(run: Run) -> None:
+    images, labels = digits(run)[0]
     before, after, count = prose(run)
-    problem = Problem("next character", partial(NextCharacter, count), before, after)
-    rivals = [bound.metric.removeprefix("nats behind Adam: ") for bound in SPARSE.bounds]
-    found = tune_all(run, problem, optimisers(run, *rivals, "Adam"), steps=300)
-    values = {f"nats behind Adam: {arm}": found[arm].loss - found["Adam"].loss for arm in rivals}
-    values["loss of SGD"] = found["SGD"].loss
-    run.claim(SPARSE, values, tuned=[one.best for one in found.values()])
-
-
-def tune_all(run: Run, problem: Problem, arms: dict[str, Make], *, steps: int = 200) -> dict[str, Tuned]:
-    steps, rates = run.pick(smoke=(4, RATES[2:3]), quick=(steps, RATES), full=(5 * steps, RATES))
-    return {arm: tune(run, problem, arm, make, steps=steps, rates=rates) for arm, make in arms.items()}
-
-
-def leave_out_the_correction(run: Run) -> None:
-    """Figure 4: both arms at every step, with a long memory and a short one."""
-    images, labels = digits(run).train
-    steps, rates = run.pick(smoke=(4, STEPS[3:5]), quick=(200, STEPS), full=(1000, STEPS))
-    kinds = {"corrected": Uncorrected if run.without("no correction") else Adam, "uncorrected": Uncorrected}
-    for beta2 in (0.99, 0.9999):
-        problem = Problem(f"beta2 {beta2:g}", perceptron, images, labels)
-        arms = run.arms(
-            {arm: partial(kind, betas=(0.9, beta2)) for arm, kind in kinds.items()},
-            control="uncorrected",
-        )
-        found = {arm: tune(run, problem, arm, make, steps=steps, rates=rates) for arm, make in arms.items()}
-    # The longer memory is the last.
-    at_ours = {
-        arm: walk(run, problem, arm, make, found["corrected"].best.value, steps=steps, draw="judge")[1]
-        for arm, make in arms.items()
+    rivals = {name: Arm(make) for name, make in RIVALS.items()}
+    breaks = {
+        NO_SCALING.name: {"Adam": Arm(unscaled)},
+        ONE_DIVISOR.name: {"Adam": Arm(OneDivisor)},
     }
-    for arm, losses in at_ours.items():
-        for step in range(0, steps, max(steps // 50, 1)):
-            run.metric("training loss at the corrected arm's step", losses[step], step=step, arm=arm)
-    sweeps = [one.best for one in found.values()]
-    end = {"end loss at its own step, uncorrected": found["uncorrected"].loss}
-    worst = {arm: max(losses[:50]) for arm, losses in at_ours.items()}
-    ratio = worst["uncorrected"] / worst["corrected"]
-    run.claim(FIRST_STEPS, {"worst of 50 losses, uncorrected / corrected": ratio, **end}, tuned=sweeps)
-    train = {arm: sum(loss < math.log(10) / 2 for loss in one.scores) for arm, one in found.items()}
-    values = {
-        "end loss, uncorrected / corrected": found["uncorrected"].loss / found["corrected"].loss,
-        "steps that train, corrected − uncorrected": float(train["corrected"] - train["uncorrected"]),
-    }
-    run.claim(EQUALLY_TUNED, values | end, tuned=sweeps)
+    compare(
+        run,
+        DROPOUT,
+        Problem("digits under dropout", with_dropout, images, labels),
+        arms={"Adam": Arm(Adam), **rivals},
+        breaks={**breaks, AS_RMSPROP.name: {"Adam": Arm(RMSProp)}},
+        steps=300,
+    )
+    rivals.pop("heavy ball")
+    compare(
+        run,
+        SPARSE,
+        Problem("next character", partial(NextCharacter, count), before, after),
+        arms={"Adam": Arm(Adam), **rivals},
+        breaks={**breaks, AS_ADAGRAD.name: {"Adam": rivals["AdaGrad"]}},
+        steps=300,
+    )
+    problem = Problem("digits, beta2 0.9999", perceptron, images, labels)
+    leave_out_the_correction(run, problem)
+
+
+def compare(
+    run: Run,
+    claim: Claim,
+    problem: Problem,
+    *,
+    arms: dict[str, Arm[Make]],
+    breaks: dict[str, dict[str, Arm[Make]]],
+    steps: int,
+) -> Table:
+    return run.compare(
+        claim,
+        arms=arms,
+        attempt=partial(race, steps=run.pick(smoke=4, quick=steps, full=5 * steps)),
+        read=end_loss,
+        grid=run.pick(smoke=RATES[2:3], quick=RATES[:7], full=RATES),
+        score="training loss",
+        again=True,
+        world={None: problem},
+        breaks=breaks,
+        judged_on="training",
+        unequal=OPTIMISERS,
+    )
+
+
+def leave_out_the_correction(run: Run, problem: Problem) -> None:
+    """Figure 4: both arms at every step, with a long memory."""
+
+    def arm(kind: type[Adam]) -> Arm[Make]:
+        return Arm(partial(kind, betas=(0.9, 0.9999)))
+
+    arms = {"corrected": arm(Adam), "uncorrected": arm(Uncorrected)}
+    steps = run.pick(smoke=4, quick=200, full=1000)
+    table = run.compare(
+        EQUALLY_TUNED,
+        arms=arms,
+        attempt=partial(race, steps=steps),
+        read=end_loss_and_steps,
+        grid=run.pick(smoke=STEPS[3:5], quick=STEPS, full=STEPS),
+        what="step",
+        score="training loss",
+        widen=False,
+        again=True,
+        world={None: problem},
+        breaks={
+            ONE_MOMENT.name: {"corrected": arm(OneCorrected)},
+            WARM_UP.name: {"corrected": arm(WarmedUp)},
+        },
+        judged_on="training",
+        unequal={"corrected": "their optimisers are what is compared"},
+    )
+    if run.wants(FIRST_STEPS) and table.sweeps:
+        at_ours = table.sweeps["corrected"].point
+        worst = {name: max(table.sweeps[name].points[at_ours][:50]) for name in arms}
+        for name in arms:
+            losses = table.sweeps[name].points[at_ours]
+            for step in range(0, len(losses), max(len(losses) // 50, 1)):
+                run.metric("training loss at the corrected arm's step", losses[step], step=step, arm=name)
+        ratio = worst["uncorrected"] / worst["corrected"]
+        run.claim(FIRST_STEPS, {"worst of 50 losses, uncorrected / corrected": ratio})
+
+
+def end_loss_and_steps(at: Trial, found: Sweep[list[float]]) -> dict[str, float]:
+    """`end_loss`, and at how many points of the grid the loss ended below half of ln 10."""
+    trained = sum(late(losses) < math.log(10) / 2 for losses in found.points.values())
+    return {**end_loss(at, found), "steps that train": float(trained)}

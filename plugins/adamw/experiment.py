@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from statistics import mean
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from readtrack import data
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_most,
+    hookimpl,
+)
 
 from ..adam import Adam
-from ..sgd import SGD
+from ..sgd import SGD, Vector
 from ..sgd.trials import Problem, cosine, digits, evaluate, perceptron, start, train
-from .model import SGDW, AdamW
+from .model import SGDW, AdamW, Betas
 
 COUPLED = Break("coupled", "The decoupling: AdamW's decay goes through Adam, as a penalty in the loss.")
+RESCALED = Break(
+    "rescaled decay",
+    "The decay is outside of both moments, but is divided by the root of the second, as the gradient is.",
+    "near miss",
+)
+WITH_SGD = Break("SGD with a penalty", "SGD with momentum and a penalty, at ten times the rates.", "rival")
 
 IDENTITY = Claim(
     name="penalty or decay",
@@ -66,51 +86,125 @@ EVENLY = Claim(
     "Adam's second moment.",
 )
 
+TASK = (
+    "A perceptron of 64 units on 200 of the 8 × 8 digits, a fifth of whose labels are drawn anew, where "
+    "the paper has a ResNet on CIFAR-10 and ImageNet32. 300 batches of 64 under a cosine without restarts, "
+    "which scales the decay too; three learning rates over a decade, and no decay or one of seven, all "
+    "tried together; no normalised decay. Losses and errors are means over three draws of the 200 digits. "
+)
+
 SEPARABLE = Claim(
-    name="separable",
-    sentence="Decoupled, the best decay depends less on the learning rate than the best penalty does.",
+    name="best decay over learning rates",
+    sentence="The best decoupled decay moves less over a decade of learning rates than Adam's best penalty, "
+    "after 300 steps each.",
     paper=Figure(
         "Heat maps: with a penalty, rate and penalty are coupled; AdamW largely decouples rate and decay.",
         where="section 4.2, figure 2",
         read="text",
     ),
-    rule=(Bound("decades that the best decay moves, AdamW − Adam with penalty", "<=", -0.5, direction=0.0),),
-    control="the same grid of penalties",
-    control_reaches=(Bound("loss with the best penalty / without", "<=", 0.99, ratio=True),),
-    breaks=(COUPLED,),
-    chosen_on=(0, 1, 2),
-    deviations="A perceptron on 200 digits, a fifth of their labels drawn anew; 300 batches, learning rates "
-    "of 0.01 to 0.08 under a cosine, which scales the decay too. The decay is the paper's λ, the same at "
-    "every learning rate; how far it moves in torch's form, λ / lr, is shown beside.",
+    rule=(
+        at_most("decades that the best decay moves", "AdamW", -0.5, minus="Adam with penalty", toward=0.0),
+    ),
+    control="Adam with a penalty in the loss, on the same grid",
+    control_arm="Adam with penalty",
+    control_reaches=(at_most("loss, best decay / none", "Adam with penalty", 0.99),),
+    after_steps=300,
+    breaks=(COUPLED, RESCALED, WITH_SGD, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations=TASK + "The decay is the paper's λ, the same at every learning rate. The best decay of a "
+    "rate is the mean of the decays' logarithms, weighted by exp(−held-out loss / 0.02 nats). In torch's "
+    "form, λ / lr, it moves by the decade of the rates less.",
+    history=(
+        (
+            "Until November 2026: not reproduced, 0 of 5 seeds, by the same bound; the best decay was read "
+            "off a grid of half decades over 0.9 decades of rates, one draw of the digits a seed."
+        ),
+    ),
 )
 
 GENERALISES = Claim(
-    name="generalises",
-    sentence="Tuned alike, AdamW errs less on new data than Adam with a penalty.",
+    name="test error of AdamW",
+    sentence="Tuned alike, AdamW has a lower test error after 300 steps than Adam with a penalty.",
     paper=Figure("15 % less test error on CIFAR-10, relatively.", where="sections 1 and 4.4", read="text"),
-    rule=(Bound("test error, AdamW / Adam with penalty", "<=", 0.95, direction=1.0, ratio=True),),
-    control="Adam with a penalty at the best of the same 28 settings",
+    rule=(at_most("test error", "AdamW", 0.95, over="Adam with penalty", toward=1.0),),
+    control="Adam with a penalty at the best of the same 24 settings",
+    control_arm="Adam with penalty",
     control_reaches=SEPARABLE.control_reaches,
-    breaks=(COUPLED,),
-    chosen_on=(0, 1, 2),
-    deviations="As above.",
+    after_steps=300,
+    breaks=(COUPLED, RESCALED, WITH_SGD, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations=TASK + "The setting is chosen by the held-out loss on other digits than the error is "
+    "measured on.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026: inconclusive, by the same bound, with one draw of the digits a seed and "
+            "some 360 test digits."
+        ),
+    ),
 )
 
-Grid = dict[tuple[str, float, float], tuple[float, float, float]]  # (arm, rate, decay) to two losses, error
+RATES = (0.008, 0.025, 0.08)
+DECAYS = (0.0, *(10 ** (exponent / 2) for exponent in range(-8, -1)))  # none, and seven from 1e-4 to 0.1
 
-RATES = (0.01, 0.02, 0.04, 0.08)
-DECAYS = tuple(10 ** (exponent / 2) for exponent in range(-8, -1))  # seven from 1e-4 to 0.1
+Found = tuple[float, float]  # held-out loss and error
+# From weights, learning rate and amount of decay to an optimiser, and a penalty in the loss.
+Decayed = Callable[[Iterable[Tensor], float, float], tuple[torch.optim.Optimizer, float]]
+
+
+class World(NamedTuple):
+    """Three draws of digits to train on; digits to choose by, and to judge by."""
+
+    problems: list[Problem]
+    choose: tuple[Tensor, Tensor]
+    judge: tuple[Tensor, Tensor]
+
+
+def decoupled(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[AdamW, float]:
+    """At the first step `amount` of the weights comes off, whatever the rate."""
+    return AdamW(weights, lr=rate, weight_decay=amount / rate), 0.0
+
+
+def coupled(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[Adam, float]:
+    return Adam(weights, lr=rate), amount
+
+
+class RescaledDecay(AdamW):
+    @staticmethod
+    def update(
+        w: Vector,
+        g: Vector,
+        m: Vector,
+        v: Vector,
+        *,
+        t: int,
+        lr: float,
+        betas: Betas,
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        before = w.clone()
+        Adam.update(w, g, m, v, t=t, lr=lr, betas=betas, eps=eps)
+        v_hat = v / (1 - betas[1] ** t)
+        w -= lr * weight_decay * before / (v_hat.sqrt() + eps)
+
+
+def rescaled(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[AdamW, float]:
+    return RescaledDecay(weights, lr=rate, weight_decay=amount), 0.0
+
+
+def with_sgd(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[torch.optim.SGD, float]:
+    return torch.optim.SGD(weights, lr=10 * rate, momentum=0.9), amount
 
 
 @hookimpl
 def experiment(run: Run) -> None:
-    run.headline("validation loss over decay")
+    run.headline("held-out loss over decay")
     if run.wants(IDENTITY, NO_PENALTY):
         compare_penalty_and_decay(run)
     if run.wants(EVENLY):
         measure_decay(run)
-    if run.wants(SEPARABLE, GENERALISES):
-        search(run)
+    search(run)
 
 
 def compare_penalty_and_decay(run: Run) -> None:
@@ -190,98 +284,99 @@ def rank_correlation(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> float:
 
 def search(run: Run) -> None:
     """Figure 2: held-out loss over learning rate and decay, where regularisation is needed."""
-    problem, choose, judge = few_and_noisy(run)
-    steps, rates, decays = run.pick(
-        smoke=(4, RATES[:2], DECAYS[2:4]), quick=(300, RATES, DECAYS), full=(1000, RATES, DECAYS)
+    rates, decays = run.pick(smoke=(RATES[:2], DECAYS[:5:2]), quick=(RATES, DECAYS), full=(RATES, DECAYS))
+    steps = run.pick(smoke=4, quick=300, full=1000)
+    table = run.compare(
+        SEPARABLE,
+        GENERALISES,
+        arms={"AdamW": Arm(decoupled), "Adam with penalty": Arm(coupled)},
+        attempt=partial(attempt, steps=steps),
+        read=read,
+        grid=[(rate, decay) for rate in rates for decay in decays],
+        what="rate and decay",
+        score="validation loss",
+        world=few_and_noisy(run, draws=run.pick(smoke=1, quick=3, full=5)),
+        breaks={
+            COUPLED.name: {"AdamW": Arm(coupled)},
+            RESCALED.name: {"AdamW": Arm(rescaled)},
+            WITH_SGD.name: {"AdamW": Arm(with_sgd)},
+        },
+        unequal={"AdamW": "their optimisers are what is compared"},
     )
-    grid: Grid = {}
+    for arm, sweep in table.sweeps.items():
+        show(run, arm, {point: found[0] for point, (_, found) in sweep.points.items()})
 
-    def attempt(arm: str, coupled: bool, rate: float, amount: float) -> tuple[float, tuple[float, float]]:
-        """Loss to choose by; loss and error to judge by."""
-        model = start(run, problem.build)
-        optimizer = AdamW(model.parameters(), lr=rate, weight_decay=0.0 if coupled else amount / rate)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(cosine, total=steps))
-        for _ in train(
-            model,
-            optimizer,
-            replace(problem, penalty=amount if coupled else 0.0),
-            steps=run.steps(steps, f"{arm}, rate {rate:g}, decay {amount:.2g}"),
-            generator=run.generator("batches"),
-        ):
+
+def attempt(
+    at: Trial, make: Decayed, point: tuple[float, float], *, steps: int
+) -> tuple[float, tuple[float, Found]]:
+    """The loss to choose by; that again, and loss and error to judge by: means over the draws of digits."""
+    world: World = at.world
+    found = []
+    for draw, problem in enumerate(world.problems):
+        model = problem.build().to(at.run.device, at.run.dtype)
+        optimizer, penalty = make(model.parameters(), *point)
+        problem, total = replace(problem, penalty=penalty), at.length(steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(cosine, total=total))
+        generator = at.generator(f"batches {draw}")
+        for step in at.steps(total, f"{at.name}, rate {point[0]:g}, decay {point[1]:.2g}"):
+            at.descend(problem.loss(model, generator), optimizer, step=step, metric="")
             scheduler.step()
-        loss, accuracy = evaluate(model, *judge)
-        grid[arm, rate, amount] = evaluate(model, *choose)[0], loss, 1 - accuracy
-        return grid[arm, rate, amount][0], (loss, 1 - accuracy)
+        loss, accuracy = evaluate(model, *world.judge)
+        found.append((evaluate(model, *world.choose)[0], loss, 1 - accuracy))
+    choose, loss, error = (mean(values) for values in zip(*found, strict=True))
+    return choose, (choose, (loss, error))
 
-    run.phase("train")
-    arms = run.arms({"AdamW": run.without("coupled"), "Adam with penalty": True}, control="Adam with penalty")
-    sweeps: dict[str, list[Best[tuple[float, float]]]] = {}
-    moves, loss, error = (dict[str, float]() for _ in range(3))
-    for arm, coupled in arms.items():
-        sweeps[arm] = [
-            run.sweep(
-                f"{arm}, rate {rate:g}",
-                decays,
-                partial(attempt, arm, coupled, rate),
-                what="decay",
-                score="validation loss",
-            )
-            for rate in rates
-        ]
-        best = [one.value for one in sweeps[arm]]
-        moves[arm] = decades(best)
-        loss[arm], error[arm] = min(sweeps[arm], key=lambda one: one.score).result
-        run.metric("decades that the best decay moves", moves[arm], arm=arm)
-        of_rates = [one / rate for one, rate in zip(best, rates, strict=True)]
-        run.metric("decades that the best decay / rate moves", decades(of_rates), arm=arm)
-        run.metric("held-out loss", loss[arm], arm=arm)
-        run.metric("test error", error[arm], arm=arm)
-        run.metric("held-out loss lost by tuning one at a time", lost(grid, arm, best), arm=arm)
-        show(run, arm, grid)
-    without = min(attempt("no decay", True, rate, 0.0) for rate in rates)[1][0]
-    needed = {"loss with the best penalty / without": loss["Adam with penalty"] / without}
-    tuned = [one for of_arm in sweeps.values() for one in of_arm]
+
+def read(at: Trial, found: Sweep[tuple[float, Found]]) -> dict[str, float]:
+    losses: dict[float, dict[float, float]] = {}  # learning rate to decay to held-out loss
+    for (rate, decay), (_, (loss, _)) in found.points.items():  # type: ignore[misc]
+        losses.setdefault(rate, {})[decay] = loss
+        if decay:
+            at.metric("held-out loss over decay", loss, step=decay, arm=f"{at.name}, rate {rate:g}")
+    best = [lowest(of_rate) for of_rate in losses.values()]
+    loss, error = found.chosen[1]
     values = {
-        "decades that the best decay moves, AdamW − Adam with penalty": moves["AdamW"]
-        - moves["Adam with penalty"]
+        "decades that the best decay moves": max(best) - min(best),
+        "loss, best decay / none": loss / min(of_rate[0.0] for of_rate in losses.values()),
+        "test error": error,
     }
-    run.claim(SEPARABLE, values | needed, tuned=tuned)
-    values = {"test error, AdamW / Adam with penalty": error["AdamW"] / error["Adam with penalty"]}
-    run.claim(GENERALISES, values | needed, tuned=tuned)
+    for name, value in values.items():
+        at.metric(name, value)
+    return values
 
 
-def decades(values: list[float]) -> float:
-    return math.log10(max(values) / min(values))
+def lowest(losses: dict[float, float]) -> float:
+    """The logarithm to base 10 of the best decay: the mean over decays, weighted by exp(-loss / 0.02 nats).
+    The place of the lowest loss alone would move by half decades."""
+    decays = [decay for decay in losses if decay]
+    least = min(losses[decay] for decay in decays)
+    weights = [math.exp((least - losses[decay]) / 0.02) for decay in decays]
+    return sum(w * math.log10(decay) for w, decay in zip(weights, decays, strict=True)) / sum(weights)
 
 
-def lost(grid: Grid, arm: str, best: list[float]) -> float:
-    """The held-out loss above that of the best setting, where the decay is tuned at one rate, the rate then
-    with that decay: the mean over the rates to begin with."""
-    of_arm = {(rate, amount): losses for (name, rate, amount), losses in grid.items() if name == arm}
-    lowest = min(of_arm.values())[1]
-    ends = [min(losses for (_, amount), losses in of_arm.items() if amount == decay)[1] for decay in best]
-    return sum(ends) / len(ends) - lowest
-
-
-def few_and_noisy(run: Run) -> tuple[Problem, tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """200 digits, a fifth of their labels drawn anew, to train on; those to choose by and to judge by."""
+def few_and_noisy(run: Run, *, draws: int) -> World:
     (images, labels), choose, judge = digits(run)
-    generator = run.generator("noise")
-    noisy = (torch.rand(200, generator=generator) < 0.2).to(run.device)
-    wrong = torch.randint(10, (200,), generator=generator).to(run.device)
-    labels = torch.where(noisy, wrong, labels[:200])
-    return Problem("few digits, noisy labels", perceptron, images[:200], labels), choose, judge
+    problems = []
+    for draw in range(draws):
+        generator = run.data(f"digits {draw}", "train")
+        rows = torch.randperm(len(images), generator=generator)[:200].to(run.device)
+        noisy = (torch.rand(200, generator=generator) < 0.2).to(run.device)
+        wrong = torch.randint(10, (200,), generator=generator).to(run.device)
+        targets = torch.where(noisy, wrong, labels[rows])
+        problems.append(Problem("few digits, noisy labels", perceptron, images[rows], targets))
+    return World(problems, choose, judge)
 
 
-def show(run: Run, arm: str, grid: Grid) -> None:
+def show(run: Run, arm: str, grid: dict[Any, float]) -> None:
     """The losses to choose by as a table and as a picture."""
-    rates, decays = (sorted({key[i] for key in grid if key[0] == arm}) for i in (1, 2))
-    rows = [[grid[arm, rate, decay][0] for decay in decays] for rate in rates]
+    rates, decays = (sorted({key[i] for key in grid}) for i in (0, 1))
+    rows = [[grid[rate, decay] for decay in decays] for rate in rates]
     run.table(
         f"{arm} grid",
         ("rate", *(f"decay {decay:.2g}" for decay in decays)),
         [(rate, *(round(loss, 3) for loss in row)) for rate, row in zip(rates, rows, strict=True)],
-        caption="Held-out loss over learning rate and decay.",
+        caption="Validation loss over learning rate and decay.",
     )
     run.image(
         f"{arm} map",

@@ -56,6 +56,36 @@ def regression(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
     return x, ((x.sum(1) > 0) ^ flipped).float()
 
 
+def loss_of(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(x @ w, y) + 0.005 * w @ w
+
+
+def started(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A regression, and weights from which a full step leads downhill."""
+    return *regression(generator, n=n), 0.01 * torch.randn(n, generator=generator)
+
+
+def row_by_row(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    """One backward pass for each row of H, and its inverse."""
+    with torch.enable_grad():
+        leaf = w.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss_of(x, y, leaf), leaf, create_graph=True)
+        rows = [torch.autograd.grad(slope[i], leaf, retain_graph=True)[0] for i in range(len(w))]
+    return w + by_inverse(slope.detach(), torch.stack(rows))
+
+
+def by_functions(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    """torch.func's Hessian, forward over reverse."""
+    loss = partial(loss_of, x, y)
+    return w + by_torch(torch.func.grad(loss)(w), torch.func.hessian(loss)(w))
+
+
+def by_optimiser(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    leaf = nn.Parameter(w.clone())
+    Newton([leaf], iterations=1, tolerance=0.0).step(lambda: loss_of(x, y, leaf))
+    return leaf.detach()
+
+
 def fit(
     minimise: Callable[[Tensor, Callable[[], Tensor], float], int], x: Tensor, y: Tensor
 ) -> dict[str, Any]:
@@ -64,9 +94,7 @@ def fit(
     x, y = x.double(), y.double()
     w = nn.Parameter(x.new_zeros(x.shape[1]))
 
-    def loss() -> Tensor:
-        return F.binary_cross_entropy_with_logits(x @ w, y) + 0.005 * w @ w
-
+    loss = partial(loss_of, x, y, w)
     (first,) = torch.autograd.grad(loss(), w)
     target = 1e-4 * first.norm().item()
     evaluations = minimise(w, loss, target)
@@ -133,6 +161,21 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant(name="newton", role="paper", call=newton_direction),
             ),
             cost={"forward": Cost(flops=n**3 / 3 + 2 * n**2, bytes=(n**2 + 2 * n) * bench.dtype.itemsize)},
+            tolerance=1e-3 if bench.dtype == torch.float32 else None,
+        )
+    for n in bench.pick(smoke=(4,), quick=(64,), full=(64, 512)):
+        yield Case(
+            name="newton iteration, with the Hessian",
+            axes={"n": n},
+            inputs=partial(started, n=n),
+            variants=(
+                Variant(name="row by row, inverse", role="naive", call=row_by_row),
+                Variant(name="torch.func, cholesky", role="strong", call=by_functions),
+                Variant(name="newton", role="paper", call=by_optimiser),
+            ),
+            cost={
+                "forward": Cost(flops=16 * n**3 + n**3 / 3, bytes=(5 * n**2 + 6 * n) * bench.dtype.itemsize)
+            },
             tolerance=1e-3 if bench.dtype == torch.float32 else None,
         )
     for n in bench.pick(smoke=(4,), quick=(16, 64, 256), full=(16, 64, 256, 1024)):

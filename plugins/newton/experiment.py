@@ -11,15 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import Bound, Claim, Figure, Run, hookimpl
 
 from .model import Newton
 from .problems import Problem, logistic_problem
 
-NO_DAMPING = Break("no damping", "The damped arm takes its steps at full length as well.")
-
 ORDER = Claim(
-    name="digits double",
+    name="order of convergence",
     sentence="Close to the minimum the error is squared at each step, where gradient descent multiplies it "
     "by a constant.",
     paper=Figure(
@@ -35,29 +33,32 @@ ORDER = Claim(
         Bound("order, gradient descent", "<=", 1.1),
     ),
     control="gradient descent with the step 1 / (largest curvature) on the same function",
+    headline=True,
     deviations="Logistic regression on three pairs of digits, float64. The order is the ratio of successive "
     "logarithms of the gradient's contraction, over the last steps above 1e-13.",
 )
 
 DAMPED = Claim(
-    name="damping brings it home",
-    sentence="Far from the minimum full steps run away, and steps that are halved until the function falls "
-    "arrive from everywhere.",
+    name="share of starts that arrive",
+    sentence="Steps that are halved until the function falls arrive from everywhere; full steps, shown "
+    "beside, run away far from the minimum.",
     paper=Figure(
         "Damped steps converge from every start on a strongly convex function.",
         where="Boyd and Vandenberghe, section 9.5",
         read="secondary",
     ),
-    rule=(
-        Bound("share that arrives, damped - full", ">=", 0.3, direction=0.0),
-        Bound("share that arrives, damped", ">=", 0.95),
-    ),
+    rule=(Bound("share that arrives, damped", ">=", 0.95),),
+    kind="theorem",
+    guards=(Bound("share that arrives, full, nearest starts", ">=", 0.9),),
     control="full steps from the same starts",
-    control_reaches=(Bound("share that arrives, full, nearest starts", ">=", 0.9),),
-    breaks=(NO_DAMPING,),
-    chosen_on=(0, 1),
     deviations="Logistic regression on two of the digits. Starts drawn about zero with a standard deviation "
     "of 0.1 to 3; 30 steps to a gradient of 1e-8.",
+    history=(
+        (
+            "Until November 2026 this claim was counted as measured: reproduced, 5 of 5 seeds. That damped "
+            "steps converge on a strongly convex function is the theorem that it quotes."
+        ),
+    ),
 )
 
 
@@ -130,11 +131,7 @@ def gradient_walk(problem: Problem, steps: int = 200) -> tuple[list[Tensor], lis
 
 
 def start_far_out(run: Run) -> None:
-    arms = run.arms(
-        {"damped": partial(Newton, damped=True), "full": partial(Newton, damped=False)}, control="full"
-    )
-    if run.without(NO_DAMPING.name):
-        arms["damped"] = arms["full"]
+    arms = {"damped": partial(Newton, damped=True), "full": partial(Newton, damped=False)}
     generator = run.generator("starts")
     problem = logistic_problem(generator)
     starts = run.pick(smoke=1, quick=10, full=40)
@@ -149,10 +146,10 @@ def start_far_out(run: Run) -> None:
             run.metric("share that arrives", share, step=distance, arm=arm)
     near, far = distances[0], distances[-1]
     values = {
-        "share that arrives, damped - full": arrived["damped"][far] - arrived["full"][far],
         "share that arrives, damped": min(arrived["damped"].values()),
         "share that arrives, full, nearest starts": arrived["full"][near],
     }
+    run.metric("share that arrives, full, furthest starts", arrived["full"][far])
     for name, value in values.items():
         run.metric(name, value)
     run.claim(DAMPED, values)

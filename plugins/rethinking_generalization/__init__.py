@@ -73,10 +73,10 @@ NO_RIVAL = (
 
 SETTING = (
     "600 training digits of 8 × 8 instead of CIFAR-10 and ImageNet, and two ReLU layers of 256 instead of "
-    "Inception, AlexNet and deeper perceptrons. SGD with momentum 0.9, batches of 50, at most 120 passes. "
-    "The learning rate is multiplied by 0.97 after each pass of 12 batches; the paper multiplies by 0.95 "
-    "after each of 391. It is the best of a grid on true labels. Training stops when every training image is "
-    "right. "
+    "Inception, AlexNet and deeper perceptrons. SGD with momentum 0.9, batches of 50, at most 300 passes. "
+    "The learning rate is multiplied by 0.99 after each pass of 12 batches; the paper multiplies by 0.95 "
+    "after each of 391, which is 0.998 after 12. It is the best of a grid on true labels. Training stops "
+    "when every training image is right. "
 )
 
 MEMORISES = Claim(
@@ -100,7 +100,7 @@ MEMORISES = Claim(
     control_reaches=(at_least("accuracy on new images", "linear", 0.85),),
     breaks=(FEW_UNITS, FIXED, UNTRAINED),
     no_rival=NO_RIVAL,
-    chosen_on=(0, 1),
+    chosen_on=(0, 1, 5001, 5002),
     deviations=SETTING,
     headline=True,
     history=(
@@ -108,6 +108,10 @@ MEMORISES = Claim(
             "Until November 2026 the learning rate was constant, unlike the paper's: inconclusive, 3 of 5 "
             "seeds. On the other two the chosen learning rate was one at which random labels do not "
             "converge. The linear model's accuracy on random labels had a bound of its own (at most 0.7)."
+        ),
+        (
+            "A decay of 0.97 a pass, over 120 passes, missed on seed 5001: at the rate chosen on true labels "
+            "random ones reached an accuracy of 0.36. No verdict was published."
         ),
     ),
 )
@@ -130,7 +134,7 @@ REGULARISED = Claim(
     control_reaches=(at_least("accuracy on new images", "linear", 0.85),),
     breaks=(FEW_UNITS, FIXED, UNTRAINED),
     no_rival=NO_RIVAL,
-    chosen_on=(0, 1),
+    chosen_on=(0, 1, 5001, 5002),
     deviations=SETTING + "Weight decay 5e-4 on all weights; dropout of 0.2 after either layer. Accuracies "
     "are those of the trained network without dropout. On these digits neither regulariser helps much on "
     "true labels.",
@@ -139,6 +143,10 @@ REGULARISED = Claim(
             "Until November 2026 the learning rate was constant and that of the network without "
             "regularisers: inconclusive, 3 of 5 seeds. On the other two random labels do not converge at "
             "that learning rate."
+        ),
+        (
+            "The decay is 0.99 a pass, over 300 passes, for the other claim's sake. On seed 5002 the network "
+            "with dropout then reached an accuracy of 0.31 on random labels: this claim misses there."
         ),
     ),
 )
@@ -252,7 +260,7 @@ def linear() -> nn.Sequential:
 
 
 def compare(run: Run) -> None:
-    rates = (0.01, 0.03, 0.1, 0.3)
+    rates = (0.03, 0.1, 0.3)
     run.compare(
         MEMORISES,
         REGULARISED,
@@ -326,7 +334,7 @@ def train(at: Trial, kind: str, recipe: Recipe, rate: float) -> tuple[float, Tra
     x, y = KINDS[kind](*world.train, run.data(f"noise, {kind}", "train"))
     model = recipe.make().to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=recipe.weight_decay)
-    passes, size = run.pick(smoke=1, quick=120, full=500), 50
+    passes, size = run.pick(smoke=1, quick=300, full=500), 50
     order, reached, right = at.generator(f"order, {kind}"), None, 0.0
     every, arm = len(x) // size, f"{at.name}, {kind}"
     run.phase("train")
@@ -335,7 +343,7 @@ def train(at: Trial, kind: str, recipe: Recipe, rate: float) -> tuple[float, Tra
             shuffled = torch.randperm(len(x), generator=order).to(run.device)
         rows = shuffled[step % every * size :][:size]
         loss = F.cross_entropy(model(x[rows]), y[rows])
-        optimizer.param_groups[0]["lr"] = rate * 0.97 ** (step // every)
+        optimizer.param_groups[0]["lr"] = rate * 0.99 ** (step // every)
         at.descend(loss, optimizer, step=step, metric=f"training loss at rate {rate:g}", arm=arm)
         if (step + 1) % every == 0:
             right = accuracy(model, x, y)

@@ -11,10 +11,11 @@ fast: Σ aₜ = ∞, or the walk may end before it arrives, and Σ aₜ² < ∞,
 converges to the root. Every network is trained by this loop, although mostly with other schedules: a constant
 step stops at a noise floor, which is often low enough.
 
-This file. What to import: the step and `Optimizer`, the frame in which the later optimisers of this family
-stand, are in model.py. experiment.py finds the noise floors of constant steps, and what each of the two
-conditions is good for; both follow from the theory and are there to be looked at. trials.py has the networks
-on which the whole family is tried, benchmark.py the cases on which it is timed.
+This folder. model.py: the step, and `Optimizer`, the frame in which the later optimisers of this family
+stand; flat.py lets it work on one vector, into however many tensors the weights are parted. experiment.py
+finds the noise floors of constant steps, and what each of the two conditions is good for; both follow from
+the theory and are there to be looked at. trials.py has the networks on which the whole family is tried,
+benchmark.py the cases on which it is timed.
 """
 
 from readtrack.plugin import hookimpl

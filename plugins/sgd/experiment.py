@@ -19,7 +19,7 @@ FLOOR = Claim(
     name="noise floor",
     sentence="A constant step stalls at a noise floor in proportion to the step; a step of 1/t does not.",
     paper=Figure(
-        "Convergence is proved where Σ aₜ = ∞ and Σ aₜ² < ∞, which steps of 1/t fulfil; no experiment.",
+        "Convergence is proved for steps of the type 1/t, whose squares have a finite sum; no experiment.",
         where="theorem 2",
         read="secondary",
     ),
@@ -32,17 +32,19 @@ FLOOR = Claim(
     ),
     kind="theorem",
     control="constant steps on the same measurements",
+    headline=True,
     deviations="The paper proves and measures nothing. Here: least squares, one sample a step, 20,000 steps.",
 )
 
 TOO_FAST = Claim(
     name="too fast",
     sentence="Steps that shrink so fast that their sum is finite stop before they arrive.",
-    paper=Figure("The condition Σ aₜ = ∞.", where="theorem 2", read="secondary"),
+    paper=Figure("The condition that the sum of the steps is infinite.", read="secondary"),
     rule=(Bound("end of 1/t² / end of 1/t", ">=", 10.0, direction=1.0, ratio=True),),
     kind="theorem",
     control="1/t on the same measurements, with the same first step",
-    deviations="As above; both arms begin with a step of 1/20.",
+    deviations="The paper proves and measures nothing. Here: least squares, one sample a step, 20,000 steps; "
+    "both arms begin with a step of 1/20.",
 )
 
 SCHEDULES: dict[str, Callable[[int], float]] = {

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from readtrack import data
-from readtrack.plugin import Best, Run
+from readtrack.plugin import Run, Sweep, Trial
 
 Make = Callable[..., torch.optim.Optimizer]  # from weights and `lr`
 
@@ -56,10 +56,12 @@ class Problem:
         return error + self.penalty / 2 * sum(w.square().sum() for w in model.parameters())
 
 
-def digits(run: Run) -> data.Parts:
-    """Rows of 64 pixels and their labels. The seed parts them."""
-    images, labels = data.digits()
-    return data.parts(images.flatten(1).to(run.device, run.dtype), labels.to(run.device), seed=run.seed)
+def digits(run: Run) -> list[tuple[Float[Tensor, "rows pixels"], Int[Tensor, " rows"]]]:
+    """Pixels and labels of the digits to train on, to choose by and to judge by."""
+    return [
+        (images.flatten(1).to(run.device, run.dtype), labels.to(run.device))
+        for images, labels in run.source("images").parts
+    ]
 
 
 def pixel_scales(generator: torch.Generator, *, spread: float = 1.5) -> Float[Tensor, " pixels"]:
@@ -136,76 +138,36 @@ def evaluate(
     return F.cross_entropy(scores, labels).item(), (scores.argmax(-1) == labels).float().mean().item()
 
 
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """An arm at its best rate.
-
-    best    the sweep that found the rate
-    scores  the losses that the rate was chosen by, of each rate
-    losses  of the batches, from other weights and other batches than those of the scores
-    model   the network at the end of these; None where no rate worked
-    """
-
-    best: Best[None]
-    scores: list[float]
-    losses: list[float]
-    model: nn.Module | None
-
-    @property
-    def loss(self) -> float:
-        """The mean over the last quarter of the batches: a single one would be noise at a constant rate."""
-        return late(self.losses)
-
-
 def late(losses: Sequence[float]) -> float:
-    """The mean over the last quarter; NaN if any is not finite."""
+    """The mean over the last quarter, of batches that a constant learning rate makes noisy; NaN if any is not
+    finite."""
     quarter = losses[-max(len(losses) // 4, 1) :]
     mean = sum(quarter) / len(quarter)
     return mean if math.isfinite(mean) else math.nan
 
 
-def walk(
-    run: Run, problem: Problem, arm: str, make: Make, rate: float, *, steps: int, draw: str
-) -> tuple[nn.Module, list[float]]:
-    """The network after `steps` at `rate`, and the losses of its batches. All arms start from the same
-    weights and see the same batches, those of `draw`."""
-    model = start(run, problem.build, f"weights to {draw}")
-    losses = train(
-        model,
-        make(model.parameters(), lr=rate),
-        problem,
-        steps=run.steps(steps, f"{problem.name}: {arm}, rate {rate:.2g}"),
-        generator=run.generator(f"batches to {draw}"),
-    )
-    return model, list(losses)
+def race(at: Trial, make: Make, rate: float, *, steps: int) -> tuple[float, list[float]]:
+    """Train on the problem of the trial's level, which `Trial.world` maps to it. For the second training
+    (`Trial.again`) first weights and batches are drawn anew: a learning rate may have been chosen by luck.
 
-
-def tune(
-    run: Run, problem: Problem, arm: str, make: Make, *, steps: int, rates: Sequence[float] = RATES
-) -> Tuned:
-    """Train with each of `rates`, and once more with the best.
-
-    The rate is chosen by the loss over the last quarter of the batches; what is reported comes from a second
-    draw of first weights and batches.
+    Returns the loss over the last quarter of the batches, and the losses of all.
     """
-    scores: list[float] = []
+    problem: Problem = at.world[at.level]
+    # The second network of a seed has other weights than the first.
+    model = [problem.build() for _ in range(1 + at.again)][-1].to(at.run.device, at.run.dtype)
+    generator = at.generator("batches, again" if at.again else "batches")
+    optimizer = make(model.parameters(), lr=rate)
+    curve = f"training loss, {problem.name}" if at.again else ""
+    losses = [
+        at.descend(problem.loss(model, generator), optimizer, step=step, metric=curve)
+        for step in at.steps(at.length(steps), f"{problem.name}: {at.name}, rate {rate:.2g}")
+    ]
+    losses = losses or [problem.loss(model, generator).item()]
+    return late(losses), losses
 
-    def attempt(rate: float) -> tuple[float, None]:
-        scores.append(late(walk(run, problem, arm, make, rate, steps=steps, draw="choose")[1]))
-        return scores[-1], None
 
-    best = run.sweep(
-        arm,
-        rates,
-        attempt,
-        what=f"rate, {problem.name}",
-        score="validation loss",
-    )
-    if math.isnan(best.value):
-        return Tuned(best, scores, [math.nan], None)
-    model, losses = walk(run, problem, arm, make, best.value, steps=steps, draw="judge")
-    for step in range(0, steps, max(steps // 50, 1)):
-        run.metric(f"training loss, {problem.name}", losses[step], step=step, arm=arm)
-    found = Tuned(best, scores, losses, model)
-    run.metric(f"end loss, {problem.name}", found.loss, arm=arm)
-    return found
+def end_loss(at: Trial, found: Sweep[list[float]]) -> dict[str, float]:
+    """Over the last quarter of the batches of the second training."""
+    loss = late(found.chosen)
+    at.metric("end loss", loss)
+    return {"end loss": loss}

@@ -4,6 +4,7 @@ ones that keep two."""
 from __future__ import annotations
 
 import importlib
+import math
 from copy import deepcopy
 from functools import partial
 
@@ -15,10 +16,12 @@ from schedulefree.sgd_schedulefree_reference import SGDScheduleFreeReference
 from torch.testing import assert_close
 
 from readtrack.papers import schedule_free
+from readtrack.papers.adamw import AdamW
 from readtrack.papers.momentum import Momentum
 from readtrack.papers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from readtrack.papers.sgd import SGD
-from readtrack.papers.sgd.trials import cosine
+from readtrack.papers.sgd.trials import Problem, cosine
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment = importlib.import_module("readtrack.papers.schedule_free.experiment")
 
@@ -168,11 +171,16 @@ def test_the_defaults_are_the_authors(assert_same_walk):
 # Experiment and benchmark
 
 
+COSINES = {f"cosine@{share}" for share in experiment.STOPS}
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(schedule_free)
     assert record.curves.keys() >= {"training loss, SGD", "training loss, AdamW"}
-    cosines = {f"cosine for {steps} steps" for steps in (2, 6, 18)}
-    assert record.curves["training loss, SGD"].keys() == {"schedule-free", "constant rate", *cosines}
+    for name in ("SGD", "AdamW"):
+        curves = record.curves[f"training loss, {name}"]
+        assert curves.keys() == {"schedule-free", "constant rate", *COSINES}
+        assert [curves[f"cosine@{share}"][-1][0] for share in experiment.STOPS] == [2, 6, 18]
 
 
 def test_a_seed_decides_the_whole_run(run_experiment):
@@ -180,36 +188,44 @@ def test_a_seed_decides_the_whole_run(run_experiment):
     assert first.curves != other.curves
 
 
-def test_the_last_cosine_of_a_null_run_meets_itself(run_experiment):
-    for claim in run_experiment(schedule_free, null=True).claims:
-        assert claim["values"]["loss / best cosine's, after all of the steps"] == 1.0
+@pytest.fixture
+def compared(run_experiment, monkeypatch):
+    """What each comparison was given."""
+    seen = {}
+    monkeypatch.setattr(experiment, "compare", lambda run, claim, name, **given: seen.update({name: given}))
+    with pytest.raises(AssertionError):  # no claim is stated
+        run_experiment(schedule_free)
+    return seen
 
 
-def test_the_arms_are_what_their_names_say(run_experiment, monkeypatch):
+def test_the_arms_are_what_their_names_say(compared):
     """The control has its momentum, its warm-up and a cosine to zero; a break takes away what it says."""
-
-    def seen(**how):
-        arms = []
-        monkeypatch.setattr(
-            experiment, "compare", lambda run, name, ours, theirs, *_: arms.append((ours, theirs))
-        )
-        with pytest.raises(AssertionError):  # no claim is stated
-            run_experiment(schedule_free, **how)
-        return arms
-
     w = torch.ones(1)
-    (sgd, heavy), (adam, adamw) = seen()
-    kinds = [type(sgd([w], 0.1, 9)[0]), type(adam([w], 0.1, 9)[0]), type(heavy([w], lr=0.1))]
-    assert kinds == [ScheduleFreeSGD, ScheduleFreeAdamW, Momentum]
-    assert [build([w], 0.1, 9)[0].param_groups[0]["warmup"] for build in (sgd, adam)] == [20, 20]
-    assert adamw([w], lr=0.1).param_groups[0]["weight_decay"] == 0.0
-    (sgd, _), (adam, _) = seen(broken="gradients at z")
-    assert [build([w], 0.1, 9)[0].param_groups[0]["beta"] for build in (sgd, adam)] == [0.01, 0.01]
-    (sgd, _), (adam, _) = seen(broken="no mean")
-    assert type(sgd([w], 0.1, 9)[0]) is SGD
-    assert adam([w], 0.1, 9)[0].param_groups[0]["betas"] == (0.0, 0.999)
+    sgd, adam = compared["SGD"], compared["AdamW"]
+    heavy, adamw = sgd["theirs"]([w], lr=0.1), adam["theirs"]([w], lr=0.1)
+    assert type(heavy) is Momentum
+    assert heavy.param_groups[0]["momentum"] == 0.9
+    assert type(adamw) is AdamW
+    assert adamw.param_groups[0]["weight_decay"] == 0.0
+    for given, kind in ((sgd, ScheduleFreeSGD), (adam, ScheduleFreeAdamW)):
+        optimizer, schedule = given["ours"]([w], 0.1, 9)
+        assert (type(optimizer), optimizer.param_groups[0]["warmup"], schedule) == (kind, 20, None)
+        near, _ = given["breaks"]["gradients at z"]([w], 0.1, 9)
+        assert (type(near), near.param_groups[0]["beta"]) == (kind, 0.01)
+    plain, _ = sgd["breaks"]["no mean"]([w], 0.1, 9)
+    assert type(plain) is SGD
+    plain, _ = adam["breaks"]["no mean"]([w], 0.1, 9)
+    assert plain.param_groups[0]["betas"] == (0.0, 0.999)
+    for given, kind in ((sgd, Momentum), (adam, AdamW)):
+        rival, schedule = given["breaks"]["averaged weights"]([w], 0.1, 9)
+        assert isinstance(rival, kind)
+        assert rival.memories[-1] == "mean"
+        assert [schedule.lr_lambdas[0](t) for t in (0, 19, 20, 5000)] == [0.05, 1, 1, 1]
 
-    optimizer, schedule = experiment.scheduled(heavy)([w], 0.5, 100)
+
+def test_the_cosine_goes_to_zero_after_its_warmup():
+    w = torch.ones(1)
+    optimizer, schedule = experiment.scheduled(Momentum)([w], 0.5, 100)
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -219,22 +235,44 @@ def test_the_arms_are_what_their_names_say(run_experiment, monkeypatch):
     assert rates == [0.5 * cosine(t, 100, warmup=20) for t in range(100)]
 
 
-def test_the_third_arm_is_the_controls_optimiser_at_a_constant_rate(run_experiment, monkeypatch):
-    look, built = experiment.train_and_look, {}
+def test_the_rival_is_its_optimiser_and_keeps_the_mean_that_is_described():
+    ours, plain = (torch.ones(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    averaging, reference = experiment.averaged(Momentum)([ours], lr=0.1), Momentum([plain], lr=0.1)
+    mean = torch.ones(3, dtype=torch.float64)
+    for t in range(1, 30):
+        ours.grad = torch.randn(3, dtype=torch.float64)
+        plain.grad = ours.grad.clone()
+        averaging.step()
+        reference.step()
+        assert_close(ours, plain)
+        mean = mean + 9 / (t + 8) * (plain.detach() - mean)
+        averaging.eval()
+        assert_close(ours.detach(), mean)
+        averaging.train()
 
-    def spy(run, problem, build, rate, looks, *, label, draw):
-        w = torch.nn.Parameter(torch.zeros(1))
-        built[problem.name, label] = build([w], rate, looks[-1])
-        assert problem.noise == experiment.NOISE > 0
-        return look(run, problem, build, rate, looks, label=label, draw=draw)
 
-    monkeypatch.setattr(experiment, "train_and_look", spy)
-    run_experiment(schedule_free)
-    for name, kind in (("SGD", Momentum), ("AdamW", experiment.AdamW)):
-        optimizer, schedule = built[name, "constant rate"]
-        assert type(optimizer) is type(built[name, "cosine for 18 steps"][0]) is kind
-        assert [schedule.lr_lambdas[0](t) for t in (0, 19, 20, 5000)] == [0.05, 1, 1, 1]
-        assert isinstance(built[name, "schedule-free"][0], ScheduleFreeSGD)
+def test_two_draws_choose_and_a_third_is_reported(part_of_run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        experiment,
+        "walk",
+        lambda at, build, rate, *, ninth, draw: (
+            seen.append(draw) or {"all": (4.0 if draw == "choose" else 1.0, 0.5)}
+        ),
+    )
+    world = experiment.World(Built(), (torch.ones(1),) * 2, (torch.ones(1),) * 2)
+    at = Trial(Workshop(part_of_run(), world), Work(arm="a"), arm="a")
+    score, _ = experiment.attempt(at, experiment.constant(SGD), 0.1, ninth=2)
+    assert score == pytest.approx(math.log(4) / 2)
+    assert seen == ["choose", "choose again"]
+    at.again = True
+    experiment.attempt(at, experiment.constant(SGD), 0.1, ninth=2)
+    assert seen[2:] == ["judge"]
+
+
+class Built(Problem):
+    def __init__(self):
+        super().__init__("", lambda: torch.nn.Linear(1, 1), torch.ones(1, 1), torch.zeros(1).long())
 
 
 def test_every_variant_is_right(check_benchmark):

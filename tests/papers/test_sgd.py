@@ -23,8 +23,9 @@ from readtrack.papers.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from readtrack.papers.sgd import SGD, trials
 from readtrack.papers.sgd.benchmark import until_case
 from readtrack.papers.sgd.experiment import SCHEDULES
-from readtrack.plugin import Bench, Run
+from readtrack.plugin import Bench, Run, Trial
 from readtrack.runs.events import EventWriter
+from readtrack.runs.trial import Work, Workshop
 
 
 def test_every_step_is_torchs(assert_same_walk):
@@ -320,7 +321,7 @@ def few_digits(**settings):
 def test_the_digits_are_parted_by_the_seed(run):
     (one, _), (choose, _), (judge, _) = trials.digits(run(1))
     assert [len(one), len(choose), len(judge)] == [1079, 359, 359]
-    assert not torch.equal(one, trials.digits(run(2)).train[0])
+    assert not torch.equal(one, trials.digits(run(2))[0][0])
 
 
 def test_pixels_scales_spread_over_three_powers_of_ten():
@@ -380,22 +381,31 @@ def test_the_seed_and_the_draw_decide_the_first_weights(run):
     assert not torch.equal(one, another)
 
 
-def test_the_rate_is_chosen_by_one_draw_and_reported_from_another(run):
-    """All arms, and all rates, see the same batches; a rate that diverges is not chosen."""
-    found = [
-        trials.tune(run(seed), few_digits(), "arm", SGD, steps=20, rates=(0.1, 1.0, 1e4)) for seed in range(2)
-    ]
-    for tuned in found:
-        assert tuned.best.value == 1.0
-        assert tuned.best.score == min(tuned.scores[:2])
-        assert tuned.loss == trials.late(tuned.losses)
-        assert tuned.loss != tuned.best.score
-    of_one = run(2)
-    losses = [
-        trials.walk(of_one, few_digits(), arm, SGD, 0.1, steps=5, draw="judge")[1] for arm in ("one", "other")
-    ]
-    assert losses[0] == losses[1]
-    assert losses[0] != trials.walk(of_one, few_digits(), "one", SGD, 0.1, steps=5, draw="choose")[1]
+def racing(run, again=False, lr=0.1, steps=20):
+    at = Trial(Workshop(run, {None: few_digits()}), Work(arm="arm"), arm="arm")
+    at.again = again
+    at.start()
+    return trials.race(at, SGD, lr, steps=steps), at
+
+
+def test_what_is_reported_comes_from_other_weights_and_batches_than_the_choice(run):
+    """All arms, and all rates, see the same batches."""
+    of_one = run()
+    (score, losses), at = racing(of_one)
+    assert score == trials.late(losses)
+    assert len(losses) == at.work.updates == 20
+    (_, same), _ = racing(of_one)
+    assert same == losses
+    (_, other), _ = racing(of_one, again=True)
+    assert not set(other) & set(losses)
+    (_, untouched), _ = racing(of_one, lr=0.0)
+    assert untouched[0] == losses[0]
+
+
+def test_an_arm_that_takes_no_step_has_a_loss(run):
+    (score, losses), _ = racing(run(), steps=0)
+    assert losses == [score]
+    assert 2 < score < 2.7
 
 
 def test_the_end_loss_is_the_last_quarters_mean():

@@ -1,0 +1,50 @@
+"""What to write oneself: the update, when to leave it out, and where a cubic has its minimum."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_updates(draw: Draw) -> Iterator[Try]:
+    for n in (2, 3):
+        factor, s = draw(n, 2 * n), draw(n)
+        yield Try(f"n = {n}", factor @ factor.mT, s, s + 0.1 * draw(n))
+
+
+def of_cubics(draw: Draw) -> Iterator[Try]:
+    yield Try("a parabola", 0.0, 1.0, -2.0, 2.0, 1.0, 2.0)
+    yield Try("a cubic", 0.0, 0.0, -1.0, 2.0, 1.0, 5.0)
+    yield Try("from right to left", 2.0, 1.0, 5.0, 0.0, 0.0, -1.0)
+    yield Try("no minimum", 0.0, 0.0, 1.0, 1.0, 1.0, 1.0)
+
+
+EXERCISES = (
+    Exercise(
+        name="update",
+        of="model.bfgs_update",
+        task="The model of the inverse Hessian after a step s that changed the gradient by y.",
+        hints=(
+            "H⁺ = (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ with ρ = 1 / sᵀy.",
+            "Multiplied out it needs H y and two outer products only.",
+        ),
+        tries=of_updates,
+    ),
+    Exercise(
+        name="DFP's update",
+        of="rivals.dfp_update",
+        task="The update of Davidon, Fletcher and Powell.",
+        hints=("H⁺ = H - (H y)(H y)ᵀ / yᵀHy + s sᵀ / sᵀy.",),
+        tries=of_updates,
+    ),
+    Exercise(
+        name="cubic",
+        of="model.cubic_minimum",
+        task="The minimum of the cubic with given values and slopes at two points, NaN where it has none.",
+        hints=(
+            "With d1 = da + db - 3 (fa - fb) / (a - b): there is none where d1² < da · db.",
+            "d2 is the root of d1² - da · db, with the sign of b - a.",
+            "b - (b - a) (db + d2 - d1) / (db - da + 2 d2).",
+        ),
+        tries=of_cubics,
+    ),
+)

@@ -1,0 +1,28 @@
+"""What to write oneself: the product with a matrix that is never made."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_loops(draw: Draw) -> Iterator[Try]:
+    yield Try("no pairs", draw(2), [], [], 0.5)
+    for n, pairs in ((2, 1), (3, 2), (4, 3)):
+        steps = [draw(n) for _ in range(pairs)]
+        changes = [s + 0.1 * draw(n) for s in steps]
+        yield Try(f"pairs: {pairs}", draw(n), steps, changes, 0.5)
+
+
+EXERCISES = (
+    Exercise(
+        name="two loops",
+        of="model.two_loop",
+        task="H g, where H is what BFGS makes of gamma I by the pairs, the oldest first.",
+        hints=(
+            "Down from the newest pair: α = ρ sᵀq with ρ = 1 / sᵀy, and q loses α y. Keep each α.",
+            "Then r = gamma q.",
+            "Up from the oldest pair: β = ρ yᵀr, and r gains (α - β) s.",
+        ),
+        tries=of_loops,
+    ),
+)
