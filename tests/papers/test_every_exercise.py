@@ -27,6 +27,7 @@ PRACTISED = sorted(name for name, plugin in SHIPPED.items() if sheet.has_exercis
 # is written instead.
 WRITTEN = (
     ("sgd", "step", "w.add_(g, alpha=-lr)", "w.add_(w, alpha=-lr)"),
+    ("sgd", "one vector", "tensor.detach().reshape(-1)", "-tensor.detach().reshape(-1)"),
     ("instancenorm", "through batch norm", "weight.repeat(batch)", "weight.repeat_interleave(batch)"),
     ("instancenorm", "through batch norm", "bias.repeat(batch)", "-bias.repeat(batch)"),
     ("guided_backprop", "average of maps", ".mean((2, 3))", ".amax((2, 3))"),
