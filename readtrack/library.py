@@ -86,7 +86,7 @@ class Library:
             if row.done and self.is_readers  # the ticks of another's list are theirs
             for subject in row.papers or (row.subject,)
         }
-        for derived in ("_plugins", "shipped_verdicts"):
+        for derived in ("_plugins", "_successors", "shipped_verdicts"):
             self.__dict__.pop(derived, None)
         self._read_journal()
 
@@ -174,6 +174,11 @@ class Library:
     def state(self, subject: str) -> State:
         """The state in the journal, else "read" where the reader's own list has a tick, else "todo"."""
         return self._reading(subject).state or ("read" if subject in self._ticked else "todo")
+
+    def shown_state(self, subject: str) -> State | None:
+        """`state`; None for a paper that is not on the list and has not been given a state."""
+        known = subject not in self.catalog.papers or subject in self.listed
+        return self.state(subject) if known or self.since(subject) is not None else None
 
     def since(self, subject: str) -> str | None:
         """The day from which the state holds, `2026-11-21`; None where only the list says so."""
@@ -417,6 +422,18 @@ class Library:
         self._check(paper_id)
         path = self.home.pdfs / f"{paper_id}.pdf"
         return path if path.is_file() else None
+
+    def successors(self, paper_id: str) -> list[str]:
+        """The papers that build on this one, in the list's order."""
+        return self._successors.get(paper_id, [])
+
+    @cached_property
+    def _successors(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for paper in self.catalog.papers.values():
+            for earlier in paper.builds_on:
+                found.setdefault(earlier, []).append(paper.id)
+        return found
 
     def link(self, paper: Paper) -> str:
         """Where the paper can be read on the web: its PDF, else its first source; "" if it has none."""

@@ -404,7 +404,7 @@ class CorrectnessCheck:
         reported = {name: float(value) for name, value in returned.items() if name != "reached"}
         if not returned["reached"]:
             took = ", ".join(f"{name} {value:g}" for name, value in reported.items())
-            raise IncorrectError("has not reached its goal" + (f" ({took})" if took else ""))
+            raise IncorrectError("did not reach the required value" + (f" ({took})" if took else ""))
         return seconds, reported
 
     def _reject_memory(self, variant: Variant, inputs: Inputs, reference: Reference, calls: int) -> None:

@@ -54,7 +54,10 @@ def show(
         terminal.print_json([_json(library, line) for line in lines if line.subjects])
         return
     if not lines:
-        raise NotAvailableError("no row of the checklist matches. `readtrack list` shows them all.")
+        from readtrack.fulltext.searching import doubt
+
+        why = doubt(library, " ".join(words)) if words else ""
+        raise NotAvailableError(why or "no row of the checklist matches. `readtrack list` shows them all.")
     if wanted is None and section is None:
         _print_heading(library.catalog.title, library.catalog.note)
     _print_rows(library, lines)

@@ -78,9 +78,9 @@ def _json(node: LineageNode) -> list[dict[str, Any]]:
 
 
 def _named(library: Library, id_: str) -> str:
-    paper, state = library.catalog.papers[id_], library.state(id_)
-    style = STATE_STYLE.get(state)
-    mark = paint(marks.STATES[state], style) if style else marks.STATES[state]
+    paper, state = library.catalog.papers[id_], library.shown_state(id_)
+    sign, style = (marks.STATES[state], STATE_STYLE.get(state)) if state is not None else (" ", None)
+    mark = paint(sign, style) if style else sign
     return f"{mark} {paint(id_, 'cyan')}  {one_line(paper.dated)}"
 
 
@@ -207,10 +207,6 @@ def stats(as_json: _Json = False) -> None:
     for line in heat_map(found, min(53, (total or 80) - 5)):
         print_out(paint(line, "green"))
     print_out()
-    print_out(
-        f"{found.this_year} changes in a year; days in a row: {found.streak} now, {found.longest} at most"
-    )
-    unknown = f" ({found.unknown} read papers whose pages are not known)" if found.unknown else ""
-    print_out(f"{found.pages} pages read{unknown}")
+    print_out(found.sentence)
     print_out()
     show_calibration(placed)

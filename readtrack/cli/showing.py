@@ -57,12 +57,12 @@ def _facts(library: Library, paper: Paper) -> dict[str, Any]:
         "missing": list(paper.missing),
         "on_list": paper.id in library.listed,
         "rows": [row.text for row in library.catalog.rows_of(paper.id)],
-        "state": library.state(paper.id),
+        "state": library.shown_state(paper.id),
         "since": library.since(paper.id),
         "tags": sorted(library.tags(paper.id)),
         "rating": library.rating(paper.id),
         "builds_on": list(paper.builds_on),
-        "led_to": [p.id for p in library.catalog.papers.values() if paper.id in p.builds_on],
+        "led_to": library.successors(paper.id),
         "problem": paper.problem,
         "idea": paper.idea,
         "result": paper.result,
@@ -92,9 +92,9 @@ def _print(library: Library, paper: Paper) -> None:
     rating = f", rated {facts['rating']}/5" if facts["rating"] else ""
     tags = f", tagged {', '.join(facts['tags'])}" if facts["tags"] else ""
     _field("id", " ".join([paper.id, *(f"({alias})" for alias in paper.aliases)]))
-    _field("state", f"{facts['state']}{since}{rating}{tags}")
+    _field("state", f"{facts['state'] or 'not on your list'}{since}{rating}{tags}")
     if not facts["on_list"]:
-        _field("list", f"not on your list; readtrack add {paper.id}")
+        _field("add", f"readtrack add {paper.id} puts it on your list")
     if paper.missing:
         _field("missing", f"{', '.join(paper.missing)}; {_how_to_fill_in(library, paper)}")
     for row in facts["rows"]:

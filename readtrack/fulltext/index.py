@@ -34,6 +34,7 @@ Fit: TypeAlias = tuple[int, int]  # how well a subject fits, small is better; th
 # Where a text stands, the place that says most first. Tags are the library's; the index does not hold them.
 KINDS = ("title", "author", "tag", "row", "year", "idea", "problem", "result", "abstract", "note", "pdf")
 _PDF = KINDS.index("pdf")
+_ENOUGH = 1000  # names and titles with a word of one or two letters
 _LISTED = KINDS.index("abstract")  # kinds before this one come from the list
 _IN_TITLE = 4  # ranks of names and titles are 0 (a whole name) to 4 (inside a word)
 _SUBJECT, _KIND, _PART = 1 << 24, 1 << 20, (1 << 20) - 1  # a row's number: subject, kind, page or part
@@ -173,14 +174,20 @@ class FullText:
 
     def fits(self, text: str, *, phrase: bool = False) -> dict[str, Fit]:
         """The subjects with this word, one that begins so, or in names and titles one that it is part of;
-        of a phrase, those that have it as it stands.
+        of a phrase, those that have it as it stands. One or two letters that very many names and titles have
+        are not looked for elsewhere.
         """
         with self._lock:
             if len(self._kept) > _KEPT:
                 self._kept = {}
             if (text, phrase) not in self._kept:
                 found = self.heads(text, phrase=phrase)
-                for table in ("texts",) if len(text) < 3 else ("texts", "pages"):
+                short = len(text) < 3
+                if short and len(found) > _ENOUGH:  # two letters that so many titles have say nothing
+                    tables: tuple[str, ...] = ()
+                else:
+                    tables = ("texts",) if short else ("texts", "pages")
+                for table in tables:
                     first = (
                         f"SELECT min(rowid) FROM {table} WHERE {table} MATCH ? GROUP BY rowid / {_SUBJECT}"
                     )

@@ -132,6 +132,18 @@ def fields(node: Node) -> Iterator[Field]:
             yield from fields(part)
 
 
+def unknown_field(text: str) -> str:
+    """The first thing in `text` that has a field's form and is none: "foo" of `foo:bar`; else "". A link and
+    `arxiv:2101.00001` are words.
+    """
+    for token in _TOKEN.findall(text):
+        name, colon, value = token.lstrip("-").partition(":")
+        is_word = value.startswith("//") or name.casefold() in ("arxiv", "doi", *FIELDS)
+        if colon and value and re.fullmatch(r"[A-Za-z_]+", name) and not is_word:
+            return str(name)
+    return ""
+
+
 def years(value: str) -> tuple[int, int] | None:
     """`2017`, `2017..2020`, `..2015`, `2020..`, and the beginning of a year: `201` is 2010 to 2019."""
     low, dots, high = value.partition("..")

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from readtrack.fulltext.index import KINDS, Fit, FullText, around, kind_of
-from readtrack.fulltext.query import Field, Node, Not, Or, Word, fields, parse, words, years
+from readtrack.fulltext.query import (
+    FIELDS,
+    Field,
+    Node,
+    Not,
+    Or,
+    Word,
+    fields,
+    parse,
+    unknown_field,
+    words,
+    years,
+)
 from readtrack.fulltext.units import files
 from readtrack.fulltext.words import SHORTEST
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Row, Section
 from readtrack.reading_list.journal import STATES
-from readtrack.text import folded, quoted
+from readtrack.text import folded, nearest, quoted
 
 _CAN = ("run",)
 _HAS = ("note", "pdf", "abstract", "rating")
@@ -64,8 +77,11 @@ class Search:
             fits = self._of(self._query, index.everything)
             if index.ready:  # else its file was damaged
                 break
-        listed = [subject for subject in index.everything if subject in fits]
-        self.found = {subject: fits[subject] for subject in sorted(listed, key=lambda one: fits[one][0])}
+        by_rank: dict[int, list[str]] = {}  # quicker than sorting: there are few ranks
+        for subject in index.everything:
+            if subject in fits:
+                by_rank.setdefault(fits[subject][0], []).append(subject)
+        self.found = {subject: fits[subject] for rank in sorted(by_rank) for subject in by_rank[rank]}
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -145,7 +161,8 @@ class Search:
             if any(text in folded(tag) for tag in tags):
                 found[subject] = min(_TAGGED, found.get(subject, _TAGGED))
         # A PDF may have the same slip.
-        if len(text) >= SHORTEST and all(KINDS[kind_of(number)] == "pdf" for _, number in found.values()):
+        only_in_pdfs = all(KINDS[kind_of(number)] == "pdf" for _, number in found.values())
+        if len(text) >= SHORTEST and ":" not in text and only_in_pdfs:
             near = self._index.near(text)
             if near:
                 self.instead[text] = near
@@ -220,15 +237,27 @@ def _having(library: Library, what: str) -> set[str]:
     return set()
 
 
-def matches(search: Search) -> dict[str, RankedMatch]:
-    """The matches, for a list: which words to point out, and for the first ones where the rest stands."""
-    told = search.told
-    elsewhere = [one for one in list(search.found)[:_NOTED] if kind_of(search.found[one][1])]
-    notes = {subject: where(hit) for subject, hit in search.hits(elsewhere).items()}
-    return {
-        subject: RankedMatch(rank, told, notes.get(subject, ""))
-        for subject, (rank, _) in search.found.items()
-    }
+class Matches(Mapping[str, RankedMatch]):
+    """What fits, the best first, for a list: which words to point out, and for the first ones where the rest
+    stands. A match is made when it is asked for, as few of ten thousand are seen.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self._fits, self._told = search.found, search.told
+        elsewhere = [one for one in islice(search.found, _NOTED) if kind_of(search.found[one][1])]
+        self._notes = {subject: where(hit) for subject, hit in search.hits(elsewhere).items()}
+
+    def __getitem__(self, subject: str) -> RankedMatch:
+        return RankedMatch(self._fits[subject][0], self._told, self._notes.get(subject, ""))
+
+    def __contains__(self, subject: object) -> bool:
+        return subject in self._fits
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fits)
+
+    def __len__(self) -> int:
+        return len(self._fits)
 
 
 def where(hit: Hit, *, full: bool = False) -> str:
@@ -246,7 +275,10 @@ def where(hit: Hit, *, full: bool = False) -> str:
 
 
 def doubt(library: Library, text: str) -> str:
-    """Errors of a query that can find nothing: a field's value that there is not; else ""."""
+    """What is wrong with a search that can find nothing: a field or a value that there is not; else ""."""
+    if name := unknown_field(text):
+        hint = nearest(name, FIELDS, "")
+        return f"There is no field {quoted(name)}{f'; {hint}' if hint else '.'} Fields: {', '.join(FIELDS)}."
     for asked in fields(parse(text)):
         if asked.name == "state" and not any(state.startswith(asked.value) for state in STATES):
             return f"There is no state {quoted(asked.value)}. Available: {', '.join(STATES)}."

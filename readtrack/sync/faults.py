@@ -79,7 +79,7 @@ def classify(error: Exception, host: str) -> Fault:
             "REQUESTS_CA_BUNDLE to the file with its certificates",
         )
     if any(isinstance(cause, u.NameResolutionError) for cause in causes):
-        return Fault("offline", f"the name of {host} cannot be looked up")
+        return Fault("offline", f"{host} cannot be found: the DNS lookup failed")
     if any(isinstance(cause, OSError) and cause.errno in _NO_NETWORK for cause in causes):
         return Fault("offline", f"there is no network to reach {host}")
     if any(isinstance(cause, requests.exceptions.Timeout | u.TimeoutError) for cause in causes):

@@ -536,7 +536,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             if waiting:
                 question += f" The queue keeps {counted(waiting, 'run')}."
             answers = [
-                Choice("k", "keep it running", "it continues without the app and is shown at the next start"),
+                Choice("k", "keep it running", "readtrack shows it at the next start"),
                 Choice("s", "stop it", "and quit when it has stopped"),
                 Choice("x", "stay here"),
             ]

@@ -14,7 +14,7 @@ from readtrack.present import marks
 from readtrack.present.actions import ACTIONS, Action, shown_key
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.screens.library import LibraryScreen
-from readtrack.tui.theme import state_style
+from readtrack.tui.theme import state_mark
 from readtrack.tui.widgets.line_view import join, text
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class Papers(_Commands):
 
     def _line(self, paper: Paper) -> Content:
         library = self.library
-        state = library.state(paper.id)
+        sign, style = state_mark(library.shown_state(paper.id))
         runs = f"  {marks.RUNNABLE} runs it" if paper.id in library.runnable() else ""
         return join(
-            (f"{marks.STATES[state]} ", state_style(state)),
+            (f"{sign} ", style),
             (paper.id, "bold"),
             f"  {paper.title}",
             (f" · {paper.year}{runs}" if paper.year else runs, "$muted"),

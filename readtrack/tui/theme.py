@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.color import Color
@@ -12,6 +13,9 @@ from textual.theme import Theme
 
 from readtrack.present import marks
 from readtrack.present.plain_ascii import one_column
+
+if TYPE_CHECKING:
+    from readtrack.reading_list.journal import State
 
 _TONES = {"good": "$good", "doubtful": "$reading", "bad": "$bad", "quiet": "$muted"}
 
@@ -31,6 +35,11 @@ def verdict_mark(verdict: str, *, control: bool = False) -> tuple[str, str]:
 
 def state_style(state: str) -> str:
     return f"${state}"
+
+
+def state_mark(state: State | None) -> tuple[str, str]:
+    """Sign and colour; a blank for a paper without a state."""
+    return (marks.STATES[state], state_style(state)) if state is not None else (" ", "")
 
 
 def arm_style(index: int) -> str:

@@ -127,7 +127,7 @@ def test_what_reaches_its_goal_passes_and_says_what_it_took() -> None:
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        (lambda x, w: descend(x, w, most=3), "has not reached its goal (steps 3)"),
+        (lambda x, w: descend(x, w, most=3), "did not reach the required value (steps 3)"),
         (lambda x, w: torch.tensor(True), "must return a dictionary"),
         (lambda x, w: {"steps": 3}, "must return a dictionary"),
         (lambda x, w: descend(x.zero_(), w), "changes its input 0"),

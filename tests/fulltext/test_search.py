@@ -25,7 +25,7 @@ from readtrack.fulltext import pdf
 from readtrack.fulltext.index import FullText
 from readtrack.fulltext.pdf_child import joined
 from readtrack.fulltext.query import And, Field, Not, Or, Word, parse, years
-from readtrack.fulltext.searching import Search, doubt, matches
+from readtrack.fulltext.searching import Matches, Search, doubt
 from readtrack.fulltext.words import spans
 from readtrack.home import Home
 from readtrack.library import Library
@@ -159,13 +159,13 @@ def test_whole_words_come_before_parts_of_words_and_titles_before_other_texts(
 
 def test_a_match_says_what_to_point_out_and_where_it_is(library: Library, index: FullText) -> None:
     library.tag("adam", "marimba")
-    (tagged,) = matches(Search(library, index, "marimb")).values()
+    (tagged,) = Matches(Search(library, index, "marimb")).values()
     assert tagged.note == "#marimba"
-    assert matches(Search(library, index, "kingma"))["adam"].note == "by Diederik P. Kingma"
-    assert matches(Search(library, index, "2017"))["transformer"].note == "2017"
+    assert Matches(Search(library, index, "kingma"))["adam"].note == "by Diederik P. Kingma"
+    assert Matches(Search(library, index, "2017"))["transformer"].note == "2017"
     search = Search(library, index, "stochsatic")
     assert search.instead == {"stochsatic": "stochastic"}
-    assert spans("A Stochastic Approximation Method", matches(search)["sgd"].words) == [(2, 12)]
+    assert spans("A Stochastic Approximation Method", Matches(search)["sgd"].words) == [(2, 12)]
 
 
 def test_fields_and_operators(library: Library, index: FullText) -> None:
@@ -406,6 +406,25 @@ def test_words_that_cannot_be_meant_are_doubted(library: Library) -> None:
     assert doubt(library, "tag:mem") == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("foo:bar", "There is no field 'foo'. Fields: state, tag, year, section, can, claim, author, has."),
+        ("attention auther:bahdanau", "There is no field 'auther'; did you mean 'author'? Fields: state,"),
+        ("-foo:bar attention foo:bar", "There is no field 'foo'"),
+        ("https://nowhere.example", ""),
+        ("arxiv:9999.99999", ""),
+        ('"foo:bar"', ""),
+    ],
+)
+def test_a_field_that_there_is_not_is_told_with_those_that_there_are(
+    library: Library, index: FullText, text: str, told: str
+) -> None:
+    assert not Search(library, index, text).found
+    assert (doubt(library, text) == "") == (told == "")
+    assert doubt(library, text).startswith(told)
+
+
 def test_pages_are_counted_and_joined(home: Home, tmp_path: Path) -> None:
     file = tmp_path / "a.pdf"
     file.write_bytes(make_pdf("one", "two"))
@@ -427,7 +446,7 @@ def test_a_key_in_a_list_of_ten_thousand_papers_takes_30_ms(tmp_path: Path) -> N
         for text in ("mat", "mator ralin", "former year:2017", "transfomer", "e t a"):
             for end in range(1, len(text) + 1):
                 began = time.process_time()
-                matches(Search(library, index, text[:end]))
+                Matches(Search(library, index, text[:end]))
                 took.setdefault(text[:end], []).append(time.process_time() - began)
     gc.unfreeze()
     assert {key: min(seconds) for key, seconds in took.items() if min(seconds) >= 0.03} == {}

@@ -395,7 +395,7 @@ def _check_benchmark(module: ModuleType, *, budget: str = "smoke", tolerance: fl
 def _check_until(variant: Variant, inputs: Sequence[Any], what: str) -> None:
     own = _in_float64(inputs)
     found = variant.call(*(variant.prepare(*own) if variant.prepare else own))
-    assert found["reached"], f"{what}: has not reached its goal"
+    assert found["reached"], f"{what}: did not reach the required value"
     assert all(math.isfinite(value) for value in found.values()), f"{what}: {found}"
     _assert_unchanged(own, inputs)
 

@@ -326,7 +326,7 @@ def test_an_id_that_arxiv_does_not_know(server: Server, mine: Path, clock: Any, 
 
 def test_offline(mine: Path, clock: Any, home: Home) -> None:
     added = add(Library.open(home), "2101.00001")
-    assert "offline: the name of arXiv cannot be looked up" in added.unasked
+    assert "offline: arXiv cannot be found: the DNS lookup failed" in added.unasked
     assert added.missing == ("title", "authors")
     assert load.load(mine).papers[added.paper].title == "arXiv 2101.00001"
 

@@ -401,7 +401,7 @@ CASES = [
         api=0,
         pdf=0,
         code=3,
-        told=("Offline; 1 paper fetched before.", "the name of arXiv cannot be looked up"),
+        told=("Offline; 1 paper fetched before.", "arXiv cannot be found: the DNS lookup failed"),
         here=ONLY_OLD,
     ),
     Case(

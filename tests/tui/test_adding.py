@@ -157,8 +157,13 @@ async def test_a_reader_who_has_marked_something_is_offered_nothing(
 
 
 @pytest.mark.parametrize(("answer", "listed"), [("e", 0), ("s", 92)])
-async def test_a_list_that_another_replaces_is_kept(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, listed: int
+async def test_a_list_that_another_replaces_is_kept_and_comes_back(
+    home: Home,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    screen_text: Screen,
+    answer: str,
+    listed: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     home.ensure()
@@ -171,9 +176,63 @@ async def test_a_list_that_another_replaces_is_kept(
         await pilot.pause()
         old = home.root / "set-aside" / "papers.yaml"
         assert old.read_text() == mine
-        assert old.name in status(app)
+        assert "I b brings back the one before" in status(app)
         assert len(app.library.listed) == listed
         assert app.library.state("adam") == "read"  # what was said of papers stays
+        await pilot.press("I")
+        await pilot.pause()
+        assert "bring back" in screen_text(app)
+        assert "Mine, 1 row, set aside on 20" in screen_text(app)
+        await pilot.press("b")
+        await pilot.pause()
+        assert home.papers_yaml.read_text() == mine
+        assert list(app.library.listed) == ["adam"]
+
+
+async def test_one_of_several_lists_is_brought_back(home: Home, screen_text: Screen) -> None:
+    home.ensure()
+    text = 'title: "{}"\nchecklist: []\n'
+    home.papers_yaml.write_text(text.format("First"))
+    app = ReadtrackApp(Library.open(home))
+    async with app.run_test(size=(80, 24)) as pilot:
+        for _ in range(2):
+            await pilot.press("I", "e")
+            await pilot.pause()
+        await pilot.press("I", "b")
+        await pilot.pause()
+        shown = screen_text(app)
+        assert shown.index("1  My papers, 0 rows") < shown.index("2  First, 0 rows")
+        await pilot.press("2")
+        await pilot.pause()
+        assert home.papers_yaml.read_text() == text.format("First")
+        assert len(list((home.root / "set-aside").iterdir())) == 2
+
+
+async def test_a_listed_paper_is_shown_and_not_added_again(newcomer: ReadtrackApp, home: Home) -> None:
+    async with newcomer.run_test(size=(120, 24)) as pilot:
+        await pilot.press("I", "e", "a", *"adamw", "enter")
+        await until(pilot, lambda: "adamw" in newcomer.library.listed, "the paper")
+        await pilot.press("g", "a", *"adamw", "enter")
+        await until(pilot, lambda: "is on your list already" in status(newcomer), "the answer")
+        assert newcomer.entry is not None
+        assert newcomer.entry.plugin == "adamw"
+
+
+async def test_a_paper_known_by_its_title_shows_no_more_than_that(
+    newcomer: ReadtrackApp, home: Home, screen_text: Screen
+) -> None:
+    async with newcomer.run_test(size=(120, 30)) as pilot:
+        await pilot.press("I", "e", "a", *"A Study of Nothing", "enter")
+        await until(pilot, lambda: "Added study_nothing" in status(newcomer), "the paper")
+        assert "not known: authors, year" in status(newcomer)
+        assert "fetches" not in status(newcomer)
+        shown = screen_text(newcomer)
+        assert "not known: authors, year" in shown
+        for invented in ("unknown", "202", "arxiv.org"):
+            assert invented not in shown
+        await pilot.press("p")
+        await pilot.pause()
+        assert "has no link and no PDF. A attaches a PDF." in status(newcomer)
 
 
 async def test_an_import_goes_into_an_empty_list(newcomer: ReadtrackApp, home: Home, tmp_path: Path) -> None:

@@ -221,6 +221,21 @@ async def test_a_row_that_resembles_no_paper_is_linked_to_none_by_enter(
             assert screen.papers_of(screen.row) == papers
 
 
+async def test_help_explains_the_signs_and_keys_of_the_table(
+    newcomer: ReadtrackApp, home: Home, tmp_path: Path, screen_text: Screen
+) -> None:
+    async with newcomer.run_test(size=(80, 40)) as pilot:
+        await open_import(newcomer, pilot, "mi")
+        await pilot.press("question_mark")
+        await pilot.pause()
+        shown = screen_text(newcomer)
+        assert "Your list has it already." in shown
+        assert "In an import: leave the row out" in shown
+        await pilot.press("question_mark", "x")
+        await pilot.pause()
+        assert "1 left out" in screen_text(newcomer)
+
+
 def test_paths_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes").mkdir()

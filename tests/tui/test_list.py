@@ -424,6 +424,34 @@ async def test_an_empty_list_says_how_to_begin(
         assert app.is_running
 
 
+async def test_a_paper_that_is_not_on_the_list_is_not_todo(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home.ensure()
+    home.papers_yaml.write_text(
+        "title: Mine\nchecklist: [{section: A, rows: [{text: Adam, papers: [adam]}]}]\n"
+    )
+    home.ensure(home.plugins)
+    (home.plugins / "adamw.py").touch()
+    app = ReadtrackApp(Library.open(home))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("G")
+        await pilot.pause()
+        assert "Runnable, not on your list" in screen_text(app)
+        assert "todo" not in "\n".join(screen_text(app).splitlines()[1:-2])
+        await pilot.press("l", "j")
+        await pilot.pause()
+        shown = screen_text(app)
+        (line,) = [line for line in shown.splitlines() if " adamw  " in line]
+        assert "○" not in line.split("adamw")[0]
+        await pilot.press("3")
+        await pilot.pause()
+        assert app.entry is not None
+        assert app.library.shown_state(app.entry.subject) == "read"
+        assert "● read" in screen_text(app)
+
+
 async def test_plugins_that_no_row_names_are_at_the_end(
     app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -119,12 +120,23 @@ def test_pending_claims_stand_there_with_their_rules_and_turn_one_by_one(
     assert counts == ["0/2", "1/2", "2"]
 
 
+@pytest.mark.parametrize("width", [45, 78, 118])
+def test_the_head_of_a_run_says_that_its_code_is_edited(record: Record, width: int) -> None:
+    assert record.job is not None
+    record.job = replace(record.job, edited="model.py +1 −1")
+    head = run_pages.title_line(record, record.paper, width).plain
+    assert len(head) <= width
+    assert f"{record.paper}  edited: model.py +1 −1" in head
+    assert "✓" in head
+    assert ("completed in" in head) == (width > 45)
+
+
 def test_a_claim_that_the_run_never_came_to_is_not_judged(recorded: Callable[..., Path]) -> None:
     record = load(recorded(until=4.0))
     record.outcome = "cancelled"
     text = plain(claims_page.page(record, 100))
     assert text.count("· not judged") == 2
-    assert text.count("the run ended before") == 2
+    assert text.count("the run ended before it was judged") == 2
     assert "· loss ratio ≤ 0.5" in text
     assert claims.counted(record) == "2"
 

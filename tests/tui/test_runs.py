@@ -200,9 +200,13 @@ async def test_a_failure_says_what_why_and_what_next(
 
 @pytest.mark.parametrize(("answer", "outcome"), [("s", "cancelled"), ("k", None)])
 async def test_quitting_asks_while_a_run_is_alive(
-    app: ReadtrackApp, home: Home, answer: str, outcome: str | None
+    app: ReadtrackApp,
+    home: Home,
+    screen_text: Callable[[ReadtrackApp], str],
+    answer: str,
+    outcome: str | None,
 ) -> None:
-    async with app.run_test() as pilot:
+    async with app.run_test(size=(80, 24)) as pilot:
         await start(pilot, app, "toy_hang", settings={"how": "polite"})
         await until(pilot, lambda: app.following and app.following.record.phase == "train", "training")
         assert app.following is not None
@@ -210,6 +214,7 @@ async def test_quitting_asks_while_a_run_is_alive(
         await pilot.press("q")
         await pilot.pause()
         assert isinstance(app.screen, ChoiceDialog)
+        assert "readtrack shows it at the next start" in screen_text(app)
         await pilot.press("x")
         await pilot.pause()
         assert app.is_running

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import pty
 import select
 import signal
 import statistics
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -20,6 +22,9 @@ import psutil
 import pytest
 
 from readtrack.home import Home
+from readtrack.library import Library
+from readtrack.tui import kept
+from readtrack.tui.app import ReadtrackApp
 
 MINIMAL = [sys.executable, str(Path(__file__).with_name("minimal_app.py"))]
 OURS = [sys.executable, "-m", "readtrack"]
@@ -112,3 +117,32 @@ def test_j_held_down_beside_a_minimal_app() -> None:
     ours, minimal = statistics.median(took["ours"]), statistics.median(took["minimal"])
     print(f"a key: {ours * 1e3:.1f} ms, a minimal app {minimal * 1e3:.1f} ms, {ours / minimal:.2f} times")
     assert ours <= 1.3 * minimal
+
+
+@pytest.mark.timing
+async def test_a_letter_in_the_filter_of_ten_thousand_papers(tmp_path: Path) -> None:
+    """The time of the app's own thread until what was found stands in list and details, ready to be drawn."""
+    home = Home(tmp_path / "big")
+    make = [sys.executable, "tests/big_home.py", str(home.root), "--runs", "0"]
+    subprocess.run(make, check=True, cwd=Path(__file__).parents[2], timeout=120)
+    kept.keep_chosen(home)
+    took: dict[int, list[float]] = {1: [], 2: [], 3: []}
+    app = ReadtrackApp(Library.open(home))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        app.main.search.find("")  # the index is made
+        gc.freeze()  # as the app does when it has started
+        for word in ("mat", "ser", "lex", "ton", "gra", "vin", "dal"):
+            await pilot.press("slash")
+            for count in took:
+                began = time.thread_time()
+                app.main.filter.value = word[:count]
+                app.main._narrow()
+                took[count].append(time.thread_time() - began)
+                await pilot.pause()
+            await pilot.press("escape")
+            await pilot.pause()
+        gc.unfreeze()
+    slowest = {count: 1e3 * max(seconds) for count, seconds in took.items()}
+    print("slowest: " + ", ".join(f"letter {count} {ms:.1f} ms" for count, ms in slowest.items()))
+    assert max(slowest.values()) <= 30

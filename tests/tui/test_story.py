@@ -154,3 +154,7 @@ def test_a_list_of_ones_own_and_an_edit_that_shows(
     changes = [line for line in difflib.ndiff(MARKDOWN.splitlines(), exported) if line[0] in "+-"]
     assert not [line for line in changes if line.startswith("-")]
     assert len([line for line in changes if line.startswith("+ - [ ] ")]) == 6
+    bibtex = subprocess.run(
+        [COMMAND, "export", "--format", "bibtex"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.splitlines()
+    assert set(ZOTERO.splitlines()) <= set(bibtex)

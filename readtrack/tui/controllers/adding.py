@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
-from readtrack.home import write_text
+from readtrack.home import Home, write_text
 from readtrack.library import Library
 from readtrack.present.actions import key
-from readtrack.reading_list.load import shipped, without_ticks
+from readtrack.reading_list.catalog import CatalogError, Row
+from readtrack.reading_list.load import load, shipped, without_ticks
+from readtrack.text import counted
 from readtrack.tui import kept, news
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
     from readtrack.tui.widgets.outline import Entry
 
+_KEPT = "your list is set aside; b brings it back"
+_OFFERED = 9  # lists that were set aside, one for each digit
 _EMPTY = 'title: "My papers"\nchecklist: []\npapers: {}\n'
 
 
@@ -120,23 +124,28 @@ class ListController:
                 "Your list is ", (path, "$link"), f": change it in any editor, then {key('reload')}."
             )
             return
-        mine = home.papers_yaml.exists()
+        mine, aside = home.papers_yaml.exists(), _set_aside(home)
         answers = [
             Choice("k", "keep my list", "nothing changes")
             if mine
             else Choice("k", "keep this list", "the shipped one; its author's ticks do not count"),
             Choice("i", "import mine", "a file of BibTeX, Zotero or Markdown"),
             Choice(
-                "e", "start empty", "your list is kept in set-aside" if mine else "shipped papers still run"
+                "e",
+                "start empty",
+                _KEPT if mine else "shipped papers still run",
             ),
-            Choice("s", "the shipped list", "your list is kept in set-aside")
+            Choice("s", "the shipped list", _KEPT)
             if mine
             else Choice("c", "copy this list", "yours to change"),
         ]
+        if aside:
+            one = f"the last of {len(aside)}" if len(aside) > 1 else _described(aside[0])
+            answers.append(Choice("b", "bring back", one))
         question = (
             f"Your list is {home.papers_yaml}"
             if mine
-            else f"Which list do you want? {key('own_list')} changes it later"
+            else f"Which list do you want? Press {key('own_list')} to choose again later."
         )
         self._shell.ask(ChoiceDialog(question, answers), self._list_chosen)
 
@@ -150,22 +159,62 @@ class ListController:
             self._change_list(None)
         elif answer == "i":
             self._import_list()
+        elif answer == "b":
+            self._bring_back()
 
-    def _change_list(self, text: str | None) -> None:
-        """Make `text` the list; None: go back to the one that ships. An old one goes into set-aside/."""
+    def _bring_back(self) -> None:
+        """Ask which of the lists that were set aside, if there are several."""
+        from readtrack.tui.screens.ask import Choice, ChoiceDialog
+
+        aside = _set_aside(self._shell.library.home)[:_OFFERED]
+        if len(aside) < 2:
+            self._change_list(*aside)
+            return
+        answers = [Choice(str(number), _described(path)) for number, path in enumerate(aside, 1)]
+
+        def chosen(answer: str | None) -> None:
+            if answer is not None:
+                self._change_list(aside[int(answer) - 1])
+
+        self._shell.ask(ChoiceDialog("Which list do you want back?", answers), chosen)
+
+    def _change_list(self, new: str | Path | None) -> None:
+        """Make a text or a file the list; None: go back to the one that ships. An old one is set aside."""
         home = self._shell.library.home
         try:
             home.ensure()
             with home.holding("papers"):
                 old = home.set_aside(home.papers_yaml) if home.papers_yaml.exists() else None
-                if text is not None:
-                    write_text(home.papers_yaml, text)
+                if isinstance(new, Path):
+                    new.rename(home.papers_yaml)
+                elif new is not None:
+                    write_text(home.papers_yaml, new)
         except (OSError, ReadtrackError) as error:
             self._shell.fail("make the list", error, "run `readtrack doctor` to find the cause.")
             return
         self._shell.reload()
-        where = home.papers_yaml if text is not None else "the shipped one"
+        where = home.papers_yaml if new is not None else "the shipped one"
         if old is None:
             self._shell.say("Your list is ", (where, "$link"), (f"   {key('add')} adds a paper", "$muted"))
         else:
-            self._shell.say("Your list is ", (where, "$link"), "; the old one is ", (old, "$link"))
+            back = (f"   {key('own_list')} b brings back the one before", "$muted")
+            self._shell.say("Your list is ", (where, "$link"), back)
+
+
+def _set_aside(home: Home) -> list[Path]:
+    """The lists that others replaced, the latest first: a file's change time is when it was moved."""
+    found = (home.root / "set-aside").glob(f"{home.papers_yaml.stem}*{home.papers_yaml.suffix}")
+    return sorted(found, key=lambda path: path.stat().st_ctime_ns, reverse=True)
+
+
+def _described(path: Path) -> str:
+    """`My papers, 13 rows, set aside on 2026-11-25`."""
+    from datetime import datetime
+
+    day = datetime.fromtimestamp(path.stat().st_ctime).date().isoformat()
+    try:
+        listed = load(path)
+    except CatalogError:
+        return f"{path.name}, cannot be read, set aside on {day}"
+    rows = sum(isinstance(item, Row) for _, item in listed.walk())
+    return f"{listed.title}, {counted(rows, 'row')}, set aside on {day}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -33,14 +34,14 @@ class SearchController:
         library, self._index.ready = self._shell.library, False
         self._shell.in_background("read notes and PDFs for the search", lambda: self._index.refresh(library))
 
-    def find(self, text: str) -> tuple[dict[str, RankedMatch], str]:
+    def find(self, text: str) -> tuple[Mapping[str, RankedMatch], str]:
         """What fits, the best first, and a remark: why nothing is found, or which word may be misspelt."""
-        from readtrack.fulltext.searching import Search, doubt, matches
+        from readtrack.fulltext.searching import Matches, Search, doubt
 
         library = self._shell.library
         try:
             search = Search(library, self._index, text)
-            found = matches(search)
+            found = Matches(search)
         except ReadtrackError as error:
             return {}, str(error)
         return found, search.suggestion if found else doubt(library, text)

@@ -18,11 +18,11 @@ from readtrack.plugins.find import PluginRef, find
 from readtrack.plugins.source import CodeLine, drop_unchanged_copy, files, is_own, own_copy, places, revert
 from readtrack.present.actions import key
 from readtrack.text import plain
-from readtrack.tui.actions import bindings
+from readtrack.tui.actions import bindings, bound
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.widgets import paper_page
 from readtrack.tui.widgets.key_hints import key_hints
-from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, join, text, wrapped
+from readtrack.tui.widgets.line_view import EMPTY, Line, Lines, LineView, join, text, wrapped
 
 if TYPE_CHECKING:
     from readtrack.tui.controllers.notes import NotesController
@@ -44,6 +44,7 @@ class CodeScreen(Answering[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (150, "-wide")]  # noqa: RUF012 (Textual's own declaration)
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("code"),
+        bound("help", "app.help"),
         Binding("escape,q", "dismiss", show=False),
     ]
 
@@ -107,7 +108,7 @@ class CodeScreen(Answering[None]):
             for number, line in enumerate(self._kept[1], 1)
         ]
 
-    def _about(self, width: int) -> list[Line]:
+    def _about(self, width: int) -> Lines:
         library = self.shell.library
         paper = library.catalog.papers.get(self.plugin.name)
         if paper is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -26,10 +27,13 @@ class Help(Dialog[None]):
         bound("help", "dismiss(None)"),
     ]
 
-    def __init__(self, *, words_first: bool) -> None:
-        """`words_first`: the reader looks at claims or benchmarks, whose terms they may not know."""
+    def __init__(self, *, words_first: bool = False, first: Sequence[Line] = ()) -> None:
+        """words_first: the reader looks at claims or benchmarks, whose terms they may not know. first: lines
+        that go before all others.
+        """
         super().__init__()
         self._words_first = words_first
+        self._first = list(first)
         self._page = LineView(self._lines)
 
     def compose(self) -> ComposeResult:
@@ -47,12 +51,18 @@ class Help(Dialog[None]):
 
     def _lines(self, width: int) -> list[Line]:
         keys, words = help_lines(width), word_lines(width)
-        return [*words, BLANK, *keys] if self._words_first else [*keys, BLANK, *words]
+        return self._first + ([*words, BLANK, *keys] if self._words_first else [*keys, BLANK, *words])
 
 
 def word_lines(width: int) -> list[Line]:
     lines = [Line(text("Words", "bold $link"))]
-    for word, meaning in WORDS.items():
+    return [*lines, *told(WORDS, width)]
+
+
+def told(words: Mapping[str, str], width: int) -> list[Line]:
+    """A word a line, with its meaning next to it."""
+    lines: list[Line] = []
+    for word, meaning in words.items():
         first, *more = wrapped(meaning, width - 19)
         lines.append(Line(join(text(word, "bold").pad_right(max(1, 18 - len(word))), " ", first.content)))
         lines += [Line(line.content.pad_left(19)) for line in more]

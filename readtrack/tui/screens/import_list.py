@@ -16,14 +16,14 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from readtrack.errors import ReadtrackError
-from readtrack.present.actions import key
+from readtrack.present.actions import key, shown_key, where
 from readtrack.text import counted, one_line
 from readtrack.transfer import incoming
 from readtrack.transfer.importing import Choices, ImportPlan, ImportRow
-from readtrack.tui.actions import bindings
+from readtrack.tui.actions import bindings, bound
 from readtrack.tui.screens.dialog import Answering, Dialog
 from readtrack.tui.widgets.key_hints import key_hints
-from readtrack.tui.widgets.line_view import Line, LineView, join, text
+from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, text
 from readtrack.tui.widgets.outline import wording
 from readtrack.tui.widgets.table import Cell, one_line_each
 
@@ -43,6 +43,17 @@ _SIGNS = {
     "listed": ("=", "$muted"),
     "left out": ("✗", "$faint"),
 }
+_MEANINGS = {
+    "matched": "The row is this paper, for the reason beside it.",
+    "new": "A paper that readtrack does not know. The file's facts about it are kept.",
+    "ambiguous": "The row may be several papers. enter chooses one.",
+    "unknown": "No known paper: the row stays as it is. enter, or K later, links it to one.",
+    "duplicate": "Another row is the same paper.",
+    "listed": "Your list has it already.",
+    "left out": "It is not imported.",
+    "enter": "Choose the row's paper.",
+}
+_HELP_WIDTH = 60  # columns; fits the dialog on a screen of 80
 
 
 # The file, or the text
@@ -149,6 +160,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
     CSS_PATH: ClassVar = "import_list.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("import"),
+        bound("help", "help"),
         Binding("escape,q", "dismiss(None)", show=False),
     ]
 
@@ -257,6 +269,13 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         self._refresh_lines()
 
     # What is done
+
+    def action_help(self) -> None:
+        from readtrack.tui.screens.help import Help, told
+
+        keys = {shown_key(one.keys[0]): one.help for one in where("import")}
+        first = [Line(text("Import", "bold $link")), *told({**_MEANINGS, **keys}, _HELP_WIDTH), BLANK]
+        self.app.push_screen(Help(first=first))
 
     @on(LineView.Chosen)
     def _choose(self) -> None:

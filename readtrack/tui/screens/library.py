@@ -26,7 +26,7 @@ from readtrack.tui.widgets import header, paper_page
 from readtrack.tui.widgets.checklist import Checklist
 from readtrack.tui.widgets.filter import Filter
 from readtrack.tui.widgets.key_hints import Footer
-from readtrack.tui.widgets.line_view import EMPTY, Line, LineView, drawn_line, text
+from readtrack.tui.widgets.line_view import EMPTY, LineView, drawn_line, text
 from readtrack.tui.widgets.outline import Entry
 from readtrack.tui.widgets.run_view import RunView
 from readtrack.tui.widgets.targets import PastRun, Subject
@@ -159,7 +159,7 @@ class LibraryScreen(Screen[None]):
         }
         self.refresh_all()
 
-    def _detail(self, width: int) -> list[Line]:
+    def _detail(self, width: int) -> list[paper_page.AnyLine]:
         library, entry = self._library, self.entry
         self._drawn = entry
         if entry is None:

@@ -25,7 +25,7 @@ from readtrack.runs.job import Job, new_job
 from readtrack.runs.record import Record, RunSummary
 from readtrack.text import counted, format_duration, one_line
 from readtrack.tui import news
-from readtrack.tui.actions import bindings
+from readtrack.tui.actions import bindings, bound
 from readtrack.tui.screens.dialog import Answering
 from readtrack.tui.theme import verdict_mark
 from readtrack.tui.widgets.key_hints import key_hints
@@ -65,6 +65,7 @@ class RunsScreen(Answering[str | Job | None]):
     CSS_PATH: ClassVar = "runs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("runs"),
+        bound("help", "app.help"),
         Binding("escape,q", "back", show=False),
     ]
 

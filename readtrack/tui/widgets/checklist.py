@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
@@ -18,15 +18,15 @@ from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Catalog
 from readtrack.reading_list.journal import DONE_WITH, State
 from readtrack.tui.actions import bindings
-from readtrack.tui.theme import state_style, verdict_mark
+from readtrack.tui.theme import state_mark, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, join, pair, text, wrapped
-from readtrack.tui.widgets.outline import OFF_LIST, Entry, outline, subjects, visible, wording
+from readtrack.tui.widgets.outline import OFF_LIST, Entry, EntryPlaces, outline, subjects, visible, wording
 
 if TYPE_CHECKING:
     from readtrack.fulltext.searching import RankedMatch
     from readtrack.tui.kept import ListPosition
 
-_MOST = 1000  # found papers that are shown
+_MOST = 300  # found papers that are shown
 _NOTHING = "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable."
 
 
@@ -49,7 +49,8 @@ class Checklist(LineView):
         self._by_key: dict[str, Entry] = {}
         self._below: dict[str, set[str]] = {"": set()}
         self._counted: tuple[int, dict[str, Counter[State]]] = (0, {})  # as of a revision of the library
-        self.found: dict[str, RankedMatch] | None = None
+        self._places = EntryPlaces([])
+        self.found: Mapping[str, RankedMatch] | None = None
         self._remark = ""
         self._here = ""  # where the cursor was before nothing was found
         self.verdicts: dict[str, str] = {}
@@ -67,6 +68,7 @@ class Checklist(LineView):
         self._entries = outline(catalog, self._runnable)
         self._by_key = {entry.key: entry for entry in self._entries}
         self._below, self._counted = subjects(self._entries), (0, {})
+        self._places = EntryPlaces(self._entries)
         self._folded &= self._by_key.keys()
         if fresh:
             self._folded.add(OFF_LIST)
@@ -102,7 +104,7 @@ class Checklist(LineView):
             known[key] = Counter(map(self._library.state, self._below[key]))
         return known[key]
 
-    def narrow(self, found: dict[str, RankedMatch] | None, remark: str = "") -> None:
+    def narrow(self, found: Mapping[str, RankedMatch] | None, remark: str = "") -> None:
         """Show only these subjects, in their context; None: everything. The cursor goes to the best of them.
 
         remark  what to say below them, or in their place where there are none
@@ -121,7 +123,7 @@ class Checklist(LineView):
         wordless = not match.words and not match.note
         if wordless and self.entry is not None and self.entry.subject in self.found:
             return ""
-        entries = [entry for entry in self._entries if entry.subject == subject]
+        entries = [self._entries[index] for index in self._places.by_subject.get(subject, ())]
         # A paper may stand in several rows: the one that says what was typed.
         told = [entry for entry in entries if spans(entry.text, match.words)]
         return next((entry.key for entry in [*told, *entries]), "")
@@ -177,10 +179,8 @@ class Checklist(LineView):
 
     def _lines(self, width: int) -> list[Line | LazyLine]:
         lines: list[Line | LazyLine] = []
-        found = self.found
-        if found is not None and len(found) > _MOST:
-            found = dict(islice(found.items(), _MOST))
-        for entry in visible(self._entries, found, self._folded):
+        found = None if self.found is None else list(islice(self.found, _MOST))
+        for entry in visible(self._entries, found, self._folded, self._places):
             context = self.found is not None and entry.subject not in self.found
             if entry.kind == "title":
                 lines += wrapped(text(entry.text, "bold $heading"), width, indent=1)
@@ -195,7 +195,7 @@ class Checklist(LineView):
             ways = f"{key('add')} to add a paper, or {key('import_list')} to import a list"
             words = f"The list is empty. Press {ways}."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
-        if self.found is not None and found is not self.found:
+        if self.found is not None and len(self.found) > _MOST:
             words = f"The best {_MOST:,} of {len(self.found):,} matches. Type more to narrow the list."
             lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
         if self.found and self._remark:
@@ -218,7 +218,8 @@ class Checklist(LineView):
             return pair(left, self._sign(entry), width)
         match = self.found.get(entry.subject) if self.found is not None else None
         state = self.state(entry)
-        mark = Content.styled(marks.STATES[state], state_style(state))
+        shown = self._library.shown_state(entry.subject) if entry.subject else state
+        mark = join(state_mark(shown))
         quiet = "$muted" if state == "skipped" else ""
         if entry.kind == "paper" and entry.paper is not None:
             words = join((entry.paper.id, quiet or "$foreground"), "  ", (entry.text, "$muted"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from textual import events
+from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.widgets import Input
 
 
@@ -12,6 +14,9 @@ class Filter(Input):
     """Calls `done` for enter. Keys that were typed behind enter, and came here because they were faster, go
     to the app again: `/bert`, enter, `r` runs that paper however fast it is typed.
     """
+
+    # Textual's own lays out the whole screen for each letter, as if the line could grow.
+    virtual_size = Reactive(Size(0, 0), layout=False)
 
     def __init__(self, done: Callable[[], None], *, placeholder: str, id: str) -> None:  # noqa: A002
         super().__init__(placeholder=placeholder, id=id)

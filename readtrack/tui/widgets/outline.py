@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from typing import Literal, NamedTuple
 
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Section
@@ -119,13 +119,31 @@ def subjects(entries: Collection[Entry]) -> dict[str, set[str]]:
     return found
 
 
-def visible(entries: list[Entry], found: Container[str] | None, folded: Set[str]) -> list[Entry]:
-    """The shown entries: all but the folded ones; with a filter its matches (subjects), in context."""
+class EntryPlaces:
+    """Where entries are in the list, by their keys and by their subjects."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.by_key = {entry.key: index for index, entry in enumerate(entries)}
+        self.by_subject: dict[str, list[int]] = {}
+        for index, entry in enumerate(entries):
+            if entry.subject and entry.selectable:
+                self.by_subject.setdefault(entry.subject, []).append(index)
+
+
+def visible(
+    entries: list[Entry], found: Iterable[str] | None, folded: Set[str], places: EntryPlaces | None = None
+) -> list[Entry]:
+    """What is shown: all but what is folded; with a filter what it found (subjects), in its context.
+
+    places  of these entries, where they are known: what was found is then looked up, not looked for
+    """
     if found is None:
         return [entry for entry in entries if folded.isdisjoint(entry.parents)] if folded else entries
-    matched = [entry for entry in entries if entry.subject in found and entry.selectable]
-    shown = {entry.key for entry in matched}.union(*{entry.parents for entry in matched})
-    return [entry for entry in entries if entry.key in shown and entry.selectable]
+    places = places or EntryPlaces(entries)
+    shown = {index for subject in found for index in places.by_subject.get(subject, ())}
+    parents = {entry.parents for entry in map(entries.__getitem__, shown)}
+    shown |= {places.by_key[key] for keys in parents for key in keys}
+    return [entries[index] for index in sorted(shown)]
 
 
 def wording(text: str) -> list[tuple[str, str]]:

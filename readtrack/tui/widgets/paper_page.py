@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from textual.content import Content
 
@@ -19,8 +20,8 @@ from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import DONE_WITH, STATES
 from readtrack.runs.evidence import is_control, overall
 from readtrack.text import counted, format_duration, one_line
-from readtrack.tui.theme import state_style, verdict_mark
-from readtrack.tui.widgets.line_view import BLANK, Line, heading, join, text, wrapped
+from readtrack.tui.theme import state_mark, state_style, verdict_mark
+from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, heading, join, text, wrapped
 from readtrack.tui.widgets.outline import Entry, links, wording
 from readtrack.tui.widgets.targets import File, NoteTarget, PastRun, Subject, Web
 
@@ -28,15 +29,16 @@ if TYPE_CHECKING:
     from readtrack.runs.record import RunSummary
 
 _SOURCE_NAMES = {"arxiv": "arXiv", "doi": "DOI", "pdf": "PDF", "page": "page"}
+AnyLine: TypeAlias = Line | LazyLine
 _READING_WIDTH = 92  # longer lines are hard to read
 _RECENT = 6  # results that are listed
 
 
-def paper_page(library: Library, entry: Entry, results: Sequence[RunSummary], width: int) -> list[Line]:
+def paper_page(library: Library, entry: Entry, results: Sequence[RunSummary], width: int) -> list[AnyLine]:
     """A paper, and the row that it alone answers."""
     assert entry.paper is not None
     paper, room = entry.paper, min(width - 1, _READING_WIDTH)
-    blocks = [
+    blocks: list[Sequence[AnyLine]] = [
         _title(library, paper, room),
         *_contribution(paper, room),
         _results(library, paper.id, results, room),
@@ -50,10 +52,10 @@ def paper_page(library: Library, entry: Entry, results: Sequence[RunSummary], wi
     return _stacked(blocks)
 
 
-def about_page(library: Library, paper: Paper, width: int) -> list[Line]:
+def about_page(library: Library, paper: Paper, width: int) -> list[AnyLine]:
     """The paper as the screen of its code shows it: problem, idea, result and abstract."""
     room = min(width - 1, _READING_WIDTH)
-    blocks = [
+    blocks: list[Sequence[AnyLine]] = [
         wrapped(text(paper.title, "bold $heading"), room, indent=1),
         *_contribution(paper, room),
         _abstract(library, paper, room),
@@ -61,14 +63,14 @@ def about_page(library: Library, paper: Paper, width: int) -> list[Line]:
     return _stacked(blocks)
 
 
-def row_page(library: Library, entry: Entry, width: int) -> list[Line]:
+def row_page(library: Library, entry: Entry, width: int) -> list[AnyLine]:
     """A row without papers, or with several."""
     assert entry.row is not None
     room = min(width - 1, _READING_WIDTH)
     head = wrapped(join(*((piece, "bold $heading") for piece, _ in wording(entry.text))), room, indent=1)
     if not entry.row.papers:
         head += _standing(library, entry.row.subject)
-    blocks = [
+    blocks: list[Sequence[AnyLine]] = [
         head,
         _papers(library, entry.row),
         _notes(library, entry.row.subject, room) if not entry.row.papers else [],
@@ -77,7 +79,7 @@ def row_page(library: Library, entry: Entry, width: int) -> list[Line]:
     return _stacked(blocks)
 
 
-def plugin_page(library: Library, name: str, results: Sequence[RunSummary], width: int) -> list[Line]:
+def plugin_page(library: Library, name: str, results: Sequence[RunSummary], width: int) -> list[AnyLine]:
     """A plugin that no paper of the list stands for."""
     room = min(width - 1, _READING_WIDTH)
     found = library.runnable()[name]
@@ -90,10 +92,10 @@ def plugin_page(library: Library, name: str, results: Sequence[RunSummary], widt
     return _stacked([head, _results(library, name, results, room), _shipped(library, name, room)])
 
 
-def section_page(library: Library, section: Section, inside: Sequence[str], width: int) -> list[Line]:
+def section_page(library: Library, section: Section, inside: Sequence[str], width: int) -> list[AnyLine]:
     """A section with how far the reader is in it; `inside` are its subjects."""
     room = min(width - 1, _READING_WIDTH)
-    states = Counter(library.state(subject) for subject in inside)
+    states = Counter(filter(None, map(library.shown_state, inside)))
     counts = [
         Line(join(" ", (marks.STATES[state], state_style(state)), f" {states[state]:>3} ", (state, "$muted")))
         for state in STATES
@@ -101,16 +103,16 @@ def section_page(library: Library, section: Section, inside: Sequence[str], widt
     ]
     bar_width = min(48, room - 2)
     done = sum(states[state] for state in DONE_WITH)
-    filled = round(bar_width * done / len(inside)) if inside else 0
+    filled = round(bar_width * done / states.total()) if states else 0
     bar = Line(join(" ", ("━" * filled, "$read"), ("─" * (bar_width - filled), "$faint")))
     head = wrapped(text(section.title, "bold $heading"), room, indent=1)
-    return _stacked([head, _prose("", section.note, room), [bar, *counts] if inside else []])
+    return _stacked([head, _prose("", section.note, room), [bar, *counts] if states else []])
 
 
-def _stacked(blocks: Sequence[list[Line]]) -> list[Line]:
-    lines: list[Line] = [BLANK]
+def _stacked(blocks: Sequence[Sequence[AnyLine]]) -> list[AnyLine]:
+    lines: list[AnyLine] = [BLANK]
     for block in blocks:
-        lines += ([BLANK] if len(lines) > 1 and block else []) + block
+        lines += [*([BLANK] if len(lines) > 1 and block else []), *block]
     return [*lines, BLANK]
 
 
@@ -127,8 +129,12 @@ def _title(library: Library, paper: Paper, width: int) -> list[Line]:
 
 def _standing(library: Library, subject: str, name: str = "") -> list[Line]:
     """`● read since 2026-11-21   ★★★★☆   #gpu`."""
-    state, since = library.state(subject), library.since(subject)
-    parts: list[Content] = [text(f"{marks.STATES[state]} {state}", f"bold {state_style(state)}")]
+    state, since = library.shown_state(subject), library.since(subject)
+    parts = [
+        text("not on your list", "$muted")
+        if state is None
+        else text(f"{marks.STATES[state]} {state}", f"bold {state_style(state)}")
+    ]
     if since:
         parts.append(text(f"since {since}", "$muted"))
     rating = library.rating(subject)
@@ -269,35 +275,34 @@ def _notes(library: Library, subject: str, width: int) -> list[Line]:
     return lines
 
 
-def _papers(library: Library, row: Row) -> list[Line]:
+def _papers(library: Library, row: Row) -> list[AnyLine]:
     return [_reference(library, paper_id) for paper_id in row.papers]
 
 
-def _reference(library: Library, paper_id: str, branch: str = "", *, again: bool = False) -> Line:
+def _reference(library: Library, paper_id: str, branch: str = "", *, again: bool = False) -> LazyLine:
     """again: the paper stands above already, with its own ancestors."""
+    return LazyLine(partial(_referred, library, paper_id, branch, again), Subject(paper_id))
+
+
+def _referred(library: Library, paper_id: str, branch: str, again: bool) -> Content:
     paper = library.catalog.papers[paper_id]
-    state = library.state(paper_id)
-    return Line(
-        join(
-            " ",
-            (branch, "$faint"),
-            (marks.STATES[state], state_style(state)),
-            " ",
-            (paper_id, "$link"),
-            "  ",
-            (f"{paper.title} · {paper.year}" if paper.year else paper.title, "$muted"),
-            ("  above", "$faint") if again else "",
-        ),
-        Subject(paper_id),
+    return join(
+        " ",
+        (branch, "$faint"),
+        state_mark(library.shown_state(paper_id)),
+        " ",
+        (paper_id, "$link"),
+        "  ",
+        (f"{paper.title} · {paper.year}" if paper.year else paper.title, "$muted"),
+        ("  above", "$faint") if again else "",
     )
 
 
-def _lineage(library: Library, paper: Paper) -> list[Line]:
+def _lineage(library: Library, paper: Paper) -> list[AnyLine]:
     """The tree of what the paper builds on, and the papers that build on it."""
-    papers = library.catalog.papers
     tree = ancestors(library.catalog, paper.id).below
-    children = [other.id for other in papers.values() if paper.id in other.builds_on]
-    lines: list[Line] = []
+    children = library.successors(paper.id)
+    lines: list[AnyLine] = []
     if tree:
         lines.append(heading("Builds on"))
         lines += [_reference(library, node.paper, branch, again=node.again) for branch, node in drawn(tree)]

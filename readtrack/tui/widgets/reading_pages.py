@@ -9,7 +9,7 @@ from readtrack.present import marks
 from readtrack.present.bets import page as bets_page
 from readtrack.reading_list.journal import STATES
 from readtrack.statistics import WEEKS, Statistics, heat_map
-from readtrack.tui.theme import state_style, tone_style
+from readtrack.tui.theme import state_mark, state_style, tone_style
 from readtrack.tui.widgets.line_view import BLANK, Line, join, text, wrapped
 from readtrack.tui.widgets.targets import Subject
 
@@ -29,8 +29,8 @@ def lineage(library: Library, paper: str, width: int) -> list[Line]:
 
 
 def _branch(library: Library, branches: str, node: LineageNode) -> Line:
-    state, paper = library.state(node.paper), library.catalog.papers[node.paper]
-    mark = (f"{marks.STATES[state]} ", state_style(state))
+    (sign, style), paper = state_mark(library.shown_state(node.paper)), library.catalog.papers[node.paper]
+    mark = (f"{sign} ", style)
     again = ("  above", "$faint") if node.again else ""
     words = join(paper.id, f" {paper.year}" if paper.year else "", (f"  {paper.title}", "$muted"), again)
     return Line(join((branches, "$faint"), mark, words), Subject(node.paper))

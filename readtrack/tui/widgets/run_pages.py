@@ -59,8 +59,12 @@ def title_line(record: Record, name: str, width: int) -> Content:
         facts += [job.budget, f"seed {job.seed}", job.only and f"{job.only} only"]
     condition = f"  {job.condition}" if job is not None and job.condition else ""
     known = " · ".join(str(fact) for fact in facts if fact)
-    left = join(" ", (name, "bold $heading"), (condition, "bold $reading"), "  ", (known, "$muted"))
-    return pair(left, state_label(record), width)
+    what, state = join(" ", (name, "bold $heading"), (condition, "bold $reading")), state_label(record)
+    left = join(what, "  ", (known, "$muted"))
+    if left.cell_length + state.cell_length < width:
+        return pair(left, state, width)
+    # What sets the run apart goes before how long it took.
+    return pair(what, state if what.cell_length + state.cell_length < width else state[:1], width)
 
 
 def state_label(record: Record) -> Content:
