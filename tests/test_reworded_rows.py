@@ -1,4 +1,4 @@
-"""A row that is worded anew keeps what was said of it, where it is sure which row that was."""
+"""A reworded row keeps its state, tags and notes where it is certain which row it was."""
 
 from __future__ import annotations
 

@@ -202,9 +202,10 @@ def times_sooner(ours: Mapping[int, float], control: Mapping[int, float]) -> flo
 
 
 def times_higher(ends: Mapping[float, float], control: Mapping[float, float]) -> float | AtLeast:
-    """The highest rate that works over the control's; each takes the rates to the losses at the end.
+    """Ratio of the largest stable learning rates, ours to the control's.
 
-    At least that where ours is the highest rate tried; NaN where the control's is, or nothing works for one.
+    Both arguments map a learning rate to its final loss. It is a lower bound where our largest is the
+    largest tried, and NaN where the control's is, or where an arm has no stable learning rate.
     """
     ours, theirs = (
         max((rate for rate, loss in found.items() if loss < GUESSING / 2), default=math.nan)

@@ -58,7 +58,7 @@ class BERT(nn.Module):
         visible: Bool[Tensor, "batch tokens"] | None = None,
         causal: bool = False,
     ) -> Vectors:
-        """What the last layer says at each token.
+        """Hidden states of the last layer, one per token.
 
         segment  which sentence a token belongs to (default: all to the first)
         visible  False where there is no token, only filling

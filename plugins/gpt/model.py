@@ -77,7 +77,7 @@ class GPT(nn.Module):
         self.apply(lambda part: init_weights(part, std))
 
     def hidden(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens model"]:
-        """What the last layer says at each token. Raises ValueError for more tokens than positions."""
+        """Hidden states of the last layer. Raises ValueError for more tokens than positions."""
         tokens, room = ids.shape[1], self.positions.num_embeddings
         if tokens > room:
             raise ValueError(f"{tokens} tokens, but {room} positions")

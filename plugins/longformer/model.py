@@ -162,7 +162,7 @@ class Longformer(RoBERTa):
         everywhere: Positions | None = None,
         visible: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens model"]:
-        """What the last layer says at each token; `everywhere` names the global tokens of each text."""
+        """Hidden states of the last layer, one per token. `everywhere` lists each text's global tokens."""
         x = self.tokens(ids) + self.positions(self.position_ids(ids))
         x = self.dropout(self.norm(x + self.segments(torch.zeros_like(ids))))
         for block in self.blocks:

@@ -102,7 +102,7 @@ def as_it_is(source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]
 
 
 def shuffled(source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]:
-    """Every other word, and then the rest: neighbours lie half a sentence apart."""
+    """Even positions first, then odd ones: neighbouring words end up half a sentence apart."""
     return torch.cat((source[:, ::2], source[:, 1::2]), 1)
 
 

@@ -13,7 +13,7 @@ from readtrack.tui.screens.dialog import Dialog
 
 
 class NoteScreen(Dialog[str]):
-    """Gives the text. There is no way to lose it: escape keeps it too."""
+    """Multi-line text dialog. Esc keeps the text as well."""
 
     CSS_PATH: ClassVar = "note.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
