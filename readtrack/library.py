@@ -239,9 +239,6 @@ class Library:
     def tag(self, subject: str, tag: str) -> None:
         self.change_tags(subject, add=[tag])
 
-    def untag(self, subject: str, tag: str) -> None:
-        self.change_tags(subject, remove=[tag])
-
     def change_tags(self, subject: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
         """Tags are kept in lower case, without a leading '#'. One undo takes all of it back."""
         before = self._known(subject).tags

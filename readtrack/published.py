@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from readtrack.claims import Claim
 from readtrack.effects import Effect
 from readtrack.text import counted, one_line
+
+if TYPE_CHECKING:
+    from readtrack.claims import Claim
 
 _STANDS = ("held", "reproduced", "not specific")
 _FALLS = ("missed", "not reproduced", "inconclusive")
@@ -111,6 +113,8 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
 
 def claims(paper: str) -> dict[str, Claim]:
     """A paper's claims by name, as their published verdicts judged them; {} where there are none."""
+    from readtrack.claims import Claim
+
     file = shipped_file()
     rows = json.loads(file.read_bytes())["claims"] if file.exists() else []
     return {row["claim"]["name"]: Claim.from_json(row["claim"]) for row in rows if row["paper"] == paper}

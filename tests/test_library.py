@@ -125,7 +125,7 @@ def test_what_was_said_is_there_the_next_time(library, home, path):
     assert (again.state("lstm"), again.tags("lstm"), again.rating("lstm")) == ("implemented", {"gpu"}, 5)
     assert again.state("row:hessian-matrix") == "skipped"
     assert len(home.journal.read_text().splitlines()) == 4, "saying it twice is one entry"
-    again.untag("lstm", "gpu")
+    again.change_tags("lstm", remove=["gpu"])
     again.rate("lstm", None)
     assert (again.tags("lstm"), again.rating("lstm")) == (set(), None)
 
@@ -135,7 +135,7 @@ def test_nothing_is_written_for_what_is_so_already(library, home):
     assert library.since("transformer") is not None, "now it has a date"
     size = home.journal.stat().st_size
     library.mark("transformer", "read")
-    library.untag("transformer", "gpu")
+    library.change_tags("transformer", remove=["gpu"])
     library.rate("transformer", None)
     assert home.journal.stat().st_size == size
 
@@ -175,7 +175,7 @@ def test_undo_says_what_it_took_back(library):
     library.rate("lstm", 3)
     library.rate("lstm", 4)
     library.tag("gru", "gpu")
-    library.untag("gru", "gpu")
+    library.change_tags("gru", remove=["gpu"])
     assert [library.undo() for _ in range(5)] == [
         "gru: tag gpu restored.",
         "gru: tag gpu removed.",

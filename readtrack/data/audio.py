@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from torch import Tensor
 
@@ -142,40 +141,6 @@ def log_mel_whisper(
     logs = (power @ filters.to(power)).clamp(min=1e-10).log10()
     logs = torch.maximum(logs, logs.amax((-2, -1), keepdim=True) - 8)
     return ((logs + 4) / 4).reshape(*wave.shape[:-1], *logs.shape[-2:])
-
-
-def log_mel_tts(
-    wave: Wave,
-    *,
-    rate: int = 22_050,
-    window: int = 1024,
-    hop: int = 256,
-    bands: int = 80,
-    low: float = 0.0,
-    high: float | None = 8_000.0,
-    floor: float = 1e-5,
-) -> Mel:
-    """The mel spectrogram that synthesisers and vocoders share: Tacotron 2's bands as HiFi-GAN frames them.
-
-    Magnitudes in Slaney's bands of equal area, natural logarithm, no lower than log(floor). The wave is
-    reflected by (window - hop) / 2 at both ends, so frame t is centred at sample (t + 1/2) x hop. For 0 to
-    rate / 2 (HiFi-GAN's loss) pass `high=None`. Kong et al. 2020, arXiv 2010.05646, and the released code.
-    """
-    edge = (window - hop) // 2
-    filters = mel_filters(bands, window=window, rate=rate, low=low, high=high, scale="slaney", area=True)
-    rows = wave.reshape(-1, 1, wave.shape[-1])
-    spectrum = torch.stft(
-        F.pad(rows, (edge, edge), mode="reflect").squeeze(1),
-        window,
-        hop,
-        window=torch.hann_window(window, dtype=wave.dtype, device=wave.device),
-        center=False,
-        return_complex=True,
-    )
-    # The released code adds 1e-9 to the power: its root has a gradient at silence.
-    magnitude = (torch.view_as_real(spectrum).square().sum(-1) + 1e-9).sqrt().mT
-    logs = (magnitude @ filters.to(magnitude)).clamp(min=floor).log()
-    return logs.reshape(*wave.shape[:-1], *logs.shape[-2:])
 
 
 def mel_to_magnitude(mel: Mel, filters: Float[Tensor, "bins bands"], *, rounds: int = 50) -> Magnitude:

@@ -22,7 +22,6 @@ from readtrack.data import audio, speech
 if TYPE_CHECKING:
     from readtrack.runs.run import Run
 
-_STRIDE = 4  # frames to a row of the output
 _BATCH = 16
 
 

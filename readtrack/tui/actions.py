@@ -11,6 +11,7 @@ from readtrack.present.actions import ACTIONS, BY_ID, Action, Where, remap, wher
 
 # Names of methods; while text is typed, their keys are letters.
 TYPING = {(one.call or one.id).removeprefix("app.") for one in ACTIONS if one.precedes_typing}
+_MOST = 9  # actions in a footer
 
 
 def bindings(place: Where) -> list[BindingType]:
@@ -36,9 +37,9 @@ def read_keys(home: Home) -> tuple[dict[str, str], list[str]]:
     return {name: ",".join("comma" if one == "," else one for one in keys[name]) for name in keys}, problems
 
 
-def hints(places: set[Where], applies: Callable[[str], bool], *, limit: int = 9) -> list[Action]:
+def hints(places: set[Where], applies: Callable[[str], bool]) -> list[Action]:
     """The footer for the widgets in `places`, the most wanted first: `? help` is always there."""
     wanted = [
         one for one in ACTIONS if one.footer_rank is not None and one.where in places and applies(one.id)
     ]
-    return sorted(wanted, key=lambda one: one.footer_rank or 0)[:limit]
+    return sorted(wanted, key=lambda one: one.footer_rank or 0)[:_MOST]

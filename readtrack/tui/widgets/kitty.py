@@ -30,7 +30,6 @@ _ACCENTS = (
     "\u0305\u030d\u030e\u0310\u0312\u033d\u033e\u033f\u0346\u034a\u034b\u034c\u0350\u0351\u0352\u0357"
     "\u035b\u0363\u0364\u0365\u0366\u0367\u0368\u0369\u036a\u036b\u036c\u036d\u036e\u036f"
 )
-MOST_LINES = len(_ACCENTS)
 _FIRST = (0, 28)  # Kitty's first version that knows placeholders
 _CHUNK = 4096  # bytes of base64 in one message
 _CELL = 10  # pixels of a small picture for each column: it is enlarged here, so that its pixels stay sharp
