@@ -33,13 +33,17 @@ _WINNERS = {"held": True, "missed": False}  # a claim's verdict: whether the pap
 
 
 class Stake(NamedTuple):
-    """What can be bet on: a claim, the paper's arm and the control, and the rule that says who wins."""
+    """What can be bet on: a claim, the paper's arm and the control, and the rule that says who wins.
+
+    described  the control in the claim's words, or ""
+    """
 
     claim: str
     ours: str
     control: str
     rule: str
     sentence: str
+    described: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +84,20 @@ class Bet:
 
 
 def stake(claims: Iterable[Claim]) -> Stake | None:
-    """The headline claim, else the first that compares arms; None where no measured claim does."""
+    """The headline claim, else the first that compares arms, else the first; None without a measured claim.
+
+    Where a claim does not name its arms, they are "the paper's" and "the control".
+    """
     measured = [claim for claim in claims if claim.kind == "measured"]
-    for claim in sorted(measured, key=lambda one: not one.headline):
-        compared = next((b.of for b in claim.bounds if b.of is not None and b.of.against), None)
-        control = (compared.against if compared is not None else "") or claim.control_arm
-        ours = compared.arm if compared is not None else "the paper's"
-        if control and control != ours:
-            rule = "; ".join(map(str, claim.rule))
-            return Stake(*(one_line(part) for part in (claim.name, ours, control, rule, claim.sentence)))
-    return None
+    if not measured:
+        return None
+    claim = min(measured, key=lambda one: (not one.headline, not one.control_arm))
+    cells = sorted((b.of for b in claim.bounds if b.of is not None), key=lambda of: not of.against)
+    ours = cells[0].arm if cells else "the paper's"
+    control = (cells[0].against if cells else "") or claim.control_arm or "the control"
+    rule = "; ".join(map(str, claim.rule))
+    texts = (claim.name, ours, control, rule, claim.sentence, claim.control)
+    return Stake(*(one_line(part) for part in texts))
 
 
 def known_claims(library: Library, paper: str) -> tuple[Claim, ...]:

@@ -43,8 +43,10 @@ def test_the_headline_claim_that_compares_arms_is_bet_on() -> None:
     plain = claim("plain")
     compared = claim("compared", rule=rule, control_arm="control")
     headline = claim("headline", control_arm="a GRU", headline=True)
-    assert stake([plain]) is None
     assert stake([claim("an identity", rule=rule, kind="identity")]) is None
+    unnamed = stake([plain])
+    assert unnamed is not None
+    assert (unnamed.ours, unnamed.control) == ("the paper's", "the control")
     first = stake([plain, compared])
     assert first is not None
     assert (first.claim, first.ours, first.control) == ("compared", "ours", "control")

@@ -222,7 +222,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("revert_code", "u", "revert", "In the code: move your copy aside and run the shipped code again.",
            "Code", where="code", call="revert", cli_command="readtrack plugins revert PAPER"),
     Action("practice", "P", "practise", "Write the paper's functions yourself and have them checked.",
-           "Practice", call="app.practice", cli_command="readtrack practice PAPER", footer_rank=9),
+           "Practice", call="app.practice", cli_command="readtrack practice PAPER", footer_rank=5),
     Action("practice_edit", "e", "edit", "In practice: open your file in the editor, at the exercise.",
            "Practice", where="practice", call="edit", cli_command="readtrack practice PAPER"),
     Action("practice_check", "c", "check", "In practice: check your functions now.", "Practice",

@@ -29,7 +29,8 @@ def question(paper: str, on: Stake) -> str:
 
 def options(on: Stake) -> list[tuple[str, str]]:
     """Each arm, and when it wins."""
-    return [(on.ours, f"the claim holds: {on.rule}"), (on.control, "the claim does not hold")]
+    control = f". The control: {on.described}" if on.described else ""
+    return [(on.ours, f"the claim holds: {on.rule}"), (on.control, f"the claim does not hold{control}")]
 
 
 def placed(bet: Bet) -> str:
@@ -46,7 +47,7 @@ def decided(bet: Bet) -> BetLine:
 
 
 def nothing(paper: str) -> str:
-    return f"There is nothing to bet on: no measured claim of {paper} compares two arms."
+    return f"{paper} has no measured claim to bet on."
 
 
 def state(bet: Bet) -> str:

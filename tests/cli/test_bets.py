@@ -66,7 +66,8 @@ def test_a_bet_is_placed_compared_and_shown(cli, home: Home) -> None:
 def test_what_cannot_be_bet_on_starts_no_run(cli, home: Home) -> None:
     assert cli("run", "toy_sgd", "--bet", "nobody:80").returncode == 2
     assert cli("run", "toy_sgd", "--bet", "paper:80", "--budget", "smoke").returncode == 3
-    assert cli("run", "toy_ok", "--bet", "paper:80").returncode == 3  # its claim compares no arms
+    (home.plugins / "toy_adam.py").write_text(PLUGIN.replace('control_arm="the old way"', 'kind="identity"'))
+    assert cli("run", "toy_adam", "--bet", "paper:80").returncode == 3
     assert not home.runs.exists() or not list(home.runs.iterdir())
     refused = cli("run", "toy_sgd", "--bet", "paper:80", "--device", "cuda:7")
     assert refused.returncode != 0

@@ -22,7 +22,7 @@ async def test_footer_help_palette_and_messages_follow_the_file(
     app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
     home.ensure()
-    home.keys_yaml.write_text("help: f2\nundo: [f3, u]\nmark_read: 9\nsync_page: W\n")
+    home.keys_yaml.write_text("help: f2\nundo: [f3, u]\nmark_read: 9\nsync_page: Z\n")
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         app.main.checklist.go_to_subject("flash")
@@ -44,7 +44,7 @@ async def test_footer_help_palette_and_messages_follow_the_file(
         assert len(app.screen_stack) == 1
         await pilot.press("ctrl+p", *"watch the sync")
         await pilot.pause(0.5)
-        assert "W         Watch the sync" in screen_text(app)
+        assert "Z         Watch the sync" in screen_text(app)
 
 
 async def test_a_wrong_line_is_reported_and_the_app_starts(app: ReadtrackApp, home: Home) -> None:

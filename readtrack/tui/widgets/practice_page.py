@@ -112,15 +112,18 @@ def exercise(bench: PracticeDesk, sheet: Sheet, found: PracticeStanding, width: 
 
 
 def _details(found: Iterable[present.PracticeLine], width: int) -> list[Line]:
-    """Columns of numbers are cut, sentences wrapped."""
-    lines: list[Line] = []
+    """What the mistake may be, wrapped, then the input and the numbers, cut: a small screen has no room for
+    both.
+    """
+    sentences: list[Line] = []
+    numbers: list[Line] = []
     for one in found:
         words = one.text.removeprefix("    ")
         if one.tone == "plain":
-            lines.append(Line(text(f" {words}").truncate(width, ellipsis=True)))
+            numbers.append(Line(text(f" {words}").truncate(width, ellipsis=True)))
         else:
-            lines += wrapped(words, width, tone_style(one.tone), indent=1)
-    return lines
+            sentences += wrapped(words, width, tone_style(one.tone), indent=1)
+    return [*sentences, *numbers]
 
 
 def _hints(sheet: Sheet, found: PracticeStanding, width: int) -> list[Line]:
