@@ -1,4 +1,4 @@
-"""Bilinear upsampling of scores."""
+"""Bilinear upsampling of scores, and labels of whole images."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import bilinear, upsample
+from .model import SmallFCN, bilinear, upsample
 
 
 def inner(x: Tensor, factor: int) -> Tensor:
@@ -32,6 +32,31 @@ def of_each_class(x: Tensor, *, factor: int) -> Tensor:
     return inner(upsample(x, factor), factor)
 
 
+def make() -> SmallFCN:
+    return SmallFCN(classes=6)
+
+
+def image_by_image(network: SmallFCN, images: Tensor) -> Tensor:
+    return torch.cat([network(image) for image in images.split(1)])
+
+
+def pooled_first(network: SmallFCN, images: Tensor) -> Tensor:
+    """Pooling before the ReLU, which commutes with it and then has a quarter of the places."""
+    x = network.pool(network.stage1[0](images)).relu()
+    x = network.pool(network.stage2[0](x)).relu()
+    return upsample(network.score3(network.stage3(x)), 4)
+
+
+def work(side: int) -> int:
+    """Multiply-adds of the small network's convolutions over one image."""
+    with torch.device("meta"):
+        network = make()
+    places = {network.stage1: side**2, network.stage2: side**2 // 4, network.stage3: side**2 // 16}
+    return sum(
+        count * sum(w.numel() for w in stage.parameters() if w.ndim > 1) for stage, count in places.items()
+    )
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     itemsize = bench.dtype.itemsize
@@ -51,4 +76,18 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 ),
             ),
             cost=Cost.products(8 * values * factor**2, values * (1 + factor**2) * itemsize),
+        )
+    for batch, side in bench.pick(smoke=((2, 8),), quick=((8, 64),), full=((1, 256), (32, 64))):
+        pixels = batch * side**2
+        yield Case.of_module(
+            make,
+            name="images",
+            axes={"side": side, "images": batch},
+            inputs=lambda g, shape=(batch, 3, side, side): (torch.randn(shape, generator=g),),
+            variants=(
+                Variant.of_module(make, image_by_image, name="image by image", role="naive"),
+                Variant.of_module(make, pooled_first, name="pooled before the ReLU", role="strong"),
+                Variant.of_module(make, name="as written", role="paper"),
+            ),
+            cost={"forward": Cost(flops=2 * batch * work(side), bytes=9 * pixels * itemsize)},
         )

@@ -54,7 +54,7 @@ class FCN(nn.Module):
         self.features = features
         self.fc6 = nn.Conv2d(512, 4096, 7)
         self.fc7 = nn.Conv2d(4096, 4096, 1)
-        self.dropout = nn.Dropout2d(0.5)
+        self.dropout = nn.Dropout(0.5)
         self.score = nn.Conv2d(4096, classes, 1)
         self.skips = nn.ModuleDict()
         self.ups = nn.ModuleDict()
@@ -99,10 +99,26 @@ def middle_of(x: Float[Tensor, "batch maps _ _"], height: int, width: int) -> Fl
     return x[:, :, top : top + height, left : left + width]
 
 
-class SmallFCN(nn.Module):
-    """For images of 16 × 16: maps of stride 1, 2 and 4, and scores of each, from the coarsest to `finest`."""
+Source = Literal["layers", "coarse maps", "pixels"]
 
-    def __init__(self, *, classes: int, finest: Literal[4, 2, 1] = 4) -> None:
+
+class SmallFCN(nn.Module):
+    """For images of 16 × 16: maps of stride 1, 2 and 4, and scores of each, from the coarsest to `finest`.
+
+    source  of the finer scores: the layers of that stride, or, to compare with, the coarsest maps or the
+    pixels,
+            brought to that stride
+    learnt  whether the last upsampling is learnt; without finer scores alone
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        finest: Literal[4, 2, 1] = 4,
+        source: Source = "layers",
+        learnt: bool = False,
+    ) -> None:
         super().__init__()
         self.stage1 = nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.ReLU())
         self.stage2 = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU())
@@ -113,14 +129,27 @@ class SmallFCN(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.score3 = nn.Conv2d(64, classes, 1)
         init_weights(self)
+        self.source = source
         # What is added starts at zero: a network with skips starts where the coarse one ended.
-        self.score2 = zeros(32, classes) if finest <= 2 else None
-        self.score1 = zeros(16, classes) if finest == 1 else None
+        maps = {"layers": (32, 16), "coarse maps": (64, 64), "pixels": (3, 3)}[source]
+        self.score2 = zeros(maps[0], classes) if finest <= 2 else None
+        self.score1 = zeros(maps[1], classes) if finest == 1 else None
+        self.up = nn.ConvTranspose2d(classes, classes, 8, stride=4, padding=2, bias=False) if learnt else None
+        if self.up is not None:
+            nn.init.zeros_(self.up.weight)
+            self.up.weight.data.diagonal().copy_(bilinear(4)[:, :, None].expand(-1, -1, classes))
 
     def forward(self, images: Images) -> Scores:
         fine = self.stage1(images)
         middle = self.stage2(self.pool(fine))
-        x, stride = self.score3(self.stage3(self.pool(middle))), 4
+        coarse = self.stage3(self.pool(middle))
+        x, stride = self.score3(coarse), 4
+        if self.up is not None:
+            return self.up(x)
+        if self.source == "coarse maps":
+            middle, fine = upsample(coarse, 2), upsample(coarse, 4)
+        if self.source == "pixels":
+            middle, fine = F.avg_pool2d(images, 2), images
         for score, maps in ((self.score2, middle), (self.score1, fine)):
             if score is not None:
                 x, stride = upsample(x, 2) + score(maps), stride // 2

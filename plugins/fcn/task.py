@@ -25,7 +25,7 @@ def labelled(run: Run, part: scenes.Part, count: int, *, fragments: int = 0) -> 
     fragments  halves of digits in each scene, which belong to the background
     """
     changes = {"size": SIDE, "digit": (7, 11), "classes": CLASSES - 1, "fragments": (fragments, fragments)}
-    drawn = scenes.draw(count, run.seed, part, "photo", **changes)
+    drawn = scenes.draw(count, run.data_seed(part), part, "photo", **changes)
     return Labelled((drawn.images - BRIGHTNESS).to(run.device, run.dtype), drawn.classes().to(run.device))
 
 

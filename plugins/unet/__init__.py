@@ -3,16 +3,17 @@
 Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
 arXiv 1505.04597.
 
-The problem. Who labels cells in microscope images labels thirty, not a million. A network that names each
-pixel from a patch round it is slow, and must choose: a large patch knows what is there, a small one where.
+The problem. Biomedical images are scarce and expensive to label. A sliding-window network, which classifies
+each pixel from a patch round it, is slow, and its patch size trades context against localisation.
 
-The idea. Make the way up of a fully convolutional network as deep as the way down, and hand each level of
-the one the maps of the same level of the other: what from below, where from the side. Bend the images,
-smoothly and anew at every step, for tissue deforms like that; and weigh the pixels between cells that touch.
-Thirty images were enough, and the shape is that of most networks that remove noise today.
+The idea. A fully convolutional network with an expanding path as deep as its contracting path. Each level of
+the expanding path is joined with the maps of the same level of the contracting path: context from below,
+detail from the side. Elastic deformations of the images, drawn anew at every step, replace missing data, and
+a weight map emphasises the borders between touching objects. Thirty images were enough. Most denoising
+networks have this shape today.
 
-This folder. `model` has the network of figure 1, the weights of borders and the deformation. `experiment` has
-thirty pictures and takes joins and deformation away.
+This folder. `model` has the network of figure 1, the sliding window, the border weights and the deformation.
+`experiment` trains on thirty pictures, against the sliding window and without deformation.
 """
 
 from torch import nn
@@ -20,8 +21,8 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import DEFORMS, JOINS, SIZES, experiment
-from .model import UNet, border_weights, deformed
+from .experiment import DEFORMS, SIZES, WINDOW, experiment
+from .model import UNet, border_weights, deformed, join
 
 
 @hookimpl

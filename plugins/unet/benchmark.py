@@ -1,4 +1,4 @@
-"""A join: the maps from the side and from below, into one convolution."""
+"""A join and its convolution, and the whole network over images."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
+
+from .model import UNet, join
 
 
 def patches(beside: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -23,7 +25,41 @@ def split(beside: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor
 
 
 def joined(beside: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.conv2d(torch.cat((beside, below), 1), weight, bias, padding=1)
+    return F.conv2d(join(beside, below), weight, bias, padding=1)
+
+
+def image_by_image(network: UNet, images: Tensor) -> Tensor:
+    return torch.cat([network(image) for image in images.split(1)])
+
+
+def without_stacks(network: UNet, images: Tensor) -> Tensor:
+    """No join is stacked: its convolution is split."""
+    left, x = [], images
+    for level, pair in enumerate(network.down):
+        x = pair(x if level == 0 else network.pool(x))
+        left.append(x)
+    for up, pair, beside in zip(network.ups, network.up_pairs, reversed(left[:-1]), strict=True):
+        first, *rest = pair
+        x = split(beside, up(x), first.weight, first.bias)
+        for layer in rest:
+            x = layer(x)
+    return network.score(x)
+
+
+def make() -> UNet:
+    return UNet(widths=(16, 32, 64), padding=1, dropout=0.0)
+
+
+def work(network: UNet) -> float:
+    """Multiply-adds for each pixel of an image."""
+    total = float(network.score.weight.numel())
+    for level, pair in enumerate(network.down):
+        total += sum(w.numel() for w in pair.parameters() if w.ndim > 1) / 4**level
+    for level, (up, pair) in enumerate(zip(network.ups, network.up_pairs, strict=True)):
+        height = len(network.ups) - 1 - level
+        total += up.weight.numel() / 4 ** (height + 1)
+        total += sum(w.numel() for w in pair.parameters() if w.ndim > 1) / 4**height
+    return total
 
 
 @hookimpl
@@ -47,4 +83,20 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant(name="joined, one convolution", role="paper", call=joined),
             ),
             cost=Cost.products(2 * batch * side**2 * weights, (3 * values + weights) * bench.dtype.itemsize),
+        )
+    with torch.device("meta"):
+        a_pixel = 2 * work(make())
+    for batch, side in bench.pick(smoke=((2, 8),), quick=((4, 64),), full=((1, 256), (8, 128))):
+        pixels = batch * side**2
+        yield Case.of_module(
+            make,
+            name="images",
+            axes={"side": side, "images": batch},
+            inputs=lambda g, shape=(batch, 1, side, side): (torch.randn(shape, generator=g),),
+            variants=(
+                Variant.of_module(make, image_by_image, name="image by image", role="naive"),
+                Variant.of_module(make, without_stacks, name="joins as two convolutions", role="strong"),
+                Variant.of_module(make, name="as written", role="paper"),
+            ),
+            cost={"forward": Cost(flops=pixels * a_pixel, bytes=3 * pixels * bench.dtype.itemsize)},
         )

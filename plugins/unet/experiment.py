@@ -1,19 +1,38 @@
-"""What joins and deformation are worth with thirty labelled images."""
+"""U-Net against a sliding window, and with and without deformation, on thirty labelled images."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    hookimpl,
+)
 
 from ..fcn.task import BRIGHTNESS, Labelled, labelled
-from .model import UNet, border_weights, deformed
+from .model import UNet, WindowNet, border_weights, deformed
 
-NO_JOINS = Break("no joins", "The network called U-Net has no joins.")
+NO_JOINS = Break("no joins", "U-Net has no joins; as many maps come from below instead.")
+DEEPEST = Break("deepest join only", "U-Net has the deepest join, none at full resolution.", "near miss")
+WIDE_WINDOW = Break(
+    "wide window", "A network of dilated convolutions, with no pooling, labels each pixel.", "rival"
+)
 RIGID = Break("rigid", "No image is deformed.")
+BENT_ONCE = Break("bent once", "Each image is deformed once, before the training.", "near miss")
+SHIFTED = Break("shifted", "Each image is shifted by as much as it is bent otherwise.", "rival")
 
 SIZES = Claim(
     name="sizes",
@@ -27,57 +46,113 @@ SIZES = Claim(
 
 DEVIATIONS = (
     "Thirty pictures of 16 × 16 with a digit and half of another one on photographs; the digit's ink is to "
-    "be found. Three levels of 12, 24 and 48 maps, padded; Adam for 320 steps of 10. Judged by intersection "
-    "over union on 1,500 new pictures."
+    "be found. Three levels of 12, 24 and 48 maps instead of five of 64 to 1,024, padded convolutions, "
+    "dropout "
+    "of one half; Adam for 480 steps of 10 pictures instead of SGD with momentum 0.99. No border weights. "
+    "Judged by intersection over union (IoU) on 1,500 new pictures. "
 )
+STEPS = 480
 
-JOINS = Claim(
-    name="joins",
-    sentence="From thirty images a network with joins between its paths segments better than one without.",
+WINDOW = Claim(
+    name="U-Net against a sliding window",
+    sentence="After 480 steps on thirty images, U-Net segments new ones better than a network that labels "
+    "each "
+    "pixel from the window round it.",
     paper=Figure(
-        "92 % on PhC-U373, 77.5 % on DIC-HeLa; there is no network without joins",
-        where="section 4, table 2",
-        read="text",
+        "Trained on very few images, it outperforms the prior best method, a sliding-window convolutional "
+        "network, on the ISBI challenge.",
+        where="abstract and table 1",
+        read="abstract",
     ),
-    rule=(Bound("IoU, U-Net - no joins", ">=", 0.08, direction=0.02),),
-    control="the same network without joins, with more weights; its best rate of the same four",
-    control_reaches=(Bound("IoU, no joins", ">=", 0.2),),
-    breaks=(NO_JOINS,),
+    rule=(at_least("IoU", "U-Net", 0.05, minus="sliding window", toward=0.0),),
+    control="seven 3 × 3 convolutions of 24 maps, which see 15 × 15 pixels, on the same deformed images; its "
+    "best rate of the same grid",
+    control_arm="sliding window",
+    control_reaches=(at_least("IoU", "sliding window", 0.3),),
+    breaks=(NO_JOINS, DEEPEST, WIDE_WINDOW, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS,
+    after_steps=STEPS,
+    deviations=DEVIATIONS + "The window has no max-pooling and runs over the whole image, which trains it on "
+    "all windows of a picture at once.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the claim was that joins help, and U-Net without joins the control. The "
+            'verdict was "reproduced" (0.27 more IoU). The paper has no network without joins: taking them '
+            "away is a break of this claim now. The network had no dropout and 320 steps."
+        ),
+    ),
 )
 
 DEFORMS = Claim(
     name="deformation",
-    sentence="Bending the thirty images anew at every step makes the network segment new ones better.",
+    sentence="After 480 steps, bending the thirty images anew at every step makes U-Net segment new ones "
+    "better.",
     paper=Figure("The key to training with very few images; no number", where="section 3.1", read="text"),
-    rule=(Bound("IoU, U-Net - rigid", ">=", 0.02, direction=0.005),),
-    control="the same network on the images as they are; its best rate of the same four",
-    control_reaches=(Bound("IoU, rigid", ">=", 0.3),),
-    breaks=(RIGID,),
-    chosen_on=(0, 1, 2),
-    deviations=DEVIATIONS + " Displacements of one pixel in the standard deviation.",
+    rule=(at_least("IoU", "U-Net", 0.02, minus="rigid", toward=0.005),),
+    control="the same network on the images as they are; its best rate of the same grid",
+    control_arm="rigid",
+    control_reaches=(at_least("IoU", "rigid", 0.3),),
+    breaks=(RIGID, BENT_ONCE, SHIFTED, UNTRAINED),
+    chosen_on=(0, 1),
+    after_steps=STEPS,
+    deviations=DEVIATIONS + "Displacements of one pixel in the standard deviation instead of ten.",
+    history=(
+        (
+            'Until November 2026 the network had no dropout and 320 steps. The verdict was "inconclusive" '
+            "(0.04 more IoU, from -0.04 to 0.11). The rule is unchanged."
+        ),
+    ),
 )
 
 
-class Arm(NamedTuple):
-    joins: bool
-    std: float
+class Setting(NamedTuple):
+    """make   builds the network
+    bends  a function of images, masks and a generator, at every step
+    first  the same, once before the training
+    """
+
+    make: Callable[[], nn.Module]
+    bends: Callable[..., tuple[Tensor, Tensor]] | None
+    first: Callable[..., tuple[Tensor, Tensor]] | None = None
 
 
-ARMS = {"U-Net": Arm(True, 1.0), "no joins": Arm(False, 1.0), "rigid": Arm(True, 0.0)}
-RATES = (0.002, 0.006, 0.018, 0.054)
+RATES = (0.002, 0.009, 0.036)
 OVER_STEPS = "IoU over steps"
 WIDTHS = (12, 24, 48)
+bent = partial(deformed, std=1.0)
+
+
+def unet(joins: int | None = None) -> UNet:
+    return UNet(channels=3, classes=1, widths=WIDTHS, padding=1, joins=joins)
+
+
+ARMS = {
+    "U-Net": Setting(unet, bent),
+    "sliding window": Setting(WindowNet, bent),
+    "rigid": Setting(unet, None),
+}
+BREAKS = {
+    NO_JOINS: Setting(partial(unet, 0), bent),
+    DEEPEST: Setting(partial(unet, 1), bent),
+    WIDE_WINDOW: Setting(partial(WindowNet, dilations=(1, 1, 2, 2, 4, 4, 1)), bent),
+    RIGID: Setting(unet, None),
+    BENT_ONCE: Setting(unet, None, first=bent),
+    SHIFTED: Setting(unet, partial(deformed, std=1.0, grid=1)),
+}
+
+
+class World(NamedTuple):
+    train: Labelled
+    choose: Labelled
+    judge: Labelled
 
 
 @hookimpl
 def experiment(run: Run) -> None:
     if run.wants(SIZES):
         count(run)
-    if run.wants(JOINS, DEFORMS):
-        compare(run)
-        run.headline(OVER_STEPS)
+    compare(run)
 
 
 def count(run: Run) -> None:
@@ -91,81 +166,76 @@ def count(run: Run) -> None:
 
 
 class Learnt(NamedTuple):
-    network: UNet
+    network: nn.Module
     course: list[tuple[int, float]]  # steps done, and the IoU on a hundred pictures of `choose`
 
 
 @torch.no_grad()
-def iou(network: UNet, held_out: Labelled) -> float:
-    """Of the ink that is found with the ink that is there, over all pictures."""
+def iou(network: nn.Module, held_out: Labelled) -> float:
+    """Intersection over union of the ink, over all pictures."""
     found = torch.cat([network(x)[:, 0] > 0 for x in held_out.x.split(250)])
     truth = held_out.y > 0
     return ((found & truth).sum() / (found | truth).sum().clamp(min=1)).item()
 
 
 def compare(run: Run) -> None:
-    known, choose, judge = (
-        labelled(run, part, run.pick(smoke=30, quick=count, full=count), fragments=1)
-        for part, count in (("train", 30), ("choose", 500), ("judge", 1500))
+    world = World(
+        *(
+            labelled(run, part, run.pick(smoke=30, quick=count, full=count), fragments=1)
+            for part, count in (("train", 30), ("choose", 500), ("judge", 1500))
+        )
     )
-    given = {
-        name: Arm(arm.joins and not run.without(NO_JOINS.name), 0.0 if run.without(RIGID.name) else arm.std)
-        for name, arm in ARMS.items()
-    }
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    learnt: dict[Arm, Best[Learnt]] = {}
-    ious: dict[Arm, float] = {}
-
-    def best(name: str, arms: dict[str, Arm]) -> Best[Learnt]:
-        arm = arms[name]
-        if arm not in learnt:
-            call = partial(train, run, name, arm, known, choose)
-            learnt[arm] = run.sweep(name, rates, call, score="IoU on choose", keep="highest")
-            ious[arm] = iou(learnt[arm].result.network, judge)
-            run.metric("IoU", ious[arm], arm=name)
-            for step, value in learnt[arm].result.course:
-                run.metric(OVER_STEPS, value, step=step, arm=name)
-        return learnt[arm]
-
-    networks = {}
-    for claim, control in ((JOINS, "no joins"), (DEFORMS, "rigid")):
-        if run.wants(claim):
-            arms = run.arms(given, control=control)
-            ours, theirs = best("U-Net", arms), best(control, arms)
-            networks |= {"U-Net": ours.result.network, control: theirs.result.network}
-            values = {
-                f"IoU, U-Net - {control}": ious[arms["U-Net"]] - ious[arms[control]],
-                f"IoU, {control}": ious[arms[control]],
-            }
-            run.claim(claim, values, tuned=[ours, theirs])
+    table = run.compare(
+        WINDOW,
+        DEFORMS,
+        arms={name: Arm(setting) for name, setting in ARMS.items()},
+        attempt=partial(learn, steps=run.pick(smoke=2, quick=STEPS, full=2000)),
+        read=read_off,
+        grid=RATES,
+        score="IoU on choose",
+        keep="highest",
+        breaks={one.name: {"U-Net": Arm(setting)} for one, setting in BREAKS.items()},
+        world=world,
+    )
     run.axes(OVER_STEPS, x="steps", y="IoU on a hundred new pictures")
-    draw(run, networks, known, judge)
+    run.headline(OVER_STEPS)
+    draw(run, {arm: sweep.chosen.network for arm, sweep in table.sweeps.items()}, world)
 
 
-def train(
-    run: Run, name: str, arm: Arm, known: Labelled, choose: Labelled, rate: float
-) -> tuple[float, Learnt]:
-    torch.manual_seed(run.seed)
-    network = UNet(channels=3, classes=1, widths=WIDTHS, padding=1, joins=arm.joins)
-    network = network.to(run.device, run.dtype)
-    steps = run.pick(smoke=2, quick=320, full=2000)
+def learn(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, Learnt]:
+    run, world, steps = at.run, at.world, at.length(steps)
+    network = setting.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 10) * (1 - s / steps))
-    batches, bends = run.generator("batches"), run.generator("bends")
-    few, course = Labelled(choose.x[:100], choose.y[:100]), []
+    batches = at.generator("batches")
+    few, course = Labelled(world.choose.x[:100], world.choose.y[:100]), []
+    images, masks = world.train.x, (world.train.y > 0).long()
+    if setting.first:
+        images, masks = setting.first(images, masks, at.generator("bend before"))
+    bends = at.generator("bends") if setting.bends else None
     run.phase("train")
-    for step in run.steps(steps, f"{name}, rate {rate:g}"):
-        rows = torch.randint(len(known.x), (10,), generator=batches)
-        x, y = known.x[rows], (known.y[rows] > 0).long()
-        if arm.std:
-            x, y = deformed(x, y, bends, std=arm.std)
-        loss = F.binary_cross_entropy_with_logits(network(x)[:, 0], y.to(x))
-        run.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", arm=name)
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+        rows = torch.randint(len(images), (10,), generator=batches)
+        x, y = images[rows], masks[rows]
+        if setting.bends:
+            x, y = setting.bends(x, y, bends)
+        loss = F.binary_cross_entropy_with_logits(network.train()(x)[:, 0], y.to(x))
+        at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}")
         schedule.step()
         if (step + 1) % max(steps // 8, 1) == 0:
-            course.append((step + 1, iou(network, few)))
+            course.append((step + 1, iou(network.eval(), few)))
     run.phase("evaluate")
-    return iou(network, choose), Learnt(network, course)
+    return iou(network.eval(), world.choose), Learnt(network, course)
+
+
+def read_off(at: Trial, found: Sweep[Learnt]) -> dict[str, float]:
+    network, course = found.chosen
+    for step, value in course:
+        at.metric(OVER_STEPS, value, step=step)
+    at.metric("parameters", sum(w.numel() for w in network.parameters()))
+    measured = iou(network, at.world.judge)
+    at.metric("IoU", measured)
+    return {"IoU": measured}
 
 
 def large(images: Tensor) -> Tensor:
@@ -177,21 +247,20 @@ def grey(masks: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw(run: Run, networks: dict[str, UNet], known: Labelled, judge: Labelled) -> None:
+def draw(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     """The thirty images; new ones and what each network finds; images bent; weights between two objects."""
-    run.image("all that is known", large(known.x + BRIGHTNESS), columns=6, caption="The thirty images.")
-    x, y = judge.x[:4], judge.y[:4]
+    known, (x, y) = world.train, (part[:6] for part in world.judge)
+    run.image("thirty images", large(known.x + BRIGHTNESS), columns=6, caption="All labelled images.")
     rows = [x.cpu() + BRIGHTNESS, *(grey(network(x)[:, 0] > 0) for network in networks.values()), grey(y > 0)]
     caption = f"From above: new pictures; the ink found by {', '.join(networks)}; the truth."
-    run.image("found", large(torch.cat([row.float() for row in rows])), columns=4, caption=caption)
-    first = known.x[:1].expand(3, -1, -1, -1), known.y[:1].expand(3, -1, -1)
-    bent, labels = deformed(*first, run.generator("shown bends"), std=ARMS["U-Net"].std)
-    pictures = torch.cat((known.x[:1], bent)).cpu() + BRIGHTNESS
-    masks = torch.cat((grey(known.y[:1] > 0), grey(labels > 0)))
+    run.image("segmentations", large(torch.cat([row.float() for row in rows])), columns=6, caption=caption)
+    first = known.x[:1].expand(3, -1, -1, -1), (known.y[:1] > 0).long().expand(3, -1, -1)
+    images, masks = bent(*first, run.generator("shown bends"))
+    pictures = torch.cat((known.x[:1], images)).cpu() + BRIGHTNESS
+    shown = torch.cat((pictures.float(), grey(known.y[:1] > 0), grey(masks)))
     caption = "An image and its mask, and three that were bent from it."
-    run.image("bent", large(torch.cat((pictures.float(), masks))), columns=4, caption=caption)
+    run.image("deformations", large(shown), columns=4, caption=caption)
     disc = (torch.arange(48) - 24).square() + (torch.arange(48)[:, None] - 24).square() < 100
     pair = torch.stack((disc.roll(-11, 1), disc.roll(11, 1)))
-    weights = border_weights(pair)
-    shown = torch.stack((pair.any(0).float(), (weights - 1) / 10))[:, None]
-    run.image("border weights", large(shown), columns=2, caption="Two objects; the weight between them.")
+    weights = torch.stack((pair.any(0).float(), (border_weights(pair) - 1) / 10))[:, None]
+    run.image("border weights", large(weights), columns=2, caption="Two objects; the weight between them.")

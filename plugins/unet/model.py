@@ -28,7 +28,10 @@ class UNet(nn.Module):
 
     widths   maps of each level; every level has half the side of the one above
     padding  0: borders are lost, 572 × 572 becomes 388 × 388. 1: the size stays
-    joins    False: the expanding path gets as many maps from below instead, and nothing from the side
+    joins    at how many levels the paths are joined, from the deepest on; None: at all. Elsewhere the
+    expanding
+             path gets as many maps from below instead, and nothing from the side
+    dropout  at the end of the contracting path (section 3.1, which gives no probability)
     """
 
     def __init__(
@@ -38,27 +41,24 @@ class UNet(nn.Module):
         classes: int = 2,
         widths: Sequence[int] = (64, 128, 256, 512, 1024),
         padding: int = 0,
-        joins: bool = True,
+        joins: int | None = None,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.joins = joins
+        self.joins = len(widths) - 1 if joins is None else joins
         self.down, inputs = nn.ModuleList(), channels
         for width in widths:
             self.down.append(Pair(inputs, width, padding))
             inputs = width
-        self.pool = nn.MaxPool2d(2)
+        self.pool, self.dropout = nn.MaxPool2d(2), nn.Dropout(dropout)
         self.ups, self.up_pairs = nn.ModuleList(), nn.ModuleList()
-        for width in reversed(widths[:-1]):
-            from_below = width if joins else 2 * width
+        for level, width in enumerate(reversed(widths[:-1])):
+            from_below = width if level < self.joins else 2 * width
             self.ups.append(nn.ConvTranspose2d(inputs, from_below, 2, stride=2))
             self.up_pairs.append(Pair(2 * width, width, padding))
             inputs = width
         self.score = nn.Conv2d(inputs, classes, 1)
-        for layer in self.modules():
-            # Section 3: a standard deviation of the root of 2 over the inputs of a unit.
-            if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+        init_weights(self)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
@@ -67,10 +67,45 @@ class UNet(nn.Module):
         for level, pair in enumerate(self.down):
             x = pair(x if level == 0 else self.pool(x))
             left.append(x)
-        for up, pair, beside in zip(self.ups, self.up_pairs, reversed(left[:-1]), strict=True):
+        x = self.dropout(x)
+        for level, (up, pair) in enumerate(zip(self.ups, self.up_pairs, strict=True)):
             x = up(x)
-            x = pair(torch.cat((middle_of(beside, *x.shape[2:]), x), 1) if self.joins else x)
+            if level < self.joins:
+                x = join(left[-2 - level], x)
+            x = pair(x)
         return self.score(x)
+
+
+def init_weights(network: nn.Module) -> None:
+    """Section 3: normal weights of standard deviation sqrt(2 / fan-in), for convolutions."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+
+class WindowNet(nn.Sequential):
+    """The sliding-window rival: a network that labels a pixel from the square of pixels round it.
+
+    It runs over the whole image at once, which gives the scores of all windows, beyond the border zeros.
+
+    dilations  of the 3 × 3 convolutions; the window's side is 1 + 2 · their sum
+    """
+
+    def __init__(
+        self, *, channels: int = 3, classes: int = 1, maps: int = 24, dilations: Sequence[int] = (1,) * 7
+    ) -> None:
+        super().__init__()
+        for apart in dilations:
+            self.extend((nn.Conv2d(channels, maps, 3, padding=apart, dilation=apart), nn.ReLU()))
+            channels = maps
+        self.extend((nn.Dropout(0.5), nn.Conv2d(maps, classes, 1)))
+        init_weights(self)
+
+
+def join(beside: Maps, below: Float[Tensor, "batch lower _ _"]) -> Float[Tensor, "batch joined _ _"]:
+    """The maps of the contracting path, cut to the size of those from below, and these, in one stack."""
+    return torch.cat((middle_of(beside, *below.shape[2:]), below), 1)
 
 
 def middle_of(x: Maps, rows: int, columns: int) -> Float[Tensor, "batch maps {rows} {columns}"]:

@@ -35,6 +35,18 @@ WRITTEN = (
     ("rope", "attention", "(self.query, self.key, self.value)", "(self.key, self.query, self.value)"),
     ("transformer_xl", "shift", "padded[..., tokens:]", "padded[..., :-tokens]"),
     ("transformer_xl", "shift", "F.pad(scores, (1, 0))", "F.pad(scores, (0, 1))"),
+    (
+        "unet",
+        "join",
+        "(middle_of(beside, *below.shape[2:]), below)",
+        "(below, middle_of(beside, *below.shape[2:]))",
+    ),
+    (
+        "unet",
+        "join",
+        "(middle_of(beside, *below.shape[2:]), below)",
+        "(beside[:, :, :below.shape[2], :below.shape[3]], below)",
+    ),
     ("t5", "restore", "first_sentinel + 1", "first_sentinel"),
     ("t5", "restore", "spans.get(token, [token])", "spans.get(token, [])"),
     ("t5", "restore", "spans.get(token, [token])", "spans.get(token, [token])[::-1]"),

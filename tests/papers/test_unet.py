@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from readtrack.papers import unet
 from readtrack.papers.fcn.task import Labelled
 from readtrack.papers.unet import UNet, border_weights, deformed
 from readtrack.papers.unet.benchmark import joined, patches, split
+from readtrack.papers.unet.model import WindowNet
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.unet.experiment")
 
@@ -60,11 +63,10 @@ def written(w, x, padding, joins):
     return convolve(w, "score", x, 0)
 
 
-@pytest.mark.parametrize(
-    ("padding", "joins", "shape"), [(0, True, (44, 52)), (1, True, (8, 12)), (1, False, (8, 12))]
-)
+@pytest.mark.parametrize(("padding", "joins", "shape"), [(0, 2, (44, 52)), (1, 2, (8, 12)), (1, 0, (8, 12))])
 def test_the_network_written_out(assert_parity, padding, joins, shape):
-    network = UNet(channels=2, classes=3, widths=(3, 4, 5), padding=padding, joins=joins).double()
+    network = UNet(channels=2, classes=3, widths=(3, 4, 5), padding=padding, joins=joins)
+    network = network.double().eval()
     weights = {name: 0.4 * torch.randn_like(w) for name, w in network.named_parameters()}
     assert_parity(
         lambda w, x: functional_call(network, w, (x,)),
@@ -87,20 +89,20 @@ def test_without_joins_there_are_more_weights():
             w.numel()
             for w in UNet(channels=3, classes=1, widths=(12, 24, 48), padding=1, joins=j).parameters()
         )
-        for j in (True, False)
+        for j in (None, 0)
     ]
     assert sizes[0] < sizes[1] < 1.2 * sizes[0]
 
 
 def test_what_lies_beside_does_not_reach_a_network_without_joins():
-    for joins in (True, False):
+    for joins in (2, 1, 0):
         network = UNet(channels=1, classes=1, widths=(4, 6, 8), padding=1, joins=joins)
         beside = []
         network.down[0].register_forward_hook(lambda _m, _i, out, kept=beside: kept.append(out))
         network.down[1].register_forward_pre_hook(lambda _m, given: (given[0].detach(),))
         out = network(torch.randn(1, 1, 8, 8))
         (gradient,) = torch.autograd.grad(out.sum(), beside[0], allow_unused=True, materialize_grads=True)
-        assert gradient.any().item() is joins
+        assert gradient.any().item() is (joins == 2)
 
 
 def test_weights_of_borders_pixel_by_pixel():
@@ -133,55 +135,90 @@ def test_images_and_masks_bend_alike():
     assert ((bent[:, 0] > 0.5) == (labels > 0)).float().mean() > 0.98
 
 
+def test_dropout_is_at_the_end_of_the_contracting_path():
+    network = UNet(channels=1, classes=1, widths=(4, 6, 8), padding=1)
+    seen = []
+    network.dropout.register_forward_hook(lambda _m, given, out: seen.append((given[0], out)))
+    network(torch.rand(1, 1, 16, 16))
+    ((before, after),) = seen
+    assert before.shape == (1, 8, 4, 4)
+    assert network.dropout.p == 0.5
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize(("dilations", "side"), [((1,) * 7, 15), ((1, 2), 7)])
+def test_a_pixel_is_labelled_from_its_window(dilations, side):
+    network = WindowNet(channels=2, dilations=dilations).eval()
+    image = torch.rand(1, 2, 31, 31, requires_grad=True)
+    (gradient,) = torch.autograd.grad(network(image)[0, 0, 15, 15], image)
+    rows, columns = gradient.abs().sum((0, 1)).nonzero().T
+    assert (rows.min(), rows.max()) == (columns.min(), columns.max()) == (15 - side // 2, 15 + side // 2)
+    middle = image[..., 15 - side // 2 : 16 + side // 2, 15 - side // 2 : 16 + side // 2]
+    assert_close(network(middle)[..., side // 2, side // 2], network(image)[..., 15, 15])
+
+
+def test_shifts_move_all_pixels_alike():
+    images = torch.rand(3, 1, 16, 16)
+    masks = torch.zeros(3, 16, 16, dtype=torch.long)
+    masks[:, 6:10, 6:10] = 1
+    _, shifted = deformed(images, masks, torch.Generator().manual_seed(0), std=1.0, grid=1)
+    assert [int(mask.sum()) for mask in shifted] == [16] * 3
+    assert not torch.equal(shifted, masks)
+
+
 def test_the_arms():
-    assert experiment_module.ARMS == {"U-Net": (True, 1.0), "no joins": (False, 1.0), "rigid": (True, 0.0)}
-    assert experiment_module.RATES == (0.002, 0.006, 0.018, 0.054)
-    assert experiment_module.WIDTHS == (12, 24, 48)
+    arms, breaks = experiment_module.ARMS, experiment_module.BREAKS
+    assert list(arms) == ["U-Net", "sliding window", "rigid"]
+    assert experiment_module.RATES == (0.002, 0.009, 0.036)
+    assert experiment_module.STEPS == 480
+    networks = {name: arm.make() for name, arm in arms.items()}
+    networks |= {one.name: setting.make() for one, setting in breaks.items()}
+    joined = {name: network.joins for name, network in networks.items() if isinstance(network, UNet)}
+    full = ("U-Net", "rigid", "bent once", "shifted")
+    assert joined == dict.fromkeys(full, 2) | {"no joins": 0, "deepest join only": 1}
+    windows = [n for n in networks.values() if isinstance(n, WindowNet)]
+    convolutions = [[m for m in n if isinstance(m, torch.nn.Conv2d)][:-1] for n in windows]
+    assert [1 + 2 * sum(m.dilation[0] for m in own) for own in convolutions] == [15, 31]
+    bends = {name: arm.bends for name, arm in arms.items()}
+    bends |= {one.name: setting.bends for one, setting in breaks.items()}
+    assert [name for name, bend in bends.items() if bend is None] == ["rigid", "bent once"]
+    assert bends["shifted"].keywords == {"std": 1.0, "grid": 1}
+    assert [one.name for one, setting in breaks.items() if setting.first] == ["bent once"]
 
 
-@pytest.mark.parametrize(("arm", "bent"), [("U-Net", 2), ("no joins", 2), ("rigid", 0)])
-def test_what_is_bent_and_what_chooses(part_of_run, monkeypatch, arm, bent):
-    known, choose = (Labelled(torch.rand(10, 3, 16, 16), torch.randint(6, (10, 16, 16))) for _ in range(2))
-    calls = []
+@pytest.mark.parametrize(
+    ("name", "calls"),
+    [("U-Net", ["step"] * 2), ("rigid", []), ("bent once", ["all"]), ("shifted", ["step"] * 2)],
+)
+def test_what_is_bent(part_of_run, monkeypatch, name, calls):
+    named = {one.name: setting for one, setting in experiment_module.BREAKS.items()}
+    setting = {**experiment_module.ARMS, **named}[name]
+    seen = []
 
-    def watched(images, masks, generator, *, std):
-        calls.append(std)
-        return deformed(images, masks, generator, std=std)
+    def watched(bend, images, masks, generator):
+        seen.append("step" if len(images) == 10 else "all")
+        return bend(images, masks, generator)
 
-    monkeypatch.setattr(experiment_module, "deformed", watched)
-    monkeypatch.setattr(experiment_module, "iou", lambda network, held_out: 0.75 - 0.5 * (held_out is choose))
-    score, learnt = experiment_module.train(
-        part_of_run(), arm, experiment_module.ARMS[arm], known, choose, 0.01
+    bends, first = (bend and partial(watched, bend) for bend in (setting.bends, setting.first))
+    known, choose, judge = (
+        Labelled(torch.rand(30, 3, 16, 16), torch.randint(6, (30, 16, 16))) for _ in range(3)
     )
+    shop = Workshop(part_of_run(), experiment_module.World(known, choose, judge))
+    at = Trial(shop, Work(arm=name), arm=name)
+    monkeypatch.setattr(experiment_module, "iou", lambda network, held_out: 0.75 - 0.5 * (held_out is choose))
+    score, learnt = experiment_module.learn(at, setting._replace(bends=bends, first=first), 0.01, steps=2)
     assert score == 0.25
     assert [step for step, _ in learnt.course] == [1, 2]
-    assert calls == [1.0] * bent
-    assert learnt.network.joins is (arm != "no joins")
+    assert seen == calls
+    assert not learnt.network.training
 
 
-def test_what_is_reported_chose_nothing(part_of_run, monkeypatch):
-    drawn, stated = {}, []
-
-    def labelled(run, part, count, *, fragments):
-        x = torch.zeros(1, 3, 16, 16)
-        return drawn.setdefault(part, Labelled(x, torch.zeros(1, 16, 16, dtype=torch.long)))
-
-    def train(run, name, arm, known, choose, rate):
-        assert (known, choose) == (drawn["train"], drawn["choose"])
-        return 0.25, experiment_module.Learnt(arm, [])
-
-    def iou(network, held_out):
-        assert held_out is drawn["judge"]
-        return {"U-Net": 0.75, "no joins": 0.5, "rigid": 0.625}[named[network]]
-
-    named = {arm: name for name, arm in experiment_module.ARMS.items()}
-    for stub in (labelled, train, iou):
-        monkeypatch.setattr(experiment_module, stub.__name__, stub)
-    monkeypatch.setattr(experiment_module, "draw", lambda *_: None)
-    run = part_of_run()
-    monkeypatch.setattr(run, "claim", lambda claim, values, tuned: stated.append(list(values.values())))
-    experiment_module.compare(run)
-    assert stated == [[0.25, 0.5], [0.125, 0.625]]
+def test_iou_is_of_all_pixels_together():
+    found = torch.full((2, 3, 16, 16), -1.0)
+    truth = torch.zeros(2, 16, 16, dtype=torch.long)
+    found[0, :, 0, :2], found[1, :, 0, :2] = 1, 1
+    truth[0, 0, 0], truth[1, 0, 1] = 2, 3
+    assert experiment_module.iou(torch.nn.Identity(), Labelled(found, truth)) == pytest.approx(2 / 4)
 
 
 def test_the_experiment_runs(run_experiment):
@@ -189,19 +226,12 @@ def test_the_experiment_runs(run_experiment):
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
     iou = {arm: record.values["IoU", arm] for arm in experiment_module.ARMS}
-    assert claims["joins"]["values"]["IoU, U-Net - no joins"] == iou["U-Net"] - iou["no joins"]
-    assert claims["deformation"]["values"]["IoU, U-Net - rigid"] == iou["U-Net"] - iou["rigid"]
-
-
-@pytest.mark.parametrize("condition", [{"null": True}, {"broken": "no joins"}, {"broken": "rigid"}])
-def test_null_and_breaks_compare_equals(run_experiment, condition):
-    record = run_experiment(unet, **condition)
-    differences = [v for c in record.claims for name, v in c["values"].items() if " - " in name]
-    assert differences == [0.0] * (2 if "null" in condition else 1)
+    for name, other in (("U-Net against a sliding window", "sliding window"), ("deformation", "rigid")):
+        assert claims[name]["values"][f"IoU, U-Net - {other}"] == iou["U-Net"] - iou[other]
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(unet)] == ["join"]
+    assert [case.name for case in check_benchmark(unet)] == ["join", "images"]
 
 
 def test_the_join_in_half_precision(assert_half_precision):

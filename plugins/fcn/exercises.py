@@ -1,0 +1,41 @@
+"""Functions to write: the bilinear filter, and the upsampling that uses it."""
+
+from collections.abc import Iterator
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_factors(draw: Draw) -> Iterator[Try]:
+    for factor in (2, 3, 8):
+        yield Try(f"factor {factor}", factor)
+
+
+def of_scores(draw: Draw) -> Iterator[Try]:
+    yield Try("factor 1", draw(1, 2, 2, 3), 1)
+    yield Try("factor 2", draw(1, 1, 3, 2), 2)
+    yield Try("an odd factor, two classes", draw(2, 2, 3, 4), 3)
+
+
+EXERCISES = (
+    Exercise(
+        name="bilinear filter",
+        of="model.bilinear",
+        task="The filter whose transposed convolution of stride `factor` interpolates.",
+        hints=(
+            "The size is 2 · factor - factor mod 2, so that the filter has a middle.",
+            "In each direction the weight falls linearly from the middle: 1 - distance / factor.",
+            "The filter is the outer product of both directions.",
+        ),
+        tries=of_factors,
+    ),
+    Exercise(
+        name="upsampling",
+        of="model.upsample",
+        task="Enlarge each class's scores by a transposed convolution.",
+        hints=(
+            "Each class is a group with the same filter.",
+            "Half of what the filter is larger than the factor is padding.",
+        ),
+        tries=of_scores,
+    ),
+)
