@@ -3,17 +3,17 @@
 Sermanet, Eigen, Zhang, Mathieu, Fergus and LeCun 2013, "OverFeat: Integrated Recognition, Localization and
 Detection using Convolutional Networks", arXiv 1312.6229.
 
-The problem. A network that names photographs sees a window of one size. An object may be elsewhere, larger
-or smaller; and its name does not say where it is. To try every window of every size is thousands of passes.
+The problem. An image classifier sees one window of one size. An object may be elsewhere, larger or smaller,
+and its class does not say where it is. Classifying every window of every size takes thousands of passes.
 
-The idea. Convolutions do not mind the image's size: over a larger one the same network gives a map of
-answers, one for each window, and windows share nearly all of the work. The last pooling starts at each of
-its offsets, for a finer map. A second head predicts the object's box from the same features; boxes of many
-windows and scales are accumulated, not suppressed, so that those that agree win. It located best in the
-ImageNet competition of 2013, and FCN and detectors without proposals go on from here.
+The idea. Convolutions work on images of any size. Over a larger image the same network gives a map of scores,
+one for each window, and windows share nearly all of the work. The last pooling starts at each of its offsets,
+which makes the map finer. A second head predicts the object's box from the same features. Boxes of many
+windows and scales are accumulated instead of suppressed. OverFeat won the localisation task of the
+ImageNet challenge of 2013.
 
 This folder. `model` has both of the paper's networks, a small one, and the accumulation. `task` has pictures,
-windows and localisation. `experiment` locates from one view, all windows of one scale, and of three.
+windows and localisation. `experiment` locates from one view, from all windows of one scale, and of three.
 """
 
 from torch import nn

@@ -1,7 +1,7 @@
 """Pictures with one object of any size, windows of them, and where a network finds the object."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ AWAY = 4  # how far from a window's middle the middle of such an object may be, 
 BRIGHTNESS = 0.3  # about the mean of all pixels
 
 Images = Float[Tensor, "batch 3 side side"]
+Views = Literal["all", "middle", "five"]
 
 
 class Pictures(NamedTuple):
@@ -32,7 +33,7 @@ class Pictures(NamedTuple):
 
 def pictures(run: Run, part: scenes.Part, count: int) -> Pictures:
     """The shared scenes' level `photo`, with a digit of 8 to 30 pixels."""
-    drawn = scenes.draw(count, run.seed, part, "photo", size=SIDE, digit=(8, 30), classes=CLASSES)
+    drawn = scenes.draw(count, run.data_seed(part), part, "photo", size=SIDE, digit=(8, 30), classes=CLASSES)
     fields = drawn.images - BRIGHTNESS, drawn.labels[:, 0], drawn.boxes[:, 0]
     return Pictures(*(field.to(run.device) for field in fields))
 
@@ -73,22 +74,25 @@ class Located(NamedTuple):
 
 
 @torch.no_grad()
-def locate(network: nn.Module, x: Images, scales: Sequence[int], *, dense: bool, kept: int) -> Located:
+def locate(network: nn.Module, x: Images, scales: Sequence[int], *, views: Views, kept: int) -> Located:
     """The class and the box to which the most certain windows add up (section 4.3).
 
-    dense  all windows of each scale, or the one in the middle
+    views  all windows of each scale, the one in the middle, or this one and the four in the corners
     kept   windows whose boxes are accumulated; with 1 the most certain one's is taken as it is
     """
     certain, boxes = [], []
     for side in scales:
-        images, corner = resized(x, side), 0
-        if not dense:
-            corner = (side - WINDOW) // 2
-            images = images[:, :, corner : corner + WINDOW, corner : corner + WINDOW]
-        views = network(images.to(next(network.parameters()).dtype))
-        certain.append(views.scores.float().softmax(1).flatten(2).mT)
-        found = in_pixels(views.boxes.float(), stride=network.stride, window=WINDOW, scale=side / SIDE)
-        boxes.append(found + corner * SIDE / side)
+        images = resized(x, side).to(next(network.parameters()).dtype)
+        last = side - WINDOW
+        middle = (last // 2, last // 2)
+        corners = [(y, x) for y in (0, last) for x in (0, last)]
+        for top, left in {"all": [(0, 0)], "middle": [middle], "five": [middle, *corners]}[views]:
+            seen = images if views == "all" else images[:, :, top : top + WINDOW, left : left + WINDOW]
+            found = network(seen)
+            certain.append(found.scores.float().softmax(1).flatten(2).mT)
+            scale = side / SIDE
+            pixels = in_pixels(found.boxes.float(), stride=network.stride, window=WINDOW, scale=scale)
+            boxes.append(pixels + torch.tensor([left, top, left, top]).to(pixels) / scale)
     scores = torch.cat(certain, 1)
     order = scores.amax(2).topk(min(kept, scores.shape[1]), 1).indices[..., None]
     candidates = torch.cat(boxes, 1).gather(1, order.expand(-1, -1, 4))

@@ -2,17 +2,18 @@
 
 Zeiler and Fergus 2013, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901.
 
-The problem. AlexNet worked, and nobody could say why, or how to make it better other than by trying.
+The problem. AlexNet worked, but nobody knew why, or how to improve it other than by trial and error.
 
-The idea. Run the network backwards: take one activation, set all others to zero, and go down through the same
-filters, transposed; put what comes back where max-pooling had found its maximum, and keep what is positive.
-The result, in pixels, is what excited the unit. It showed dead and repeated filters in AlexNet's first layer;
-smaller filters and strides there cured that, and won in 2013. And to see what a score depends on, slide a
-grey square over the image: when it covers the object, the probability falls.
+The idea. A deconvnet projects one activation back into the pixels: set all other activations to zero, go
+backwards through the same filters, transposed, put each value where max-pooling had found its maximum, and
+keep what is positive. The projections showed dead and repeated filters in AlexNet's first layer. Smaller
+filters and strides there reduced the error. Occlusion shows what a score depends on: slide a grey square over
+the image and watch the probability of the class.
 
-This folder. `projection` has the way back, `occlusion` the square. The network that is asked is that of the
-saliency maps' paper. `experiment` covers one of two digits, and asks where projections lie. Not here: the
-network that was made better, which needs ImageNet to show it.
+This folder. `projection` has the backward pass, `occlusion` the square. The network comes from the saliency
+maps' paper. `experiment` covers a digit or its surroundings, and measures where projections lie. The claim
+that diagnosis finds better architectures is not tested. It is about ImageNet, and a run here has no time to
+train AlexNet's first layer and the improved one to convergence.
 """
 
 from collections.abc import Callable

@@ -1,102 +1,184 @@
 """What the score loses when a digit is covered, and where the projections of a score lie."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, hookimpl
 
-from ..saliency.network import BRIGHTNESS, SIDE, Known, PairNet, energy, inside, known, networks
+from ..saliency.maps import brightness
+from ..saliency.network import BRIGHTNESS, SIDE, Known, Pair, PairNet, energy, inside, known, networks
 from .occlusion import GREY, occlusion
 from .projection import Maps, Rule, deconvnet, gradient, pull_back
 
-UNTRAINED = Break("untrained", "The network that is asked has learned nothing.")
-DEVIATIONS = (
-    "Not ImageNet but scenes of 20 × 20 with two of five digits and half of a third one on photographs; 500 "
-    "held-out scenes, of which those count whose two digits the network names. "
+INITIAL = Break("initial weights", "The network that is asked has learned nothing.")
+HALF = Break("upper half covered", "Only the upper half of the asked digit is covered.", "near miss")
+BRIGHTEST = Break(
+    "brightest box covered", "The brightest box of the digit's size is covered: no network.", "rival"
 )
+NO_SWITCHES = Break("no switches", "Unpooling spreads a value evenly over its window.", "near miss")
+GRADIENT = Break("gradient", "The gradient of the same score, in the place of the projection.", "rival")
+
+DEVIATIONS = (
+    "Not ImageNet but scenes of 20 × 20 with two of five digits and half of a third one on photographs; a "
+    "network of four convolutions, trained for 1,000 steps of 32 with batch normalisation that is folded "
+    "into its convolutions; 800 held-out scenes, of which those count whose two digits it names. "
+)
+LOST = "probability lost"
+OVER = "asked box over other"
 
 OCCLUSION = Claim(
-    name="occlusion",
-    sentence="A network's probability of a digit falls when that digit is covered, far more than when the "
-    "other digit is: it sees the object, not its surroundings.",
+    name="occlusion of the object against its surroundings",
+    sentence="A network's probability of a digit falls when that digit is covered, and not when everything "
+    "but "
+    "the digit is covered.",
     paper=Figure(
-        "The probability drops when the object is covered. Pictures only, no number.",
+        "The probability drops significantly when the object is covered. Pictures only, no number.",
         where="section 4.2 and figure 7",
         read="text",
     ),
     rule=(
-        Bound("probability lost, asked digit covered - other", ">=", 0.35, direction=0.1),
-        Bound("the same, trained - untrained", ">=", 0.35, direction=0.1),
+        at_least(LOST, "asked digit", 0.5, minus="all but the asked digit", toward=0.1),
+        at_least(LOST, "asked digit", 0.5, minus="asked digit, untrained", toward=0.1),
     ),
-    control="the other digit covered, and the same network with its initial weights",
+    control_arm="all but the asked digit",
+    control="everything covered but the asked digit's box, and the network with its initial weights",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
-    breaks=(UNTRAINED,),
+    breaks=(INITIAL, HALF, BRIGHTEST),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "What covers a digit is a grey box of the digit's own size.",
+    deviations=DEVIATIONS
+    + "The cover is a grey box of the digit's own size, where the paper slides a square.",
+    history=(
+        (
+            "Until November 2026 the other digit was covered in the control, which any classifier passes, "
+            "and "
+            'the bounds were 0.35. The verdict was "reproduced" (0.77). The surroundings are covered now, '
+            "which tests the paper's question: the object or its surroundings."
+        ),
+    ),
 )
 
 PROJECTS = Claim(
-    name="projections",
-    sentence="What a deconvnet projects from a digit's score into the pixels lies in that digit's box rather "
-    "than in the other's, if the network has learnt.",
+    name="deconvnet projection of a score",
+    sentence="A deconvnet's projection of a digit's score lies in that digit's box rather than in the "
+    "other's, "
+    "more often than the projection through an untrained network.",
     paper=Figure(
-        "Projections show the parts of the image that excite a map. Pictures only.",
+        "Projections show the parts of the image that excite a feature map. Pictures only.",
         where="section 4 and figure 2",
         read="text",
     ),
-    rule=(Bound("asked box over other, trained - untrained", ">=", 0.08, direction=0.02),),
+    rule=(at_least(OVER, "deconvnet", 0.08, minus="deconvnet, untrained", toward=0.0),),
+    control_arm="deconvnet, untrained",
     control="the same network with its initial weights; chance is one half",
     control_reaches=(Bound("digits that the network names", ">=", 0.8),),
-    breaks=(UNTRAINED,),
-    shortcuts=("asked box over other, gradient",),
+    breaks=(INITIAL, NO_SWITCHES, GRADIENT),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "The score of a digit is projected, not a single activation; the gradient's "
-    "figure stands beside it.",
+    deviations=DEVIATIONS
+    + "The score of a digit is projected, not a single activation of a feature map, and "
+    "no person judges the pictures.",
+    headline=True,
+    history=(
+        (
+            'Until November 2026 the rule was the same and the verdict "reproduced" (0.13). The gradient, '
+            "which scores 0.91, was shown and had no part in the verdict. It is a rival now."
+        ),
+    ),
 )
+
+Question = Callable[[Known], Tensor]  # questions to a number or a map for each
 
 
 @hookimpl
 def experiment(run: Run) -> None:
     pair = networks(run)
-    asked = known(run, pair.trained, "judge", run.pick(smoke=8, quick=500, full=2000))
+    asked = known(run, pair.trained, "judge", run.pick(smoke=8, quick=800, full=2000))
     run.metric("digits that the network names", asked.named)
-    ours = pair.untrained if run.without(UNTRAINED.name) else pair.trained
-    arms = run.arms({"trained": ours, "untrained": pair.untrained}, control="untrained")
-    if run.wants(OCCLUSION):
-        cover(run, arms, asked)
-    if run.wants(PROJECTS):
-        project(run, arms, asked)
-    draw(run, arms["trained"], asked)
-    show_units(run, arms["trained"], asked)
+    cover(run, pair, asked)
+    project(run, pair, asked)
+    draw(run, pair.trained, asked)
+    show_units(run, pair.trained, asked)
 
 
-def cover(run: Run, arms: dict[str, PairNet], asked: Known) -> None:
-    """The probability of the asked digit, before and after a box of grey."""
-    lead = {}
-    for arm, network in arms.items():
-        before = probability(network, asked.images, asked)
-        lost = {}
-        for what, boxes in (("asked digit", asked.boxes), ("other digit", asked.others)):
-            hidden = inside(boxes, (SIDE, SIDE)).to(run.device)[:, None]
-            after = probability(network, torch.where(hidden, GREY, asked.images), asked)
-            lost[what] = (before - after).mean().item()
-            run.metric(f"probability lost, {what} covered", lost[what], arm=arm)
-            ranked = (before - after).sort().values
-            for step in range(5, 100, 5):
-                value = ranked[len(ranked) * step // 100].item()
-                run.metric("probability lost, by its rank in %", value, step=step, arm=f"{arm}, {what}")
-        lead[arm] = lost["asked digit"] - lost["other digit"]
-    run.headline("probability lost, by its rank in %")
-    values = {
-        "probability lost, asked digit covered - other": lead["trained"],
-        "the same, trained - untrained": lead["trained"] - lead["untrained"],
-        "digits that the network names": asked.named,
-    }
-    run.claim(OCCLUSION, values)
+def cover(run: Run, pair: Pair, asked: Known) -> None:
+    """The probability of the asked digit, before and after a part of the picture is covered."""
+    untrained = Arm(partial(lost, pair.untrained, asked_digit))
+    run.compare(
+        OCCLUSION,
+        arms={
+            "asked digit": Arm(partial(lost, pair.trained, asked_digit)),
+            "all but the asked digit": Arm(partial(lost, pair.trained, all_but_asked)),
+            "asked digit, untrained": untrained,
+        },
+        attempt=partial(answer, asked),
+        read=read_lost,
+        yardsticks={"other digit": Arm(partial(lost, pair.trained, other_digit))},
+        references={"": {"digits that the network names": asked.named}},
+        breaks={
+            INITIAL.name: {"asked digit": untrained},
+            HALF.name: {"asked digit": Arm(partial(lost, pair.trained, upper_half))},
+            BRIGHTEST.name: {"asked digit": Arm(partial(lost, pair.trained, brightest))},
+        },
+        null="items",
+    )
+    run.axes(BY_RANK, x="questions, by the loss, in %", y="probability lost")
+    run.headline(BY_RANK)
+
+
+def answer(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
+    """Nothing is chosen."""
+    return math.nan, question(asked)
+
+
+BY_RANK = "probability lost, by its rank in %"
+Covered = Bool[Tensor, "questions height width"]
+
+
+def asked_digit(asked: Known) -> Covered:
+    return inside(asked.boxes, (SIDE, SIDE))
+
+
+def other_digit(asked: Known) -> Covered:
+    return inside(asked.others, (SIDE, SIDE))
+
+
+def all_but_asked(asked: Known) -> Covered:
+    return ~asked_digit(asked)
+
+
+def upper_half(asked: Known) -> Covered:
+    x1, y1, x2, y2 = asked.boxes.T
+    return inside(torch.stack((x1, y1, x2, (y1 + y2) / 2), 1), (SIDE, SIDE))
+
+
+def brightest(asked: Known) -> Covered:
+    """The box of the asked digit's size with the brightest pixels."""
+    boxes = []
+    for light, box in zip(brightness(asked.images).float().cpu(), asked.boxes, strict=True):
+        width, height = (box[2:] - box[:2]).long().tolist()
+        place = int(F.avg_pool2d(light[None], (height, width), 1).argmax())
+        top, left = divmod(place, SIDE - width + 1)
+        boxes.append([left, top, left + width, top + height])
+    return inside(torch.tensor(boxes).to(asked.boxes), (SIDE, SIDE))
+
+
+def lost(network: PairNet, covered: Callable[[Known], Covered], asked: Known) -> Float[Tensor, " questions"]:
+    """What covering costs the probability of each question's digit."""
+    hidden = covered(asked).to(asked.images.device)[:, None]
+    after = probability(network, torch.where(hidden, GREY, asked.images), asked)
+    return (probability(network, asked.images, asked) - after).cpu()
+
+
+def read_lost(at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
+    at.metric(LOST, found.chosen.mean().item())
+    for percent in range(5, 100, 10):
+        at.metric(BY_RANK, found.chosen.quantile(percent / 100).item(), step=percent)
+    return {LOST: found.chosen.view(-1, 2)}
 
 
 def probability(network: PairNet, images: Tensor, asked: Known) -> Float[Tensor, " questions"]:
@@ -113,30 +195,42 @@ def of_scores(network: PairNet, asked_classes: Tensor) -> Callable[[Maps], Maps]
     return signal
 
 
-def projected(network: PairNet, asked: Known, rule: Rule) -> Float[Tensor, "questions height width"]:
-    """The magnitude of what comes back, in the colour where it is largest."""
-    images = asked.images - BRIGHTNESS
-    back = pull_back(network.layers, images, rule, of_scores(network, asked.classes))
-    return back.abs().amax(1)
+def projected(
+    network: PairNet, rule: Rule, asked: Known, *, switches: bool = True
+) -> Float[Tensor, "questions height width"]:
+    """The projection's magnitude, in the colour where it is largest."""
+    images, signal = asked.images - BRIGHTNESS, of_scores(network, asked.classes)
+    return pull_back(network.layers, images, rule, signal, switches=switches).abs().amax(1)
 
 
-def project(run: Run, arms: dict[str, PairNet], asked: Known) -> None:
-    over = {}
-    rules: dict[str, Rule] = {"deconvnet": deconvnet, "gradient": gradient}
-    for arm, network in arms.items():
-        for name, rule in rules.items():
-            map_ = projected(network, asked, rule)
-            ours, theirs = energy(map_, asked.boxes), energy(map_, asked.others)
-            over[arm, name] = ((ours > theirs).float() + (ours == theirs).float() / 2).mean().item()
-            run.metric(f"asked box over other, {name}", over[arm, name], arm=arm)
-            run.metric(f"share in the asked box, {name}", ours.mean().item(), arm=arm)
-    values = {
-        "asked box over other, trained - untrained": over["trained", "deconvnet"]
-        - over["untrained", "deconvnet"],
-        "asked box over other, gradient": over["trained", "gradient"],
-        "digits that the network names": asked.named,
-    }
-    run.claim(PROJECTS, values)
+def project(run: Run, pair: Pair, asked: Known) -> None:
+    untrained = Arm(partial(projected, pair.untrained, deconvnet))
+    run.compare(
+        PROJECTS,
+        arms={
+            "deconvnet": Arm(partial(projected, pair.trained, deconvnet)),
+            "deconvnet, untrained": untrained,
+        },
+        attempt=partial(answer, asked),
+        read=partial(read_map, asked),
+        yardsticks={"gradient": Arm(partial(projected, pair.trained, gradient))},
+        references={"": {"digits that the network names": asked.named}},
+        breaks={
+            INITIAL.name: {"deconvnet": untrained},
+            NO_SWITCHES.name: {"deconvnet": Arm(partial(projected, pair.trained, deconvnet, switches=False))},
+            GRADIENT.name: {"deconvnet": Arm(partial(projected, pair.trained, gradient))},
+        },
+        null="items",
+    )
+
+
+def read_map(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
+    """Whether more of the map lies in the asked box than in the other; a tie counts half."""
+    ours, theirs = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
+    over = (ours > theirs).float() + (ours == theirs).float() / 2
+    at.metric(OVER, over.mean().item())
+    at.metric("share of the map in the asked box", ours.mean().item())
+    return {OVER: over.view(-1, 2)}
 
 
 def large(images: Tensor) -> Tensor:
@@ -149,7 +243,7 @@ def draw(run: Run, network: PairNet, asked: Known) -> None:
     scenes, classes = asked.images[: 2 * count], asked.classes[: 2 * count]
     lost = occlusion(network, scenes, classes).clamp(min=0)
     lost = lost / lost.amax((1, 2), keepdim=True).clamp(min=1e-12)
-    whole = torch.nn.functional.pad(lost, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1)
+    whole = F.pad(lost, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1)
     back = pull_back(network.layers, scenes - BRIGHTNESS, deconvnet, of_scores(network, classes))
     colours = 0.5 + back / (2 * back.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
     rows = torch.cat((scenes[::2], whole[::2], whole[1::2], colours[::2], colours[1::2]))

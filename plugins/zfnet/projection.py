@@ -26,19 +26,27 @@ def deconvnet(signal: Tensor, x: Tensor) -> Tensor:
     return signal.relu()
 
 
-def pull_back(layers: nn.Sequential, images: Images, rule: Rule, signal: Callable[[Maps], Maps]) -> Images:
-    """What an activation of the last maps looks like in pixels.
+def pull_back(
+    layers: nn.Sequential,
+    images: Images,
+    rule: Rule,
+    signal: Callable[[Maps], Maps],
+    *,
+    switches: bool = True,
+) -> Images:
+    """The projection of an activation of the last maps into the pixels.
 
-    layers  convolutions with stride 1, ReLUs and max-poolings
-    signal  given the last maps, what starts the way back: zeros but where one asks
+    layers    convolutions with stride 1, ReLUs and max-poolings
+    signal    given the last maps, what starts the way back: zeros but at the activation
+    switches  False: unpooling spreads a value evenly over its window
 
     Raises TypeError for a layer of another kind.
     """
-    x, inputs, switches = images, [], {}
+    x, inputs, places = images, [], {}
     for index, layer in enumerate(layers):
         inputs.append(x)
         if isinstance(layer, nn.MaxPool2d):
-            x, switches[index] = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
+            x, places[index] = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
         else:
             x = layer(x)
     back = signal(x)
@@ -50,7 +58,10 @@ def pull_back(layers: nn.Sequential, images: Images, rule: Rule, signal: Callabl
             back = rule(back, x)
         elif isinstance(layer, nn.MaxPool2d):
             kernel, stride = layer.kernel_size, layer.stride
-            back = F.max_unpool2d(back, switches[index], kernel, stride, output_size=x.shape[2:])
+            if switches:
+                back = F.max_unpool2d(back, places[index], kernel, stride, output_size=x.shape[2:])
+            else:
+                back = F.interpolate(back, x.shape[2:]) / kernel**2
         else:
             raise TypeError(f"no way back is known through {type(layer).__name__}")
     return back

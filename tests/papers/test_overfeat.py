@@ -15,6 +15,8 @@ from readtrack.papers import overfeat
 from readtrack.papers.overfeat import ACCURATE, FAST, OverFeat, accumulate, at_each_offset
 from readtrack.papers.overfeat.model import Layer, in_pixels, iou_of_pairs
 from readtrack.papers.overfeat.task import Pictures, locate, readable, resized, windows
+from readtrack.plugin import Sweep, Trial
+from readtrack.runs.trial import Work, Workshop
 from readtrack.scores import box_iou
 
 experiment_module = importlib.import_module("readtrack.papers.overfeat.experiment")
@@ -245,7 +247,7 @@ class Square(nn.Module):
 @pytest.mark.parametrize("scales", [(24,), (48,), (24, 34, 48)])
 def test_what_windows_see_is_found_in_the_picture(scales):
     known = marked([(4, 6), (22, 12), (15, 24)], size=12)
-    found = locate(Square(), known.x, scales, dense=True, kept=24)
+    found = locate(Square(), known.x, scales, views="all", kept=24)
     assert found.labels.tolist() == [0, 0, 0]
     assert (iou_of_pairs(found.boxes, known.boxes) > 0.7).all()
 
@@ -253,9 +255,17 @@ def test_what_windows_see_is_found_in_the_picture(scales):
 def test_the_window_in_the_middle():
     known = marked([(14, 12)], size=12)
     for side in (24, 34, 48):
-        found = locate(Square(), known.x, (side,), dense=False, kept=24)
+        found = locate(Square(), known.x, (side,), views="middle", kept=24)
         assert found.candidates.shape == (1, 1, 4)
         assert iou_of_pairs(found.boxes, known.boxes).item() > 0.7
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (27, 0), (0, 27), (27, 27)])
+def test_five_views_reach_the_corners(corner):
+    known = marked([corner], size=12)
+    found = locate(Square(), known.x, (40,), views="five", kept=5)
+    assert found.candidates.shape == (1, 5, 4)
+    assert iou_of_pairs(found.boxes, known.boxes).item() > 0.7
 
 
 def test_what_does_not_fit_a_window_is_left_out():
@@ -272,58 +282,45 @@ def test_pictures_keep_their_brightness():
 
 
 def test_the_arms():
-    arms = {name: tuple(arm) for name, arm in experiment_module.ARMS.items()}
-    assert arms == {"one view": (1, False), "one scale": (1, True), "three scales": (3, True)}
+    arms = {name: tuple(seen) for name, seen in experiment_module.ARMS.items()}
+    assert arms == {"three scales": (3, "all"), "one scale": (1, "all"), "one view": (1, "middle")}
+    breaks = {one.name: tuple(seen) for one, seen in experiment_module.BREAKS.items()}
+    expected = {"one scale": (1, "all"), "middles of three scales": (3, "middle"), "five views": (3, "five")}
+    assert breaks == expected
     assert experiment_module.SCALES == (24, 34, 48)
-    assert (experiment_module.RATES, experiment_module.KEPT) == ((0.002, 0.006, 0.018), (1, 4, 24))
+    assert (experiment_module.RATES, experiment_module.KEPT) == ((0.002, 0.006, 0.018, 0.054), (1, 4, 24))
+    assert experiment_module.STEPS == 250
     assert OverFeat.small(5).stride == 2
 
 
 def test_each_arm_has_its_best_scale_and_is_judged_on_other_pictures(part_of_run, monkeypatch):
-    drawn, stated = {}, []
+    drawn = {part: marked([(15, 15)] * 20) for part in ("choose", "judge")}
     found = {(24,): 6, (34,): 4, (48,): 5, (24, 34, 48): 3}  # errors in 20 by scales, on `choose`
 
-    def draw(run, part, count):
-        return drawn.setdefault(part, marked([(15, 15)] * 20))
-
-    def located(network, part, scales, *, dense, kept):
-        assert part is drawn["choose"] or part is drawn["judge"]
+    def located(network, part, scales, *, views, kept):
         wrong = found[tuple(scales)] + 2 * (part is drawn["judge"]) + 2 * (kept != 4)
         return torch.arange(20) >= wrong
 
-    for name, stub in (("pictures", draw), ("located", located)):
-        monkeypatch.setattr(experiment_module, name, stub)
-    monkeypatch.setattr(experiment_module, "train", lambda run, rate, known: OverFeat.small(5))
-    monkeypatch.setattr(experiment_module, "show", lambda *_: None)
-    run = part_of_run()
-    monkeypatch.setattr(run, "claim", lambda claim, values, tuned: stated.append((values, tuned)))
-    experiment_module.compare(run)
-    ((values, tuned),) = stated
-    assert list(values.values()) == pytest.approx([0.05, 0.05, 0.3])
-    assert [(best.score, *best.result[1:]) for best in tuned] == [
-        (pytest.approx(0.2), (34,), 4),
-        (pytest.approx(0.2), (34,), 4),
-        (pytest.approx(0.15), (24, 34, 48), 4),
-    ]
+    monkeypatch.setattr(experiment_module, "located", located)
+    shop = Workshop(part_of_run(), experiment_module.World([], drawn["choose"], drawn["judge"]))
+    at = Trial(shop, Work(arm="any"), arm="any")
+    at.before = {0.01: OverFeat.small(5)}
+    for seen, score, best in (((1, "all"), 0.2, (34,)), ((3, "five"), 0.15, (24, 34, 48))):
+        found_score, learnt = experiment_module.attempt(at, experiment_module.Seen(*seen), 0.01)
+        assert found_score == pytest.approx(score)
+        assert learnt == (at.before[0.01], seen[1], best, 4)
+        mistakes = experiment_module.read_off(at, Sweep(learnt, 0.01, {}))["localisation error"]
+        assert mistakes.mean() == pytest.approx(score + 0.1)
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(overfeat)
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == claims["every window"]["verdict"] == "held"
-    errors = [record.values["localisation error", arm] for arm in experiment_module.ARMS]
-    values = list(claims["scales"]["values"].values())
-    assert values == [errors[0] - errors[2], errors[1] - errors[2], errors[0]]
-
-
-def test_a_null_run_compares_equals(run_experiment):
-    values = run_experiment(overfeat, null=True).claims[-1]["values"]
-    assert [v for name, v in values.items() if " - " in name] == [0.0, 0.0]
-
-
-def test_without_scales_the_arms_are_equal(run_experiment):
-    values = run_experiment(overfeat, broken="one scale").claims[-1]["values"]
-    assert values["localisation error, one scale - three scales"] == 0
+    errors = {arm: record.values["localisation error", arm] for arm in experiment_module.ARMS}
+    values = list(claims["three scales against one scale and one view"]["values"].values())
+    expected = [errors[arm] - errors["three scales"] for arm in ("one view", "one scale")]
+    assert values == pytest.approx([*expected, errors["one view"]])
 
 
 def test_every_variant_is_right(check_benchmark):

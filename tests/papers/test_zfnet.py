@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from readtrack.papers import zfnet
+from readtrack.papers.saliency.network import Known
 from readtrack.papers.zfnet import deconvnet, gradient, occlusion, pull_back
+from readtrack.plugin import Run
 
 experiment_module = importlib.import_module("readtrack.papers.zfnet.experiment")
 
@@ -120,27 +122,86 @@ def test_one_activation_is_projected_at_a_time():
     assert torch.equal(found.amax((2, 3))[:, 2], maps[:, 2].amax((1, 2)))
 
 
+def asked_for(run_experiment, monkeypatch) -> tuple[list, list]:
+    """What the experiment hands to its comparisons, and the networks that it asks."""
+    given, pair = [], []
+    compare, networks = Run.compare, experiment_module.networks
+    monkeypatch.setattr(experiment_module, "networks", lambda run: pair.append(networks(run)) or pair[0])
+
+    def noted(run, *claims, **asked):
+        given.append(asked)
+        return compare(run, *claims, **asked)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    run_experiment(zfnet)
+    return given, pair[0]
+
+
+def test_what_is_covered_and_projected(run_experiment, monkeypatch):
+    (covers, projects), (trained, untrained) = asked_for(run_experiment, monkeypatch)
+    images = torch.rand(2, 3, 20, 20)
+    images[0, :, 12:16, 2:8] += 2  # the brightest box of 6 × 4
+    images[1, :, 3:8, 9:12] += 2
+    boxes, others = torch.tensor([[1.0, 2, 7, 6], [10, 8, 13, 13]]), torch.tensor([[12.0, 2, 16, 8]] * 2)
+    asked = Known(images, torch.tensor([1, 4]), boxes, others, 0.9)
+
+    def after(network, masks):
+        hidden = torch.where(torch.stack(masks)[:, None], 0.3, images)
+        score = lambda x: network(x)[torch.arange(2), asked.classes].sigmoid()  # noqa: E731
+        return score(images) - score(hidden)
+
+    def mask(x1, y1, x2, y2):
+        found = torch.zeros(20, 20, dtype=torch.bool)
+        found[y1:y2, x1:x2] = True
+        return found
+
+    digit = [mask(1, 2, 7, 6), mask(10, 8, 13, 13)]
+    wanted = {
+        "asked digit": after(trained, digit),
+        "all but the asked digit": after(trained, [~one for one in digit]),
+        "asked digit, untrained": after(untrained, digit),
+        "other digit": after(trained, [mask(12, 2, 16, 8)] * 2),
+    }
+    for name, expected in wanted.items():
+        assert_close({**covers["arms"], **covers["yardsticks"]}[name].make(asked), expected)
+    broken = {name: change["asked digit"].make(asked) for name, change in covers["breaks"].items()}
+    assert_close(broken["initial weights"], wanted["asked digit, untrained"])
+    assert_close(broken["upper half covered"], after(trained, [mask(1, 2, 7, 4), mask(10, 8, 13, 11)]))
+    assert_close(broken["brightest box covered"], after(trained, [mask(2, 12, 8, 16), mask(9, 3, 12, 8)]))
+
+    def back(network, rule, **options):
+        signal = experiment_module.of_scores(network, asked.classes)
+        return pull_back(network.layers, images - 0.3, rule, signal, **options).abs().amax(1)
+
+    assert_close(projects["arms"]["deconvnet"].make(asked), back(trained, deconvnet))
+    assert_close(projects["arms"]["deconvnet, untrained"].make(asked), back(untrained, deconvnet))
+    broken = {name: change["deconvnet"].make(asked) for name, change in projects["breaks"].items()}
+    assert_close(broken["initial weights"], back(untrained, deconvnet))
+    assert_close(broken["gradient"], back(trained, gradient))
+    assert_close(broken["no switches"], back(trained, deconvnet, switches=False))
+
+
+def test_without_switches_a_value_is_spread_over_its_window():
+    layers = nn.Sequential(nn.MaxPool2d(2))
+    image = torch.rand(1, 1, 4, 6)
+    found = pull_back(layers, image, deconvnet, lambda maps: maps, switches=False)
+    assert_close(found, layers(image).repeat_interleave(2, 2).repeat_interleave(2, 3) / 4)
+
+
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(zfnet)
     claims = {claim["claim"]["name"]: claim["values"] for claim in record.claims}
     lost = {
-        arm: record.values["probability lost, asked digit covered", arm]
-        - record.values["probability lost, other digit covered", arm]
-        for arm in ("trained", "untrained")
+        arm: record.values["probability lost", arm]
+        for arm in ("asked digit", "all but the asked digit", "asked digit, untrained")
     }
-    found = list(claims["occlusion"].values())
-    assert found[:2] == pytest.approx([lost["trained"], lost["trained"] - lost["untrained"]])
-    over = [record.values["asked box over other, deconvnet", arm] for arm in ("trained", "untrained")]
-    assert claims["projections"]["asked box over other, trained - untrained"] == over[0] - over[1]
-
-
-@pytest.mark.parametrize("condition", [{"null": True}, {"broken": "untrained"}])
-def test_null_and_break_compare_equals(run_experiment, condition):
-    record = run_experiment(zfnet, **condition)
-    assert [v for c in record.claims for n, v in c["values"].items() if "trained - untrained" in n] == [
-        0.0,
-        0.0,
-    ]
+    found = claims["occlusion of the object against its surroundings"]
+    for other in ("all but the asked digit", "asked digit, untrained"):
+        expected = lost["asked digit"] - lost[other]
+        assert found[f"probability lost, asked digit - {other}"] == pytest.approx(expected)
+    over = [record.values["asked box over other", arm] for arm in ("deconvnet", "deconvnet, untrained")]
+    found = claims["deconvnet projection of a score"]
+    assert found["asked box over other, deconvnet - deconvnet, untrained"] == pytest.approx(over[0] - over[1])
 
 
 def test_every_variant_is_right(check_benchmark):

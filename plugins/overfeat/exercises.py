@@ -1,0 +1,63 @@
+"""Functions to write: boxes in pixels, their overlap, and their accumulation."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def of_pairs(draw: Draw) -> Iterator[Try]:
+    yield Try("they overlap", torch.tensor([0.0, 0, 2, 2]), torch.tensor([1.0, 0, 3, 2]))
+    yield Try("they do not", torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[2.0, 2, 3, 3]]))
+    yield Try("many", boxes(draw, 2, 5), boxes(draw, 2, 5))
+
+
+def boxes(draw: Draw, *size: int) -> torch.Tensor:
+    corner = draw.between(0, 4, *size, 2)
+    return torch.cat((corner, corner + draw.between(1, 4, *size, 2)), -1)
+
+
+def of_windows(draw: Draw) -> Iterator[Try]:
+    yield Try("one window", draw.between(0, 1, 1, 4, 1, 1), stride=2, window=6, scale=1.0)
+    yield Try("two rows, three columns", draw.between(0, 1, 2, 4, 2, 3), stride=4, window=8, scale=2.0)
+
+
+def of_many(draw: Draw) -> Iterator[Try]:
+    two = torch.tensor([[[0.0, 0, 10, 10], [0, 1, 10, 11]]])
+    yield Try("two that agree", two, draw.between(0, 1, 1, 2, 2))
+    yield Try("one agrees with none", torch.cat((two, two[:, :1] + 30), 1), draw.between(0, 1, 1, 3, 2))
+    yield Try("two images", boxes(draw, 2, 5), draw.between(0, 1, 2, 5, 3), threshold=0.3)
+
+
+EXERCISES = (
+    Exercise(
+        name="overlap",
+        of="model.iou_of_pairs",
+        task="Intersection over union of each box of a with the one of b beside it.",
+        hints=(
+            "The intersection's corners are the largest of the low and the smallest of the high ones.",
+            "A negative side means that they do not meet. The union is both areas less the intersection.",
+        ),
+        tries=of_pairs,
+        gradients=False,
+    ),
+    Exercise(
+        name="boxes in pixels",
+        of="model.in_pixels",
+        task="From each window's own measure to pixels of the image before it was enlarged.",
+        hints=("A window's corner is its row and column times the stride.", "Divide by the scale last."),
+        tries=of_windows,
+    ),
+    Exercise(
+        name="accumulation",
+        of="model.accumulate",
+        task="Merge the two boxes that match best into their mean and add their scores, until none match.",
+        hints=(
+            "Match all pairs by intersection over union, and take the best one of each image.",
+            "The first of the pair keeps the mean and the sum. The other's scores become 0.",
+        ),
+        tries=of_many,
+        gradients=False,
+    ),
+)
