@@ -3,25 +3,24 @@
 Ren, He, Girshick and Sun 2015, "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal
 Networks", arXiv 1506.01497.
 
-The problem. With Fast R-CNN the network takes a fraction of a second; what proposes its regions takes two,
-on a CPU, and learns nothing.
+The problem. Fast R-CNN takes a fraction of a second per image. Selective search, which proposes its regions,
+takes two seconds on a CPU and is not learned.
 
-The idea. The detector's maps already know where something is. A window of 3 × 3 slides over them and says of
-each of a few boxes round its place, the anchors, of several sizes and shapes, whether it holds an object, and
-how to move it onto that object. The convolutions are shared, so proposals cost next to nothing, and because
-they are ranked by what was learnt, few of them are enough.
+The idea. The detector's maps already show where objects are. A region proposal network (RPN) slides a 3 × 3
+window over them. For each of several boxes round its place, the anchors, it predicts whether the box holds an
+object, and how to move the box onto that object. The convolutions are shared, so proposals cost next to
+nothing. Because they are ranked by what was learned, few of them suffice.
 
-This folder. `model` has anchors, the proposal network, what its anchors learn, and the detector; boxes, their
-codes and suppression are R-CNN's, the rest is Fast R-CNN's. `experiment` compares the proposals with grouped
-pixels and puts all three detectors in one table; `benchmark` times an image from pixels to names. On these
-clean scenes, after 150 steps, grouped pixels cover more objects than the network's proposals do.
+This folder. `model` has anchors, the RPN, its targets and loss, and the detector. Box codes and suppression
+come from R-CNN, the rest from Fast R-CNN. `experiment` compares three regions by the RPN with three by
+grouping pixels: how many objects they cover, and what the same detector makes of them.
 """
 
 from torch import nn
 
 from readtrack.plugin import hookimpl
 
-from .benchmark import SOONER, benchmark
+from .benchmark import benchmark
 from .experiment import DETECTS, RECALLS, SIZES, experiment
 from .model import RPN, FasterRCNN, anchors_at, anchors_over, match, propose, rpn_loss, sample
 

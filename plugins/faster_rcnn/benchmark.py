@@ -6,25 +6,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from readtrack.plugin import Bench, Case, Claim, Cost, Figure, Speedup, Variant, hookimpl
+from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
 from ..fast_rcnn.model import FastRCNN
 from ..rcnn.model import RegionNet, warp
 from ..rcnn.task import REGIONS, grouped
 from .model import FasterRCNN, anchors_at, anchors_over
-
-SOONER = Claim(
-    name="time",
-    sentence="With proposals by the network an image is done sooner than with grouped pixels.",
-    paper=Figure(
-        "VGG16: 1830 ms an image with selective search; 5 images a second without it",
-        where="table 5, abstract",
-        read="table",
-    ),
-    rule=(Speedup("an image with its proposals", over="Fast R-CNN", threshold=1.3, mode="until"),),
-    deviations="Images of 48 × 48 and twenty regions. The grouping of pixels that stands for selective "
-    "search takes milliseconds here, not seconds.",
-)
 
 SIDES, RATIOS = (128.0, 256.0, 512.0), (0.5, 1.0, 2.0)
 

@@ -1,49 +1,56 @@
-"""How many objects a few proposals cover, what a detector makes of them, and three detectors in a table."""
+"""How many objects a few proposals cover, and what a detector makes of them."""
 
-import time
-from collections.abc import Callable
-from typing import NamedTuple
+import math
+from copy import deepcopy
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    NoNull,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    hookimpl,
+)
 
 from ..fast_rcnn.experiment import IMAGES, Scale, optimizer_of, picked
 from ..fast_rcnn.experiment import Learnt as Fast
 from ..fast_rcnn.experiment import starting_from as fast_from
-from ..fast_rcnn.experiment import train as train_fast
 from ..fast_rcnn.model import detection_loss
 from ..rcnn.boxes import encode
-from ..rcnn.experiment import (
-    DEVIATIONS,
-    RATES,
-    Parts,
-    fine_tune,
-    pretrained,
-    svm_targets,
-    with_svms,
-)
+from ..rcnn.experiment import DEVIATIONS, pretrained
 from ..rcnn.experiment import draw as draw_detections
-from ..rcnn.experiment import starting_from as rcnn_from
 from ..rcnn.model import RegionNet
 from ..rcnn.task import (
     CLASSES,
     REGIONS,
     SIDE,
     Detection,
-    Found,
+    covered,
     detection,
     framed,
-    grouped,
     mean_ap,
     random_windows,
-    recall,
 )
 from .model import RPN, FasterRCNN, Matched, match, rpn_loss, sample
 
-UNRANKED = Break("unranked", "Of the network's twenty best regions some are taken at random, not the best.")
+UNRANKED = Break(
+    "unranked", "Of the network's twenty best regions three are taken at random, not the best.", "near miss"
+)
+INITIAL = Break("initial weights", "The proposal network has learned nothing; the detector is the same.")
+RANKED_GROUPS = Break(
+    "grouping, ranked", "Grouping's regions, ranked by the detector's most certain class.", "rival"
+)
 
 SIZES = Claim(
     name="sizes",
@@ -56,20 +63,40 @@ SIZES = Claim(
     deviations="One score of each of the nine anchors, not two.",
 )
 
+SETTING = (
+    "The detector and the proposals are trained together for 600 steps of eight images at a learning rate of "
+    "0.004, not in four steps in turn. Proposals are suppressed at an overlap of 0.4, not 0.7, since three "
+    "are "
+    "kept, not 300; six anchors a place, not nine. Grouping looks for the colours that scenes are drawn in, "
+    "which selective search cannot know. "
+)
+RECALL, PRECISION = "recall with 3 regions", "mAP with 3 regions"
+
 RECALLS = Claim(
-    name="few proposals",
-    sentence="A few regions by the proposal network cover more objects than as many by grouping pixels.",
+    name="recall of few proposals",
+    sentence="Three regions by the proposal network cover more objects than three by grouping pixels.",
     paper=Figure(
         "Recall hardly falls from 2,000 to 300 regions, that of selective search more quickly",
         where="figure 4",
         read="text",
     ),
-    rule=(Bound("recall with 3 regions, network - grouping", ">=", 0.08, direction=0.02),),
+    rule=(at_least(RECALL, "network", 0.08, minus="grouping", toward=0.0),),
     control="connected regions of one colour or brightness, and pairs of them, the most frequent first",
-    control_reaches=(Bound("recall with 3 regions, grouping", ">=", 0.4),),
-    breaks=(UNRANKED,),
+    control_arm="grouping",
+    control_reaches=(at_least(RECALL, "grouping", 0.4),),
+    breaks=(INITIAL, UNRANKED, RANKED_GROUPS),
     chosen_on=(0,),
-    deviations=DEVIATIONS,
+    deviations=DEVIATIONS + " " + SETTING,
+    history=(
+        (
+            "Until November 2026 proposals were suppressed at 0.7, 60 anchors were decoded and there were "
+            "150 "
+            'steps. The verdict was "not reproduced": two of three regions lay on one object. The bound is '
+            "unchanged. A claim on time was dropped: a Python loop stood for suppression, and milliseconds "
+            "of "
+            "grouping for the 1.5 seconds of selective search."
+        ),
+    ),
 )
 
 DETECTS = Claim(
@@ -80,14 +107,25 @@ DETECTS = Claim(
         where="table 3",
         read="table",
     ),
-    rule=(Bound("mAP with 3 regions, network - grouping", ">=", 0.05, direction=0.01),),
+    rule=(at_least(PRECISION, "network", 0.05, minus="grouping", toward=0.01),),
     control="the same trained network, given the regions by grouping",
-    control_reaches=(Bound("mAP with 3 regions, grouping", ">=", 0.15),),
-    breaks=(UNRANKED,),
+    control_arm="grouping",
+    control_reaches=(at_least(PRECISION, "grouping", 0.15),),
+    breaks=(INITIAL, UNRANKED, RANKED_GROUPS),
     chosen_on=(0,),
-    deviations=DEVIATIONS + " Both parts learn at once, not in four steps in turn.",
+    deviations=DEVIATIONS + " " + SETTING + "The detector has learnt on the network's regions alone, which "
+    "favours them.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 proposals were suppressed at 0.7, 60 anchors were decoded and there were "
+            "150 "
+            'steps. The verdict was "not reproduced". The bound is unchanged.'
+        ),
+    ),
 )
 
+STEPS, RATE = 600, 0.004
 FEW = 3
 ANCHORS = 64  # of an image that are learnt from; the paper has 256
 CODES = Scale(torch.zeros(4), torch.tensor([0.1, 0.1, 0.2, 0.2]))
@@ -102,7 +140,7 @@ def experiment(run: Run) -> None:
         run.claim(SIZES, {"weights, millions": round(weights / 1e6, 1)})
     if run.wants(RECALLS, DETECTS):
         compare(run)
-    run.headline("recall over regions")
+    run.headline(OVER_REGIONS)
 
 
 def starting_from(before: RegionNet, seed: int) -> FasterRCNN:
@@ -122,7 +160,7 @@ def regions_of(known: Detection, boxes: Float[Tensor, "images regions 4"]) -> tu
 
 def train(run: Run, network: FasterRCNN, known: Detection, rate: float) -> None:
     """Proposals and detections at once: the sum of both losses, no gradient through the boxes."""
-    steps = run.pick(smoke=2, quick=150, full=2000)
+    steps = run.pick(smoke=2, quick=STEPS, full=4000)
     with torch.no_grad():
         anchors = network.anchors(network.detector.backbone(known.x[:1]))
     matched = match(anchors, known.boxes.to(anchors), height=SIDE, width=SIDE)
@@ -166,119 +204,71 @@ def first(data: Detection, count: int) -> Detection:
 
 def shuffled(data: Detection, generator: torch.Generator) -> Detection:
     """The same proposals in a random order."""
-    order = torch.rand(data.proposals.shape[:2], generator=generator).argsort(1).to(data.proposals.device)
+    return ordered(data, torch.rand(data.proposals.shape[:2], generator=generator))
+
+
+def ranked(detector: Fast, data: Detection) -> Detection:
+    """The same proposals, those first whose most certain class is most certain."""
+    return ordered(data, detector.find(data).scores.amax(1).cpu())
+
+
+def ordered(data: Detection, scores: Float[Tensor, "images regions"]) -> Detection:
+    order = scores.argsort(1, descending=True).to(data.proposals.device)
     return data._replace(proposals=data.proposals.gather(1, order[..., None].expand(-1, -1, 4)))
 
 
 def compare(run: Run) -> None:
-    sizes = (("train", 250), ("choose", 100), ("judge", 300))
-    parts = Parts(*(detection(run, p, run.pick(smoke=10, quick=n, full=4 * n)) for p, n in sizes))
-    before = pretrained(run)
-
-    networks: dict[float, FasterRCNN] = {}
-
-    def at(rate: float) -> tuple[float, FasterRCNN]:
-        network = networks[rate] = starting_from(before, run.seed)
-        train(run, network, parts.known, rate)
-        found = Fast(network.detector, CODES).find(proposed(network, parts.choose))
-        return mean_ap(found, parts.choose), network
-
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best = run.sweep("Faster R-CNN", rates, at, score="mAP on choose", keep="highest")
-    network, judge = best.result, parts.judge
+    known, judge = (
+        detection(run, part, run.pick(smoke=10, quick=count, full=4 * count))
+        for part, count in (("train", 250), ("judge", 300))
+    )
+    network = starting_from(pretrained(run), run.seed)
+    initial = deepcopy(network.rpn.state_dict())
+    train(run, network, known, RATE)
     detector = Fast(network.detector, CODES)
     by_network = proposed(network, judge)
-    if run.without(UNRANKED.name):
-        by_network = shuffled(by_network, run.generator("order"))
-    arms = run.arms({"network": by_network, "grouping": judge}, control="grouping")
+    untaught = deepcopy(network)
+    untaught.rpn.load_state_dict(initial)
     windows = torch.stack(
         [random_windows(REGIONS, SIDE, run.generator(f"windows {i}")) for i in range(len(judge.x))]
     )
-    for arm, data in {**arms, "at random": judge._replace(proposals=windows.to(judge.boxes))}.items():
-        for count in (1, 2, 3, 5, 10, 20):
-            run.metric(
-                "recall over regions", recall(first(data, count).proposals, judge), step=count, arm=arm
-            )
-    run.axes("recall over regions", x="regions", y="objects covered by half")
-    recalls = {arm: recall(first(data, FEW).proposals, judge) for arm, data in arms.items()}
-    if run.wants(RECALLS):
-        values = {
-            "recall with 3 regions, network - grouping": recalls["network"] - recalls["grouping"],
-            "recall with 3 regions, grouping": recalls["grouping"],
-        }
-        run.claim(RECALLS, values, tuned=[best])
-    if run.wants(DETECTS):
-        aps = {arm: mean_ap(detector.find(first(data, FEW)), judge) for arm, data in arms.items()}
-        for arm, value in aps.items():
-            run.metric("mAP with 3 regions", value, arm=arm)
-        values = {
-            "mAP with 3 regions, network - grouping": aps["network"] - aps["grouping"],
-            "mAP with 3 regions, grouping": aps["grouping"],
-        }
-        run.claim(DETECTS, values, tuned=[best])
-    if not run.null and not run.broken:
-        tabulate(run, parts, before, networks[RATES[1]])
-
-
-class Row(NamedTuple):
-    """One detector: what it finds, given scenes and their proposals; where these come from."""
-
-    find: Callable[[Detection], Found]
-    regions: Callable[[Detection], Detection]
-
-
-def tabulate(run: Run, parts: Parts, before: RegionNet, faster: FasterRCNN) -> None:
-    """All three on the same scenes, from the same network, after as many steps at one rate."""
-    rate = RATES[1]
-    slow = rcnn_from(before, run.seed)
-    fine_tune(run, slow, parts.known, rate)
-    _, rcnn = with_svms(run, parts, svm_targets(parts.known), slow)
-    fast = fast_from(before, run.seed, cells=4)
-    scale = train_fast(run, "Fast R-CNN", fast, parts.known, rate)
-
-    def group(data: Detection) -> Detection:
-        boxes = [grouped(image.cpu().float() + 0.3, run.generator("again")) for image in data.x]
-        return data._replace(proposals=torch.stack(boxes).to(data.boxes))
-
-    def by_network(data: Detection) -> Detection:
-        return proposed(faster, data)
-
-    rows = {
-        "R-CNN": Row(rcnn.find, group),
-        "Fast R-CNN": Row(Fast(fast, scale).find, group),
-        "Faster R-CNN": Row(Fast(faster.detector, CODES).find, by_network),
+    replaced = {
+        INITIAL: proposed(untaught, judge),
+        UNRANKED: shuffled(by_network, run.generator("order")),
+        RANKED_GROUPS: ranked(detector, judge),
     }
-    table, few = [], Detection(*(field[:50] for field in parts.judge))
-    for name, row in rows.items():
-        start = time.perf_counter()
-        ready = row.regions(few)
-        middle = time.perf_counter()
-        row.find(ready)
-        end = time.perf_counter()
-        found = row.find(row.regions(parts.judge))
-        ap = mean_ap(found, parts.judge)
-        run.metric("mAP", ap, arm=name)
-        table.append(
-            [
-                name,
-                rate,
-                run.pick(smoke=2, quick=150, full=2000),
-                round(ap, 3),
-                round(50 / (middle - start)),
-                round(50 / (end - middle)),
-                round(50 / (end - start)),
-            ]
-        )
-        if name == "Faster R-CNN":
-            draw_detections(run, row.regions(parts.judge), found, least=0.5)
-    speeds = ["proposals, images/s", "the rest, images/s", "images/s"]
-    columns = ["detector", "rate", "steps", "mAP at 0.5", *speeds]
-    caption = (
-        "The same scenes, network, rate and steps for all. Faster R-CNN's maps are computed twice here, for "
-        "either part."
-    )
-    run.table("three detectors", columns, table, caption=caption)
-    draw_proposals(run, parts.judge, by_network(parts.judge))
+    given: dict[str, Any] = {
+        "arms": {"network": Arm(by_network), "grouping": Arm(judge)},
+        "attempt": lambda at, data, _: (math.nan, data),
+        "yardsticks": {"at random": Arm(judge._replace(proposals=windows.to(judge.boxes)))},
+        "breaks": {one.name: {"network": Arm(data)} for one, data in replaced.items()},
+    }
+    run.compare(RECALLS, read=read_recall, null="items", **given)
+    run.axes(OVER_REGIONS, x="regions", y="objects covered by half")
+    run.compare(DETECTS, read=partial(read_precision, detector), null=NoNull(ONE_DETECTOR), **given)
+    if not run.null and not run.broken:
+        draw_detections(run, by_network, detector.find(by_network), least=0.5)
+        draw_proposals(run, judge, by_network)
+
+
+OVER_REGIONS = "recall over regions"
+ONE_DETECTOR = "both arms read one trained detector, and average precision is no mean over images"
+
+
+def read_recall(at: Trial, found: Sweep[Detection]) -> dict[str, Tensor]:
+    """Whether three regions cover each object by half; a curve over the number of regions."""
+    data = found.chosen
+    for count in (1, 2, 3, 5, 10, 20):
+        at.metric(OVER_REGIONS, covered(first(data, count)).mean().item(), step=count)
+    of_three = covered(first(data, FEW))
+    at.metric(RECALL, of_three.mean().item())
+    return {RECALL: of_three}
+
+
+def read_precision(detector: Fast, at: Trial, found: Sweep[Detection]) -> dict[str, float]:
+    value = mean_ap(detector.find(first(found.chosen, FEW)), found.chosen)
+    at.metric(PRECISION, value)
+    return {PRECISION: value}
 
 
 def draw_proposals(run: Run, judge: Detection, ours: Detection) -> None:

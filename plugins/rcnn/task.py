@@ -45,7 +45,7 @@ def detection(run: Run, part: scenes.Part, count: int) -> Detection:
     """
     drawn = scenes.draw(
         count,
-        run.seed,
+        run.data_seed(part),
         part,
         "many",
         size=SIDE,
@@ -56,7 +56,7 @@ def detection(run: Run, part: scenes.Part, count: int) -> Detection:
         two_coloured=True,
         dim=0.6,
     )
-    found = [grouped(image, run.generator(f"{part} {i}")) for i, image in enumerate(drawn.images)]
+    found = [grouped(image, run.data(f"{part} {i}", part)) for i, image in enumerate(drawn.images)]
     x = (drawn.images - BRIGHTNESS).to(run.device, run.dtype)
     boxes = (drawn.labels, drawn.boxes, torch.stack(found))
     return Detection(x, *(field.to(run.device) for field in boxes))
@@ -147,9 +147,13 @@ def mean_ap(found: Found, truth: Detection, overlap: float = 0.5) -> float:
 
 def recall(proposals: Float[Tensor, "images regions 4"], truth: Detection, overlap: float = 0.5) -> float:
     """The share of objects that some proposal covers by `overlap` or more."""
-    there = truth.labels >= 0
-    best = overlaps(truth.boxes, proposals.to(truth.boxes)).amax(-1)
-    return (best[there] >= overlap).float().mean().item()
+    return covered(truth._replace(proposals=proposals), overlap).mean().item()
+
+
+def covered(data: Detection, overlap: float = 0.5) -> Float[Tensor, " objects"]:
+    """1 for each object that some proposal covers by `overlap` or more."""
+    best = overlaps(data.boxes, data.proposals.to(data.boxes)).amax(-1)
+    return (best[data.labels >= 0] >= overlap).float()
 
 
 def framed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from copy import deepcopy
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from readtrack.papers.faster_rcnn import (
 )
 from readtrack.papers.faster_rcnn.model import RATIOS, SIDES, Matched
 from readtrack.papers.rcnn import RegionNet, clip, decode, encode, nms
+from readtrack.plugin import Run
 from readtrack.scores import box_iou
 
 experiment_module = importlib.import_module("readtrack.papers.faster_rcnn.experiment")
@@ -211,20 +213,62 @@ def test_the_experiment_runs(run_experiment):
     claims = {claim["claim"]["name"]: claim for claim in record.claims}
     assert claims["sizes"]["verdict"] == "held"
     curves = record.curves["recall over regions"]
-    at_three = {arm: dict(curves[arm])[3] for arm in ("network", "grouping", "at random")}
-    gap = claims["few proposals"]["values"]["recall with 3 regions, network - grouping"]
+    assert set(curves) == {"network", "grouping", "at random"}
+    at_three = {arm: dict(curves[arm])[3] for arm in curves}
+    gap = claims["recall of few proposals"]["values"]["recall with 3 regions, network - grouping"]
     assert gap == pytest.approx(at_three["network"] - at_three["grouping"])
-    assert {arm for name, arm in record.values if name == "mAP"} == {"R-CNN", "Fast R-CNN", "Faster R-CNN"}
+    found = {arm: record.values["mAP with 3 regions", arm] for arm in curves}
+    gap = claims["detection from few proposals"]["values"]["mAP with 3 regions, network - grouping"]
+    assert gap == pytest.approx(found["network"] - found["grouping"])
     assert record.headline_curve == "recall over regions"
 
 
-def test_a_null_run_compares_equals(run_experiment):
-    claims = run_experiment(faster_rcnn, null=True).claims
-    assert [v for c in claims for n, v in c["values"].items() if " - " in n] == [0, 0]
+def test_whose_regions_are_compared(run_experiment, monkeypatch):
+    """The breaks' as well: of an untaught proposal network, unranked ones, and grouping's by the detector."""
+    given, trained = [], []
+    compare, train = Run.compare, experiment_module.train
+
+    def noted(run, *claims, **asked):
+        given.append(asked)
+        return compare(run, *claims, **asked)
+
+    def watched(run, network, known, rate):
+        trained.append((network, deepcopy(network.rpn), rate))
+        train(run, network, known, rate)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    monkeypatch.setattr(experiment_module, "train", watched)
+    run_experiment(faster_rcnn)
+    recalls, detects = given
+    ((network, rpn, rate),) = trained
+    assert rate == experiment_module.RATE == 0.004
+    assert experiment_module.STEPS == 600
+    judge = recalls["arms"]["grouping"].make
+    ours = recalls["arms"]["network"].make
+    assert_close(ours.proposals, experiment_module.proposed(network, judge).proposals)
+    breaks = {name: change["network"].make for name, change in recalls["breaks"].items()}
+    assert set(breaks) == {"unranked", "initial weights", "grouping, ranked"}
+    assert not torch.equal(breaks["unranked"].proposals, ours.proposals)
+    assert_close(breaks["unranked"].proposals.sort(1).values, ours.proposals.sort(1).values)
+    detector = detects["read"].args[0]
+    assert detector.network is network.detector
+    certain = detector.find(breaks["grouping, ranked"]).scores.amax(1)
+    assert (certain.diff(dim=1) <= 1e-6).all()
+    network.rpn = rpn
+    assert_close(breaks["initial weights"].proposals, experiment_module.proposed(network, judge).proposals)
 
 
-def test_regions_in_a_random_order(run_experiment):
-    assert len(run_experiment(faster_rcnn, broken="unranked").claims) == 2
+def test_regions_are_spread_over_objects():
+    """Three regions are of no use if they lie on one object: suppression is stricter than the paper's."""
+    network = FasterRCNN(5)
+    for weight in network.rpn.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    boxes = network.proposals(network.detector.backbone(torch.rand(4, 3, 48, 48)), 3)
+    overlap = box_iou(boxes[0], boxes[0]) - torch.eye(3)
+    assert overlap.max() <= 0.4
+
+
+def test_regions_in_a_random_order():
     boxes = torch.arange(20.0).view(1, 5, 4)
     data = experiment_module.Detection(
         torch.zeros(1, 3, 48, 48), torch.zeros(1, 1).long(), torch.zeros(1, 1, 4), boxes
