@@ -97,7 +97,7 @@ Question = Callable[[Known], Tensor]  # questions to a number or a map for each
 @hookimpl
 def experiment(run: Run) -> None:
     pair = networks(run)
-    asked = known(run, pair.trained, "judge", run.pick(smoke=8, quick=800, full=2000))
+    asked = known(run, pair.trained, "judge", run.pick(smoke=32, quick=800, full=2000))
     run.metric("digits that the network names", asked.named)
     cover(run, pair, asked)
     project(run, pair, asked)

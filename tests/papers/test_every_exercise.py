@@ -47,6 +47,7 @@ WRITTEN = (
         "(middle_of(beside, *below.shape[2:]), below)",
         "(beside[:, :, :below.shape[2], :below.shape[3]], below)",
     ),
+    ("zfnet", "deconvnet ReLU", "signal.relu()", "signal * (x > 0)"),
     ("t5", "restore", "first_sentinel + 1", "first_sentinel"),
     ("t5", "restore", "spans.get(token, [token])", "spans.get(token, [])"),
     ("t5", "restore", "spans.get(token, [token])", "spans.get(token, [token])[::-1]"),
