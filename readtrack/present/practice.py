@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from readtrack import signs
 from readtrack.practice.exercise import YOURS
 from readtrack.present.benchmarks import VariantView, measured
 from readtrack.present.claims import stated
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 BAR = 24  # columns of the progress bar
 OUTCOMES: dict[str, Mark] = {
-    "passed": Mark("✓", "good"),
-    "wrong": Mark("✗", "bad"),
-    "failed": Mark("!", "bad"),
-    "slow": Mark("⧖", "bad"),
-    "empty": Mark("○", "quiet"),
-    "running": Mark("…", "doubtful"),
-    "skipped": Mark("⊘", "quiet"),
+    "passed": Mark(signs.PASSED, "good"),
+    "wrong": Mark(signs.FAILED, "bad"),
+    "failed": Mark(signs.ERROR, "bad"),
+    "slow": Mark(signs.QUEUED, "bad"),
+    "empty": Mark(signs.TODO, "quiet"),
+    "running": Mark(signs.PENDING, "doubtful"),
+    "skipped": Mark(signs.SKIPPED, "quiet"),
 }
 _WORDS = {
     "wrong": "another result",

@@ -13,11 +13,11 @@ from readtrack.bench.judge import Growth, Speedup
 from readtrack.claims import Bound, Op
 from readtrack.effects import Effect
 from readtrack.report.words import number
+from readtrack.signs import relation
 from readtrack.verdict_table import VerdictRow
 from readtrack.verdicts import equal_at
 
 _NUMBER = r"(?:nan|-?inf|-?[\d,]*\.?\d+(?:e[+-]?\d+)?)"
-_SIGNS = {">=": "≥", "<=": "≤", "==": "="}
 Way = Literal["interval", "range", "one"]
 
 
@@ -109,7 +109,7 @@ class Found:
 
 def asked(op: str, threshold: float) -> str:
     """`≥ 0.08`."""
-    return f"{_SIGNS.get(op, op)} {number(threshold)}"
+    return f"{relation(op)} {number(threshold)}"
 
 
 def said(words: str, metric: str) -> NumberRange | None:
