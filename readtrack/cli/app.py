@@ -49,7 +49,7 @@ _COMMANDS = {
     "replay": ("replay", "Repeat the run of a replication card and compare its claims."),
     "stats": (
         "lineage",
-        "Show reading statistics: states by section, a year of days, streaks, pages, bets.",
+        "Show reading statistics: states by section, days, streaks, pages and bets.",
     ),
     "bibtex": ("lineage", "Print a paper's BibTeX entry."),
     "import": ("transfer", "Import a list: Markdown, BibTeX, or a JSON export of readtrack."),

@@ -175,7 +175,7 @@ def _exercises(library: Library, count: int, as_json: bool) -> None:
 
 @app.command()
 def stats(as_json: _Json = False) -> None:
-    """Show reading statistics: states by section, a year of days, streaks, pages, bets."""
+    """Show reading statistics: states by section, days, streaks, pages and bets."""
     from readtrack.bets import BetBook, settle_all
     from readtrack.cli.bets import show_calibration
     from readtrack.present import bets as present_bets
