@@ -75,6 +75,14 @@ def checks(
     yield "networks are evaluated in evaluation mode", compares(comparing.check_modes)
     yield "the benchmark declares cases", lambda: benchmark.check_cases(module)
     yield "every variant is correct in float64", lambda: benchmark.check_variants(module, torch.float64)
+    yield (
+        "what is compared there is the paper's own code",
+        lambda: (
+            benchmark.check_implementation(module, smoke()[1].lines)
+            if getattr(smoke()[1], "compared", None) or benchmark.is_optimizer(module.implementation())
+            else None
+        ),
+    )
     yield "every variant is correct in bfloat16", lambda: benchmark.check_variants(module, torch.bfloat16)
     yield "the paper's variants run under autocast", lambda: benchmark.check_autocast(module)
     yield (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from readtrack.bench.case import Bench, Case
 from readtrack.bench.measure import run_cases
 from readtrack.bench.nests import mapped, tensors
+from readtrack.checks.watching import Line, executed
 
 _CPU = torch.device("cpu")
 
@@ -31,25 +34,41 @@ def check_cases(module: ModuleType) -> None:
             assert {"naive", "strong", "paper"} <= roles, f"{case.name}: has only {', '.join(sorted(roles))}"
 
 
+def check_implementation(module: ModuleType, experiment: set[Line]) -> None:
+    """Cases whose results are compared with an oracle run the paper's own code, an optimiser's its `update`.
+
+    A copy in benchmark.py would not change with an edit of what a reader reads.
+
+    experiment  the lines that a smoke run of the experiment executed
+    Not seen: code that runs and whose result is dropped, and copies in a plugin of one file.
+    """
+    compared = [case for case in cases_of(module, torch.float64) if case.cost.keys() != {"until"}]
+    with executed(module) as lines:
+        _measured(compared, torch.float64)
+    shown = {line for line in lines if Path(line[0]).name != "benchmark.py"}
+    assert shown or not compared, (
+        "no case whose results are compared runs code outside of benchmark.py, so an edit of the paper's "
+        "code changes nothing there"
+    )
+    update = getattr(module.implementation(), "update", None)
+    if is_optimizer(module.implementation()) and update is not None:
+        own = _lines(update)
+        reached = own & lines or own.isdisjoint(experiment)  # the latter where another paper wrote it
+        assert reached, "no case whose results are compared runs the optimiser's own update"
+
+
+def _lines(implementation: object) -> set[Line]:
+    """The lines of a function, or of a class with its methods."""
+    source, start = inspect.getsourcelines(inspect.unwrap(implementation))  # type: ignore[arg-type]
+    file = str(inspect.getsourcefile(inspect.unwrap(implementation)))  # type: ignore[arg-type]
+    return {(file, start + offset) for offset in range(len(source))}
+
+
 def check_variants(module: ModuleType, dtype: torch.dtype) -> None:
     """Every variant passes the core's own gate in `dtype`; in half precision the paper's do, and their error
     is at most twice the largest of the others', beside one rounding.
     """
-    rows: list[dict[str, Any]] = []
-
-    def emit(event: str, **fields: Any) -> None:
-        if event == "measurement":
-            rows.append(fields)
-
-    run_cases(
-        cases_of(module, dtype),
-        device=_CPU,
-        dtype=dtype,
-        budget="smoke",
-        seed=0,
-        emit=emit,
-        check_cancelled=lambda: None,
-    )
+    rows = _measured(cases_of(module, dtype), dtype)
     for row in rows:
         what = f"{row['case']}, {row['variant']}, {row['mode']}, {str(dtype).removeprefix('torch.')}"
         # What a rival makes of half precision, or a rival that never arrives, is not the plugin's fault.
@@ -57,6 +76,23 @@ def check_variants(module: ModuleType, dtype: torch.dtype) -> None:
         assert not judged or row["skipped"] or row["ok"]["passed"], f"{what}: {row['ok'].get('reason')}"
     if dtype.itemsize < 4:
         _check_errors(rows, torch.finfo(dtype).eps)
+
+
+def is_optimizer(implementation: object) -> bool:
+    return isinstance(implementation, type) and issubclass(implementation, torch.optim.Optimizer)
+
+
+def _measured(cases: Sequence[Case], dtype: torch.dtype) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+
+    def emit(event: str, **fields: Any) -> None:
+        if event == "measurement":
+            rows.append(fields)
+
+    run_cases(
+        cases, device=_CPU, dtype=dtype, budget="smoke", seed=0, emit=emit, check_cancelled=lambda: None
+    )
+    return rows
 
 
 def _check_errors(rows: list[dict[str, Any]], rounding: float) -> None:
@@ -95,14 +131,15 @@ def check_autocast(module: ModuleType) -> None:
 
 def check_optimizer(implementation: object) -> None:
     """An optimiser leaves a weight without a gradient alone, and its state survives a checkpoint."""
-    if not (isinstance(implementation, type) and issubclass(implementation, torch.optim.Optimizer)):
+    if not is_optimizer(implementation):
         return
+    assert callable(implementation)
     torch.manual_seed(0)
     moved, left = (torch.randn(3, requires_grad=True) for _ in range(2))
     before = left.detach().clone()
     # Some find the length of a step themselves.
     settings = {"lr": 0.1} if "lr" in inspect.signature(implementation).parameters else {}
-    optimizer = implementation([moved, left], **settings)  # type: ignore[arg-type]
+    optimizer = implementation([moved, left], **settings)
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
@@ -110,9 +147,9 @@ def check_optimizer(implementation: object) -> None:
         value.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # Newton's takes its own derivatives
         return value
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)
     assert torch.equal(left.detach(), before), "a weight without a gradient has moved"
     assert moved.grad is not None
-    other = implementation([moved, left], **settings)  # type: ignore[arg-type]
+    other = implementation([moved, left], **settings)
     other.load_state_dict(optimizer.state_dict())
     assert str(other.state_dict()) == str(optimizer.state_dict()), "the state changed in a checkpoint"

@@ -27,7 +27,7 @@ Line = tuple[str, int]
 @contextmanager
 def executed(module: ModuleType) -> Iterator[set[Line]]:
     """Collect the lines of the plugin's own files that are executed: (file, line)."""
-    files = _files(module)
+    own_files = set(map(str, files(module)))
     found: set[Line] = set()
     left: dict[CodeType, set[int] | None] = {}  # lines to come; None where the code is not the plugin's
 
@@ -42,7 +42,7 @@ def executed(module: ModuleType) -> Iterator[set[Line]]:
     def of_call(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
         code = frame.f_code
         if code not in left:
-            own = code.co_filename in files
+            own = code.co_filename in own_files
             left[code] = {line for *_, line in code.co_lines() if line} if own else None
         return in_code if left[code] else None
 
@@ -68,19 +68,19 @@ def only_in(quick: set[Line], smoke: set[Line]) -> list[str]:
 def reads_budget(module: ModuleType) -> list[str]:
     """Where the plugin's files read the name of the budget: "experiment.py:12"."""
     return [
-        f"{Path(file).name}:{node.lineno}"
-        for file in sorted(_files(module))
-        for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8")))
+        f"{file.name}:{node.lineno}"
+        for file in sorted(files(module))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr == "budget"
     ]
 
 
-def _files(module: ModuleType) -> set[str]:
+def files(module: ModuleType) -> set[Path]:
     """The plugin's own files; none of a module that has none."""
     if getattr(module, "__file__", None) is None:
         return set()
     main = Path(str(module.__file__))
-    return {str(file) for file in main.parent.rglob("*.py")} if main.name == "__init__.py" else {str(main)}
+    return set(main.parent.rglob("*.py")) if main.name == "__init__.py" else {main}
 
 
 class Modes:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import mamba
 from readtrack.papers.mamba import (
     Config,
@@ -460,6 +461,10 @@ def test_every_weight_of_every_arm_learns(space):
     for name, weight in copier.named_parameters():
         assert weight.grad is not None, name
         assert weight.grad.abs().sum() > 0, name
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment) == "696e562d2823"
 
 
 def test_accuracy_counts_the_tokens_that_are_asked_for(part_of_run):

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 from transformers import ViTConfig, ViTForImageClassification
 
+from readtrack.checks.constants import digest
 from readtrack.papers import vit
 from readtrack.papers.vit import (
     HUGE,
@@ -258,12 +259,8 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
         assert near["many images"] > 1.5 * near["positions"]
 
 
-def test_grids():
-    assert its.RATES == {
-        "few images": (0.0015, 0.005, 0.015),
-        "many images": (0.0006, 0.0025, 0.01, 0.04),
-        "positions": (0.0025, 0.005, 0.01, 0.02),
-    }
+def test_the_set_up_is_the_stated_one():
+    assert digest(its) == "5af330b66041"
 
 
 def test_a_null_run_has_the_controls_networks(run_experiment, monkeypatch):

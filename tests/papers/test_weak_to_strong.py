@@ -12,6 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from readtrack import data
+from readtrack.checks.constants import digest
 from readtrack.claims import FALL
 from readtrack.papers import weak_to_strong
 from readtrack.papers.weak_to_strong import (
@@ -308,6 +309,10 @@ def test_the_one_in_the_middle_is_smaller_and_one_learns_without_features(run_ex
     monkeypatch.setattr(students, "pretrained", noted)
     run_experiment(weak_to_strong)
     assert made == {("strong", 64, True), ("middle", 16, True), ("untrained", 64, False)}
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(students) == "e832d0eda35a"
 
 
 def test_the_last_epoch_is_judged_and_agreement_is_with_the_teacher(part_of_run):
