@@ -241,7 +241,7 @@ def experiment(run: Run) -> None:
     steps = run.pick(smoke=2, quick=0, full=10_000)
     if run.wants(MANY) and steps:
         compare(run, MANY, 32 * steps, steps)
-    elif run.wants(MANY):
+    if run.wants(MANY) and not steps:
         why = "a quick run is too short for a ViT to learn many images"  # not at smoke: it trains nothing
         run.leave_unjudged(MANY, why)  # not at smoke
     if run.wants(POSITIONS):

@@ -114,8 +114,11 @@ class ShortRuns:
     ) -> ShortRuns:
         """mutant  changes what all three runs are given (`readtrack.checks.mutants`)"""
 
+        networks: dict[str, Any] = {}
+
         def run(name: str, kind: type[Watched], **options: Any) -> Any:
-            chosen = type(kind.__name__, (mutant, kind), {}) if mutant else kind
+            shared = {} if kind is OtherJudge else {"networks": networks}
+            chosen = type(kind.__name__, (mutant, kind) if mutant else (kind,), shared)
             return run_experiment(module, folder / name, budget="quick", seed=seed, kind=chosen, **options)[1]
 
         plain = run("short", Short)

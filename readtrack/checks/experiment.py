@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.record import Record
 from readtrack.runs.run import Run
 from readtrack.runs.table import Table
+from readtrack.runs.trained import Trained
 from readtrack.verdict_table import rules
 
 Compared: TypeAlias = tuple[Comparison[Any, Any], Table]
@@ -28,6 +30,7 @@ class Watched(Run):
     """A run that remembers which breaks and arms the experiment asked it for, and what it compared."""
 
     keeps_trained = False  # these runs are shorter than those that share their budget and seed
+    networks: dict[str, Trained] | None = None  # that runs of one kind share, by their keys
     asked_breaks: set[str]
     asked_arms: bool
     compared: list[Compared]
@@ -55,6 +58,13 @@ class Watched(Run):
         self.losses = getattr(self, "losses", {})
         self.losses.setdefault((metric, arm), []).append(value)
         return value
+
+    def trained(self, key, make, train):  # type: ignore[no-untyped-def]
+        if self.networks is None:
+            return super().trained(key, make, train)
+        if key not in self.networks:
+            self.networks[key] = super().trained(key, make, train)
+        return deepcopy(self.networks[key])
 
     def metric(self, name, value, *, step=None, arm=""):  # type: ignore[no-untyped-def]
         self.metrics = getattr(self, "metrics", set()) | {re.sub(r"[\d.]+(e-?\d+)?", "#", name)}
