@@ -6,7 +6,7 @@ import torch
 
 from readtrack.plugin import Draw, Exercise, Try
 
-from .masks import encode
+from .masks import compress, encode
 
 
 def of_masks(draw: Draw) -> Iterator[Try]:
@@ -22,11 +22,11 @@ def of_runs(draw: Draw) -> Iterator[Try]:
     yield Try("5 × 4", encode(draw.mask(5, 4)), 5, 4)
 
 
-def of_lengths(draw: Draw) -> Iterator[Try]:
-    yield Try("one digit", [1, 2, 3])
-    yield Try("two digits", [100, 7, 40])
-    yield Try("differences", [5, 30, 6, 31, 4, 90])
-    yield Try("large ones", [0, 10_000, 3, 20_000, 77])
+def of_texts(draw: Draw) -> Iterator[Try]:
+    yield Try("one digit each", compress([1, 2, 3]))
+    yield Try("several digits", compress([100, 7, 40]))
+    yield Try("differences", compress([5, 30, 6, 31, 4, 90]))
+    yield Try("large ones", compress([0, 10_000, 3, 20_000, 77]))
 
 
 def of_pairs(draw: Draw) -> Iterator[Try]:
@@ -64,15 +64,15 @@ EXERCISES = (
         tries=of_runs,
     ),
     Exercise(
-        name="as text",
-        of="masks.compress",
-        task="Run lengths as COCO's text, six bits a character.",
+        name="from text",
+        of="masks.uncompress",
+        task="The run lengths that COCO's text stands for, six bits a character.",
         hints=(
-            "From the fourth number on take the difference to the number two before.",
-            "A character holds five bits, lowest first, and a sixth that says that more follow; add 48.",
-            "It ends when the rest is 0, or -1, and bit 16 of the last digit says the same sign.",
+            "Less 48, a character holds five bits, lowest first, and a sixth that says that more follow.",
+            "Bit 16 of the last character is the sign: subtract 1 shifted past all bits of the number.",
+            "From the fourth number on it is the difference to the number two before.",
         ),
-        tries=of_lengths,
+        tries=of_texts,
     ),
     Exercise(
         name="overlap",
