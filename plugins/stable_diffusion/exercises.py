@@ -30,9 +30,9 @@ def of_chains(draw: Draw) -> Iterator[Try]:
     def half(z: object, t: object) -> object:
         return 0.5 * z  # type: ignore[operator]
 
-    yield Try("2 of 4 steps", Schedule(draw.between(0.05, 0.5, 4)), half, draw(1, 1, 1, 2), 2, 9.0)
-    yield Try("every step", Schedule(draw.between(0.05, 0.5, 4)), half, draw(2, 1, 1, 2), 4, 9.0)
-    yield Try("a limit", Schedule(draw.between(0.05, 0.5, 6)), half, draw(2, 1, 2, 2), 3, 0.5)
+    yield Try("one step", Schedule(draw.between(0.05, 0.5, 3)), half, draw(1, 1, 1, 2), 1, 9.0)
+    yield Try("2 steps of 4", Schedule(draw.between(0.05, 0.5, 4)), half, draw(2, 1, 1, 2), 2, 9.0)
+    yield Try("a limit", Schedule(draw.between(0.05, 0.5, 5)), half, draw(1, 1, 2, 2), 2, 0.5)
 
 
 EXERCISES = (

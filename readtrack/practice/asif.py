@@ -116,7 +116,7 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, int):
         for count in (value - 1, value + 1, 0, 1):
             yield f"as if {name} were {count}, not {value}", count
-        if name in ("t", "step", "steps"):
+        if name in ("t", "step"):  # not a count of steps: it would loop
             yield f"as if {name} were very large: what depends on it (a correction) is missing", 10**9
     elif isinstance(value, float):
         for said, other in (
