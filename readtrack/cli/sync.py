@@ -230,7 +230,7 @@ def add(
         notice=lambda text: terminal.print_err(f"readtrack: {text}"),
     )
     if added.copied:
-        terminal.print_err(f"the list that ships was copied to {added.path}, which is yours from now on")
+        terminal.print_err(f"your list is now a copy of the shipped one: {added.path}")
     if added.unasked:
         terminal.print_err(
             f"readtrack: {added.unasked.rstrip('.')}. Missing: {', '.join(added.missing)}. "

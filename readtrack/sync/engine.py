@@ -187,7 +187,7 @@ class Sync:
         try:
             self._summary.filled = fill_in(self._home, self._path, papers, found)
         except ReadtrackError as error:
-            self._note(f"facts that were missing could not be put into the list: {error}")
+            self._note(f"missing facts could not be added to the list: {error}")
 
     def _is_old(self, paper: Paper, asked: str) -> bool:
         known = metadata.load(self._home.metadata, paper.id, asked)

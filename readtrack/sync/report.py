@@ -118,7 +118,7 @@ class SyncSummary:
                 by_reason.setdefault(reason, []).append(paper)
         lines += [f"{', '.join(papers)}: {reason}" for reason, papers in by_reason.items()]
         if self.filled:
-            lines.append(f"{', '.join(self.filled)}: facts that were missing are on the list now")
+            lines.append(f"{', '.join(self.filled)}: missing facts were added to the list")
         return [*lines, *self.notes]
 
     def as_json(self) -> dict[str, Any]:

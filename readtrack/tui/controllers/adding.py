@@ -83,7 +83,7 @@ class ListController:
         self._shell.reload()
         if not stay:
             self._shell.show_paper(added.paper)
-        copied = "; this list is a copy of your own from now on" if added.copied else ""
+        copied = "; your list is now a copy of the shipped one" if added.copied else ""
         missing = f"; not known: {', '.join(added.missing)}" if added.missing else ""
         fetched = f"   {key('sync')} fetches {added.fetched}" if added.fetched else ""
         self._shell.say("Added ", (added.paper, "bold"), copied, missing, (fetched, "$muted"))
