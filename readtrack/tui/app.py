@@ -314,15 +314,9 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         return found
 
     def action_pdf(self) -> None:
-        entry = self.entry
-        if entry is None or entry.paper is None:
-            self.say("Choose one paper to open its PDF.")
-            return
-        address = self.library.pdf(entry.paper.id) or self.library.link(entry.paper)
-        if address:
-            self.open_address(address)
-        else:
-            self.say(f"{entry.paper.id} has no link and no PDF. {key('attach')} attaches a PDF.")
+        from readtrack.tui.paper_actions import open_pdf
+
+        open_pdf(self)
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         """A link that leads out of the app, or to an editor. Screens follow the others."""

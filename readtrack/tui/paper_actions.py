@@ -65,6 +65,17 @@ def copy_abstract(shell: Shell) -> None:
         shell.say(f"The abstract has not been fetched. Press {key('sync')} to fetch it.")
 
 
+def open_pdf(shell: Shell) -> None:
+    """The paper's PDF, or its link if it has not been fetched."""
+    paper = shell.entry.paper if shell.entry is not None else None
+    if paper is None:
+        shell.say("Choose one paper to open its PDF.")
+    elif found := shell.library.pdf(paper.id) or shell.library.link(paper):
+        shell.open_address(found)
+    else:
+        shell.say(f"{paper.id} has no link and no PDF. {key('attach')} attaches a PDF.")
+
+
 def show_lineage(shell: Shell, paper: Paper) -> None:
     from readtrack.tui.widgets.reading_pages import lineage
 

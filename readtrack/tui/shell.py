@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class Shell(Protocol):
 
     def show_paper(self, subject: str) -> None:
         """Go to a paper's details."""
+
+    def open_address(self, address: str | Path) -> None:
+        """Open a link or a file in the system's viewer."""
 
     # Textual's own
 
