@@ -16,7 +16,8 @@ about as far as RMSProp. The correction does not help where both are tuned alike
 gap, which AMSGrad closes: Reddi and others 2018, arXiv 1904.09237.)
 
 This folder. model.py: algorithm 1 on one vector of all weights, line by line. That takes about ten passes
-over memory, where torch's fused kernel needs one; `torch.compile` makes one of them (benchmark.py has both).
+over memory, where torch's fused kernel needs one: level with it for many small tensors, far behind for large
+ones. `torch.compile` helps with large ones, but does not reach the kernel while the step number varies.
 experiment.py gives Adam and its predecessors the same networks, batches and learning rates, under dropout
 (figure 2) and on sparse gradients (figure 1), and repeats figure 4: a long memory without the correction.
 """

@@ -13,8 +13,8 @@ one rate, and the best decay depends less on the learning rate. Most Transformer
 The result. Both identities hold, and Adam decays unevenly. On the small network here the best decay does not
 move less with the learning rate than the best penalty does, and AdamW is not clearly better.
 
-This folder. model.py: algorithms 1 and 2 on one vector of all weights, line by line; compiled, a step is one
-pass over memory. experiment.py measures both identities, how unevenly Adam decays, and the grid of learning
+This folder. model.py: algorithms 1 and 2 on one vector of all weights, line by line, as fast or slow as Adam
+there. experiment.py measures both identities, how unevenly Adam decays, and the grid of learning
 rates and decays that figure 2 shows.
 """
 
