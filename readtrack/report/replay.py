@@ -138,7 +138,7 @@ def _judged(
         why = there.why if there.verdict == "not judged" else here.why
         if there.verdict != here.verdict or not all(agree for _, agree, _ in pairs):
             return ("DIFFERENT", because) if changed else ("UNCLEAR", why)
-        return "SAME", why
+        return ("UNCLEAR", because) if changed else ("SAME", why)
     if there.verdict != here.verdict:
         near = all(agree or straddle for _, agree, straddle in pairs)
         if near and not changed:

@@ -159,6 +159,7 @@ def test_what_a_replay_says(home: Home) -> None:
     assert said(stated(0.201), stated(0.199)) == ("UNCLEAR", "the values lie at the threshold")
     assert said(stated(0.3), stated(0.3, "not judged"))[0] == "UNCLEAR"
     assert said(stated(0.3, "not judged"), stated(0.3, "not judged"))[0] == "SAME"
+    assert said(stated(0.3, "not judged"), stated(0.3, "not judged"), code=edited) == ("UNCLEAR", where)
     assert said(stated(0.3, "not judged"), stated(0.31, "not judged"))[0] == "UNCLEAR"
     assert said(stated(0.3, "not judged"), stated(0.31, "not judged"), code=edited) == ("DIFFERENT", where)
     assert said(stated(0.3), stated(0.3, name="another"))[0] == "DIFFERENT"
