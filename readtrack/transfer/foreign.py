@@ -19,6 +19,7 @@ _MIB = 1 << 20
 _LARGEST = {
     "papers.yaml": 64 * _MIB,
     "journal.jsonl": 256 * _MIB,
+    "bets.jsonl": 16 * _MIB,
     "note-template.md": _MIB,
     "places.yaml": _MIB,
     "notes": 16 * _MIB,
@@ -28,8 +29,9 @@ _LARGEST = {
     "runs": 300 * _MIB,
     "set-aside": 256 * _MIB,
     "plugins": 16 * _MIB,
+    "practice": 16 * _MIB,
 }
-CODE = ("plugins", "places.yaml")
+CODE = ("plugins", "practice", "places.yaml")
 # Of a run: `place.json`, `detached` and what a worker leaves next to its record describe its process, which
 # is only that machine's concern.
 _OF_A_RUN = (
@@ -73,7 +75,7 @@ def limit(name: str) -> int | None:
         return None
     if parts[0] == "runs" and (len(parts) < 3 or parts[2] not in _OF_A_RUN):
         return None
-    alone = parts[0] in ("papers.yaml", "journal.jsonl", "note-template.md", "places.yaml")
+    alone = "." in parts[0]
     return _LARGEST.get(parts[0]) if alone == (len(parts) == 1) else None
 
 

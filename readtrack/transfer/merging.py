@@ -1,4 +1,5 @@
-"""Uniting two homes: journals by their lines, notes, runs and files by name, lists by their rows and papers.
+"""Uniting two homes: journal, bets and practice log by their lines, notes, runs and files by name, lists by
+their rows and papers.
 
 Nothing here is ever replaced. Where the homes differ, this one's version stays, the other's is kept next to
 it, and the conflict is named. Merging again changes nothing. The other home is data (`foreign`).
@@ -6,9 +7,11 @@ it, and the conflict is named. Merging again changes nothing. The other home is 
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,7 +31,8 @@ from readtrack.transfer.foreign import Survey, is_code, limit, survey
 Kind = Literal["journal", "list", "note", "run", "file"]
 
 _SINGLE = ("note-template.md", "places.yaml")
-_FOLDERS = ("metadata", "pdfs", "imported", "set-aside", "plugins")
+_FOLDERS = ("metadata", "pdfs", "imported", "set-aside", "plugins", "practice")
+_PRACTISED = "practice/log.jsonl"
 _BETWEEN = b"\n\n<!-- from another home -->\n\n"
 _EVENTS = "events.jsonl"
 
@@ -92,40 +96,51 @@ def merge(home: Home, other: Home, *, write: bool = True, code: bool = False) ->
             there.files = {name: size for name, size in there.files.items() if not is_code(name)}
         pair = _Pair(home, other, there, done, write)
         with home.holding("merge"):
-            for step in (_list, _journal, _notes, _runs, _files):
+            for step in (_list, _logs, _notes, _runs, _files):
                 step(pair)
     except OSError as error:
         raise ReadtrackError(f"could not merge {other.root}: {error}.") from error
     return done
 
 
-def _journal(pair: _Pair) -> None:
-    if "journal.jsonl" not in pair.there.files:
+def _logs(pair: _Pair) -> None:
+    """Files that grow by lines: both homes' lines, this one's first."""
+    _lines(pair, "journal.jsonl", "journal", parse)
+    _lines(pair, "bets.jsonl", "bets", json.loads)
+    _lines(pair, _PRACTISED, "practice", json.loads)
+
+
+def _lines(pair: _Pair, name: str, lock: str, read: Callable[[bytes], object]) -> None:
+    """Append the other's lines that are missing here.
+
+    read  raises ValueError or RecursionError for an invalid line
+    """
+    if name not in pair.there.files:
         return
-    home, theirs = pair.home, pair.theirs("journal.jsonl").split(b"\n")
-    with home.holding("journal"):
-        there = home.journal.read_bytes() if home.journal.exists() else b""
+    path = pair.home.root / name
+    with pair.home.holding(lock):
+        there = path.read_bytes() if path.exists() else b""
         ours = set(there.split(b"\n"))
         new, bad = [], 0
-        for line in dict.fromkeys(theirs):
+        for line in dict.fromkeys(pair.theirs(name).split(b"\n")):
             if not line.strip() or line in ours:
                 continue
             try:
-                parse(line)
+                read(line)
             except (ValueError, RecursionError):
                 bad += 1
             else:
                 new.append(line)
         if new and pair.write:
-            home.ensure()
-            with home.journal.open("ab") as file:
+            pair.home.ensure(path.parent)
+            with path.open("ab") as file:
                 file.write((b"\n" if there and not there.endswith(b"\n") else b"") + b"\n".join(new) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
     if new:
-        pair.done.note("journal", "journal.jsonl", counted(len(new), "line"))
+        pair.done.note("journal", name, counted(len(new), "line"))
     if bad:
-        pair.done.note("journal", "journal.jsonl", f"{bad} invalid lines were left out", conflict=True)
+        pair.done.note("journal", name, f"{bad} invalid lines were left out", conflict=True)
 
 
 def _notes(pair: _Pair) -> None:
@@ -207,6 +222,8 @@ def _take_run(pair: _Pair, target: Path, files: list[str]) -> None:
 def _files(pair: _Pair) -> None:
     names = [name for name in _SINGLE if name in pair.there.files]
     for name in names + [name for folder in _FOLDERS for name in pair.there.under(folder)]:
+        if name == _PRACTISED:
+            continue
         target = pair.home.root / name
         if target.exists():
             # What was fetched differs by the day; what the reader wrote does not.

@@ -238,3 +238,25 @@ def test_two_homes_become_one(
     capsys.readouterr()
     assert app.run(["merge", str(other.root)]) == 0
     assert "nothing to do" in capsys.readouterr().err
+
+
+def test_bets_and_practice_of_two_homes_are_kept(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    for root, run in ((home.root, "here"), (other, "there")):
+        (root / "practice").mkdir(parents=True)
+        (root / "bets.jsonl").write_text(f'{{"run": "{run}"}}\n{{"run": "both"}}\n')
+        (root / "practice" / "log.jsonl").write_text(f'{{"did": "{run}"}}\n')
+        (root / "practice" / "lstm.py").write_text(f"# {run}\n")
+    (other / "practice" / "gru.py").write_text("# there\n")
+
+    app.run(["merge", str(other)])
+    assert (home.root / "bets.jsonl").read_text() == '{"run": "here"}\n{"run": "both"}\n{"run": "there"}\n'
+    assert not (home.practice / "gru.py").exists()  # code is taken when it is asked for
+    assert "names programs to run" in capsys.readouterr().out
+
+    app.run(["merge", str(other), "--plugins"])
+    assert (home.practice / "log.jsonl").read_text() == '{"did": "here"}\n{"did": "there"}\n'
+    assert (home.practice / "lstm.py").read_text() == "# here\n"
+    assert (home.practice / "gru.py").read_text() == "# there\n"
