@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -108,9 +109,18 @@ def main(name: str, file: Path) -> None:
                     check()
                     reason = ""
                 except Exception as error:  # the plugin's code, or a check that found something
-                    reason = one_line(f"{str(error) or type(error).__name__}")[:300]
+                    reason = one_line(in_words(error))[:300]
                 outcomes.append((what, reason))
     file.write_text(json.dumps(outcomes), encoding="utf-8")
+
+
+def in_words(error: Exception) -> str:
+    """What a check found; of Python's own errors also the type and the line that raised it."""
+    own = type(error).__module__ == "builtins" and not isinstance(error, AssertionError)
+    if str(error) and not own:
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno}: {last.line})"
 
 
 if __name__ == "__main__":

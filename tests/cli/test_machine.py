@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from readtrack.checks.__main__ import in_words
 from readtrack.cli import ending, machine, plugins
 from readtrack.cli.app import run as readtrack
+from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.plugins import find
 from readtrack.runs import store
@@ -369,3 +371,17 @@ def test_an_error_of_the_disk_that_nobody_expected_is_no_bug(
     assert capfd.readouterr().err == (
         "readtrack: could not write /home/me/x: No space left on device. Free some space and try again.\n"
     )
+
+
+def test_a_check_names_the_line_of_an_error_that_it_did_not_raise_itself() -> None:
+    def said(error: Exception) -> str:
+        try:
+            raise error
+        except Exception as raised:
+            return in_words(raised)
+
+    assert said(AssertionError("0 of 3 values differ")) == "0 of 3 values differ"
+    assert said(ReadtrackError("no such plugin.")) == "no such plugin."
+    wanted = r"KeyError: 'slow' \(test_machine.py, line \d+: raise error\)"
+    assert re.fullmatch(wanted, said(KeyError("slow")))
+    assert said(AssertionError()).startswith("AssertionError:  (test_machine.py, line ")

@@ -118,8 +118,9 @@ class Selector(Widget, can_focus=True):
         return join(chosen, (f"  {place} of {len(self._words)}", "$muted"))
 
     def action_turn(self, step: int) -> None:
-        place = self._words.index(self.value)
-        self.value = self._words[(place + step) % len(self._words)]
+        # No way around the ends: one key too many left of smoke would be full.
+        place = self._words.index(self.value) + step
+        self.value = self._words[min(max(place, 0), len(self._words) - 1)]
         self.post_message(self.Changed())
 
 
