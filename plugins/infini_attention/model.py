@@ -26,17 +26,25 @@ def sigma(x: Heads) -> Heads:
 
 
 def retrieve(memory: Memory, q: Heads) -> Heads:
-    """Equation 3: σ(q) M / (σ(q) z). Nothing from an empty memory."""
+    """Equation 3: what each query finds. Nothing from an empty memory."""
     total = (sigma(q) @ memory.z[..., None]).clamp(min=1e-6)
-    return (sigma(q) @ memory.M) / total
+    return (sigma(q) @ memory.M) / total  # σ(q) M / (σ(q) z)
 
 
 def update(memory: Memory, k: Heads, v: Heads, *, delta: bool) -> Memory:
-    """Equation 4, or with the delta rule equation 5: what the memory says already is taken off the values."""
+    """Equation 4, or by the delta rule equation 5."""
     v = v.to(memory.M.dtype)
     if delta:
-        v = v - retrieve(memory, k)
+        v = v - retrieve(memory, k)  # what the memory says already
     return Memory(memory.M + sigma(k).mT @ v, memory.z + sigma(k).sum(-2))
+
+
+def memories(
+    k: Float[Tensor, "batch segments heads tokens dim"], v: Float[Tensor, "batch segments heads tokens dim"]
+) -> Memory:
+    """What each segment finds in its memory by equation 4: a sum over the segments before it."""
+    written = sigma(k).mT @ v.to(torch.promote_types(v.dtype, torch.float32)), sigma(k).sum(-2)
+    return Memory(*(F.pad(x.cumsum(1)[:, :-1], [0, 0] * (x.ndim - 2) + [1, 0]) for x in written))
 
 
 class InfiniAttention(nn.Module):
@@ -58,8 +66,8 @@ class InfiniAttention(nn.Module):
         self.gate = nn.Parameter(torch.zeros(heads))  # β: memory and segment count alike at first
 
     def forward(self, x: Float[Tensor, "batch tokens model"]) -> Float[Tensor, "batch tokens model"]:
-        """A text from its beginning. What each segment finds in its memory is a sum over those before it: the
-        sums of all segments are taken at once, except by the delta rule, where each depends on the last."""
+        """A text from its beginning. All segments are taken at once, except by the delta rule, where each
+        memory depends on the last."""
         if self.delta:
             memory, found = self.empty(len(x)), []
             for part in x.split(self.segment, 1):
@@ -69,22 +77,21 @@ class InfiniAttention(nn.Module):
         tokens = x.shape[1]
         whole = F.pad(x, (0, 0, 0, -tokens % self.segment)).unflatten(1, (-1, self.segment))
         q, k, v = self.project(whole)  # batch segments heads segment dim
-        written = sigma(k).mT @ v.to(torch.promote_types(v.dtype, torch.float32)), sigma(k).sum(-2)
-        before = (F.pad(each.cumsum(1)[:, :-1], [0, 0] * (each.ndim - 2) + [1, 0]) for each in written)
-        return self.mixed(q, k, v, Memory(*before)).flatten(1, 2)[:, :tokens]
+        return self.mixed(q, k, v, memories(k, v)).flatten(1, 2)[:, :tokens]
 
     def stream(
         self, x: Float[Tensor, "batch tokens model"], memory: Memory
     ) -> tuple[Float[Tensor, "batch tokens model"], Memory]:
-        """One segment (at most), and the memory with it: read first, then written to."""
+        """One segment (at most), and the memory with it."""
         q, k, v = self.project(x)
+        # Read first, then written to.
         return self.mixed(q, k, v, memory), update(memory, k, v, delta=self.delta)
 
     def project(self, x: Float[Tensor, "*batch tokens model"]) -> list[Heads]:
         return [split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1)]
 
     def mixed(self, q: Heads, k: Heads, v: Heads, memory: Memory) -> Float[Tensor, "*batch tokens model"]:
-        """Equation 6: sigmoid(β) of the memory and the rest of the segment.
+        """Equation 6: what memory and segment give, mixed by head.
 
         Positions count within the segment alone: section 4.1 has none in the memory.
         """
@@ -92,6 +99,7 @@ class InfiniAttention(nn.Module):
         freqs_cis = phases(torch.arange(q.shape[-2], device=q.device, dtype=single), q.shape[-1])
         local = scaled_dot_product_attention(rotate(q, freqs_cis), rotate(k, freqs_cis), v, causal=True)
         gate = self.gate.sigmoid()[:, None, None]
+        # sigmoid(β) of the memory and the rest of the segment.
         mixed = gate * retrieve(memory, q).to(local.dtype) + (1 - gate) * local
         return self.output(merge_heads(mixed.to(local.dtype)))
 
