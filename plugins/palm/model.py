@@ -50,7 +50,7 @@ def attend(
 
 
 class ParallelBlock(nn.Module):
-    """y = x + MLP(LayerNorm(x)) + Attention(LayerNorm(x)), one norm for both.
+    """Attention and a SwiGLU layer side by side, one norm for both (section 2).
 
     What both read is one product (q, k, v, gate and up side by side), and so is what both write.
     """
@@ -71,6 +71,7 @@ class ParallelBlock(nn.Module):
     ) -> Float[Tensor, "batch tokens model"]:
         q, k, v, gate, up = self.read(self.norm(x)).split(self.widths, -1)
         attended = attend(q, k, v, self.dim, kv, first)
+        # y = x + MLP(LayerNorm(x)) + Attention(LayerNorm(x))
         return x + self.write(torch.cat((attended, F.silu(gate) * up), -1))
 
 
@@ -127,9 +128,11 @@ class PaLM(nn.Module):
         return F.linear(self.norm(x), self.embed.weight) / math.sqrt(x.shape[-1])
 
     def loss(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Mean nats a token, of all but the first, and section 5's 10⁻⁴ log² Z, which keeps Z near 1."""
+        """Mean nats a token, of all but the first, and section 5's auxiliary loss, which keeps the softmax's
+        Z near 1."""
         logits = self(ids[:, :-1])
         nats = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        # 10⁻⁴ log² Z
         return nats + 1e-4 * logits.logsumexp(-1).square().mean()
 
     def empty_cache(self, batch: int, room: int) -> Cache:
