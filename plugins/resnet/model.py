@@ -32,11 +32,11 @@ class Convolution(nn.Module):
 
 
 class Block(nn.Module):
-    """Equations 1 and 2: relu(F(x) + shortcut(x)). F is two 3 × 3 convolutions or a bottleneck (figure 5).
+    """Equations 1 and 2: a shortcut and F, two 3 × 3 convolutions or a bottleneck (figure 5).
 
     shortcut  where F changes the shape: "A" takes every `stride`-th position and fills new features with
               zeros, "B" projects by a 1 × 1 convolution; elsewhere both pass x on as it is. "none": the
-              plain network's relu(F(x))
+              plain network
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Block(nn.Module):
 
     def forward(self, x: Images) -> Maps:
         if self.shortcut == "none":
-            return self.residual(x).relu()
+            return self.residual(x).relu()  # the plain network: relu(F(x))
         return (self.residual(x) + self.carried(x)).relu()
 
 

@@ -91,6 +91,15 @@ WRITTEN = (
     ("curriculum", "rare letters", ".log()[windows].mean(1)", ".log()[windows].sum(1)"),
     ("multimodal", "loss", "torch.stack(losses).sum()", "torch.stack(losses).mean()"),
     ("multimodal", "loss", "append(F.mse_loss(", "append(2 * F.mse_loss("),
+    ("resnet", "features", "for stage in self.stages:", "for stage in self.stages[:-1]:"),
+    ("byte_bpe", "cut a word", "min(possible, key", "max(possible, key"),
+    ("byte_bpe", "cut a word", "self.merged[self.ranks[best]]", "self.ranks[best]"),
+    ("integer_tokenization", "learn", '"[0-9]+"', '"[0-9]"'),
+    ("integer_tokenization", "learn", '"[0-9]+"', '"[0-9a-z]+"'),
+    ("integer_tokenization", "learn", '"\\n".join', '"".join'),
+    ("integer_tokenization", "pieces", "encode(str(integer))", 'encode(" " + str(integer))'),
+    ("integer_tokenization", "pieces", "encode(str(integer))", "encode(str(integer)[::-1])"),
+    ("integer_tokenization", "pieces", "encode(str(integer))", "encode(str(integer))[:1]"),
     ("stable_diffusion", "cross-attention", "to_k(context), self.to_v(", "to_v(context), self.to_k("),
 )
 WANTED = 3  # wrong answers of each exercise that get a hint
