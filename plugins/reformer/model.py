@@ -22,9 +22,9 @@ ITSELF = -1e5  # added to a token's score with itself: it counts only where ther
 
 
 def hashed(x: Vectors, rotations: Float[Tensor, "heads dim rounds half"]) -> Buckets:
-    """Section 2: h(x) = argmax([x R; -x R]), a bucket of 2 · `half` for each round's R."""
+    """Section 2: a bucket of 2 · `half` for each round's R."""
     rotated = torch.einsum("bhtd,hdrn->bhrtn", x, rotations)
-    return torch.cat((rotated, -rotated), -1).argmax(-1)
+    return torch.cat((rotated, -rotated), -1).argmax(-1)  # h(x) = argmax([x R; -x R])
 
 
 def unit_length(x: Vectors) -> Vectors:
