@@ -100,8 +100,8 @@ class FastRCNN(nn.Module):
 
 
 def smooth_l1(x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """Equation 3: x² / 2 up to 1, then |x| - 1 / 2."""
-    size = x.abs()
+    """Equation 3."""
+    size = x.abs()  # x² / 2 up to 1, then |x| - 1 / 2
     return torch.where(size < 1, x.square() / 2, size - 0.5)
 
 

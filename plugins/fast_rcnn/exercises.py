@@ -1,0 +1,71 @@
+"""What to write oneself: RoI pooling, smooth L1 and the loss of both tasks."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from readtrack.plugin import Draw, Exercise, Try
+
+
+def regions(draw: Draw, count: int) -> Tensor:
+    """In pixels of images of 12 × 16; some reach beyond them."""
+    corner = draw.between(-2, 9, count, 2)
+    return torch.cat((corner, corner + draw.between(1, 8, count, 2)), -1)
+
+
+def of_regions(draw: Draw) -> Iterator[Try]:
+    whole = torch.tensor([[0.0, 0, 3, 3]]).double()
+    yield Try("one cell", draw(1, 1, 4, 4), whole, draw.below(1, 1), size=1, scale=1.0)
+    yield Try("2 × 2 cells", draw(1, 2, 4, 4), whole, draw.below(1, 1), size=2, scale=1.0)
+    yield Try("half the size", draw(1, 2, 6, 8), regions(draw, 3), draw.below(1, 3), size=2, scale=0.5)
+    yield Try("2 images", draw(2, 2, 6, 8), regions(draw, 6), draw.below(2, 6), size=3, scale=0.5)
+
+
+def of_differences(draw: Draw) -> Iterator[Try]:
+    yield Try("small", 0.3 * draw(4))
+    yield Try("large", 9 * draw(2, 3))
+
+
+def of_losses(draw: Draw) -> Iterator[Try]:
+    one = torch.zeros(1).long()
+    yield Try("one object", draw(1, 2), draw(1, 1, 4), one, draw(1, 4))
+    yield Try("background alone", draw(2, 2), draw(2, 1, 4), torch.ones(2).long(), draw(2, 4))
+    yield Try("3 classes", draw(6, 4), 3 * draw(6, 3, 4), draw.below(4, 6), draw(6, 4))
+
+
+EXERCISES = (
+    Exercise(
+        name="RoI pooling",
+        of="model.roi_pool",
+        task="The largest value in each cell of each region, by channel; 0 in a cell beyond the maps.",
+        hints=(
+            "Scale and round (halves away from 0); _cells gives places along each side, and empty cells.",
+            "Rows and columns of a cell make places row · width + column in its image's maps.",
+            "Look them up, take the maximum, fill empty cells with 0. Boxes get no gradient.",
+        ),
+        tries=of_regions,
+        half=False,
+    ),
+    Exercise(
+        name="smooth L1",
+        of="model.smooth_l1",
+        task="Equation 3: a square near 0, straight lines beyond 1, without a jump in value or slope.",
+        hints=(
+            "The slope at 1 is 1: the square is halved.",
+            "At 1 half the square is 1/2: the line is |x| - 1/2.",
+        ),
+        tries=of_differences,
+    ),
+    Exercise(
+        name="loss",
+        of="model.detection_loss",
+        task="Equation 1 averaged over regions: the class, and for objects the codes of their own class.",
+        hints=(
+            "The background is the last class: a label equal to the number of classes in `codes`.",
+            "Cross-entropy of all regions; smooth_l1 of the objects' codes minus targets.",
+            "Sum smooth_l1 and divide by the number of all regions, backgrounds too.",
+        ),
+        tries=of_losses,
+    ),
+)
