@@ -63,7 +63,7 @@ class FullText:
         self._kept: dict[tuple[str, bool], dict[str, Fit]] = {}
         self._catalog: Catalog | None = None  # the list that it holds
         self._list: Unit | None = None
-        self._words: Counter[str] | None = None  # of names and titles
+        self._words: Counter[str] = Counter()  # of names and titles
         self._data_version = 0
         self._heads: dict[str, Head] = {}
         self.ready = False  # False makes the next search look at the files again
@@ -108,7 +108,11 @@ class FullText:
                 self.ready = True
                 if self._catalog is not library.catalog:
                     self._catalog = library.catalog
-                    self._list, self._heads, self._words = listed(self._catalog), heads(self._catalog), None
+                    self._list, self._heads = listed(self._catalog), heads(self._catalog)
+                    # Here and not at the first slip, where it would hold up a key.
+                    self._words = Counter(
+                        word for head in self._heads.values() for word in head.words.split()
+                    )
                 units = (self._list, *abstracts_and_notes(library))
                 wanted = {unit.name: unit for unit in units if unit is not None}
                 self._forget_others(wanted, "unit NOT LIKE 'pdf:%'")
@@ -234,8 +238,6 @@ class FullText:
         """The word of a title, else of another text but PDFs, that this one may be a slip of; else "". The
         first letter is right.
         """
-        if self._words is None:
-            self._words = Counter(word for head in self._heads.values() for word in head.words.split())
         query = "SELECT term, doc FROM vocabulary WHERE term >= ? AND term < ?"
         others = partial(self._rows, query, (word[:1], word[:1] + "\U0010ffff"))
         for terms in (self._words.items, others):
