@@ -26,7 +26,7 @@ def as_if(call: Callable[[Try], Parts], one: Try, signature: inspect.Signature, 
             break
         try:
             other = call(changed)
-        except Exception:
+        except Exception:  # the paper's code need not take the changed arguments
             continue
         if same(other, found):
             return said
@@ -53,7 +53,7 @@ def term(
             continue
         try:
             rest = call(_with(one, {place: torch.zeros_like(value)}))[part].double()
-        except Exception:
+        except Exception:  # the paper's code need not take a zero there
             continue
         right, wrong = expected - rest, found - rest
         factor = ((right * wrong).sum() / right.square().sum()).item()

@@ -177,7 +177,7 @@ class _Judged:
             expected = self._paper(one)
             try:
                 found = self._reader(one)
-            except Exception:
+            except Exception:  # the reader's code may raise anything; the first failing input is reported
                 if not wrong:
                     raise
                 continue
@@ -283,7 +283,7 @@ class _Judged:
                 try:
                     paper = self._paper(one, dtype)
                     exact = self._paper(one, torch.float64, rounded=dtype)
-                except Exception:
+                except Exception:  # the paper's own code need not run in this precision
                     continue
                 try:
                     found = self._reader(one, dtype)
