@@ -264,7 +264,7 @@ def compare(run: Run) -> None:
     world = World(
         [readable(drawn, side) for side in SCALES],
         pictures(run, "choose", run.pick(smoke=20, quick=200, full=2000)),
-        pictures(run, "judge", run.pick(smoke=20, quick=1000, full=4000)),
+        pictures(run, "judge", run.pick(smoke=20, quick=2500, full=4000)),
     )
     before = partial(networks, steps=run.pick(smoke=(2, 2), quick=(STEPS, 150), full=(4000, 3000)))
     table = run.compare(
