@@ -2,16 +2,17 @@
 
 Lin et al. 2014, "Microsoft COCO: Common Objects in Context", arXiv 1405.0312.
 
-The problem. Data sets had been gathered by asking for objects by name: one, large and in the middle. A
-detector that is trained and judged on such iconic views says little of a kitchen or a street.
+The problem. Earlier data sets were gathered by searching for objects by name. Their pictures are iconic: one
+object, large and alone. A detector that is trained and evaluated on such pictures may fail in a kitchen or a
+street.
 
-The idea. Search for pairs of things and for places, keep the pictures that are not iconic, and have every
-object of 91 kinds outlined, one by one, in 328,000 images. Detectors lost almost half of their precision.
-The files' form and their evaluation (average precision over ten thresholds of overlap) became those of the
-field; the numbers that it prints are of the competition that followed.
+The idea. Search for pairs of objects and for scenes, keep pictures that are not iconic, and segment every
+instance of 91 categories in 328,000 images. Detectors lost almost half of their average precision (AP). The
+file format and the evaluation (AP over ten thresholds of overlap) became the standard of the field. The
+twelve numbers that the evaluation prints come from the challenges that followed.
 
-This folder. `dataset` reads COCO's files as they are and writes made scenes as such; `masks` has run lengths
-and their overlap; `model` a small detector; `drawing` draws what it finds. `experiment` trains it on iconic
+This folder. `dataset` reads COCO's files and writes made scenes in their format, `masks` has run-length
+encoding, `model` a small detector, `drawing` draws detections. `experiment` trains the detector on iconic
 pictures and on scenes, or with `--set coco=FOLDER` on COCO itself.
 """
 

@@ -1,16 +1,18 @@
-"""Overlap of masks that are stored as run lengths."""
+"""Overlap of masks that are stored as run lengths, and the detector over images."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 from readtrack.scores import mask_iou
 
 from .masks import compress, encode, overlap
+from .model import Cells, Detector, centres
 
 Runs = Int64[Tensor, "_ runs"]
 
@@ -76,6 +78,30 @@ def ellipses(count: int, side: int, generator: torch.Generator) -> Runs:
     return torch.tensor([encode(mask) for mask in masks])
 
 
+def make() -> Detector:
+    return Detector(5).eval()
+
+
+def image_by_image(network: Detector, images: Tensor) -> Cells:
+    found = [network(image) for image in images.split(1)]
+    return Cells(*(torch.cat(field) for field in zip(*found, strict=True)))
+
+
+def folded(network: Detector, images: Tensor) -> Cells:
+    """Each normalisation as part of its convolution, folded on the way."""
+    maps = images - 0.5
+    layers = list(network.features)
+    for convolution, norm in zip(layers[::3], layers[1::3], strict=True):
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        weight = convolution.weight * scale[:, None, None, None]
+        bias = norm.bias - norm.running_mean * scale
+        maps = F.conv2d(maps, weight, bias, convolution.stride, convolution.padding).relu()
+    scores, sides = network.score(maps).flatten(2).mT, network.sides(maps).flatten(2).mT
+    middles = centres(*maps.shape[2:], network.stride).to(sides)
+    away = network.stride * F.softplus(sides)
+    return Cells(scores, torch.cat((middles - away[..., :2], middles + away[..., 2:]), -1))
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     for found, objects, side in bench.pick(
@@ -107,4 +133,22 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     flops=4 * found * objects * runs, bytes=8 * ((found + objects) * runs + found * objects)
                 )
             },
+        )
+    with torch.device("meta"):
+        weights = [m.weight for m in make().modules() if isinstance(m, nn.Conv2d)]
+    # The first convolution has a quarter of the pixels as places, all others a sixteenth.
+    a_pixel = sum(w.numel() / (16 if i else 4) for i, w in enumerate(weights))
+    for batch, side in bench.pick(smoke=((2, 16),), quick=((8, 64),), full=((1, 256), (32, 64))):
+        pixels = batch * side**2
+        yield Case.of_module(
+            make,
+            name="images",
+            axes={"side": side, "images": batch},
+            inputs=lambda g, shape=(batch, 3, side, side): (torch.rand(shape, generator=g),),
+            variants=(
+                Variant.of_module(make, image_by_image, name="image by image", role="naive"),
+                Variant.of_module(make, folded, name="normalisation folded", role="strong"),
+                Variant.of_module(make, name="as written", role="paper"),
+            ),
+            cost={"forward": Cost(flops=2 * pixels * a_pixel, bytes=4 * pixels * bench.dtype.itemsize)},
         )

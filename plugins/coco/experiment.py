@@ -12,7 +12,18 @@ import torch
 from torch import Tensor
 
 from readtrack.data import scenes
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    hookimpl,
+)
 from readtrack.scores import Detected, average_precision, average_recall, detected_boxes
 from readtrack.scores.vision import ANY_AREA, LARGE, MEDIUM, SMALL, THRESHOLDS, precision_and_recall
 
@@ -20,12 +31,20 @@ from .dataset import Batch, Coco, read, write
 from .drawing import drawn
 from .model import Detector, Found, detect, detection_loss
 
-NO_CONTEXT = Break("no context", "What is called scenes shows one large digit in the middle, too.")
+NO_CONTEXT = Break("no context", "What is called scenes shows one large digit alone, too.")
+LARGE_DIGITS = Break(
+    "large digits", "Scenes have no small digits: all are as large as iconic ones.", "near miss"
+)
+ONE_DIGIT = Break(
+    "one digit of any size", "Pictures of one digit, as small as in scenes: no context at all.", "rival"
+)
+STEPS = 200
 
 GENERALISES = Claim(
-    name="context",
-    sentence="Scenes are harder than iconic pictures, and a detector that was trained on scenes keeps a "
-    "larger share of its precision than one that was trained on iconic pictures.",
+    name="trained on scenes against iconic pictures",
+    sentence="After 200 steps, scenes are harder than iconic pictures, and a detector that was trained on "
+    "scenes "
+    "keeps a larger share of its precision than one that was trained on iconic pictures.",
     paper=Figure(
         "AP of a detector trained on PASCAL: 29.6 there, 16.9 on COCO, 57 % of it; trained on COCO: 26.8 and "
         "19.1, 71 %.",
@@ -33,22 +52,33 @@ GENERALISES = Claim(
         read="table",
     ),
     rule=(
-        Bound("share of AP50 kept, trained on scenes - on iconic pictures", ">=", 0.2, direction=0.05),
-        Bound("share kept where digits are as large, scenes - iconic", ">=", 0.2, direction=0.05),
-        Bound("AP50 lost, trained on scenes", ">=", 0.07, direction=0.02),
+        at_least("share of AP50 kept", "scenes", 0.1, minus="iconic pictures", toward=0.0),
+        at_least("AP50 lost", "scenes", 0.07, toward=0.02),
     ),
     control="the same detector, trained on as many objects in iconic pictures, at its best of the same rates",
+    control_arm="iconic pictures",
     control_reaches=(
-        Bound("AP50 on iconic pictures, trained on them", ">=", 0.6),
-        Bound("AP50 on scenes, trained on them", ">=", 0.15),
+        at_least("AP50 on iconic pictures", "iconic pictures", 0.6),
+        at_least("AP50 on scenes", "scenes", 0.15),
     ),
-    breaks=(NO_CONTEXT,),
+    breaks=(NO_CONTEXT, LARGE_DIGITS, ONE_DIGIT, UNTRAINED),
     chosen_on=(0,),
+    after_steps=STEPS,
     deviations="A small convolutional detector instead of deformable parts. Made pictures of 32 × 32 with "
     "the digits 0 to 4, written to and read from files of COCO's form: iconic ones show one digit of 12 to "
-    "18 pixels in the middle, scenes one to three of 7 to 18 anywhere and half of another one. 1,200 objects "
-    "of each kind, 200 steps of 12 objects. Where the scenes' digits have 12 to 18 pixels, too, the detector "
-    "trained on scenes lost almost nothing on the exploring seed: ours are hard by their small digits.",
+    "18 pixels anywhere, scenes one to three of 7 to 18 and half of another one. 1,200 objects of each kind, "
+    "200 steps of 12 objects. PASCAL is not purely iconic, and COCO's scenes are hard for more reasons than "
+    "small objects, which is what makes ours hard.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 iconic digits stood in the exact middle, the first bound was 0.2, and a "
+            "third "
+            "compared scenes with digits as large as iconic ones, by 0.2 too. The verdict was "
+            '"reproduced". A detector that only ever saw the middle lost for that reason. Iconic digits are '
+            "anywhere now, and the bound is near the paper's 0.14."
+        ),
+    ),
 )
 
 SIDE = 32
@@ -62,7 +92,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "iconic pictures": Kind(1, {"level": "iconic", "size": SIDE, "digit": (12, 18), "classes": 5}),
+    "iconic pictures": Kind(1, {"level": "photo", "size": SIDE, "digit": (12, 18), "classes": 5}),
     "scenes": Kind(
         2,
         {
@@ -75,11 +105,15 @@ KINDS = {
         },
     ),
 }
+OTHERS = {
+    NO_CONTEXT: KINDS["iconic pictures"],
+    LARGE_DIGITS: KINDS["scenes"]._replace(made={**KINDS["scenes"].made, "digit": (12, 18)}),
+    ONE_DIGIT: Kind(1, {**KINDS["iconic pictures"].made, "digit": (7, 18)}),
+}
 WIDTHS = (32, 64, 128, 192, 256, 256)  # of the detector of real images
 CERTAIN = 0.2  # a score that is worth drawing
 RATES = (0.0015, 0.005, 0.015)
 OVER_OVERLAP = "average precision over overlap"
-AS_LARGE = "scenes, digits as large as in iconic pictures"
 
 
 @hookimpl
@@ -93,7 +127,9 @@ def experiment(run: Run) -> None:
 
 
 def train(
-    run: Run,
+    run: Run | Trial,
+    device: torch.device,
+    dtype: torch.dtype,
     arm: str,
     network: Detector,
     draw: Callable[[torch.Generator], Batch],
@@ -105,15 +141,13 @@ def train(
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 10) * (1 - s / steps))
     batches = run.generator("batches")
-    run.phase("train")
     network.train()
     for step in run.steps(steps, f"{arm}{label}"):
-        batch = Batch(*(field.to(run.device) for field in draw(batches)))
-        cells = network(batch.images.to(run.dtype))
+        batch = Batch(*(field.to(device) for field in draw(batches)))
+        cells = network(batch.images.to(dtype))
         loss = detection_loss(cells, batch, network.stride)
         run.descend(loss, optimizer, step=step, metric=f"loss{label}", arm=arm)
         schedule.step()
-    run.phase("evaluate")
     network.eval()
 
 
@@ -151,59 +185,80 @@ def twelve(images: list[Detected]) -> dict[str, float]:
     }
 
 
-class Learnt(NamedTuple):
-    network: Detector
-    ap50: dict[str, float]  # of each kind of pictures
+class Sets(NamedTuple):
+    train: dict[str, Batch]
+    choose: dict[str, Coco]
+    judge: dict[str, Coco]
 
 
 def compare(run: Run, folder: Path) -> None:
     """Two by two: what it was trained on, and what it is judged on."""
     run.phase("setup")
-    kinds = dict(KINDS)
-    if run.without(NO_CONTEXT.name):
-        kinds["scenes"] = kinds["iconic pictures"]
-    sizes = {
+    counts = {
         "train": run.pick(smoke=16, quick=1200, full=20_000),
         "choose": run.pick(smoke=8, quick=200, full=1000),
         "judge": run.pick(smoke=16, quick=500, full=4000),
     }
-    sets = {
-        (name, part): write(
-            scenes.draw(objects // kind.objects, run.seed, part, **kind.made),
-            folder,
-            f"{part}, {name}",
-            kind.made["classes"],
-        )
-        for name, kind in kinds.items()
-        for part, objects in sizes.items()
-    }
-    known = {name: sets[name, "train"].batch(range(len(sets[name, "train"])), SIDE) for name in kinds}
-    arms = run.arms({name: name for name in kinds}, control="iconic pictures")
 
-    def learn(arm: str, rate: float) -> tuple[float, Detector]:
-        kind, choose = arms[arm], sets[arms[arm], "choose"]
-        torch.manual_seed(run.seed)
-        network = Detector(len(choose.names)).to(run.device, run.dtype)
-        draw, steps = (
-            partial(some, known[kind], 12 // kinds[kind].objects),
-            run.pick(smoke=3, quick=200, full=3000),
-        )
-        train(run, arm, network, draw, rate, steps, f" at rate {rate:g}")
-        return ap50(run, network, choose), network
+    def written(name: str, kind: Kind, part: scenes.Part) -> Coco:
+        drawn = scenes.draw(counts[part] // kind.objects, run.data_seed(part), part, **kind.made)
+        return write(drawn, folder, f"{part}, {name}", kind.made["classes"])
 
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best = {
-        arm: run.sweep(arm, rates, partial(learn, arm), score="AP50 on choose", keep="highest")
-        for arm in arms
-    }
-    networks = {arm: found.result for arm, found in best.items()}
-    judge = {name: sets[name, "judge"] for name in kinds}
-    as_large = {**kinds["scenes"].made, "digit": kinds["iconic pictures"].made["digit"]}
-    drawn_as_large = scenes.draw(sizes["judge"] // kinds["scenes"].objects, run.seed, "judge", **as_large)
-    also = {AS_LARGE: write(drawn_as_large, folder, AS_LARGE, as_large["classes"])}
-    state(run, list(best.values()), tabulate(run, networks, {**judge, **also}))
-    show(run, networks, judge)
+    asked = {one.name: kind for one, kind in OTHERS.items() if run.without(one.name)}
+    kinds = {**KINDS, **asked}
+    known = {name: written(name, kind, "train") for name, kind in kinds.items()}
+    world = Sets(
+        {name: coco.batch(range(len(coco)), SIDE) for name, coco in known.items()},
+        {name: written(name, kind, "choose") for name, kind in kinds.items()},
+        {name: written(name, kind, "judge") for name, kind in KINDS.items()},
+    )
+    table = run.compare(
+        GENERALISES,
+        arms={name: Arm(name) for name in KINDS},
+        attempt=partial(learn, steps=run.pick(smoke=3, quick=STEPS, full=3000)),
+        read=read_off,
+        grid=RATES,
+        score="AP50 on choose",
+        keep="highest",
+        breaks={one.name: {"scenes": Arm(one.name)} for one in OTHERS},
+        world=world,
+        unequal={"scenes": "how much they draw: half as many pictures of two objects, which favours neither"},
+    )
+    rows = [
+        [arm, kind, round(float(table[arm, f"AP50 on {kind}"]), 3)] for arm in table.sweeps for kind in KINDS
+    ]
+    run.table("two by two", ["trained on", "judged on", "AP50"], rows)
+    run.axes(OVER_OVERLAP, x="overlap that counts as found", y="average precision")
+    show(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, world.judge)
     run.headline(OVER_OVERLAP)
+
+
+def learn(at: Trial, kind: str, rate: float, *, steps: int) -> tuple[float, Detector]:
+    """Trained on pictures of one kind, chosen on others of this kind."""
+    run, choose = at.run, at.world.choose[kind]
+    network = Detector(len(choose.names)).to(run.device, run.dtype)
+    objects = {**KINDS, **{one.name: other for one, other in OTHERS.items()}}[kind].objects
+    draw = partial(some, at.world.train[kind], 12 // objects)
+    run.phase("train")
+    train(at, run.device, run.dtype, at.name, network, draw, rate, at.length(steps), f" at rate {rate:g}")
+    run.phase("evaluate")
+    return ap50(run, network, choose), network
+
+
+def read_off(at: Trial, found: Sweep[Detector]) -> dict[str, float]:
+    """AP50 on each kind of pictures; a curve of the precision over the overlap that counts."""
+    values = {}
+    for kind, coco in at.world.judge.items():
+        images = judged(coco, detections(at.run, found.chosen, coco, SIDE, len(coco)))
+        precision, _ = precision_and_recall(images, THRESHOLDS, ANY_AREA, 100)
+        for overlap, value in zip(THRESHOLDS, precision.nanmean((1, 2)).tolist(), strict=True):
+            at.metric(OVER_OVERLAP, value, step=overlap, arm=f"{at.name}, judged on {kind}")
+        values[f"AP50 on {kind}"] = precision[0].nanmean().item()
+    iconic, others = values["AP50 on iconic pictures"], values["AP50 on scenes"]
+    values |= {"share of AP50 kept": others / max(iconic, 1e-6), "AP50 lost": iconic - others}
+    for name, value in values.items():
+        at.metric(name, value, arm=f"trained on {at.name}")
+    return values
 
 
 def some(whole: Batch, count: int, generator: torch.Generator) -> Batch:
@@ -213,47 +268,6 @@ def some(whole: Batch, count: int, generator: torch.Generator) -> Batch:
 def ap50(run: Run, network: Detector, coco: Coco) -> float:
     found = detections(run, network, coco, SIDE, len(coco))
     return average_precision(judged(coco, found), thresholds=(0.5,))
-
-
-def tabulate(
-    run: Run, networks: Mapping[str, Detector], judge: Mapping[str, Coco]
-) -> dict[tuple[str, str], float]:
-    """AP50 of each detector on each kind of pictures; a curve of its precision over the overlap asked for."""
-    found, rows = {}, []
-    for arm, network in networks.items():
-        for kind, coco in judge.items():
-            images = judged(coco, detections(run, network, coco, SIDE, len(coco)))
-            precision, _ = precision_and_recall(images, THRESHOLDS, ANY_AREA, 100)
-            if kind in KINDS:
-                for overlap, value in zip(THRESHOLDS, precision.nanmean((1, 2)).tolist(), strict=True):
-                    run.metric(OVER_OVERLAP, value, step=overlap, arm=f"{arm}, judged on {kind}")
-            found[arm, kind] = precision[0].nanmean().item()
-            run.metric(f"AP50 on {kind}", found[arm, kind], arm=f"trained on {arm}")
-            kept = found[arm, kind] / max(found[arm, "iconic pictures"], 1e-6)
-            rows.append([arm, kind, round(found[arm, kind], 3), round(kept, 2)])
-    run.table("two by two", ["trained on", "judged on", "AP50", "of that on iconic pictures"], rows)
-    run.axes(OVER_OVERLAP, x="overlap that counts as found", y="average precision")
-    return found
-
-
-def state(run: Run, tuned: Sequence[Best[Detector]], found: Mapping[tuple[str, str], float]) -> None:
-    kept, as_large = (
-        {arm: found[arm, kind] / max(found[arm, "iconic pictures"], 1e-6) for arm in KINDS}
-        for kind in ("scenes", AS_LARGE)
-    )
-    for arm in KINDS:
-        run.metric("share of AP50 kept", kept[arm], arm=f"trained on {arm}")
-        run.metric("share of AP50 kept, digits as large", as_large[arm], arm=f"trained on {arm}")
-    values = {
-        "share of AP50 kept, trained on scenes - on iconic pictures": kept["scenes"]
-        - kept["iconic pictures"],
-        "share kept where digits are as large, scenes - iconic": as_large["scenes"]
-        - as_large["iconic pictures"],
-        "AP50 lost, trained on scenes": found["scenes", "iconic pictures"] - found["scenes", "scenes"],
-        "AP50 on iconic pictures, trained on them": found["iconic pictures", "iconic pictures"],
-        "AP50 on scenes, trained on them": found["scenes", "scenes"],
-    }
-    run.claim(GENERALISES, values, tuned=tuned)
 
 
 def show(run: Run, networks: Mapping[str, Detector], judge: Mapping[str, Coco]) -> None:
@@ -297,7 +311,10 @@ def train_on_coco(run: Run, folder: Path) -> None:
     def some_files(generator: torch.Generator) -> Batch:
         return known.batch(torch.randint(len(known), (batch,), generator=generator).tolist(), side)
 
-    train(run, "COCO", network, some_files, 0.002, run.pick(smoke=2, quick=200, full=50_000))
+    run.phase("train")
+    steps = run.pick(smoke=2, quick=200, full=50_000)
+    train(run, run.device, run.dtype, "COCO", network, some_files, 0.002, steps)
+    run.phase("evaluate")
     count = min(len(judge), run.pick(smoke=8, quick=200, full=len(judge)))
     found = detections(run, network, judge, side, count)
     numbers = twelve(judged(judge, found))
