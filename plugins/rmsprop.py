@@ -84,7 +84,7 @@ TASK = (
     "The lecture has no experiment. Here: a linear classifier of the 8 × 8 digits from zero weights, each "
     "pixel multiplied by 10^u with u uniform in [−1.5, 1.5]. Every arm has the learning rate of the best "
     "end loss, and is trained again from other batches; losses are means over the last 50 of 200 batches. "
-    "Training losses only: nothing is said of new images. "
+    "Training losses only: new images are not tested. "
 )
 
 SCALES = Claim(

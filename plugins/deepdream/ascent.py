@@ -53,7 +53,7 @@ def dream(
     """The images after each octave, from the smallest on; the last is the dream. The defaults are the
     notebook's.
 
-    octaves, scale  how many sizes, each so many times smaller than the next
+    octaves, scale  number of sizes, and the factor between one and the next
     steps, size     in each octave; how far a step changes a pixel, in the mean
     jitter          the shift before a step is drawn from [-jitter, jitter], for rows and for columns
     """

@@ -13,7 +13,7 @@ from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 
 from .model import Fuyu, layout
 
-NO_NEWLINES = Break("no newlines", "No network is told where a row ends.")
+NO_NEWLINES = Break("no newlines", "No arm gets newline tokens.")
 
 SIZE = Claim(
     name="the released size",

@@ -3,8 +3,8 @@
 Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke and Rabinovich 2014, "Going Deeper with
 Convolutions", arXiv 1409.4842.
 
-The problem. Deeper and wider networks err less, and cost more: twice as many maps in two layers that follow
-each other are four times the work. And what is to be seen has no fixed size, but a layer's filters have one.
+The problem. Deeper and wider networks make fewer errors and cost more: doubling the maps of two consecutive
+layers takes four times the work. Objects come in all sizes, but the filters of a layer have a single one.
 
 The idea. A block runs filters of 1 × 1, 3 × 3 and 5 × 5 and pooling side by side, and puts their maps one
 after the other. Large filters would eat the budget, so 1 × 1 convolutions first cut the number of maps that

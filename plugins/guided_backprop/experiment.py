@@ -19,7 +19,7 @@ from ..zfnet.experiment import of_scores
 from ..zfnet.projection import Rule
 from .model import AllConvNet, guided
 
-INITIAL = Break("initial weights", "The network that is asked has learned nothing.")
+INITIAL = Break("initial weights", "The network keeps its initial weights.")
 LAST_RELU = Break("last ReLU only", "Only the ReLU next to the scores drops negative signals.", "near miss")
 FIRST_RELU = Break("first ReLU only", "Only the ReLU next to the pixels drops negative signals.", "near miss")
 SMOOTHED = Break("smoothed gradient", "The gradient's magnitude, averaged over 3 × 3 pixels.", "rival")

@@ -5,7 +5,7 @@ doi 10.1109/5.726791.
 
 The problem. A reader of characters had features made by hand, and only a classifier on top was trained. A
 fully connected network on the pixels could learn both, but it has far too many weights, does not know which
-pixels are neighbours, and must learn every stroke anew at every position where it may stand.
+pixels are neighbours, and must learn every stroke separately at each position where it may appear.
 
 The idea. A unit looks at a small window, and all units of a map share one filter: what is worth detecting in
 one position is worth detecting in all, and a shifted image gives a shifted map. Between the convolutions,

@@ -60,7 +60,7 @@ def other(run: Run) -> PairNet:
     def train(network: nn.Module) -> None:
         learn(run, network)
 
-    # It is kept under this name: if the file that says how it learns changes, it is trained anew.
+    # The cache key includes the training code: if that file changes, the network is trained again.
     source = hashlib.sha256(inspect.getsource(network_of_saliency).encode()).hexdigest()[:8]
     trained, untrained = run.trained(f"scenes.pairs.other.{source}", PairNet, train)
     return Pair(trained.fold(), untrained.fold()).trained

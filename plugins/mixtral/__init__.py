@@ -1,4 +1,4 @@
-"""Mixtral: eight experts for each feed-forward layer, of which a token meets two.
+"""Mixtral: eight experts for each feed-forward layer, two of which process each token.
 
 Jiang, Sablayrolles, Roux, Mensch and others 2024, "Mixtral of Experts", arXiv 2401.04088.
 

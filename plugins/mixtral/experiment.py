@@ -49,7 +49,7 @@ SIZE = Claim(
 
 ONE_EXPERT = Break("one expert for all", "The router sends every token to the same two experts.")
 AT_RANDOM = Break(
-    "experts at random", "Every token goes to two experts that are drawn anew each time.", "near miss"
+    "experts at random", "Every token goes to two experts drawn at random each time.", "near miss"
 )
 FROZEN = Break(
     "a router that does not learn",

@@ -13,9 +13,9 @@ from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial
 from .maps import Map, brightness, class_gradient, class_model, edges, saliency
 from .network import CLASSES, SIDE, Known, PairNet, energy, inside, known, networks
 
-INITIAL = Break("initial weights", "The network that is asked has learned nothing.")
+INITIAL = Break("initial weights", "The network keeps its initial weights.")
 ALL_CLASSES = Break(
-    "all classes at once", "The gradient of the sum of all scores, whatever class is asked for.", "near miss"
+    "all classes at once", "The gradient of the sum of all scores, whichever class is requested.", "near miss"
 )
 EDGES = Break("edges", "How much a pixel differs from its neighbours, without any network.", "rival")
 
@@ -108,7 +108,7 @@ def experiment(run: Run) -> None:
 
 
 def without_network(map_: Callable[[Tensor], Tensor]) -> Question:
-    """The same map whatever class is asked for."""
+    """The same map whichever class is requested."""
     return lambda images, classes: map_(images)
 
 

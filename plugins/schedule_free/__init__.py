@@ -3,7 +3,7 @@
 Defazio, Yang, Mehta, Mishchenko, Khaled and Cutkosky 2024, "The Road Less Scheduled", arXiv 2405.15682.
 
 The problem. The best results come from learning rates that fall to zero at the end of training, so one must
-know beforehand when that is, and a run that is stopped early or goes on longer has had the wrong schedule.
+know beforehand when that is, and a run that is stopped early or continues longer has had the wrong schedule.
 Averaging the iterates is as good in theory, and in practice worse: the average lags behind.
 
 The idea. Three sequences. z takes the steps, x is the running mean of all z and is what one evaluates, and

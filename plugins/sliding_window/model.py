@@ -209,7 +209,7 @@ class Mistral(nn.Module):
     ) -> Float[Tensor, "batch tokens vocab"]:
         """Logits of the next token after each of `ids`.
 
-        cache  of the tokens before `ids`: reading goes on from there, and `ids` are added to it
+        cache  of the tokens before `ids`: reading continues from there, and `ids` are added to it
         """
         x = self.embed(ids)
         first = cache.length if cache else 0

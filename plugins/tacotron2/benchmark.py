@@ -1,4 +1,4 @@
-"""Attention over a text, step after step: keys anew each time, once, or with places in one convolution."""
+"""Attention over a text, step by step: keys at each step, or once; location features by convolution."""
 
 from collections.abc import Iterator, Mapping
 

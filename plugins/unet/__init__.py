@@ -8,7 +8,7 @@ each pixel from a patch round it, is slow, and its patch size trades context aga
 
 The idea. A fully convolutional network with an expanding path as deep as its contracting path. Each level of
 the expanding path is joined with the maps of the same level of the contracting path: context from below,
-detail from the side. Elastic deformations of the images, drawn anew at every step, replace missing data, and
+detail from the side. Elastic deformations of the images, drawn again at every step, replace missing data, and
 a weight map emphasises the borders between touching objects. Thirty images were enough. Most denoising
 networks have this shape today.
 

@@ -68,8 +68,8 @@ TRAINING = (
 
 DEPTH = Claim(
     name="depth",
-    sentence="A network with two 3 × 3 layers a stage errs less than one with a single 3 × 3 layer a stage, "
-    "everything else fixed.",
+    sentence="A network with two 3 × 3 layers a stage has a lower error than one with a single 3 × 3 layer a "
+    "stage, everything else fixed.",
     paper=Figure(
         "A significant improvement by 16 to 19 layers; top-1 error 29.6 % with 11 layers, 27.0 % with 16.",
         where="abstract and table 3",
@@ -98,8 +98,8 @@ DEPTH = Claim(
 
 SMALL_FILTERS = Claim(
     name="small filters",
-    sentence="A network with two 3 × 3 layers a stage errs less than the shallow one with a 5 × 5 layer a "
-    "stage, which sees as much.",
+    sentence="A network with two 3 × 3 layers a stage has a lower error than the shallow one with a 5 × 5 "
+    "layer a stage, which has the same receptive field.",
     paper=Figure(
         "The shallow network's top-1 error is 7 % higher than B's, on centre crops.",
         where="section 4.1",

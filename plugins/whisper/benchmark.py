@@ -84,7 +84,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             axes={"tokens": tokens, "width": size.width},
             inputs=partial(inputs, size=size, tokens=tokens),
             variants=(
-                Variant.of_module(make, anew, name="the text read anew", role="naive"),
+                Variant.of_module(make, anew, name="whole text at each step", role="naive"),
                 Variant.of_module(make, in_place, name="tables of the final length", role="strong"),
                 Variant.of_module(make, kept, name="keys and values kept", role="paper"),
             ),

@@ -16,7 +16,7 @@ from ..saliency.network import BRIGHTNESS, SIDE, Known, Pair, PairNet, energy, i
 from .occlusion import GREY, occlusion
 from .projection import Maps, Rule, deconvnet, gradient, pull_back
 
-INITIAL = Break("initial weights", "The network that is asked has learned nothing.")
+INITIAL = Break("initial weights", "The network keeps its initial weights.")
 HALF = Break("upper half covered", "Only the upper half of the asked digit is covered.", "near miss")
 BRIGHTEST = Break(
     "brightest box covered", "The brightest box of the digit's size is covered: no network.", "rival"
