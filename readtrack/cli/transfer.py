@@ -151,6 +151,8 @@ def export_list(
         raise ReadtrackError(f"could not write {output}: {error.strerror}.") from error
     for name in left_out:
         terminal.print_err(f"readtrack: left out because it is too large for an export: {one_line(name)}")
+    for sentence in exporting.unsaid(library, form):
+        terminal.print_err(f"readtrack: {sentence}")
     if output is not None:
         terminal.print_err(f"{output} written")
 

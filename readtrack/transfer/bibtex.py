@@ -7,14 +7,14 @@ characters of LaTeX escaped.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from readtrack.errors import ReadtrackError
 from readtrack.reading_list.catalog import Paper, Source
-from readtrack.reading_list.sources import parse
+from readtrack.reading_list.sources import letters, parse
 from readtrack.text import folded, one_line
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ _ESCAPES = {
 # Signs that have a command; the reader gets characters in their place that stand for nothing else.
 _COMMANDS = {"braceleft": "{", "braceright": "}", "asciicircum": "^", "asciitilde": "~", "backslash": "\\"}
 _SECTION = re.compile(r" \((?:section|chapter|appendix) [^()]*\)$")  # says which part of a work is meant
+_IN_JOURNAL = re.compile(r"arxiv:\s*([^\s\[\]{},;]+)", re.IGNORECASE)
+_FIELD = re.compile(r"[,({]\s*([\w-]+)\s*=\s*")
 _COMMAND = re.compile(rf"\\text({'|'.join(_COMMANDS)})(?:\{{\}}|(?![A-Za-z]) ?)")
 _STANDS_FOR = {0xE000 + number: sign for number, sign in enumerate(_COMMANDS.values())}
 # What LaTeX's fonts draw as one sign: dashes, quotation marks, and a mark that stands on its head.
@@ -103,6 +105,9 @@ class BibEntry:
         """Where it can be had: arXiv first, then the DOI, then the link."""
         fields = self.fields
         said = [fields.get("doi", ""), fields.get("url", ""), fields.get("pdf", "")]
+        # Google Scholar and biblatex: `journal = {arXiv preprint arXiv:2106.09685}`.
+        places = (fields.get(name, "") for name in ("journaltitle", "journal", "number", "howpublished"))
+        said += [f"arxiv:{found[1]}" for one in places for found in _IN_JOURNAL.finditer(one)]
         eprint = fields.get("eprint", "")
         if eprint and fields.get("archiveprefix", fields.get("eprinttype", "arxiv")).casefold() == "arxiv":
             said.append(eprint)
@@ -254,6 +259,61 @@ def entry(
     }
     lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
     return "\n".join([f"@{'article' if journal else 'misc'}{{{cite_key(paper)},", *lines, "}"])
+
+
+def completed(one: BibEntry, paper: Paper) -> dict[str, str]:
+    """The fields that an imported entry of this paper lacks, encoded. An entry without authors is a stub: it
+    gets the paper's title too, as nobody could find the work by a nickname.
+    """
+    sources = {source.kind: source.value for source in reversed(paper.own_sources)}
+    is_stub = bool(paper.authors and not one.authors)
+    renamed = is_stub and letters(cited_title(paper)) not in letters(one.title)
+    year = "" if one.year or not paper.year else str(paper.year)
+    known = {
+        "title": f"{{{encoded(cited_title(paper))}}}" if renamed or not one.title else "",
+        "author": " and ".join(map(_author, paper.authors)) if is_stub else "",
+        "year": year,
+    }
+    if is_stub and not one.sources:
+        arxiv = paper.arxiv_id or ""
+        known |= {"doi": sources.get("doi", ""), "eprint": arxiv, "archivePrefix": arxiv and "arXiv"}
+    return {name: value for name, value in known.items() if value}
+
+
+def with_fields(raw: str, fields: Mapping[str, str]) -> str:
+    """An entry as it was written, but for these fields: replaced, put at the end, or ("") taken away."""
+    for name, value in fields.items():
+        there = next((one for one in _written_fields(raw) if one[0] == name.casefold()), None)
+        if there is not None and value:
+            raw = f"{raw[: there[2]]}{{{value}}}{raw[there[3] :]}"
+        elif there is not None:
+            end = re.compile(r"\s*,?").match(raw, there[3])
+            rest = raw[end.end() if end else there[3] :]
+            raw = raw[: there[1]].rstrip() + rest
+        elif value:
+            body, closing = raw[:-1].rstrip(), raw[-1]
+            comma = "" if body.endswith(",") else ","
+            raw = f"{body}{comma}\n  {name} = {{{value}}}\n{closing}"
+    return raw
+
+
+def _written_fields(raw: str) -> Iterator[tuple[str, int, int, int]]:
+    """Each field of an entry: its name, where it begins, and where its value begins and ends."""
+    at = 0
+    while found := _FIELD.search(raw, at):
+        start = at = found.end()
+        depth, in_quotes = 0, raw[at : at + 1] == '"'
+        at += in_quotes
+        while at < len(raw) - 1 and (depth or in_quotes or raw[at] not in ",\n"):
+            if raw[at] == "\\":
+                at += 2
+                continue
+            if raw[at] == '"' and not depth and in_quotes:
+                in_quotes = False
+            depth += {"{": 1, "}": -1}.get(raw[at], 0)
+            at += 1
+        end = len(raw[:at].rstrip())
+        yield found[1].casefold(), found.start(1), start, end
 
 
 def _category(said: dict[str, Any]) -> str:

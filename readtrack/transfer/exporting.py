@@ -17,11 +17,12 @@ from readtrack import regular
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.library import Library
+from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.insert import ADDED
 from readtrack.reading_list.journal import State
-from readtrack.reading_list.sources import letters, source_key
-from readtrack.text import one_line
+from readtrack.reading_list.sources import letters, source_key, sources_in
+from readtrack.text import counted, one_line, quoted
 from readtrack.transfer import bibtex, foreign, markdown
 from readtrack.transfer.incoming import IMPORTED, cited, kept_lists
 from readtrack.transfer.matching import Matcher
@@ -30,12 +31,13 @@ FORMAT = "readtrack-export"
 _LARGEST_FILE = 64 << 20  # bytes of one file in an export; larger ones travel with the home's folder
 _LARGEST_EXPORT = 1 << 30  # bytes of an export that is read: it is held in memory
 _TICKED = ("read", "implemented")
+_NAMED = 3  # rows that a message names
 
 
 def to_markdown(library: Library) -> str:
     """The checklist in the reader's own lines, with the ticks of today."""
     states = {row.key: _state(library, row) for row in _rows(library)}
-    items = markdown.outline(library.catalog, states)
+    items = markdown.outline(library.catalog, states, _links(library))
     originals = [(one.title, markdown.parse(one.text)) for one in kept_lists(library.home, bibtex=False)]
     # A title that is not a heading of the file: the name of the file, or in its front matter.
     made_up = {
@@ -49,6 +51,45 @@ def to_markdown(library: Library) -> str:
     if written and not any(item.kind == "section" and item.raw for item in written):
         items = [item for item in items if item.kind != "section" or not _is_invented(item.text)]
     return markdown.merged(items, [document for _, document in originals])
+
+
+def _links(library: Library) -> dict[str, str]:
+    """What a row's text lacks to be read as the same papers again, by the row's key: their links."""
+    papers = library.catalog.papers
+    ships = load.load_cached(load.shipped(), library.home.cache)
+    matcher = Matcher(ships.papers, [ships])  # all that another home knows
+    found = {}
+    for row in _rows(library):
+        named = [papers[id_] for id_ in row.papers]
+        has = set(map(source_key, sources_in(row.text)))
+        linked = [one for one in named if one.sources and source_key(one.sources[0]) not in has]
+        if linked and set(matcher.match(row.text).papers) != set(row.papers):
+            found[row.key] = " ".join(one.link for one in linked)
+    return found
+
+
+def unsaid(library: Library, form: str) -> list[str]:
+    """What an export in this format leaves out, in sentences."""
+    if form == "markdown":
+        links, kept = _links(library), {item.key for one in _kept_documents(library) for item in one.items}
+        lost = [row for row in _rows(library) if row.key in links and ("row", one_line(row.text)) in kept]
+        if not lost:
+            return []
+        rows = f"{counted(len(lost), 'row')} {'is' if len(lost) == 1 else 'are'} linked to a paper that"
+        return [f"{rows} your own words do not name. Your lines stay as they are; JSON keeps the links."]
+    if form != "bibtex":
+        return []
+    imported = _imported(library).of_row
+    bare = [row for row in _rows(library) if not row.papers and letters(row.text) not in imported]
+    if not bare:
+        return []
+    named = ", ".join(quoted(one_line(row.text)) for row in bare[:_NAMED]) + ", ..." * (len(bare) > _NAMED)
+    rows = f"{counted(len(bare), 'row')} {'has' if len(bare) == 1 else 'have'} no paper and so no entry"
+    return [f"{rows}: {named}. Link the rows to papers first."]
+
+
+def _kept_documents(library: Library) -> list[markdown.Document]:
+    return [markdown.parse(one.text) for one in kept_lists(library.home, bibtex=False)]
 
 
 def _is_invented(heading: str) -> bool:
@@ -151,8 +192,12 @@ def _imported(library: Library) -> _Imported:
             if paper is None:
                 match = matcher.match_entry(one.title, one.year, one.sources)
                 paper = next(iter(match.papers), "")
-            if paper:
-                found.of_paper.setdefault(paper, []).append(one.raw)
+            if known := library.catalog.papers.get(paper):
+                fields = bibtex.completed(one, known)
+                is_read = library.state(paper) in _TICKED
+                if is_read != one.is_read:
+                    fields["readstatus"] = "read" if is_read else ""
+                found.of_paper.setdefault(paper, []).append(bibtex.with_fields(one.raw, fields))
     return found
 
 

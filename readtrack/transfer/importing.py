@@ -398,7 +398,8 @@ def _entry(
             entry.line, "", entry.wording, status, papers, how, match.candidates, twin, state=state
         )
 
-    same = seen.setdefault(match.papers[0] if match.papers else letters(entry.title) or entry.key, [])
+    what = f"paper {match.papers[0]}" if match.papers else letters(entry.title) or entry.key
+    same = seen.setdefault(what, [])
     if first := next((one for one in same if match.papers or not _differ(one.sources, entry.sources)), None):
         return found("duplicate", match.papers, twin=f"line {first.line}"), None
     same.append(entry)

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from readtrack.reading_list.catalog import Catalog, Note, Row
@@ -212,24 +213,32 @@ def _means_something(words: str) -> bool:
 # The list as items
 
 
-def outline(catalog: Catalog, states: Mapping[str, State]) -> list[Item]:
-    """The list as a Markdown file would have it; `states` of the rows by their keys, "todo" for the rest."""
+def outline(
+    catalog: Catalog, states: Mapping[str, State], links: Mapping[str, str] = MappingProxyType({})
+) -> list[Item]:
+    """The list as a Markdown file would have it; `states` of the rows by their keys, "todo" for the rest, and
+    `links` that go behind their texts.
+    """
     items = [_written("title", catalog.title)]
     items += [_written("prose", line) for line in _prose(catalog.note)]
     for section in catalog.sections:
         items.append(_written("section", section.title))
         items += [_written("prose", line) for line in _prose(section.note)]
-        items += _rows(section.rows, 0, states)
+        items += _rows(section.rows, 0, states, links)
     return items
 
 
-def _rows(rows: Iterable[Row | Note], depth: int, states: Mapping[str, State]) -> Iterator[Item]:
+def _rows(
+    rows: Iterable[Row | Note], depth: int, states: Mapping[str, State], links: Mapping[str, str]
+) -> Iterator[Item]:
     for row in rows:
         if isinstance(row, Note):
             yield from (_written("prose", line) for line in _prose(row.text))
         else:
-            yield _written("row", row.text, depth, states.get(row.key, "todo"))
-            yield from _rows(row.rows, depth + 1, states)
+            item = _written("row", row.text, depth, states.get(row.key, "todo"))
+            more = links.get(row.key)
+            yield replace(item, raw=f"{item.raw[:-1]} {more}\n") if more else item
+            yield from _rows(row.rows, depth + 1, states, links)
 
 
 def _prose(text: str) -> list[str]:
@@ -255,19 +264,18 @@ def merged(items: list[Item], originals: Iterable[Document]) -> str:
 
     documents = list(originals)
     if not documents:
-        return "".join(item.before + _marked(item, item, set()).raw for item in items).lstrip("\n")
+        return "".join(item.before + item.raw for item in items).lstrip("\n")
     items = _headed(items, documents[0])
     written = [item for document in documents for item in document.items]
-    signs = {item.raw[item.box] for item in written if item.box >= 0}
     crlf = documents[0].source.partition("\n")[0].endswith("\r")
     text = documents[0].front
     pairs = SequenceMatcher(None, _numbered(written), _numbered(items), autojunk=False)
     for what, low, high, start, end in pairs.get_opcodes():
         kept = items[start:end]
         if what == "equal":
-            kept = [_marked(old, new, signs) for old, new in zip(written[low:high], kept, strict=True)]
+            kept = [_marked(old, new) for old, new in zip(written[low:high], kept, strict=True)]
         else:
-            kept = [_ending(_marked(new, new, signs), crlf) for new in kept]
+            kept = [_ending(new, crlf) for new in kept]
         for item in kept:
             if item.raw and text and not text.endswith("\n"):
                 text += "\r\n" if crlf else "\n"
@@ -298,14 +306,9 @@ def _numbered(items: list[Item]) -> list[tuple[str, str, int]]:
     return keys
 
 
-def _marked(old: Item, new: Item, signs: set[str]) -> Item:
-    """The row `old` with the state of `new`; a sign that GitHub lacks only if `signs` has it."""
-    if old.kind != "row":
-        return old
-    if new is not old and new.state == old.state:
-        return old
-    common = new.state == "read" or _SIGNS[new.state] in signs
-    return old.with_state(new.state if common else "todo")
+def _marked(old: Item, new: Item) -> Item:
+    """The row `old` with the state of `new`."""
+    return old.with_state(new.state) if old.kind == "row" and new.state != old.state else old
 
 
 def _ending(item: Item, crlf: bool) -> Item:

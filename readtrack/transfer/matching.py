@@ -86,7 +86,7 @@ class Matcher:
         found = self._found(f"{title} ({year})" if title and year else title, sources)
         if found.how in _BY_SOURCE.values() or found.how == "links":
             return Match(found.papers[:1], found.how)
-        if found.how in ("", "title", "nearly the title", "beginning of the title"):
+        if found.how in ("", "title", "name", "nearly the title", "beginning of the title"):
             return found
         return Match(candidates=found.papers if found.how == "title inside" else ())
 
@@ -137,7 +137,8 @@ class Matcher:
         inside = re.findall(r"[(\[]([^()\[\]]*)[)\]]", text)
         for words in (text, outside, *inside):
             if (match := self._named(words)) is not None:
-                return match
+                sure = match.how != "name" or self._of_that_time(match.papers[0], text)
+                return match if sure else Match(candidates=match.papers)
         parts = [part for part in _APART.split(outside) if letters(part)]
         named = [self._named(part) for part in parts]
         if len(parts) > 1 and all(one is not None and one.papers for one in named):
@@ -158,7 +159,20 @@ class Matcher:
             return None
         if len(ids) > 1:
             return Match(candidates=tuple(ids[:_CANDIDATES]))
-        return Match((ids[0],), "title" if self._titles[ids[0]] == key else "alias")
+        id_ = ids[0]
+        if self._titles[id_] == key:
+            return Match((id_,), "title")
+        return Match((id_,), "name") if self._is_name(id_, text) else Match(candidates=(id_,))
+
+    def _is_name(self, id_: str, text: str) -> bool:
+        """Whether it names the paper alone, as "LeNet-5", "vision transformer" and a title's words do. An
+        alias such as "diffusion" or "mixture of experts" is the name of a whole field, too.
+        """
+        key, name = letters(_A_PAPER.sub(r"\1", text)), letters(id_)
+        words = _tokens(_A_PAPER.sub(r"\1", text))
+        if len(words) > 1 and (key.removesuffix("s") in self._titles[id_] or _abbreviates(name, words)):
+            return True
+        return name in key
 
     def _holds_a_title(self, text: str) -> Match | None:
         """A title of three words and more stands somewhere in the text."""
@@ -229,6 +243,12 @@ def _stems(text: str) -> set[str]:
     """Words without a plural's end, in one of the two spellings of English."""
     words = (word for word in _tokens(text) if len(word) > 1 and not word.isdigit())
     return {word.rstrip("s").replace("z", "s") for word in words}
+
+
+def _abbreviates(name: str, words: Sequence[str]) -> bool:
+    """Whether `name` takes letters of each word in turn: vit, vision transformer."""
+    at = iter("".join(words))
+    return all(letter in at for letter in name) and all(word[0] in name for word in words)
 
 
 def _tokens(text: str) -> list[str]:
