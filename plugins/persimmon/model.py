@@ -15,8 +15,8 @@ Activation = Callable[[Tensor], Tensor]
 
 
 def squared_relu(x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
-    """max(x, 0)²; So and others 2021, arXiv 2109.08668."""
-    return F.relu(x).square()
+    """So and others 2021, arXiv 2109.08668."""
+    return F.relu(x).square()  # max(x, 0)²
 
 
 class NormalisedAttention(nn.Module):

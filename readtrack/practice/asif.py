@@ -20,6 +20,8 @@ _MOST = 120  # calls of the paper's function
 
 def as_if(call: Callable[[Try], Parts], one: Try, signature: inspect.Signature, found: Parts) -> str:
     """A sentence, or "" where no small change of the arguments explains what was found."""
+    if any(_lacks_numbers(part) for part in found.values()):
+        return ""  # many changes make something that is not a number: none of them explains it
     names = list(signature.parameters)
     for count, (said, changed) in enumerate(_changes(one, names)):
         if count == _MOST:
@@ -66,6 +68,10 @@ def term(
 def same(a: Parts, b: Parts) -> bool:
     """Equal up to rounding, part by part."""
     return a.keys() == b.keys() and all(_equal(x, b[name]) for name, x in a.items())
+
+
+def _lacks_numbers(part: Any) -> bool:
+    return isinstance(part, Tensor) and not part.is_meta and bool(part.isnan().any())
 
 
 def _equal(x: Any, y: Any) -> bool:

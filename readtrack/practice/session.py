@@ -31,8 +31,8 @@ from readtrack.practice.slots import Slot, fitted
 from readtrack.text import one_line
 
 MODULE = f"{NAMESPACE}._practice"  # that the reader's file is loaded as
-SECONDS = 20.0  # of calculation that one exercise may take
-_WAIT = 10
+SECONDS = 8.0  # of calculation that one exercise may take
+_WAIT = 3
 MEMORY = 4 << 30  # bytes that the process may hold beyond what it has when the first is judged
 _LINES = 3  # of an error's message
 

@@ -53,6 +53,8 @@ def classify_exit(
     fault = log.fatal_error(folder) if code is None else signal_name(-code) if code < 0 else ""
     if fault and (code is None or fault in _FAULTS):
         return "crashed", f"{fault} {phase}{at}"
+    if fault == "SIGXCPU":
+        return "timed_out", f"it used up the processor time that it may have {phase}{at}"
     if _deadline_passed(folder, record):
         return "timed_out", stopped(record, "timed_out", place=place)
     if code == -signal.SIGKILL or (code is None and _rose(kills)):

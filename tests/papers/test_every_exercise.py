@@ -101,6 +101,10 @@ WRITTEN = (
     ("integer_tokenization", "pieces", "encode(str(integer))", "encode(str(integer)[::-1])"),
     ("integer_tokenization", "pieces", "encode(str(integer))", "encode(str(integer))[:1]"),
     ("stable_diffusion", "cross-attention", "to_k(context), self.to_v(", "to_v(context), self.to_k("),
+    ("persimmon", "skip zeros", "hidden[used] @ rows[used]", "hidden @ rows"),
+    ("hessian", "product", "unflatten(v, fixed)", "unflatten(v / v.norm(), fixed)"),
+    ("persimmon", "skip zeros", "hidden.nonzero(", "(hidden > 0).nonzero("),
+    ("persimmon", "skip zeros", "hidden[used] @ rows[used]", "hidden.sum() * rows[used].sum(0)"),
 )
 WANTED = 3  # wrong answers of each exercise that get a hint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 
 import pytest
@@ -71,6 +72,16 @@ def test_what_ends_the_process_is_reported_at_the_exercise(desk: Desk, body: str
     assert "the exercises after it were not judged" in first["hint"]
     if "SIGSEGV" in says:
         assert first["line"] == line + 1
+
+
+def test_a_loop_inside_one_call_ends_soon_and_is_reported_with_its_line(desk: Desk) -> None:
+    """`sum` neither gives up the interpreter nor looks for signals: no deadline inside the process holds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    (first,), line, _ = judged(desk, "    x.numel()\n    sum(range(10**15))\n")
+    assert (first["name"], first["outcome"], first["line"]) == ("merge heads", "slow", line + 1)
+    assert "inside one call" in first["report"][0]
+    assert "the exercises after it were not judged" in first["hint"]
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 30
 
 
 def test_printing_much_and_writing_files_changes_no_verdict_and_leaves_nothing(desk: Desk) -> None:

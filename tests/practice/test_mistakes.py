@@ -269,3 +269,19 @@ def test_a_finite_number_is_not_taken_for_an_infinite_one() -> None:
     del TRIES[right]
     assert verdict.outcome == "wrong"
     assert "a mask of -inf is missing" in verdict.hint
+
+
+def test_nothing_explains_what_is_not_a_number() -> None:
+    """The paper's code returns NaN for many other arguments as well."""
+
+    def right(x: Tensor, y: Tensor) -> Tensor:
+        return x.masked_fill(y.isnan(), 0).sum() * 2
+
+    def tries(draw: Draw) -> Iterator[Try]:
+        yield Try("an inf", torch.tensor([1.0, math.inf]).double(), torch.tensor([0, math.nan]).double())
+
+    TRIES[right] = tries
+    verdict = judged(right, lambda x, y: (x - x).sum(), gradients=False)
+    del TRIES[right]
+    assert "NaN where the paper's code is finite" in verdict.hint
+    assert "as if" not in verdict.hint

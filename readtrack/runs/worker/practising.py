@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import faulthandler
+import math
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +25,9 @@ if TYPE_CHECKING:
     from readtrack.runs.job import Job
 
 
+_GRACE = 2.0  # seconds after its own deadline in which an exercise may be stopped with its line
+
+
 def session(job: Job, folder: Path) -> Session:
     """The reader's file, as it was when the run began, next to the loaded plugin. Raises ReadtrackError."""
     from readtrack.practice.session import Session
@@ -28,7 +37,8 @@ def session(job: Job, folder: Path) -> Session:
     known = [sheet.name for sheet in found]
     if missing := [name for name in job.practice if name not in known]:
         raise ReadtrackError(f"{job.paper} has no exercise {', '.join(missing)}.")
-    return Session(found, folder / ANSWERS, str(home.practice / f"{job.paper}.py"))
+    with _processor_limit():
+        return Session(found, folder / ANSWERS, str(home.practice / f"{job.paper}.py"))
 
 
 def judge_all(opened: Session, job: Job, events: EventWriter, check_stopped: Callable[[], None]) -> None:
@@ -36,5 +46,25 @@ def judge_all(opened: Session, job: Job, events: EventWriter, check_stopped: Cal
     for index, name in enumerate(job.practice):
         check_stopped()
         events.emit("progress", label=name, done=index, total=len(job.practice), eta=None)
-        for verdict in opened.verdicts([name]):
-            events.emit("exercise", **asdict(verdict))
+        with _processor_limit():
+            for verdict in opened.verdicts([name]):
+                events.emit("exercise", **asdict(verdict))
+
+
+@contextmanager
+def _processor_limit() -> Iterator[None]:
+    """The kernel ends this process if it calculates much longer than an exercise may.
+
+    The exercise's own deadline needs the interpreter, which a loop inside one call of C never gives back.
+    """
+    from readtrack.practice.session import SECONDS
+
+    faulthandler.register(signal.SIGXCPU, chain=True)  # the log gets the line
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = math.ceil(time.process_time() + SECONDS + _GRACE)
+    least = min(one for one in (limit, *before) if one != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_CPU, (least, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, before)

@@ -1,0 +1,110 @@
+"""What to write oneself: products with the Hessian, its matrix, Lanczos's method and the density."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import Lanczos, Product, Weights, hessian_product
+
+
+def product(matrix: Tensor) -> Product:
+    def call(v: Tensor) -> Tensor:
+        return matrix.to(v) @ v
+
+    return call
+
+
+def times_hessian(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
+    """H v for the loss mean((tanh(b) a)²) and the weights a and b, which are one vector in this order."""
+
+    def loss(weights: Weights) -> Tensor:
+        return (weights["b"].tanh() @ weights["a"]).square().mean()
+
+    return hessian_product(loss, {"a": a, "b": b})(v)
+
+
+def of_weights(draw: Draw) -> Iterator[Try]:
+    yield Try("2 weights", draw(1), draw(1, 1), draw(2))
+    yield Try("8 weights", draw(2), draw(3, 2), draw(8))
+    yield Try("a direction of zeros", draw(2), draw(1, 2), 0 * draw(4))
+
+
+def of_matrices(draw: Draw) -> Iterator[Try]:
+    for n in (2, 3):
+        half = draw(n, n)
+        yield Try(f"n = {n}", product(half + half.mT), draw(n))
+    yield Try("not quite symmetric", product(draw(2, 2)), draw(2))
+
+
+def of_starts(draw: Draw) -> Iterator[Try]:
+    for label, n, steps in (("one step", 3, 1), ("2 of 4 steps", 4, 2), ("all steps", 4, 4)):
+        half = draw(n, n)
+        yield Try(label, product(half + half.mT), draw(n), steps)
+    twice = torch.diag(torch.tensor([1.0, 1, 3, 3]).double())
+    yield Try("two eigenvalues: it ends early", product(twice), draw(4), 4)
+
+
+def of_curves(draw: Draw) -> Iterator[Try]:
+    def run(steps: int) -> Lanczos:
+        return Lanczos(draw(steps), draw(steps).softmax(0))
+
+    grid = torch.linspace(-2, 2, 5).double()
+    yield Try("one value", [run(1)], grid, 0.5)
+    yield Try("3 values", [run(3)], grid, 0.8)
+    yield Try("2 runs", [run(3), run(2)], grid, 0.8)
+
+
+EXERCISES = (
+    Exercise(
+        name="product",
+        of="model.hessian_product",
+        task="Pearlmutter's operator: a function that takes v to H v, without ever holding H.",
+        hints=(
+            "H v is the derivative of the gradient along v.",
+            "torch.func.grad(loss) is a function; torch.func.jvp differentiates it in a direction.",
+            "The direction has the weights' names and shapes (unflatten); the result is a vector (flatten).",
+        ),
+        tries=of_weights,
+        through="exercises.times_hessian",
+        gradients=False,
+    ),
+    Exercise(
+        name="full Hessian",
+        of="model.full_hessian",
+        task="The matrix from products with unit vectors, made symmetric to the last bit.",
+        hints=(
+            "The rows of an identity matrix are the unit vectors; torch.func.vmap takes them all at once.",
+            "Rounding leaves the two halves unequal: take the mean with the transpose.",
+        ),
+        tries=of_matrices,
+        gradients=False,
+        half=False,
+    ),
+    Exercise(
+        name="Lanczos",
+        of="model.lanczos",
+        task="Ritz values of a symmetric matrix and their shares of the start, from products alone.",
+        hints=(
+            "Each new vector: the product with the last, made orthogonal to all before it, of length 1.",
+            "T has a vector times its product on its diagonal, and the lengths before scaling beside it.",
+            "eigh(T): values, and the vectors' first components squared. End when a length is about 0.",
+        ),
+        tries=of_starts,
+        gradients=False,
+        half=False,
+        tolerance=1e-6,
+    ),
+    Exercise(
+        name="density",
+        of="model.density",
+        task="The mean over runs of a density: at each Ritz value a Gaussian, as large as the value's share.",
+        hints=(
+            "All pairs of grid points and values: exp(-((grid - value) / width)² / 2).",
+            "Weigh by the shares, divide by width · √(2π), and take the mean over the runs.",
+        ),
+        tries=of_curves,
+    ),
+)
