@@ -13,7 +13,7 @@ from readtrack.procedure import MORE_STEPS
 from readtrack.text import counted, format_number
 from readtrack.text import in_markdown as _cell
 from readtrack.verdict_table import VerdictRow, VerdictTable, caveats, error_rates, forecast, headline, rules
-from readtrack.verdicts import Verdict
+from readtrack.verdicts import OUTCOMES, Verdict
 
 _INTRODUCTION = (
     "One claim of each paper: the one that its abstract makes, or the first that is measured. The paper's "
@@ -138,7 +138,7 @@ def _claim(row: VerdictRow) -> list[str]:
     else:
         lines += ["", f"Found, mean (range): {_cell(row.ours)}"]
     if tried := _tried(row):
-        lines += ["", *_table(("run", "role", "what is changed", "verdict", "numbers: mean (range)"), tried)]
+        lines += ["", *_table(("run", "role", "what is changed", "the claim then", "numbers: mean (range)"), tried)]
     if row.deviations:
         cells = [
             [_cell(metric), *map(format_number, pair), "less than half" if metric in row.narrow else ""]
@@ -167,7 +167,8 @@ def _tried(row: VerdictRow) -> list[list[str]]:
 
 def _came_to(row: VerdictRow, name: str, verdict: Verdict) -> str:
     alike = row.alike.get(name)
-    return f"{verdict}: a null run, since {_cell(alike)} are equal in every number" if alike else verdict
+    said = OUTCOMES[verdict]
+    return f"{said}: a null run, since {_cell(alike)} are equal in every number" if alike else said
 
 
 def _seeds(row: VerdictRow) -> list[str]:

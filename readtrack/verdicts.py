@@ -54,6 +54,18 @@ Verdict = Literal[
     "not judged",
 ]
 
+# What a verdict says of a null run or a run with a break, where a claim that is not reproduced is good news.
+OUTCOMES: dict[Verdict, str] = {
+    "reproduced": "passes the rule",
+    "not specific": "passes the rule",
+    "weak": "an effect smaller than asked",
+    "inconclusive": "undecided",
+    "not reproduced": "fails the rule",
+    "not judged": "not judged",
+    "held": "passes the rule",
+    "missed": "fails the rule",
+}
+
 # What null runs redraw: whole pipelines, a coin for each judged item, pipelines of which one counts as worse
 # by the threshold, or times.
 NullKind = Literal["pipelines", "items", "as good as", "times"]

@@ -185,7 +185,7 @@ def test_a_break_that_is_the_control_is_no_catch():
     assert counted[1][caught] == "not run"
     assert counted[1]["breaks that are their control in every number, so not counted"] == "1"
     said = page(VerdictTable([alike], {"paper": {}}), "paper")
-    assert "not reproduced: a null run, since ours and theirs are equal in every number" in said
+    assert "fails the rule: a null run, since ours and theirs are equal in every number" in said
 
 
 def test_arms_are_alike_only_with_every_seed():

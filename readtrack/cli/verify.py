@@ -406,6 +406,7 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
 
 def _print(rows: Sequence[VerdictRow], remarks: Sequence[tuple[str, str]]) -> None:
     from readtrack.verdict_table import caveats, error_rates, forecast, headline
+    from readtrack.verdicts import OUTCOMES
 
     for row in rows:
         mark = terminal.verdict(row.verdict)
@@ -414,7 +415,7 @@ def _print(rows: Sequence[VerdictRow], remarks: Sequence[tuple[str, str]]) -> No
         for name, verdict in {"null run": row.null, **row.breaks}.items():
             if verdict is not None:
                 alike = f" (a null run: {row.alike[name]} are equal)" if name in row.alike else ""
-                terminal.print_out(f"{'':<14}    {one_line(f'{name}: {verdict}{alike}')}")
+                terminal.print_out(f"{'':<14}    {one_line(f'{name}: {OUTCOMES[verdict]}{alike}')}")
     for paper, text in remarks:
         terminal.print_out(f"{'-':<14}  {one_line(f'{paper}: {text}')}")
     for label, text in error_rates(rows):

@@ -6,6 +6,7 @@ import math
 import re
 
 from readtrack.text import one_line
+from readtrack.verdicts import OUTCOMES as _OUTCOMES
 
 # Class names and symbols are made from these words alone: a word of a record is never one.
 VERDICTS: dict[str, str] = {
@@ -29,17 +30,7 @@ MEANING = {
     "held": "checked and true",
     "missed": "checked and not true",
 }
-# The same of a run without the idea, where a claim that is not reproduced is good news.
-OUTCOMES = {
-    "reproduced": "passes the rule",
-    "not specific": "passes the rule",
-    "weak": "an effect smaller than asked",
-    "inconclusive": "undecided",
-    "not reproduced": "fails the rule",
-    "not judged": "not judged",
-    "held": "passes the rule",
-    "missed": "fails the rule",
-}
+OUTCOMES: dict[str, str] = {**_OUTCOMES}
 STATES = {
     "todo": "To read",
     "reading": "Reading",
