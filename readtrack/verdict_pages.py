@@ -138,7 +138,8 @@ def _claim(row: VerdictRow) -> list[str]:
     else:
         lines += ["", f"Found, mean (range): {_cell(row.ours)}"]
     if tried := _tried(row):
-        lines += ["", *_table(("run", "role", "what is changed", "the claim then", "numbers: mean (range)"), tried)]
+        head = ("run", "role", "what is changed", "the claim then", "numbers: mean (range)")
+        lines += ["", *_table(head, tried)]
     if row.deviations:
         cells = [
             [_cell(metric), *map(format_number, pair), "less than half" if metric in row.narrow else ""]

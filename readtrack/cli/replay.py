@@ -87,7 +87,7 @@ class _Quiet:
         pass
 
     def event(self, event: Event, record: Record) -> None:
-        if record.phase not in self._phases:
+        if record.phase and record.phase not in self._phases:
             self._phases.add(record.phase)
             terminal.print_err(f"readtrack: {one_line(record.phase)}")
 
