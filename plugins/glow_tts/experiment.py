@@ -379,25 +379,21 @@ def show(run: Run, ours: Trained, judge: Corpus) -> None:
     for path in ours.paths.values():
         panel = path.float().repeat_interleave(4, 0)
         picture += [torch.full((3, len(mel)), 0.6), torch.where(ends & (panel == 0), 0.35, panel)]
-    said, steps = (
-        " ".join(speech.PHONEMES[i] for i in judge.texts[0].tolist()),
-        ", ".join(map(str, ours.paths)),
-    )
+    said = " ".join(speech.PHONEMES[i] for i in judge.texts[0].tolist())
     run.image(
         "alignment",
         torch.cat(picture).repeat_interleave(4, 1),
-        caption=f"The spectrogram of {said!r}; below it the best path before step {steps}: "
-        "a row for each phoneme, the first on top; grey lines are the true ends.",
+        caption=f"The spectrogram of {said!r}; below it the best path before step "
+        f"{', '.join(map(str, ours.paths))}: a row for each phoneme, first on top; grey: the true ends.",
     )
-    generator = run.generator("sound")
-
-    def say(name: str, mel: Float[Tensor, "bands frames"], beside: str) -> None:
-        logs = mel.T.float().cpu() * speech.MEL_DEVIATION + speech.MEL_MEAN
+    generator, text = run.generator("sound"), judge.texts[0].to(run.device)
+    sounds = {"the corpus": mel.T}
+    for temperature, length in ((0.0, 1.0), (0.333, 1.0), (1.0, 1.0), (0.333, 0.7), (0.333, 1.3)):
+        name = f"temperature {temperature:g}, length {length:g}"
+        sounds[name], _ = ours.model.speak(text, generator, temperature, length)
+    for name, made in sounds.items():
+        logs = made.T.float().cpu() * speech.MEL_DEVIATION + speech.MEL_MEAN
         wave = speech.wave_of(logs.clamp(max=4.0), generator)
         wave = wave / wave.abs().max().clamp(min=1e-6) * 0.5
+        beside = "" if name == "the corpus" else "the corpus"
         run.audio(name, wave, speech.RATE, caption=f"{said!r} by Griffin and Lim's phases", beside=beside)
-
-    for temperature, length in ((0.0, 1.0), (0.333, 1.0), (1.0, 1.0), (0.333, 0.7), (0.333, 1.3)):
-        made, _ = ours.model.speak(judge.texts[0].to(run.device), generator, temperature, length)
-        say(f"temperature {temperature:g}, length {length:g}", made, "the corpus")
-    say("the corpus", mel.T, "")

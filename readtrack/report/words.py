@@ -6,7 +6,7 @@ import math
 import re
 
 from readtrack.text import one_line
-from readtrack.verdicts import OUTCOMES as _OUTCOMES
+from readtrack.verdicts import OUTCOMES as OUTCOMES
 
 # Class names and symbols are made from these words alone: a word of a record is never one.
 VERDICTS: dict[str, str] = {
@@ -30,7 +30,6 @@ MEANING = {
     "held": "checked and true",
     "missed": "checked and not true",
 }
-OUTCOMES: dict[str, str] = {**_OUTCOMES}
 STATES = {
     "todo": "To read",
     "reading": "Reading",

@@ -523,7 +523,7 @@ def test_the_boundary_error_is_in_frames():
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(glow_tts)
     assert [artifact["kind"] for artifact in record.artifacts] == ["image", *["audio"] * 6]
-    assert [artifact.get("beside") for artifact in record.artifacts[1:]] == [*["the corpus"] * 5, None]
+    assert [artifact.get("beside") for artifact in record.artifacts[1:]] == [None, *["the corpus"] * 5]
     paths = record.curves[record.headline_curve]
     assert paths.keys() == {"truth", "couplings", "linear", "equal division"}
     for points in paths.values():
