@@ -51,6 +51,7 @@ class Found:
     missing   seeds without a number
     rings     its value in the reader's own runs
     tried     the same bound in null runs and with breaks
+    guard     who clears the bound without the idea, so that it does not count; "" where it does
     """
 
     label: str
@@ -61,6 +62,7 @@ class Found:
     at_least: bool = False
     rings: tuple[float, ...] = ()
     tried: tuple[Tried, ...] = ()
+    guard: str = ""
 
     @property
     def holds(self) -> bool:
@@ -98,9 +100,9 @@ class Found:
     def told(self) -> str:
         """All of it in a sentence, for who does not see the drawing."""
         spread = f", {'95 % interval' if self.way == 'interval' else 'range'} {self.between}"
-        return (
-            f"{self.label}: mean {self.mean}{spread if self.between else ''}; the rule asks for {self.asked}."
-        )
+        guard = f" It does not count: {self.guard} clears it." if self.guard else ""
+        mean = f"{self.mean}{spread if self.between else ''}"
+        return f"{self.label}: mean {mean}; the rule asks for {self.asked}.{guard}"
 
     @property
     def scaled(self) -> tuple[float, float, float] | None:
@@ -128,12 +130,12 @@ def _float(text: str) -> float:
 
 
 def found(row: VerdictRow, own: Sequence[Mapping[str, float]] = ()) -> list[Found]:
-    """The bounds of a claim's rule beside what was found, the one nearest to failing first.
+    """The bounds of a claim's rule beside what was found, the one nearest to failing first, guards last.
 
     own  metric to value in each of the reader's own runs of the paper
     """
     seen = [_found(row, bound, own) for bound in row.claim.rule]
-    return sorted(seen, key=lambda one: one.scaled[0] if one.scaled else math.inf)
+    return sorted(seen, key=lambda one: (bool(one.guard), one.scaled[0] if one.scaled else math.inf))
 
 
 def _found(row: VerdictRow, bound: Bound | Speedup | Growth, own: Sequence[Mapping[str, float]]) -> Found:
@@ -142,6 +144,7 @@ def _found(row: VerdictRow, bound: Bound | Speedup | Growth, own: Sequence[Mappi
     column = row.values.get(bound.metric, ())
     there = [value for value in column if value is not None and math.isfinite(value)]
     rings = [run[bound.metric] for run in own if math.isfinite(run.get(bound.metric, math.nan))]
+    missed = effect.mean is None or not Bound("", bound.op, bound.threshold).holds(effect.mean)
     return Found(
         label=label(bound),
         effect=effect,
@@ -151,6 +154,7 @@ def _found(row: VerdictRow, bound: Bound | Speedup | Growth, own: Sequence[Mappi
         at_least=words is not None and words.at_least,
         rings=tuple(rings),
         tried=tuple(_tried(row, bound.metric)),
+        guard="" if missed else row.guards.get(str(bound), ""),
     )
 
 

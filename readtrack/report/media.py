@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from readtrack import regular
 from readtrack.report.privacy import Discretion
 from readtrack.report.words import anchors, number, sentence
+from readtrack.runs.events import Artifact
 from readtrack.runs.record import Record
+from readtrack.text import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +36,7 @@ _WINDOW, _HOP, _FLOOR, _RANGE, _GREYS = 256, 32, -50.0, 75.0, 16
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """alt: what is to be seen; width, height: in the page."""
+    """alt: what is to be seen, in the plugin's words or the record's; width, height: in the page."""
 
     name: str
     caption: str
@@ -121,7 +123,10 @@ def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
     for event, stem in zip(record.artifacts, stems, strict=True):
         name = sentence(tell.line(event.get("name", ""))) or "Untitled"
         caption = tell.line(event.get("caption", ""))
-        more = sentence(tell.line(event.get("beside" if event.get("kind") == "audio" else "alt") or ""))
+        if event.get("kind") == "audio":
+            more = sentence(tell.line(event.get("beside") or ""))
+        else:
+            more = sentence(tell.line(event.get("alt") or "")) or _alternative(event, name, caption)
         reader = _READERS.get(str(event.get("kind")))
         if reader is None:
             continue
@@ -139,6 +144,14 @@ def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
     if found.sounds:
         found.sounds = _with_words(found.sounds, found.tables)
     return found
+
+
+def _alternative(event: Artifact, name: str, caption: str) -> str:
+    """What is known of a picture that the plugin does not describe: `Maps, 4 rows of 6 pictures. Scenes.`"""
+    rows, columns, head = event.get("rows"), event.get("columns"), name.rstrip(".")
+    if isinstance(rows, int) and isinstance(columns, int) and 1 < rows * columns < 10_000:
+        head += f", {counted(rows, 'row')} of {counted(columns, 'picture')}"
+    return f"{head}. {caption}" if caption else head
 
 
 def _data(folder: Path, path: str) -> bytes:

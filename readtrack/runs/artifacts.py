@@ -25,7 +25,7 @@ class ArtifactFiles:
         (self._folder / "artifacts").mkdir(exist_ok=True)
         return self._folder / "artifacts" / f"{unique}.{suffix}"
 
-    def record(self, name: str, path: Path, kind: str, caption: str, **more: str) -> None:
+    def record(self, name: str, path: Path, kind: str, caption: str, **more: str | int) -> None:
         """List the file. `more`: fields of `readtrack.runs.events.Artifact`; empty ones are left out."""
         relative = path.relative_to(self._folder).as_posix()
         said = {key: text for key, text in more.items() if text}

@@ -187,7 +187,7 @@ class Benchmark(_Stamp):
 
 class Artifact(_Stamp, total=False):
     """path: relative to the run's folder; kind: image, audio, text, table; alt: what is to be seen in a
-    picture; beside: the sound that a sound is to be compared with."""
+    picture; rows, columns: of a grid of pictures; beside: the sound that a sound is to be compared with."""
 
     event: Literal["artifact"]
     name: str
@@ -195,6 +195,8 @@ class Artifact(_Stamp, total=False):
     kind: str
     caption: str
     alt: str
+    rows: int
+    columns: int
     beside: str
 
 

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     import torch
 
 
-def save_png(path: Path, pixels: torch.Tensor, *, columns: int | None = None) -> None:
+def save_png(path: Path, pixels: torch.Tensor, *, columns: int | None = None) -> tuple[int, int]:
     """Write (h, w), (c, h, w) or (n, c, h, w) values in [0, 1], c in {1, 3}.
 
-    A batch becomes a grid of `columns`, or a nearly square one.
+    A batch becomes a grid of `columns`, or a nearly square one. Returns its rows and columns.
     """
     from PIL import Image
 
@@ -32,3 +32,4 @@ def save_png(path: Path, pixels: torch.Tensor, *, columns: int | None = None) ->
         grid[:, top : top + height, left : left + width] = tile
     values = (grid * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(values[:, :, 0] if channels == 1 else values).save(path)
+    return rows, columns

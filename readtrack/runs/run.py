@@ -552,13 +552,15 @@ class Run:
         """Save `pixels` as a PNG: (height, width) grey, (1 or 3, height, width), or (n, c, height, width),
         which becomes a grid, of `columns` or nearly square. Values are clamped to [0, 1].
 
-        alt  what is to be seen, for readers who do not see it; the caption says what was drawn
+        alt  what is to be seen, for readers who do not see it; without it pages say the name, the grid's rows
+             and columns, and the caption
         """
         from readtrack.runs.pictures import save_png
 
         path = self._files.path(name, "png")
-        save_png(path, pixels, columns=columns)
-        self._files.record(name, path, "image", caption, alt=alt)
+        rows, columns = save_png(path, pixels, columns=columns)
+        grid = {"rows": rows, "columns": columns} if rows * columns > 1 else {}
+        self._files.record(name, path, "image", caption, alt=alt, **grid)
 
     def audio(
         self, name: str, samples: torch.Tensor, rate: int, *, caption: str = "", beside: str = ""

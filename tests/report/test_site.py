@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 import wave
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from posixpath import dirname, join, normpath
@@ -201,6 +202,39 @@ def test_times_beside_other_work_and_of_smoke_runs_are_not_counted(home: Home) -
     alone = pages(reader(home))["benchmarks.html"].text
     assert "No paper was measured on a machine that did nothing else" in alone
     assert "at least as fast as the strongest free rival" not in alone
+
+
+@pytest.mark.parametrize(
+    ("more", "alt"),
+    [
+        ({}, "P. Two digits."),
+        ({"rows": 1, "columns": 2}, "P, 1 row of 2 pictures. Two digits."),
+        ({"rows": 1, "columns": 2, "caption": ""}, "P, 1 row of 2 pictures"),
+        ({"rows": "9", "columns": 10**9, "caption": ""}, "P"),
+        (
+            {"rows": 3, "columns": 2, "alt": "two digits, and below them maps"},
+            "Two digits, and below them maps",
+        ),
+    ],
+)
+def test_a_picture_says_what_is_to_be_seen(home: Home, more: dict[str, object], alt: str) -> None:
+    picture = {"event": "artifact", "name": "p", "path": "artifacts/p.png", "kind": "image"}
+    run(home, events=[{**picture, "caption": "Two digits.", **more}])
+    page = pages(reader(home, papers=("adam",)))["papers/adam.html"]
+    assert [named["alt"] for tag, named in page.tags if tag == "img"] == ["P. Two digits.", alt]
+
+
+def test_a_bound_that_needs_no_idea_is_marked_as_a_guard() -> None:
+    source = of_shipped()
+    at, row = next((at, one) for at, one in enumerate(source.table.rows) if len(one.effects) > 1)
+    first, last = found(row)[0], found(row)[-1]
+    assert (first.guard, last.guard, first.holds) == ("", "", True)
+    source.table.rows[at] = replace(row, guards={str(first.effect): "the untrained arm"})
+    again = found(source.table.rows[at])
+    assert (again[-1].label, again[-1].guard) == (first.label, "the untrained arm")
+    page = pages(build(source, (row.paper,)))[f"papers/{row.paper}.html"]
+    assert page.text.count("a guard, not counted: the untrained arm clears it") == 1
+    assert page.text.count("It does not count: the untrained arm clears it.") == 1
 
 
 def test_a_sound_stands_beside_the_one_that_it_names(home: Home) -> None:

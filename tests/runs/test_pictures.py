@@ -22,7 +22,8 @@ from readtrack.runs.pictures import save_png
 def test_a_batch_becomes_a_grid(
     shape: tuple[int, ...], columns: int | None, size: tuple[int, int], tmp_path: Path
 ) -> None:
-    save_png(tmp_path / "x.png", torch.zeros(shape), columns=columns)
+    grid = save_png(tmp_path / "x.png", torch.zeros(shape), columns=columns)
+    assert grid == {(5, 4): (1, 1), (11, 9): (2, 2), (17, 4): (1, 3), (5, 19): (4, 1)}[size]
     assert Image.open(tmp_path / "x.png").size == size
 
 
