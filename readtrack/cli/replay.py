@@ -42,7 +42,7 @@ def replay(
     executed. A claim is SAME if both runs say the same of it, and their numbers differ by no more than 5 %
     of the distance to the threshold or a quarter of the standard deviation over seeds. It is DIFFERENT if
     a verdict or the rule differs, or if the numbers do although the setting is the same or the code is not.
-    Otherwise it is UNCLEAR.
+    Where the code alone differs, every difference beyond rounding counts. Otherwise it is UNCLEAR.
 
     Exit code 1 if a claim is DIFFERENT.
     """
@@ -118,4 +118,7 @@ def _print(found: Replay, run_id: str) -> None:
     for name, words in lines:
         terminal.print_out(f"{name:<9}  {one_line(words)}")
     counts = Counter(one.verdict for one in found.claims)
-    terminal.print_out(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no claims")
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "no claims"
+    terminal.print_out(
+        f"{told}, although the code differs" if found.code and counts.keys() == {"SAME"} else told
+    )

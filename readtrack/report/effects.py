@@ -199,7 +199,7 @@ def label(bound: Bound | Speedup | Growth) -> str:
     if isinstance(bound, Speedup):
         return f"speed{of} over {bound.over}, {bound.case}{at}"
     whose = "the paper’s" if bound.of == "paper" else f"{bound.of}’s"
-    return f"{bound.case}: {whose} {bound.what} grows as {bound.axis} to the power{at}"
+    return f"{bound.case}: exponent of {whose} {bound.what} over {bound.axis}{at}"
 
 
 def number_or_text(value: object) -> str:

@@ -118,7 +118,7 @@ class ReportSource:
             words = next((ours for name, _, ours in run.claims if name == claim.name), "")
             if counts and run.seed not in claim.chosen_on and words:
                 numbers = {metric: one.mean for metric in metrics if (one := said(words, metric))}
-                found.append(numbers)
+                found += [numbers] if numbers else []  # an earlier rule named other metrics
         return found
 
     @cached_property

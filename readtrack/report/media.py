@@ -149,7 +149,12 @@ def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
 def _alternative(event: Artifact, name: str, caption: str) -> str:
     """What is known of a picture that the plugin does not describe: `Maps, 4 rows of 6 pictures. Scenes.`"""
     rows, columns, head = event.get("rows"), event.get("columns"), name.rstrip(".")
-    if isinstance(rows, int) and isinstance(columns, int) and 1 < rows * columns < 10_000:
+    if (
+        isinstance(rows, int)
+        and isinstance(columns, int)
+        and min(rows, columns) > 0
+        and 1 < rows * columns < 10_000
+    ):
         head += f", {counted(rows, 'row')} of {counted(columns, 'picture')}"
     return f"{head}. {caption}" if caption else head
 

@@ -141,7 +141,11 @@ def _values(one: CardClaim) -> list[tuple[str, str, str]]:
 
 def _setting(card: Card) -> list[tuple[str, str]]:
     versions = ", ".join(f"{name} {version}" for name, version in card.versions.items() if version)
-    machine = ", ".join(f"{name.replace('_', ' ')} {fact}" for name, fact in card.machine.items() if fact)
+    facts_of = {name: fact for name, fact in card.machine.items() if fact}
+    if facts_of.get("cpu") == facts_of.get("device_name"):
+        facts_of.pop("cpu", None)
+    units = {"cores": "{} cores", "threads": "threads: {}"}
+    machine = ", ".join(units.get(name, "{}").format(fact) for name, fact in facts_of.items())
     settings = ", ".join(f"{name}={text}" for name, text in (card.job.get("settings") or {}).items())
     facts = [
         ("Seed", str(card.job["seed"])),

@@ -144,7 +144,11 @@ def _judged(
         if near and not changed:
             return "UNCLEAR", "the values lie at the threshold"
         return "DIFFERENT", because or "the verdicts differ"
-    if there.claim.kind != "measured" or all(agree for _, agree, _ in pairs):
+    if there.claim.kind != "measured":
+        return "SAME", ""
+    if changed and not other and _moved(there, here):
+        return "DIFFERENT", because
+    if all(agree for _, agree, _ in pairs):
         return "SAME", ""
     if changed:
         return "DIFFERENT", because
@@ -184,6 +188,15 @@ def _agree(bound: Bound, a: float, b: float, spread: float) -> bool:
         threshold = bound.threshold
     nearest = min(abs(a - threshold), abs(b - threshold))
     return abs(a - b) <= max(_CLOSE * nearest, _OF_THE_SEEDS * spread)
+
+
+def _moved(there: CardClaim, here: CardClaim) -> bool:
+    """Whether a number of the claim differs by more than rounding."""
+    pairs = [(value, here.values[name]) for name, value in there.values.items() if name in here.values]
+    return not all(
+        math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=1e-12) or (math.isnan(a) and math.isnan(b))
+        for a, b in pairs
+    )
 
 
 def _straddle(bound: Bound, a: float, b: float) -> bool:

@@ -46,7 +46,7 @@ def test_a_card_is_read_back_from_both_files(home: Home, tmp_path: Path, suffix:
 def test_a_card_is_one_page_that_needs_nothing(home: Home, tmp_path: Path) -> None:
     page_file, text_file = write_card(card(home), tmp_path, "card")
     page = Page(page_file.read_text())
-    for words in ("Adam: A Method", "readtrack replay", "it gains", "0.3", "≥ 0.2", "Toy CPU"):
+    for words in ("Adam: A Method", "readtrack replay", "It gains", "0.3", "≥ 0.2", "Toy CPU"):
         assert words in page.text
     assert (page.files, page.links[1:]) == ([], [link for link in page.links[1:] if link.startswith("#m-")])
     assert "script-src" not in page.policy
@@ -153,6 +153,8 @@ def test_what_a_replay_says(home: Home) -> None:
     )
     where = "the code differs: adam/model.py, line 2"
     assert said(stated(0.3), stated(0.31), code=edited) == ("DIFFERENT", where)
+    assert said(stated(0.3), stated(0.3001), code=edited) == ("DIFFERENT", where)  # nothing else can be why
+    assert said(stated(0.3), stated(0.3001), code=edited, machine=elsewhere) == ("SAME", "")
     assert said(stated(0.3), stated(0.1), code=edited) == ("DIFFERENT", where)
     assert said(stated(0.3), stated(0.3), code=edited) == ("SAME", "")
     assert said(stated(0.3), stated(0.1)) == ("DIFFERENT", "the verdicts differ")
