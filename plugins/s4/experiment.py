@@ -1,7 +1,6 @@
 """Three views of one system, and a layer on long rows of pixels from HiPPO and from random matrices."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +8,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from readtrack import data
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, Speedup, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Speedup,
+    Sweep,
+    Trial,
+    at_least,
+    hookimpl,
+)
 
 from ..ssm import hippo_legs
 from .model import (
@@ -37,24 +49,38 @@ VIEWS = Claim(
     deviations="A state of 16, 200 samples, in float64.",
 )
 
-NO_FREQUENCIES = Break("no frequencies", "All eigenvalues are real: the states decay and do not swing.")
+NO_FREQUENCIES = Break(
+    "no frequencies", "All eigenvalues are real: the states decay and do not oscillate.", "near miss"
+)
+AS_FAST = Break(
+    "a random matrix as fast",
+    "The random matrix, its frequencies multiplied until the largest is HiPPO's.",
+    "rival",
+)
 
 HIPPO = Claim(
-    name="HiPPO at the start",
-    sentence="From HiPPO's matrix a layer learns long sequences better than one from a random matrix of the "
-    "same form, as long trained, each at its best scale of frequencies.",
+    name="HiPPO initialisation",
+    sentence="After 100 steps a layer initialised with HiPPO's matrix classifies pixel sequences more "
+    "accurately than one initialised with a random matrix of the same form.",
     paper=Figure("60 % to 98 % on sequential MNIST (for the dense matrix)", where="section 2.2", read="text"),
-    rule=(Bound("accuracy gained by HiPPO", ">=", 0.05, direction=0.0),),
-    control="the same layer from a random matrix: normal numbers in its skew and its low-rank part; its "
-    "frequencies multiplied by as many factors as HiPPO's are, and the best kept",
-    control_reaches=(Bound("accuracy, random", ">=", 0.2),),
-    breaks=(NO_FREQUENCIES,),
-    shortcuts=("accuracy gained by HiPPO, frequencies as they are",),
+    rule=(at_least("accuracy", "HiPPO", 0.05, minus="random", toward=0.0),),
+    control="the same layer from random matrices: normal numbers in the skew-symmetric and the low-rank part",
+    control_arm="random",
+    control_reaches=(at_least("accuracy", "random", 0.2),),
+    after_steps=100,
+    breaks=(NO_FREQUENCIES, AS_FAST, UNTRAINED),
     chosen_on=(0,),
     deviations="Digits of 8 × 8 enlarged to 144 pixels, read one by one by one layer of 16 channels with "
-    "states of 32, the digit told by its last output; 100 steps of 32, each arm at the best of four scales "
-    "and three rates. The paper does not tune its random matrices so: with frequencies as they are HiPPO "
-    "leads, but a random matrix with higher ones may do as well.",
+    "states of 32; the digit is read from the last output. 100 steps of 32 digits with Adam; the matrix, B "
+    "and the step sizes learn at 0.001 at most. Each accuracy is the mean of three networks, the control's "
+    "with three different matrices.",
+    history=(
+        (
+            "Until November 2026 each arm was given its best scale of frequencies, with one random matrix a "
+            "seed: inconclusive, 2 of 10 seeds. The paper's sentence is about matrices as they are. A random "
+            "matrix as fast as HiPPO's is the rival now."
+        ),
+    ),
 )
 
 GENERATION = Claim(
@@ -64,10 +90,14 @@ GENERATION = Claim(
     rule=(Speedup("one more sample", over="strong", threshold=2.0, axes={"samples": 4096}, mode="decode"),),
     control="the last output of the convolution as one product with a kernel that is kept",
     deviations="The same layer in its other view stands for the Transformer: both read all of the past.",
+    headline=True,
 )
 
 ORDER, CHANNELS = 32, 16
 SIDE = 12  # pixels
+RATES = (0.01, 0.03, 0.1)
+MATRIX_RATE = 0.001  # the largest of the matrix, B and the step sizes
+NETWORKS = 3  # of each arm, whose accuracies are averaged
 
 
 @hookimpl
@@ -137,8 +167,10 @@ def without_frequencies(generator: torch.Generator) -> DPLR:
     return DPLR(torch.complex(-decays, torch.zeros_like(decays)), torch.zeros_like(found.p), found.b)
 
 
-def scaled(system: DPLR, scale: float) -> DPLR:
-    """With all frequencies multiplied."""
+def as_fast(generator: torch.Generator) -> DPLR:
+    """A random matrix whose largest frequency is HiPPO's."""
+    system = random_dplr(generator)
+    scale = hippo_dplr(ORDER).lamb.imag.max() / system.lamb.imag.max()
     return system._replace(lamb=torch.complex(system.lamb.real, scale * system.lamb.imag))
 
 
@@ -157,7 +189,7 @@ class PixelReader(nn.Module):
         return self.readout(x[:, -1])
 
 
-Trained = tuple[float, PixelReader]  # the accuracy on new digits, and the network
+Make = Callable[[torch.Generator], DPLR]
 Labelled = tuple[Float[Tensor, "count time"], Int[Tensor, " count"]]
 
 
@@ -165,47 +197,22 @@ def read_pixels(run: Run) -> None:
     images, labels = data.digits()
     larger = F.interpolate(images[:, None], size=(SIDE, SIDE), mode="bilinear", antialias=False)
     parts = data.parts(larger.flatten(1).to(run.device, run.dtype), labels.to(run.device), seed=run.seed)
-    start = without_frequencies if run.without(NO_FREQUENCIES.name) else hippo
-    systems: dict[str, Callable[[torch.Generator], DPLR]] = {"HiPPO": start, "random": random_dplr}
-    scales = run.pick(smoke=(1.0,), quick=(0.25, 1.0, 4.0, 16.0), full=(0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0))
-    rates = run.pick(smoke=(0.01,), quick=(0.01, 0.03, 0.1), full=(0.003, 0.01, 0.03, 0.1))
-    by_scale: dict[tuple[str, float], Trained] = {}
-
-    def at_best_rate(arm: str, system: DPLR, scale: float) -> tuple[float, Trained]:
-        name = f"{arm}, frequencies × {scale:g}"
-        best = run.sweep(
-            name,
-            rates,
-            partial(train, run, name, scaled(system, scale), parts),
-            score="accuracy on choose",
-            keep="highest",
-        )
-        by_scale[arm, scale] = best.result
-        run.metric("accuracy over the scale of frequencies", best.result[0], step=scale, arm=arm)
-        return best.score, best.result
-
-    best = {
-        arm: run.sweep(
-            arm,
-            scales,
-            partial(at_best_rate, arm, make(run.generator("matrix"))),
-            what="scale of frequencies",
-            score="accuracy on choose",
-            keep="highest",
-        )
-        for arm, make in run.arms(systems, control="random").items()
-    }
-    run.headline("accuracy over the scale of frequencies")
-    values = {f"accuracy, {arm}": found.result[0] for arm, found in best.items()}
-    for arm, found in best.items():
-        run.metric("accuracy on new digits", found.result[0], arm=arm)
-        run.metric("accuracy on new digits", by_scale[arm, 1.0][0], arm=f"{arm}, frequencies as they are")
-    gained = values["accuracy, HiPPO"] - values["accuracy, random"]
-    values["accuracy gained by HiPPO, frequencies as they are"] = (
-        by_scale["HiPPO", 1.0][0] - by_scale["random", 1.0][0]
+    table = run.compare(
+        HIPPO,
+        arms={"HiPPO": Arm(hippo), "random": Arm(random_dplr)},
+        attempt=train,
+        read=judged,
+        grid=run.pick(smoke=RATES[:1], quick=RATES, full=RATES),
+        score="accuracy on choose",
+        keep="highest",
+        breaks={
+            NO_FREQUENCIES.name: {"HiPPO": Arm(without_frequencies)},
+            AS_FAST.name: {"HiPPO": Arm(as_fast)},
+        },
+        world=parts,
     )
-    run.claim(HIPPO, {"accuracy gained by HiPPO": gained, **values}, tuned=list(best.values()))
-    show_kernels(run, {arm: found.result[1] for arm, found in best.items()})
+    run.headline("loss on pixels")
+    show_kernels(run, {arm: sweep.chosen[0] for arm, sweep in table.sweeps.items()})
 
 
 def show_kernels(run: Run, networks: dict[str, PixelReader]) -> None:
@@ -224,26 +231,40 @@ def show_kernels(run: Run, networks: dict[str, PixelReader]) -> None:
     )
 
 
-def train(run: Run, arm: str, system: DPLR, parts: data.Parts, rate: float) -> tuple[float, Trained]:
-    """The accuracy to choose by, and what came of it."""
-    torch.manual_seed(run.seed)
+def train(at: Trial, make: Make, rate: float) -> tuple[float, list[PixelReader]]:
+    """The mean accuracy to choose by, and the networks, each from a matrix of its own."""
+    run, matrices = at.run, at.generator("matrices")
+    networks = [learn(at, make(matrices), rate) for _ in range(NETWORKS)]
+    run.phase("evaluate")
+    return correct(run, networks, at.world.choose).mean().item(), networks
+
+
+def learn(at: Trial, system: DPLR, rate: float) -> PixelReader:
+    run = at.run
     network = PixelReader(system).to(run.device, run.dtype)
-    steps = run.pick(smoke=2, quick=100, full=2000)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    slow = [weight for name, weight in network.layer.named_parameters() if name not in ("c_tilde", "bypass")]
+    fast = [weight for weight in network.parameters() if all(weight is not one for one in slow)]
+    optimizer = torch.optim.Adam([{"params": fast}, {"params": slow, "lr": min(rate, MATRIX_RATE)}], lr=rate)
+    steps = at.length(run.pick(smoke=2, quick=100, full=2000))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    batches, name = run.generator("batches"), f"{arm}, rate {rate:g}"
-    x, y = parts.train
+    batches, name = at.generator("batches"), f"{at.name}, rate {rate:g}"
+    x, y = at.world.train
     run.phase("train")
-    for step in run.steps(steps, f"pixels, {name}"):
+    for step in at.steps(steps, f"pixels, {name}"):
         rows = torch.randint(len(x), (32,), generator=batches)
         loss = F.cross_entropy(network(x[rows]), y[rows])
-        run.descend(loss, optimizer, step=step, metric="loss on pixels", arm=name, clip=1.0)
+        at.descend(loss, optimizer, step=step, metric="loss on pixels", arm=name, clip=1.0)
         schedule.step()
-    run.phase("evaluate")
-    chosen_by, found = (accuracy(network, part) for part in (parts.choose, parts.judge))
-    return chosen_by, (found, network)
+    return network
 
 
-def accuracy(network: nn.Module, part: Labelled) -> float:
-    with torch.no_grad():
-        return (network(part[0]).argmax(1) == part[1]).float().mean().item()
+def judged(at: Trial, found: Sweep[list[PixelReader]]) -> dict[str, Tensor]:
+    right = correct(at.run, found.chosen, at.world.judge)
+    at.metric("accuracy on new digits", right.mean().item())
+    return {"accuracy": right}
+
+
+def correct(run: Run, networks: Sequence[nn.Module], part: Labelled) -> Float[Tensor, " count"]:
+    """The share of the networks that are right about each digit."""
+    with run.evaluating(*networks):
+        return torch.stack([network(part[0]).argmax(1) == part[1] for network in networks]).double().mean(0)

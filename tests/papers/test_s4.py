@@ -9,6 +9,8 @@ import torch
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack import data
+from readtrack.checks.constants import digest
 from readtrack.papers import s4, ssm
 from readtrack.papers.s4 import (
     S4,
@@ -19,6 +21,7 @@ from readtrack.papers.s4 import (
     recurrent_c,
     whole,
 )
+from readtrack.runs.trial import Trial, Work, Workshop
 
 EXPERIMENT = importlib.import_module("readtrack.papers.s4.experiment")  # its name is the hook's, too
 
@@ -142,49 +145,71 @@ def test_it_starts_from_hippo_at_many_speeds():
 # Experiment and benchmark
 
 
-def arms_of(run_experiment, monkeypatch, **options):
-    arms = {}
-
-    def noted(run, arm, system, parts, rate):
-        name, _, scale = arm.partition(", frequencies × ")
-        assert scale == "1"
-        arms[name] = system
-        run.metric("loss", 1.0, step=0)
-        return 0.5, (0.9 if name == "HiPPO" else 0.7, EXPERIMENT.PixelReader(system))
-
-    monkeypatch.setattr(EXPERIMENT, "train", noted)
-    return arms, run_experiment(s4, **options).claims
+def test_the_starts_of_the_arms():
+    generator = torch.Generator().manual_seed(0)
+    start, random = hippo_dplr(32), EXPERIMENT.random_dplr(generator)
+    assert_close(EXPERIMENT.hippo(generator).lamb, start.lamb)
+    assert (random.lamb.imag > 0).all()
+    assert_close(random.lamb.real, torch.full((16,), -0.5, dtype=torch.float64))
+    assert not torch.equal(EXPERIMENT.random_dplr(generator).lamb, random.lamb)
+    assert not EXPERIMENT.without_frequencies(generator).lamb.imag.any()
 
 
-def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
-    arms, claims = arms_of(run_experiment, monkeypatch)
-    assert [claim["verdict"] for claim in claims] == ["held", "not judged"]
-    for gained in ("accuracy gained by HiPPO", "accuracy gained by HiPPO, frequencies as they are"):
-        assert claims[1]["values"][gained] == pytest.approx(0.2)
-    assert_close(arms["HiPPO"].lamb, hippo_dplr(32).lamb)
-    assert (arms["random"].lamb.imag > 0).all()
-    assert_close(arms["random"].lamb.real, torch.full((16,), -0.5, dtype=torch.float64))
-    null, _ = arms_of(run_experiment, monkeypatch, null=True)
-    assert torch.equal(null["HiPPO"].lamb, null["random"].lamb)
-    broken, _ = arms_of(run_experiment, monkeypatch, broken="no frequencies")
-    assert not broken["HiPPO"].lamb.imag.any()
-    assert torch.equal(broken["random"].lamb, arms["random"].lamb)
+def test_the_rival_is_as_fast_and_else_the_control():
+    random, rival = (
+        make(torch.Generator().manual_seed(0)) for make in (EXPERIMENT.random_dplr, EXPERIMENT.as_fast)
+    )
+    assert rival.lamb.imag.max().item() == pytest.approx(hippo_dplr(32).lamb.imag.max().item())
+    assert torch.equal(rival.lamb.real, random.lamb.real)
+    assert torch.equal(rival.p, random.p)
+    assert torch.equal(rival.b, random.b)
 
 
-def test_frequencies_are_scaled_and_nothing_else():
-    start = hippo_dplr(8)
-    found = EXPERIMENT.scaled(start, 4.0)
-    assert_close(found.lamb.imag, 4 * start.lamb.imag)
-    assert torch.equal(found.lamb.real, start.lamb.real)
-    assert torch.equal(found.p, start.p)
-    assert torch.equal(found.b, start.b)
+def test_the_matrix_learns_at_its_own_rate_and_each_network_has_its_own(part_of_run, monkeypatch):
+    run, rates, starts = part_of_run(), [], []
+    world = data.Parts(*[(torch.rand(9, 144), torch.arange(9))] * 3)
+    at = Trial(Workshop(run, world), Work(arm="random"), arm="random")
+    adam = torch.optim.Adam
+
+    def noted(groups, lr):
+        rates.append({len(group["params"]): group.get("lr", lr) for group in groups})
+        return adam(groups, lr=lr)
+
+    def made(generator):
+        starts.append(EXPERIMENT.random_dplr(generator))
+        return starts[-1]
+
+    monkeypatch.setattr(torch.optim, "Adam", noted)
+    _, networks = EXPERIMENT.train(at, made, 0.1)
+    assert len(networks) == len(starts) == 3
+    assert not torch.equal(starts[0].lamb, starts[1].lamb)
+    # log_decay, frequency, P, B and the step against c, the bypass and the four layers around.
+    assert rates == [{5: 0.001, 10: 0.1}] * 3
+
+
+def test_accuracy_is_the_networks_mean(part_of_run):
+    class Says(torch.nn.Module):
+        def __init__(self, digit):
+            super().__init__()
+            self.digit = digit
+
+        def forward(self, x):
+            return torch.eye(10)[torch.full((len(x),), self.digit)]
+
+    labels = torch.tensor([1, 2, 3])
+    found = EXPERIMENT.correct(
+        part_of_run(), [Says(1), Says(1), Says(2), Says(4)], (torch.zeros(3, 144), labels)
+    )
+    assert found.tolist() == [0.5, 0.25, 0.0]
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(EXPERIMENT) == "c95cd59499cc"
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(s4)
-    assert record.curves["loss on pixels"].keys() == {
-        f"{arm}, frequencies × 1, rate 0.01" for arm in ("HiPPO", "random")
-    }
+    assert record.curves["loss on pixels"].keys() == {f"{arm}, rate 0.01" for arm in ("HiPPO", "random")}
 
 
 def test_every_variant_is_right(check_benchmark):
