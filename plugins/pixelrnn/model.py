@@ -142,31 +142,40 @@ class ResidualBlock(nn.Module):
 
 
 class PixelNetwork(nn.Module):
-    """Table 1: a 7 x 7 convolution with mask A, layers, two convolutions of 1 x 1: the log-odds of ink.
+    """Table 1: a 7 x 7 convolution with mask A, layers, two convolutions of 1 x 1: logits of every value.
 
     layer    makes one: `ResidualBlock`, `RowLSTM` or `DiagonalBiLSTM`
     h        a multiple of `colours`, among which every map's channels are divided
     colours  of a pixel, drawn in turn: 3 are red, then green given red, then blue given both (section 3.4)
+    levels   values that a colour can take, from 0 to 1 in equal steps (section 2.3: 256)
     """
 
     def __init__(
-        self, layer: Callable[[int, int, int], nn.Module], layers: int, h: int, colours: int = 1
+        self,
+        layer: Callable[[int, int, int], nn.Module],
+        layers: int,
+        h: int,
+        colours: int = 1,
+        levels: int = 256,
     ) -> None:
         super().__init__()
+        self.levels = levels
         self.first = MaskedConv2d("A", colours, 2 * h, (7, 7), colours)
         self.layers = nn.ModuleList([layer(2 * h, h, colours) for _ in range(layers)])
         self.hidden = MaskedConv2d("B", 2 * h, 2 * h, (1, 1), colours)
-        self.out = MaskedConv2d("B", 2 * h, colours, (1, 1), colours)
+        self.out = MaskedConv2d("B", 2 * h, levels * colours, (1, 1), colours)
 
-    def forward(self, x: Image) -> Image:
+    def forward(self, x: Image) -> Float[Tensor, "batch colours levels height width"]:
         hidden = self.first(x)
         for layer in self.layers:
             hidden = layer(hidden)
-        return self.out(F.relu(self.hidden(F.relu(hidden))))
+        logits = self.out(F.relu(self.hidden(F.relu(hidden))))
+        return cast(Tensor, logits.unflatten(1, (self.levels, -1)).transpose(1, 2))
 
     def log_likelihood(self, x: Image) -> Float[Tensor, " batch"]:
-        """Equations 1 and 2: log p(x) in nats of images whose colours are there or not, exactly."""
-        return -F.binary_cross_entropy_with_logits(self(x), x, reduction="none").sum((1, 2, 3))
+        """Equations 1 and 2: log p(x) in nats, exactly, of images whose values are levels."""
+        values = (x * (self.levels - 1)).round().long()
+        return -F.cross_entropy(self(x).transpose(1, 2), values, reduction="none").sum((1, 2, 3))
 
     def size(self) -> int:
         """Weights that no mask hides."""
@@ -182,7 +191,7 @@ def sample(network: PixelNetwork, x: Image, given: int, generator: torch.Generat
     for row, column, colour in itertools.product(
         range(given, x.shape[2]), range(x.shape[3]), range(x.shape[1])
     ):
-        ink = network(x)[:, colour, row, column].sigmoid()
-        drawn = torch.rand(ink.shape, generator=generator).to(ink)
-        x[:, colour, row, column] = (drawn < ink).to(x)
+        odds = network(x)[:, colour, :, row, column].float().softmax(1).cpu()
+        drawn = torch.multinomial(odds, 1, generator=generator)[:, 0]
+        x[:, colour, row, column] = drawn.to(x) / (network.levels - 1)
     return x
