@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from readtrack import data
 from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
 
+from .layers import MATRIX, ORDER, train_layers
 from .model import (
-    StateSpace,
     bilinear,
     convolve,
     hippo_legs,
@@ -72,26 +72,7 @@ TIMESCALE = Claim(
     "has a gated network on pen trajectories.",
 )
 
-MATRIX = Claim(
-    name="matrix",
-    sentence="A layer with the HiPPO matrix learns to read digits from its last state better than one with a "
-    "random matrix.",
-    paper=Figure("98.3 % on permuted MNIST, above all other recurrent networks.", "abstract", "abstract"),
-    rule=(
-        Bound("accuracy gained", ">=", 0.08, direction=0.0),
-        Bound("accuracy, HiPPO", ">=", 0.75, direction=0.5),
-    ),
-    control="a random Gaussian matrix, shifted until it is stable; same speeds, rates and training",
-    control_reaches=(Bound("accuracy, random", ">=", 0.35),),
-    breaks=(Break("another basis", "A matrix with HiPPO's eigenvalues and random eigenvectors."),),
-    chosen_on=(0, 1, 2),
-    deviations="One layer of 32 systems of order 16 and a readout of its last step, digits of 64 pixels in "
-    "their order; the paper's memory stands beside a gated network, on permuted MNIST.",
-)
-
 READOUT_RATES = (0.03, 0.1, 0.3, 1.0)
-LAYER_RATES = (0.01, 0.03, 0.1, 0.3)
-ORDER = 16
 
 
 @hookimpl
@@ -277,85 +258,5 @@ def train_readout(
     for step in run.steps(run.pick(smoke=2, quick=300, full=1000), f"any speed, {name}"):
         loss = F.cross_entropy(scores(train[0]), train[1].to(run.device))
         run.descend(loss, optimizer, step=step, metric="loss of the readout", arm=name)
-    run.phase("evaluate")
-    return accuracy(scores, *choose), scores
-
-
-# The layer in training
-
-
-def hippo(_: torch.Generator) -> Float[Tensor, "order order"]:
-    return -hippo_legs(ORDER)[0]
-
-
-def random_stable(generator: torch.Generator) -> Float[Tensor, "order order"]:
-    """A Gaussian matrix, shifted: the real part of its last eigenvalue is -1/2."""
-    matrix = torch.randn(ORDER, ORDER, generator=generator, dtype=torch.float64)
-    last = torch.linalg.eigvals(matrix).real.max()
-    return matrix - (last + 0.5) * torch.eye(ORDER, dtype=torch.float64)
-
-
-def turned_hippo(generator: torch.Generator) -> Float[Tensor, "order order"]:
-    """HiPPO's eigenvalues, with random orthogonal eigenvectors."""
-    basis = torch.linalg.qr(torch.randn(ORDER, ORDER, generator=generator, dtype=torch.float64))[0]
-    return basis @ hippo(generator).diagonal().diag() @ basis.mT
-
-
-class PixelReader(nn.Module):
-    """One state space in a residual branch; the digit is read from the last step alone."""
-
-    def __init__(self, channels: int, matrix: Float[Tensor, "order order"]) -> None:
-        super().__init__()
-        self.into, self.norm = nn.Linear(1, channels), nn.LayerNorm(channels)
-        self.space = StateSpace(channels, len(matrix))
-        self.space.a.copy_(matrix)
-        self.mix, self.readout = nn.Linear(channels, channels), nn.Linear(channels, 10)
-
-    def forward(self, pixels: Float[Tensor, "batch time"]) -> Float[Tensor, "batch 10"]:
-        x = self.into(pixels[..., None])
-        x = x + self.mix(F.gelu(self.space(self.norm(x))))
-        return self.readout(x[:, -1])
-
-
-def train_layers(run: Run) -> None:
-    images, labels = data.digits()
-    train, choose, judge = data.parts(images.flatten(1), labels, seed=run.seed)
-    first = turned_hippo if run.without("another basis") else hippo
-    arms = run.arms({"HiPPO": first, "random": random_stable}, control="random")
-    best, values = {}, {}
-    for arm, make in arms.items():
-        matrix = make(run.generator("matrix"))
-        best[arm] = run.sweep(
-            arm,
-            LAYER_RATES,
-            partial(train_layer, run, arm, matrix, train, choose),
-            score="accuracy on choose",
-            keep="highest",
-        )
-        values[f"accuracy, {arm}"] = accuracy(best[arm].result, *judge)
-        run.metric("accuracy of the layer", values[f"accuracy, {arm}"], arm=arm)
-    gained = values["accuracy, HiPPO"] - values["accuracy, random"]
-    run.claim(MATRIX, values | {"accuracy gained": gained}, tuned=list(best.values()))
-
-
-def train_layer(
-    run: Run, arm: str, matrix: Float[Tensor, "order order"], train: Labelled, choose: Labelled, rate: float
-) -> tuple[float, Classifier]:
-    torch.manual_seed(run.seed)
-    network = PixelReader(32, matrix).to(run.device, run.dtype)
-    steps = run.pick(smoke=2, quick=200, full=1000)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    batches, name = run.generator("batches"), f"{arm}, rate {rate:g}"
-
-    def scores(pixels: Tensor) -> Tensor:
-        return network(pixels.to(run.device, run.dtype))
-
-    run.phase("train")
-    for step in run.steps(steps, f"layer, {name}"):
-        rows = torch.randint(len(train[0]), (64,), generator=batches)
-        loss = F.cross_entropy(scores(train[0][rows]), train[1][rows].to(run.device))
-        run.descend(loss, optimizer, step=step, metric="loss of the layer", arm=name)
-        schedule.step()
     run.phase("evaluate")
     return accuracy(scores, *choose), scores

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from readtrack import data
+from readtrack.checks.constants import digest
 from readtrack.papers import ssm
 from readtrack.papers.ssm import (
     StateSpace,
@@ -15,21 +17,16 @@ from readtrack.papers.ssm import (
     hippo_legs,
     hold_diagonal,
     kernel,
+    layers,
     legendre,
     legs_memory,
     recurrence,
     zero_order_hold,
 )
 from readtrack.papers.ssm.benchmark import by_kernel
-from readtrack.papers.ssm.experiment import (
-    ORDER,
-    PixelReader,
-    hippo,
-    random_stable,
-    solve,
-    turned_hippo,
-    uncoupled_memory,
-)
+from readtrack.papers.ssm.experiment import solve, uncoupled_memory
+from readtrack.papers.ssm.layers import ORDER, PixelReader, hippo, random_stable, turned_hippo
+from readtrack.runs.trial import Trial, Work, Workshop
 
 METHODS = {"bilinear": bilinear, "zoh": zero_order_hold}
 
@@ -272,7 +269,8 @@ def values(record, claim):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_experiment_runs(run_experiment, dtype):
     record = run_experiment(ssm, dtype=dtype)
-    assert len(record.curves["loss of the readout"]) == len(record.curves["loss of the layer"]) == 2 * 4
+    assert len(record.curves["loss of the readout"]) == 2 * 4
+    assert record.curves["loss of the layer"].keys() == {"HiPPO, rate 0.03", "random, rate 0.03"}
     assert ("accuracy at a quarter of the speed", "LegS") in record.values
     verdicts = {claim["claim"]["name"]: claim["verdict"] for claim in record.claims}
     assert verdicts["three views"] == "held"
@@ -281,10 +279,9 @@ def test_the_experiment_runs(run_experiment, dtype):
 
 def test_a_null_run_has_the_control_under_every_name(run_experiment):
     record = run_experiment(ssm, null=True)
-    memory, timescale, matrix = (values(record, claim) for claim in (ssm.MEMORY, ssm.TIMESCALE, ssm.MATRIX))
+    memory, timescale = (values(record, claim) for claim in (ssm.MEMORY, ssm.TIMESCALE))
     assert memory["error with 16 / with 4"] == memory["error with 64 / with 16"] == 1
     assert timescale["accuracy, LegS"] == timescale["accuracy, fixed step"]
-    assert matrix["accuracy gained"] == 0
 
 
 def test_breaks_take_away_what_they_say(run_experiment):
@@ -299,6 +296,37 @@ def test_breaks_take_away_what_they_say(run_experiment):
         other = run_experiment(ssm, broken=broken).curves[curve]
         for arm, points in plain.curves[curve].items():
             assert (points == other[arm]) == arm.startswith(("fixed step", "random"))
+
+
+def test_each_network_has_a_matrix_of_its_own(part_of_run):
+    run, made = part_of_run(), []
+    world = data.Parts(*[(torch.rand(9, 64), torch.arange(9))] * 3)
+    at = Trial(Workshop(run, world), Work(arm="random"), arm="random")
+
+    def make(generator):
+        made.append(random_stable(generator))
+        return made[-1]
+
+    _, networks = layers.train_layer(at, make, 0.1)
+    assert len(networks) == len(made) == 3
+    assert not torch.equal(made[0], made[1])
+    for network, matrix in zip(networks, made, strict=True):
+        assert_close(network.space.a.double(), matrix, rtol=1e-5, atol=1e-5)
+    right = layers.correct(run, networks, world.judge)
+    assert_close(
+        right,
+        torch.stack([(n(world.judge[0]).argmax(1) == torch.arange(9)).double() for n in networks]).mean(0),
+    )
+
+
+def test_the_rival_only_decays():
+    generator = torch.Generator()
+    found = layers.decays(generator)
+    assert torch.equal(found, hippo(generator).diagonal().diag())
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(layers) == "ecc0fcde8e5c"
 
 
 def test_every_variant_is_right(check_benchmark):
