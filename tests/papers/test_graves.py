@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import graves
 from readtrack.papers.graves import Mixture, Writer, window_weights
 
@@ -137,27 +138,24 @@ def test_the_papers_output_has_121_numbers_and_its_window_30():
 # Experiment and benchmark
 
 
-def arms_of(run_experiment, monkeypatch, **options):
-    texts = {}
-
-    def noted(run, arm, text, strokes, choose, judge, rate):
-        texts[arm] = text
-        run.metric("loss", 1.0, step=0)
-        return 0.1, EXPERIMENT.Trained(len(arm) / 100, Writer(6, hidden=4, components=2, gaussians=2))
-
-    monkeypatch.setattr(EXPERIMENT, "train", noted)
-    return texts, run_experiment(graves, **options).claims[0]["values"]
+def test_the_rival_moves_a_letter_in_eleven_points():
+    writer = EXPERIMENT.Steady(4, hidden=5, components=2, gaussians=2).double()
+    points, words = torch.randn(2, 6, 3).double(), torch.tensor([[0, 1, 2], [3, 3, 1]])
+    _, _, state = writer(points, words)
+    assert_close(state.kappa, torch.full((2, 2), 6 / 11, dtype=torch.float64))
 
 
-def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
-    texts, values = arms_of(run_experiment, monkeypatch)
-    assert texts == {"window": "window", "mean of the letters": "mean"}
-    points = 34  # of a word
-    assert values["nats a word saved over the mean of the letters"] == pytest.approx(0.13 * points, rel=0.2)
-    texts, _ = arms_of(run_experiment, monkeypatch, null=True)
-    assert set(texts.values()) == {"mean"}
-    texts, _ = arms_of(run_experiment, monkeypatch, broken="no window")
-    assert texts == {"window": "mean", "mean of the letters": "mean"}
+def test_the_near_miss_reads_the_next_word():
+    torch.manual_seed(0)
+    own = Writer(4, hidden=5, components=2, gaussians=2).double()
+    other = EXPERIMENT.Misread(4, hidden=5, components=2, gaussians=2).double()
+    other.load_state_dict(own.state_dict())
+    points, words = torch.randn(2, 6, 3).double(), torch.tensor([[0, 1, 2], [3, 3, 1]])
+    assert_close(other(points, words)[0], own(points, words.flip(0))[0])
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(EXPERIMENT) == "00859d9fb750"
 
 
 def test_a_page_has_ink_where_the_pen_was_down():
