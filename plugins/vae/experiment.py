@@ -186,14 +186,14 @@ def train(
     torch.manual_seed(run.seed)
     model = VAE(x.shape[1], 100, latent).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    generator, curve = run.generator("batches"), []
+    batches, noise, curve = run.generator("batches"), run.generator("noise"), []
     steps, every = run.pick(smoke=(6, 3), quick=(800, 40), full=(10_000, 200))
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     names = [f"{what} on judge, {latent} latent variables" for what in ("bound", "likelihood")]
     run.phase("train")
     for step in run.steps(steps, f"{arm}, {latent} latent variables, rate {rate:g}"):
-        batch = x[torch.randint(len(x), (100,), generator=generator)]
-        loss = -objective(model, batch, generator).mean()
+        batch = x[torch.randint(len(x), (100,), generator=batches)]
+        loss = -objective(model, batch, noise).mean()
         run.descend(
             loss, optimizer, step=step, metric=f"loss, {latent} latent variables, rate {rate:g}", arm=arm
         )
