@@ -60,6 +60,7 @@ WINDOW = Claim(
 )
 
 RATES = (0.015, 0.03, 0.06)
+STREAMS = {"train": "words", "choose": "words to choose by", "judge": "words to judge by"}
 PACE = 1 / 11  # letters a point
 Part = Literal["train", "choose", "judge"]
 UNIT = 0.4  # length of an offset, in heights of an "e": 1 for the network
@@ -123,7 +124,7 @@ def experiment(run: Run) -> None:
 
 
 def inked(run: Run, part: Part, count: int) -> Strokes:
-    draw = run.data("words", part)
+    draw = run.data(STREAMS[part], part)
     return write(torch.randint(len(LETTERS), (count, 3), generator=draw), draw, spacing=UNIT)
 
 

@@ -154,6 +154,14 @@ def test_the_near_miss_reads_the_next_word():
     assert_close(other(points, words)[0], own(points, words.flip(0))[0])
 
 
+def test_no_part_has_the_words_of_another(part_of_run):
+    run = part_of_run()
+    drawn = [EXPERIMENT.inked(run, part, 40) for part in ("train", "choose", "judge")]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(drawn[one].words, drawn[other].words)
+        assert not torch.equal(drawn[one].points[:, :20], drawn[other].points[:, :20])
+
+
 def test_the_set_up_is_the_stated_one():
     assert digest(EXPERIMENT) == "00859d9fb750"
 
