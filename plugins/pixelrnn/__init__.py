@@ -7,10 +7,10 @@ pixels along while it is trained on all pixels at once. Models with latent varia
 likelihood, and independent pixels are no image.
 
 The idea. Rows from the top, in each row from the left: the likelihood is a product of distributions of one
-pixel. Masks in convolutions hide what is not yet drawn. The PixelCNN has nothing else; in the row LSTM each
-row is a step of a recurrence, whose view is a triangle above the pixel; in the diagonal BiLSTM each diagonal
-is one, from both sides, and every pixel before is in view. Of one pixel's colours red is drawn first, green
-sees it, and blue sees both.
+pixel, a softmax over its values. Masks in convolutions hide what is not yet drawn. The PixelCNN has nothing
+else; in the row LSTM each row is a step of a recurrence, whose view is a triangle above the pixel; in the
+diagonal BiLSTM each diagonal is one, from both sides, and every pixel before is in view. Of one pixel's
+colours red is drawn first, green sees it, and blue sees both.
 
 This folder. `model` has the masked convolution, the two recurrent layers, and the three networks with equal
 ends. `experiment` compares their exact likelihoods of digits and completes halves of digits.

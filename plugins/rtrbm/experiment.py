@@ -3,42 +3,68 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from readtrack.data.balls import bounce
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from .model import RTRBM, Frames
 
-NO_TIME = Break("no gradient through time", "What is handed on is taken for a constant.")
+NO_TIME = Break("no gradient through time", "What is handed on is taken for a constant.", "near miss")
 
 KEEPS = Claim(
-    name="learns to keep",
-    sentence="The recurrent machine learns to keep what it must know two frames later; the temporal one, "
-    "which has learned as well what frames look like, does not.",
+    name="recall after a blank frame",
+    sentence="After 900 updates the recurrent machine recalls bits that it saw two frames before; the "
+    "temporal one, which reconstructs frames as well, does not.",
     paper=Figure(
         "Better than an analogous TRBM on motion capture and bouncing balls",
         where="abstract",
         read="abstract",
     ),
     rule=(
-        Bound("part of bits recalled wrongly, recurrent", "<=", 0.25, direction=0.4),
-        Bound("wrong bits, temporal - recurrent", ">=", 0.1, direction=0.0),
+        at_most("wrong bits", "recurrent", 0.25, toward=0.4),
+        at_least("wrong bits", "temporal", 0.1, minus="recurrent", toward=0.0),
     ),
     control="a temporal RBM: samples of the hidden units are handed on, and no gradient goes back",
-    control_reaches=(Bound("part of pixels of blank frames reconstructed wrongly, temporal", "<=", 0.05),),
-    breaks=(NO_TIME,),
+    control_arm="temporal",
+    control_reaches=(at_most("wrong pixels of blank frames", "temporal", 0.05),),
+    after_steps=900,
+    breaks=(NO_TIME, UNTRAINED),
+    no_rival="A directed model that sees two frames back, such as a logistic regression, recalls all bits; "
+    "the claim is about machines whose hidden units alone carry the past.",
     chosen_on=(0,),
     deviations="Not the paper's films, where a frame is nearly told by the one before: eight random bits, a "
-    "blank frame, the bits again, and a clock. 32 hidden units, 5 steps of Gibbs sampling, Adam. Both start "
-    "with weights of 0.5, biases that make up for them, and recurrent weights of 3 times the identity: from "
-    "small weights neither learns in as many updates. Guessing has 0.5 wrong.",
+    "blank frame, the bits again, and a clock. The control has no gradient by which it could learn to keep "
+    "bits, so the task favours the recurrent machine; bouncing balls are shown and not judged. 32 hidden "
+    "units, 5 steps of Gibbs sampling, Adam. Both start with weights of 0.5, biases that make up for them, "
+    "and recurrent weights of 3 times the identity: from small weights neither learns in as many updates. "
+    "Guessing has 0.5 wrong.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the sentence did not name the number of updates: reproduced, 5 of 5 seeds. "
+            "The bounds are unchanged."
+        ),
+    ),
 )
 
+RATES = (0.01, 0.03, 0.1)
 BITS, CLOCK, HIDDEN, RECURRENT = 8, 3, 32, 3.0
 
 
@@ -50,45 +76,39 @@ def films(count: int, generator: torch.Generator) -> Frames:
 
 
 class Recalled(NamedTuple):
-    """Parts that are wrong: of the bits of the last frame, told before it is seen; of pixels of blank frames.
+    """Parts that are wrong, of each film: of the bits of the last frame, told before it is seen; of pixels
+    of the blank frame.
 
     films  true and recalled last frames, for the picture
     nats   the exact negative log-likelihood of a film, on average
     """
 
-    bits: float
-    blank: float
+    bits: Float[Tensor, " count"]
+    blank: Float[Tensor, " count"]
     films: Tensor
     nats: float
 
 
+MACHINES: dict[str, Callable[..., RTRBM]] = {
+    "recurrent": RTRBM,
+    "temporal": partial(RTRBM, temporal=True),
+}
+
+
 @hookimpl
 def experiment(run: Run) -> None:
-    machines: dict[str, Callable[..., RTRBM]] = {
-        "recurrent": partial(RTRBM, through_time=not run.without(NO_TIME.name)),
-        "temporal": partial(RTRBM, temporal=True),
-    }
-    arms = run.arms(machines, control="temporal")
-    rates = run.pick(smoke=(0.03,), quick=(0.01, 0.03, 0.1), full=(0.003, 0.01, 0.03, 0.1))
-    best = {
-        arm: run.sweep(arm, rates, partial(train, run, arm, make), score="validation wrong bits")
-        for arm, make in arms.items()
-    }
-    run.headline("wrong bits while learning")
-    found = {arm: one.result for arm, one in best.items()}
-    for arm, one in found.items():
-        run.metric("part of bits recalled wrongly", one.bits, arm=arm)
-        run.metric("part of pixels of blank frames reconstructed wrongly", one.blank, arm=arm)
-        run.metric("exact nats a film", one.nats, arm=arm)
-    run.claim(
+    table = run.compare(
         KEEPS,
-        {
-            "part of bits recalled wrongly, recurrent": found["recurrent"].bits,
-            "wrong bits, temporal - recurrent": found["temporal"].bits - found["recurrent"].bits,
-            "part of pixels of blank frames reconstructed wrongly, temporal": found["temporal"].blank,
-        },
-        tuned=list(best.values()),
+        arms={arm: Arm(make) for arm, make in MACHINES.items()},
+        attempt=train,
+        read=judged,
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
+        score="validation wrong bits",
+        breaks={NO_TIME.name: {"recurrent": Arm(partial(RTRBM, through_time=False))}},
+        unequal={"temporal": "how much they draw: samples of its hidden units are handed on"},
     )
+    run.headline("wrong bits while learning")
+    found = {arm: recall(run, sweep.chosen, "judge") for arm, sweep in table.sweeps.items()}
     strips = [found["recurrent"].films[0], *(one.films[1] for one in found.values())]
     run.image(
         "last frames",
@@ -108,7 +128,7 @@ def experiment(run: Run) -> None:
         caption=f"By enumeration of all 2^{BITS + CLOCK} states of each frame, not by sampling.",
     )
     if not run.null and not run.broken:
-        show_balls(run, machines)
+        show_balls(run, MACHINES)
 
 
 def started(make: Callable[..., RTRBM]) -> RTRBM:
@@ -120,35 +140,38 @@ def started(make: Callable[..., RTRBM]) -> RTRBM:
     return model
 
 
-def train(run: Run, arm: str, make: Callable[..., RTRBM], rate: float) -> tuple[float, Recalled]:
-    """The part of wrong bits to choose by, and what is recalled of other films."""
-    torch.manual_seed(run.seed)
+def train(at: Trial, make: Callable[..., RTRBM], rate: float) -> tuple[float, RTRBM]:
+    """The part of wrong bits to choose by, and the machine."""
+    run = at.run
     model = started(make).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    steps = run.pick(smoke=3, quick=900, full=5000)
+    steps = at.length(run.pick(smoke=3, quick=900, full=5000))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, 2 - 2 * step / steps))
-    drawn, sampled, name = run.generator("films"), run.generator("samples"), f"{arm}, rate {rate:g}"
+    drawn, sampled, name = at.generator("films"), at.generator("samples"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in run.steps(steps, name):
+    for step in at.steps(steps, name):
         frames = films(32, drawn).to(run.device, run.dtype)
-        run.descend(
-            model.loss(frames, 5, sampled),
-            optimizer,
-            step=step,
-            metric="difference of free energies",
-            arm=name,
-        )
+        loss = model.loss(frames, 5, sampled)
+        at.descend(loss, optimizer, step=step, metric="difference of free energies", arm=name)
         schedule.step()
         if step % max(steps // 10, 1) == 0:
-            wrong = recall(run, model, "films to choose by").bits
-            run.metric("wrong bits while learning", wrong, step=step, arm=name)
+            wrong = recall(run, model, "choose").bits.mean().item()
+            at.metric("wrong bits while learning", wrong, step=step, arm=name)
     run.phase("evaluate")
-    return recall(run, model, "films to choose by").bits, recall(run, model, "films to judge by")
+    return recall(run, model, "choose").bits.mean().item(), model
 
 
-def recall(run: Run, model: RTRBM, stream: str) -> Recalled:
+def judged(at: Trial, found: Sweep[RTRBM]) -> dict[str, Tensor]:
+    recalled = recall(at.run, found.chosen, "judge")
+    at.metric("part of bits recalled wrongly", recalled.bits.mean().item())
+    at.metric("part of pixels of blank frames reconstructed wrongly", recalled.blank.mean().item())
+    at.metric("exact nats a film", recalled.nats)
+    return {"wrong bits": recalled.bits, "wrong pixels of blank frames": recalled.blank}
+
+
+def recall(run: Run, model: RTRBM, part: Literal["choose", "judge"]) -> Recalled:
     """Gibbs sampling of the last frame given those before and the clock; of blank frames, one step."""
-    draw = run.generator(stream)
+    draw = run.data(f"films to {part} by", part)
     frames = films(run.pick(smoke=16, quick=500, full=2000), draw).to(run.device, run.dtype)
     with torch.no_grad():
         biases = model.biases(frames)
@@ -162,9 +185,9 @@ def recall(run: Run, model: RTRBM, stream: str) -> Recalled:
         guess = (total / 30 > 0.5).to(frames)
         blank = model.gibbs(frames[:, 1:2], biases[:, 1:2], 1, None) > 0.5
         nats = -model.log_likelihood(frames[:100]).mean().item()
-    wrong = (guess != frames[:, -1:, :BITS]).float().mean().item()
+    wrong = (guess != frames[:, -1:, :BITS]).double().mean((1, 2))
     pictures = torch.stack((frames[:24, -1, :BITS], guess[:24, 0])).float().cpu()
-    return Recalled(wrong, (blank != (frames[:, 1:2] > 0.5)).float().mean().item(), pictures, nats)
+    return Recalled(wrong, (blank != (frames[:, 1:2] > 0.5)).double().mean((1, 2)), pictures, nats)
 
 
 # The paper's films

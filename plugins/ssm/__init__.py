@@ -14,8 +14,8 @@ convolution to train all steps at once.
 
 This folder. `model` has the HiPPO matrix and its memory of all history; discretisation; recurrence, kernel,
 convolution; the layer that has one such system for each channel. `experiment` holds the views together, looks
-at what the memory keeps of a photograph, reads digits that are shown pixel by pixel at a speed never trained
-on, and trains the layer with HiPPO's matrix and with a random one.
+at what the memory keeps of a photograph, and reads digits that are shown pixel by pixel at a speed never
+trained on; `layers` trains the layer with HiPPO's matrix and with random ones.
 
 Dimensions: batch, time, channels, order (coefficients in a state, the papers' N).
 """

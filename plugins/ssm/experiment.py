@@ -1,4 +1,4 @@
-"""The views of one system, the memory of a photograph, digits at another speed, and the layer in training."""
+"""The views of one system, the memory of a photograph, and digits at another speed."""
 
 from collections.abc import Callable
 from functools import partial
