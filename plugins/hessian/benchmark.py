@@ -11,7 +11,7 @@ from torch import Tensor
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import hessian_product
+from .model import Product, hessian_product, lanczos, reverse_product
 
 
 def loss(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -33,6 +33,27 @@ def by_torch(w: Tensor, v: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def r_operator(w: Tensor, v: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return hessian_product(lambda weights: loss(weights["w"], x, y), {"w": w})(v)
+
+
+def largest(product: Product, v: Tensor, *, products: int) -> Tensor:
+    """The largest eigenvalue that Lanczos's method finds."""
+    return lanczos(product, v, products).values[-1:]
+
+
+def lanczos_by_matrix(w: Tensor, v: Tensor, x: Tensor, y: Tensor, *, products: int) -> Tensor:
+    H = torch.func.hessian(lambda w: loss(w, x, y))(w)
+    return largest(lambda u: H @ u, v, products=products)
+
+
+def lanczos_by_torch(w: Tensor, v: Tensor, x: Tensor, y: Tensor, *, products: int) -> Tensor:
+    return largest(lambda u: by_torch(w, u, x, y), v, products=products)
+
+
+def lanczos_on_graph(w: Tensor, v: Tensor, x: Tensor, y: Tensor, *, products: int) -> Tensor:
+    """The gradient's graph is made once, in the call."""
+    with torch.enable_grad():
+        product = reverse_product(lambda weights: loss(weights["w"], x, y), {"w": w})
+        return largest(product, v, products=products).detach()
 
 
 def network(generator: torch.Generator, *, rows: int, hidden: int) -> tuple[Tensor, ...]:
@@ -59,6 +80,27 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             cost={
                 "forward": Cost(
                     flops=12 * rows * weights, bytes=(3 * weights + 33 * rows) * bench.dtype.itemsize
+                )
+            },
+            tolerance=1e-3 if bench.dtype == torch.float32 else None,
+        )
+        products = bench.pick(smoke=5, quick=40, full=40)
+        yield Case(
+            name=f"largest eigenvalue, {products} products",
+            axes={"weights": weights, "rows": rows},
+            inputs=partial(network, rows=rows, hidden=hidden),
+            variants=[
+                Variant(name=name, role=role, call=partial(call, products=products))
+                for name, role, call in (
+                    ("full matrix", "naive", lanczos_by_matrix),
+                    ("reverse over reverse", "strong", lanczos_by_torch),
+                    ("reverse over reverse, graph kept", "paper", lanczos_on_graph),
+                )
+            ],
+            cost={
+                "forward": Cost(
+                    flops=12 * products * rows * weights,
+                    bytes=products * (3 * weights + 33 * rows) * bench.dtype.itemsize,
                 )
             },
             tolerance=1e-3 if bench.dtype == torch.float32 else None,

@@ -28,9 +28,14 @@ def as_written(gradient: Tensor, s: list[Tensor], y: list[Tensor]) -> Tensor:
     return r
 
 
-def compact(gradient: Float[Tensor, " n"], S: Float[Tensor, "m n"], Y: Float[Tensor, "m n"]) -> Tensor:
-    """Byrd, Nocedal and Schnabel 1994, theorem 2.2: products with both matrices, and m by m systems."""
-    SY = S @ Y.mT
+def compact(
+    gradient: Float[Tensor, " n"],
+    S: Float[Tensor, "m n"],
+    Y: Float[Tensor, "m n"],
+    SY: Float[Tensor, "m m"],
+) -> Tensor:
+    """Byrd, Nocedal and Schnabel 1994, theorem 2.2: products with both matrices, and m by m systems. An
+    optimiser keeps S Yᵀ from step to step."""
     R, D = SY.triu(), SY.diagonal()
     gamma = SY[-1, -1] / (Y[-1] @ Y[-1])
     Sg, Yg = S @ gradient, Y @ gradient
@@ -40,8 +45,9 @@ def compact(gradient: Float[Tensor, " n"], S: Float[Tensor, "m n"], Y: Float[Ten
     return gamma * gradient + S.mT @ u - gamma * (Y.mT @ p)
 
 
-def stacked(gradient: Tensor, s: list[Tensor], y: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    return gradient, torch.stack(s), torch.stack(y)
+def stacked(gradient: Tensor, s: list[Tensor], y: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    S, Y = torch.stack(s), torch.stack(y)
+    return gradient, S, Y, S @ Y.mT
 
 
 def two_loops(gradient: Tensor, s: list[Tensor], y: list[Tensor]) -> Tensor:

@@ -1,127 +1,235 @@
-"""Evaluations until a gradient is a millionth of the first: with the scale and without, over m, and against
-BFGS and gradient descent."""
+"""Evaluations until a gradient is a millionth of the first: under several scales, and against BFGS, gradient
+descent and conjugate gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterable
 from functools import partial
+from statistics import fmean
 from typing import Any
 
-from readtrack.plugin import AtLeast, Bound, Break, Claim, Figure, Run, hookimpl
+from jaxtyping import Float
+from torch import Tensor
 
-from ..bfgs.experiment import Walk, number_of, ratio, scipys, walk
+from readtrack.plugin import (
+    Arm,
+    AtLeast,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    NoNull,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
+
+from ..bfgs.experiment import Make, Walk, conjugate, geometric, number_of, scipys, walk
 from ..bfgs.model import BFGS
 from ..bfgs.rivals import Conjugate
-from ..newton.model import Minimizer
-from ..newton.problems import logistic_problem, network_problem, rosenbrock_problem
-from .model import LBFGS
+from ..newton.problems import Problem, logistic_problem, network_problem, rosenbrock_problem
+from .model import LBFGS, Pairs
 
-Make = Callable[..., Minimizer]
-
-NO_SCALE = Break("no scale", "The scaled arm begins each product from the identity as well.")
+NO_SCALE = Break("no scale", "Every product begins from the identity.")
+OLDEST = Break("oldest pair's scale", "The scale is that of the oldest pair that is kept.", "near miss")
 NO_PAIRS = Break("no pairs", "L-BFGS forgets every pair at once: what is left is gradient descent.")
+SCALE_ALONE = Break(
+    "the scale alone",
+    "The direction is the gradient times the newest pair's scale, without pairs.",
+    "near miss",
+)
+CONJUGATE = Break(
+    "conjugate gradients", "Nonlinear conjugate gradients (c2 = 0.4), which keep two vectors.", "rival"
+)
+NULL = NoNull("nothing is trained, and two problems are too few to toss coins over")
 
 SCALE = Claim(
-    name="the scale saves evaluations",
-    sentence="Beginning each product from the newest pair's scale saves evaluations, whatever the number of "
-    "pairs.",
-    paper=Figure("The scaling greatly improves the method.", read="secondary"),
-    rule=(Bound("evaluations, unscaled / scaled", ">=", 1.6, direction=1.0, ratio=True),),
-    control="the same program without the scale",
-    control_reaches=(Bound("share solved, unscaled", "==", 1.0),),
-    breaks=(NO_SCALE,),
+    name="evaluations with the newest pair's scale",
+    sentence="Beginning each product from the newest pair's scale saves evaluations against the first "
+    "pair's, kept for ever, and against none, in the mean over 3 to 20 pairs.",
+    paper=Figure("L-BFGS can be greatly accelerated by means of a simple scaling.", "abstract", "secondary"),
+    rule=(
+        at_least(
+            "evaluations",
+            "first pair's scale",
+            1.6,
+            over="newest pair's scale",
+            toward=1.0,
+            called="evaluations, first pair's scale / newest pair's",
+        ),
+        at_least(
+            "evaluations",
+            "no scale",
+            1.6,
+            over="newest pair's scale",
+            toward=1.0,
+            called="evaluations, no scale / newest pair's",
+        ),
+    ),
+    control="the same program with the scale of its first pair in all products; and without a scale",
+    control_arm="first pair's scale",
+    control_reaches=(at_least("share solved", "no scale", 1.0),),
+    breaks=(NO_SCALE, OLDEST, CONJUGATE),
     chosen_on=(0, 1),
-    deviations="Geometric mean over 3, 5, 10 and 20 pairs, the extended Rosenbrock function (n = 1000) and a "
-    "logistic regression on two of the digits (pixels up to 16); float64.",
+    deviations="Geometric mean over 3, 5, 10 and 20 pairs, the extended Rosenbrock function (n = 1000) and "
+    "a logistic regression on two of the digits (pixels up to 16); float64, at most 1000 iterations. The "
+    "paper has 16 problems, and a diagonal scale besides, which is left out. On Rosenbrock's function "
+    "alone the first pair's scale is behind by 10 to 25 % with some numbers of pairs.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the only control had no scale: reproduced, 5 of 5 seeds (3.2 times the "
+            "evaluations), and the sentence said whatever the number of pairs."
+        ),
+    ),
 )
 
 KEEPS = Claim(
-    name="five pairs keep the speed",
+    name="evaluations with five pairs",
     sentence="With five pairs L-BFGS needs hardly more evaluations than BFGS with its matrix, and far fewer "
     "than gradient descent, which keeps nothing.",
     paper=Figure("The number of pairs that are kept has little effect.", read="secondary"),
     rule=(
-        Bound("evaluations, L-BFGS / BFGS", "<=", 1.5, ratio=True),
-        Bound("evaluations, gradient descent / L-BFGS", ">=", 2.5, direction=1.0, ratio=True),
+        at_most("evaluations", "L-BFGS", 1.5, over="BFGS", called="evaluations, L-BFGS / BFGS"),
+        at_least(
+            "evaluations",
+            "gradient descent",
+            2.5,
+            over="L-BFGS",
+            toward=1.0,
+            called="evaluations, gradient descent / L-BFGS",
+        ),
     ),
     guards=(Bound("numbers kept, L-BFGS / BFGS", "<=", 0.2),),
-    control="gradient descent with the same line search",
-    breaks=(NO_PAIRS,),
+    control="gradient descent by the line search of conjugate gradients (c2 = 0.4)",
+    control_arm="gradient descent",
+    breaks=(NO_PAIRS, SCALE_ALONE, CONJUGATE),
     chosen_on=(0, 1),
-    deviations="Geometric mean over the extended Rosenbrock function (n = 100) and the logistic regression; "
-    "at most 1000 iterations. Against nonlinear conjugate gradients see the table: nothing is claimed.",
+    deviations="Geometric mean over the extended Rosenbrock function (n = 100) and a logistic regression "
+    "on two of the digits (pixels up to 16); float64, at most 1000 iterations. The paper compares numbers "
+    "of pairs with one another, and with partitioned quasi-Newton methods.",
+    history=("Until November 2026: reproduced, 5 of 5 seeds, by the same bounds, without a rival.",),
 )
+
+
+class FirstScale(LBFGS):
+    """The scale of the first pair for ever, the second of the paper's scalings."""
+
+    def scale(self, s: Pairs, y: Pairs) -> Float[Tensor, ""]:
+        return self.memory.setdefault("gamma", super().scale(s, y))
+
+
+class OldestScale(LBFGS):
+    def scale(self, s: Pairs, y: Pairs) -> Float[Tensor, ""]:
+        return super().scale(s[:1], y[:1])
+
+
+class ScaleAlone(LBFGS):
+    """One step of Barzilai and Borwein's length, under the same line search."""
+
+    def direction(self, gradient: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        s, y = self.memory.get("s", []), self.memory.get("y", [])
+        return -gradient * self.scale(s, y) if s else -gradient
+
+
+def descent(weights: Iterable[Any], **settings: Any) -> Conjugate:
+    return Conjugate(weights, beta=False, **settings)
+
+
+def conjugate_pairs(weights: Iterable[Any], *, pairs: int, **settings: Any) -> Conjugate:
+    """Keeps no pairs, however many are allowed."""
+    return conjugate(weights, c2=0.4, **settings)
 
 
 @hookimpl
 def experiment(run: Run) -> None:
     run.headline("evaluations, Rosenbrock")
-    if run.wants(SCALE):
-        scale(run)
-    if run.wants(KEEPS):
-        keep(run)
+    generator = run.data("scale", "judge")
+    n, most = run.pick(smoke=(4, 150), quick=(1000, 1000), full=(10_000, 3000))
+    run.compare(
+        SCALE,
+        arms={
+            "newest pair's scale": Arm(LBFGS),
+            "first pair's scale": Arm(FirstScale),
+            "no scale": Arm(partial(LBFGS, scaled=False)),
+        },
+        attempt=partial(
+            minimise, pairs=run.pick(smoke=(3,), quick=(3, 5, 10, 20), full=(3, 5, 10, 20)), most=most
+        ),
+        read=partial(read, title="evaluations"),
+        world=problems(run, n, generator),
+        breaks={
+            NO_SCALE.name: {"newest pair's scale": Arm(partial(LBFGS, scaled=False))},
+            OLDEST.name: {"newest pair's scale": Arm(OldestScale)},
+            CONJUGATE.name: {"newest pair's scale": Arm(conjugate_pairs)},
+        },
+        null=NULL,
+    )
+    generator = run.data("keep", "judge")
+    n, most = run.pick(smoke=(20, 150), quick=(100, 1000), full=(100, 5000))
+    given = problems(run, n, generator)
+    kept = [2 * 5 * len(problem.start) / len(problem.start) ** 2 for problem in given.values()]
+    run.compare(
+        KEEPS,
+        arms={
+            "L-BFGS": Arm(partial(LBFGS, pairs=5)),
+            "BFGS": Arm(BFGS),
+            "gradient descent": Arm(descent),
+        },
+        attempt=partial(minimise, most=most),
+        read=partial(read, title="evaluations, five pairs"),
+        references={"": {"numbers kept, L-BFGS / BFGS": max(kept)}},
+        world=given,
+        breaks={
+            NO_PAIRS.name: {"L-BFGS": Arm(descent)},
+            SCALE_ALONE.name: {"L-BFGS": Arm(partial(ScaleAlone, pairs=1))},
+            CONJUGATE.name: {"L-BFGS": Arm(Conjugate)},
+        },
+        null=NULL,
+    )
     if not run.null and not run.broken:
         beside_others(run)
 
 
-def scale(run: Run) -> None:
-    scaled = run.arms({"scaled": True, "unscaled": False}, control="unscaled")
-    if run.without(NO_SCALE.name):
-        scaled["scaled"] = False
-    generator = run.generator("scale")
-    n, most = run.pick(smoke=(10, 5), quick=(1000, 1000), full=(10_000, 3000))
-    problems = {
+Problems = dict[str, Problem]
+Walks = dict[tuple[str, int], Walk]  # problem and number of pairs (0: not said)
+
+
+def problems(run: Run, n: int, generator: Any) -> Problems:
+    scale = run.pick(smoke=1.0, quick=16.0, full=16.0)
+    return {
         "Rosenbrock": rosenbrock_problem(n, generator),
-        "logistic": logistic_problem(generator, scale=16.0),
+        "logistic": logistic_problem(generator, scale=scale),
     }
-    walks: dict[str, list[Walk]] = {arm: [] for arm in scaled}
-    for pairs in run.pick(smoke=(3,), quick=(3, 5, 10, 20), full=(3, 5, 10, 20, 40)):
-        for arm, on in scaled.items():
-            for name, problem in problems.items():
-                run.check_cancelled()
-                one = walk(problem, partial(LBFGS, pairs=pairs, scaled=on), most=most)
-                walks[arm].append(one)
-                run.metric(f"evaluations, {name}", one.evaluations, step=pairs, arm=arm)
-    solved = [one.arrived for one in walks["unscaled"]]
-    values: dict[str, float | AtLeast] = {
-        "evaluations, unscaled / scaled": ratio(walks["unscaled"], walks["scaled"], "evaluations"),
-        "share solved, unscaled": sum(solved) / len(solved),
-    }
-    state(run, SCALE, values)
 
 
-def keep(run: Run) -> None:
-    makers: dict[str, Make] = run.arms(
-        {"L-BFGS": partial(LBFGS, pairs=5), "gradient descent": partial(Conjugate, beta=False)},
-        control="gradient descent",
-    )
-    if run.without(NO_PAIRS.name):
-        makers["L-BFGS"] = makers["gradient descent"]
-    generator = run.generator("keep")
-    n, most = run.pick(smoke=(20, 3), quick=(100, 1000), full=(100, 5000))
-    problems = [rosenbrock_problem(n, generator), logistic_problem(generator, scale=16.0)]
-    walks = {
-        arm: [walk(problem, make, most=most) for problem in problems]
-        for arm, make in {**makers, "BFGS": BFGS}.items()
-    }
-    for arm, found in walks.items():
-        for index, one in enumerate(found):
-            run.metric("evaluations, five pairs", one.evaluations, step=index, arm=arm)
-    kept = [2 * 5 * len(problem.start) / len(problem.start) ** 2 for problem in problems]
+def minimise(
+    at: Trial, make: Make, _: None, *, pairs: tuple[int, ...] = (0,), most: int
+) -> tuple[float, Walks]:
+    """Every problem with every number of pairs; 0: the arm has its own."""
+    cases = [(name, kept) for kept in pairs for name in at.world]
+    found = {}
+    for case in at.steps(len(cases), at.name):
+        name, kept = cases[case]
+        found[cases[case]] = walk(at.world[name], partial(make, pairs=kept) if kept else make, most=most)
+    return math.nan, found
+
+
+def read(at: Trial, found: Sweep[Walks], *, title: str) -> dict[str, float | AtLeast]:
+    walks = list(found.chosen.values())
+    for (name, pairs), one in found.chosen.items():
+        at.metric(f"{title}, {name}", one.evaluations, step=pairs)
     values = {
-        "evaluations, L-BFGS / BFGS": ratio(walks["L-BFGS"], walks["BFGS"], "evaluations"),
-        "evaluations, gradient descent / L-BFGS": ratio(
-            walks["gradient descent"], walks["L-BFGS"], "evaluations"
-        ),
-        "numbers kept, L-BFGS / BFGS": max(kept),
+        "evaluations": geometric(walks, "evaluations"),
+        "share solved": fmean(one.arrived for one in walks),
     }
-    state(run, KEEPS, values)
-
-
-def state(run: Run, claim: Claim, values: dict[str, float | AtLeast]) -> None:
     for name, value in values.items():
-        run.metric(name, number_of(value))
-    run.claim(claim, values)
+        at.metric(f"{title}: {name}", number_of(value))
+    return values
 
 
 def beside_others(run: Run) -> None:

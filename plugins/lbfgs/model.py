@@ -59,8 +59,11 @@ class LBFGS(BFGS):
         s, y = self.memory.get("s", []), self.memory.get("y", [])
         if not s:
             return -gradient
-        gamma = (s[-1] @ y[-1]) / (y[-1] @ y[-1]) if self.param_groups[0]["scaled"] else 1.0
-        return -two_loop(gradient, s, y, gamma)
+        return -two_loop(gradient, s, y, self.scale(s, y) if self.param_groups[0]["scaled"] else 1.0)
+
+    def scale(self, s: Pairs, y: Pairs) -> Float[Tensor, ""]:
+        """gamma = sᵀy / yᵀy of the newest pair."""
+        return (s[-1] @ y[-1]) / (y[-1] @ y[-1])
 
     def learn(self, s: Vector, y: Vector) -> None:
         for name, vector in (("s", s), ("y", y)):

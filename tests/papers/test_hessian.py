@@ -13,7 +13,6 @@ from torch.testing import assert_close
 
 from readtrack.papers import hessian
 from readtrack.papers.hessian import (
-    OUTLIERS,
     density,
     full_hessian,
     hessian_product,
@@ -21,7 +20,7 @@ from readtrack.papers.hessian import (
     module_loss,
     reverse_product,
 )
-from readtrack.papers.hessian.experiment import NO_CLUSTERS, NO_TRAINING, clusters, outliers, rank_correlation
+from readtrack.papers.hessian.experiment import clusters, outliers, rank_correlation
 from readtrack.papers.hessian.model import Lanczos, flatten
 
 
@@ -154,39 +153,34 @@ def test_the_rank_correlation_is_scipys() -> None:
     assert rank_correlation(a, [1.0] * 6) == 0
 
 
-def test_the_clusters_and_the_cloud_have_one_size() -> None:
+def test_the_clusters_lie_on_a_circle_and_their_labels_take_turns() -> None:
     x, y = clusters(4, generator())
-    cloud, same = clusters(4, generator(), parted=False)
+    angle = torch.atan2(x[:, 1], x[:, 0]) / (2 * torch.pi) * 4
+    which = angle.round()
+    assert (angle - which).abs().max() < 0.2
+    assert x.norm(dim=1).mean().item() == pytest.approx(2, rel=0.02)
+    assert 0.05 < ((which % 2 == 1) != (y == 1)).float().mean() < 0.16
+    ring, same = clusters(4, generator(), parted=False)
     assert torch.equal(y, same)
-    assert cloud.square().mean().item() == pytest.approx(x.square().mean().item(), rel=0.1)
+    turns = torch.atan2(ring[:, 1], ring[:, 0]) / (2 * torch.pi) * 4
+    assert (turns - turns.round()).abs().max() > 0.45
+    assert 0.05 < ((turns.round() % 2 == 1) != (y == 1)).float().mean() < 0.2
 
 
-def test_the_experiment_and_what_makes_it_fail(run_experiment) -> None:
-    run_experiment(hessian)
-    for fallen in ({"null": True}, {"broken": NO_CLUSTERS.name}, {"broken": NO_TRAINING.name}):
-        (claim,) = run_experiment(hessian, **fallen).claims
-        assert claim["claim"]["name"] == OUTLIERS.name
+def test_the_experiment_and_what_takes_the_networks_place(run_experiment) -> None:
+    record = run_experiment(hessian)
+    assert record.curves["outliers, 8 wide"].keys() == {"network", "linear model"}
+    broken = run_experiment(hessian, broken="covariance of the inputs")
+    counts = dict(broken.curves["outliers, 8 wide"]["network"])
+    assert set(counts.values()) <= {1.0, 2.0}
+    assert dict(broken.curves["outliers, 32 wide"]["network"]) == counts
 
 
-@pytest.mark.parametrize(
-    ("settings", "trained_for"),
-    [
-        ({"broken": NO_CLUSTERS.name}, [2, 0]),
-        ({"broken": NO_TRAINING.name}, [0, 0]),
-        ({"null": True}, [0, 0]),
-    ],
-)
-def test_the_control_is_not_trained(run_experiment, monkeypatch, settings, trained_for) -> None:
-    steps = []
+def test_the_control_is_a_linear_model_that_is_trained_alike() -> None:
     module = sys.modules["readtrack.papers.hessian.experiment"]
-
-    def spectrum(run, x, y, width, trained_for) -> torch.Tensor:
-        steps.append(trained_for)
-        return torch.linspace(0, 1, 20).double()
-
-    monkeypatch.setattr(module, "spectrum", spectrum)
-    run_experiment(hessian, **settings)
-    assert steps == 4 * trained_for  # two widths, two numbers of clusters
+    assert [type(layer) for layer in module.linear(8)] == [nn.Linear]
+    assert [tuple(w.shape) for w in module.network(8).parameters()] == [(8, 2), (8,), (1, 8), (1,)]
+    assert module.nothing(8) is None
 
 
 def test_the_benchmark(check_benchmark) -> None:

@@ -10,9 +10,9 @@ from torch.testing import assert_close
 from readtrack.papers import lbfgs
 from readtrack.papers.bfgs import bfgs_update
 from readtrack.papers.bfgs.experiment import scipys, walk
-from readtrack.papers.lbfgs import KEEPS, LBFGS, SCALE, two_loop
+from readtrack.papers.lbfgs import LBFGS, two_loop
 from readtrack.papers.lbfgs.benchmark import as_written, compact, history, stacked, two_loops
-from readtrack.papers.lbfgs.experiment import NO_PAIRS, NO_SCALE
+from readtrack.papers.lbfgs.experiment import FirstScale, OldestScale, ScaleAlone
 from readtrack.papers.newton.problems import logistic_problem, rosenbrock_problem
 
 
@@ -118,17 +118,42 @@ def test_defaults() -> None:
         LBFGS(w, pairs=0)
 
 
-def test_the_experiment_and_what_makes_it_fail(run_experiment) -> None:
-    run_experiment(lbfgs)
-    same = {
-        SCALE.name: "evaluations, unscaled / scaled",
-        KEEPS.name: "evaluations, gradient descent / L-BFGS",
-    }
-    found = run_experiment(lbfgs, null=True).claims
-    for broken in (NO_SCALE, NO_PAIRS):
-        found += run_experiment(lbfgs, broken=broken.name).claims
-    assert len(found) == 4
-    assert all(claim["values"][same[claim["claim"]["name"]]] == 1 for claim in found)
+def values(record) -> dict[str, float]:
+    return {name: value for claim in record.claims for name, value in claim["values"].items()}
+
+
+def test_the_experiment_and_what_takes_the_place_of_the_papers_arm(run_experiment) -> None:
+    plain = values(run_experiment(lbfgs))
+    assert plain["numbers kept, L-BFGS / BFGS"] == 10 / 20
+    broken = values(run_experiment(lbfgs, broken="oldest pair's scale"))
+    assert all(broken[metric] != plain[metric] for metric in broken if "evaluations" in metric)
+
+
+@pytest.mark.parametrize(
+    ("kind", "which"), [(FirstScale, "first"), (OldestScale, "oldest"), (LBFGS, "newest")]
+)
+def test_each_scale_is_that_of_the_pair_that_its_name_says(kind, which: str) -> None:
+    problem = rosenbrock_problem(6, generator())
+    w = nn.Parameter(problem.start.clone())
+    optimizer, gammas = kind([w], iterations=1, pairs=3), []
+    for _ in range(6):
+        optimizer.step(problem.closure(w))
+        s, y = optimizer.memory["s"], optimizer.memory["y"]
+        gammas.append((s[-1] @ y[-1]) / (y[-1] @ y[-1]))
+        optimizer.direction(torch.ones(6, dtype=torch.float64))
+    expected = {"first": gammas[0], "oldest": gammas[-3], "newest": gammas[-1]}[which]
+    assert_close(optimizer.scale(optimizer.memory["s"], optimizer.memory["y"]), expected)
+
+
+def test_the_scale_alone_is_a_step_along_the_gradient() -> None:
+    problem = rosenbrock_problem(6, generator())
+    w = nn.Parameter(problem.start.clone())
+    optimizer = ScaleAlone([w], iterations=3, pairs=1)
+    optimizer.step(problem.closure(w))
+    gradient = torch.randn(6, dtype=torch.float64)
+    direction = optimizer.direction(gradient)
+    assert_close(direction / gradient, (direction / gradient)[:1].expand(6))
+    assert (direction / gradient < 0).all()
 
 
 def test_the_benchmark(check_benchmark) -> None:
