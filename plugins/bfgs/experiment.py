@@ -194,7 +194,7 @@ def experiment(run: Run) -> None:
     if table.sweeps:
         draw(run, {arm: sweep.chosen["loose"][0] for arm, sweep in table.sweeps.items()})
     if not run.null and not run.broken:
-        beside_others(run, [rosenbrock_problem(2, generator), *problems], generator, most)
+        beside_others(run, [rosenbrock_problem(2, generator), *problems], generator)
 
 
 def attempt(at: Trial, make: Make, _: None, *, most: int) -> tuple[float, Walks]:
@@ -244,8 +244,9 @@ def draw(run: Run, walks: dict[str, Walk]) -> None:
             run.metric("gradient (log10, relative)", math.log10(relative), step=progress.evaluations, arm=arm)
 
 
-def beside_others(run: Run, problems: list[Problem], generator: torch.Generator, most: int) -> None:
+def beside_others(run: Run, problems: list[Problem], generator: torch.Generator) -> None:
     """Iterations and evaluations of all methods, and of scipy's: to be looked at, not judged."""
+    most = run.pick(smoke=3, quick=400, full=3000)
     problems = [*problems, network_problem(generator, hidden=run.pick(smoke=1, quick=3, full=6))]
     makers: dict[str, Callable[..., Minimizer]] = {
         "BFGS": BFGS,
@@ -254,7 +255,8 @@ def beside_others(run: Run, problems: list[Problem], generator: torch.Generator,
         "gradient descent": partial(Conjugate, beta=False),
     }
     rows: list[tuple[Any, ...]] = []
-    for problem in problems:
+    for index in run.steps(len(problems), "beside others"):
+        problem = problems[index]
         for arm, make in makers.items():
             run.check_cancelled()
             one = walk(problem, make, most=most)

@@ -235,14 +235,15 @@ def read(at: Trial, found: Sweep[Walks], *, title: str) -> dict[str, float | AtL
 def beside_others(run: Run) -> None:
     """Iterations and evaluations beside conjugate gradients, BFGS and scipy's: to be looked at only."""
     generator = run.generator("others")
-    n, hidden, most = run.pick(smoke=(10, 1, 3), quick=(1000, 3, 1000), full=(1000, 6, 3000))
+    n, hidden, most = run.pick(smoke=(10, 1, 3), quick=(1000, 3, 400), full=(1000, 6, 3000))
     problems = [
         rosenbrock_problem(n, generator),
         logistic_problem(generator, scale=16.0),
         network_problem(generator, hidden=hidden),
     ]
     rows: list[tuple[Any, ...]] = []
-    for problem in problems:
+    for index in run.steps(len(problems), "beside others"):
+        problem = problems[index]
         makers: dict[str, Make] = {"L-BFGS": LBFGS, "conjugate gradients": Conjugate}
         if len(problem.start) < 1000:
             makers["BFGS"] = BFGS
