@@ -12,7 +12,7 @@ from readtrack.papers.bfgs import bfgs_update
 from readtrack.papers.bfgs.experiment import scipys, walk
 from readtrack.papers.lbfgs import LBFGS, two_loop
 from readtrack.papers.lbfgs.benchmark import as_written, compact, history, stacked, two_loops
-from readtrack.papers.lbfgs.experiment import FirstScale, TenthScale, ScaleAlone
+from readtrack.papers.lbfgs.experiment import FirstScale, ScaleAlone, TenthScale
 from readtrack.papers.newton.problems import logistic_problem, rosenbrock_problem
 
 
