@@ -189,7 +189,8 @@ def _leftovers(home: Home) -> Iterator[HomeProblem]:
     import time
 
     for path in sorted(home.root.rglob(".*.part")):
-        if time.time() - path.lstat().st_mtime > 3600:
+        # A folder is a download that continues when it is asked for again.
+        if path.is_file() and time.time() - path.lstat().st_mtime > 3600:
             name = path.relative_to(home.root)
             yield HomeProblem(
                 "files", f"{name} was left by a process that was killed", "deleted", _remove(path)

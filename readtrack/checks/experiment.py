@@ -70,8 +70,8 @@ class Watched(Run):
         self.metrics = getattr(self, "metrics", set()) | {re.sub(r"[\d.]+(e-?\d+)?", "#", name)}
         super().metric(name, value, step=step, arm=arm)
 
-    def steps(self, total: int, label: str = "training") -> Iterator[int]:
-        for step in super().steps(total, label):
+    def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
+        for step in super().steps(total, label, state):
             self.modes.looping += 1
             try:
                 yield step
@@ -82,8 +82,8 @@ class Watched(Run):
 class Short(Watched):
     """A run whose loops have two steps each, the first and the last."""
 
-    def steps(self, total: int, label: str = "training") -> Iterator[int]:
-        for step in super().steps(total, label):
+    def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
+        for step in super().steps(total, label, state):
             if step in (0, total - 1):
                 yield step
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -15,7 +16,7 @@ import typer
 from readtrack.cli import terminal
 from readtrack.cli.library import open_library
 from readtrack.errors import NotAvailableError, ReadtrackError
-from readtrack.text import one_line, plain
+from readtrack.text import format_duration, one_line, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def run(
+    context: typer.Context,
     paper: Annotated[str, typer.Argument(help="Id, alias, arXiv id or a part of the title.")],
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, xpu.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, float64.")] = "auto",
@@ -74,6 +76,12 @@ def run(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Stop the run after this many seconds.")
     ] = None,
+    checkpoint: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Time between two checkpoints of a training loop.")
+    ] = 60.0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the newest stopped run, with its settings.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines; the last one is the result.")
     ] = False,
@@ -89,6 +97,9 @@ def run(
 
     library = open_library()
     name = runnable(library, paper)
+    if resume:
+        follow_in_view(library, _resumed(library, name, context), as_json=as_json)
+        return
     if broken:
         refuse_unknown(library, name, broken)
     job = new_job(
@@ -105,6 +116,7 @@ def run(
         settings=settings.of_data(library.home, data) | settings.parse(pairs or []),
         timeout=timeout,
         place=place,
+        checkpoint=checkpoint,
     )
     if not bet:
         follow_in_view(library, job, as_json=as_json)
@@ -119,6 +131,23 @@ def run(
         raise
     bets.settle(library, record)
     end(library, record, stopped_by)
+
+
+def _resumed(library: Library, paper: str, context: typer.Context) -> Job:
+    """The job that `--resume` stands for. Raises ReadtrackError for options that only a new run can have."""
+    from readtrack.plugins import prints
+    from readtrack.runs.processes import reconcile
+    from readtrack.runs.resuming import resumed
+
+    for name in set(context.params) - {"paper", "timeout", "checkpoint", "resume", "as_json"}:
+        if str(getattr(context.get_parameter_source(name), "name", "")) == "COMMANDLINE":
+            raise ReadtrackError(f"A resumed run keeps its settings: leave out {name!r}, or --resume.")
+    reconcile(library.home)
+    builds_on = {one.id: one.builds_on for one in library.catalog.papers.values()}
+    job = resumed(library.home, paper, prints.of_paper(paper, library.runnable(), builds_on))
+    given = {name: context.params[name] for name in ("timeout", "checkpoint")}
+    terminal.print_err(f"readtrack: continuing {job.resumes} after {format_duration(job.spent)}")
+    return replace(job, timeout=given["timeout"], checkpoint=given["checkpoint"])
 
 
 def follow_in_view(library: Library, job: Job, *, as_json: bool = False) -> None:

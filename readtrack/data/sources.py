@@ -6,7 +6,7 @@ What ships is here; anything else is a data set of the home (`readtrack data`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from readtrack.data import shipped
 from readtrack.data.splits import Parts, characters, parts, stretches
@@ -17,6 +17,9 @@ from readtrack.home import Home
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Part = Literal["train", "choose", "judge"]
+_BLOCK = 500  # characters that stay together where rows of a text are taken
 
 # The first of each kind is the default. No speech ships by name: `readtrack.data.speech` makes it.
 IMAGES: Mapping[str, Callable[[], tuple[Tensor, Tensor]]] = {"digits": shipped.digits}
@@ -39,6 +42,27 @@ class DataSource(NamedTuple):
     parts: Parts
     names: Sequence[str]
     rate: int = 0
+
+    def of_rows(self, kind: Kind, rows: Callable[[int, Part], Tensor]) -> DataSource:
+        """The same with the rows, or blocks of a text, that `rows` takes of each part."""
+
+        def taken(part: Part) -> tuple[Tensor, ...]:
+            tensors: tuple[Tensor, ...] = getattr(self.parts, part)
+            if kind == "text":
+                return tuple(_blocks(piece, rows, part) for piece in tensors)
+            some = rows(len(tensors[0]), part)
+            return tuple(tensor[some] for tensor in tensors)
+
+        parts = Parts(train=taken("train"), choose=taken("choose"), judge=taken("judge"))
+        return self._replace(parts=parts)
+
+
+def _blocks(piece: Tensor, rows: Callable[[int, Part], Tensor], part: Part) -> Tensor:
+    """Neighbours stay neighbours where `rows` takes all."""
+    import torch
+
+    starts = range(0, len(piece), _BLOCK)
+    return torch.cat([piece[starts[i] :][:_BLOCK] for i in rows(len(starts), part).tolist()])
 
 
 def load(kind: Kind, name: str, seed: int, *, at_most: int | None = None) -> DataSource:

@@ -76,7 +76,7 @@ def _tend(folder: Path, signals: Sequence[int]) -> None:
     job = Job.read(folder)
     # Its own name in the environment of its processes: clearing up after one attempt spares the next.
     number = len(earlier) + 1
-    job = replace(job, run_id=f"{job.run_id}.{number}")
+    job = replace(job, run_id=f"{job.run_id}.{number}", resumes=job.resumes or job.run_id)
     home = Home(folder / "attempts" / f"{number:03}-{secrets.token_hex(3)}")
     home.ensure()
     root = folder.parents[1]

@@ -12,16 +12,16 @@ class ArtifactFiles:
     def __init__(self, folder: Path, events: EventWriter) -> None:
         self._folder = folder
         self._events = events
-        self._taken: set[str] = set()
+        self.taken: set[str] = set()  # names of files
 
     def path(self, name: str, suffix: str) -> Path:
         """The file for an artifact of this name; its folder exists."""
         letters = (c if c.isalnum() or c in "-_" else "-" for c in one_line(name).lower())
         unique = stem = "".join(letters)[:80] or "artifact"
         count = 2
-        while f"{unique}.{suffix}" in self._taken:
+        while f"{unique}.{suffix}" in self.taken:
             unique, count = f"{stem}-{count}", count + 1
-        self._taken.add(f"{unique}.{suffix}")
+        self.taken.add(f"{unique}.{suffix}")
         (self._folder / "artifacts").mkdir(exist_ok=True)
         return self._folder / "artifacts" / f"{unique}.{suffix}"
 

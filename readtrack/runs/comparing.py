@@ -427,8 +427,8 @@ class _Tries(Generic[A, T]):
         given = self.comparison
         at = self.seat.trial(self.shop, point)
         at.again = at.work.again = again
-        with at.training():
-            at.work.score, outcome = given.attempt(at, self.seat.arm.make, point)
+        name = f"{self.seat.row} as {at.name}, {given.what} {point!r}{', again' if again else ''}"
+        at.work.score, outcome = at.kept(name, lambda: given.attempt(at, self.seat.arm.make, point))
         self.losses[point] = at.work.losses
         if again:
             return outcome

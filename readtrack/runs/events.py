@@ -22,7 +22,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, cast
 
@@ -62,7 +62,7 @@ class _Stamp(TypedDict, total=False):
 
 
 class Hello(_Stamp):
-    """The first event. `at`: UTC, ISO 8601."""
+    """The first event. `at`: UTC, ISO 8601. `spent`: seconds of the runs that this one continues."""
 
     event: Literal["hello"]
     run_id: str
@@ -73,6 +73,7 @@ class Hello(_Stamp):
     readtrack: str
     python: str
     host: str
+    spent: float
 
 
 class Phase(_Stamp):
@@ -261,7 +262,8 @@ Event: TypeAlias = (
 class EventWriter:
     """Appends events to a run's file. Safe to call from several threads; each event is one write.
 
-    To continue a file of another process, give the next `first_seq` and the `elapsed` seconds.
+    To continue a file of another process, give the next `first_seq` and the `elapsed` seconds. `heard` is
+    called with each event and its fields.
     Raises OSError if the file is not a regular one.
     """
 
@@ -270,6 +272,7 @@ class EventWriter:
         self._descriptor = regular.descriptor(folder / "events.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT)
         self._seq = first_seq
         self.phase = ""  # the last one that was emitted
+        self.heard: Callable[[str, dict[str, Any]], None] = lambda event, fields: None
         self._start = time.monotonic() - elapsed
         self._paid = 0.0  # until when the rate is used up
         self._lock = threading.Lock()
@@ -294,6 +297,7 @@ class EventWriter:
             if event == "phase":
                 self.phase = str(fields["name"])
             wait = 0.0 if event in _LAST_WORDS else self._too_early_by(len(line))
+        self.heard(event, fields)
         if wait > 0:
             time.sleep(wait)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from readtrack import regular
 from readtrack.bench.case import Budget
 from readtrack.home import write_text
+from readtrack.runs.checkpoints import EVERY
 
 Only = Literal["experiment", "benchmark", "exercises"]
 
@@ -30,6 +31,8 @@ _KINDS = {
     "compile": bool,
     "settings": dict,
     "practice": list,
+    "checkpoint": float | int,
+    "spent": float | int,
     "only": str | None,
     "timeout": float | int | None,
 }
@@ -51,6 +54,8 @@ class Job:
     place     the reader's name for the machine that it is sent to, or "" for this one
     code      a digest of the paper's code, for later checks that it is still the same, or ""
     practice  names of exercises for which the reader's functions take the paper's place
+    checkpoint  seconds between two checkpoints of a loop (`readtrack.runs.checkpoints`)
+    resumes   the first of the runs that this one continues, or ""; spent: the seconds that they took
     edited    how the code differs from the shipped paper's, `model.py +1 −1` (`plugins.edits`), or ""
     """
 
@@ -71,6 +76,9 @@ class Job:
     code: str = ""
     practice: list[str] = field(default_factory=list)
     edited: str = ""
+    checkpoint: float = EVERY
+    resumes: str = ""
+    spent: float = 0.0
     created: str = ""
 
     @property
@@ -112,13 +120,19 @@ class Job:
             raise TypeError("a job's settings are texts")
         if not all(isinstance(name, str) for name in fields.get("practice", ())):
             raise TypeError("a job's exercises are texts")
-        if timeout is not None and not math.isfinite(timeout):
-            raise ValueError("a job's timeout is a number of seconds")
+        seconds = (timeout or 0, fields.get("checkpoint", 0), fields.get("spent", 0))
+        if not all(map(math.isfinite, seconds)):
+            raise ValueError("a job's timeout, checkpoint and spent are numbers of seconds")
         return cls(**fields)
 
 
 def new_job(paper: str, **fields: Any) -> Job:
     """A job with a fresh run id, `<UTC time>-<paper>-<4 hex digits>`: ids sort by time."""
+    return renewed(Job(run_id="", paper=paper, **fields))
+
+
+def renewed(job: Job, **fields: Any) -> Job:
+    """The same job with a fresh run id, and `fields` changed."""
     now = datetime.now(UTC)
-    run_id = f"{now:%Y%m%d-%H%M%S}-{paper}-{secrets.token_hex(2)}"
-    return Job(run_id=run_id, paper=paper, created=now.isoformat(timespec="seconds"), **fields)
+    run_id = f"{now:%Y%m%d-%H%M%S}-{job.paper}-{secrets.token_hex(2)}"
+    return replace(job, run_id=run_id, created=now.isoformat(timespec="seconds"), **fields)

@@ -163,7 +163,8 @@ class Record:
         if self.job is not None and self.job.place:
             return max(0.0, time.time() - self.arrived)
         began = _epoch(self.started)
-        return max(0.0, time.time() - began - self.duration) if began is not None else 0.0
+        spent = self.job.spent if self.job is not None else 0.0
+        return max(0.0, time.time() - began - (self.duration - spent)) if began is not None else 0.0
 
     @property
     def elapsed(self) -> float:

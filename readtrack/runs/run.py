@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -17,6 +18,7 @@ from readtrack.claims import AtLeast, Claim
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.runs import meaning
 from readtrack.runs.artifacts import ArtifactFiles
+from readtrack.runs.checkpoints import EVERY, Checkpoints
 from readtrack.runs.events import EventWriter
 from readtrack.runs.trial import Best
 from readtrack.text import format_number
@@ -37,7 +39,6 @@ Part = Literal["world", "train", "choose", "judge"]
 Value = TypeVar("Value", bool, int, float, str)
 
 _PROGRESS_GAP = 0.1  # seconds between two progress events
-_BLOCK = 500  # characters that stay together where rows of a text are taken
 _CURVE_POINTS = 100  # that `descend` logs of one loop
 
 
@@ -57,6 +58,7 @@ class Run:
     broken         the break of this run, or "" (see `readtrack.claims.Break`)
     times          how many times the steps that a claim states (`Claim.after_steps`) arms are trained for
     artifacts      folder for files of the experiment's own; `image`, `audio`, `text` and `table` write there
+    checkpoints    in the folder `kept`, if there is one, every `every` seconds
     """
 
     keeps_trained = True  # `trained` takes networks from the cache and keeps them there; checks do not
@@ -74,6 +76,8 @@ class Run:
         null: bool = False,
         broken: str = "",
         times: int = 1,
+        kept: Path | None = None,
+        every: float = EVERY,
     ) -> None:
         self.device = device
         self.dtype = dtype
@@ -85,6 +89,7 @@ class Run:
         self.artifacts = folder / "artifacts"
         self.cancelled = False
         self._files = ArtifactFiles(folder, events)
+        self.checkpoints = Checkpoints(kept, events, folder, every=every, artifact=self._files.taken.add)
         self._events = events
         self._meaning = meaning.Meanings(events)
         self._settings = dict(settings)
@@ -129,7 +134,9 @@ class Run:
         import torch
 
         digest = hashlib.sha256(f"{self.seed} {stream}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        found = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        self.checkpoints.drew(stream, found)
+        return found
 
     def data(self, stream: str, part: Part) -> torch.Generator:
         """A generator for data that all arms share, in every kind of run.
@@ -164,23 +171,7 @@ class Run:
         from readtrack.data import sources
 
         found = sources.load(kind, self.option(kind, sources.DEFAULTS[kind]), self.seed, at_most=at_most)
-
-        def taken(part: Part) -> tuple[torch.Tensor, ...]:
-            tensors: tuple[torch.Tensor, ...] = getattr(found.parts, part)
-            if kind == "text":
-                return tuple(self._blocks(piece, part) for piece in tensors)
-            rows = self.rows(len(tensors[0]), part)
-            return tuple(tensor[rows] for tensor in tensors)
-
-        parts = type(found.parts)(train=taken("train"), choose=taken("choose"), judge=taken("judge"))
-        return found._replace(parts=parts)
-
-    def _blocks(self, piece: torch.Tensor, part: Part) -> torch.Tensor:
-        """Those of a text's blocks that `rows` takes; neighbours stay neighbours where it takes all."""
-        import torch
-
-        starts = range(0, len(piece), _BLOCK)
-        return torch.cat([piece[starts[i] :][:_BLOCK] for i in self.rows(len(starts), part).tolist()])
+        return found.of_rows(kind, self.rows)
 
     def wants(self, *claims: Claim) -> bool:
         """Whether this run needs what any of `claims` is judged by.
@@ -227,7 +218,8 @@ class Run:
         found: list[tuple[float, float, T]] = []
         self._meaning.say(better={f"{score} over {what}": meaning.of_choice(keep)})
         for value in values:
-            chosen_by, result = train(value)
+            name = f"{arm}, {what} {value!r}"
+            chosen_by, result = self.checkpoints.cell(name, partial(train, value))
             self.metric(f"{score} over {what}", chosen_by, step=value, arm=arm)
             found.append((value, chosen_by, result))
         best = Best.of(arm, what, found, keep)
@@ -375,18 +367,26 @@ class Run:
         self.check_cancelled()
         self._events.emit("phase", name=name)
 
-    def steps(self, total: int, label: str = "training") -> Iterator[int]:
-        """Count 0 .. total-1 with progress and an ETA; stops the run between two steps when cancelled."""
+    def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
+        """Count 0 .. total-1 with progress and an ETA; stops the run between two steps when cancelled.
+
+        state  what changes in the loop: modules, optimisers, schedules, tensors, lists and dictionaries. With
+               it, a resumed run starts at the last checkpoint's step. Generators are kept anyway
+        """
+        loop = self.checkpoints.loop(label, state)
         start = last = time.monotonic()
         self._total = total
-        self._events.emit("progress", label=label, done=0, total=total, eta=None)
-        for step in range(total):
+        self._events.emit("progress", label=label, done=loop.start, total=total, eta=None)
+        for step in range(loop.start, total):
+            if self.cancelled:
+                loop.reached(step, total, stopping=True)
             self.check_cancelled()
             yield step
+            loop.reached(step + 1, total)
             now = time.monotonic()
             if now - last >= _PROGRESS_GAP or step == total - 1:
                 last = now
-                eta = (now - start) / (step + 1) * (total - step - 1)
+                eta = (now - start) / (step + 1 - loop.start) * (total - step - 1)
                 self._events.emit("progress", label=label, done=step + 1, total=total, eta=round(eta, 2))
 
     def check_cancelled(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from readtrack import regular
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home, replacing
+from readtrack.runs import checkpoints
 from readtrack.runs.events import EventReader, EventWriter, Outcome
 from readtrack.runs.job import Job
 from readtrack.runs.record import Record, RunSummary
@@ -164,12 +165,13 @@ def save_note(folder: Path, text: str) -> None:
 
 
 def delete(folder: Path) -> None:
-    """Take a run's folder away. Raises ReadtrackError for one that is alive or pinned."""
+    """Delete a run's folder and its checkpoints. Raises ReadtrackError if it is alive or pinned."""
     if load(folder).outcome is None:
         raise ReadtrackError(f"{folder.name} has not ended.")
     if is_pinned(folder):
         raise ReadtrackError(f"{folder.name} is pinned.")
     try:
+        shutil.rmtree(checkpoints.folder(Home(folder.parents[1]), folder.name), ignore_errors=True)
         shutil.rmtree(folder)
     except OSError as error:
         raise ReadtrackError(f"Could not delete {folder.name}: {error.strerror}.") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from readtrack.claims import AtLeast, Claim
+    from readtrack.runs.checkpoints import Checkpoints
     from readtrack.runs.shuffling import ShuffledTargets
 
 A = TypeVar("A")
@@ -20,6 +21,8 @@ T = TypeVar("T")
 Level = Hashable
 Point = Hashable
 Keep = Literal["lowest", "highest"]
+
+_GROWING = ("loops", "taken", "updates", "shuffled", "losses", "how", "rates")  # of `Work`
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Runner(Protocol):
     null: bool
     seed: int
     times: int
+    checkpoints: Checkpoints
 
     def wants(self, *claims: Claim) -> bool: ...
 
@@ -75,7 +79,7 @@ class Runner(Protocol):
 
     def generator(self, stream: str) -> torch.Generator: ...
 
-    def steps(self, total: int, label: str = "training") -> Iterator[int]: ...
+    def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]: ...
 
     def descend(
         self,
@@ -149,6 +153,14 @@ class Work:
     drawn: dict[str, torch.Generator] = field(default_factory=dict)
     score: float = math.nan
 
+    def state_dict(self) -> dict[str, Any]:
+        """What grows while the arm is trained."""
+        return {name: getattr(self, name) for name in _GROWING}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name in _GROWING:
+            setattr(self, name, state[name])
+
 
 @dataclass(slots=True)
 class Workshop:
@@ -202,9 +214,17 @@ class Trial:
 
             self._shuffling = ShuffledTargets(self.run.generator(f"{self.name} | shuffled targets"))
 
-    def training(self) -> AbstractContextManager[object]:
-        """What the core trains the arm within."""
-        return self._shuffling or nullcontext()
+    def kept(self, name: str, train: Callable[[], T]) -> T:
+        """The result of `train`, which trains the arm, or the one that a checkpoint has."""
+
+        def carry_out() -> tuple[dict[str, Any], T]:
+            with self._shuffling or nullcontext():
+                result = train()
+            return self.work.state_dict(), result
+
+        work, result = self.run.checkpoints.cell(name, carry_out)
+        self.work.load_state_dict(work)
+        return result
 
     def start(self) -> None:
         """Seed torch for the weights. The core calls it before each attempt and each stage."""
@@ -227,12 +247,12 @@ class Trial:
         that looks at what more training changes."""
         return steps * self.run.times
 
-    def steps(self, total: int, label: str = "training") -> Iterator[int]:
+    def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
         """Count 0 .. total-1 as `Run.steps` does. The core may cut the loop short, down to no step."""
         self.work.loops.append(total)
         if self._share <= 0:
             return
-        for step in self.run.steps(total, label):
+        for step in self.run.steps(total, label, (*state, self.work) if state else ()):
             if step >= self._share * total:
                 return
             self.work.taken += 1
@@ -287,8 +307,8 @@ class Trial:
                 self._shop, work, arm=self._arm, salted=self._salted, share=self._share, shuffled=shuffled
             )
             trial.start()
-            with trial.training():
-                self._shop.stages[key] = work, first(trial)
+            name = f"stage {work.stage}, {self._arm if self._salted else ''}, {self._share:g}, {shuffled}"
+            self._shop.stages[key] = work, trial.kept(name, lambda: first(trial))
             torch.set_rng_state(state)
         found: T
         self.work.before, found = self._shop.stages[key]
@@ -325,6 +345,12 @@ class EarlyStopping(Generic[T]):
             self.check()
         assert self._best is not None
         return self._best
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._best = state["best"]
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> str:

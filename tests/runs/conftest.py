@@ -37,6 +37,8 @@ def light(monkeypatch):
 class Runs:
     """Starts runs, and leaves none behind."""
 
+    wait_for = staticmethod(wait_for)
+
     def __init__(self, home):
         self.home = home
         self.processes = []

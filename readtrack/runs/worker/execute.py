@@ -24,7 +24,7 @@ from readtrack.claims import no_such_break
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.plugins.find import search_path
-from readtrack.runs import log
+from readtrack.runs import checkpoints, log
 from readtrack.runs.events import EventWriter, Outcome
 from readtrack.runs.job import DETACHED, Job
 from readtrack.runs.outcome import StopReason, stopped
@@ -71,7 +71,6 @@ class Worker:
         self._commands = commands
         self._sentinel = sentinel
         self._process = psutil.Process()
-        self._events = EventWriter(folder)
         self._started = time.monotonic()
         self._run: Run | None = None
         self._device: torch.device | None = None
@@ -86,6 +85,7 @@ class Worker:
             self._job = Job.read(folder)
         except (OSError, ValueError, TypeError) as error:
             self._job_problem = f"{folder / 'job.json'} is not a job: {one_line(str(error))}"
+        self._events = EventWriter(folder, elapsed=self._job.spent if self._job else 0.0)
 
     def work(self) -> NoReturn:
         self._events.emit(
@@ -98,6 +98,7 @@ class Worker:
             readtrack=readtrack.__version__,
             python=platform.python_version(),
             host=socket.gethostname(),
+            spent=self._job.spent if self._job else 0.0,
         )
         if self._job and self._job.timeout is not None:
             faulthandler.dump_traceback_later(self._job.timeout + _LAST_RESORT, exit=True)
@@ -155,6 +156,8 @@ class Worker:
             null=job.null,
             broken=job.broken,
             times=job.times,
+            kept=None if job.practice else checkpoints.folder(Home(), job.resumes or job.run_id),
+            every=job.checkpoint,
         )
         self._run = run
         # Only now: what was asked before the line above did not reach the run.
@@ -177,6 +180,7 @@ class Worker:
             change = partial(null_case, bounds=_speedups(judged)) if job.null else None
             measurements = self._benchmark(manager, run, bench_dtype, compiled=compiled, change=change)
         run.judge_timed(judged, measurements)
+        run.checkpoints.discard()
 
     def _practise(
         self,

@@ -1,0 +1,39 @@
+"""Which stopped run `readtrack run --resume` continues."""
+
+from __future__ import annotations
+
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.home import Home
+from readtrack.plugins import prints
+from readtrack.runs import checkpoints
+from readtrack.runs.job import Job, renewed
+from readtrack.runs.store import load, summaries
+
+
+def resumed(home: Home, paper: str, code: prints.Prints) -> Job:
+    """A job that continues the paper's newest run with checkpoints.
+
+    code  the hashes of the paper's code as it is now
+    Raises NotAvailableError if there is none, ReadtrackError if it has not ended or the code has changed.
+    """
+    for run in summaries(home, paper):
+        folder = home.runs / run.run_id
+        record = load(folder)
+        if record.job is None or record.outcome == "completed":
+            continue
+        first = record.job.resumes or run.run_id
+        if not any(checkpoints.folder(home, first).glob("*.pt")):
+            continue
+        if record.outcome is None:
+            raise ReadtrackError(f"{run.run_id} has not ended. `readtrack watch {run.run_id}` follows it.")
+        then = prints.load(folder)
+        if then and (changes := prints.changes(then, code)):
+            raise ReadtrackError(
+                f"The code has changed since {run.run_id}: {prints.in_words(changes)}. Its checkpoints "
+                f"are of no use. `readtrack run {paper}` starts from the beginning."
+            )
+        return renewed(record.job, resumes=first, spent=record.duration)
+    raise NotAvailableError(
+        f"No stopped run of {paper} has a checkpoint. The first is written after a minute of training, "
+        f"or after an arm. `readtrack run {paper}` starts from the beginning."
+    )

@@ -1,0 +1,145 @@
+"""Runs that are killed and continued: the curve is that of a run that was not killed."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from readtrack.errors import NotAvailableError, ReadtrackError
+from readtrack.plugins import prints
+from readtrack.runs import checkpoints, launcher, store
+from readtrack.runs.events import EventReader, EventWriter
+from readtrack.runs.resuming import resumed
+
+PAUSE = 0.01  # seconds a step, of 260 steps
+
+
+def start(runs, **fields):
+    return runs.start("toy_trains", settings={"pause": str(PAUSE)}, checkpoint=0.1, **fields)
+
+
+def resume(runs):
+    process = launcher.start(resumed(runs.home, "toy_trains", {}), runs.home)
+    runs.processes.append(process)
+    return process
+
+
+def kill(process):
+    os.killpg(process._process.pid, signal.SIGKILL)
+
+
+def results(record):
+    """All that a run says, but for its times."""
+    pictures = sorted((a["name"], a["path"]) for a in record.artifacts)
+    return record.curves, record.values, [c["values"] for c in record.claims], pictures
+
+
+def kept(runs, process):
+    job = process.job
+    return sorted(checkpoints.folder(runs.home, job.resumes or job.run_id).glob("*.pt"))
+
+
+def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(runs):
+    whole = runs.finish(start(runs))
+    assert whole.outcome == "completed", whole.detail
+    moments = random.Random(time.time_ns())
+    process, spent = start(runs), []
+    for _ in range(4):
+        runs.reach(process.folder)
+        time.sleep(moments.uniform(0.3, 1.2))
+        kill(process)
+        ended = runs.finish(process)
+        spent.append(ended.duration)
+        if ended.outcome == "completed":  # it was quicker
+            break
+        assert ended.outcome == "crashed"
+        assert kept(runs, process)
+        process = resume(runs)
+    ended = runs.finish(process)
+    assert ended.outcome == "completed", ended.detail
+    assert results(ended) == results(whole)
+    for picture in ended.artifacts:
+        ours, theirs = (runs.home.runs / one.run_id / picture["path"] for one in (ended, whole))
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert ended.duration > spent[-1]  # of all parts together
+    assert not kept(runs, process)
+
+
+def test_what_was_finished_is_not_trained_again(runs):
+    process = start(runs)
+    runs.wait_for(lambda: "half 0.1" in labels(process), "the third of four attempts")
+    time.sleep(0.2)
+    kill(process)
+    runs.finish(process)
+    process = resume(runs)
+    assert runs.finish(process).outcome == "completed"
+    again = labels(process)
+    assert not {"pretraining", "all 0.1", "all 0.3"} & again.keys()
+    assert again["half 0.1"] > 0  # it begins where a checkpoint was
+
+
+def labels(process):
+    """Each loop of a run, and where it began."""
+    found = {}
+    for event in EventReader(process.folder).read_rest():
+        if event["event"] == "progress":
+            found.setdefault(event["label"], event["done"])
+    return found
+
+
+def test_a_cancelled_run_goes_on_at_the_step_where_it_stopped(runs):
+    process = start(runs)
+    runs.wait_for(lambda: "all 0.3" in labels(process), "the second attempt")
+    time.sleep(0.2)
+    process.cancel()
+    stopped = runs.finish(process)
+    assert stopped.outcome == "cancelled"
+    process = resume(runs)
+    assert runs.finish(process).outcome == "completed"
+    last, _ = stopped.curves["training loss"]["all"][-1]
+    assert labels(process)["all 0.3"] == last + 1
+
+
+def test_damaged_checkpoints_are_computed_again(runs):
+    whole = runs.finish(start(runs))
+    process = start(runs)
+    runs.wait_for(lambda: "half 0.1" in labels(process), "the third of four attempts")
+    kill(process)
+    runs.finish(process)
+    for path in kept(runs, process):
+        path.write_bytes(path.read_bytes()[:-100])
+    ended = runs.finish(resume(runs))
+    assert results(ended) == results(whole)
+    assert any("is damaged" in line for line in ended.logs)
+
+
+def test_only_a_stopped_run_of_the_same_code_is_continued(runs):
+    with pytest.raises(NotAvailableError, match="No stopped run of toy_trains has a checkpoint"):
+        resumed(runs.home, "toy_trains", {})
+    process = start(runs)
+    runs.wait_for(lambda: kept(runs, process), "a checkpoint")
+    with pytest.raises(ReadtrackError, match="has not ended"):
+        resumed(runs.home, "toy_trains", {})
+    kill(process)
+    runs.finish(process)
+    prints.save(process.folder, {"toy_trains.py": prints.of_text("one\ntwo")})
+    with pytest.raises(ReadtrackError, match=r"code has changed since .*toy_trains.py, line 2"):
+        resumed(runs.home, "toy_trains", {"toy_trains.py": prints.of_text("one\n2")})
+    job = resumed(runs.home, "toy_trains", {"toy_trains.py": prints.of_text("one\ntwo")})
+    assert (job.resumes, job.settings) == (process.run_id, process.job.settings)
+    store.delete(process.folder)
+    assert not kept(runs, process)
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "", "/etc", "a/b"])
+def test_the_folder_of_checkpoints_lies_in_the_cache(home, name):
+    with pytest.raises(ValueError, match="is not a run's id"):
+        checkpoints.folder(home, name)
+
+
+def test_a_loop_refuses_what_has_no_state(home, tmp_path):
+    kept = checkpoints.Checkpoints(tmp_path / "kept", EventWriter(tmp_path), tmp_path)
+    with pytest.raises(TypeError, match="float has no state"):
+        kept.loop("training", [0.5])
