@@ -14,6 +14,7 @@ from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.resuming import resumed
 
 PAUSE = 0.01  # seconds a step, of 260 steps
+LOOPS = ("all 0.1", "all 0.3", "half 0.1", "half 0.3", "swept 0.1")
 
 
 def start(runs, **fields):
@@ -45,18 +46,18 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(runs):
     whole = runs.finish(start(runs))
     assert whole.outcome == "completed", whole.detail
     moments = random.Random(time.time_ns())
-    process, spent = start(runs), []
-    for _ in range(4):
-        runs.reach(process.folder)
-        time.sleep(moments.uniform(0.3, 1.2))
+    process, spent, continued = start(runs), [], []
+    for place in sorted(moments.sample(range(len(LOOPS)), 3)):
+        due = set(LOOPS[place:])  # the place itself may be done
+        runs.wait_for(lambda process=process, due=due: due & labels(process).keys(), LOOPS[place])
+        time.sleep(moments.uniform(0.15, 0.4))
         kill(process)
         ended = runs.finish(process)
         spent.append(ended.duration)
-        if ended.outcome == "completed":  # it was quicker
-            break
         assert ended.outcome == "crashed"
         assert kept(runs, process)
         process = resume(runs)
+        continued.append(process)
     ended = runs.finish(process)
     assert ended.outcome == "completed", ended.detail
     assert results(ended) == results(whole)
@@ -65,6 +66,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(runs):
         assert ours.read_bytes() == theirs.read_bytes()
     assert ended.duration > spent[-1]  # of all parts together
     assert not kept(runs, process)
+    assert any(at > 0 for run in continued for at in labels(run).values())  # some loop began in its middle
 
 
 def test_what_was_finished_is_not_trained_again(runs):
