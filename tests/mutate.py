@@ -40,6 +40,7 @@ with tempfile.TemporaryDirectory() as folder:
             break
 """
 TIMEOUT = 400  # seconds
+LONGEST = 130  # characters of a message
 
 
 class Mutation(NamedTuple):
@@ -531,7 +532,7 @@ def noticed(paper: str) -> str:
     """What fails: a check of the experiment, else a test of the paper."""
     checked = run(sys.executable, "-c", CHECKS, paper)
     if checked.stdout:
-        return "check: " + re.sub(r"\s+", " ", checked.stdout)[:160].replace("|", "/").strip()
+        return f"check: {stable(checked.stdout)}"
     if checked.returncode:
         return "check: the experiment cannot be imported"
     tested = run(PYTEST, "-q", "-x", "-p", "no:cacheprovider", f"tests/papers/test_{paper}.py")
@@ -539,6 +540,13 @@ def noticed(paper: str) -> str:
         failed = re.findall(r"^(?:FAILED|ERROR) \S+::(\w+)", tested.stdout, re.M)
         return f"test: {failed[0].replace('_', ' ') if failed else 'the tests fail'}"
     return "nothing"
+
+
+def stable(said: str) -> str:
+    """The message in one short line, without addresses and the last digits of numbers."""
+    said = re.sub(r"<(\w+) (\S+) at 0x[0-9a-f]+>", r"\2", " ".join(said.split())).replace("|", "/")
+    said = re.sub(r"\d+\.\d{4,}(?:e[+-]?\d+)?", lambda number: f"{float(number[0]):.3g}", said)
+    return said if len(said) <= LONGEST else said[: said.rindex(" ", 0, LONGEST)].rstrip(" :,") + " …"
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
