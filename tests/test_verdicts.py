@@ -258,7 +258,9 @@ def measurement(variant: str, role: str, median: float) -> dict[str, object]:
 
 def test_time_is_judged_by_three_runs_of_the_benchmark():
     timed = replace(GAIN, rule=(Speedup("norm", over="naive", threshold=1.5),))
-    stated = {seed: [event(timed, {})] for seed in range(5)}
+    stated = {
+        seed: [event(timed, {}, verdict="not judged", why="the benchmark did not run")] for seed in range(5)
+    }
 
     def verdict(ours: float) -> str:
         rows = [measurement("a", "naive", 300.0), measurement("b", "paper", ours)]
