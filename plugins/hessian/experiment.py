@@ -105,8 +105,8 @@ OUTLIERS = Claim(
     "layer of 8 or 32 tanh, Adam at a learning rate of 0.01 on the whole batch; the median of three draws. "
     "Outliers are those above the largest ratio of successive eigenvalues (among those above 0.3 % of the "
     "largest, 12 at most). On digits outliers and classes need not agree: see the picture. On seeds 0 and 1 "
-    "8 units have 5 outliers for 8 clusters and 32 have 8, so that the widths differ by one in the mean, "
-    "which is the bound, and rounding decides.",
+    "networks of 8 units have 5 outliers for 8 clusters, and networks of 32 units have 8. The mean "
+    "difference between the widths is then equal to the bound of 1, and rounding decides.",
     headline=True,
     history=(
         (

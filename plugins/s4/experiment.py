@@ -1,10 +1,10 @@
 """Three views of one system, and a layer on long rows of pixels from HiPPO and from random matrices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from readtrack import data
@@ -24,6 +24,7 @@ from readtrack.plugin import (
 )
 
 from ..ssm import hippo_legs
+from ..ssm.layers import correct
 from .model import (
     DPLR,
     S4,
@@ -190,7 +191,6 @@ class PixelReader(nn.Module):
 
 
 Make = Callable[[torch.Generator], DPLR]
-Labelled = tuple[Float[Tensor, "count time"], Int[Tensor, " count"]]
 
 
 def read_pixels(run: Run) -> None:
@@ -265,9 +265,3 @@ def judged(at: Trial, found: Sweep[list[PixelReader]]) -> dict[str, Tensor]:
     right = correct(at.run, found.chosen, at.world.judge)
     at.metric("accuracy on new digits", right.mean().item())
     return {"accuracy": right}
-
-
-def correct(run: Run, networks: Sequence[nn.Module], part: Labelled) -> Float[Tensor, " count"]:
-    """The share of the networks that are right about each digit."""
-    with run.evaluating(*networks):
-        return torch.stack([network(part[0]).argmax(1) == part[1] for network in networks]).double().mean(0)

@@ -12,7 +12,7 @@ from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 from .model import SIZES, Size, Whisper
 
 
-def anew(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
+def whole_text(model: Whisper, mel: Tensor, tokens: Tensor) -> Tensor:
     """Every token from the whole text before it; the sound is encoded once."""
     sound = model.encoder(mel)
     return torch.cat(
@@ -84,7 +84,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             axes={"tokens": tokens, "width": size.width},
             inputs=partial(inputs, size=size, tokens=tokens),
             variants=(
-                Variant.of_module(make, anew, name="whole text at each step", role="naive"),
+                Variant.of_module(make, whole_text, name="whole text at each step", role="naive"),
                 Variant.of_module(make, in_place, name="tables of the final length", role="strong"),
                 Variant.of_module(make, kept, name="keys and values kept", role="paper"),
             ),

@@ -186,7 +186,7 @@ def to_run(run: Run, sounds: Sounds) -> Sounds:
 
 
 def learn(run: Run, arm: str, sounds: Sounds, choose: Sounds, rate: float) -> tuple[float, Trained]:
-    """A quarter of the utterances is to be translated, drawn anew each batch; none has times."""
+    """A quarter of the utterances is to be translated, another quarter in each batch; none has times."""
     torch.manual_seed(run.seed)
     model = Whisper(TOY).to(run.device, run.dtype)
     steps = run.pick(smoke=3, quick=300, full=5000)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from readtrack.errors import ReadtrackError
 from readtrack.report.effects import asked, label
-from readtrack.report.words import ORDER, OUTCOMES, VERDICTS, css_class, known, number
+from readtrack.report.words import ORDER, VERDICTS, css_class, known, number
 from readtrack.svg import Drawn
 from readtrack.text import in_markdown
+from readtrack.verdicts import OUTCOMES
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -18,11 +18,12 @@ from readtrack.report.effects import Found
 from readtrack.report.gather import ReportSource
 from readtrack.report.markdown import html
 from readtrack.report.strips import Strip, strip
-from readtrack.report.words import MEANING, OUTCOMES, STATES, anchors, known, number, sentence
+from readtrack.report.words import MEANING, STATES, anchors, known, number, sentence
 from readtrack.runs.record import RunSummary
 from readtrack.svg import Drawn
 from readtrack.text import counted, in_markdown, plain
 from readtrack.verdict_table import VerdictRow, caveats, rules
+from readtrack.verdicts import OUTCOMES
 
 _RUNS = 10  # that are listed
 _SHOWN = 2  # bounds that are not folded

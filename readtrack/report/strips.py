@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from readtrack.report.effects import Found
-from readtrack.report.words import OUTCOMES, css_class, known, number
+from readtrack.report.words import css_class, known, number
 from readtrack.svg import Drawn, Scale, element, estimate, percent, text
+from readtrack.verdicts import OUTCOMES
 
 _LANE, _HEAD = 24, 34  # pixels
 _ROOM = 0.1  # of the width, on both sides

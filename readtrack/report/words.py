@@ -6,7 +6,6 @@ import math
 import re
 
 from readtrack.text import one_line
-from readtrack.verdicts import OUTCOMES as OUTCOMES
 
 # Class names and symbols are made from these words alone: a word of a record is never one.
 VERDICTS: dict[str, str] = {

@@ -14,7 +14,8 @@ def resumed(home: Home, paper: str, code: prints.Prints) -> Job:
     """A job that continues the paper's newest run with checkpoints.
 
     code  the hashes of the paper's code as it is now
-    Raises NotAvailableError if there is none, ReadtrackError if it has not ended or the code has changed.
+    Raises NotAvailableError if no stopped run has a checkpoint, ReadtrackError if the run is alive or the
+    paper's code has changed since.
     """
     for run in summaries(home, paper):
         folder = home.runs / run.run_id

@@ -116,7 +116,8 @@ def test_a_break_that_only_the_code_knows_is_not_refused(
     code.write_text('NEW = Break("new one", "...")')
     shipped = {"adamw": PluginRef("adamw", "shipped", str(code))}
     monkeypatch.setattr(library, "runnable", lambda: shipped)
-    refuse_unknown(library, "adamw", "new one")
+    for name in ("new one", "untrained", "shuffled targets"):
+        refuse_unknown(library, "adamw", name)
     with pytest.raises(ReadtrackError, match="has no break 'another'"):
         refuse_unknown(library, "adamw", "another")
     shipped["adamw"] = PluginRef("adamw", "user", str(code))
