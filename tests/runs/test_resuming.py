@@ -17,8 +17,8 @@ PAUSE = 0.01  # seconds a step, of 260 steps
 LOOPS = ("all 0.1", "all 0.3", "half 0.1", "half 0.3", "swept 0.1")
 
 
-def start(runs, **fields):
-    return runs.start("toy_trains", settings={"pause": str(PAUSE)}, checkpoint=0.1, **fields)
+def start(runs, pause=PAUSE, **fields):
+    return runs.start("toy_trains", settings={"pause": str(pause)}, checkpoint=0.1, **fields)
 
 
 def resume(runs):
@@ -92,7 +92,7 @@ def labels(process):
 
 
 def test_a_cancelled_run_goes_on_at_the_step_where_it_stopped(runs):
-    process = start(runs)
+    process = start(runs, pause=5 * PAUSE)  # a busy machine must not be past the loop before it is told
     runs.wait_for(lambda: "all 0.3" in labels(process), "the second attempt")
     time.sleep(0.2)
     process.cancel()
