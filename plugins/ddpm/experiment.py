@@ -315,8 +315,8 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
         "digits by DDIM",
         pictures(torch.cat([states[index][digit : digit + 1] for digit in range(CHAINS) for index in shown])),
         columns=len(shown),
-        caption=f"The same network in {steps} steps of DDIM. They add no noise, so early errors of this small "
-        "network are not corrected: compare the samples by all steps.",
+        caption=f"The same network in {steps} steps of DDIM. They add no noise, so early errors of this "
+        "small network are not corrected: compare the samples by all steps.",
     )
     few = ancestral(run.generator("samples"), model, schedule, 7)[-1]
     nearest = setting.train[torch.cdist(few, setting.train).argmin(1)]
