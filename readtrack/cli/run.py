@@ -139,9 +139,13 @@ def _resumed(library: Library, paper: str, context: typer.Context) -> Job:
     from readtrack.runs.processes import reconcile
     from readtrack.runs.resuming import resumed
 
-    for name in set(context.params) - {"paper", "timeout", "checkpoint", "resume", "as_json"}:
-        if str(getattr(context.get_parameter_source(name), "name", "")) == "COMMANDLINE":
-            raise ReadtrackError(f"A resumed run keeps its settings: leave out {name!r}, or --resume.")
+    for option in context.command.params:
+        source = str(getattr(context.get_parameter_source(str(option.name)), "name", ""))
+        free = option.name in ("paper", "timeout", "checkpoint", "resume", "as_json")
+        if source == "COMMANDLINE" and not free:
+            raise ReadtrackError(
+                f"A resumed run keeps its settings: leave out {option.opts[0]}, or --resume."
+            )
     reconcile(library.home)
     builds_on = {one.id: one.builds_on for one in library.catalog.papers.values()}
     job = resumed(library.home, paper, prints.of_paper(paper, library.runnable(), builds_on))

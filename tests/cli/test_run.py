@@ -108,6 +108,16 @@ def test_an_unknown_break_of_a_shipped_paper_starts_no_run(cli: Cli, home: Home)
     assert not home.runs.exists()
 
 
+def test_a_resumed_run_has_no_settings_of_its_own_and_needs_a_stopped_run(cli: Cli, home: Home) -> None:
+    done = cli("run", "adamw", "--seed", "3", "--resume")
+    assert done.returncode == 2
+    assert "leave out --seed, or --resume" in done.stderr
+    done = cli("run", "adamw", "--resume")
+    assert done.returncode == 3
+    assert "No stopped run of adamw has a checkpoint" in done.stderr
+    assert runs(home) == []
+
+
 def test_a_break_that_only_the_code_knows_is_not_refused(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
