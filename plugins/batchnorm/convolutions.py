@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from readtrack import data
-from readtrack.plugin import Best, Run
+from readtrack.plugin import Best, Run, Sweep, Trial
 
 WIDTHS = (16, 32, 32, 64, 64, 64, 64)
 NOISE = 0.2  # standard deviation, where ink is 1
@@ -38,6 +38,64 @@ def network(norm: Norm, *, widths: Sequence[int] = WIDTHS) -> nn.Sequential:
         nn.init.zeros_(convolution.bias)
         layers += [convolution, norm(features), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10))
+
+
+def digits(run: Run) -> data.Parts:
+    """Images (n, 1, 8, 8) and labels (n,) in three parts."""
+    images, labels = data.digits()
+    parts = data.parts(images[:, None].to(run.device, run.dtype), labels.to(run.device), seed=run.seed)
+    rows = run.rows(len(parts.judge[0]), "judge")
+    return parts._replace(judge=(parts.judge[0][rows], parts.judge[1][rows]))
+
+
+Measures = dict[str, Tensor]  # "loss" and "error" of each image
+
+
+def attempt(
+    at: Trial,
+    make: Callable[[Tensor], nn.Module],
+    rate: float,
+    *,
+    steps: int,
+    size: int = 32,
+    clip: float | None = None,
+) -> tuple[float, Measures]:
+    """Train the network that `make` returns for a first batch of noisy images (256, 1, 8, 8).
+
+    SGD with momentum, its rate falling to zero along a cosine. Returns the loss on the second part of the
+    digits, and the measures on the third.
+    """
+    run, (x, y) = at.run, at.world.train
+    steps = at.length(steps)
+    model = make(noisy(x[:256], at.generator("start"))).to(run.device, run.dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    batches, noise = at.generator("batches"), at.generator("noise")
+    run.phase("train")
+    for step in at.steps(steps, f"images, {at.name}, rate {rate:g}"):
+        rows = torch.randint(len(x), (size,), generator=batches)
+        loss = F.cross_entropy(model(noisy(x[rows], noise)), y[rows])
+        at.descend(loss, optimizer, step=step, metric=f"loss on images at rate {rate:g}", clip=clip)
+        schedule.step()
+    run.phase("evaluate")
+    with run.evaluating(model):
+        chosen_by, judged = (
+            measures(model(noisy(images, run.data(f"noise to {part}", part))), labels)
+            for part, (images, labels) in (("choose", at.world.choose), ("judge", at.world.judge))
+        )
+    return chosen_by["loss"].mean().item(), judged
+
+
+def measures(scores: Float[Tensor, "batch digits"], labels: Tensor) -> Measures:
+    wrong = scores.argmax(1) != labels
+    return {"loss": F.cross_entropy(scores, labels, reduction="none"), "error": wrong.float()}
+
+
+def read_off(at: Trial, found: Sweep[Measures]) -> Measures:
+    """The measures at the rate that was chosen."""
+    for name, values in found.chosen.items():
+        at.metric(f"{name} on images", values.mean().item())
+    return found.chosen
 
 
 def best_of_rates(

@@ -1,94 +1,151 @@
 """Figure 1's network and a convolutional one: with, without, and with a normalised start alone."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from readtrack import data
-from readtrack.plugin import AtLeast, Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    AtLeast,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
+from readtrack.runs.table import Value
 
-from .convolutions import Norm, best_of_rates
+from .convolutions import Measures, Norm, attempt, digits, read_off
+from .convolutions import network as convolutional
 from .model import Batch, BatchNorm, batch_norm, per_feature
 
-NO_VARIANCE = Break("no variance", "The mean of the batch is taken off, and nothing is divided.")
-CONSTANT = Break("constant statistics", "No gradient goes through the batch's mean and variance (section 2).")
+NO_VARIANCE = Break(
+    "no variance", "The mean of the batch is subtracted, and nothing is divided.", "near miss"
+)
+CONSTANT = Break(
+    "constant statistics",
+    "No gradient flows through the batch's mean and variance, which section 2 calls essential.",
+    "near miss",
+)
+START = Break(
+    "normalised start alone",
+    "The statistics of the first batch are kept for the whole training: a data-dependent initialisation.",
+    "rival",
+)
+CLIPPED = Break(
+    "normalised start and clipped gradients",
+    "A data-dependent initialisation, and gradients clipped to a norm of 1.",
+    "rival",
+)
+
+BELOW = "steps below 90 %"
+HIGHEST = "highest learning rate that works"
+
+FIGURE_1 = (
+    "Figure 1's network (three layers of 100 sigmoids, batches of 60) on 8 × 8 digits, 800 steps of SGD; "
+    "all arms start from Xavier's weights instead of 'small random Gaussian values'. "
+)
 
 FEWER_STEPS = Claim(
-    name="fewer steps",
-    sentence="A network learns in a fraction of the steps.",
+    name="steps to 90 % accuracy, with and without",
+    sentence="With batch normalisation a network of sigmoids needs a seventh of the steps to stay above 90 % "
+    "accuracy, each arm at its best learning rate.",
     paper=Figure("14 times fewer steps for the same accuracy on ImageNet", where="abstract", read="abstract"),
-    rule=(Bound("steps below 90 %, without / with", ">=", 7.0, direction=1.0, ratio=True),),
-    control="the same network without",
-    control_reaches=(Bound("best accuracy, without", ">=", 0.7),),
-    breaks=(NO_VARIANCE,),
-    shortcuts=("steps below 90 %, without / only started so",),
-    chosen_on=(0, 1, 2),
-    deviations="Figure 1's network (three layers of 100 sigmoids, batches of 60) on 8 × 8 digits; all arms "
-    "start from Xavier's weights instead of 'small random Gaussian values'. 90 % is what the plain network "
-    "just reaches in the steps that there are. Most of the gain is the start's: see what is only started so.",
+    rule=(at_least(BELOW, "without", 7.0, over="with", toward=1.0),),
+    control="the same network without normalisation, with the same learning rates to choose from",
+    control_arm="without",
+    control_reaches=(at_least("best accuracy", "without", 0.7),),
+    learned=(at_least("training accuracy", "without", 0.9),),
+    breaks=(NO_VARIANCE, START, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations=FIGURE_1 + "The steps after which the accuracy on held-out digits is below 90 % are counted, "
+    "every 10 steps; 90 % is what the plain network just reaches.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bound. The normalised start was "
+            "shown beside it, though it passed the rule too; it is a rival now. Chosen on seeds 0, 1 and 2."
+        ),
+    ),
 )
 
 HIGHER_RATES = Claim(
-    name="higher rates",
-    sentence="Learning rates train that make a network fail which is not normalised, or only at its start.",
-    paper=Figure("Inception at 5 and 30 times its learning rate", where="section 4.2.2", read="text"),
+    name="highest learning rate, with, without, and with a normalised start",
+    sentence="With batch normalisation a network of sigmoids trains at learning rates five times as high as "
+    "without, and as with the statistics of the first batch.",
+    paper=Figure("Inception at 5 and 30 times its learning rate", where="section 4.2.2", read="memory"),
     rule=(
-        Bound("highest rate that works, with / without", ">=", 5.0, direction=2.0, ratio=True),
-        Bound("highest rate that works, with / only started so", ">=", 5.0, direction=2.0, ratio=True),
+        at_least(HIGHEST, "with", 5.0, over="without", toward=2.0),
+        at_least(HIGHEST, "with", 5.0, over="only started so", toward=2.0),
     ),
-    control="the same network without, and with the statistics of its first batch for ever",
-    breaks=(CONSTANT,),
-    chosen_on=(0, 1, 2),
-    deviations="As above. A rate works if the loss on held-out digits ends below half of ln 10, which is "
-    "guessing's; rates are a factor of about 3 apart.",
+    control="the same network without, and with the statistics of its first batch for the whole training",
+    control_arm="without",
+    control_reaches=(
+        at_most(HIGHEST, "without", 50.0),
+        at_most(HIGHEST, "only started so", 50.0),
+    ),
+    learned=(at_least("training accuracy", "without", 0.9),),
+    breaks=(CONSTANT, CLIPPED, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations=FIGURE_1 + "A learning rate works if the loss on held-out digits ends below half of ln 10, "
+    "which is the loss of guessing; the grid's values are a factor of about 3 apart.",
+    history=(
+        (
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. Clipped gradients are new as "
+            "a rival, and where a control works at the highest learning rate that is tried the run is not "
+            "judged; it counted as missed. Chosen on seeds 0, 1 and 2."
+        ),
+    ),
 )
 
+STEPS = 100
+
 IMAGES = Claim(
-    name="deep convolutions",
-    sentence="After as many steps a deep convolutional network has a lower loss, and not only because of its "
-    "start.",
-    paper=Figure("A higher accuracy than Inception's 72.2 % of ImageNet", where="figure 3", read="text"),
+    name="loss of deep convolutions, with, without, and with a normalised start",
+    sentence="After 100 steps a deep convolutional network with batch normalisation has half the held-out "
+    "loss of the same network without, and three quarters of that with the statistics of the first batch.",
+    paper=Figure("A higher accuracy than Inception's 72.2 % on ImageNet", where="figure 3", read="memory"),
     rule=(
-        Bound("loss on images, with / without", "<=", 0.5, direction=1.0, ratio=True),
-        Bound("loss on images, with / only started so", "<=", 0.75, direction=1.0, ratio=True),
+        at_most("loss", "with", 0.5, over="without", toward=1.0),
+        at_most("loss", "with", 0.75, over="only started so", toward=1.0),
     ),
-    control="the same network without, and with the statistics of its first batch for ever",
-    control_reaches=(Bound("loss on images, without", "<=", 2.2),),
-    breaks=(NO_VARIANCE, CONSTANT),
-    chosen_on=(0, 1, 2),
-    deviations="Seven convolutions on 8 × 8 digits with noise, 100 steps of 32; held-out loss, each arm at "
-    "the best of four rates.",
+    control="the same network without, and with the statistics of its first batch for the whole training",
+    control_arm="without",
+    control_reaches=(at_most("loss", "without", 2.2),),
+    after_steps=STEPS,
+    breaks=(NO_VARIANCE, CONSTANT, CLIPPED, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations="Seven convolutions on 8 × 8 digits with noise, 100 steps on batches of 32; held-out loss, "
+    "each arm at the best of four learning rates. Inception has inception modules and "
+    "ImageNet.",
+    history=(
+        (
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. Clipped gradients are new as "
+            "a rival, and the sentence says after how many steps. Chosen on seeds 0, 1 and 2."
+        ),
+    ),
 )
 
 GOAL = 0.9  # accuracy
 GUESSING = math.log(10)  # the loss of equal probabilities
+EVERY = 10  # steps from one evaluation to the next
 
 
-@hookimpl
-def experiment(run: Run) -> None:
-    norms = {"with": normalisation(run), "without": nn.Identity, "only started so": OnlyStarted}
-    arms: dict[str, Norm] = run.arms(norms, control="without")
-    if run.wants(FEWER_STEPS, HIGHER_RATES):
-        figure_1(run, arms)
-    if run.wants(IMAGES):
-        rates = run.pick(smoke=(0.06,), quick=(0.02, 0.06, 0.2, 0.6), full=(0.006, 0.02, 0.06, 0.2, 0.6))
-        best = best_of_rates(run, arms, rates, steps=run.pick(smoke=2, quick=100, full=600))
-        for arm, found in best.items():
-            run.metric("error on images", found.result.error, arm=arm)
-        loss = {arm: found.result.loss for arm, found in best.items()}
-        run.claim(
-            IMAGES,
-            {
-                "loss on images, with / without": loss["with"] / loss["without"],
-                "loss on images, with / only started so": loss["with"] / loss["only started so"],
-                "loss on images, without": loss["without"],
-            },
-            tuned=list(best.values()),
-        )
+class Setting(NamedTuple):
+    """An arm: its normalisation, and the norm that gradients are clipped to."""
+
+    norm: Norm
+    clip: float | None = None
 
 
 class OnlyStarted(BatchNorm):
@@ -128,92 +185,77 @@ class _Constant(BatchNorm):
         return x * per_feature(scale, x) + per_feature(self.bias - mean * scale, x)
 
 
-def normalisation(run: Run) -> Norm:
-    if run.without(NO_VARIANCE.name):
-        return _NoVariance
-    return _Constant if run.without(CONSTANT.name) else BatchNorm
+ARMS = {
+    "with": Setting(BatchNorm),
+    "without": Setting(nn.Identity),
+    "only started so": Setting(OnlyStarted),
+}
+BREAKS = {
+    NO_VARIANCE: Setting(_NoVariance),
+    CONSTANT: Setting(_Constant),
+    START: Setting(OnlyStarted),
+    CLIPPED: Setting(OnlyStarted, clip=1.0),
+}
+
+
+@hookimpl
+def experiment(run: Run) -> None:
+    world = digits(run)
+    arms = {name: Arm(setting) for name, setting in ARMS.items()}
+    run.compare(
+        FEWER_STEPS,
+        HIGHER_RATES,
+        arms=arms,
+        attempt=train,
+        read=steps_and_rates,
+        grid=run.pick(
+            smoke=(1.0, 3.0),
+            quick=(0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+            full=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+        ),
+        widen=False,
+        score="what is missing to 90 %",
+        breaks=replacing(FEWER_STEPS, HIGHER_RATES),
+        world=world,
+        judged_on="training",  # its length, and whether it fails
+    )
+    run.compare(
+        IMAGES,
+        arms=arms,
+        attempt=partial(of_images, steps=run.pick(smoke=2, quick=STEPS, full=600)),
+        read=read_off,
+        grid=run.pick(smoke=(0.06,), quick=(0.02, 0.06, 0.2, 0.6), full=(0.006, 0.02, 0.06, 0.2, 0.6)),
+        score="validation loss on images",
+        breaks=replacing(IMAGES),
+        world=world,
+    )
+    run.headline("accuracy at the best rate")
+
+
+def replacing(*claims: Claim) -> dict[str, dict[str, Arm[Setting]]]:
+    """The claims' breaks: what stands in the place of batch normalisation."""
+    named = {one for claim in claims for one in claim.breaks}
+    return {one.name: {"with": Arm(setting)} for one, setting in BREAKS.items() if one in named}
+
+
+def of_images(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, Measures]:
+    return attempt(at, lambda _: convolutional(setting.norm), rate, steps=steps, clip=setting.clip)
 
 
 # Figure 1
 
 
 class Trained(NamedTuple):
-    """One network at one rate.
+    """One network at one learning rate.
 
-    accuracy  step to accuracy on the digits that nothing was chosen by
+    accuracy  step to accuracy on the third part of the digits
     end       the loss on them at the end
+    training  the accuracy on the first part at the end
     """
 
     accuracy: dict[int, float]
     end: float
-
-
-def figure_1(run: Run, arms: Mapping[str, Norm]) -> None:
-    rates = run.pick(
-        smoke=(1.0, 3.0),
-        quick=(0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
-        full=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
-    )
-    best: dict[str, Best[Trained]] = {}
-    ends: dict[str, dict[float, float]] = {arm: {} for arm in arms}
-    for arm, norm in arms.items():
-
-        def train_at(rate: float, arm: str = arm, norm: Norm = norm) -> tuple[float, Trained]:
-            chosen_by, trained = train(run, arm, norm, rate)
-            ends[arm][rate] = trained.end
-            run.metric("end loss over rate", trained.end, step=rate, arm=arm)
-            return chosen_by, trained
-
-        best[arm] = run.sweep(arm, rates, train_at, score="what is missing to 90 %")
-        for step, accuracy in best[arm].result.accuracy.items():
-            run.metric("accuracy at the best rate", accuracy, step=step, arm=arm)
-    run.headline("accuracy at the best rate")
-
-    accuracy = {arm: found.result.accuracy for arm, found in best.items()}
-    if run.wants(FEWER_STEPS):
-        sooner = {arm: times_sooner(curve, accuracy["without"]) for arm, curve in accuracy.items()}
-        run.claim(
-            FEWER_STEPS,
-            {
-                "steps below 90 %, without / with": sooner["with"],
-                "steps below 90 %, without / only started so": sooner["only started so"],
-                "best accuracy, without": max(accuracy["without"].values()),
-            },
-            tuned=[best["with"], best["without"]],
-        )
-    if run.wants(HIGHER_RATES):
-        controls = ("without", "only started so")
-        names = [f"highest rate that works, with / {arm}" for arm in controls]
-        higher = [times_higher(ends["with"], ends[arm]) for arm in controls]
-        run.claim(HIGHER_RATES, dict(zip(names, higher, strict=True)))
-
-
-def times_sooner(ours: Mapping[int, float], control: Mapping[int, float]) -> float | AtLeast:
-    """The control's steps below 90 % over ours, from the accuracies at evenly spaced steps.
-
-    At least that where the control is below at the end, NaN where ours is.
-    """
-    own, theirs = (
-        min(found) * (1 + sum(reached < GOAL for reached in found.values())) for found in (ours, control)
-    )
-    if ours[max(ours)] < GOAL:
-        return math.nan
-    return AtLeast(theirs / own) if control[max(control)] < GOAL else theirs / own
-
-
-def times_higher(ends: Mapping[float, float], control: Mapping[float, float]) -> float | AtLeast:
-    """Ratio of the largest stable learning rates, ours to the control's.
-
-    Both arguments map a learning rate to its final loss. It is a lower bound where our largest is the
-    largest tried, and NaN where the control's is, or where an arm has no stable learning rate.
-    """
-    ours, theirs = (
-        max((rate for rate, loss in found.items() if loss < GUESSING / 2), default=math.nan)
-        for found in (ends, control)
-    )
-    if theirs == max(control):
-        return math.nan
-    return AtLeast(ours / theirs) if ours == max(ends) else ours / theirs
+    training: float
 
 
 def network(norm: Norm, *, width: int = 100) -> nn.Sequential:
@@ -229,38 +271,62 @@ def network(norm: Norm, *, width: int = 100) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def train(run: Run, arm: str, norm: Norm, rate: float) -> tuple[float, Trained]:
-    """One network at one rate: what it misses to 90 % on digits to choose by, in the mean over the training,
-    and what it reaches on others."""
-    steps, every = run.pick(smoke=20, quick=800, full=5000), 10
-    images, labels = data.digits()
-    (x, y), choose, judge = data.parts(
-        images.flatten(1).to(run.device, run.dtype), labels.to(run.device), seed=run.seed
-    )
-    torch.manual_seed(run.seed)
-    model = network(norm).to(run.device, run.dtype)
+def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
+    """What a network misses to 90 % on the second part of the digits, in the mean over its training, and what
+    it reaches on the others."""
+    run, parts = at.run, [(x.flatten(1), y) for x, y in at.world]
+    x, y = parts[0]
+    model = network(setting.norm).to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    batches = run.generator("batches")
-    missing: list[float] = []
-    accuracy: dict[int, float] = {}
-    end = math.nan
+    batches = at.generator("batches")
+    found: dict[int, list[float]] = {}
     run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+    for step in at.steps(run.pick(smoke=20, quick=800, full=5000), f"{at.name}, rate {rate:g}"):
         rows = torch.randint(len(x), (60,), generator=batches)
         loss = F.cross_entropy(model(x[rows]), y[rows])
-        run.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", arm=arm)
-        if (step + 1) % every == 0:
-            (to_choose_by, accuracy[step + 1]), end = evaluate(model, (choose, judge))
-            missing.append(max(GOAL - to_choose_by, 0.0))
-    return sum(missing) / len(missing), Trained(accuracy, end)
+        at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=setting.clip)
+        if (step + 1) % EVERY == 0:
+            found[step + 1], _ = evaluate(run, model, parts[1:])
+    run.phase("evaluate")
+    (training, *last), end = evaluate(run, model, parts)
+    found = found or {EVERY: last}
+    missing = [max(GOAL - to_choose_by, 0.0) for to_choose_by, _ in found.values()]
+    accuracy = {step: judged for step, (_, judged) in found.items()}
+    return sum(missing) / len(missing), Trained(accuracy, end, training)
 
 
-def evaluate(model: nn.Module, parts: Sequence[tuple[Tensor, ...]]) -> tuple[list[float], float]:
+def evaluate(run: Run, model: nn.Module, parts: list[tuple[Tensor, Tensor]]) -> tuple[list[float], float]:
     """The accuracy on each part, and the loss on the last; in one call."""
-    model.eval()
-    with torch.no_grad():
+    with run.evaluating(model):
         scores = model(torch.cat([x for x, _ in parts])).split([len(x) for x, _ in parts])
         right = [(s.argmax(1) == y).float().mean().item() for s, (_, y) in zip(scores, parts, strict=True)]
-        loss = F.cross_entropy(scores[-1], parts[-1][1]).item()
-    model.train()
-    return right, loss
+        return right, F.cross_entropy(scores[-1], parts[-1][1]).item()
+
+
+def steps_and_rates(at: Trial, found: Sweep[Trained]) -> dict[str, Value]:
+    for step, accuracy in found.chosen.accuracy.items():
+        at.metric("accuracy at the best rate", accuracy, step=step)
+    ends = {rate: trained.end for rate, trained in found.points.items() if isinstance(rate, float)}
+    for rate, end in ends.items():
+        at.metric("end loss over rate", end, step=rate)
+    return {
+        BELOW: steps_below(found.chosen.accuracy),
+        "best accuracy": max(found.chosen.accuracy.values()),
+        "training accuracy": found.chosen.training,
+        HIGHEST: highest(ends),
+    }
+
+
+def steps_below(accuracy: Mapping[int, float]) -> float | AtLeast:
+    """The steps below 90 %, from the accuracies at evenly spaced steps. At least these if the last is."""
+    steps = min(accuracy) * (1.0 + sum(reached < GOAL for reached in accuracy.values()))
+    return AtLeast(steps) if accuracy[max(accuracy)] < GOAL else steps
+
+
+def highest(ends: Mapping[float, float]) -> float | AtLeast:
+    """The largest learning rate with a final loss below half of guessing's, from learning rate to loss.
+
+    A lower bound where it is the largest that was tried, NaN where none works.
+    """
+    rate = max((rate for rate, loss in ends.items() if loss < GUESSING / 2), default=math.nan)
+    return AtLeast(rate) if rate == max(ends) else rate

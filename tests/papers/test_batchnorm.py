@@ -13,18 +13,23 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import batchnorm
 from readtrack.papers.batchnorm import BatchNorm, batch_norm, convolutions, line_by_line
 from readtrack.papers.batchnorm.experiment import (
+    ARMS,
+    BREAKS,
     CONSTANT,
     NO_VARIANCE,
     OnlyStarted,
     Trained,
+    highest,
     network,
-    times_higher,
-    times_sooner,
+    steps_and_rates,
+    steps_below,
 )
-from readtrack.plugin import AtLeast
+from readtrack.plugin import AtLeast, Sweep, Trial
+from readtrack.runs.trial import Work, Workshop
 
 EXPERIMENT = importlib.import_module("readtrack.papers.batchnorm.experiment")  # its name is the hook's, too
 SHAPES = [(7, 5), (3, 5, 6), (3, 5, 4, 7)]
@@ -252,45 +257,38 @@ def test_only_started_is_batch_norm_on_the_first_batch_and_a_fixed_scale_after_i
     assert sum(p.requires_grad for p in layer.parameters()) == 2
 
 
-def arms_of(run_experiment, monkeypatch, **options: object) -> dict[str, type]:
-    """The layers that figure 1's arms are built with, in a run whose training is left out."""
-    norms = {}
-
-    def noted(run, arm, norm, rate):
-        norms[arm] = norm
-        return 100.0, Trained({10: 0.8, 20: 0.95}, 0.1 if rate < 2 else 3.0)
-
-    monkeypatch.setattr(EXPERIMENT, "train", noted)
-    run_experiment(batchnorm, **options)
-    return norms
-
-
-def test_the_arms_their_null_run_and_their_breaks(run_experiment, monkeypatch):
-    plain = {"with": BatchNorm, "without": nn.Identity, "only started so": OnlyStarted}
-    assert arms_of(run_experiment, monkeypatch) == plain
-    assert arms_of(run_experiment, monkeypatch, null=True) == dict.fromkeys(plain, nn.Identity)
-    for broken in (NO_VARIANCE, CONSTANT):
-        norms = arms_of(run_experiment, monkeypatch, broken=broken.name)
-        assert {arm: norms[arm] for arm in ("without", "only started so")} == {
-            arm: plain[arm] for arm in ("without", "only started so")
-        }
-        x = torch.randn(9, 4, requires_grad=True)
-        layer, whole = norms["with"](4), BatchNorm(4)
-        (y,), (expected,) = (
-            (layer(x),),
-            ((x - x.mean(0)) if broken == NO_VARIANCE else whole(x),),
-        )
-        assert_close(y, expected)
-        (ours,) = torch.autograd.grad(y[0].sum(), x)
-        (its,) = torch.autograd.grad(expected[0].sum(), x)
-        if broken == CONSTANT:
-            assert not ours[1:].any()  # the other examples' share went through mean and variance
-            assert its[1:].any()
-        layer.eval()
-        assert layer(x[:1]).isfinite().all()
+def test_the_arms_and_what_stands_in_the_paper_s_place():
+    kinds = {name: (setting.norm, setting.clip) for name, setting in ARMS.items()}
+    assert kinds == {
+        "with": (BatchNorm, None),
+        "without": (nn.Identity, None),
+        "only started so": (OnlyStarted, None),
+    }
+    rivals = {
+        one.name: (setting.norm, setting.clip) for one, setting in BREAKS.items() if one.role == "rival"
+    }
+    assert rivals == {
+        "normalised start alone": (OnlyStarted, None),
+        "normalised start and clipped gradients": (OnlyStarted, 1.0),
+    }
 
 
-def test_the_deep_network_of_the_images(run_experiment):
+@pytest.mark.parametrize("broken", [NO_VARIANCE, CONSTANT])
+def test_near_misses_are_batch_norm_but_for_one_thing(broken):
+    x = torch.randn(9, 4, requires_grad=True)
+    layer, whole = BREAKS[broken].norm(4), BatchNorm(4)
+    y, expected = layer(x), (x - x.mean(0)) if broken == NO_VARIANCE else whole(x)
+    assert_close(y, expected)
+    (ours,) = torch.autograd.grad(y[0].sum(), x)
+    (its,) = torch.autograd.grad(expected[0].sum(), x)
+    assert its[1:].any()
+    # The other examples' share flows through mean and variance.
+    assert ours[1:].any() == (broken == NO_VARIANCE)
+    layer.eval()
+    assert layer(x[:1]).isfinite().all()
+
+
+def test_the_deep_network_of_the_images():
     torch.manual_seed(0)
     net = convolutions.network(nn.Identity)
     layers = [layer for layer in net if isinstance(layer, nn.Conv2d)]
@@ -310,82 +308,48 @@ def test_the_deep_network_of_the_images(run_experiment):
 
 
 def test_the_experiment_runs(run_experiment):
-    too_short = {
-        claim.rule[index].metric
-        for claim in (batchnorm.FEWER_STEPS, batchnorm.HIGHER_RATES)
-        for index in range(len(claim.rule))
-    } | set(batchnorm.FEWER_STEPS.shortcuts)
-    record = run_experiment(batchnorm, unreached=too_short)
-    arms = {"with", "without", "only started so"}
-    assert record.curves["accuracy at the best rate"].keys() == arms
-    assert record.curves["loss on images at rate 0.06"].keys() == arms
+    claims = batchnorm.FEWER_STEPS, batchnorm.HIGHER_RATES
+    short = {bound.metric for claim in claims for bound in (*claim.rule, *claim.control_reaches)}
+    record = run_experiment(batchnorm, unreached=short - {"best accuracy, without"})
+    assert record.curves["accuracy at the best rate"].keys() == ARMS.keys()
+    assert record.curves["end loss over rate"].keys() == ARMS.keys()
+    assert record.curves["loss on images at rate 0.06"].keys() == ARMS.keys()
     assert {name for name, _ in record.values} >= {"best rate", "error on images"}
-
-
-def ends(**arms: tuple[float, ...]) -> dict[str, dict[float, float]]:
-    return {arm: dict(zip((1.0, 10.0, 100.0), losses, strict=True)) for arm, losses in arms.items()}
-
-
-@pytest.mark.parametrize(
-    ("ours", "control", "expected"),
-    [
-        ((0.1, 0.1, 9.0), (0.1, 9.0, 9.0), 10.0),
-        ((0.1, 0.1, 9.0), (0.1, 0.1, 9.0), 1.0),
-        ((0.1, 9.0, 9.0), (9.0, 0.1, 9.0), 0.1),
-        ((0.1, 9.0, 0.1), (0.1, math.nan, 9.0), AtLeast(100.0)),
-        ((0.1, 0.1, 0.1), (0.1, 0.1, 0.1), math.nan),  # where the grid ends nobody knows
-        ((0.1, 0.1, 9.0), (9.0, 1.2, 9.0), math.nan),  # nothing works: 1.2 is above half of ln 10
-        ((9.0, math.nan, 9.0), (0.1, 9.0, 9.0), math.nan),
-    ],
-)
-def test_the_highest_rates_are_those_of_the_losses_at_the_end(ours, control, expected):
-    found = ends(ours=ours, control=control)
-    times = times_higher(found["ours"], found["control"])
-    assert times == expected or (math.isnan(expected) and math.isnan(times))
+    assert digest(EXPERIMENT) == "cdbdc3e2ef6c"
+    assert digest(convolutions) == "0c96f3b52474"
 
 
 @pytest.mark.parametrize(
-    ("ours", "control", "expected"),
+    ("losses", "expected"),
     [
-        ((0.8, 0.95, 0.95, 0.95), (0.1, 0.5, 0.8, 0.95), 2.0),
-        ((0.95, 0.95, 0.95, 0.95), (0.1, 0.5, 0.8, 0.8), AtLeast(5.0)),
-        ((0.1, 0.2, 0.3, 0.4), (0.1, 0.5, 0.8, 0.95), math.nan),
+        ((0.1, 0.1, 9.0), 10.0),
+        ((9.0, 0.1, math.nan), 10.0),
+        ((0.1, 9.0, 0.1), AtLeast(100.0)),
+        ((1.2, math.nan, 9.0), None),  # nothing works: 1.2 is above half of ln 10
     ],
 )
-def test_times_sooner_counts_steps_below_90_per_cent(ours, control, expected):
-    curves = (dict(zip((10, 20, 30, 40), accuracy, strict=True)) for accuracy in (ours, control))
-    times = times_sooner(*curves)
-    assert times == expected or (math.isnan(expected) and math.isnan(times))
+def test_the_highest_rate_that_works_is_read_off_the_losses_at_the_end(losses, expected):
+    found = highest(dict(zip((1.0, 10.0, 100.0), losses, strict=True)))
+    assert math.isnan(found) if expected is None else found == expected
 
 
-def test_the_claims_hold_what_the_training_found(run_experiment, monkeypatch):
-    """With trainings that are made up: the highest rates that work, and the steps, are read off them."""
-    works = {"with": 30.0, "without": 1.0, "only started so": 0.3}
-    sooner = {"with": 1, "without": 4, "only started so": 2}
+@pytest.mark.parametrize(
+    ("accuracy", "expected"),
+    [((0.8, 0.95, 0.95), 20.0), ((0.95, 0.8, 0.95), 20.0), ((0.1, 0.95, 0.8), AtLeast(30.0))],
+)
+def test_steps_below_90_per_cent(accuracy, expected):
+    assert steps_below(dict(zip((10, 20, 30), accuracy, strict=True))) == expected
 
-    def made_up(run, arm, norm, rate):
-        accuracy = {10 * (i + 1): 0.95 if i >= sooner[arm] else 0.5 for i in range(8)}
-        return abs(math.log(rate)), Trained(accuracy, 0.1 if rate <= works[arm] else 2.3)
 
-    monkeypatch.setattr(EXPERIMENT, "train", made_up)
-    monkeypatch.setattr(
-        convolutions,
-        "train",
-        lambda run, arm, norm, rate, *, steps: (rate, convolutions.Scores(len(arm), 0.0)),
-    )
-    record = run_experiment(batchnorm, budget="quick")
-    steps, rates, images = (claim["values"] for claim in record.claims)
-    assert steps["steps below 90 %, without / with"] == 50 / 20
-    assert steps["steps below 90 %, without / only started so"] == 50 / 30
-    assert rates == pytest.approx(
-        {
-            "highest rate that works, with / without": 30.0,
-            "highest rate that works, with / only started so": 100.0,
-        }
-    )
-    assert images["loss on images, with / without"] == len("with") / len("without")
-    assert all(arm in (curve := record.curves["end loss over rate"]) for arm in works)
-    assert {arm: max(rate for rate, loss in curve[arm] if loss < 1) for arm in works} == works
+def test_what_is_read_off_a_sweep(part_of_run):
+    at = Trial(Workshop(part_of_run()), Work(arm="with"), arm="with")
+    points = {1.0: Trained({10: 0.8, 20: 0.95}, 0.3, 0.9), 3.0: Trained({10: 0.1, 20: 0.1}, 2.3, 0.1)}
+    assert steps_and_rates(at, Sweep(points[1.0], 1.0, points)) == {
+        "steps below 90 %": 20.0,
+        "best accuracy": 0.95,
+        "training accuracy": 0.9,
+        "highest learning rate that works": 1.0,
+    }
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -10,8 +10,9 @@ from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import groupnorm
-from readtrack.papers.batchnorm import BatchNorm, convolutions
+from readtrack.papers.batchnorm import BatchNorm
 from readtrack.papers.groupnorm import GhostBatchNorm, GroupNorm, group_norm, line_by_line
 from readtrack.papers.instancenorm import InstanceNorm
 from readtrack.papers.layernorm import LayerNorm
@@ -88,41 +89,28 @@ def test_a_ghost_is_a_batch_of_its_own():
     assert_close(whole.running_var, reference.running_var)
 
 
-def arms_of(run_experiment, monkeypatch, **options: object) -> tuple[dict, list[dict]]:
-    norms = {}
-
-    def noted(run, arm, norm, rate, *, steps):
-        norms[arm] = norm
-        return 1.0, convolutions.Scores(1.0, 0.5)
-
-    monkeypatch.setattr(convolutions, "train", noted)
-    monkeypatch.setattr(EXPERIMENT, "train", noted)
-    return norms, run_experiment(groupnorm, **options).claims
-
-
-def test_the_arms_their_null_run_and_their_breaks(run_experiment, monkeypatch):
-    norms, claims = arms_of(run_experiment, monkeypatch)
-    assert claims[0]["verdict"] == "held"
-    assert norms["over 32"] is BatchNorm
-    assert norms["over 2"](8).examples == 2
-    assert [norms["over 4"](8).examples, norms["over 8"](8).examples] == [4, 8]
-    assert norms["groups"](16).groups == 2
-    assert norms.keys() == {"over 2", "over 4", "over 8", "over 32", "groups"}
-    norms, _ = arms_of(run_experiment, monkeypatch, null=True)
-    assert {norm(8).examples for norm in norms.values()} == {2}
-    norms, _ = arms_of(run_experiment, monkeypatch, broken="whole batch")
-    assert norms["over 2"] is BatchNorm
-    norms, _ = arms_of(run_experiment, monkeypatch, broken="no division")
+def test_the_near_miss_subtracts_the_mean_and_divides_by_nothing():
     x = torch.randn(2, 8, 3, 3)
-    assert_close(norms["groups"](8)(x), x - x.mean((1, 2, 3), keepdim=True))
+    assert_close(EXPERIMENT._NoDivision(1, 8)(x), x - x.mean((1, 2, 3), keepdim=True))
+
+
+def test_the_widest_layers_have_the_papers_32_groups():
+    assert EXPERIMENT.grouped(64).groups == 32
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(groupnorm)
+    assert record.claims[0]["verdict"] == "held"
     curve = record.curves["loss over examples in a statistic"]
     assert curve.keys() == {"batch norm", "group norm"}
-    assert [step for step, _ in curve["batch norm"]] == [2, 4, 8, 32]
+    assert [step for step, _ in curve["batch norm"]] == [2, 8, 32]
     assert len({loss for _, loss in curve["group norm"]}) == 1
+    losses = {arm: record.values["loss on images", arm] for arm in ("over 32", "over 2", "groups")}
+    judged = [next(iter(claim["values"].values())) for claim in record.claims[1:]]
+    assert judged == pytest.approx(
+        [losses["over 32"] / losses["over 2"], losses["groups"] / losses["over 2"]], rel=1e-4
+    )
+    assert digest(EXPERIMENT) == "62aa9651e107"
 
 
 def test_every_variant_is_right(check_benchmark):
