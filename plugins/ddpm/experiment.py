@@ -27,7 +27,7 @@ from readtrack.plugin import (
 )
 from readtrack.scores.digit_features import DigitFeatures, digit_features
 
-from .model import Perceptron, PerSample, Schedule, Times, like, linear_schedule
+from .model import Perceptron, PerSample, Schedule, Times, linear_schedule
 
 NO_DRAWS = Break(
     "steps without noise",
@@ -271,18 +271,12 @@ def ancestral(
 def ddim(
     run: Run, model: Perceptron, schedule: Schedule, count: int, steps: int
 ) -> list[Float[Tensor, "count 64"]]:
-    """The same network's way back in few steps without draws (Song et al. 2020), from the same noise; the
-    data that each step expects are clamped."""
+    """Samples in few steps without draws (Song et al. 2020), after every step, from noise to digits."""
     x = torch.randn(count, 64, generator=run.generator("samples")).to(model.into.weight)
     states = [x]
     times = torch.linspace(len(schedule.beta) - 1, -1, steps + 1).round().long().to(x.device)
     for now, before in itertools.pairwise(times.split(1)):
-        t = now.expand(count)
-        # At first a small error in the noise is a large one in the data that it leads to.
-        x0 = schedule.predict_x0(x, t, model(x, now)).clamp(-1, 1)
-        kept = schedule.alpha_bar[t]
-        noise = (x - like(kept.sqrt(), x) * x0) / like((1 - kept).sqrt(), x)
-        x = schedule.ddim_step(x, t, before.expand(count), noise)
+        x = schedule.ddim_step(x, now.expand(count), before.expand(count), model(x, now))
         states.append(x)
     return [*states[:-1], x.clamp(-1, 1)]
 
@@ -315,8 +309,7 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
         "digits by DDIM",
         pictures(torch.cat([states[index][digit : digit + 1] for digit in range(CHAINS) for index in shown])),
         columns=len(shown),
-        caption=f"The same network in {steps} steps of DDIM. They add no noise, so early errors of this "
-        "small network are not corrected: compare the samples by all steps.",
+        caption=f"The same network in {steps} steps of DDIM, which add no noise.",
     )
     few = ancestral(run.generator("samples"), model, schedule, 7)[-1]
     nearest = setting.train[torch.cdist(few, setting.train).argmin(1)]
