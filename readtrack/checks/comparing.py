@@ -8,7 +8,8 @@
 - Arms differ, and in a null run every name has a pipeline of its own.
 - Smoke reaches every line and metric that quick reaches; networks are evaluated in evaluation mode.
 
-A loop of these runs has two steps, its first and its last (`experiment.Short`). Nothing here sees an idea
+A loop of these runs has two steps, its first and its last, and a grid its first and last value
+(`experiment.Short`). Null runs and runs of more steps have the sizes of smoke. Nothing here sees an idea
 that is weakened at equal cost, a weak control, data to judge by that come from elsewhere than `Run.data`,
 `Run.data_seed` and `Run.rows`, or results that a plugin made before the comparison and hands to its arms.
 """
@@ -100,13 +101,14 @@ def _seeding(note: Callable[[str], None]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ShortRuns:
-    """A plain run, one with other data to judge by, a null run, and one of more steps, which is the plain run
-    where no claim says after how many steps."""
+    """A plain run and one with other data to judge by; a null run; a run of smoke's steps and one of more,
+    which are the plain run where no claim says after how many steps."""
 
     plain: Short
     other: OtherJudge
     null: OwnStreams
-    longer: Short
+    smoke: Watched
+    longer: Watched
 
     @classmethod
     def of(
@@ -116,19 +118,16 @@ class ShortRuns:
 
         networks: dict[str, Any] = {}
 
-        def run(name: str, kind: type[Watched], **options: Any) -> Any:
-            shared = {} if kind is OtherJudge else {"networks": networks}
+        def run(name: str, kind: type[Watched], budget: str = "quick", **options: Any) -> Any:
+            shared = {} if kind is OtherJudge or budget == "smoke" else {"networks": networks}
             chosen = type(kind.__name__, (mutant, kind) if mutant else (kind,), shared)
-            return run_experiment(module, folder / name, budget="quick", seed=seed, kind=chosen, **options)[1]
+            return run_experiment(module, folder / name, budget=budget, seed=seed, kind=chosen, **options)[1]
 
-        plain = run("short", Short)
-        stated = [claim for one, _ in getattr(plain, "compared", []) for claim in one.claims]
-        return cls(
-            plain,
-            run("other-judge", OtherJudge),
-            run("short-null", OwnStreams, null=True),
-            run("longer", Short, times=MORE) if any(one.after_steps for one in stated) else plain,
-        )
+        plain = smoke = longer = run("short", Short)
+        if any(claim.after_steps for one, _ in getattr(plain, "compared", []) for claim in one.claims):
+            smoke, longer = run("smoke", Watched, "smoke"), run("longer", Watched, "smoke", times=MORE)
+        other = run("other-judge", OtherJudge)
+        return cls(plain, other, run("short-null", OwnStreams, "smoke", null=True), smoke, longer)
 
     @property
     def compared(self) -> list[Compared]:
@@ -166,9 +165,11 @@ def check_breaks(runs: ShortRuns) -> None:
 def check_learned(runs: ShortRuns) -> None:
     """Fails if a bound of `Claim.learned` asks for less than nine tenths of the ceiling, if a sentence does
     not say after how many steps it is true, or if more steps lengthen no loop of an arm that it compares."""
-    compared: list[Compared] = getattr(runs.longer, "compared", [])
-    longer = {claim.name: table for one, table in compared for claim in one.claims}
-    for comparison, table in runs.compared:
+    usual, longer = (
+        {claim.name: table for one, table in getattr(run, "compared", []) for claim in one.claims}
+        for run in (runs.smoke, runs.longer)
+    )
+    for comparison, _ in runs.compared:
         for claim in comparison.claims:
             for bound in claim.learned:
                 near = bound.threshold <= 0.1 if bound.of and bound.of.metric == FALL else True
@@ -181,7 +182,7 @@ def check_learned(runs: ShortRuns) -> None:
             assert said, f"{claim.name}: the sentence does not say: after {claim.after_steps:,} steps"
             for row in {row for pair in _pairs(claim) for row in pair} - comparison.references.keys():
                 grown = _loops(longer[claim.name], row)
-                assert any(MORE * one in grown for one in _loops(table, row)), (
+                assert any(MORE * one in grown for one in _loops(usual[claim.name], row)), (
                     f"{claim.name}: a run of {MORE} times the steps lengthens no loop of {row!r}; take the "
                     "number of steps from at.length"
                 )
