@@ -118,11 +118,12 @@ def suppressed(
 ) -> Int64[Tensor, " kept"]:
     """Rows of the boxes that no better one overlaps by more than `threshold`, the best first."""
     order = scores.argsort(descending=True, stable=True)
-    close = (box_iou(boxes[order], boxes[order]) > threshold).tolist()
-    kept: list[int] = []
-    for row in range(len(order)):
-        if not any(close[row][better] for better in kept):
-            kept.append(row)
+    close = box_iou(boxes[order], boxes[order]) > threshold
+    kept, left = [], torch.arange(len(order))
+    while len(left):
+        best = int(left[0])
+        kept.append(best)
+        left = left[1:][~close[best, left[1:]]]
     return order[kept]
 
 
