@@ -9,7 +9,7 @@
 - Smoke reaches every line and metric that quick reaches; networks are evaluated in evaluation mode.
 
 A loop of these runs has two steps, its first and its last, and a grid its first and last value
-(`experiment.Short`). Null runs and runs of more steps have the sizes of smoke. Nothing here sees an idea
+(`experiment.Short`). Runs of more steps have the sizes of smoke. Nothing here sees an idea
 that is weakened at equal cost, a weak control, data to judge by that come from elsewhere than `Run.data`,
 `Run.data_seed` and `Run.rows`, or results that a plugin made before the comparison and hands to its arms.
 """
@@ -127,7 +127,7 @@ class ShortRuns:
         if any(claim.after_steps for one, _ in getattr(plain, "compared", []) for claim in one.claims):
             smoke, longer = run("smoke", Watched, "smoke"), run("longer", Watched, "smoke", times=MORE)
         other = run("other-judge", OtherJudge)
-        return cls(plain, other, run("short-null", OwnStreams, "smoke", null=True), smoke, longer)
+        return cls(plain, other, run("short-null", OwnStreams, null=True), smoke, longer)
 
     @property
     def compared(self) -> list[Compared]:
