@@ -42,10 +42,10 @@ def benchmark(bench):
 def test_the_table_of_four_workers_is_the_table_of_one_process(home, scheduler, tmp_path, monkeypatch):
     own = tmp_path / "papers"
     own.mkdir()
-    names = [f"toy_draws_{number}" for number in range(5)]
+    names = [f"toy_draws_{number}" for number in range(3)]
     for number, name in enumerate(names):
         (own / f"{name}.py").write_text(
-            PLUGIN.format(number=number, bound=(0.1, 0.0, -0.1, -0.2, 0.3)[number])
+            PLUGIN.format(number=number, bound=(0.1, -0.1, 0.3)[number])
         )
     monkeypatch.setenv("READTRACK_PLUGIN_PATH", str(own))
     home.ensure()
@@ -66,7 +66,7 @@ def test_the_table_of_four_workers_is_the_table_of_one_process(home, scheduler, 
     here, _ = verify("here")
     there, said = verify("there", "--on", "pool", "--jobs", "4")
     assert "taken from" not in said  # every run was made there
-    assert len(here["claims"]) == 5
+    assert len(here["claims"]) == 3
     for claim in (*here["claims"], *there["claims"]):
         assert len(claim.pop("runs")) == len(claim.pop("seconds")) == len(claim["seeds"])
     assert there["claims"] == here["claims"]
