@@ -44,9 +44,7 @@ def test_the_table_of_four_workers_is_the_table_of_one_process(home, scheduler, 
     own.mkdir()
     names = [f"toy_draws_{number}" for number in range(3)]
     for number, name in enumerate(names):
-        (own / f"{name}.py").write_text(
-            PLUGIN.format(number=number, bound=(0.1, -0.1, 0.3)[number])
-        )
+        (own / f"{name}.py").write_text(PLUGIN.format(number=number, bound=(0.1, -0.1, 0.3)[number]))
     monkeypatch.setenv("READTRACK_PLUGIN_PATH", str(own))
     home.ensure()
     (home.root / "places.yaml").write_text(
