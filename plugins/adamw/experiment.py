@@ -319,7 +319,9 @@ def attempt(
         problem, total = replace(problem, penalty=penalty), at.length(steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(cosine, total=total))
         generator = at.generator(f"batches {draw}")
-        for step in at.steps(total, f"{at.name}, rate {point[0]:g}, decay {point[1]:.2g}"):
+        for step in at.steps(
+            total, f"{at.name}, rate {point[0]:g}, decay {point[1]:.2g}", state=(model, optimizer, scheduler)
+        ):
             at.descend(problem.loss(model, generator), optimizer, step=step, metric="")
             scheduler.step()
         loss, accuracy = evaluate(model, *world.judge)

@@ -300,7 +300,7 @@ def to_25_percent(known: Pictures, at: Trial, start: Start, rate: float) -> tupl
     batches, mistakes, errors = at.generator("batches"), [], []
     limit = run.pick(smoke=WINDOW + 1, quick=1200, full=4000)
     run.phase("train")
-    for step in at.steps(limit, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(limit, f"{at.name}, rate {rate:g}", state=(network, optimizer, mistakes, errors)):
         rows = torch.randint(len(known.x), (32,), generator=batches)
         scores, y = network(known.x[rows]), known.y[rows]
         at.descend(F.cross_entropy(scores, y), optimizer, step=step, metric=f"race, loss at rate {rate:g}")

@@ -65,7 +65,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(descent, lambda s: min(1, (s + 1) / 20) * (1 - s / steps))
     batches = at.generator("batches")
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}{label}"):
+    for step in at.steps(steps, f"{at.name}{label}", state=(network, descent, schedule)):
         rows = torch.randint(len(known.x), (batch,), generator=batches)
         objective = loss(network(known.x[rows]), known.y[rows])
         at.descend(objective, descent, step=step, metric=f"loss{label}")

@@ -213,7 +213,7 @@ def pre_train(at: Trial, *, causal: bool, mixed: bool = False) -> MaskedModel:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1, pct_start=0.1)
     run.phase("train")
-    for step in at.steps(steps, f"pre-training, {at.name}"):
+    for step in at.steps(steps, f"pre-training, {at.name}", state=(model, optimizer, schedule)):
         ids, _ = at.world.draw(48, LENGTH, draw)
         if mixed:
             ids = ids.flatten()[torch.randperm(ids.numel(), generator=mixing)].view_as(ids)
@@ -239,7 +239,7 @@ def tune(at: Trial, make: Callable[[MaskedModel], Tagger], rate: float) -> tuple
     rows = at.generator("rows to tune on")
     steps, gap = run.pick(smoke=(1, 1), quick=(60, 20), full=(300, 30))
     run.phase("train")
-    for step in at.steps(steps, f"tuning, {at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"tuning, {at.name}, rate {rate:g}", state=(model, optimizer, stopping)):
         taken = torch.randint(len(labelled[0]), (16,), generator=rows)
         ids, topic = (part[taken].to(run.device) for part in labelled)
         loss = F.cross_entropy(model(ids).flatten(0, 1), topic.repeat_interleave(LENGTH))

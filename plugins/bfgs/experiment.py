@@ -202,7 +202,7 @@ def attempt(at: Trial, make: Make, _: None, *, most: int) -> tuple[float, Walks]
     world: World = at.world
     cases = [(search, c2, problem) for search, c2 in world.searches.items() for problem in world.problems]
     found: Walks = {}
-    for case in at.steps(len(cases), at.name):
+    for case in at.steps(len(cases), at.name, state=(found,)):
         search, c2, problem = cases[case]
         found.setdefault(search, []).append(walk(problem, partial(make, c2=c2), most=most))
     return math.nan, found

@@ -266,7 +266,9 @@ def fit(at: Trial, make: Callable[[Language], Reader], rate: float) -> tuple[flo
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps + 1, pct_start=0.1)
     draw, splits = (drawing(at.generator(stream)) for stream in ("texts to train on", "splits"))
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(
+        steps, f"{at.name}, rate {rate:g}", state=(network, optimizer, schedule, draw, splits)
+    ):
         logits, topic = read(network, reader, draw_texts(at.world.words, 32, draw), splits)
         loss = F.cross_entropy(logits, topic)
         at.descend(loss, optimizer, step=step, arm=f"{at.name}, rate {rate:g}", clip=1.0)

@@ -197,7 +197,7 @@ def train(at: Trial, way: Way, rate: float) -> tuple[float, Trained]:
     batches, name = at.generator("batches"), f"{at.name}, rate {rate:g}"
     every = way.weigh(schedule, torch.arange(count, device=run.device)).float().cpu()
     run.phase("train")
-    for step in at.steps(steps, name):
+    for step in at.steps(steps, name, state=(model, averaged, optimizer, decay)):
         x0 = setting.train[torch.randint(len(setting.train), (128,), generator=batches)]
         if way.by_importance:
             t = torch.multinomial(every, 128, replacement=True, generator=batches).to(x0.device)

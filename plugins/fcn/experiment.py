@@ -114,7 +114,7 @@ def train(at: Trial, network: nn.Module, rate: float, steps: int, label: str) ->
     batches = at.generator(f"batches{label}")
     at.run.phase("train")
     network.train()
-    for step in at.steps(steps, f"{at.name}{label}"):
+    for step in at.steps(steps, f"{at.name}{label}", state=(network, optimizer, schedule)):
         rows = torch.randint(len(known.x), (32,), generator=batches)
         loss = F.cross_entropy(network(known.x[rows]), known.y[rows])
         at.descend(loss, optimizer, step=step, metric=f"loss{label}")

@@ -293,7 +293,7 @@ def play(at: Trial, way: Way, rate: float) -> tuple[float, Played]:
     steps, name = at.length(run.pick(smoke=4, quick=700, full=10_000)), f"{at.name}, rate {rate:g}"
     every, growth = max(1, steps // 50), []
     run.phase("train")
-    for step in at.steps(steps, name):
+    for step in at.steps(steps, name, state=(game, judge, maker, growth)):
         if step in (0, steps // 12, steps // 6, steps // 3, 2 * steps // 3):
             samples = sample(run, game, at.generator("samples"))
             at.metric(AWAY, digits.distance(samples, digits.choose), step=step, arm=name)

@@ -293,7 +293,7 @@ def learn(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
     model.flow.fit(*fitting(run, parts.train))
     paths = {}
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(model, optimizer, paths)):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 10) * (1 - step / steps)
         if step in (0, evenly):

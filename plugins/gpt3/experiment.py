@@ -206,7 +206,7 @@ def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
     optimizer = torch.optim.AdamW(net.parameters(), lr=own, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, own, steps + 1, pct_start=0.1)
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {own:.2g}"):
+    for step in at.steps(steps, f"{at.name}, rate {own:.2g}", state=(net, optimizer, schedule)):
         ids, _ = rules.draw(64, generator)
         loss = answer_nats(net, ids.to(run.device)).mean()
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=1.0)

@@ -147,7 +147,7 @@ def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Writer]:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     batches, name = at.generator("batches"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in at.steps(steps, name):
+    for step in at.steps(steps, name, state=(writer, optimizer, schedule)):
         rows = torch.randint(len(strokes.words), (32,), generator=batches)
         loss = writer.nats(*given(run, strokes, rows))
         at.descend(loss, optimizer, step=step, metric="nats a point while learning", arm=name, clip=1.0)

@@ -258,7 +258,7 @@ def spectrum(
     def loss(call: Callable[..., Tensor]) -> Tensor:
         return F.binary_cross_entropy_with_logits(call(x)[:, 0], y)
 
-    for step in at.steps(at.length(steps), f"{at.name}, {len(x)} points"):
+    for step in at.steps(at.length(steps), f"{at.name}, {len(x)} points", state=(model, optimizer)):
         at.descend(loss(model), optimizer, step=step, metric="")
 
     def measured(call: Callable[..., Tensor]) -> Tensor:

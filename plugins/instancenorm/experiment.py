@@ -272,7 +272,7 @@ def train(suffix: str, at: Trial, recipe: Recipe, rate: float) -> tuple[float, n
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     drawn = at.generator("crops to train on")
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(network, optimizer, schedule)):
         contrast = (torch.rand(size, generator=drawn) * 0.8 + 0.2).to(crops.train)
         content = with_contrast(crops.draw(crops.train, size, drawn), contrast)
         found = loss(network(content), content).mean()

@@ -215,7 +215,7 @@ def minimise(
     """Every problem with every number of pairs; 0: the arm has its own."""
     cases = [(name, kept) for kept in pairs for name in at.world]
     found = {}
-    for case in at.steps(len(cases), at.name):
+    for case in at.steps(len(cases), at.name, state=(found,)):
         name, kept = cases[case]
         found[cases[case]] = walk(at.world[name], partial(make, pairs=kept) if kept else make, most=most)
     return math.nan, found

@@ -279,7 +279,7 @@ def train(at: Trial, make: Make, rate: float) -> tuple[float, Trained]:
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     batches, positions = at.generator("batches"), at.generator("positions")
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, learning rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, learning rate {rate:g}", state=(model, optimizer, decay)):
         rows = torch.randint(len(x), (32,), generator=batches)
         images = world.placed(x[rows], positions).to(run.device, run.dtype)
         objective = loss(model(images), y[rows].to(run.device))

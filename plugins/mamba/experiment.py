@@ -217,7 +217,7 @@ def train_copier(at: Trial, space: Callable[[int, int, int], nn.Module], rate: f
     )
     batches, name = at.generator("sequences to train on"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in at.steps(steps, name):
+    for step in at.steps(steps, name, state=(copier, optimizer, schedule)):
         ids, answers = (t.to(run.device) for t in selective_copying(32, length, keep, batches))
         loss = F.cross_entropy(copier(ids)[:, -keep:].flatten(0, 1), answers.flatten())
         at.descend(loss, optimizer, step=step, metric="loss of copying", arm=name, clip=1.0)

@@ -276,7 +276,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     drawn, curve = at.generator("facts"), []
     run.phase("train")
-    for step in at.steps(steps, arm):
+    for step in at.steps(steps, arm, state=(network, optimizer, schedule, curve)):
         rows = torch.randint(len(table.pairs), (768,), generator=drawn)
         pairs = table.pairs[rows].to(run.device)
         loss = F.cross_entropy(network(pairs), table.value[rows].to(run.device))

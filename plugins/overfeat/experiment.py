@@ -212,7 +212,7 @@ def networks(at: Trial, steps: tuple[int, int]) -> dict[float, OverFeat]:
             network.train(part == "classifier")
             optimizer = torch.optim.Adam([w for layers in trained for w in layers.parameters()], lr=rate)
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(warmed, length))
-            for step in at.steps(length, f"{part} at rate {rate:g}"):
+            for step in at.steps(length, f"{part} at rate {rate:g}", state=(network, optimizer, schedule)):
                 scaled = known[step % len(known)]
                 seen = windows(scaled, torch.randint(len(scaled.x), (24,), generator=draws), draws)
                 maps = network.features(seen.x.to(run.dtype))

@@ -227,7 +227,7 @@ def learn(at: Trial, make: Callable[[], PixelNetwork], rate: float) -> tuple[flo
     batches, name = at.generator("batches"), f"{at.name}, rate {rate:g}"
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     run.phase("train")
-    for step in at.steps(steps, name):
+    for step in at.steps(steps, name, state=(network, optimizer, decay)):
         x = train[torch.randint(len(train), (32,), generator=batches)]
         loss = -network.log_likelihood(x).mean()
         at.descend(loss, optimizer, step=step, metric="nats a digit", arm=name, clip=10.0)

@@ -335,25 +335,29 @@ def train(at: Trial, kind: str, recipe: Recipe, rate: float) -> tuple[float, Tra
     model = recipe.make().to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=recipe.weight_decay)
     passes, size = run.pick(smoke=1, quick=300, full=500), 50
-    order, reached, right = at.generator(f"order, {kind}"), None, 0.0
+    order, shuffled = at.generator(f"order, {kind}"), torch.arange(len(x), device=run.device)
+    reached: list[int] = []  # steps with 99 % right
     every, arm = len(x) // size, f"{at.name}, {kind}"
     run.phase("train")
-    for step in at.steps(passes * every, f"{arm}, rate {rate:g}"):
+    for step in at.steps(
+        passes * every, f"{arm}, rate {rate:g}", state=(model, optimizer, shuffled, reached)
+    ):
         if step % every == 0:
-            shuffled = torch.randperm(len(x), generator=order).to(run.device)
+            shuffled.copy_(torch.randperm(len(x), generator=order))
         rows = shuffled[step % every * size :][:size]
         loss = F.cross_entropy(model(x[rows]), y[rows])
         optimizer.param_groups[0]["lr"] = rate * 0.99 ** (step // every)
         at.descend(loss, optimizer, step=step, metric=f"training loss at rate {rate:g}", arm=arm)
         if (step + 1) % every == 0:
             right = accuracy(model, x, y)
-            reached = step + 1 if reached is None and right >= 0.99 else reached
+            if right >= 0.99:
+                reached.append(step + 1)
             if right == 1:
                 break
     run.phase("evaluate")
     with torch.no_grad():
         chosen_by = F.cross_entropy(model.eval()(world.choose[0]), world.choose[1]).item()
-    steps = AtLeast(float(passes * every)) if reached is None else float(reached)
+    steps = float(reached[0]) if reached else AtLeast(float(passes * every))
     return chosen_by, Trained(accuracy(model, x, y), accuracy(model, *world.new), steps)
 
 

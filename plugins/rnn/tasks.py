@@ -77,7 +77,7 @@ def learn_to_add(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     batches = at.generator("sequences to train on")
     run.phase("train")
-    for step in at.steps(steps, f"adding, {name}"):
+    for step in at.steps(steps, f"adding, {name}", state=(network, optimizer, schedule)):
         x, y = adding_problem(32, length, batches, window=window)
         loss = error_of(network, x, y)
         at.descend(loss, optimizer, step=step, metric="error at adding", arm=name, clip=1.0)

@@ -288,7 +288,7 @@ def train(at: Trial, make: Make, rate: float) -> tuple[float, Trained]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     batches, curve = at.generator("batches"), {}
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(model, optimizer, curve)):
         loss = model.loss(data.windows(text.parts.train, TOKENS + 1, 16, batches).to(run.device))
         value = at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}")
         if step % 10 == 0:

@@ -149,7 +149,7 @@ def train(at: Trial, make: Callable[..., RTRBM], rate: float) -> tuple[float, RT
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, 2 - 2 * step / steps))
     drawn, sampled, name = at.generator("films"), at.generator("samples"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in at.steps(steps, name):
+    for step in at.steps(steps, name, state=(model, optimizer, schedule)):
         frames = films(32, drawn).to(run.device, run.dtype)
         loss = model.loss(frames, 5, sampled)
         at.descend(loss, optimizer, step=step, metric="difference of free energies", arm=name)

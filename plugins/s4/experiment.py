@@ -253,7 +253,7 @@ def learn(at: Trial, system: DPLR, rate: float) -> PixelReader:
     batches, name = at.generator("batches"), f"{at.name}, rate {rate:g}"
     x, y = at.world.train
     run.phase("train")
-    for step in at.steps(steps, f"pixels, {name}"):
+    for step in at.steps(steps, f"pixels, {name}", state=(network, optimizer, schedule)):
         rows = torch.randint(len(x), (32,), generator=batches)
         loss = F.cross_entropy(network(x[rows]), y[rows])
         at.descend(loss, optimizer, step=step, metric="loss on pixels", arm=name, clip=1.0)

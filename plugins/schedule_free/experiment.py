@@ -279,7 +279,11 @@ def walk(at: Trial, build: Build, rate: float, *, ninth: int, draw: str) -> Loss
         back()
         return seen
 
-    for step in at.steps(total, f"{world.problem.name}: {at.name}, rate {rate:g}"):
+    for step in at.steps(
+        total,
+        f"{world.problem.name}: {at.name}, rate {rate:g}",
+        state=(model, optimizer, found, *([schedule] if schedule else [])),
+    ):
         at.descend(world.problem.loss(model, generator), optimizer, step=step, metric="")
         if schedule is not None:
             schedule.step()

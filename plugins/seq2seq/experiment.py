@@ -165,7 +165,7 @@ def train(at: Trial, task: Task, rate: float) -> tuple[float, Trained]:
     steps = run.pick(smoke=2, quick=300, full=3000)
     batches, name = at.generator("sentences to train on"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in at.steps(steps, f"translating, {name}"):
+    for step in at.steps(steps, f"translating, {name}", state=(model, optimizer)):
         source, target = sentences(32, task.length, at.world, batches)
         loss = model.loss(source.to(run.device), target.to(run.device))
         at.descend(loss, optimizer, step=step, metric="loss of the translations", arm=name, clip=5.0)

@@ -158,10 +158,11 @@ def race(at: Trial, make: Make, rate: float, *, steps: int) -> tuple[float, list
     generator = at.generator("batches, again" if at.again else "batches")
     optimizer = make(model.parameters(), lr=rate)
     curve = f"training loss, {problem.name}" if at.again else ""
-    losses = [
-        at.descend(problem.loss(model, generator), optimizer, step=step, metric=curve)
-        for step in at.steps(at.length(steps), f"{problem.name}: {at.name}, rate {rate:.2g}")
-    ]
+    losses: list[float] = []
+    label, state = f"{problem.name}: {at.name}, rate {rate:.2g}", (model, optimizer, losses)
+    for step in at.steps(at.length(steps), label, state):
+        loss = problem.loss(model, generator)
+        losses.append(at.descend(loss, optimizer, step=step, metric=curve))
     losses = losses or [problem.loss(model, generator).item()]
     return late(losses), losses
 

@@ -224,7 +224,7 @@ def train(at: Trial, make: Make, rate: float) -> tuple[float, Mistral]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     texts, name = at.generator("texts to train on"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in at.steps(steps, name):
+    for step in at.steps(steps, name, state=(network, optimizer, schedule)):
         ids, value = draw(torch.randint(1, TOKENS, (48,), generator=texts), texts)
         loss = F.cross_entropy(network(ids.to(run.device))[:, -1], value.to(run.device))
         at.descend(loss, optimizer, step=step, arm=name, clip=1.0)

@@ -132,7 +132,7 @@ def train_network(at: Trial, matrix: Float[Tensor, "order order"], rate: float) 
     batches, name = at.generator("batches"), f"{at.name}, rate {rate:g}"
     pixels, labels = at.world.train
     run.phase("train")
-    for step in at.steps(steps, f"layer, {name}"):
+    for step in at.steps(steps, f"layer, {name}", state=(network, optimizer, schedule)):
         rows = torch.randint(len(pixels), (64,), generator=batches)
         loss = F.cross_entropy(network(pixels[rows]), labels[rows])
         at.descend(loss, optimizer, step=step, metric="loss of the layer", arm=name)

@@ -214,7 +214,7 @@ def learn(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[floa
         images, masks = setting.first(images, masks, at.generator("bend before"))
     bends = at.generator("bends") if setting.bends else None
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(network, optimizer, schedule, course)):
         rows = torch.randint(len(images), (10,), generator=batches)
         x, y = images[rows], masks[rows]
         if setting.bends:

@@ -328,7 +328,7 @@ def learn(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 20) * (1 - s / steps))
     batches = at.generator("batches")
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}{label}"):
+    for step in at.steps(steps, f"{at.name}{label}", state=(network, optimizer, schedule)):
         rows = torch.randint(len(splits.known.x), (32,), generator=batches)
         loss = F.cross_entropy(network(splits.known.x[rows]), splits.known.y[rows])
         at.descend(loss, optimizer, step=step, metric=f"loss{label}")

@@ -260,7 +260,7 @@ def learn(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float,
     generator = at.generator("batches")
     steps = predictor.ROUNDS * run.pick(smoke=2, quick=60, full=2000)
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(predictor, optimizer)):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 10) * (1 - step / steps)
         rows = torch.randint(len(train), (16,), generator=generator).tolist()

@@ -241,11 +241,13 @@ def _taken(one: Any) -> Any:
         return one.state_dict()
     if isinstance(one, torch.Tensor):
         return one.detach()
+    if isinstance(one, random.Random):
+        return one.getstate()
     if isinstance(one, list | dict):
         return one
     raise TypeError(
         f"steps(state=...): {type(one).__name__} has no state to keep. Hand over modules, optimisers, "
-        "schedules, tensors, lists and dictionaries; generators are kept anyway."
+        "schedules, tensors, lists, dictionaries and random.Random; torch's generators are kept anyway."
     )
 
 
@@ -255,6 +257,8 @@ def _put_back(one: Any, was: Any) -> None:
     if isinstance(one, torch.Tensor):
         with torch.no_grad():
             one.copy_(was)
+    elif isinstance(one, random.Random):
+        one.setstate(was)
     elif isinstance(one, list):
         one[:] = was
     elif isinstance(one, dict):

@@ -1,0 +1,109 @@
+"""Papers whose loops hand over their state: a run that stops within such a loop and is resumed gives the
+numbers of one that did not stop. Each time the tests are run, three of the papers are drawn."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from readtrack.checks.experiment import Watched
+from readtrack.checks.watching import Modes
+from readtrack.runs.events import EventReader, EventWriter
+from readtrack.runs.record import Record
+
+# lstm goes through the loop of rnn.tasks, adam through that of sgd.trials, vgg through that of alexnet.task.
+RESUMABLE = """
+    adam adamw alexnet bert bfgs byt5 ddpm fcn gan glow_tts gpt3 graves hessian instancenorm lbfgs lenet lstm
+    mamba mixtral overfeat pixelrnn rethinking_generalization rope rtrbm s4 schedule_free seq2seq
+    sliding_window ssm unet vgg vit vits
+"""
+
+
+class Stopped(BaseException):
+    """Like a kill: no experiment catches it."""
+
+
+class Breaking(Watched):
+    """A run that stops in the middle of a loop that hands over its state.
+
+    skip  how many of these loops it goes through before, or None: it does not stop
+    part  where in the loop it stops, in [0, 1)
+    """
+
+    skip: int | None = None
+    part: float = 0.0
+    first: list[int]  # the step at which each of these loops began
+
+    def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
+        last = total
+        if state and total > 1:
+            if self.skip == 0:
+                last = 1 + int(self.part * (total - 1))
+            elif self.skip:
+                self.skip -= 1
+        began = False
+        for step in super().steps(total, label, state):
+            if not began and state:
+                self.first.append(step)
+                began = True
+            if step == last:
+                raise Stopped
+            yield step
+
+
+def numbers(folder: Path) -> str:
+    """All of a run, but for its times."""
+    record = Record(run_id="", paper="")
+    for event in EventReader(folder).read_rest():
+        record.apply(event)
+    return repr((record.curves, record.values, [claim["values"] for claim in record.claims]))
+
+
+def test_a_run_stopped_within_a_loop_ends_as_one_that_was_not(
+    tmp_path: Path, remembered: Callable[..., Any]
+) -> None:
+    moments = random.Random(time.time_ns())
+    for name in moments.sample(RESUMABLE.split(), 3):
+        module = importlib.import_module(f"readtrack.papers.{name}")
+        folder = tmp_path / name
+        folder.mkdir()
+        remembered(module, folder / "whole")
+        skip, part = moments.randrange(2), moments.random()
+        where = f"{name} stopped after {skip} loops, at {part} of the next"
+        with pytest.raises(Stopped):
+            run(module, folder, "stopped", skip, part)
+        resumed = run(module, folder, "resumed")
+        assert any(step > 0 for step in resumed.first), where
+        assert numbers(folder / "resumed") == numbers(folder / "whole"), where
+
+
+def run(module: ModuleType, kept: Path, name: str, skip: int | None = None, part: float = 0.0) -> Breaking:
+    folder = kept / name
+    folder.mkdir()
+    events = EventWriter(folder)
+    made = Breaking(
+        folder=folder,
+        events=events,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        seed=0,
+        budget="smoke",
+        settings={},
+        kept=kept / "checkpoints",
+        every=0.0,
+    )
+    made.modes, made.first, made.skip, made.part = Modes(), [], skip, part
+    torch.manual_seed(0)
+    try:
+        module.experiment(made)
+    finally:
+        events.close()
+    return made
