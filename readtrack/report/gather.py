@@ -110,11 +110,12 @@ class ReportSource:
         return next((run for run in plain if run.budget != "smoke"), None)
 
     def own_values(self, paper: str, claim: Claim) -> list[dict[str, float]]:
-        """The claim's numbers in the reader's runs; seeds on which the rule was chosen are no evidence."""
+        """The claim's numbers in the reader's quick runs: verdicts are made by these. Seeds on which the rule
+        was chosen are no evidence."""
         metrics = [bound.metric for bound in claim.rule]
         found = []
         for run in self.runs.get(paper, ())[:_OWN_RUNS]:
-            counts = run.outcome == "completed" and not run.condition and run.budget != "smoke"
+            counts = run.outcome == "completed" and not run.condition and run.budget == "quick"
             words = next((ours for name, _, ours in run.claims if name == claim.name), "")
             if counts and run.seed not in claim.chosen_on and words:
                 numbers = {metric: one.mean for metric in metrics if (one := said(words, metric))}

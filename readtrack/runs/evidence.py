@@ -29,7 +29,7 @@ _LATEST = 5  # runs that an estimate is made from
 def best(runs: Iterable[RunSummary]) -> RunSummary | None:
     """The run that says most about the paper: completed, with verdicts, of the largest budget, the newest of
     those. Not the one with the best verdict: who runs often enough would find one. Null runs and breaks are
-    no evidence for a paper.
+    no evidence for a paper, and runs on other data have verdicts of their own.
     """
     completed = [run for run in runs if run.outcome == "completed" and not run.condition]
     return max(completed, key=_weight, default=None)
@@ -60,10 +60,10 @@ def expected(job: Job, runs: Iterable[RunSummary]) -> float | None:
     """Seconds that the whole run should take: the median of the latest runs of its kind, else what the budget
     allows, else None. `runs` are the newest first.
     """
-    kind = (job.paper, job.budget, job.only or "", job.control)
+    kind = (job.paper, job.budget, job.only or "", job.control, job.data)
     took = [
         run.duration
         for run in runs
-        if run.outcome == "completed" and (run.paper, run.budget, run.only, is_control(run)) == kind
+        if run.outcome == "completed" and (run.paper, run.budget, run.only, is_control(run), run.data) == kind
     ]
     return median(took[:_LATEST]) if took else _USUAL.get(job.budget)

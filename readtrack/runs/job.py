@@ -8,10 +8,11 @@ import secrets
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from readtrack import regular
 from readtrack.bench.case import Budget
+from readtrack.datasets.catalogue import Kind
 from readtrack.home import write_text
 from readtrack.runs.checkpoints import EVERY
 
@@ -87,13 +88,19 @@ class Job:
         return self.null or bool(self.broken)
 
     @property
+    def data(self) -> str:
+        """The data sets that the run takes instead of the paper's own (`--data`), or ""."""
+        return ", ".join(self.settings[kind] for kind in get_args(Kind) if kind in self.settings)
+
+    @property
     def condition(self) -> str:
         """How the run differs from a plain run of the shipped paper, for tables: "" for a plain run."""
         kind = "null run" if self.null else f"break: {self.broken}" if self.broken else ""
         longer = f"{self.times} times the steps" if self.times > 1 else ""
         practised = f"practice: {', '.join(self.practice)}" if self.practice else ""
+        data = f"data: {self.data}" if self.data else ""
         edited = f"edited: {self.edited}" if self.edited else ""
-        return ", ".join(filter(None, [kind, longer, practised, edited]))
+        return ", ".join(filter(None, [kind, longer, practised, data, edited]))
 
     def write(self, folder: Path) -> None:
         write_text(folder / "job.json", json.dumps(asdict(self), indent=2) + "\n")

@@ -63,6 +63,11 @@ class RunSummary:
         """How its code differs from the shipped code (`Job.edited`), "" if it does not."""
         return self.condition.partition("edited: ")[2]
 
+    @property
+    def data(self) -> str:
+        """The data sets that it took instead of the paper's own (`Job.data`), or ""."""
+        return self.condition.partition("data: ")[2].partition(", edited: ")[0]
+
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> RunSummary:
         """The result is safe to print, whatever wrote `fields`. Raises TypeError, ValueError or KeyError

@@ -170,7 +170,11 @@ class Run:
         """
         from readtrack.data import sources
 
-        found = sources.load(kind, self.option(kind, sources.DEFAULTS[kind]), self.seed, at_most=at_most)
+        name = self.option(kind, sources.DEFAULTS[kind])
+        found = sources.load(kind, name, self.seed, at_most=at_most)
+        train, choose, judge = (sum(map(len, part[: None if kind == "text" else 1])) for part in found.parts)
+        items = "characters" if kind == "text" else kind
+        self.log(f"{name}: {train:,} {items} to train on, {choose:,} to choose by, {judge:,} to judge by")
         return found.of_rows(kind, self.rows)
 
     def wants(self, *claims: Claim) -> bool:

@@ -5,7 +5,7 @@ import math
 import os
 import socket
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -185,6 +185,18 @@ def test_a_run_is_expected_to_take_as_long_as_the_latest_of_its_kind():
     assert expected(job, others) == 60
     assert expected(job, [*others, run(30.0), run(10.0), run(20.0, edited="model.py +1 −1")]) == 20
     assert expected(new_job("sgd", broken="no idea"), others) == 3
+
+
+def test_runs_on_other_data_are_told_apart():
+    ours, theirs = (new_job("sgd", settings={"images": name}, edited="sgd.py +1 −1") for name in ("a", "b"))
+    assert ours.condition == "data: a, edited: sgd.py +1 −1"
+    record = Record.from_job(ours)
+    record.outcome = "completed"
+    summary = record.summary()
+    assert (summary.data, summary.edited) == ("a", "sgd.py +1 −1")
+    slow = replace(summary, duration=300.0)
+    assert expected(ours, [slow]) == 300
+    assert expected(theirs, [slow]) == expected(new_job("sgd"), [slow]) == 60
 
 
 def test_a_broken_result_falls_back_to_the_events(run_folder, home):
