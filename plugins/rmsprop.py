@@ -216,12 +216,18 @@ def experiment(run: Run) -> None:
 def badly_scaled(run: Run, batch: int) -> Problem:
     """Digits with pixels of random scales, for a linear classifier that begins at zero."""
     images, labels = digits(run)[0]
-    scales = pixel_scales(run.data("scales", "world")).to(images)
-    return Problem(f"batches of {batch or 'all images'}", linear, images * scales, labels, batch)
+    scales = pixel_scales(run.data("scales", "world"), images.shape[1]).to(images)
+    return Problem(
+        f"batches of {batch or 'all images'}",
+        partial(linear, images.shape[1]),
+        images * scales,
+        labels,
+        batch,
+    )
 
 
-def linear() -> nn.Module:
-    model = nn.Linear(64, 10)
+def linear(pixels: int) -> nn.Module:
+    model = nn.Linear(pixels, 10)
     nn.init.zeros_(model.weight)
     nn.init.zeros_(model.bias)
     return model

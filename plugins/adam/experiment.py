@@ -226,9 +226,9 @@ class WarmedUp(Uncorrected):
         return {**numbers, "lr": settings["lr"] * min(state["t"] / 50, 1)}
 
 
-def with_dropout() -> nn.Sequential:
-    """64 pixels, two hidden layers of 256 with dropout, ten digits."""
-    hidden = [layer for size in (64, 256) for layer in (nn.Linear(size, 256), nn.ReLU(), nn.Dropout(0.5))]
+def with_dropout(pixels: int) -> nn.Sequential:
+    """Two hidden layers of 256 with dropout, ten classes."""
+    hidden = [layer for size in (pixels, 256) for layer in (nn.Linear(size, 256), nn.ReLU(), nn.Dropout(0.5))]
     return nn.Sequential(*hidden, nn.Linear(256, 10))
 
 
@@ -256,7 +256,7 @@ def experiment(run: Run) -> None:
     compare(
         run,
         DROPOUT,
-        Problem("digits under dropout", with_dropout, images, labels),
+        Problem("digits under dropout", partial(with_dropout, images.shape[1]), images, labels),
         arms={"Adam": Arm(Adam), **rivals},
         breaks={**breaks, AS_RMSPROP.name: {"Adam": Arm(RMSProp)}},
         steps=300,
@@ -270,7 +270,7 @@ def experiment(run: Run) -> None:
         breaks={**breaks, AS_ADAGRAD.name: {"Adam": rivals["AdaGrad"]}},
         steps=300,
     )
-    problem = Problem("digits, beta2 0.9999", perceptron, images, labels)
+    problem = Problem("digits, beta2 0.9999", partial(perceptron, images.shape[1]), images, labels)
     leave_out_the_correction(run, problem)
 
 

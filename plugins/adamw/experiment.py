@@ -366,7 +366,8 @@ def few_and_noisy(run: Run, *, draws: int) -> World:
         noisy = (torch.rand(200, generator=generator) < 0.2).to(run.device)
         wrong = torch.randint(10, (200,), generator=generator).to(run.device)
         targets = torch.where(noisy, wrong, labels[rows])
-        problems.append(Problem("few digits, noisy labels", perceptron, images[rows], targets))
+        build = partial(perceptron, images.shape[1])
+        problems.append(Problem("few digits, noisy labels", build, images[rows], targets))
     return World(problems, choose, judge)
 
 

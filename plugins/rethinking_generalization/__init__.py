@@ -224,16 +224,18 @@ PARTS = {f"random labels {part}": part for part in (0.25, 0.5, 0.75)}
 KINDS = FIVE | {name: partial(random_labels, part=part) for name, part in PARTS.items()}
 
 
-def perceptron(*, width: int = 256, dropout: float = 0.0, fixed: bool = False) -> nn.Sequential:
+def perceptron(
+    pixels: int = 64, *, width: int = 256, dropout: float = 0.0, fixed: bool = False
+) -> nn.Sequential:
     """Two hidden layers. fixed: only the output layer is trained."""
     layers: list[nn.Module] = []
-    for inputs in (64, width):
+    for inputs in (pixels, width):
         layers += [nn.Linear(inputs, width).requires_grad_(not fixed), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.Linear(width, 10))
 
 
 class Recipe(NamedTuple):
-    make: Callable[[], nn.Sequential]
+    make: Callable[[int], nn.Sequential]  # from the number of pixels
     weight_decay: float = 0.0
 
 
@@ -255,8 +257,8 @@ def networks(**settings: Any) -> dict[str, Arm[Recipe]]:
     }
 
 
-def linear() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(64, 10))
+def linear(pixels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(pixels, 10))
 
 
 def compare(run: Run) -> None:
@@ -282,7 +284,7 @@ def compare(run: Run) -> None:
 
 
 class World(NamedTuple):
-    """Images (n, 64) with labels: 600 to train on, some to choose by, and new ones."""
+    """Images (n, pixels) with labels: 600 to train on, some to choose by, and new ones."""
 
     train: Data
     choose: Data
@@ -332,7 +334,7 @@ def train(at: Trial, kind: str, recipe: Recipe, rate: float) -> tuple[float, Tra
     """SGD with momentum until every image is right. Returns the loss on the images to choose by, too."""
     run, world = at.run, at.world
     x, y = KINDS[kind](*world.train, run.data(f"noise, {kind}", "train"))
-    model = recipe.make().to(run.device, run.dtype)
+    model = recipe.make(x.shape[1]).to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=recipe.weight_decay)
     passes, size = run.pick(smoke=1, quick=300, full=500), 50
     order, shuffled = at.generator(f"order, {kind}"), torch.arange(len(x), device=run.device)

@@ -239,8 +239,8 @@ class Text:
 
     @classmethod
     def of(cls, run: Run) -> "Text":
-        ids, alphabet = data.characters(data.text())
-        return cls(data.stretches(ids, run.data_seed("world")), len(alphabet))
+        source = run.source("text")
+        return cls(source.parts, len(source.names))
 
     def windows(self, run: Run, part: Literal["choose", "judge"]) -> Int[Tensor, "windows longer"]:
         name = {"choose": "windows to choose by", "judge": "windows to judge"}[part]

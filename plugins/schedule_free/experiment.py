@@ -35,6 +35,7 @@ from .model import ScheduleFreeAdamW, ScheduleFreeSGD
 STOPS = {"a ninth": 1, "a third": 3, "all": 9}  # ninths of the steps
 WARMUP = 20
 NOISE = 0.2  # std, of pixels between 0 and 1
+SEEN = 2000  # rows at most of each loss that is measured
 
 AT_Z = Break(
     "gradients at z",
@@ -218,9 +219,9 @@ def compare(
     """One run of each arm without a schedule, and one of the cosine for each stopping time."""
     train, _, test = digits(run)
     world = World(
-        Problem(name, perceptron, *train, noise=NOISE),
-        noisy(train, run.data("noise", "train")),
-        noisy(test, run.data("noise", "judge")),
+        Problem(name, partial(perceptron, train[0].shape[1]), *train, noise=NOISE),
+        noisy((train[0][:SEEN], train[1][:SEEN]), run.data("noise", "train")),
+        noisy((test[0][:SEEN], test[1][:SEEN]), run.data("noise", "judge")),
     )
     run.compare(
         claim,

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from readtrack import data
 from readtrack.plugin import Run, Sweep, Trial
 
 Make = Callable[..., torch.optim.Optimizer]  # from weights and `lr`
@@ -64,14 +63,16 @@ def digits(run: Run) -> list[tuple[Float[Tensor, "rows pixels"], Int[Tensor, " r
     ]
 
 
-def pixel_scales(generator: torch.Generator, *, spread: float = 1.5) -> Float[Tensor, " pixels"]:
+def pixel_scales(
+    generator: torch.Generator, pixels: int = 64, *, spread: float = 1.5
+) -> Float[Tensor, " pixels"]:
     """10^u with u uniform in [−spread, spread]: inputs times these are badly scaled."""
-    return 10 ** (spread * (2 * torch.rand(64, generator=generator) - 1))
+    return 10 ** (spread * (2 * torch.rand(pixels, generator=generator) - 1))
 
 
-def perceptron(*, hidden: int = 64) -> nn.Sequential:
-    """64 pixels, one hidden layer, ten digits."""
-    return nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+def perceptron(pixels: int = 64, *, hidden: int = 64) -> nn.Sequential:
+    """One hidden layer, ten classes."""
+    return nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 10))
 
 
 class NextCharacter(nn.Module):
@@ -93,12 +94,12 @@ class NextCharacter(nn.Module):
 
 
 def prose(run: Run, *, context: int = 8) -> tuple[Tensor, Tensor, int]:
-    """Every stretch of `context` characters of English prose, the character that follows, and how many
-    characters there are."""
-    ids, alphabet = data.characters(data.text())
-    windows = torch.cat([piece.unfold(0, context + 1, 1) for piece in data.stretches(ids, run.seed).train])
+    """Every stretch of `context` characters of a text, English prose unless `--data` names another, the
+    character that follows, and how many characters there are."""
+    source = run.source("text")
+    windows = torch.cat([piece.unfold(0, context + 1, 1) for piece in source.parts.train])
     windows = windows.to(run.device)
-    return windows[:, :-1], windows[:, -1], len(alphabet)
+    return windows[:, :-1], windows[:, -1], len(source.names)
 
 
 def start(run: Run, build: Callable[[], nn.Module], draw: str = "weights") -> nn.Module:
