@@ -112,7 +112,7 @@ def learn(
     generator = torch.Generator().manual_seed(int(seed))
     for _ in range(limit):
         optimizer.zero_grad()
-        loss = error(network, *strips(BATCH, generator))
+        loss = error(network, *strips(BATCH, generator)).mean()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
