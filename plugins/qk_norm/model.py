@@ -37,8 +37,12 @@ def qk_norm_attention(q: Heads, k: Heads, v: Heads, g: Scale, *, causal: bool = 
 
 
 def first_scale(tokens: int) -> float:
-    """What g starts with: log2(L² - L), for sequences of L tokens (the paper: of the 97.5th percentile)."""
-    return math.log2(tokens**2 - tokens)
+    """What g starts with: log2(L² - L), for sequences of L tokens (the paper: of the 97.5th percentile).
+
+    One token looks at itself alone, whatever the scale: it has the scale of two.
+    """
+    longer = max(tokens, 2)
+    return math.log2(longer**2 - longer)
 
 
 class QKNormAttention(RotaryAttention):

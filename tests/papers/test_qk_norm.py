@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import qk_norm
 from readtrack.papers.qk_norm import QKNormAttention, line_by_line, normalised, qk_norm_attention
 from readtrack.papers.rope import RotaryAttention
@@ -90,46 +91,41 @@ def test_a_layer_of_the_base_transformer_has_one_number_more():
     assert sum(p.numel() for p in layer.parameters()) == 4 * (512 * 512 + 512) + 1
 
 
-def arms_of(run_experiment, monkeypatch, **options):
-    layers = {}
-
-    def noted(run, arm, make, rate, text, vocab):
-        layers[arm] = make(vocab, 16).blocks[0].attention
-        run.metric("loss", 1.0, step=0)
-        loss = len(arm) / 10 + (0.5 if rate == 0.1 else 0.0)
-        return loss, EXPERIMENT.Trained(loss, {})
-
-    monkeypatch.setattr(EXPERIMENT, "train", noted)
-    return layers, run_experiment(qk_norm, **options)
-
-
-def test_the_arms_their_null_run_and_their_breaks(run_experiment, monkeypatch):
-    layers, record = arms_of(run_experiment, monkeypatch)
-    assert {arm: type(layer) for arm, layer in layers.items()} == {
-        "cosines": EXPERIMENT.Cosines,
-        "dot products": RotaryAttention,
-    }
-    assert layers["cosines"].g.item() == pytest.approx(qk_norm.first_scale(48))
-    bounded, quality, high = record.claims
-    assert bounded["verdict"] == "held"
-    assert quality["values"]["loss saved at the best rate"] == pytest.approx(0.5)
-    assert high["values"]["loss lost at a rate of 0.1, cosines / dot products"] == pytest.approx(1.0)
-    layers, _ = arms_of(run_experiment, monkeypatch, null=True)
-    assert {type(layer) for layer in layers.values()} == {RotaryAttention}
-    layers, _ = arms_of(run_experiment, monkeypatch, broken="scale 1")
-    assert layers["cosines"].g.item() == 1
-    assert not layers["cosines"].g.requires_grad
-    layers, _ = arms_of(run_experiment, monkeypatch, broken="unnormalised")
-    broken, plain = layers["cosines"], layers["dot products"]
-    plain.load_state_dict({name: w for name, w in broken.state_dict().items() if name != "g"})
+def test_the_arms_and_what_stands_in_the_papers_place():
+    found = {name: made(setting) for name, setting in EXPERIMENT.ARMS.items()}
+    kinds = {name: type(layer) for name, layer in found.items()}
+    assert kinds == {"cosines": EXPERIMENT.Cosines, "dot products": RotaryAttention}
+    assert found["cosines"].g.item() == pytest.approx(qk_norm.first_scale(48))
+    broken = {one.name: (made(setting), setting.clip) for one, setting in EXPERIMENT.BREAKS.items()}
+    scale_1, _ = broken["scale 1"]
+    assert (scale_1.g.item(), scale_1.g.requires_grad) == (1, False)
+    clipped, clip = broken["clipped gradients"]
+    assert (type(clipped), clip) == (RotaryAttention, 1.0)
     x = torch.randn(2, 5, 16)
-    assert_close(broken(x, causal=True), plain(x, causal=True))
+    for name in ("learned scale", "unnormalised"):
+        layer, clip = broken[name]
+        clipped.load_state_dict({name: w for name, w in layer.state_dict().items() if name != "g"})
+        assert_close(layer(x, causal=True), clipped(x, causal=True))
+        assert clip is None
+
+
+def made(setting):
+    return setting.make(11, 16).blocks[0].attention
+
+
+def test_one_token_has_a_scale():
+    assert qk_norm.first_scale(1) == qk_norm.first_scale(2) == 1.0
 
 
 def test_the_experiment_runs(run_experiment):
-    unreached = ("loss lost at a rate of 0.1, cosines / dot products",)
-    record = run_experiment(qk_norm, unreached=unreached)
-    assert record.curves["held-out loss over rate"].keys() == {"cosines", "dot products"}
+    record = run_experiment(qk_norm)
+    curve = record.curves["held-out loss over rate"]
+    assert curve.keys() == {"cosines", "dot products"}
+    loss = {arm: record.values["held-out loss", arm] for arm in curve}
+    _, quality, high = (list(claim["values"].values()) for claim in record.claims)
+    assert quality[0] == pytest.approx(loss["dot products"] - loss["cosines"])
+    assert high[1] == pytest.approx(dict(curve["dot products"])[0.1] - loss["dot products"])
+    assert digest(EXPERIMENT) == "b3eaeefc5f5f"
 
 
 def test_every_variant_is_right(check_benchmark):
