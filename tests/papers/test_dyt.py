@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from readtrack import data
+from readtrack.checks.constants import digest
 from readtrack.claims import AtLeast
 from readtrack.papers import dyt
 from readtrack.papers.dyt import DynamicTanh, dynamic_tanh, line_by_line, story
@@ -82,44 +83,28 @@ def test_vit_b_has_one_slope_a_layer_in_the_place_of_each_normalisation():
 # Experiment and benchmark
 
 
-def arms_of(run_experiment, monkeypatch, **options):
-    norms = {}
-
-    def noted(run, arm, norm, rate, text, vocab):
-        norms[arm] = norm(8)
-        run.metric("loss", 1.0, step=0)
-        works = rate < {"dynamic tanh": 0.1, "layer norm": 1.0, "neither": 0.02}[arm]
-        loss = 2.0 + len(arm) / 100 if works else 9.0
-        return loss, EXPERIMENT.Trained(loss, EXPERIMENT.Characters(vocab, norm))
-
-    monkeypatch.setattr(EXPERIMENT, "train", noted)
-    return norms, run_experiment(dyt, budget="quick", **options).claims
-
-
-def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
-    norms, claims = arms_of(run_experiment, monkeypatch)
-    kinds = {"dynamic tanh": DynamicTanh, "layer norm": LayerNorm, "neither": nn.Identity}
-    assert {arm: type(norm) for arm, norm in norms.items()} == kinds
-    stable, good = (claim["values"] for claim in claims if claim["claim"]["kind"] == "measured")
-    assert stable["highest rate that works, dynamic tanh / neither"] == pytest.approx(3.0)
-    assert stable["highest rate that works, layer norm / neither"] == pytest.approx(10.0)
-    assert good["loss, dynamic tanh / layer norm"] == pytest.approx(2.12 / 2.1)
-    norms, _ = arms_of(run_experiment, monkeypatch, null=True)
-    assert {type(norm) for norm in norms.values()} == {nn.Identity}
-    norms, _ = arms_of(run_experiment, monkeypatch, broken="no tanh")
+def test_the_arms_and_what_stands_in_the_papers_place():
+    kinds = {name: type(setting.norm(8)) for name, setting in EXPERIMENT.ARMS.items()}
+    assert kinds == {"dynamic tanh": DynamicTanh, "layer norm": LayerNorm, "neither": nn.Identity}
+    linear, clipped = EXPERIMENT.BREAKS.values()
     x = torch.randn(3, 8) * 9
-    assert_close(norms["dynamic tanh"](x), 0.5 * x)
+    assert_close(linear.norm(8)(x), 0.5 * x)
+    assert (type(clipped.norm(8)), clipped.clip) == (nn.Identity, 1.0)
+    assert {setting.clip for setting in EXPERIMENT.ARMS.values()} == {None}
 
 
-def test_the_highest_rate_that_works():
-    rates = (0.01, 0.03, 0.1)
-    ours, control = (
-        dict(zip(rates, (2.0, 2.0, 9.0), strict=True)),
-        dict(zip(rates, (2.0, 9.0, math.nan), strict=True)),
-    )
-    assert EXPERIMENT.times_higher(ours, control, 3.0) == pytest.approx(3.0)
-    assert EXPERIMENT.times_higher(dict.fromkeys(rates, 2.0), control, 3.0) == AtLeast(10.0)
-    assert math.isnan(EXPERIMENT.times_higher(ours, dict.fromkeys(rates, 2.0), 3.0))
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ((2.0, 2.0, 9.0), 0.03),
+        ((2.0, 9.0, math.nan), 0.01),
+        ((2.0, 2.0, 2.0), AtLeast(0.1)),
+        ((9.0, 9.0, math.nan), None),
+    ],
+)
+def test_the_highest_rate_that_works(losses, expected):
+    found = EXPERIMENT.highest(dict(zip((0.01, 0.03, 0.1), losses, strict=True)), 3.0)
+    assert math.isnan(found) if expected is None else found == expected
 
 
 def test_the_bar_is_below_the_frequencies():
@@ -177,12 +162,19 @@ def test_a_tanh_fits_a_tanh_and_a_line_a_line():
 
 
 def test_the_experiment_runs(run_experiment):
-    unreached = (
-        "highest rate that works, dynamic tanh / neither",
-        "highest rate that works, layer norm / neither",
-    )
-    record = run_experiment(dyt, unreached=unreached)
+    highest = {bound.metric for bound in (*dyt.STABLE.rule, dyt.STABLE.control_reaches[1])}
+    record = run_experiment(dyt, unreached=highest)
     assert len(record.curves["what a line leaves over a tanh"]["layer norm"]) == 9
+    loss = {arm: record.values["held-out loss", arm] for arm in (*EXPERIMENT.ARMS, "bigram")}
+    assert list(record.claims[-1]["values"].values()) == pytest.approx(
+        [
+            loss["dynamic tanh"] / loss["layer norm"],
+            loss["dynamic tanh"] / loss["neither"],
+            loss["layer norm"] - loss["bigram"],
+            loss["neither"] / loss["layer norm"],
+        ]
+    )
+    assert digest(EXPERIMENT) == "432139ccc0b5"
 
 
 def test_every_variant_is_right(check_benchmark):
