@@ -210,6 +210,7 @@ def compare(run: Run) -> None:
         references={"bigram": {"loss": bigram}},
         breaks={one.name: {"dynamic tanh": Arm(setting)} for one, setting in BREAKS.items()},
         world=text,
+        judged_on="training",  # the highest learning rate at which it works
     )
     for rate in RATES:
         run.metric("held-out loss over rate", text.works, step=rate, arm="a rate works below")
