@@ -227,6 +227,7 @@ def depth(run: Run) -> None:
             HALVED.name: {"residual, 34 layers": Arm(partial(Marker, 34, "A", Halved))},
             IDENTITY.name: {"residual, 34 layers": Arm(from_identity)},
         },
+        judged_on="training",  # the first claim's loss
     )
     run.headline("loss at rate 0.1")
 
