@@ -4,12 +4,16 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from readtrack import data
+from readtrack.data.sources import DataSource
+from readtrack.datasets.store import DataSets
+from readtrack.home import Home
 from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 
 from ..byte_bpe import ByteBPE
@@ -86,7 +90,7 @@ def experiment(run: Run) -> None:
     released = run.option("weights", "")
     merges = run.option("merges", "")
     if released:
-        write_with_released(run, Path(released), Path(merges) if merges else None)
+        use_released(run, released_file(released), Path(merges) if merges else None)
     if run.wants(SIZE):
         count_parameters(run)
     if run.wants(RESIDUAL):
@@ -177,12 +181,8 @@ def compare_sizes(run: Run) -> None:
 
 def tokens_of(run: Run) -> tuple[ByteBPE, tuple[Pieces, Pieces, Pieces], str]:
     """Merges learned from the text to train on; the three parts as tokens; and the text to judge by."""
-    text = data.text()[: run.pick(smoke=20_000, quick=None, full=None)]
-    characters = torch.frombuffer(bytearray(text, "ascii"), dtype=torch.uint8)
-    parts = [
-        [bytes(piece.tolist()).decode("ascii") for piece in part]
-        for part in data.stretches(characters, run.seed)
-    ]
+    source = run.source("text", at_most=run.pick(smoke=20_000, quick=None, full=None))
+    parts = [written_out(source, part) for part in ("train", "choose", "judge")]
     bpe = ByteBPE(train_merges("\n".join(parts[0]), run.pick(smoke=20, quick=256, full=1000)))
     seen, choose, judge = ([torch.tensor(bpe.encode(piece)) for piece in part] for part in parts)
     if run.without("shuffled text"):
@@ -227,13 +227,37 @@ def evaluate(run: Run, network: GPT2, pieces: Pieces, stream: str) -> float:
     return network.loss(data.windows(pieces, window + 1, count, run.generator(stream)).to(run.device)).item()
 
 
-def write_with_released(run: Run, weights: Path, merges: Path | None) -> None:
-    """Text from a released model, whose merges lie beside it unless they are named."""
+def released_file(weights: str) -> Path:
+    """The file of `--set weights=`: a path, or a name that `readtrack weights get` has fetched."""
+    store = DataSets(Home())
+    return store.path(weights) / "model.safetensors" if weights in store.names() else Path(weights)
+
+
+def use_released(run: Run, weights: Path, merges: Path | None) -> None:
+    """Text from a released model, and its perplexity on the text that `--data` names.
+
+    Its merges lie beside it unless they are named. Of the part to judge by the beginning is read, in windows
+    as long as the model's context, each without the one before.
+    """
     run.phase("setup")
     network = from_released(weights).to(run.device, run.dtype).eval()
     beside = [weights.with_name(name) for name in ("merges.txt", "vocab.bpe")]
     bpe = read_merges(merges or next((path for path in beside if path.exists()), beside[0]))
     write(run, network, bpe, "samples of the released model", f"{weights.name} goes on after [...].")
+    text = written_out(run.source("text"), "judge")[0]
+    size = network.positions.num_embeddings
+    tokens = bpe.encode(text[: run.pick(smoke=500, quick=50_000, full=1_000_000)])
+    nats, read = 0.0, 0
+    for first in run.steps(max(len(tokens) // size, 1), "perplexity"):
+        ids = torch.tensor([tokens[first * size :][:size]], device=run.device)
+        with torch.no_grad():
+            nats, read = nats + network.loss(ids).item() * (ids.shape[1] - 1), read + ids.shape[1] - 1
+    run.metric("perplexity of a token", math.exp(nats / read), arm=weights.name)
+
+
+def written_out(source: DataSource, part: Literal["train", "choose", "judge"]) -> list[str]:
+    """The pieces of that part as texts."""
+    return ["".join(source.names[i] for i in piece.tolist()) for piece in getattr(source.parts, part)]
 
 
 def write(run: Run, network: GPT2, bpe: ByteBPE, name: str, caption: str) -> None:

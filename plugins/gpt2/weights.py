@@ -3,6 +3,8 @@
 They are published as `model.safetensors` or `pytorch_model.bin` with `merges.txt` beside it (Hugging Face's
 names), for gpt2, gpt2-medium, gpt2-large and gpt2-xl. Nothing is downloaded here.
 
+    readtrack weights get gpt2
+    readtrack run gpt2 --set weights=gpt2 --data wikitext-2
     readtrack run gpt2 --set weights=FOLDER/model.safetensors
 """
 

@@ -41,6 +41,7 @@ _COMMANDS = {
     "calibrate": ("machine", "Measure a device's peak compute and memory rates."),
     "places": ("places", "Manage other machines that can run papers."),
     "data": ("data", "Fetch, add and check real data sets."),
+    "weights": ("data", "Fetch released weights."),
     "plugins": ("plugins", "List, check and create plugins (the code that runs papers)."),
     "search": ("search", "Search titles, authors, abstracts, notes and the text of PDFs."),
     "lineage": ("lineage", "Show a paper's prerequisites and successors as a tree."),

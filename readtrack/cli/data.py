@@ -1,4 +1,4 @@
-"""`readtrack data`: real data sets, for runs with `--data NAME`."""
+"""`readtrack data`: real data sets, for runs with `--data NAME`. `readtrack weights`: released weights."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from readtrack.text import counted, format_bytes, one_line
 app = typer.Typer(rich_markup_mode=None)
 group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Fetch, add and check real data sets.")
 app.add_typer(group, name="data")
+weights = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Fetch released weights.")
+app.add_typer(weights, name="weights")
 
 _STEP = 0.01  # share of a file between two lines of progress
 
@@ -77,26 +79,8 @@ def get(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a large download.")] = False,
 ) -> None:
     """Fetch known data sets. An interrupted download resumes where it stopped."""
-    from readtrack.sync.clock import SyncCancelled
-    from readtrack.sync.datasets import fetch
-
     for name in names:
-        known = _known(name)
-        terminal.print_err(
-            f"{known.title}: {format_bytes(known.size)}, licence: {known.licence} ({known.homepage})"
-        )
-        if not yes and known.size > 1024**3 and sys.stdin.isatty() and not typer.confirm("Fetch it?"):
-            raise NotAvailableError("nothing was fetched.")
-        try:
-            stored = fetch(
-                Home(), known, progress=_Bar(), notice=terminal.print_err, cancel=threading.Event()
-            )
-        except (KeyboardInterrupt, SyncCancelled):
-            terminal.print_err("Stopped. What arrived is kept; run the command again to continue.")
-            raise KeyboardInterrupt from None
-        terminal.print_out(
-            f"{name} is here: {counted(len(stored.files), 'file')}, {format_bytes(stored.size)}."
-        )
+        _fetch(_known(name), yes)
 
 
 @group.command()
@@ -154,6 +138,48 @@ def remove(names: Annotated[list[str], typer.Argument(help="Data sets to delete 
     store = DataSets(Home())
     for name in names:
         terminal.print_out(f"{name} was removed: {format_bytes(store.remove(name))} freed.")
+
+
+@weights.command("get")
+def get_weights(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME[@REVISION]", help="Known weights, such as gpt2.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a large download.")] = False,
+) -> None:
+    """Fetch released weights: safetensors files only, checked by SHA-256.
+
+    `readtrack data list` shows them; `data verify` and `data remove` take their names, too.
+    """
+    for asked in names:
+        name, _, revision = asked.partition("@")
+        known = _known(name)
+        if known.kind != "weights":
+            raise ReadtrackError(f"{name} is a data set. `readtrack data get {name}` fetches it.")
+        if not known.revision.startswith(revision):
+            raise ReadtrackError(
+                f"there is no checksum of revision {revision!r} of {name}. Known: {known.revision}."
+            )
+        _fetch(known, yes)
+
+
+def _fetch(known: DataSet, yes: bool) -> None:
+    from readtrack.sync.clock import SyncCancelled
+    from readtrack.sync.datasets import fetch
+
+    terminal.print_err(
+        f"{known.title}: {format_bytes(known.size)}, licence: {known.licence} ({known.homepage})"
+    )
+    if not yes and known.size > 1024**3 and sys.stdin.isatty() and not typer.confirm("Fetch it?"):
+        raise NotAvailableError("nothing was fetched.")
+    try:
+        stored = fetch(Home(), known, progress=_Bar(), notice=terminal.print_err, cancel=threading.Event())
+    except (KeyboardInterrupt, SyncCancelled):
+        terminal.print_err("Stopped. What arrived is kept; run the command again to continue.")
+        raise KeyboardInterrupt from None
+    terminal.print_out(
+        f"{known.name} is here: {counted(len(stored.files), 'file')}, {format_bytes(stored.size)}."
+    )
 
 
 def _known(name: str) -> DataSet:

@@ -1,4 +1,4 @@
-"""The data sets that readtrack knows where to get: `catalogue.yaml`, next to this file."""
+"""The data sets and weights that readtrack knows where to get: `catalogue.yaml`, next to this file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
-Kind = Literal["images", "text", "speech"]
+Kind = Literal["images", "text", "speech", "weights"]
 Format = Literal[
-    "idx", "cifar", "text", "enwik8", "wikitext", "speech commands", "lj speech", "pictures", "sounds"
+    "idx",
+    "cifar",
+    "text",
+    "enwik8",
+    "wikitext",
+    "speech commands",
+    "lj speech",
+    "pictures",
+    "sounds",
+    "safetensors",
 ]
 
 # What `readtrack.data.sources` has without a file of the home.
@@ -35,7 +44,12 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """The description of a data set. `names`: what its labels stand for; `split`: who is judged on what."""
+    """The description of a data set, or of weights.
+
+    names     what its labels stand for
+    split     which part of it is judged on
+    revision  the one that the weights are of
+    """
 
     name: str
     title: str
@@ -43,8 +57,9 @@ class DataSet:
     format: Format
     licence: str
     homepage: str
-    split: str
     files: tuple[DataFile, ...]
+    split: str = ""
+    revision: str = ""
     names: tuple[str, ...] = ()
 
     @property

@@ -20,6 +20,7 @@ from typing import IO, Any, cast, get_args
 
 from readtrack import regular
 from readtrack.datasets.catalogue import DataFile, DataSet, Format, Kind, catalogue
+from readtrack.datasets.weights import check_safetensors
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
 from readtrack.text import format_bytes, one_line
@@ -139,6 +140,7 @@ class DataSets:
                         f"and {file.sha256} was expected."
                     )
                 files[file.name] = (size, sha256)
+            check_weights(part, known)
             return write_about(part, known.name, known.kind, known.format, "added", files)
 
     def add_own(self, name: str, source: Path, kind: Kind | None) -> Stored:
@@ -192,6 +194,20 @@ def is_same(file: DataFile, path: Path, sha256: str) -> bool:
     if sha256 == file.sha256:
         return True
     return bool(file.content) and _content(path) == file.content
+
+
+def check_weights(folder: Path, known: DataSet) -> None:
+    """Raises ReadtrackError if `known` are weights and one of its files in `folder` could run code: all but
+    lists of words (.txt) are safetensors. Such a file is deleted."""
+    if known.kind != "weights":
+        return
+    for file in known.files:
+        if not file.name.endswith(".txt"):
+            try:
+                check_safetensors(folder / file.name)
+            except ReadtrackError:
+                (folder / file.name).unlink()
+                raise
 
 
 def write_about(

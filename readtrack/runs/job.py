@@ -90,7 +90,8 @@ class Job:
     @property
     def data(self) -> str:
         """The data sets that the run takes instead of the paper's own (`--data`), or ""."""
-        return ", ".join(self.settings[kind] for kind in get_args(Kind) if kind in self.settings)
+        kinds = (kind for kind in get_args(Kind) if kind != "weights")
+        return ", ".join(self.settings[kind] for kind in kinds if kind in self.settings)
 
     @property
     def condition(self) -> str:

@@ -374,9 +374,8 @@ class Run:
     def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
         """Count 0 .. total-1 with progress and an ETA; stops the run between two steps when cancelled.
 
-        state  what changes in the loop: modules, optimisers, schedules, tensors, lists, dictionaries and
-               instances of random.Random. With it, a resumed run starts at the last checkpoint's step.
-               torch's generators are kept anyway
+        state  what changes in the loop: modules, optimisers, schedules, tensors, lists, dictionaries. With it
+               a resumed run starts at the last checkpoint's step. torch's generators are kept anyway
         """
         loop = self.checkpoints.loop(label, state)
         start = last = time.monotonic()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from readtrack.datasets.catalogue import DataFile, DataSet
-from readtrack.datasets.store import MOST_FILES, DataSets, Stored, write_about
+from readtrack.datasets.store import MOST_FILES, DataSets, Stored, check_weights, write_about
 from readtrack.datasets.unpack import unpack
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
@@ -58,6 +58,7 @@ def fetch(
                 _fetch_file(client, part / file.name, file, progress)
         finally:
             client.close()
+        check_weights(part, known)
         files = {file.name: (file.size, file.sha256) for file in known.files}
         if known.format in _UNPACKED:
             files = _unpacked(part, known, notice)

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from readtrack.cli.app import run
+from readtrack.datasets.catalogue import catalogue
 from readtrack.datasets.store import DataSets
+from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.runs import settings
 
@@ -59,3 +61,23 @@ def test_data_is_a_setting_of_its_kind(home, tmp_path):
 def test_a_paper_that_takes_no_data_says_so(capsys):
     assert run(["run", "newton", "--data", "digits", "--budget", "smoke"]) == 2
     assert "newton takes no images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("gpt2@0000", "no checksum of revision '0000'"),
+        ("mnist", "readtrack data get mnist"),
+        ("gpt9", "no known data set 'gpt9'"),
+    ],
+)
+def test_only_weights_with_a_checksum_are_fetched(home, capsys, name, why):
+    assert run(["weights", "get", name]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_added_weights_are_checked(home, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(ReadtrackError, match="is not gpt2's file"):
+        DataSets(home).add_known(catalogue()["gpt2"], tmp_path)
+    assert DataSets(home).names() == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import pickle
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,7 +83,8 @@ def serve(monkeypatch, tmp_path):
 
 def known(*urls, content=CONTENT, form="text", name="file.bin"):
     file = DataFile(name, len(content), hashlib.sha256(content).hexdigest(), urls)
-    return DataSet("toy", "Toy", "speech" if form == "lj speech" else "text", form, "MIT", "", "", (file,))
+    kind = {"lj speech": "speech", "safetensors": "weights"}.get(form, "text")
+    return DataSet("toy", "Toy", kind, form, "MIT", "", (file,))
 
 
 def test_a_data_set_is_fetched_whole_and_its_size_is_announced(serve, tmp_path):
@@ -162,3 +165,47 @@ def test_an_archive_of_sounds_is_unpacked(serve, tmp_path):
     assert list(stored.files) == ["LJ/wavs/1.wav"]
     assert sorted(path.name for path in (tmp_path / "data/toy").iterdir()) == ["LJ", "data.json"]
     assert list(DataSets(Home(tmp_path)).problems("toy")) == []
+
+
+def safetensors(offsets=(0, 16), length=None):
+    header = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": offsets}}).encode()
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + bytes(16)
+
+
+def fetch_weights(server, content, home):
+    return fetch(home, known(server.url, content=content, form="safetensors"), clock=Quick())
+
+
+def test_weights_are_fetched_and_checked(serve, tmp_path):
+    content = safetensors()
+    stored = fetch_weights(serve(content), content, Home(tmp_path))
+    assert (stored.kind, stored.format, stored.size) == ("weights", "safetensors", len(content))
+
+
+def test_cut_weights_are_not_there_and_are_resumed(serve, tmp_path):
+    content = safetensors()
+    with pytest.raises(NotAvailableError, match="run the command again"):
+        fetch_weights(serve(content, cuts=[40] * 9, resumes=False), content, Home(tmp_path))
+    assert DataSets(Home(tmp_path)).names() == []
+    fetch_weights(serve(content), content, Home(tmp_path))
+    assert DataSets(Home(tmp_path)).names() == ["toy"]
+
+
+@pytest.mark.parametrize(
+    ("content", "served", "why"),
+    [
+        (safetensors(), safetensors()[:-1] + b"x", "SHA-256"),
+        (pickle.dumps({"w": [1.0] * 100}), None, "not a safetensors file"),
+        (safetensors((0, 20)), None, "20 bytes, and 16 follow"),
+        (safetensors((4, 16)), None, "gaps"),
+        (safetensors(length=2**62), None, "no possible length"),
+        (b"[]" + bytes(30), None, "not a safetensors file"),
+        (b"", None, "not a safetensors file"),
+    ],
+)
+def test_what_is_no_safetensors_file_is_refused(serve, tmp_path, content, served, why):
+    with pytest.raises(ReadtrackError, match=why):
+        fetch_weights(serve(served or content), content, Home(tmp_path))
+    store = DataSets(Home(tmp_path))
+    assert store.names() == []
+    assert not list(store.folder.glob("*/file.bin"))

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from readtrack.data import sources
 from readtrack.errors import NotAvailableError
 from readtrack.papers import gpt2
 from readtrack.papers.byte_bpe import ByteBPE
@@ -368,9 +369,18 @@ def test_the_experiment_draws_text_from_released_weights(run_experiment, tmp_pat
     bpe = ByteBPE(merges)
     lines = [" ".join(visible(bpe.tokens[symbol]) for symbol in pair) for pair in merges]
     (tmp_path / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
-    reference(len(bpe) + 1, 64, 64, 1, 1).save_pretrained(tmp_path)
+    theirs = reference(len(bpe) + 1, 64, 64, 1, 1)
+    theirs.save_pretrained(tmp_path)
     record = run_experiment(gpt2, weights=str(tmp_path / "model.safetensors"), prompt="the other")
     assert [artifact["name"] for artifact in record.artifacts] == ["samples of the released model", "samples"]
+    source = sources.load("text", "prose", 0)
+    text = "".join(source.names[i] for i in source.parts.judge[0].tolist())
+    tokens = bpe.encode(text[:500])
+    windows = torch.tensor(tokens[: len(tokens) // 64 * 64]).view(-1, 64)
+    with torch.no_grad():
+        perplexity = theirs.eval()(windows, labels=windows).loss.exp().item()
+    found = record.values["perplexity of a token", "model.safetensors"]
+    assert found == pytest.approx(perplexity, rel=1e-4)
 
 
 # Experiment and benchmark
