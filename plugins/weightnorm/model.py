@@ -40,29 +40,36 @@ class WeightNorm(nn.Module):
     normalise: Callable[[Weight, Lengths], Weight] = staticmethod(weight_norm)
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
-        """`layer` is used up: its weight is taken, and its bias, which it must have."""
+        """Takes the weight of `layer`, and its bias, which it must have.
+
+        Raises ValueError for a convolution that does not pad with zeros.
+        """
         super().__init__()
+        if getattr(layer, "padding_mode", "zeros") != "zeros":
+            raise ValueError(f"padding with zeros only, not {layer.padding_mode!r}")
         weight = layer.weight.detach()
         self.weight_g = nn.Parameter(torch.linalg.vector_norm(weight, dim=axes(weight), keepdim=True))
         self.weight_v = nn.Parameter(weight.clone())
         self.bias = nn.Parameter(layer.bias.detach().clone())
-        self.stride, self.padding = getattr(layer, "stride", 1), getattr(layer, "padding", 0)
+        settings = ("stride", "padding", "dilation", "groups")
+        self.settings = {name: getattr(layer, name) for name in settings if isinstance(layer, nn.Conv2d)}
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         weight = self.normalise(self.weight_v, self.weight_g)
         if weight.ndim == 2:
             return F.linear(x, weight, self.bias)
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+        return F.conv2d(x, weight, self.bias, **self.settings)
 
     @torch.no_grad()
     def start(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """Equations 5 and 6: lengths and biases by which each unit's result on `x` has mean 0 and variance 1.
 
-        Returns that result, for the layers above.
+        A unit that does not vary on `x` keeps its length. Returns the result, for the layers above.
         """
         y = self(x)
         features = y.movedim(1 if self.weight_v.ndim > 2 else -1, 0).flatten(1)
         mean, std = features.mean(1), features.std(1, correction=0)
+        std = torch.where(std > 0, std, 1)
         self.weight_g /= std.view_as(self.weight_g)
         self.bias.sub_(mean).div_(std)
         return self(x)
@@ -76,9 +83,10 @@ def start_from_data(network: nn.Sequential, x: Float[Tensor, "batch ..."]) -> No
 
 
 class MeanOnlyBatchNorm(nn.Module):
-    """Section 4: takes each feature's mean over the batch off, in use a running average of it.
+    """Section 4: subtracts each feature's mean over the batch, at inference a running average of it, and adds
+    a bias of its own, beside which that of the layer below has no effect.
 
-    The bias is the layer's below. `momentum` is the weight of the newest batch in the average.
+    `momentum` is the weight of the newest batch in the average.
     """
 
     def __init__(self, features: int, *, momentum: float = 0.1) -> None:

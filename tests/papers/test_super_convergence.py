@@ -9,10 +9,12 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.claims import AtLeast
 from readtrack.papers import super_convergence as module
-from readtrack.papers.batchnorm.convolutions import Scores
+from readtrack.papers.batchnorm.convolutions import digits
 from readtrack.papers.super_convergence import OneCycle, one_cycle
+from readtrack.runs.trial import Trial, Work, Workshop
 
 
 def optimizer() -> torch.optim.SGD:
@@ -80,9 +82,19 @@ def test_the_schedules_of_the_arms():
     assert module.rise(99, 101, 3.0)[0] == pytest.approx(3.0)
 
 
+def test_a_warm_up_rises_over_a_tenth_of_the_steps():
+    rates = [module.warmed(step, 100, 1.0)[0] for step in (0, 9, 50)]
+    assert rates == pytest.approx([0.1, module.cosine(9, 100, 1.0)[0], 0.5], rel=1e-3)
+
+
+def test_a_training_of_one_step_has_the_first_rate():
+    assert one_cycle(0, 1, peak=2.0) == (0.2, 0.95)
+
+
 @pytest.mark.parametrize("schedule", [module.cycle, module.usual])
 def test_a_training_follows_its_schedule(part_of_run, monkeypatch, schedule):
     run, followed = part_of_run(), []
+    at = Trial(Workshop(run, digits(run)), Work(arm="an arm", level="T"), arm="an arm")
     descend = run.descend
 
     def noted(loss, optimizer, **named):
@@ -91,45 +103,31 @@ def test_a_training_follows_its_schedule(part_of_run, monkeypatch, schedule):
         return descend(loss, optimizer, **named)
 
     monkeypatch.setattr(run, "descend", noted)
-    module.train(run, "an arm", schedule, 5, 0.2)
+    module.train(at, schedule, 0.2, middle=5)
     assert followed == [schedule(step, 5, 0.2) for step in range(5)]
 
 
-def test_steps_for_the_same_loss_are_read_off_in_logarithms():
-    losses = {30: 0.8, 60: 0.4, 120: 0.2}
-    assert module.slower(losses, 0.4, 60) == pytest.approx(1.0)
-    assert module.slower(losses, math.sqrt(0.4 * 0.2), 60) == pytest.approx(math.sqrt(2))
-    assert module.slower(losses, 0.9, 60) == 0.5
-    assert module.slower(losses, 0.1, 60) == AtLeast(2.0)
-
-
-def trainings(run_experiment, monkeypatch, **options):
-    seen = {}
-
-    def noted(run, arm, schedule, steps, rate):
-        seen[arm] = schedule, steps
-        run.metric("loss", 1.0, step=0)
-        return 1.0, Scores(1.0 / steps + len(arm) / 1000, 0.1)
-
-    monkeypatch.setattr(module, "train", noted)
-    run_experiment(module, budget="quick", **options)
-    return seen
-
-
-def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
-    seen = trainings(run_experiment, monkeypatch)
-    expected = {f"usual, {steps} steps": (module.usual, steps) for steps in (30, 60, 120, 240)}
-    expected |= {"one cycle, 60 steps": (module.cycle, 60), "cosine, 60 steps": (module.cosine, 60)}
-    assert seen == expected
-    null = trainings(run_experiment, monkeypatch, null=True)
-    assert {schedule for schedule, _ in null.values()} == {module.usual}
-    broken = trainings(run_experiment, monkeypatch, broken="no fall")
-    assert broken == expected | {"one cycle, 60 steps": (module.rise, 60)}
+def test_the_length_for_the_same_loss_is_read_off_in_logarithms():
+    losses = {0.5: 0.8, 1.0: 0.4, 2.0: 0.2}
+    assert module.slower(losses, 0.4) == pytest.approx(1.0)
+    assert module.slower(losses, math.sqrt(0.4 * 0.2)) == pytest.approx(math.sqrt(2))
+    assert module.slower(losses, 0.9) == 0.5
+    assert module.slower(losses, 0.1) == AtLeast(2.0)
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(module)
-    assert record.curves["loss over steps of the training"].keys() == {"one cycle", "usual", "cosine"}
+    curve = record.curves["loss over the length of the training"]
+    assert {arm: [step for step, _ in points] for arm, points in curve.items()} == {
+        "one cycle": [1.0],
+        "usual": [0.5, 1.0, 2.0, 4.0],
+        "cosine": [1.0],
+    }
+    loss = {arm: dict(points)[1.0] for arm, points in curve.items()}
+    _, against_cosine = record.claims
+    values = list(against_cosine["values"].values())
+    assert values[0] == pytest.approx(loss["one cycle"] / loss["cosine"], rel=1e-4)
+    assert digest(module) == "53de5afcdca1"
 
 
 def test_every_variant_is_right(check_benchmark):

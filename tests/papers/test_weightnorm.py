@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from torch.func import functional_call
 from torch.nn.utils import parametrizations
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import weightnorm
-from readtrack.papers.batchnorm import BatchNorm, convolutions
+from readtrack.papers.batchnorm import BatchNorm
 from readtrack.papers.weightnorm import (
     MeanOnlyBatchNorm,
     WeightNorm,
@@ -20,6 +22,7 @@ from readtrack.papers.weightnorm import (
     start_from_data,
     weight_norm,
 )
+from readtrack.papers.weightnorm.experiment import ARMS, BREAKS, YARDSTICKS
 
 # Its name is the hook's, too.
 EXPERIMENT = importlib.import_module("readtrack.papers.weightnorm.experiment")
@@ -123,26 +126,35 @@ def test_mean_only_batch_normalisation_takes_the_mean_off():
 # Experiment and benchmark
 
 
-def networks(run_experiment, monkeypatch, **options: object) -> dict[str, nn.Sequential]:
-    """The networks of the arms in a run whose training is left out."""
-    images, found = torch.rand(64, 1, 8, 8), {}
+@pytest.mark.parametrize("settings", [{"dilation": 2}, {"groups": 2}, {"padding": (1, 0)}])
+def test_a_convolution_keeps_its_settings(settings):
+    layer, x = nn.Conv2d(4, 6, 3, **settings), torch.randn(2, 4, 7, 6)
+    assert_close(WeightNorm(layer)(x), layer(x))
 
-    def noted(run, arm, make, rate, *, steps):
-        torch.manual_seed(0)
-        found[arm] = make(images)
-        return 1.0, convolutions.Scores(len(arm) + 1.0, 0.5)
 
-    monkeypatch.setattr(EXPERIMENT, "fit", noted)
-    run_experiment(weightnorm, **options)
-    return found
+def test_other_padding_than_zeros_is_refused():
+    with pytest.raises(ValueError, match="reflect"):
+        WeightNorm(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"))
+
+
+def test_a_unit_that_does_not_vary_keeps_its_length():
+    layer = WeightNorm(nn.Linear(3, 2))
+    length = layer.weight_g.detach().clone()
+    assert_close(layer.start(torch.ones(5, 3)), torch.zeros(5, 2))
+    assert_close(layer.weight_g.detach(), length)
+
+
+def made(setting) -> nn.Sequential:
+    torch.manual_seed(0)
+    return setting.make(torch.rand(64, 1, 8, 8))
 
 
 def kinds(net: nn.Sequential) -> set[type]:
     return {type(part) for part in net} - {nn.ReLU, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d}
 
 
-def test_the_arms(run_experiment, monkeypatch):
-    found = networks(run_experiment, monkeypatch)
+def test_the_arms():
+    found = {name: made(setting) for name, setting in (ARMS | YARDSTICKS).items()}
     usual = {nn.Conv2d, nn.Linear}
     assert {arm: kinds(net) for arm, net in found.items()} == {
         "plain": usual,
@@ -153,46 +165,47 @@ def test_the_arms(run_experiment, monkeypatch):
     }
     x = torch.rand(64, 1, 8, 8)
     assert_close(found["same start"](x), found["weight norm"](x), rtol=1e-3, atol=1e-3)
-    assert found["same start"](x).std() < found["plain"](x).std() * 100
+    assert {setting.clip for setting in (ARMS | YARDSTICKS).values()} == {None}
 
 
-def test_the_null_run_and_the_breaks(run_experiment, monkeypatch):
-    found = networks(run_experiment, monkeypatch, null=True)
-    usual = {nn.Conv2d, nn.Linear}
-    assert {arm: kinds(net) for arm, net in found.items()} == {
-        "plain": usual,
-        "same start": usual,
-        "weight norm": usual,
-        "mean-only": usual,
-        "batch norm": usual | {BatchNorm},  # by it alone is seen whether there was anything to gain
-    }
-    found = networks(run_experiment, monkeypatch, broken="no start")
+def test_the_breaks():
+    found = {one.name: made(setting) for one, (_, setting) in BREAKS.items()}
     x = torch.rand(64, 1, 8, 8)
-    assert_close(found["weight norm"](x), found["plain"](x))
-    found = networks(run_experiment, monkeypatch, broken="constant length")
-    layer = found["weight norm"][0]
-    assert type(layer) is not WeightNorm
+    assert_close(found["no start"](x), made(YARDSTICKS["plain"])(x))
+    assert kinds(found["same start, clipped gradients"]) == {nn.Conv2d, nn.Linear}
+    layer = found["constant length"][0]
     layer(x).square().sum().backward()
     cosines = nn.functional.cosine_similarity(layer.weight_v.flatten(1), layer.weight_v.grad.flatten(1))
     assert cosines.abs().max() > 0.01
-    assert "batch norm" not in found
-    found = networks(run_experiment, monkeypatch, broken="no mean")
-    assert found.keys() == {"plain", "weight norm", "mean-only", "batch norm"}
-    assert kinds(found["mean-only"]) == {WeightNorm}
-    assert_close(found["mean-only"](x), found["weight norm"](x))
+    assert [setting.clip for _, setting in BREAKS.values()] == [None, None, 1.0, None, None]
+
+
+def test_a_constant_mean_sends_no_gradient_to_the_other_examples():
+    x = torch.randn(4, 3, 2, 2, requires_grad=True)
+    layer, whole = EXPERIMENT.ConstantMean(3), MeanOnlyBatchNorm(3)
+    assert_close(layer(x), whole(x))
+    (ours,) = torch.autograd.grad(layer(x)[0].square().sum(), x)
+    assert not ours[1:].any()
+    assert_close(layer.eval()(x[:1]), x[:1] - layer.running_mean.view(-1, 1, 1))
+
+
+def test_the_mean_of_an_example_needs_no_batch():
+    x = torch.randn(4, 3, 2, 2)
+    layer = EXPERIMENT.ExamplesMean(3)
+    assert_close(layer(x)[:1], layer(x[:1]))
+    assert_close(layer(x).mean((1, 2, 3)), torch.zeros(4), rtol=0, atol=1e-6)
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(weightnorm)
     verdicts = {claim["claim"]["name"]: claim["verdict"] for claim in record.claims}
     assert verdicts["length apart"] == "held"
-    assert record.curves["loss on images at rate 0.02"].keys() == {
-        "plain",
-        "weight norm",
-        "same start",
-        "mean-only",
-        "batch norm",
-    }
+    assert record.curves["loss on images at rate 0.02"].keys() == (ARMS | YARDSTICKS).keys()
+    loss = {arm: record.values["loss on images", arm] for arm in ARMS | YARDSTICKS}
+    values = record.claims[2]["values"]
+    gains = [math.log(loss["plain"] / loss[arm]) for arm in ("mean-only", "batch norm")]
+    assert values[EXPERIMENT.SHARE] == pytest.approx(gains[0] / gains[1], rel=1e-3)
+    assert digest(EXPERIMENT) == "fb6251a45dbc"
 
 
 def test_every_variant_is_right(check_benchmark):
