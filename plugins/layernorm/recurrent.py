@@ -1,6 +1,6 @@
 """Section 3.1's recurrent network, to compare normalisations in: digits, read four pixels at a time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,18 +9,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from readtrack import data
-from readtrack.plugin import Best, Run
+from readtrack.plugin import Run, Sweep, Trial
 
 Norm = Callable[[int], nn.Module]  # width of the state to a layer; it brings its gain and bias along
 
 STEPS, INPUTS = 16, 4  # of an 8 × 8 image
 
 
-class Scores(NamedTuple):
-    """On the digits that nothing was chosen by."""
+class Setting(NamedTuple):
+    """An arm: its layer, and the scale of the recurrent weights."""
 
-    loss: float
-    error: float
+    norm: Norm
+    scale: float = 4.0
 
 
 class Recurrent(nn.Module):
@@ -64,44 +64,45 @@ class Centring(Bias):
         return super().forward(x - x.mean(-1, keepdim=True))
 
 
-def best_of_rates(
-    run: Run, arms: Mapping[str, Norm], *, scale: float, rates: Sequence[float], steps: int
-) -> dict[str, Best[Scores]]:
-    """Each arm at the rate that does best on the second part of the digits, and its scores on the third."""
-    return {
-        arm: run.sweep(
-            f"{arm}, weights × {scale:g}",
-            rates,
-            lambda rate, arm=arm, norm=norm: train(run, arm, norm, rate, scale=scale, steps=steps),
-            score="validation loss, recurrent",
-        )
-        for arm, norm in arms.items()
-    }
-
-
-def train(run: Run, arm: str, norm: Norm, rate: float, *, scale: float, steps: int) -> tuple[float, Scores]:
-    """Adam with gradients clipped at norm 1; the loss to choose by, and the scores."""
+def sequences(run: Run) -> data.Parts:
+    """Images (n, 16, 4) and labels (n,) in three parts."""
     images, labels = data.digits()
-    (x, y), choose, judge = data.parts(
-        images.reshape(-1, STEPS, INPUTS).to(run.device, run.dtype), labels.to(run.device), seed=run.seed
-    )
-    torch.manual_seed(run.seed)
-    model = Recurrent(norm, scale=scale).to(run.device, run.dtype)
+    x = images.reshape(-1, STEPS, INPUTS).to(run.device, run.dtype)
+    return judged_rows(run, data.parts(x, labels.to(run.device), seed=run.seed))
+
+
+def judged_rows(run: Run, parts: data.Parts) -> data.Parts:
+    rows = run.rows(len(parts.judge[0]), "judge")
+    return parts._replace(judge=(parts.judge[0][rows], parts.judge[1][rows]))
+
+
+Scores = dict[str, float]  # "loss" and "error"
+
+
+def attempt(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, Scores]:
+    """Adam with gradients clipped at norm 1; the loss to choose by, and the scores."""
+    run, (x, y) = at.run, at.world.train
+    model = Recurrent(setting.norm, scale=setting.scale).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    batches = run.generator("batches")
-    name = f"{arm}, weights × {scale:g}"
+    batches = at.generator("batches")
     run.phase("train")
-    for step in run.steps(steps, f"{name}, rate {rate:g}"):
+    for step in at.steps(at.length(steps), f"{at.name}, rate {rate:g}"):
         rows = torch.randint(len(x), (32,), generator=batches)
         loss = F.cross_entropy(model(x[rows]), y[rows])
-        run.descend(loss, optimizer, step=step, metric=f"recurrent loss at rate {rate:g}", arm=name, clip=1.0)
-
+        at.descend(loss, optimizer, step=step, metric=f"recurrent loss at rate {rate:g}", clip=1.0)
     run.phase("evaluate")
-    with torch.no_grad():
-        (chosen_by, _), scores = (score(model(images), labels) for images, labels in (choose, judge))
-    return chosen_by, scores
+    with run.evaluating(model):
+        chosen_by, judged = (score(model(images), labels) for images, labels in at.world[1:])
+    return chosen_by["loss"], judged
 
 
 def score(scores: Float[Tensor, "batch digits"], labels: Tensor) -> Scores:
     wrong = scores.argmax(1) != labels
-    return Scores(F.cross_entropy(scores, labels).item(), wrong.float().mean().item())
+    return {"loss": F.cross_entropy(scores, labels).item(), "error": wrong.float().mean().item()}
+
+
+def read_off(at: Trial, found: Sweep[Scores]) -> Scores:
+    """The scores at the rate that was chosen."""
+    for name, value in found.chosen.items():
+        at.metric(f"recurrent {name}", value)
+    return found.chosen

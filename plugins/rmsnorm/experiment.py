@@ -1,14 +1,28 @@
 """Table 1's row, and a recurrent network from large weights with RMSNorm and with what it is made from."""
 
 import math
+from functools import partial
 
 from torch import nn
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, Speedup, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Speedup,
+    Table,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from ..layernorm import LayerNorm
 from ..layernorm.invariances import KEPT, OverFeatures, changes, show
-from ..layernorm.recurrent import Bias, Centring, Norm, best_of_rates
+from ..layernorm.recurrent import Bias, Centring, Setting, attempt, read_off, sequences
 from .model import RMSNorm
 
 INVARIANCE = Claim(
@@ -31,31 +45,50 @@ INVARIANCE = Claim(
     deviations="Up to rounding; without the small number under the root, which the paper does not have.",
 )
 
-CENTRING_INSTEAD = Break("centring instead", "The mean is taken off, and nothing is divided.")
-ONE_FEATURE = Break("one feature", "The square of the first feature stands for the mean square of all.")
+CENTRING_INSTEAD = Break("centring instead", "The mean is subtracted, and nothing is divided.")
+ONE_FEATURE = Break(
+    "one feature", "The square of the first feature stands for the mean square of all.", "near miss"
+)
+SCALED_START = Break(
+    "orthogonal start",
+    "No normalisation: the recurrent weights start orthogonal, not four times as large.",
+    "rival",
+)
+
+STEPS = 150
+SHARE = "share of layer norm's gain"
 
 QUALITY = Claim(
-    name="only scaling matters",
-    sentence="Where layer normalisation makes a recurrent network train, RMSNorm does so as well, and "
-    "centring alone does not.",
+    name="gain of RMSNorm and of centring alone, over layer normalisation's",
+    sentence="After 150 steps from weights four times too large a recurrent network with RMSNorm has nine "
+    "tenths of the gain in held-out loss that layer normalisation brings, and with centring alone at most "
+    "half.",
     paper=Figure(
         "Comparable performance; re-centring is taken to be dispensable", where="abstract", read="abstract"
     ),
     rule=(
-        Bound("share of layer norm's gain, RMSNorm", ">=", 0.9, direction=0.5),
-        Bound("share of layer norm's gain, centring alone", "<=", 0.5),
+        at_least(SHARE, "RMSNorm", 0.9, toward=0.5),
+        at_most(SHARE, "centring alone", 0.5),
     ),
-    control="layer normalisation, and the same network with a bias alone",
+    control="the same network with a bias alone; layer normalisation",
+    control_arm="neither",
     control_reaches=(
-        Bound("loss gained by layer norm", ">=", 0.5),
-        Bound("loss from orthogonal weights, neither", "<=", 0.8),
+        at_least("loss", "neither", 0.5, minus="layer norm"),
+        at_most("loss", "orthogonal, neither", 0.8),
     ),
-    breaks=(CENTRING_INSTEAD, ONE_FEATURE),
-    shortcuts=("loss from orthogonal weights, neither / RMSNorm",),
-    chosen_on=(0, 1, 2),
+    after_steps=STEPS,
+    breaks=(CENTRING_INSTEAD, ONE_FEATURE, SCALED_START, UNTRAINED),
+    chosen_on=(0, 1),
     deviations="Layer normalisation's recurrent network on digits, started from weights that are four times "
-    "orthogonal ones, instead of translators; each arm at the best of four rates; from orthogonal weights "
-    "it learns with neither, too.",
+    "orthogonal ones, instead of translators; 150 steps of Adam, each arm at the best of four learning "
+    "rates. The large start is a handicap that either normalisation removes by construction: from orthogonal "
+    "weights the network learns with neither.",
+    history=(
+        (
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. The orthogonal start was "
+            "shown beside it and is a rival now. Chosen on seeds 0, 1 and 2."
+        ),
+    ),
 )
 
 TIME = Claim(
@@ -74,6 +107,7 @@ TIME = Claim(
         Speedup("a recurrent network", over="naive", threshold=1.07, mode="forward+backward"),
     ),
     control="this project's layer normalisation, written with the same care",
+    headline=True,
     deviations="On a CPU. PyTorch's layer normalisation is one fused kernel, which neither of ours is: it is "
     "the strong variant of the benchmark.",
 )
@@ -83,8 +117,7 @@ TIME = Claim(
 def experiment(run: Run) -> None:
     if run.wants(INVARIANCE):
         check_invariances(run)
-    if run.wants(QUALITY):
-        compare(run)
+    compare(run)
 
 
 def check_invariances(run: Run) -> None:
@@ -108,41 +141,37 @@ def one_feature(width: int) -> nn.Sequential:
 
 
 def compare(run: Run) -> None:
-    rms: Norm = rms_and_bias
-    if run.without(CENTRING_INSTEAD.name):
-        rms = Centring
-    if run.without(ONE_FEATURE.name):
-        rms = one_feature
-    norms: dict[str, Norm] = {
-        "RMSNorm": rms,
-        "layer norm": LayerNorm,
-        "centring alone": Centring,
-        "neither": Bias,
-    }
-    arms = run.arms(norms, control="neither")
-    rates = run.pick(
-        smoke=(0.006,), quick=(0.002, 0.006, 0.02, 0.06), full=(0.0006, 0.002, 0.006, 0.02, 0.06)
-    )
-    steps = run.pick(smoke=2, quick=150, full=1500)
-    without_centring = {arm: norm for arm, norm in arms.items() if arm != "centring alone"}
-    usual = best_of_rates(run, without_centring, scale=1.0, rates=rates, steps=steps)
-    large = best_of_rates(run, arms, scale=4.0, rates=rates, steps=steps)
-    for scale, found in ((1.0, usual), (4.0, large)):
-        for arm, best in found.items():
-            run.metric("recurrent loss over the scale of the weights", best.result.loss, step=scale, arm=arm)
-            run.metric(f"error from weights × {scale:g}", best.result.error, arm=arm)
-    loss = {arm: best.result.loss for arm, best in large.items()}
-    gain = {arm: loss["neither"] - value for arm, value in loss.items()}
-    kept = {arm: gain[arm] / gain["layer norm"] if gain["layer norm"] else math.nan for arm in gain}
-    run.claim(
+    rates = (0.002, 0.006, 0.02, 0.06)
+    run.compare(
         QUALITY,
-        {
-            "share of layer norm's gain, RMSNorm": kept["RMSNorm"],
-            "share of layer norm's gain, centring alone": kept["centring alone"],
-            "loss gained by layer norm": gain["layer norm"],
-            "loss from orthogonal weights, neither": usual["neither"].result.loss,
-            "loss from orthogonal weights, neither / RMSNorm": usual["neither"].result.loss
-            / usual["RMSNorm"].result.loss,
+        arms={
+            "RMSNorm": Arm(Setting(rms_and_bias)),
+            "centring alone": Arm(Setting(Centring)),
+            "neither": Arm(Setting(Bias)),
         },
-        tuned=[*usual.values(), *large.values()],
+        yardsticks={
+            "layer norm": Arm(Setting(LayerNorm)),
+            "orthogonal, neither": Arm(Setting(Bias, 1.0)),
+        },
+        attempt=partial(attempt, steps=run.pick(smoke=2, quick=STEPS, full=1500)),
+        read=read_off,
+        derive=shares,
+        grid=run.pick(smoke=(0.006,), quick=rates, full=(0.0006, *rates)),
+        score="validation loss, recurrent",
+        breaks={
+            CENTRING_INSTEAD.name: {"RMSNorm": Arm(Setting(Centring))},
+            ONE_FEATURE.name: {"RMSNorm": Arm(Setting(one_feature))},
+            SCALED_START.name: {"RMSNorm": Arm(Setting(Bias, 1.0))},
+        },
+        world=sequences(run),
     )
+
+
+def shares(table: Table) -> dict[str, dict[str, float]]:
+    """Of layer normalisation's gain over neither, the part that an arm has."""
+    losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
+    whole = losses["neither"] - losses["layer norm"]
+    return {
+        row: {SHARE: (losses["neither"] - losses[row]) / whole if whole else math.nan}
+        for row in ("RMSNorm", "centring alone")
+    }
