@@ -17,7 +17,7 @@ from readtrack.plugin import Run, Sweep, Trial
 
 WIDTHS = (16, 32, 32, 64, 64, 64, 64)
 NOISE = 0.2  # standard deviation, where ink is 1
-DRAWS = 4  # of the noise, on each image that chooses or judges
+DRAWS = 2  # of the noise, on each image that chooses or judges
 
 Norm = Callable[[int], nn.Module]  # number of features to a layer
 
