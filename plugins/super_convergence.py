@@ -202,6 +202,8 @@ def experiment(run: Run) -> None:
             WARMED.name: {"one cycle": Arm(warmed)},
         },
         world=digits(run),
+        unequal=dict.fromkeys(schedules, "learning rates: schedules are compared, which favours none"),
+        judged_on="training",  # its length
     )
     run.headline("loss over the length of the training")
 
@@ -234,7 +236,7 @@ def slower(losses: dict[float, float], reached: float) -> float | AtLeast:
         if losses[longer] <= reached:
             part = math.log(losses[shorter] / reached) / math.log(losses[shorter] / losses[longer])
             return float(shorter * (longer / shorter) ** part)
-    return AtLeast(lengths[-1])
+    return AtLeast(lengths[-1])  # not at smoke: there the longest reaches it
 
 
 def train(at: Trial, schedule: Schedule, rate: float, *, middle: int) -> tuple[float, Measures]:
