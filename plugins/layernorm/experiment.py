@@ -173,6 +173,10 @@ def table_1(run: Run) -> None:
 
 
 SIZES = (32, 4)
+UNEQUAL = (
+    "the length of their loops, the steps that they take, updates, learning rates, how much they draw: batch "
+    "sizes are compared after as many passes, which favours the small ones"
+)
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
 OVER_SIZE = "loss over examples in a batch"
 
@@ -191,7 +195,7 @@ def small_batches(run: Run) -> None:
         score="validation loss",
         breaks={CENTRED.name: {"layer norm": Arm(Centring)}, NOTHING.name: {"layer norm": Arm(Bias)}},
         world=judged_rows(run, data.parts(x, labels.to(run.device), seed=run.seed)),
-        unequal=dict.fromkeys(norms, "loops, updates, how much they draw: batch sizes are compared"),
+        unequal=dict.fromkeys(norms, UNEQUAL),
     )
     run.headline(OVER_SIZE)
 
