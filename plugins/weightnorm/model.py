@@ -77,9 +77,8 @@ class WeightNorm(nn.Module):
 
 def start_from_data(network: nn.Sequential, x: Float[Tensor, "batch ..."]) -> None:
     """Start the layers in order: each sees what the started ones below it make of `x`."""
-    with torch.no_grad():
-        for layer in network:
-            x = layer.start(x) if isinstance(layer, WeightNorm) else layer(x)
+    for layer in network:
+        x = (layer.start(x) if isinstance(layer, WeightNorm) else layer(x)).detach()
 
 
 class MeanOnlyBatchNorm(nn.Module):
