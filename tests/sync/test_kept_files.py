@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +141,9 @@ def test_a_pdf_attached_while_it_is_fetched_wins(
 
 def test_part_files_of_killed_processes_go(server: Server, papers: Any, sync: Run, home: Home) -> None:
     papers(listed(1))
-    left = [home.pdfs / ".p1.pdf.4711-aa.part", home.metadata / ".p1.json.4711-bb.part"]
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [home.pdfs / f".p1.pdf.{ended.pid}-aa.part", home.metadata / f".p1.json.{ended.pid}-bb.part"]
     for path in left:
         home.ensure(path.parent)
         path.write_bytes(b"half")
