@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -13,9 +15,12 @@ from torch.testing import assert_close
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaAttention
 
+from readtrack.checks.constants import digest
 from readtrack.papers import gqa
 from readtrack.papers.attention import MultiHeadAttention
 from readtrack.papers.gqa import GroupedQueryAttention, convert, grouped_attention
+from readtrack.plugin import Table, Trial
+from readtrack.runs.trial import Work, Workshop
 
 its = importlib.import_module("readtrack.papers.gqa.experiment")
 
@@ -138,70 +143,90 @@ def test_random_heads_begin_as_a_linear_layer_does():
     assert drawn[0].std().item() == pytest.approx((3 * 64) ** -0.5, rel=0.05)
 
 
-def test_all_conversions_start_from_one_checkpoint(run_experiment, monkeypatch):
-    """The same rates, the same steps and batches for each arm."""
-    trained = []
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, its.Characters]:
+    """The models as training finds them, by the label of the training without its rate."""
+    found: dict[str, its.Characters] = {}
     train = its.train
 
-    def watched(run, model, text, **settings):
-        groups = model.blocks[0].attention.groups
-        trained.append((settings["arm"].split(", rate")[0], settings["steps"], settings["rate"], groups))
-        train(run, model, text, **settings)
+    def watched(run, model, *others, label, **settings):
+        found[label.partition(",")[0]] = deepcopy(model)
+        train(run, model, *others, label=label, **settings)
 
     monkeypatch.setattr(its, "train", watched)
+    return found
+
+
+def test_all_conversions_start_from_one_checkpoint(run_experiment, started):
     run_experiment(gqa)
-    assert trained == [
-        ("pre-training", 4, its.RATE, 8),
-        ("one head, mean", 1, its.RATE, 1),
-        ("one head, first", 1, its.RATE, 1),
-        ("one head, random", 1, its.RATE, 1),
-        ("two groups, mean", 1, its.RATE, 2),
-        ("four groups, mean", 1, its.RATE, 4),
-        ("all heads", 1, its.RATE, 8),
-    ]
+    groups = {arm: model.blocks[0].attention.groups for arm, model in started.items()}
+    every = {"mean": 1, "first": 1, "random": 1, "two groups": 2, "four groups": 4, "all heads": 8}
+    assert groups == {"pre-training": 8} | every
+    for arm in every:
+        assert torch.equal(started[arm].embed.weight, started["all heads"].embed.weight)
+        assert not torch.equal(started[arm].embed.weight, started["pre-training"].embed.weight)
 
 
-@pytest.mark.parametrize("broken", ["one group", "no checkpoint"])
-def test_breaks_take_away_what_they_say(run_experiment, monkeypatch, broken):
-    """And nothing of the pre-training, by which the control is judged."""
-    started = {}
-    train = its.train
-
-    def watched(run, model, text, **settings):
-        arm = settings["arm"].split(",")[0]
-        started[arm] = model.embed.weight.clone(), model.blocks[0].attention.groups
-        train(run, model, text, **settings)
-
-    monkeypatch.setattr(its, "train", watched)
-    run_experiment(gqa, broken=broken)
-    assert started.get("two groups", (None, 1))[1] == 1  # absent where that claim is not asked for
-    untrained = torch.equal(started["one head"][0], started["pre-training"][0])
-    assert untrained == (broken == "no checkpoint")
+def test_without_a_checkpoint_nothing_was_trained(run_experiment, started):
+    run_experiment(gqa, broken="no checkpoint")
+    assert torch.equal(started["mean"].embed.weight, started["pre-training"].embed.weight)
 
 
-def test_a_null_run_averages_into_one_head_under_every_name(run_experiment, monkeypatch):
-    """But what one head loses, without which nothing is judged, is there to be seen."""
-    groups = {}
-    train = its.train
+@pytest.fixture
+def at(part_of_run) -> Trial:
+    world = its.Given(small(), its.data.Parts((), (), ()))
+    return Trial(Workshop(part_of_run(), world), Work(arm="any"), arm="any")
 
-    def watched(run, model, text, **settings):
-        groups[settings["arm"].split(", rate")[0]] = model.blocks[0].attention.groups
-        train(run, model, text, **settings)
 
-    monkeypatch.setattr(its, "train", watched)
-    record = run_experiment(gqa, null=True)
-    assert groups == {
-        "pre-training": 8,
-        "one head, mean": 1,
-        "one head, first": 1,
-        "one head, random": 1,
-        "two groups, mean": 1,
-        "four groups, mean": 4,
-        "all heads": 8,
-    }
-    values = {claim["claim"]["name"]: claim["values"] for claim in record.claims}[its.ORDER.name]
-    assert values["nats lost by the first head over the mean"] == 0
-    assert values["nats lost by a random head over the first"] == 0
+def small() -> its.Characters:
+    torch.manual_seed(0)
+    return its.Characters(5, model=16, layers=2)
+
+
+@pytest.mark.parametrize("name", ["key", "value"])
+def test_only_the_keys_are_averaged(at, name):
+    for block, old in zip(its.keys_alone(small(), at).blocks, small().blocks, strict=True):
+        expected = convert(old.attention, 1, "mean" if name == "key" else "first").get_submodule(name)
+        assert torch.equal(block.attention.get_submodule(name).weight, expected.weight)
+
+
+def test_the_groups_heads_are_exchanged(at):
+    for block, old in zip(its.other_group(small(), at).blocks, small().blocks, strict=True):
+        halves = convert(old.attention, 2).key.weight.chunk(2)
+        assert torch.equal(block.attention.key.weight, torch.cat(halves[::-1]))
+
+
+def test_the_best_head_is_the_one_with_the_lowest_loss(at, monkeypatch):
+    """Losses are written down: the third head of the first layer and the eighth of the second."""
+    losses = iter([3, 2, 1, 2, 3, 3, 3, 3, 9, 8, 7, 6, 5, 4, 3, 2])
+    monkeypatch.setattr(its, "windows_loss", lambda *_: torch.tensor(float(next(losses))))
+    found = its.best_head(small(), at)
+    for block, old, head in zip(found.blocks, small().blocks, (2, 7), strict=True):
+        for name in ("key", "value"):
+            heads = old.attention.get_submodule(name).weight.chunk(its.HEADS)
+            assert torch.equal(block.attention.get_submodule(name).weight, heads[head])
+
+
+@pytest.mark.parametrize(("one", "two", "expected"), [(2.5, 2.1, 0.2), (2.5, 2.6, 1.2), (2.0, 1.9, math.nan)])
+def test_what_groups_lose_is_a_part_of_what_one_head_loses(one, two, expected):
+    table = Table()
+    table.rows.update(
+        {
+            name: {"nats a character": v}
+            for name, v in (("mean", one), ("two groups", two), ("all heads", 2.0))
+        }
+    )
+    assert its.derived(table)[""][its.LOST] == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_unigram_by_hand():
+    text = its.data.Parts((torch.tensor([0, 0, 1]),), (), (torch.tensor([0, 1]),))
+    assert its.unigram_loss(text, 2) == pytest.approx(-(math.log(3 / 5) + math.log(2 / 5)) / 2)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(its) == "dbf86be28ab8"
+    assert (its.STEPS, its.FURTHER, its.RATES) == (600, 30, (5e-4, 1.5e-3, 4.5e-3, 1.35e-2))
 
 
 def test_cache_and_parameters_by_the_number_of_groups(run_experiment):
@@ -211,7 +236,6 @@ def test_cache_and_parameters_by_the_number_of_groups(run_experiment):
     kept, count = curves["bytes of the cache a token"][""], curves["parameters of attention"][""]
     assert kept == [(groups, 2 * 8 * 4 * groups) for groups in (1, 2, 4, 8)]
     assert count == [(groups, 2 * 64 * 64 + 2 * 64 * 8 * groups) for groups in (1, 2, 4, 8)]
-    assert [groups for groups, _ in curves["held-out loss over groups"]["mean"]] == [1, 2, 4, 8]
 
 
 def test_every_variant_is_right(check_benchmark):
