@@ -292,7 +292,7 @@ def best_head(model: Characters, at: Trial) -> Characters:
 
 RATE = 4e-3
 RATES = (5e-4, 1.5e-3, 4.5e-3, 1.35e-2)
-OVER_STEPS = "held-out loss over further steps"
+OVER_GROUPS = "held-out loss over key-value heads"
 
 
 def compare(run: Run) -> None:
@@ -308,7 +308,7 @@ def compare(run: Run) -> None:
     train(run, trained, text, batches, steps=steps, rate=RATE, label="pre-training")
     loss = windows_loss(run, trained, text, "judge").mean().item()
     run.metric("held-out loss", loss, arm="pre-trained")
-    run.compare(
+    table = run.compare(
         ORDER,
         NEARLY,
         arms={
@@ -336,7 +336,14 @@ def compare(run: Run) -> None:
         },
         world=Given(trained, text),
     )
-    run.headline(OVER_STEPS)
+    run.axes(OVER_GROUPS, x="key-value heads", y="nats a character")
+    for arm, groups in (("mean", 1), ("two groups", GROUPS), ("four groups", 4), ("all heads", HEADS)):
+        if arm in table.rows:
+            run.metric(OVER_GROUPS, table[arm, "nats a character"], step=groups, arm="averaged")
+    for arm in ("first", "random"):
+        if arm in table.rows:
+            run.metric(OVER_GROUPS, table[arm, "nats a character"], step=1, arm=arm)
+    run.headline(OVER_GROUPS)
 
 
 def derived(table: Table) -> dict[str, dict[str, float]]:

@@ -225,7 +225,7 @@ def test_a_unigram_by_hand():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(its) == "dbf86be28ab8"
+    assert digest(its) == "0bc2d42c76b4"
     assert (its.STEPS, its.FURTHER, its.RATES) == (600, 30, (5e-4, 1.5e-3, 4.5e-3, 1.35e-2))
 
 
@@ -236,6 +236,12 @@ def test_cache_and_parameters_by_the_number_of_groups(run_experiment):
     kept, count = curves["bytes of the cache a token"][""], curves["parameters of attention"][""]
     assert kept == [(groups, 2 * 8 * 4 * groups) for groups in (1, 2, 4, 8)]
     assert count == [(groups, 2 * 64 * 64 + 2 * 64 * 8 * groups) for groups in (1, 2, 4, 8)]
+    found = curves[its.OVER_GROUPS]
+    assert {arm: [groups for groups, _ in points] for arm, points in found.items()} == {
+        "averaged": [1, 2, 4, 8],
+        "first": [1],
+        "random": [1],
+    }
 
 
 def test_every_variant_is_right(check_benchmark):
