@@ -138,7 +138,8 @@ class Proposal:
         if self.unlocks:
             shown = ", ".join(self.unlocks[:4]) + (", ..." if len(self.unlocks) > 4 else "")
             count = len(self.unlocks)
-            parts.append(f"{count} {'paper' if count == 1 else 'papers'} of your list build on it: {shown}")
+            build = "1 paper on your list builds" if count == 1 else f"{count} papers on your list build"
+            parts.append(f"{build} on it: {shown}")
         return "; ".join(parts)
 
 

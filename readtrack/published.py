@@ -103,7 +103,7 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
                 takes_away=tuple(
                     (one_line(one["name"]), one_line(one["takes_away"])) for one in row["claim"]["breaks"]
                 ),
-                made=one_line(made[row["paper"]] + (", earlier procedure" if earlier else "")),
+                made=one_line(made[row["paper"]] + (", judged by the earlier procedure" if earlier else "")),
             )
             found.setdefault(verdict.paper, []).append(verdict)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from operator import eq, ge, gt, le, lt
 
-PASSED, FAILED, UNSURE, EQUAL, ERROR = "✓", "✗", "≈", "=", "!"
+PASSED, FAILED, UNSURE, EQUAL, EXACT, ERROR = "✓", "✗", "≈", "=", "≡", "!"
 RUNNING, STOPPED, QUEUED, PENDING, OUT_OF_MEMORY = "▶", "■", "⧖", "…", "▲"
 NOTHING, ABSENT = "·", "–"  # nothing to show yet; cannot be shown here
 TODO, READING, READ, IMPLEMENTED, SKIPPED = "○", "◐", "●", "◆", "⊘"

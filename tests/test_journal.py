@@ -395,3 +395,10 @@ def test_a_wrong_time_that_has_come_does_not_win_over_what_was_said_after_it(jou
     )
     journal.path.write_text(after + hostile)
     assert journal.load().of("mamba").state == "reading"
+
+
+def test_skipped_papers_are_not_counted_as_read() -> None:
+    from readtrack.reading_list.journal import finished
+
+    assert finished({"read": 2, "implemented": 1, "skipped": 3, "todo": 1, "reading": 1}) == (3, 5)
+    assert finished({"skipped": 2}) == (0, 0)

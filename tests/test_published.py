@@ -39,7 +39,7 @@ def test_what_verify_wrote_is_read(tmp_path: Path) -> None:
     body = json.loads(file.read_text())
     body["claims"][0]["procedure"] -= 1
     file.write_text(json.dumps(body))
-    assert published(file)["paper"][0].made == "two cores, 2026-01-01, earlier procedure"
+    assert published(file)["paper"][0].made == "two cores, 2026-01-01, judged by the earlier procedure"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"runs": [], "claims": [{}]}', '{"runs": 1, "claims": []}'])

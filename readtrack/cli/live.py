@@ -87,8 +87,8 @@ class LiveView:
 
     def _claim(self, claim: claims.StatedClaim, *, control: bool) -> None:
         """The verdict, then a row for each number with its bounds."""
-        sign, tone = marks.verdict("not judged" if control else claim.verdict)
-        verdict = (f"{sign} {claim.verdict}", _COLOURS[tone])
+        sign, tone = marks.verdict("not judged" if control else claim.shown_verdict)
+        verdict = (f"{sign} {claim.shown_verdict}", _COLOURS[tone])
         self._say("claim", Text.assemble(verdict, "  ", (claim.name, "bold")))
         numbers = Table.grid(padding=(0, 2))
         for metric, ours, bounds, held in claim.numbers:

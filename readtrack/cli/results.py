@@ -11,7 +11,7 @@ from readtrack.cli import benchmark_table, terminal
 from readtrack.cli.library import open_library
 from readtrack.errors import NotAvailableError
 from readtrack.present.runs import outcome
-from readtrack.runs.evidence import is_control
+from readtrack.runs.evidence import is_control, shown_claims
 from readtrack.text import format_duration, one_line
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _print_run(run: RunSummary) -> None:
     terminal.print_out(f"{terminal.paint(_when(run), 'bold')}  {how}{f'  {run.run_id}' if one_row else ''}")
     if not one_row:
         terminal.print_out(terminal.paint(f"  {run.run_id}", "dim"))
-    for name, verdict, ours in run.claims:
+    for name, verdict, ours in shown_claims(run):
         first, *rest = _beside(f"{name}: {ours}", _VERDICT)
         terminal.print_out(f"  {terminal.verdict(verdict, control=is_control(run))}  {first}")
         for line in rest:

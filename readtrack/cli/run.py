@@ -304,7 +304,7 @@ def end(library: Library, record: Record, stopped_by: int | None) -> None:
         kind = NotAvailableError if record.error.get("exit_code") == 3 else ReadtrackError
         raise kind(one_line(str(record.error.get("message"))))
     if stopped_by is not None:
-        terminal.print_err("readtrack: stopped before the end")
+        terminal.print_err(f"readtrack: stopped before the end{_way_on(library, record)}")
         raise typer.Exit(128 + stopped_by)
     from readtrack.present.runs import cause
 
@@ -313,6 +313,15 @@ def end(library: Library, record: Record, stopped_by: int | None) -> None:
         terminal.print_err(f"  | {terminal.clip(line, _LOG_COLUMNS)}")
     terminal.print_err(f"readtrack: the record is {folder}")
     raise typer.Exit(1)
+
+
+def _way_on(library: Library, record: Record) -> str:
+    """How a stopped run continues, "" where it has no checkpoint."""
+    from readtrack.runs import checkpoints
+
+    first = record.job.resumes or record.run_id if record.job is not None else record.run_id
+    kept = any(checkpoints.folder(library.home, first).glob("*.pt"))
+    return f". `readtrack run {record.paper} --resume` continues it" if kept else ""
 
 
 def _is_usage(record: Record) -> bool:

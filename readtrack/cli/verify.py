@@ -405,11 +405,12 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
 
 
 def _print(rows: Sequence[VerdictRow], remarks: Sequence[tuple[str, str]]) -> None:
+    from readtrack.runs.evidence import shown_verdict
     from readtrack.verdict_table import caveats, error_rates, forecast, headline
     from readtrack.verdicts import OUTCOMES
 
     for row in rows:
-        mark = terminal.verdict(row.verdict)
+        mark = terminal.verdict(shown_verdict(row.verdict, row.claim.kind))
         said = f"{row.paper}: {row.claim.name}: {'; '.join([*caveats(row), row.ours])}"
         terminal.print_out(f"{mark}  {one_line(said)}")
         for name, verdict in {"null run": row.null, **row.breaks}.items():

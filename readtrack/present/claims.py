@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from readtrack.claims import Claim
 from readtrack.present.marks import PENDING
+from readtrack.runs.evidence import shown_verdict
 from readtrack.runs.job import Job
 from readtrack.runs.record import Record
 from readtrack.text import format_number, one_line
@@ -46,6 +47,11 @@ class StatedClaim:
     ours: str = ""
     edges: tuple[str, ...] = ()
     judged: bool = False
+
+    @property
+    def shown_verdict(self) -> str:
+        """`exact` for an identity or a theorem that held, which is no evidence."""
+        return shown_verdict(self.verdict, self.kind)
 
     def shown(self, metric: str) -> str:
         """`0.7`, `at least 400`, `nan`."""
@@ -87,7 +93,7 @@ class StatedClaim:
         told = "; ".join(
             f"{one.metric} {one.ours}{f' ({one.bounds})' if one.bounds else ''}" for one in self.numbers
         )
-        return f"{self.verdict}: {self.name}: {told or self.ours}; paper: {self.paper}"
+        return f"{self.shown_verdict}: {self.name}: {told or self.ours}; paper: {self.paper}"
 
     def _bounds(self) -> dict[str, str]:
         found: dict[str, list[str]] = {}

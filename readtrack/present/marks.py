@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from readtrack import signs
+from readtrack.runs.evidence import EXACT
 
 if TYPE_CHECKING:
     from readtrack.reading_list.journal import State
@@ -38,6 +39,7 @@ VERDICTS: dict[str, Mark] = {
     "held": Mark(signs.PASSED, "good"),
     "reproduced": Mark(signs.PASSED, "good"),
     "not judged": Mark(signs.NOTHING, "quiet"),
+    EXACT: Mark(signs.EXACT, "quiet"),
     PENDING: Mark(signs.PENDING, "quiet"),
 }
 

@@ -6,7 +6,7 @@ from unicodedata import east_asian_width, normalize
 
 # Pairs: the sign, and what stands for it, one column each.
 _PAIRS = """
-○. ◐~ ●x ◆# ⊘- ✓v ≈~ ✗X ·- ■# ⧖T ▲! ▸> ▾v ▶> ★* ☆. ‹[ ›]
+○. ◐~ ●x ◆# ⊘- ✓v ≈~ ≡: ✗X ·- ■# ⧖T ▲! ▸> ▾v ▶> ★* ☆. ‹[ ›]
 │| ┤| ├| ┬+ ┴+ ┼+ └+ ┘+ ┌+ ┐+ ─- ━= ═= ║| ╭+ ╮+ ╰+ ╯+ ▀# █# ▌| ▐| ▎| ▏| ▊| ▕| ▁_ ▂_ ▃_ ▄# ▅# ▆# ▇# ▔- ░-
 …. –- —- −- ‐- ×x ÷/ ±~ ≥> ≤< →> ←< ↑^ ↓v “" ”" ‘' ’' µu
 ŁL łl ØO øo ßs ĐD đd ıi

@@ -34,6 +34,16 @@ from readtrack.text import counted, one_line
 State = Literal["todo", "reading", "read", "implemented", "skipped"]
 STATES: tuple[State, ...] = get_args(State)
 DONE_WITH: tuple[State, ...] = ("read", "implemented", "skipped")  # nothing is left to read
+
+
+def finished(states: Mapping[Any, int]) -> tuple[int, int]:
+    """How many papers are read, of how many that are not skipped."""
+    return (
+        states.get("read", 0) + states.get("implemented", 0),
+        sum(states.values()) - states.get("skipped", 0),
+    )
+
+
 Entry: TypeAlias = dict[str, Any]
 
 MAX_PROBLEMS = 20

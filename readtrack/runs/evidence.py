@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from readtrack.runs.job import Job
     from readtrack.runs.record import RunSummary
 
+EXACT = "exact"  # an identity or a theorem that held: it could not have been otherwise, and is no evidence
 # One run on one seed says held or missed, as identities do; the others are words for several seeds.
 WORST_FIRST = (
     "not reproduced",
@@ -20,6 +21,7 @@ WORST_FIRST = (
     "held",
     "reproduced",
     "not judged",
+    EXACT,
 )
 _BUDGETS = ("smoke", "quick", "full")
 _USUAL = {"smoke": 5.0, "quick": 60.0}  # seconds that a paper may take on two cores
@@ -36,9 +38,22 @@ def best(runs: Iterable[RunSummary]) -> RunSummary | None:
 
 
 def _weight(run: RunSummary) -> tuple[bool, int, str, str]:
-    judged = any(verdict != "not judged" for _, verdict, _ in run.claims)
+    judged = any(verdict not in ("not judged", EXACT) for _, verdict, _ in shown_claims(run))
     budget = _BUDGETS.index(run.budget) if run.budget in _BUDGETS else -1
     return judged, budget, run.started, run.run_id
+
+
+def shown_verdict(verdict: str, kind: str) -> str:
+    """`verdict` of a claim of that kind; `exact` where it held and could not have been otherwise."""
+    return EXACT if kind != "measured" and verdict in ("held", "reproduced") else verdict
+
+
+def shown_claims(run: RunSummary) -> list[tuple[str, str, str]]:
+    """`run.claims` with their shown verdicts."""
+    return [
+        (name, shown_verdict(verdict, "identity" if name in run.unmeasured else "measured"), ours)
+        for name, verdict, ours in run.claims
+    ]
 
 
 def is_control(run: RunSummary) -> bool:
@@ -52,7 +67,7 @@ def overall(run: RunSummary) -> str:
     """
     if run.outcome != "completed" or is_control(run):
         return run.outcome or "running"
-    verdicts = {verdict for _, verdict, _ in run.claims}
+    verdicts = {verdict for _, verdict, _ in shown_claims(run)}
     return next((verdict for verdict in WORST_FIRST if verdict in verdicts), "completed")
 
 

@@ -42,6 +42,7 @@ class RunSummary:
     headline  how many claims held and the first measured claim's result, or why there is none
     condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
     only      the half that was run, "" for both
+    unmeasured  names of the claims that are identities or theorems, which are no evidence
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class RunSummary:
     headline: str
     condition: str = ""
     only: str = ""
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def edited(self) -> str:
@@ -87,7 +89,8 @@ class RunSummary:
         numbers = {"seed": int(fields["seed"]), "duration": float(fields["duration"])}
         if not math.isfinite(numbers["duration"]):
             raise ValueError("a run takes some seconds")
-        return cls(**{**fields, **texts, **numbers, "claims": claims})
+        unmeasured = tuple(one_line(str(name)) for name in fields.get("unmeasured") or ())
+        return cls(**{**fields, **texts, **numbers, "claims": claims, "unmeasured": unmeasured})
 
 
 @dataclass(slots=True)
@@ -208,17 +211,24 @@ class Record:
             headline=self._headline(verdicts),
             condition=job.condition if job else "",
             only=(job.only or "") if job else "",
+            unmeasured=tuple(str(c["claim"]["name"]) for c in self.claims if not _is_measured(c)),
         )
 
     def _headline(self, verdicts: tuple[tuple[str, str, str], ...]) -> str:
         if self.outcome not in (None, "completed"):
             return one_line(self.detail)[:200]
         if verdicts:
-            measured = (i for i, c in enumerate(self.claims) if c["claim"].get("kind") == "measured")
-            name, verdict, ours = verdicts[next(measured, 0)]
-            held = sum(said in ("held", "weak") for _, said, _ in verdicts)
-            return one_line(f"{held} of {len(verdicts)} held; {name}: {verdict}, {ours}")[:200]
+            counted_ones = [
+                v for v, c in zip(verdicts, self.claims, strict=True) if _is_measured(c)
+            ] or verdicts
+            name, verdict, ours = counted_ones[0]
+            held = sum(said in ("held", "weak") for _, said, _ in counted_ones)
+            return one_line(f"{held} of {len(counted_ones)} held; {name}: {verdict}, {ours}")[:200]
         return counted(len(self.measurements), "measurement") if self.measurements else ""
+
+
+def _is_measured(judged: events.ClaimJudged) -> bool:
+    return judged["claim"].get("kind") in (None, "measured")
 
 
 def _on_hello(record: Record, event: events.Hello) -> None:

@@ -92,7 +92,7 @@ class SyncSummary:
             done = count - len(self.of("cancelled")) - len(self.failed)
             return f"Cancelled; {done} of {count}."
         if self.offline:
-            return f"Offline; {counted(self.here, 'paper')} fetched before."
+            return f"Offline. {counted(self.here, 'paper')} fetched earlier."
         parts = [
             f"{len(found)} {words}"
             for words, found in (

@@ -24,7 +24,6 @@ from readtrack import system
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
 from readtrack.present.actions import key
-from readtrack.text import counted
 from readtrack.tui.actions import TYPING, read_keys
 from readtrack.tui.controllers.adding import ListController
 from readtrack.tui.controllers.notes import NotesController
@@ -525,16 +524,13 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         elif self.runs.leaving:
             self.action_cancel()
         elif not isinstance(self.screen, ChoiceDialog):
-            waiting = len(self.runs.waiting)
-            question = f"A run of {self.runs.alive.record.paper} is still running."
-            if waiting:
-                question += f" The queue keeps {counted(waiting, 'run')}."
+            question = f"A run of {self.runs.alive.record.paper} is still running. {self.runs.kept_queue}"
             answers = [
-                Choice("k", "keep it running", "readtrack shows it at the next start"),
-                Choice("s", "stop it", "and quit when it has stopped"),
+                Choice("k", "keep it running", "without the app; the next start shows it"),
+                Choice("s", "stop it", "and quit when it has stopped; it stays in the results"),
                 Choice("x", "stay here"),
             ]
-            self.push_screen(ChoiceDialog(question, answers), self._leave)
+            self.push_screen(ChoiceDialog(question.rstrip(), answers), self._leave)
 
     def _leave(self, answer: str | None) -> None:
         if answer in (None, "x"):
@@ -590,6 +586,6 @@ def run(home: Home | None = None, papers_yaml: Path | None = None) -> int:
         code = app.run()
     finally:
         app.runs.leave_alone()
-    if app.runs.left_running:
-        sys.stdout.write(f"{app.runs.left_running} is still running; start readtrack to see it.\n")
+    for sentence in app.runs.left():
+        sys.stdout.write(f"{sentence}\n")
     return code if code is not None else app.return_code or 0

@@ -67,3 +67,11 @@ def test_a_run_is_as_good_as_its_least_good_claim() -> None:
     assert overall(run(None)) == "completed"
     assert overall(run("held", outcome="failed")) == "failed"
     assert overall(run("held", outcome=None)) == "running"
+
+
+def test_an_identity_that_held_is_no_evidence() -> None:
+    smoke = run(None, claims=(("a", "not judged", ""), ("b", "held", "")), unmeasured=("b",), budget="smoke")
+    assert overall(smoke) == "not judged"
+    assert overall(run("held", unmeasured=("first",))) == "exact"
+    assert overall(run("missed", unmeasured=("first",))) == "missed"
+    assert best([smoke, run("missed", budget="smoke", started="2026-11-20")]) is not smoke

@@ -401,7 +401,7 @@ CASES = [
         api=0,
         pdf=0,
         code=3,
-        told=("Offline; 1 paper fetched before.", "arXiv cannot be found: the DNS lookup failed"),
+        told=("Offline. 1 paper fetched earlier.", "arXiv cannot be found: the DNS lookup failed"),
         here=ONLY_OLD,
     ),
     Case(

@@ -284,7 +284,7 @@ async def test_what_ships_can_be_read_and_marked_off_the_list(
         assert "put on my list" in shown
         await pilot.press("2")
         await pilot.pause()
-        assert "adamw is reading" in status(empty)
+        assert "adamw marked as reading" in status(empty)
         assert empty.library.state("adamw") == "reading"
         assert "0 reading" in screen_text(empty).splitlines()[0]
         await pilot.press("K")

@@ -145,7 +145,7 @@ async def test_a_row_is_called_by_its_words_not_by_its_markdown(app: ReadtrackAp
     async with app.run_test() as pilot:
         await pilot.pause()
         await pilot.press("2")
-        assert "SGD - Adam see blog is reading." in str(app.main._status.render())
+        assert "SGD - Adam see blog marked as reading." in str(app.main._status.render())
 
 
 async def test_folding_hides_and_unfolding_shows(app: ReadtrackApp) -> None:

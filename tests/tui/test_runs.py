@@ -214,7 +214,7 @@ async def test_quitting_asks_while_a_run_is_alive(
         await pilot.press("q")
         await pilot.pause()
         assert isinstance(app.screen, ChoiceDialog)
-        assert "readtrack shows it at the next start" in screen_text(app)
+        assert "without the app; the next start shows it" in screen_text(app)
         await pilot.press("x")
         await pilot.pause()
         assert app.is_running
@@ -568,3 +568,21 @@ async def test_nothing_is_drawn_while_nothing_changes(app: ReadtrackApp) -> None
         app.post = lambda one: (drawn.append(one) if isinstance(one, news.RunChanged) else None, post(one))  # type: ignore
         await pilot.pause(2.5)
         assert len(drawn) <= 4  # a heartbeat a second
+
+
+async def test_a_second_press_does_not_queue_the_same_run_unseen(app: ReadtrackApp) -> None:
+    async with app.run_test() as pilot:
+        await start(pilot, app, "toy_hang", settings={"how": "polite"})
+        fields = {"budget": "smoke", "only": "experiment", "settings": {"how": "polite"}}
+        again = new_job("toy_hang", **fields)
+        app._start_job(again)
+        assert "already running or queued" in status(app)
+        assert not app.runs.waiting
+        app._start_job(new_job("toy_hang", seed=1, **fields))
+        assert [job.seed for job in app.runs.waiting] == [1]
+        app._start_job(again)
+        app._start_job(again)
+        assert [job.seed for job in app.runs.waiting] == [1, 0]
+        app.runs.clear()
+        app.runs.cancel()
+        await until(pilot, lambda: app.runs.alive is None, "the run to end")

@@ -86,7 +86,7 @@ async def test_shipped_verdicts_stand_on_the_page_before_the_first_run(
     assert "5 of 5 seeds: ratio 2" in text
     assert "✓ falls in null runs" in text
     assert "✓ falls with no mean" in text
-    assert "✓ held  bounded step  theorem" in text
+    assert "≡ exact  bounded step  theorem" in text
 
 
 @pytest.mark.parametrize(

@@ -445,7 +445,7 @@ async def test_offline_is_said_calmly(app: ReadtrackApp, engines: list[Engine]) 
         )
         await ended(pilot, app)
         assert not app._notifications
-        assert status(app).startswith("Offline; 2 papers fetched before.  The next sync")
+        assert status(app).startswith("Offline. 2 papers fetched earlier.  The next sync")
         await pilot.press("w")
         await pilot.pause()
         assert "!" not in sync_page(app)

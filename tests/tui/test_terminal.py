@@ -63,7 +63,7 @@ def test_a_visit(terminal: Terminal, home: Home) -> None:
     print(f"first paint after {time.monotonic() - began:.2f} s")
     terminal.wait_for("? help")
     terminal.keys("j", "2")
-    terminal.wait_for("toy_hang is reading")
+    terminal.wait_for("toy_hang marked as reading")
     terminal.keys("/", "f", "a", "i", "l", "Enter")
     terminal.wait_for("5 found")
     assert "Row of toy_ok" not in terminal.screen()
@@ -207,7 +207,7 @@ def test_a_run_that_is_kept_is_found_again(terminal: Terminal, home: Home) -> No
     terminal.wait_for("A run of toy_hang is still running.")
     terminal.keys("k")
     terminal.wait_for("exit code 0")
-    assert terminal.screen().splitlines()[0] == "toy_hang is still running; start readtrack to see it."
+    assert terminal.screen().splitlines()[0] == "toy_hang is still running. Start readtrack to see it."
     terminal.close()
     assert store.load(folder).outcome is None
     terminal.start()

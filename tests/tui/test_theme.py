@@ -15,7 +15,7 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.present.marks import OUTCOMES, PENDING, RUNNABLE, STATES, VERDICTS
 from readtrack.present.plain_ascii import one_column
-from readtrack.runs.evidence import WORST_FIRST
+from readtrack.runs.evidence import EXACT, WORST_FIRST
 from readtrack.signs import FOLDED
 from readtrack.tui.app import ReadtrackApp
 from readtrack.tui.theme import (
@@ -74,7 +74,7 @@ def test_every_word_of_a_verdict_has_its_mark() -> None:
     from readtrack.claims import Held
     from readtrack.verdicts import Verdict
 
-    assert VERDICTS.keys() == {*get_args(Held), *get_args(Verdict), PENDING}
+    assert VERDICTS.keys() == {*get_args(Held), *get_args(Verdict), EXACT, PENDING}
     assert tuple(VERDICTS) == (*WORST_FIRST, PENDING)
 
 

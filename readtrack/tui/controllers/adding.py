@@ -89,7 +89,7 @@ class ListController:
         self._shell.say("Added ", (added.paper, "bold"), copied, missing, (fetched, "$muted"))
         if added.unasked:
             self._shell.fail(
-                f"ask for the facts of {added.paper}", added.unasked, "the next sync fetches them."
+                f"fetch the details of {added.paper}", added.unasked, "the next sync fetches them."
             )
 
     def ask_for_pdf(self, paper: str) -> None:

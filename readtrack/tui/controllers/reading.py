@@ -48,7 +48,7 @@ class ReadingController:
         name = entry.subject if entry.paper is not None else words
         self._shell.say(
             (marks.STATES[state], state_style(state)),
-            f" {name} is {state}.",
+            f" {name} marked as {state}.",
             (f"  {key('undo')} undoes", "$muted"),
         )
 

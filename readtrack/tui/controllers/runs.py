@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from readtrack import signs
@@ -53,12 +54,16 @@ class RunController:
         self.left_running = ""
         self.leaving = False
         self._reported: set[str] = set()
+        self._asked: Job | None = None  # the run that was requested last
 
     def start(self, job: Job) -> RunFollower | None:
         """Run it now, or queue it while another run is in progress; the run, if it has started."""
         if self.alive is None:
             self._launch(job)
             return self.alive
+        if self._is_doubled(job):
+            self._shell.say((job.paper, "bold"), " is already running or queued. Again: queue it once more.")
+            return None
         if not self._change_queue(lambda jobs: [*jobs, job]):
             return None
         before = self.alive.record.paper
@@ -70,6 +75,12 @@ class RunController:
             (f"   {key('queue')} shows the queue", "$muted"),
         )
         return None
+
+    def _is_doubled(self, job: Job) -> bool:
+        """Whether the same run is in progress or queued, and was not requested twice in a row."""
+        asked, self._asked = self._asked, _request(job)
+        known = [*self.waiting, *filter(None, [self.alive.record.job if self.alive is not None else None])]
+        return asked != self._asked and self._asked in map(_request, known)
 
     def _change_queue(self, change: Callable[[list[Job]], list[Job]]) -> bool:
         try:
@@ -265,7 +276,10 @@ class RunController:
         self.waiting = found
         if found and new and self.alive is None:
             count = counted(len(found), "queued run")
-            self._shell.say(f"{count} from before:", (f"   {key('queue')} shows the queue", "$muted"))
+            self._shell.say(
+                f"{count} from before {'waits' if len(found) == 1 else 'wait'}.",
+                (f"   {key('queue')}, then r starts {'it' if len(found) == 1 else 'them'}", "$muted"),
+            )
         self._shell.post(news.QueueChanged())
 
     def read_results(self) -> None:
@@ -300,8 +314,30 @@ class RunController:
         self.alive = None
         self._shell.exit(0)
 
+    def left(self) -> list[str]:
+        """What the reader leaves behind, in sentences."""
+        said = (
+            [f"{self.left_running} is still running. Start readtrack to see it."] if self.left_running else []
+        )
+        return said + (
+            [f"{self.kept_queue} Press {key('queue')}, then r to start it."] if self.waiting else []
+        )
+
+    @property
+    def kept_queue(self) -> str:
+        """`2 queued runs are kept, and wait for the next start.`, or "" if none are."""
+        if not self.waiting:
+            return ""
+        are = "is kept, and waits" if len(self.waiting) == 1 else "are kept, and wait"
+        return f"{counted(len(self.waiting), 'queued run')} {are} for the next start."
+
     def leave_alone(self) -> None:
         """The terminal is gone, or the app crashed: the run was not asked to stop."""
         if self.alive is not None and not self.leaving:
             with suppress(ReadtrackError):  # no screen is left
                 self.alive.process.detach()
+
+
+def _request(job: Job) -> Job:
+    """What the reader requested, without the facts that its start adds."""
+    return replace(job, run_id="", created="", code="", edited="")

@@ -329,7 +329,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             self._refresh_lines()
         else:
             self._status.update(
-                text("No PDFs to attach: the list mentions none that exist here and are missing.")
+                text("No PDFs to attach: all that the list names are missing, or in the library already.")
             )
 
     def action_import_write(self) -> None:

@@ -16,7 +16,7 @@ from readtrack.library import Library
 from readtrack.present import marks
 from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Catalog
-from readtrack.reading_list.journal import DONE_WITH, State
+from readtrack.reading_list.journal import State, finished
 from readtrack.tui.actions import bindings
 from readtrack.tui.theme import state_mark, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, join, pair, text, wrapped
@@ -257,8 +257,8 @@ class Checklist(LineView):
         if section.key == OFF_LIST:
             return Content.styled(f"{sum(OFF_LIST in one.parents for one in self._entries)} ", "$muted")
         states = self.counts(section)
-        done = sum(states[state] for state in DONE_WITH)
-        return Content.styled(f"{done}/{states.total()} ", "$muted") if states else Content("")
+        done, total = finished(states)
+        return Content.styled(f"{done}/{total} ", "$muted") if states else Content("")
 
     def _sign(self, entry: Entry) -> Content:
         """At the right edge: the verdict of the run that says most, or that the paper can be run."""

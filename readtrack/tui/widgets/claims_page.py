@@ -19,7 +19,7 @@ from readtrack.tui.widgets.line_view import BLANK, EMPTY, Line, heading, join, l
 def verdict_marks(record: Record) -> list[Content]:
     """`✓ name` for each claim that was judged."""
     judged = [one for one in stated(record) if one.judged]
-    signs = [verdict_mark(one.verdict, control=_is_control(record)) for one in judged]
+    signs = [verdict_mark(one.shown_verdict, control=_is_control(record)) for one in judged]
     return [join((f"{sign} {one.name}", style)) for one, (sign, style) in zip(judged, signs, strict=True)]
 
 
@@ -96,10 +96,10 @@ def _with_the_idea(one: StatedClaim, record: Record, beside: Baseline) -> Conten
 
 
 def _head(one: StatedClaim, width: int, more: Content = EMPTY, *, control: bool) -> list[Line]:
-    sign, style = verdict_mark(one.verdict, control=control)
+    sign, style = verdict_mark(one.shown_verdict, control=control)
     note = "" if one.kind == "measured" else f"  {one.kind}"
     words = join(
-        " ", (f"{sign} {one.verdict}", f"bold {style}"), "  ", (one.name, ""), (note, "$muted"), more
+        " ", (f"{sign} {one.shown_verdict}", f"bold {style}"), "  ", (one.name, ""), (note, "$muted"), more
     )
     return wrapped(words, width)
 

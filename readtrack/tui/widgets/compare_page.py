@@ -60,8 +60,8 @@ def _claims(a: Record, b: Record, width: int) -> list[Line]:
 def _verdict(one: StatedClaim | None) -> Cell:
     if one is None:
         return text("–", "$muted")
-    sign, style = verdict_mark(one.verdict)
-    return text(f"{sign} {one.verdict}", style)
+    sign, style = verdict_mark(one.shown_verdict)
+    return text(f"{sign} {one.shown_verdict}", style)
 
 
 def _decisive(one: StatedClaim | None) -> Cell:

@@ -17,8 +17,8 @@ from readtrack.lineage import ancestors, drawn
 from readtrack.present import marks
 from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Paper, Row, Section
-from readtrack.reading_list.journal import DONE_WITH, STATES
-from readtrack.runs.evidence import is_control, overall
+from readtrack.reading_list.journal import STATES, finished
+from readtrack.runs.evidence import is_control, overall, shown_claims, shown_verdict
 from readtrack.text import counted, format_duration, one_line
 from readtrack.tui.theme import state_mark, state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, heading, join, text, wrapped
@@ -102,8 +102,8 @@ def section_page(library: Library, section: Section, inside: Sequence[str], widt
         if states[state]
     ]
     bar_width = min(48, room - 2)
-    done = sum(states[state] for state in DONE_WITH)
-    filled = round(bar_width * done / states.total()) if states else 0
+    done, total = finished(states)
+    filled = round(bar_width * done / total) if total else 0
     bar = Line(join(" ", ("━" * filled, "$read"), ("─" * (bar_width - filled), "$faint")))
     head = wrapped(text(section.title, "bold $heading"), room, indent=1)
     return _stacked([head, _prose("", section.note, room), [bar, *counts] if states else []])
@@ -227,7 +227,7 @@ def _result(result: RunSummary) -> list[Line]:
             target,
         )
     ]
-    for name, verdict, ours in result.claims:
+    for name, verdict, ours in shown_claims(result):
         mark = verdict_mark(verdict, control=is_control(result))
         said = (f"{verdict} ", "$muted") if is_control(result) else ""
         lines.append(Line(join("   ", mark, " ", said, (name, ""), "  ", (ours, "$muted"))))
@@ -245,9 +245,10 @@ def _shipped(library: Library, plugin: str, width: int) -> list[Line]:
         return []
     lines = [heading("Shipped verdicts"), *wrapped(f"Measured on {found[0].made}", width, "$muted", indent=1)]
     for one in found:
-        sign, style = verdict_mark(one.verdict)
+        verdict = shown_verdict(one.verdict, one.kind)
+        sign, style = verdict_mark(verdict)
         kind = "" if one.kind == "measured" else f"  {one.kind}"
-        said = (f"{sign} {one.verdict}", f"bold {style}")
+        said = (f"{sign} {verdict}", f"bold {style}")
         lines += wrapped(join(" ", said, "  ", (one.claim, "bold"), (kind, "$muted")), width)
         lines += wrapped(one.sentence, width, indent=3)
         lines += wrapped(join((f"{one.counted}: ", "$muted"), one.ours), width, indent=3)
