@@ -26,6 +26,11 @@ from .experiment import SIZE, WORK, experiment
 from .model import SIZES, Galactica
 from .weights import from_released
 
+NO_EXERCISES = (
+    "its model is GPT-2's decoder without biases, and its idea stands in the training text. "
+    "`readtrack practice gpt2` has you write such a decoder."
+)
+
 
 @hookimpl
 def implementation() -> type[nn.Module]:

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.plugins.code import EXERCISES, files
 from readtrack.plugins.find import NAMESPACE, PluginRef
-from readtrack.text import nearest
+from readtrack.text import nearest, one_line
 
 _NAME = "EXERCISES"
+_NONE = "NO_EXERCISES"  # the reason, in the plugin's main file
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -178,7 +179,19 @@ def exercises_of(paper: str, plugins: Mapping[str, PluginRef]) -> list[Sheet]:
     """The exercises of a paper. Raises NotAvailableError if it has none."""
     found = sheets(plugins[paper]) if paper in plugins else []
     if not found:
+        why = _reason(plugins[paper]) if paper in plugins else ""
         raise NotAvailableError(
-            f"{paper} has no exercises. `readtrack next --practice` proposes one of another paper."
+            f"{paper} has no exercises{f': {why}' if why else '.'} `readtrack next --practice` proposes one "
+            "of another paper."
         )
     return found
+
+
+def _reason(plugin: PluginRef) -> str:
+    """Why the plugin has no exercises, as its main file says; "" where it does not."""
+    for file in files(plugin):
+        if file.suffix == ".py" and _is_main(plugin, file):
+            for node in parsed(file).body:
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == _NONE:
+                    return one_line(str(ast.literal_eval(node.value)))
+    return ""

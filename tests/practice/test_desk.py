@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from readtrack.errors import ReadtrackError
+from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
 from readtrack.plugins.find import find
 from readtrack.practice.desk import Desk
 from readtrack.practice.diary import Diary
+from readtrack.practice.sheet import exercises_of
 
 
 @pytest.fixture
@@ -102,3 +103,10 @@ def test_the_diary_reads_what_it_can(home: Home) -> None:
     found = diary.entries("adam")
     assert [one.exercise for one in found] == ["step", "step"]
     assert found[1].at == datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_a_paper_without_exercises_says_why(home: Home) -> None:
+    with pytest.raises(NotAvailableError, match="its idea stands in the training text"):
+        exercises_of("galactica", find(home))
+    with pytest.raises(NotAvailableError, match=r"nothing has no exercises\. "):
+        exercises_of("nothing", find(home))
