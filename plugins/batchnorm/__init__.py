@@ -10,7 +10,8 @@ The idea. Make the normalisation a part of the network: subtract the mean of the
 standard deviation, and let the network scale and shift the result. The gradient goes through mean and
 deviation too: were they taken for constants, a step could change what the normalisation then undoes, and
 weights would grow without end (section 2). In use there is no batch, and averages kept during training take
-its place.
+its place. Why it helps is disputed: Santurkar et al. 2018 (arXiv 1805.11604) found little relation to
+shifting distributions, and a smoother loss instead.
 
 This folder. `model`: algorithm 1 as it is written, the same with section 3's gradient, and `BatchNorm` with
 the averages of algorithm 2, for layers and for images (section 3.2). `convolutions`: a deep network on noisy
