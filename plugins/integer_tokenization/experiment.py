@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from readtrack import data
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Table,
+    Trial,
+    at_least,
+    hookimpl,
+)
 
 from ..byte_bpe import ByteBPE
 from ..gpt2 import GPT2
@@ -29,35 +43,103 @@ COUNT = Claim(
 )
 
 SCRAMBLED = Break(
-    "digits without meaning", "Each number is written with the digits of another, which is drawn once."
+    "digits without meaning",
+    "Each number is written with the digits of another, which is drawn once.",
+    "near miss",
+)
+DECAY = Break(
+    "tokens, strong weight decay",
+    "Merged tokens in the place of digits, with a weight decay of 1 in the place of 0.01: what is known to "
+    "make a model compute what it had memorised.",
+    "rival",
 )
 
 COMPUTES = Claim(
-    name="digits let it compute",
-    sentence="In as many steps a model gets more unseen sums right where numbers are written in "
-    "digits than where merges have made them tokens.",
+    name="unseen sums, digits against tokens",
+    sentence="Trained until it knows the sums that it has seen, a model gets more unseen sums right where "
+    "numbers are written in digits than where merges have made each a token of its own.",
     paper=Figure(
         "argued in words: every sum of numbers that are tokens is a special case to be memorised; no figure",
         read="secondary",
     ),
-    rule=(Bound("held-out sums right, digits - merges", ">=", 0.3, direction=0.0),),
+    rule=(at_least("unseen sums right", "digits", 0.3, minus="merges", toward=0.0),),
     control="the same model over the tokens that merges make of the same numbers, in as many steps; each at "
     "the best of the same rates",
-    control_reaches=(Bound("seen sums right, merges", ">=", 0.15),),
-    breaks=(SCRAMBLED,),
-    chosen_on=(0,),
-    deviations="The post trains nothing. Sums of two numbers from 10 to 59, half of them to train on; the "
-    "merges are learned from the numbers of Python's source code, and make one token of each of these "
-    "numbers, as GPT-2's do.",
+    control_arm="merges",
+    learned=(at_least("seen sums right", "merges", 0.9, over="every sum"),),
+    breaks=(SCRAMBLED, DECAY, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations="The post trains nothing. Sums of two numbers from 10 to 59, half of them to train on, in "
+    "both orders; an unseen sum was seen in neither. The merges are learned from the numbers of Python's "
+    "source code, and make one token of nearly each of these numbers, as GPT-2's do; pieces of unequal "
+    "length, which GPT-2 makes of larger numbers, are not tried.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026: reproduced, 5 of 5 seeds, by the same bound after 180 steps, when the "
+            "control knew 27 % of the sums that it was trained on, and the two orders of a sum counted as "
+            "two sums. Now it is trained for 1,200 steps and must know 90 % of them."
+        ),
+    ),
 )
 
 LOW, HIGH = 10, 60
-MERGES, STEPS, LENGTH = 600, 180, 16
+MERGES, STEPS, LENGTH = 600, 1200, 16
 PLUS, EQUALS, END = range(3)
 FIRST_TOKEN = 3
 IGNORED = -100  # what `cross_entropy` leaves out
+Part = Literal["train", "choose", "judge"]
+PARTS: dict[str, Part] = {"seen": "train", "unseen": "judge"}
 
-Writing = Callable[[int], list[int]]  # a number's ids, from FIRST_TOKEN on
+Sums = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # what is read, what comes next
+
+
+class Writing(NamedTuple):
+    """How an arm writes a number, as ids from FIRST_TOKEN on; the weight decay that it is trained with."""
+
+    ids: Callable[[int], list[int]]
+    decay: float = 0.01
+
+
+class World(NamedTuple):
+    """pairs: of numbers, by part; order: whose digits stand for a number, where digits mean nothing"""
+
+    bpe: ByteBPE
+    pairs: dict[Part, Int[Tensor, "sums 2"]]
+    order: list[int]
+
+
+class Trained(NamedTuple):
+    network: GPT2
+    write: Writing
+
+
+def in_digits(number: int) -> list[int]:
+    return [FIRST_TOKEN + int(digit) for digit in str(number)]
+
+
+def looked_up(written: dict[int, list[int]], number: int) -> list[int]:
+    return written[number]
+
+
+def digits(world: World) -> Writing:
+    return Writing(in_digits)
+
+
+def scrambled(world: World) -> Writing:
+    return Writing(partial(looked_up, {number: in_digits(other) for number, other in enumerate(world.order)}))
+
+
+def merged(world: World) -> Writing:
+    """Merged tokens, without those that stand in other numbers alone."""
+    tokens = {number: world.bpe.encode(str(number)) for number in range(2 * HIGH)}
+    used = sorted({i for some in tokens.values() for i in some})
+    place = {i: FIRST_TOKEN + index for index, i in enumerate(used)}
+    return Writing(partial(looked_up, {number: [place[i] for i in some] for number, some in tokens.items()}))
+
+
+def merged_with_decay(world: World) -> Writing:
+    return merged(world)._replace(decay=1.0)
 
 
 @hookimpl
@@ -101,47 +183,36 @@ def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
 
 
 def compare(run: Run, bpe: ByteBPE) -> None:
-    order = torch.randperm(2 * HIGH, generator=run.generator("which digits")).tolist()
-
-    def digits(number: int) -> list[int]:
-        written = order[number] if run.without(SCRAMBLED.name) else number
-        return [FIRST_TOKEN + int(digit) for digit in str(written)]
-
-    used = sorted({i for number in range(2 * HIGH) for i in bpe.encode(str(number))})
-    place = {i: FIRST_TOKEN + index for index, i in enumerate(used)}  # tokens of other numbers are left out
-
-    def merged(number: int) -> list[int]:
-        return [place[i] for i in bpe.encode(str(number))]
-
-    arms = run.arms({"digits": digits, "merges": merged}, control="merges")
-    numbers = torch.arange(LOW, HIGH)
-    pairs = torch.cartesian_prod(numbers, numbers)
-    seen, choose, judge = (part for (part,) in data.parts(pairs, seed=run.seed, choose=0.2, judge=0.3))
-    rates = run.pick(smoke=(1e-2,), quick=(5e-3, 1.3e-2, 3.5e-2), full=(2e-3, 5e-3, 1.3e-2, 3.5e-2))
-    best: dict[str, Best[GPT2]] = {}
-    right: dict[str, float] = {}
-    known: dict[str, float] = {}
-    for arm, write in arms.items():
-        sums = {name: spelled(part, write) for name, part in (("seen", seen), ("choose", choose))}
-        attempt = partial(train, run, arm, 1 + max(map(max, map(write, range(LOW, 2 * HIGH)))), sums)
-        best[arm] = run.sweep(arm, rates, attempt, score="validation nats")
-        right[arm] = share_right(best[arm].result, spelled(judge, write))
-        known[arm] = share_right(best[arm].result, sums["seen"])
-        run.metric("sums right", right[arm], arm=f"{arm}, held out")
-        run.metric("sums right", known[arm], arm=f"{arm}, seen")
+    table = run.compare(
+        COMPUTES,
+        arms={"digits": Arm(digits), "merges": Arm(merged)},
+        attempt=train,
+        read=judged,
+        grid=run.pick(smoke=(1e-2,), quick=(5e-3, 1.3e-2, 3.5e-2), full=(2e-3, 5e-3, 1.3e-2, 3.5e-2)),
+        score="validation nats",
+        references={"every sum": {"seen sums right": 1.0}},
+        breaks={
+            SCRAMBLED.name: {"digits": Arm(scrambled)},
+            DECAY.name: {"digits": Arm(merged_with_decay)},
+        },
+        world=world_of(run, bpe),
+        unequal={"digits": "two ids a number instead of one: what is compared"},
+    )
     run.headline("held-out sums right over steps")
-    show(run, {arm: (best[arm].result, write) for arm, write in arms.items()}, judge)
-    values = {
-        "held-out sums right, digits - merges": right["digits"] - right["merges"],
-        "seen sums right, merges": known["merges"],
-    }
-    run.claim(COMPUTES, values, tuned=list(best.values()))
+    show(run, table)
 
 
-Sums = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # what is read, what comes next
+def world_of(run: Run, bpe: ByteBPE) -> World:
+    """Each pair once, the smaller number first."""
+    pairs = torch.combinations(torch.arange(LOW, HIGH), with_replacement=True)
+    found = data.parts(pairs, seed=run.data_seed("world"), choose=0.2, judge=0.3)
+    names: tuple[Part, ...] = ("train", "choose", "judge")
+    parts = {name: part[run.rows(len(part), name)] for name, (part,) in zip(names, found, strict=True)}
+    order = torch.randperm(2 * HIGH, generator=run.data("which digits", "world")).tolist()
+    return World(bpe, parts, order)
 
 
-def spelled(pairs: Int[Tensor, "sums 2"], write: Writing) -> Sums:
+def spelled(pairs: Int[Tensor, "sums 2"], write: Callable[[int], list[int]]) -> Sums:
     """ "a + b = c" as ids, and what is to be predicted: the answer and its end alone."""
     rows = [([*write(a), PLUS, *write(b), EQUALS], [*write(a + b), END]) for a, b in pairs.tolist()]
     length = max(len(question) + len(answer) for question, answer in rows)
@@ -159,45 +230,56 @@ def nats(network: GPT2, ids: Tensor, target: Tensor) -> Float[Tensor, ""]:
     return F.cross_entropy(network(ids).flatten(0, 1), target.flatten(), ignore_index=IGNORED)
 
 
-def train(run: Run, arm: str, vocab: int, sums: dict[str, Sums], rate: float) -> tuple[float, GPT2]:
+def train(at: Trial, make: Callable[[World], Writing], rate: float) -> tuple[float, Trained]:
+    run, write = at.run, make(at.world)
     steps = run.pick(smoke=2, quick=STEPS, full=4000)
-    torch.manual_seed(run.seed)
+    vocab = 1 + max(max(write.ids(number)) for number in range(LOW, 2 * HIGH))
     network = GPT2(vocab, context=LENGTH, model=32, heads=4, layers=2, std=0.1).to(run.device, run.dtype)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=write.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps + 1, pct_start=0.1)
-    ids, target = (part.to(run.device) for part in sums["seen"])
-    rows = run.generator("rows to train on")
+    pairs = at.world.pairs["train"]
+    ids, target = (part.to(run.device) for part in spelled(torch.cat((pairs, pairs.flip(1))), write.ids))
+    choose = spelled(at.world.pairs["choose"], write.ids)
+    rows, curve = at.generator("rows to train on"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+    for step in at.steps(steps, curve, state=(network, optimizer, schedule)):
         taken = torch.randint(len(ids), (64,), generator=rows).to(run.device)
-        loss = nats(network, ids[taken], target[taken])
-        run.descend(loss, optimizer, step=step, arm=f"{arm}, rate {rate:g}", clip=1.0)
+        at.descend(nats(network, ids[taken], target[taken]), optimizer, step=step, arm=curve, clip=1.0)
         schedule.step()
-        if step % 50 == 49 or step == steps - 1:
-            score = share_right(network, sums["choose"])
-            run.metric("held-out sums right over steps", score, step=step + 1, arm=f"{arm}, rate {rate:g}")
+        if step % 100 == 99 or step == steps - 1:
+            score = right(network, choose).mean().item()
+            at.metric("held-out sums right over steps", score, step=step + 1, arm=curve)
     run.phase("evaluate")
     with torch.no_grad():
-        return nats(network, *(part.to(run.device) for part in sums["choose"])).item(), network
+        return nats(network, *(part.to(run.device) for part in choose)).item(), Trained(network, write)
+
+
+def judged(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " sums"]]:
+    network, write = found.chosen
+    return {
+        f"{name} sums right": right(network, spelled(at.world.pairs[part], write.ids))
+        for name, part in PARTS.items()
+    }
 
 
 @torch.no_grad()
-def share_right(network: GPT2, sums: Sums) -> float:
-    """Answers whose every token is the likeliest, given the right ones before it: then all are written so."""
+def right(network: GPT2, sums: Sums) -> Float[Tensor, " sums"]:
+    """1 where each token of the answer is the likeliest after the right ones: then all are written so."""
     ids, target = (part.to(network.tokens.weight.device) for part in sums)
-    return ((network(ids).argmax(-1) == target) | (target == IGNORED)).all(1).double().mean().item()
+    return ((network(ids).argmax(-1) == target) | (target == IGNORED)).all(1).double()
 
 
 @torch.no_grad()
-def show(run: Run, arms: dict[str, tuple[GPT2, Writing]], pairs: Int[Tensor, "sums 2"]) -> None:
-    """The same held-out sums, and what each arm writes for them."""
+def show(run: Run, table: Table) -> None:
+    """The same unseen sums, and what each arm writes for them."""
     rows = []
-    for arm, (network, write) in arms.items():
-        known = {tuple(write(number)): str(number) for number in range(2 * HIGH)}
-        for a, b in pairs[:8].tolist():
-            question = torch.tensor([[*write(a), PLUS, *write(b), EQUALS]], device=run.device)
+    for arm, sweep in table.sweeps.items():
+        network, write = sweep.chosen
+        known = {tuple(write.ids(number)): str(number) for number in range(2 * HIGH)}
+        for a, b in table.world.pairs["judge"][:8].tolist():
+            question = torch.tensor([[*write.ids(a), PLUS, *write.ids(b), EQUALS]], device=run.device)
             written = network.generate(question, 4, run.generator("unused"), temperature=0.0)
             answer = written[0, question.shape[1] :].tolist()
             ended = answer[: answer.index(END)] if END in answer else answer
             rows.append((arm, f"{a} + {b}", a + b, known.get(tuple(ended), "no number")))
-    run.table("held-out sums", ("writing", "sum", "right", "written"), rows)
+    run.table("unseen sums", ("writing", "sum", "right", "written"), rows)
