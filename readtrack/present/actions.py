@@ -262,6 +262,8 @@ ACTIONS: tuple[Action, ...] = (
            "View", cli_command="readtrack stats"),
     Action("report", "W", "Web report", "Write your list, runs and claims as web pages and open them.",
            "View", call="app.report", cli_command="readtrack report"),
+    Action("export", "ctrl+e", "Export", "Export your list as Markdown, BibTeX, CSV or JSON.", "Import",
+           call="app.export", cli_command="readtrack export"),
     Action("zoom", "z", "Zoom", "Zoom the pane to the whole screen, or back.", "View"),
     Action("theme", "T", "Light or dark",
            "Switch between dark and light. READTRACK_THEME=paper starts light.", "View", call="app.theme"),

@@ -284,6 +284,11 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def action_report(self) -> None:
         self._report.write()
 
+    def action_export(self) -> None:
+        from readtrack.tui.controllers.exporting import ExportController
+
+        ExportController(self).ask()
+
     def action_source(self) -> None:
         if found := self._address():
             self.open_address(found)
