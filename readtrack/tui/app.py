@@ -532,7 +532,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             question = f"A run of {self.runs.alive.record.paper} is still running. {self.runs.kept_queue}"
             answers = [
                 Choice("k", "keep it running", "without the app; the next start shows it"),
-                Choice("s", "stop it", "and quit when it has stopped; it stays in the results"),
+                Choice("s", "stop it", "and quit; it is kept in the results"),
                 Choice("x", "stay here"),
             ]
             self.push_screen(ChoiceDialog(question.rstrip(), answers), self._leave)
