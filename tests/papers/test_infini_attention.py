@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from readtrack.papers import infini_attention
 from readtrack.papers.infini_attention import InfiniAttention, Memory
 from readtrack.papers.infini_attention.benchmark import segment_by_segment
 from readtrack.papers.infini_attention.model import retrieve, update
+from readtrack.runs.table import Table
 
 its = importlib.import_module("readtrack.papers.infini_attention.experiment")
 
@@ -169,24 +171,71 @@ def test_values_stand_before_what_the_cache_holds_or_within(near):
     assert (ids[:, -1] == its.VALUES + its.CYCLE).all()
 
 
-@pytest.mark.parametrize("broken", ["", "wiped"])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
+@torch.no_grad()
+def test_a_memory_of_one_segment_forgets_the_one_before():
+    newest, linear = its.Newest(8, 2, 4, delta=True).double(), small()
+    linear.load_state_dict(newest.state_dict())
+    x = torch.randn(2, 12, 8, dtype=torch.float64)
+    assert_close(newest(x)[:, :8], linear(x)[:, :8])  # two segments: there is one to remember
+    # Retrieval takes no positions, so the third segment alone sees what it sees after any first.
+    assert_close(newest(x)[:, 8:], newest(x[:, 4:])[:, 4:])
+    assert not torch.allclose(linear(x)[:, 8:], linear(x[:, 4:])[:, 4:])
+
+
+INFINI = (InfiniAttention, InfiniAttention)
+
+
+@pytest.mark.parametrize(
+    ("broken", "memories"),
+    [
+        ("", INFINI),
+        (its.WIPED.name, (its.Wiped, its.Wiped)),
+        (its.NEWEST.name, (its.Newest, its.Newest)),
+        (its.GRU.name, (its.Recurrent, its.Recurrent)),
+    ],
+)
+def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken, memories):
     made = {}
     train = its.train
 
-    def watched(run, arm, make, rate):
-        made[arm] = make()
-        return train(run, arm, make, rate)
+    def watched(at, make, rate):
+        made[at.name] = make()
+        return train(at, make, rate)
 
     monkeypatch.setattr(its, "train", watched)
     run_experiment(infini_attention, broken=broken)
-    infini = its.Wiped if broken else InfiniAttention
     assert {arm: type(attention) for arm, attention in made.items()} == {
-        "linear memory": infini,
-        "delta rule": infini,
+        "linear memory": memories[0],
+        "delta rule": memories[1],
         "a cache as large": its.CachedTokens,
     }
-    assert (made["linear memory"].delta, made["delta rule"].delta) == (False, True)
+    if issubclass(memories[0], InfiniAttention) and broken != its.NEWEST.name:
+        assert (made["linear memory"].delta, made["delta rule"].delta) == (False, True)
+
+
+@pytest.mark.parametrize("better", ["linear memory", "delta rule"])
+def test_the_memory_that_validates_better_is_judged_on_long_texts(better):
+    table = Table()
+    for arm, right in (("linear memory", 0.25), ("delta rule", 0.75), ("a cache as large", 0.0)):
+        table.add({arm: {"accuracy at 32 segments": right}})
+        table.best[arm] = SimpleNamespace(score=2.0 if arm == "a cache as large" else float(arm == better))
+    judged = {"linear memory": 0.25, "delta rule": 0.75}[better]
+    assert its.better_memory(table) == {"": {"accuracy at 32 segments": judged}}
+
+
+def test_texts_to_judge_by_are_not_those_to_choose_by(part_of_run, monkeypatch):
+    seen = {}
+    draw = its.draw
+
+    def watched(segments, count, generator, *, near=False):
+        seen[part, near] = draw(segments, count, generator, near=near)[0]
+        return seen[part, near], torch.zeros(count, dtype=torch.long)
+
+    monkeypatch.setattr(its, "draw", watched)
+    for part in ("choose", "judge"):
+        for near in (False, True):
+            its.answered(part_of_run(), its.Finder(its.Recurrent(32)), 4, part, near=near)
+    assert len({tuple(ids.flatten().tolist()) for ids in seen.values()}) == 4
 
 
 def test_every_variant_is_right(check_benchmark):
