@@ -32,7 +32,12 @@ QUESTIONS = Claim(
     name="a global token answers for the whole text",
     sentence="With a narrow window and the question as a global token, an answer is found anywhere in the "
     "text, as with full attention, and for a fraction of its scores.",
-    paper=Figure("without global attention 8.3 points less on WikiHop", where="table 10", read="table"),
+    paper=Figure(
+        "without global attention and its separate projections 8.3 points less on WikiHop; without the "
+        "projections alone 1.6 less",
+        where="table 10",
+        read="memory",
+    ),
     rule=(
         Bound("accuracy far away, global token - window alone", ">=", 0.3, direction=0.0),
         Bound("accuracy far away, full attention - global token", "<=", 0.1),

@@ -243,7 +243,7 @@ def test_flex_attention_sees_the_band_and_the_global_tokens(monkeypatch):
     everywhere = torch.tensor([[0, 3], [140, 7]])
     inputs = (*torch.randn(3, 2, 3, 150, 4, dtype=torch.float64), everywhere)
     found = timed.flex(*timed.in_numbers(*inputs), window=20)
-    assert_close(found, timed.formula(*inputs, window=20))
+    assert_close(found, timed.formula(*timed.with_mask(*inputs, window=20)))
 
 
 def test_every_variant_is_right(check_benchmark):
