@@ -185,16 +185,21 @@ def test_a_memory_of_one_segment_forgets_the_one_before():
 INFINI = (InfiniAttention, InfiniAttention)
 
 
+CACHES = (its.CachedTokens, its.CachedTokens)
+
+
 @pytest.mark.parametrize(
-    ("broken", "memories"),
+    ("options", "memories"),
     [
-        ("", INFINI),
-        (its.WIPED.name, (its.Wiped, its.Wiped)),
-        (its.NEWEST.name, (its.Newest, its.Newest)),
-        (its.GRU.name, (its.Recurrent, its.Recurrent)),
+        ({}, INFINI),
+        ({"null": True}, CACHES),
+        ({"broken": its.WIPED.name}, (its.Wiped, its.Wiped)),
+        ({"broken": its.NEWEST.name}, (its.Newest, its.Newest)),
+        ({"broken": its.GRU.name}, (its.Recurrent, its.Recurrent)),
     ],
+    ids=["plain", "null", "wiped", "newest", "GRU"],
 )
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken, memories):
+def test_the_arms_are_what_they_say(run_experiment, monkeypatch, options, memories):
     made = {}
     train = its.train
 
@@ -203,13 +208,13 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken, memorie
         return train(at, make, rate)
 
     monkeypatch.setattr(its, "train", watched)
-    run_experiment(infini_attention, broken=broken)
+    run_experiment(infini_attention, **options)
     assert {arm: type(attention) for arm, attention in made.items()} == {
         "linear memory": memories[0],
         "delta rule": memories[1],
         "a cache as large": its.CachedTokens,
     }
-    if issubclass(memories[0], InfiniAttention) and broken != its.NEWEST.name:
+    if memories[0] in (InfiniAttention, its.Wiped):
         assert (made["linear memory"].delta, made["delta rule"].delta) == (False, True)
 
 
@@ -232,9 +237,10 @@ def test_texts_to_judge_by_are_not_those_to_choose_by(part_of_run, monkeypatch):
         return seen[part, near], torch.zeros(count, dtype=torch.long)
 
     monkeypatch.setattr(its, "draw", watched)
+    run = part_of_run()
     for part in ("choose", "judge"):
         for near in (False, True):
-            its.answered(part_of_run(), its.Finder(its.Recurrent(32)), 4, part, near=near)
+            its.answered(run, its.Finder(its.Recurrent(32)), 4, part, near=near)
     assert len({tuple(ids.flatten().tolist()) for ids in seen.values()}) == 4
 
 
