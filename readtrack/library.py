@@ -67,6 +67,11 @@ class Library:
         return not self._view.readings
 
     @property
+    def last_change(self) -> str:
+        """The id of the journal's last change that still counts, which `undo` would take back; "" if none."""
+        return str(self._view.last[0]["id"]) if self._view.last else ""
+
+    @property
     def shows_shipped_list(self) -> bool:
         return not is_readers(self.list_path)
 

@@ -41,20 +41,24 @@ def mark(
 
 @app.command()
 def undo() -> None:
-    """Undo the last change of a state, tag or rating."""
-    undone = open_library().undo()
+    """Undo the last change of a state, tag or rating, or a row that was added, linked or removed."""
+    from readtrack.transfer import list_history
+
+    undone = list_history.undo(open_library())
     if undone is None:
         raise NotAvailableError("there is nothing to undo.")
-    terminal.print_out(undone)
+    terminal.print_out(undone.said)
 
 
 @app.command()
 def redo() -> None:
     """Redo the last change that was undone. A new change clears the redo history."""
-    redone = open_library().redo()
+    from readtrack.transfer import list_history
+
+    redone = list_history.redo(open_library())
     if redone is None:
         raise NotAvailableError("there is nothing to redo.")
-    terminal.print_out(redone)
+    terminal.print_out(redone.said)
 
 
 @app.command()

@@ -218,17 +218,20 @@ def add(
     Exit code 3 if it is on the list already, or if arXiv or the DOI registry does not know it.
     """
     from readtrack.sync.add import add as add_paper
+    from readtrack.transfer import list_history
 
-    added = add_paper(
-        open_library(),
-        what,
-        title=title,
-        authors=author or (),
-        year=year,
-        paper_id=paper_id,
-        section=section,
-        notice=lambda text: terminal.print_err(f"readtrack: {text}"),
-    )
+    library = open_library()
+    with list_history.recorded(library, f"{what} added to your list"):
+        added = add_paper(
+            library,
+            what,
+            title=title,
+            authors=author or (),
+            year=year,
+            paper_id=paper_id,
+            section=section,
+            notice=lambda text: terminal.print_err(f"readtrack: {text}"),
+        )
     if added.copied:
         terminal.print_err(f"your list is now a copy of the shipped one: {added.path}")
     if added.unasked:

@@ -1,4 +1,4 @@
-"""`readtrack import`, `export`, `link` and `unlink`."""
+"""`readtrack import`, `export`, `link`, `unlink` and `remove`."""
 
 from __future__ import annotations
 
@@ -186,13 +186,14 @@ def link(
 
     The row's state, tags, rating and note move to the papers. `readtrack unlink` removes the link.
     """
-    from readtrack.transfer import linking
+    from readtrack.transfer import linking, list_history
 
     library = open_library()
     found = linking.find_row(library, row)
     known = linking.known_papers(library)
     wanted = tuple(dict.fromkeys(linking.find_paper(library, known, one) for one in papers))
-    linking.link(library, found, wanted)
+    with list_history.recorded(library, f"{one_line(found.text)} linked to {' '.join(wanted)}"):
+        linking.link(library, found, wanted)
     before = f" (was {' '.join(found.papers)})" if found.papers else ""
     terminal.print_out(f"{one_line(found.text)}: {' '.join(wanted)}{before}")
 
@@ -202,14 +203,41 @@ def unlink(
     row: Annotated[str, typer.Argument(help="A row: a part of its text, or row:KEY.")],
 ) -> None:
     """Remove a row's link to its papers. The row keeps its text and state."""
-    from readtrack.transfer import linking
+    from readtrack.transfer import linking, list_history
 
     library = open_library()
     found = linking.find_row(library, row)
     if not found.papers:
         raise NotAvailableError(f"{one_line(found.text)!r} is not linked to a paper.")
-    linking.unlink(library, found)
+    with list_history.recorded(library, f"{one_line(found.text)} no longer linked"):
+        linking.unlink(library, found)
     terminal.print_out(f"{one_line(found.text)}: no longer linked (was {' '.join(found.papers)})")
+
+
+@app.command()
+def remove(
+    row: Annotated[str, typer.Argument(help="A row: a part of its text, or row:KEY.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+) -> None:
+    """Remove a row from your list, with the rows inside it. `readtrack undo` brings it back.
+
+    State, tags, rating, note and runs of its papers are kept.
+    """
+    from readtrack.transfer import linking, list_history
+
+    library = open_library()
+    found = linking.find_row(library, row)
+    words = one_line(found.text)
+    more = f" and {counted(linking.inside(found), 'row')} inside it" if linking.inside(found) else ""
+    if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ReadtrackError("remove asks first, and there is no terminal to ask in. Add --yes.")
+    if not yes and not _agrees(f"Remove {words}{more} from your list? [y/N] "):
+        terminal.print_err("nothing was removed")
+        return
+    with list_history.recorded(library, f"{words} removed from your list"):
+        linking.remove(library, found)
+    terminal.print_out(f"{words}{more}: removed from your list")
+    terminal.print_err("`readtrack undo` brings it back")
 
 
 def _chosen(choice: str) -> tuple[int, list[str]]:

@@ -1,15 +1,16 @@
-"""Tying a row of the reader's list to the papers that it means, and untying it."""
+"""Changing a row of the reader's list: linking it to papers, removing the link, removing the row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, Paper, Row
 from readtrack.text import nearest, one_line, quoted
-from readtrack.transfer.lists import Additions, extended, places, write
+from readtrack.transfer.lists import Additions, extended, places, without, write
 
 _SHOWN = 6
 
@@ -68,9 +69,18 @@ def unlink(library: Library, row: Row) -> None:
         library.mark(row.subject, state)
 
 
-def relink(library: Library, row: Row) -> None:
-    """Let the row mean what it meant when it was read. The states of rows and papers stay as they are."""
-    _write(library, row, row.papers)
+def remove(library: Library, row: Row) -> None:
+    """Take the row off the list, with the rows inside it. States, notes and runs stay, and so do the facts
+    of its papers. Raises ReadtrackError, with the list as it was, if the list cannot be written.
+    """
+    path, before, text = _list(library)
+    write(library.home, path, before, without(text, _place(library, row)))
+    library.reload()
+
+
+def inside(row: Row) -> int:
+    """How many rows are inside the row."""
+    return sum(1 + inside(one) for one in row.rows if isinstance(one, Row))
 
 
 def said_of(links: Iterable[tuple[Row, Sequence[str]]], library: Library) -> dict[str, tuple[str, ...]]:
@@ -103,13 +113,24 @@ def needed(listed: Catalog, papers: Mapping[str, Paper], wanted: Iterable[str]) 
 
 
 def _write(library: Library, row: Row, papers: Sequence[str]) -> None:
+    path, before, text = _list(library)
+    new = needed(library.catalog, known_papers(library), papers)
+    additions = Additions(papers=new, links={_place(library, row): tuple(papers)})
+    write(library.home, path, before, extended(text, additions))
+    library.reload()
+
+
+def _place(library: Library, row: Row) -> tuple[int, ...]:
+    found = (
+        place for place, _, item in places(library.catalog) if isinstance(item, Row) and item.key == row.key
+    )
+    return next(found)
+
+
+def _list(library: Library) -> tuple[Path, bytes | None, str]:
+    """The reader's list, there or still to be made; its bytes if it is there; and the text to change."""
     home, listed = library.home, library.catalog
     path = listed.path if library.is_readers else home.papers_yaml
-    place = next(place for place, _, item in places(listed) if isinstance(item, Row) and item.key == row.key)
-    additions = Additions(papers=needed(listed, known_papers(library), papers), links={place: tuple(papers)})
     before = path.read_bytes() if path.exists() else None
     text = listed.path.read_bytes().decode("utf-8")
-    if not library.is_readers:
-        text = load.without_ticks(text)
-    write(home, path, before, extended(text, additions))
-    library.reload()
+    return path, before, text if library.is_readers else load.without_ticks(text)

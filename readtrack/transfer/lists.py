@@ -145,6 +145,19 @@ def extended(text: str, additions: Additions) -> str:
     return bom + _spliced(text, edits)
 
 
+def without(text: str, place: tuple[int, ...]) -> str:
+    """`text` without the row at `place` and the rows inside it. Raises CannotInsertError where the row does
+    not have lines of its own.
+    """
+    bom = text[: text.startswith("\ufeff")]
+    text = text[len(bom) :]
+    row = _part_at(_checklist(insert.parsed(text)), place)
+    start = text.rfind("\n", 0, row.start) + 1
+    if row.flow or text[start : row.start].strip() != "-":
+        raise _unusual()
+    return bom + text[:start] + text[insert.next_line(text, row.end) :]
+
+
 def _checklist(root: insert.Part) -> insert.Part:
     checklist = (root.keys or {}).get("checklist")
     if checklist is None or root.flow or not (checklist.items or checklist.is_empty) or checklist.flow:

@@ -243,8 +243,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self._reading.redo()
 
     def action_undo(self) -> None:
-        if not self._lists.undo_link():
-            self._reading.undo()
+        self._reading.undo()
 
     def action_tags(self) -> None:
         self._reading.ask_for_tags()
@@ -280,6 +279,9 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
     def action_link(self) -> None:
         self._lists.ask_for_link()
+
+    def action_remove_row(self) -> None:
+        self._lists.ask_to_remove()
 
     def action_report(self) -> None:
         self._report.write()

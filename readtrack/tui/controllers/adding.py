@@ -58,11 +58,13 @@ class ListController:
 
         def work() -> None:
             from readtrack.sync.add import add
+            from readtrack.transfer import list_history
 
             # A library of this thread's own: the app's is read meanwhile.
             library = Library.open(self._shell.library.home, self._shell.library.named_list)
             try:
-                added = add(library, what)
+                with list_history.recorded(library, f"{what} added to your list"):
+                    added = add(library, what)
             except ReadtrackError as error:
                 self._shell.call_from_thread(self._failed, what, error)
             else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
 from readtrack.present.actions import key
-from readtrack.text import counted
+from readtrack.text import counted, one_line
 
 if TYPE_CHECKING:
     from readtrack.reading_list.catalog import Row
@@ -19,20 +20,11 @@ if TYPE_CHECKING:
 _NEXT = "fix it and import again. Nothing was written."
 
 
-class _Linked(NamedTuple):
-    """The last link: what its row was before, and the journal's size before and after."""
-
-    row: Row
-    before: int
-    after: int
-
-
 class ImportController:
     """All methods are for the app's own thread; a list is read and written in another."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
-        self._linked: _Linked | None = None
 
     def ask(self) -> None:
         """Ask for the list to import."""
@@ -130,49 +122,56 @@ class ImportController:
 
         if chosen is None or chosen.papers == row.papers:
             return
-        library, before = self._shell.library, self._journal_size()
-        try:
+        said = f"is now linked to {chosen.papers[0]}" if chosen.papers else "is no longer linked to a paper"
+
+        def change(library: Library) -> None:
             if chosen.papers:
                 linking.link(library, row, chosen.papers)
             else:
                 linking.unlink(library, row)
-        except ReadtrackError as error:
-            self._shell.fail("link the row", error, "run `readtrack doctor` to find the cause.")
-            return
-        self._linked = _Linked(row, before, self._journal_size())
-        self._shell.reload()
-        said = (
-            f" is now linked to {chosen.papers[0]}." if chosen.papers else " is no longer linked to a paper."
-        )
-        self._shell.say(
-            (row.text, "bold"), said, (f"   {key('link')} changes it, {key('undo')} undoes", "$muted")
-        )
 
-    def undo_link(self) -> bool:
-        """Take the last link back, with the states that moved with it; False if the reader has changed a
-        state, a tag or a rating since, as that is what undo takes back then.
-        """
+        self._change(row, said, change)
+
+    def ask_to_remove(self) -> None:
+        """Ask whether to remove the row under the cursor, with the rows inside it."""
         from readtrack.transfer import linking
+        from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
-        linked, self._linked = self._linked, None
-        if linked is None or linked.after != self._journal_size():
-            return False
-        library = self._shell.library
+        entry = self._shell.entry
+        if entry is None or entry.row is None:
+            self._shell.say("Choose a row of your list to remove it.")
+            return
+        row = entry.row
+        inside = linking.inside(row)
+        more = f" and {counted(inside, 'row')} inside it" if inside else ""
+
+        def answered(answer: str | None) -> None:
+            if answer == "d":
+                self._change(row, "is removed from your list", lambda library: linking.remove(library, row))
+
+        answers = [
+            Choice("d", "remove", "states, notes and runs are kept"),
+            Choice("x", "keep it"),
+        ]
+        question = f"Remove {_words(row)}{more} from your list?"
+        self._shell.ask(ChoiceDialog(question, answers), answered)
+
+    def _change(self, row: Row, said: str, change: Callable[[Library], None]) -> None:
+        """Change the row in the list, so that it can be undone."""
+        from readtrack.transfer import list_history
+
+        library, words = self._shell.library, _words(row)
         try:
-            if linked.after != linked.before:
-                library.undo()
-            linking.relink(library, linked.row)
+            with list_history.recorded(library, f"{words} {said.removeprefix('is ')}"):
+                change(library)
         except ReadtrackError as error:
-            self._shell.fail("undo the link", error, f"press {key('link')} to choose the row's paper.")
-            return True
+            self._shell.fail("change the row", error, "run `readtrack doctor` to find the cause.")
+            return
         self._shell.reload()
-        papers = " ".join(linked.row.papers)
-        self._shell.say(
-            (linked.row.text, "bold"),
-            f" is linked to {papers} again." if papers else " is a plain row again.",
-        )
-        return True
+        self._shell.say((words, "bold"), f" {said}.", (f"   {key('undo')} undoes", "$muted"))
 
-    def _journal_size(self) -> int:
-        path = self._shell.library.home.journal
-        return path.stat().st_size if path.exists() else 0
+
+def _words(row: Row) -> str:
+    from readtrack.tui.widgets.outline import wording
+
+    return one_line("".join(words for words, _ in wording(row.text)))

@@ -15,7 +15,9 @@ from readtrack.tui.theme import state_style
 from readtrack.tui.widgets.outline import wording
 
 if TYPE_CHECKING:
+    from readtrack.library import Library
     from readtrack.reading_list.journal import State
+    from readtrack.transfer.list_history import Undone
     from readtrack.tui.shell import Shell
 
 
@@ -63,14 +65,23 @@ class ReadingController:
         return True
 
     def redo(self) -> None:
-        redone: list[str | None] = []
-        if self._write("redo", lambda: redone.append(self._shell.library.redo())):
-            self._shell.say(redone[0] or "There is nothing to redo.")
+        from readtrack.transfer import list_history
+
+        self._take("redo", list_history.redo)
 
     def undo(self) -> None:
-        undone: list[str | None] = []
-        if self._write("undo", lambda: undone.append(self._shell.library.undo())):
-            self._shell.say(undone[0] or "There is nothing to undo.")
+        from readtrack.transfer import list_history
+
+        self._take("undo", list_history.undo)
+
+    def _take(self, what: str, change: Callable[[Library], Undone | None]) -> None:
+        taken: list[Undone | None] = []
+        if not self._write(what, lambda: taken.append(change(self._shell.library))):
+            return
+        (done,) = taken
+        if done is not None and done.of_list:
+            self._shell.reload()
+        self._shell.say(done.said if done is not None else f"There is nothing to {what}.")
 
     def ask_for_tags(self) -> None:
         from readtrack.tui.screens.ask import InputDialog
