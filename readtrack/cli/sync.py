@@ -232,6 +232,8 @@ def add(
             section=section,
             notice=lambda text: terminal.print_err(f"readtrack: {text}"),
         )
+    if added.linked:
+        terminal.print_err(f"it was on your list without this link, which it has now: {added.linked}")
     if added.copied:
         terminal.print_err(f"your list is now a copy of the shipped one: {added.path}")
     if added.unasked:

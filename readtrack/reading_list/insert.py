@@ -219,6 +219,27 @@ def filled(text: str, paper: Paper, facts: Mapping[str, Any]) -> str:
     return re.sub(r"(?m)^[ \t]*missing: \[\][ \t]*\r?\n?", "", text)
 
 
+def insert_source(text: str, paper_id: str, kind: str, value: str) -> str:
+    """`text` with one more source for a paper that has a block. Raises CannotInsertError."""
+    if text.startswith("\ufeff"):
+        return "\ufeff" + insert_source(text[1:], paper_id, kind, value)
+    block = ((parsed(text).keys or {})["papers"].keys or {})[paper_id]
+    keys = block.keys or {}
+    there, item = keys.get("sources"), f"- {kind}: {quote(value)}"
+    pad = " " * block.column
+    if block.flow or (there is not None and (there.flow or not there.items)):
+        raise CannotInsertError(
+            f"the block of {paper_id} is in brackets; add this to its sources: {item.removeprefix('- ')}"
+        )
+    if there is not None:
+        at, lines = next_line(text, there.end), [" " * there.column + item]
+    else:
+        at, lines = next_line(text, keys["title"].end), [f"{pad}sources:", f"{pad}  {item}"]
+    ending = "\r\n" if "\r\n" in text else "\n"
+    before = text[:at] if text[:at].endswith("\n") else text[:at] + ending
+    return before + "".join(line + ending for line in lines) + text[at:]
+
+
 def _names(authors: Sequence[str]) -> str:
     return f"[{', '.join(map(quote, authors))}]"
 

@@ -132,6 +132,18 @@ def without_links(text: str) -> str:
     return _URL.sub(" ", _MARKDOWN_LINK.sub(r" \1 ", text))
 
 
+def title_in(text: str) -> tuple[str, int]:
+    """The title and the year, 0 if none, in a line of Markdown: `**[QLoRA](https://...)** (2023)` gives
+    ("QLoRA", 2023). Only a year in brackets at the end is taken off the title.
+    """
+    words = re.sub(r"(?i)\bdoi:\s*(?=10\.)", "", without_links(text))
+    words = _DOI_INSIDE.sub(" ", _ARXIV_INSIDE.sub(" ", words))
+    words = re.sub(r"[*`~]+|(?<!\w)_+|_+(?!\w)|<[^<>]*>|\(\s*\)|\[\s*\]", "", words)
+    words = " ".join(words.split()).strip(" -–—:,;|")
+    dated = re.fullmatch(r"(.+?)\s*\(((?:19|20)\d\d)\)", words)
+    return (dated[1], int(dated[2])) if dated else (words, 0)
+
+
 def name_key(text: str) -> str:
     """Equal for all spacings of an id or alias: "Flash-Attention", "flash attention", "flash_attention"."""
     return re.sub(r"[-\s]+", "_", text.strip().casefold())

@@ -17,9 +17,18 @@ from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home, replacing
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, CatalogError, Note, Paper, Row, Section, Source
-from readtrack.reading_list.insert import NewPaper, find_section, insert
+from readtrack.reading_list.insert import NewPaper, find_section, insert, insert_source
 from readtrack.reading_list.papers_yaml import MISSING
-from readtrack.reading_list.sources import letters, make_id, name_key, not_a_source, parsed, source_key
+from readtrack.reading_list.sources import (
+    letters,
+    make_id,
+    name_key,
+    not_a_source,
+    parsed,
+    source_key,
+    sources_in,
+    title_in,
+)
 from readtrack.sync import metadata
 from readtrack.sync.clock import Clock
 from readtrack.sync.faults import Fault
@@ -41,6 +50,7 @@ class Added:
 
     `missing` names the unknown facts; `unasked` says why the source could not be asked for them, ""
     if it was not or answered. `fetched` is what a sync fetches: "the abstract and PDF", "the PDF" or "".
+    `linked`: the paper was on the list without this source, which it has now.
     """
 
     paper: str
@@ -51,6 +61,7 @@ class Added:
     missing: tuple[str, ...] = ()
     unasked: str = ""
     fetched: str = ""
+    linked: str = ""
 
 
 class ListedError(NotAvailableError):
@@ -101,6 +112,8 @@ def add(
     words, source = _understood(library, text, title)
     if source is not None:
         _refuse_listed(library, lambda paper: _is_of(paper, source))
+        if same := _without_source(library, one_line(title or words), source):
+            return _with_source(library, same, source)
     clock, found, unasked = clock or Clock(), GivenFacts(), ""
     if source is not None and source.kind in ("arxiv", "doi") and not (title and authors and year):
         try:
@@ -118,7 +131,7 @@ def add(
     )
     if facts.title:
         _refuse_listed(library, lambda paper: letters(paper.title) == letters(facts.title))
-    name = facts.title or (_placeholder(source) if source is not None else "")
+    name = facts.title or _placeholder(source)
     entry = NewPaper(
         id=_checked_id(paper_id, library.catalog) if paper_id else make_id(name, _taken(library.catalog)),
         title=name,
@@ -151,6 +164,35 @@ def known_paper(library: Library, text: str) -> Paper | None:
     if not found and (source := _split(text)[1]):
         found = [paper for paper in papers if _is_of(paper, source)]
     return min(found, key=lambda paper: (len(paper.title), paper.id not in library.listed), default=None)
+
+
+def unfetched(catalog: Catalog, text: str) -> Paper:
+    """A paper that readtrack does not know, by what a row or the reader says of it: its title, an arXiv id,
+    a DOI, a link. A title beside an id stands until the next sync fetches the paper's own.
+
+    Raises ReadtrackError if `text` says none of these.
+    """
+    found = list(sources_in(text))
+    named = next((one for one in found if one.kind in ("arxiv", "doi")), None)
+    source = named or next(iter(found), None)
+    title, year = title_in(text)
+    if not title and named is None:
+        raise ReadtrackError(f"{quoted(text)} names no paper. Give a title, an arXiv id or a DOI.")
+    title = title or _placeholder(source)
+    return Paper(
+        id=make_id(title, _taken(catalog)),
+        title=title,
+        authors=(),
+        year=year or (_year_of(source) if source is not None else None) or 0,
+        sources=(source,) if source is not None else (),
+        aliases=(),
+        builds_on=(),
+        problem="",
+        idea="",
+        result="",
+        line=0,
+        missing=("title",) if named is not None else (),
+    )
 
 
 def check_means_paper(library: Library, text: str) -> None:
@@ -192,7 +234,8 @@ def _split(text: str) -> tuple[str, Source | None]:
     return text, None
 
 
-def _placeholder(source: Source) -> str:
+def _placeholder(source: Source | None) -> str:
+    assert source is not None
     return f"arXiv {source.value}" if source.kind == "arxiv" else f"DOI {source.value}"
 
 
@@ -229,6 +272,21 @@ def _refuse_listed(library: Library, is_same: Callable[[Paper], bool]) -> None:
             row = next(iter(listed.rows_of(paper.id)), None)
             where = f"{listed.path.name}:{paper.line or (row.line if row else 0)}"
             raise ListedError(paper.id, f"it is on the list already: {paper.id} ({paper.title}), {where}.")
+
+
+def _without_source(library: Library, title: str, source: Source) -> Paper | None:
+    """The paper of the list that has this title and no source of this kind."""
+    papers = library.catalog.papers.values() if title and library.is_readers else ()
+    return next(
+        (
+            paper
+            for paper in papers
+            if paper.line
+            and letters(paper.title) == letters(title)
+            and source.kind not in {one.kind for one in paper.own_sources}
+        ),
+        None,
+    )
 
 
 def _is_of(paper: Paper, source: Source) -> bool:
@@ -333,6 +391,31 @@ def _written(library: Library, entry: NewPaper, section: str | None) -> Added:
     )
     line = next(row.line for row in new.rows_of(entry.id)) if entry.is_known else new.papers[entry.id].line
     return Added(entry.id, entry.title, path, line, copied)
+
+
+def _with_source(library: Library, paper: Paper, source: Source) -> Added:
+    """Put the source behind those that the paper has."""
+    path = library.catalog.path
+
+    def check(old: Catalog, new: Catalog) -> None:
+        wanted = {**old.papers, paper.id: paper._replace(sources=(*paper.sources, source))}
+        lines = ({id_: one._replace(line=0) for id_, one in of.items()} for of in (wanted, new.papers))
+        if next(lines) != next(lines) or _outline(old, True) != _outline(new, True):
+            raise ReadtrackError("adding the link would change something else; the list is as it was.")
+
+    new = rewrite(
+        library.home, path, path, lambda text: insert_source(text, paper.id, source.kind, source.value), check
+    )
+    found = new.papers[paper.id]
+    return Added(
+        paper.id,
+        paper.title,
+        path,
+        found.line,
+        False,
+        fetched=_FETCHED.get(source.kind, ""),
+        linked=source.value,
+    )
 
 
 def rewrite(

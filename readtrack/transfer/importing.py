@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,8 @@ from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Source
 from readtrack.reading_list.journal import State
-from readtrack.reading_list.sources import letters, links_in, make_id, source_key
+from readtrack.reading_list.sources import letters, links_in, make_id, source_key, sources_in
+from readtrack.sync.add import unfetched
 from readtrack.text import one_line
 from readtrack.transfer import bibtex, incoming, linking, markdown
 from readtrack.transfer.incoming import Incoming
@@ -165,6 +166,7 @@ class _Known:
         for other in others:
             self.papers = {**other.papers, **self.papers}
         self.matcher = Matcher(self.papers, [self.listed, *others])
+        self.takes_ids = also is None  # of another home's list, rows without papers stay such
         self.left_out = choices.left_out
         self.chosen = {line: self._named(queries) for line, queries in choices.papers.items()}
         self._wanted: dict[str, None] = {}  # papers that the reader's list does not have yet
@@ -194,6 +196,12 @@ class _Known:
         made.additions.links[place] = chosen
         self.want(chosen)
         return True
+
+    def learn(self, paper: Paper) -> Paper:
+        """Know a paper that the file brings, so that a later row with its id is the same one."""
+        self.papers[paper.id] = paper
+        self.matcher.learn(paper)
+        return paper
 
     def want(self, papers: Sequence[str]) -> None:
         self._wanted.update(dict.fromkeys(papers))
@@ -314,11 +322,22 @@ def _row(
         _mark(made, known, row.papers or (row.subject,), item.state, row.done)
         return found("listed", row.papers, "" if letters(row.text) == letters(item.text) else row.text), place
     if not match.papers:
-        return found("ambiguous" if match.candidates else "unknown", ()), None
+        if (paper := _new_paper(known, item, match)) is None:
+            return found("ambiguous" if match.candidates else "unknown", ()), None
+        lines_of[(paper.id,)] = item.line
+        return replace(found("new", (paper.id,)), how=paper.sources[0].kind), None
     first = lines_of.setdefault(tuple(sorted(match.papers)), item.line)
     if first != item.line:
         return found("duplicate", match.papers, f"line {first}"), None
     return found("matched", match.papers), None
+
+
+def _new_paper(known: _Known, item: markdown.Item, match: Match) -> Paper | None:
+    """The paper of a row with an arXiv id or a DOI that readtrack does not know."""
+    ids = [source for source in sources_in(item.text) if source.kind in ("arxiv", "doi")]
+    if len(ids) != 1 or match.candidates or match.how or not known.takes_ids:
+        return None
+    return known.learn(unfetched(known.listed._replace(papers=known.papers), item.text))
 
 
 def _put(

@@ -9,6 +9,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, Paper, Row
+from readtrack.sync.add import known_paper, unfetched
 from readtrack.text import nearest, one_line, quoted
 from readtrack.transfer.lists import Additions, extended, places, without, write
 
@@ -59,6 +60,18 @@ def link(library: Library, row: Row, papers: Sequence[str]) -> None:
     names = said_of([(row, papers)], library)
     _write(library, row, papers)
     carry(library, names)
+
+
+def link_new(library: Library, row: Row, text: str) -> str:
+    """Link the row to the paper that `text` names by a title, an arXiv id, a DOI or a link; its id. A paper
+    that is not known becomes one, without a request: the next sync fetches its facts. Raises as `link`.
+    """
+    known = known_paper(library, text)
+    paper = known or unfetched(library.catalog, text)
+    names = said_of([(row, (paper.id,))], library)
+    _write(library, row, (paper.id,), () if known else (paper,))
+    carry(library, names)
+    return paper.id
 
 
 def unlink(library: Library, row: Row) -> None:
@@ -112,9 +125,9 @@ def needed(listed: Catalog, papers: Mapping[str, Paper], wanted: Iterable[str]) 
     return [papers[id_] for id_ in ids]
 
 
-def _write(library: Library, row: Row, papers: Sequence[str]) -> None:
+def _write(library: Library, row: Row, papers: Sequence[str], unknown: Sequence[Paper] = ()) -> None:
     path, before, text = _list(library)
-    new = needed(library.catalog, known_papers(library), papers)
+    new = [*needed(library.catalog, known_papers(library), papers), *unknown]
     additions = Additions(papers=new, links={_place(library, row): tuple(papers)})
     write(library.home, path, before, extended(text, additions))
     library.reload()

@@ -111,7 +111,8 @@ def paper_lines(paper: Paper) -> list[str]:
     if paper.builds_on:
         lines.append(f"  builds_on: [{', '.join(paper.builds_on)}]")
     prose = {"problem": paper.problem, "idea": paper.idea, "result": paper.result}
-    return lines + [f"  {name}: {scalar(text)}" for name, text in prose.items() if text]
+    lines += [f"  {name}: {scalar(text)}" for name, text in prose.items() if text]
+    return lines + (["  missing: [title]"] if "title" in paper.missing else [])
 
 
 def fresh(text: str, title: str, note: str, additions: Additions) -> str:

@@ -57,6 +57,13 @@ class Matcher:
                 if isinstance(item, Row) and item.papers and set(item.papers) <= papers.keys():
                     self._wordings.setdefault(letters(item.text), item.papers)
 
+    def learn(self, paper: Paper) -> None:
+        """Know one more paper, by its sources alone: its title is a reader's."""
+        self._matched.clear()
+        for source in paper.sources:
+            self._own.setdefault(source_key(source), []).append(paper.id)
+        self._titles[paper.id] = letters(paper.title)
+
     def _know(self, paper: Paper) -> None:
         own = paper.own_sources
         for source in paper.sources:

@@ -9,8 +9,10 @@ import pytest
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.library import Library
+from readtrack.reading_list.catalog import Paper, Source
 from readtrack.sync.add import add
 from readtrack.transfer import linking, list_history
+from readtrack.transfer.importing import apply, plan
 
 LIST = """\
 # mine
@@ -138,6 +140,59 @@ def test_undoing_the_first_addition_gives_the_shipped_list_back(
     list_history.undo(library)
     assert not home.papers_yaml.exists()
     assert library.shows_shipped_list
+
+
+def test_a_row_is_linked_to_a_paper_that_is_new(library: Library) -> None:
+    def linked(row: str, text: str) -> Paper:
+        id_ = linking.link_new(library, linking.find_row(library, row), text)
+        return library.catalog.papers[id_]
+
+    library.mark("row:one", "reading")
+    paper = linked("one", "2305.14314")
+    assert (paper.title, paper.year, paper.missing) == ("arXiv 2305.14314", 2023, ("title", "authors"))
+    assert paper.sources == (Source("arxiv", "2305.14314"),)
+    assert library.state(paper.id) == "reading"
+    paper = linked("two", "A Challenge of 2012 (2015)")  # a year inside a title is the title's
+    assert (paper.title, paper.year, paper.sources) == ("A Challenge of 2012", 2015, ())
+    assert paper.missing == ("authors",)
+    assert linked("inside", "https://arxiv.org/abs/1706.03762v5").id == "transformer"
+    assert linked("three", "a paper of its own").id == "own"
+    with pytest.raises(ReadtrackError, match="names no paper"):
+        linked("one", "https://example.org/")
+    assert '        rows:\n          - text: "inside"' in library.home.papers_yaml.read_text()
+
+
+def test_rows_of_markdown_with_an_id_become_papers(library: Library, tmp_path: Path) -> None:
+    (tmp_path / "more.md").write_text(
+        "## More\n"
+        "- [ ] **[QLoRA](https://arxiv.org/abs/2305.14314)** (2023)\n"
+        "- [x] LoRA, again: arXiv:2305.14314\n"
+        "- [ ] A study, doi:10.1000/xyz\n"
+        "- [ ] A blog (https://example.org/a)\n"
+    )
+    made = plan(library, tmp_path / "more.md")
+    assert [one.status for one in made.found] == ["new", "duplicate", "new", "unknown"]
+    apply(library, made)
+    papers = library.catalog.papers
+    assert papers["qlora"].title == "QLoRA"
+    assert papers["qlora"].missing == ("title", "authors")  # the next sync fetches the paper's own title
+    assert papers["study"].sources == (Source("doi", "10.1000/xyz"),)
+    again = plan(library, tmp_path / "more.md")
+    assert {one.status for one in again.found} == {"listed"}
+    assert not again.changes(library)
+
+
+def test_a_link_for_a_listed_title_is_added_to_its_paper(library: Library) -> None:
+    added = add(library, "A Paper of Its Own https://arxiv.org/abs/2305.14314")
+    assert (added.paper, added.linked) == ("own", "2305.14314")
+    library.reload()
+    assert library.catalog.papers["own"].sources == (Source("arxiv", "2305.14314"),)
+    assert "own" in library.home.papers_yaml.read_text().partition("papers:\n")[2]
+    added = add(library, "A Paper of Its Own https://example.org/own.pdf")
+    library.reload()
+    assert [source.kind for source in library.catalog.papers["own"].sources] == ["arxiv", "pdf"]
+    with pytest.raises(ReadtrackError, match="on the list already"):
+        add(library, "A Paper of Its Own https://example.org/other.pdf")
 
 
 def test_a_damaged_history_is_no_history(library: Library) -> None:

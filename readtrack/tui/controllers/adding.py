@@ -88,6 +88,9 @@ class ListController:
         copied = "; your list is now a copy of the shipped one" if added.copied else ""
         missing = f"; not known: {', '.join(added.missing)}" if added.missing else ""
         fetched = f"   {key('sync')} fetches {added.fetched}" if added.fetched else ""
+        if added.linked:
+            self._shell.say((added.paper, "bold"), " on your list now has the link ", (added.linked, "$link"))
+            return
         self._shell.say("Added ", (added.paper, "bold"), copied, missing, (fetched, "$muted"))
         if added.unasked:
             self._shell.fail(

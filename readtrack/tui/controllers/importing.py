@@ -114,18 +114,23 @@ class ImportController:
         papers = known_papers(self._shell.library)
         match = Matcher(papers).match(row.text)
         first = (*row.papers, *match.papers, *match.candidates)
-        dialog = ChoosePaper(row.text, papers, tuple(dict.fromkeys(first)))
+        dialog = ChoosePaper(row.text, papers, tuple(dict.fromkeys(first)), new=True)
         self._shell.ask(dialog, lambda chosen: self._link(row, chosen))
 
     def _link(self, row: Row, chosen: PaperChoice | None) -> None:
         from readtrack.transfer import linking
 
-        if chosen is None or chosen.papers == row.papers:
+        if chosen is None or (chosen.papers == row.papers and not chosen.new):
             return
-        said = f"is now linked to {chosen.papers[0]}" if chosen.papers else "is no longer linked to a paper"
+        papers = chosen.papers[:1]
+        said = f"is now linked to {papers[0]}" if papers else "is no longer linked to a paper"
+        if chosen.new:
+            said = "is now linked to a new paper"
 
         def change(library: Library) -> None:
-            if chosen.papers:
+            if chosen.new:
+                linking.link_new(library, row, chosen.new)
+            elif chosen.papers:
                 linking.link(library, row, chosen.papers)
             else:
                 linking.unlink(library, row)

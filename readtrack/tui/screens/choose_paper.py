@@ -18,12 +18,19 @@ from readtrack.tui.widgets.line_view import Line, LineView, join, text
 
 _MOST = 100  # papers that are listed
 _LINES = 10
+_PLACEHOLDERS = {
+    False: "words of a title, an author, a year",
+    True: "words of a known paper; or a new one's arXiv id, DOI, link or title",
+}
 
 
 class PaperChoice(NamedTuple):
-    """The papers that the row means from now on; none: it stays a row."""
+    """The papers that the row means from now on; none: it stays a row. `new`: the title, id or link of a
+    paper that readtrack does not know.
+    """
 
     papers: tuple[str, ...]
+    new: str = ""
 
 
 class ChoosePaper(Dialog[PaperChoice | None]):
@@ -34,14 +41,18 @@ class ChoosePaper(Dialog[PaperChoice | None]):
     CSS_PATH: ClassVar = "choose_paper.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
-    def __init__(self, row: str, papers: Mapping[str, Paper], first: Sequence[str]) -> None:
+    def __init__(
+        self, row: str, papers: Mapping[str, Paper], first: Sequence[str], *, new: bool = False
+    ) -> None:
+        """new: also offer to make a new paper of what is typed, or of the row's words."""
         super().__init__()
+        self._new = new
         self._row = row
         self._papers = papers
         near = alike(row, papers)
         self._first = [id_ for id_ in dict.fromkeys((*first, *near)) if id_ in papers]
         self._words = {id_: _words(paper) for id_, paper in papers.items()}
-        self._input = Input(placeholder="words of a title, an author, a year")
+        self._input = Input(placeholder=_PLACEHOLDERS[new])
         self._page = LineView(self._lines)
         self._page.can_focus = False  # what is typed goes into the input; arrows and enter come here
         self._page.styles.height = _LINES
@@ -83,6 +94,11 @@ class ChoosePaper(Dialog[PaperChoice | None]):
         if not self._input.value.strip():
             none = Line(text("no paper: keep as a plain row", "$muted"), PaperChoice(()))
             lines.insert(len(self._first), none)
+        if self._new:
+            words = self._input.value.strip() or self._row
+            label = join(("a new paper", "$muted"), f"  {words}")
+            at = len(self._first) + 1 if words == self._row else len(lines)
+            lines.insert(at, Line(label, PaperChoice((), words)))
         return lines or [Line(text("No paper matches these words.", "$muted"))]
 
     @on(Input.Changed)
