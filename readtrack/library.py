@@ -503,7 +503,7 @@ def _together(names: list[str]) -> str:
 
 def _unknown(name: str, subjects: Iterable[str]) -> ReadtrackError:
     return ReadtrackError(
-        f"There is no paper {quoted(name)}; {nearest(name, subjects, '`readtrack list` lists them all')}"
+        f"There is no paper {quoted(name)}; {nearest(name, subjects, '`readtrack list` shows all papers')}"
     )
 
 

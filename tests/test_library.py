@@ -300,9 +300,9 @@ def test_a_paper_is_found_by_what_people_have_at_hand(library, query, id_):
     [
         ("learning", "'learning' is ambiguous: attention, gru. Name one of them."),
         ("flashatention", "There is no paper 'flashatention'; did you mean 'flashattention'?"),
-        ("2205.99999", "There is no paper '2205.99999'; `readtrack list` lists them all"),
-        ("", "There is no paper ''; `readtrack list` lists them all"),
-        ("\x1b[31mx", "There is no paper 'x'; `readtrack list` lists them all"),
+        ("2205.99999", "There is no paper '2205.99999'; `readtrack list` shows all papers"),
+        ("", "There is no paper ''; `readtrack list` shows all papers"),
+        ("\x1b[31mx", "There is no paper 'x'; `readtrack list` shows all papers"),
     ],
 )
 def test_what_is_not_found_gets_the_nearest_or_the_candidates(library, query, said):

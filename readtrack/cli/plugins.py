@@ -80,7 +80,7 @@ def check(
     found = find(home)
     for name in names or []:
         if name not in found:
-            raise ReadtrackError(f"there is no plugin {name!r}. `readtrack plugins list` lists them all.")
+            raise ReadtrackError(f"there is no plugin {name!r}. `readtrack plugins list` shows all plugins.")
     chosen = [found[name] for name in names or found]
     if not chosen:
         raise NotAvailableError("no plugin was found. `readtrack plugins path` lists the folders searched.")
@@ -176,7 +176,7 @@ def _existing(home: Home, name: str) -> PluginRef:
 
     found = find(home).get(name)
     if found is None:
-        raise ReadtrackError(f"there is no plugin {name!r}. `readtrack plugins list` lists them all.")
+        raise ReadtrackError(f"there is no plugin {name!r}. `readtrack plugins list` shows all plugins.")
     return found
 
 

@@ -70,7 +70,7 @@ def report(
         papers = [library.find(paper).id for paper in papers or ()]
     unknown = [paper for paper in papers or () if paper not in source.catalog.papers]
     if unknown:
-        raise ReadtrackError(f"there is no paper {', '.join(unknown)}. `readtrack list` lists them all.")
+        raise ReadtrackError(f"there is no paper {', '.join(unknown)}. `readtrack list` shows all papers.")
     site = build(source, papers or ())
     write(site, folder)
     for problem in source.problems:

@@ -326,7 +326,7 @@ def _show(library: Library, made: ImportPlan) -> None:
         )
     if made.changes(library):
         path = target(library)
-        terminal.print_err(f"this {'extends your list' if made.own else 'creates your own list'}: {path}")
+        terminal.print_err(f"{'the rows go into' if made.own else 'the rows become'} your list: {path}")
 
 
 def _meaning(one: ImportRow) -> str:

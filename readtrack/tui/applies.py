@@ -22,6 +22,7 @@ class Situation(NamedTuple):
     running: bool
     syncing: bool
     queued: bool
+    folded: bool  # the line has rows that are not shown
 
 
 def applies(now: Situation, action_id: str) -> bool:
@@ -39,6 +40,7 @@ def applies(now: Situation, action_id: str) -> bool:
         "practice": now.exercises,
         "put_on_list": entry is not None and entry.off_list,
         "link": not in_run and entry is not None and entry.row is not None and not entry.row.papers,
+        "unfold": now.folded and not in_run,
         "queue": now.queued,
         "tick": not in_run,
         "undo": not in_run,

@@ -213,6 +213,35 @@ async def test_undo_takes_a_link_back_and_not_what_was_said_before(newcomer: Rea
         assert library.state("t5") == "reading"  # of the import, which is older
 
 
+async def test_a_row_becomes_a_new_paper_and_is_removed(newcomer: ReadtrackApp, screen_text: Screen) -> None:
+    async with newcomer.run_test(size=(80, 24)) as pilot:
+        await open_import(newcomer, pilot, "mine.md")
+        await pilot.press("w")
+        await until(pilot, lambda: "Imported" in status(newcomer), "the list")
+        newcomer.main.checklist.go_to_subject("row:unknown")
+        await pilot.pause()
+        await pilot.press("K")
+        await pilot.pause()
+        assert "a new paper  unknown" in screen_text(newcomer)
+        await pilot.press(*"2305.14314", "enter")
+        await pilot.pause()
+        assert rows(newcomer)["unknown"] == ("arxiv_2305_14314",)
+        await pilot.press("d", "d")
+        await pilot.pause()
+        assert "Remove unknown from your list?" in screen_text(newcomer)
+        await pilot.press("y")
+        await pilot.pause()
+        assert "unknown" not in rows(newcomer)
+        assert "unknown is removed from your list" in status(newcomer)
+        for papers in (("arxiv_2305_14314",), ()):
+            await pilot.press("u")
+            await pilot.pause()
+            assert rows(newcomer)["unknown"] == papers
+        await pilot.press("U", "U")
+        await pilot.pause()
+        assert "unknown" not in rows(newcomer)
+
+
 async def test_a_row_that_resembles_no_paper_is_linked_to_none_by_enter(
     newcomer: ReadtrackApp, tmp_path: Path, screen_text: Screen
 ) -> None:

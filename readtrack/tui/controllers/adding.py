@@ -41,8 +41,11 @@ class ListController:
             check_means_paper(self._shell.library, line)  # a mistake is reported while the dialog is open
             self._add(line.strip())
 
-        hint = "A title, with a link if you have one; an arXiv id, a DOI, or a shipped paper. enter adds."
-        self._shell.ask(InputDialog("Add a paper to your list", hint, take))
+        hint = "A title, with a link if you have one; an arXiv id or a DOI. tab completes shipped papers."
+        library = self._shell.library
+        others = [paper for id_, paper in library.catalog.papers.items() if id_ not in library.listed]
+        suggestions = [*(paper.id for paper in others), *(paper.title for paper in others)]
+        self._shell.ask(InputDialog("Add a paper to your list", hint, take, suggestions=suggestions))
 
     def put_on_list(self, entry: Entry | None) -> None:
         """Put a paper that ships on the list; the cursor stays, so that the next one is near."""

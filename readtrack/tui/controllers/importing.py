@@ -151,11 +151,11 @@ class ImportController:
         more = f" and {counted(inside, 'row')} inside it" if inside else ""
 
         def answered(answer: str | None) -> None:
-            if answer == "d":
+            if answer == "y":
                 self._change(row, "is removed from your list", lambda library: linking.remove(library, row))
 
         answers = [
-            Choice("d", "remove", "states, notes and runs are kept"),
+            Choice("y", "remove", "states, notes and runs are kept"),
             Choice("x", "keep it"),
         ]
         question = f"Remove {_words(row)}{more} from your list?"

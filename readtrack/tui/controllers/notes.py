@@ -49,9 +49,17 @@ class NotesController:
         settle(self._shell.library, subject, begun)
         if not edited:
             return False
+        self._saved(subject)
+        return True
+
+    def _saved(self, subject: str) -> None:
         self._search.changed()
         self._shell.post(news.ReadingChanged())
-        return True
+        path = self._shell.library.note_path(subject)
+        if path.exists():
+            self._shell.say("Saved the note on ", (subject, "bold"), ": ", (path, "$link"))
+        else:
+            self._shell.say("There is no note on ", (subject, "bold"), ".")
 
     def _run_editor(self, command: list[str]) -> bool:
         """Give the terminal to an editor until it ends; False if it could not be started."""
@@ -101,10 +109,10 @@ class NotesController:
                     f"press {key('note')} to open it again. Your text is on the clipboard.",
                 )
                 self._shell.copy_to_clipboard(note)
+                return
+            self._saved(subject)
             if changed:
                 self._shell.say("Another program changed the note at the same time. It contains both texts.")
-            self._search.changed()
-            self._shell.post(news.ReadingChanged())
 
         self._shell.ask(NoteScreen(f"Note on {subject}", before), written)
 

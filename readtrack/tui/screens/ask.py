@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, NamedTuple
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.suggester import SuggestFromList
 from textual.widgets import Input, Static
 
 from readtrack.errors import ReadtrackError
@@ -73,18 +74,38 @@ class ChoiceDialog(Dialog[str | None]):
             self.dismiss(event.character)
 
 
+class _Completing(Input):
+    """Tab takes the suggestion, as the right arrow does."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "complete", show=False)]
+
+    def action_complete(self) -> None:
+        self.cursor_position = len(self.value)
+        self.action_cursor_right()
+
+
 class InputDialog(Dialog[None]):
     """Hands the typed line to `take`. An error is shown, and the typed line stays."""
 
     CSS_PATH: ClassVar = "ask.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
-    def __init__(self, question: str, hint: str, take: Callable[[str], None], value: str = "") -> None:
+    def __init__(
+        self,
+        question: str,
+        hint: str,
+        take: Callable[[str], None],
+        value: str = "",
+        *,
+        suggestions: Iterable[str] = (),
+    ) -> None:
+        """suggestions: lines that tab completes what is typed to."""
         super().__init__()
         self._question = question
         self._take = take
         self._hint = Static(text(hint), classes="hint", markup=False)
-        self._input = Input(value, select_on_focus=False)
+        suggester = SuggestFromList(suggestions, case_sensitive=False)
+        self._input = _Completing(value, select_on_focus=False, suggester=suggester)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):

@@ -184,10 +184,12 @@ class CodeScreen(Answering[None]):
 
         told = summary(self.plugin.name, self.edits) or "no changes"
         answers = [
-            Choice("u", "revert", f"your copy ({told}) is moved to set-aside/plugins"),
+            Choice("u", "revert", f"your copy ({told}) is set aside"),
             Choice("x", "keep it"),
         ]
-        self.app.push_screen(ChoiceDialog(f"Run the shipped {self.plugin.name} again?", answers), chosen)
+        aside = self.shell.library.home.root / "set-aside" / "plugins"
+        question = f"Run the shipped {self.plugin.name} again? Your copy moves to {aside}."
+        self.app.push_screen(ChoiceDialog(question, answers), chosen)
 
     def _revert(self) -> None:
         inside = self.shown.relative_to(self.files[0].parent)

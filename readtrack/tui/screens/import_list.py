@@ -251,8 +251,9 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         )
         name = one_line(self._plan.incoming.name)
         self._head.update(join(("Import ", "bold $heading"), (name, "bold"), "   ", summary))
-        pdfs, what = len(self._plan.pdfs), "extends" if self._plan.own else "creates"
-        status = join((f"{key('import_write')} {what} your list: ", "$muted"), (self._goes_to, "$link"))
+        pdfs = len(self._plan.pdfs)
+        what = "writes the rows into your list" if self._plan.own else "makes these rows your list"
+        status = join((f"{key('import_write')} {what}: ", "$muted"), (self._goes_to, "$link"))
         if pdfs:
             count = counted(pdfs, "PDF")
             offer = (

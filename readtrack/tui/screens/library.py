@@ -68,7 +68,7 @@ class LibraryScreen(Screen[None]):
         self.search = search
         # Held here, because keys and news may come before the widgets are composed.
         self._head = Static(id="head", markup=False)
-        hint = "words, state:reading, tag:gpu, runnable"
+        hint = "words, author:hinton, state:reading, tag:gpu"
         self.filter = Filter(self._filter_done, placeholder=hint, id="filter")
         self.checklist = Checklist(library, self._entry_changed, id="checklist")
         self.paper = LineView(self._detail, id="paper")
@@ -217,6 +217,7 @@ class LibraryScreen(Screen[None]):
             running=self._runs.alive is not None,
             syncing=self._syncs.alive is not None,
             queued=bool(self._runs.waiting),
+            folded=entry is not None and self.checklist.is_folded(entry),
         )
 
     @property

@@ -240,15 +240,15 @@ class Checklist(LineView):
             return self._library.state(entry.subject)
         return self._library.row_state(entry.row) if entry.row is not None else "todo"
 
-    def _is_folded(self, entry: Entry) -> bool:
+    def is_folded(self, entry: Entry) -> bool:
         return entry.key in self._folded and self.found is None
 
     def _arrow(self, entry: Entry) -> Content:
-        return Content.styled(signs.FOLDED, "$muted") if self._is_folded(entry) else Content(" ")
+        return Content.styled(signs.FOLDED, "$muted") if self.is_folded(entry) else Content(" ")
 
     def _hidden(self, entry: Entry) -> Content:
         """How many lines a folded one hides."""
-        if not self._is_folded(entry) or entry.key == OFF_LIST:  # which has its number at the right
+        if not self.is_folded(entry) or entry.key == OFF_LIST:  # which has its number at the right
             return Content("")
         hidden = [other for other in self._entries if entry.key in other.parents]
         return Content.styled(f"  … {len(hidden)}", "$muted")

@@ -106,7 +106,15 @@ def section_page(library: Library, section: Section, inside: Sequence[str], widt
     filled = round(bar_width * done / total) if total else 0
     bar = Line(join(" ", ("━" * filled, "$read"), ("─" * (bar_width - filled), "$faint")))
     head = wrapped(text(section.title, "bold $heading"), room, indent=1)
-    return _stacked([head, _prose("", section.note, room), [bar, *counts] if states else []])
+    if not states:
+        what = (
+            f"{counted(len(inside), 'paper')} that can run and that no row of your list names. "
+            f"{key('put_on_list')} on one of them puts it on your list."
+            if inside
+            else "No papers here yet."
+        )
+        return _stacked([head, _prose("", section.note, room), _prose("", what, room)])
+    return _stacked([head, _prose("", section.note, room), [bar, *counts]])
 
 
 def _stacked(blocks: Sequence[Sequence[AnyLine]]) -> list[AnyLine]:
