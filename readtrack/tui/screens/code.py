@@ -184,7 +184,7 @@ class CodeScreen(Answering[None]):
 
         told = summary(self.plugin.name, self.edits) or "no changes"
         answers = [
-            Choice("u", "revert", f"your copy ({told}) is set aside"),
+            Choice("u", "revert", f"your copy ({told}) is moved to set-aside/plugins"),
             Choice("x", "keep it"),
         ]
         aside = self.shell.library.home.root / "set-aside" / "plugins"
