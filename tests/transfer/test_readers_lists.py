@@ -122,7 +122,7 @@ def test_a_later_paper_is_no_duplicate_of_the_first(tmp_path: Path, home: Home) 
     file = tmp_path / "mine.md"
     file.write_text("- [ ] FlashAttention\n- [x] FlashAttention-2 https://arxiv.org/abs/2307.08691\n")
     made = importing.plan(Library.open(home), file)
-    assert [one.status for one in made.found] == ["matched", "unknown"]
+    assert [one.status for one in made.found] == ["matched", "new"]
     importing.apply(Library.open(home), made)
     assert Library.open(home).state("flashattention") == "todo"
 
