@@ -122,7 +122,8 @@ FILLS = Claim(
     deviations="Texts of 18 letters: neutral ones, a colon, three of one of 8 languages, then "
     "those of the next language. The three are the hole: its place is plain, and only the suffix says which "
     "language it is in, one that a text read from left to right never has behind it. Filled counts if all "
-    "letters are of that language, by PSM. Half of the texts are reordered, by PSM and SPM alike. 150 steps "
+    "letters are of that language, by PSM. Half of the texts are reordered, by PSM and SPM alike, "
+    "none of the higher shares that the figure speaks of. 150 steps "
     "are few: on seed 0 the left-to-right loss was 1.4 % higher for them.",
 )
 

@@ -53,7 +53,8 @@ WORK = Claim(
     shortcuts=("accuracy gained by empty tokens over an answer at once",),
     chosen_on=(0, 1, 2),
     deviations="Sums modulo 5 of up to 6 digits, judged at 6; two layers of width 48 trained on these chains "
-    "alone, half as many digits as in the text of its work.",
+    "alone, half as many digits as in the text of its work. The norms keep their biases, as in the released "
+    "files. That text can be read for several epochs, the paper's first result, is not tried.",
 )
 
 LONGEST, MODULUS = 6, 5

@@ -50,7 +50,9 @@ HARMLESS = Claim(
     control_reaches=(Bound("accuracy by the whole prompt", ">=", 0.9),),
     breaks=(UNTUNED,),
     chosen_on=(0,),
-    deviations="As above; tuned for no more than 140 steps.",
+    deviations="Prompts are 2 settings of 10 values among 24 filling words, requests ask for both in any "
+    "order; a tenth of all combinations of settings is never trained on, and judged. Tuned for no more than "
+    "140 steps. A prompt that is cut to as many tokens is not tried.",
 )
 
 FASTER = Claim(

@@ -50,7 +50,8 @@ FEW_LABELS = Claim(
     shortcuts=("accuracy with 5 labels, by heart", "accuracy with 20 labels, by heart"),
     chosen_on=(0, 1, 2),
     deviations="A made-up language of 128 words in 8 hidden classes, texts of 4 words; the class of the last "
-    "word is to be named. Two layers of width 64, no dropout.",
+    "word is to be named. Two layers of width 64, no dropout, where the paper has 0.1. Beside the few labels "
+    "that are trained on, 200 labelled texts choose the rate and the step.",
 )
 
 WORDS, CLASSES, LENGTH = 128, 8, 4

@@ -55,7 +55,8 @@ HELPS = Claim(
     chosen_on=(0, 1, 2),
     deviations="A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples "
     "of 4 words, whose topic is to be written as a token; one layer each for reading and writing, of width "
-    "64. Pre-trained at one rate.",
+    "64. Pre-trained at one rate. AdamW in the place of Adafactor, and no dropout; where the model has it, "
+    "it spares the attention's weights. 240 more labelled texts choose the rate and the step.",
 )
 
 CHEAPER = Claim(
@@ -63,9 +64,9 @@ CHEAPER = Claim(
     sentence="Writing only the spans does for the task what writing the whole text does, with a fraction of "
     "the tokens to write.",
     paper=Figure(
-        "replaced spans 83.28 on GLUE, the whole text (BERT-style) 82.96, and training is faster",
+        "replaced spans 83.28 on GLUE, the whole text (MASS-style) 82.32, and training is faster",
         where="section 3.3.2, table 5",
-        read="table",
+        read="memory",
     ),
     rule=(
         Bound("accuracy lost to writing the whole text", "<=", 0.05),
@@ -75,7 +76,11 @@ CHEAPER = Claim(
     control_reaches=(Bound("accuracy gained by writing the whole text", ">=", 0.02),),
     breaks=(WHOLE,),
     chosen_on=(0, 1, 2),
-    deviations="As above.",
+    deviations="A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples "
+    "of 4 words, whose topic is to be written as a token; one layer each for reading and writing, of width "
+    "64. Pre-trained at one rate. AdamW in the place of Adafactor, and no dropout; where the model has it, "
+    "it spares the attention's weights. 240 more labelled texts choose the rate and the step. Of the words "
+    "left out all are masks, as in MASS; BERT also puts other words in their place (82.96 in that table).",
 )
 
 LENGTH, BATCH = 12, 64  # of the texts to pre-train on
