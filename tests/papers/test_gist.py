@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from readtrack.checks.constants import digest
 from readtrack.papers import gist
 from readtrack.papers.gist import GistGPT2, causal_mask, gist_mask, promptless_mask
 from readtrack.papers.gist.benchmark import answer, cached_bytes, loss, read, step_cost
@@ -167,25 +168,42 @@ def test_texts_ask_for_settings_of_their_prompt(unseen):
     assert (its.PROMPT, its.GISTS) == (26, 1)
 
 
-@pytest.mark.parametrize("broken", ["", "the mask without tuning"])
+@pytest.mark.parametrize("broken", ["", "the mask without tuning", "the prompt's last token"])
 def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
-    made, trained = {}, []
-    tuned, descend = its.tuned, its.descend
+    made, tune = {}, its.tune
 
-    def watched(run, arm, first, mask, rate):
-        made[arm] = mask
-        return tuned(run, arm, first, mask, rate)
+    def watched(at, way, rate):
+        score, network = tune(at, way, rate)
+        assert network is not at.before
+        changed = any(
+            not torch.equal(a, b) for a, b in zip(network.parameters(), at.before.parameters(), strict=True)
+        )
+        made[at.name] = (network.visible, changed)
+        return score, network
 
-    def descended(run, network, rate, steps, arm):
-        trained.append(arm.split(",")[0])
-        descend(run, network, rate, steps, arm)
-
-    monkeypatch.setattr(its, "tuned", watched)
-    monkeypatch.setattr(its, "descend", descended)
+    monkeypatch.setattr(its, "tune", watched)
     record = run_experiment(gist, broken=broken)
-    assert made == {"gist": gist_mask, "no prompt": promptless_mask}
-    assert trained == ["whole prompt", *([] if broken else ["gist"]), "no prompt"]
+    ours = {"the mask without tuning": (gist_mask, False), "the prompt's last token": (its.last_mask, True)}
+    assert made == {
+        "gist": ours.get(broken, (gist_mask, True)),
+        "no prompt": (promptless_mask, True),
+        "whole prompt": (causal_mask, True),
+    }
     assert [artifact["kind"] for artifact in record.artifacts] == ["table", "text"]
+
+
+def test_what_stands_in_for_the_gist_sees_what_it_should():
+    ids = its.texts(2, True, torch.Generator().manual_seed(1))[0]
+    half, last = (mask(ids, its.VOCAB)[0, 0] for mask in (its.half_mask, its.last_mask))
+    assert half[26].nonzero().flatten().tolist() == [*range(13, 27)]
+    assert not half[13:, :13].any()
+    assert half[28].nonzero().flatten().tolist() == [26, 27, 28]
+    assert last[25, :26].all()
+    assert last[28].nonzero().flatten().tolist() == [25, 27, 28]
+
+
+def test_the_constants_are_pinned():
+    assert digest(its) == "9ccd6c163750"
 
 
 def test_each_setting_is_scored_by_itself():
@@ -196,7 +214,8 @@ def test_each_setting_is_scored_by_itself():
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.one_hot(ids[:, 1:2].expand(ids.shape), its.VOCAB + 1)
 
-    first, second = its.accuracies(KnowsTheFirst(its.VOCAB, model=12, heads=3, layers=1), part)
+    right = its.accuracies(KnowsTheFirst(its.VOCAB, model=12, heads=3, layers=1), part)
+    first, second = right.mean(1).tolist()
     assert first == 1.0
     same = part[0][:, 1] == part[0][:, 14]
     assert second == pytest.approx(same.double().mean().item())
