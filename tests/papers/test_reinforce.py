@@ -13,6 +13,8 @@ from torch.testing import assert_close
 from readtrack.claims import AtLeast
 from readtrack.papers import reinforce as module
 from readtrack.papers.reinforce import episodes, exact_gradient, push, reinforce, rewards_to_come, upright
+from readtrack.plugin import Sweep, Trial
+from readtrack.runs.trial import Work, Workshop
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (2, 5, 4), (1, 2)])
@@ -79,45 +81,55 @@ def test_a_pole_is_down_at_its_limits():
 
 
 def test_an_episode_ends_when_its_pole_is_down():
-    states, _actions, up = episodes(module.policy(), 8, 200, torch.Generator().manual_seed(0))
+    states, _actions, up = episodes(module.Policies(2), 2, 4, 200, torch.Generator().manual_seed(0))
     assert (up[1:] <= up[:-1]).all()
-    for time, column in itertools.product(range(len(up)), range(8)):
-        if up[time, column]:
-            assert upright(states[time, column][None]).all()
+    assert upright(states)[up.bool()].all()
     assert_close(rewards_to_come(up)[0], up.sum(0))
 
 
+def test_networks_side_by_side_are_perceptrons_that_start_as_torchs():
+    networks, state = module.Policies(3), torch.randn(3, 5, 4)
+    for index in range(3):
+        hidden = torch.tanh(state[index] @ networks.hidden[index] + networks.hidden_bias[index, 0])
+        assert_close(networks(state)[index], hidden @ networks.output[index] + networks.output_bias[index, 0])
+    many = module.Policies(200)
+    assert 0.499 < many.hidden.max() <= 0.5
+    assert 0.176 < many.output.max() <= 32**-0.5
+
+
 def test_the_baseline_leaves_the_own_episode_out():
-    to_come = torch.tensor([[3.0, 1.0, 2.0], [2.0, 0.0, 1.0]])
-    assert_close(module.of_the_others(to_come), torch.tensor([[1.5, 2.5, 2.0], [0.5, 1.5, 1.0]]))
+    to_come = torch.tensor([[[3.0, 1.0, 2.0]], [[2.0, 0.0, 1.0]]])
+    assert_close(module.of_the_others(to_come), torch.tensor([[[1.5, 2.5, 2.0]], [[0.5, 1.5, 1.0]]]))
+    assert_close(module.of_whole_episodes(to_come), torch.tensor([[[1.5, 2.5, 2.0]]] * 2))
     changed = to_come.clone()
-    changed[:, 0] = 99.0
-    assert_close(module.of_the_others(changed)[:, 0], module.of_the_others(to_come)[:, 0])
+    changed[..., 0] = 99.0
+    assert_close(module.of_the_others(changed)[..., 0], module.of_the_others(to_come)[..., 0])
 
 
 def test_the_control_is_credited_with_what_others_earned():
-    to_come = torch.arange(12.0).reshape(2, 6)
-    shuffled = module.another(to_come, torch.Generator().manual_seed(0))
-    assert sorted(shuffled[0].tolist()) == to_come[0].tolist()
+    reward = torch.tensor([[[1.0] * 6], [[1.0] * 3 + [0.0] * 3]])
+    to_come = rewards_to_come(reward)
+    shuffled = module.another(reward, torch.Generator().manual_seed(0))
+    assert sorted(shuffled[0, 0].tolist()) == sorted(to_come[0, 0].tolist())
     assert not torch.equal(shuffled, to_come)
-    assert_close(shuffled[1] - shuffled[0], to_come[1] - to_come[0])  # episodes stay whole
-    assert torch.equal(module.own(to_come, torch.Generator()), to_come)
+    assert_close(shuffled[0] - shuffled[1], torch.ones(1, 6))  # episodes stay whole
+    assert torch.equal(module.own(reward, torch.Generator()), to_come)
+    assert torch.equal(module.one_step(reward, torch.Generator()), reward)
+    assert_close(module.discounted(reward, torch.Generator())[0, 0], torch.tensor([1.97] * 3 + [1.0] * 3))
     assert not module.nothing(to_come).any()
 
 
 def test_a_policy_plays_the_action_that_it_prefers():
-    network = module.policy()
-    for weight in network.parameters():
-        weight.data.zero_()
-    network[-1].bias.data = torch.tensor([-50.0, 50.0])
-    _, actions, _ = episodes(network, 4, 20, torch.Generator().manual_seed(0))
-    assert (actions == 1).all()
+    network = module.Linear(torch.tensor([[[0.0], [0.0], [1e9], [0.0]]]))
+    states, actions, _ = episodes(network, 1, 4, 20, torch.Generator().manual_seed(0))
+    assert torch.equal(actions, (states[..., 2] > 0).long())
 
 
-def test_steps_after_the_fall_are_not_trained_on(run_experiment, monkeypatch):
+def test_steps_after_the_fall_are_not_trained_on(part_of_run, monkeypatch):
     """What a fallen pole's logits are does not reach the loss."""
-    states, actions = torch.randn(3, 2, 4), torch.randint(2, (3, 2))
-    up = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    states, actions = torch.randn(3, 1, 2, 4), torch.randint(2, (3, 1, 2))
+    up = torch.tensor([[[1.0, 1.0]], [[1.0, 0.0]], [[1.0, 0.0]]])
+    monkeypatch.setattr(module, "NETWORKS", 1)
     monkeypatch.setattr(module, "episodes", lambda *_: (states, actions, up))
     seen: list[Tensor] = []
 
@@ -127,34 +139,44 @@ def test_steps_after_the_fall_are_not_trained_on(run_experiment, monkeypatch):
         return reinforce(logits, *rest)
 
     monkeypatch.setattr(module, "reinforce", watched)
-    run_experiment(module)
-    trained = [logits.grad for logits in seen if logits.dim() == 3]
-    assert trained
-    for gradient in trained:
-        assert not gradient[1:, 1].any()
-        assert gradient[1:, 0].any()
+    module.descend(Trial(Workshop(part_of_run()), Work(arm="own rewards"), arm="own rewards"), 0.03)
+    assert len(seen) == 2
+    for logits in seen:
+        assert not logits.grad[1:, :, 1].any()
+        assert logits.grad[1:, :, 0].any()
 
 
-def test_a_value_that_was_not_reached_is_a_lower_limit():
-    assert module.ratio(30.0, 20.0) == 1.5
-    assert module.ratio(AtLeast(60.0), 20.0) == AtLeast(3.0)
-    assert module.ratio(30.0, AtLeast(60.0)) == 0.5
+def test_a_pole_is_balanced_when_five_updates_average_180_steps():
+    assert module.arrival([200.0, 0.0]) == 1
+    assert module.arrival([0.0] + [200.0] * 9) == 6
+    assert module.arrival([179.0] * 60) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("arrived", "updates"), [((8.0, 2.0), 4.0), ((8.0, math.inf), AtLeast(math.sqrt(480)))]
+)
+def test_updates_are_a_geometric_mean_and_a_lower_limit_where_one_never_arrived(
+    part_of_run, monkeypatch, arrived, updates
+):
+    monkeypatch.setattr(module, "NETWORKS", 2)
+    at = Trial(Workshop(part_of_run()), Work(arm="with baseline"), arm="with baseline")
+    found = module.updates_and_steps_up(at, Sweep(module.Played(arrived, 60, module.Policies(2)), 0.1, {}))
+    assert found["steps up"].shape == (2 * 4,)
+    if isinstance(updates, AtLeast):
+        assert isinstance(found["updates"], AtLeast)
+        assert found["updates"].value == pytest.approx(updates.value)
+    else:
+        assert found["updates"] == pytest.approx(updates)
 
 
 def test_the_experiment_runs(run_experiment):
-    record = run_experiment(module)
-    assert {f"{arm} baseline" for arm in ("with", "without")} | {"another's rewards"} == record.curves[
-        "steps up at rate 0.03"
-    ].keys()
-    with_it, without = (
-        record.curves["steps up at rate 0.03"][f"{arm} baseline"] for arm in ("with", "without")
-    )
-    assert with_it[0] == without[0]  # the same network plays the same first episodes
-    assert {arm for name, arm in record.values if name == "steps up, new episodes"} == {
-        "another's rewards",
-        "with baseline",
-        "without baseline",
-    }
+    unreached = "updates, without baseline / with baseline"
+    record = run_experiment(module, unreached=[unreached])
+    curves = record.curves["steps up at rate 0.03"]
+    assert curves.keys() == {"own rewards", "another's rewards", "with baseline", "without baseline"}
+    # The same networks play the same first episodes.
+    assert len({curve[0] for curve in curves.values()}) == 1
+    assert curves["own rewards"] == curves["with baseline"]
 
 
 def test_every_variant_is_right(check_benchmark):
