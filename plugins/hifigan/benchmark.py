@@ -17,15 +17,23 @@ TINY = Version(8, (4, 2), (8, 4), (3, 5), ((1, 3), (1, 3)))
 Weights = Mapping[str, Tensor]
 
 FASTER = Claim(
-    name="a small version is faster",
-    sentence="With a quarter of the channels the generator writes sound several times as fast on a CPU.",
+    name="the small version is faster",
+    sentence="On a CPU, V3 generates a second of speech in at most a fifth of the time that V1 needs.",
     paper=Figure(
-        "The small version generates speech 13.4 times faster than real time on a CPU (V3, by the table).",
+        "The small footprint version generates samples 13.4 times faster than real time on a CPU; V1's "
+        "factor in table 1 is 1.43 (from memory), which makes V3 9.4 times as fast as V1.",
         where="abstract",
         read="abstract",
     ),
-    rule=(Speedup("sound by a version", of="V2", over="V1", threshold=3.0, mode="until"),),
-    deviations="Random weights, a tenth of a second of sound at a time.",
+    rule=(Speedup("sound by a version", of="V3", over="V1", threshold=5.0, mode="until"),),
+    deviations="Random weights, a tenth of a second of sound at a time; the CPU is not the paper's.",
+    headline=True,
+    history=(
+        (
+            'Until November 2026 the claim was judged on V2 over V1 ("a quarter of the channels", at least '
+            "3 times as fast). The abstract's small version is V3."
+        ),
+    ),
 )
 
 
@@ -113,8 +121,8 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         cost={"forward": Cost(flops=2 * products, bytes=weights * bench.dtype.itemsize)},
     )
     some = bench.pick(smoke=2, quick=9, full=86)
-    versions = bench.pick(smoke=(TINY, TINY, TINY), quick=(V1, V3, V2), full=(V1, V3, V2))
-    roles = (("V1", "naive"), ("V3", "strong"), ("V2", "paper"))
+    versions = bench.pick(smoke=(TINY, TINY, TINY), quick=(V1, V2, V3), full=(V1, V2, V3))
+    roles = (("V1", "naive"), ("V2", "strong"), ("V3", "paper"))
     yield Case(
         name="sound by a version",
         axes={"frames": some},

@@ -9,13 +9,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from readtrack.data import audio, speech
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    hookimpl,
+)
 from readtrack.scores import log_spectral_distance, periodicity
 
-from .model import V1, V2, V3, Generator, Periods, Scales, discriminator_loss
-from .training import Pair, adversarial, against_griffin_lim
+from .model import V1, V2, V3, Generator, Judged, Periods, Scales, discriminator_loss
+from .training import Pair, adversarial, against_griffin_lim, mel_of
 
 NO_PERIODS = Break("no periods", "The judges of periods get the period 1: they see every sample in a row.")
+ONE_PERIOD = Break("one period", "All five judges of periods have the period 2.", "near miss")
+SPECTRA = Break(
+    "judges of spectra",
+    "Convolutions over magnitude spectrograms with windows of three lengths, in the place of the periods.",
+    "rival",
+)
 
 SIZES = Claim(
     name="the paper's sizes",
@@ -28,20 +46,29 @@ SIZES = Claim(
 
 PERIODS_TELL = Claim(
     name="periods tell speech",
-    sentence="Judges of several periods tell speech from the same spectrogram with made phases better than "
-    "judges of several scales with as many weights.",
+    sentence="After 80 steps, judges of several periods tell speech from the same spectrogram with made "
+    "phases better than judges of several scales with as many weights.",
     paper=Figure(
         "Without judges of periods opinion falls from 4.10 to 2.28, without those of scales to 3.74.",
         where="table 2",
     ),
-    rule=(Bound("area under the curve, periods - scales", ">=", 0.02, direction=0.0),),
+    rule=(at_least("area under the curve", "periods", 0.02, minus="scales", toward=0.0),),
     control="judges of scales: the same sounds, steps and rates, each at its best",
-    control_reaches=(Bound("area under the curve of scales", ">=", 0.6),),
-    breaks=(NO_PERIODS,),
+    control_arm="scales",
+    control_reaches=(at_least("area under the curve", "scales", 0.6),),
+    after_steps=80,
+    breaks=(NO_PERIODS, ONE_PERIOD, SPECTRA, UNTRAINED),
     chosen_on=(0, 1),
     deviations="The paper takes the judges out of a long training and asks listeners; here they are trained "
     "by themselves, small and briefly, on voices made by formula at 8 kHz, against Griffin and Lim's phases. "
-    "A generator is trained beside it, for too few steps to ask this of its sound.",
+    "A generator is trained beside it, for too few steps to ask this of its sound. The quoted opinions are "
+    "of generated speech, not of judges that classify.",
+    history=(
+        (
+            "Until November 2026 the claim had the same bound, no near miss and no rival, and did not say "
+            "after how many steps."
+        ),
+    ),
 )
 
 RATES = (0.003, 0.009, 0.027)
@@ -56,17 +83,38 @@ class Sounds(NamedTuple):
     made: Waves
 
 
-class Trained(NamedTuple):
-    judges: nn.Module
-    area: float
-
-
 def periods(of: tuple[int, ...] = (2, 3, 5, 7, 11)) -> Periods:
     return Periods((6, 12, 24), 24, periods=of)
 
 
 def scales() -> Scales:
     return Scales(((8, 15, 1, 1), (16, 41, 4, 4), (24, 41, 4, 4), (24, 5, 1, 1)))
+
+
+class Spectra(nn.Module):
+    """Three judges of log magnitudes, with windows of 64, 128 and 256 samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judges = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(1, 16, 5, stride=(2, 1), padding=2),
+                nn.LeakyReLU(0.1),
+                nn.Conv2d(16, 24, 5, stride=2, padding=2),
+                nn.LeakyReLU(0.1),
+                nn.Conv2d(24, 1, 3, padding=1),
+            )
+            for _ in range(3)
+        )
+
+    def forward(self, wave: Waves) -> Judged:
+        judged: Judged = []
+        for judge, window in zip(self.judges, (64, 128, 256), strict=True):
+            hann = torch.hann_window(window, device=wave.device)
+            spectrum = torch.stft(wave.float(), window, window // 4, window=hann, return_complex=True)
+            log = (spectrum.abs() + 1e-4).log().to(wave)
+            judged.append((judge(log[:, None]).flatten(1), []))
+        return judged
 
 
 @hookimpl
@@ -77,39 +125,37 @@ def experiment(run: Run) -> None:
         return
     run.phase("setup")
     count, held = run.pick(smoke=(4, 4), quick=(120, 100), full=(2000, 400))
-    first = 10_000 * run.seed
     train, choose, judge = (
-        sounds(run, part, n, first) for part, n in (("train", count), ("choose", held), ("judge", held))
+        sounds(run, part, n) for part, n in (("train", count), ("choose", held), ("judge", held))
     )
-    makers: dict[str, Callable[[], nn.Module]] = run.arms(
-        {"periods": periods, "scales": scales}, control="scales"
-    )
-    if run.without(NO_PERIODS.name):
-        makers["periods"] = partial(periods, (1, 1, 1, 1, 1))
-    rates = run.pick(smoke=(0.009,), quick=RATES, full=RATES)
-    best: dict[str, Best[Trained]] = {}
-    for arm, make in makers.items():
-        best[arm] = run.sweep(
-            arm,
-            rates,
-            partial(learn, run, arm, make, train, choose, judge),
-            score="area on choose",
-            keep="highest",
-        )
-        run.metric("area under the curve on judge", best[arm].result.area, arm=arm)
-        run.metric("weights", sum(w.numel() for w in best[arm].result.judges.parameters()), arm=arm)
-    ours, theirs = (one.result.area for one in best.values())
-    run.claim(
+
+    def read(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
+        areas = area(found.chosen, judge)
+        at.metric("area under the curve on judge", areas.mean().item())
+        at.metric("weights", sum(weight.numel() for weight in found.chosen.parameters()))
+        return {"area under the curve": areas}
+
+    run.compare(
         PERIODS_TELL,
-        {"area under the curve, periods - scales": ours - theirs, "area under the curve of scales": theirs},
-        tuned=list(best.values()),
+        arms={"periods": Arm(periods), "scales": Arm(scales)},
+        attempt=partial(learn, train, choose),
+        read=read,
+        grid=run.pick(smoke=RATES[:2], quick=RATES, full=RATES),
+        score="area on choose",
+        keep="highest",
+        breaks={
+            NO_PERIODS.name: {"periods": Arm(partial(periods, (1,) * 5))},
+            ONE_PERIOD.name: {"periods": Arm(partial(periods, (2,) * 5))},
+            SPECTRA.name: {"periods": Arm(Spectra)},
+        },
     )
     run.headline("area on choose over rate")
     if not (run.null or run.broken):
-        play(run)
         model = adversarial(run, train.real, Pair(periods(), scales()))
-        unseen = [speech.draw(first + held + index, "judge", (1, 1))[0] for index in range(8)]
+        first = 10_000 * run.seed + count + held
+        unseen = [speech.draw(first + index, "judge", (1, 1))[0] for index in range(8)]
         against_griffin_lim(run, model, unseen)
+        play(run, model)
 
 
 def count_weights(run: Run) -> None:
@@ -132,9 +178,10 @@ def again(
     )
 
 
-def sounds(run: Run, part: speech.Part, count: int, first: int) -> Sounds:
+def sounds(run: Run, part: speech.Part, count: int) -> Sounds:
     """A piece out of the middle of each utterance, in a room of 40 dB."""
-    generator, real, made = run.generator(f"{part} sounds"), [], []
+    generator, real, made = run.data(f"{part} sounds", part), [], []
+    first = 10_000 * run.data_seed(part)
     for index in range(count):
         wave = speech.draw(first + index, part, (1, 1))[0].wave
         wave = torch.nn.functional.pad(wave, (0, max(SEGMENT - len(wave), 0)))
@@ -146,42 +193,38 @@ def sounds(run: Run, part: speech.Part, count: int, first: int) -> Sounds:
 
 
 def learn(
-    run: Run,
-    arm: str,
-    make: Callable[[], nn.Module],
-    train: Sounds,
-    choose: Sounds,
-    judge: Sounds,
-    rate: float,
-) -> tuple[float, Trained]:
+    train: Sounds, choose: Sounds, at: Trial, make: Callable[[], nn.Module], rate: float
+) -> tuple[float, nn.Module]:
     """Equation 1 on both kinds of sounds; the area on the choosing part."""
-    torch.manual_seed(run.seed)
-    judges = make().to(run.device, run.dtype)
+    judges = make().to(at.run.device, at.run.dtype)
     optimizer = torch.optim.AdamW(judges.parameters(), lr=rate, betas=(0.8, 0.99))
-    generator, steps = run.generator("batches"), run.pick(smoke=2, quick=80, full=2000)
-    run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+    generator, steps = at.generator("batches"), at.length(at.run.pick(smoke=2, quick=80, full=80))
+    at.run.phase("train")
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
         rows = torch.randint(len(train.real), (2, 8), generator=generator)
         loss = discriminator_loss(judges(train.real[rows[0]]), judges(train.made[rows[1]]))
-        run.descend(loss, optimizer, step=step, metric=f"loss, rate {rate:g}", arm=arm)
-    run.phase("evaluate")
+        at.descend(loss, optimizer, step=step, metric=f"loss, rate {rate:g}")
+    at.run.phase("evaluate")
     judges.eval()
-    return area(judges, choose), Trained(judges, area(judges, judge))
+    return area(judges, choose).mean().item(), judges
 
 
 @torch.no_grad()
-def area(judges: nn.Module, given: Sounds) -> float:
-    """The share of pairs of speech and made sound in which the speech has the higher mean score."""
+def area(judges: nn.Module, given: Sounds) -> Float[Tensor, " n"]:
+    """For each piece of speech, the share of made sounds with a lower mean score; equal ones count half."""
     real, made = (torch.stack([score.mean(1) for score, _ in judges(waves)]).mean(0) for waves in given)
     above = (real[:, None] > made).double() + 0.5 * (real[:, None] == made)
-    return above.mean().item()
+    return above.mean(1)
 
 
-def play(run: Run) -> None:
-    """A word, and the same with made phases: sounds, waves, and how periodic either is."""
+def play(run: Run, model: Generator) -> None:
+    """A word, and the same by the generator and with made phases: sounds, waves, how periodic each is."""
     generator = run.generator("a word")
     said = speech.say([1], speech.VOICE, generator, jitter=0.08)
     waves = {"speech": said.wave}
+    with torch.no_grad():
+        by_model = model(mel_of(said.wave[None]).to(run.device, run.dtype))[0].float().cpu()
+    waves["generator"] = torch.nn.functional.pad(by_model, (0, len(said.wave)))[: len(said.wave)]
     waves |= {f"{rounds} rounds": again(said.wave, generator, rounds) for rounds in (8, 64)}
     middle, pictures = len(said.wave) // 2, []
     for name, wave in waves.items():
@@ -190,7 +233,7 @@ def play(run: Run) -> None:
         run.metric("periodicity of voiced frames", periodicity(wave, said.pitch, rate=speech.RATE), arm=name)
         distance = log_spectral_distance(said.wave, wave, window=512, hop=128)
         run.metric("log-spectral distance, windows of 512 (dB)", distance, arm=name)
-        piece = wave[middle : middle + 480] / said.wave.abs().max()
+        piece = wave[middle : middle + 480] / wave.abs().max().clamp(min=1e-6)
         picture = torch.ones(64, 480)
         rows = ((1 - piece.clamp(-1, 1)) * 31.5).round().long()
         for column, (here, before) in enumerate(
@@ -203,5 +246,6 @@ def play(run: Run) -> None:
         "waves",
         torch.stack(pictures)[:, None],
         columns=1,
-        caption="60 ms of the vowel in 'one': speech, then its magnitudes with phases of 8 and of 64 rounds.",
+        caption="60 ms of the vowel in 'one', each scaled to its loudest sample: speech, the small generator "
+        "after a short training, and Griffin and Lim's phases after 8 and 64 rounds.",
     )

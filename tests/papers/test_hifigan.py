@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -190,7 +188,7 @@ def test_the_area_is_the_share_of_pairs():
             return [(wave.square().mean(1, keepdim=True), []), (wave.square().mean(1, keepdim=True), [])]
 
     real, made = torch.tensor([[2.0], [3.0]]), torch.tensor([[1.0], [3.0]])
-    assert area(Loudness(), Sounds(real, made)) == pytest.approx((1 + 0 + 1 + 0.5) / 4)
+    assert area(Loudness(), Sounds(real, made)).tolist() == [0.5, 0.75]
 
 
 def test_made_phases_keep_the_magnitudes():
@@ -214,25 +212,13 @@ def test_the_experiment_runs(run_experiment):
     record = run_experiment(hifigan)
     assert {artifact["name"] for artifact in record.artifacts} == {
         "speech",
+        "generator",
         "8 rounds",
         "64 rounds",
         "waves",
         "from mels, generator",
         "from mels, Griffin-Lim",
     }
-
-
-def test_a_null_run_compares_equals(run_experiment):
-    (claim,) = run_experiment(hifigan, null=True).claims
-    assert claim["values"]["area under the curve, periods - scales"] == 0.0
-
-
-def test_the_break_takes_the_periods_away(run_experiment, monkeypatch):
-    made = []
-    module = sys.modules["readtrack.papers.hifigan.experiment"]
-    monkeypatch.setattr(module, "periods", lambda *of: made.append(of) or periods(*of))
-    run_experiment(hifigan, broken="no periods")
-    assert made == [((1, 1, 1, 1, 1),)]
 
 
 def test_every_variant_is_right(check_benchmark):
