@@ -1,5 +1,6 @@
-"""The losses of both players with the gradients of all weights."""
+"""The losses of both players with the gradients of all weights; images from a generator."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .model import Game
+from .model import Game, Generator
 
 Weights = Mapping[str, Tensor]
 
@@ -58,6 +59,20 @@ def inputs(generator: torch.Generator, batch: int, pixels: int, latent: int) -> 
     return torch.rand(batch, pixels, generator=generator), torch.randn(batch, latent, generator=generator)
 
 
+@functools.cache
+def made(latent: int, hidden: int, pixels: int) -> Generator:
+    """Built once, with random weights: what is timed is the images."""
+    return Generator(latent, hidden, pixels)
+
+
+@torch.no_grad()
+def images(hidden: int, pixels: int, rows: int, z: Tensor) -> dict[str, float]:
+    """Generate an image from each row of z, this many in a batch."""
+    generator = made(z.shape[1], hidden, pixels).to(z)
+    found = torch.cat([generator(part) for part in z.split(rows)])
+    return {"reached": float(found.isfinite().all()), "images": float(len(found))}
+
+
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     sizes = bench.pick(
@@ -79,3 +94,17 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             cost=cost(batch, pixels, hidden, latent, bench.dtype.itemsize),
         )
+    count, pixels, hidden, latent = bench.pick(
+        smoke=(4, 9, 8, 3), quick=(1000, 784, 1200, 100), full=(10_000, 784, 1200, 100)
+    )
+    batches = (("one at a time", "naive", 1), ("batches of 64", "strong", 64), ("one batch", "paper", count))
+    yield Case(
+        name="images",
+        axes={"hidden": hidden, "images": count},
+        inputs=lambda g: (torch.randn(count, latent, generator=g),),
+        variants=[
+            Variant(name=name, role=role, call=partial(images, hidden, pixels, rows))
+            for name, role, rows in batches
+        ],
+        cost={"until": None},
+    )

@@ -287,12 +287,8 @@ def test_the_experiment_runs(run_experiment, dtype):
 
 def test_a_null_run_has_the_control_under_both_names(run_experiment):
     record = run_experiment(rnn, null=True)
-    letters, gradients, lags = (
-        values(record, claim) for claim in (rnn.STRUCTURE, rnn.EXPLODING, rnn.LONG_LAGS)
-    )
+    letters, lags = (values(record, claim) for claim in (rnn.STRUCTURE, rnn.LONG_LAGS))
     assert letters["surprise at vowels, without memory / with"] == 1
-    grown, decayed = (gradients[bound.metric] for bound in (rnn.EXPLODING.rule[0], rnn.EXPLODING.rule[2]))
-    assert grown == decayed < 0
     assert len(set(lags.values())) == 1
 
 
@@ -303,8 +299,6 @@ def test_breaks_take_away_what_they_say(run_experiment):
     plain = run_experiment(rnn).curves["surprise while learning"]
     for arm, curve in plain.items():
         assert (curve == shuffled[arm]) == arm.startswith("without")
-    saturated = values(run_experiment(rnn, broken="saturated units"), rnn.EXPLODING)
-    assert saturated[rnn.EXPLODING.rule[0].metric] < -10
     lags = values(run_experiment(rnn, broken="near marks"), rnn.LONG_LAGS)
     assert len(set(lags.values())) == 1
 
