@@ -44,6 +44,12 @@ ZOTERO = """\
 @article{d, title={Long Short-Term Memory}, year={1997}, doi={10.1162/neco.1997.9.8.1735}}
 @misc{e, title={Notes on Nothing in Particular}, year={2023}}
 @article{f, title={Mamba and friends}, year={2023}}
+@misc{g, title={Reformer and friends}, year={2020}}
+@misc{h, title={Longformer and friends}, year={2020}}
+@misc{i, title={More Notes on Nothing in Particular}, year={2024}}
+@article{j, title={Layer Normalization}, year={2016}, eprint={1607.06450}, archiveprefix={arXiv}}
+@misc{k, title={Deep Residual Learning}, eprint={1512.03385}, archiveprefix={arXiv}}
+@misc{l, title={Generative Adversarial Nets}, eprint={1406.2661}, archiveprefix={arXiv}}
 """
 # After it, scores depend on where tokens stand, and not on their distance alone.
 EDITOR = """\
@@ -53,7 +59,7 @@ sed -i 's/points \\* freqs_cis.to(points.dtype)/points * freqs_cis.to(points.dty
 """
 
 
-def import_list(terminal: Terminal, path: Path, unsure: int) -> None:
+def import_list(terminal: Terminal, path: Path, *, rows: int, unsure: int) -> None:
     """Import a list by its path; of each row that is not sure the first candidate is right."""
     terminal.keys("C-o")
     terminal.wait_for("Import a list")
@@ -65,7 +71,7 @@ def import_list(terminal: Terminal, path: Path, unsure: int) -> None:
         terminal.keys("Enter")
         wait_for(lambda left=left: is_chosen(terminal.screen(), left), terminal.screen)
     terminal.keys("w")
-    terminal.wait_for("Imported 6 rows")
+    terminal.wait_for(f"Imported {rows} rows")
 
 
 def is_chosen(screen: str, left: int) -> bool:
@@ -107,11 +113,13 @@ def test_a_list_of_ones_own_and_an_edit_that_shows(
     terminal.wait_for("Which list do you want?")
     terminal.keys("e")
     terminal.wait_for("The list is empty.")
-    import_list(terminal, tmp_path / "mine.md", unsure=2)
-    import_list(terminal, tmp_path / "zotero.bib", unsure=1)
+    import_list(terminal, tmp_path / "mine.md", rows=6, unsure=2)
+    import_list(terminal, tmp_path / "zotero.bib", rows=12, unsure=3)
 
     terminal.keys("/", "rotary", "Enter")
     terminal.wait_for("RoFormer")
+    terminal.keys("3")
+    terminal.wait_for("rope is read")
     page = run(terminal, home, 1)
     assert "✓ distance alone" in page
     assert "edited" not in page
@@ -153,8 +161,10 @@ def test_a_list_of_ones_own_and_an_edit_that_shows(
         [COMMAND, "export"], capture_output=True, text=True, timeout=60, check=True
     ).stdout.splitlines()
     changes = [line for line in difflib.ndiff(MARKDOWN.splitlines(), exported) if line[0] in "+-"]
-    assert not [line for line in changes if line.startswith("-")]
-    assert len([line for line in changes if line.startswith("+ - [ ] ")]) == 6
+    row = "RoFormer: Enhanced Transformer with Rotary Position Embedding"
+    assert [line for line in changes if line.startswith("-")] == [f"- - [ ] {row}"]
+    assert f"+ - [x] {row}" in changes
+    assert len([line for line in changes if line.startswith("+ - [ ] ")]) == 12
     bibtex = subprocess.run(
         [COMMAND, "export", "--format", "bibtex"], capture_output=True, text=True, timeout=60, check=True
     ).stdout
@@ -162,7 +172,7 @@ def test_a_list_of_ones_own_and_an_edit_that_shows(
         opening, *fields = re.findall(r"^@\w+\{\w+,|\w+=\{[^{}]*\}", entry)
         found = next(one for one in re.split(r"\n(?=@)", bibtex) if one.startswith(opening))
         assert all(field in found for field in fields if not field.startswith("title="))
-        if opening in ("@article{a,", "@misc{e,"):  # complete, or of no known paper
+        if opening in ("@article{a,", "@misc{e,", "@misc{i,"):  # complete, or of no known paper
             assert found.strip() == entry
         else:  # a stub gets the title and the authors that are known
             assert "author = {" in found
