@@ -119,9 +119,9 @@ def test_a_list_of_ones_own_and_an_edit_that_shows(
     terminal.keys("/", "rotary", "Enter")
     terminal.wait_for("RoFormer")
     terminal.keys("3")
-    terminal.wait_for("rope is read")
+    terminal.wait_for("rope marked as read")
     page = run(terminal, home, 1)
-    assert "✓ distance alone" in page
+    assert "≡ distance alone" in page
     assert "edited" not in page
 
     terminal.keys("i")

@@ -68,7 +68,7 @@ def test_a_visit(terminal: Terminal, home: Home) -> None:
     terminal.wait_for("5 found")
     assert "Row of toy_ok" not in terminal.screen()
     terminal.keys("Space")
-    terminal.wait_for("toy_fail is read")
+    terminal.wait_for("toy_fail marked as read")
     # Smaller and smaller: tmux 3.3 itself leaves lines behind in a window that has grown.
     for size in ((100, 30), (80, 24), (60, 15)):
         terminal.resize(*size)
