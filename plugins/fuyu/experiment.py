@@ -2,18 +2,35 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
+from ..vit import patches
 from .model import Fuyu, layout
 
-NO_NEWLINES = Break("no newlines", "No arm gets newline tokens.")
+ANYWHERE = Break("newlines anywhere", "As many newlines, at random places among the patches.", "near miss")
+WIDTH_FIRST = Break(
+    "width first", "No newlines; a token before the first patch says how many columns there are.", "rival"
+)
 
 SIZE = Claim(
     name="the released size",
@@ -27,10 +44,15 @@ SIZE = Claim(
     kind="identity",
 )
 
+UNSEEN_RIGHT, SEEN_RIGHT = "right at unseen sizes", "right at seen sizes"
+LOST = "lost from seen sizes of as many columns to unseen ones"
+STEPS = 400
+
 NEWLINES = Claim(
     name="newlines",
-    sentence="With a newline after each row a decoder says in which column something is, on images of "
-    "sizes that it was never trained on as well as on those that it was; without, it does not.",
+    sentence="After 400 steps a decoder that gets a newline after each row of patches says more often in "
+    "which column a mark is than one without, on images of sizes that neither was trained on, and hardly "
+    "less often than on sizes that it was trained on.",
     paper=Figure(
         "A newline tells the model when a line has broken; with it existing position embeddings do for "
         "different image sizes. No number.",
@@ -38,16 +60,27 @@ NEWLINES = Claim(
         read="text",
     ),
     rule=(
-        Bound("right at unseen sizes, newlines - none", ">=", 0.15, direction=0.05),
-        Bound("right with newlines, seen sizes of as many columns - unseen", "<=", 0.1, direction=0.2),
+        at_least(UNSEEN_RIGHT, "newlines", 0.15, minus="none", toward=0.05),
+        at_most(LOST, "newlines", 0.1, toward=0.2),
     ),
     control="the same decoder without newlines, at its best of the same rates",
-    control_reaches=(Bound("right at seen sizes, none", ">=", 0.36),),
-    breaks=(NO_NEWLINES,),
+    control_arm="none",
+    control_reaches=(at_least(SEEN_RIGHT, "none", 0.36),),
+    after_steps=STEPS,
+    breaks=(ANYWHERE, WIDTH_FIRST, UNTRAINED),
     chosen_on=(0, 1),
     deviations="Two blocks of width 32, images of 2 to 5 patches either way, each of 2 × 2 pixels of noise, "
     "one of them marked, and one question: in which column? Three sizes are kept out of training: 3 × 5, "
-    "5 × 3 and 4 × 4.",
+    "5 × 3 and 4 × 4. No text is learnt from but the answer. On sizes seen in training the column guessed at "
+    "random is right in 34 % of images; the length of the sequence and the place of the mark, which are all "
+    "that the control sees, allow 73 %.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 there were 180 steps at four rates, too few for some seeds of the paper's "
+            'arm. The verdict was "weak". The bounds are unchanged.'
+        ),
+    ),
 )
 
 PATCH, MOST = 2, 5  # pixels of a patch's side; rows or columns
@@ -57,9 +90,11 @@ UNSEEN = ((3, 5), (5, 3), (4, 4))
 SIZES = tuple((rows, columns) for rows in range(2, MOST + 1) for columns in range(2, MOST + 1))
 SEEN = tuple(size for size in SIZES if size not in UNSEEN)
 ALIKE = tuple(size for size in SEEN if size[1] > 2)  # of as many columns as those unseen: as hard to guess
-RATES = (0.002, 0.004, 0.008, 0.016)
+RATES = (0.004, 0.008, 0.016)
+OVER_STEPS = "right over steps at unseen sizes"
 
-Make = Callable[[], Fuyu]
+Make = Callable[..., Fuyu]
+Size = tuple[int, int]
 
 
 class Questions(NamedTuple):
@@ -83,7 +118,7 @@ def experiment(run: Run) -> None:
         count(run)
     if run.wants(NEWLINES):
         compare(run)
-    run.headline("right over steps at unseen sizes")
+    run.headline(OVER_STEPS)
 
 
 def count(run: Run) -> None:
@@ -99,60 +134,86 @@ def count(run: Run) -> None:
     run.claim(SIZE, {"parameters": size, "parameters that are not the decoder's": look})
 
 
-class Learnt(NamedTuple):
-    """The share of right answers by size of image."""
+class Anywhere(Fuyu):
+    """As many newlines, at places drawn anew for each batch; the order of the patches is kept."""
 
-    right: Mapping[tuple[int, int], float]
+    def image_tokens(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch tokens model"]:
+        seen = super().image_tokens(images)
+        rows, columns = (pixels // self.patch for pixels in images.shape[-2:])
+        ends = torch.arange(seen.shape[1], device=seen.device) % (columns + 1) == columns
+        moved = torch.rand(seen.shape[1]).argsort().to(seen.device) < rows
+        out = torch.empty_like(seen)
+        out[:, moved], out[:, ~moved] = seen[:, ends], seen[:, ~ends]
+        return out
 
-    def mean(self, sizes: tuple[tuple[int, int], ...]) -> float:
-        return sum(self.right[size] for size in sizes) / len(sizes)
+
+class WidthFirst(Fuyu):
+    """The number of columns as a token before the patches, which follow one another without a sign."""
+
+    def image_tokens(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch tokens model"]:
+        seen = self.look(patches(images, self.patch)).flatten(1, 2)
+        columns = torch.tensor([FIRST + images.shape[-1] // self.patch - 1], device=images.device)
+        return torch.cat((self.embed(columns).expand(len(seen), 1, -1), seen), 1)
+
+
+SETTING = {"patch": PATCH, "channels": 1, "model": 32, "heads": 2, "layers": 2, "hidden": 64, "std": 0.1}
+ARMS: dict[str, Arm[Make]] = {
+    "newlines": Arm(partial(Fuyu, VOCAB, newline=NEWLINE, **SETTING)),
+    "none": Arm(partial(Fuyu, VOCAB, newline=None, **SETTING)),
+}
+REPLACED: dict[str, Arm[Make]] = {
+    ANYWHERE.name: Arm(partial(Anywhere, VOCAB, newline=NEWLINE, **SETTING)),
+    WIDTH_FIRST.name: Arm(partial(WidthFirst, VOCAB, newline=None, **SETTING)),
+}
 
 
 def compare(run: Run) -> None:
-    make = partial(Fuyu, VOCAB, patch=PATCH, channels=1, model=32, heads=2, layers=2, hidden=64, std=0.1)
-    with_newlines = None if run.without(NO_NEWLINES.name) else NEWLINE
-    arms = run.arms(
-        {"newlines": partial(make, newline=with_newlines), "none": partial(make, newline=None)},
-        control="none",
+    learnt: dict[str, Mapping[Size, float]] = {}
+
+    def read(at: Trial, found: Sweep[Fuyu]) -> dict[str, Tensor | float]:
+        """Right answers by item, and what is lost at unseen sizes."""
+        by_size = right(at.run, found.chosen, SIZES, "judge")
+        learnt[at.name] = {size: one.mean().item() for size, one in by_size.items()}
+        seen, alike, unseen = (
+            torch.cat([by_size[size] for size in sizes]) for sizes in (SEEN, ALIKE, UNSEEN)
+        )
+        for name, value in ((SEEN_RIGHT, seen), (UNSEEN_RIGHT, unseen)):
+            at.metric(name, value.mean().item())
+        return {SEEN_RIGHT: seen, UNSEEN_RIGHT: unseen, LOST: (alike.mean() - unseen.mean()).item()}
+
+    run.compare(
+        NEWLINES,
+        arms=ARMS,
+        attempt=train,
+        read=read,
+        grid=RATES,
+        score="right at sizes seen",
+        keep="highest",
+        breaks={name: {"newlines": arm} for name, arm in REPLACED.items()},
     )
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best: dict[str, Best[Learnt]] = {}
-    for arm, build in arms.items():
-        best[arm] = run.sweep(arm, rates, partial(train, run, arm, build), score="wrong at sizes seen")
-        for name, sizes in (("seen", SEEN), ("unseen", UNSEEN)):
-            run.metric(f"right at {name} sizes", best[arm].result.mean(sizes), arm=arm)
-    ours, none = (best[arm].result for arm in ("newlines", "none"))
-    values = {
-        "right at unseen sizes, newlines - none": ours.mean(UNSEEN) - none.mean(UNSEEN),
-        "right with newlines, seen sizes of as many columns - unseen": ours.mean(ALIKE) - ours.mean(UNSEEN),
-        "right at seen sizes, none": none.mean(SEEN),
-    }
-    run.claim(NEWLINES, values, tuned=list(best.values()))
-    show(run, {arm: found.result for arm, found in best.items()})
+    show(run, {arm: learnt[arm] for arm in ARMS if arm in learnt})
 
 
-def train(run: Run, arm: str, make: Make, rate: float) -> tuple[float, Learnt]:
+def train(at: Trial, make: Make, rate: float) -> tuple[float, Fuyu]:
     """Every batch has a size of its own; the loss is that of the answer. The score is of sizes seen."""
-    torch.manual_seed(run.seed)
+    run = at.run
     network = make().to(run.device, run.dtype)
-    steps = run.pick(smoke=2, quick=180, full=2000)
+    steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 20) * (1 - s / steps))
-    batches = run.generator("batches")
+    batches, name = at.generator("batches"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+    for step in at.steps(steps, name, state=(network, optimizer, schedule)):
         size = SEEN[torch.randint(len(SEEN), (), generator=batches)]
         asked = draw(32, *size, batches)
         loss = F.cross_entropy(scores(run, network, asked), asked.answers.to(run.device))
-        run.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", arm=arm, clip=1.0)
+        at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=1.0)
         schedule.step()
-        if (step + 1) % 60 == 0:
-            found = right(run, network, UNSEEN, "choose").values()
-            mean = sum(found) / len(found)
-            run.metric("right over steps at unseen sizes", mean, step=step + 1, arm=f"{arm}, rate {rate:g}")
+        if (step + 1) % 100 == 0:
+            found = torch.cat(list(right(run, network, UNSEEN, "choose").values()))
+            at.metric(OVER_STEPS, found.mean().item(), step=step + 1, arm=name)
     run.phase("evaluate")
-    chosen_by = right(run, network, SEEN, "choose")
-    return 1 - sum(chosen_by.values()) / len(SEEN), Learnt(right(run, network, SIZES, "judge"))
+    return torch.cat(list(right(run, network, SEEN, "choose").values())).mean().item(), network
 
 
 def scores(run: Run, network: Fuyu, asked: Questions) -> Float[Tensor, "batch most"]:
@@ -163,24 +224,23 @@ def scores(run: Run, network: Fuyu, asked: Questions) -> Float[Tensor, "batch mo
 
 @torch.no_grad()
 def right(
-    run: Run, network: Fuyu, sizes: tuple[tuple[int, int], ...], part: str
-) -> dict[tuple[int, int], float]:
-    """The share of right answers, by size."""
+    run: Run, network: Fuyu, sizes: tuple[Size, ...], part: Literal["choose", "judge"]
+) -> dict[Size, Float[Tensor, " count"]]:
+    """1 for each right answer, else 0, by size."""
     found = {}
     for rows, columns in sizes:
-        asked = draw(
-            run.pick(smoke=10, quick=200, full=1000), rows, columns, run.generator(f"{part} {rows} {columns}")
-        )
+        stream = run.data(f"{part} {rows} {columns}", part)
+        asked = draw(run.pick(smoke=10, quick=200, full=1000), rows, columns, stream)
         named = scores(run, network, asked).argmax(1).cpu()
-        found[rows, columns] = (named == asked.answers).float().mean().item()
+        found[rows, columns] = (named == asked.answers).double()
     return found
 
 
-def show(run: Run, learnt: Mapping[str, Learnt]) -> None:
+def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
     """The share of right answers by rows (down) and columns (across), and some images."""
     maps = [
         torch.tensor(
-            [[found.right[rows, columns] for columns in range(2, MOST + 1)] for rows in range(2, MOST + 1)]
+            [[found[rows, columns] for columns in range(2, MOST + 1)] for rows in range(2, MOST + 1)]
         )
         for found in learnt.values()
     ]
@@ -193,7 +253,7 @@ def show(run: Run, learnt: Mapping[str, Learnt]) -> None:
     run.image("right by size", large, columns=len(maps), caption=caption)
     header = ["rows", "columns", "unseen", *learnt]
     table = [
-        [*size, "yes" if size in UNSEEN else "", *(round(found.right[size], 3) for found in learnt.values())]
+        [*size, "yes" if size in UNSEEN else "", *(round(found[size], 3) for found in learnt.values())]
         for size in SIZES
     ]
     run.table("right by size", header, table)

@@ -186,25 +186,43 @@ def test_the_questions_have_the_answers_that_they_say(size):
     assert set(asked.answers.tolist()) == set(range(size[1]))
 
 
-@pytest.mark.parametrize("condition", [{}, {"null": True}, {"broken": "no newlines"}])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, condition):
-    made = {}
-    train = its.train
-
-    def watched(run, arm, build, rate):
-        network = build()
-        made[arm] = network.newline
-        assert (network.patch, len(network.blocks), network.embed.weight.shape) == (2, 2, (7, 32))
-        return train(run, arm, build, rate)
-
-    monkeypatch.setattr(its, "train", watched)
-    record = run_experiment(fuyu, **condition)
-    assert made == {"newlines": None if condition else 1, "none": None}
-    if condition:
-        assert record.claims[-1]["values"]["right at unseen sizes, newlines - none"] == 0
+def test_the_arms_differ_in_nothing_but_what_says_where_a_row_ends():
+    made = {name: arm.make() for name, arm in (its.ARMS | its.REPLACED).items()}
+    assert {name: (type(one).__name__, one.newline) for name, one in made.items()} == {
+        "newlines": ("Fuyu", 1),
+        "none": ("Fuyu", None),
+        "newlines anywhere": ("Anywhere", 1),
+        "width first": ("WidthFirst", None),
+    }
+    shapes = [{name: weight.shape for name, weight in one.state_dict().items()} for one in made.values()]
+    assert all(one == shapes[0] for one in shapes)
     assert its.UNSEEN == ((3, 5), (5, 3), (4, 4))
     assert set(its.SEEN) | set(its.UNSEEN) == set(its.SIZES)
-    assert its.RATES == (0.002, 0.004, 0.008, 0.016)
+    assert (its.RATES, its.STEPS) == ((0.004, 0.008, 0.016), 400)
+
+
+def test_what_stands_in_the_papers_place_sees_the_same_patches():
+    x = torch.randn(2, 1, 6, 8)
+    anywhere, width = (its.REPLACED[name].make() for name in ("newlines anywhere", "width first"))
+    seen, newline = anywhere.look(patches(x, 2)).flatten(1, 2), anywhere.embed.weight[its.NEWLINE]
+    found = anywhere.image_tokens(x)
+    ends = (found == newline).all(2)[0]
+    assert ends.sum() == 3
+    assert_close(found[:, ~ends], seen)
+    found = width.image_tokens(x)
+    assert_close(found[:, 0], width.embed.weight[its.FIRST + 3].expand(2, -1))
+    assert_close(found[:, 1:], width.look(patches(x, 2)).flatten(1, 2))
+
+
+def test_what_the_control_can_know():
+    """The best answer from the length and the mark's place alone, over the sizes seen; and a guess."""
+    best = 0.0
+    for length in {rows * columns for rows, columns in its.SEEN}:
+        widths = [columns for rows, columns in its.SEEN if rows * columns == length]
+        for place in range(length):
+            best += max(Counter(place % width for width in widths).values()) / length
+    assert best / len(its.SEEN) == pytest.approx(0.73, abs=0.005)
+    assert sum(1 / columns for _, columns in its.SEEN) / len(its.SEEN) == pytest.approx(0.335, abs=0.005)
 
 
 def test_every_variant_is_right(check_benchmark):
