@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 from transformers import FuyuConfig, FuyuForCausalLM
 
+from readtrack.checks.constants import digest
 from readtrack.papers import fuyu
 from readtrack.papers.fuyu import Fuyu, from_released, layout
 from readtrack.papers.vit import patches
@@ -199,6 +200,7 @@ def test_the_arms_differ_in_nothing_but_what_says_where_a_row_ends():
     assert its.UNSEEN == ((3, 5), (5, 3), (4, 4))
     assert set(its.SEEN) | set(its.UNSEEN) == set(its.SIZES)
     assert (its.RATES, its.STEPS) == ((0.004, 0.008, 0.016), 400)
+    assert digest(its) == "2c2bf79f6925"
 
 
 def test_what_stands_in_the_papers_place_sees_the_same_patches():
