@@ -209,7 +209,7 @@ def train(at: Trial, make: Make, rate: float) -> tuple[float, Fuyu]:
         loss = F.cross_entropy(scores(run, network, asked), asked.answers.to(run.device))
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=1.0)
         schedule.step()
-        if (step + 1) % 100 == 0:
+        if (step + 1) % 100 == 0 or step + 1 == steps:
             found = torch.cat(list(right(run, network, UNSEEN, "choose").values()))
             at.metric(OVER_STEPS, found.mean().item(), step=step + 1, arm=name)
     run.phase("evaluate")
