@@ -41,7 +41,7 @@ def mark(
 
 @app.command()
 def undo() -> None:
-    """Undo the last change of a state, tag or rating, or a row that was added, linked or removed."""
+    """Undo the last change of a state, tag, rating or row."""
     from readtrack.transfer import list_history
 
     undone = list_history.undo(open_library())

@@ -219,9 +219,9 @@ def remove(
     row: Annotated[str, typer.Argument(help="A row: a part of its text, or row:KEY.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
 ) -> None:
-    """Remove a row from your list, with the rows inside it. `readtrack undo` brings it back.
+    """Remove a row from your list, after confirmation.
 
-    State, tags, rating, note and runs of its papers are kept.
+    The rows inside it go with it, and `readtrack undo` brings all back. State, tags, rating, note and runs of its papers are kept.
     """
     from readtrack.transfer import linking, list_history
 

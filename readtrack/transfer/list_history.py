@@ -20,7 +20,7 @@ from readtrack.transfer.lists import write
 _KEPT = 10  # changes
 
 
-class Step(NamedTuple):
+class ListChange(NamedTuple):
     """One change of the list at `path`.
 
     said            such as "GPT-2 removed from the list"
@@ -52,7 +52,7 @@ def recorded(library: Library, said: str) -> Iterator[None]:
     after = _text(path)
     if after != before:
         done, _ = _read(library.home)
-        step = Step(said, str(path), before, after, since, library.last_change)
+        step = ListChange(said, str(path), before, after, since, library.last_change)
         _keep(library.home, [*done, step][-_KEPT:], [])
 
 
@@ -92,7 +92,7 @@ def redo(library: Library) -> Undone | None:
     return Undone(f"Redone: {step.said}.", True)
 
 
-def _replace(home: Home, step: Step, old: str | None, new: str | None) -> None:
+def _replace(home: Home, step: ListChange, old: str | None, new: str | None) -> None:
     """Write `new` to the list, which has to be `old` still."""
     path = Path(step.path)
     if _text(path) != old:
@@ -117,17 +117,17 @@ def _file(home: Home) -> Path:
     return home.cache / "list-history.json"
 
 
-def _read(home: Home) -> tuple[list[Step], list[Step]]:
+def _read(home: Home) -> tuple[list[ListChange], list[ListChange]]:
     """The changes that can be undone and redone; none if the file is not there or damaged."""
     try:
         document = json.loads(_file(home).read_text(encoding="utf-8"))
-        done, undone = ([Step(*fields) for fields in document[name]] for name in ("done", "undone"))
+        done, undone = ([ListChange(*fields) for fields in document[name]] for name in ("done", "undone"))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return [], []
     return done, undone
 
 
-def _keep(home: Home, done: list[Step], undone: list[Step]) -> None:
+def _keep(home: Home, done: list[ListChange], undone: list[ListChange]) -> None:
     home.ensure(home.cache)
     document = json.dumps({"done": done, "undone": undone}, ensure_ascii=False)
     try:
