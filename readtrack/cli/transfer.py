@@ -221,7 +221,8 @@ def remove(
 ) -> None:
     """Remove a row from your list, after confirmation.
 
-    The rows inside it go with it, and `readtrack undo` brings all back. State, tags, rating, note and runs of its papers are kept.
+    The rows inside it go with it, and `readtrack undo` brings all back. State, tags, rating, note and runs of
+    its papers are kept.
     """
     from readtrack.transfer import linking, list_history
 
