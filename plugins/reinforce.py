@@ -339,6 +339,7 @@ def balance(run: Run) -> None:
             ONE_STEP.name: {"own rewards": Arm(partial(descend, credit=one_step))},
             RANDOM_SEARCH.name: {"own rewards": Arm(search)},
         },
+        unequal={"another's rewards": "how much they draw: it also shuffles the rewards, which favours none"},
     )
     without = Arm(partial(descend, baseline=nothing))
     run.compare(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def expected(job: Job, runs: Iterable[RunSummary]) -> float | None:
     """Seconds that the whole run should take: the median of the latest runs of its kind, else what the budget
     allows, else None. `runs` are the newest first.
     """
+    from statistics import median  # commands that only list start without it
+
     kind = (job.paper, job.budget, job.only or "", job.control, job.data)
     took = [
         run.duration

@@ -225,8 +225,9 @@ def test_a_unigram_by_hand():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(its) == "0bc2d42c76b4"
+    assert digest(its) == "6f9703990094"
     assert (its.STEPS, its.FURTHER, its.RATES) == (600, 30, (5e-4, 1.5e-3, 4.5e-3, 1.35e-2))
+    assert (its.HEADS, its.TOKENS) == (8, 48)
 
 
 def test_cache_and_parameters_by_the_number_of_groups(run_experiment):
