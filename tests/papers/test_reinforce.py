@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 
@@ -12,9 +13,19 @@ from torch.testing import assert_close
 
 from readtrack.claims import AtLeast
 from readtrack.papers import reinforce as module
-from readtrack.papers.reinforce import episodes, exact_gradient, push, reinforce, rewards_to_come, upright
+from readtrack.papers.reinforce import (
+    episodes,
+    exact_gradient,
+    model,
+    push,
+    reinforce,
+    rewards_to_come,
+    upright,
+)
 from readtrack.plugin import Sweep, Trial
 from readtrack.runs.trial import Work, Workshop
+
+its = importlib.import_module("readtrack.papers.reinforce.experiment")
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (2, 5, 4), (1, 2)])
@@ -81,46 +92,46 @@ def test_a_pole_is_down_at_its_limits():
 
 
 def test_an_episode_ends_when_its_pole_is_down():
-    states, _actions, up = episodes(module.Policies(2), 2, 4, 200, torch.Generator().manual_seed(0))
+    states, _actions, up = episodes(model.Policies(2), 2, 4, 200, torch.Generator().manual_seed(0))
     assert (up[1:] <= up[:-1]).all()
     assert upright(states)[up.bool()].all()
     assert_close(rewards_to_come(up)[0], up.sum(0))
 
 
 def test_networks_side_by_side_are_perceptrons_that_start_as_torchs():
-    networks, state = module.Policies(3), torch.randn(3, 5, 4)
+    networks, state = model.Policies(3), torch.randn(3, 5, 4)
     for index in range(3):
         hidden = torch.tanh(state[index] @ networks.hidden[index] + networks.hidden_bias[index, 0])
         assert_close(networks(state)[index], hidden @ networks.output[index] + networks.output_bias[index, 0])
-    many = module.Policies(200)
+    many = model.Policies(200)
     assert 0.499 < many.hidden.max() <= 0.5
     assert 0.176 < many.output.max() <= 32**-0.5
 
 
 def test_the_baseline_leaves_the_own_episode_out():
     to_come = torch.tensor([[[3.0, 1.0, 2.0]], [[2.0, 0.0, 1.0]]])
-    assert_close(module.of_the_others(to_come), torch.tensor([[[1.5, 2.5, 2.0]], [[0.5, 1.5, 1.0]]]))
-    assert_close(module.of_whole_episodes(to_come), torch.tensor([[[1.5, 2.5, 2.0]]] * 2))
+    assert_close(model.of_the_others(to_come), torch.tensor([[[1.5, 2.5, 2.0]], [[0.5, 1.5, 1.0]]]))
+    assert_close(model.of_whole_episodes(to_come), torch.tensor([[[1.5, 2.5, 2.0]]] * 2))
     changed = to_come.clone()
     changed[..., 0] = 99.0
-    assert_close(module.of_the_others(changed)[..., 0], module.of_the_others(to_come)[..., 0])
+    assert_close(model.of_the_others(changed)[..., 0], model.of_the_others(to_come)[..., 0])
 
 
 def test_the_control_is_credited_with_what_others_earned():
     reward = torch.tensor([[[1.0] * 6], [[1.0] * 3 + [0.0] * 3]])
     to_come = rewards_to_come(reward)
-    shuffled = module.another(reward, torch.Generator().manual_seed(0))
+    shuffled = model.another(reward, torch.Generator().manual_seed(0))
     assert sorted(shuffled[0, 0].tolist()) == sorted(to_come[0, 0].tolist())
     assert not torch.equal(shuffled, to_come)
     assert_close(shuffled[0] - shuffled[1], torch.ones(1, 6))  # episodes stay whole
-    assert torch.equal(module.own(reward, torch.Generator()), to_come)
-    assert torch.equal(module.one_step(reward, torch.Generator()), reward)
-    assert_close(module.discounted(reward, torch.Generator())[0, 0], torch.tensor([1.97] * 3 + [1.0] * 3))
-    assert not module.nothing(to_come).any()
+    assert torch.equal(model.own(reward, torch.Generator()), to_come)
+    assert torch.equal(model.one_step(reward, torch.Generator()), reward)
+    assert_close(model.discounted(reward, torch.Generator())[0, 0], torch.tensor([1.97] * 3 + [1.0] * 3))
+    assert not model.nothing(to_come).any()
 
 
 def test_a_policy_plays_the_action_that_it_prefers():
-    network = module.Linear(torch.tensor([[[0.0], [0.0], [1e9], [0.0]]]))
+    network = its.Linear(torch.tensor([[[0.0], [0.0], [1e9], [0.0]]]))
     states, actions, _ = episodes(network, 1, 4, 20, torch.Generator().manual_seed(0))
     assert torch.equal(actions, (states[..., 2] > 0).long())
 
@@ -129,8 +140,8 @@ def test_steps_after_the_fall_are_not_trained_on(part_of_run, monkeypatch):
     """What a fallen pole's logits are does not reach the loss."""
     states, actions = torch.randn(3, 1, 2, 4), torch.randint(2, (3, 1, 2))
     up = torch.tensor([[[1.0, 1.0]], [[1.0, 0.0]], [[1.0, 0.0]]])
-    monkeypatch.setattr(module, "NETWORKS", 1)
-    monkeypatch.setattr(module, "episodes", lambda *_: (states, actions, up))
+    monkeypatch.setattr(its, "NETWORKS", 1)
+    monkeypatch.setattr(its, "episodes", lambda *_: (states, actions, up))
     seen: list[Tensor] = []
 
     def watched(logits, *rest):
@@ -138,8 +149,8 @@ def test_steps_after_the_fall_are_not_trained_on(part_of_run, monkeypatch):
         seen.append(logits)
         return reinforce(logits, *rest)
 
-    monkeypatch.setattr(module, "reinforce", watched)
-    module.descend(Trial(Workshop(part_of_run()), Work(arm="own rewards"), arm="own rewards"), 0.03)
+    monkeypatch.setattr(its, "reinforce", watched)
+    its.descend(Trial(Workshop(part_of_run()), Work(arm="own rewards"), arm="own rewards"), 0.03)
     assert len(seen) == 2
     for logits in seen:
         assert not logits.grad[1:, :, 1].any()
@@ -147,9 +158,9 @@ def test_steps_after_the_fall_are_not_trained_on(part_of_run, monkeypatch):
 
 
 def test_a_pole_is_balanced_when_five_updates_average_180_steps():
-    assert module.arrival([200.0, 0.0]) == 1
-    assert module.arrival([0.0] + [200.0] * 9) == 6
-    assert module.arrival([179.0] * 60) == math.inf
+    assert its.arrival([200.0, 0.0]) == 1
+    assert its.arrival([0.0] + [200.0] * 9) == 6
+    assert its.arrival([179.0] * 60) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -158,9 +169,9 @@ def test_a_pole_is_balanced_when_five_updates_average_180_steps():
 def test_updates_are_a_geometric_mean_and_a_lower_limit_where_one_never_arrived(
     part_of_run, monkeypatch, arrived, updates
 ):
-    monkeypatch.setattr(module, "NETWORKS", 2)
+    monkeypatch.setattr(its, "NETWORKS", 2)
     at = Trial(Workshop(part_of_run()), Work(arm="with baseline"), arm="with baseline")
-    found = module.updates_and_steps_up(at, Sweep(module.Played(arrived, 60, module.Policies(2)), 0.1, {}))
+    found = its.updates_and_steps_up(at, Sweep(its.Played(arrived, 60, model.Policies(2)), 0.1, {}))
     assert found["steps up"].shape == (2 * 4,)
     if isinstance(updates, AtLeast):
         assert isinstance(found["updates"], AtLeast)

@@ -1,108 +1,44 @@
-"""REINFORCE: make an action likelier by as much as its reward exceeds what was expected.
-
-Williams 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning",
-doi 10.1007/BF00992696.
-
-The problem. A reward says how good an action was, not which would have been better, and no gradient leads
-through an action drawn at random, nor through the world that answered it.
-
-The idea. The gradient of the logarithm of an action's probability (its "characteristic eligibility") times
-the reward is, on average, the gradient of the expected reward (theorem 1). A baseline taken off the reward
-changes nothing in that average, but much in the variance.
-
-This file. The estimate as a loss, for one action and for episodes; the pole on a cart of Barto,
-Sutton and Anderson (1983). The experiment holds the estimate against the exact gradient of a bandit, and
-balances the pole with a baseline and without one, each at its own best rate.
-
-Dimensions: batch (draws, or episodes), actions, time, state (of the cart: place, speed, angle, its speed).
-"""
+"""The estimate against a bandit's exact gradient; a pole balanced with a baseline and without one."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from readtrack.plugin import (
     UNTRAINED,
     Arm,
     AtLeast,
-    Bench,
     Bound,
     Break,
-    Case,
     Claim,
-    Cost,
-    Draw,
-    Exercise,
     Figure,
     Run,
     Sweep,
     Trial,
-    Try,
-    Variant,
     at_least,
     hookimpl,
 )
 
-
-def reinforce(
-    logits: Float[Tensor, "*batch actions"],
-    action: Int[Tensor, "*batch"],
-    reward: Float[Tensor, "*batch"],
-    baseline: Float[Tensor, "*#batch"] | float = 0.0,
-) -> Float[Tensor, "*batch"]:
-    """The paper's update as a loss: its gradient is -(r - b) times the eligibility, that of ln Pr(action)."""
-    chosen = logits.log_softmax(-1).gather(-1, action[..., None])[..., 0]
-    return -(reward - baseline) * chosen
-
-
-def exact_gradient(
-    logits: Float[Tensor, " actions"], reward: Float[Tensor, " actions"]
-) -> Float[Tensor, " actions"]:
-    """The gradient of the expected reward of a bandit, every action weighed by its probability."""
-    probability = logits.softmax(-1)
-    return probability * (reward - probability @ reward)
-
-
-def rewards_to_come(reward: Float[Tensor, "*time_batch"]) -> Float[Tensor, "*time_batch"]:
-    """The sum of the rewards from each step on: what came before an action is none of its doing."""
-    return reward.flip(0).cumsum(0).flip(0)
-
-
-FORCE, CART, POLE, HALF_LENGTH, GRAVITY, TIME_STEP = 10.0, 1.0, 0.1, 0.5, 9.8, 0.02  # N, kg, kg, m, m/s², s
-
-
-def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
-    """A fiftieth of a second of the cart (1 kg) with its pole (0.1 kg, 1 m), pushed by 10 N to either side.
-
-    Barto, Sutton and Anderson 1983, appendix, without friction; Euler's method.
-    """
-    _, speed, angle, turning = state.unbind(-1)
-    force = (action * 2 - 1) * FORCE
-    sine, cosine = angle.sin(), angle.cos()
-    total, moment = CART + POLE, POLE * HALF_LENGTH
-    pushed = (force + moment * turning.square() * sine) / total
-    # 4 / 3: the pole's moment of inertia about its end is 4/3 m l².
-    turn = (GRAVITY * sine - cosine * pushed) / (HALF_LENGTH * (4 / 3 - POLE * cosine.square() / total))
-    speeding = pushed - moment * turn * cosine / total
-    change = torch.stack((speed, speeding, turning, turn), -1)
-    return state + TIME_STEP * change
-
-
-def upright(state: Float[Tensor, "*batch 4"]) -> Bool[Tensor, "*batch"]:
-    """The pole leans by less than 12 degrees and the cart is within 2.4 m of the middle."""
-    return (state[..., 0].abs() <= 2.4) & (state[..., 2].abs() <= math.radians(12))
-
-
-@hookimpl
-def implementation() -> Callable[..., Tensor]:
-    return reinforce
-
+from .model import (
+    Credit,
+    Policies,
+    Rewards,
+    another,
+    discounted,
+    episodes,
+    exact_gradient,
+    nothing,
+    of_the_others,
+    of_whole_episodes,
+    one_step,
+    own,
+    reinforce,
+)
 
 NO_CREDIT = Break("credit shuffled", "Each episode is credited with the rewards of another one.")
 ONE_STEP = Break(
@@ -222,85 +158,6 @@ def compare_estimates(run: Run) -> None:
     run.claim(UNBIASED, values)
 
 
-class Policies(nn.Module):
-    """Independent networks of one hidden layer, each with episodes of its own."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        uniform = [torch.rand(count, *shape) * 2 - 1 for shape in ((4, 32), (1, 32), (32, 2), (1, 2))]
-        # As torch's linear layers start: ±1/√inputs.
-        self.hidden, self.hidden_bias = (nn.Parameter(each / 4**0.5) for each in uniform[:2])
-        self.output, self.output_bias = (nn.Parameter(each / 32**0.5) for each in uniform[2:])
-
-    def forward(
-        self, state: Float[Tensor, "*time networks batch 4"]
-    ) -> Float[Tensor, "*time networks batch 2"]:
-        return (state @ self.hidden + self.hidden_bias).tanh() @ self.output + self.output_bias
-
-
-def episodes(
-    network: nn.Module, networks: int, count: int, limit: int, generator: torch.Generator
-) -> tuple[
-    Float[Tensor, "time {networks} {count} 4"],
-    Int[Tensor, "time {networks} {count}"],
-    Float[Tensor, "time {networks} {count}"],
-]:
-    """Play until every pole is down: states, actions, and 1 for each step that a pole was up."""
-    weight = next(network.parameters())
-    state = ((torch.rand(networks, count, 4, generator=generator) - 0.5) / 10).to(weight)
-    up, played = upright(state), []
-    with torch.no_grad():
-        for _ in range(limit):
-            probability = network(state).softmax(-1)[..., 1]
-            action = (torch.rand(networks, count, generator=generator).to(weight) < probability).long()
-            played.append((state, action, up.to(weight)))
-            state = push(state, action)
-            up = up & upright(state)
-            if not up.any():
-                break
-    states, actions, rewards = (torch.stack(parts) for parts in zip(*played, strict=True))
-    return states, actions, rewards
-
-
-Rewards = Float[Tensor, "time networks batch"]
-Credit = Callable[[Rewards, torch.Generator], Rewards]
-
-
-def own(reward: Rewards, generator: torch.Generator) -> Rewards:
-    return rewards_to_come(reward)
-
-
-def another(reward: Rewards, generator: torch.Generator) -> Rewards:
-    """Every episode is credited with what an episode drawn at random earned: the null of learning."""
-    return rewards_to_come(reward)[..., torch.randperm(reward.shape[-1], generator=generator)]
-
-
-def one_step(reward: Rewards, generator: torch.Generator) -> Rewards:
-    return reward
-
-
-def discounted(reward: Rewards, generator: torch.Generator) -> Rewards:
-    """Rewards to come, each 0.97 times as much for each step that it comes later."""
-    sums = [reward[-1]]
-    for now in reward[:-1].flip(0):
-        sums.append(now + 0.97 * sums[-1])
-    return torch.stack(sums[::-1])
-
-
-def of_the_others(to_come: Rewards) -> Rewards:
-    """The mean of what the other episodes still earned; an episode that is over earns nothing."""
-    return (to_come.sum(-1, keepdim=True) - to_come) / (to_come.shape[-1] - 1)
-
-
-def of_whole_episodes(to_come: Rewards) -> Rewards:
-    """The mean of what the other episodes earned from their first step on, at every step."""
-    return of_the_others(to_come)[:1].expand_as(to_come)
-
-
-def nothing(to_come: Rewards) -> Rewards:
-    return torch.zeros_like(to_come)
-
-
 @dataclass(frozen=True)
 class Played:
     """How a training went.
@@ -339,7 +196,9 @@ def balance(run: Run) -> None:
             ONE_STEP.name: {"own rewards": Arm(partial(descend, credit=one_step))},
             RANDOM_SEARCH.name: {"own rewards": Arm(search)},
         },
-        unequal={"another's rewards": "how much they draw: it also shuffles the rewards, which favours none"},
+        unequal={
+            "another's rewards": "how much they draw: actions until all poles fell, and an order of rewards"
+        },
     )
     without = Arm(partial(descend, baseline=nothing))
     run.compare(
@@ -356,6 +215,7 @@ def balance(run: Run) -> None:
             DISCOUNTED.name: {"with baseline": Arm(partial(descend, credit=discounted, baseline=nothing))},
         },
         judged_on="training",
+        unequal={"without baseline": "how much they draw: an action for each step until all poles fell"},
     )
 
 
@@ -447,83 +307,3 @@ def updates_and_steps_up(at: Trial, found: Sweep[Played]) -> dict[str, float | A
     updates = mean if all(map(math.isfinite, played.updates)) else AtLeast(mean)
     at.metric("updates until 180 steps up", mean)
     return {"updates": updates, **steps_up(at, found)}
-
-
-def one_at_a_time(logits: Tensor, action: Tensor, reward: Tensor) -> Tensor:
-    """The update for one unit after another."""
-    rows = zip(logits, action.tolist(), reward, strict=True)
-    return torch.stack([r * (row.exp().sum().log() - row[chosen]) for row, chosen, r in rows])
-
-
-def weighted_cross_entropy(logits: Tensor, action: Tensor, reward: Tensor) -> Tensor:
-    return F.cross_entropy(logits, action, reduction="none") * reward
-
-
-def cost(batch: int, actions: int, itemsize: int) -> dict[str, Cost]:
-    """Forward, operations a logit: exponential, sum. Backward: exponential, difference, times the reward."""
-    logits = batch * actions
-    moved = (logits + 2 * batch) * itemsize + 8 * batch
-    return {
-        "forward": Cost(flops=2 * logits + 3 * batch, bytes=moved),
-        "forward+backward": Cost(flops=5 * logits + 5 * batch, bytes=2 * moved),
-    }
-
-
-@hookimpl
-def benchmark(bench: Bench) -> Iterator[Case]:
-    sizes = bench.pick(smoke=((5, 3),), quick=((512, 64),), full=((4096, 64), (65_536, 64)))
-    for batch, actions in sizes:
-        yield Case(
-            name="policy gradient",
-            axes={"batch": batch, "actions": actions},
-            inputs=lambda g, batch=batch, actions=actions: (
-                torch.randn(batch, actions, generator=g),
-                torch.randint(actions, (batch,), generator=g),
-                torch.randn(batch, generator=g),
-            ),
-            variants=(
-                Variant(name="one at a time", role="naive", call=one_at_a_time),
-                Variant(name="torch cross_entropy", role="strong", call=weighted_cross_entropy),
-                Variant(name="eligibilities", role="paper", call=reinforce),
-            ),
-            cost=cost(batch, actions, bench.dtype.itemsize),
-        )
-
-
-# What to write oneself.
-def of_actions(draw: Draw) -> Iterator[Try]:
-    yield Try("no baseline", draw(3), draw.below(3), draw())
-    yield Try("a baseline of 0.5", draw(2, 3), draw.below(3, 2), draw(2), 0.5)
-    yield Try("a baseline for each", draw(4, 2), draw.below(2, 4), draw(4), draw(4))
-
-
-EXERCISES = (
-    Exercise(
-        name="loss",
-        of="reinforce",
-        task="A loss whose gradient is minus the paper's update.",
-        hints=(
-            "Take the log-softmax of the action that was drawn.",
-            "Multiply it by minus the reward above the baseline.",
-        ),
-        tries=of_actions,
-    ),
-    Exercise(
-        name="exact gradient",
-        of="exact_gradient",
-        task="The gradient of a bandit's expected reward with respect to its logits.",
-        hints=("Of p · r with p the softmax: p times the reward above its mean.",),
-    ),
-    Exercise(
-        name="rewards to come",
-        of="rewards_to_come",
-        task="The return from each step on, without a discount.",
-        hints=("A cumulative sum from the end: flip the time before and after.",),
-    ),
-    Exercise(
-        name="baseline",
-        of="of_the_others",
-        task="A baseline for each episode that does not depend on its own actions.",
-        hints=("Subtract the episode's own from the sum, and divide by how many others there are.",),
-    ),
-)

@@ -1,0 +1,136 @@
+"""The estimate as a loss; the pole on a cart, policies that balance it, and the credit of an action."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+def reinforce(
+    logits: Float[Tensor, "*batch actions"],
+    action: Int[Tensor, "*batch"],
+    reward: Float[Tensor, "*batch"],
+    baseline: Float[Tensor, "*#batch"] | float = 0.0,
+) -> Float[Tensor, "*batch"]:
+    """The paper's update as a loss: its gradient is -(r - b) times the eligibility, that of ln Pr(action)."""
+    chosen = logits.log_softmax(-1).gather(-1, action[..., None])[..., 0]
+    return -(reward - baseline) * chosen
+
+
+def exact_gradient(
+    logits: Float[Tensor, " actions"], reward: Float[Tensor, " actions"]
+) -> Float[Tensor, " actions"]:
+    """The gradient of the expected reward of a bandit, every action weighed by its probability."""
+    probability = logits.softmax(-1)
+    return probability * (reward - probability @ reward)
+
+
+def rewards_to_come(reward: Float[Tensor, "*time_batch"]) -> Float[Tensor, "*time_batch"]:
+    """The sum of the rewards from each step on: what came before an action is none of its doing."""
+    return reward.flip(0).cumsum(0).flip(0)
+
+
+FORCE, CART, POLE, HALF_LENGTH, GRAVITY, TIME_STEP = 10.0, 1.0, 0.1, 0.5, 9.8, 0.02  # N, kg, kg, m, m/s², s
+
+
+def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
+    """A fiftieth of a second of the cart (1 kg) with its pole (0.1 kg, 1 m), pushed by 10 N to either side.
+
+    Barto, Sutton and Anderson 1983, appendix, without friction; Euler's method.
+    """
+    _, speed, angle, turning = state.unbind(-1)
+    force = (action * 2 - 1) * FORCE
+    sine, cosine = angle.sin(), angle.cos()
+    total, moment = CART + POLE, POLE * HALF_LENGTH
+    pushed = (force + moment * turning.square() * sine) / total
+    # 4 / 3: the pole's moment of inertia about its end is 4/3 m l².
+    turn = (GRAVITY * sine - cosine * pushed) / (HALF_LENGTH * (4 / 3 - POLE * cosine.square() / total))
+    speeding = pushed - moment * turn * cosine / total
+    change = torch.stack((speed, speeding, turning, turn), -1)
+    return state + TIME_STEP * change
+
+
+def upright(state: Float[Tensor, "*batch 4"]) -> Bool[Tensor, "*batch"]:
+    """The pole leans by less than 12 degrees and the cart is within 2.4 m of the middle."""
+    return (state[..., 0].abs() <= 2.4) & (state[..., 2].abs() <= math.radians(12))
+
+
+class Policies(nn.Module):
+    """Independent networks of one hidden layer, each with episodes of its own."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        uniform = [torch.rand(count, *shape) * 2 - 1 for shape in ((4, 32), (1, 32), (32, 2), (1, 2))]
+        # As torch's linear layers start: ±1/√inputs.
+        self.hidden, self.hidden_bias = (nn.Parameter(each / 4**0.5) for each in uniform[:2])
+        self.output, self.output_bias = (nn.Parameter(each / 32**0.5) for each in uniform[2:])
+
+    def forward(
+        self, state: Float[Tensor, "*time networks batch 4"]
+    ) -> Float[Tensor, "*time networks batch 2"]:
+        return (state @ self.hidden + self.hidden_bias).tanh() @ self.output + self.output_bias
+
+
+def episodes(
+    network: nn.Module, networks: int, count: int, limit: int, generator: torch.Generator
+) -> tuple[
+    Float[Tensor, "time {networks} {count} 4"],
+    Int[Tensor, "time {networks} {count}"],
+    Float[Tensor, "time {networks} {count}"],
+]:
+    """Play until every pole is down: states, actions, and 1 for each step that a pole was up."""
+    weight = next(network.parameters())
+    state = ((torch.rand(networks, count, 4, generator=generator) - 0.5) / 10).to(weight)
+    up, played = upright(state), []
+    with torch.no_grad():
+        for _ in range(limit):
+            probability = network(state).softmax(-1)[..., 1]
+            action = (torch.rand(networks, count, generator=generator).to(weight) < probability).long()
+            played.append((state, action, up.to(weight)))
+            state = push(state, action)
+            up = up & upright(state)
+            if not up.any():
+                break
+    states, actions, rewards = (torch.stack(parts) for parts in zip(*played, strict=True))
+    return states, actions, rewards
+
+
+Rewards = Float[Tensor, "time networks batch"]
+Credit = Callable[[Rewards, torch.Generator], Rewards]
+
+
+def own(reward: Rewards, generator: torch.Generator) -> Rewards:
+    return rewards_to_come(reward)
+
+
+def another(reward: Rewards, generator: torch.Generator) -> Rewards:
+    """Every episode is credited with what an episode drawn at random earned: the null of learning."""
+    return rewards_to_come(reward)[..., torch.randperm(reward.shape[-1], generator=generator)]
+
+
+def one_step(reward: Rewards, generator: torch.Generator) -> Rewards:
+    return reward
+
+
+def discounted(reward: Rewards, generator: torch.Generator) -> Rewards:
+    """Rewards to come, each 0.97 times as much for each step that it comes later."""
+    sums = [reward[-1]]
+    for now in reward[:-1].flip(0):
+        sums.append(now + 0.97 * sums[-1])
+    return torch.stack(sums[::-1])
+
+
+def of_the_others(to_come: Rewards) -> Rewards:
+    """The mean of what the other episodes still earned; an episode that is over earns nothing."""
+    return (to_come.sum(-1, keepdim=True) - to_come) / (to_come.shape[-1] - 1)
+
+
+def of_whole_episodes(to_come: Rewards) -> Rewards:
+    """The mean of what the other episodes earned from their first step on, at every step."""
+    return of_the_others(to_come)[:1].expand_as(to_come)
+
+
+def nothing(to_come: Rewards) -> Rewards:
+    return torch.zeros_like(to_come)
