@@ -111,10 +111,11 @@ def test_rivals_take_adams_place_alone(run_experiment):
 
 
 def test_the_network_of_figure_2_has_dropout_after_either_layer():
-    kinds = [type(layer).__name__ for layer in experiment.with_dropout()]
+    network = experiment.with_dropout(64)
+    kinds = [type(layer).__name__ for layer in network]
     assert kinds == ["Linear", "ReLU", "Dropout"] * 2 + ["Linear"]
-    assert {layer.p for layer in experiment.with_dropout() if hasattr(layer, "p")} == {0.5}
-    widths = [layer.out_features for layer in experiment.with_dropout() if hasattr(layer, "out_features")]
+    assert {layer.p for layer in network if hasattr(layer, "p")} == {0.5}
+    widths = [layer.out_features for layer in network if hasattr(layer, "out_features")]
     assert widths == [256, 256, 10]
 
 

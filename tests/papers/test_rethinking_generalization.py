@@ -80,7 +80,7 @@ def trainings(run_experiment, monkeypatch, **options):
     def noted(at, kind, recipe, rate):
         arm = at.name.partition(", as")[0]
         given = module.KINDS[kind](*at.world.train, at.run.data(f"noise, {kind}", "train"))
-        seen[arm, kind] = recipe.make(), *given, rate, recipe.weight_decay
+        seen[arm, kind] = recipe.make(given[0].shape[1]), *given, rate, recipe.weight_decay
         at.metric("loss", 1.0, step=0)
         steps = {module.TRUE: 10.0, module.RANDOM: 25.0}.get(kind, 99.0)
         accuracies = {"linear": 0.5, "dropout": 0.75}
