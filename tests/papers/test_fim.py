@@ -65,18 +65,18 @@ def test_the_least_loss_is_the_entropy_of_the_texts():
 
 def test_batches_hold_as_many_reordered_texts_as_they_should():
     draw = torch.Generator().manual_seed(0)
-    assert not (its.batch_of(50, 0.0, False, draw) == its.SUF).any()
-    share = (its.batch_of(2000, 0.5, False, draw) == its.SUF).any(1).double().mean().item()
+    assert not (its.batch_of(50, its.Recipe(0.0), draw) == its.SUF).any()
+    share = (its.batch_of(2000, its.Recipe(0.5), draw) == its.SUF).any(1).double().mean().item()
     assert share == pytest.approx(0.5, abs=0.05)
-    whole = its.batch_of(2000, 1.0, False, draw)
+    whole = its.batch_of(2000, its.Recipe(1.0), draw)
     assert (whole == its.MID).any(1).all()
     assert (whole[:, 1] == its.SUF).double().mean().item() == pytest.approx(0.5, abs=0.1)  # SPM, or no prefix
-    plain = its.batch_of(1, 0.0, False, draw)[0]
+    plain = its.batch_of(1, its.Recipe(0.0), draw)[0]
     assert plain[its.LENGTH :].tolist() == [its.EOT, its.PRE, its.PRE, its.PRE]
 
 
 def test_a_suffix_of_another_text_is_of_another_language():
-    whole = its.batch_of(400, 1.0, True, torch.Generator().manual_seed(0))
+    whole = its.batch_of(400, its.Recipe(1.0, mixed=True), torch.Generator().manual_seed(0))
     same = 0
     for row in whole:
         letters = torch.tensor(restored(row)) - its.FIRST
@@ -88,7 +88,7 @@ def test_a_suffix_of_another_text_is_of_another_language():
 
 def test_the_loss_counts_all_parts_up_to_the_end():
     network = GPT2(its.VOCAB, context=22, model=12, heads=3, layers=1, std=0.5)
-    text = its.batch_of(6, 0.5, False, torch.Generator().manual_seed(0))
+    text = its.batch_of(6, its.Recipe(0.5), torch.Generator().manual_seed(0))
     logits = network(text[:, :-1]).log_softmax(-1)
     chosen = []
     for row, scores in zip(text.tolist(), logits, strict=True):
@@ -104,19 +104,30 @@ def test_prompts_end_where_the_middle_begins():
     assert torch.equal(its.PROMPTS["SPM"](prefix, suffix, edge), spm[:, :-1])
 
 
-@pytest.mark.parametrize("broken", ["", "another's suffix"])
+@pytest.mark.parametrize("broken", ["", "another's suffix", "suffix first, without names"])
 def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
-    asked = {}
-    batch_of = its.batch_of
+    asked, batch_of = set(), its.batch_of
 
-    def watched(count, share, mixed, generator):
-        asked.setdefault(share, set()).add(mixed)
-        return batch_of(count, share, mixed, generator)
+    def watched(count, recipe, generator):
+        asked.add(recipe)
+        return batch_of(count, recipe, generator)
 
     monkeypatch.setattr(its, "batch_of", watched)
     record = run_experiment(its, broken=broken)
-    assert asked == {share: {bool(broken), False} for share in (0.5, 0.0)}  # what chooses is never mixed
+    ours = {
+        "another's suffix": {its.Recipe(0.5, mixed=True), its.Recipe(0.5)},  # what chooses is never mixed
+        "suffix first, without names": {its.Recipe(0.5, named=False, prompt="suffix, then prefix")},
+    }
+    assert asked == {its.Recipe(0.0)} | ours.get(broken, {its.Recipe(0.5)})
     assert {artifact["name"] for artifact in record.artifacts} == {"holes", "holes filled"}
+
+
+def test_without_names_a_text_is_turned_and_nothing_else():
+    rows = its.batch_of(200, its.Recipe(1.0, named=False), torch.Generator().manual_seed(0))
+    plain = its.batch_of(200, its.Recipe(0.0), torch.Generator().manual_seed(0))
+    for row, text in zip(rows[:, : its.LENGTH].tolist(), plain[:, : its.LENGTH].tolist(), strict=True):
+        assert any(row == text[cut:] + text[:cut] for cut in range(its.LENGTH))
+    assert torch.equal(rows[:, its.LENGTH :], plain[:, its.LENGTH :])
 
 
 def test_every_variant_is_right(check_benchmark):
