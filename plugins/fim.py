@@ -294,7 +294,7 @@ def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
         text = batch_of(64, recipe, drawn).to(run.device)
         at.descend(loss_of(network, text), optimizer, step=step, arm=curve, clip=1.0)
         schedule.step()
-        if step % 30 == 29:
+        if step % 30 == 0:
             nats = left_to_right(run, network, "texts on the way", "choose")
             at.metric("left-to-right nats over steps", nats, step=step, arm=curve)
     run.phase("evaluate")
@@ -332,13 +332,13 @@ PROMPTS: dict[str, Prompt] = {
 def fill(run: Run, network: GPT2, prompt: Prompt) -> tuple[float, Sequence[str]]:
     """The share of new texts whose hole the likeliest letters fill in the right language; some of them."""
     run.phase("evaluate")
-    texts, begins, language = texts_of(run.pick(smoke=32, quick=600, full=3000), run.data("holes", "judge"))
+    texts, begins, language = texts_of(run.pick(smoke=32, quick=1000, full=3000), run.data("holes", "judge"))
     right, shown = 0, []
     for place in begins.unique().tolist():
         some, of = texts[begins == place].to(run.device), language[begins == place]
         prefix, suffix, edge = some[:, :place], some[:, place + HOLE :], torch.ones_like(some[:, :1])
         given = prompt(prefix, suffix, edge)
-        whole = network.generate(given, HOLE, run.generator("letters"), temperature=0.0)
+        whole = network.generate(given, HOLE, run.data("letters", "judge"), temperature=0.0)
         found = whole[:, given.shape[1] :].cpu() - FIRST
         hits = (found.div(LETTERS, rounding_mode="floor") == of[:, None]) & (found >= 0)
         right += int(hits.all(1).sum())
