@@ -65,7 +65,7 @@ def attempt(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     batches, noise = at.generator("batches"), at.generator("noise")
     run.phase("train")
-    for step in at.steps(steps, f"images, {at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"images, {at.name}, rate {rate:g}", (model, optimizer, schedule)):
         rows = torch.randint(len(x), (32,), generator=batches)
         loss = F.cross_entropy(model(noisy(x[rows], noise)), y[rows])
         at.descend(loss, optimizer, step=step, metric=f"loss on images at rate {rate:g}", clip=clip)

@@ -281,7 +281,8 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
     batches = at.generator("batches")
     found: dict[int, list[float]] = {}
     run.phase("train")
-    for step in at.steps(run.pick(smoke=20, quick=800, full=5000), f"{at.name}, rate {rate:g}"):
+    steps, state = run.pick(smoke=20, quick=800, full=5000), (model, optimizer, found)
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state):
         rows = torch.randint(len(x), (60,), generator=batches)
         loss = F.cross_entropy(model(x[rows]), y[rows])
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=setting.clip)
