@@ -59,7 +59,11 @@ class Library:
     @property
     def is_readers(self) -> bool:
         """Whether the list is the reader's own, and so its ticks are; else only the journal has states."""
-        return is_readers(self.catalog.path)
+        return self._is_own(self.catalog.path)
+
+    def _is_own(self, path: Path) -> bool:
+        """A list that only lies in this folder may be anybody's, until the reader copies it."""
+        return is_readers(path) and (self._named is not None or path == self.home.papers_yaml)
 
     @property
     def untouched(self) -> bool:
@@ -73,7 +77,8 @@ class Library:
 
     @property
     def shows_shipped_list(self) -> bool:
-        return not is_readers(self.list_path)
+        """Whether the list is the one that ships, or one in this folder that is not the reader's."""
+        return not self._is_own(self.list_path)
 
     @property
     def list_path(self) -> Path:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 import readtrack
 from readtrack.home import Home
+from readtrack.library import Library
 from readtrack.reading_list import load as loading
 from readtrack.reading_list.catalog import Catalog, CatalogError
 from readtrack.reading_list.load import load, load_cached, locate
+from readtrack.sync.add import add
 from tests.test_catalog import GOOD, replaced
 
 
@@ -121,3 +123,22 @@ def test_a_wrong_file_is_refused_on_every_reading(write, tmp_path):
             load_cached(path, tmp_path / "cache")
     with pytest.raises(CatalogError, match="there is no such file"):
         load_cached(tmp_path / "nowhere.yaml", tmp_path / "cache")
+
+
+def test_a_list_in_this_folder_is_not_the_readers_before_they_change_it(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    theirs = tmp_path / "papers.yaml"
+    text = "title: Theirs\nchecklist:\n  - section: Now\n    rows:\n      - text: one\n        done: true\n"
+    theirs.write_text(text)
+    library = Library.open(home)
+    assert library.catalog.title == "Theirs"
+    assert not library.is_readers
+    assert library.state("row:one") == "todo"
+    add(library, "gqa")
+    library.reload()
+    assert theirs.read_text() == text
+    assert library.catalog.path == home.papers_yaml
+    assert library.is_readers
+    assert "gqa" in library.listed

@@ -337,5 +337,6 @@ def _meaning(one: ImportRow) -> str:
     if one.status == "duplicate":
         return f"{papers} (as {one.twin})".strip()
     if one.status == "listed":
-        return f"{papers} (as {one.twin})".strip() if one.twin else papers or "the row"
+        chosen = "chosen, " if one.how == "chosen" else ""
+        return f"{papers} ({chosen}as {one.twin})".strip() if one.twin else papers or "the row"
     return f"{papers} ({one.how})" if papers else "no paper"

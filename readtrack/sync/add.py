@@ -380,7 +380,7 @@ def shortened(authors: tuple[str, ...]) -> tuple[str, ...]:
 def _written(library: Library, entry: NewPaper, section: str | None) -> Added:
     """Insert, check the result, and only then replace the file."""
     listed = library.catalog
-    copied = not load.is_readers(listed.path)
+    copied = not library.is_readers
     path = library.home.papers_yaml if copied else listed.path
 
     def changed(text: str) -> str:

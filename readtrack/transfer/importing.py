@@ -314,7 +314,9 @@ def _row(
             item.line, section, item.text, status, papers, how, maybe, twin, item.depth, item.state
         )
 
-    there = known.rows.take(section, item.text) or known.rows.with_papers(match.papers)
+    there = known.rows.take(section, item.text)
+    if there is None and match.how != "chosen":  # a row that the reader resolved is kept in their words
+        there = known.rows.with_papers(match.papers)
     if there is not None:
         place, row = there
         if known.relink(made, item.line, place, row):

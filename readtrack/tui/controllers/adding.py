@@ -11,7 +11,7 @@ from readtrack.home import Home, write_text
 from readtrack.library import Library
 from readtrack.present.actions import key
 from readtrack.reading_list.catalog import CatalogError, Row
-from readtrack.reading_list.load import load, shipped, without_ticks
+from readtrack.reading_list.load import is_readers, load, without_ticks
 from readtrack.text import counted
 from readtrack.tui import kept, news
 
@@ -136,7 +136,7 @@ class ListController:
         answers = [
             Choice("k", "keep my list", "nothing changes")
             if mine
-            else Choice("k", "keep this list", "the shipped one; its author's ticks do not count"),
+            else Choice("k", "keep this list", f"{_whose(path)}; its author's ticks do not count"),
             Choice("i", "import mine", "a file of BibTeX, Zotero or Markdown"),
             Choice(
                 "e",
@@ -162,13 +162,23 @@ class ListController:
         if answer == "e":
             self._change_list(_EMPTY)
         elif answer == "c":
-            self._change_list(without_ticks(shipped().read_text(encoding="utf-8")))
+            self._copy_list()
         elif answer == "s":
             self._change_list(None)
         elif answer == "i":
             self._import_list()
         elif answer == "b":
             self._bring_back()
+
+    def _copy_list(self) -> None:
+        """Make a copy of the list on screen the reader's; the ticks come along if it can be theirs."""
+        path = self._shell.library.list_path
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            self._shell.fail("copy the list", error.strerror, f"check the permissions of {path}.")
+        else:
+            self._change_list(text if is_readers(path) else without_ticks(text))
 
     def _bring_back(self) -> None:
         """Ask which of the lists that were set aside, if there are several."""
@@ -207,6 +217,10 @@ class ListController:
         else:
             back = (f"   {key('own_list')} b brings back the one before", "$muted")
             self._shell.say("Your list is ", (where, "$link"), back)
+
+
+def _whose(path: Path) -> str:
+    return "the one in this folder" if is_readers(path) else "the shipped one"
 
 
 def _set_aside(home: Home) -> list[Path]:
