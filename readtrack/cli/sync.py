@@ -235,7 +235,7 @@ def add(
     if added.linked:
         terminal.print_err(f"it was on your list without this link, which it has now: {added.linked}")
     if added.copied:
-        terminal.print_err(f"your list is now a copy of the shipped one: {added.path}")
+        terminal.print_err(f"your list is now a copy of the one shown: {added.path}")
     if added.unasked:
         terminal.print_err(
             f"readtrack: {added.unasked.rstrip('.')}. Missing: {', '.join(added.missing)}. "

@@ -88,7 +88,7 @@ class ListController:
         self._shell.reload()
         if not stay:
             self._shell.show_paper(added.paper)
-        copied = "; your list is now a copy of the shipped one" if added.copied else ""
+        copied = "; your list is now a copy of the one shown" if added.copied else ""
         missing = f"; not known: {', '.join(added.missing)}" if added.missing else ""
         fetched = f"   {key('sync')} fetches {added.fetched}" if added.fetched else ""
         if added.linked:
@@ -136,7 +136,7 @@ class ListController:
         answers = [
             Choice("k", "keep my list", "nothing changes")
             if mine
-            else Choice("k", "keep this list", f"{_whose(path)}; its author's ticks do not count"),
+            else Choice("k", "keep this list", f"{_whose(path)}; its ticks do not count"),
             Choice("i", "import mine", "a file of BibTeX, Zotero or Markdown"),
             Choice(
                 "e",
