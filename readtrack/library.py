@@ -15,7 +15,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
 from readtrack.reading_list.catalog import Catalog, Paper, Row
 from readtrack.reading_list.journal import DONE_WITH, STATES, Entry, Journal, JournalView, Reading, State
-from readtrack.reading_list.load import is_readers, load_cached, locate
+from readtrack.reading_list.load import load_cached, locate, shipped
 from readtrack.reading_list.rows import PREFIX, names
 from readtrack.text import clean, nearest, quoted
 
@@ -63,7 +63,7 @@ class Library:
 
     def _is_own(self, path: Path) -> bool:
         """A list that only lies in this folder may be anybody's, until the reader copies it."""
-        return is_readers(path) and (self._named is not None or path == self.home.papers_yaml)
+        return path != shipped() and path in (self._named, self.home.papers_yaml)
 
     @property
     def untouched(self) -> bool:

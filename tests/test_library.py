@@ -522,10 +522,8 @@ def test_redo_does_again_what_undo_took_back_one_after_the_other(library: Librar
 def test_ticks_in_a_clone_are_its_authors(
     home: Home, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A clone of readtrack or of any repository that has a list."""
     monkeypatch.chdir(tmp_path)
-    assert Library.open(home).state("transformer") == "read"  # a list in a folder of the reader's
-    (tmp_path / "readtrack").mkdir()
-    (tmp_path / "readtrack" / "__init__.py").touch()
     library = Library.open(home)
     assert library.list_path == path
     assert library.state("transformer") == "todo"
@@ -537,6 +535,10 @@ def test_ticks_in_a_clone_are_its_authors(
     assert library.list_path == home.papers_yaml
     assert "done: true" not in home.papers_yaml.read_text()
     assert library.state("attention") == "todo"
+
+
+def test_a_list_that_was_named_is_the_readers(home: Home, path: Path) -> None:
+    assert Library.open(home, path).state("transformer") == "read"
 
 
 def test_the_checkouts_own_list_is_not_the_readers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,11 @@ import readtrack
 from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list import load as loading
-from readtrack.reading_list.catalog import Catalog, CatalogError
+from readtrack.reading_list.catalog import Catalog, CatalogError, Row
+from readtrack.reading_list.insert import without_ticks
 from readtrack.reading_list.load import load, load_cached, locate
 from readtrack.sync.add import add
+from readtrack.transfer import importing
 from tests.test_catalog import GOOD, replaced
 
 
@@ -142,3 +144,41 @@ def test_a_list_in_this_folder_is_not_the_readers_before_they_change_it(
     assert library.catalog.path == home.papers_yaml
     assert library.is_readers
     assert "gqa" in library.listed
+    assert library.state("row:one") == "todo"
+
+
+def test_an_import_beside_a_list_in_this_folder_takes_nothing_of_it(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "papers.yaml").write_text(
+        "# theirs\n{title: Theirs, checklist: [{section: Now, rows: [{text: Mish, papers: [mish]}]}],"
+        " papers: {mish: {title: Mish}}}\n"
+    )
+    (tmp_path / "mine.md").write_text("- [ ] Mish\n- [x] Adam\n")
+    library = Library.open(home)
+    assert "mish" in library.listed
+    importing.apply(library, importing.plan(library, tmp_path / "mine.md"))
+    assert list(library.listed) == ["adam"]
+    assert "theirs" not in home.papers_yaml.read_text()
+    assert library.state("adam") == "read"
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_a_copy_without_ticks_is_the_same_list_otherwise(write, bom: str) -> None:
+    text = bom + (
+        "title: T\r\nchecklist:\r\n- section: A\r\n  rows:\r\n"
+        "  - text: 'done: true'\r\n    done: true\r\n    rows:\r\n"
+        "      - done: true   # since May\r\n        text: inside\r\n      - {text: flow, done: True}\r\n"
+        "      - text: |\r\n          done: true\r\n        done: false\r\n"
+        "      - {done: 'true', text: quoted}\r\n"
+    )
+    bare = without_ticks(text)
+    assert bare.count("\r\n") == text.count("\r\n") - 1
+    before, after = (
+        [(depth, item) for depth, item in load(write(one)).walk() if isinstance(item, Row)]
+        for one in (text, bare)
+    )
+    assert [row.done for _, row in before] == [True, True, True, False, True]
+    assert not any(row.done for _, row in after)
+    assert [(depth, row.text) for depth, row in before] == [(depth, row.text) for depth, row in after]

@@ -201,7 +201,7 @@ def filled(text: str, paper: Paper, facts: Mapping[str, Any]) -> str:
     after = paper._replace(**{name: facts[name] for name in ("title", "year") if name in found})
     edits += [
         (part.start, part.end + 1, quote(after.dated))
-        for part in _texts_of_rows(root)
+        for part in _in_rows(root, "text")
         if part.text == paper.dated
     ]
     if "missing" in keys:
@@ -217,6 +217,20 @@ def filled(text: str, paper: Paper, facts: Mapping[str, Any]) -> str:
     for start, end, value in sorted(edits, reverse=True):
         text = text[:start] + value + text[end:]
     return re.sub(r"(?m)^[ \t]*missing: \[\][ \t]*\r?\n?", "", text)
+
+
+def without_ticks(text: str) -> str:
+    """`text` with no row ticked, for a reader to begin with: the ticks are its author's."""
+    if text.startswith("\ufeff"):
+        return "\ufeff" + without_ticks(text[1:])
+    ticks = [part for part in _in_rows(parsed(text), "done") if part.text in ("true", "True")]
+    for tick in reversed(ticks):
+        begin, after = text.rfind("\n", 0, tick.start) + 1, next_line(text, tick.end)
+        if text[begin:after].split() == ["done:", text[tick.start : tick.end + 1]]:
+            text = text[:begin] + text[after:]
+        else:
+            text = f"{text[: tick.start]}false{text[tick.end + 1 :]}"
+    return text
 
 
 def insert_source(text: str, paper_id: str, kind: str, value: str) -> str:
@@ -244,13 +258,14 @@ def _names(authors: Sequence[str]) -> str:
     return f"[{', '.join(map(quote, authors))}]"
 
 
-def _texts_of_rows(part: Part) -> Iterator[Part]:
+def _in_rows(part: Part, wanted: str) -> Iterator[Part]:
+    """The values of one key of all rows."""
     for key, inside in (part.keys or {}).items():
-        if key == "text":
+        if key == wanted:
             yield inside
         elif key in ("checklist", "rows"):
             for item in inside.items:
-                yield from _texts_of_rows(item)
+                yield from _in_rows(item, wanted)
 
 
 def _by_hand(entry: NewPaper) -> CannotInsertError:

@@ -9,7 +9,6 @@ needs no YAML parser.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -39,18 +38,6 @@ def shipped() -> Path:
     package = Path(readtrack.__file__).parent
     in_wheel = package / "papers.yaml"
     return in_wheel if in_wheel.exists() else package.parent / "papers.yaml"
-
-
-def is_readers(path: Path) -> bool:
-    """Whether the list is the reader's own: not the one that ships, nor that of a clone of readtrack.
-    The ticks in those are their author's.
-    """
-    return path != shipped() and not (path.parent / "readtrack" / "__init__.py").is_file()
-
-
-def without_ticks(text: str) -> str:
-    """The list that ships, as a list to begin with: its ticks are its author's."""
-    return re.sub(r"(?m)^ +done: true\r?\n", "", text)
 
 
 def load(path: Path, known: Mapping[str, Paper] | None = None) -> Catalog:

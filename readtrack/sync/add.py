@@ -17,7 +17,7 @@ from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home, replacing
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, CatalogError, Note, Paper, Row, Section, Source
-from readtrack.reading_list.insert import NewPaper, find_section, insert, insert_source
+from readtrack.reading_list.insert import NewPaper, find_section, insert, insert_source, without_ticks
 from readtrack.reading_list.papers_yaml import MISSING
 from readtrack.reading_list.sources import (
     letters,
@@ -384,7 +384,7 @@ def _written(library: Library, entry: NewPaper, section: str | None) -> Added:
     path = library.home.papers_yaml if copied else listed.path
 
     def changed(text: str) -> str:
-        return insert(load.without_ticks(text) if copied else text, entry, section)
+        return insert(without_ticks(text) if copied else text, entry, section)
 
     new = rewrite(
         library.home, listed.path, path, changed, lambda old, new: _check(old, new, entry, not copied)

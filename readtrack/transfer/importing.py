@@ -159,8 +159,9 @@ class _Known:
         also: Catalog | None = None,
         cited: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.library, self.listed, self.cited = library, library.catalog, cited
         ships = load.load_cached(load.shipped(), library.home.cache)
+        self.library, self.cited = library, cited
+        self.listed = library.catalog if library.is_readers else ships
         others = [ships] if also is None else [also, ships]
         self.papers: dict[str, Paper] = dict(self.listed.papers)
         for other in others:
@@ -516,7 +517,8 @@ def apply(library: Library, made: ImportPlan, *, pdfs: bool = False) -> list[str
     home = library.home
     path = target(library)
     try:
-        text = library.catalog.path.read_text(encoding="utf-8-sig")
+        head = library.catalog.path if library.is_readers else load.shipped()
+        text = head.read_text(encoding="utf-8-sig")
         before = path.read_bytes() if path.exists() else None
     except (OSError, UnicodeDecodeError) as error:
         raise ReadtrackError(f"could not read {path}: {error}.") from error

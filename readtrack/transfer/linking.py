@@ -9,6 +9,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, Paper, Row
+from readtrack.reading_list.insert import without_ticks
 from readtrack.sync.add import known_paper, unfetched
 from readtrack.text import nearest, one_line, quoted
 from readtrack.transfer.lists import Additions, extended, places, without, write
@@ -146,4 +147,4 @@ def _list(library: Library) -> tuple[Path, bytes | None, str]:
     path = listed.path if library.is_readers else home.papers_yaml
     before = path.read_bytes() if path.exists() else None
     text = listed.path.read_bytes().decode("utf-8")
-    return path, before, text if library.is_readers else load.without_ticks(text)
+    return path, before, text if library.is_readers else without_ticks(text)

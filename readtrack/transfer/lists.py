@@ -118,7 +118,7 @@ def paper_lines(paper: Paper) -> list[str]:
 def fresh(text: str, title: str, note: str, additions: Additions) -> str:
     """A list with the comment at the head of `text`, the list that ships. Papers that ship need no block."""
     lines = text.split("\n")
-    first = next(number for number, line in enumerate(lines) if re.match(r"[a-z]+:", line))
+    first = next((number for number, line in enumerate(lines) if re.match(r"[a-z]+:", line)), 0)
     head = [*lines[:first], f"title: {scalar(title)}"]
     if note:
         head.append(f"note: {scalar(note)}")

@@ -19,7 +19,7 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Source
-from readtrack.reading_list.insert import NewPaper
+from readtrack.reading_list.insert import NewPaper, without_ticks
 from readtrack.reading_list.sources import make_id, parse
 from readtrack.sync.add import add
 from readtrack.sync.engine import Sync
@@ -420,20 +420,21 @@ def test_the_list_that_ships_is_copied_first(
     assert shipped.read_bytes() == before
     text = home.papers_yaml.read_text()
     assert "done: true" not in text  # the ticks are its author's
-    lines = added_lines(load.without_ticks(before.decode()), text)
+    lines = added_lines(without_ticks(before.decode()), text)
     assert lines[0].startswith('      - text: "A talk"')
     assert lines[1] == "        papers: [talk]"
     assert len(Library.open(home).catalog.papers) == len(library.catalog.papers) + 1
 
 
-def test_a_list_in_this_folder_is_the_readers_own(
+def test_a_list_in_this_folder_is_copied_first(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     here = tmp_path / "papers.yaml"
     here.write_text(LIST)
-    assert add(Library.open(home), "https://example.org/a.pdf", title="A talk").path == here
-    assert not home.papers_yaml.exists()
+    added = add(Library.open(home), "https://example.org/a.pdf", title="A talk")
+    assert (added.path, added.copied) == (home.papers_yaml, True)
+    assert here.read_text() == LIST
 
 
 def test_a_link_to_the_list_stays_one(home: Home, tmp_path: Path) -> None:

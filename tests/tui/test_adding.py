@@ -70,6 +70,23 @@ async def test_a_list_of_ones_own(
         assert not [state for _, state in newcomer.library.history()]
 
 
+@pytest.mark.parametrize(("answer", "state"), [("k", "todo"), ("c", "todo"), ("m", "read")])
+async def test_a_list_in_this_folder_counts_as_ticked_only_for_a_reader_who_says_so(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, state: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "      - text: Adam\n        done: true\n        papers: [adam]\n"
+    (tmp_path / "papers.yaml").write_text(f"title: T\nchecklist:\n  - section: A\n    rows:\n{rows}")
+    app = ReadtrackApp(Library.open(home))
+    async with app.run_test(size=(120, 24)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, ChoiceDialog), "the offer")
+        await pilot.press(answer)
+        await pilot.pause()
+        assert app.library.is_readers == (answer != "k")
+        assert app.library.state("adam") == state
+        assert list(app.library.listed) == ["adam"]
+
+
 async def test_a_adds_a_paper_and_goes_to_it(
     app: ReadtrackApp, papers_yaml: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

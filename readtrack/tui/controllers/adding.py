@@ -11,7 +11,8 @@ from readtrack.home import Home, write_text
 from readtrack.library import Library
 from readtrack.present.actions import key
 from readtrack.reading_list.catalog import CatalogError, Row
-from readtrack.reading_list.load import is_readers, load, without_ticks
+from readtrack.reading_list.insert import without_ticks
+from readtrack.reading_list.load import load, shipped
 from readtrack.text import counted
 from readtrack.tui import kept, news
 
@@ -133,10 +134,12 @@ class ListController:
             )
             return
         mine, aside = home.papers_yaml.exists(), _set_aside(home)
+        is_shipped = _is_shipped(path)
+        whose = "the shipped one" if is_shipped else "the one in this folder"
         answers = [
             Choice("k", "keep my list", "nothing changes")
             if mine
-            else Choice("k", "keep this list", f"{_whose(path)}; its ticks do not count"),
+            else Choice("k", "keep this list", f"{whose}; its ticks do not count"),
             Choice("i", "import mine", "a file of BibTeX, Zotero or Markdown"),
             Choice(
                 "e",
@@ -145,8 +148,10 @@ class ListController:
             ),
             Choice("s", "the shipped list", _KEPT)
             if mine
-            else Choice("c", "copy this list", "yours to change"),
+            else Choice("c", "copy this list", "yours to change, without the ticks"),
         ]
+        if not (mine or is_shipped):
+            answers.append(Choice("m", "it is mine", "copy it with its ticks"))
         if aside:
             one = f"the last of {len(aside)}" if len(aside) > 1 else _described(aside[0])
             answers.append(Choice("b", "bring back", one))
@@ -161,8 +166,8 @@ class ListController:
         kept.keep_chosen(self._shell.library.home)
         if answer == "e":
             self._change_list(_EMPTY)
-        elif answer == "c":
-            self._copy_list()
+        elif answer in ("c", "m"):
+            self._copy_list(ticks=answer == "m")
         elif answer == "s":
             self._change_list(None)
         elif answer == "i":
@@ -170,15 +175,15 @@ class ListController:
         elif answer == "b":
             self._bring_back()
 
-    def _copy_list(self) -> None:
-        """Make a copy of the list on screen the reader's; the ticks come along if it can be theirs."""
+    def _copy_list(self, *, ticks: bool) -> None:
+        """Make a copy of the list on screen the reader's; its ticks come along if the reader says so."""
         path = self._shell.library.list_path
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             self._shell.fail("copy the list", error.strerror, f"check the permissions of {path}.")
         else:
-            self._change_list(text if is_readers(path) else without_ticks(text))
+            self._change_list(text if ticks else without_ticks(text))
 
     def _bring_back(self) -> None:
         """Ask which of the lists that were set aside, if there are several."""
@@ -211,7 +216,8 @@ class ListController:
             self._shell.fail("make the list", error, "run `readtrack doctor` to find the cause.")
             return
         self._shell.reload()
-        where = home.papers_yaml if new is not None else "the shipped one"
+        path = self._shell.library.list_path
+        where = "the shipped one" if _is_shipped(path) else path
         if old is None:
             self._shell.say("Your list is ", (where, "$link"), (f"   {key('add')} adds a paper", "$muted"))
         else:
@@ -219,8 +225,9 @@ class ListController:
             self._shell.say("Your list is ", (where, "$link"), back)
 
 
-def _whose(path: Path) -> str:
-    return "the one in this folder" if is_readers(path) else "the shipped one"
+def _is_shipped(path: Path) -> bool:
+    """Whether it is the list that ships, or that of a clone of readtrack."""
+    return path == shipped() or (path.parent / "readtrack" / "__init__.py").is_file()
 
 
 def _set_aside(home: Home) -> list[Path]:
