@@ -78,6 +78,7 @@ def import_list(
     if file.suffix.casefold() == ".json":
         _restore(file, write=not dry_run, plugins=plugins, yes=yes)
         return
+    from readtrack.transfer import list_history
     from readtrack.transfer.importing import Choices, apply, plan
 
     library = open_library()
@@ -97,9 +98,13 @@ def import_list(
         return
     if pdfs is None and made.pdfs and asks:
         pdfs = _agrees(f"Attach {counted(len(made.pdfs), 'PDF')}? [y/N] ")
-    for problem in apply(library, made, pdfs=bool(pdfs)):
+    with list_history.recorded(library, f"{one_line(made.incoming.name)} imported"):
+        problems = apply(library, made, pdfs=bool(pdfs))
+    for problem in problems:
         terminal.print_err(f"readtrack: not attached: {problem}")
-    terminal.print_err("Imported. `readtrack export` writes it out with current check marks.")
+    terminal.print_err(
+        "Imported. `readtrack export` writes it out with current check marks; `readtrack undo` takes it back."
+    )
     if made.pdfs and not pdfs:
         terminal.print_err(f"the PDFs were not attached; `readtrack import {file} --pdfs` attaches them")
 

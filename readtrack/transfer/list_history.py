@@ -1,37 +1,36 @@
-"""Undoing changes of the list: rows that were added, linked or removed.
+"""Undoing changes of the list: imports, and rows that were added, linked or removed.
 
 The journal undoes states, tags and ratings. `undo` and `redo` take whichever of the two was changed last. The
-texts of the list before and after its last changes are in the cache, for the app and the command line alike.
+texts of the list and of imported files before and after the last changes are in the cache, for the app and
+the command line alike.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from readtrack.errors import ReadtrackError
-from readtrack.home import Home, write_text
+from readtrack.home import Home, replacing, write_text
 from readtrack.library import Library
-from readtrack.transfer.lists import write
 
 _KEPT = 10  # changes
+_IN_JOURNAL = 2  # changes of the journal that one of the list makes at most: a row's and a file's states move
 
 
 class ListChange(NamedTuple):
-    """One change of the list at `path`.
+    """One change of the list.
 
     said            such as "GPT-2 removed from the list"
-    before, after   the list's text; None: there was no file
-    since, until    the journal's last change before and after: a link may move states to a paper
+    texts           before and after, by the path of the file; None: there was no file
+    since, until    the journal's last change before and after
     """
 
     said: str
-    path: str
-    before: str | None
-    after: str | None
+    texts: Mapping[str, tuple[str | None, str | None]]
     since: str
     until: str
 
@@ -47,13 +46,14 @@ class Undone(NamedTuple):
 def recorded(library: Library, said: str) -> Iterator[None]:
     """Record the change of the list that the block makes, so that `undo` takes it back."""
     path = library.catalog.path if library.is_readers else library.home.papers_yaml
-    before, since = _text(path), library.last_change
+    before, since = _texts(library.home, path), library.last_change
     yield
-    after = _text(path)
-    if after != before:
+    after = _texts(library.home, path)
+    pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
+    texts = {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+    if texts:
         done, _ = _read(library.home)
-        step = ListChange(said, str(path), before, after, since, library.last_change)
-        _keep(library.home, [*done, step][-_KEPT:], [])
+        _keep(library.home, [*done, ListChange(said, texts, since, library.last_change)][-_KEPT:], [])
 
 
 def undo(library: Library) -> Undone | None:
@@ -67,9 +67,10 @@ def undo(library: Library) -> Undone | None:
         return Undone(said, False) if said else None
     *done, step = done
     _keep(library.home, done, [])  # whatever becomes of it, the next undo is for the change before
-    _replace(library.home, step, step.after, step.before)
-    if step.since != step.until:
-        library.undo()
+    _replace(library.home, step.said, {name: (after, before) for name, (before, after) in step.texts.items()})
+    for _ in range(_IN_JOURNAL):
+        if library.last_change != step.since:
+            library.undo()
     library.reload()
     _keep(library.home, done, [*undone, step])
     return Undone(f"Undone: {step.said}.", True)
@@ -83,33 +84,47 @@ def redo(library: Library) -> Undone | None:
         return Undone(said, False) if said else None
     *undone, step = undone
     _keep(library.home, done, undone)
-    _replace(library.home, step, step.before, step.after)
-    if step.since != step.until:
-        library.redo()
+    _replace(library.home, step.said, step.texts)
+    for _ in range(_IN_JOURNAL):
+        if library.last_change != step.until:
+            library.redo()
     library.reload()
     # A change that is redone in the journal has the id that it had.
     _keep(library.home, [*done, step], undone)
     return Undone(f"Redone: {step.said}.", True)
 
 
-def _replace(home: Home, step: ListChange, old: str | None, new: str | None) -> None:
-    """Write `new` to the list, which has to be `old` still."""
-    path = Path(step.path)
-    if _text(path) != old:
-        raise ReadtrackError(f"{path.name} was changed since, so this stays: {step.said}.")
-    if new is not None:
-        write(home, path, None if old is None else old.encode("utf-8"), new)
-    else:  # the list that ships takes its place again
-        with home.holding("papers"):
-            path.unlink()
+def _replace(home: Home, said: str, texts: Mapping[str, tuple[str | None, str | None]]) -> None:
+    """Write the second text of each file, which has to hold the first one still."""
+    with home.holding("papers"):
+        for name, (old, _) in texts.items():
+            if _text(Path(name)) != old:
+                raise ReadtrackError(f"{Path(name).name} was changed since, so this stays: {said}.")
+        for name, (_, new) in texts.items():
+            path = Path(name).resolve()
+            try:
+                if new is None:
+                    path.unlink()
+                else:
+                    home.ensure(path.parent)
+                    with replacing(path) as part:
+                        part.write_bytes(new.encode("utf-8", "surrogateescape"))
+            except OSError as error:
+                raise ReadtrackError(f"could not write {path}: {error.strerror}.") from error
+
+
+def _texts(home: Home, path: Path) -> dict[str, str | None]:
+    """The texts of the list and of the files that were imported."""
+    imported = sorted(one for one in (home.root / "imported").glob("*") if one.is_file())
+    return {str(one): _text(one) for one in (path, *imported)}
 
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ReadtrackError(f"could not read {path}: {error}.") from error
 
 
@@ -121,15 +136,20 @@ def _read(home: Home) -> tuple[list[ListChange], list[ListChange]]:
     """The changes that can be undone and redone; none if the file is not there or damaged."""
     try:
         document = json.loads(_file(home).read_text(encoding="utf-8"))
-        done, undone = ([ListChange(*fields) for fields in document[name]] for name in ("done", "undone"))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        done, undone = (list(map(_change, document[name])) for name in ("done", "undone"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [], []
     return done, undone
 
 
+def _change(fields: list[Any]) -> ListChange:
+    said, texts, since, until = fields
+    return ListChange(said, {name: (old, new) for name, (old, new) in texts.items()}, since, until)
+
+
 def _keep(home: Home, done: list[ListChange], undone: list[ListChange]) -> None:
     home.ensure(home.cache)
-    document = json.dumps({"done": done, "undone": undone}, ensure_ascii=False)
+    document = json.dumps({"done": done, "undone": undone})
     try:
         write_text(_file(home), document)
     except OSError as error:

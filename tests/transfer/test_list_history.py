@@ -11,8 +11,8 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Paper, Source
 from readtrack.sync.add import add
-from readtrack.transfer import linking, list_history
-from readtrack.transfer.importing import apply, plan
+from readtrack.transfer import exporting, linking, list_history
+from readtrack.transfer.importing import Choices, apply, plan
 
 LIST = """\
 # mine
@@ -114,6 +114,57 @@ def test_undo_and_redo_go_through_list_and_journal_in_order(library: Library) ->
     assert step("redo") == ("Redone", texts[2], "reading", "todo")
     assert step("redo") == ("own", texts[2], "read", "todo")
     assert step("redo")[0] is None
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_undo_takes_back_an_import_as_a_whole(library: Library, tmp_path: Path, fresh: bool) -> None:
+    home = library.home
+    if fresh:
+        home.papers_yaml.write_text('title: "My papers"\nchecklist: []\npapers: {}\n')
+        library.reload()
+    else:
+        library.mark("row:one", "reading")  # which goes to the paper that the row is linked to
+    files = {
+        "a.md": "---\ntags: [x]\n---\n## Now\n- [ ] one\n- [/] GQA\n- [-] a talk\n- [x] A Paper of Its Own\n",
+        "b.bib": "@misc{k, title={Layer Normalization}, keywords={norms}, abstract={Words.}, year={2016}}\n",
+    }
+
+    def seen() -> tuple[object, ...]:
+        kept = sorted((home.root / "imported").glob("*"))
+        texts = [path.read_bytes() for path in (home.papers_yaml, *kept)]
+        subjects = [*library.catalog.papers, *library.bare_rows()]
+        states = {one: (library.state(one), library.tags(one), library.rating(one)) for one in subjects}
+        return texts, exporting.to_markdown(library), states
+
+    steps = [seen()]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        choices = Choices({5: ["rope"]} if name == "a.md" else {})
+        with list_history.recorded(library, f"{name} imported"):
+            apply(library, plan(library, tmp_path / name, choices))
+        steps.append(seen())
+    assert library.state("rope") == ("todo" if fresh else "reading")
+    assert library.state("gqa") == "reading"
+    assert library.tags("layernorm") == {"norms"}
+    for before in (steps[1], steps[0]):
+        assert list_history.undo(library)
+        assert seen() == before
+    for after in steps[1:]:
+        assert list_history.redo(library)
+        assert seen() == after
+
+
+def test_an_import_is_not_undone_over_a_file_that_came_again(library: Library, tmp_path: Path) -> None:
+    for name, text in (("a.md", "- Adam\n"), ("b.md", "- LSTM\n")):
+        (tmp_path / name).write_text(text)
+        with list_history.recorded(library, f"{name} imported"):
+            apply(library, plan(library, tmp_path / name))
+    kept = next((library.home.root / "imported").glob("*-b.md"))
+    kept.write_text("- Adam\n- more\n")
+    before = library.home.papers_yaml.read_text()
+    with pytest.raises(ReadtrackError, match=r"002-b.md was changed since, so this stays: b.md imported"):
+        list_history.undo(library)
+    assert library.home.papers_yaml.read_text() == before
 
 
 def test_a_list_that_was_edited_since_is_not_overwritten(library: Library) -> None:

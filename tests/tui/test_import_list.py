@@ -126,6 +126,12 @@ async def test_a_pasted_list_is_taken(newcomer: ReadtrackApp, home: Home) -> Non
         await pilot.press("w")
         await until(pilot, lambda: "Imported 2 rows" in status(newcomer), "the list")
         assert rows(newcomer) == {"BERT": ("bert",), "GPT-2": ("gpt2",)}
+        await pilot.press("u")
+        await until(pilot, lambda: not home.papers_yaml.exists(), "the list that was there before")
+        assert "imported" in status(newcomer)
+        assert newcomer.library.shows_shipped_list
+        await pilot.press("U")
+        await until(pilot, lambda: len(rows(newcomer)) == 2, "the import again")
 
 
 async def test_the_rows_that_were_imported_are_counted_and_the_unsure_ones_named(

@@ -67,12 +67,16 @@ class ImportController:
 
     def _write(self, came: Incoming, choices: Choices, pdfs: bool) -> None:
         def work() -> None:
+            from readtrack.transfer import list_history
             from readtrack.transfer.importing import apply, plan
 
+            problems: list[str] = []
             try:
                 library = self._own_library()
                 made = plan(library, came, choices)
-                problems = apply(library, made, pdfs=pdfs) if made.changes(library) or pdfs else []
+                if made.changes(library) or pdfs:
+                    with list_history.recorded(library, f"{one_line(came.name)} imported"):
+                        problems = apply(library, made, pdfs=pdfs)
             except ReadtrackError as error:
                 self._shell.call_from_thread(self._shell.fail, f"import {came.name}", error, _NEXT)
             else:
@@ -90,7 +94,7 @@ class ImportController:
             " of ",
             (made.incoming.name, "$link"),
             (f", {unsure} ambiguous" if unsure else "", "$reading"),
-            (f"   {key('link')} links a row to a paper", "$muted"),
+            (f"   {key('link')} links a row to a paper" if unsure else f"   {key('undo')} undoes", "$muted"),
         )
         for problem in problems[:3]:
             self._shell.fail("attach a PDF", problem, f"press {key('attach')} to attach it yourself.")
