@@ -6,11 +6,9 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,7 +16,6 @@ from readtrack.cli import terminal
 from readtrack.cli.library import open_library
 from readtrack.cli.merging import Plugins
 from readtrack.errors import NotAvailableError, ReadtrackError
-from readtrack.home import replacing
 from readtrack.text import counted, one_line
 
 if TYPE_CHECKING:
@@ -141,45 +138,21 @@ def export_list(
     Markdown keeps the lines of an imported checklist and updates its check marks. JSON restores the whole
     home when it is imported into an empty one.
     """
-    from readtrack.transfer import exporting
+    from readtrack.transfer import writing
 
     library = open_library()
-    left_out: list[str] = []
-    try:
-        with _writing(output, form) as file:
-            if form == "json":
-                left_out = exporting.write_json(library, file, pdfs=pdfs)
-            else:
-                write = {"markdown": exporting.to_markdown, "bibtex": exporting.to_bibtex}
-                file.write(write.get(form, exporting.to_csv)(library))
-    except OSError as error:
-        raise ReadtrackError(f"could not write {output}: {error.strerror}.") from error
-    for name in left_out:
-        terminal.print_err(f"readtrack: left out because it is too large for an export: {one_line(name)}")
-    for sentence in exporting.unsaid(library, form):
+    if output is not None:
+        left_out = writing.write(library, form, output, pdfs=pdfs)
+    elif form == "json":  # plain ASCII without control characters, and may be large
+        left_out = writing.write_to(library, form, sys.stdout, pdfs=pdfs)
+    else:
+        text = io.StringIO()
+        left_out = writing.write_to(library, form, text)
+        terminal.say_exactly(text.getvalue())
+    for sentence in left_out:
         terminal.print_err(f"readtrack: {sentence}")
     if output is not None:
         terminal.print_err(f"{output} written")
-
-
-@contextmanager
-def _writing(output: Path | None, form: str) -> Iterator[IO[str]]:
-    """The file to write to, which is replaced as a whole; a device or a pipe is written to as it is."""
-    if output is None and form == "json":  # plain ASCII without control characters, and may be large
-        yield sys.stdout
-    elif output is None:
-        text = io.StringIO()
-        yield text
-        terminal.say_exactly(text.getvalue())
-    elif output.exists() and not output.is_file():
-        with output.open("w", encoding="utf-8", newline="") as file:
-            yield file
-    else:
-        with (
-            replacing(output.resolve() if output.is_symlink() else output) as part,
-            part.open("w", encoding="utf-8", newline="") as file,
-        ):
-            yield file
 
 
 @app.command()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from readtrack.errors import ReadtrackError
 from readtrack.home import replacing
@@ -25,20 +26,35 @@ def format_of(path: Path) -> Format:
         raise ReadtrackError(f"{path.name} needs one of these endings: {', '.join(_ENDINGS)}.") from None
 
 
-def write(library: Library, form: Format, path: Path) -> list[str]:
-    """Write the list to a regular file, which is replaced as a whole; what was left out, in sentences.
+def write(library: Library, form: Format, path: Path, *, pdfs: bool = False) -> list[str]:
+    """Write the list to a file, which is replaced as a whole; a device or a pipe is written to as it is.
 
-    Raises ReadtrackError.
+    Returns and raises as `write_to`; raises ReadtrackError if the file cannot be written, too.
     """
-    left_out: list[str] = []
     try:
-        with replacing(path.resolve()) as part, part.open("w", encoding="utf-8", newline="") as file:
-            if form == "json":
-                left_out = exporting.write_json(library, file)
-            else:
-                to = {"markdown": exporting.to_markdown, "bibtex": exporting.to_bibtex}
-                file.write(to.get(form, exporting.to_csv)(library))
+        with _opened(path) as file:
+            return write_to(library, form, file, pdfs=pdfs)
     except OSError as error:
         raise ReadtrackError(f"Could not write {path}: {error.strerror}.") from error
+
+
+def write_to(library: Library, form: Format, file: IO[str], *, pdfs: bool = False) -> list[str]:
+    """Write the list; what was left out, in sentences. pdfs: as `exporting.write_json` takes it."""
+    left_out: list[str] = []
+    if form == "json":
+        left_out = exporting.write_json(library, file, pdfs=pdfs)
+    else:
+        to = {"markdown": exporting.to_markdown, "bibtex": exporting.to_bibtex}
+        file.write(to.get(form, exporting.to_csv)(library))
     large = [f"left out because it is too large for an export: {one_line(name)}" for name in left_out]
     return [*large, *exporting.unsaid(library, form)]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    else:
+        with replacing(path.resolve()) as part, part.open("w", encoding="utf-8", newline="") as file:
+            yield file
