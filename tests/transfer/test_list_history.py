@@ -233,6 +233,19 @@ def test_rows_of_markdown_with_an_id_become_papers(library: Library, tmp_path: P
     assert not again.changes(library)
 
 
+def test_a_row_that_the_reader_resolved_is_kept_beside_another_of_its_paper(
+    library: Library, tmp_path: Path
+) -> None:
+    (tmp_path / "more.md").write_text("## Now\n- [ ] fish and GQA\n- [ ] GQA, once more\n")
+    library.home.papers_yaml.write_text(LIST.replace("[own]", "[gqa]"))
+    library.reload()
+    made = plan(library, tmp_path / "more.md", Choices({2: ["gqa"], 3: ["gqa"]}))
+    assert [one.status for one in made.found] == ["matched", "duplicate"]
+    apply(library, made)
+    assert {row.text for row in library.catalog.rows_of("gqa")} == {"three", "fish and GQA", "GQA, once more"}
+    assert "- [ ] fish and GQA\n- [ ] GQA, once more\n" in exporting.to_markdown(library)
+
+
 def test_a_link_for_a_listed_title_is_added_to_its_paper(library: Library) -> None:
     added = add(library, "A Paper of Its Own https://arxiv.org/abs/2305.14314")
     assert (added.paper, added.linked) == ("own", "2305.14314")
