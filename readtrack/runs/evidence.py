@@ -50,7 +50,7 @@ def shown_verdict(verdict: str, kind: str) -> str:
 def shown_claims(run: RunSummary) -> list[tuple[str, str, str]]:
     """`run.claims` with their shown verdicts."""
     return [
-        (name, shown_verdict(verdict, "identity" if name in run.unmeasured else "measured"), ours)
+        (name, shown_verdict(verdict, "identity" if name in (run.unmeasured or ()) else "measured"), ours)
         for name, verdict, ours in run.claims
     ]
 

@@ -42,7 +42,8 @@ class RunSummary:
     headline  how many claims held and the first measured claim's result, or why there is none
     condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
     only      the half that was run, "" for both
-    unmeasured  names of the claims that are identities or theorems, which are no evidence
+    unmeasured  names of the claims that are identities or theorems, which are no evidence; None: an older
+                readtrack did not write them
     """
 
     run_id: str
@@ -58,7 +59,7 @@ class RunSummary:
     headline: str
     condition: str = ""
     only: str = ""
-    unmeasured: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] | None = ()
 
     @property
     def edited(self) -> str:
@@ -89,7 +90,8 @@ class RunSummary:
         numbers = {"seed": int(fields["seed"]), "duration": float(fields["duration"])}
         if not math.isfinite(numbers["duration"]):
             raise ValueError("a run takes some seconds")
-        unmeasured = tuple(one_line(str(name)) for name in fields.get("unmeasured") or ())
+        names = fields.get("unmeasured")
+        unmeasured = None if names is None else tuple(one_line(str(name)) for name in names)
         return cls(**{**fields, **texts, **numbers, "claims": claims, "unmeasured": unmeasured})
 
 

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from readtrack import regular
@@ -106,11 +107,16 @@ def run_folders(home: Home) -> list[Path]:
 
 def _summary(folder: Path, report: Callable[[str], None]) -> RunSummary | None:
     result = read_result(folder)
-    if result is not None:
+    if result is not None and result.unmeasured is not None:
         return result
     record = load(folder)
     if record.problems:
         report(f"run {folder.name}: {'; '.join(record.problems)}")
+    if result is not None:  # by an older readtrack
+        if record.problems or len(record.claims) < len(result.claims):
+            return replace(result, unmeasured=())
+        with suppress(OSError):
+            write_result(folder, record)
     return record.summary() if record.paper else None
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from readtrack.runs import store
 from readtrack.runs.events import MAX_LINE, EventReader, EventWriter, encode
-from readtrack.runs.evidence import expected
+from readtrack.runs.evidence import expected, shown_claims
 from readtrack.runs.job import Job, new_job
 from readtrack.runs.processes import reconcile
 from readtrack.runs.record import Progress, Record
@@ -170,6 +170,23 @@ def test_summaries_come_newest_first_from_the_result_alone(run_folder, home):
     assert second.headline == "1 of 2 held; first: weak, x 1"
     assert (second.seed, second.budget) == (5, "quick")
     assert summaries(home, paper="sgd") == [second]
+
+
+def test_a_result_that_does_not_say_what_was_measured_is_written_again(run_folder, home):
+    claims = [claim("first", "held", {"x": 1}), claim("second", "held", {"x": 1})]
+    claims[0][1]["claim"]["kind"] = "identity"
+    folders = [run_folder(events=claims), run_folder(paper="adam", events=claims)]
+    for folder in folders:
+        store.write_end_event(folder, "completed", "")
+        fields = json.loads((folder / "result.json").read_text())
+        assert fields.pop("unmeasured") == ["first"]
+        (folder / "result.json").write_text(json.dumps(fields))
+    (folders[0] / "events.jsonl").unlink()  # only the other one can be told
+    assert {run.paper: [verdict for _, verdict, _ in shown_claims(run)] for run in summaries(home)} == {
+        "sgd": ["held", "held"],
+        "adam": ["exact", "held"],
+    }
+    assert json.loads((folders[1] / "result.json").read_text())["unmeasured"] == ["first"]
 
 
 def test_a_run_is_expected_to_take_as_long_as_the_latest_of_its_kind():
