@@ -22,12 +22,13 @@ from readtrack.reading_list import load
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Source
 from readtrack.reading_list.journal import State
 from readtrack.reading_list.sources import letters, links_in, make_id, source_key, sources_in
-from readtrack.sync.add import unfetched
+from readtrack.sync.add import GivenFacts, unfetched
+from readtrack.sync.missing import fill_in
 from readtrack.text import one_line
 from readtrack.transfer import bibtex, incoming, linking, markdown
 from readtrack.transfer.incoming import Incoming
 from readtrack.transfer.lists import Additions, NewRow, NewSection, extended, fresh, places, write
-from readtrack.transfer.matching import Match, Matcher
+from readtrack.transfer.matching import BY_SOURCE, Match, Matcher
 
 Status = Literal["matched", "new", "linked", "ambiguous", "unknown", "duplicate", "listed", "left out"]
 Place = tuple[int, ...]  # of a row in the reader's list: index of the section, then indices of rows in rows
@@ -67,6 +68,7 @@ class ImportPlan:
     marks       new states by subject; new_marks: those of new rows without papers, with their section
     tags        by subject
     abstracts   of papers that have none yet
+    facts       of papers of the list whose title, authors or year are missing
     pdfs        files that the list names for papers that have no PDF yet
     cited       papers by the cite keys of their entries; "" for an entry that was left out
     problems    what of the file could not be read
@@ -80,6 +82,7 @@ class ImportPlan:
     new_marks: list[tuple[str, str, State]] = field(default_factory=list)
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
     abstracts: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, GivenFacts] = field(default_factory=dict)
     pdfs: dict[str, Path] = field(default_factory=dict)
     cited: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -94,7 +97,7 @@ class ImportPlan:
 
     def changes(self, library: Library) -> bool:
         """Whether `apply` would write anything, PDFs aside."""
-        said = self.marks or self.new_marks or self.tags or self.abstracts
+        said = self.marks or self.new_marks or self.tags or self.abstracts or self.facts
         known = incoming.cited(library.home, self.incoming.name)
         kept = incoming.is_kept(library.home, self.incoming) and self.cited.items() <= known.items()
         return not self.own or bool(self.additions or said) or not kept
@@ -328,7 +331,7 @@ def _row(
         if (paper := _new_paper(known, item, match)) is None:
             return found("ambiguous" if match.candidates else "unknown", ()), None
         lines_of[(paper.id,)] = item.line
-        return replace(found("new", (paper.id,)), how=paper.sources[0].kind), None
+        return replace(found("new", (paper.id,)), how=BY_SOURCE[paper.sources[0].kind]), None
     first = lines_of.setdefault(tuple(sorted(match.papers)), item.line)
     if first != item.line:
         return found("duplicate", match.papers, f"line {first}"), None
@@ -440,7 +443,7 @@ def _entry(
     if not match.candidates and entry.title:
         paper = _paper(entry, taken)
         made.additions.papers.append(paper)
-        how = entry.sources[0].kind if entry.sources else "title"
+        how = BY_SOURCE[entry.sources[0].kind] if entry.sources else "title"
         return found("new", (paper.id,), how), NewRow(text, done, (paper.id,))
     return found("ambiguous" if match.candidates else "unknown", ()), NewRow(entry.linked_wording, done)
 
@@ -479,9 +482,13 @@ def _paper(entry: bibtex.BibEntry, taken: set[str]) -> Paper:
 
 
 def _take_over(made: ImportPlan, known: _Known, papers: Sequence[str], entry: bibtex.BibEntry) -> None:
-    """Keywords become tags; the abstract and the PDF are the paper's where it has none."""
+    """Keywords become tags; the abstract, the PDF and facts are the paper's where it has none."""
     if len(papers) == 1:
         id_ = papers[0]
+        given = {"title": entry.title, "authors": entry.authors, "year": entry.year}
+        paper = known.listed.papers.get(id_)
+        if paper is not None and any(given[name] for name in paper.missing):
+            made.facts.setdefault(id_, GivenFacts(entry.title, entry.authors, entry.year))
         has = known.library.tags(id_)
         if missing := tuple(tag for tag in entry.tags if tag not in has):
             made.tags.setdefault(id_, missing)
@@ -532,6 +539,8 @@ def apply(library: Library, made: ImportPlan, *, pdfs: bool = False) -> list[str
     links = [(rows[place], papers) for place, papers in made.additions.links.items()]
     linked = linking.said_of(links, library)
     library.reload()
+    if fill_in(home, path, [library.catalog.papers[id_] for id_ in made.facts], made.facts):
+        library.reload()
     linking.carry(library, linked)
     library.change_together(_said(library, made))
     _save_abstracts(library, made)

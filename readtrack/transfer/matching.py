@@ -24,7 +24,7 @@ _MAYBE = 0.6
 _CANDIDATES = 3
 _ALIKE = 5
 _BEGINNING = 4  # words of a title that name it
-_BY_SOURCE = {"arxiv": "arXiv id", "doi": "DOI", "pdf": "link", "page": "link"}
+BY_SOURCE = {"arxiv": "arXiv id", "doi": "DOI", "pdf": "link", "page": "link"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Matcher:
     def match_entry(self, title: str, year: int | None, sources: Sequence[Source]) -> Match:
         """The paper that a bibliography's entry means: by a source, or by its whole title."""
         found = self._found(f"{title} ({year})" if title and year else title, sources)
-        if found.how in _BY_SOURCE.values() or found.how == "links":
+        if found.how in BY_SOURCE.values() or found.how == "links":
             return Match(found.papers[:1], found.how)
         if found.how in ("", "title", "name", "nearly the title", "beginning of the title"):
             return found
@@ -123,7 +123,7 @@ class Matcher:
         whole = [id_ for id_ in first if all(self._titles[i].startswith(self._titles[id_]) for i in first)]
         for one in (first, titled, whole):
             if len(one) == 1:
-                return Match((one[0],), _BY_SOURCE.get(source.kind, "link"))
+                return Match((one[0],), BY_SOURCE.get(source.kind, "link"))
         return Match(candidates=tuple(first[:_CANDIDATES]))
 
     def differs(self, paper_id: str, sources: Iterable[Source]) -> bool:

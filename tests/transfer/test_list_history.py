@@ -231,6 +231,20 @@ def test_rows_of_markdown_with_an_id_become_papers(library: Library, tmp_path: P
     again = plan(library, tmp_path / "more.md")
     assert {one.status for one in again.found} == {"listed"}
     assert not again.changes(library)
+    (tmp_path / "more.bib").write_text(
+        "@misc{q, title={{QLoRA: Efficient Finetuning}}, author={Dettmers, Tim}, eprint={2305.14314},"
+        " archiveprefix={arXiv}, year={2023}}\n@misc{s, title={A study}, doi={10.1000/xyz}, author={B, A}}\n"
+    )
+    made = plan(library, tmp_path / "more.bib")  # which has the facts that the sync would fetch
+    apply(library, made)
+    paper = library.catalog.papers["qlora"]
+    assert (paper.title, paper.authors, paper.missing) == (
+        "QLoRA: Efficient Finetuning",
+        ("Tim Dettmers",),
+        (),
+    )
+    assert library.catalog.papers["study"].authors == ("A B",)
+    assert not plan(library, tmp_path / "more.bib").changes(library)
 
 
 def test_a_row_that_the_reader_resolved_is_kept_beside_another_of_its_paper(

@@ -64,6 +64,7 @@ def test_links_in_a_rows_words(words: str, expected: list[str]) -> None:
 
 def test_markdown_links_are_shown_by_their_text() -> None:
     assert wording("a [b](https://c.org) d") == [("a ", ""), ("b", "https://c.org"), (" d", "")]
+    assert wording("~~a [b](https://c.org)~~ ~ d~~") == [("a ", ""), ("b", "https://c.org"), (" ~ d~~", "")]
     assert wording("") == [("", "")]
 
 

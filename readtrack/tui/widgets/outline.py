@@ -12,6 +12,7 @@ Kind = Literal["title", "note", "section", "row", "paper", "plugin"]
 OFF_LIST = "off-list"  # key of the section for what can be run and no row names
 
 _LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(((?:[^()\s]|\([^()\s]*\))+)\)")
+_STRUCK = re.compile(r"~~(\S(?:.*?\S)?)~~")
 
 
 class Entry(NamedTuple):
@@ -147,7 +148,10 @@ def visible(
 
 
 def wording(text: str) -> list[tuple[str, str]]:
-    """A row's Markdown as (text, link) pieces: `[see blog](https://...)` becomes ("see blog", "https://...")."""
+    """A row's Markdown as (text, link) pieces: `[see blog](https://...)` becomes ("see blog", "https://...").
+    Strikethrough is left out: the row's state says it.
+    """
+    text = _STRUCK.sub(r"\1", text)
     pieces: list[tuple[str, str]] = []
     end = 0
     for match in _LINK.finditer(text):
