@@ -14,7 +14,8 @@ is.
 
 This folder. `model`: the attention, with the shift that computes all distances in one product, and the
 language model; `weights` gives the released parameters our names. `experiment` reads a text whose topic lasts
-over several segments, with a memory and without, and with memories of several lengths.
+over over several segments, with a memory and without, and with memories of several lengths; `arms` has the networks
+with other positions.
 
 Dimensions: batch, tokens (of a segment), memory, keys (memory and tokens), heads, dim, model (width), vocab.
 """
@@ -24,7 +25,7 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import FASTER, MEMORY, SIZE, experiment
+from .experiment import FASTER, MEMORY, POSITIONS, SIZE, experiment
 from .model import RelativeAttention, TransformerXL, shifted
 from .weights import from_released
 

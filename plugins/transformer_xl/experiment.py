@@ -1,15 +1,33 @@
-"""The claims: the paper's size, and what a memory gives the first words of a segment."""
+"""The claims: the paper's size, what a memory gives the first words of a segment, positions, time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from readtrack.data.senses import Senses, senses
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, Speedup, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Speedup,
+    Sweep,
+    Table,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
+from .arms import KEPT, MODEL, SEGMENT, STD, Biased, attend_by, number_places
 from .model import TransformerXL
 
 SIZE = Claim(
@@ -20,12 +38,34 @@ SIZE = Claim(
     kind="identity",
 )
 
-CUT = Break("memory of another text", "The memory that a segment gets is that of another text.")
+HALF = "nats saved by the memory - half of those by longer segments"
+
+OTHERS = Break(
+    "memory of another text", "The memory that a segment gets is that of another text.", "near miss"
+)
+UNLEARNED = Break(
+    "memory in evaluation alone",
+    "The network is trained without a memory and evaluated with one.",
+    "near miss",
+)
+COUNTS = Break(
+    "counted words",
+    "The network has no memory. Its prediction is mixed with the counts of the words that the memory would "
+    "reach, by the share that suits the text to choose by.",
+    "rival",
+)
+
+STEPS = 200
+LANGUAGE = (
+    "A made-up language whose topic changes every 40 words on average, in which the order of the words says "
+    "nothing; segments of 8 words, a memory of 16; two layers of width 64 without dropout, 200 steps of 24 "
+    "texts by AdamW, in place of 12 layers and more on WikiText-103 and enwik8 by Adam. "
+)
 
 MEMORY = Claim(
-    name="the memory carries context across the cut",
-    sentence="A model that reads segments with a memory does not start each of them anew, and saves most of "
-    "what segments three times as long save.",
+    name="loss at the start of a segment, with and without memory",
+    sentence="After 200 steps a model that reads segments with a memory predicts the first words of a "
+    "segment nearly as well as the last, and saves more than half of what segments three times as long save.",
     paper=Figure(
         "on One Billion Word, where no long context is to be had, the perplexity is 25.2 "
         "with recurrence and 27.1 without",
@@ -33,32 +73,83 @@ MEMORY = Claim(
         read="memory",
     ),
     rule=(
-        Bound("nats more at the start of a segment, without memory", ">=", 0.15, direction=0.0),
-        Bound("nats more at the start of a segment, with memory", "<=", 0.05, direction=0.1),
-        Bound("nats saved by the memory - half of those by longer segments", ">=", 0.05, direction=0.0),
+        at_most("nats more at the start of a segment", "with memory", 0.05, toward=0.1),
+        Bound(HALF, ">=", 0.05, direction=0.0),
     ),
     control="the same network without a memory, on segments as long and on segments three times as long with "
     "as many tokens a step; each at its best rate",
-    control_reaches=(Bound("nats saved by longer segments alone", ">=", 0.04),),
-    breaks=(CUT,),
+    control_arm="without memory",
+    control_reaches=(
+        at_least("nats more at the start of a segment", "without memory", 0.15),
+        at_least("nats a word", "without memory", 0.04, minus="longer segments"),
+    ),
+    after_steps=STEPS,
+    breaks=(OTHERS, UNLEARNED, COUNTS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A made-up language whose topic changes every 40 words on average; segments of 8 words, a "
-    "memory of 16; two layers of width 64.",
+    deviations=LANGUAGE + "The figure is of words in shuffled sentences, where the recurrence saves 1.9.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the verdict was reproduced, by the same bounds. That the control is worse "
+            "at the start of a segment was a bound of the rule and is a condition now; near misses and a "
+            "rival are new."
+        ),
+    ),
+)
+
+NO_DISTANCES = Break("no distances", "Scores depend on what stands at the key alone.", "near miss")
+BIAS = Break(
+    "a bias for each distance",
+    "Each head adds a learned number to its scores for each distance; those beyond the training's share one.",
+    "rival",
+)
+
+POSITIONS = Claim(
+    name="relative and absolute positions with a memory",
+    sentence="After 200 steps, and with a memory four times as long as in training, a model with relative "
+    "positions predicts better than one whose segments number their words from 0.",
+    paper=Figure(
+        "WikiText-103, recurrence and full losses: perplexity 26.77 with the paper's positions, 27.94 "
+        "with those of Shaw and others; absolute ones are called impossible with a memory, not measured",
+        where="section 4.2, table 6",
+        read="memory",
+    ),
+    rule=(at_most("nats a word, long memory", "with memory", -0.02, minus="absolute positions", toward=0.0),),
+    control="the same network and memory; sines of the place within the segment are added to its input",
+    control_arm="absolute positions",
+    control_reaches=(at_least("nats a word", "without memory", 0.02, minus="absolute positions"),),
+    after_steps=STEPS,
+    breaks=(NO_DISTANCES, BIAS, UNTRAINED),
+    chosen_on=(0, 1),
+    deviations=LANGUAGE + "Distances tell only how old a word is. Memory of 64 words where training had 16.",
 )
 
 FASTER = Claim(
     name="evaluation without recomputing",
-    sentence="A segment is evaluated many times as fast as by sliding a window over it, one token at a time.",
+    sentence="From its memory a segment is evaluated eight times as fast as by a window that slides over "
+    "it one token at a time, and faster than by one pass over the context and the segment.",
     paper=Figure("up to 1,874 times, for 3,800 tokens", where="table 9", read="table"),
-    rule=(Speedup("next segment", over="naive", threshold=8.0, axes={"tokens": 64}),),
-    control="the same network with the same context, a pass for each token",
-    deviations="64 tokens after 64, two layers of width 256.",
+    rule=(
+        Speedup("next segment", over="naive", threshold=8.0, axes={"tokens": 64}),
+        Speedup("next segment", over="strong", threshold=1.2, axes={"tokens": 64}),
+    ),
+    control="the same network with the same context: a pass for each token, and one pass over everything",
+    deviations="64 tokens after 64, two layers of width 256. By a pass for each token the ratio grows with "
+    "the segment; the paper's is of 3,800 tokens. Rotary positions with a cache of keys and values skip "
+    "as much work; they compute something else and are not timed here.",
+    history=(
+        (
+            "Until November 2026 the verdict was reproduced, by the first bound alone. One pass over context "
+            "and segment is what a reader would do without a memory, and is asked for now."
+        ),
+    ),
 )
 
 WORDS, TOPICS, STAY = 48, 12, 40
-SEGMENT, KEPT, LONGER = 8, 16, 24
-KEPT_LATER = (0, 2, 4, 8, 16, 32, 64)  # tokens that the memory is given to evaluate with
+LONGER = 24  # tokens of a segment, where those of the others are `SEGMENT`
+KEPT_LATER = (0, 16, 64)  # tokens that the memory is given to evaluate with
 RATES = (1e-3, 3e-3, 1e-2)
+SHARES = (0.1, 0.2, 0.4, 0.6, 0.8)  # of counted words in a prediction
 
 Texts = Int[Tensor, "_ _"]  # texts side by side
 
@@ -70,7 +161,7 @@ def experiment(run: Run) -> None:
             count = sum(weight.numel() for weight in TransformerXL().parameters())
         run.metric("parameters", count)
         run.claim(SIZE, {"parameters, millions": round(count / 1e6)})
-    if run.wants(MEMORY):
+    if run.wants(MEMORY, POSITIONS):
         carry_context(run)
 
 
@@ -96,62 +187,147 @@ def nats_of_the_law(language: Senses, ids: Texts) -> Float[Tensor, " length"]:
     return torch.stack(paid)
 
 
-def network(run: Run) -> TransformerXL:
-    """The toy: every arm begins from the same weights."""
-    torch.manual_seed(run.seed)
-    std = 0.02 * (512 / 64) ** 0.5  # as large beside its width as 0.02 is at 512
-    net = TransformerXL(WORDS, model=64, heads=4, hidden=256, layers=2, std=std, dropout=0.0)
-    return net.to(run.device, run.dtype)
+class Reading(NamedTuple):
+    """How an arm reads a text.
+
+    tokens  of a segment
+    keep    tokens of its memory while it is trained
+    later   tokens of its memory when it is evaluated
+    change  what is done to a new network
+    mixed   the memory is that of the next text
+    counts  the prediction is mixed with counts of the words that a memory would reach
+    """
+
+    tokens: int = SEGMENT
+    keep: int = 0
+    later: int = 0
+    change: Callable[[TransformerXL], None] = lambda _: None
+    mixed: bool = False
+    counts: bool = False
+
+
+class World(NamedTuple):
+    language: Senses
+    seen: Texts
+    chosen: Texts
+    judged: Texts
+
+
+class Outcome(NamedTuple):
+    """net, how it reads, and the share of counted words in its prediction"""
+
+    net: TransformerXL
+    reading: Reading
+    share: float = 0.0
 
 
 def carry_context(run: Run) -> None:
     run.phase("setup")
-    language = senses(run.generator("language"), words=WORDS, topics=TOPICS)
-    steps, batch = run.pick(smoke=2, quick=200, full=2000), 24
-    length = SEGMENT * steps + 1
-    seen = stream(language, batch, length, run.generator("texts to train on"))
-    chosen, judged = (
-        stream(language, 64, SEGMENT * run.pick(smoke=6, quick=24, full=60) + 1, run.generator(name))
-        for name in ("to choose by", "to judge by")
+    language = senses(run.data("language", "world"), words=WORDS, topics=TOPICS)
+    count, pieces = run.pick(smoke=(4, 6), quick=(64, 24), full=(64, 60))
+    held_out = SEGMENT * pieces + 1
+    length = SEGMENT * (steps_of(run) * run.times + 2) + 1
+    with_memory = Reading(keep=KEPT, later=KEPT)
+    changed = {
+        OTHERS: with_memory._replace(mixed=True),
+        UNLEARNED: Reading(later=KEPT),
+        COUNTS: Reading(counts=True),
+        NO_DISTANCES: with_memory._replace(change=attend_by(partial(Biased, learned=False))),
+        BIAS: with_memory._replace(change=attend_by(partial(Biased, learned=True))),
+    }
+    table = run.compare(
+        MEMORY,
+        POSITIONS,
+        arms={
+            "with memory": Arm(with_memory),
+            "without memory": Arm(Reading()),
+            "absolute positions": Arm(with_memory._replace(change=number_places)),
+        },
+        yardsticks={"longer segments": Arm(Reading(tokens=LONGER))},
+        attempt=train,
+        read=judge,
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
+        score="validation nats",
+        derive=half_of_the_gap,
+        breaks={one.name: {"with memory": Arm(reading)} for one, reading in changed.items()},
+        world=World(
+            language,
+            stream(language, run.pick(smoke=6, quick=24, full=24), length, run.data("texts", "train")),
+            stream(language, count // 2, held_out, run.data("texts", "choose")),
+            stream(language, 2 * count, held_out, run.data("texts", "judge")),
+        ),
     )
-    memories = run.arms({"with memory": KEPT, "without memory": 0}, control="without memory")
-    arms = {arm: (SEGMENT, keep) for arm, keep in memories.items()} | {"longer segments": (LONGER, 0)}
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best: dict[str, Best[TransformerXL]] = {}
-    nats: dict[str, Float[Tensor, " tokens"]] = {}
-    for arm, (tokens, keep) in arms.items():
-        attempt = partial(train, run, arm, tokens, keep, seen, chosen)
-        best[arm] = run.sweep(arm, rates, attempt, score="validation nats")
-        nats[arm] = evaluate(run, best[arm].result, tokens, keep, judged)
-        for position, paid in enumerate(nats[arm].tolist()):
-            run.metric("nats over position in the segment", paid, step=position + 1, arm=arm)
-        run.metric("held-out nats a word", nats[arm].mean().item(), arm=arm)
-    for keep in KEPT_LATER:
-        remembering = evaluate(run, best["with memory"].result, SEGMENT, keep, judged).mean().item()
-        run.metric("nats a word over tokens of memory", remembering, step=keep, arm="with memory")
-    known = nats_of_the_law(language, judged)[LONGER:].mean().item()
+    known = nats_of_the_law(language, table.world.judged)[LONGER:].mean().item()
     for position in (1, LONGER):
         run.metric("nats over position in the segment", known, step=position, arm="the law, all before")
     run.headline("nats over position in the segment")
-    mean = {arm: one.mean().item() for arm, one in nats.items()}
-    gap = mean["without memory"] - mean["longer segments"]
-    saved = mean["without memory"] - mean["with memory"]
-    run.claim(
-        MEMORY,
-        {
-            "nats more at the start of a segment, without memory": start(nats["without memory"]),
-            "nats more at the start of a segment, with memory": start(nats["with memory"]),
-            "nats saved by the memory - half of those by longer segments": saved - gap / 2,
-            "nats saved by longer segments alone": gap,
-        },
-        tuned=list(best.values()),
+
+
+def steps_of(run: Run) -> int:
+    return run.pick(smoke=2, quick=STEPS, full=2000)
+
+
+def train(at: Trial, reading: Reading, rate: float) -> tuple[float, Outcome]:
+    """Through the texts once, all side by side; longer segments, fewer texts, so that tokens a step are
+    equal.
+
+    Returns the nats on the texts to choose by, and the network.
+    """
+    run, world = at.run, at.world
+    net = TransformerXL(WORDS, model=MODEL, heads=4, hidden=4 * MODEL, layers=2, std=STD, dropout=0.0)
+    reading.change(net)
+    net = net.to(run.device, run.dtype)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    texts = torch.cat(world.seen[:, :-1].chunk(reading.tokens // SEGMENT, 0), 1)
+    pieces, steps = list(segments(texts, reading.tokens)), at.length(steps_of(run))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps + 1, pct_start=0.1)
+    memory: list[Tensor] = []
+    run.phase("train")
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(net, optimizer, schedule, memory)):
+        nats, kept = net.loss(pieces[step].to(run.device), given(reading, memory), keep=reading.keep)
+        memory[:] = kept
+        at.descend(nats.mean(), optimizer, step=step, metric=f"loss at rate {rate:g}", clip=1.0)
+        schedule.step()
+    run.phase("evaluate")
+    shares = SHARES if reading.counts else (0.0,)
+    found = [Outcome(net, reading, share) for share in shares]
+    scores = [evaluate(run, one, world.chosen, reading.later).mean().item() for one in found]
+    best = scores.index(min(scores))
+    return scores[best], found[best]
+
+
+def given(reading: Reading, memory: list[Tensor]) -> list[Tensor]:
+    """The memory as it is, or that of the next text."""
+    return [layer.roll(1, 0) for layer in memory] if reading.mixed else memory
+
+
+def judge(at: Trial, found: Sweep[Outcome]) -> dict[str, Float[Tensor, " texts"]]:
+    """Each number for every text."""
+    run, outcome = at.run, found.chosen
+    later = outcome.reading.later
+    kept = run.pick(smoke=(KEPT, 4 * KEPT), quick=KEPT_LATER, full=KEPT_LATER) if later else (0,)
+    by_memory = {keep: evaluate(run, outcome, at.world.judged, keep) for keep in kept}
+    nats = by_memory[later]
+    for position, paid in enumerate(nats.mean(0).tolist()):
+        at.metric("nats over position in the segment", paid, step=position + 1)
+    at.metric("held-out nats a word", nats.mean().item())
+    for keep, found_nats in by_memory.items() if later else ():
+        at.metric("nats a word over tokens of memory", found_nats.mean().item(), step=keep)
+    quarter = nats.shape[1] // 4
+    return {
+        "nats a word": nats.mean(1),
+        "nats more at the start of a segment": nats[:, :quarter].mean(1) - nats[:, -quarter:].mean(1),
+        "nats a word, long memory": by_memory[4 * later].mean(1),
+    }
+
+
+def half_of_the_gap(table: Table) -> dict[str, dict[str, float]]:
+    if "longer segments" not in table.rows:  # a null run of the other claim
+        return {}
+    ours, short, long = (
+        float(table[arm, "nats a word"]) for arm in ("with memory", "without memory", "longer segments")
     )
-
-
-def start(nats: Float[Tensor, " tokens"]) -> float:
-    """The first quarter of the segment less the last."""
-    quarter = len(nats) // 4
-    return (nats[:quarter].mean() - nats[-quarter:].mean()).item()
+    return {"": {HALF: short - ours - (short - long) / 2}}
 
 
 def segments(ids: Texts, tokens: int) -> Iterator[Int[Tensor, "count one_more"]]:
@@ -160,41 +336,25 @@ def segments(ids: Texts, tokens: int) -> Iterator[Int[Tensor, "count one_more"]]
         yield ids[:, first : first + tokens + 1]
 
 
-def train(
-    run: Run, arm: str, tokens: int, keep: int, seen: Texts, chosen: Texts, rate: float
-) -> tuple[float, TransformerXL]:
-    """Through the texts once, all side by side; longer segments, fewer texts, so that tokens a step are
-    equal.
-
-    Returns the nats on `chosen`, and the network.
-    """
-    net = network(run)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    apart = tokens // SEGMENT
-    texts = torch.cat(tuple(seen[:, :-1].chunk(apart, 0)), 1) if apart > 1 else seen
-    pieces = list(segments(texts, tokens))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, len(pieces) + 1, pct_start=0.1)
-    memory: list[Tensor] = []
-    run.phase("train")
-    for step in run.steps(len(pieces), f"{arm}, rate {rate:g}"):
-        nats, memory = net.loss(pieces[step].to(run.device), given(run, memory), keep=keep)
-        run.descend(nats.mean(), optimizer, step=step, metric=f"loss at rate {rate:g}", arm=arm, clip=1.0)
-        schedule.step()
-    run.phase("evaluate")
-    return evaluate(run, net, tokens, keep, chosen).mean().item(), net
-
-
-def given(run: Run, memory: list[Tensor]) -> list[Tensor]:
-    """The memory as it is; with the break, that of the next text."""
-    return [layer.roll(1, 0) for layer in memory] if run.without(CUT.name) else memory
-
-
 @torch.no_grad()
-def evaluate(run: Run, net: TransformerXL, tokens: int, keep: int, ids: Texts) -> Float[Tensor, " {tokens}"]:
+def evaluate(run: Run, outcome: Outcome, ids: Texts, keep: int) -> Float[Tensor, "texts tokens"]:
     """Nats by position in the segment; the first `LONGER` words, with no memory yet, are not counted."""
+    net, reading, share = outcome
     memory: list[Tensor] = []
     found = []
-    for piece in segments(ids, tokens):
-        nats, memory = net.loss(piece.to(run.device), given(run, memory), keep=keep)
-        found.append(nats.double().mean(0).cpu())
-    return torch.stack(found[LONGER // tokens :]).mean(0)
+    for piece in segments(ids, reading.tokens):
+        nats, memory = net.loss(piece.to(run.device), given(reading, memory), keep=keep)
+        found.append(nats.double().cpu())
+    nats = torch.cat(found, 1)
+    if share:
+        nats = -((1 - share) * (-nats).exp() + share * counted(ids, reading.tokens)[:, : nats.shape[1]]).log()
+    return nats[:, LONGER:].unflatten(1, (-1, reading.tokens)).mean(1)
+
+
+def counted(ids: Texts, tokens: int) -> Float[Tensor, "texts length"]:
+    """The share of each word but the first among the words before it, up to `KEPT` before its segment."""
+    before = torch.cat((torch.zeros(len(ids), 1, WORDS), F.one_hot(ids, WORDS).cumsum(1)), 1)
+    place = torch.arange(ids.shape[1] - 1)
+    first = (place // tokens * tokens - KEPT).clamp(min=0)
+    counts = before[:, place + 1] - before[:, first]
+    return (counts / counts.sum(2, keepdim=True)).gather(2, ids[:, 1:, None])[..., 0].double()

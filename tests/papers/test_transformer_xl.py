@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from transformers import XLNetConfig
 from transformers.models.xlnet.modeling_xlnet import XLNetRelativeAttention
 
+from readtrack.checks.constants import digest
 from readtrack.papers import transformer_xl
 from readtrack.papers.transformer import sines
 from readtrack.papers.transformer_xl import RelativeAttention, TransformerXL, from_released, shifted
@@ -303,7 +304,11 @@ def test_segments_ask_for_each_word_once():
     pieces = [piece[0].tolist() for piece in toy.segments(ids, 8)]
     assert [word for piece in pieces for word in piece[1:]] == list(range(1, 25))
     assert all(len(piece) == 9 for piece in pieces)
-    assert (toy.SEGMENT, toy.KEPT, toy.LONGER, toy.RATES) == (8, 16, 24, (1e-3, 3e-3, 1e-2))
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(toy) == "7e6d848ec4ac"
+    assert (toy.SEGMENT, toy.KEPT, toy.LONGER, toy.STEPS, toy.RATES) == (8, 16, 24, 200, (1e-3, 3e-3, 1e-2))
 
 
 def test_the_experiment_runs(run_experiment):
@@ -312,40 +317,95 @@ def test_the_experiment_runs(run_experiment):
     assert {arm: len(curve) for arm, curve in curves.items()} == {
         "with memory": 8,
         "without memory": 8,
+        "absolute positions": 8,
         "longer segments": 24,
         "the law, all before": 2,
     }
     assert record.headline_curve == "nats over position in the segment"
     lengths = [keep for keep, _ in record.curves["nats a word over tokens of memory"]["with memory"]]
-    assert lengths == [0, 2, 4, 8, 16, 32, 64]
+    assert lengths == [16, 64]
 
 
-@pytest.mark.parametrize(("null", "broken"), [(False, ""), (True, ""), (False, "memory of another text")])
-def test_segments_and_memories_of_the_arms(part_of_run, monkeypatch, null, broken):
-    run, made = part_of_run(null=null, broken=broken), {}
+USUAL = {
+    "with memory": (8, 16, 16, False, False),
+    "without memory": (8, 0, 0, False, False),
+    "absolute positions": (8, 16, 16, False, False),
+    "longer segments": (24, 0, 0, False, False),
+}
 
-    def watched(run, arm, tokens, keep, *rest):
-        made[arm] = tokens, keep
-        return 1.0, toy.network(run)
+
+@pytest.mark.parametrize(
+    ("broken", "ours", "attention"),
+    [
+        ("", USUAL["with memory"], RelativeAttention),
+        ("memory of another text", (8, 16, 16, True, False), RelativeAttention),
+        ("memory in evaluation alone", (8, 0, 16, False, False), RelativeAttention),
+        ("counted words", (8, 0, 0, False, True), RelativeAttention),
+        ("no distances", USUAL["with memory"], toy.Biased),
+        ("a bias for each distance", USUAL["with memory"], toy.Biased),
+    ],
+)
+def test_segments_memories_and_attention_of_the_arms(part_of_run, monkeypatch, broken, ours, attention):
+    made, kinds, run = {}, {}, part_of_run(broken=broken)
+
+    def watched(at, reading, rate):
+        net = toy.TransformerXL(toy.WORDS, model=64, heads=4, hidden=8, layers=1, dropout=0.0)
+        reading.change(net)
+        made[at.name] = reading.tokens, reading.keep, reading.later, reading.mixed, reading.counts
+        kinds[at.name] = type(net.layers[0].attention)
+        return 1.0, toy.Outcome(net, reading)
 
     monkeypatch.setattr(toy, "train", watched)
     toy.carry_context(run)
-    assert made == {
-        "with memory": (8, 0 if null else 16),
-        "without memory": (8, 0),
-        "longer segments": (24, 0),
-    }
-    memory = [torch.arange(6.0).view(2, 1, 3)]
-    assert torch.equal(toy.given(run, memory)[0], memory[0].flip(0) if broken else memory[0])
+    asked = {name: USUAL[name] for name in made}
+    assert made == asked | {"with memory": ours}
+    assert kinds["with memory"] is attention
+    assert kinds.get("absolute positions", toy.Biased) is toy.Biased
+
+
+def outcome(change=lambda _: None, **reading) -> toy.Outcome:
+    net = toy.TransformerXL(toy.WORDS, model=64, heads=4, hidden=8, layers=1, std=0.3, dropout=0.0)
+    change(net)
+    return toy.Outcome(net, toy.Reading(**reading))
 
 
 def test_memory_is_what_an_evaluation_is_given(part_of_run):
     """The memory of no token is that of the arm without."""
-    run = part_of_run()
-    net, ids = toy.network(run), torch.randint(toy.WORDS, (2, 8 * toy.SEGMENT + 1))
-    alone = torch.cat([net.loss(piece)[0] for piece in list(toy.segments(ids, 8))[3:]]).double()
-    assert_close(toy.evaluate(run, net, 8, 0, ids), alone.unflatten(0, (-1, 2)).mean((0, 1)))
-    assert not torch.allclose(toy.evaluate(run, net, 8, 16, ids), toy.evaluate(run, net, 8, 0, ids))
+    run, ids, made = part_of_run(), torch.randint(toy.WORDS, (2, 8 * toy.SEGMENT + 1)), outcome()
+    alone = torch.stack([made.net.loss(piece)[0] for piece in list(toy.segments(ids, 8))[3:]]).double()
+    assert_close(toy.evaluate(run, made, ids, 0), alone.mean(0))
+    assert not torch.allclose(toy.evaluate(run, made, ids, 16), toy.evaluate(run, made, ids, 0))
+    memory = [torch.arange(6.0).view(2, 1, 3)]
+    assert torch.equal(toy.given(toy.Reading(mixed=True), memory)[0], memory[0].flip(0))
+
+
+def test_biases_are_by_distance():
+    x, table, (u, v) = torch.randn(1, 20, 12), sines(20, 12).flip(0), torch.randn(2, 3, 4)
+    biased = toy.Biased(12, 3, learned=True)
+    before = biased(x[:, -2:], x, table, u, v)
+    biased.bias.data[:, 4] = -1e4  # what is four words away is not seen
+    other = x.clone()
+    other[:, 20 - 1 - 4] += 1
+    assert not torch.allclose(before[:, -1], biased(x[:, -2:], x, table, u, v)[:, -1])
+    seen = [biased(x[:, -1:], keys, table, u, v) for keys in (x, other)]
+    assert_close(*seen)
+
+
+def test_absolute_positions_are_the_places_in_the_segment():
+    made = outcome(toy.number_places)
+    ids = torch.tensor([[5, 5, 5]])
+    given = made.net.embedding(ids)
+    assert_close(given - 8 * made.net.embedding.weight[5], sines(3, 64)[None])
+
+
+def test_words_are_counted_as_far_back_as_a_memory_reaches():
+    ids = torch.randint(toy.WORDS, (2, 6 * toy.SEGMENT + 1))
+    found = toy.counted(ids, toy.SEGMENT)
+    for place in (0, 7, 8, 30, 47):
+        first = max(place // 8 * 8 - 16, 0)
+        window = ids[1, first : place + 1]
+        expected = (window == ids[1, place + 1]).double().mean().item()
+        assert found[1, place].item() == pytest.approx(expected)
 
 
 def test_every_variant_is_right(check_benchmark):

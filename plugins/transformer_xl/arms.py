@@ -1,0 +1,60 @@
+"""The experiment's other networks: distances as biases or not seen, absolute positions."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..attention import merge_heads, split_heads
+from ..transformer import sines
+from .model import RelativeAttention, TransformerXL
+
+SEGMENT, KEPT = 8, 16  # tokens of a segment, and of the memory
+MODEL = 64
+STD = 0.02 * (512 / MODEL) ** 0.5  # as large beside its width as 0.02 is at 512
+
+
+class Biased(RelativeAttention):
+    """A learned number for each head and distance is added to the scores; none where `learned` is False."""
+
+    def __init__(self, model: int, heads: int, *, learned: bool) -> None:
+        super().__init__(model, heads)
+        del self.position
+        self.bias = nn.Parameter(torch.zeros(heads, KEPT + SEGMENT), requires_grad=learned)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens model"],
+        context: Float[Tensor, "batch keys model"],
+        distances: Float[Tensor, "keys model"],
+        u: Float[Tensor, "heads dim"],
+        v: Float[Tensor, "heads dim"],
+    ) -> Float[Tensor, "batch tokens model"]:
+        projected = self.query(x), self.key(context), self.value(context)
+        q, k, values = (split_heads(vectors, self.heads) for vectors in projected)
+        place = torch.arange(context.shape[1], device=x.device)
+        distance = place[-x.shape[1] :, None] - place
+        bias = self.bias[:, distance.clamp(0, KEPT + SEGMENT - 1)]
+        scores = (q + u[:, None]) @ k.mT * q.shape[-1] ** -0.5 + bias
+        return self.output(merge_heads(scores.masked_fill(distance < 0, -torch.inf).softmax(-1) @ values))
+
+
+def attend_by(make: Callable[[int, int], RelativeAttention]) -> Callable[[TransformerXL], None]:
+    def change(net: TransformerXL) -> None:
+        for layer in net.layers:
+            layer.attention = make(MODEL, layer.attention.heads)
+            for name, weight in layer.attention.named_parameters():
+                if name != "bias":
+                    nn.init.normal_(weight, std=STD)
+
+    return change
+
+
+def number_places(net: TransformerXL) -> None:
+    """Positions as in the Transformer: its sines go into the input, and attention sees no distances."""
+    attend_by(partial(Biased, learned=False))(net)
+    net.embedding.register_forward_hook(
+        lambda _, ids, x: x * MODEL**0.5 + sines(x.shape[1], MODEL).to(x)  # section 3.4's factor
+    )
