@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from transformers import ReformerConfig, ReformerModelWithLMHead
 from transformers.models.reformer.modeling_reformer import LSHSelfAttention
 
+from readtrack.checks.constants import digest
 from readtrack.papers import reformer
 from readtrack.papers.reformer import (
     LSHAttention,
@@ -244,25 +245,43 @@ def test_arms_are_what_their_names_say():
     assert (toy.ROUNDS, toy.SHARPNESS, toy.WIDTH) == ((1, 2, 4, 8), (2.0, 8.0, 32.0, 128.0), 16)
 
 
-@pytest.mark.parametrize(("null", "broken"), [(False, ""), (True, ""), (False, "buckets of other tokens")])
-def test_who_is_put_where(part_of_run, monkeypatch, null, broken):
+@pytest.mark.parametrize(
+    ("broken", "hashed_way"),
+    [
+        ("", "by_hash"),
+        ("buckets of other tokens", "of_others"),
+        ("buckets by the nearest token", "nearest"),
+    ],
+)
+def test_who_is_put_where(part_of_run, monkeypatch, broken, hashed_way):
     made = set()
 
-    def watched(run, way, rounds, width, chosen, judged, sharpness):
-        made.add((way.__name__, rounds, width))
-        assert not torch.equal(chosen[0], judged[0])
-        return 0.5, 0.5
+    def watched(at, outcome, digits):
+        made.add((outcome.way.bucket.__name__, at.level or 1, outcome.way.width))
+        assert not torch.equal(*(x for x, _ in at.world))
+        return torch.ones(4)
 
-    monkeypatch.setattr(toy, "attempt", watched)
-    toy.vote(part_of_run(null=null, broken=broken))
-    hashed_way = "at_random" if null else "of_others" if broken else "by_hash"
+    monkeypatch.setattr(toy, "named", watched)
+    toy.vote(part_of_run(broken=broken))
     rounds = {(name, count, 16) for name in (hashed_way, "at_random") for count in (1, 2, 4, 8)}
     assert made == rounds | {("all_in_one", 1, 64)}
+
+
+def test_the_rivals_buckets_are_of_the_nearest_of_drawn_tokens():
+    x = torch.randn(1, 1, 64, 16)
+    found = toy.nearest(x, 2, torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    for of_round in found[0, 0]:
+        drawn = torch.randperm(64, generator=generator)[:8]
+        for token, bucket in enumerate(of_round.tolist()):
+            similar = torch.cosine_similarity(x[0, 0, token], x[0, 0, drawn], dim=1)
+            assert bucket == similar.argmax()
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(reformer)
     assert len(record.curves["accuracy over rounds"]["full attention"]) == len(toy.ROUNDS)
+    assert digest(toy) == "b0376dd1510d"
     # A matrix for queries and keys, for values, for the result; the feed-forward layer; norms.
     layer = 3 * 1024**2 + 2 * 1024 * 4096 + 4096 + 1024 + 4 * 1024
     whole = 3 * layer + (258 + 65_536) * 1024 + 2 * 2048 + 2048 * 258 + 258
