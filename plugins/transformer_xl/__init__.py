@@ -14,8 +14,8 @@ is.
 
 This folder. `model`: the attention, with the shift that computes all distances in one product, and the
 language model; `weights` gives the released parameters our names. `experiment` reads a text whose topic lasts
-over over several segments, with a memory and without, and with memories of several lengths; `arms` has the networks
-with other positions.
+over several segments, with a memory and without, and with memories of several lengths; `arms` has the
+networks with other positions.
 
 Dimensions: batch, tokens (of a segment), memory, keys (memory and tokens), heads, dim, model (width), vocab.
 """
