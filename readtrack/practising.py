@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from readtrack.errors import ReadtrackError
 from readtrack.practice.desk import Desk
 from readtrack.runs.job import ANSWERS, Job, new_job
 from readtrack.text import one_line
@@ -87,6 +88,19 @@ def verdicts(record: Record) -> list[ExerciseJudged]:
         "line": int(place[1]) if place else 0,
     }
     return [*found, ended]
+
+
+def settle(desk: Desk, record: Record, written: Mapping[str, str]) -> str:
+    """After a check: write its verdicts down; the exercise whose verdict is worth the details.
+
+    Raises ReadtrackError if the check was stopped, or the reader's file cannot be loaded.
+    """
+    if record.outcome == "cancelled":
+        raise ReadtrackError("The check was stopped.")
+    if record.error is not None and record.error.get("kind") == "usage":
+        raise ReadtrackError(one_line(str(record.error.get("message"))))
+    note(desk, record, written)
+    return explained(desk, verdicts(record))
 
 
 def note(desk: Desk, record: Record, written: Mapping[str, str]) -> None:

@@ -41,6 +41,10 @@ def practice(
     check: Annotated[
         bool, typer.Option("--check", help="Compare what you wrote with the paper's code.")
     ] = False,
+    prove_: Annotated[
+        bool,
+        typer.Option("--prove", help="Check all, then run benchmark and claims with your code."),
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Check whenever you save, until q.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the exercises and where you stand.")] = False,
     hint: Annotated[bool, typer.Option("--hint", help="Show the next hint.")] = False,
@@ -55,9 +59,9 @@ def practice(
     """Write parts of a paper yourself, and compare them with its code.
 
     Without an option, open your file, READTRACK_HOME/practice/ID.py, at the next exercise. Exit code 1 if
-    --check finds an exercise that does not pass.
+    --check or --prove finds an exercise that does not pass.
     """
-    if sum((check, watch, list_, hint, solution, reset, skip)) > 1:
+    if sum((check, prove_, watch, list_, hint, solution, reset, skip)) > 1:
         raise ReadtrackError("these options exclude each other. See `readtrack practice --help`.")
     library = open_library()
     desk = open_desk(library, paper)
@@ -73,6 +77,8 @@ def practice(
         _skip(desk, _one(desk, exercise))
     elif check:
         _check(library, desk, exercise)
+    elif prove_:
+        _prove(library, desk, exercise)
     elif watch:
         from readtrack.cli.watching import Watch
 
@@ -172,14 +178,34 @@ def _skip(desk: Desk, sheet: Sheet) -> None:
 
 
 def _check(library: Library, desk: Desk, name: str) -> None:
-    if not desk.file.exists():
-        raise NotAvailableError(f"there is no {desk.file} yet. `readtrack practice {desk.paper}` writes it.")
+    """When all pass, offer the run with the reader's code. It takes a minute: it does not start unasked."""
     from readtrack.practising import to_judge
 
-    record = judge(library, desk, [desk.choose(name).name] if name else to_judge(desk))
-    passed = show(desk, record)
-    if not passed:
-        raise typer.Exit(1)
-    if not name and desk.all_done:
+    _judged(library, desk, [desk.choose(name).name] if name else to_judge(desk))
+    if not desk.all_done:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        terminal.print_err(f"Speed and claims with your code:  readtrack practice {desk.paper} --prove")
+    elif typer.confirm(present.ASK_PROOF, err=True):
         prove(library, desk)
         offer_implemented(library, desk)
+
+
+def _prove(library: Library, desk: Desk, name: str) -> None:
+    from readtrack.practising import to_judge
+
+    if name:
+        raise ReadtrackError("--prove takes all exercises of a paper, not one.")
+    _judged(library, desk, to_judge(desk))
+    prove(library, desk)
+    offer_implemented(library, desk)
+
+
+def _judged(library: Library, desk: Desk, names: list[str]) -> None:
+    """Check and show. Exits with 1 if one does not pass."""
+    if not desk.file.exists():
+        raise NotAvailableError(f"there is no {desk.file} yet. `readtrack practice {desk.paper}` writes it.")
+    if not names:
+        raise NotAvailableError(f"all exercises of {desk.paper} are skipped. Name one.")
+    if not show(desk, judge(library, desk, names)):
+        raise typer.Exit(1)

@@ -14,21 +14,23 @@ from readtrack import system
 from readtrack.cli import terminal
 from readtrack.errors import ReadtrackError
 from readtrack.present import practice as present
-from readtrack.text import one_line
+from readtrack.runs.events import EventReader
+from readtrack.runs.record import Record
+from readtrack.runs.store import load
 
 if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.practice.desk import Desk
     from readtrack.practice.sheet import Sheet
-    from readtrack.runs.record import Record
+    from readtrack.runs.launcher import Running
 
-_STYLES: dict[str, terminal.Style] = {"good": "green", "bad": "red", "doubtful": "yellow", "quiet": "dim"}
+STYLES: dict[str, terminal.Style] = {"good": "green", "bad": "red", "doubtful": "yellow", "quiet": "dim"}
 _DIFF: dict[str, terminal.Style] = {"+": "green", "-": "red", "@": "cyan"}
 _TICK = 0.05  # seconds
 
 
 def say(line: present.PracticeLine) -> None:
-    style = _STYLES.get(line.tone)
+    style = STYLES.get(line.tone)
     total, indent = terminal.width(), len(line.text) - len(line.text.lstrip())
     texts = [line.text]
     if style and total is not None:  # numbers in columns are not wrapped
@@ -56,32 +58,58 @@ def show_solution(desk: Desk, sheet: Sheet) -> None:
         terminal.print_out(terminal.paint(line, style) if style else line)
 
 
+class Followed:
+    """A run that is followed by a loop that has other things to do: call `look` a few times a second."""
+
+    def __init__(self, process: Running) -> None:
+        self.process, self.record = process, Record.from_job(process.job)
+        self._reader = EventReader(process.folder)
+
+    @property
+    def ended(self) -> bool:
+        return self.record.outcome is not None
+
+    def look(self) -> bool:
+        """Whether there is something new."""
+        outcome = self.process.poll()  # before reading, so that the last events are not missed
+        events = list(self._reader.read_new() if outcome is None else self._reader.read_rest())
+        for event in events:
+            self.record.apply(event)
+        if outcome is not None:
+            self.record = load(self.process.folder)
+            self.record.outcome = self.record.outcome or outcome
+        return bool(events) or outcome is not None
+
+    def stop(self) -> None:
+        """Until it has ended."""
+        while self.process.poll() is None:
+            self.process.cancel()
+            time.sleep(_TICK)
+
+    def discard(self) -> None:
+        """The run leaves no folder."""
+        shutil.rmtree(self.process.folder, ignore_errors=True)
+
+
 def judge(library: Library, desk: Desk, names: list[str]) -> Record:
     """Judge the exercises in a separate run and record the results. The run leaves no folder.
 
     Raises ReadtrackError if the reader's file cannot be loaded.
     """
-    from readtrack.practising import codes, job, note
+    from readtrack.practising import codes, job, settle
     from readtrack.runs import launcher
-    from readtrack.runs.store import load
 
     written = codes(desk, names)
-    process = launcher.start(job(desk, names), library.home)
+    check = Followed(launcher.start(job(desk, names), library.home))
     try:
-        while process.poll() is None:
+        while not check.ended:
             time.sleep(_TICK)
-    except KeyboardInterrupt:
-        while process.poll() is None:
-            process.cancel()
-            time.sleep(_TICK)
-        raise
+            check.look()
+        settle(desk, check.record, written)
+        return check.record
     finally:
-        record = load(process.folder)
-        shutil.rmtree(process.folder, ignore_errors=True)
-    if record.error is not None and record.error.get("kind") == "usage":
-        raise ReadtrackError(one_line(str(record.error.get("message"))))
-    note(desk, record, written)
-    return record
+        check.stop()
+        check.discard()
 
 
 def show(desk: Desk, record: Record) -> bool:

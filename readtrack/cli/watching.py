@@ -1,127 +1,246 @@
-"""`readtrack practice PAPER --watch`: exercises are checked on saving, on a clear screen, keys in view."""
+"""`readtrack practice PAPER --watch`: exercises are checked on saving; progress and keys stay in view."""
 
 from __future__ import annotations
 
 import os
 import select
+import shutil
 import sys
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from readtrack import signs
 from readtrack.cli import practice_steps, terminal
 from readtrack.errors import NotAvailableError, ReadtrackError
-from readtrack.practising import to_judge
+from readtrack.places.launch import start
+from readtrack.practising import codes, job, proof, settle, to_judge, verdicts
 from readtrack.present import practice as present
+from readtrack.present.practice import PracticeLine
+from readtrack.runs import launcher
 
 if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.practice.desk import Desk
     from readtrack.practice.sheet import Sheet
+    from readtrack.runs.events import ExerciseJudged
 
 _TICK = 0.2  # seconds
-_CLEAR = "\x1b[2J\x1b[3J\x1b[H"
-_KEYS = "e edit  c check  h hint  o solution  n next  1-9 choose  s skip  r reset  l list  p prove  q quit"
+_OPEN, _CLOSE = (
+    "\x1b[?1049h\x1b[2J",
+    "\x1b[?1049l",
+)  # the terminal's second screen: the reader's own text stays
+_TOP, _REST, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"  # to the first line; clear the line, everything below
+_KEYS = (
+    "e edit", "c check", "h hint", "o solution", "n next", "1-9 choose", "s skip", "r reset",
+    "p speed, claims", "x stop", "i implemented", "j k scroll", "q quit",
+)  # fmt: skip
 
 
 class Watch:
-    """Updates the verdicts whenever the reader's file is saved. Nothing closes when all is done."""
+    """One screen: progress, exercises, what the last check found, keys. Nothing closes when all is done."""
 
     def __init__(self, library: Library, desk: Desk) -> None:
         self._library, self._desk = library, desk
-        self._seen = 0  # when the file was changed, in nanoseconds
+        self._seen = 0  # when the file that was checked last had been saved, in nanoseconds
         self._proven = 0  # the same, of the file with which the claims were tested last
+        self._check: practice_steps.Followed | None = None
+        self._written: dict[str, str] = {}  # to the exercises being checked
+        self._proof: practice_steps.Followed | None = None
+        self._found: dict[str, ExerciseJudged] = {}
+        self._page: list[PracticeLine] = []  # of the exercise that does not pass, or a diff, or the claims
+        self._top = 0  # its first line in view
+        self._message: list[PracticeLine] = []
+        self._yes: Callable[[], object] | None = None  # what a yes to the question does
+        self._usual: list[Any] = []  # the terminal's own settings
+        self._drawn: object = None
 
     def run(self) -> None:
         """Until q or Ctrl+C. Raises ReadtrackError without a terminal."""
         if not (sys.stdin.isatty() and terminal.on_terminal()):
             raise ReadtrackError("--watch needs a terminal. Use --check.")
         self._desk.write()
-        actions = {
+        with self._single_keys():
+            try:
+                self._loop()
+            finally:
+                for followed in (self._check, self._proof):
+                    if followed is not None:
+                        followed.stop()
+                if self._check is not None:
+                    self._check.discard()
+        said = present.summary("passed" if one.passed else "" for one in self._desk.standings().values())
+        terminal.print_out(f"{self._desk.paper}: {said}")
+
+    def _loop(self) -> None:
+        while True:
+            self._follow()
+            if self._check is None and self._desk.saved != self._seen:
+                self._do(self._start_check)
+            self._draw()
+            for key in _keys_pressed(_TICK):
+                if key in ("q", "\x04") and self._yes is None:
+                    return
+                self._do(partial(self._pressed, key))
+
+    def _pressed(self, key: str) -> None:
+        yes, self._yes, self._message = self._yes, None, []
+        if yes is not None:
+            if key in ("y", "Y"):
+                yes()
+            return
+        actions: dict[str, Callable[[], None]] = {
             "e": self._edit,
-            "c": self._check,
+            "c": self._start_check,
             "h": self._hint,
             "o": self._solution,
-            "n": self._next,
+            "n": lambda: self._choose(self._desk.following(self._current()).name),
             "s": self._skip,
             "r": self._reset,
-            "l": self._list,
-            "p": self._prove,
+            "p": self._start_proof,
+            "x": self._stop,
+            "i": self._implemented,
+            "j": lambda: self._scroll(1),
+            "k": lambda: self._scroll(-1),
         }
-        while True:
-            if self._desk.saved != self._seen:
-                self._check()
-            key = _key(_TICK)
-            if key in ("q", "\x04"):
-                return
-            try:
-                if key in actions:
-                    actions[key]()
-                elif key.isdecimal() and key != "0":
-                    self._choose(key)
-            except ReadtrackError as error:
-                self._say(str(error))
+        if key in actions:
+            actions[key]()
+        elif key.isdecimal() and key != "0":
+            self._choose(key)
 
-    def _check(self) -> None:
-        self._seen = self._desk.saved
-        self._head("checking …")
+    def _do(self, change: Callable[[], object]) -> None:
+        """What the reader asked for, or why it could not be done."""
         try:
-            record = practice_steps.judge(self._library, self._desk, to_judge(self._desk))
+            change()
         except ReadtrackError as error:
-            self._head("")
-            self._say(str(error))
-            self._foot()
-            return
-        self._head("")
-        practice_steps.show(self._desk, record)
-        if self._desk.all_done:
-            if self._proven != self._seen:
-                self._prove()
-                return
-            terminal.print_out("All done. Press p to measure again, q to leave.")
-        self._foot()
+            self._say(str(error), "bad")
 
-    def _prove(self) -> None:
-        """The speed, then the claims, with the reader's code."""
+    # Checks, and the run with the reader's code
+
+    def _follow(self) -> None:
+        """Take in what the runs have come to."""
+        check, proving = self._check, self._proof
+        if check is not None and check.look():
+            self._found |= {event["name"]: event for event in check.record.exercises}
+            if check.ended:
+                self._check = None
+                self._do(lambda: self._checked(check))
+        if proving is not None and not proving.ended and proving.look():
+            if self._desk.all_done:
+                self._show(present.at_work(proving.record))
+            if proving.record.outcome == "completed":
+                self._implemented()
+
+    def _start_check(self) -> None:
+        if self._check is not None:
+            return
+        self._seen = self._desk.saved
+        names = to_judge(self._desk)
+        if not names:
+            raise NotAvailableError("All exercises are skipped. Choose one by its number.")
+        self._message, self._page, self._found = [], [], {}
+        self._written = codes(self._desk, names)
+        self._check = practice_steps.Followed(launcher.start(job(self._desk, names), self._library.home))
+
+    def _checked(self, check: practice_steps.Followed) -> None:
+        try:
+            told = settle(self._desk, check.record, self._written)
+        finally:
+            check.discard()
+        self._found = {event["name"]: event for event in verdicts(check.record)}
+        if told:
+            self._show(present.details(self._found[told]))
+        if self._desk.all_done and self._proven != self._seen:
+            self._start_proof()
+
+    def _start_proof(self) -> None:
         if not self._desk.all_done:
-            self._say(present.NOT_ALL_PASS)
+            raise NotAvailableError(present.NOT_ALL_PASS)
+        if self._proof is not None and not self._proof.ended:
             return
         self._proven = self._seen
-        try:
-            practice_steps.prove(self._library, self._desk)
-        except typer.Exit:
-            terminal.print_out("The run did not end well; see above.")
-        practice_steps.offer_implemented(self._library, self._desk)
-        self._foot()
+        self._proof = practice_steps.Followed(start(proof(self._desk), self._library))
+        self._say(present.PROVING)
 
-    def _head(self, more: str) -> None:
-        """A clear screen with the progress."""
-        found = self._desk.standings().values()
-        done, total = sum(one.passed is not None for one in found), len(found)
+    def _stop(self) -> None:
+        followed = self._check or self._proof
+        if followed is None or followed.ended:
+            raise NotAvailableError("Nothing of this paper is running.")
+        followed.process.cancel()
+
+    # The screen
+
+    def _draw(self) -> None:
+        """All of it, where something has changed."""
+        size = shutil.get_terminal_size()
+        standings = self._desk.standings()
+        current = self._desk.current()
+        head = [self._head(sum(one.passed is not None for one in standings.values())), ""]
+        for number, sheet in enumerate(self._desk.sheets, 1):
+            here = signs.CURRENT if current is not None and sheet.name == current.name else " "
+            line = self._row(number, sheet)
+            facts = present.facts(standings[sheet.name])
+            told = _painted(line, size.columns - len(facts) - 6)
+            head.append(f"{here} {told}{terminal.paint(f'  {facts}', 'dim') if facts else ''}")
+        head += [f"  {_painted(self._proof_row(), size.columns - 3)}", ""]
+        foot = ["", *(terminal.paint(line, "dim") for line in _keys(size.columns - 1))]
+        foot = [*(one for line in self._message for one in _wrapped(line, size.columns - 1)), *foot]
+        page = [one for line in self._page for one in _wrapped(line, size.columns - 1)]
+        room = max(1, size.lines - 1 - len(head) - len(foot))
+        self._top = max(0, min(self._top, len(page) - room))
+        below = len(page) - self._top - room
+        page = page[self._top : self._top + room]
+        if below > 0:
+            page[-1] = terminal.paint(f"    … {below + 1} more lines: j", "dim")
+        lines = [*head, *page, *foot]
+        if self._drawn == (size, lines):
+            return
+        self._drawn = size, lines
+        sys.stdout.write(_TOP)
+        for text in lines[: size.lines - 1]:
+            sys.stdout.write(_REST)
+            terminal.print_out(text)
+        sys.stdout.write(_BELOW)
+        terminal.flush()
+
+    def _head(self, done: int) -> str:
+        total = len(self._desk.sheets)
         filled = present.BAR * done // total
-        sys.stdout.write(_CLEAR)
         bar = terminal.paint("█" * filled, "green") + "░" * (present.BAR - filled)
-        terminal.print_out(
-            f"{terminal.paint(self._desk.paper, 'bold')}  {bar}  {done} of {total}  {more}".rstrip()
-        )
-        terminal.print_out()
-        terminal.flush()
+        doing = "  checking …" if self._check is not None else ""
+        return f"{terminal.paint(self._desk.paper, 'bold')}  {bar}  {done} of {total}{doing}"
 
-    def _foot(self) -> None:
-        terminal.print_out()
-        for line in terminal.wrap(_KEYS, terminal.width()):
-            terminal.print_out(terminal.paint(line, "dim"))
-        terminal.flush()
+    def _row(self, number: int, sheet: Sheet) -> PracticeLine:
+        width = max(map(len, self._desk.names))
+        if event := self._found.get(sheet.name):
+            return present.verdict(number, event, width)
+        shown = present.mark(self._desk.standings()[sheet.name])
+        return PracticeLine(f"{shown.sign} {number} {sheet.name:<{width}}", shown.tone)
 
-    @staticmethod
-    def _say(text: str) -> None:
-        for line in terminal.paragraphs(text):
-            terminal.print_out(line)
-        terminal.flush()
+    def _proof_row(self) -> PracticeLine:
+        record = self._proof.record if self._proof is not None else None
+        shown = present.proof_mark(record, current=self._proven == self._seen)
+        state = present.proof_state(record) if record is not None else ""
+        return PracticeLine(f"{shown.sign}   speed and claims  {state}".rstrip(), shown.tone)
+
+    def _show(self, lines: Iterator[PracticeLine]) -> None:
+        """As the page below the exercises."""
+        self._page = list(lines)
+
+    def _scroll(self, by: int) -> None:
+        self._top += by * max(1, shutil.get_terminal_size().lines // 3)
+
+    def _say(self, text: str, tone: str = "plain") -> None:
+        self._message = [PracticeLine(line, tone) for line in terminal.paragraphs(text)]
+
+    def _ask(self, question: str, yes: Callable[[], object]) -> None:
+        self._say(f"{question} [y/N]", "doubtful")
+        self._yes = yes
+
+    # Keys
 
     def _current(self) -> Sheet:
         sheet = self._desk.current()
@@ -130,8 +249,15 @@ class Watch:
         return sheet
 
     def _edit(self) -> None:
-        practice_steps.edit(self._desk, self._desk.current())
-        self._seen = 0
+        sys.stdout.write(_CLOSE)
+        terminal.flush()
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._usual)
+        try:
+            practice_steps.edit(self._desk, self._desk.current())
+        finally:
+            tty.setcbreak(sys.stdin, termios.TCSANOW)
+            sys.stdout.write(_OPEN)
+            self._drawn = None
 
     def _hint(self) -> None:
         sheet = self._current()
@@ -140,58 +266,89 @@ class Watch:
 
     def _solution(self) -> None:
         sheet = self._current()
-        if self._asked(present.ask_solution(sheet)):
-            practice_steps.show_solution(self._desk, sheet)
+        self._ask(present.ask_solution(sheet), lambda: self._show_solution(sheet))
 
-    def _next(self) -> None:
-        """The next exercise that is neither done nor skipped, after the current one."""
-        self._choose(self._desk.following(self._current()).name)
+    def _show_solution(self, sheet: Sheet) -> None:
+        self._top = 0
+        self._show(PracticeLine(line, _DIFF.get(line[:1], "plain")) for line in self._desk.solution(sheet))
 
     def _choose(self, name: str) -> None:
-        self._say(present.chosen(self._desk.choose(name)))
+        sheet = self._desk.choose(name)
+        self._say(present.chosen(sheet))
+        self._top = 0
+        event = self._found.get(sheet.name)
+        self._show(present.details(event) if event else iter(()))
 
     def _skip(self) -> None:
         sheet = self._current()
         self._desk.skip(sheet)
+        self._found.pop(sheet.name, None)
         self._say(present.was_skipped(sheet))
 
     def _reset(self) -> None:
         sheet = self._current()
-        if self._asked(present.ask_reset(sheet)):
-            self._say(present.was_reset(sheet, self._desk.reset(sheet)))
+        self._ask(
+            present.ask_reset(sheet), lambda: self._say(present.was_reset(sheet, self._desk.reset(sheet)))
+        )
 
-    def _list(self) -> None:
-        found = self._desk.standings()
-        width = max(map(len, self._desk.names))
-        for number, sheet in enumerate(self._desk.sheets, start=1):
-            practice_steps.say(present.standing(number, sheet, found[sheet.name], width))
-        terminal.flush()
+    def _implemented(self) -> None:
+        paper = self._desk.paper
+        if paper not in self._library.catalog.papers:
+            return
+        if self._library.state(paper) == "implemented":
+            self._say(f"{paper} is implemented. `readtrack undo` takes it back.")
+        else:
+            self._ask(present.ask_implemented(paper), self._mark)
 
-    @staticmethod
-    def _asked(question: str) -> bool:
-        terminal.print_out(f"{question} [y/N]")
-        terminal.flush()
-        return _key(None) in ("y", "Y")
+    def _mark(self) -> None:
+        self._library.mark(self._desk.paper, "implemented")
+        self._say(f"{self._desk.paper}: implemented. `readtrack undo` takes it back.", "good")
+
+    @contextmanager
+    def _single_keys(self) -> Iterator[None]:
+        """The second screen, and keys that arrive without Enter and are not shown."""
+        self._usual = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin, termios.TCSANOW)
+        sys.stdout.write(_OPEN)
+        try:
+            yield
+        finally:
+            sys.stdout.write(_CLOSE)
+            terminal.flush()
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._usual)
 
 
-def _key(seconds: float | None) -> str:
-    """One key, or "" if none was pressed in that time."""
-    with _single_keys() as descriptor:
-        if not select.select([descriptor], [], [], seconds)[0]:
-            return ""
-        data = os.read(descriptor, 32)
+_DIFF = {"+": "good", "-": "bad", "@": "quiet"}
+
+
+def _painted(line: PracticeLine, columns: int) -> str:
+    style = practice_steps.STYLES.get(line.tone)
+    text = terminal.clip(line.text, columns)
+    return terminal.paint(text, style) if style else text
+
+
+def _wrapped(line: PracticeLine, columns: int) -> list[str]:
+    """Sentences are wrapped; numbers in columns and code are cut."""
+    if line.tone not in ("doubtful", "quiet"):
+        return [_painted(line, columns)]
+    indent = len(line.text) - len(line.text.lstrip())
+    texts = terminal.wrap(line.text.strip(), columns - indent)
+    return [_painted(line._replace(text=" " * indent + text), columns) for text in texts]
+
+
+def _keys(columns: int) -> list[str]:
+    lines = [_KEYS[0]]
+    for one in _KEYS[1:]:
+        longer = f"{lines[-1]}  {one}"
+        lines[-1:] = [longer] if len(longer) <= columns else [lines[-1], one]
+    return lines
+
+
+def _keys_pressed(seconds: float) -> str:
+    """The keys that were pressed, "" if none was in that time."""
+    if not select.select([sys.stdin], [], [], seconds)[0]:
+        return ""
+    data = os.read(sys.stdin.fileno(), 32)
     if not data:
         return "\x04"  # the terminal is gone
-    return "" if data[:1] == b"\x1b" else data.decode("utf-8", "replace")[:1]
-
-
-@contextmanager
-def _single_keys() -> Iterator[int]:
-    """Keys arrive without Enter and are not shown; only while waiting: an editor wants its own terminal."""
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor, termios.TCSANOW)
-    try:
-        yield descriptor
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+    return "" if data[:1] == b"\x1b" else data.decode("utf-8", "replace")

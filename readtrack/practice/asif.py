@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from itertools import combinations
-from typing import Any, cast
+from contextlib import contextmanager
+from itertools import combinations, islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,12 @@ from readtrack.practice.relations import Factors, close, named
 from readtrack.practice.shown import number
 
 _MOST = 120  # calls of the paper's function
+_OF_MODULE = 40  # of these, for each module among the arguments
 
 
 def as_if(call: Callable[[Try], Parts], one: Try, signature: inspect.Signature, found: Parts) -> str:
     """A sentence, or "" where no small change of the arguments explains what was found."""
-    if any(_lacks_numbers(part) for part in found.values()):
+    if lacks_numbers(found):
         return ""  # many changes make something that is not a number: none of them explains it
     names = list(signature.parameters)
     for count, (said, changed) in enumerate(_changes(one, names)):
@@ -70,8 +72,10 @@ def same(a: Parts, b: Parts) -> bool:
     return a.keys() == b.keys() and all(_equal(x, b[name]) for name, x in a.items())
 
 
-def _lacks_numbers(part: Any) -> bool:
-    return isinstance(part, Tensor) and not part.is_meta and bool(part.isnan().any())
+def lacks_numbers(found: Parts) -> bool:
+    """Whether a NaN is in it."""
+    tensors = [part for part in found.values() if isinstance(part, Tensor) and not part.is_meta]
+    return any(bool(part.isnan().any()) for part in tensors)
 
 
 def _equal(x: Any, y: Any) -> bool:
@@ -90,12 +94,16 @@ def _changes(one: Try, names: list[str]) -> Iterator[tuple[str, Try]]:
             f"as if {name} had not been given ({name} is ignored)",
             Try(one.label, *one.arguments, **without),
         )
+    modules = [(name, place, value) for name, place, value in places if isinstance(value, nn.Module)]
     for name, place, value in places:
         for said, other in _values(name, value):
             yield said, _with(one, {place: other})
     for (name, place, value), (name2, place2, value2) in combinations(places, 2):
         if _alike(value, value2):
             yield f"as if {name} and {name2} were swapped", _with(one, {place: value2, place2: value})
+    for name, place, module in modules:  # there are many, and each takes long
+        for said, changed in islice(_modules(name, module), _OF_MODULE):
+            yield said, _with(one, {place: changed})
 
 
 def _places(one: Try, names: list[str]) -> list[tuple[str, int | str, Any]]:
@@ -142,34 +150,44 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
                 yield f"as if {name}[{index}] were {end}: it is not used", tuple(changed)
     elif isinstance(value, Tensor):
         yield from _tensors(name, value)
-    elif isinstance(value, nn.Module):
-        yield from _modules(name, value)
     elif isinstance(value, list) and any(part.is_floating_point() for part in leaves(value)):
         yield f"as if {name} were 0: it is not used", mapped(torch.zeros_like, value)
         yield f"as if the sign of {name} were the other", mapped(torch.neg, value)
 
 
 def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The module with two parts in each other's place, one in another's, or without a weight."""
+    """The module with two parts in each other's place, one in another's, or without a weight: the same one
+    each time, and as it was at the end. The call takes a copy.
+    """
     parts = {part: dict(inner.named_parameters()) for part, inner in module.named_modules() if part}
     for (one, own), (other, others) in combinations(parts.items(), 2):
         if own and {key: w.shape for key, w in own.items()} == {key: w.shape for key, w in others.items()}:
             first = {f"{one}.{key}": others[key] for key in own}
             second = {f"{other}.{key}": own[key] for key in own}
-            yield f"as if {name}.{one} and {name}.{other} were swapped", _weighted(module, first | second)
-            yield f"as if {name}.{one} were used instead of {name}.{other}", _weighted(module, second)
-            yield f"as if {name}.{other} were used instead of {name}.{one}", _weighted(module, first)
+            for said, weights in (
+                (f"as if {name}.{one} and {name}.{other} were swapped", first | second),
+                (f"as if {name}.{one} were used instead of {name}.{other}", second),
+                (f"as if {name}.{other} were used instead of {name}.{one}", first),
+            ):
+                with _weighted(module, weights):
+                    yield said, module
     for one, weight in module.named_parameters():
-        zero = {one: torch.zeros_like(weight)}
-        yield f"as if {name}.{one} were 0: it is not used", _weighted(module, zero)
+        with _weighted(module, {one: torch.zeros_like(weight)}):
+            yield f"as if {name}.{one} were 0: it is not used", module
 
 
-def _weighted(module: nn.Module, changes: dict[str, Tensor]) -> nn.Module:
-    made = mapped(torch.clone, module)
-    with torch.no_grad():
-        for name, weight in changes.items():
-            made.get_parameter(name).copy_(weight)
-    return cast(nn.Module, made)
+@contextmanager
+def _weighted(module: nn.Module, changes: dict[str, Tensor]) -> Iterator[None]:
+    """With other numbers in these weights."""
+    before = {name: module.get_parameter(name).data for name in changes}
+    after = {name: weight.detach().clone() for name, weight in changes.items()}
+    try:
+        for name, weight in after.items():
+            module.get_parameter(name).data = weight
+        yield
+    finally:
+        for name, weight in before.items():
+            module.get_parameter(name).data = weight
 
 
 def _tensors(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:

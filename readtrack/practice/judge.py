@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from readtrack.practice import shown, slips
-from readtrack.practice.asif import as_if, term
+from readtrack.practice.asif import as_if, lacks_numbers, term
 from readtrack.practice.exercise import Draw, Exercise, Try
 from readtrack.practice.generic import tries_by_signature
 from readtrack.practice.parts import Parts, mapped, parts
-from readtrack.practice.relations import factors_of, region, relation, right, summand
+from readtrack.practice.relations import factors_of, largest, region, relation, right, summand
 from readtrack.practice.slots import Slot
 
 Outcome = Literal["passed", "wrong", "failed", "empty", "slow"]
@@ -24,6 +24,7 @@ Outcome = Literal["passed", "wrong", "failed", "empty", "slow"]
 _SEED = 20_17
 _TRIES = 24  # that are compared at most
 _EXPLAINED = 4  # inputs with another result that one mistake must explain
+_NOISE = 1e-13  # of the largest gradient
 _CHANGED = " (changed)"
 _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -169,9 +170,9 @@ class _Judged:
         self.exercise, self.target, self.answer, self.trials = exercise, target, answer, trials
 
     def values(self) -> None:
-        """Raises WrongError with the first difference, after a look at all inputs for what they have "
-        "in common."""
+        """Raises WrongError with the first difference, after a look at all inputs for what they share."""
         fine: list[str] = []
+        failed: list[str] = []
         wrong: list[tuple[Try, Result, Result]] = []
         for one in self.trials:
             expected = self._paper(one)
@@ -180,6 +181,7 @@ class _Judged:
             except Exception:  # the reader's code may raise anything; the first failing input is reported
                 if not wrong:
                     raise
+                failed.append(f"{one.label} (an error)")
                 continue
             if found.changed != expected.changed or self._bad(expected, found):
                 wrong.append((one, expected, found))
@@ -187,7 +189,7 @@ class _Judged:
                 fine.append(one.label)
         if wrong:
             first = self._difference(wrong)
-            pattern = _pattern(fine, [one.label for one, _, _ in wrong])
+            pattern = _pattern(fine, [*(one.label for one, _, _ in wrong), *failed])
             raise WrongError(replace(first, hint=_joined(first.hint, pattern)))
 
     def _bad(self, expected: Result, found: Result) -> list[str]:
@@ -220,8 +222,11 @@ class _Judged:
             )
         said = as_if(self._again(one), one, self.target.signature, found.parts)
         hints = [_relation(a, b, arguments), said]
-        seen = [(one, found.parts) for one, _, found in wrong[:_EXPLAINED]]
-        hints.insert(0, slips.slip(self.target.slot, lambda one: self._paper(one, own=False).parts, seen))
+        # A row that sees nothing is a mistake of its own: it makes no number of what another would explain.
+        seen = [(one, found.parts) for one, _, found in wrong if not lacks_numbers(found.parts)]
+        if seen and seen[0][0] is one:
+            said = slips.slip(self.target.slot, self._with_mistake, seen[:_EXPLAINED])
+            hints.insert(0, said)
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             hints.insert(0, summand(a, b, arguments))
         if bad != list(expected.parts):
@@ -233,6 +238,10 @@ class _Judged:
             said = term(self._again(one), one, self.target.signature, part, (a, b), factors)
             hints.append(said or region(a, b))
         return Mistake("values", one, part, a, b, _joined(*hints))
+
+    def _with_mistake(self, one: Try) -> Parts:
+        """With what is in the slot."""
+        return self._paper(one, own=False).parts
 
     def _again(self, one: Try) -> Callable[[Try], Parts]:
         """The paper's function on other arguments."""
@@ -272,7 +281,9 @@ class _Judged:
             return b is None or not b.any()
         if b is None:
             return not a.any()
-        return b.shape == a.shape and bool(right(a, b, 10 * self.exercise.tolerance).all())
+        # Behind a saturated softmax a gradient is 0 up to rounding.
+        noise = _NOISE * max(largest(one.detach()) for one in expected.grads.values() if one is not None)
+        return b.shape == a.shape and bool(right(a, b, 10 * self.exercise.tolerance, noise).all())
 
     def precisions(self) -> None:
         """Dtypes, and errors in lower precisions beside those of the paper's code, where that code runs in
@@ -357,7 +368,7 @@ class _Judged:
 
         arguments, named = mapped(own, one.arguments), mapped(own, one.named)
         given = self.target.named(Try(one.label, *arguments, **named))
-        before = {name: mapped(torch.clone, value) for name, value in given.items()} if not gradients else {}
+        before = {} if gradients else {name: _kept(value, name) for name, value in given.items()}
         torch.default_generator.manual_seed(_SEED)  # torch.manual_seed takes ten times as long
         value = self.target.call(*arguments, **named)
         if inspect.isgenerator(value):
@@ -365,7 +376,7 @@ class _Judged:
         found = parts(value)
         changed = set()
         for name, old in before.items():
-            if not _same(parts(old, name), now := parts(given[name], name)):
+            if not _same(old, now := parts(given[name], name)):
                 changed.add(name)
                 found |= {f"{part}{_CHANGED}": tensor for part, tensor in now.items()}
         if not gradients:
@@ -398,6 +409,14 @@ def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | Non
     ]
     grads = torch.autograd.grad(outputs, list(leaves.values()), cotangents, allow_unused=True)
     return dict(zip(leaves, grads, strict=True))
+
+
+def _kept(value: Any, name: str) -> Parts:
+    """The parts of an argument as they are before a call."""
+    return {
+        part: tensor.detach().clone() if isinstance(tensor, Tensor) else tensor
+        for part, tensor in parts(value, name).items()
+    }
 
 
 def _same(a: Parts, b: Parts) -> bool:

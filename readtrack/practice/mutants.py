@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice, permutations
 from typing import Any, NamedTuple
 
 from readtrack.practice.sheet import Definition, definition
 
+Path = tuple[tuple[str, int | None], ...]
+
 
 class PracticeMutant(NamedTuple):
-    """A file with a mistake in one function, and what the mistake is."""
+    """A mistake in one function: what it is, and what makes the file with it."""
 
     says: str
-    source: str
+    source: Callable[[], str]
 
 
 class _Change(NamedTuple):
@@ -60,25 +64,47 @@ def mutants(source: str, qualname: str) -> Iterator[PracticeMutant]:
     function = definition(tree, qualname)
     if function is None:
         return
-    for path, node in _nodes(function):
+    for path, node in list(_nodes(function)):
         for one in _changes(node):
-            _put(function, path, one.node)
-            text = ast.unparse(ast.fix_missing_locations(tree))
-            _put(function, path, node)
-            yield PracticeMutant(f"line {getattr(node, 'lineno', 0)}: {one.says}", text)
+            says = f"line {getattr(node, 'lineno', 0)}: {one.says}"
+            yield PracticeMutant(says, partial(_unparsed, tree, function, path, one.node))
+
+
+def _unparsed(tree: ast.Module, function: Definition, path: Path, changed: ast.AST) -> str:
+    with _in_place(function, path, changed):
+        return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
-    """The function with each mistake: what kind of mistake it is, in words that give no code away."""
-    for path, node in _nodes(function):
+    """The function with each mistake in turn: what kind of mistake it is, in words that give no code away.
+
+    It is the same tree each time, and as it was at the end.
+    """
+    for path, node in list(_nodes(function)):
         for one in _changes(node):
-            copied = copy.deepcopy(function)
-            _put(copied, path, one.node)
-            yield one.kind, ast.fix_missing_locations(copied)
+            ast.copy_location(one.node, node)
+            kind = one.kind + _where(function, path)
+            with _in_place(function, path, ast.fix_missing_locations(one.node)):
+                yield kind, function
     for other in (-2, 0):
         copied = copy.deepcopy(function)
         if _Dimensions(other).changed(copied) > 1:
             yield "each -1 is another dimension", ast.fix_missing_locations(copied)
+
+
+def _where(function: Definition, path: Path) -> str:
+    """`, in a step that uses q and k`: the parameters in the innermost statement; "" for none or more."""
+    step: ast.AST = function
+    node: ast.AST = function
+    for name, index in path:
+        node = getattr(node, name) if index is None else getattr(node, name)[index]
+        step = node if isinstance(node, ast.stmt) else step
+    if isinstance(step, ast.If | ast.For | ast.While | ast.With) or isinstance(function, ast.ClassDef):
+        return ""
+    known = [one.arg for one in (*function.args.args, *function.args.kwonlyargs) if one.arg != "self"]
+    used = {one.id for one in ast.walk(step) if isinstance(one, ast.Name)}
+    named = [name for name in known if name in used]
+    return f", in a step that uses {' and '.join(named)}" if 0 < len(named) < 3 else ""
 
 
 class _Dimensions(ast.NodeTransformer):
@@ -99,9 +125,6 @@ class _Dimensions(ast.NodeTransformer):
         return ast.Constant(self._other)
 
 
-Path = tuple[tuple[str, int | None], ...]
-
-
 def _nodes(function: ast.AST) -> Iterator[tuple[Path, ast.AST]]:
     """The nodes of the function's body, with the way to each; its signature and docstring are left alone."""
     for index, statement in enumerate(getattr(function, "body", ())):
@@ -120,15 +143,28 @@ def _below(path: Path, node: ast.AST) -> Iterator[tuple[Path, ast.AST]]:
                     yield from _below((*path, (name, index)), one)
 
 
-def _put(root: ast.AST, path: Path, changed: ast.AST) -> None:
+@contextmanager
+def _in_place(root: ast.AST, path: Path, changed: ast.AST) -> Iterator[None]:
+    """With another node at the end of the path."""
+    before = _put(root, path, changed)
+    try:
+        yield
+    finally:
+        _put(root, path, before)
+
+
+def _put(root: ast.AST, path: Path, changed: ast.AST) -> ast.AST:
+    """The node that was there."""
     for name, index in path[:-1]:
         value = getattr(root, name)
         root = value if index is None else value[index]
     name, index = path[-1]
+    before: ast.AST = getattr(root, name) if index is None else getattr(root, name)[index]
     if index is None:
         setattr(root, name, changed)
     else:
         getattr(root, name)[index] = changed
+    return before
 
 
 def _changes(node: ast.AST) -> Iterator[_Change]:

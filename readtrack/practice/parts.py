@@ -73,12 +73,17 @@ def _module(function: Callable[[Tensor], Any], module: nn.Module) -> nn.Module:
     made = _copied(module, {})
     seen: dict[int, nn.Parameter] = {}
     for part in made.modules():
-        for name, old in list(part.named_parameters(recurse=False, remove_duplicate=False)):
+        for name, old in list(part._parameters.items()):
+            if old is None:
+                continue
             if id(old) not in seen:
                 seen[id(old)] = nn.Parameter(function(old.detach()), requires_grad=old.requires_grad)
-            setattr(part, name, seen[id(old)])  # recurrent modules of torch keep a list as well
-        for name, buffer in list(part.named_buffers(recurse=False, remove_duplicate=False)):
-            setattr(part, name, function(buffer))
+            if isinstance(part, nn.RNNBase):
+                setattr(part, name, seen[id(old)])  # it keeps a list as well
+            else:  # setattr takes ten times as long
+                part._parameters[name] = seen[id(old)]
+        for name, buffer in list(part._buffers.items()):
+            part._buffers[name] = buffer if buffer is None else function(buffer)
     return made
 
 
@@ -95,6 +100,8 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     for name, value in vars(module).items():
         if name == "_modules":
             value = {key: part and _copied(part, memo) for key, part in value.items()}
+        elif name in ("_parameters", "_buffers"):
+            value = type(value)(value)
         elif type(value) in (dict, OrderedDict, set, list):
             value = type(value)() if not value else copy.deepcopy(value, memo)
         elif not isinstance(value, bool | int | float | str | None):

@@ -89,16 +89,22 @@ def close(a: Tensor, b: Tensor, tolerance: float = _CLOSE) -> bool:
     return bool(right(a, b, tolerance).all())
 
 
-def right(expected: Tensor, found: Tensor, tolerance: float) -> Tensor:
-    """Where they are equal: up to `tolerance` of the number, and a hundredth of it of the largest."""
+def right(expected: Tensor, found: Tensor, tolerance: float, noise: float = 0.0) -> Tensor:
+    """Where they are equal: up to `tolerance` of the number, and a hundredth of it of the largest; `noise` is
+    what rounding makes of numbers that cancel.
+    """
     if not expected.dtype.is_floating_point and not expected.dtype.is_complex:
         return expected == found
     a, b = (x.detach().to(torch.complex128 if x.is_complex() else torch.float64) for x in (expected, found))
-    finite = a.abs()[torch.isfinite(a)]
-    most = finite.max().item() if finite.numel() else 0.0
-    allowed = tolerance * a.abs() + 0.01 * tolerance * most
+    allowed = tolerance * a.abs() + 0.01 * tolerance * largest(a) + noise
     same = (a == b) | (torch.isnan(a) & torch.isnan(b))
     return same | (torch.isfinite(a) & ((a - b).abs() <= allowed))
+
+
+def largest(tensor: Tensor) -> float:
+    """The largest finite absolute value; 0 for none."""
+    finite = tensor.abs()[torch.isfinite(tensor)]
+    return float(finite.max().item()) if finite.numel() else 0.0
 
 
 # Shapes and dtypes

@@ -53,7 +53,8 @@ def block(found: Sequence[Sheet], qualname: str, *, solved: bool = False) -> str
         return "\n".join(source[_start(node) - 1 : node.end_lineno]) + "\n"
     numbers = {one.qualname: found.index(one) + 1 for one in own}
     if isinstance(node, ast.ClassDef):
-        return "\n".join(_class(node, source, own, numbers)) + "\n"
+        others = {name for one in found if one not in own for name in _attributes(one)}
+        return "\n".join(_class(node, source, own, numbers, others)) + "\n"
     return "\n".join([*_task(sheet, numbers[sheet.qualname], ""), *_emptied(node, source)]) + "\n"
 
 
@@ -83,14 +84,22 @@ def _says_nothing(statement: ast.stmt) -> bool:
     )
 
 
+def _attributes(sheet: Sheet) -> set[str]:
+    """What the function to write takes from objects."""
+    node = definition(parsed(sheet.file), sheet.qualname)
+    return {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)} if node else set()
+
+
 def _class(
-    node: ast.ClassDef, source: list[str], own: Sequence[Sheet], numbers: dict[str, int]
+    node: ast.ClassDef, source: list[str], own: Sequence[Sheet], numbers: dict[str, int], others: set[str]
 ) -> Iterator[str]:
     """The class without the bodies of the methods to write, and without methods that these have nothing to do
     with: a neighbour often holds the same equation.
+
+    others  what the other functions to write use
     """
     wanted = {one.qualname.rpartition(".")[2]: one for one in own}
-    shown, line = _shown(node, set(wanted)), _start(node)
+    shown, line = _shown(node, set(wanted), others), _start(node)
     kept: list[str] = []
     for statement in node.body:
         if not isinstance(statement, Definition):
@@ -108,8 +117,8 @@ def _class(
     yield from (*kept, *source[line - 1 : node.end_lineno])
 
 
-def _shown(node: ast.ClassDef, wanted: set[str]) -> set[str]:
-    """Special methods, classes, what the methods to write use, and what uses them."""
+def _shown(node: ast.ClassDef, wanted: set[str], others: set[str]) -> set[str]:
+    """Special methods, classes, what the functions to write use, and what uses the methods to write."""
     uses = {
         one.name: {part.attr for part in ast.walk(one) if isinstance(part, ast.Attribute)}
         for one in node.body
@@ -117,7 +126,8 @@ def _shown(node: ast.ClassDef, wanted: set[str]) -> set[str]:
     }
     shown = {one.name for one in node.body if isinstance(one, ast.ClassDef)}
     shown |= {name for name, used in uses.items() if name.startswith("__") or used & wanted}
-    todo = list(wanted)
+    todo = [*wanted, *(uses.keys() & others - wanted)]
+    shown |= set(todo) - wanted
     while todo:
         found = uses.get(todo.pop(), set()) & uses.keys() - shown
         shown |= found

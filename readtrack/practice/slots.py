@@ -25,6 +25,7 @@ class Slot:
         )
         self.original.__kwdefaults__ = found.__kwdefaults__
         self.original.__annotations__ = found.__annotations__
+        self.signature = inspect.signature(self.original)
         self.cell = types.CellType(owner) if inspect.isclass(owner) else None
         self.replacement: Callable[..., Any] | None = None
         self._function = found
@@ -33,10 +34,6 @@ class Slot:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return (self.replacement or self.original)(*arguments, **named)
-
-    @property
-    def signature(self) -> inspect.Signature:
-        return inspect.signature(self.original)
 
     @contextmanager
     def replaced(self, function: Callable[..., Any] | None) -> Iterator[None]:

@@ -10,6 +10,7 @@ from readtrack.practice.exercise import YOURS
 from readtrack.present.benchmarks import VariantView, measured
 from readtrack.present.claims import stated
 from readtrack.present.marks import VERDICTS, Mark, Tone
+from readtrack.present.marks import verdict as verdict_mark
 from readtrack.present.runs import cause
 from readtrack.runs.evidence import WORST_FIRST
 from readtrack.text import counted, format_duration, one_line, plain
@@ -96,12 +97,14 @@ def verdict(number: int, event: ExerciseJudged, width: int) -> PracticeLine:
 
 
 def details(event: ExerciseJudged) -> Iterator[PracticeLine]:
-    """The first failing input, expected and found; then what the mistake may be."""
-    for line in event.get("report", ()):
-        yield PracticeLine(f"    {plain(line)}")
+    """What the mistake may be, then the first failing input, expected and found: a small screen has no room
+    for both.
+    """
     for sentence in one_line(event.get("hint", "")).split(". "):
         if sentence:
             yield PracticeLine(f"    {sentence[0].upper()}{sentence[1:].removesuffix('.')}.", "doubtful")
+    for line in event.get("report", ()):
+        yield PracticeLine(f"    {plain(line)}")
 
 
 def summary(outcomes: Iterable[str]) -> str:
@@ -151,6 +154,20 @@ def speeds(record: Record) -> tuple[str, list[PracticeSpeed]]:
         *(PracticeSpeed("strongest", min(strong, key=_time).time) for _ in strong[:1]),
     ]
     return yours.point, found
+
+
+def at_work(record: Record) -> Iterator[PracticeLine]:
+    """The run with the reader's code: the speed beside the paper's, and what became of the claims."""
+    where, times = speeds(record)
+    if times:
+        yield PracticeLine(f"Speed  {where}")
+    for one in times:
+        yield PracticeLine(f"  {one.label:<10}{one.time:>9}  {one.ratios}".rstrip(), one.tone)
+    for claim in stated(record):
+        sign, tone = verdict_mark(claim.shown_verdict)
+        yield PracticeLine(f"{sign} {claim.shown_verdict}: {claim.name}", tone)
+        if told := claim.why or claim.decisive:
+            yield PracticeLine(f"    {told}", "quiet")
 
 
 def _time(row: VariantView) -> float:
@@ -220,4 +237,5 @@ PROVES_LATER = "When all exercises pass, {key} runs benchmark and claims with yo
 OLDER = "Your file has changed since this run. {key} runs it again."
 QUEUED = "It runs after {paper}."
 CONDITION = "practice: "  # how `Job.condition` begins in a run with the reader's functions
+ASK_PROOF = "Run benchmark and claims with your code in the paper's place?"
 PROVING = "Now with your code in the paper's place: its speed, then the paper's claims."

@@ -34,6 +34,8 @@ def test_from_skeleton_to_verdicts(cli, home: Home) -> None:
     right = cli("practice", "adam", "1", "--check")
     assert right.returncode == 0
     assert "✓ 1 step  3 sets of inputs" in right.stdout
+    assert "practice adam --prove" in right.stderr  # a minute's run is not started unasked
+    assert not list(home.runs.iterdir())
     listed = cli("practice", "adam", "--list")
     assert "✓ 1 step  2 tries" in listed.stdout
 
@@ -50,6 +52,8 @@ def test_hint_solution_skip_and_reset(cli, home: Home) -> None:
     assert len(list(Path(home.practice, "old").iterdir())) == 1
     assert "is skipped" in cli("practice", "adam", "--skip").stdout
     assert cli("practice", "adam", "--hint").returncode == 3
+    assert "are skipped" in cli("practice", "adam", "--check").stderr
+    assert cli("practice", "adam", "step", "--prove").returncode == 2
 
 
 def test_a_paper_without_exercises_or_an_unknown_one(cli) -> None:

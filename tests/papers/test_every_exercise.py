@@ -160,12 +160,13 @@ def test_mistakes_get_a_hint(name: str, tmp_path: Path) -> None:
         for paper, exercise, there, instead in WRITTEN:
             if (paper, exercise) == (name, one.name):
                 assert source.count(there) == 1, there
-                mistakes.append(PracticeMutant(f"{instead} for {there}", source.replace(there, instead)))
+                changed = source.replace(there, instead)
+                mistakes.append(PracticeMutant(f"{instead} for {there}", lambda changed=changed: changed))
         for mistake in mistakes:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
-                    (verdict,) = judged(found, mistake.source, tmp_path, one.name)
+                    (verdict,) = judged(found, mistake.source(), tmp_path, one.name)
                 except ReadtrackError:
                     continue  # the file cannot be imported any more
             if verdict.outcome == "wrong" and verdict.hint:

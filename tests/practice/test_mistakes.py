@@ -285,3 +285,48 @@ def test_nothing_explains_what_is_not_a_number() -> None:
     del TRIES[right]
     assert "NaN where the paper's code is finite" in verdict.hint
     assert "as if" not in verdict.hint
+
+
+def test_rounding_in_a_gradient_that_cancels_is_no_mistake() -> None:
+    """Behind a saturated softmax the gradient is 0 but for rounding, in any way of writing it."""
+
+    def right(x: Tensor, y: Tensor) -> Tensor:
+        return (400 * x).softmax(-1) * y
+
+    def answer(x: Tensor, y: Tensor) -> Tensor:
+        shifted = (400 * x - (400 * x).amax(-1, keepdim=True)).exp()
+        return y * (shifted / shifted.sum(-1, keepdim=True))
+
+    TRIES[right] = of_two
+    verdict = judged(right, answer)
+    del TRIES[right]
+    assert verdict.outcome == "passed"
+
+
+def shared(x: Tensor, y: Tensor) -> Tensor:
+    sums = x.sum(-1, keepdim=True)
+    return y * 3 / sums.masked_fill(sums == 0, 1)
+
+
+def of_shared(draw: Draw) -> Iterator[Try]:
+    yield from of_two(draw)
+    yield Try("zeros", torch.zeros(3, 2).double(), torch.zeros(3, 2).double())
+
+
+def test_a_row_that_sees_nothing_hides_no_other_mistake() -> None:
+    TRIES[shared] = of_shared
+    verdict = judged(shared, lambda x, y: y / x.sum(-1, keepdim=True))
+    del TRIES[shared]
+    assert verdict.hint.startswith("a factor is missing, in a step that uses y; with this one mistake")
+
+
+def test_an_input_that_ends_in_an_error_counts_as_wrong() -> None:
+    def answer(x: Tensor, y: Tensor) -> Tensor:
+        if len(x) == 4:
+            raise ValueError
+        return shared(x, y) if x.any() else y + 1
+
+    TRIES[shared] = lambda draw: reversed(list(of_shared(draw)))
+    verdict = judged(shared, answer)
+    del TRIES[shared]
+    assert "1 of 3 inputs are right: “two rows”" in verdict.hint

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
-from readtrack.practising import codes, explained, job, note, to_judge, verdicts
+from readtrack.practising import codes, job, settle, to_judge, verdicts
 from readtrack.present import practice as present
-from readtrack.text import one_line
 from readtrack.tui import news
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ class PracticeDesk:
     desk: Desk
     check: RunFollower | None = None
     verdicts: dict[str, ExerciseJudged] = field(default_factory=dict)
-    explained: str = ""
     checked: int = 0
     problem: str = ""
     shown: bool = False
@@ -99,17 +97,15 @@ class PracticeController:
 
     def _judged(self, bench: PracticeDesk, check: RunFollower, written: dict[str, str]) -> None:
         """Write the verdicts down, and say them where the practice screen is closed."""
-        record, desk = check.record, bench.desk
-        if record.outcome == "cancelled":
-            bench.problem = "The check was stopped."
-            return
-        if record.error is not None and record.error.get("kind") == "usage":
-            bench.problem = one_line(str(record.error.get("message")))
+        desk = bench.desk
+        try:
+            settle(desk, check.record, written)
+        except ReadtrackError as error:
+            bench.problem = str(error)
+            if check.record.outcome == "cancelled":
+                return
         else:
-            found = verdicts(record)
-            bench.verdicts = {event["name"]: event for event in found}
-            note(desk, record, written)
-            bench.explained = explained(desk, found)
+            bench.verdicts = {event["name"]: event for event in verdicts(check.record)}
         if not bench.shown:
             told = bench.problem or present.summary(one["outcome"] for one in bench.verdicts.values())
             self._shell.say((desk.paper, "bold"), f": {told}")

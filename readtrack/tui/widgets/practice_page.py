@@ -112,18 +112,15 @@ def exercise(bench: PracticeDesk, sheet: Sheet, found: PracticeStanding, width: 
 
 
 def _details(found: Iterable[present.PracticeLine], width: int) -> list[Line]:
-    """What the mistake may be, wrapped, then the input and the numbers, cut: a small screen has no room for
-    both.
-    """
-    sentences: list[Line] = []
-    numbers: list[Line] = []
+    """Sentences are wrapped, numbers in columns are cut."""
+    lines: list[Line] = []
     for one in found:
         words = one.text.removeprefix("    ")
         if one.tone == "plain":
-            numbers.append(Line(text(f" {words}").truncate(width, ellipsis=True)))
+            lines.append(Line(text(f" {words}").truncate(width, ellipsis=True)))
         else:
-            sentences += wrapped(words, width, tone_style(one.tone), indent=1)
-    return [*sentences, *numbers]
+            lines += wrapped(words, width, tone_style(one.tone), indent=1)
+    return lines
 
 
 def _hints(sheet: Sheet, found: PracticeStanding, width: int) -> list[Line]:
