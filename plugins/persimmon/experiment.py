@@ -1,16 +1,33 @@
 """The claims: the released size, rates with and without the norm, and zeros at no cost."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from readtrack import data
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, Speedup, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    AtLeast,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Speedup,
+    Sweep,
+    Table,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from .model import Persimmon, squared_relu
 
@@ -22,63 +39,112 @@ SIZE = Claim(
     kind="identity",
 )
 
+HIGHEST = "highest learning rate that trains well"
+
 NO_NORM = Break("no norm", "Queries and keys stay as they are.")
-LEAKY = Break("leaky", "What is negative keeps a hundredth of its size: nothing is zero.")
+ONE_NORM = Break("queries alone", "Keys stay as they are.", "near miss")
+CLIPPED = Break("clipping", "No norm; gradients are clipped to a norm of 1.", "rival")
+
+STEPS = 90
+MODEL = (
+    "A character model of two layers and width 48 on windows of 48 characters, 90 steps of AdamW on batches "
+    "of 8, in place of 36 layers of width 4,096 and 737 billion tokens. "
+)
 
 WIDER = Claim(
-    name="a wider range of rates",
-    sentence="With normalised queries and keys a model trains well at rates that are several times as high.",
+    name="highest learning rate, with and without normalised queries and keys",
+    sentence="After 90 steps a model with normalised queries and keys trains well at learning rates twice as "
+    "high as the same model without.",
     paper=Figure("normalised for stability; the post shows no ablation", where="the post", read="secondary"),
-    rule=(Bound("highest rate near the best loss, norm / none", ">=", 2.0, direction=1.1, ratio=True),),
-    guards=(Bound("largest score, norm / its bound", "<=", 1.001),),
+    rule=(at_least(HIGHEST, "norm", 2.0, over="no norm", toward=1.1),),
+    guards=(at_most("largest score over its bound", "norm", 1.001),),
     control="the same model without the norm, over the same rates, no gradients clipped",
-    control_reaches=(Bound("nats saved over letter frequencies, no norm", ">=", 0.3),),
-    breaks=(NO_NORM,),
+    control_arm="no norm",
+    control_reaches=(at_least("nats a character", "letter frequencies", 0.3, minus="no norm"),),
+    after_steps=STEPS,
+    breaks=(NO_NORM, ONE_NORM, CLIPPED, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A character model of two layers and width 48, 90 steps. Near is within 10 % of an arm's own "
-    "lowest loss.",
+    deviations=MODEL
+    + "To train well is to come within 10 % of the lowest loss without the norm, between two "
+    "rates of the grid by a straight line over the logarithm.",
+    history=(
+        (
+            "Until November 2026 the verdict was inconclusive, by the same bound. The rate was one of a grid "
+            "whose steps are threefold, and near meant within 10 % of an arm's own loss, which a model that "
+            "does not train meets at every rate."
+        ),
+    ),
+)
+
+LEAKY = Break("leaky", "What is negative keeps a hundredth of its size: nothing is zero.", "near miss")
+PLAIN = Break("ReLU", "The ReLU is not squared.", "rival")
+POST = Figure(
+    "often more than 90 % zeros, unlike SwiGLU and GELU", where="the post, footnote 2", read="secondary"
 )
 
 SPARSE = Claim(
-    name="zeros for nothing",
-    sentence="With squared ReLU at least half of the hidden numbers are zero, and the model predicts as well "
-    "as with GELU.",
-    paper=Figure(
-        "often more than 90 % zeros, unlike SwiGLU and GELU", where="the post, footnote 2", read="secondary"
-    ),
+    name="zeros gained by training, at the loss of GELU",
+    sentence="After 90 steps with squared ReLU the share of hidden numbers that are zero is 5 points above "
+    "that of the untrained model, and the model predicts as well as with GELU.",
+    paper=POST,
     rule=(
-        Bound("share of zeros", ">=", 0.5),
-        Bound("loss, squared ReLU / GELU", "<=", 1.01, direction=1.03, ratio=True),
+        at_least("share of zeros", "squared ReLU", 0.05, minus="untrained", toward=0.0),
+        at_most("nats a character", "squared ReLU", 1.01, over="GELU", toward=1.03),
     ),
-    control="GELU; each at the best of the same rates",
-    control_reaches=(Bound("nats saved over letter frequencies, GELU", ">=", 0.3),),
-    breaks=(LEAKY,),
-    shortcuts=("share of zeros, ReLU",),
+    control="GELU; each at the best of the same rates. Half of the numbers are zero before any training",
+    control_arm="GELU",
+    control_reaches=(at_least("nats a character", "letter frequencies", 0.3, minus="GELU"),),
+    after_steps=STEPS,
+    breaks=(LEAKY, PLAIN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="As above.",
+    deviations=MODEL + "The footnote says nothing of the start, nor of plain ReLU.",
+    history=(
+        (
+            "Until November 2026 the rule asked for half of the numbers and the verdict was reproduced. An "
+            "untrained model has 48 to 51 % of zeros: the bound is on what training adds now."
+        ),
+    ),
 )
 
 NINETY = Claim(
-    name="nine zeros in ten",
-    sentence="With squared ReLU at least 90 % of the hidden numbers are zero.",
-    paper=SPARSE.paper,
-    rule=(Bound("share of zeros", ">=", 0.9, direction=0.5),),
-    control="GELU, which has none",
-    breaks=(LEAKY,),
+    name="squared ReLU sparsity of at least 90 %",
+    sentence="After 90 steps with squared ReLU at least 90 % of the hidden numbers are zero.",
+    paper=POST,
+    rule=(at_least("share of zeros", "squared ReLU", 0.9),),
+    control="GELU, which has no zeros",
+    control_arm="GELU",
+    after_steps=STEPS,
+    breaks=(LEAKY, PLAIN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="As above: 90 steps of training, where the released model had hundreds of thousands.",
+    deviations=MODEL,
+    headline=True,
+    history=(
+        (
+            "Until November 2026 the verdict was weak, with 0 of 5 seeds: from half of the numbers on the "
+            "result counted as the paper's direction, and an untrained model has half. A share below 90 % is "
+            "a miss now."
+        ),
+    ),
 )
 
 SKIPPED = Claim(
-    name="zeros save time",
-    sentence="For one token, reading only the rows whose hidden number is not zero is faster than all.",
+    name="time saved where 95 % of the numbers are zero",
+    sentence="For one token whose hidden numbers are zero by 95 %, reading only the other rows is 1.5 times "
+    "as fast as the product with all rows.",
     paper=Figure("opportunities for faster inference", where="the post, footnote 2", read="secondary"),
     rule=(Speedup("the second product", over="strong", threshold=1.5, axes={"share of zeros": 0.95}),),
     control="the product with all rows",
-    deviations="One token of width 1,024 on a CPU.",
+    deviations="One token of width 1,024 on a CPU. No model here has 95 % of zeros. The benchmark also times "
+    "60 %, which these models have, and 75 %: at both the product with all rows was faster when it was "
+    "measured.",
+    history=(
+        "Until November 2026 the sentence did not say at which share of zeros; the verdict was reproduced.",
+    ),
 )
 
 TOKENS = 48  # of a window
+WIDE = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+NEAR = 1.1
 
 
 @hookimpl
@@ -87,149 +153,186 @@ def experiment(run: Run) -> None:
         with torch.device("meta"):  # shapes alone: nothing is stored
             run.claim(SIZE, {"parameters": sum(weight.numel() for weight in Persimmon().parameters())})
     if run.wants(WIDER, SPARSE, NINETY):
+        run.phase("setup")
         ids, alphabet = data.characters(data.text())
-        text = data.stretches(ids, run.seed)
-        counts = torch.bincount(torch.cat(text.train), minlength=len(alphabet)).double() + 1
-        letters = -(counts / counts.sum()).log()[torch.cat(text.judge)].mean().item()
-        make = partial(Persimmon, len(alphabet), model=48, heads=4, layers=2, hidden=192, std=0.1)
+        text = Text(data.stretches(ids, run.data_seed("world")), len(alphabet))
         if run.wants(WIDER):
-            compare_rates(run, make, text, letters)
+            compare_rates(run, text)
         if run.wants(SPARSE, NINETY):
-            count_zeros(run, make, text, letters)
+            count_zeros(run, text)
 
 
-class Trained(NamedTuple):
-    """network; loss: nats a character on what nothing was chosen by."""
+class Text(NamedTuple):
+    """parts: stretches of ids; vocab: the number of characters"""
 
-    network: Persimmon
-    loss: float
+    parts: data.Parts
+    vocab: int
+
+    def windows(self, run: Run, part: Literal["choose", "judge"]) -> Int[Tensor, "windows longer"]:
+        count = run.pick(smoke=8, quick=128, full=1024)
+        found = data.windows(getattr(self.parts, part), TOKENS + 1, count, run.data("windows", part))
+        return found.to(run.device)
+
+    def letters(self) -> float:
+        """Nats a character of the text to judge by, when each is predicted by how often it occurs."""
+        counts = torch.bincount(torch.cat(self.parts.train), minlength=self.vocab).double() + 1
+        return -(counts / counts.sum()).log()[torch.cat(self.parts.judge)].mean().item()
+
+    def network(self, **settings: Any) -> Persimmon:
+        return Persimmon(self.vocab, model=48, heads=4, layers=2, hidden=192, std=0.1, **settings)
 
 
-Make = Callable[[], Persimmon]
+class Recipe(NamedTuple):
+    """settings of the model; one_norm: keys are not normalised; clip: the largest norm of a gradient"""
+
+    settings: Mapping[str, Any]
+    one_norm: bool = False
+    clip: float | None = None
 
 
-def compare_rates(run: Run, make: partial[Persimmon], text: data.Parts, letters: float) -> None:
+def compare_rates(run: Run, text: Text) -> None:
     """The loss over the rate, with and without the norm."""
-    arms = run.arms(
-        {
-            "norm": partial(make, normalised=not run.without(NO_NORM.name)),
-            "no norm": partial(make, normalised=False),
-        },
-        control="no norm",
+    norm, none = Recipe({}), Recipe({"normalised": False})
+    changed = {NO_NORM: none, ONE_NORM: norm._replace(one_norm=True), CLIPPED: none._replace(clip=1.0)}
+    table = run.compare(
+        WIDER,
+        arms={"norm": Arm(norm), "no norm": Arm(none)},
+        attempt=train,
+        read=judged_rates,
+        grid=run.pick(smoke=(1e-2, 1e-1), quick=WIDE, full=WIDE),
+        score="validation nats",
+        widen=False,
+        references={"letter frequencies": {"nats a character": text.letters()}},
+        derive=partial(highest_rates, run),
+        breaks={one.name: {"norm": Arm(recipe)} for one, recipe in changed.items()},
+        world=text,
+        judged_on="training",
     )
-    rates = run.pick(smoke=(1e-2, 1e-1), quick=WIDE, full=WIDE)
-    highest, lowest, scores = {}, {}, {}
-    for arm, build in arms.items():
-        points: dict[float, Trained] = {}
-
-        def attempt(
-            rate: float, arm: str = arm, build: Make = build, points: dict[float, Trained] = points
-        ) -> tuple[float, Trained]:
-            nats, found = train(run, build, text, rate, f"{arm}, rate {rate:g}")
-            points[rate] = found
-            return nats, found
-
-        best = run.sweep(arm, rates, attempt, score="validation nats")
-        lowest[arm] = best.result.loss
-        near = [rate for rate, found in points.items() if found.loss <= 1.1 * best.result.loss]
-        highest[arm] = max(near, default=math.nan)
-        for rate, found in points.items():
-            if math.isfinite(found.loss):
-                run.metric("held-out loss over rate", found.loss, step=rate, arm=arm)
-            score, bound = largest_score(run, found.network, text)
-            if math.isfinite(score):
-                run.metric("largest score over rate", score, step=rate, arm=arm)
-                scores[arm] = max(scores.get(arm, 0.0), score / bound)
     run.headline("held-out loss over rate")
-    for arm, loss in lowest.items():
-        run.metric("held-out loss at the best rate", loss, arm=arm)
-    normed = not (run.null or run.broken)
-    values = {
-        "highest rate near the best loss, norm / none": highest["norm"] / highest["no norm"],
-        "largest score, norm / its bound": scores["norm"] if normed else 0.0,
-        "nats saved over letter frequencies, no norm": letters - lowest["no norm"],
+    for arm in table.sweeps:
+        run.metric("held-out loss at the best rate", float(table[arm, "nats a character"]), arm=arm)
+
+
+def highest_rates(run: Run, table: Table) -> dict[str, dict[str, float | AtLeast]]:
+    """How high a rate may be for a loss within 10 % of the lowest without the norm."""
+    losses = {
+        arm: {
+            rate: held_out(run, table.world, net, "judge").mean().item() for rate, net in one.points.items()
+        }
+        for arm, one in table.sweeps.items()
     }
-    run.claim(WIDER, values)
+    for arm, over_rates in losses.items():
+        for rate, loss in over_rates.items():
+            if math.isfinite(loss):
+                run.metric("held-out loss over rate", loss, step=rate, arm=arm)
+    limit = NEAR * min(loss for loss in losses["no norm"].values() if math.isfinite(loss))
+    return {arm: {HIGHEST: highest_rate(over_rates, limit)} for arm, over_rates in losses.items()}
 
 
-WIDE = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+def highest_rate(losses: Mapping[float, float], limit: float) -> float | AtLeast:
+    """Where the loss over the logarithm of the rate rises above `limit` for good; NaN if it is never "
+    "below."""
+    rates = sorted(losses)
+    near = [rate for rate in rates if losses[rate] <= limit]
+    if not near:
+        return math.nan
+    if near[-1] == rates[-1]:
+        return AtLeast(near[-1])
+    beyond = rates[rates.index(near[-1]) + 1]
+    rise = losses[beyond] - losses[near[-1]]
+    part = (limit - losses[near[-1]]) / rise if math.isfinite(rise) else 0.0
+    return near[-1] * (beyond / near[-1]) ** part
 
 
-def count_zeros(run: Run, make: partial[Persimmon], text: data.Parts, letters: float) -> None:
+def judged_rates(at: Trial, found: Sweep[Persimmon]) -> dict[str, float | Tensor]:
+    """The losses of windows at the best rate, and the largest score of any rate over what norms allow."""
+    scores = []
+    for rate, network in found.points.items():
+        score, bound = largest_score(at, network)
+        if math.isfinite(score):
+            at.metric("largest score over rate", score, step=rate)
+            scores.append(score / bound)
+    nats = held_out(at.run, at.world, found.chosen, "judge")
+    return {"nats a character": nats, "largest score over its bound": max(scores, default=math.nan)}
+
+
+def count_zeros(run: Run, text: Text) -> None:
     """The share of hidden numbers that are zero, and the loss, by activation."""
-    squared = leaky_squared if run.without(LEAKY.name) else squared_relu
-    arms = run.arms(
-        {
-            "squared ReLU": partial(make, activation=squared),
-            "ReLU": partial(make, activation=F.relu),
-            "GELU": partial(make, activation=F.gelu),
-        },
-        control="GELU",
+    squared, plain, leaky = (
+        Arm(Recipe({"activation": activation})) for activation in (squared_relu, F.relu, leaky_squared)
     )
-    rates = run.pick(smoke=(1e-2,), quick=(3e-3, 1e-2, 3e-2), full=(1e-3, 3e-3, 1e-2, 3e-2))
-    best: dict[str, Best[Trained]] = {}
-    zeros: dict[str, list[float]] = {}
-    for arm, build in arms.items():
+    torch.manual_seed(run.seed)
+    untrained = text.network().to(run.device, run.dtype)
+    start = {"share of zeros": torch.stack(zeros_by_layer(run, text, untrained)).mean(0)}
+    table = run.compare(
+        SPARSE,
+        NINETY,
+        arms={"squared ReLU": squared, "ReLU": plain, "GELU": Arm(Recipe({"activation": F.gelu}))},
+        attempt=train,
+        read=judged_zeros,
+        grid=run.pick(smoke=(1e-2,), quick=(3e-3, 1e-2, 3e-2), full=(1e-3, 3e-3, 1e-2, 3e-2)),
+        score="validation nats",
+        references={"letter frequencies": {"nats a character": text.letters()}, "untrained": start},
+        breaks={LEAKY.name: {"squared ReLU": leaky}, PLAIN.name: {"squared ReLU": plain}},
+        world=text,
+    )
+    metrics = ("share of zeros", "nats a character")
+    rows = [(arm, *(round(float(table[arm, metric]), 4) for metric in metrics)) for arm in table.sweeps]
+    run.table("activations", ("activation", *metrics), rows)
 
-        def attempt(rate: float, arm: str = arm, build: Make = build) -> tuple[float, Trained]:
-            return train(run, build, text, rate, f"{arm}, rate {rate:g}")
 
-        best[arm] = run.sweep(arm, rates, attempt, score="validation nats")
-        zeros[arm] = zeros_by_layer(run, best[arm].result.network, text)
-        for layer, share in enumerate(zeros[arm], 1):
-            run.metric("share of zeros over layers", share, step=layer, arm=arm)
-        run.metric("held-out loss, by activation", best[arm].result.loss, arm=arm)
-    share = {arm: sum(found) / len(found) for arm, found in zeros.items()}
-    loss = {arm: found.result.loss for arm, found in best.items()}
-    rows = [(arm, round(share[arm], 3), round(loss[arm], 4)) for arm in arms]
-    run.table("activations", ("activation", "share of zeros", "nats a character"), rows)
-    values = {
-        "share of zeros": share["squared ReLU"],
-        "loss, squared ReLU / GELU": loss["squared ReLU"] / loss["GELU"],
-        "nats saved over letter frequencies, GELU": letters - loss["GELU"],
-        "share of zeros, ReLU": share["ReLU"],
-    }
-    tuned = list(best.values())
-    if run.wants(SPARSE):
-        run.claim(SPARSE, values, tuned=tuned)
-    if run.wants(NINETY):
-        run.claim(NINETY, {"share of zeros": share["squared ReLU"]}, tuned=tuned)
+def judged_zeros(at: Trial, found: Sweep[Persimmon]) -> dict[str, Tensor]:
+    """Each number for every window."""
+    shares = zeros_by_layer(at.run, at.world, found.chosen)
+    for layer, share in enumerate(shares, 1):
+        at.metric("share of zeros over layers", share.mean().item(), step=layer)
+    nats = held_out(at.run, at.world, found.chosen, "judge")
+    at.metric("held-out loss, by activation", nats.mean().item())
+    return {"share of zeros": torch.stack(shares).mean(0), "nats a character": nats}
 
 
 def leaky_squared(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.01).square()
 
 
-def train(run: Run, build: Make, text: data.Parts, rate: float, arm: str) -> tuple[float, Trained]:
-    """AdamW without clipping, the rate climbing for a tenth of the steps and falling after."""
-    steps = run.pick(smoke=2, quick=90, full=2000)
-    torch.manual_seed(run.seed)
-    network = build().to(run.device, run.dtype)
+def train(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Persimmon]:
+    """AdamW, the rate climbing for a tenth of the steps and falling after; the loss to choose by."""
+    run, text = at.run, at.world
+    steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
+    network = text.network(**recipe.settings)
+    if recipe.one_norm:
+        for block in network.blocks:
+            block.attention.key_norm = nn.Identity()
+    network = network.to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
-    batches = run.generator("batches")
+    batches, label = at.generator("batches"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in run.steps(steps, arm):
-        loss = network.loss(data.windows(text.train, TOKENS + 1, 8, batches).to(run.device))
-        run.descend(loss, optimizer, step=step, arm=arm)
+    for step in at.steps(steps, label, state=(network, optimizer, schedule)):
+        loss = network.loss(data.windows(text.parts.train, TOKENS + 1, 8, batches).to(run.device))
+        at.descend(loss, optimizer, step=step, arm=label, clip=recipe.clip)
         schedule.step()
     run.phase("evaluate")
-    with torch.no_grad():
-        count = run.pick(smoke=8, quick=128, full=1024)
-        choose, judge = (
-            network.loss(data.windows(part, TOKENS + 1, count, run.generator(name)).to(run.device)).item()
-            for name, part in (("to choose by", text.choose), ("to judge by", text.judge))
-        )
-    return choose, Trained(network, judge)
+    return held_out(run, text, network, "choose").mean().item(), network
 
 
 @torch.no_grad()
-def largest_score(run: Run, network: Persimmon, text: data.Parts) -> tuple[float, float]:
+def held_out(
+    run: Run, text: Text, network: Persimmon, part: Literal["choose", "judge"]
+) -> Float[Tensor, " windows"]:
+    """Nats a character of each window."""
+    windows = text.windows(run, part)
+    logits = network(windows[:, :-1]).transpose(1, 2)
+    return F.cross_entropy(logits, windows[:, 1:], reduction="none").mean(1).double()
+
+
+@torch.no_grad()
+def largest_score(at: Trial, network: Persimmon) -> tuple[float, float]:
     """The largest product of a query and a key over √dim in any layer, and the most that norms allow.
 
     A normalised vector is at most √dim long, then stretched by its gain and moved by its bias.
     """
-    x = network.embed(data.windows(text.judge, TOKENS, 8, run.generator("scores")).to(run.device))
+    x = network.embed(at.world.windows(at.run, "judge")[:8, :-1])
     found, bound = 0.0, 0.0
     for block in network.blocks:
         attention = block.attention
@@ -237,10 +340,11 @@ def largest_score(run: Run, network: Persimmon, text: data.Parts) -> tuple[float
         scores = (q @ k.mT).abs().max().item() / q.shape[-1] ** 0.5
         if not math.isfinite(scores):
             return math.nan, 1.0
-        if hasattr(attention.query_norm, "weight"):
+        norms = attention.query_norm, attention.key_norm
+        if all(hasattr(norm, "weight") for norm in norms):
             longest = [
                 norm.weight.abs().max().item() * q.shape[-1] ** 0.5 + norm.bias.norm().item()
-                for norm in (attention.query_norm, attention.key_norm)
+                for norm in norms
             ]
             bound = max(bound, longest[0] * longest[1] / q.shape[-1] ** 0.5)
         found = max(found, scores)
@@ -249,10 +353,12 @@ def largest_score(run: Run, network: Persimmon, text: data.Parts) -> tuple[float
 
 
 @torch.no_grad()
-def zeros_by_layer(run: Run, network: Persimmon, text: data.Parts) -> list[float]:
-    x = network.embed(data.windows(text.judge, TOKENS, 16, run.generator("zeros")).to(run.device))
+def zeros_by_layer(run: Run, text: Text, network: Persimmon) -> list[Float[Tensor, " windows"]]:
+    """For each layer the share of hidden numbers that are zero, by window."""
+    x = network.embed(text.windows(run, "judge")[:, :-1])
     shares = []
     for block in network.blocks:
-        shares.append((block.hidden(x + block.attention(block.norms[0](x))) == 0).double().mean().item())
+        hidden = block.hidden(x + block.attention(block.norms[0](x)))
+        shares.append((hidden == 0).double().mean((1, 2)).cpu())
         x = block(x)
     return shares

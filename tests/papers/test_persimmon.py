@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections import Counter
 
 import pytest
@@ -12,6 +13,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 from transformers import PersimmonConfig, PersimmonForCausalLM
 
+from readtrack.checks.constants import digest
 from readtrack.papers import persimmon
 from readtrack.papers.persimmon import (
     NormalisedAttention,
@@ -21,6 +23,7 @@ from readtrack.papers.persimmon import (
     without_zeros,
 )
 from readtrack.papers.persimmon.benchmark import normalised
+from readtrack.plugin import AtLeast
 
 its = importlib.import_module("readtrack.papers.persimmon.experiment")
 
@@ -132,26 +135,72 @@ def test_hooks_on_its_parts_fire(training):
     assert silent == {"blocks", "blocks.0.norms", "blocks.1.norms"}
 
 
-@pytest.mark.parametrize("broken", ["", "no norm", "leaky"])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
-    made = {}
-    train = its.train
+RATES = {"norm": (True, True, squared_relu, None), "no norm": (False, False, squared_relu, None)}
+ZEROS = {
+    "squared ReLU": (True, True, squared_relu, None),
+    "ReLU": (True, True, F.relu, None),
+    "GELU": (True, True, F.gelu, None),
+}
 
-    def watched(run, build, text, rate, arm):
-        block = build().blocks[0]
-        normed = not isinstance(block.attention.query_norm, torch.nn.Identity)
-        made[arm.split(", rate")[0]] = normed, block.activation
-        return train(run, build, text, rate, arm)
+
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [
+        ("", RATES | ZEROS),
+        ("no norm", RATES | {"norm": RATES["no norm"]}),
+        ("queries alone", RATES | {"norm": (True, False, squared_relu, None)}),
+        ("clipping", RATES | {"norm": (False, False, squared_relu, 1.0)}),
+        ("leaky", ZEROS | {"squared ReLU": (True, True, its.leaky_squared, None)}),
+        ("ReLU", ZEROS | {"squared ReLU": (True, True, F.relu, None)}),
+    ],
+)
+def test_the_arms_are_what_they_say(part_of_run, monkeypatch, broken, expected):
+    made = {}
+
+    def watched(at, recipe, rate):
+        network = at.world.network(**recipe.settings)
+        if recipe.one_norm:
+            network.blocks[0].attention.key_norm = torch.nn.Identity()
+        block = network.blocks[0]
+        norms = block.attention.query_norm, block.attention.key_norm
+        normed = [not isinstance(norm, torch.nn.Identity) for norm in norms]
+        made[at.name] = *normed, block.activation, recipe.clip
+        return 1.0, network
 
     monkeypatch.setattr(its, "train", watched)
-    run_experiment(persimmon, broken=broken)
-    rates = {"norm": (broken != "no norm", squared_relu), "no norm": (False, squared_relu)}
-    squared = its.leaky_squared if broken == "leaky" else squared_relu
-    zeros = {"squared ReLU": (True, squared), "ReLU": (True, F.relu), "GELU": (True, F.gelu)}
-    assert made == {"": {**rates, **zeros}, "no norm": rates, "leaky": zeros}[broken]
+    its.experiment(part_of_run(broken=broken))
+    assert made == expected
 
 
-def test_no_score_exceeds_what_the_norms_allow(run_experiment):
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ((2.0, 2.1, 2.3, 3.0), 0.01 * 10**0.5),
+        ((2.0, 2.0, math.inf, math.nan), 0.01),
+        ((2.0, 2.0, 2.0, 2.1), AtLeast(1.0)),
+        ((3.0, 3.0, 3.0, 3.0), math.nan),
+        ((3.0, 2.0, 2.4, 2.0), AtLeast(1.0)),
+    ],
+)
+def test_the_highest_rate_lies_where_the_loss_crosses_the_limit(losses, expected):
+    found = its.highest_rate(dict(zip((0.001, 0.01, 0.1, 1.0), losses, strict=True)), 2.2)
+    same = (
+        found == expected if isinstance(expected, AtLeast) else found == pytest.approx(expected, nan_ok=True)
+    )
+    assert same
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(its) == "e9e1b9974a4e"
+    assert (its.STEPS, its.WIDE, its.NEAR) == (90, (3e-3, 1e-2, 3e-2, 1e-1, 3e-1), 1.1)
+
+
+def test_the_experiment_runs(run_experiment):
+    shown = run_experiment(persimmon).curves["share of zeros over layers"]
+    assert shown.keys() == {"squared ReLU", "ReLU", "GELU"}
+
+
+def test_no_score_exceeds_what_the_norms_allow():
     model = small()
     with torch.no_grad():
         for weight in model.parameters():
