@@ -2,13 +2,28 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Growth, Run, Speedup, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Growth,
+    Run,
+    Speedup,
+    Sweep,
+    Trial,
+    at_least,
+    hookimpl,
+)
 
 from .benchmark import pairs
 from .model import Longformer
@@ -26,12 +41,23 @@ SIZE = Claim(
     kind="identity",
 )
 
+FAR = "accuracy far away"
+STEPS = 180
+
 NO_GLOBAL = Break("no global token", "The question is a token like all others.")
+ANOTHER = Break("another global token", "The second token is global in the question's place.", "near miss")
+ASKED_OF_ALL = Break(
+    "the question added to every token",
+    "No token is global: the question's embedding is added to that of each token, the answer is read from "
+    "the mean of all.",
+    "rival",
+)
 
 QUESTIONS = Claim(
-    name="a global token answers for the whole text",
-    sentence="With a narrow window and the question as a global token, an answer is found anywhere in the "
-    "text, as with full attention, and for a fraction of its scores.",
+    name="answers far from the question, with and without a global token",
+    sentence="After 180 steps a network with a narrow window whose question is a global token answers "
+    "questions about the farthest third of a text more often than the window alone, and within 10 points of "
+    "full attention.",
     paper=Figure(
         "without global attention and its separate projections 8.3 points less on WikiHop; without the "
         "projections alone 1.6 less",
@@ -39,17 +65,31 @@ QUESTIONS = Claim(
         read="memory",
     ),
     rule=(
-        Bound("accuracy far away, global token - window alone", ">=", 0.3, direction=0.0),
-        Bound("accuracy far away, full attention - global token", "<=", 0.1),
-        Bound("scores at 4,096 tokens, full / band", ">=", 4.0, ratio=True),
+        at_least(FAR, "global token", 0.3, minus="window alone", toward=0.0),
+        at_least(FAR, "global token", -0.1, minus="full attention"),
     ),
+    guards=(Bound("scores at 4,096 tokens, full / band", ">=", 4.0, ratio=True),),
     control="the same network with the window alone, its answer read from the mean of all tokens, so that it "
     "can see all of them but not ask; each arm at its best rate",
-    control_reaches=(Bound("accuracy far away, full attention", ">=", 0.9),),
-    breaks=(NO_GLOBAL,),
+    control_arm="window alone",
+    control_reaches=(
+        at_least(FAR, "full attention", 0.9),
+        at_least("accuracy", "window alone", 0.05, minus="a guess"),
+    ),
+    after_steps=STEPS,
+    breaks=(NO_GLOBAL, ANOTHER, ASKED_OF_ALL, UNTRAINED),
     chosen_on=(0, 1),
+    headline=True,
     deviations="Texts of 24 tokens with 3 facts among noise; the first token asks for one of them. One layer "
-    "of width 64, a window of 2 to either side.",
+    "of width 64, a window of 2 to either side, no dropout, trained from scratch by AdamW; the paper's model "
+    "goes on from RoBERTa's weights and reads 4,096 tokens. The 8.3 points are for global attention and its "
+    "projections together, which are separate here, too.",
+    history=(
+        (
+            "Until November 2026 the verdict was reproduced, by the same bounds. The number of scores "
+            "follows from the window, so it is a guard now; the control must do better than a guess."
+        ),
+    ),
 )
 
 LINEAR = Claim(
@@ -66,7 +106,9 @@ LINEAR = Claim(
         Growth("attention", what="memory", axis="tokens", threshold=1.1),
         Speedup("attention", over="strong", threshold=1.5, axes={"tokens": 4096}),
     ),
-    control="torch's fused attention with the same mask",
+    control="torch's fused attention with the same mask, which is made before the clock starts",
+    deviations="Two heads of width 64, a window of 64 to either side, 512 to 4,096 tokens on a CPU. "
+    "FlexAttention, which skips blocks outside the band, is timed on a GPU alone.",
 )
 
 LENGTH, WINDOW, WIDTH = 24, 2, 64
@@ -86,6 +128,11 @@ def experiment(run: Run) -> None:
         ask(run)
 
 
+class World(NamedTuple):
+    chosen: Task
+    judged: Task
+
+
 def draw(count: int, generator: torch.Generator) -> Task:
     """A question (which kind?), then noise with one fact of each kind (a token of that kind and a value)."""
     ids = torch.randint(NOISE, (count, LENGTH), generator=generator) + FACTS + KINDS * VALUES
@@ -100,89 +147,90 @@ def draw(count: int, generator: torch.Generator) -> Task:
 class Reader(nn.Module):
     """An encoder whose answer is read at the question, or from the mean of all tokens.
 
-    everywhere  the question is a global token
+    everywhere  the place of the global token; the question's is 0
+    asked       the question's embedding is added to that of every token
     """
 
-    def __init__(self, window: int, *, everywhere: bool, pooled: bool) -> None:
+    def __init__(
+        self, window: int, *, everywhere: int | None = None, pooled: bool = False, asked: bool = False
+    ) -> None:
         super().__init__()
-        self.everywhere, self.pooled = everywhere, pooled
+        self.everywhere, self.pooled, self.asked = everywhere, pooled, asked
         sizes = {"context": LENGTH, "model": WIDTH, "heads": 4, "layers": 1}
         std = 0.02 * (768 / WIDTH) ** 0.5  # as large beside its width as the paper's 0.02 is at 768
         vocab = FACTS + KINDS * VALUES + NOISE
         self.encoder = Longformer(vocab, **sizes, window=window, std=std, dropout=0.0)
+        if asked:
+            self.encoder.tokens.register_forward_hook(lambda _, ids, x: x + x[:, :1])
         self.output = nn.Linear(WIDTH, VALUES)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch values"]:
-        hidden = self.encoder(ids, everywhere=torch.zeros_like(ids[:, :1]) if self.everywhere else None)
+        wide = None if self.everywhere is None else torch.full_like(ids[:, :1], self.everywhere)
+        hidden = self.encoder(ids, everywhere=wide)
         return self.output(hidden.mean(1) if self.pooled else hidden[:, 0])
 
 
 def ask(run: Run) -> None:
-    chosen, judged = (
-        draw(run.pick(smoke=60, quick=400, full=2000), run.generator(name))
-        for name in ("to choose by", "to judge by")
-    )
-    window_alone = partial(Reader, WINDOW, everywhere=False, pooled=True)
-    arms: dict[str, Callable[[], Reader]] = run.arms(
-        {
-            "global token": partial(Reader, WINDOW, everywhere=True, pooled=False),
-            "window alone": window_alone,
-        },
-        control="window alone",
-    )
-    # What the control is judged by stays as it is, also in a null run.
-    arms["full attention"] = partial(Reader, LENGTH, everywhere=False, pooled=False)
-    if run.without(NO_GLOBAL.name):
-        arms["global token"] = partial(Reader, WINDOW, everywhere=False, pooled=False)
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-    best: dict[str, Best[Float[Tensor, " thirds"]]] = {}
-    for arm, make in arms.items():
-        attempt = partial(train, run, arm, make, chosen, judged)
-        best[arm] = run.sweep(arm, rates, attempt, score="validation accuracy", keep="highest")
-        for third, value in enumerate(best[arm].result.tolist()):
-            place = (third + 0.5) * (LENGTH - 1) / 3
-            run.metric("accuracy over distance", value, step=place, arm=arm)
-    run.headline("accuracy over distance")
-    far = {arm: one.result[-1].item() for arm, one in best.items()}
+    count = run.pick(smoke=60, quick=400, full=2000)
+    world = World(draw(count, run.data("texts", "choose")), draw(2 * count, run.data("texts", "judge")))
+    changed = {
+        NO_GLOBAL: partial(Reader, WINDOW),
+        ANOTHER: partial(Reader, WINDOW, everywhere=1),
+        ASKED_OF_ALL: partial(Reader, WINDOW, pooled=True, asked=True),
+    }
     with torch.device("meta"):
         window = Longformer().blocks[0].attention.window
-    banded = pairs(4096, window, 1) if arms["global token"] is not window_alone else 4096**2
-    run.claim(
+    run.compare(
         QUESTIONS,
-        {
-            "accuracy far away, global token - window alone": far["global token"] - far["window alone"],
-            "accuracy far away, full attention - global token": far["full attention"] - far["global token"],
-            "scores at 4,096 tokens, full / band": 4096**2 / banded,
-            "accuracy far away, full attention": far["full attention"],
+        arms={
+            "global token": Arm(partial(Reader, WINDOW, everywhere=0)),
+            "window alone": Arm(partial(Reader, WINDOW, pooled=True)),
         },
-        tuned=list(best.values()),
+        yardsticks={"full attention": Arm(partial(Reader, LENGTH))},
+        attempt=train,
+        read=judge,
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
+        score="validation accuracy",
+        keep="highest",
+        references={
+            "": {"scores at 4,096 tokens, full / band": 4096**2 / pairs(4096, window, 1)},
+            "a guess": {"accuracy": 1 / VALUES},
+        },
+        breaks={one.name: {"global token": Arm(make)} for one, make in changed.items()},
+        world=world,
     )
+    run.headline("accuracy over distance")
 
 
-def train(
-    run: Run, arm: str, make: Callable[[], Reader], chosen: Task, judged: Task, rate: float
-) -> tuple[float, Float[Tensor, " thirds"]]:
-    """On fresh texts; the accuracy on `chosen`, and on `judged` by thirds of the distance to the answer."""
-    torch.manual_seed(run.seed)
+def train(at: Trial, make: Callable[[], Reader], rate: float) -> tuple[float, Reader]:
+    """On fresh texts; the accuracy on those to choose by, and the reader."""
+    run = at.run
     reader = make().to(run.device, run.dtype)
-    steps, generator = run.pick(smoke=2, quick=180, full=2000), run.generator("texts")
+    steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
+    generator = at.generator("texts")
     optimizer = torch.optim.AdamW(reader.parameters(), lr=rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps + 1, pct_start=0.1)
     run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(reader, optimizer, schedule)):
         ids, answer, _ = draw(32, generator)
         loss = F.cross_entropy(reader(ids.to(run.device)), answer.to(run.device))
-        run.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", arm=arm, clip=1.0)
+        at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=1.0)
         schedule.step()
     run.phase("evaluate")
-    return right(run, reader, chosen).mean().item(), by_thirds(right(run, reader, judged), judged[2])
+    return right(run, reader, at.world.chosen).mean().item(), reader
+
+
+def judge(at: Trial, found: Sweep[Reader]) -> dict[str, Float[Tensor, " texts"]]:
+    """What is right, in all texts and in those whose answer is in the farthest third."""
+    judged = at.world.judged
+    correct = right(at.run, found.chosen, judged)
+    third = (judged[2] - 1) * 3 // (LENGTH - 1)
+    for index in range(3):
+        place = (index + 0.5) * (LENGTH - 1) / 3
+        at.metric("accuracy over distance", correct[third == index].mean().item(), step=place)
+    return {"accuracy": correct, FAR: correct[third == 2]}
 
 
 @torch.no_grad()
 def right(run: Run, reader: Reader, task: Task) -> Float[Tensor, " texts"]:
     return (reader(task[0].to(run.device)).argmax(1).cpu() == task[1]).double()
-
-
-def by_thirds(right: Float[Tensor, " texts"], place: Int[Tensor, " texts"]) -> Float[Tensor, " thirds"]:
-    third = (place - 1) * 3 // (LENGTH - 1)
-    return torch.stack([right[third == index].mean() for index in range(3)])

@@ -12,6 +12,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.testing import assert_close
 from transformers import LongformerConfig, LongformerModel
 
+from readtrack.checks.constants import digest
 from readtrack.papers import longformer
 from readtrack.papers.longformer import Longformer, LongformerAttention, banded_attention, from_released
 from readtrack.papers.longformer.benchmark import pairs, visible_pairs
@@ -187,52 +188,63 @@ def test_arms_are_what_their_names_say():
     changed[:, 20] = toy.FACTS + (changed[:, 20] - toy.FACTS + 1) % 34
     answers = {}
     for name, window, everywhere, pooled in (
-        ("global", 2, True, False),
-        ("mean", 2, False, True),
-        ("alone", 2, False, False),
-        ("full", 24, False, False),
+        ("global", 2, 0, False),
+        ("mean", 2, None, True),
+        ("alone", 2, None, False),
+        ("full", 24, None, False),
     ):
         torch.manual_seed(0)
         reader = toy.Reader(window, everywhere=everywhere, pooled=pooled)
         answers[name] = not torch.equal(reader(ids), reader(changed))
     assert answers == {"global": True, "mean": True, "alone": False, "full": True}
-    assert (toy.LENGTH, toy.WINDOW, toy.RATES) == (24, 2, (1e-3, 3e-3, 1e-2))
 
 
-def test_thirds():
-    right, place = torch.tensor([1.0, 0.0, 1.0, 1.0]).double(), torch.tensor([1, 8, 9, 23])
-    assert toy.by_thirds(right, place).tolist() == pytest.approx([0.5, 1.0, 1.0])
+def test_the_question_is_added_to_every_token():
+    ids, _, _ = toy.draw(1, torch.Generator().manual_seed(1))
+    reader, asked = toy.Reader(2, pooled=True), toy.Reader(2, pooled=True, asked=True)
+    words = [one.encoder.tokens(ids) for one in (reader, asked)]
+    weight = asked.encoder.tokens.weight
+    assert_close(words[1], weight[ids] + weight[ids[:, :1]])
+    assert_close(words[0], reader.encoder.tokens.weight[ids])
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(toy) == "a87beb8f12e8"
+    assert (toy.STEPS, toy.LENGTH, toy.WINDOW, toy.RATES) == (180, 24, 2, (1e-3, 3e-3, 1e-2))
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(longformer)
     assert record.headline_curve == "accuracy over distance"
-    assert record.curves["accuracy over distance"].keys() == {
-        "global token",
-        "window alone",
-        "full attention",
-    }
-    values = run_experiment(longformer, null=True).claims[-1]["values"]
-    assert values["scores at 4,096 tokens, full / band"] == 1
-    assert values["accuracy far away, global token - window alone"] == 0
+    curves = record.curves["accuracy over distance"]
+    assert curves.keys() == {"global token", "window alone", "full attention"}
+    assert [place for place, _ in curves["global token"]] == pytest.approx([23 / 6, 23 / 2, 115 / 6])
 
 
-@pytest.mark.parametrize(("null", "broken"), [(False, ""), (True, ""), (False, "no global token")])
-def test_who_sees_what(part_of_run, monkeypatch, null, broken):
-    """Full attention, which the control is judged by, is there in a null run, too."""
+@pytest.mark.parametrize(
+    ("broken", "ours"),
+    [
+        ("", (2, 0, False, False)),
+        ("no global token", (2, None, False, False)),
+        ("another global token", (2, 1, False, False)),
+        ("the question added to every token", (2, None, True, True)),
+    ],
+)
+def test_who_sees_what(part_of_run, monkeypatch, broken, ours):
     made = {}
 
-    def watched(run, arm, make, *rest):
+    def watched(at, make, rate):
         reader = make()
-        made[arm] = reader.encoder.blocks[0].attention.window, reader.everywhere, reader.pooled
-        return 0.5, torch.zeros(3).double()
+        window = reader.encoder.blocks[0].attention.window
+        made[at.name] = window, reader.everywhere, reader.pooled, reader.asked
+        return 0.5, reader
 
     monkeypatch.setattr(toy, "train", watched)
-    toy.ask(part_of_run(null=null, broken=broken))
+    toy.ask(part_of_run(broken=broken))
     assert made == {
-        "global token": (2, False, True) if null else (2, not broken, False),
-        "window alone": (2, False, True),
-        "full attention": (24, False, False),
+        "global token": ours,
+        "window alone": (2, None, True, False),
+        "full attention": (24, None, False, False),
     }
 
 
