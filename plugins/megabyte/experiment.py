@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,37 +13,62 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack import data
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, Speedup, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Speedup,
+    Sweep,
+    Trial,
+    at_most,
+    hookimpl,
+)
 
 from ..gpt2 import GPT2
 from .model import BYTES, Megabyte
 
-NO_GLOBAL = Break("patches alone", "Each patch is spelled without a word from the global model.")
+STEPS = 84
+
+NO_GLOBAL = Break("patches alone", "Each patch is spelled without a word from the global model.", "near miss")
+RECURRENT = Break("an LSTM", "An LSTM of bytes, which costs no more a byte than the plain model.", "rival")
 
 CHEAPER = Claim(
-    name="better for as much work",
-    sentence="With as many operations a byte it predicts bytes better than a plain model does.",
+    name="bits a byte for equal work, MEGABYTE and a plain decoder",
+    sentence="After 84 steps MEGABYTE predicts bytes better than a plain decoder that takes as many "
+    "operations a byte.",
     paper=Figure(
         "with equal compute better than plain byte models and PerceiverAR on five data sets",
         where="section 5, table 1",
         read="text",
     ),
-    rule=(
-        Bound("bits a byte, plain - MEGABYTE", ">=", 0.02, direction=0.0),
-        Bound("operations a byte, MEGABYTE / plain", "<=", 1.02),
-    ),
+    rule=(at_most("bits a byte", "MEGABYTE", -0.02, minus="plain", toward=0.0),),
+    guards=(at_most("operations a byte", "MEGABYTE", 1.02, over="plain"),),
     control="a plain decoder of bytes, in as many steps; each at the best of the same rates",
-    control_reaches=(Bound("bits a byte saved by the plain model over byte frequencies", ">=", 0.5),),
-    breaks=(NO_GLOBAL,),
+    control_arm="plain",
+    control_reaches=(at_most("bits a byte", "plain", -0.5, minus="byte frequencies"),),
+    after_steps=STEPS,
+    breaks=(NO_GLOBAL, RECURRENT, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Source code of Python's library in windows of 256 bytes, patches of 8: a global model of "
-    "width 192 in 3 layers, a local one of width 48 in one, against two layers of width 72; 84 steps of 2, "
-    "after which a local model that was trained without the global one does as well.",
+    headline=True,
+    deviations="Source code of Python's library in windows of 256 bytes, where the paper reads 8,192 and "
+    "more: nothing here needs a long context. Patches of 8: a global model of width 192 in 3 layers, a local "
+    "one of width 48 in one, against two layers of width 72. AdamW, 84 steps of 2 windows, after which a "
+    "local model that was trained without the global one does as well. Initial embeddings are at either "
+    "arm's best of three sizes. Images and sound are left out.",
+    history=(
+        (
+            "Until November 2026: not reproduced, by the same bound. Equal operations are made by the sizes "
+            "that were chosen and are a guard now; the sentence did not say after how many steps."
+        ),
+    ),
 )
 
 FASTER = Claim(
-    name="writes faster",
-    sentence="It writes bytes faster than the plain model of as much work a byte does.",
+    name="time to write, MEGABYTE and a plain decoder",
+    sentence="MEGABYTE writes 64 bytes 1.4 times as fast as a plain decoder of as much work a byte does.",
     paper=Figure(
         "8192 bytes in 93 s against 132 s, 40 % faster than a plain model of less than a quarter of its size",
         where="section 8, table 5; in the preprint 9.1, table 9",
@@ -51,6 +76,9 @@ FASTER = Claim(
     ),
     rule=(Speedup("64 bytes written", over="a plain model", threshold=1.4, mode="until"),),
     control="the plain model with a cache",
+    deviations="64 bytes by the experiment's models on a CPU, both with a cache, where the paper writes "
+    "8,192 by models of 1.3 billion and 350 million parameters on a GPU; here both take equal work, there "
+    "the plain model is the smaller one.",
 )
 
 WINDOW, PATCH = 256, 8
@@ -83,6 +111,29 @@ class PlainBytes(GPT2):
         return F.cross_entropy(logits.flatten(0, 1), ids.flatten())
 
 
+class RecurrentBytes(nn.Module):
+    """As `PlainBytes`, with an LSTM in the decoder's place."""
+
+    def __init__(self, width: int = 146) -> None:
+        super().__init__()
+        self.embed, self.readout = nn.Embedding(BYTES, width), nn.Linear(width, BYTES)
+        self.lstm = nn.LSTM(width, width, batch_first=True)
+
+    def forward(self, ids: Int[Tensor, "batch bytes"]) -> Float[Tensor, "batch bytes vocab"]:
+        return self.readout(self.lstm(self.embed(ids))[0])
+
+    def loss(self, ids: Int[Tensor, "batch bytes"]) -> Float[Tensor, ""]:
+        logits = self(F.pad(ids[:, :-1], (1, 0)))
+        return F.cross_entropy(logits.flatten(0, 1), ids.flatten())
+
+
+class World(NamedTuple):
+    """parts: stretches of bytes; window: how many are read at once"""
+
+    parts: data.Parts
+    window: int
+
+
 @hookimpl
 def experiment(run: Run) -> None:
     if run.wants(CHEAPER):
@@ -91,59 +142,59 @@ def experiment(run: Run) -> None:
 
 def compare(run: Run) -> None:
     window = run.pick(smoke=32, quick=WINDOW, full=512)
-    multiscale = Unheard if run.without(NO_GLOBAL.name) else Megabyte
-    makes: dict[str, Callable[[], nn.Module]] = run.arms(
-        {
-            "MEGABYTE": partial(multiscale, patches=window // PATCH, **GLOBAL),
-            "plain": partial(PlainBytes, window),
-        },
-        control="plain",
-    )
     text = data.code()[: run.pick(smoke=20_000, quick=1_000_000, full=None)].encode()
-    parts = data.stretches(torch.frombuffer(bytearray(text), dtype=torch.uint8).long(), run.seed)
-    rates = run.pick(smoke=(5e-3,), quick=(2e-3, 5e-3, 1.2e-2, 3e-2), full=(5e-4, 1e-3, 2e-3, 5e-3))
-    best: dict[str, Best[nn.Module]] = {}
-    bits: dict[str, float] = {}
-    work: dict[str, float] = {}
-    for arm, make in makes.items():
-        best[arm] = run.sweep(
-            arm, rates, partial(train, run, arm, make, parts, window), score="validation nats"
-        )
-        network = best[arm].result
-        found = losses(run, network, parts.judge, window, "windows to judge by") / math.log(2)
-        bits[arm] = found.mean().item()
-        work[arm] = operations(network, window)
-        run.metric("held-out bits a byte", bits[arm], arm=arm)
-        run.metric("operations a byte", work[arm], arm=arm)
-        for place, value in enumerate(found.unflatten(0, (-1, PATCH)).mean(0).tolist()):
-            run.metric("bits over the place in a patch", value, step=place, arm=arm)
+    ids = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+    world = World(data.stretches(ids, run.data_seed("world")), window)
+    multiscale, alone = (partial(kind, patches=window // PATCH, **GLOBAL) for kind in (Megabyte, Unheard))
+    table = run.compare(
+        CHEAPER,
+        arms={"MEGABYTE": Arm(multiscale), "plain": Arm(partial(PlainBytes, window))},
+        attempt=train,
+        read=judge,
+        grid=run.pick(smoke=(5e-3,), quick=(2e-3, 5e-3, 1.2e-2, 3e-2), full=(5e-4, 1e-3, 2e-3, 5e-3)),
+        score="validation nats",
+        references={"byte frequencies": {"bits a byte": bits_of_frequencies(world.parts)}},
+        breaks={
+            NO_GLOBAL.name: {"MEGABYTE": Arm(alone)},
+            RECURRENT.name: {"MEGABYTE": Arm(RecurrentBytes)},
+        },
+        world=world,
+    )
     run.headline("bits over the place in a patch")
-    counts = torch.bincount(torch.cat(parts.train), minlength=BYTES).double() + 0.1
-    frequencies = -(counts / counts.sum()).log2()[torch.cat(parts.judge)].mean().item()
-    values = {
-        "bits a byte, plain - MEGABYTE": bits["plain"] - bits["MEGABYTE"],
-        "operations a byte, MEGABYTE / plain": work["MEGABYTE"] / work["plain"],
-        "bits a byte saved by the plain model over byte frequencies": frequencies - bits["plain"],
-    }
-    run.claim(CHEAPER, values, tuned=list(best.values()))
     if not run.null and not run.broken:
-        show(run, {arm: found.result for arm, found in best.items()}, parts)
+        show(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, world)
 
 
-def show(run: Run, networks: dict[str, nn.Module], parts: data.Parts) -> None:
+def bits_of_frequencies(parts: data.Parts) -> float:
+    """Bits a byte of the text to judge by, when each is predicted by how often it occurs."""
+    counts = torch.bincount(torch.cat(parts.train), minlength=BYTES).double() + 0.1
+    return -(counts / counts.sum()).log2()[torch.cat(parts.judge)].mean().item()
+
+
+def judge(at: Trial, found: Sweep[nn.Module]) -> dict[str, float | Tensor]:
+    bits = losses(at.run, found.chosen, at.world, "judge") / math.log(2)
+    work = operations(found.chosen, at.world.window)
+    at.metric("held-out bits a byte", bits.mean().item())
+    at.metric("operations a byte", work)
+    for place, value in enumerate(bits.unflatten(1, (-1, PATCH)).mean((0, 1)).tolist()):
+        at.metric("bits over the place in a patch", value, step=place)
+    return {"bits a byte": bits.mean(1), "operations a byte": work}
+
+
+def show(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     """What each arm writes after the same beginning, and how fast; and what MEGABYTE is without its global
     model, which it was trained with."""
     network = networks["MEGABYTE"]
-    window = network.positions.shape[0]
-    silenced = Unheard(patches=window // PATCH, **GLOBAL).to(run.device, run.dtype)
+    silenced = Unheard(patches=world.window // PATCH, **GLOBAL).to(run.device, run.dtype)
     silenced.load_state_dict(network.state_dict())
-    bits = losses(run, silenced, parts.judge, window, "windows to judge by").mean().item() / math.log(2)
+    bits = losses(run, silenced, world, "judge").mean().item() / math.log(2)
     run.metric("held-out bits a byte", bits, arm="MEGABYTE, its global model silenced")
-    given, count = run.pick(smoke=(8, 8), quick=(64, 128), full=(128, 256))
-    ids = data.windows(parts.judge, given, 1, run.generator("what to go on from")).to(run.device)
+    given, count = run.pick(smoke=(8, 16), quick=(64, 128), full=(128, 256))
+    ids = data.windows(world.parts.judge, given, 1, run.data("what to go on from", "judge"))
+    ids = ids.to(run.device)
     lines = ["beginning", readable(ids[0])]
     for arm, writer in networks.items():
-        draw, began = run.generator("bytes that are written"), time.perf_counter()
+        draw, began = run.data("bytes that are written", "judge"), time.perf_counter()
         written = continued(writer, ids, count, draw)
         speed = count / (time.perf_counter() - began)
         lines += ["", f"{arm}: {count} bytes, {speed:,.0f} a second", readable(written)]
@@ -185,31 +236,29 @@ def operations(network: nn.Module, window: int) -> float:
     return counter.get_total_flops() / window
 
 
-def train(
-    run: Run, arm: str, make: Callable[[], nn.Module], parts: data.Parts, window: int, rate: float
-) -> tuple[float, nn.Module]:
-    steps = run.pick(smoke=3, quick=84, full=3000)
-    torch.manual_seed(run.seed)
+def train(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float, nn.Module]:
+    run, (parts, window) = at.run, at.world
+    steps = at.length(run.pick(smoke=3, quick=STEPS, full=3000))
     network = make().to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
-    batches = run.generator("windows to train on")
+    batches, label = at.generator("windows to train on"), f"{at.name}, rate {rate:g}"
     run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+    for step in at.steps(steps, label, state=(network, optimizer, schedule)):
         loss = network.loss(data.windows(parts.train, window, 2, batches).to(run.device))
-        run.descend(loss, optimizer, step=step, arm=f"{arm}, rate {rate:g}", clip=1.0)
+        at.descend(loss, optimizer, step=step, arm=label, clip=1.0)
         schedule.step()
-    return losses(run, network, parts.choose, window, "windows to choose by").mean().item(), network
+    return losses(run, network, at.world, "choose").mean().item(), network
 
 
 @torch.no_grad()
 def losses(
-    run: Run, network: nn.Module, pieces: tuple[Tensor, ...], window: int, stream: str
-) -> Float[Tensor, " {window}"]:
-    """Nats of each byte of a window, on average over windows that are the same for every arm."""
+    run: Run, network: nn.Module, world: World, part: Literal["choose", "judge"]
+) -> Float[Tensor, "windows window"]:
+    """Nats of each byte of windows that are the same for every arm."""
     run.phase("evaluate")
-    ids = data.windows(pieces, window, run.pick(smoke=4, quick=64, full=512), run.generator(stream)).to(
-        run.device
-    )
+    count = run.pick(smoke=4, quick=64, full=512)
+    ids = data.windows(getattr(world.parts, part), world.window, count, run.data("windows", part))
+    ids = ids.to(run.device)
     given = ids if isinstance(network, Megabyte) else F.pad(ids[:, :-1], (1, 0))
-    return F.cross_entropy(network(given).mT, ids, reduction="none").double().mean(0).cpu()
+    return F.cross_entropy(network(given).mT, ids, reduction="none").double().cpu()

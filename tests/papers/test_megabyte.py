@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from readtrack import data
+from readtrack.checks.constants import digest
 from readtrack.papers import megabyte
 from readtrack.papers.megabyte import Megabyte
 from readtrack.papers.megabyte.benchmark import by_loops, training_cost
@@ -120,9 +121,9 @@ def test_the_plain_model_predicts_every_byte():
 def test_both_arms_are_judged_by_what_they_are_trained_on(part_of_run, make):
     network = small().float() if make is Megabyte else make(20)
     run, text = part_of_run(), torch.randint(256, (90,))
-    ids = data.windows(text, 20, 4, run.generator("windows"))
-    found = its.losses(run, network, (text,), 20, "windows")
-    assert found.shape == (20,)
+    ids = data.windows(text, 20, 4, run.data("windows", "judge"))
+    found = its.losses(run, network, its.World(data.Parts((), (), (text,)), 20), "judge")
+    assert found.shape == (4, 20)
     assert found.mean().item() == pytest.approx(network.loss(ids).item(), rel=1e-5)
 
 
@@ -149,19 +150,38 @@ def test_what_cannot_be_printed_is_a_dot():
     assert its.readable(torch.tensor([72, 105, 10, 0, 200, 126])) == "Hi\n··~"
 
 
-@pytest.mark.parametrize("broken", ["", "patches alone"])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
+@pytest.mark.parametrize(
+    ("broken", "ours"),
+    [("", Megabyte), ("patches alone", its.Unheard), ("an LSTM", its.RecurrentBytes)],
+)
+def test_the_arms_are_what_they_say(part_of_run, monkeypatch, broken, ours):
     made = {}
-    train = its.train
 
-    def watched(run, arm, make, *rest):
-        made[arm] = type(make())
-        return train(run, arm, make, *rest)
+    def watched(at, make, rate):
+        network = make()
+        made[at.name] = type(network)
+        return 1.0, network
 
     monkeypatch.setattr(its, "train", watched)
-    record = run_experiment(megabyte, broken=broken)
-    assert len(record.artifacts) == (0 if broken else 1)
-    assert made == {"MEGABYTE": its.Unheard if broken else Megabyte, "plain": its.PlainBytes}
+    monkeypatch.setattr(its, "operations", lambda *_: 1.0)
+    monkeypatch.setattr(its, "show", lambda *_: None)
+    its.compare(part_of_run(broken=broken))
+    assert made == {"MEGABYTE": ours, "plain": its.PlainBytes}
+
+
+def test_the_experiment_shows_what_is_written(run_experiment):
+    assert [artifact["name"] for artifact in run_experiment(megabyte).artifacts] == ["written"]
+
+
+def test_the_lstm_costs_no_more_than_the_plain_model():
+    """Products a byte: four gates of the input and the state, and the readout."""
+    lstm = 2 * (8 * 146**2 + 256 * 146)
+    assert 0.9 < lstm / its.operations(its.PlainBytes(its.WINDOW), its.WINDOW) <= 1.02
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(its) == "b4f3568ceeab"
+    assert (its.STEPS, its.WINDOW, its.PATCH) == (84, 256, 8)
 
 
 def test_every_variant_is_right(check_benchmark):
