@@ -196,7 +196,9 @@ def test_the_set_up_is_the_stated_one():
 
 
 def test_the_experiment_runs(run_experiment):
-    shown = run_experiment(persimmon).curves["share of zeros over layers"]
+    """Two steps reach no rate at which a loss crosses the limit."""
+    rates = "highest learning rate that trains well, norm / no norm"
+    shown = run_experiment(persimmon, unreached={rates}).curves["share of zeros over layers"]
     assert shown.keys() == {"squared ReLU", "ReLU", "GELU"}
 
 
