@@ -40,6 +40,17 @@ def _three_runs(recorded: Callable[..., Path], home: Home) -> None:
         path.write_text(json.dumps({**fields, "started": f"2026-01-0{number}T00:00:00+00:00"}))
 
 
+@pytest.mark.parametrize("width", [80, 120, 160])
+async def test_what_sets_a_run_apart_is_shown_in_full(
+    app: ReadtrackApp, home: Home, screen_text: Screen, width: int
+) -> None:
+    path = home.runs / IDS[0] / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "condition": "edited: model.py +1 −1"}))
+    async with app.run_test(size=(width, 24)) as pilot:
+        await opened(pilot, app)
+        assert "edited: model.py +1 −1" in screen_text(app)
+
+
 async def opened(pilot: Pilot[int], app: ReadtrackApp) -> RunsScreen:
     await app.workers.wait_for_complete()
     await pilot.pause()

@@ -155,12 +155,11 @@ class RunsScreen(Answering[str | Job | None]):
             return [BLANK, *wrapped(words, width, "$muted", indent=1)]
         shown = [number for number, (_, from_width) in enumerate(_COLUMNS) if width >= from_width]
         names = [_COLUMNS[number][0] for number in shown]
-        cells = [self._cells(run, narrow=width < _WIDE) for run in found]
+        cells = [self._cells(run) for run in found]
         head, *rows = one_line_each(names, [[row[number] for number in shown] for row in cells], width)
         return [head, *(Line(row.content, PastRun(run.run_id)) for row, run in zip(rows, found, strict=True))]
 
-    def _cells(self, run: RunSummary, *, narrow: bool) -> list[Cell]:
-        """narrow: what sets a run apart stands before its numbers."""
+    def _cells(self, run: RunSummary) -> list[Cell]:
         kept = self._kept_of(run)
         sign = f"{signs.CHOSEN if run.run_id in self._chosen else ' '}{signs.STAR if kept.pinned else ' '}"
         verdict = overall(run)
@@ -170,16 +169,13 @@ class RunsScreen(Answering[str | Job | None]):
             else (marks.OUTCOMES.get(verdict, signs.RUNNING), "$muted")
         )
         note = f"{kept.note} · " if kept.note else ""
-        apart = f"{run.condition}  " if run.condition and narrow else ""
+        apart = f"{run.condition}  " if run.condition else ""
         numbers = run.headline if run.outcome != "completed" else "; ".join(ours for *_, ours in run.claims)
         return [
             text(sign, "bold $reading"),
             text(run.paper, "bold"),
             text(run.started[:16].replace("T", " "), "$muted"),
-            join(
-                (f"{mark[0]} {runs.outcome(verdict)}", mark[1]),
-                (f"  {run.condition}" if run.condition and not narrow else "", "$reading"),
-            ),
+            text(f"{mark[0]} {runs.outcome(verdict)}", mark[1]),
             text(run.budget, "$muted"),
             text(run.seed, "$muted"),
             text(format_duration(run.duration)),
