@@ -14,13 +14,7 @@ def scaled_dot_product_attention(
     causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "*batch queries values"]:
-    """Equation 1: softmax(q kᵀ / √dim) v.
-
-    mask    True where a query may look; a query that may look nowhere gets zeros
-    causal  no query sees a later position. The last query is aligned with the last key (lower right), as in
-            decoding with a cache, where the queries are the newest positions
-    scale   instead of 1 / √dim
-    """
+    """Equation 1: softmax(q kᵀ / √dim) v. mask, causal and scale are those of `attention_weights`."""
     return attention_weights(q, k, mask=mask, causal=causal, scale=scale) @ v
 
 
@@ -32,7 +26,13 @@ def attention_weights(
     causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "*batch queries keys"]:
-    """The softmax of equation 1: how much each key's value counts in each query's result."""
+    """The softmax of equation 1: how much each key's value counts in each query's result.
+
+    mask    True where a query may look; a query that may look nowhere gets zeros
+    causal  no query sees a later position. The last query is aligned with the last key (lower right), as in
+            decoding with a cache, where the queries are the newest positions
+    scale   instead of 1 / √dim
+    """
     queries, keys, dim = q.shape[-2], *k.shape[-2:]
     scores = (q * (dim**-0.5 if scale is None else scale)) @ k.mT
     bias = None

@@ -167,9 +167,10 @@ def _exercises(library: Library, count: int, as_json: bool) -> None:
         raise NotAvailableError("every exercise is done, and none is due again yet.")
     total = terminal.width()
     for one in found:
-        print_out(f"{paint(one.sheet.paper, 'cyan')}  {paint(one.sheet.name, 'bold')}: {one.sheet.task}")
-        for line in terminal.wrap(one.reason, None if total is None else total - 4):
-            print_out(f"    {line}")
+        print_out(f"{paint(one.sheet.paper, 'cyan')}  {paint(one.sheet.name, 'bold')}")
+        for text in (one.sheet.task, one.reason):
+            for line in terminal.wrap(text, None if total is None else total - 4):
+                print_out(f"    {line}")
         print_out(f"    {one.command}")
 
 

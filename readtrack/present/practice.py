@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -100,10 +101,16 @@ def details(event: ExerciseJudged) -> Iterator[PracticeLine]:
     """What the mistake may be, then the first failing input, expected and found: a small screen has no room
     for both.
     """
+    report = event.get("report", [])
+    names = (
+        set(re.findall(r"\w+", report[0])) if report else set()
+    )  # of the arguments, which stay as they are
     for sentence in one_line(event.get("hint", "")).split(". "):
         if sentence:
-            yield PracticeLine(f"    {sentence[0].upper()}{sentence[1:].removesuffix('.')}.", "doubtful")
-    for line in event.get("report", ()):
+            first, _, rest = sentence.removesuffix(".").partition(" ")
+            first = first if first.strip(",") in names else first[:1].upper() + first[1:]
+            yield PracticeLine(f"    {first} {rest}.", "doubtful")
+    for line in report:
         yield PracticeLine(f"    {plain(line)}")
 
 

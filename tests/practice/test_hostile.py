@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import resource
 import time
@@ -12,6 +13,7 @@ from readtrack.home import Home
 from readtrack.plugins.find import find
 from readtrack.practice import skeleton
 from readtrack.practice.desk import Desk
+from readtrack.practice.sheet import definition
 from readtrack.practising import job, verdicts
 from readtrack.runs import launcher
 from readtrack.runs.events import ExerciseJudged
@@ -28,34 +30,44 @@ def desk(home: Home, monkeypatch: pytest.MonkeyPatch) -> Desk:
     return found
 
 
+def run_to_end(desk: Desk, names: list[str]) -> launcher.RunHandle:
+    process = launcher.start(job(desk, names), desk.home)
+    while process.poll() is None:
+        time.sleep(0.05)
+    return process
+
+
 def judged(desk: Desk, body: str, *, above: str = "") -> tuple[list[ExerciseJudged], int, launcher.RunHandle]:
     """The verdicts on two exercises, the second of which is right; the line at which `body` begins."""
     solved = skeleton.text("Attention", desk.sheets, solved=True)
     assert RIGHT in solved
     text = solved.replace(RIGHT, body + RIGHT) + above
     desk.file.write_text(text, encoding="utf-8")
-    process = launcher.start(job(desk, ["merge heads", "split heads"]), desk.home)
-    while process.poll() is None:
-        time.sleep(0.05)
+    process = run_to_end(desk, ["merge heads", "split heads"])
     return verdicts(load(process.folder)), text[: text.index(body + RIGHT)].count("\n") + 1, process
 
 
-@pytest.mark.parametrize(
-    ("body", "outcome", "says"),
-    [
-        ("    import sys\n    sys.exit(3)\n", "failed", "it ends the program"),
-        ("    import os\n    os.fork()\n", "failed", "an exercise may not copy the process"),
-        ("    x = [\n        1, 2]\n    x.nothing()\n", "failed", "AttributeError"),
-    ],
-)
-def test_what_can_be_caught_leaves_the_next_exercise_to_be_judged(
-    desk: Desk, body: str, outcome: str, says: str
-) -> None:
-    (first, second), line, _ = judged(desk, body)
-    assert (first["outcome"], second["outcome"]) == (outcome, "passed")
-    assert says in " ".join(first["report"])
-    assert line <= first["line"] < line + body.count("\n")
-    assert first["report"][-1].startswith(f"line {first['line']}: ")
+def test_what_can_be_caught_leaves_the_next_exercise_to_be_judged(desk: Desk) -> None:
+    text = skeleton.text("Attention", desk.sheets, solved=True)
+    bodies = {  # exercise: its first lines, what is said, and at which of these lines
+        "weights": ("    import sys\n    sys.exit(3)\n", "it ends the program", 1),
+        "split heads": ("    import os\n    os.fork()\n", "an exercise may not copy the process", 1),
+        "multi-head": ("        y = [\n            1, 2]\n        y.nothing()\n", "AttributeError", 2),
+    }
+    for sheet in (one for one in desk.sheets if one.name in bodies):
+        node = definition(ast.parse(text), sheet.qualname)
+        assert node is not None
+        above = text.splitlines(keepends=True)
+        above.insert(node.body[ast.get_docstring(node) is not None].lineno - 1, bodies[sheet.name][0])
+        text = "".join(above)
+    desk.file.write_text(text, encoding="utf-8")
+    found = verdicts(load(run_to_end(desk, [*bodies, "merge heads"]).folder))
+    assert [one["outcome"] for one in found] == ["failed", "failed", "failed", "passed"]
+    for one in found[:3]:
+        body, says, at = bodies[one["name"]]
+        assert says in " ".join(one["report"])
+        assert one["report"][-1] == f"line {one['line']}: {body.splitlines()[at].strip()}"
+        assert text.splitlines()[one["line"] - 1].strip() == body.splitlines()[at].strip()
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,9 @@ def test_methods_that_have_nothing_to_do_with_those_to_write_are_left_out() -> N
     assert "def alpha_bar(" in empty
     assert "def predict_x0" not in empty
     assert "def predict_x0" in skeleton.text("DDPM", found, solved=True)
+
+
+def test_methods_that_another_function_to_write_uses_are_shown() -> None:
+    text = skeleton.text("FlashAttention", sheets(shipped()["flashattention"]))
+    assert "def columns(self, rows: slice)" in text  # of the schedule that `forward` goes through
+    assert "heappush(" not in skeleton.text("BPE", sheets(shipped()["byte_bpe"]))  # `merge` is the answer

@@ -13,6 +13,7 @@ from readtrack.plugins.find import find
 from readtrack.plugins.load import load
 from readtrack.practice import session, sheet, skeleton
 from readtrack.practice.judge import Verdict
+from readtrack.present.practice import details
 
 SHEETS = sheet.sheets(find(Home())["attention"])
 SOLVED = skeleton.text("Attention", SHEETS, solved=True)
@@ -77,6 +78,13 @@ def test_the_first_failing_input_is_printed_with_expected_and_found(tmp_path: Pa
     assert "x 2×3×2 float64" in report
     assert "expected" in report
     assert "found" in report
+
+
+def test_what_may_be_the_matter_stands_above_the_numbers() -> None:
+    report = ["merge_heads(x)   2 heads, 3 tokens", "  x 2×3×2 float64"]
+    event = {"event": "exercise", "name": "merge heads", "outcome": "wrong", "report": report}
+    lines = [line.text.strip() for line in details({**event, "hint": "x was changed. it is wrong"})]
+    assert lines == ["x was changed.", "It is wrong.", *(line.strip() for line in report)]
 
 
 def test_which_inputs_are_right_is_said(tmp_path: Path) -> None:
