@@ -63,6 +63,11 @@ class ParallelBlock(nn.Module):
         self.read = nn.Linear(model, sum(self.widths), bias=False)
         self.write = nn.Linear(heads * dim + hidden, model, bias=False)
 
+    def start_halves(self) -> None:
+        """Draw the two halves of `write` as section 5 draws two matrices: each by its own fan-in."""
+        for half in self.write.weight.split((self.widths[0], self.widths[-1]), 1):
+            nn.init.normal_(half, std=half.shape[1] ** -0.5)
+
     def forward(
         self,
         x: Float[Tensor, "batch tokens model"],
@@ -111,6 +116,9 @@ class PaLM(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        for block in self.blocks:
+            if isinstance(block, ParallelBlock):
+                block.start_halves()
 
     def forward(
         self, ids: Int[Tensor, "batch tokens"], cache: Cache | None = None
