@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 from transformers import OPTConfig, OPTForCausalLM
 
+from readtrack.checks.constants import digest
 from readtrack.papers import galactica
 from readtrack.papers.galactica import SIZES, Galactica, from_released
 
@@ -135,29 +136,53 @@ def test_the_model_writes_its_own_work_and_nobody_elses():
         assert torch.equal(found[0][:, :length], given[-1])
 
 
-@pytest.mark.parametrize("broken", ["", "steps at random"])
-def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
-    ways = {}
-    train = its.train
+WAYS = {
+    "work": its.Way(its.as_sums, written=True),
+    "empty tokens": its.Way(its.as_empty, written=False),
+    "at once": its.Way(its.as_nothing, written=False),
+}
 
-    def watched(run, arm, way, rate):
-        ways[arm] = way
-        return train(run, arm, way, rate)
+
+@pytest.mark.parametrize(
+    ("broken", "ours"),
+    [
+        ("", WAYS["work"]),
+        ("steps at random", its.Way(its.at_random, written=True)),
+        ("a GRU at once", its.Way(its.as_nothing, written=False, make=its.Recurrent)),
+    ],
+)
+def test_the_arms_are_what_they_say(part_of_run, monkeypatch, broken, ours):
+    ways = {}
+
+    def watched(at, way, rate):
+        ways[at.name] = way
+        return 1.0, its.Outcome(way.make(), way)
 
     monkeypatch.setattr(its, "train", watched)
-    record = run_experiment(galactica, broken=broken)
-    assert ways == {
-        "work": its.Way(its.at_random if broken else its.as_sums, written=True),
-        "empty tokens": its.Way(its.as_empty, written=False),
-        "at once": its.Way(its.as_nothing, written=False),
-    }
+    monkeypatch.setattr(its, "show", lambda *_: None)
+    its.add_up(part_of_run(broken=broken))
+    assert ways == WAYS | {"work": ours}
+
+
+def test_no_judged_chain_of_the_longest_is_trained_on():
+    draw = torch.Generator().manual_seed(0)
+    seen, new = (its.chains(its.LONGEST, 20_000, draw, new=new)[0] for new in (False, True))
+    assert not set(map(tuple, seen.tolist())) & set(map(tuple, new.tolist()))
+    answers = new.sum(1).remainder(5).bincount(minlength=5) / len(new)
+    assert_close(answers, torch.full((5,), 0.2), rtol=0, atol=0.02)  # which are kept says nothing of the sum
+    assert len(set(map(tuple, seen.tolist()))) > 9_000
+
+
+def test_the_experiment_shows_the_work(run_experiment):
+    record = run_experiment(galactica)
     assert [artifact["name"] for artifact in record.artifacts] == ["work written"]
 
 
 def test_the_rates_and_what_the_control_must_reach():
-    assert its.RATES == (1e-3, 2e-3, 5e-3)
+    assert digest(its) == "9479918db659"
+    assert (its.STEPS, its.RATES) == (288, (1e-3, 2e-3, 5e-3))
     reached = its.WORK.control_reaches[0]
-    assert (reached.metric, reached.threshold) == ("accuracy at once, two numbers", 0.95)
+    assert (reached.metric, reached.threshold) == ("accuracy, two numbers, at once", 0.95)
 
 
 def test_every_variant_is_right(check_benchmark):
