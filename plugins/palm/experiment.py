@@ -1,5 +1,6 @@
 """The claims: sizes, parallel layers against serial ones, one head of keys and values against all."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -266,7 +267,7 @@ def part_lost(table: Table) -> dict[str, dict[str, float]]:
     one, every, none = (
         float(table[arm, "nats a character"]) for arm in ("one head", "parallel", "does not look")
     )
-    return {"one head": {LOST: (one - every) / (none - every)}}
+    return {"one head": {LOST: (one - every) / (none - every) if none > every else math.nan}}
 
 
 class Trained(NamedTuple):
