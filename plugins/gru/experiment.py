@@ -23,7 +23,7 @@ from .model import GRU, Sequence, State, States, unroll_fast
 
 SIZE = Claim(
     name="smaller",
-    sentence="At the same width a layer has three quarters of an LSTM's parameters.",
+    sentence="A GRU layer has three quarters of the parameters of an LSTM layer of the same hidden size.",
     paper=Figure(
         "two gates, where the LSTM unit has a memory cell and four; simpler to compute",
         where="section 2.3",
@@ -47,8 +47,8 @@ IDENTITY = Break(
 
 LONG_LAGS = Claim(
     name="long lags",
-    sentence="In 500 steps the adding problem over fifty elements is learned, on which a simple network of "
-    "tanh units stays at chance.",
+    sentence="In 500 training steps a GRU solves the adding problem over fifty time steps, while a tanh RNN "
+    "of the same hidden size stays at chance.",
     paper=Figure(
         "The update gate lets a unit remember over long terms; that gated units do clearly better than tanh, "
         "with no winner between this one and the LSTM, was measured by Chung et al. (1412.3555)",

@@ -21,8 +21,8 @@ ANOTHER_SOUND = Break("another digit's sound", "In training each image is beside
 
 BETTER_FEATURES = Claim(
     name="cross modality learning",
-    sentence="Features of images are better when the sounds that belong to them are there while they are "
-    "learned, although neither the classifier nor the test has any sound.",
+    sentence="Image features learned together with the matching sounds give a more accurate image classifier "
+    "than features learned from images alone, although classifier and test see only images.",
     paper=Figure(
         "Better features for video when sound is present while features are learned.",
         where="abstract",
@@ -42,9 +42,9 @@ BETTER_FEATURES = Claim(
 
 SHARED = Claim(
     name="shared representation",
-    sentence="When a modality is missing in part of the training and has to be given back all the same, the "
-    "code becomes one for both: a classifier trained on the codes of sounds reads those of images, better "
-    "than by canonical correlation analysis.",
+    sentence="An autoencoder that must reconstruct both modalities from either one learns a shared code: a "
+    "classifier trained on codes of sounds recognises images more accurately than with an autoencoder that "
+    "reconstructs only its input, and than with canonical correlation analysis.",
     paper=Figure(
         "A classifier trained with audio alone is tested with video alone, and the other way round.",
         where="abstract",
@@ -67,8 +67,8 @@ SHARED = Claim(
 
 SHUT = Claim(
     name="gates that begin shut",
-    sentence="With Flamingo's gated cross-attention between its blocks a frozen language model says at first "
-    "what it said before, and the gates have a gradient.",
+    sentence="Flamingo's gated cross-attention leaves the output of a frozen language model unchanged at "
+    "initialisation, and its gates have a gradient.",
     paper=Figure(
         "Gates of tanh(α), α at first 0, keep the frozen model's results at the start (Flamingo).",
         where="section 3.1.2 of arXiv 2204.14198",
