@@ -275,15 +275,20 @@ class Watch:
     def _choose(self, name: str) -> None:
         sheet = self._desk.choose(name)
         self._say(present.chosen(sheet))
+        self._show_current()
+
+    def _show_current(self) -> None:
+        sheet = self._desk.current()
+        event = self._found.get(sheet.name) if sheet is not None else None
         self._top = 0
-        event = self._found.get(sheet.name)
-        self._show(present.details(event) if event else iter(()))
+        self._show(present.details(event) if event is not None else iter(()))
 
     def _skip(self) -> None:
         sheet = self._current()
         self._desk.skip(sheet)
         self._found.pop(sheet.name, None)
         self._say(present.was_skipped(sheet))
+        self._show_current()
 
     def _reset(self) -> None:
         sheet = self._current()

@@ -86,6 +86,13 @@ def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
             kind = one.kind + _where(function, path)
             with _in_place(function, path, ast.fix_missing_locations(one.node)):
                 yield kind, function
+    for path, node in list(_nodes(function)):
+        if isinstance(node, ast.List) and isinstance(node.ctx, ast.Load) and len(node.elts) <= _ORDERED:
+            kind = "the parts of a list are in another order" + _where(function, path)
+            for order in islice(permutations(node.elts), 1, None):
+                listed = ast.copy_location(ast.List(list(order), ast.Load()), node)
+                with _in_place(function, path, listed):
+                    yield kind, function
     for other in (-2, 0):
         copied = copy.deepcopy(function)
         if _Dimensions(other).changed(copied) > 1:

@@ -228,6 +228,8 @@ MISTAKES = [
      "for float32 inputs the dtype is float64"),
     ("float32 on the way", linear, lambda x, w, b: (x.float() @ w.float().mT + b.float()).to(x.dtype),
      "rounded to float32 on the way"),
+    ("order in a list", gates, lambda x, h, c, w: gates(h, x, c, w),
+     "the parts of a list are in another order"),
     ("device", linear, lambda x, w, b: (x @ w.mT + b).to("meta"), "the result is on meta, expected cpu"),
     ("a list", linear, lambda x, w, b: (x @ w.mT + b).tolist(),
      "a list, tuple or dictionary of 2 was returned"),
