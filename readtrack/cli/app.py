@@ -21,7 +21,7 @@ _COMMANDS = {
     "list": ("listing", "Show the checklist and the state of each paper."),
     "show": ("showing", "Show a paper's details: facts, state, lineage, note and runs."),
     "mark": ("reading", "Set the reading state of one or more papers."),
-    "undo": ("reading", "Undo the last change of a state, tag, rating or row."),
+    "undo": ("reading", "Undo the last change: a state, tag, rating, row or import."),
     "redo": ("reading", "Redo the last change that was undone."),
     "tag": ("reading", "Add, remove or print a paper's tags."),
     "rate": ("reading", "Rate a paper from 1 to 5."),

@@ -41,7 +41,7 @@ def mark(
 
 @app.command()
 def undo() -> None:
-    """Undo the last change of a state, tag, rating or row."""
+    """Undo the last change: a state, tag, rating, row or import."""
     from readtrack.transfer import list_history
 
     undone = list_history.undo(open_library())

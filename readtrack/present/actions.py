@@ -104,7 +104,7 @@ ACTIONS: tuple[Action, ...] = (
            cli_command="readtrack mark PAPER skipped"),
     Action("tick", "space", "tick", "Tick the box (read) or clear it (todo).", "Reading", call="app.tick",
            footer_rank=4),
-    Action("undo", "u", "undo", "Undo the last change of a state, tag, rating or row.", "Reading",
+    Action("undo", "u", "undo", "Undo the last change: a state, tag, rating, row or import.", "Reading",
            call="app.undo", cli_command="readtrack undo", footer_rank=7),
     Action("redo", "U", "redo", "Redo the last change that was undone.", "Reading", call="app.redo",
            cli_command="readtrack redo"),
