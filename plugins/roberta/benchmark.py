@@ -1,13 +1,14 @@
 """What a fresh mask costs for each batch: choosing tokens and replacing them, on given draws."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from ..bert import replaced
+from .model import fresh_mask
 
 MASK, RATE = 4, 0.15
 
@@ -36,11 +37,6 @@ def filled_in(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tuple[T
     return read, chosen
 
 
-def of_this_folder(ids: Tensor, dice: Tensor, fate: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
-    chosen = dice < RATE
-    return replaced(ids, chosen, fate, drawn, mask=MASK), chosen
-
-
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
     for batch, tokens in bench.pick(
@@ -60,7 +56,9 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             variants=(
                 Variant(name="token by token", role="naive", call=token_by_token),
                 Variant(name="filled in", role="strong", call=filled_in),
-                Variant(name="chosen in one pass", role="paper", call=of_this_folder),
+                Variant(
+                    name="chosen in one pass", role="paper", call=partial(fresh_mask, mask=MASK, rate=RATE)
+                ),
             ),
             # Tokens, draws and replacements are read, tokens and a byte for each choice written.
             cost={"forward": Cost(flops=0, bytes=count * (3 * 8 + 2 * bench.dtype.itemsize + 1))},

@@ -1,9 +1,9 @@
 """BERT with the positions and the sizes of the released RoBERTa."""
 
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..bert import BERT
+from ..bert import BERT, replaced
 
 PADDING = 1  # the token that fills
 
@@ -45,3 +45,21 @@ class RoBERTa(BERT):
 
 
 LARGE = {"model": 1024, "heads": 16, "layers": 24}
+
+
+def fresh_mask(
+    ids: Int[Tensor, "batch tokens"],
+    dice: Float[Tensor, "batch tokens"],
+    fate: Float[Tensor, "batch tokens"],
+    drawn: Int[Tensor, "batch tokens"],
+    *,
+    mask: int,
+    rate: float = 0.15,
+) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+    """Section 4.1: a mask made when a batch is read. What the model reads, and which tokens it is asked for.
+
+    dice, fate  uniform draws in [0, 1): whether a token is chosen, and what becomes of it then (`replaced`)
+    drawn       random tokens
+    """
+    chosen = dice < rate
+    return replaced(ids, chosen, fate, drawn, mask=mask), chosen
