@@ -11,6 +11,7 @@ from readtrack.cli import terminal
 from readtrack.cli.library import open_library
 from readtrack.cli.terminal import paint, print_out
 from readtrack.latex import readable
+from readtrack.runs.evidence import shown_verdict
 from readtrack.text import one_line, plain
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def _print(library: Library, paper: Paper) -> None:
     if shipped:
         print_out()
         for index, one in enumerate(shipped):
-            _field("shipped" if index == 0 else "", f"{one.verdict}: {one.claim}, {one.counted}")
+            verdict = shown_verdict(one.verdict, one.kind)
+            _field("shipped" if index == 0 else "", f"{verdict}: {one.claim}, {one.counted}")
         _field("", f"measured on {shipped[0].made}")
     if facts["runs"]:
         print_out()

@@ -26,6 +26,7 @@ from readtrack.fulltext.words import SHORTEST
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Row, Section
 from readtrack.reading_list.journal import STATES
+from readtrack.runs.evidence import shown_verdict
 from readtrack.text import folded, nearest, quoted
 
 _CAN = ("run",)
@@ -207,8 +208,11 @@ def _test(library: Library, asked: Field) -> Callable[[str], bool]:
         case "section":
             fitting = _in_section(library, value)
         case "claim":
-            verdicts = library.shipped_verdicts.items()
-            fitting = {id_ for id_, of in verdicts if any(one.verdict.startswith(value) for one in of)}
+            shown = {
+                id_: [shown_verdict(one.verdict, one.kind) for one in of]
+                for id_, of in library.shipped_verdicts.items()
+            }
+            fitting = {id_ for id_, of in shown.items() if any(one.startswith(value) for one in of)}
         case _:
             fitting = _having(library, value)
     return fitting.__contains__

@@ -28,16 +28,17 @@ def test_show_says_what_was_measured_before_the_first_run(
     }
     file = tmp_path / "verdicts.json"
     facts = {"machine": "two cores", "date": "2026-01-01"}
-    table = {"runs": [{"papers": ["toy_adam"], "facts": facts}], "claims": [row]}
+    identity = row | {"claim": {"name": "same", "kind": "identity", "breaks": []}, "verdict": "held"}
+    table = {"runs": [{"papers": ["toy_adam"], "facts": facts}], "claims": [row, identity]}
     file.write_text(json.dumps(table), encoding="utf-8")
     monkeypatch.setattr(published, "shipped_file", lambda: file)
 
     def shown(*arguments: str) -> str:
         return CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
 
-    assert "shipped     weak: bowl, 3 of 5 seeds\n            measured on two cores, 2026-01-01" in shown(
-        "toy_adam"
-    )
-    (found,) = json.loads(shown("toy_adam", "--json"))["shipped_verdicts"]
+    lines = shown("toy_adam")
+    assert "shipped     weak: bowl, 3 of 5 seeds\n            exact: same, 3 of 5 seeds\n" in lines
+    assert "            measured on two cores, 2026-01-01" in lines
+    (found, _) = json.loads(shown("toy_adam", "--json"))["shipped_verdicts"]
     assert (found["claim"], found["verdict"]) == ("bowl", "weak")
     assert "shipped" not in shown("toy_newton")
