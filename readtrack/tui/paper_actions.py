@@ -11,6 +11,7 @@ from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Paper
 from readtrack.text import one_line
 from readtrack.tui.screens.paged import Paged
+from readtrack.tui.widgets.line_view import wrapped
 from readtrack.tui.widgets.outline import links
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def show_practice(
     try:
         bench = practice.bench(plugin)
     except NotAvailableError as error:
-        shell.say(str(error))
+        said = partial(wrapped, str(error))  # a sentence of the plugin's, too long for the status line
+        shell.ask(Paged(f"{plugin}: nothing to write", said, "esc closes"))
     except ReadtrackError as error:
         shell.fail(f"read the exercises of {plugin}", error, "mend that line.")
     else:

@@ -206,11 +206,17 @@ async def test_a_file_that_cannot_be_read_is_reported_with_its_line(
         assert "Mend it first." in " ".join(screen_text(app).split())
 
 
-async def test_a_paper_without_exercises_says_so(app: ReadtrackApp) -> None:
-    (app.library.home.plugins / "adam.py").write_text("")
-    async with app.run_test(size=(160, 40)) as pilot:
+async def test_a_paper_without_exercises_says_why(app: ReadtrackApp, screen_text: Read) -> None:
+    why = "its idea is a data set, and what trains on it is the network of the paper that it builds on."
+    (app.library.home.plugins / "adam.py").write_text(f'NO_EXERCISES = "{why}"\n')
+    async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         app.main.checklist.go_to_subject("adam")
         await pilot.press("P")
         await pilot.pause()
-        assert "adam has no exercises." in status(app)
+        assert isinstance(app.screen, Paged)
+        said = " ".join(screen_text(app).replace("│", " ").split())
+        assert f"adam has no exercises: {why}" in said
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, LibraryScreen)
