@@ -259,7 +259,7 @@ def right(
 ) -> Float[Tensor, " chains"]:
     """1.0 for each chain whose answer, the last token, is right; an own work is written greedily."""
     run.phase("evaluate")
-    generator = run.data(f"chains of {terms}", part)
+    generator = run.data(f"chains of {terms} to {part} by", part)
     question, sums = chains(terms, run.pick(smoke=16, quick=200, full=2000), generator, new=True)
     found = answer(*outcome, question.to(run.device), sums.to(run.device), generator)
     return (found[:, -1].cpu() == sums[:, -1]).double()

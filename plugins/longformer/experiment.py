@@ -172,7 +172,9 @@ class Reader(nn.Module):
 
 def ask(run: Run) -> None:
     count = run.pick(smoke=60, quick=400, full=2000)
-    world = World(draw(count, run.data("texts", "choose")), draw(2 * count, run.data("texts", "judge")))
+    world = World(
+        draw(count, run.data("to choose by", "choose")), draw(2 * count, run.data("to judge by", "judge"))
+    )
     changed = {
         NO_GLOBAL: partial(Reader, WINDOW),
         ANOTHER: partial(Reader, WINDOW, everywhere=1),

@@ -194,8 +194,8 @@ HELD_OUT: dict[Literal["choose", "judge"], int] = {"choose": 200, "judge": 1000}
 
 
 def held_out(run: Run, language: Senses, count: int, part: Literal["choose", "judge"]) -> Masked:
-    texts, _ = language.draw(count, LENGTH, run.data("texts", part))
-    return mask_tokens(texts, run.data("masks", part), vocab=WORDS, mask=WORDS)
+    texts, _ = language.draw(count, LENGTH, run.data(f"texts to {part} by", part))
+    return mask_tokens(texts, run.data(f"masks to {part} by", part), vocab=WORDS, mask=WORDS)
 
 
 Batches = Callable[[Trial], tuple[int, Iterator[Masked]]]  # how many steps, and what each reads

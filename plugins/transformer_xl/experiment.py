@@ -252,9 +252,11 @@ def carry_context(run: Run) -> None:
         breaks={one.name: {"with memory": Arm(reading)} for one, reading in changed.items()},
         world=World(
             language,
-            stream(language, run.pick(smoke=6, quick=24, full=24), length, run.data("texts", "train")),
-            stream(language, count // 2, held_out, run.data("texts", "choose")),
-            stream(language, 2 * count, held_out, run.data("texts", "judge")),
+            stream(
+                language, run.pick(smoke=6, quick=24, full=24), length, run.data("texts to train on", "train")
+            ),
+            stream(language, count // 2, held_out, run.data("texts to choose by", "choose")),
+            stream(language, 2 * count, held_out, run.data("texts to judge by", "judge")),
         ),
     )
     known = nats_of_the_law(language, table.world.judged)[LONGER:].mean().item()
