@@ -2,14 +2,27 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import cache, partial
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from readtrack.data.senses import Senses, senses
-from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
 from .model import T5
 from .spans import corrupt, draw_spans
@@ -36,51 +49,73 @@ SIZE = Claim(
     kind="identity",
 )
 
-MIXED = Break("words of any texts", "What is pre-trained on mixes the words of all texts.")
-WHOLE = Break("the whole text as target", "The spans' arm is asked for the whole text as well.")
+MIXED = Break("words of any texts", "What is pre-trained on mixes the words of all texts.", "near miss")
+HALF = Break("half of the pre-training", "The spans' arm is pre-trained for half of the steps.", "near miss")
+REST = Break(
+    "the rest of the text as target",
+    "Pre-trained as a language model: the second half of a text is written after the first.",
+    "rival",
+)
+
+STEPS, TUNING = 350, 75
+MODEL = (
+    "A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples of 4 words, "
+    "whose topic is to be written as a token; one layer each for reading and writing, of width 64. 350 steps "
+    "of pre-training at one rate, 75 of tuning. AdamW in the place of Adafactor, and no dropout; where the "
+    "model has it, it spares the attention's weights. 240 more labelled texts choose the rate and the step. "
+)
 
 HELPS = Claim(
-    name="writing spans helps",
-    sentence="Pre-trained by writing the spans that were left out, the network learns a task, put as text, "
-    "from few examples better than from scratch.",
+    name="few examples, after writing spans and from scratch",
+    sentence="Pre-trained by writing the spans that were left out, the network names the topic of a text "
+    "more often, after tuning on 24 examples, than from scratch.",
     paper=Figure(
         "GLUE 83.28 pre-trained, 66.22 without; SQuAD 80.88 and 50.31",
         where="section 3.1.5, table 1",
         read="table",
     ),
-    rule=(Bound("accuracy gained by pre-training", ">=", 0.07, direction=0.0),),
+    rule=(at_least("accuracy", "spans", 0.07, minus="from scratch", toward=0.0),),
     control="the same network from scratch, at the best of the same rates and steps",
-    control_reaches=(Bound("accuracy from scratch with many examples", ">=", 0.8),),
-    breaks=(MIXED,),
+    control_arm="from scratch",
+    control_reaches=(at_least("accuracy", "from scratch, many examples", 0.8),),
+    breaks=(MIXED, REST, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples "
-    "of 4 words, whose topic is to be written as a token; one layer each for reading and writing, of width "
-    "64. Pre-trained at one rate. AdamW in the place of Adafactor, and no dropout; where the model has it, "
-    "it spares the attention's weights. 240 more labelled texts choose the rate and the step.",
+    headline=True,
+    deviations=MODEL + "The abstract is about many tasks in one format and about scale.",
+    history=(
+        (
+            "Until November 2026: weak, 3 of 5 seeds, by the same bound. Pre-training on texts as a language "
+            "model is new as rival."
+        ),
+    ),
 )
 
 CHEAPER = Claim(
-    name="short targets do as well",
-    sentence="Writing only the spans does for the task what writing the whole text does, with a fraction of "
-    "the tokens to write.",
+    name="spans and whole texts as targets",
+    sentence="Pre-trained by writing only the spans, the network loses at most 5 points of accuracy to one "
+    "that writes the whole text, and writes a third of the tokens.",
     paper=Figure(
         "replaced spans 83.28 on GLUE, the whole text (MASS-style) 82.32, and training is faster",
         where="section 3.3.2, table 5",
         read="memory",
     ),
-    rule=(
-        Bound("accuracy lost to writing the whole text", "<=", 0.05),
-        Bound("tokens written, spans / whole text", "<=", 0.35, ratio=True),
-    ),
-    control="the same text with as many tokens masked, and all of it to be written; rates as above",
-    control_reaches=(Bound("accuracy gained by writing the whole text", ">=", 0.02),),
-    breaks=(WHOLE,),
+    rule=(at_least("accuracy", "spans", -0.05, minus="whole text"),),
+    guards=(at_most("tokens written", "spans", 0.35, over="whole text"),),
+    control="the same text with as many tokens masked, and all of it to be written; each at the best of the "
+    "same rates",
+    control_arm="whole text",
+    control_reaches=(at_least("accuracy", "whole text", 0.02, minus="no pre-training"),),
+    breaks=(HALF, REST, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples "
-    "of 4 words, whose topic is to be written as a token; one layer each for reading and writing, of width "
-    "64. Pre-trained at one rate. AdamW in the place of Adafactor, and no dropout; where the model has it, "
-    "it spares the attention's weights. 240 more labelled texts choose the rate and the step. Of the words "
-    "left out all are masks, as in MASS; BERT also puts other words in their place (82.96 in that table).",
+    deviations=MODEL + "Of the words left out all are masks, as in MASS; BERT also puts other words in their "
+    "place (82.96 in that table).",
+    history=(
+        (
+            "Until November 2026: not judged, since the control gained too little on 2 of 5 seeds. The "
+            "bounds are the same; the number of tokens holds by construction and is a guard now. The break "
+            "that put the control in the paper's place is gone."
+        ),
+    ),
 )
 
 LENGTH, BATCH = 12, 64  # of the texts to pre-train on
@@ -98,8 +133,6 @@ def experiment(run: Run) -> None:
 
 
 def network(run: Run) -> T5:
-    """The toy: every arm begins from the same weights."""
-    torch.manual_seed(run.seed)
     net = T5(VOCAB, model=64, heads=4, dim=16, hidden=256, layers=1, dropout=0.0)
     return net.to(run.device, run.dtype)
 
@@ -114,115 +147,133 @@ def whole(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs
     return ids.masked_fill(draw_spans(*ids.shape, generator), MASK), ids
 
 
+def rest(ids: Int[Tensor, "count length"], generator: torch.Generator) -> Pairs:
+    """The first half of the text, and the second."""
+    first, second = ids.chunk(2, 1)
+    return first, second
+
+
 Objective = Callable[[Int[Tensor, "count length"], torch.Generator], Pairs]
+
+
+class World(NamedTuple):
+    """few and many: examples to tune on"""
+
+    language: Senses
+    few: Pairs
+    many: Pairs
+    chosen: Pairs
+    judged: Pairs
+
+
+class Tuned(NamedTuple):
+    """many: whether the examples are many; target: tokens to be written for a text in pre-training"""
+
+    many: bool = False
+    target: int = 0
+
+
+def after(objective: Objective, *, mixed: bool = False, share: float = 1.0) -> Arm[Tuned]:
+    """An arm that is tuned after a pre-training.
+
+    mixed  the texts' words are mixed; share  the part of the usual steps
+    """
+
+    def pre_train(at: Trial) -> T5:
+        """On fresh texts that nobody has labelled."""
+        run, net = at.run, network(at.run)
+        draw, corruption, mixing = (at.generator(what) for what in ("texts", "corruption", "mixing"))
+        steps = round(share * run.pick(smoke=2, quick=STEPS, full=3000))
+        optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1, pct_start=0.1)
+        run.phase("train")
+        for step in at.steps(steps, f"pre-training, {name}", state=(net, optimizer, schedule)):
+            ids = at.world.language.draw(BATCH, LENGTH, draw)[0] + FIRST_WORD
+            if mixed:
+                ids = ids.flatten()[torch.randperm(ids.numel(), generator=mixing)].view_as(ids)
+            source, target = objective(ids, corruption)
+            loss = net.loss(source.to(run.device), target.to(run.device))
+            at.descend(loss, optimizer, step=step, metric="pre-training loss", arm=name, clip=1.0)
+            schedule.step()
+        return net
+
+    name = f"{objective.__name__}{', mixed' if mixed else ''}"
+    pre_train.__name__ = f"pre-training, {name}, {share:g}"
+    target = objective(torch.ones(1, LENGTH, dtype=torch.long), torch.Generator())[1]
+    return Arm(Tuned(target=target.shape[1]), before=pre_train)
 
 
 def compare_objectives(run: Run) -> None:
     run.phase("setup")
-    language = senses(run.generator("language"), words=WORDS, topics=TOPICS, owned=OWNED)
-    chosen = task(language, "topic", run.pick(smoke=12, quick=240, full=600), run.generator("to choose by"))
-    judged = task(language, "topic", run.pick(smoke=12, quick=600, full=2000), run.generator("to judge by"))
-    few = task(language, "topic", FEW, run.generator("examples"))
-    many = task(language, "topic", run.pick(smoke=60, quick=2000, full=4000), run.generator("examples"))
-    learned = cache(partial(pre_train, run, language))
-    objectives: dict[str, Objective | None] = {"spans": spans, "whole text": whole}
-    if run.without(WHOLE.name):
-        objectives["spans"] = whole
-    by_task = run.arms({**objectives, "from scratch": None}, control="from scratch")
-    by_cost = run.arms(objectives, control="whole text")
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=RATES)
-
-    @cache
-    def tuned(arm: str, objective: Objective | None, labels: int = FEW) -> Best[float]:
-        make = partial(network, run) if objective is None else partial(learned, objective)
-        attempt = partial(tune, run, arm, make, few if labels == FEW else many, chosen, judged)
-        best = run.sweep(arm, rates, attempt, score="validation accuracy", keep="highest")
-        run.metric("accuracy", best.result, arm=arm)
-        return best
-
-    scratch = tuned("from scratch", None)
+    language = senses(run.data("language", "world"), words=WORDS, topics=TOPICS, owned=OWNED)
+    world = World(
+        language,
+        task(language, "topic", FEW, run.data("examples", "train")),
+        task(language, "topic", run.pick(smoke=60, quick=2000, full=4000), run.data("examples", "train")),
+        task(language, "topic", run.pick(smoke=12, quick=240, full=600), run.data("to choose by", "choose")),
+        task(language, "topic", run.pick(smoke=12, quick=600, full=2000), run.data("to judge by", "judge")),
+    )
+    by_spans = after(spans)
+    changed = {MIXED: after(spans, mixed=True), HALF: after(spans, share=0.5), REST: after(rest)}
+    table = run.compare(
+        HELPS,
+        CHEAPER,
+        arms={"spans": by_spans, "whole text": after(whole), "from scratch": Arm(Tuned())},
+        yardsticks={"from scratch, many examples": Arm(Tuned(many=True)), "no pre-training": Arm(Tuned())},
+        attempt=tune,
+        read=judge,
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
+        score="validation accuracy",
+        keep="highest",
+        breaks={one.name: {"spans": arm} for one, arm in changed.items()},
+        world=world,
+    )
     run.headline("accuracy while tuning, rate 0.001")
-    if run.wants(HELPS):
-        short = tuned("spans", by_task["spans"])
-        ceiling = tuned("from scratch, many examples", None, len(many[0]))
-        values = {
-            "accuracy gained by pre-training": short.result - scratch.result,
-            "accuracy from scratch with many examples": ceiling.result,
-        }
-        run.claim(HELPS, values, tuned=[short, scratch])
-    if run.wants(CHEAPER):
-        written = {arm: objective_length(objective) for arm, objective in by_cost.items()}
-        short, long = (tuned(arm, objective) for arm, objective in by_cost.items())
-        values = {
-            "accuracy lost to writing the whole text": long.result - short.result,
-            "tokens written, spans / whole text": written["spans"] / written["whole text"],
-            "accuracy gained by writing the whole text": long.result - scratch.result,
-        }
-        run.claim(CHEAPER, values, tuned=[short, long])
     if run.wants(SIZE):
-        show(run, learned(spans), language)
-        show_tasks(run, learned(spans), language)
+        assert by_spans.before
+        pre_trained = table.stage(by_spans.before)
+        show(run, pre_trained, language)
+        show_tasks(run, pre_trained, language)
 
 
-def objective_length(objective: Objective | None) -> int:
-    """Tokens to be written for a text."""
-    assert objective is not None
-    return objective(torch.ones(1, LENGTH, dtype=torch.long), torch.Generator())[1].shape[1]
-
-
-def pre_train(run: Run, language: Senses, objective: Objective) -> T5:
-    """On fresh texts that nobody has labelled."""
-    net, name = network(run), objective.__name__
-    draw, corruption, mixing = (run.generator(what) for what in ("texts", "corruption", "mixing"))
-    steps = run.pick(smoke=2, quick=350, full=3000)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps + 1, pct_start=0.1)
-    run.phase("train")
-    for step in run.steps(steps, f"pre-training, {name}"):
-        ids = language.draw(BATCH, LENGTH, draw)[0] + FIRST_WORD
-        if run.without(MIXED.name):
-            ids = ids.flatten()[torch.randperm(ids.numel(), generator=mixing)].view_as(ids)
-        source, target = objective(ids, corruption)
-        loss = net.loss(source.to(run.device), target.to(run.device))
-        run.descend(loss, optimizer, step=step, metric="pre-training loss", arm=name, clip=1.0)
-        schedule.step()
-    return net
-
-
-def tune(
-    run: Run,
-    arm: str,
-    make: Callable[[], nn.Module],
-    examples: Pairs,
-    chosen: Pairs,
-    judged: Pairs,
-    rate: float,
-) -> tuple[float, float]:
-    """The same loss on the task's pairs, stopped where `chosen` is best: accuracy there and on `judged`."""
-    net = deepcopy(make())
+def tune(at: Trial, arm: Tuned, rate: float) -> tuple[float, tuple[T5, int]]:
+    """The same loss on the task's pairs, stopped where the accuracy on `chosen` is best."""
+    run, world = at.run, at.world
+    net = deepcopy(at.before) if at.before else network(run)
+    examples = world.many if arm.many else world.few
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.0)
-    rows, best = run.generator("rows to tune on"), (-1.0, 0.0)
-    steps, gap = run.pick(smoke=(1, 1), quick=(75, 25), full=(400, 40))
+    rows, course = at.generator("rows to tune on"), []
+
+    def now() -> tuple[float, T5]:
+        course.append(right(net, world.chosen).mean().item())
+        return course[-1], deepcopy(net)
+
+    best = at.early_stopping(now)
+    steps, gap = run.pick(smoke=(1, 1), quick=(TUNING, 25), full=(400, 40))
     run.phase("train")
-    for step in run.steps(steps, f"tuning, {arm}, rate {rate:g}"):
+    for step in at.steps(steps, f"tuning, {at.name}, rate {rate:g}"):
         taken = torch.randint(len(examples[0]), (12,), generator=rows)
         source, target = (part[taken].to(run.device) for part in examples)
-        run.descend(
-            net.loss(source, target), optimizer, step=step, metric=f"loss at rate {rate:g}", arm=arm, clip=1.0
-        )
+        at.descend(net.loss(source, target), optimizer, step=step, metric=f"loss at rate {rate:g}", clip=1.0)
         if (step + 1) % gap == 0:
-            score = accuracy(net, chosen)
-            run.metric(f"accuracy while tuning, rate {rate:g}", score, step=step + 1, arm=arm)
-            if score > best[0]:
-                best = score, accuracy(net, judged)
-    return best
+            best.check()
+            at.metric(f"accuracy while tuning, rate {rate:g}", course[-1], step=step + 1)
+    score, kept = best.best()
+    return score, (kept, arm.target)
+
+
+def judge(at: Trial, found: Sweep[tuple[T5, int]]) -> dict[str, int | Float[Tensor, " texts"]]:
+    net, target = found.chosen
+    correct = right(net, at.world.judged)
+    at.metric("accuracy", correct.mean().item())
+    return {"accuracy": correct, "tokens written": target}
 
 
 @torch.no_grad()
-def accuracy(net: T5, part: Pairs) -> float:
-    """How often the text that is written is the right one."""
+def right(net: T5, part: Pairs) -> Float[Tensor, " texts"]:
+    """1.0 where the text that is written is the right one."""
     source, target = (tensor.to(net.embedding.weight.device) for tensor in part)
-    return (net.generate(source, target.shape[1]) == target).all(1).double().mean().item()
+    return (net.generate(source, target.shape[1]) == target).all(1).double().cpu()
 
 
 def show(run: Run, net: T5, language: Senses) -> None:
@@ -256,11 +307,11 @@ def show_tasks(run: Run, pre_trained: T5, language: Senses) -> None:
     count, rows = run.pick(smoke=12, quick=400, full=2000), []
     judged = [part.view(len(TASKS), count, -1) for part in mixture(language, count, drawn)]
     for name, source, target in zip(TASKS, *judged, strict=True):
-        right = accuracy(net, (source, target))
-        run.metric("accuracy of one network at three tasks", right, arm=name)
+        correct = right(net, (source, target)).mean().item()
+        run.metric("accuracy of one network at three tasks", correct, arm=name)
         source[0, 1:] = judged[0][0, 0, 1:]  # of each task the first task's first text
         found = net.generate(source[:1].to(run.device), target.shape[1])[0].tolist()
-        rows.append((spelled(source[0].tolist()), spelled(found), right))
+        rows.append((spelled(source[0].tolist()), spelled(found), correct))
     run.table(
         "three tasks by prefix",
         ("read", "written", "accuracy on new texts"),

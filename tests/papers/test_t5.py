@@ -17,10 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm
 
+from readtrack.checks.constants import digest
 from readtrack.data.senses import Senses
 from readtrack.papers import t5
 from readtrack.papers.t5 import T5, buckets, corrupt, draw_spans, from_released, restore
 from readtrack.papers.t5.benchmark import cost
+from readtrack.plugin import Trial
+from readtrack.runs.trial import Work, Workshop
 
 tasks = importlib.import_module("readtrack.papers.t5.tasks")
 toy = importlib.import_module("readtrack.papers.t5.experiment")  # its name is the hook's, too
@@ -272,7 +275,8 @@ def test_objectives_are_text(language):
     assert torch.equal(written, ids)
     assert (read == tasks.MASK).sum(1).eq(2).all()
     assert (toy.FEW, tasks.ASKED) == (24, 4)
-    assert toy.RATES == (3e-4, 1e-3, 3e-3)
+    first, second = toy.rest(ids, torch.Generator())
+    assert torch.equal(torch.cat((first, second), 1), ids)
 
 
 def test_tasks_are_text_told_apart_by_the_prefix(language):
@@ -300,63 +304,59 @@ def test_every_token_has_a_name_of_its_own():
     assert tasks.spelled([tasks.FIRST_TOPIC + 2, tasks.FIRST_NUMBER]) == "topic 2 (0)"
 
 
-@pytest.mark.parametrize("case", ["", "the whole text as target", "null"])
-def test_who_was_trained_on_what(part_of_run, monkeypatch, case):
-    """By the arms' names: the objectives that they were pre-trained by, and how many examples they got."""
-    run = part_of_run(null=case == "null", broken="" if case == "null" else case)
-    made: dict[str, list[tuple[list[str], int]]] = {}
-    trained: dict[str, T5] = {}
-    pre_train = toy.pre_train
+@pytest.mark.parametrize(
+    ("broken", "stage"),
+    [
+        ("", "pre-training, spans, 1"),
+        ("words of any texts", "pre-training, spans, mixed, 1"),
+        ("half of the pre-training", "pre-training, spans, 0.5"),
+        ("the rest of the text as target", "pre-training, rest, 1"),
+    ],
+)
+def test_who_was_trained_on_what(part_of_run, monkeypatch, broken, stage):
+    """By the arms' names: the stage that they start from, and whether their examples are many."""
+    made = {}
 
-    def pre_trained(run, language, objective):
-        trained[objective.__name__] = pre_train(run, language, objective)
-        return trained[objective.__name__]
+    def watched(at, arm, rate):
+        made[at.name] = at.work.before.stage if at.work.before else "", arm.many
+        assert not torch.equal(at.world.chosen[0], at.world.judged[0])
+        return 0.5, (at.before or toy.network(at.run), arm.target)
 
-    def watched(run, arm, make, examples, chosen, judged, rate):
-        net = make()
-        by = [name for name, other in trained.items() if same_weights(net, other)]
-        made.setdefault(arm, []).append((by, len(examples[0])))
-        assert not torch.equal(chosen[0], judged[0])
-        return 0.5, 0.5
-
-    monkeypatch.setattr(toy, "pre_train", pre_trained)
     monkeypatch.setattr(toy, "tune", watched)
-    toy.compare_objectives(run)
+    monkeypatch.setattr(toy, "show_tasks", lambda *_: None)
+    toy.compare_objectives(part_of_run(broken=broken))
     expected = {
-        "from scratch": [([], toy.FEW)],
-        "spans": [(["spans"], toy.FEW)],
-        "from scratch, many examples": [([], 60)],
-        "whole text": [(["whole"], toy.FEW)],
+        "spans": (stage, False),
+        "whole text": ("pre-training, whole, 1", False),
+        "from scratch": ("", False),
+        "from scratch, many examples": ("", True),
+        "no pre-training": ("", False),
     }
-    if case == "null":  # of both claims the control takes the spans' place
-        expected["spans"] = [([], toy.FEW), (["whole"], toy.FEW)]
-    elif case:
-        expected["spans"] = [(["whole"], toy.FEW)]
-        del expected["from scratch, many examples"]
-    assert made == expected
+    assert made == {arm: expected[arm] for arm in made}
+    assert "spans" in made
 
 
-def same_weights(net: T5, other: T5) -> bool:
-    theirs = other.state_dict()
-    return all(torch.equal(weight, theirs[name]) for name, weight in net.state_dict().items())
-
-
-def test_without_order_texts_mix_their_words(part_of_run, monkeypatch):
-    """The break of the first claim: a text of what is pre-trained on has words that no topic has together."""
-
-    one_word_each = Senses(torch.arange(tasks.WORDS)[:, None], tasks.WORDS)
-    read = []
+def test_without_order_texts_mix_their_words(part_of_run):
+    """The near miss of the first claim: what is pre-trained on has words that no topic has together."""
+    one_word_each, read = Senses(torch.arange(tasks.WORDS)[:, None], tasks.WORDS), []
 
     def watched(ids, generator):
         read.append(ids)
         return toy.whole(ids, generator)
 
-    toy.pre_train(part_of_run(), one_word_each, watched)
-    toy.pre_train(part_of_run(broken=toy.MIXED.name), one_word_each, watched)
-    kept, mixed = read[0], read[len(read) // 2]
+    for mixed in (False, True):
+        world = toy.World(one_word_each, *[()] * 4)
+        arm = toy.after(watched, mixed=mixed)
+        arm.before(Trial(Workshop(part_of_run(broken=str(mixed)), world), Work(arm="any"), arm="any"))
+    _, kept, _, _, mixed, _ = read  # the first of each three asks how long a target is
     assert (kept == kept[:, :1]).all()
     assert not (mixed == mixed[:, :1]).all(1).any()
     assert torch.equal(mixed.flatten().sort().values, kept.flatten().sort().values)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(toy) == "79862e00129c"
+    assert (toy.STEPS, toy.TUNING, toy.RATES) == (350, 75, (3e-4, 1e-3, 3e-3))
 
 
 def test_the_experiment_runs(run_experiment):
