@@ -67,6 +67,7 @@ NO_BOTTLENECK = Claim(
     chosen_on=(0, 1, 2),
     deviations="A toy language of 8 words; one-directional LSTMs of width 64; the score is a dot product "
     "instead of a small network; what was found goes to the output only, not into the recurrence.",
+    headline=True,
 )
 
 VOCAB, WIDTH = 8, 64

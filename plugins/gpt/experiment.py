@@ -52,6 +52,7 @@ FEW_LABELS = Claim(
     deviations="A made-up language of 128 words in 8 hidden classes, texts of 4 words; the class of the last "
     "word is to be named. Two layers of width 64, no dropout, where the paper has 0.1. Beside the few labels "
     "that are trained on, 200 labelled texts choose the rate and the step.",
+    headline=True,
 )
 
 WORDS, CLASSES, LENGTH = 128, 8, 4

@@ -76,6 +76,7 @@ LARGER = Claim(
     deviations="3, 25 and 150 thousand parameters in blocks, 200 steps, windows of 64 tokens, no dropout "
     "(the paper names none, GPT had 0.1); Python's language reference in 256 merges; the weights begin as "
     "large beside their width as the paper's 0.02 is at 768.",
+    headline=True,
 )
 
 SIZES = {"small": (16, 2, 1), "medium": (32, 2, 2), "large": (64, 4, 3)}  # width, heads, layers

@@ -15,7 +15,6 @@ from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 
 from .model import BIG, Transformer, learning_rate, sines, smoothed_cross_entropy
 
-OWN_MATRICES = Break("own matrices", "Source, target and readout have a matrix each.")
 NO_POSITIONS = Break("no positions", "The sines are zero.")
 SHORT_SIGHT = Break("short sight", "The decoder sees the last third of the source alone.")
 
@@ -29,11 +28,11 @@ SIZE = Claim(
         for size in ("base", "big")
         for op, limit in ((">=", 0.95), ("<=", 1.05))
     ),
+    kind="identity",
     control="a matrix for each of the three",
-    breaks=(OWN_MATRICES,),
-    chosen_on=(0,),
     deviations="A count, the same for every seed; the vocabulary is 37,000 (section 5.1: 'about'), and the "
     "paper's counts are rounded to millions.",
+    history=("Until November 2026 this count was called measured, and reproduced.",),
 )
 
 OFFSETS = Claim(
@@ -68,7 +67,9 @@ FAR = Claim(
     chosen_on=(0, 1, 2),
     deviations="Reversing 24 symbols instead of translation, each told after the right ones before it; lost "
     "is the nearest third's accuracy less the farthest's. One layer of width 64 without dropout, 800 batches "
-    "of 16. An LSTM that is trained for longer carries further, but from near to far.",
+    "of 16. An LSTM that is trained for longer carries further, but from near to far. The abstract's BLEU "
+    "and time of training are not measured.",
+    headline=True,
 )
 
 SYMBOLS, WIDTH = 16, 64
@@ -96,20 +97,16 @@ def separate(network: Transformer) -> int:
 
 
 def count_parameters(run: Run) -> None:
-    arms = run.arms({"one matrix": shared, "three matrices": separate}, control="three matrices")
-    if run.without(OWN_MATRICES.name):
-        arms["one matrix"] = separate
     with torch.device("meta"):  # shapes alone: nothing is stored
         base = {layers: Transformer(37_000, layers=layers) for layers in (2, 4, 6, 8)}
         big = Transformer(37_000, **BIG)
-    for arm, count in arms.items():
+    for arm, count in {"one matrix": shared, "three matrices": separate}.items():
         for layers, network in base.items():
             run.metric("parameters over layers", count(network), step=layers, arm=arm)
         run.metric("parameters of the big model", count(big), arm=arm)
-    count = arms["one matrix"]
     values = {
-        "parameters over the paper's, base": count(base[6]) / 65e6,
-        "parameters over the paper's, big": count(big) / 213e6,
+        "parameters over the paper's, base": shared(base[6]) / 65e6,
+        "parameters over the paper's, big": shared(big) / 213e6,
     }
     run.claim(SIZE, values)
 
