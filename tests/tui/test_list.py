@@ -149,6 +149,24 @@ async def test_a_row_is_called_by_its_words_not_by_its_markdown(app: ReadtrackAp
         assert "SGD - Adam see blog marked as reading." in str(app.main._status.render())
 
 
+async def test_a_row_that_is_only_a_link_shows_its_papers_title(
+    app: ReadtrackApp, papers_yaml: Path, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
+    link = "https://arxiv.org/abs/1412.6980"
+    papers_yaml.write_text(
+        papers_yaml.read_text().replace(
+            'Hessian"\n        papers: [hessian]', f'{link}"\n        papers: [adam]'
+        )
+    )
+    app.library.reload()
+    async with app.run_test(size=(120, 24)) as pilot:
+        await pilot.pause()
+        left = "\n".join(line[:50] for line in screen_text(app).splitlines())
+        assert "Adam: A Method for Stochastic" in left
+        assert link not in left
+        assert "https://example.org/a-page" in left  # which is no paper
+
+
 async def test_folding_hides_and_unfolding_shows(app: ReadtrackApp) -> None:
     async with app.run_test() as pilot:
         await pilot.pause()

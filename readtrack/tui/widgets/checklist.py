@@ -20,7 +20,16 @@ from readtrack.reading_list.journal import State, finished
 from readtrack.tui.actions import bindings
 from readtrack.tui.theme import state_mark, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, LineView, join, pair, text, wrapped
-from readtrack.tui.widgets.outline import OFF_LIST, Entry, EntryPlaces, outline, subjects, visible, wording
+from readtrack.tui.widgets.outline import (
+    OFF_LIST,
+    Entry,
+    EntryPlaces,
+    is_bare_link,
+    outline,
+    subjects,
+    visible,
+    wording,
+)
 
 if TYPE_CHECKING:
     from readtrack.fulltext.searching import RankedMatch
@@ -225,6 +234,8 @@ class Checklist(LineView):
             words = join((entry.paper.id, quiet or "$foreground"), "  ", (entry.text, "$muted"))
         else:
             pieces = wording(entry.text)
+            if entry.paper is not None and "title" not in entry.paper.missing and is_bare_link(entry.text):
+                pieces = [(entry.paper.dated, entry.text)]
             words = join(*((piece, "$link underline" if link else quiet) for piece, link in pieces))
         sign = self._sign(entry)
         if match is not None:

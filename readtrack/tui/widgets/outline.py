@@ -164,6 +164,11 @@ def wording(text: str) -> list[tuple[str, str]]:
     return pieces
 
 
+def is_bare_link(text: str) -> bool:
+    """Whether a row is a web address and nothing else, and so says less than its paper's title."""
+    return re.fullmatch(r"\s*https?://\S+\s*", text) is not None
+
+
 def links(text: str) -> list[str]:
     """The web addresses in a row's text: of its Markdown links, and bare ones."""
     found = [link for _, link in wording(text) if link.startswith(("http://", "https://"))]
