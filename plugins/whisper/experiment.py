@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -38,9 +37,18 @@ ROBUST = Claim(
     deviations="Single digits of voices made by formula at 8 kHz, 600 of each kind, not 680,000 hours; "
     "two layers of 48. Varied: five times as many speakers, white and pink noise at 15 to 40 dB, every tenth "
     "transcript wrong. New to both: babble, hum, a telephone's band, an echo, clipping; and all speakers. "
-    "Times are taught afterwards, to a copy of the varied arm, and not judged. In so few steps the varied "
-    "sound is not learned to its end, which "
-    "the paper's is.",
+    "Both arms are trained with up to six bands and six frames of a batch blanked, where section 2.4 has no "
+    "augmentation. No token names the language or says that nobody speaks. Times are taught afterwards, to a "
+    "copy of the varied arm, and neither judged nor shown: after so few steps the end of a word is no closer "
+    "than the training's mean end, which is measured beside it. In so few steps the varied sound is not "
+    "learned to its end, which the paper's is.",
+    history=(
+        (
+            "Until November 2026 babble and hum had no room around them, the telephone's band was digital "
+            "silence outside, and the levels of noise counted the silence behind a word, which made them 2 "
+            'to 3 dB louder than stated. The verdict was "reproduced". The bounds are unchanged.'
+        ),
+    ),
 )
 
 CACHE = Claim(
@@ -54,7 +62,7 @@ CACHE = Claim(
     control="the whole text at once",
 )
 
-END, START, TRANSCRIBE, TRANSLATE, NO_TIMES, TIMES = range(20, 26)  # the order is Whisper's; then more times
+END, START, TRANSCRIBE, TRANSLATE, NO_TIMES, TIMES = range(20, 26)  # then more times
 TOY = Size(2, 48, 4, mels=40, frames=40, tokens=6, vocab=TIMES + 21)
 HOP = 160  # samples, 20 ms
 STEP = 2 * HOP / speech.RATE  # seconds between times, as many as the encoder's positions
@@ -78,43 +86,54 @@ def features(waves: Waves) -> Mels:
     return audio.log_mel_whisper(waves, rate=speech.RATE, window=speech.WINDOW, hop=HOP, bands=TOY.mels)
 
 
-def say(
-    count: int, first: int, speakers: int, seed: int
-) -> tuple[Waves, Int[Tensor, " n"], Int[Tensor, "n 2"]]:
-    """Digits by `speakers` people from number `first` on, padded to 0.8 s as Whisper pads to 30; times."""
+class Said(NamedTuple):
+    """Waves with zeros behind the word, which digits they are, their times, and their lengths in samples."""
+
+    waves: Waves
+    digits: Int[Tensor, " n"]
+    times: Int[Tensor, "n 2"]
+    lengths: Int[Tensor, " n"]
+
+    def noisy(
+        self, snr: int | float | Tensor, generator: torch.Generator, colour: speech.Colour = "white"
+    ) -> Waves:
+        """The waves with noise that far below the words, in dB; it goes on in the padding."""
+        return speech.add_noise(self.waves, snr, generator, colour, self.lengths)
+
+
+def say(count: int, first: int, speakers: int, seed: int) -> Said:
+    """Digits by `speakers` people from number `first` on, padded to 0.8 s as Whisper pads to 30."""
     generator = torch.Generator().manual_seed(seed)
     digits = torch.randint(10, (count,), generator=generator)
     who = first + torch.randint(speakers, (count,), generator=generator)
     waves, times = torch.zeros(count, TOY.frames * HOP), torch.zeros(count, 2)
+    lengths = torch.zeros(count, dtype=torch.long)
     for row, (digit, person) in enumerate(zip(digits.tolist(), who.tolist(), strict=True)):
         said = speech.say([digit], speech.speaker(person), generator)
         wave = said.wave[: waves.shape[1]]
-        waves[row, : len(wave)] = wave
+        waves[row, : len(wave)], lengths[row] = wave, len(wave)
         ends = said.durations.cumsum(0)[[0, -2]]  # of the silence before it, and of its last phoneme
         times[row] = ends * speech.HOP / (2 * HOP)
-    return waves, digits, times.round().long().clamp(max=TOY.frames // 2)
+    return Said(waves, digits, times.round().long().clamp(max=TOY.frames // 2), lengths)
 
 
 def studio(count: int, first: int, seed: int) -> Sounds:
     """Twenty speakers in a room of 40 dB."""
-    waves, digits, times = say(count, first, 20, seed)
+    said = say(count, first, 20, seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    return Sounds(features(speech.add_noise(waves, 40, generator)), digits, times)
+    return Sounds(features(said.noisy(40, generator)), said.digits, said.times)
 
 
 def varied(count: int, first: int, seed: int) -> Sounds:
     """A hundred speakers, 15 to 40 dB of white or pink noise."""
-    waves, digits, times = say(count, first, 100, seed)
+    said = say(count, first, 100, seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    half = count // 2
-    snr = 15 + 25 * torch.rand(count, generator=generator)
+    half, snr = count // 2, 15 + 25 * torch.rand(count, generator=generator)
     noisy = [
-        speech.add_noise(part, level, generator, colour)
-        for part, level, colour in zip(
-            (waves[:half], waves[half:]), (snr[:half], snr[half:]), ("white", "pink"), strict=True
-        )
+        Said(*(field[rows] for field in said)).noisy(snr[rows], generator, colour)
+        for rows, colour in ((slice(half), "white"), (slice(half, None), "pink"))
     ]
-    return Sounds(features(torch.cat(noisy)), digits, times)
+    return Sounds(features(torch.cat(noisy)), said.digits, said.times)
 
 
 def mishear(digits: Int[Tensor, " n"], seed: int, share: float = 0.1) -> Int[Tensor, " n"]:
@@ -124,16 +143,22 @@ def mishear(digits: Int[Tensor, " n"], seed: int, share: float = 0.1) -> Int[Ten
     return torch.where(wrong, (digits + torch.randint(1, 10, digits.shape, generator=generator)) % 10, digits)
 
 
-def ruin(waves: Waves, condition: str, seed: int) -> Waves:
+def ruin(said: Said, condition: str, seed: int) -> Waves:
     """Conditions that nobody was trained in, in a room of 40 dB."""
     generator = torch.Generator().manual_seed(seed)
-    room = partial(speech.add_noise, snr=40, generator=generator)
-    if condition in ("babble", "hum"):
-        return speech.add_noise(waves, 5 if condition == "babble" else 0, generator, condition)
+
+    def room(waves: Waves) -> Waves:
+        return said._replace(waves=waves).noisy(40, generator)
+
+    waves = said.waves
+    if condition == "babble":
+        return room(said.noisy(5, generator, "babble"))
+    if condition == "hum":
+        return room(said.noisy(0, generator, "hum"))
     if condition == "telephone":
-        spectrum = torch.fft.rfft(room(waves))
+        spectrum = torch.fft.rfft(waves)
         hertz = torch.linspace(0, speech.RATE / 2, spectrum.shape[1])
-        return torch.fft.irfft(spectrum * ((hertz > 600) & (hertz < 2400)), waves.shape[1])
+        return room(torch.fft.irfft(spectrum * ((hertz > 600) & (hertz < 2400)), waves.shape[1]))
     if condition == "echo":
         late = [F.pad(waves[:, : -int(s * speech.RATE)], (int(s * speech.RATE), 0)) for s in (0.05, 0.11)]
         return room(waves + 0.7 * late[0] + 0.5 * late[1])
@@ -174,9 +199,9 @@ def experiment(run: Run) -> None:
     networks = {arm: one.result.model for arm, one in best.items()}
     timer = teach_times(run, networks["varied"], arms["varied"][0])
     if run.wants(CACHE):
-        check_tasks(run, networks["varied"], timer, arms["varied"][1])
+        check_tasks(run, networks["varied"], timer, *arms["varied"])
     if run.wants(ROBUST):
-        judge(run, best, timer, held, seed)
+        judge(run, best, held, seed)
 
 
 def to_run(run: Run, sounds: Sounds) -> Sounds:
@@ -267,8 +292,9 @@ def timed(model: Whisper, mels: Mels) -> Float[Tensor, "n 2"]:
     return found
 
 
-def check_tasks(run: Run, model: Whisper, timer: Whisper, sounds: Sounds) -> None:
-    """The logits with what is kept; how often either task is answered in its own words; errors of times."""
+def check_tasks(run: Run, model: Whisper, timer: Whisper, train: Sounds, sounds: Sounds) -> None:
+    """The logits with kept keys and values; how often either task is answered in its own words; errors of
+    times, and those of the mean times in training, which hear nothing."""
     sounds = to_run(run, sounds)
     for task, prompt, first in (("transcribe", TRANSCRIBE, 0), ("translate", TRANSLATE, 10)):
         found = greedy(model, sounds.mels, (START, prompt, NO_TIMES), END, 3)
@@ -278,9 +304,10 @@ def check_tasks(run: Run, model: Whisper, timer: Whisper, sounds: Sounds) -> Non
     whole = heard.isfinite().all(1)
     run.metric("said with times", whole.double().mean().item())
     if bool(whole.any()):
-        apart = STEP * (heard - sounds.times.cpu())[whole].abs().mean(0)
-        for name, error in zip(("beginning", "end"), apart.tolist(), strict=True):
-            run.metric("error of times (s)", error, arm=name)
+        for who, times in (("heard", heard), ("mean of training", train.times.double().mean(0))):
+            apart = STEP * (times - sounds.times.cpu())[whole].abs().mean(0)
+            for name, error in zip(("beginning", "end"), apart.tolist(), strict=True):
+                run.metric("error of times (s)", error, arm=f"{name}, {who}")
     tokens = texts(sounds.digits, sounds.digits > 4, sounds.times, sounds.digits % 2 > 0)
     with torch.no_grad():
         at_once = model(sounds.mels, tokens)
@@ -290,14 +317,14 @@ def check_tasks(run: Run, model: Whisper, timer: Whisper, sounds: Sounds) -> Non
     run.claim(CACHE, {"largest difference of the logits": difference})
 
 
-def judge(run: Run, best: dict[str, Best[Trained]], timer: Whisper, held: int, seed: int) -> None:
+def judge(run: Run, best: dict[str, Best[Trained]], held: int, seed: int) -> None:
     """The studio with new speakers, and five conditions that are new to both."""
     run.phase("evaluate")
-    waves, digits, times = say(held, 2000, 200, seed + 5)
-    room = speech.add_noise(waves, 40, torch.Generator().manual_seed(seed + 6))
-    sets = {"studio": room} | {name: ruin(waves, name, seed + 7) for name in CONDITIONS}
+    said = say(held, 2000, 200, seed + 5)
+    room = said.noisy(40, torch.Generator().manual_seed(seed + 6))
+    sets = {"studio": room} | {name: ruin(said, name, seed + 7) for name in CONDITIONS}
     found = {
-        (name, arm): errors(run, one.result.model, Sounds(features(wave), digits, times))
+        (name, arm): errors(run, one.result.model, Sounds(features(wave), said.digits, said.times))
         for name, wave in sets.items()
         for arm, one in best.items()
     }
@@ -316,19 +343,17 @@ def judge(run: Run, best: dict[str, Best[Trained]], timer: Whisper, held: int, s
     )
     run.headline(f"loss, rate {best['varied'].value:g}")
     if not (run.null or run.broken):
-        show(run, best, timer, sets, digits, times)
+        show(run, best, sets, said.digits)
 
 
 def show(
     run: Run,
     best: dict[str, Best[Trained]],
-    timer: Whisper,
     sets: dict[str, Waves],
     digits: Int[Tensor, " n"],
-    times: Int[Tensor, "n 2"],
 ) -> None:
-    """The same digits through every condition: pictures, sound, and what each network heard, and when."""
-    rows, pictures, spans = [], [], []
+    """The same digits through every condition: pictures, sound, and each network's transcripts."""
+    rows, pictures = [], []
     for name, waves in sets.items():
         mels = features(waves[:4])
         pictures += list((mels.mT.flip(1)[:, None] + 1) / 2.5)
@@ -346,21 +371,9 @@ def show(
             ]
             for arm, one in best.items()
         }
-        found = timed(timer, mels.to(run.device, run.dtype))
         for index in range(len(mels)):
-            said = speech.WORDS[int(digits[index])]
             read = [" ".join(words(heard[arm][index].tokens)) for arm in ("studio", "varied")]
-            rows.append((name, said, *read))
-            spans.append(
-                (
-                    name,
-                    said,
-                    *(
-                        f"{a * STEP:.2f} to {b * STEP:.2f}"
-                        for a, b in (times[index].tolist(), found[index].tolist())
-                    ),
-                )
-            )
+            rows.append((name, speech.WORDS[int(digits[index])], *read))
         wave, caption = waves[0] / waves[0].abs().max() * 0.8, f"{rows[-4][1]}, {name}"
         run.audio(name, wave, speech.RATE, caption=caption, beside="" if name == "studio" else "studio")
     run.image(
@@ -371,7 +384,6 @@ def show(
         alt="Spectrograms of four spoken digits, a column each, and a row for each recording condition",
     )
     run.table("what was heard", ("condition", "said", "studio's network", "varied sound's"), rows)
-    run.table("when it was heard", ("condition", "said", "from, to (s)", "by varied sound's network"), spans)
 
 
 def words(tokens: list[int]) -> list[str]:
