@@ -223,7 +223,8 @@ def check_no_leak(runs: ShortRuns) -> None:
 def check_judge_heard(runs: ShortRuns) -> None:
     """Fails if a bound of a measured rule is computed from numbers that ignore the data to judge by.
 
-    A number that is 0 or 1 in both runs may be at its limit, and decides nothing.
+    A number that is 0 or 1 in both runs may be at its limit, and one that is NaN in both was not reached by
+    two steps: neither decides anything.
     """
     judged = [pair for pair in runs.pairs if pair[0][0].judged_on == "judge"]
     measured = any(claim.kind == "measured" for (one, _), _ in judged for claim in one.claims)
@@ -232,8 +233,8 @@ def check_judge_heard(runs: ShortRuns) -> None:
         for claim in comparison.claims:
             for name, cells in _cells(claim) if claim.kind == "measured" else ():
                 was, now = ([plain(one.rows[row][metric]) for row, metric in cells] for one in (table, other))
-                limits = all(value in (0.0, 1.0) for value in (*was, *now))
-                assert was != now or limits, f"{claim.name}: {name!r} ignores the data to judge by"
+                silent = all(value in (0.0, 1.0) or repr(value) == "nan" for value in (*was, *now))
+                assert was != now or silent, f"{claim.name}: {name!r} ignores the data to judge by"
 
 
 def _cells(claim: Claim) -> Iterator[tuple[str, list[tuple[str, str]]]]:
