@@ -360,7 +360,8 @@ def windows_loss(
 ) -> Float[Tensor, " windows"]:
     """Mean nats a character of each window; the windows are the same for every arm."""
     count = run.pick(smoke=4, quick={"choose": 128, "judge": 512}[part], full=1024)
-    windows = data.windows(getattr(text, part), TOKENS + 1, count, run.data("windows", part)).to(run.device)
+    draw = run.data(f"windows to {part}", part)
+    windows = data.windows(getattr(text, part), TOKENS + 1, count, draw).to(run.device)
     logits = model(windows[:, :-1]).flatten(0, 1)
     losses = F.cross_entropy(logits, windows[:, 1:].flatten(), reduction="none")
     return losses.view(count, -1).mean(1).double()

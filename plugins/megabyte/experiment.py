@@ -258,7 +258,7 @@ def losses(
     """Nats of each byte of windows that are the same for every arm."""
     run.phase("evaluate")
     count = run.pick(smoke=4, quick=64, full=512)
-    ids = data.windows(getattr(world.parts, part), world.window, count, run.data("windows", part))
+    ids = data.windows(getattr(world.parts, part), world.window, count, run.data(f"windows to {part}", part))
     ids = ids.to(run.device)
     given = ids if isinstance(network, Megabyte) else F.pad(ids[:, :-1], (1, 0))
     return F.cross_entropy(network(given).mT, ids, reduction="none").double().cpu()

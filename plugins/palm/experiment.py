@@ -223,7 +223,9 @@ class Text(NamedTuple):
     def windows(
         self, run: Run, part: Literal["choose", "judge"], count: int
     ) -> Int[Tensor, "windows longer"]:
-        return data.windows(getattr(self.parts, part), TOKENS + 1, count, run.data("windows", part))
+        return data.windows(
+            getattr(self.parts, part), TOKENS + 1, count, run.data(f"windows to {part}", part)
+        )
 
 
 def compare(run: Run) -> None:
@@ -267,7 +269,7 @@ def part_lost(table: Table) -> dict[str, dict[str, float]]:
     one, every, none = (
         float(table[arm, "nats a character"]) for arm in ("one head", "parallel", "does not look")
     )
-    return {"one head": {LOST: (one - every) / (none - every) if none > every else math.nan}}
+    return {"one head": {LOST: (one - every) / (none - every) if none != every else math.nan}}
 
 
 class Trained(NamedTuple):

@@ -156,7 +156,7 @@ def of_others(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.
 
 
 def nearest(x: Float[Tensor, "1 1 tokens dim"], rounds: int, generator: torch.Generator) -> Tensor:
-    """The most similar of as many tokens as there are buckets, drawn anew for each round."""
+    """One token of each bucket is drawn, again in each round; the others join the most similar of them."""
     directions, buckets = F.normalize(x[0, 0], dim=1), 2 * (x.shape[2] // WIDTH)
     drawn = [torch.randperm(len(directions), generator=generator)[:buckets] for _ in range(rounds)]
     return torch.stack([(directions @ directions[rows].T).argmax(1) for rows in drawn])[None, None]

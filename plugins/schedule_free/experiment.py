@@ -221,7 +221,7 @@ def compare(
     world = World(
         Problem(name, partial(perceptron, train[0].shape[1]), *train, noise=NOISE),
         noisy((train[0][:SEEN], train[1][:SEEN]), run.data("noise", "train")),
-        noisy((test[0][:SEEN], test[1][:SEEN]), run.data("noise", "judge")),
+        noisy((test[0][:SEEN], test[1][:SEEN]), run.data("noise to judge by", "judge")),
     )
     run.compare(
         claim,

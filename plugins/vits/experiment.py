@@ -283,7 +283,7 @@ def draw(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draws of all durations in whole frames, (draws, n, symbols); the mask; what they were."""
     features, mask, durations = batch(run, said)
-    generator, drawn = run.data("draws", part), []
+    generator, drawn = run.data(f"draws to {part} by", part), []
     for _ in range(DRAWS):
         noise = temperature * torch.randn(len(said), 2, mask.shape[2], generator=generator).to(features)
         logs = predictor.sample(features, mask, noise)

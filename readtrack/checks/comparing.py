@@ -198,7 +198,10 @@ def _loops(table: Table, row: str) -> list[int]:
 
 
 def check_no_leak(runs: ShortRuns) -> None:
-    """Fails if a score to choose by or a loss hears the data to judge by, or if there is neither."""
+    """Fails if a score to choose by or a loss hears the data to judge by, or if there is neither; and if two
+    parts of the data are drawn from one stream: their numbers are the same."""
+    for stream, parts in runs.plain.parts.items():
+        assert len(parts) == 1, f"{' and '.join(sorted(parts))} draw the same numbers: run.data({stream!r})"
     before, after = (getattr(run, "losses", {}) for run in (runs.plain, runs.other))
     for metric, arm in before.keys() & after.keys():
         same = repr(before[metric, arm]) == repr(after[metric, arm])
@@ -223,8 +226,7 @@ def check_no_leak(runs: ShortRuns) -> None:
 def check_judge_heard(runs: ShortRuns) -> None:
     """Fails if a bound of a measured rule is computed from numbers that ignore the data to judge by.
 
-    A number that is 0 or 1 in both runs may be at its limit, and one that is NaN in both was not reached by
-    two steps: neither decides anything.
+    A number that is 0 or 1 in both runs may be at its limit, and decides nothing.
     """
     judged = [pair for pair in runs.pairs if pair[0][0].judged_on == "judge"]
     measured = any(claim.kind == "measured" for (one, _), _ in judged for claim in one.claims)
@@ -233,8 +235,8 @@ def check_judge_heard(runs: ShortRuns) -> None:
         for claim in comparison.claims:
             for name, cells in _cells(claim) if claim.kind == "measured" else ():
                 was, now = ([plain(one.rows[row][metric]) for row, metric in cells] for one in (table, other))
-                silent = all(value in (0.0, 1.0) or repr(value) == "nan" for value in (*was, *now))
-                assert was != now or silent, f"{claim.name}: {name!r} ignores the data to judge by"
+                limits = all(value in (0.0, 1.0) for value in (*was, *now))
+                assert was != now or limits, f"{claim.name}: {name!r} ignores the data to judge by"
 
 
 def _cells(claim: Claim) -> Iterator[tuple[str, list[tuple[str, str]]]]:

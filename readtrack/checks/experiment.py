@@ -18,7 +18,7 @@ from readtrack.claims import SHUFFLED, UNTRAINED, Claim
 from readtrack.runs.comparing import Comparison
 from readtrack.runs.events import EventReader, EventWriter
 from readtrack.runs.record import Record
-from readtrack.runs.run import Run
+from readtrack.runs.run import Part, Run
 from readtrack.runs.table import Table
 from readtrack.runs.trained import Trained
 from readtrack.verdict_table import rules
@@ -36,12 +36,17 @@ class Watched(Run):
     compared: list[Compared]
     losses: dict[tuple[str, str], list[float]]
     metrics: set[str]
+    parts: dict[str, set[Part]]  # that each stream of data was asked for
     lines: set[Line]
     modes: Modes
 
     def without(self, name: str) -> bool:
         self.asked_breaks = getattr(self, "asked_breaks", set()) | {name}
         return super().without(name)
+
+    def data(self, stream: str, part: Part) -> torch.Generator:
+        self.parts.setdefault(stream, set()).add(part)
+        return super().data(stream, part)
 
     def arms(self, builders, *, control):  # type: ignore[no-untyped-def]
         self.asked_arms = True
@@ -123,7 +128,7 @@ def run_experiment(
         times=times,
     )
     torch.manual_seed(seed)
-    run.modes = Modes()
+    run.modes, run.parts = Modes(), {}
     plain = not null and not broken and times == 1
     with ExitStack() as watching:
         if plain:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from readtrack.checks import comparing as checks
@@ -33,6 +35,18 @@ def found(runs: checks.ShortRuns) -> set[str]:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_sound_comparison_passes_every_check(shape, tmp_path):
     assert found(checks.ShortRuns.of(plugin(SHAPES[shape]), tmp_path)) == set()
+
+
+def test_parts_that_share_a_stream_are_found(tmp_path):
+    def experiment(run):
+        run.data("sentences", "choose")
+        run.data("sentences", "judge")
+
+    runs = checks.ShortRuns.of(
+        SimpleNamespace(__name__="readtrack.papers.toy", experiment=experiment), tmp_path
+    )
+    with pytest.raises(AssertionError, match="choose and judge draw the same numbers"):
+        checks.check_no_leak(runs)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -12,7 +12,9 @@ import torch
 from readtrack.papers.fim import fill_in_the_middle, restored
 from readtrack.papers.gpt2 import GPT2
 
-its = importlib.import_module("readtrack.papers.fim")
+fim = importlib.import_module("readtrack.papers.fim")
+its = importlib.import_module("readtrack.papers.fim.experiment")
+toy = importlib.import_module("readtrack.papers.fim.texts")
 
 
 @pytest.mark.parametrize("length", [1, 2, 7])
@@ -46,12 +48,12 @@ def test_texts_follow_their_law():
     place = torch.arange(its.LENGTH)
     neutral = texts < its.FIRST
     assert torch.equal(neutral, place < begins[:, None])
-    assert torch.equal(texts == its.COLON, place == begins[:, None] - 1)
+    assert torch.equal(texts == toy.COLON, place == begins[:, None] - 1)
     spoken = (texts - its.FIRST).div(its.LETTERS, rounding_mode="floor")
     behind = (place >= begins[:, None] + its.HOLE).long()
-    assert ((spoken == (language[:, None] + behind) % its.LANGUAGES) | neutral).all()
-    assert set(begins.tolist()) == set(range(2, its.LENGTH - its.HOLE - its.LAST + 1))
-    assert Counter(language.tolist()).keys() == set(range(its.LANGUAGES))
+    assert ((spoken == (language[:, None] + behind) % toy.LANGUAGES) | neutral).all()
+    assert set(begins.tolist()) == set(range(2, its.LENGTH - its.HOLE - toy.LAST + 1))
+    assert Counter(language.tolist()).keys() == set(range(toy.LANGUAGES))
     assert texts.max() < its.VOCAB
 
 
@@ -81,7 +83,7 @@ def test_a_suffix_of_another_text_is_of_another_language():
     for row in whole:
         letters = torch.tensor(restored(row)) - its.FIRST
         spoken = letters[letters >= 0].div(its.LETTERS, rounding_mode="floor")
-        expected = [(spoken[0] + (i >= its.HOLE)) % its.LANGUAGES for i in range(len(spoken))]
+        expected = [(spoken[0] + (i >= its.HOLE)) % toy.LANGUAGES for i in range(len(spoken))]
         same += spoken.tolist() == expected
     assert same < 320
 
@@ -113,7 +115,7 @@ def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
         return batch_of(count, recipe, generator)
 
     monkeypatch.setattr(its, "batch_of", watched)
-    record = run_experiment(its, broken=broken)
+    record = run_experiment(fim, broken=broken)
     ours = {
         "another's suffix": {its.Recipe(0.5, mixed=True), its.Recipe(0.5)},  # what chooses is never mixed
         "suffix first, without names": {its.Recipe(0.5, named=False, prompt="suffix, then prefix")},
@@ -131,4 +133,4 @@ def test_without_names_a_text_is_turned_and_nothing_else():
 
 
 def test_every_variant_is_right(check_benchmark):
-    assert [case.name for case in check_benchmark(its)] == ["reordering"]
+    assert [case.name for case in check_benchmark(fim)] == ["reordering"]

@@ -164,7 +164,7 @@ async def test_a_row_that_is_only_a_link_shows_its_papers_title(
         left = "\n".join(line[:50] for line in screen_text(app).splitlines())
         assert "Adam: A Method for Stochastic" in left
         assert link not in left
-        assert "https://example.org/a-page" in left  # which is no paper
+        assert "https://example.org/a-page" in left  # this one is not a paper
 
 
 async def test_folding_hides_and_unfolding_shows(app: ReadtrackApp) -> None:

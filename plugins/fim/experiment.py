@@ -1,99 +1,33 @@
-"""FIM: a model that reads from left to right learns to fill a hole, because texts are put in another order.
+"""Holes filled, and the left-to-right loss, with and without reordered texts."""
 
-Bavarian, Jun, Tezak, Schulman, McLeavey, Tworek and Chen 2022, "Efficient Training of Language Models to Fill
-in the Middle", arXiv 2207.14255.
-
-The problem. A model that predicts the next token sees what lies before a hole and not what lies behind it.
-
-The idea. Half of the texts to train on are cut at two places into prefix, middle and suffix, and the middle
-is moved to the end, each part behind a token that names it: prefix, suffix, middle (PSM), or suffix, prefix,
-middle (SPM). The model and its loss stay as they are, and what is predicted from left to right does not
-suffer.
-
-This file. The transformation of many texts at once, as one sort; an experiment on texts in which only what
-follows a hole tells how it must be filled; the transformation timed.
-
-Dimensions: batch (texts), length (tokens of a text), longer (length + 4: three tokens that name the parts,
-and the end).
-"""
-
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from readtrack.plugin import (
     UNTRAINED,
     Arm,
-    Bench,
     Bound,
     Break,
-    Case,
     Claim,
-    Cost,
-    Draw,
-    Exercise,
     Figure,
     Run,
     Sweep,
     Table,
     Trial,
-    Try,
-    Variant,
     at_most,
     hookimpl,
 )
 
-from .gpt2 import GPT2
-
-PRE, SUF, MID, EOT = range(4)  # tokens of a text count from 4 on
-NAMES = 4
-
-# Where prefix, middle, suffix and the four names go: section 3's PSM, and appendix D's second variant of SPM,
-# in which nothing stands between prefix and middle, so that what was read before the hole stays in a cache.
-PSM = (1, 5, 3, 0, 2, 4, 6)
-SPM = (4, 5, 2, 0, 1, 3, 6)
+from ..gpt2 import GPT2
+from .model import EOT, MID, NAMES, PRE, SUF, fill_in_the_middle, restored
+from .texts import FIRST, HOLE, LENGTH, LETTERS, VOCAB, least_loss, spelled, texts_of
 
 STEPS = 150
-
-
-def fill_in_the_middle(
-    texts: Int[Tensor, "batch length"], cuts: Int[Tensor, "batch 2"], spm: Bool[Tensor, " batch"]
-) -> Int[Tensor, "batch longer"]:
-    """The texts in the order of PSM, or of SPM where `spm` says so, and the token that ends them.
-
-    cuts  where the middle begins and where the suffix does, in order, from 0 to length
-    """
-    batch, length = texts.shape
-    place = torch.arange(length, device=texts.device)
-    part = (place >= cuts[:, :1]).long() + (place >= cuts[:, 1:]).long()  # 0 prefix, 1 middle, 2 suffix
-    names = torch.arange(NAMES, device=texts.device).expand(batch, -1)
-    parts = torch.cat((part, names + 3), 1)
-    ranks = torch.tensor((PSM, SPM), device=texts.device)[spm.long()].gather(1, parts)
-    return torch.cat((texts, names), 1).gather(1, ranks.argsort(dim=1, stable=True))
-
-
-def restored(text: Int[Tensor, " longer"]) -> list[int]:
-    """The text that one of `fill_in_the_middle` was. Raises ValueError if it is none."""
-    tokens = text.tolist()
-    try:
-        suf, mid = tokens.index(SUF), tokens.index(MID)
-        pre, end = tokens.index(PRE), tokens.index(EOT)
-    except ValueError as error:
-        raise ValueError("a part of the text is not named") from error
-    if pre or not suf < mid < end == len(tokens) - 1:  # by SPM the prefix stands right before the middle
-        raise ValueError("the parts of the text are in no known order")
-    return tokens[1:suf] + tokens[mid + 1 : end] + tokens[suf + 1 : mid]
-
-
-@hookimpl
-def implementation() -> Callable[..., Tensor]:
-    return fill_in_the_middle
-
 
 ORDER = Claim(
     name="nothing is lost by reordering",
@@ -146,38 +80,6 @@ FILLS = Claim(
     "letters are of that language, by PSM. Half of the texts are reordered, by PSM and SPM alike, "
     "none of the higher shares that the figure speaks of.",
 )
-
-LENGTH, NEUTRAL, LANGUAGES, LETTERS = 18, 8, 8, 4
-COLON = NAMES + NEUTRAL  # stands right before the hole: where it begins is no guess
-FIRST = COLON + 1  # of the languages' letters
-VOCAB = FIRST + LANGUAGES * LETTERS
-HOLE, LAST = 3, 4  # letters of the hole; of the next language, at least
-
-
-def texts_of(
-    count: int, generator: torch.Generator
-) -> tuple[Int[Tensor, "count length"], Int[Tensor, " count"], Int[Tensor, " count"]]:
-    """Texts, where in each the hole begins, and the language in it; what follows is in the one after it."""
-    begins = torch.randint(2, LENGTH - HOLE - LAST + 1, (count,), generator=generator)
-    language = torch.randint(LANGUAGES, (count,), generator=generator)
-    neutral = torch.randint(NEUTRAL, (count, LENGTH), generator=generator)
-    letters = torch.randint(LETTERS, (count, LENGTH), generator=generator)
-    place = torch.arange(LENGTH)
-    behind = (place >= begins[:, None] + HOLE).long()
-    letters = FIRST + (language[:, None] + behind) % LANGUAGES * LETTERS + letters
-    texts = torch.where(place < begins[:, None], NAMES + neutral, letters)
-    return texts.scatter(1, begins[:, None] - 1, COLON), begins, language
-
-
-def least_loss() -> float:
-    """Nats a letter, of all but the first, of a model that knows the law of the texts: their entropy.
-
-    Each letter but the colon is drawn from 8 or from 4; the colon tells once where the hole begins, the
-    letter behind it which language it is, and the one that follows then is known.
-    """
-    places = torch.arange(2, LENGTH - HOLE - LAST + 1).double()
-    drawn = (places - 2) * math.log(NEUTRAL) + (LENGTH - places) * math.log(LETTERS)
-    return (drawn.mean().item() + math.log(len(places) * LANGUAGES)) / (LENGTH - 1)
 
 
 @hookimpl
@@ -347,12 +249,6 @@ def fill(run: Run, network: GPT2, prompt: Prompt) -> tuple[float, Sequence[str]]
     return right / len(texts), shown
 
 
-def spelled(tokens: list[int]) -> str:
-    """A name as ?, neutral letters as dots, the colon, a letter of language 3 as d."""
-    signs = "?" * NAMES + "." * NEUTRAL + ":"
-    return "".join(signs[t] if t < FIRST else "abcdefgh"[(t - FIRST) // LETTERS] for t in tokens)
-
-
 def show(run: Run, ours: GPT2, plain: GPT2) -> None:
     lines = []
     for name, network, way in (
@@ -365,86 +261,3 @@ def show(run: Run, ours: GPT2, plain: GPT2) -> None:
     run.text(
         "holes", "\n".join(lines), caption="Dots are neutral, a letter names its language, holes in brackets."
     )
-
-
-def one_by_one(texts: Tensor, cuts: Tensor, spm: Tensor) -> Tensor:
-    """List by list, as a data loader would do it."""
-    rows = []
-    for text, (first, second), turned in zip(texts.tolist(), cuts.tolist(), spm.tolist(), strict=True):
-        prefix, middle, suffix = text[:first], text[first:second], text[second:]
-        if turned:
-            rows.append([PRE, SUF, *suffix, MID, *prefix, *middle, EOT])
-        else:
-            rows.append([PRE, *prefix, SUF, *suffix, MID, *middle, EOT])
-    return torch.tensor(rows, device=texts.device)
-
-
-def by_slices(texts: Tensor, cuts: Tensor, spm: Tensor) -> Tensor:
-    """Tensor by tensor: slices of each text, joined."""
-    pre, suf, mid, eot = torch.arange(NAMES, device=texts.device).split(1)
-    rows = []
-    for text, (first, second), turned in zip(texts, cuts.tolist(), spm.tolist(), strict=True):
-        prefix, middle, suffix = text[:first], text[first:second], text[second:]
-        parts = (pre, suf, suffix, mid, prefix) if turned else (pre, prefix, suf, suffix, mid)
-        rows.append(torch.cat((*parts, middle, eot)))
-    return torch.stack(rows)
-
-
-@hookimpl
-def benchmark(bench: Bench) -> Iterator[Case]:
-    for batch, length in bench.pick(smoke=((3, 7),), quick=((64, 512), (64, 2048)), full=((256, 2048),)):
-
-        def inputs(g: torch.Generator, batch: int = batch, length: int = length) -> tuple[Tensor, ...]:
-            texts = torch.randint(NAMES, 50_000, (batch, length), generator=g)
-            cuts = torch.randint(length + 1, (batch, 2), generator=g).sort(1).values
-            return texts, cuts, torch.rand(batch, generator=g) < 0.5
-
-        yield Case(
-            name="reordering",
-            axes={"length": length},
-            inputs=inputs,
-            variants=(
-                Variant(name="list by list", role="naive", call=one_by_one),
-                Variant(name="slices joined", role="strong", call=by_slices),
-                Variant(name="one sort", role="paper", call=fill_in_the_middle),
-            ),
-            cost={"forward": Cost(flops=0, bytes=8 * batch * (2 * length + NAMES + 2))},
-            fresh=True,
-        )
-
-
-# What to write oneself.
-def of_texts(draw: Draw) -> Iterator[Try]:
-    for label, spm in (("PSM", [False]), ("SPM", [True]), ("both", [True, False, True])):
-        cuts = draw.below(6, len(spm), 2).sort(1).values
-        yield Try(label, 4 + draw.below(9, len(spm), 5), cuts, torch.tensor(spm))
-    yield Try("no middle", torch.tensor([[4, 5, 6]]), torch.tensor([[1, 1]]), torch.tensor([False]))
-
-
-def of_moved(draw: Draw) -> Iterator[Try]:
-    for one in of_texts(draw):
-        yield Try(one.label, fill_in_the_middle(*one.arguments)[0])
-
-
-EXERCISES = (
-    Exercise(
-        name="reorder",
-        of="fill_in_the_middle",
-        task="Cut each text at two places, move the middle to its end, and name the parts.",
-        hints=(
-            "PSM: the token PRE, prefix, SUF, suffix, MID, middle, EOT.",
-            "SPM: PRE, SUF, suffix, MID, prefix, middle, EOT.",
-            "As one sort: append the four tokens, give each place the rank of its part, sort stably.",
-        ),
-        tries=of_texts,
-    ),
-    Exercise(
-        name="restore",
-        of="restored",
-        task="The text before it was reordered, from either order.",
-        hints=(
-            "Between PRE and SUF is the prefix. In SPM it is empty; the prefix stands before the middle.",
-        ),
-        tries=of_moved,
-    ),
-)

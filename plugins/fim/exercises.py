@@ -1,0 +1,45 @@
+"""What to write oneself: texts in another order, and back."""
+
+from collections.abc import Iterator
+
+import torch
+
+from readtrack.plugin import Draw, Exercise, Try
+
+from .model import fill_in_the_middle
+
+
+def of_texts(draw: Draw) -> Iterator[Try]:
+    for label, spm in (("PSM", [False]), ("SPM", [True]), ("both", [True, False, True])):
+        cuts = draw.below(6, len(spm), 2).sort(1).values
+        yield Try(label, 4 + draw.below(9, len(spm), 5), cuts, torch.tensor(spm))
+    yield Try("no middle", torch.tensor([[4, 5, 6]]), torch.tensor([[1, 1]]), torch.tensor([False]))
+
+
+def of_moved(draw: Draw) -> Iterator[Try]:
+    for one in of_texts(draw):
+        yield Try(one.label, fill_in_the_middle(*one.arguments)[0])
+
+
+EXERCISES = (
+    Exercise(
+        name="reorder",
+        of="model.fill_in_the_middle",
+        task="Cut each text at two places, move the middle to its end, and name the parts.",
+        hints=(
+            "PSM: the token PRE, prefix, SUF, suffix, MID, middle, EOT.",
+            "SPM: PRE, SUF, suffix, MID, prefix, middle, EOT.",
+            "As one sort: append the four tokens, give each place the rank of its part, sort stably.",
+        ),
+        tries=of_texts,
+    ),
+    Exercise(
+        name="restore",
+        of="model.restored",
+        task="The text before it was reordered, from either order.",
+        hints=(
+            "Between PRE and SUF is the prefix. In SPM it is empty; the prefix stands before the middle.",
+        ),
+        tries=of_moved,
+    ),
+)
