@@ -223,9 +223,8 @@ class Text(NamedTuple):
     def windows(
         self, run: Run, part: Literal["choose", "judge"], count: int
     ) -> Int[Tensor, "windows longer"]:
-        return data.windows(
-            getattr(self.parts, part), TOKENS + 1, count, run.data(f"windows to {part}", part)
-        )
+        draw = run.data(f"windows to {part}", part)
+        return data.windows(getattr(self.parts, part), TOKENS + 1, count, draw)
 
 
 def compare(run: Run) -> None:

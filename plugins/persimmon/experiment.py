@@ -170,7 +170,8 @@ class Text(NamedTuple):
 
     def windows(self, run: Run, part: Literal["choose", "judge"]) -> Int[Tensor, "windows longer"]:
         count = run.pick(smoke=8, quick=128, full=1024)
-        found = data.windows(getattr(self.parts, part), TOKENS + 1, count, run.data("windows", part))
+        draw = run.data(f"windows to {part}", part)
+        found = data.windows(getattr(self.parts, part), TOKENS + 1, count, draw)
         return found.to(run.device)
 
     def letters(self) -> float:
@@ -230,8 +231,8 @@ def highest_rates(run: Run, table: Table) -> dict[str, dict[str, float | AtLeast
 
 
 def highest_rate(losses: Mapping[float, float], limit: float) -> float | AtLeast:
-    """Where the loss over the logarithm of the rate rises above `limit` for good; NaN if it is never "
-    "below."""
+    """Where the loss over the logarithm of the rate rises above `limit` for good; NaN if it is never
+    below."""
     rates = sorted(losses)
     near = [rate for rate in rates if losses[rate] <= limit]
     if not near:

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from readtrack.runs.events import ExerciseJudged
 
 _TICK = 0.2  # seconds
-_OPEN, _CLOSE = (
-    "\x1b[?1049h\x1b[2J",
-    "\x1b[?1049l",
-)  # the terminal's second screen: the reader's own text stays
+# The terminal's second screen: the reader's own text stays.
+_OPEN, _CLOSE = "\x1b[?1049h\x1b[2J", "\x1b[?1049l"
 _TOP, _REST, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"  # to the first line; clear the line, everything below
 _KEYS = (
     "e edit", "c check", "h hint", "o solution", "n next", "1-9 choose", "s skip", "r reset",

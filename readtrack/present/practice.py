@@ -102,9 +102,7 @@ def details(event: ExerciseJudged) -> Iterator[PracticeLine]:
     for both.
     """
     report = event.get("report", [])
-    names = (
-        set(re.findall(r"\w+", report[0])) if report else set()
-    )  # of the arguments, which stay as they are
+    names = set(re.findall(r"\w+", "".join(report[:1])))  # of the arguments, which stay as they are
     for sentence in one_line(event.get("hint", "")).split(". "):
         if sentence:
             first, _, rest = sentence.removesuffix(".").partition(" ")

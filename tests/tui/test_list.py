@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,13 @@ def test_markdown_links_are_shown_by_their_text() -> None:
     assert wording("a [b](https://c.org) d") == [("a ", ""), ("b", "https://c.org"), (" d", "")]
     assert wording("~~a [b](https://c.org)~~ ~ d~~") == [("a ", ""), ("b", "https://c.org"), (" ~ d~~", "")]
     assert wording("") == [("", "")]
+
+
+def test_a_row_of_unfinished_strikethroughs_takes_no_time() -> None:
+    start = time.process_time()
+    row = "~~x " * 20_000
+    assert wording(row) == [(row, "")]
+    assert time.process_time() - start < 2  # one pass for each beginning would take a minute
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])

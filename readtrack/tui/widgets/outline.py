@@ -12,7 +12,7 @@ Kind = Literal["title", "note", "section", "row", "paper", "plugin"]
 OFF_LIST = "off-list"  # key of the section for what can be run and no row names
 
 _LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(((?:[^()\s]|\([^()\s]*\))+)\)")
-_STRUCK = re.compile(r"~~(\S(?:.*?\S)?)~~")
+_STRUCK = re.compile(r"~~(?=\S)((?:[^~]|~(?!~))+)(?<=\S)~~")  # linear: what is struck has no ~~ in it
 
 
 class Entry(NamedTuple):
