@@ -121,7 +121,7 @@ def test_the_plain_model_predicts_every_byte():
 def test_both_arms_are_judged_by_what_they_are_trained_on(part_of_run, make):
     network = small().float() if make is Megabyte else make(20)
     run, text = part_of_run(), torch.randint(256, (90,))
-    ids = data.windows(text, 20, 4, run.data("windows", "judge"))
+    ids = data.windows(text, 20, 4, run.data("windows to judge", "judge"))
     found = its.losses(run, network, its.World(data.Parts((), (), (text,)), 20), "judge")
     assert found.shape == (4, 20)
     assert found.mean().item() == pytest.approx(network.loss(ids).item(), rel=1e-5)
