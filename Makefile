@@ -1,12 +1,13 @@
-# `make run` opens the app, `make test` runs every check, `make bench` measures every paper. Each sets up first what
-# it needs, from lock/: every package is a wheel of one version whose hash the lock knows. lock/make.py writes it.
+# `make run` opens the app, `make test` runs the checks that are quick, `make thorough` the others, and `make bench`
+# measures every paper. Each sets up first what it needs, from lock/: every package is a wheel of one version whose
+# hash the lock knows. lock/make.py writes it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
 
-.PHONY: run test again bench lint clean
+.PHONY: run test thorough again bench lint clean
 
 run: $(VENV)/.run
 	@$(BIN)/readtrack
@@ -34,7 +35,10 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest --numprocesses auto -m "not timing" || $(MAKE) --no-print-directory again
+	$(BIN)/pytest --numprocesses auto -m "not slow and not timing" || $(MAKE) --no-print-directory again
+
+thorough: $(VENV)/.dev
+	$(BIN)/pytest --numprocesses auto -m slow || $(MAKE) --no-print-directory again
 	$(BIN)/pytest -m timing --ignore tests/papers
 
 # Many tests start processes and terminals, and a busy machine can be too slow for one of them. What failed

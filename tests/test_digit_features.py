@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -15,6 +16,7 @@ from readtrack.runs.run import Run
 from readtrack.scores import frechet_distance
 
 
+@pytest.mark.slow
 def test_it_reads_digits_and_knows_made_ones(tmp_path: Path):
     torch.manual_seed(0)
     run = Run(

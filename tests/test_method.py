@@ -30,6 +30,7 @@ def make() -> ModuleType:
     return script("make")
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_the_script_simulates(make: ModuleType) -> None:
     text = (DOCS / "method.md").read_text(encoding="utf-8")
     assert make.table() in text
@@ -82,6 +83,7 @@ def test_the_page_has_the_table_of_the_recorded_null_runs() -> None:
     assert few == [line.split(" | ")[:5] for line in shown.splitlines()]
 
 
+@pytest.mark.slow
 def test_what_always_wins_is_reproduced_and_what_never_does_is_not() -> None:
     nulls = script("nulls")
     for centre, expected in ((1.0, "reproduced"), (-1.0, "not reproduced")):

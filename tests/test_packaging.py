@@ -63,6 +63,7 @@ def test_the_wheel_holds_every_file_of_every_plugin_and_the_checklist(wheel: Pat
     assert not [name for name in inside if name.startswith(("tests/", "plugins/")) or "__pycache__" in name]
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_finds_the_checkouts_plugins(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "env"
     venv.create(environment, with_pip=False, symlinks=True)

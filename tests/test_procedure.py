@@ -152,6 +152,7 @@ def test_margins_of_a_ratio_are_logarithms():
     assert margins(Bound("same", "==", 1.0), [1.0]) is None
 
 
+@pytest.mark.slow
 def test_the_chances_sum_to_the_share_of_verifications_that_change():
     """Over truths spread evenly; for one truth they may not, see docs/method.md."""
     draw = random.Random(0)

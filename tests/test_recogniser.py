@@ -80,6 +80,7 @@ def test_it_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not again.training
 
 
+@pytest.mark.slow
 def test_it_understands_speakers_it_never_heard_and_one_voice(tmp_path: Path) -> None:
     network = recogniser.recogniser(a_run(tmp_path / "run", "quick", seed=3))
     words, heard = mels(100, 40.0)

@@ -151,6 +151,7 @@ def ours(images: list[dict[str, Tensor]], kind: str) -> list[vision.Detected]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "sets"), [("bbox", 50), ("segm", 4)])
 def test_average_precision_is_pycocotools(kind: str, sets: int) -> None:
     pytest.importorskip("pycocotools", reason="the parity extra brings pycocotools")

@@ -37,6 +37,7 @@ def test_bounds_compare(op: str, below: bool, equal: bool, above: bool) -> None:
     assert [signs.HOLDS[op](value, 1.0) for value in (0.5, 1.0, 1.5)] == [below, equal, above]
 
 
+@pytest.mark.slow
 def test_no_other_module_binds_a_sign_of_its_own() -> None:
     """The import and the report have their own tables; the rest takes signs from `readtrack.signs`."""
     root = Path(readtrack.__file__).parent

@@ -388,6 +388,7 @@ def test_pad_puts_zeros_behind() -> None:
         assert not row[length:].any()
 
 
+@pytest.mark.slow
 def test_words_can_be_told_apart_and_noise_makes_it_harder() -> None:
     """A linear classifier of single digits, twenty frames each, on speakers it never heard."""
     from sklearn.linear_model import RidgeClassifier

@@ -17,6 +17,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from readtrack import notes
 from readtrack.home import Home
 from readtrack.library import Library
@@ -162,6 +164,7 @@ def unended(home: Home) -> list[str]:
     return [run.run_id for run in Library.open(home).results() if run.outcome is None]
 
 
+@pytest.mark.slow
 def test_no_tag_note_or_highlight_is_lost_in_a_storm(home: Home) -> None:
     storm = Storm(home, SECONDS, seed=1)
     storm.rage()

@@ -145,6 +145,7 @@ def test_measuring_gives_rates_that_a_product_and_a_copy_confirm() -> None:
         assert curve[-1][1] < max(rate for _, rate in curve)
 
 
+@pytest.mark.slow
 def test_calibrating_happens_in_a_child_and_is_kept(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     answer = ceilings.calibrate(home, device="cpu", seconds=0.3)

@@ -51,6 +51,7 @@ def rows_of(*cases: Case) -> list[Row]:
     return rows
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_papers_lines_are_compiled_for_each_size_and_are_right() -> None:
     other = case_of(axes={"rows": 9}, inputs=lambda generator: (torch.randn(9, 256, generator=generator),))
@@ -68,6 +69,7 @@ def test_the_papers_lines_are_compiled_for_each_size_and_are_right() -> None:
     assert [row["vs_strong"] for row in rows] == [None] * 6
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_module_is_compiled_with_its_weights() -> None:
     def make() -> nn.Module:

@@ -44,6 +44,7 @@ def plugin(papers, home: Home) -> None:
     (home.plugins / "toy_sgd.py").write_text(PLUGIN, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_bet_is_placed_compared_and_shown(cli, home: Home) -> None:
     assert cli("bets").returncode == 3
     ran = cli("run", "toy_sgd", "--bet", "paper:80")

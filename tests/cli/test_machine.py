@@ -27,6 +27,7 @@ from readtrack.runs.job import Job
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 def test_devices_name_the_cpu_last(cli: Cli) -> None:
     devices = json.loads(cli("devices", "--json").stdout)
     assert devices[-1]["name"] == "cpu"
@@ -34,6 +35,7 @@ def test_devices_name_the_cpu_last(cli: Cli) -> None:
     assert re.search(r"^cpu +[\d.]+ GiB", cli("devices").stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_nothing_wrong_with_a_fresh_home(cli: Cli, home: Home, papers: Path) -> None:
     done = cli("doctor")
     assert (done.returncode, done.stderr) == (0, "")
@@ -42,6 +44,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_fresh_home(cli: Cli, home: Home, 
         assert part in done.stdout
 
 
+@pytest.mark.slow
 def test_the_doctor_names_what_is_wrong(cli: Cli, home: Home, tmp_path: Path) -> None:
     home.journal.write_text("rubbish\n")
     home.ensure(home.plugins)
@@ -64,6 +67,7 @@ def test_the_doctor_sees_a_gpu_that_pytorch_does_not(tmp_path: Path) -> None:
     assert machine._unused_gpu({"cuda", "cpu"}, tmp_path) == ""
 
 
+@pytest.mark.slow
 def test_the_doctor_names_rows_that_the_journal_knows_and_the_list_does_not(cli: Cli, papers: Path) -> None:
     assert cli("mark", "Try a convolution", "read").returncode == 0
     text = papers.read_text(encoding="utf-8")
@@ -79,6 +83,7 @@ def test_the_doctor_names_rows_that_the_journal_knows_and_the_list_does_not(cli:
     assert "'Try a convolution' (state read)" in line
 
 
+@pytest.mark.slow
 def test_the_doctor_mends_a_journal_that_is_kept_elsewhere(cli: Cli, home: Home, tmp_path: Path) -> None:
     assert cli("mark", "toy_adam", "read").returncode == 0
     kept = tmp_path / "synced.jsonl"
@@ -90,6 +95,7 @@ def test_the_doctor_mends_a_journal_that_is_kept_elsewhere(cli: Cli, home: Home,
     assert "torn" not in kept.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_doctor_makes_nothing(cli: Cli, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     variables = {"HOME": str(nowhere), "READTRACK_HOME": "", "XDG_DATA_HOME": ""}
@@ -111,6 +117,7 @@ def test_the_doctor_makes_nothing(cli: Cli, tmp_path: Path) -> None:
         assert re.search(r"^wrong +home +/proc/readtrack: /proc is not writable", done.stdout, re.M)
 
 
+@pytest.mark.slow
 def test_the_doctor_looks_at_the_python_that_runs_papers(cli: Cli, tmp_path: Path) -> None:
     none = {"READTRACK_PLUGIN_PATH": ""}
     done = cli("doctor", environment=none)
@@ -129,6 +136,7 @@ def test_the_doctor_looks_at_the_python_that_runs_papers(cli: Cli, tmp_path: Pat
     assert "READTRACK_PYTHON is 'no-such-python', which is not a program" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_doctor_survives_a_broken_list(cli: Cli, papers: Path) -> None:
     papers.write_text("title: [\n", encoding="utf-8")
     done = cli("doctor")
@@ -255,6 +263,7 @@ def test_a_name_that_is_taken_is_refused_and_the_message_says_which_plugin_would
     assert not (home.plugins / "adamw.py").exists()
 
 
+@pytest.mark.slow
 def test_a_new_plugin_works_at_once_and_so_does_its_test(cli: Cli, home: Home) -> None:
     plugin, test = map(Path, cli("plugins", "new", "mine").stdout.splitlines())
     assert plugin == home.plugins / "mine.py"
@@ -270,6 +279,7 @@ def test_a_new_plugin_works_at_once_and_so_does_its_test(cli: Cli, home: Home) -
     assert "3 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_new_plugins_claim_is_judged(cli: Cli) -> None:
     cli("plugins", "new", "mine")
     done = cli("run", "mine", "--only", "experiment", "--json")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from readtrack.home import Home
 from readtrack.plugins.find import find
 from readtrack.practice import sheet, skeleton
@@ -11,6 +13,7 @@ from readtrack.practice import sheet, skeleton
 ENVIRONMENT = {"EDITOR": "true"}
 
 
+@pytest.mark.slow
 def test_from_skeleton_to_verdicts(cli, home: Home) -> None:
     opened = cli("practice", "adam", environment=ENVIRONMENT)
     assert opened.returncode == 0

@@ -42,6 +42,7 @@ def test_another_home_says_the_same(cli: Cli, card: Path, tmp_path: Path) -> Non
     assert "readtrack run toy_ok --seed 7 --budget quick --only experiment" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_changed_line_is_found(cli: Cli, card: Path, home: Home) -> None:
     home.ensure(home.plugins)
     text = (TOYS / "toy_ok.py").read_text()

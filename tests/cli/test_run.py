@@ -324,6 +324,7 @@ def test_a_closed_pipe_stops_the_run(command: str, cli: Cli, home: Home) -> None
     assert no_worker_left(folder)
 
 
+@pytest.mark.slow
 def test_results_are_listed_the_newest_first(cli: Cli, home: Home) -> None:
     assert cli("results").returncode == 3
     for steps in ("1", "5"):

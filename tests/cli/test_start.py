@@ -166,6 +166,7 @@ def test_an_ascii_terminal_will_do(cli: Cli) -> None:
     assert json.loads(facts.stdout)["title"] == "Adam ≥ naïve"
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_no_colours(cli: Cli) -> None:
     for arguments in (("list",), ("show", "toy_adam"), ("plugins", "list"), ("doctor",)):
         assert "\x1b" not in cli(*arguments).stdout

@@ -86,6 +86,7 @@ def runs(home: Home) -> dict[str, dict[str, object]]:
     return {run["run_id"]: run for run in sorted(found, key=lambda run: run["seed"])}
 
 
+@pytest.mark.slow
 def test_the_seeds_of_the_rule_are_run_and_decide(
     cli: Cli, home: Home, plugins: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_the_seeds_of_the_rule_are_run_and_decide(
     assert "(5/5)" in done.stderr
 
 
+@pytest.mark.slow
 def test_one_paper_verified_again_leaves_the_others_in_the_table(
     cli: Cli, plugins: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_one_paper_verified_again_leaves_the_others_in_the_table(
     assert (tmp_path / "out" / "verdicts.json").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_null_runs_and_breaks_show_what_the_rule_is_worth(cli: Cli, home: Home, plugins: Path) -> None:
     write(plugins, "toy_sgd")
     done = cli("verify", "toy_sgd", "--null", "--breaks", "--jobs", "2")
@@ -143,6 +146,7 @@ def test_null_runs_and_breaks_show_what_the_rule_is_worth(cli: Cli, home: Home, 
     assert {run["condition"] for run in runs(home).values()} == {"", "null run", "break: no idea"}
 
 
+@pytest.mark.slow
 def test_a_rule_that_the_control_wins_is_found_out(cli: Cli, plugins: Path) -> None:
     write(plugins, "toy_sgd", threshold=-1.0)
     done = cli("verify", "toy_sgd", "--null")
@@ -150,6 +154,7 @@ def test_a_rule_that_the_control_wins_is_found_out(cli: Cli, plugins: Path) -> N
     assert "null runs reproduced: 1 of 1" in done.stdout
 
 
+@pytest.mark.slow
 def test_one_dissenting_seed_calls_for_five_more(cli: Cli, home: Home, plugins: Path) -> None:
     odd = seeds(10)[2]
     write(plugins, "toy_sgd", body=f"gain = 0.0 if run.seed == {odd} else gain")
@@ -166,6 +171,7 @@ OPEN = """
 """
 
 
+@pytest.mark.slow
 def test_an_undecided_claim_takes_twenty_seeds_and_a_decided_one_only_its_five(
     cli: Cli, home: Home, plugins: Path, tmp_path: Path
 ) -> None:
@@ -193,6 +199,7 @@ def test_as_many_runs_as_cores_at_once_where_nothing_else_limits_them(
     assert _default_jobs("auto", "cluster") == 1
 
 
+@pytest.mark.slow
 def test_rows_of_the_earlier_procedure_stay_and_are_counted_apart(
     cli: Cli, plugins: Path, tmp_path: Path
 ) -> None:
@@ -223,6 +230,7 @@ def test_an_audit_draws_other_seeds_and_is_noted(cli: Cli, home: Home, plugins: 
     assert not set(noted["seeds"]) & set(seeds(10))
 
 
+@pytest.mark.slow
 def test_a_claim_that_does_not_hold_is_exit_code_0(cli: Cli, plugins: Path) -> None:
     write(plugins, "toy_sgd", threshold=5.0)
     done = cli("verify", "toy_sgd", "--jobs", "2")
@@ -230,6 +238,7 @@ def test_a_claim_that_does_not_hold_is_exit_code_0(cli: Cli, plugins: Path) -> N
     assert done.stdout.startswith("✗ not reproduced  toy_sgd: gain: gain 1.0")
 
 
+@pytest.mark.slow
 def test_what_is_there_is_taken(cli: Cli, home: Home, plugins: Path) -> None:
     write(plugins, "toy_sgd")
     cli("verify", "toy_sgd", "--jobs", "2")
@@ -240,6 +249,7 @@ def test_what_is_there_is_taken(cli: Cli, home: Home, plugins: Path) -> None:
     assert {run["null"] for run_id, run in runs(home).items() if run_id not in before} == {True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["fresh", "device", "budget", "plugin", "parent", "settings"])
 def test_what_would_not_come_out_the_same_is_run_again(
     cli: Cli, home: Home, plugins: Path, papers: Path, what: str
@@ -263,6 +273,7 @@ def test_what_would_not_come_out_the_same_is_run_again(
     assert "taken" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_exit_code_1_and_is_tried_again(
     cli: Cli, home: Home, plugins: Path, tmp_path: Path
 ) -> None:
@@ -294,6 +305,7 @@ def test_a_failed_run_is_exit_code_1_and_is_tried_again(
     assert len(runs(home)) == 11
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_is_finished(
     cli: Cli, command: str, home: Home, plugins: Path, tmp_path: Path
 ) -> None:
@@ -353,6 +365,7 @@ def test_what_cannot_be_asked_for_is_said(
     assert said in last
 
 
+@pytest.mark.slow
 def test_without_names_every_runnable_paper_is_verified(
     plugins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

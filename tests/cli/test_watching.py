@@ -8,11 +8,14 @@ import select
 import subprocess
 import time
 
+import pytest
+
 from readtrack.home import Home
 from readtrack.plugins.find import find
 from readtrack.practice import sheet, skeleton
 
 
+@pytest.mark.slow
 def test_saving_checks_again_and_keys_work(papers, command: str, home: Home) -> None:
     main, other = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "EDITOR": "true"}

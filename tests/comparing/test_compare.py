@@ -462,6 +462,7 @@ def test_how_much_of_its_fall_a_loss_falls_at_the_end(losses, fall):
     assert falls(losses) == pytest.approx(fall, abs=0.03, nan_ok=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "verdict"), [(40, "not judged"), (4000, "held")])
 def test_a_control_that_still_learns_is_not_judged(carry_out, steps, verdict):
     def train(at, width, rate):

@@ -83,6 +83,7 @@ def test_a_leak_from_a_source_is_noticed(kind, flaw, tmp_path):
         check_no_leak(runs)
 
 
+@pytest.mark.slow
 def test_the_mistakes_about_parts_are_killed(kind, tmp_path):
     fates = {one.mutant: one.fate for one in outcomes(plugin(partial(comparison, kind)), tmp_path)}
     about = [says for says in fates if "the data to judge by" in says]

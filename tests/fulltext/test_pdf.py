@@ -83,6 +83,7 @@ def test_what_failed_is_not_tried_again_until_the_file_changes(
     assert pdf.pages(home, bad) == [(1, "whole now")]
 
 
+@pytest.mark.slow
 def test_the_doctor_and_a_highlight_name_the_reason(
     home: Home, bad: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

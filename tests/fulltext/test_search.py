@@ -343,6 +343,7 @@ def printed(library: Library, *command: str) -> Any:
     return json.loads(out.getvalue())
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.sets(st.integers(0, 11), min_size=1), min_size=2, max_size=3),

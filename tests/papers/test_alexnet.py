@@ -198,6 +198,7 @@ def asked_for(run_experiment, monkeypatch) -> dict[str, dict]:
     return given
 
 
+@pytest.mark.slow
 def test_the_arms(run_experiment, monkeypatch):
     given = asked_for(run_experiment, monkeypatch)
     few, race = given["dropout"], given["ReLU"]
@@ -284,6 +285,7 @@ def test_errors_are_told_by_the_height_of_the_digit(part_of_run, monkeypatch):
     assert told == [("a", 1.0, 0.0), ("a", 5.0, 0.0), ("a", 9.5, 0.5), ("a", 14.0, 1.0), ("a", 18.0, 1.0)]
 
 
+@pytest.mark.slow
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(alexnet, unreached=["steps to 25 %, tanh / ReLU"])
     claims = {claim["claim"]["name"]: claim for claim in record.claims}

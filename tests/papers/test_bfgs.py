@@ -182,6 +182,7 @@ def test_defaults_and_the_control() -> None:
     assert Conjugate(w).defaults == {**expected, "c2": 0.4, "beta": True}
 
 
+@pytest.mark.slow
 def test_the_experiment_and_what_makes_it_fail(run_experiment) -> None:
     def values(**how) -> dict[str, float]:
         claims = run_experiment(bfgs, **how).claims

@@ -256,6 +256,7 @@ def test_texts_are_two_words_of_a_topic():
 READERS = {"": "bytes_reader", "chained bytes": "chained_reader", "BPE-dropout": "dropout_reader"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", READERS)
 def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     made = {}
@@ -300,6 +301,7 @@ def test_accuracy_is_of_the_texts_to_judge_by(part_of_run, monkeypatch):
     assert found["accuracy, drop 20 %"].tolist() == [float(topic == 1) for topic in topics]
 
 
+@pytest.mark.slow
 def test_every_variant_is_right(check_benchmark):
     cases = check_benchmark(byt5, tolerance=1e-8)
     assert [case.name for case in cases] == ["spans of bytes", "an answer written"]

@@ -238,6 +238,7 @@ def test_a_cache_that_forgets_gives_the_same_ids():
     assert bpe.encode(TEXT[:500]) == first
 
 
+@pytest.mark.slow
 def test_every_variant_is_right(check_benchmark):
     training, first, again = check_benchmark(byte_bpe)
     assert (training.name, first.name, again.name) == ("training", "encoding", "encoding")

@@ -141,6 +141,7 @@ def test_released_weights_fit_and_others_are_refused():
             from_released({name: torch.ones(1)})
 
 
+@pytest.mark.slow
 def test_half_precision_errs_no_more_than_that_of_transformers(assert_half_precision):
     ours, theirs = small(8), reference(8)
     names, ids, images = their_names(theirs), texts(16), torch.randn(16, 3, 12, 12)
@@ -476,6 +477,7 @@ def test_arrival_is_where_the_smoothed_curve_crosses():
     assert experiment_module.number(limit) == experiment_module.number(2560.0) == 2560.0
 
 
+@pytest.mark.slow
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(clip, text="a red three; purple")
     assert record.headline_curve == "zero-shot accuracy"
@@ -484,6 +486,7 @@ def test_the_experiment_runs(run_experiment):
     assert claims["sizes"]["verdict"] == "held"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "asked"),
     [

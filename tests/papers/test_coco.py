@@ -349,6 +349,7 @@ def test_scenes_hold_two_objects_in_the_mean():
     assert (made.labels >= 0).sum().item() / 1000 == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(coco)
     values = record.claims[0]["values"]
@@ -389,6 +390,7 @@ def test_what_each_arm_is_trained_and_chosen_on(part_of_run, monkeypatch):
         assert (score, seen["steps"], seen["drawn"]) == (i, 7, (pictures, [i]))
 
 
+@pytest.mark.slow
 def test_a_folder_of_cocos_is_trained_on(run_experiment, folder):
     record = run_experiment(coco, coco=str(folder))
     assert {"AP", "AP50", "AR, 100 an image"} <= {name for name, arm in record.values if arm == "COCO"}

@@ -206,6 +206,7 @@ def test_parts_share_no_utterance():
     assert (train.frames * speech.HOP > 0).all()
 
 
+@pytest.mark.slow
 def test_the_experiment_runs(run_experiment):
     assert RATES == (0.003, 0.009)
     record = run_experiment(conformer)

@@ -161,6 +161,7 @@ def test_a_tanh_fits_a_tanh_and_a_line_a_line():
     assert picture.sum() == 23
 
 
+@pytest.mark.slow
 def test_the_experiment_runs(run_experiment):
     highest = {bound.metric for bound in (*dyt.STABLE.rule, dyt.STABLE.control_reaches[1])}
     record = run_experiment(dyt, unreached=highest)

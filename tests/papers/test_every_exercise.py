@@ -148,6 +148,7 @@ def _statements(node: ast.AST | None) -> Iterator[str]:
             yield text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRACTISED)
 def test_mistakes_get_a_hint(name: str, tmp_path: Path) -> None:
     load(name, Home())

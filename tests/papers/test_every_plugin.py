@@ -19,6 +19,8 @@ from readtrack.plugins.find import find
 SHIPPED = sorted(name for name, plugin in find(Home()).items() if plugin.origin == "shipped")
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_all_checks_hold(name: str, tmp_path: Path, remembered: Callable[..., Any]) -> None:
     module = importlib.import_module(f"readtrack.papers.{name}")

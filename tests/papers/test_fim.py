@@ -106,6 +106,7 @@ def test_prompts_end_where_the_middle_begins():
     assert torch.equal(its.PROMPTS["SPM"](prefix, suffix, edge), spm[:, :-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["", "another's suffix", "suffix first, without names"])
 def test_the_arms_are_what_they_say(run_experiment, monkeypatch, broken):
     asked, batch_of = set(), its.batch_of

@@ -123,6 +123,7 @@ def test_heads_in_several_chunks(assert_parity, monkeypatch):
     assert_parity(small, torchs, vectors(heads=3, kv_heads=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SIGHTS)
 def test_gradients_are_right(how):
     inputs = [x.requires_grad_() for x in vectors(9, 11, heads=2, kv_heads=1, dim=3, values=2)]

@@ -53,6 +53,7 @@ def check(cases: list[dict]) -> None:
         assert gradient_error <= max(times * standard_gradient, 1e-6), case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "engine"), [("torch.float32", True), ("torch.float16", False)])
 def test_interpreted_kernels_compute_attention_and_its_gradients(interpreted, dtype, engine):
     """Full, causal and windowed; odd lengths, more or fewer queries than keys, shared heads, both widths."""
@@ -82,6 +83,7 @@ def test_kernels_on_this_gpu():
     check(run("errors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
 def test_the_compiler_makes_of_it_what_is_hoped_for(compiled, capability):
     """Products on the tensor cores, copies that run beside them, hardly a byte pushed out of registers."""

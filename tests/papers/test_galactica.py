@@ -143,6 +143,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "ours"),
     [

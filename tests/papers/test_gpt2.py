@@ -364,6 +364,7 @@ def test_merges_are_read_from_the_released_file(tmp_path):
         read_merges(tmp_path / "absent.txt")
 
 
+@pytest.mark.slow
 def test_the_experiment_draws_text_from_released_weights(run_experiment, tmp_path):
     merges = train_merges("the value of the other thing " * 5, 20)
     bpe = ByteBPE(merges)

@@ -124,6 +124,7 @@ def test_content_as_it_is_loses_by_its_contrast():
     assert_close(plain.parts(content / 2, content)[1], torch.stack(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "norm"),
     [

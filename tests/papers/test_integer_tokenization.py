@@ -105,6 +105,7 @@ def test_the_constants_are_pinned():
     assert digest(its) == "f0681b6cb231"
 
 
+@pytest.mark.slow
 def test_with_gpt2s_file_the_count_is_judged(run_experiment, tmp_path, monkeypatch):
     """And no unseen sum was seen the other way round."""
     worlds, made = [], its.world_of

@@ -142,6 +142,7 @@ def test_the_backward_pass_keeps_one_state_a_chunk():
 # The kernels
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not importlib.util.find_spec("triton"), reason="the kernels extra (triton) is not installed"
 )

@@ -93,6 +93,7 @@ def test_the_experiment_runs(run_experiment):
     assert all(fewer[kappa] < more[kappa] for kappa in more)
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_whole_run(run_experiment):
     first, other = run_experiment(momentum, seed=1), run_experiment(momentum, seed=2)
     assert first.curves != other.curves

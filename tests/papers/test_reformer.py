@@ -290,6 +290,7 @@ def test_the_experiment_runs(run_experiment):
     assert record.headline_curve == "accuracy over rounds"
 
 
+@pytest.mark.slow
 def test_every_variant_is_right(check_benchmark):
     cases = check_benchmark(reformer, tolerance=1e-8)
     assert [case.name for case in cases] == ["hashed attention", "depth"]

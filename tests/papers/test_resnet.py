@@ -205,6 +205,7 @@ def test_parameters_for_imagenet(layers, expected):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7), (1202, 19.4)]
 )

@@ -67,6 +67,7 @@ def numbers(folder: Path) -> str:
     return repr((record.curves, record.values, [claim["values"] for claim in record.claims]))
 
 
+@pytest.mark.slow
 def test_a_run_stopped_within_a_loop_ends_as_one_that_was_not(
     tmp_path: Path, remembered: Callable[..., Any]
 ) -> None:

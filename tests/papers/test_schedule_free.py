@@ -183,6 +183,7 @@ def test_the_experiment_runs(run_experiment):
         assert [curves[f"cosine@{share}"][-1][0] for share in experiment.STOPS] == [2, 6, 18]
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_whole_run(run_experiment):
     first, other = run_experiment(schedule_free, seed=1), run_experiment(schedule_free, seed=2)
     assert first.curves != other.curves

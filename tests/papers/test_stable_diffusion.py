@@ -340,5 +340,6 @@ def test_a_break_is_judged_on_what_it_is_to_fell(run_experiment, broken):
     assert claim["claim"]["name"] == broken.name
 
 
+@pytest.mark.slow
 def test_every_variant_is_right(check_benchmark):
     assert [case.name for case in check_benchmark(stable_diffusion)] == ["guided noise"]

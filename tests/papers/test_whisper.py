@@ -313,6 +313,7 @@ def test_the_break_takes_the_variety_away(run_experiment, monkeypatch):
     assert heard == []
 
 
+@pytest.mark.slow
 def test_only_the_varied_transcripts_are_wrong(run_experiment, monkeypatch):
     wrong = []
     module = sys.modules["readtrack.papers.whisper.experiment"]

@@ -38,6 +38,7 @@ def benchmark(bench):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", [4], indirect=True)
 def test_the_table_of_four_workers_is_the_table_of_one_process(home, scheduler, tmp_path, monkeypatch):
     own = tmp_path / "papers"

@@ -67,6 +67,7 @@ def test_a_host_that_is_not_there_and_a_python_that_is_not(home, sshd, tmp_path)
     assert "there is no such Python there" in found[1].detail
 
 
+@pytest.mark.slow
 def test_a_run_through_dask_and_its_cancellation(home, scheduler, tmp_path):
     place = Place(name="pool", kind="dask", scheduler=scheduler[0], home=str(tmp_path / "far"))
     done = finish(start(home, place, "toy_ok", settings={"steps": "50"}))
@@ -78,6 +79,7 @@ def test_a_run_through_dask_and_its_cancellation(home, scheduler, tmp_path):
     assert finish(stopped).outcome == "cancelled"
 
 
+@pytest.mark.slow
 def test_a_run_through_dask_with_certificates(home, encrypted_scheduler, tmp_path):
     """As the README has it: `places add`, `places check`, `run --on`, and the keys in the environment."""
 
@@ -107,6 +109,7 @@ def test_a_scheduler_with_certificates_asks_for_those_of_this_machine(home, tmp_
         connect(Place(name="pool", kind="dask", scheduler="tls://127.0.0.1:1"))
 
 
+@pytest.mark.slow
 def test_a_dask_worker_that_is_killed_leaves_its_run_to_another(home, scheduler, tmp_path):
     address, workers = scheduler
     place = Place(name="pool", kind="dask", scheduler=address, home=str(tmp_path / "far"))

@@ -47,6 +47,7 @@ def judged(desk: Desk, body: str, *, above: str = "") -> tuple[list[ExerciseJudg
     return verdicts(load(process.folder)), text[: text.index(body + RIGHT)].count("\n") + 1, process
 
 
+@pytest.mark.slow
 def test_what_can_be_caught_leaves_the_next_exercise_to_be_judged(desk: Desk) -> None:
     text = skeleton.text("Attention", desk.sheets, solved=True)
     bodies = {  # exercise: its first lines, what is said, and at which of these lines
@@ -70,6 +71,7 @@ def test_what_can_be_caught_leaves_the_next_exercise_to_be_judged(desk: Desk) ->
         assert text.splitlines()[one["line"] - 1].strip() == body.splitlines()[at].strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -86,6 +88,7 @@ def test_what_ends_the_process_is_reported_at_the_exercise(desk: Desk, body: str
         assert first["line"] == line + 1
 
 
+@pytest.mark.slow
 def test_a_loop_inside_one_call_ends_soon_and_is_reported_with_its_line(desk: Desk) -> None:
     """`sum` neither gives up the interpreter nor looks for signals: no deadline inside the process holds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
@@ -96,6 +99,7 @@ def test_a_loop_inside_one_call_ends_soon_and_is_reported_with_its_line(desk: De
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 30
 
 
+@pytest.mark.slow
 def test_printing_much_and_writing_files_changes_no_verdict_and_leaves_nothing(desk: Desk) -> None:
     body = (
         "    for _ in range(30000):\n        print('x' * 100)\n"
@@ -108,6 +112,7 @@ def test_printing_much_and_writing_files_changes_no_verdict_and_leaves_nothing(d
     assert not (desk.home.practice / "left.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_the_program_on_import_is_reported_with_its_line(desk: Desk) -> None:
     judged(desk, "", above="\nimport sys\nsys.exit()\n")
     (folder,) = desk.home.runs.iterdir()

@@ -133,6 +133,7 @@ COLUMN = """(table, at) => [...table.querySelectorAll("tbody tr:not(.grp):not([h
 )"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_page_is_whole_quiet_and_never_too_wide(tab: Tab, heard: Heard, site: Path, kind: str) -> None:
     for scheme in ("light", "dark"):
@@ -291,6 +292,7 @@ def hostile_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "bert" not in kind] + ["papers/mine.html"])
 def test_what_is_hostile_is_shown_and_does_nothing(tab: Tab, hostile_site: Path, kind: str) -> None:
     tab.goto((hostile_site / kind).as_uri())

@@ -127,6 +127,7 @@ def test_cards_of_hostile_runs_are_read_back_and_replayed(home: Home, tmp_path: 
         assert len(found.claims) == 3
 
 
+@pytest.mark.slow
 def test_a_card_that_was_tampered_with_is_refused_or_harmless(home: Home, tmp_path: Path) -> None:
     poison.fill(home)
     library = Library.open(home)

@@ -46,6 +46,7 @@ def reader(home: Home, *, private: bool = False, papers: tuple[str, ...] = ()) -
     return build(of_reader(Library.open(home), private=private), papers)
 
 
+@pytest.mark.slow
 def test_each_paper_has_a_page_and_each_page_is_small(shipped_site: Site) -> None:
     listed = shipped_site.source.catalog.listed()
     assert {f"papers/{paper}.html" for paper in listed} < shipped_site.files.keys()
@@ -189,6 +190,7 @@ def test_arms_have_their_roles_colours_and_direction_from_the_record(home: Home)
     assert drawn.index("control from") < drawn.index("ours from")
 
 
+@pytest.mark.slow
 def test_times_beside_other_work_and_of_smoke_runs_are_not_counted(home: Home) -> None:
     run(home, "adam", 1)
     busy = [measurement(role, ns, flags=["contended"]) for role, ns in (("paper", 9e6), ("strong", 2e6))]
@@ -330,6 +332,7 @@ def secrets(home: Home) -> list[bytes]:
     ]
 
 
+@pytest.mark.slow
 def test_notes_tags_paths_and_machines_are_left_out(home: Home) -> None:
     home.ensure()
     hidden = secrets(home)

@@ -42,6 +42,7 @@ def kept(runs, process):
     return sorted(checkpoints.folder(runs.home, job.resumes or job.run_id).glob("*.pt"))
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(runs):
     whole = runs.finish(start(runs))
     assert whole.outcome == "completed", whole.detail
@@ -69,6 +70,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(runs):
     assert any(at > 0 for run in continued for at in labels(run).values())  # some loop began in its middle
 
 
+@pytest.mark.slow
 def test_what_was_finished_is_not_trained_again(runs):
     process = start(runs)
     runs.wait_for(lambda: "half 0.1" in labels(process), "the third of four attempts")
@@ -91,6 +93,7 @@ def labels(process):
     return found
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_goes_on_at_the_step_where_it_stopped(runs):
     process = start(runs, pause=5 * PAUSE)  # a busy machine must not be past the loop before it is told
     runs.wait_for(lambda: "all 0.3" in labels(process), "the second attempt")
@@ -104,6 +107,7 @@ def test_a_cancelled_run_goes_on_at_the_step_where_it_stopped(runs):
     assert labels(process)["all 0.3"] == last + 1
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_are_computed_again(runs):
     whole = runs.finish(start(runs))
     process = start(runs)

@@ -96,6 +96,7 @@ def test_a_wrong_setting_names_what_there_is(options, home: Home) -> None:
         settings.check({"foo": "1"}, "bare", plugins)
 
 
+@pytest.mark.slow
 def test_the_options_of_every_shipped_plugin_can_be_told() -> None:
     plugins = find.find(Home())
     told = {name: settings.options(name, plugins) for name in plugins}

@@ -11,6 +11,7 @@ def drawn(runs, monkeypatch):
     return runs.run("toy_measured", only=None, seed=11)
 
 
+@pytest.mark.slow
 def test_a_seed_fixes_every_number_and_the_core_sets_the_rest(drawn, runs):
     assert drawn.outcome == "completed", drawn.error
     assert drawn.values["threads", ""] == 1
@@ -41,6 +42,7 @@ def test_the_cpu_allocators_refusal_is_out_of_memory(runs):
     assert done.error["type"] == "RuntimeError"
 
 
+@pytest.mark.slow
 def test_a_benchmark_alone_has_no_settings(runs):
     done = runs.run("toy_measured", only="benchmark", settings={"steps": "3"})
     assert done.outcome == "completed"
@@ -49,6 +51,7 @@ def test_a_benchmark_alone_has_no_settings(runs):
     assert done.warnings == ["--set is for the experiment: the benchmark has no options."]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", ["smoke", "quick"])
 def test_what_is_said_of_the_threads_is_what_is_measured_with(runs, budget, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

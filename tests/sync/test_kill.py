@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from loopback import Server
 
 from readtrack.home import Home
@@ -25,6 +26,7 @@ DRIVER = Path(__file__).with_name("driver.py")
 PAPERS, KILLS = 60, 50
 
 
+@pytest.mark.slow
 def test_killed_at_50_moments(server: Server, papers: Any, home: Home) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")

@@ -334,6 +334,7 @@ def _as_export(root: Path, target: Path) -> None:
     target.write_text(json.dumps({"format": exporting.FORMAT, "version": 1, "files": files}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_homes_of_odd_files(
     seed: int,

@@ -468,6 +468,7 @@ def test_headings_made_to_be_slow_are_read() -> None:
     assert process_time() - began < 20
 
 
+@pytest.mark.slow
 def test_a_list_of_equal_rows_comes_in_and_goes_out(tmp_path: Path, home: Home) -> None:
     file = tmp_path / "equal.md"
     file.write_text("# T\n\n## S\n" + "- [ ] the same\n" * 20_000)

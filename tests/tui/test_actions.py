@@ -150,6 +150,7 @@ async def test_the_palette_finds_papers_and_goes_to_them(app: ReadtrackApp) -> N
         assert app.main.on_right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
 async def test_every_key_can_be_pressed_twice_and_nothing_breaks(
     app: ReadtrackApp, size: tuple[int, int]

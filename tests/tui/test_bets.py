@@ -69,6 +69,7 @@ async def asked(app: ReadtrackApp, pilot) -> None:
     await pilot.pause()
 
 
+@pytest.mark.slow
 async def test_a_bet_runs_the_paper_and_is_compared(
     app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:
@@ -95,6 +96,7 @@ async def test_a_bet_runs_the_paper_and_is_compared(
         assert "1 of 10 decided bets; 9 more until they say something" in screen_text(app)
 
 
+@pytest.mark.slow
 async def test_a_bet_is_withdrawn_while_the_run_goes_on(
     app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str]
 ) -> None:

@@ -79,6 +79,7 @@ async def to_sgd(pilot: Pilot[int], app: ReadtrackApp) -> None:
     await pilot.pause()
 
 
+@pytest.mark.slow
 async def test_x_asks_the_plugin_and_runs_what_was_chosen(
     app: ReadtrackApp,
     home: Home,

@@ -241,6 +241,7 @@ def rows(data: bytes) -> list[str]:
     return [line for line in data.decode().splitlines() if not line.lstrip().startswith("papers: [")]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60 + COUNT)
 @pytest.mark.parametrize("name", STARTS)
 async def test_nothing_that_is_pressed_ends_the_app_draws_on_it_or_is_lost(

@@ -61,6 +61,7 @@ async def opened(app: ReadtrackApp, pilot) -> PracticeScreen:
     return app.screen
 
 
+@pytest.mark.slow
 async def test_from_an_empty_file_over_a_mistake_to_implemented_and_back(
     app: ReadtrackApp, screen_text: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ async def test_hints_skip_reset_solution_and_choosing(
         assert "Nothing of this paper is running." in screen_text(app)
 
 
+@pytest.mark.slow
 async def test_leaving_keeps_a_check_and_stopping_ends_it(app: ReadtrackApp, screen_text: Read) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(app, pilot)
@@ -189,6 +191,7 @@ async def test_a_check_ends_with_the_app(app: ReadtrackApp, home: Home) -> None:
     assert not list(home.runs.iterdir())
 
 
+@pytest.mark.slow
 async def test_a_file_that_cannot_be_read_is_reported_with_its_line(
     app: ReadtrackApp, screen_text: Read
 ) -> None:

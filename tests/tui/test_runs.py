@@ -29,6 +29,7 @@ def app(toy_app: ReadtrackApp) -> ReadtrackApp:
     return toy_app
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
 async def test_r_runs_the_paper_and_its_result_stays(
     app: ReadtrackApp,

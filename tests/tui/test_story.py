@@ -99,6 +99,7 @@ def run(terminal: Terminal, home: Home, count: int) -> str:
     return terminal.wait_for("completed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 def test_a_list_of_ones_own_and_an_edit_that_shows(
     terminal: Terminal, home: Home, tmp_path: Path, size: tuple[int, int]
