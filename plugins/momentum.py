@@ -1,20 +1,20 @@
-"""Momentum: let the step roll on, like a heavy ball, and narrow valleys stop being slow.
+"""Momentum: the heavy-ball method, which speeds up descent along narrow valleys.
 
 Polyak 1964, "Some methods of speeding up the convergence of iteration methods", doi
 10.1016/0041-5553(64)90137-5.
 
-The problem. Where a function is κ times as curved in one direction as in another, gradient descent must take
-steps small enough for the steep one, zigzags across the valley, and creeps along its floor: the number of
+The problem. Where the curvature differs by a factor of κ between directions, gradient descent needs steps
+small enough for the steepest one. It zigzags across the valley and creeps along its floor, and the number of
 steps grows with κ.
 
-The idea. Add a share of the last step to the next one. Along the floor steps point the same way and build up;
-across it they alternate and cancel. On a quadratic, with the two constants set to what the curvatures ask
-for, the number of steps grows with √κ, and no method that sees only gradients does better by more than a
-constant. Nearly every optimiser since keeps such a memory.
+The idea. Add a fraction of the previous step to the next one. Along the floor, steps point the same way and
+accumulate; across it, they alternate and cancel. On a quadratic, with the optimal step and momentum for its
+curvatures, the number of steps grows with √κ, and no method that uses only gradients does better by more than
+a constant factor. Most later optimisers keep such a memory.
 
 This file. The heavy ball as an optimiser. The experiment counts steps on quadratics of growing κ and compares
-the rates with the paper's formulas: an illustration of a theorem, which cannot come out otherwise. The
-benchmark measures the time that the saved steps are worth.
+the convergence rates with the paper's formulas: an illustration of a theorem, which cannot come out
+otherwise. The benchmark times both methods until they converge.
 
 Dimensions: curvatures (the eigenvalues of a quadratic, one for each of its weights).
 """
@@ -48,7 +48,7 @@ from .sgd.benchmark import step_cases
 
 
 class Momentum(Optimizer):
-    """The last step is kept as a velocity v, wₜ − wₜ₋₁ = −lr v, so that a schedule of `lr` scales it too."""
+    """Stores the last step as a velocity v, wₜ − wₜ₋₁ = −lr v, so that a schedule of `lr` scales it too."""
 
     memories = ("velocity",)
 
@@ -63,13 +63,15 @@ class Momentum(Optimizer):
 
 
 def best_descent(lowest: float, highest: float) -> float:
-    """The step with which gradient descent is fastest on curvatures between `lowest` and `highest`: its error
-    then shrinks by (κ − 1) / (κ + 1) each step."""
+    """The optimal step size of gradient descent for curvatures between `lowest` and `highest`.
+
+    The error then shrinks by (κ − 1) / (κ + 1) each step.
+    """
     return 2 / (lowest + highest)
 
 
 def best_heavy_ball(lowest: float, highest: float) -> tuple[float, float]:
-    """Step and momentum with which the heavy ball is: by (√κ − 1) / (√κ + 1)."""
+    """The heavy ball's optimal step size and momentum. The error shrinks by (√κ − 1) / (√κ + 1) each step."""
     a, b = math.sqrt(lowest), math.sqrt(highest)
     return 4 / (a + b) ** 2, ((b - a) / (b + a)) ** 2
 
@@ -162,9 +164,9 @@ def optimiser_for(arm: str, kappa: float) -> Callable[[list[Tensor]], Optimizer]
 
 
 def roll(run: Run, arm: str, kappa: float, *, until: float) -> list[float]:
-    """Relative errors ‖wₜ‖ / ‖w₀‖ on ½ Σ curvature · w², whose minimum is 0, down to `until`.
+    """Relative errors ‖wₜ‖ / ‖w₀‖ on ½ Σ curvature · w², whose minimum is 0, until they reach `until`.
 
-    On the CPU in float64, whatever the run's device: the numbers are few, and the errors small.
+    Always on the CPU in float64, because there are few numbers and the errors are small.
     """
     curvature = curvatures(kappa)
     w = torch.randn(50, dtype=torch.float64, generator=run.generator("draws"))
@@ -180,14 +182,14 @@ def roll(run: Run, arm: str, kappa: float, *, until: float) -> list[float]:
 
 
 def slope(x: tuple[float, ...], y: list[int]) -> float:
-    """Of log y over log x, by least squares."""
+    """The least-squares slope of log y over log x."""
     logs = torch.tensor([x, y], dtype=torch.float64).log()
     along, up = logs - logs.mean(1, keepdim=True)
     return ((along @ up) / (along @ along)).item()
 
 
 def contraction(run: Run, kappa: float) -> float:
-    """The heavy ball's mean contraction a step, over the formula's."""
+    """The heavy ball's mean contraction per step, divided by the theoretical one."""
     errors = roll(run, "heavy ball", kappa, until=1e-12)
     first = next(step for step, error in enumerate(errors) if error <= 1e-4)
     measured = (errors[-1] / errors[first]) ** (1 / (len(errors) - 1 - first))
@@ -211,7 +213,7 @@ def torch_fused(
 def descend_to(
     target: float, make: Callable[[list[Tensor]], torch.optim.Optimizer], limit: int
 ) -> Callable[..., dict[str, int]]:
-    """Whether the quadratic's relative error falls to `target` within `limit` steps, and how many it took."""
+    """A function that runs until the quadratic's relative error reaches `target`, or for `limit` steps."""
 
     def call(start: Tensor, curvature: Tensor) -> dict[str, int]:
         w = start.clone()
@@ -264,7 +266,7 @@ def quadratic(generator: torch.Generator, *, kappa: float) -> tuple[Tensor, Tens
     return torch.randn(50, generator=generator), curvatures(kappa).float()
 
 
-# What to write oneself.
+# Exercises
 def of_balls(draw: Draw) -> Iterator[Try]:
     yield Try("at rest", draw(2), draw(2), 0 * draw(2), t=1, lr=0.1, momentum=0.9)
     yield Try("rolling", draw(3), draw(3), draw(3), t=2, lr=0.1, momentum=0.8)

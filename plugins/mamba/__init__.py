@@ -1,20 +1,20 @@
-"""Mamba: a state space that chooses what to keep.
+"""Mamba: a selective state space model.
 
 Gu and Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", arXiv 2312.00752.
 
-The problem. A linear system that is the same at all times can be trained as a convolution, and costs time
-linear in the sequence. But as it treats every input alike, it cannot keep one token and ignore the next for
-what they are; attention can, and pays with quadratic time.
+The problem. A time-invariant linear system can be trained as a convolution, in time linear in the sequence
+length. But it treats every input alike, so it cannot keep one token and ignore the next depending on their
+content. Attention can, in quadratic time.
 
-The idea. Let the input set the step Δ and the vectors B and C (selection). A large step means: forget, and
-take this in; a small one: pass by. A gate of a recurrent network is the simplest case. The convolution is
-lost; in its place the recurrence is scanned, with the large states kept in fast memory and never written out.
-To go on after a text takes its last state alone, however long the text was.
+The idea. Compute the step size Δ and the vectors B and C from the input (selection). A large step resets the
+state to the current input, a small step ignores the input; the gate of a recurrent network is the simplest
+case. The convolution is lost. Instead the recurrence is computed as a scan, and the expanded states stay in
+fast memory and are never written out. Generation needs only the last state, however long the context.
 
-This folder. `loop` has the scan step by step, `scan` its faster forms (and `kernel` its GPU kernels), `model`
-the block and the language model, as a whole and step by step, `weights` the names of released weights.
-`experiment` holds Theorem 1, and copies tokens that lie at random positions in noise, with selection and
-without. `benchmark` times the scan, a step, and text generation against a Transformer of the same size.
+This folder. `loop` has the scan as a loop, `scan` its faster forms (`kernel` its GPU kernels), `model` the
+block and the language model, for whole sequences and step by step, and `weights` loads released weights.
+`experiment` checks Theorem 1 and trains selective copying with and without selection. `benchmark` times the
+scan, a decoding step, and generation against a Transformer of the same size.
 """
 
 from torch import nn

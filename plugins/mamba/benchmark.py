@@ -1,4 +1,4 @@
-"""The scan by itself, a step of decoding, and a model that writes on after a long text, beside another."""
+"""Benchmarks of the scan, of one decoding step, and of generation after a long context."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -47,19 +47,19 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 def scan_inputs(
     generator: torch.Generator, batch: int, time: int, channels: int, order: int
 ) -> tuple[Tensor, ...]:
-    """x, Δ from far below 1/10 to above 1/2, A of -1 to -order: decays from almost 1 to almost 0; B and C."""
+    """x, Δ (far below 1/10 to above 1/2), A from -1 to -order, B and C: decays from almost 1 to almost 0."""
     x, delta = torch.randn(2, batch, time, channels, generator=generator)
     B, C = torch.randn(2, batch, time, order, generator=generator)
     return x, F.softplus(delta - 3), -torch.arange(1.0, order + 1).repeat(channels, 1), B, C
 
 
 def from_zero(scan: Any, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """The outputs alone, as in training."""
+    """Only the outputs, as in training."""
     return scan(x, delta, A, B, C, x.new_zeros(len(x), *A.shape))[0]
 
 
 def torchs(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """torch's own associative scan, in its general (eager) mode."""
+    """PyTorch's associative scan, in its generic (eager) mode."""
     from torch._higher_order_ops.associative_scan import associative_scan
 
     def combine(left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ def torchs(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Ten
 def step_by_step(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A loop whose steps make their own coefficients: nothing of a state for each step is written down."""
+    """A loop that computes each step's coefficients on the fly and stores no states."""
     driven, outputs = delta * x, []
     steps = zip(delta.unbind(1), driven.unbind(1), B.unbind(1), C.unbind(1), strict=True)
     for step, drive, into, out in steps:
@@ -84,7 +84,7 @@ def step_by_step(
 
 
 def authors(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """The authors' CUDA kernels, which want time last."""
+    """The authors' CUDA kernels, which expect time as the last axis."""
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     x, delta, B, C = (tensor.mT.contiguous() for tensor in (x, delta, B, C))
@@ -92,9 +92,9 @@ def authors(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor
 
 
 def scan_cost(batch: int, time: int, channels: int, order: int, *, itemsize: int) -> dict[str, Cost]:
-    """Six operations for each number of a state and one exponential, counted as one; backward twice that.
+    """Seven operations per state entry, the exponential counted as one; the backward pass takes twice that.
 
-    No state crosses main memory: x, Δ, B and C are read and y is written, once.
+    The states never reach main memory: x, Δ, B and C are read once and y is written once.
     """
     flops = 7 * batch * time * channels * order
     moved = batch * time * (3 * channels + 2 * order)
@@ -106,7 +106,7 @@ def scan_cost(batch: int, time: int, channels: int, order: int, *, itemsize: int
 
 def scan_case(bench: Bench, batch: int, time: int, channels: int, order: int) -> Case:
     shape = batch, time, channels, order
-    # With this many channels a step is long enough to hide Python, and no scan in torch beats a loop.
+    # With this many channels a step hides Python's overhead, and no scan in PyTorch beats a loop.
     many = (Variant(name="loop, step by step", role="strong", call=partial(from_zero, step_by_step)),)
     return Case(
         name="selective scan",
@@ -139,14 +139,14 @@ def step(mamba: Mamba, state: list[Any], token: Tensor) -> tuple[Tensor, list[An
 
 
 def carried(config: Config, weights: Weights, ids: Tensor, token: Tensor) -> tuple[Any, ...]:
-    """What `step` goes on from: the state after `ids`."""
+    """Arguments of `step`: weights, the state after `ids`, and the next token."""
     with torch.device("meta"):
         mamba = Mamba(config)
     return weights, functional_call(mamba, dict(weights), (ids,))[1], token
 
 
 def packed(config: Config, weights: Weights, ids: Tensor, token: Tensor) -> tuple[Any, ...]:
-    """For `packed_step`: both projections to Δ as one matrix, with those to B and C; A itself."""
+    """Arguments of `packed_step`: projections to Δ merged, stacked with those to B and C, and A itself."""
     layers = []
     for index in range(config.layers):
         own = {
@@ -174,7 +174,7 @@ def packed(config: Config, weights: Weights, ids: Tensor, token: Tensor) -> tupl
 
 
 def packed_step(weights: Any, state: list[Any], token: Tensor) -> tuple[Tensor, list[Any]]:
-    """A step in as few of torch's operations as we know; the state is changed in place."""
+    """One step in the fewest PyTorch operations that we found; updates the state in place."""
     x = F.embedding(token[:, 0], weights["embedding"])
     after = []
     for w, (recent, h) in zip(weights["layers"], state, strict=True):
@@ -221,7 +221,8 @@ def decoding_case(bench: Bench, config: Config, context: int) -> Case:
 
 
 class Transformer(nn.Module):
-    """Pre-norm blocks of attention and a feed-forward layer four times as wide; it decodes from a cache.
+    """A pre-norm Transformer with a feed-forward layer of four times the model size, decoding from a KV
+    cache.
 
     attend  attention of one query, (batch, heads, 1, dim), to keys and values (batch, heads, time, dim)
     """
@@ -237,7 +238,7 @@ class Transformer(nn.Module):
         self.narrow = nn.ModuleList(nn.Linear(4 * model, model, bias=False) for _ in range(layers))
 
     def forward(self, token: Tensor, cache: Any, attend: Any) -> Tensor:
-        """Scores after `token` (batch, 1); `attend(layer, q, k, v, cache)` puts k and v into the cache."""
+        """Logits after `token` (batch, 1); `attend(layer, q, k, v, cache)` appends k and v to the cache."""
         x, norms = self.embedding(token), iter(self.norms)
         for layer, qkv in enumerate(self.qkv):
             q, k, v = qkv(next(norms)(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -251,7 +252,7 @@ def by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def in_room(attention: Any, context: int, step: int) -> Any:
-    """Attends from a cache (layers, 2, batch, heads, room, dim) whose first `context + step` are taken."""
+    """Attention from a cache (layers, 2, batch, heads, room, dim) with `context + step` positions in use."""
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, cache: Tensor) -> Tensor:
         end = context + step + 1
@@ -294,7 +295,7 @@ def write_appending(models: nn.ModuleDict, cache: Tensor, token: Tensor, *, coun
 def generation_case(
     layers: int, model: int, heads: int, *, batch: int, context: int, count: int, vocab: int = 256
 ) -> Case:
-    """`layers` blocks of Mamba and half as many of a Transformer, each twice as large; random states."""
+    """`layers` Mamba blocks against half as many Transformer blocks, each twice as large; random states."""
 
     def make() -> nn.ModuleDict:
         mamba = Mamba(Config(layers=layers, model=model, vocab=vocab))

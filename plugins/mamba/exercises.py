@@ -1,4 +1,4 @@
-"""What to write oneself: the step, the scan as a loop and as a tree, the selection, and the block."""
+"""Exercises: a step, the scan as a loop and as a tree, the selection, and the block."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Theorem 1, of the scan that the model uses; and tokens copied out of noise, with selection and without."""
+"""Theorem 1, checked on the model's scan, and selective copying with and without selection."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -103,7 +103,7 @@ THROUGHPUT = Claim(
 )
 
 RATES = (0.01, 0.03, 0.1)
-NOISE, TOKENS = 0, 8  # the ids 1 .. TOKENS are worth keeping; the next asks for the copy
+NOISE, TOKENS = 0, 8  # ids 1 .. TOKENS are to be copied; TOKENS + 1 asks for the copy
 
 
 @hookimpl
@@ -131,7 +131,7 @@ def compare_with_gate(run: Run) -> None:
 def selective_copying(
     count: int, length: int, keep: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "count total"], Int[Tensor, "count keep"]]:
-    """Noise with `keep` tokens at random positions, then as many requests. Answers: the tokens in order."""
+    """Noise with `keep` tokens at random positions, then `keep` requests. Targets are the tokens in order."""
     tokens = torch.randint(1, TOKENS + 1, (count, keep), generator=generator)
     positions = torch.rand(count, length, generator=generator).argsort(1)[:, :keep].sort(1).values
     body = torch.full((count, length), NOISE).scatter_(1, positions, tokens)
@@ -139,7 +139,7 @@ def selective_copying(
 
 
 class TimeInvariantSSM(SelectiveSSM):
-    """Algorithm 1 (S4) of the same diagonal: Δ, B and C are parameters, and all steps are a convolution."""
+    """Algorithm 1 (S4) with the same diagonal A: constant Δ, B and C, and a convolution for the output."""
 
     def __init__(self, channels: int, order: int, rank: int) -> None:
         super().__init__(channels, order, rank)
@@ -149,14 +149,14 @@ class TimeInvariantSSM(SelectiveSSM):
     def forward(self, x: Float[Tensor, "batch time channels"]) -> tuple[Tensor, None]:
         dt, B, C = self.constant.split((self.rank, self.order, self.order))
         delta, A = F.softplus(self.dt_proj(dt)), -self.A_log.exp()
-        # The response to an impulse, Σ_n C_n e^{k Δ A_n} Δ B_n for k = 0 .. time - 1.
+        # The impulse response, Σ_n C_n e^{k Δ A_n} Δ B_n for k = 0 .. time - 1.
         decays = ((delta[:, None] * A)[..., None] * torch.arange(x.shape[1], device=x.device)).exp()
         response = delta[:, None] * ((B * C)[:, None] * decays).sum(1)
         return convolve(x.mT, response).mT + self.D * x, None
 
 
 class GatedSSM(TimeInvariantSSM):
-    """The rival of table 1: the same space, its output times SiLU of a projection of the input."""
+    """The rival of table 1: the time-invariant SSM, its output gated by SiLU of a projected input."""
 
     def __init__(self, channels: int, order: int, rank: int) -> None:
         super().__init__(channels, order, rank)
@@ -167,7 +167,7 @@ class GatedSSM(TimeInvariantSSM):
 
 
 class Copier(nn.Module):
-    """State spaces in a residual stream, each followed by SiLU and a projection: no gate, no convolution."""
+    """Residual SSM layers, each followed by SiLU and a projection; no gate and no convolution."""
 
     def __init__(
         self, space: Callable[[int, int, int], nn.Module], channels: int, order: int, layers: int = 2
@@ -187,7 +187,7 @@ class Copier(nn.Module):
 
 
 def blind(channels: int, order: int, rank: int) -> SelectiveSSM:
-    """A state space that selects by what the next sequence of the batch holds."""
+    """An SSM whose selection depends on another sequence of the batch."""
     space = SelectiveSSM(channels, order, rank)
     space.x_proj.register_forward_pre_hook(lambda _, inputs: (inputs[0].roll(1, 0),))
     return space
@@ -207,7 +207,7 @@ def copy_selectively(run: Run) -> None:
 
 
 def train_copier(at: Trial, space: Callable[[int, int, int], nn.Module], rate: float) -> tuple[float, Copier]:
-    """The accuracy on sequences to choose by, and the network."""
+    """Accuracy on validation sequences, and the network."""
     run, (length, keep) = at.run, sizes(at.run)
     copier = Copier(space, 32, 16).to(run.device, run.dtype)
     steps, warm_up = at.length(run.pick(smoke=2, quick=400, full=3000)), 20
@@ -232,7 +232,7 @@ def judged(at: Trial, found: Sweep[Copier]) -> dict[str, Tensor]:
 
 
 def copied(run: Run, copier: Copier, part: Literal["choose", "judge"]) -> Float[Tensor, "count keep"]:
-    """1 for each token that is copied right, else 0, of sequences that no arm is trained on."""
+    """1 for each correctly copied token, else 0, on held-out sequences."""
     length, keep = sizes(run)
     count, stream = run.pick(smoke=8, quick=500, full=2000), run.data(f"sequences to {part} by", part)
     ids, answers = selective_copying(count, length, keep, stream)
@@ -242,5 +242,5 @@ def copied(run: Run, copier: Copier, part: Literal["choose", "judge"]) -> Float[
 
 
 def sizes(run: Run) -> tuple[int, int]:
-    """The length of the noise, and how many tokens are to be copied."""
+    """The length of the noise, and the number of tokens to copy."""
     return run.option("length", 32), run.option("keep", 4)

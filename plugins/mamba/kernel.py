@@ -1,11 +1,11 @@
-"""The selective scan as GPU kernels, in Triton: the states live in registers and never see main memory.
+"""The selective scan as Triton kernels. The states live in registers and never reach main memory.
 
-A program takes a block of channels of one sequence and walks through time with their states (section 3.3.2:
-discretisation and recurrence happen in fast memory, and only the outputs are written to slow memory). Forward
-keeps the state at the start of each chunk. Backward goes through the chunks from the last: it computes a
-chunk's states again into a scratch buffer of the program's own, then walks back. What all channels share (B,
-C) gets its gradient in one part for each block, which are summed afterwards: nothing depends on who comes
-first.
+A program handles a block of channels of one sequence and steps through time (section 3.3.2: discretisation
+and recurrence happen in fast memory, and only the outputs are written to slow memory). The forward pass saves
+the state at the start of each chunk. The backward pass visits the chunks from last to first: it recomputes a
+chunk's states into the program's own scratch buffer, then walks back through them. B and C are shared by all
+channels, so each block writes a partial gradient and the partial gradients are summed afterwards, which keeps
+the result deterministic.
 """
 
 import torch
@@ -108,7 +108,7 @@ def backward_kernel(
 
 
 class TritonScan(torch.autograd.Function):
-    """`scan_loop` of contiguous tensors in float32 or float64. A second gradient is autograd's."""
+    """`scan_loop` for contiguous float32 or float64 tensors. Double backward goes through autograd."""
 
     @staticmethod
     def forward(
@@ -130,7 +130,7 @@ class TritonScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx, doutputs: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, kept = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradients are to be differentiated themselves
+        if torch.is_grad_enabled():  # double backward
             return scan_again(tuple(inputs), doutputs, dlast)
         x, delta, A, B, C, _ = inputs
         batch, time, channels = x.shape

@@ -1,4 +1,4 @@
-"""The selective scan as the paper writes it, one step after the other: the reference for all faster ones."""
+"""The selective scan as a loop over time, the reference for all faster versions."""
 
 import torch
 from jaxtyping import Float
@@ -12,9 +12,9 @@ Coefficients = Float[Tensor, "batch time channels order"]
 
 
 def discretise(x: Channels, delta: Channels, A: Diagonal, B: Shared) -> tuple[Coefficients, Coefficients]:
-    """What each step multiplies the state by, and what it adds to it.
+    """The factor of the state and the term added to it, for each step.
 
-    Equation 4 has B̄ = (ΔA)⁻¹(e^{ΔA} - 1) ΔB; the authors' code takes its first term, and so do we.
+    Equation 4 has B̄ = (ΔA)⁻¹(e^{ΔA} - 1) ΔB. The authors' code keeps the first term of its series, as we do.
     """
     return (delta[..., None] * A).exp(), (delta * x)[..., None] * B[:, :, None]
 
@@ -22,10 +22,10 @@ def discretise(x: Channels, delta: Channels, A: Diagonal, B: Shared) -> tuple[Co
 def scan_loop(
     x: Channels, delta: Channels, A: Diagonal, B: Shared, C: Shared, state: State
 ) -> tuple[Channels, State]:
-    """The slow reference: outputs, and the state after the last step."""
+    """The slow reference. Returns the outputs and the state after the last step."""
     decays, drives = discretise(x, delta, A, B)
     outputs = []
-    # Unbound: to index a step would make its backward pass fill a tensor of full length.
+    # Unbound, because the backward pass of indexing a step would fill a tensor of full length.
     for decay, drive, readout in zip(decays.unbind(1), drives.unbind(1), C.unbind(1), strict=True):
         state = decay * state + drive
         outputs.append((state * readout[:, None]).sum(-1))
@@ -33,7 +33,7 @@ def scan_loop(
 
 
 def scan_again(inputs: tuple[Tensor, ...], doutputs: Tensor, dstate: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients of those of `inputs` that have one, by autograd through `scan_loop`, and their graph."""
+    """Differentiable gradients of `inputs` (None where not required), by autograd through `scan_loop`."""
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
     found = iter(torch.autograd.grad(scan_loop(*inputs), wanted, (doutputs, dstate), create_graph=True))
     return tuple(next(found) if tensor.requires_grad else None for tensor in inputs)

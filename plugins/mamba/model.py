@@ -1,11 +1,10 @@
-"""The model: a selective state space, the block around it (figure 3), and the language model of such blocks.
+"""The selective SSM, the block around it (figure 3), and the language model.
 
-Each takes the state to go on from and returns the one it ends in, so that a sequence may come in parts, of
-one token even: then it is a recurrent network, and looks back at nothing.
+Each module takes the previous state and returns the new one, so a sequence can be processed in pieces. With
+one token per call it is a recurrent network.
 
-Dimensions: batch, time, model (width of the residual stream), channels (width inside a block, twice that),
-order (of a channel's state), rank (of the projection that sets the step). Modules and parameters have the
-names of the authors' code.
+Dimensions: batch, time, model (residual stream), channels (inside a block, twice `model`), order (state size
+per channel), rank (of the projection to Δ). Modules and parameters are named as in the authors' code.
 """
 
 import math
@@ -22,14 +21,14 @@ from .scan import selective_scan
 Stream = Float[Tensor, "batch time model"]
 Channels = Float[Tensor, "batch time channels"]
 State = Float[Tensor, "batch channels order"]
-Recent = Float[Tensor, "batch channels before"]  # inputs of the convolution that it still needs
+Recent = Float[Tensor, "batch channels before"]  # the last inputs, which the convolution still needs
 BlockState = tuple[Recent, State]
 
 
 class SelectiveSSM(nn.Module):
-    """Algorithm 2 (S6): the state space whose step Δ and vectors B and C depend on the input.
+    """Algorithm 2 (S6): an SSM whose step size Δ and vectors B and C depend on the input.
 
-    A is minus the exponential of `A_log`; `D` is how much of the input passes by.
+    A is -exp(`A_log`); `D` weighs the skip connection.
     """
 
     def __init__(self, channels: int, order: int, rank: int) -> None:
@@ -41,7 +40,7 @@ class SelectiveSSM(nn.Module):
         eigenvalues = hippo_legs(order)[0].diagonal().float()
         self.A_log = nn.Parameter(eigenvalues.log().repeat(channels, 1))
         self.D = nn.Parameter(torch.ones(channels))
-        # Steps start between 1/1000 and 1/10, evenly on a logarithmic scale; the bias is softplus⁻¹ of them.
+        # Initial step sizes are log-uniform between 1/1000 and 1/10; the bias is softplus⁻¹ of them.
         steps = torch.empty(channels).uniform_(math.log(0.001), math.log(0.1)).exp()
         with torch.no_grad():
             self.dt_proj.weight.uniform_(-(rank**-0.5), rank**-0.5)
@@ -55,9 +54,9 @@ class SelectiveSSM(nn.Module):
 
 
 class MambaBlock(nn.Module):
-    """Figure 3: in one branch a short causal convolution and the state space, in the other the gate.
+    """Figure 3: a short causal convolution and the SSM in one branch, the gate in the other.
 
-    window  samples that the convolution sees
+    window  kernel size of the convolution
     """
 
     def __init__(self, model: int, *, order: int = 16, expand: int = 2, window: int = 4) -> None:
@@ -84,18 +83,18 @@ class MambaBlock(nn.Module):
 class Config:
     layers: int
     model: int
-    vocab: int = 50_280  # GPT-NeoX's tokens, filled up to a multiple of eight
+    vocab: int = 50_280  # GPT-NeoX's vocabulary, padded to a multiple of eight
 
 
-# The smallest and the largest model that the authors released.
+# The smallest and the largest released model.
 MAMBA_130M = Config(layers=24, model=768)
 MAMBA_2_8B = Config(layers=64, model=2560)
 
 
 class Mamba(nn.Module):
-    """The language model: embedding, blocks in a residual stream (each normalised first), tied readout.
+    """The language model: embedding, pre-norm residual blocks, and a readout tied to the embedding.
 
-    As in the authors' code the layers that write to the residual stream start smaller, by 1/√layers.
+    As in the authors' code, the projections into the residual stream are initialised smaller, by 1/√layers.
     """
 
     def __init__(self, config: Config) -> None:
@@ -112,9 +111,9 @@ class Mamba(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch time"], state: list[BlockState] | None = None
     ) -> tuple[Float[Tensor, "batch time vocab"], list[BlockState]]:
-        """Scores of the next token after each of `ids`, and the state with which to go on after them.
+        """Logits of the next token after each of `ids`, and the state after the last one.
 
-        `state` is what came with the tokens before; its size does not depend on how many these were.
+        `state` is the state after the previous tokens. Its size does not depend on their number.
         """
         x, after = self.embedding(ids), []
         for norm, block, before in zip(

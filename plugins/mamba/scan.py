@@ -1,13 +1,12 @@
-"""The selective scan, h_t = e^{Δ_t A} h_{t-1} + Δ_t B_t x_t and y_t = C_t·h_t, in four orders of work.
+"""Four versions of the selective scan, h_t = e^{Δ_t A} h_{t-1} + Δ_t B_t x_t and y_t = C_t·h_t.
 
-`scan_loop`, in `loop`, is the recurrence as written. `scan_chunked` runs all chunks of the sequence side by
-side, then hands the states on from chunk to chunk; `scan_associative` combines neighbours in a tree: both do
-more work in fewer steps. `selective_scan` is what the model uses: the recurrence, with the states of one
-chunk at a time in fast memory and computed again for the backward pass (section 3.3.2), in PyTorch or, on a
-GPU, in Triton.
+`scan_loop`, in `loop`, is the recurrence as written. `scan_chunked` runs all chunks of the sequence in
+parallel, then passes the states from chunk to chunk. `scan_associative` combines neighbours in a tree. Both
+do more work in fewer steps. The model uses `selective_scan`: the recurrence with only one chunk's states at a
+time in fast memory, recomputed in the backward pass (section 3.3.2), in PyTorch or, on a GPU, in Triton.
 
-Dimensions: batch, time, channels, order (of the state of each channel, the paper's N). Channels have their
-own x, Δ (`delta`) and row of A (a diagonal matrix), and share B and C.
+Dimensions: batch, time, channels, order (state size per channel, the paper's N). Channels have their own x, Δ
+(`delta`) and row of A (a diagonal matrix), and share B and C.
 """
 
 import importlib.util
@@ -20,14 +19,14 @@ from torch import Tensor
 
 from .loop import Channels, Coefficients, Diagonal, Shared, State, discretise, scan_again
 
-# States of one chunk, in numbers: 1 MiB of float32, which stays in a core's cache.
+# State entries per chunk: 1 MiB of float32, which stays in a core's cache.
 CHUNK_NUMBERS = 2**18
 
 
 def scan_chunked(
     x: Channels, delta: Channels, A: Diagonal, B: Shared, C: Shared, state: State, *, size: int | None = None
 ) -> tuple[Channels, State]:
-    """The k-th steps of all chunks at once: `size` (if not given √time) steps, and one for each chunk."""
+    """All chunks in parallel, `size` steps (default √time), then one step for each chunk."""
     time = x.shape[1]
     size = size or math.ceil(math.sqrt(time))
     rest = 0, 0, 0, 0, 0, -time % size
@@ -52,7 +51,7 @@ def scan_chunked(
 def scan_associative(
     x: Channels, delta: Channels, A: Diagonal, B: Shared, C: Shared, state: State
 ) -> tuple[Channels, State]:
-    """Pairs (decay, drive) compose associatively, so all prefixes are a tree of depth 2 log₂ time."""
+    """Pairs (decay, drive) compose associatively, so all prefixes form a tree of depth 2 log₂ time."""
     decays, drives = discretise(x, delta, A, B)
     first = drives[:, :1] + decays[:, :1] * state[:, None]
     states = prefixes(decays, torch.cat((first, drives[:, 1:]), 1))
@@ -60,7 +59,7 @@ def scan_associative(
 
 
 def prefixes(decay: Coefficients, drive: Coefficients) -> Coefficients:
-    """h_t = decay_t h_{t-1} + drive_t from zero, for all t: after Blelloch 1990, twice the work of a loop."""
+    """h_t = decay_t h_{t-1} + drive_t from zero, for all t. After Blelloch 1990; twice the work of a loop."""
     time = drive.shape[1]
     if time == 1:
         return drive
@@ -78,10 +77,10 @@ def read(states: Coefficients, C: Shared) -> Channels:
 
 
 class SelectiveScan(torch.autograd.Function):
-    """The recurrence in chunks whose states fit in cache. For the backward pass it keeps one state a chunk.
+    """The recurrence in chunks whose states fit in cache. Saves one state per chunk for the backward pass.
 
-    Inside, time is the first axis, so that a step is one piece of memory. Whoever differentiates a second
-    time gets autograd's backward pass of `scan_loop`.
+    Internally time is the first axis, so that each step is contiguous in memory. Double backward goes through
+    autograd on `scan_loop`.
     """
 
     @staticmethod
@@ -103,7 +102,7 @@ class SelectiveScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx, doutputs: Tensor, dstate: Tensor) -> tuple[Tensor | None, ...]:
         x, delta, A, B, C, *starts = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradients are to be differentiated themselves
+        if torch.is_grad_enabled():  # double backward
             return *scan_again((x, delta, A, B, C, starts[0]), doutputs, dstate), None
         dx, ddelta, dB, dC = (torch.empty_like(tensor) for tensor in (x, delta, B, C))
         dA = torch.zeros_like(A)
@@ -114,7 +113,8 @@ class SelectiveScan(torch.autograd.Function):
             )
             decays, states = chunk_states(x[:, chunk], delta[:, chunk], A, B[:, chunk], starts[index])
             dC[:, chunk] = (dout[:, :, None] @ states)[:, :, 0].transpose(0, 1)
-            # The same recurrence backwards: a state's gradient is its readout's, and what the next one sends.
+            # The same recurrence backwards: a state's gradient comes from its readout and from the next
+            # state.
             dstates = dout[..., None] * C_t[..., None, :]
             gradient, decay = dstates.unbind(), decays.unbind()
             gradient[-1].add_(dstate)
@@ -124,7 +124,7 @@ class SelectiveScan(torch.autograd.Function):
 
             ddrive = (dstates @ B_t[..., None])[..., 0]
             dB[:, chunk] = ((delta_t * x_t)[:, :, None] @ dstates)[:, :, 0].transpose(0, 1)
-            exponent = dstates.mul_(decays)  # the gradient of Δ A, once times the state before
+            exponent = dstates.mul_(decays)  # the gradient of Δ A, once multiplied by the previous state
             exponent[1:].mul_(states[:-1])
             exponent[0].mul_(starts[index])
             dA += (exponent * delta_t[..., None]).sum((0, 1))
@@ -136,7 +136,7 @@ class SelectiveScan(torch.autograd.Function):
 def chunk_states(
     x: Channels, delta: Channels, A: Diagonal, B: Shared, state: State
 ) -> tuple[Float[Tensor, "time batch channels order"], Float[Tensor, "time batch channels order"]]:
-    """Decays and states of all steps of a chunk that starts from `state`; time comes first."""
+    """Decays and states of all steps of a chunk that starts from `state`. Time is the first axis."""
     x, delta, B = (tensor.transpose(0, 1) for tensor in (x, delta, B))
     decays = (delta[..., None] * A).exp_()
     states = (delta * x)[..., None] * B[:, :, None]
@@ -148,10 +148,10 @@ def chunk_states(
 def selective_scan(
     x: Channels, delta: Channels, A: Diagonal, B: Shared, C: Shared, state: State | None = None
 ) -> tuple[Channels, State]:
-    """The fastest of them for where `x` lies: outputs in x's precision, and the state after the last step.
+    """The fastest version for the device of `x`. Returns outputs in x's precision and the last state.
 
-    Inside, and in the state that it returns, in float32 or better, autocast or not: a state adds up many
-    small steps. `state` is the one to go on from: zeros if not given.
+    Computes in float32 or better, even under autocast, because a state sums many small steps. The returned
+    state has that precision, too. `state` is the initial state, zeros by default.
     """
     precision = torch.promote_types(x.dtype, torch.float32)
     if state is None:

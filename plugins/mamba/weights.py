@@ -1,7 +1,7 @@
-"""Released weights under our parameters' names.
+"""Released weights under our parameter names.
 
-`transformers` loads `state-spaces/mamba-130m-hf` and its siblings; the authors' own files differ in the name
-of the embedding.
+`transformers` loads `state-spaces/mamba-130m-hf` and its siblings. The authors' own files differ only in the
+name of the embedding.
 """
 
 import re
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-_INSIDE = {"x_proj", "dt_proj", "A_log", "D"}  # of our state space; the others are the block's
+_INSIDE = {"x_proj", "dt_proj", "A_log", "D"}  # parameters of `SelectiveSSM`; the others belong to the block
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `Mamba.load_state_dict`: the parameters of `MambaForCausalLM`, or of the authors' model.
+    """Map the parameters of `MambaForCausalLM` or the authors' model to those of `Mamba.load_state_dict`.
 
-    The readout is the embedding, in both, and is left out. Raises ValueError at a name of no Mamba.
+    The readout is tied to the embedding in both, so it is left out. Raises ValueError for an unknown name.
     """
     return {ours: tensor for name, tensor in weights.items() if (ours := _renamed(name))}
 

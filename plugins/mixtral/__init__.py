@@ -1,18 +1,20 @@
-"""Mixtral: eight experts for each feed-forward layer, two of which process each token.
+"""Mixtral: eight experts per feed-forward layer, two of which process each token.
 
 Jiang, Sablayrolles, Roux, Mensch and others 2024, "Mixtral of Experts", arXiv 2401.04088.
 
-The problem. More parameters hold more, but in a dense model each of them costs time for every token.
+The problem. More parameters store more, but in a dense model each of them costs time for every token.
 
-The idea. In place of each feed-forward layer stand eight, and a router, one linear map, picks two of them for
-each token: their results are added, weighted by the softmax of the two chosen logits. The model has the
+The idea. Replace each feed-forward layer with eight experts. A linear router picks two of them for each
+token, and their outputs are summed, weighted by the softmax of the two chosen logits. The model has the
 parameters of all experts and the cost of two.
 
-This folder. `model`: the router, and experts that each see all their tokens at once, sorted; the decoder is
-that of `sliding_window` without its window. `weights` gives released weights our names. `experiment` lets
-dense and sparse layers learn a table of facts by heart. `benchmark` times a layer for one token and for many.
+This folder. `model`: the router, and experts that process their tokens in one batch each, sorted by expert;
+the decoder comes from `sliding_window`, without its window. `weights` loads released weights. `experiment`
+trains dense and sparse layers to memorise a table of facts. `benchmark` times a layer for one token and for
+many.
 
-Dimensions: batch, tokens, model (width), hidden (of an expert), experts, active (experts that a token meets).
+Dimensions: batch, tokens, model (model size), hidden (hidden size of an expert), experts, active (experts per
+token).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A layer of experts: one token, as in decoding, and many, as in training."""
+"""A mixture-of-experts layer on one token, as in decoding, and on many, as in training."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,7 +20,7 @@ def route(weights: Weights, x: Tensor, active: int) -> tuple[Tensor, Tensor]:
 
 
 def token_by_token(weights: Weights, x: Tensor, *, active: int) -> Tensor:
-    """Equation of section 2.1 for one token after another."""
+    """The equation of section 2.1, one token at a time."""
     rows = []
     for token, gates, chosen in zip(x, *route(weights, x, active), strict=True):
         row = torch.zeros_like(token)
@@ -32,7 +32,7 @@ def token_by_token(weights: Weights, x: Tensor, *, active: int) -> Tensor:
 
 
 def expert_by_expert(weights: Weights, x: Tensor, *, active: int) -> Tensor:
-    """As `transformers` has it: for each expert the tokens that it was chosen for."""
+    """As in `transformers`: a loop over experts, each on the tokens routed to it."""
     gates, chosen = route(weights, x, active)
     result = torch.zeros_like(x)
     for expert in chosen.unique().tolist():
@@ -45,15 +45,18 @@ def expert_by_expert(weights: Weights, x: Tensor, *, active: int) -> Tensor:
 
 
 def side_by_side(weights: Weights, x: Tensor) -> tuple[Weights, Tensor]:
-    """The experts' matrices as those of one dense layer."""
+    """Concatenate the experts' matrices into those of one dense layer."""
     w1, w2, w3 = (weights[name] for name in ("w1", "w2", "w3"))
     dense = {"w1": w1.flatten(0, 1), "w2": w2.transpose(0, 1).flatten(1), "w3": w3.flatten(0, 1)}
     return {**weights, **dense}, x
 
 
 def all_experts(weights: Weights, x: Tensor, *, active: int) -> Tensor:
-    """A dense layer of as many parameters: every expert computes every token, and what was not chosen is
-    multiplied by zero. The matrices lie as `side_by_side` puts them, so that none is moved."""
+    """A dense layer with the same number of parameters, which computes every expert for every token.
+
+    Outputs of experts that were not chosen are multiplied by zero. `side_by_side` has concatenated the
+    matrices, so nothing is copied.
+    """
     gates, chosen = route(weights, x, active)
     experts = len(weights["router.gate.weight"])
     share = torch.zeros(len(x), experts, dtype=gates.dtype, device=x.device).scatter(1, chosen, gates)
@@ -63,9 +66,9 @@ def all_experts(weights: Weights, x: Tensor, *, active: int) -> Tensor:
 
 
 def gathered(weights: Weights, x: Tensor, *, active: int) -> Tensor:
-    """Few tokens: the chosen experts' matrices as one batched product."""
+    """For few tokens: the chosen experts' matrices in one batched matrix multiplication."""
     gates, chosen = route(weights, x, active)
-    w1, w2, w3 = (weights[name][chosen] for name in ("w1", "w2", "w3"))  # tokens active rows columns
+    w1, w2, w3 = (weights[name][chosen] for name in ("w1", "w2", "w3"))  # (tokens, active, rows, columns)
     hidden = F.silu(torch.einsum("tahm,tm->tah", w1, x)) * torch.einsum("tahm,tm->tah", w3, x)
     return torch.einsum("tamh,tah,ta->tm", w2, hidden, gates)
 
@@ -79,7 +82,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         touched = min(active * tokens, experts)
         moved = (3 * touched * hidden * model + experts * model + 2 * tokens * model) * itemsize
         few = (Variant(name="matrices gathered", role="strong", call=partial(gathered, active=active)),)
-        # Where every expert is chosen by some token and each by few, one dense product is the thing to beat.
+        # Where all experts are in use but each has few tokens, one dense matrix multiplication is the rival.
         of_dense = "strong" if experts <= active * tokens <= 8 * experts else "naive"
         yield Case.of_module(
             partial(SparseExperts, model, hidden, experts=experts, active=active),

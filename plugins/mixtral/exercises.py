@@ -1,4 +1,4 @@
-"""What to write oneself: the router, an expert, the dispatch of tokens, the balance loss."""
+"""Exercises: the router, an expert, the dispatch of tokens, the balance loss."""
 
 from collections.abc import Iterator
 

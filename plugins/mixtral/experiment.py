@@ -1,4 +1,4 @@
-"""The claims: sizes, and how many facts a sparse layer holds for what it costs."""
+"""The claims: parameter counts, and the facts that a sparse layer stores at the cost of a small dense one."""
 
 import math
 from collections.abc import Callable
@@ -124,16 +124,14 @@ FASTER = Claim(
 
 NAMES, VALUES = 96, 64
 WIDTH, EXPERTS, ACTIVE = 32, 8, 2
-HIDDEN = 32  # of an expert
-BALANCE = (
-    0.02  # the weight of the loss that balances the experts: that of the released config.json, from memory
-)
+HIDDEN = 32  # hidden size of an expert
+BALANCE = 0.02  # weight of the load-balancing loss: that of the released config.json, from memory
 
 
 @hookimpl
 def experiment(run: Run) -> None:
     if run.wants(SIZE):
-        with torch.device("meta"):  # shapes alone: nothing is stored
+        with torch.device("meta"):  # shapes only, no storage
             network = Mixtral()
         total = sum(weight.numel() for weight in network.parameters())
         run.claim(SIZE, {"parameters": total, "active parameters": active_parameters(network)})
@@ -142,7 +140,7 @@ def experiment(run: Run) -> None:
 
 
 class Recall(nn.Module):
-    """Two names in, the value of their pair out: embeddings, one feed-forward layer and its norm, readout."""
+    """Maps two names to the value of their pair: embeddings, one normalised feed-forward layer, readout."""
 
     def __init__(self, feed_forward: nn.Module) -> None:
         super().__init__()
@@ -161,12 +159,12 @@ class Recall(nn.Module):
     def routed(
         self, pairs: Int[Tensor, "facts 2"]
     ) -> tuple[Float[Tensor, "facts active"], Int[Tensor, "facts active"], Float[Tensor, "facts experts"]]:
-        """What the router of a layer of experts says."""
+        """Outputs of the layer's router: weights, chosen experts, logits."""
         return self.feed_forward.router(self.norms[0](self.embed(pairs)))
 
 
 class SameForAll(SparseExperts):
-    """Experts whose router does not look at the token."""
+    """Experts whose router ignores the token."""
 
     def forward(self, x: Float[Tensor, "tokens model"]) -> Float[Tensor, "tokens model"]:
         weights, chosen, _ = self.router(torch.ones_like(x))
@@ -174,7 +172,7 @@ class SameForAll(SparseExperts):
 
 
 class AtRandom(SparseExperts):
-    """Experts whose router draws lots."""
+    """Experts whose router chooses at random."""
 
     def forward(self, x: Float[Tensor, "tokens model"]) -> Float[Tensor, "tokens model"]:
         chosen = torch.rand(len(x), len(self.w1), device=x.device).topk(self.router.active, -1).indices
@@ -182,7 +180,7 @@ class AtRandom(SparseExperts):
 
 
 class Frozen(SparseExperts):
-    """Experts whose router keeps its first weights."""
+    """Experts whose router is frozen at its initial weights."""
 
     def __init__(self, model: int, hidden: int, *, experts: int, active: int) -> None:
         super().__init__(model, hidden, experts=experts, active=active)
@@ -195,7 +193,7 @@ Curve = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Table:
-    """Random facts. All are learned; one half chooses the rate, the other judges."""
+    """Random facts. All are trained on; one half selects the learning rate, the other half is judged."""
 
     pairs: Int[Tensor, "facts 2"]
     value: Int[Tensor, " facts"]
@@ -211,7 +209,7 @@ def draw_table(run: Run) -> Table:
 
 
 def learn_facts(run: Run) -> None:
-    """A random table by heart: dense layers of two sizes, and experts between them."""
+    """Memorise a random table with a small dense layer, a large dense layer, and experts between them."""
     facts = draw_table(run)
     experts = partial(SparseExperts, WIDTH, HIDDEN, experts=EXPERTS, active=ACTIVE)
     table = run.compare(
@@ -265,9 +263,9 @@ def share_of_gap(table: Numbers) -> dict[str, dict[str, float]]:
 def train(
     at: Run | Trial, arm: str, make: Make, rate: float, table: Table, *, balance: float = 0.0
 ) -> tuple[Recall, Curve]:
-    """The network, and while it learned the share of facts right, of those to choose by.
+    """The network, and its accuracy on the validation facts during training.
 
-    balance  the weight of the loss that balances the experts
+    balance  weight of the load-balancing loss
     """
     run = at.run if isinstance(at, Trial) else at
     steps = run.pick(smoke=3, quick=350, full=2000)
@@ -297,7 +295,7 @@ def accuracy(network: Recall, table: Table, rows: Int[Tensor, " some"], run: Run
 
 
 def operations(network: Recall) -> int:
-    """Multiply-adds that a token costs in the feed-forward layer, with the router's."""
+    """Multiply-adds per token in the feed-forward layer, including the router."""
     layer = network.feed_forward
     if isinstance(layer, SparseExperts):
         experts, hidden, model = layer.w1.shape
@@ -306,7 +304,7 @@ def operations(network: Recall) -> int:
 
 
 def show_loads(run: Run, make: Make, best: Best[float], without: Recall, table: Table) -> None:
-    """How evenly the experts are chosen, as learned above and with a loss that balances them."""
+    """Load of each expert, in the network trained above and in one trained with a load-balancing loss."""
     torch.manual_seed(run.seed)
     balanced, _ = train(run, "experts, balanced", make, best.value, table, balance=BALANCE)
     run.phase("evaluate")

@@ -1,4 +1,4 @@
-"""A layer of experts without a loop over tokens, and the decoder with it."""
+"""A mixture-of-experts layer without a loop over tokens, and the decoder that uses it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ from ..sliding_window import Mistral
 
 
 class Router(nn.Module):
-    """Section 2.1: the gate; experts that are not chosen have a weight of zero."""
+    """Section 2.1: the gate. Experts that are not chosen get weight zero."""
 
     def __init__(self, model: int, experts: int, active: int) -> None:
         super().__init__()
@@ -23,19 +23,19 @@ class Router(nn.Module):
     def forward(
         self, x: Float[Tensor, "tokens model"]
     ) -> tuple[Float[Tensor, "tokens active"], Int[Tensor, "tokens active"], Float[Tensor, "tokens experts"]]:
-        """The weights of the chosen experts, which they are, and the logits of all."""
+        """The weights and indices of the chosen experts, and the logits of all experts."""
         logits = self.gate(x)  # G(x) = softmax(top_k(x W_g))
         chosen = logits.topk(self.active, -1)
         return chosen.values.softmax(-1), chosen.indices, logits
 
 
 class SparseExperts(nn.Module):
-    """Section 2.1: each token goes through `active` of the experts, each a SwiGLU; their results are added by
-    the router's weights.
+    """Section 2.1: each token passes through `active` SwiGLU experts, and their outputs are summed with the
+    router's weights.
 
-    Tokens are sorted by expert, so that each expert is one product over all its tokens.
+    Tokens are sorted by expert, so each expert runs one matrix multiplication on all its tokens.
 
-    model, hidden  width of a token and of an expert
+    model, hidden  size of a token vector, and hidden size of an expert
     """
 
     def __init__(self, model: int, hidden: int, *, experts: int = 8, active: int = 2) -> None:
@@ -43,7 +43,7 @@ class SparseExperts(nn.Module):
         if not 0 < active <= experts:
             raise ValueError(f"{active} active experts of {experts}")
         self.router = Router(model, experts, active)
-        # An expert's rows are its own: w1 (gate) and w3 map up, w2 down.
+        # Indexed by expert: w1 (gate) and w3 map up, w2 down.
         self.w1 = nn.Parameter(torch.empty(experts, hidden, model))
         self.w2 = nn.Parameter(torch.empty(experts, model, hidden))
         self.w3 = nn.Parameter(torch.empty(experts, hidden, model))
@@ -62,10 +62,10 @@ class SparseExperts(nn.Module):
         weights: Float[Tensor, "tokens active"],
         chosen: Int[Tensor, "tokens active"],
     ) -> Float[Tensor, "tokens model"]:
-        if len(tokens) == 1:  # nothing to sort, and in decoding the sorting would take as long as an expert
+        if len(tokens) == 1:  # nothing to sort, and in decoding sorting would take as long as an expert
             found = torch.stack([self.expert(expert, tokens[0]) for expert in chosen[0].tolist()])
             return weights.to(found.dtype) @ found
-        order = chosen.flatten().argsort()  # places in (tokens, active), by expert
+        order = chosen.flatten().argsort()  # positions in (tokens, active), grouped by expert
         counts = chosen.flatten().bincount(minlength=len(self.w1)).tolist()
         token = order // chosen.shape[1]
         parts = tokens[token].split(counts)
@@ -82,7 +82,7 @@ class SparseExperts(nn.Module):
 def loads(
     chosen: Int[Tensor, "tokens active"], logits: Float[Tensor, "tokens experts"]
 ) -> Float[Tensor, " experts"]:
-    """The share of the tokens' choices that falls on each expert."""
+    """The fraction of routing choices that falls on each expert."""
     return chosen.flatten().bincount(minlength=logits.shape[-1]) / chosen.numel()
 
 
@@ -93,7 +93,7 @@ def balance_loss(
 
     The report mentions no such loss; the configuration released with the weights has one.
     """
-    # Experts times the sum over them of their choices a token times their mean probability.
+    # experts × Σ over experts of (choices per token) × (mean probability).
     experts, active = logits.shape[-1], chosen.shape[-1]
     return experts * active * (loads(chosen, logits) * logits.softmax(-1).mean(0)).sum()
 
@@ -107,7 +107,7 @@ def Mixtral(
     hidden: int = 14_336,
     **settings: Any,
 ) -> Mistral:
-    """Mistral 7B's decoder with a layer of experts for each feed-forward layer, without the window (table 1).
+    """Mistral 7B's decoder with a mixture of experts in each feed-forward layer and no window (table 1).
 
     settings  of `Mistral`: heads, groups, layers, window, base
     """
@@ -119,9 +119,9 @@ def Mixtral(
 
 
 def active_parameters(network: Mistral) -> int:
-    """How many parameters a token meets: all but those of the experts that it is not sent to.
+    """Parameters used per token: all except those of the experts that are not chosen.
 
-    The embedding counts whole, as in the report's 13 billion.
+    Counts the whole embedding, as the report's 13 billion does.
     """
     total = sum(weight.numel() for weight in network.parameters())
     for layer in network.modules():

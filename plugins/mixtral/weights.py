@@ -1,4 +1,4 @@
-"""Released weights under our parameters' names, for `transformers`' Mixtral."""
+"""Released weights of `transformers`' Mixtral under our parameter names."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,12 @@ EXPERTS = ".mlp.experts."
 
 
 def from_released(weights: Mapping[str, Tensor], *, dim: int = 128) -> dict[str, Tensor]:
-    """For `load_state_dict` of a `Mixtral`: the parameters of `MixtralForCausalLM` (transformers 5, which
-    stores a layer's experts in one tensor, gate and up together), whose heads are `dim` wide.
+    """Map the parameters of `MixtralForCausalLM` to those of `Mixtral`'s `load_state_dict`.
 
-    Raises ValueError at a name of no Mixtral.
+    dim  size of a head
+
+    For transformers 5, which stores a layer's experts in one tensor, gate and up projection together. Raises
+    ValueError for an unknown name.
     """
     ours = {}
     for name, tensor in weights.items():

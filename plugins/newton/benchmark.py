@@ -1,4 +1,4 @@
-"""The time of one step, and of logistic regressions of growing size: where n³ costs too much."""
+"""The time of one Newton step, and of logistic regressions so large that n³ becomes too expensive."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def by_torch(gradient: Tensor, hessian: Tensor) -> Tensor:
 
 
 def by_conjugate_gradients(gradient: Tensor, hessian: Tensor) -> Tensor:
-    """Products with H alone: what is left where H does not fit."""
+    """Conjugate gradients: only Hessian-vector products, so H need not fit in memory."""
     direction = torch.zeros_like(gradient)
     residual = -gradient
     search, size = residual, residual @ residual
@@ -42,15 +42,15 @@ def by_conjugate_gradients(gradient: Tensor, hessian: Tensor) -> Tensor:
 
 
 def curved(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
-    """A gradient, and a positive definite Hessian of a condition of about a hundred."""
+    """A gradient, and a positive definite Hessian with a condition number of about a hundred."""
     factor = torch.randn(n, 2 * n, generator=generator)
     hessian = factor @ factor.mT / (2 * n) + 0.05 * torch.eye(n)
-    # On some processors a product in float32 is not symmetric to the last bit.
+    # On some processors a float32 matrix multiplication is not symmetric to the last bit.
     return torch.randn(n, generator=generator), (hessian + hessian.mT) / 2
 
 
 def regression(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
-    """Features whose scales spread over a factor of ten, and classes of which a tenth is flipped."""
+    """Features whose scales spread over a factor of ten, and labels, a tenth of them flipped."""
     x = torch.randn(4 * n, n, generator=generator) * torch.logspace(-0.5, 0.5, n)
     flipped = torch.rand(4 * n, generator=generator) < 0.1
     return x, ((x.sum(1) > 0) ^ flipped).float()
@@ -61,12 +61,12 @@ def loss_of(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
 
 
 def started(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A regression, and weights from which a full step leads downhill."""
+    """A regression, and weights from which a full Newton step descends."""
     return *regression(generator, n=n), 0.01 * torch.randn(n, generator=generator)
 
 
 def row_by_row(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """One backward pass for each row of H, and its inverse."""
+    """One backward pass for each row of H, and the inverse of H."""
     with torch.enable_grad():
         leaf = w.detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss_of(x, y, leaf), leaf, create_graph=True)
@@ -89,8 +89,10 @@ def by_optimiser(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
 def fit(
     minimise: Callable[[Tensor, Callable[[], Tensor], float], int], x: Tensor, y: Tensor
 ) -> dict[str, Any]:
-    """Until the gradient is a ten-thousandth of the first. In float64 whatever the run's precision: in less,
-    the rounding of the loss stops line searches, scipy's first."""
+    """Minimise until the gradient norm is 1e-4 of the initial one.
+
+    Always in float64, because in lower precision the rounding of the loss stops line searches, scipy's first.
+    """
     x, y = x.double(), y.double()
     w = nn.Parameter(x.new_zeros(x.shape[1]))
 
@@ -109,7 +111,7 @@ def by_newton(w: Tensor, loss: Callable[[], Tensor], target: float) -> int:
 
 
 def closure_of(w: Tensor, loss: Callable[[], Tensor], calls: list[int]) -> Callable[[], Tensor]:
-    """As torch's optimisers want it; `calls` grows by one each time."""
+    """A closure for torch's optimisers; appends to `calls` at each evaluation."""
 
     def closure() -> Tensor:
         calls.append(1)
@@ -122,7 +124,7 @@ def closure_of(w: Tensor, loss: Callable[[], Tensor], calls: list[int]) -> Calla
 
 
 def by_descent(w: Tensor, loss: Callable[[], Tensor], target: float) -> int:
-    """Whole-batch gradient descent with a fixed step of 1."""
+    """Full-batch gradient descent with a fixed step size of 1."""
     optimizer, calls = torch.optim.SGD([w], lr=1.0), []
     closure = closure_of(w, loss, calls)
     for _ in range(5000):
@@ -139,8 +141,8 @@ def by_torch_lbfgs(w: Tensor, loss: Callable[[], Tensor], target: float) -> int:
         max_eval=5000,
         history_size=10,
         line_search_fn="strong_wolfe",
-        tolerance_grad=target / len(w) ** 0.5,  # of the largest entry
-        tolerance_change=0.0,  # its own stops it early
+        tolerance_grad=target / len(w) ** 0.5,  # bounds the largest entry
+        tolerance_change=0.0,  # torch's default would stop early
     )
     calls: list[int] = []
     optimizer.step(closure_of(w, loss, calls))

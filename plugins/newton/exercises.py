@@ -1,4 +1,4 @@
-"""What to write oneself: the direction, and how fast a series converges."""
+"""Exercises: the Newton direction, and the order of convergence."""
 
 from collections.abc import Iterator
 

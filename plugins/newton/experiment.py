@@ -1,4 +1,4 @@
-"""Digits doubled at each step, and starts from further and further out.
+"""The order of convergence, and starts at growing distances from the minimum.
 
 Dimensions: n (weights of a logistic regression, 65).
 """
@@ -72,7 +72,7 @@ def experiment(run: Run) -> None:
 
 
 def order(gradients: list[float]) -> float:
-    """Of convergence: log(e₂ / e₁) / log(e₁ / e₀) for the last three norms above rounding."""
+    """The order of convergence, log(e₂ / e₁) / log(e₁ / e₀), from the last three norms above 1e-13."""
     a, b, c = [e for e in gradients if e > 1e-13][-3:]
     return math.log(c / b) / math.log(b / a)
 
@@ -104,7 +104,7 @@ def count_digits(run: Run) -> None:
 
 
 def newton_walk(problem: Problem) -> tuple[list[Tensor], list[float]]:
-    """Every place that was visited, and the gradient's norm there."""
+    """Every iterate, and the gradient norm there."""
     w = nn.Parameter(problem.start.clone())
     optimizer = Newton([w], iterations=1, tolerance=0.0)
     places, gradients = [], []

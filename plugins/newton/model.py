@@ -1,4 +1,4 @@
-"""`Minimizer`, the frame for methods that measure several points in one step, and `Newton`.
+"""`Minimizer`, the base class of methods that evaluate several points in one step, and `Newton`.
 
 Dimensions: n (all weights as one vector).
 """
@@ -19,7 +19,7 @@ Matrix = Float[Tensor, "n n"]
 
 
 class Point(NamedTuple):
-    """A place, the loss there, and the gradient there."""
+    """A point with its loss and gradient."""
 
     x: Vector
     loss: float
@@ -27,7 +27,7 @@ class Point(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where a minimisation stood: evaluations of loss and gradient so far, the loss, the gradient's norm."""
+    """Progress of a minimisation: evaluations of loss and gradient so far, loss, and gradient norm."""
 
     evaluations: int
     loss: float
@@ -35,12 +35,13 @@ class Progress(NamedTuple):
 
 
 class Minimizer(torch.optim.Optimizer):
-    """What the methods of this family share: all weights are one vector, and a step calls the closure often.
+    """Base class of methods that treat all weights as one vector and call the closure several times in a
+    step.
 
-    `step` makes up to `iterations` iterations, and ends earlier where the gradient's norm is no larger than
-    `tolerance`, or no lower loss can be found. `trace` tells how the last step went; `evaluations` counts
-    every call of a closure. The closure is the one of torch.optim.LBFGS: it zeroes the gradients, calls
-    `backward` and returns the loss.
+    `step` makes up to `iterations` iterations. It stops early when the gradient norm is at most `tolerance`
+    or no lower loss is found. `trace` records the last call of `step`, and `evaluations` counts all closure
+    calls. The closure is that of torch.optim.LBFGS: it zeroes the gradients, calls `backward` and returns the
+    loss.
     """
 
     def __init__(self, weights: Iterable[Any], *, iterations: int, tolerance: float, **defaults: Any) -> None:
@@ -52,7 +53,7 @@ class Minimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """Minimise. Returns the loss before."""
+        """Minimise, and return the initial loss."""
         group = self.param_groups[0]
         weights = group["params"]
 
@@ -78,14 +79,14 @@ class Minimizer(torch.optim.Optimizer):
         return point.x.new_tensor(first.loss)
 
     def measure(self, closure: Callable[[], Tensor], weights: list[Tensor]) -> tuple[Tensor, Vector]:
-        """The loss, and the gradient as one vector: zero where a weight has none."""
+        """The loss, and the gradient as one vector with zeros for weights that have no gradient."""
         with torch.enable_grad():
             loss = closure()
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
         return loss.detach(), parameters_to_vector(gradients)
 
     def iterate(self, point: Point, at: Callable[[Tensor], Point]) -> Point | None:
-        """The next point, or None where there is none; `at` measures."""
+        """The next point, or None if there is none; `at` evaluates a point."""
         raise NotImplementedError
 
     def _progress(self, point: Point) -> Progress:
@@ -93,13 +94,13 @@ class Minimizer(torch.optim.Optimizer):
 
 
 def newton_direction(gradient: Vector, hessian: Matrix) -> Vector:
-    """-H⁻¹ g by Cholesky's factors. Where H is not positive definite, -(H + shift I)⁻¹ g with the first of a
-    doubling series of shifts that makes it so: then, too, the direction leads downhill.
+    """-H⁻¹ g by Cholesky factorisation. Where H is not positive definite, -(H + shift I)⁻¹ g with the first
+    of a doubling series of shifts that makes it so, which is still a descent direction.
 
-    Raises ValueError where H is not finite.
+    Raises ValueError if H is not finite.
     """
     precision = gradient.dtype
-    # There are no factors in half precision.
+    # Cholesky does not support half precision.
     gradient, hessian = (
         each.to(torch.promote_types(precision, torch.float32)) for each in (gradient, hessian)
     )
@@ -117,11 +118,11 @@ def newton_direction(gradient: Vector, hessian: Matrix) -> Vector:
 class Newton(Minimizer):
     """Newton's method.
 
-    damped   halve the step until the loss falls by at least a ten-thousandth of what the slope promises
-             (Armijo's rule), and shift a Hessian that is not positive definite. Without, every step is the
-             full solution of H d = -g, wherever that leads
+    damped   halve the step until the loss falls by at least 1e-4 of the decrease predicted by the slope
+             (Armijo's rule), and shift a Hessian that is not positive definite. If False, every step is the
+             full solution of H d = -g, whether or not it descends
 
-    The closure only returns the loss, with its graph: the second derivatives are taken from it.
+    The closure only returns the loss with its graph, from which second derivatives are computed.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Newton(Minimizer):
         return loss.detach(), self._slope.detach()
 
     def hessian(self) -> Matrix:
-        """At the point that was measured last."""
+        """The Hessian at the last evaluated point."""
         slope, weights = self._slope, self.param_groups[0]["params"]
         if not slope.requires_grad:
             return slope.new_zeros(len(slope), len(slope))
@@ -162,7 +163,7 @@ class Newton(Minimizer):
             return None
         direction = newton_direction(point.gradient, hessian)
         slope, length = (direction @ point.gradient).item(), 1.0
-        # Where the promised fall drowns in the loss's rounding, no test of the loss can tell.
+        # Where the predicted decrease is below the loss's rounding error, accept the step.
         slack = 4 * torch.finfo(direction.dtype).eps * abs(point.loss)
         while length > 1e-12:
             found = at(point.x + length * direction)

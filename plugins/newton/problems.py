@@ -1,5 +1,5 @@
-"""The functions that this family is tried on, each of one vector: Rosenbrock's valley, logistic regression on
-two of the digits, and a small network.
+"""Test functions of this family, each of one vector: Rosenbrock's valley, logistic regression on two of the
+digits, and a small network.
 
 Dimensions: n (all weights as one vector), rows, pixels.
 """
@@ -19,14 +19,14 @@ from readtrack import data
 
 @dataclass(frozen=True)
 class Problem:
-    """A smooth function of one vector, and where to start."""
+    """A smooth function of one vector, and a starting point."""
 
     name: str
     start: Float[Tensor, " n"]
     loss: Callable[[Tensor], Tensor]
 
     def closure(self, w: Tensor) -> Callable[[], Tensor]:
-        """For torch's optimisers: zeroes the gradient, calls `backward`, returns the loss."""
+        """A closure for torch's optimisers: zeroes the gradient, calls `backward`, returns the loss."""
 
         def call() -> Tensor:
             w.grad = None
@@ -38,14 +38,16 @@ class Problem:
 
 
 def rosenbrock(x: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The extended function of Rosenbrock (1960): a curved valley for each pair of neighbours (n even), or in
-    two dimensions the one of 1960. Its minimum, 0, is at (1, ..., 1)."""
+    """The extended Rosenbrock function: a curved valley for each pair of neighbouring coordinates (n even).
+
+    For n = 2 it is the function of 1960. Its minimum, 0, is at (1, ..., 1).
+    """
     odd, even = x[::2], x[1::2]
     return (100 * (even - odd.square()).square() + (1 - odd).square()).sum()
 
 
 def rosenbrock_problem(n: int, generator: torch.Generator) -> Problem:
-    """From the usual start (-1.2, 1, -1.2, ...), moved by noise of size 0.1."""
+    """Starts at the usual (-1.2, 1, -1.2, ...) plus noise of standard deviation 0.1."""
     start = torch.tensor([-1.2, 1.0], dtype=torch.float64).repeat(n // 2)
     noise = torch.randn(n, generator=generator, dtype=torch.float64)
     return Problem(f"Rosenbrock, n = {n}", start + 0.1 * noise, rosenbrock)
@@ -54,7 +56,7 @@ def rosenbrock_problem(n: int, generator: torch.Generator) -> Problem:
 def two_digits(
     generator: torch.Generator,
 ) -> tuple[str, Float[Tensor, "rows pixels"], Float[Tensor, " rows"]]:
-    """Two of the digits, drawn: their names, images in [0, 1], and 0 or 1 for which it is; float64."""
+    """Two digit classes at random: their names, images in [0, 1], and 0 or 1 for the class, in float64."""
     images, labels = data.digits()
     zero, one = torch.randperm(10, generator=generator)[:2].tolist()
     rows = (labels == zero) | (labels == one)
@@ -64,8 +66,8 @@ def two_digits(
 def logistic_problem(generator: torch.Generator, *, scale: float = 1.0, l2: float = 1e-2) -> Problem:
     """Logistic regression on two of the digits, with a bias.
 
-    scale  of the pixels; 16 gives the data set's own, and a function that is worse conditioned
-    l2     weight of half the squared norm; it keeps the minimum finite where a plane parts the digits
+    scale  factor of the pixels; 16 gives the data set's own range, and a worse conditioned function
+    l2     weight of half the squared norm, which keeps the minimum finite when the digits are separable
     """
     name, images, labels = two_digits(generator)
     x = torch.cat([scale * images, torch.ones(len(images), 1, dtype=torch.float64)], 1)
@@ -77,7 +79,7 @@ def logistic_problem(generator: torch.Generator, *, scale: float = 1.0, l2: floa
 
 
 def network_problem(generator: torch.Generator, *, hidden: int = 6, l2: float = 1e-3) -> Problem:
-    """A network of one hidden layer of tanh on 300 of the digits, all ten of them."""
+    """A network with one hidden tanh layer on 300 images of all ten digits."""
     images, labels = data.digits()
     rows = torch.randperm(len(images), generator=generator)[:300]
     x, y = images[rows].flatten(1).double(), labels[rows]

@@ -1,4 +1,4 @@
-"""All windows of an image, and the last pooling from each of its offsets."""
+"""All windows of an image in one pass, and the last pooling at each of its offsets."""
 
 from collections.abc import Iterator
 
@@ -12,13 +12,13 @@ from .task import CLASSES, WINDOW
 
 
 def make() -> OverFeat:
-    """The small network without batch normalisation, which is part of the convolutions when it is used."""
+    """The small network without batch normalisation, which is folded into the convolutions at inference."""
     heads = {"hidden": (96, 64), "regress": (96, 64)}
     return OverFeat(SMALL, side=3, classes=CLASSES, dropout=0.0, **heads)
 
 
 def cut(network: OverFeat, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """All windows of all images, and the rows and columns that there are of each image."""
+    """All windows of all images, and the number of rows and columns of windows per image."""
     found = images.unfold(2, WINDOW, network.stride).unfold(3, WINDOW, network.stride)
     return found.permute(0, 2, 3, 1, 4, 5).flatten(0, 2), (found.shape[2], found.shape[3])
 
@@ -39,7 +39,7 @@ def in_one_batch(network: OverFeat, images: Tensor) -> Views:
 
 
 def work(network: OverFeat, batch: int, side: int) -> float:
-    """Operations of the convolutions, with each calculated once; two for a multiply-add."""
+    """Operations of the convolutions, each computed once; two for a multiply-add."""
     total, flops = side, 0.0
     heads = (network.classifier, network.regressor)
     for layer in network.features:

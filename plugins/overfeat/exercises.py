@@ -1,4 +1,4 @@
-"""Functions to write: boxes in pixels, their overlap, and their accumulation."""
+"""Exercises: boxes in pixels, their overlap, and their accumulation."""
 
 from collections.abc import Iterator
 

@@ -125,13 +125,13 @@ LOCATES = Claim(
 )
 
 RATES = (0.002, 0.006, 0.018, 0.054)
-KEPT = (1, 4, 24)  # boxes of a picture that are accumulated: those of the most certain windows
+KEPT = (1, 4, 24)  # boxes of a picture to accumulate, from the most certain windows
 BY_SIZE = "localisation error over the object's size"
 SIZES_OF = ((8, 12), (12, 16), (16, 21), (21, 27), (27, 40))  # the larger side, in pixels
 
 
 class Seen(NamedTuple):
-    """Of how many scales windows are taken at once, and which of them."""
+    """How many scales are used together, and which windows of each."""
 
     scales: int
     views: Views
@@ -168,10 +168,10 @@ def count(run: Run) -> None:
 
 @torch.no_grad()
 def slide(run: Run) -> None:
-    """An untrained network, in float64: over an image, and over each of its windows."""
+    """Compare an untrained network on an image with the same network on each window, in float64."""
     torch.manual_seed(run.seed)
     network, side = OverFeat.small(CLASSES).double().eval(), SCALES[1]
-    nn.init.normal_(network.regressor[-1].weight)  # which starts at zero
+    nn.init.normal_(network.regressor[-1].weight)  # it is initialised to zero
     image = torch.rand(1, 3, side, side, generator=run.generator("image"), dtype=torch.float64)
     dense = network(image)
     alone = network(every_window(image, network.stride))
@@ -195,8 +195,10 @@ class World(NamedTuple):
 
 
 def networks(at: Trial, steps: tuple[int, int]) -> dict[float, OverFeat]:
-    """By learning rate: the classifier on windows of all scales, then the regressor on features that stay
-    (section 4.2)."""
+    """One network per learning rate.
+
+    The classifier is trained on windows of all scales, then the regressor on frozen features (section 4.2).
+    """
     run, known = at.run, at.world.train
     found = {}
     run.phase("train")
@@ -231,14 +233,14 @@ def networks(at: Trial, steps: tuple[int, int]) -> dict[float, OverFeat]:
 
 
 def warmed(steps: int, step: int) -> float:
-    """The rate rises for ten steps and then falls to 0."""
+    """Linear warm-up for ten steps, then linear decay to 0."""
     return min(1, (step + 1) / 10) * (1 - step / steps)
 
 
 def located(
     network: OverFeat, part: Pictures, scales: Sequence[int], *, views: Views, kept: int
 ) -> Bool[Tensor, " count"]:
-    """Of each picture whether its class is right and the box overlaps the object's by half or more."""
+    """Whether each picture's class is right and the box has an IoU of at least 0.5 with the object's."""
     right = []
     for x, y, boxes in zip(*(field.split(250) for field in part), strict=True):
         found = locate(network, x, scales, views=views, kept=kept)
@@ -249,7 +251,7 @@ def located(
 class Learnt(NamedTuple):
     network: OverFeat
     views: Views
-    scales: tuple[int, ...]  # that were the best on `choose`
+    scales: tuple[int, ...]  # the best on `choose`
     kept: int
 
 
@@ -285,7 +287,7 @@ def compare(run: Run) -> None:
 
 
 def attempt(at: Trial, seen: Seen, rate: float) -> tuple[float, Learnt]:
-    """The network of that rate, with the scale and the number of boxes that err least on `choose`."""
+    """The network of that learning rate, with the scale and number of boxes of lowest error on `choose`."""
     sets = [SCALES] if seen.scales > 1 else [(side,) for side in SCALES]
     network = at.before[rate]
     tried = [Learnt(network, seen.views, scales, kept) for scales in sets for kept in KEPT]
@@ -295,7 +297,7 @@ def attempt(at: Trial, seen: Seen, rate: float) -> tuple[float, Learnt]:
 
 
 def read_off(at: Trial, found: Sweep[Learnt]) -> dict[str, Tensor]:
-    """The localisation error, picture by picture."""
+    """The localisation error of each picture."""
     judge, learnt = at.world.judge, found.chosen
     mistakes = wrong(learnt, judge)
     size = (judge.boxes[:, 2:] - judge.boxes[:, :2]).amax(1)
@@ -310,7 +312,7 @@ def read_off(at: Trial, found: Sweep[Learnt]) -> dict[str, Tensor]:
 
 
 def show(run: Run, learnt: Learnt, judge: Pictures) -> None:
-    """Boxes of the best windows in grey, the one that is chosen in yellow, the object's in white."""
+    """Boxes of the best windows in grey, the predicted box in yellow, the object's in white."""
     several, found = (
         locate(learnt.network, judge.x[:9], learnt.scales, views="all", kept=kept)
         for kept in (max(KEPT), learnt.kept)
@@ -332,7 +334,7 @@ def show(run: Run, learnt: Learnt, judge: Pictures) -> None:
 
 
 def outline(tile: Float[Tensor, "3 side side"], box: Float[Tensor, "4"], colour: tuple[float, ...]) -> None:
-    """Draws a box, one pixel wide, as far as it lies within the picture."""
+    """Draw a box, one pixel wide, clipped to the picture."""
     last = tile.shape[-1] - 1
     x1, y1, x2, y2 = box.round().long().clamp(0, last).tolist()
     paint = torch.tensor(colour)[:, None]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Layer(NamedTuple):
-    """A convolution with a ReLU, and the max-pooling after it (1 for none)."""
+    """A convolution with a ReLU, followed by max-pooling (1 for none)."""
 
     maps: int
     side: int
@@ -23,7 +23,7 @@ class Layer(NamedTuple):
     pool: int = 1
 
 
-# Tables 1 and 3: the layers before the classifier, for windows of 231 and of 221.
+# Tables 1 and 3: the layers before the classifier, for windows of 231 and 221 pixels.
 FAST = (
     Layer(96, 11, stride=4, pool=2),
     Layer(256, 5, pool=2),
@@ -39,26 +39,26 @@ ACCURATE = (
     Layer(1024, 3, padding=1),
     Layer(1024, 3, padding=1, pool=3),
 )
-# For windows of 24 × 24, and without padding, so that a window alone is what it is within an image.
+# For windows of 24 × 24, without padding, so that a window gives the same result alone and within an image.
 SMALL = (Layer(16, 5, pool=2), Layer(32, 3), Layer(48, 3, pool=2))
 
 
 class Views(NamedTuple):
-    """What the network says of each window of an image, row by row."""
+    """Predictions for each window of an image, row by row."""
 
     scores: Float[Tensor, "batch classes rows columns"]  # before the softmax
-    boxes: Float[Tensor, "batch 4 rows columns"]  # x1, y1, x2, y2, from the window's corner, its side is 1
+    boxes: Float[Tensor, "batch 4 rows columns"]  # x1, y1, x2, y2 in units of the window's side
 
 
 class OverFeat(nn.Module):
-    """Images to scores and a box for every window: one network for a window and for an image of any size.
+    """Class scores and a box for every window of an image of any size.
 
-    side        of the maps that the classifier sees, after the last pooling: 6 (fast), 5 (accurate)
-    hidden      units of the classifier's two hidden layers, and `regress` those of the regressor's
-    normalised  batch normalisation after each convolution, which came later: it learns in fewer steps
+    side        of the feature maps that the classifier sees after the last pooling: 6 (fast), 5 (accurate)
+    hidden      sizes of the classifier's two hidden layers; `regress` those of the regressor
+    normalised  batch normalisation after each convolution. It is newer than the paper and shortens training
 
-    Windows are `stride` pixels apart. The last pooling starts at each of its offsets (section 3.3): it has a
-    stride of 1, and the layers after it look at every so manieth place of it.
+    Windows are `stride` pixels apart. The last pooling is applied at each of its offsets (section 3.3): it
+    has stride 1, and the layers after it are dilated by its size.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class OverFeat(nn.Module):
         self.classifier = head(maps, (*hidden, classes), side, layers[-1].pool, dropout)
         self.regressor = head(maps, (*regress, 4), side, layers[-1].pool, 0.0)
         for layer in self.modules():
-            # Not the paper's 0.01, which so small a network as ours does not leave within a thousand steps.
+            # Not the paper's 0.01: from there so small a network makes no progress within a thousand steps.
             if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
         last = self.regressor[-1]
         if not last.weight.is_meta:
-            # Each box starts as the middle of its window.
+            # Boxes are initialised to the middle half of the window.
             nn.init.zeros_(last.weight)
             last.bias.data[:2], last.bias.data[2:] = 0.25, 0.75
 
@@ -108,7 +108,7 @@ class OverFeat(nn.Module):
 
 
 def head(maps: int, units: Sequence[int], side: int, apart: int, dropout: float) -> nn.Sequential:
-    """Dense layers read as convolutions, over `side` × `side` places that are `apart` from each other."""
+    """Dense layers as convolutions over `side` × `side` positions, with dilation `apart`."""
     layers = nn.Sequential(nn.Conv2d(maps, units[0], side, dilation=apart))
     for inputs, outputs in pairwise(units):
         layers.extend((nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(inputs, outputs, 1)))
@@ -116,7 +116,7 @@ def head(maps: int, units: Sequence[int], side: int, apart: int, dropout: float)
 
 
 def at_each_offset(network: OverFeat, images: Float[Tensor, "batch 3 height width"]) -> Views:
-    """The same as figure 3 draws it: pooled from each offset by itself, then the results are interleaved."""
+    """The same, computed as in figure 3: pool each offset separately, then interleave the results."""
     maps, pool = network.features(images), network.offsets.kernel_size
     rows, columns = (length - pool + 1 for length in maps.shape[2:])
     found = []
@@ -137,7 +137,7 @@ def at_each_offset(network: OverFeat, images: Float[Tensor, "batch 3 height widt
 def in_pixels(
     boxes: Float[Tensor, "batch 4 rows columns"], *, stride: int, window: int, scale: float
 ) -> Float[Tensor, "batch windows 4"]:
-    """From each window's own measure to pixels of the image before it was enlarged `scale` times."""
+    """From window coordinates to pixels of the image before it was enlarged `scale` times."""
     y, x = (stride * torch.arange(length, device=boxes.device) for length in boxes.shape[2:])
     corner = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x)))).repeat(2, 1, 1)
     return ((boxes * window + corner) / scale).flatten(2).mT
@@ -145,16 +145,16 @@ def in_pixels(
 
 class Accumulated(NamedTuple):
     boxes: Float[Tensor, "batch n 4"]
-    scores: Float[Tensor, "batch n classes"]  # 0 for those that went into another one
+    scores: Float[Tensor, "batch n classes"]  # 0 for boxes that were merged into another
 
 
 def accumulate(
     boxes: Float[Tensor, "batch n 4"], scores: Float[Tensor, "batch n classes"], *, threshold: float = 0.5
 ) -> Accumulated:
-    """Section 4.3's greedy merge: the two boxes that match best become their mean, and their scores add up.
+    """Section 4.3's greedy merge: replace the two best matching boxes by their mean and add up their scores.
 
-    Until no two have an intersection over union of `threshold`: that is the match here. (The paper adds the
-    distance of centres and the intersection's area, whose scale it does not say.)
+    Stops when no two boxes have an intersection over union of at least `threshold`, which is the match score
+    here. (The paper adds the distance of centres and the intersection's area, but does not give their scale.)
     """
     boxes, scores = boxes.clone(), scores.clone()
     rows = torch.arange(len(boxes), device=boxes.device)
@@ -178,7 +178,7 @@ def accumulate(
 
 
 def iou_of_pairs(a: Float[Tensor, "*many 4"], b: Float[Tensor, "*many 4"]) -> Float[Tensor, "*many"]:
-    """Intersection over union of each box of a with the one of b beside it."""
+    """Intersection over union of each box of a and the box of b at the same index."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     shared = (high - low).clamp(min=0).prod(-1)
     areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b)]

@@ -1,4 +1,4 @@
-"""Pictures with one object of any size, windows of them, and where a network finds the object."""
+"""Pictures with one object of any size, windows of them, and the localisation of the object."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -16,9 +16,9 @@ from .model import accumulate, in_pixels
 CLASSES = 5
 SIDE = 40  # of a picture
 WINDOW = 24
-SCALES = (24, 34, 48)  # the picture's side, enlarged or reduced, before windows are cut out of it
-READABLE = (9, 20)  # the larger side, in pixels, of objects in windows that are trained on
-AWAY = 4  # how far from a window's middle the middle of such an object may be, in pixels
+SCALES = (24, 34, 48)  # the picture's side after resizing, before windows are cut out of it
+READABLE = (9, 20)  # the larger side, in pixels, of objects in training windows
+AWAY = 4  # largest distance of such an object's centre from the window's centre, in pixels
 BRIGHTNESS = 0.3  # about the mean of all pixels
 
 Images = Float[Tensor, "batch 3 side side"]
@@ -32,7 +32,7 @@ class Pictures(NamedTuple):
 
 
 def pictures(run: Run, part: scenes.Part, count: int) -> Pictures:
-    """The shared scenes' level `photo`, with a digit of 8 to 30 pixels."""
+    """Scenes of level `photo`, with a digit of 8 to 30 pixels."""
     drawn = scenes.draw(count, run.data_seed(part), part, "photo", size=SIDE, digit=(8, 30), classes=CLASSES)
     fields = drawn.images - BRIGHTNESS, drawn.labels[:, 0], drawn.boxes[:, 0]
     return Pictures(*(field.to(run.device) for field in fields))
@@ -43,7 +43,7 @@ def resized(x: Images, side: int) -> Float[Tensor, "batch 3 {side} {side}"]:
 
 
 def readable(known: Pictures, side: int) -> Pictures:
-    """At one scale; only pictures with a window that has the whole object, large enough, near its middle."""
+    """Rescale, and keep pictures with a window that has the whole object, large enough, near its centre."""
     boxes = known.boxes * side / SIDE
     size = (boxes[:, 2:] - boxes[:, :2]).amax(1)
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -53,9 +53,9 @@ def readable(known: Pictures, side: int) -> Pictures:
 
 
 def windows(scaled: Pictures, rows: Int64[Tensor, " batch"], generator: torch.Generator) -> Pictures:
-    """A window of each picture, with the object's middle within `AWAY` of its own.
+    """A window of each picture, with its centre within `AWAY` of the object's.
 
-    Boxes are measured from the window's corner, whose side is 1.
+    Boxes are relative to the window's corner, in units of its side.
     """
     side, boxes = scaled.x.shape[-1], scaled.boxes[rows]
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -70,15 +70,15 @@ def windows(scaled: Pictures, rows: Int64[Tensor, " batch"], generator: torch.Ge
 class Located(NamedTuple):
     labels: Int64[Tensor, " batch"]
     boxes: Float[Tensor, "batch 4"]
-    candidates: Float[Tensor, "batch kept 4"]  # what was accumulated
+    candidates: Float[Tensor, "batch kept 4"]  # the accumulated boxes
 
 
 @torch.no_grad()
 def locate(network: nn.Module, x: Images, scales: Sequence[int], *, views: Views, kept: int) -> Located:
-    """The class and the box to which the most certain windows add up (section 4.3).
+    """The class and box accumulated from the most certain windows (section 4.3).
 
-    views  all windows of each scale, the one in the middle, or this one and the four in the corners
-    kept   windows whose boxes are accumulated; with 1 the most certain one's is taken as it is
+    views  all windows of each scale, the central one, or the central one and the four corners
+    kept   number of windows whose boxes are accumulated; 1 takes the most certain box unchanged
     """
     certain, boxes = [], []
     for side in scales:
