@@ -1,21 +1,21 @@
-"""AdamW: shrink the weights apart from the gradient step, where Adam cannot rescale the shrinking.
+"""AdamW: Adam with weight decay that is decoupled from the gradient step.
 
 Loshchilov and Hutter 2017, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
 
 The problem. Weight decay, w ← (1 − λ) w at every step, and an L2 penalty, λ/2 ‖w‖² added to the loss, were
-taken for the same thing, and libraries offered the second under the first's name. For SGD they are the same,
-up to a factor lr. Adam divides the penalty's gradient, like all gradients, by its root mean square: weights
-with large gradients are decayed least.
+considered equivalent, and libraries implemented the penalty under the name of weight decay. For SGD they are
+equivalent up to a factor lr. Adam divides the penalty's gradient, like every gradient, by its root mean
+square, so that weights with large gradients decay least.
 
-The idea. Leave the penalty out of the loss and shrink the weights beside the step. All are then decayed at
-one rate, and the best decay depends less on the learning rate. Most Transformers have been trained so.
+The idea. Leave the penalty out of the loss and shrink the weights in a separate term of the update. All
+weights then decay at one rate, and the best decay depends less on the learning rate. Most Transformers are
+trained with AdamW.
 
-The result. Both identities hold, and Adam decays unevenly. On the small network here the best decay does not
-move less with the learning rate than the best penalty does, and AdamW is not clearly better.
+The result. Both identities hold, and Adam decays unevenly. On the small network here the best decay depends
+on the learning rate as much as the best penalty does, and AdamW is not clearly better.
 
-This folder. model.py: algorithms 1 and 2 on one vector of all weights, line by line, as fast or slow as Adam
-there. experiment.py measures both identities, how unevenly Adam decays, and the grid of learning
-rates and decays that figure 2 shows.
+This folder. `model`: algorithms 1 and 2, line by line, on one vector of all weights. `experiment` tests both
+identities, measures how unevenly Adam decays, and searches the grid of learning rates and decays of figure 2.
 """
 
 from readtrack.plugin import hookimpl

@@ -1,4 +1,4 @@
-"""One step, and training until a loss is reached."""
+"""Time of one step, and of training until a target loss."""
 
 from __future__ import annotations
 

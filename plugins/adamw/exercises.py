@@ -1,4 +1,4 @@
-"""What to write oneself: where in the step the decay stands."""
+"""Exercises: where weight decay enters the update."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Both identities, how unevenly Adam decays, and the grid of learning rates and decays."""
+"""SGD's and Adam's identities, the unevenness of Adam's decay, and a grid of learning rates and decays."""
 
 from __future__ import annotations
 
@@ -148,12 +148,12 @@ RATES = (0.008, 0.025, 0.08)
 DECAYS = (0.0, *(10 ** (exponent / 2) for exponent in range(-8, -1)))  # none, and seven from 1e-4 to 0.1
 
 Found = tuple[float, float]  # held-out loss and error
-# From weights, learning rate and amount of decay to an optimiser, and a penalty in the loss.
+# Maps weights, learning rate and decay to an optimiser and the coefficient of a penalty in the loss.
 Decayed = Callable[[Iterable[Tensor], float, float], tuple[torch.optim.Optimizer, float]]
 
 
 class World(NamedTuple):
-    """Three draws of digits to train on; digits to choose by, and to judge by."""
+    """Three training sets of digits, a validation set (`choose`) and a test set (`judge`)."""
 
     problems: list[Problem]
     choose: tuple[Tensor, Tensor]
@@ -161,7 +161,7 @@ class World(NamedTuple):
 
 
 def decoupled(weights: Iterable[Tensor], rate: float, amount: float) -> tuple[AdamW, float]:
-    """At the first step `amount` of the weights comes off, whatever the rate."""
+    """`amount` is the share of the weights that the first step removes, whatever the learning rate."""
     return AdamW(weights, lr=rate, weight_decay=amount / rate), 0.0
 
 
@@ -231,16 +231,16 @@ def compare_penalty_and_decay(run: Run) -> None:
 
 
 def in_double(run: Run) -> Problem:
-    """The digits in float64; on the CPU, because some devices have none."""
+    """The digits in float64, on the CPU because some devices lack float64."""
     images, labels = data.digits()
     images, labels = data.parts(images.flatten(1).double(), labels, seed=run.seed).train
     return Problem("digits in float64", perceptron, images, labels)
 
 
 def measure_decay(run: Run) -> None:
-    """By how much of itself each weight shrinks in one step on account of the decay."""
+    """Measure each weight's relative decay in one step."""
     problem, coefficient, lr = in_double(run), 0.01, 0.01
-    inked = problem.inputs.amax(0) > 0  # the weights of other pixels have no gradient at all
+    inked = problem.inputs.amax(0) > 0  # the weights of other pixels have no gradient
     after: dict[str, Tensor] = {}
     for arm, (weight_decay, penalty) in {
         "neither": (0.0, 0.0),
@@ -277,13 +277,13 @@ def measure_decay(run: Run) -> None:
 
 
 def rank_correlation(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> float:
-    """Spearman's; equal values are ranked by their places."""
+    """Spearman's rank correlation; ties are ranked by position."""
     ranks = torch.stack([x.argsort().argsort(), y.argsort().argsort()]).double()
     return torch.corrcoef(ranks)[0, 1].item()
 
 
 def search(run: Run) -> None:
-    """Figure 2: held-out loss over learning rate and decay, where regularisation is needed."""
+    """Search learning rates and decays as in figure 2, on a task that needs regularisation."""
     rates, decays = run.pick(smoke=(RATES[:2], DECAYS[:5:2]), quick=(RATES, DECAYS), full=(RATES, DECAYS))
     steps = run.pick(smoke=4, quick=300, full=1000)
     table = run.compare(
@@ -310,7 +310,8 @@ def search(run: Run) -> None:
 def attempt(
     at: Trial, make: Decayed, point: tuple[float, float], *, steps: int
 ) -> tuple[float, tuple[float, Found]]:
-    """The loss to choose by; that again, and loss and error to judge by: means over the draws of digits."""
+    """Returns the validation loss, and the validation loss with test loss and error, as means over the
+    draws."""
     world: World = at.world
     found = []
     for draw, problem in enumerate(world.problems):
@@ -331,7 +332,7 @@ def attempt(
 
 
 def read(at: Trial, found: Sweep[tuple[float, Found]]) -> dict[str, float]:
-    losses: dict[float, dict[float, float]] = {}  # learning rate to decay to held-out loss
+    losses: dict[float, dict[float, float]] = {}  # maps learning rate to decay to held-out loss
     for (rate, decay), (_, (loss, _)) in found.points.items():  # type: ignore[misc]
         losses.setdefault(rate, {})[decay] = loss
         if decay:
@@ -349,8 +350,10 @@ def read(at: Trial, found: Sweep[tuple[float, Found]]) -> dict[str, float]:
 
 
 def lowest(losses: dict[float, float]) -> float:
-    """The logarithm to base 10 of the best decay: the mean over decays, weighted by exp(-loss / 0.02 nats).
-    The place of the lowest loss alone would move by half decades."""
+    """log10 of the best decay: the mean over decays, weighted by exp(-loss / 0.02 nats).
+
+    The argmin of the loss would only move in half decades.
+    """
     decays = [decay for decay in losses if decay]
     least = min(losses[decay] for decay in decays)
     weights = [math.exp((least - losses[decay]) / 0.02) for decay in decays]
@@ -372,7 +375,7 @@ def few_and_noisy(run: Run, *, draws: int) -> World:
 
 
 def show(run: Run, arm: str, grid: dict[Any, float]) -> None:
-    """The losses to choose by as a table and as a picture."""
+    """Save the validation losses as a table and as an image."""
     rates, decays = (sorted({key[i] for key in grid}) for i in (0, 1))
     rows = [[grid[rate, decay] for decay in decays] for rate in rates]
     run.table(

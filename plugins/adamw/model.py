@@ -1,7 +1,7 @@
-"""Decoupled decay, with SGD and with Adam.
+"""SGD and Adam with decoupled weight decay.
 
-As in torch, the decay is multiplied by the learning rate, so that schedules (the paper's ηₜ) scale both: λ
-here is the paper's λ / lr.
+As in torch, the decay is multiplied by the learning rate, so that schedules (the paper's ηₜ) scale both.
+`weight_decay` is therefore the paper's λ / lr.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SGDW(Optimizer):
 
 
 class AdamW(Optimizer):
-    """Algorithm 2, with the defaults of torch."""
+    """Algorithm 2, with torch's defaults."""
 
     memories = ("m", "v")
 
@@ -53,10 +53,11 @@ class AdamW(Optimizer):
         eps: float,
         weight_decay: float,
     ) -> None:
-        """Algorithm 2 in place, lines 7 to 12; `t` counts from 1.
+        """Algorithm 2 in place, lines 7 to 12.
 
-        m  running mean of the gradients
-        v  running mean of their squares; neither has the decay in it
+        m  running mean of the gradients, without the decay
+        v  running mean of the squared gradients, without the decay
+        t  number of the step, from 1
         """
         beta1, beta2 = betas
         m.lerp_(g, 1 - beta1)

@@ -1,19 +1,20 @@
-"""AlexNet: a deep convolutional network, trained on a million photographs, won by a wide margin.
+"""AlexNet: a deep convolutional network that won ImageNet 2012 by a wide margin.
 
 Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep Convolutional Neural Networks".
 
-The problem. Convolutional networks read digits; nobody had shown that they could name what is in a
-photograph. That takes a large network, which takes weeks to train and learns its training set by heart.
+The problem. Convolutional networks could read digits, but nobody had shown that they could classify
+photographs. Photographs need a large network, which takes weeks to train and overfits.
 
-The idea. Bring all that makes a large network trainable: units that do not saturate (ReLU), filters in two
-columns on two GPUs that meet in the third layer alone, normalisation across neighbouring maps, pooling whose
-windows overlap, pictures shifted, mirrored and tinted, and dropout: half of the hidden units are left out at
-each step, so that none can rely on another. Its 15.3 % top-5 errors against 26.2 % of the next turned
-computer vision to deep learning. Response normalisation and the columns are gone today; ReLU stayed.
+The idea. Combine everything that makes a large network trainable: ReLU, which does not saturate; filters in
+two columns on two GPUs that only exchange maps in the third layer; response normalisation across
+neighbouring maps; overlapping pooling; shifted, mirrored and recoloured images; and dropout, which drops
+half of the hidden units at each step so that none can rely on another. The top-5 error of 15.3 %, against
+26.2 % of the second-best entry, turned computer vision to deep learning. Response normalisation and the
+columns have disappeared since; ReLU stayed.
 
-This folder. `model` has the network of figure 2 as it is, with both columns, and a small one for pictures of
-16 × 16. `task` has those pictures and how they are learnt; later papers use it too. `experiment` asks
-what dropout gains on few pictures and whether ReLU is quicker than tanh.
+This folder. `model` has the network of figure 2 with both columns, and a small network for images of
+16 × 16. `task` has these images and the training loop, which later papers use too. `experiment` tests how
+much dropout lowers the error on few images, and whether ReLU trains faster than tanh.
 """
 
 from torch import nn

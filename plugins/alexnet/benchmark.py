@@ -1,4 +1,4 @@
-"""Response normalisation, and a convolution in two columns."""
+"""Response normalisation, and a grouped convolution in two columns."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from .model import response_norm
 
 
 def map_by_map(a: Tensor) -> Tensor:
-    """Section 3.3 as it is written, one map after the other."""
+    """Section 3.3 as written, one map after the other."""
     maps = []
     for i in range(a.shape[1]):
         near = a[:, max(0, i - 2) : i + 3]
@@ -21,8 +21,8 @@ def map_by_map(a: Tensor) -> Tensor:
 
 
 def torchs(a: Tensor) -> Tensor:
-    wide = a.float() if a.dtype.itemsize < 4 else a  # on a CPU torch's has no half precision
-    return F.local_response_norm(wide, 5, alpha=5e-4, beta=0.75, k=2.0).to(a.dtype)  # it divides alpha by 5
+    wide = a.float() if a.dtype.itemsize < 4 else a  # torch has no half precision for it on a CPU
+    return F.local_response_norm(wide, 5, alpha=5e-4, beta=0.75, k=2.0).to(a.dtype)  # torch divides α by n
 
 
 def norm_case(shape: tuple[int, ...], itemsize: int) -> Case:
@@ -30,7 +30,7 @@ def norm_case(shape: tuple[int, ...], itemsize: int) -> Case:
     return Case(
         name="response normalisation",
         axes={"maps": shape[1], "shape": " × ".join(map(str, shape))},
-        # As large as activations of raw pixels: k alone would not do.
+        # Inputs as large as activations of raw pixels, so that the sum of squares matters beside k.
         inputs=lambda g: (torch.randn(shape, generator=g) * 30,),
         variants=(
             Variant(name="map by map", role="naive", call=map_by_map),
@@ -42,7 +42,7 @@ def norm_case(shape: tuple[int, ...], itemsize: int) -> Case:
 
 
 def columns_apart(x: Tensor, weight: Tensor) -> Tensor:
-    """Two convolutions, each of its own half."""
+    """Two convolutions, one for each half of the channels."""
     halves = zip(x.chunk(2, 1), weight.chunk(2), strict=True)
     return torch.cat([F.conv2d(half, part, padding=2) for half, part in halves], 1)
 
@@ -52,7 +52,7 @@ def one_convolution(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def with_zeros(x: Tensor, weight: Tensor) -> Tensor:
-    """One column's filters are zero for the other column's maps: twice the work."""
+    """One dense convolution with zero weights between the columns: twice the work."""
     upper, lower = weight.chunk(2)
     full = torch.cat(
         (F.pad(upper, (0, 0, 0, 0, 0, upper.shape[1])), F.pad(lower, (0, 0, 0, 0, lower.shape[1], 0)))

@@ -1,4 +1,4 @@
-"""What to write oneself: response normalisation, the network, and the size of its last maps."""
+"""Exercises: response normalisation, the convolutional layers, and the side of the last maps."""
 
 from collections.abc import Iterator
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""Dropout on few pictures, ReLU against tanh, and what the paper says of its network's size."""
+"""Dropout on few images, ReLU against tanh, and the network's size as printed in the paper."""
 
 from collections.abc import Callable
 from functools import partial
@@ -171,14 +171,14 @@ def layers(network: AlexNet) -> list[tuple[str, nn.Module]]:
 
 
 class SameHalf(nn.Module):
-    """Leaves out every second unit, in training as in use."""
+    """Zeroes every second unit, in training and in evaluation."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (torch.arange(x.shape[-1], device=x.device) % 2)
 
 
 class Regularised(NamedTuple):
-    """What keeps the hidden layers from learning the training set by heart."""
+    """How the hidden layers are regularised: a dropout layer and a weight decay."""
 
     left_out: Callable[[], nn.Module]
     weight_decay: float = 5e-4  # section 5
@@ -192,7 +192,7 @@ class Regularised(NamedTuple):
 
 
 def overfit(run: Run) -> None:
-    """A network with and without dropout, on few pictures."""
+    """Compare a network with and without dropout on few images."""
     parts = Parts(
         pictures(run, "train", run.pick(smoke=32, quick=200, full=200)),
         pictures(run, "choose", run.pick(smoke=50, quick=1500, full=4000)),
@@ -234,7 +234,7 @@ def read_fit(at: Trial, found: Sweep[nn.Module]) -> dict[str, float | Tensor]:
 
 
 class Start(NamedTuple):
-    """A network's activation, and what its pixels and its weights start from."""
+    """A network's activation, and whether pixels and weights start as in the paper."""
 
     activation: type[nn.Module]
     as_paper: bool = True
@@ -256,7 +256,7 @@ class Saturating(nn.Module):
 
 
 class Course(NamedTuple):
-    """How a race went: its steps to 25 %, and the error over the last batches after each step."""
+    """Result of a race: steps to 25 % error, and the running error after each step."""
 
     steps: float | AtLeast
     errors: list[float]
@@ -267,7 +267,7 @@ class Course(NamedTuple):
 
 
 def race(run: Run) -> None:
-    """Steps until 25 % of the last batches are named wrongly."""
+    """Compare the steps to a running training error of 25 %."""
     known = pictures(run, "train", run.pick(smoke=100, quick=2000, full=10_000))
     show(run, known)
     tanh = Arm(Start(nn.Tanh))
@@ -293,7 +293,7 @@ def race(run: Run) -> None:
 
 
 def to_25_percent(known: Pictures, at: Trial, start: Start, rate: float) -> tuple[float, Course]:
-    """The steps, to choose by (more than the limit where it was not reached), and the course."""
+    """Returns the steps to 25 % (above the limit if not reached), to choose by, and the course."""
     run, known = at.run, start.pixels(known)
     network = start.network().to(run.device, run.dtype)
     optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9)  # figure 1: no regularisation

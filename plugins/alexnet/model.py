@@ -12,10 +12,10 @@ Maps = Float[Tensor, "batch maps rows columns"]
 
 
 def response_norm(a: Maps, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Maps:
-    """Section 3.3: each activation is damped by those at its place in n neighbouring maps.
+    """Section 3.3: divides each activation by a function of the n neighbouring maps at its position.
 
-    torch's LocalResponseNorm divides α by n; here it is the paper's. In float32 at least: what is squared in
-    half precision is soon too large.
+    α is the paper's; torch's LocalResponseNorm divides it by n. Computes in float32 or wider, because squares
+    soon overflow in half precision.
     """
     # a / (k + α × the sum of the squares)^β
     wide = a.float() if a.dtype.itemsize < 4 else a
@@ -25,7 +25,7 @@ def response_norm(a: Maps, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, b
         total[:, away:] += squares[:, :-away]
         total[:, :-away] += squares[:, away:]
     scale = total.mul_(alpha).add_(k)
-    if beta == 0.75:  # two roots, which are much quicker than a power
+    if beta == 0.75:  # two roots are much faster than a power
         root = scale.rsqrt()
         return (wide * (root * root.sqrt())).to(a.dtype)
     return (wide * scale.pow(-beta)).to(a.dtype)
@@ -39,12 +39,12 @@ class ResponseNorm(nn.Module):
 
 
 class AlexNet(nn.Module):
-    """Figure 2: images to scores of the classes, before the softmax.
+    """Figure 2: from images to logits.
 
     widths   maps of the five convolutions, both columns together
     hidden   units of each of the two hidden layers
-    side     of the images: 227, with which the paper's numbers agree, not the 224 of its text
-    dropout  share of each hidden layer's outputs that are left out while training (section 4.2)
+    side     image side; 227 gives the paper's layer sizes, the 224 of its text does not
+    dropout  share of each hidden layer's outputs that are dropped in training (section 4.2)
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class AlexNet(nn.Module):
         super().__init__()
         first, second, third, fourth, fifth = widths
         self.conv1 = nn.Conv2d(3, first, 11, stride=4)
-        # Only the third convolution sees the maps of both columns (of both GPUs).
+        # Only the third convolution sees the maps of both columns (both GPUs).
         self.conv2 = nn.Conv2d(first, second, 5, padding=2, groups=2)
         self.conv3 = nn.Conv2d(second, third, 3, padding=1)
         self.conv4 = nn.Conv2d(third, fourth, 3, padding=1, groups=2)
@@ -74,7 +74,7 @@ class AlexNet(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Section 5: weights with a standard deviation of 0.01; biases of 1 start half of the layers."""
+        """Section 5: weights with a standard deviation of 0.01, and biases of 1 in half of the layers."""
         for name, layer in self.named_children():
             if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
                 nn.init.normal_(layer.weight, std=0.01)
@@ -83,7 +83,7 @@ class AlexNet(nn.Module):
                 )
 
     def features(self, images: Float[Tensor, "batch 3 side side"]) -> Maps:
-        """The last maps, pooled."""
+        """The pooled maps of the fifth convolution."""
         x = self.pool(self.norm(self.conv1(images).relu()))
         x = self.pool(self.norm(self.conv2(x).relu()))
         x = self.conv3(x).relu()
@@ -96,7 +96,7 @@ class AlexNet(nn.Module):
 
 
 def final_side(side: int) -> int:
-    """The side of the last maps. Raises ValueError where nothing would be left."""
+    """Side of the last maps. Raises ValueError if the images are too small."""
     last = (side - 11) // 4 + 1
     for _ in range(3):
         last = (last - 3) // 2 + 1
@@ -106,7 +106,7 @@ def final_side(side: int) -> int:
 
 
 def neurons(network: AlexNet, side: int) -> list[int]:
-    """Of each layer, from the first convolution to the scores."""
+    """Number of neurons of each layer, from the first convolution to the logits."""
     rows = (side - 11) // 4 + 1
     sides = [rows, (rows - 3) // 2 + 1]
     sides += [(sides[1] - 3) // 2 + 1] * 3
@@ -117,11 +117,11 @@ def neurons(network: AlexNet, side: int) -> list[int]:
 
 
 class SmallNet(nn.Module):
-    """AlexNet's kind for images of 16 × 16: three convolutions, overlapping pooling, hidden layers.
+    """A small AlexNet for images of 16 × 16: three convolutions, overlapping pooling, hidden layers.
 
-    hidden      units of each hidden layer; the paper's figure 1 has a network without any
-    dropout     share of each hidden layer's outputs that are left out while training
-    activation  after every layer but the last
+    hidden      units of each hidden layer; figure 1's network has no hidden layer
+    dropout     share of each hidden layer's outputs that are dropped in training
+    activation  used after every layer but the last
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class SmallNet(nn.Module):
             inputs = units
         self.scores = nn.Linear(inputs, classes)
         for layer in self.modules():
-            # Not the paper's 0.01, which pixels in [0, 1] do not leave within a thousand steps.
+            # With the paper's 0.01 and pixels in [0, 1], a thousand steps do not leave the initial plateau.
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)

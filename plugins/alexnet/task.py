@@ -1,4 +1,4 @@
-"""Small pictures to be named: five digits on pieces of photographs, and how a network learns them."""
+"""A small image classification task, five digits on photographs, and its training loop."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,7 +14,7 @@ from readtrack.plugin import Run, Sweep, Trial
 
 CLASSES = 5
 SIDE = 16
-BRIGHTNESS = 0.3  # about the mean of all pixels
+BRIGHTNESS = 0.3  # approximate mean of all pixels
 
 
 class Pictures(NamedTuple):
@@ -26,21 +26,21 @@ HEIGHTS = (7.0, 11.0)
 
 
 def pictures(run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = HEIGHTS) -> Pictures:
-    """The shared scenes' level `photo` at half its size, with the digits 0 to 4, of such heights."""
+    """The shared scenes' level `photo` at 16 × 16, with the digits 0 to 4 and heights in the given range."""
     return measured(run, part, count, heights)[0]
 
 
 def measured(
     run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = HEIGHTS
 ) -> tuple[Pictures, Float[Tensor, " count"]]:
-    """The same pictures, and the height of each one's digit in pixels."""
+    """The same images, and the height of each image's digit in pixels."""
     drawn = scenes.draw(count, run.data_seed(part), part, "photo", size=SIDE, digit=heights, classes=CLASSES)
     found = Pictures((drawn.images - BRIGHTNESS).to(run.device, run.dtype), drawn.labels[:, 0].to(run.device))
     return found, (drawn.boxes[:, 0, 3] - drawn.boxes[:, 0, 1]).float()
 
 
 class Parts(NamedTuple):
-    """What all arms are given: pictures to train on, to choose by and to judge by."""
+    """Training, validation (`choose`) and test (`judge`) images, the same for all arms."""
 
     train: Pictures
     choose: Pictures
@@ -58,7 +58,7 @@ def fit(
     label: str = "",
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> nn.Module:
-    """A network after so many steps, its rate rising for twenty steps and then falling to 0."""
+    """Returns the network after `steps` steps: 20 steps of warm-up, then linear decay of the rate to 0."""
     run = at.run
     network = make().to(run.device, run.dtype).train()
     descent = optimizer(network)
@@ -77,7 +77,7 @@ def fit(
 def fit_by_adam(
     at: Trial, make: Callable[[], nn.Module], rate: float, *, steps: int
 ) -> tuple[float, nn.Module]:
-    """An attempt of a comparison whose world is `Parts`: the error on what chooses, and the network."""
+    """An attempt for `run.compare` with a world of `Parts`: the validation error, and the network."""
     parts: Parts = at.world
     adam = partial(torch.optim.Adam, lr=rate)
     label = f" at rate {rate:g}"
@@ -87,18 +87,18 @@ def fit_by_adam(
 
 @torch.no_grad()
 def wrong(network: nn.Module, held_out: Pictures) -> Float[Tensor, " count"]:
-    """1 for each picture that is named wrongly."""
+    """1 for each misclassified image, 0 otherwise."""
     found = torch.cat([network(x).argmax(1) for x in held_out.x.split(250)])
     return (found != held_out.y).float()
 
 
 def error(network: nn.Module, held_out: Pictures) -> float:
-    """The share that is named wrongly."""
+    """Share of misclassified images."""
     return wrong(network, held_out).mean().item()
 
 
 def read_error(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
-    """A comparison's `read`: the error on what judges, picture by picture."""
+    """A comparison's `read`: the test error of each image."""
     mistakes = wrong(found.chosen, at.world.judge)
     at.metric("error", mistakes.mean().item())
     return {"error": mistakes}
@@ -116,9 +116,9 @@ def train(
     label: str = "",
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> nn.Module:
-    """A network after so many steps, its rate rising for twenty steps and then falling to 0.
+    """Returns the network after `steps` steps: 20 steps of warm-up, then linear decay of the rate to 0.
 
-    `make` starts from the run's seed, so that arms of one shape start from the same weights.
+    `make` runs under the run's seed, so that arms of one shape start from the same weights.
     """
     torch.manual_seed(run.seed)
     network = make().to(run.device, run.dtype).train()
@@ -138,7 +138,7 @@ def train(
 def error_by_height(
     run: Run, networks: Mapping[str, nn.Module], held_out: Pictures, heights: Float[Tensor, " count"]
 ) -> None:
-    """Each arm's error on the lowest fifth of the digits, the next, and so on: what the app shows first."""
+    """Plot each arm's error over fifths of the digits by height, as the curve that the app shows first."""
     curve = "error over the digit's height"
     for arm, network in networks.items():
         for rows in heights.argsort().chunk(5):

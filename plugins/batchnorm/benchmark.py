@@ -1,4 +1,4 @@
-"""Batch normalisation in training: as it is written, torch's, and with one gradient."""
+"""Batch normalisation in training: as written, torch's, and with a hand-written gradient."""
 
 import math
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from .model import batch_norm, line_by_line
 
 
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
-    """Work on x of `shape`; vectors of features are small beside it."""
+    """FLOPs and bytes for x of `shape`; vectors of features are negligible."""
     values = math.prod(shape)
-    # Forward, operations a value: mean 1, centre 1, variance 2, divide 1, scale and shift 2. Read x, write y.
-    # Backward: bias 1, weight 2, through scale 1, two means 3, put together 4. Read and write a gradient too.
+    # Operations per value. Forward: mean 1, centre 1, variance 2, divide 1, scale and shift 2; read x, write
+    # y. Backward: bias 1, weight 2, through scale 1, two means 3, sum 4; reads and writes a gradient as well.
     return {
         "forward": Cost(flops=7 * values, bytes=2 * values * itemsize),
         "forward+backward": Cost(flops=18 * values, bytes=4 * values * itemsize),
@@ -35,7 +35,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(shape: tuple[int, ...], itemsize: int) -> Case:
     def inputs(generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Features far from zero, and one that varies little beside its mean."""
+        """Features far from zero, the first with a small variance relative to its mean."""
         x = torch.randn(shape, generator=generator) * 3 + 2
         x[:, 0] = x[:, 0] * 0.1 + 2
         return x, torch.rand(shape[1], generator=generator) + 0.5, torch.randn(shape[1], generator=generator)

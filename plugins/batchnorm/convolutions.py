@@ -1,8 +1,8 @@
-"""What normalisations are compared in: a deep convolutional network without shortcuts, on noisy digits.
+"""A deep convolutional network without shortcuts on noisy digits, to compare normalisations in.
 
-Seven 3 × 3 convolutions, each followed by the normalisation and a ReLU, then the mean over positions and one
-linear layer. The weights start with He's variance (2015), at which a network without normalisation loses
-nothing by its start; every batch has fresh noise on its pixels.
+Seven 3 × 3 convolutions, each followed by the normalisation and a ReLU, then average pooling and one linear
+layer. The weights start with He's variance (2015), so that a network without normalisation has no
+disadvantage at its start. Every batch has fresh noise on its pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from readtrack import data
 from readtrack.plugin import Run, Sweep, Trial
 
 WIDTHS = (16, 32, 32, 64, 64, 64, 64)
-NOISE = 0.2  # standard deviation, where ink is 1
-DRAWS = 2  # of the noise, on each image that chooses or judges
+NOISE = 0.2  # standard deviation; ink is 1
+DRAWS = 2  # noisy copies of each validation and test image
 
-Norm = Callable[[int], nn.Module]  # number of features to a layer
+Norm = Callable[[int], nn.Module]  # maps the number of features to a layer
 
 
 def network(norm: Norm, *, widths: Sequence[int] = WIDTHS) -> nn.Sequential:
-    """From images (batch, 1, 8, 8) to a score for each digit; the last maps are 4 × 4."""
+    """Maps images (batch, 1, 8, 8) to ten logits; the last maps are 4 × 4."""
     layers: list[nn.Module] = []
     for index, (inputs, features) in enumerate(zip((1, *widths), widths, strict=False)):
         convolution = nn.Conv2d(inputs, features, 3, stride=2 if index == 1 else 1, padding=1)
@@ -34,7 +34,7 @@ def network(norm: Norm, *, widths: Sequence[int] = WIDTHS) -> nn.Sequential:
 
 
 def digits(run: Run) -> data.Parts:
-    """Images (n, 1, 8, 8) and labels (n,) in three parts."""
+    """Images (n, 1, 8, 8) and labels (n,), for training, validation and test."""
     images, labels = data.digits()
     x, y = images[:, None].to(run.device, run.dtype), labels.to(run.device)
     parts = data.parts(x, y, seed=run.seed, choose=0.1, judge=0.3)
@@ -55,8 +55,8 @@ def attempt(
 ) -> tuple[float, Measures]:
     """Train the network that `make` returns for a first batch of noisy images (256, 1, 8, 8).
 
-    SGD with momentum, its rate falling to zero along a cosine. Returns the loss on the second part of the
-    digits, and the measures on the third.
+    SGD with momentum and a cosine schedule that ends at 0. Returns the validation loss, and the measures of
+    each test image.
     """
     run, (x, y) = at.run, at.world.train
     steps = at.length(steps)
@@ -80,7 +80,7 @@ def attempt(
 
 
 def measures(model: nn.Module, images: Tensor, labels: Tensor, noise: torch.Generator) -> Measures:
-    """Means over several draws of the noise on each image."""
+    """Loss and error of each image, as means over `DRAWS` noisy copies."""
     y = labels.repeat(DRAWS)
     scores = model(noisy(images.repeat(DRAWS, 1, 1, 1), noise))
     found = {"loss": F.cross_entropy(scores, y, reduction="none"), "error": (scores.argmax(1) != y).float()}
@@ -88,7 +88,7 @@ def measures(model: nn.Module, images: Tensor, labels: Tensor, noise: torch.Gene
 
 
 def read_off(at: Trial, found: Sweep[Measures]) -> Measures:
-    """The measures at the rate that was chosen."""
+    """The measures at the chosen learning rate."""
     for name, values in found.chosen.items():
         at.metric(f"{name} on images", values.mean().item())
     return found.chosen

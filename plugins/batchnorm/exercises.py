@@ -1,4 +1,4 @@
-"""What to write oneself: algorithm 1, its gradient by hand, and the layer with its averages."""
+"""Exercises: algorithm 1, its gradient by hand, and the layer with running averages."""
 
 from collections.abc import Iterator
 

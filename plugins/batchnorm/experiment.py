@@ -1,4 +1,4 @@
-"""Figure 1's network and a convolutional one: with, without, and with a normalised start alone."""
+"""Figure 1's network and a convolutional one: with, without, and with only a normalised start."""
 
 import math
 from collections.abc import Mapping
@@ -137,21 +137,22 @@ IMAGES = Claim(
 )
 
 GOAL = 0.9  # accuracy
-GUESSING = math.log(10)  # the loss of equal probabilities
-EVERY = 10  # steps from one evaluation to the next
+GUESSING = math.log(10)  # the loss of uniform predictions
+EVERY = 10  # steps between evaluations
 
 
 class Setting(NamedTuple):
-    """An arm: its normalisation, and the norm that gradients are clipped to."""
+    """An arm: its normalisation, and the norm to which gradients are clipped."""
 
     norm: Norm
     clip: float | None = None
 
 
 class OnlyStarted(BatchNorm):
-    """Mean and variance of the first batch for ever: starts like a normalised network, and is none.
+    """Normalises with mean and variance of the first batch throughout training.
 
-    What normalisation does for the start alone is in here (as in Mishkin and Matas 2015, arXiv 1511.06422).
+    It starts like a normalised network, and isolates the effect of that start (as in Mishkin and Matas 2015,
+    arXiv 1511.06422).
     """
 
     def __init__(self, features: int) -> None:
@@ -160,7 +161,7 @@ class OnlyStarted(BatchNorm):
 
     def forward(self, x: Batch) -> Batch:
         if not self.started:
-            super().forward(x)  # with momentum 1 the averages are this batch's
+            super().forward(x)  # with momentum 1 the averages are this batch's statistics
             self.started = True
         self.eval()
         return super().forward(x)
@@ -180,7 +181,7 @@ class _Constant(BatchNorm):
         if not self.training:
             return super().forward(x)
         super().forward(x)
-        _, mean, variance = batch_norm(x, self.weight, self.bias, eps=self.eps)  # send no gradient back
+        _, mean, variance = batch_norm(x, self.weight, self.bias, eps=self.eps)  # without gradient
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return x * per_feature(scale, x) + per_feature(self.bias - mean * scale, x)
 
@@ -233,7 +234,7 @@ def experiment(run: Run) -> None:
 
 
 def replacing(*claims: Claim) -> dict[str, dict[str, Arm[Setting]]]:
-    """The claims' breaks: what stands in the place of batch normalisation."""
+    """The claims' breaks, each with the arm that replaces batch normalisation."""
     named = {one for claim in claims for one in claim.breaks}
     return {one.name: {"with": Arm(setting)} for one, setting in BREAKS.items() if one in named}
 
@@ -248,9 +249,9 @@ def of_images(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[
 class Trained(NamedTuple):
     """One network at one learning rate.
 
-    accuracy  step to accuracy on the third part of the digits
-    end       the loss on them at the end
-    training  the accuracy on the first part at the end
+    accuracy  test accuracy by step
+    end       test loss after training
+    training  training accuracy after training
     """
 
     accuracy: dict[int, float]
@@ -259,7 +260,7 @@ class Trained(NamedTuple):
 
 
 def network(norm: Norm, *, width: int = 100) -> nn.Sequential:
-    """Figure 1's: three layers of sigmoids. The normalisation stands before the sigmoid (section 3.2)."""
+    """Figure 1's network: three layers of sigmoids, with normalisation before each sigmoid (section 3.2)."""
     layers: list[nn.Module] = []
     for inputs in (64, width, width):
         layers += [nn.Linear(inputs, width), norm(width), nn.Sigmoid()]
@@ -272,8 +273,8 @@ def network(norm: Norm, *, width: int = 100) -> nn.Sequential:
 
 
 def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
-    """What a network misses to 90 % on the second part of the digits, in the mean over its training, and what
-    it reaches on the others."""
+    """Returns the mean shortfall of the validation accuracy from 90 % over training, to choose by, and the
+    test results."""
     run, parts = at.run, [(x.flatten(1), y) for x, y in at.world]
     x, y = parts[0]
     model = network(setting.norm).to(run.device, run.dtype)
@@ -297,7 +298,7 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
 
 
 def evaluate(run: Run, model: nn.Module, parts: list[tuple[Tensor, Tensor]]) -> tuple[list[float], float]:
-    """The accuracy on each part, and the loss on the last; in one call."""
+    """Accuracy on each part, and loss on the last, from one forward pass."""
     with run.evaluating(model):
         scores = model(torch.cat([x for x, _ in parts])).split([len(x) for x, _ in parts])
         right = [(s.argmax(1) == y).float().mean().item() for s, (_, y) in zip(scores, parts, strict=True)]
@@ -319,15 +320,15 @@ def steps_and_rates(at: Trial, found: Sweep[Trained]) -> dict[str, Value]:
 
 
 def steps_below(accuracy: Mapping[int, float]) -> float | AtLeast:
-    """The steps below 90 %, from the accuracies at evenly spaced steps. At least these if the last is."""
+    """Steps below 90 %, from accuracies at evenly spaced steps; a lower bound if the last is below."""
     steps = min(accuracy) * (1.0 + sum(reached < GOAL for reached in accuracy.values()))
     return AtLeast(steps) if accuracy[max(accuracy)] < GOAL else steps
 
 
 def highest(ends: Mapping[float, float]) -> float | AtLeast:
-    """The largest learning rate with a final loss below half of guessing's, from learning rate to loss.
+    """The largest learning rate whose final loss is below half of uniform guessing's.
 
-    A lower bound where it is the largest that was tried, NaN where none works.
+    A lower bound if it is the largest that was tried, NaN if none works. `ends` maps learning rate to loss.
     """
     rate = max((rate for rate, loss in ends.items() if loss < GUESSING / 2), default=math.nan)
     return AtLeast(rate) if rate == max(ends) else rate

@@ -1,7 +1,5 @@
-"""Algorithm 1 as it is written, the same with one gradient, and the layer with algorithm 2's averages.
-
-Dimensions: batch, features (channels of an image), positions (none, or height and width).
-"""
+"""Algorithm 1 as written, the same with a hand-written gradient, and the layer with algorithm 2's
+averages."""
 
 from functools import partial
 from typing import Any
@@ -15,7 +13,7 @@ Features = Float[Tensor, " features"]
 
 
 def line_by_line(x: Batch, weight: Features, bias: Features, *, eps: float = 1e-5) -> Batch:
-    """Algorithm 1; `weight` is gamma, `bias` beta. An image's positions count as examples (section 3.2)."""
+    """Algorithm 1; `weight` is γ, `bias` is β. An image's positions count as examples (section 3.2)."""
     dims = (0, *range(2, x.ndim))
     mean = x.mean(dims, keepdim=True)
     variance = ((x - mean) ** 2).mean(dims, keepdim=True)
@@ -29,16 +27,16 @@ def per_feature(vector: Features, x: Batch) -> Float[Tensor, " features *ones"]:
 
 
 def batch_norm(x: Batch, weight: Features, bias: Features, *, eps: float) -> tuple[Batch, Features, Features]:
-    """Algorithm 1 faster: the result, and the mean and (biased) variance of each feature in this batch.
+    """A faster algorithm 1. Returns the result, and mean and (biased) variance of each feature in this batch.
 
-    Half precisions are calculated in single; mean and variance stay in it, and send no gradient back. The
-    gradient can be differentiated again; transforms of `torch.func` take `line_by_line`.
+    Half precisions are computed in float32. Mean and variance are float32 then, and carry no gradient. The
+    result can be differentiated twice; transforms of `torch.func` need `line_by_line`.
     """
     return _BatchNorm.apply(x, weight, bias, eps)
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Keeps x alone for the gradient, where autograd keeps three tensors of its size."""
+    """Saves only x for the gradient, where autograd would save three tensors of its size."""
 
     @staticmethod
     def forward(
@@ -58,10 +56,10 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _mean: Tensor, _variance: Tensor) -> tuple[Tensor | None, ...]:
-        """Section 3's equations for variance, mean and x put into one another: what reaches x is what reaches
-        y, less what it has in common over the batch, less what goes along with the normalised value."""
+        """Section 3's equations for variance, mean and x, combined: the gradient of x is that of y, less its
+        mean over the batch, less its component along the normalised value."""
         x, weight, bias, mean, variance = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this gradient is to be differentiated itself
+        if torch.is_grad_enabled():  # the gradient itself is differentiated
             _, pull_back = torch.func.vjp(partial(line_by_line, eps=ctx.eps), x, weight, bias)
             return *pull_back(gradient), None
         dims = (0, *range(2, x.ndim))
@@ -79,9 +77,9 @@ class _BatchNorm(torch.autograd.Function):
 class BatchNorm(nn.Module):
     """`nn.BatchNorm1d` and `nn.BatchNorm2d` in one, with their names for parameters and averages.
 
-    momentum  the weight of the newest batch in the averages
+    momentum  weight of the newest batch in the averages
 
-    Raises ValueError in training when a feature has a single value, for then there is no variance.
+    Raises ValueError in training if a feature has a single value, whose variance is 0 / 0.
     """
 
     def __init__(self, features: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -102,7 +100,7 @@ class BatchNorm(nn.Module):
         if count == 1:
             raise ValueError(f"a single value has no variance: input of shape {tuple(x.shape)}")
         y, mean, variance = batch_norm(x, self.weight, self.bias, eps=self.eps)
-        # Algorithm 2, line 10: the averages are of the unbiased variance, although the batch got the biased.
+        # Algorithm 2, line 10: the averages take the unbiased variance, the batch the biased one.
         for average, newest in (
             (self.running_mean, mean),
             (self.running_var, variance * count / (count - 1)),

@@ -1,21 +1,21 @@
-"""BERT: hide some words and predict them from both sides; then tune the same network for each task.
+"""BERT: a Transformer encoder pre-trained on masked words, then fine-tuned for each task.
 
 Devlin, Chang, Lee and Toutanova 2018, "BERT: Pre-training of Deep Bidirectional Transformers for Language
 Understanding", arXiv 1810.04805.
 
-The problem. A model that predicts the next word may not look at it, so each word's vector knows only what
-stands on its left. Many tasks ask about a word in its sentence, where the right side says as much.
+The problem. A language model that predicts the next word must not see it, so each word's representation
+depends on its left context only. Many tasks need the representation of a word in its whole sentence.
 
-The idea. Choose 15 % of the words, replace most of them by a mark, and ask for what stood there: now every
-layer may look at both sides, for what is asked is not to be seen. Of the chosen words a tenth become another
-word and a tenth stay as they are, since no task will show the mark. A second question, whether one sentence
-follows another, trains a vector for the whole input.
+The idea. Select 15 % of the tokens, replace most of them by a mask token, and predict the originals. The
+targets are hidden, so every layer may attend to both sides. A tenth of the selected tokens become a random
+token and a tenth stay as they are, because fine-tuning never shows the mask. A second task, whether one
+sentence follows another, trains a vector for the whole input.
 
-This folder. `model`: the encoder (GPT's blocks without the causal mask, another GELU, segments), both heads,
-and the mask; `weights` gives the released parameters our names. `experiment` pre-trains from both sides and
-from the left on a made-up language whose words have several meanings, and tunes each to tell the meanings.
+This folder. `model`: the encoder (GPT's blocks without the causal mask, with exact GELU and segments), both
+heads, and the masking. `weights` renames the released parameters. `experiment` pre-trains with both sides and
+with the left side on a synthetic language of ambiguous words, and fine-tunes each to disambiguate them.
 
-Dimensions: batch, tokens, vocab, model (width).
+Dimensions: batch, tokens, vocab, model (hidden size).
 """
 
 from torch import nn

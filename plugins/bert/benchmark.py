@@ -1,4 +1,4 @@
-"""A step of pre-training on masked words, and the mask by itself."""
+"""A pre-training step on masked words."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -26,9 +26,9 @@ def masked_loss(
     attend: Callable[..., Tensor],
     everywhere: bool,
 ) -> Tensor:
-    """The loss of the chosen tokens out of torch's functions.
+    """Mean loss of the chosen tokens, written with torch's functions.
 
-    everywhere  all tokens are read out, and those that were not chosen left out of the loss
+    everywhere  compute the logits of all tokens, and drop the others from the loss
     """
 
     def norm(x: Tensor, name: str) -> Tensor:
@@ -51,7 +51,8 @@ def masked_loss(
 def cost(
     batch: int, tokens: int, chosen: int, model: int, layers: int, vocab: int, itemsize: int
 ) -> dict[str, Cost]:
-    """Products alone, the readout of the chosen tokens; the weights, read once, are what moves."""
+    """FLOPs of the matrix multiplications, with logits of the chosen tokens only, and bytes of the
+    weights."""
     products = layers * (12 * tokens * model**2 + 2 * tokens**2 * model) * batch
     products += chosen * (model**2 + vocab * model)
     weights = layers * (12 * model**2 + 13 * model) + (vocab + tokens + 1) * model
@@ -65,7 +66,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         smoke=(2, 8, 2, 2, 11), quick=(8, 256, 4, 2, 2048), full=(32, 768, 12, 12, 30_522)
     )
     for tokens in bench.pick(smoke=(7,), quick=(32, 128), full=(128, 512)):
-        count = max(round(0.15 * tokens), 1)  # of each text: how many are chosen is drawn elsewhere
+        count = max(round(0.15 * tokens), 1)  # chosen tokens per text, on average over the batch
 
         def make(tokens: int = tokens) -> MaskedModel:
             bert = BERT(vocab, context=tokens, model=model, heads=heads, layers=layers, dropout=0.0)

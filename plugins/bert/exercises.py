@@ -1,4 +1,4 @@
-"""What to write oneself: masking, and the head that predicts what is masked."""
+"""Exercises: masking, and the head that predicts masked tokens."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The claims: the paper's sizes, then both sides against the left side, before and after tuning."""
+"""The paper's sizes, and bidirectional against left-to-right pre-training, before and after fine-tuning."""
 
 import math
 from collections.abc import Callable
@@ -107,7 +107,7 @@ RECURRENT = Claim(
 
 WORDS, TOPICS, LENGTH = 48, 12, 10
 WIDTH, RATES, LABELLED = 64, (3e-4, 1e-3, 3e-3), 60
-STD = 0.02 * math.sqrt(768 / WIDTH)  # as large beside its width as the paper's 0.02 is at 768
+STD = 0.02 * math.sqrt(768 / WIDTH)  # relative to the width, as large as the paper's 0.02 at 768
 
 Part = tuple[Int[Tensor, "_ _"], Int[Tensor, " _"]]  # texts and labels
 
@@ -127,10 +127,10 @@ def parameters(module: nn.Module) -> int:
 
 
 class Tagger(nn.Module):
-    """One output layer on the encoder, for each word.
+    """The encoder with an output layer for each word.
 
-    causal     as in pre-training
-    recurrent  a bidirectional LSTM between them
+    causal     attend to the left only, as in pre-training
+    recurrent  put a bidirectional LSTM between encoder and output layer
     """
 
     def __init__(self, bert: BERT, *, causal: bool, recurrent: bool) -> None:
@@ -146,7 +146,7 @@ class Tagger(nn.Module):
 
 
 def network(at: Trial) -> MaskedModel:
-    """The toy, untrained. The last word of the vocabulary is the mask."""
+    """The small model, untrained. The last id of the vocabulary is the mask."""
     bert = BERT(
         WORDS + 1, context=LENGTH, segments=1, model=WIDTH, heads=4, layers=2, std=STD, eps=1e-5, dropout=0.0
     )
@@ -203,9 +203,9 @@ def tagger(trained: MaskedModel, *, causal: bool, recurrent: bool = False) -> Ta
 
 
 def pre_train(at: Trial, *, causal: bool, mixed: bool = False) -> MaskedModel:
-    """Masked words from both sides, or the next word from the left, on fresh texts.
+    """Pre-train on fresh texts: masked words from both sides, or the next word from the left.
 
-    mixed  the words of all texts are mixed
+    mixed  shuffle words across texts
     """
     run, model = at.run, network(at)
     draw, masks, mixing = (at.generator(name) for name in ("texts", "masks", "mixing"))
@@ -229,7 +229,7 @@ def pre_train(at: Trial, *, causal: bool, mixed: bool = False) -> MaskedModel:
 
 
 def tune(at: Trial, make: Callable[[MaskedModel], Tagger], rate: float) -> tuple[float, Tagger]:
-    """All weights, stopped at the step that is best on the texts to choose by."""
+    """Fine-tune all weights, with early stopping on the validation texts."""
     run, language = at.run, at.world
     model = make(at.before).to(run.device, run.dtype)
     labelled = language.draw(LABELLED, LENGTH, run.data("labelled", "train"))
@@ -250,7 +250,7 @@ def tune(at: Trial, make: Callable[[MaskedModel], Tagger], rate: float) -> tuple
 
 
 def by_position(at: Trial, found: Sweep[Tagger]) -> dict[str, Tensor]:
-    """The accuracy, also as a curve over the position in the text."""
+    """The accuracy of each word, also plotted over the position in the text."""
     right = accuracy(found.chosen, judged(at.run, at.world))
     for position, value in enumerate(right.mean(0).tolist()):
         at.metric("accuracy over position in the text", value, step=position + 1)
@@ -260,16 +260,16 @@ def by_position(at: Trial, found: Sweep[Tagger]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def accuracy(model: Tagger, part: Part) -> Float[Tensor, "texts positions"]:
-    """1 for each word whose topic is told, else 0."""
+    """1 for each word whose topic is predicted correctly, else 0."""
     found = model(part[0].to(model.output.weight.device)).argmax(2).cpu()
     return (found == part[1][:, None]).double()
 
 
 @torch.no_grad()
 def filled_in(run: Run, model: MaskedModel, language: Senses, length: int) -> None:
-    """An artifact: texts with two words masked, and the likeliest word at each beside the one that was there.
+    """Save texts with two words masked, and the most likely word beside the original.
 
-    The last word of the vocabulary is the mask.
+    The last id of the vocabulary is the mask.
     """
     run.phase("evaluate")
     ids, topic = language.draw(4, length, run.generator("shown"))

@@ -1,6 +1,6 @@
-"""The encoder, what is asked of it before any task, and the mask.
+"""The encoder, the heads for pre-training, and the masking of tokens.
 
-Dimensions: batch, tokens, vocab, model (width).
+Dimensions: batch, tokens, vocab, model (hidden size).
 """
 
 from typing import NamedTuple
@@ -18,11 +18,11 @@ Vectors = Float[Tensor, "batch tokens model"]
 
 
 class BERT(nn.Module):
-    """Section 3. The defaults are BERT-base; `LARGE` is the other size of the paper.
+    """Section 3. The defaults are BERT-base; `LARGE` holds the settings of BERT-large.
 
-    context   longest sequence: each position in it has a learned vector
-    segments  how many kinds of sentence there are: the first and the second of a pair
-    eps       of the normalisations: the released code's
+    context   longest sequence; each position has a learned embedding
+    segments  number of sentences in an input: two for a pair
+    eps       of the normalisations, as in the released code
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class BERT(nn.Module):
     ) -> Vectors:
         """Hidden states of the last layer, one per token.
 
-        segment  which sentence a token belongs to (default: all to the first)
-        visible  False where there is no token, only filling
-        causal   the paper's control (section 5.1): no token sees those after it
+        segment  sentence of each token (default: all tokens belong to the first)
+        visible  False at padding
+        causal   the paper's control (section 5.1): tokens attend to themselves and the left side only
         """
         segment = torch.zeros_like(ids) if segment is None else segment
         x = self.tokens(ids) + self.positions(self.position_ids(ids)) + self.segments(segment)
@@ -76,7 +76,7 @@ class BERT(nn.Module):
         return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
 
     def pooled(self, hidden: Vectors) -> Float[Tensor, "batch model"]:
-        """A vector for the whole input: the first token's, through a layer of its own."""
+        """A vector for the whole input: the first token's hidden state through a dense layer and tanh."""
         return self.pooler(hidden[:, 0]).tanh()
 
 
@@ -84,7 +84,7 @@ LARGE = {"model": 1024, "heads": 16, "layers": 24}
 
 
 def init_weights(part: nn.Module, std: float) -> None:
-    """The released code's: a normal distribution cut off at two standard deviations; biases begin at 0."""
+    """The released code's: a normal distribution truncated at two standard deviations, and zero biases."""
     if isinstance(part, nn.Linear | nn.Embedding):
         nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
     if isinstance(part, nn.Linear) and part.bias is not None:
@@ -92,7 +92,7 @@ def init_weights(part: nn.Module, std: float) -> None:
 
 
 class MaskedHead(nn.Module):
-    """A layer, GELU and normalisation; then the embedding reads out, with a bias of its own."""
+    """A dense layer, GELU and normalisation, then logits from the embedding matrix and a separate bias."""
 
     def __init__(self, vocab: int, model: int, *, std: float = 0.02, eps: float = 1e-12) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class MaskedHead(nn.Module):
 
 
 class MaskedModel(nn.Module):
-    """An encoder that is asked for the masked tokens."""
+    """An encoder with a head that predicts masked tokens."""
 
     def __init__(self, bert: BERT, *, std: float = 0.02) -> None:
         super().__init__()
@@ -119,19 +119,19 @@ class MaskedModel(nn.Module):
     def forward(
         self, ids: Ids, *, visible: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, "batch tokens vocab"]:
-        """Logits of the token at each place."""
+        """Logits of the token at each position."""
         return self.head(self.bert(ids, visible=visible), self.bert.tokens.weight)
 
     def masked_loss(
         self, masked: "Masked", *, visible: Bool[Tensor, "batch tokens"] | None = None
     ) -> Float[Tensor, ""]:
-        """Mean nats of the chosen tokens, of those left as they were too; the others are not read out."""
+        """Mean loss in nats over the chosen tokens, including those left unchanged."""
         hidden = self.bert(masked.ids, visible=visible)[masked.chosen]
         return F.cross_entropy(self.head(hidden, self.bert.tokens.weight), masked.original[masked.chosen])
 
 
 class PreTraining(MaskedModel):
-    """Section 3.1: both tasks on one encoder."""
+    """Section 3.1: both pre-training tasks on one encoder."""
 
     def __init__(self, bert: BERT, *, std: float = 0.02) -> None:
         super().__init__(bert, std=std)
@@ -141,18 +141,18 @@ class PreTraining(MaskedModel):
     def forward(
         self, ids: Ids, *, segment: Ids | None = None, visible: Bool[Tensor, "batch tokens"] | None = None
     ) -> tuple[Float[Tensor, "batch tokens vocab"], Float[Tensor, "batch 2"]]:
-        """Logits of the token at each place, and of whether the second sentence follows the first (0) or not
-        (1)."""
+        """Logits of the token at each position, and of next-sentence prediction (0: the second sentence
+        follows the first, 1: it does not)."""
         hidden = self.bert(ids, segment=segment, visible=visible)
         return self.head(hidden, self.bert.tokens.weight), self.next(self.bert.pooled(hidden))
 
     def next_loss(self, ids: Ids, segment: Ids, follows: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Task 2, of whether the second sentence follows the first (0) or not (1)."""
+        """Task 2: loss of predicting whether the second sentence follows the first (0) or not (1)."""
         return F.cross_entropy(self.next(self.bert.pooled(self.bert(ids, segment=segment))), follows)
 
 
 class Masked(NamedTuple):
-    """What the model reads, which tokens it is asked for, and the text as it was."""
+    """The model's input, which tokens it predicts, and the original text."""
 
     ids: Ids
     chosen: Bool[Tensor, "batch tokens"]
@@ -168,11 +168,12 @@ def mask_tokens(
     special: Bool[Tensor, "batch tokens"] | None = None,
     rate: float = 0.15,
 ) -> Masked:
-    """Section 3.1, task 1: of the chosen tokens 80 % become `mask`, 10 % any token, 10 % stay.
+    """Section 3.1, task 1: of the chosen tokens 80 % become `mask`, 10 % a random token, 10 % stay.
 
-    vocab    a random token is one of the first `vocab`
-    special  True where nothing is chosen: ends of sentences, filling
-    Draws on the CPU. At least one token is chosen where there is one to choose.
+    vocab    random tokens are drawn from the first `vocab` ids
+    special  True where no token may be chosen: separators, padding
+
+    Draws on the CPU. Chooses at least one token if any may be chosen.
     """
     dice, fate = (torch.rand(ids.shape, generator=generator).to(ids.device) for _ in range(2))
     drawn = torch.randint(vocab, ids.shape, generator=generator).to(ids.device)
@@ -190,5 +191,6 @@ def replaced(
     *,
     mask: int,
 ) -> Ids:
-    """Chosen tokens whose fate, in [0, 1), is below 0.8 become `mask`, from 0.9 on the one in `drawn`."""
+    """Chosen tokens with a fate below 0.8 become `mask`, from 0.9 the token in `drawn`; fates are in [0,
+    1)."""
     return torch.where(chosen, torch.where(fate < 0.8, mask, torch.where(fate < 0.9, ids, drawn)), ids)

@@ -1,5 +1,5 @@
-"""Released weights under our parameters' names: `google-bert/bert-base-uncased` and its siblings, as
-`transformers` loads them."""
+"""Renames released weights: `google-bert/bert-base-uncased` and its siblings, as `transformers` loads
+them."""
 
 import re
 from collections.abc import Mapping
@@ -32,11 +32,10 @@ _TIED = {"cls.predictions.decoder", "embeddings.position_ids"}
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `PreTraining.load_state_dict`: the parameters of `BertForPreTraining`, `BertForMaskedLM` or
-    `BertModel`.
+    """A state dict for `PreTraining`, from `BertForPreTraining`, `BertForMaskedLM` or `BertModel`.
 
-    The readout, which is the embedding, and its bias's second name are left out. Raises ValueError at a name
-    of no BERT.
+    The output matrix, which is tied to the embedding, and the second name of its bias are left out. Raises
+    ValueError for a name that is not BERT's.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
@@ -56,7 +55,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def trunk_name(name: str) -> str:
-    """Our name of a parameter of `BertModel` (those of `RobertaModel` are the same); "" if it has none."""
+    """Our name of a parameter of `BertModel` or `RobertaModel`, "" if it has none."""
     part, _, kind = name.rpartition(".")
     if part == "pooler.dense":
         return f"pooler.{kind}"

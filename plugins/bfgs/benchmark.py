@@ -1,4 +1,4 @@
-"""The time of one update, and of whole minimisations."""
+"""Time of one update, and of whole minimisations."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from .rivals import Conjugate
 
 
 def by_products(H: Tensor, s: Tensor, y: Tensor) -> Tensor:
-    """As it is written: two products of n by n matrices."""
+    """As written: two multiplications of n × n matrices."""
     rho = 1 / (s @ y)
     V = torch.eye(len(s)).to(s) - rho * torch.outer(y, s)
     return V.mT @ H @ V + rho * torch.outer(s, s)
 
 
 def by_rank_one(H: Tensor, s: Tensor, y: Tensor) -> Tensor:
-    """BLAS's update of rank one, three times."""
+    """Three of BLAS's rank-one updates."""
     rho, Hy = 1 / (s @ y), H @ y
     H = torch.addr(H, s, s, alpha=(rho * (1 + rho * (y @ Hy))).item())
     return H.addr_(Hy, s, alpha=-rho.item()).addr_(s, Hy, alpha=-rho.item())
 
 
 def pair(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A positive definite model, a step, and a change of the gradient along it."""
+    """A positive definite H, a step s, and a change y of the gradient along it."""
     factor = torch.randn(n, 2 * n, generator=generator)
     s, noise = torch.randn(2, n, generator=generator).unbind()
     H = factor @ factor.mT / (2 * n)
-    # On some processors a product in float32 is not symmetric to the last bit.
+    # On some processors a float32 matrix multiplication is not symmetric to the last bit.
     return (H + H.mT) / 2, s, s + 0.3 * noise
 
 
 def by_minimizer(make: Callable[..., Minimizer], most: int) -> Callable[..., int]:
-    """For `fit`."""
+    """Wraps an optimiser for `fit`."""
 
     def minimise(w: Tensor, loss: Callable[[], Tensor], target: float) -> int:
         optimizer = make([w], iterations=most, tolerance=target)
@@ -68,7 +68,7 @@ def by_scipy(method: str, w: Tensor, loss: Callable[[], Tensor], target: float) 
 
 
 def stop(method: str, target: float, w: Tensor) -> dict[str, float]:
-    if method == "L-BFGS-B":  # it looks at the largest entry, not at the norm
+    if method == "L-BFGS-B":  # tests the largest entry of the gradient, not its norm
         return {"gtol": target / len(w) ** 0.5, "ftol": 0.0}
     return {"gtol": target, "norm": 2}
 
@@ -78,7 +78,7 @@ def fitted_by(make: Callable[..., Minimizer], most: int) -> Callable[..., Any]:
 
 
 def minimisations(bench: Bench, scipy_method: str, ours: Variant) -> Iterator[Case]:
-    """A regression fitted by `ours`, by steepest descent, by torch and by scipy's `scipy_method`."""
+    """A logistic regression fitted by `ours`, by gradient descent, by torch and by scipy's `scipy_method`."""
     for n in bench.pick(smoke=(4,), quick=(64, 256), full=(64, 256, 1024)):
         yield Case(
             name="logistic regression until 1e-4, float64",

@@ -1,4 +1,4 @@
-"""What to write oneself: the update, when to leave it out, and where a cubic has its minimum."""
+"""Exercises: the update, when to skip it, and the minimum of a cubic."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Evaluations until a gradient is a millionth of the first, with a loose and a near-exact line search."""
+"""Evaluations until the gradient has shrunk to a millionth, with a loose and a near-exact line search."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ CLOSES = Claim(
 
 @dataclass(frozen=True)
 class Walk:
-    """How a minimisation went: whether it arrived, its iterations and evaluations, and its course."""
+    """Result of a minimisation: whether it converged, its iterations and evaluations, and its progress."""
 
     arrived: bool
     iterations: int
@@ -125,7 +125,7 @@ class Walk:
 
 
 def walk(problem: Problem, make: Callable[..., Minimizer], *, most: int, target: float = 1e-6) -> Walk:
-    """Until the gradient's norm is `target` times the first."""
+    """Minimise until the gradient's norm is `target` times the initial norm."""
     w = nn.Parameter(problem.start.clone())
     aim = target * torch.func.grad(problem.loss)(problem.start).norm().item()
     optimizer = make([w], iterations=most, tolerance=aim)
@@ -135,7 +135,7 @@ def walk(problem: Problem, make: Callable[..., Minimizer], *, most: int, target:
 
 
 def geometric(walks: Sequence[Walk], count: str) -> float | AtLeast:
-    """The geometric mean of `count` over problems; a lower limit where one has not arrived."""
+    """Geometric mean of `count` over problems; a lower bound if a minimisation has not converged."""
     mean = math.exp(sum(math.log(getattr(one, count)) for one in walks) / len(walks))
     return mean if all(one.arrived for one in walks) else AtLeast(mean)
 
@@ -157,12 +157,12 @@ def conjugate(weights: Iterable[Any], *, c2: float, **settings: Any) -> Conjugat
 
 
 Make = Callable[..., Minimizer]
-Walks = dict[str, list[Walk]]  # search to the walk on each problem
+Walks = dict[str, list[Walk]]  # maps a search to the walk on each problem
 
 
 class World(NamedTuple):
     problems: list[Problem]
-    searches: dict[str, float]  # name to c2
+    searches: dict[str, float]  # maps a name to c2
 
 
 @hookimpl
@@ -222,7 +222,7 @@ def read(at: Trial, found: Sweep[Walks]) -> dict[str, float | AtLeast]:
 
 
 def closing(table: Table) -> dict[str, dict[str, float | AtLeast]]:
-    """By how much the gap between both updates shrinks as the search becomes exact."""
+    """Ratio of the gaps between DFP and BFGS, in iterations, with the loose and the near-exact search."""
     counts = {
         (arm, search): table[arm, f"iterations, {search} search"]
         for arm in ("DFP", "BFGS")
@@ -238,7 +238,7 @@ def closing(table: Table) -> dict[str, dict[str, float | AtLeast]]:
 
 
 def draw(run: Run, walks: dict[str, Walk]) -> None:
-    """The gradient's norm over evaluations on Rosenbrock's function: one line falls, one lies flat."""
+    """Plot the gradient's norm over evaluations on Rosenbrock's function."""
     for arm, one in walks.items():
         for progress in one.trace[:: max(len(one.trace) // 100, 1)]:
             relative = max(progress.gradient / one.trace[0].gradient, 1e-16)
@@ -246,7 +246,7 @@ def draw(run: Run, walks: dict[str, Walk]) -> None:
 
 
 def beside_others(run: Run, problems: list[Problem], generator: torch.Generator) -> None:
-    """Iterations and evaluations of all methods, and of scipy's: to be looked at, not judged."""
+    """Save a table of iterations and evaluations of all methods and scipy's. It is not judged."""
     most = run.pick(smoke=3, quick=400, full=3000)
     problems = [*problems, network_problem(generator, hidden=run.pick(smoke=1, quick=3, full=6))]
     makers: dict[str, Callable[..., Minimizer]] = {
@@ -268,8 +268,8 @@ def beside_others(run: Run, problems: list[Problem], generator: torch.Generator)
 
 
 def scipys(problem: Problem, most: int, methods: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Name, iterations, evaluations, loss, and whether it arrived; the gradient is measured at the end."""
-    from scipy.optimize import minimize  # scikit-learn brings it along
+    """Name, iterations, evaluations, loss, and whether it converged by the gradient at the end."""
+    from scipy.optimize import minimize  # installed with scikit-learn
 
     gradient = torch.func.grad_and_value(problem.loss)
     aim = 1e-6 * gradient(problem.start)[0].norm().item()

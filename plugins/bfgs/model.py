@@ -1,4 +1,4 @@
-"""The update, a line search for the strong Wolfe conditions, and `BFGS`.
+"""The BFGS update, a line search for the strong Wolfe conditions, and the optimiser `BFGS`.
 
 Dimensions: n (all weights as one vector).
 """
@@ -20,8 +20,8 @@ Update = Callable[[Matrix, Vector, Vector], Matrix]
 def bfgs_update(H: Matrix, s: Vector, y: Vector) -> Matrix:
     """The model of the inverse Hessian after a step s that changed the gradient by y: H⁺ y = s.
 
-    H⁺ = (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ with ρ = 1 / sᵀy, as two symmetric updates of rank one: n²
-    operations. H⁺ is positive definite where H is and sᵀy > 0.
+    H⁺ = (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ with ρ = 1 / sᵀy, as two symmetric rank-one updates: O(n²)
+    operations. H⁺ is positive definite if H is and sᵀy > 0.
     """
     rho, Hy = 1 / (s @ y), H @ y
     # ρ (1 + ρ yᵀHy) s sᵀ - ρ (Hy sᵀ + s yᵀH) = u sᵀ + s uᵀ
@@ -30,12 +30,12 @@ def bfgs_update(H: Matrix, s: Vector, y: Vector) -> Matrix:
 
 
 def wide_enough(s: Vector, y: Vector) -> bool:
-    """Whether a pair shows positive curvature beyond rounding: only then H stays positive definite."""
+    """Whether the curvature sᵀy is positive beyond rounding, which keeps H positive definite."""
     return (s @ y).item() > 1e-10 * (s.norm() * y.norm()).item()
 
 
 def cubic_minimum(a: float, fa: float, da: float, b: float, fb: float, db: float) -> float:
-    """The minimum of the cubic with these values and slopes at a and b, NaN where it has none.
+    """The minimiser of the cubic with the given values and slopes at a and b, NaN if it has no minimum.
 
     Nocedal and Wright, "Numerical Optimization", equation 3.59.
     """
@@ -60,17 +60,17 @@ def strong_wolfe(
     c2: float = 0.9,
     most: int = 40,
 ) -> Point | None:
-    """A point x + a d where the loss has fallen by c1 of what the slope promises, and the slope is at most c2
-    of the first in size.
+    """A point x + a d that satisfies the strong Wolfe conditions: the loss falls by at least c1 times the
+    fall that the initial slope predicts, and the slope is at most c2 times the initial slope in size.
 
     Nocedal and Wright, algorithms 3.5 and 3.6, with cubic interpolation kept a tenth away from both ends.
 
-    direction  must lead downhill
-    first      the length a that is tried first; quadrupled as long as the slope stays steep
-    most       evaluations; after these, the best point with enough fall is taken. None where there is none
+    direction  must be a descent direction
+    first      first trial of the length a; quadrupled while the slope stays steep
+    most       limit of evaluations; then returns the best point with sufficient decrease, or None
     """
     slope0 = (direction @ start.gradient).item()
-    # Where the promised fall drowns in the loss's rounding, no test of the loss can tell.
+    # Where the predicted fall is below the loss's rounding error, the loss cannot be compared.
     slack = 4 * torch.finfo(direction.dtype).eps * abs(start.loss)
 
     def look(length: float) -> tuple[float, Point, float]:
@@ -80,8 +80,8 @@ def strong_wolfe(
     def falls(a: float, point: Point) -> bool:
         return point.loss <= start.loss + c1 * a * slope0 + slack
 
-    low = (0.0, start, slope0)  # the lowest point that falls enough
-    high: tuple[float, Point, float] | None = None  # the other end of what must hold a good one
+    low = (0.0, start, slope0)  # the lowest point with sufficient decrease
+    high: tuple[float, Point, float] | None = None  # the other end of the bracket
     length = first
     for _ in range(most):
         found = look(length)
@@ -92,7 +92,7 @@ def strong_wolfe(
             return point
         else:
             outward = a - low[0] if high is None else high[0] - a
-            if slope * outward >= 0:  # uphill away from the lowest so far: a minimum lies between the two
+            if slope * outward >= 0:  # uphill away from the lowest point: a minimum lies between the two
                 high = low
             low = found
         length = next_length(low, high)
@@ -102,7 +102,7 @@ def strong_wolfe(
 
 
 def next_length(low: tuple[float, Point, float], high: tuple[float, Point, float] | None) -> float:
-    """The cubic's minimum between both ends, or beyond the only one."""
+    """The cubic's minimiser inside the bracket, or four times the length if there is no bracket yet."""
     a, point, slope = low
     if high is None:
         return 4 * a
@@ -117,11 +117,11 @@ class BFGS(Minimizer):
     """Broyden, Fletcher, Goldfarb and Shanno's method.
 
     iterations, tolerance, closure   as in `Minimizer`
-    c1, c2                           of the line search
-    update                           of the model of the inverse Hessian, which a step keeps for the next
+    c1, c2                           constants of the line search
+    update                           updates the model of the inverse Hessian, which is kept between steps
 
     The first model is the identity, scaled by sᵀy / yᵀy before its first update (Nocedal and Wright,
-    equation 6.20). Pairs without positive curvature are left out.
+    equation 6.20). Pairs without positive curvature are skipped.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class BFGS(Minimizer):
 
     @property
     def memory(self) -> dict[str, Any]:
-        """What is remembered; it travels with the state of the first weight."""
+        """The optimiser's memory, stored in the state of the first weight."""
         return self.state[self.param_groups[0]["params"][0]]
 
     def direction(self, gradient: Vector) -> Vector:
@@ -146,7 +146,7 @@ class BFGS(Minimizer):
         return -gradient if H is None else -(H @ gradient)
 
     def learn(self, s: Vector, y: Vector) -> None:
-        """Take up what a step has shown."""
+        """Update the model with a step s and the change y of the gradient."""
         H = self.memory.get("H")
         if H is None:
             H = (s @ y) / (y @ y) * torch.eye(len(s)).to(s)
@@ -157,7 +157,7 @@ class BFGS(Minimizer):
 
     def iterate(self, point: Point, at: Callable[[Tensor], Point]) -> Point | None:
         found = self.search(point, at)
-        if found is None and self.memory:  # a model that leads nowhere: begin anew, downhill
+        if found is None and self.memory:  # no descent with this model: restart from the gradient
             self.forget()
             found = self.search(point, at)
         if found is None:
@@ -172,6 +172,6 @@ class BFGS(Minimizer):
         direction = self.direction(point.gradient)
         if not (direction @ point.gradient).item() < 0:
             return None
-        # Nothing is known of the scale before the first step: one of length 1 at most.
+        # The scale is unknown before the first step, so its length is at most 1.
         first = 1.0 if self.memory else min(1.0, 1 / point.gradient.norm().item())
         return strong_wolfe(at, point, direction, first=first, c1=settings["c1"], c2=settings["c2"])

@@ -1,5 +1,4 @@
-"""What BFGS is compared with, under the same line search: Davidon, Fletcher and Powell's update, nonlinear
-conjugate gradients, and gradient descent.
+"""Rivals with the same line search: the DFP update, nonlinear conjugate gradients, and gradient descent.
 
 Dimensions: n (all weights as one vector).
 """
@@ -17,15 +16,17 @@ from .model import strong_wolfe
 
 
 def dfp_update(H: Matrix, s: Vector, y: Vector) -> Matrix:
-    """H⁺ = H - H y yᵀ H / yᵀHy + s sᵀ / sᵀy (Davidon 1959, Fletcher and Powell 1963): the same equation
-    H⁺ y = s, and what BFGS does to H is here done to its inverse."""
+    """H⁺ = H - H y yᵀ H / yᵀHy + s sᵀ / sᵀy (Davidon 1959, Fletcher and Powell 1963).
+
+    Also satisfies H⁺ y = s. It is the BFGS formula applied to the inverse of H.
+    """
     Hy = H @ y
     return H - torch.outer(Hy, Hy) / (y @ Hy) + torch.outer(s, s) / (s @ y)
 
 
 class Conjugate(Minimizer):
-    """Nonlinear conjugate gradients, Polak and Ribière's with restarts (PR+); with `beta=False` gradient
-    descent. The first length that is tried promises the fall that the last step was promised."""
+    """Nonlinear conjugate gradients, Polak and Ribière's with restarts (PR+), or gradient descent with
+    `beta=False`. The first trial length is chosen so that the predicted fall equals that of the last step."""
 
     def __init__(
         self,

@@ -1,21 +1,21 @@
-"""ByT5: a text is its bytes, and the encoder gets the layers that a large vocabulary no longer needs.
+"""ByT5: a T5 that reads and writes bytes, with a deeper encoder in place of a large vocabulary.
 
 Xue, Barua, Constant, Al-Rfou, Narang, Kale, Roberts and Raffel 2021, "ByT5: Towards a token-free future with
 pre-trained byte-to-byte models", arXiv 2105.13626.
 
-The problem. A model reads tokens that somebody fixed before it was trained. A letter too few and a word falls
-into pieces that were never seen together; a language that was rare then stays expensive for ever.
+The problem. A tokeniser is fixed before the model is trained. A missing letter splits a word into tokens that
+rarely occurred together in training, and languages that were rare in the tokeniser's data stay expensive.
 
-The idea. T5, read and written in UTF-8 bytes: 256 ids and a few special ones. What the embedding of a
-large vocabulary took is given to the layers, and the encoder is made three times as deep as the decoder.
-Spans to be left out are 20 bytes long instead of 3 tokens. Texts become several times as long: the price.
+The idea. Use T5 on UTF-8 bytes: 256 ids and a few special ones. The parameters of the large embedding move to
+the layers, and the encoder is three times as deep as the decoder. Masked spans are 20 bytes long instead of
+3 tokens. The price is sequences that are several times as long.
 
-This folder. `model`: bytes as ids, gated layers, two depths (attention, relative positions, cache and spans
-are T5's). `weights` gives the released parameters our names. `experiment` trains the same network on bytes
-and on tokens of clean texts and reads texts with errors. `benchmark` times a step, and an answer in bytes and
-in tokens.
+This folder. `model`: bytes as ids, gated layers, and separate depths (attention, relative positions, cache
+and spans are T5's). `weights` renames the released parameters. `experiment` trains the same network on bytes
+and on tokens of clean texts, and tests it on noisy texts. `benchmark` times a training step, and generation
+in bytes and in tokens.
 
-Dimensions: batch, source and target (bytes that are read, and written), vocab, model (width), hidden.
+Dimensions: batch, source and target (bytes read and written), vocab, model (hidden size), hidden.
 """
 
 from torch import nn

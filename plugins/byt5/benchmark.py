@@ -1,4 +1,4 @@
-"""A step of pre-training beside torch's fused attention; the same answer written in bytes and in tokens."""
+"""A pre-training step against torch's fused attention, and generation in bytes and in tokens."""
 
 from collections.abc import Iterator
 from functools import cache, partial
@@ -19,7 +19,7 @@ BYTES_A_TOKEN = 4
 
 
 def attended_by(attend: Any, network: ByT5, source: Tensor, target: Tensor) -> Tensor:
-    """The loss with another softmax(q kᵀ + bias) v in every layer."""
+    """The loss with `attend` in place of softmax(q kᵀ + bias) v in every layer."""
     for part in network.modules():
         if isinstance(part, Attention):
             part.forward = partial(other_attention, part, attend)
@@ -33,12 +33,13 @@ def other_attention(
 
 
 def answer(network: ByT5, source: Tensor, count: int) -> dict[str, Any]:
-    """Read a text and write `count` bytes or tokens for it, with a cache; which ones takes no time."""
+    """Read `source` and generate `count` bytes or tokens with a KV cache; their values do not matter."""
     return {"reached": True, "ids": network.generate(source, count).shape[1]}
 
 
 def cost(batch: int, source: int, target: int, sizes: dict[str, Any], vocab: int) -> tuple[int, int]:
-    """Products' operations forward (attention's over the pairs that are allowed), and the weights."""
+    """FLOPs of the forward pass's matrix multiplications (causal attention counts allowed pairs), and the
+    number of weights."""
     model, hidden, inner = sizes["model"], sizes["hidden"], sizes["heads"] * sizes["dim"]
     deep, shallow = sizes["layers"]
     layer = 4 * model * inner + 3 * model * hidden

@@ -1,4 +1,4 @@
-"""What to write oneself: bytes as ids and back, a batch of texts, and the gated layer."""
+"""Exercises: bytes as ids and back, a padded batch of texts, and the gated layer."""
 
 from collections.abc import Iterator
 

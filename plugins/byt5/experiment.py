@@ -1,4 +1,4 @@
-"""The claims: the released size, and how much of what was learned noise in the text takes away."""
+"""The released size, and how much accuracy ByT5 and a token model lose on noisy text."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -83,18 +83,18 @@ ROBUST = Claim(
     ),
 )
 
-TOPICS, WORDS = 6, 8  # and words of each
+TOPICS, WORDS = 6, 8  # topics, and words per topic
 MERGES = 150
 FIRST_TOPIC = FIRST_BYTE + ord("A")
 
 
 class Reader(NamedTuple):
-    """How an arm reads a text.
+    """How an arm encodes a text.
 
-    ids       of a text that is judged
-    pieces    what each id stands for, to be shown
+    ids       ids of a text in evaluation
+    pieces    the string that each id stands for, for display
     vocab     size of the vocabulary
-    training  ids of a text that is trained on, where these are drawn at random
+    training  ids of a text in training, if these are sampled
     """
 
     ids: Callable[[str], list[int]]
@@ -104,7 +104,7 @@ class Reader(NamedTuple):
 
 
 class Language(NamedTuple):
-    """Words by topic, and the tokens that were learned from texts of them."""
+    """Words by topic, and byte-pair merges learned from texts of these words."""
 
     words: list[list[str]]
     bpe: ByteBPE
@@ -122,7 +122,7 @@ def chained_reader(language: Language) -> Reader:
 
 
 def tokens_reader(language: Language) -> Reader:
-    """Byte-pair tokens; three ids are special, as with bytes."""
+    """Byte-pair tokens and three special ids, as with bytes."""
     bpe = language.bpe
 
     def ids(text: str) -> list[int]:
@@ -135,7 +135,7 @@ def tokens_reader(language: Language) -> Reader:
 
 
 def dropout_reader(language: Language) -> Reader:
-    """Byte-pair tokens whose splits are drawn while training (Provilkov, Emelianenko and Voita 2019)."""
+    """Byte-pair tokens with BPE-dropout in training (Provilkov, Emelianenko and Voita 2019)."""
 
     def training(text: str, draw: Random) -> list[int]:
         return [*(i + FIRST_BYTE for i in merged_with_dropout(language.bpe, text, draw)), END]
@@ -144,7 +144,7 @@ def dropout_reader(language: Language) -> Reader:
 
 
 def merged_with_dropout(bpe: ByteBPE, text: str, draw: Random, share: float = 0.3) -> list[int]:
-    """Ids of a text, where each possible merge is skipped with chance `share` before the earliest is done."""
+    """Ids of a text, encoded with a chance of `share` that each possible merge is skipped."""
     found: list[int] = []
     for word in split(text):
         ids = [ID[byte] for byte in word.encode()]
@@ -160,7 +160,7 @@ def merged_with_dropout(bpe: ByteBPE, text: str, draw: Random, share: float = 0.
 
 
 def make_words(draw: Random) -> list[list[str]]:
-    """Words of two or three syllables, for each topic as many."""
+    """Words of two or three syllables, the same number for each topic."""
     words: set[str] = set()
     while len(words) < TOPICS * WORDS:
         syllables = (draw.choice("bcdfglmnprstvz") + draw.choice("aeiou") for _ in range(draw.choice((2, 3))))
@@ -176,7 +176,7 @@ class Text(NamedTuple):
 
 
 def draw_texts(words: list[list[str]], count: int, draw: Random) -> list[Text]:
-    """Two words of one topic each."""
+    """Texts of two words of the same topic."""
     topics = [draw.randrange(TOPICS) for _ in range(count)]
     return [Text(" ".join(draw.choices(words[topic], k=2)), topic) for topic in topics]
 
@@ -185,12 +185,12 @@ def draw_texts(words: list[list[str]], count: int, draw: Random) -> list[Text]:
 
 
 def dropped(text: str, draw: Random, *, share: float) -> str:
-    """Each letter is left out with this chance; a text never becomes empty."""
+    """Drops each letter with chance `share`, but never all of them."""
     return "".join(c for c in text if draw.random() >= share) or text[0]
 
 
 def repeated(text: str, draw: Random, *, share: float) -> str:
-    """Each letter is written one to three times more with this chance."""
+    """Repeats each letter one to three times more with chance `share`."""
     return "".join(c * (1 + draw.randint(1, 3)) if draw.random() < share else c for c in text)
 
 
@@ -233,7 +233,7 @@ def experiment(run: Run) -> None:
 
 
 def language(run: Run) -> Language:
-    """Words, and tokens merged from a thousand texts that are not judged."""
+    """Words, and merges learned from a thousand texts that are not judged."""
     words = make_words(drawing(run.data("words", "world")))
     texts = draw_texts(words, 1000, drawing(run.data("texts to merge", "world")))
     return Language(words, ByteBPE(train("\n".join(text for text, _ in texts), MERGES)))
@@ -244,7 +244,7 @@ def drawing(generator: torch.Generator) -> Random:
 
 
 def spoiled(run: Run, words: list[list[str]], noise: str, part: Literal["choose", "judge"]) -> list[Text]:
-    """The texts to choose or to judge by, the same for every noise, with noise in them."""
+    """Validation or test texts with noise; the clean texts are the same for every noise."""
     count = run.pick(smoke=8, quick=400, full=2000)
     texts = draw_texts(words, count, drawing(run.data(f"texts to {part} by", part)))
     draw = drawing(run.data(f"noise to {part} by, {noise}", part))
@@ -257,7 +257,7 @@ class Trained(NamedTuple):
 
 
 def fit(at: Trial, make: Callable[[Language], Reader], rate: float) -> tuple[float, Trained]:
-    """The nats of clean texts to choose by, after training on others, and the network."""
+    """Train on clean texts. Returns the loss on clean validation texts in nats, and the network."""
     run, reader = at.run, make(at.world)
     steps = run.pick(smoke=2, quick=100, full=600)
     network = ByT5(reader.vocab, model=48, heads=4, dim=12, hidden=96, layers=(2, 1), dropout=0.0)
@@ -281,7 +281,7 @@ def fit(at: Trial, make: Callable[[Language], Reader], rate: float) -> tuple[flo
 
 @torch.no_grad()
 def judged(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " texts"]]:
-    """Whether each text's topic is right, under each noise."""
+    """1 for each text whose topic is predicted correctly, else 0, for each noise."""
     right, (network, reader) = {}, found.chosen
     for noise in NOISES:
         logits, topic = read(network, reader, spoiled(at.run, at.world.words, noise, "judge"))
@@ -294,9 +294,9 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " texts"
 def read(
     network: ByT5, reader: Reader, texts: list[Text], draw: Random | None = None
 ) -> tuple[Float[Tensor, "batch vocab"], Int[Tensor, " batch"]]:
-    """Logits of the one byte that is written, and the one that is right: topics are A, B, C …
+    """Logits of the single byte that is written, and the target: topics are A, B, C …
 
-    draw  for splits, where they are drawn: while training
+    draw  samples the splits in training; None in evaluation
     """
     device = network.readout.weight.device
     if draw is not None and reader.training is not None:
@@ -310,7 +310,7 @@ def read(
 
 @torch.no_grad()
 def show(run: Run, table: Table) -> None:
-    """Accuracies, and a few texts as each arm reads them, with the topic that it writes."""
+    """Save accuracies, and example texts as each arm splits them, with the predicted topic."""
     run.axes("accuracy over dropped letters", x="share of letters dropped", y="texts whose topic is right")
     run.headline("accuracy over dropped letters")
     arms: Mapping[str, Sweep[Trained]] = table.sweeps

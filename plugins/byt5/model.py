@@ -1,7 +1,7 @@
-"""Bytes as ids, and T5 with what mT5 and ByT5 changed: gated feed-forward layers, a read-out of its own, and
-an encoder that is deeper than the decoder.
+"""Bytes as ids, and T5 with the changes of mT5 and ByT5: gated feed-forward layers, an output matrix that is
+not tied to the embedding, and an encoder deeper than the decoder.
 
-Dimensions as in `t5.model`: batch, source and target (bytes that are read, and written), vocab, model.
+Dimensions as in `t5.model`: batch, source and target (bytes read and written), vocab, model.
 """
 
 import torch
@@ -14,32 +14,32 @@ from ..t5.model import hidden as hides
 
 PAD, END, UNKNOWN = range(3)
 FIRST_BYTE = 3
-VOCAB = 384  # 256 bytes, three special ids, and 125 that stand for nothing and make the number round
-FIRST_SENTINEL = FIRST_BYTE + 255  # section 3.1: ids of bytes serve as sentinels, from the last one downwards
-MEAN_SPAN = 20.0  # bytes; T5's spans of 3 tokens would be a word's part
+VOCAB = 384  # 256 bytes, three special ids, and 125 unused ones for a round number
+FIRST_SENTINEL = FIRST_BYTE + 255  # section 3.1: the last byte ids serve as sentinels, in descending order
+MEAN_SPAN = 20.0  # bytes; T5's 3 tokens would be part of a word
 
 
 def to_ids(text: str | bytes) -> list[int]:
-    """The bytes of a text in UTF-8, each 3 more, and the id that ends it."""
+    """The UTF-8 bytes of a text, each plus `FIRST_BYTE`, and the end id."""
     written = text.encode() if isinstance(text, str) else text
     return [*(byte + FIRST_BYTE for byte in written), END]
 
 
 def to_bytes(ids: list[int]) -> bytes:
-    """The bytes among `ids`, up to the end; what is none is left out."""
+    """The bytes among `ids` up to the end id. Other ids are skipped."""
     ids = ids[: ids.index(END)] if END in ids else ids
     return bytes(i - FIRST_BYTE for i in ids if FIRST_BYTE <= i < FIRST_BYTE + 256)
 
 
 def padded(texts: list[list[int]]) -> tuple[Int[Tensor, "batch source"], Bool[Tensor, "batch source"]]:
-    """Texts side by side, the shorter ones filled up; and where there is an id."""
+    """Ids of the texts, padded to one length, and a mask that is False at padding."""
     length = max(map(len, texts))
     ids = torch.tensor([[*text, *[PAD] * (length - len(text))] for text in texts])
     return ids, ids != PAD
 
 
 class GatedGELU(nn.Module):
-    """The feed-forward layer of mT5 and ByT5 (Shazeer 2020, arXiv 2002.05202), with GELU's form by tanh."""
+    """The feed-forward layer of mT5 and ByT5 (Shazeer 2020, arXiv 2002.05202), with the tanh form of GELU."""
 
     def __init__(self, model: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -53,9 +53,9 @@ class GatedGELU(nn.Module):
 
 
 class ByT5(T5):
-    """Table 1. The defaults are the small model; what is written is read out by a matrix of its own.
+    """Table 1. The defaults are the small model. The output matrix is not tied to the embedding.
 
-    layers  of the encoder and of the decoder
+    layers  number of encoder layers and of decoder layers
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ByT5(T5):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """As T5's, read out by `readout`."""
+        """As T5's, with logits from `readout`."""
         first, length = caches[0].length, written.shape[1]
         bias = self.decoder_bias(length, first + length)
         later = torch.ones_like(bias[0, 0], dtype=torch.bool).triu(first + 1)

@@ -1,5 +1,4 @@
-"""Released weights under our parameters' names: `google/byt5-small` and its siblings, as `transformers` loads
-them."""
+"""Renames released weights: `google/byt5-small` and its siblings, as `transformers` loads them."""
 
 from collections.abc import Mapping
 
@@ -11,9 +10,9 @@ _PARTS = {"wi_0": "gate", "wi_1": "up", "wo": "down"}
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `ByT5.load_state_dict`: the parameters of `T5ForConditionalGeneration`.
+    """A state dict for `ByT5`, from `T5ForConditionalGeneration`.
 
-    Raises ValueError at a name of no ByT5.
+    Raises ValueError for a name that is not ByT5's.
     """
     ours: dict[str, Tensor] = {}
     for name, weight in weights.items():

@@ -1,19 +1,19 @@
-"""COCO: everyday scenes with an outline for every object, and how detectors are judged on them.
+"""COCO: everyday scenes with every object segmented, and the standard evaluation of detectors.
 
 Lin et al. 2014, "Microsoft COCO: Common Objects in Context", arXiv 1405.0312.
 
-The problem. Earlier data sets were gathered by searching for objects by name. Their pictures are iconic: one
-object, large and alone. A detector that is trained and evaluated on such pictures may fail in a kitchen or a
+The problem. Earlier data sets were collected by searching for object names. Their images are iconic: one
+object, large and alone. A detector that is trained and evaluated on such images may fail in a kitchen or a
 street.
 
-The idea. Search for pairs of objects and for scenes, keep pictures that are not iconic, and segment every
+The idea. Search for pairs of objects and for scenes, keep images that are not iconic, and segment every
 instance of 91 categories in 328,000 images. Detectors lost almost half of their average precision (AP). The
-file format and the evaluation (AP over ten thresholds of overlap) became the standard of the field. The
+file format and the evaluation (AP over ten overlap thresholds) became the standard of the field. The
 twelve numbers that the evaluation prints come from the challenges that followed.
 
-This folder. `dataset` reads COCO's files and writes made scenes in their format, `masks` has run-length
+This folder. `dataset` reads COCO's files and writes generated scenes in their format, `masks` has run-length
 encoding, `model` a small detector, `drawing` draws detections. `experiment` trains the detector on iconic
-pictures and on scenes, or with `--set coco=FOLDER` on COCO itself.
+images and on scenes, or with `--set coco=FOLDER` on COCO itself.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Overlap of masks that are stored as run lengths, and the detector over images."""
+"""Overlap of run-length encoded masks, and the detector's forward pass."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ Runs = Int64[Tensor, "_ runs"]
 
 
 def walked(a: Runs, b: Runs) -> Float[Tensor, "n m"]:
-    """Two masks at a time, both walked through from run to run."""
+    """One pair of masks at a time, stepping through the runs of both."""
     found = [[walk(left, right) for right in b.tolist()] for left in a.tolist()]
     return torch.tensor(found, dtype=torch.float64, device=a.device)
 
@@ -41,18 +41,18 @@ def walk(left: list[int], right: list[int]) -> float:
 
 
 def unpacked(a: Runs, b: Runs) -> Float[Tensor, "n m"]:
-    """Pixel by pixel, and all pairs as one product of matrices."""
+    """Pixel by pixel, all pairs as one matrix multiplication."""
     return mask_iou(pixels(a), pixels(b))
 
 
 def pixels(runs: Runs) -> Tensor:
-    """Whether each pixel is in, column after column: (n, 1, pixels)."""
+    """Whether each pixel is inside, in column-major order: (n, 1, pixels)."""
     inside = (torch.arange(runs.shape[1], device=runs.device) % 2 == 1).repeat(len(runs))
     return inside.repeat_interleave(runs.flatten()).view(len(runs), 1, -1)
 
 
 def packed(*masks: Runs) -> tuple[list[dict[str, Any]], ...]:
-    """As pycocotools takes them: the runs of one long column."""
+    """The format of pycocotools, with the runs as one long column."""
     return tuple(
         [{"size": [sum(runs), 1], "counts": compress(runs).encode()} for runs in some.tolist()]
         for some in masks
@@ -66,7 +66,7 @@ def pycocotools(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> Float[Tenso
 
 
 def ellipses(count: int, side: int, generator: torch.Generator) -> Runs:
-    """Of one width, so that all have as many runs; of any height, anywhere."""
+    """Random ellipses of one width, so that all have equally many runs; heights and positions vary."""
     width = side // 4
     tall = 2 + torch.randint(side // 2, (count, 1), generator=generator)
     left, top = (
@@ -88,7 +88,7 @@ def image_by_image(network: Detector, images: Tensor) -> Cells:
 
 
 def folded(network: Detector, images: Tensor) -> Cells:
-    """Each normalisation as part of its convolution, folded on the way."""
+    """Folds each batch normalisation into its convolution in the forward pass."""
     maps = images - 0.5
     layers = list(network.features)
     for convolution, norm in zip(layers[::3], layers[1::3], strict=True):
@@ -127,7 +127,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                     prepare=packed,
                 ),
             ),
-            # Two sorted lists are merged for each pair: a comparison and an addition for each edge.
+            # Two sorted lists are merged for each pair: one comparison and one addition per edge.
             cost={
                 "forward": Cost(
                     flops=4 * found * objects * runs, bytes=8 * ((found + objects) * runs + found * objects)
@@ -136,7 +136,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         )
     with torch.device("meta"):
         weights = [m.weight for m in make().modules() if isinstance(m, nn.Conv2d)]
-    # The first convolution has a quarter of the pixels as places, all others a sixteenth.
+    # The first convolution runs at a quarter of the pixels, all others at a sixteenth.
     a_pixel = sum(w.numel() / (16 if i else 4) for i, w in enumerate(weights))
     for batch, side in bench.pick(smoke=((2, 16),), quick=((8, 64),), full=((1, 256), (32, 64))):
         pixels = batch * side**2

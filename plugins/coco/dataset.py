@@ -1,10 +1,10 @@
-"""COCO's files as they are: a JSON of instances and a folder of images; and scenes written as such.
+"""COCO's format, a JSON file of instances and a folder of images: reading it, and writing scenes in it.
 
     FOLDER/annotations/instances_train2017.json    images, annotations, categories
-    FOLDER/train2017/000000000009.jpg              the images that it names
+    FOLDER/train2017/000000000009.jpg              the images listed in it
 
-Boxes in the files are x, y, width, height; here x1, y1, x2, y2, in pixels. Categories have ids of any kind in
-the files; here they are 0, 1, ... in the order of the ids.
+Boxes are x, y, width, height in the files, and x1, y1, x2, y2 here, in pixels. Categories have arbitrary ids
+in the files, and are 0, 1, ... here, in the order of the ids.
 """
 
 import json
@@ -23,16 +23,16 @@ from readtrack.errors import ReadtrackError
 
 
 class Objects(NamedTuple):
-    """What is to be found in one image."""
+    """The objects of one image."""
 
     boxes: Float[Tensor, "objects 4"]
     labels: Int64[Tensor, " objects"]
-    areas: Float[Tensor, " objects"]  # of the outlines, in pixels
-    crowd: Bool[Tensor, " objects"]  # one outline round many objects
+    areas: Float[Tensor, " objects"]  # of the masks, in pixels
+    crowd: Bool[Tensor, " objects"]  # one mask over many objects
 
 
 class Batch(NamedTuple):
-    """Images on squares of one side, and their objects without crowds; label -1 where there is none."""
+    """Square images, and their objects without crowds; rows without an object have the label -1."""
 
     images: Float[Tensor, "batch 3 side side"]
     boxes: Float[Tensor, "batch most 4"]
@@ -43,10 +43,10 @@ class Batch(NamedTuple):
 
 
 class Coco:
-    """One file of instances. Images are in the order of their ids, as COCO's evaluation has them: where
-    scores are equal, what comes first counts first.
+    """One instances file. Images are sorted by id as in COCO's evaluation, where the order breaks ties of
+    scores.
 
-    Raises ReadtrackError where the file or the folder is missing, or is not as COCO's are.
+    Raises ReadtrackError if the file or the folder is missing or not in COCO's format.
     """
 
     def __init__(self, instances: Path, images: Path) -> None:
@@ -74,7 +74,7 @@ class Coco:
         return len(self.ids)
 
     def batch(self, rows: Sequence[int], side: int) -> Batch:
-        """Images, enlarged or reduced so that their longer side is `side`, on grey from the upper left."""
+        """Images, resized so that the longer side is `side`, in the upper left of a grey square."""
         kept = [self.objects[row] for row in rows]
         most = max((int((~found.crowd).sum()) for found in kept), default=0)
         images = torch.full((len(rows), 3, side, side), 0.5)
@@ -88,7 +88,7 @@ class Coco:
         return Batch(images, boxes, labels)
 
     def scale(self, row: int, side: int) -> float:
-        """From the image's own pixels to those of a square of this side."""
+        """Factor from the image's own pixels to those of a square with this side."""
         return side / max(self.sizes[row])
 
     def results(
@@ -98,7 +98,7 @@ class Coco:
         scores: Float[Tensor, " found"],
         labels: Int64[Tensor, " found"],
     ) -> list[dict[str, Any]]:
-        """Detections in one image, as COCO's files of results have them."""
+        """Detections in one image, in the format of COCO's result files."""
         corner, extent = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
         return [
             {
@@ -123,7 +123,7 @@ def objects(annotations: Sequence[dict[str, Any]], index: dict[int, int]) -> Obj
 
 
 def picture(path: Path, side: int) -> Float[Tensor, "3 height width"]:
-    """With a longer side of `side`, in [0, 1]; grey images get three equal channels."""
+    """An image in [0, 1], resized so that the longer side is `side`; grey images get three equal channels."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     largest = max(image.size)
@@ -134,9 +134,9 @@ def picture(path: Path, side: int) -> Float[Tensor, "3 height width"]:
 
 
 def write(scenes: Scenes, folder: Path, name: str, classes: int = 10) -> Coco:
-    """Scenes as files of COCO's form: the part `name` of `folder`. Returns them as read back.
+    """Writes scenes in COCO's format, as the part `name` of `folder`, and returns them as read back.
 
-    classes  how many digits are listed as categories, whether they occur or not
+    classes  number of digits listed as categories, whether they occur or not
     """
     content = scenes.coco()
     (folder / name).mkdir(parents=True)
@@ -150,5 +150,5 @@ def write(scenes: Scenes, folder: Path, name: str, classes: int = 10) -> Coco:
 
 
 def read(folder: Path, name: str) -> Coco:
-    """The part `name` ("train2017") of a folder that is laid out as COCO's download is."""
+    """The part `name` ("train2017") of a folder with the layout of COCO's download."""
     return Coco(folder / "annotations" / f"instances_{name}.json", folder / name)

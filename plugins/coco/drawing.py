@@ -1,4 +1,4 @@
-"""Boxes drawn into pictures."""
+"""Draws boxes into images."""
 
 import colorsys
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def drawn(
     *,
     enlarge: int = 1,
 ) -> Float[Tensor, "3 _ _"]:
-    """The picture, enlarged, with a box and a name for each object, of its class's colour."""
+    """The image, enlarged, with each object's box and name in the colour of its class."""
     pixels = (image.float().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     size = (image.shape[2] * enlarge, image.shape[1] * enlarge)
     canvas = Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)

@@ -1,4 +1,4 @@
-"""What to write oneself: masks as run lengths, their text, overlaps without unpacking, and suppression."""
+"""Exercises: run-length encoding, its text form, overlaps without decoding, and non-maximum suppression."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Detectors trained on iconic pictures and on scenes, each judged on both; or one trained on COCO itself."""
+"""Detectors trained on iconic images and on scenes, each tested on both, or one trained on COCO itself."""
 
 import json
 import math
@@ -85,7 +85,7 @@ SIDE = 32
 
 
 class Kind(NamedTuple):
-    """Pictures of a kind: how many objects one has in the mean, and how `readtrack.data.scenes` makes it."""
+    """A kind of images: the mean number of objects per image, and arguments for `readtrack.data.scenes`."""
 
     objects: int
     made: dict[str, Any]
@@ -110,8 +110,8 @@ OTHERS = {
     LARGE_DIGITS: KINDS["scenes"]._replace(made={**KINDS["scenes"].made, "digit": (12, 18)}),
     ONE_DIGIT: Kind(1, {**KINDS["iconic pictures"].made, "digit": (7, 18)}),
 }
-WIDTHS = (32, 64, 128, 192, 256, 256)  # of the detector of real images
-CERTAIN = 0.2  # a score that is worth drawing
+WIDTHS = (32, 64, 128, 192, 256, 256)  # of the detector for real images
+CERTAIN = 0.2  # lowest score of detections that are drawn
 RATES = (0.0015, 0.005, 0.015)
 OVER_OVERLAP = "average precision over overlap"
 
@@ -137,7 +137,7 @@ def train(
     steps: int,
     label: str = "",
 ) -> None:
-    """So many steps; the rate rises for ten steps and then falls to 0."""
+    """Train for `steps` steps; the learning rate rises for ten steps and then falls linearly to 0."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 10) * (1 - s / steps))
     batches = run.generator("batches")
@@ -152,7 +152,7 @@ def train(
 
 
 def detections(run: Run, network: Detector, coco: Coco, side: int, count: int) -> list[Found]:
-    """In each of the first `count` images, in that image's own pixels."""
+    """Detections in each of the first `count` images, in the image's own pixels."""
     found: list[Found] = []
     for first in range(0, count, 100):
         run.check_cancelled()
@@ -165,7 +165,7 @@ def detections(run: Run, network: Detector, coco: Coco, side: int, count: int) -
 
 
 def judged(coco: Coco, found: list[Found]) -> list[Detected]:
-    """As COCO's evaluation takes them: an object's size is its outline's, a crowd counts for nothing."""
+    """Input of COCO's evaluation: an object's size is its mask's area, and crowds are ignored."""
     return [
         detected_boxes(*one, objects.boxes, objects.labels, true_areas=objects.areas, crowd=objects.crowd)
         for one, objects in zip(found, coco.objects, strict=False)
@@ -173,7 +173,7 @@ def judged(coco: Coco, found: list[Found]) -> list[Detected]:
 
 
 def twelve(images: list[Detected]) -> dict[str, float]:
-    """The numbers that COCO's evaluation prints, in its order; NaN where there is no such object."""
+    """The numbers that COCO's evaluation prints, in its order; NaN if there is no object of a size."""
     sizes = {"small": SMALL, "medium": MEDIUM, "large": LARGE}
     return {
         "AP": average_precision(images),
@@ -192,7 +192,7 @@ class Sets(NamedTuple):
 
 
 def compare(run: Run, folder: Path) -> None:
-    """Two by two: what it was trained on, and what it is judged on."""
+    """Train on each kind of images, and test on both."""
     run.phase("setup")
     counts = {
         "train": run.pick(smoke=16, quick=1200, full=20_000),
@@ -234,7 +234,7 @@ def compare(run: Run, folder: Path) -> None:
 
 
 def learn(at: Trial, kind: str, rate: float, *, steps: int) -> tuple[float, Detector]:
-    """Trained on pictures of one kind, chosen on others of this kind."""
+    """Train on images of one kind. Returns the AP50 on validation images of this kind, and the detector."""
     run, choose = at.run, at.world.choose[kind]
     network = Detector(len(choose.names)).to(run.device, run.dtype)
     objects = {**KINDS, **{one.name: other for one, other in OTHERS.items()}}[kind].objects
@@ -246,7 +246,7 @@ def learn(at: Trial, kind: str, rate: float, *, steps: int) -> tuple[float, Dete
 
 
 def read_off(at: Trial, found: Sweep[Detector]) -> dict[str, float]:
-    """AP50 on each kind of pictures; a curve of the precision over the overlap that counts."""
+    """AP50 on each kind of images; also plots average precision over the overlap threshold."""
     values = {}
     for kind, coco in at.world.judge.items():
         images = judged(coco, detections(at.run, found.chosen, coco, SIDE, len(coco)))
@@ -271,7 +271,7 @@ def ap50(run: Run, network: Detector, coco: Coco) -> float:
 
 
 def show(run: Run, networks: Mapping[str, Detector], judge: Mapping[str, Coco]) -> None:
-    """Three pictures of each kind: what is there, and what each detector finds."""
+    """Save three images of each kind, with the true objects and each detector's detections."""
     tiles = []
     for coco in judge.values():
         count = min(3, len(coco))
@@ -291,15 +291,15 @@ def show(run: Run, networks: Mapping[str, Detector], judge: Mapping[str, Coco]) 
 
 
 def certain(found: Sequence[Found]) -> list[tuple[Tensor, Tensor]]:
-    """Boxes and labels of detections that are worth drawing."""
+    """Boxes and labels of detections with a score of `CERTAIN` or more."""
     kept = [one.scores >= CERTAIN for one in found]
     return [(one.boxes[rows], one.labels[rows]) for one, rows in zip(found, kept, strict=True)]
 
 
 def train_on_coco(run: Run, folder: Path) -> None:
-    """A larger detector on a folder that is laid out as COCO's download is; judged by the twelve numbers.
+    """Train a larger detector on a folder with the layout of COCO's download, and report the twelve numbers.
 
-    What it found in the images of the second part is kept as a file of COCO's results.
+    Detections in the validation images are saved as a COCO result file.
     """
     run.phase("setup")
     known = read(folder, run.option("train", "train2017"))

@@ -1,4 +1,4 @@
-"""Masks as run lengths, as COCO's files have them: how many pixels are out, in, out, ... down the columns.
+"""Run-length encoded masks as in COCO's files: lengths of outside and inside runs in turn, column by column.
 
 Dimensions: masks (n, m), runs, height, width.
 """
@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-# A number is written in digits of 32, the least first, each as a character from "0" on. A sixth bit says that
-# more follow; the sign is that of the last digit.
+# A number is written in base 32, the least significant digit first, each digit as a character from "0" on.
+# A sixth bit marks that more digits follow. The last digit carries the sign.
 _ZERO, _MORE, _SIGN = 48, 32, 16
 
 
 def encode(mask: Bool[Tensor, "height width"]) -> list[int]:
-    """The lengths of the runs; the first is of pixels that are out, and may be 0."""
+    """The lengths of the runs. The first run is outside and may have length 0."""
     pixels = mask.T.flatten()
     changes = (pixels[1:] != pixels[:-1]).nonzero().flatten() + 1
     edges = [0, *changes.tolist(), len(pixels)]
@@ -26,7 +26,7 @@ def encode(mask: Bool[Tensor, "height width"]) -> list[int]:
 
 
 def decode(counts: Sequence[int], height: int, width: int) -> Bool[Tensor, "height width"]:
-    """Raises ValueError if the runs are not as long as the image is large."""
+    """The mask of the given run lengths. Raises ValueError if they do not sum to height × width."""
     if sum(counts) != height * width:
         raise ValueError(f"runs of {sum(counts)} pixels in an image of {height} × {width}")
     lengths = torch.tensor(counts)
@@ -35,7 +35,8 @@ def decode(counts: Sequence[int], height: int, width: int) -> Bool[Tensor, "heig
 
 
 def compress(counts: Sequence[int]) -> str:
-    """As text. From the fourth on a length is written as its difference to the one before the last."""
+    """Run lengths as text. From the fourth on, a length is stored as its difference to the one before the
+    last."""
     text = []
     for i, length in enumerate(counts):
         value = length - counts[i - 2] if i > 2 else length
@@ -49,7 +50,7 @@ def compress(counts: Sequence[int]) -> str:
 
 
 def uncompress(text: str) -> list[int]:
-    """Raises ValueError if the text ends within a number."""
+    """Run lengths from text. Raises ValueError if the text ends within a number."""
     counts: list[int] = []
     value = place = 0
     for character in text:
@@ -67,19 +68,19 @@ def uncompress(text: str) -> list[int]:
 
 
 def overlap(a: Int64[Tensor, "n runs"], b: Int64[Tensor, "m _"]) -> Float[Tensor, "n m"]:
-    """Intersection over union of all pairs of masks, and no pixel is unpacked; 0 where both are empty.
+    """Intersection over union of all pairs of masks, without decoding them; 0 if both are empty.
 
-    Shorter lists of runs are filled with zeros. Raises ValueError for masks of images of different sizes.
+    Shorter lists of runs are padded with zeros. Raises ValueError for masks of different image sizes.
     """
-    # With f(x) the pixels of a mask of b among the first x of its image, the pixels that it shares with a run
-    # from x to y are f(y) - f(x): f is known at b's edges and linear between them.
+    # Let f(x) be the number of inside pixels of a mask of b among the first x of its image. The overlap with
+    # a run from x to y is f(y) - f(x). f is known at b's edges and linear between them.
     rows, size = len(a), int(a[0].sum())
     if any((runs.sum(1) != size).any() for runs in (a, b)):
         raise ValueError("masks of images of different sizes")
-    at = a.cumsum(1)[:, : a.shape[1] // 2 * 2]  # in pairs: where pixels begin to be in, and where they end
+    at = a.cumsum(1)[:, : a.shape[1] // 2 * 2]  # pairs of start and end of inside runs
     ends = b.cumsum(1)
     inside = torch.arange(b.shape[1], device=b.device) % 2 == 1
-    before = F.pad((b * inside).cumsum(1), (1, 0))  # f at the beginning of each run
+    before = F.pad((b * inside).cumsum(1), (1, 0))  # f at the start of each run
     begins = F.pad(ends, (1, 0))
     where = at.reshape(1, -1).expand(len(b), -1).contiguous()
     run = torch.searchsorted(ends, where, right=True).clamp(max=b.shape[1] - 1)

@@ -1,7 +1,7 @@
-"""A small detector: at each cell of a map a class or none, and how far away the box's sides are.
+"""A small detector that predicts a class or background, and a box, at each cell of a feature map.
 
-It is not the paper's (deformable parts, of hand-made gradients), but of the kind that came after it: one
-convolutional network, without anchors and proposals, trained on all cells at once.
+It is not the paper's (deformable parts on hand-made features), but of the later kind: one convolutional
+network without anchors and proposals, trained on all cells at once.
 
 Dimensions: batch, classes, cells, most (objects in an image), found.
 """
@@ -20,14 +20,14 @@ from .dataset import Batch
 
 
 class Cells(NamedTuple):
-    """What the network says of each cell."""
+    """The network's output for each cell."""
 
-    scores: Float[Tensor, "batch cells classes_and_none"]  # before the softmax; the first is of none
+    scores: Float[Tensor, "batch cells classes_and_none"]  # logits; the first is the background's
     boxes: Float[Tensor, "batch cells 4"]  # x1, y1, x2, y2 in pixels
 
 
 class Found(NamedTuple):
-    """Detections in one image, the best first."""
+    """Detections in one image, sorted by score in descending order."""
 
     boxes: Float[Tensor, "found 4"]
     scores: Float[Tensor, " found"]
@@ -35,10 +35,10 @@ class Found(NamedTuple):
 
 
 class Detector(nn.Module):
-    """Convolutions, each with batch normalisation and a ReLU; from the last maps classes and boxes.
+    """Convolutions with batch normalisation and ReLU; two 1 × 1 convolutions predict classes and boxes.
 
-    widths   maps of each convolution: the first is 5 × 5, the others are 3 × 3
-    halving  how many of the first ones have a stride of 2: a cell has a side of 2 to the power of it
+    widths   channels of each convolution; the first is 5 × 5, the others are 3 × 3
+    halving  number of convolutions, from the first, with stride 2; a cell has a side of 2 ** halving
     """
 
     def __init__(self, classes: int, *, widths: Sequence[int] = (24, 48, 64, 64), halving: int = 2) -> None:
@@ -65,7 +65,7 @@ class Detector(nn.Module):
 
 
 def centres(rows: int, columns: int, stride: int) -> Float[Tensor, "cells 2"]:
-    """x and y of the middles of the cells, in pixels, row by row."""
+    """x and y of the cells' centres in pixels, row by row."""
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     return (torch.stack((x, y), -1).flatten(0, 1) + 0.5) * stride
 
@@ -73,10 +73,10 @@ def centres(rows: int, columns: int, stride: int) -> Float[Tensor, "cells 2"]:
 def assigned(
     batch: Batch, middles: Float[Tensor, "cells 2"], stride: int
 ) -> tuple[Int64[Tensor, "batch cells"], Float[Tensor, "batch cells 4"]]:
-    """Each cell's class (0 for none, label + 1) and box: cells in the central half of a box are its own.
+    """Each cell's class (0 for background, label + 1) and box. A box gets the cells in its central half.
 
-    Of several boxes it is the smallest one's. The central half is at least a cell wide, so that each object
-    has a cell, unless a smaller one takes it.
+    A cell in several boxes goes to the smallest. The central half is at least one cell wide, so that each
+    object has a cell unless a smaller one takes it.
     """
     if not batch.boxes.shape[1]:
         none = torch.zeros(len(batch.boxes), len(middles), dtype=torch.int64, device=batch.boxes.device)
@@ -93,8 +93,10 @@ def assigned(
 
 
 def detection_loss(cells: Cells, batch: Batch, stride: int) -> Float[Tensor, ""]:
-    """Cross-entropy of the classes of all cells, and 1 - intersection over union of the boxes of objects'
-    cells; both over the number of objects' cells.
+    """Cross-entropy of the classes of all cells, plus 1 - intersection over union of the boxes of object
+    cells.
+
+    Both sums are divided by the number of object cells.
     """
     rows, columns = (length // stride for length in batch.images.shape[2:])
     middles = centres(rows, columns, stride).to(batch.boxes)
@@ -106,7 +108,7 @@ def detection_loss(cells: Cells, batch: Batch, stride: int) -> Float[Tensor, ""]
 
 
 def iou_of_pairs(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """Intersection over union of each box of a with the one of b beside it."""
+    """Intersection over union of corresponding boxes of a and b."""
     low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
     shared = (high - low).clamp(min=0).prod(1)
     areas = [(box[:, 2:] - box[:, :2]).prod(1) for box in (a, b)]
@@ -116,7 +118,7 @@ def iou_of_pairs(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tens
 def suppressed(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], threshold: float
 ) -> Int64[Tensor, " kept"]:
-    """Rows of the boxes that no better one overlaps by more than `threshold`, the best first."""
+    """Indices of boxes that no higher-scoring box overlaps by more than `threshold`, by descending score."""
     order = scores.argsort(descending=True, stable=True)
     close = box_iou(boxes[order], boxes[order]) > threshold
     kept, left = [], torch.arange(len(order))
@@ -131,14 +133,15 @@ def suppressed(
 def detect(
     network: nn.Module, images: Float[Tensor, "batch 3 side side"], *, least: float = 0.05, most: int = 100
 ) -> list[Found]:
-    """The detections in each image: scores of `least` or more, `most` of them, those of a class apart."""
+    """At most `most` detections per image, with scores of at least `least`, after suppression in each
+    class."""
     cells = network(images)
     detections = []
     probabilities = cells.scores.float().softmax(2)[..., 1:].cpu()
     for scores, boxes in zip(probabilities, cells.boxes.float().cpu(), strict=True):
         cell, label = (scores >= least).nonzero(as_tuple=True)
         found, certain = boxes[cell], scores[cell, label]
-        # Classes are moved apart, so that none suppresses another.
+        # Shift the boxes of each class apart, so that classes do not suppress each other.
         apart = found + (label * 4 * images.shape[-1])[:, None]
         kept = suppressed(apart, certain, 0.5)[:most]
         detections.append(Found(found[kept], certain[kept], label[kept]))
