@@ -1,19 +1,19 @@
-"""Dynamic tanh: in the place of normalisation an element-wise tanh with a learned slope.
+"""Dynamic tanh: an element-wise tanh with a learned slope in place of normalisation.
 
 Zhu, Chen, He, LeCun and Liu 2025, "Transformers without Normalization", arXiv 2503.10622.
 
-The problem. Every Transformer has normalisation layers, and is said not to train without them. What are they
-for? Each takes statistics over all features of a token.
+The problem. Every Transformer has normalisation layers and is believed not to train without them, although
+each needs statistics over all features of a token. Which part of their effect is necessary?
 
-The idea. Look at what layer normalisation does in a trained Transformer: each token is scaled linearly, but
-those of large values are scaled less, and over all tokens input and output lie on a curve like a tanh. So put
-a tanh there: γ tanh(α x) + β, with one learned slope α a layer. It bounds what is extreme, leaves the rest
-nearly linear, and takes no statistics at all.
+The idea. In a trained Transformer, layer normalisation scales each token linearly, but tokens with large
+values less. Over all tokens, its outputs lie on a tanh-like curve of its inputs. So replace it by
+γ tanh(α x) + β, with one learned slope α per layer. This bounds extreme values, leaves the rest nearly
+linear, and needs no statistics.
 
-This folder. `model`: algorithm 1 as it is written, and with one gradient. `experiment` trains a Transformer
-with layer normalisation, with dynamic tanh and with neither, from small rates to one far too large, and draws
-the curves of the layer normalisations. `story` sets the normalisation layers side by side in the order of
-their papers: what each mended of those before it, and what it does not see.
+This folder. `model`: algorithm 1 as written, and with a hand-written gradient. `experiment` trains a
+Transformer with layer normalisation, with dynamic tanh and with neither, over a range of learning rates, and
+plots the input-output curves of layer normalisation. `story` compares the normalisation layers in the order
+of their papers.
 
 Dimensions: batch (any leading axes), features.
 """

@@ -1,4 +1,4 @@
-"""Dynamic tanh: as it is written, with its last two steps as one, and with one gradient."""
+"""Dynamic tanh: as written, with scale and shift fused, and with a hand-written gradient."""
 
 import math
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from .model import dynamic_tanh, line_by_line
 
 
 def composed(x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As in the authors' code, the last two steps as one."""
+    """As in the authors' code, with scale and shift fused."""
     return torch.addcmul(bias, torch.tanh(x * alpha), weight)
 
 
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
-    """Operations a value, forward: slope, tanh, scale and shift 2. Backward: tanh's slope 2, through scale
-    and slope 3, the gradients of slope, scale and shift 5."""
+    """Operations per value. Forward: slope, tanh, scale and shift 2. Backward: derivative of tanh 2, through
+    scale and slope 3, the gradients of slope, scale and shift 5."""
     return Cost.elementwise(math.prod(shape), itemsize=itemsize, flops=4, backward=10)
 
 

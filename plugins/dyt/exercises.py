@@ -1,4 +1,4 @@
-"""What to write oneself: algorithm 1, and its gradient by hand."""
+"""Exercises: algorithm 1, and its gradient by hand."""
 
 from collections.abc import Iterator
 

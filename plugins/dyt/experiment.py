@@ -1,4 +1,4 @@
-"""A Transformer with layer normalisation, with dynamic tanh and with neither, at all rates; and S-curves."""
+"""A Transformer with layer normalisation, dynamic tanh, or neither, at many learning rates; and S-curves."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -105,7 +105,7 @@ AS_GOOD = Claim(
 )
 
 CONTEXT = 32
-MARGIN = 0.3  # nats a character below the frequencies', for a rate to count as one that works
+MARGIN = 0.3  # nats per character that a learning rate must gain on the unigram loss to count as working
 
 
 class _NoTanh(DynamicTanh):
@@ -113,7 +113,7 @@ class _NoTanh(DynamicTanh):
         return self.weight * (self.alpha * x) + self.bias
 
 
-Norm = Callable[[int], nn.Module]  # number of features to a layer
+Norm = Callable[[int], nn.Module]  # maps the number of features to a layer
 
 
 class Block(nn.Module):
@@ -129,7 +129,7 @@ class Block(nn.Module):
 
 
 class Characters(nn.Module):
-    """A causal model of characters with whatever stands where normalisation does, in front of each part."""
+    """A causal character model with an exchangeable normalisation before each attention and MLP."""
 
     def __init__(self, vocab: int, norm: Norm, *, model: int = 32, heads: int = 2, layers: int = 4) -> None:
         super().__init__()
@@ -138,13 +138,13 @@ class Characters(nn.Module):
         self.norm, self.readout = norm(model), nn.Linear(model, vocab)
 
     def loss(self, text: Int[Tensor, "batch characters"]) -> Float[Tensor, ""]:
-        """Mean nats a character, of all but the first."""
+        """Mean loss in nats per character, over all but the first."""
         logits = self.readout(self.norm(self.blocks(self.embed(text[:, :-1]))))
         return F.cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten())
 
 
 class Setting(NamedTuple):
-    """An arm: what stands where normalisation does, and the norm that gradients are clipped to."""
+    """An arm: its normalisation, and the norm to which gradients are clipped."""
 
     norm: Norm
     clip: float | None = None
@@ -163,14 +163,14 @@ BREAKS = {LINEAR: Setting(_NoTanh), CLIPPED: Setting(neither, clip=1.0)}
 
 
 class Trained(NamedTuple):
-    """loss: on the part of the text that nothing was chosen by."""
+    """A trained model, and its test loss."""
 
     loss: float
     model: Characters
 
 
 class Text(NamedTuple):
-    """parts: stretches of ids; vocab: the number of characters; works: the loss below which a rate works"""
+    """parts: stretches of ids; vocab: number of characters; works: loss below which a learning rate works"""
 
     parts: data.Parts
     vocab: int
@@ -210,7 +210,7 @@ def compare(run: Run) -> None:
         references={"bigram": {"loss": bigram}},
         breaks={one.name: {"dynamic tanh": Arm(setting)} for one, setting in BREAKS.items()},
         world=text,
-        judged_on="training",  # the highest learning rate at which it works
+        judged_on="training",  # the highest learning rate that works
     )
     for rate in RATES:
         run.metric("held-out loss over rate", text.works, step=rate, arm="a rate works below")
@@ -232,23 +232,23 @@ RATES = (0.003, 0.01, 0.03, 0.1)
 
 
 def unigram_loss(text: data.Parts, vocab: int) -> float:
-    """Nats a character by how often each occurs in the text to train on, a tenth added."""
+    """Unigram loss in nats per character, with add-0.1 smoothing."""
     counts = 0.1 + torch.bincount(torch.cat(text.train), minlength=vocab)
     (judge,) = text.judge
     return -(counts / counts.sum()).log()[judge].mean().item()
 
 
 def highest(ends: Mapping[float, float], works: float) -> float | AtLeast:
-    """The largest learning rate with a final loss below `works`, from learning rate to loss.
+    """The largest learning rate whose final loss is below `works`. `ends` maps learning rate to loss.
 
-    A lower bound where it is the largest that was tried, NaN where none works.
+    A lower bound if it is the largest that was tried, NaN if none works.
     """
     rate = max((rate for rate, loss in ends.items() if loss < works), default=math.nan)
     return AtLeast(rate) if rate == max(ends) else rate
 
 
 def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
-    """Train one arm at one learning rate: the loss to choose by, and the model."""
+    """Train one arm at one learning rate. Returns the validation loss, and the model with its test loss."""
     run, text = at.run, at.world
     steps = at.length(run.pick(smoke=3, quick=STEPS, full=3000))
     model = Characters(text.vocab, setting.norm).to(run.device, run.dtype)
@@ -269,9 +269,9 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
 
 
 def show_curves(run: Run, model: Characters, text: Text) -> None:
-    """Figure 2: what each layer normalisation of the trained model makes of its inputs; a point a value.
+    """Plot outputs over inputs of each layer normalisation in the trained model, as in figure 2.
 
-    The scale and the shift that follow are left out, as they are in the figure.
+    As in the figure, scale and shift are left out.
     """
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -297,7 +297,7 @@ def show_curves(run: Run, model: Characters, text: Text) -> None:
 
 
 def fit(x: Float[Tensor, " values"], y: Float[Tensor, " values"]) -> float:
-    """The squared error of the best line through 0, over that of the best tanh."""
+    """Ratio of the squared errors of the best line through 0 and the best tanh."""
 
     def error(shape: Tensor) -> float:
         return (y - shape * (shape @ y) / (shape @ shape)).square().mean().item()
@@ -309,7 +309,7 @@ def fit(x: Float[Tensor, " values"], y: Float[Tensor, " values"]) -> float:
 def scatter(
     x: Float[Tensor, " values"], y: Float[Tensor, " values"], *, side: int = 96
 ) -> Float[Tensor, "side side"]:
-    """How many values lie where, on a logarithmic scale from white to black; x and y in [-1, 1]."""
+    """A two-dimensional histogram of x and y in [-1, 1], logarithmic, from white to black."""
     column, row = (((t + 1) / 2 * (side - 1)).round().long() for t in (x, -y))
     counts = torch.bincount(row * side + column, minlength=side**2).view(side, side).float()
     return 1 - counts.log1p() / counts.max().log1p()

@@ -1,4 +1,4 @@
-"""Section 4: tanh(α x) with a scale and a shift, and the layer.
+"""Section 4: tanh(α x) with scale and shift, as a function and as a layer.
 
 Dimensions: batch (any leading axes), features.
 """
@@ -15,20 +15,20 @@ Slope = Float[Tensor, " 1"]
 
 
 def line_by_line(x: Vectors, alpha: Slope, weight: Features, bias: Features) -> Vectors:
-    """Algorithm 1; `weight` is gamma, `bias` beta."""
+    """Algorithm 1; `weight` is γ, `bias` is β."""
     return weight * torch.tanh(alpha * x) + bias
 
 
 def dynamic_tanh(x: Vectors, alpha: Slope, weight: Features, bias: Features) -> Vectors:
-    """The same with one gradient. Half precisions are calculated in single.
+    """Algorithm 1 with a hand-written gradient. Half precisions are computed in float32.
 
-    The gradient can be differentiated again; transforms of `torch.func` take `line_by_line`.
+    The result can be differentiated twice; transforms of `torch.func` need `line_by_line`.
     """
     return _DynamicTanh.apply(x, alpha, weight, bias)
 
 
 class _DynamicTanh(torch.autograd.Function):
-    """Keeps x and the tanh for the gradient, where autograd keeps four tensors of x's size."""
+    """Saves x and the tanh for the gradient, where autograd would save four tensors of x's size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class _DynamicTanh(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         x, alpha, weight, bias, squashed = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this gradient is to be differentiated itself
+        if torch.is_grad_enabled():  # the gradient itself is differentiated
             _, pull_back = torch.func.vjp(line_by_line, x, alpha, weight, bias)
             return pull_back(gradient)
         gradient = gradient.to(squashed.dtype)
@@ -58,9 +58,9 @@ class _DynamicTanh(torch.autograd.Function):
 
 
 class DynamicTanh(nn.Module):
-    """`dynamic_tanh` with one slope for all features; named as in the authors' code.
+    """`dynamic_tanh` with one slope for all features. Parameter names are those of the authors' code.
 
-    alpha  the slope at the start; the paper's default
+    alpha  initial slope; the default is the paper's
     """
 
     def __init__(self, features: int, *, alpha: float = 0.5) -> None:

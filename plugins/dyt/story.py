@@ -1,6 +1,6 @@
-"""The normalisation layers in the order of their papers: what each mended, and what it does not see.
+"""The normalisation layers in the order of their papers: what each improves, and its invariances.
 
-The columns are those of table 1 of layer normalisation, calculated for all of them alike.
+The columns are those of layer normalisation's table 1, computed the same way for all layers.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ NO_STATISTICS = Claim(
     control="the normalisations before it",
 )
 
-# Year, what is divided by statistics of what, and what was wrong with those before.
+# Year, the axes of the statistics, and the problem of earlier layers that the layer addresses.
 STORY = {
     "batch norm": (2015, "a feature, over the batch", "deep networks train slowly, and not at high rates"),
     "weight norm": (
@@ -84,7 +84,7 @@ STORY = {
 
 
 class OverHeads(nn.Module):
-    """Query-key normalisation of vectors: four heads of as many features, each of length 1."""
+    """Query-key normalisation of vectors: four heads of equal size, each normalised to length 1."""
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
         heads = x.flatten(0, -2).unflatten(-1, (4, -1))[:, :, None]
@@ -105,7 +105,7 @@ NORMS: dict[str, Norm] = {
 
 
 def tell(run: Run) -> None:
-    """What each mended, the table of what changes nothing, and the claim."""
+    """Save the history and the table of invariances, and judge the claim."""
     rows = {"none": changes(run, lambda features: nn.Identity())}
     for name in STORY:
         rows[name] = changes_of_weight_norm(run) if name == "weight norm" else changes(run, NORMS[name])
@@ -123,7 +123,7 @@ def tell(run: Run) -> None:
 
 
 def changes_of_weight_norm(run: Run) -> dict[str, float]:
-    """`changes` for what looks at the weights of a layer and not at its result: v is changed, g stays."""
+    """`changes` for weight normalisation, which normalises a layer's weights: v is changed, g stays."""
     generator = run.generator("weights and maps")
 
     def draw(*shape: int) -> Tensor:

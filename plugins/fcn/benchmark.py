@@ -1,4 +1,4 @@
-"""Bilinear upsampling of scores, and labels of whole images."""
+"""Bilinear upsampling of logits, and labelling of whole images."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,12 +13,14 @@ from .model import SmallFCN, bilinear, upsample
 
 
 def inner(x: Tensor, factor: int) -> Tensor:
-    """Without a border: there interpolation repeats the last score, a transposed convolution adds zeros."""
+    """Crops the border, where interpolation repeats the last value and a transposed convolution adds
+    zeros."""
     return x[:, :, factor:-factor, factor:-factor]
 
 
 def all_pairs(x: Tensor, *, factor: int) -> Tensor:
-    """A transposed convolution from every class to every class, all but zero: as a learnt layer stores it."""
+    """A transposed convolution between all pairs of classes, as a learned layer stores it; most weights are
+    0."""
     weight = torch.zeros(x.shape[1], x.shape[1], 2 * factor, 2 * factor, dtype=x.dtype, device=x.device)
     weight.diagonal(dim1=0, dim2=1).copy_(bilinear(factor)[:, :, None])
     return inner(F.conv_transpose2d(x, weight, stride=factor, padding=factor // 2), factor)
@@ -41,14 +43,14 @@ def image_by_image(network: SmallFCN, images: Tensor) -> Tensor:
 
 
 def pooled_first(network: SmallFCN, images: Tensor) -> Tensor:
-    """Pooling before the ReLU, which commutes with it and then has a quarter of the places."""
+    """Pools before the ReLU, which commutes with pooling and then has a quarter of the positions."""
     x = network.pool(network.stage1[0](images)).relu()
     x = network.pool(network.stage2[0](x)).relu()
     return upsample(network.score3(network.stage3(x)), 4)
 
 
 def work(side: int) -> int:
-    """Multiply-adds of the small network's convolutions over one image."""
+    """Multiply-adds of the small network's convolutions for one image."""
     with torch.device("meta"):
         network = make()
     places = {network.stage1: side**2, network.stage2: side**2 // 4, network.stage3: side**2 // 16}

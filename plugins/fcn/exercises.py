@@ -1,4 +1,4 @@
-"""Functions to write: the bilinear filter, and the upsampling that uses it."""
+"""Exercises: the bilinear filter, and the upsampling that uses it."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What skips from finer layers add to a coarse network's labels."""
+"""How much skips from finer layers improve a coarse network's labels."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -107,7 +107,7 @@ def count(run: Run) -> None:
 
 
 def train(at: Trial, network: nn.Module, rate: float, steps: int, label: str) -> None:
-    """Adam; the rate rises for ten steps and then falls to 0."""
+    """Train with Adam; the learning rate rises for ten steps and then falls linearly to 0."""
     known = at.world.train
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 10) * (1 - s / steps))
@@ -125,13 +125,14 @@ def train(at: Trial, network: nn.Module, rate: float, steps: int, label: str) ->
 
 @torch.no_grad()
 def iu(network: nn.Module, held_out: Labelled) -> float:
-    """Mean intersection over union, the background's too."""
+    """Mean intersection over union, including the background."""
     found = torch.cat([network(x).argmax(1) for x in held_out.x.split(250)])
     return mean_iou(found.cpu(), held_out.y.cpu(), CLASSES)
 
 
 def fitted(y: Int64[Tensor, "count height width"], stride: int = 4, steps: int = 100) -> float:
-    """A coarse network's ceiling: mean IU of scores of that stride that were fitted to the truth itself."""
+    """Mean IU of logits of the given stride that were fitted to the labels: a coarse network's upper
+    bound."""
     size = (len(y), CLASSES, *(side // stride for side in y.shape[1:]))
     scores = torch.zeros(size, device=y.device, requires_grad=True)
     optimizer = torch.optim.Adam([scores], lr=1.0)
@@ -143,7 +144,7 @@ def fitted(y: Int64[Tensor, "count height width"], stride: int = 4, steps: int =
 
 
 def near_edges(y: Int64[Tensor, "count height width"], pixels: int) -> Bool[Tensor, "count height width"]:
-    """Pixels with another class within so many pixels, in both directions."""
+    """True at pixels with another class within `pixels` pixels, horizontally and vertically."""
     values = y[:, None].float()
     window = 2 * pixels + 1
     highest, lowest = (sign * F.max_pool2d(sign * values, window, 1, pixels) for sign in (1, -1))
@@ -203,7 +204,7 @@ def compare(run: Run) -> None:
 
 
 def go_on(at: Trial, make: Callable[[], SmallFCN], rate: float, *, steps: int) -> tuple[float, SmallFCN]:
-    """From the coarse network's weights; what is new starts at zero."""
+    """Start from the coarse network's weights, with new layers at zero, and train further."""
     network = make().to(at.run.device, at.run.dtype)
     network.load_state_dict(deepcopy(at.before), strict=False)
     train(at, network, rate, at.length(steps), f" at rate {rate:g}")
@@ -212,7 +213,8 @@ def go_on(at: Trial, make: Callable[[], SmallFCN], rate: float, *, steps: int) -
 
 @torch.no_grad()
 def read_off(at: Trial, found: Sweep[SmallFCN]) -> dict[str, float]:
-    """Mean IU, of all pixels, and of those near edges, where a coarse network errs, and farther away."""
+    """Mean IU over all pixels; also plots it for pixels near edges, where a coarse network is least
+    accurate."""
     judge = at.world.judge
     named = torch.cat([found.chosen(x).argmax(1) for x in judge.x.split(250)])
     for pixels in (1, 2, 3, 5, 8):
@@ -226,7 +228,7 @@ def read_off(at: Trial, found: Sweep[SmallFCN]) -> dict[str, float]:
 
 @torch.no_grad()
 def draw(run: Run, networks: dict[str, nn.Module], judge: Labelled) -> None:
-    """Four pictures, what each network makes of them, and the truth."""
+    """Save four images with each network's labels and the true ones."""
     x, y = judge.x[:4], judge.y[:4]
     names = [arm for arm in reversed(ARMS) if arm in networks]
     found = [coloured(networks[arm](x).argmax(1)) for arm in names]

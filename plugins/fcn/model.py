@@ -1,4 +1,4 @@
-"""Upsampling by bilinear filters, the networks of figure 3 on VGG, and the experiment's small one.
+"""Upsampling by bilinear filters, the networks of figure 3 on VGG, and the experiment's small network.
 
 Dimensions: batch, maps (channels), classes, rows, columns, height, width.
 """
@@ -18,7 +18,7 @@ Scores = Float[Tensor, "batch classes height width"]
 
 
 def bilinear(factor: int) -> Float[Tensor, "size size"]:
-    """The filter whose transposed convolution of stride `factor` interpolates."""
+    """The filter with which a transposed convolution of stride `factor` interpolates bilinearly."""
     size = 2 * factor - factor % 2
     middle = factor - 1 if factor % 2 else factor - 0.5
     line = 1 - (torch.arange(size) - middle).abs() / factor
@@ -26,22 +26,22 @@ def bilinear(factor: int) -> Float[Tensor, "size size"]:
 
 
 def upsample(x: Float[Tensor, "batch classes rows columns"], factor: int) -> Scores:
-    """`factor` times as many rows and columns: bilinear, and beyond the border there are zeros."""
+    """`factor` times as many rows and columns, by bilinear interpolation with zeros beyond the border."""
     if factor == 1:
         return x
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # some processors add halves as halves
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # some processors accumulate in half precision
     weight = bilinear(factor).to(wide).expand(x.shape[1], 1, -1, -1)
     padding = (weight.shape[-1] - factor) // 2
     return F.conv_transpose2d(wide, weight, stride=factor, padding=padding, groups=x.shape[1]).to(x.dtype)
 
 
 class FCN(nn.Module):
-    """VGG-16 read as convolutions, a score at each place, upsampled: FCN-32s, FCN-16s and FCN-8s.
+    """FCN-32s, FCN-16s or FCN-8s: VGG-16 as a fully convolutional network, with upsampled logits.
 
-    stride  of the finest scores that are added: 32 (no skip), 16 (pool4) or 8 (pool3 as well)
+    stride  stride of the finest logits: 32 (no skip), 16 (skip from pool4) or 8 (from pool3 as well)
 
-    The first convolution's padding of 100 pixels keeps small images from vanishing; what is too much at the
-    end is cut off. Scores of the skips start at zero, so that a network starts where the coarser one ended.
+    The first convolution pads by 100 pixels so that small images keep some positions; the output is cropped.
+    The skips' logits start at zero, so that a network starts where the coarser one ended.
     """
 
     def __init__(self, stride: Literal[32, 16, 8] = 8, *, classes: int = 21) -> None:
@@ -67,7 +67,7 @@ class FCN(nn.Module):
             self.init_weights()
 
     def init_weights(self) -> None:
-        """Sections 4.2 and 4.3: scores start at zero, upsampling as interpolation, which then is learnt."""
+        """Sections 4.2 and 4.3: logits start at zero, learned upsampling starts as bilinear interpolation."""
         for layer in (self.score, *self.skips.values()):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -77,7 +77,7 @@ class FCN(nn.Module):
                 up.weight.data[label, label] = bilinear(2)
 
     def forward(self, images: Images) -> Scores:
-        """Scores of each pixel, before the softmax."""
+        """Logits of each pixel."""
         pools, x = [], images
         for layer in self.features:
             x = layer(x)
@@ -94,7 +94,7 @@ class FCN(nn.Module):
 
 
 def middle_of(x: Float[Tensor, "batch maps _ _"], height: int, width: int) -> Float[Tensor, "batch maps _ _"]:
-    """The central part of so many rows and columns."""
+    """The central `height` × `width` crop."""
     top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
     return x[:, :, top : top + height, left : left + width]
 
@@ -103,12 +103,11 @@ Source = Literal["layers", "coarse maps", "pixels"]
 
 
 class SmallFCN(nn.Module):
-    """For images of 16 × 16: maps of stride 1, 2 and 4, and scores of each, from the coarsest to `finest`.
+    """A network for images of 16 × 16, with maps of stride 1, 2 and 4 and logits down to the stride `finest`.
 
-    source  of the finer scores: the layers of that stride, or, to compare with, the coarsest maps or the
-    pixels,
-            brought to that stride
-    learnt  whether the last upsampling is learnt; without finer scores alone
+    source  input of the finer logits: the layers of that stride or, for comparison, the coarsest maps or the
+            pixels, resized to that stride
+    learnt  whether the last upsampling is learned; only without finer logits
     """
 
     def __init__(
@@ -130,7 +129,7 @@ class SmallFCN(nn.Module):
         self.score3 = nn.Conv2d(64, classes, 1)
         init_weights(self)
         self.source = source
-        # What is added starts at zero: a network with skips starts where the coarse one ended.
+        # The added logits start at zero, so that a network with skips starts where the coarse one ended.
         maps = {"layers": (32, 16), "coarse maps": (64, 64), "pixels": (3, 3)}[source]
         self.score2 = zeros(maps[0], classes) if finest <= 2 else None
         self.score1 = zeros(maps[1], classes) if finest == 1 else None

@@ -1,4 +1,4 @@
-"""Pictures whose pixels are to be named: five digits on pieces of photographs, 16 × 16."""
+"""Images of 16 × 16 with labelled pixels: five digits on photographs."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ from torch import Tensor
 from readtrack.data import scenes
 from readtrack.plugin import Run
 
-CLASSES = 6  # the background, and the digits 0 to 4
+CLASSES = 6  # the background and the digits 0 to 4
 SIDE = 16
-BRIGHTNESS = 0.3  # about the mean of all pixels
+BRIGHTNESS = 0.3  # approximate mean of all pixels
 
 
 class Labelled(NamedTuple):
@@ -20,9 +20,9 @@ class Labelled(NamedTuple):
 
 
 def labelled(run: Run, part: scenes.Part, count: int, *, fragments: int = 0) -> Labelled:
-    """The shared scenes' level `photo` at half its size, with the digits 0 to 4, and their masks.
+    """The shared scenes' level `photo` at 16 × 16, with the digits 0 to 4, and their masks.
 
-    fragments  halves of digits in each scene, which belong to the background
+    fragments  number of half digits in each scene, which belong to the background
     """
     changes = {"size": SIDE, "digit": (7, 11), "classes": CLASSES - 1, "fragments": (fragments, fragments)}
     drawn = scenes.draw(count, run.data_seed(part), part, "photo", **changes)
@@ -33,5 +33,5 @@ COLOURS = ((0, 0, 0), (0.9, 0.2, 0.2), (0.2, 0.8, 0.3), (0.3, 0.5, 1.0), (0.95, 
 
 
 def coloured(classes: Int64[Tensor, "count 16 16"]) -> Float[Tensor, "count 3 16 16"]:
-    """A colour for each class."""
+    """An image with one colour per class."""
     return torch.tensor(COLOURS)[classes.cpu()].permute(0, 3, 1, 2)

@@ -1,18 +1,18 @@
-"""Fuyu: a decoder of text that sees images of any size, because it has no image encoder.
+"""Fuyu: a decoder that reads images of any size, without an image encoder.
 
 Bavishi, Elsen, Hawthorne, Nye, Odena, Somani and Taşırlar 2023, "Fuyu-8B: A Multimodal Architecture for AI
 Agents", Adept's post with the released model.
 
-The problem. To make a language model see, an image encoder is trained first and bolted on with layers of its
-own. It knows one size of images; others are shrunk, cut or filled up to it, and training has stages.
+The problem. Multimodal language models use a separately pre-trained image encoder with adapter layers. It
+accepts one image size, to which images are resized, cropped or padded, and training needs several stages.
 
-The idea. Cut the image into patches and hand each through one matrix straight into the decoder, where the
-embedding of a token would be. At the end of each row stands a token that means just that, so that the same
-sequence of positions serves images of any height and width.
+The idea. Cut the image into patches and project each linearly into the decoder, in place of a token
+embedding. A newline token ends each row of patches, so that a one-dimensional sequence of positions
+represents images of any height and width.
 
-This folder. `model`: the decoder of an earlier paper with patches and newlines. `weights` gives released
-weights our names. `experiment` asks for what needs rows, on sizes seen in training and on others, with and
-without newlines. `benchmark` answers about images of several sizes.
+This folder. `model`: Persimmon's decoder with patches and newlines. `weights` renames the released
+parameters. `experiment` asks for a mark's column, on image sizes seen in training and on others, with and
+without newlines. `benchmark` times answers about images of several sizes.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Images of several sizes and a question about each, through a small decoder."""
+"""Images of several sizes with a question each, through a small decoder."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -23,7 +23,7 @@ def one_by_one(weights: Weights, ids: Tensor, images: list[Tensor], *, network: 
 
 
 def by_length(weights: Weights, ids: Tensor, images: list[Tensor], *, network: Fuyu) -> Tensor:
-    """Images of one size are a batch of their own: nothing is filled up."""
+    """One batch per image size, without padding."""
     alike: dict[torch.Size, list[int]] = {}
     for index, image in enumerate(images):
         alike.setdefault(image.shape, []).append(index)

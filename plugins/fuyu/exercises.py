@@ -1,4 +1,4 @@
-"""What to write oneself: an image as tokens, images before texts, and the layout."""
+"""Exercises: an image as tokens, images before texts, and the layout."""
 
 from collections.abc import Iterator
 

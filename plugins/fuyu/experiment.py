@@ -1,4 +1,4 @@
-"""A question about rows, on images of sizes seen in training and of others, with newlines and without."""
+"""Which column holds a mark, on image sizes seen in training and on others, with and without newlines."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -83,13 +83,13 @@ NEWLINES = Claim(
     ),
 )
 
-PATCH, MOST = 2, 5  # pixels of a patch's side; rows or columns
-ASK, NEWLINE, FIRST = 0, 1, 2  # the tokens; from FIRST on the columns' names
+PATCH, MOST = 2, 5  # side of a patch in pixels; largest number of rows or columns
+ASK, NEWLINE, FIRST = 0, 1, 2  # token ids; from FIRST on the names of the columns
 VOCAB = FIRST + MOST
 UNSEEN = ((3, 5), (5, 3), (4, 4))
 SIZES = tuple((rows, columns) for rows in range(2, MOST + 1) for columns in range(2, MOST + 1))
 SEEN = tuple(size for size in SIZES if size not in UNSEEN)
-ALIKE = tuple(size for size in SEEN if size[1] > 2)  # of as many columns as those unseen: as hard to guess
+ALIKE = tuple(size for size in SEEN if size[1] > 2)  # sizes as hard to guess as the unseen ones
 RATES = (0.004, 0.008, 0.016)
 OVER_STEPS = "right over steps at unseen sizes"
 
@@ -99,11 +99,11 @@ Size = tuple[int, int]
 
 class Questions(NamedTuple):
     images: Float[Tensor, "batch 1 height width"]
-    answers: Int64[Tensor, " batch"]  # the column, from 0
+    answers: Int64[Tensor, " batch"]  # index of the column, from 0
 
 
 def draw(count: int, rows: int, columns: int, generator: torch.Generator) -> Questions:
-    """Noise with one marked patch, anywhere."""
+    """Noise images with one marked patch at a random position."""
     row, column = (torch.randint(most, (count,), generator=generator) for most in (rows, columns))
     marks = torch.zeros(count, rows, columns)
     marks[torch.arange(count), row, column] = 1.0
@@ -135,7 +135,7 @@ def count(run: Run) -> None:
 
 
 class Anywhere(Fuyu):
-    """As many newlines, at places drawn anew for each batch; the order of the patches is kept."""
+    """The same number of newlines at random places for each batch; the patches keep their order."""
 
     def image_tokens(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch tokens model"]:
         seen = super().image_tokens(images)
@@ -148,7 +148,7 @@ class Anywhere(Fuyu):
 
 
 class WidthFirst(Fuyu):
-    """The number of columns as a token before the patches, which follow one another without a sign."""
+    """A token with the number of columns before the patches, and no newlines."""
 
     def image_tokens(self, images: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch tokens model"]:
         seen = self.look(patches(images, self.patch)).flatten(1, 2)
@@ -171,7 +171,7 @@ def compare(run: Run) -> None:
     learnt: dict[str, Mapping[Size, float]] = {}
 
     def read(at: Trial, found: Sweep[Fuyu]) -> dict[str, Tensor | float]:
-        """Right answers by item, and what is lost at unseen sizes."""
+        """Correct answers per image, and the accuracy lost at unseen sizes."""
         by_size = right(at.run, found.chosen, SIZES, "judge")
         learnt[at.name] = {size: one.mean().item() for size, one in by_size.items()}
         seen, alike, unseen = (
@@ -195,7 +195,7 @@ def compare(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Fuyu]:
-    """Every batch has a size of its own; the loss is that of the answer. The score is of sizes seen."""
+    """Train on batches of one random seen size each. Returns the validation accuracy at seen sizes."""
     run = at.run
     network = make().to(run.device, run.dtype)
     steps = at.length(run.pick(smoke=2, quick=STEPS, full=2000))
@@ -217,7 +217,7 @@ def train(at: Trial, make: Make, rate: float) -> tuple[float, Fuyu]:
 
 
 def scores(run: Run, network: Fuyu, asked: Questions) -> Float[Tensor, "batch most"]:
-    """Of the columns, after the image and the question."""
+    """Logits of the columns, after the image and the question."""
     ids = torch.full((len(asked.answers), 1), ASK, device=run.device)
     return network(ids, asked.images.to(run.device, run.dtype))[:, -1, FIRST:]
 
@@ -226,7 +226,7 @@ def scores(run: Run, network: Fuyu, asked: Questions) -> Float[Tensor, "batch mo
 def right(
     run: Run, network: Fuyu, sizes: tuple[Size, ...], part: Literal["choose", "judge"]
 ) -> dict[Size, Float[Tensor, " count"]]:
-    """1 for each right answer, else 0, by size."""
+    """1 for each correct answer, else 0, by size."""
     found = {}
     for rows, columns in sizes:
         stream = run.data(f"{part} {rows} {columns}", part)
@@ -237,7 +237,7 @@ def right(
 
 
 def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
-    """The share of right answers by rows (down) and columns (across), and some images."""
+    """Save the accuracy by rows (down) and columns (across), and example images."""
     maps = [
         torch.tensor(
             [[found[rows, columns] for columns in range(2, MOST + 1)] for rows in range(2, MOST + 1)]
@@ -245,7 +245,7 @@ def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
         for found in learnt.values()
     ]
     large = torch.stack(maps)[:, None].repeat_interleave(24, 2).repeat_interleave(24, 3)
-    for rows, columns in UNSEEN:  # a black dot in the middle of the sizes that were kept out
+    for rows, columns in UNSEEN:  # a black dot marks the unseen sizes
         large[
             :, :, 24 * (rows - 2) + 9 : 24 * (rows - 2) + 15, 24 * (columns - 2) + 9 : 24 * (columns - 2) + 15
         ] = 0

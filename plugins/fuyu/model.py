@@ -1,4 +1,4 @@
-"""Persimmon's decoder that is given patches of images among its tokens.
+"""Persimmon's decoder with image patches among its tokens.
 
 Dimensions: batch, channels, height, width (pixels), rows, columns (of patches), tokens, model, vocab.
 """
@@ -18,12 +18,12 @@ Images = Float[Tensor, "batch channels height width"]
 
 
 class Fuyu(Persimmon):
-    """A decoder without an image encoder: one matrix turns a patch into what an embedding would be.
+    """A decoder without an image encoder: one matrix projects each patch to the size of an embedding.
 
-    The defaults are those of the released configuration.
+    The defaults are the released configuration's.
 
-    patch     pixels of a patch's side
-    newline   the token that ends each row of patches; None: rows follow one another without a sign
+    patch     side of a patch in pixels
+    newline   id of the token that ends each row of patches; None for no newlines
     settings  of `Persimmon`
     """
 
@@ -46,7 +46,8 @@ class Fuyu(Persimmon):
             nn.init.zeros_(self.look.bias)
 
     def image_tokens(self, images: Images) -> Float[Tensor, "batch tokens model"]:
-        """Patches row by row, a newline after each row; of any size, as long as it is whole patches."""
+        """Embedded patches row by row, with a newline after each row. The image must consist of whole
+        patches."""
         seen = self.look(patches(images, self.patch))
         if self.newline is not None:
             newline = self.embed(torch.tensor([self.newline], device=images.device))
@@ -56,10 +57,10 @@ class Fuyu(Persimmon):
     def forward(
         self, ids: Int[Tensor, "batch text"], images: Images | Sequence[Float[Tensor, "_ _ _"]] = ()
     ) -> Float[Tensor, "batch text vocab"]:
-        """Logits of the next token after each of `ids`, which come after the image.
+        """Logits of the next token after each of `ids`, which follow the image.
 
-        images  one for each text, of one size or each of its own (then a sequence of them); or none. Shorter
-                sequences are filled up at their end, which no earlier token sees.
+        images  one image per text, as a batch of one size or a sequence of different sizes; or none. Shorter
+                sequences are padded at the end, which earlier tokens do not attend to.
         """
         x, starts = self.sequences(self.embed(ids), images)
         for block in self.blocks:
@@ -71,7 +72,7 @@ class Fuyu(Persimmon):
     def sequences(
         self, text: Float[Tensor, "batch text model"], images: Images | Sequence[Float[Tensor, "_ _ _"]]
     ) -> tuple[Float[Tensor, "batch tokens model"], Int[Tensor, " batch"]]:
-        """Images and texts behind them, and where the texts start."""
+        """Images followed by texts, and the positions at which the texts start."""
         if isinstance(images, Tensor) or not images:
             seen = self.image_tokens(images) if isinstance(images, Tensor) else text[:, :0]
             return torch.cat((seen, text), 1), torch.full((len(text),), seen.shape[1], device=text.device)
@@ -85,11 +86,11 @@ class Fuyu(Persimmon):
         ids: Int[Tensor, "batch text"],
         images: Images | Sequence[Float[Tensor, "_ _ _"]] = (),
     ) -> Float[Tensor, ""]:
-        """Mean nats a token of the text, of all but its first; what an image shows is not predicted."""
+        """Mean loss in nats per text token after the first. Image tokens are not predicted."""
         return F.cross_entropy(self(ids[:, :-1], images).flatten(0, 1), ids[:, 1:].flatten())
 
 
 def layout(height: int, width: int, *, patch: int = 30) -> tuple[int, int, int]:
-    """Rows, columns, and tokens with newlines, of an image of so many pixels, filled up to whole patches."""
+    """Rows, columns, and tokens including newlines, of an image padded to whole patches; sizes in pixels."""
     rows, columns = -(-height // patch), -(-width // patch)
     return rows, columns, rows * (columns + 1)

@@ -1,4 +1,4 @@
-"""Released weights under our parameters' names, for `transformers`' Fuyu."""
+"""Renames released weights, as `transformers`' Fuyu has them."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ _DECODER = "model.language_model."
 
 
 def from_released(weights: Mapping[str, Tensor], *, dim: int = 64, channels: int = 3) -> dict[str, Tensor]:
-    """For `Fuyu.load_state_dict`: the parameters of `FuyuForCausalLM`, whose heads are `dim` wide.
+    """A state dict for `Fuyu`, from `FuyuForCausalLM` with heads of size `dim`.
 
-    Their patches are flattened with the channel last, ours with the channel first. Raises ValueError at a
-    name of no Fuyu.
+    The released patches are flattened with the channel last, ours with the channel first. Raises ValueError
+    for a name that is not Fuyu's.
     """
     ours, decoder = {}, {}
     for name, tensor in weights.items():

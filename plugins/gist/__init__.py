@@ -1,16 +1,16 @@
-"""Gist tokens: a mask hides the prompt behind a token, so that the model must press the prompt into it.
+"""Gist tokens: an attention mask makes the model compress a prompt into the keys and values of a few tokens.
 
 Mu, Li and Goodman 2023, "Learning to Compress Prompts with Gist Tokens", arXiv 2304.08467.
 
-The problem. The same instructions stand before every request, and each time they are read, or at least kept:
-their keys and values fill the cache and every new token looks at them.
+The problem. The same instructions precede every request. They are processed again each time or cached, and
+the cache takes memory and is attended to by every new token.
 
-The idea. Put a few gist tokens behind the prompt and let nothing that follows them look at what stands before
-them. Fine-tuned so, the model writes what matters of any prompt into the keys and values of the gist tokens.
-Those are kept, the prompt is dropped. No network is added and nothing is trained for a single prompt.
+The idea. Insert a few gist tokens after the prompt, and mask the prompt from all tokens after them. With this
+mask, fine-tuning teaches the model to write the relevant content of any prompt into the gist tokens' keys and
+values. Only these stay in the cache. There is no additional network and no training per prompt.
 
-This folder. `model`: the mask, and GPT-2 with a gist token and a cache that drops the prompt. `experiment`
-trains a model on prompts and tunes it with the mask, on prompts that it has never seen. `benchmark` times the
+This folder. `model`: the mask, and GPT-2 with a gist token and a cache without the prompt. `experiment`
+trains a model on prompts, fine-tunes it with the mask, and tests it on unseen prompts. `benchmark` times the
 answer to a request with the prompt, with its cache, and with its gist.
 
 Dimensions: batch, tokens, prompt, gists, heads, dim (of a head), room, vocab.

@@ -1,4 +1,5 @@
-"""A training step with the mask; an answer after a prompt that is read anew, cached, or compressed."""
+"""A training step with the mask, and an answer after a prompt that is processed again, cached or
+compressed."""
 
 from collections.abc import Iterator
 from functools import cache, partial
@@ -19,7 +20,7 @@ def loss(network: GistGPT2, ids: Tensor) -> Tensor:
 
 
 def by_loops(network: GistGPT2, ids: Tensor) -> Tensor:
-    """Which keys a query sees is decided pair by pair, and each head attends by itself."""
+    """Decides visibility pair by pair, and attends head by head."""
 
     def visible(ids: Tensor, gist: int) -> Tensor:
         mask = torch.zeros(len(ids), 1, ids.shape[1], ids.shape[1], dtype=torch.bool)
@@ -56,7 +57,7 @@ def attended_by(attend: Any, network: GistGPT2, ids: Tensor) -> Tensor:
 
 @torch.no_grad()
 def answer(network: GistGPT2, request: Tensor, count: int, kept: Cache) -> dict[str, Any]:
-    """The likeliest tokens after a request, what was before it being in `kept`: a copy of it is used."""
+    """Generates `count` tokens greedily after a request, with a copy of the cache `kept`."""
     mine = type(kept)(**{**vars(kept), "kv": kept.kv.clone()})
     newest = request
     for _ in range(count):
@@ -70,7 +71,7 @@ def cached_bytes(kept: Cache) -> int:
 
 @torch.no_grad()
 def read(network: GistGPT2, prompt: Tensor, room: int) -> Cache:
-    """The whole prompt, with room for more."""
+    """The cache of the whole prompt, with space for `room` more tokens."""
     kept = network.empty_cache(len(prompt), prompt.shape[1] + room)
     network(prompt, kept)
     return kept
@@ -79,8 +80,8 @@ def read(network: GistGPT2, prompt: Tensor, room: int) -> Cache:
 def step_cost(
     batch: int, prompt: int, after: int, model: int, layers: int, vocab: int, itemsize: int
 ) -> dict[str, Cost]:
-    """GPT-2's products, without those of the pairs that the mask hides."""
-    tokens = prompt + after  # the last token is not read
+    """GPT-2's cost, without the query-key pairs that the mask hides."""
+    tokens = prompt + after  # the last token is only predicted
     whole = training_cost(batch, tokens, model, layers, vocab + 1, itemsize, context=tokens)["forward"]
     hidden = prompt * (after - 1)
     return Cost.products(whole.flops - 4 * batch * layers * hidden * model, whole.bytes)

@@ -1,4 +1,4 @@
-"""What to write oneself: both sides of a gist token, the mask, and the compressed prompt."""
+"""Exercises: tokens before and after the gist, the mask, and the compressed prompt."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The claims: an unseen prompt of 26 tokens as one gist token, and the time that it saves."""
+"""An unseen prompt of 26 tokens as one gist token: accuracy, and the time saved."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -32,8 +32,8 @@ from .model import GistGPT2, Visible, causal_mask, gist_mask, promptless_mask
 PROMPT, GISTS, SETTINGS, VALUES, FILLING = 26, 1, 2, 10, 8
 ASKS = VALUES  # the first of the tokens that ask for a setting
 VOCAB = VALUES + SETTINGS + FILLING
-STEPS = 140  # of tuning
-IGNORED = -100  # what `cross_entropy` leaves out
+STEPS = 140  # of fine-tuning
+IGNORED = -100  # `ignore_index` of `cross_entropy`
 
 ORDINALS = ("first", "second")
 
@@ -118,24 +118,24 @@ FASTER = Claim(
     "whole prompt is timed, and not judged. The paper times LLaMA-7B and FLAN-T5-XXL on shorter prompts.",
 )
 
-Texts = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # what is read, what comes next
+Texts = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs and targets
 
 
 class Way(NamedTuple):
-    """visible: the mask to tune with; tuned: whether it is tuned at all"""
+    """visible: the mask to fine-tune with; tuned: whether to fine-tune at all"""
 
     visible: Visible
     tuned: bool = True
 
 
 def half_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """The gist's mask, but nothing that stands behind the prompt's first half sees that half."""
+    """The gist mask that also hides the prompt's first half from its second half and the gist."""
     early = torch.arange(ids.shape[1], device=ids.device) < PROMPT // SETTINGS
     return gist_mask(ids, gist) & (early[:, None] | ~early)
 
 
 def last_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """Of the prompt and its gist, what follows sees the prompt's last token alone."""
+    """Tokens after the gist see the last token of the prompt instead of the gist."""
     place = torch.arange(ids.shape[1], device=ids.device)
     behind = place >= PROMPT + GISTS
     hidden = behind[:, None] & ~behind & (place != PROMPT - 1)
@@ -178,12 +178,12 @@ def saved(table: Table) -> dict[str, dict[str, float]]:
 
 
 def held_out(settings: Int[Tensor, "count settings"]) -> Bool[Tensor, " count"]:
-    """A tenth of all combinations; every value of either setting is in nine that are trained on."""
+    """A tenth of all combinations. Each value of each setting occurs in nine combinations for training."""
     return (settings * torch.tensor([1, 3])).sum(1) % VALUES == 0
 
 
 def texts(count: int, unseen: bool, generator: torch.Generator) -> Texts:
-    """Prompts, the gist token, and requests each with its answer; only answers are to be predicted."""
+    """Prompts, the gist token, and requests with their answers. Only answers are targets."""
     settings = torch.randint(VALUES, (20 * count + 100, SETTINGS), generator=generator)
     settings = settings[held_out(settings) == unseen][:count]
     prompt = torch.randint(VALUES + SETTINGS, VOCAB, (count, PROMPT), generator=generator)
@@ -198,14 +198,14 @@ def texts(count: int, unseen: bool, generator: torch.Generator) -> Texts:
 
 
 def nats(network: GistGPT2, part: Texts) -> Float[Tensor, ""]:
-    """Mean nats of an answer."""
+    """Mean loss of the answers in nats."""
     ids, target = (ids.to(network.tokens.weight.device) for ids in part)
     return F.cross_entropy(network(ids).flatten(0, 1), target.flatten(), ignore_index=IGNORED)
 
 
 @torch.no_grad()
 def accuracies(network: GistGPT2, part: Texts) -> Float[Tensor, "settings texts"]:
-    """Whether the answer about each setting is right, those before it being given."""
+    """1 for each correct answer, else 0, by setting. The inputs contain the earlier answers."""
     ids, target = (ids.to(network.tokens.weight.device) for ids in part)
     right = (network(ids).argmax(-1) == target).double()
     return torch.stack([right[ids == ASKS + setting] for setting in range(SETTINGS)])
@@ -222,13 +222,13 @@ def judged(at: Trial, found: Sweep[GistGPT2]) -> dict[str, Float[Tensor, " _"]]:
 
 @torch.no_grad()
 def show_saved(run: Run, network: GistGPT2, prompt: Int[Tensor, "1 prompt"]) -> None:
-    """What is kept of a prompt until it is used, and the operations of the first answer then.
+    """Save a table of the cache's size for a prompt, and the FLOPs of the first answer.
 
-    The times are the benchmark's.
+    The benchmark measures times.
     """
     ask, whole = torch.full_like(prompt[:, :1], ASKS), read(network, prompt, 1)
     gist = network.compress(prompt, gists=GISTS, room=1)
-    kept_bytes = cached_bytes(whole), cached_bytes(gist)  # before they are added to
+    kept_bytes = cached_bytes(whole), cached_bytes(gist)  # measured before the answers extend the caches
     ways: dict[str, tuple[int, int, Callable[[], Tensor]]] = {
         "the prompt read anew": (0, 0, lambda: network(torch.cat((prompt, ask), 1))),
         "the prompt's cache": (whole.length, kept_bytes[0], lambda: network(ask, whole)),
@@ -248,7 +248,7 @@ def show_saved(run: Run, network: GistGPT2, prompt: Int[Tensor, "1 prompt"]) -> 
 
 
 def descend(at: Trial, network: GistGPT2, rate: float, steps: int, curve: str) -> None:
-    """Train on fresh texts. The gist token is among what is learned from the beginning."""
+    """Train on fresh texts; every text contains the gist token."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps + 1, pct_start=0.1)
     drawn = at.generator("texts to train on")
@@ -264,7 +264,7 @@ def descend(at: Trial, network: GistGPT2, rate: float, steps: int, curve: str) -
 
 
 def full_model(at: Trial) -> GistGPT2:
-    """Trained with the whole prompt in view; the gist token stands there and has no say."""
+    """A model trained with the whole prompt visible."""
     context = PROMPT + GISTS + 2 * SETTINGS
     network = GistGPT2(VOCAB, context=context, model=48, heads=4, layers=2, std=0.1, visible=causal_mask)
     network = network.to(at.run.device, at.run.dtype)
@@ -273,7 +273,7 @@ def full_model(at: Trial) -> GistGPT2:
 
 
 def tune(at: Trial, way: Way, rate: float) -> tuple[float, GistGPT2]:
-    """The full model, tuned with a mask; the nats of unseen prompts, and the network."""
+    """Fine-tune the full model with a mask. Returns the loss on unseen validation prompts, and the model."""
     network = deepcopy(at.before)
     network.visible = way.visible
     if way.tuned:
@@ -288,7 +288,7 @@ def tune(at: Trial, way: Way, rate: float) -> tuple[float, GistGPT2]:
 
 @torch.no_grad()
 def show(run: Run, networks: dict[str, GistGPT2], part: Texts) -> None:
-    """Two unseen prompts, what is asked, and what each model answers."""
+    """Save two unseen prompts with their requests and each model's answers."""
     lines = []
     for ids, target in zip(part[0][:2], part[1][:2], strict=True):
         places = (target != IGNORED).nonzero()[:, 0]

@@ -1,7 +1,7 @@
-"""GPT-2 with a gist token: who may look at whom, and a cache that keeps nothing of the prompt but its gist.
+"""GPT-2 with a gist token: attention masks, and a cache that keeps the gist of a prompt only.
 
-Dimensions: batch, tokens, prompt, gists (how often the gist token stands behind the prompt), heads, dim, room
-(tokens that a cache can take), vocab (with the gist token, which is the last).
+Dimensions: batch, tokens, prompt, gists (number of gist tokens after the prompt), heads, dim, room (free
+entries of a cache), vocab (including the gist token, which is the last).
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from ..gpt2.model import Cache
 def sides(
     ids: Int[Tensor, "batch tokens"], gist: int
 ) -> tuple[Bool[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
-    """Which tokens stand before the first gist token, and which behind the last; none where there is none."""
+    """Masks of the tokens before the first gist token, and after the last; all False without a gist token."""
     marks = ids == gist
     some = marks.any(1, keepdim=True)
     before = some & (marks.cumsum(1) == 0)
@@ -29,20 +29,20 @@ def sides(
 
 
 def causal_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """The whole prompt may be seen."""
+    """A causal mask: the whole prompt is visible."""
     length = ids.shape[1]
     earlier = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
     return earlier.expand(len(ids), 1, -1, -1)
 
 
 def gist_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """Figure 2: what stands behind the gist tokens sees them, and nothing of what stands before them."""
+    """Figure 2: tokens after the gist tokens attend to these, but not to tokens before them."""
     before, behind = sides(ids, gist)
     return causal_mask(ids, gist) & ~(behind[:, None, :, None] & before[:, None, None, :])
 
 
 def promptless_mask(ids: Int[Tensor, "batch tokens"], gist: int) -> Bool[Tensor, "batch 1 tokens tokens"]:
-    """The negative control: what stands behind the gist tokens does not even see those."""
+    """The negative control: tokens after the gist tokens attend neither to these nor to the prompt."""
     _, behind = sides(ids, gist)
     return causal_mask(ids, gist) & ~(behind[:, None, :, None] & ~behind[:, None, None, :])
 
@@ -52,21 +52,21 @@ Visible = Callable[[Tensor, int], Tensor]
 
 @dataclass
 class GistCache(Cache):
-    """Keys and values of gist tokens, and of all tokens read after them.
+    """Keys and values of gist tokens, and of all tokens after them.
 
-    before  tokens of the prompt, which was dropped: positions go on as if it were there
+    before  length of the dropped prompt; positions continue as if it were there
     """
 
     before: int = 0
 
 
 class GistGPT2(GPT2):
-    """GPT-2 with one more token, the gist's.
+    """GPT-2 with a gist token as an additional token.
 
-    visible  who may look at whom, of the ids and the gist token's id
+    visible  makes an attention mask from the ids and the gist token's id
     """
 
-    mask: Bool[Tensor, "batch 1 tokens tokens"] | None = None  # of the text that is being read
+    mask: Bool[Tensor, "batch 1 tokens tokens"] | None = None  # for the current text
 
     def __init__(
         self,
@@ -91,9 +91,9 @@ class GistGPT2(GPT2):
     def forward(
         self, ids: Int[Tensor, "batch tokens"], cache: Cache | None = None
     ) -> Float[Tensor, "batch tokens vocab"]:
-        """Logits of the next token after each of `ids`: a prompt, its gist tokens, and what follows.
+        """Logits of the next token after each of `ids`: a prompt, its gist tokens, and the rest.
 
-        cache  of a prompt's gist and what was read after it: `ids` follow
+        cache  of a prompt's gist and later tokens, which `ids` continue
         """
         if not isinstance(cache, GistCache):
             self.mask = None if cache else self.visible(ids, self.gist)
@@ -108,7 +108,8 @@ class GistGPT2(GPT2):
 
     @torch.no_grad()
     def compress(self, prompt: Int[Tensor, "batch prompt"], *, gists: int, room: int) -> GistCache:
-        """The gist of a prompt, with room for `room` tokens after it; the prompt's own cache is dropped."""
+        """The cache of a prompt's gist, with space for `room` more tokens. The prompt's own entries are
+        dropped."""
         count = prompt.shape[1]
         whole = self.empty_cache(len(prompt), count + gists)
         self(F.pad(prompt, (0, gists), value=self.gist), whole)

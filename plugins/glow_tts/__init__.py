@@ -1,20 +1,20 @@
-"""Glow-TTS: a flow that speaks all frames at once and finds its own alignment of text and speech.
+"""Glow-TTS: a flow that generates all frames in parallel and learns the alignment of text and speech.
 
 Kim, Kim, Kong and Yoon 2020, "Glow-TTS: A Generative Flow for Text-to-Speech via Monotonic Alignment Search",
 arXiv 2005.11129.
 
-The problem. Synthesisers that write all frames at once need to know how long each symbol lasts, and learnt it
-from the attention of a slower one that writes frame after frame.
+The problem. Parallel synthesisers need the duration of each symbol, and learned it from the attention of a
+slower autoregressive model.
 
-The idea. An invertible network maps a spectrogram to latents whose density is a normal distribution for each
-symbol, so a spectrogram has an exact likelihood for every alignment. People read in order: the path through
-symbols and frames is monotonic, and dynamic programming finds the most probable one. Training goes in turn:
-the path by the present network, then a step on the likelihood along it; a small network learns the path's
-durations for synthesis.
+The idea. An invertible network maps a spectrogram to latents with a normal distribution for each symbol, so
+a spectrogram has an exact likelihood for every alignment. Text is read in order, so the path through symbols
+and frames is monotonic, and dynamic programming finds the most probable one. Training alternates between
+finding the path and a gradient step on the likelihood along it. A small network learns the path's durations
+for synthesis.
 
-This folder. `flow` has the invertible layers, `search` the search, `model` the text encoder and the whole,
-`weights` reads released weights.
-`experiment` asks what the couplings add to a linear flow; `benchmark` times search and synthesis.
+This folder. `flow` has the invertible layers, `search` the alignment search, `model` the text encoder and
+the complete model, `weights` renames the released parameters. `experiment` measures what couplings add to a
+linear flow; `benchmark` times search and synthesis.
 
 Dimensions: batch, symbols of the text, frames and bands of a spectrogram, channels.
 """

@@ -1,4 +1,4 @@
-"""The search cell by cell, and by columns in torch and in numpy."""
+"""The alignment search cell by cell, and column by column in torch and in numpy."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -24,7 +24,7 @@ FAST_SEARCH = Claim(
 
 
 def cell_by_cell(scores: Scores, symbols: Lengths, frames: Lengths) -> Path:
-    """Algorithm 1 as written, on lists of numbers."""
+    """Algorithm 1 as written, on Python lists."""
     paths = torch.zeros(scores.shape, dtype=torch.bool)
     for row, (count, length) in enumerate(zip(symbols.tolist(), frames.tolist(), strict=True)):
         values = scores[row, :count, :length].tolist()
@@ -44,7 +44,7 @@ def cell_by_cell(scores: Scores, symbols: Lengths, frames: Lengths) -> Path:
 
 @torch.compiler.disable
 def with_torch(scores: Scores, symbols: Lengths, frames: Lengths) -> Path:
-    """By columns where the scores are; all rows walk back together."""
+    """Column by column on the scores' device; all rows backtrack together."""
     values, (batch, count, length) = scores.float().permute(2, 0, 1), scores.shape
     symbols, frames = symbols.to(scores.device), frames.to(scores.device)
     best = values.new_full((batch, count + 1), -torch.inf)
@@ -65,7 +65,7 @@ def with_torch(scores: Scores, symbols: Lengths, frames: Lengths) -> Path:
 def inputs(
     batch: int, symbols: int, frames: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores of whole numbers: every order of addition gives the same sums. The last row is shorter."""
+    """Integer scores, whose sums do not depend on the order of addition. The last row is shorter."""
     scores = torch.randint(-900, 0, (batch, symbols, frames), generator=generator).float()
     counts, ends = torch.full((batch,), symbols), torch.full((batch,), frames)
     counts[-1], ends[-1] = symbols - symbols // 3, frames - frames // 4

@@ -1,4 +1,4 @@
-"""What to write oneself: the search for the alignment, its scores, and two steps of the flow."""
+"""Exercises: the alignment search, its scores, and two steps of the flow."""
 
 from collections.abc import Iterator
 

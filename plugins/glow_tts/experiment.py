@@ -1,4 +1,4 @@
-"""One made voice: what couplings add to a linear flow, and whether the search finds where symbols end."""
+"""What couplings add to a linear flow on one synthetic voice, and how well the search finds symbol ends."""
 
 import itertools
 from collections.abc import Callable
@@ -107,10 +107,10 @@ COUPLINGS = Claim(
 )
 
 RATES = (0.006, 0.018, 0.054)
-EVENLY = 30  # steps along paths of equal division, before the search; one at smoke
+EVENLY = 30  # steps with equal durations before the search starts; 1 at smoke
 ALIGNMENT = "path of an unseen sentence"
 WITHIN = "phonemes' ends found"
-WORST = 10  # frames, the largest error that counts as found
+WORST = 10  # largest error in frames on the plot
 SIZES = Sizes(
     symbols=len(speech.PHONEMES),
     bands=speech.MELS,
@@ -130,7 +130,7 @@ LINEAR = Sizes(**{**{name: getattr(SIZES, name) for name in SIZES.__dataclass_fi
 
 
 class Blind(Coupling):
-    """A coupling whose network sees zeros in place of the first half."""
+    """A coupling whose network gets zeros instead of the first half."""
 
     def affine(self, first: Frames, mask: Mask) -> tuple[Frames, Frames]:
         return super().affine(torch.zeros_like(first), mask)
@@ -145,7 +145,7 @@ def uncoupled() -> GlowTTS:
 
 
 def linear() -> GlowTTS:
-    """A flow without couplings whose matrices mix all channels, not groups of four."""
+    """A flow without couplings whose matrices mix all channels instead of groups of four."""
     model = GlowTTS(LINEAR)
     for index, step in enumerate(model.flow.steps):
         if isinstance(step, ChannelMixing):
@@ -154,14 +154,15 @@ def linear() -> GlowTTS:
 
 
 class Recipe(NamedTuple):
-    """What builds a model, and whether its training searches for paths after the first steps."""
+    """How to build a model, and whether training searches for alignments after the first steps."""
 
     make: Callable[[], GlowTTS]
     searches: bool = True
 
 
 class Corpus(NamedTuple):
-    """Phonemes, log-mel spectrograms with an even number of frames, and the true frames of each phoneme."""
+    """Phonemes, log-mel spectrograms with an even number of frames, and the true durations of the
+    phonemes."""
 
     texts: list[Int[Tensor, " symbols"]]
     mels: list[Float[Tensor, "frames 40"]]
@@ -175,7 +176,7 @@ class Parts(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A model, and its path for the first row of `judge` before some steps and at the end."""
+    """A model, and its alignments of the first test sentence, by training step."""
 
     model: GlowTTS
     paths: dict[int, Bool[Tensor, "symbols frames"]]
@@ -223,7 +224,7 @@ def compare(run: Run) -> None:
 
 
 def try_all_paths(run: Run) -> None:
-    """Every choice of frames at which the next of six symbols begins, of nine frames, twenty times."""
+    """Compare the search with all paths of six symbols and nine frames, twenty times."""
     generator, worst = run.generator("paths"), 0.0
     for _ in range(20):
         scores = torch.randn(1, 6, 9, generator=generator, dtype=torch.float64)
@@ -237,7 +238,7 @@ def try_all_paths(run: Run) -> None:
 
 
 def undo(run: Run) -> None:
-    """A small flow with random weights: there and back, and its Jacobian by autograd."""
+    """Compare a small random flow with its inverse, and its log determinant with autograd's."""
     flow = Flow(4, 8, 2, 2, 3).double()
     generator = run.generator("flow")
     with torch.no_grad():
@@ -258,7 +259,7 @@ def undo(run: Run) -> None:
 
 
 def corpus(run: Run, part: speech.Part, count: int) -> Corpus:
-    """Strings of digits that are in no other part, said in a room of 40 dB."""
+    """Spoken strings of digits that occur in no other part, with noise at 40 dB."""
     generator, texts, mels, durations = run.data(f"{part} noise", part), [], [], []
     for index in range(count):
         said = speech.recite(index, part, (1, 3), run.data_seed(part))
@@ -284,7 +285,7 @@ def batch(run: Run, given: Corpus, rows: list[int]) -> tuple[Tensor, Tensor, Ten
 
 
 def learn(at: Trial, recipe: Recipe, rate: float) -> tuple[float, Trained]:
-    """The nats a frame on what is chosen by, and the model."""
+    """Train one model. Returns the validation log-likelihood per frame, and the model."""
     run, parts = at.run, at.world
     model = recipe.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98))
@@ -329,14 +330,14 @@ def fitting(run: Run, train: Corpus) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def judged(run: Run, model: GlowTTS, given: Corpus) -> tuple[float, Int[Tensor, " ends"]]:
-    """Nats a frame, and how far the path's boundaries are from the true ones."""
+    """Log-likelihood per frame in nats, and distances of the alignment's boundaries from the true ones."""
     text, symbols, mel, frames = batch(run, given, list(range(len(given.texts))))
     likelihood, _, path = model(text, symbols, mel, frames)
     return (likelihood.sum() / frames.sum()).item(), boundary_errors(path.cpu(), given)
 
 
 def boundary_errors(path: Tensor, given: Corpus) -> Int[Tensor, " ends"]:
-    """Distances in frames between where symbols end on the path and in truth, each row's last left out."""
+    """Distances in frames between found and true ends of symbols, without the last symbol of each row."""
     errors = []
     for row, wanted in enumerate(given.durations):
         found = path[row, : len(wanted)].sum(-1)
@@ -351,7 +352,7 @@ def first_path(run: Run, model: GlowTTS, given: Corpus) -> Tensor:
 
 
 def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Corpus) -> None:
-    """The first sentence's path as a curve, and how many of all symbols' ends are found how nearly."""
+    """Plot the alignment of the first sentence, and the share of symbol ends found over the error allowed."""
     wanted, frames = judge.durations[0], len(judge.mels[0])
     paths = {arm: list(one.paths.values())[-1] for arm, one in trained.items()}
     paths["equal division"] = divided[0, : len(wanted), :frames]
@@ -371,7 +372,8 @@ def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Co
 
 
 def show(run: Run, ours: Trained, judge: Corpus) -> None:
-    """The path at three times over the spectrogram; a sentence at several temperatures and lengths."""
+    """Save the alignment at three steps below the spectrogram, and speech at several temperatures and
+    lengths."""
     mel, wanted = judge.mels[0], judge.durations[0]
     picture = [((mel.T.flip(0) * speech.MEL_DEVIATION + speech.MEL_MEAN + 7) / 10).repeat_interleave(2, 0)]
     ends = torch.zeros(1, len(mel), dtype=torch.bool)

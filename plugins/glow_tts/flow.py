@@ -1,4 +1,4 @@
-"""The flow between spectrograms and latents: activation norm, mixing of channels, affine coupling."""
+"""The flow between spectrograms and latents: activation norm, channel mixing, affine coupling."""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,13 +10,13 @@ PerRow = Float[Tensor, " batch"]
 
 
 def mask_of(lengths: Int[Tensor, " batch"], longest: int, like: Tensor) -> Mask:
-    """1 up to each row's length and 0 behind, in the type of `like`."""
+    """1 up to each row's length and 0 after it, in the type of `like`."""
     inside = torch.arange(longest, device=like.device) < lengths.to(like.device).unsqueeze(1)
     return inside.to(like.dtype).unsqueeze(1)
 
 
 def squeeze(x: Frames) -> Float[Tensor, "batch doubled half"]:
-    """Two frames side by side: twice the channels, half the frames."""
+    """Concatenates pairs of frames: twice the channels, half the frames."""
     return torch.cat((x[..., 0::2], x[..., 1::2]), 1)
 
 
@@ -26,7 +26,7 @@ def unsqueeze(x: Frames) -> Float[Tensor, "batch halved double"]:
 
 
 class ActNorm(nn.Module):
-    """Scales and shifts each channel; `fit` gives the frames it sees mean 0 and deviation 1."""
+    """Scales and shifts each channel. `fit` makes its outputs for the given frames mean 0 and variance 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -49,7 +49,8 @@ class ActNorm(nn.Module):
 
 
 class ChannelMixing(nn.Module):
-    """An invertible 1x1 convolution over groups of `size` channels, half of them of either half."""
+    """An invertible 1 × 1 convolution in groups of `size` channels, half of each group from either half of
+    x."""
 
     def __init__(self, channels: int, size: int = 4) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class ChannelMixing(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """A random rotation: its determinant is 1."""
+        """A random rotation, whose determinant is 1."""
         if self.weight.is_meta:
             return
         nn.init.orthogonal_(self.weight)
@@ -76,7 +77,7 @@ class ChannelMixing(nn.Module):
         return mixed.view(batch, 2, half, -1, frames).transpose(2, 3).reshape(x.shape)
 
     def forward(self, x: Frames, mask: Mask) -> tuple[Frames, PerRow]:
-        # Determinants and inverses of 4 x 4: half precision has none.
+        # Determinants and inverses are not available in half precision.
         log = torch.linalg.slogdet(self.weight.float() if _is_half(x) else self.weight)[1].to(x.dtype)
         return self.mix(x, self.weight), log * (x.shape[1] / self.size) * mask.sum((1, 2))
 
@@ -114,7 +115,7 @@ class WaveNet(nn.Module):
 
 
 class Coupling(nn.Module):
-    """The first half of the channels decides how the second is scaled and shifted; the identity at first."""
+    """Scales and shifts the second half of the channels depending on the first; initially the identity."""
 
     def __init__(self, channels: int, hidden: int, layers: int, kernel: int, dropout: float) -> None:
         super().__init__()
@@ -141,10 +142,10 @@ class Coupling(nn.Module):
 
 
 class Flow(nn.Module):
-    """Section 3.3: blocks of activation norm, 1x1 convolution and coupling, over pairs of frames.
+    """Section 3.3: blocks of activation norm, 1 × 1 convolution and coupling, on pairs of frames.
 
-    Frames must be even in number, each row's too. With `couples=False` the blocks have no coupling: what is
-    left is linear. The second result of `forward` is the logarithm of the Jacobian's determinant.
+    Every row needs an even number of frames. With `couples=False` the flow is linear. The second result of
+    `forward` is the logarithm of the Jacobian's determinant.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Frames, mask: Mask) -> None:
-        """Sets every activation norm by the frames that reach it (Kingma and Dhariwal 2018)."""
+        """Initialises every activation norm from the data that reach it (Kingma and Dhariwal 2018)."""
         x, mask = squeeze(x), mask[..., ::2]
         for step in self.steps:
             if isinstance(step, ActNorm):

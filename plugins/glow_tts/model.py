@@ -1,4 +1,5 @@
-"""Text encoder, duration predictor and the whole: names of the encoder's layers as in transformers' VITS."""
+"""Text encoder, duration predictor and the complete model; the encoder's names are those of transformers'
+VITS."""
 
 import itertools
 import math
@@ -20,8 +21,8 @@ Mel = Float[Tensor, "batch bands frames"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the encoder: hidden, ffn, heads, layers, prenet, durations; of the flow: channels, blocks, depth,
-    kernel. The defaults are the released model's for LJ Speech (the authors' configs/base.json).
+    """Sizes of the encoder (hidden, ffn, heads, layers, prenet, durations) and of the flow (channels, blocks,
+    depth, kernel). The defaults are the released LJ Speech model's (the authors' configs/base.json).
     """
 
     symbols: int = 148
@@ -41,7 +42,7 @@ class Sizes:
 
 
 class RelativeAttention(nn.Module):
-    """Attention with learnt keys and values for distances of -4 to 4 (Shaw et al. 2018); 0 beyond."""
+    """Attention with learned keys and values for distances of -4 to 4 (Shaw et al. 2018); 0 beyond."""
 
     WINDOW = 4
 
@@ -102,7 +103,8 @@ class EncoderLayer(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """Convolution, rectifier, norm, dropout, in turn: the pre-net (norm first) and the duration predictor."""
+    """Layers of convolution, ReLU, norm and dropout: the pre-net (norm before ReLU) and the duration
+    predictor."""
 
     def __init__(
         self, hidden: int, inner: int, count: int, kernel: int, dropout: float, norm_first: bool
@@ -123,7 +125,7 @@ class Convolutions(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Each symbol's mean and log deviation of the latents, and the logarithm of its frames."""
+    """Mean and log standard deviation of the latents, and log duration in frames, for each symbol."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -153,7 +155,7 @@ class TextEncoder(nn.Module):
         x = (x + self.prenet_out(self.prenet(x, mask))) * mask.mT
         for layer in self.layers:
             x = layer(x, mask) * mask.mT
-        # The durations are learnt beside the rest: no gradient of theirs reaches the encoder (section 3.1).
+        # The duration predictor's gradient is stopped and does not reach the encoder (section 3.1).
         durations = self.durations_out(self.durations(x.detach(), mask)).squeeze(-1)
         return self.mean(x), self.logs(x), durations
 
@@ -161,14 +163,15 @@ class TextEncoder(nn.Module):
 def log_normal(
     z: Mel, mean: Float[Tensor, "batch symbols bands"], logs: Float[Tensor, "batch symbols bands"]
 ) -> Float[Tensor, "batch symbols frames"]:
-    """The log density of every frame under every symbol's normal distribution, in nats."""
+    """Log density in nats of every frame under every symbol's normal distribution."""
     precision = (-2 * logs).exp()
     constant = (-0.5 * math.log(2 * math.pi) - logs - 0.5 * mean.square() * precision).sum(-1, keepdim=True)
     return constant + (mean * precision) @ z - 0.5 * precision @ z.square()
 
 
 class GlowTTS(nn.Module):
-    """Text and log-mel spectrograms to their log-likelihood on the best path; text to spectrograms."""
+    """Maps text and log-mel spectrograms to log-likelihoods on the best alignment, and text to
+    spectrograms."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -191,10 +194,10 @@ class GlowTTS(nn.Module):
         frames: Lengths,
         path: Bool[Tensor, "batch symbols frames"] | None = None,
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"], Bool[Tensor, "batch symbols frames"]]:
-        """Each row's log-likelihood in nats, its loss of durations, and the path (equations 1 to 6).
+        """Each row's log-likelihood in nats, its duration loss, and the alignment (equations 1 to 6).
 
-        frames  of each row, even
-        path    to go along (default: the best one)
+        frames  number of frames of each row, even
+        path    alignment to use (default: the most probable)
         """
         mean, logs, durations = self.encoder(text, symbols)
         mask = mask_of(frames, mel.shape[-1], mel)
@@ -216,11 +219,12 @@ class GlowTTS(nn.Module):
         temperature: float = 0.333,
         length: float = 1.0,
     ) -> tuple[Float[Tensor, "bands frames"], Int[Tensor, " symbols"]]:
-        """A spectrogram of one text and each symbol's frames: durations times `length`, rounded up."""
+        """A spectrogram of one text, and each symbol's frames: predicted durations times `length`, rounded
+        up."""
         symbols = torch.tensor([len(text)])
         mean, logs, durations = (one[0] for one in self.encoder(text.unsqueeze(0), symbols))
         counts = (durations.float().exp() * length).ceil().long().clamp(1, 1000)
-        counts[-1] += counts.sum() % 2  # pairs of frames
+        counts[-1] += counts.sum() % 2  # the total must be even
         centre, spread = (one.repeat_interleave(counts, 0) for one in (mean, logs.exp()))
         noise = torch.randn(centre.shape, generator=generator).to(centre)
         z = (centre + temperature * spread * noise).T.unsqueeze(0)
@@ -232,7 +236,7 @@ def pad_text(texts: list[Int[Tensor, " _"]]) -> tuple[Text, Lengths]:
 
 
 def pad_mels(mels: list[Float[Tensor, "_ bands"]]) -> tuple[Mel, Lengths]:
-    """Rows of frames with zeros behind, bands first."""
+    """A zero-padded batch of spectrograms, bands first, and their numbers of frames."""
     lengths = torch.tensor([len(mel) for mel in mels])
     longest = int(lengths.max())
     return torch.stack([F.pad(mel.T, (0, longest - len(mel))) for mel in mels]), lengths

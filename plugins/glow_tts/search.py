@@ -12,24 +12,26 @@ Lengths = Int[Tensor, " batch"]
 @torch.no_grad()
 @torch.compiler.disable
 def search(scores: Scores, symbols: Lengths, frames: Lengths) -> Bool[Tensor, "batch symbols frames"]:
-    """Which symbol each frame belongs to, so that the sum of the scores is the largest.
+    """The symbol of each frame on the path with the largest sum of scores.
 
-    A path begins with the first symbol in the first frame and ends with the last in the last; from a frame to
-    the next it stays or goes on by one, so every symbol has a frame. Of equal paths the one that stays longer
-    wins, looking back from the end. Half precisions are added up in float32.
+    A path begins with the first symbol in the first frame and ends with the last symbol in the last frame.
+    From one frame to the next it stays or advances by one symbol, so every symbol has a frame. On ties the
+    search prefers to stay, seen from the end. Half precisions are summed in float32.
 
     scores   of symbol i in frame j, finite
-    symbols  of each row; behind them and behind `frames` the scores are ignored
-    Raises ValueError where a row has fewer frames than symbols.
+    symbols  number of symbols of each row; scores beyond it and beyond `frames` are ignored
+
+    Raises ValueError if a row has fewer frames than symbols.
     """
     if (frames < symbols).any():
         raise ValueError("a row has fewer frames than symbols: no path gives each a frame")
-    # On the CPU, as the paper's own: there numpy's calls for a column cost a quarter of torch's.
+    # On the CPU like the paper's code. There a numpy call per column takes a quarter of the time of a torch
+    # call.
     half = scores.dtype in (torch.float16, torch.bfloat16)
     values = (scores.float() if half else scores).cpu().numpy()
     values = np.ascontiguousarray(values.transpose(2, 0, 1))
     length, batch, count = values.shape
-    # One column more before the first symbol, from which nothing comes.
+    # An additional column before the first symbol, which no path comes from.
     best = np.full((batch, count + 1), -np.inf, dtype=values.dtype)
     best[:, 1] = values[0, :, 0]
     moves = np.zeros(values.shape, dtype=bool)
@@ -46,7 +48,7 @@ def search(scores: Scores, symbols: Lengths, frames: Lengths) -> Bool[Tensor, "b
 
 
 def divide(symbols: Lengths, frames: Lengths) -> Bool[Tensor, "batch symbols frames"]:
-    """The path that gives all symbols of a row as many frames, but for rounding."""
+    """The path that divides each row's frames equally among its symbols, up to rounding."""
     frame = torch.arange(int(frames.max()))
     owner = (frame * symbols.unsqueeze(1)).div(frames.unsqueeze(1), rounding_mode="floor")
     inside = frame < frames.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Released weights under our parameters' names: the authors' checkpoints, whose parameters lie under "model"
+"""Renames the parameters of the authors' checkpoints, which are stored under "model"
 (github.com/jaywalnut310/glow-tts)."""
 
 import re
@@ -36,10 +36,10 @@ _LAST = {"gamma": "weight", "beta": "bias", "weight_v": "weight"}
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `GlowTTS.load_state_dict`: the parameters of a `FlowGenerator`, norms of weights multiplied in.
+    """A state dict for `GlowTTS`, from a `FlowGenerator`; weight normalisation is multiplied out.
 
-    Deviations that it does not learn (`mean_only`) are 1. Raises ValueError at a name of no such model, as of
-    several voices.
+    Standard deviations that are not learned (`mean_only`) are 1. Raises ValueError for other names, for
+    example of multi-speaker models.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():
@@ -50,7 +50,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             norm = tensor.flatten(1).norm(dim=1).view(-1, 1, 1)
             tensor = weights[f"{layer}.weight_g"] * (tensor / norm)
         elif layer.startswith("encoder.") and last == "weight" and tensor.shape[2:] == (1,):
-            tensor = tensor.squeeze(2)  # a convolution over single symbols is a matrix
+            tensor = tensor.squeeze(2)  # a convolution of kernel size 1 is a matrix
         elif last in ("logs", "bias") and tensor.dim() == 3:
             tensor = tensor.squeeze(0)  # of an activation norm
         ours[f"{_renamed(layer)}.{_LAST.get(last, last)}"] = tensor
@@ -69,7 +69,8 @@ def _renamed(layer: str) -> str:
 
 
 def load_released(weights: Mapping[str, Tensor], *, heads: int = 2) -> GlowTTS:
-    """The model of these parameters, ready to speak. The tensors tell all sizes but the number of heads."""
+    """A model with the given parameters, in evaluation mode. All sizes but `heads` follow from the
+    tensors."""
     ours = from_released(weights)
 
     def count(name: str) -> int:
@@ -96,5 +97,5 @@ def load_released(weights: Mapping[str, Tensor], *, heads: int = 2) -> GlowTTS:
     model.load_state_dict(ours)
     for module in model.modules():
         if isinstance(module, nn.LayerNorm):
-            module.eps = 1e-4  # the authors'
+            module.eps = 1e-4  # the authors' value
     return model.eval()

@@ -1,4 +1,4 @@
-"""An Inception block."""
+"""An Inception block, forward and backward."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -29,7 +29,7 @@ def pooled(x: Tensor) -> Tensor:
 
 
 def apart(w: Mapping[str, Tensor], x: Tensor, *, widths: Widths, convolve: Convolve) -> Tensor:
-    """Four branches, each by itself, as figure 2b is drawn."""
+    """Four separate branches, as drawn in figure 2b."""
     sizes = (widths.one, widths.reduce3, widths.reduce5)
     entries = zip(w["entry.weight"].split(sizes), w["entry.bias"].split(sizes), strict=True)
     one, three, five = (convolve(x, *entry).relu() for entry in entries)
@@ -42,7 +42,7 @@ def apart(w: Mapping[str, Tensor], x: Tensor, *, widths: Widths, convolve: Convo
 def weight_of(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if len(shape) > 1:
         return torch.randn(shape, generator=generator) / shape[1:].numel() ** 0.5
-    # Far from 0, either way: at the corner of a ReLU rounding decides on the gradient.
+    # Far from 0, because near the ReLU's corner rounding decides the gradient.
     return torch.randn(shape, generator=generator).sign() * (10 if "entry" in name else 60)
 
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the Inception block, and the loss with auxiliary heads."""
+"""Exercises: the Inception block, and the loss with auxiliary heads."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What the paper counts, and blocks with reductions against naive ones of as much work."""
+"""The paper's parameter counts, and blocks with reductions against naive ones of equal cost."""
 
 from functools import partial
 
@@ -116,7 +116,7 @@ REDUCTIONS = Claim(
 
 REDUCED = Widths(one=16, reduce3=16, three=24, reduce5=8, five=12, pool=12)
 WITHOUT = Widths(one=7, reduce3=0, three=10, reduce5=0, five=5, pool=0)
-AS_MUCH_WORK = 28  # maps of a plain layer
+AS_MUCH_WORK = 28  # maps of a plain layer with as many multiply-adds
 RATES = (0.009, 0.027, 0.06)
 DIGITS = (6.0, 14.0)
 
@@ -147,7 +147,7 @@ def count(run: Run) -> None:
 
 
 class FrozenReductions(Inception):
-    """Of the 1 × 1 layers only the branch of 1 × 1 itself learns."""
+    """Of the 1 × 1 layers only the 1 × 1 branch is trained."""
 
     def __init__(self, inputs: int, widths: Widths) -> None:
         super().__init__(inputs, widths)
@@ -163,7 +163,7 @@ def first_rows(count: int, gradient: Tensor) -> Tensor:
 
 
 def compare(run: Run) -> None:
-    """Both networks at each rate; the best is judged on pictures that chose nothing."""
+    """Train both networks at each learning rate, and test the best on separate images."""
     known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000), DIGITS)
     choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000), DIGITS)
     judge, heights = measured(run, "judge", run.pick(smoke=50, quick=8000, full=16_000), DIGITS)
@@ -202,7 +202,7 @@ def read_off(at: Trial, found: Sweep[nn.Module]) -> dict[str, float | Tensor]:
 
 @torch.no_grad()
 def show(run: Run, known: Pictures, network: SmallNet, judge: Pictures) -> None:
-    """What is to be named, and the strongest map of each branch of the first block for six pictures."""
+    """Save images of the task, and each branch's strongest map of the first block for six images."""
     run.image(
         "pictures",
         (known.x[:40] + BRIGHTNESS).repeat_interleave(4, 2).repeat_interleave(4, 3),

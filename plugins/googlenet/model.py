@@ -1,4 +1,4 @@
-"""The Inception block, the network of table 1 with both auxiliary heads, and the experiment's small one.
+"""The Inception block, the network of table 1 with both auxiliary heads, and the experiment's small network.
 
 Dimensions: batch, maps (channels), rows, columns, classes.
 """
@@ -18,14 +18,14 @@ Maps = Float[Tensor, "batch maps rows columns"]
 
 
 class Widths(NamedTuple):
-    """Maps of a block, the columns of table 1."""
+    """Output channels of a block's layers: the columns of table 1."""
 
     one: int  # of the 1 × 1 branch
-    reduce3: int  # of the 1 × 1 layer before the 3 × 3 one; in the naive block 0: there is none
+    reduce3: int  # of the 1 × 1 layer before the 3 × 3 one; 0 in the naive block, which has none
     three: int
     reduce5: int
     five: int
-    pool: int  # of the 1 × 1 layer after pooling; in the naive block 0: what is pooled is passed on
+    pool: int  # of the 1 × 1 layer after pooling; 0 in the naive block, which has none
 
     def outputs(self, inputs: int) -> int:
         return self.one + self.three + self.five + (self.pool or inputs)
@@ -45,10 +45,10 @@ TABLE_1 = {
 
 
 class Inception(nn.Module):
-    """Figure 2: filters of three sizes and pooling side by side, their maps one after the other.
+    """Figure 2: filters of three sizes and pooling in parallel, with concatenated outputs.
 
-    With reductions (figure 2b) the 1 × 1 layers that read the input itself, of three branches, are one
-    convolution, `entry`: it reads the input once. Without (figure 2a, naive) every branch reads the input.
+    With reductions (figure 2b), the three 1 × 1 layers that read the input are one convolution, `entry`,
+    which reads the input once. Without reductions (figure 2a, naive), every branch reads the input.
     """
 
     def __init__(self, inputs: int, widths: Widths) -> None:
@@ -72,7 +72,7 @@ class Inception(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """Section 5: a classifier in the middle, which training alone uses."""
+    """Section 5: an auxiliary classifier on a middle layer, used in training only."""
 
     def __init__(self, inputs: int, *, classes: int, hidden: int = 1024, side: int = 4) -> None:
         super().__init__()
@@ -88,9 +88,9 @@ class Auxiliary(nn.Module):
 
 
 class GoogLeNet(nn.Module):
-    """Table 1: images of 224 × 224 to scores of the classes, before the softmax.
+    """Table 1: from images of 224 × 224 to logits.
 
-    While training it returns the scores of the two auxiliary heads as well, after those of the network.
+    In training it also returns the logits of the two auxiliary heads, after the network's.
     """
 
     def __init__(self, *, classes: int = 1000) -> None:
@@ -129,13 +129,13 @@ class GoogLeNet(nn.Module):
 def loss(
     scores: tuple[Float[Tensor, "batch classes"], ...], labels: Tensor, *, weight: float = 0.3
 ) -> Float[Tensor, ""]:
-    """Section 5: the cross-entropy of the network and `weight` times that of each auxiliary head."""
+    """Section 5: the cross-entropy of the network, plus `weight` times that of each auxiliary head."""
     last, *middle = (F.cross_entropy(each, labels) for each in scores)
     return last + weight * sum(middle)
 
 
 def init_weights(network: nn.Module) -> None:
-    """Variances of 2 over the inputs of a unit; the paper does not say how it starts."""
+    """Weights with variance 2 / fan-in; the paper does not state its initialisation."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -143,7 +143,7 @@ def init_weights(network: nn.Module) -> None:
 
 
 class Plain(nn.Module):
-    """In the place of a block: a layer of 3 × 3."""
+    """A single 3 × 3 layer in place of a block."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -155,9 +155,9 @@ class Plain(nn.Module):
 
 
 class SmallNet(nn.Module):
-    """For images of 16 × 16: a convolution, a block on 8 × 8, one on 4 × 4, the mean over all places.
+    """For images of 16 × 16: a convolution, a block on 8 × 8, one on 4 × 4, global average pooling.
 
-    block  makes one from the number of maps that it reads; its `outputs` are the maps that it gives
+    block  makes a block from its number of input channels; `outputs` is its number of output channels
     """
 
     def __init__(self, block: Callable[[int], "Inception | Plain"], *, classes: int, stem: int = 32) -> None:
@@ -178,7 +178,7 @@ class SmallNet(nn.Module):
 
 
 def multiply_adds(network: SmallNet) -> int:
-    """Of convolutions and the classifier, for one image."""
+    """Multiply-adds of the convolutions and the classifier for one image."""
 
     def weights(module: nn.Module) -> int:
         return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear))

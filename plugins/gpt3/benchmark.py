@@ -1,4 +1,4 @@
-"""A prompt of examples that many queries share: read for each query, or read once."""
+"""A few-shot prompt shared by many queries: processed for each query, or once."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -39,7 +39,7 @@ def read_once(weights: Weights, prompt: Tensor, queries: Tensor, *, heads: int) 
 
 
 def with_cache(network: GPT3, prompt: Tensor, queries: Tensor) -> Tensor:
-    """The same with this folder's model and GPT-2's cache."""
+    """The prompt processed once, with this folder's model and GPT-2's cache."""
     cache = network.empty_cache(1, prompt.shape[1] + queries.shape[1])
     network(prompt, cache)
     shared = Cache(cache.kv.repeat(1, 1, len(queries), 1, 1, 1), cache.length)
@@ -55,13 +55,13 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         tokens = prompt + length
 
         def make(tokens: int = tokens) -> GPT3:
-            # As wide a window as the text: the other variants have dense layers alone.
+            # The window covers the whole text, because the other variants have dense layers only.
             sizes = {"model": model, "heads": heads, "layers": layers}
             return GPT3(vocab, context=tokens, **sizes, window=tokens)
 
         pairs = prompt * (prompt + 1) // 2 + queries * (length * prompt + length * (length + 1) // 2)
         read = prompt + queries * length
-        # A readout of the last token of each query is what is asked for.
+        # Only the logits of each query's last token are needed.
         products = layers * (12 * model**2 * read + 2 * pairs * model) + queries * vocab * model
         weights = layers * (12 * model**2 + 13 * model) + (vocab + tokens + 2) * model
         yield Case.of_module(

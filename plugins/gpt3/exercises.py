@@ -1,4 +1,4 @@
-"""What to write oneself: the attention of the sparse layers."""
+"""Exercises: the attention of the sparse layers."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The claims: the largest size, and what examples in the prompt are worth to models of three sizes."""
+"""The largest model's size, and how much examples in the prompt help models of three sizes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -81,7 +81,7 @@ RULES, KEYS, VALUES, EXAMPLES = 32, 8, 8, 8
 
 
 class Size(NamedTuple):
-    """A toy model, and how many times the usual steps it is trained."""
+    """Hidden size and heads of a small model, and a factor on its number of training steps."""
 
     width: int
     heads: int
@@ -89,7 +89,7 @@ class Size(NamedTuple):
 
 
 WIDTHS = {"small": Size(8, 1), "medium": Size(16, 2), "large": Size(64, 4)}
-RATES = (1e-2, 3e-2, 1e-1)  # of the smallest; others by the root of their width
+RATES = (1e-2, 3e-2, 1e-1)  # of the smallest model; scaled by 1 / sqrt(width) for the others
 
 
 @hookimpl
@@ -110,11 +110,12 @@ def parameters(module: nn.Module) -> int:
 
 @dataclass(frozen=True)
 class Rules:
-    """A pool of rules, each of which gives every key a value.
+    """A pool of rules, each of which maps every key to a value.
 
-    A document is a rule's examples: a key, then its answer, a token that names key and value both.
+    A document consists of a rule's examples. An example is a key, and an answer token that names key and
+    value.
 
-    unrelated  each example of a document is of a rule of its own
+    unrelated  every example of a document follows a rule of its own
     """
 
     value: Int[Tensor, "rules keys"]
@@ -135,8 +136,8 @@ class Rules:
         return torch.stack((keys, answers), 2).flatten(1), rule
 
     def best(self, ids: Int[Tensor, "count tokens"]) -> Float[Tensor, "count examples"]:
-        """The chance of the right answer to each key, for who knows all rules and answers with the
-        likeliest."""
+        """Probability of answering each key correctly, for the Bayes-optimal predictor that knows all
+        rules."""
         keys, values = ids[:, ::2], (ids[:, 1::2] - KEYS) % VALUES
         fits = (self.value[:, keys] == values).double()  # rules, documents, examples
         before = torch.cat((torch.ones_like(fits[..., :1]), fits[..., :-1]), 2).cumprod(2)
@@ -180,24 +181,24 @@ def documents(run: Run, rules: Rules, part: Literal["choose", "judge"]) -> Int[T
 
 
 def ceiling(run: Run, rules: Rules) -> Float[Tensor, " examples"]:
-    """The accuracy on the documents to judge by of who knows all rules."""
+    """Accuracy of the optimal predictor on the test documents."""
     return rules.best(documents(run, rules, "judge")).mean(0)
 
 
 def network(width: int, heads: int) -> GPT3:
     vocab, tokens = KEYS + KEYS * VALUES, 2 * EXAMPLES
-    std = 0.02 * math.sqrt(768 / width)  # as large beside the width as the paper's 0.02 is at 768
+    std = 0.02 * math.sqrt(768 / width)  # relative to the width, as large as the paper's 0.02 at 768
     return GPT3(vocab, context=tokens, model=width, heads=heads, layers=2, window=tokens // 2, std=std)
 
 
 def rate_of(width: int, rate: float) -> float:
-    """The rate of a width, where the smallest has `rate`."""
+    """The learning rate for a width, if the smallest model uses `rate`."""
     return rate * math.sqrt(WIDTHS["small"].width / width)
 
 
 def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
-    """Plain next-token loss, of the answers, which alone can be known; the nats on the documents to choose
-    by, and the network."""
+    """Train on the loss of the answers, the only predictable tokens. Returns the validation loss in nats, and
+    the network."""
     run, rules = at.run, at.world
     net = network(size.width, size.heads).to(run.device, run.dtype)
     own = rate_of(size.width, rate)
@@ -218,8 +219,8 @@ def train(at: Trial, size: Size, rate: float) -> tuple[float, GPT3]:
 
 
 def judged(at: Trial, found: Sweep[GPT3]) -> dict[str, Tensor]:
-    """The accuracy by the number of examples before, as a curve; for each document what is right without any,
-    and what seven add."""
+    """Accuracy of each document without examples, and the gain from seven. Also plots accuracy over
+    examples."""
     ids = documents(at.run, at.world, "judge")
     with torch.no_grad():
         answers = found.chosen(ids.to(at.run.device))[:, ::2].argmax(2).cpu()
@@ -232,5 +233,5 @@ def judged(at: Trial, found: Sweep[GPT3]) -> dict[str, Tensor]:
 
 
 def answer_nats(net: GPT3, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch examples"]:
-    """Nats of the answer to each key."""
+    """Loss in nats of the answer to each key."""
     return F.cross_entropy(net(ids)[:, ::2].transpose(1, 2), ids[:, 1::2], reduction="none")

@@ -1,4 +1,4 @@
-"""GPT-2 with every other layer looking back a little way only.
+"""GPT-2 with locally banded attention in every other layer.
 
 Dimensions: batch, heads, tokens (queries), keys, dim (of a head).
 """
@@ -21,10 +21,10 @@ def locally_banded(
     window: int,
     causal: bool = True,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Each token looks at itself and at the `window` - 1 before it; the last query stands where the last key
-    does.
+    """Each token attends to itself and the `window` - 1 tokens before it. Queries are aligned with the last
+    keys.
 
-    causal  as GPT-2's layers say it: False for a single newest token, which sees none after it anyway
+    causal  ignored; GPT-2's layers pass it, False for a single newest token
     """
     tokens, keys = q.shape[2], k.shape[2]
     back = torch.arange(keys - tokens, keys, device=q.device)[:, None] - torch.arange(keys, device=q.device)
@@ -32,10 +32,9 @@ def locally_banded(
 
 
 class GPT3(GPT2):
-    """Section 2.1: GPT-2's model, its layers alternately dense and locally banded, as in the Sparse
-    Transformer.
+    """Section 2.1: GPT-2 with alternating dense and locally banded layers, as in the Sparse Transformer.
 
-    window  tokens that a banded layer looks at; the paper does not say how many
+    window  number of tokens that a banded layer attends to; the paper does not state it
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class GPT3(GPT2):
             block.attention.attend = partial(locally_banded, window=window)
 
 
-# Table 2.1, those of its eight sizes whose width is heads times the width of a head.
+# Table 2.1, without the sizes whose width is not heads times the head size.
 SIZES = {
     "125M": {"model": 768, "heads": 12, "layers": 12},
     "350M": {"model": 1024, "heads": 16, "layers": 24},

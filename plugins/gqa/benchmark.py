@@ -1,4 +1,4 @@
-"""One new token that attends to a long cache: what is read is nearly all the time."""
+"""One new token that attends to a long cache, which is bound by memory traffic."""
 
 from collections.abc import Iterator
 
@@ -12,14 +12,14 @@ from .model import grouped_attention
 
 
 def repeating(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Keys and values copied for every head at each token, as many models were released."""
+    """Repeats keys and values for every head at each token, as many released models do."""
     times = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)
     return ((q @ k.mT) / q.shape[-1] ** 0.5).softmax(-1) @ v
 
 
 def all_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Multi-head attention, whose cache holds every head."""
+    """Multi-head attention, with a cache that holds every head."""
     return F.scaled_dot_product_attention(q, k, v)
 
 
@@ -33,7 +33,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def batched(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The one query of each head becomes one of several queries of its group."""
+    """Treats the queries of a group's heads as several queries of one head."""
     shared = q.unflatten(1, (k.shape[1], -1)).flatten(2, 3)
     return F.scaled_dot_product_attention(shared, k, v).unflatten(2, (-1, 1)).flatten(1, 2)
 

@@ -1,4 +1,4 @@
-"""The language model of the experiment: characters, with all heads of keys and values."""
+"""The experiment's language model: characters, multi-head attention."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .model import GroupedQueryAttention
 
 HEADS = 8
-TOKENS = 48  # of a window
+TOKENS = 48  # length of a window
 
 
 class Block(nn.Module):
@@ -24,7 +24,7 @@ class Block(nn.Module):
 
 
 class Characters(nn.Module):
-    """A causal model of characters; each head has a learned bias for each distance, shared by the layers."""
+    """A causal character model. Each head has a learned bias for each distance, shared by the layers."""
 
     def __init__(self, vocab: int, *, model: int = 64, layers: int = 2) -> None:
         super().__init__()
@@ -43,5 +43,5 @@ class Characters(nn.Module):
         return self.readout(self.norm(x))
 
     def loss(self, text: Int[Tensor, "batch characters"]) -> Float[Tensor, ""]:
-        """Mean nats a character, of all but the first."""
+        """Mean loss in nats per character, over all but the first."""
         return F.cross_entropy(self(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten())

@@ -1,4 +1,4 @@
-"""What to write oneself: attention in groups, and its projections."""
+"""Exercises: grouped attention, and its projections."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The claims: equal heads may be averaged, the cache, the order of the conversions, what groups keep."""
+"""Conversion of equal heads, the cache's size, the order of the conversions, and the quality of groups."""
 
 import math
 from collections.abc import Callable
@@ -74,7 +74,7 @@ TWICE_AS_LONG = Break(
     "one head, twice the steps", "One averaged head, trained on for twice as many steps.", "rival"
 )
 
-STEPS, FURTHER = 600, 30  # of pre-training, and the 5 % of section 3.1
+STEPS, FURTHER = 600, 30  # steps of pre-training, and the 5 % of section 3.1
 HISTORY = (
     "Until November 2026 the verdict was {}, by the same bounds, on windows that chose nothing. Near misses "
     "and rivals are new, and what is judged are more windows, so that a model's error is known."
@@ -151,7 +151,7 @@ def experiment(run: Run) -> None:
 
 
 def convert_equal_heads(run: Run) -> None:
-    """The result of one attention before and after; a group's heads are equal, or are not."""
+    """Compare one attention's output before and after conversion, with equal and with different heads."""
     torch.manual_seed(run.seed)
     x = torch.randn(2, 16, 64, generator=run.generator("tokens")).to(run.device, run.dtype)
     changes = {}
@@ -170,7 +170,7 @@ def convert_equal_heads(run: Run) -> None:
 
 
 def count_cache(run: Run) -> None:
-    """What one layer keeps of a token, and its parameters, by the number of groups."""
+    """Count the cache's bytes per token and layer, and the parameters, by the number of groups."""
     x = torch.zeros(1, 1, 64, device=run.device, dtype=run.dtype)
     kept, weights = {}, {}
     for groups in ALL_GROUPS:
@@ -191,14 +191,14 @@ def count_cache(run: Run) -> None:
 
 
 class Way(NamedTuple):
-    """How the attention of a trained model is converted, and how many times the steps it is trained on."""
+    """How a trained model is converted, and a factor on its further training steps."""
 
     convert: Callable[[Characters, Trial], Characters]
     longer: int = 1
 
 
 class Given(NamedTuple):
-    """What all arms start from: a trained model, and the parts of the text."""
+    """The start of all arms: a trained model, and the parts of the text."""
 
     checkpoint: Characters
     text: data.Parts
@@ -219,7 +219,7 @@ def keep(model: Characters, at: Trial) -> Characters:
 
 
 def keys_alone(model: Characters, at: Trial) -> Characters:
-    """A near miss: averaged keys beside the first head's values."""
+    """A near miss: averaged keys, but the first head's values."""
     for block in model.blocks:
         first = convert(block.attention, 1, "first")
         block.attention = convert(block.attention, 1)
@@ -228,7 +228,7 @@ def keys_alone(model: Characters, at: Trial) -> Characters:
 
 
 def other_group(model: Characters, at: Trial) -> Characters:
-    """A near miss: two averaged heads, exchanged."""
+    """A near miss: two averaged heads, swapped."""
     for block in model.blocks:
         block.attention = convert(block.attention, 2)
         for layer in (block.attention.key, block.attention.value):
@@ -238,7 +238,7 @@ def other_group(model: Characters, at: Trial) -> Characters:
 
 
 def best_head(model: Characters, at: Trial) -> Characters:
-    """A rival: layer by layer the head with the lowest loss, before any further step."""
+    """A rival: in each layer, the single head with the lowest loss before further training."""
     for block in model.blocks:
         every, losses = [], []
         for head in range(HEADS):
@@ -259,7 +259,7 @@ OVER_GROUPS = "held-out loss over key-value heads"
 
 
 def compare(run: Run) -> None:
-    """One pre-training, then each conversion of it, trained on."""
+    """Pre-train once, convert in each way, and train further."""
     run.phase("setup")
     ids, alphabet = data.characters(data.text())
     text = data.stretches(ids, run.data_seed("world"))
@@ -310,7 +310,7 @@ def compare(run: Run) -> None:
 
 
 def derived(table: Table) -> dict[str, dict[str, float]]:
-    """What two groups lose against all heads, as a part of what one head loses."""
+    """Loss of two groups over all heads, relative to that of one head."""
     if "two groups" not in table.rows:  # a null run of the other claim
         return {}
     one, two, every = (table[arm, "nats a character"] for arm in ("mean", "two groups", "all heads"))
@@ -318,7 +318,7 @@ def derived(table: Table) -> dict[str, dict[str, float]]:
 
 
 def trained_on(at: Trial, way: Way, rate: float) -> tuple[float, Characters]:
-    """The loss to choose by, and the model, converted and trained on."""
+    """Convert the checkpoint and train it further. Returns the validation loss, and the model."""
     run, given = at.run, at.world
     model = way.convert(deepcopy(given.checkpoint), at)
     further = at.length(way.longer * run.pick(smoke=1, quick=FURTHER, full=200))
@@ -344,7 +344,7 @@ def train(
     rate: float,
     label: str,
 ) -> None:
-    """AdamW, its learning rate rising over the first tenth: its state is new, the weights are trained."""
+    """Train with AdamW, with a fresh state and learning rate warm-up over the first tenth of the steps."""
     device = model.bias.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / max(steps // 10, 1), 1.0))
@@ -358,7 +358,7 @@ def train(
 def windows_loss(
     run: Run, model: Characters, text: data.Parts, part: Literal["choose", "judge"]
 ) -> Float[Tensor, " windows"]:
-    """Mean nats a character of each window; the windows are the same for every arm."""
+    """Mean loss in nats per character of each window; the windows are the same for every arm."""
     count = run.pick(smoke=4, quick={"choose": 128, "judge": 512}[part], full=1024)
     draw = run.data(f"windows to {part}", part)
     windows = data.windows(getattr(text, part), TOKENS + 1, count, draw).to(run.device)
@@ -368,6 +368,6 @@ def windows_loss(
 
 
 def unigram_loss(text: data.Parts, vocab: int) -> float:
-    """Nats a character when each is predicted by how often it occurs in the text to train on."""
+    """Unigram loss in nats per character."""
     counts = torch.bincount(torch.cat(text.train), minlength=vocab).double() + 1
     return -(counts / counts.sum()).log()[torch.cat(text.judge)].mean().item()

@@ -1,4 +1,4 @@
-"""Attention in groups, and how a model with all heads becomes one with few."""
+"""Grouped attention, and the conversion of a multi-head model to fewer key-value heads."""
 
 from typing import Literal
 
@@ -20,15 +20,17 @@ def grouped_attention(
     bias: Float[Tensor, "*#biased #heads queries keys"] | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "batch heads queries values"]:
-    """Section 2.2: the first heads / groups queries look at the first head of keys, and so on.
+    """Section 2.2: the first heads / groups query heads attend to the first head of keys and values, and so
+    on.
 
-    The queries of a group become more queries of its one head, so that keys and values are read as they are:
-    repeating them for every head would lose what sharing them saves.
+    A group's query heads are treated as more queries of one head, so that keys and values are read as they
+    are. Repeating them for every head would forfeit the gain of sharing.
 
-    mask    True where a query may look; each may look somewhere
+    mask    True where a query may attend; each query needs at least one key
     bias    added to the scores (T5's relative positions)
-    causal  no query sees a later key; the last query is aligned with the last key
-    Raises ValueError if the groups do not divide the heads.
+    causal  no query attends to a later key; the last query is aligned with the last key
+
+    Raises ValueError if `heads` is not a multiple of `groups`.
     """
     (heads, queries, dim), (groups, keys) = q.shape[1:], k.shape[1:3]
     if heads % groups:
@@ -49,11 +51,11 @@ def grouped_attention(
 
 
 class GroupedQueryAttention(nn.Module):
-    """Self-attention with `groups` heads of keys and values. As many groups as heads is multi-head attention,
-    one group is multi-query attention.
+    """Self-attention with `groups` heads of keys and values: multi-head attention if `groups` equals `heads`,
+    multi-query attention if it is 1.
 
-    model  width of `x` and of the result, a multiple of `heads`, which is one of `groups` (else ValueError)
-    dim    width of a head, where it is not model / heads
+    model  hidden size, a multiple of `heads`, which is a multiple of `groups` (else ValueError)
+    dim    size of a head (default: model / heads)
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class GroupedQueryAttention(nn.Module):
         Float[Tensor, "batch groups tokens dim"],
         Float[Tensor, "batch groups tokens dim"],
     ]:
-        """Queries in all heads, keys and values one head a group."""
+        """Queries for all heads, keys and values for each group."""
         k, v = (split_heads(project(x), self.groups) for project in (self.key, self.value))
         return split_heads(self.query(x), self.heads), k, v
 
@@ -104,10 +106,12 @@ def convert(
 ) -> GroupedQueryAttention:
     """Section 2.1: an attention with fewer heads of keys and values, from one with more.
 
-    mean    the projections of the heads that fall together are averaged
-    first   the first of them is taken
-    random  drawn anew as `nn.Linear` begins; `generator` draws
-    Queries and output stay as they are. Raises ValueError if the groups do not divide the heads.
+    mean    averages the projections of each group's heads
+    first   takes the first head of each group
+    random  initialises like `nn.Linear`, with `generator`
+
+    Queries and output stay as they are. Raises ValueError if the old number of heads is not a multiple of
+    `groups`.
     """
     old = attention.groups
     if old % groups:
