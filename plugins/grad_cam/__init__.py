@@ -1,19 +1,19 @@
-"""Grad-CAM: which region speaks for the class that was asked for, in any convolutional network.
+"""Grad-CAM: which image regions support a given class, in any convolutional network.
 
 Selvaraju, Cogswell, Das, Vedantam, Parikh and Batra 2016, "Grad-CAM: Visual Explanations from Deep Networks
 via Gradient-based Localization", arXiv 1610.02391.
 
-The problem. Gradients of pixels are fine and look alike for every class. A class activation map is of its
-class, but the network must end in a mean and a linear layer, and most do not.
+The problem. Pixel gradients are detailed but look alike for every class. Class activation maps depend on the
+class, but the network must end in global average pooling and a linear layer, and most do not.
 
-The idea. The last maps know what and, roughly, where. The gradient of the score with respect to a map, meaned
-over its places, says how much the map speaks for the class: with these weights the maps are summed, and what
-is negative, which speaks for other classes, is left out. Nothing is changed or trained, whatever follows the
-maps. Where a mean and a linear layer follow, it is the class activation map.
+The idea. The last feature maps encode content and approximate position. The gradient of a class's logit with
+respect to a map, averaged over positions, is the map's weight for the class. Sum the maps with these weights
+and drop negative values, which support other classes. The network is neither changed nor retrained, whatever
+layers follow. With average pooling and a linear layer, the result equals the class activation map.
 
-This folder. `maps` has the map and the one that it generalises. The network that is asked, and the scenes,
-are those of the saliency maps' paper. `experiment` asks whether the map follows the class; `side_by_side`
-lays it over the same pictures as the gradient, occlusion, the deconvnet and guided backpropagation.
+This folder. `maps` has Grad-CAM and the class activation map that it generalises. The network and the scenes
+come from the saliency maps' paper. `experiment` tests whether the map follows the class; `side_by_side`
+compares it with the gradient, occlusion, the deconvnet and guided backpropagation on the same images.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Grad-CAM of all classes of some images."""
+"""Grad-CAM of all classes for a batch of images."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from .maps import grad_cam, weighted
 
 
 def through_the_network(network: PairNet, images: Tensor) -> Tensor:
-    """As hooks do it: for each class a pass forward, and one back through all layers to the pixels."""
+    """As with hooks: for each class a forward pass, and a backward pass to the pixels."""
     found = []
     for label in range(network.classifier.out_features):
         with torch.enable_grad():
@@ -26,14 +26,14 @@ def through_the_network(network: PairNet, images: Tensor) -> Tensor:
 
 
 def closed_form(network: PairNet, images: Tensor) -> Tensor:
-    """The class activation map, which a mean and a linear layer allow: no way back at all."""
+    """The class activation map, without a backward pass; needs average pooling and a linear layer."""
     maps = network.features(images)
     heat = torch.einsum("nmrc,km->nkrc", maps, network.classifier.weight)
     return heat.relu() / maps[0, 0].numel()
 
 
 def to_the_last_maps(network: PairNet, images: Tensor) -> Tensor:
-    """Grad-CAM for any head: forward once, and back from each class to the last maps."""
+    """Grad-CAM for any head: one forward pass, and for each class a backward pass to the last maps."""
     classes = network.classifier.out_features
     maps = network.features(images)
     labels = torch.arange(classes, device=images.device).repeat(len(images))

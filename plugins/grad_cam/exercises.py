@@ -1,4 +1,4 @@
-"""What to write oneself: Grad-CAM, the sum it ends in, the map that it generalises, and the enlarged map."""
+"""Exercises: Grad-CAM, its weighted sum, the class activation map, and upsampling to the image's size."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ def of_questions(draw: Draw) -> Iterator[Try]:
 
 
 def network(channels: int, maps: int, places: int) -> tuple[nn.Module, nn.Module]:
-    """What makes the maps, and the head above them."""
+    """The layers up to the last maps, and the head after them."""
     head = nn.Sequential(nn.Flatten(), nn.Linear(maps * places, 2), nn.Tanh(), nn.Linear(2, 2))
     return nn.Conv2d(channels, maps, 1), head
 

@@ -1,4 +1,4 @@
-"""Whether the map follows the class that is asked for, beside the pixels' gradient."""
+"""Whether the map follows the given class, compared with the pixels' gradient."""
 
 import math
 from collections.abc import Callable
@@ -55,7 +55,7 @@ FOLLOWS = Claim(
     headline=True,
 )
 
-Question = Callable[[Tensor, Tensor], Tensor]  # images and classes to maps of their size
+Question = Callable[[Tensor, Tensor], Tensor]  # maps images and classes to heat maps of the images' size
 
 
 @hookimpl
@@ -70,7 +70,7 @@ def experiment(run: Run) -> None:
 
 
 def last_maps(network: PairNet) -> Question:
-    """Grad-CAM of the network, enlarged."""
+    """Grad-CAM of the network, upsampled."""
     return partial(grad_cam_of, network)
 
 
@@ -83,12 +83,13 @@ def unweighted(network: PairNet) -> Question:
 
 
 def guided_gradient(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """Guided backpropagation's map: the largest magnitude of a pixel's colours."""
+    """Guided backpropagation's map: the largest magnitude over a pixel's colours."""
     return pull_back(network.layers, images - BRIGHTNESS, guided, of_scores(network, classes)).abs().amax(1)
 
 
 def difference(network: PairNet, asked: Known) -> float:
-    """Between Grad-CAM and the class activation map's positive part over the number of places."""
+    """Largest difference between Grad-CAM and the class activation map's positive part divided by its
+    positions, relative to the largest value."""
     network, images = network.float(), asked.images.float()
 
     def head(maps: Tensor) -> Tensor:
@@ -125,14 +126,14 @@ def follow(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """A map for each question; nothing is chosen."""
+    """The maps of all questions. There is no score to choose by."""
     return math.nan, question(asked.images, asked.classes)
 
 
 def where(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
-    """The part of the asked box in both, for each scene's two questions."""
+    """Share of the asked box in the energy of both boxes, for each scene's two questions."""
     inside, beside = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
-    # An empty map has nothing in either box, and counts as a miss.
+    # An empty map has no energy in either box and counts as a miss.
     part = inside / (inside + beside).clamp(min=1e-12)
     at.metric("asked box of both boxes", part.mean().item())
     at.metric("asked box over other", (inside > beside).float().mean().item())
@@ -145,7 +146,7 @@ def where(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
 
 
 def draw(run: Run, maps: dict[str, Tensor], asked: Known) -> None:
-    """Six scenes; below each Grad-CAM of its first and its second digit, then the gradient of both."""
+    """Save six scenes with Grad-CAM and the gradient for their first and second digits."""
     count = min(6, len(asked.images) // 2)
     scenes, classes = asked.images[: 2 * count], asked.classes[: 2 * count]
     rows = [scenes[::2].float()]

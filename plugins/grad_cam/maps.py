@@ -23,12 +23,12 @@ def grad_cam(
     images: Float[Tensor, "questions channels height width"],
     classes: Classes,
 ) -> Heat:
-    """Equations 1 and 2: where the last maps speak for the class.
+    """Equations 1 and 2: the regions of the last maps that support the class.
 
-    features  images to the last maps
-    head      those maps to scores before the softmax, however many layers it takes
+    features  from images to the last maps
+    head      from the last maps to logits, through any number of layers
 
-    The way back ends at the maps: no gradient goes to the pixels.
+    The backward pass ends at the maps; no gradient is computed for the pixels.
     """
     with torch.no_grad():
         maps = features(images)
@@ -45,22 +45,22 @@ def weighted(maps: Maps, weights: Float[Tensor, "questions maps"]) -> Heat:
 
 
 def cam(maps: Maps, weight: Float[Tensor, "classes maps"], classes: Classes) -> Heat:
-    """The class activation map (Zhou et al. 2016): it takes a mean and a linear layer after the maps.
+    """The class activation map (Zhou et al. 2016), for average pooling and a linear layer after the maps.
 
-    Grad-CAM's is this over the number of places, without what is negative.
+    Grad-CAM equals its positive part, divided by the number of positions.
     """
     return torch.einsum("qmrc,qm->qrc", maps, weight[classes])
 
 
 def enlarge(heat: Heat, height: int, width: int) -> Float[Tensor, "questions {height} {width}"]:
-    """To the image's size, bilinear."""
+    """Bilinear upsampling to the image's size."""
     return F.interpolate(heat[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
 
 
 def grad_cam_of(
     network: PairNet, images: Float[Tensor, "questions 3 height width"], classes: Classes
 ) -> Float[Tensor, "questions height width"]:
-    """The map of the saliency maps' network, as large as the image."""
+    """Grad-CAM of the saliency maps' network, at the image's size."""
 
     def head(maps: Tensor) -> Tensor:
         return network.classifier(maps.mean((2, 3)))

@@ -1,4 +1,4 @@
-"""The explanations of this paper and of those before it, over the same pictures, and where each points.
+"""Grad-CAM and earlier explanations on the same images, and where each points.
 
 Dimensions: questions (an image and a class each), height, width.
 """
@@ -21,10 +21,10 @@ Map = Float[Tensor, "questions height width"]
 
 
 def explanations(network: PairNet, asked: Known) -> dict[str, Map]:
-    """By the paper that brought it, each question's map: what it does not say is 0."""
+    """Each method's map for each question, 0 where it has no value."""
     images, classes = asked.images, asked.classes
     lost = occlusion(network, images, classes).clamp(min=0)
-    missing = images.shape[-1] - lost.shape[-1]  # a square's place is its middle
+    missing = images.shape[-1] - lost.shape[-1]  # a square's position is its centre
     heat = grad_cam_of(network, images, classes)
     fine = back(network, asked, guided).abs().amax(1)
     return {
@@ -38,7 +38,7 @@ def explanations(network: PairNet, asked: Known) -> dict[str, Map]:
 
 
 def pointing(map_: Map, asked: Known) -> Float[Tensor, " questions"]:
-    """1 where a map is largest in the asked digit's box (Zhang et al. 2016). An empty map points nowhere."""
+    """1 if a map's maximum is in the asked digit's box (Zhang et al. 2016), 0 also for an empty map."""
     flat = map_.float().cpu().flatten(1)
     boxes = inside(asked.boxes, map_.shape[1:]).flatten(1)
     hit = boxes.gather(1, flat.argmax(1, keepdim=True))[:, 0]
@@ -46,7 +46,7 @@ def pointing(map_: Map, asked: Known) -> Float[Tensor, " questions"]:
 
 
 def warm(map_: Tensor, images: Tensor) -> Tensor:
-    """Maps laid over grey images: the stronger the redder."""
+    """Overlays maps on grey images; stronger values are redder."""
     share = 0.7 * (map_ / map_.amax((1, 2), keepdim=True).clamp(min=1e-12))[:, None]
     grey = images.mean(1, keepdim=True) * 0.6
     colour = torch.cat((share, share * 0.4, torch.zeros_like(share)), 1)
@@ -54,7 +54,7 @@ def warm(map_: Tensor, images: Tensor) -> Tensor:
 
 
 def show(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
-    """A row for each of eight questions, a column for each explanation; and a table of more questions."""
+    """Save eight questions with all explanations as an image, and scores on more questions as a table."""
     few = Known(*(field[: run.pick(smoke=4, quick=120, full=600)] for field in asked[:4]), asked.named)
     maps = explanations(trained, few)
     rows = min(8, len(few.images))

@@ -2,17 +2,18 @@
 
 Wu and He 2018, "Group Normalization", arXiv 1803.08494.
 
-The problem. Batch normalisation needs a batch: large pictures leave memory for one or two of them on a
-device, and statistics of two examples are poor. Layer and instance normalisation do without a batch, and in
-convolutional networks for recognition they lose to it: one takes all channels for alike, the other none.
+The problem. Batch normalisation needs a batch. With large images, a device's memory holds one or two, and
+statistics of two examples are noisy. Layer and instance normalisation need no batch, but are less accurate
+in convolutional networks for recognition: layer normalisation treats all channels as similar, instance
+normalisation treats none as similar.
 
-The idea. Channels are not independent, and not all alike: divide them into groups and take the statistics
-over one group, all positions, one example. One group is layer normalisation (over channels and positions), as
-many groups as channels are instance normalisation, and neither training nor use ever sees the batch.
+The idea. Divide the channels into groups, and compute the statistics over one group, all positions, one
+example. One group is layer normalisation (over channels and positions), as many groups as channels is
+instance normalisation. Neither training nor inference depends on the batch.
 
-This folder. `model`: equation 7 as it is written, the same through layer normalisation's one gradient, and a
-batch normalisation whose statistics see a part of the batch, as on several devices. `experiment` carries on
-layer normalisation's table of invariances, and trains batch normalisation's deep convolutions.
+This folder. `model`: equation 7 as written, the same through layer normalisation's hand-written gradient, and
+a batch normalisation over parts of the batch, as on several devices. `experiment` extends layer
+normalisation's table of invariances, and trains batch normalisation's deep convolutional network.
 
 Dimensions: batch, features (channels), positions (none, or height and width).
 """

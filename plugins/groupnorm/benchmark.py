@@ -1,4 +1,4 @@
-"""Group normalisation: as it is written, torch's, and through layer normalisation's one gradient."""
+"""Group normalisation: as written, torch's, and through layer normalisation's hand-written gradient."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -26,7 +26,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(shape: tuple[int, ...], groups: int, itemsize: int) -> Case:
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Maps far from zero, and a group of the first example that varies little beside its mean."""
+        """Maps far from zero; one group of the first example has a small variance relative to its mean."""
         x = torch.randn(shape, generator=generator) * 3 + 2
         x[0, : shape[1] // groups] = x[0, : shape[1] // groups] * 0.1 + 2
         return x, torch.rand(shape[1], generator=generator) + 0.5, torch.randn(shape[1], generator=generator)

@@ -1,4 +1,4 @@
-"""What to write oneself: the formula, the same through layer normalisation, and ghost batches."""
+"""Exercises: the formula, the same through layer normalisation, and ghost batches."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Table of invariances, and deep convolutions whose batch statistics see fewer and fewer examples."""
+"""A table of invariances, and deep convolutions with batch statistics over fewer and fewer examples."""
 
 from functools import partial
 
@@ -104,7 +104,7 @@ SMALL_BATCHES = Claim(
     ),
 )
 
-CHANNELS = 2  # a group
+CHANNELS = 2  # per group
 CURVE = "loss over examples in a statistic"
 
 
@@ -173,7 +173,7 @@ def compare(run: Run) -> None:
         },
         world=digits(run),
     )
-    # Figure 1: the loss over the examples that statistics see.
+    # Figure 1: the loss over the number of examples per statistic.
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
     for examples in (2, 8, 32):
         for arm, row in (("batch norm", f"over {examples}"), ("group norm", "groups")):

@@ -1,4 +1,4 @@
-"""Equation 7's groups, the layer, and batch normalisation whose statistics see a part of the batch.
+"""Equation 7 as a function and as a layer, and batch normalisation over parts of the batch.
 
 Dimensions: batch, features (channels), positions (none, or height and width).
 """
@@ -23,9 +23,9 @@ def line_by_line(x: Batch, groups: int, weight: Features, bias: Features, *, eps
 
 
 def group_norm(x: Batch, groups: int, weight: Features, bias: Features, *, eps: float) -> Batch:
-    """The same faster: a group is a vector for layer normalisation. Half precisions are calculated in single.
+    """A faster group normalisation, with each group as a vector for layer normalisation.
 
-    Raises ValueError if the features cannot be split evenly over `groups`.
+    Half precisions are computed in float32. Raises ValueError if `groups` does not divide the features.
     """
     if x.shape[1] % groups:
         raise ValueError(f"{x.shape[1]} features cannot be split over {groups} groups")
@@ -36,9 +36,9 @@ def group_norm(x: Batch, groups: int, weight: Features, bias: Features, *, eps: 
 
 
 class GroupNorm(nn.Module):
-    """`group_norm` with a scale and a shift for each channel, named as in `nn.GroupNorm`.
+    """`group_norm` with a scale and a shift for each channel; parameter names as in `nn.GroupNorm`.
 
-    One group is layer normalisation over channels and positions; as many groups as channels are instance
+    One group is layer normalisation over channels and positions. As many groups as channels is instance
     normalisation.
     """
 
@@ -55,9 +55,9 @@ class GroupNorm(nn.Module):
 
 
 class GhostBatchNorm(BatchNorm):
-    """Batch normalisation whose statistics are over `examples` successive examples, as on several devices.
+    """Batch normalisation over `examples` successive examples, as on several devices.
 
-    The batch is a multiple of `examples` in training. The averages for use are of all these statistics.
+    In training the batch size is a multiple of `examples`. The running averages include all these statistics.
     """
 
     def __init__(self, features: int, *, examples: int) -> None:
@@ -68,7 +68,7 @@ class GhostBatchNorm(BatchNorm):
         if not self.training:
             return super().forward(x)
         ghosts = len(x) // self.examples
-        apart = x.unflatten(0, (ghosts, -1)).transpose(0, 1).flatten(1, 2)  # a ghost's channels are its own
+        apart = x.unflatten(0, (ghosts, -1)).transpose(0, 1).flatten(1, 2)  # each ghost has its own channels
         weight, bias = self.weight.repeat(ghosts), self.bias.repeat(ghosts)
         y, mean, variance = batch_norm(apart, weight, bias, eps=self.eps)
         count = apart.numel() // apart.shape[1]

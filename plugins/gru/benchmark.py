@@ -1,4 +1,4 @@
-"""A layer over a whole sequence: the equations at each step, inputs first, and with the own backward pass."""
+"""A layer over a whole sequence: step by step, with the input projection first, and with its own backward."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -22,7 +22,7 @@ def step_by_step(
     *,
     reset_after: bool = False,
 ) -> Tensor:
-    """The equations as they stand: every matrix by itself at every step."""
+    """The equations as written: a separate multiplication for every matrix at every step."""
     (w_r, w_z, w_n), (u_r, u_z, u_n), (b_r, b_z, b_n) = (
         tensor.chunk(3) for tensor in (input_weight, recurrent_weight, bias)
     )
@@ -37,7 +37,7 @@ def step_by_step(
 
 
 def torchs(x: Tensor, h: Tensor, input_weight: Tensor, recurrent_weight: Tensor, bias: Tensor) -> Tensor:
-    """`nn.GRU` without the module: its reset gate comes after the matrix."""
+    """The function behind `nn.GRU`, with the reset gate after the matrix."""
     weights = input_weight, recurrent_weight, bias, torch.zeros_like(bias)
     return torch.gru(x, h[None], weights, True, 1, 0.0, torch.is_grad_enabled(), False, True)[0]
 

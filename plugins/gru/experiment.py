@@ -1,4 +1,4 @@
-"""The adding problem over fifty steps, and what the update gates do on it."""
+"""The adding problem over fifty steps, and the update gates on it."""
 
 from functools import partial
 
@@ -89,7 +89,7 @@ RATES = (0.002, 0.006, 0.02, 0.06, 0.18)
 
 
 class NoUpdate(GRU):
-    """Always z = 0; the reset gate remains."""
+    """z is always 0; the reset gate remains."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__(inputs, hidden)
@@ -100,7 +100,7 @@ class NoUpdate(GRU):
 
 
 class BlindUpdate(GRU):
-    """The update gate of each unit is a learned constant; the reset gate remains."""
+    """Each unit's update gate is a learned constant; the reset gate remains."""
 
     def with_updates(self, x: Sequence, h: State | None = None) -> tuple[States, States]:
         hidden = self.recurrent.in_features
@@ -141,7 +141,7 @@ def add(run: Run) -> None:
 
 
 def show_gates(run: Run, layer: GRU) -> None:
-    """How far the update gates are open (1 - z) on one sequence, in the mean over the units."""
+    """Plot the mean opening of the update gates (1 - z) over one sequence."""
     x, _ = adding_problem(1, LENGTH, run.generator("a sequence to look at"))
     with torch.no_grad():
         _, updates = layer.with_updates(x.to(run.device, run.dtype))

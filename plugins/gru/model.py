@@ -1,7 +1,7 @@
-"""The equations, their backward pass written out, and the layer.
+"""The equations, their hand-written backward pass, and the layer.
 
-Dimensions: batch, time, inputs (width of an element), hidden (width of the state). The three parts of every
-matrix lie one after the other in torch's order: r (reset), z (update), n (candidate).
+Dimensions: batch, time, inputs (size of an element), hidden (hidden size). The three parts of every matrix
+are stacked in torch's order: r (reset), z (update), n (candidate).
 """
 
 from typing import Any
@@ -28,10 +28,11 @@ def unroll(
     *,
     reset_after: bool = False,
 ) -> States:
-    """Equations 5 to 8 step by step, from state h; what the input gives is one product for all steps.
+    """Equations 5 to 8 step by step, from state h. One matrix multiplication projects the inputs of all
+    steps.
 
-    reset_after  the reset gate multiplies what the matrix made of the state, as in cuDNN and torch, and not
-                 the state: a step then has one product instead of two
+    reset_after  apply the reset gate to the product of matrix and state, as in cuDNN and torch, instead of
+                 to the state, which saves one multiplication per step
     """
     hidden = h.shape[1]
     gates, candidate = recurrent_weight[: 2 * hidden].mT, recurrent_weight[2 * hidden :].mT
@@ -49,11 +50,11 @@ def unroll(
 
 
 class GatedRecurrentUnit(torch.autograd.Function):
-    """`unroll` with time first, and the backward pass written out: all states, and all update gates.
+    """`unroll` with time first and a hand-written backward pass. Returns all states, and all update gates.
 
-    What a step of it multiplies by was known after the forward pass, so it is computed for all steps
-    together, and the weights' gradients are one product over all steps. Whoever differentiates a second time
-    gets autograd's backward pass of `unroll`. The update gates send no gradient back.
+    The backward pass computes the derivatives of the gates for all steps at once, and the weights' gradients
+    in one multiplication over all steps. Second derivatives come from autograd through `unroll`. The update
+    gates carry no gradient.
     """
 
     @staticmethod
@@ -85,13 +86,13 @@ class GatedRecurrentUnit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dstates: Tensor, _updates: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradients are to be differentiated themselves
+        if torch.is_grad_enabled():  # the gradients themselves are differentiated
             return unroll_again(inputs, dstates)
         x, _, input_weight, recurrent_weight, _ = inputs
         before = ctx.states[:-1]
         hidden = before.shape[2]
         r, z, n = ctx.parts.chunk(3, 2)
-        slopes = torch.empty_like(ctx.parts)  # what a gate's sum gets: from the state, r from r * h
+        slopes = torch.empty_like(ctx.parts)  # derivatives of the gates' pre-activations
         dr, dz, dn = slopes.chunk(3, 2)
         torch.mul(r * (1 - r), before, out=dr)
         torch.mul(z * (1 - z), before - n, out=dz)
@@ -116,7 +117,7 @@ class GatedRecurrentUnit(torch.autograd.Function):
 
 
 def unroll_again(inputs: tuple[Tensor, ...], dstates: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients of those of `inputs` that have one, by autograd through `unroll`, and their graph."""
+    """The gradients of the `inputs` that need one, by autograd through `unroll`, with their graph."""
     x, *others = inputs
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
     states = unroll(x.transpose(0, 1), *others)
@@ -127,9 +128,9 @@ def unroll_again(inputs: tuple[Tensor, ...], dstates: Tensor) -> tuple[Tensor | 
 def unroll_fast(
     x: Sequence, h: State, input_weight: InputWeight, recurrent_weight: RecurrentWeight, bias: Bias
 ) -> tuple[States, States]:
-    """`unroll`, faster where there is a backward pass; and the update gates, without gradient.
+    """`unroll` with a faster backward pass, and the update gates without gradient.
 
-    Inside in float32 or better, autocast or not.
+    Computes in float32 or wider, also under autocast.
     """
     inputs = x.transpose(0, 1).contiguous(), h, input_weight, recurrent_weight, bias
     precision = torch.promote_types(bias.dtype, torch.float32)
@@ -139,7 +140,7 @@ def unroll_fast(
 
 
 class GRU(nn.Module):
-    """The layer: all states, and the last one. Weights start uniform in ±1/√hidden, as torch's do."""
+    """The layer. Returns all states and the last one. Weights start uniform in ±1/√hidden, as in torch."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -149,11 +150,11 @@ class GRU(nn.Module):
             nn.init.uniform_(weight, -(hidden**-0.5), hidden**-0.5)
 
     def forward(self, x: Sequence, h: State | None = None) -> tuple[States, State]:
-        """`h` is the state to go on from: zeros, or what came with the last states."""
+        """`h` is the initial state (default: zeros), for example the last state of an earlier call."""
         states, _ = self.with_updates(x, h)
         return states, states[:, -1]
 
     def with_updates(self, x: Sequence, h: State | None = None) -> tuple[States, States]:
-        """All states, and all update gates: a unit whose gate is 1 stays as it is."""
+        """All states, and all update gates; a unit keeps its value if its gate is 1."""
         h = x.new_zeros(len(x), self.recurrent.in_features) if h is None else h
         return unroll_fast(x, h, self.input.weight, self.recurrent.weight, self.input.bias)

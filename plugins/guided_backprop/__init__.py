@@ -1,4 +1,4 @@
-"""The all convolutional net, and guided backpropagation, which looks into it.
+"""The all convolutional net, and guided backpropagation, a way to visualise it.
 
 Springenberg, Dosovitskiy, Brox and Riedmiller 2014, "Striving for Simplicity: The All Convolutional Net",
 arXiv 1412.6806.
@@ -8,15 +8,15 @@ stride also reduces the resolution, so is pooling needed? And a deconvnet relies
 max-pooling. How can a network without pooling be visualised?
 
 The idea. Replace each pooling by a convolution with stride 2 and the fully connected layers by 1 × 1
-convolutions. To see what excites a unit, go back as the gradient does and, at each ReLU, also drop negative
-signals, as a deconvnet does. This guided backpropagation needs no switches, and its maps are sharp.
+convolutions. To visualise a unit, backpropagate its gradient, but also drop negative signals at each ReLU, as
+a deconvnet does. This guided backpropagation needs no switches, and its maps are sharp.
 
 This folder. `model` has the networks of table 2 and the rule for a ReLU. The network that is visualised
 comes from the saliency maps' paper, the backward pass from the deconvnet's. `experiment` compares where
-the maps lie. The claim that pooling can be replaced without loss is not tested: it needs longer training
-than a run here has. After 300 steps on 2,000 pictures of 16 × 16 (12 maps, batch normalisation, seed 0),
-All-CNN-C had 7.0 % error, ConvPool-CNN-C 3.2 % and Strided-CNN-C 9.3 %, so the networks without pooling
-were still behind.
+the maps lie. The claim that pooling can be replaced without loss is not tested, because it needs longer
+training than a run here allows. After 300 steps on 2,000 images of 16 × 16 (12 maps, batch normalisation,
+seed 0), All-CNN-C had 7.0 % error, ConvPool-CNN-C 3.2 % and Strided-CNN-C 9.3 %, so the networks without
+pooling were still behind.
 """
 
 from torch import nn

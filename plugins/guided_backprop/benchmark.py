@@ -1,4 +1,4 @@
-"""Guided maps of a network of convolutions and pooling."""
+"""Guided backpropagation through a network of convolutions and pooling."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def ones(maps: Tensor) -> Tensor:
 
 
 def with_hooks(network: PairNet, images: Tensor) -> Tensor:
-    """As it is mostly done: hooks on all ReLUs clamp the gradient that autograd sends back."""
+    """The usual implementation: backward hooks on all ReLUs clamp autograd's gradient."""
     hooks = [
         layer.register_full_backward_hook(lambda _layer, back, _given: (back[0].clamp(min=0),))
         for layer in network.layers
@@ -34,7 +34,7 @@ def with_hooks(network: PairNet, images: Tensor) -> Tensor:
 
 
 class Guided(torch.autograd.Function):
-    """A ReLU whose way back is guided."""
+    """A ReLU with guided backpropagation as its backward pass."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Guided(torch.autograd.Function):
 
 
 def with_a_function(network: PairNet, images: Tensor) -> Tensor:
-    """A custom function in the place of each ReLU, and no gradients of weights."""
+    """A custom autograd function in place of each ReLU, without weight gradients."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
         x = leaf
@@ -63,7 +63,7 @@ def with_a_function(network: PairNet, images: Tensor) -> Tensor:
 
 
 def explicit(network: PairNet, images: Tensor) -> Tensor:
-    """No autograd: the way back, layer by layer."""
+    """A backward pass layer by layer, without autograd."""
     return pull_back(network.layers, images, guided, ones)
 
 

@@ -1,4 +1,4 @@
-"""Functions to write: the rule for a ReLU, and the logits of the all-convolutional network."""
+"""Exercises: the rule for a ReLU, and the logits of the all-convolutional network."""
 
 from collections.abc import Iterator
 

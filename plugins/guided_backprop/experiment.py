@@ -1,4 +1,4 @@
-"""Whether guided backpropagation's maps lie in the object, beside the gradient's and a deconvnet's."""
+"""Whether guided backpropagation's maps lie in the object, compared with the gradient and a deconvnet."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -80,7 +80,7 @@ SHARPER = Claim(
     ),
 )
 
-Question = Callable[[Known], Tensor]  # questions to what comes back to their pixels
+Question = Callable[[Known], Tensor]  # maps questions to signals at their pixels
 
 
 @hookimpl
@@ -108,7 +108,7 @@ def count(run: Run) -> None:
 
 
 def back(network: PairNet, asked: Known, rule: Rule) -> Float[Tensor, "questions 3 height width"]:
-    """What comes back to the pixels from each question's score."""
+    """The signal at the pixels, backpropagated from each question's logit."""
     signal = of_scores(network, asked.classes)
     return pull_back(network.layers, asked.images - BRIGHTNESS, rule, signal)
 
@@ -118,7 +118,7 @@ def by(network: PairNet, rule: Rule) -> Question:
 
 
 def one_relu_guided(network: PairNet, which: int) -> Question:
-    """The gradient, but for one ReLU that is guided: number `which` on the way back."""
+    """The gradient, with the guided rule at one ReLU: number `which` of the backward pass."""
 
     def question(asked: Known) -> Tensor:
         passed = 0
@@ -179,7 +179,7 @@ def compare(run: Run) -> None:
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """What comes back for each question; nothing is chosen."""
+    """The signals of all questions. There is no score to choose by."""
     return math.nan, question(asked)
 
 
@@ -187,7 +187,7 @@ BY_RANK = "strongest pixels outside the asked box, map by map"
 
 
 def score(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
-    """The share of the strongest pixels outside the asked digit's box, for each scene's two questions."""
+    """Share of the strongest pixels outside the asked digit's box, for each scene's two questions."""
     map_ = found.chosen.abs().amax(1)
     outside = 1 - strongest(map_, asked.boxes)
     inside, beside = energy(map_, asked.boxes), energy(map_, asked.others)
@@ -201,7 +201,7 @@ def score(asked: Known, at: Trial, found: Sweep[Tensor]) -> dict[str, Tensor]:
 
 
 def draw(run: Run, returned: Mapping[str, Tensor], asked: Known) -> None:
-    """Six scenes, and below each what every rule returns from its first digit's score."""
+    """Save six scenes, with each rule's signal for the first digit below them."""
     count = 2 * min(6, len(asked.images) // 2)
     rows = [asked.images[:count:2].float()]
     for found in returned.values():

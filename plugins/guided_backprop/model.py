@@ -12,19 +12,19 @@ Kind = Literal["model", "strided", "conv-pool", "all-conv"]
 
 
 def guided(signal: Tensor, x: Tensor) -> Tensor:
-    """Section 4: back through a ReLU goes what is positive itself and belongs to a positive input."""
+    """Section 4: the backward signal at a ReLU, kept where both it and the ReLU's input are positive."""
     return signal.relu() * (x > 0)
 
 
 class AllConvNet(nn.Module):
     """Model C of table 1 and the networks that table 2 derives from it, for images of 32 × 32.
 
-    The third convolution of 3 × 3 has no padding: scores are averaged over 6 × 6 places.
+    The third 3 × 3 convolution has no padding, so logits are averaged over 6 × 6 positions.
 
-    kind     "model": three convolutions, max-pooling of 3 × 3 with stride 2 after two pairs of them;
-             "strided": instead the second of each pair has stride 2; "conv-pool": another convolution before
-             each pooling; "all-conv": a convolution of 3 × 3 with stride 2 in the place of each pooling
-    dropout  of the input 20 %, after each shrinking 50 % (section 3.1); False leaves all out
+    kind     "model": three convolutions, 3 × 3 max-pooling with stride 2 after two pairs of them;
+             "strided": the second of each pair has stride 2 instead; "conv-pool": one more convolution before
+             each pooling; "all-conv": a 3 × 3 convolution with stride 2 in place of each pooling
+    dropout  20 % of the input, 50 % after each reduction (section 3.1); False disables it
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class AllConvNet(nn.Module):
     def extend(
         self, inputs: int, outputs: int, *, size: int = 3, stride: int = 1, padding: int | None = None
     ) -> None:
-        """A convolution and its ReLU; the size stays unless `padding` says otherwise."""
+        """Append a convolution and a ReLU. The default padding keeps the size."""
         padding = size // 2 if padding is None else padding
         convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=padding)
         self.layers.extend((convolution, nn.ReLU()))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes"]:
-        """Logits: the mean over all places of the last maps, one map for each class."""
+        """Logits: the mean of the last maps over all positions, one map per class."""
         return self.layers(images).mean((2, 3))

@@ -1,4 +1,4 @@
-"""The time of one product with the Hessian of a network of one hidden layer."""
+"""Time of a Hessian-vector product, for a network with one hidden layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .model import Product, hessian_product, lanczos, reverse_product
 
 
 def loss(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """32 inputs, 10 classes; the width follows from the number of weights, which are one vector."""
+    """A network with 32 inputs and 10 classes; the length of w determines the hidden size."""
     hidden = (len(w) - 10) // 43
     w1, b1, w2, b2 = w.split((32 * hidden, hidden, 10 * hidden, 10))
     h = torch.tanh(F.linear(x, w1.view(hidden, 32), b1))
@@ -36,7 +36,7 @@ def r_operator(w: Tensor, v: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def largest(product: Product, v: Tensor, *, products: int) -> Tensor:
-    """The largest eigenvalue that Lanczos's method finds."""
+    """Lanczos's estimate of the largest eigenvalue."""
     return lanczos(product, v, products).values[-1:]
 
 
@@ -50,7 +50,7 @@ def lanczos_by_torch(w: Tensor, v: Tensor, x: Tensor, y: Tensor, *, products: in
 
 
 def lanczos_on_graph(w: Tensor, v: Tensor, x: Tensor, y: Tensor, *, products: int) -> Tensor:
-    """The gradient's graph is made once, in the call."""
+    """The gradient's graph is built once per call."""
     with torch.enable_grad():
         product = reverse_product(lambda weights: loss(weights["w"], x, y), {"w": w})
         return largest(product, v, products=products).detach()

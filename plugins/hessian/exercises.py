@@ -1,4 +1,4 @@
-"""What to write oneself: products with the Hessian, its matrix, Lanczos's method and the density."""
+"""Exercises: Hessian-vector products, the full matrix, Lanczos's method, and the spectral density."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def product(matrix: Tensor) -> Product:
 
 
 def times_hessian(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
-    """H v for the loss mean((tanh(b) a)²) and the weights a and b, which are one vector in this order."""
+    """H v for the loss mean((tanh(b) a)²), with a and b concatenated into one vector of weights."""
 
     def loss(weights: Weights) -> Tensor:
         return (weights["b"].tanh() @ weights["a"]).square().mean()

@@ -1,4 +1,4 @@
-"""Is the product exact and cheap, does Lanczos's method find the ends of the spectrum, and what are they?
+"""Accuracy and cost of the product, accuracy of Lanczos's method, and outliers against clusters.
 
 Dimensions: rows (of the data), n (weights).
 """
@@ -161,10 +161,9 @@ Data = tuple[Float[Tensor, "rows 2"], Float[Tensor, " rows"]]
 
 
 def clusters(count: int, generator: torch.Generator, *, parted: bool = True) -> Data:
-    """320 points about `count` centres on a circle of radius 2 in the plane; labels 0 and 1 in turn, a tenth
-    flipped.
+    """320 points around `count` centres on a circle of radius 2; labels alternate, and a tenth is flipped.
 
-    parted  without, the points lie anywhere on the circle, and belong to the centre that is next
+    parted  False spreads the points over the whole circle; each takes the label of the nearest centre
     """
     turns = count * torch.rand(320, generator=generator)
     which = turns.floor()
@@ -175,14 +174,14 @@ def clusters(count: int, generator: torch.Generator, *, parted: bool = True) -> 
 
 
 def outliers(eigenvalues: Float[Tensor, " n"]) -> float:
-    """How many lie above the largest ratio of successive ones."""
+    """Number of eigenvalues above the largest ratio of successive ones."""
     top = eigenvalues.flip(0)
     top = top[top > 3e-3 * top[0]][:13]
     return (top[:-1] / top[1:]).argmax().item() + 1.0 if len(top) > 1 else 1.0
 
 
 def rank_correlation(a: list[float], b: list[float]) -> float:
-    """Spearman's, ties at their mean rank; 0 where one side never changes."""
+    """Spearman's rank correlation, with mean ranks for ties; 0 if one side is constant."""
 
     def ranks(values: list[float]) -> Tensor:
         v = torch.tensor(values, dtype=torch.float64)
@@ -193,9 +192,9 @@ def rank_correlation(a: list[float], b: list[float]) -> float:
     return (x @ y / size).item() if size > 0 else 0.0
 
 
-World = dict[int, list[Data]]  # number of clusters to draws
-Eigenvalues = dict[tuple[int, int], list[Float[Tensor, " n"]]]  # width and clusters to those of each draw
-# From inputs and width to a network, or to None: then the covariance of the inputs takes its place.
+World = dict[int, list[Data]]  # maps number of clusters to draws
+Eigenvalues = dict[tuple[int, int], list[Float[Tensor, " n"]]]  # maps width and clusters to each draw's
+# Maps a width to a network, or to None for the covariance of the inputs in place of a Hessian.
 Make = Callable[[int], nn.Module | None]
 
 
@@ -249,7 +248,7 @@ def attempt(at: Trial, make: Make, _: None, *, steps: int) -> tuple[float, Eigen
 def spectrum(
     at: Trial, model: nn.Module | None, x: Float[Tensor, "rows 2"], y: Float[Tensor, " rows"], steps: int
 ) -> Float[Tensor, " n"]:
-    """All eigenvalues, ascending, of the loss's Hessian after Adam's `steps` on the whole batch."""
+    """All eigenvalues, ascending, of the loss's Hessian after `steps` full-batch steps of Adam."""
     if model is None:
         return torch.linalg.eigvalsh(torch.cov(x.mT))
     model = model.double()
@@ -262,7 +261,7 @@ def spectrum(
         at.descend(loss(model), optimizer, step=step, metric="")
 
     def measured(call: Callable[..., Tensor]) -> Tensor:
-        """The same loss, written out: a run with shuffled targets shuffles those of training alone."""
+        """The same loss written out, because runs with shuffled targets shuffle torch's loss functions."""
         logits = call(x)[:, 0]
         return (F.softplus(logits) - y * logits).mean()
 
@@ -310,7 +309,7 @@ def exact_spectrum(network: nn.Module, loss: Callable[..., Tensor]) -> Float[Ten
 
 
 def draw_digits(run: Run) -> None:
-    """The spectrum of a network that reads digits: exact as bars, Lanczos's outline from a few products."""
+    """Plot the spectrum of a digit classifier: exact as bars, Lanczos's density as a line."""
     images, labels = data.digits()
     rows = torch.randperm(len(images), generator=run.generator("digits"))[:300]
     x, y = images[rows].flatten(1).double(), labels[rows]
@@ -343,7 +342,7 @@ def picture(eigenvalues: Float[Tensor, " n"], outline: list[Lanczos]) -> Float[T
     width = (high - low) / 150
     alone = Lanczos(eigenvalues, torch.full_like(eigenvalues, 1 / len(eigenvalues)))
     curves = [density([alone], grid, width), density(outline, grid, width)]
-    # From a fiftieth of one eigenvalue's bump to the highest: a random start may hardly see one.
+    # The floor is a fiftieth of one eigenvalue's bump, because a random start may miss an eigenvalue almost.
     floor = 0.02 / (len(eigenvalues) * width * math.sqrt(2 * math.pi))
     top = math.log(max(curve.max().item() for curve in curves) / floor)
     exact, found = ((curve.clamp_min(floor) / floor).log() / top * 190 for curve in curves)

@@ -1,4 +1,4 @@
-"""Products with the Hessian of any loss, and what Lanczos's method finds out from a few of them.
+"""Hessian-vector products for any loss, and Lanczos's method on top of them.
 
 Dimensions: n (all weights as one vector), steps.
 """
@@ -18,11 +18,11 @@ Product = Callable[[Vector], Vector]
 
 
 def hessian_product(loss: Callable[[Weights], Tensor], weights: Weights) -> Product:
-    """v to H v, where H are the second derivatives of `loss` at `weights`; v and H v are one vector, in the
-    order of the weights.
+    """Returns the map from v to H v, where H is the Hessian of `loss` at `weights`. v and H v concatenate the
+    weights in their order.
 
-    Pearlmutter's R-operator: the derivative of the gradient along v, forward over reverse. No matrix, no
-    difference of gradients. Every call takes the gradient anew.
+    Pearlmutter's R-operator: the exact derivative of the gradient along v, forward over reverse. Every call
+    computes the gradient again.
     """
     slope = torch.func.grad(loss)
     fixed = {name: w.detach() for name, w in weights.items()}
@@ -35,9 +35,9 @@ def hessian_product(loss: Callable[[Weights], Tensor], weights: Weights) -> Prod
 
 
 def reverse_product(loss: Callable[[Weights], Tensor], weights: Weights) -> Product:
-    """The same by reverse over reverse: the gradient of gᵀv. For operations without forward derivatives (a
-    fused attention, an autograd function without a forward rule). The gradient's graph is kept: the
-    weights must not change in between."""
+    """`hessian_product` by reverse over reverse: the gradient of gᵀv. For operations without forward
+    derivatives (a fused attention, an autograd function without a forward rule). Keeps the gradient's graph,
+    so the weights must not change between calls."""
     leaves = {name: w.detach().requires_grad_() for name, w in weights.items()}
     slope = torch.autograd.grad(
         loss(leaves), list(leaves.values()), create_graph=True, materialize_grads=True
@@ -54,9 +54,9 @@ def reverse_product(loss: Callable[[Weights], Tensor], weights: Weights) -> Prod
 def module_loss(
     module: nn.Module, loss: Callable[[nn.Module], Tensor]
 ) -> tuple[Callable[[Weights], Tensor], dict[str, Tensor]]:
-    """A loss that calls the module, as a function of its weights, and these weights: for any model.
+    """A loss that calls `module`, as a function of its weights; and these weights.
 
-    loss  takes something to call in place of the module, with the same arguments
+    loss  takes a callable that replaces the module, with the same arguments
     """
     weights = {name: w for name, w in module.named_parameters() if w.requires_grad}
 
@@ -79,14 +79,14 @@ def unflatten(v: Vector, like: Weights) -> dict[str, Tensor]:
 
 
 def full_hessian(product: Product, like: Vector) -> Float[Tensor, "n n"]:
-    """Column by column, all of them at once; symmetric to the last bit."""
+    """All columns at once. Exactly symmetric."""
     H = torch.func.vmap(product)(torch.eye(len(like)).to(like))
     return (H + H.mT) / 2
 
 
 class Lanczos(NamedTuple):
-    """values  (steps,) approximate eigenvalues (Ritz values), ascending
-    weights  (steps,) the share of the start's square that lies along each: sums to 1
+    """values   (steps,) approximate eigenvalues (Ritz values), ascending
+    weights  (steps,) share of the start vector's squared norm along each; sums to 1
     """
 
     values: Float[Tensor, " steps"]
@@ -94,8 +94,9 @@ class Lanczos(NamedTuple):
 
 
 def lanczos(product: Product, start: Vector, steps: int) -> Lanczos:
-    """The ends of the spectrum come first. Each vector is orthogonalised twice against all before it:
-    without, rounding brings back copies of eigenvalues that were found. Ends early where nothing is left."""
+    """Lanczos's method, which finds the ends of the spectrum first. Orthogonalises each vector twice against
+    all earlier ones, because rounding would otherwise create copies of eigenvalues. Stops early if nothing is
+    left."""
     basis = [start / start.norm()]
     diagonal, beside = [], []
     for _ in range(steps):
@@ -117,8 +118,8 @@ def lanczos(product: Product, start: Vector, steps: int) -> Lanczos:
 
 
 def density(runs: list[Lanczos], grid: Float[Tensor, " grid"], width: float) -> Float[Tensor, " grid"]:
-    """The spectrum as a density over `grid`: the mean of Lanczos runs from random starts, each value a
-    Gaussian of the given width (stochastic Lanczos quadrature)."""
+    """The spectral density over `grid`, by stochastic Lanczos quadrature: the mean over runs from random
+    starts, with a Gaussian of the given width for each value."""
     curves = []
     for run in runs:
         bumps = torch.exp(-(((grid[:, None] - run.values) / width) ** 2) / 2)

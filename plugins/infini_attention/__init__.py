@@ -1,24 +1,24 @@
-"""Infini-attention: what segments before this one said, in a memory that never grows.
+"""Infini-attention: attention within a segment, and a memory of constant size for earlier segments.
 
 Munkhdalai, Faruqui and Gopal 2024, "Leave No Context Behind: Efficient Infinite Context Transformers with
 Infini-attention", arXiv 2404.07143.
 
-The problem. Attention keeps the keys and values of every token. A text that never ends needs a cache that
-never ends; a text cut into segments forgets what lies before the segment.
+The problem. Attention stores the keys and values of every token, so the cache grows with the text. A model
+that processes a text in segments forgets earlier segments.
 
-The idea. Each head adds the outer products of its keys and values, made positive, into one matrix, as linear
-attention does. A later segment reads from it with its queries, and a gate of each head mixes what it reads
-with ordinary attention within the segment. The delta rule adds only what the memory does not say already.
+The idea. Each head sums the outer products of its keys, made positive, and values in one matrix, as in linear
+attention. Queries of later segments read from this memory, and a gate per head mixes the result with ordinary
+attention within the segment. The delta rule adds only what the memory does not return already.
 
-This folder. `model`: the attention, over all segments at once where sums can be taken first, and segment by
-segment with a memory that is carried on. `experiment` hides a value in a text and asks for it at lengths up
-to eight times those of training, against a cache of as many numbers. `benchmark` times a text, and one token
-after texts of many lengths.
+This folder. `model`: the attention, over all segments at once where prefix sums suffice, and segment by
+segment with a memory. `experiment` hides a value in a text and asks for it, at up to eight times the training
+length, against a cache of about equal size. `benchmark` times a text, and one token after texts of many
+lengths.
 
-A public attempt to reproduce the paper (Hugging Face, August 2024) found that retrieval gets worse with each
-time that the memory is written to.
+A public attempt to reproduce the paper (Hugging Face, August 2024) found that retrieval degrades with each
+write to the memory.
 
-Dimensions: batch, tokens, segments, model (width), heads, dim (model / heads).
+Dimensions: batch, tokens, segments, model (hidden size), heads, dim (model / heads).
 """
 
 from torch import nn

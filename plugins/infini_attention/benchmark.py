@@ -33,7 +33,7 @@ def finished(weights: Weights, memory: Tensor, local: Tensor) -> Tensor:
 
 
 def segment_by_segment(weights: Weights, x: Tensor, *, heads: int, segment: int) -> Tensor:
-    """Section 2, one segment after another, with torch's fused attention."""
+    """Section 2, segment by segment, with torch's fused attention."""
     results, M, z = [], 0.0, 0.0
     for part in x.split(segment, 1):
         q, k, v = projected(weights, part, heads)
@@ -49,7 +49,7 @@ def segment_by_segment(weights: Weights, x: Tensor, *, heads: int, segment: int)
 
 
 def two_masks(weights: Weights, x: Tensor, *, heads: int, segment: int) -> Tensor:
-    """All pairs of tokens: torch's fused attention within segments, one product for the kernel."""
+    """All pairs of tokens: torch's fused attention within segments, one kernel matrix across segments."""
     q, k, v = projected(weights, x, heads)
     place = torch.arange(x.shape[1], device=x.device)
     number = place // segment
@@ -62,14 +62,14 @@ def two_masks(weights: Weights, x: Tensor, *, heads: int, segment: int) -> Tenso
 
 
 def token_by_token(q: Tensor, state: State, k: Tensor, v: Tensor) -> tuple[Tensor, State]:
-    """The weight of each token kept so far, summed; then the new one is kept."""
+    """Computes the weight of every stored token, then stores the new one."""
     weights = (sigma(q) * sigma(state["k"])).sum(-1, keepdim=True)
     found = (weights * state["v"]).sum(-2, keepdim=True) / weights.sum(-2, keepdim=True)
     return found, {"k": torch.cat((state["k"], k), -2), "v": torch.cat((state["v"], v), -2)}
 
 
 def with_room(q: Tensor, state: State, k: Tensor, v: Tensor) -> tuple[Any, ...]:
-    """Keys ready for the kernel, room for some more, and how many there are."""
+    """Keys with the nonlinearity applied, free space for more, and the current length."""
     room = {name: F.pad(kept, (0, 0, 0, 4)) for name, kept in state.items()}
     return q, {"k": sigma(room["k"]), "v": room["v"], "length": state["k"].shape[-2]}, k, v
 
@@ -103,7 +103,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     options = {"heads": heads, "segment": segment}
     for tokens in bench.pick(smoke=(11,), quick=(512, 2048), full=(8192, 32_768)):
         pairs = sum(place % segment + 1 for place in range(tokens))
-        # Two products a pair within segments; M is written and read once for each token.
+        # Two multiplications per pair within segments; each token writes to M and reads from it once.
         flops = 2 * batch * (4 * tokens * model**2 + 2 * pairs * model + 2 * tokens * model * dim)
         moved = 4 * model**2 + heads + 2 * batch * tokens * model
         yield Case.of_module(

@@ -1,4 +1,4 @@
-"""What to write oneself: reading from the memory, writing to it, and the gate between it and the segment."""
+"""Exercises: reading from the memory, writing to it, and the gate between memory and segment."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from .model import InfiniAttention, Memory
 
 
 def memory(draw: Draw, *heads: int, dim: int) -> Memory:
-    """One that some tokens were written to: z is positive."""
+    """A memory with positive z, as after some writes."""
     return Memory(draw(*heads, dim, dim), draw.between(0.5, 2, *heads, dim))
 
 

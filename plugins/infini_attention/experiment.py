@@ -1,4 +1,4 @@
-"""The claims: streaming is the formula, and how far back a value is found."""
+"""Streaming against the formula, and how far back a value is found."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,9 +30,9 @@ from ..rope import phases, rotate
 from .model import InfiniAttention, Memory, update
 
 SEGMENT = 16
-TRAINED = (2, 3, 4)  # segments of the texts to train on
+TRAINED = (2, 3, 4)  # segments of the training texts
 LENGTHS = (2, 4, 8, 16, 32)
-CACHED = 8  # tokens whose keys and values are as many numbers as M and z of heads 16 wide
+CACHED = 8  # tokens whose keys and values are about as large as M and z, for heads of size 16
 VALUES, CYCLE = 16, 12
 
 STREAM = Claim(
@@ -171,7 +171,7 @@ def count(run: Run) -> None:
 
 @torch.no_grad()
 def compare_formulas(run: Run) -> None:
-    """A random attention over five segments and a half."""
+    """Compare streaming with the formula, for a random attention and five and a half segments."""
     torch.manual_seed(run.seed)
     attention = InfiniAttention(32, 2, SEGMENT).to(run.device, run.dtype)
     x = torch.randn(2, 5 * SEGMENT + 8, 32, generator=run.generator("text")).to(run.device, run.dtype)
@@ -195,8 +195,8 @@ def compare_formulas(run: Run) -> None:
 def one_shot(
     attention: InfiniAttention, x: Float[Tensor, "batch tokens model"]
 ) -> Float[Tensor, "batch tokens model"]:
-    """Kernel attention over all tokens of earlier segments, softmax over those of the own, as two matrices of
-    weights for each head."""
+    """Kernel attention over all tokens of earlier segments and softmax over the token's own, as two weight
+    matrices per head."""
     q, k, v = attention.project(x)
     place = torch.arange(x.shape[1], device=x.device)
     segment = place // attention.segment
@@ -211,7 +211,7 @@ def one_shot(
 
 
 class CachedTokens(nn.Module):
-    """Attention within the segment and to the newest tokens before it, as many as fill the memory's room."""
+    """Attention within the segment and to the `CACHED` tokens before it, which fill as much memory."""
 
     def __init__(self, model: int, heads: int, segment: int) -> None:
         super().__init__()
@@ -241,14 +241,14 @@ class CachedTokens(nn.Module):
 
 
 class Wiped(InfiniAttention):
-    """Nothing is ever read from the memory but that it is empty."""
+    """The memory always reads as empty."""
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor, memory: Memory) -> Tensor:
         return super().mixed(q, k, v, Memory(*(torch.zeros_like(each) for each in memory)))
 
 
 class Newest(InfiniAttention):
-    """The memory of one segment. Written to an empty memory, delta rule and linear memory are the same."""
+    """A memory of the last segment only. On an empty memory, delta rule and linear update are equal."""
 
     def stream(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         q, k, v = self.project(x)
@@ -256,7 +256,7 @@ class Newest(InfiniAttention):
 
 
 class Recurrent(nn.Module):
-    """A GRU, whose state is all that it keeps of earlier tokens."""
+    """A GRU, whose state is its only memory of earlier tokens."""
 
     def __init__(self, model: int) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ class Recurrent(nn.Module):
 
 
 class Finder(nn.Module):
-    """One block: attention and a feed-forward layer, each after its norm."""
+    """One block of attention and feed-forward layer, each with a norm before it."""
 
     def __init__(self, attention: nn.Module, model: int = 32) -> None:
         super().__init__()
@@ -279,7 +279,7 @@ class Finder(nn.Module):
         self.readout = nn.Linear(model, VALUES)
 
     def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch values"]:
-        """What the question, the last token, is answered with."""
+        """Logits of the answer to the last token, the question."""
         x = self.embed(ids)
         x = (x + self.attention(self.norms[0](x)))[:, -1]
         return self.readout(self.norms[2](x + self.mlp(self.norms[1](x))))
@@ -288,7 +288,7 @@ class Finder(nn.Module):
 def draw(
     segments: int, count: int, generator: torch.Generator, *, near: bool = False
 ) -> tuple[Int[Tensor, "count tokens"], Int[Tensor, " count"]]:
-    """Texts of one cycle again and again, a value somewhere before what a cache holds (or within: `near`), a
+    """Texts of one repeated cycle, with a value before the cache's reach (or within it: `near`) and a
     question at the end."""
     tokens = segments * SEGMENT
     held = (segments - 1) * SEGMENT - CACHED
@@ -307,7 +307,7 @@ Make = Callable[[], nn.Module]
 
 
 def find_values(run: Run) -> None:
-    """Train each arm on short texts, then ask in longer ones."""
+    """Train each arm on short texts, then test it on longer ones."""
     infini = partial(InfiniAttention, 32, 2, SEGMENT)
     run.headline("accuracy over segments")
     run.compare(
@@ -332,7 +332,7 @@ def find_values(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, nn.Module]:
-    """The accuracy on texts to choose by, of the lengths of training, and the network."""
+    """Returns the accuracy on validation texts of the training lengths, and the network."""
     run = at.run
     steps = run.pick(smoke=3, quick=200, full=2000)
     network = Finder(make()).to(run.device, run.dtype)
@@ -354,7 +354,7 @@ def train(at: Trial, make: Make, rate: float) -> tuple[float, nn.Module]:
 
 
 def by_length(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
-    """Whether each text is answered, by length."""
+    """1 for each correctly answered text, else 0, by length."""
     right = {}
     for segments in at.run.pick(smoke=(4, 32), quick=LENGTHS, full=(*LENGTHS, 64, 128)):
         right[segments] = answered(at.run, found.chosen, segments, "judge")
@@ -370,7 +370,7 @@ def by_length(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
 def answered(
     run: Run, network: nn.Module, segments: int, part: Literal["choose", "judge"], *, near: bool = False
 ) -> Float[Tensor, " count"]:
-    """1 for each text that is answered rightly, 0 for the others."""
+    """1 for each correctly answered text, else 0."""
     count = run.pick(smoke=16, quick=256, full=1024)
     stream = f"{'near ' if near else ''}texts of {segments} segments to {part} by"
     ids, value = draw(segments, count, run.data(stream, part), near=near)

@@ -1,4 +1,4 @@
-"""Section 2: attention within a segment, and a memory of all segments before it."""
+"""Section 2: attention within a segment, and a memory of all earlier segments."""
 
 from typing import NamedTuple
 
@@ -14,35 +14,35 @@ Heads = Float[Tensor, "*batch heads tokens dim"]
 
 
 class Memory(NamedTuple):
-    """M and z of every head: sums over all tokens so far of σ(k)ᵀ v and of σ(k), in single precision."""
+    """M and z of every head: sums of σ(k)ᵀ v and of σ(k) over all earlier tokens, in float32 or wider."""
 
     M: Float[Tensor, "*batch heads dim dim"]
     z: Float[Tensor, "*batch heads dim"]
 
 
 def sigma(x: Heads) -> Heads:
-    """Equation 3's nonlinearity, ELU + 1: positive, so that weights are; in single precision at least."""
+    """Equation 3's nonlinearity ELU + 1, which makes attention weights positive; in float32 or wider."""
     return F.elu(x.to(torch.promote_types(x.dtype, torch.float32))) + 1
 
 
 def retrieve(memory: Memory, q: Heads) -> Heads:
-    """Equation 3: what each query finds. Nothing from an empty memory."""
+    """Equation 3: the value that each query retrieves, 0 from an empty memory."""
     total = (sigma(q) @ memory.z[..., None]).clamp(min=1e-6)
     return (sigma(q) @ memory.M) / total  # σ(q) M / (σ(q) z)
 
 
 def update(memory: Memory, k: Heads, v: Heads, *, delta: bool) -> Memory:
-    """Equation 4, or by the delta rule equation 5."""
+    """Equation 4, or equation 5 with the delta rule."""
     v = v.to(memory.M.dtype)
     if delta:
-        v = v - retrieve(memory, k)  # what the memory says already
+        v = v - retrieve(memory, k)  # what the memory returns already
     return Memory(memory.M + sigma(k).mT @ v, memory.z + sigma(k).sum(-2))
 
 
 def memories(
     k: Float[Tensor, "batch segments heads tokens dim"], v: Float[Tensor, "batch segments heads tokens dim"]
 ) -> Memory:
-    """What each segment finds in its memory by equation 4: a sum over the segments before it."""
+    """The memory before each segment by equation 4: a sum over earlier segments."""
     written = sigma(k).mT @ v.to(torch.promote_types(v.dtype, torch.float32)), sigma(k).sum(-2)
     return Memory(*(F.pad(x.cumsum(1)[:, :-1], [0, 0] * (x.ndim - 2) + [1, 0]) for x in written))
 
@@ -50,8 +50,8 @@ def memories(
 class InfiniAttention(nn.Module):
     """Causal self-attention in segments with a compressive memory.
 
-    segment  tokens that attend to one another
-    delta    whether the memory is written by the delta rule
+    segment  length of a segment in tokens
+    delta    whether to write to the memory by the delta rule
     """
 
     def __init__(self, model: int, heads: int, segment: int, *, delta: bool = False) -> None:
@@ -63,11 +63,11 @@ class InfiniAttention(nn.Module):
         self.delta = delta
         self.qkv = nn.Linear(model, 3 * model, bias=False)
         self.output = nn.Linear(model, model, bias=False)
-        self.gate = nn.Parameter(torch.zeros(heads))  # β: memory and segment count alike at first
+        self.gate = nn.Parameter(torch.zeros(heads))  # β; 0 weights memory and segment equally
 
     def forward(self, x: Float[Tensor, "batch tokens model"]) -> Float[Tensor, "batch tokens model"]:
-        """A text from its beginning. All segments are taken at once, except by the delta rule, where each
-        memory depends on the last."""
+        """Attention over a whole text. All segments are computed at once, except with the delta rule, where
+        each memory depends on the one before."""
         if self.delta:
             memory, found = self.empty(len(x)), []
             for part in x.split(self.segment, 1):
@@ -82,24 +82,24 @@ class InfiniAttention(nn.Module):
     def stream(
         self, x: Float[Tensor, "batch tokens model"], memory: Memory
     ) -> tuple[Float[Tensor, "batch tokens model"], Memory]:
-        """One segment (at most), and the memory with it."""
+        """Attention over at most one segment, and the memory including it."""
         q, k, v = self.project(x)
-        # Read first, then written to.
+        # Retrieve before writing.
         return self.mixed(q, k, v, memory), update(memory, k, v, delta=self.delta)
 
     def project(self, x: Float[Tensor, "*batch tokens model"]) -> list[Heads]:
         return [split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1)]
 
     def mixed(self, q: Heads, k: Heads, v: Heads, memory: Memory) -> Float[Tensor, "*batch tokens model"]:
-        """Equation 6: what memory and segment give, mixed by head.
+        """Equation 6: memory and local attention, mixed by each head's gate.
 
-        Positions count within the segment alone: section 4.1 has none in the memory.
+        Positions count within the segment; the memory has no positions (section 4.1).
         """
         single = torch.promote_types(q.dtype, torch.float32)
         freqs_cis = phases(torch.arange(q.shape[-2], device=q.device, dtype=single), q.shape[-1])
         local = scaled_dot_product_attention(rotate(q, freqs_cis), rotate(k, freqs_cis), v, causal=True)
         gate = self.gate.sigmoid()[:, None, None]
-        # sigmoid(β) of the memory and the rest of the segment.
+        # The memory gets the weight sigmoid(β), the segment the rest.
         mixed = gate * retrieve(memory, q).to(local.dtype) + (1 - gate) * local
         return self.output(merge_heads(mixed.to(local.dtype)))
 
