@@ -1,18 +1,18 @@
-"""Instance normalisation: mean 0 and variance 1 over the positions of each channel of each picture.
+"""Instance normalisation: mean 0 and variance 1 over the positions of each channel of each image.
 
 Ulyanov, Vedaldi and Lempitsky 2016, "Instance Normalization: The Missing Ingredient for Fast Stylization",
 arXiv 1607.08022.
 
-The problem. A network that redraws pictures in a style should not let the contrast of the picture show in the
-result, for the style has a contrast of its own. Batch normalisation mixes the contrasts of the whole batch,
-and in use applies averages of training: a picture of another contrast comes out wrong.
+The problem. The output of a stylisation network should not depend on the contrast of the content image,
+because the style determines the contrast. Batch normalisation mixes the contrasts of the batch, and applies
+training averages at inference, which do not fit an image of different contrast.
 
-The idea. Take mean and variance over one channel of one picture, in training and in use: its contrast, and
-that of each of its channels, is gone, and no other picture has a part in it.
+The idea. Compute mean and variance over one channel of one image, in training and at inference. This removes
+the image's and its channels' contrast, and no other image has any influence.
 
-This folder. `model`: the equation as it is written, and as batch normalisation of one example.
-`stylisation`: a small generator and a perceptual loss with random filters. `experiment` trains it with
-either normalisation, on pictures of different contrasts.
+This folder. `model`: the equation as written, and as batch normalisation of one example. `stylisation`: a
+small generator and a perceptual loss with random filters. `experiment` trains the generator with either
+normalisation, on images of different contrasts.
 
 Dimensions: batch, features (channels), positions (height and width).
 """

@@ -1,4 +1,4 @@
-"""Instance normalisation: as it is written, torch's, and through batch normalisation's one gradient."""
+"""Instance normalisation: as written, torch's, and through batch normalisation's hand-written gradient."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(shape: tuple[int, ...], itemsize: int) -> Case:
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Maps far from zero, and a picture of hardly any contrast."""
+        """Maps far from zero, and one image with little contrast."""
         x = torch.randn(shape, generator=generator) * 3 + 2
         x[0] = x[0] * 0.1 + 2
         return x, torch.rand(shape[1], generator=generator) + 0.5, torch.randn(shape[1], generator=generator)

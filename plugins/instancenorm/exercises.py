@@ -1,4 +1,4 @@
-"""What to write oneself: the formula, and the same as batch normalisation of one example."""
+"""Exercises: the formula, and the same as batch normalisation of one example."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A stylisation network with the statistics of the batch, and with those of each picture."""
+"""A stylisation network with batch statistics, and with the statistics of each image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -144,20 +144,20 @@ WITHOUT_CONTRAST = Claim(
     "not say that it used: the loss itself takes off what the layer takes off.",
 )
 
-SIDE = 32  # pixels of a crop
+SIDE = 32  # side of a crop in pixels
 CONTRASTS = (0.2, 0.5, 1.0)
 RATES = (0.001, 0.003, 0.01, 0.03)
 
 
 class Recipe(NamedTuple):
-    """The layer of a generator, and whether the contrast of its input is taken off first."""
+    """A generator's normalisation, and whether to standardise its input first."""
 
     norm: Norm
     standardised: bool = False
 
 
 class Standardise(nn.Module):
-    """Gives each channel of each picture mean 0 and variance 1."""
+    """Gives each channel of each image mean 0 and variance 1."""
 
     def forward(self, pictures: Pictures) -> Pictures:
         return standardised(pictures)
@@ -165,7 +165,7 @@ class Standardise(nn.Module):
 
 @dataclass(frozen=True)
 class Studio:
-    """What all arms are given: crops, the loss, and the crops to choose and to judge by."""
+    """Training crops, the loss, and the validation and test crops, the same for all arms."""
 
     crops: "Crops"
     loss: PerceptualLoss
@@ -194,7 +194,7 @@ def check_invariances(run: Run) -> None:
 
 
 class Crops:
-    """Crops of the temple: to train on, choose by and judge by from three parts of it; and a style."""
+    """Training, validation and test crops from three parts of a photograph of a temple; and a style image."""
 
     def __init__(self, run: Run) -> None:
         temple, flower = data.photographs(128).to(run.device, run.dtype)
@@ -231,7 +231,7 @@ def compare(run: Run) -> None:
 
 
 def try_norms(run: Run, studio: Studio, suffix: str, *claims: Claim) -> Table:
-    """Both arms by one loss, whose curves have `suffix`."""
+    """Compare both arms on one loss; `suffix` is appended to the names of its curves."""
     with torch.no_grad():
         as_it_is = studio.loss(studio.judge, studio.judge).mean().item()
     table = run.compare(
@@ -256,13 +256,13 @@ def try_norms(run: Run, studio: Studio, suffix: str, *claims: Claim) -> Table:
 
 
 def in_use(table: Table) -> dict[str, dict[str, float]]:
-    """Against batch normalisation with the batch's own statistics in use."""
+    """Loss relative to batch normalisation with batch statistics at inference."""
     found = table["instance norm", "loss"] / table["batch norm", "loss, training mode"]
     return {"": {"loss, instance norm / batch norm with the batch's statistics in use": found}}
 
 
 def train(suffix: str, at: Trial, recipe: Recipe, rate: float) -> tuple[float, nn.Module]:
-    """The loss on crops to choose by, and the network."""
+    """Train a generator. Returns the loss on validation crops, and the network."""
     run, crops, loss = at.run, at.world.crops, at.world.loss
     network = generator(recipe.norm).to(run.device, run.dtype)
     if recipe.standardised:
@@ -285,8 +285,8 @@ def train(suffix: str, at: Trial, recipe: Recipe, rate: float) -> tuple[float, n
 
 @torch.no_grad()
 def read_off(suffix: str, at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
-    """The loss over all contrasts, in use and with the batch's own statistics; and how much a result changes
-    when its picture's contrast falls from 1 to a fifth, mean over pixels."""
+    """Test loss over all contrasts, with running and with batch statistics; and the mean change per pixel of
+    the output when the input's contrast falls from 1 to a fifth."""
     network, studio = found.chosen, at.world
     loss, drawn = judged(network, studio.loss, studio.judge)
     change = (drawn[0] - drawn[-1]).abs().mean().item()
@@ -300,7 +300,7 @@ def read_off(suffix: str, at: Trial, found: Sweep[nn.Module]) -> dict[str, float
 
 @torch.no_grad()
 def draw(run: Run, studio: Studio, networks: dict[str, nn.Module]) -> None:
-    """Two crops at two contrasts, as they are and by each network."""
+    """Save two crops at two contrasts, with the output of each network."""
     two = torch.cat(
         [with_contrast(studio.judge[:2], torch.full((2,), c).to(studio.judge)) for c in (0.2, 1.0)]
     )
@@ -319,7 +319,7 @@ def draw(run: Run, studio: Studio, networks: dict[str, nn.Module]) -> None:
 def judged(
     network: Callable[[Tensor], Tensor], loss: PerceptualLoss, content: Pictures
 ) -> tuple[float, list[Pictures]]:
-    """The mean loss over the contrasts, and what was drawn at each."""
+    """The mean loss over the contrasts, and the outputs at each."""
     losses, drawn = [], []
     for contrast in CONTRASTS:
         picture = with_contrast(content, torch.full((len(content),), contrast).to(content))

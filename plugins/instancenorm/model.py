@@ -1,4 +1,4 @@
-"""Equation of section 2, and the layer.
+"""The equation of section 2, and the layer.
 
 Dimensions: batch, features (channels), positions (height and width).
 """
@@ -14,7 +14,7 @@ Features = Float[Tensor, " features"]
 
 
 def line_by_line(x: Batch, weight: Features, bias: Features, *, eps: float = 1e-5) -> Batch:
-    """Section 2: mean and variance of each channel over the positions of each picture by itself."""
+    """Section 2: mean and variance of each channel of each image, over its positions."""
     dims = tuple(range(2, x.ndim))
     mean = x.mean(dims, keepdim=True)
     variance = ((x - mean) ** 2).mean(dims, keepdim=True)
@@ -22,7 +22,7 @@ def line_by_line(x: Batch, weight: Features, bias: Features, *, eps: float = 1e-
 
 
 def instance_norm(x: Batch, weight: Features, bias: Features, *, eps: float) -> Batch:
-    """The same faster: batch normalisation of one example, whose channels are those of the whole batch."""
+    """A faster instance normalisation: batch normalisation of one example with the channels of all images."""
     batch = len(x)
     apart = x.reshape(1, batch * x.shape[1], *x.shape[2:])
     y, _, _ = batch_norm(apart, weight.repeat(batch), bias.repeat(batch), eps=eps)
@@ -30,10 +30,10 @@ def instance_norm(x: Batch, weight: Features, bias: Features, *, eps: float) -> 
 
 
 class InstanceNorm(nn.Module):
-    """`instance_norm` with a scale and a shift for each channel; the same in training and in use.
+    """`instance_norm` with a scale and a shift for each channel; the same in training and at inference.
 
-    The parameters are named as in `nn.InstanceNorm2d(features, affine=True)`. Raises ValueError where a
-    channel has a single position, for the result would be the shift alone.
+    Parameter names as in `nn.InstanceNorm2d(features, affine=True)`. Raises ValueError if a channel has a
+    single position, because the result would be the shift alone.
     """
 
     def __init__(self, features: int, *, eps: float = 1e-5) -> None:

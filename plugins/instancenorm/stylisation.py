@@ -1,8 +1,8 @@
-"""What the paper is about: a network that redraws any picture in the style of one, in a single pass.
+"""The paper's application: a network that redraws any image in a given style, in a single pass.
 
-The generator is trained on a perceptual loss: the statistics of the style (Gram matrices of the features of a
-fixed network) and the content (features of the picture that is redrawn). The fixed network has random
-filters, which is enough for textures (Ustyuzhaninov et al. 2016, arXiv 1606.00021).
+The generator is trained on a perceptual loss of style (Gram matrices of a fixed network's features) and
+content (features of the content image). The fixed network has random filters, which suffice for textures
+(Ustyuzhaninov et al. 2016, arXiv 1606.00021).
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Norm = Callable[[int], nn.Module]  # number of features to a layer
+Norm = Callable[[int], nn.Module]  # maps the number of features to a layer
 Pictures = Float[Tensor, "batch 3 height width"]
 
 
 def convolution(inputs: int, outputs: int, size: int, *, stride: int = 1) -> nn.Conv2d:
-    """Reflects at the edges: padding with zeros would tell the network where black is."""
+    """A convolution with reflection padding. Zero padding would reveal the absolute brightness."""
     layer = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, padding_mode="reflect")
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     nn.init.zeros_(layer.bias)
@@ -42,7 +42,7 @@ class Residual(nn.Module):
 
 
 def generator(norm: Norm, *, width: int = 12, blocks: int = 1) -> nn.Sequential:
-    """Down to half the size, residual blocks, and up again; the colours are in [0, 1]."""
+    """Downsampling to half the size, residual blocks, upsampling; colours are in [0, 1]."""
     return nn.Sequential(
         convolution(3, width, 5),
         norm(width),
@@ -68,7 +68,8 @@ class Perceived(NamedTuple):
 
 
 class RandomFilters(nn.Module):
-    """A fixed network of random filters without mean, so that it does not see brightness alone."""
+    """A fixed network of random filters; half of the first filters' mean is removed, to see less of
+    brightness."""
 
     def __init__(self, *, filters: int = 24) -> None:
         super().__init__()
@@ -82,22 +83,22 @@ class RandomFilters(nn.Module):
 
 
 def gram(features: Float[Tensor, "batch filters height width"]) -> Float[Tensor, "batch filters filters"]:
-    """How much the features of each two filters go together, in the mean over the positions."""
+    """The mean product over positions of each pair of features."""
     flat = features.flatten(2)
     return flat @ flat.mT / flat.shape[2]
 
 
 def standardised(features: Float[Tensor, "batch filters height width"]) -> Tensor:
-    """Each filter's map with mean 0 and variance 1: what lies where, without its contrast."""
+    """Each filter's map with mean 0 and variance 1, which removes its contrast."""
     centred = features - features.mean((2, 3), keepdim=True)
     return centred * (centred.square().mean((2, 3), keepdim=True) + 1e-4).rsqrt()
 
 
 class PerceptualLoss(nn.Module):
-    """Style as Gram matrices, content as coarse features; 1 where nothing of it is there.
+    """Style as Gram matrices, content as coarse features; each term is 1 if nothing of it is matched.
 
-    standardise  the content's features: then a result is to have the style's contrast, not the content's, as
-                 section 2 argues. Else they are compared as they are
+    standardise  whether to standardise the content features, as section 2 argues; then the result should have
+                 the style's contrast instead of the content's
     """
 
     def __init__(self, style: Pictures, *, standardise: bool, content_weight: float = 0.5) -> None:
@@ -109,7 +110,7 @@ class PerceptualLoss(nn.Module):
     def parts(
         self, drawn: Pictures, content: Pictures
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Of each picture, the part of the style and that of the content."""
+        """The style loss and the content loss of each image."""
         seen, wanted = self.filters(drawn), self.filters(content).coarse
         style = sum(
             (gram(layer) - target).square().sum((1, 2)) / target.square().sum()
@@ -127,6 +128,6 @@ class PerceptualLoss(nn.Module):
 
 
 def with_contrast(pictures: Pictures, contrast: Float[Tensor, " batch"]) -> Pictures:
-    """Every difference from the picture's mean colour times `contrast`."""
+    """Scales each difference from the image's mean colour by `contrast`."""
     mean = pictures.mean((2, 3), keepdim=True)
     return mean + contrast.view(-1, 1, 1, 1) * (pictures - mean)

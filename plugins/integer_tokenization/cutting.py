@@ -1,4 +1,4 @@
-"""How merges cut integers: merges of GPT-2's file, or learned from the numbers of a text; a table of ids."""
+"""How merges split integers: GPT-2's merges, or merges learned from the numbers of a text; a table of ids."""
 
 import os
 import re
@@ -11,16 +11,16 @@ from torch import Tensor
 from ..byte_bpe import ByteBPE, train
 from ..byte_bpe.training import Pair
 
-NOTHING = -1  # fills a row of the table
+NOTHING = -1  # pads the rows of the table
 
 
 def merges_of_numbers(text: str, count: int) -> list[Pair]:
-    """Byte-pair merges learned from the numbers that stand in a text, as often as they do."""
+    """Byte-pair merges learned from all occurrences of numbers in a text."""
     return train("\n".join(re.findall("[0-9]+", text)), count)
 
 
 def released_file(given: str) -> Path | None:
-    """GPT-2's merges on this machine: the file that was named, or what `transformers` keeps of the model."""
+    """GPT-2's merges on this machine: the given file, or the one in the cache of `transformers`."""
     if given:
         return Path(given).expanduser()
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"
@@ -31,12 +31,12 @@ def released_file(given: str) -> Path | None:
 
 
 def cut(bpe: ByteBPE, integer: int) -> tuple[str, ...]:
-    """The pieces of an integer, as it stands at the beginning of a text."""
+    """The pieces of an integer at the beginning of a text."""
     return tuple(bpe.tokens[i].decode() for i in bpe.encode(str(integer)))
 
 
 class NumberTable:
-    """Ids of all integers below `count`, looked up instead of merged."""
+    """Ids of all integers below `count`, from a table instead of by merging."""
 
     def __init__(self, bpe: ByteBPE, count: int) -> None:
         rows = [bpe.encode(str(integer)) for integer in range(count)]

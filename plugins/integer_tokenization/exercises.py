@@ -1,4 +1,4 @@
-"""What to write oneself: merges learned from numbers, and the pieces of an integer."""
+"""Exercises: merges learned from numbers, and the pieces of an integer."""
 
 from collections.abc import Iterator
 

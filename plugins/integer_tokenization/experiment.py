@@ -1,4 +1,4 @@
-"""The claims: which integers are one token, and whether sums are computed or memorised."""
+"""Which integers are one token, and whether models compute or memorise sums."""
 
 from collections.abc import Callable
 from functools import partial
@@ -87,22 +87,22 @@ LOW, HIGH = 10, 60
 MERGES, STEPS, LENGTH = 600, 1200, 16
 PLUS, EQUALS, END = range(3)
 FIRST_TOKEN = 3
-IGNORED = -100  # what `cross_entropy` leaves out
+IGNORED = -100  # `ignore_index` of `cross_entropy`
 Part = Literal["train", "choose", "judge"]
 PARTS: dict[str, Part] = {"seen": "train", "unseen": "judge"}
 
-Sums = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # what is read, what comes next
+Sums = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs and targets
 
 
 class Writing(NamedTuple):
-    """How an arm writes a number, as ids from FIRST_TOKEN on; the weight decay that it is trained with."""
+    """How an arm encodes a number, as ids from FIRST_TOKEN on, and the weight decay of its training."""
 
     ids: Callable[[int], list[int]]
     decay: float = 0.01
 
 
 class World(NamedTuple):
-    """pairs: of numbers, by part; order: whose digits stand for a number, where digits mean nothing"""
+    """pairs: pairs of numbers by part; order: a permutation of the numbers, for digits without meaning"""
 
     bpe: ByteBPE
     pairs: dict[Part, Int[Tensor, "sums 2"]]
@@ -131,7 +131,7 @@ def scrambled(world: World) -> Writing:
 
 
 def merged(world: World) -> Writing:
-    """Merged tokens, without those that stand in other numbers alone."""
+    """Merged tokens, without those that the used numbers do not need."""
     tokens = {number: world.bpe.encode(str(number)) for number in range(2 * HIGH)}
     used = sorted({i for some in tokens.values() for i in some})
     place = {i: FIRST_TOKEN + index for index, i in enumerate(used)}
@@ -156,7 +156,7 @@ def experiment(run: Run) -> None:
 
 
 def look(run: Run, bpe: ByteBPE, *, known: bool) -> None:
-    """The post's picture: which integers are one token. `known` says that the merges are GPT-2's."""
+    """Plot which integers are one token, as in the post. `known`: whether the merges are GPT-2's."""
     count = run.pick(smoke=1000, quick=10_000, full=10_000)
     pieces = [cut(bpe, integer) for integer in range(count)]
     alone = torch.tensor([len(some) == 1 for some in pieces])
@@ -203,7 +203,7 @@ def compare(run: Run, bpe: ByteBPE) -> None:
 
 
 def world_of(run: Run, bpe: ByteBPE) -> World:
-    """Each pair once, the smaller number first."""
+    """All unordered pairs, split into parts."""
     pairs = torch.combinations(torch.arange(LOW, HIGH), with_replacement=True)
     found = data.parts(pairs, seed=run.data_seed("world"), choose=0.2, judge=0.3)
     names: tuple[Part, ...] = ("train", "choose", "judge")
@@ -213,7 +213,7 @@ def world_of(run: Run, bpe: ByteBPE) -> World:
 
 
 def spelled(pairs: Int[Tensor, "sums 2"], write: Callable[[int], list[int]]) -> Sums:
-    """ "a + b = c" as ids, and what is to be predicted: the answer and its end alone."""
+    """ "a + b = c" as ids, and targets: the answer and its end."""
     rows = [([*write(a), PLUS, *write(b), EQUALS], [*write(a + b), END]) for a, b in pairs.tolist()]
     length = max(len(question) + len(answer) for question, answer in rows)
     ids = torch.full((len(rows), length), END)
@@ -226,7 +226,7 @@ def spelled(pairs: Int[Tensor, "sums 2"], write: Callable[[int], list[int]]) -> 
 
 
 def nats(network: GPT2, ids: Tensor, target: Tensor) -> Float[Tensor, ""]:
-    """Mean nats a token of the answers."""
+    """Mean loss in nats per token of the answers."""
     return F.cross_entropy(network(ids).flatten(0, 1), target.flatten(), ignore_index=IGNORED)
 
 
@@ -264,14 +264,15 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " sums"]
 
 @torch.no_grad()
 def right(network: GPT2, sums: Sums) -> Float[Tensor, " sums"]:
-    """1 where each token of the answer is the likeliest after the right ones: then all are written so."""
+    """1 if each token of the answer is the most likely after the true prefix, so that greedy decoding finds
+    it."""
     ids, target = (part.to(network.tokens.weight.device) for part in sums)
     return ((network(ids).argmax(-1) == target) | (target == IGNORED)).all(1).double()
 
 
 @torch.no_grad()
 def show(run: Run, table: Table) -> None:
-    """The same unseen sums, and what each arm writes for them."""
+    """Save a few unseen sums with each arm's answers."""
     rows = []
     for arm, sweep in table.sweeps.items():
         network, write = sweep.chosen

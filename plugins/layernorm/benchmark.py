@@ -1,4 +1,4 @@
-"""Layer normalisation: as it is written, torch's, and with one gradient."""
+"""Layer normalisation: as written, torch's, and with a hand-written gradient."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(tokens: int, features: int, itemsize: int) -> Case:
     def inputs(generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Vectors far from zero, and the first one with hardly any variance."""
+        """Vectors far from zero, the first one with little variance."""
         x = torch.randn(tokens, features, generator=generator) * 3 + 2
         x[0] = x[0] * 0.01 + 5
         return x, torch.rand(features, generator=generator) + 0.5, torch.randn(features, generator=generator)

@@ -1,4 +1,4 @@
-"""What to write oneself: equations 3 and 4, and their gradient by hand."""
+"""Exercises: equations 3 and 4, and their gradient by hand."""
 
 from collections.abc import Iterator
 

@@ -207,7 +207,7 @@ def of_size(at: Trial, found: Sweep[Scores]) -> Scores:
 
 
 def network(norm: Norm, *, width: int = 64) -> nn.Sequential:
-    """Figure 6's: two hidden layers."""
+    """Figure 6's network: two hidden layers."""
     hidden: list[nn.Module] = []
     for inputs in (64, width):
         hidden += [nn.Linear(inputs, width), norm(width), nn.ReLU()]
@@ -215,7 +215,7 @@ def network(norm: Norm, *, width: int = 64) -> nn.Sequential:
 
 
 def train(at: Trial, norm: Norm, rate: float) -> tuple[float, Scores]:
-    """Train with batches of the level's size; the loss on digits to choose by, and the scores on others."""
+    """Train with batches of the level's size. Returns the validation loss, and the test scores."""
     run, (x, y), size = at.run, at.world.train, at.level
     model = network(norm).to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)

@@ -1,7 +1,7 @@
-"""Table 1, calculated: what may be done to a layer's weights and inputs without changing its result.
+"""Table 1, computed: changes of a layer's weights and inputs that leave its result unchanged.
 
-Each normalisation is a row. A layer here is a 1 × 1 convolution without a bias and the normalisation after
-it, on small images, so that normalisations that look at positions have rows too.
+Each normalisation is a row. A layer here is a 1 × 1 convolution without a bias, followed by the
+normalisation, on small images, so that normalisations over positions have rows too.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from readtrack.plugin import Run
 
-KEPT = 1e-4  # of the largest value: rounding
+KEPT = 1e-4  # relative to the largest value, to allow for rounding
 
 
 class Layer(NamedTuple):
-    """What a column changes. The result of the first example is looked at."""
+    """The weights and inputs that a column changes. Only the first example's result is compared."""
 
     weight: Float[Tensor, "features inputs 1 1"]
     x: Float[Tensor, "batch inputs height width"]
 
 
-Draw = Callable[..., Tensor]  # a shape to standard normal numbers
+Draw = Callable[..., Tensor]  # maps a shape to standard normal numbers
 
 
 def _first_example(x: Tensor, changed: Tensor) -> Tensor:
@@ -50,8 +50,8 @@ IN_USE = "in use, not training"
 
 
 def changes(run: Run, norm: Callable[[int], nn.Module]) -> dict[str, float]:
-    """By how much each change (or going from training to use) moves the first example's result: the largest
-    difference over the largest value. `norm` makes a layer for maps of so many features, with `eps` 0."""
+    """Largest relative difference in the first example's result after each change, and between training and
+    inference. `norm` maps a number of features to a normalisation of maps with `eps` 0."""
     batch, inputs, features, side = 8, 12, 16, 3
     layer_norm = norm(features).to(run.device, run.dtype)
     generator = run.generator("invariances")
@@ -72,7 +72,7 @@ def changes(run: Run, norm: Callable[[int], nn.Module]) -> dict[str, float]:
 
 
 def show(run: Run, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """The table: a tick where the result stays."""
+    """Save the table, with a tick where the result is unchanged."""
     columns = [*CHANGES, IN_USE]
     ticks = [
         [name, *("✓" if row[column] <= KEPT else "✗" for column in columns)] for name, row in rows.items()
@@ -81,7 +81,7 @@ def show(run: Run, rows: Mapping[str, Mapping[str, float]]) -> None:
 
 
 class OverFeatures(nn.Module):
-    """A normalisation of vectors on maps: each position is a vector of features."""
+    """Applies a normalisation of vectors to maps: each position is a vector of features."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Equations 3 and 4 as they are written, the same with one gradient, and the layer.
+"""Equations 3 and 4 as written, the same with a hand-written gradient, and the layer.
 
 Dimensions: batch (any leading axes), features (H in the paper).
 """
@@ -22,15 +22,16 @@ def line_by_line(x: Vectors, weight: Features, bias: Features, *, eps: float = 1
 
 
 def layer_norm(x: Vectors, weight: Features, bias: Features, *, eps: float = 1e-5) -> Vectors:
-    """The same faster. Half precisions are calculated in single.
+    """A faster layer normalisation. Half precisions are computed in float32.
 
-    The gradient can be differentiated again; transforms of `torch.func` take `line_by_line`.
+    The result can be differentiated twice; transforms of `torch.func` need `line_by_line`.
     """
     return _LayerNorm.apply(x, weight, bias, eps)
 
 
 class _LayerNorm(torch.autograd.Function):
-    """Keeps x and two numbers a vector for the gradient, where autograd keeps three tensors of x's size."""
+    """Saves x and two numbers per vector for the gradient, where autograd would save three tensors of x's
+    size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -44,10 +45,10 @@ class _LayerNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """What reaches a vector is what reaches its result, less what that has in common over the features,
-        less what goes along with the vector itself."""
+        """The gradient of a vector is the gradient of its result, less its mean over the features, less its
+        component along the vector itself."""
         x, weight, bias, mean, rstd = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this gradient is to be differentiated itself
+        if torch.is_grad_enabled():  # the gradient itself is differentiated
             _, pull_back = torch.func.vjp(partial(line_by_line, eps=ctx.eps), x, weight, bias)
             return *pull_back(gradient), None
         gradient, gain = gradient.to(mean.dtype), weight.to(mean.dtype)
@@ -61,7 +62,7 @@ class _LayerNorm(torch.autograd.Function):
 
 
 class LayerNorm(nn.Module):
-    """`layer_norm` with its gain and bias, named as in `nn.LayerNorm`. The same in training and in use."""
+    """`layer_norm` with gain and bias, named as in `nn.LayerNorm`. The same in training and at inference."""
 
     def __init__(self, features: int, *, eps: float = 1e-5) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""Section 3.1's recurrent network, to compare normalisations in: digits, read four pixels at a time."""
+"""Section 3.1's recurrent network with an exchangeable normalisation; it reads digits four pixels at a
+time."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,22 +12,22 @@ from torch import Tensor, nn
 from readtrack import data
 from readtrack.plugin import Run, Sweep, Trial
 
-Norm = Callable[[int], nn.Module]  # width of the state to a layer; it brings its gain and bias along
+Norm = Callable[[int], nn.Module]  # maps the state's size to a layer, with gain and bias
 
 STEPS, INPUTS = 16, 4  # of an 8 × 8 image
 
 
 class Setting(NamedTuple):
-    """An arm: its layer, and the scale of the recurrent weights."""
+    """An arm: its normalisation, and the scale of the recurrent weights."""
 
     norm: Norm
     scale: float = 4.0
 
 
 class Recurrent(nn.Module):
-    """Equation 4: h_t = tanh(norm(W_hh h_{t-1} + W_xh x_t)); the last state is read out.
+    """Equation 4: h_t = tanh(norm(W_hh h_{t-1} + W_xh x_t)), with logits from the last state.
 
-    scale  of the recurrent weights, which start orthogonal times this
+    scale  of the recurrent weights, which start as an orthogonal matrix times this
     """
 
     def __init__(self, norm: Norm, *, scale: float = 1.0, width: int = 64) -> None:
@@ -47,7 +48,7 @@ class Recurrent(nn.Module):
 
 
 class Bias(nn.Module):
-    """No normalisation, and the bias that layer normalisation has."""
+    """No normalisation, only the bias that layer normalisation has."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,14 +59,14 @@ class Bias(nn.Module):
 
 
 class Centring(Bias):
-    """Half of layer normalisation: the mean is taken off, nothing is divided."""
+    """Half of layer normalisation: subtracts the mean, without dividing."""
 
     def forward(self, x: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         return super().forward(x - x.mean(-1, keepdim=True))
 
 
 def sequences(run: Run) -> data.Parts:
-    """Images (n, 16, 4) and labels (n,) in three parts."""
+    """Images (n, 16, 4) and labels (n,), for training, validation and test."""
     images, labels = data.digits()
     x = images.reshape(-1, STEPS, INPUTS).to(run.device, run.dtype)
     return judged_rows(run, data.parts(x, labels.to(run.device), seed=run.seed))
@@ -80,7 +81,7 @@ Scores = dict[str, float]  # "loss" and "error"
 
 
 def attempt(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, Scores]:
-    """Adam with gradients clipped at norm 1; the loss to choose by, and the scores."""
+    """Train with Adam and gradients clipped to norm 1. Returns the validation loss, and the test scores."""
     run, (x, y) = at.run, at.world.train
     model = Recurrent(setting.norm, scale=setting.scale).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
@@ -102,7 +103,7 @@ def score(scores: Float[Tensor, "batch digits"], labels: Tensor) -> Scores:
 
 
 def read_off(at: Trial, found: Sweep[Scores]) -> Scores:
-    """The scores at the rate that was chosen."""
+    """The scores at the chosen learning rate."""
     for name, value in found.chosen.items():
         at.metric(f"recurrent {name}", value)
     return found.chosen

@@ -1,17 +1,19 @@
-"""L-BFGS: the last few steps stand in for the matrix.
+"""L-BFGS: a quasi-Newton method that replaces the matrix by the last few steps.
 
 Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization", doi
 10.1007/BF01589116.
 
-The problem. BFGS keeps n² numbers: with a million weights the model of the inverse Hessian fits nowhere.
+The problem. BFGS stores n² numbers. With a million weights the model of the inverse Hessian exceeds any
+memory.
 
-The idea. H is only ever multiplied with a gradient, and that product follows from the pairs of steps and
-changes of the gradient that made H: two loops over the last m pairs, 4mn multiplications, 2mn numbers
-(Nocedal 1980). What the old pairs knew is replaced by one number: begin from gamma I with gamma = sᵀy / yᵀy
-of the newest pair, so that each step has about the right length and its first trial is mostly taken.
+The idea. H is only multiplied with gradients, and the product follows from the steps and changes of the
+gradient that H was built from: two loops over the last m pairs, with 4mn multiplications and 2mn numbers
+(Nocedal 1980). A single number replaces the older pairs: the recursion starts from gamma I with
+gamma = sᵀy / yᵀy of the newest pair. Each step then has about the right length, and the line search mostly
+accepts its first trial.
 
-This folder. model.py has the two loops and the optimiser. experiment.py counts evaluations with and without
-that scale, over m, and against BFGS and gradient descent. benchmark.py times the product, and whole
+This folder. `model` has the two loops and the optimiser. `experiment` counts evaluations with and without
+that scale, over m, and against BFGS and gradient descent. `benchmark` times the product, and whole
 minimisations.
 """
 

@@ -1,4 +1,4 @@
-"""The time of one product with the inverse Hessian, and of whole minimisations."""
+"""Time of one product with the inverse Hessian, and of whole minimisations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def compact(
     Y: Float[Tensor, "m n"],
     SY: Float[Tensor, "m m"],
 ) -> Tensor:
-    """Byrd, Nocedal and Schnabel 1994, theorem 2.2: products with both matrices, and m by m systems. An
+    """Byrd, Nocedal and Schnabel 1994, theorem 2.2: multiplications with both matrices, and m × m systems. An
     optimiser keeps S Yᵀ from step to step."""
     R, D = SY.triu(), SY.diagonal()
     gamma = SY[-1, -1] / (Y[-1] @ Y[-1])
@@ -55,7 +55,7 @@ def two_loops(gradient: Tensor, s: list[Tensor], y: list[Tensor]) -> Tensor:
 
 
 def history(generator: torch.Generator, *, n: int, m: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """A gradient and m pairs with curvatures between 0.1 and 10."""
+    """A gradient, and m pairs with curvatures between 0.1 and 10."""
     curvature = torch.logspace(-1, 1, n)
     steps = [torch.randn(n, generator=generator) for _ in range(m)]
     return torch.randn(n, generator=generator), steps, [curvature * s for s in steps]

@@ -1,4 +1,4 @@
-"""What to write oneself: the product with a matrix that is never made."""
+"""Exercises: the product with the inverse Hessian, without forming the matrix."""
 
 from collections.abc import Iterator
 

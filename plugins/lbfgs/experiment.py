@@ -1,4 +1,4 @@
-"""Evaluations until a gradient is a millionth of the first: under several scales, and against BFGS, gradient
+"""Evaluations until the gradient has shrunk to a millionth: with several scales, and against BFGS, gradient
 descent and conjugate gradients."""
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ KEEPS = Claim(
 
 
 class FirstScale(LBFGS):
-    """The scale of the first pair for ever, the second of the paper's scalings."""
+    """Keeps the scale of the first pair, the second of the paper's scalings."""
 
     def scale(self, s: Pairs, y: Pairs) -> Float[Tensor, ""]:
         return self.memory.setdefault("gamma", super().scale(s, y))
@@ -131,7 +131,7 @@ class TenthScale(LBFGS):
 
 
 class ScaleAlone(LBFGS):
-    """One step of Barzilai and Borwein's length, under the same line search."""
+    """Barzilai and Borwein's step length with the same line search."""
 
     def direction(self, gradient: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         s, y = self.memory.get("s", []), self.memory.get("y", [])
@@ -143,7 +143,7 @@ def descent(weights: Iterable[Any], **settings: Any) -> Conjugate:
 
 
 def conjugate_pairs(weights: Iterable[Any], *, pairs: int, **settings: Any) -> Conjugate:
-    """Keeps no pairs, however many are allowed."""
+    """Conjugate gradients, which store no pairs; `pairs` is ignored."""
     return conjugate(weights, c2=0.4, **settings)
 
 
@@ -198,7 +198,7 @@ def experiment(run: Run) -> None:
 
 
 Problems = dict[str, Problem]
-Walks = dict[tuple[str, int], Walk]  # problem and number of pairs (0: not said)
+Walks = dict[tuple[str, int], Walk]  # maps problem and number of pairs (0: the arm's own) to a walk
 
 
 def problems(run: Run, n: int, generator: Any) -> Problems:
@@ -212,7 +212,7 @@ def problems(run: Run, n: int, generator: Any) -> Problems:
 def minimise(
     at: Trial, make: Make, _: None, *, pairs: tuple[int, ...] = (0,), most: int
 ) -> tuple[float, Walks]:
-    """Every problem with every number of pairs; 0: the arm has its own."""
+    """Minimise every problem with every number of pairs; 0 means that the arm has its own."""
     cases = [(name, kept) for kept in pairs for name in at.world]
     found = {}
     for case in at.steps(len(cases), at.name, state=(found,)):
@@ -235,7 +235,8 @@ def read(at: Trial, found: Sweep[Walks], *, title: str) -> dict[str, float | AtL
 
 
 def beside_others(run: Run) -> None:
-    """Iterations and evaluations beside conjugate gradients, BFGS and scipy's: to be looked at only."""
+    """Save a table of iterations and evaluations with conjugate gradients, BFGS and scipy's. It is not
+    judged."""
     generator = run.generator("others")
     n, hidden, most = run.pick(smoke=(10, 1, 3), quick=(1000, 3, 400), full=(1000, 6, 3000))
     problems = [

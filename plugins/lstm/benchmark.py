@@ -15,7 +15,7 @@ from .model import unroll, unroll_fast
 def torchs(
     x: Tensor, h: Tensor, c: Tensor, input_weight: Tensor, recurrent_weight: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`nn.LSTM` without the module."""
+    """The function behind `nn.LSTM`."""
     weights = input_weight, recurrent_weight, bias, torch.zeros_like(bias)
     training = torch.is_grad_enabled()
     states, _, c = torch.lstm(x, (h[None], c[None]), weights, True, 1, 0.0, training, False, True)

@@ -1,4 +1,4 @@
-"""What to write oneself: the equations, and the backward pass by hand."""
+"""Exercises: the equations, and the backward pass by hand."""
 
 from collections.abc import Iterator
 

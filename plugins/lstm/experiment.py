@@ -174,12 +174,12 @@ def compare_gradients(run: Run) -> None:
 
 
 def untrained(at: Trial, layer: Layer, _: None) -> tuple[float, nn.Module]:
-    """On the CPU and in double precision: what vanishes would underflow in less."""
+    """An untrained layer, in float64 on the CPU because vanishing gradients would underflow in float32."""
     return math.nan, layer(2, HIDDEN).double()
 
 
 def growth(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
-    """Of the gradient over a hundred steps; its logarithm is drawn over the lag."""
+    """log10 of the gradient's growth over a hundred steps; also plots the gradient over the lag."""
     log = gradient_over_lags(found.chosen, noise(at.run, 2), at.generator("projection")).log10()
     for lag in range(0, LAGS + 1, 5):
         at.metric("log10 of gradient over lag", log[lag].item(), step=lag)
@@ -192,7 +192,7 @@ def growth(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
 
 
 class LeakyLSTM(LSTM):
-    """Every forget gate is 1/2, whatever the input: no weight of it is used."""
+    """Every forget gate is 1/2, whatever the input; its weights are unused."""
 
     def forward(
         self, x: Float[Tensor, "batch time inputs"], last: tuple[State, State] | None = None

@@ -1,4 +1,4 @@
-"""The layer: its equations, its backward pass written out, and the module."""
+"""The layer: its equations, its hand-written backward pass, and the module."""
 
 import torch
 import torch.nn.functional as F
@@ -21,22 +21,22 @@ def unroll(
     recurrent_weight: RecurrentWeight,
     bias: Bias,
 ) -> tuple[States, State]:
-    """The equations, step by step, from state h and cell c: all states, and the last cell."""
+    """The equations step by step, from state h and cell c. Returns all states, and the last cell."""
     states = []
     for drive in F.linear(x, input_weight, bias).unbind(1):
         i, f, g, o = torch.addmm(drive, h, recurrent_weight.mT).chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()  # in 1997 without f
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()  # the paper of 1997 has no f
         h = o.sigmoid() * c.tanh()
         states.append(h)
     return torch.stack(states, 1), c
 
 
 class LongShortTermMemory(torch.autograd.Function):
-    """`unroll` with time first, and the backward pass written out.
+    """`unroll` with time first and a hand-written backward pass.
 
-    What a step of it multiplies by was known after the forward pass, so it is computed for all steps
-    together; and the weights' gradients are one product over all steps, where autograd makes one for each and
-    adds up. Whoever differentiates a second time gets autograd's backward pass of `unroll`.
+    The backward pass computes the derivatives of the gates for all steps at once, and the weights' gradients
+    in one multiplication over all steps, where autograd does one per step and sums. Second derivatives come
+    from autograd through `unroll`.
     """
 
     @staticmethod
@@ -71,13 +71,13 @@ class LongShortTermMemory(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dstates: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, gates, states, cells = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradients are to be differentiated themselves
+        if torch.is_grad_enabled():  # the gradients themselves are differentiated
             return unroll_again(inputs, dstates, dlast)
         x, _, _, input_weight, recurrent_weight, _ = inputs
         i, f, g, o = gates.chunk(4, 2)
         squashed = cells[1:].tanh()
-        through_o = o * (1 - squashed * squashed)  # from a state to its cell
-        local = torch.empty_like(gates)  # from a cell (at o from a state) to what a gate is the sigmoid of
+        through_o = o * (1 - squashed * squashed)  # derivative of a state by its cell
+        local = torch.empty_like(gates)  # derivatives by pre-activations: of the cell, for o of the state
         di, df, dg, do = local.chunk(4, 2)
         torch.mul(i * (1 - i), g, out=di)
         torch.mul(f * (1 - f), cells[:-1], out=df)
@@ -104,7 +104,7 @@ class LongShortTermMemory(torch.autograd.Function):
 
 
 def unroll_again(inputs: list[Tensor], dstates: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients of those of `inputs` that have one, by autograd through `unroll`, and their graph."""
+    """The gradients of the `inputs` that need one, by autograd through `unroll`, with their graph."""
     x, *others = inputs
     outputs = unroll(x.transpose(0, 1), *others)
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
@@ -121,7 +121,7 @@ def unroll_fast(
     recurrent_weight: RecurrentWeight,
     bias: Bias,
 ) -> tuple[States, State]:
-    """`unroll`, faster where there is a backward pass. Inside in float32 or better, autocast or not."""
+    """`unroll` with a faster backward pass. Computes in float32 or wider, also under autocast."""
     inputs = x.transpose(0, 1).contiguous(), h, c, input_weight, recurrent_weight, bias
     precision = torch.promote_types(bias.dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
@@ -130,12 +130,12 @@ def unroll_fast(
 
 
 class LSTM(nn.Module):
-    """The layer: all states, and what to go on from, the last state and cell.
+    """The layer. Returns all states, and the last state and cell.
 
-    Weights start uniform in ±1/√hidden, as torch's do.
+    Weights start uniform in ±1/√hidden, as in torch.
 
-    forget_bias  added to the forget gate's bias at the start: the larger, the longer the cell keeps what it
-                 has. At 50 the gate is 1, and the cell is the one of 1997
+    forget_bias  added to the forget gate's initial bias; larger values make the cell remember longer. At 50
+                 the gate is 1, and the cell is that of 1997
     """
 
     def __init__(self, inputs: int, hidden: int, *, forget_bias: float = 1.0) -> None:
@@ -150,7 +150,7 @@ class LSTM(nn.Module):
     def forward(
         self, x: Sequence, last: tuple[State, State] | None = None
     ) -> tuple[States, tuple[State, State]]:
-        """`last` is the state and the cell to go on from: zeros, or what came with the last states."""
+        """`last` is the initial state and cell (default: zeros), for example from an earlier call."""
         if last is None:
             zeros = x.new_zeros(len(x), self.recurrent.in_features)
             last = zeros, zeros
