@@ -310,8 +310,7 @@ def search(run: Run) -> None:
 def attempt(
     at: Trial, make: Decayed, point: tuple[float, float], *, steps: int
 ) -> tuple[float, tuple[float, Found]]:
-    """Returns the validation loss, and the validation loss with test loss and error, as means over the
-    draws."""
+    """Returns the validation loss, and a tuple of it and (test loss, test error); means over the draws."""
     world: World = at.world
     found = []
     for draw, problem in enumerate(world.problems):

@@ -1,5 +1,7 @@
-"""Algorithm 1 as written, the same with a hand-written gradient, and the layer with algorithm 2's
-averages."""
+"""Algorithm 1 as written and with a hand-written gradient, and the layer with algorithm 2's averages.
+
+Dimensions: batch, features (channels of an image), positions (none, or height and width).
+"""
 
 from functools import partial
 from typing import Any

@@ -51,8 +51,7 @@ def masked_loss(
 def cost(
     batch: int, tokens: int, chosen: int, model: int, layers: int, vocab: int, itemsize: int
 ) -> dict[str, Cost]:
-    """FLOPs of the matrix multiplications, with logits of the chosen tokens only, and bytes of the
-    weights."""
+    """FLOPs of the matrix multiplications, with logits of chosen tokens only, and bytes of the weights."""
     products = layers * (12 * tokens * model**2 + 2 * tokens**2 * model) * batch
     products += chosen * (model**2 + vocab * model)
     weights = layers * (12 * model**2 + 13 * model) + (vocab + tokens + 1) * model
@@ -66,7 +65,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         smoke=(2, 8, 2, 2, 11), quick=(8, 256, 4, 2, 2048), full=(32, 768, 12, 12, 30_522)
     )
     for tokens in bench.pick(smoke=(7,), quick=(32, 128), full=(128, 512)):
-        count = max(round(0.15 * tokens), 1)  # chosen tokens per text, on average over the batch
+        count = max(round(0.15 * tokens), 1)  # chosen tokens per text; in training their number varies
 
         def make(tokens: int = tokens) -> MaskedModel:
             bert = BERT(vocab, context=tokens, model=model, heads=heads, layers=layers, dropout=0.0)

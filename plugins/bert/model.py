@@ -191,6 +191,5 @@ def replaced(
     *,
     mask: int,
 ) -> Ids:
-    """Chosen tokens with a fate below 0.8 become `mask`, from 0.9 the token in `drawn`; fates are in [0,
-    1)."""
+    """Chosen tokens with a fate in [0, 0.8) become `mask`, with a fate in [0.9, 1) the token in `drawn`."""
     return torch.where(chosen, torch.where(fate < 0.8, mask, torch.where(fate < 0.9, ids, drawn)), ids)

@@ -1,5 +1,4 @@
-"""Renames released weights: `google-bert/bert-base-uncased` and its siblings, as `transformers` loads
-them."""
+"""Renames the weights of `google-bert/bert-base-uncased` and its siblings, as `transformers` loads them."""
 
 import re
 from collections.abc import Mapping

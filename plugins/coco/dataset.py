@@ -43,8 +43,7 @@ class Batch(NamedTuple):
 
 
 class Coco:
-    """One instances file. Images are sorted by id as in COCO's evaluation, where the order breaks ties of
-    scores.
+    """One instances file. As in COCO's evaluation, images are sorted by id, which breaks ties of scores.
 
     Raises ReadtrackError if the file or the folder is missing or not in COCO's format.
     """

@@ -93,8 +93,7 @@ def assigned(
 
 
 def detection_loss(cells: Cells, batch: Batch, stride: int) -> Float[Tensor, ""]:
-    """Cross-entropy of the classes of all cells, plus 1 - intersection over union of the boxes of object
-    cells.
+    """Cross-entropy of all cells' classes, plus 1 - intersection over union of object cells' boxes.
 
     Both sums are divided by the number of object cells.
     """
@@ -133,8 +132,7 @@ def suppressed(
 def detect(
     network: nn.Module, images: Float[Tensor, "batch 3 side side"], *, least: float = 0.05, most: int = 100
 ) -> list[Found]:
-    """At most `most` detections per image, with scores of at least `least`, after suppression in each
-    class."""
+    """At most `most` detections per image with scores of at least `least`, after suppression per class."""
     cells = network(images)
     detections = []
     probabilities = cells.scores.float().softmax(2)[..., 1:].cpu()

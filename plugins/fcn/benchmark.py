@@ -13,13 +13,12 @@ from .model import SmallFCN, bilinear, upsample
 
 
 def inner(x: Tensor, factor: int) -> Tensor:
-    """Crops the border, where interpolation repeats the last value and a transposed convolution adds
-    zeros."""
+    """Crops the border, where interpolation repeats the last value but a transposed convolution adds 0."""
     return x[:, :, factor:-factor, factor:-factor]
 
 
 def all_pairs(x: Tensor, *, factor: int) -> Tensor:
-    """A transposed convolution between all pairs of classes, as a learned layer stores it; most weights are
+    """A transposed convolution between all pairs of classes, as learned layers store it; most weights are
     0."""
     weight = torch.zeros(x.shape[1], x.shape[1], 2 * factor, 2 * factor, dtype=x.dtype, device=x.device)
     weight.diagonal(dim1=0, dim2=1).copy_(bilinear(factor)[:, :, None])

@@ -131,8 +131,7 @@ def iu(network: nn.Module, held_out: Labelled) -> float:
 
 
 def fitted(y: Int64[Tensor, "count height width"], stride: int = 4, steps: int = 100) -> float:
-    """Mean IU of logits of the given stride that were fitted to the labels: a coarse network's upper
-    bound."""
+    """Mean IU of logits of this stride that were fitted to the labels: an upper bound for coarse networks."""
     size = (len(y), CLASSES, *(side // stride for side in y.shape[1:]))
     scores = torch.zeros(size, device=y.device, requires_grad=True)
     optimizer = torch.optim.Adam([scores], lr=1.0)
@@ -213,8 +212,7 @@ def go_on(at: Trial, make: Callable[[], SmallFCN], rate: float, *, steps: int) -
 
 @torch.no_grad()
 def read_off(at: Trial, found: Sweep[SmallFCN]) -> dict[str, float]:
-    """Mean IU over all pixels; also plots it for pixels near edges, where a coarse network is least
-    accurate."""
+    """Mean IU over all pixels; also plots it near edges, where a coarse network is least accurate."""
     judge = at.world.judge
     named = torch.cat([found.chosen(x).argmax(1) for x in judge.x.split(250)])
     for pixels in (1, 2, 3, 5, 8):

@@ -46,7 +46,7 @@ class Fuyu(Persimmon):
             nn.init.zeros_(self.look.bias)
 
     def image_tokens(self, images: Images) -> Float[Tensor, "batch tokens model"]:
-        """Embedded patches row by row, with a newline after each row. The image must consist of whole
+        """Embedded patches row by row, with a newline after each row. Images must consist of whole
         patches."""
         seen = self.look(patches(images, self.patch))
         if self.newline is not None:

@@ -1,5 +1,4 @@
-"""A training step with the mask, and an answer after a prompt that is processed again, cached or
-compressed."""
+"""A training step with the mask, and an answer after a prompt that is reprocessed, cached or compressed."""
 
 from collections.abc import Iterator
 from functools import cache, partial

@@ -108,8 +108,8 @@ class GistGPT2(GPT2):
 
     @torch.no_grad()
     def compress(self, prompt: Int[Tensor, "batch prompt"], *, gists: int, room: int) -> GistCache:
-        """The cache of a prompt's gist, with space for `room` more tokens. The prompt's own entries are
-        dropped."""
+        """The cache of a prompt's gist, with space for `room` more tokens and without the prompt's own
+        entries."""
         count = prompt.shape[1]
         whole = self.empty_cache(len(prompt), count + gists)
         self(F.pad(prompt, (0, gists), value=self.gist), whole)

@@ -161,8 +161,7 @@ class Recipe(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """Phonemes, log-mel spectrograms with an even number of frames, and the true durations of the
-    phonemes."""
+    """Phonemes, log-mel spectrograms with an even number of frames, and true durations of the phonemes."""
 
     texts: list[Int[Tensor, " symbols"]]
     mels: list[Float[Tensor, "frames 40"]]
@@ -259,7 +258,7 @@ def undo(run: Run) -> None:
 
 
 def corpus(run: Run, part: speech.Part, count: int) -> Corpus:
-    """Spoken strings of digits that occur in no other part, with noise at 40 dB."""
+    """Spoken strings of digits that occur in no other part, at a signal-to-noise ratio of 40 dB."""
     generator, texts, mels, durations = run.data(f"{part} noise", part), [], [], []
     for index in range(count):
         said = speech.recite(index, part, (1, 3), run.data_seed(part))
@@ -372,7 +371,7 @@ def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Co
 
 
 def show(run: Run, ours: Trained, judge: Corpus) -> None:
-    """Save the alignment at three steps below the spectrogram, and speech at several temperatures and
+    """Save the alignment at three steps below the spectrogram, and speech at some temperatures and
     lengths."""
     mel, wanted = judge.mels[0], judge.durations[0]
     picture = [((mel.T.flip(0) * speech.MEL_DEVIATION + speech.MEL_MEAN + 7) / 10).repeat_interleave(2, 0)]

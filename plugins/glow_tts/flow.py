@@ -49,7 +49,7 @@ class ActNorm(nn.Module):
 
 
 class ChannelMixing(nn.Module):
-    """An invertible 1 × 1 convolution in groups of `size` channels, half of each group from either half of
+    """An invertible 1 × 1 convolution in groups of `size` channels, half of each group from each half of
     x."""
 
     def __init__(self, channels: int, size: int = 4) -> None:

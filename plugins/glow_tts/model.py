@@ -1,5 +1,4 @@
-"""Text encoder, duration predictor and the complete model; the encoder's names are those of transformers'
-VITS."""
+"""Text encoder, duration predictor and the complete model, with the layer names of transformers' VITS."""
 
 import itertools
 import math
@@ -103,8 +102,7 @@ class EncoderLayer(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """Layers of convolution, ReLU, norm and dropout: the pre-net (norm before ReLU) and the duration
-    predictor."""
+    """Layers of convolution, ReLU, norm and dropout: pre-net (norm before ReLU) and duration predictor."""
 
     def __init__(
         self, hidden: int, inner: int, count: int, kernel: int, dropout: float, norm_first: bool
@@ -170,8 +168,7 @@ def log_normal(
 
 
 class GlowTTS(nn.Module):
-    """Maps text and log-mel spectrograms to log-likelihoods on the best alignment, and text to
-    spectrograms."""
+    """Maps text and log-mel spectrograms to log-likelihoods on the best alignment; text to spectrograms."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -69,7 +69,7 @@ def _renamed(layer: str) -> str:
 
 
 def load_released(weights: Mapping[str, Tensor], *, heads: int = 2) -> GlowTTS:
-    """A model with the given parameters, in evaluation mode. All sizes but `heads` follow from the
+    """A model with the given parameters, in evaluation mode. All sizes but `heads` are read off the
     tensors."""
     ours = from_released(weights)
 

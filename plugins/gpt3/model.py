@@ -21,8 +21,7 @@ def locally_banded(
     window: int,
     causal: bool = True,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Each token attends to itself and the `window` - 1 tokens before it. Queries are aligned with the last
-    keys.
+    """Each token attends to itself and the `window` - 1 tokens before it. The last query is at the last key.
 
     causal  ignored; GPT-2's layers pass it, False for a single newest token
     """

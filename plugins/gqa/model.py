@@ -20,8 +20,7 @@ def grouped_attention(
     bias: Float[Tensor, "*#biased #heads queries keys"] | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "batch heads queries values"]:
-    """Section 2.2: the first heads / groups query heads attend to the first head of keys and values, and so
-    on.
+    """Section 2.2: the first heads / groups query heads attend to the first head of keys and values, etc.
 
     A group's query heads are treated as more queries of one head, so that keys and values are read as they
     are. Repeating them for every head would forfeit the gain of sharing.

@@ -28,11 +28,10 @@ def unroll(
     *,
     reset_after: bool = False,
 ) -> States:
-    """Equations 5 to 8 step by step, from state h. One matrix multiplication projects the inputs of all
-    steps.
+    """Equations 5 to 8 step by step, from state h. One matrix multiplication projects all inputs.
 
     reset_after  apply the reset gate to the product of matrix and state, as in cuDNN and torch, instead of
-                 to the state, which saves one multiplication per step
+                 to the state; the step's multiplications could then be joined into one
     """
     hidden = h.shape[1]
     gates, candidate = recurrent_weight[: 2 * hidden].mT, recurrent_weight[2 * hidden :].mT

@@ -261,7 +261,7 @@ def spectrum(
         at.descend(loss(model), optimizer, step=step, metric="")
 
     def measured(call: Callable[..., Tensor]) -> Tensor:
-        """The same loss written out, because runs with shuffled targets shuffle torch's loss functions."""
+        """The same loss written out, because the break "shuffled targets" changes torch's loss functions."""
         logits = call(x)[:, 0]
         return (F.softplus(logits) - y * logits).mean()
 

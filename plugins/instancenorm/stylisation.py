@@ -68,7 +68,7 @@ class Perceived(NamedTuple):
 
 
 class RandomFilters(nn.Module):
-    """A fixed network of random filters; half of the first filters' mean is removed, to see less of
+    """A fixed network of random filters. The first ones lose half of their mean, to respond less to
     brightness."""
 
     def __init__(self, *, filters: int = 24) -> None:

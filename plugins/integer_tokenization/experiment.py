@@ -264,8 +264,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, Float[Tensor, " sums"]
 
 @torch.no_grad()
 def right(network: GPT2, sums: Sums) -> Float[Tensor, " sums"]:
-    """1 if each token of the answer is the most likely after the true prefix, so that greedy decoding finds
-    it."""
+    """1 if each token of the answer is the most likely after the true prefix, as in greedy decoding."""
     ids, target = (part.to(network.tokens.weight.device) for part in sums)
     return ((network(ids).argmax(-1) == target) | (target == IGNORED)).all(1).double()
 

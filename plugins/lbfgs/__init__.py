@@ -3,8 +3,7 @@
 Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization", doi
 10.1007/BF01589116.
 
-The problem. BFGS stores n² numbers. With a million weights the model of the inverse Hessian exceeds any
-memory.
+The problem. BFGS stores n² numbers. With a million weights, the inverse Hessian does not fit in memory.
 
 The idea. H is only multiplied with gradients, and the product follows from the steps and changes of the
 gradient that H was built from: two loops over the last m pairs, with 4mn multiplications and 2mn numbers
@@ -13,8 +12,7 @@ gamma = sᵀy / yᵀy of the newest pair. Each step then has about the right len
 accepts its first trial.
 
 This folder. `model` has the two loops and the optimiser. `experiment` counts evaluations with and without
-that scale, over m, and against BFGS and gradient descent. `benchmark` times the product, and whole
-minimisations.
+that scale, over m, and against BFGS and gradient descent. `benchmark` times the product and minimisations.
 """
 
 from readtrack.plugin import hookimpl

@@ -235,8 +235,7 @@ def read(at: Trial, found: Sweep[Walks], *, title: str) -> dict[str, float | AtL
 
 
 def beside_others(run: Run) -> None:
-    """Save a table of iterations and evaluations with conjugate gradients, BFGS and scipy's. It is not
-    judged."""
+    """Save a table of iterations and evaluations, ours and others'. It is not judged."""
     generator = run.generator("others")
     n, hidden, most = run.pick(smoke=(10, 1, 3), quick=(1000, 3, 400), full=(1000, 6, 3000))
     problems = [
