@@ -220,7 +220,7 @@ class _Judged:
             return Mistake(
                 "values", one, "result", _whole(expected), _whole(found), _structure(expected, found)
             )
-        said = as_if(self._again(one), one, self.target.signature, found.parts)
+        said = self._as_if(wrong)
         hints = [_relation(a, b, arguments), said]
         # A row that sees nothing is a mistake of its own: it makes no number of what another would explain.
         seen = [(one, found.parts) for one, _, found in wrong if not lacks_numbers(found.parts)]
@@ -238,6 +238,21 @@ class _Judged:
             said = term(self._again(one), one, self.target.signature, part, (a, b), factors)
             hints.append(said or region(a, b))
         return Mistake("values", one, part, a, b, _joined(*hints))
+
+    def _as_if(self, wrong: list[tuple[Try, Result, Result]]) -> str:
+        """Changed arguments that explain the first, and another with the same arguments if there is one."""
+        one, _, found = wrong[0]
+        said = as_if(self._again(one), one, self.target.signature, found.parts)
+        alike = (
+            other
+            for other in wrong[1:]
+            if self.target.named(other[0]).keys() == self.target.named(one).keys()
+        )
+        if said and (second := next(alike, None)):
+            one, _, found = second
+            agrees = said == as_if(self._again(one), one, self.target.signature, found.parts)
+            return said if agrees else ""
+        return said
 
     def _with_mistake(self, one: Try) -> Parts:
         """With what is in the slot."""
@@ -267,6 +282,12 @@ class _Judged:
                         f"the result is right, but no gradient arrives at {name}: it is not used, or "
                         "cut off by "
                         "detach(), item(), a new tensor or no_grad()"
+                    )
+                elif not torch.isfinite(b).all() and (a is None or torch.isfinite(a).all()):
+                    said = (
+                        "the result is right, but this gradient is not finite: torch.where and masked_fill "
+                        "hide a NaN in a result, not in its gradient. Make the divisor or the logit harmless "
+                        "before it is used"
                     )
                 else:
                     related = _relation(a, b, arguments) or (region(a, b) if a is not None else "")

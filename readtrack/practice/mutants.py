@@ -48,6 +48,7 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 _LEFT_OUT = {
     "abs", "clamp", "cos", "cumsum", "exp", "exp2", "flip", "log", "masked_fill", "mul", "neg", "reciprocal",
     "relu", "rsqrt", "sigmoid", "silu", "sin", "softmax", "sqrt", "square", "tanh", "tril", "triu",
+    "unsqueeze",
 }  # fmt: skip
 _ORDERED = 4  # names at most that are unpacked together and tried in every order
 # Functions that are taken for each other.
@@ -93,6 +94,10 @@ def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
                 listed = ast.copy_location(ast.List(list(order), ast.Load()), node)
                 with _in_place(function, path, listed):
                     yield kind, function
+    for name in _names(function):
+        copied = copy.deepcopy(function)
+        if (places := _Factor(name).left_out(copied)) > 1:
+            yield f"the same factor is missing in {places} places", ast.fix_missing_locations(copied)
     for other in (-2, 0):
         copied = copy.deepcopy(function)
         if _Dimensions(other).changed(copied) > 1:
@@ -130,6 +135,31 @@ class _Dimensions(ast.NodeTransformer):
             return self.generic_visit(node)
         self._count += 1
         return ast.Constant(self._other)
+
+
+def _names(function: ast.AST) -> list[str]:
+    """What the function's variables are called, in the order of their first use."""
+    return list(dict.fromkeys(node.id for node in ast.walk(function) if isinstance(node, ast.Name)))
+
+
+class _Factor(ast.NodeTransformer):
+    """Products without one variable."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._count = name, 0
+
+    def left_out(self, function: ast.AST) -> int:
+        """From how many products it was taken."""
+        self.visit(function)
+        return self._count
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        for side, other in ((node.left, node.right), (node.right, node.left)):
+            if isinstance(node.op, ast.Mult) and isinstance(side, ast.Name) and side.id == self._name:
+                self._count += 1
+                return other
+        return node
 
 
 def _nodes(function: ast.AST) -> Iterator[tuple[Path, ast.AST]]:
@@ -185,6 +215,7 @@ def _changes(node: ast.AST) -> Iterator[_Change]:
         ast.Constant: _constant,
         ast.AugAssign: _statement,
         ast.Expr: _statement,
+        ast.Assign: _assigned,
         ast.IfExp: _choice,
         ast.keyword: _keyword,
         ast.Tuple: _targets,
@@ -251,6 +282,11 @@ def _call(node: ast.Call) -> Iterator[_Change]:
             before = ast.Call(ast.Attribute(receiver, "softmax", ast.Load()), node.args, node.keywords)
             twice = ast.Call(ast.Attribute(before, name, ast.Load()), node.args, node.keywords)
             yield _Change(f"{text} of a softmax", "softmax is applied twice", twice)
+        if name in ("maximum", "minimum") and on_module:
+            for one in node.args:
+                yield _Change(
+                    f"{ast.unparse(one)} for {text}", f"only one side of a {name} is looked at", one
+                )
         if node.func.attr in _OTHERS:
             other = _OTHERS[node.func.attr]
             yield _Change(
@@ -308,6 +344,11 @@ def _constant(node: ast.Constant) -> Iterator[_Change]:
 
 def _statement(node: ast.AugAssign | ast.Expr) -> Iterator[_Change]:
     yield _Change(f"without {ast.unparse(node)}", "a step is missing", ast.Pass())
+
+
+def _assigned(node: ast.Assign) -> Iterator[_Change]:
+    if isinstance(node.value, ast.Name) and all(isinstance(one, ast.Name) for one in node.targets):
+        yield _Change(f"without {ast.unparse(node)}", "a variable is not updated", ast.Pass())
 
 
 def _choice(node: ast.IfExp) -> Iterator[_Change]:

@@ -219,7 +219,7 @@ def _not_finite(expected: Tensor, found: Tensor) -> str:
         why = (
             "a softmax over nothing but -inf"
             if all_hidden
-            else "a softmax over a row that is hidden as a whole, 0/0"
+            else "a softmax over a row that is hidden as a whole, or in one block: 0/0, or inf - inf"
             if whole_rows
             else "0/0, inf - inf, or a root or log of a negative number"
         )

@@ -332,3 +332,42 @@ def test_an_input_that_ends_in_an_error_counts_as_wrong() -> None:
     verdict = judged(shared, answer)
     del TRIES[shared]
     assert "1 of 3 inputs are right: “two rows”" in verdict.hint
+
+
+def online(x: Tensor, y: Tensor) -> Tensor:
+    """Section 3.1 of FlashAttention, for blocks of one number each."""
+    maximum, total, weighted = torch.full_like(x[:, :1], -1e9), torch.zeros(()), torch.zeros(())
+    for block in range(3):
+        new = torch.maximum(maximum, x[:, block, None])
+        correction, weight = (maximum - new).exp(), (x[:, block, None] - new).exp()
+        total = total * correction + weight
+        weighted = weighted * correction + weight * y[:, block, None]
+        maximum = new
+    return weighted / total
+
+
+def unscaled(x: Tensor, y: Tensor) -> Tensor:
+    maximum, total, weighted = torch.full_like(x[:, :1], -1e9), torch.zeros(()), torch.zeros(())
+    for one, value in zip(x.split(1, 1), y.split(1, 1), strict=True):
+        maximum = torch.maximum(maximum, one)
+        weight = (one - maximum).exp()
+        total, weighted = total + weight, weighted + weight * value
+    return weighted / total
+
+
+def test_sums_that_are_not_rescaled_are_recognised() -> None:
+    TRIES[online] = of_two
+    verdict = judged(online, unscaled)
+    del TRIES[online]
+    assert verdict.hint.startswith("the same factor is missing in 2 places; with this one mistake")
+
+
+def test_a_gradient_that_is_lost_behind_a_condition_is_explained() -> None:
+    def answer(x: Tensor, y: Tensor) -> Tensor:
+        sums = x.sum(-1, keepdim=True)
+        return torch.where(sums == 0, y * 3, y * 3 / sums)
+
+    TRIES[shared] = of_shared
+    verdict = judged(shared, answer)
+    del TRIES[shared]
+    assert "this gradient is not finite: torch.where and masked_fill hide a NaN" in verdict.hint
