@@ -1,18 +1,18 @@
-"""RMSProp: divide each gradient by the recent size of its own coordinate.
+"""RMSProp: divide each gradient by a running RMS of its own coordinate.
 
 Tieleman and Hinton 2012, "Neural Networks for Machine Learning", lecture 6e (slides 26 to 31 of lecture 6).
 
-The problem. Gradients of different weights differ by orders of magnitude, because of where the weights sit in
-a network or how its inputs are scaled, and one global step is too long for some and too short for others.
-Rprop uses only the signs, with a step size for each weight, but fails on mini-batches: nine gradients of +0.1
-and one of −0.9 should cancel, and their signs do not.
+The problem. Gradients of different weights differ by orders of magnitude, depending on the layer and the
+scale of the inputs, so one global learning rate is too large for some weights and too small for others. Rprop
+uses only the signs, with a step size for each weight, but fails on mini-batches: nine gradients of +0.1 and
+one of −0.9 should cancel, and their signs do not.
 
-The idea. Divide by a number that changes little between neighbouring mini-batches: the root of a running mean
-of the coordinate's own squared gradients. Large batches then behave as in Rprop, and in small ones gradients
-still average. It was never published as a paper, and half of Adam is this.
+The idea. Divide by a number that changes little between consecutive mini-batches: the root of a running mean
+of the coordinate's squared gradients. Large batches then behave as in Rprop, and gradients of small ones
+still average. RMSProp was never published as a paper; Adam combines it with momentum.
 
-This file. The running mean square, which later papers import, and the optimiser. The experiment trains
-classifiers of digits whose pixels have been scaled at random, and shows Rprop on mini-batches.
+This file. The running mean square, which later papers import, and the optimiser. The experiment trains digit
+classifiers on randomly scaled pixels, and runs Rprop on mini-batches.
 """
 
 from collections.abc import Iterable, Iterator
@@ -50,7 +50,7 @@ def accumulate(squares: Vector, g: Vector, *, decay: float) -> None:
 
 
 class RMSProp(Optimizer):
-    """The lecture keeps 0.9 of the old mean square; `eps` guards weights that had no gradient yet."""
+    """The lecture's decay is 0.9. `eps` avoids a division by zero for weights without a gradient so far."""
 
     memories = ("squares",)
 
@@ -157,7 +157,7 @@ signs = partial(RMSProp, decay=0.0)
 
 
 def unscaled(weights: Iterable[Any], lr: float) -> Optimizer:
-    """RMSProp with an eps beside which no mean square counts: plain steps of `lr`."""
+    """RMSProp with an eps far larger than any mean square: plain steps of `lr`."""
     return RMSProp(weights, 1e6 * lr, eps=1e6)
 
 
@@ -214,7 +214,7 @@ def experiment(run: Run) -> None:
 
 
 def badly_scaled(run: Run, batch: int) -> Problem:
-    """Digits with pixels of random scales, for a linear classifier that begins at zero."""
+    """Digits with randomly scaled pixels, for a linear classifier initialised to zero."""
     images, labels = digits(run)[0]
     scales = pixel_scales(run.data("scales", "world"), images.shape[1]).to(images)
     return Problem(
@@ -273,7 +273,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     )
 
 
-# What to write oneself.
+# Exercises
 def of_squares(draw: Draw) -> Iterator[Try]:
     yield Try("two weights", draw.between(0, 1, 2), draw(2), decay=0.9)
     yield Try("half is kept", draw.between(0, 1, 3), draw(3), decay=0.5)

@@ -1,20 +1,20 @@
-"""Super-convergence: one cycle of the learning rate, up to values that look far too large.
+"""Super-convergence: one cycle of the learning rate, up to unusually large values.
 
 Smith and Topin 2017, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
 arXiv 1708.07120.
 
-The problem. The usual schedule keeps the rate for long and divides it by ten where the loss stands still:
-tens of thousands of steps, most of them on plateaus.
+The problem. The usual schedule keeps the learning rate constant for long and divides it by ten where the loss
+stagnates. It takes tens of thousands of steps, most of them on plateaus.
 
-The idea. One cycle for the whole training: the rate rises linearly to a peak that a range test finds, ten
-times or more above the usual one, falls back as it rose, and ends in a short tail far below; the momentum
-moves the other way. High rates are said to regularise, so that other regularisation is to be reduced, and to
-bring the same accuracy in a tenth of the steps.
+The idea. Train with one cycle. The learning rate rises linearly to a peak that a range test finds, ten times
+the usual value or more, falls back symmetrically, and ends in a short tail far below; the momentum moves the
+other way. The authors argue that high learning rates regularise, so other regularisation should be reduced,
+and that the same accuracy takes a tenth of the steps.
 
-This file. The schedule, as a function of the step and as a scheduler of torch's. The experiment holds one
-cycle beside the usual steps and beside a cosine from an ordinary rate, which also falls to nothing within the
-budget: what a cycle has of its own is what it has over that one. What this toy lacks: hours of training,
-where the usual schedule idles on plateaus, and images that need regularising.
+This file. The schedule, as a function of the step and as a torch scheduler. The experiment compares one cycle
+with the usual step schedule and with a cosine schedule, which also decays to zero within the budget: the
+benefit of the cycle itself is its gain over the cosine. This toy lacks hours of training, where the usual
+schedule idles on plateaus, and images that need regularisation.
 
 Dimensions: steps.
 """
@@ -114,11 +114,11 @@ CYCLE = Claim(
 def one_cycle(
     step: int | float, steps: int, *, peak: float, start: float = 0.1, tail: float = 0.1, end: float = 0.01
 ) -> tuple[float, float]:
-    """Rate and momentum at `step` of `steps` (section 3).
+    """Learning rate and momentum at `step` of `steps` (section 3).
 
-    start  the rate at the beginning, and before the tail, as a part of the peak
-    tail   part of the steps in which the rate falls from there on
-    end    the last rate, as a part of the first
+    start  learning rate at the beginning and before the tail, as a fraction of the peak
+    tail   fraction of the steps that form the tail
+    end    last learning rate, as a fraction of the first
     """
     if steps == 1:
         return peak * start, 0.95
@@ -130,7 +130,7 @@ def one_cycle(
 
 
 class OneCycle(LRScheduler):
-    """`one_cycle` for every group of an optimiser with a momentum; further settings as there."""
+    """`one_cycle` for every parameter group of an optimiser with momentum. Takes the same settings."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, steps: int, *, peak: float, **settings: float
@@ -151,7 +151,7 @@ def implementation() -> type[LRScheduler]:
     return OneCycle
 
 
-# Experiment: a schedule gives the rate and the momentum at a step of a number of steps
+# Experiment: a schedule maps a step and the number of steps to a learning rate and momentum
 
 Schedule = Callable[[int | float, int, float], tuple[float, float]]
 
@@ -161,7 +161,7 @@ def cycle(step: int | float, steps: int, rate: float) -> tuple[float, float]:
 
 
 def usual(step: int | float, steps: int, rate: float) -> tuple[float, float]:
-    """Section 5: a tenth at half of the steps, a hundredth at three quarters."""
+    """Section 5: divided by ten after half of the steps, by a hundred after three quarters."""
     return rate * 0.1 ** ((step >= steps / 2) + (step >= steps * 3 / 4)), 0.9
 
 
@@ -170,7 +170,7 @@ def cosine(step: int | float, steps: int, rate: float) -> tuple[float, float]:
 
 
 def rise(step: int | float, steps: int, rate: float) -> tuple[float, float]:
-    """The first half of a cycle, and then its peak."""
+    """The first half of a cycle, then constant at its peak."""
     return one_cycle(min(step, 0.45 * (steps - 1)), steps, peak=rate)
 
 
@@ -178,7 +178,7 @@ def warmed(step: int | float, steps: int, rate: float) -> tuple[float, float]:
     return rate * min(1.0, (step + 1) / (0.1 * steps)) * cosine(step, steps, 1.0)[0], 0.9
 
 
-LENGTHS = {"T/2": 0.5, "T": 1.0, "2T": 2.0, "4T": 4.0}  # of a training, in `STEPS`
+LENGTHS = {"T/2": 0.5, "T": 1.0, "2T": 2.0, "4T": 4.0}  # of a training, in units of `STEPS`
 LEVELS = {"one cycle": ("T",), "usual": tuple(LENGTHS), "cosine": ("T",)}
 
 
@@ -203,7 +203,7 @@ def experiment(run: Run) -> None:
         },
         world=digits(run),
         unequal=dict.fromkeys(schedules, "learning rates: schedules are compared, which favours none"),
-        judged_on="training",  # its length
+        judged_on="training",  # training length
     )
     run.headline("loss over the length of the training")
 
@@ -216,7 +216,7 @@ def read_off(at: Trial, found: Sweep[Measures]) -> Measures:
 
 
 def same_loss(table: Table) -> dict[str, dict[str, float | AtLeast]]:
-    """The usual schedule's length at one cycle's loss."""
+    """The length at which the usual schedule reaches one cycle's loss."""
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
     if "usual@T" not in losses:
         return {}
@@ -225,9 +225,9 @@ def same_loss(table: Table) -> dict[str, dict[str, float | AtLeast]]:
 
 
 def slower(losses: dict[float, float], reached: float) -> float | AtLeast:
-    """The length at which `losses` come down to `reached`; between two lengths by logarithms.
+    """The length at which `losses` reach the loss `reached`, interpolated between lengths on a log scale.
 
-    At least the longest where none comes down so far; where the shortest one is below already, that.
+    At least the longest length if no loss is that low, and the shortest one if its loss is already below.
     """
     lengths = sorted(losses)
     if losses[lengths[0]] <= reached:
@@ -240,7 +240,7 @@ def slower(losses: dict[float, float], reached: float) -> float | AtLeast:
 
 
 def train(at: Trial, schedule: Schedule, rate: float, *, middle: int) -> tuple[float, Measures]:
-    """The loss on digits to choose by, and the measures on the others."""
+    """The loss on validation digits, and the measures on test digits."""
     run, (x, y) = at.run, at.world.train
     steps = at.length(int(middle * LENGTHS[str(at.level)]))
     model = network(BatchNorm, widths=(8, 16, 16, 32, 32)).to(run.device, run.dtype)
@@ -262,7 +262,7 @@ def train(at: Trial, schedule: Schedule, rate: float, *, middle: int) -> tuple[f
     return chosen_by["loss"].mean().item(), judged
 
 
-# Benchmark: all rates and momenta of a training
+# Benchmark: all learning rates and momenta of a training
 
 Trace = Float[Tensor, "steps 2"]
 
@@ -320,7 +320,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         )
 
 
-# What to write oneself.
+# Exercises
 def of_steps(_: Draw) -> Iterator[Try]:
     for label, step in (
         ("the first step", 0),

@@ -1,4 +1,4 @@
-"""Attention by cosines: as it is written, composed of torch's functions, and with the scale folded in."""
+"""Cosine attention: as written, composed of PyTorch functions, and with the scale folded in."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +18,7 @@ def composed(q: Tensor, k: Tensor, v: Tensor, g: Tensor, *, causal: bool) -> Ten
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
-    """Attention by dot products, with g for 1 / √d."""
+    """Dot-product attention with scale g instead of 1 / √d."""
     return F.scaled_dot_product_attention(q * g, k, v, is_causal=True, scale=1.0)
 
 
@@ -47,7 +47,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             ),
             cost=cost,
         )
-        # Of vectors of length 1 dot products are cosines: the difference in time is the cost of the norms.
+        # For unit vectors dot products are cosines, so the difference in time is the cost of normalising.
         yield Case(
             name="plain attention, on vectors of length 1",
             axes=axes,
@@ -62,7 +62,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 
 def vectors(generator: torch.Generator, *, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """Queries and keys of very different lengths: only their directions count."""
+    """Queries and keys of very different lengths; only their directions matter."""
     lengths = torch.logspace(-1, 1, shape[2])[:, None]
     q, k, v = (torch.randn(shape, generator=generator) for _ in range(3))
     return q * lengths, k * lengths.flip(0), v, torch.full((1,), 8.0)

@@ -1,4 +1,4 @@
-"""What to write oneself: vectors of length one, attention by cosines, and the scale that it starts with."""
+"""Exercises: unit vectors, cosine attention, and the initial scale."""
 
 from collections.abc import Iterator
 

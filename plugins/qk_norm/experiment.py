@@ -1,4 +1,4 @@
-"""A character model whose attention goes by dot products or by cosines, at all rates."""
+"""A character model with dot-product and with cosine attention, at all learning rates."""
 
 import math
 from functools import partial
@@ -122,7 +122,7 @@ class _Scale1(Cosines):
 
 class _Unnormalised(Cosines):
     def attend(self, q: Heads, k: Heads, v: Heads, *, causal: bool) -> Heads:
-        scale = self.g * q.shape[-1] ** -0.5 / self.g.detach()  # as dot products are scaled at the start
+        scale = self.g * q.shape[-1] ** -0.5 / self.g.detach()  # the usual scale of dot products at the start
         return attention_weights(q * scale, k, causal=causal, scale=1.0) @ v
 
 
@@ -134,7 +134,7 @@ def experiment(run: Run) -> None:
 
 
 def grow(run: Run) -> None:
-    """Queries and keys of one layer, as they are and a hundred times larger."""
+    """Attention weights of one layer's queries and keys, as they are and a hundred times larger."""
     torch.manual_seed(run.seed)
     layer = QKNormAttention(32, 4, tokens=TOKENS).to(run.device)
     x = torch.randn(2, TOKENS, 32, generator=run.generator("vectors")).to(run.device)
@@ -162,7 +162,7 @@ def grow(run: Run) -> None:
 
 
 class Setting(NamedTuple):
-    """An arm: what makes its model, and the norm that gradients are clipped to."""
+    """An arm: the constructor of its model, and the norm that gradients are clipped to."""
 
     make: Make
     clip: float | None = None
@@ -178,7 +178,7 @@ BREAKS = {
 
 
 def train(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[float, float]:
-    """The loss on windows to choose by, and on those to judge by."""
+    """The loss on validation windows and on test windows."""
     run, text = at.run, at.world
     model = setting.make(text.vocab, run.pick(smoke=16, quick=48, full=64)).to(run.device, run.dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)

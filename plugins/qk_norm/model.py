@@ -1,4 +1,4 @@
-"""Section 3: attention by cosines times a learned scale, and multi-head attention with it.
+"""Section 3: cosine attention with a learned scale, and multi-head attention that uses it.
 
 Dimensions: batch and heads (any leading axes), queries, keys, dim (of a head).
 """
@@ -18,37 +18,37 @@ Scale = Float[Tensor, " 1"]
 
 
 def line_by_line(q: Heads, k: Heads, v: Heads, g: Scale, *, causal: bool = False) -> Heads:
-    """Equations 5 to 7: softmax(g q̂ k̂ᵀ) v, where a hat stands for a length of 1."""
+    """Equations 5 to 7: softmax(g q̂ k̂ᵀ) v, where a hat marks a unit vector."""
     q = q / q.square().sum(-1, keepdim=True).sqrt()
     k = k / k.square().sum(-1, keepdim=True).sqrt()
     return attention_weights(g * q, k, causal=causal, scale=1.0) @ v
 
 
 def normalised(x: Heads, scale: Tensor | float = 1.0) -> Heads:
-    """Vectors of length `scale`; half precisions are calculated in single. A vector of zeros stays one."""
+    """Vectors rescaled to length `scale`; zeros stay zeros. Half precision is computed in float32."""
     single = torch.promote_types(x.dtype, torch.float32)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=single)
     return (x * (scale / length.clamp_min(1e-12))).to(x.dtype)
 
 
 def qk_norm_attention(q: Heads, k: Heads, v: Heads, g: Scale, *, causal: bool = False) -> Heads:
-    """The same with g folded into the queries, through one kernel, which must not divide by √dim again."""
+    """The same with g folded into the queries, through one kernel that does not divide by √dim again."""
     return F.scaled_dot_product_attention(normalised(q, g), normalised(k), v, is_causal=causal, scale=1.0)
 
 
 def first_scale(tokens: int) -> float:
-    """What g starts with: log2(L² - L), for sequences of L tokens (the paper: of the 97.5th percentile).
+    """The initial g: log2(L² - L) for sequences of L tokens (in the paper the 97.5th percentile of lengths).
 
-    One token looks at itself alone, whatever the scale: it has the scale of two.
+    A single token attends only to itself, whatever the scale, so it gets the scale of two tokens.
     """
     longer = max(tokens, 2)
     return math.log2(longer**2 - longer)
 
 
 class QKNormAttention(RotaryAttention):
-    """Self-attention of turned queries and keys by cosines, with one learned scale for the layer.
+    """Rotary self-attention by cosines, with one learned scale per layer.
 
-    tokens  the length of usual sequences, from which the scale starts
+    tokens  typical sequence length, from which the scale is initialised
     """
 
     def __init__(

@@ -1,20 +1,20 @@
-"""REINFORCE: make an action likelier by as much as its reward exceeds what was expected.
+"""REINFORCE: raise an action's probability in proportion to how far its reward exceeds a baseline.
 
 Williams 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning",
 doi 10.1007/BF00992696.
 
-The problem. A reward says how good an action was, not which would have been better, and no gradient leads
-through an action drawn at random, nor through the world that answered it.
+The problem. A reward says how good an action was, not which action would have been better. No gradient passes
+through an action drawn at random, nor through the environment that answers it.
 
-The idea. The gradient of the logarithm of an action's probability (its "characteristic eligibility") times
-the reward is, on average, the gradient of the expected reward (theorem 1). A baseline taken off the reward
-changes nothing in that average, but much in the variance.
+The idea. The gradient of an action's log-probability (its "characteristic eligibility") times the reward is
+an unbiased estimate of the gradient of the expected reward (theorem 1). Subtracting a baseline from the
+reward leaves the mean unchanged and can reduce the variance greatly.
 
-This folder. `model` has the estimate as a loss, for one action and for episodes, and the pole on a cart of
-Barto, Sutton and Anderson (1983). `experiment` holds the estimate against the exact gradient of a bandit, and
-balances the pole with a baseline and without one, each at its own best rate.
+This folder. `model` has the estimate as a loss, for single actions and for episodes, and the cart-pole
+environment of Barto, Sutton and Anderson (1983). `experiment` compares the estimate with the exact gradient
+of a bandit, and balances the pole with and without a baseline, each at its best learning rate.
 
-Dimensions: batch (draws, or episodes), actions, time, state (of the cart: place, speed, angle, its speed).
+Dimensions: batch (draws, or episodes), actions, time, state (position, velocity, angle, angular velocity).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The loss of a batch of actions against cross-entropy times the reward."""
+"""The loss of a batch of actions, compared with cross-entropy times the reward."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ from .model import reinforce
 
 
 def one_at_a_time(logits: Tensor, action: Tensor, reward: Tensor) -> Tensor:
-    """The update for one unit after another."""
+    """The update, one unit at a time."""
     rows = zip(logits, action.tolist(), reward, strict=True)
     return torch.stack([r * (row.exp().sum().log() - row[chosen]) for row, chosen, r in rows])
 
@@ -28,7 +28,7 @@ def weighted_cross_entropy(logits: Tensor, action: Tensor, reward: Tensor) -> Te
 
 
 def cost(batch: int, actions: int, itemsize: int) -> dict[str, Cost]:
-    """Forward, operations a logit: exponential, sum. Backward: exponential, difference, times the reward."""
+    """Operations per logit. Forward: exponential, sum. Backward: exponential, difference, times reward."""
     logits = batch * actions
     moved = (logits + 2 * batch) * itemsize + 8 * batch
     return {

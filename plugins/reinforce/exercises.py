@@ -1,4 +1,4 @@
-"""What to write oneself."""
+"""Exercises"""
 
 from collections.abc import Iterator
 

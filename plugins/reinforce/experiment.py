@@ -1,4 +1,4 @@
-"""The estimate against a bandit's exact gradient; a pole balanced with a baseline and without one."""
+"""The estimate against a bandit's exact gradient; a pole balanced with and without a baseline."""
 
 import math
 from collections.abc import Callable
@@ -160,11 +160,10 @@ def compare_estimates(run: Run) -> None:
 
 @dataclass(frozen=True)
 class Played:
-    """How a training went.
+    """Result of a training.
 
-    updates   of each network: until the mean over five updates stayed up for 180 steps; infinite where it
-              never did
-    total     updates that there were
+    updates   per network: updates until the mean over five updates stays up for 180 steps; infinite if never
+    total     number of updates made
     policies  the trained networks
     """
 
@@ -177,7 +176,7 @@ Learn = Callable[[Trial, float], tuple[float, Played]]
 
 
 def balance(run: Run) -> None:
-    """Learn to balance, each arm at the best of the same rates."""
+    """Learn to balance, with the same grid of learning rates for each arm."""
     arms = {
         "own rewards": Arm(descend),
         "another's rewards": Arm(partial(descend, credit=another)),
@@ -234,7 +233,7 @@ def descend(
     credit: Credit = own,
     baseline: Callable[[Rewards], Rewards] = of_the_others,
 ) -> tuple[float, Played]:
-    """Train by the paper's update; the score is the mean of steps up over the training."""
+    """Train with the paper's update. The score is the mean number of steps up during training."""
     policies = Policies(NETWORKS).to(at.run.device, at.run.dtype)
     optimizer = torch.optim.Adam(policies.parameters(), lr=rate)
     generator, shuffling = at.generator("episodes"), at.generator("shuffling")
@@ -244,7 +243,7 @@ def descend(
     for step in at.steps(total, f"balancing, {at.name}, rate {rate:g}"):
         states, actions, up = episodes(policies, NETWORKS, EPISODES, LIMIT, generator)
         earned = credit(up, shuffling)
-        # Divided by constants alone: the number of steps played depends on the actions.
+        # Divide only by constants, because the number of steps played depends on the actions.
         loss = (reinforce(policies(states), actions, earned, baseline(earned)) * up).sum() / (
             EPISODES * LIMIT
         )
@@ -260,13 +259,13 @@ def descend(
 
 
 def arrival(steps: list[float]) -> float:
-    """The first update at which the mean over the last five is 180 steps up; infinite where there is none."""
+    """The first update at which the mean of the last five is at least 180 steps up, or infinity."""
     means = (sum(steps[max(i - 4, 0) : i + 1]) / min(i + 1, 5) for i in range(len(steps)))
     return next((i + 1.0 for i, mean in enumerate(means) if mean >= 180), math.inf)
 
 
 class Linear(nn.Module):
-    """Random linear policies, side by side."""
+    """Random linear policies, evaluated in parallel."""
 
     def __init__(self, weight: Float[Tensor, "networks 4 1"]) -> None:
         super().__init__()
@@ -278,7 +277,7 @@ class Linear(nn.Module):
 
 
 def search(at: Trial, rate: float) -> tuple[float, Played]:
-    """The best of random linear policies, whose weights are 1000 times the rate in size."""
+    """The best of random linear policies with weights of standard deviation 1000 · rate."""
     total, generator = at.length(at.run.pick(smoke=2, quick=60, full=60)), at.generator("episodes")
     best, lasted = torch.zeros(NETWORKS, 4, 1), torch.full((NETWORKS,), -1.0)
     for _ in at.steps(total, f"random search, rate {rate:g}"):
@@ -292,7 +291,7 @@ def search(at: Trial, rate: float) -> tuple[float, Played]:
 
 
 def steps_up(at: Trial, found: Sweep[Played]) -> dict[str, Tensor]:
-    """The steps up in each of new episodes, the same starts for all arms."""
+    """Steps up in each new episode, with the same initial states for all arms."""
     count = at.run.pick(smoke=4, quick=100, full=400)
     up = episodes(found.chosen.policies, NETWORKS, count, LIMIT, at.run.data("new episodes", "judge"))[2]
     lasted = up.sum(0).flatten()
@@ -301,7 +300,7 @@ def steps_up(at: Trial, found: Sweep[Played]) -> dict[str, Tensor]:
 
 
 def updates_and_steps_up(at: Trial, found: Sweep[Played]) -> dict[str, float | AtLeast | Tensor]:
-    """Also the geometric mean over the networks of the updates; a lower limit where one never arrived."""
+    """Adds the geometric mean of the networks' updates; a lower bound if a network never arrived."""
     played = found.chosen
     mean = math.exp(sum(math.log(min(each, played.total)) for each in played.updates) / NETWORKS)
     updates = mean if all(map(math.isfinite, played.updates)) else AtLeast(mean)

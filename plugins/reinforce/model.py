@@ -1,4 +1,4 @@
-"""The estimate as a loss; the pole on a cart, policies that balance it, and the credit of an action."""
+"""The estimate as a loss, cart-pole, policies for it, and credit assignment."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def reinforce(
     reward: Float[Tensor, "*batch"],
     baseline: Float[Tensor, "*#batch"] | float = 0.0,
 ) -> Float[Tensor, "*batch"]:
-    """The paper's update as a loss: its gradient is -(r - b) times the eligibility, that of ln Pr(action)."""
+    """The update as a loss. Its gradient is -(r - b) times the eligibility, the gradient of ln Pr(action)."""
     chosen = logits.log_softmax(-1).gather(-1, action[..., None])[..., 0]
     return -(reward - baseline) * chosen
 
@@ -22,13 +22,13 @@ def reinforce(
 def exact_gradient(
     logits: Float[Tensor, " actions"], reward: Float[Tensor, " actions"]
 ) -> Float[Tensor, " actions"]:
-    """The gradient of the expected reward of a bandit, every action weighed by its probability."""
+    """The gradient of a bandit's expected reward, an exact sum over all actions."""
     probability = logits.softmax(-1)
     return probability * (reward - probability @ reward)
 
 
 def rewards_to_come(reward: Float[Tensor, "*time_batch"]) -> Float[Tensor, "*time_batch"]:
-    """The sum of the rewards from each step on: what came before an action is none of its doing."""
+    """The sum of rewards from each step on. Earlier rewards do not depend on the action."""
     return reward.flip(0).cumsum(0).flip(0)
 
 
@@ -36,7 +36,7 @@ FORCE, CART, POLE, HALF_LENGTH, GRAVITY, TIME_STEP = 10.0, 1.0, 0.1, 0.5, 9.8, 0
 
 
 def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
-    """A fiftieth of a second of the cart (1 kg) with its pole (0.1 kg, 1 m), pushed by 10 N to either side.
+    """One step of 1/50 s: the cart (1 kg) with its pole (0.1 kg, 1 m) is pushed by 10 N to either side.
 
     Barto, Sutton and Anderson 1983, appendix, without friction; Euler's method.
     """
@@ -45,7 +45,7 @@ def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Flo
     sine, cosine = angle.sin(), angle.cos()
     total, moment = CART + POLE, POLE * HALF_LENGTH
     pushed = (force + moment * turning.square() * sine) / total
-    # 4 / 3: the pole's moment of inertia about its end is 4/3 m l².
+    # The pole's moment of inertia about its end is 4/3 m l².
     turn = (GRAVITY * sine - cosine * pushed) / (HALF_LENGTH * (4 / 3 - POLE * cosine.square() / total))
     speeding = pushed - moment * turn * cosine / total
     change = torch.stack((speed, speeding, turning, turn), -1)
@@ -53,17 +53,17 @@ def push(state: Float[Tensor, "*batch 4"], action: Int[Tensor, "*batch"]) -> Flo
 
 
 def upright(state: Float[Tensor, "*batch 4"]) -> Bool[Tensor, "*batch"]:
-    """The pole leans by less than 12 degrees and the cart is within 2.4 m of the middle."""
+    """Whether the pole leans by at most 12 degrees and the cart is within 2.4 m of the middle."""
     return (state[..., 0].abs() <= 2.4) & (state[..., 2].abs() <= math.radians(12))
 
 
 class Policies(nn.Module):
-    """Independent networks of one hidden layer, each with episodes of its own."""
+    """Independent networks with one hidden layer, each with its own episodes."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         uniform = [torch.rand(count, *shape) * 2 - 1 for shape in ((4, 32), (1, 32), (32, 2), (1, 2))]
-        # As torch's linear layers start: ±1/√inputs.
+        # Initialised as torch's linear layers: ±1/√inputs.
         self.hidden, self.hidden_bias = (nn.Parameter(each / 4**0.5) for each in uniform[:2])
         self.output, self.output_bias = (nn.Parameter(each / 32**0.5) for each in uniform[2:])
 
@@ -80,7 +80,7 @@ def episodes(
     Int[Tensor, "time {networks} {count}"],
     Float[Tensor, "time {networks} {count}"],
 ]:
-    """Play until every pole is down: states, actions, and 1 for each step that a pole was up."""
+    """Play until all poles have fallen. Returns states, actions, and 1 for each step with the pole up."""
     weight = next(network.parameters())
     state = ((torch.rand(networks, count, 4, generator=generator) - 0.5) / 10).to(weight)
     up, played = upright(state), []
@@ -106,7 +106,7 @@ def own(reward: Rewards, generator: torch.Generator) -> Rewards:
 
 
 def another(reward: Rewards, generator: torch.Generator) -> Rewards:
-    """Every episode is credited with what an episode drawn at random earned: the null of learning."""
+    """Credits each episode with the rewards of another one at random: the null of learning."""
     return rewards_to_come(reward)[..., torch.randperm(reward.shape[-1], generator=generator)]
 
 
@@ -115,7 +115,7 @@ def one_step(reward: Rewards, generator: torch.Generator) -> Rewards:
 
 
 def discounted(reward: Rewards, generator: torch.Generator) -> Rewards:
-    """Rewards to come, each 0.97 times as much for each step that it comes later."""
+    """Discounted rewards to come, with a discount factor of 0.97."""
     sums = [reward[-1]]
     for now in reward[:-1].flip(0):
         sums.append(now + 0.97 * sums[-1])
@@ -123,12 +123,12 @@ def discounted(reward: Rewards, generator: torch.Generator) -> Rewards:
 
 
 def of_the_others(to_come: Rewards) -> Rewards:
-    """The mean of what the other episodes still earned; an episode that is over earns nothing."""
+    """The mean rewards to come of the other episodes; a finished episode counts as zero."""
     return (to_come.sum(-1, keepdim=True) - to_come) / (to_come.shape[-1] - 1)
 
 
 def of_whole_episodes(to_come: Rewards) -> Rewards:
-    """The mean of what the other episodes earned from their first step on, at every step."""
+    """The mean total reward of the other episodes, the same at every step."""
     return of_the_others(to_come)[:1].expand_as(to_come)
 
 

@@ -2,16 +2,16 @@
 
 Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", arXiv 1910.07467.
 
-The problem. Layer normalisation steadies training, and takes two statistics of every vector to do it. In a
-small or recurrent network that overhead eats up what the fewer steps have saved.
+The problem. Layer normalisation stabilises training, but computes two statistics of every vector. In a small
+or recurrent network this overhead cancels the time saved by fewer steps.
 
-The idea. Of the two things that layer normalisation does, centring and scaling, only the scaling matters.
-Divide by the root of the mean square and leave the mean where it is: one statistic and no bias.
+The idea. Of layer normalisation's two operations, centring and scaling, only scaling matters. Divide by the
+root mean square and keep the mean: one statistic and no bias.
 
-This folder. `model`: equation 4 as it is written and with one gradient; `share` below 1 is the paper's
-pRMSNorm. `experiment` calculates table 1's row, and trains layer normalisation's recurrent network with
-RMSNorm, with layer normalisation, with centring alone and with neither. `benchmark` puts RMSNorm in layer
-normalisation's place, alone and in that network.
+This folder. `model`: equation 4 as written, and with one fused gradient; `share` below 1 is the paper's
+pRMSNorm. `experiment` computes a row of table 1, and trains layer normalisation's recurrent network with
+RMSNorm, layer normalisation, centring alone, and no normalisation. `benchmark` replaces layer normalisation
+with RMSNorm, alone and in that network.
 
 Dimensions: batch (any leading axes), features (n in the paper).
 """

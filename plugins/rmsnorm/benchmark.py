@@ -1,4 +1,4 @@
-"""RMSNorm against its formula and torch's, and in layer normalisation's place, alone and in a network."""
+"""RMSNorm against its formula, torch's RMSNorm, and layer normalisation, alone and in a network."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ EPS = 1e-6
 
 
 def cost(shape: tuple[int, ...], itemsize: int) -> dict[str, Cost]:
-    """Work on x of `shape`; vectors of features are small beside it."""
+    """The cost for x of `shape`; vectors of features are small in comparison."""
     values = math.prod(shape)
-    # Forward, operations a value: square and add 2, scale 1, gain 1. Read x, write y.
-    # Backward: gain's gradient 3, through the gain 1, along x 2, scale 1, take off 2.
-    # Read and write a gradient too.
+    # Forward, operations per value: square and add 2, scale 1, gain 1. Read x, write y.
+    # Backward: gradient of the gain 3, through the gain 1, along x 2, scale 1, subtract 2.
+    # Also reads and writes a gradient.
     return {
         "forward": Cost(flops=4 * values, bytes=2 * values * itemsize),
         "forward+backward": Cost(flops=13 * values, bytes=4 * values * itemsize),
@@ -42,7 +42,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def alone(tokens: int, features: int, work: dict[str, Cost]) -> Case:
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Vectors far from zero, and the first one near it."""
+        """Vectors far from zero, except the first one."""
         x = torch.randn(tokens, features, generator=generator) * 3 + 2
         x[0] *= 0.01
         return x, torch.rand(features, generator=generator) + 0.5
@@ -64,7 +64,7 @@ def alone(tokens: int, features: int, work: dict[str, Cost]) -> Case:
     )
 
 
-Norm = Callable[[Tensor, Tensor, Tensor], Tensor]  # x, gain and bias to the result
+Norm = Callable[[Tensor, Tensor, Tensor], Tensor]  # maps x, gain and bias to the result
 _LAYER_NORM: Norm = partial(layer_norm, eps=EPS)
 
 
@@ -73,10 +73,10 @@ def _torchs(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def instead(tokens: int, features: int, work: dict[str, Cost]) -> Case:
-    """On vectors of mean 0 both norms have one answer."""
+    """Vectors of mean 0, for which both norms agree."""
 
     def centre(half: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-        # Of mean 0 in every precision; and what a norm sends back to the mean cancels out in `half`.
+        # Mean 0 in every precision, and a norm's gradient to the mean cancels out in `half`.
         return torch.cat((half, -half), -1), weight, bias
 
     return Case(
@@ -103,7 +103,7 @@ def instead(tokens: int, features: int, work: dict[str, Cost]) -> Case:
 
 
 def in_a_network(batch: int, steps: int, width: int, itemsize: int) -> Case:
-    """Equation 4 of layer normalisation, the bias outside of RMSNorm. What the weights give has mean 0."""
+    """Equation 4 of layer normalisation, with the bias added after RMSNorm. Pre-activations have mean 0."""
     inputs = 4
 
     def centre(
@@ -147,7 +147,7 @@ def recurrent(
     weight: Float[Tensor, " width"],
     bias: Float[Tensor, " width"],
 ) -> Float[Tensor, "batch width"]:
-    """The last state."""
+    """The last hidden state."""
     seen = x @ from_input.T
     h = torch.zeros_like(seen[:, 0])
     for x_t in seen.unbind(1):

@@ -1,4 +1,4 @@
-"""What to write oneself: the norm, and its gradient by hand."""
+"""Exercises: the norm, and its gradient by hand."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Table 1's row, and a recurrent network from large weights with RMSNorm and with what it is made from."""
+"""A row of table 1, and a recurrent network from large weights with RMSNorm and its ablations."""
 
 import math
 from functools import partial
@@ -168,7 +168,7 @@ def compare(run: Run) -> None:
 
 
 def shares(table: Table) -> dict[str, dict[str, float]]:
-    """Of layer normalisation's gain over neither, the part that an arm has."""
+    """Each arm's share of the improvement of layer normalisation over no normalisation."""
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
     whole = losses["neither"] - losses["layer norm"]
     return {

@@ -1,4 +1,4 @@
-"""Equation 4 as it is written, the same with one gradient, and the layer.
+"""Equation 4 as written, the same with one fused gradient, and the layer.
 
 Dimensions: batch (any leading axes), features (n in the paper).
 """
@@ -19,8 +19,8 @@ def line_by_line(x: Vectors, weight: Features, *, eps: float = 1e-6, share: floa
     """x / RMS(x), then a gain for each feature.
 
     eps    added to the mean square; not in the paper
-    share  section 5's pRMSNorm: the mean square of the first share of the features, at least one, stands for
-           that of all. The paper takes 1/16
+    share  section 5's pRMSNorm: fraction of the features, from the first and at least one, over which the
+           mean square is taken. The paper uses 1/16
     """
     seen = x[..., : math.ceil(share * x.shape[-1])]
     rms = torch.sqrt((seen**2).mean(-1, keepdim=True) + eps)
@@ -28,15 +28,15 @@ def line_by_line(x: Vectors, weight: Features, *, eps: float = 1e-6, share: floa
 
 
 def rms_norm(x: Vectors, weight: Features, *, eps: float = 1e-6, share: float = 1.0) -> Vectors:
-    """The same faster. Half precisions are calculated in single.
+    """A faster `line_by_line`. Half precision is computed in float32.
 
-    The gradient can be differentiated again; transforms of `torch.func` take `line_by_line`.
+    Supports double backward. Use `line_by_line` for transforms of `torch.func`.
     """
     return _RMSNorm.apply(x, weight, eps, share)
 
 
 class _RMSNorm(torch.autograd.Function):
-    """Keeps x and one number a vector for the gradient, where autograd keeps three tensors of x's size."""
+    """Saves x and one number per vector for backward; autograd saves three tensors of x's size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, share: float) -> Tensor:
@@ -50,9 +50,9 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of x through the scale goes along x itself, and only where the scale looks."""
+        """The gradient through the scale is parallel to x, and limited to features in the mean square."""
         x, weight, scale = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this gradient is to be differentiated itself
+        if torch.is_grad_enabled():  # double backward
             _, pull_back = torch.func.vjp(partial(line_by_line, eps=ctx.eps, share=ctx.share), x, weight)
             return *pull_back(gradient), None, None
         seen = math.ceil(ctx.share * len(weight))
@@ -66,7 +66,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with its gain, named as in `nn.RMSNorm`. The same in training and in use."""
+    """`rms_norm` with its gain, named as in `nn.RMSNorm`. The same in training and evaluation."""
 
     def __init__(self, features: int, *, eps: float = 1e-6, share: float = 1.0) -> None:
         super().__init__()

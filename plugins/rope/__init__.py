@@ -3,18 +3,18 @@
 Su, Lu, Pan, Murtadha, Wen and Liu 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding",
 arXiv 2104.09864.
 
-The problem. Attention does not know order. A vector learned for each position and added to the input ties
-what is learned to places in the window, ends with the last of them, and leaves it to the model to find out
-that what matters is mostly how far apart two tokens are.
+The problem. Attention ignores order. Adding a learned vector for each position to the input ties the model to
+absolute positions, does not extend beyond the last one, and leaves the model to learn that mostly relative
+distance matters.
 
-The idea. Take the coordinates of queries and keys in pairs, and turn each pair by an angle that grows with
-the position, each pair at its own speed. The product of two turned vectors holds the difference of their
-angles alone: the distance, never the place. Nothing is learned and nothing is added.
+The idea. Group the coordinates of queries and keys into pairs, and rotate each pair by an angle proportional
+to the position, at a speed of its own. The dot product of two rotated vectors depends only on the difference
+of their positions. Nothing is learned and nothing is added.
 
-This folder. `model`: equation 15 as it is written, the same as one complex product, and `RotaryAttention`,
-multi-head attention between turned queries and keys. `experiment` checks that moving a sequence changes
-nothing, and trains a character model with rotations, with learned positions, and with the sines of the
-Transformer, which are the same angles, added.
+This folder. `model`: equation 15 as written, the same as one complex multiplication, and `RotaryAttention`,
+multi-head attention with rotated queries and keys. `experiment` checks that scores are invariant to a shift
+of the sequence, and trains a character model with rotations, with learned positions, and with the
+Transformer's sinusoids, which use the same angles.
 
 Dimensions: batch and heads (any leading axes), tokens, dim (of a head, even), pairs (dim / 2).
 """

@@ -12,9 +12,10 @@ from .model import FreqsCis, line_by_line, phases, rotate
 
 
 def cost(shape: tuple[int, int, int, int], itemsize: int) -> dict[str, Cost]:
-    """Work on x of `shape` (batch, heads, tokens, dim); the angles are small beside it."""
+    """The cost for x of `shape` (batch, heads, tokens, dim); the angles are small in comparison."""
     values = math.prod(shape)
-    # Two products and a sum a value, each way. Forward: read x, write. Backward: read and write a gradient.
+    # Two multiplications and one addition per value in each pass. Forward: read x, write the result.
+    # Backward: read and write a gradient.
     return {
         "forward": Cost(flops=3 * values, bytes=2 * values * itemsize),
         "forward+backward": Cost(flops=6 * values, bytes=4 * values * itemsize),
@@ -29,9 +30,12 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 
 def case(bench: Bench, shape: tuple[int, int, int, int]) -> Case:
-    """Every variant has its angles ready. Results are (batch, heads, tokens, pairs, 2), of which either order
-    of coordinates is a view; on the way back the halves copy their gradient once for that."""
-    # The oracle computes in double precision; where it would take too long or there is none, in single.
+    """One benchmark case; all variants have precomputed angles.
+
+    Results are (batch, heads, tokens, pairs, 2), of which either order of coordinates is a view. Variants
+    with half-split pairs copy their gradient once in the backward pass.
+    """
+    # The oracle computes in float64; in float32 where that would take too long or is not available.
     exact = (torch.float32,) if bench.device.type == "mps" else (torch.float32, torch.float64)
     tables = {dtype: angles(shape[2], shape[3], bench.device, dtype) for dtype in {bench.dtype, *exact}}
 
@@ -63,7 +67,7 @@ def case(bench: Bench, shape: tuple[int, int, int, int]) -> Case:
 def angles(
     tokens: int, dim: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[tuple[FreqsCis], tuple[Tensor, Tensor]]:
-    """What `rotate` and `line_by_line` take, and what the halves take, for x of `dtype`."""
+    """Arguments of `rotate` and `line_by_line`, and of the half-split variants, for x of `dtype`."""
     freqs_cis = phases(torch.arange(tokens, dtype=torch.float64), dim)
     whole = torch.complex128 if dtype == torch.float64 else torch.complex64
     parts = (torch.cat((part, part), -1).to(dtype).to(device) for part in (freqs_cis.real, freqs_cis.imag))
@@ -71,17 +75,17 @@ def angles(
 
 
 def to_halves(x: Tensor) -> tuple[Tensor]:
-    """Coordinate j beside j + dim / 2, as most released models have their projections."""
+    """Reorder coordinates so that pair j is (j, j + dim / 2), as in most released models."""
     return (x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2),)
 
 
 def as_llama(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Equation 34 on halves, as transformers' Llama has it."""
+    """Equation 34 on half-split pairs, as in transformers' Llama."""
     first, second = x.chunk(2, -1)
     return x * cosines + torch.cat((-second, first), -1) * sines
 
 
 def rolled(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """The same in fewer passes: the sign goes to the sines, which are few."""
+    """The same in fewer passes, with the sign moved to the sines, which are smaller."""
     first, second = sines.chunk(2, -1)
     return torch.addcmul(x * cosines, x.roll(x.shape[-1] // 2, -1), torch.cat((-first, second), -1))

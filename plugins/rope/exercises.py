@@ -1,4 +1,4 @@
-"""What to write oneself: the angles, the rotation, and attention between rotated vectors."""
+"""Exercises: the angles, the rotation, and rotary attention."""
 
 from collections.abc import Iterator
 

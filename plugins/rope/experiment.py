@@ -1,4 +1,4 @@
-"""Moving a sequence, and a character model with rotations, learned positions, and added sines."""
+"""Shift invariance, and a character model with rotations, learned positions, and added sinusoids."""
 
 import math
 from collections.abc import Callable
@@ -97,7 +97,7 @@ CONVERGES = Claim(
     ),
 )
 
-TOKENS = 48  # of a window
+TOKENS = 48  # window length
 
 
 @hookimpl
@@ -127,7 +127,7 @@ def measure_moving(run: Run) -> None:
         for arm, scores in (("rotated", rotated), ("learned positions", added))
     }
     run.claim(DISTANCE, changes)
-    # What the rotation alone does to two equal vectors at a distance: section 3.3's decay.
+    # The score of two equal vectors as a function of distance: the decay of section 3.3.
     distances = torch.arange(256, device=run.device)
     for distance, similarity in enumerate(phases(distances, dim).real.mean(-1).tolist()):
         run.metric("score of equal vectors over distance", similarity, step=distance, arm="rotated")
@@ -146,10 +146,10 @@ class Block(nn.Module):
 
 
 class Characters(nn.Module):
-    """A causal model of characters.
+    """A causal character model.
 
-    attention  of every block
-    positions  what is added to the input, or None: a Parameter is learned
+    attention  class of every block's attention
+    positions  vectors added to the input, learned if a Parameter, or None
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class Characters(nn.Module):
         return self.readout(self.blocks(x))
 
     def loss(self, text: Int[Tensor, "batch characters"]) -> Float[Tensor, ""]:
-        """Mean nats a character, of all but the first."""
+        """Mean loss in nats per character, except the first."""
         return F.cross_entropy(self(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten())
 
 
@@ -195,7 +195,7 @@ class OneSpeed(RotaryAttention):
 
 
 class DistanceBias(MultiHeadAttention):
-    """Nothing is turned: a learned number for each head and distance is added to the scores."""
+    """Attention with a learned bias for each head and distance, instead of rotations."""
 
     def __init__(self, model: int, heads: int) -> None:
         super().__init__(model, heads)
@@ -213,16 +213,16 @@ class DistanceBias(MultiHeadAttention):
         return self.output(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=bias)))
 
 
-Make = Callable[[int, int], Characters]  # size of the vocabulary, width
+Make = Callable[[int, int], Characters]  # vocabulary size and model size to a model
 
 
 def turning(attention: type[MultiHeadAttention]) -> Make:
-    """A model whose attention alone knows positions."""
+    """A model whose only source of positions is its attention."""
     return lambda vocab, model: Characters(vocab, attention, None, model=model)
 
 
 def learned(vocab: int, model: int) -> Characters:
-    positions = nn.Parameter(torch.randn(TOKENS, model))  # as nn.Embedding's
+    positions = nn.Parameter(torch.randn(TOKENS, model))  # as nn.Embedding
     return Characters(vocab, MultiHeadAttention, positions, model=model)
 
 
@@ -232,7 +232,7 @@ def with_sines(vocab: int, model: int) -> Characters:
 
 @dataclass(frozen=True)
 class Text:
-    """parts: stretches of ids; vocab: the number of characters that occur"""
+    """parts: stretches of ids; vocab: number of distinct characters"""
 
     parts: data.Parts
     vocab: int
@@ -248,7 +248,7 @@ class Text:
 
 
 class Trained(NamedTuple):
-    """curve: step to training loss"""
+    """curve: training loss by step"""
 
     model: Characters
     curve: dict[int, float]
@@ -281,7 +281,7 @@ def compare(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Trained]:
-    """The loss on windows to choose by, and what came of it."""
+    """The loss on validation windows, and the model with its curve."""
     run, text = at.run, at.world
     steps, model_width = run.pick(smoke=3, quick=250, full=3000), run.pick(smoke=16, quick=48, full=64)
     model = make(text.vocab, model_width).to(run.device, run.dtype)
@@ -302,7 +302,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
         at.metric("training loss at the best rate", value, step=step)
     loss = held_out(at, found.chosen.model, "judge")
     at.metric("held-out loss", loss)
-    return {"loss": loss, "loss saved": -loss}  # bounds take the paper's arm first
+    return {"loss": loss, "loss saved": -loss}  # bounds put the paper's arm first
 
 
 @torch.no_grad()
@@ -311,7 +311,7 @@ def held_out(at: Trial, model: Characters, part: Literal["choose", "judge"]) -> 
 
 
 def bigram_loss(text: data.Parts, windows: Int[Tensor, "windows longer"], vocab: int) -> float:
-    """Nats a character when only the last one is looked at: counts of the text to train on, a tenth added."""
+    """Loss of a bigram model in nats per character, from training counts smoothed by 0.1."""
     counts = torch.full((vocab, vocab), 0.1)
     for piece in text.train:
         counts.index_put_((piece[:-1], piece[1:]), torch.ones(len(piece) - 1), accumulate=True)

@@ -1,4 +1,4 @@
-"""Equation 15 as it is written, the same as a complex product, and attention between turned vectors.
+"""Equation 15 as written, the same as a complex multiplication, and rotary attention.
 
 Dimensions: batch and heads (any leading axes), tokens, dim (of a head, even), pairs (dim / 2).
 """
@@ -16,19 +16,19 @@ FreqsCis = Complex[Tensor, "tokens pairs"]
 def line_by_line(
     x: Float[Tensor, "batch heads tokens dim"], freqs_cis: FreqsCis
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Equation 15: R_m x for token m; R_m turns coordinates 2j and 2j + 1 by m θ_j and is zero elsewhere."""
+    """Equation 15: R_m x for token m. R_m rotates coordinates 2j and 2j + 1 by m θ_j (block-diagonal)."""
     c, s = freqs_cis.real.to(x.dtype), freqs_cis.imag.to(x.dtype)
-    turn = torch.stack((c, -s, s, c), -1).unflatten(-1, (2, 2))  # tokens pairs 2 2
-    rotation = torch.stack([torch.block_diag(*token) for token in turn])  # tokens dim dim
+    turn = torch.stack((c, -s, s, c), -1).unflatten(-1, (2, 2))  # (tokens, pairs, 2, 2)
+    rotation = torch.stack([torch.block_diag(*token) for token in turn])  # (tokens, dim, dim)
     return (rotation @ x.permute(2, 3, 0, 1).flatten(2)).unflatten(2, x.shape[:2]).permute(2, 3, 0, 1)
 
 
 def phases(positions: Positions, dim: int, *, base: float = 10000.0) -> FreqsCis:
     """Points on the unit circle, e^(i m θ_j) with θ_j = base^(-2j / dim) (section 3.2.2), for `rotate`.
 
-    positions  m: where each token stands; float64 positions give complex128. Others are computed in single
-               precision: of positions in the millions little is left
-    dim        width of a head. Raises ValueError if it is odd
+    positions  position m of each token. float64 positions give complex128; others are computed in float32,
+               which loses precision for positions in the millions
+    dim        size of a head. Raises ValueError if it is odd
     """
     if dim % 2:
         raise ValueError(f"a head of width {dim} cannot be taken in pairs")
@@ -41,8 +41,8 @@ def phases(positions: Positions, dim: int, *, base: float = 10000.0) -> FreqsCis
 def rotate(x: Float[Tensor, "*batch tokens dim"], freqs_cis: FreqsCis) -> Float[Tensor, "*batch tokens dim"]:
     """Equation 15: coordinates 2j and 2j + 1 of token m, as one complex number, times e^(i m θ_j).
 
-    Computed in single precision at least. Llama pairs coordinate j with j + dim / 2 instead: the same
-    model, its queries' and keys' coordinates in another order (`halves_to_pairs`).
+    Computed in float32 or better. Llama pairs coordinate j with j + dim / 2 instead, which is the same model
+    with the coordinates of queries and keys in another order (`halves_to_pairs`).
     """
     pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2)).contiguous()
     points = torch.view_as_complex(pairs)
@@ -50,19 +50,19 @@ def rotate(x: Float[Tensor, "*batch tokens dim"], freqs_cis: FreqsCis) -> Float[
 
 
 def halves_to_pairs(dim: int) -> Int[Tensor, " dim"]:
-    """Index of the last axis that takes Llama's order of coordinates to the paper's."""
+    """Indices that reorder the last axis from Llama's order of coordinates to the paper's."""
     return torch.arange(dim).unflatten(0, (2, -1)).T.flatten()
 
 
 def sines(freqs_cis: FreqsCis) -> Float[Tensor, "tokens dim"]:
-    """What the Transformer adds to its input (1706.03762, section 3.5): sine and cosine of each angle."""
+    """The Transformer's position encoding (1706.03762, section 3.5): sine and cosine of each angle."""
     return torch.stack((freqs_cis.imag, freqs_cis.real), -1).flatten(-2)
 
 
 class RotaryAttention(MultiHeadAttention):
-    """Self-attention whose queries and keys are turned (equation 16); values are not.
+    """Self-attention with rotated queries and keys (equation 16); values are not rotated.
 
-    base  of the speeds: with a larger one the slowest pair turns more slowly
+    base  of the angles θ_j: a larger base makes the slowest pair rotate more slowly
     """
 
     def __init__(self, model: int, heads: int, *, base: float = 10000.0, bias: bool = False) -> None:

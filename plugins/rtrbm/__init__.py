@@ -1,20 +1,20 @@
-"""The recurrent temporal restricted Boltzmann machine: what is handed on is what was expected, not a sample.
+"""The recurrent temporal restricted Boltzmann machine: pass on expected hidden units, not samples.
 
 Sutskever, Hinton and Taylor 2008, "The Recurrent Temporal Restricted Boltzmann Machine", NIPS 21.
 
-The problem. A temporal RBM is one RBM for each frame of a film, whose hidden units get a bias from the hidden
-units of the frame before. What these were, given all frames, is hopeless to infer; so one guesses from the
-past alone, and no gradient tells a unit to keep something for a frame that is still to come.
+The problem. A temporal RBM is a sequence of RBMs, one per frame, whose hidden biases depend on the previous
+frame's hidden units. Inferring these from all frames is intractable. So they are sampled from the past alone,
+and no gradient tells a unit to remember something for a later frame.
 
-The idea. Hand on the *expected* hidden units of the frame before, a deterministic function of the past, in
-the place of a sample. Given the past, each frame is then an RBM like any other, inference is exact, and the
-gradient of what the hidden units become flows back through time as in a recurrent network.
+The idea. Pass on the *expected* hidden units of the previous frame, a deterministic function of the past,
+instead of a sample. Given the past, each frame is then an ordinary RBM, inference is exact, and the gradient
+flows back through the hidden units over time, as in a recurrent network.
 
-This folder. `model`: the energies, contrastive divergence for all frames at once (their biases are known
-before), and the gradient: that of contrastive divergence with what back-propagation through time adds; and
-the exact likelihood of small frames, by enumeration. `experiment` has pictures of eight bits that come back
-after a blank frame: only who has learned to keep them can know them. And it goes on with films of a bouncing
-ball, which two frames tell and one does not. `benchmark` has mean fields of all frames of a film.
+This folder. `model`: the energies; contrastive divergence for all frames at once, as their biases are known
+beforehand; its gradient, to which backpropagation through time contributes; and the exact likelihood of small
+frames, by enumeration. `experiment` has pictures of eight bits that reappear after a blank frame, so that
+only a model that remembers can predict them. It also continues films of a bouncing ball, where the motion
+takes two frames to see. `benchmark` times mean-field updates of all frames of a film.
 
 Dimensions: batch, time (frames), visible, hidden.
 """

@@ -1,4 +1,4 @@
-"""Mean fields of all frames of a film: frame by frame, by the model, and as rows of one matrix."""
+"""Mean-field updates of a film: frame by frame, by the model, and as rows of one matrix."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,11 +12,11 @@ from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
 from .model import RTRBM
 
-STEPS = 5  # of mean fields
+STEPS = 5  # number of mean-field updates
 
 
 def frame_by_frame(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
-    """Five steps for each frame before the next one is looked at."""
+    """Five updates of each frame before the next frame."""
     bias, found = hidden_bias, []
     for frame in frames.unbind(1):
         dreamed = frame
@@ -42,13 +42,13 @@ def by_model(
     *,
     model: MeanFields,
 ) -> Tensor:
-    """The biases of all frames, and then all frames at once."""
+    """First the biases of all frames, then all frames at once."""
     biases = {"visible_bias": visible_bias, "hidden_bias": hidden_bias, "first_bias": hidden_bias}
     return cast(Tensor, functional_call(model, {"W": W, "U": U, **biases}, (frames,)))
 
 
 def in_place(frames: Tensor, W: Tensor, U: Tensor, visible_bias: Tensor, hidden_bias: Tensor) -> Tensor:
-    """The same with every frame a row of one matrix, and bias and product as one."""
+    """The same with every frame a row of one matrix, and bias and matrix multiplication fused."""
     batch, time, visible = frames.shape
     bias, biases, back = hidden_bias.expand(batch, -1), [], W.T.contiguous()
     for seen in (frames.transpose(0, 1) @ W).unbind():

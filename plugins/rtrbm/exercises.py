@@ -1,4 +1,4 @@
-"""What to write oneself: biases through time, the free energy, Gibbs sampling, the loss, the likelihood."""
+"""Exercises: biases through time, the free energy, Gibbs sampling, the loss, the likelihood."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Bits that come back after a blank frame, and films of a bouncing ball that the machines go on with."""
+"""Recall of bits after a blank frame, and continuation of films of a bouncing ball."""
 
 import math
 from collections.abc import Callable
@@ -69,18 +69,17 @@ BITS, CLOCK, HIDDEN, RECURRENT = 8, 3, 32, 3.0
 
 
 def films(count: int, generator: torch.Generator) -> Frames:
-    """Random bits, a blank frame, the bits again; three more pixels tell the frame."""
+    """Random bits, a blank frame, and the bits again. Three more pixels encode the frame number."""
     bits = torch.randint(2, (count, 1, BITS), generator=generator).float()
     pictures = torch.cat((bits, torch.zeros_like(bits), bits), 1)
     return torch.cat((pictures, torch.eye(CLOCK).expand(count, -1, -1)), 2)
 
 
 class Recalled(NamedTuple):
-    """Parts that are wrong, of each film: of the bits of the last frame, told before it is seen; of pixels
-    of the blank frame.
+    """Error fractions per film: of the last frame's bits, predicted before it is seen, and of blank pixels.
 
     films  true and recalled last frames, for the picture
-    nats   the exact negative log-likelihood of a film, on average
+    nats   mean exact negative log-likelihood of a film
     """
 
     bits: Float[Tensor, " count"]
@@ -132,7 +131,7 @@ def experiment(run: Run) -> None:
 
 
 def started(make: Callable[..., RTRBM]) -> RTRBM:
-    """Large weights, and biases by which a usual frame, a quarter of it on, leaves units at a half."""
+    """Large weights, and biases that give hidden units of a half for a typical frame (a quarter on)."""
     model = make(BITS + CLOCK, HIDDEN, std=0.5, recurrent=RECURRENT)
     with torch.no_grad():
         model.first_bias.copy_(-model.W.sum(0) / 4)
@@ -141,7 +140,7 @@ def started(make: Callable[..., RTRBM]) -> RTRBM:
 
 
 def train(at: Trial, make: Callable[..., RTRBM], rate: float) -> tuple[float, RTRBM]:
-    """The part of wrong bits to choose by, and the machine."""
+    """The fraction of wrong bits on validation films, and the model."""
     run = at.run
     model = started(make).to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
@@ -170,7 +169,7 @@ def judged(at: Trial, found: Sweep[RTRBM]) -> dict[str, Tensor]:
 
 
 def recall(run: Run, model: RTRBM, part: Literal["choose", "judge"]) -> Recalled:
-    """Gibbs sampling of the last frame given those before and the clock; of blank frames, one step."""
+    """Gibbs sampling of the last frame, given the previous ones and the clock; one step for blank frames."""
     draw = run.data(f"films to {part} by", part)
     frames = films(run.pick(smoke=16, quick=500, full=2000), draw).to(run.device, run.dtype)
     with torch.no_grad():
@@ -192,11 +191,11 @@ def recall(run: Run, model: RTRBM, part: Literal["choose", "judge"]) -> Recalled
 
 # The paper's films
 
-SIDE, GIVEN = 10, 6  # pixels; frames that the machines are shown before they go on
+SIDE, GIVEN = 10, 6  # pixels; frames given to the models before they continue
 
 
 def show_balls(run: Run, machines: dict[str, Callable[..., RTRBM]]) -> None:
-    """Each machine learns films of a bouncing ball, and goes on with new ones."""
+    """Train each model on films of a bouncing ball, and continue new films."""
     count, time = run.pick(smoke=4, quick=400, full=4000), run.pick(smoke=8, quick=20, full=40)
     films = bounce(count, time, run.generator("balls"), size=SIDE).frames.flatten(2)
     new = bounce(50, time, run.generator("new balls"), size=SIDE).frames.flatten(2)
@@ -245,10 +244,10 @@ def learn_balls(run: Run, arm: str, model: RTRBM, films: Frames) -> None:
 def go_on(
     model: RTRBM, film: Frames, length: int, draw: torch.Generator
 ) -> Float[Tensor, "batch {length} visible"]:
-    """Frames after those of `film`: each by Gibbs sampling from the one before it, the last step's means."""
+    """Frames after those of `film`, each sampled from the previous one; the last Gibbs step takes means."""
     while film.shape[1] < length:
         last = film[:, -1:]
-        bias = model.biases(torch.cat((film, last), 1))[:, -1:]  # of the next frame, whatever it will be
+        bias = model.biases(torch.cat((film, last), 1))[:, -1:]  # the next frame's bias
         frame = model.gibbs(model.gibbs(last, bias, 25, draw), bias, 1, None)
         film = torch.cat((film, frame), 1)
     return film

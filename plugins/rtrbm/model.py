@@ -1,4 +1,4 @@
-"""The machine: its energies, contrastive divergence, and the exact likelihood of small frames.
+"""The RTRBM: energies, contrastive divergence, and the exact likelihood of small frames.
 
 Dimensions: batch, time (frames), visible, hidden.
 """
@@ -13,14 +13,14 @@ HiddenStates = Float[Tensor, "batch time hidden"]
 
 
 class RTRBM(nn.Module):
-    """Frame t is an RBM whose hidden biases are b_h + U h'_{t-1}, h' being what the hidden units are expected
-    to be given all frames so far; the first frame has biases of its own.
+    """A sequence of RBMs. Frame t has the hidden biases b_h + U h'_{t-1}.
 
-    The letters are the paper's: W between visible and hidden units, U (W' there) from hidden to hidden.
+    h' are the expected hidden units given all frames so far; the first frame has its own biases. Symbols are
+    the paper's: W between visible and hidden units, U (W' there) from hidden to hidden.
 
     std        of the initial weights between visible and hidden units
-    recurrent  the recurrent weights start as so many times the identity
-    temporal   True: a temporal RBM, which hands on samples that no gradient goes through
+    recurrent  the recurrent weights are initialised to this multiple of the identity
+    temporal   True: a temporal RBM, which passes on samples without a gradient
     """
 
     def __init__(
@@ -42,8 +42,10 @@ class RTRBM(nn.Module):
         self.first_bias = nn.Parameter(torch.zeros(hidden))
 
     def biases(self, frames: Frames, generator: torch.Generator | None = None) -> HiddenStates:
-        """The hidden biases of every frame, from the frames before it. With a generator a temporal RBM
-        hands on samples, without one expected values."""
+        """The hidden biases of every frame, from the previous frames.
+
+        With a generator, a temporal RBM passes on samples; without one, expected values.
+        """
         drive = frames @ self.W
         bias = self.first_bias.expand(len(frames), -1)
         found = []
@@ -60,13 +62,13 @@ class RTRBM(nn.Module):
     def free_energy(
         self, frames: Float[Tensor, "*#some visible"], biases: Float[Tensor, "*#some hidden"]
     ) -> Float[Tensor, "*#some"]:
-        """-log Σ_h e^-E(v, h) of every frame: the less, the likelier."""
+        """-log Σ_h e^-E(v, h) of every frame. Lower is more likely."""
         return -(frames @ self.visible_bias) - F.softplus(frames @ self.W + biases).sum(-1)
 
     def gibbs(
         self, frames: Frames, biases: HiddenStates, steps: int, generator: torch.Generator | None
     ) -> Frames:
-        """`steps` of Gibbs sampling of all frames at once, from `frames`; without a generator mean fields."""
+        """`steps` of Gibbs sampling of all frames at once, from `frames`; mean-field without a generator."""
         for _ in range(steps):
             h = torch.sigmoid(frames @ self.W + biases)
             h = h if generator is None else sample(h, generator)
@@ -75,15 +77,18 @@ class RTRBM(nn.Module):
         return frames
 
     def loss(self, frames: Frames, steps: int, generator: torch.Generator) -> Float[Tensor, ""]:
-        """Its gradient is contrastive divergence's, with what goes back through the biases."""
+        """A loss with the gradient of contrastive divergence, including the path through the biases."""
         biases = self.biases(frames, generator)
         with torch.no_grad():
             dreamed = self.gibbs(frames, biases, steps, generator)
         return (self.free_energy(frames, biases) - self.free_energy(dreamed, biases)).sum(1).mean()
 
     def log_likelihood(self, frames: Frames) -> Float[Tensor, " batch"]:
-        """Exact, of films of zeros and ones (equation 5): each frame's normaliser is the sum over all of its
-        2^visible states. Raises ValueError where a frame has more than 16 pixels."""
+        """Exact log-likelihood of binary films (equation 5).
+
+        Each frame is normalised by a sum over its 2^visible states. Raises ValueError if a frame has more
+        than 16 pixels.
+        """
         visible = len(self.visible_bias)
         if visible > 16:
             raise ValueError(f"2^{visible} frames are too many to be enumerated")

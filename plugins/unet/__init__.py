@@ -1,16 +1,16 @@
 """U-Net: sharp segmentation from a few labelled images.
 
-Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
-arXiv 1505.04597.
+Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv
+1505.04597.
 
 The problem. Biomedical images are scarce and expensive to label. A sliding-window network, which classifies
-each pixel from a patch round it, is slow, and its patch size trades context against localisation.
+each pixel from a patch around it, is slow, and its patch size trades context against localisation.
 
 The idea. A fully convolutional network with an expanding path as deep as its contracting path. Each level of
-the expanding path is joined with the maps of the same level of the contracting path: context from below,
-detail from the side. Elastic deformations of the images, drawn again at every step, replace missing data, and
-a weight map emphasises the borders between touching objects. Thirty images were enough. Most denoising
-networks have this shape today.
+the expanding path is concatenated with the feature maps of the same level of the contracting path, which
+combines context from below with detail from the side. Elastic deformations of the images, sampled at every
+step, replace missing data, and a weight map emphasises the borders between touching objects. Thirty images
+were enough. Most denoising networks have this shape today.
 
 This folder. `model` has the network of figure 1, the sliding window, the border weights and the deformation.
 `experiment` trains on thirty pictures, against the sliding window and without deformation.

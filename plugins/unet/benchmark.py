@@ -1,4 +1,4 @@
-"""A join and its convolution, and the whole network over images."""
+"""A skip connection with its convolution, and the whole network on images."""
 
 from collections.abc import Iterator
 
@@ -12,14 +12,14 @@ from .model import UNet, join
 
 
 def patches(beside: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Joined, every patch a column, a product of matrices."""
+    """Concatenate, unfold every patch into a column, and multiply matrices."""
     x = torch.cat((beside, below), 1)
     columns = weight.flatten(1) @ F.unfold(x, 3, padding=1) + bias[:, None]
     return columns.unflatten(2, x.shape[2:])
 
 
 def split(beside: Tensor, below: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A convolution of either half, added: nothing is copied, and the result is written twice."""
+    """Convolve each half and add: no concatenation, but the result is written twice."""
     halves = weight.split((beside.shape[1], below.shape[1]), 1)
     return F.conv2d(beside, halves[0], bias, padding=1) + F.conv2d(below, halves[1], padding=1)
 
@@ -33,7 +33,7 @@ def image_by_image(network: UNet, images: Tensor) -> Tensor:
 
 
 def without_stacks(network: UNet, images: Tensor) -> Tensor:
-    """No join is stacked: its convolution is split."""
+    """The network with the first convolution after each skip connection split, so nothing is concatenated."""
     left, x = [], images
     for level, pair in enumerate(network.down):
         x = pair(x if level == 0 else network.pool(x))
@@ -51,7 +51,7 @@ def make() -> UNet:
 
 
 def work(network: UNet) -> float:
-    """Multiply-adds for each pixel of an image."""
+    """Multiply-adds per pixel of an image."""
     total = float(network.score.weight.numel())
     for level, pair in enumerate(network.down):
         total += sum(w.numel() for w in pair.parameters() if w.ndim > 1) / 4**level

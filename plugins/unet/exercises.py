@@ -1,4 +1,4 @@
-"""Functions to write: the join, the border weights, the elastic deformation."""
+"""Exercises: the skip connection, the border weights, the elastic deformation."""
 
 from collections.abc import Iterator
 

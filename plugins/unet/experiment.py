@@ -108,8 +108,8 @@ DEFORMS = Claim(
 
 class Setting(NamedTuple):
     """make   builds the network
-    bends  a function of images, masks and a generator, at every step
-    first  the same, once before the training
+    bends  deforms images and masks, given a generator, at every step
+    first  the same, once before training
     """
 
     make: Callable[[], nn.Module]
@@ -167,7 +167,7 @@ def count(run: Run) -> None:
 
 class Learnt(NamedTuple):
     network: nn.Module
-    course: list[tuple[int, float]]  # steps done, and the IoU on a hundred pictures of `choose`
+    course: list[tuple[int, float]]  # steps done, and IoU on a hundred pictures of `choose`
 
 
 @torch.no_grad()
@@ -248,7 +248,7 @@ def grey(masks: Tensor) -> Tensor:
 
 @torch.no_grad()
 def draw(run: Run, networks: dict[str, nn.Module], world: World) -> None:
-    """The thirty images; new ones and what each network finds; images bent; weights between two objects."""
+    """Draw the training images, new images with each segmentation, deformations, and border weights."""
     known, (x, y) = world.train, (part[:6] for part in world.judge)
     run.image("thirty images", large(known.x + BRIGHTNESS), columns=6, caption="All labelled images.")
     rows = [x.cpu() + BRIGHTNESS, *(grey(network(x)[:, 0] > 0) for network in networks.values()), grey(y > 0)]

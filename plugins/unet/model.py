@@ -1,4 +1,4 @@
-"""The network of figure 1, its weights of borders, and the deformation of few images.
+"""The network of figure 1, its border weights, and the elastic deformation.
 
 Dimensions: batch, channels, maps, classes, rows, columns, height, width.
 """
@@ -14,7 +14,7 @@ Maps = Float[Tensor, "batch maps rows columns"]
 
 
 class Pair(nn.Sequential):
-    """Two convolutions of 3 × 3, each with a ReLU; `padding` 0 as in the paper, or 1 to keep the size."""
+    """Two 3 × 3 convolutions, each with a ReLU; `padding` 0 as in the paper, or 1 to keep the size."""
 
     def __init__(self, inputs: int, outputs: int, padding: int) -> None:
         super().__init__(
@@ -24,13 +24,12 @@ class Pair(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """Images to scores of each pixel: a contracting and an expanding path, joined at every level.
+    """Images to class scores per pixel: a contracting and an expanding path with skip connections.
 
-    widths   maps of each level; every level has half the side of the one above
+    widths   channels of each level; every level has half the side of the one above
     padding  0: borders are lost, 572 × 572 becomes 388 × 388. 1: the size stays
-    joins    at how many levels the paths are joined, from the deepest on; None: at all. Elsewhere the
-    expanding
-             path gets as many maps from below instead, and nothing from the side
+    joins    number of levels with a skip connection, from the deepest on; None: all. At other levels the
+             expanding path gets the same number of channels from below
     dropout  at the end of the contracting path (section 3.1, which gives no probability)
     """
 
@@ -85,9 +84,9 @@ def init_weights(network: nn.Module) -> None:
 
 
 class WindowNet(nn.Sequential):
-    """The sliding-window rival: a network that labels a pixel from the square of pixels round it.
+    """The sliding-window rival: a network that labels a pixel from the square of pixels around it.
 
-    It runs over the whole image at once, which gives the scores of all windows, beyond the border zeros.
+    It runs on the whole image at once, zero-padded, which gives the scores of all windows.
 
     dilations  of the 3 × 3 convolutions; the window's side is 1 + 2 · their sum
     """
@@ -104,12 +103,12 @@ class WindowNet(nn.Sequential):
 
 
 def join(beside: Maps, below: Float[Tensor, "batch lower _ _"]) -> Float[Tensor, "batch joined _ _"]:
-    """The maps of the contracting path, cut to the size of those from below, and these, in one stack."""
+    """Crop the contracting path's maps to the size of those from below, and concatenate the two."""
     return torch.cat((middle_of(beside, *below.shape[2:]), below), 1)
 
 
 def middle_of(x: Maps, rows: int, columns: int) -> Float[Tensor, "batch maps {rows} {columns}"]:
-    """The central part, for the paths to have one size."""
+    """The central crop."""
     top, left = (x.shape[2] - rows) // 2, (x.shape[3] - columns) // 2
     return x[:, :, top : top + rows, left : left + columns]
 
@@ -119,8 +118,8 @@ def border_weights(
 ) -> Float[Tensor, "height width"]:
     """Equation 2 without its class weights: large between objects that nearly touch.
 
-    1 + w0 exp(-(d1 + d2)² / 2σ²) where no object is, d1 and d2 the distances to the two nearest; 1 elsewhere,
-    and everywhere where there are fewer than two.
+    1 + w0 exp(-(d1 + d2)² / 2σ²) outside of objects, with d1 and d2 the distances to the two nearest objects;
+    1 inside, and everywhere if there are fewer than two objects.
     """
     weights = torch.ones(masks.shape[1:])
     if len(masks) < 2:
@@ -140,9 +139,9 @@ def deformed(
     std: float,
     grid: int = 3,
 ) -> tuple[Float[Tensor, "batch channels side side"], Int64[Tensor, "batch side side"]]:
-    """Section 3.1: images and masks bent alike, by displacements drawn on a coarse grid.
+    """Section 3.1: deform images and masks alike, by displacements drawn on a coarse grid.
 
-    std   of a displacement, in pixels; between the grid's points they are bicubic
+    std   of a displacement, in pixels; between grid points displacements are interpolated bicubically
     grid  points along either side
     """
     batch, side = images.shape[0], images.shape[-1]
