@@ -1,20 +1,20 @@
-"""Saliency maps: which pixels matter to a class score is its gradient, in a single backward pass.
+"""Saliency maps: the gradient of a class score with respect to the pixels, in one backward pass.
 
 Simonyan, Vedaldi and Zisserman 2013, "Deep Inside Convolutional Networks: Visualising Image Classification
 Models and Saliency Maps", arXiv 1312.6034.
 
-The problem. A network names what a photograph shows and gives no reason. What did it look at, and what does
-it take a class to look like?
+The problem. A network classifies a photograph and gives no reason. Which pixels mattered, and what does the
+network expect a class to look like?
 
-The idea. Near one image the score is about linear in the pixels, and the gradient is its weights: where the
-derivative is large, a pixel need change least to change the score. One backward pass gives the map, the
-largest magnitude over the colours. And the same gradient, followed uphill from an empty image at a price for
-its norm, draws a picture of the class. It is the simplest of all explanations, and the one that all others
-compare with.
+The idea. Near one image the score is approximately linear in the pixels, and the gradient gives its weights:
+the larger the derivative, the less a pixel must change to change the score. One backward pass gives the map,
+the largest magnitude over the colour channels. Gradient ascent from an empty image, with a penalty on its
+norm, draws a picture of the class. Saliency maps are the simplest explanation method, and the baseline of all
+others.
 
-This folder. `maps` has the map, the picture of a class, and two maps that know no network. `network` is the
-small network that later papers look into as well, and the scenes that they ask about. `experiment` asks where
-the maps lie.
+This folder. `maps` has the saliency map, the class picture, and two maps that do not use the network.
+`network` is the small network and its scenes, which later papers share. `experiment` measures where the maps
+lie.
 """
 
 from collections.abc import Callable

@@ -16,7 +16,7 @@ def make() -> PairNet:
 
 
 def one_by_one(network: PairNet, images: Tensor) -> Tensor:
-    """A pass forward and back for each image and class."""
+    """One forward and one backward pass for each image and class."""
     maps = []
     for image in images.split(1):
         for label in range(network.classifier.out_features):
@@ -28,7 +28,7 @@ def one_by_one(network: PairNet, images: Tensor) -> Tensor:
 
 
 def jacobian(network: PairNet, images: Tensor) -> Tensor:
-    """torch's: one pass forward, all classes back as one batch."""
+    """torch.func.jacrev: one forward pass, and one batched backward pass for all classes."""
 
     def scores(x: Tensor) -> tuple[Tensor, Tensor]:
         found = network(x)
@@ -38,14 +38,14 @@ def jacobian(network: PairNet, images: Tensor) -> Tensor:
 
 
 def as_a_batch(network: PairNet, images: Tensor) -> Tensor:
-    """Each image once for each class, in one pass forward and back."""
+    """Repeat each image once per class; one forward and one backward pass."""
     classes = network.classifier.out_features
     labels = torch.arange(classes, device=images.device).repeat(len(images))
     return saliency(network, images.repeat_interleave(classes, 0), labels).unflatten(0, (-1, classes))
 
 
 def once_forward(network: PairNet, images: Tensor) -> Tensor:
-    """One pass forward, and one back for each class, of all images together."""
+    """One forward pass, and one backward pass per class for all images together."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
         totals = network(leaf).sum(0)
@@ -56,13 +56,16 @@ def once_forward(network: PairNet, images: Tensor) -> Tensor:
 def weight_of(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     if len(shape) > 1:
         return torch.randn(shape, generator=generator) / shape[1:].numel() ** 0.5
-    # Far from 0, either way: at the corner of a ReLU rounding decides on the gradient.
+    # Far from 0 in either direction: at a ReLU's kink rounding decides on the gradient.
     return torch.randn(shape, generator=generator).sign() * (10 if name == "layers.0.bias" else 30)
 
 
 def tolerance(bench: Bench) -> float | None:
-    """Of a way back through pooling: in half precision two places of a window are often equal, and which of
-    them the gradient goes to is rounding's choice. The error is then as large as a derivative."""
+    """The tolerance of a backward pass through max-pooling.
+
+    In half precision two values of a window are often equal, and rounding decides which of them gets the
+    gradient. The error is then as large as a derivative.
+    """
     return None if bench.dtype.itemsize >= 4 else 2.0
 
 
@@ -86,7 +89,8 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant.of_module(make, as_a_batch, name="a batch of questions", role="paper"),
                 Variant.of_module(make, once_forward, name="once forward, back for each class", role="paper"),
             ),
-            # Forward once, and for each class back to the pixels: the weights' gradients are not asked for.
+            # One forward pass, and one backward pass to the pixels per class, without gradients of the
+            # weights.
             cost={
                 "forward": Cost(
                     flops=2 * batch * work * 6, bytes=batch * 3 * SIDE**2 * 6 * bench.dtype.itemsize

@@ -1,4 +1,4 @@
-"""What to write oneself: the gradient of a score, the map, and the picture of a class."""
+"""Exercises: the gradient of a score, the saliency map, and the class picture."""
 
 from collections.abc import Iterator
 

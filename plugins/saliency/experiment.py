@@ -1,4 +1,4 @@
-"""Where the maps of a network that learnt from names alone lie."""
+"""Localisation by saliency maps of a network trained on class names only."""
 
 import math
 from collections.abc import Callable
@@ -108,7 +108,7 @@ def experiment(run: Run) -> None:
 
 
 def without_network(map_: Callable[[Tensor], Tensor]) -> Question:
-    """The same map whichever class is requested."""
+    """The same map for every class."""
     return lambda images, classes: map_(images)
 
 
@@ -120,13 +120,16 @@ def of_all_classes(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def explain(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """A map for each question; nothing is chosen."""
+    """One map per question; no setting is chosen."""
     return math.nan, question(asked.images, asked.classes)
 
 
 def score(asked: Known, at: Trial, found: Sweep[Map]) -> dict[str, Tensor]:
-    """For each scene's two questions: the share of the strongest pixels that lie in the asked digit's box,
-    and whether more of the map lies there than in the other digit's. A tie says nothing: half a point."""
+    """Localisation scores of each scene's two questions.
+
+    The share of the strongest pixels in the asked digit's box, and whether the map has more of its sum there
+    than in the other digit's box (0.5 for a tie).
+    """
     ours, theirs = energy(found.chosen, asked.boxes), energy(found.chosen, asked.others)
     over = (ours > theirs).float() + (ours == theirs).float() / 2
     hits = strongest(found.chosen, asked.boxes)
@@ -147,7 +150,7 @@ def score(asked: Known, at: Trial, found: Sweep[Map]) -> dict[str, Tensor]:
 
 
 def strongest(maps: Map, boxes: Float[Tensor, "questions 4"]) -> Float[Tensor, " questions"]:
-    """The share of a map's strongest pixels that lies in a box."""
+    """The share of a map's strongest pixels that lie in a box."""
     flat = maps.float().cpu().flatten(1)
     places = flat.topk(round(STRONGEST * flat.shape[1]), dim=1).indices
     return inside(boxes, maps.shape[1:]).flatten(1).gather(1, places).float().mean(1)
@@ -163,7 +166,7 @@ def heat(map_: Map) -> Float[Tensor, "questions 3 height width"]:
 
 
 def draw(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
-    """Six scenes; below each the map of its first digit, of its second, of the first untrained, and edges."""
+    """Six scenes with the maps of the first digit, of the second, of the first untrained, and edges."""
     count = min(6, len(asked.images) // 2)
     first, second = asked.images[0 : 2 * count : 2], asked.images[1 : 2 * count : 2]
     classes = asked.classes[: 2 * count]
@@ -180,7 +183,7 @@ def draw(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
 
 
 def draw_classes(run: Run, network: PairNet, asked: Known) -> None:
-    """What raises each class's score (section 2)."""
+    """Images that maximise each class score (section 2)."""
     noise = 0.1 * torch.randn(CLASSES, 3, SIDE, SIDE, generator=run.generator("class models"))
     classes = torch.arange(CLASSES, device=run.device)
     steps = run.pick(smoke=3, quick=200, full=400)

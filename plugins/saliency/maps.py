@@ -1,4 +1,4 @@
-"""Saliency maps, pictures of a class, and what they are compared with.
+"""Saliency maps, class pictures, and baseline maps.
 
 Dimensions: questions (an image and a class each), height, width.
 """
@@ -15,7 +15,7 @@ Map = Float[Tensor, "questions height width"]
 
 
 def class_gradient(network: Callable[[Tensor], Tensor], images: Images, classes: Classes) -> Images:
-    """Section 3: the derivative of each image's score of its class, before the softmax."""
+    """Section 3: the gradient of each image's class score, before the softmax."""
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
         scores = network(leaf).gather(1, classes[:, None]).sum()
@@ -24,17 +24,17 @@ def class_gradient(network: Callable[[Tensor], Tensor], images: Images, classes:
 
 
 def saliency(network: Callable[[Tensor], Tensor], images: Images, classes: Classes) -> Map:
-    """Section 3.1: the largest magnitude of the derivative over the three colours."""
+    """Section 3.1: the largest magnitude of the gradient over the three colour channels."""
     return class_gradient(network, images, classes).abs().amax(1)
 
 
 def brightness(images: Images) -> Map:
-    """Each pixel's brightest colour: no network."""
+    """Each pixel's largest colour channel; does not use the network."""
     return images.amax(1)
 
 
 def edges(images: Images) -> Map:
-    """How much each pixel differs from its four neighbours, in the colour that differs most: no network."""
+    """Absolute differences to the four neighbours, largest over the channels; does not use the network."""
     map_ = torch.zeros_like(images[:, 0])
     down, across = ((images.diff(dim=axis)).abs().amax(1) for axis in (2, 3))
     map_[:, 1:] += down
@@ -54,11 +54,11 @@ def class_model(
     rate: float = 0.05,
     decay: float = 20.0,
 ) -> Images:
-    """Section 2, equation 1: climb the score of a class less `decay` × the mean square of what is drawn.
+    """Section 2, equation 1: maximise a class score minus `decay` × the mean square of the image.
 
-    start  what is drawn at first: zeros in the paper, noise where a network is silent at the sight of nothing
-    mean   of the data's pixels, which is added to what is drawn before the network sees it
-    rate   the norm of each step
+    start  initial image: zeros in the paper, noise where the network has no gradient at zero
+    mean   mean of the data's pixels, added before the network
+    rate   norm of each step
     """
     drawn = start.detach().requires_grad_()
     with torch.enable_grad():

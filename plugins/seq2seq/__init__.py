@@ -1,18 +1,19 @@
-"""Sequence to sequence: one LSTM reads a sentence into a vector, another writes its translation from it.
+"""Sequence to sequence: one LSTM encodes a sentence into a vector, another decodes the translation from it.
 
 Sutskever, Vinyals and Le 2014, "Sequence to Sequence Learning with Neural Networks", arXiv 1409.3215.
 
-The problem. A network maps vectors of a fixed size to vectors of a fixed size. A translation is as long as it
-is, no word of it belongs to one word of the source, and nobody says which belong together.
+The problem. A network maps vectors of a fixed size to vectors of a fixed size. A translation can have any
+length, its words do not correspond one to one to the source, and no alignment is given.
 
-The idea. Let a stack of LSTMs read the source to its end: its last states are the whole sentence in one
-vector of a fixed size. A second stack starts from them and writes word by word, each word given those before
-it, until it writes that the sentence has ended. One trick: read the source backwards. Words and their
-translations are as far apart on average, but the first ones are now close, and descent finds a way in.
+The idea. A stack of LSTMs reads the whole source; its last states are a fixed-size representation of the
+sentence. A second stack starts from these states and generates the translation word by word, each word given
+the previous ones, until it generates the end token. The paper's trick is to reverse the source. The average
+distance between corresponding words stays the same, but the first words are now close, which makes
+optimisation easier.
 
 This folder. `model`: both stacks, the likelihood of a translation, greedy and beam search. `experiment`
-translates made-up sentences, read as they are and backwards. `benchmark` writes word by word with the state
-carried on, and with everything read again.
+translates made-up sentences, read forwards and backwards. `benchmark` generates word by word with a carried
+state, and with everything recomputed.
 
 Dimensions: batch, source (words of a source sentence), target (words of a target), vocab, hidden, layers.
 """

@@ -1,4 +1,4 @@
-"""Writing word by word: reading everything again at each step, carrying the state on, and torch's LSTM."""
+"""Generation word by word: recomputing everything at each step, carrying the state, and torch's LSTM."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from .model import END, Seq2Seq
 
 
 def again_and_again(model: Seq2Seq, source: Tensor, words: Tensor) -> Tensor:
-    """Logits after each beginning of the words, from a state that is not kept."""
+    """Logits after each prefix of the words, without keeping the state."""
     ends = range(1, words.shape[1] + 1)
     return torch.stack([model(source, words[:, :end])[:, -1] for end in ends], 1)
 
@@ -27,7 +27,7 @@ def carried_on(model: Seq2Seq, source: Tensor, words: Tensor) -> Tensor:
 
 
 def torchs(weights: dict[str, Tensor], source: Tensor, words: Tensor) -> Tensor:
-    """The same with `torch.lstm` for all layers of a stack at once."""
+    """The same with `torch.lstm`, which runs all layers of a stack in one call."""
     layers = sum(name.startswith("reader.") and name.endswith("recurrent.weight") for name in weights)
 
     def stack(name: str, words: Tensor, last: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -65,7 +65,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         def make() -> Seq2Seq:
             return Seq2Seq(vocab, vocab, hidden=hidden, layers=layers)
 
-        products = 2 * 2 * layers * 8 * hidden**2 + 2 * hidden * vocab  # of one word read, and one written
+        products = 2 * 2 * layers * 8 * hidden**2 + 2 * hidden * vocab  # reading one word and writing one
         weights = 2 * layers * 8 * hidden**2 + hidden * vocab
         yield Case.of_module(
             make,

@@ -1,4 +1,4 @@
-"""What to write oneself: the stack of layers, teacher forcing, and the beam."""
+"""Exercises: the stack of layers, teacher forcing, and beam search."""
 
 from collections.abc import Iterator
 

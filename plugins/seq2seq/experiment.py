@@ -1,4 +1,4 @@
-"""Made-up translations, with the source read backwards and as it is, written greedily and by beams."""
+"""Made-up translations from reversed and from unreversed sources, by greedy and by beam search."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -68,7 +68,7 @@ Order = Callable[[Int[Tensor, "batch source"]], Int[Tensor, "batch source"]]
 def sentences(
     count: int, length: int, lexicon: Int[Tensor, " words"], generator: torch.Generator
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count longer"]]:
-    """Random words, and their translations with END: of each pair the word of the larger number first."""
+    """Random words, and translations with END that put the word of the larger id first in each pair."""
     source = torch.randint(1, len(lexicon), (count, length), generator=generator)
     pairs, translated = (words.unflatten(1, (-1, 2)) for words in (source, lexicon[source]))
     turned = pairs[..., :1] < pairs[..., 1:]
@@ -79,7 +79,7 @@ def sentences(
 class Reader(Seq2Seq):
     """Reads the source in any order.
 
-    forget_bias  of all forget gates at the start
+    forget_bias  initial bias of all forget gates
     """
 
     def __init__(self, order: Order, *, forget_bias: float = 1.0) -> None:
@@ -87,7 +87,7 @@ class Reader(Seq2Seq):
         self.order = order
         with torch.no_grad():
             for layer in (*self.reader.layers, *self.writer.layers):
-                layer.input.bias[HIDDEN : 2 * HIDDEN] += forget_bias - 1.0  # which it has
+                layer.input.bias[HIDDEN : 2 * HIDDEN] += forget_bias - 1.0  # the layer starts with 1.0
 
     def ordered(self, source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]:
         return self.order(source)
@@ -107,7 +107,7 @@ def shuffled(source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]
 
 
 class Task(NamedTuple):
-    """A network, and the number of words in the sentences that it is to translate."""
+    """A network, and the length of the sentences that it translates."""
 
     make: Callable[[], Reader]
     length: int = LENGTH
@@ -144,21 +144,21 @@ def experiment(run: Run) -> None:
 
 
 def lexicon(generator: torch.Generator) -> Int[Tensor, " words"]:
-    """The translation of each word; END is its own."""
+    """The translation of each word; END maps to itself."""
     return torch.cat((torch.tensor([END]), 1 + torch.randperm(WORDS - 1, generator=generator)))
 
 
 def drawn(
     run: Run, words: Int[Tensor, " words"], length: int, part: Literal["choose", "judge"]
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count longer"]]:
-    """Sentences that no arm is trained on."""
+    """Held-out sentences."""
     count = run.pick(smoke=8, quick=500, full=2000)
     source, target = sentences(count, length, words, run.data(f"sentences to {part} by", part))
     return source.to(run.device), target.to(run.device)
 
 
 def train(at: Trial, task: Task, rate: float) -> tuple[float, Trained]:
-    """The loss on sentences to choose by, and the network."""
+    """The loss on validation sentences, and the network."""
     run = at.run
     model = task.make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
@@ -175,7 +175,7 @@ def train(at: Trial, task: Task, rate: float) -> tuple[float, Trained]:
 
 
 def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
-    """How often a word is right, also as a curve over its place in the sentence; END is left out."""
+    """Word accuracy without END, also as a curve over the position in the sentence."""
     model, length = found.chosen
     source, target = drawn(at.run, at.world, length, "judge")
     with torch.no_grad():
@@ -189,7 +189,7 @@ def judged(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
 def show(
     run: Run, model: Seq2Seq, sources: Int[Tensor, "count length"], targets: Int[Tensor, "count longer"]
 ) -> None:
-    """What the reversed arm writes greedily and by a beam, and BLEU over the width of the beam (table 1)."""
+    """Greedy and beam-search translations of the reversed arm, and BLEU over the beam width (table 1)."""
     count = run.pick(smoke=1, quick=30, full=200)
     references = [words[:-1] for words in targets[:count].tolist()]
     likeliest: dict[int, list[Sentence]] = {}

@@ -1,4 +1,4 @@
-"""Two stacks of LSTMs, one that reads and one that writes; greedy and beam search.
+"""Encoder and decoder stacks of LSTMs; greedy and beam search.
 
 Dimensions: batch, source (words of a source sentence), target (words of a target), vocab, hidden, layers.
 """
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ..lstm import LSTM
 
-END = 0  # the word that ends a sentence, and that the writer starts from
+END = 0  # end-of-sentence token, and the decoder's first input
 State = list[tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch hidden"]]]  # of each layer
 
 
 class Stack(nn.Module):
-    """Words to states: an embedding and LSTMs on one another."""
+    """Words to hidden states: an embedding and stacked LSTMs."""
 
     def __init__(self, vocab: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Stack(nn.Module):
     def forward(
         self, words: Int[Tensor, "batch time"], last: State | None = None
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
-        """`last` is what to go on from: the state of every layer."""
+        """`last` is the initial state of every layer."""
         x, states = self.embed(words), []
         for i, layer in enumerate(self.layers):
             x, state = layer(x, last[i] if last else None)
@@ -36,12 +36,12 @@ class Stack(nn.Module):
 
 
 class Seq2Seq(nn.Module):
-    """A reader, whose last states the writer starts from; nothing else is handed over.
+    """An encoder whose last states initialise the decoder; there is no other connection.
 
     The defaults are the paper's, whose vocabularies hold 160,000 and 80,000 words.
 
-    reverse  read the source backwards (section 3.3). Sentences of one batch have one length: where they do
-             not, reverse before padding
+    reverse  read the source backwards (section 3.3). Sentences of one batch must have the same length;
+             otherwise reverse before padding
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Seq2Seq(nn.Module):
         self.readout = nn.Linear(hidden, target_vocab)
 
     def read(self, source: Int[Tensor, "batch source"]) -> State:
-        """The last states of all layers: the sentence as one vector of fixed size."""
+        """The last states of all layers: a fixed-size representation of the sentence."""
         return self.reader(self.ordered(source))[1]
 
     def ordered(self, source: Int[Tensor, "batch source"]) -> Int[Tensor, "batch source"]:
@@ -69,7 +69,7 @@ class Seq2Seq(nn.Module):
     def forward(
         self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"]
     ) -> Float[Tensor, "batch target vocab"]:
-        """Logits of each word of `target` (which ends with END), given those before it: equation 1."""
+        """Logits of each word of `target` (which ends with END), given the previous ones: equation 1."""
         before = torch.cat((torch.full_like(target[:, :1], END), target[:, :-1]), 1)
         states, _ = self.writer(before, self.read(source))
         return self.readout(states)
@@ -77,12 +77,12 @@ class Seq2Seq(nn.Module):
     def loss(
         self, source: Int[Tensor, "batch source"], target: Int[Tensor, "batch target"]
     ) -> Float[Tensor, ""]:
-        """Mean nats a word."""
+        """Mean loss in nats per word."""
         return F.cross_entropy(self(source, target).flatten(0, 1), target.flatten())
 
 
 class Sentence(NamedTuple):
-    """words: without END; log_probability: of the words and of END, where the sentence has ended."""
+    """words: without END; log_probability: of the words and END, if the sentence has ended."""
 
     words: tuple[int, ...]
     log_probability: float
@@ -92,10 +92,10 @@ class Sentence(NamedTuple):
 def beam_search(
     model: Seq2Seq, source: Int[Tensor, " source"], *, beam: int = 12, limit: int = 50
 ) -> list[Sentence]:
-    """Section 3.2, left to right: the likeliest sentences first.
+    """Section 3.2: left-to-right beam search. The most likely sentences come first.
 
-    Each step keeps the `beam` likeliest beginnings; one that takes END is done and leaves the beam. Scores
-    are not divided by lengths. At most `limit` words are written: what has not ended by then is given up.
+    Each step keeps the `beam` most likely prefixes; a prefix that takes END is complete and leaves the beam.
+    Scores are not normalised by length. Prefixes that have not ended after `limit` words are dropped.
     """
     state = model.read(source[None])
     words = source.new_full((1, 1), END)
@@ -128,7 +128,7 @@ def beam_search(
 
 @torch.no_grad()
 def greedy(model: Seq2Seq, source: Int[Tensor, "batch source"], length: int) -> Int[Tensor, "batch {length}"]:
-    """The likeliest next word, `length` times, the state carried on; what follows END is written, too."""
+    """Greedy decoding of `length` words, with a carried state; continues after END."""
     state, word = model.read(source), torch.full_like(source[:, :1], END)
     written = []
     for _ in range(length):

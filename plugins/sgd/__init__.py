@@ -1,21 +1,21 @@
-"""SGD: follow noisy measurements downhill, in steps that shrink.
+"""SGD: descend along noisy gradients, with decreasing step sizes.
 
 Robbins and Monro 1951, "A Stochastic Approximation Method", doi 10.1214/aoms/1177729586.
 
-The problem. Find where a function is zero when each measurement of it comes with noise: the dose to which
-half the patients respond, the weights at which a network's average gradient vanishes. Averaging many
-measurements at each place before moving on wastes nearly all of them.
+The problem. Find the root of a function from noisy measurements: the dose to which half the patients respond,
+the weights at which a network's average gradient vanishes. Averaging many measurements at each point before
+moving on wastes most of them.
 
-The idea. Move after every single measurement, w ← w − aₜ g, by steps that shrink neither too slowly nor too
-fast: Σ aₜ = ∞, or the walk may end before it arrives, and Σ aₜ² < ∞, or the noise never dies out. Then w
-converges to the root. Every network is trained by this loop, although mostly with other schedules: a constant
-step stops at a noise floor, which is often low enough.
+The idea. Move after every single measurement, w ← w − aₜ g. The step sizes must shrink neither too slowly nor
+too fast: with Σ aₜ < ∞ the iterates may stop before they arrive, and with Σ aₜ² = ∞ the noise may not die
+out. If Σ aₜ = ∞ and Σ aₜ² < ∞, w converges to the root. Networks are trained by this loop, although mostly
+with other schedules: a constant step size stops at a noise floor, which is often low enough.
 
-This folder. model.py: the step, and `Optimizer`, the frame in which the later optimisers of this family
-stand; flat.py lets it work on one vector, into however many tensors the weights are parted. experiment.py
-finds the noise floors of constant steps, and what each of the two conditions is good for; both follow from
-the theory and are there to be looked at. trials.py has the networks on which the whole family is tried,
-benchmark.py the cases on which it is timed.
+This folder. model.py: the step, and `Optimizer`, the base class of the later optimisers of this family;
+flat.py stores all weights in one vector for it, whatever the number of tensors. experiment.py measures the
+noise floors of constant step sizes and the effect of each of the two conditions; both follow from the theory
+and serve as illustrations. trials.py has the networks that the whole family trains, benchmark.py the cases
+that time it.
 """
 
 from readtrack.plugin import hookimpl

@@ -1,4 +1,4 @@
-"""The cases on which the whole family is timed: one step, and training until a loss is reached."""
+"""The benchmark cases of the whole family: one step, and training until a target loss."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def step_cases(
     traffic: int,
     strong_name: str = "torch fused",
 ) -> Iterator[Case]:
-    """One step on many small tensors and on a few large ones. All weights are one vector, as are their
-    gradients and each memory, which are mean squares.
+    """One step on many small tensors and on a few large ones.
 
-    The sizes of the gradients differ by orders of magnitude from tensor to tensor; a tenth of each tensor has
-    had no gradient yet, so that what is divided by is eps.
+    All weights are one vector, as are their gradients and each memory; memories are mean squares. Gradients
+    differ by orders of magnitude between tensors, and a tenth of each tensor has had no gradient so far, so
+    its divisor is eps.
 
-    naive, strong   take lists of tensors, views of the vectors; `strong` also gets each tensor's count of
-                    steps, 9, as torch keeps it
+    naive, strong   take lists of tensors, views of the vectors; `strong` also gets each tensor's step count,
+    9, as torch stores it
     ours            takes the vectors
-    flops, traffic  of one weight: operations, and numbers that cross main memory
+    flops, traffic  per weight: operations, and values read from or written to main memory
     """
     small, large = ((64, 64), (64,)) * 50, ((1024, 1024),) * 2
     for shapes in bench.pick(smoke=(((3, 5), (3,)),), quick=(small, large), full=(small * 8, large * 8)):
@@ -71,7 +71,7 @@ def step_cases(
 def views(
     *vectors: Tensor, shapes: Sequence[tuple[int, ...]], counted: bool = False
 ) -> tuple[tuple[Tensor, ...], list[list[Tensor]]]:
-    """The vectors but for the gradients, and a list of tensors for each: views of it."""
+    """The vectors without the gradients, and for each vector the list of tensors that are its views."""
     sizes = [torch.Size(shape).numel() for shape in shapes]
     lists = [
         [part.view(shape) for part, shape in zip(vector.split(sizes), shapes, strict=True)]
@@ -116,10 +116,10 @@ def until_case(
     limit: int,
     spread: float = 0.0,
 ) -> Case:
-    """Time to bring a perceptron's loss on all digits down to `target`, within `limit` steps.
+    """Time to reduce a perceptron's loss on all digits to `target`, within `limit` steps.
 
-    optimisers  (name, role) to (what makes the optimiser, its batch), in the order of the table; each at the
-                rate of `RATES` that took the fewest steps to the quick budget's target, over three seeds
+    optimisers  (name, role) to (constructor, batch size), in the order of the table; each with the learning
+                rate of `RATES` that reached the quick budget's target in the fewest steps, over three seeds
     spread      of the pixels' scales, in powers of ten
     """
 
@@ -151,7 +151,7 @@ def train_until(
     target: float,
     limit: int,
 ) -> dict[str, int]:
-    """Whether the loss on all rows has come down to `target`, looked at every tenth step, and the steps."""
+    """Whether the loss on all rows reached `target`, checked every tenth step, and the number of steps."""
     w1, b1, w2, b2 = parameters = [nn.Parameter(w.clone()) for w in weights]
 
     def loss_of(rows: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def train_until(
         return F.cross_entropy(F.linear(hidden, w2, b2), labels[rows])
 
     optimizer = make(parameters)
-    # Schedule-Free is to be judged by the mean that it keeps.
+    # Schedule-Free is evaluated at its averaged weights.
     to_mean, back = (getattr(optimizer, name, lambda: None) for name in ("eval", "train"))
     everything = torch.arange(len(images), device=images.device)
     generator = torch.Generator().manual_seed(0)

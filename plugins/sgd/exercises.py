@@ -1,4 +1,4 @@
-"""What to write oneself: the step, and the vector that every optimiser of the family works on."""
+"""Exercises: the step, and the vector that every optimiser of the family works on."""
 
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
-"""Noise floors of constant steps, and what each of the two conditions on the steps is good for.
+"""Noise floors of constant step sizes, and the effect of the two conditions on the steps.
 
-Dimensions: repeats (independent walks, side by side), features.
+Dimensions: repeats (independent walks, in parallel), features.
 """
 
 from __future__ import annotations
@@ -71,11 +71,13 @@ def experiment(run: Run) -> None:
 
 
 def walk(run: Run, *, steps: int) -> dict[str, float]:
-    """Least squares from single samples, every schedule on the same ones: excess loss of each, the mean over
-    all repeats and the last quarter of the steps."""
+    """Least squares from single samples, the same for every schedule.
+
+    Returns each schedule's excess loss, averaged over all repeats and the last quarter of the steps.
+    """
     rows, features, repeats = 2000, 10, 16
     generator = run.generator("samples")
-    # In float64 first: LAPACK's last digits depend on where in memory a matrix lies.
+    # First in float64, because LAPACK's last digits depend on the memory address of a matrix.
     x = torch.randn(rows, features, generator=generator).double()
     y = x @ torch.randn(features, 1, generator=generator).double() + torch.randn(rows, 1, generator=generator)
     root, curvature = torch.linalg.lstsq(x, y).solution.mT, x.mT @ x / rows

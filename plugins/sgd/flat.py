@@ -1,4 +1,4 @@
-"""Many tensors as views of one vector: a step on it is one operation, whatever the number of tensors."""
+"""Many tensors as views of one vector, so that an update is one operation for any number of tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Flat:
-    """Weights, their gradients and what an optimiser remembers of them, as views of one vector each.
+    """Weights, their gradients and an optimiser's memories, as views of one vector each.
 
     The weights, `grad` and the memories in `states` become these views; they keep their values and shapes.
 
@@ -37,8 +37,10 @@ class Flat:
                 state[name] = place
 
     def is_whole(self) -> bool:
-        """Whether weights and memories are still the views: another optimiser, `Module.to` or a checkpoint
-        may have put others in their place."""
+        """Whether weights and memories are still the views.
+
+        Another optimiser, `Module.to` or a checkpoint may have replaced them.
+        """
         return all(
             weight.data_ptr() == address
             for weight, address in zip(self._weights, self._addresses, strict=True)
@@ -49,7 +51,7 @@ class Flat:
         )
 
     def gather(self) -> None:
-        """Copy the gradients that backward has put elsewhere, and let them be views again."""
+        """Copy gradients that backward has put elsewhere, and make them views again."""
         elsewhere = [
             (weight, place)
             for weight, place in zip(self._weights, self._gradients, strict=True)
@@ -62,7 +64,7 @@ class Flat:
 
 
 def joined(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """All numbers in one new vector, and the tensors as views of it."""
+    """All values in one new vector, and the tensors as views of it."""
     vector = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
     parts = vector.split([tensor.numel() for tensor in tensors])
     return vector, [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]

@@ -1,4 +1,4 @@
-"""The step of Robbins and Monro, and `Optimizer`, the frame in which the whole family stands."""
+"""The Robbins-Monro step, and `Optimizer`, the base class of the whole family."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Vector = Float[Tensor, " n"]
 
 
 class Optimizer(torch.optim.Optimizer):
-    """What the optimisers of this family share: `step` hands all weights to `update` as one vector.
+    """Base class of this family's optimisers: `step` passes all weights to `update` as one vector.
 
     Weights, gradients and memories are views of one vector each. Schedulers, checkpoints, parameter groups
-    and closures work as with every optimiser of torch. `zero_grad(set_to_none=False)` keeps the gradients
-    where they are and saves a copy in each step. To compile the update:
+    and closures work as with every torch optimiser. `zero_grad(set_to_none=False)` keeps the gradients in
+    place and saves a copy in each step. To compile the update:
 
         optimizer.update = torch.compile(optimizer.update)
 
     memories  names of the vectors that `update` gets after weights and gradients
-    defaults  the settings; a parameter group may have its own
+    defaults  the settings; a parameter group may override them
     """
 
     memories: ClassVar[tuple[str, ...]] = ()
@@ -36,14 +36,14 @@ class Optimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._flat = {}
-        # torch adds a setting to what it loads, which no optimiser here has.
+        # torch adds this setting to a loaded optimiser, and no optimiser here has it.
         self.defaults.pop("differentiable", None)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the weights that have a gradient; the others, and their memories, stay as they are.
 
-        closure  measures the loss and the gradients anew; what it returns is returned
+        closure  evaluates the loss and the gradients; its result is returned
         """
         loss = None
         if closure is not None:
@@ -60,27 +60,27 @@ class Optimizer(torch.optim.Optimizer):
 
     @staticmethod
     def update(w: Vector, g: Vector, *memories: Vector, t: int, **settings: Any) -> None:
-        """Move the weights `w` and the memories in place.
+        """Update the weights `w` and the memories in place.
 
         t         the number of this step, from 1
-        settings  of the weights' group, by the names of the defaults
+        settings  of the parameter group, by the names of the defaults
         """
         raise NotImplementedError
 
     def begin(self, name: str, weight: Tensor) -> Tensor:
-        """The memory of that name before a weight's first step."""
+        """The initial value of a weight's memory of that name."""
         return torch.zeros_like(weight)
 
     def count(self, state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-        """Numbers that a weight's step depends on besides the settings, and that `update` gets with them.
+        """Values besides the settings that a weight's step depends on; passed to `update`.
 
-        Steps are counted for each weight: one that gets its first gradient late begins with t = 1 then.
+        Steps are counted per weight: a weight that gets its first gradient late starts with t = 1 then.
         """
         state["t"] = state.get("t", 0) + 1
         return {"t": state["t"]}
 
     def _alike(self, weights: list[Tensor], settings: dict[str, Any]) -> dict[tuple[Any, ...], list[Tensor]]:
-        """The weights with gradients, by what they must share to be moved as one vector."""
+        """The weights with gradients, grouped by what weights of one vector must share."""
         found: dict[tuple[Any, ...], list[Tensor]] = {}
         for w in weights:
             if w.grad is not None:
@@ -89,7 +89,7 @@ class Optimizer(torch.optim.Optimizer):
         return found
 
     def _flattened(self, weights: list[Tensor]) -> Flat:
-        """Made when these weights first step together, and again where somebody else has moved them."""
+        """The vectors of these weights, rebuilt if the weights have been replaced."""
         key = tuple(map(id, weights))
         found = self._flat.get(key)
         if found is None or not found.is_whole():
@@ -104,12 +104,12 @@ class Optimizer(torch.optim.Optimizer):
 
 
 class SGD(Optimizer):
-    """Constant steps `lr`; any of torch's schedulers makes them shrink."""
+    """Constant step size `lr`; torch's schedulers can decrease it."""
 
     def __init__(self, weights: Iterable[Any], lr: float) -> None:
         super().__init__(weights, lr=lr)
 
     @staticmethod
     def update(w: Vector, g: Vector, *, t: int, lr: float) -> None:
-        """The paper's recursion, with the gradient as what is measured."""
+        """The paper's recursion, with the gradient as the measurement."""
         w.add_(g, alpha=-lr)

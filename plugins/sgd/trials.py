@@ -1,6 +1,6 @@
-"""What optimisers are tried on: a small network that reads digits, and one that predicts characters.
+"""Test problems for optimisers: a small digit classifier, and a character model.
 
-All papers of this family import it, so that they differ in nothing but the optimiser.
+All papers of this family import it, so that they differ only in the optimiser.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from torch import Tensor, nn
 
 from readtrack.plugin import Run, Sweep, Trial
 
-Make = Callable[..., torch.optim.Optimizer]  # from weights and `lr`
+Make = Callable[..., torch.optim.Optimizer]  # takes weights and `lr`
 
-RATES = tuple(10 ** (exponent / 2) for exponent in range(-6, 2))  # eight steps from 1e-3 to 3.2
+RATES = tuple(10 ** (exponent / 2) for exponent in range(-6, 2))  # eight learning rates from 1e-3 to 3.2
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A network that is to say which class each row belongs to.
+    """A classification problem.
 
     name     for the metrics
-    build    makes the network, its first weights from torch's own generator
+    build    makes the network; weights are drawn from torch's global generator
     inputs   the rows
     targets  their classes
-    batch    rows that a step sees, drawn at random; 0: all of them
+    batch    batch size, drawn at random; 0: all rows
     penalty  adds penalty / 2 · ‖w‖² to the loss
-    noise    std of what is added to the inputs, anew in every step
+    noise    standard deviation of the noise added to the inputs in every step
     """
 
     name: str
@@ -56,7 +56,7 @@ class Problem:
 
 
 def digits(run: Run) -> list[tuple[Float[Tensor, "rows pixels"], Int[Tensor, " rows"]]]:
-    """Pixels and labels of the digits to train on, to choose by and to judge by."""
+    """Pixels and labels of the training, validation and test digits."""
     return [
         (images.flatten(1).to(run.device, run.dtype), labels.to(run.device))
         for images, labels in run.source("images").parts
@@ -66,7 +66,7 @@ def digits(run: Run) -> list[tuple[Float[Tensor, "rows pixels"], Int[Tensor, " r
 def pixel_scales(
     generator: torch.Generator, pixels: int = 64, *, spread: float = 1.5
 ) -> Float[Tensor, " pixels"]:
-    """10^u with u uniform in [−spread, spread]: inputs times these are badly scaled."""
+    """10^u with u uniform in [−spread, spread]; multiplying inputs by these makes them badly scaled."""
     return 10 ** (spread * (2 * torch.rand(pixels, generator=generator) - 1))
 
 
@@ -76,7 +76,7 @@ def perceptron(pixels: int = 64, *, hidden: int = 64) -> nn.Sequential:
 
 
 class NextCharacter(nn.Module):
-    """Eight characters, embedded, through two hidden layers of 64: scores of the ninth."""
+    """Predicts the ninth character from eight: an embedding and two hidden layers."""
 
     def __init__(self, characters: int, *, context: int = 8, embedding: int = 16, hidden: int = 64) -> None:
         super().__init__()
@@ -94,8 +94,10 @@ class NextCharacter(nn.Module):
 
 
 def prose(run: Run, *, context: int = 8) -> tuple[Tensor, Tensor, int]:
-    """Every stretch of `context` characters of a text, English prose unless `--data` names another, the
-    character that follows, and how many characters there are."""
+    """All windows of `context` characters of a text, the character after each, and the alphabet's size.
+
+    The text is English prose unless `--data` names another.
+    """
     source = run.source("text")
     windows = torch.cat([piece.unfold(0, context + 1, 1) for piece in source.parts.train])
     windows = windows.to(run.device)
@@ -103,7 +105,7 @@ def prose(run: Run, *, context: int = 8) -> tuple[Tensor, Tensor, int]:
 
 
 def start(run: Run, build: Callable[[], nn.Module], draw: str = "weights") -> nn.Module:
-    """A network of the run's device and precision; its first weights follow from the seed and `draw`."""
+    """A network on the run's device and in its precision, initialised from the seed and `draw`."""
     torch.manual_seed(run.generator(draw).initial_seed())
     return build().to(run.device, run.dtype)
 
@@ -116,7 +118,7 @@ def train(
     steps: Iterable[int],
     generator: torch.Generator,
 ) -> Iterator[float]:
-    """Draw a batch, measure the gradient, step. Yields each batch's loss, after the step."""
+    """Draw a batch, compute the gradient, step. Yields each batch's loss, after the step."""
     for _ in steps:
         loss = problem.loss(model, generator)
         optimizer.zero_grad()
@@ -126,7 +128,7 @@ def train(
 
 
 def cosine(t: int, total: int, *, warmup: int = 0) -> float:
-    """The share of the rate in step t = 0 .. total − 1: up to 1 in `warmup` steps, and half a cosine to 0."""
+    """Factor of the learning rate at step t = 0 .. total − 1: linear `warmup`, then half a cosine to 0."""
     return min((t + 1) / max(warmup, 1), 1) * (1 + math.cos(math.pi * t / total)) / 2
 
 
@@ -140,18 +142,20 @@ def evaluate(
 
 
 def late(losses: Sequence[float]) -> float:
-    """The mean over the last quarter, of batches that a constant learning rate makes noisy; NaN if any is not
-    finite."""
+    """The mean over the last quarter of the losses, or NaN if it is not finite.
+
+    A constant learning rate makes the losses of single batches noisy.
+    """
     quarter = losses[-max(len(losses) // 4, 1) :]
     mean = sum(quarter) / len(quarter)
     return mean if math.isfinite(mean) else math.nan
 
 
 def race(at: Trial, make: Make, rate: float, *, steps: int) -> tuple[float, list[float]]:
-    """Train on the problem of the trial's level, which `Trial.world` maps to it. For the second training
-    (`Trial.again`) first weights and batches are drawn anew: a learning rate may have been chosen by luck.
+    """Train on the problem of the trial's level, looked up in `Trial.world`.
 
-    Returns the loss over the last quarter of the batches, and the losses of all.
+    The second training (`Trial.again`) draws new weights and batches, because a learning rate may have been
+    selected by luck. Returns the mean loss over the last quarter of the batches, and all losses.
     """
     problem: Problem = at.world[at.level]
     # The second network of a seed has other weights than the first.
@@ -169,7 +173,7 @@ def race(at: Trial, make: Make, rate: float, *, steps: int) -> tuple[float, list
 
 
 def end_loss(at: Trial, found: Sweep[list[float]]) -> dict[str, float]:
-    """Over the last quarter of the batches of the second training."""
+    """The mean loss over the last quarter of the second training's batches."""
     loss = late(found.chosen)
     at.metric("end loss", loss)
     return {"end loss": loss}

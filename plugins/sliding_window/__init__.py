@@ -1,21 +1,21 @@
-"""Sliding windows (Mistral 7B): a token looks back one window a layer, and layers carry on what they saw.
+"""Sliding-window attention (Mistral 7B): local attention per layer, a growing receptive field across layers.
 
 Jiang, Sablayrolles, Mensch, Bamford, Chaplot and others 2023, "Mistral 7B", arXiv 2310.06825.
 
-The problem. Full attention takes time that grows with the square of the length, and a cache that grows with
-the text: at 32 thousand tokens the cache is what fills the memory.
+The problem. Full attention takes time quadratic in the sequence length, and a KV cache that grows with the
+text: at 32 thousand tokens the cache fills the memory.
 
-The idea. A token looks at the W newest tokens alone. What lies further back arrives through the layers: after
-k of them from up to k (W - 1) tokens away. The cache holds W tokens, token i in slot i mod W, whatever the
-length.
+The idea. A token attends only to the W newest tokens. Information from further back passes through the
+layers: k layers reach back up to k (W - 1) tokens. The cache holds W tokens, token i in slot i mod W, for any
+length of text.
 
-This folder. `model`: the whole decoder (rotated queries and keys in groups, RMSNorm, SwiGLU), attention that
-computes nothing but the band, and the rolling cache. `weights` gives released weights our names. `experiment`
-trains models of one and of three layers to recall a value, and draws how far each sees.
+This folder. `model`: the whole decoder (rotary queries and keys, grouped-query attention, RMSNorm, SwiGLU),
+attention that computes only the band, and the rolling cache. `weights` loads released weights. `experiment`
+trains models with one and three layers to recall a value, and plots accuracy over distance.
 
 W counts the token itself, as in the released code; the paper's text speaks of W earlier tokens.
 
-Dimensions: batch, tokens (queries, keys), model (width), heads (of queries), groups (heads of keys and
+Dimensions: batch, tokens (queries, keys), model (model size), heads (of queries), groups (heads of keys and
 values), dim (of a head), window (W), vocab.
 """
 

@@ -1,4 +1,4 @@
-"""Attention within a window: over a whole text, and for one token after a long one."""
+"""Sliding-window attention over a whole text, and for one token after a long text."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -13,7 +13,7 @@ from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 from ..gqa import grouped_attention
 from .model import window_attention
 
-State = dict[str, Any]  # "kv": (2, batch, groups, slots, dim), and "length", tokens so far
+State = dict[str, Any]  # "kv": (2, batch, groups, slots, dim), and "length": tokens so far
 
 
 def band(tokens: int, window: int, device: torch.device) -> Tensor:
@@ -22,7 +22,7 @@ def band(tokens: int, window: int, device: torch.device) -> Tensor:
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """All pairs, those outside of the band without weight."""
+    """All pairs, with those outside of the band masked."""
     return grouped_attention(q, k, v, mask=band(q.shape[2], window, q.device))
 
 
@@ -32,7 +32,7 @@ def masked_fused(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """torch's generator of fused attention, which skips the blocks outside of the band."""
+    """FlexAttention, which skips blocks outside of the band."""
     mask = flex_mask(q.shape[2], window, q.device)
     return compiled_flex()(q, k, v, block_mask=mask, enable_gqa=True)
 
@@ -59,7 +59,7 @@ def flex_mask(tokens: int, window: int, device: torch.device) -> object:
 
 
 def growing(q: Tensor, state: State, new: Tensor, window: int) -> tuple[Tensor, State]:
-    """The cache is copied into a longer one for each token; what lies before the window is masked."""
+    """Copies the cache into a longer one for each token, and masks tokens before the window."""
     kv = torch.cat((state["kv"], new), 3)
     keys = torch.arange(kv.shape[3], device=q.device)
     found = grouped_attention(q, kv[0], kv[1], mask=(keys >= kv.shape[3] - window)[None])
@@ -72,7 +72,7 @@ def with_room(q: Tensor, state: State, new: Tensor, window: int) -> tuple[Any, .
 
 
 def sliced(q: Tensor, state: State, new: Tensor, window: int) -> tuple[Tensor, State]:
-    """A cache of the whole text with room for more, of which the newest window is read."""
+    """Writes into a preallocated cache of the whole text, and reads the newest window."""
     kv, end = state["kv"], state["length"] + 1
     kv[:, :, :, end - 1 : end] = new
     k, v = kv[:, :, :, max(end - window, 0) : end]
@@ -112,7 +112,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
             variants=(
                 Variant(name="mask over all pairs", role="naive", call=masked),
                 Variant(name="torch SDPA, masked", role="strong", call=masked_fused),
-                # On a CPU it compiles for longer than it is measured, and has no backward pass.
+                # On a CPU it takes longer to compile than to run, and has no backward pass.
                 Variant(name="FlexAttention", role="compiled", call=flex, needs=bench.needs("cuda")),
                 Variant(name="blocks of the band", role="paper", call=window_attention),
             ),

@@ -1,4 +1,4 @@
-"""What to write oneself: attention within a window, the rolling cache, SwiGLU."""
+"""Exercises: sliding-window attention, the rolling cache, SwiGLU."""
 
 from collections.abc import Iterator
 

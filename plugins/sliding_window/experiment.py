@@ -1,4 +1,4 @@
-"""The claims: sizes, the rolling cache, how far layers carry a value, and how time and memory grow."""
+"""The claims: parameter counts, the rolling cache, reach over layers, and growth of time and memory."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,7 @@ from ..gqa import grouped_attention
 from .model import Attend, Mistral, window_attention
 
 WINDOW = 4  # the token itself and three before it
-TOKENS = 12  # the value stands 1 to 11 before the question
+TOKENS = 12  # the value stands 1 to 11 tokens before the question
 VALUES, NOISE = 8, 8
 CHANCE = 1 / VALUES
 
@@ -124,7 +124,7 @@ LINEAR = Claim(
 @hookimpl
 def experiment(run: Run) -> None:
     if run.wants(SIZE):
-        with torch.device("meta"):  # shapes alone: nothing is stored
+        with torch.device("meta"):  # shapes only, no storage
             run.claim(SIZE, {"parameters": sum(weight.numel() for weight in Mistral().parameters())})
     if run.wants(ROLLING):
         read_from_cache(run)
@@ -133,7 +133,7 @@ def experiment(run: Run) -> None:
 
 @torch.no_grad()
 def read_from_cache(run: Run) -> None:
-    """Logits of a random model token by token, against those of the whole pass."""
+    """Logits of a random model token by token, against those of a single forward pass."""
     make = partial(Mistral, 50, model=32, heads=4, groups=2, layers=3, hidden=64)
     network = make(window=WINDOW).to(run.device, run.dtype)
     ids = torch.randint(50, (2, 29), generator=run.generator("tokens")).to(run.device)
@@ -154,7 +154,7 @@ def within_fixed_blocks(
     v: Float[Tensor, "batch groups tokens dim"],
     window: int,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Blocks that do not slide: no layer carries anything over their borders."""
+    """Attention within fixed blocks, so that no layer crosses their borders."""
     block = torch.arange(q.shape[-2], device=q.device) // window
     return grouped_attention(q, k, v, mask=block[:, None] == block, causal=True)
 
@@ -165,14 +165,14 @@ def averages(
     v: Float[Tensor, "batch heads tokens dim"],
     window: int,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """The mean of the window's values, whatever queries and keys say; before the first token are zeros."""
+    """The mean of the window's values, zero-padded at the start, whatever the queries and keys."""
     return F.pad(v, (0, 0, window - 1, 0)).unfold(2, window, 1).mean(-1)
 
 
 def draw(
     distance: Int[Tensor, " batch"], generator: torch.Generator
 ) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, " batch"]]:
-    """Texts of noise that end in a question, and the value that stands `distance` before it in each."""
+    """Noise that ends in a question, and the value that stands `distance` tokens before it in each row."""
     batch = len(distance)
     value = torch.randint(VALUES, (batch,), generator=generator)
     ids = torch.randint(VALUES, VALUES + NOISE, (batch, TOKENS), generator=generator)
@@ -198,7 +198,7 @@ Make = Callable[[], Mistral]
 
 
 def relay(run: Run) -> None:
-    """Train models of one and of three layers, and one with full attention; draw accuracy over distance."""
+    """Train models with one and three layers, and one with full attention; plot accuracy over distance."""
     three = partial(recaller, layers=3)
     run.compare(
         RELAY,
@@ -217,7 +217,7 @@ def relay(run: Run) -> None:
 
 
 def train(at: Trial, make: Make, rate: float) -> tuple[float, Mistral]:
-    """The nats of the value on texts to choose by, and the network."""
+    """The loss of the value on validation texts, in nats, and the network."""
     run, network = at.run, make().to(at.run.device, at.run.dtype)
     steps = run.pick(smoke=3, quick=180, full=1500)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.95))
@@ -241,7 +241,7 @@ def nats_to_choose_by(run: Run, network: Mistral) -> float:
 
 
 def by_distance(at: Trial, found: Sweep[Mistral]) -> dict[str, float]:
-    """How far the model recalls, and how well at the worst distance and beyond three windows."""
+    """The model's reach, its lowest accuracy, and its accuracy beyond three windows."""
     accuracy = answered(at.run, found.chosen)
     for distance, right in enumerate(accuracy, 1):
         at.metric("accuracy over distance", right, step=distance)
@@ -249,7 +249,7 @@ def by_distance(at: Trial, found: Sweep[Mistral]) -> dict[str, float]:
     at.metric("reach in tokens", reached)
     return {
         "reach": reached,
-        "half of the reach": reached / 2,  # three layers have two more than one
+        "half of the reach": reached / 2,  # three layers reach two spans further than one
         "lowest accuracy": min(accuracy),
         "accuracy beyond three windows": max(accuracy[3 * (WINDOW - 1) :]),
     }
@@ -257,7 +257,7 @@ def by_distance(at: Trial, found: Sweep[Mistral]) -> dict[str, float]:
 
 @torch.no_grad()
 def answered(run: Run, network: Mistral) -> list[float]:
-    """The share of new texts that are answered, for each distance of the value."""
+    """Accuracy on test texts, for each distance of the value."""
     each = run.pick(smoke=8, quick=200, full=1000)
     ids, value = draw(torch.arange(1, TOKENS).repeat_interleave(each), run.data("texts to judge by", "judge"))
     right = network(ids.to(run.device))[:, -1].argmax(-1).cpu() == value
@@ -265,5 +265,5 @@ def answered(run: Run, network: Mistral) -> list[float]:
 
 
 def reach(accuracy: list[float]) -> float:
-    """The greatest distance up to which all are answered in 90 % of the texts."""
+    """The largest distance up to which accuracy is at least 90 % everywhere."""
     return float(next((i for i, right in enumerate(accuracy) if right < 0.9), len(accuracy)))

@@ -1,4 +1,4 @@
-"""The decoder of Mistral 7B: attention within a window, by blocks and from a rolling cache."""
+"""The decoder of Mistral 7B, with block-wise sliding-window attention and a rolling KV cache."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ..gqa import GroupedQueryAttention, grouped_attention
 from ..rmsnorm import RMSNorm
 from ..rope import phases, rotate
 
-Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # of q, k, v and the window
+Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # q, k, v and the window to the output
 
 
 def window_attention(
@@ -22,24 +22,24 @@ def window_attention(
     v: Float[Tensor, "batch groups tokens dim"],
     window: int,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Each token attends to itself and the window - 1 before it.
+    """Each token attends to itself and the `window` - 1 tokens before it.
 
-    Queries are taken in blocks of a window, each beside its own keys and those of the block before: time and
-    memory grow with tokens * window.
+    Queries are processed in blocks of a window, each with the keys of its own block and the previous one, so
+    time and memory grow with tokens * window.
     """
     batch, tokens = len(q), q.shape[-2]
     if tokens <= window:
         return grouped_attention(q, k, v, causal=True)
     blocks = -(-tokens // window)
-    rest = blocks * window - tokens  # tokens that fill up the last block: later than all, seen by none
+    rest = blocks * window - tokens  # padding of the last block: later than all queries, so never attended to
 
     def parted(x: Tensor, before: int) -> Tensor:
-        """(batch blocks) heads (before + window) dim"""
+        """Returns (batch blocks) heads (before + window) dim."""
         padded = F.pad(x, (0, 0, before, rest))
         return padded.unfold(2, before + window, window).permute(0, 2, 1, 4, 3).flatten(0, 1)
 
     place = torch.arange(window, device=q.device)
-    key = torch.arange(-window, window, device=q.device)  # counted from the first of the block
+    key = torch.arange(-window, window, device=q.device)  # relative to the first of the block
     seen = (key <= place[:, None]) & (key > place[:, None] - window)
     seen = seen.repeat(blocks, 1, 1)
     seen[0] &= key >= 0
@@ -50,10 +50,10 @@ def window_attention(
 
 @dataclass
 class RollingCache:
-    """The keys, already rotated, and the values of the newest tokens: token i lies in slot i mod window.
+    """Rotated keys and values of the newest tokens; token i lies in slot i mod window.
 
-    kv      those of each layer; slots that no token has reached are not used
-    length  how many tokens have been read
+    kv      keys and values per layer; slots that no token has reached are not used
+    length  number of tokens read so far
     """
 
     kv: Float[Tensor, "layers 2 batch groups window dim"]
@@ -61,17 +61,17 @@ class RollingCache:
 
 
 def positions_in(window: int, length: int, device: torch.device) -> Int[Tensor, " window"]:
-    """Which token lies in each slot after `length` tokens; negative: none."""
+    """The token in each slot after `length` tokens; negative for an empty slot."""
     slot = torch.arange(window, device=device)
     return length - 1 - (length - 1 - slot) % window
 
 
 class WindowAttention(GroupedQueryAttention):
-    """Grouped attention between rotated queries and keys, within a window.
+    """Grouped-query attention with rotary embeddings, within a window.
 
-    window  how many tokens each sees, itself included; None: all before it
-    base    of the rotations' speeds
-    attend  attention of a whole sequence, however it is computed
+    window  number of tokens attended to, including the token itself; None: all previous tokens
+    base    of the rotary embedding
+    attend  attention over a whole sequence
     """
 
     def __init__(
@@ -96,8 +96,11 @@ class WindowAttention(GroupedQueryAttention):
         kv: Float[Tensor, "2 batch groups slots dim"] | None = None,
         first: int = 0,
     ) -> Float[Tensor, "batch tokens model"]:
-        """`kv` holds the keys and values of the newest of the `first` tokens before `x`, and takes up those
-        of `x`."""
+        """Attend within `x`, or continue from a cache.
+
+        kv     keys and values of the newest of the `first` previous tokens; updated with those of `x`
+        first  number of tokens before `x`
+        """
         q, k, v = self.project(x)
         single = torch.promote_types(x.dtype, torch.float32)
         places = first + torch.arange(x.shape[1], device=x.device, dtype=single)
@@ -115,10 +118,10 @@ class WindowAttention(GroupedQueryAttention):
         kv: Float[Tensor, "2 batch groups slots dim"],
         first: int,
     ) -> Float[Tensor, "batch heads tokens dim"]:
-        """Attend to what the cache holds and to one another; then the newest take their slots."""
+        """Attend to the cache and to the new tokens, then write the newest tokens into their slots."""
         tokens, slots = q.shape[2], kv.shape[3]
         new = first + torch.arange(tokens, device=q.device)
-        if tokens == 1:  # its slot is that of the one token that it no longer sees
+        if tokens == 1:  # its slot belongs to the only token that left the window
             kv[:, :, :, first % slots] = torch.stack((k, v))[:, :, :, 0]
             filled = min(first + 1, slots)
             return grouped_attention(q, kv[0, :, :, :filled], kv[1, :, :, :filled])
@@ -166,9 +169,9 @@ class Block(nn.Module):
 
 
 class Mistral(nn.Module):
-    """The defaults are those of table 1.
+    """The Mistral decoder. The defaults are those of table 1.
 
-    window        tokens that each sees in a layer, itself included; None: all before it
+    window        number of tokens attended to per layer, including the token itself; None: all previous ones
     feed_forward  makes the second half of a block (default: SwiGLU of `hidden`)
     attend        see `WindowAttention`
     """
@@ -209,7 +212,7 @@ class Mistral(nn.Module):
     ) -> Float[Tensor, "batch tokens vocab"]:
         """Logits of the next token after each of `ids`.
 
-        cache  of the tokens before `ids`: reading continues from there, and `ids` are added to it
+        cache  of the tokens before `ids`, which is continued and updated
         """
         x = self.embed(ids)
         first = cache.length if cache else 0
@@ -220,7 +223,7 @@ class Mistral(nn.Module):
         return self.readout(self.norm(x))
 
     def empty_cache(self, batch: int, room: int | None = None) -> RollingCache:
-        """As many slots as the window has tokens; without a window, `room` for all of a text."""
+        """An empty cache with as many slots as the window; without a window, `room` slots for a text."""
         slots = self.window or room
         if slots is None:
             raise ValueError("without a window the cache holds all tokens: say how many")

@@ -1,4 +1,4 @@
-"""Released weights under our parameters' names, for `transformers`' Mistral."""
+"""Released weights of `transformers`' Mistral under our parameter names."""
 
 import re
 from collections.abc import Mapping
@@ -26,10 +26,12 @@ LAYER = {
 
 
 def from_released(weights: Mapping[str, Tensor], *, dim: int = 128) -> dict[str, Tensor]:
-    """For `Mistral.load_state_dict`: the parameters of `MistralForCausalLM`, whose heads are `dim` wide.
+    """Map the parameters of `MistralForCausalLM` to those of `Mistral.load_state_dict`.
 
-    Theirs rotates coordinate j with j + dim / 2, ours neighbours: queries' and keys' rows change places.
-    Raises ValueError at a name of no Mistral.
+    dim  size of a head
+
+    Their rotary embedding pairs coordinate j with j + dim / 2, ours pairs neighbours, so the rows of queries
+    and keys are permuted. Raises ValueError for an unknown name.
     """
     return {renamed(name, LAYER): in_pairs(name, tensor, dim) for name, tensor in weights.items()}
 

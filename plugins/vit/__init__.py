@@ -1,20 +1,21 @@
-"""ViT: an image is cut into patches, which a plain Transformer reads as if they were words.
+"""ViT: a plain Transformer encoder on image patches.
 
 Dosovitskiy, Beyer, Kolesnikov, Weissenborn, Zhai, Unterthiner, Dehghani, Minderer, Heigold, Gelly, Uszkoreit
-and Houlsby 2020, "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
-arXiv 2010.11929.
+and Houlsby 2020, "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", arXiv
+2010.11929.
 
-The problem. Convolutional networks are built for images: near pixels belong together, and what is moved is
-the same. Transformers, which had taken over language, know nothing of that, and to let every pixel look at
-every other is too dear.
+The problem. Convolutional networks have the right inductive biases for images, locality and translation
+equivariance. Transformers, which had taken over language, have neither, and attention between all pixels is
+too expensive.
 
-The idea. Cut the image into patches of 16 × 16, turn each into a vector by one matrix, add a learned vector
-for its place, and hand them to the Transformer's encoder with one token more, from which the class is read.
-Nothing else knows of two dimensions: with enough images this is learnt, and then it is better than built in.
+The idea. Cut the image into patches of 16 × 16 pixels, project each linearly to a vector, add a learned
+position embedding, and feed the vectors to a Transformer encoder with an additional class token, from which
+the class is predicted. Nothing else knows of two dimensions. With enough images the model learns this
+structure and outperforms convolutional networks.
 
-This folder. `model`: the classifier, three kinds of positions, and where its attention goes. `weights` gives
-released weights our names. `experiment` trains it beside convolutions of equal cost, on few images and on
-many, takes its positions away, and draws what it looks at.
+This folder. `model`: the classifier, three kinds of positions, and attention maps. `weights` loads released
+weights. `experiment` trains ViT and convolutions of equal cost on few and on many images, removes the
+position embeddings, and visualises attention.
 """
 
 from torch import nn

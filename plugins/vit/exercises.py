@@ -1,4 +1,4 @@
-"""What to write oneself: patches, positions on another grid, the tokens, the block, and the rollout."""
+"""Exercises: patches, positions on another grid, the tokens, the block, and attention rollout."""
 
 from collections.abc import Iterator
 

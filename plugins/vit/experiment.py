@@ -1,4 +1,4 @@
-"""What a ViT lacks with few images and with many, beside convolutions of equal cost; what positions give."""
+"""ViT against convolutions of equal cost, on few and on many images; the effect of position embeddings."""
 
 from collections.abc import Callable
 from functools import partial
@@ -174,21 +174,22 @@ POSITIONS = Claim(
     ),
 )
 
-# A grid for both arms of each claim: a ViT wants lower rates than convolutions, a set of patches higher ones.
+# One grid for both arms of a claim: a ViT needs lower learning rates than convolutions, a ViT without
+# position embeddings higher ones.
 RATES = {
     "few images": (0.0015, 0.005, 0.015),
     "many images": (0.0006, 0.0025, 0.01, 0.04),
     "positions": (0.0025, 0.005, 0.01, 0.02),
 }
 FEW_IMAGES = 300
-DARK = 0.1  # what the photographs are multiplied by
-MEAN = 0.1  # about that of all pixels
+DARK = 0.1  # brightness factor of the photographs
+MEAN = 0.1  # about the mean of all pixels
 
 SmallViT = partial(ViT, side=SIDE, patch=4, model=48, heads=4, layers=2, hidden=96, classes=CLASSES)
 
 
 def convolutions(*layers: tuple[int, int, int]) -> list[nn.Module]:
-    """Convolutions of 3 × 3 (inputs, maps, stride), each with group normalisation and ReLU."""
+    """3 × 3 convolutions (inputs, maps, stride), each with group normalisation and ReLU."""
     found: list[nn.Module] = []
     for inputs, maps, stride in layers:
         found += [nn.Conv2d(inputs, maps, 3, stride=stride, padding=1), nn.GroupNorm(2, maps), nn.ReLU()]
@@ -196,7 +197,7 @@ def convolutions(*layers: tuple[int, int, int]) -> list[nn.Module]:
 
 
 class ConvNet(nn.Sequential):
-    """Six 3 × 3 convolutions with group normalisation, the average over all places, a linear classifier."""
+    """Six 3 × 3 convolutions with group normalisation, global average pooling, and a linear classifier."""
 
     def __init__(self, maps: tuple[int, int, int] = (8, 20, 30)) -> None:
         a, b, c = maps
@@ -209,7 +210,7 @@ class ConvNet(nn.Sequential):
 
 
 class Hybrid(nn.Sequential):
-    """Section 3.1: a ViT whose patches are the places of convolutional maps; thinner blocks pay for these."""
+    """Section 3.1: a ViT on convolutional feature maps; smaller MLPs offset their cost."""
 
     def __init__(self) -> None:
         maps = 20
@@ -218,14 +219,14 @@ class Hybrid(nn.Sequential):
 
 
 class PixelNet(nn.Sequential):
-    """One hidden layer that sees all pixels, as wide as the ViT's multiply-adds allow."""
+    """An MLP with one hidden layer on all pixels, as wide as the ViT's multiply-adds allow."""
 
     def __init__(self, hidden: int = 930) -> None:
         super().__init__(nn.Flatten(), nn.Linear(3 * SIDE**2, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES))
 
 
 class Misplaced(Positions):
-    """Learned positions that patches get in a new order at each call; that of the class token stays."""
+    """Learned positions that are permuted among the patches at each call; the class token's stays."""
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
         first, others = super().forward(rows, columns).split((1, rows * columns))
@@ -268,7 +269,7 @@ def count(run: Run) -> None:
 
 
 def multiply_adds(network: nn.Module) -> int:
-    """For one image: of convolutions and linear layers, and of attention's two products."""
+    """Multiply-adds per image of convolutions, linear layers, and attention's two matrix multiplications."""
     found = 0
 
     def add(layer: nn.Module, _: object, result: Tensor) -> None:
@@ -288,7 +289,7 @@ def multiply_adds(network: nn.Module) -> int:
 
 
 def pictures(run: Run, part: scenes.Part, count: int, *, moved: bool) -> Pictures:
-    """Digits on dark photographs: anywhere, or larger in the middle."""
+    """Digits on dark photographs: at any place, or larger and centred."""
     settings = (
         {"level": "photo", "digit": (9.0, 11.0)} if moved else {"level": "iconic", "digit": (11.0, 14.0)}
     )
@@ -310,7 +311,7 @@ def draw_splits(run: Run, count: int, *, moved: bool) -> Splits:
 
 
 def shuffled(order: Int64[Tensor, " pixels"], splits: Splits) -> Splits:
-    """The same pictures with their pixels in another order."""
+    """The same pictures with all pixels permuted."""
 
     def moved(known: Pictures) -> Pictures:
         return known._replace(x=known.x.flatten(2)[:, :, order].unflatten(2, (SIDE, SIDE)))
@@ -321,7 +322,7 @@ def shuffled(order: Int64[Tensor, " pixels"], splits: Splits) -> Splits:
 def learn(
     label: str, steps: int, at: Trial, make: Callable[[], nn.Module], rate: float
 ) -> tuple[float, nn.Module]:
-    """The error to choose by, and the network; its rate rises for twenty steps and then falls to 0."""
+    """The validation error, and the network. Learning rate: twenty steps of warm-up, then linear decay."""
     run, splits, label = at.run, at.world, f"{label} at rate {rate:g}"
     network = make().to(run.device, run.dtype).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
@@ -338,7 +339,7 @@ def learn(
 
 
 def judged(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
-    """The errors on new pictures and on the first thousand to learn from; one in ten thousand at least."""
+    """The test error (at least 1e-4), and the error on the first thousand training images."""
     splits = at.world
     known = Pictures(splits.known.x[:1000], splits.known.y[:1000])
     new, old = (error(found.chosen, part) for part in (splits.judge, known))
@@ -346,7 +347,7 @@ def judged(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
 
 
 def compare(run: Run, claim: Claim, count: int, steps: int) -> None:
-    """ViT and convolutions, on few images again and again or on many that are seen once."""
+    """ViT and convolutions, on few images over many epochs or on many images seen once."""
     grid, splits = RATES[claim.name], draw_splits(run, count, moved=True)
     order = torch.randperm(SIDE**2, generator=run.data("order of pixels", "world"))
     breaks: dict[str, Any] = {
@@ -374,7 +375,7 @@ def compare(run: Run, claim: Claim, count: int, steps: int) -> None:
 
 
 def place(run: Run) -> None:
-    """With positions and without, and what a ViT that has them looks at."""
+    """ViT with and without position embeddings, and its attention maps."""
     steps = run.pick(smoke=2, quick=100, full=5000)
     splits, grid = draw_splits(run, 32 * steps, moved=False), RATES["positions"]
     none = Arm(partial(SmallViT, positions=None))

@@ -1,4 +1,4 @@
-"""What a trained ViT looks at: pictures and a table for its page."""
+"""Attention and positions of a trained ViT, as pictures and a table for its page."""
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,9 @@ from .model import ViT, attention_distance, rollout
 
 @torch.no_grad()
 def show(run: Run, network: ViT, x: Float[Tensor, "n 3 h w"], mean: float) -> None:
-    """Attention from the class token (figure 6), likeness of positions and attention's reach (figure 7).
+    """Attention from the class token (figure 6), similarity of positions, and attention distance (figure 7).
 
-    x  pictures less `mean`; the first twenty are shown
+    x  pictures minus `mean`; the first twenty are shown
     """
     x = x[:20]
     side = x.shape[-1]

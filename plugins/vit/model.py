@@ -1,4 +1,4 @@
-"""Patches, positions, the encoder's blocks and the classifier; where its attention goes.
+"""Patches, positions, the encoder's blocks, the classifier, and attention maps.
 
 Dimensions: batch, channels, height, width (pixels), rows, columns (of patches), patches (rows · columns),
 tokens (the class token and the patches), model (D), hidden (MLP size).
@@ -20,9 +20,9 @@ Tokens = Float[Tensor, "batch tokens model"]
 
 
 def patches(images: Images, size: int) -> Float[Tensor, "batch rows columns pixels"]:
-    """Squares of size × size pixels, flattened: first their channel, then their row, then their column.
+    """Patches of size × size pixels, flattened in the order channel, row, column.
 
-    Raises ValueError if the image is not a whole number of squares high and wide.
+    Raises ValueError if the image's height or width is not a multiple of `size`.
     """
     height, width = images.shape[2:]
     if height % size or width % size:
@@ -32,7 +32,7 @@ def patches(images: Images, size: int) -> Float[Tensor, "batch rows columns pixe
 
 
 class Positions(nn.Module):
-    """Section 3.1: a learned vector for each place in the sequence; the class token's comes first."""
+    """Section 3.1: a learned embedding for each position in the sequence; the class token comes first."""
 
     def __init__(self, rows: int, columns: int, model: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Positions(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
-        """Section 3.2: for another grid the patches' vectors are interpolated, as places in the image."""
+        """Section 3.2: for another grid, the patches' embeddings are interpolated in two dimensions."""
         if (rows, columns) == (self.rows, self.columns):
             return self.weight
         grid = self.weight[1:].T.unflatten(1, (self.rows, self.columns))[None]
@@ -50,7 +50,7 @@ class Positions(nn.Module):
 
 
 class Positions2D(nn.Module):
-    """Appendix D.4: half of the vector says in which row a patch is, half in which column."""
+    """Appendix D.4: half of the embedding encodes the patch's row, the other half its column."""
 
     def __init__(self, rows: int, columns: int, model: int) -> None:
         super().__init__()
@@ -61,17 +61,17 @@ class Positions2D(nn.Module):
             nn.init.normal_(weight, std=0.02)
 
     def forward(self, rows: int, columns: int) -> Float[Tensor, "tokens model"]:
-        """Of the grid that it was made for; a smaller one is its upper left corner."""
+        """For the grid that it was made for; a smaller grid is its upper left corner."""
         down = self.down[:rows, None].expand(-1, columns, -1)
         across = self.across[None, :columns].expand(rows, -1, -1)
         return torch.cat((self.first, torch.cat((down, across), 2).flatten(0, 1)))
 
 
 class Block(nn.Module):
-    """Equations 2 and 3: attention and a small network, each on the normalised input and added to it.
+    """Equations 2 and 3: pre-norm residual attention and MLP.
 
-    activation  of the small network
-    dropout     of what both add, and of the network's hidden numbers (appendix B.1)
+    activation  of the MLP
+    dropout     on both residual branches and on the MLP's hidden units (appendix B.1)
     """
 
     def __init__(
@@ -103,25 +103,25 @@ class Block(nn.Module):
         mask: Bool[Tensor, "#batch #tokens tokens"] | None = None,
         causal: bool = False,
     ) -> Tokens:
-        """`mask` is False where a token is not to be looked at; it and `causal` are for texts."""
+        """`mask` is False for tokens that must not be attended to; `mask` and `causal` are for texts."""
         x = x + self.dropout(self.attention(self.norms[0](x), mask=mask, causal=causal))
         hidden = self.dropout(self.activation(self.up(self.norms[1](x))))
         return x + self.dropout(self.down(hidden))
 
     def attention_weights(self, x: Tokens) -> Float[Tensor, "batch heads tokens tokens"]:
-        """How much each token looks at each other, in each head."""
+        """The attention weights of each head."""
         normed = self.norms[0](x)
         q, k = self.attention.query(normed), self.attention.key(normed)
         return attention_weights(*(split_heads(vectors, self.attention.heads) for vectors in (q, k)))
 
 
 class ViT(nn.Module):
-    """Equations 1 to 4 and a linear head (that of fine-tuning). The defaults are ViT-B/16.
+    """Equations 1 to 4 with a linear head (as in fine-tuning). The defaults are ViT-B/16.
 
-    side       pixels of an image's side, for which the positions are made
-    patch      pixels of a patch's side
-    positions  what makes a vector for each token out of rows, columns and model; None: patches are a set
-    dropout    also of the sum of patches and positions
+    side       image side in pixels, for which the positions are made
+    patch      patch side in pixels
+    positions  constructs the position embedding from rows, columns and model; None: patches are a set
+    dropout    also on the sum of patches and positions
     """
 
     def __init__(
@@ -166,18 +166,18 @@ class ViT(nn.Module):
         return self.dropout(x)
 
     def encode(self, images: Images) -> Tokens:
-        """What the last block says of every token, normalised."""
+        """Normalised hidden states of the last block."""
         x = self.tokens(images)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
     def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
-        """Scores, before the softmax, of what the class token has seen (equation 4)."""
+        """Logits from the class token (equation 4)."""
         return self.head(self.encode(images)[:, 0])
 
     def attentions(self, images: Images) -> list[Float[Tensor, "batch heads tokens tokens"]]:
-        """The attention's weights in each block."""
+        """The attention weights of each block."""
         x, found = self.tokens(images), []
         for block in self.blocks:
             found.append(block.attention_weights(x))
@@ -190,9 +190,9 @@ HUGE = {"model": 1280, "heads": 16, "layers": 32, "hidden": 5120, "patch": 14}
 
 
 def rollout(attentions: list[Float[Tensor, "batch heads tokens tokens"]]) -> Float[Tensor, "batch patches"]:
-    """Appendix D.8: of which patches the class token is made up, in shares that sum to 1."""
-    # The mean of a block's heads, half of it because the other half of a token goes past the attention, and
-    # the product of all blocks.
+    """Appendix D.8: attention rollout from the class token to the patches; the shares sum to 1."""
+    # Mean over a block's heads, averaged with the identity for the residual connection, multiplied over all
+    # blocks.
     flow = torch.eye(attentions[0].shape[-1], dtype=attentions[0].dtype, device=attentions[0].device)
     for weights in attentions:
         flow = (weights.mean(1) @ flow + flow) / 2
@@ -203,7 +203,7 @@ def rollout(attentions: list[Float[Tensor, "batch heads tokens tokens"]]) -> Flo
 def attention_distance(
     weights: Float[Tensor, "batch heads tokens tokens"], rows: int, columns: int
 ) -> Float[Tensor, " heads"]:
-    """Appendix D.7: how many patches away a patch looks in each head, on average."""
+    """Appendix D.7: mean attention distance of each head, in patches."""
     places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(weights)
     between = weights[:, :, 1:, 1:]
     distances = (between * torch.cdist(places, places)).sum(-1) / between.sum(-1)

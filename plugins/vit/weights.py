@@ -1,4 +1,4 @@
-"""Released weights under our names: those of `ViTForImageClassification`, as `transformers` loads them."""
+"""Released weights of `transformers`' `ViTForImageClassification` under our parameter names."""
 
 import re
 from collections.abc import Mapping
@@ -30,9 +30,10 @@ _LAYER = {
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `ViT.load_state_dict`. Theirs cuts patches by a convolution, whose filters are our rows.
+    """Map the parameters of `ViTForImageClassification` to those of `ViT.load_state_dict`.
 
-    Raises ValueError at a name of no ViT.
+    Theirs embeds patches with a convolution, whose filters are the rows of our matrix. Raises ValueError for
+    an unknown name.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():

@@ -1,20 +1,21 @@
-"""VITS: text to waves in one network, by way of latents that are aligned with the text while it learns.
+"""VITS: end-to-end text-to-speech with latents that are aligned with the text during training.
 
 Kim, Kong and Son 2021, "Conditional Variational Autoencoder with Adversarial Learning for End-to-End
 Text-to-Speech", arXiv 2106.06103.
 
-The problem. One network turns text into spectrograms and another spectrograms into waves. The second must be
-trained on the first one's mistakes, and the spectrogram between them is not what either would choose. And a
-text has one predicted rhythm, where people have many.
+The problem. Two-stage systems have one network from text to spectrograms and another from spectrograms to
+waves. The second must be trained on the outputs of the first, and the spectrogram is a hand-designed
+interface. And a text gets a single predicted rhythm, although people speak it in many.
 
-The idea. A variational autoencoder of sound: a posterior encoder turns spectra into latents, HiFi-GAN's
-generator turns latents into waves. The prior of the latents comes from the text: a normal distribution for
-each symbol, bent by a flow that keeps volumes, along the best monotonic path (Glow-TTS's search). Judges of
-the waves train along. How long symbols last is drawn from a flow too, so a text has many rhythms.
+The idea. A conditional variational autoencoder: a posterior encoder maps spectra to latents, and HiFi-GAN's
+generator maps latents to waves. The prior of the latents comes from the text: a normal distribution for each
+symbol, transformed by a volume-preserving flow and aligned along the best monotonic path (Glow-TTS's search).
+Discriminators of the waves are trained jointly. Durations are sampled from a flow, too, so a text has many
+rhythms.
 
 This folder. `spline` and `durations` are the stochastic duration predictor, `model` is the rest, `weights`
-reads released weights. `experiment` asks whether drawn durations are nearer to real ones than one prediction;
-`voice` trains the whole and measures its sounds; `benchmark` times splines, and one stage against two.
+loads released weights. `experiment` tests whether sampled durations score better than a single prediction.
+`voice` trains the whole model and measures its sounds. `benchmark` times splines, and one stage against two.
 
 Dimensions: batch, symbols of the text, frames of a spectrogram, samples of a wave, latents, bins.
 """

@@ -1,4 +1,4 @@
-"""What the experiment compares: predictors of durations that share a trunk and the way they are called."""
+"""The compared duration predictors, which share a trunk and an interface."""
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,9 @@ HIDDEN = 16
 
 
 class OneDuration(nn.Module):
-    """The control: the predictor's own trunk, and one logarithm of a duration for each symbol."""
+    """The control: the predictor's own trunk, and one log duration per symbol."""
 
-    ROUNDS = 2  # as many steps again: each costs a tenth
+    ROUNDS = 2  # twice the steps, as each costs a tenth
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class OneDuration(nn.Module):
         self.out = nn.Conv1d(HIDDEN, 1, 1)
 
     def loss(self, text: Tensor, mask: Tensor, durations: Tensor, _: Tensor) -> Tensor:
-        # Half a frame less, for it is rounded up.
+        # Half a frame less, because the prediction is rounded up.
         return ((self.sample(text, mask, _).exp() - (durations - 0.5)).abs() * mask).sum((1, 2))
 
     def sample(self, text: Tensor, mask: Tensor, _: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class OneDuration(nn.Module):
 
 
 class Drawn(StochasticDurations):
-    """The paper's, at the size of the toy."""
+    """The paper's predictor at toy size."""
 
     ROUNDS = 1
 
@@ -42,14 +42,14 @@ class Drawn(StochasticDurations):
 
 
 class Still(Drawn):
-    """Every draw is the middle one."""
+    """Always samples with zero noise."""
 
     def sample(self, text: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
         return super().sample(text, mask, torch.zeros_like(noise))
 
 
 class Blind(Drawn):
-    """It knows nothing of the sentence but its length."""
+    """Knows only the length of the sentence."""
 
     def loss(self, text: Tensor, mask: Tensor, durations: Tensor, noise: Tensor) -> Tensor:
         return super().loss(torch.zeros_like(text), mask, durations, noise)
@@ -59,7 +59,7 @@ class Blind(Drawn):
 
 
 class LogNormal(OneDuration):
-    """The control's trunk, with the mean and the deviation of each symbol's logarithm."""
+    """The control's trunk, with a mean and a log standard deviation of each symbol's log duration."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class LogNormal(OneDuration):
 
     def loss(self, text: Tensor, mask: Tensor, durations: Tensor, _: Tensor) -> Tensor:
         mean, deviation = super().sample(text, mask, _).chunk(2, 1)
-        # Half a frame less, for it is rounded up.
+        # Half a frame less, because the prediction is rounded up.
         apart = ((durations - 0.5).clamp(min=0.5).log() - mean) * (-deviation).exp()
         return ((0.5 * apart.square() + deviation) * mask).sum((1, 2))
 

@@ -1,4 +1,4 @@
-"""The splines of the durations; text to a wave in one stage and in two, at the papers' sizes."""
+"""The splines of the durations, and text to wave in one and in two stages, at the papers' sizes."""
 
 import functools
 import math
@@ -18,11 +18,11 @@ from .spline import LEAST, spline
 
 BOUND = 5.0
 TINY = Version(8, (4, 2), (8, 4), (3, 5), ((1, 3), (1, 3)))
-FRAMES = 2.5  # of a symbol before they are rounded up, in both systems
+FRAMES = 2.5  # frames per symbol before rounding up, in both systems
 
 
 def corners(sizes: Tensor) -> Tensor:
-    """From -5 to 5 in steps of these proportions."""
+    """Bin edges from -5 to 5, with widths from a softmax."""
     parts = LEAST + (1 - LEAST * sizes.shape[-1]) * sizes.softmax(-1)
     return F.pad(2 * BOUND * parts.cumsum(-1), (1, 0)) - BOUND
 
@@ -39,7 +39,7 @@ def piece(place: Tensor, low: Tensor, height: Tensor, mean: Tensor, first: Tenso
 
 
 def every_bin(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor) -> Tensor:
-    """The value by each bin's formula; the bin that holds x is picked at the end."""
+    """Evaluates every bin's formula and then selects the bin that holds x."""
     at, up, rise = corners(widths), corners(heights), steepness(slopes)
     width, height = at.diff(dim=-1), up.diff(dim=-1)
     place = ((x.unsqueeze(-1) - at[..., :-1]) / width).clamp(0, 1)
@@ -49,7 +49,7 @@ def every_bin(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor) -> Ten
 
 
 def inside_only(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor) -> Tensor:
-    """Only for the values within the bounds, each bin found by bisection."""
+    """Evaluates only values within the bounds, and finds each bin by bisection."""
     inside = x.abs() <= BOUND
     given = x[inside].unsqueeze(-1)
     at, up, rise = corners(widths[inside]), corners(heights[inside]), steepness(slopes[inside])
@@ -67,7 +67,7 @@ def values_only(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor) -> T
 
 @functools.cache
 def one_stage(sizes: Sizes) -> VITS:
-    """Built once, with random weights: what is timed is the way from text to a wave."""
+    """Built once, with random weights, since only the time from text to wave is measured."""
     return VITS(sizes).eval()
 
 
@@ -103,7 +103,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     values = batch * symbols
 
     def inputs(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """One value in ten lies beyond the bounds; bins about as uneven as the predictor's."""
+        """One value in ten is out of bounds; bins are about as uneven as the predictor's."""
         return 3 * torch.randn(batch, symbols, generator=generator), *(
             0.3 * torch.randn(batch, symbols, count, generator=generator) for count in (bins, bins, bins - 1)
         )

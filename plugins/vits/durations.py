@@ -1,6 +1,7 @@
-"""The stochastic duration predictor (section 2.2.2, appendix B): a flow of durations and of a hidden partner.
+"""The stochastic duration predictor (section 2.2.2, appendix B): a flow of durations and an auxiliary
+variable.
 
-Names of the weights as in transformers.
+Parameters are named as in transformers.
 """
 
 import math
@@ -21,7 +22,7 @@ BINS = 10
 
 
 class Convolutions(nn.Module):
-    """Residual blocks of a dilated convolution of each channel by itself, and one that mixes channels."""
+    """Residual blocks of a dilated depthwise convolution and a pointwise one."""
 
     def __init__(self, channels: int, kernel: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class Convolutions(nn.Module):
 
 
 class SplineCoupling(nn.Module):
-    """The first channel, with its neighbours and the text, decides the spline of the second."""
+    """The first channel, with its neighbours and the text, determines the spline of the second."""
 
     def __init__(self, hidden: int, kernel: int, layers: int) -> None:
         super().__init__()
@@ -81,7 +82,7 @@ class SplineCoupling(nn.Module):
 
 
 class DurationFlow(nn.Module):
-    """A scale and a shift of both channels, then couplings that change places with each other."""
+    """A scale and a shift of both channels, then couplings that swap the channels."""
 
     def __init__(self, hidden: int, kernel: int, layers: int, couplings: int) -> None:
         super().__init__()
@@ -101,17 +102,17 @@ class DurationFlow(nn.Module):
         return self.scale.inverse(z, mask)
 
     def sample(self, z: Pair, mask: Mask, given: Symbols) -> Pair:
-        """`inverse` without the coupling next to the data: it moves the partner alone, which nobody hears."""
+        """`inverse` without the coupling next to the data, which changes only the auxiliary variable."""
         for coupling in reversed(self.couplings[1:]):
             z = coupling.inverse(z.flip(1), mask, given)
         return self.scale.inverse(z.flip(1), mask)
 
 
 class StochasticDurations(nn.Module):
-    """How long each symbol lasts, drawn anew each time: whole numbers of frames, at least one.
+    """Samples the duration of each symbol: integer frames, at least one.
 
-    A flow needs continuous values of more than one channel. So u in (0, 1) is taken off each duration, and a
-    partner nu stands beside it; both are drawn from a posterior flow, given the durations.
+    A flow needs continuous values in more than one channel. So u in (0, 1) is subtracted from each duration,
+    and an auxiliary variable nu is appended. Both are drawn from a posterior flow, given the durations.
     """
 
     def __init__(
@@ -128,15 +129,15 @@ class StochasticDurations(nn.Module):
         self.post_flow = DurationFlow(hidden, kernel, layers, couplings)
 
     def condition(self, text: Symbols, mask: Mask) -> Symbols:
-        """What the flows know of the text, from which no gradient goes back (section 2.2.2)."""
+        """Text features for the flows, detached from the text encoder (section 2.2.2)."""
         hidden = self.conv_dds(self.conv_pre(text.detach()), mask)
         condition: Symbols = self.conv_proj(hidden) * mask
         return condition
 
     def forward(self, text: Symbols, mask: Mask, durations: Mask, noise: Pair) -> PerRow:
-        """An upper bound of -log p(durations | text) in nats, by one draw of u and nu.
+        """An upper bound of -log p(durations | text) in nats, from one sample of u and nu.
 
-        durations  whole numbers, (batch, 1, symbols), 0 behind each row's end
+        durations  integers, (batch, 1, symbols), 0 after each row's end
         noise      standard normal
         """
         given = self.condition(text, mask)
@@ -151,10 +152,10 @@ class StochasticDurations(nn.Module):
         return _surprise(z, mask) - log_prior + logs.sum((1, 2)) + log_q
 
     def sample(self, text: Symbols, mask: Mask, noise: Pair) -> Mask:
-        """Logarithms of durations before they are rounded up; `noise` normal, of a deviation of choice."""
+        """Log durations before rounding up; the standard deviation of `noise` is the temperature."""
         return self.flow.sample(noise, mask, self.condition(text, mask))[:, :1]
 
 
 def _surprise(z: Pair, mask: Mask) -> PerRow:
-    """Minus the log density under a standard normal."""
+    """Negative log density under a standard normal."""
     return (0.5 * (math.log(2 * math.pi) + z.square()) * mask).sum((1, 2))

@@ -1,4 +1,4 @@
-"""What to write oneself: the path of given durations, the coupling of the prior's flow, the spline."""
+"""Exercises: the path of given durations, the coupling of the prior's flow, the spline."""
 
 from collections.abc import Iterator
 

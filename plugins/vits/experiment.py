@@ -1,4 +1,4 @@
-"""One made voice that speaks faster and slower: how long symbols last, drawn or predicted; text to waves."""
+"""One synthetic voice with varying speaking rate: sampled and predicted durations; text to waves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -106,15 +106,15 @@ RHYTHM = Claim(
 )
 
 RATES = (0.01, 0.03, 0.09)
-RATE_DEVIATION = 0.15  # of the logarithm of an utterance's rate
-PACES = (1.25, 1.0, 0.8)  # of durations, in sentences of one, two and three digits
+RATE_DEVIATION = 0.15  # standard deviation of the log of an utterance's speaking rate
+PACES = (1.25, 1.0, 0.8)  # factors of durations in sentences of one, two and three digits
 DRAWS = 24
-TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the draws; the claim is on 1
+TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the samples; the claim uses 1
 OVER_TEMPERATURE = "ranked probability score over temperature"
 
 
 class Scores(NamedTuple):
-    """Of draws: ranked probability score, absolute error of their median, what their middle 80 % holds."""
+    """Of samples: ranked probability score, absolute error of the median, coverage of the middle 80 %."""
 
     score: float
     error: float
@@ -145,7 +145,7 @@ def experiment(run: Run) -> None:
 
 
 def say(run: Run, part: speech.Part, count: int) -> list[Said]:
-    """Strings of one to three digits that are in no other part, each at a rate of its own."""
+    """Strings of one to three digits that are in no other part, each with its own speaking rate."""
     generator, said = run.data(f"{part} speech", part), []
     while len(said) < count:
         words = torch.randint(10, (int(torch.randint(1, 4, (), generator=generator)),), generator=generator)
@@ -155,13 +155,13 @@ def say(run: Run, part: speech.Part, count: int) -> list[Said]:
 
 
 def utter(words: Sequence[speech.Word], generator: torch.Generator) -> speech.Utterance:
-    """At a rate of its own, and the faster the more words there are."""
+    """Speak with a random rate that is higher the more words there are."""
     rate = PACES[len(words) - 1] * (RATE_DEVIATION * torch.randn((), generator=generator)).exp().item()
     return speech.say(words, replace(speech.VOICE, rate=rate), generator, jitter=0.08)
 
 
 def undo(run: Run) -> None:
-    """Random weights; values on both sides of the spline's bounds."""
+    """Random weights, and values on both sides of the spline's bounds."""
     generator = run.generator("flows")
 
     def randn(*shape: int) -> Tensor:
@@ -243,7 +243,7 @@ def read_off(at: Trial, found: Sweep[nn.Module]) -> dict[str, float]:
 
 
 def batch(run: Run, said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
-    """Features that name the phonemes and the number of words, the mask, and the durations."""
+    """Features that encode the phonemes and the number of words, the mask, and the durations."""
     text, symbols = pad_text([one.spoken.phonemes for one in said])
     durations, _ = pad_text([one.spoken.durations for one in said])
     names = torch.randn(len(speech.PHONEMES) + len(PACES), HIDDEN, generator=torch.Generator().manual_seed(0))
@@ -253,7 +253,7 @@ def batch(run: Run, said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def learn(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float, nn.Module]:
-    """The score on what is chosen by, and the predictor."""
+    """The validation score, and the predictor."""
     run, train = at.run, at.world.train
     predictor = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(predictor.parameters(), lr=rate, betas=(0.8, 0.99))
@@ -281,7 +281,7 @@ def draw(
     part: Literal["choose", "judge"],
     temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draws of all durations in whole frames, (draws, n, symbols); the mask; what they were."""
+    """Samples of all durations in whole frames, (draws, n, symbols), the mask, and the true durations."""
     features, mask, durations = batch(run, said)
     generator, drawn = run.data(f"draws to {part} by", part), []
     for _ in range(DRAWS):
@@ -292,7 +292,7 @@ def draw(
 
 
 def draw_from_table(run: Run, train: list[Said], said: list[Said]) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for durations that each symbol's phoneme had in training, whatever the sentence."""
+    """The same, sampled from the training durations of each symbol's phoneme, regardless of the sentence."""
     phonemes, lasted = (
         torch.cat([getattr(one.spoken, name) for one in train]) for name in ("phonemes", "durations")
     )
@@ -318,20 +318,23 @@ def judged(drawn: Tensor, mask: Tensor, truth: Tensor) -> Scores:
 
 
 def ranked_probability(drawn: Float[Tensor, "draws n"], truth: Float[Tensor, " n"]) -> float:
-    """Mean |draw - truth| less half the mean |draw - other draw|: for equal draws it is the absolute error
-    (Gneiting and Raftery 2007, doi 10.1198/016214506000001437, equation 21)."""
+    """Mean |draw - truth| minus half the mean |draw - other draw|.
+
+    For equal draws it is the absolute error (Gneiting and Raftery 2007, doi 10.1198/016214506000001437,
+    equation 21).
+    """
     apart = torch.stack([(drawn - one).abs().mean(0) for one in drawn]).sum(0) / (len(drawn) - 1)
     return ((drawn - truth).abs().mean(0) - 0.5 * apart).mean().item()
 
 
 def middle(drawn: Float[Tensor, "draws n"], truth: Float[Tensor, " n"]) -> float:
-    """The share of truths between the draws' deciles; equal ones half count as below."""
+    """The fraction of true values between the draws' 10 % and 90 % quantiles; ties count half as below."""
     rank = ((drawn < truth).float() + 0.5 * (drawn == truth)).mean(0)
     return ((rank >= 0.1) & (rank <= 0.9)).float().mean().item()
 
 
 def show_rhythms(run: Run, predictors: dict[str, nn.Module], judge: list[Said]) -> None:
-    """Ten draws of a sentence under one another, boundaries as ticks; the voice itself ten times."""
+    """Ten samples of a sentence below one another, boundaries as ticks, and ten utterances of the voice."""
     said = judge[0]
     words, generator = said.spoken.words, run.generator("rhythms")
     rows: dict[str, list[Int[Tensor, " symbols"]]] = {"voice": []}

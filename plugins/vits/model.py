@@ -1,4 +1,4 @@
-"""Text to waves in one network (figure 1). Names of the weights as in transformers."""
+"""Text to waves in one network (figure 1). Parameters are named as in transformers."""
 
 import math
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ PerSymbol = Float[Tensor, "batch symbols latents"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """The defaults are the released model's for LJ Speech, as transformers has them.
+    """The defaults are those of the released LJ Speech model in transformers.
 
     bins       of the linear spectrogram
     latents    channels of z
-    posterior  layers of the posterior's WaveNet; `depth` those of each coupling's
+    posterior  layers of the posterior's WaveNet; `depth` those of each coupling
     version    of the decoder
     """
 
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Each symbol's features, and the mean and log deviation of the latents of its frames (section 2.5.2)."""
+    """Features of each symbol, and mean and log standard deviation of its frames' latents (section 2.5.2)."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class TextEncoder(nn.Module):
 
 
 class PosteriorEncoder(nn.Module):
-    """A spectrogram's latents: mean and log deviation for each frame (section 2.5.1)."""
+    """Mean and log standard deviation of a spectrogram's latents, per frame (section 2.5.1)."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class PosteriorEncoder(nn.Module):
 
 
 class MeanCoupling(nn.Module):
-    """The first half of the channels shifts the second; no scale, so volumes stay. The identity at first."""
+    """The first half of the channels shifts the second. Volume-preserving; initialised to the identity."""
 
     def __init__(self, latents: int, hidden: int, depth: int, kernel: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class MeanCoupling(nn.Module):
 
 
 class MeanFlow(nn.Module):
-    """Couplings with the order of the channels reversed after each: the log determinant is 0."""
+    """Couplings, each followed by a reversal of the channels; the log determinant is 0."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -140,10 +140,11 @@ class MeanFlow(nn.Module):
 
 
 class Result(NamedTuple):
-    """divergence  of posterior and prior on the path, each row's sum in nats (equation 3, of one draw of z)
-    durations   an upper bound of the durations' -log probability, each row's sum in nats
+    """divergence  of posterior and prior on the path, summed over each row, in nats (equation 3, one draw of
+    z)
+    durations   upper bound of the durations' -log probability, summed over each row, in nats
     path        of symbols and frames
-    latents     the drawn z
+    latents     the sampled z
     """
 
     divergence: PerRow
@@ -153,7 +154,7 @@ class Result(NamedTuple):
 
 
 class VITS(nn.Module):
-    """`forward` gives what training needs but for the sound's losses; `speak` turns text into a wave."""
+    """`forward` computes the training terms except for the sound's losses; `speak` turns text into waves."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -178,8 +179,8 @@ class VITS(nn.Module):
     ) -> Result:
         """Sections 2.1.3 and 2.2.
 
-        noise   standard normal, of the posterior's draw; `rhythm` of the durations'
-        evenly  go along equal division of the frames, not along the best path
+        noise   standard normal, for the posterior's sample; `rhythm` for the durations'
+        evenly  divide the frames evenly among the symbols instead of searching the best path
         """
         inside, mask = mask_of(symbols, text.shape[1], noise), mask_of(frames, noise.shape[2], noise)
         features, mean, logs = self.text_encoder(text, inside)
@@ -187,7 +188,7 @@ class VITS(nn.Module):
         rows = (one.flatten(1) for one in (centre, 2 * log_deviation, noise))
         z = sample(*rows).view_as(noise) * mask
         scores = log_normal(self.flow(z, mask), mean, logs)
-        # The search maximises the bound: of its terms the prior alone depends on the path (equation 6).
+        # The search maximises the bound, of which only the prior depends on the path (equation 6).
         path = divide(symbols, frames).to(text.device) if evenly else search(scores, symbols, frames)
         log_prior = (scores * path).sum((1, 2))
         surprise = 0.5 * (math.log(2 * math.pi) + noise.square()) + log_deviation
@@ -204,9 +205,9 @@ class VITS(nn.Module):
         rhythm: float = 0.8,
         length: float = 1.0,
     ) -> tuple[Float[Tensor, "batch samples"], Int[Tensor, "batch symbols"]]:
-        """Waves, and each symbol's frames. `rhythm` is the temperature of the durations.
+        """Waves, and each symbol's number of frames. `rhythm` is the temperature of the durations.
 
-        A row's wave ends after the product of its frames and the decoder's strides.
+        A row's wave ends after its number of frames times the product of the decoder's strides.
         """
         like = self.text_encoder.project.weight
         inside = mask_of(symbols, text.shape[1], like)
@@ -224,7 +225,7 @@ class VITS(nn.Module):
 
 
 def path_of(lasts: Int[Tensor, "batch symbols"], frames: int) -> Bool[Tensor, "batch symbols frames"]:
-    """Which symbol each frame belongs to."""
+    """The symbol of each frame, as a mask."""
     ends, frame = lasts.cumsum(1).unsqueeze(2), torch.arange(frames, device=lasts.device)
     return (frame < ends) & (frame >= ends - lasts.unsqueeze(2))
 
@@ -232,5 +233,5 @@ def path_of(lasts: Int[Tensor, "batch symbols"], frames: int) -> Bool[Tensor, "b
 def pieces(
     x: Float[Tensor, "batch channels frames"], starts: list[int], frames: int
 ) -> Float[Tensor, "batch channels piece"]:
-    """Section 2.3.1: the decoder trains on a window of each row."""
+    """Section 2.3.1: windows of each row, for training the decoder."""
     return torch.stack([row[:, start : start + frames] for row, start in zip(x, starts, strict=True)])

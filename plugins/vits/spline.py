@@ -1,4 +1,4 @@
-"""Monotonic rational-quadratic splines (Durkan et al. 2019, arXiv 1906.04032), the identity outside."""
+"""Monotonic rational-quadratic splines (Durkan et al. 2019, arXiv 1906.04032) with identity tails."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 Values = Float[Tensor, "*any"]
 Bins = Float[Tensor, "*any bins"]
-LEAST = 1e-3  # width and height of a bin, as a part of the square, and slope at a knot
+LEAST = 1e-3  # least width and height of a bin, as a fraction of the square, and least slope at a knot
 
 
 def spline(
@@ -20,12 +20,13 @@ def spline(
     bound: float = 5.0,
     inverse: bool = False,
 ) -> tuple[Values, Values]:
-    """The spline's value (or the value it comes from) and the logarithm of the derivative at it.
+    """The value of the spline (or of its inverse), and the log derivative there.
 
     widths, heights  of the bins over [-bound, bound], before their softmax
     slopes           at the knots between bins, before their softplus; at both ends the slope is 1
-    Beyond the bounds: x itself, with derivative 1. Half precisions are computed in float32.
-    Raises ValueError if the slopes are not one fewer than the bins.
+
+    Out of bounds it is the identity. Half precision is computed in float32. Raises ValueError if there is not
+    one slope fewer than bins.
     """
     if slopes.shape[-1] != widths.shape[-1] - 1:
         raise ValueError(f"{widths.shape[-1]} bins have {widths.shape[-1] - 1} knots between them")
@@ -33,7 +34,7 @@ def spline(
     if kind in (torch.float16, torch.bfloat16):
         x, widths, heights, slopes = (one.float() for one in (x, widths, heights, slopes))
     inside = (x >= -bound) & (x <= bound)
-    # Outside a harmless place is computed, so that no gradient is infinite there.
+    # Values out of bounds are replaced by zero, so that no gradient is infinite there.
     given = torch.where(inside, x, torch.zeros_like(x)).unsqueeze(-1)
     corners = _knots(torch.stack((widths, heights)), bound)
     ends = torch.full_like(slopes[..., :1], math.log(math.expm1(1 - LEAST)))
@@ -63,7 +64,7 @@ def spline(
 
 
 def _knots(sizes: Bins, bound: float) -> Float[Tensor, "*any knots"]:
-    """From -bound to bound in steps of these proportions, none too small."""
+    """Knots from -bound to bound, with bin sizes from a softmax and a minimum size."""
     parts = LEAST + (1 - LEAST * sizes.shape[-1]) * sizes.softmax(-1)
     inner = 2 * bound * parts.cumsum(-1)[..., :-1] - bound
     edge = torch.full_like(inner[..., :1], bound)

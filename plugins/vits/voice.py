@@ -1,7 +1,7 @@
-"""The whole trained end to end on the made voice: what it says, measured and drawn.
+"""End-to-end training on the synthetic voice, with measurements and pictures of its sounds.
 
-The quick budget's 70 steps bring the loudness and the pauses of a text, and its phonemes' lengths; its sounds
-hum and hiss, without the formants that tell vowels apart.
+In the quick budget's 70 steps it learns the loudness and pauses of a text and the lengths of phonemes. Its
+sounds hum and hiss, without the formants that distinguish vowels.
 """
 
 from typing import NamedTuple
@@ -35,9 +35,9 @@ SIZES = Sizes(
     version=Version(32, (10, 8), (20, 16), (3, 7), ((1, 3), (1, 3))),
     dropout=0.0,
 )
-WINDOW = 16  # frames that the decoder trains on
-MEL_WEIGHT = 45.0  # section 4.1's
-EVENLY = 20  # steps along equal division, before the search
+WINDOW = 16  # frames per training window of the decoder
+MEL_WEIGHT = 45.0  # section 4.1
+EVENLY = 20  # steps with even division, before the search starts
 RATE = 0.01
 
 
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
 
 
 def batch(run: Run, said: list[Said]) -> Batch:
-    """Spectra are logarithms of magnitudes, about standardised."""
+    """Spectra are log magnitudes, approximately standardised."""
     text, symbols = pad_text([one.spoken.phonemes for one in said])
     spectra = [audio.stft(one.wave, window=speech.WINDOW, hop=speech.HOP).abs() for one in said]
     logs = [(one.clamp(min=speech.FLOOR).log() + 2) / 2 for one in spectra]
@@ -66,10 +66,10 @@ def batch(run: Run, said: list[Said]) -> Batch:
 
 
 def end_to_end(run: Run, train: list[Said], judge: list[Said]) -> None:
-    """Section 2.4: the divergence, the durations, the distance of mel spectrograms, the judges' losses."""
+    """Section 2.4: the divergence, the durations, the mel spectrogram distance, the adversarial losses."""
     torch.manual_seed(run.seed)
     model = VITS(SIZES)
-    # Weights as small as the paper's would silence a decoder of few channels.
+    # Weights as small as the paper's would silence a decoder with few channels.
     for layer in (*model.decoder.upsampler, model.decoder.conv_post):
         layer.reset_parameters()
     model = model.to(run.device, run.dtype)
@@ -94,11 +94,11 @@ def end_to_end(run: Run, train: list[Said], judge: list[Said]) -> None:
         real = pieces(given.waves.unsqueeze(1), at, WINDOW * speech.HOP).squeeze(1)
         distance = (speech.log_mel(fake.float()) - speech.log_mel(real.float())).abs().mean()
         divergence = result.divergence.sum() / given.frames.sum()
-        # In full from the start, it would empty the latents before the decoder has learnt to use them.
+        # At full weight from the start, it would empty the latents before the decoder has learnt to use them.
         counted = min(1.0, 2 * step / steps)
         lasts = result.durations.sum() / given.symbols.sum()
         loss = MEL_WEIGHT * distance + counted * divergence + lasts
-        if step >= 3 * steps // 4:  # the judges come when there is something to judge
+        if step >= 3 * steps // 4:  # train the discriminators only once there is something to judge
             told = discriminator_loss(judges(real), judges(fake.detach()))
             run.descend(told, theirs, step=step, metric="loss of the judges", arm="voice")
             seen = judges(fake)
@@ -112,7 +112,7 @@ def end_to_end(run: Run, train: list[Said], judge: list[Said]) -> None:
 
 
 def noises(given: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Of the latents and of the durations."""
+    """For the latents and for the durations."""
     latents = torch.randn(len(given.text), SIZES.latents, given.spectrogram.shape[2], generator=generator)
     rhythm = torch.randn(len(given.text), 2, given.text.shape[1], generator=generator)
     return latents.to(given.spectrogram), rhythm.to(given.spectrogram)
@@ -120,7 +120,7 @@ def noises(given: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def listen(run: Run, model: VITS, judge: list[Said]) -> None:
-    """An unseen utterance, the same by way of the latents, and its text said twice: sounds and pictures."""
+    """Sounds and pictures: an unseen utterance, its reconstruction, and its text spoken twice."""
     said, generator = judge[0], run.generator("listen")
     given = batch(run, [said])
     noise, rhythm = noises(given, generator)
@@ -158,7 +158,7 @@ def listen(run: Run, model: VITS, judge: list[Said]) -> None:
 
 
 def measured(wave: Float[Tensor, " samples"]) -> dict[str, float]:
-    """Numbers that tell silence, noise and clipping from speech."""
+    """Statistics that distinguish speech from silence, noise and clipping."""
     frames = wave[: len(wave) // speech.HOP * speech.HOP].view(-1, speech.HOP)
     loud = frames.square().mean(1).sqrt()
     power = audio.stft(wave, window=speech.WINDOW, hop=speech.HOP).abs().square().mean(0)

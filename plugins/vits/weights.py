@@ -1,5 +1,7 @@
-"""Released weights under our parameters' names: `facebook/mms-tts-eng` and its siblings of one voice, as
-`transformers` loads them."""
+"""Released weights under our parameter names, for `facebook/mms-tts-eng` and its siblings.
+
+Only single-speaker models, as loaded by `transformers`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -8,9 +10,9 @@ from torch import Tensor
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `VITS.load_state_dict`: the parameters of `VitsModel`, the norms of its WaveNets multiplied in.
+    """Map the parameters of `VitsModel` to those of `VITS.load_state_dict`, with weight norms multiplied in.
 
-    Raises ValueError at a model of several voices: it has embeddings of speakers.
+    Raises ValueError for a multi-speaker model, which has speaker embeddings.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():

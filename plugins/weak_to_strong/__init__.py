@@ -1,23 +1,23 @@
-"""Weak-to-strong generalisation: what a strong model learns from a teacher that knows less than it does.
+"""Weak-to-strong generalisation: what a strong model learns from the labels of a weaker one.
 
-Burns et al. 2023, "Weak-to-Strong Generalization: Eliciting Strong Capabilities With Weak Supervision",
-arXiv 2312.09390.
+Burns et al. 2023, "Weak-to-Strong Generalization: Eliciting Strong Capabilities With Weak Supervision", arXiv
+2312.09390.
 
-The problem. People correct today's models because they can tell right from wrong. Of models that know more
-than people do, they could only give labels that are often mistaken; and nobody has such models yet to try.
+The problem. People correct today's models because they can tell right from wrong. Models that know more than
+people will get labels that are often mistaken, and no such models exist yet to experiment with.
 
-The idea. Take a stand-in: a small model that has learned a task labels examples for a large, pre-trained one.
-If the large one copied its teacher it would come no further; but it has its own idea of the task, and the
-labels need only bring it out. How much of the gap to training on the truth it recovers is the measure, today
-the usual one for supervision that is to outgrow its supervisor. A loss that lets the student trust itself
-where it contradicts the teacher recovers more.
+The idea. Use an analogy: a small model trained on a task labels examples for a large pre-trained one. A
+student that merely imitated its teacher would be no better, but it already represents the task, and the
+labels only need to elicit that. The measure is the performance gap recovered, relative to training on the
+true labels; it is now the usual one for weak supervision. A loss that lets the student trust itself where it
+disagrees with the teacher recovers more.
 
-This file. The performance gap recovered (section 3), and the auxiliary confidence loss with its threshold and
-its warm-up (section 4.3 and the appendix on its details). The experiment is like the paper's with AlexNet's
-labels for probes on DINO's features: weak teachers see a few pixels of a digit and say whether it is odd; the
-student is a linear probe on features that were trained to tell the ten digits.
+This folder. The performance gap recovered (section 3), and the auxiliary confidence loss with its threshold
+and warm-up (section 4.3 and the appendix on its details). The experiment resembles the paper's with AlexNet
+labels and linear probes on DINO features: weak teachers see a few pixels of a digit and predict whether it is
+odd; the student is a linear probe on features trained to classify the ten digits.
 
-Dimensions: teachers (as many students, trained side by side), batch, classes, inputs (of a probe).
+Dimensions: teachers (each with a student, trained in parallel), batch, classes, inputs (of a probe).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The loss by itself, and students that are trained until they are good enough."""
+"""The loss alone, and training students to a target accuracy."""
 
 from collections.abc import Iterator
 from functools import cache, partial
@@ -14,14 +14,14 @@ from .model import Loss, confidence_loss, harden, mixed_cross_entropy
 
 
 def as_it_is_written(logits: Tensor, weak: Tensor, hard: Tensor, alpha: float) -> Tensor:
-    """Two cross-entropies of distributions, weighted, their gradients left to autograd."""
+    """Two cross-entropies of distributions, weighted, with gradients by autograd."""
     log_f = logits.softmax(-1).log()
     own = (F.one_hot(hard, logits.shape[-1]) * log_f).sum(-1)
     return -(1 - alpha) * (weak * log_f).sum(-1) - alpha * own
 
 
 def torchs(logits: Tensor, weak: Tensor, hard: Tensor, alpha: float) -> Tensor:
-    """A single cross-entropy whose target is the mixture, as in the authors' repository."""
+    """A single cross-entropy with a mixture as its target, as in the authors' repository."""
     target = weak * (1 - alpha)
     target.scatter_add_(-1, hard[..., None], target.new_full((*hard.shape, 1), alpha))
     return F.cross_entropy(logits.flatten(0, -2), target.flatten(0, -2), reduction="none").view_as(hard)
@@ -33,14 +33,14 @@ def torchs_confidence(logits: Tensor, weak: Tensor, alpha: float) -> Tensor:
 
 
 def loss_inputs(generator: torch.Generator, batch: int, classes: int) -> tuple[Tensor, ...]:
-    """Labels are in 256ths, for a distribution has to sum to 1 in any precision."""
+    """Labels are multiples of 1/256, because a distribution must sum to 1 in any precision."""
     drawn = torch.randint(classes, (batch, 256), generator=generator)
     weak = torch.zeros(batch, classes).scatter_add_(-1, drawn, torch.full(drawn.shape, 1 / 256))
     return torch.randn(batch, classes, generator=generator), weak, drawn[:, 0].clone()
 
 
 def cost(batch: int, classes: int, itemsize: int) -> dict[str, Cost]:
-    """Seven operations a logit forward, from the largest to the sum, four back; each tensor moves once."""
+    """Seven operations per logit forward (maximum to sum), four backward; each tensor moves once."""
     logits = batch * classes
     moved = (2 * logits + batch) * itemsize + 8 * batch
     return {
@@ -51,8 +51,10 @@ def cost(batch: int, classes: int, itemsize: int) -> dict[str, Cost]:
 
 @cache
 def lesson(steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features of the transfer set, its weak labels in thousandths, features of the test and whether it is
-    odd, as in the experiment. Labels are integers: a precision must not change them."""
+    """The data of the experiment: features and weak labels of the transfer set, test features and parities.
+
+    Weak labels are integers in thousandths, so that they do not depend on the precision.
+    """
     generator = torch.Generator().manual_seed(0)
     known, few = classroom(generator, torch.empty(0), 20)
     body, teachers, (images, digits) = features(64, generator), Probes(20, 20), known["teachers"]
@@ -65,7 +67,7 @@ def lesson(steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def until(target: float, loss: Loss, peak: float, *inputs: Tensor) -> dict[str, int | bool]:
-    """Train until the students' mean accuracy on the test is `target`, for at most 40 epochs."""
+    """Train until the students' mean test accuracy reaches `target`, for at most 40 epochs."""
     x, weak, x_test, odd, start = inputs
     probes, order = Probes(len(start), x.shape[-1]).to(x), torch.Generator().manual_seed(0)
     probes.weight.data.copy_(start)

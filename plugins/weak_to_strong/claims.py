@@ -1,4 +1,4 @@
-"""What is claimed of students of weak teachers, and with which changes the claims must fall."""
+"""Claims on students of weak teachers, and the changes with which the claims must fall."""
 
 from readtrack.plugin import UNTRAINED, Break, Claim, Figure, at_least, flat
 

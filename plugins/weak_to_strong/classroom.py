@@ -1,4 +1,4 @@
-"""Teachers and students: linear probes side by side, of pixels or of features that were trained before."""
+"""Teachers and students: linear probes in parallel, on pixels or on pre-trained features."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -18,7 +18,7 @@ View = Callable[[Float[Tensor, "images 64"]], Inputs]
 
 
 def descend(loss: Float[Tensor, ""], optimizer: torch.optim.Optimizer, *, step: int) -> None:
-    """A plain step of the optimiser."""
+    """A plain optimiser step."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -28,7 +28,7 @@ Descend = Callable[..., object]
 
 
 class Probes(nn.Module):
-    """A linear layer for each teacher, side by side: what one learns does not touch the others."""
+    """An independent linear layer for each teacher, evaluated in parallel."""
 
     def __init__(self, teachers: int, inputs: int, classes: int = 2) -> None:
         super().__init__()
@@ -52,10 +52,10 @@ def learn(
     counted: Iterable[int] | None = None,
     descend: Descend = descend,
 ) -> Iterator[int]:
-    """Train on each teacher's labels; yields the number of each epoch after it.
+    """Train on each teacher's labels. Yields the number of each epoch after it.
 
-    counted  yields the epochs to go through, such as `at.steps(epochs)`; None goes through all of them
-    descend  takes a step down the loss, such as `at.descend`
+    counted  yields the epochs, such as `at.steps(epochs)`; None goes through all of them
+    descend  takes an optimiser step on the loss, such as `at.descend`
     """
     optimizer = torch.optim.Adam(probes.parameters(), lr=rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
@@ -71,13 +71,15 @@ def learn(
 
 @torch.no_grad()
 def accuracy(probes: Probes, x: Inputs, odd: Int[Tensor, " batch"]) -> float:
-    """The mean over the probes."""
+    """The mean accuracy of the probes."""
     return (probes(x).argmax(-1) == odd).float().mean().item()
 
 
 def classroom(generator: torch.Generator, like: Tensor, teachers: int) -> tuple[Parts, View]:
-    """Images and digits, disjoint: 500 to pre-train on, 100 for the teachers, 478 for them to label, and 719
-    for the test; and the 20 pixels that each teacher sees."""
+    """Disjoint images and digits, and a function that selects the 20 pixels each teacher sees.
+
+    500 images for pre-training, 100 for the teachers, 478 for them to label, and 719 for the test.
+    """
     images, labels = data.digits()
     images, labels = images.flatten(1).to(like), labels.to(like.device)
     order = torch.randperm(len(images), generator=generator).to(like.device)
@@ -89,7 +91,7 @@ def classroom(generator: torch.Generator, like: Tensor, teachers: int) -> tuple[
 
 
 def features(width: int, generator: torch.Generator) -> nn.Sequential:
-    """The strong model without its head, at its random start."""
+    """The strong model without its head, randomly initialised."""
     layers = (nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
     for layer in layers[::2]:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
@@ -104,7 +106,7 @@ def pretrain(
     generator: torch.Generator,
     descend: Descend = descend,
 ) -> None:
-    """Teach it to tell the ten digits."""
+    """Train the features to classify the ten digits, then freeze them."""
     images, digits = part
     head = Probes(1, body[-2].out_features, 10).to(images)
     optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=0.003)
@@ -115,5 +117,5 @@ def pretrain(
 
 
 def halves(digits: Int[Tensor, " images"], teachers: int) -> Float[Tensor, "teachers images 2"]:
-    """The truth, as distributions over even and odd."""
+    """The true labels, as distributions over even and odd."""
     return F.one_hot(digits % 2, 2).float().expand(teachers, -1, -1)

@@ -1,4 +1,4 @@
-"""What to write oneself: the performance gap recovered, hard predictions, and the confidence loss."""
+"""Exercises: the performance gap recovered, hard predictions, and the confidence loss."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Students of weak teachers: what is recovered of the gap, and by what."""
+"""Students of weak teachers: how much of the gap they recover, and why."""
 
 import math
 from collections.abc import Callable
@@ -44,7 +44,7 @@ from .model import (
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """Test accuracy after each epoch; labels for the transfer set, as distributions; answers to the test."""
+    """Test accuracy after each epoch, labels of the transfer set as distributions, and test predictions."""
 
     curve: list[float]
     labels: Float[Tensor, "teachers transfer 2"]
@@ -53,10 +53,10 @@ class Taught:
 
 @dataclass(frozen=True, slots=True)
 class School:
-    """What all students are given.
+    """The data that all students share.
 
     few      the pixels that each teacher sees
-    steps    of the pre-training of features
+    steps    of the features' pre-training
     teacher  the weak teachers, after their training
     """
 
@@ -71,7 +71,7 @@ Labels = Float[Tensor, "teachers labelled 2"]
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """Whose features a student sees and whose labels it learns, both stages; how much it trusts itself."""
+    """A student's features and its labels (both stages), and the peak weight of its own predictions."""
 
     view: Callable[[Trial], View]
     labels: Callable[[Trial], Labels]
@@ -115,7 +115,7 @@ def experiment(run: Run) -> None:
     report(run, table)
 
 
-# In the words of the check, and whom that favours.
+# Differences in the wording of the check, and whom they favour.
 FEATURES = (
     "the length of their loops of their stages, the steps that they take of their stages, "
     "their updates of their stages"
@@ -127,7 +127,7 @@ UNEQUAL = {
 
 
 def opened(run: Run) -> School:
-    """The parts of the digits, and the teachers, trained for as many steps on their own part."""
+    """The parts of the digits, and the teachers, trained on their own part for as many steps as a student."""
     count = run.pick(smoke=3, quick=20, full=100)
     like = torch.empty(0, device=run.device, dtype=run.dtype)
     known, few = classroom(run.data("classroom", "world"), like, count)
@@ -179,7 +179,7 @@ def teach(
         return Taught(curve, probes(view(known["transfer"][0])).softmax(-1), answers)
 
 
-# What a student sees
+# Inputs of a student
 
 
 def teachers_pixels(at: Trial) -> View:
@@ -203,7 +203,7 @@ def untrained(at: Trial) -> View:
 
 
 def pretrained(at: Trial, name: str, width: int, steps: int) -> View:
-    """Features of `width` that have learned to tell ten digits for `steps` steps."""
+    """Features of size `width`, trained for `steps` steps to classify the ten digits."""
     known, generator = at.world.known, at.generator("features")
     body = features(width, generator).to(known["test"][0])
     counted = at.steps(steps, f"{at.part(name)} features")
@@ -211,7 +211,7 @@ def pretrained(at: Trial, name: str, width: int, steps: int) -> View:
     return body
 
 
-# What a student learns
+# Labels of a student
 
 
 def truth(at: Trial) -> Labels:
@@ -231,7 +231,7 @@ def handed_on_by_strong(at: Trial) -> Labels:
 
 
 def hand_on(at: Trial, name: str, view: Callable[[Trial], View]) -> Labels:
-    """The labels of a student who learned the teacher's."""
+    """The labels of a student that was trained on the teacher's labels."""
     return teach(at, at.world.known, at.part(name), at.stage(view), at.world.teacher.labels).labels
 
 
@@ -244,7 +244,7 @@ def teachers_answers(logits: EvenOdd, weak: EvenOdd, alpha: float) -> Losses:
 
 
 def learn_from(at: Trial, student: Student, _: None) -> tuple[float, Taught]:
-    """Nothing is chosen: all students have one rate."""
+    """No setting is chosen: all students share one learning rate."""
     labels, view = at.stage(student.labels), at.stage(student.view)
     taught = teach(at, at.world.known, at.name, view, labels, peak=student.peak, loss=student.loss)
     return math.nan, taught
@@ -257,7 +257,7 @@ def judged(at: Trial, found: Sweep[Taught]) -> dict[str, Tensor | float]:
 
 
 def right(school: School, taught: Taught) -> Float[Tensor, " test"]:
-    """The share of the probes that tell each image of the test rightly."""
+    """The fraction of probes that classify each test image correctly."""
     return (taught.answers == school.known["test"][1] % 2).double().mean(0)
 
 
@@ -270,7 +270,7 @@ def gaps(table: Table) -> dict[str, dict[str, Tensor]]:
 
 
 def report(run: Run, table: Table) -> None:
-    """How much of the gap each student recovers, and how often it says what its teacher says."""
+    """Report the gap that each student recovers, and its agreement with the teacher."""
     run.phase("evaluate")
     if not table.sweeps:
         return

@@ -16,15 +16,17 @@ Loss = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def gap_recovered(weak: float, student: float, ceiling: float) -> float:
-    """PGR (section 3): 0 is as good as the teacher, 1 as good as training on the truth."""
+    """PGR (section 3): 0 is as good as the teacher, 1 as good as training on the true labels."""
     return (student - weak) / (ceiling - weak)
 
 
 def gap_of_images(
     weak: Float[Tensor, " images"], student: Float[Tensor, " images"], ceiling: Float[Tensor, " images"]
 ) -> Float[Tensor, " images"]:
-    """A value for each image. Their mean is the gap recovered, and their standard error is its own, to first
-    order."""
+    """A value for each image, whose mean is the gap recovered.
+
+    The standard error of these values is that of the gap recovered, to first order.
+    """
     gap = (ceiling - weak).mean()
     recovered = (student - weak).mean() / gap
     return recovered + (student - weak - recovered * (ceiling - weak)) / gap
@@ -33,8 +35,8 @@ def gap_of_images(
 def harden(score: Losses, share: float) -> Classes:
     """The student's prediction I[f(x) > t], with t such that it is 1 for `share` of each batch.
 
-    score  anything that grows with f(x), such as the logit of class 1 less that of class 0
-    share  how often class 1 occurs; half, where classes are balanced
+    score  any increasing function of f(x), such as the logit of class 1 minus that of class 0
+    share  frequency of class 1; half if the classes are balanced
     """
     above = round(share * score.shape[-1])
     falling = F.pad(score.sort(-1, descending=True).values, (0, 1), value=-math.inf)
@@ -47,17 +49,17 @@ def warm_up(progress: float, peak: float) -> float:
 
 
 def confidence_loss(logits: EvenOdd, weak: EvenOdd, alpha: float, *, share: float = 0.5) -> Losses:
-    """Section 4.3's L_conf: the student is as sure of itself as alpha says.
+    """Section 4.3's L_conf: alpha is the weight of the student's own hardened predictions.
 
     weak  the teacher's distribution f_w; it gets no gradient
     """
-    # (1 - alpha) CE(f(x), f_w(x)) + alpha CE(f(x), I[f(x) > t]), the latter a constant.
+    # (1 - alpha) CE(f(x), f_w(x)) + alpha CE(f(x), I[f(x) > t]), where the hard label is a constant.
     score = logits.detach()
     return mixed_cross_entropy(logits, weak, harden(score[..., 1] - score[..., 0], share), alpha)
 
 
 def mixed_cross_entropy(logits: Logits, weak: Logits, hard: Classes, alpha: float) -> Losses:
-    """Cross-entropies with soft and hard labels, for any number of classes; `weak` has to sum to 1."""
+    """Cross-entropies with soft and hard labels, for any number of classes; `weak` must sum to 1."""
     # (1 - alpha) CE(f, weak) + alpha CE(f, hard)
     log_f = logits.log_softmax(-1)
     own = log_f.gather(-1, hard[..., None])[..., 0]

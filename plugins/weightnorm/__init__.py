@@ -1,22 +1,22 @@
-"""Weight normalisation: the length of each weight vector is a parameter of its own, apart from its direction.
+"""Weight normalisation: separate parameters for the length and the direction of each weight vector.
 
 Salimans and Kingma 2016, "Weight Normalization: A Simple Reparameterization to Accelerate Training of Deep
 Neural Networks", arXiv 1602.07868.
 
-The problem. Batch normalisation speeds training up, and makes every example depend on the others of its
-batch. The noise of that hurts in reinforcement learning and generative models, and recurrent networks have no
-one batch to look at.
+The problem. Batch normalisation speeds up training, but makes every example depend on the others of its
+batch. This noise hurts in reinforcement learning and generative models, and recurrent networks have no single
+batch to normalise over.
 
-The idea. Write each unit's weight vector as w = g v / ‖v‖. Nothing new can be computed with it, but descent
-changes: the gradient of v is at right angles to v and is divided by its length, so that v grows until the
-steps are of a fitting size. No statistics are taken, but for once: before training, lengths and biases are
-set by one batch so that every unit starts with mean 0 and variance 1. Mean-only batch normalisation may be
-put on top: the mean of the batch is taken off, its variance is left to g.
+The idea. Write each unit's weight vector as w = g v / ‖v‖. The set of functions stays the same, but descent
+changes: the gradient of v is orthogonal to v and scaled by 1 / ‖v‖, so v grows until the steps have a
+suitable size. Statistics are computed only once: before training, lengths and biases are initialised from one
+batch so that every unit has mean 0 and variance 1. Mean-only batch normalisation can be added: it subtracts
+the batch mean, and g controls the variance.
 
-This folder. `model`: equation 2 as it is written, and with one scale a unit, the layer, the start, and
-mean-only batch normalisation. `experiment` trains batch normalisation's deep convolutions, and separates what
-the start does from what the parameters do. Beside the normalisations before and after it, it stands in the
-tables of `dyt`.
+This folder. `model`: equation 2 as written and with one scale per unit, the layer, the initialisation, and
+mean-only batch normalisation. `experiment` trains batch normalisation's deep convolutional network, and
+separates the effect of the initialisation from that of the parameterisation. The tables of `dyt` compare
+weight normalisation with earlier and later normalisations.
 
 Dimensions: units (output features or channels), fan-in (the axes of one unit's weight vector).
 """

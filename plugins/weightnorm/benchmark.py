@@ -1,4 +1,4 @@
-"""A convolution whose weight has its length and direction apart: as it is written, torch's, and ours."""
+"""A weight-normalised convolution: as written, torch's, and ours."""
 
 from collections.abc import Callable, Iterator
 
@@ -28,7 +28,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 def case(batch: int, inputs: int, units: int, side: int, itemsize: int) -> Case:
     def drawn(generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Directions of very different lengths: only g counts."""
+        """Directions of very different lengths; only g matters."""
         lengths = torch.logspace(-2, 2, units).view(-1, 1, 1, 1)
         return (
             torch.randn(batch, inputs, side, side, generator=generator),

@@ -1,4 +1,4 @@
-"""What to write oneself: equation 2, the start from data, and mean-only batch normalisation."""
+"""Exercises: equation 2, data-dependent initialisation, and mean-only batch normalisation."""
 
 from collections.abc import Iterator
 

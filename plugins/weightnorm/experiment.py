@@ -1,4 +1,4 @@
-"""Deep convolutions with length and direction apart, against the same network from the same start."""
+"""Deep weight-normalised convolutions, against the plain network from the same initial function."""
 
 import math
 from collections.abc import Callable
@@ -156,9 +156,9 @@ def look_at_one_layer(run: Run) -> None:
 # Convolutions
 
 Images = Float[Tensor, "batch features height width"]
-Make = Callable[[Images], nn.Sequential]  # images to start from, to a network
+Make = Callable[[Images], nn.Sequential]  # images for the initialisation to a network
 
-OUTPUT_STD = 0.1  # that the scores start with; the authors' later code has it, the paper does not say
+OUTPUT_STD = 0.1  # initial std of the logits; from the authors' later code, not given in the paper
 
 
 class ConstantLength(WeightNorm):
@@ -195,7 +195,7 @@ def batch_normalised(images: Images) -> nn.Sequential:
 def apart(
     images: Images, *, layer: type[WeightNorm] = WeightNorm, norm: Norm = nn.Identity, start: bool = True
 ) -> nn.Sequential:
-    """Every layer with weights has length and direction apart, and starts from the images."""
+    """Weight normalisation of every layer with weights, initialised from the images."""
     parts = network(norm)
     net = nn.Sequential(*(layer(p) if isinstance(p, nn.Conv2d | nn.Linear) else p for p in parts))
     if start:
@@ -207,7 +207,7 @@ def apart(
 
 
 def same_start(images: Images) -> nn.Sequential:
-    """The network that computes what `apart` starts with, its weights as usual."""
+    """The plain network with the same initial function as `apart`."""
     started = apart(images)
     net = network(nn.Identity).to(images)
     with torch.no_grad():
@@ -219,7 +219,7 @@ def same_start(images: Images) -> nn.Sequential:
 
 
 class Setting(NamedTuple):
-    """An arm: what makes its network of the first images, and the norm that gradients are clipped to."""
+    """An arm: constructs a network from the first images, and the norm that gradients are clipped to."""
 
     make: Make
     clip: float | None = None
@@ -264,7 +264,7 @@ def train(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[floa
 
 
 def share(table: Table) -> dict[str, dict[str, float]]:
-    """Of batch normalisation's gain over the plain network, the part that mean-only has."""
+    """Mean-only's share of the improvement of batch normalisation over the plain network."""
     losses = {row: value for row, value in table.of("loss").items() if isinstance(value, float)}
     if "mean-only" not in losses:
         return {}

@@ -1,4 +1,4 @@
-"""Equation 2, the layer, its start from data (section 3), and mean-only batch normalisation (section 4).
+"""Equation 2, the layer, its initialisation (section 3), and mean-only batch normalisation (section 4).
 
 Dimensions: units (output features or channels), fan-in (the axes of one unit's weight vector).
 """
@@ -15,34 +15,34 @@ Lengths = Float[Tensor, "units *ones"]
 
 
 def line_by_line(v: Weight, g: Lengths) -> Weight:
-    """Equation 2: w = g v / ‖v‖, for each unit by itself."""
+    """Equation 2: w = g v / ‖v‖, for each unit separately."""
     return g * v / v.square().sum(tuple(range(1, v.ndim)), keepdim=True).sqrt()
 
 
 def weight_norm(v: Weight, g: Lengths) -> Weight:
-    """The same; half precisions are calculated in single."""
+    """The same, with half precision computed in float32."""
     single = torch.promote_types(v.dtype, torch.float32)
     scale = g.to(single) / torch.linalg.vector_norm(v, dim=axes(v), keepdim=True, dtype=single)
     return (v * scale).to(v.dtype)
 
 
 def axes(v: Tensor) -> tuple[int, ...]:
-    """Of one unit's weight vector."""
+    """The axes of one unit's weight vector."""
     return tuple(range(1, v.ndim))
 
 
 class WeightNorm(nn.Module):
-    """A linear layer or a convolution with length and direction apart, under `nn.utils.weight_norm`'s names.
+    """A weight-normalised linear layer or convolution, with the names of `nn.utils.weight_norm`.
 
-    Call `start` with a batch before training; or leave it, and the layer computes what `layer` did.
+    Call `start` with a batch before training. Without it, the layer computes the same as `layer`.
     """
 
     normalise: Callable[[Weight, Lengths], Weight] = staticmethod(weight_norm)
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
-        """Takes the weight of `layer`, and its bias, which it must have.
+        """Takes over the weight and bias of `layer`, which must have a bias.
 
-        Raises ValueError for a convolution that does not pad with zeros.
+        Raises ValueError for a convolution whose padding is not zeros.
         """
         super().__init__()
         if getattr(layer, "padding_mode", "zeros") != "zeros":
@@ -62,9 +62,10 @@ class WeightNorm(nn.Module):
 
     @torch.no_grad()
     def start(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """Equations 5 and 6: lengths and biases by which each unit's result on `x` has mean 0 and variance 1.
+        """Equations 5 and 6: initialise lengths and biases so that each unit has mean 0 and variance 1 on
+        `x`.
 
-        A unit that does not vary on `x` keeps its length. Returns the result, for the layers above.
+        A unit that does not vary on `x` keeps its length. Returns the layer's output.
         """
         y = self(x)
         features = y.movedim(1 if self.weight_v.ndim > 2 else -1, 0).flatten(1)
@@ -76,16 +77,15 @@ class WeightNorm(nn.Module):
 
 
 def start_from_data(network: nn.Sequential, x: Float[Tensor, "batch ..."]) -> None:
-    """Start the layers in order: each sees what the started ones below it make of `x`."""
+    """Initialise the layers in order, each on the output of the ones before."""
     for layer in network:
         x = (layer.start(x) if isinstance(layer, WeightNorm) else layer(x)).detach()
 
 
 class MeanOnlyBatchNorm(nn.Module):
-    """Section 4: subtracts each feature's mean over the batch, at inference a running average of it, and adds
-    a bias of its own, beside which that of the layer below has no effect.
+    """Section 4: subtracts each feature's batch mean (a running average in evaluation) and adds a bias.
 
-    `momentum` is the weight of the newest batch in the average.
+    The bias of the layer below has no effect. `momentum` is the weight of the newest batch in the average.
     """
 
     def __init__(self, features: int, *, momentum: float = 0.1) -> None:

@@ -1,4 +1,4 @@
-"""Squares over an image, and the way back through pooling."""
+"""Occlusion maps, and the backward pass through pooling."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ SQUARE = 5
 
 
 def one_by_one(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """A pass for each square."""
+    """One forward pass per square."""
     places = corners(SIDE, SIDE, SQUARE, 1)
     maps = []
     for image, label in zip(images, classes.tolist(), strict=True):
@@ -27,7 +27,7 @@ def one_by_one(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def all_at_once(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """All squares over all images as one batch."""
+    """All squares on all images in one batch."""
     places = corners(SIDE, SIDE, SQUARE, 1)
     copies = torch.cat([covered(image, places, SQUARE) for image in images])
     scores = network(copies).unflatten(0, (len(images), -1))
@@ -36,7 +36,7 @@ def all_at_once(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
 
 
 def of_images(network: PairNet, images: Tensor, classes: Tensor) -> Tensor:
-    """All squares over one image as a batch, which stays in the cache."""
+    """All squares on one image in one batch, which stays in the cache."""
     return occluded(network, images, classes, side=SQUARE)
 
 
@@ -45,7 +45,7 @@ def sum_of_maps(maps: Tensor) -> Tensor:
 
 
 def by_autograd(network: PairNet, images: Tensor) -> Tensor:
-    """The gradient of the sum of the last maps, by autograd."""
+    """The gradient of the sum of the last feature maps, by autograd."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
         (found,) = torch.autograd.grad(network.layers(leaf).sum(), leaf)
@@ -57,7 +57,7 @@ def by_pull_back(network: PairNet, images: Tensor) -> Tensor:
 
 
 def scattered(network: PairNet, images: Tensor) -> Tensor:
-    """The same with switches as masks: a place gets its share where the window's largest value was."""
+    """The same with switches as masks: the gradient goes to the place of the window's maximum."""
     x, inputs = images, []
     for layer in network.layers:
         inputs.append(x)

@@ -1,4 +1,4 @@
-"""Functions to write: the rule for a ReLU, the backward pass, and the occluded images."""
+"""Exercises: the rule for a ReLU, the backward pass, and the occluded images."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What the score loses when a digit is covered, and where the projections of a score lie."""
+"""The loss of score when a digit is covered, and the location of a score's projections."""
 
 import math
 from collections.abc import Callable
@@ -131,7 +131,7 @@ def cover(run: Run, pair: Pair, asked: Known) -> None:
 
 
 def answer(asked: Known, at: Trial, question: Question, _: None) -> tuple[float, Tensor]:
-    """Nothing is chosen."""
+    """No setting is chosen."""
     return math.nan, question(asked)
 
 
@@ -157,7 +157,7 @@ def upper_half(asked: Known) -> Covered:
 
 
 def brightest(asked: Known) -> Covered:
-    """The box of the asked digit's size with the brightest pixels."""
+    """The brightest box of the asked digit's size."""
     boxes = []
     for light, box in zip(brightness(asked.images).float().cpu(), asked.boxes, strict=True):
         width, height = (box[2:] - box[:2]).long().tolist()
@@ -168,7 +168,7 @@ def brightest(asked: Known) -> Covered:
 
 
 def lost(network: PairNet, covered: Callable[[Known], Covered], asked: Known) -> Float[Tensor, " questions"]:
-    """What covering costs the probability of each question's digit."""
+    """The decrease of the asked digit's probability under the cover."""
     hidden = covered(asked).to(asked.images.device)[:, None]
     after = probability(network, torch.where(hidden, GREY, asked.images), asked)
     return (probability(network, asked.images, asked) - after).cpu()
@@ -186,7 +186,7 @@ def probability(network: PairNet, images: Tensor, asked: Known) -> Float[Tensor,
 
 
 def of_scores(network: PairNet, asked_classes: Tensor) -> Callable[[Maps], Maps]:
-    """What starts the way back: the gradient of the score with respect to the last maps."""
+    """The start of the backward pass: the gradient of the score with respect to the last feature maps."""
     weight = network.classifier.weight[asked_classes]
 
     def signal(maps: Maps) -> Maps:
@@ -198,7 +198,7 @@ def of_scores(network: PairNet, asked_classes: Tensor) -> Callable[[Maps], Maps]
 def projected(
     network: PairNet, rule: Rule, asked: Known, *, switches: bool = True
 ) -> Float[Tensor, "questions height width"]:
-    """The projection's magnitude, in the colour where it is largest."""
+    """The projection's magnitude, largest over the colour channels."""
     images, signal = asked.images - BRIGHTNESS, of_scores(network, asked.classes)
     return pull_back(network.layers, images, rule, signal, switches=switches).abs().amax(1)
 
@@ -238,7 +238,7 @@ def large(images: Tensor) -> Tensor:
 
 
 def draw(run: Run, network: PairNet, asked: Known) -> None:
-    """Six scenes; below each the loss under a square at each place, for its first and second digit."""
+    """Six scenes with the occlusion maps and the projections of their two digits."""
     count = min(6, len(asked.images) // 2)
     scenes, classes = asked.images[: 2 * count], asked.classes[: 2 * count]
     lost = occlusion(network, scenes, classes).clamp(min=0)
@@ -253,7 +253,7 @@ def draw(run: Run, network: PairNet, asked: Known) -> None:
 
 
 def show_units(run: Run, network: PairNet, asked: Known) -> None:
-    """For twelve maps of the last layer the four strongest scenes, and what is projected from them."""
+    """The four strongest scenes of twelve feature maps of the last layer, and their projections."""
     images = asked.images[::2]
     maps = network.features(images)
     units = maps.amax((0, 2, 3)).topk(12).indices.tolist()
@@ -269,7 +269,7 @@ def show_units(run: Run, network: PairNet, asked: Known) -> None:
 
 
 def strongest(maps: Maps, *, unit: int) -> Maps:
-    """Zeros but for one map's largest activation in each image (section 2.1)."""
+    """Zeros except for one map's largest activation in each image (section 2.1)."""
     flat = torch.zeros_like(maps).flatten(2)
     value, place = maps[:, unit].flatten(1).max(1)
     flat[torch.arange(len(maps)), unit, place] = value

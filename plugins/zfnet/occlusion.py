@@ -1,4 +1,4 @@
-"""Occlusion: what the network says when something grey covers a part of the image (section 4.2)."""
+"""Occlusion: the network's scores when a grey square covers part of the image (section 4.2)."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,7 +22,7 @@ def corners(height: int, width: int, side: int, stride: int) -> list[tuple[int, 
 def covered(
     image: Float[Tensor, "3 height width"], places: Sequence[tuple[int, int]], side: int
 ) -> Float[Tensor, "squares 3 height width"]:
-    """The image once for each place, with a grey square there."""
+    """A copy of the image for each place, with a grey square there."""
     images = image.repeat(len(places), 1, 1, 1)
     for copy, (top, left) in zip(images, places, strict=True):
         copy[:, top : top + side, left : left + side] = GREY
@@ -37,7 +37,7 @@ def occluded(
     side: int = 5,
     stride: int = 1,
 ) -> Float[Tensor, "n rows columns"]:
-    """Each image's score of its class under a square at each place.
+    """The score of each image's class with the square at each place.
 
     side, stride  of the square in pixels
     """
@@ -59,6 +59,6 @@ def occlusion(
     side: int = 5,
     stride: int = 1,
 ) -> Float[Tensor, "n rows columns"]:
-    """How much of each image's score of its class is lost under a square at each place."""
+    """The decrease of each image's class score with the square at each place."""
     before = network(images).gather(1, classes[:, None])[:, :, None]
     return before - occluded(network, images, classes, side=side, stride=stride)

@@ -1,8 +1,8 @@
-"""The way back through a plain network: deconvnet, and the gradient that it is compared with.
+"""The backward pass through a plain network: deconvnet, and the gradient for comparison.
 
-A deconvnet (section 2.1) goes back through the same filters, transposed, puts what comes back into the places
-that max-pooling chose, and takes the ReLU of it: the way back sees the layers' weights and the switches, not
-what the ReLUs of the way forward let through. The gradient sees that, and no ReLU of its own.
+A deconvnet (section 2.1) goes back through the transposed filters, puts values at the places that max-pooling
+chose, and applies a ReLU to them. It depends on the weights and the switches, but not on which ReLUs were
+active in the forward pass. The gradient does, and has no ReLU of its own.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 Images = Float[Tensor, "batch maps rows columns"]
 Maps = Float[Tensor, "batch outputs down across"]
-Rule = Callable[[Tensor, Tensor], Tensor]  # what comes back to a ReLU, what came to it forward
+Rule = Callable[[Tensor, Tensor], Tensor]  # backward signal and the ReLU's input to the outgoing signal
 
 
 def gradient(signal: Tensor, x: Tensor) -> Tensor:
-    """Back goes what belongs to a positive input."""
+    """Passes the signal where the forward input was positive."""
     return signal * (x > 0)
 
 
 def deconvnet(signal: Tensor, x: Tensor) -> Tensor:
-    """Back goes what is positive itself."""
+    """Passes positive signals."""
     return signal.relu()
 
 
@@ -34,13 +34,13 @@ def pull_back(
     *,
     switches: bool = True,
 ) -> Images:
-    """The projection of an activation of the last maps into the pixels.
+    """Project an activation of the last feature maps to the pixels.
 
     layers    convolutions with stride 1, ReLUs and max-poolings
-    signal    given the last maps, what starts the way back: zeros but at the activation
+    signal    maps the last feature maps to the start of the backward pass: zeros except at the activation
     switches  False: unpooling spreads a value evenly over its window
 
-    Raises TypeError for a layer of another kind.
+    Raises TypeError for any other layer.
     """
     x, inputs, places = images, [], {}
     for index, layer in enumerate(layers):
