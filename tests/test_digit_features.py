@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 with install_import_hook("readtrack.scores.digit_features", "beartype.beartype"):
     from readtrack.scores import digit_features
 from readtrack import data
+from readtrack.data import sources
 from readtrack.runs.events import EventWriter
 from readtrack.runs.run import Run
 from readtrack.scores import frechet_distance
@@ -28,7 +29,7 @@ def test_it_reads_digits_and_knows_made_ones(tmp_path: Path):
         budget="quick",
         settings={},
     )
-    eye = digit_features.digit_features(run)
+    eye = digit_features.digit_features(run, sources.load("images", "digits", 3))
     assert not eye.training
     (train, _), (choose, _), (judge, labels) = data.parts(*data.digits(), seed=3)
     with torch.no_grad():

@@ -7,7 +7,6 @@ from copy import deepcopy
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -103,14 +102,14 @@ class Trained(NamedTuple):
 class Setting(NamedTuple):
     """Digits as rows in [-1, 1], what judges their distance, and the chain."""
 
-    train: Float[Tensor, "train 64"]
-    choose: Float[Tensor, "choose 64"]
-    judge: Float[Tensor, "judge 64"]
+    train: Float[Tensor, "train pixels"]
+    choose: Float[Tensor, "choose pixels"]
+    judge: Float[Tensor, "judge pixels"]
     eye: DigitFeatures
     schedule: Schedule
 
-    def distance(self, made: Float[Tensor, "n 64"], real: Float[Tensor, "m 64"]) -> float:
-        return self.eye.distance(*((one.view(-1, 8, 8) + 1) / 2 for one in (made, real)))
+    def distance(self, made: Float[Tensor, "n pixels"], real: Float[Tensor, "m pixels"]) -> float:
+        return self.eye.distance((made + 1) / 2, (real + 1) / 2)
 
 
 @hookimpl
@@ -151,12 +150,13 @@ def bound_weights(schedule: Schedule, t: Times) -> PerSample:
 
 def compare(run: Run, schedule: Schedule) -> None:
     """Both weights, each at its best learning rate."""
-    x = 2 * data.digits()[0].flatten(1).to(run.device, run.dtype) - 1
-    (train_on,), (choose,), (judge,) = data.parts(x, seed=run.seed)
-    judge = judge[run.rows(len(judge), "judge")]
-    setting = Setting(train_on, choose, judge, digit_features(run), schedule)
-    noise = torch.randn(how_many(run), 64, generator=run.data("pixels", "judge"))
-    pixels = train_on.mean(0) + train_on.std(0) * noise.to(x)
+    source = run.source("images", at_most=run.pick(smoke=5_000, quick=5_000, full=None))
+    source = source.grey(run.pick(smoke=14, quick=14, full=28))
+    rows = (2 * images.flatten(1).to(run.device, run.dtype) - 1 for images, _ in source.parts)
+    setting = Setting(*rows, digit_features(run, source), schedule)
+    train_on, judge = setting.train, setting.judge
+    noise = torch.randn(how_many(run), train_on.shape[1], generator=run.data("pixels", "judge"))
+    pixels = train_on.mean(0) + train_on.std(0) * noise.to(train_on)
     apart = setting.distance(pixels.clamp(-1, 1), judge)
     table = run.compare(
         SAMPLES,
@@ -189,7 +189,7 @@ def train(at: Trial, way: Way, rate: float) -> tuple[float, Trained]:
     """Algorithm 1, each step's error times its weight; the distance of samples of fewer steps on `choose`."""
     run, setting = at.run, at.world
     schedule, count = setting.schedule, len(setting.schedule.beta)
-    model = Perceptron(64).to(run.device, run.dtype)
+    model = Perceptron(setting.train.shape[1]).to(run.device, run.dtype)
     averaged = deepcopy(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate, fused=True)
     steps = at.length(run.pick(smoke=4, quick=500, full=10_000))
@@ -247,7 +247,7 @@ def ancestral(
     *,
     every: int = 1,
     noisy: bool = True,
-) -> list[Float[Tensor, "count 64"]]:
+) -> list[Float[Tensor, "count pixels"]]:
     """Algorithm 2: the samples after every step, from noise to digits.
 
     every  one step in place of so many, with the noise of all of them
@@ -256,11 +256,12 @@ def ancestral(
     times = torch.arange(every - 1, len(schedule.beta), every, device=schedule.beta.device)
     steps = schedule.of(times)
     weight = model.into.weight
-    x = torch.randn(count, 64, generator=generator).to(weight)
+    shape = count, weight.shape[1]
+    x = torch.randn(shape, generator=generator).to(weight)
     states = [x]
     for step in reversed(range(len(times))):
         t = torch.full((count,), step, device=x.device)
-        draw = torch.randn(count, 64, generator=generator).to(x)
+        draw = torch.randn(shape, generator=generator).to(x)
         noise = model(x, times[step : step + 1])  # the time is embedded once for all
         x = steps.step(x, t, noise, draw if noisy else torch.zeros_like(draw))
         states.append(x)
@@ -270,9 +271,10 @@ def ancestral(
 @torch.no_grad()
 def ddim(
     run: Run, model: Perceptron, schedule: Schedule, count: int, steps: int
-) -> list[Float[Tensor, "count 64"]]:
+) -> list[Float[Tensor, "count pixels"]]:
     """Samples in few steps without draws (Song et al. 2020), after every step, from noise to digits."""
-    x = torch.randn(count, 64, generator=run.generator("samples")).to(model.into.weight)
+    weight = model.into.weight
+    x = torch.randn(count, weight.shape[1], generator=run.generator("samples")).to(weight)
     states = [x]
     times = torch.linspace(len(schedule.beta) - 1, -1, steps + 1).round().long().to(x.device)
     for now, before in itertools.pairwise(times.split(1)):
@@ -321,7 +323,5 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
     )
 
 
-def pictures(x: Float[Tensor, "n 64"]) -> Float[Tensor, "n 1 36 36"]:
-    """Ink is black, a pixel becomes 4 × 4, and a frame parts the digits."""
-    large = ((1 - x.float()) / 2).view(-1, 1, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return F.pad(large.clamp(0, 1), (2, 2, 2, 2), value=0.8)
+def pictures(x: Float[Tensor, "n pixels"]) -> Float[Tensor, "n 1 height width"]:
+    return data.tiles((x + 1) / 2)

@@ -121,26 +121,26 @@ class Played(NamedTuple):
     """A game after its training, and its samples from the same noise as it went on."""
 
     game: Game
-    growth: list[Float[Tensor, "8 64"]]
+    growth: list[Float[Tensor, "8 pixels"]]
 
 
 class Digits(NamedTuple):
     """Digits as rows; what judges their distance."""
 
-    train: Float[Tensor, "train 64"]
-    choose: Float[Tensor, "choose 64"]
-    judge: Float[Tensor, "judge 64"]
+    train: Float[Tensor, "train pixels"]
+    choose: Float[Tensor, "choose pixels"]
+    judge: Float[Tensor, "judge pixels"]
     eye: DigitFeatures
 
-    def distance(self, made: Float[Tensor, "n 64"], real: Float[Tensor, "m 64"]) -> float:
+    def distance(self, made: Float[Tensor, "n pixels"], real: Float[Tensor, "m pixels"]) -> float:
         if not made.isfinite().all():
             return math.nan
-        return self.eye.distance(made.view(-1, 8, 8), real.view(-1, 8, 8))
+        return self.eye.distance(made, real)
 
     @torch.no_grad()
-    def drawn(self, made: Float[Tensor, "n 64"]) -> float:
+    def drawn(self, made: Float[Tensor, "n pixels"]) -> float:
         """Modes: exp of the entropy of the digits' shares among the samples, from 1 to 10."""
-        shares = self.eye(made.nan_to_num().view(-1, 8, 8)).softmax(1).mean(0)
+        shares = self.eye(made.nan_to_num()).softmax(1).mean(0)
         return torch.special.entr(shares).sum().exp().item()
 
 
@@ -254,10 +254,10 @@ def panel(real: Tensor, fake: Tensor, judged: Tensor, height: int = 80) -> Float
 
 def play_for_digits(run: Run) -> None:
     """A game for digits by either loss, each at its best learning rate."""
-    parts = data.parts(data.digits()[0].flatten(1).to(run.device, run.dtype), seed=run.seed)
-    (judge,) = parts.judge
-    judge = judge[run.rows(len(judge), "judge")]
-    digits = Digits(parts.train[0], parts.choose[0], judge, digit_features(run))
+    source = run.source("images", at_most=run.pick(smoke=5_000, quick=5_000, full=None))
+    source = source.grey(run.pick(smoke=14, quick=14, full=28))
+    rows = (images.flatten(1).to(run.device, run.dtype) for images, _ in source.parts)
+    digits = Digits(*rows, digit_features(run, source))
     table = run.compare(
         SATURATES,
         arms={name: Arm(Way(loss)) for name, loss in LOSSES.items()},
@@ -277,7 +277,7 @@ def play_for_digits(run: Run) -> None:
         show(run, digits, {arm: sweep.chosen for arm, sweep in table.sweeps.items()})
 
 
-def sample(run: Run, game: Game, generator: torch.Generator) -> Float[Tensor, "n 64"]:
+def sample(run: Run, game: Game, generator: torch.Generator) -> Float[Tensor, "n pixels"]:
     count = run.pick(smoke=100, quick=1000, full=5000)
     z = torch.randn(count, LATENT, generator=generator).to(run.device, run.dtype)
     with run.evaluating(game):
@@ -287,7 +287,7 @@ def sample(run: Run, game: Game, generator: torch.Generator) -> Float[Tensor, "n
 def play(at: Trial, way: Way, rate: float) -> tuple[float, Played]:
     """Algorithm 1 with one step of the discriminator for each of the generator; the distance to choose by."""
     run, digits = at.run, at.world
-    game = Game(64, HIDDEN, LATENT).to(run.device, run.dtype)
+    game = Game(digits.train.shape[1], HIDDEN, LATENT).to(run.device, run.dtype)
     judge, maker = (way.optimizer(player, rate) for player in (game.discriminator, game.generator))
     batches, noise = at.generator("batches"), at.generator("noise")
     steps, name = at.length(run.pick(smoke=4, quick=700, full=10_000)), f"{at.name}, rate {rate:g}"
@@ -367,20 +367,14 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
     nearest = digits.train[torch.cdist(ours[:8], digits.train).argmin(1)]
     run.image(
         "samples",
-        tiles(torch.cat((ours[:8], nearest, made["minimax"][:8]))),
+        data.tiles(torch.cat((ours[:8], nearest, made["minimax"][:8]))),
         columns=8,
         caption="Samples; below each the nearest training digit (as in figure 2); the minimax loss's.",
     )
     run.image(
         "the game for digits",
-        tiles(torch.cat(played["non-saturating"].growth)),
+        data.tiles(torch.cat(played["non-saturating"].growth)),
         columns=8,
         caption="From the same noise, from top to bottom: before the game, and after a twelfth, a sixth, a "
         "third, two thirds and all of it.",
     )
-
-
-def tiles(x: Float[Tensor, "n 64"]) -> Float[Tensor, "n 1 36 36"]:
-    """Ink is black, a pixel becomes 4 × 4, and a frame parts the digits."""
-    large = (1 - x.view(-1, 1, 8, 8).float()).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return F.pad(large, (2, 2, 2, 2), value=0.8)

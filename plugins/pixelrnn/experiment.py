@@ -91,7 +91,7 @@ ROW = Claim(
 
 RATES = (0.01, 0.02, 0.04)
 LEVELS = 17  # of grey
-Images = Float[Tensor, "_ 1 8 8"]
+Images = Float[Tensor, "_ 1 height width"]
 
 
 def diagonal(levels: int = LEVELS) -> PixelNetwork:
@@ -142,9 +142,9 @@ def experiment(run: Run) -> None:
     if not run.wants(DIAGONAL, ROW):
         return
     run.phase("setup")
-    x = data.digits()[0][:, None].to(run.device, run.dtype)
-    (train,), (choose,), (judge,) = data.parts(x, seed=run.seed)
-    parts = data.Parts((train,), (choose,), (judge[run.rows(len(judge), "judge")],))
+    source = run.source("images", at_most=run.pick(smoke=2_000, quick=2_000, full=None))
+    source = source.grey(run.pick(smoke=14, quick=14, full=28))
+    parts = data.Parts(*((images.to(run.device, run.dtype),) for images, _ in source.parts))
     table = run.compare(
         DIAGONAL,
         ROW,
@@ -153,7 +153,7 @@ def experiment(run: Run) -> None:
         read=judged,
         grid=run.pick(smoke=RATES[1:2], quick=RATES, full=RATES),
         score="nats a digit on choose",
-        references={"independent pixels": {"nats a digit": independent(train, parts.judge[0])}},
+        references={"independent pixels": {"nats a digit": independent(parts.train[0], parts.judge[0])}},
         breaks={
             NO_STATE.name: {
                 "diagonal": Arm(partial(without_state, diagonal)),
@@ -252,20 +252,18 @@ def complete(run: Run, network: PixelNetwork, judge: Images) -> None:
     """Figure 1: lower halves drawn to the upper ones of held-out digits; and digits drawn from nothing."""
     count = run.pick(smoke=1, quick=8, full=8)
     real, generator = judge[:count], run.generator("completions")
-    drawn = sample(network, real.repeat_interleave(3, 0), 4, generator).view(count, 3, 1, 8, 8)
+    half = real.shape[2] // 2
+    drawn = sample(network, real.repeat_interleave(3, 0), half, generator).unflatten(0, (count, 3))
     occluded = real.clone()
-    occluded[:, :, 4:] = 0.5
+    occluded[:, :, half:] = 0.5
     columns = torch.cat((occluded[:, None], drawn, real[:, None]), 1)
     run.image(
         "completions",
-        large(columns.transpose(0, 1).flatten(0, 1)),
+        data.tiles(columns.transpose(0, 1).flatten(0, 1)),
         columns=count,
         caption="Top: the half that is given; three halves drawn to it; the digit itself (as in figure 1).",
     )
-    whole = sample(network, torch.zeros(2 * count, 1, 8, 8).to(judge), 0, generator)
-    run.image("samples", large(whole), columns=count, caption="Digits drawn from nothing, a pixel at a time.")
-
-
-def large(x: Images) -> Float[Tensor, "_ 1 36 36"]:
-    """Ink is black, a pixel becomes 4 × 4, and a frame parts the digits."""
-    return F.pad((1 - x.float()).repeat_interleave(4, 2).repeat_interleave(4, 3), (2, 2, 2, 2), value=0.8)
+    whole = sample(network, torch.zeros_like(judge[: 2 * count]), 0, generator)
+    run.image(
+        "samples", data.tiles(whole), columns=count, caption="Digits drawn from nothing, a pixel at a time."
+    )

@@ -6,7 +6,7 @@ its own: `scenes`, `strokes`, `balls`, `senses`, `sheet`, `speech` (and `audio`,
 """
 
 from readtrack.data.shipped import code, digits, photographs, text
-from readtrack.data.splits import Parts, characters, parts, split, stretches, windows
+from readtrack.data.splits import Parts, characters, parts, split, stretches, tiles, windows
 
 __all__ = [
     "Parts",
@@ -18,5 +18,6 @@ __all__ = [
     "split",
     "stretches",
     "text",
+    "tiles",
     "windows",
 ]

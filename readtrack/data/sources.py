@@ -56,6 +56,20 @@ class DataSource(NamedTuple):
         parts = Parts(train=taken("train"), choose=taken("choose"), judge=taken("judge"))
         return self._replace(parts=parts)
 
+    def grey(self, side: int) -> DataSource:
+        """The same with images (n, 1, height, width): the mean of their colours, and of neighbouring pixels
+        where a side is longer than `side`."""
+        parts = Parts(*((_grey(images, side), labels) for images, labels in self.parts))
+        return self._replace(parts=parts)
+
+
+def _grey(images: Tensor, side: int) -> Tensor:
+    import torch.nn.functional as F
+
+    grey = images[:, None] if images.dim() == 3 else images.mean(1, keepdim=True)
+    height, width = (min(length, side) for length in grey.shape[2:])
+    return grey if grey.shape[2:] == (height, width) else F.adaptive_avg_pool2d(grey, (height, width))
+
 
 def _blocks(piece: Tensor, rows: Callable[[int, Part], Tensor], part: Part) -> Tensor:
     """Neighbours stay neighbours where `rows` takes all."""

@@ -1,7 +1,8 @@
-"""Data in three parts: to train on, to choose by, to judge by. Texts as ids, and windows of them."""
+"""Data in three parts: to train on, to choose by, to judge by. Texts as ids, and windows; images as tiles."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -109,6 +110,20 @@ def windows(ids: Tensor | Sequence[Tensor], length: int, count: int, generator: 
         rows = owner == i
         found[rows] = piece[starts[rows, None] + torch.arange(length)]
     return found
+
+
+def tiles(images: Tensor) -> Tensor:
+    """Square images of ink, (n, side * side) or (n, 1, side, side) in [0, 1], to be shown in a grid.
+
+    Ink is black, small images are enlarged by whole pixels to 28 or more, and a frame of 2 parts them.
+    """
+    import torch.nn.functional as F
+
+    side = math.isqrt(images[0].numel())
+    zoom = -(-28 // side)
+    large = (1 - images.detach().float()).view(-1, 1, side, side)
+    large = large.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    return F.pad(large.clamp(0, 1), (2, 2, 2, 2), value=0.8)
 
 
 def _sizes(count: int, choose: float, judge: float) -> list[int]:

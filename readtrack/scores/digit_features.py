@@ -1,4 +1,4 @@
-"""The features of a small network for handwritten digits, by which made digits are compared with real ones.
+"""The features of a small classifier of images, by which made digits or clothes are compared with real ones.
 
 The judge of the papers that make digits: Fréchet's distance between the features of their samples and those
 of held-out digits. The same distance of training digits is its floor.
@@ -6,6 +6,7 @@ of held-out digits. The same distance of training digits is its floor.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -13,20 +14,22 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from readtrack import data
 from readtrack.scores.frechet import frechet_distance
 
 if TYPE_CHECKING:
+    from readtrack.data.sources import DataSource
     from readtrack.runs.run import Run
 
 FEATURES = 16
 
 
 class DigitFeatures(nn.Module):
-    """Digits (n, 8, 8) in [0, 1] to scores of ten classes; `features` gives what lies before them."""
+    """Images (n, side * side) or (n, ..., side, side) in [0, 1] to scores of classes; `features` gives what
+    lies before them."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 16, *, side: int = 8, classes: int = 10) -> None:
         super().__init__()
+        self.side = side
         self.convolutions = nn.Sequential(
             nn.Conv2d(1, width, 3, padding=1),
             nn.ReLU(),
@@ -36,35 +39,36 @@ class DigitFeatures(nn.Module):
             nn.ReLU(),
             nn.Flatten(),
         )
-        self.narrow = nn.Linear(8 * width, FEATURES)
-        self.out = nn.Linear(FEATURES, 10)
+        self.narrow = nn.Linear(2 * width * (-(-side // 4)) ** 2, FEATURES)
+        self.out = nn.Linear(FEATURES, classes)
 
-    def features(self, x: Float[Tensor, "n 8 8"]) -> Float[Tensor, "n 16"]:
-        return torch.tanh(self.narrow(self.convolutions(x[:, None])))
+    def features(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n 16"]:
+        return torch.tanh(self.narrow(self.convolutions(x.view(-1, 1, self.side, self.side))))
 
-    def forward(self, x: Float[Tensor, "n 8 8"]) -> Float[Tensor, "n 10"]:
+    def forward(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n classes"]:
         return cast(Tensor, self.out(self.features(x)))
 
     @torch.no_grad()
-    def distance(self, made: Float[Tensor, "n 8 8"], real: Float[Tensor, "m 8 8"]) -> float:
-        """Fréchet's distance of the features. Biased upwards for few digits: compare equal counts."""
+    def distance(self, made: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> float:
+        """Fréchet's distance of the features. Biased upwards for few images: compare equal counts."""
         return frechet_distance(self.features(made), self.features(real))
 
 
-def digit_features(run: Run) -> DigitFeatures:
+def digit_features(run: Run, source: DataSource) -> DigitFeatures:
     """The trained network, from the cache if it is there (`Run.trained`): 2 seconds on one core if not.
 
-    Trained on the training part of `data.parts(*data.digits(), seed=run.seed)`.
+    source  grey square images; their training part is learned
     """
+    x, y = source.parts.train
 
     def train(network: nn.Module) -> None:
-        x, y = data.parts(*data.digits(), seed=run.seed).train
         _train(network, run, x.to(run.device, run.dtype), y.to(run.device))
 
-    return cast(DigitFeatures, run.trained("digits.features", DigitFeatures, train).network)
+    make = partial(DigitFeatures, side=x.shape[-1], classes=len(source.names))
+    return cast(DigitFeatures, run.trained(f"{source.name}.features", make, train).network)
 
 
-def _train(network: nn.Module, run: Run, x: Float[Tensor, "n 8 8"], y: Int64[Tensor, " n"]) -> None:
+def _train(network: nn.Module, run: Run, x: Float[Tensor, "n ..."], y: Int64[Tensor, " n"]) -> None:
     steps = run.pick(smoke=3, quick=400, full=800)
     generator = run.generator("digit features")
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)

@@ -229,7 +229,7 @@ def test_independent_pixels_are_counted():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(experiment) == "7e896112c0ef"
+    assert digest(experiment) == "21935ebd4a1d"
 
 
 def test_the_experiment_runs(run_experiment):
