@@ -126,3 +126,22 @@ def test_a_setting_names_another_source(tmp_path):
 def test_an_unknown_source_names_those_there_are(tmp_path):
     with pytest.raises(ReadtrackError, match="Ships with readtrack: prose, code"):
         sources.load("text", "poems", 0)
+
+
+def test_grey_images_are_shrunk_to_a_side_and_never_enlarged():
+    found = sources.load("images", "digits", 0)
+    assert torch.equal(found.grey(14).parts.judge[0][:, 0], found.parts.judge[0])
+    colours = torch.rand(2, 3, 28, 20)
+    small = found._replace(parts=data.Parts(*[(colours, torch.zeros(2))] * 3)).grey(14).parts.train[0]
+    assert small.shape == (2, 1, 14, 14)
+    torch.testing.assert_close(small[1, 0, 0, 0], colours[1, :, :2, :2].mean())
+
+
+def test_tiles_are_black_ink_in_a_frame():
+    ink = torch.zeros(2, 64)
+    ink[1, 9] = 1
+    found = data.tiles(ink)
+    assert found.shape == (2, 1, 36, 36)
+    assert (found[1, 0, 6:10, 6:10] == 0).all()
+    assert found[1, 0].unique().tolist() == [0, pytest.approx(0.8), 1]
+    assert data.tiles(torch.zeros(3, 1, 28, 28)).shape == (3, 1, 32, 32)
