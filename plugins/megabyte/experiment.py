@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack import data
+from readtrack.data.sources import DataSource
 from readtrack.plugin import (
     UNTRAINED,
     Arm,
@@ -142,9 +143,8 @@ def experiment(run: Run) -> None:
 
 def compare(run: Run) -> None:
     window = run.pick(smoke=32, quick=WINDOW, full=512)
-    text = data.code()[: run.pick(smoke=20_000, quick=1_000_000, full=None)].encode()
-    ids = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
-    world = World(data.stretches(ids, run.data_seed("world")), window)
+    source = run.source("text", at_most=run.pick(smoke=20_000, quick=1_000_000, full=None), name="code")
+    world = World(bytes_of(source), window)
     multiscale, alone = (partial(kind, patches=window // PATCH, **GLOBAL) for kind in (Megabyte, Unheard))
     table = run.compare(
         CHEAPER,
@@ -163,6 +163,17 @@ def compare(run: Run) -> None:
     run.headline("bits over the place in a patch")
     if not run.null and not run.broken:
         show(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, world)
+
+
+def bytes_of(source: DataSource) -> data.Parts:
+    """The text as bytes: Latin-1 where that has all its characters (enwik8 is read so), otherwise UTF-8."""
+    encoding = "latin-1" if max(source.names) < "\u0100" else "utf-8"
+
+    def encoded(piece: Int[Tensor, " characters"]) -> Int[Tensor, " bytes"]:
+        text = "".join(source.names[i] for i in piece.tolist()).encode(encoding)
+        return torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+
+    return data.Parts(*(tuple(encoded(piece) for piece in part) for part in source.parts))
 
 
 def bits_of_frequencies(parts: data.Parts) -> float:

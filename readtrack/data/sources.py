@@ -56,6 +56,12 @@ class DataSource(NamedTuple):
         parts = Parts(train=taken("train"), choose=taken("choose"), judge=taken("judge"))
         return self._replace(parts=parts)
 
+    def sizes(self, kind: Kind) -> str:
+        """How many rows or characters each part has, in words."""
+        train, choose, judge = (sum(map(len, part[: None if kind == "text" else 1])) for part in self.parts)
+        items = "characters" if kind == "text" else kind
+        return f"{self.name}: {train:,} {items} to train on, {choose:,} to choose by, {judge:,} to judge by"
+
     def grey(self, side: int) -> DataSource:
         """The same with images (n, 1, height, width): the mean of their colours, and of neighbouring pixels
         where a side is longer than `side`."""
@@ -79,19 +85,20 @@ def _blocks(piece: Tensor, rows: Callable[[int, Part], Tensor], part: Part) -> T
     return torch.cat([piece[starts[i] :][:_BLOCK] for i in rows(len(starts), part).tolist()])
 
 
-def load(kind: Kind, name: str, seed: int, *, at_most: int | None = None) -> DataSource:
+def load(kind: Kind, name: str, seed: int, *, at_most: int | None = None, **split: float) -> DataSource:
     """The data called `name`, parted by `seed` where its authors have not.
 
     at_most  rows or characters to take
+    split    shares of what ships, as `parts` and `stretches` take them
     Raises ReadtrackError if the data are of another kind, NotAvailableError if they are not here.
     """
     if kind == "images" and name in IMAGES:
         images, labels = (tensor[:at_most] for tensor in IMAGES[name]())
         classes = "".join(str(label) for label in sorted(set(labels.tolist())))
-        return DataSource(name, parts(images, labels, seed=seed), classes)
+        return DataSource(name, parts(images, labels, seed=seed, **split), classes)
     if kind == "text" and name in TEXTS:
         ids, alphabet = characters(TEXTS[name]()[:at_most])
-        return DataSource(name, stretches(ids, seed), alphabet)
+        return DataSource(name, stretches(ids, seed, **split), alphabet)
     return _of_home(kind, name, seed, at_most)
 
 

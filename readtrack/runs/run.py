@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from readtrack.bench.case import Budget
 from readtrack.claims import AtLeast, Claim
+from readtrack.data import sources
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.runs import meaning
 from readtrack.runs.artifacts import ArtifactFiles
@@ -26,7 +27,6 @@ from readtrack.text import format_number
 if TYPE_CHECKING:
     import torch
 
-    from readtrack.data.sources import DataSource
     from readtrack.datasets.catalogue import Kind
     from readtrack.runs.comparing import Break, NoNull
     from readtrack.runs.table import Metrics, Sweep, Table
@@ -162,19 +162,19 @@ class Run:
 
         return torch.arange(count)
 
-    def source(self, kind: Kind, *, at_most: int | None = None) -> DataSource:
+    def source(
+        self, kind: Kind, *, at_most: int | None = None, name: str = "", **split: float
+    ) -> sources.DataSource:
         """Images, text or speech in three parts, as in `readtrack.data.sources`; `--data NAME` takes others.
 
         at_most  rows or characters to take, before they are parted
+        name     what is taken without `--data`; "" is the first of its kind
+        split    shares of what ships, where they are not the usual ones: `choose=0.1, judge=0.3`
         Raises ReadtrackError if there is no such data, NotAvailableError if it has to be fetched first.
         """
-        from readtrack.data import sources
-
-        name = self.option(kind, sources.DEFAULTS[kind])
-        found = sources.load(kind, name, self.seed, at_most=at_most)
-        train, choose, judge = (sum(map(len, part[: None if kind == "text" else 1])) for part in found.parts)
-        items = "characters" if kind == "text" else kind
-        self.log(f"{name}: {train:,} {items} to train on, {choose:,} to choose by, {judge:,} to judge by")
+        name = self.option(kind, name or sources.DEFAULTS[kind])
+        found = sources.load(kind, name, self.seed, at_most=at_most, **split)
+        self.log(found.sizes(kind))
         return found.of_rows(kind, self.rows)
 
     def wants(self, *claims: Claim) -> bool:

@@ -145,3 +145,16 @@ def test_tiles_are_black_ink_in_a_frame():
     assert (found[1, 0, 6:10, 6:10] == 0).all()
     assert found[1, 0].unique().tolist() == [0, pytest.approx(0.8), 1]
     assert data.tiles(torch.zeros(3, 1, 28, 28)).shape == (3, 1, 32, 32)
+
+
+def test_a_paper_may_name_other_shares_and_another_default(tmp_path):
+    found = {}
+
+    def experiment(run):
+        found.update(images=run.source("images", choose=0.1, judge=0.3), text=run.source("text", name="code"))
+
+    module = SimpleNamespace(__name__="readtrack.papers.toy", experiment=experiment)
+    run_experiment(module, tmp_path / "run", budget="quick", seed=3)
+    expected = data.parts(*data.digits(), seed=3, choose=0.1, judge=0.3)
+    assert torch.equal(found["images"].parts.judge[1], expected.judge[1])
+    assert found["text"].name == "code"

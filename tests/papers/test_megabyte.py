@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from readtrack import data
 from readtrack.checks.constants import digest
+from readtrack.data.sources import DataSource
 from readtrack.papers import megabyte
 from readtrack.papers.megabyte import Megabyte
 from readtrack.papers.megabyte.benchmark import by_loops, training_cost
@@ -187,3 +188,13 @@ def test_the_set_up_is_the_stated_one():
 def test_every_variant_is_right(check_benchmark):
     cases = check_benchmark(megabyte)
     assert [case.name for case in cases] == ["a training step", "64 bytes written"]
+
+
+@pytest.mark.parametrize(
+    ("text", "coded"), [("a\xe9b", "a\xe9b".encode("latin-1")), ("a\u2019", "a\u2019".encode())]
+)
+def test_a_text_is_read_as_latin_1_where_it_can_be(text, coded):
+    ids, alphabet = data.characters(text)
+    source = DataSource("a text", data.Parts((ids,), (ids,), (ids,)), alphabet)
+    (found,) = its.bytes_of(source).judge
+    assert bytes(found.tolist()) == coded
