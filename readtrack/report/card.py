@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _LARGEST = 8 << 20  # bytes of a card
-_JOB = ("device", "dtype", "budget", "only", "seed", "null", "broken", "compile", "settings")
+_JOB = ("device", "dtype", "budget", "only", "seed", "null", "broken", "times", "compile", "settings")
 _VERSIONS = ("readtrack", "python", "torch")
 _MACHINE = ("device", "device_name", "cpu", "cores", "threads", "dtype", "os")
 _INSIDE = (re.compile(r'<script type="application/json" id="card">(.*?)</script>', re.DOTALL),
@@ -87,6 +87,7 @@ class Card:
             f"--{name} {self.job[name]}" for name, usual in named.items() if self.job.get(name) != usual
         ]
         parts += ["--null"] if self.job.get("null") else []
+        parts += [f"--times {self.job['times']}"] if self.job["times"] != 1 else []
         parts += ["--compile"] if self.job.get("compile") else []
         parts += [f"--break {_quoted(self.job['broken'])}"] if self.job.get("broken") else []
         settings = self.job.get("settings") or {}
@@ -118,7 +119,7 @@ class Card:
             raise ValueError("it is not a card of this version of readtrack")
         body = clean(body)
         try:
-            job = {name: body["job"][name] for name in _JOB}
+            job = {name: {"times": 1, **body["job"]}[name] for name in _JOB}
             Job.from_json({**job, "run_id": "card", "paper": body["paper"]})
             return cls(
                 paper=one_line(body["paper"]),

@@ -97,12 +97,14 @@ def render(
 def card_pages(card: Card) -> tuple[str, str]:
     """A replication card as HTML and as Markdown."""
     from readtrack.report.card import as_json
+    from readtrack.report.replay import RULE
 
     left = "file paths, names of machines and the reader’s note"
     values: dict[str, Any] = {
         "c": card,
         "rows": [_values(one) for one in card.claims],
         "facts": _setting(card),
+        "replay_rule": RULE,
         "footer": f"Written by readtrack. {'This card has' if card.private else 'Left out:'} {left}.",
         "data": Drawn(as_json(card)),
         "title": card.title,

@@ -13,14 +13,32 @@ from readtrack.claims import Bound
 from readtrack.plugins import prints
 from readtrack.procedure import LOOKS, margins
 from readtrack.report.card import Card, CardClaim
+from readtrack.report.effects import said
 from readtrack.verdict_table import VerdictRow
 
 Verdict = Literal["SAME", "DIFFERENT", "UNCLEAR"]
 
 _CLOSE = 0.05  # of the distance to the threshold: a smaller difference does not matter to the rule
 _ROUNDING = 1e-6  # of the value
-_OF_THE_SEEDS = 0.25  # of the standard deviation over seeds: another seed would do far more
+# Standard deviations over seeds. On another processor, number of threads or torch, floating-point sums have
+# another order. Training can carry that difference as far as another seed does (Summers and Dinneen, 2021).
+# 95 % of the differences of two seeds are below 1.96 √2 standard deviations. Where order cannot be the cause,
+# a quarter of one is allowed.
+_OF_THE_SEEDS, _REORDERED = 0.25, 1.96 * math.sqrt(2)
+_ORDER = ("torch", "device_name", "cpu", "threads")  # what adds in another order, and changes nothing else
+RULE = (
+    "A claim is SAME if both runs reach the same verdict, and its values differ by no more than 5 % of the "
+    "distance to the threshold or a quarter of the standard deviation over seeds. If the paper’s code is "
+    "the same line by line, and only the processor, the thread count or the version of torch differs, "
+    "floating-point sums are computed in another order. Training can carry this as far as another seed "
+    "does, so the values may then differ by 2.8 standard deviations, as 95 % of all pairs of seeds do. A "
+    "claim is DIFFERENT if its verdict or its rule differs, or if its values do and either the setting is "
+    "the same or the code is not. If the code alone differs, every difference beyond rounding counts. All "
+    "other claims are UNCLEAR. Standard deviations are those of the shipped verdicts."
+)
 _AT_THE_THRESHOLD = 0.02  # of the threshold, within which two runs may fall on either side
+# Seeds to the expected range of as many normal values, in standard deviations (Tippett 1925).
+_RANGES = {5: 2.326, 10: 3.078, 20: 3.735}
 
 # (claim, metric) to the standard deviation over the seeds of its verdict, in logarithms for a ratio.
 Spreads = Mapping[tuple[str, str], float]
@@ -72,36 +90,43 @@ def replay(there: Card, here: Card, spreads: Spreads) -> Replay:
     known = bool(there.code and here.code)
     changed = prints.changes(there.code, here.code) if known else []
     other = _environment(there, here)
+    slack = _REORDERED if known and not changed and other and other.keys() <= set(_ORDER) else _OF_THE_SEEDS
+    tolerances = {name: slack * spread for name, spread in spreads.items()}
     ours = {one.name: one for one in here.claims}
     theirs = {one.name: one for one in there.claims}
+    told = list(other.values())
     claims = [
-        _compared(name, theirs.get(name), ours.get(name), changed, other, spreads)
+        _compared(name, theirs.get(name), ours.get(name), changed, told, tolerances)
         for name in dict.fromkeys([*theirs, *ours])
     ]
-    return Replay(claims, changed, known, other)
+    return Replay(claims, changed, known, told)
 
 
 def spreads(rows: Sequence[VerdictRow]) -> Spreads:
-    """Of the claims whose verdicts kept the value of each seed."""
+    """Of each bound, from the values of the seeds; where a verdict kept only their range, from that."""
     found = {}
     for row in rows:
         for bound in row.claim.bounds:
             values = [value for value in row.values.get(bound.metric, ()) if value is not None]
-            distances = margins(bound, values) if len(values) >= LOOKS[0].seeds else None
-            if distances:
+            words = said(row.ours, bound.metric)
+            if len(values) >= LOOKS[0].seeds and (distances := margins(bound, values)):
                 found[row.claim.name, bound.metric] = stdev(distances)
+            elif not values and words and len(row.seeds) in _RANGES:
+                ends = margins(bound, (words.low, words.high))
+                if ends:
+                    found[row.claim.name, bound.metric] = abs(ends[1] - ends[0]) / _RANGES[len(row.seeds)]
     return found
 
 
-def _environment(there: Card, here: Card) -> list[str]:
-    """`torch 2.13.0 there, 2.14.0 here`; the processor's name counts, its number of cores does not."""
+def _environment(there: Card, here: Card) -> dict[str, str]:
+    """`torch: 2.13.0 there, 2.14.0 here`; the processor's name counts, its number of cores does not."""
     names = [("versions", name) for name in ("readtrack", "torch")]
     names += [("machine", name) for name in ("device_name", "cpu", "threads", "dtype")]
-    found = []
+    found = {}
     for group, name in names:
         a, b = getattr(there, group).get(name), getattr(here, group).get(name)
         if a != b:
-            found.append(f"{name.replace('_', ' ')}: {a or 'unknown'} there, {b or 'unknown'} here")
+            found[name] = f"{name.replace('_', ' ')}: {a or 'unknown'} there, {b or 'unknown'} here"
     return found
 
 
@@ -111,7 +136,7 @@ def _compared(
     here: CardClaim | None,
     changed: Sequence[prints.Change],
     other: Sequence[str],
-    spreads: Spreads,
+    tolerances: Mapping[tuple[str, str], float],
 ) -> ClaimReplay:
     if there is None or here is None:
         why = "the claim is not stated here" if here is None else "the card does not have the claim"
@@ -119,7 +144,9 @@ def _compared(
         return ClaimReplay(name, "DIFFERENT", *said, "", why)
     if _rule(there) != _rule(here):
         return ClaimReplay(name, "DIFFERENT", there.verdict, here.verdict, "", "the rule differs")
-    pairs = [_pair(bound, there, here, spreads.get((name, bound.metric), 0.0)) for bound in there.claim.rule]
+    pairs = [
+        _pair(bound, there, here, tolerances.get((name, bound.metric), 0.0)) for bound in there.claim.rule
+    ]
     numbers = "; ".join(said for said, _, _ in pairs)
     verdict, why = _judged(there, here, pairs, changed, other)
     return ClaimReplay(name, verdict, there.verdict, here.verdict, numbers, why)
@@ -162,7 +189,7 @@ def _rule(one: CardClaim) -> tuple[object, ...]:
 
 
 def _pair(
-    bound: Bound | Speedup | Growth, there: CardClaim, here: CardClaim, spread: float
+    bound: Bound | Speedup | Growth, there: CardClaim, here: CardClaim, tolerance: float
 ) -> tuple[str, bool, bool]:
     """What a bound's values are, whether they agree, and whether they lie at the threshold."""
     if not isinstance(bound, Bound):
@@ -171,11 +198,11 @@ def _pair(
         # Times differ from run to run; the rule says which differences matter.
         return said, a.verdict(bound) == b.verdict(bound), False
     x, y = (bound.value(one.values, one.at_least) for one in (there, here))
-    return f"{bound.metric} {x:.4g} and {y:.4g}", _agree(bound, x, y, spread), _straddle(bound, x, y)
+    return f"{bound.metric} {x:.4g} and {y:.4g}", _agree(bound, x, y, tolerance), _straddle(bound, x, y)
 
 
-def _agree(bound: Bound, a: float, b: float, spread: float) -> bool:
-    """Whether the difference is rounding, or small beside the way to the threshold or the seeds' spread."""
+def _agree(bound: Bound, a: float, b: float, tolerance: float) -> bool:
+    """Whether they differ by rounding, little beside the distance to the threshold, or by the tolerance."""
     if not (math.isfinite(a) and math.isfinite(b)):
         return a == b or (math.isnan(a) and math.isnan(b))
     if math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=1e-12):
@@ -187,7 +214,7 @@ def _agree(bound: Bound, a: float, b: float, spread: float) -> bool:
     else:
         threshold = bound.threshold
     nearest = min(abs(a - threshold), abs(b - threshold))
-    return abs(a - b) <= max(_CLOSE * nearest, _OF_THE_SEEDS * spread)
+    return abs(a - b) <= max(_CLOSE * nearest, tolerance)
 
 
 def _moved(there: CardClaim, here: CardClaim) -> bool:

@@ -181,6 +181,43 @@ def test_a_difference_is_measured_by_the_seeds(home: Home) -> None:
     here = replace(made, claims=(stated(0.315),), machine={**made.machine, **setting})
     assert replay(made, here, {}).verdict == "UNCLEAR"
     assert replay(made, here, spreads([row])).verdict == "SAME"
+    ranged = replace(row, values={}, ours="gain 0.3 (0.2 to 0.4)")  # as the earlier procedure wrote it
+    assert spreads([ranged]) == {("it gains", "gain"): pytest.approx(0.2 / 2.326)}
+    assert replay(made, here, spreads([ranged])).verdict == "SAME"
+    assert spreads([replace(ranged, seeds=(1,))]) == {}
+    assert spreads([replace(ranged, ours="another 0.3")]) == {}
+
+
+def test_another_order_of_sums_may_do_what_another_seed_does(home: Home) -> None:
+    made = card(home)
+    spread = {("it gains", "gain"): 0.05}  # 2.8 of these are 0.139
+    edited = {"adam/model.py": ["aaaaaaaa", "dddddddd", "cccccccc"]}
+
+    def said(value: float, **changes: Any) -> str:
+        return replay(made, replace(made, claims=(stated(value),), **changes), spread).verdict
+
+    for elsewhere in ({"threads": 8}, {"cpu": "another", "device_name": "another"}):
+        machine = {**made.machine, **elsewhere}
+        assert said(0.43, machine=machine) == "SAME"
+        assert said(0.45, machine=machine) == "UNCLEAR"
+        assert said(0.19, machine=machine) == "UNCLEAR"  # on the other side of the threshold
+        assert said(0.1, machine=machine) == "DIFFERENT"
+        assert said(0.33, machine=machine, code=edited) == "DIFFERENT"
+        assert said(0.33, machine=machine, code={}) == "UNCLEAR"  # nobody knows that it is the same code
+    assert said(0.43, versions={**made.versions, "torch": "9"}) == "SAME"
+    for no_order in (
+        {"versions": {**made.versions, "readtrack": "9"}},
+        {"machine": {**made.machine, "dtype": "bfloat16"}},
+    ):
+        assert said(0.43, **no_order) == "UNCLEAR"
+    assert said(0.43) == "DIFFERENT"  # nothing differs, so nothing but chance in the run itself is left
+
+
+def test_a_card_keeps_how_many_times_as_long_arms_were_trained(home: Home, tmp_path: Path) -> None:
+    made = card(home, job={"times": 3})
+    write_card(made, tmp_path, "card")
+    assert read(tmp_path / "card.html").job["times"] == 3
+    assert made.command == "readtrack run adam --seed 3 --budget quick --times 3"
 
 
 def test_where_lines_differ() -> None:
