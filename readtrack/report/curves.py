@@ -14,6 +14,7 @@ from statistics import fmean
 
 from readtrack.claims import Claim
 from readtrack.present.scales import by_factors, is_timed, wants_log
+from readtrack.report import sweeps
 from readtrack.report.privacy import Discretion
 from readtrack.report.words import number, sentence
 from readtrack.runs.record import Record
@@ -38,12 +39,16 @@ _FAR = 1e100  # from there on a value counts as infinite
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An arm in a chart's key. role: "" where the record does not say it; kind: the class that gives the arm
-    colour and dashes."""
+    """An arm in a chart's key.
+
+    role   "" where the record does not say it
+    value  the last one; where settings are compared, the one at the best setting
+    kind   the class that gives the arm colour and dashes
+    """
 
     name: str
     role: str
-    last: str
+    value: str
     kind: str
 
 
@@ -85,7 +90,10 @@ def roles(record: Record, claims: Sequence[Claim]) -> dict[str, str]:
 def _styled(arms: Iterable[str], roles: Mapping[str, str]) -> list[tuple[str, str, int]]:
     """The arms in the order in which they are drawn, each with its role and the number of its style: 0 is the
     paper's, 1 a control's."""
-    found = {arm: roles.get(arm) or roles.get(arm.partition("@")[0], "") for arm in arms}
+    found = {
+        arm: roles.get(arm) or roles.get(arm.partition("@")[0]) or roles.get(arm.rpartition(", ")[0], "")
+        for arm in arms
+    }
     ordered = sorted(found, key=lambda arm: _ORDER.get(found[arm], len(_ORDER)))[:_ARMS]
     free = list(range(len(ordered)))
     known = any(found[arm] in _STYLES for arm in ordered)
@@ -105,12 +113,14 @@ def _better(record: Record, *names: str) -> str:
 
 def curves(record: Record, roles: Mapping[str, str], most: int = 6) -> list[Chart]:
     """The run's charts, the headline's first; `roles` as the function of this name finds them."""
+    best = sweeps.chosen(record)
+    record, notes = sweeps.at_the_best(record)
     names = [name for name, arms in record.curves.items() if any(len(points) > 3 for points in arms.values())]
     ranked = sorted(
         names,
         key=lambda name: (name != record.headline_curve, _is_choice(name), -len(record.curves[name])),
     )
-    charts = [_chart(record, name, roles) for name in ranked[:most]]
+    charts = [_chart(record, name, roles, best, notes.get(name, "")) for name in ranked[:most]]
     return [chart for chart in charts if chart is not None]
 
 
@@ -119,7 +129,9 @@ def _is_choice(name: str) -> bool:
     return "over rate" in name or "choos" in name
 
 
-def _chart(record: Record, name: str, roles: Mapping[str, str]) -> Chart | None:
+def _chart(
+    record: Record, name: str, roles: Mapping[str, str], best: Mapping[str, Mapping[str, float]], note: str
+) -> Chart | None:
     whole = {
         arm: sorted((x, y) for x, y in points if abs(x) < _FAR and abs(y) < _FAR)
         for arm, points in record.curves[name].items()
@@ -134,19 +146,32 @@ def _chart(record: Record, name: str, roles: Mapping[str, str]) -> Chart | None:
     x_name = x_name or name.partition(" over ")[2]
     timed = is_timed(name, x_name, (x for x, _ in first))
     log_x = not timed and by_factors(x for x, _ in first)
-    x_name = x_name or ("step" if timed else "")
+    what = x_name
+    x_name = x_name or ("step" if timed else "x, which this record does not name")
     keys = [
-        Key(arm or "value", ROLE_WORDS.get(role, ""), number(arms[arm][-1][1]), f"arm{style}")
+        Key(
+            arm or "value",
+            ROLE_WORDS.get(role, ""),
+            number(arms[arm][-1][1]) if timed else _at_best(arms[arm], best.get(what, {}).get(arm)),
+            f"arm{style}",
+        )
         for arm, role, style in styled
     ]
     left = len(arms) - len(styled)
+    notes = [note, f"{left} more {'arm is' if left == 1 else 'arms are'} not drawn." if left > 0 else ""]
     return Chart(
         sentence(f"{name.partition(' over ')[0] if not y_name else name}"),
         keys,
-        _picture(shown, x_name, log_x=log_x, title=name),
+        _picture(shown, x_name, log_x=log_x, dots=not timed, title=name),
         _better(record, name),
-        f"{left} more arms are not drawn." if left > 0 else "",
+        " ".join(filter(None, notes)),
     )
+
+
+def _at_best(points: Points, best: float | None) -> str:
+    """`best 0.159 at 0.02`; "" where the run chose none of the points."""
+    found = next((y for x, y in points if best is not None and math.isclose(x, best, rel_tol=1e-3)), None)
+    return "" if found is None or best is None else f"best {number(found)} at {number(best)}"
 
 
 def thinned(points: Points) -> list[tuple[float, float]]:
@@ -158,7 +183,10 @@ def thinned(points: Points) -> list[tuple[float, float]]:
     return [(fmean(x for x, _ in group), fmean(y for _, y in group)) for group in groups]
 
 
-def _picture(styled: Mapping[str, tuple[int, Points]], x_name: str, *, log_x: bool, title: str) -> Drawn:
+def _picture(
+    styled: Mapping[str, tuple[int, Points]], x_name: str, *, log_x: bool, dots: bool, title: str
+) -> Drawn:
+    """dots: mark each point, as where each is a setting that was tried."""
     arms = {arm: points for arm, (_, points) in styled.items()}
     thin = {arm: thinned(points) for arm, points in arms.items()}
     xs = [x for points in arms.values() for x, _ in points]
@@ -183,6 +211,11 @@ def _picture(styled: Mapping[str, tuple[int, Points]], x_name: str, *, log_x: bo
                 "polyline", class_=f"arm{styled[arm][0]}", vector_effect="non-scaling-stroke", points=path
             )
         )
+    marks = [
+        element("circle", class_=f"tried{styled[arm][0]}", r=3.5,
+                cx=percent(_LEFT + (100 - _LEFT) * across(x) / 1000), cy=_TOP + up(y) / 1000 * _HEIGHT)
+        for arm, points in reversed(thin.items()) if dots for x, y in points
+    ]  # fmt: skip
     bottom = _TOP + _HEIGHT
     where = ", ".join(filter(None, [x_name, "log scale" if across.log else ""]))
     told = "; ".join(
@@ -197,6 +230,7 @@ def _picture(styled: Mapping[str, tuple[int, Points]], x_name: str, *, log_x: bo
         "svg",
         *grid,
         plot,
+        *marks,
         element("line", class_="axis", x1="0", x2="100%", y1=bottom, y2=bottom),
         text(number(min(xs)), x=percent(_LEFT), y=bottom + 17),
         text(where, x="56%", y=bottom + 17, text_anchor="middle"),

@@ -12,6 +12,7 @@ _FROM = 2012  # from this year on there are so many papers that a year takes mor
 _EARLY, _LATE = 40, 56  # pixels of a year
 _LANE, _TITLE, _TOP = 22, 26, 34
 _LETTER = 7.6  # pixels, about
+_BOW = 34  # pixels that a line over other papers of its row rises, doubled
 _POINTED_AT = "stroke:var(--arm0);stroke-width:2.4;opacity:1"
 
 
@@ -111,8 +112,13 @@ def _above(papers: Mapping[str, Paper], one: str) -> set[str]:
 
 def _edge(parent: str, one: str, places: Mapping[str, tuple[int, int]]) -> Drawn:
     (a, b), (c, d) = places[parent], places[one]
-    bend = (c - a) // 2 if c > a else 30
-    path = f"M{a},{b}C{a + bend},{b} {c - bend},{d} {c},{d}"
+    if b == d and any(y == b and min(a, c) < x < max(a, c) for x, y in places.values()):
+        path = (
+            f"M{a},{b}Q{(a + c) // 2},{b - _BOW} {c},{d}"  # over the papers between, which it does not join
+        )
+    else:
+        bend = (c - a) // 2 if c > a else 30
+        path = f"M{a},{b}C{a + bend},{b} {c - bend},{d} {c},{d}"
     return element("path", class_=f"e f-{parent} t-{one}", d=path)
 
 

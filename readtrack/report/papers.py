@@ -88,7 +88,10 @@ class PageLink:
 
 @dataclass(frozen=True, slots=True)
 class RunLabel:
+    """chosen: a rule was chosen on its seed."""
+
     words: str
+    smoke: bool
     chosen: bool
 
 
@@ -239,7 +242,7 @@ def _add_run(view: PaperView, source: ReportSource) -> None:
         chosen = any(shown.seed in row.claim.chosen_on for row in rows)
         words = f"{record.started[:10]}, seed {shown.seed}, budget “{shown.budget}”, on {shown.device}"
         if view.pairs or view.curves or record.artifacts:
-            view.run = RunLabel(source.tell.line(words), chosen)
+            view.run = RunLabel(source.tell.line(words), shown.budget == "smoke", chosen)
     if timed is not None:
         view.bench = setting(source.record(timed.run_id), [row.claim for row in rows], source.tell)
 

@@ -281,7 +281,7 @@ class Site:
         self._page(
             _READING,
             "reading.html",
-            title="What was read",
+            title="Papers read",
             sentence=found.sentence,
             heat=reading.heat_map(found),
             months=list(months.items()),

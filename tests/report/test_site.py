@@ -59,9 +59,9 @@ def test_each_paper_has_a_page_and_each_page_is_small(shipped_site: Site) -> Non
 @pytest.mark.timing
 def test_ninety_papers_take_less_than_five_seconds() -> None:
     def seconds() -> float:
-        start = time.perf_counter()
+        start = time.process_time()  # on a busy machine the clock would time the others
         build(of_shipped())
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert min(seconds() for _ in range(3)) < 5
 
@@ -287,6 +287,77 @@ def test_a_seed_that_the_rule_was_chosen_on_is_no_evidence(home: Home) -> None:
         run(home, "bert", number_, job={"seed": of}, events=[event])
     page = pages(reader(home, papers=("bert",)))["papers/bert.html"]
     assert "Open rings: 1 single run recorded here, with other seeds." in page.text
+
+
+# Sweeps
+
+
+def swept(home: Home, best: dict[str, float], **more: dict[str, float]) -> Page:
+    """Two arms at two rates, with curves of `loss, rate X` and of arms `ours, rate X`."""
+    events: list[dict[str, object]] = [{"event": "meaning", "roles": {"ours": "paper", "control": "control"}}]
+    for arm in ("ours", "control"):
+        for rate in (0.1, 0.2, 0.4, 0.8):
+            events += [
+                {"event": "metric", "name": "score over rate", "step": rate, "arm": arm, "value": rate}
+            ]
+            for step in range(5):
+                both = {"event": "metric", "step": step, "value": rate + step}
+                events += [{**both, "name": f"error, rate {rate}", "arm": arm}]
+                events += [{**both, "name": "length", "arm": f"{arm}, rate {rate}"}]
+    events += [
+        {"event": "metric", "name": "best rate", "step": None, "arm": a, "value": v} for a, v in best.items()
+    ]
+    run(home, events=events)
+    return pages(reader(home, papers=("adam",)))["papers/adam.html"]
+
+
+def test_each_arm_of_a_sweep_is_drawn_at_its_best_setting(home: Home) -> None:
+    page = swept(home, {"ours": 0.4, "control": 0.2})
+    arms = "ours, rate 0.4 (the paper’s) 4.4 control, rate 0.2 (control) 4.2"
+    assert f"Error at the best rate {arms}" in page.text
+    assert f"Length {arms}" in page.text
+    assert "4 values of the rate were tried. Each arm is drawn at its best one." in page.text
+    assert "Each arm is drawn at its best setting. The others are left out." in page.text
+    assert "Score ours (the paper’s) best 0.4 at 0.4 control (control) best 0.2 at 0.2" in page.text
+    tried = [named["class"] for _, named in page.tags if named.get("class", "").startswith("tried")]
+    assert tried == ["tried1"] * 4 + ["tried0"] * 4
+
+
+def test_a_sweep_whose_choice_is_not_recorded_shows_all_settings(home: Home) -> None:
+    page = swept(home, {"ours": 7.0, "control": 0.2})  # a later sweep of the same name chose 7
+    assert "Error, rate 0.1 ours (the paper’s)" in page.text
+    assert "at the best rate" not in page.text
+    assert "4 more arms are not drawn." in page.text
+
+
+def test_an_axis_that_the_record_does_not_name_says_so(home: Home) -> None:
+    run(
+        home,
+        events=[
+            {"event": "metric", "name": "bytes", "step": 4**at, "arm": "ours", "value": at}
+            for at in range(1, 6)
+        ],
+    )
+    page = pages(reader(home, papers=("adam",)))["papers/adam.html"]
+    assert "x, which this record does not name, log scale" in page.text
+
+
+def test_a_smoke_run_is_shown_as_one_that_proves_nothing(home: Home) -> None:
+    run(home, job={"budget": "smoke"})
+    assert (
+        "Its pictures, curves and values say nothing about the paper."
+        in pages(reader(home, papers=("adam",)))["papers/adam.html"].text
+    )
+
+
+def test_a_line_of_the_lineage_passes_over_the_papers_that_it_does_not_join(shipped_site: Site) -> None:
+    paths = {
+        named["class"]: named["d"]
+        for tag, named in pages(shipped_site)["lineage.html"].tags
+        if tag == "path" and "class" in named
+    }
+    assert "Q" in paths["e f-newton t-bfgs"]  # over hessian, which stands between them
+    assert "Q" not in paths["e f-bfgs t-lbfgs"]
 
 
 # What is left out

@@ -1,0 +1,115 @@
+"""Curves of attempts with several settings: each arm is shown at its best one, as the run chose it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from readtrack.runs.record import Record
+
+_BEST = "best "  # a metric `best rate` has the value that an arm's sweep chose
+_CLOSE = 1e-3  # of a value: names have fewer digits than numbers
+
+Points = list[tuple[float, float]]
+
+
+class _Attempt(NamedTuple):
+    """`loss, rate 0.03` has the head "loss"."""
+
+    head: str
+    what: str
+    value: float
+
+
+def chosen(record: Record) -> dict[str, dict[str, float]]:
+    """What was swept, to arm, to the value that was best."""
+    found: dict[str, dict[str, float]] = {}
+    for (name, arm), value in record.values.items():
+        if name.startswith(_BEST) and math.isfinite(value):
+            found.setdefault(name.removeprefix(_BEST), {})[arm] = value
+    return found
+
+
+def at_the_best(record: Record) -> tuple[Record, dict[str, str]]:
+    """The record without the curves of settings that no arm chose, and to each curve a note about them.
+
+    `loss, rate 0.01` and `loss, rate 0.03` become one curve `loss at the best rate`; of the arms
+    `ours, rate 0.01` and `ours, rate 0.03` the one at the best rate stays. Names stay as they are where
+    the record does not say which setting was best.
+    """
+    best = chosen(record)
+    curves: dict[str, dict[str, Points]] = {}
+    notes: dict[str, str] = {}
+    cells: dict[tuple[str, str], dict[float, str]] = {}
+    for name in record.curves:
+        if one := _attempt(name, best):
+            cells.setdefault((one.head, one.what), {})[one.value] = name
+    merged = {}
+    for (head, what), names in cells.items():
+        if len(names) < 2 or not (kept := _each_at_its_best(record, names, what, best[what])):
+            continue
+        note = f"{len(names)} values of the {what} were tried. Each arm is drawn at its best one."
+        merged |= dict.fromkeys(names.values(), (f"{head} at the best {what}", kept, note))
+    for name, arms in record.curves.items():
+        if name in merged:
+            title, kept, note = merged[name]
+            curves[title], notes[title] = kept, note
+            continue
+        curves[name], left = _best_arms(arms, best)
+        if left:
+            notes[name] = "Each arm is drawn at its best setting. The others are left out."
+    headline = merged[record.headline_curve][0] if record.headline_curve in merged else record.headline_curve
+    return replace(record, curves=curves, headline_curve=headline), notes
+
+
+def _attempt(name: str, best: Mapping[str, object]) -> _Attempt | None:
+    rest, _, number = name.rpartition(" ")
+    try:
+        value = float(number)
+    except ValueError:
+        return None
+    split = (rest.rpartition(between) for between in (", ", " at "))
+    return next((_Attempt(head, what, value) for head, _, what in split if head and what in best), None)
+
+
+def _each_at_its_best(
+    record: Record, names: Mapping[float, str], what: str, best: Mapping[str, float]
+) -> dict[str, Points]:
+    """The arms' curves, each at the value that the arm chose; nothing unless all of them have one. An arm
+    that chose none is shown if it has one curve alone."""
+    arms = dict.fromkeys(arm for name in names.values() for arm in record.curves[name])
+    found = {}
+    for arm in arms:
+        value = best.get(arm)
+        there = [
+            v
+            for v, name in names.items()
+            if arm in record.curves[name] and (value is None or _same(v, value))
+        ]
+        if len(there) == 1:
+            found[arm if value is None else f"{arm}, {what} {value:g}"] = record.curves[names[there[0]]][arm]
+        elif value is not None:
+            return {}  # another sweep of the same name chose
+    return found
+
+
+def _best_arms(
+    arms: Mapping[str, Points], best: Mapping[str, Mapping[str, float]]
+) -> tuple[dict[str, Points], bool]:
+    """The arms `ours, rate 0.03` at the chosen rate alone, and whether any is left out."""
+    found = {arm: _attempt(arm, best) for arm in arms}
+    kept = {
+        arm: points
+        for arm, points in arms.items()
+        if (one := found[arm]) is None or _same(one.value, best[one.what].get(one.head, one.value))
+    }
+    heads = {one.head for one in found.values() if one}
+    if heads - {one.head for arm in kept if (one := found[arm])}:
+        return dict(arms), False  # another sweep of the same name chose
+    return kept, len(kept) < len(arms)
+
+
+def _same(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=_CLOSE)
