@@ -46,7 +46,7 @@ def at_the_best(record: Record) -> tuple[Record, dict[str, str]]:
     for name in record.curves:
         if one := _attempt(name, best):
             cells.setdefault((one.head, one.what), {})[one.value] = name
-    merged = {}
+    merged: dict[str, tuple[str, dict[str, Points], str]] = {}
     for (head, what), names in cells.items():
         if len(names) < 2 or not (kept := _each_at_its_best(record, names, what, best[what])):
             continue
