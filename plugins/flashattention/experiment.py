@@ -168,6 +168,7 @@ def compare_training(run: Run) -> None:
         run.metric("held-out nats", nats[arm], arm=arm)
     peaks = {arm: measure_memory(run, arm, attend) for arm, (_, attend) in arms.items()}
     run.headline("peak bytes")
+    run.axes("peak bytes", x="tokens")
     difference = max(abs(a - b) for a, b in zip(losses["standard"], losses["tiled"], strict=True))
     values = {
         "largest difference in loss": difference,
@@ -246,6 +247,8 @@ def count_accesses(run: Run) -> None:
         return tiled_accesses(Schedule(tokens, tokens, query_block=query_block, key_block=key_block), dim)
 
     lengths, sizes = [2**power for power in range(9, 15)], [2**power for power in range(15, 19)]
+    run.axes("HBM accesses", x="tokens")
+    run.axes("HBM accesses over SRAM", x="numbers that SRAM holds")
     for tokens in lengths:
         run.metric("HBM accesses", standard_accesses(tokens, dim), step=tokens, arm="standard")
         run.metric("HBM accesses", accesses(tokens, a100), step=tokens, arm="tiled")

@@ -103,6 +103,7 @@ def experiment(run: Run) -> None:
         null="items",
     )
     run.headline("strongest pixels in the asked box, question by question")
+    run.axes("strongest pixels in the asked box, question by question", x="questions, from the worst, in %")
     draw(run, pair.trained, pair.untrained, asked)
     draw_classes(run, pair.trained, asked)
 
@@ -177,9 +178,13 @@ def draw(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
         heat(saliency(untrained, first, classes[::2])),
         heat(edges(first)),
     ]
-    names = ", ".join(f"{a} and {b}" for a, b in classes.view(-1, 2).tolist())
-    caption = f"Scenes ({names}); the map of the first digit, of the second, untrained, and edges."
-    run.image("maps", large(torch.cat(rows)), columns=count, caption=caption)
+    run.image(
+        "maps",
+        large(torch.cat(rows)),
+        columns=[f"{a} and {b}" for a, b in classes.view(-1, 2).tolist()],
+        rows=["scene", "first digit", "second digit", "first, untrained", "edges"],
+        caption="Scenes with two digits, and the maps of each.",
+    )
 
 
 def draw_classes(run: Run, network: PairNet, asked: Known) -> None:
@@ -191,4 +196,4 @@ def draw_classes(run: Run, network: PairNet, asked: Known) -> None:
     caption = (
         "What raises the score of 0, 1, 2, 3 and 4 most, at a price for each pixel, from faint noise on."
     )
-    run.image("class models", large(drawn), columns=CLASSES, caption=caption)
+    run.image("class models", large(drawn), columns=[str(one) for one in range(CLASSES)], caption=caption)

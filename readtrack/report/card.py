@@ -12,16 +12,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from readtrack import regular
+from readtrack.bench.case import Budget
 from readtrack.bench.judge import BoundEstimate, judge
 from readtrack.claims import Claim
 from readtrack.errors import ReadtrackError
 from readtrack.plugins import prints
 from readtrack.plugins.prints import Prints
 from readtrack.report.privacy import Discretion
-from readtrack.runs.job import Job
+from readtrack.runs.job import Job, Only
 from readtrack.runs.record import Record
 from readtrack.text import clean, one_line
 
@@ -81,7 +82,12 @@ class Card:
     @property
     def command(self) -> str:
         """The command that makes this run."""
-        parts = ["readtrack run", self.paper, f"--seed {self.job['seed']}", f"--budget {self.job['budget']}"]
+        parts = [
+            "readtrack run",
+            _quoted(self.paper),
+            f"--seed {self.job['seed']}",
+            f"--budget {self.job['budget']}",
+        ]
         named = {"device": "auto", "dtype": "auto", "only": None}
         parts += [
             f"--{name} {self.job[name]}" for name, usual in named.items() if self.job.get(name) != usual
@@ -121,6 +127,7 @@ class Card:
         try:
             job = {name: {"times": 1, **body["job"]}[name] for name in _JOB}
             Job.from_json({**job, "run_id": "card", "paper": body["paper"]})
+            _choices(job)
             return cls(
                 paper=one_line(body["paper"]),
                 title=one_line(str(body["title"])),
@@ -136,6 +143,15 @@ class Card:
             )
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"it lacks {error}") from error
+
+
+def _choices(job: Mapping[str, Any]) -> None:
+    """Raises ValueError for what no command line takes: a person may paste the card's command."""
+    if job["budget"] not in get_args(Budget) or job["only"] not in (None, *get_args(Only)):
+        raise ValueError("its budget or its part of the run is none")
+    for name in ("device", "dtype"):
+        if not re.fullmatch(r"[a-z]+\d*(:\d+)?", job[name]):
+            raise ValueError(f"its {name} is none")
 
 
 def _quoted(text: str) -> str:

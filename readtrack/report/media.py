@@ -30,13 +30,18 @@ _LONGEST = 60.0  # seconds of a sound
 _ROWS = 60  # of a table
 _LETTERS = 4000  # of a text
 _SHOWN = 760  # pixels that a picture is enlarged to, by a whole factor
+_LINE, _LETTER = 18, 7.5  # pixels that a row's name is high, and a letter is wide
+_NAMES = 64  # names of rows or columns, and letters of one
 # The same scale for every sound: a window of 256 samples, 75 dB from paper to ink.
 _WINDOW, _HOP, _FLOOR, _RANGE, _GREYS = 256, 32, -50.0, 75.0, 16
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """alt: what is to be seen, in the plugin's words or the record's; width, height: in the page."""
+    """alt: what is to be seen, in the plugin's words or the record's; width, height: in the page.
+
+    across, down  names of columns and rows that have room beside the picture
+    """
 
     name: str
     caption: str
@@ -44,6 +49,8 @@ class Picture:
     file: str
     width: int
     height: int
+    across: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +148,30 @@ def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
             )
         except Exception as error:  # decoders raise whatever they like for what is damaged or hostile
             found.problems.append(f"{name} could not be read ({type(error).__name__}).")
+            continue
+        if event.get("kind") == "image":
+            found.pictures[-1] = _labelled(found.pictures[-1], event, tell)
     if found.sounds:
         found.sounds = _with_words(found.sounds, found.tables)
     return found
+
+
+def _labelled(picture: Picture, event: Artifact, tell: Discretion) -> Picture:
+    """The picture with its rows' and columns' names: beside it, or in the caption where they lack room."""
+    down, across = (_names(event.get(key), tell) for key in ("row_names", "column_names"))
+    caption = [picture.caption]
+    if down and picture.height < _LINE * len(down):
+        caption.append(f"Rows, from the top: {', '.join(down)}.")
+        down = ()
+    if across and picture.width < _LETTER * len(across) * max(map(len, across)):
+        caption.append(f"Columns, from the left: {', '.join(across)}.")
+        across = ()
+    return replace(picture, caption=" ".join(filter(None, caption)), across=across, down=down)
+
+
+def _names(said: object, tell: Discretion) -> tuple[str, ...]:
+    fit = isinstance(said, list) and len(said) <= _NAMES and all(isinstance(name, str) for name in said)
+    return tuple(tell.line(name)[:_NAMES] for name in said) if fit and isinstance(said, list) else ()
 
 
 def _alternative(event: Artifact, name: str, caption: str) -> str:

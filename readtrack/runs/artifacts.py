@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from readtrack.runs.events import EventWriter
@@ -25,7 +26,9 @@ class ArtifactFiles:
         (self._folder / "artifacts").mkdir(exist_ok=True)
         return self._folder / "artifacts" / f"{unique}.{suffix}"
 
-    def record(self, name: str, path: Path, kind: str, caption: str, **more: str | int) -> None:
+    def record(
+        self, name: str, path: Path, kind: str, caption: str, **more: str | int | Sequence[str]
+    ) -> None:
         """List the file. `more`: fields of `readtrack.runs.events.Artifact`; empty ones are left out."""
         relative = path.relative_to(self._folder).as_posix()
         said = {key: text for key, text in more.items() if text}

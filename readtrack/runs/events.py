@@ -188,7 +188,8 @@ class Benchmark(_Stamp):
 
 class Artifact(_Stamp, total=False):
     """path: relative to the run's folder; kind: image, audio, text, table; alt: what is to be seen in a
-    picture; rows, columns: of a grid of pictures; beside: the sound that a sound is to be compared with."""
+    picture; rows, columns: of a grid of pictures; row_names, column_names: their names; beside: the sound to
+    compare a sound with."""
 
     event: Literal["artifact"]
     name: str
@@ -198,6 +199,8 @@ class Artifact(_Stamp, total=False):
     alt: str
     rows: int
     columns: int
+    row_names: list[str]
+    column_names: list[str]
     beside: str
 
 

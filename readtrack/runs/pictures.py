@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def save_png(path: Path, pixels: torch.Tensor, *, columns: int | None = None) -> tuple[int, int]:
+def save_png(
+    path: Path, pixels: torch.Tensor, *, columns: int | Sequence[str] | None = None, rows: Sequence[str] = ()
+) -> dict[str, int | Sequence[str]]:
     """Write (h, w), (c, h, w) or (n, c, h, w) values in [0, 1], c in {1, 3}.
 
-    A batch becomes a grid of `columns`, or a nearly square one. Returns its rows and columns.
+    A batch becomes a grid of `columns`, or a nearly square one. Returns what a record says of it
+    (`readtrack.runs.events.Artifact`). Raises ValueError where a batch has another number of rows than names.
     """
     from PIL import Image
 
@@ -23,13 +27,18 @@ def save_png(path: Path, pixels: torch.Tensor, *, columns: int | None = None) ->
     count, channels, height, width = image.shape
     if channels not in (1, 3):
         raise ValueError(f"an image has 1 or 3 channels, not {channels} (shape {tuple(pixels.shape)})")
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
+    names = () if columns is None or isinstance(columns, int) else columns
+    asked = columns if isinstance(columns, int) else len(names)
+    across = 1 if count == 1 else asked or math.ceil(math.sqrt(count))
+    down = math.ceil(count / across)
+    if count > 1 and len(rows) not in (0, down):
+        raise ValueError(f"the grid has {down} rows, and {len(rows)} names for them")
     gap = 1 if count > 1 else 0
-    grid = image.new_ones(channels, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    grid = image.new_ones(channels, down * (height + gap) - gap, across * (width + gap) - gap)
     for index, tile in enumerate(image):
-        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        top, left = index // across * (height + gap), index % across * (width + gap)
         grid[:, top : top + height, left : left + width] = tile
     values = (grid * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(values[:, :, 0] if channels == 1 else values).save(path)
-    return rows, columns
+    grid_of: dict[str, int | Sequence[str]] = {"rows": down, "columns": across} if count > 1 else {}
+    return {**grid_of, "row_names": list(rows), "column_names": list(names)}

@@ -549,21 +549,21 @@ class Run:
         name: str,
         pixels: torch.Tensor,
         *,
-        columns: int | None = None,
+        columns: int | Sequence[str] | None = None,
+        rows: Sequence[str] = (),
         caption: str = "",
         alt: str = "",
     ) -> None:
         """Save `pixels` as a PNG: (height, width) grey, (1 or 3, height, width), or (n, c, height, width),
-        which becomes a grid, of `columns` or nearly square. Values are clamped to [0, 1].
+        which becomes a grid, of `columns` or nearly square. Values are clamped to [0, 1]. Pages show the
+        names of columns and rows beside it, also where one picture has been put together of several.
 
-        alt  what is to be seen, for readers who do not see it; without it pages say the name, the grid's rows
-             and columns, and the caption
+        alt  what is to be seen, for readers who do not see it; without it pages say the name and the caption
         """
         from readtrack.runs.pictures import save_png
 
         path = self._files.path(name, "png")
-        rows, columns = save_png(path, pixels, columns=columns)
-        grid = {"rows": rows, "columns": columns} if rows * columns > 1 else {}
+        grid = save_png(path, pixels, columns=columns, rows=rows)
         self._files.record(name, path, "image", caption, alt=alt, **grid)
 
     def audio(

@@ -226,6 +226,21 @@ def test_a_picture_says_what_is_to_be_seen(home: Home, more: dict[str, object], 
     assert [named["alt"] for tag, named in page.tags if tag == "img"] == ["P. Two digits.", alt]
 
 
+def test_a_picture_has_the_names_of_its_rows_and_columns(home: Home) -> None:
+    picture = {"event": "artifact", "name": "q", "path": "artifacts/p.png", "kind": "image"}
+    many = [str(at) for at in range(30)]  # a row is 2.7 pixels high
+    grids = (
+        {"row_names": ["digit", "map"], "column_names": ["0", "1"]},
+        {"row_names": many, "column_names": many},
+    )
+    run(home, events=[{**picture, "caption": "Digits.", **grid} for grid in (*grids, {"row_names": [7]})])
+    page = pages(reader(home, papers=("adam",)))["papers/adam.html"]
+    lists = [named["class"] for tag, named in page.tags if tag == "ol"]
+    assert lists == ["across", "down"]
+    assert "0 1 digit map Q. Digits." in page.text
+    assert f"Digits. Rows, from the top: {', '.join(many)}. Columns, from the left: 0, 1" in page.text
+
+
 def test_a_bound_that_needs_no_idea_is_marked_as_a_guard() -> None:
     source = of_shipped()
     at, row = next((at, one) for at, one in enumerate(source.table.rows) if len(one.effects) > 1)

@@ -23,7 +23,8 @@ def test_a_batch_becomes_a_grid(
     shape: tuple[int, ...], columns: int | None, size: tuple[int, int], tmp_path: Path
 ) -> None:
     grid = save_png(tmp_path / "x.png", torch.zeros(shape), columns=columns)
-    assert grid == {(5, 4): (1, 1), (11, 9): (2, 2), (17, 4): (1, 3), (5, 19): (4, 1)}[size]
+    said = (grid.get("rows", 1), grid.get("columns", 1))
+    assert said == {(5, 4): (1, 1), (11, 9): (2, 2), (17, 4): (1, 3), (5, 19): (4, 1)}[size]
     assert Image.open(tmp_path / "x.png").size == size
 
 
@@ -35,3 +36,12 @@ def test_values_are_clamped_and_what_is_no_number_is_black(tmp_path: Path) -> No
 def test_an_image_has_one_or_three_channels(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not 2"):
         save_png(tmp_path / "x.png", torch.zeros(2, 4, 5))
+
+
+def test_rows_and_columns_have_names(tmp_path: Path) -> None:
+    file, tiles = tmp_path / "x.png", torch.zeros(4, 1, 4, 5)
+    named = {"row_names": ["above", "below"], "column_names": ["a", "b"]}
+    assert save_png(file, tiles, columns="ab", rows=["above", "below"]) == {"rows": 2, "columns": 2, **named}
+    assert save_png(file, tiles[0], columns="ab", rows=["above", "below"]) == named  # put together before
+    with pytest.raises(ValueError, match="has 2 rows, and 1 names"):
+        save_png(file, tiles, columns=2, rows=["above"])
