@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
 
-.PHONY: run test thorough again bench lint clean
+.PHONY: run test thorough again bench docs lint clean
 
 run: $(VENV)/.run
 	@$(BIN)/readtrack
@@ -50,6 +50,10 @@ again:
 # Takes the better part of an hour, and wants the machine for itself: make bench PAPERS="bert vit" BUDGET=smoke
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench_every_paper.py --budget $(or $(BUDGET),quick) $(PAPERS)
+
+# The documentation as web pages, from the verdicts that ship: docs/site/index.html
+docs: $(VENV)/.run
+	$(BIN)/readtrack report --shipped --output docs/site
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -323,12 +323,12 @@ def _tried(row: VerdictRow) -> list[TriedView]:
 def _facts(row: VerdictRow) -> list[tuple[str, str]]:
     claim = row.claim
     edges = f"{'; '.join(row.edges)}. A better setting may lie outside." if row.edges else ""
-    luck = "" if row.otherwise is None else f"with a chance of {100 * row.otherwise:.0f} %"
+    luck = "" if row.otherwise is None else f"{100 * row.otherwise:.0f} %"
     procedure = f"number {row.procedure}; today’s is {PROCEDURE}" if row.earlier else ""
     return [
         ("Rule", rules(claim)),
         ("No rival", claim.no_rival),
-        ("Another verification says otherwise", luck),
+        ("Chance of another verdict next time", luck),
         ("Best at the edge of the grid", edges),
         ("Procedure", procedure),
         ("Earlier rules", " ".join(claim.history)),

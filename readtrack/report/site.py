@@ -130,7 +130,7 @@ class Site:
         now = Counter(known(claim.verdict) for claim in measured if not claim.earlier)
         earlier = Counter(known(claim.verdict) for claim in measured if claim.earlier)
         if source.library is None:
-            title = f"What holds of the claims of {len(pages)} machine-learning papers"
+            title = f"Claims of {len(pages)} machine-learning papers, tested"
         else:
             title = source.tell.line(source.catalog.title) or "Reading list"
         self._page(
@@ -156,7 +156,7 @@ class Site:
             lines.append(
                 f"{now['reproduced']} of {sum(now.values())} measured claims are reproduced. Each is a rule "
                 "that was written before the runs. It is tested with small models on one CPU, against a "
-                "tuned control, over 5 to 20 seeds that nobody picked."
+                "tuned control, over 5 to 20 seeds that are hashed from the rule."
             )
         return lines
 
@@ -260,7 +260,7 @@ class Site:
         found = lineage.drawing(papers, ids, standing, pages)
         edges = sorted((one, list(papers[one].builds_on)) for one in pages if papers[one].builds_on)
         self._page(
-            _LINEAGE, "lineage.html", title="What builds on what", drawing=found.picture, edges=edges,
+            _LINEAGE, "lineage.html", title="Lineage", drawing=found.picture, edges=edges,
             rules=found.rules, script=True,
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ MEANING = {
     "weak": "the effect has the right sign, but is smaller than asked",
     "inconclusive": "the seeds do not decide",
     "not reproduced": "a bound of the rule is missed",
-    "not judged": "nothing can be said",
+    "not judged": "the runs allow no verdict",
     "held": "checked and true",
     "missed": "checked and not true",
 }
