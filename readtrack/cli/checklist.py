@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -11,7 +10,7 @@ from readtrack.cli import terminal
 from readtrack.cli.library import open_library
 from readtrack.cli.terminal import pad, paint, print_out
 from readtrack.errors import NotAvailableError, ReadtrackError
-from readtrack.present import marks
+from readtrack.present import marks, wording
 from readtrack.text import one_line
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ STATE_STYLE: dict[str, terminal.Style] = {
     "skipped": "dim",
 }
 _ALIGNED = 80  # columns of a row's text in a pipe; a longer one pushes the rest to the right
-_LINK = re.compile(r"\[([^\]]+)\]\(\S+?\)")
 
 
 class _Line(NamedTuple):
@@ -208,11 +206,13 @@ def _cells(library: Library, line: _Line) -> _Cells:
     from readtrack.reading_list.catalog import Row
 
     indent, row = "  " * line.depth, line.item
-    text = one_line(_shown(row.text))
     if not isinstance(row, Row):
+        text = one_line(_shown(row.text))
         return _Cells(line.section, "", indent + text, "", "")
     state = library.row_state(row)
-    ids = [f"{s}*" if s in library.runnable() else s for s in line.subjects if s in library.catalog.papers]
+    papers = [library.catalog.papers[s] for s in line.subjects if s in library.catalog.papers]
+    ids = [f"{paper.id}*" if paper.id in library.runnable() else paper.id for paper in papers]
+    text = one_line(_shown(row.text, papers[0] if len(row.papers) == len(papers) == 1 else None))
     if terminal.on_terminal():
         box, word = marks.STATES[state], ""
     else:
@@ -220,9 +220,9 @@ def _cells(library: Library, line: _Line) -> _Cells:
     return _Cells(line.section, f"{indent}{box} ", text, word, " ".join(ids), STATE_STYLE.get(state))
 
 
-def _shown(text: str) -> str:
-    """On a terminal a link is its name alone."""
-    return _LINK.sub(r"\1", text) if terminal.on_terminal() else text
+def _shown(text: str, paper: Paper | None = None) -> str:
+    """On a terminal as in the app; in a pipe as it was written."""
+    return wording.words(text, paper) if terminal.on_terminal() else text
 
 
 def _print_cells(cells: _Cells, room: int, word_room: int, ids_room: int) -> None:

@@ -10,6 +10,7 @@ from readtrack.cli import terminal
 from readtrack.cli.library import open_library
 from readtrack.cli.terminal import paint, print_out
 from readtrack.errors import NotAvailableError
+from readtrack.present import wording
 from readtrack.text import one_line
 
 app = typer.Typer(rich_markup_mode=None)
@@ -73,7 +74,7 @@ def search(
         terminal.print_err(search.suggestion)
     for subject in shown:
         paper = papers.get(subject)
-        title = paper.dated if paper else library.wording(subject)
+        title = paper.dated if paper else wording.words(library.wording(subject))
         print_out(f"{paint(subject, 'cyan')}  {one_line(title)}")
         if subject in hits and (said := where(hits[subject], full=True)):
             room = None if total is None else total - 4

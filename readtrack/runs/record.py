@@ -223,9 +223,13 @@ class Record:
             counted_ones = [
                 v for v, c in zip(verdicts, self.claims, strict=True) if _is_measured(c)
             ] or verdicts
-            name, verdict, ours = counted_ones[0]
             held = sum(said in ("held", "weak") for _, said, _ in counted_ones)
-            return one_line(f"{held} of {len(counted_ones)} held; {name}: {verdict}, {ours}")[:200]
+            judged = any(said != "not judged" for _, said, _ in counted_ones)
+            count = f"{held} of {len(counted_ones)} held" if judged else "no claim judged"
+            # An identity that fell says more than a comparison that was not judged.
+            fell = [] if judged else [v for v in verdicts if v[1] == "missed"]
+            name, verdict, ours = [*fell, *counted_ones][0]
+            return one_line(f"{count}; {name}: {verdict}, {ours}")[:200]
         return counted(len(self.measurements), "measurement") if self.measurements else ""
 
 

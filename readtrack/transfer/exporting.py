@@ -24,7 +24,7 @@ from readtrack.reading_list.journal import State
 from readtrack.reading_list.sources import letters, source_key, sources_in
 from readtrack.text import counted, one_line, quoted
 from readtrack.transfer import bibtex, foreign, markdown
-from readtrack.transfer.incoming import IMPORTED, cited, kept_lists
+from readtrack.transfer.incoming import IMPORTED, Incoming, cited, kept_lists
 from readtrack.transfer.matching import Matcher
 
 FORMAT = "readtrack-export"
@@ -38,7 +38,7 @@ def to_markdown(library: Library) -> str:
     """The checklist in the reader's own lines, with the ticks of today."""
     states = {row.key: _state(library, row) for row in _rows(library)}
     items = markdown.outline(library.catalog, states, _links(library))
-    originals = [(one.title, markdown.parse(one.text)) for one in kept_lists(library.home, bibtex=False)]
+    originals = [(one.title, document) for one, document in _kept_documents(library)]
     # A title that is not a heading of the file: the name of the file, or in its front matter.
     made_up = {
         title
@@ -71,7 +71,7 @@ def _links(library: Library) -> dict[str, str]:
 def unsaid(library: Library, form: str) -> list[str]:
     """What an export in this format leaves out, in sentences."""
     if form == "markdown":
-        links, kept = _links(library), {item.key for one in _kept_documents(library) for item in one.items}
+        links, kept = _links(library), {item.key for _, one in _kept_documents(library) for item in one.items}
         lost = [row for row in _rows(library) if row.key in links and ("row", one_line(row.text)) in kept]
         if not lost:
             return []
@@ -88,8 +88,9 @@ def unsaid(library: Library, form: str) -> list[str]:
     return [f"{rows}: {named}. Link the rows to papers first."]
 
 
-def _kept_documents(library: Library) -> list[markdown.Document]:
-    return [markdown.parse(one.text) for one in kept_lists(library.home, bibtex=False)]
+def _kept_documents(library: Library) -> list[tuple[Incoming, markdown.Document]]:
+    lists = kept_lists(library.home, bibtex=False)
+    return [(one, markdown.parse(one.text, one.section)) for one in lists]
 
 
 def _is_invented(heading: str) -> bool:
@@ -123,8 +124,9 @@ def _rows(library: Library) -> Iterator[Row]:
 
 
 def to_bibtex(library: Library) -> str:
-    """An entry for every paper on the list, in its order; imported entries as they were written. A paper that
-    several of them cite by different keys has all of these.
+    """An entry for every paper on the list: imported entries as they were written and in the order of their
+    files, then the others in the order of the list. A paper that several of them cite by different keys has
+    all of these.
     """
     imported = _imported(library)
     listed = dict.fromkeys(id_ for row in _rows(library) for id_ in row.papers)
@@ -138,7 +140,8 @@ def to_bibtex(library: Library) -> str:
             entries |= dict.fromkeys(own)
         if not row.papers:
             entries |= dict.fromkeys(imported.of_row.get(letters(row.text), []))
-    return "\n\n".join([*dict.fromkeys(imported.shared), *entries]) + "\n" if entries else ""
+    own = [entry for entry in imported.in_files if entry in entries]
+    return "\n\n".join(dict.fromkeys([*imported.shared, *own, *entries])) + "\n" if entries else ""
 
 
 def _work(paper: Paper) -> tuple[str, str]:
@@ -160,17 +163,18 @@ def entry_of(library: Library, paper: Paper) -> str:
 
 class _Imported(NamedTuple):
     """Entries of imported files as they were written: by paper, and by the letters of the row that stands for
-    one; what they rest on (@string, @preamble).
+    one; all of them in the order of the files; what they rest on (@string, @preamble).
     """
 
     of_paper: dict[str, list[str]]
     of_row: dict[str, list[str]]
+    in_files: list[str]
     shared: list[str]
 
 
 def _imported(library: Library) -> _Imported:
     """The reader's own link of a row goes first, then what was decided when the file was imported."""
-    found = _Imported({}, {}, [])
+    found = _Imported({}, {}, [], [])
     files = list(kept_lists(library.home, bibtex=True))
     matcher = Matcher(library.catalog.papers) if files else None
     rows = {letters(row.text): row for row in _rows(library)} if files else {}
@@ -187,6 +191,7 @@ def _imported(library: Library) -> _Imported:
             row = next((rows[word] for word in words if word in rows), None)
             if row is not None and not row.papers:
                 found.of_row.setdefault(letters(row.text), []).append(one.raw)
+                found.in_files.append(one.raw)
                 continue
             paper = row.papers[0] if row is not None and len(row.papers) == 1 else decided.get(one.key)
             if paper is None:
@@ -197,7 +202,9 @@ def _imported(library: Library) -> _Imported:
                 is_read = library.state(paper) in _TICKED
                 if is_read != one.is_read:
                     fields["readstatus"] = "read" if is_read else ""
-                found.of_paper.setdefault(paper, []).append(bibtex.with_fields(one.raw, fields))
+                entry = bibtex.with_fields(one.raw, fields)
+                found.of_paper.setdefault(paper, []).append(entry)
+                found.in_files.append(entry)
     return found
 
 

@@ -265,7 +265,7 @@ class _Rows:
 
 
 def _plan_markdown(made: ImportPlan, known: _Known, text: str) -> None:
-    document = markdown.parse(text)
+    document = markdown.parse(text, made.incoming.section)
     made.title = document.title or made.incoming.title
     section: NewSection | None = None
     place: Place | None = None  # of the section in the reader's list, if it is there
@@ -386,7 +386,7 @@ def _plan_bibtex(made: ImportPlan, known: _Known) -> None:
     read = bibtex.read(made.incoming.text)
     made.problems = read.problems
     made.title = made.incoming.title
-    title = f"{incoming.IMPORTED}{one_line(made.incoming.name)}"
+    title = made.incoming.section
     section = NewSection(title)
     number = known.rows.sections.get(letters(title))
     taken = {*known.papers, *(alias.casefold() for p in known.papers.values() for alias in p.aliases)}

@@ -15,7 +15,7 @@ from readtrack.home import Home, replacing, write_text
 from readtrack.text import one_line, quoted
 
 LIMIT = 32 * 1024 * 1024  # bytes of a file to import
-IMPORTED = "From "  # and the name of a .bib file: the section of its entries
+IMPORTED = "From "  # and the name of the file: the section of what has none in it
 _PASTED = "My papers"  # the title of a list that was pasted
 
 
@@ -27,6 +27,11 @@ class Incoming:
     text: str
     folder: Path
     title: str = ""
+
+    @property
+    def section(self) -> str:
+        """The section of BibTeX entries, and of rows that stand under no heading."""
+        return f"{IMPORTED}{one_line(self.name)}"
 
     @property
     def is_bibtex(self) -> bool:

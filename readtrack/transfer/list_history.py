@@ -67,7 +67,7 @@ def undo(library: Library) -> Undone | None:
         return Undone(said, False) if said else None
     *done, step = done
     _keep(library.home, done, [])  # whatever becomes of it, the next undo is for the change before
-    _replace(library.home, step.said, {name: (after, before) for name, (before, after) in step.texts.items()})
+    _replace(library, step.said, {name: (after, before) for name, (before, after) in step.texts.items()})
     for _ in range(_IN_JOURNAL):
         if library.last_change != step.since:
             library.undo()
@@ -84,7 +84,7 @@ def redo(library: Library) -> Undone | None:
         return Undone(said, False) if said else None
     *undone, step = undone
     _keep(library.home, done, undone)
-    _replace(library.home, step.said, step.texts)
+    _replace(library, step.said, step.texts)
     for _ in range(_IN_JOURNAL):
         if library.last_change != step.until:
             library.redo()
@@ -94,8 +94,15 @@ def redo(library: Library) -> Undone | None:
     return Undone(f"Redone: {step.said}.", True)
 
 
-def _replace(home: Home, said: str, texts: Mapping[str, tuple[str | None, str | None]]) -> None:
-    """Write the second text of each file, which has to hold the first one still."""
+def _replace(library: Library, said: str, texts: Mapping[str, tuple[str | None, str | None]]) -> None:
+    """Write the second text of each file, which has to hold the first one still. The record comes from the
+    cache, so it may name only what `recorded` writes there: the list and imported files.
+    """
+    home = library.home
+    lists = {home.papers_yaml, *([library.catalog.path] if library.is_readers else [])}
+    for path in map(Path, texts):
+        if path not in lists and (path.parent != home.root / "imported" or path.is_symlink()):
+            raise ReadtrackError(f"{path} is not your list or an imported file, so this stays: {said}.")
     with home.holding("papers"):
         for name, (old, _) in texts.items():
             if _text(Path(name)) != old:

@@ -20,7 +20,7 @@ from readtrack.text import one_line
 
 Kind = Literal["title", "section", "prose", "row"]
 
-UNNAMED = "List"  # the section of rows that stand under no heading
+UNNAMED = "List"
 _DEEPEST = 14  # levels of rows; YAML's own limit is 40 levels of nodes, two for each row
 
 # What the character in a box means; GitHub knows the first three, Obsidian and Logseq all of them.
@@ -103,8 +103,11 @@ class Document:
         return of_heading or (one_line(in_front[1]).strip("\"'") if in_front else "")
 
 
-def parse(text: str) -> Document:
-    """Any text is a checklist, if need be one of stray lines."""
+def parse(text: str, unnamed: str = UNNAMED) -> Document:
+    """Any text is a checklist, if need be one of stray lines.
+
+    unnamed  the section of rows that stand under no heading
+    """
     front, text = _without_front(text)
     items: list[Item] = []
     blank, fence = "", ""
@@ -137,7 +140,7 @@ def parse(text: str) -> Document:
             nesting.clear()
         items.append(replace(item, raw=line, before=blank, line=number))
         blank = ""
-    return Document(tuple(_placed(items, headings)), blank, front)
+    return Document(tuple(_placed(items, headings, unnamed)), blank, front)
 
 
 def _without_front(text: str) -> tuple[str, str]:
@@ -183,14 +186,14 @@ def _indent(bare: str) -> int:
     return len(wide) - len(wide.lstrip(" "))
 
 
-def _placed(items: list[Item], headings: int) -> Iterator[Item]:
+def _placed(items: list[Item], headings: int, unnamed: str) -> Iterator[Item]:
     """The first heading of the first level is the title if it is the only one; rows stand in a section."""
     in_section = False
     for item in items:
         if item.kind == "title" and (headings > 1 or in_section):
             item = replace(item, kind="section")
         if item.kind == "row" and not in_section:
-            yield Item("section", UNNAMED, line=item.line)
+            yield Item("section", unnamed, line=item.line)
         in_section = in_section or item.kind in ("section", "row")
         yield item
 
@@ -267,13 +270,20 @@ def merged(items: list[Item], originals: Iterable[Document]) -> str:
         return "".join(item.before + item.raw for item in items).lstrip("\n")
     items = _headed(items, documents[0])
     written = [item for document in documents for item in document.items]
+    opening = next((item for item in written if item.kind == "section"), None)
     crlf = documents[0].source.partition("\n")[0].endswith("\r")
     text = documents[0].front
     pairs = SequenceMatcher(None, _numbered(written), _numbered(items), autojunk=False)
     for what, low, high, start, end in pairs.get_opcodes():
         kept = items[start:end]
         if what == "equal":
-            kept = [_marked(old, new) for old, new in zip(written[low:high], kept, strict=True)]
+            kept = [
+                # Rows of a later file that stood under no heading follow another file's section.
+                _ending(new, crlf)
+                if old.kind == "section" and not old.raw and old is not opening
+                else _marked(old, new)
+                for old, new in zip(written[low:high], kept, strict=True)
+            ]
         else:
             kept = [_ending(new, crlf) for new in kept]
         for item in kept:

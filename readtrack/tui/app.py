@@ -416,8 +416,8 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         from readtrack.tui.paper_actions import show_edits
 
         record = self.main.run_view.record
-        if record is not None:
-            show_edits(self, record.run_id)
+        if record is not None and not show_edits(self, record.run_id):
+            self.say("This run used the shipped code.")
 
     def _runnable(self, doing: str = "run") -> str | None:
         entry = self.entry

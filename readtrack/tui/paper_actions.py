@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.latex import readable
+from readtrack.present import wording
 from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Paper
 from readtrack.text import one_line
 from readtrack.tui.screens.paged import Paged
 from readtrack.tui.widgets.line_view import wrapped
-from readtrack.tui.widgets.outline import links
 
 if TYPE_CHECKING:
     from readtrack.tui.controllers.notes import NotesController
@@ -28,7 +28,7 @@ def address(entry: Entry | None) -> str | None:
     """The paper's first link, else the first in the row's text."""
     if entry is not None and entry.paper is not None and entry.paper.sources:
         return entry.paper.sources[0].url
-    found = links(entry.text) if entry is not None else []
+    found = wording.links(entry.text) if entry is not None else []
     return found[0] if found else None
 
 
@@ -98,16 +98,16 @@ def show_statistics(shell: Shell) -> None:
     shell.in_background("count what you have read", count)  # it reads the page counts of PDFs
 
 
-def show_edits(shell: Shell, run_id: str) -> None:
+def show_edits(shell: Shell, run_id: str) -> bool:
+    """Show the diff; False if the run used the shipped code."""
     from readtrack.plugins.edits import load
     from readtrack.tui.widgets import edits_page
 
     edits = load(shell.library.home.runs / run_id)
-    if not edits:
-        shell.say("This run used the shipped code.")
-        return
-    hint = "shipped code and the run's code; esc closes"
-    shell.ask(Paged(f"Edits in {run_id}", partial(edits_page.page, edits), hint, wide=True))
+    if edits:
+        hint = "shipped code and the run's code; esc closes"
+        shell.ask(Paged(f"Edits in {run_id}", partial(edits_page.page, edits), hint, wide=True))
+    return bool(edits)
 
 
 def show_practice(

@@ -385,3 +385,22 @@ def test_no_line_is_longer_than_the_limit(fields):
     line = encode({"v": 1, "event": "log", **fields})
     assert len(line) <= MAX_LINE
     assert json.loads(line)["event"] == "log"
+
+
+def judged(name, verdict, kind="measured"):
+    return ("claim", {"claim": {"name": name, "kind": kind}, "verdict": verdict, "ours": "1", "values": {}})
+
+
+@pytest.mark.parametrize(
+    ("claims", "headline"),
+    [
+        ([judged("a", "held"), judged("b", "missed")], "1 of 2 held; a: held, 1"),
+        ([judged("a", "not judged"), judged("b", "held")], "1 of 2 held; a: not judged, 1"),
+        ([judged("a", "not judged")], "no claim judged; a: not judged, 1"),
+        ([judged("x", "missed", "identity"), judged("a", "not judged")], "no claim judged; x: missed, 1"),
+        ([judged("x", "missed", "identity"), judged("a", "held")], "1 of 1 held; a: held, 1"),
+    ],
+)
+def test_the_headline_names_an_identity_that_fell_where_nothing_was_judged(run_folder, claims, headline):
+    done = ("end", {"outcome": "completed", "detail": ""})
+    assert load(run_folder(events=[*claims, done])).summary().headline == headline

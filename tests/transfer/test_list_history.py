@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,27 @@ def library(home: Home) -> Library:
 def remove(library: Library, row: str) -> None:
     with list_history.recorded(library, f"{row} removed"):
         linking.remove(library, linking.find_row(library, row))
+
+
+def test_undo_writes_to_the_list_and_imported_files_alone(library: Library, tmp_path: Path) -> None:
+    remove(library, "one")
+    record = library.home.cache / "list-history.json"
+    before = record.read_text(encoding="utf-8")
+    elsewhere = tmp_path / "elsewhere.txt"
+    elsewhere.write_text("mine", encoding="utf-8")
+    link = library.home.root / "imported" / "001-a.md"
+    link.parent.mkdir()
+    link.symlink_to(elsewhere)
+    for path in (elsewhere, link, library.home.root / "imported" / ".." / "journal.jsonl"):
+        stored = json.loads(before)
+        stored["done"][0][1] = {str(path): ["taken", "mine"]}
+        record.write_text(json.dumps(stored), encoding="utf-8")
+        with pytest.raises(ReadtrackError, match="is not your list or an imported file"):
+            list_history.undo(library)
+    assert elsewhere.read_text(encoding="utf-8") == "mine"
+    record.write_text(before, encoding="utf-8")
+    assert list_history.undo(library) is not None
+    assert library.home.papers_yaml.read_text(encoding="utf-8") == LIST
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])

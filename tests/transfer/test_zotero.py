@@ -181,3 +181,25 @@ def test_rows_that_no_entry_stands_for_are_named(tmp_path: Path, home: Home) -> 
     said = "1 row has no paper and so no entry: 'ask Ada about this'. Link the rows to papers first."
     assert exporting.unsaid(library, "bibtex") == [said]
     assert exporting.unsaid(library, "csv") == []
+
+
+def test_entries_stay_in_the_order_of_their_file_and_others_follow(tmp_path: Path, home: Home) -> None:
+    earlier = tmp_path / "mine.md"
+    earlier.write_text("- [ ] BERT\n- [ ] Mamba\n", encoding="utf-8")
+    bring(earlier)
+    bring(zotero(tmp_path, "@misc{b, title={Notes}, year={2020}}\n\n@misc{a, author={Devlin, Jacob},\n"
+                           " title={BERT}, year={2018}}\n"))  # fmt: skip
+    keys = [one.key for one in bibtex.read(exporting.to_bibtex(Library.open(home))).entries]
+    assert keys == ["b", "a", "gu2023mamba"]
+
+
+def test_rows_of_a_second_file_without_headings_get_its_name(tmp_path: Path, home: Home) -> None:
+    first, second = tmp_path / "a.md", tmp_path / "b.md"
+    first.write_text("# Mine\n\n## Now\n- [ ] BERT\n", encoding="utf-8")
+    second.write_text("- [ ] Mamba\n- [ ] a talk\n", encoding="utf-8")
+    bring(first)
+    bring(second)
+    library = Library.open(home)
+    assert [one.title for one in library.catalog.sections] == ["Now", "From b.md"]
+    expected = first.read_text(encoding="utf-8") + "\n## From b.md\n" + second.read_text(encoding="utf-8")
+    assert exporting.to_markdown(library) == expected

@@ -128,7 +128,7 @@ async def test_e_edits_a_copy_of_the_line_in_view_which_can_be_compared_and_reve
 
 
 async def test_an_edit_that_changes_nothing_leaves_no_copy(
-    app: ReadtrackApp, home: Home, monkeypatch: pytest.MonkeyPatch
+    app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDITOR", "vim")
     monkeypatch.setattr(app.notes, "_run_editor", lambda command: True)
@@ -139,6 +139,9 @@ async def test_an_edit_that_changes_nothing_leaves_no_copy(
         await pilot.pause()
         assert not (home.plugins / "flash").exists()
         assert app.library.runnable()["flash"].origin == "path"
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "Nothing was changed, so no copy was kept." in screen_text(app)
 
 
 async def test_a_paper_without_code_says_so(app: ReadtrackApp) -> None:

@@ -11,9 +11,10 @@ from textual import events
 
 from readtrack.home import Home
 from readtrack.library import Library
+from readtrack.present.wording import links, pieces
 from readtrack.reading_list.load import load
 from readtrack.tui.app import ReadtrackApp, run
-from readtrack.tui.widgets.outline import links, outline, visible, wording
+from readtrack.tui.widgets.outline import outline, visible
 
 
 def shown(app: ReadtrackApp) -> list[str]:
@@ -64,15 +65,15 @@ def test_links_in_a_rows_words(words: str, expected: list[str]) -> None:
 
 
 def test_markdown_links_are_shown_by_their_text() -> None:
-    assert wording("a [b](https://c.org) d") == [("a ", ""), ("b", "https://c.org"), (" d", "")]
-    assert wording("~~a [b](https://c.org)~~ ~ d~~") == [("a ", ""), ("b", "https://c.org"), (" ~ d~~", "")]
-    assert wording("") == [("", "")]
+    assert pieces("a [b](https://c.org) d") == [("a ", ""), ("b", "https://c.org"), (" d", "")]
+    assert pieces("~~a [b](https://c.org)~~ ~ d~~") == [("a ", ""), ("b", "https://c.org"), (" ~ d~~", "")]
+    assert pieces("") == [("", "")]
 
 
 def test_a_row_of_unfinished_strikethroughs_takes_no_time() -> None:
     start = time.process_time()
     row = "~~x " * 20_000
-    assert wording(row) == [(row, "")]
+    assert pieces(row) == [(row, "")]
     assert time.process_time() - start < 2  # one pass for each beginning would take a minute
 
 

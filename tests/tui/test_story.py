@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -140,6 +139,11 @@ def test_a_list_of_ones_own_and_an_edit_that_shows(
     terminal.keys("Space", "j", "Space", "=")
     page = terminal.wait_for("Two runs of rope")
     assert "edited: model.py +1 −1" in page
+    terminal.keys("E")
+    page = terminal.wait_for("Code from a to b")
+    assert "+    rotated = torch.view_as_real" in page or "real.exp()" in page
+    terminal.keys("Escape")
+    terminal.wait_for("Two runs of rope")
 
     terminal.keys("Escape")
     terminal.wait_for("= compare")
@@ -154,21 +158,25 @@ def test_a_list_of_ones_own_and_an_edit_that_shows(
     wait_for(reverted.exists, terminal.screen)
     assert "real.exp()" in reverted.read_text()
     terminal.keys("Escape")
-    terminal.wait_for("r run")
+    terminal.wait_for("The shipped rope runs again")
+    for name in ("exported.md", "exported.bib"):
+        terminal.keys("C-e")
+        terminal.wait_for("Export your list to")
+        terminal.keys("C-u", str(tmp_path / name), "Enter")
+        terminal.wait_for("Written to")
+        wait_for((tmp_path / name).exists, terminal.screen)
     terminal.keys("q")
     terminal.wait_for("exit code 0")
 
-    exported = subprocess.run(
-        [COMMAND, "export"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout.splitlines()
+    exported = (tmp_path / "exported.md").read_text(encoding="utf-8").splitlines()
     changes = [line for line in difflib.ndiff(MARKDOWN.splitlines(), exported) if line[0] in "+-"]
     row = "RoFormer: Enhanced Transformer with Rotary Position Embedding"
     assert [line for line in changes if line.startswith("-")] == [f"- - [ ] {row}"]
     assert f"+ - [x] {row}" in changes
     assert len([line for line in changes if line.startswith("+ - [ ] ")]) == 12
-    bibtex = subprocess.run(
-        [COMMAND, "export", "--format", "bibtex"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
+    bibtex = (tmp_path / "exported.bib").read_text(encoding="utf-8")
+    keys = re.findall(r"^@\w+\{(\w+),", bibtex, re.MULTILINE)
+    assert keys[:12] == list("abcdefghijkl")
     for entry in ZOTERO.splitlines():
         opening, *fields = re.findall(r"^@\w+\{\w+,|\w+=\{[^{}]*\}", entry)
         found = next(one for one in re.split(r"\n(?=@)", bibtex) if one.startswith(opening))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from readtrack.errors import ReadtrackError
 from readtrack.library import Library
+from readtrack.present import wording
 from readtrack.present.actions import key
 from readtrack.text import counted, one_line
 
@@ -118,7 +119,7 @@ class ImportController:
         papers = known_papers(self._shell.library)
         match = Matcher(papers).match(row.text)
         first = (*row.papers, *match.papers, *match.candidates)
-        dialog = ChoosePaper(row.text, papers, tuple(dict.fromkeys(first)), new=True)
+        dialog = ChoosePaper(_words(row), papers, tuple(dict.fromkeys(first)), new=True)
         self._shell.ask(dialog, lambda chosen: self._link(row, chosen))
 
     def _link(self, row: Row, chosen: PaperChoice | None) -> None:
@@ -181,6 +182,4 @@ class ImportController:
 
 
 def _words(row: Row) -> str:
-    from readtrack.tui.widgets.outline import wording
-
-    return one_line("".join(words for words, _ in wording(row.text)))
+    return one_line(wording.words(row.text))

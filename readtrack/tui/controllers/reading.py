@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from readtrack import signs
 from readtrack.errors import ReadtrackError
-from readtrack.present import marks
+from readtrack.present import marks, wording
 from readtrack.present.actions import key
 from readtrack.tui import news
 from readtrack.tui.theme import state_style
-from readtrack.tui.widgets.outline import wording
 
 if TYPE_CHECKING:
     from readtrack.library import Library
@@ -46,8 +45,7 @@ class ReadingController:
         subjects = [entry.subject] if entry.subject else list(entry.row.papers if entry.row else ())
         if not self._write(f"mark it as {state}", lambda: self._shell.library.mark_all(subjects, state)):
             return
-        words = "".join(words for words, _ in wording(entry.text))
-        name = entry.subject if entry.paper is not None else words
+        name = entry.subject if entry.paper is not None else wording.words(entry.text)
         self._shell.say(
             (marks.STATES[state], state_style(state)),
             f" {name} marked as {state}.",

@@ -148,6 +148,11 @@ class CodeScreen(Answering[None]):
         if edited is not None:
             drop_unchanged_copy(edited)
         self._read_again(inside, place)
+        if self.edits:
+            told = summary(self.plugin.name, self.edits)
+            self._say(f"Your copy of {self.plugin.name} runs from now on ({told}).")
+        elif not is_own(self.plugin):
+            self._say("Nothing was changed, so no copy was kept.")
 
     def _read_again(self, inside: Path, line: int) -> None:
         self.shell.reload()
@@ -199,7 +204,12 @@ class CodeScreen(Answering[None]):
             self.shell.fail("revert the copy", error, "move it yourself.")
             return
         self._read_again(inside, self.code.scroll_offset.y + 1)
-        self.notify(f"The shipped {self.plugin.name} runs again. Your copy is now {kept}.", markup=False)
+        self._say(f"The shipped {self.plugin.name} runs again. Your copy is now {kept}.")
+
+    def _say(self, words: str) -> None:
+        """Here, and on the status line of the screen below, where reloading left its own words."""
+        self.notify(words, markup=False)
+        self.shell.say(words)
 
 
 def _highlighted(path: Path) -> list[Content]:

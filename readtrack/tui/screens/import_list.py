@@ -16,6 +16,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from readtrack.errors import ReadtrackError
+from readtrack.present import wording
 from readtrack.present.actions import key, shown_key, where
 from readtrack.text import counted, one_line
 from readtrack.transfer import incoming
@@ -24,7 +25,6 @@ from readtrack.tui.actions import bindings, bound
 from readtrack.tui.screens.dialog import Answering, Dialog
 from readtrack.tui.widgets.key_hints import key_hints
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, text
-from readtrack.tui.widgets.outline import wording
 from readtrack.tui.widgets.table import Cell, one_line_each
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
     def _lines(self, width: int) -> list[Line]:
         cells: list[list[Cell]] = []
         for row in self._plan.found:
-            words = "".join(piece for piece, _ in wording(one_line(row.text)))
+            words = wording.words(one_line(row.text))
             faint = "$faint" if row.line in self._left_out else ""
             cells.append(
                 [
@@ -295,7 +295,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
 
         papers = known_papers(self.shell.library)
         first = (*self.papers_of(row), *row.candidates)
-        self.app.push_screen(ChoosePaper(one_line(row.text), papers, first), chosen)
+        self.app.push_screen(ChoosePaper(wording.words(one_line(row.text)), papers, first), chosen)
 
     def _go_to_next_unsure(self, line: int) -> None:
         """Below `line`, else from the top; the cursor stays where there is none."""
@@ -324,6 +324,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
     def action_import_pdfs(self) -> None:
         if self._plan.pdfs:
             self._pdfs = not self._pdfs
+            self.app.clear_notifications()
             listed = "\n".join(f"{paper}: {path}" for paper, path in self._plan.pdfs.items())
             if self._pdfs:
                 self.notify(listed, title=f"Attached when you press {key('import_write')}", markup=False)
@@ -332,6 +333,9 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             self._status.update(
                 text("No PDFs to attach: all that the list names are missing, or in the library already.")
             )
+
+    def on_unmount(self) -> None:
+        self.app.clear_notifications()  # what is to be attached is decided
 
     def action_import_write(self) -> None:
         self.dismiss((Choices(dict(self._papers), frozenset(self._left_out)), self._pdfs))

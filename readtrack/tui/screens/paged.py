@@ -21,11 +21,16 @@ class Paged(Dialog[str | None]):
     CSS_PATH: ClassVar = "paged.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss(None)", show=False),
-        *(bound(action_id, "dismiss(None)") for action_id in ("lineage", "statistics", "run_edits")),
+        *(bound(action_id, "dismiss(None)") for action_id in ("lineage", "statistics")),
+        bound("run_edits", "edits"),
     ]
 
-    def __init__(self, title: str, build: Build, hint: str, *, wide: bool = False) -> None:
+    def __init__(
+        self, title: str, build: Build, hint: str, *, wide: bool = False, edits: Build | None = None
+    ) -> None:
+        """edits: a page of its own for the diff, one key away; without it that key closes this page."""
         super().__init__(classes="-wide" if wide else None)
+        self._edits = edits
         self._title = Static(title, classes="question", markup=False)
         self._page = LineView(build)
         self._hint = Static(hint, classes="hint", markup=False)
@@ -38,6 +43,12 @@ class Paged(Dialog[str | None]):
 
     def on_mount(self) -> None:
         self._page.focus()
+
+    def action_edits(self) -> None:
+        if self._edits is None:
+            self.dismiss(None)
+        else:
+            self.app.push_screen(Paged("Code from a to b", self._edits, "esc goes back", wide=True))
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
         assert isinstance(event.target, Subject)

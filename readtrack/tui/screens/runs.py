@@ -300,8 +300,8 @@ class RunsScreen(Answering[str | Job | None]):
     def action_show_edits(self) -> None:
         from readtrack.tui.paper_actions import show_edits
 
-        if self.run is not None:
-            show_edits(self.shell, self.run.run_id)
+        if self.run is not None and not show_edits(self.shell, self.run.run_id):
+            self._say("This run used the shipped code.")
 
     def action_compare(self) -> None:
         if len(self._chosen) != 2:
@@ -318,7 +318,7 @@ class RunsScreen(Answering[str | Job | None]):
 
     def _compared(self, a: Record, b: Record) -> None:
         from readtrack.tui.screens.paged import Paged
-        from readtrack.tui.widgets import compare_page
+        from readtrack.tui.widgets import compare_page, edits_page
 
         if a.paper != b.paper:
             self._say(f"The marked runs are of different papers: {a.paper} and {b.paper}.")
@@ -326,6 +326,14 @@ class RunsScreen(Answering[str | Job | None]):
             a, b = sorted((a, b), key=lambda record: record.run_id)
             edits = between(*(load_edits(self._folder(record.run_id)) for record in (a, b)))
             build = partial(compare_page.page, a, b, edits)
+            diff = partial(edits_page.page, edits) if edits else None
+            hint = f"j k scroll, {key('show_edits')} code from a to b, esc goes back"
             self.app.push_screen(
-                Paged(f"Two runs of {a.paper}", build, "j k scroll, esc goes back", wide=True)
+                Paged(
+                    f"Two runs of {a.paper}",
+                    build,
+                    hint if edits else "j k scroll, esc goes back",
+                    wide=True,
+                    edits=diff,
+                )
             )

@@ -13,7 +13,7 @@ from textual.content import Content
 
 from readtrack import signs
 from readtrack.library import Library
-from readtrack.present import marks
+from readtrack.present import marks, wording
 from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Catalog
 from readtrack.reading_list.journal import State, finished
@@ -24,11 +24,9 @@ from readtrack.tui.widgets.outline import (
     OFF_LIST,
     Entry,
     EntryPlaces,
-    is_bare_link,
     outline,
     subjects,
     visible,
-    wording,
 )
 
 if TYPE_CHECKING:
@@ -233,9 +231,7 @@ class Checklist(LineView):
         if entry.kind == "paper" and entry.paper is not None:
             words = join((entry.paper.id, quiet or "$foreground"), "  ", (entry.text, "$muted"))
         else:
-            pieces = wording(entry.text)
-            if entry.paper is not None and "title" not in entry.paper.missing and is_bare_link(entry.text):
-                pieces = [(entry.paper.dated, entry.text)]
+            pieces = wording.shown(entry.text, entry.paper)
             words = join(*((piece, "$link underline" if link else quiet) for piece, link in pieces))
         sign = self._sign(entry)
         if match is not None:

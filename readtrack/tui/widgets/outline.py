@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from typing import Literal, NamedTuple
 
@@ -10,9 +9,6 @@ from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Section
 
 Kind = Literal["title", "note", "section", "row", "paper", "plugin"]
 OFF_LIST = "off-list"  # key of the section for what can be run and no row names
-
-_LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(((?:[^()\s]|\([^()\s]*\))+)\)")
-_STRUCK = re.compile(r"~~(?=\S)((?:[^~]|~(?!~))+)(?<=\S)~~")  # linear: what is struck has no ~~ in it
 
 
 class Entry(NamedTuple):
@@ -145,32 +141,3 @@ def visible(
     parents = {entry.parents for entry in map(entries.__getitem__, shown)}
     shown |= {places.by_key[key] for keys in parents for key in keys}
     return [entries[index] for index in sorted(shown)]
-
-
-def wording(text: str) -> list[tuple[str, str]]:
-    """A row's Markdown as (text, link) pieces: `[see blog](https://...)` becomes ("see blog", "https://...").
-    Strikethrough is left out: the row's state says it.
-    """
-    text = _STRUCK.sub(r"\1", text)
-    pieces: list[tuple[str, str]] = []
-    end = 0
-    for match in _LINK.finditer(text):
-        if match.start() > end:
-            pieces.append((text[end : match.start()], ""))
-        pieces.append((match[1] or match[2], match[2]))
-        end = match.end()
-    if end < len(text) or not pieces:
-        pieces.append((text[end:], ""))
-    return pieces
-
-
-def is_bare_link(text: str) -> bool:
-    """Whether a row is a web address and nothing else, and so says less than its paper's title."""
-    return re.fullmatch(r"\s*https?://\S+\s*", text) is not None
-
-
-def links(text: str) -> list[str]:
-    """The web addresses in a row's text: of its Markdown links, and bare ones."""
-    found = [link for _, link in wording(text) if link.startswith(("http://", "https://"))]
-    bare = re.findall(r"https?://[^\s<>()\[\]]+", _LINK.sub(" ", text))
-    return list(dict.fromkeys([*found, *(address.rstrip(".,;") for address in bare)]))

@@ -14,7 +14,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.latex import readable
 from readtrack.library import Library
 from readtrack.lineage import ancestors, drawn
-from readtrack.present import marks
+from readtrack.present import marks, wording
 from readtrack.present.actions import key
 from readtrack.reading_list.catalog import Paper, Row, Section
 from readtrack.reading_list.journal import STATES, finished
@@ -22,7 +22,7 @@ from readtrack.runs.evidence import is_control, overall, shown_claims, shown_ver
 from readtrack.text import counted, format_duration, one_line
 from readtrack.tui.theme import state_mark, state_style, verdict_mark
 from readtrack.tui.widgets.line_view import BLANK, LazyLine, Line, heading, join, text, wrapped
-from readtrack.tui.widgets.outline import Entry, links, wording
+from readtrack.tui.widgets.outline import Entry
 from readtrack.tui.widgets.targets import File, NoteTarget, PastRun, Subject, Web
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ def row_page(library: Library, entry: Entry, width: int) -> list[AnyLine]:
     """A row without papers, or with several."""
     assert entry.row is not None
     room = min(width - 1, _READING_WIDTH)
-    head = wrapped(join(*((piece, "bold $heading") for piece, _ in wording(entry.text))), room, indent=1)
+    head = wrapped(text(wording.words(entry.text), "bold $heading"), room, indent=1)
     if not entry.row.papers:
         head += _standing(library, entry.row.subject)
     blocks: list[Sequence[AnyLine]] = [
         head,
         _papers(library, entry.row),
         _notes(library, entry.row.subject, room) if not entry.row.papers else [],
-        _web(links(entry.text), room),
+        _web(wording.links(entry.text), room),
     ]
     return _stacked(blocks)
 
@@ -349,8 +349,8 @@ def _in_your_list(entry: Entry, width: int) -> list[Line]:
     """The row in full, and its links: the list cuts what is long."""
     if entry.kind != "row":
         return []
-    words = wrapped(join(*(piece for piece, _ in wording(entry.text))), width, indent=1)
-    addresses = [line for line in _web(links(entry.text), width) if line.target is not None]
+    words = wrapped(wording.words(entry.text), width, indent=1)
+    addresses = [line for line in _web(wording.links(entry.text), width) if line.target is not None]
     return [heading("In your list"), *words, *addresses]
 
 
