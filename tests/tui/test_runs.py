@@ -104,14 +104,21 @@ async def test_what_was_said_fades_and_is_not_said_of_another_run(
         await until(pilot, lambda: "asked" not in status(app), "the words to go")
 
 
-async def test_a_queue_outlives_the_app_and_waits_for_the_reader(app: ReadtrackApp, home: Home) -> None:
+async def test_a_queue_outlives_the_app_and_waits_for_the_reader(
+    app: ReadtrackApp, home: Home, screen_text: Callable[[ReadtrackApp], str]
+) -> None:
     home.ensure()
     Queue(home).change(lambda jobs: [*jobs, new_job("toy_ok", budget="smoke", seed=7)])
     async with app.run_test() as pilot:
         await until(pilot, lambda: "1 queued run from before" in status(app), "the queue")
         assert app.following is None
-        await pilot.press("C", "r")
+        await pilot.press("C")
+        await pilot.pause()
+        assert "toy_ok" in screen_text(app)
+        app.runs.begin()  # as the end of another run does
         await until(pilot, lambda: app.following is not None, "the first of it")
+        await pilot.pause()
+        assert "The queue is empty." in screen_text(app)
         assert app.following is not None
         assert (app.following.record.paper, app.following.record.job.seed) == ("toy_ok", 7)
         assert not Queue(home).jobs()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -12,6 +13,7 @@ from textual.widgets import Static
 
 from readtrack.runs.job import Job
 from readtrack.text import counted
+from readtrack.tui import news
 from readtrack.tui.actions import bound
 from readtrack.tui.controllers.runs import RunController
 from readtrack.tui.screens.ask import Choice, ChoiceDialog
@@ -57,6 +59,11 @@ class QueueScreen(Dialog[None]):
             words = "The queue is empty. Runs that you start while another is in progress are queued here."
             return wrapped(words, width)
         return [Line(_described(number, job), job.run_id) for number, job in enumerate(waiting, start=1)]
+
+    @on(news.QueueChanged)
+    def _refresh(self) -> None:
+        """A run has started or ended meanwhile."""
+        self._page.rebuild(target=self._page.target)
 
     def _changed(self, run_id: str) -> None:
         self._page.rebuild(target=run_id)
