@@ -44,13 +44,14 @@ _FILTERS = ("", *(f"state:{state}" for state in STATES), "runnable")
 _INCONCLUSIVE = (None, "cancelled", "interrupted")  # these say nothing about the paper
 _MESSAGE_SECONDS = 5.0
 _FADING_SECONDS = 2.0
+_WIDE = 100  # columns from which the list and the details stand side by side
 
 
 class LibraryScreen(Screen[None]):
     """Shows; what the reader does to a paper is in the app (`readtrack.tui.app`)."""
 
     AUTO_FOCUS = "#checklist"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 (Textual's own declaration)
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (_WIDE, "-wide")]  # noqa: RUF012 (Textual's own declaration)
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("library"),
         # While the filter is typed into, these move in the list below it.
@@ -114,6 +115,8 @@ class LibraryScreen(Screen[None]):
 
     def on_mount(self) -> None:
         library = self._library
+        # Textual sets the class when the screen has been drawn once, with both panes.
+        self.set_class(self.app.size.width < _WIDE, "-narrow")
         self.read_library(kept.place(library.home, library.list_path))
 
     def on_unmount(self) -> None:
