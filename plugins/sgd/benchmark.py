@@ -39,8 +39,8 @@ def step_cases(
     differ by orders of magnitude between tensors, and a tenth of each tensor has had no gradient so far, so
     its divisor is eps.
 
-    naive, strong   take lists of tensors, views of the vectors; `strong` also gets each tensor's step count,
-    9, as torch stores it
+    naive, strong   take lists of tensors, views of the vectors; `strong` also gets each tensor's step
+                    count, 9, as torch stores it
     ours            takes the vectors
     flops, traffic  per weight: operations, and values read from or written to main memory
     """

@@ -1,1 +1,1 @@
-"""The device-aware benchmark: what a plugin declares (`case`) and how the core measures it (`measure`)."""
+"""The device-aware benchmark: declarations of a plugin (`case`) and their measurement (`measure`)."""

@@ -1,4 +1,4 @@
-"""Declarations of a plugin's benchmark. It never reads a clock: `readtrack.bench.measure` does."""
+"""Declarations of a plugin's benchmark. Only `readtrack.bench.measure` reads a clock."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Algorithmic work of one call: what the mathematics needs, not what an implementation happens to do.
+    """Algorithmic work of one call: what the mathematics requires, independent of the implementation.
 
-    flops   floating-point operations (a multiply-add counts two); 0 where nothing is calculated
+    flops   floating-point operations (a multiply-add counts two); 0 if nothing is computed
     bytes   bytes that must cross main memory: inputs read once, outputs written once
     """
 
@@ -30,10 +30,10 @@ class Cost:
 
     @staticmethod
     def products(flops: float, bytes: float) -> dict[Mode, Cost]:  # noqa: A002
-        """A network of matrix products that take `flops` and move `bytes` forward.
+        """A network of matrix multiplications that take `flops` and move `bytes` in the forward pass.
 
-        Backward takes two products for each: one for the gradient of either factor. Their gradients are
-        written, and the result's is read.
+        The backward pass takes two multiplications for each, one for the gradient of either factor. It writes
+        their gradients and reads that of the result.
         """
         return {
             "forward": Cost(flops=flops, bytes=bytes),
@@ -42,7 +42,7 @@ class Cost:
 
     @staticmethod
     def matmul(rows: int, inner: int, columns: int, *, itemsize: int, batch: int = 1) -> dict[Mode, Cost]:
-        """`batch` products of (rows, inner) with (inner, columns)."""
+        """`batch` matrix multiplications of (rows, inner) with (inner, columns)."""
         moved = rows * inner + inner * columns + rows * columns
         return Cost.products(2 * batch * rows * inner * columns, batch * moved * itemsize)
 
@@ -60,16 +60,16 @@ class Cost:
         window: int | None = None,
         pairs: int | None = None,
     ) -> dict[Mode, Cost]:
-        """softmax(q kᵀ) v: two products over every visible pair forward, four backward.
+        """softmax(q kᵀ) v: two multiplications over every visible pair forward, four backward.
 
-        The scores, calculated again by some implementations, are not counted again, and neither are
-        exponentials. q, k, v and the result cross memory once; with backward their gradients as well.
+        Recomputed scores are not counted again, and exponentials are not counted. q, k, v and the result
+        cross memory once; with backward, so do their gradients.
 
-        keys      tokens that are attended to (default: the number of queries)
+        keys      number of keys (default: the number of queries)
         kv_heads  heads of k and v (default: the heads of q)
         causal    the last query sees all keys, each earlier one sees one less
-        window    keys that a query sees at most
-        pairs     visible pairs of one head, where they are fewer for another reason
+        window    maximum number of keys visible to a query
+        pairs     number of visible pairs of one head, if it is lower for another reason
         """
         keys = queries if keys is None else keys
         kv_heads = heads if kv_heads is None else kv_heads
@@ -87,11 +87,11 @@ class Cost:
     def elementwise(
         values: int, *, itemsize: int, flops: float, backward: float | None = None, tensors: int = 2
     ) -> dict[Mode, Cost]:
-        """Work on each of many values.
+        """Elementwise work on `values` values.
 
-        flops     a value, forward
-        backward  a value, in addition (default: equal to forward)
-        tensors   of that many values, that are read or written forward (default: one each)
+        flops     per value, forward
+        backward  per value, in addition (default: equal to forward)
+        tensors   number of tensors of that size read or written forward (default: one each)
         """
         moved = tensors * values * itemsize
         total = flops + (flops if backward is None else backward)
@@ -106,16 +106,16 @@ class Variant:
     """One implementation of the case.
 
     name     for tables
-    role     naive (the paper's predecessor or the formula as written, eager), strong (the best free thing in
-             torch), compiled (a baseline through torch.compile), paper (this plugin's), vendor (an optional
-             package). The core adds "paper compiled": the paper's variants through torch.compile; and
-             "shipped": the paper's variants next to those with the reader's code
+    role     naive (the paper's predecessor or the formula as written, eager), strong (the best free
+             implementation in torch), compiled (a baseline under torch.compile), paper (this plugin's),
+             vendor (an optional package). The core adds "paper compiled", the paper's variants under
+             torch.compile, and "shipped", the paper's variants next to those with the reader's code
     call     takes the case's inputs, returns a tensor or a nest of tensors
-    needs    why it cannot run here ("needs triton", "needs CUDA"): shown as a skipped cell; "" when it can
-    prepare  takes the case's inputs and returns the arguments of `call`, in the same places, outside of the
-             clock: the same numbers in the layout that this variant wants (one packed projection, channels
-             last), for "decode" also a state of its own. It must be differentiable where gradients are taken.
-             For "step" it returns views of the inputs, and may add counters and the like
+    needs    why it cannot run here ("needs triton", "needs CUDA"), shown as a skipped cell; "" if it can
+    prepare  takes the case's inputs and returns the arguments of `call`, in the same order, untimed: the same
+             numbers in the layout that this variant expects (one packed projection, channels last), for
+             "decode" also its own state. It must be differentiable where gradients are taken. For "step" it
+             returns views of the inputs, and may add counters and the like
     """
 
     name: str
@@ -130,9 +130,9 @@ class Variant:
     ) -> Variant:
         """For `Case.of_module`: a module that gets the weights by its parameters' names.
 
-        make    builds it; it is called on the meta device, so it must build there
+        make    builds it, on the meta device
         call    takes the module and the case's inputs after the weights (default: calls the module)
-        fields  name, role, needs, prepare; `prepare` gives a module of other names its weights
+        fields  name, role, needs, prepare; `prepare` maps the weights to a module with other parameter names
         """
         from readtrack.bench.module import ModuleCall
 
@@ -141,37 +141,36 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One point of a benchmark: the same inputs given to every variant.
+    """One point of a benchmark: the same inputs for every variant.
 
     name       the operation, the same for all sizes ("attention")
     axes       what varies ("tokens": 1024, "causal": True); the first numeric one is the chart's x axis
-    inputs     given a seeded CPU generator, returns the positional arguments: each a fresh float32 (or
-               integer) CPU tensor, or tuples, lists and dictionaries of them, with plain constants between.
-               The core casts floating tensors to the run's dtype and moves all to its device
+    inputs     given a seeded CPU generator, returns the positional arguments: each a new float32 (or integer)
+               CPU tensor, or tuples, lists and dictionaries of them, possibly with plain constants. The core
+               casts floating-point tensors to the run's dtype and moves all to its device
     variants   in the order of the table
-    cost       per mode the algorithmic work, or None if unknown; its keys are the modes that are
-               measured (see below)
+    cost       the algorithmic work by mode, or None if unknown; its keys are the modes to measure (see below)
     oracle     the correct answer, called with the inputs in float64 (default: the first naive variant)
-    tolerance  largest allowed error relative to the oracle's largest magnitude (default: from the dtype)
-    gradients  indices of the arguments whose gradients "forward+backward" takes, those of all floating
-               tensors in them (default: all arguments; a target or a constant is one without gradient)
-    state      index of the argument that "decode" carries on
-    fresh      every timed call has its own inputs, made outside of the clock: for calls that may remember
-               an answer (caches, tables). A cache of parts of the inputs (words) is cleared by the call
+    tolerance  largest error allowed, relative to the oracle's largest magnitude (default: from the dtype)
+    gradients  indices of the arguments whose gradients "forward+backward" takes, for all floating-point
+               tensors in them (default: all arguments; targets and constants have no gradient)
+    state      index of the argument that "decode" carries over
+    fresh      every timed call has its own inputs, made untimed: for calls that may cache results. A call
+               must clear caches of parts of its inputs (words) itself
 
     Modes:
 
     "forward"           without autograd
     "forward+backward"  with the gradients of `gradients`
-    "step"              the call changes its inputs in place (an optimiser) and returns what it changed
-    "decode"            one argument is a state that is carried on (a cache): the call returns its output and
-                        the new state, and may change the old one. Two calls in a row must be right; what is
-                        timed is one, always from a copy of the same state
+    "step"              the call changes its inputs in place (an optimiser) and returns the changed tensors
+    "decode"            one argument is a state that is carried over (a cache): the call returns its output
+                        and the new state, and may change the old one. Two consecutive calls are checked; one
+                        is timed, always from a copy of the same state
     "until"             the call runs, with autograd, until a quality is reached, and returns a dictionary of
-                        numbers: `reached` (whether it got there, or there is no time), and what it took
-                        (`evaluations`, `steps`). There is no oracle, and its cost is None
+                        numbers: `reached` (if False, there is no time), and the effort (`evaluations`,
+                        `steps`). There is no oracle, and its cost is None
 
-    Raises ValueError when "until" has a cost.
+    Raises ValueError if "until" has a cost.
     """
 
     name: str
@@ -198,15 +197,15 @@ class Case:
         weight: Callable[[str, torch.Size, torch.Generator], Tensor] | None = None,
         **fields: Any,
     ) -> Case:
-        """A whole model: the first argument of every call is a dictionary with the module's weights by name.
+        """A whole model: the first argument of every call is a dictionary of the module's weights by name.
 
-        A variant is a function of it, `call(weights, *inputs)`, or a module: `Variant.of_module`.
+        A variant is a function `call(weights, *inputs)`, or a module: `Variant.of_module`.
 
-        make    builds the module whose parameters' names and shapes these are, on the meta device
+        make    builds the module with these parameter names and shapes, on the meta device
         inputs  the arguments after the weights
         weight  the value of one parameter (default: `readtrack.bench.module.random_weight`)
-        fields  the case's other fields. The gradients are those of the weights, and the state of "decode" is
-                the first argument after them, unless they say otherwise
+        fields  the case's other fields. By default the gradients are those of the weights, and the state of
+                "decode" is the first argument after them
         """
         from readtrack.bench.module import random_weights
 
@@ -219,7 +218,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """The argument of a plugin's `benchmark` hook: the device, and the time that it may take."""
+    """The argument of a plugin's `benchmark` hook: device, dtype and budget."""
 
     device: torch.device
     dtype: torch.dtype

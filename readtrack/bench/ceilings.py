@@ -1,8 +1,8 @@
-"""Peak rates of this machine, measured: the denominators of every "% of ceiling".
+"""Measured peak rates of this machine: the denominators of every "% of ceiling".
 
-`calibrate` runs in a child process (`python -m readtrack.bench.ceilings DEVICE`), so that who asks imports no
-torch. The roofline: Williams, Waterman & Patterson 2009, "Roofline: an insightful visual performance model".
-A datasheet is not a denominator: one board's name spans a factor of 1.6 between its forms.
+`calibrate` runs in a child process (`python -m readtrack.bench.ceilings DEVICE`), so that the caller does not
+import torch. The roofline: Williams, Waterman & Patterson 2009, "Roofline: an insightful visual performance
+model". A datasheet is no substitute, because boards with the same name differ by a factor of up to 1.6.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 Bound = Literal["compute", "memory", "launch"]
 
 _LASTS = timedelta(days=30)
-_LAUNCH_BOUND = 3.0  # times the time of an empty operation
-_BFLOAT16_PAYS = 1.5  # times float32's rate
+_LAUNCH_BOUND = 3.0  # multiples of an empty operation's time
+_BFLOAT16_PAYS = 1.5  # multiple of float32's rate
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:
-    """The best rates seen on one device with one torch and number of threads.
+    """The best rates measured on one device with one torch version and number of threads.
 
-    flops        by dtype, flop/s of a square matrix product
+    flops        by dtype, flop/s of a square matrix multiplication
     copy, read   bytes/s beyond the cache: b.copy_(a), read and write counted; the sum of a tensor
-    cache_copy, cache_read   the best of what stays in the caches
+    cache_copy, cache_read   the best rates within the caches
     bandwidth    [bytes touched, bytes/s] from small to large, the better of copying and reading: a virtual
-                 machine has less of the last-level cache than the processor says
-    in_place     the same for b.add_(a): memory that is written without being read first costs a read too, so
-                 that an optimiser attains more than a copy
+                 machine has less last-level cache than the processor reports
+    in_place     the same for b.add_(a): writing memory that was not read costs a read too, so an optimiser
+                 attains more than a copy
     launch_ns    one call of an operation on a single number
-    contended    other programs held up our threads: the rates may be far too low
+    contended    other programs delayed our threads, so the rates may be far too low
     """
 
     device: str
@@ -74,10 +74,12 @@ class Ceilings:
     def attainable_ns(
         self, dtype: str, flops: float, moved: float, *, touched: float, in_place: bool
     ) -> tuple[float, Bound]:
-        """The least time that `flops` and `moved` bytes can take, and which of the two decides.
+        """The least time that `flops` and `moved` bytes can take, and the limiting factor of the two.
 
-        The bandwidth is that of so many bytes `touched`: infinitely many when the caches are cold, fewer than
-        moved when they are changed in place. The time is infinite where no rate is known for the dtype.
+        touched  bytes in use, which determine the bandwidth: infinitely many if the caches are cold, fewer
+                 than moved if they are changed in place
+
+        The time is infinite if no rate is known for the dtype.
         """
         compute = flops / self.flops[dtype] * 1e9 if dtype in self.flops else math.inf
         memory = moved / _rate_at(self.in_place if in_place else self.bandwidth, touched) * 1e9
@@ -88,15 +90,15 @@ class Ceilings:
 
     @property
     def default_dtype(self) -> str:
-        """bfloat16 where it is clearly faster than float32; a CPU without units for it is 70 times slower."""
+        """bfloat16 if it is clearly faster than float32; on a CPU without support it is 70 times slower."""
         pays = self.flops.get("bfloat16", 0.0) >= _BFLOAT16_PAYS * self.flops.get("float32", math.inf)
         return "bfloat16" if pays else "float32"
 
 
 def _rate_at(curve: list[list[float]], touched: float) -> float:
-    """bytes/s for this many bytes, between the measured sizes on the logarithm."""
+    """bytes/s for this many bytes, interpolated between the measured sizes on a log scale."""
     sizes = [math.log(size) for size, _ in curve]
-    # What is attained with more bytes is attainable with fewer.
+    # A rate attained with more bytes is attainable with fewer.
     rates = list(accumulate((rate for _, rate in reversed(curve)), max))[::-1]
     wanted = math.log(max(touched, 1.0))
     for (low, high), (left, right) in zip(pairwise(sizes), pairwise(rates), strict=True):
@@ -112,7 +114,7 @@ def content_id(content: Any) -> str:
 
 
 def load(home: Home, *, device_name: str, torch_version: str, threads: int | None) -> Ceilings | None:
-    """The calibration of this device, torch and threads; None if there is none of the last 30 days."""
+    """The calibration of this device, torch and threads from the last 30 days, or None."""
     try:
         text = _file(home, device_name, torch_version, threads).read_text(encoding="utf-8")
         found = Ceilings(**json.loads(text))
@@ -140,11 +142,10 @@ def calibrate(
     seconds: float = 14.0,
     timeout: float = 180.0,
 ) -> Ceilings:
-    """Measure all ceilings of a device in a child process: about `seconds`, and the start of torch.
+    """Measure all ceilings of a device in a child process, which takes about `seconds` plus torch's start.
 
-    They are kept, unless they are `contended`.
-
-    Raises NotAvailableError when there is no such device or no PyTorch, ReadtrackError when the child fails.
+    They are saved, unless they are `contended`. Raises NotAvailableError if there is no such device or no
+    PyTorch, ReadtrackError if the child fails.
     """
     interpreter.require_torch()
     command = [interpreter.path(), "-m", "readtrack.bench.ceilings", device, "--seconds", str(seconds)]
@@ -170,7 +171,7 @@ def calibrate(
 def measure(
     device: torch.device, *, dtypes: Sequence[str], seconds: float, check_cancelled: Callable[[], None]
 ) -> Ceilings:
-    """Measure in this process with the threads that are set: about `seconds`, half of it for products."""
+    """Measure in this process with the current threads for about `seconds`, half of them for matmul."""
     import torch
 
     from readtrack.bench.contention import ContentionMonitor
@@ -212,7 +213,7 @@ def measure(
 
 
 def merged(old: Ceilings | None, new: Ceilings) -> Ceilings:
-    """`new` with the rates that only `old` knows, and the better one where both do."""
+    """`new` with the rates that only `old` has, and the better rate where both have one."""
     if old is None:
         return new
     flops = {
@@ -247,7 +248,7 @@ def cache_bytes(device: torch.device) -> int:
 
 
 def _best_ns(call: Callable[[], Any], device: torch.device, seconds: float) -> float:
-    """The quickest call: a ceiling is what can be attained, not what is usual."""
+    """The fastest call, because a ceiling is the attainable time, not the typical one."""
     import torch
 
     from readtrack.bench.sampling import Blocks, SampleSource, SamplingPlan
@@ -256,7 +257,7 @@ def _best_ns(call: Callable[[], Any], device: torch.device, seconds: float) -> f
     with torch.no_grad():
         source: SampleSource
         if device.type == "cuda":
-            source = CudaGraph([call] * 20, device)  # without the host's share
+            source = CudaGraph([call] * 20, device)  # without host overhead
         else:
             source = Blocks(HostClock([call], device))
         source.warm_up(SamplingPlan(seconds=seconds, warm_up=seconds / 4))
@@ -268,7 +269,7 @@ def _best_ns(call: Callable[[], Any], device: torch.device, seconds: float) -> f
 
 
 def _matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float) -> float | None:
-    """flop/s of the best of growing square products; None where the device has no such product."""
+    """Best flop/s over growing square matrices; None if the device cannot multiply in this dtype."""
     import torch
 
     sizes = (256, 512, 1024, 2048, 3072) if device.type == "cpu" else (1024, 2048, 4096, 8192)
@@ -309,7 +310,7 @@ def _update_rate(device: torch.device, touched: int, seconds: float) -> float:
 
 
 def _launch_ns(device: torch.device, seconds: float) -> float:
-    """One call on a single number, the host's share included; blocks of a millisecond."""
+    """One call on a single number, including host overhead; in blocks of a millisecond."""
     import torch
 
     from readtrack.bench.sampling import Blocks, SamplingPlan
@@ -322,7 +323,7 @@ def _launch_ns(device: torch.device, seconds: float) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, keep if not contended, and print one JSON line: the ceilings, or {"error": ...}."""
+    """Measure, save if not contended, and print one JSON line: the ceilings, or {"error": ...}."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m readtrack.bench.ceilings")
@@ -353,7 +354,7 @@ def _measured(name: str, threads: int | None, seconds: float) -> Ceilings:
 
 
 def lock_name(device: torch.device) -> str:
-    """One measurement at a time on a device, whichever process makes it."""
+    """Name of the lock that allows one measurement at a time on a device, across processes."""
     return f"device-{str(device).replace(':', '-')}"
 
 

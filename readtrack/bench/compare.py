@@ -1,7 +1,7 @@
-"""Two runs side by side: which measurements became faster or slower, and which are undecided.
+"""Compare two runs: which measurements became faster or slower, and which are undecided.
 
-On one device times are compared; across devices only the share of the ceiling and the speed-up over the same
-baseline in the same run. No torch in here.
+On the same device times are compared; across devices only the share of the ceiling and the speed-up over the
+same baseline in the same run. Does not import torch.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Verdict = Literal["SAME", "FASTER", "SLOWER", "UNCLEAR"]
 Measurement = Mapping[str, Any]
 
 DEAD_BAND = 0.02
-_COARSEST = 0.10  # where the dead band is wider, two times within it are not called the same
-_OF_THE_DRIFT = 4.0  # so that the interval of two equal runs (1.8 of it, with five rounds) fits in well
+_COARSEST = 0.10  # with a wider dead band, two times within it are not called the same
+_OF_THE_DRIFT = 4.0  # so that the interval of two equal runs (1.8 times the drift with five rounds) fits in
 
 
 class HasMeasurements(Protocol):
-    """A run's record, as far as it matters here."""
+    """The part of a run's record that is used here."""
 
     @property
     def paper(self) -> str: ...
@@ -37,12 +37,12 @@ class HasMeasurements(Protocol):
 class BenchmarkComparison:
     """One (case, variant, mode, dtype) in two runs, a and b.
 
-    verdict   of b against a: SAME (the ratio's interval lies inside the dead band, which is at most
-              10 % wide), FASTER or SLOWER (the medians differ by more than the band and the interval excludes
-              1), else UNCLEAR; None across devices or threads, and where a run has no time
+    verdict   of b against a: SAME (the ratio's interval lies inside the dead band, which is at most 10 %
+              wide), FASTER or SLOWER (the medians differ by more than the band and the interval excludes 1),
+              else UNCLEAR; None across devices or threads, and where a run has no time
     ratio     time of b / time of a, with its 95 % interval
     note      why there is no verdict, or why it is unclear
-    a, b      the measurements; None where a run lacks it
+    a, b      the measurements; None if a run lacks it
     """
 
     case: str
@@ -78,7 +78,7 @@ class BenchmarkComparison:
 
 
 def verdict(a: float, a_ci: Interval, b: float, b_ci: Interval, *, band: float = DEAD_BAND) -> Verdict:
-    """Whether time b is the SAME as time a, FASTER, SLOWER, or UNCLEAR, from medians and 95 % intervals."""
+    """Verdict on time b against time a from medians and 95 % intervals."""
     ratio = b / a
     low, high = ratio_interval(b, b_ci, a, a_ci)
     if low >= 1 / (1 + band) and high <= 1 + band:
@@ -91,10 +91,10 @@ def verdict(a: float, a_ci: Interval, b: float, b_ci: Interval, *, band: float =
 
 
 def compare(record_a: HasMeasurements, record_b: HasMeasurements) -> list[BenchmarkComparison]:
-    """Every measurement of two runs of one paper, in the order of `record_a`, then what only b has.
+    """Compare all measurements of two runs of one paper, in the order of `record_a`, then those only in b.
 
-    The dead band is `resolution`'s. Measurements that `is_whole` refuses are left out.
-    Raises ValueError when the runs are of different papers.
+    The dead band is `resolution`. Measurements for which `is_whole` is false are left out. Raises ValueError
+    if the runs are of different papers.
     """
     if record_a.paper != record_b.paper:
         raise ValueError(f"The runs are of two papers: {record_a.paper} and {record_b.paper}.")
@@ -104,9 +104,9 @@ def compare(record_a: HasMeasurements, record_b: HasMeasurements) -> list[Benchm
 
 
 def resolution(record_a: HasMeasurements, record_b: HasMeasurements) -> float:
-    """The dead band of two runs: 2 %, or four times what the machine drifted from round to round.
+    """The dead band of two runs: 2 %, or four times the machine's drift from round to round if larger.
 
-    The drift is the median over a run's measurements; of the two runs the restless one counts.
+    The drift is the median over a run's measurements, and the larger one of the two runs.
     """
     drifts = [
         median(found)
@@ -130,7 +130,7 @@ def _by_key(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
 
 
 def is_whole(measurement: Measurement) -> bool:
-    """Whether it has all that a comparison needs: a run from elsewhere may hold anything."""
+    """Whether it has all fields for a comparison; a run from another machine may hold anything."""
     times, flags, axes = measurement.get("t_ns"), measurement.get("flags", ()), measurement.get("axes")
     return (
         all(isinstance(measurement.get(name), str) for name in ("case", "variant", "mode", "dtype"))

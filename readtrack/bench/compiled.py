@@ -1,4 +1,4 @@
-"""The paper's own lines through torch.compile: does the compiler make this idea free?"""
+"""The paper's own code under torch.compile: does the compiler make the idea unnecessary?"""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from readtrack.bench.module import ModuleCall
 
 MODES: tuple[Mode, ...] = ("forward", "forward+backward", "step")
 ROLE: Literal["paper compiled"] = "paper compiled"
-_SHAPES = 1000  # for which one function may be compiled: after the default, 8, it silently runs as written
+_SHAPES = 1000  # limit of shapes per function; beyond the default of 8 it silently runs uncompiled
 
 
 def with_compiled(case: Case, device: torch.device) -> Case:
-    """The case with a compiled variant after each of the paper's, where it has a mode that is compiled."""
+    """The case with a compiled variant after each of the paper's, if a mode can be compiled."""
     if not set(case.cost) & set(MODES):
         return case
     variants: list[Variant] = []
@@ -42,7 +42,7 @@ def _compiled(variant: Variant, device: torch.device) -> Variant:
 
 
 def missing(device: torch.device) -> str:
-    """What torch.compile needs and this machine lacks, or ""."""
+    """The missing requirement of torch.compile on this machine, or ""."""
     if device.type == "cpu":
         compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
         return "" if any(name and shutil.which(name) for name in compilers) else "needs a C++ compiler"
@@ -52,12 +52,12 @@ def missing(device: torch.device) -> str:
 
 
 def _compile(call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call`, compiled for each shape when it is first called with it."""
+    """`call`, compiled for each shape at the first call with it."""
 
     def run(*inputs: Any) -> Any:
         return call(*inputs)
 
-    # What was compiled is kept by code object. With its own, a call does not look through that of all others.
+    # Compiled code is stored by code object; a separate one avoids searching through that of all others.
     own = types.FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
     compiled: Callable[..., Any] = torch.compile(own, dynamic=False)
     return compiled
@@ -65,7 +65,7 @@ def _compile(call: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def compiler() -> Iterator[None]:
-    """The compiler's settings while something is measured."""
+    """The compiler's settings during measurements."""
     import torch._dynamo
     import torch._inductor.config
 
@@ -75,7 +75,7 @@ def compiler() -> Iterator[None]:
             {
                 # No processes that wait for work during the measurement.
                 "compile_threads": 1,
-                # The threads that are set when it runs, not those when it was compiled.
+                # The number of threads at run time, not at compile time.
                 "cpp.dynamic_threads": True,
             }
         ),
@@ -84,7 +84,7 @@ def compiler() -> Iterator[None]:
 
 
 def graphs() -> int:
-    """How many graphs have been compiled so far: a function of which none is made runs as it is written."""
+    """Number of graphs compiled so far; a function for which no graph is made runs uncompiled."""
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])

@@ -1,8 +1,8 @@
-"""Are other programs using the CPU while we measure? What the system says about it, read before and after.
+"""Detects other programs that use the CPU during measurements, from system counters before and after.
 
-The best sign is the share of time that our threads were ready to run and had to wait: it need not know how
-many threads an operation keeps busy. Four OpenMP threads on four cores that others also used have made an
-optimiser step 195 times slower, and turned rankings round.
+The best indicator is the share of time that our threads were ready to run and had to wait, because it does
+not depend on the number of threads an operation uses. With four OpenMP threads on four shared cores, an
+optimiser step took 195 times as long, and rankings were reversed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 
-_WAITING = 0.05  # of the time that our threads wanted to run
-_STOLEN = 0.02  # of the machine's time, by the hypervisor
-_OTHERS = 1 / 8  # of the cores: two "cores" of a virtual machine may be the threads of one
+_WAITING = 0.05  # share of the time that our threads wanted to run
+_STOLEN = 0.02  # share of the machine's time, by the hypervisor
+_OTHERS = 1 / 8  # share of the cores: two "cores" of a virtual machine may be the threads of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,15 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class CpuContention:
-    """The CPU's state while something was measured.
+    """The CPU's state during a measurement.
 
     cpu_util  CPU time of this process / (wall x threads); a serial operation uses one of the threads
-    waiting   share of the time that our threads were ready and did not run; None where unknown
-    others    cores that other processes kept busy
+    waiting   share of the time that our threads were ready and did not run; None if unknown
+    others    number of cores that other processes kept busy
     throttle  seconds that the control group was throttled
     own_threads_delayed
-              our own threads were held up
-    contended that, or the others were busy enough to take caches, bandwidth and clock speed from us
+              our own threads were delayed
+    contended that, or others were busy enough to reduce our caches, bandwidth and clock speed
     """
 
     cpu_util: float
@@ -71,7 +71,7 @@ class CpuContention:
 
 
 class ContentionMonitor:
-    """Starts when it is made; `read` says how it has been since."""
+    """Starts at construction; `read` returns the state since then."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -87,7 +87,7 @@ class ContentionMonitor:
         throttled = now.throttled - start.throttled
         waiting = None
         if now.waited is not None and start.waited is not None:
-            # A thread that ended takes its waiting with it.
+            # The waiting time of ended threads is lost.
             waited = max(0.0, now.waited - start.waited)
             waiting = waited / max(waited + cpu, 1e-9)
             held_up = waiting > _WAITING
@@ -109,7 +109,7 @@ class ContentionMonitor:
 
 
 def probe(threads: int, seconds: float = 0.05) -> bool:
-    """Whether that many threads would be held up now: work with all of them for a moment."""
+    """Whether this many threads would be delayed now, tested by using all of them for a moment."""
     import torch
 
     numbers = torch.ones(1 << 20)
@@ -124,7 +124,7 @@ def _read() -> _Reading:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
-    # "guest" is counted in "user" already.
+    # "guest" is already included in "user".
     total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
     return _Reading(
         wall=time.perf_counter(),
@@ -139,7 +139,7 @@ def _read() -> _Reading:
 
 
 def _waited() -> float | None:
-    """Seconds that our threads, all together, have waited for a core (Linux: schedstat, second number)."""
+    """Total seconds that our threads have waited for a core (Linux: schedstat, second number)."""
     total = 0
     if not Path("/proc/self/schedstat").exists():
         return None
@@ -148,14 +148,14 @@ def _waited() -> float | None:
             try:
                 total += int(Path(task.path, "schedstat").read_text(encoding="ascii").split()[1])
             except (FileNotFoundError, ProcessLookupError):
-                continue  # the thread ended
+                continue  # the thread has ended
     except (OSError, IndexError, ValueError):
         return None
     return total / 1e9
 
 
 def _throttled() -> float:
-    """Seconds that our control group was kept from running by its CPU quota."""
+    """Seconds that our control group was throttled by its CPU quota."""
     try:
         text = Path("/sys/fs/cgroup/cpu.stat").read_text(encoding="ascii")
     except OSError:

@@ -1,7 +1,7 @@
-"""Correctness before speed: a variant that is not right, or not honest, is shown without a time.
+"""Correctness before speed: a variant that is wrong or cheats is shown without a time.
 
-Each rule has caught published results: empty kernels passed by allocator reuse; results were cached by their
-inputs' `id()`, worked out on another stream, handed back as lazy tensors, or right for one seed only.
+Each rule has caught published results: empty kernels passed through allocator reuse, or results were cached
+by their inputs' `id()`, computed on another stream, returned as lazy tensors, or right for one seed only.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ Inputs = tuple[Any, ...]  # a nest of tensors for each positional argument
 Tensors = tuple[Tensor, ...]
 Errors = tuple[float, float]
 
-# Above this many flops the oracle computes in float32: in float64 it would take longer than the measurement.
-# Metal has no float64 at all.
+# Above this many flops the oracle computes in float32, because float64 would take longer than the
+# measurement. Metal has no float64 at all.
 _FLOAT64_FLOPS = {"cpu": 5e9, "cuda": 1e12}
 _SINGLE_EPS = torch.finfo(torch.float32).eps
-_COTANGENTS = 0x5DEECE66D  # apart from any seed of inputs
-_LAST = 1_000_003  # from the seed: that of the check after the clock
-_FRESH = 2_000_003  # from the seed: the inputs that are seen once
-_HALF_SLACK = 2.0  # times the naive variant's own rounding is allowed in half precisions,
-_HALF_MOST = 0.25  # up to this much of the largest magnitude
-_NOTHING = 100  # times the oracle's eps, of the largest magnitude: rounding
-_UNKNOWN_REDUCTION = 4096.0  # multiply-adds an element, where no cost is stated
+_COTANGENTS = 0x5DEECE66D  # distinct from any seed of inputs
+_LAST = 1_000_003  # offset from the seed, for the check after timing
+_FRESH = 2_000_003  # offset from the seed, for inputs used once
+_HALF_SLACK = 2.0  # multiples of the naive variant's own rounding error allowed in half precision,
+_HALF_MOST = 0.25  # up to this fraction of the largest magnitude
+_NOTHING = 100  # multiples of the oracle's eps, of the largest magnitude: rounding error
+_UNKNOWN_REDUCTION = 4096.0  # multiply-adds per element if no cost is stated
 _MEMOISED = 3.0  # times as long on new contents as on known ones
 _MEMORY_TRIES = 4  # another process may run in between
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Whether a variant passed.
+    """The result of a variant's check.
 
     errors        the largest error, and the largest relative to the oracle's largest magnitude in that
-                  output; None when nothing could be compared
+                  output; None if nothing could be compared
     oracle        the dtype that the oracle computed in
     first_call_s  wall time of the first call, call_s of the second
     raised        whether the variant raised an error, rather than being wrong
-    reported      what the calls of an "until" said they took, the mean of two
+    reported      effort reported by the calls of an "until", mean of two
     """
 
     passed: bool
@@ -72,7 +72,7 @@ class Check:
 
 
 class IncorrectError(Exception):
-    """A check is failed; the text says why, and `errors` by how much, where that is known."""
+    """A failed check with the reason, and with `errors` if known."""
 
     def __init__(self, reason: str, errors: Errors | None = None) -> None:
         super().__init__(reason)
@@ -97,9 +97,9 @@ class Reference:
     """The oracle's values for one seed.
 
     outputs     the call's outputs, then for "forward+backward" the inputs' gradients
-    cotangents  what the gradients are taken against, one a differentiable output
+    cotangents  vectors for the vector-Jacobian products, one per differentiable output
     aliased     indices of outputs that share memory with the oracle's inputs
-    rounding    relative errors of the naive variant in a half precision, by output; empty in others
+    rounding    relative errors of the naive variant in half precision, by output; empty otherwise
     """
 
     outputs: Tensors
@@ -109,7 +109,7 @@ class Reference:
 
 
 def make_inputs(case: Case, seed: int, device: torch.device, dtype: torch.dtype) -> Inputs:
-    """The case's inputs for one seed: copies of our own on `device`, floating ones rounded to `dtype`."""
+    """The case's inputs for one seed: copies on `device`, floating-point ones rounded to `dtype`."""
 
     def copied(tensor: Tensor) -> Tensor:
         return tensor.detach().to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
@@ -122,7 +122,7 @@ def gradients_on(mode: Mode) -> torch.set_grad_enabled:
 
 
 def gradient_leaves(case: Case, inputs: Inputs) -> list[Tensor]:
-    """The tensors whose gradients are taken, ready for it."""
+    """The tensors whose gradients are taken, with requires_grad set."""
     given = inputs if case.gradients is None else [inputs[index] for index in case.gradients]
     return [tensor.requires_grad_() for tensor in tensors(given) if tensor.is_floating_point()]
 
@@ -130,10 +130,10 @@ def gradient_leaves(case: Case, inputs: Inputs) -> list[Tensor]:
 def bind(
     variant: Variant, case: Case, mode: Mode, inputs: Inputs, cotangents: Sequence[Tensor]
 ) -> Callable[[], Any]:
-    """The values to check. Call it under `gradients_on(mode)`.
+    """A call that returns the values to check, to be called under `gradients_on(mode)`.
 
-    The inputs are prepared in the call, so that the gradients are those of the case's inputs. A state is
-    carried on once.
+    The inputs are prepared within the call, so that the gradients are those of the case's inputs. A state is
+    carried over once.
     """
     call = twice(variant.call, case.state) if mode == "decode" else variant.call
     prepare = variant.prepare
@@ -143,14 +143,14 @@ def bind(
 
 
 def twice(call: Callable[..., Any], state: int) -> Callable[..., Any]:
-    """The outputs of two calls in a row, the second from the state that the first returned.
+    """A call that returns the outputs of two consecutive calls, the second from the state of the first.
 
-    state  which argument it is
+    state  index of the state argument
     """
 
     def carried_on(*inputs: Any) -> tuple[Any, Any]:
         first, carried = call(*inputs)
-        # What is returned may lie in the state, which the next call changes.
+        # The output may share memory with the state, which the next call changes.
         first = mapped(Tensor.clone, first)
         second, _ = call(*inputs[:state], carried, *inputs[state + 1 :])
         return first, second
@@ -168,7 +168,7 @@ def bound(
     def forward_and_backward() -> tuple[Any, ...]:
         outputs = results(call(*inputs))
         differentiable = [out for out in outputs if isinstance(out, Tensor) and out.requires_grad]
-        # Raises when there are not as many, or none.
+        # Raises an error if their number differs, or there are none.
         gradients = torch.autograd.grad(
             differentiable, wanted, cotangents, allow_unused=True, materialize_grads=True
         )
@@ -185,9 +185,9 @@ def results(returned: Any) -> Sequence[Any]:
 def allowed_error(case: Case, mode: Mode, dtype: torch.dtype, numel: int) -> float:
     """The largest error of one output relative to its largest magnitude.
 
-    The longer the reduction, the more roundings: its length is estimated as the multiply-adds an element.
-    Half precisions round their intermediate results too; their sums are float32. Where that adds up, the
-    naive variant's own error widens this (`Reference.rounding`).
+    Longer reductions accumulate more rounding errors; their length is estimated as the multiply-adds per
+    element. Half precisions also round intermediate results, but accumulate in float32. If these errors add
+    up, the naive variant's own error widens the bound (`Reference.rounding`).
     """
     if case.tolerance is not None:
         return case.tolerance
@@ -202,9 +202,9 @@ def allowed_error(case: Case, mode: Mode, dtype: torch.dtype, numel: int) -> flo
 
 
 class CorrectnessCheck:
-    """The checks of one case and mode. It keeps the references, which all variants share.
+    """The checks of one case and mode. Stores the references, which all variants share.
 
-    Raises ValueError when the case has neither an oracle nor a naive variant.
+    Raises ValueError if the case has neither an oracle nor a naive variant.
     """
 
     def __init__(
@@ -224,17 +224,20 @@ class CorrectnessCheck:
         self._exact = torch.float64 if small or dtype == torch.float64 else torch.float32
         self._references: dict[int, Reference] = {}
         self._drawn = 0
-        self._differentiable: list[torch.Size] = []  # outputs, as the oracle has them
+        self._differentiable: list[torch.Size] = []  # output shapes, from the oracle
 
     def before(self, variant: Variant) -> Check:
-        """Two seeds, the second in the memory of the first: what was remembered by address, by `id()` or by
-        version is then wrong. The two of an "until" are those that are timed."""
+        """Check two seeds, the second in the same memory as the first.
+
+        That detects results cached by address, by `id()` or by version. An "until" is checked on the two
+        seeds that are timed.
+        """
         return self._guarded(self._before_until if self.mode == "until" else self._before, variant)
 
     def after(self, variant: Variant, before: Check) -> Check:
-        """A third seed, unseen while the clock ran; and new contents must not cost more.
+        """Check a third seed, not used during timing, and that new contents do not take longer.
 
-        A check that passes keeps the worse errors of the two, and the first call's time.
+        A passed check keeps the worse errors of the two, and the first call's time.
         """
         check = self._guarded(self._after_until if self.mode == "until" else self._after, variant)
         if not check.passed:
@@ -242,9 +245,9 @@ class CorrectnessCheck:
         return replace(before, errors=worst(before.errors, check.errors))
 
     def timed_inputs(self, sets: int = 2) -> list[tuple[Inputs, Tensors]]:
-        """Input sets to rotate while the clock runs, each with what its gradients are taken against.
+        """Input sets to rotate during timing, each with its cotangents.
 
-        Call it after `before`: it is the oracle that says what can be differentiated.
+        Call it after `before`, because the oracle determines which outputs are differentiable.
         """
         return [self._set(self.seed + index) for index in range(sets)]
 
@@ -257,14 +260,14 @@ class CorrectnessCheck:
         return make_inputs(self.case, seed, self.device, self.dtype), self._cotangents(seed)
 
     def _cotangents(self, seed: int) -> Tensors:
-        # Not the inputs' own numbers: along its input a normalisation's gradient is zero.
+        # Not the inputs' own values: along its input the gradient of a normalisation is zero.
         draw = torch.Generator().manual_seed((seed + _COTANGENTS) % 2**63)
         return tuple(
             torch.randn(shape, generator=draw).to(self.device, self.dtype) for shape in self._differentiable
         )
 
     def touched_bytes(self) -> int:
-        """Size of one input set and of the outputs that do not lie in it, in the run's dtype."""
+        """Size of one input set and of the outputs that do not share its memory, in the run's dtype."""
         reference = self.reference(self.seed)
         outputs = [
             out.numel() * (self.dtype.itemsize if out.is_floating_point() else out.itemsize)
@@ -283,7 +286,7 @@ class CorrectnessCheck:
             try:
                 reference = self._ask_within_memory(seed)
                 self._references[seed] = replace(reference, rounding=self._rounding(seed, reference))
-            except Exception as error:  # the plugin's code
+            except Exception as error:  # from the plugin's code
                 raise IncorrectError(one_line(f"no oracle: {type(error).__name__}: {error}")[:300]) from error
         return self._references[seed]
 
@@ -297,7 +300,7 @@ class CorrectnessCheck:
             return self._ask(seed)
 
     def _ask(self, seed: int) -> Reference:
-        # The oracle gets what the variants get: inputs that were rounded to the run's dtype.
+        # The oracle gets the same inputs as the variants, rounded to the run's dtype.
         inputs = self._exact_inputs(seed)
         cotangents: Tensors = ()
         with gradients_on(self.mode):
@@ -325,7 +328,7 @@ class CorrectnessCheck:
     def _rounding(self, seed: int, reference: Reference) -> tuple[float, ...]:
         """The error of the naive variant that half precision alone explains.
 
-        Nothing where it is wrong in full precision too, or fails.
+        Empty if it is wrong in full precision too, or fails.
         """
         if self._naive is None or torch.finfo(self.dtype).eps <= _SINGLE_EPS:
             return ()
@@ -334,7 +337,7 @@ class CorrectnessCheck:
                 return ()
             inputs = make_inputs(self.case, seed, self.device, self.dtype)
             return tuple(self._errors(self._naive, inputs, reference))
-        except Exception:  # its own check will say so
+        except Exception:  # its own check will report that
             return ()
 
     def _errors(self, variant: Variant, inputs: Inputs, reference: Reference) -> list[float]:
@@ -349,7 +352,7 @@ class CorrectnessCheck:
             return check(variant)
         except IncorrectError as error:
             return Check(False, error.errors, str(error), self._oracle_name)
-        except Exception as error:  # a plugin's code may raise anything; its result says what
+        except Exception as error:  # a plugin's code may raise anything; the result reports it
             if isinstance(error, torch.OutOfMemoryError) and self.device.type == "cuda":
                 torch.cuda.empty_cache()
             return replace(failed(error), oracle=self._oracle_name)
@@ -392,7 +395,7 @@ class CorrectnessCheck:
         return Check(True)
 
     def _reach(self, variant: Variant, seed: int) -> tuple[float, dict[str, float]]:
-        """The seconds that an "until" took, and what it reports besides `reached`. Raises IncorrectError."""
+        """The seconds that an "until" took, and the effort it reports. Raises IncorrectError."""
         inputs = make_inputs(self.case, seed, self.device, self.dtype)
         kept = self._kept(inputs)
         returned, seconds = self._run(bind(variant, self.case, self.mode, inputs, ()))
@@ -408,10 +411,12 @@ class CorrectnessCheck:
         return seconds, reported
 
     def _reject_memory(self, variant: Variant, inputs: Inputs, reference: Reference, calls: int) -> None:
-        """New contents must not take several times as long as contents seen just before: whatever the key,
-        a result that is remembered is quick only when it is known."""
+        """Raises IncorrectError if new contents take several times as long as contents seen just before.
+
+        Whatever its key, a cached result is fast only for known contents.
+        """
         call = bind(variant, self.case, self.mode, inputs, reference.cotangents)
-        # On a CPU this process's own time, which other processes do not lengthen.
+        # On a CPU, this process's own CPU time, which other processes do not increase.
         clock = time.process_time if self.device.type == "cpu" else time.perf_counter
         floating = [tensor for tensor in tensors(inputs) if tensor.is_floating_point()]
 
@@ -419,8 +424,9 @@ class CorrectnessCheck:
             times = []
             for _ in range(calls):
                 for tensor in floating:
-                    # Known contents are written again as well, so that caches are as cold. New ones are the
-                    # same values at other places, which are still in the domain.
+                    # Known contents are rewritten as well, so that caches are equally cold. New ones are the
+                    # same
+                    # values in other places, which are still in the domain.
                     tensor.data.copy_(tensor.detach().roll(1) if change else tensor.detach().clone())
                 times.append(self._run(call, clock)[1])
             return min(times)
@@ -438,7 +444,7 @@ class CorrectnessCheck:
             devices.synchronize(self.device)
             start = clock()
             outputs = call()
-            # All streams: work hidden on another one would not be finished.
+            # All streams: work hidden on another stream would not be finished.
             devices.synchronize(self.device)
             return outputs, clock() - start
 
@@ -455,7 +461,7 @@ class CorrectnessCheck:
             torch.set_num_threads(threads)
             raise IncorrectError("changes the number of threads")
         outputs = [_plain(index, out, self.device) for index, out in enumerate(results(returned))]
-        # At once: a thread that still works at them is caught with what it has so far.
+        # Immediately, so that a thread that is still computing them is caught.
         snapshot = [out.detach().clone() for out in outputs]
         self._check_inputs(kept, outputs)
         errors = self._compare(snapshot, reference)
@@ -475,7 +481,7 @@ class CorrectnessCheck:
         del held
 
     def _kept(self, inputs: Inputs) -> list[tuple[Tensor, Tensor]]:
-        """The tensors that a call must leave as they are, with copies; the state of a decoder is its own."""
+        """Tensors that a call must not change, with copies. A decoder may change its state."""
         own = self.case.state if self.mode == "decode" else None
         kept = tensors([argument for index, argument in enumerate(inputs) if index != own])
         return [(tensor, tensor.detach().clone()) for tensor in kept]
@@ -512,7 +518,7 @@ class CorrectnessCheck:
 
 
 def _magnitude(*tensors: Tensor) -> float:
-    """The largest of all that calculate."""
+    """The largest magnitude over all floating-point and complex tensors."""
     return max(
         (t.abs().max().item() for t in tensors if t.numel() and (t.is_floating_point() or t.is_complex())),
         default=0.0,
@@ -522,8 +528,8 @@ def _magnitude(*tensors: Tensor) -> float:
 def _error(index: int, out: Tensor, exact: Tensor, largest: float) -> Errors:
     """Largest absolute error, and the same relative to the oracle's largest magnitude.
 
-    largest  magnitude in all outputs: an output that is only rounding error compared with it (such as the
-             gradient of a key's bias, which is zero) is measured by that
+    largest  magnitude over all outputs, used for an output that is only rounding error in comparison (such as
+             the gradient of a key's bias, which is zero)
     """
     if not (exact.is_floating_point() or exact.is_complex()):
         if not torch.equal(out.to(exact.dtype), exact):
@@ -542,7 +548,7 @@ def _error(index: int, out: Tensor, exact: Tensor, largest: float) -> Errors:
 
 
 def _plain(index: int, out: Any, device: torch.device) -> Tensor:
-    """`out`, if it is an ordinary tensor on the run's device: a subclass may put its work off."""
+    """`out` if it is an ordinary tensor on the run's device; a subclass could be lazy."""
     if type(out) not in (Tensor, torch.nn.Parameter):
         raise IncorrectError(f"output {index} is a {type(out).__name__}, not a plain tensor")
     tensor: Tensor = out
@@ -558,12 +564,12 @@ def _widened(dtype: torch.dtype, exact: torch.dtype) -> torch.dtype:
 
 
 def _refill(inputs: Inputs, contents: Inputs) -> Inputs:
-    """`inputs` holding `contents`, in the same tensors where the shapes and the constants allow that."""
+    """`inputs` filled with `contents`, in the same tensors if shapes and constants match."""
     held, new = leaves(inputs), leaves(contents)
     if [_form(leaf) for leaf in held] != [_form(leaf) for leaf in new]:
         return contents
     for old, fresh in zip(tensors(inputs), tensors(contents), strict=True):
-        # `.data` leaves the version counter as it is: a cache that trusts the counter is wrong now.
+        # `.data` does not change the version counter, so a cache that trusts the counter is now wrong.
         old.data.copy_(fresh)
     return inputs
 
@@ -577,5 +583,5 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Bit for bit, a NaN equal to itself."""
+    """Bitwise equality, with NaN equal to itself."""
     return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())

@@ -1,7 +1,7 @@
-"""Bounds on what a benchmark measures: how many times as fast, and how time or memory grows.
+"""Bounds on benchmark measurements: speed-ups, and growth of time or memory.
 
-A claim's rule may hold them next to its bounds on metrics. `judge` finds their value and its interval in the
-`measurement` events of a run (see `readtrack.bench.measurement`). No torch in here.
+A claim's rule may contain them next to its bounds on metrics. `judge` computes their value and interval from
+a run's `measurement` events (see `readtrack.bench.measurement`). Does not import torch.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Axes = Mapping[str, int | float | str | bool]
 Op = Literal[">=", "<=", ">", "<"]
 What = Literal["time", "memory"]
 
-RUNS = 3  # of a benchmark, each in its own process, that judge a bound over seeds
-CONTENDED = "contended"  # the flag, and the obstacle that it is
-_PREVENTS = (CONTENDED, "over-ceiling")  # flags: such a time judges nothing
+RUNS = 3  # benchmark runs, each in its own process, that judge a bound over seeds
+CONTENDED = "contended"  # the flag, and the obstacle of that name
+_PREVENTS = (CONTENDED, "over-ceiling")  # flags of times that must not be judged
 
 
 class _MeasuredBound:
@@ -39,7 +39,7 @@ class _MeasuredBound:
         return not math.isnan(ours) and HOLDS[self.op](ours, self.threshold)
 
     def value(self, values: Mapping[str, float], at_least: Collection[str] = ()) -> float:
-        """The value under this bound's name; NaN if it is missing. A measured value is never censored."""
+        """The value under this bound's name, or NaN. A measured value is never censored."""
         return values.get(self.metric, math.nan)
 
     def __str__(self) -> str:
@@ -52,11 +52,11 @@ class Speedup(_MeasuredBound):
     `Speedup("causal attention", over="naive", threshold=1.07, axes={"tokens": 4096})`.
 
     case       its name
-    of, over   a role or a variant's name; of several the fastest counts, and "strong" is the fastest of the
-               strong, compiled and naive ones
+    of, over   a role or a variant's name, of which the fastest counts; "strong" is the fastest of the strong,
+               compiled and naive variants
     threshold  of time(over) / time(of)
-    axes       the point of the case, as far as needed to name one
-    direction  the value that tells the paper's direction from the opposite one, as in a bound on a metric
+    axes       the point of the case, as far as needed to identify one
+    direction  the value that separates the paper's direction from the opposite one, as in a bound on a metric
     """
 
     case: str
@@ -88,10 +88,10 @@ class Growth(_MeasuredBound):
 
     case       its name
     what       "time" or "memory"
-    axis       the axis along which the case has two points or more; the slope between them on logarithmic
-               scales (least squares)
+    axis       an axis along which the case has at least two points; the exponent is the least-squares slope
+               between them on logarithmic scales
     threshold  of the exponent: 1 is linear
-    of         a role or a variant's name; of several the fastest counts
+    of         a role or a variant's name, of which the fastest counts
     axes       values of the other axes, as far as needed
     """
 
@@ -125,7 +125,7 @@ def _point(case: str, axes: Axes, mode: str) -> str:
 
 
 def from_json(fields: Mapping[str, Any]) -> Speedup | Growth:
-    """The inverse of `to_json`. Raises KeyError or TypeError when it is something else."""
+    """The inverse of `to_json`. Raises KeyError or TypeError for other input."""
     kinds: dict[str, type[Speedup] | type[Growth]] = {"speedup": Speedup, "growth": Growth}
     return kinds[fields["bound"]](**{name: value for name, value in fields.items() if name != "bound"})
 
@@ -134,8 +134,8 @@ def from_json(fields: Mapping[str, Any]) -> Speedup | Growth:
 class BoundEstimate:
     """A bound's value in one run, with its 95 % interval.
 
-    value     NaN where the measurements do not give one; then `obstacle` says why
-    obstacle  why nothing may be judged, though there may be a value ("contended"); "" when it may
+    value     NaN if the measurements do not give one; see `obstacle`
+    obstacle  why the bound cannot be judged, even if there is a value ("contended"), or ""
     """
 
     value: float = math.nan
@@ -144,7 +144,7 @@ class BoundEstimate:
     obstacle: str = ""
 
     def verdict(self, bound: Speedup | Growth) -> Literal["held", "missed", "not judged"]:
-        """`held` or `missed` when the whole interval agrees, else `not judged`."""
+        """`held` or `missed` if the whole interval agrees, else `not judged`."""
         if self.obstacle:
             return "not judged"
         ends = bound.holds(self.low), bound.holds(self.high)
@@ -154,9 +154,9 @@ class BoundEstimate:
 def judge_runs(bound: Speedup | Growth, runs: Sequence[Sequence[Measurement]]) -> BoundEstimate:
     """The estimate from several runs of the benchmark, each in its own process.
 
-    The rounds of one process do not show what differs from process to process. So the interval is Student's
-    over the runs: of the logarithm of a speedup, and of an exponent itself. Where one run cannot be judged,
-    the bound cannot.
+    The rounds of one process do not show the variation between processes. So the interval is Student's over
+    the runs: of the logarithm of a speed-up, and of an exponent itself. If one run cannot be judged, neither
+    can the bound.
     """
     found = [judge(bound, measurements) for measurements in runs]
     if hindered := next((one for one in found if one.obstacle), None):
@@ -198,7 +198,7 @@ def _speedup(bound: Speedup, measurements: Sequence[Measurement]) -> BoundEstima
     found = speedup(_medians(ours), _medians(theirs))
     if found is None:
         return BoundEstimate(value, obstacle="too few rounds for an interval")
-    # The value is that of the times that are shown; the rounds' own mean may lie next to it.
+    # The value is the ratio of the times shown; the mean over rounds may differ slightly.
     return BoundEstimate(value, min(value, found[1][0]), max(value, found[1][1]))
 
 
@@ -252,7 +252,7 @@ def _key(axes: Axes) -> tuple[tuple[str, Any], ...]:
 
 
 def _fastest(measurements: Sequence[Measurement], who: str) -> Measurement | str:
-    """The fastest measurement of a role or a variant; text when there is none: why."""
+    """The fastest measurement of a role or a variant, or the reason why there is none."""
     roles = ("strong", "compiled") if who == "strong" else (who,)
     found = [m for m in measurements if m["variant"] == who or m["role"] in roles]
     measured = [m for m in found if m.get("t_ns")]
@@ -271,5 +271,5 @@ def _flagged(measurements: Iterable[Measurement]) -> str:
 
 
 def _medians(measurement: Measurement) -> list[list[float]]:
-    """The median of each round, each as if it were the only sample."""
+    """The median of each round, each as a single sample."""
     return [[median] for median in measurement["t_ns"].get("medians") or ()]

@@ -1,6 +1,6 @@
-"""Where something was measured: the machine and the software, each with an id made from its content.
+"""The machine and software of a measurement, each with an id derived from its content.
 
-Two measurements are on one device exactly when their `device_id` is the same.
+Two measurements are on the same device if and only if their `device_id` is the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "kind": device.type,
         "architecture": platform.machine(),
         "cores_logical": psutil.cpu_count(),
-        # Whole GiB: a kernel keeps a little more or less for itself, and the id must not change by that.
+        # Whole GiB, because the kernel's share varies, and the id must not change with it.
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "cache_bytes": cache_bytes(device),
         **{
@@ -42,7 +42,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """The software and the variables that steer it: `{"id", "torch", ...}`."""
+    """The software and the environment variables that affect it: `{"id", "torch", ...}`."""
     known = devices.describe(device)
     facts: dict[str, Any] = {
         "readtrack": __version__,
@@ -55,7 +55,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @cache
 def _board(uuid: str) -> dict[str, Any]:
-    """Power cap and highest clock: boards of one name differ in both."""
+    """Power cap and highest clock, which differ between boards with the same name."""
     query = ["nvidia-smi", "--query-gpu=power.limit,clocks.max.sm", "--format=csv,noheader,nounits"]
     if uuid:
         query.append(f"--id={uuid if uuid.startswith('GPU-') else f'GPU-{uuid}'}")
@@ -64,4 +64,4 @@ def _board(uuid: str) -> dict[str, Any]:
         power, clock = line.splitlines()[0].split(",")
         return {"power_cap_w": float(power), "clock_max_mhz": float(clock)}
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return {}  # no such tool, or a board that does not say
+        return {}  # no such tool, or a board that does not report them

@@ -1,7 +1,7 @@
 """Measure cases: correctness, time, memory; one `measurement` event per (case, variant, mode).
 
-`readtrack.bench.measurement` says what is in an event. `machine`, `env` and `ceilings` come before what names
-them; their ids are made from their content.
+`readtrack.bench.measurement` documents the event. `machine`, `env` and `ceilings` are emitted before the
+events that refer to them; their ids are derived from their content.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from readtrack.bench.stats import summarise
 from readtrack.bench.timed import TimedCalls
 from readtrack.home import Home
 
-# Seconds of samples for all variants of all cases in one round; the checks and the warm-up come on top.
+# Seconds of samples for all variants of all cases in one round, excluding checks and warm-up.
 _TOTAL: dict[Budget, float] = {"smoke": 0.1, "quick": 2.0, "full": 60.0}
-_CALIBRATION_S = 2.0  # when there is none yet
-_UNTIL_QUIET = 1.0  # seconds that a burst of other work is given to end
-_MOST_BURSTS = 3  # in a run
+_CALIBRATION_S = 2.0  # without an existing calibration
+_UNTIL_QUIET = 1.0  # seconds for a burst of other work to end
+_MOST_BURSTS = 3  # per run
 
 
 def run_cases(
@@ -51,14 +51,14 @@ def run_cases(
     emit: Callable[..., None],
     check_cancelled: Callable[[], None],
 ) -> None:
-    """Measure every variant of every case in every mode that the case names, and emit the results.
+    """Measure every variant of every case in each of the case's modes, and emit the results.
 
-    All of it is measured in several rounds (`SamplingPlan.rounds`). Each round emits what is known so far.
-    A variant whose `needs` is not empty is emitted as skipped; one that fails a check is emitted with the
-    reason and without a time. The budget's time is divided over what there is to measure. A CPU is measured
-    with the threads that are set, or with one where others keep the cores busy.
+    Measurements are made in several rounds (`SamplingPlan.rounds`). Each round emits the results so far. A
+    variant whose `needs` is not empty is emitted as skipped; one that fails a check is emitted with the
+    reason and without a time. The budget's time is divided among all measurements. A CPU is measured with the
+    current number of threads, or with one thread if other programs keep the cores busy.
 
-    Raises ValueError when a case has neither an oracle nor a naive variant.
+    Raises ValueError if a case has neither an oracle nor a naive variant.
     """
     if not cases:
         return
@@ -81,7 +81,7 @@ def run_cases(
 
 @contextlib.contextmanager
 def _strict_precision(device: torch.device) -> Iterator[None]:
-    """float32 means float32: TF32 has 10 bits, and would fail its check."""
+    """Disable TF32, whose 10-bit mantissa would fail the checks of float32."""
     if device.type != "cuda":
         yield
         return
@@ -102,7 +102,7 @@ def _compiler(cases: Sequence[Case]) -> contextlib.AbstractContextManager[None]:
 
 @dataclass(slots=True)
 class _Job:
-    """One case in one mode; `threads` is what its samples were taken with."""
+    """One case in one mode; `threads` is the number of threads for its samples."""
 
     case: Case
     mode: Mode
@@ -121,10 +121,10 @@ class _Job:
 
 
 class _Session:
-    """The setting of all cases of a run.
+    """State shared by all cases of a run.
 
-    threads_delayed  the CPU is shared: from here on one thread is used, which waits for no other, and nothing
-                     that is measured becomes a record
+    threads_delayed  the CPU is shared: from here on one thread is used, which waits for no other, and no
+                     measurement becomes a record
     """
 
     def __init__(
@@ -174,10 +174,10 @@ class _Session:
         return _Job(case, mode, [VariantResult(variant) for variant in variants], checker)
 
     def measure(self, job: _Job, number: int, plan: SamplingPlan) -> None:
-        """Sample all variants, and emit what is known of them now.
+        """Sample all variants, and emit the results so far.
 
-        The checks are before the first round and after the last. Each round has its own inputs, in memory
-        that may lie elsewhere.
+        The checks are before the first round and after the last. Each round has its own inputs, possibly in
+        other memory.
         """
         self._look_around()
         if number == 1:
@@ -219,7 +219,7 @@ class _Session:
             self.emit("measurement", **measurement_event(result, job.results, where))
 
     def _look_around(self) -> None:
-        """Once, before anything runs: a crowded CPU makes several threads up to a hundred times slower."""
+        """Once at the start, because on a busy CPU several threads are up to a hundred times slower."""
         threads = torch.get_num_threads()
         if not self._looked and self.device.type == "cpu" and threads > 1 and probe(threads):
             self._give_up_threads()
@@ -231,7 +231,7 @@ class _Session:
 
     @staticmethod
     def _bind(checker: correctness.CorrectnessCheck, running: Sequence[VariantResult]) -> list[TimedCalls]:
-        """The calls of each variant; a step, which changes its inputs, has its own sets."""
+        """The calls of each variant. A step changes its inputs, so it has its own sets."""
         shared = None if checker.mode == "step" or checker.case.fresh else checker.timed_inputs()
         return [TimedCalls(checker, result.variant, shared) for result in running]
 
@@ -300,27 +300,27 @@ class _Session:
                 _keep(result, series)
 
     def _look_at_the_host(self, result: VariantResult, calls: TimedCalls, plan: SamplingPlan) -> None:
-        """CUDA: what the host needs; where it is the slower one, the device's time comes from a graph."""
+        """CUDA: measure the host's time; if it exceeds the device's, get the device's time from a graph."""
         assert result.timing is not None
         count = min(20, calls.most)
         result.host_ns, together = timers.host_and_wall(calls, self.device, count)
         result.latency_ns = timers.latency(calls, self.device, count)
         if together > 1.5 * max(result.host_ns, result.timing.p50) + 10_000:
-            # The device is still busy after the last event: work on a stream that the events do not see.
+            # The device is busy after the last event: work on a stream that the events do not cover.
             result.flag("review")
         if result.host_ns <= result.timing.p50 and not result.graph:
             return
         result.flag("host-bound")
         if calls.anew:
-            return  # a graph would run on the same inputs again
+            return  # a graph would reuse the same inputs
         try:
             graph = timers.CudaGraph(calls(calls.input_sets or 1), self.device)
         except RuntimeError:
             torch.cuda.synchronize(self.device)
-            return  # it cannot be captured: the events' time stands, with its flag
+            return  # cannot be captured: keep the events' time, with its flag
         [series] = collect([graph], plan, time.perf_counter_ns, self.check_cancelled)
         if series.error is None:
-            # The events' samples give way: of this round, or of all when it is the first graph.
+            # Replace the events' samples: of this round, or of all rounds if this is the first graph.
             result.rounds = result.rounds[:-1] if result.graph else []
             result.graph = True
             _keep(result, series)
@@ -342,11 +342,11 @@ class _Session:
                     with correctness.gradients_on(checker.mode):
                         made = iter(calls(memory.CALLS))
                         result.memory = memory.peak(partial(_next, made), self.device, seconds=before.call_s)
-                except Exception as error:  # the plugin's code
+                except Exception as error:  # from the plugin's code
                     result.check = correctness.failed(error)
 
     def _ceilings_now(self) -> Ceilings | None:
-        """The ceilings for the threads that are set."""
+        """The ceilings for the current number of threads."""
         threads = torch.get_num_threads()
         if threads not in self._ceilings:
             found = self._ceilings[threads] = self._find_ceilings(threads)
@@ -355,7 +355,7 @@ class _Session:
         return self._ceilings[threads]
 
     def _find_ceilings(self, threads: int) -> Ceilings | None:
-        """The kept calibration; where it lacks this dtype, two seconds go into what this run needs."""
+        """The saved calibration; if it lacks this dtype, calibrate what this run needs for two seconds."""
         kept = ceilings.load(
             self.home,
             device_name=self._machine["device_name"],
@@ -374,7 +374,7 @@ class _Session:
         if not new.contended:
             new = ceilings.merged(kept, new)
             ceilings.save(self.home, new)
-        # The best of many short samples on one thread is right under load too; on several it is nonsense.
+        # The best of many short samples is right under load on one thread, but meaningless on several.
         return None if new.contended and threads > 1 else new
 
 

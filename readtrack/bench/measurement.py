@@ -46,8 +46,8 @@ from readtrack.bench.correctness import Check
 from readtrack.bench.sampling import SamplingPlan
 from readtrack.bench.stats import Timing, speedup
 
-OVER_CEILING = 105.0  # percent; a matrix product is not quite a strict bound (a convolution reached 103)
-_FAULTS = 100.0  # page faults a call
+OVER_CEILING = 105.0  # percent; matrix multiplication is not quite a strict bound (a convolution reached 103)
+_FAULTS = 100.0  # page faults per call
 _REVIEW = 10.0  # times the strongest baseline
 _KEPT = 256  # samples
 _NO_RECORD = {"contended", "over-ceiling", "review"}
@@ -55,7 +55,7 @@ _NO_RECORD = {"contended", "over-ceiling", "review"}
 
 @dataclass(slots=True)
 class VariantResult:
-    """One variant of a case in one mode, on its way to a measurement."""
+    """Results of one variant of a case in one mode, before they become a measurement."""
 
     variant: Variant
     check: Check | None = None
@@ -73,7 +73,7 @@ class VariantResult:
         return self.check is not None and self.check.passed
 
     def too_long_for(self, plan: SamplingPlan) -> bool:
-        """One call takes longer than all rounds together may: it is sampled in the first only."""
+        """Whether one call takes longer than all rounds may take; it is then sampled only in the first."""
         return self.timing is not None and self.timing.p50 > plan.rounds * plan.seconds * 1e9
 
     def skip(self, reason: str) -> None:
@@ -85,7 +85,7 @@ class VariantResult:
 
     @property
     def value(self) -> float | None:
-        """The time to show and to compare: under load only the minimum is repeatable."""
+        """The time to show and to compare. Under load only the minimum is repeatable."""
         if self.timing is None or not self.alive:
             return None
         return self.timing.min if self.contended else self.timing.p50
@@ -97,7 +97,7 @@ class VariantResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementContext:
-    """Common to all variants of a case in one mode; `touched`: the bytes of an input set and its outputs."""
+    """Common to all variants of a case in one mode. touched: bytes of an input set and its outputs."""
 
     case: Case
     mode: Mode
@@ -119,7 +119,7 @@ class MeasurementContext:
 def measurement_event(
     result: VariantResult, results: Sequence[VariantResult], where: MeasurementContext
 ) -> dict[str, Any]:
-    """The fields of the event; `results` are all variants that it is compared with."""
+    """The fields of the event; `results` are all variants to compare with."""
     cost, value = where.case.cost[where.mode], result.value
     cold = where.cold and not result.graph
     timing = None if value is None else result.timing
@@ -200,9 +200,9 @@ def _ceiling(
 
 
 def closeness(value: float, rival: float | None, least: float) -> float | None:
-    """Where a time lies between the least possible (1), the strongest rival's (0.5) and for ever (0).
+    """A time on a scale of 1 (the least possible), 0.5 (the strongest rival's) and 0 (infinite).
 
-    None without a rival, and where the rival itself is at the limit.
+    None without a rival, and if the rival itself is at the limit.
     """
     if rival is None or rival <= least:
         return None
@@ -219,13 +219,13 @@ def _fastest(results: Sequence[VariantResult], *roles: Role) -> VariantResult | 
 
 
 def _strongest(results: Sequence[VariantResult]) -> VariantResult | None:
-    """The rival: the fastest strong or compiled variant, or the naive one where that is even faster."""
+    """The rival: the fastest strong or compiled variant, or the naive one if that is even faster."""
     declared = _fastest(results, "strong", "compiled")
     return declared and _fastest([declared, *results], "naive", "strong", "compiled")
 
 
 def _against(name: str, result: VariantResult, fastest: VariantResult | None) -> dict[str, Any]:
-    """How many times as fast as the fastest of some others, its interval, and whether that leaves out 1."""
+    """The speed-up over the fastest of other variants, its interval, and whether the interval excludes 1."""
     if result.value is None or fastest is None or fastest.value is None:
         return {name: None, f"{name}_ci95": None, f"{name}_sure": False}
     ratio = fastest.value / result.value

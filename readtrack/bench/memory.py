@@ -1,4 +1,4 @@
-"""Peak memory of one call: what it allocates beyond its inputs, its outputs included. The method is named."""
+"""Peak memory of one call: its allocations beyond the inputs, including the outputs, and the method."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import torch
 
 from readtrack import devices
 
-CALLS = 2  # that `peak` makes, at most
+CALLS = 2  # maximum number of calls that `peak` makes
 _KIB = 1024
 _LONG = 0.5  # seconds
 
 
 def peak(call: Callable[[], Any], device: torch.device, *, seconds: float = 0.0) -> dict[str, Any] | None:
-    """`{"peak_bytes", "method"}` of one call that has been made before, and took `seconds` then.
+    """`{"peak_bytes", "method"}` of one call that was made before, and took `seconds` then.
 
-    "cuda-alloc"  what torch's allocator handed out (not what it reserved, nor the context)
-    "profiler"    the CPU allocator's events summed to a running peak; on Linux "rss_peak_bytes" next to it is
-                  the resident memory's high water, which also sees what does not come from torch's allocator
-    "rss"         the latter alone: a long call makes too many events. None where there is none
-    "sampled"     the allocated bytes, read while the call runs: Metal has no peak counter, so this is a lower
+    "cuda-alloc"  memory handed out by torch's allocator (excluding reserved memory and the context)
+    "profiler"    the CPU allocator's events summed to a running peak; on Linux with "rss_peak_bytes", the
+                  high-water mark of resident memory, which includes memory from other allocators
+    "rss"         only the latter, because a long call makes too many events. None if not available
+    "sampled"     allocated bytes, read while the call runs. Metal has no peak counter, so this is a lower
                   bound
     """
     if device.type in ("cuda", "xpu"):
@@ -51,7 +51,7 @@ def _allocator_peak(call: Callable[[], Any], device: torch.device) -> dict[str, 
 
 
 def _profiled_peak(call: Callable[[], Any]) -> int:
-    # Without this the profiler's library tells stderr of every start and stop.
+    # Otherwise the profiler's library logs every start and stop to stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     from torch.profiler import ProfilerActivity, profile
 
@@ -77,15 +77,15 @@ def _resident_peak(call: Callable[[], Any]) -> int | None:
         call()
         return max(0, _status("VmHWM") - base)
     except OSError:
-        return None  # a sandbox may keep this file away
+        return None  # a sandbox may deny access to this file
 
 
 def _return_free_memory() -> None:
-    """Memory that the C library kept from earlier calls would be used again without being seen."""
+    """Return free memory of earlier calls to the system, so that its reuse is not missed."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except AttributeError:
-        return  # not glibc, which does not keep much either
+        return  # not glibc; other C libraries keep little
 
 
 def _status(name: str) -> int:

@@ -1,4 +1,4 @@
-"""Whole models in a benchmark: modules that hold weights which the case gives them."""
+"""Whole models in a benchmark: modules with weights from the case."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def random_weights(
 
 
 def random_weight(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Matrices that keep the size of what they are multiplied with, gains around 1, biases around 0.
+    """Matrices that preserve the scale of their input, gains around 1, biases around 0.
 
-    No weight is 0 or 1: a variant that leaves one out is seen.
+    No weight is 0 or 1, so that a variant that omits one is detected.
     """
     values = torch.randn(shape, generator=generator)
     if len(shape) > 1:
@@ -37,7 +37,7 @@ def random_weight(name: str, shape: torch.Size, generator: torch.Generator) -> T
 
 
 def on_meta(make: Make) -> nn.Module:
-    """The module's shapes and names, without any memory."""
+    """The module's shapes and names, without memory."""
     with torch.device("meta"):
         return make()
 
@@ -45,8 +45,8 @@ def on_meta(make: Make) -> nn.Module:
 class ModuleCall:
     """`call(module, *inputs)` as a function of the module's weights: `self(weights, *inputs)`.
 
-    The weights are parameters by name. Buffers are what `make` fills them with: a call neither gets nor keeps
-    any. A module that has some is built a second time for them.
+    The weights are parameters by name. Buffers have their values from `make`; a call neither receives nor
+    keeps any. A module with buffers is built a second time for them.
 
     call  default: the module itself
     """
@@ -58,7 +58,7 @@ class ModuleCall:
         self._buffers: dict[str, Tensor] | None = None
 
     def through(self, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> ModuleCall:
-        """The same with another call, made of this one's."""
+        """The same with the call replaced by `change(call)`."""
         return ModuleCall(self._make, change(self.on_module))
 
     def __call__(self, weights: Weights, *inputs: Any) -> Any:
@@ -66,19 +66,19 @@ class ModuleCall:
         return functional_call(self._caller, {f"module.{name}": t for name, t in held.items()}, inputs)
 
     def module(self, weights: Weights) -> nn.Module:
-        """The module with these tensors as its parameters, for `on_module`: nothing is left to do there."""
+        """The module with these tensors as its parameters, ready to be called by `on_module`."""
         module = on_meta(self._make)
         parameters = {id(old): nn.Parameter(weights[name]) for name, old in module.named_parameters()}
         buffers = self._buffers_like(weights)
         for prefix, part in list(module.named_modules()):
             for name, old in list(part.named_parameters(recurse=False, remove_duplicate=False)):
-                setattr(part, name, parameters[id(old)])  # weights that are tied stay so
+                setattr(part, name, parameters[id(old)])  # tied weights stay tied
             for name, _ in list(part.named_buffers(recurse=False, remove_duplicate=False)):
                 setattr(part, name, buffers[f"{prefix}.{name}" if prefix else name])
         return module
 
     def _buffers_like(self, weights: Weights) -> dict[str, Tensor]:
-        """Copies of the buffers where the weights are, floating ones of their dtype."""
+        """Copies of the buffers on the weights' device, floating-point ones in their dtype."""
         if self._buffers is None:
             self._buffers = {}
             if any(True for _ in self._caller.buffers()):
@@ -95,7 +95,7 @@ class ModuleCall:
 
 
 class _Caller(nn.Module):
-    """A module whose forward is any call with another module, so that `functional_call` reaches it."""
+    """Wraps any call with a module as a forward method, so that `functional_call` works."""
 
     def __init__(self, module: nn.Module, call: Callable[..., Any]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Tensors in tuples, lists and dictionaries, however deep: what a case's inputs and a call's results are."""
+"""Nests of tensors in tuples, lists and dictionaries: the inputs of a case and the results of a call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CONSTANTS = (bool, int, float, str, bytes, type(None))
 
 
 def leaves(nest: Any) -> list[Any]:
-    """The leaves of a nest, in order; of a dictionary in the order of its keys.
+    """The leaves of a nest, in order; dictionaries in the order of their keys.
 
     A module is a nest of its parameters by name.
     """
@@ -25,14 +25,14 @@ def leaves(nest: Any) -> list[Any]:
 
 
 def tensors(nest: Any) -> list[Tensor]:
-    """The tensors of a nest; the constants next to them are left out."""
+    """The tensors of a nest, without the constants."""
     return [leaf for leaf in leaves(nest) if isinstance(leaf, Tensor)]
 
 
 def mapped(function: Callable[[Tensor], Any], nest: Any) -> Any:
-    """The same nest with `function` of each tensor in the tensor's place.
+    """The same nest with `function` applied to each tensor.
 
-    Raises TypeError where there is anything but tensors and plain constants.
+    Raises TypeError for anything except tensors and plain constants.
     """
     if isinstance(nest, Tensor):
         return function(nest)

@@ -1,4 +1,4 @@
-"""Null runs of a benchmark: what a claim compares with is timed against itself."""
+"""Null runs of a benchmark: the baseline of a claim is timed against itself."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import replace
 from readtrack.bench.case import Case, Variant
 from readtrack.bench.judge import Speedup
 
-# Whom `Speedup.over` names besides a variant: the strong variants include the compiled and the naive ones.
+# Roles that `Speedup.over="strong"` includes.
 _STRONG = ("strong", "compiled", "naive")
 
 
 def null_case(case: Case, bounds: Iterable[Speedup]) -> Case:
-    """`case` as a null run has it: what a bound's `over` names also stands under the name of its `of`.
+    """`case` in a null run: the variants in a bound's `over` also appear under the name of its `of`.
 
-    Two measurements of the same code differ by nothing but chance. Cases that no bound is about are as ever.
+    Two measurements of the same code differ only by chance. Cases without a bound are unchanged.
     """
     for bound in bounds:
         if bound.case != case.name or not (named := _named(case, bound.over)):
@@ -33,7 +33,7 @@ def null_case(case: Case, bounds: Iterable[Speedup]) -> Case:
 
 
 def _named(case: Case, over: str) -> list[Variant]:
-    """The variants that can run, of a role or of a name."""
+    """The variants of a role or name that can run."""
     roles = _STRONG if over == "strong" else (over,)
     found = [one for one in case.variants if (one.name == over or one.role in roles) and not one.needs]
     return sorted(found, key=lambda one: roles.index(one.role) if one.role in roles else 0)

@@ -1,7 +1,7 @@
-"""Over all papers: how many cases are at least p times as fast as their strongest rival.
+"""Performance profile over all papers: the share of cases at least p times as fast as the strongest rival.
 
-The curve of Dolan & Moré 2002, "Benchmarking optimization software with performance profiles", of one solver,
-the paper's fastest variant, against one rival, the fastest of the free variants. No torch in here.
+The curve of Dolan & Moré 2002, "Benchmarking optimization software with performance profiles", for one
+solver, the paper's fastest variant, against one rival, the fastest free variant. Does not import torch.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 from readtrack.bench.compare import HasMeasurements, is_number, is_whole
 
 LEVELS = (0.1, 0.25, 0.5, 0.8, 0.95, 1.0, 1.05, 1.25, 2.0, 4.0)
-_NO_RESULT = {"over-ceiling", "review"}  # flags: to be explained first
+_NO_RESULT = {"over-ceiling", "review"}  # flags of results that need an explanation first
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """The paper's fastest variant in one case and mode.
 
-    speed      times as fast as the strongest rival
+    speed      speed-up over the strongest rival
     closeness  to the limit of the machine, or None
-    contended  whether the time was taken while other programs ran
+    contended  whether other programs ran during the measurement
     """
 
     paper: str
@@ -36,7 +36,7 @@ class Standing:
 
 
 def standings(records: Iterable[HasMeasurements]) -> list[Standing]:
-    """One for each case, point and mode of each run that has a paper's variant and a rival with a time."""
+    """One for each case, point and mode of each run with a paper's variant and a rival that have a time."""
     found: dict[tuple[Any, ...], Standing] = {}
     for record in records:
         for row in filter(is_whole, record.measurements):
@@ -61,9 +61,9 @@ def standings(records: Iterable[HasMeasurements]) -> list[Standing]:
 
 
 def share(found: Sequence[Standing], speed: float) -> float:
-    """Which part of the cases is at least p times as fast as the strongest rival.
+    """The share of cases that are at least `speed` times as fast as the strongest rival.
 
-    Raises ValueError when there are none.
+    Raises ValueError if there are none.
     """
     if not found:
         raise ValueError("no case has both a paper's variant and a rival")

@@ -1,7 +1,7 @@
-"""When to take which sample. No device in here: the clock is handed in, so a simulated one can drive it.
+"""The order and number of samples. Independent of devices: the clock is an argument, and can be simulated.
 
-Variants are interleaved by block, there and back (A B, B A, A B, ...), so that a drift of the machine meets
-all alike. Not call by call: each would evict the other's cache.
+Variants are interleaved by block, back and forth (A B, B A, A B, ...), so that the machine's drift affects
+all alike. They are not interleaved call by call, because each would evict the other's cache.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from readtrack.bench.stats import Stop, half_width, median_interval, quantile
 Clock = Callable[[], int]  # nanoseconds
 
 _WINDOW = 5  # blocks, in the warm-up and in a variant's first batch
-_AGREE = 0.02  # two warm-up windows are alike
-_STABLE = 64  # samples, twice: when their noise is the same, more bring no news
+_AGREE = 0.02  # relative difference at which two warm-up windows agree
+_STABLE = 64  # samples per half: if the noise of two halves is the same, more samples add nothing
 _MAX_SAMPLES = 1000
 _SHORT_NS = 10_000_000  # a longer sample loses little by filling the caches itself
 
@@ -28,15 +28,15 @@ _SHORT_NS = 10_000_000  # a longer sample loses little by filling the caches its
 class SamplingPlan:
     """How much to sample.
 
-    rounds       for each variant, all others in between: a machine that drifts from one second or minute to
-                 the next does so within the run, and the interval knows
+    rounds       per variant, with all others in between: drift of the machine over seconds or minutes then
+                 occurs within the run, and the interval includes it
     seconds      of samples for one variant in one round
-    precision    half-width of the median's 95 % interval in a round, relative, that is enough. Five rounds
-                 bring it to a sixth of the smallest difference to be detected (3 %)
-    min_samples  a round has as many, unless three times `seconds` have passed
-    min_passes   batches of at most five blocks a variant before the interval is examined
+    precision    sufficient half-width of the median's 95 % interval in a round, relative. Five rounds reduce
+                 it to a sixth of the smallest difference to detect (3 %)
+    min_samples  per round, unless three times `seconds` have passed
+    min_passes   batches of at most five blocks per variant before the interval is examined
     warm_up      seconds, at most, in the first round
-    sample_ns    how long a sample is at least: calls are repeated until it is
+    sample_ns    minimum length of a sample, reached by repeating calls
     """
 
     rounds: int = 5
@@ -48,7 +48,7 @@ class SamplingPlan:
     sample_ns: int = 1_000_000
 
     def again(self) -> SamplingPlan:
-        """For a later round: the code is compiled and the clock has ramped up, only the caches are cold."""
+        """The plan for a later round: only the caches are cold."""
         return replace(self, warm_up=0.1 * self.warm_up)
 
 
@@ -60,7 +60,7 @@ PLANS: dict[Budget, SamplingPlan] = {
 
 
 class SampleSource(Protocol):
-    """Where the samples of one variant come from; `number` is how many calls a sample is the mean of."""
+    """Source of one variant's samples; `number` is the number of calls that a sample averages."""
 
     number: int
 
@@ -70,14 +70,14 @@ class SampleSource(Protocol):
         """Bring the variant's own data back into the caches after another variant's."""
 
     def take(self, count: int) -> list[float]:
-        """`count` samples, in nanoseconds a call."""
+        """`count` samples, in nanoseconds per call."""
 
 
 class Blocks:
     """A source that reads a clock around blocks of calls.
 
-    run      makes that many calls, waits until their work is done, and returns the nanoseconds it took
-    seconds  what a call has taken before, if it was called before: a long one needs no warm-up then
+    run      makes that many calls, waits for their completion, and returns the nanoseconds
+    seconds  time of an earlier call, if there was one: a long call then needs no warm-up
     """
 
     def __init__(self, run: Callable[[int], int], seconds: float = 0.0) -> None:
@@ -88,7 +88,7 @@ class Blocks:
     def warm_up(self, plan: SamplingPlan) -> None:
         """Call until two successive windows of five blocks agree within 2 %, or the time is up.
 
-        On the way the block grows until it lasts `plan.sample_ns`: then reading the clock costs less than
+        Meanwhile the block grows until it lasts `plan.sample_ns`, so that reading the clock takes less than
         one part in 10,000.
         """
         if self._seconds > plan.warm_up:
@@ -118,11 +118,11 @@ class Blocks:
 
 
 class MadeBlocks:
-    """A source that reads a clock around blocks of calls of which each was made for this block.
+    """A source that reads a clock around blocks of calls, each prepared for its block.
 
     run      as in `Blocks`
-    seconds  what a call has taken before
-    most     calls that may be made at once
+    seconds  time of an earlier call
+    most     number of calls that may be prepared at once
     """
 
     def __init__(self, run: Callable[[int], int], seconds: float, most: int) -> None:
@@ -146,7 +146,7 @@ class MadeBlocks:
 
 @dataclass(slots=True)
 class SampleSeries:
-    """The samples of one variant, in the order of time; `error` is what ended it early."""
+    """The samples of one variant in chronological order; `error` is what ended it early."""
 
     source: SampleSource
     samples: list[float] = field(default_factory=list)
@@ -158,10 +158,10 @@ class SampleSeries:
 def collect(
     sources: Sequence[SampleSource], plan: SamplingPlan, clock: Clock, check_cancelled: Callable[[], None]
 ) -> list[SampleSeries]:
-    """Sample all sources in interleaved passes until each has reached a reason to stop (`SampleSeries.stop`).
+    """Sample all sources in interleaved passes until each has a reason to stop (`SampleSeries.stop`).
 
-    A variant that gets there early continues until its time is used up: medians of different stretches of
-    time would not be comparable when the machine drifts.
+    A variant that stops early continues until its time is used up, because medians of different periods would
+    not be comparable when the machine drifts.
     """
     all_series = [SampleSeries(source) for source in sources]
     for series in all_series:
@@ -177,7 +177,7 @@ def collect(
             _guarded(series, partial(_take_batch, series, batch, plan, clock))
         passes += 1
         if passes >= plan.min_passes:
-            # Few looks at the interval: stopping at the first that happens to be narrow would bias it.
+            # Examine the interval rarely: stopping at the first narrow one would bias it.
             batch *= 2
         for series in running:
             series.stop = _stop(series, plan, passes)
@@ -185,7 +185,7 @@ def collect(
 
 
 def _guarded(series: SampleSeries, step: Callable[[], None]) -> None:
-    """What is timed is a plugin's code: it may raise anything, and ends its own series only."""
+    """Run a step of plugin code. Any exception ends only its own series."""
     if series.error is None:
         try:
             step()
@@ -223,7 +223,7 @@ def _stop(series: SampleSeries, plan: SamplingPlan, passes: int) -> Stop | None:
 
 
 def _noise_is_stable(samples: Sequence[float]) -> bool:
-    """The two halves have nearly the same middle and the same spread."""
+    """Whether the two halves have nearly the same median and spread."""
     half = len(samples) // 2
     earlier, later = sorted(samples[:half]), sorted(samples[half:])
     spreads = [quantile(part, 0.75) - quantile(part, 0.25) for part in (earlier, later)]

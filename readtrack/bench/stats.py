@@ -1,7 +1,7 @@
-"""Statistics of repeated timings. Pure: no clock and no device in here.
+"""Statistics of repeated timings: pure functions, without clock or device.
 
-The median, because timings are skewed to the right; its interval from order statistics, because that needs no
-shape of the noise. A sample is a time in nanoseconds a call.
+Medians, because timings are skewed to the right, with intervals from order statistics, because these do not
+depend on the distribution of the noise. A sample is a time in nanoseconds per call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Interval = tuple[float, float]
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
-    """The q-quantile of sorted values, linear between neighbours."""
+    """The q-quantile of sorted values, with linear interpolation."""
     position = q * (len(ordered) - 1)
     low = math.floor(position)
     high = min(low + 1, len(ordered) - 1)
@@ -27,14 +27,13 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 def median_rank(n: int, confidence: float = 0.95) -> int | None:
-    """The largest r for which (x[r-1], x[n-r]) covers the median of n independent samples at least as often
-    as `confidence` says; None when even the whole range does not (n < 6 for 95 %).
+    """The largest r for which (x[r-1], x[n-r]) covers the median of n independent samples with `confidence`.
 
-    The sum of C(n, k) / 2^n over k < r is at most half of what may be missed (David & Nagaraja, Order
-    Statistics, section 7.1).
+    None if even the whole range does not (n < 6 for 95 %). The sum of C(n, k) / 2^n over k < r is at most
+    half of the allowed error (David & Nagaraja, Order Statistics, section 7.1).
     """
     allowed = (1 - confidence) / 2
-    if n > 1000:  # 2^-n is no longer a float, and the normal approximation is exact to a rank
+    if n > 1000:  # 2^-n underflows, and the normal approximation is exact to a rank
         return math.floor((n + NormalDist().inv_cdf(allowed) * math.sqrt(n)) / 2)
     below, term, r = 0.0, 0.5**n, 0
     while r < n and below + term <= allowed:
@@ -45,11 +44,11 @@ def median_rank(n: int, confidence: float = 0.95) -> int | None:
 
 
 def independent_count(samples: Sequence[float]) -> int:
-    """How many independent samples these, in the order of time, are worth for their median.
+    """The effective number of independent samples for the median; `samples` in chronological order.
 
-    Drift and bursts make neighbours alike, and an interval that counts each as news is too narrow. With r the
-    correlation of "above the median" between neighbours, n alike samples are worth n (1 - r) / (1 + r), as in
-    a first-order autoregression. A correlation within chance counts as none.
+    Drift and bursts correlate neighbouring samples, so an interval that counts each as independent is too
+    narrow. With r the correlation of "above the median" between neighbours, n samples are worth n (1 - r) /
+    (1 + r), as in a first-order autoregression. A correlation within chance counts as none.
     """
     n = len(samples)
     middle = quantile(sorted(samples), 0.5)
@@ -64,9 +63,9 @@ def independent_count(samples: Sequence[float]) -> int:
 
 
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Confidence interval of the median of samples in the order of time; None when there are too few.
+    """Confidence interval of the median of samples in chronological order; None if there are too few.
 
-    Where neighbours are alike, the ranks move out as far as that many fewer independent samples ask.
+    For correlated samples the ranks move outwards, in accordance with the effective number of samples.
     """
     n = len(samples)
     rank = median_rank(n, confidence)
@@ -87,8 +86,8 @@ def half_width(interval: Interval | None, centre: float) -> float:
 def ratio_interval(above: float, above_ci: Interval, below: float, below_ci: Interval) -> Interval:
     """Confidence interval of above/below from the two intervals.
 
-    The distances to the bounds are joined in quadrature on the logarithm (Zou & Donner 2008, Statistics in
-    Medicine 27, the MOVER method), which keeps their confidence; dividing bound by bound would be far too
+    The distances to the bounds are added in quadrature on a log scale (Zou & Donner 2008, Statistics in
+    Medicine 27, the MOVER method), which preserves their confidence; dividing bound by bound would be far too
     wide.
     """
     ratio = above / below
@@ -99,8 +98,10 @@ def ratio_interval(above: float, above_ci: Interval, below: float, below_ci: Int
 
 @cache
 def student_t(df: int, confidence: float = 0.95) -> float:
-    """The t that Student's distribution with `df` degrees of freedom exceeds, on both sides together, with
-    probability 1 - confidence. By bisection of its distribution (Abramowitz & Stegun, 26.7.3 and 26.7.4).
+    """The two-sided quantile of Student's distribution: |t| exceeds it with probability 1 - confidence.
+
+    By bisection of the distribution function (Abramowitz & Stegun, 26.7.3 and 26.7.4), with `df` degrees of
+    freedom.
     """
     low, high = 0.0, math.pi / 2
     for _ in range(60):
@@ -122,20 +123,20 @@ def _between(angle: float, df: int) -> float:
 
 
 def drift(rounds: Sequence[Sequence[float]]) -> float | None:
-    """Standard deviation of the logarithm of the rounds' medians; None when fewer than three rounds say.
+    """Standard deviation of the log medians of the rounds; None with fewer than three rounds.
 
-    What a machine does by itself from one round to the next: clock, neighbours, where pages came to lie.
+    It measures the variation of the machine itself between rounds: clock, other programs, page placement.
     """
     medians = [math.log(quantile(sorted(samples), 0.5)) for samples in rounds if samples]
     return stdev(medians) if len(medians) >= 3 else None
 
 
 def rounds_interval(rounds: Sequence[Sequence[float]]) -> Interval | None:
-    """Confidence interval (95 %) of the median over several rounds' samples in the order of time.
+    """Confidence interval (95 %) of the median over several rounds' samples in chronological order.
 
-    The wider of two: that of all samples, and Student's around the median from how far the rounds' medians
-    lie apart. Samples of one round share what the machine did at that time; however many there are, they
-    cannot say what it does at another.
+    The wider of two intervals: that of all samples, and Student's around the median from the variation of the
+    rounds' medians. Samples of one round share the machine's state at that time, so even many of them do not
+    show its variation.
     """
     samples = [sample for taken in rounds for sample in taken]
     within, between = median_interval(samples), drift(rounds)
@@ -147,7 +148,7 @@ def rounds_interval(rounds: Sequence[Sequence[float]]) -> Interval | None:
 
 
 def _reach(deviation: float, count: int) -> float:
-    """By what factor Student's interval (95 %) reaches from the mean of that many logarithms."""
+    """The factor by which Student's interval (95 %) extends from the mean of `count` logarithms."""
     return math.exp(student_t(count - 1) * deviation / math.sqrt(count))
 
 
@@ -162,10 +163,10 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 def speedup(
     ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
 ) -> tuple[float, Interval] | None:
-    """Time of theirs / ours, and its 95 % interval: the geometric mean of what it was in each round.
+    """The ratio of time theirs / ours, as a geometric mean over rounds, and its 95 % interval.
 
-    Two variants take turns within a round, so what the machine did at that time cancels. None when fewer than
-    three rounds saw both.
+    Two variants alternate within a round, so the machine's state cancels. None if fewer than three rounds
+    have both.
     """
     ratios = [
         math.log(quantile(sorted(their), 0.5) / quantile(sorted(our), 0.5))
@@ -182,7 +183,7 @@ def speedup(
 class Timing:
     """A summary of the samples of one variant.
 
-    number   how many calls one sample is the mean of
+    number   number of calls that one sample averages
     medians  of each round
     """
 
@@ -211,7 +212,7 @@ class Timing:
 
 
 def summarise(rounds: Sequence[Sequence[float]], *, number: int, stop: Stop) -> Timing:
-    """The samples of each round in the order of time."""
+    """Summarise the samples of each round, in chronological order."""
     ordered = sorted(sample for taken in rounds for sample in taken)
     return Timing(
         n=len(ordered),

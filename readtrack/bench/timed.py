@@ -1,4 +1,4 @@
-"""The timed calls, whose inputs were made, prepared and copied before it started."""
+"""Timed calls, whose inputs are made, prepared and copied before timing."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from readtrack.bench.correctness import CorrectnessCheck, Inputs, Tensors, bound
 from readtrack.bench.module import ModuleCall
 from readtrack.bench.nests import mapped, tensors
 
-_MADE_BYTES = 256 << 20  # of inputs that wait for their calls
+_MADE_BYTES = 256 << 20  # bytes of prepared inputs at a time
 _MADE = 64
 
 
 class TimedCalls:
-    """The calls of one variant, to be made outside of the clock and called under `gradients_on(mode)`.
+    """The calls of one variant, prepared untimed, to be called under `gradients_on(mode)`.
 
-    Usually a few calls that are rotated. Where a call's inputs may be remembered or used up (`Case.fresh`,
-    "decode"), each is made again.
+    Usually a few calls are rotated. If a call's inputs may be cached or consumed (`Case.fresh`, "decode"),
+    each is prepared separately.
 
     shared  input sets that other variants use too; a step, which changes them, has its own sets
-    most    how many calls may be made at once
+    most    number of calls that may be prepared at once
     anew    whether each call may run only once
     """
 
@@ -48,7 +48,7 @@ class TimedCalls:
 
     @property
     def input_sets(self) -> int | None:
-        """How many are rotated; None when each call has its own."""
+        """Number of rotated input sets; None if each call has its own."""
         return len(self._sets) or None
 
     def __call__(self, count: int) -> list[Callable[[], Any]]:

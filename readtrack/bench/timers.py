@@ -1,12 +1,12 @@
-"""Where times come from, device by device.
+"""Sources of times by device.
 
 CPU    the host's clock around blocks of calls
-CUDA   a pair of events a call, the caches flushed before each, one synchronise at the end; also what the
-       host needs to enqueue a call, and the wall time of a call that is waited for. Where the host is the
-       slower one, a CUDA graph gives the device's time
+CUDA   an event pair per call, caches flushed before each, one synchronisation at the end; also the host's
+       time to enqueue a call, and the wall time of a synchronised call. If the host is slower, a CUDA graph
+       gives the device's time
 MPS    synchronise, then the host's clock around blocks of calls; the same for XPU
 
-The CUDA, MPS and XPU clocks have been checked against fakes only: no such device was at hand.
+The CUDA, MPS and XPU clocks were tested only against fakes, without such a device.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from readtrack import devices
 from readtrack.bench.sampling import SamplingPlan
 
 Call = Callable[[], Any]
-Calls = Callable[[int], Sequence[Call]]  # number of calls, before the clock starts
+Calls = Callable[[int], Sequence[Call]]  # prepares a number of calls before timing
 
-_BATCH = 64  # calls that are enqueued before the first is waited for; the launch queue holds about 1,000
+_BATCH = 64  # calls enqueued before synchronising; the launch queue holds about 1,000
 _FLUSH_BYTES = 256 << 20  # or twice the L2 cache, if that is larger
-_SLEEP_CLOCK = 2  # cycles a nanosecond, at least: a longer sleep does no harm
+_SLEEP_CLOCK = 2  # lower bound of cycles per nanosecond; sleeping longer does no harm
 
 
 def _maker(calls: Sequence[Call] | Calls) -> Calls:
-    """A maker of calls; a few given ones are rotated."""
+    """A function that prepares calls; given calls are rotated."""
     if callable(calls):
         return calls
     return lambda count: list(itertools.islice(itertools.cycle(calls), count))
 
 
 class HostClock:
-    """Runs blocks of calls, and counts the page faults meanwhile. `calls` are rotated, or made again."""
+    """Times blocks of calls, and counts page faults. `calls` are rotated, or prepared for each block."""
 
     def __init__(self, calls: Sequence[Call] | Calls, device: torch.device) -> None:
         self._calls = _maker(calls)
@@ -49,11 +49,11 @@ class HostClock:
 
     @property
     def faults_per_call(self) -> float:
-        """Page faults a call, the median of the blocks: the first ones fault for good reason."""
+        """Page faults per call, the median over blocks, since the first blocks always fault."""
         return sorted(self._faults)[len(self._faults) // 2] if self._faults else 0.0
 
     def __call__(self, count: int) -> int:
-        """Nanoseconds that `count` calls take until their work is done."""
+        """Nanoseconds until `count` calls are complete."""
         order = self._calls(count)
         devices.synchronize(self._device)
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -79,16 +79,16 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def flush_buffer(device: torch.device) -> torch.Tensor:
-    """CUDA: what is written to push everything else out of the caches."""
+    """CUDA: a buffer that is written to flush the caches."""
     cache = getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0)
     return torch.empty(max(_FLUSH_BYTES, 2 * cache), dtype=torch.int8, device=device)
 
 
 class CudaEvents:
-    """A source of device times: one event pair a call, cold caches.
+    """A source of device times: one event pair per call, cold caches.
 
     flush  a `flush_buffer`
-    most   calls that may be made at once
+    most   number of calls that may be prepared at once
     """
 
     number = 1
@@ -107,7 +107,7 @@ class CudaEvents:
         self._enqueue_ns = 0.0
 
     def warm_up(self, plan: SamplingPlan) -> None:
-        """Until the clocks have ramped up: batches of five agree within 2 %, or the time is up."""
+        """Run until the clocks have ramped up: batches of five agree within 2 %, or the time is up."""
         deadline = time.perf_counter() + plan.warm_up
         previous = 0.0
         while True:
@@ -118,7 +118,7 @@ class CudaEvents:
             previous = middle
 
     def rewarm(self) -> None:
-        """Nothing: the caches are flushed before each call."""
+        """Does nothing, because the caches are flushed before each call."""
 
     def take(self, count: int) -> list[float]:
         samples: list[float] = []
@@ -130,7 +130,7 @@ class CudaEvents:
         with torch.cuda.device(self._device), no_garbage_collection():
             pairs = _event_pairs(len(calls))
             torch.cuda.synchronize(self._device)
-            # The device sleeps until the host has enqueued everything: no gap is the host's.
+            # The device sleeps until the host has enqueued everything, so that the host causes no gaps.
             torch.cuda._sleep(int(_SLEEP_CLOCK * len(calls) * (self._enqueue_ns + 20_000)))  # type: ignore[no-untyped-call]
             for (start, end), call in zip(pairs, calls, strict=True):
                 self._flush.zero_()
@@ -142,11 +142,10 @@ class CudaEvents:
 
 
 class CudaGraph:
-    """A source of device times without the host: every input set once, captured in a graph and replayed.
+    """A source of device times without host overhead: a replayed graph with one call per input set.
 
-    The caches are warm: a flush would be inside of the graph.
-
-    Raises RuntimeError when the calls cannot be captured (one that waits for its result, say).
+    The caches are warm, because a flush would be part of the graph. Raises RuntimeError if the calls cannot
+    be captured (for example, a call that synchronises).
     """
 
     def __init__(self, calls: Sequence[Call], device: torch.device) -> None:
@@ -186,7 +185,7 @@ def _event_pairs(count: int) -> list[tuple[Any, Any]]:
 
 
 def host_and_wall(calls: Sequence[Call] | Calls, device: torch.device, count: int) -> tuple[float, float]:
-    """Nanoseconds a call: until it is enqueued, and until the whole device is idle after the last of them."""
+    """Nanoseconds per call: until it is enqueued, and until the device is idle after the last call."""
     order = _maker(calls)(count)
     devices.synchronize(device)
     with no_garbage_collection():
@@ -200,6 +199,6 @@ def host_and_wall(calls: Sequence[Call] | Calls, device: torch.device, count: in
 
 
 def latency(calls: Sequence[Call] | Calls, device: torch.device, count: int) -> float:
-    """Median nanoseconds of a call that is waited for: what a user feels."""
+    """Median nanoseconds of a synchronised call: the latency for a user."""
     samples = sorted(host_and_wall([call], device, 1)[1] for call in _maker(calls)(count))
     return samples[len(samples) // 2]

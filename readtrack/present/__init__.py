@@ -1,1 +1,1 @@
-"""How things look in words, marks and scales, for the command line and the app alike; they only paint."""
+"""Texts, marks and scales for both the command line and the app, which only render them."""

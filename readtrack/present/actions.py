@@ -14,7 +14,7 @@ GROUPS: tuple[Group, ...] = (
     "Reading", "Run", "All runs", "Code", "Practice", "Notes and sources", "Import", "View", "Move", "App",
 )  # fmt: skip
 
-# Widgets whose keys work at the same time: in each of these places a key has one meaning.
+# Widgets whose keys are active at the same time, so a key must be unique within each group.
 PLACES: tuple[frozenset[Where], ...] = (
     frozenset({"library", "list", "checklist"}),
     frozenset({"library", "list", "run"}),
@@ -24,22 +24,23 @@ PLACES: tuple[frozenset[Where], ...] = (
     frozenset({"list", "practice"}),
 )
 
-_remapped: dict[str, tuple[str, ...]] = {}  # action to keys, as `keys.yaml` of the open home has it
+_remapped: dict[str, tuple[str, ...]] = {}  # keys by action, from `keys.yaml` of the open home
 
 
 class Action(NamedTuple):
-    """One thing that the app can do.
+    """An action of the app.
 
     id       unique; the default name of the method `action_<id>`, and its name in `keys.yaml`
     default  Textual's key names or single characters, separated by spaces; the first one is shown
     label    two or three words, for the footer and the palette
     help     one sentence
-    where    who has the keys: any "list", the "checklist", the "run" view, the whole "library" screen, or the
-             screens of a paper's "code", of all "runs", of an "import", of a paper's "practice"
-    call     Textual's name of the method, where it is not the id: the app's, or one with an argument
-    cli_command     the same on the command line, where there is one
-    footer_rank     small stays longest in the footer; None: never there
-    precedes_typing   text follows the key: it is handled before the keys behind it are given to anyone
+    where    where the keys are active: any "list", the "checklist", the "run" view, the whole "library"
+             screen, or the screens of a paper's "code", of all "runs", of an "import", of a paper's
+             "practice"
+    call     Textual's name of the method, if it is not the id: the app's, or one with an argument
+    cli_command     the equivalent on the command line, if any
+    footer_rank     actions with low ranks stay longest in a narrow footer; None: never there
+    precedes_typing   text follows the key, so it is handled before the keys after it are dispatched
     """
 
     id: str
@@ -300,12 +301,12 @@ def remap(keys: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def key(action_id: str) -> str:
-    """The key of an action as messages and footers name it."""
+    """The key of an action, as shown in messages and footers."""
     return shown_key(BY_ID[action_id].keys[0])
 
 
 def where(place: Where) -> list[Action]:
-    """The actions whose keys one kind of widget has."""
+    """The actions whose keys are active in one place."""
     return [one for one in ACTIONS if one.where == place]
 
 

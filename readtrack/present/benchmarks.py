@@ -1,4 +1,4 @@
-"""One measurement in words, and what a table says of many at once."""
+"""Texts for measurements, alone and in tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ FLAGS = {
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How many times as fast as a rival; `half` is half of the interval ("±3%"); `sure`: it leaves out 1."""
+    """The speed-up over a rival.
+
+    half: half of the interval ("±3%"); sure: whether the interval excludes 1.
+    """
 
     ratio: float
     half: str
@@ -40,11 +43,11 @@ class Speed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantView:
-    """A variant of a case. All texts are safe to print, "" where there is nothing to say.
+    """A variant of a case. All texts are safe to print, and "" if not available.
 
-    axes     the point of the case, in words: `{"tokens": "1024", "causal": "yes"}`
-    time     of the value that stands for the sample; `nanoseconds` the same as a number, or None
-    half     half of the interval of the median ("±2%"); nothing where the shortest time stands
+    axes     the point of the case, as text: `{"tokens": "1024", "causal": "yes"}`
+    time     the representative time; `nanoseconds` is the same as a number, or None
+    half     half of the median's interval ("±2%"); "" if the minimum is shown
     missing  why it has no time
     skipped  whether it cannot run here at all (or did not pass its check)
     """
@@ -75,7 +78,7 @@ class VariantView:
 
     @property
     def faster(self) -> bool:
-        """Whether it is faster than a rival beyond doubt."""
+        """Whether it is significantly faster than a rival."""
         return any(speed is not None and speed.faster for speed in (self.naive, self.strong))
 
     @property
@@ -84,7 +87,7 @@ class VariantView:
         return ", ".join(filter(None, [self.case, *axis_words(self.axes), self.mode, self.dtype]))
 
     def line(self) -> str:
-        """All that there is to say besides the time, on one line."""
+        """All details besides the time, on one line."""
         naive, strong = (
             f"{speed.text} {speed.half}".rstrip() if speed else "" for speed in (self.naive, self.strong)
         )
@@ -110,7 +113,7 @@ def axis_words(axes: Mapping[str, str]) -> list[str]:
 
 
 def measured(event: Event) -> VariantView:
-    """A `measurement` event in words."""
+    """The view of a `measurement` event."""
     axes, times, check = (_mapping(event, name) for name in ("axes", "t_ns", "ok"))
     role, flags = _text(event, "role"), tuple(one_line(str(flag)) for flag in _list(event, "flags"))
     value = _number(times, "value")
@@ -147,7 +150,7 @@ def measured(event: Event) -> VariantView:
 
 
 def absent(rows: Sequence[VariantView]) -> tuple[list[VariantView], dict[str, list[str]]]:
-    """The rows that were measured or failed; and reason to variants that cannot run here at any size."""
+    """The rows without variants that cannot run here at any size, and the latter by reason."""
     reasons: dict[str, set[str]] = {}
     for row in rows:
         reasons.setdefault(row.name, set()).add(row.missing if row.skipped else "")
@@ -159,7 +162,7 @@ def absent(rows: Sequence[VariantView]) -> tuple[list[VariantView], dict[str, li
 
 
 def common_axes(rows: Sequence[VariantView]) -> dict[str, str]:
-    """The axes at which all rows have one value: said once, they need no column."""
+    """The axes with the same value in all rows, which need no column."""
     if len(rows) < 2:
         return {}
     shared = set.intersection(*(set(row.axes.items()) for row in rows))
@@ -167,7 +170,7 @@ def common_axes(rows: Sequence[VariantView]) -> dict[str, str]:
 
 
 def _speed(event: Event, rival: str, role: str, contended: bool) -> Speed | None:
-    """Nothing for the rival itself. What was measured while other programs ran is never sure."""
+    """None for the rival itself. Measurements made while other programs ran are never sure."""
     ratio = _number(event, f"vs_{rival}")
     if ratio is None or role in _RIVALS[rival]:
         return None

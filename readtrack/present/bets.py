@@ -1,4 +1,4 @@
-"""Bets in words, for both front ends: one when it is placed and when it is decided, and the curve of all."""
+"""Texts for bets, for both front ends: a bet when placed and when decided, and the calibration curve."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BAR = 20  # columns of a bin's bar
 
 
 class BetLine(NamedTuple):
-    """A line in a tone of `readtrack.present.marks`; "plain" for none."""
+    """A line with a tone of `readtrack.present.marks`, or "plain"."""
 
     text: str
     tone: Tone | str = "plain"
@@ -28,7 +28,7 @@ def question(paper: str, on: Stake) -> str:
 
 
 def options(on: Stake) -> list[tuple[str, str]]:
-    """Each arm, and when it wins."""
+    """Each arm, and the condition under which it wins."""
     control = f". The control: {on.described}" if on.described else ""
     return [(on.ours, f"the claim holds: {on.rule}"), (on.control, f"the claim does not hold{control}")]
 
@@ -60,7 +60,7 @@ def withdrawn(bet: Bet) -> str:
 
 
 def page(bets: Sequence[Bet], width: int) -> Iterator[BetLine]:
-    """The calibration curve, the Brier score, and both by topic; how many bets are missing before that."""
+    """The calibration curve, the Brier score, and both by topic; with too few bets, the number missing."""
     total = calibration(bets)
     waiting = sum(bet.open for bet in bets)
     yield BetLine("Bets" + (f"   {counted(waiting, 'open bet')}" if waiting else ""), "heading")
@@ -98,7 +98,7 @@ def curve(one: SureBin) -> str:
 
 
 def document(bets: Sequence[Bet]) -> dict[str, object]:
-    """All bets, and what may be said of them, for programs."""
+    """All bets and their calibration, for programs."""
     return {
         "bets": [asdict(bet) | {"state": state(bet)} for bet in bets],
         "calibration": [_figures(one) for one in (calibration(bets), *by_topic(bets))],

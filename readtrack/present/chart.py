@@ -1,7 +1,7 @@
 """Curves as text: braille dots, axes with round numbers, a legend.
 
-Pure functions from numbers to rows of text: no colours, no terminal. A row is a list of spans; a span is a
-text and the index of the series that it belongs to, or None for axes and labels.
+Pure functions from numbers to rows of text, without colours or a terminal. A row is a list of spans; a span
+is a text and the index of its series, or None for axes and labels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a chart. Points in the order of x; a y that is not finite breaks the line."""
+    """One line of a chart. Points are ordered by x; a y that is not finite breaks the line."""
 
     name: str
     points: Sequence[Point]
@@ -36,10 +36,10 @@ class Series:
 def draw(
     series: Sequence[Series], width: int, height: int, *, log_x: bool = False, log_y: bool = False
 ) -> list[Row]:
-    """A chart of `width` by `height` characters, axes included; two lines of the height go to the x axis.
+    """A chart of `width` by `height` characters, including axes; the x axis takes two lines of the height.
 
-    With several series a letter at the right edge names each (see `letter`). A logarithmic axis leaves out
-    what is not positive. Nothing to draw: a line that says so.
+    With several series, a letter at the right edge names each (see `letter`). A logarithmic axis leaves out
+    values that are not positive. Without points it is a single line that says so.
     """
     shown = [_drawable(decimated(one.points, 2 * width), log_x, log_y) for one in series]
     finite = [point for points in shown for point in points if math.isfinite(point[1])]
@@ -75,7 +75,7 @@ def draw(
 
 
 def decimated(points: Sequence[Point], buckets: int) -> Sequence[Point]:
-    """A long series cut into about `buckets` pieces, of which ends, extremes and one gap stay."""
+    """Reduce a long series to about `buckets` pieces, each with its ends, extremes and one gap."""
     if len(points) <= 8 * buckets:
         return points
     size = len(points) // buckets
@@ -97,12 +97,12 @@ def letter(index: int) -> str:
 
 
 def wants_log(series: Sequence[Series]) -> bool:
-    """Whether a linear axis would hide most of what they do."""
+    """Whether a linear axis would hide most of the variation."""
     return scales.wants_log([y for one in series for _, y in one.points])
 
 
 def wants_log_x(series: Sequence[Series]) -> bool:
-    """Whether the points stand at 1, 4, 16, ... rather than at 1, 2, 3, ..."""
+    """Whether the x values are spaced by factors (1, 4, 16, ...) rather than evenly (1, 2, 3, ...)."""
     return scales.by_factors(x for one in series for x, _ in one.points)
 
 
@@ -127,7 +127,7 @@ class _Axis:
         self.low, self.high = max(low, -largest), min(high, largest)
 
     def scale(self, dots: int, *, flip: bool = False) -> Scale:
-        """Value to dot, 0 .. dots-1; `flip` counts from the far end."""
+        """Maps a value to a dot, 0 .. dots-1; `flip` counts from the far end."""
         warp: Callable[[float], float] = math.log10 if self.log else float
         # Halved, because the distance between the two largest floats overflows.
         low, end = warp(self.low) / 2, dots - 1
@@ -135,14 +135,15 @@ class _Axis:
 
         def place(value: float) -> int:
             share = (warp(value) / 2 - low) / reach
-            # The extremes may round to less or more; two calls for every point take half of the time.
+            # Rounding may push the extremes out of range; calling min and max per point would take twice as
+            # long.
             dot = round(share * end) if 0.0 <= share <= 1.0 else end * (share > 0.0)
             return end - dot if flip else dot
 
         return place
 
     def ticks(self, count: int) -> list[float]:
-        """At most about `count` round values within the range; its ends when none is round."""
+        """At most about `count` round values within the range; its ends if fewer than two are round."""
         found = self._log_ticks(count) if self.log else self._linear_ticks(count)
         return found if len(found) >= 2 else [self.low, self.high]
 
@@ -179,7 +180,7 @@ class _Axis:
 
 
 class _Canvas:
-    """Braille cells; each remembers the series that drew there last."""
+    """Braille cells; each stores the series that drew there last."""
 
     def __init__(self, columns: int, rows: int) -> None:
         self._masks = [[0] * columns for _ in range(rows)]
@@ -219,8 +220,10 @@ class _Canvas:
 
 
 class _Bucket:
-    """All points that fall into one column of dots: first and last keep the line whole, the extremes keep a
-    spike alive through any thinning. Lines of dots are counted from the top, so `high` <= `low`.
+    """All points in one column of dots.
+
+    The first and last keep the line connected, the extremes preserve spikes. Lines of dots are counted from
+    the top, so `high` <= `low`.
     """
 
     __slots__ = ("column", "first", "high", "last", "low")
@@ -263,7 +266,7 @@ def _last_row(points: Sequence[Point], to_line: Scale) -> int | None:
 
 
 def _end_rows(wanted: list[int | None], rows: int) -> dict[int, int]:
-    """Row to series index, one series a row: those that end together are moved apart."""
+    """Row to series index, one series per row; series that end in the same row are moved apart."""
     order = sorted((row, index) for index, row in enumerate(wanted) if row is not None)
     placed: list[list[int]] = []
     for row, index in order:
@@ -276,7 +279,7 @@ def _end_rows(wanted: list[int | None], rows: int) -> dict[int, int]:
 
 
 def _x_axis(axis: _Axis, values: list[float], columns: int, margin: int, to_column: Scale) -> list[Row]:
-    # A handful of sizes is labelled as they are: 512, 1024, 2048 rather than 500, 1000, 2000.
+    # A few distinct values are used as labels themselves: 512, 1024, 2048 rather than 500, 1000, 2000.
     ticks = values if 2 <= len(values) <= 8 else axis.ticks(max(2, columns // 12))
     line, labels = ["─"] * columns, [" "] * columns
     free_from = 0

@@ -1,4 +1,4 @@
-"""A run's claims in words: those still to be judged, with their rules, and the outcome of the others."""
+"""Texts for a run's claims: pending ones with their rules, and the outcome of the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STOOD = ("held", "reproduced")
 
 
 class Number(NamedTuple):
-    """One metric of a claim: ours, its bounds, and whether all of them hold."""
+    """One metric of a claim: our value, its bounds, and whether all of them hold."""
 
     metric: str
     ours: str
@@ -30,11 +30,11 @@ class Number(NamedTuple):
 class StatedClaim:
     """A claim and its outcome. All texts are safe to print.
 
-    claim     None where another version of readtrack wrote it
+    claim     None if another version of readtrack wrote it
     verdict   `pending` until it is judged
-    at_least  the metrics among `values` whose truth is that or more
+    at_least  the metrics in `values` that are lower bounds
     edges     arms whose best value is at the edge of its grid
-    judged    whether the run has come to it
+    judged    whether the run has judged it
     """
 
     name: str
@@ -59,12 +59,12 @@ class StatedClaim:
 
     @property
     def rule(self) -> str:
-        """The bounds, those of one metric together: `loss ≥ 0.4, ≤ 0.6; accuracy > 0.9`."""
+        """The bounds, grouped by metric: `loss ≥ 0.4, ≤ 0.6; accuracy > 0.9`."""
         return "; ".join(f"{metric} {bounds}" for metric, bounds in self._bounds().items())
 
     @property
     def decisive(self) -> str:
-        """The numbers that the rule is about; all that there are where the rule cannot be read."""
+        """The values of the metrics in the rule, or all values if the rule cannot be read."""
         if self.claim is None:
             return self.ours
         return ", ".join(f"{name} {self.shown(name)}" for name in self._bounds() if name in self.values)
@@ -76,7 +76,7 @@ class StatedClaim:
 
     @property
     def numbers(self) -> list[Number]:
-        """Every value, with the bounds that it was held to."""
+        """Every value, with its bounds."""
         of_metric, rule = self._bounds(), self.claim.rule if self.claim is not None else ()
         return [
             Number(
@@ -89,7 +89,7 @@ class StatedClaim:
         ]
 
     def line(self) -> str:
-        """The whole of it on one line, for a pipe."""
+        """The whole claim on one line, for a pipe."""
         told = "; ".join(
             f"{one.metric} {one.ours}{f' ({one.bounds})' if one.bounds else ''}" for one in self.numbers
         )
@@ -103,7 +103,7 @@ class StatedClaim:
 
 
 def judged(event: Mapping[str, Any]) -> StatedClaim:
-    """A `claim` event in words."""
+    """The view of a `claim` event."""
     return StatedClaim(
         one_line(str(event["claim"]["name"])),
         one_line(str(event["verdict"])),
@@ -130,7 +130,7 @@ def _read(fields: Mapping[str, Any]) -> Claim | None:
 
 
 def stated(record: Record) -> list[StatedClaim]:
-    """The claims in the order in which the run stated them before it began."""
+    """The claims in the order in which the run stated them."""
     found = {str(event["claim"]["name"]): judged(event) for event in record.claims}
     alive = record.outcome is None
     verdict, why = (PENDING, "") if alive else ("not judged", "the run ended before it was judged")
@@ -149,9 +149,7 @@ def counted(record: Record) -> str:
 
 
 class Baseline(NamedTuple):
-    """The verdicts that a run without the idea is compared with: by the claim's name, and what they
-    are called in a word or two, and where they are from.
-    """
+    """The verdicts of a plain run for comparison: by claim name, with a short label and their source."""
 
     verdicts: Mapping[str, str]
     label: str
@@ -159,8 +157,9 @@ class Baseline(NamedTuple):
 
 
 def fallen(one: StatedClaim, job: Job | None, beside: Baseline) -> Literal["it fell", "it did not fall", ""]:
-    """The outcome of a claim that holds in a plain run, in a null run, with a break or with edited code. A
-    claim must fall in a null run if it is measured, and with a break that it names.
+    """Whether a claim that holds in a plain run fell in a null run, with a break or with edited code.
+
+    A claim must fall in a null run if it is measured, and with a break that it names.
     """
     if beside.verdicts.get(one.name) not in _STOOD:
         return ""
@@ -172,5 +171,5 @@ def fallen(one: StatedClaim, job: Job | None, beside: Baseline) -> Literal["it f
 
 
 def number(value: float | None) -> str:
-    """Four digits; `nan` and `inf` as they are."""
+    """Four digits; `nan` and `inf` are kept."""
     return "nan" if value is None else format_number(value) if math.isfinite(value) else str(value)

@@ -1,10 +1,10 @@
-"""`keys.yaml` in the home: other keys for the app's actions.
+"""`keys.yaml` in the home: custom keys for the app's actions.
 
     # action: a key, or a list of keys
     run: x
     break: [r, f5]
 
-A line that cannot be used is reported and leaves its action with the default keys.
+An invalid line is reported, and its action keeps the default keys.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _NAMED = (
     "right", "space", "tab", "up", *(f"f{number}" for number in range(1, 25)),
 )  # fmt: skip
 _KEY = re.compile(rf"(?:(?:ctrl|alt|shift)\+)*(?:{'|'.join(_NAMED)}|[^\s\x00-\x1f\x7f-\x9f])")
-_QUITS = ("ctrl+c", "ctrl+q")  # in every screen, whatever the file says
+_QUITS = ("ctrl+c", "ctrl+q")  # in every screen, regardless of the file
 
 Keys = dict[str, tuple[str, ...]]
 
 
 def read(path: Path) -> tuple[Keys, list[str]]:
-    """The keys that the file gives to actions, and what is wrong with it, with file and line.
+    """The keys by action in the file, and its problems, with file and line.
 
-    No file is an empty one. Raises nothing: the app starts with what can be used.
+    A missing file counts as empty. Raises nothing: the app starts with the valid lines.
     """
     if not path.exists():
         return {}, []
@@ -83,7 +83,7 @@ def _keys(name: str, node: yaml_tree.Node) -> tuple[str, ...]:
 
 
 def _clashes(keys: Keys) -> Iterator[tuple[str, str, str]]:
-    """(action of the file, key, the other action that has it in the same place)."""
+    """(action in the file, key, the other action that has the key in the same place)."""
     for place in PLACES:
         owner: dict[str, str] = {}
         for action in sorted((one for one in ACTIONS if one.where in place), key=lambda one: one.id in keys):
@@ -94,7 +94,7 @@ def _clashes(keys: Keys) -> Iterator[tuple[str, str, str]]:
 
 
 def written() -> Iterator[str]:
-    """The keys in force as a `keys.yaml`, line by line."""
+    """The current keys as a `keys.yaml`, line by line."""
     for group, actions in by_group():
         yield f"# {group}"
         for action in actions:

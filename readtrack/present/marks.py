@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Tone = Literal["good", "doubtful", "bad", "quiet"]
 
-PENDING = "pending"  # a claim that the run has not come to yet
+PENDING = "pending"  # a claim that the run has not judged yet
 RUNNABLE = "r"  # the key that runs it
 
 
@@ -55,5 +55,5 @@ OUTCOMES = {
 
 
 def verdict(word: str) -> Mark:
-    """A word that is not in the table (of another version of readtrack) says nothing."""
+    """The mark of a verdict; unknown words (from another version of readtrack) count as not judged."""
     return VERDICTS.get(word, VERDICTS["not judged"])

@@ -1,10 +1,10 @@
-"""The same text for terminals and encodings that have ASCII alone."""
+"""Conversion of texts to ASCII, for terminals and encodings that lack other characters."""
 
 from __future__ import annotations
 
 from unicodedata import east_asian_width, normalize
 
-# Pairs: the sign, and what stands for it, one column each.
+# Pairs of a sign and its replacement, one column each.
 _PAIRS = """
 ○. ◐~ ●x ◆# ⊘- ✓v ≈~ ≡: ✗X ·- ■# ⧖T ▲! ▸> ▾v ▶> ★* ☆. ‹[ ›]
 │| ┤| ├| ┬+ ┴+ ┼+ └+ ┘+ ┌+ ┐+ ─- ━= ═= ║| ╭+ ╮+ ╰+ ╯+ ▀# █# ▌| ▐| ▎| ▏| ▊| ▕| ▁_ ▂_ ▃_ ▄# ▅# ▆# ▇# ▔- ░-
@@ -12,17 +12,17 @@ _PAIRS = """
 ŁL łl ØO øo ßs ĐD đd ıi
 """
 _ONE_COLUMN = str.maketrans({pair[0]: pair[1] for pair in _PAIRS.split()})
-# Where columns need not be kept, these say more.
+# More readable replacements where columns need not be kept.
 _SPELLED = {"≥": ">=", "≤": "<=", "→": "->", "…": "...", "±": "+/-", "✓": "+", "✗": "x", "·": "-"}
 
 
 def one_column(text: str) -> str:
-    """`text` in ASCII, as wide as before: what follows stays in its column."""
+    """`text` in ASCII, with the same width, so that columns stay aligned."""
     return "".join(map(_narrow, text.translate(_ONE_COLUMN)))
 
 
 def spelled(character: str) -> str:
-    """One character in ASCII, as long as it needs to be."""
+    """One character in ASCII, of any length."""
     plain = _SPELLED.get(character) or character.translate(_ONE_COLUMN)
     return plain if plain.isascii() else normalize("NFKD", plain).encode("ascii", "ignore").decode() or "?"
 

@@ -1,4 +1,4 @@
-"""Exercises and their verdicts in words, for both front ends."""
+"""Texts for exercises and their verdicts, for both front ends."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ _WORDS = {
 
 
 class PracticeLine(NamedTuple):
-    """A line to print, in a tone of `readtrack.present.marks`; "plain" for none."""
+    """A line to print, with a tone of `readtrack.present.marks`, or "plain"."""
 
     text: str
     tone: Tone | str = "plain"
 
 
 def mark(found: PracticeStanding) -> Mark:
-    """`✓` for one that passed, else for its last try, `○` for none."""
+    """`✓` if it passed, else the mark of its last try, or `○`."""
     if found.passed or found.skipped:
         return OUTCOMES["passed" if found.passed else "skipped"]
     return OUTCOMES.get(found.last, OUTCOMES["empty"])
 
 
 def facts(found: PracticeStanding) -> str:
-    """`3 tries, 12 min, 1 hint`; "" where nothing was done."""
+    """`3 tries, 12 min, 1 hint`; "" before the first try."""
     return ", ".join(
         filter(
             None,
@@ -98,11 +98,12 @@ def verdict(number: int, event: ExerciseJudged, width: int) -> PracticeLine:
 
 
 def details(event: ExerciseJudged) -> Iterator[PracticeLine]:
-    """What the mistake may be, then the first failing input, expected and found: a small screen has no room
-    for both.
+    """The likely mistake, then the first failing input, expected and found.
+
+    A small screen has no room for both.
     """
     report = event.get("report", [])
-    names = set(re.findall(r"\w+", "".join(report[:1])))  # of the arguments, which stay as they are
+    names = set(re.findall(r"\w+", "".join(report[:1])))  # names of the arguments, which keep their case
     for sentence in one_line(event.get("hint", "")).split(". "):
         if sentence:
             first, _, rest = sentence.removesuffix(".").partition(" ")
@@ -119,11 +120,14 @@ def summary(outcomes: Iterable[str]) -> str:
     return f"all {len(found)} pass" if passed == len(found) else f"{passed} of {len(found)} pass"
 
 
-# The reader's code in the paper's place
+# The reader's code in place of the paper's
 
 
 class PracticeSpeed(NamedTuple):
-    """A variant's time. label: naive, yours, ours, strongest; ratios: of yours, to naive and strongest."""
+    """The time of a variant.
+
+    label: naive, yours, ours, strongest; ratios: of yours, to naive and strongest.
+    """
 
     label: str
     time: str
@@ -132,8 +136,10 @@ class PracticeSpeed(NamedTuple):
 
 
 def speeds(record: Record) -> tuple[str, list[PracticeSpeed]]:
-    """Where it was measured, and the four times: in the first case and mode, at the largest size at which the
-    reader's code has a time. ("", []) without one.
+    """Where it was measured, and the times of the four variants.
+
+    In the first case and mode, at the largest size at which the reader's code has a time; ("", []) if there
+    is none.
     """
     rows = [row for row in map(measured, record.measurements) if row.nanoseconds is not None]
     own = [row for row in rows if row.role == "paper"]
@@ -162,7 +168,7 @@ def speeds(record: Record) -> tuple[str, list[PracticeSpeed]]:
 
 
 def at_work(record: Record) -> Iterator[PracticeLine]:
-    """The run with the reader's code: the speed beside the paper's, and what became of the claims."""
+    """The run with the reader's code: its speed compared with the paper's, and the claims' outcomes."""
     where, times = speeds(record)
     if times:
         yield PracticeLine(f"Speed  {where}")
@@ -180,8 +186,9 @@ def _time(row: VariantView) -> float:
 
 
 def proof_mark(record: Record | None, *, current: bool) -> Mark:
-    """`○` before the run with the reader's code, `…` during it, then the claims' worst verdict. A run with
-    older code counts as none.
+    """`○` before the run with the reader's code, `…` during it, then the claims' worst verdict.
+
+    A run with older code does not count.
     """
     if record is None or not current:
         return OUTCOMES["empty"]
@@ -194,7 +201,7 @@ def proof_mark(record: Record | None, *, current: bool) -> Mark:
 
 
 def proof_state(record: Record) -> str:
-    """How far the run with the reader's code is, or why it ended early; "" once it is complete."""
+    """The phase of the run with the reader's code, or why it ended early; "" once it is complete."""
     if record.outcome is None:
         return f"{record.phase or 'starting'} …"
     return "" if record.outcome == "completed" else cause(record)
@@ -204,7 +211,7 @@ def proof_state(record: Record) -> str:
 
 
 def hint(sheet: Sheet, opened: int) -> str:
-    """`Hint 1 of 3: ...`; says so where there are none."""
+    """`Hint 1 of 3: ...`, or a message that there are none."""
     if not sheet.hints:
         return f"{sheet.name} has no hints."
     return f"Hint {opened} of {len(sheet.hints)}: {sheet.hints[opened - 1]}"
@@ -241,6 +248,6 @@ PROVES = "All exercises pass. {key} runs benchmark and claims with your code in 
 PROVES_LATER = "When all exercises pass, {key} runs benchmark and claims with your code in the paper's place."
 OLDER = "Your file has changed since this run. {key} runs it again."
 QUEUED = "It runs after {paper}."
-CONDITION = "practice: "  # how `Job.condition` begins in a run with the reader's functions
+CONDITION = "practice: "  # prefix of `Job.condition` in a run with the reader's functions
 ASK_PROOF = "Run benchmark and claims with your code in the paper's place?"
 PROVING = "Now with your code in the paper's place: its speed, then the paper's claims."

@@ -1,4 +1,4 @@
-"""A run in words: its phases, progress, results, and why it ended."""
+"""Texts for runs: phases, progress, results, and why a run ended."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def environment(facts: Mapping[str, Any]) -> str:
 
 
 def machine(record: Record) -> str:
-    """The machine, its memory included; "" until it is known."""
+    """The machine and its memory; "" until it is known."""
     found = record.environment
     parts = [
         str(found.get("device_name") or found.get("device") or ""),
@@ -73,7 +73,7 @@ def _settings(facts: Mapping[str, Any]) -> list[str]:
 
 
 class PhaseView(NamedTuple):
-    """seconds: how long it took, or has taken; 0 for one that is still to come."""
+    """seconds: time in the phase so far, or in all; 0 for a future one."""
 
     name: str
     state: Literal["done", "now", "stopped", "to come"]
@@ -82,7 +82,7 @@ class PhaseView(NamedTuple):
 
 def phases(record: Record) -> list[PhaseView]:
     """Finished, current and future phases. A phase that occurs twice has the sum of its times."""
-    # What a run that was stopped did last is not its tidying up.
+    # A stopped run did not stop in the teardown, but in the phase before.
     begun = [phase for phase in record.phases if record.outcome is None or phase[0] != "teardown"]
     ends = [began for _, began in begun[1:]] + [record.elapsed]
     took: dict[str, float] = {}
@@ -116,7 +116,7 @@ def waiting(record: Record) -> str:
 
 
 def time_left(record: Record) -> str:
-    """`about 48 s left` of the whole run; where nothing is known of that, of the loop that is in progress."""
+    """`about 48 s left` of the whole run, or of the current loop if the total is unknown."""
     if record.outcome is not None:
         return ""
     if record.expected is not None:
@@ -129,7 +129,7 @@ def time_left(record: Record) -> str:
 
 
 def load(record: Record) -> str:
-    """`12.3 steps/s   CPU 98%   304 MiB`, as far as it is known of a run that is alive."""
+    """`12.3 steps/s   CPU 98%   304 MiB`, as far as known, for a live run."""
     if record.outcome is not None:
         return ""
     parts = (
@@ -142,13 +142,13 @@ def load(record: Record) -> str:
 
 
 def message(text: str) -> str:
-    """A line that a plugin logged; a very long one is cut, as the record has all of it."""
+    """A line that a plugin logged. Long lines are cut; the record has them in full."""
     line = one_line(text)
     return line if len(line) <= _MESSAGE else f"{line[:_MESSAGE]} …"
 
 
 def metrics(record: Record) -> Iterator[tuple[str, str]]:
-    """(name and arm, value) of every metric: a curve by both its ends, a single number by itself."""
+    """(name and arm, value) of every metric: a curve by its first and last value, or a single number."""
     for name, arms in record.curves.items():
         x, _ = record.axes.get(name, ("", ""))
         timed = is_timed(name, x, (place for points in arms.values() for place, _ in points))
@@ -176,7 +176,7 @@ def end(record: Record) -> str:
 
 
 def cause(record: Record) -> str:
-    """Why a run did not complete, in a line."""
+    """Why a run did not complete, in one line."""
     text = f"{record.paper} {_ENDED.get(str(record.outcome), 'ended')}"
     error = record.error
     if error:
@@ -188,7 +188,7 @@ def cause(record: Record) -> str:
 
 
 class Failure(NamedTuple):
-    """The failure, its reason, and what to do next."""
+    """The failure, its reason, and the next step."""
 
     what: str
     why: str

@@ -1,4 +1,4 @@
-"""A curve in one row of bars."""
+"""A curve as one row of bars."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The range of steps and values that the curves of one metric share; a wide one is logarithmic."""
+    """The range of steps and values that the curves of one metric share; logarithmic if it is wide."""
 
     first: float
     last: float
@@ -42,7 +42,7 @@ class Axes:
 
 
 def sparkline(points: Sequence[tuple[float, float]], axes: Axes, columns: int) -> str:
-    """A column shows the last point up to there, and a gap where that is not finite."""
+    """Each column shows the last point up to it, or a gap if that is not finite."""
     columns = min(columns, int(axes.last - axes.first) + 1)
     row = ""
     for step, y in points:

@@ -1,5 +1,6 @@
 """Running a paper in its own process.
 
-`job` says what to run, `worker` (the child) runs it and appends `events`, `launcher` (the parent) starts,
-cancels and buries the child, `record` folds a run's events into what the app and the command line show.
+`job` has the settings of a run, `worker` (the child) runs it and appends `events`, `launcher` (the parent)
+starts, stops and cleans up the child, and `record` folds a run's events into the state that the app and the
+command line show.
 """

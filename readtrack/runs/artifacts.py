@@ -1,4 +1,4 @@
-"""The files that a run shows, each with a name of its own, and the events that list them."""
+"""The artifact files of a run, each under a unique name, and the events that list them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class ArtifactFiles:
     def __init__(self, folder: Path, events: EventWriter) -> None:
         self._folder = folder
         self._events = events
-        self.taken: set[str] = set()  # names of files
+        self.taken: set[str] = set()  # names of existing files
 
     def path(self, name: str, suffix: str) -> Path:
-        """The file for an artifact of this name; its folder exists."""
+        """The path for a new artifact; creates its folder."""
         letters = (c if c.isalnum() or c in "-_" else "-" for c in one_line(name).lower())
         unique = stem = "".join(letters)[:80] or "artifact"
         count = 2
@@ -29,7 +29,7 @@ class ArtifactFiles:
     def record(
         self, name: str, path: Path, kind: str, caption: str, **more: str | int | Sequence[str]
     ) -> None:
-        """List the file. `more`: fields of `readtrack.runs.events.Artifact`; empty ones are left out."""
+        """List the file. `more` are fields of `readtrack.runs.events.Artifact`; empty ones are left out."""
         relative = path.relative_to(self._folder).as_posix()
         said = {key: text for key, text in more.items() if text}
         self._events.emit("artifact", name=name, path=relative, kind=kind, caption=caption, **said)

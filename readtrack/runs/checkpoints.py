@@ -1,8 +1,8 @@
-"""Checkpoints: finished attempts and half-finished loops of a run, kept so that a stopped run can go on.
+"""Checkpoints: saved attempts and loops, from which a stopped run can be resumed.
 
-A resumed run starts its experiment from the beginning. Attempts that were kept return their result at once.
-Loops that hand over their state start at the step of their last checkpoint. Both emit their events again.
-Everything else is computed again, from the same seeds.
+A resumed run starts its experiment from the beginning. Saved attempts return their result at once. Loops that
+hand over their state start at the step of their last checkpoint. Both emit their events again. Everything
+else is recomputed from the same seeds.
 
 The files are pickles. They lie in the home's cache, which is neither merged, imported nor sent anywhere.
 """
@@ -36,7 +36,7 @@ T = TypeVar("T")
 Note = tuple[str, dict[str, Any], bytes]  # an event, its fields, and the content of an artifact's file
 
 EVERY = 60.0  # seconds between two checkpoints of a loop
-_WORTH = 1.0  # seconds: what took less is computed again
+_WORTH = 1.0  # seconds; shorter attempts are recomputed
 _AGAIN = (
     "metric",
     "artifact",
@@ -49,7 +49,7 @@ _AGAIN = (
 
 
 def folder(home: Home, run_id: str) -> Path:
-    """Where a run keeps its checkpoints. Raises ValueError for what is no run's id."""
+    """The folder of a run's checkpoints. Raises ValueError for an invalid run id."""
     if not re.fullmatch(r"\w[\w.-]*", run_id):
         raise ValueError(f"{run_id!r} is not a run's id")
     return home.cache / "checkpoints" / run_id
@@ -59,9 +59,9 @@ def folder(home: Home, run_id: str) -> Path:
 class _Scope:
     """The experiment, or an attempt within it.
 
-    counts  how often each name of an attempt or a loop was used within it
-    drawn   the generators made within it, by their stream and how often it was asked for
-    notes   the events emitted within it
+    counts  number of uses of each attempt or loop name within it
+    drawn   generators made within it, by stream and number of requests
+    notes   events emitted within it
     """
 
     key: str
@@ -71,7 +71,7 @@ class _Scope:
 
 
 class Checkpoints:
-    """Those of one run. Without a folder nothing is kept.
+    """The checkpoints of one run. Without a folder nothing is saved.
 
     every     seconds between two checkpoints of a loop
     artifact  called with the path of each artifact that is listed again
@@ -97,7 +97,7 @@ class Checkpoints:
             events.heard = self._hear
 
     def cell(self, name: str, make: Callable[[], T]) -> T:
-        """The result of `make`, or the one that was kept. It must depend on nothing but seeds and `name`."""
+        """The result of `make`, or the saved one. It must depend only on seeds and `name`."""
         if self._folder is None:
             return make()
         key = self._key(name)
@@ -118,16 +118,16 @@ class Checkpoints:
         return result
 
     def drew(self, stream: str, generator: torch.Generator) -> None:
-        """From here on the state of this generator is kept, too."""
+        """Include the state of this generator in checkpoints from now on."""
         if self._folder is not None:
             self._scopes[-1].drawn[self._key(f"stream {stream}")] = weakref.ref(generator)
 
     def loop(self, label: str, state: Sequence[Any]) -> Loop:
-        """Begin a loop over steps whose state is all in `state`; () for one that is not kept."""
+        """Begin a loop over steps whose whole state is `state`; () for a loop without checkpoints."""
         if self._folder is None or not state:
             return Loop()
         for one in state:
-            _taken(one)  # raises TypeError now, not after the first minutes
+            _taken(one)  # raises TypeError now instead of minutes later
         key = self._key(label)
         scope = self._scopes[-1]
         first = len(scope.notes)
@@ -146,7 +146,7 @@ class Checkpoints:
         return loop
 
     def discard(self) -> None:
-        """Delete all that was kept: the run is complete."""
+        """Delete all checkpoints, because the run is complete."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -156,7 +156,7 @@ class Checkpoints:
         return f"{scope.key}\0{name}\0{scope.counts[name]}"
 
     def _path(self, key: str) -> Path:
-        """Of a loop within an attempt, the name begins with the attempt's."""
+        """The file name of a loop within an attempt begins with the attempt's."""
         assert self._folder is not None
         scope = self._scopes[-1].key
         return self._folder / f"{_digest(scope) + '-' if scope else ''}{_digest(key)}.pt"
@@ -190,7 +190,7 @@ class Checkpoints:
             with replacing(path) as part:
                 torch.save(kept, part)
         except (pickle.PicklingError, AttributeError, TypeError, OSError, RuntimeError) as error:
-            # A result of a local class, or a full disk: the run itself goes on.
+            # A result of a local class, or a full disk; the run continues without the checkpoint.
             self._events.emit("log", text=f"no checkpoint of {_shown(key)}: {one_line(str(error))[:200]}")
             return False
         return True
@@ -203,7 +203,7 @@ class Checkpoints:
             return None
         try:
             kept: dict[str, Any] = torch.load(path, weights_only=False)
-        except Exception as error:  # a damaged file of any kind: it is computed again
+        except Exception as error:  # any kind of damage: recompute
             self._events.emit(
                 "log", text=f"the checkpoint of {_shown(key)} is damaged ({type(error).__name__})"
             )
@@ -213,18 +213,21 @@ class Checkpoints:
 
 @dataclass(slots=True)
 class Loop:
-    """A loop over steps: the first one that is left, and its checkpoints. By default it has none."""
+    """A loop over steps: its first remaining step and its checkpoints, by default none."""
 
     every: float = 0.0
     worth: float = 0.0
     start: int = 0
-    saved: int = 0  # the step of the last checkpoint
+    saved: int = 0  # step of the last checkpoint
     save: Callable[[int], None] | None = None
     at: float = field(default_factory=time.monotonic)
 
     def reached(self, step: int, total: int, *, stopping: bool = False) -> None:
-        """Keep the state before `step` where it is time to. Of a finished loop the last step is left, so that
-        what its body sets is set in a resumed run, too."""
+        """Save the state before `step` when a checkpoint is due.
+
+        The last step is not skipped when a finished loop is resumed, so that variables set in its body are
+        set again.
+        """
         if self.save is None or step == self.saved or not 0 < step < total:
             return
         since = time.monotonic() - self.at
@@ -234,7 +237,7 @@ class Loop:
 
 
 def _taken(one: Any) -> Any:
-    """The state of an object that a loop hands over. Raises TypeError for one that has none to take."""
+    """The state of an object that a loop hands over. Raises TypeError if it has none."""
     import torch
 
     if hasattr(one, "state_dict") and hasattr(one, "load_state_dict"):
@@ -269,7 +272,7 @@ def _put_back(one: Any, was: Any) -> None:
 
 
 def _random(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:
-    """The state of all random numbers: Python's, torch's, numpy's, and those of generators."""
+    """The state of all random number generators: Python's, torch's, numpy's, and `generators`."""
     import torch
 
     found = {
@@ -299,7 +302,7 @@ def _set_random(was: dict[str, Any], generators: Mapping[str, torch.Generator]) 
 
 
 def _digest(key: str) -> str:
-    """What the versions of readtrack and torch are part of: no other version reads the file."""
+    """A hash that includes the versions of readtrack and torch, so that no other version reads the file."""
     import torch
 
     facts = f"{readtrack.__version__}\0{torch.__version__}\0{key}"

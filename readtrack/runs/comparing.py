@@ -1,4 +1,4 @@
-"""`Run.compare`: arms that are trained alike, the table of their numbers, and the claims judged on it."""
+"""`Run.compare`: train arms alike, collect their numbers in a table, judge claims on it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ A = TypeVar("A")
 T = TypeVar("T")
 Break: TypeAlias = "Mapping[str, Arm[Any]] | Callable[[Any], Any]"
 
-_WIDER = 2  # points that a grid may gain
+_WIDER = 2  # points that may be added to a grid
 
 
 @dataclass(frozen=True, slots=True)
 class NoNull:
-    """Why a comparison has no null run: for example, nothing is trained and only five problems are judged."""
+    """Why a comparison has no null run, such as "nothing is trained and only five problems are judged"."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seat(Generic[A]):
-    """A row of the table that is to be tried: an arm at one level, as this run has it.
+    """A row of the table to be tried: an arm at one level, as this run has it.
 
-    base    the arm's name in curves, and the salt of its streams where it is `salted`
-    share   the part of its loops that it goes through
+    base      the arm's name in curves, and the salt of its streams if `salted`
+    share     fraction of the steps of its loops that it takes
     shuffled  whether it learns from shuffled targets
     """
 
@@ -51,7 +51,7 @@ class _Seat(Generic[A]):
         return self.base if self.level is None else f"{self.base}@{self.level}"
 
     def trial(self, shop: Workshop, point: Point, stage: str = "") -> Trial:
-        """Begin an attempt, or what `stage` says."""
+        """Begin an attempt, or the stage of that name."""
         work = Work(arm=self.label, level=self.level, point=point, stage=stage)
         at = Trial(shop, work, arm=self.base, salted=self.salted, share=self.share, shuffled=self.shuffled)
         at.before = at.stage(self.arm.before) if self.arm.before else None
@@ -151,19 +151,19 @@ class Comparison(Generic[A, T]):
                 raise ValueError(f"{where}: no arm {name!r}; there are {_listed(self.arms)}")
 
     def _labels(self, name: str) -> dict[str, Level | None]:
-        """The rows of an arm or a yardstick, each with its level."""
+        """The rows of an arm or a yardstick, with their levels."""
         levels = self.levels.get(name)
         return {name: None} if levels is None else {f"{name}@{level}": level for level in levels}
 
     def _rows(self) -> dict[str, str]:
-        """Every row that a bound may name, to its arm, yardstick or reference."""
+        """All rows that a bound may name, mapped to their arm, yardstick or reference."""
         rows = {row: name for name in (*self.arms, *self.yardsticks) for row in self._labels(name)}
         return rows | {name: name for name in self.references}
 
     def _named(self, claims: Iterable[Claim]) -> set[str]:
-        """The arms, yardsticks and references that the claims' bounds are about.
+        """The arms, yardsticks and references in the claims' bounds.
 
-        A bound on a derived metric may be about any of them.
+        A bound on a derived metric may concern any of them.
         """
         rows = self._rows()
         found: set[str] = set()
@@ -174,14 +174,14 @@ class Comparison(Generic[A, T]):
         return found
 
     def _needed(self, wanted: Sequence[Claim]) -> set[str]:
-        """All but the arms that only other claims are about."""
+        """All arms and yardsticks except those that only other claims concern."""
         others = [claim for claim in self.claims if claim not in wanted]
         return {*self.arms, *self.yardsticks} - (self._named(others) - self._named(wanted))
 
-    # Which arms a run has
+    # The arms of a run
 
     def _broken(self, run: Runner) -> Comparison[A, T]:
-        """The comparison with the run's break in it."""
+        """The comparison with the run's break applied."""
         for name, change in self.breaks.items():
             if run.without(name):
                 if callable(change):
@@ -190,7 +190,7 @@ class Comparison(Generic[A, T]):
         return self
 
     def _null_tables(self, run: Runner, wanted: Sequence[Claim]) -> Table:
-        """For each control a table in which every name has a copy of the control's pipeline, joined."""
+        """For each control, a table in which all arms are copies of the control's pipeline, joined."""
         tables = []
         for control, own, note in self._groups(wanted, lambda claim: claim.control_arm, "as {}"):
             seats = [
@@ -203,7 +203,7 @@ class Comparison(Generic[A, T]):
         return self._joined(tables)
 
     def _changed_tables(self, run: Runner, wanted: Sequence[Claim], change: Mapping[str, Any]) -> Table:
-        """For each set of arms that claims are made for a table in which these seats are changed, joined."""
+        """For each group of claims with the same paper's arms, a table with these seats changed, joined."""
         tables = []
         for changed, own, note in self._groups(wanted, self._papers_arms, "without {}"):
             seats = [
@@ -218,13 +218,13 @@ class Comparison(Generic[A, T]):
     def _groups(
         self, claims: Sequence[Claim], key: Callable[[Claim], Any], note: str
     ) -> Iterator[tuple[Any, list[Claim], str]]:
-        """The claims by a key, and what the arms of all groups but the first are called besides."""
+        """Claims grouped by `key`, each with the suffix of its arms' names (empty for the first group)."""
         for place, value in enumerate(dict.fromkeys(map(key, claims))):
             named = value if isinstance(value, str) else " and ".join(sorted(value))
             yield value, [c for c in claims if key(c) == value], f", {note.format(named)}" if place else ""
 
     def _joined(self, tables: Sequence[Table]) -> Table:
-        """All rows in one table; of rows with one name the first."""
+        """All rows in one table; of rows with the same name, the first."""
         whole = Table(world=self.world)
         for table in tables:
             whole.rows = {**table.rows, **whole.rows}
@@ -242,13 +242,13 @@ class Comparison(Generic[A, T]):
         ]
 
     def _papers_arms(self, claim: Claim) -> frozenset[str]:
-        """The arms that the claim is made for."""
+        """The paper's arms in the claim."""
         return frozenset(set(papers_arms(claim)) & self.arms.keys())
 
     # The table
 
     def _fill(self, run: Runner, wanted: Sequence[Claim], seats: Sequence[_Seat[A]]) -> Table:
-        """The table of the arms in `seats`, and of yardsticks, references and what is derived."""
+        """The table of the arms in `seats`, with yardsticks, references and derived metrics."""
         needed = self._needed(wanted)
         yardsticks = [
             seat
@@ -274,7 +274,7 @@ class Comparison(Generic[A, T]):
         return table
 
     def _widen(self, tries: Sequence[_Tries[A, T]]) -> None:
-        """Where an arm's best value is the grid's first or last, all arms try one beyond it."""
+        """Where an arm's best value is at the edge of the grid, all arms try one value beyond it."""
         for _ in range(_WIDER if self.widen else 0):
             beyond = [point for tried in tries if (point := tried.beyond()) is not None]
             if not beyond:
@@ -283,7 +283,7 @@ class Comparison(Generic[A, T]):
                 tried.attempt(beyond[0])
 
     def _read(self, table: Table, tried: _Tries[A, T]) -> None:
-        """Read off the numbers of an arm at its best point."""
+        """Measure an arm at its best point."""
         seat, point = tried.seat, None
         if self.grid:
             best = table.best[seat.row] = tried.best()
@@ -313,7 +313,7 @@ class Comparison(Generic[A, T]):
             run.claim(claim, values, tuned=tuned, vague=vague, about=self._about(run, claim, table))
 
     def _untaught(self, run: Runner, claim: Claim, table: Table) -> str:
-        """Why a run with shuffled targets says nothing about a claim, "" where it does."""
+        """Why a run with shuffled targets cannot judge a claim, or ""."""
         if not run.without(SHUFFLED.name):
             return ""
         works = [
@@ -328,8 +328,11 @@ class Comparison(Generic[A, T]):
         return "" if works else "the paper's arm learns from no targets"
 
     def _about(self, run: Runner, claim: Claim, table: Table) -> dict[str, Any]:
-        """Facts about the comparison for its page: what a null run redraws, the role of each row, and which
-        bounds compare arms that the run's break makes equal in every number."""
+        """Facts about the comparison for its page.
+
+        What a null run redraws, the role of each row, and which bounds compare arms that the run's break
+        makes equal in every number.
+        """
         papers = self._papers_arms(claim)
         roles = dict.fromkeys(self.arms, "other") | dict.fromkeys(papers, "paper")
         roles |= {claim.control_arm: "control"} if claim.control_arm else {}
@@ -368,10 +371,10 @@ class Comparison(Generic[A, T]):
         return _worse_by_threshold(bound, found) if run.null and bound in claim.bounds else found
 
     def _vague(self, claim: Claim, bound: Bound, table: Table) -> str:
-        """Why too few items were judged to tell, "" where they suffice or the table has no items.
+        """Why too few items were judged, or "" if they suffice or the table has no items.
 
-        The standard error within the run must be below a third of the way from equal arms to the threshold,
-        or the value lies more than three standard errors from the threshold.
+        The standard error within the run must be below a third of the distance between equal arms and the
+        threshold, or the value must be more than three standard errors from the threshold.
         """
         of = bound.of
         if of is None or not (of.how or bound.direction is not None):
@@ -380,7 +383,7 @@ class Comparison(Generic[A, T]):
         theirs = items(self._found(claim, table, of.against, of.metric)) if of.how else None
         if ours is None or (of.how and theirs is None):
             return ""
-        if theirs is not None and of.how == "/":  # of a ratio of means, to first order
+        if theirs is not None and of.how == "/":  # a ratio of means, to first order
             base = theirs.mean()
             ratio = ours.mean() / base
             ours = ratio + (ours - ratio * theirs) / base
@@ -394,9 +397,9 @@ class Comparison(Generic[A, T]):
         return f"{bound.metric}: standard error {error:.2g}, where {allowed:.2g} is allowed"
 
     def _tossed(self, run: Runner, claim: Claim, of: Compared, table: Table) -> tuple[float, float]:
-        """Both arms' means after a coin for each judged item has decided whose value is whose.
+        """Both arms' means after random swaps: one coin per judged item decides whose value is whose.
 
-        The first axis of the tensors has the items: values in one row share a coin.
+        Items are on the first axis of the tensors, so values in one row share a coin.
         """
         import torch
 
@@ -413,7 +416,7 @@ class Comparison(Generic[A, T]):
 
 @dataclass(slots=True)
 class _Tries(Generic[A, T]):
-    """The attempts of one arm at one level: each point with its score and its outcome."""
+    """The attempts of one arm at one level: scores and outcomes by point."""
 
     comparison: Comparison[A, T]
     shop: Workshop
@@ -423,7 +426,7 @@ class _Tries(Generic[A, T]):
     losses: dict[Point, list[float]] = field(default_factory=dict)
 
     def attempt(self, point: Point, *, again: bool = False) -> T:
-        """Try the arm at `point`. Points that are not numbers are drawn by their position."""
+        """Try the arm at `point`. Points that are not numbers are plotted by their position."""
         given = self.comparison
         at = self.seat.trial(self.shop, point)
         at.again = at.work.again = again
@@ -441,7 +444,7 @@ class _Tries(Generic[A, T]):
         return outcome
 
     def best(self) -> Best[Point]:
-        """Of a grid; its result is the point."""
+        """The best point of the grid, as the result."""
         points: list[Any] = list(self.scores)
         numeric = all(isinstance(point, int | float) for point in points)
         places = dict(zip(points, points if numeric else range(len(points)), strict=True))
@@ -452,7 +455,7 @@ class _Tries(Generic[A, T]):
         return Best.of(self.seat.label, given.what, found, given.keep)
 
     def beyond(self) -> float | None:
-        """The next value after the best one, by the grid's last factor; None if the best lies within."""
+        """The next value beyond the edge if it is the best, by the grid's last factor; otherwise None."""
         grid = sorted(point for point in self.scores if isinstance(point, float) and point > 0)
         if len(grid) < 2:
             return None
@@ -463,7 +466,7 @@ class _Tries(Generic[A, T]):
 
 
 def papers_arms(claim: Claim) -> list[str]:
-    """The arm or reference that each bound says something of: not the control, unless it is alone."""
+    """For each bound, the arm or reference that it makes a statement about: not the control, unless alone."""
     found: list[str] = []
     for bound in claim.bounds:
         names = [row.partition("@")[0] for row in bound.of.rows] if bound.of else []
@@ -472,10 +475,10 @@ def papers_arms(claim: Claim) -> list[str]:
 
 
 def _worse_by_threshold(bound: Bound, found: float | AtLeast) -> float | AtLeast:
-    """The result of a null run for a bound that says "as good as", which equal arms meet rightly.
+    """A null run's value for an "as good as" bound, which equal arms rightly meet.
 
-    One arm counts as worse than the other by as much as the threshold allows: then the bound must not hold.
-    Other bounds are left as they are.
+    One arm counts as worse than the other by as much as the threshold allows, and then the bound must not
+    hold. Other bounds keep their value.
     """
     how = bound.of.how if bound.of else ""
     if isinstance(found, AtLeast) or not how or not bound.holds(1.0 if how == "/" else 0.0):

@@ -1,16 +1,17 @@
-"""The event file of a run: `events.jsonl`, appended by the worker, read by everybody else.
+"""The event file of a run: `events.jsonl`, appended by the worker, read by everyone else.
 
-One JSON object a line, UTF-8, at most 256 KiB:
+One JSON object per line, UTF-8, at most 256 KiB:
 
     {"v": 1, "seq": 7, "t": 3.21, "event": "metric", ...}
 
-`t` is seconds since the worker started. NaN and infinities are not JSON: a number that is not finite is sent
-as null, with its name in `"not_finite"` (a diverged loss is a normal event). Readers ignore events and fields
-that they do not know, and refuse a newer major `v`.
-The types below say what the events hold.
+`t` is seconds since the worker started. JSON has no NaN and infinities, so a number that is not finite is
+written as null, with its name in `"not_finite"` (a diverged loss is a normal event). Readers ignore events
+and fields that they do not know, and refuse a newer major `v`.
 
-A file is at most `MAX_FILE` bytes and a few lines for the run's end. A run that emits more than `_RATE`
-events a second is held back, so that readers keep up with it.
+The types below define the fields of each event.
+
+A file has at most `MAX_FILE` bytes, plus a few lines for the run's end. A run that emits more than `_RATE`
+events per second is slowed down, so that readers keep up with it.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from readtrack.text import clean
 VERSION = 1
 MAX_LINE = 256 * 1024
 MAX_FILE = 256 << 20
-_RESERVE = 1 << 20  # bytes above MAX_FILE for the events in _LAST_WORDS
+_RESERVE = 1 << 20  # bytes beyond MAX_FILE for the events in _LAST_WORDS
 _LAST_WORDS = ("error", "end")
-_RATE = 5000.0  # events a second, once _BURST is used up
+_RATE = 5000.0  # events per second, once _BURST is used up
 _BURST = 20_000
 _USUAL = 512  # bytes; a longer line counts as several events
-_SLICE = 4 << 20  # bytes that a reader takes at a time
-_MAX_DEPTH = 32  # of lists and mappings within each other; ours have six
+_SLICE = 4 << 20  # bytes per read
+_MAX_DEPTH = 32  # nesting depth of lists and mappings; ours is six
 
 Outcome = Literal["completed", "failed", "cancelled", "timed_out", "out_of_memory", "crashed", "interrupted"]
 OUTCOMES: tuple[Outcome, ...] = (
@@ -53,7 +54,7 @@ OUTCOMES: tuple[Outcome, ...] = (
 
 
 class _Stamp(TypedDict, total=False):
-    """Fields that the writer adds to every event; `not_finite` names the fields whose numbers were not."""
+    """Fields that the writer adds to every event; `not_finite` lists fields that were NaN or infinite."""
 
     v: int
     seq: int
@@ -62,7 +63,7 @@ class _Stamp(TypedDict, total=False):
 
 
 class Hello(_Stamp):
-    """The first event. `at`: UTC, ISO 8601. `spent`: seconds of the runs that this one continues."""
+    """The first event. `at`: UTC, ISO 8601. `spent`: seconds taken by the runs that this one resumes."""
 
     event: Literal["hello"]
     run_id: str
@@ -84,7 +85,7 @@ class Phase(_Stamp):
 
 
 class Environment(_Stamp, total=False):
-    """After torch was imported; more fields may say more of the device."""
+    """Emitted after torch was imported; further fields may describe the device."""
 
     event: Literal["environment"]
     device: str
@@ -106,7 +107,7 @@ class Progressed(_Stamp):
 
 
 class Metric(_Stamp):
-    """A number, or None for one that is not finite; with a step a point of a curve. arm: "" or its name."""
+    """A number, or None if it is not finite; a point of a curve if it has a step. arm: its name, or ""."""
 
     event: Literal["metric"]
     name: str
@@ -116,17 +117,20 @@ class Metric(_Stamp):
 
 
 class ClaimsStated(_Stamp):
-    """The claims that the run is going to judge, as `readtrack.claims.Claim.to_json` gives them."""
+    """The claims that the run will judge, as `readtrack.claims.Claim.to_json` gives them."""
 
     event: Literal["claims"]
     claims: list[dict[str, Any]]
 
 
 class ClaimJudged(_Stamp, total=False):
-    """at_least: metrics that are lower limits; edges: arms whose best value is at the edge of its grid;
-    vague: bounds that too few items were judged for. Of a comparison also null: what a null run redraws
-    ("pipeline", "items", "none"); arms: each row to its role: paper, control, yardstick, reference, other;
-    alike: pairs of arms that the run's break makes equal in every number."""
+    """The verdict on a claim.
+
+    at_least: metrics that are lower bounds; edges: arms whose best value is at the edge of its grid; vague:
+    bounds with too few judged items. For a comparison also null: what a null run redraws ("pipeline",
+    "items", "none"); arms: role of each row (paper, control, yardstick, reference, other); alike: pairs of
+    arms that the run's break makes equal in every number.
+    """
 
     event: Literal["claim"]
     claim: dict[str, Any]
@@ -144,8 +148,11 @@ class ClaimJudged(_Stamp, total=False):
 
 
 class ExerciseJudged(_Stamp, total=False):
-    """outcome: passed, wrong, failed, empty, slow; compared: sets of inputs; line: in the reader's file;
-    report: the first failing input, expected and found; hint: what the mistake may be."""
+    """The verdict on an exercise.
+
+    outcome: passed, wrong, failed, empty, slow; compared: number of inputs; line: in the reader's file;
+    report: the first failing input, expected and found; hint: the likely mistake.
+    """
 
     event: Literal["exercise"]
     name: str
@@ -164,7 +171,7 @@ class Headline(_Stamp):
 
 
 class AxesNamed(_Stamp, total=False):
-    """The labels of the axes of a metric's curve, "" for the usual name."""
+    """Axis labels of a metric's curve, "" for the default."""
 
     event: Literal["axes"]
     metric: str
@@ -173,7 +180,7 @@ class AxesNamed(_Stamp, total=False):
 
 
 class Meaning(_Stamp, total=False):
-    """roles: arm to paper, control, arm, yardstick, reference; better: metric to lower, higher."""
+    """roles: by arm (paper, control, arm, yardstick, reference); better: by metric ("lower", "higher")."""
 
     event: Literal["meaning"]
     roles: dict[str, str]
@@ -181,15 +188,18 @@ class Meaning(_Stamp, total=False):
 
 
 class Benchmark(_Stamp):
-    """See `readtrack.bench.measurement` for what a measurement holds, and the machine that it was made on."""
+    """Fields are documented in `readtrack.bench.measurement`."""
 
     event: Literal["machine", "env", "ceilings", "measurement"]
 
 
 class Artifact(_Stamp, total=False):
-    """path: relative to the run's folder; kind: image, audio, text, table; alt: what is to be seen in a
-    picture; rows, columns: of a grid of pictures; row_names, column_names: their names; beside: the sound to
-    compare a sound with."""
+    """A file that the run shows.
+
+    path: relative to the run's folder; kind: image, audio, text, table; alt: description of a picture; rows,
+    columns: of a grid of pictures; row_names, column_names: their names; beside: the sound to compare this
+    sound with.
+    """
 
     event: Literal["artifact"]
     name: str
@@ -205,14 +215,14 @@ class Artifact(_Stamp, total=False):
 
 
 class Said(_Stamp):
-    """A message of the plugin, or a warning of the worker."""
+    """A message from the plugin, or a warning from the worker."""
 
     event: Literal["log", "warning"]
     text: str
 
 
 class Heartbeat(_Stamp, total=False):
-    """rss: bytes; cpu: processors in use since the one before; device_memory: bytes, or None."""
+    """rss: bytes; cpu: processors in use since the last heartbeat; device_memory: bytes, or None."""
 
     event: Literal["heartbeat"]
     rss: int
@@ -221,8 +231,10 @@ class Heartbeat(_Stamp, total=False):
 
 
 class Error(_Stamp, total=False):
-    """kind: usage, memory, plugin; where: file:line in the plugin; exit_code: what the command line ends with
-    (3: not available).
+    """An error that ended the run.
+
+    kind: usage, memory, plugin; where: file:line in the plugin; exit_code: that of the command line (3: not
+    available).
     """
 
     event: Literal["error"]
@@ -263,28 +275,29 @@ Event: TypeAlias = (
 
 
 class EventWriter:
-    """Appends events to a run's file. Safe to call from several threads; each event is one write.
+    """Appends events to a run's file. Thread-safe; each event is one write.
 
-    To continue a file of another process, give the next `first_seq` and the `elapsed` seconds. `heard` is
-    called with each event and its fields.
-    Raises OSError if the file is not a regular one.
+    To continue another process's file, pass the next `first_seq` and the `elapsed` seconds. `heard` is called
+    with each event and its fields.
+
+    Raises OSError if the file is not a regular file.
     """
 
     def __init__(self, folder: Path, *, first_seq: int = 0, elapsed: float = 0.0) -> None:
-        # It is closed on exec: programs that a plugin starts cannot write here.
+        # Close-on-exec: programs that a plugin starts cannot write here.
         self._descriptor = regular.descriptor(folder / "events.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT)
         self._seq = first_seq
-        self.phase = ""  # the last one that was emitted
+        self.phase = ""  # the last one emitted
         self.heard: Callable[[str, dict[str, Any]], None] = lambda event, fields: None
         self._start = time.monotonic() - elapsed
-        self._paid = 0.0  # until when the rate is used up
+        self._paid = 0.0  # time until which the rate is used up
         self._lock = threading.Lock()
         self._size = os.fstat(self._descriptor).st_size
         if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
-            self._write(b"\n")  # a line torn by the end of its writer
+            self._write(b"\n")  # the last writer ended in the middle of a line
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Write one event; a run that emits too many waits here.
+        """Write one event. Waits if the run emits too many.
 
         Raises OSError if it cannot be written, or if the file has reached `MAX_FILE`.
         """
@@ -305,7 +318,7 @@ class EventWriter:
             time.sleep(wait)
 
     def _too_early_by(self, size: int) -> float:
-        """Seconds by which an event of `size` bytes is ahead of the rate; 0 or less if it is not."""
+        """Seconds by which an event of `size` bytes exceeds the rate; 0 or less if it does not."""
         now = time.monotonic()
         self._paid = max(self._paid, now - _BURST / _RATE) + max(1.0, size / _USUAL) / _RATE
         return self._paid - now
@@ -322,7 +335,7 @@ class EventWriter:
 
 
 def encode(event: dict[str, Any]) -> bytes:
-    """One line. What is not finite becomes null; a line over `MAX_LINE` loses its longest texts."""
+    """One line. Non-finite numbers become null; a line over `MAX_LINE` has its longest texts cut."""
     bad: list[str] = []
     clean = _finite(event, "", bad)
     if bad:
@@ -358,18 +371,18 @@ def _shortened(value: Any, limit: int) -> Any:
     return value
 
 
-# What may stand in a line whose texts hold more than letters; most lines are spared the look at each text.
+# Matches lines whose texts may need cleaning, so that other lines are not checked text by text.
 _UNSAFE = re.compile(
     rb"\\[urbf]|\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
 )
 
 
 class EventReader:
-    """Follows an event file: `read_new` returns what was appended since the last call, safe to print.
+    """Follows an event file: `read_new` returns the events since the last call, safe to print.
 
-    A line that is not an event (torn by a power cut, rubbish) is counted in `bad_lines` and skipped; an
-    unfinished last line is left for the next call. `problem` says why the file, or the rest of it, cannot be
-    read; "" while it can.
+    A line that is not an event (torn by a power cut, garbage) is counted in `bad_lines` and skipped. An
+    unfinished last line is left for the next call. `problem` is the reason why the file, or the rest of it,
+    cannot be read, or "".
     """
 
     def __init__(self, folder: Path) -> None:
@@ -380,7 +393,7 @@ class EventReader:
         self.problem = ""
 
     def read_new(self) -> list[Event]:
-        """The next events, of at most 4 MiB: a follower must be able to stop in between."""
+        """The next events, from at most 4 MiB, so that a follower can stop in between."""
         lines = self._next_lines()
         return [] if lines is None else list(self._parse(lines))
 
@@ -390,7 +403,7 @@ class EventReader:
             yield from self._parse(lines)
 
     def _next_lines(self) -> bytes | None:
-        """Whole lines, the last one without its end; None where there is none."""
+        """Whole lines, without the last newline, or None."""
         try:
             with regular.reader(self._path) as file:
                 file.seek(self._offset)
@@ -409,11 +422,11 @@ class EventReader:
             return whole
         if len(data) < _SLICE:
             return None
-        self._offset += len(data)  # no line of ours is as long
+        self._offset += len(data)  # longer than any line that we write
         return b"not an event"
 
     def changed(self) -> float:
-        """When the file was last written to, 0 if there is none."""
+        """Modification time of the file, 0 if there is none."""
         try:
             return self._path.stat().st_mtime
         except OSError:
@@ -432,14 +445,14 @@ class EventReader:
             if newer:
                 self.newer_version = True
             elif named:
-                # Whoever wrote it may have left out or bent anything: `Record.apply` counts what is not so.
+                # Fields may be missing or malformed: `Record.apply` counts such events.
                 yield cast("Event", clean(event) if _UNSAFE.search(line) else event)
             else:
                 self.bad_lines += 1
 
 
 def _deeper(value: Any, limit: int) -> bool:
-    """Whether lists and mappings lie more than `limit` deep within each other."""
+    """Whether lists and mappings are nested more than `limit` deep."""
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The evidence of all runs of a paper on this machine."""
+"""Which of a paper's runs count as evidence, and their verdicts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from readtrack.runs.job import Job
     from readtrack.runs.record import RunSummary
 
-EXACT = "exact"  # an identity or a theorem that held: it could not have been otherwise, and is no evidence
-# One run on one seed says held or missed, as identities do; the others are words for several seeds.
+EXACT = "exact"  # an identity or a theorem that held; it could not fail, so it is no evidence
+# One run on one seed is held or missed, as are identities; the other words are for several seeds.
 WORST_FIRST = (
     "not reproduced",
     "missed",
@@ -24,13 +24,14 @@ WORST_FIRST = (
 )
 _BUDGETS = ("smoke", "quick", "full")
 _USUAL = {"smoke": 5.0, "quick": 60.0}  # seconds that a paper may take on two cores
-_LATEST = 5  # runs that an estimate is made from
+_LATEST = 5  # number of runs for an estimate
 
 
 def best(runs: Iterable[RunSummary]) -> RunSummary | None:
-    """The run that says most about the paper: completed, with verdicts, of the largest budget, the newest of
-    those. Not the one with the best verdict: who runs often enough would find one. Null runs and breaks are
-    no evidence for a paper, and runs on other data have verdicts of their own.
+    """The most informative run: completed, with verdicts, largest budget, newest.
+
+    Not the run with the best verdict, which repeated running would eventually produce. Null runs and breaks
+    are not evidence for a paper, and runs on other data have separate verdicts.
     """
     completed = [run for run in runs if run.outcome == "completed" and not run.condition]
     return max(completed, key=_weight, default=None)
@@ -43,7 +44,7 @@ def _weight(run: RunSummary) -> tuple[bool, int, str, str]:
 
 
 def shown_verdict(verdict: str, kind: str) -> str:
-    """`verdict` of a claim of that kind; `exact` where it held and could not have been otherwise."""
+    """`verdict` of a claim of that kind, or `exact` if it held and could not have failed."""
     return EXACT if kind != "measured" and verdict in ("held", "reproduced") else verdict
 
 
@@ -56,13 +57,14 @@ def shown_claims(run: RunSummary) -> list[tuple[str, str, str]]:
 
 
 def is_control(run: RunSummary) -> bool:
-    """Whether the run must not show what the paper claims (`Job.control`)."""
+    """Whether the run must not show the paper's effect (`Job.control`)."""
     return run.condition.startswith(("null run", "break: "))
 
 
 def overall(run: RunSummary) -> str:
-    """The verdict that stands for a whole run: its least good one; its outcome for a run without claims, and
-    for a control, where a missed claim is not bad news.
+    """The verdict on a whole run: its worst one.
+
+    The outcome for a run without claims, and for a control, where a missed claim is not bad news.
     """
     if run.outcome != "completed" or is_control(run):
         return run.outcome or "running"
@@ -71,10 +73,12 @@ def overall(run: RunSummary) -> str:
 
 
 def expected(job: Job, runs: Iterable[RunSummary]) -> float | None:
-    """Seconds that the whole run should take: the median of the latest runs of its kind, else what the budget
-    allows, else None. `runs` are the newest first.
+    """Expected seconds of the whole run: the median of the latest similar runs, else the budget's limit, else
+    None.
+
+    runs  the newest first
     """
-    from statistics import median  # commands that only list start without it
+    from statistics import median  # list commands start without it
 
     kind = (job.paper, job.budget, job.only or "", job.control, job.data)
     took = [

@@ -18,13 +18,13 @@ from readtrack.runs.checkpoints import EVERY
 
 Only = Literal["experiment", "benchmark", "exercises"]
 
-ELSEWHERE = "place.json"  # a file of this name in the run's folder: it runs on another machine
-ANSWERS = "practice.py"  # in the run's folder: the reader's exercises, where the run is about them
-DETACHED = "detached"  # a file of this name in the run's folder: the run outlives its starter
+ELSEWHERE = "place.json"  # a file of this name in the run's folder marks a run on another machine
+ANSWERS = "practice.py"  # in the run's folder: the reader's exercises, in a run of exercises
+DETACHED = "detached"  # a file of this name in the run's folder lets the run outlive its starter
 
-_LARGEST = 1 << 20  # bytes of a job.json
+_LARGEST = 1 << 20  # size limit of a job.json, in bytes
 
-# What a job holds besides texts.
+# Types of the fields that are not strings.
 _KINDS = {
     "seed": int,
     "null": bool,
@@ -41,23 +41,23 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One run.
+    """The settings of one run.
 
     device    as resolved by `readtrack.devices` ("cpu", "cuda:1"), or "auto" for the worker to decide
     dtype     "float32", "bfloat16", "float16", "float64", or "auto"
-    only      the part to run; None runs experiment and benchmark. "exercises" judges those of `practice`
+    only      the part to run; None runs experiment and benchmark. "exercises" judges those in `practice`
     null      a null run: every arm is made by the control's builder
-    broken    the name of the ingredient that is left out, or ""
-    times     how many times as long arms are trained whose claim says after how many steps
-    compile   also measure the paper's variants through torch.compile; the full budget always does
-    settings  `--set key=value` pairs, as text; the plugin's `run.option` gives them their type
+    broken    name of the break, or ""
+    times     factor of the training steps of arms whose claim states them (`Claim.after_steps`)
+    compile   also measure the paper's variants under torch.compile; the full budget always does
+    settings  `--set key=value` pairs, as text; the plugin's `run.option` converts them
     timeout   seconds, or None
-    place     the reader's name for the machine that it is sent to, or "" for this one
-    code      a digest of the paper's code, for later checks that it is still the same, or ""
-    practice  names of exercises for which the reader's functions take the paper's place
+    place     the reader's name for the machine that runs it, or "" for this one
+    code      digest of the paper's code, to detect later changes, or ""
+    practice  names of exercises for which the reader's functions replace the paper's
     checkpoint  seconds between two checkpoints of a loop (`readtrack.runs.checkpoints`)
     resumes   the first of the runs that this one continues, or ""; spent: the seconds that they took
-    edited    how the code differs from the shipped paper's, `model.py +1 −1` (`plugins.edits`), or ""
+    edited    difference from the shipped code, such as `model.py +1 −1` (`plugins.edits`), or ""
     """
 
     run_id: str
@@ -84,18 +84,18 @@ class Job:
 
     @property
     def control(self) -> bool:
-        """Whether the run must not show what the paper claims: a null run, or one with a break."""
+        """Whether the run must not show the paper's effect: a null run, or a run with a break."""
         return self.null or bool(self.broken)
 
     @property
     def data(self) -> str:
-        """The data sets that the run takes instead of the paper's own (`--data`), or ""."""
+        """Names of the data sets that replace the paper's own (`--data`), or ""."""
         kinds = (kind for kind in get_args(Kind) if kind != "weights")
         return ", ".join(self.settings[kind] for kind in kinds if kind in self.settings)
 
     @property
     def condition(self) -> str:
-        """How the run differs from a plain run of the shipped paper, for tables: "" for a plain run."""
+        """How the run differs from a plain run of the shipped paper, for tables; "" for a plain run."""
         kind = "null run" if self.null else f"break: {self.broken}" if self.broken else ""
         longer = f"{self.times} times the steps" if self.times > 1 else ""
         practised = f"practice: {', '.join(self.practice)}" if self.practice else ""
@@ -108,7 +108,7 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """Raises OSError, ValueError or TypeError when the file is missing or not a job."""
+        """Raises OSError, ValueError or TypeError if the file is missing or not a job."""
         try:
             return cls.from_json(json.loads(regular.read_bytes(folder / "job.json", _LARGEST)))
         except RecursionError:
@@ -116,7 +116,7 @@ class Job:
 
     @classmethod
     def from_json(cls, found: Any) -> Job:
-        """Raises ValueError or TypeError where that is not a job. Fields of a newer version are left out."""
+        """Raises ValueError or TypeError if `found` is not a job. Ignores fields of newer versions."""
         if not isinstance(found, dict) or not isinstance(found.get("paper"), str):
             raise ValueError("a job names its paper")
         fields = {name: value for name, value in found.items() if name in cls.__dataclass_fields__}
@@ -135,12 +135,12 @@ class Job:
 
 
 def new_job(paper: str, **fields: Any) -> Job:
-    """A job with a fresh run id, `<UTC time>-<paper>-<4 hex digits>`: ids sort by time."""
+    """A job with a new run id, `<UTC time>-<paper>-<4 hex digits>`; ids sort by time."""
     return renewed(Job(run_id="", paper=paper, **fields))
 
 
 def renewed(job: Job, **fields: Any) -> Job:
-    """The same job with a fresh run id, and `fields` changed."""
+    """The same job with a new run id and `fields` changed."""
     now = datetime.now(UTC)
     run_id = f"{now:%Y%m%d-%H%M%S}-{job.paper}-{secrets.token_hex(2)}"
     return replace(job, run_id=run_id, created=now.isoformat(timespec="seconds"), **fields)

@@ -1,7 +1,7 @@
-"""The parent's side of a run: start the worker, follow it, stop it, write down its end.
+"""The parent's side of a run: start the worker, follow it, stop it, record its end.
 
-One `RunHandle` serves the app and the command line. It has no thread and no loop of its own: call `poll`
-about ten times a second.
+One `RunHandle` serves the app and the command line. It has no thread or loop of its own: call `poll` about
+ten times a second.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 StopLevel = Literal["asked", "interrupted", "terminated", "killed"]
 STOP_LEVELS: tuple[StopLevel, ...] = ("asked", "interrupted", "terminated", "killed")
 
-# Seconds that a run gets on each level before it is moved to the next.
+# Seconds at each stop level before the next level.
 _PATIENCE: dict[StopLevel, float] = {"asked": 2.0, "interrupted": 3.0, "terminated": 2.0}
-_OWNER_WRITES = 1.0  # seconds in which the starter of an attached run writes its end
+_OWNER_WRITES = 1.0  # seconds for the starter of an attached run to write the run's end
 
 
 class Running(Protocol):
-    """A run that was started: a `RunHandle` here, or one on another machine.
+    """A started run: a `RunHandle` here, or a run on another machine.
 
-    attempt  counts from 1; when it grows, the run has started again, and so has its event file
-    contact  "" while all is well, else a message about the place where it runs
+    attempt  counts from 1; when it grows, the run and its event file have started again
+    contact  "" if all is well, else a message about the machine that runs it
     """
 
     folder: Path
@@ -61,16 +61,16 @@ class Running(Protocol):
 
 
 def start(job: Job, home: Home) -> RunHandle:
-    """Write the job into a fresh run folder and start the worker in its own session.
+    """Write the job into a new run folder and start the worker in its own session.
 
-    Raises ReadtrackError if the paper does not have a setting, the folder cannot be made or the
-    interpreter for runs cannot be started, NotAvailableError if it has no PyTorch or there is no such device.
-    What only torch itself can tell, the run finds out.
+    Raises ReadtrackError if the paper does not have a setting, the folder cannot be made or the interpreter
+    for runs cannot be started, NotAvailableError if it has no PyTorch or there is no such device. Errors that
+    only torch can detect end the run later.
     """
     interpreter.require_torch()
     devices.require(job.device)
     devices.require_dtype(job.dtype)
-    if job.only in (None, "experiment"):  # the others have no options: the run says so
+    if job.only in (None, "experiment"):  # other runs have no options, and report that themselves
         settings.check(job.settings, job.paper, find(home))
     python = interpreter.path()
     folder = home.ensure(home.runs) / job.run_id
@@ -105,7 +105,7 @@ def start(job: Job, home: Home) -> RunHandle:
 
 
 def attach(folder: Path) -> RunHandle | None:
-    """A process for a live run that another process started; else None."""
+    """A handle for a live run that another process started, or None."""
     record = load(folder)
     process = worker_process(record, folder)
     if record.outcome is not None or record.job is None or process is None:
@@ -118,11 +118,11 @@ def attach(folder: Path) -> RunHandle | None:
 def _environment(job: Job, home: Home) -> dict[str, str]:
     environment = child_environment(home)
     environment["READTRACK_RUN"] = job.run_id
-    # The order of sets of strings is part of what a seed fixes.
+    # The iteration order of sets of strings must follow from the seed.
     environment.setdefault("PYTHONHASHSEED", str(job.seed % 2**32))
     if sys.platform == "linux" and job.device in ("auto", "cpu"):
-        # glibc gives blocks of 32 MiB and more back to the system at once; the page faults of the next
-        # allocation would be a part of every measured time. Other C libraries ignore the names.
+        # glibc returns blocks of 32 MiB and more to the system at once, and the page faults of the next
+        # allocation would be part of every measured time. Other C libraries ignore these variables.
         environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(4 << 30))
         environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(4 << 30))
         environment.setdefault("MALLOC_TOP_PAD_", str(256 << 20))
@@ -132,8 +132,8 @@ def _environment(job: Job, home: Home) -> dict[str, str]:
 class RunHandle:
     """A run's process, owned (started here) or attached (started elsewhere).
 
-    stop_level        how hard it is being stopped: None, "asked", "interrupted", "terminated", "killed"
-    attempt, contact  as a run elsewhere has them: here there is one attempt, and always contact
+    stop_level        None, "asked", "interrupted", "terminated" or "killed"
+    attempt, contact  for runs on other machines; here always 1 and ""
     """
 
     attempt = 1
@@ -165,9 +165,9 @@ class RunHandle:
         self._outcome: Outcome | None = None
 
     def poll(self) -> Outcome | None:
-        """The outcome once the run has ended; its `end` event and result.json are there by then.
+        """The outcome if the run has ended, after its `end` event and result.json were written; else None.
 
-        Enforces the deadline, moves the stopping on, and leaves no process of the run behind.
+        Enforces the deadline, escalates a stop in progress, and leaves no process of the run behind.
         """
         if self._outcome is None:
             if self._running():
@@ -177,14 +177,14 @@ class RunHandle:
         return self._outcome
 
     def cancel(self, reason: outcome.StopReason = "cancelled") -> StopLevel:
-        """Ask the run to stop; each further call goes to the next level. Returns the level."""
+        """Ask the run to stop; each further call escalates to the next level. Returns the level."""
         if self._outcome is None and self._running():
             self._reason = self._reason or reason
             self._escalate()
         return self.stop_level or "asked"
 
     def detach(self) -> None:
-        """Let the run outlive this process. Raises ReadtrackError if that cannot be written down."""
+        """Let the run outlive this process. Raises ReadtrackError if that cannot be recorded."""
         try:
             os.close(regular.descriptor(self.folder / DETACHED, os.O_WRONLY | os.O_CREAT))
         except OSError as error:
@@ -209,7 +209,7 @@ class RunHandle:
     def _keep_stopping(self) -> None:
         now = time.monotonic()
         if self.stop_level is None:
-            # The worker of an attached run keeps the deadline itself.
+            # The worker of an attached run enforces the deadline itself.
             overdue = self.job.timeout is not None and now - self._started > self.job.timeout
             if overdue and self._child is not None:
                 self._reason = "timed_out"
@@ -220,7 +220,7 @@ class RunHandle:
     def _escalate(self) -> None:
         following = STOP_LEVELS.index(self.stop_level) + 1 if self.stop_level else 0
         if self._child is None and following == 0:
-            following = 1  # only its starter has the pipe to ask through
+            following = 1  # only the starter has the pipe for asking
         self.stop_level = STOP_LEVELS[min(following, len(STOP_LEVELS) - 1)]
         self._level_since = time.monotonic()
         if self.stop_level == "asked":
@@ -239,19 +239,19 @@ class RunHandle:
             return  # it is ending
 
     def _signal_group(self, number: signal.Signals) -> None:
-        # The worker adopts what its plugin lets go of; once it is gone, their origin is unknown.
+        # The worker adopts orphans of its plugin. Once it is gone, their origin is unknown.
         self._family.update(family(self._process))
         try:
             os.killpg(self._process.pid, number)
         except (ProcessLookupError, PermissionError):
-            return  # nobody is left in it
+            return  # the group is empty
 
     # The end
 
     def _finalize(self) -> Outcome:
         code, elapsed = None, None
         if self._child is not None:
-            # Before the leader is reaped: until then the group's number cannot be given to others.
+            # Before the leader is reaped, because its group number may be reused afterwards.
             self._signal_group(signal.SIGKILL)
             code, elapsed = self._child.wait(), time.monotonic() - self._started
             if self._child.stdin is not None:
@@ -267,7 +267,7 @@ class RunHandle:
         try:
             record = write_end_event(self.folder, *found, elapsed=elapsed)
         except OSError:
-            return record.outcome or found[0]  # the disk is full: there is no place to write it to
+            return record.outcome or found[0]  # the disk is full, so it cannot be written
         return record.outcome or found[0]
 
     def _classify_exit(self, code: int | None, record: Record) -> tuple[Outcome, str]:

@@ -1,7 +1,7 @@
-"""log.txt: what a plugin, its libraries and its children print. Capped, and never trusted.
+"""log.txt: the output of a plugin, its libraries and its children. Size-limited and untrusted.
 
-Standard output and error are the file itself, not a pipe: nothing blocks without a reader, and the last
-words of a crash are kept.
+Standard output and error are the file itself, not a pipe, so nothing blocks without a reader, and output just
+before a crash is kept.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
 
 
 def trim(folder: Path) -> None:
-    """Keep the log's head and tail if it has outgrown both. Writers append at the new end.
+    """Cut the middle out of a log that has outgrown its head and tail. Writers append at the new end.
 
-    While the run is alive only its worker calls this: of two at once, one would cut what the other keeps.
-    A log that is not a regular file is left alone.
+    While the run is alive only its worker calls this, because concurrent calls would cut each other's text. A
+    log that is not a regular file is left alone.
     """
     path = folder / "log.txt"
     try:
@@ -38,7 +38,7 @@ def trim(folder: Path) -> None:
         with os.fdopen(regular.descriptor(path, os.O_WRONLY | os.O_APPEND), "ab") as file:
             file.write(f"\n[... {size - HEAD - TAIL} bytes left out ...]\n".encode() + tail)
     except OSError:
-        return  # gone, not a file, or on a disk that is full: what the log says is not lost by it
+        return  # gone, not a file, or a full disk; the log stays as it is
 
 
 def tail(folder: Path, size: int = 8192) -> str:
@@ -56,7 +56,7 @@ def tail(folder: Path, size: int = 8192) -> str:
 
 
 def last_place(folder: Path, plugin_folders: Iterable[str]) -> str:
-    """`file:line (function)` of the innermost plugin frame in the log's last dump of faulthandler, or "".
+    """`file:line (function)` of the innermost plugin frame in the log's last faulthandler dump, or "".
 
     The main thread comes last in a dump, or right after "Current thread".
     """
@@ -70,11 +70,11 @@ def last_place(folder: Path, plugin_folders: Iterable[str]) -> str:
 
 
 def fatal_error(folder: Path) -> str:
-    """faulthandler's name for the end of the process ("Segmentation fault"), or ""."""
+    """faulthandler's name of the fatal error ("Segmentation fault"), or ""."""
     found = re.findall(r"^Fatal Python error: (.+)$", tail(folder, 64 * 1024), re.MULTILINE)
     return str(found[-1]) if found else ""
 
 
 def deadline_struck(folder: Path) -> bool:
-    """Whether the worker's last resort against a deadline (see `worker`) has ended it."""
+    """Whether the worker's last resort against a deadline (see `worker`) ended it."""
     return re.search(r"^Timeout \([0-9:.]+\)!$", tail(folder, 64 * 1024), re.MULTILINE) is not None

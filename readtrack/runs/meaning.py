@@ -1,4 +1,4 @@
-"""What an experiment's names mean, for those who draw them: the arms' roles, and whether less is better."""
+"""The meaning of an experiment's names for charts: roles of arms, and whether lower is better."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Meanings:
-    """Records each of these once."""
+    """Records each role and direction once."""
 
     def __init__(self, events: EventWriter) -> None:
         self._events = events
@@ -40,7 +40,7 @@ def of_choice(keep: Keep) -> Better:
 
 
 def of_arms(names: Collection[str], control: str) -> dict[str, ArmRole]:
-    """Of two arms the one that is not the control is the paper's; of more, nothing says which."""
+    """With two arms, the one that is not the control is the paper's; with more, this is unknown."""
     other: ArmRole = "paper" if len(names) == 2 else "arm"
     return {name: "control" if name == control else other for name in names}
 
@@ -48,7 +48,7 @@ def of_arms(names: Collection[str], control: str) -> dict[str, ArmRole]:
 def of_claims(
     claims: Sequence[Claim], arms: Collection[str], yardsticks: Collection[str], references: Collection[str]
 ) -> tuple[dict[str, ArmRole], dict[str, Better]]:
-    """The roles of a comparison's rows, and of its metrics whether less is better, as its rules say.
+    """The role of each row of a comparison, and the better direction of each metric, from the claims' rules.
 
     An arm that a rule compares and that is no claim's control is the paper's.
     """

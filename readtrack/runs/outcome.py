@@ -14,13 +14,13 @@ from readtrack.text import format_bytes, format_duration, one_line, signal_name
 if TYPE_CHECKING:
     from readtrack.runs.record import Record
 
-StopReason = Literal["cancelled", "timed_out", "interrupted"]  # by the reader, the clock, the machine's owner
+StopReason = Literal["cancelled", "timed_out", "interrupted"]  # by the reader, a timeout, the machine's owner
 
 _FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGSYS", "SIGTRAP")
 
 
 def stopped(record: Record, reason: StopReason, how: str = "", place: str = "") -> str:
-    """The detail of a run that was stopped. `how`: the stop level that did it; `place`: where it hung."""
+    """The detail of a stopped run. `how`: the stop level that worked; `place`: where it hung."""
     timeout = record.job.timeout if record.job else None
     text = "stopped"
     if reason == "timed_out" and timeout is not None:
@@ -42,9 +42,9 @@ def classify_exit(
     kills: tuple[int | None, int | None] = (None, None),
     plugin_folders: Iterable[str] = (),
 ) -> tuple[Outcome, str]:
-    """Outcome and detail.
+    """Outcome and detail of a run.
 
-    code   the worker's exit status as `subprocess` gives it; None when it was not our child
+    code   the worker's exit status as in `subprocess`; None if it was not our child
     kills  `oom_kills()` before and after the run
     """
     phase = f"in phase {record.phase}" if record.phase else "before its first phase"
@@ -91,7 +91,7 @@ def _killed(record: Record, phase: str, kills: tuple[int | None, int | None]) ->
 
 
 def oom_kills() -> int | None:
-    """How often the kernel has killed for memory in this process's control group; None if it does not say."""
+    """Number of out-of-memory kills in this process's control group, or None if unknown."""
     try:
         groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -104,7 +104,7 @@ def oom_kills() -> int | None:
             root, name = Path("/sys/fs/cgroup/memory"), "memory.oom_control"
         else:
             continue
-        # In a container the path may be the host's, and the mount the container's own group.
+        # In a container the path may be the host's, with the container's own group mounted at the root.
         for folder in (root / path.lstrip("/"), root):
             count = _field(folder / name, "oom_kill")
             if count is not None:

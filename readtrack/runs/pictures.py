@@ -16,8 +16,8 @@ def save_png(
 ) -> dict[str, int | Sequence[str]]:
     """Write (h, w), (c, h, w) or (n, c, h, w) values in [0, 1], c in {1, 3}.
 
-    A batch becomes a grid of `columns`, or a nearly square one. Returns what a record says of it
-    (`readtrack.runs.events.Artifact`). Raises ValueError where a batch has another number of rows than names.
+    A batch becomes a grid of `columns`, by default nearly square. Returns the fields of its record
+    (`readtrack.runs.events.Artifact`). Raises ValueError if a batch does not have as many rows as names.
     """
     from PIL import Image
 

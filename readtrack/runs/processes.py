@@ -1,4 +1,4 @@
-"""The processes of runs: which are alive, what they leave behind, and the end of those that are gone."""
+"""The processes of runs: find live ones, kill leftovers, and record the end of dead ones."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _UNTIL_END_EVENT = 2.0  # seconds between the end of a process and its `end` eve
 
 
 def reconcile(home: Home, *, report: Callable[[str], None] = lambda problem: None) -> list[str]:
-    """End the runs whose process is gone: their ids. Call it when the app or the command line starts.
+    """End the runs whose process is gone, and return their ids. Called when the app or command line starts.
 
-    `report` is called for each run whose end could not be written down, and why.
+    report  called with a message for each run whose end could not be saved
     """
     ended = []
     for folder in run_folders(home):
-        # What runs elsewhere is for its place to say.
+        # The other machine reports on runs there.
         if (folder / "result.json").exists() or (folder / ELSEWHERE).exists():
             continue
         record = load(folder)
@@ -50,7 +50,7 @@ def reconcile(home: Home, *, report: Callable[[str], None] = lambda problem: Non
             report(f"run {folder.name} has ended, but its result could not be saved: {error.strerror}")
         else:
             if record.job is not None and record.job.only == "exercises":
-                shutil.rmtree(folder, ignore_errors=True)  # nobody is left to read the verdicts
+                shutil.rmtree(folder, ignore_errors=True)  # nobody will read the verdicts
             ended.append(folder.name)
     return ended
 
@@ -61,16 +61,16 @@ def _alive(folder: Path, record: Record) -> bool:
     if record.hello is None:
         return quiet < _STARTING
     if record.environment.get("host") != socket.gethostname():
-        return quiet < 10 * SILENCE  # a copied or shared folder: its process cannot be looked up here
+        return quiet < 10 * SILENCE  # a copied or shared folder, whose process cannot be looked up here
     process = _named_process(record)
     if process is None or not _looks_alive(record, process, folder):
         return quiet < _UNTIL_END_EVENT
-    # An ended process that was not reaped yet: its starter is about to write its end.
+    # A zombie: its starter is about to write its end.
     return process.status() != "zombie" or quiet < SILENCE
 
 
 def _looks_alive(record: Record, process: psutil.Process, folder: Path) -> bool:
-    """Either is enough: a clock that was set moves the start time, a renamed process has other arguments."""
+    """One match is enough: a clock change moves the start time, and a renamed process has other arguments."""
     import psutil
 
     try:
@@ -91,9 +91,9 @@ def _last_change(folder: Path) -> float:
 def worker_process(record: Record, folder: Path) -> psutil.Process | None:
     """The run's worker, if it is alive on this machine and may be signalled.
 
-    `hello` is a line of a file that may come from anywhere, and its pid becomes the number of a process
-    group. So the process must be the reader's own, lead its group, have started when `hello` says, and have
-    been started as the worker of this very folder.
+    `hello` comes from a file of unknown origin, and its pid is used as a process group. So the process must
+    be owned by the reader, lead its group, have started at the time in `hello`, and have been started as the
+    worker of this very folder.
     """
     import psutil
 
@@ -113,7 +113,7 @@ def worker_process(record: Record, folder: Path) -> psutil.Process | None:
 
 
 def _named_process(record: Record) -> psutil.Process | None:
-    """The process whose number `hello` gives, whatever it is."""
+    """The process with the pid in `hello`, whatever it is."""
     import psutil
 
     pid = record.hello.get("pid") if record.hello is not None else None
@@ -136,8 +136,8 @@ def _is_worker_of(arguments: list[str], folder: Path) -> bool:
 
 
 def kill_family(process: psutil.Process) -> None:
-    """Kill the descendants of a process that adopts orphans, without the caller."""
-    for _ in range(10):  # one that is being killed may have started another
+    """Kill the descendants of a process that adopts orphans, except for the caller."""
+    for _ in range(10):  # a dying process may have started another
         left = family(process)
         kill_each(left)
         if not left:
@@ -146,7 +146,7 @@ def kill_family(process: psutil.Process) -> None:
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
-    """The living descendants of a process, without the caller."""
+    """The living descendants of a process, except for the caller."""
     import psutil
 
     try:
@@ -170,14 +170,16 @@ def kill_each(processes: Iterable[psutil.Process]) -> None:
 
     for process in processes:
         try:
-            process.kill()  # unless its number is another's by now
+            process.kill()  # psutil checks that the pid was not reused
         except psutil.Error:
             continue
 
 
 def kill_leftover_processes(run_id: str, group: int | None = None) -> None:
-    """Kill what a run has left running: processes with its READTRACK_RUN in their environment, whatever
-    session they moved to, and with `group` the members of that process group. Never the caller itself.
+    """Kill the processes that a run has left behind, except for the caller.
+
+    These are processes with its READTRACK_RUN in their environment, in any session, and with `group` the
+    members of that process group.
     """
     import psutil
 
@@ -189,4 +191,4 @@ def kill_leftover_processes(run_id: str, group: int | None = None) -> None:
             if in_group or process.environ().get("READTRACK_RUN") == run_id:
                 process.kill()
         except (psutil.Error, OSError):
-            continue  # another user's, or ended in the meantime
+            continue  # another user's, or already ended

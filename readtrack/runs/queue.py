@@ -1,4 +1,4 @@
-"""The runs that wait for their turn, in a file of the home, so that they outlive the app."""
+"""The queue of waiting runs, in a file of the home, so that it outlives the app."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
 from readtrack.runs.job import Job
 
-_LARGEST = 1 << 20  # bytes
+_LARGEST = 1 << 20  # size limit in bytes
 
 
 class Queue:
-    """Several apps may share it: each job is taken once."""
+    """The waiting jobs. Several apps may share a queue; each job is taken once."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._file = home.root / "queue.json"
 
     def jobs(self) -> list[Job]:
-        """The first is next. What cannot be read is left out."""
+        """The jobs in order. Unreadable ones are left out."""
         try:
             found = json.loads(regular.read_bytes(self._file, _LARGEST))
         except (OSError, ValueError, RecursionError):
@@ -36,7 +36,7 @@ class Queue:
         return jobs
 
     def change(self, change: Callable[[list[Job]], list[Job]]) -> list[Job]:
-        """Replace the jobs by what `change` makes of them; gives that back. Raises ReadtrackError."""
+        """Replace the jobs by `change(jobs)` and return the result. Raises ReadtrackError."""
         with self._home.holding("queue"):
             jobs = change(self.jobs())
             try:
@@ -47,7 +47,7 @@ class Queue:
         return jobs
 
     def take(self) -> Job | None:
-        """Take the next job out of the queue. Raises ReadtrackError."""
+        """Remove and return the next job. Raises ReadtrackError."""
         taken: list[Job] = []
 
         def first_out(jobs: list[Job]) -> list[Job]:
@@ -60,7 +60,7 @@ class Queue:
 
 
 def moved(jobs: list[Job], run_id: str, step: int) -> list[Job]:
-    """The jobs with one of them `step` places further down; the first and the last stay where they are."""
+    """The jobs with one of them moved down by `step` places; no effect at either end."""
     at = next((index for index, job in enumerate(jobs) if job.run_id == run_id), None)
     if at is None or not 0 <= at + step < len(jobs):
         return jobs

@@ -1,4 +1,4 @@
-"""A run's record so far: the fold of its events, and the short summary that tables show."""
+"""A run's record: the fold of its events, and the summary for tables."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """One line of the results table, and what `result.json` holds.
+    """One row of the results table, and the content of `result.json`.
 
     started   ISO 8601, UTC
     outcome   None while the run is alive
-    device    the device's own name where the run got that far
+    device    the device's full name if known
     duration  seconds
     claims    (name, verdict, our numbers as text)
-    headline  how many claims held and the first measured claim's result, or why there is none
+    headline  number of claims that held and the first measured claim's result, or why there is none
     condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
-    only      the half that was run, "" for both
-    unmeasured  names of the claims that are identities or theorems, which are no evidence; None: an older
-                readtrack did not write them
+    only      the part that was run, "" for both
+    unmeasured  names of claims that are identities or theorems, which are no evidence; None in files of older
+                versions
     """
 
     run_id: str
@@ -63,18 +63,19 @@ class RunSummary:
 
     @property
     def edited(self) -> str:
-        """How its code differs from the shipped code (`Job.edited`), "" if it does not."""
+        """How its code differs from the shipped code (`Job.edited`), or ""."""
         return self.condition.partition("edited: ")[2]
 
     @property
     def data(self) -> str:
-        """The data sets that it took instead of the paper's own (`Job.data`), or ""."""
+        """Names of the data sets that replace the paper's own (`Job.data`), or ""."""
         return self.condition.partition("data: ")[2].partition(", edited: ")[0]
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> RunSummary:
-        """The result is safe to print, whatever wrote `fields`. Raises TypeError, ValueError or KeyError
-        when they are not a summary.
+        """Returns a summary that is safe to print, whatever the origin of `fields`.
+
+        Raises TypeError, ValueError or KeyError if they are not a summary.
         """
         if fields.get("outcome") not in OUTCOMES:
             raise ValueError("a result has an outcome")
@@ -100,14 +101,15 @@ class Record:
     """A run's record so far. Begin with `from_job`, then `apply` each event; or `load` a folder.
 
     curves  metric name to arm to [(step, value), ...]; values: the last value of metrics without a step
-    stated  the claims (`Claim.to_json`) that the run is going to judge; claims: the events of the judged ones
-    exercises  the verdicts on the reader's functions, in a run of exercises
+    stated  the claims (`Claim.to_json`) that the run will judge; claims: the events of judged ones
+    exercises  verdicts on the reader's functions, in a run of exercises
     headline_curve  the metric whose curve shows the paper's point, or ""
-    roles   arm to its role; better: metric name to "lower" or "higher" (`readtrack.runs.meaning`)
-    axes    metric name to what its x and y axes are called, "" for the usual name
-    rate    steps per second of the current loop, or None; cpu: processors that the run keeps busy
+    roles   role of each arm; better: "lower" or "higher" by metric (`readtrack.runs.meaning`)
+    axes    x and y axis labels by metric, "" for the default
+    rate    steps per second of the current loop, or None; cpu: number of busy processors
     problems  files of the run's folder that cannot be read, and why
-    A number that was not finite is a NaN.
+
+    Numbers that were not finite are NaN.
     """
 
     run_id: str
@@ -119,7 +121,7 @@ class Record:
     phase: str = ""
     phases: list[tuple[str, float]] = field(default_factory=list)
     progress: Progress | None = None
-    progress_since: tuple[str, float, int] = ("", 0.0, 0)  # label, seconds, and what was done by then
+    progress_since: tuple[str, float, int] = ("", 0.0, 0)  # label, seconds, and steps done by then
     curves: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     values: dict[tuple[str, str], float] = field(default_factory=dict)
     stated: list[dict[str, Any]] = field(default_factory=list)
@@ -143,8 +145,8 @@ class Record:
     duration: float = 0.0
     hello: events.Hello | None = None
     next_seq: int = 0
-    expected: float | None = field(default=None, compare=False)  # seconds that the whole run should take
-    arrived: float = field(default_factory=time.time, compare=False)  # when the last event was taken
+    expected: float | None = field(default=None, compare=False)  # expected seconds of the whole run
+    arrived: float = field(default_factory=time.time, compare=False)  # when the last event arrived
     bad_events: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -162,14 +164,14 @@ class Record:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether another machine has written its events."""
+        """Whether its events were written on another machine."""
         import socket
 
         here = socket.gethostname()
         return bool(self.environment.get("host", here) != here)
 
     def silence(self) -> float:
-        """Seconds since the last event of a live run; for one elsewhere, since it came home."""
+        """Seconds since the last event of a live run; on another machine, since it arrived here."""
         if self.job is not None and self.job.place:
             return max(0.0, time.time() - self.arrived)
         began = _epoch(self.started)
@@ -178,11 +180,11 @@ class Record:
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the run took; while it is alive, they also grow between two events."""
+        """Seconds that the run took; for a live run they also grow between events."""
         return self.duration + (self.silence() if self.outcome is None else 0.0)
 
     def apply(self, event: Event) -> None:
-        """Take one event. Unknown events and fields are ignored; a malformed event is counted, no more."""
+        """Apply one event. Unknown events and fields are ignored; malformed events are only counted."""
         try:
             self.next_seq = max(self.next_seq, int(event.get("seq", 0)) + 1)
             self.arrived = time.time()
@@ -318,7 +320,7 @@ def _on_meaning(record: Record, event: events.Meaning) -> None:
 
 
 def _on_measurement(record: Record, event: dict[str, Any]) -> None:
-    # A later round says the same of more samples.
+    # A later round replaces the measurement with one of more samples.
     key = [event.get(name) for name in ("case", "axes", "variant", "mode", "dtype")]
     for index, earlier in enumerate(record.measurements):
         if [earlier.get(name) for name in ("case", "axes", "variant", "mode", "dtype")] == key:
@@ -347,7 +349,7 @@ def _on_error(record: Record, event: events.Error) -> None:
 
 
 def _on_end(record: Record, event: events.End) -> None:
-    # The first end counts: two observers may have buried the same run.
+    # The first end counts, because two observers may have ended the same run.
     if record.outcome is None and event["outcome"] in OUTCOMES:
         record.outcome = event["outcome"]
         record.detail = str(event.get("detail") or "")
@@ -381,7 +383,7 @@ def _number(value: float | None) -> float:
 
 
 def _finite(value: float) -> float:
-    """Raises ValueError for what no clock, counter or progress says."""
+    """Raises ValueError if the number is not finite."""
     number = float(value)
     if not math.isfinite(number):
         raise ValueError("a number is missing")

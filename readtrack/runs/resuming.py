@@ -1,4 +1,4 @@
-"""Which stopped run `readtrack run --resume` continues."""
+"""Find the stopped run that `readtrack run --resume` continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from readtrack.runs.store import load, summaries
 def resumed(home: Home, paper: str, code: prints.Prints) -> Job:
     """A job that continues the paper's newest run with checkpoints.
 
-    code  the hashes of the paper's code as it is now
+    code  hashes of the paper's current code
+
     Raises NotAvailableError if no stopped run has a checkpoint, ReadtrackError if the run is alive or the
     paper's code has changed since.
     """

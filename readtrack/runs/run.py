@@ -1,4 +1,4 @@
-"""`Run`: what an experiment is given. Everything it says goes to the run's event file."""
+"""`Run`, the argument of an experiment. It writes everything to the run's event file."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ Part = Literal["world", "train", "choose", "judge"]
 Value = TypeVar("Value", bool, int, float, str)
 
 _PROGRESS_GAP = 0.1  # seconds between two progress events
-_CURVE_POINTS = 100  # that `descend` logs of one loop
+_CURVE_POINTS = 100  # points of one loop that `descend` logs
 
 
 class RunCancelled(BaseException):
-    """The reader asked the run to stop. Like KeyboardInterrupt, `except Exception` does not catch it."""
+    """The reader stopped the run. `except Exception` does not catch it, as with KeyboardInterrupt."""
 
 
 class Run:
     """One run of a paper's experiment.
 
     device, dtype  where and in what precision to compute
-    seed           seed everything from `run.generator()`; torch's global generators are seeded too. A seed
-                   redraws everything: data, split, order, initial weights
+    seed           seeds everything, through `run.generator()`; torch's global generators are seeded too. It
+                   determines data, splits, order and initial weights
     budget         "smoke" (about a second; claims are not judged), "quick" (at most 60 s on two CPU cores,
                    experiment and benchmark together), "full" (minutes)
-    null           a null run: `arms` hands the control's builder under every name
+    null           a null run: `arms` returns the control's builder under every name
     broken         the break of this run, or "" (see `readtrack.claims.Break`)
-    times          how many times the steps that a claim states (`Claim.after_steps`) arms are trained for
-    artifacts      folder for files of the experiment's own; `image`, `audio`, `text` and `table` write there
-    checkpoints    in the folder `kept`, if there is one, every `every` seconds
+    times          factor of the training steps that a claim states (`Claim.after_steps`)
+    artifacts      folder for the experiment's own files; `image`, `audio`, `text` and `table` write there
+    checkpoints    saved to the folder `kept`, if there is one, every `every` seconds
     """
 
-    keeps_trained = True  # `trained` takes networks from the cache and keeps them there; checks do not
+    keeps_trained = True  # whether `trained` reads and writes the cache; checks turn it off
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class Run:
         self._meaning = meaning.Meanings(events)
         self._settings = dict(settings)
         self._options: dict[str, Any] = {}
-        self._total = 0  # of the steps that are being counted
-        self._untimed: dict[str, dict[str, Any]] = {}  # claims that wait for the benchmark: their events
+        self._total = 0  # number of steps of the current loop
+        self._untimed: dict[str, dict[str, Any]] = {}  # events of claims that wait for the benchmark
 
     # What to do
 
@@ -104,7 +104,7 @@ class Run:
         return {"smoke": smoke, "quick": quick, "full": full}[self.budget]
 
     def option(self, name: str, default: Value) -> Value:
-        """The reader's `--set name=value`, in `default`'s type, or `default`.
+        """The reader's `--set name=value`, converted to `default`'s type, or `default`.
 
         Raises ReadtrackError if the text does not fit the type.
         """
@@ -123,13 +123,13 @@ class Run:
             raise ReadtrackError(f"--set {name}={text}: expected {kind}, such as {default}.") from error
 
     def unused_settings(self) -> dict[str, list[str]]:
-        """Settings that no `option` asked for, each with the options there are."""
+        """Settings that no `option` used, each with the existing options."""
         return {name: sorted(self._options) for name in self._settings if name not in self._options}
 
     def generator(self, stream: str) -> torch.Generator:
-        """A CPU generator seeded from the run's seed and the name of what it draws ("batches").
+        """A CPU generator seeded from the run's seed and the name of the stream ("batches").
 
-        Draw on the CPU and move to `device`: then a seed means the same numbers on every device.
+        Draw on the CPU and move to `device`, so that a seed gives the same numbers on every device.
         """
         import torch
 
@@ -141,7 +141,7 @@ class Run:
     def data(self, stream: str, part: Part) -> torch.Generator:
         """A generator for data that all arms share, in every kind of run.
 
-        part  what the data are for: "world" (a language, a lexicon, rules), "train" (a pool to train on),
+        part  purpose of the data: "world" (a language, a lexicon, rules), "train" (a pool to train on),
               "choose" or "judge". It does not change the numbers; checks redraw the data of one part
         Raises ValueError for any other part.
         """
@@ -154,9 +154,9 @@ class Run:
         return self.seed
 
     def rows(self, count: int, part: Part) -> torch.Tensor:
-        """Which of the `count` rows of a finite data set to take for `part`, (rows,): all of them, in order.
+        """Indices of the rows of a finite data set for `part`, (rows,): all `count` rows in order.
 
-        The check for leaks takes others of them to judge by.
+        The check for leaks judges on other rows.
         """
         import torch
 
@@ -165,12 +165,12 @@ class Run:
     def source(
         self, kind: Kind, *, at_most: int | None = None, name: str = "", **split: float
     ) -> sources.DataSource:
-        """Images, text or speech in three parts, as in `readtrack.data.sources`; `--data NAME` takes others.
+        """Images, text or speech in three parts, as in `readtrack.data.sources`; `--data NAME` replaces them.
 
-        at_most  rows or characters to take, before they are parted
-        name     what is taken without `--data`; "" is the first of its kind
-        split    shares of what ships, where they are not the usual ones: `choose=0.1, judge=0.3`
-        Raises ReadtrackError if there is no such data, NotAvailableError if it has to be fetched first.
+        at_most  number of rows or characters to take before splitting
+        name     the data set without `--data`; "" is the first of its kind
+        split    shares of shipped data that differ from the default: `choose=0.1, judge=0.3`
+        Raises ReadtrackError if there is no such data, NotAvailableError if it must be fetched first.
         """
         name = self.option(kind, name or sources.DEFAULTS[kind])
         found = sources.load(kind, name, self.seed, at_most=at_most, **split)
@@ -178,10 +178,10 @@ class Run:
         return found.of_rows(kind, self.rows)
 
     def wants(self, *claims: Claim) -> bool:
-        """Whether this run needs what any of `claims` is judged by.
+        """Whether this run needs the results that any of `claims` is judged by.
 
-        A null run needs the measured claims, a run with a break those that name it, one of more steps those
-        that state their number, any other run all: an experiment leaves out the parts that are not
+        A null run needs the measured claims, a run with a break those that name it, a run with more steps
+        those that state their number, and any other run all. An experiment skips the parts that are not
         needed.
         """
         if self.times > 1:
@@ -191,13 +191,13 @@ class Run:
         return not self.null or any(claim.kind == "measured" for claim in claims)
 
     def without(self, name: str) -> bool:
-        """Whether the ingredient that the break `name` takes away is to be left out in this run."""
+        """Whether this run leaves out the ingredient of the break `name`."""
         return self.broken == name
 
     def arms(self, builders: Mapping[str, T], *, control: str) -> dict[str, T]:
-        """`builders` (name of the arm to whatever makes it), as the experiment is to use them.
+        """The builders of the arms in this run, by name.
 
-        In a null run every name gets the control's. Raises KeyError if `control` is not among them.
+        In a null run every name gets the control's builder. Raises KeyError if `control` is not among them.
         """
         chosen = builders[control]
         self._meaning.say(roles=meaning.of_arms(builders, control))
@@ -213,11 +213,11 @@ class Run:
         score: str = "validation score",
         keep: Literal["lowest", "highest"] = "lowest",
     ) -> Best[T]:
-        """Call `train` with each of `values` and keep the best; it returns a validation score and a result.
+        """Call `train` with each of `values` and return the best, by the validation score that it returns.
 
-        The score is measured on a split that no reported number uses. Each point is logged as a curve over
-        the value; a NaN loses. Hand the results to `claim(..., tuned=...)`, which marks a best value at the
-        edge of the grid and refuses arms that had different grids.
+        `train` returns a score and a result. The score is measured on a split that no reported number uses.
+        Each point is logged as a curve over the value; a NaN loses. Pass the results to `claim`, which marks
+        a best value at the edge of the grid and refuses arms that had different grids.
         """
         found: list[tuple[float, float, T]] = []
         self._meaning.say(better={f"{score} over {what}": meaning.of_choice(keep)})
@@ -252,32 +252,32 @@ class Run:
         unequal: Mapping[str, str] = MappingProxyType({}),
         judged_on: Literal["judge", "training"] = "judge",
     ) -> Table:
-        """Try arms alike, and judge on their numbers those of `claims` that this run wants.
+        """Train all arms alike, and judge on their numbers those of `claims` that this run wants.
 
         Bounds that name arms (`at_least`, `at_most`) are computed from the table. Other bounds, and
-        shortcuts, are metrics of row "", which `derive` or `references` give.
+        shortcuts, are metrics of row "", from `derive` or `references`.
 
         arms        name to arm
         attempt     trains one arm at one point of the grid; returns the score to choose by, and an outcome
-        read        what is measured of an arm, on the outcome that was chosen: metric to number, `AtLeast`,
-                    or a tensor with a value for each judged item
+        read        measures the chosen outcome of an arm: metric to number, `AtLeast`, or a tensor with a
+                    value for each judged item
         grid        points to choose from, the same for all arms, called `what` in the curves of `score`;
                     `keep` says which scores are better. Without a grid there is one attempt, its score unused
         widen       where the best of a grid of floats is its first or last value, all arms try one beyond it,
                     up to twice. False where there is none beyond it, or the claim is about this grid
         again       train again at the chosen point (`Trial.again`), and read that outcome
-        levels      arm to the levels that it is tried at, each with a row "arm@level"
+        levels      arm to its levels, each with a row "arm@level"
         yardsticks  arms that no null run and no break replaces
-        references  rows that nothing is trained for
+        references  rows without training
         derive      takes the table; returns metrics that relate its rows, by row
         breaks      name of a break to the arms that it replaces, or to a function from world to world
-        world       handed to every attempt as `Trial.world`
-        null        "pipeline": in a null run every name has a copy of the control's stages and attempts with
+        world       passed to every attempt as `Trial.world`
+        null        "pipeline": in a null run every arm is a copy of the control's stages and attempts with
                     its own weights and streams. "items", for explanations of one network: arms stay, and a
                     coin for each judged item decides whose value is whose. `NoNull(why)`: no null run
-        unequal     arm to what differs from the others in the words of the check, and whom that favours
-        judged_on   "training" where what is measured is the training itself, such as its length or its loss
-        Raises ValueError if a claim names an arm, a metric or a break that there is not.
+        unequal     arm to its differences from the others, in the words of the check, and whom they favour
+        judged_on   "training" if the training itself is measured, such as its length or its loss
+        Raises ValueError if a claim names an arm, a metric or a break that does not exist.
         """
         from readtrack.runs.comparing import Comparison
 
@@ -307,7 +307,7 @@ class Run:
         ).carry_out(self)
 
     def share_of_steps(self, arm: str) -> float:
-        """The part of its loops that an arm of a comparison goes through: all. Checks override this."""
+        """The fraction of its steps that an arm of a comparison takes: all. Checks override this."""
         return 1.0
 
     def trained(
@@ -316,10 +316,10 @@ class Run:
         make: Callable[[], torch.nn.Module],
         train: Callable[[torch.nn.Module], None],
     ) -> Trained:
-        """A network that several papers look into, trained once and kept, with its untrained twin.
+        """A network that several papers share, trained once and cached, with its untrained twin.
 
-        key    names it, for example "scenes.classifier", and what else changes the training (a break); the
-               file is kept under the hash of this, the source of `train`'s paper, seed, budget and precision
+        key    names it ("scenes.classifier"), with anything else that changes the training (a break); the
+               file is cached under a hash of key, source of `train`'s paper, seed, budget and precision
         make   builds the network, seeded by this method
         train  trains it in place
         """
@@ -339,8 +339,7 @@ class Run:
 
     @contextmanager
     def evaluating(self, *networks: torch.nn.Module) -> Iterator[None]:
-        """Within it the networks are in evaluation mode and no gradients are recorded; each of their modules
-        then goes back to the mode it had."""
+        """Within it the networks are in evaluation mode without gradients; modes are restored at the end."""
         import torch
 
         modes = [(module, module.training) for network in networks for module in network.modules()]
@@ -354,9 +353,9 @@ class Run:
                 module.training = mode
 
     def peak_memory(self, call: Callable[[], object]) -> int:
-        """The most bytes that tensors held at once during `call`, above what was there before.
+        """Peak bytes held by tensors during `call`, above those held before.
 
-        Raises NotAvailableError where the device's memory cannot be observed.
+        Raises NotAvailableError if the device's memory cannot be observed.
         """
         from readtrack.bench import memory
 
@@ -365,17 +364,17 @@ class Run:
             raise NotAvailableError(f"The memory of {self.device} cannot be observed here.")
         return int(found["peak_bytes"])
 
-    # How far it is
+    # Progress
 
     def phase(self, name: Literal["setup", "train", "evaluate"]) -> None:
         self.check_cancelled()
         self._events.emit("phase", name=name)
 
     def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
-        """Count 0 .. total-1 with progress and an ETA; stops the run between two steps when cancelled.
+        """Count 0 .. total-1 with progress and an ETA; stops between two steps when the run is cancelled.
 
-        state  what changes in the loop: modules, optimisers, schedules, tensors, lists, dictionaries. With it
-               a resumed run starts at the last checkpoint's step. torch's generators are kept anyway
+        state  all that changes in the loop: modules, optimisers, schedules, tensors, lists, dictionaries. A
+               resumed run then starts at the last checkpoint's step. torch's generators are saved anyway
         """
         loop = self.checkpoints.loop(label, state)
         start = last = time.monotonic()
@@ -394,7 +393,7 @@ class Run:
                 self._events.emit("progress", label=label, done=step + 1, total=total, eta=round(eta, 2))
 
     def check_cancelled(self) -> None:
-        """Raises RunCancelled once the reader asked to stop. `steps` and `phase` call it."""
+        """Raises RunCancelled after the reader stopped the run. `steps` and `phase` call it."""
         if self.cancelled:
             raise RunCancelled
 
@@ -410,8 +409,8 @@ class Run:
     ) -> float:
         """One optimisation step: zero the gradients, backward, clip their norm to `clip`, step.
 
-        Logs the loss as the curve `metric`, about a hundred points of the loop that `steps` counts, and
-        returns it. Without a name nothing is logged.
+        Returns the loss, and logs it as the curve `metric`, at about a hundred points of the loop that
+        `steps` counts. An empty name logs nothing.
         """
         import torch
 
@@ -426,12 +425,12 @@ class Run:
             self.metric(metric, value, step=step, arm=arm)
         return value
 
-    # What came out
+    # Results
 
     def metric(self, name: str, value: float, *, step: float | None = None, arm: str = "") -> None:
-        """A number. With `step` it is a point of a curve; arms of one name share a chart.
+        """Log a number. With `step` it is a point of a curve; arms with the same name share a chart.
 
-        A NaN or an infinity is recorded as such: a diverged loss is a result.
+        NaN and infinity are recorded as such, because a diverged loss is a result.
         """
         self._events.emit("metric", name=name, value=float(value), step=step, arm=arm)
 
@@ -444,11 +443,11 @@ class Run:
         vague: Sequence[str] = (),
         about: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Judge `claim` on `values` (metric name to number) by the rule that it brought along.
+        """Judge `claim` on `values` (metric name to number) by its rule.
 
-        tuned  the sweeps behind the arms that are compared; all had the same grid
-        vague  why too few items were judged to tell; such a claim is not judged
-        about  what `run.compare` says of the comparison (`readtrack.runs.events.ClaimJudged`)
+        tuned  the sweeps of the compared arms; all must have the same grid
+        vague  why too few items were judged; such a claim is not judged
+        about  facts about the comparison from `run.compare` (`readtrack.runs.events.ClaimJudged`)
         Raises ValueError if a metric of the rule is missing, or the grids differ: a mistake in the plugin.
         """
         missing = [metric for metric in claim.metrics if metric not in values]
@@ -459,7 +458,7 @@ class Run:
         at_least = [name for name, value in values.items() if isinstance(value, AtLeast)]
         numbers = {n: float(v.value if isinstance(v, AtLeast) else v) for n, v in values.items()}
         verdict, why = claim.judge(numbers, at_least)
-        # A theorem that is missed says only that it is approached more slowly than this.
+        # A missed theorem only means that convergence takes longer than this run.
         unreached = claim.kind == "measured" or (claim.kind == "theorem" and verdict == "missed")
         if self.budget == "smoke" and unreached:
             verdict, why = "not judged", "a smoke run is too short"
@@ -484,7 +483,7 @@ class Run:
             self._events.emit("claim", **event)
 
     def leave_unjudged(self, claim: Claim, why: str) -> None:
-        """Record that this run says nothing about `claim`, and why."""
+        """Record that this run does not judge `claim`, and why."""
         self._events.emit(
             "claim",
             claim=claim.to_json(),
@@ -499,7 +498,7 @@ class Run:
         )
 
     def judge_timed(self, claims: Sequence[Claim], measurements: Sequence[Mapping[str, Any]] | None) -> None:
-        """Judge those of `claims` that the benchmark has a part in; the worker calls it at the end.
+        """Judge those of `claims` that depend on the benchmark; the worker calls it at the end.
 
         measurements  the benchmark's; None if it did not run
         """
@@ -528,17 +527,15 @@ class Run:
             )
 
     def stated(self, claims: Sequence[Claim]) -> None:
-        """The claims that this run is going to judge, before it does anything."""
+        """Announce the claims that this run will judge, before it starts."""
         self._events.emit("claims", claims=[claim.to_json() for claim in claims if self.wants(claim)])
 
     def axes(self, curve: str, *, x: str = "", y: str = "") -> None:
-        """The labels of the axes of a metric's curve, where "step" and the metric's name say too little:
-        `run.axes("loss", x="epoch", y="nats per symbol")`.
-        """
+        """Label the axes of a metric's curve, such as `x="epoch"` and `y="nats per symbol"`."""
         self._events.emit("axes", metric=curve, x=x, y=y)
 
     def headline(self, curve: str) -> None:
-        """The metric whose curve shows the paper's point: the app puts it on top when the run has ended."""
+        """Choose the metric whose curve shows the paper's point. The app shows it first after the run."""
         self._events.emit("headline", metric=curve)
 
     def log(self, text: str) -> None:
@@ -554,11 +551,12 @@ class Run:
         caption: str = "",
         alt: str = "",
     ) -> None:
-        """Save `pixels` as a PNG: (height, width) grey, (1 or 3, height, width), or (n, c, height, width),
-        which becomes a grid, of `columns` or nearly square. Values are clamped to [0, 1]. Pages show the
-        names of columns and rows beside it, also where one picture has been put together of several.
+        """Save `pixels` as a PNG: (height, width) grey, (1 or 3, height, width), or (n, c, height, width).
 
-        alt  what is to be seen, for readers who do not see it; without it pages say the name and the caption
+        A batch becomes a grid of `columns`, by default nearly square. Values are clamped to [0, 1]. Pages
+        show the names of columns and rows beside it, also if one picture is composed of several.
+
+        alt  description for readers who cannot see the picture; without it pages give name and caption
         """
         from readtrack.runs.pictures import save_png
 
@@ -569,9 +567,9 @@ class Run:
     def audio(
         self, name: str, samples: torch.Tensor, rate: int, *, caption: str = "", beside: str = ""
     ) -> None:
-        """Save `samples`, (samples,) or (channels, samples) in [-1, 1], as a 16-bit WAV of `rate` Hz.
+        """Save `samples`, (samples,) or (channels, samples) in [-1, 1], as a 16-bit WAV at `rate` Hz.
 
-        beside  the name of the sound that this one is to be compared with
+        beside  name of the sound to compare this sound with
         """
         from readtrack.runs.sounds import save_wav
 
@@ -587,7 +585,7 @@ class Run:
     def table(
         self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, caption: str = ""
     ) -> None:
-        """A table; each row has one cell a column (numbers stay numbers in the file)."""
+        """Save a table; each row has one cell per column (numbers stay numbers in the file)."""
         if any(len(row) != len(columns) for row in rows):
             raise ValueError(f"table {name!r}: a row does not have {len(columns)} cells")
         path = self._files.path(name, "json")

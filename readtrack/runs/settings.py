@@ -1,4 +1,4 @@
-"""`--set name=value`: how settings are written, and which of them a plugin's experiment asks for."""
+"""`--set name=value`: parsing of settings, and the options that a plugin's experiment has."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from readtrack.home import Home
 from readtrack.plugins.find import PluginRef
 from readtrack.text import nearest, quoted
 
-# Modules that ask a run for no option.
+# Modules that do not use a run's options.
 _KNOWN = {*sys.stdlib_module_names, "readtrack", "torch", "numpy"}
 
 
 def parse(pairs: Iterable[str]) -> dict[str, str]:
-    """`["steps=100"]` as `{"steps": "100"}`. Raises ReadtrackError."""
+    """Parse `["steps=100"]` into `{"steps": "100"}`. Raises ReadtrackError."""
     settings = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -32,9 +32,9 @@ def parse(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def of_data(home: Home, name: str) -> dict[str, str]:
-    """`--data fashion-mnist` as a setting: `{"images": "fashion-mnist"}`. Empty for no name.
+    """`--data fashion-mnist` as a setting: `{"images": "fashion-mnist"}`. Empty without a name.
 
-    Raises NotAvailableError if the data set is not here.
+    Raises NotAvailableError if the data set is not on this machine.
     """
     if not name:
         return {}
@@ -42,7 +42,7 @@ def of_data(home: Home, name: str) -> dict[str, str]:
 
 
 def words(line: str) -> list[str]:
-    """The pairs on one line, quoted as in a shell. Raises ReadtrackError."""
+    """Split a line into pairs, quoted as in a shell. Raises ReadtrackError."""
     try:
         return shlex.split(line)
     except ValueError as error:
@@ -50,7 +50,7 @@ def words(line: str) -> list[str]:
 
 
 def check(settings: Mapping[str, str], paper: str, plugins: Mapping[str, PluginRef]) -> None:
-    """Raises ReadtrackError for a setting that no `run.option` of the paper's experiment asks for."""
+    """Raises ReadtrackError for a setting that no `run.option` of the paper's experiment uses."""
     if not settings or paper not in plugins:
         return
     known = options(paper, plugins)
@@ -64,8 +64,9 @@ def check(settings: Mapping[str, str], paper: str, plugins: Mapping[str, PluginR
 
 
 def options(paper: str, plugins: Mapping[str, PluginRef]) -> set[str] | None:
-    """The names that the plugin, or a paper that it imports, gives to `run.option`; None where they cannot be
-    told. The files are read, not imported: a plugin's code runs in a run only.
+    """The option names in the plugin and the papers that it imports; None if they cannot be determined.
+
+    The files are parsed, not imported, because a plugin's code runs only in a run.
     """
     found: set[str] = set()
     seen: set[str] = set()
@@ -77,7 +78,7 @@ def options(paper: str, plugins: Mapping[str, PluginRef]) -> set[str] | None:
             continue
         seen.add(name)
         if plugins[name].origin == "installed":
-            return None  # where its files are, only an import can say
+            return None  # its files can only be located by importing it
         for tree in _trees(Path(plugins[name].location)):
             names = _asked_for(tree)
             if names is None or (name == paper and _hands_on_the_run(tree)):
@@ -95,11 +96,11 @@ def _trees(file: Path) -> Iterator[ast.Module]:
         try:
             yield ast.parse(path.read_bytes())
         except (OSError, SyntaxError, ValueError):
-            continue  # importing it will say what is wrong
+            continue  # importing it will report the error
 
 
 def _asked_for(tree: ast.Module) -> set[str] | None:
-    """What stands in `....option("name", ...)`; None where a name is made while the experiment runs."""
+    """The names in `....option("name", ...)`; None if a name is computed at run time."""
     names, calls = set(), 0
     for node in ast.walk(tree):
         match node:
@@ -137,7 +138,7 @@ def _root(function: ast.expr) -> str:
 
 
 def _papers(tree: ast.Module) -> list[str]:
-    """Names that may be those of papers: `from .attention import ...`, `from . import attention`."""
+    """Imported names that may be papers: `from .attention import ...`, `from . import attention`."""
     found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):

@@ -1,7 +1,7 @@
-"""Training on shuffled targets: what the core's break "shuffled" does to an arm.
+"""Training on shuffled targets, the built-in break "shuffled targets".
 
-A loss of `torch.nn.functional` that is computed while gradients are recorded gets its targets in random
-order, so that a row's target says nothing of its input. Losses written by hand are not seen.
+Losses of `torch.nn.functional` that are computed while gradients are recorded get their targets in random
+order, so that a row's target is unrelated to its input. Losses written by hand are not detected.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _LOSSES = frozenset(
 
 
 class ShuffledTargets(TorchFunctionMode):
-    """While it is entered, losses get their targets in an order drawn from `generator`.
+    """Within this mode, losses get their targets in an order drawn from `generator`.
 
-    done  how many losses had targets that differ, and so were shuffled
+    done  number of losses whose targets differed, and so were shuffled
     """
 
     def __init__(self, generator: torch.Generator) -> None:
@@ -61,7 +61,7 @@ class ShuffledTargets(TorchFunctionMode):
         return func(*args, **given)
 
     def _shuffled(self, target: Tensor) -> Tensor:
-        """Classes in any order; of other targets the rows of the first axis."""
+        """Shuffles all class targets; for other targets, the rows of the first axis."""
         whole = not target.is_floating_point() or target.dim() == 0
         rows = target.reshape(-1) if whole else target
         if bool((rows == rows[:1]).all()):

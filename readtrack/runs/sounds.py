@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def save_wav(path: Path, samples: torch.Tensor, rate: int) -> None:
     """Write (samples,) or (channels, samples) values in [-1, 1], one or two channels, as 16-bit PCM.
 
-    `rate` is in samples a second. Values outside the range are clamped. Raises ValueError for another shape,
-    for no samples, for a value that is NaN or infinite, and for a rate below 1.
+    `rate` is in samples per second. Values outside the range are clamped. Raises ValueError for another
+    shape, for no samples, for a value that is NaN or infinite, and for a rate below 1.
     """
     sound = samples.detach().float().cpu()
     if sound.ndim == 1:
@@ -32,4 +32,4 @@ def save_wav(path: Path, samples: torch.Tensor, rate: int) -> None:
         file.setnchannels(len(levels))
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(levels.T.tobytes())  # interleaved: a sample of each channel in turn
+        file.writeframes(levels.T.tobytes())  # interleaved channels

@@ -1,4 +1,4 @@
-"""Runs in their folders: read back, ended, summed up in `result.json`, pinned, noted, deleted."""
+"""The folders of runs: load, end, summarise in `result.json`, pin, annotate, delete."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from readtrack.runs.job import Job
 from readtrack.runs.record import Record, RunSummary
 from readtrack.text import clean, one_line, plain
 
-_LARGEST = 1 << 20  # bytes of a result.json or a note
+_LARGEST = 1 << 20  # size limit of a result.json or a note, in bytes
 
 
 def load(folder: Path) -> Record:
-    """The record of a run's folder, whatever of it is there; its `problems` say what cannot be read."""
+    """The record of a run's folder, as far as it can be read; `problems` lists unreadable files."""
     problems = []
     try:
         record = Record.from_job(Job(**clean(asdict(Job.read(folder)))))
@@ -56,8 +56,9 @@ def _reason(error: Exception) -> str:
 def write_end_event(folder: Path, outcome: Outcome, detail: str, *, elapsed: float | None = None) -> Record:
     """Write the `end` event unless the run has one, and `result.json`. Returns the whole record.
 
-    `elapsed` is seconds since the worker started (default: the time of the last event). The events of a run
-        of another machine, or that cannot be read, are left as they are: only `result.json` is written.
+    `elapsed` is seconds since the worker started (default: the time of the last event). Events of a run on
+    another machine, or that cannot be read, are left as they are: only `result.json` is written.
+
     Raises OSError if that cannot be written.
     """
     record = load(folder)
@@ -75,7 +76,7 @@ def write_end_event(folder: Path, outcome: Outcome, detail: str, *, elapsed: flo
 
 
 def write_result(folder: Path, record: Record) -> None:
-    # A link of that name is replaced, not followed.
+    # Replaces a link of that name instead of following it.
     with replacing(folder / "result.json") as part:
         part.write_text(json.dumps(asdict(record.summary()), indent=2) + "\n", encoding="utf-8")
 
@@ -83,9 +84,9 @@ def write_result(folder: Path, record: Record) -> None:
 def summaries(
     home: Home, paper: str | None = None, *, report: Callable[[str], None] = lambda problem: None
 ) -> list[RunSummary]:
-    """All runs, newest first. An ended run costs one small file; a live one is read whole.
+    """All runs, newest first. Reads one small file per ended run, and all events of live runs.
 
-    `report` is called for each run whose files cannot be read, and why.
+    report  called with a message for each run whose files cannot be read
     """
     found = [summary for folder in run_folders(home) if (summary := _summary(folder, report)) is not None]
     if paper is not None:
@@ -94,7 +95,7 @@ def summaries(
 
 
 def run_folders(home: Home) -> list[Path]:
-    """Refuses links, and names with control characters, which no run here has."""
+    """Skips links and names with control characters, which no run here has."""
     try:
         return [
             Path(entry)
@@ -112,7 +113,7 @@ def _summary(folder: Path, report: Callable[[str], None]) -> RunSummary | None:
     record = load(folder)
     if record.problems:
         report(f"run {folder.name}: {'; '.join(record.problems)}")
-    if result is not None:  # by an older readtrack
+    if result is not None:  # from an older version
         if record.problems or len(record.claims) < len(result.claims):
             return replace(result, unmeasured=())
         with suppress(OSError):
@@ -121,7 +122,7 @@ def _summary(folder: Path, report: Callable[[str], None]) -> RunSummary | None:
 
 
 def read_result(folder: Path) -> RunSummary | None:
-    """`result.json`, or None if it is not there or broken."""
+    """`result.json`, or None if it is missing or broken."""
     try:
         fields = json.loads(regular.read_bytes(folder / "result.json", _LARGEST))
         return RunSummary.from_json({**fields, "run_id": folder.name})
@@ -129,7 +130,7 @@ def read_result(folder: Path) -> RunSummary | None:
         return None
 
 
-# What the reader does to runs that are over
+# Changes to ended runs by the reader
 
 _PINNED = "pinned"
 _NOTE = "note.md"
@@ -140,7 +141,7 @@ def is_pinned(folder: Path) -> bool:
 
 
 def pin(folder: Path, pinned: bool) -> None:
-    """A pinned run is not deleted. Raises ReadtrackError if that cannot be written down."""
+    """A pinned run cannot be deleted. Raises ReadtrackError if the pin cannot be written."""
     try:
         if pinned:
             os.close(regular.descriptor(folder / _PINNED, os.O_WRONLY | os.O_CREAT))
@@ -151,7 +152,7 @@ def pin(folder: Path, pinned: bool) -> None:
 
 
 def note(folder: Path) -> str:
-    """The user's note on a run; "" if there is none."""
+    """The reader's note on a run, or ""."""
     try:
         return plain(regular.read_bytes(folder / _NOTE, _LARGEST).decode("utf-8", "replace"))
     except OSError:

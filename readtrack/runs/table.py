@@ -1,4 +1,4 @@
-"""The numbers of a comparison (`Run.compare`), and how they are related to each other."""
+"""The numbers of a comparison (`Run.compare`), and functions that relate them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Metrics: TypeAlias = Mapping[str, Value]
 class Sweep(Generic[T]):
     """The attempts of one arm over the grid.
 
-    chosen  the outcome at `point`, which has the best score; of the second training if there was one
-    points  every point of the grid to its outcome
+    chosen  the outcome at `point`, the best point; that of the second training if there was one
+    points  outcome by point of the grid
     """
 
     chosen: T
@@ -36,12 +36,12 @@ class Sweep(Generic[T]):
 class Table:
     """The numbers of a comparison by row and metric.
 
-    A row is an arm, an arm at a level ("LSTM@4"), a yardstick or a reference. Row "" holds metrics of the
-    whole table. A tensor has one value for each judged item, and counts as their mean.
+    A row is an arm, an arm at a level ("LSTM@4"), a yardstick or a reference. Row "" has metrics of the whole
+    table. A tensor has one value for each judged item, and counts as their mean.
 
     world   the comparison's world, after a break that replaces it
-    sweeps  row to its attempts
-    works   what each attempt and each stage did
+    sweeps  attempts by row
+    works   work of each attempt and stage
     """
 
     world: Any = None
@@ -57,11 +57,11 @@ class Table:
         return number(self.rows[row][metric])
 
     def of(self, metric: str) -> dict[str, float | AtLeast]:
-        """Row to number, for the rows that have the metric."""
+        """The numbers of a metric by row, for the rows that have it."""
         return {row: number(found[metric]) for row, found in self.rows.items() if metric in found}
 
     def stage(self, first: Callable[[Trial], T]) -> T:
-        """The result of a stage that arms of a plain run shared. Raises KeyError if no arm asked for it."""
+        """The result of a stage that arms of a plain run shared. Raises KeyError if no arm used it."""
         found: T = self.stages[first, "", 1.0, False][1]
         return found
 
@@ -70,13 +70,13 @@ class Table:
             self.rows.setdefault(row, {}).update(metrics)
 
     def attempts(self, label: str) -> list[Work]:
-        """The attempts of an arm as curves name it: its row, except in null runs and untrained ones."""
+        """The attempts of an arm by its label in curves: the row, except in null and untrained runs."""
         return [work for work in self.works if not work.stage and work.arm == label]
 
     def same(self, ours: str, theirs: str, labels: tuple[str, str] | None = None) -> bool:
-        """Whether two rows were tried alike to the last bit: losses, scores, and the numbers both have.
+        """Whether two rows are equal to the last bit: losses, scores, and the numbers that both have.
 
-        labels  their arms' names in curves, where these are not the rows
+        labels  the arms' labels in curves, where they differ from the rows
         """
         mine, other = map(self.attempts, labels or (ours, theirs))
         tried = all(
@@ -100,7 +100,7 @@ def number(value: Value) -> float | AtLeast:
 
 
 def items(value: Value) -> torch.Tensor | None:
-    """One number for each judged item: the first axis has the items. None where they were not kept."""
+    """One number per judged item, from the first axis, or None if the items were not recorded."""
     import torch
 
     if not isinstance(value, torch.Tensor) or value.dim() == 0 or len(value) < 2:
@@ -109,10 +109,10 @@ def items(value: Value) -> torch.Tensor | None:
 
 
 def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -> float | AtLeast:
-    """`ours - theirs`, `ours / theirs`, or `ours` alone, where either may never have been reached.
+    """`ours - theirs`, `ours / theirs`, or `ours` alone, where either may be a lower bound.
 
-    A value that the other arm reached at `theirs` or later bounds the result from above: it meets upper
-    bounds, and is NaN for any other.
+    If only `theirs` is a lower bound, the result is an upper bound: it can meet upper bounds, and is NaN for
+    any other.
     """
     if not how:
         return ours
@@ -124,9 +124,9 @@ def related(ours: float | AtLeast, theirs: float | AtLeast, how: str, op: str) -
 
 
 def fall(losses: Sequence[float]) -> float:
-    """The part of its whole fall that the loss falls over its last fifth, by the means of its two halves.
+    """The fraction of the loss's total decrease that falls in its last fifth, from means of its two halves.
 
-    NaN where the loss does not fall, or has too few steps to tell.
+    NaN if the loss does not decrease, or has too few steps.
     """
     fifth = len(losses) // 5
     if fifth < 2:

@@ -1,4 +1,4 @@
-"""Networks that several papers look into: trained once, kept under the hash of what made them."""
+"""Networks that several papers share: trained once, cached under a hash of their code and settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Trained(NamedTuple):
-    """`network` after its training, and `untrained`: the same initial weights, which learned nothing."""
+    """The trained `network`, and `untrained` with the same initial weights."""
 
     network: nn.Module
     untrained: nn.Module
@@ -35,7 +35,7 @@ def trained(
     log: Callable[[str], None],
     keep: bool = True,
 ) -> Trained:
-    """See `Run.trained`. `keep` says whether the network is taken from the cache, and kept there."""
+    """See `Run.trained`. `keep` enables reading and writing the cache."""
     import torch
 
     torch.manual_seed(int.from_bytes(_digest(key, str(seed))[:7], "big"))
@@ -46,7 +46,7 @@ def trained(
     if keep and path.is_file():
         try:
             network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
-        except Exception as error:  # a damaged file of any kind: it is made again
+        except Exception as error:  # any kind of damage: train again
             log(f"{key}: the kept network is damaged ({type(error).__name__}) and is trained again")
         else:
             log(f"{key}: trained before, read from the cache")
@@ -64,7 +64,7 @@ def _digest(*facts: str) -> bytes:
 
 
 def _source(function: Callable[..., object]) -> str:
-    """The files of the paper that `function` belongs to: a change there trains again."""
+    """The source of the paper that `function` belongs to, so that a change there trains again."""
     module = inspect.getmodule(function)
     if module is None or module.__file__ is None:
         return inspect.getsource(function)

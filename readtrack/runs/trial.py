@@ -1,4 +1,4 @@
-"""The parts of an arm of a comparison, and what it is given while it is tried."""
+"""The arms of a comparison, and the objects that their training and measurement work with."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Best(Generic[T]):
     value   the best of `grid`; NaN where no value gave a finite score
     score   its validation score
     result  the second value that `train` returned
-    edge    the best value is the first or the last of the grid: a wider grid could have found a better one
+    edge    whether the best value is the first or the last of the grid, so that a wider grid might be better
     """
 
     arm: str
@@ -64,7 +64,7 @@ class Best(Generic[T]):
 
 
 class Runner(Protocol):
-    """The members of `readtrack.runs.run.Run` that a comparison uses; that module imports this one."""
+    """The members of `readtrack.runs.run.Run` that a comparison uses. That module imports this one."""
 
     null: bool
     seed: int
@@ -111,7 +111,7 @@ class Runner(Protocol):
 class Arm(Generic[A]):
     """One side of a comparison.
 
-    make    what the comparison's `attempt` builds the arm from: a class, a function, a setting
+    make    passed to the comparison's `attempt` to build the arm: a class, a function, a setting
     before  the stage that the arm starts from, such as its pre-training; `Trial.before` is its result. Arms
             with the same `before` share one result
     """
@@ -122,19 +122,19 @@ class Arm(Generic[A]):
 
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """The work of one attempt of an arm, or of one stage. Its `Trial` fills it in.
+    """The work of one attempt of an arm, or of one stage, recorded by its `Trial`.
 
-    arm, level, point  of an attempt: where it was made
-    stage    the name of the stage's function, "" for an attempt
-    again    whether it was the second training, at the point that was chosen
-    loops    the length of each loop; `taken` of these steps were executed
-    updates  steps of an optimiser through `Trial.descend`; `losses` are its losses
-    shuffled of these, the steps whose loss had shuffled targets (`readtrack.runs.shuffling`)
+    arm, level, point  of an attempt
+    stage    name of the stage's function, "" for an attempt
+    again    whether it was the second training, at the chosen point
+    loops    length of each loop; `taken` counts the steps that were executed
+    updates  optimiser steps through `Trial.descend`; `losses` are their losses
+    shuffled the number of these whose loss had shuffled targets (`readtrack.runs.shuffling`)
     how      optimisers with their settings at the first step, and clipping
-    rates    learning rates at the first and the last step of an optimiser
+    rates    learning rates at an optimiser's first and last step
     before   the work of the stage that an attempt started from
-    drawn    name of each stream to its generator
-    score    the score to choose by; NaN where nothing is chosen
+    drawn    generator by stream name
+    score    the score to choose by; NaN if nothing is chosen
     """
 
     arm: str
@@ -154,7 +154,7 @@ class Work:
     score: float = math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        """What grows while the arm is trained."""
+        """The fields that grow during training."""
         return {name: getattr(self, name) for name in _GROWING}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -164,7 +164,7 @@ class Work:
 
 @dataclass(slots=True)
 class Workshop:
-    """State that the trials of one comparison share: the run, the world, results of stages, the work."""
+    """State that the trials of one comparison share: the run, the world, stages' results, the work."""
 
     run: Runner
     world: Any = None
@@ -173,18 +173,18 @@ class Workshop:
 
 
 class Trial:
-    """A run as one arm sees it at one level.
+    """A run as seen by one arm at one level.
 
     name    of the arm and its level, for curves and progress
     level   the arm's level, or None
-    world   what the comparison was given as `world`, after a break that replaces it
+    world   the comparison's `world`, after a break that replaces it
     before  the result of the arm's stage, or None
-    again   whether this is the second training, at the point that was chosen
+    again   whether this is the second training, at the chosen point
     run     the run itself: device, options, `data`. Its `generator` is not the arm's own
-    work    what this attempt or stage has done so far
+    work    the work of this attempt or stage so far
 
-    Weights (torch's global generator) and the streams of `generator` belong to the arm: a null run gives each
-    arm other ones. Data come from `Run.data` and are the same for all arms.
+    Weights (torch's global generator) and the streams of `generator` are per arm: in a null run each arm has
+    its own. Data come from `Run.data` and are the same for all arms.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Trial:
             self._shuffling = ShuffledTargets(self.run.generator(f"{self.name} | shuffled targets"))
 
     def kept(self, name: str, train: Callable[[], T]) -> T:
-        """The result of `train`, which trains the arm, or the one that a checkpoint has."""
+        """The result of `train`, which trains the arm, or its checkpoint's."""
 
         def carry_out() -> tuple[dict[str, Any], T]:
             with self._shuffling or nullcontext():
@@ -243,12 +243,14 @@ class Trial:
         return found
 
     def length(self, steps: int) -> int:
-        """The length of a training that the claim states (`Claim.after_steps`): `steps`, or more in a run
-        that looks at what more training changes."""
+        """The number of training steps for a claim that states it (`Claim.after_steps`).
+
+        Returns `steps`, or a multiple in a run that tests longer training.
+        """
         return steps * self.run.times
 
     def steps(self, total: int, label: str = "training", state: Sequence[Any] = ()) -> Iterator[int]:
-        """Count 0 .. total-1 as `Run.steps` does. The core may cut the loop short, down to no step."""
+        """Count 0 .. total-1 as `Run.steps` does. The core may cut the loop short, even to no step."""
         self.work.loops.append(total)
         if self._share <= 0:
             return
@@ -268,7 +270,7 @@ class Trial:
         arm: str = "",
         clip: float | None = None,
     ) -> float:
-        """`Run.descend`, counted. The curve is the arm's unless `arm` names another."""
+        """`Run.descend`, recorded in `work`. The curve is the arm's unless `arm` names another."""
         last = self.work.loops[-1] - 1 if self.work.loops else 0
         if step == 0:
             self.work.how.append(f"{type(optimizer).__name__} {_settings(optimizer)} clip {clip}")
@@ -287,13 +289,13 @@ class Trial:
         self.run.metric(name, value, step=step, arm=arm or self.name)
 
     def part(self, name: str) -> str:
-        """The label in curves of a network `name` that this arm needs: a null run has one for each arm."""
+        """The label in curves of a network `name` that this arm needs; in a null run there is one per arm."""
         return f"{name}, for {self._arm}" if self._salted else name
 
     def stage(self, first: Callable[[Trial], T]) -> T:
-        """The result of `first`, computed once for all arms that ask for it; in a null run once for each arm.
+        """The result of `first`, computed once for all arms that use it; in a null run once per arm.
 
-        A stage may ask for another. The generator of the weights is left as it was.
+        A stage may use another stage. The state of torch's global generator is restored.
         """
         import torch
 
@@ -322,7 +324,7 @@ class Trial:
 
 
 class EarlyStopping(Generic[T]):
-    """The best of several evaluations of one network while it is trained.
+    """Keeps the best of several evaluations of one network during training.
 
     evaluate  returns the score to choose by, and an outcome to keep
     keep      which scores are better
@@ -340,7 +342,7 @@ class EarlyStopping(Generic[T]):
             self._best = score, outcome
 
     def best(self) -> tuple[float, T]:
-        """The best evaluation. Without a check, for example after no steps, the network is evaluated now."""
+        """The best evaluation. Evaluates now if there was none, for example after no steps."""
         if self._best is None:
             self.check()
         assert self._best is not None
@@ -354,7 +356,7 @@ class EarlyStopping(Generic[T]):
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> str:
-    """The optimiser's own settings and what schedules add, without its learning rate."""
+    """The optimiser's own settings, and those that schedules add, without the learning rate."""
     shown = {
         name: value
         for name, value in optimizer.defaults.items()

@@ -1,4 +1,4 @@
-"""The runs behind the table of verdicts: papers, conditions and seeds, some at once, none made twice."""
+"""The runs of `readtrack verify`: papers, conditions and seeds, in parallel, reusing earlier runs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from readtrack.verdicts import judge_over_seeds, rule_seeds
 
 Budget = Literal["quick", "full"]
 
-# Seconds after which an experiment is hung rather than slow: "quick" is meant to take one minute.
+# Seconds after which an experiment counts as hung. "quick" is meant to take one minute.
 _TIMEOUT: dict[Budget, float | None] = {"quick": 1200.0, "full": None}
 
 
 class Condition(NamedTuple):
-    """The condition of a run: plain, a null run, one ingredient left out, the benchmark instead of the
-    experiment, or more steps."""
+    """The condition of a run: plain, null run, break, benchmark instead of experiment, or more steps."""
 
     null: bool = False
     broken: str = ""
@@ -65,9 +64,9 @@ class Task(NamedTuple):
 
 
 class VerifyEvent(NamedTuple):
-    """Progress of a task: "started", "reused" (an earlier run stands for it), or "ended".
+    """Progress of a task: "started", "reused" (an earlier run counts), or "ended".
 
-    ended, total  how many tasks were done by then, of how many; the total grows while claims are undecided
+    ended, total  number of tasks done so far, and in all; the total grows while claims are undecided
     """
 
     kind: Literal["started", "reused", "ended"]
@@ -82,7 +81,7 @@ class _Trial:
     """A paper under one condition: its seeds in order, and the runs so far."""
 
     seeds: list[int]
-    claims: list[Claim]  # that the condition is about
+    claims: list[Claim]  # that the condition concerns
     planned: int
     runs: dict[int, Record] = field(default_factory=dict)
 
@@ -95,15 +94,15 @@ class _Trial:
 
 
 class Verification:
-    """Runs every paper's experiment on the seeds that its rules give. Call `step` about ten times a second
-    until `done`.
+    """Runs every paper's experiment on the seeds that its rules give. Call `step` ten times a second until
+    `done`.
 
-    papers      paper to its claims
-    conditions  null, breaks: whether the null runs and the runs with each break are made too
-    seeds       other seeds than the rules' for every paper (an audit), or None
-    code        paper to the digest of its code, which its runs keep
-    place       where the runs are made, "" for here; start: what starts one
-    settings    of every run, such as the data that it takes
+    papers      claims by paper
+    conditions  null, breaks: whether to make the null runs and the runs with each break
+    seeds       seeds for every paper instead of the rules' (an audit), or None
+    code        digest of each paper's code, which its runs record
+    place       the machine that makes the runs, "" for this one; start: starts a run there
+    settings    of every run, such as `--data`
     """
 
     def __init__(
@@ -137,12 +136,12 @@ class Verification:
             order = list(seeds) if seeds is not None else rule_seeds(claims, MOST_SEEDS)
             for condition, about in _conditions(claims, null=null, breaks=breaks):
                 planned = RUNS if condition.timed else LOOKS[0].seeds
-                if condition == LONGER:  # it uses only the seeds that are not evidence
+                if condition == LONGER:  # uses only the seeds that are not evidence
                     chosen = sorted({seed for claim in about for seed in claim.chosen_on}) or [0, 1]
                     self._trials[paper, condition] = _Trial(chosen, about, len(chosen))
                     continue
                 self._trials[paper, condition] = _Trial(order, about, planned)
-        # The benchmarks come last, one at a time and alone: a run at the same time would spoil them.
+        # Benchmarks come last, one at a time and alone, because other runs would disturb them.
         order_of = {PLAIN: 0, TIMED: 2, NULL_TIMED: 2}
         for paper, condition in sorted(self._trials, key=lambda place: order_of.get(place[1], 1)):
             trial = self._trials[paper, condition]
@@ -153,25 +152,25 @@ class Verification:
         return not self._waiting and not self._running
 
     def records(self, paper: str, condition: Condition = PLAIN) -> dict[int, Record]:
-        """Seed to the run that ended, in the order of the seeds."""
+        """The ended runs by seed, in the order of the seeds."""
         trial = self._trials.get((paper, condition))
         return {seed: trial.runs[seed] for seed in trial.seeds if seed in trial.runs} if trial else {}
 
     def claim_events(
         self, paper: str, condition: Condition = PLAIN
     ) -> dict[int, Sequence[Mapping[str, Any]] | None]:
-        """Seed to its run's `claim` events, None if it did not complete: what `judge_over_seeds` takes."""
+        """The runs' `claim` events by seed, None for an incomplete run: the input of `judge_over_seeds`."""
         trial = self._trials.get((paper, condition))
         return trial.claim_events() if trial else {}
 
     def benchmarks(self, paper: str, condition: Condition = TIMED) -> list[list[dict[str, Any]]]:
-        """The measurements of each run of the paper's benchmark, where a claim asks for it."""
+        """The measurements of each run of the paper's benchmark, where a claim needs it."""
         return [run.measurements for run in self.records(paper, condition).values()]
 
     def step(self) -> list[VerifyEvent]:
-        """Take in the runs that have ended and start the next ones.
+        """Collect the runs that have ended and start the next ones.
 
-        Raises ReadtrackError if a run cannot be started; then call `cancel` and step on until `done`.
+        Raises ReadtrackError if a run cannot be started; then call `cancel`, and `step` until `done`.
         """
         happened = []
         for task, process in list(self._running.items()):
@@ -205,13 +204,13 @@ class Verification:
         return happened
 
     def _contended(self, task: Task) -> bool:
-        """Whether the earlier benchmark no longer judges a claim: other programs used the machine."""
+        """Whether other programs disturbed the earlier benchmark too much to judge a claim."""
         measured = self._earlier[task].measurements
         bounds = [bound for claim in self._trials[task.paper, task.condition].claims for bound in claim.timed]
         return task.condition.timed and any(judge(bound, measured).obstacle == CONTENDED for bound in bounds)
 
     def cancel(self) -> launcher.StopLevel | None:
-        """Start no more, and ask the running ones to stop, each further time harder. None if none runs."""
+        """Start no more runs and stop the running ones, escalating with each call. None if none runs."""
         self._waiting.clear()
         levels = [process.cancel() for process in self._running.values()]
         return max(levels, key=launcher.STOP_LEVELS.index, default=None)
@@ -227,7 +226,7 @@ class Verification:
         return self._event(kind, task, record)
 
     def _wanted(self, paper: str, condition: Condition, trial: _Trial) -> int:
-        """How many seeds the trial needs, as far as its runs tell: those of the claim that wants most."""
+        """The number of seeds that the trial needs so far, the maximum over its claims."""
         events = trial.claim_events()
         if condition.timed or condition == LONGER or len(events) < trial.planned or None in events.values():
             return trial.planned
@@ -271,11 +270,13 @@ def earlier_runs(
     place: str = "",
     settings: Mapping[str, str] = NO_SETTINGS,
 ) -> dict[Task, Record]:
-    """The newest completed run of each task that a new run would only repeat: made at this place by this
-    version of readtrack, with the same code of the paper, device, budget and settings.
+    """The newest completed run of each task that need not be repeated.
 
-    code    paper to the `readtrack.plugins.code.digest` of its code
-    edited  paper to the summary of the reader's edits, where its code has any
+    Such a run was made at this place by this version of readtrack, with the same code of the paper, device,
+    budget and settings.
+
+    code    `readtrack.plugins.code.digest` of each paper's code
+    edited  summary of the reader's edits, by paper
     """
     found: dict[Task, Record] = {}
     for run in summaries(home):

@@ -1,1 +1,1 @@
-"""The child process of a run; nothing else imports this."""
+"""The child process of a run. No other package imports this one."""

@@ -1,9 +1,10 @@
 """The child process of a run: `python -m readtrack.runs.worker <run folder>`.
 
-Standard input is a pipe of commands, one JSON object a line: `{"cmd": "cancel", "reason": "cancelled"}`.
-When the pipe closes, the starter is gone, and the run ends, unless its folder holds `detached`.
-Standard output and error are the log: the plugin, its libraries and its children may print what they like.
-Events go to a descriptor of the worker's own.
+Standard input is a pipe of commands, one JSON object per line: `{"cmd": "cancel", "reason": "cancelled"}`.
+When the pipe closes, the starter is gone, and the run ends, unless its folder has a file `detached`.
+
+Standard output and error go to the log, so the plugin, its libraries and its children may print freely.
+Events go to a separate descriptor.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ def main(folder: Path) -> NoReturn:
     os.dup2(null, 0)
     os.close(null)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    # A parent that ignores SIGINT (a shell's background job) would hand that down.
+    # A parent that ignores SIGINT (a shell's background job) passes that on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     adopt_orphans()
     sentinel = start_sentinel(folder, commands)
     faulthandler.enable()
-    # Says in the log where a run hung that had to be terminated.
+    # Logs where a terminated run hung.
     faulthandler.register(signal.SIGTERM, chain=True)
     Worker(folder, commands, sentinel).work()
 

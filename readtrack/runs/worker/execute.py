@@ -1,4 +1,4 @@
-"""The run itself: the plugin's experiment and benchmark, the heartbeat, being stopped, the end."""
+"""The run itself: the plugin's experiment and benchmark, the heartbeat, stopping, the end."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ if TYPE_CHECKING:
 _HEARTBEAT = 1.0  # seconds
 
 
-_TRIM = 0.1  # seconds between two looks at the log: a child may print a gigabyte in a second
+_TRIM = 0.1  # seconds between two checks of the log's size: a child may print a gigabyte per second
 
 
-_GRACE_ASKED = 2.0  # seconds from asking a run to stop until it is interrupted
+_GRACE_ASKED = 2.0  # seconds between asking a run to stop and interrupting it
 
 
-_GRACE_INTERRUPTED = 3.0  # and from there until it is killed
+_GRACE_INTERRUPTED = 3.0  # seconds from then until it is killed
 
 
-_GRACE_OWNER = 10.0  # seconds after the deadline in which who started the run may enforce it
+_GRACE_OWNER = 10.0  # seconds after the deadline in which the starter may enforce it
 
 
-_LAST_RESORT = 30.0  # and after which even code that holds the interpreter lock is ended
+_LAST_RESORT = 30.0  # seconds after the deadline when even code that holds the interpreter lock is killed
 
 
 class Worker:
@@ -78,7 +78,7 @@ class Worker:
         self._stop_asked = threading.Event()
         self._ending = threading.Event()
         self._rss = 0
-        self._cpu = (0.0, self._started)  # seconds of processor time, and when
+        self._cpu = (0.0, self._started)  # seconds of processor time, and the time of measurement
         self._job: Job | None = None
         self._job_problem = ""
         try:
@@ -112,7 +112,7 @@ class Worker:
                 self._run_job()
                 return "completed", ""
             finally:
-                # From here on a late SIGINT would only spoil the report.
+                # From here on a late SIGINT would only disturb the report.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
         except BaseException as error:
             return self._classify_exception(error)
@@ -160,7 +160,7 @@ class Worker:
             every=job.checkpoint,
         )
         self._run = run
-        # Only now: what was asked before the line above did not reach the run.
+        # Only now, because earlier requests did not reach the run.
         run.cancelled = run.cancelled or self._stop_reason is not None
         judged = claims(job.paper)
         _check_break(job, judged)
@@ -190,7 +190,7 @@ class Worker:
         judged: Sequence[Claim],
         bench_dtype: torch.dtype,
     ) -> None:
-        """Judge the reader's functions; or measure, then test the claims, with them in the paper's place."""
+        """Judge the reader's functions, or run benchmark and claims with them in place of the paper's."""
         from readtrack.practice import rivals
         from readtrack.runs.worker import practising
 
@@ -231,7 +231,7 @@ class Worker:
         compiled: bool,
         change: Callable[[Case], Case] | None = None,
     ) -> list[dict[str, Any]]:
-        """Measure the plugin's cases, changed by `change`; the last measurement of each variant."""
+        """Measure the plugin's cases, changed by `change`. Returns the last measurement of each variant."""
         from readtrack.bench.case import Bench
         from readtrack.bench.compiled import with_compiled
         from readtrack.bench.measure import run_cases
@@ -274,7 +274,7 @@ class Worker:
     def _warn(self, text: str) -> None:
         self._events.emit("warning", text=text)
 
-    # Being stopped
+    # Stopping
 
     def _listen(self) -> None:
         with os.fdopen(self._commands, "rb") as lines:
@@ -295,7 +295,7 @@ class Worker:
 
     def _heartbeat_loop(self) -> None:
         beat = time.monotonic()
-        # Less often while a benchmark measures, which it would disturb.
+        # Less often during a benchmark, which trimming would disturb.
         while not self._ending.wait(_HEARTBEAT if self._events.phase == "benchmark" else _TRIM):
             log.trim(self._folder)
             if time.monotonic() - beat < _HEARTBEAT:
@@ -313,7 +313,7 @@ class Worker:
         return late > 0 and (late > _GRACE_OWNER or (self._folder / DETACHED).exists())
 
     def _enforce_deadline(self) -> None:
-        """The run's starter has left, or is suspended: climb the ladder from inside."""
+        """The run's starter has left, or is suspended, so escalate from inside."""
         self._stop("timed_out")
         if self._ending.wait(_GRACE_ASKED):
             return
@@ -334,7 +334,7 @@ class Worker:
         from readtrack import devices
 
         processes = [self._process]
-        if self._events.phase != "benchmark":  # looking for children takes milliseconds, and the clock is on
+        if self._events.phase != "benchmark":  # listing children takes milliseconds
             processes += self._process.children(recursive=True)
         rss, cpu = 0, 0.0
         for process in processes:
@@ -348,7 +348,7 @@ class Worker:
         self._rss = rss
         now = time.monotonic()
         (before, at), self._cpu = self._cpu, (cpu, now)
-        # A child that has ended takes its seconds with it.
+        # The processor time of ended children is lost.
         used = max(0.0, cpu - before) / max(now - at, 1e-3)
         memory = devices.device_memory(self._device) if self._device is not None else None
         self._events.emit("heartbeat", rss=rss, cpu=round(used, 3), device_memory=memory)
@@ -356,10 +356,10 @@ class Worker:
     # The end
 
     def _classify_exception(self, error: BaseException) -> tuple[Outcome, str]:
-        # The frames hold what the plugin had allocated; its place in them is not lost by this.
+        # Release what the plugin allocated; the traceback's line numbers stay.
         traceback.clear_frames(error.__traceback__)
         if isinstance(error, KeyboardInterrupt):
-            self._stop_asked.wait(0.2)  # SIGINT may overtake the command that says why
+            self._stop_asked.wait(0.2)  # SIGINT may arrive before the command with the reason
         if self._stop_reason or isinstance(error, (RunCancelled, KeyboardInterrupt)):
             reason = self._stop_reason or "cancelled"
             return reason, stopped(load_run(self._folder), reason)
@@ -392,22 +392,22 @@ class Worker:
 
     def _finish(self, outcome: Outcome, detail: str) -> NoReturn:
         if os.getpid() != self._process.pid:
-            os._exit(1)  # a fork that the plugin made and forgot has come here
+            os._exit(1)  # a fork that the plugin made and forgot
         self._ending.set()
-        with contextlib.suppress(OSError):  # no room for more than the end
+        with contextlib.suppress(OSError):  # no room except for the end event
             self._events.emit("phase", name="teardown")
             self._heartbeat()
         kill_family(self._process)
         kill_leftover_processes(self._folder.name, os.getpgrp())
         os.chdir(self._folder)
-        with contextlib.suppress(OSError):  # one that is not empty stays
+        with contextlib.suppress(OSError):  # not empty: keep it
             (self._folder / "scratch").rmdir()
         self._write_end(outcome, detail)
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # the plugin may have put anything there
+            with contextlib.suppress(Exception):  # the plugin may have replaced the stream
                 stream.flush()
         log.trim(self._folder)
-        # Neither a thread that the plugin left behind nor a library's clean-up may change the outcome now.
+        # Skip threads that the plugin left behind and libraries' clean-up, which could change the outcome.
         os._exit(0)
 
     def _write_end(self, outcome: Outcome, detail: str) -> None:

@@ -1,4 +1,4 @@
-"""An exception in words: whose memory ran out, its message, the plugin's part of its traceback."""
+"""Describe an exception: which memory ran out, its message, the plugin's part of its traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TRACEBACK_LINES = 30
 
 
 def memory_kind(error: BaseException) -> Literal["device", "host"] | None:
-    """Whose memory ran out, if that is what the error says."""
+    """Which memory ran out, or None for another error."""
     step: BaseException | None = error
     while step is not None:
         if isinstance(step, MemoryError) or (isinstance(step, OSError) and step.errno == errno.ENOMEM):

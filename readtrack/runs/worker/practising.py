@@ -1,4 +1,4 @@
-"""A run of the reader's exercises: each judged, or theirs in the paper's place."""
+"""A run of the reader's exercises: judge each one, or run with them in place of the paper's functions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from readtrack.runs.job import Job
 
 
-_GRACE = 2.0  # seconds after its own deadline in which an exercise may be stopped with its line
+_GRACE = 2.0  # seconds after its own deadline in which an exercise may still be stopped with its line number
 
 
 def session(job: Job, folder: Path) -> Session:
-    """The reader's file, as it was when the run began, next to the loaded plugin. Raises ReadtrackError."""
+    """The reader's file as of the run's start, with the loaded plugin. Raises ReadtrackError."""
     from readtrack.practice.session import Session
 
     home = Home()
@@ -53,13 +53,13 @@ def judge_all(opened: Session, job: Job, events: EventWriter, check_stopped: Cal
 
 @contextmanager
 def _processor_limit() -> Iterator[None]:
-    """The kernel ends this process if it calculates much longer than an exercise may.
+    """Limit this process's CPU time to slightly more than an exercise may take.
 
-    The exercise's own deadline needs the interpreter, which a loop inside one call of C never gives back.
+    The exercise's own deadline needs the interpreter, which a loop inside a C function never gives back.
     """
     from readtrack.practice.session import SECONDS
 
-    faulthandler.register(signal.SIGXCPU, chain=True)  # the log gets the line
+    faulthandler.register(signal.SIGXCPU, chain=True)  # the log gets the line number
     before = resource.getrlimit(resource.RLIMIT_CPU)
     limit = math.ceil(time.process_time() + SECONDS + _GRACE)
     least = min(one for one in (limit, *before) if one != resource.RLIM_INFINITY)

@@ -12,15 +12,15 @@ from readtrack.runs.job import DETACHED
 from readtrack.runs.processes import family, kill_each, kill_leftover_processes
 from readtrack.runs.store import write_end_event
 
-_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
+_SET_CHILD_SUBREAPER = 36  # for Linux's prctl
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of what its descendants leave behind: a daemon that forks twice and clears
-    its environment stays in the worker's family, and ends with it.
+    """Make this process the parent of orphaned descendants.
 
-    Linux only. Elsewhere such a daemon outlives the run, and on Linux it does if the worker itself is killed
-    from outside: by the kernel for its memory, or by a fault of its own.
+    A daemon that forks twice and clears its environment then stays in the worker's family, and ends with it.
+    Linux only. Such a daemon outlives the run elsewhere, and also on Linux if the worker itself is killed
+    from outside (out of memory) or crashes.
     """
     if sys.platform == "linux":
         import ctypes
@@ -29,9 +29,12 @@ def adopt_orphans() -> None:
 
 
 def start_sentinel(folder: Path, commands: int) -> int:
-    """Fork a process that ends the run when its starter is gone. A thread could not: code that holds the
-    interpreter lock (a regular expression, say) stops every thread of the worker. Whether the run may go
-    on is a file for the same reason: a command through the pipe would have to wait for such a thread."""
+    """Fork a process that ends the run when its starter is gone.
+
+    A thread could not do it: code that holds the interpreter lock (a regular expression, say) stops every
+    thread of the worker. Permission to continue is a file for the same reason, because a command through the
+    pipe would wait for such a thread.
+    """
     worker = os.getpid()
     sentinel = os.fork()
     if sentinel:
@@ -40,13 +43,13 @@ def start_sentinel(folder: Path, commands: int) -> int:
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         hang_up = select.poll()
-        hang_up.register(commands, 0)  # wakes on hang-up only, and takes no command from the worker
+        hang_up.register(commands, 0)  # wakes only on hang-up, and takes no command from the worker
         hang_up.poll()
         if not (folder / DETACHED).exists():
             if os.getppid() == worker:
                 import psutil
 
-                left = family(psutil.Process(worker))  # while the worker is there to be asked
+                left = family(psutil.Process(worker))  # while the worker is still there to list them
                 os.kill(worker, signal.SIGKILL)
                 kill_each(left)
             try:

@@ -20,15 +20,18 @@ def benchmark_threads(budget: Budget) -> int:
 
 
 def set_threads(count: int) -> None:
-    """Experiments are small: one thread is as fast, gives a seed the same numbers on any number of cores, and
-    does not wait for a core that another program has (a hundredfold, on a busy machine)."""
+    """Set the number of threads. Experiments use one.
+
+    For small networks one thread is as fast, gives the same numbers on any number of cores, and does not wait
+    for a core that another program occupies (which can be a hundred times slower).
+    """
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(count)
 
 
 def calibrated_dtype(device: torch.device) -> str:
-    """The fastest setting on this device, by `readtrack calibrate`; "auto" where it was not asked."""
+    """The fastest dtype on this device from `readtrack calibrate`, or "auto" if that was not run."""
 
     threads = int(os.environ.get("OMP_NUM_THREADS") or devices.physical_cores())
     kept = ceilings.load(
