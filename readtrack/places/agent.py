@@ -1,21 +1,21 @@
-"""The far side of a connection: answers questions about the runs there, one after the other.
+"""The remote side of a connection: answers requests about its runs, one at a time.
 
     python -m readtrack.places.agent HOME MARK
 
-A request is a line of JSON with the length of what follows it, `{"do": "read", "n": 0, ...}`, and that many
-bytes; so is an answer. Before the first answer comes a line with MARK, which the caller made up: whatever a
-login shell prints comes before it. Nothing is kept here: an agent may be killed at any time, and another one
+A request is a line of JSON with the length of the payload, `{"do": "read", "n": 0, ...}`, followed by the
+payload; so is an answer. Before the first answer the agent prints a line with MARK, chosen by the caller,
+which ends the output of a login shell. The agent has no state: it may be killed at any time, and another one
 continues.
 
 | do | what it does |
 | --- | --- |
-| hello | says which readtrack, Python, host this is, and how much disk is left |
-| has, put | whether code is here already; take it in, by its hash |
-| start | start a run, unless it was started: asking twice is safe |
-| read | what the event files of runs say beyond what the caller has; waits up to `wait` seconds for more |
-| cancel | leave word for a run's shepherd |
-| files, chunk | what a run has written, and a part of one file |
-| remove | forget a run that has ended |
+| hello | report readtrack and Python versions, the host, and free disk space |
+| has, put | whether code is present already; store it, by its hash |
+| start | start a run unless it was started, so repeating the request is safe |
+| read | new content of runs' event files; waits up to `wait` seconds for it |
+| cancel | leave a message for a run's shepherd |
+| files, chunk | list a run's files, and read a part of one file |
+| remove | delete a run that has ended |
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ Request = dict[str, Any]
 Answer = tuple[dict[str, Any], bytes]
 
 CHUNK = 1 << 20  # bytes of a file in one answer
-LEASE = 15.0  # seconds after which a shepherd that said nothing is given up
-_FULL = 64 << 10  # bytes left on a disk on which nothing can be written any more
-_LAST = 4  # how often a run is to be cancelled until its engine does it by force
+LEASE = 15.0  # seconds without a sign of life after which a shepherd counts as dead
+_FULL = 64 << 10  # with fewer free bytes the disk counts as full
+_LAST = 4  # number of cancel requests after which the engine kills the run
 
 _TICK = 0.05  # seconds
-# What the caller has already, or has no use for.
+# Files that the caller has already, or does not use.
 _NOT_FETCHED = {"events.jsonl", "job.json", "result.json", "scratch", "detached"}
 
 
 def answer(root: Path, request: Request, payload: bytes) -> Answer:
-    """Raises ValueError for a malformed request, OSError from the disk."""
+    """Answer a request. Raises ValueError for a malformed request, OSError from the disk."""
     return _ANSWERS[request["do"]](root, request, payload)
 
 
@@ -77,7 +77,7 @@ def has(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def put(root: Path, request: Request, payload: bytes) -> Answer:
-    """Unpack code under its hash. Raises ValueError if it is not what the hash says."""
+    """Unpack code under its hash. Raises ValueError if the hash does not match."""
     if hashlib.sha256(payload).hexdigest() != request["hash"]:
         raise ValueError("the code was damaged on its way")
     place = folders.code(root, request["hash"])
@@ -93,7 +93,7 @@ def put(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def prepare(root: Path, request: Request) -> Path:
-    """The run's folder, with what its shepherd needs to know."""
+    """The run's folder, with the files that its shepherd needs."""
     folder = folders.run(root, request["job"]["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "code").exists():
@@ -103,7 +103,10 @@ def prepare(root: Path, request: Request) -> Path:
 
 
 def start(root: Path, request: Request, payload: bytes) -> Answer:
-    """The one who gets the lock starts the shepherd, and hands the lock to it: while it is held, it lives."""
+    """Start a run. The process that gets the lock starts the shepherd and passes the lock on to it.
+
+    The lock is held for as long as the shepherd lives.
+    """
     folder = prepare(root, request)
     with (folder / "lock").open("a") as lock:
         if not _locked(lock) or folders.attempts(folder) or (folder / "engine.json").exists():
@@ -152,7 +155,7 @@ def read(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def _frame(folder: Path, attempt: str, at: int) -> tuple[dict[str, Any], bytes]:
-    # The other order would lose the last words: it ends between the look at the file and this one.
+    # Before reading the file: in the other order, events written just before the end would be lost.
     alive, why = _alive(folder)
     if alive is False and folder.is_dir() and shutil.disk_usage(folder).free < _FULL:
         why = why or "the disk there is full"
@@ -171,14 +174,16 @@ def _frame(folder: Path, attempt: str, at: int) -> tuple[dict[str, Any], bytes]:
 
 
 def cancel(root: Path, request: Request, payload: bytes) -> Answer:
-    """`times`: how often it was requested. A run that waits in a queue is taken out of it, and so is one
-    whose node does not hear."""
+    """Cancel a run. `times`: number of requests so far.
+
+    A run that waits in a queue is removed from it, and so is one whose node does not respond.
+    """
     folder = folders.run(root, request["run"])
     write_text(folder / "cancel", str(int(request["times"])))
     number = _slurm_job(folder)
     if not number:
         return {}, b""
-    # The state is fetched again: to take a job that has begun out of the queue would kill its worker.
+    # With a fresh state, because dequeuing a job that has begun would kill its worker.
     forced = not folders.attempts(folder) or request["times"] >= _LAST
     if forced or slurm.state(number, age=0).waiting:
         slurm.cancel(number)
@@ -186,7 +191,7 @@ def cancel(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def files(root: Path, request: Request, payload: bytes) -> Answer:
-    """Name and size of what the attempt wrote."""
+    """Names and sizes of the attempt's files."""
     folder = folders.attempt(folders.run(root, request["run"]), request["attempt"])
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -207,9 +212,9 @@ def chunk(root: Path, request: Request, payload: bytes) -> Answer:
 
 
 def remove(root: Path, request: Request, payload: bytes) -> Answer:
-    """Raises ValueError while the run is alive."""
+    """Delete a run. Raises ValueError while it is alive."""
     folder = folders.run(root, request["run"])
-    # Under another name first: submitit may still write that its job has ended.
+    # Renamed first, because submitit may still write that its job has ended.
     gone = folder.with_name(f".{folder.name}")
     if folder.is_dir():
         if _alive(folder)[0] is True:
@@ -238,7 +243,7 @@ def _alive(folder: Path) -> tuple[bool | None, str]:
         state = slurm.state(number)
         if state.waiting:
             return True, state.text
-        # On other nodes no lock can be examined. The lease tells, whatever the controller thinks.
+        # Locks of other nodes cannot be examined, so the lease decides, whatever the controller says.
         return (True if _leased(folder) else None if state.unknown else state.alive), state.text
     try:
         with (folder / "lock").open("a") as lock:
@@ -249,18 +254,18 @@ def _alive(folder: Path) -> tuple[bool | None, str]:
 
 
 def _last_words(folder: Path) -> str:
-    """The shepherd's last output, if it failed."""
+    """The last line of the shepherd's output, if it failed."""
     try:
         return (folder / "shepherd.txt").read_text(errors="replace").strip().rpartition("\n")[2][:300]
     except OSError:
         return ""
 
 
-_renewed: dict[Path, tuple[int, float]] = {}  # the lease's time there, and when it was first seen here
+_renewed: dict[Path, tuple[int, float]] = {}  # the lease's remote time, and when it was first seen here
 
 
 def _leased(folder: Path) -> bool:
-    """Whether the lease was renewed of late. Clocks are compared at the first look; then it has to move."""
+    """Whether the lease was renewed recently. The first check compares clocks; later it must change."""
     try:
         stamp = (folder / "lease").stat().st_mtime_ns
     except OSError:
@@ -281,7 +286,7 @@ def _slurm_job(folder: Path) -> str:
 
 
 def serve(root: Path, mark: str, source: IO[bytes], sink: IO[bytes]) -> None:
-    """Answer until the source is at its end. An error is an answer, too."""
+    """Answer requests until the end of the source. Errors are answers, too."""
     sink.write(f"\n{mark}\n".encode())
     sink.flush()
     while line := source.readline():

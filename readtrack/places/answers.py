@@ -1,4 +1,4 @@
-"""Checks of an agent's answers: the machine that sends them may be broken into, or run something else.
+"""Validation of an agent's answers: the sender may be compromised, or run other software.
 
 Every function raises Refused with a message for the reader.
 """
@@ -16,8 +16,8 @@ from readtrack.places.errors import Refused
 from readtrack.places.folders import is_id
 from readtrack.text import one_line, quoted
 
-MAX_LINE = 8 << 20  # bytes of an answer's JSON
-MAX_DATA = 2 * CHUNK  # bytes that follow it
+MAX_LINE = 8 << 20  # size limit of an answer's JSON
+MAX_DATA = 2 * CHUNK  # size limit of its payload
 
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "hello": {
@@ -37,8 +37,11 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """News of one run: its attempt, the offset of the `n` bytes that came, whether a shepherd is alive
-    (None: unknown), and the scheduler's state."""
+    """News of one run.
+
+    Its attempt, the offset of the `n` bytes received, whether a shepherd is alive (None: unknown), and the
+    scheduler's state.
+    """
 
     attempt: str
     at: int
@@ -48,7 +51,7 @@ class Frame:
 
 
 def parse(line: bytes) -> tuple[dict[str, Any], int]:
-    """An answer's fields, and how many bytes follow it."""
+    """An answer's fields, and the length of its payload."""
     try:
         said = json.loads(line)
     except (ValueError, RecursionError):
@@ -62,8 +65,7 @@ def parse(line: bytes) -> tuple[dict[str, Any], int]:
 
 
 def check(do: str, said: dict[str, Any]) -> dict[str, Any]:
-    """The answer to such a request, if it has the fields that it must have; else Refused with the error
-    that it holds."""
+    """The answer, if it has the required fields. Raises Refused for an invalid answer or an error."""
     if "error" in said:
         raise Refused(one_line(str(said["error"]))[:1000])
     if do == "hello" and said.get("readtrack") != __version__:
@@ -76,7 +78,7 @@ def check(do: str, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def frames(said: dict[str, Any], runs: Container[str], received: int) -> Iterator[tuple[str, Frame]]:
-    """The frames of an answer to `read`. `runs` are those that were asked about."""
+    """The frames of an answer to `read`. `runs` are those in the request."""
     for one in said["frames"]:
         if not isinstance(one, dict):
             raise _strange("a frame is not an object")
@@ -110,7 +112,7 @@ def files(said: dict[str, Any]) -> Iterator[tuple[str, int]]:
 def _comes_home(name: str) -> bool:
     first, *rest = name.split("/")
     if first == "artifacts" and rest:
-        # Neither "..", nor a hidden file, nor anything that another system reads as a separator.
+        # No "..", no hidden files, and no separators of other systems.
         return all(part and part[0] != "." and part.isprintable() and "\\" not in part for part in rest)
     return name == "log.txt"
 

@@ -1,4 +1,4 @@
-"""The code that travels with a job: the Python files of the paper's plugin and of those that it builds on."""
+"""The code sent with a job: the Python files of the paper's plugin and of the papers it builds on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Code = tuple[str, bytes]  # SHA-256 of the archive, and the archive
 
 
 def pack(paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, tuple[str, ...]]) -> Code:
-    """The same files give the same bytes. An installed plugin does not travel: it must be there already."""
+    """Pack code reproducibly. Installed plugins are not sent, and must be present there already."""
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w") as tar:
         for name in closure(paper, plugins, builds_on):
@@ -25,7 +25,7 @@ def pack(paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, t
 
 
 def names(code: Code) -> list[str]:
-    """The files that travel."""
+    """The files in the archive."""
     with tarfile.open(fileobj=io.BytesIO(code[1])) as tar:
         return tar.getnames()
 
@@ -40,7 +40,7 @@ def _add(tar: tarfile.TarFile, file: Path) -> None:
 
 
 def _files(file: Path) -> list[Path]:
-    """A plugin's Python files. Nothing hidden travels, and nothing that lies outside the plugin's folder."""
+    """A plugin's Python files, without hidden ones and those outside the plugin's folder."""
     if file.name != "__init__.py":
         return [file]
     package = file.parent.resolve()

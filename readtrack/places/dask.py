@@ -1,4 +1,4 @@
-"""A Dask scheduler: a run is one task, and what an agent answers is asked of all workers at once."""
+"""A Dask scheduler: a run is one task, and requests to an agent go to all workers at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from readtrack.places.place import Place
 _PATIENCE = 15  # seconds for the scheduler to answer
 _TICK = 0.01  # seconds
 
-_COMING = ("released", "waiting", "no-worker", "queued", "processing")  # states of a task that is to end yet
+_COMING = ("released", "waiting", "no-worker", "queued", "processing")  # states of an unfinished task
 
 
 class DaskLink:
-    """Raises Unreachable when there is no scheduler, Refused when it has no workers or another readtrack."""
+    """Raises Unreachable if there is no scheduler, Refused without workers or with another readtrack."""
 
     def __init__(self, place: Place) -> None:
         self._home = place.home
@@ -27,7 +27,7 @@ class DaskLink:
             greetings = self._client.run(_answer, self._home, {"do": "hello"}, b"")
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"no scheduler answers at {place.scheduler}") from error
-        except TypeError as error:  # that is how Dask says that it has no certificates
+        except TypeError as error:  # Dask's error for missing certificates
             if not place.scheduler.startswith("tls://"):
                 raise
             raise Refused(
@@ -50,11 +50,11 @@ class DaskLink:
         try:
             if request["do"] == "start":
                 return self._start(request), b""
-            # The other order would miss a run that begins and ends between the two.
+            # Before the workers: in the other order, a run that begins and ends in between would be missed.
             states = self._client.run_on_scheduler(
                 _states, keys=[_key(run) for run in request.get("runs", ())]
             )
-            # Each worker answers for the files that it sees; workers that share a disk say the same.
+            # Each worker answers for the files that it sees; workers that share a disk give the same answer.
             said = self._client.run(_answer, self._home, request, payload)
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"the scheduler does not respond: {error}") from error
@@ -64,11 +64,11 @@ class DaskLink:
         return answers.check(request["do"], fields), data
 
     def _start(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The task's name is the run's: who asks twice gets the one that there is."""
+        """Start a run. The task is named after the run, so a repeated request gets the existing task."""
         key = _key(request["job"]["run_id"])
         future = self._client.submit(_tend, self._home, request, key=key, retries=0, pure=False)
         distributed.fire_and_forget(future)
-        # Until the scheduler knows of it, a question would be answered as if there were no such run.
+        # Until the scheduler knows the task, requests would be answered as if there were no such run.
         deadline = time.monotonic() + _PATIENCE
         while not future.done() and not self._client.run_on_scheduler(_states, keys=[key]):
             if time.monotonic() > deadline:
@@ -85,13 +85,13 @@ def _key(run_id: str) -> str:
 
 
 def _states(keys: list[str], dask_scheduler: Any = None) -> dict[str, str]:
-    """On the scheduler."""
+    """Runs on the scheduler."""
     tasks = ((key, dask_scheduler.tasks.get(key)) for key in keys)
     return {key: task.state for key, task in tasks if task is not None}
 
 
 def _answer(home: str, request: dict[str, Any], payload: bytes) -> agent.Answer:
-    """On a worker."""
+    """Runs on a worker."""
     try:
         return agent.answer(folders.root(home), {**request, "wait": 0}, payload)
     except (OSError, ValueError, KeyError) as error:
@@ -99,13 +99,13 @@ def _answer(home: str, request: dict[str, Any], payload: bytes) -> agent.Answer:
 
 
 def _tend(home: str, request: dict[str, Any]) -> None:
-    """On a worker: the task is the shepherd."""
+    """Runs on a worker, where the task is the shepherd."""
     root = folders.root(home)
     shepherd.tend(agent.prepare(root, request))
 
 
 def _joined(request: dict[str, Any], said: list[agent.Answer], states: dict[str, str]) -> agent.Answer:
-    """One answer from those of all workers."""
+    """Combine the answers of all workers."""
     good = [each for each in said if "error" not in each[0]]
     if not good:
         raise Refused(said[0][0]["error"])

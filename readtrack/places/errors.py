@@ -4,8 +4,8 @@ from readtrack.errors import ReadtrackError
 
 
 class Unreachable(Exception):
-    """No contact for now: to be tried again."""
+    """No contact at the moment; retry."""
 
 
 class Refused(ReadtrackError):
-    """The other side cannot do it, and will not in a minute."""
+    """The other side cannot do it, and retrying will not help."""

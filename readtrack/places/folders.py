@@ -1,4 +1,4 @@
-"""Where the far side of a connection keeps runs and code, in a folder of its home.
+"""Folders for runs and code on the remote side, in its home.
 
 elsewhere/code/HASH/                unpacked code
 elsewhere/runs/RUN/                 job.json, lock, lease, done, ... (see `readtrack.places.shepherd`)
@@ -18,7 +18,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def root(home: str) -> Path:
-    """The folder for runs that were sent to this home; an empty `home` is the default one."""
+    """The folder for runs that were sent to this home; an empty `home` is the default home."""
     return Home(home or None).root / "elsewhere"
 
 
@@ -43,7 +43,7 @@ def code(root: Path, digest: str) -> Path:
 
 
 def attempts(run: Path) -> list[str]:
-    """The names of a run's attempts, the newest last."""
+    """The names of a run's attempts, oldest first."""
     try:
         return sorted(name for name in os.listdir(run / "attempts") if not name.startswith("."))
     except FileNotFoundError:
@@ -51,7 +51,7 @@ def attempts(run: Path) -> list[str]:
 
 
 def attempt(run: Path, name: str) -> Path:
-    """The folder of the run inside the home of one attempt. Raises ValueError for an invalid name."""
+    """The run's folder inside the home of one attempt. Raises ValueError for an invalid name."""
     if not is_id(name):
         raise ValueError(f"{name!r} is not an attempt")
     runs = run / "attempts" / name / "runs"

@@ -1,4 +1,4 @@
-"""Start a run here or elsewhere, and find a run that is still in progress."""
+"""Start a run here or remotely, and attach to a run in progress."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from readtrack.runs.launcher import Running
 
 
 def start(job: Job, library: Library) -> Running:
-    """Start the job at its place, or here where it names none. The run records its code's
-    hashes, and how it differs from what ships.
+    """Start the job at its place, or here if it names none.
 
-    Raises ReadtrackError if it cannot be started, the place is not known, or its paper does not exist.
+    Records the hashes of the code, and its differences from the shipped code. Raises ReadtrackError if the
+    job cannot be started, the place is unknown, or the paper does not exist.
     """
     plugins = library.runnable()
     builds_on = {paper.id: paper.builds_on for paper in library.catalog.papers.values()}
@@ -37,8 +37,8 @@ def start(job: Job, library: Library) -> Running:
 
 
 def attach(folder: Path) -> Running | None:
-    """A process for a run that is alive, here or elsewhere; else None.
+    """A handle for a live run, here or remote, or None.
 
-    Raises ReadtrackError for a run elsewhere whose place is not the reader's.
+    Raises ReadtrackError for a remote run whose place is not in the reader's places.yaml.
     """
     return process.attach(folder) if (folder / ELSEWHERE).exists() else launcher.attach(folder)

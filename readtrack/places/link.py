@@ -1,4 +1,4 @@
-"""Ways to reach an agent: through the ssh program, as a child process here, or through a Dask scheduler."""
+"""Connections to an agent: through ssh, as a child process on this machine, or through a Dask scheduler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from readtrack.places.errors import Refused, Unreachable
 from readtrack.places.place import Place
 from readtrack.text import one_line
 
-_GREETING = 30.0  # seconds until the agent's first word: a login shell may take its time
+_GREETING = 30.0  # seconds until the agent's first output; a login shell may be slow
 _ANSWER = 60.0  # seconds for an answer
 _SSH = (
     *("ssh", "-T", "-e", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"),
@@ -29,7 +29,7 @@ _SSH = (
 
 
 class Link(Protocol):
-    """Requests go one at a time. `call` raises Unreachable, or Refused with the other side's words."""
+    """A connection; one request at a time. `call` raises Unreachable, or Refused with the remote message."""
 
     def call(self, request: dict[str, Any], payload: bytes = b"") -> tuple[dict[str, Any], bytes]: ...
 
@@ -37,7 +37,7 @@ class Link(Protocol):
 
 
 def connect(place: Place) -> Link:
-    """Raises Unreachable, Refused, or NotAvailableError where an extra is missing."""
+    """Connect to a place. Raises Unreachable, Refused, or NotAvailableError if an extra is missing."""
     if place.kind == "dask":
         try:
             from readtrack.places.dask import DaskLink
@@ -52,12 +52,12 @@ def connect(place: Place) -> Link:
 
 
 def command(place: Place) -> list[str]:
-    """The command that starts an agent there, without its mark."""
-    # -P: what lies in the folder that the agent starts in is not imported.
+    """The command that starts an agent at the place, without its mark."""
+    # -P: do not import from the folder that the agent starts in.
     far = [place.python, "-u", "-P", "-m", "readtrack.places.agent", place.home]
     if not place.host:
         return far
-    # One line that sh, bash, fish and tcsh read alike; a ~ is for the far shell.
+    # One line that sh, bash, fish and tcsh parse alike; ~ is expanded by the remote shell.
     words = [_quoted(word) for word in far]
     return [*_SSH, "--", place.host, "exec " + " ".join(words)]
 
@@ -70,7 +70,7 @@ def _quoted(word: str) -> str:
 class StreamLink:
     """An agent at the end of a pipe.
 
-    Raises Unreachable or Refused when it cannot be reached.
+    Raises Unreachable or Refused if it cannot be reached.
     """
 
     def __init__(self, command: list[str]) -> None:
@@ -84,7 +84,7 @@ class StreamLink:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 env=environment,
-                start_new_session=True,  # an interrupt at the keyboard is for readtrack
+                start_new_session=True,  # Ctrl-C must reach readtrack only
             )
         except OSError as error:
             raise Refused(f"{command[0]}: {error.strerror}.") from error
@@ -95,7 +95,7 @@ class StreamLink:
         try:
             self._greet(f"\n{mark}\n".encode())
             self.hello, _ = self.call({"do": "hello"})
-        except BaseException:  # an interrupt, too, leaves no ssh behind
+        except BaseException:  # also after an interrupt, so that no ssh is left behind
             self.close()
             raise
 
@@ -114,7 +114,7 @@ class StreamLink:
                 try:
                     pipe.close()
                 except OSError:
-                    continue  # what was still to be written goes nowhere
+                    continue  # unwritten data are discarded
 
     def _send(self, data: bytes, deadline: float) -> None:
         assert self._child.stdin is not None
@@ -146,7 +146,7 @@ class StreamLink:
         return data
 
     def _fill(self, deadline: float) -> None:
-        """Read on; what comes on stderr is kept for an explanation, and never fills its pipe."""
+        """Read more output. stderr is read too, for error messages and so that its pipe never fills."""
         out, err = self._child.stdout, self._child.stderr
         assert out is not None
         assert err is not None
@@ -162,7 +162,7 @@ class StreamLink:
             self._buffer += data
 
     def _lost(self) -> Exception:
-        """Why the agent has gone: ssh itself says 255, anything else was the other side."""
+        """Why the agent has gone: exit code 255 is from ssh itself, any other from the remote side."""
         try:
             code = self._child.wait(timeout=2)
         except subprocess.TimeoutExpired:
@@ -187,7 +187,7 @@ class StreamLink:
 
 
 def _remaining(deadline: float) -> float:
-    """Seconds; raises Unreachable when there are none, even if the other side keeps sending."""
+    """Remaining seconds. Raises Unreachable if there are none, even if data keep arriving."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise Unreachable("no answer in time")

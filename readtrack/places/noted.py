@@ -1,8 +1,7 @@
-"""place.json: the name of the place where a run is executed. It never says how to reach that place.
+"""place.json: the name of the place where a run is executed, but not how to reach it.
 
 A run folder may come from another home, so host, program and folder are always looked up in the reader's own
-places.yaml. The digest can only stop a run from being followed: it differs when the name now means another
-machine.
+places.yaml. The digest prevents a run from being followed if the name now means another machine.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Noted:
 
     place    the reader's name for the place
     machine  `Place.machine` when the run was sent
-    attempt  the attempt that events.jsonl is of, "" before the first
+    attempt  the attempt in events.jsonl, "" before the first
     """
 
     place: str
@@ -41,14 +40,14 @@ class Noted:
 
     @classmethod
     def read(cls, folder: Path) -> Noted:
-        """Raises OSError or ValueError when the file cannot be used."""
+        """Raises OSError or ValueError if the file cannot be used."""
         try:
             found = json.loads(regular.read_bytes(folder / ELSEWHERE, _LARGEST))
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
         if not isinstance(found, dict):
             raise ValueError("it is not an object")
-        if isinstance(found.get("place"), dict):  # written by readtrack before it kept only the name
+        if isinstance(found.get("place"), dict):  # written by older versions, which stored the whole place
             found = {**found, **_from_whole_place(found["place"])}
         noted = cls(*(found.get(key, "") for key in ("place", "machine", "attempt")))
         if not all(isinstance(value, str) for value in asdict(noted).values()):
@@ -66,7 +65,7 @@ def _from_whole_place(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def place_of(folder: Path, home: Home) -> tuple[Place, Noted]:
-    """The run's place in the reader's places.yaml. Raises ReadtrackError if the run is not to be followed."""
+    """The run's place in the reader's places.yaml. Raises ReadtrackError if the run must not be followed."""
     run = quoted(folder.name)
     if folder.is_symlink() or any(path.is_symlink() for path in folder.rglob("*")):
         raise ReadtrackError(

@@ -35,7 +35,7 @@ from readtrack.text import nearest, one_line, quoted
 Kind = Literal["ssh", "slurm", "dask"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-# What begins with a dash would be an option of the ssh program.
+# A leading dash would make it an option of the ssh program.
 _HOST = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.:@%\[\]-]*")
 _KEYS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {  # required, optional
     "ssh": (("host",), ("python", "home")),
@@ -45,18 +45,18 @@ _KEYS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {  # required, opti
 
 
 class PlacesError(ReadtrackError):
-    """places.yaml cannot be used: `places.yaml:3: what is wrong; how to put it right`."""
+    """places.yaml is invalid: `places.yaml:3: problem; solution`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One machine, or many behind one name.
+    """One machine, or several under one name.
 
-    host       of the reader's ssh configuration; "" is this machine (SLURM only)
-    python     there: the interpreter of an environment with readtrack and PyTorch
-    home       there: the folder for runs, "" for readtrack's own; on a cluster, one that all nodes share
+    host       in the reader's ssh configuration; "" is this machine (SLURM only)
+    python     the remote interpreter, in an environment with readtrack and PyTorch
+    home       the remote folder for runs, "" for the default; on a cluster, one that all nodes share
     minutes    SLURM's time limit of a run
-    parameters of submitit's executor, without their prefix `slurm_`
+    parameters of submitit's executor, without the prefix `slurm_`
     scheduler  Dask's address
     """
 
@@ -75,15 +75,18 @@ class Place:
 
     @property
     def is_open(self) -> bool:
-        """Whether the scheduler trusts all who reach it, and others than this machine can. Dask sends pickles
-        both ways: who can speak to the scheduler runs code on every client and worker."""
+        """Whether other machines can reach the scheduler, and it trusts everyone who does.
+
+        Dask sends pickles both ways, so whoever can talk to the scheduler runs code on every client and
+        worker.
+        """
         transport, _, address = self.scheduler.rpartition("://")
         host = address.rpartition(":")[0] or address
         return bool(host) and transport not in ("tls", "wss") and not _is_loopback(host.strip("[]"))
 
     @property
     def machine(self) -> str:
-        """A digest of what makes a place the same machine. Its Python and its time limit may change."""
+        """A digest that identifies the machine. Its Python and its time limit may change."""
         parts = json.dumps([self.kind, self.host, self.home, self.scheduler])
         return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -105,10 +108,9 @@ def load(home: Home) -> dict[str, Place]:
 
 
 def add(home: Home, name: str, fields: dict[str, str]) -> None:
-    """Append a place to places.yaml; what the file holds stays as it is.
+    """Append a place to places.yaml, without changing the rest.
 
-    Raises ReadtrackError if there is such a place, the fields are none of a place, or the file cannot be
-    written.
+    Raises ReadtrackError if the place exists already, the fields are invalid, or the file cannot be written.
     """
     import yaml
 
@@ -128,7 +130,7 @@ def add(home: Home, name: str, fields: dict[str, str]) -> None:
                 else:
                     path.unlink()
                 raise
-    except OSError as error:  # a lock that is not free in time is one, too
+    except OSError as error:  # includes the timeout of the lock
         raise ReadtrackError(
             f"The place {name} could not be written to {path}: {error.strerror or error}. "
             "Make room there, or set READTRACK_HOME to a writable folder."
@@ -136,7 +138,7 @@ def add(home: Home, name: str, fields: dict[str, str]) -> None:
 
 
 def find(home: Home, name: str) -> Place:
-    """Raises ReadtrackError if there is no such place."""
+    """The place of that name. Raises ReadtrackError if there is none."""
     places = load(home)
     if name not in places:
         known = nearest(name, places, "`readtrack places add` adds one") if places else "there are none yet: "

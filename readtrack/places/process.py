@@ -1,6 +1,6 @@
-"""A run elsewhere as the app and the command line see it: like `launcher.RunHandle`, with a thread behind it.
+"""A remote run for the app and the command line: like `launcher.RunHandle`, with a thread behind it.
 
-One `_Follower` for each place keeps the one connection, and brings home what all of its runs have to say.
+One `_Follower` per place holds the connection, and fetches the events of all of its runs.
 """
 
 from __future__ import annotations
@@ -31,24 +31,23 @@ from readtrack.runs.launcher import STOP_LEVELS, StopLevel
 from readtrack.runs.store import load, read_result, write_end_event, write_result
 from readtrack.text import counted, format_bytes, one_line
 
-_WAIT = 0.5  # seconds that an agent waits for news: as long may a cancellation take to be sent
-_PAUSE = 0.1  # seconds between two questions where nothing was new
-_LONGEST_PAUSE = 60.0  # seconds between two tries to reach a place
-_TRIES = 3  # to reach a place, until a run that never began there is given up
-_SLACK = 90  # seconds before a time limit in which a run is stopped by its own shepherd
+_WAIT = 0.5  # seconds that an agent waits for news, and the longest delay of a cancellation
+_PAUSE = 0.1  # seconds between two requests without news
+_LONGEST_PAUSE = 60.0  # seconds between two attempts to connect
+_TRIES = 3  # attempts to connect before giving up a run that never began
+_SLACK = 90  # seconds before a time limit at which a run's shepherd stops it
 
-_RUN_LIMIT = 256 << 20  # bytes of events, and as many of files, that one run may bring home
-_BLOCK = 4096  # bytes that an empty file counts for: their number is limited, too
+_RUN_LIMIT = 256 << 20  # size limit of a run's events, and of its files
+_BLOCK = 4096  # minimum size counted per file, to limit their number
 
 Connect = Callable[[Place], Link]
 
 
 def start(job: Job, home: Home, place: Place, code: Code, *, connect: Connect = connect) -> FarProcess:
-    """Write down what is to be run where, and let it be sent there. `sent.txt` in the run's folder names the
-    files that travel.
+    """Record the job and its place, and send it there in the background.
 
-    Raises ReadtrackError if the paper does not have a setting, or the folder cannot be made. What
-    only the place can tell is the run's end.
+    `sent.txt` in the run's folder lists the files that are sent. Raises ReadtrackError if the paper does not
+    have a setting, or the folder cannot be made. Errors at the place end the run.
     """
     if job.only != "benchmark":
         settings.check(job.settings, job.paper, find(home))
@@ -68,10 +67,10 @@ def start(job: Job, home: Home, place: Place, code: Code, *, connect: Connect = 
 
 
 def attach(folder: Path, *, connect: Connect = connect) -> FarProcess | None:
-    """A process for a run on another machine; None if it has ended, or its job cannot be read.
+    """A handle for a remote run; None if it has ended, or its job cannot be read.
 
-    Only who starts a run sends its code: a folder may come from anywhere. Raises ReadtrackError if the run's
-    place is not in the reader's places.yaml, or means another machine there by now.
+    Only the process that starts a run sends its code, because a folder may come from anywhere. Raises
+    ReadtrackError if the run's place is not in the reader's places.yaml, or means another machine by now.
     """
     if read_result(folder) is not None:
         return None
@@ -83,18 +82,17 @@ def attach(folder: Path, *, connect: Connect = connect) -> FarProcess | None:
 
 
 def unfinished(home: Home) -> list[Path]:
-    """The folders of runs on other machines whose end has not been fetched."""
+    """The folders of remote runs whose end has not been fetched."""
     found = sorted(home.runs.glob(f"*/{ELSEWHERE}"))
     return [file.parent for file in found if not (file.parent / "result.json").exists()]
 
 
 class FarProcess:
-    """A run elsewhere.
+    """A remote run.
 
-    stop_level  how hard it is being stopped
-    attempt     counts from 1; when it grows, the run has started again there, and so has `events.jsonl`
-    contact     "" while all is well, else a message about the place: its queue, or that it is
-                out of reach
+    stop_level  the current stop level, or None
+    attempt     counts from 1; when it grows, the run has started again, with a new `events.jsonl`
+    contact     "" if all is well, else a message about the place: its queue, or that it is out of reach
     """
 
     def __init__(
@@ -113,30 +111,30 @@ class FarProcess:
         self.contact = ""
         self.job = job
         self.place = place
-        self.asked = 0  # how often it was to be cancelled
-        self.told = 0  # and how often the place was asked
-        self.heard = False  # whether the place has answered for it
+        self.asked = 0  # number of cancel requests by the reader
+        self.told = 0  # number of cancel requests sent to the place
+        self.heard = False  # whether the place has answered about it
         self.outcome: Outcome | None = None
-        self.code = code  # what is still to be sent
-        self.seen = noted.attempt  # the attempt that events.jsonl is of
+        self.code = code  # code still to be sent
+        self.seen = noted.attempt  # the attempt in events.jsonl
         self._lock: IO[str] | None = (folder / "follow.lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Somebody else brings it home; here it is only shown.
+            # Another process fetches it; here it is only shown.
             self._lock.close()
             self._lock = None
         else:
             _follower(place, connect).add(self)
 
     def poll(self) -> Outcome | None:
-        """The outcome once the run's end and its files are here."""
+        """The outcome, once the run's end and its files have been fetched."""
         if self.outcome is None and self._lock is None and (result := read_result(self.folder)) is not None:
             self.outcome = result.outcome
         return self.outcome
 
     def cancel(self) -> StopLevel:
-        """Ask the run to stop. Where the place cannot be reached, the last level leaves the run to itself."""
+        """Ask the run to stop. At the last level, an unreachable run is abandoned."""
         self.asked += 1
         self.stop_level = STOP_LEVELS[min(self.asked, len(STOP_LEVELS)) - 1]
         if self.stop_level == "killed" and self.contact and self.outcome is None:
@@ -145,7 +143,7 @@ class FarProcess:
         return self.stop_level
 
     def detach(self) -> None:
-        """The run continues without us anyway."""
+        """The run continues without this process anyway."""
         self.let_go()
 
     def let_go(self) -> None:
@@ -161,19 +159,19 @@ class FarProcess:
     def submitted(self) -> bool:
         return self.code is None
 
-    # What the follower calls
+    # Called by the follower
 
     def size(self) -> int:
-        """The offset in the far file: what is here is a prefix of it."""
+        """The offset in the remote file, of which the local file is a prefix."""
         try:
             return (self.folder / "events.jsonl").stat().st_size
         except FileNotFoundError:
             return 0
 
     def take(self, attempt: str, at: int, data: bytes) -> None:
-        """Append what follows on what is here; what was here already, or leaves a gap, is requested again.
+        """Append new events. Data that overlap or leave a gap are dropped and requested again.
 
-        Raises Refused when the events are more than a run may have.
+        Raises Refused if the events exceed the limit of a run.
         """
         if attempt != self.seen:
             self._begin_anew(attempt)
@@ -195,7 +193,7 @@ class FarProcess:
         Noted(self.place.name, self.place.machine, attempt).write(self.folder)
 
     def end(self, why: str) -> None:
-        """No shepherd is left, so no more events will come."""
+        """Record the end of a run without a shepherd, which sends no more events."""
         record = load(self.folder)
         if record.outcome is None and self.asked and not self.seen:
             record = write_end_event(self.folder, "cancelled", "before it began")
@@ -210,7 +208,7 @@ class FarProcess:
         self.let_go()
 
     def fail(self, reason: str) -> None:
-        """It never began."""
+        """Record that the run never began."""
         record = write_end_event(self.folder, "failed", f"{self.place.name}: {reason}")
         self.outcome = record.outcome
         self.let_go()
@@ -231,7 +229,7 @@ def _follower(place: Place, connect: Connect) -> _Follower:
 
 
 class _Follower(threading.Thread):
-    """Keeps the connection to one place, and ends some seconds after its last run."""
+    """The connection to one place. Ends a few seconds after its last run."""
 
     def __init__(self, place: Place, connect: Connect) -> None:
         super().__init__(name=f"place {place.name}", daemon=True)
@@ -274,7 +272,7 @@ class _Follower(threading.Thread):
                 if not run.submitted:
                     run.fail(str(error))
             self._lose([run for run in runs if run.submitted], str(error))
-        except Exception as error:  # whatever the library of a link raises: the runs there know nothing of it
+        except Exception as error:  # whatever a link's library raises does not affect the runs themselves
             self._lose(runs, f"{type(error).__name__}: {error}")
         else:
             if self._failures:
@@ -299,7 +297,7 @@ class _Follower(threading.Thread):
             time.sleep(_PAUSE)
 
     def _ask(self, link: Link, runs: list[FarProcess]) -> bool:
-        """One round: True if anything was new."""
+        """One round of requests. Returns True if there was news."""
         for run in runs:
             try:
                 if run.code is not None:
@@ -350,7 +348,7 @@ class _Follower(threading.Thread):
         run.code = None
 
     def _finish(self, link: Link, run: FarProcess, why: str) -> None:
-        """Bring the run's files home, then say that it has ended: `result.json` comes last."""
+        """Fetch the run's files, then record its end: `result.json` comes last."""
         left = fetch(link, run) if run.seen else []
         run.end(why)
         if not left:
@@ -358,10 +356,10 @@ class _Follower(threading.Thread):
 
 
 def fetch(link: Link, run: FarProcess) -> list[str]:
-    """Bring home the log and the artifacts of the run's last attempt. What is here in its whole length stays.
+    """Fetch the log and the artifacts of the run's last attempt, except those already complete.
 
-    Returns the names of files that would take the run past its limit: they stay on the other machine, and
-    the run's log says so.
+    Returns the names of files beyond the run's limit. They stay on the other machine, and the run's log says
+    so.
     """
     said, _ = link.call({"do": "files", "run": run.run_id, "attempt": run.seen})
     left, room = [], _RUN_LIMIT
@@ -390,5 +388,5 @@ def _copy(link: Link, run: FarProcess, name: str, size: int, file: IO[bytes]) ->
         request = {"do": "chunk", "run": run.run_id, "attempt": run.seen, "name": name, "at": at}
         _, data = link.call(request)
         if not data:
-            break  # it was cut there in the meantime
+            break  # it was truncated there in the meantime
         file.write(data[: size - at])

@@ -1,14 +1,13 @@
 """Supervises one run on the machine where it runs: `python -m readtrack.places.shepherd FOLDER`.
 
-It belongs to no terminal. Each start is an attempt with its own folder, which is a home for one
-run: two attempts never write into one file. The worker ends when its shepherd
-does.
+It has no terminal. Each start is an attempt with its own folder, which is a home for one run, so two attempts
+never write to the same file. The worker ends with its shepherd.
 
-    FOLDER/job.json, code     what to run, and the hash of the code that came with it
-    FOLDER/cancel             how often the reader asked it to stop
+    FOLDER/job.json, code     the job, and the hash of its code
+    FOLDER/cancel             number of cancel requests by the reader
     FOLDER/lock               held by a living shepherd
-    FOLDER/done               its work is done, whatever its engine still thinks
-    FOLDER/lease              touched by one every two seconds, for those who cannot see the lock
+    FOLDER/done               the shepherd has finished, whatever its engine reports
+    FOLDER/lease              touched every two seconds, for processes that cannot see the lock
     FOLDER/attempts/NAME/     a home: runs/, and the paper's code as plugins/
 """
 
@@ -37,9 +36,9 @@ _RENEW = 2.0  # seconds
 
 
 def main(folder: Path, lock: int | None = None) -> None:
-    """In its own process: a signal means that the machine is wanted back.
+    """The shepherd in its own process, where a signal means that the machine is reclaimed.
 
-    lock  a descriptor that came with the process, and holds the lock already
+    lock  inherited descriptor that already holds the lock
     """
     signals: list[int] = []
 
@@ -55,9 +54,9 @@ def main(folder: Path, lock: int | None = None) -> None:
 
 
 def tend(folder: Path, signals: Sequence[int] = ()) -> None:
-    """Run the job once, unless an earlier attempt has come to its end, or is still looked after.
+    """Run the job once, unless an earlier attempt is complete or another shepherd supervises it.
 
-    signals  grows when this process is asked to leave
+    signals  grows when this process is asked to end
     """
     with (folder / "lock").open("a") as lock:
         try:
@@ -74,7 +73,7 @@ def _tend(folder: Path, signals: Sequence[int]) -> None:
         (folder / "done").touch()
         return
     job = Job.read(folder)
-    # Its own name in the environment of its processes: clearing up after one attempt spares the next.
+    # A separate id for each attempt, so that cleaning up after one spares the next.
     number = len(earlier) + 1
     job = replace(job, run_id=f"{job.run_id}.{number}", resumes=job.resumes or job.run_id)
     home = Home(folder / "attempts" / f"{number:03}-{secrets.token_hex(3)}")
@@ -90,7 +89,7 @@ def _tend(folder: Path, signals: Sequence[int]) -> None:
     else:
         _follow(process, folder, signals)
         if signals and process.poll() == "interrupted":
-            return  # not done: its engine may put it back into the queue
+            return  # not done: its engine may requeue it
     (folder / "done").touch()
 
 

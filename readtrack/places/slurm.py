@@ -1,4 +1,4 @@
-"""The machine that has sbatch: a run's shepherd as its own job, through submitit."""
+"""SLURM: a run's shepherd as a job of its own, through submitit."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import NamedTuple
 
 from readtrack import interpreter
 
-_ASKED_EVERY = 5.0  # seconds: a controller answers many
+_ASKED_EVERY = 5.0  # seconds between requests, because a controller serves many users
 _WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "RESIZING")
 _ALIVE = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING")
 
 
 class SlurmError(Exception):
-    """SLURM said no, or is not there."""
+    """SLURM reported an error, or is not available."""
 
 
 class State(NamedTuple):
     """The state of a job, as the SLURM controller reports it.
 
-    waiting  it has not begun, or is to begin again
-    unknown  the controller does not answer
+    waiting  it has not begun, or will begin again
+    unknown  the controller does not respond
     """
 
     waiting: bool
@@ -38,14 +38,14 @@ class State(NamedTuple):
 def submit(
     supervise: Callable[[Path], None], folder: Path, minutes: int, parameters: Mapping[str, str]
 ) -> str:
-    """Queue a job that calls `supervise(folder)`; its number. Raises SlurmError with sbatch's own words."""
+    """Queue a job that calls `supervise(folder)`; returns its id. Raises SlurmError with sbatch's message."""
     try:
         import submitit
     except ModuleNotFoundError:
         raise SlurmError(
             f"submitit is not installed there: {interpreter.install_command('slurm', sys.executable)}"
         ) from None
-    # -P: what lies in the folder that the job starts in is not imported.
+    # -P: do not import from the folder that the job starts in.
     python = f"{shlex.quote(sys.executable)} -P"
     executor = submitit.AutoExecutor(folder=folder / "submitit", cluster="slurm", slurm_python=python)
     try:
@@ -53,7 +53,7 @@ def submit(
             timeout_min=minutes,
             stderr_to_stdout=True,
             slurm_job_name=f"readtrack-{folder.name}",
-            slurm_use_srun=False,  # a process less that can die
+            slurm_use_srun=False,  # one process fewer that can fail
             **{f"slurm_{name}": value for name, value in parameters.items()},
         )
         return str(executor.submit(supervise, folder).job_id)
@@ -98,7 +98,7 @@ def _ask(number: str) -> State:
 
 
 def _show(number: str) -> dict[str, str] | None:
-    """The fields of a job: empty if SLURM has forgotten it, None if SLURM does not answer."""
+    """The fields of a job: empty if SLURM has forgotten it, None if SLURM does not respond."""
     try:
         done = subprocess.run(
             ["scontrol", "show", "job", number, "-o"], capture_output=True, text=True, timeout=20, check=False
@@ -107,13 +107,13 @@ def _show(number: str) -> dict[str, str] | None:
         return None
     if done.returncode and "Invalid job id" not in done.stderr:
         return None
-    # Values may hold spaces; the keys wanted here have none in theirs.
+    # Values may contain spaces, but the keys needed here have values without.
     pairs = (word.partition("=") for word in done.stdout.split())
     return {name: value for name, equals, value in pairs if equals}
 
 
 def cancel(number: str) -> None:
-    """Raises SlurmError if there is no scancel."""
+    """Cancel a job. Raises SlurmError if there is no scancel."""
     try:
         subprocess.run(["scancel", number], capture_output=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

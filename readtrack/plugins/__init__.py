@@ -1,1 +1,1 @@
-"""Plugins from the outside: found by name, loaded one at a time, checked in a child process."""
+"""Find plugins by name, load one at a time, and check them in a child process."""

@@ -1,4 +1,4 @@
-"""The child of `examine`: `python -m readtrack.plugins NAME FILE` writes what it found into the file."""
+"""The child process of `examine`: `python -m readtrack.plugins NAME FILE` writes its findings to the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _answer(name: str, path: str) -> None:
     except ReadtrackError as error:
         answer["reason"] = one_line(str(error))
     Path(path).write_text(json.dumps(answer), encoding="utf-8")
-    # A plugin's threads must not keep the process.
+    # A plugin's threads must not keep the process alive.
     os._exit(0)
 
 

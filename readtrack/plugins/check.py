@@ -1,4 +1,4 @@
-"""Checks of a plugin in a child process: whether it can be used, its claims, its checks."""
+"""Checks of a plugin in a child process: whether it can be imported, its claims, its checks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from readtrack.text import signal_name
 
 
 class Inspection(NamedTuple):
-    """The result of a plugin's check in a child process: why it cannot be used, or None; and its claims."""
+    """The result of a check in a child process: why the plugin cannot be used, or None; and its claims."""
 
     reason: str | None
     claims: tuple[Claim, ...] = ()
 
 
 def check(name: str, home: Home, timeout: float = 30) -> str | None:
-    """Import the plugin in a child process: None if it is sound, or one line with the reason."""
+    """Import the plugin in a child process. Returns None if it works, or one line with the reason."""
     return examine(name, home, timeout).reason
 
 
@@ -41,7 +41,7 @@ def examine(name: str, home: Home, timeout: float = 30) -> Inspection:
 
 
 def check_all(name: str, home: Home, timeout: float = 900) -> list[tuple[str, str]]:
-    """Run every check of a plugin in a child process: (what must hold, "" or why it does not)."""
+    """Run every check of a plugin in a child process: (requirement, "" or why it is not met)."""
     found, reason = _ask("readtrack.checks", name, home, timeout)
     if reason is not None:
         return [("it can be checked", f"it {reason} during the checks")]
@@ -49,9 +49,10 @@ def check_all(name: str, home: Home, timeout: float = 900) -> list[tuple[str, st
 
 
 def mutants(name: str, home: Home, timeout: float = 900) -> list[tuple[str, str, str]]:
-    """Try the checks on mistakes in a plugin's comparisons, in a child process.
+    """Try the checks on mutants of a plugin's comparisons, in a child process.
 
-    Returns for each mistake what it is, "killed", "survived" or "does not apply", and what found it.
+    Returns for each mutant its description, "killed", "survived" or "does not apply", and the check that
+    killed it.
     """
     found, reason = _ask("readtrack.checks.mutants", name, home, timeout)
     if reason is not None:
@@ -60,7 +61,7 @@ def mutants(name: str, home: Home, timeout: float = 900) -> list[tuple[str, str,
 
 
 def _ask(program: str, name: str, home: Home, timeout: float) -> tuple[Any, str | None]:
-    """The child process's report on a plugin, as JSON; or why it said nothing."""
+    """The child process's report on a plugin, as JSON; or why there is none."""
 
     with tempfile.TemporaryDirectory(prefix="readtrack-check-") as folder:
         answer = Path(folder, "answer.json")
@@ -74,7 +75,7 @@ def _ask(program: str, name: str, home: Home, timeout: float) -> tuple[Any, str 
             start_new_session=True,
         )
         in_time = _ends(process.pid, timeout)
-        # Before the leader is reaped: until then the group's number cannot be given to others.
+        # Before the leader is reaped, because its group number may be reused afterwards.
         _kill_group(process.pid)
         code = process.wait()
         if not in_time:
@@ -87,7 +88,7 @@ def _ask(program: str, name: str, home: Home, timeout: float) -> tuple[Any, str 
 
 
 def _ends(child: int, timeout: float) -> bool:
-    """Whether the child process ends within `seconds`, without reaping it."""
+    """Whether the child process ends within `timeout` seconds, without reaping it."""
     import psutil
 
     process, end = psutil.Process(child), time.monotonic() + timeout
@@ -102,4 +103,4 @@ def _kill_group(group: int) -> None:
     try:
         os.killpg(group, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
-        return  # nobody is left in it
+        return  # the group is empty

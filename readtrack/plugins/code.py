@@ -1,4 +1,4 @@
-"""The code that a paper's results hang on: its plugin's files, and those of the papers that it builds on."""
+"""The code that a paper's results depend on: its plugin's files, and those of the papers it builds on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXERCISES = "exercises.py"  # where a plugin of several files declares its exerc
 def closure(
     paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, tuple[str, ...]]
 ) -> list[str]:
-    """`paper` and what it builds on, directly or not, sorted by name: those that there are plugins for."""
+    """`paper` and the papers that it builds on, directly or not, if they have plugins; sorted by name."""
     names, found = [paper], set[str]()
     while names:
         name = names.pop()
@@ -27,12 +27,15 @@ def closure(
 
 
 def digest(paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, tuple[str, ...]]) -> str:
-    """A hash that changes when what the code does may have changed, and not with comments, docstrings or
-    what a claim quotes from its paper (`Figure`); nor with the time or the place of a file."""
+    """A hash of the code that affects results.
+
+    It does not change with comments, docstrings, quotations from the paper (`Figure`), file times or
+    locations.
+    """
     found = hashlib.sha256()
     for name in closure(paper, plugins, builds_on):
         for file in files(plugins[name]):
-            if file.name == EXERCISES:  # no run depends on them
+            if file.name == EXERCISES:  # no run depends on exercises
                 continue
             found.update(f"\0{name}/{file.name}\0".encode())
             found.update(_meaning(file))
@@ -40,9 +43,9 @@ def digest(paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str,
 
 
 def files(plugin: PluginRef) -> list[Path]:
-    """Every file of a plugin, sorted; of an installed one those of its distribution's whole package."""
+    """Every file of a plugin, sorted; for an installed plugin, all files of its package."""
     if plugin.origin == "installed":
-        # To find a module inside the package would import it.
+        # Locating a module inside the package would import it.
         spec = importlib.util.find_spec(plugin.location.partition(".")[0])
         main = Path(spec.origin) if spec and spec.origin else None
     else:
@@ -57,7 +60,7 @@ def files(plugin: PluginRef) -> list[Path]:
 
 
 class _Meaning(ast.NodeTransformer):
-    """Without texts, what claims quote, and exercises with the functions that draw their inputs."""
+    """Removes texts, quotations in claims, and exercises with the functions that draw their inputs."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,7 +1,7 @@
-"""How the reader's copy of a plugin differs from the plugin that it hides.
+"""The differences between the reader's copy of a plugin and the plugin that it shadows.
 
-A run keeps the whole text of every edited file, before and after, in `edits.json`: its diff can be read, and
-compared with another run's, whatever becomes of the files later.
+A run stores the whole text of every edited file, before and after, in `edits.json`, so that its diff can be
+shown, and compared with another run's, whatever happens to the files later.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from readtrack.plugins.find import PluginRef
 from readtrack.text import counted, plain
 
 _FILE = "edits.json"
-_LARGEST = 16 << 20  # bytes of an edits.json that is read
-_NAMED = 2  # files that a summary names
+_LARGEST = 16 << 20  # size limit of an edits.json, in bytes
+_NAMED = 2  # maximum number of files in a summary
 
 
 class Edit(NamedTuple):
     """One file that differs.
 
-    file           relative to the folder that the plugin lies in: `adamw/model.py`, `reinforce.py`
-    before, after  its text as it ships and as it ran; "" for a file that is not there
+    file           relative to the plugin's parent folder: `adamw/model.py`, `reinforce.py`
+    before, after  its text as shipped and as run; "" for a missing file
     """
 
     file: str
@@ -35,7 +35,7 @@ class Edit(NamedTuple):
     after: str
 
     def diff(self) -> list[str]:
-        """Lines of a unified diff, without line ends and without the head that names the files."""
+        """Lines of a unified diff, without line ends and without the header with file names."""
         a, b = self.before.splitlines(), self.after.splitlines()
         return list(difflib.unified_diff(a, b, n=3, lineterm=""))[2:]
 
@@ -48,11 +48,11 @@ class Edit(NamedTuple):
 
 
 def of_plugin(plugin: PluginRef) -> list[Edit]:
-    """The differences from the last plugin that this one hides: the shipped one, if there is one."""
+    """The differences from the last plugin that this one shadows: the shipped one, if there is one."""
     if not plugin.shadows or plugin.origin == "installed":
         return []
     original = Path(plugin.shadows[-1])
-    if not original.is_file():  # an installed one is named by its module
+    if not original.is_file():  # an installed plugin is given by its module name
         return []
     before, after = texts(PluginRef(plugin.name, "shipped", str(original))), texts(plugin)
     return [
@@ -65,12 +65,12 @@ def of_plugin(plugin: PluginRef) -> list[Edit]:
 def of_paper(
     paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, tuple[str, ...]]
 ) -> list[Edit]:
-    """The edits that a run of the paper runs: its own, and those of the papers that it builds on."""
+    """The edits in a run of the paper: its own, and those of the papers that it builds on."""
     return [edit for name in closure(paper, plugins, builds_on) for edit in of_plugin(plugins[name])]
 
 
 def texts(plugin: PluginRef) -> dict[str, str]:
-    """The plugin's files by their path below the folder that it lies in."""
+    """The plugin's texts by path, relative to its parent folder."""
     main = Path(plugin.location)
     base = main.parent.parent if main.name == "__init__.py" else main.parent
     return {
@@ -90,13 +90,13 @@ def summary(paper: str, found: Sequence[Edit]) -> str:
 
 
 def save(folder: Path, found: Sequence[Edit]) -> None:
-    """Keep the edits in a run's folder. Raises OSError."""
+    """Save the edits in a run's folder. Raises OSError."""
     if found:
         write_text(folder / _FILE, json.dumps([edit._asdict() for edit in found], ensure_ascii=False) + "\n")
 
 
 def load(folder: Path) -> list[Edit]:
-    """The edits that a run kept; none if it kept none, or they cannot be read."""
+    """The edits saved in a run's folder; none if there are none, or they cannot be read."""
     path = folder / _FILE
     try:
         kept = json.loads(regular.read_bytes(path, _LARGEST))
@@ -106,8 +106,9 @@ def load(folder: Path) -> list[Edit]:
 
 
 def between(a: Sequence[Edit], b: Sequence[Edit]) -> list[Edit]:
-    """How the code of run `b` differs from that of run `a`. A file that only one of them edited ran as it
-    ships in the other.
+    """The differences between the code of run `b` and that of run `a`.
+
+    A file that only one of them edited ran as shipped in the other.
     """
     ours, theirs = ({edit.file: edit for edit in found} for found in (a, b))
     texts = {

@@ -9,8 +9,10 @@ from readtrack.plugins.find import plugin_path
 
 
 def child_environment(home: Home) -> dict[str, str]:
-    """The environment of a process that runs a plugin: no terminal, no colours, absolute paths only (its
-    working folder is another one)."""
+    """The environment of a process that runs a plugin: no terminal, no colours, absolute paths only.
+
+    Absolute, because the process has another working folder.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()

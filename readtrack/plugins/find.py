@@ -1,8 +1,9 @@
-"""Plugins by name, from file names alone: finding imports nothing.
+"""Find plugins by name from file names alone, without importing any.
 
 A plugin is a module `<id>.py` or a package `<id>/__init__.py` in a plugin folder, or an entry point of the
-group `readtrack.plugins`. Four origins, in this order, each shadowing the later ones: the reader's own folder
-(READTRACK_HOME/plugins), the folders on READTRACK_PLUGIN_PATH, installed distributions, and what ships.
+group `readtrack.plugins`. There are four origins, each shadowing the later ones: the reader's own folder
+(READTRACK_HOME/plugins), the folders on READTRACK_PLUGIN_PATH, installed distributions, and the plugins
+shipped with readtrack.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ _DIST_INFO = (".dist-info", ".egg-info")
 
 @dataclass(frozen=True, slots=True)
 class PluginRef:
-    """A plugin that was found, not loaded.
+    """A plugin that was found, but not loaded.
 
-    location  the file, or for an installed one the module's name
-    shadows   locations of the plugins of the same name that this one hides
+    location  the file, or the module name of an installed plugin
+    shadows   locations of the plugins with the same name that this one hides
     """
 
     name: str
@@ -55,7 +56,7 @@ class PluginRef:
 
 
 def folders(home: Home) -> list[tuple[Origin, Path]]:
-    """The plugin folders that exist, first come first served."""
+    """The existing plugin folders, in order of precedence."""
     found: dict[Path, tuple[Origin, Path]] = {}
     for origin, folder in _places(home):
         if folder.is_dir():
@@ -72,7 +73,7 @@ def _places(home: Home) -> Iterator[tuple[Origin, Path]]:
 
 def _shipped_folder() -> Path:
     package = Path(readtrack.__file__).parent
-    # The build hook puts both papers.yaml and the plugins inside a wheel.
+    # The build hook puts both papers.yaml and the plugins into a wheel.
     return package / "papers" if (package / "papers.yaml").exists() else package.parent / "plugins"
 
 
@@ -83,7 +84,7 @@ def plugin_path() -> list[Path]:
 
 
 def search_path(home: Home) -> list[str]:
-    """The value of `readtrack.papers.__path__`; installed plugins come in through a finder of their own."""
+    """The value of `readtrack.papers.__path__`; installed plugins are imported by a separate finder."""
     installed = {entry.name: entry.module for entry in _entry_points()}
     if installed and not any(isinstance(finder, _InstalledFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _InstalledFinder(home, installed))
@@ -105,12 +106,12 @@ def find(home: Home) -> dict[str, PluginRef]:
 
 
 def shipped() -> dict[str, PluginRef]:
-    """The plugins that come with readtrack, by name, whatever hides them."""
+    """The plugins shipped with readtrack, by name, even if shadowed."""
     return {name: PluginRef(name, "shipped", file) for name, file in _modules(_shipped_folder())}
 
 
 def problems(home: Home) -> list[str]:
-    """One line for each thing in a plugin folder that looks like a plugin and cannot be one."""
+    """One line for each entry of a plugin folder that looks like a plugin but cannot be one."""
     lines = [
         f"READTRACK_PLUGIN_PATH: {folder} is not a folder" for folder in plugin_path() if not folder.is_dir()
     ]
@@ -129,7 +130,7 @@ def problems(home: Home) -> list[str]:
 
 
 def _modules(folder: Path) -> list[tuple[str, str]]:
-    """(name, file) of the modules and packages in `folder`; a package before a file, as Python has it."""
+    """(name, file) of the modules and packages in `folder`; packages before files, as in Python."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -152,8 +153,7 @@ def _is_name(text: str) -> bool:
 def _entry_points() -> list[EntryPoint]:
     """The entry points of our group, sorted by name.
 
-    importlib.metadata takes its time with every distribution there is, so it is asked only about those whose
-    file names the group.
+    importlib.metadata is slow with many distributions, so it reads only those whose file names the group.
     """
     found: dict[str, EntryPoint] = {}
     for folder in sys.path:
@@ -177,9 +177,9 @@ def _entry_points() -> list[EntryPoint]:
 
 
 class _InstalledFinder:
-    """Imports an installed plugin as `readtrack.papers.<id>`, unless one that goes first has its name.
+    """Imports an installed plugin as `readtrack.papers.<id>`, unless another plugin shadows it.
 
-    Under that name its relative imports reach the other papers, as in any plugin.
+    Under that name its relative imports of other papers work, as in any plugin.
     """
 
     def __init__(self, home: Home, modules: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ hookspec = pluggy.HookspecMarker("readtrack")
 
 @hookspec(firstresult=True)
 def implementation() -> Callable[..., Any]:  # type: ignore[empty-body]
-    """The object to import in a notebook: the module class, or the function, that is the paper."""
+    """The object to import in a notebook: the module class or function that implements the paper."""
 
 
 @hookspec(firstresult=True)
@@ -28,4 +28,4 @@ def experiment(run: Any) -> bool | None:
 
 @hookspec(firstresult=True)
 def benchmark(bench: Bench) -> Iterator[Case]:  # type: ignore[empty-body]
-    """Yield the cases to measure. Declare only: the core holds the clock."""
+    """Yield the cases to measure. The core does the timing."""

@@ -1,4 +1,4 @@
-"""The loading of exactly one plugin. It runs a stranger's code, so only a child process does it."""
+"""Load a single plugin. This runs untrusted code, so only child processes do it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOOKS = ("implementation", "experiment", "benchmark")
 
 
 class PluginError(ReadtrackError):
-    """A plugin cannot be used: one line with the reason, and where in the plugin (`file:line`, or "")."""
+    """A plugin cannot be used: one line with the reason, and the location (`file:line`, or "")."""
 
     exit_code = 1
 
@@ -32,7 +32,7 @@ class PluginError(ReadtrackError):
 
 
 def load(name: str, home: Home) -> pluggy.PluginManager:
-    """Import `readtrack.papers.<name>` and register its hooks. For a child process only.
+    """Import `readtrack.papers.<name>` and register its hooks, in a child process only.
 
     Raises ReadtrackError if there is no such plugin, PluginError with file, line and reason if it is broken.
     """
@@ -63,7 +63,7 @@ def load(name: str, home: Home) -> pluggy.PluginManager:
 
 
 def claims(name: str) -> list[Claim]:
-    """The claims that stand in the modules of a loaded plugin, in the order in which they were written."""
+    """The claims in the modules of a loaded plugin, in the order in which they were written."""
     from readtrack.claims import Claim
 
     own = f"{NAMESPACE}.{name}"
@@ -73,7 +73,7 @@ def claims(name: str) -> list[Claim]:
 
 
 def where(error: BaseException) -> str:
-    """`file:line` of the innermost frame of a plugin in the error's traceback, or ""."""
+    """`file:line` of the innermost plugin frame in the error's traceback, or ""."""
     place = ""
     step = error.__traceback__
     while step is not None:

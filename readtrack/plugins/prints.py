@@ -1,6 +1,6 @@
-"""A fingerprint of a run's code, line by line, as hashes: enough to say which lines differ somewhere else.
+"""A fingerprint of a run's code: a hash per line, enough to tell which lines differ elsewhere.
 
-A run keeps them in `code.json`. The hashes do not give the code away, and comments count as lines, too.
+A run stores them in `code.json`. The hashes do not reveal the code. Comment lines are included.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from readtrack.text import counted, one_line
 Prints = dict[str, list[str]]
 
 _FILE = "code.json"
-_LARGEST = 4 << 20  # bytes of a code.json
-_DIGITS = 8  # of a hash
-_NAMED = 5  # stretches of lines that a difference names
+_LARGEST = 4 << 20  # size limit of a code.json, in bytes
+_DIGITS = 8  # length of a hash
+_NAMED = 5  # maximum number of places that a difference names
 
 
 class Change(NamedTuple):
-    """A stretch of a file that differs. there, here: its lines in each, first and last; None: none."""
+    """A range of lines that differs. there, here: first and last line in each, or None if there are none."""
 
     file: str
     there: tuple[int, int] | None
@@ -47,7 +47,7 @@ def _lines(span: tuple[int, int]) -> str:
 def of_paper(
     paper: str, plugins: Mapping[str, PluginRef], builds_on: Mapping[str, tuple[str, ...]]
 ) -> Prints:
-    """The paper's files and those of the papers that it builds on, below the folder of plugins."""
+    """The hashes of the paper's files and those of the papers it builds on, by path."""
     names = closure(paper, plugins, builds_on)
     written = {file: text for name in names for file, text in texts(plugins[name]).items()}
     return {file: of_text(text) for file, text in written.items() if file.endswith(".py")}
@@ -58,13 +58,13 @@ def of_text(text: str) -> list[str]:
 
 
 def save(folder: Path, prints: Prints) -> None:
-    """Keep the hashes in a run's folder. Raises OSError."""
+    """Save the hashes in a run's folder. Raises OSError."""
     joined = {name: "".join(lines) for name, lines in prints.items()}
     write_text(folder / _FILE, json.dumps(joined, indent=0) + "\n")
 
 
 def load(folder: Path) -> Prints:
-    """The hashes that a run kept; {} if there are none, or they cannot be read."""
+    """The hashes saved in a run's folder; {} if there are none, or they cannot be read."""
     try:
         return parse(json.loads(regular.read_bytes(folder / _FILE, _LARGEST)))
     except (OSError, ValueError, RecursionError):
@@ -72,7 +72,7 @@ def load(folder: Path) -> Prints:
 
 
 def parse(found: Any) -> Prints:
-    """Parse the hashes that `save` wrote or a card has. Raises ValueError for anything else."""
+    """Parse hashes from `save` or from a card. Raises ValueError for anything else."""
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise ValueError("the code's hashes are not a mapping from files to texts")
     return {
@@ -82,7 +82,7 @@ def parse(found: Any) -> Prints:
 
 
 def changes(there: Prints, here: Prints) -> list[Change]:
-    """Where the code here differs from the code there."""
+    """The places where the code here differs from the code there."""
     found = []
     for file in sorted(there.keys() | here.keys()):
         before, after = there.get(file, []), here.get(file, [])
@@ -97,7 +97,7 @@ def _span(start: int, end: int) -> tuple[int, int] | None:
 
 
 def in_words(found: Sequence[Change]) -> str:
-    """`adam/model.py, line 41; adam/model.py, lines 60 to 63`; "" where nothing differs."""
+    """`adam/model.py, line 41; adam/model.py, lines 60 to 63`; "" without differences."""
     named = [str(change) for change in found[:_NAMED]]
     more = len(found) - len(named)
     return "; ".join([*named, *([counted(more, "more place")] if more else [])])

@@ -1,6 +1,6 @@
-"""A plugin's own code, to be read and changed: its files, where its hooks stand, the reader's copy of it.
+"""A plugin's source code for display and editing: its files, the location of its hooks, the reader's copy.
 
-The files are read, not imported: a plugin's code runs in a run only.
+The files are parsed, not imported, because a plugin's code runs only in a run.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ HOOKS = ("implementation", "experiment", "benchmark")
 
 
 class CodeLine(NamedTuple):
-    """A line of a file; the first is 1."""
+    """A line of a file, counted from 1."""
 
     file: Path
     line: int
 
 
 def files(plugin: PluginRef) -> list[Path]:
-    """The plugin's Python files, the one with the hooks first. Raises NotAvailableError if it is installed
-    elsewhere: only an import can say where.
+    """The plugin's Python files, the one with the hooks first.
+
+    Raises NotAvailableError for an installed plugin, which only an import can locate.
     """
     if plugin.origin == "installed":
         raise NotAvailableError(f"{plugin.name} is installed as {plugin.location}: its package has the code.")
@@ -40,7 +41,7 @@ def files(plugin: PluginRef) -> list[Path]:
 
 
 def places(found: Sequence[Path]) -> dict[str, CodeLine]:
-    """Where each hook stands; for `implementation` what it returns, if one of the files defines that."""
+    """The location of each hook; for `implementation`, of the returned object if it is in these files."""
     trees = {path: tree for path in found if (tree := _parsed(path)) is not None}
     hooks: dict[str, CodeLine] = {}
     for path, tree in trees.items():
@@ -75,13 +76,14 @@ def _definitions(trees: Mapping[Path, ast.Module], name: str) -> Iterator[CodeLi
 
 
 def is_own(plugin: PluginRef) -> bool:
-    """Whether the reader may change it: it lies in their own folder."""
+    """Whether the plugin is in the reader's own folder, and so may be changed."""
     return plugin.origin == "user"
 
 
 def own_copy(plugin: PluginRef, home: Home) -> Path:
-    """Copy the plugin into the reader's folder, where it goes before the one that it is a copy of; the path
-    of its main file there. A plugin that lies there already is left alone. Raises ReadtrackError.
+    """Copy the plugin into the reader's folder, where it shadows the original; returns its main file there.
+
+    A plugin that is already there is left alone. Raises ReadtrackError.
     """
     main = files(plugin)[0]
     if is_own(plugin):
@@ -102,13 +104,13 @@ def own_copy(plugin: PluginRef, home: Home) -> Path:
 
 
 def drop_unchanged_copy(plugin: PluginRef) -> None:
-    """Delete the reader's copy if it says the same as the plugin that it hides: nothing is lost."""
+    """Delete the reader's copy if it equals the plugin that it shadows."""
     if is_own(plugin) and plugin.shadows and not of_plugin(plugin):
         _remove(_root(plugin))
 
 
 def revert(plugin: PluginRef, home: Home) -> Path:
-    """Move the reader's copy to `set-aside/plugins`, so that what it hides runs again; its path there.
+    """Move the reader's copy to `set-aside/plugins`, so that the original runs again; returns its new path.
 
     Raises ReadtrackError if it cannot be moved.
     """
@@ -119,7 +121,7 @@ def revert(plugin: PluginRef, home: Home) -> Path:
 
 
 def _root(plugin: PluginRef) -> Path:
-    """The file or the folder that a plugin is."""
+    """The file or folder of a plugin."""
     main = Path(plugin.location)
     return main.parent if main.name == "__init__.py" else main
 
