@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from readtrack.practice import shown, slips
 from readtrack.practice.asif import as_if, lacks_numbers, term
+from readtrack.practice.deadline import SlowError, deadline
 from readtrack.practice.exercise import Draw, Exercise, Try
 from readtrack.practice.generic import tries_by_signature
 from readtrack.practice.parts import Parts, mapped, parts
@@ -23,6 +24,7 @@ Outcome = Literal["passed", "wrong", "failed", "empty", "slow"]
 
 _SEED = 20_17
 _TRIES = 24  # that are compared at most
+_EXPLAINING = 8.0  # seconds of calculation, for a hint
 _EXPLAINED = 4  # inputs with another result that one mistake must explain
 _NOISE = 1e-13  # of the largest gradient
 _CHANGED = " (changed)"
@@ -220,6 +222,18 @@ class _Judged:
             return Mistake(
                 "values", one, "result", _whole(expected), _whole(found), _structure(expected, found)
             )
+        try:
+            with deadline(_EXPLAINING):  # the search for a mistake is no time of the reader's
+                said = self._said(wrong, bad)
+        except SlowError:
+            said = ""
+        return Mistake("values", one, part, a, b, said)
+
+    def _said(self, wrong: list[tuple[Try, Result, Result]], bad: list[str]) -> str:
+        """What may be the matter with the first of the inputs, and with all of them."""
+        one, expected, found = wrong[0]
+        arguments, part = self.target.named(one), bad[0]
+        a, b = expected.parts.get(part), found.parts.get(part)
         said = self._as_if(wrong)
         hints = [_relation(a, b, arguments), said]
         # A row that sees nothing is a mistake of its own: it makes no number of what another would explain.
@@ -237,7 +251,7 @@ class _Judged:
             factors = factors_of(arguments)
             said = term(self._again(one), one, self.target.signature, part, (a, b), factors)
             hints.append(said or region(a, b))
-        return Mistake("values", one, part, a, b, _joined(*hints))
+        return _joined(*hints)
 
     def _as_if(self, wrong: list[tuple[Try, Result, Result]]) -> str:
         """Changed arguments that explain the first, and another with the same arguments if there is one."""

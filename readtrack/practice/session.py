@@ -11,18 +11,18 @@ import inspect
 import linecache
 import os
 import resource
-import signal
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any, NoReturn
 
 from readtrack.errors import ReadtrackError
 from readtrack.plugins.find import NAMESPACE
+from readtrack.practice.deadline import SlowError, deadline
 from readtrack.practice.exercise import Exercise
 from readtrack.practice.judge import PaperError, Target, Verdict, judge
 from readtrack.practice.sheet import Sheet, definition
@@ -32,13 +32,9 @@ from readtrack.text import one_line
 
 MODULE = f"{NAMESPACE}._practice"  # that the reader's file is loaded as
 SECONDS = 8.0  # of calculation that one exercise may take
-_WAIT = 3
+_WAIT = 3  # times as long for code that waits
 MEMORY = 4 << 30  # bytes that the process may hold beyond what it has when the first is judged
 _LINES = 3  # of an error's message
-
-
-class _SlowError(BaseException):
-    """An exercise has taken too long. Not an Exception, which the reader's code might catch."""
 
 
 class Session:
@@ -93,9 +89,9 @@ class Session:
         if is_empty(node):
             return Verdict(name=name, outcome="empty", line=node.lineno)
         try:
-            with _deadline(SECONDS):
+            with deadline(SECONDS, _WAIT * SECONDS):
                 verdict = judge(exercise, self._target(name), self._answer(name))
-        except _SlowError as error:
+        except SlowError as error:
             line = self._line(error) or node.lineno
             report = (f"it has not returned after {SECONDS:.0f} s", *self._code(line))
             return Verdict(name=name, outcome="slow", line=line, report=report, hint="a loop does not end")
@@ -210,11 +206,11 @@ def _loaded(source: str, name: str) -> tuple[ast.Module, ModuleType]:
     sys.modules[MODULE] = module
     try:
         tree = ast.parse(source, name)
-        with _deadline(SECONDS):
+        with deadline(SECONDS, _WAIT * SECONDS):
             exec(compile(tree, name, "exec"), vars(module))  # noqa: S102 - the reader's own code
     except SyntaxError as error:
         raise ReadtrackError(f"{name}:{error.lineno}: {error.msg}") from error
-    except _SlowError as error:
+    except SlowError as error:
         raise ReadtrackError(f"{name}: importing it takes more than {SECONDS:.0f} s") from error
     except (Exception, SystemExit) as error:
         line = _last_line(error, name)
@@ -235,33 +231,6 @@ def _at(verdict: Verdict, line: int) -> Verdict:
     from dataclasses import replace
 
     return verdict if verdict.line or verdict.outcome == "passed" else replace(verdict, line=line)
-
-
-@contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Raise in the main thread when the time is over, and every second from then on: a loop may catch it.
-
-    It is the time that this process has calculated, which others on the machine do not lengthen; for code
-    that waits, `_WAIT` times as long.
-    """
-
-    def over(number: int, frame: FrameType | None) -> None:
-        raise _SlowError
-
-    clocks = (
-        (signal.SIGPROF, signal.ITIMER_PROF, seconds),
-        (signal.SIGALRM, signal.ITIMER_REAL, _WAIT * seconds),
-    )
-    before = [
-        (signal.signal(sign, over), signal.setitimer(clock, limit, 1.0)) for sign, clock, limit in clocks
-    ]
-    try:
-        yield
-    finally:
-        for (sign, clock, _), (handler, timer) in zip(clocks, before, strict=True):
-            signal.setitimer(clock, 0)
-            signal.signal(sign, handler)
-            signal.setitimer(clock, *timer)
 
 
 @contextmanager
