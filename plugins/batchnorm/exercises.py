@@ -41,7 +41,10 @@ EXERCISES = (
     Exercise(
         name="backward",
         of="model._BatchNorm.backward",
-        task="The gradients of x, weight and bias from what forward saved; None for eps.",
+        task=(
+            "The gradients of x, weight and bias; None for eps. ctx.saved_tensors is x, weight, bias, and "
+            "the batch's mean and variance; eps is in ctx.eps."
+        ),
         hints=(
             (
                 "Sums are over the batch and positions. The bias gets the gradient, the weight it "

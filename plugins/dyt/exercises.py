@@ -22,7 +22,10 @@ EXERCISES = (
     Exercise(
         name="backward",
         of="model._DynamicTanh.backward",
-        task="The gradients of x, alpha, weight and bias from what forward saved.",
+        task=(
+            "The gradients of x, alpha, weight and bias. ctx.saved_tensors is these four, and squashed, the "
+            "tanh of alpha · x."
+        ),
         hints=(
             "The derivative of tanh is 1 - tanh²; squashed is the tanh.",
             (

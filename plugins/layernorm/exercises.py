@@ -27,7 +27,10 @@ EXERCISES = (
     Exercise(
         name="backward",
         of="model._LayerNorm.backward",
-        task="The gradients of x, weight and bias from what forward saved; None for eps.",
+        task=(
+            "The gradients of x, weight and bias; None for eps. ctx.saved_tensors is x, weight, bias, and "
+            "the vectors' mean and 1/σ."
+        ),
         hints=(
             "The bias gets the gradient summed over all vectors, the weight the same times the normalised x.",
             (

@@ -21,7 +21,7 @@ EXERCISES = (
     Exercise(
         name="steps",
         of="model.unroll",
-        task="The equations over a sequence: all states, and the last cell.",
+        task="The equations over a sequence: all states, and the last cell. The gates' order is i, f, g, o.",
         hints=(
             "One product gives all four gates: the input's part, the state's part and the bias. chunk them.",
             "i, f and o are sigmoids, g is a tanh. The new cell is f · c + i · g.",
@@ -32,7 +32,10 @@ EXERCISES = (
     Exercise(
         name="backward",
         of="model.LongShortTermMemory.backward",
-        task="The gradients of x, h, c and the three weights, from what forward saved; time is first.",
+        task=(
+            "The gradients of x, h, c and the three weights; time is first. ctx.saved_tensors is these six, "
+            "the gates (i, f, g, o, after sigmoid or tanh), and states and cells from step 0 on (one more)."
+        ),
         hints=(
             "Walk from the last step to the first with dh and dc. Add dstates[t] to dh.",
             "dc grows by dh · o · (1 - tanh²(c)). Each gate's gradient goes through its sigmoid or tanh.",

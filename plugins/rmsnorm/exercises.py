@@ -28,7 +28,10 @@ EXERCISES = (
     Exercise(
         name="backward",
         of="model._RMSNorm.backward",
-        task="The gradients of x and weight from what forward saved; None for eps and share.",
+        task=(
+            "The gradients of x and weight; None for eps and share. ctx.saved_tensors is x, weight, and the "
+            "vectors' scale 1/RMS; share is in ctx.share."
+        ),
         hints=(
             "The weight gets gradient · x · scale, summed over all vectors.",
             (

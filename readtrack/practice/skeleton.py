@@ -13,6 +13,7 @@ from readtrack.practice.sheet import Definition, Sheet, definition, parsed
 
 _WIDTH = 88
 _EMPTY = "raise NotImplementedError"
+_DTYPES = ("Float", "Float32", "Float64", "Int", "Int64", "Bool", "Complex", "Num", "Shaped", "Inexact")
 
 
 def text(title: str, found: Sequence[Sheet], *, solved: bool = False) -> str:
@@ -171,26 +172,46 @@ def _top(qualname: str) -> str:
 
 
 def _imports(found: Sequence[Sheet]) -> str:
-    """The imports of what the functions use: as in the plugin, and its own names from where they stand."""
+    """The imports of what the functions use: as in the plugin, and its own names from where they stand. Names
+    of shapes are written out.
+    """
     written = {_top(sheet.qualname) for sheet in found}
     lines: dict[str, None] = {}
     own: dict[str, set[str]] = {}
+    written_out: dict[str, None] = {}
     for sheet in firsts(found):
         tree = parsed(sheet.file)
         node = definition(tree, _top(sheet.qualname))
         if node is None:
             continue
-        used = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)} - written
+        used = _used(node) - written
+        shapes = {name: value for name, value in _shapes(tree).items() if name in used}
+        used = (used - shapes.keys()).union(*(_used(value) for value in shapes.values()))
+        written_out.update((ast.unparse(value).replace("'", '"'), None) for value in shapes.values())
         imported = dict(_imported(tree, sheet))
         defined = set(_defined(tree))
-        for name in sorted(used):
+        for name in sorted(used - shapes.keys()):
             if name in imported:
                 lines[imported[name]] = None
             elif name in defined:
                 own.setdefault(sheet.dotted, set()).add(name)
     for module, names in own.items():
         lines.update((f"from {module} import {name}", None) for name in sorted(names))
-    return _sorted_imports(lines)
+    return _sorted_imports(lines) + "".join(f"\n{line}" for line in written_out) + "\n" * bool(written_out)
+
+
+def _used(node: ast.AST) -> set[str]:
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
+def _shapes(tree: ast.Module) -> dict[str, ast.Assign]:
+    """`State = Float[Tensor, "batch hidden"]`, by name: shapes that the signatures call by a name."""
+    return {
+        node.targets[0].id: node
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if isinstance(node.value, ast.Subscript) and ast.unparse(node.value.value) in _DTYPES
+    }
 
 
 def _imported(tree: ast.Module, sheet: Sheet) -> Iterator[tuple[str, str]]:

@@ -129,3 +129,10 @@ def test_methods_that_another_function_to_write_uses_are_shown() -> None:
     text = skeleton.text("FlashAttention", sheets(shipped()["flashattention"]))
     assert "def columns(self, rows: slice)" in text  # of the schedule that `forward` goes through
     assert "heappush(" not in skeleton.text("BPE", sheets(shipped()["byte_bpe"]))  # `merge` is the answer
+
+
+def test_shapes_that_have_a_name_are_written_out() -> None:
+    text = skeleton.text("LSTM", sheets(shipped()["lstm"]))
+    assert 'State = Float[Tensor, "batch hidden"]\n' in text
+    assert "import State" not in text
+    assert "from readtrack.papers.lstm.model import unroll_again\n" in text
