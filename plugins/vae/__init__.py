@@ -12,9 +12,9 @@ depends on nothing, so the gradient goes through the sample like through any oth
 encoder and decoder together; the part that compares the guess with the prior needs no sample at all.
 
 This folder. `model` has the reparameterised sample, the divergence of appendix B, equation 10, and the
-networks of appendix C with a Bernoulli decoder; wake-sleep, the predecessor; the two estimates of the
-gradient. `experiment` follows the likelihood while the bound is raised, compares the bound with wake-sleep
-and the gradient with the noisy one, and draws digits that nobody wrote.
+networks of appendix C with a Bernoulli decoder; wake-sleep, the predecessor; both gradients. `experiment`
+compares training by the bound with wake-sleep, by the bound and by the likelihood, beside a mixture of
+Bernoullis, and draws digits that nobody wrote. `gradients` compares the variance of both gradients.
 
 Dimensions: batch, pixels (of an image in a row), hidden, latent, draws (samples for each image).
 """
@@ -24,7 +24,8 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import BETTER, LIKELIHOOD, NOISE, SAME_MEAN, experiment
+from .experiment import BETTER, LIKELIHOOD, experiment
+from .gradients import NOISE, SAME_MEAN
 from .model import VAE, divergence, log_bernoulli, log_likelihood, log_normal, sample, wake_sleep
 
 
