@@ -1,4 +1,4 @@
-"""`readtrack` alone in a terminal is the app; everything else is the command line."""
+"""Without arguments in a terminal `readtrack` starts the app, otherwise the command line."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ def main() -> None:
     if len(sys.argv) == 1 and sys.stdin.isatty() and terminal.on_terminal():
         import gc
 
-        gc.disable()  # what a start makes is not garbage; `ReadtrackApp._painted` enables it again
+        gc.disable()  # objects of a start are not garbage; `ReadtrackApp._painted` enables it again
         from readtrack.tui.app import run
 
         sys.exit(run())

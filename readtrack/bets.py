@@ -1,7 +1,7 @@
-"""Bets on which arm of a comparison wins, made before the run: `bets.jsonl` in the home, which only grows.
+"""Bets on which arm of a comparison wins, made before the run, in the append-only `bets.jsonl` of the home.
 
-A bet is about a paper's headline claim. The paper's arm wins if the run says that the claim held, the control
-if it says that it missed. A run that does not judge the claim settles nothing, and its bet does not count.
+A bet concerns a paper's headline claim. The paper's arm wins if the claim is held in the run, the control if
+it is missed. A bet on a run that does not judge the claim does not count.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from readtrack.runs.job import Job
     from readtrack.runs.record import RunSummary
 
-ENOUGH = 10  # bets that count, before anything is made of them
+ENOUGH = 10  # minimum number of bets for statistics
 LEAST, MOST = 50, 99  # percent
-_LARGEST = 16 << 20  # bytes of the file that are read
+_LARGEST = 16 << 20  # size limit of the file in bytes
 _BINS = ((50, 59), (60, 69), (70, 79), (80, 89), (90, 99))  # percent
 _WINNERS = {"held": True, "missed": False}  # a claim's verdict: whether the paper's arm wins
 
 
 class Stake(NamedTuple):
-    """What can be bet on: a claim, the paper's arm and the control, and the rule that says who wins.
+    """The subject of a bet: a claim, the paper's arm and the control, and the rule that decides the winner.
 
     described  the control in the claim's words, or ""
     """
@@ -52,8 +52,8 @@ class Bet:
 
     on_paper  whether the arm is the paper's
     sure      percent, 50 to 99
-    topic     the section of the list that the paper was in, or ""
-    winner    the arm that won; "" while the run goes on
+    topic     the paper's section in the list, or ""
+    winner    the arm that won, or "" while the run is in progress
     void      why it does not count ("withdrawn", "not judged"), or ""
     """
 
@@ -75,7 +75,7 @@ class Bet:
 
     @property
     def right(self) -> bool:
-        """Whether the arm won; for one that counts."""
+        """Whether the arm won, if the bet counts."""
         return self.winner == self.arm
 
     @property
@@ -86,7 +86,7 @@ class Bet:
 def stake(claims: Iterable[Claim]) -> Stake | None:
     """The headline claim, else the first that compares arms, else the first; None without a measured claim.
 
-    Where a claim does not name its arms, they are "the paper's" and "the control".
+    If a claim does not name its arms, they are called "the paper's" and "the control".
     """
     measured = [claim for claim in claims if claim.kind == "measured"]
     if not measured:
@@ -101,7 +101,7 @@ def stake(claims: Iterable[Claim]) -> Stake | None:
 
 
 def known_claims(library: Library, paper: str) -> tuple[Claim, ...]:
-    """The claims that the newest run stated; () where there is none. Without importing the plugin."""
+    """The claims that the newest run stated, or (). Does not import the plugin."""
     from readtrack.claims import Claim
     from readtrack.runs.store import load
 
@@ -115,7 +115,7 @@ def known_claims(library: Library, paper: str) -> tuple[Claim, ...]:
 
 
 def parse(words: str, on: Stake) -> tuple[str, int]:
-    """`8 heads:80` or `paper:80`: the arm and percent. Raises ReadtrackError."""
+    """Parse `8 heads:80` or `paper:80` into arm and percent. Raises ReadtrackError."""
     found = re.fullmatch(r"(.+?)\s*[:=]\s*(\d+)\s*%?", words.strip())
     sure = int(found[2]) if found else 0
     if found is None or not LEAST <= sure <= MOST:
@@ -146,7 +146,7 @@ def refuse_unjudged(job: Job) -> None:
 
 
 def topic(library: Library, paper: str) -> str:
-    """The title of the first section of the list that the paper is in."""
+    """The title of the first section of the list with the paper."""
     from readtrack.reading_list.catalog import Row, Section
 
     title = ""
@@ -159,14 +159,14 @@ def topic(library: Library, paper: str) -> str:
 
 
 class BetBook:
-    """The file. Reading it never fails: a line that is no bet is left out."""
+    """The file of bets. Reading never fails; invalid lines are skipped."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._path = home.root / "bets.jsonl"
 
     def bets(self) -> list[Bet]:
-        """All, the oldest first."""
+        """All bets, oldest first."""
         try:
             text = regular.read_bytes(self._path, _LARGEST).decode("utf-8", "replace")
         except OSError:
@@ -183,7 +183,7 @@ class BetBook:
         return next((one for one in self.bets() if one.run_id == run_id), None)
 
     def place(self, library: Library, job: Job, on: Stake, arm: str, sure: int) -> Bet:
-        """Raises ReadtrackError if it cannot be written down, NotAvailableError for a run of no verdict."""
+        """Place a bet. Raises ReadtrackError if it cannot be written, NotAvailableError without a verdict."""
         refuse_unjudged(job)
         self._add(
             job.run_id,
@@ -197,11 +197,11 @@ class BetBook:
             topic=topic(library, job.paper),
         )
         found = self.of(job.run_id)
-        assert found is not None  # it was written a moment ago
+        assert found is not None  # it was just written
         return found
 
     def withdraw(self, run_id: str) -> Bet:
-        """Raises NotAvailableError where there is no open bet on the run."""
+        """Withdraw a bet. Raises NotAvailableError if there is no open bet on the run."""
         found = self.of(run_id)
         if found is None or not found.open:
             raise NotAvailableError("there is no open bet to withdraw.")
@@ -209,10 +209,9 @@ class BetBook:
         return replace(found, void="withdrawn")
 
     def settle(self, runs: Iterable[RunSummary], waiting: Iterable[str] | None = None) -> list[Bet]:
-        """Decide the open bets on runs that have ended; those that were decided now.
+        """Decide the open bets on runs that have ended, and return them.
 
-        waiting  ids of runs that have not begun; where they are given, a bet on a run that is not there at
-                 all is void
+        waiting  ids of runs that have not begun. If given, a bet on a run that does not exist is void
         """
         ended = {run.run_id: run for run in runs}
         known = None if waiting is None else {*waiting, *ended}
@@ -255,7 +254,7 @@ def settle_all(library: Library) -> list[Bet]:
 
 
 def _take(found: dict[str, Bet], entry: dict[str, Any]) -> None:
-    """Add one line of the file to the bets before it. The first end of a bet counts."""
+    """Apply one line of the file to the earlier bets. Only the first end of a bet counts."""
     run_id, did = one_line(entry["run"]), entry["did"]
     if did == "bet" and run_id not in found:
         texts = {name: one_line(entry[name]) for name in ("paper", "claim", "arm", "against", "topic", "at")}
@@ -270,7 +269,7 @@ def _take(found: dict[str, Bet], entry: dict[str, Any]) -> None:
 
 
 class SureBin(NamedTuple):
-    """Bets of nearly the same sureness. said: mean percent; right: how many of `bets`."""
+    """Bets of similar confidence. said: mean percent; right: number of correct ones among `bets`."""
 
     least: int
     most: int
@@ -280,9 +279,10 @@ class SureBin(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How good bets were. missing: how many more are needed before anything else may be shown
+    """Calibration of bets. missing: number of further bets needed before anything else may be shown.
 
-    brier  mean squared distance between what was said and what came: 0 is perfect, 50 % always gives 0.25
+    brier  mean squared difference between stated probability and outcome: 0 is perfect, always 50 % gives
+           0.25
     """
 
     topic: str
@@ -295,7 +295,7 @@ class Calibration(NamedTuple):
 
 
 def calibration(bets: Iterable[Bet], topic: str = "") -> Calibration:
-    """Of the bets that count."""
+    """Calibration of the bets that count."""
     found = [bet for bet in bets if bet.counts]
     count = len(found)
     if not found:
@@ -312,7 +312,7 @@ def calibration(bets: Iterable[Bet], topic: str = "") -> Calibration:
 
 
 def by_topic(bets: Sequence[Bet]) -> list[Calibration]:
-    """One for each section that has bets which count, those with the most first."""
+    """The calibration for each section with bets that count, those with the most bets first."""
     counting = [bet for bet in bets if bet.counts]
     topics = dict.fromkeys(bet.topic for bet in counting)
     found = [calibration([bet for bet in counting if bet.topic == topic], topic) for topic in topics]

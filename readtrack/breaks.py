@@ -1,4 +1,4 @@
-"""The breaks of a paper, as far as they are known without importing its plugin, which takes seconds."""
+"""The breaks of a paper that are known without importing its plugin, which takes seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def known(library: Library, paper: str) -> tuple[Break, ...]:
-    """The breaks that the newest run's claims name, else the shipped verdicts; () where neither does."""
+    """The breaks in the newest run's claims, else in the shipped verdicts, else ()."""
     for run in library.results(paper)[:1]:
         record = load(library.home.runs / run.run_id)
         named = _named([*record.stated, *(event["claim"] for event in record.claims)])
@@ -27,9 +27,9 @@ def known(library: Library, paper: str) -> tuple[Break, ...]:
 def refuse_unknown(library: Library, paper: str, name: str) -> None:
     """Raise ReadtrackError if the shipped plugin of `paper` has no break `name`.
 
-    Only a shipped plugin with published verdicts is refused here, and only if its code does not mention the
-    name either. For the others the run finds out, once it has imported the plugin. The core's own breaks may
-    be newer than the verdicts.
+    Only a shipped plugin with published verdicts is checked here, and only if its code does not mention the
+    name either. For other plugins the run reports it after importing the plugin. The core's own breaks may be
+    newer than the verdicts.
     """
     from readtrack.plugins.source import files
 
@@ -42,7 +42,7 @@ def refuse_unknown(library: Library, paper: str, name: str) -> None:
 
 
 def distinct(breaks: Iterable[Break]) -> tuple[Break, ...]:
-    """Each name once: several claims may fall with the same ingredient."""
+    """Breaks without duplicate names, because several claims may have the same break."""
     return tuple({one.name: one for one in breaks}.values())
 
 
@@ -52,7 +52,7 @@ def _shipped(library: Library, paper: str) -> tuple[Break, ...]:
 
 
 def _named(claims: Iterable[Mapping[str, Any]]) -> tuple[Break, ...]:
-    """The breaks of claims as a run wrote them; anything else in a claim of another version is ignored."""
+    """The breaks of claims in a run's record. Unknown content from other versions is ignored."""
     ones = (one for claim in claims for one in claim.get("breaks") or () if isinstance(one, dict))
     return distinct(
         Break(one_line(str(one["name"])), one_line(str(one.get("takes_away") or "")))

@@ -1,7 +1,7 @@
-"""A paper's claim as a rule that stands before the run and can fail.
+"""A paper's claim as a rule that is written before the run and can fail.
 
-A claim is a set of bounds on named metrics. One run on one seed says `held`, `missed` or `not judged`; the
-words for several seeds (`reproduced`, `weak`, `inconclusive`, `not reproduced`) are those of
+A claim is a set of bounds on named metrics. One run on one seed gives `held`, `missed` or `not judged`.
+Verdicts over several seeds (`reproduced`, `weak`, `inconclusive`, `not reproduced`) are in
 `readtrack.verdicts`.
 """
 
@@ -28,10 +28,10 @@ ReadIn = Literal["table", "text", "abstract", "secondary", "memory"]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The cells of a comparison's table (`Run.compare`) that a bound is about.
+    """The cells of a comparison's table (`Run.compare`) that a bound uses.
 
     arm      a row of the table; an arm at one of its levels is "LSTM@4"
-    against  the row to compare with, or "": then the bound is on the arm's own value
+    against  the row to compare with, or "" for a bound on the arm's own value
     how      "-" for the difference of the two, "/" for their ratio
     """
 
@@ -49,13 +49,13 @@ class Compared:
 class Bound:
     """`metric op threshold`, for example `Bound("accuracy drop", "<=", 0.03)`.
 
-    A bound on the arms of a comparison is written with `at_least` or `at_most`.
+    Bounds on the arms of a comparison are written with `at_least` or `at_most`.
 
-    direction  the value that tells the paper's direction from the opposite one: a metric that misses the
+    direction  the value that separates the paper's direction from the opposite one: a metric that misses the
                threshold and passes `direction` (with the same operator) is weak evidence. None: a missed
                threshold is never `weak`
-    ratio      the metric is a ratio: over seeds its logarithm is averaged
-    of         the cells that the metric is computed from; None: the experiment computes it
+    ratio      the metric is a ratio, so its logarithm is averaged over seeds
+    of         the cells from which the metric is computed; None: the experiment computes it
     """
 
     metric: str
@@ -69,9 +69,9 @@ class Bound:
         return not math.isnan(ours) and HOLDS[self.op](ours, self.threshold)
 
     def value(self, values: Mapping[str, float], at_least: Collection[str] = ()) -> float:
-        """The metric's value as this bound must take it: NaN if it is missing.
+        """The metric's value for this bound: NaN if it is missing.
 
-        at_least  metrics whose truth is their value or more: such a one meets no upper bound
+        at_least  metrics whose values are lower bounds, which never satisfy an upper bound
         """
         if self.metric in at_least and self.op in ("<=", "<", "=="):
             return math.inf
@@ -106,7 +106,8 @@ def at_least(
 
     minus, over  the other arm; at most one of them
     toward       `Bound.direction`
-    called       the name of the result, where "accuracy, ours - theirs" does not say it well
+    called       the name of the result, if "accuracy, ours - theirs" is unclear
+
     Raises ValueError if the arms cannot be compared.
     """
     return _between(">=", metric, arm, threshold, minus, over, toward, called)
@@ -144,18 +145,18 @@ FALL = "fall of the training loss over the last fifth"
 
 
 def flat(arm: str, within: float = 0.05) -> Bound:
-    """That an arm's training has levelled off: over the last fifth of its steps the loss falls by at most
-    `within` of its whole fall. For `Claim.learned`; `Run.compare` measures it on the losses of
-    `Trial.descend`.
+    """A bound on an arm's training loss: it must have levelled off.
 
-    A learning rate that ends at 0 makes any curve flat. Then say after how many steps (`Claim.after_steps`).
+    Over the last fifth of its steps the loss may fall by at most `within` of its whole fall. For
+    `Claim.learned`; `Run.compare` measures it on the losses of `Trial.descend`. A learning rate that ends at
+    0 flattens any curve; then state the number of steps instead (`Claim.after_steps`).
     """
     return at_most(FALL, arm, within)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The paper's own figure, and where that was read.
+    """The paper's own figure, and where it was read.
 
     text   the figure or the sentence in our words ("BLEU 28.4")
     where  the place in the paper ("table 2")
@@ -176,11 +177,11 @@ class Figure:
 class Break:
     """A change of the experiment with which the claim must fall.
 
-    name        what `readtrack run PAPER --break NAME` is given ("no residual")
+    name        the argument of `readtrack run PAPER --break` ("no residual")
     takes_away  one sentence: what is left out, done wrongly or put in the paper's place
-    role        coarse: takes away the whole idea. near miss: takes away only what the paper calls essential.
-                rival: puts the strongest cheap method that sees the same information in the place of the
-                paper's; where it passes the rule too, the claim is true here but not because of the idea
+    role        coarse: removes the whole idea. near miss: removes only what the paper calls essential. rival:
+                replaces the paper's method by the strongest cheap method that sees the same information; if
+                it passes the rule too, the claim is true here but not because of the idea
     """
 
     name: str
@@ -189,7 +190,7 @@ class Break:
 
 
 UNTRAINED = Break("untrained", "The paper's arm takes no training step.")
-# `Run.compare` makes it, and every measured claim on arms has it: a plugin does not name it.
+# `Run.compare` applies it, and every measured claim on arms has it without naming it.
 SHUFFLED = Break("shuffled targets", "The paper's arm is trained on targets in random order.")
 
 
@@ -200,7 +201,7 @@ def no_such_break(paper: str, name: str, there: Collection[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """A value that was never reached within the budget: the truth is `value` or more ("at least 400 steps").
+    """A value that was not reached within the budget: a lower bound of the true value ("at least 400 steps").
 
     It passes a lower bound that `value` passes, and never an upper one.
     """
@@ -216,21 +217,22 @@ class Claim:
     sentence         the paper's claim in our words
     paper            the paper's own figure, and where it was read
     rule             bounds that must all hold; a `Speedup` or a `Growth` is judged by the benchmark
-    kind             identity: equal up to rounding, or a count; theorem: the mathematics cannot do otherwise;
-                     measured: it could have come out otherwise. Only measured claims count as evidence
-    guards           bounds that hold by construction: checked with each run, listed apart, not counted
-    control          the arm that the paper's arm is compared with, described
-    control_arm      its name in the comparison: a null run puts copies of this arm under every name
+    kind             identity: equal up to rounding, or a count; theorem: mathematically necessary; measured:
+                     the result could have been different. Only measured claims count as evidence
+    guards           bounds that hold by construction: checked in each run, listed separately, not counted
+    control          description of the arm that the paper's arm is compared with
+    control_arm      its name in the comparison; in a null run every arm is a copy of it
     control_reaches  bounds that the control must pass, or the comparison is not judged
-    learned          bounds that say that the control has learned its task: its training score is near the
-                     ceiling that a yardstick or a reference gives, or its curve is `flat`. As control_reaches
-    after_steps      N, where the control has not learned its task and the sentence says "after N steps": the
+    learned          bounds showing that the control has learned its task: its training score is near the
+                     ceiling of a yardstick or a reference, or its curve is `flat`. Otherwise like
+                     control_reaches
+    after_steps      N, if the control has not learned its task and the sentence says "after N steps": the
                      sign of the effect must be the same after 4 N (`readtrack.runs.trial.Trial.length`)
-    breaks           the changes with which the claim must fall; a measured claim names at least one
+    breaks           changes with which the claim must fall; a measured claim names at least one
     no_rival         why no break is a rival: there is no cheaper method that sees the same information
-    shortcuts        metrics that show what wins without the idea (the mean, the last value, an n-gram)
+    shortcuts        metrics of what wins without the idea (the mean, the last value, an n-gram)
     chosen_on        the small seeds on which set-up and thresholds were chosen
-    deviations       what the paper's own experiment has and this one lacks, and every other departure from it
+    deviations       all differences from the paper's own experiment
     headline         whether this is what the paper's abstract promises; one claim of a paper is
     history          earlier rules, each with its verdict and why it was changed
     """
@@ -269,12 +271,12 @@ class Claim:
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
-        """The part of the rule that the experiment's numbers decide."""
+        """The bounds that the experiment decides."""
         return tuple(bound for bound in self.rule if isinstance(bound, Bound))
 
     @property
     def timed(self) -> tuple[Speedup | Growth, ...]:
-        """The part of the rule that the benchmark decides."""
+        """The bounds that the benchmark decides."""
         return tuple(bound for bound in self.rule if not isinstance(bound, Bound))
 
     @property
@@ -284,15 +286,15 @@ class Claim:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that an experiment must bring for this claim."""
+        """The metrics that an experiment must provide for this claim."""
         bounds = (*self.bounds, *self.guards, *self.conditions)
         return list(dict.fromkeys([*(bound.metric for bound in bounds), *self.shortcuts]))
 
     def judge(self, values: Mapping[str, float], at_least: Collection[str] = ()) -> tuple[Held, str]:
-        """What one set of numbers (metric name to value) says, and why where that is not plain from the rule.
+        """The verdict on one set of numbers (metric name to value), and the reason unless the rule shows it.
 
-        The bounds that the benchmark decides are left to `judge_timed`. A missing metric counts as NaN, which
-        no bound admits; `at_least` as in `Bound.value`.
+        Bounds on the benchmark are left to `judge_timed`. A missing metric counts as NaN, which satisfies no
+        bound; `at_least` as in `Bound.value`.
         """
 
         def failed(bounds: tuple[Bound, ...]) -> list[str]:
@@ -307,7 +309,7 @@ class Claim:
     def judge_timed(
         self, measurements: Sequence[Mapping[str, Any]]
     ) -> tuple[Held, str, dict[str, BoundEstimate]]:
-        """The verdict of a benchmark's measurements, the obstacle to one if there is any, and the values."""
+        """The verdict on a benchmark's measurements, the obstacle if there is one, and the estimates."""
         found = {bound.metric: timing.judge(bound, measurements) for bound in self.timed}
         verdicts = {bound.metric: found[bound.metric].verdict(bound) for bound in self.timed}
         if "missed" in verdicts.values():
@@ -327,12 +329,12 @@ class Claim:
             for name in ("rule", "guards", "control_reaches", "learned")
         }
         fields = {**asdict(self), **bounds}
-        rare = ("learned", "after_steps")  # left out where a claim says nothing of them
+        rare = ("learned", "after_steps")  # left out if they have their default
         return {name: value for name, value in fields.items() if value or name not in rare}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Claim:
-        """Raises TypeError, KeyError or ValueError when `fields` are not a claim of this edition."""
+        """Raises TypeError, KeyError or ValueError if `fields` are not a claim of this version."""
         known = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
         known["rule"] = tuple(
             timing.from_json(b) if "bound" in b else Bound.from_json(b) for b in fields["rule"]
@@ -342,7 +344,7 @@ class Claim:
         for name in ("shortcuts", "chosen_on", "history"):
             known[name] = tuple(fields.get(name, ()))
         claim = cls(**{**known, "paper": Figure(**fields["paper"])})
-        # Those that it had when it was written.
+        # The breaks that it had when it was written.
         object.__setattr__(claim, "breaks", tuple(Break(**one) for one in fields["breaks"]))
         if not _fits(claim, cls):
             raise TypeError(f"claim {claim.name!r}: a field has the wrong type")
@@ -355,7 +357,7 @@ def _fields(kind: type) -> list[tuple[str, Any, Any, tuple[Any, ...]]]:
 
 
 def _fits(one: object, kind: type) -> bool:
-    """Whether the fields of a dataclass are what the class says, at any depth; a float is finite."""
+    """Whether the fields of a dataclass have their declared types, at any depth, and finite floats."""
     return isinstance(one, kind) and all(
         _is(getattr(one, name), hint, origin, inside) for name, hint, origin, inside in _fields(kind)
     )

@@ -1,6 +1,6 @@
-"""cpu, cuda, mps, xpu: what there is, what a name means, and how to wait for it.
+"""Devices (cpu, cuda, mps, xpu): list them, resolve names, synchronise.
 
-torch is imported inside the functions: only the worker and `readtrack devices` pay for it.
+torch is imported inside the functions, because only the worker and `readtrack devices` need it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Device:
 
 
 def available() -> list[Device]:
-    """The devices, the one that "auto" takes first. Raises NotAvailableError if there is no PyTorch."""
+    """The available devices, with the default of "auto" first. Raises NotAvailableError without PyTorch."""
     interpreter.import_torch()
     import torch
 
@@ -60,7 +60,7 @@ def available() -> list[Device]:
 def require(text: str) -> None:
     """Raises ReadtrackError for an unknown name, NotAvailableError for a device that this machine lacks.
 
-    This is a guess without importing torch, which takes seconds; `resolve` is certain.
+    A guess without importing torch, which takes seconds; `resolve` is certain.
     """
     name = text.strip().lower()
     kind = name.partition(":")[0]
@@ -84,7 +84,7 @@ def require_dtype(text: str) -> None:
 
 
 def _without(kind: str) -> str:
-    """Why the PyTorch that is installed cannot have devices of this kind, or ""."""
+    """Why the installed PyTorch cannot have devices of this kind, or ""."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return ""
@@ -115,7 +115,7 @@ def _has_driver() -> bool:
 def resolve(text: str) -> torch.device:
     """The device of this name; "auto" is the first of cuda, mps, xpu, cpu that exists.
 
-    Raises NotAvailableError, which lists what there is, when it is not there.
+    Raises NotAvailableError, which lists the available devices, if there is no such device.
     """
     import torch
 
@@ -133,9 +133,10 @@ def resolve(text: str) -> torch.device:
 
 
 def resolve_dtype(text: str, device: torch.device) -> torch.dtype:
-    """The dtype of this name; "auto" is what benchmarks use on the device: bfloat16 where its matrix units
-    compute in it (CUDA from compute capability 8.0, XPU), float32 elsewhere. On a CPU without such units a
-    bfloat16 matmul is some 70 times slower than float32.
+    """The dtype of this name; "auto" is the fastest dtype for benchmarks on the device.
+
+    That is bfloat16 where matrix units support it (CUDA from compute capability 8.0, XPU), else float32. On a
+    CPU without such units a bfloat16 matmul is some 70 times slower than float32.
     """
     import torch
 
@@ -152,7 +153,7 @@ def resolve_dtype(text: str, device: torch.device) -> torch.dtype:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until everything that was queued on the device, on any stream, is done."""
+    """Wait until all work queued on the device, on any stream, is done."""
     import torch
 
     if device.type != "cpu":
@@ -164,7 +165,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def device_memory(device: torch.device) -> int | None:
-    """Bytes that torch holds on the device now; None for the CPU, and before the device was first used."""
+    """Bytes that torch holds on the device; None for the CPU, and before the first use of the device."""
     import torch
 
     if device.type == "mps":
@@ -176,7 +177,7 @@ def device_memory(device: torch.device) -> int | None:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """The facts about the machine that belong to a result."""
+    """Facts about the machine that belong to a result."""
     import torch
 
     facts: dict[str, Any] = {
@@ -203,7 +204,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def physical_cores() -> int:
-    """Cores in this process's affinity mask, hardware threads of one core counted once."""
+    """Physical cores in this process's affinity mask."""
     if not hasattr(os, "sched_getaffinity"):
         import psutil
 
@@ -221,7 +222,7 @@ def physical_cores() -> int:
 
 @cache
 def _cpu_model() -> str:
-    """The processor's name. ARM kernels do not know it: there numbers tell one from another."""
+    """The processor's name. ARM kernels report only numbers."""
     if sys.platform == "darwin":
         return _sysctl("machdep.cpu.brand_string") or platform.machine()
     try:
@@ -240,7 +241,7 @@ def _cpu_model() -> str:
 def last_level_cache() -> int | None:
     """Bytes of the CPU's largest cache; None if unknown."""
     if sys.platform == "darwin":
-        # The first is that of the performance cores: Apple's have no third level that the system tells of.
+        # The first is that of the performance cores. Apple's processors report no third level.
         names = ("hw.perflevel0.l2cachesize", "hw.l3cachesize", "hw.l2cachesize")
         return max((int(text) for name in names if (text := _sysctl(name)).isdecimal()), default=0) or None
     sizes = (path.read_text(encoding="ascii").strip() for path in Path(_CACHES).glob("index*/size"))

@@ -1,4 +1,4 @@
-"""The effect behind a verdict: what a rule asks of a number, and what the seeds gave."""
+"""The effect behind a verdict: the threshold of a rule, and the result over the seeds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from readtrack.text import format_number
 
 
 class Effect(NamedTuple):
-    """A bound's threshold, and the result over the seeds: mean and 95 % interval, None where a mean has no
-    meaning. A time has the interval of the benchmark's runs.
+    """A bound's threshold, and the result over the seeds.
 
-    even   the value at which the arms that the bound compares are equal; None where it compares none
-    ratio  the metric is a ratio: its mean is geometric
+    Mean and 95 % interval are None if a mean is not meaningful. For times the interval is that of the
+    benchmark's runs.
+
+    even   the value at which the arms that the bound compares are equal; None without a comparison
+    ratio  the metric is a ratio, so its mean is geometric
     """
 
     metric: str
@@ -27,7 +29,7 @@ class Effect(NamedTuple):
     high: float | None
 
     def __str__(self) -> str:
-        """As the bound says itself: `gain ≥ 0.2`."""
+        """The bound as text: `gain ≥ 0.2`."""
         return f"{self.metric} {self.wanted}"
 
     @property
@@ -45,7 +47,7 @@ class Effect(NamedTuple):
 
     @property
     def scaled(self) -> tuple[float, float, float] | None:
-        """Mean and interval where 0 is `even` and 1 is `asked`; None where the two do not make a scale."""
+        """Mean and interval on a scale where 0 is `even` and 1 is `asked`; None if there is no scale."""
         if self.even is None or self.even == self.asked or self.mean is None:
             return None
         values = (self.even, self.asked, self.mean, self.low, self.high)

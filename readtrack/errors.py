@@ -1,17 +1,16 @@
-"""Errors that a person can act on: each becomes one line on the terminal, never a traceback."""
+"""Errors that the reader can act on: shown as one line on the terminal, never as a traceback."""
 
 
 class ReadtrackError(Exception):
-    """Something the reader can fix. `str(error)` names the cause and the next step.
+    """An error that the reader can fix. `str(error)` names the cause and the next step.
 
-    `exit_code` is what the command line ends with: 2 for usage or input, 3 for "nothing to do or not
-    available".
+    `exit_code` is that of the command line: 2 for usage or input, 3 for "nothing to do or not available".
     """
 
     exit_code = 2
 
 
 class NotAvailableError(ReadtrackError):
-    """The request is valid, but its object is missing."""
+    """The request is valid, but its object does not exist."""
 
     exit_code = 3

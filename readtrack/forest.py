@@ -8,7 +8,7 @@ from readtrack.svg import Scale, element, text
 from readtrack.verdict_table import VerdictRow
 
 _LEFT, _WIDTH, _TOP, _LINE = 190, 420, 34, 16  # pixels
-_SCALE = Scale(-1.0, 3.0, _LEFT, _LEFT + _WIDTH)  # what lies outside is cut, with an arrow
+_SCALE = Scale(-1.0, 3.0, _LEFT, _LEFT + _WIDTH)  # values outside are cut off, with an arrow
 _STYLE = (
     "text{font:12px sans-serif;fill:#24292f}.dim{fill:#57606a}line,path{stroke:#24292f;stroke-width:1.5}"
     ".axis{stroke:#8c959f;stroke-width:1;stroke-dasharray:3 3}"
@@ -20,8 +20,10 @@ _STYLE = (
 
 
 def forest(rows: Sequence[VerdictRow]) -> str:
-    """One line for each row whose effect has a scale: 0 where the compared arms are equal, 1 where the rule's
-    threshold lies. A filled dot is a claim that is reproduced."""
+    """One line per row whose effect has a scale: 0 for equal arms, 1 for the rule's threshold.
+
+    A filled dot is a claim that is reproduced.
+    """
     shown = [(row, scaled) for row in rows if row.effect and (scaled := row.effect.scaled)]
     width, height = _LEFT + _WIDTH + 110, _TOP + _LINE * len(shown) + 12
     parts: list[str] = [

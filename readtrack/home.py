@@ -1,4 +1,4 @@
-"""The folder where everything that the reader owns lives, and how files in it are replaced safely."""
+"""The folder with all of the reader's files, and safe replacement of files in it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Home:
-    """Names of the files under READTRACK_HOME (default: the platform's user-data folder).
+    """Paths of the files under READTRACK_HOME (default: the platform's user-data folder).
 
-    Building a `Home` touches nothing on disk; `ensure` makes the folders.
+    Constructing a `Home` touches nothing on disk; `ensure` creates folders.
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
@@ -39,7 +39,7 @@ class Home:
         self.locks = self.root / "locks"
 
     def ensure(self, folder: Path | None = None) -> Path:
-        """Make `folder` (default: the home itself); a `ReadtrackError` says why it cannot be made."""
+        """Make `folder` (default: the home itself). Raises ReadtrackError if it cannot be made."""
         folder = folder or self.root
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ class Home:
         return folder
 
     def set_aside(self, path: Path) -> Path:
-        """Move a file or folder of the home into `set-aside/`, never over another; its path there."""
+        """Move a file or folder of the home into `set-aside/`, without overwriting; returns its new path."""
         folder = self.ensure(self.root / "set-aside" / path.relative_to(self.root).parent)
         target, number = folder / path.name, 2
         while target.exists():
@@ -64,12 +64,12 @@ class Home:
         from filelock import FileLock
 
         self.ensure(self.locks)
-        # It asks again so soon that no one of many writers starves.
+        # Polls so frequently that none of many writers starves.
         return FileLock(self.locks / f"{name}.lock", timeout=timeout, poll_interval=0.005)
 
     @contextmanager
     def holding(self, name: str) -> Iterator[None]:
-        """Hold `lock(name)`. Raises ReadtrackError if that cannot be."""
+        """Hold `lock(name)`. Raises ReadtrackError if it cannot be acquired."""
         lock = self.lock(name)
         with ExitStack() as stack:
             try:
@@ -90,10 +90,10 @@ def _default_root() -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a part file next to `path`; when the block ends well, fsync it and rename it onto `path`.
+    """Yield a temporary file next to `path`; if the block succeeds, fsync it and rename it to `path`.
 
-    Readers see the old file or the new one, never half of one. The new one has the old one's mode. On an
-    error the part file goes.
+    Readers see either the old or the new file, never a partial one. The new file keeps the old one's mode. On
+    an error the temporary file is deleted.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     mode = _mode(path)
@@ -116,11 +116,11 @@ def _mode(path: Path) -> int | None:
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:
-        return None  # there is none yet, or a link to nothing
+        return None  # it does not exist, or is a dangling link
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step (UTF-8). A link stays one: what it points to is replaced."""
+    """Atomically replace `path` by `text` (UTF-8). For a link, its target is replaced."""
     with replacing(path.resolve() if path.is_symlink() else path) as part:
         part.write_text(text, encoding="utf-8")
 

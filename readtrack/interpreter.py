@@ -1,6 +1,6 @@
-"""The Python that runs papers: the one that runs readtrack, or the one that READTRACK_PYTHON names.
+"""The Python that runs papers: the one that runs readtrack, or READTRACK_PYTHON.
 
-The list, the sync and the app need no PyTorch; runs do, and so an environment that has it may be elsewhere.
+The list, the sync and the app do not need PyTorch. Runs do, and may use an environment elsewhere that has it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ VARIABLE = "READTRACK_PYTHON"
 
 
 def path() -> str:
-    """The interpreter's path. Raises ReadtrackError if READTRACK_PYTHON names none."""
+    """The interpreter's path. Raises ReadtrackError if READTRACK_PYTHON is not a program."""
     chosen = os.environ.get(VARIABLE, "").strip()
     if not chosen:
         return sys.executable
-    # Not resolved: in a virtual environment the link itself says which environment is meant.
+    # Not resolved, because in a virtual environment the link itself identifies the environment.
     found = shutil.which(Path(chosen).expanduser())
     if found is None:
         raise ReadtrackError(f"{VARIABLE} is {chosen!r}, which is not a program. Set it to a Python.")
@@ -38,12 +38,12 @@ def is_own() -> bool:
 def install_command(extra: str = "run", python: str = "") -> str:
     """The command that installs an extra of readtrack for the Python that runs papers, or for `python`.
 
-    It names the folder that readtrack came from. The name alone would ask a package index, where another
-    project may have it.
+    It uses the folder that readtrack came from, because on a package index the name may belong to another
+    project.
     """
     python = python or path()
     pip = f"{python} -m pip install"
-    if python == sys.executable and importlib.util.find_spec("pip") is None:  # as uv makes environments
+    if python == sys.executable and importlib.util.find_spec("pip") is None:  # as in environments made by uv
         pip = f"uv pip install --python {python}"
     checkout = Path(__file__).parents[1]
     if (checkout / "pyproject.toml").is_file():
@@ -55,7 +55,7 @@ def install_command(extra: str = "run", python: str = "") -> str:
 
 
 def _source() -> Path | None:
-    """The folder or wheel that readtrack was installed from, while it is there."""
+    """The folder or wheel that readtrack was installed from, if it still exists."""
     from importlib.metadata import PackageNotFoundError, distribution
     from urllib.parse import unquote, urlsplit
 
@@ -70,7 +70,7 @@ def _source() -> Path | None:
 
 
 def require_torch() -> None:
-    """Raises NotAvailableError if runs would find no PyTorch. Another Python is not started to ask it."""
+    """Raises NotAvailableError if runs would find no PyTorch. Does not start another Python to check."""
     if is_own() and importlib.util.find_spec("torch") is None:
         raise _no_torch()
 

@@ -1,6 +1,6 @@
-r"""Mathematics as abstracts have it (`$\alpha \in \mathbb{R}^n$`) in the letters of Unicode.
+r"""Convert mathematics in abstracts (`$\alpha \in \mathbb{R}^n$`) to Unicode.
 
-What is unknown stays as it was written.
+Unknown commands are left as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pylatexenc.latex2text import LatexNodes2Text
 
-# An amount of dollars is not a formula: a formula has no space at its ends.
+# A formula has no space at its ends, so amounts of dollars are not matched.
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$(?=\S)([^$]+?)(?<=\S)\$(?!\d)|\\\((.+?)\\\)", re.DOTALL)
 _MACRO = re.compile(r"\\[A-Za-z]+\{[^{}]*\}|\\['\"`^~=.][A-Za-z]|\\['\"`^~=.]\{[A-Za-z]\}|\\[%&#_$]")
 _RAISED = str.maketrans("0123456789+-n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ")
@@ -30,7 +30,7 @@ def readable(text: str) -> str:
 def _converted(latex: str, otherwise: str) -> str:
     try:
         told = _converter().latex_to_text(latex).strip()
-    except Exception:  # a parser of what anybody may have written
+    except Exception:  # the parser may fail on arbitrary text
         return otherwise
     told = re.sub(r"\^([0-9n+-]{1,3})(?![\w])", lambda found: found[1].translate(_RAISED), told)
     return re.sub(r"_([0-9])(?![\w])", lambda found: found[1].translate(_LOWERED), told)

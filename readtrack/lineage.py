@@ -1,4 +1,4 @@
-"""Lineage (what a paper builds on, what builds on it), timelines, and what to read next."""
+"""Lineage (which papers build on which), timelines, and reading suggestions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from readtrack.text import nearest, quoted
 
 @dataclass(slots=True)
 class LineageNode:
-    """A paper in a tree. `again`: it stands above already, with what is below it."""
+    """A paper in a tree. `again`: it appears above already, with its subtree."""
 
     paper: str
     below: list[LineageNode] = field(default_factory=list)
@@ -23,18 +23,18 @@ class LineageNode:
 
 
 def ancestors(catalog: Catalog, paper: str) -> LineageNode:
-    """The papers that it builds on, and theirs."""
+    """The tree of papers that it builds on."""
     return _tree(paper, lambda id_: _by_year(catalog, catalog.papers[id_].builds_on), set())
 
 
 def descendants(catalog: Catalog, paper: str) -> LineageNode:
-    """The papers that build on it, and on those."""
+    """The tree of papers that build on it."""
     led_to = followers(catalog)
     return _tree(paper, lambda id_: _by_year(catalog, led_to.get(id_, ())), set())
 
 
 def followers(catalog: Catalog) -> dict[str, list[str]]:
-    """Paper to the papers that build on it."""
+    """The papers that build on each paper."""
     led_to: dict[str, list[str]] = {}
     for paper in catalog.papers.values():
         for parent in paper.builds_on:
@@ -55,7 +55,7 @@ def _by_year(catalog: Catalog, ids: Iterator[str] | tuple[str, ...] | list[str])
 
 
 def drawn(nodes: list[LineageNode], before: str = "") -> Iterator[tuple[str, LineageNode]]:
-    """Each node with the branches that stand in front of it."""
+    """Each node with the tree branches to print in front of it."""
     for number, node in enumerate(nodes, start=1):
         last = number == len(nodes)
         yield f"{before}{'└' if last else '├'} ", node
@@ -63,7 +63,7 @@ def drawn(nodes: list[LineageNode], before: str = "") -> Iterator[tuple[str, Lin
 
 
 def when(paper: Paper) -> tuple[int, int]:
-    """Year and month; arXiv's ids know the month of the paper's own year."""
+    """Year and month of publication; arXiv ids give the month if they are of the same year."""
     found = re.search(r"(?:^|/)(\d\d)(\d\d)", paper.arxiv_id or "")
     same_year = found is not None and (1900 + int(found[1])) % 100 == paper.year % 100
     return (paper.year, int(found[2]) if found and same_year else 0)
@@ -81,9 +81,9 @@ class Moment:
 
 
 def timeline(catalog: Catalog, topic: str) -> list[Moment]:
-    """The papers of the sections or rows that have `topic` in their wording, the oldest first.
+    """The papers of sections or rows whose text contains `topic`, oldest first.
 
-    Raises ReadtrackError if there is none.
+    Raises ReadtrackError if there are none.
     """
     wanted = _spelling(topic)
     found: dict[str, None] = {}
@@ -102,17 +102,19 @@ def timeline(catalog: Catalog, topic: str) -> list[Moment]:
 
 
 def _spelling(text: str) -> str:
-    """Both spellings of normali(s|z)ation."""
+    """Unifies British and American spelling (normalisation, normalization)."""
     return re.sub(r"is(e|ation|ing)", r"iz\1", text.casefold().strip())
 
 
-# What to read next
+# Reading suggestions
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A paper to read. `known`: the papers that it builds on and the reader has read; `missing`: those on the
-    list that are still to be read; `unlocks`: the unread papers of the list that build on it, however far.
+    """A paper to read next.
+
+    known: the papers it builds on that the reader has read; missing: those on the list still to be read;
+    unlocks: unread papers on the list that build on it, directly or not.
     """
 
     paper: Paper
@@ -144,7 +146,7 @@ class Proposal:
 
 
 def proposals(library: Library) -> list[Proposal]:
-    """The unread papers of the list, the best to read next first: nothing missing, then the most unlocked."""
+    """The unread papers of the list, best first: by fewest missing papers, then by most unlocked ones."""
     catalog = library.catalog
     listed = list(library.listed)
     unread = {id_ for id_ in listed if library.state(id_) == "todo"}

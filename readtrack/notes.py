@@ -1,4 +1,4 @@
-"""Notes: begun from the reader's own template, with quotes from the paper's PDF and their pages."""
+"""Notes: started from the reader's own template, with quotes from the paper's PDF and their pages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ _FIELD = re.compile(r"\{(title|authors|year|id|url|abstract|date)\}")
 
 
 def template(home: Home) -> Path:
-    """`note-template.md`: what a new note begins with; {title}, {authors}, {year}, {id}, {url}, {abstract}
-    and {date} are filled in.
+    """The path of `note-template.md`, the template of new notes.
+
+    It may contain {title}, {authors}, {year}, {id}, {url}, {abstract} and {date}.
     """
     return home.root / "note-template.md"
 
 
 def beginning(library: Library, subject: str) -> str:
-    """The template for this subject, "" if there is none. Raises ReadtrackError if it cannot be read."""
+    """The filled-in template for this subject, or "". Raises ReadtrackError if it cannot be read."""
     path = template(library.home)
     try:
         words = path.read_text(encoding="utf-8")
@@ -48,7 +49,7 @@ def beginning(library: Library, subject: str) -> str:
 
 
 def begin(library: Library, subject: str) -> str:
-    """Start the note from the template if there is no note yet; what was written, for `settle`."""
+    """Start the note from the template if there is no note yet. Returns the text written, for `settle`."""
     if library.note(subject).strip():
         return ""
     begun = beginning(library, subject)
@@ -58,7 +59,7 @@ def begin(library: Library, subject: str) -> str:
 
 
 def settle(library: Library, subject: str, begun: str) -> None:
-    """Take a note away again that is still nothing but the template."""
+    """Remove a note that is still just the template."""
     if begun and library.note(subject) == begun:
         library.change_note(subject, lambda note: "" if note == begun else note)
 
@@ -80,10 +81,10 @@ def highlights(note: str) -> list[Highlight]:
 def highlight(
     library: Library, paper: str, quote: str, *, page: int | None = None, comment: str = ""
 ) -> Highlight | None:
-    """Keep a quote in the paper's note, worded as in its PDF, with the page; None if it is there already.
+    """Add a quote to the paper's note, worded as in its PDF, with the page; None if it is there already.
 
-    Raises NotAvailableError if there is no PDF to find it in (with a page it is kept as it is),
-    ReadtrackError if the PDF cannot be read, does not have it, or has it on several pages.
+    Raises NotAvailableError without a PDF (unless `page` is given), ReadtrackError if the PDF cannot be read,
+    does not contain the quote, or has it on several pages.
     """
     found = _found(library, paper, one_line(quote), page)
     words = f"> {found.quote} (p. {found.page})\n\n{comment.strip()}"
@@ -99,10 +100,10 @@ def highlight(
 
 
 def united(before: str, edited: str, now: str) -> str:
-    """The note `edited` from `before` while the file became `now`; nothing of either is lost."""
+    """Merge the note `edited` from `before` with `now`, the file changed in the meantime. Nothing is lost."""
     if now == before or not now.strip():
         return edited
-    if now.startswith(before.rstrip()):  # it was edited since
+    if now.startswith(before.rstrip()):  # text was appended since
         return below(edited, now.removeprefix(before.rstrip()))
     return below(edited, f"(Changed by another program at the same time:)\n\n{now}")
 
@@ -132,7 +133,7 @@ def _found(library: Library, paper: str, quote: str, page: int | None) -> Highli
 
 
 def _words(text: str, quote: str) -> str:
-    """The quote as the page has it: found without case, accents, spaces and hyphens."""
+    """The quote as printed on the page, matched without case, accents, spaces and hyphens."""
     letters, places = [], []
     for place, character in enumerate(text):
         for letter in folded(character):

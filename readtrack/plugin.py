@@ -1,9 +1,8 @@
-"""All that a plugin imports from readtrack.
+"""Everything that a plugin imports from readtrack.
 
-A plugin is a module with a docstring, an implementation, and three hooks (see
-`readtrack.plugins.hookspecs`). Write `from readtrack.plugin import Bound, Case, Claim,
-Figure, Run, hookimpl` and so on; small data sets come from `readtrack.data`, what results are scored by from
-`readtrack.scores`.
+A plugin is a module with a docstring, an implementation, and three hooks (see `readtrack.plugins.hookspecs`).
+Write `from readtrack.plugin import Bound, Case, Claim, Figure, Run, hookimpl` and so on. Small data sets are
+in `readtrack.data`, scores in `readtrack.scores`.
 """
 
 import pluggy

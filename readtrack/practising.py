@@ -1,4 +1,4 @@
-"""A run that judges exercises: the job, its verdicts, and the diary's lines about them."""
+"""Runs that judge exercises: the job, its verdicts, and their entries in the diary."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from readtrack.runs.events import ExerciseJudged
     from readtrack.runs.record import Record
 
-_SECONDS = 50.0  # that each exercise may add to the run: more than its own limits, which end it first
+_SECONDS = 50.0  # per exercise, above its own limits, which end it first
 _ENDLESS = "it has not returned, and could not be interrupted: its loop is inside one call"
 
 
 def job(desk: Desk, names: list[str]) -> Job:
-    """Judges these exercises of the reader's file."""
+    """A job that judges these exercises of the reader's file."""
     return new_job(
         desk.paper,
         device="cpu",
@@ -40,12 +40,12 @@ def to_judge(desk: Desk) -> list[str]:
 
 
 def codes(desk: Desk, names: Sequence[str]) -> dict[str, str]:
-    """Exercise to a digest of what the reader has written, for `note`."""
+    """A digest of the reader's code for each exercise, for `note`."""
     return {name: desk.code(name) for name in names}
 
 
 def proof(desk: Desk) -> Job:
-    """Benchmark and experiment with the functions that passed in the paper's place."""
+    """A job that runs benchmark and experiment with the functions that passed in place of the paper's."""
     standings = desk.standings()
     return new_job(desk.paper, practice=[name for name in desk.names if standings[name].passed])
 
@@ -56,19 +56,19 @@ def is_proof(job: Job | None, paper: str) -> bool:
 
 
 def proven(desk: Desk, folder: Path) -> bool:
-    """Whether the run in this folder had the file as it is now."""
+    """Whether the run in this folder used the current file."""
     return desk.is_current(folder / ANSWERS)
 
 
 def explained(desk: Desk, found: Sequence[ExerciseJudged]) -> str:
-    """The exercise whose verdict is worth the details: the current one, else the first that did not pass."""
+    """The exercise whose verdict to show in detail: the current one, else the first that did not pass."""
     current = desk.current()
     bad = [event["name"] for event in found if event["outcome"] not in ("passed", "empty")]
     return current.name if current is not None and current.name in bad else next(iter(bad), "")
 
 
 def verdicts(record: Record) -> list[ExerciseJudged]:
-    """The verdict on each exercise that was begun. The one at which the run ended early gets one as well."""
+    """The verdict on each exercise that was begun, including the one at which the run ended early."""
     found = list(record.exercises)
     if record.outcome in ("completed", "cancelled", None):
         return found
@@ -91,7 +91,7 @@ def verdicts(record: Record) -> list[ExerciseJudged]:
 
 
 def settle(desk: Desk, record: Record, written: Mapping[str, str]) -> str:
-    """After a check: write its verdicts down; the exercise whose verdict is worth the details.
+    """Record the verdicts of a check, and return the exercise to show in detail.
 
     Raises ReadtrackError if the check was stopped, or the reader's file cannot be loaded.
     """
@@ -104,7 +104,7 @@ def settle(desk: Desk, record: Record, written: Mapping[str, str]) -> str:
 
 
 def note(desk: Desk, record: Record, written: Mapping[str, str]) -> None:
-    """Write the verdicts into the reader's diary. Raises ReadtrackError.
+    """Write the verdicts to the reader's diary. Raises ReadtrackError.
 
     written  `codes` when the check began
     """

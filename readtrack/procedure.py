@@ -1,8 +1,8 @@
 """The sequential test behind the verdicts: up to three looks at the values of a claim's seeds.
 
 At each look a bound is tested by the t statistic of its margins, the signed distances of the values from the
-threshold. Where some value is not finite or is a lower limit, or all margins are equal, the number of seeds
-on either side decides. docs/method.md states the error rates; docs/method/make.py simulates them.
+threshold. If some value is not finite or is a lower bound, or all margins are equal, the counts of seeds on
+either side decide. docs/method.md states the error rates; docs/method/make.py simulates them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from readtrack.text import format_number
 Side = Literal["cleared", "right way", "missed", "undecided"]
 Summary = Literal["reproduced", "weak", "inconclusive", "not reproduced"]
 
-# Rows of a table with another number were measured by another procedure: 1 examined 5 seeds, and at 10 where
-# one of the 5 dissented, of which nine had to agree.
+# Rows of a table with another number come from another procedure. Procedure 1 examined 5 seeds, and if one
+# of them dissented 10 seeds, of which nine had to agree.
 PROCEDURE = 2
-STEADY = 0.75  # the share of the seeds that hold by themselves, below which `reproduced` is unsteady
+STEADY = 0.75  # minimum share of seeds that hold by themselves; below it `reproduced` is unsteady
 
 
 class Look(NamedTuple):
     """A look at the values of the first `seeds` seeds.
 
-    t      a bound is cleared when t exceeds it, and missed when t is below its negative
-    agree  how many seeds must pass or fail where counts decide
+    t      a bound is cleared if t exceeds it, and missed if t is below its negative
+    agree  number of seeds that must pass or fail when counts decide
     """
 
     seeds: int
@@ -42,16 +42,16 @@ class Look(NamedTuple):
 # Over the three looks together, a mean that lies on the threshold clears it in 5 % of all verifications.
 LOOKS = (Look(5, 3.73, 5), Look(10, 2.47, 9), Look(20, 1.96, 15))
 MOST_SEEDS = LOOKS[-1].seeds
-MORE = 4  # times the steps that a claim states: the effect must keep its sign
-MORE_STEPS = f"{MORE} times the steps"  # what such runs are called
-_DRAWS = 400  # of another verification
+MORE = 4  # factor of the steps that a claim states, after which the effect must keep its sign
+MORE_STEPS = f"{MORE} times the steps"  # the name of such runs
+_DRAWS = 400  # simulations of another verification
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The values of one bound in the order of the seeds; NaN where a run gave none.
+    """The values of one bound in the order of the seeds; NaN if a run gave none.
 
-    censored  some value is only known to be that large or larger
+    censored  some value is only a lower bound
     """
 
     bound: Bound
@@ -63,8 +63,10 @@ class Column:
 
     @property
     def margins(self) -> list[float] | None:
-        """How far each value lies on the right side of the threshold, in logarithms for a ratio; None where a
-        mean of them has no meaning."""
+        """The signed distance of each value from the threshold, in logarithms for a ratio.
+
+        None if a mean of them is not meaningful.
+        """
         return None if self.censored else margins(self.bound, self.values)
 
 
@@ -81,7 +83,7 @@ def margins(bound: Bound, values: Sequence[float]) -> list[float] | None:
 
 
 def side(column: Column, look: Look) -> Side:
-    """Where a bound stands at `look`, which sees all of the column's values.
+    """The state of a bound at `look`, which uses all of the column's values.
 
     `right way`: `Bound.direction` is cleared, and the threshold missed, or still undecided at the last look.
     """
@@ -92,7 +94,7 @@ def side(column: Column, look: Look) -> Side:
         return "undecided"
     bound = column.bound
     if bound.direction is not None:
-        # An arm that equals its control goes no way at all.
+        # An arm that equals its control has no direction.
         strictly: Op = ">" if bound.op == ">=" else "<" if bound.op == "<=" else bound.op
         if _sure(replace(column, bound=replace(bound, op=strictly, threshold=bound.direction)), look) > 0:
             return "right way"
@@ -100,7 +102,7 @@ def side(column: Column, look: Look) -> Side:
 
 
 def _sure(column: Column, look: Look) -> int:
-    """1 when the values surely pass the bound's threshold, -1 when they surely do not, else 0."""
+    """1 if the values significantly pass the bound's threshold, -1 if they significantly fail it, else 0."""
     found = column.margins
     if found is None or len(set(found)) == 1:
         passed, count = sum(map(column.bound.holds, column.values)), len(column.values)
@@ -111,7 +113,7 @@ def _sure(column: Column, look: Look) -> int:
 
 
 def sides(columns: Sequence[Column], look: Look) -> list[Side]:
-    """Where each bound stands after the first seeds, as many as `look` sees."""
+    """The state of each bound after the first `look.seeds` seeds."""
     return [side(column.first(look.seeds), look) for column in columns]
 
 
@@ -121,8 +123,9 @@ def decided(found: Sequence[Side]) -> bool:
 
 
 def summary(found: Sequence[Side]) -> Summary:
-    """The verdict on a claim whose bounds stand as in `found`: all must be cleared, and one that is missed is
-    enough for `not reproduced`.
+    """The verdict on a claim from the states of its bounds.
+
+    All must be cleared; a single missed bound means `not reproduced`.
     """
     if "missed" in found:
         return "not reproduced"
@@ -132,8 +135,10 @@ def summary(found: Sequence[Side]) -> Summary:
 
 
 def interval(column: Column) -> str:
-    """The 95 % interval of the mean as text, for example `gain 0.1 to 0.3 (95 %)`; a count of seeds where a
-    mean has no meaning."""
+    """The 95 % interval of the mean as text, for example `gain 0.1 to 0.3 (95 %)`.
+
+    A count of seeds if a mean is not meaningful.
+    """
     found = mean_interval(column)
     if found is None:
         return f"{column.bound}: {sum(map(column.bound.holds, column.values))} of {len(column.values)} seeds"
@@ -142,8 +147,10 @@ def interval(column: Column) -> str:
 
 
 def mean_interval(column: Column) -> tuple[float, float, float] | None:
-    """The mean over the seeds, geometric for a ratio, and its 95 % interval by the t distribution; None where
-    a mean has no meaning."""
+    """The mean over the seeds, geometric for a ratio, and its 95 % interval by the t distribution.
+
+    None if a mean is not meaningful.
+    """
     bound, found = column.bound, column.margins
     if found is None or len(found) < 2:
         return None
@@ -157,11 +164,12 @@ def mean_interval(column: Column) -> tuple[float, float, float] | None:
 
 
 def chance_of_another(columns: Sequence[Column], verdict: str) -> float | None:
-    """The chance that another verification, with all its looks, gives another verdict than `verdict`.
+    """The probability that another verification, with all its looks, gives a verdict other than `verdict`.
 
     columns  the values that led to `verdict`
-    The values of its seeds are drawn from normal distributions whose mean and variance are as uncertain as
-    the columns leave them; bounds are drawn independently. None where a column has no margins.
+
+    Its values are drawn from normal distributions, with the columns' uncertainty of mean and variance; bounds
+    are drawn independently. None if a column has no margins.
     """
     found = [(column.bound, column.margins) for column in columns]
     if not found or any(values is None or len(values) < LOOKS[0].seeds for _, values in found):
@@ -175,7 +183,7 @@ def chance_of_another(columns: Sequence[Column], verdict: str) -> float | None:
 
 
 def _at_end(columns: Sequence[Column]) -> list[Side]:
-    """Where each bound stands at the look that decides."""
+    """The state of each bound at the deciding look."""
     for look in LOOKS:
         found = sides(columns, look)
         if decided(found):
@@ -193,7 +201,7 @@ def _of_margins(bound: Bound) -> Bound:
 
 
 def _another(draw: random.Random, seen: Sequence[float]) -> tuple[float, ...]:
-    """Margins of as many seeds as the last look sees."""
+    """Simulated margins for `MOST_SEEDS` seeds."""
     count = len(seen)
     sigma = stdev(seen) * math.sqrt((count - 1) / draw.gammavariate((count - 1) / 2, 2))
     centre = draw.gauss(fmean(seen), sigma / math.sqrt(count))

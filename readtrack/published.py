@@ -1,4 +1,4 @@
-"""The verdicts that ship with readtrack: the outcome of each paper's claims, before you run it."""
+"""The verdicts shipped with readtrack: the outcome of each paper's claims, before the reader runs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FALLS = ("missed", "not reproduced", "inconclusive")
 
 
 class Control(NamedTuple):
-    """`mark` is a word of `present.marks.VERDICTS`: "held" where the control did what it must."""
+    """`mark` is a word of `present.marks.VERDICTS`: "held" if the control behaved as it must."""
 
     mark: str
     words: str
@@ -37,13 +37,13 @@ class Control(NamedTuple):
 class PublishedVerdict:
     """A claim's verdict over seeds. All texts are safe to print.
 
-    ours         the mean and 95 % interval of each number that the rule is about, and what it asks; means and
-                 ranges where an earlier procedure judged
-    held, seeds  how many seeds held by themselves, and how many there were
-    null         the verdict of the null run, "" where there was none
+    ours         mean, 95 % interval and threshold of each number in the rule; means and ranges if judged by
+                 an earlier procedure
+    held, seeds  number of seeds that held by themselves, and number of seeds
+    null         the verdict of the null run, or ""
     breaks       (name, verdict with it)
     takes_away   (name, what it leaves out) of each break that the claim names
-    made         on which machine and when, and whether by an earlier procedure
+    made         machine and date, and whether by an earlier procedure
     """
 
     paper: str
@@ -66,15 +66,16 @@ class PublishedVerdict:
 
     @property
     def controls(self) -> list[Control]:
-        """The outcome of the claim in null runs and with each break. A control is good news when the claim
-        does not hold in it; where the claim fails anyway, it says nothing.
+        """The outcome of the claim in null runs and with each break.
+
+        A control is good news if the claim does not hold in it. If the claim fails anyway, it says nothing.
         """
         found = [Control.of(self.verdict, self.null, "in null runs")] if self.null else []
         return found + [Control.of(self.verdict, said, f"with {name}") for name, said in self.breaks]
 
 
 def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
-    """Paper to its claims' verdicts; {} where there is no table or it cannot be read."""
+    """The verdicts of each paper's claims; {} if there is no table or it cannot be read."""
     try:
         body = json.loads((file or shipped_file()).read_bytes())
         made = {
@@ -112,7 +113,7 @@ def published(file: Path | None = None) -> dict[str, list[PublishedVerdict]]:
 
 
 def claims(paper: str) -> dict[str, Claim]:
-    """A paper's claims by name, as their published verdicts judged them; {} where there are none."""
+    """A paper's claims by name, as judged in their published verdicts; {} if there are none."""
     from readtrack.claims import Claim
 
     file = shipped_file()
@@ -126,7 +127,7 @@ def _effects(row: Mapping[str, Any]) -> str:
 
 
 def shipped_file() -> Path:
-    """verdicts.json as it ships."""
+    """The path of the shipped verdicts.json."""
     package = Path(__file__).parent
-    inside = package / "verdicts.json"  # the build hook puts it there
+    inside = package / "verdicts.json"  # put there by the build hook
     return inside if inside.exists() else package.parent / "docs" / "verdicts.json"

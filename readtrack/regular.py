@@ -1,7 +1,7 @@
-"""Open files in folders that may have come from elsewhere, such as a run that was merged.
+"""Safe opening of files in folders of unknown origin, such as a merged run.
 
-A link, a FIFO or a device of a known name would make readtrack write into another file, wait for ever, or
-read without end. Here all of these are an OSError.
+A link, a FIFO or a device with a known name could make readtrack write to another file, block for ever, or
+read without end. Here all of these raise OSError.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import IO
 
 
 def descriptor(path: Path, flags: int = os.O_RDONLY) -> int:
-    """Open the regular file at `path`; no link is followed. Raises OSError for anything else."""
+    """Open the regular file at `path` without following links. Raises OSError for anything else."""
     found = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     if not stat.S_ISREG(os.fstat(found).st_mode):
         os.close(found)
@@ -28,7 +28,7 @@ def reader(path: Path) -> IO[bytes]:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of `path`. Raises OSError where `descriptor` does, and for more than `limit` bytes."""
+    """The content of `path`. Raises OSError as `descriptor` does, and for more than `limit` bytes."""
     with reader(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:

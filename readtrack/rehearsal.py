@@ -1,4 +1,4 @@
-"""Which exercise to write next: what is to be repeated, then along the lineage of what is implemented."""
+"""Suggest exercises: first those due for repetition, then along the lineage of implemented papers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from readtrack.practice.sheet import Sheet, has_exercises, sheets
 class Suggestion:
     """An exercise to write, and why.
 
-    again   it was passed before; --reset starts it again
+    again   it was passed before, and --reset restarts it
     reason  a sentence without a full stop
     """
 
@@ -30,8 +30,9 @@ class Suggestion:
 
 
 def suggestions(library: Library, now: datetime | None = None) -> Iterator[Suggestion]:
-    """Exercises that are due again, the longest overdue first; papers that were begun; then papers whose
-    prerequisites are implemented, those that build on most of what the reader has implemented first.
+    """Exercises due for repetition, longest overdue first, then those of papers begun, then of others.
+
+    The others are ordered by prerequisites that are not implemented, then by those that are (most first).
     """
     now = now or datetime.now(UTC)
     diary = Diary(library.home)
@@ -66,7 +67,7 @@ def _due(standings: dict[str, list[tuple[Sheet, PracticeStanding]]], now: dateti
 
 
 def _papers(library: Library, candidates: set[str]) -> list[tuple[str, str]]:
-    """Papers with the reason for each, the best first."""
+    """Papers with a reason for each, best first."""
     papers = library.catalog.papers
     implemented = {id_ for id_ in papers if library.state(id_) == "implemented"}
     found: list[tuple[tuple[int, int, int], str, str]] = []

@@ -1,6 +1,6 @@
-"""Signs of one column, one meaning each, for every screen and table; and what bounds compare by.
+"""One-column signs with unique meanings, for every screen and table; comparison operators of bounds.
 
-Every sign has its own shape, so that no meaning depends on colour, and an ASCII stand-in in
+Every sign has its own shape, so that no meaning depends on colour, and an ASCII replacement in
 `readtrack.present.plain_ascii`.
 """
 
@@ -11,7 +11,7 @@ from operator import eq, ge, gt, le, lt
 
 PASSED, FAILED, UNSURE, EQUAL, EXACT, ERROR = "✓", "✗", "≈", "=", "≡", "!"
 RUNNING, STOPPED, QUEUED, PENDING, OUT_OF_MEMORY = "▶", "■", "⧖", "…", "▲"
-NOTHING, ABSENT = "·", "–"  # nothing to show yet; cannot be shown here
+NOTHING, ABSENT = "·", "–"  # nothing to show yet; not available here
 TODO, READING, READ, IMPLEMENTED, SKIPPED = "○", "◐", "●", "◆", "⊘"
 CHOSEN, CURRENT, FOLDED, STAR = "●", "→", "▸", "★"
 FETCHING = "↓"

@@ -1,4 +1,4 @@
-"""The dated history of what was read: states by section, a year of days, streaks, pages."""
+"""Reading statistics: states by section, activity by day, streaks, pages."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _LEVELS = "·░▒▓█"
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """`days`: changes of state by day, those to "todo" left out; `sections`: (title, papers by state).
+    """`days`: state changes by day, except to "todo"; `sections`: (title, number of papers by state).
 
-    pages            of the papers that were read, where they are known; `unknown`: read papers without
-    streak, longest  days in a row, up to today or yesterday, and at any time
+    pages            of read papers, as far as known; `unknown`: number of read papers without
+    streak, longest  consecutive days, up to today or yesterday, and ever
     """
 
     states: Counter[str]
@@ -100,7 +100,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _pages(library: Library, paper: str) -> int:
-    """Of its PDF, else as arXiv's comment says: `15 pages, 5 figures`; 0 if nothing says."""
+    """Pages of its PDF, else from arXiv's comment (`15 pages, 5 figures`), else 0."""
     path = library.pdf(paper)
     if path is not None:
         with suppress(pdf.UnreadableError):
@@ -111,7 +111,7 @@ def _pages(library: Library, paper: str) -> int:
 
 
 def heat_map(one: Statistics, weeks: int = WEEKS) -> list[str]:
-    """The last weeks: a line of months, then one for each day of the week, the newest week at the right."""
+    """The last weeks: a line of months, then one per day of the week, with the newest week at the right."""
     monday = one.today - timedelta(days=one.today.weekday())
     starts = [monday - timedelta(weeks=weeks - 1 - number) for number in range(weeks)]
     most = max((one.days[day] for day in one.days if day >= starts[0]), default=0)
@@ -129,5 +129,5 @@ def heat_map(one: Statistics, weeks: int = WEEKS) -> list[str]:
 
 
 def _level(count: int, most: int) -> int:
-    """0 for none, then the quarter of the fullest day that it reaches."""
+    """0 for none, else the quarter of the maximum that it falls into."""
     return 0 if not count else max(1, -(-4 * count // most))

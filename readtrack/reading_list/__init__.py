@@ -1,1 +1,1 @@
-"""The reading list: papers.yaml, what the reader said about it, and how it is searched."""
+"""The reading list: papers.yaml, the reader's journal, and identifiers of papers."""

@@ -1,7 +1,7 @@
-"""The reading list as in papers.yaml (sections, rows and papers), and the papers that ship.
+"""The reading list of papers.yaml (sections, rows and papers), and the shipped papers.
 
-Values are the text as written there (`arxiv: 2310.10` keeps its zero, `title: no` is "no"), without what
-would confuse a terminal. `readtrack.reading_list.load` reads the file.
+Values are the text as written in the file (`arxiv: 2310.10` keeps its zero, `title: no` is "no"), without
+characters that would confuse a terminal. `readtrack.reading_list.load` reads the file.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ SourceKind = Literal["arxiv", "doi", "pdf", "page"]
 
 
 class CatalogError(ReadtrackError):
-    """papers.yaml cannot be used: `papers.yaml:12: what is wrong; how to put it right`."""
+    """papers.yaml is invalid: `papers.yaml:12: problem; solution`."""
 
 
 class Source(NamedTuple):
-    """Where a paper can be had. `value` is an arXiv id, a DOI, or the link to a PDF or a web page."""
+    """A source of a paper. `value` is an arXiv id, a DOI, or the link to a PDF or a web page."""
 
     kind: SourceKind
     value: str
@@ -41,8 +41,8 @@ class Paper(NamedTuple):
     """The facts of one paper. Unknown facts are empty: no authors, no sources, year 0.
 
     builds_on  ids of papers
-    line       where its block stands in the list; 0: it has none there, and ships with readtrack
-    missing    those of "title", "authors" and "year" that are not known; such a title is a placeholder
+    line       line of its block in the list; 0 for a shipped paper without a block
+    missing    unknown facts among "title", "authors" and "year"; an unknown title is a placeholder
     """
 
     id: str
@@ -60,28 +60,30 @@ class Paper(NamedTuple):
 
     @property
     def dated(self) -> str:
-        """`Title (2014)`; the title alone if the year is not known."""
+        """`Title (2014)`, or the title alone if the year is unknown."""
         return f"{self.title} ({self.year})" if self.year else self.title
 
     @property
     def by(self) -> str:
-        """`Ada Example, Ré Muster, 2014`, as far as it is known."""
+        """`Ada Example, Ré Muster, 2014`, as far as known."""
         return ", ".join([*self.authors, *([str(self.year)] if self.year else [])])
 
     @property
     def link(self) -> str:
-        """The address of its first source, "" if it has none."""
+        """The address of its first source, or ""."""
         return self.sources[0].url if self.sources else ""
 
     @property
     def facts_can_be_fetched(self) -> bool:
-        """Whether its first source can be asked for the facts that are missing."""
+        """Whether missing facts can be fetched from its first source."""
         return bool(self.sources) and self.sources[0].kind in ("arxiv", "doi")
 
     @property
     def own_sources(self) -> tuple[Source, ...]:
-        """Where this paper itself can be had. A later source with a note is another work that the reader
-        wants to have at hand (FlashAttention-2 next to FlashAttention).
+        """The sources of this paper itself.
+
+        A later source with a note is a related work that the reader wants to keep with it (FlashAttention-2
+        next to FlashAttention).
         """
         return tuple(source for number, source in enumerate(self.sources) if number == 0 or not source.note)
 
@@ -92,7 +94,7 @@ class Paper(NamedTuple):
 
     @property
     def pdf_sources(self) -> tuple[Source, ...]:
-        """Where its PDF can be had, in order; where nothing of its own is one, a link with a note will do."""
+        """The sources of its PDF, in order. If none of its own is a PDF, a link with a note is used."""
         own = tuple(source for source in self.own_sources if source.kind in ("arxiv", "pdf"))
         return own or tuple(source for source in self.sources if source.kind == "pdf")[:1]
 
@@ -104,10 +106,10 @@ class Note(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the checklist, in the reader's words (Markdown and all).
+    """A row of the checklist, in the reader's words (including Markdown).
 
-    `done` is the tick in the file. `key` is made from the text and unique in the list: it stands for the row
-    where the row has no papers.
+    `done` is the tick in the file. `key` is derived from the text and unique in the list; it identifies a row
+    without papers.
     """
 
     text: str
@@ -130,7 +132,7 @@ class Section(NamedTuple):
 
 
 class Catalog(NamedTuple):
-    """`papers` are all that readtrack knows: those of the list, then those that ship."""
+    """The whole list. `papers` are those of the list, followed by the shipped ones."""
 
     path: Path
     title: str
@@ -139,7 +141,7 @@ class Catalog(NamedTuple):
     papers: dict[str, Paper]
 
     def walk(self) -> Iterator[tuple[int, Section | Row | Note]]:
-        """All of the checklist in order, with its depth: sections 0, their rows 1, rows in rows 2, ..."""
+        """All items of the checklist in order, with their depth: sections 0, rows 1, nested rows 2, ..."""
 
         def rows(items: tuple[Row | Note, ...], depth: int) -> Iterator[tuple[int, Row | Note]]:
             for item in items:
@@ -152,7 +154,7 @@ class Catalog(NamedTuple):
             yield from rows(section.rows, 1)
 
     def listed(self) -> dict[str, None]:
-        """The ids of the papers that are on the list, which are those that a row names, in its order."""
+        """The ids of the papers named in rows, in the order of the list."""
         rows = (item for _, item in self.walk() if isinstance(item, Row))
         return dict.fromkeys(paper for row in rows for paper in row.papers)
 

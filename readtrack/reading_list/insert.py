@@ -1,7 +1,7 @@
-"""Adding a paper to papers.yaml by inserting lines: every byte that was there stays where it was.
+"""Add a paper to papers.yaml by inserting lines, so that every existing byte is preserved.
 
-YAML writers would reformat the reader's file. So the parser only says where the list's parts end, and the
-new lines go there, in the file's own indentation.
+YAML writers would reformat the reader's file. So the parser only locates the ends of the list's parts, and
+the new lines are inserted there, in the file's own indentation.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _UNSAFE = re.compile(r"[^\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-
 class NewPaper:
     """A paper for the list, and its row.
 
-    kind, value          its one source
-    authors, year, kind  empty (0) where they are not known
+    kind, value          its only source
+    authors, year, kind  empty (0) if unknown
     missing              "title" if the title is a placeholder
-    is_known             its facts ship with readtrack: the list needs the row alone
+    is_known             its facts ship with readtrack, so the list needs only the row
     """
 
     id: str
@@ -55,15 +55,15 @@ class NewPaper:
 
 
 class CannotInsertError(ReadtrackError):
-    """The file is valid, but written in a form that has no lines to insert at."""
+    """The file is valid, but written in a form without lines to insert at."""
 
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """A piece of the file: its first and last character that count, what it holds.
+    """A piece of the file: its first and last significant character, and its content.
 
-    `column` is where it begins on its line; `flow`: written in brackets. A mapping has `keys`, a sequence
-    `items`, anything else a `text`; nothing of it for a value that is not written.
+    `column` is its start within the line; `flow`: written in brackets. A mapping has `keys`, a sequence
+    `items`, anything else a `text`; a missing value has none of these.
     """
 
     start: int
@@ -80,10 +80,10 @@ class Part:
 
 
 def insert(text: str, entry: NewPaper, section: str | None = None) -> str:
-    """`text`, a list that `catalog.load` takes, with the paper at its end and the paper's row in `section`.
+    """`text`, a list that `catalog.load` accepts, with the paper at its end and the paper's row in `section`.
 
-    Without a section: the one named "Added", made at the end if need be. Raises ReadtrackError if there is no
-    such section, CannotInsertError if the lines cannot go in.
+    Without a section, the one named "Added", which is created at the end if needed. Raises ReadtrackError if
+    there is no such section, CannotInsertError if the lines cannot be inserted.
     """
     if text.startswith("\ufeff"):
         return "\ufeff" + insert(text[1:], entry, section)
@@ -96,7 +96,7 @@ def insert(text: str, entry: NewPaper, section: str | None = None) -> str:
         edits.append(_paper_edit(text, root, entry))
     end_of_line = "\r\n" if "\r\n" in text else "\n"
     pieces, done = [], 0
-    for at, lines in sorted(edits, key=itemgetter(0)):  # of two at one place, the row goes first
+    for at, lines in sorted(edits, key=itemgetter(0)):  # at the same place, the row goes first
         piece = text[done:at]
         if piece and not piece.endswith("\n"):
             piece += end_of_line
@@ -106,13 +106,13 @@ def insert(text: str, entry: NewPaper, section: str | None = None) -> str:
 
 
 def opened(text: str) -> str:
-    """`text` without the brackets of an empty checklist or of no papers, so that lines can go in."""
+    """`text` without the brackets of an empty checklist or empty papers, so that lines can be inserted."""
     text = re.sub(r"(?m)^checklist:[ \t]*\[[ \t]*\]", "checklist:", text)
     return re.sub(r"(?m)^papers:[ \t]*\{[ \t]*\}[ \t]*\r?(\n|\Z)", "", text)
 
 
 def _row_edit(text: str, checklist: Part, entry: NewPaper, section: str | None) -> tuple[int, list[str]]:
-    """Where which lines go for the row."""
+    """Position and lines of the new row."""
     if checklist.is_empty:
         find_section([], section)
         lines = [
@@ -145,7 +145,7 @@ def _row_edit(text: str, checklist: Part, entry: NewPaper, section: str | None) 
 
 
 def find_section(titles: list[str], section: str | None) -> int | None:
-    """Which section is meant: by its title, else by a part of it; None if "Added" is to be made.
+    """The index of a section by its title, or by a part of it; None if "Added" must be created.
 
     Raises ReadtrackError if there is no such section, or several.
     """
@@ -174,21 +174,22 @@ def _paper_edit(text: str, root: Part, entry: NewPaper) -> tuple[int, list[str]]
 
 
 def blank_between(text: str, parts: list[Part]) -> list[str]:
-    """A blank line, if the file has them between such parts."""
+    """A blank line, if the file has blank lines between such parts."""
     last = parts[-1]
     before = parts[-2].end if len(parts) > 1 else last.start
     return [""] if re.search(r"\n[ \t]*\r?\n", text[before : last.start]) or len(parts) == 1 else []
 
 
 def next_line(text: str, end: int) -> int:
-    """The beginning of the line after the one that `end` is on."""
+    """The beginning of the line after that of `end`."""
     found = text.find("\n", end)
     return len(text) if found < 0 else found + 1
 
 
 def filled(text: str, paper: Paper, facts: Mapping[str, Any]) -> str:
-    """`text` with those of `facts` (title, authors, year) that the paper lacks. A row whose text is the
-    paper's title gets them too.
+    """`text` with those of `facts` (title, authors, year) that the paper lacks.
+
+    Rows whose text is the paper's title are updated as well.
     """
     if text.startswith("\ufeff"):
         return "\ufeff" + filled(text[1:], paper, facts)
@@ -220,7 +221,7 @@ def filled(text: str, paper: Paper, facts: Mapping[str, Any]) -> str:
 
 
 def without_ticks(text: str) -> str:
-    """`text` with no row ticked, for a reader to begin with: the ticks are its author's."""
+    """`text` with all ticks removed, since they are its author's and not the reader's."""
     if text.startswith("\ufeff"):
         return "\ufeff" + without_ticks(text[1:])
     ticks = [part for part in _in_rows(parsed(text), "done") if part.text in ("true", "True")]
@@ -259,7 +260,7 @@ def _names(authors: Sequence[str]) -> str:
 
 
 def _in_rows(part: Part, wanted: str) -> Iterator[Part]:
-    """The values of one key of all rows."""
+    """The values of one key in all rows."""
     for key, inside in (part.keys or {}).items():
         if key == wanted:
             yield inside
@@ -283,10 +284,10 @@ def quote(text: str) -> str:
 
 
 def parsed(text: str) -> Part:
-    """The text, which begins with no byte-order mark, as parts."""
+    """Parse the text, which must not begin with a byte-order mark, into parts."""
     import yaml
 
-    # The C parser is ten times as fast, and its marks count characters too (but for a byte-order mark).
+    # The C parser is ten times as fast, and its marks count characters, too (except for a byte-order mark).
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     events: Iterator[Any] = iter(yaml.parse(text, Loader=loader))
     for event in events:
@@ -300,7 +301,7 @@ def _part(text: str, event: Any, events: Iterator[Any]) -> Part:
 
     start, column, end_of = event.start_mark.index, event.start_mark.column, attrgetter("end_mark.index")
     if isinstance(event, yaml.ScalarEvent):
-        # A block scalar's mark is behind the blank lines that follow it.
+        # A block scalar's mark is after the blank lines that follow it.
         written = text[start : end_of(event)].rstrip()
         return Part(start, start + len(written) - 1, column, text=event.value if written else None)
     part = Part(start, start, column, flow=bool(event.flow_style))
@@ -310,7 +311,7 @@ def _part(text: str, event: Any, events: Iterator[Any]) -> Part:
         item = _part(text, event, events)
         if part.keys is not None:
             key, item = item, _part(text, next(events), events)
-            if item.is_empty:  # its mark may be anywhere behind the key
+            if item.is_empty:  # its mark may be anywhere after the key
                 item.end = key.end
             part.keys[key.text or ""] = item
         else:

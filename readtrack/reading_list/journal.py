@@ -1,16 +1,16 @@
-"""The reading journal: what the reader said about each paper, and when, as JSON lines.
+"""The reading journal: states, tags and ratings of papers over time, as JSON lines.
 
-Lines are only ever appended, so the journals of two machines merge by putting their lines together, in any
+Lines are only appended, so the journals of two machines can be merged by concatenating their lines, in any
 order, with repeats: `fold` orders entries by `at`. An entry is
 
     {"at": "2026-11-21T08:30:00.000000+00:00", "id": "5f0c9a1e", "paper": "mamba", "state": "reading"}
 
-or has in place of `state` a `tag` ("+gpu", "-gpu") or a `rating` (1 to 5, or null). Entries written together
-share their `id`; `{"at", "id", "undo": "5f0c9a1e"}` takes them back, and an undo of that undo brings them
-back again. An `at` more than a day ahead of now comes from a clock that was wrong: such a line counts where
-it stands in the file. `"ahead": ["2106-..."]` in an entry names such times of lines above it, as they will
-have come one day. A row that has no papers goes by `row:<key>`; its entries also have its wording and place,
-`"about": ["Read the blog", "Attention", true]`.
+or has a `tag` ("+gpu", "-gpu") or a `rating` (1 to 5, or null) in place of `state`. Entries written together
+share their `id`; `{"at", "id", "undo": "5f0c9a1e"}` reverts them, and an undo of that undo restores them. An
+`at` more than a day in the future comes from a wrong clock, so such a line is ordered by its position in the
+file. `"ahead": ["2106-..."]` in an entry lists such times of earlier lines, because one day they will have
+passed. A row without papers is named `row:<key>`; its entries also have its wording and place, `"about":
+["Read the blog", "Attention", true]`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DONE_WITH: tuple[State, ...] = ("read", "implemented", "skipped")  # nothing is 
 
 
 def finished(states: Mapping[Any, int]) -> tuple[int, int]:
-    """How many papers are read, of how many that are not skipped."""
+    """Number of read papers, and number of papers that are not skipped."""
     return (
         states.get("read", 0) + states.get("implemented", 0),
         sum(states.values()) - states.get("skipped", 0),
@@ -49,9 +49,9 @@ Entry: TypeAlias = dict[str, Any]
 MAX_PROBLEMS = 20
 _PLAUSIBLE = timedelta(days=1)  # ahead of our clock
 
-_MAX_AHEAD = 100  # wrong times that one entry names
+_MAX_AHEAD = 100  # maximum number of wrong times in one entry
 
-_FIELDS = ("at", "id", "paper", "state", "tag", "rating", "undo")  # two entries that agree in these are one
+_FIELDS = ("at", "id", "paper", "state", "tag", "rating", "undo")  # entries that agree in these are the same
 
 _TAG = re.compile(r"[+-]\w[\w.-]{0,39}")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -60,13 +60,13 @@ _PAPER = re.compile(r"(?:row:)?\w[\w-]{0,199}")
 
 @dataclass(slots=True)
 class Reading:
-    """The journal's record of one paper. `state` is None where it says nothing about that."""
+    """The journal's record of one paper. `state` is None if the journal has none."""
 
     state: State | None = None
     history: list[tuple[str, State]] = field(default_factory=list)  # (when, state), oldest first
     tags: set[str] = field(default_factory=set)
     rating: int | None = None
-    about: About | None = None  # the row, where the subject is one
+    about: About | None = None  # the row, for a row without papers
 
     @property
     def is_empty(self) -> bool:
@@ -75,7 +75,7 @@ class Reading:
 
     @property
     def since(self) -> str | None:
-        """The day (`2026-11-21`, in the reader's time zone) from which `state` holds."""
+        """The day (`2026-11-21`, in the reader's time zone) since which `state` holds."""
         if not self.history:
             return None
         at, _ = self.history[-1]
@@ -86,20 +86,22 @@ class Reading:
         return datetime.fromisoformat(at).astimezone().date().isoformat()
 
 
-_NOTHING = Reading()  # of a paper that the journal does not name; read-only
+_NOTHING = Reading()  # for papers that the journal does not mention; read-only
 
 
 @dataclass(slots=True)
 class JournalView:
-    """The journal, folded. `last` holds the entries that an undo would take back; `undone` is the undo that a
-    redo would take back, followed by the entries which that brings back, or empty.
+    """The folded journal.
+
+    `last` has the entries that an undo would revert; `undone` is the undo that a redo would revert, followed
+    by the entries which that restores, or empty.
     """
 
     readings: dict[str, Reading]
     last: list[Entry]
     problems: list[str]
-    latest: str = ""  # the greatest plausible `at`
-    ahead: list[str] = field(default_factory=list)  # every `at` that no entry has called wrong, and that is
+    latest: str = ""  # the latest plausible `at`
+    ahead: list[str] = field(default_factory=list)  # every wrong `at` that no entry lists as wrong yet
     undone: list[Entry] = field(default_factory=list)
 
     def of(self, paper: str) -> Reading:
@@ -107,14 +109,14 @@ class JournalView:
 
 
 class Journal:
-    """The journal file at `path`; `lock` makes the lock that an append holds against other processes."""
+    """The journal file at `path`; `lock` returns the lock for appending, which excludes other processes."""
 
     def __init__(self, path: Path, lock: Callable[[], AbstractContextManager[Any]]) -> None:
         self.path = path
         self._lock = lock
 
     def load(self) -> JournalView:
-        """Raises ReadtrackError if the file cannot be read. A malformed line becomes a problem."""
+        """Load and fold the file. Raises ReadtrackError if that fails. Malformed lines become problems."""
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -145,11 +147,10 @@ class Journal:
         about: Mapping[str, About] = MappingProxyType({}),
         **change: State | str | int | None,
     ) -> None:
-        """Write down one change of each of `papers`: `state=`, `tag=` ("+gpu", "-gpu") or `rating=`.
+        """Record a change of each of `papers`: `state=`, `tag=` ("+gpu", "-gpu") or `rating=`.
 
-        `about` has the rows among them.
-        An undo takes all of them back together. Raises ReadtrackError, and writes nothing, if the change is
-        not one that `parse` takes.
+        `about` describes the rows among them. One undo reverts all of them. Raises ReadtrackError, and writes
+        nothing, if `parse` would reject the change.
         """
         self.append_all([(paper, change) for paper in papers], about=about)
 
@@ -168,7 +169,7 @@ class Journal:
             )
 
     def undo(self) -> list[Entry]:
-        """Take back the last change that still counts, and return its entries ([]: there is none)."""
+        """Revert the last effective change, and return its entries ([] if there is none)."""
         with self._locked():
             view = self.load()
             if view.last:
@@ -176,7 +177,7 @@ class Journal:
             return view.last
 
     def redo(self) -> list[Entry]:
-        """Take back the last undo, if nothing was changed since, and return the entries that count again."""
+        """Revert the last undo, if nothing was changed since, and return the restored entries."""
         with self._locked():
             view = self.load()
             if view.undone:
@@ -185,8 +186,8 @@ class Journal:
 
     def _stamp(self, view: JournalView) -> Entry:
         now = datetime.now(UTC)
-        # Later than all that is there, even where another machine's clock is a little ahead: the last word
-        # counts.
+        # Later than all existing entries, even if another machine's clock is slightly ahead, because the last
+        # entry wins.
         if view.latest:
             now = max(now, datetime.fromisoformat(view.latest) + timedelta(microseconds=1))
         stamp = {"at": now.isoformat(timespec="microseconds"), "id": os.urandom(4).hex()}
@@ -228,7 +229,7 @@ class Journal:
 
 
 def parse(line: bytes) -> Entry:
-    """One line as an entry, its `at` in UTC with microseconds. Raises ValueError saying what is wrong."""
+    """Parse a line as an entry, with `at` in UTC with microseconds. Raises ValueError with the reason."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -284,14 +285,14 @@ def _about(entry: Entry) -> About | None:
 
 
 def latest_plausible() -> str:
-    """The greatest `at` that a clock could give which is right, or nearly so."""
+    """The latest `at` that a clock could give which is at most a day fast."""
     return (datetime.now(UTC) + _PLAUSIBLE).isoformat(timespec="microseconds")
 
 
 def fold(entries: Iterable[Entry]) -> JournalView:
-    """The state of things after `entries`, which may come in any order and more than once.
+    """The state after `entries`, which may come in any order and repeatedly.
 
-    Only entries dated more than a day ahead must come after those that were there when they were written.
+    Only entries dated more than a day ahead must come after the entries that existed when they were written.
     """
     unique = {tuple(str(entry.get(name)) for name in _FIELDS): entry for entry in entries}
     called_wrong = {at for entry in unique.values() if "ahead" in entry for at in _called_wrong(entry)}
@@ -299,7 +300,7 @@ def fold(entries: Iterable[Entry]) -> JournalView:
     ahead = {at for entry in unique.values() if (at := entry["at"]) > limit}
     ordered = _ordered(unique, called_wrong | ahead)
     undone: set[str] = set()
-    for entry in reversed(ordered):  # an undo that was itself taken back takes nothing back
+    for entry in reversed(ordered):  # a reverted undo has no effect
         if "undo" in entry and entry["id"] not in undone:
             undone.add(entry["undo"])
     latest = max((entry["at"] for entry in ordered), default="")
@@ -323,14 +324,14 @@ def fold(entries: Iterable[Entry]) -> JournalView:
 
 
 def _called_wrong(entry: Entry) -> list[str]:
-    """The times that an entry calls wrong, as far as it can know: those a day and more after its own."""
+    """The times that an entry lists as wrong, if they are a day or more after its own."""
     named = entry["ahead"] if isinstance(entry["ahead"], list) else []
     limit = (datetime.fromisoformat(entry["at"]) + _PLAUSIBLE).isoformat(timespec="microseconds")
     return [at for at in named if isinstance(at, str) and at > limit]
 
 
 def _ordered(unique: Mapping[tuple[str, ...], Entry], wrong: Container[str]) -> list[Entry]:
-    """Entries by time; one whose time is wrong comes after the latest of those above it, and has its time."""
+    """Entries by time. An entry with a wrong time gets the latest time of the lines above it."""
     right = [entry["at"] for entry in unique.values() if entry["at"] not in wrong]
     place, since = "", min(right, default=datetime.now(UTC).isoformat(timespec="microseconds"))
     found: list[tuple[str, int, tuple[str, ...], Entry]] = []
@@ -344,7 +345,7 @@ def _ordered(unique: Mapping[tuple[str, ...], Entry], wrong: Container[str]) -> 
 
 
 def _redoable(ordered: Sequence[Entry], undone: Container[str]) -> list[Entry]:
-    """The last undo that counts, and what it took back; nothing if the reader changed something after it."""
+    """The last effective undo, and the entries it reverted; empty if a change followed it."""
     undos = {entry["id"] for entry in ordered if "undo" in entry}
     for entry in reversed(ordered):
         if "undo" not in entry:

@@ -1,9 +1,8 @@
-"""Which papers.yaml is read, and how: as a checked `Catalog`.
+"""Locate papers.yaml and load it as a validated `Catalog`.
 
-The papers that ship with readtrack are known whatever the list is: they stand behind those of the list and
-fill in what the list leaves out. The file is the reader's own text, so whatever is wrong with it becomes one
-`CatalogError` that names file, line and the fix. `load_cached` keeps the parsed list as JSON: showing it
-needs no YAML parser.
+The shipped papers are always known: they follow those of the list and fill in facts that the list omits. The
+file is written by hand, so every mistake in it becomes a `CatalogError` with file, line and solution.
+`load_cached` stores the parsed list as JSON, so that showing it does not need a YAML parser.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _PARSER_FILES = ("catalog.py", "papers_yaml.py", "yaml_tree.py")
 
 
 def locate(home: Home) -> Path:
-    """The list to use: the one in `home`, else the one in this folder, else the one that ships."""
+    """The list in `home`, else the one in this folder, else the shipped one."""
     here = Path("papers.yaml")
     if home.papers_yaml.exists():
         return home.papers_yaml
@@ -34,16 +33,16 @@ def locate(home: Home) -> Path:
 
 
 def shipped() -> Path:
-    """The list that comes with readtrack: inside the package in a wheel, else the checkout's."""
+    """The shipped list: inside the package in a wheel, else in the checkout."""
     package = Path(readtrack.__file__).parent
     in_wheel = package / "papers.yaml"
     return in_wheel if in_wheel.exists() else package.parent / "papers.yaml"
 
 
 def load(path: Path, known: Mapping[str, Paper] | None = None) -> Catalog:
-    """Read and check the list. Raises CatalogError for the first thing that is wrong with it.
+    """Read and check the list. Raises CatalogError for the first mistake.
 
-    known  the papers that ship; they are read if they are not given
+    known  the shipped papers; loaded if not given
     """
     from readtrack.reading_list.papers_yaml import check
     from readtrack.reading_list.yaml_tree import Problem, read
@@ -58,17 +57,18 @@ def load(path: Path, known: Mapping[str, Paper] | None = None) -> Catalog:
 
 
 def load_cached(path: Path, cache_dir: Path) -> Catalog:
-    """`load`, through a copy in `cache_dir` that holds while the file's path, times and size are the same.
+    """`load`, through a copy in `cache_dir` that is valid while the file's path, times and size are
+    unchanged.
 
-    A copy that is damaged, or made by other code, is made again; one that cannot be written is done without.
-    Where there is no home folder yet, looking at a list makes none.
+    A copy that is damaged, or made by other code, is rebuilt; a copy that cannot be written is skipped. Does
+    not create a home folder.
     """
     path = path.absolute()
     try:
         stamp = _stamp(path)
     except OSError:
-        return load(path)  # which says what is the matter with it
-    # The name only keeps several lists apart; the stamp inside decides.
+        return load(path)  # which reports the error
+    # The name only separates several lists; the stamp inside decides on validity.
     cache = cache_dir / f"catalog-{_checksum(str(path))}.json"
     with suppress(OSError, ValueError):
         head, checksum, body = cache.read_text(encoding="utf-8").split("\n", 2)
@@ -85,12 +85,12 @@ def load_cached(path: Path, cache_dir: Path) -> Catalog:
 
 @lru_cache(maxsize=1)
 def _shipped_papers(status: tuple[int, ...]) -> Mapping[str, Paper]:
-    """The papers that ship, read once as long as the file's `status` is the same."""
+    """The shipped papers, read once as long as the file's `status` is the same."""
     return load(shipped()).papers
 
 
 def _stamp(path: Path) -> str:
-    # While readtrack is worked on, its rules change and its version does not.
+    # During development the rules change while the version does not.
     code = [Path(__file__).with_name(name).stat().st_mtime_ns for name in _PARSER_FILES]
     files = dict.fromkeys((path, shipped()))
     return json.dumps([readtrack.__version__, *code, *((str(one), *_status(one)) for one in files)])

@@ -1,4 +1,4 @@
-"""The form of papers.yaml: a tree of YAML nodes becomes a `Catalog`, or the first mistake in it is named."""
+"""The schema of papers.yaml: convert a tree of YAML nodes to a `Catalog`, or report the first mistake."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from readtrack.text import nearest, one_line, plain, quoted
 _ID = re.compile(r"[a-z][a-z0-9_]*")
 MISSING = ("title", "authors", "year")  # facts that may be missing
 _PROSE = ("problem", "idea", "result")
-_EARLIER_PROSE = ("summary", "claim", "figure")  # read as idea and result: older lists have these
+_EARLIER_PROSE = ("summary", "claim", "figure")  # read as idea and result, for older lists
 
 
 def check(path: Path, root: Node, known: Mapping[str, Paper] = MappingProxyType({})) -> Catalog:
-    """The tree of the file at `path` as a list. Raises Problem for the first thing that is wrong.
+    """Convert the tree of the file at `path` to a list. Raises Problem for the first mistake.
 
-    known  papers that need no block in the file; what a block of theirs leaves out is taken from here
+    known  papers that need no block in the file, and that fill in facts omitted in their blocks
     """
     fields = _mapping(root, "the list", required=("title", "checklist"), optional=("note", "papers"))
     papers = {id_: paper._replace(line=0) for id_, paper in known.items()}
@@ -72,8 +72,8 @@ def _row(node: Node, papers: dict[str, Paper], keys: dict[str, int]) -> Row | No
 
 
 def _unused_key(text: str, keys: dict[str, int]) -> str:
-    """A key that no row has yet. `keys` has every key, with the last number that was put behind it."""
-    # Short enough to be part of a file's name, whatever the script.
+    """A key that no row has yet. `keys` has every key, with the last number appended to it."""
+    # Short enough for a part of a file name in any script.
     stem = "-".join(re.findall(r"\w+", text.casefold()))[:48].strip("-") or "row"
     key, count = stem, keys.get(stem, 1)
     while key in keys:
@@ -85,11 +85,11 @@ def _unused_key(text: str, keys: dict[str, int]) -> str:
 
 
 _FACTS = ("title", "authors", "year", "sources")
-_PLACEHOLDER = ("unknown",)  # authors in older lists, where they are named as missing
+_PLACEHOLDER = ("unknown",)  # authors in older lists if they are listed as missing
 
 
 def _paper(id_: str, node: Node, known: Paper | None) -> Paper:
-    """One block. `known`: the paper that ships under this id, which fills in what the block leaves out."""
+    """Convert one block. `known` is the shipped paper with this id, which fills in omitted facts."""
     if not _ID.fullmatch(id_):
         raise Problem(
             node.line, f"{quoted(id_)} is not an id; use small letters, digits and '_', a letter first"
@@ -142,8 +142,9 @@ def _missing(node: Node) -> tuple[str, ...]:
 
 
 def _is_another(known: Paper, fields: Mapping[str, Node]) -> bool:
-    """Whether a block names another paper than the one that ships under its id: neither title nor sources
-    are that paper's.
+    """Whether a block is about another paper than the shipped one with its id.
+
+    That is the case if neither the title nor any source is the same.
     """
     if not {"title", "sources"} <= fields.keys():
         return False
@@ -157,7 +158,7 @@ def _is_another(known: Paper, fields: Mapping[str, Node]) -> bool:
 def _with_known(
     own: dict[str, Paper], nodes: dict[str, Node], known: Mapping[str, Paper]
 ) -> dict[str, Paper]:
-    """The list's papers, then the others that are known. Names that the list gives mean what it says."""
+    """The list's papers, followed by the other known papers. Names in the list take precedence."""
     given = {
         *own,
         *(
@@ -204,7 +205,7 @@ def _source(node: Node) -> Source:
 
 
 def _check_names(own: dict[str, Paper], nodes: dict[str, Node]) -> None:
-    """Every alias that the list gives means one paper of it."""
+    """Check that every alias in the list refers to a single paper."""
     taken = {id_: id_ for id_ in own}
     for paper in own.values():
         if (given := _keys(nodes[paper.id]).get("aliases")) is None:
@@ -217,7 +218,7 @@ def _check_names(own: dict[str, Paper], nodes: dict[str, Node]) -> None:
 
 
 def _check_lineage(papers: dict[str, Paper], nodes: dict[str, Node]) -> None:
-    """Every paper that is built on exists, and no paper is its own ancestor."""
+    """Check that every paper in `builds_on` exists, and that no paper is its own ancestor."""
     from graphlib import CycleError, TopologicalSorter
 
     lines = {id_: _keys(node)["builds_on"].line for id_, node in nodes.items() if "builds_on" in _keys(node)}
@@ -229,7 +230,7 @@ def _check_lineage(papers: dict[str, Paper], nodes: dict[str, Node]) -> None:
     try:
         TopologicalSorter({paper.id: paper.builds_on for paper in papers.values()}).prepare()
     except CycleError as error:
-        cycle = error.args[1][::-1]  # it lists ancestors first
+        cycle = error.args[1][::-1]  # graphlib lists ancestors first
         shown = " -> ".join(cycle if len(cycle) <= 8 else [*cycle[:4], "...", *cycle[-3:]])
         line = next(lines[id_] for id_ in cycle if id_ in lines)
         raise Problem(line, f"builds_on goes in a circle, {shown}; take one of them out") from None
@@ -260,7 +261,7 @@ def _items(node: Node | None, what: str) -> list[Node]:
 
 
 def _texts(node: Node | None, what: str) -> dict[str, int]:
-    """The texts of a list, each with its line; none twice."""
+    """The texts of a list with their lines, without duplicates."""
     found: dict[str, int] = {}
     for item in _items(node, what):
         text = one_line(_line(item, f"an item of {what}"))
@@ -279,7 +280,7 @@ def _text(node: Node, what: str) -> str:
 
 
 def _line(node: Node, what: str) -> str:
-    """A text that may not be empty, on one line; spaces within stay as the reader wrote them."""
+    """A non-empty text on one line; inner spaces are preserved."""
     text = " ".join(part.strip() for part in _text(node, what).expandtabs(1).splitlines()).strip()
     if not text:
         raise Problem(node.line, f"{what} is empty; write a text after it")

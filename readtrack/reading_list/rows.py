@@ -1,8 +1,8 @@
-"""Which row of the list a name in the journal means, after rows were reworded or moved.
+"""Match names in the journal to rows of the list, after rows were reworded or moved.
 
-A row without papers goes by `row:<key>`, and the key is made from its text. So that a corrected word does not
-cost the row its state and its note, the journal also keeps the row's wording and place, and here names and
-rows are brought together. Unsure matches are left alone: rows of one wording never swap their states.
+A row without papers is named `row:<key>`, and the key is derived from its text. So that correcting a word
+does not lose the row's state and note, the journal also stores the row's wording and place, which are matched
+here. Uncertain matches are ignored: rows with the same wording never swap their states.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from readtrack.reading_list.catalog import Catalog, Note, Row
 from readtrack.text import one_line
 
 PREFIX = "row:"
-_ALIKE = 0.75  # how alike two wordings must be to be one row's
-_SURE = 0.1  # and by how much more than any other two
+_ALIKE = 0.75  # minimum similarity of two wordings of one row
+_SURE = 0.1  # minimum lead over any other pair
 
 
 class About(NamedTuple):
-    """A row as the journal keeps it: its text, where it stands ("Section / row above it"; "Section (2 of 2)"
-    where there are two of this text), and whether no other row of the list has the text.
+    """A row as stored in the journal.
+
+    Its text, its place ("Section / row above it"; "Section (2 of 2)" if there are two with this text), and
+    whether no other row of the list has the text.
     """
 
     text: str
@@ -38,8 +40,9 @@ class About(NamedTuple):
 class Names(NamedTuple):
     """The names of rows in the journal and in the folder of notes.
 
-    of       the subject of each row without papers, to its name; rows the row's About
-    orphans  names of the journal that belong to no row
+    of       name by subject, for each row without papers
+    rows     the row's About by subject
+    orphans  names in the journal that match no row
     """
 
     of: dict[str, str]
@@ -48,7 +51,7 @@ class Names(NamedTuple):
 
 
 def names(catalog: Catalog, said: Mapping[str, About | None]) -> Names:
-    """Bring rows and names together. `said` has every name with what is known about its row."""
+    """Match rows and names. `said` has every name with the stored facts about its row."""
     rows = dict(_rows(catalog))
     left = dict(said)
     found: dict[str, str] = {}
@@ -76,12 +79,12 @@ def _exactly(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Mat
 
 
 def _by_key(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Matches:
-    """Where the journal says no more, as it did not at first, and for notes alone."""
+    """Match by key where nothing else is stored: in old entries, and for notes alone."""
     return [(subject, subject) for subject in rows if subject in said and said[subject] is None]
 
 
 def _moved(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Matches:
-    """The same words at another place, where they mean and meant one row only."""
+    """Match the same words at another place, if they identify a single row before and after."""
     once = {row.words: subject for subject, row in rows.items() if row.alone}
     return [
         (once.pop(about.words), name)
@@ -91,7 +94,7 @@ def _moved(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Match
 
 
 def _reworded(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Matches:
-    """The most alike first, as long as nothing else is nearly as alike."""
+    """Match the most similar first, unless another pair is nearly as similar."""
     from difflib import SequenceMatcher
 
     scores: list[tuple[float, str, str]] = []
@@ -99,7 +102,7 @@ def _reworded(rows: Mapping[str, About], said: Mapping[str, About | None]) -> Ma
         before = about.words if about else name.removeprefix(PREFIX).replace("-", " ")
         for subject, row in rows.items():
             if row.alone and (about is None or about.alone):
-                # A name without a wording is one that was cut.
+                # A name without a wording is truncated.
                 pair = SequenceMatcher(None, before, row.words if about else row.words[: len(before)], False)
                 if pair.real_quick_ratio() > _ALIKE - _SURE < pair.quick_ratio():
                     scores.append((pair.ratio(), subject, name))

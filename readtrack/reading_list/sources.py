@@ -1,4 +1,4 @@
-"""Identifiers: arXiv ids, DOIs and links, as they are typed, written in lists and compared; ids of papers."""
+"""Identifiers: parsing and comparison of arXiv ids, DOIs and links; ids of papers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VERSION = r"(?:v[1-9][0-9]*)?"
 _DOI = r"10\.[0-9]{4,9}/\S+"
 _LINK = re.compile(r"https?://[^\s/]+(/\S*)?", re.IGNORECASE)
 
-# As a list writes them, each with an example.
+# Patterns of the values in a list, each with an example.
 WRITTEN: dict[SourceKind, tuple[re.Pattern[str], str]] = {
     "arxiv": (re.compile(_ARXIV_ID + _VERSION), '"1706.03762", "1706.03762v5" or "cs/9901001"'),
     "doi": (re.compile(_DOI), '"10.1162/neco.1997.9.8.1735"'),
@@ -43,7 +43,7 @@ _SMALL_WORDS = re.compile(
 
 
 def parse(text: str) -> Source:
-    """An arXiv id, a DOI or a link, bare or as an address, as a source. Raises ReadtrackError."""
+    """Parse an arXiv id, a DOI or a link, bare or as an address. Raises ReadtrackError."""
     text = text.strip()
     bare = _ARXIV_LINK.sub("", text)
     if found := _ARXIV.fullmatch(re.split(r"/?[?#]|/$", bare)[0] if bare != text else bare):
@@ -65,7 +65,7 @@ def not_a_source(text: str) -> str:
 
 
 def _unquoted(link: str) -> str:
-    from urllib.parse import unquote  # 2 ms that most starts need not pay
+    from urllib.parse import unquote  # takes 2 ms, which most starts can save
 
     return unquote(link)
 
@@ -80,7 +80,7 @@ def parsed(text: str) -> Source | None:
 def _on_arxiv(found: re.Match[str]) -> Source:
     archive, slash, number = found[1].partition("/")
     archive, dot, subject = archive.partition(".")
-    # The list wants cs/9901001 and math.GT/0309136 as arXiv writes them.
+    # Lists use arXiv's own spelling: cs/9901001 and math.GT/0309136.
     base = f"{archive.lower()}{dot}{subject.upper()}/{number}" if slash else found[1]
     return Source("arxiv", base + found[2].lower())
 
@@ -88,7 +88,7 @@ def _on_arxiv(found: re.Match[str]) -> Source:
 def split_version(arxiv_id: str) -> tuple[str, int | None]:
     """`1706.03762v5` -> ("1706.03762", 5); without a version ("1706.03762", None).
 
-    An old id loses its subject, as in arXiv's own answers: `math.GT/0309136` -> ("math/0309136", None).
+    An old id loses its subject class, as in arXiv's own answers: `math.GT/0309136` -> ("math/0309136", None).
     """
     found = re.fullmatch(r"(.+?)(?:v(\d+))?", arxiv_id)
     assert found
@@ -96,7 +96,7 @@ def split_version(arxiv_id: str) -> tuple[str, int | None]:
 
 
 def source_key(source: Source) -> str:
-    """Equal for all ways to write one source. The version of an arXiv id does not count."""
+    """A key that is equal for all spellings of a source. Ignores the version of an arXiv id."""
     if source.kind == "arxiv":
         return f"arxiv:{split_version(source.value)[0].casefold()}"
     if source.kind == "doi":
@@ -116,7 +116,7 @@ def sources_in(text: str) -> Iterator[Source]:
     ids = [(a or b).rstrip(".,;)") for a, b in _ARXIV_INSIDE.findall(rest)]
     dois = [doi.rstrip(".,;)") for doi in _DOI_INSIDE.findall(rest)]
     for one in dict.fromkeys((*links, *ids, *dois)):
-        if source := parsed(one):  # else a link to a file next to the list, or digits that look like an id
+        if source := parsed(one):  # else a link to a local file, or digits that resemble an id
             yield source
 
 
@@ -128,13 +128,15 @@ def links_in(text: str) -> list[str]:
 
 
 def without_links(text: str) -> str:
-    """A line of Markdown with its links' words in place of the links, and without bare addresses."""
+    """A line of Markdown with links replaced by their text, and without bare addresses."""
     return _URL.sub(" ", _MARKDOWN_LINK.sub(r" \1 ", text))
 
 
 def title_in(text: str) -> tuple[str, int]:
-    """The title and the year, 0 if none, in a line of Markdown: `**[QLoRA](https://...)** (2023)` gives
-    ("QLoRA", 2023). Only a year in brackets at the end is taken off the title.
+    """The title and the year (0 if none) in a line of Markdown.
+
+    `**[QLoRA](https://...)** (2023)` gives ("QLoRA", 2023). Only a year in brackets at the end is removed
+    from the title.
     """
     words = re.sub(r"(?i)\bdoi:\s*(?=10\.)", "", without_links(text))
     words = _DOI_INSIDE.sub(" ", _ARXIV_INSIDE.sub(" ", words))
@@ -145,17 +147,17 @@ def title_in(text: str) -> tuple[str, int]:
 
 
 def name_key(text: str) -> str:
-    """Equal for all spacings of an id or alias: "Flash-Attention", "flash attention", "flash_attention"."""
+    """A key for ids and aliases: equal for "Flash-Attention", "flash attention", "flash_attention"."""
     return re.sub(r"[-\s]+", "_", text.strip().casefold())
 
 
 def letters(text: str) -> str:
-    """Letters and digits alone, without case and accents: the key of a title."""
+    """The key of a title: letters and digits only, without case and accents."""
     return "".join(c for c in folded(text) if c.isalnum())
 
 
 def make_id(title: str, taken: set[str]) -> str:
-    """`FlashAttention: Fast and ...` -> flashattention; else the first words that are not small words."""
+    """`FlashAttention: Fast and ...` -> flashattention; else the first words without stop words."""
     head, colon, _ = title.partition(":")
     short = head if colon and len(head.split()) <= 3 else title
     words = re.findall(r"[a-z0-9]+", folded(short).replace("'", ""))

@@ -1,7 +1,7 @@
-"""A YAML file as a tree of nodes that know their line, so that every complaint about it can name one.
+"""A YAML file as a tree of nodes with line numbers, for error messages.
 
-Scalars stay the text as written there. What a hand-written list never needs is refused: aliases, a second
-document, more depth or size than any list has.
+Scalars stay the text as written in the file. Features that a hand-written list does not need are rejected:
+aliases, a second document, excessive depth or size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from readtrack.text import one_line, quoted
 MAX_BYTES = 32 * 1024 * 1024  # some 100,000 papers
 MAX_DEPTH = 40
 
-# What the parser says where a text should have been in quotes.
+# The parser's messages where a text should have been quoted.
 _UNQUOTED = (
     "mapping values",
     "could not find expected ':'",
@@ -28,7 +28,7 @@ _UNQUOTED = (
 
 
 class Problem(Exception):
-    """A problem of the file and its fix, at a line (0: the file as a whole)."""
+    """A problem of the file and its solution, at a line (0: the whole file)."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
@@ -44,7 +44,7 @@ Value: TypeAlias = "str | list[Node] | dict[str, Node] | None"
 
 @dataclass(slots=True)
 class Node:
-    """`line` is that of the key for what stands under a key: the line that the reader looks for."""
+    """`line` is that of the key for a value under a key, where the reader will look."""
 
     line: int
     value: Value
@@ -76,16 +76,16 @@ def _read_text(path: Path) -> str:
 
 
 def read(path: Path) -> Node:
-    """The file's one document. Raises Problem."""
+    """The file's only document. Raises Problem."""
     return _compose(_read_text(path))
 
 
 def _compose(text: str) -> Node:
-    # From the parser's events, because its own composer recurses as deep as the file goes (in C, where that
-    # ends the process) and resolves aliases (so that a small file can fill the memory).
+    # From the parser's events, because its own composer recurses as deep as the file (in C, which would crash
+    # the process) and resolves aliases (so that a small file could fill the memory).
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times as fast
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times as fast
     try:
         events: Iterator[Any] = iter(yaml.parse(text, Loader=loader))
         next(events)  # the start of the stream
