@@ -101,7 +101,8 @@ def run(module: ModuleType, kept: Path, name: str, skip: int | None = None, part
         kept=kept / "checkpoints",
         every=0.0,
     )
-    made.modes, made.first, made.skip, made.part = Modes(), [], skip, part
+    made.modes, made.parts = Modes(), {}
+    made.first, made.skip, made.part = [], skip, part
     torch.manual_seed(0)
     try:
         module.experiment(made)
