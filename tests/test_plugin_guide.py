@@ -14,6 +14,7 @@ from readtrack.claims import Bound, Break, Claim, Figure
 from readtrack.cli import plugins
 from readtrack.cli.app import _COMMANDS
 from readtrack.runs.run import Run
+from readtrack.runs.trial import Trial
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -24,6 +25,13 @@ def test_every_public_name_of_run_is_on_the_page_and_no_other() -> None:
     attributes = set(re.findall(r"self\.([a-z]\w*) = ", inspect.getsource(Run.__init__)))
     assert set(re.findall(r"`run\.(\w+)\(", PAGE)) == methods
     assert set(re.findall(r"`run\.(\w+)`", PAGE)) - methods == attributes
+
+
+def test_every_public_name_of_a_trial_is_on_the_page_and_no_other() -> None:
+    methods = {name for name, _ in inspect.getmembers(Trial, inspect.isfunction) if not name.startswith("_")}
+    attributes = set(re.findall(r"self\.([a-z]\w*)(?:: \w+)? = ", inspect.getsource(Trial.__init__)))
+    assert set(re.findall(r"`at\.(\w+)\(", PAGE)) == methods
+    assert set(re.findall(r"`at\.(\w+)`", PAGE)) - methods == attributes
 
 
 def test_every_name_that_a_plugin_may_import_is_on_the_page() -> None:

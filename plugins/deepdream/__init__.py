@@ -117,7 +117,8 @@ def train(run: Run, subject: str, role: str, photograph: Images) -> Network:
     steps = run.pick(smoke=4, quick=200, full=2000)
     run.phase("train")
     losses = learn(network, wall, *known, steps, torch.Generator().manual_seed(seed))
-    for index, loss in zip(run.steps(steps, f"{arm} learns"), losses, strict=True):
+    for index in run.steps(steps, f"{arm} learns"):
+        loss = next(losses)
         if (index + 1) % 10 == 0 or index + 1 == steps:
             run.metric("loss", loss.item(), step=index + 1, arm=arm)
     count = run.pick(smoke=50, quick=500, full=5000)

@@ -45,6 +45,10 @@ def checks(
         return smoke()[0]
 
     @cache
+    def brief() -> Record:
+        return experiment.run_experiment(module, folder / "brief", kind=experiment.Short)[0]
+
+    @cache
     def short() -> comparing.ShortRuns:
         return comparing.ShortRuns.of(module, folder)
 
@@ -57,10 +61,10 @@ def checks(
         lambda: experiment.check_history(own, published.claims(name)),
     )
     yield "the experiment runs and judges every claim", lambda: experiment.check_plain(plain(), own)
-    yield "the seed determines the results", lambda: experiment.check_seeds(module, folder, plain())
+    yield "the seed determines the results", lambda: experiment.check_seeds(module, folder, brief())
     yield (
         "null runs and breaks reach the experiment",
-        lambda: experiment.check_conditions(module, own, folder, plain(), run),
+        lambda: experiment.check_conditions(module, own, folder, brief(), plain),
     )
     yield "every measured claim has a near miss and a rival", compares(comparing.check_breaks)
     yield "a control has learned, or the claim says after how long", compares(comparing.check_learned)

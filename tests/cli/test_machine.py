@@ -276,7 +276,7 @@ def test_a_new_plugin_works_at_once_and_so_does_its_test(cli: Cli, home: Home) -
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 @pytest.mark.slow

@@ -18,12 +18,15 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
+import jaxtyping
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -74,10 +77,27 @@ def assert_same_walk() -> Callable[..., tuple[torch.optim.Optimizer, torch.optim
 
 
 @pytest.fixture
+def shapes_unchecked() -> Callable[[], AbstractContextManager[None]]:
+    return _shapes_unchecked
+
+
+@contextmanager
+def _shapes_unchecked() -> Iterator[None]:
+    """The import hook decorates functions within functions, too, each time that the outer one is called."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with mock.patch.object(jaxtyping, "jaxtyped", return_value=lambda function: function):
+            yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def remembered(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Record, Watched]]:
-    """`readtrack.checks.experiment.run_experiment`, which makes a run once for all tests of a paper.
+    """`readtrack.checks.experiment.run_experiment`, which makes a run once for all tests of a paper, without
+    a check of shapes (`test_every_plugin` has one).
 
     A test that has replaced something, or has files in its home, gets a run of its own.
     """
@@ -86,11 +106,14 @@ def remembered(
         asked = {"seed": 0, "null": False, "broken": "", "dtype": torch.float32, "budget": "smoke", **options}
         own = monkeypatch._setattr or Home().root.exists() or sys.modules.get(module.__name__) is not module
         if own or asked.pop("settings", None):
-            return experiment.run_experiment(module, folder, **options)
+            with _shapes_unchecked():
+                return experiment.run_experiment(module, folder, **options)
         key = module.__name__, *sorted((name, str(value)) for name, value in asked.items())
         if key not in _made:
             kept = tmp_path_factory.mktemp("run")
-            _made[key] = kept, *experiment.run_experiment(module, kept, **options), torch.get_rng_state()
+            with _shapes_unchecked():
+                made = experiment.run_experiment(module, kept, **options)
+            _made[key] = kept, *made, torch.get_rng_state()
         kept, record, watched, state = _made[key]
         folder.symlink_to(kept)
         torch.set_rng_state(state)

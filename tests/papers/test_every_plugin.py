@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import jaxtyping
 import pytest
 
 from readtrack.checks.__main__ import checks
+from readtrack.checks.experiment import Short, run_experiment
 from readtrack.home import Home
 from readtrack.plugins.find import find
 
@@ -22,11 +20,13 @@ SHIPPED = sorted(name for name, plugin in find(Home()).items() if plugin.origin 
 @pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
-def test_all_checks_hold(name: str, tmp_path: Path, remembered: Callable[..., Any]) -> None:
+def test_all_checks_hold(
+    name: str, tmp_path: Path, remembered: Callable[..., Any], shapes_unchecked: Callable[[], Any]
+) -> None:
     module = importlib.import_module(f"readtrack.papers.{name}")
-    remembered(module, tmp_path / "shapes")
+    run_experiment(module, tmp_path / "shapes", kind=Short)
     failed = []
-    # The smoke run above reaches every line, with its shapes checked; that takes up to ten times as long.
+    # The short run above reaches every line, with its shapes checked; that takes up to ten times as long.
     with shapes_unchecked():
         for what, check in checks(name, tmp_path, remembered):
             try:
@@ -34,14 +34,3 @@ def test_all_checks_hold(name: str, tmp_path: Path, remembered: Callable[..., An
             except AssertionError as error:
                 failed.append(f"{what}: {error}")
     assert failed == []
-
-
-@contextmanager
-def shapes_unchecked() -> Iterator[None]:
-    """The import hook decorates functions within functions, too, each time that the outer one is called."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        with mock.patch.object(jaxtyping, "jaxtyped", return_value=lambda function: function):
-            yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
