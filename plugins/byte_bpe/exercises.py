@@ -67,7 +67,7 @@ EXERCISES = (
     ),
     Exercise(
         name="cut a word",
-        of="ByteBPE.merge_slowly",
+        of="encoding.ByteBPE.merge_slowly",
         task="The ids of a word: the merges of training, in the order in which they were found.",
         hints=(
             "self.ranks has a pair's place in that order, self.merged the id of the merge at a place.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import unicodedata
@@ -17,10 +18,15 @@ from tokenizers import ByteLevelBPETokenizer, Tokenizer, decoders, models, pre_t
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from readtrack import data
+from readtrack.checks.constants import digest
 from readtrack.papers import byte_bpe
 from readtrack.papers.byte_bpe import GPT2_TOKENS, ByteBPE, split, train, train_slowly
 from readtrack.papers.byte_bpe.rust import rust_tokenizer
+from readtrack.papers.byte_bpe.training import Pairs
 from readtrack.papers.byte_bpe.words import BYTES, CHARACTERS, visible
+from readtrack.runs.trial import Trial, Work, Workshop
+
+toy = importlib.import_module("readtrack.papers.byte_bpe.experiment")  # its name is the hook's, too
 
 TEXT = data.text()[:60_000]
 MERGES = train(TEXT, 400)
@@ -202,31 +208,62 @@ def test_a_sample_that_stops_inside_a_character_can_be_read():
 
 
 def test_the_experiment_runs(run_experiment):
+    assert digest(toy) == "74d8cec32eb7"
     record = run_experiment(byte_bpe)
     curves = record.curves["bytes per token"]
-    assert {"most frequent pair", "random pair"} < curves.keys()
+    assert curves.keys() == {"most frequent pair", "random pair"}
     for curve in curves.values():
-        values = [value for _, value in curve]
-        assert curve[0] == (0, 1.0)
-        assert values == sorted(values)
+        steps, values = zip(*curve, strict=True)
+        assert (steps, values[0]) == ((0, 10, 30, 50), 1.0)
+        assert values == tuple(sorted(values))
     verdicts = {claim["claim"]["name"]: claim["verdict"] for claim in record.claims}
-    assert verdicts["nothing is lost"] == "held"
+    assert verdicts[toy.LOSSLESS.name] == "held"
     assert [artifact["kind"] for artifact in record.artifacts] == ["text", "table"]
 
 
+@pytest.mark.parametrize(
+    ("broken", "ours"),
+    [
+        ("", "most_frequent"),
+        ("letters shuffled", "of_shuffled_letters"),
+        ("pairs counted once", "counted_once"),
+    ],
+)
+def test_who_learns_from_what(part_of_run, monkeypatch, broken, ours):
+    """Every arm learns from the text that is not judged, and as many merges."""
+    made = {}
+
+    def watched(choose, at, count):
+        made[at.name] = choose.__name__, count, len(choose(at, count))
+        assert at.world.held_out not in at.world.seen
+        assert len(at.world.seen) + len(at.world.held_out) == 20_000
+        return toy.Learned(lambda text, size: 1 + len(text) - size, count)
+
+    monkeypatch.setattr(toy, "by_merges", watched)
+    toy.experiment(part_of_run(broken=broken))
+    assert made == {"most frequent pair": (ours, 50, 50), "random pair": ("random_merges", 50, 50)}
+
+
+def test_pairs_are_counted_before_any_is_merged(part_of_run):
+    world = toy.World(seen="abab abab ab", held_out="")
+    at = Trial(Workshop(part_of_run(), world=world), Work(arm="ours"), arm="ours")
+    a, b, space = (BYTES.index(letter) for letter in b"ab ")
+    assert toy.counted_once(at, 2) == [(a, b), (space, a)]
+
+
+def test_the_rival_cuts_words_by_longest_match():
+    assert toy.longest_matches(b"abcd", {b"ab", b"abc", b"cd"}) == 2
+    assert toy.longest_matches(b"xabc", {b"bc"}) == 3
+    assert toy.longest_matches(b"", {b"ab"}) == 0
+
+
 def test_the_control_draws_a_pair_as_often_as_it_occurs():
-    pairs, draw = byte_bpe.Pairs("ab" * 60 + "cd" * 30 + "ef" * 10), Random(0)
-    found = Counter(byte_bpe.any_pair(pairs, draw) for _ in range(2000))
+    pairs, draw = Pairs("ab" * 60 + "cd" * 30 + "ef" * 10), Random(0)
+    found = Counter(toy.any_pair(pairs, draw) for _ in range(2000))
     total = sum(pairs.counts.values())
     for pair, count in pairs.counts.items():
         expected = 2000 * count / total
         assert abs(found[pair] - expected) < 5 * expected**0.5 + 1
-
-
-def test_the_paper_takes_the_most_frequent_pair():
-    pairs = byte_bpe.Pairs("ab" * 60 + "cd" * 30)
-    [first] = byte_bpe.most_frequent(None, "ab" * 60 + "cd" * 30, 1)
-    assert pairs.counts[first] == max(pairs.counts.values())
 
 
 def test_a_cache_that_forgets_gives_the_same_ids():
@@ -248,7 +285,7 @@ def test_every_variant_is_right(check_benchmark):
 
 
 def test_counts_stay_right_while_pairs_are_merged():
-    pairs = byte_bpe.Pairs(TEXT[:5000])
+    pairs = Pairs(TEXT[:5000])
     for pair in train(TEXT[:5000], 50):
         pairs.merge(pair)
         counts: Counter[tuple[int, int]] = Counter()
