@@ -1,7 +1,7 @@
-"""SVG by hand: elements with escaped text, a scale that stops at its ends, and a mean with its interval.
+"""SVG helpers: elements with escaped text, a clamped scale, and a mean with its interval.
 
-The verdicts' forest plot has its places in pixels. The report has x in percent of the width, so that a chart
-is as wide as its column and its words keep their size.
+The verdicts' forest plot uses pixels. The report uses percentages of the width for x, so that a chart scales
+with its column while its text keeps its size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Place = Callable[[float], float]
 
 
 class Drawn(str):
-    """Markup that is safe as it is: Jinja2 does not escape it again."""
+    """Safe markup, which Jinja2 does not escape again."""
 
     __slots__ = ()
 
@@ -24,10 +24,10 @@ class Drawn(str):
 
 
 def element(name: str, *inside: str, **attributes: object) -> Drawn:
-    """`<name ...>inside</name>`. `inside` is markup; `text` makes it of any text.
+    """`<name ...>inside</name>`. `inside` is markup; use `text` for other text.
 
-    An attribute's underscores become hyphens (`text_anchor`, `class_`), numbers get two decimals at most, and
-    None leaves the attribute out.
+    Underscores in attribute names become hyphens (`text_anchor`, `class_`), numbers get at most two decimals,
+    and None omits the attribute.
     """
     told = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(shown(value))}"'
@@ -42,7 +42,7 @@ def text(words: str, **attributes: object) -> Drawn:
 
 
 def shown(value: object) -> str:
-    """A number with at most two decimals and no needless zeros; anything else as it is."""
+    """A number with at most two decimals and no trailing zeros; other values unchanged."""
     if not isinstance(value, float):
         return str(value)
     short = f"{value:.2f}".rstrip("0").rstrip(".")
@@ -55,9 +55,9 @@ def percent(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Values from `low` to `high` on the way from `start` to `end`; what lies outside stays at the ends.
+    """Maps values from `low` .. `high` to `start` .. `end`; values outside are clamped.
 
-    log  by factors: a value that is not positive lies at the lower end
+    log  logarithmic; a value that is not positive maps to the lower end
     """
 
     low: float
@@ -81,8 +81,9 @@ class Scale:
 
 
 def estimate(scale: Scale, y: float, found: tuple[float, float, float], *, dot: str, r: float) -> list[str]:
-    """A mean as a dot on the line of its interval, with x in percent of the width. Where the line leaves the
-    scale, an arrow shows it; a mean outside has no dot.
+    """A mean as a dot on the line of its interval, with x in percent of the width.
+
+    An arrow shows where the line leaves the scale; a mean outside has no dot.
 
     found  mean, lower and upper end
     dot    the class of the dot
@@ -99,7 +100,7 @@ def estimate(scale: Scale, y: float, found: tuple[float, float, float], *, dot: 
         (max(low, high), -back, max(low, high) > scale.high),
     ):
         if outside:
-            # A path knows no percentages: it gets its own corner.
+            # A path cannot use percentages, so it is nested in an svg element.
             tip = element("path", class_="tip", d=f"M{way} -4L0 0L{way} 4")
             parts.append(element("svg", tip, x=x(value), y=y, overflow="visible"))
     if not scale.cuts(mean):

@@ -1,4 +1,4 @@
-"""Other programs: a viewer or browser, and the reader's editor. None of them may write over the app."""
+"""External programs: a viewer or browser, and the reader's editor. None may draw over the app."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from readtrack.errors import ReadtrackError
 
 
 def open_with_system(address: str | Path, environment: Mapping[str, str] = os.environ) -> bool:
-    """Hand a web address or file to the desktop; False where there is none (a server, a console)."""
+    """Open a web address or file with the desktop; False without a desktop (a server, a console)."""
     opener = _opener(environment)
     if opener is None:
         return False
     try:
-        # Not `webbrowser`: it may start a browser for the terminal, inside the app's own.
+        # Not `webbrowser`, which may start a text browser inside the app's terminal.
         subprocess.Popen(
             [opener, str(address)],
             stdin=subprocess.DEVNULL,
@@ -42,19 +42,19 @@ def _opener(environment: Mapping[str, str]) -> str | None:
 
 
 def usual_editor() -> list[str]:
-    """An editor that is there where the reader has named none, or nothing."""
+    """An installed editor for when the reader has not chosen one, or an empty list."""
     found = next((path for name in ("nano", "vim", "vi") if (path := shutil.which(name))), None)
     return [found] if found else []
 
 
 def at_line(command: list[str], line: int) -> list[str]:
-    """The argument with which an editor opens a file at a line; nothing for one that is not known."""
+    """The argument with which an editor opens a file at a line; empty for unknown editors."""
     name = Path(command[0]).name
     return [f"+{line}"] if name in ("vi", "vim", "nvim", "nano", "emacs", "kak", "micro", "ne") else []
 
 
 def editor(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The reader's editor as a command, empty if none is set. Raises ReadtrackError for what is none."""
+    """The reader's editor as a command, empty if none is set. Raises ReadtrackError if it is malformed."""
     for name in ("VISUAL", "EDITOR"):
         line = environment.get(name, "").strip()
         if line:

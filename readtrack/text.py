@@ -1,4 +1,4 @@
-"""Text from outside (arXiv, plugins, logs) is data: make it safe to print; say times and sizes shortly."""
+"""Make text from outside (arXiv, plugins, logs) safe to print; format times, sizes and numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable
 from typing import Any
 
-# CSI and OSC sequences whole, then any control character left, C1 and bidirectional overrides included.
+# CSI and OSC sequences, then any other control character, including C1 and bidirectional overrides.
 _SEQUENCES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"
@@ -23,27 +23,27 @@ _MARKDOWN = re.compile(r"([\\|<*_`\[\]~$&])")
 
 
 def plain(text: str) -> str:
-    """`text` without escape sequences and control characters; newlines and tabs stay."""
+    """`text` without escape sequences and control characters, except for newlines and tabs."""
     return _CONTROLS.sub("", _SEQUENCES.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
 def one_line(text: str) -> str:
-    """`plain`, with every run of white space folded to one space."""
+    """`plain`, with every run of white space collapsed to one space."""
     return " ".join(plain(text).split())
 
 
 def in_markdown(text: str) -> str:
-    """`text` on one line, with no sign left that Markdown would take for its own."""
+    """`text` on one line, with Markdown's special characters escaped."""
     return _MARKDOWN.sub(r"\\\1", one_line(text)).strip()
 
 
 def json_safe(document: str) -> str:
-    """A JSON text in which what could steer a terminal is written with JSON's own escapes."""
+    """A JSON text with control characters replaced by JSON escapes."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def clean(value: Any) -> Any:
-    """A document of JSON with `plain` applied to every text in it, keys included."""
+    """A JSON document with `plain` applied to every text in it, including keys."""
     if isinstance(value, str):
         return value if value.isascii() and value.isprintable() else plain(value)
     if isinstance(value, list | tuple):
@@ -81,7 +81,7 @@ def format_bytes(count: float) -> str:
 
 
 def signal_name(number: int) -> str:
-    """`SIGSEGV`; `signal 35` for one that has no name of its own, as most real-time signals."""
+    """`SIGSEGV`, or `signal 35` for a signal without a name, such as most real-time signals."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -89,26 +89,27 @@ def signal_name(number: int) -> str:
 
 
 def format_number(value: float) -> str:
-    """Four significant digits, without a needless exponent or trailing zeros; a whole number in full, as the
-    counts in a paper's table: `151,277,313`.
+    """Four significant digits, without trailing zeros or an unnecessary exponent; large integers in full.
+
+    Counts appear as in a paper's table: `151,277,313`.
     """
     whole = 1e4 <= abs(value) < 1e15 and value % 1 == 0
     return f"{value:,.0f}" if whole else f"{value:.4g}"
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """`1 run`, `3 runs`; `plural` for nouns that do not just take an s."""
+    """`1 run`, `3 runs`; `plural` for irregular nouns."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def quoted(text: str) -> str:
-    """`'text'` for a message: one line, at most 60 characters of it."""
+    """`'text'` for a message: on one line, at most 60 characters."""
     text = one_line(text)
     return f"'{text if len(text) <= 60 else text[:59] + '…'}'"
 
 
 def folded(text: str) -> str:
-    """Without case and accents: "Ré" and "re" are the same word."""
+    """Without case and accents, so that "Ré" equals "re"."""
     if text.isascii():
         return text.lower()
     from unicodedata import combining, normalize
@@ -117,7 +118,7 @@ def folded(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
-    """`did you mean 'x'?`, or `otherwise` if nothing known is near."""
+    """`did you mean 'x'?`, or `otherwise` if no known name is similar."""
     from difflib import get_close_matches
 
     close = get_close_matches(name[:80], known, n=1, cutoff=0.6)

@@ -23,7 +23,7 @@ from readtrack.text import one_line, quoted
 
 @dataclass(frozen=True, slots=True)
 class HomeProblem:
-    """`fix` says what `mend` does; without `mend` it is what the reader can do."""
+    """A problem with its repair. `fix` describes `mend`; without `mend`, what the reader can do."""
 
     topic: str
     text: str
@@ -32,7 +32,7 @@ class HomeProblem:
 
 
 def findings(library: Library) -> Iterator[HomeProblem]:
-    """Every file of the home is examined."""
+    """The problems of every file of the home."""
     home = library.home
     yield from _journal(home)
     yield from _orphans(library)
@@ -85,7 +85,7 @@ def _mend_journal(home: Home) -> None:
             file.write(b"".join(line + b"\n" for line in bad))
             file.flush()
             os.fsync(file.fileno())
-        with replacing(home.journal.resolve()) as part:  # a link to a file elsewhere stays one
+        with replacing(home.journal.resolve()) as part:  # preserves a link to a file elsewhere
             part.write_bytes(b"".join(line + b"\n" for line in good))
 
 
@@ -185,11 +185,11 @@ def _runs(home: Home) -> Iterator[HomeProblem]:
 
 
 def _leftovers(home: Home) -> Iterator[HomeProblem]:
-    """Of processes that were killed an hour ago or more."""
+    """Temporary files of processes that were killed at least an hour ago."""
     import time
 
     for path in sorted(home.root.rglob(".*.part")):
-        # A folder is a download that continues when it is asked for again.
+        # A folder is a download that can be resumed.
         if path.is_file() and time.time() - path.lstat().st_mtime > 3600:
             name = path.relative_to(home.root)
             yield HomeProblem(
@@ -220,9 +220,9 @@ def _remove(path: Path) -> Callable[[], None]:
 
 
 def adopt(library: Library, name: str, subject: str) -> str:
-    """Give a row what was said of an orphan: its state, tags, rating, and its note. Says what.
+    """Transfer an orphan's state, tags, rating and note to a row. Returns a description.
 
-    Raises ReadtrackError if there is no such orphan, or nothing to give.
+    Raises ReadtrackError if there is no such orphan, or nothing to transfer.
     """
     reading = library.orphans.get(name)
     if reading is None:

@@ -1,4 +1,4 @@
-"""The table of verdicts as documents: an overview with a forest plot, a page for each paper, JSON and CSV."""
+"""The table of verdicts as documents: an overview with a forest plot, a page per paper, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PLOT = (
 
 
 def documents(table: VerdictTable) -> dict[str, str]:
-    """Path below the folder to text."""
+    """The text of each document, by path below the folder."""
     papers = list(table.facts)
     return {
         "verdicts.md": overview(table),
@@ -46,7 +46,7 @@ def documents(table: VerdictTable) -> dict[str, str]:
 
 
 def overview(table: VerdictTable) -> str:
-    """A line for each paper."""
+    """An overview with one line per paper."""
     rows = table.rows
     lines = ["# Verdicts", "", f"**{_cell(headline(rows))}.**", ""]
     lines += [f"- {label}: {text}" for label, text in error_rates(rows)]
@@ -63,7 +63,7 @@ def overview(table: VerdictTable) -> str:
 
 
 def _first_claims(table: VerdictTable) -> dict[str, VerdictRow]:
-    """Paper to its headline claim, else to its first measured one, else to its first."""
+    """Each paper's headline claim, else its first measured one, else its first."""
 
     def rank(row: VerdictRow) -> int:
         return 0 if row.claim.headline else 1 if row.claim.kind == "measured" else 2
@@ -90,7 +90,7 @@ def _line(row: VerdictRow, rows: Sequence[VerdictRow]) -> list[str]:
 
 
 def _said(row: VerdictRow) -> str:
-    """The verdict and whether it is unsteady or earlier; the paper's page says why."""
+    """The verdict and whether it is unsteady or earlier; the paper's page explains why."""
     return ": ".join([row.verdict, *(note for note in caveats(row) if note in ("unsteady", "earlier"))])
 
 
@@ -102,7 +102,7 @@ def _of_earlier(row: VerdictRow) -> tuple[str, str]:
 
 
 def page(table: VerdictTable, paper: str) -> str:
-    """Everything that is known of a paper's claims."""
+    """A page with all details of a paper's claims."""
     rows = [row for row in table.rows if row.paper == paper]
     lines = [f"# {_cell(paper)}", "", f"**{_cell(headline(rows))}.**", ""]
     lines += [f"- {_cell(label)}: {_cell(text)}" for label, text in table.facts.get(paper, {}).items()]
@@ -155,7 +155,7 @@ def _guard(row: VerdictRow, effect: Effect) -> str:
 
 
 def _tried(row: VerdictRow) -> list[list[str]]:
-    """The null run and each break of the claim."""
+    """Table rows for the null run and each break of the claim."""
     null = "Every arm is the control."
     runs: list[tuple[str, str, str, Verdict | None]] = [("null run", "", null, row.null)]
     runs += [(one.name, one.role, one.takes_away, row.breaks.get(one.name)) for one in row.claim.breaks]
@@ -187,7 +187,7 @@ def _number(value: float | None) -> str:
 
 
 def values(rows: Iterable[VerdictRow]) -> str:
-    """A line for each claim, metric and seed. `run` and `seconds` are empty where they were not kept."""
+    """CSV with one line per claim, metric and seed. `run` and `seconds` are empty if not recorded."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["paper", "claim", "verdict", "procedure", "seed", "metric", "value", "run", "seconds"])

@@ -1,4 +1,4 @@
-"""The table of verdicts, which ships with readtrack as JSON; `readtrack.verdict_pages` makes pages of it."""
+"""The table of verdicts, shipped as JSON; `readtrack.verdict_pages` makes pages from it."""
 
 from __future__ import annotations
 
@@ -35,21 +35,22 @@ SCHEMA = 2  # docs/verdicts.schema.json
 class VerdictRow:
     """A claim's verdict over seeds, and its outcome in null runs, with its breaks and with its rivals.
 
-    ours       the numbers of the runs, in words
-    values     metric to its value with each of the seeds; {} in tables that did not keep them
-    otherwise  the chance that another verification says something else; None if unknown
-    null       the verdict of the null run, None if there was none
-    breaks     the break's name to the verdict with it
-    effects    what each bound asked and what was found; () in tables that did not keep them
-    numbers    "null run" or a break's name to the numbers of those runs, in words
-    runs       the run of each seed, () in tables that did not keep them
-    seconds    how long each of these runs took
-    procedure  which procedure judged (`readtrack.procedure.PROCEDURE`)
-    null_kind  what the null runs redraw (`Judged.null_kind`), "" where there were none or it was not kept
-    deviations a bound's metric to the standard deviation over plain and over null runs, of logarithms for a
-               ratio; of bounds that have both
-    alike      breaks that make arms equal in every number, each with these arms: null runs, and no catch
-    The others are those of `Judged`.
+    ours       the numbers of the runs, as text
+    values     each metric's values by seed; {} in tables without them
+    otherwise  the probability that another verification gives another verdict; None if unknown
+    null       the verdict of the null run, or None
+    breaks     the verdict with each break, by name
+    effects    threshold and result of each bound; () in tables without them
+    numbers    the numbers of null runs ("null run") and of each break, as text
+    runs       the run of each seed, () in tables without them
+    seconds    duration of each of these runs
+    procedure  number of the procedure that judged (`readtrack.procedure.PROCEDURE`)
+    null_kind  what the null runs redraw (`Judged.null_kind`), or ""
+    deviations by metric: standard deviation over plain and over null runs, of logarithms for a ratio; for
+    bounds that have both
+    alike      breaks that make arms equal in every number, with these arms: null runs that catch nothing
+
+    The other fields are those of `Judged`.
     """
 
     paper: str
@@ -81,9 +82,9 @@ class VerdictRow:
         null: Judged | Verdict | None = None,
         breaks: Mapping[str, Verdict] | None = None,
     ) -> VerdictRow:
-        """Without `numbers`, `runs` and `seconds`, which are not the claim's.
+        """A row without `numbers`, `runs` and `seconds`, which do not belong to the claim.
 
-        null  the outcome of the null runs, or their verdict alone
+        null  the outcome of the null runs, or only their verdict
         """
         judged = judged.beside(breaks or {})
         return cls(
@@ -106,7 +107,7 @@ class VerdictRow:
         )
 
     def tried(self, *roles: Role) -> dict[str, Verdict]:
-        """The verdict with each break of one of these roles that is not a null run under another name."""
+        """The verdict with each break of one of these roles, without breaks that are in effect null runs."""
         named = {one.name: one.role for one in self.claim.breaks}
         return {
             name: said
@@ -116,7 +117,7 @@ class VerdictRow:
 
     @property
     def effect(self) -> Effect | None:
-        """The effect to show where there is room for one: the first that compares arms, or the first."""
+        """The main effect: the first that compares arms, or the first."""
         alone = {bound.metric for bound in self.claim.bounds if not (bound.of and bound.of.against)}
         counted = [one for one in self.effects if str(one) not in self.guards]
         scaled = [one for one in counted if one.even is not None]
@@ -125,11 +126,11 @@ class VerdictRow:
 
     @property
     def earlier(self) -> bool:
-        """Whether a measured claim was judged by a procedure before this one."""
+        """Whether a measured claim was judged by an earlier procedure."""
         return self.claim.kind == "measured" and self.procedure != PROCEDURE
 
     def to_json(self) -> dict[str, Any]:
-        late = {"null_kind", "deviations", "guards", "alike"}  # left out where there is nothing
+        late = {"null_kind", "deviations", "guards", "alike"}  # left out if empty
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value for name, value in fields.items() if value or name not in late} | {
             "claim": self.claim.to_json(),
@@ -138,7 +139,7 @@ class VerdictRow:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> VerdictRow:
-        fields = {"values": {}, "procedure": 1, **fields}  # tables of the first edition have neither
+        fields = {"values": {}, "procedure": 1, **fields}  # missing in tables of the first version
         tuples = {name: tuple(fields.get(name, ())) for name in ("seeds", "edges", "runs", "seconds")}
         effects = tuple(Effect(**one) for one in fields.get("effects", ()))
         claim = Claim.from_json(fields["claim"])
@@ -147,9 +148,11 @@ class VerdictRow:
 
     @property
     def narrow(self) -> list[str]:
-        """Bounds whose null runs vary less than half as much as the plain runs: what varies was not redrawn.
+        """Bounds whose null runs vary less than half as much as the plain runs, so that a source of variation
+        was not redrawn.
 
-        A coin for each item cannot redraw the network that is explained, and a time has no training.
+        Not for items, where a coin cannot redraw the explained network, and not for times, which have no
+        training.
         """
         if self.null_kind in ("items", "times"):
             return []
@@ -160,7 +163,7 @@ class VerdictRow:
 class VerdictTable:
     """The verdicts on papers, in the order of the list.
 
-    facts    paper to (label, text): what its runs were made on, and when
+    facts    (label, text) by paper: machine and date of its runs
     remarks  (paper, text): runs that did not complete, papers without a claim
     """
 
@@ -169,7 +172,7 @@ class VerdictTable:
     remarks: Sequence[tuple[str, str]] = ()
 
     def joined(self, earlier: VerdictTable, order: Sequence[str]) -> VerdictTable:
-        """With the rows of `earlier` on other papers of `order`."""
+        """This table, with the rows of `earlier` on other papers of `order`."""
         old = [paper for paper in order if paper not in self.facts]
 
         def both(ours: Sequence[_T], theirs: Sequence[_T], paper: Callable[[_T], str]) -> list[_T]:
@@ -183,7 +186,7 @@ class VerdictTable:
         )
 
     def runs(self) -> list[tuple[list[str], Mapping[str, str]]]:
-        """Papers whose runs were made alike, with what those were made on."""
+        """Papers grouped by the facts about their runs."""
         alike: list[tuple[list[str], Mapping[str, str]]] = []
         for paper, facts in self.facts.items():
             for papers, theirs in alike:
@@ -231,15 +234,17 @@ def _deviations(judged: Judged, null: Judged) -> dict[str, tuple[float, float]]:
 
 
 def headline(rows: Sequence[VerdictRow]) -> str:
-    """`38 of 41 measured claims reproduced`, and the outcome of the others; rows of an earlier procedure are
-    counted apart."""
+    """`38 of 41 measured claims reproduced`, and the number of other verdicts.
+
+    Rows of an earlier procedure are counted separately.
+    """
     now, earlier = _by_procedure(rows)
     counts = [_count(now)] if now or not earlier else []
     return "; ".join(counts + ([_count(earlier, " by the earlier procedure")] if earlier else []))
 
 
 def _by_procedure(rows: Sequence[VerdictRow]) -> tuple[list[VerdictRow], list[VerdictRow]]:
-    """The measured claims that this procedure judged, and those that an earlier one did."""
+    """The measured claims judged by this procedure, and those judged by an earlier one."""
     measured = [row for row in rows if row.claim.kind == "measured"]
     return [row for row in measured if not row.earlier], [row for row in measured if row.earlier]
 
@@ -255,7 +260,7 @@ def _count(measured: Sequence[VerdictRow], by: str = "") -> str:
 
 
 def error_rates(rows: Sequence[VerdictRow]) -> list[tuple[str, str]]:
-    """How often a run without the idea won all the same, each with its 95 % interval."""
+    """How often runs without the idea won, with 95 % intervals."""
     now, earlier = _by_procedure(rows)
     rates = _rates(now, "near misses", "near miss") if now or not earlier else []
     before = _rates(earlier, "breaks", "near miss", "coarse") if earlier else []
@@ -263,7 +268,7 @@ def error_rates(rows: Sequence[VerdictRow]) -> list[tuple[str, str]]:
 
 
 def _rates(rows: Sequence[VerdictRow], what: str, *roles: Role) -> list[tuple[str, str]]:
-    """Of null runs, and of the breaks that count; one that leaves weak evidence is not caught."""
+    """The rates of null runs, and of the counted breaks; a break with weak evidence is not caught."""
     stands = [row for row in rows if row.verdict in ("reproduced", "not specific")]
     broken = [verdict for row in stands for verdict in row.tried(*roles).values()]
     alike = sum(len(row.alike) for row in rows)
@@ -286,7 +291,7 @@ _NULLS: dict[NullKind | Literal[""], str] = {
 
 
 def _null_rates(rows: Sequence[VerdictRow]) -> Iterator[tuple[str, str]]:
-    """The rate of false positives of each kind of null run; of pipelines even if there is none."""
+    """The false positive rate of each kind of null run; of pipelines even if there are none."""
     for kind, label in _NULLS.items():
         found = [
             row.null for row in rows if row.null and row.null_kind in ((kind,) if kind else ("", "pipelines"))
@@ -296,8 +301,7 @@ def _null_rates(rows: Sequence[VerdictRow]) -> Iterator[tuple[str, str]]:
 
 
 def forecast(rows: Sequence[VerdictRow]) -> list[str]:
-    """A line on how many verdicts another verification should change, which `--audit` can check; none if
-    unknown."""
+    """The number of verdicts that another verification should change (see `--audit`), as a line, if known."""
     chances = [row.otherwise for row in _by_procedure(rows)[0] if row.otherwise is not None]
     if not chances:
         return []
@@ -305,7 +309,7 @@ def forecast(rows: Sequence[VerdictRow]) -> list[str]:
 
 
 def _rate(verdicts: Sequence[Verdict], counts: Callable[[Verdict], bool]) -> str:
-    """A run whose control fell with the idea says nothing, and is counted apart."""
+    """A rate with its interval. Runs whose control failed as well are counted separately."""
     judged = [verdict for verdict in verdicts if verdict != "not judged"]
     if not judged:
         return "not run" if not verdicts else f"{len(verdicts)} not judged"
@@ -316,7 +320,7 @@ def _rate(verdicts: Sequence[Verdict], counts: Callable[[Verdict], bool]) -> str
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of `hits` in `count`."""
+    """Wilson's 95 % interval of the proportion `hits` / `count`."""
     z = 1.959964
     share, denominator = hits / count, 1 + z * z / count
     middle = (share + z * z / (2 * count)) / denominator
@@ -335,8 +339,7 @@ def _finite(value: Any) -> Any:
 
 
 def caveats(row: VerdictRow) -> list[str]:
-    """What a reader must know of the verdict: why, whether single seeds agree, which procedure judged, and
-    which arm was best at the edge of its grid."""
+    """Caveats of the verdict: why, unsteady seeds, an earlier procedure, arms at the edge of the grid."""
     unsteady = row.verdict == "reproduced" and row.held < STEADY * len(row.seeds)
     notes = [row.why] if row.why else []
     notes += ["unsteady"] if unsteady else []
@@ -348,7 +351,7 @@ def caveats(row: VerdictRow) -> list[str]:
 
 
 def rules(claim: Claim) -> str:
-    """The bounds, those of one metric together: `loss ≥ 0.4, ≤ 0.6; accuracy > 0.9`; then the guards."""
+    """The bounds, grouped by metric: `loss ≥ 0.4, ≤ 0.6; accuracy > 0.9`; then the guards."""
     said = _together(claim.rule)
     if claim.conditions:
         said += f". The control must reach {_together(claim.conditions)}"

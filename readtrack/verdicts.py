@@ -1,18 +1,18 @@
-"""Judging over seeds: a paper's claims after several runs, and the resulting verdicts.
+"""Judging over seeds: verdicts on a paper's claims after several runs.
 
-Seeds hashed from the rules judge a measured claim. `readtrack.procedure` looks at the first 5, 10 and 20 of
-them; a claim that is decided at a look takes no further seeds.
+Measured claims are judged on seeds that are hashed from the rules. `readtrack.procedure` looks at the first
+5, 10 and 20 of them; a claim that is decided at a look needs no further seeds.
 
 - `reproduced`: every bound is cleared;
-- `not specific`: every bound is cleared, and a rival in the place of the paper's arm clears them, too;
-- `weak`: the bounds that are not cleared surely pass their `direction`;
-- `not reproduced`: some bound is surely missed, and its direction is not as sure;
+- `not specific`: every bound is cleared, but also by a rival in place of the paper's arm;
+- `weak`: the bounds that are not cleared significantly pass their `direction`;
+- `not reproduced`: some bound is significantly missed, and does not significantly pass its direction;
 - `inconclusive`: twenty seeds do not decide;
-- `not judged`: a run failed; or, with more than a fifth of the seeds, the control did not reach what it must
-  or too few items were judged to tell.
+- `not judged`: a run failed; or with more than a fifth of the seeds, the control did not pass its bounds or
+too few items were judged.
 
-An identity or a theorem is `held` or `missed`, with every seed, or not judged where what it is compared with
-is not there.
+An identity or a theorem is `held` or `missed`, on all seeds, or not judged if there is nothing to compare
+with.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Verdict = Literal[
     "not judged",
 ]
 
-# What a verdict says of a null run or a run with a break, where a claim that is not reproduced is good news.
+# Verdicts of null runs and runs with a break in words; failing the rule is good news there.
 OUTCOMES: dict[str, str] = {
     "reproduced": "passes the rule",
     "not specific": "passes the rule",
@@ -70,17 +70,18 @@ OUTCOMES: dict[str, str] = {
 # by the threshold, or times.
 NullKind = Literal["pipelines", "items", "as good as", "times"]
 
-_SMALLEST = 1_000  # small seeds are for exploring
-_CONTROL_FAILS = 5  # one seed in so many may have a control that failed
+_SMALLEST = 1_000  # smaller seeds are for exploration
+_CONTROL_FAILS = 5  # one seed in this many may have a failed control
 
 
 class Spread(NamedTuple):
-    """One metric over the seeds that gave a number; the mean is NaN where none did. What the benchmark
-    measured has its value and the 95 % interval in their places.
+    """One metric over the seeds with a number; the mean is NaN if there are none.
 
-    ratio    the mean is the geometric one
-    at_least some seed gave a lower limit only
-    missing  how many seeds gave no number
+    For benchmark bounds, mean, low and high are the value and its 95 % interval.
+
+    ratio    the mean is geometric
+    at_least some seed gave only a lower bound
+    missing  number of seeds without a number
     """
 
     metric: str
@@ -103,18 +104,18 @@ class Spread(NamedTuple):
 class Judged:
     """A claim and its outcome over the seeds.
 
-    seeds      those that decided; `held` of them held by themselves
-    numbers    every metric that the runs gave for the claim
-    values     metric to its value with each of the seeds
-    columns    the values of each bound of the rule with the seeds
-    effects    what each bound of a measured claim's rule asked and what was found
-    wants      how many seeds the verdict takes, as far as these tell: more than `seeds` while it is open
-    why        why there is no better verdict, where that is not plain from the numbers
-    edges      arms whose best value lay at the edge of the grid, with some seed
-    null_kind  of null runs: what they redraw
-    sides      where each bound of the rule stands, those on time last
-    guards     bounds of the rule that are shown and not counted, each with who clears it without the idea
-    alike      of runs with a break: pairs of arms that it made equal in every number, with each seed
+    seeds      the seeds that decided; `held` of them held by themselves
+    numbers    every metric of the runs for the claim
+    values     each metric's values by seed
+    columns    the values of each bound of the rule by seed
+    effects    threshold and result of each bound of a measured claim's rule
+    wants      number of seeds that the verdict needs so far: more than `seeds` while it is open
+    why        why the verdict is not better, if the numbers do not show it
+    edges      arms whose best value was at the edge of the grid with some seed
+    null_kind  for null runs: what they redraw
+    sides      the state of each bound of the rule, those on time last
+    guards     bounds of the rule that are shown but not counted, with who clears them without the idea
+    alike      for runs with a break: pairs of arms equal in every number, with each seed
     """
 
     paper: str
@@ -139,7 +140,7 @@ class Judged:
         return "; ".join(map(str, self.numbers))
 
     def beside(self, broken: Mapping[str, Verdict]) -> Judged:
-        """The claim after its rivals: `broken` has the verdict with each break by the break's name."""
+        """The claim compared with its rivals: `broken` has the verdict with each break by name."""
         rivals = [one.name for one in self.claim.breaks if one.role == "rival"]
         won = [name for name in rivals if broken.get(name) == "reproduced"]
         if self.verdict != "reproduced" or not won:
@@ -147,12 +148,13 @@ class Judged:
         return replace(self, verdict="not specific", why=f"{', '.join(won)} passes the rule, too")
 
     def guarded(self, untrained: Judged | None, null: Judged | None) -> Judged:
-        """The claim without the bounds that need no idea: `guards` names them.
+        """The claim without the bounds that are cleared without the idea, which go to `guards`.
 
-        untrained  the claim with the paper's arm untrained; a bound that it clears is a guard
-        null       the claim in null runs, in which every arm is the control; a bound that does not compare
-                   arms and is cleared there is a guard
-        A guard that is missed still counts. Without another bound the claim is not judged.
+        untrained  the claim with the paper's arm untrained; bounds cleared there are guards
+        null       the claim in null runs, where every arm is the control; bounds cleared there that do not
+                   compare arms are guards
+
+        A missed guard still counts. Without any other bound the claim is not judged.
         """
         alone = [bound for bound in self.claim.bounds if not (bound.of and bound.of.how)]
         by_control = null.cleared() if null and null.null_kind in ("pipelines", "as good as") else []
@@ -180,10 +182,10 @@ class Judged:
         ]
 
     def after_more(self, longer: Judged | None) -> Judged:
-        """The claim after the runs of more steps that its sentence calls for (`Claim.after_steps`).
+        """The claim after the longer runs that its sentence requires (`Claim.after_steps`).
 
-        A claim is not reproduced where the sign of an effect turns: the mean over the seeds of those runs is
-        on the other side of equal arms.
+        It is inconclusive if the sign of an effect turns: the mean over the seeds of those runs is on the
+        other side of equal arms.
         """
         if longer is None or self.verdict not in ("reproduced", "weak", "not specific"):
             return self
@@ -195,7 +197,7 @@ class Judged:
         )
 
     def otherwise(self) -> float | None:
-        """The chance that another verification says something else; None if unknown."""
+        """The probability that another verification gives another verdict; None if unknown."""
         if self.claim.kind != "measured" or self.claim.timed or self.verdict == "not judged":
             return None
         verdict = "reproduced" if self.verdict == "not specific" else self.verdict
@@ -213,10 +215,9 @@ class _Seed(NamedTuple):
 
 
 def rule_seeds(claims: Sequence[Claim], count: int) -> list[int]:
-    """The seeds that judge a paper: hashed from its rules and the version of the procedure, so that who
-    changes either changes the seeds.
+    """The seeds that judge a paper: hashed from its rules and the procedure, so changing either changes them.
 
-    Names, metrics, signs and thresholds count, prose does not. Fewer seeds are the first of more.
+    Names, metrics, operators and thresholds count, prose does not. Fewer seeds are a prefix of more seeds.
     """
     rules = sorted(
         f"{claim.name}|{claim.kind}|{bound.metric}|{bound.op}|{bound.threshold!r}|{bound.direction!r}"
@@ -236,11 +237,12 @@ def judge_over_seeds(
     stated: Mapping[int, Sequence[Mapping[str, Any]] | None],
     benchmarks: Sequence[Sequence[Mapping[str, Any]]] = (),
 ) -> list[Judged]:
-    """Judge a paper's claims from the `claim` events of its runs: seed to events, None if the run failed.
+    """Judge a paper's claims from the `claim` events of its runs by seed, None for a failed run.
 
-    stated        in the order of the seeds: a claim is judged by the first of them that decide
+    stated        in the order of the seeds; a claim is judged by the first of them that decide
     benchmarks    the measurements of each run of the benchmark, for claims on time and memory
-    Where one of its runs failed, a claim is not judged: the seeds that completed may be the lucky ones. A
+
+    If one of its runs failed, a claim is not judged, because the completed seeds may be the lucky ones. A
     claim that a completed run did not state counts as all NaN there.
     """
     names = dict.fromkeys(str(event["claim"]["name"]) for said in stated.values() for event in said or ())
@@ -250,9 +252,9 @@ def judge_over_seeds(
 def judge_null_times(
     paper: str, claim: Claim, seeds: Sequence[int], benchmarks: Sequence[Sequence[Mapping[str, Any]]]
 ) -> Judged | None:
-    """What null runs of the benchmark say of a claim that bounds on speed alone decide; None of any other.
+    """The verdict of null runs of the benchmark on a claim that only bounds on speed decide; else None.
 
-    A bound that equal times meet is asked whether one is surely faster, which it is not.
+    For a bound that equal times satisfy, the test is whether one is significantly faster.
     """
     rule = tuple(
         replace(bound, threshold=1.0, direction=None) if bound.holds(1.0) else bound
@@ -320,7 +322,7 @@ def _judge_claim(
 
 
 def _until_decided(claim: Claim, every: Mapping[int, _Seed | None]) -> tuple[Look, dict[int, _Seed | None]]:
-    """The look that decides, or the one that the seeds do not suffice for, and the seeds up to it."""
+    """The look that decides, or the first with too few seeds, and the seeds up to it."""
     for look in LOOKS:
         first = dict(list(every.items())[: look.seeds])
         there = [said for said in first.values() if said is not None]
@@ -333,7 +335,7 @@ def _until_decided(claim: Claim, every: Mapping[int, _Seed | None]) -> tuple[Loo
 def _seed(claim: Claim, event: Mapping[str, Any] | None) -> _Seed:
     if event is None:
         return _Seed({}, (), "missed", "the run did not report it")
-    by_time = claim.timed and not claim.bounds  # then only the benchmark's own runs judge
+    by_time = claim.timed and not claim.bounds  # judged only by the benchmark's own runs
     if event.get("verdict") == "not judged" and not event["values"] and not by_time:
         return _Seed({}, (), "not judged", str(event.get("why", "")))
     at_least = tuple(event.get("at_least", ()))
@@ -374,15 +376,17 @@ def _rule(claim: Claim) -> tuple[object, ...]:
 
 
 def _of_each(seeds: Sequence[_Seed]) -> tuple[Verdict, str]:
-    """The verdict of an identity or a theorem: the worst of the seeds'."""
+    """The verdict on an identity or a theorem: the worst over the seeds."""
     found = {seed.held for seed in seeds}
     verdict: Verdict = "missed" if "missed" in found else "not judged" if "not judged" in found else "held"
     return verdict, next((seed.why for seed in seeds if seed.why), "")
 
 
 def _turned(column: Column) -> bool:
-    """Whether arms that a bound compares stand the other way round: the mean is past equal arms, or past the
-    threshold where equal arms meet it."""
+    """Whether the order of compared arms is reversed.
+
+    The mean is beyond equal arms, or beyond the threshold if equal arms satisfy it.
+    """
     bound = column.bound
     if bound.of is None or not bound.of.how:
         return False
@@ -394,7 +398,7 @@ def _turned(column: Column) -> bool:
 
 
 def _obstacle(seeds: Sequence[_Seed]) -> str:
-    """Why a measured claim cannot be judged, whatever its bounds say; "" where it can."""
+    """Why a measured claim cannot be judged regardless of its bounds, or ""."""
     if guard := next((seed.why for seed in seeds if seed.held == "missed" and seed.why), ""):
         return guard
     failed = [seed for seed in seeds if seed.held == "not judged"]
@@ -406,8 +410,10 @@ def _obstacle(seeds: Sequence[_Seed]) -> str:
 def _over_seeds(
     columns: Sequence[Column], look: Look, timed: Sequence[tuple[Speedup | Growth, BoundEstimate]]
 ) -> tuple[Verdict, str, list[Side]]:
-    """The verdict of a measured claim; where it is weak or inconclusive, the intervals of what is not
-    cleared; where each bound stands."""
+    """The verdict on a measured claim, intervals of bounds that are not cleared, and each bound's state.
+
+    The intervals are given only if the verdict is weak or inconclusive.
+    """
     for bound, measured in timed:
         if measured.obstacle:
             return "not judged", f"{bound.metric}: {measured.obstacle}", []
@@ -421,7 +427,7 @@ def _over_seeds(
 
 
 def _timed_side(bound: Speedup | Growth, found: BoundEstimate) -> Side:
-    """A benchmark brings its own interval: it decides with all of it, or not at all."""
+    """The state of a bound on the benchmark: decided if the whole interval agrees."""
     verdict = found.verdict(bound)
     if verdict == "held":
         return "cleared"
@@ -448,7 +454,7 @@ def _effects(
 
 
 def equal_at(bound: Bound | Speedup | Growth) -> float | None:
-    """The value at which the arms that the bound compares are equal; None where it compares none."""
+    """The value at which the arms that the bound compares are equal; None without a comparison."""
     if isinstance(bound, Speedup):
         return 1.0
     if bound.direction is not None or isinstance(bound, Growth):
@@ -469,7 +475,7 @@ def _spreads(claim: Claim, seeds: Sequence[_Seed]) -> tuple[Spread, ...]:
         missing = len(column) - len(there)
         there = there or [math.nan]
         geometric = metric in ratios and all(math.isfinite(value) and value > 0 for value in there)
-        # `mean` is exactly rounded, so that the mean of equal numbers is that number.
+        # `mean` is exactly rounded, so the mean of equal numbers is that number.
         middle = math.exp(fmean(map(math.log, there))) if geometric else mean(there)
         limited = any(metric in seed.at_least for seed in seeds)
         spreads.append(Spread(metric, middle, min(there), max(there), geometric, limited, missing))

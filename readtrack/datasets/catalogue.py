@@ -1,4 +1,4 @@
-"""The data sets and weights that readtrack knows where to get: `catalogue.yaml`, next to this file."""
+"""The known data sets and weights with their download locations: `catalogue.yaml`, next to this file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Format = Literal[
     "safetensors",
 ]
 
-# What `readtrack.data.sources` has without a file of the home.
+# Available in `readtrack.data.sources` without a file of the home.
 SHIPPED: dict[str, Kind] = {"digits": "images", "prose": "text", "code": "text"}
 
 
@@ -30,9 +30,9 @@ class DataFile:
     """One file of a data set.
 
     size     bytes
-    sha256   of the file as it is served
-    content  of what a .gz file holds, or "": a copy that was packed again has another `sha256`
-    urls     where it is served; the first that works is taken
+    sha256   of the file as served
+    content  SHA-256 of a .gz file's content, or ""; a recompressed copy has another `sha256`
+    urls     download locations, tried in order
     """
 
     name: str
@@ -46,9 +46,9 @@ class DataFile:
 class DataSet:
     """The description of a data set, or of weights.
 
-    names     what its labels stand for
-    split     which part of it is judged on
-    revision  the one that the weights are of
+    names     names of its labels
+    split     the part used for judging
+    revision  of the weights
     """
 
     name: str
@@ -64,13 +64,13 @@ class DataSet:
 
     @property
     def size(self) -> int:
-        """Bytes of all its files."""
+        """Total bytes of its files."""
         return sum(file.size for file in self.files)
 
 
 @cache
 def catalogue() -> dict[str, DataSet]:
-    """Name to data set, in the order of the file."""
+    """The data sets by name, in the order of the file."""
     import yaml
 
     described = yaml.safe_load((Path(__file__).parent / "catalogue.yaml").read_text(encoding="utf-8"))

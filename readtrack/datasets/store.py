@@ -1,6 +1,6 @@
-"""Data sets in the home: `data/<name>/` has the files as they came, and `data.json` what they are.
+"""Data sets in the home: `data/<name>/` has the original files, and `data.json` their description.
 
-A data set is there whole or not at all: its folder gets its name when everything in it has been checked.
+A data set exists completely or not at all: its folder gets its name after all files have been checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
 from readtrack.text import format_bytes, one_line
 
-LIMIT = 64 * 1024**3  # bytes of one data set
+LIMIT = 64 * 1024**3  # size limit of one data set in bytes
 MOST_FILES = 1_000_000
 _ABOUT = "data.json"
 _BLOCK = 1024 * 1024
@@ -38,7 +38,7 @@ class Stored:
     """A data set of the home.
 
     origin  "fetched" (by `readtrack data get`), "added" (files of a known data set), or "own"
-    files   path below the folder to [bytes, SHA-256]
+    files   [bytes, SHA-256] by path below the folder
     """
 
     name: str
@@ -61,11 +61,11 @@ class DataSets:
         self.folder = home.data
 
     def names(self) -> list[str]:
-        """The data sets that are here, in order."""
+        """The names of the data sets in the home, sorted."""
         return sorted(path.parent.name for path in self.folder.glob(f"[a-z0-9]*/{_ABOUT}"))
 
     def find(self, name: str) -> Stored:
-        """Raises NotAvailableError if it is not here, and says what to do."""
+        """Raises NotAvailableError with the next step if it is not in the home."""
         try:
             about = json.loads(regular.read_bytes(self.path(name) / _ABOUT, 256 * 1024**2))
             return _stored(about)
@@ -80,17 +80,17 @@ class DataSets:
             ) from error
 
     def path(self, name: str) -> Path:
-        """Its folder. Raises ReadtrackError for what cannot be a name."""
+        """Its folder. Raises ReadtrackError for an invalid name."""
         return self.folder / checked_name(name)
 
     def remove(self, name: str) -> int:
-        """Delete its files; the bytes that this freed. Raises NotAvailableError if it is not here."""
+        """Delete its files; returns the freed bytes. Raises NotAvailableError if it is not in the home."""
         size = self.find(name).size
         shutil.rmtree(self.path(name))
         return size
 
     def problems(self, name: str) -> Iterator[str]:
-        """Problems with its files: missing, of another size, changed. Reads all of them."""
+        """Problems with its files: missing, wrong size, changed. Reads all of them."""
         folder = self.path(name)
         for file, (size, sha256) in self.find(name).files.items():
             try:
@@ -109,10 +109,10 @@ class DataSets:
 
     @contextmanager
     def publishing(self, name: str) -> Iterator[Path]:
-        """Yield a folder to fill; when the block ends well it becomes `name`. It outlives an error, so that a
-        download can resume.
+        """Yield a folder to fill, which becomes `name` if the block succeeds.
 
-        Raises ReadtrackError if the data set is here already.
+        After an error the folder stays, so that a download can be resumed. Raises ReadtrackError if the data
+        set exists already.
         """
         final = self.path(name)
         if (final / _ABOUT).exists():
@@ -125,9 +125,9 @@ class DataSets:
             raise ReadtrackError(f"Could not make {final}: {error.strerror}.") from error
 
     def add_known(self, known: DataSet, source: Path) -> Stored:
-        """Copy the files of a known data set from a folder, checked against the catalogue.
+        """Copy the files of a known data set from a folder, verified against the catalogue.
 
-        Raises ReadtrackError if one is missing, is not a regular file or is another file.
+        Raises ReadtrackError if one is missing, not a regular file, or a different file.
         """
         with self.publishing(known.name) as part:
             files = {}
@@ -146,8 +146,8 @@ class DataSets:
     def add_own(self, name: str, source: Path, kind: Kind | None) -> Stored:
         """Copy the reader's own text file, folder of pictures or folder of .wav files.
 
-        In a folder, the names of its folders are the labels. Raises ReadtrackError if there is nothing of the
-        kind in it, for links and devices, and for names of known data sets.
+        The names of subfolders are the labels. Raises ReadtrackError if there are no such files, for links
+        and devices, and for names of known data sets.
         """
         if name in catalogue():
             raise ReadtrackError(f"{name!r} is the name of a known data set. Choose another name.")
@@ -181,7 +181,7 @@ class DataSets:
 
 
 def checked_name(name: str) -> str:
-    """`name`, if a data set can have it. Raises ReadtrackError."""
+    """`name`, if it is valid for a data set. Raises ReadtrackError."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,40}", name):
         raise ReadtrackError(
             f"{one_line(name)!r} cannot be the name of a data set: use a to z, 0 to 9 and hyphens."
@@ -190,15 +190,17 @@ def checked_name(name: str) -> str:
 
 
 def is_same(file: DataFile, path: Path, sha256: str) -> bool:
-    """Whether the file at `path`, with this SHA-256, is the catalogue's, packed again at most."""
+    """Whether the file at `path`, with this SHA-256, is the catalogue's file, possibly recompressed."""
     if sha256 == file.sha256:
         return True
     return bool(file.content) and _content(path) == file.content
 
 
 def check_weights(folder: Path, known: DataSet) -> None:
-    """Raises ReadtrackError if `known` are weights and one of its files in `folder` could run code: all but
-    lists of words (.txt) are safetensors. Such a file is deleted."""
+    """Raises ReadtrackError if `known` are weights and one of the files in `folder` could run code.
+
+    All files except word lists (.txt) must be safetensors. An unsafe file is deleted.
+    """
     if known.kind != "weights":
         return
     for file in known.files:
@@ -237,7 +239,7 @@ def _stored(about: Any) -> Stored:
 
 
 def _of_folder(folder: Path, kind: Kind | None) -> tuple[list[Path], Kind]:
-    """The pictures or sounds below `folder`, whichever are more or are requested."""
+    """The pictures or sounds below `folder`: the requested kind, or the more frequent one."""
     pictures, sounds = [], []
     for path in _walk(folder):
         if path.suffix.lower() in _PICTURES:
@@ -256,7 +258,7 @@ def _of_folder(folder: Path, kind: Kind | None) -> tuple[list[Path], Kind]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The regular files below `folder`, in order; links and hidden files are left out."""
+    """The regular files below `folder`, in order, without links and hidden files."""
     count = 0
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -271,7 +273,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _copy(source: Path, target: Path, limit: int) -> tuple[int, str]:
-    """Copy a regular file; its bytes and SHA-256. Raises ReadtrackError."""
+    """Copy a regular file; returns its bytes and SHA-256. Raises ReadtrackError."""
     digest, size = hashlib.sha256(), 0
     try:
         with regular.reader(source) as file, target.open("wb") as copy:
@@ -293,7 +295,7 @@ def _content(path: Path) -> str:
             for block in _blocks(cast("IO[bytes]", file)):
                 digest.update(block)
     except (OSError, EOFError):
-        return ""  # no .gz file
+        return ""  # not a .gz file
     return digest.hexdigest()
 
 

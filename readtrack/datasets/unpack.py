@@ -1,4 +1,4 @@
-"""Unpack a tar archive that came from elsewhere: regular files only, below one folder, up to a size."""
+"""Unpack an untrusted tar archive: regular files only, below one folder, up to a size limit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _BLOCK = 1024 * 1024
 
 
 def unpack(archive: Path, folder: Path, *, limit: int, most: int) -> dict[str, tuple[int, str]]:
-    """Write the archive's regular files below `folder`: path to (bytes, SHA-256).
+    """Write the archive's regular files below `folder`; returns (bytes, SHA-256) by path.
 
-    limit  bytes of all files together; most: how many files
-    Raises ReadtrackError for a path that leads out of the folder, for links and devices, for more than the
-    limits, and for an archive that is cut short.
+    limit  bytes of all files together; most: number of files
+
+    Raises ReadtrackError for paths outside of the folder, for links and devices, for exceeded limits, and for
+    a truncated archive.
     """
     files: dict[str, tuple[int, str]] = {}
     left = limit
@@ -45,7 +46,7 @@ def unpack(archive: Path, folder: Path, *, limit: int, most: int) -> dict[str, t
 
 
 def _inside(member: tarfile.TarInfo, archive: Path) -> str:
-    """The member's path below the folder. Raises ReadtrackError if it has none."""
+    """The member's path below the folder. Raises ReadtrackError for an invalid path."""
     path = PurePosixPath(member.name)
     name = one_line(member.name)[:100]
     if not member.isreg():
@@ -57,7 +58,7 @@ def _inside(member: tarfile.TarInfo, archive: Path) -> str:
 
 def _write(source: IO[bytes], target: Path) -> tuple[int, str]:
     digest, size = hashlib.sha256(), 0
-    with target.open("xb") as file:  # a name that comes twice is an error
+    with target.open("xb") as file:  # a duplicate name is an error
         while block := source.read(_BLOCK):
             file.write(block)
             digest.update(block)

@@ -1,4 +1,4 @@
-"""Released weights: safetensors files, which hold numbers and no code."""
+"""Released weights in safetensors files, which contain numbers and no code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _LONGEST = 100 * 1024**2  # bytes of a header, the format's own limit
 
 def check_safetensors(path: Path) -> None:
     """Raises ReadtrackError unless the file is a header (its length in eight bytes, JSON) and tensors without
-    gaps. A pickle, which runs code when it is loaded, is none of this."""
+    gaps.
+
+    Rejects pickles, which run code when they are loaded.
+    """
     try:
         with regular.reader(path) as file:
             length = int.from_bytes(file.read(8), "little")

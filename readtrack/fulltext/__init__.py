@@ -1,1 +1,1 @@
-"""Search by words in all that a home holds, the text of PDFs included."""
+"""Full-text search in a home, including the text of PDFs."""

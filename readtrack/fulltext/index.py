@@ -1,11 +1,11 @@
-"""A full-text index of what a home holds: cache/search.sqlite, by SQLite's FTS5.
+"""The full-text index of a home: cache/search.sqlite, with SQLite's FTS5.
 
-Everything in it can be made again, and is when it is damaged, deleted or of another version. Where the file
-cannot be written, the index is in memory. `refresh` looks which files changed and reads only those. A row
-number says whose text it is, of which kind, and the page, so that a keystroke over many papers reads no text.
+The index can be rebuilt, and is if it is damaged, deleted or of another version. If the file cannot be
+written, the index is in memory. `refresh` checks which files changed and reads only those. A row number
+encodes subject, kind and page of its text, so that a keystroke over many papers reads no text.
 
-Names and titles are not in it: they are gone through for each word, because a word may stand inside another
-there ("former" finds "transformer"). Other texts are found by the beginnings of their words.
+Names and titles are not in the index. They are scanned for each word, because there a word also matches
+inside another ("former" finds "transformer"). Other texts match at the beginnings of their words.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 _VERSION = 4
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _T = TypeVar("_T")
-Fit: TypeAlias = tuple[int, int]  # how well a subject fits, small is better; the number of its best text
+Fit: TypeAlias = tuple[int, int]  # rank of a match (lower is better), and the number of its best text
 
-# Where a text stands, the place that says most first. Tags are the library's; the index does not hold them.
+# Kinds of texts by relevance. Tags are in the library, not in the index.
 KINDS = ("title", "author", "tag", "row", "year", "idea", "problem", "result", "abstract", "note", "pdf")
 _PDF = KINDS.index("pdf")
-_ENOUGH = 1000  # names and titles with a word of one or two letters
+_ENOUGH = 1000  # number of names and titles with a word of one or two letters
 _LISTED = KINDS.index("abstract")  # kinds before this one come from the list
 _IN_TITLE = 4  # ranks of names and titles are 0 (a whole name) to 4 (inside a word)
-_SUBJECT, _KIND, _PART = 1 << 24, 1 << 20, (1 << 20) - 1  # a row's number: subject, kind, page or part
-_KEPT = 50  # words whose places are kept until the index changes
+_SUBJECT, _KIND, _PART = 1 << 24, 1 << 20, (1 << 20) - 1  # a row number: subject, kind, page or part
+_KEPT = 50  # number of words whose matches are cached until the index changes
 
 _TABLES = """
 CREATE TABLE seen (unit TEXT PRIMARY KEY, stamp TEXT);
@@ -50,7 +50,7 @@ CREATE VIRTUAL TABLE vocabulary USING fts5vocab(texts, row);
 
 
 class FullText:
-    """One index. Its methods may be called from any thread."""
+    """One index. Its methods are thread-safe."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -61,12 +61,12 @@ class FullText:
         self._db: sqlite3.Connection | None = None
         self._subjects: dict[int, str] = {}
         self._kept: dict[tuple[str, bool], dict[str, Fit]] = {}
-        self._catalog: Catalog | None = None  # the list that it holds
+        self._catalog: Catalog | None = None  # the indexed list
         self._list: Unit | None = None
         self._words: Counter[str] = Counter()  # of names and titles
         self._data_version = 0
         self._heads: dict[str, Head] = {}
-        self.ready = False  # False makes the next search look at the files again
+        self.ready = False  # if False, the next search checks the files again
 
     def close(self) -> None:
         with self._lock:
@@ -77,20 +77,20 @@ class FullText:
     # Filling
 
     def refresh(self, library: Library, *, progress: Callable[[str], None] = lambda unit: None) -> None:
-        """Read what changed since the last time, PDFs last; `progress` is called before each of these."""
+        """Read changed files, PDFs last; `progress` is called before each PDF."""
         from readtrack.fulltext.units import pdfs
 
         self._read_texts(library)
-        with self._reading_pdfs:  # one at a time: another would read the same ones
+        with self._reading_pdfs:  # one at a time, because another would read the same files
             wanted = {unit.name: unit for unit in pdfs(library)}
             self._forget_others(wanted, "unit LIKE 'pdf:%'")
             for unit in self._changed(wanted):
                 progress(unit.name)
-                texts = list(unit.texts())  # slow; searches must not wait for it
+                texts = list(unit.texts())  # slow, and searches must not wait for it
                 self._guarded(partial(self._put, read=[(unit, texts)]))
 
     def settle(self, library: Library) -> None:
-        """Make it the index of `library`: its list, abstracts and notes. Quick where nothing changed."""
+        """Update the index to `library`: its list, abstracts and notes. Fast if nothing changed."""
         with self._lock:
             if (
                 not self.ready
@@ -104,25 +104,25 @@ class FullText:
 
         with self._lock:
             self.ready, self._kept = False, {}
-            while not self.ready:  # it is not when the file had to be made again meanwhile
+            while not self.ready:  # not ready if the file had to be rebuilt meanwhile
                 self.ready = True
                 if self._catalog is not library.catalog:
                     self._catalog = library.catalog
                     self._list, self._heads = listed(self._catalog), heads(self._catalog)
-                    # Here and not at the first slip, where it would hold up a key.
+                    # Here instead of at the first misspelling, where it would delay a key press.
                     self._words = Counter(
                         word for head in self._heads.values() for word in head.words.split()
                     )
                 units = (self._list, *abstracts_and_notes(library))
                 wanted = {unit.name: unit for unit in units if unit is not None}
                 self._forget_others(wanted, "unit NOT LIKE 'pdf:%'")
-                # In one go, as there may be thousands.
+                # In one transaction, because there may be thousands.
                 changed = [(unit, unit.texts()) for unit in self._changed(wanted)]
                 self._guarded(partial(self._put, read=changed))
             self._data_version = self._version()
 
     def _version(self) -> int:
-        """Another number when another process has changed the file."""
+        """A number that changes when another process changes the file."""
         return int(self._rows("PRAGMA data_version")[0][0])
 
     def _changed(self, wanted: dict[str, Unit]) -> list[Unit]:
@@ -169,7 +169,7 @@ class FullText:
         (number,) = db.execute("SELECT number FROM subjects WHERE subject = ?", (subject,)).fetchone()
         return int(number)
 
-    # Asking
+    # Querying
 
     @property
     def everything(self) -> Collection[str]:
@@ -177,9 +177,10 @@ class FullText:
         return self._heads.keys()
 
     def fits(self, text: str, *, phrase: bool = False) -> dict[str, Fit]:
-        """The subjects with this word, one that begins so, or in names and titles one that it is part of;
-        of a phrase, those that have it as it stands. One or two letters that very many names and titles have
-        are not looked for elsewhere.
+        """The subjects with this word, as a prefix, or anywhere in a word of names and titles.
+
+        A phrase must match exactly. Words of one or two letters that very many names and titles contain are
+        not searched elsewhere.
         """
         with self._lock:
             if len(self._kept) > _KEPT:
@@ -187,7 +188,7 @@ class FullText:
             if (text, phrase) not in self._kept:
                 found = self.heads(text, phrase=phrase)
                 short = len(text) < 3
-                if short and len(found) > _ENOUGH:  # two letters that so many titles have say nothing
+                if short and len(found) > _ENOUGH:  # two letters in so many titles are not selective
                     tables: tuple[str, ...] = ()
                 else:
                     tables = ("texts",) if short else ("texts", "pages")
@@ -203,8 +204,10 @@ class FullText:
             return self._kept[text, phrase]
 
     def heads(self, text: str, *, phrase: bool = False) -> dict[str, Fit]:
-        """The subjects with this in a name or title; the rank is 0 for a whole name, then 1 for the beginning
-        of a name, 2 for whole words, 3 for the beginning of a word, 4 within a word.
+        """The subjects with this in a name or title.
+
+        The rank is 0 for a whole name, 1 for the beginning of a name, 2 for whole words, 3 for the beginning
+        of a word, 4 inside a word.
         """
         words = worded(text)
         named = f"|{words.replace(' ', '')}"
@@ -223,7 +226,7 @@ class FullText:
         }
 
     def around(self, texts: Iterable[str], numbers: Iterable[int]) -> dict[int, str]:
-        r"""The words around in the texts of these numbers; what was found stands between \x01 and \x02."""
+        r"""The context of the matches in the texts with these numbers, with matches between \x01 and \x02."""
         wanted, numbers = list(texts), list(numbers)
         bodies: dict[int, str] = {}
         for table, is_pdf in (("texts", False), ("pages", True)):
@@ -235,8 +238,9 @@ class FullText:
         return {number: around(body, wanted) for number, body in bodies.items()}
 
     def near(self, word: str) -> str:
-        """The word of a title, else of another text but PDFs, that this one may be a slip of; else "". The
-        first letter is right.
+        """The most likely correct spelling of a word, from titles, else from other texts except PDFs, or "".
+
+        The first letter must be correct.
         """
         query = "SELECT term, doc FROM vocabulary WHERE term >= ? AND term < ?"
         others = partial(self._rows, query, (word[:1], word[:1] + "\U0010ffff"))
@@ -252,8 +256,10 @@ class FullText:
         return self._guarded(lambda db: db.execute(query, values).fetchall())
 
     def _guarded(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """`work` in a transaction. If the file cannot be used, on a new one, and then in memory: what was in
-        it comes with the next search. Raises ReadtrackError if that does not help either.
+        """Run `work` in a transaction.
+
+        If the file cannot be used, retry with a new file, and then in memory; the next search fills it.
+        Raises ReadtrackError if that fails, too.
         """
         with self._lock:
             while True:
@@ -299,25 +305,25 @@ class FullText:
                 db.close()
                 raise sqlite3.DatabaseError("made by another version")
             db.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version = {_VERSION};COMMIT;")
-        db.execute("PRAGMA synchronous = OFF")  # what a crash takes is made again
+        db.execute("PRAGMA synchronous = OFF")  # data lost in a crash are rebuilt
         return db
 
 
 def kind_of(number: int) -> int:
-    """Of a text, as a place in KINDS."""
+    """The kind of a text, as an index of KINDS."""
     return number // _KIND % 16
 
 
 def _match(text: str, *, phrase: bool) -> str:
-    """FTS5's word for it: in quotes, so that nothing in it is an operator; the last word is a prefix."""
+    """An FTS5 term: quoted, so that nothing in it is an operator; the last word is a prefix."""
     quoted = text.replace('"', '""').replace("\0", " ")
     return f'"{quoted}"' if phrase else f'"{quoted}"*'
 
 
 def around(body: str, wanted: Sequence[str], reach: int = 70) -> str:
-    r"""Some words of `body` about the first of the wanted ones, that one in \x01..\x02."""
+    r"""The context of the first match of the wanted words in `body`, with the match in \x01..\x02."""
     flat = body.casefold()
-    if len(flat) == len(body):  # the quick way, for words without accents
+    if len(flat) == len(body):  # the fast path, for words without accents
         at, word = min(((flat.find(one), one) for one in wanted if one in flat), default=(-1, ""))
         found = (at, at + len(word)) if at >= 0 else None
     else:

@@ -1,7 +1,7 @@
-"""PDFs as text. Anybody may have written them, so a child process parses them, limited in time and memory.
+"""Extract text from PDFs. They are untrusted, so a child process with limited time and memory parses them.
 
-A PDF that the child cannot read is remembered in cache/unreadable.json until the file changes, so that it
-holds up one search only.
+A PDF that the child cannot read is recorded in cache/unreadable.json until the file changes, so that it
+delays only one search.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from readtrack.fulltext.pdf_child import DAMAGED, TOO_LARGE
 from readtrack.home import Home, write_text
 
 DEADLINE = 30.0  # seconds for one PDF
-_MAX_ANSWER = 64 * 1024 * 1024  # bytes; more than the child's own limit on text allows
+_MAX_ANSWER = 64 * 1024 * 1024  # bytes; above the child's own limit on text
 _POLL = 0.1
 _TOO_SLOW = "could not be read in time"
 _cancel: ContextVar[threading.Event | None] = ContextVar("cancel", default=None)
@@ -45,7 +45,7 @@ class ExtractionCancelled(Exception):
 
 @contextmanager
 def cancelled_by(event: threading.Event) -> Iterator[None]:
-    """Within the block and in this thread, reading raises Cancelled soon after `event` is set."""
+    """Within the block and in this thread, reading raises ExtractionCancelled soon after `event` is set."""
     token = _cancel.set(event)
     try:
         yield
@@ -54,17 +54,17 @@ def cancelled_by(event: threading.Event) -> Iterator[None]:
 
 
 def page_count(home: Home, path: Path, seconds: float = DEADLINE) -> int:
-    """Number of pages, at most 5,000. Raises UnreadableError, Cancelled."""
+    """Number of pages, at most 5,000. Raises UnreadableError, ExtractionCancelled."""
     return int(_read(home, "count", path, seconds)[0])
 
 
 def pages(home: Home, path: Path, seconds: float = DEADLINE) -> list[tuple[int, str]]:
-    """The text of each page that has some, with its number from 1. Raises UnreadableError, Cancelled."""
+    """The text of each page with text, and its number from 1. Raises UnreadableError, ExtractionCancelled."""
     return [(int(number), str(text)) for number, text in _read(home, "pages", path, seconds)]
 
 
 def stamp(path: Path) -> str:
-    """Another one when the file may be another."""
+    """A string that changes when the file changes."""
     try:
         status = path.stat()
     except OSError:
@@ -83,7 +83,7 @@ def _read(home: Home, what: str, path: Path, seconds: float) -> list[Any]:
     return answer
 
 
-# What could not be read
+# Unreadable files
 
 
 def _remembered(home: Home) -> dict[str, dict[str, str]]:
@@ -100,7 +100,7 @@ def _remembered(home: Home) -> dict[str, dict[str, str]]:
 def _remember(home: Home, path: Path, now: str, reason: str) -> None:
     known = {name: one for name, one in _remembered(home).items() if (home.pdfs / name).exists()}
     known[path.name] = {"stamp": now, "reason": reason}
-    with suppress(OSError, ReadtrackError):  # a home that cannot be written to: the next search tries again
+    with suppress(OSError, ReadtrackError):  # the home is not writable: the next search tries again
         write_text(home.ensure(home.cache) / "unreadable.json", json.dumps(known, indent=1) + "\n")
 
 
@@ -108,7 +108,7 @@ def _remember(home: Home, path: Path, now: str, reason: str) -> None:
 
 
 class _Child:
-    """Reads one PDF at a time. The process starts when it is needed, and again after it died or ran over."""
+    """Reads one PDF at a time. The process starts on demand, and again after a crash or a timeout."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -119,7 +119,7 @@ class _Child:
         question = json.dumps([what, str(path.absolute()), seconds]).encode() + b"\n"
         with self._turn():
             answer = self._once(question, seconds)
-            # None: it was about to end, having had nothing to do, when it was asked.
+            # None: the idle child was exiting when the request arrived.
             answer = answer or self._once(question, seconds)
         return answer or ([], DAMAGED)
 
@@ -166,7 +166,7 @@ class _Child:
 
 
 class _FailedError(Exception):
-    """The child is to be ended; says why the PDF at hand cannot be read."""
+    """The child must be killed; the reason why the current PDF cannot be read."""
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -178,12 +178,12 @@ def _start() -> subprocess.Popen[bytes]:
         bufsize=0,
         start_new_session=True,  # Ctrl+C is for the parent, which then ends the child
     )
-    threading.Thread(target=process.wait, daemon=True).start()  # no zombie is left when it ends by itself
+    threading.Thread(target=process.wait, daemon=True).start()  # avoids a zombie when the child exits
     return process
 
 
 def _lines(process: subprocess.Popen[bytes], end: float) -> Iterator[Any]:
-    """The child's output, line by line, until it ends. Raises _FailedError, Cancelled."""
+    """The child's output, line by line, until it ends. Raises _FailedError, ExtractionCancelled."""
     assert process.stdout
     rest, size = b"", 0
     while True:
@@ -203,7 +203,7 @@ def _lines(process: subprocess.Popen[bytes], end: float) -> Iterator[Any]:
 
 
 def _reason(code: int) -> str:
-    """Why the child ended by itself. Out of memory, pdfium aborts or runs into a trap."""
+    """Why the child exited. When out of memory, pdfium aborts or traps."""
     if code == -signal.SIGXCPU:
         return _TOO_SLOW
     return TOO_LARGE if code in (-signal.SIGABRT, -signal.SIGTRAP, -signal.SIGILL) else DAMAGED

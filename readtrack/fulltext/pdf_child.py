@@ -1,9 +1,9 @@
 """The process that parses PDFs: `python -P -m readtrack.fulltext.pdf_child`.
 
-Each line of standard input asks for one PDF: `["pages", PATH, SECONDS]` or `["count", PATH, SECONDS]`. The
-answer is a JSON line for each page that has text, `[NUMBER, TEXT]`, or one with the count, and a last line:
-`null`, or the reason why the PDF cannot be read. The process ends when its input does, even in the middle of
-a PDF, or after a while without requests.
+Each line of standard input requests one PDF: `["pages", PATH, SECONDS]` or `["count", PATH, SECONDS]`. The
+answer is a JSON line for each page with text, `[NUMBER, TEXT]`, or one with the count, and a last line:
+`null`, or the reason why the PDF cannot be read. The process exits at the end of its input, even in the
+middle of a PDF, or after a while without requests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from readtrack.text import plain
 
-MEMORY = 1 << 30  # bytes of address space. macOS does not enforce it; the deadlines hold there all the same.
+MEMORY = 1 << 30  # bytes of address space. macOS does not enforce it; there only the deadlines apply.
 MAX_PAGES = 5_000
 MAX_TEXT = 8_000_000  # characters of one PDF; a thousand pages have about 3,000,000
 IDLE = 5.0  # seconds
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _listen(asked: queue.Queue[bytes]) -> None:
-    # pypdfium2 lets other threads run while pdfium works: this one notices at once that the reader has gone.
+    # pypdfium2 releases the GIL while pdfium works, so this thread notices at once when the reader has gone.
     for line in sys.stdin.buffer:
         asked.put(line)
     os._exit(0)
@@ -58,7 +58,7 @@ def _limit(which: int, value: int) -> None:
 
 
 def answers(what: str, path: str) -> Iterator[Any]:
-    """The lines to answer with."""
+    """The lines of an answer."""
     import pypdfium2
 
     try:
@@ -87,7 +87,7 @@ def _pages(document: Any, count: int) -> Iterator[tuple[int, str]]:
             try:
                 text = page.get_textpage().get_text_bounded()[:room]
             finally:
-                page.close()  # and its text with it: what is open stays in memory
+                page.close()  # also closes its text; open pages stay in memory
         except pypdfium2.PdfiumError:  # a damaged page among good ones
             continue
         room -= len(text)
@@ -98,7 +98,7 @@ def _pages(document: Any, count: int) -> Iterator[tuple[int, str]]:
 
 
 def joined(text: str) -> str:
-    """On one line, words that were broken at the end of a line put together again."""
+    """On one line, with words hyphenated at line ends rejoined."""
     whole = re.sub(r"(\w)[-\u00ad\ufffe\x02]\r?\n(\w)", r"\1\2", text).replace("\ufffe", "")
     return " ".join(plain(whole).split())
 

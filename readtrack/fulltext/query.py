@@ -1,6 +1,6 @@
-"""The language of a search: words, "phrases", fields such as state:read, and, or, not, parentheses.
+"""The search language: words, "phrases", fields such as state:read, and, or, not, parentheses.
 
-Anything can be parsed, because a search runs while it is typed: what is not finished yet is left out.
+Every text can be parsed, because a search runs while it is typed: incomplete parts are ignored.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ _TOKEN = re.compile(r'-?(?:\w+:)?"[^"]*"?|[()]|[^\s()"]+')
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word, found at the beginning of words too; a phrase is found as it stands. One whose quotes are not
-    closed yet counts as a word.
+    """A word, which matches at the beginning of words, or a phrase, which matches exactly.
+
+    A phrase with an unclosed quote counts as a word.
     """
 
     text: str
@@ -51,10 +52,10 @@ Node: TypeAlias = Word | Field | Not | And | Or
 
 
 def parse(text: str) -> Node:
-    """`attention (year:2017..2020 or tag:gpu) not state:read`; an empty text is And(())."""
+    """Parse `attention (year:2017..2020 or tag:gpu) not state:read`; an empty text is And(())."""
     tokens = _TOKEN.findall(text)
     node, rest = _either(tokens)
-    while rest:  # a parenthesis that was never opened
+    while rest:  # an unmatched closing parenthesis
         more, rest = _either(rest[1:])
         node = And((node, more))
     return node
@@ -113,7 +114,7 @@ def _leaf(token: str) -> Node | None:
 
 
 def words(node: Node) -> Iterator[Word]:
-    """The words that are wanted, in order; those behind a "not" are not."""
+    """The wanted words in order, without those negated by "not"."""
     if isinstance(node, Word):
         yield node
     elif isinstance(node, And | Or):
@@ -122,7 +123,7 @@ def words(node: Node) -> Iterator[Word]:
 
 
 def fields(node: Node) -> Iterator[Field]:
-    """All fields, those behind a "not" too."""
+    """All fields, including negated ones."""
     if isinstance(node, Field):
         yield node
     elif isinstance(node, Not):
@@ -133,8 +134,9 @@ def fields(node: Node) -> Iterator[Field]:
 
 
 def unknown_field(text: str) -> str:
-    """The first thing in `text` that has a field's form and is none: "foo" of `foo:bar`; else "". A link and
-    `arxiv:2101.00001` are words.
+    """The first unknown field in `text` ("foo" of `foo:bar`), or "".
+
+    A link and `arxiv:2101.00001` are words.
     """
     for token in _TOKEN.findall(text):
         name, colon, value = token.lstrip("-").partition(":")
@@ -145,7 +147,7 @@ def unknown_field(text: str) -> str:
 
 
 def years(value: str) -> tuple[int, int] | None:
-    """`2017`, `2017..2020`, `..2015`, `2020..`, and the beginning of a year: `201` is 2010 to 2019."""
+    """Parse `2017`, `2017..2020`, `..2015`, `2020..`, or the beginning of a year: `201` is 2010 to 2019."""
     low, dots, high = value.partition("..")
     if not re.fullmatch(r"\d{0,4}", low, re.ASCII) or not re.fullmatch(r"\d{0,4}", high, re.ASCII):
         return None

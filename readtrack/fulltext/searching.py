@@ -1,4 +1,4 @@
-"""A search over the library: the query's fields asked of the library, its words of the full-text index."""
+"""A search over the library: fields are tested on the library, words on the full-text index."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from readtrack.text import folded, nearest, quoted
 _CAN = ("run",)
 _HAS = ("note", "pdf", "abstract", "rating")
 _TAG = KINDS.index("tag")
-_TAGGED = (6, _TAG << 20)  # after what has the word in its title or as an author
-_NEARLY = 15  # added to the rank of what has a word that the wanted one may be a slip of
-_NOTED = 60  # of what was found, the best so many say where
+_TAGGED = (6, _TAG << 20)  # after matches in a title or author
+_NEARLY = 15  # added to the rank of a match with a corrected spelling
+_NOTED = 60  # number of best matches whose location is shown
 
 
 class RankedMatch(NamedTuple):
-    """How a subject fits, for a list.
+    """How a subject matches, for a list.
 
-    rank   smaller is better
-    words  what to point out in its names and titles, folded
-    note   where it fits, if not in its names and titles: "by Herbert Robbins", "#gpu", "in the idea"
+    rank   lower is better
+    words  words to highlight in its names and titles, folded
+    note   location of the match if not in names and titles: "by Herbert Robbins", "#gpu", "in the idea"
     """
 
     rank: int
@@ -52,9 +52,9 @@ class RankedMatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Where a subject fits best: the kind of text, the page of a PDF, the words around.
+    """The best match of a subject: kind of text, page of a PDF, and context.
 
-    What was found stands between \\x01 and \\x02.
+    The match is between \\x01 and \\x02.
     """
 
     kind: str
@@ -65,8 +65,9 @@ class Hit:
 class Search:
     """One query over one state of the library.
 
-    found    every subject that fits, the best first, those of one rank in the list's order
-    instead  words that no list, abstract or note has, each with the word that was searched for too
+    found    every matching subject, best first, in the list's order for equal ranks
+    instead  words that no list, abstract or note contains, each with the corrected word that was searched as
+             well
     """
 
     def __init__(self, library: Library, index: FullText, text: str) -> None:
@@ -78,7 +79,7 @@ class Search:
             fits = self._of(self._query, index.everything)
             if index.ready:  # else its file was damaged
                 break
-        by_rank: dict[int, list[str]] = {}  # quicker than sorting: there are few ranks
+        by_rank: dict[int, list[str]] = {}  # faster than sorting, because there are few ranks
         for subject in index.everything:
             if subject in fits:
                 by_rank.setdefault(fits[subject][0], []).append(subject)
@@ -86,19 +87,19 @@ class Search:
 
     @property
     def told(self) -> tuple[str, ...]:
-        """The words to point out."""
+        """The words to highlight."""
         return (*(word.text for word in words(self._query)), *self.instead.values())
 
     @property
     def suggestion(self) -> str:
-        """Which other words were searched for, "" if none."""
+        """The corrected words that were searched as well, or ""."""
         return " ".join(
             f"{quoted(word)} may be misspelt: results for {quoted(near)} are included."
             for word, near in self.instead.items()
         )
 
     def hits(self, subjects: Iterable[str]) -> dict[str, Hit]:
-        """Where these fit best, for those that have words; names and titles where no other text does."""
+        """The best matches of these subjects, for queries with words; else in names and titles."""
         numbers = {subject: self.found[subject][1] for subject in subjects} if self.told else {}
         bodies = self._index.around(self.told, numbers.values())
         return {
@@ -118,7 +119,7 @@ class Search:
         return around(paper.title if paper is not None else self._library.wording(subject), self.told)
 
     def _of(self, node: Node, among: Iterable[str]) -> dict[str, Fit]:
-        """The matches. None depends on the rest of the query, so another word or field only narrows."""
+        """The matches of a node, independent of the rest of the query, so more terms only narrow it."""
         if isinstance(node, Word):
             return self._with_word(node)
         if isinstance(node, Field):
@@ -127,9 +128,7 @@ class Search:
         if isinstance(node, Not):
             found = self._of(node.part, among)
             return {subject: (0, 0) for subject in among if subject not in found}
-        parts = sorted(
-            node.parts, key=lambda one: not isinstance(one, Word)
-        )  # words are quick, and leave few
+        parts = sorted(node.parts, key=lambda one: not isinstance(one, Word))  # words are fast, and leave few
         if isinstance(node, Or):
             either: dict[str, Fit] = {}
             for part in parts:
@@ -161,7 +160,7 @@ class Search:
         for subject, tags in self._library.tagged().items():
             if any(text in folded(tag) for tag in tags):
                 found[subject] = min(_TAGGED, found.get(subject, _TAGGED))
-        # A PDF may have the same slip.
+        # A PDF may contain the same misspelling.
         only_in_pdfs = all(KINDS[kind_of(number)] == "pdf" for _, number in found.values())
         if len(text) >= SHORTEST and ":" not in text and only_in_pdfs:
             near = self._index.near(text)
@@ -183,12 +182,12 @@ def _both(one: dict[str, Fit], other: dict[str, Fit]) -> dict[str, Fit]:
 
 
 def _test(library: Library, asked: Field) -> Callable[[str], bool]:
-    """Whether a subject has what the field asks for."""
+    """A test of whether a subject satisfies the field."""
     value, papers = asked.value, library.catalog.papers
     match asked.name:
         case "state":
             states = [value] if value in STATES else [one for one in STATES if one.startswith(value)]
-            # A paper off the list is not todo; it has a state once the reader gives it one.
+            # A paper off the list is not todo; it has a state only after the reader sets one.
             without = {id_ for id_ in papers.keys() - library.listed.keys() if library.since(id_) is None}
             return lambda subject: subject not in without and library.state(subject) in states
         case "tag":
@@ -242,8 +241,9 @@ def _having(library: Library, what: str) -> set[str]:
 
 
 class Matches(Mapping[str, RankedMatch]):
-    """What fits, the best first, for a list: which words to point out, and for the first ones where the rest
-    stands. A match is made when it is asked for, as few of ten thousand are seen.
+    """The matches, best first, for a list, with words to highlight and locations for the best ones.
+
+    Matches are created on access, because only few of ten thousand are seen.
     """
 
     def __init__(self, search: Search) -> None:
@@ -265,7 +265,7 @@ class Matches(Mapping[str, RankedMatch]):
 
 
 def where(hit: Hit, *, full: bool = False) -> str:
-    """`in the idea`, `p. 7: … the words around …`; `full`: the words always."""
+    """`in the idea`, `p. 7: … context …`; `full`: always with the context."""
     words = hit.snippet.replace("\x01", "").replace("\x02", "")
     return {
         "title": "",
@@ -279,7 +279,7 @@ def where(hit: Hit, *, full: bool = False) -> str:
 
 
 def doubt(library: Library, text: str) -> str:
-    """What is wrong with a search that can find nothing: a field or a value that there is not; else ""."""
+    """Why a search cannot find anything: an unknown field or value; else ""."""
     if name := unknown_field(text):
         hint = nearest(name, FIELDS, "")
         return f"There is no field {quoted(name)}{f'; {hint}' if hint else '.'} Fields: {', '.join(FIELDS)}."

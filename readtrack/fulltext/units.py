@@ -1,4 +1,4 @@
-"""The texts of the search index, unit by unit: the list, each abstract, each note, each PDF."""
+"""The texts of the search index in units: the list, each abstract, each note, each PDF."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from readtrack.home import Home
 from readtrack.library import Library
 from readtrack.reading_list.catalog import Catalog, Paper, Row
 
-Text: TypeAlias = tuple[str, str, int, str]  # subject, kind, page (0 for what has none), body
+Text: TypeAlias = tuple[str, str, int, str]  # subject, kind, page (0 if there is none), body
 
 
 class Head(NamedTuple):
-    """Names and titles, ready to be compared with the words of a search.
+    """Names and titles, preprocessed for comparison with search words.
 
     names  |flashattention|flashattn|
     words  of the names and titles: " | flash attention | flash attn | flash attention fast and ... | "
@@ -31,7 +31,7 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """`stamp` is another one when the texts may be others; `texts` reads them."""
+    """A unit. `stamp` changes when the texts may have changed; `texts` reads them."""
 
     name: str
     stamp: str
@@ -39,13 +39,13 @@ class Unit:
 
 
 def listed(catalog: Catalog) -> Unit:
-    """All of the list but names and titles. The stamp is made of the texts, as the file may have changed."""
+    """The list without names and titles. The stamp is a hash of the texts."""
     texts = repr(list(_list(catalog))).encode(errors="replace")
     return Unit("list", blake2b(texts).hexdigest(), partial(_list, catalog))
 
 
 def abstracts_and_notes(library: Library) -> Iterator[Unit]:
-    """Looks at the files' times and sizes, reads none."""
+    """Units of abstracts and notes, from the files' times and sizes without reading them."""
     for paper, path in files(library.home.metadata, ".json").items():
         if paper in library.catalog.papers:
             yield Unit(f"abstract:{paper}", pdf.stamp(path), partial(_abstract, library, paper))
@@ -60,7 +60,7 @@ def pdfs(library: Library) -> Iterator[Unit]:
 
 
 def files(folder: Path, suffix: str) -> dict[str, Path]:
-    """Name without suffix, to its path."""
+    """Paths of files by name without suffix."""
     try:
         paths = [path for path in folder.iterdir() if path.suffix == suffix and path.name[0] != "."]
     except OSError:
@@ -69,7 +69,7 @@ def files(folder: Path, suffix: str) -> dict[str, Path]:
 
 
 def heads(catalog: Catalog) -> dict[str, Head]:
-    """Of everything on the list, in its order, then of the papers that no row names."""
+    """Heads of the list's subjects in order, then of the papers that no row names."""
     titles: dict[str, list[str]] = {}
     for _, item in catalog.walk():
         if isinstance(item, Row):
@@ -118,4 +118,4 @@ def _pages(home: Home, path: Path) -> Iterator[Text]:
         for page, text in pdf.pages(home, path):
             yield path.stem, "pdf", page, text
     except pdf.UnreadableError:
-        return  # it is remembered, and the doctor names it
+        return  # recorded as unreadable, and reported by the doctor

@@ -1,4 +1,4 @@
-"""Words as a search compares them, without case, accents and punctuation; misspellings; places in a text."""
+"""Words for comparison, without case, accents and punctuation; misspellings; positions in a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from readtrack.text import folded
 
 _SPACES = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
-SHORTEST = 4  # letters of a word that may be misspelt
+SHORTEST = 4  # minimum length of a word that may be misspelt
 
 
 def worded(text: str) -> str:
@@ -20,8 +20,10 @@ def worded(text: str) -> str:
 
 
 def is_near(word: str, token: str) -> bool:
-    """Whether `token`, or its beginning, is `word` with one letter wrong, too many, missing, or swapped with
-    its neighbour; two where the word has eight letters or more.
+    """Whether `token`, or its beginning, is a misspelling of `word`.
+
+    One letter may be wrong, added, missing, or swapped with its neighbour; two in words of eight letters or
+    more.
     """
     limit = 2 if len(word) >= 8 else 1
     if len(word) < SHORTEST or len(token) < len(word) - limit:
@@ -43,7 +45,7 @@ def is_near(word: str, token: str) -> bool:
 
 
 def spans(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
-    """Where in `text`, as it is written, the folded `words` stand."""
+    """Spans of the folded `words` in the original `text`."""
     letters: list[str] = []
     places: list[int] = []
     for index, character in enumerate(text):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def accuracy(logits: Float[Tensor, "N classes"], labels: Int64[Tensor, " N"], *, k: int = 1) -> float:
-    """The share of rows whose label is among the `k` largest logits. Raises ValueError for no rows."""
+    """The fraction of rows whose label is among the `k` largest logits. Raises ValueError without rows."""
     if not len(labels):
         raise ValueError("no rows: there is nothing to get right")
     return float((logits.topk(k, dim=1).indices == labels[:, None]).any(1).double().mean())

@@ -1,4 +1,4 @@
-"""Fréchet's distance between two Gaussians, and between two samples through theirs."""
+"""The Fréchet distance between two Gaussians, and between two samples through fitted Gaussians."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 def frechet_distance(a: Float[Tensor, "n dim"], b: Float[Tensor, "m dim"]) -> float:
     """The squared distance of the Gaussians with the samples' means and covariances (divided by n - 1).
 
-    As the FID has it (Heusel et al. 2017, arXiv 1706.08500), for features of any network. It is
-    biased upwards: more for few rows than for many, so compare samples of equal size. Computed in float64.
-    Raises ValueError for samples of fewer than two rows.
+    As in the FID (Heusel et al. 2017, arXiv 1706.08500), for features of any network. Its upward bias is
+    larger for fewer rows, so compare samples of equal size. Computed in float64. Raises ValueError for
+    samples of fewer than two rows.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError(f"samples of {len(a)} and {len(b)} rows: a covariance takes two")
@@ -28,8 +28,8 @@ def gaussian_frechet_distance(
 ) -> float:
     """|m - n|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982, doi 10.1016/0047-259X(82)90077-X).
 
-    A B has the eigenvalues of A^(1/2) B A^(1/2), which is symmetric: their roots are summed, and those that
-    rounding made negative count as 0, so that singular covariances work, too.
+    A B has the eigenvalues of the symmetric matrix A^(1/2) B A^(1/2). The sum of their roots is computed with
+    negative rounding errors clamped to 0, so that singular covariances work, too.
     """
     values, vectors = torch.linalg.eigh(covariance.double())
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
