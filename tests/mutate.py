@@ -87,8 +87,8 @@ MUTATIONS = {
         Mutation(
             "control",
             "half the steps",
-            "for step in at.steps(steps, name):",
-            'for step in at.steps(steps if at.name == "selective" else steps // 2, name):',
+            "for step in at.steps(steps, name, state",
+            'for step in at.steps(steps if at.name == "selective" else steps // 2, name, state',
         ),
         Mutation(
             "control",

@@ -1,0 +1,17 @@
+"""The mutations of tests/mutate.py still fit the experiments that they change."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+MUTATIONS = runpy.run_path(str(Path(__file__).with_name("mutate.py")))["MUTATIONS"]
+
+
+@pytest.mark.parametrize("paper", MUTATIONS)
+def test_each_changes_one_place(paper: str) -> None:
+    text = (PLUGINS / paper / "experiment.py").read_text(encoding="utf-8")
+    assert {m.what: text.count(m.old) for m in MUTATIONS[paper] if text.count(m.old) != 1} == {}
