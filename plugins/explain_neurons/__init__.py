@@ -14,10 +14,10 @@ be compared over all neurons. Most explanations score poorly.
 This folder. Here no language model explains: an explanation is the best of a thousand predicates about a
 character and those before it ("after a vowel", "t after a blank"), found on one part of a text, simulated and
 scored on another. `model`: the score, the predicates, and a model's neurons; `drawing`: neurons on text, in
-colours. `experiment` holds explanations beside those of other neurons and those that were chosen on shuffled
-activations, lets the explainer have fewer predicates, compares with an untrained network, and ablates
-neurons: an explanation that says what a neuron is for must say where the model misses it (the objection of
-Huang et al. 2023, arXiv 2309.10312).
+colours. `experiment` compares explanations with those of other neurons, of an untrained network and with a
+lookup table of characters, and gives the explainer fewer predicates. It shows what ablating a neuron does: an
+explanation that says what a neuron is for must say where the model misses it (the objection of Huang et al.
+2023, arXiv 2309.10312).
 
 Dimensions: tokens, neurons, predicates, batch.
 """
@@ -29,7 +29,7 @@ from torch import Tensor
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import CAUSAL, SCORES, STRENGTH, experiment
+from .experiment import SCORES, STRENGTH, experiment
 from .model import activations_of, answers, correlations, losses, questions, rise_without, wording
 
 

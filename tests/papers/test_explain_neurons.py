@@ -10,6 +10,7 @@ import torch
 from scipy.stats import pearsonr
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import explain_neurons as module
 from readtrack.papers.explain_neurons import (
     activations_of,
@@ -22,9 +23,15 @@ from readtrack.papers.explain_neurons import (
     wording,
 )
 from readtrack.papers.gpt2 import GPT2
+from readtrack.runs.trial import Trial, Work, Workshop
 
 EXPERIMENT = importlib.import_module("readtrack.papers.explain_neurons.experiment")  # the hook's name, too
 ALPHABET = "\n Aabct1."
+
+
+@pytest.fixture
+def a_trial(part_of_run) -> Trial:
+    return Trial(Workshop(part_of_run()), Work(arm="own"), arm="own")
 
 
 def test_the_score_is_pearsons():
@@ -100,31 +107,83 @@ def test_ablating_a_neuron_is_a_column_of_zeros_and_a_bias(neuron):
     assert rise.abs().max() > 0
 
 
-def test_the_experiment_its_null_run_and_its_break(run_experiment):
+def network(tokens: int = 40, neurons: int = 3) -> EXPERIMENT.Network:
+    asked = tuple(torch.rand(tokens, 50) < 0.4 for _ in range(2))
+    return EXPERIMENT.Network(*torch.randn(2, tokens, neurons), asked)
+
+
+def test_each_neuron_is_scored_with_its_own_simulation():
+    activations, simulated = torch.randn(2, 30, 4)
+    assert_close(EXPERIMENT.paired(activations, simulated), correlations(activations, simulated).diag())
+    assert not EXPERIMENT.paired(activations, torch.ones(30, 4)).any()
+
+
+def test_the_explanation_is_chosen_on_one_text_and_scored_on_the_other(a_trial):
+    found = network()
+    fits, scores = (
+        correlations(seen, asked.float())
+        for seen, asked in zip((found.chosen_on, found.judged_on), found.asked, strict=True)
+    )
+    expected = scores.gather(1, fits.argmax(1)[:, None])[:, 0]
+    assert_close(EXPERIMENT.own(found, a_trial), expected)
+    late = correlations(torch.cat((found.chosen_on[-1:], found.chosen_on[:-1])), found.asked[0].float())
+    assert_close(EXPERIMENT.late(found, a_trial), scores.gather(1, late.argmax(1)[:, None])[:, 0])
+
+
+def test_another_neurons_explanation_is_never_its_own(a_trial):
+    found = network(neurons=2)
+    best = found.best(found.chosen_on)
+    assert_close(EXPERIMENT.anothers(found, a_trial), found.scores(best.flip(0)))
+
+
+def test_the_lookup_table_has_the_means_of_each_character(a_trial):
+    found, here = network(tokens=4, neurons=1), (torch.tensor([0, 1, 1, 0]), torch.tensor([1, 0, 1, 2]))
+    a = found.chosen_on[:, 0]
+    table = {0: (a[0] + a[3]) / 2, 1: (a[1] + a[2]) / 2, 2: torch.tensor(0.0)}
+    simulated = torch.stack([table[one] for one in here[1].tolist()])
+    assert_close(
+        EXPERIMENT.lookup(here, found, a_trial), EXPERIMENT.paired(found.judged_on, simulated[:, None])
+    )
+
+
+def test_the_first_30_predicates_stay_where_they_were(a_trial, monkeypatch):
+    found = network(tokens=200)
+    seen = []
+    monkeypatch.setattr(EXPERIMENT, "own", lambda network, at: seen.append(network.asked) or torch.ones(3))
+    EXPERIMENT.at_random_places(found, a_trial)
+    for before, after in zip(found.asked, seen[0], strict=True):
+        assert torch.equal(before[:, :30], after[:, :30])
+        assert torch.equal(before.sum(0), after.sum(0))
+        assert not torch.equal(before[:, 30:], after[:, 30:])
+
+
+def test_weighted_predicates_are_a_least_squares_fit(a_trial):
+    found = network(tokens=60)
+    design = [np.column_stack((asked[:, :30].numpy(), np.ones(60))) for asked in found.asked]
+    weights = np.linalg.lstsq(design[0], found.chosen_on.numpy(), rcond=None)[0]
+    fitted = design[1] @ weights
+    for neuron, score in enumerate(EXPERIMENT.regression(found, a_trial).tolist()):
+        expected = pearsonr(found.judged_on[:, neuron].numpy(), fitted[:, neuron]).statistic
+        assert score == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_experiment_runs(run_experiment):
     record = run_experiment(module)
+    score = {arm: value for (name, arm), value in record.values.items() if name == "score on a new text"}
     values = {name: value for claim in record.claims for name, value in claim["values"].items()}
-    assert values["mean score, own - another's explanation"] > 0
+    for ours, control in (("own", "another's"), ("own", "untrained"), ("1000 predicates", "30 predicates")):
+        found = values[f"score on a new text, {ours} - {control}"]
+        assert found == pytest.approx(score[ours] - score[control])
     assert 0 <= values["part of neurons that score 0.8 or more"] <= 1
     curve = record.curves["mean score over predicates"]["explainer"]
-    assert sorted(count for count, _ in curve) == [1, 5, 30, 150, 1000]
+    assert [count for count, _ in curve] == [1, 5, 30, 150, 1000]
+    assert curve[2][1] == pytest.approx(score["30 predicates"])
+    assert curve[4][1] == pytest.approx(score["1000 predicates"])
     assert [artifact["name"] for artifact in record.artifacts] == ["neurons on text", "neurons"]
-    null = run_experiment(module, null=True)
-    for claim, metric in zip(
-        null.claims,
-        (
-            "mean score, own - another's explanation",
-            "mean score, 1000 - 30 predicates",
-            "standardised rise where it fires, own - another's",
-        ),
-        strict=True,
-    ):
-        assert claim["values"][metric] == 0
-    broken = run_experiment(module, broken="shuffled activations")
-    shuffled = {name: value for claim in broken.claims for name, value in claim["values"].items()}
-    assert (
-        shuffled["mean score, own - another's explanation"]
-        < values["mean score, own - another's explanation"]
-    )
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(EXPERIMENT) == "b95ec284c065"
 
 
 def test_a_page_is_orange_where_a_neuron_is_active_and_blue_where_that_was_said():
