@@ -1,1 +1,1 @@
-"""Exercises: parts of a paper that the reader writes, and that are compared with the paper's own code."""
+"""Exercises: parts of a paper for the reader to write, which are compared with the paper's own code."""

@@ -1,4 +1,4 @@
-"""Changed arguments on which the paper's function returns what the reader's did: as if it were not causal."""
+"""Hints from changed arguments: "as if it were not causal", if the paper's function then agrees."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from readtrack.practice.relations import Factors, close, named
 from readtrack.practice.shown import number
 
 _MOST = 120  # calls of the paper's function
-_OF_MODULE = 40  # of these, for each module among the arguments
+_OF_MODULE = 40  # of these, per module among the arguments
 
 
 def as_if(call: Callable[[Try], Parts], one: Try, signature: inspect.Signature, found: Parts) -> str:
-    """A sentence, or "" where no small change of the arguments explains what was found."""
+    """A sentence, or "" if no small change of the arguments explains the reader's result."""
     if lacks_numbers(found):
-        return ""  # many changes make something that is not a number: none of them explains it
+        return ""  # many changes produce NaN, so none of them explains it
     names = list(signature.parameters)
     for count, (said, changed) in enumerate(_changes(one, names)):
         if count == _MOST:
             break
         try:
             other = call(changed)
-        except Exception:  # the paper's code need not take the changed arguments
+        except Exception:  # the paper's code need not accept the changed arguments
             continue
         if same(other, found):
             return said
@@ -45,7 +45,7 @@ def term(
     pair: tuple[Tensor, Tensor],
     factors: Factors,
 ) -> str:
-    """Which argument's share of a sum has a wrong factor, by the paper's function without that argument.
+    """Which argument's term of a sum has a wrong factor, from the paper's function without that argument.
 
     pair  the part as expected and as found
     """
@@ -57,7 +57,7 @@ def term(
             continue
         try:
             rest = call(_with(one, {place: torch.zeros_like(value)}))[part].double()
-        except Exception:  # the paper's code need not take a zero there
+        except Exception:  # the paper's code need not accept zeros there
             continue
         right, wrong = expected - rest, found - rest
         factor = ((right * wrong).sum() / right.square().sum()).item()
@@ -68,12 +68,12 @@ def term(
 
 
 def same(a: Parts, b: Parts) -> bool:
-    """Equal up to rounding, part by part."""
+    """Whether all parts are equal up to rounding."""
     return a.keys() == b.keys() and all(_equal(x, b[name]) for name, x in a.items())
 
 
 def lacks_numbers(found: Parts) -> bool:
-    """Whether a NaN is in it."""
+    """Whether it contains NaN."""
     tensors = [part for part in found.values() if isinstance(part, Tensor) and not part.is_meta]
     return any(bool(part.isnan().any()) for part in tensors)
 
@@ -107,7 +107,7 @@ def _changes(one: Try, names: list[str]) -> Iterator[tuple[str, Try]]:
 
 
 def _places(one: Try, names: list[str]) -> list[tuple[str, int | str, Any]]:
-    """Each argument's name, where it stands, and its value."""
+    """The name, position and value of each argument."""
     given = enumerate(one.arguments)
     places: list[tuple[str, int | str, Any]] = [
         (names[i] if i < len(names) else f"argument {i}", i, value) for i, value in given
@@ -116,7 +116,7 @@ def _places(one: Try, names: list[str]) -> list[tuple[str, int | str, Any]]:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether they can take each other's place."""
+    """Whether the two can be swapped."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape
     if not (isinstance(one, list | tuple) and type(one) is type(other) and len(one) == len(other)):
@@ -130,7 +130,7 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, int):
         for count in (value - 1, value + 1, 0, 1):
             yield f"as if {name} were {count}, not {value}", count
-        if name in ("t", "step"):  # not a count of steps: it would loop
+        if name in ("t", "step"):  # not a number of steps, which would loop
             yield f"as if {name} were very large: what depends on it (a correction) is missing", 10**9
     elif isinstance(value, float):
         for said, other in (
@@ -156,8 +156,9 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The module with two parts in each other's place, one in another's, or without a weight: the same one
-    each time, and as it was at the end. The call takes a copy.
+    """The module with two parts swapped, one used in place of another, or a weight set to zero.
+
+    Yields the same module each time, and restores it at the end. The call takes a copy.
     """
     parts = {part: dict(inner.named_parameters()) for part, inner in module.named_modules() if part}
     for (one, own), (other, others) in combinations(parts.items(), 2):
@@ -178,7 +179,7 @@ def _modules(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 @contextmanager
 def _weighted(module: nn.Module, changes: dict[str, Tensor]) -> Iterator[None]:
-    """With other numbers in these weights."""
+    """Within the block these weights have other values."""
     before = {name: module.get_parameter(name).data for name in changes}
     after = {name: weight.detach().clone() for name, weight in changes.items()}
     try:

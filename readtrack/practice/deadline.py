@@ -1,4 +1,4 @@
-"""A limit on the time that a stranger's code may take. For a child process only: it uses alarm signals."""
+"""A time limit for untrusted code. For child processes only, because it uses alarm signals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_AGAIN = 1.0  # seconds between two exceptions: a loop may catch the first
+_AGAIN = 1.0  # seconds between two exceptions, because a loop may catch the first
 
 
 class SlowError(BaseException):
@@ -18,16 +18,17 @@ class SlowError(BaseException):
 
 @contextmanager
 def deadline(seconds: float, waiting: float = math.inf) -> Iterator[None]:
-    """Raise SlowError in the main thread when the time is over, and every second from then on. The clocks of
-    an outer deadline stand still meanwhile.
+    """Raise SlowError in the main thread after the time limit, and every second from then on.
 
-    seconds  of this process's calculation, which others on the machine do not lengthen
-    waiting  of the wall clock
+    The clocks of an outer deadline are paused meanwhile.
+
+    seconds  CPU time of this process, which other processes do not increase
+    waiting  wall time
     """
     last, open_ = -math.inf, True
 
     def over(number: int, frame: FrameType | None) -> None:
-        # Both clocks may ring at once: a second exception would come up in the clean-up after the first.
+        # Both clocks may fire at once; a second exception would interrupt the clean-up after the first.
         nonlocal last
         if open_ and time.monotonic() - last > _AGAIN / 2:
             last = time.monotonic()

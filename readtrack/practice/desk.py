@@ -18,7 +18,7 @@ from readtrack.practice.sheet import Definition, Sheet, chosen, definition, exer
 
 
 class Desk:
-    """One paper's exercises, the reader's file, and what they did in it.
+    """One paper's exercises, the reader's file, and the reader's diary.
 
     Raises NotAvailableError if the paper has no exercises.
     """
@@ -38,17 +38,17 @@ class Desk:
 
     @property
     def all_done(self) -> bool:
-        """Whether every exercise that was not skipped has passed, and one has."""
+        """Whether every exercise has passed or was skipped, and at least one has passed."""
         found = self.standings().values()
         return any(one.passed for one in found) and all(one.passed or one.skipped for one in found)
 
     def current(self) -> Sheet | None:
-        """The exercise to go on with; None if all are done."""
+        """The exercise to continue with; None if all are done."""
         name = self.diary.chosen(self.paper, self.names)
         return chosen(self.sheets, name) if name is not None else None
 
     def choose(self, name: str) -> Sheet:
-        """Go on with this one; a skipped one is open again. Raises ReadtrackError if there is none."""
+        """Continue with this exercise, and reopen it if skipped. Raises ReadtrackError if there is none."""
         sheet = chosen(self.sheets, name)
         if self.standings()[sheet.name].skipped:
             self.diary.add(self.paper, sheet.name, "resumed")
@@ -56,9 +56,7 @@ class Desk:
         return sheet
 
     def following(self, sheet: Sheet) -> Sheet:
-        """The next exercise that is neither done nor skipped, after this one and round; this one if there is
-        none.
-        """
+        """The next exercise that is neither done nor skipped, cyclically after this one; else this one."""
         found = self.standings()
         at = self.sheets.index(sheet) + 1
         order = [*self.sheets[at:], *self.sheets[:at]]
@@ -68,7 +66,7 @@ class Desk:
         self.diary.add(self.paper, sheet.name, "skipped")
 
     def write(self) -> bool:
-        """Write the file if there is none; whether it was. Raises ReadtrackError."""
+        """Write the file if there is none. Returns whether it was written. Raises ReadtrackError."""
         if self.file.exists():
             return False
         self.home.ensure(self.home.practice)
@@ -79,17 +77,17 @@ class Desk:
         return True
 
     def code(self, name: str) -> str:
-        """A digest of what the reader has written for an exercise; "" if that cannot be read."""
+        """A digest of the reader's code for an exercise; "" if it cannot be read."""
         node = self._own(chosen(self.sheets, name))
         return hashlib.sha256(ast.dump(node).encode()).hexdigest()[:8] if node is not None else ""
 
     def line(self, sheet: Sheet) -> int:
-        """Where the exercise stands in the reader's file; 1 if it does not, or the file cannot be parsed."""
+        """The exercise's line in the reader's file; 1 if it is missing, or the file cannot be parsed."""
         node = self._own(sheet)
         return node.lineno if node is not None else 1
 
     def reset(self, sheet: Sheet) -> Path:
-        """Empty the exercise's function. The file as it was is kept; returns its path.
+        """Empty the exercise's function. Keeps a copy of the file, and returns its path.
 
         Raises ReadtrackError if the file cannot be parsed or written.
         """
@@ -108,28 +106,28 @@ class Desk:
 
     @property
     def saved(self) -> int:
-        """When the reader's file was saved last, in nanoseconds; 0 if there is none."""
+        """Modification time of the reader's file in nanoseconds; 0 if there is none."""
         try:
             return self.file.stat().st_mtime_ns
         except OSError:
             return 0
 
     def is_current(self, copy: Path) -> bool:
-        """Whether the file is as it was when this copy of it was made."""
+        """Whether the file is the same as this copy of it."""
         try:
             return copy.read_bytes() == self.file.read_bytes()
         except OSError:
             return False
 
     def hint(self, sheet: Sheet) -> str:
-        """The next hint; opening it is noted. The last one again when there are no more; "" without any."""
+        """The next hint, or the last one if there are no more; "" without any. Recorded in the diary."""
         opened = self.standings()[sheet.name].hints
         if opened < len(sheet.hints):
             self.diary.add(self.paper, sheet.name, "hint")
         return sheet.hints[min(opened, len(sheet.hints) - 1)] if sheet.hints else ""
 
     def solution(self, sheet: Sheet) -> list[str]:
-        """The lines of a diff from the reader's function to the paper's; opening it is noted."""
+        """The lines of a diff from the reader's function to the paper's. Recorded in the diary."""
         self.diary.add(self.paper, sheet.name, "solution")
         node = definition(parsed(sheet.file), sheet.qualname)
         assert node is not None  # `sheet.sheets` has looked
@@ -169,7 +167,7 @@ def _text(source: str, node: Definition) -> str:
 
 
 def _emptied(source: str, node: Definition | None, sheet: Sheet, found: list[Sheet]) -> str:
-    """The file with an empty body for this exercise; one that it lacks comes at its end."""
+    """The file with an empty body for this exercise, which is appended if missing."""
     lines = source.splitlines()
     empty = skeleton.empty(sheet)
     if node is None:

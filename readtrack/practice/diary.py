@@ -1,4 +1,4 @@
-"""What the reader has done in exercises: `practice/log.jsonl` in their home, which only grows."""
+"""The reader's practice history: the append-only `practice/log.jsonl` in the home."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from readtrack.text import plain
 
 Did = Literal["opened", "tried", "hint", "solution", "reset", "skipped", "resumed", "chosen"]
 
-_LARGEST = 64 << 20  # bytes of the log that are read
-_PAUSE = timedelta(minutes=15)  # without an entry: the reader has left
-_INTERVALS = (7, 21, 60, 180)  # days from passing an exercise until it comes back
+_LARGEST = 64 << 20  # size limit of the log in bytes
+_PAUSE = timedelta(minutes=15)  # without an entry for this long, the reader was away
+_INTERVALS = (7, 21, 60, 180)  # days from passing an exercise to its next repetition
 
 
 @dataclass(frozen=True, slots=True)
 class PracticeEntry:
-    """A line of the log. Of a try also its outcome (`readtrack.practice.judge.Outcome`) and a digest of the
-    code that was tried.
+    """A line of the log.
+
+    For a try also its outcome (`readtrack.practice.judge.Outcome`) and a digest of the tried code.
     """
 
     at: datetime
@@ -38,14 +39,14 @@ class PracticeEntry:
 
 @dataclass(frozen=True, slots=True)
 class PracticeStanding:
-    """Where the reader stands with one exercise.
+    """The state of one exercise.
 
-    passed   when it passed last, since it was begun anew; None if it has not
-    passes   how often it was passed after a fresh start
-    tries    since it was begun anew; the same code again is no further try
-    last     the outcome of the last of them, or ""
-    hints    that were opened
-    seconds  spent on it
+    passed   time of the last pass since the last reset; None if it has not passed
+    passes   number of passes, at most one per reset
+    tries    since the last reset; the same code again does not count
+    last     outcome of the last try, or ""
+    hints    number of opened hints
+    seconds  time spent on it
     """
 
     name: str
@@ -60,7 +61,7 @@ class PracticeStanding:
 
     @property
     def due(self) -> datetime | None:
-        """When it should be written again; later after each time."""
+        """When it should be written again; intervals grow with each pass."""
         if self.passed is None:
             return None
         days = _INTERVALS[min(self.passes, len(_INTERVALS)) - 1]
@@ -68,14 +69,14 @@ class PracticeStanding:
 
 
 class Diary:
-    """The log. Reading it never fails: what is no entry is left out."""
+    """The log. Reading never fails; invalid lines are skipped."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._path = home.practice / "log.jsonl"
 
     def entries(self, paper: str | None = None) -> list[PracticeEntry]:
-        """All, or a paper's, the oldest first."""
+        """All entries, or those of a paper, oldest first."""
         try:
             text = regular.read_bytes(self._path, _LARGEST).decode("utf-8", "replace")
         except OSError:
@@ -84,7 +85,7 @@ class Diary:
         return [entry for entry in found if paper in (None, entry.paper)]
 
     def add(self, paper: str, exercise: str, did: Did, **more: Any) -> None:
-        """Raises ReadtrackError if it cannot be written down."""
+        """Append an entry. Raises ReadtrackError if it cannot be written."""
         self._home.ensure(self._home.practice)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         line = json.dumps(
@@ -99,7 +100,7 @@ class Diary:
                 raise ReadtrackError(f"Could not write {self._path}: {error.strerror}.") from error
 
     def standings(self, paper: str, names: Iterable[str]) -> dict[str, PracticeStanding]:
-        """Exercise to where the reader stands with it."""
+        """The state of each exercise, by name."""
         entries = self.entries(paper)
         seconds = _seconds(entries)
         return {
@@ -108,8 +109,9 @@ class Diary:
         }
 
     def chosen(self, paper: str, names: list[str]) -> str | None:
-        """The exercise to go on with: the one that was chosen last, unless it is done, else the first that is
-        neither done nor skipped; None if there is none.
+        """The exercise to continue with; None if there is none.
+
+        The last one chosen unless it is done, else the first that is neither done nor skipped.
         """
         standings = self.standings(paper, names)
         open_ones = [name for name in names if standings[name].passed is None and not standings[name].skipped]
@@ -139,7 +141,7 @@ def _standing(name: str, entries: list[PracticeEntry], seconds: float) -> Practi
 
 
 def _seconds(entries: list[PracticeEntry]) -> dict[str, float]:
-    """Time between an entry and the one before it goes to its exercise, unless the reader was away."""
+    """Seconds per exercise: the time since the previous entry, unless the reader was away."""
     spent: dict[str, float] = {}
     for before, after in pairwise(entries):
         gap = after.at - before.at

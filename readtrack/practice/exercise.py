@@ -1,4 +1,4 @@
-"""What a plugin declares about an exercise: the function to write, and the inputs to compare on."""
+"""A plugin's declaration of an exercise: the function to write, and the inputs to compare on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-YOURS = ", yours"  # after the name of a variant with the reader's functions
+YOURS = ", yours"  # suffix of a variant with the reader's functions
 
 
 class Try:
     """One set of arguments.
 
-    label  what is special about it, in a few words: "causal", "a query that sees nothing"
+    label  its special feature in a few words: "causal", "a query that sees nothing"
     """
 
     def __init__(self, label: str, /, *arguments: Any, **named: Any) -> None:
@@ -26,7 +26,7 @@ class Try:
 
 
 class Draw:
-    """Seeded inputs. Floats are float64 with two decimals, so that the reader can calculate with them.
+    """Seeded inputs. Floats are float64 with two decimals, so that the reader can check results by hand.
 
     generator  a seeded CPU generator, for anything that the methods do not offer
     """
@@ -50,7 +50,7 @@ class Draw:
         return (low + (high - low) * uniform).mul(100).round().div(100)
 
     def below(self, limit: int, *shape: int) -> Tensor:
-        """Whole numbers from 0 to `limit` - 1."""
+        """Integers from 0 to `limit` - 1."""
         import torch
 
         return torch.randint(limit, shape, generator=self.generator)
@@ -68,18 +68,18 @@ class Exercise:
 
     name       a word or two
     of         the function in the plugin: "model.attention_weights", "model.MultiHeadAttention.forward"; in a
-               plugin of one file its name alone
+               plugin of one file only its name
     task       one line: what to write
-    hints      up to three, each saying more than the one before
-    tries      the arguments to compare on, the smallest first (default: made from the signature's shapes).
+    hints      up to three, each more specific than the one before
+    tries      the arguments to compare on, smallest first (default: generated from the signature's shapes).
                Modules among them get random weights
-    through    another function of the plugin, which uses this one and is called in its place where it cannot
-               be called by itself (the backward pass of an autograd function)
+    through    another function of the plugin that uses this one, to be called if it cannot be called directly
+               (the backward pass of an autograd function)
     tolerance  the largest relative error in float64
     half       whether bfloat16 and float32 are compared as well
     gradients  whether gradients are compared
 
-    name, of, task and hints must be literals: they are read without importing the plugin.
+    name, of, task and hints must be literals, because they are read without importing the plugin.
     """
 
     name: str

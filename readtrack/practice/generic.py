@@ -1,4 +1,4 @@
-"""Inputs made from a signature: jaxtyping's shapes with small odd sizes."""
+"""Inputs generated from a signature: jaxtyping's shapes with small odd sizes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _ARRAYS = {
 
 
 class NoShapesError(Exception):
-    """The signature does not say enough; the exercise needs `tries`."""
+    """The signature has too little information; the exercise needs `tries`."""
 
 
 def tries_by_signature(signature: inspect.Signature, draw: Draw) -> Iterator[Try]:
-    """Plain ones of odd and of smallest sizes; then each flag that is off by default switched on."""
+    """Inputs of odd and of smallest sizes; then each flag that is off by default switched on."""
     yield _drawn(signature, draw, "plain", _SIZES[0], {})
     yield _drawn(signature, draw, "smallest sizes", _SIZES[1], {})
     for name, parameter in signature.parameters.items():
@@ -99,7 +99,7 @@ def _tensor(annotation: Any, dims: str, draw: Draw, sizes: tuple[int, ...], name
 
 
 def _calculated(dim: str, sizes: tuple[int, ...], named: dict[str, int]) -> int:
-    """`4*hidden`, `keys-1`."""
+    """Evaluate `4*hidden`, `keys-1`."""
     known = re.sub(
         r"[a-z_]\w*", lambda found: str(named.setdefault(found[0], sizes[len(named) % len(sizes)])), dim
     )

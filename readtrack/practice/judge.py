@@ -1,4 +1,4 @@
-"""One exercise judged: the reader's function and the paper's on the same inputs. For a child process only."""
+"""Judge one exercise: run the reader's function and the paper's on the same inputs, in a child process."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from readtrack.practice.slots import Slot
 Outcome = Literal["passed", "wrong", "failed", "empty", "slow"]
 
 _SEED = 20_17
-_TRIES = 24  # that are compared at most
-_EXPLAINING = 8.0  # seconds of calculation, for a hint
-_EXPLAINED = 4  # inputs with another result that one mistake must explain
-_NOISE = 1e-13  # of the largest gradient
+_TRIES = 24  # maximum number of inputs
+_EXPLAINING = 8.0  # seconds of CPU time for a hint
+_EXPLAINED = 4  # number of differing inputs that one mistake must explain
+_NOISE = 1e-13  # relative to the largest gradient
 _CHANGED = " (changed)"
 _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What became of one exercise.
+    """The verdict on one exercise.
 
     outcome   passed; wrong (another result); failed (an error); empty (not written yet); slow
-    compared  sets of inputs that were compared
-    line      in the reader's file, 0 where none is known
+    compared  number of inputs compared
+    line      in the reader's file, 0 if unknown
     report    lines to print: the first failing input, expected and found
-    hint      what the mistake may be, or ""
+    hint      the likely mistake, or ""
     """
 
     name: str
@@ -52,7 +52,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is called: a slot's function, or one that uses it."""
+    """The function to call: a slot's function, or one that uses it."""
 
     slot: Slot
     call: Callable[..., Any]
@@ -62,7 +62,7 @@ class Target:
         return self.slot.signature if self.call is self.slot.outer else inspect.signature(self.call)
 
     def named(self, one: Try) -> dict[str, Any]:
-        """The arguments by the names of their parameters."""
+        """The arguments by parameter name."""
         try:
             bound = self.signature.bind(*one.arguments, **one.named)
         except TypeError:
@@ -79,9 +79,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call came to.
+    """The result of a call.
 
-    parts    of the value, then of the arguments that were changed in place
+    parts    of the value, and of the arguments that were changed in place
     changed  names of those arguments
     """
 
@@ -92,7 +92,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A part that differs: where, and what to say."""
+    """A part that differs, where, and the hint."""
 
     stage: str
     one: Try
@@ -103,7 +103,7 @@ class Mistake:
 
 
 class PaperError(Exception):
-    """The paper's own function fails on an exercise's inputs: the exercise is at fault."""
+    """The paper's own function fails on an exercise's inputs, so the exercise is at fault."""
 
 
 class WrongError(Exception):
@@ -115,9 +115,9 @@ class WrongError(Exception):
 
 
 def judge(exercise: Exercise, target: Target, answer: Callable[..., Any]) -> Verdict:
-    """Compare on every set of inputs: values and changed arguments, then gradients, then other precisions.
+    """Compare on all inputs: values and changed arguments, then gradients, then other precisions.
 
-    An error of the reader's code comes through, and PaperError.
+    Errors of the reader's code propagate, and so does PaperError.
     """
     trials = list(trials_of(exercise, target))[:_TRIES]
     judged = _Judged(exercise, target, answer, trials)
@@ -134,7 +134,7 @@ def judge(exercise: Exercise, target: Target, answer: Callable[..., Any]) -> Ver
 
 
 def trials_of(exercise: Exercise, target: Target) -> Iterator[Try]:
-    """The declared inputs, with random weights in modules; else some by the signature's shapes."""
+    """The declared inputs, with random weights in modules; else inputs from the signature's shapes."""
     torch.manual_seed(_SEED)
     draw = Draw(_SEED)
     given = exercise.tries(draw) if exercise.tries else tries_by_signature(target.signature, draw)
@@ -145,7 +145,7 @@ def trials_of(exercise: Exercise, target: Target) -> Iterator[Try]:
 
 
 def _drawn(value: Any, generator: torch.Generator) -> Any:
-    """Modules get weights that are neither 0 nor 1, and are float64."""
+    """Give modules float64 weights that are neither 0 nor 1."""
 
     def other(weight: Tensor) -> Tensor:
         if not weight.is_floating_point():
@@ -172,7 +172,7 @@ class _Judged:
         self.exercise, self.target, self.answer, self.trials = exercise, target, answer, trials
 
     def values(self) -> None:
-        """Raises WrongError with the first difference, after a look at all inputs for what they share."""
+        """Raises WrongError with the first difference, after checking all inputs for a common pattern."""
         fine: list[str] = []
         failed: list[str] = []
         wrong: list[tuple[Try, Result, Result]] = []
@@ -198,7 +198,7 @@ class _Judged:
         return _bad_parts(expected.parts, found.parts, self.exercise.tolerance)
 
     def _difference(self, wrong: list[tuple[Try, Result, Result]]) -> Mistake:
-        """The first of the inputs with another result, and what may be the matter with all of them."""
+        """The difference on the first wrong input, with a hint from all of them."""
         one, expected, found = wrong[0]
         arguments = self.target.named(one)
         extra = found.changed - expected.changed
@@ -223,20 +223,20 @@ class _Judged:
                 "values", one, "result", _whole(expected), _whole(found), _structure(expected, found)
             )
         try:
-            with deadline(_EXPLAINING):  # the search for a mistake is no time of the reader's
+            with deadline(_EXPLAINING):  # the search for a mistake does not count as the reader's time
                 said = self._said(wrong, bad)
         except SlowError:
             said = ""
         return Mistake("values", one, part, a, b, said)
 
     def _said(self, wrong: list[tuple[Try, Result, Result]], bad: list[str]) -> str:
-        """What may be the matter with the first of the inputs, and with all of them."""
+        """A hint for the first wrong input, consistent with all of them."""
         one, expected, found = wrong[0]
         arguments, part = self.target.named(one), bad[0]
         a, b = expected.parts.get(part), found.parts.get(part)
         said = self._as_if(wrong)
         hints = [_relation(a, b, arguments), said]
-        # A row that sees nothing is a mistake of its own: it makes no number of what another would explain.
+        # A row that sees nothing is a separate mistake: its NaN hide other explanations.
         seen = [(one, found.parts) for one, _, found in wrong if not lacks_numbers(found.parts)]
         if seen and seen[0][0] is one:
             said = slips.slip(self.target.slot, self._with_mistake, seen[:_EXPLAINED])
@@ -254,7 +254,7 @@ class _Judged:
         return _joined(*hints)
 
     def _as_if(self, wrong: list[tuple[Try, Result, Result]]) -> str:
-        """Changed arguments that explain the first, and another with the same arguments if there is one."""
+        """A changed argument that explains the first wrong input, and a second similar one if any."""
         one, _, found = wrong[0]
         said = as_if(self._again(one), one, self.target.signature, found.parts)
         alike = (
@@ -269,7 +269,7 @@ class _Judged:
         return said
 
     def _with_mistake(self, one: Try) -> Parts:
-        """With what is in the slot."""
+        """The result with the function in the slot."""
         return self._paper(one, own=False).parts
 
     def _again(self, one: Try) -> Callable[[Try], Parts]:
@@ -316,13 +316,14 @@ class _Judged:
             return b is None or not b.any()
         if b is None:
             return not a.any()
-        # Behind a saturated softmax a gradient is 0 up to rounding.
+        # After a saturated softmax a gradient is 0 up to rounding.
         noise = _NOISE * max(largest(one.detach()) for one in expected.grads.values() if one is not None)
         return b.shape == a.shape and bool(right(a, b, 10 * self.exercise.tolerance, noise).all())
 
     def precisions(self) -> None:
-        """Dtypes, and errors in lower precisions beside those of the paper's code, where that code runs in
-        them on this device.
+        """Compare dtypes, and errors in lower precision with those of the paper's code.
+
+        Skips precisions in which the paper's code does not run on this device.
         """
         for one in self.trials:
             for dtype in _PRECISIONS:
@@ -335,7 +336,7 @@ class _Judged:
                     found = self._reader(one, dtype)
                 except RuntimeError as error:
                     if "not implemented for" in str(error):
-                        continue  # an operation that this device lacks in this precision
+                        continue  # an operation not implemented on this device in this precision
                     raise
                 for name, value in paper.parts.items():
                     self._check_precision(
@@ -381,7 +382,7 @@ class _Judged:
     # Calls
 
     def _paper(self, one: Try, dtype: torch.dtype = torch.float64, *, own: bool = True, **how: Any) -> Result:
-        """own: with the paper's function; else with what is in its place."""
+        """own: with the paper's function; else with its replacement."""
         with self.target.slot.replaced(None if own else self.target.slot.replacement):
             try:
                 return self._called(one, dtype, **how)
@@ -447,7 +448,7 @@ def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | Non
 
 
 def _kept(value: Any, name: str) -> Parts:
-    """The parts of an argument as they are before a call."""
+    """A copy of an argument's parts before a call."""
     return {
         part: tensor.detach().clone() if isinstance(tensor, Tensor) else tensor
         for part, tensor in parts(value, name).items()
@@ -455,7 +456,7 @@ def _kept(value: Any, name: str) -> Parts:
 
 
 def _same(a: Parts, b: Parts) -> bool:
-    """Whether nothing was changed; exactly."""
+    """Whether nothing was changed, compared exactly."""
     return a.keys() == b.keys() and all(_unchanged(one, b[name]) for name, one in a.items())
 
 
@@ -506,7 +507,7 @@ def _article(value: Any) -> str:
 
 
 def _whole(result: Result) -> Any:
-    """For a message: the one part, or what there is."""
+    """For a message: the only part, or the kinds of all parts."""
     values = list(result.parts.values())
     return values[0] if len(values) == 1 else [shown.kind(value) for value in values]
 
@@ -528,7 +529,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _pattern(fine: list[str], wrong: list[str]) -> str:
-    """Which inputs were right, if some were."""
+    """Which inputs were right or wrong, if both occurred."""
     if not fine or not wrong:
         return ""
     total, fewer = len(fine) + len(wrong), min(fine, wrong, key=len)

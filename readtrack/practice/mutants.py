@@ -1,4 +1,4 @@
-"""Plausible wrong answers: the paper's own function with one mistake in it."""
+"""Plausible wrong answers: mutants of the paper's own function."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Path = tuple[tuple[str, int | None], ...]
 
 
 class PracticeMutant(NamedTuple):
-    """A mistake in one function: what it is, and what makes the file with it."""
+    """A mutant: its description, and a function that returns the file with it."""
 
     says: str
     source: Callable[[], str]
 
 
 class _Change(NamedTuple):
-    """What may stand in a node's place. kind: the sort of mistake, for a reader who must not see the code."""
+    """A replacement of a node. kind: a description for a reader who must not see the code."""
 
     says: str
     kind: str
@@ -44,14 +44,14 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
 }
-# Calls whose receiver has the result's shape: left out, the code still runs.
+# Calls that can be omitted, because the receiver has the result's shape.
 _LEFT_OUT = {
     "abs", "clamp", "cos", "cumsum", "exp", "exp2", "flip", "log", "masked_fill", "mul", "neg", "reciprocal",
     "relu", "rsqrt", "sigmoid", "silu", "sin", "softmax", "sqrt", "square", "tanh", "tril", "triu",
     "unsqueeze",
 }  # fmt: skip
-_ORDERED = 4  # names at most that are unpacked together and tried in every order
-# Functions that are taken for each other.
+_ORDERED = 4  # maximum number of unpacked names tried in every order
+# Functions that are often confused.
 _OTHERS = {
     "mean": "sum", "sum": "mean", "sin": "cos", "cos": "sin", "tanh": "sigmoid", "sigmoid": "tanh",
     "softmax": "log_softmax", "log_softmax": "softmax", "exp": "exp2", "log": "log2", "square": "abs",
@@ -60,7 +60,7 @@ _OTHERS = {
 
 
 def mutants(source: str, qualname: str) -> Iterator[PracticeMutant]:
-    """Every mistake that the mutators can make in the function, one at a time."""
+    """All mutants of the function with a single mistake."""
     tree = ast.parse(source)
     function = definition(tree, qualname)
     if function is None:
@@ -77,9 +77,9 @@ def _unparsed(tree: ast.Module, function: Definition, path: Path, changed: ast.A
 
 
 def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
-    """The function with each mistake in turn: what kind of mistake it is, in words that give no code away.
+    """The function with each mistake in turn, with a description that does not reveal code.
 
-    It is the same tree each time, and as it was at the end.
+    Yields the same tree each time, and restores it at the end.
     """
     for path, node in list(_nodes(function)):
         for one in _changes(node):
@@ -105,7 +105,7 @@ def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
 
 
 def _where(function: Definition, path: Path) -> str:
-    """`, in a step that uses q and k`: the parameters in the innermost statement; "" for none or more."""
+    """`, in a step that uses q and k`: the parameters in the innermost statement; "" if none or too many."""
     step: ast.AST = function
     node: ast.AST = function
     for name, index in path:
@@ -120,13 +120,13 @@ def _where(function: Definition, path: Path) -> str:
 
 
 class _Dimensions(ast.NodeTransformer):
-    """Another number for every -1."""
+    """Replaces every -1 by another number."""
 
     def __init__(self, other: int) -> None:
         self._other, self._count = other, 0
 
     def changed(self, function: ast.AST) -> int:
-        """How many there were."""
+        """Returns the number of replacements."""
         self.visit(function)
         return self._count
 
@@ -138,18 +138,18 @@ class _Dimensions(ast.NodeTransformer):
 
 
 def _names(function: ast.AST) -> list[str]:
-    """What the function's variables are called, in the order of their first use."""
+    """The function's variable names, in the order of their first use."""
     return list(dict.fromkeys(node.id for node in ast.walk(function) if isinstance(node, ast.Name)))
 
 
 class _Factor(ast.NodeTransformer):
-    """Products without one variable."""
+    """Removes one variable from products."""
 
     def __init__(self, name: str) -> None:
         self._name, self._count = name, 0
 
     def left_out(self, function: ast.AST) -> int:
-        """From how many products it was taken."""
+        """Returns the number of changed products."""
         self.visit(function)
         return self._count
 
@@ -163,7 +163,7 @@ class _Factor(ast.NodeTransformer):
 
 
 def _nodes(function: ast.AST) -> Iterator[tuple[Path, ast.AST]]:
-    """The nodes of the function's body, with the way to each; its signature and docstring are left alone."""
+    """The nodes of the function's body with their paths, without signature and docstring."""
     for index, statement in enumerate(getattr(function, "body", ())):
         if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             yield from _below((("body", index),), statement)
@@ -182,7 +182,7 @@ def _below(path: Path, node: ast.AST) -> Iterator[tuple[Path, ast.AST]]:
 
 @contextmanager
 def _in_place(root: ast.AST, path: Path, changed: ast.AST) -> Iterator[None]:
-    """With another node at the end of the path."""
+    """Within the block another node is at the end of the path."""
     before = _put(root, path, changed)
     try:
         yield
@@ -191,7 +191,7 @@ def _in_place(root: ast.AST, path: Path, changed: ast.AST) -> Iterator[None]:
 
 
 def _put(root: ast.AST, path: Path, changed: ast.AST) -> ast.AST:
-    """The node that was there."""
+    """Replace the node; returns the old one."""
     for name, index in path[:-1]:
         value = getattr(root, name)
         root = value if index is None else value[index]
@@ -205,7 +205,7 @@ def _put(root: ast.AST, path: Path, changed: ast.AST) -> ast.AST:
 
 
 def _changes(node: ast.AST) -> Iterator[_Change]:
-    """What may stand in the node's place."""
+    """The possible replacements of a node."""
     kinds: dict[type, Any] = {
         ast.BinOp: _operation,
         ast.Compare: _comparison,

@@ -1,4 +1,4 @@
-"""What a function returned, taken apart: each tensor or number with the name that a message calls it by."""
+"""Decompose a function's result into tensors and numbers, with names for messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEEPEST = 6
 
 
 def parts(value: Any, name: str = "result") -> Parts:
-    """`{"result[0]": tensor, ...}`; a lone tensor or list of numbers is "result", a module its weights."""
+    """`{"result[0]": tensor, ...}`; a single tensor or list of numbers is "result", a module its weights."""
     return dict(_parts(value, name, _DEEPEST))
 
 
@@ -43,7 +43,7 @@ def _parts(value: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """A copy of `value` with `function` of each tensor, in modules too; what holds no tensor is copied."""
+    """A copy of `value` with `function` applied to each tensor, including those in modules."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, nn.Module):
@@ -69,7 +69,7 @@ def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def _module(function: Callable[[Tensor], Any], module: nn.Module) -> nn.Module:
-    """A copy of the module with other parameters and buffers, whose ties stay."""
+    """A copy of the module with other parameters and buffers; tied weights stay tied."""
     made = _copied(module, {})
     seen: dict[int, nn.Parameter] = {}
     for part in made.modules():
@@ -88,7 +88,7 @@ def _module(function: Callable[[Tensor], Any], module: nn.Module) -> nn.Module:
 
 
 def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """As copy.deepcopy, in a tenth of the time, but for parameters and buffers, which are not copied."""
+    """Like copy.deepcopy, in a tenth of the time, but without copying parameters and buffers."""
     if id(module) in memo:
         return cast(nn.Module, memo[id(module)])
     if type(module).__setstate__ is not nn.Module.__setstate__ or hasattr(module, "__deepcopy__"):
@@ -111,5 +111,5 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 def leaves(value: Any) -> list[Tensor]:
-    """The tensors in it, with those of modules."""
+    """The tensors in it, including those of modules."""
     return [part for part in parts(value, "").values() if isinstance(part, Tensor)]

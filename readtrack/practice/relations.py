@@ -1,4 +1,4 @@
-"""How a wrong tensor relates to the right one, in words: a factor, a transpose, a mask off by one.
+"""Describe how a wrong tensor relates to the right one: a factor, a transpose, a mask off by one.
 
 Each function returns a sentence that names the likely mistake, or "".
 """
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from readtrack.practice.shown import number
 
-Factors = Mapping[str, float]  # what a factor may be, by name: {"√8 (the last size of q)": 2.83}
+Factors = Mapping[str, float]  # candidates for a factor, by name: {"√8 (the last size of q)": 2.83}
 
 _CLOSE = 1e-6
-_FEW = 4  # numbers of an argument that are looked at one by one
-_NAMED = 3e-5  # relative: a factor beside which eps or rounding is at work still has its name
+_FEW = 4  # maximum size of an argument whose entries are candidates
+_NAMED = 3e-5  # relative tolerance for named factors, which allows for eps and rounding
 
 
 def relation(expected: Tensor, found: Tensor, factors: Factors) -> str:
-    """The first that fits, of shape, device, dtype and values."""
+    """The first relation that fits, of shape, device, dtype and values."""
     if found.device != expected.device:
         return (
             f"the result is on {found.device}, expected {expected.device}: new tensors take the device of "
@@ -51,7 +51,7 @@ def relation(expected: Tensor, found: Tensor, factors: Factors) -> str:
 
 
 def summand(expected: Tensor, found: Tensor, arguments: Mapping[str, object]) -> str:
-    """An argument that is missing in a sum or a product, or there once too often."""
+    """An argument that is missing in a sum or a product, or occurs once too often."""
     if not expected.is_floating_point() or not found.is_floating_point():
         return ""
     if expected.shape != found.shape or expected.device != found.device:
@@ -83,15 +83,16 @@ def region(expected: Tensor, found: Tensor) -> str:
 
 
 def close(a: Tensor, b: Tensor, tolerance: float = _CLOSE) -> bool:
-    """Equal up to rounding, infinities and NaN included."""
+    """Whether two tensors are equal up to rounding, including infinities and NaN."""
     if a.shape != b.shape:
         return False
     return bool(right(a, b, tolerance).all())
 
 
 def right(expected: Tensor, found: Tensor, tolerance: float, noise: float = 0.0) -> Tensor:
-    """Where they are equal: up to `tolerance` of the number, and a hundredth of it of the largest; `noise` is
-    what rounding makes of numbers that cancel.
+    """Elementwise equality, up to `tolerance` of the number and a hundredth of it of the largest.
+
+    noise  rounding error of numbers that cancel
     """
     if not expected.dtype.is_floating_point and not expected.dtype.is_complex:
         return expected == found
@@ -102,7 +103,7 @@ def right(expected: Tensor, found: Tensor, tolerance: float, noise: float = 0.0)
 
 
 def largest(tensor: Tensor) -> float:
-    """The largest finite absolute value; 0 for none."""
+    """The largest finite absolute value; 0 if there is none."""
     finite = tensor.abs()[torch.isfinite(tensor)]
     return float(finite.max().item()) if finite.numel() else 0.0
 
@@ -154,7 +155,7 @@ def _shape(expected: Tensor, found: Tensor) -> str:
 
 
 def _unreduced(expected: Tensor, found: Tensor) -> str:
-    """The mean or sum over one dimension, or all, is missing."""
+    """A missing mean or sum over one dimension, or all."""
     if not found.is_floating_point() or found.ndim <= expected.ndim:
         return ""
     for name, reduce in (("mean", torch.mean), ("sum", torch.sum)):
@@ -193,7 +194,7 @@ def _whole(expected: Tensor, found: Tensor) -> str:
 
 
 def _hidden(expected: Tensor, found: Tensor) -> str:
-    """Zeros or infinities in other places, as a mask makes them."""
+    """Zeros or infinities in other places, as from a mask."""
     if expected.ndim < 2 or min(expected.shape[-2:]) < 2:
         return ""
     a, b = ((x == 0) | torch.isinf(x) | torch.isnan(x) for x in (expected, found))
@@ -285,7 +286,7 @@ def _affine(expected: Tensor, found: Tensor, factors: Factors) -> str:
 
 
 def _of_one(expected: Tensor, found: Tensor, factors: Factors) -> str:
-    """For a lone number, or several equal ones: a factor only if it is one that has a name."""
+    """For a single number, or several equal ones: only factors that have a name."""
     if not expected.numel() or not close(found, found.mean().expand_as(found)) or expected[0] == 0:
         return ""
     factor = (found[0] / expected[0]).item()
@@ -299,7 +300,7 @@ def _of_one(expected: Tensor, found: Tensor, factors: Factors) -> str:
 
 
 def named(factor: float, factors: Factors) -> str:
-    """Which factor is missing or too many."""
+    """A message about a factor, with its name if known."""
     known = _known(factor, factors)
     return (
         f"a factor is missing or too many; {number(factor)} = {known}"
@@ -395,7 +396,7 @@ def _elementwise(expected: Tensor, found: Tensor) -> str:
 
 
 def _before_squashing(expected: Tensor, found: Tensor, factors: Factors) -> str:
-    """What went into a softmax, sigmoid, tanh or exponential differs by a factor or a term."""
+    """The argument of a softmax, sigmoid, tanh or exponential differs by a factor or a term."""
     a, b = expected.double(), found.double()
     for i in range(a.ndim):
         if a.shape[i] > 1 and all(
@@ -418,7 +419,7 @@ def _before_squashing(expected: Tensor, found: Tensor, factors: Factors) -> str:
 
 
 def _by_slice(expected: Tensor, found: Tensor) -> str:
-    """A factor or a term of its own for each index of some dimension."""
+    """A separate factor or term for each index of some dimension."""
     a, b = expected.double(), found.double()
     if a.ndim < 2 or not (torch.isfinite(a).all() and torch.isfinite(b).all()):
         return ""
@@ -448,7 +449,7 @@ def _some(values: Tensor) -> str:
 
 
 def _region(expected: Tensor, found: Tensor) -> str:
-    """The numbers differ in one part only."""
+    """The numbers differ only in one region."""
     wrong = ~right(expected, found, _CLOSE)
     if wrong.all() or not wrong.any():
         return ""
@@ -529,7 +530,7 @@ def _nearly(expected: Tensor, found: Tensor) -> str:
 
 
 def _sums(expected: Tensor, found: Tensor) -> str:
-    """A sum of 1, as of probabilities, or of 0, as of differences from a mean, that is missing."""
+    """Missing sums of 1, as of probabilities, or of 0, as of differences from a mean."""
     a, b = expected.double(), found.double()
     for i in range(a.ndim):
         if a.shape[i] < 2:
@@ -545,7 +546,7 @@ def _sums(expected: Tensor, found: Tensor) -> str:
 
 
 def factors_of(arguments: Mapping[str, object]) -> dict[str, float]:
-    """Numbers that a wrong factor may be: sizes of the arguments, their roots, numbers among them."""
+    """Candidates for a wrong factor: sizes of the arguments, their roots, numbers among them."""
     return dict(_factors_of(arguments))
 
 
@@ -580,7 +581,7 @@ def _factors_of(arguments: Mapping[str, object]) -> Iterator[tuple[str, float]]:
 
 
 def _entries(name: str, value: Tensor) -> Iterator[tuple[str, float]]:
-    """Of a few numbers each, and what is left of 1; their roots."""
+    """The entries of a short argument, 1 minus these, and their roots."""
     if value.numel() > _FEW or value.ndim > 1 or not value.is_floating_point():
         return
     for index, one in enumerate(value.flatten().tolist()):

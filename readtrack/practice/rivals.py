@@ -1,4 +1,4 @@
-"""The reader's functions in a benchmark: each of the paper's variants with them, and as it ships."""
+"""The reader's functions in a benchmark: each of the paper's variants with them, and as shipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from readtrack.practice.session import Places
 def with_yours(case: Case, places: Places) -> Case:
     """The case with the reader's variants before the paper's own, which get the role "shipped".
 
-    The functions stay switched until the next call: a backward pass comes after the call that it belongs to.
+    The functions stay switched until the next call, because a backward pass comes after its forward call.
     """
     variants: list[Variant] = []
     for variant in case.variants:
@@ -30,7 +30,7 @@ def with_yours(case: Case, places: Places) -> Case:
 
 
 def judged(measurements: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The measurements that the claims are judged on: the reader's under the names of the paper's."""
+    """The measurements to judge claims on: the reader's, under the names of the paper's variants."""
     return [
         {**one, "variant": str(one["variant"]).removesuffix(YOURS)}
         for one in measurements

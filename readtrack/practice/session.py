@@ -1,6 +1,6 @@
-"""The reader's file beside the loaded plugin: each exercise judged, and theirs in the paper's place.
+"""The reader's file next to the loaded plugin: judge exercises, or use its functions in the paper.
 
-For a child process only: it runs a stranger's code and changes the plugin's functions.
+For a child process only, because it runs untrusted code and changes the plugin's functions.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from readtrack.practice.skeleton import is_empty
 from readtrack.practice.slots import Slot, fitted
 from readtrack.text import one_line
 
-MODULE = f"{NAMESPACE}._practice"  # that the reader's file is loaded as
-SECONDS = 8.0  # of calculation that one exercise may take
-_WAIT = 3  # times as long for code that waits
-MEMORY = 4 << 30  # bytes that the process may hold beyond what it has when the first is judged
+MODULE = f"{NAMESPACE}._practice"  # the module name of the reader's file
+SECONDS = 8.0  # CPU seconds per exercise
+_WAIT = 3  # factor of the wall time limit, for code that waits
+MEMORY = 4 << 30  # bytes that the process may allocate after the start of judging
 _LINES = 3  # of an error's message
 
 
 class Session:
-    """Loads the reader's file. Raises ReadtrackError with the line if it cannot be.
+    """Loads the reader's file. Raises ReadtrackError with the line if it cannot be loaded.
 
-    file      with the text to judge; `name` is what messages and tracebacks call it
+    file      the text to judge; `name` is its name in messages and tracebacks
     declared  the plugin's exercises
     """
 
@@ -55,22 +55,22 @@ class Session:
         self._lend()
 
     def verdicts(self, names: Sequence[str]) -> Iterator[Verdict]:
-        """Each of the exercises judged, in this order; what the reader's code does is a verdict, too."""
+        """Judge the exercises in this order; errors of the reader's code are verdicts, too."""
         with _memory_limit(MEMORY), _no_forks():
             for name in names:
                 yield self._verdict(name)
 
     def take_place(self, names: Sequence[str]) -> Places:
-        """Put the reader's functions of these exercises in the paper's place from now on."""
+        """Replace the paper's functions by the reader's for these exercises."""
         return Places({name: (self._slot(name), self._answer(name)) for name in names})
 
     def close(self) -> None:
-        """Give the paper its own functions back."""
+        """Restore the paper's functions."""
         for slot in self._slots.values():
             slot.close()
 
     def _lend(self) -> None:
-        """Put the paper's functions where nothing is written yet: any exercise can be the first."""
+        """Use the paper's functions where nothing is written yet, so that any exercise can come first."""
         for sheet in self._sheets.values():
             node = definition(self._tree, sheet.qualname)
             if node is None or not is_empty(node):
@@ -104,7 +104,7 @@ class Session:
         return _at(verdict, node.lineno)
 
     def _failed(self, name: str, error: BaseException, first: int) -> Verdict:
-        """The error's message with the reader's line, the function's first if none is in the traceback."""
+        """The error's message with the reader's line, or the function's first line."""
         line = self._line(error)
         told = str(error)
         if isinstance(error, MemoryError) or "can't allocate memory" in told:
@@ -121,7 +121,7 @@ class Session:
         )
 
     def _line(self, error: BaseException) -> int:
-        """The last of the reader's lines in the traceback; 0 if there is none."""
+        """The innermost of the reader's lines in the traceback; 0 if there is none."""
         line, step = 0, error.__traceback__
         while step is not None:
             if step.tb_frame.f_code.co_filename == self._name:
@@ -147,7 +147,7 @@ class Session:
         return self._slots[name]
 
     def _answer(self, name: str) -> Callable[..., Any]:
-        """The reader's function, as one of the paper's class where it is a method."""
+        """The reader's function; for a method, as one of the paper's class."""
         sheet = self._sheets[name]
         outer, _, attribute = sheet.qualname.rpartition(".")
         if not outer:
@@ -172,7 +172,7 @@ class Places:
 
 
 def declared(paper: str) -> tuple[Exercise, ...]:
-    """What a loaded plugin declares."""
+    """The exercises that a loaded plugin declares."""
     module = sys.modules[f"{NAMESPACE}.{paper}"]
     if hasattr(module, "__path__"):
         module = importlib.import_module(f"{NAMESPACE}.{paper}.exercises")
@@ -184,7 +184,7 @@ def _package(sheet: Sheet) -> ModuleType:
 
 
 def _found(package: ModuleType, path: str) -> Callable[..., Any]:
-    """`model.unroll_fast`, in the plugin or one of its modules."""
+    """The object `model.unroll_fast` in the plugin or one of its modules."""
     module, _, rest = path.partition(".")
     if rest and hasattr(package, "__path__") and importlib.util.find_spec(f"{package.__name__}.{module}"):
         package, path = importlib.import_module(f"{package.__name__}.{module}"), rest
@@ -194,7 +194,7 @@ def _found(package: ModuleType, path: str) -> Callable[..., Any]:
 
 
 def _owner(sheet: Sheet) -> tuple[Any, str]:
-    """The module or class that holds the function, and its name there."""
+    """The module or class that contains the function, and its name there."""
     outer, _, attribute = sheet.qualname.rpartition(".")
     module = importlib.import_module(sheet.dotted)
     return (reduce(getattr, outer.split("."), module) if outer else module), attribute
@@ -235,7 +235,7 @@ def _at(verdict: Verdict, line: int) -> Verdict:
 
 @contextmanager
 def _no_forks() -> Iterator[None]:
-    """A copy of this process would go on judging, and write its verdicts beside ours."""
+    """Forbid forks: a copy of this process would continue to judge, and write duplicate verdicts."""
 
     def refuse() -> NoReturn:
         raise RuntimeError("an exercise may not copy the process (os.fork)")

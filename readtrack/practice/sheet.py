@@ -1,4 +1,4 @@
-"""The exercises of a plugin, read from its files without importing it."""
+"""The exercises of a plugin, parsed from its files without importing it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from readtrack.plugins.find import NAMESPACE, PluginRef
 from readtrack.text import nearest, one_line
 
 _NAME = "EXERCISES"
-_NONE = "NO_EXERCISES"  # the reason, in the plugin's main file
+_NONE = "NO_EXERCISES"  # the reason for having none, in the plugin's main file
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class Sheet(NamedTuple):
-    """An exercise as it is declared.
+    """An exercise as declared.
 
     file      the file that defines the function; module: its name below the plugin, "" for the plugin itself
     qualname  the function's name in that file, `LSTM.forward`
@@ -42,7 +42,7 @@ class Sheet(NamedTuple):
 
 
 def has_exercises(plugin: PluginRef) -> bool:
-    """Whether the plugin declares any, by a look at its text."""
+    """Whether the plugin's text declares exercises."""
     main = Path(plugin.location)
     if plugin.origin == "installed":
         return any(_NAME in _text(file) for file in _declaring(plugin))
@@ -52,9 +52,9 @@ def has_exercises(plugin: PluginRef) -> bool:
 
 
 def sheets(plugin: PluginRef) -> list[Sheet]:
-    """The plugin's exercises in their order; none if it declares none.
+    """The plugin's exercises in order; [] if it declares none.
 
-    Raises ReadtrackError with file and line for one that cannot be read.
+    Raises ReadtrackError with file and line for a malformed declaration.
     """
     for file in _declaring(plugin):
         tree = parsed(file)
@@ -77,7 +77,7 @@ def chosen(found: list[Sheet], name: str) -> Sheet:
 
 
 def parsed(file: Path) -> ast.Module:
-    """Raises ReadtrackError."""
+    """Parse the file. Raises ReadtrackError."""
     try:
         return _parsed(file, file.stat().st_mtime_ns)
     except OSError as error:
@@ -93,7 +93,7 @@ def _parsed(file: Path, changed: int) -> ast.Module:
 
 
 def definition(tree: ast.Module, qualname: str) -> Definition | None:
-    """The function or class of that name, inside classes too."""
+    """The function or class of that name, also inside classes."""
     inside: list[ast.stmt] = tree.body
     node: Definition | None = None
     for part in qualname.split("."):
@@ -151,7 +151,7 @@ def _literal(file: Path, call: ast.Call, given: Mapping[str, ast.expr], name: st
 
 
 def _located(plugin: PluginRef, file: Path, call: ast.Call, sheet: Sheet) -> Sheet:
-    """With the file in which the function stands."""
+    """The sheet with the file that defines the function."""
     places = {_module(plugin, one): one for one in files(plugin) if one.suffix == ".py"}
     parts = sheet.of.split(".")
     for cut in range(len(parts) - 1, -1, -1):
@@ -188,7 +188,7 @@ def exercises_of(paper: str, plugins: Mapping[str, PluginRef]) -> list[Sheet]:
 
 
 def _reason(plugin: PluginRef) -> str:
-    """Why the plugin has no exercises, as its main file says; "" where it does not."""
+    """Why the plugin has no exercises, from its main file, or ""."""
     for file in files(plugin):
         if file.suffix == ".py" and _is_main(plugin, file):
             for node in parsed(file).body:

@@ -1,4 +1,4 @@
-"""Arguments, expected and found values as a few short lines."""
+"""Format arguments, expected and found values as a few short lines."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_ROWS, _COLUMNS = 6, 8  # of a matrix that is printed
-_LISTED = 3  # matrices of a larger tensor
+_ROWS, _COLUMNS = 6, 8  # printed rows and columns of a matrix
+_LISTED = 3  # printed matrices of a larger tensor
 _WIDTH = 96
 
 
 def number(value: float | int | bool | complex) -> str:
-    """Four digits, and no exponent where none is needed."""
+    """Four digits, without an unnecessary exponent."""
     if isinstance(value, bool | int):
         return str(value)
     if isinstance(value, complex):
@@ -47,7 +47,7 @@ def plain(value: Any) -> str:
 
 
 def argument(name: str, value: Any) -> list[str]:
-    """A line, and the numbers of a small tensor below it."""
+    """A line, followed by the numbers of a small tensor."""
     if isinstance(value, Tensor):
         return _beside(f"{name} {kind(value)}", tensor(value))
     if isinstance(value, list | tuple) and value and all(isinstance(part, Tensor) for part in value):
@@ -64,7 +64,7 @@ def _beside(head: str, lines: list[str]) -> list[str]:
 
 
 def tensor(value: Tensor) -> list[str]:
-    """The numbers as rows; of a large tensor its first rows and columns."""
+    """The numbers as rows; of a large tensor only its first rows and columns."""
     if value.is_meta:
         return ["(no numbers: the device is meta)"]
     value = value.detach().cpu()
