@@ -297,12 +297,12 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
             with torch.no_grad():
                 expected.append(schedule.predict_x0(x, t, model(x, t)) if index < count else x)
         rows += [torch.cat([states[index][digit : digit + 1] for index in shown]), torch.cat(expected)]
-    left = ", ".join(str(count - index) for index in shown)
     run.image(
         "digits out of noise",
         pictures(torch.cat(rows)),
-        columns=len(shown),
-        caption=f"Two chains, {left} steps before their end; under each what the network expects of it.",
+        columns=[str(count - index) for index in shown],
+        rows=["noisy", "expected"] * CHAINS,
+        caption="Chains by their steps to the end; under each the digit that the network expects.",
     )
     steps = run.pick(smoke=4, quick=DDIM, full=DDIM)
     states = ddim(run, model, schedule, CHAINS, steps)
@@ -319,6 +319,7 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
         "samples",
         pictures(torch.cat((few, nearest))),
         columns=len(few),
+        rows=["sample", "nearest"],
         caption="Samples by all steps, and below each the nearest training digit.",
     )
 

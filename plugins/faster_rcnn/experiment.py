@@ -279,5 +279,5 @@ def draw_proposals(run: Run, judge: Detection, ours: Detection) -> None:
         for data in (ours, judge)
         for i in shown
     ]
-    caption = "Three regions by the network; below, three by grouping."
-    run.image("three regions", torch.stack(rows), columns=len(shown), caption=caption)
+    names, caption = ["network", "grouping"], "The three best regions of each."
+    run.image("three regions", torch.stack(rows), columns=len(shown), rows=names, caption=caption)

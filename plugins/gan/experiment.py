@@ -369,6 +369,7 @@ def show(run: Run, digits: Digits, played: dict[str, Played]) -> None:
         "samples",
         data.tiles(torch.cat((ours[:8], nearest, made["minimax"][:8]))),
         columns=8,
+        rows=["sample", "nearest", "minimax"],
         caption="Samples; below each the nearest training digit (as in figure 2); the minimax loss's.",
     )
     run.image(

@@ -120,6 +120,7 @@ def follow(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None
         null="items",
     )
     run.headline("lead of the asked box, by its rank in %")
+    run.axes("lead of the asked box, by its rank in %", x="questions, from the worst, in %")
     draw(run, {arm: sweep.chosen for arm, sweep in table.sweeps.items()}, asked)
     if not (run.null or run.broken):
         show(run, trained, untrained, asked)
@@ -154,6 +155,10 @@ def draw(run: Run, maps: dict[str, Tensor], asked: Known) -> None:
         map_ = maps[arm][: 2 * count].float()
         rows += [warm(map_[::2], scenes[::2].float()), warm(map_[1::2], scenes[1::2].float())]
     large = torch.cat(rows).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    names = ", ".join(f"{a} and {b}" for a, b in classes.view(-1, 2).tolist())
-    caption = f"Scenes ({names}); Grad-CAM of the first digit, of the second; the gradient of both."
-    run.image("maps", large, columns=count, caption=caption)
+    run.image(
+        "maps",
+        large,
+        columns=[f"{a} and {b}" for a, b in classes.view(-1, 2).tolist()],
+        rows=["scene", "Grad-CAM, first", "Grad-CAM, second", "gradient, first", "gradient, second"],
+        caption="Scenes with two digits, and the maps of each digit.",
+    )

@@ -61,9 +61,13 @@ def show(run: Run, trained: PairNet, untrained: PairNet, asked: Known) -> None:
     images = few.images[:rows].float()
     columns = [images, *(warm(map_[:rows].float(), images) for map_ in maps.values())]
     sheet = torch.stack(columns, 1).flatten(0, 1).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    names = ", ".join(str(label) for label in few.classes[:rows].tolist())
-    caption = f"From top to bottom asked for {names}; from left to right the scene, {', '.join(maps)}."
-    run.image("all explanations", sheet, columns=len(columns), caption=caption)
+    run.image(
+        "all explanations",
+        sheet,
+        columns=["scene", *maps],
+        rows=[f"of {label}" for label in few.classes[:rows].tolist()],
+        caption="A row for each question, a column for each explanation.",
+    )
 
     maps |= {f"{name}, untrained": map_ for name, map_ in explanations(untrained, few).items()}
     maps["noise"] = torch.rand(few.images[:, 0].shape, generator=run.generator("a map of noise"))

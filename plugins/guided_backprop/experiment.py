@@ -209,6 +209,10 @@ def draw(run: Run, returned: Mapping[str, Tensor], asked: Known) -> None:
         few = 0.5 + few / (2 * few.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
         rows.append(few.expand(-1, 3, -1, -1))
     large = torch.cat([row.cpu() for row in rows]).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    names = ", ".join(str(label) for label in asked.classes[:count:2].tolist())
-    caption = f"Scenes (asked: {names}); below them {', '.join(returned)}."
-    run.image("maps", large, columns=count // 2, caption=caption)
+    run.image(
+        "maps",
+        large,
+        columns=[f"of {label}" for label in asked.classes[:count:2].tolist()],
+        rows=["scene", *returned],
+        caption="Scenes, and what each rule returns from the score of the digit above.",
+    )

@@ -319,5 +319,5 @@ def show(run: Run, model: LeNet5, x: Float[Tensor, "batch 1 side side"], y: Int[
     strips = [torch.cat(tuple(row), -1) for row in (written, *rows)]
     pixels = 1 - torch.cat(strips).clamp(0, 1)
     large = pixels.repeat_interleave(4, 0).repeat_interleave(4, 1)
-    caption = "Held-out digits; F6 of the LeNet at their sight; the pictures it was to draw."
-    run.image("F6", large, caption=caption)
+    caption = "Held-out digits, the output of layer F6 for each, and the codes that F6 learns."
+    run.image("F6", large, rows=["digit", "F6", "code"], caption=caption)

@@ -261,7 +261,8 @@ def complete(run: Run, network: PixelNetwork, judge: Images) -> None:
         "completions",
         data.tiles(columns.transpose(0, 1).flatten(0, 1)),
         columns=count,
-        caption="Top: the half that is given; three halves drawn to it; the digit itself (as in figure 1).",
+        rows=["given", *["completed"] * 3, "digit"],
+        caption="Halves of held-out digits, three completions, and the digit itself (as in figure 1).",
     )
     whole = sample(network, torch.zeros_like(judge[: 2 * count]), 0, generator)
     run.image(

@@ -351,7 +351,8 @@ def draw(run: Run, model: VAE, x: Images) -> None:
         again = model.decode(mean).sigmoid()
     run.image("samples", as_pictures(drawn), caption="Decoded from random z (as in figure 5, 8 variables).")
     rows = torch.cat((x[:32].view(4, 8, -1), again.view(4, 8, -1)), 1).flatten(0, 1)
-    run.image("reconstructions", as_pictures(rows), caption="Held-out digits, and below them decoded again.")
+    names, caption = ["digit", "decoded"] * 4, "Held-out digits, and below them decoded again."
+    run.image("reconstructions", as_pictures(rows), columns=8, rows=names, caption=caption)
 
 
 def draw_plane(run: Run, model: VAE) -> None:
