@@ -101,7 +101,7 @@ def _rows(matrix: Tensor) -> list[str]:
 
 
 def pair(expected: Any, found: Any) -> list[str]:
-    """Expected and found beside each other where there is room, else one below the other."""
+    """Expected and found values side by side if there is room, else one below the other."""
     if not (isinstance(expected, Tensor) and isinstance(found, Tensor)):
         return [f"expected  {_value(expected)}", f"found     {_value(found)}"]
     left, right = tensor(expected), tensor(found)

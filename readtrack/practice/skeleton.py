@@ -1,4 +1,4 @@
-"""The file that the reader fills in: the paper's functions without their bodies."""
+"""The skeleton file for the reader: the paper's functions without their bodies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def text(title: str, found: Sequence[Sheet], *, solved: bool = False) -> str:
 
 
 def firsts(found: Sequence[Sheet]) -> list[Sheet]:
-    """One exercise for each function or class at the top level of the file."""
+    """One exercise for each top-level function or class of the file."""
     seen: dict[str, Sheet] = {}
     for sheet in found:
         seen.setdefault(_top(sheet.qualname), sheet)
@@ -41,8 +41,9 @@ def firsts(found: Sequence[Sheet]) -> list[Sheet]:
 
 
 def block(found: Sequence[Sheet], qualname: str, *, solved: bool = False) -> str:
-    """The function, or the class that the method is in, with its tasks above the bodies to write; `solved`:
-    as the paper has it.
+    """The function, or the method's class, with the tasks above the bodies to write.
+
+    solved  with the paper's bodies
     """
     own = [one for one in found if _top(one.qualname) == _top(qualname)]
     sheet = own[0]
@@ -60,7 +61,7 @@ def block(found: Sequence[Sheet], qualname: str, *, solved: bool = False) -> str
 
 
 def empty(sheet: Sheet) -> list[str]:
-    """The exercise's function alone, without its body."""
+    """Only the exercise's function, without its body."""
     node = definition(parsed(sheet.file), sheet.qualname)
     if node is None:
         raise ReadtrackError(f"{sheet.file} has no {sheet.qualname} any more.")
@@ -68,7 +69,7 @@ def empty(sheet: Sheet) -> list[str]:
 
 
 def is_empty(node: ast.AST) -> bool:
-    """Whether nothing was written into the function: a docstring, `...`, pass, raise NotImplementedError."""
+    """Whether the function is unwritten: a docstring, `...`, pass, raise NotImplementedError."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return False
     return all(_says_nothing(statement) for statement in node.body)
@@ -86,7 +87,7 @@ def _says_nothing(statement: ast.stmt) -> bool:
 
 
 def _attributes(sheet: Sheet) -> set[str]:
-    """What the function to write takes from objects."""
+    """The attributes that the function to write accesses."""
     node = definition(parsed(sheet.file), sheet.qualname)
     return {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)} if node else set()
 
@@ -94,10 +95,11 @@ def _attributes(sheet: Sheet) -> set[str]:
 def _class(
     node: ast.ClassDef, source: list[str], own: Sequence[Sheet], numbers: dict[str, int], others: set[str]
 ) -> Iterator[str]:
-    """The class without the bodies of the methods to write, and without methods that these have nothing to do
-    with: a neighbour often holds the same equation.
+    """The class without the bodies of the methods to write, and without unrelated methods.
 
-    others  what the other functions to write use
+    A neighbouring method often contains the same equation.
+
+    others  attributes that the other functions to write use
     """
     wanted = {one.qualname.rpartition(".")[2]: one for one in own}
     shown, line = _shown(node, set(wanted), others), _start(node)
@@ -119,7 +121,7 @@ def _class(
 
 
 def _shown(node: ast.ClassDef, wanted: set[str], others: set[str]) -> set[str]:
-    """Special methods, classes, what the functions to write use, and what uses the methods to write."""
+    """Names to show: special methods, classes, and methods that use or are used by those to write."""
     uses = {
         one.name: {part.attr for part in ast.walk(one) if isinstance(part, ast.Attribute)}
         for one in node.body
@@ -142,7 +144,7 @@ def _task(sheet: Sheet, number: int, indent: str) -> list[str]:
 
 
 def _emptied(node: Definition, source: list[str]) -> list[str]:
-    """Decorators, signature and docstring of a function, and nothing to do."""
+    """Decorators, signature and docstring of a function, with an empty body."""
     first = node.body[0]
     has_docstring = ast.get_docstring(node, clean=False) is not None
     end = (first.end_lineno or first.lineno) if has_docstring else _start(first) - 1
@@ -155,7 +157,7 @@ def _emptied(node: Definition, source: list[str]) -> list[str]:
 
 
 def _start(node: ast.stmt) -> int:
-    """The line on which it begins, with its decorators."""
+    """The first line, including decorators."""
     decorators = node.decorator_list if isinstance(node, Definition) else ()
     return min([node.lineno, *(one.lineno for one in decorators)])
 
@@ -168,12 +170,13 @@ def _top(qualname: str) -> str:
     return qualname.partition(".")[0]
 
 
-# What the functions need
+# The functions' imports
 
 
 def _imports(found: Sequence[Sheet]) -> str:
-    """The imports of what the functions use: as in the plugin, and its own names from where they stand. Names
-    of shapes are written out.
+    """Imports for the functions: those of the plugin, and its own names from their modules.
+
+    Named shapes are expanded.
     """
     written = {_top(sheet.qualname) for sheet in found}
     lines: dict[str, None] = {}
@@ -205,7 +208,7 @@ def _used(node: ast.AST) -> set[str]:
 
 
 def _shapes(tree: ast.Module) -> dict[str, ast.Assign]:
-    """`State = Float[Tensor, "batch hidden"]`, by name: shapes that the signatures call by a name."""
+    """Named shapes such as `State = Float[Tensor, "batch hidden"]`, by name."""
     return {
         node.targets[0].id: node
         for node in tree.body
@@ -215,7 +218,7 @@ def _shapes(tree: ast.Module) -> dict[str, ast.Assign]:
 
 
 def _imported(tree: ast.Module, sheet: Sheet) -> Iterator[tuple[str, str]]:
-    """Each imported name, with the line that imports it absolutely."""
+    """Each imported name, with an absolute import statement."""
     package = sheet.dotted if sheet.file.name == "__init__.py" else sheet.dotted.rpartition(".")[0]
     for node in _statements(tree):
         if isinstance(node, ast.Import):
@@ -234,7 +237,7 @@ def _imported(tree: ast.Module, sheet: Sheet) -> Iterator[tuple[str, str]]:
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
-    """The statements at the top level, and inside `if TYPE_CHECKING:`."""
+    """The statements at the top level and inside `if TYPE_CHECKING:`."""
     for node in tree.body:
         if isinstance(node, ast.If):
             yield from node.body
@@ -253,7 +256,7 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 
 
 def _sorted_imports(lines: Iterable[str]) -> str:
-    """In three groups, with the names of one module on one line."""
+    """Imports in three groups, with one line per module."""
     plain = sorted(line for line in lines if line.startswith("import "))
     names: dict[str, list[str]] = {}
     for line in sorted(line for line in lines if line.startswith("from ")):

@@ -1,4 +1,4 @@
-"""One mistake with which the paper's own function returns what the reader's did."""
+"""Hints from mutants: a single mistake with which the paper's function returns the reader's result."""
 
 from __future__ import annotations
 import __future__
@@ -16,13 +16,13 @@ from readtrack.practice.mutants import functions
 from readtrack.practice.parts import Parts
 from readtrack.practice.slots import Slot
 
-_SECONDS = 4.0  # of calculation, for all mistakes of a function together
+_SECONDS = 4.0  # CPU seconds for all mutants of a function
 
 
 def slip(slot: Slot, call: Callable[[Try], Parts], found: Sequence[tuple[Try, Parts]]) -> str:
-    """A sentence, or "" where no single mistake explains what was found on all these inputs.
+    """A sentence, or "" if no single mistake explains the results on all these inputs.
 
-    call  the target on an input, with what is in the slot
+    call  the target on an input, with the function in the slot
     """
     end = time.process_time() + _SECONDS
     for kind, function in _mistaken(slot):
@@ -32,15 +32,16 @@ def slip(slot: Slot, call: Callable[[Try], Parts], found: Sequence[tuple[Try, Pa
             try:
                 explains = all(same(call(one), parts) for one, parts in found)
             except Exception:
-                continue  # with this mistake the function does not run
+                continue  # the function does not run with this mistake
         if explains:
             return f"{kind}; with this one mistake the paper's code returns the same"
     return ""
 
 
 def _mistaken(slot: Slot) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The paper's function with each mistake. Not of one with a loop that a mistake could keep from ending,
-    nor of one that needs the class or function around it.
+    """The paper's function with each mistake in turn.
+
+    Excludes functions with a while loop, which a mistake could make endless, and closures.
     """
     code = slot.original.__code__
     try:

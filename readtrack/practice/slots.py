@@ -1,4 +1,4 @@
-"""Functions of a paper that the reader's take the place of, wherever the paper calls them."""
+"""Replace functions of a paper by the reader's, wherever the paper calls them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 class Slot:
-    """A paper's function whose callers come here first.
+    """A paper's function whose calls are redirected.
 
-    The function object stays the same, so that whoever imported it or keeps it in a table comes here too. It
-    calls `replacement` while there is one, else what it was.
+    The function object stays the same, so calls through imports and tables are redirected, too. It calls
+    `replacement` if there is one, else the original.
 
     outer  the function with its decorators, such as torch.no_grad
     """
@@ -37,7 +37,7 @@ class Slot:
 
     @contextmanager
     def replaced(self, function: Callable[..., Any] | None) -> Iterator[None]:
-        """With `function` in its place; None: with what it was."""
+        """Within the block `function` replaces it; None: the original."""
         before, self.replacement = self.replacement, function
         try:
             yield
@@ -45,7 +45,7 @@ class Slot:
             self.replacement = before
 
     def close(self) -> None:
-        """Callers go straight to the paper's function again."""
+        """Stop redirecting calls."""
         self._function.__code__ = self.original.__code__
 
     def _divert(self, function: types.FunctionType) -> None:
@@ -59,7 +59,7 @@ class Slot:
 
 
 def _passing_with(cells: int) -> types.FunctionType:
-    """A function with that many free variables, that passes everything on to the global SLOT."""
+    """A function with that many free variables that passes its arguments to the global SLOT."""
     if cells == 0:
 
         def passes(*arguments: Any, **named: Any) -> Any:
@@ -80,7 +80,7 @@ _PASSING = {cells: _passing_with(cells) for cells in (0, 1)}
 
 
 def fitted(function: Callable[..., Any], slot: Slot) -> Callable[..., Any]:
-    """A method of the reader's class as one of the paper's: `super()` finds the paper's base class."""
+    """A method of the reader's class for the paper's class, so that `super()` finds the right base."""
     plain = _plain(function)
     if slot.cell is None or "__class__" not in plain.__code__.co_freevars:
         return plain
@@ -96,7 +96,7 @@ def fitted(function: Callable[..., Any], slot: Slot) -> Callable[..., Any]:
 
 
 def _unchecked(found: Any) -> Callable[..., Any]:
-    """Without the type checks of jaxtyping's import hook, which would complain before the judge can."""
+    """Without jaxtyping's type checks, which would raise before the judge can compare."""
     found = getattr(found, "__func__", found)
     while hasattr(found, "__wrapped__") and any(name in _file(found) for name in ("jaxtyping", "beartype")):
         found = found.__wrapped__
@@ -108,7 +108,7 @@ def _file(function: Any) -> str:
 
 
 def _plain(found: Any) -> types.FunctionType:
-    """The function inside a method, a property or a decorator that says what it wraps."""
+    """The function inside a method, a property or a decorator that uses functools.wraps."""
     for name in ("__func__", "fget", "func"):
         found = getattr(found, name, found) if not inspect.isfunction(found) else found
     found = inspect.unwrap(found)

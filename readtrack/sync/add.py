@@ -1,4 +1,4 @@
-"""Putting a paper on the reader's list: one that ships, or any other by arXiv id, DOI, link or title."""
+"""Add a paper to the reader's list: a shipped one, or any other by arXiv id, DOI, link or title."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
     from readtrack.sync.client import Client, Endpoints
 
 MAX_AUTHORS = 10
-_FETCHED = {"arxiv": "the abstract and PDF", "pdf": "the PDF"}  # by a sync, from a source of this kind
+_FETCHED = {"arxiv": "the abstract and PDF", "pdf": "the PDF"}  # what a sync will fetch, by kind of source
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """The added paper and its list. `copied`: the reader had no list of their own, and has one now.
+    """The added paper and its list.
 
-    `missing` names the unknown facts; `unasked` says why the source could not be asked for them, ""
-    if it was not or answered. `fetched` is what a sync fetches: "the abstract and PDF", "the PDF" or "".
-    `linked`: the paper was on the list without this source, which it has now.
+    `copied`: the reader had no list, and has one now. `missing`: unknown facts; `unasked`: why the source
+    could not be contacted, or "". `fetched`: what a sync will fetch: "the abstract and PDF", "the PDF" or "".
+    `linked`: the source that was added to a paper that was already on the list.
     """
 
     paper: str
@@ -94,13 +94,13 @@ def add(
     notice: Callable[[str], None] = lambda text: None,
     endpoints: Endpoints | None = None,
 ) -> Added:
-    """Put the paper that `text` means on the reader's list: an id, alias or title that readtrack knows, an
-    arXiv id, a DOI, a link, or a title; a title may stand next to an id or a link.
+    """Add the paper that `text` identifies to the reader's list.
 
-    A known paper needs no request, nor does one whose title, authors and year are given. Where the source
-    cannot be asked, what it would have said is missing until a sync brings it. What is given by name goes
-    before what was fetched, and that before a title in `text`. Raises ListedError if the paper is on the list
-    already, NotAvailableError if the source does not know it, ReadtrackError if `text` names nothing.
+    `text` is a known id, alias or title, an arXiv id, a DOI, a link, or a title; a title may stand next to an
+    id or a link. No request is made for a known paper, nor if title, authors and year are given. If the
+    source cannot be contacted, its facts are missing until a sync fetches them. Arguments take precedence
+    over fetched facts, and these over a title in `text`. Raises ListedError if the paper is on the list
+    already, NotAvailableError if the source does not know it, ReadtrackError if `text` identifies nothing.
     """
     find_section([part.title for part in library.catalog.sections], section)
     if not (title or authors or year or paper_id) and (known := known_paper(library, text)):
@@ -153,8 +153,9 @@ def add(
 
 
 def known_paper(library: Library, text: str) -> Paper | None:
-    """The paper, on the list or not, that has this id, alias, title or source, or is the one named by the
-    link next to a title. Of several parts of one work it is the work itself.
+    """The known paper, listed or not, with this id, alias, title or source.
+
+    The link may stand next to a title. Of several parts of one work it is the work itself.
     """
     papers = library.catalog.papers.values()
     name, title = name_key(text), letters(text)
@@ -167,10 +168,10 @@ def known_paper(library: Library, text: str) -> Paper | None:
 
 
 def unfetched(catalog: Catalog, text: str) -> Paper:
-    """A paper that readtrack does not know, by what a row or the reader says of it: its title, an arXiv id,
-    a DOI, a link. A title beside an id stands until the next sync fetches the paper's own.
+    """An unknown paper from the text of a row or the reader: its title, an arXiv id, a DOI, a link.
 
-    Raises ReadtrackError if `text` says none of these.
+    A title next to an id is kept until the next sync fetches the paper's own. Raises ReadtrackError if `text`
+    has none of these.
     """
     found = list(sources_in(text))
     named = next((one for one in found if one.kind in ("arxiv", "doi")), None)
@@ -196,13 +197,13 @@ def unfetched(catalog: Catalog, text: str) -> Paper:
 
 
 def check_means_paper(library: Library, text: str) -> None:
-    """Raises ReadtrackError, as `add` does, if `text` names no paper."""
+    """Raises ReadtrackError, as `add` does, if `text` identifies no paper."""
     if known_paper(library, text) is None:
         _understood(library, text, None)
 
 
 def _understood(library: Library, text: str, title: str | None) -> tuple[str, Source | None]:
-    """The title that `text` gives, "" if none, and where the paper can be had. Raises ReadtrackError."""
+    """The title in `text` ("" if none) and the source. Raises ReadtrackError."""
     words, source = _split(text)
     if source is not None and source.kind in ("pdf", "page") and not (title or words):
         raise ReadtrackError(
@@ -216,8 +217,9 @@ def _understood(library: Library, text: str, title: str | None) -> tuple[str, So
 
 
 def _split(text: str) -> tuple[str, Source | None]:
-    """`Title https://arxiv.org/abs/1706.03762` as the title and its source, in either order; `[Title](link)`
-    too. One of the two may be absent.
+    """Split `Title https://arxiv.org/abs/1706.03762` into title and source, in either order.
+
+    Also accepts `[Title](link)`. Either part may be absent.
     """
     text = one_line(text)
     if found := re.fullmatch(r"\[(.+)\]\((\S+)\)", text):
@@ -240,7 +242,7 @@ def _placeholder(source: Source | None) -> str:
 
 
 def _year_of(source: Source) -> int | None:
-    """The year in an arXiv id, which is that of the first version."""
+    """The year in an arXiv id, that of the first version."""
     found = re.match(r"(?:[a-z.-]+/)?(\d\d)\d\d", source.value, re.IGNORECASE)
     if source.kind != "arxiv" or not found:
         return None
@@ -262,7 +264,7 @@ def _taken(listed: Catalog) -> set[str]:
     return {*listed.papers, *aliases}
 
 
-# Is it there already?
+# Duplicates
 
 
 def _refuse_listed(library: Library, is_same: Callable[[Paper], bool]) -> None:
@@ -275,7 +277,7 @@ def _refuse_listed(library: Library, is_same: Callable[[Paper], bool]) -> None:
 
 
 def _without_source(library: Library, title: str, source: Source) -> Paper | None:
-    """The paper of the list that has this title and no source of this kind."""
+    """The listed paper with this title and no source of this kind."""
     papers = library.catalog.papers.values() if title and library.is_readers else ()
     return next(
         (
@@ -293,7 +295,7 @@ def _is_of(paper: Paper, source: Source) -> bool:
     return source_key(source) in map(source_key, paper.own_sources)
 
 
-# The facts
+# Facts
 
 
 @contextmanager
@@ -304,7 +306,7 @@ def asking(
     notice: Callable[[str], None],
     endpoints: Endpoints | None,
 ) -> Iterator[tuple[Client, Endpoints]]:
-    """A client that keeps the pace of all others. Raises AlreadyRunningError while a sync runs."""
+    """A client that shares the request throttle. Raises AlreadyRunningError while a sync runs."""
     from readtrack.sync.client import Client, Endpoints
 
     where = endpoints or Endpoints.from_environment()
@@ -332,7 +334,7 @@ def _from_arxiv(client: Client, endpoints: Endpoints, arxiv_id: str) -> GivenFac
 
 
 def _from_doi(client: Client, endpoints: Endpoints, doi: str) -> GivenFacts:
-    """By content negotiation, as doi.org offers it for the registries' own records (CSL JSON)."""
+    """By content negotiation at doi.org, which returns the registries' own records (CSL JSON)."""
     from readtrack.sync.client import Bytes
 
     sink = Bytes("application/vnd.citationstyles.csl+json")
@@ -365,7 +367,7 @@ def _from_csl(document: dict[str, Any]) -> GivenFacts:
 
 
 def _clean(text: str) -> str:
-    """Registries keep tags and entities in titles."""
+    """Registries have tags and entities in titles."""
     return one_line(html.unescape(re.sub(r"</?[a-zA-Z][^>]*>", "", text)))
 
 
@@ -374,7 +376,7 @@ def shortened(authors: tuple[str, ...]) -> tuple[str, ...]:
     return unique if len(unique) <= MAX_AUTHORS else (*unique[:MAX_AUTHORS], "et al.")
 
 
-# The file
+# File
 
 
 def _written(library: Library, entry: NewPaper, section: str | None) -> Added:
@@ -394,7 +396,7 @@ def _written(library: Library, entry: NewPaper, section: str | None) -> Added:
 
 
 def _with_source(library: Library, paper: Paper, source: Source) -> Added:
-    """Put the source behind those that the paper has."""
+    """Append the source to the paper's sources."""
     path = library.catalog.path
 
     def check(old: Catalog, new: Catalog) -> None:
@@ -425,9 +427,9 @@ def rewrite(
     changed: Callable[[str], str],
     check: Callable[[Catalog, Catalog], None],
 ) -> Catalog:
-    """Write the list at `source`, changed, to `path`, once `check` has seen both; the new list."""
+    """Write the changed list at `source` to `path`, after `check` of both; returns the new list."""
     home.ensure()
-    target = path.resolve()  # a link to a file elsewhere stays one
+    target = path.resolve()  # preserves a link to a file elsewhere
     try:
         with home.lock("papers"):
             before = source.read_bytes()
@@ -447,7 +449,7 @@ def rewrite(
 
 
 def _check(old: Catalog, new: Catalog, entry: NewPaper, ticks: bool) -> None:
-    """The list is what it was, and one paper and one row more. `ticks`: the old one's count."""
+    """Check that the list has changed only by one paper and one row. `ticks`: keep the old list's ticks."""
     papers, known = ({id_: paper._replace(line=0) for id_, paper in one.papers.items()} for one in (new, old))
     if not entry.is_known:
         papers.pop(entry.id, None)
@@ -455,7 +457,7 @@ def _check(old: Catalog, new: Catalog, entry: NewPaper, ticks: bool) -> None:
     before = _outline(old, ticks)
     rows = [item for item in _outline(new, True) if item[-1] != (entry.id,)]
     if len(rows) > len(before):
-        rows.pop()  # the section that was made for it
+        rows.pop()  # the section that was created for it
     same = papers == known and rows == before
     if not new.rows_of(entry.id) or not same or (new.title, new.note) != (old.title, old.note):
         raise ReadtrackError("inserting the paper would change something else; the list is as it was.")

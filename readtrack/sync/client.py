@@ -1,4 +1,4 @@
-"""Requests one at a time: paced, with deadlines, tried again where that makes sense, stopped at once."""
+"""HTTP requests one at a time: throttled, with deadlines, retried where useful, cancelled at once."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ PDF = "https://export.arxiv.org/pdf"
 DOI = "https://doi.org"
 CONTACT = "https://info.arxiv.org/help/contact.html"
 
-SILENCE = 70.0  # seconds without a byte, connecting included
+SILENCE = 70.0  # seconds without a byte, including connecting
 DEADLINE = 900.0  # seconds for one file
-SHORT_DEADLINE = 120.0  # seconds for a feed and the like
-WINDOW, MIN_RATE = 30.0, 2048  # seconds, and bytes per second that must come over each such time
+SHORT_DEADLINE = 120.0  # seconds for feeds and similar files
+WINDOW, MIN_RATE = 30.0, 2048  # seconds, and bytes per second required in each such window
 MAX_REDIRECTS = 5
 _POLL = 0.1
-_PAGE = 64 * 1024  # bytes of an error page that are examined
+_PAGE = 64 * 1024  # bytes of an error page to examine
 _DENIED_FOR = 3600.0
-_BLOCKED_FOR = 1200.0  # seconds: what arXiv's blocks last at least, where it does not say
+_BLOCKED_FOR = 1200.0  # seconds: minimum duration of arXiv's blocks if it does not state one
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where arXiv is. `links`: whether the PDF links in its answers may be used where `pdf` cuts files."""
+    """Addresses of arXiv. `links`: whether PDF links in its answers may be used if `pdf` truncates files."""
 
     api: str = API
     pdf: str = PDF
@@ -50,7 +50,7 @@ class Endpoints:
 
     @classmethod
     def from_environment(cls) -> Endpoints:
-        """READTRACK_ARXIV_API, READTRACK_ARXIV_PDF and READTRACK_DOI name mirrors; a mirror is used alone."""
+        """From READTRACK_ARXIV_API, READTRACK_ARXIV_PDF and READTRACK_DOI: mirrors, used exclusively."""
 
         def setting(name: str, default: str) -> str:
             link = os.environ.get(name, "").strip().rstrip("/") or default
@@ -69,7 +69,7 @@ class Endpoints:
 
 
 class Sink(Protocol):
-    """Takes one body. Every try begins with `begin`; all of it may raise Fault."""
+    """Receives one body. Every attempt starts with `begin`; all methods may raise Fault."""
 
     accept: str
     limit: int  # bytes
@@ -77,18 +77,18 @@ class Sink(Protocol):
 
     @property
     def start(self) -> int:
-        """Bytes that are here already: the rest is requested, and status 206 brings only that."""
+        """Bytes that are here already. Only the rest is requested; status 206 confirms that."""
 
     def begin(self, head: ResponseHead) -> None: ...
 
     def write(self, data: bytes) -> None: ...
 
     def end(self) -> None:
-        """The body is over: see whether it is whole."""
+        """The end of the body: check that it is complete."""
 
 
 class Bytes:
-    """A short body, kept in memory as `data`."""
+    """A short body, stored in memory as `data`."""
 
     deadline = SHORT_DEADLINE
     start = 0
@@ -109,7 +109,7 @@ class Bytes:
 
 
 class Client:
-    """`notice` is called for pauses; `patience`: seconds that a server's wish to wait is obeyed for."""
+    """`notice` is called for pauses; `patience`: longest Retry-After that is waited for, in seconds."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Client:
         return self._gate.host(url)
 
     def get(self, url: str, sink: Sink, *, fallback: str | None = None) -> None:
-        """Fetch `url` into `sink`; after two cut files continue with `fallback`. Raises Fault, Cancelled."""
+        """Fetch `url` into `sink`, after two truncated files from `fallback`. Raises Fault, SyncCancelled."""
         tries: Counter[Kind] = Counter()
         while True:
             if tries["truncated"] + tries["incomplete"] == 2:
@@ -160,7 +160,7 @@ class Client:
                 return
 
     def _give_up(self, url: str, fault: Fault, tries: int) -> Fault:
-        """The last word about `url`, after the host has been left alone as far as it must be."""
+        """The final fault for `url`, after blocking the host for as long as necessary."""
         host, text = self.host(url), str(fault)
         if fault.kind == "wait":
             text = self._gate.postpone(url, f"{host} asks us to wait", fault.retry_after or _BLOCKED_FOR)
@@ -188,14 +188,16 @@ class Client:
                 )
             if url.startswith("https:") and not target.startswith("https:"):
                 raise Fault("link", f"{self.host(url)} redirects from https to http, which is not followed")
-            # Where the reader points may be private; where a public host points may not.
+            # The reader's own links may point to private addresses, redirects from public hosts may not.
             public_only = public_only or not was_private
             url = target
         raise Fault("link", f"{self.host(url)} redirects more than {MAX_REDIRECTS} times")
 
     def _once(self, url: str, sink: Sink, public_only: bool) -> tuple[str | None, bool]:
-        """One request. Returns where it was redirected to, None when `sink` has the whole body; and whether
-        the host has a private address.
+        """One request.
+
+        Returns the redirect, or None if `sink` has the whole body; and whether the host has a private
+        address.
         """
         from readtrack.sync.transfer import ResponseHead, TransferThread
 
@@ -209,7 +211,7 @@ class Client:
         try:
             head = self._next(exchange, url)
             assert isinstance(head, ResponseHead)
-            # The server has seen the request by now at the latest: count the pause from here.
+            # The server has the request by now, so the pause starts here.
             self._gate.asked(url)
             location = head.headers.get("Location")
             if head.status in (301, 302, 303, 307, 308) and location:
@@ -222,14 +224,14 @@ class Client:
             sink.end()
             return None, exchange.is_private
         except Exception:
-            # However it went wrong, the server may have been asked: the pause counts from here.
+            # The server may have been contacted in any case, so the pause starts here.
             self._gate.asked(url)
             raise
         finally:
             exchange.give_up()
 
     def _next(self, exchange: TransferThread, url: str) -> ResponseHead | bytes | None:
-        """The next message of the exchange. Raises Fault, Cancelled."""
+        """The next message of the transfer. Raises Fault, SyncCancelled."""
         began = self._clock.now()
         while True:
             if self._cancel.is_set():
@@ -276,7 +278,7 @@ class Client:
             raise Fault("truncated", f"only {format_bytes(count)} of {format_bytes(length)} arrived")
 
     def _page(self, exchange: TransferThread, url: str) -> bytes:
-        """The beginning of an error's body, as far as it comes readily."""
+        """The beginning of an error's body, as far as it arrives quickly."""
         data, began = b"", self._clock.now()
         while len(data) < _PAGE and self._clock.now() - began < 10:
             try:
@@ -311,14 +313,14 @@ class Client:
 
 
 def user_agent() -> str:
-    """Who we are; READTRACK_CONTACT adds how to reach the reader."""
+    """Our identification; READTRACK_CONTACT adds the reader's contact."""
     contact = one_line(os.environ.get("READTRACK_CONTACT", "")).encode("ascii", "ignore").decode()
     contact = contact.replace("(", "").replace(")", "")[:100].strip()
     return f"readtrack/{readtrack.__version__} (personal reading list{f'; {contact}' if contact else ''})"
 
 
 def parse_retry_after(text: Any, wall: float) -> float | None:
-    """Seconds from now: the header holds seconds or a date. None if it is missing or makes no sense."""
+    """Seconds from now, from a header with seconds or a date. None if it is missing or invalid."""
     if not isinstance(text, str):
         return None
     text = text.strip()

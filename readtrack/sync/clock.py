@@ -1,4 +1,4 @@
-"""Time as a sync sees it, in one object, so that tests can let it run faster."""
+"""The clock of a sync, in one object, so that tests can speed it up."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import time
 
 
 class SyncCancelled(Exception):
-    """The reader asked the sync to stop."""
+    """The reader stopped the sync."""
 
 
 class Clock:
     def now(self) -> float:
-        """Seconds since some moment; never goes back. For pauses and deadlines."""
+        """Monotonic seconds, for pauses and deadlines."""
         return time.monotonic()
 
     def wall(self) -> float:
-        """Seconds since 1970, as the machine believes. Only for what another process shall understand."""
+        """Seconds since 1970 by the system clock. Only for values shared with other processes."""
         return time.time()
 
     def sleep(self, seconds: float, cancel: threading.Event) -> None:
-        """Raises Cancelled as soon as `cancel` is set."""
+        """Raises SyncCancelled as soon as `cancel` is set."""
         if cancel.wait(max(0.0, seconds)):
             raise SyncCancelled

@@ -1,4 +1,4 @@
-"""Fetch a known data set: resumed where it stopped, checked by SHA-256, there whole or not at all."""
+"""Fetch a known data set: resumable, verified by SHA-256, complete or not at all."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from readtrack.text import format_bytes
 if TYPE_CHECKING:
     from readtrack.sync.transfer import ResponseHead
 
-Progress = Callable[[str, int, int], None]  # file, bytes that are here, bytes of the whole file
+Progress = Callable[[str, int, int], None]  # file, bytes present, bytes of the whole file
 
 _UNPACKED = ("speech commands", "lj speech")
-_GROWTH = 4  # an archive of sounds unpacks to at most so many times its size
+_GROWTH = 4  # factor by which an archive of sounds may grow when unpacked
 _DEADLINE = 12 * 3600.0  # seconds for one file
 
 
@@ -44,8 +44,8 @@ def fetch(
 ) -> Stored:
     """Fetch all files of `known` into the home.
 
-    What came before an interruption is kept and is not fetched again. Raises NotAvailableError if a file
-    could not be fetched, ReadtrackError if one is not what the catalogue says, SyncCancelled.
+    Data that arrived before an interruption are not fetched again. Raises NotAvailableError if a file could
+    not be fetched, ReadtrackError if one does not match the catalogue, SyncCancelled.
     """
     cancel, clock = cancel or threading.Event(), clock or Clock()
     store = DataSets(home)
@@ -66,7 +66,7 @@ def fetch(
 
 
 def _unpacked(part: Path, known: DataSet, notice: Callable[[str], None]) -> dict[str, tuple[int, str]]:
-    """Replace the archives of `known` by the files that they hold."""
+    """Replace the archives of `known` by their files."""
     files: dict[str, tuple[int, str]] = {}
     for file in known.files:
         notice(f"unpacking {file.name}")
@@ -115,7 +115,7 @@ def _digest(path: Path) -> str:
 
 
 class _FileSink:
-    """Writes to `path`, after what is there already."""
+    """Appends to `path`."""
 
     accept = "*/*"
     deadline = _DEADLINE
@@ -130,7 +130,7 @@ class _FileSink:
 
     @property
     def start(self) -> int:
-        """Bytes that are here; none where they are more than there should be."""
+        """Bytes present; 0 if there are more than there should be."""
         size = self._path.stat().st_size if self._path.exists() else 0
         return size if size < self._about.size else 0
 

@@ -1,6 +1,6 @@
-"""A sync from beginning to end: `Sync(library).run()` in any thread, `status` for one that runs elsewhere.
+"""A complete sync: `Sync(library).run()` in any thread; `status` reports one in another process.
 
-The list is read once, when the Sync is made; what the reader edits meanwhile counts for the next one.
+The list is read once, when the Sync is constructed; later edits count for the next sync.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from readtrack.sync.client import Client, Endpoints
 
 
-# Failures that opening the link in a browser may get around.
+# Failures that may be avoided by opening the link in a browser.
 _NEEDS_BROWSER = ("denied", "page", "large", "link", "gone", "slow")
-_REPORT_EVERY = 0.1  # seconds, for the bytes of a download
+_REPORT_EVERY = 0.1  # minimum seconds between reports of a download
 
 
 class _StopError(Exception):
@@ -38,14 +38,14 @@ class _StopError(Exception):
 
 
 class Sync:
-    """Fetch what is missing: metadata of arXiv papers in batches, then PDFs one by one.
+    """Fetch missing data: metadata of arXiv papers in batches, then PDFs one by one.
 
-    papers    ids; None for those that are on the list
-    pdf       whether PDFs are fetched, or metadata only
-    refresh   ask for all metadata again
-    verify    read every PDF and fetch again those that are damaged
-    patience  seconds that a server's wish to wait is obeyed for; beyond that it is left alone
-    report    called with each Progress, in the thread of `run`
+    papers    ids; None for those on the list
+    pdf       whether to fetch PDFs, or only metadata
+    refresh   fetch all metadata again
+    verify    read every PDF and fetch damaged ones again
+    patience  longest Retry-After that is waited for, in seconds; beyond it the host is skipped
+    report    called with each SyncProgress, in the thread of `run`
     cancel    set it to stop within a second
     """
 
@@ -83,18 +83,19 @@ class Sync:
         self._endpoints = endpoints
         self._pdfs = files.Pdfs(self._home)
         self._summary = SyncSummary()
-        self._got: set[str] = set()  # papers for which something new came
+        self._got: set[str] = set()  # papers with new data
         self._problems: dict[str, list[str]] = {}
         self._unknown: set[str] = set()  # papers that no source has
-        self._due: set[str] = set()  # papers for which something is asked and has not come
+        self._due: set[str] = set()  # papers whose requested data have not arrived
         self._damaged: set[str] = set()
         self._eta: float | None = None
-        self._have: dict[tuple[str, int | None], str] = {}  # which paper's PDF this source and version is
+        self._have: dict[tuple[str, int | None], str] = {}  # the paper whose PDF has this source and version
         self._failed: dict[tuple[str, int | None], Fault] = {}
 
     def run(self) -> SyncSummary:
-        """Raises AlreadyRunningError, or ReadtrackError if the home folder cannot be written to; whatever
-        else happens is in the summary.
+        """Run the sync. Raises AlreadyRunningError, or ReadtrackError if the home cannot be written.
+
+        All other errors are in the summary.
         """
         from readtrack.sync.client import Client, Endpoints
 
@@ -170,7 +171,7 @@ class Sync:
                     self._note(f"{paper.id}: newer version v{facts.version} (v{old['version']} before)")
 
     def _fill_in_missing(self, client: Client, endpoints: Endpoints) -> None:
-        """Put facts into the list that it names as missing; those of a DOI are requested here."""
+        """Add missing facts to the list; those of DOIs are requested here."""
         papers = [paper for paper in self._papers.values() if paper.missing]
         if not papers:
             return
@@ -220,7 +221,7 @@ class Sync:
             self._settle(paper)
 
     def _needs_pdf(self, paper: Paper) -> bool:
-        """Whether there is something to fetch. Looks after a PDF that the reader put there, too."""
+        """Whether there is a PDF to fetch. Also registers PDFs that the reader put there."""
         if not self._pdf:
             return False
         offered, record = paper.pdf_sources, self._pdfs.record(paper.id)
@@ -239,14 +240,14 @@ class Sync:
         return bool(offered) and not self._is_wanted(paper, record)
 
     def _is_wanted(self, paper: Paper, record: files.PdfRecord | None) -> bool:
-        """Whether the record is of a source on the list, in the version that the reader should have."""
+        """Whether the record is of a source on the list, in the desired version."""
         source = next((one for one in paper.pdf_sources if record and one.value == record.source), None)
         if source is None or record is None:
             return False
         return self._version(paper, source) in (None, record.wanted)
 
     def _look_at_own(self, paper: Paper, *, adopt: bool) -> None:
-        """A PDF that the reader put there is never replaced, only complained about."""
+        """Check a PDF that the reader put there, which is never replaced."""
         path = self._pdfs.path(paper.id)
         try:
             if adopt:
@@ -261,11 +262,11 @@ class Sync:
             self._problem(paper.id, f"could not read {path}: {error.strerror}")
 
     def _fetch_pdf(self, client: Client, endpoints: Endpoints, paper: Paper) -> bool:
-        """From the first of the paper's sources that has it; what was wrong with the others is noted down."""
+        """Fetch from the first source that has it, and record the faults of the others."""
         faults: list[tuple[Fault, Source]] = []
         for source in paper.pdf_sources:
             if source.kind == "arxiv" and self._version(paper, source) is None:
-                continue  # arXiv said nothing about it; why, has been noted
+                continue  # arXiv sent no metadata, for a reason that was recorded
             try:
                 self._from_source(client, endpoints, paper, source)
             except files.UserFileConflictError:
@@ -294,7 +295,7 @@ class Sync:
         return False
 
     def _from_source(self, client: Client, endpoints: Endpoints, paper: Paper, source: Source) -> None:
-        """Raises Fault, "gone" where arXiv has the paper but no PDF of it."""
+        """Raises Fault, "gone" if arXiv has the paper but no PDF of it."""
         version = self._version(paper, source)
         if version is None:
             self._download(client, paper, source, source.value)
@@ -330,7 +331,7 @@ class Sync:
         wanted: int | None = None,
         fallback: str | None = None,
     ) -> None:
-        """Publish one PDF, copied from another paper's if that is the same."""
+        """Publish one PDF, copied from another paper if that has the same."""
         key = (source.value, version)
         if key in self._failed:
             raise self._failed[key]
@@ -370,7 +371,7 @@ class Sync:
             self._note(f"{paper.id}: you had changed the PDF; your copy is now {kept.name}")
 
     def _version(self, paper: Paper, source: Source) -> int | None:
-        """The version of an arXiv paper that the reader should have; None if unknown, or not on arXiv."""
+        """The desired version of an arXiv paper; None if unknown, or not on arXiv."""
         if source.kind != "arxiv":
             return None
         pinned = split_version(source.value)[1]
@@ -379,7 +380,7 @@ class Sync:
         version = self._known(paper).get("version") if source.value == paper.arxiv_id else None
         return version if isinstance(version, int) else None
 
-    # Telling
+    # Reporting
 
     def _progress_of(self, paper_id: str) -> Callable[[int, int | None], None]:
         last = -_REPORT_EVERY
@@ -409,7 +410,7 @@ class Sync:
             reasons.append(reason)
 
     def _settle(self, paper: Paper) -> None:
-        """Say the paper's last state, once."""
+        """Report the paper's final state, once."""
         id_, summary = paper.id, self._summary
         there, offered = self._pdfs.path(id_).is_file(), paper.pdf_sources
         record = self._pdfs.record(id_)
@@ -457,7 +458,7 @@ class Sync:
 
 
 def _own_link(link: str, client: Client) -> str | None:
-    """The PDF link that arXiv itself gave, if it leads to arXiv."""
+    """The PDF link in arXiv's own answer, if it leads to arXiv."""
     link = link.replace("http://arxiv.org/", "https://arxiv.org/", 1)
     return link if link and client.host(link) == ARXIV else None
 

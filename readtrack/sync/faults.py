@@ -1,4 +1,4 @@
-"""Errors of a request, as one class that says whether another try makes sense."""
+"""Errors of a request, as one class that determines whether to retry."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Literal
 from readtrack.text import one_line
 
 Kind = Literal[
-    "wait",  # 429, or 503 with Retry-After: the server asks for peace
+    "wait",  # 429, or 503 with Retry-After
     "server",  # 5xx
     "denied",  # 403, 401
     "gone",  # 404, 410
     "refused",  # any other status
-    "page",  # a web page in place of a PDF
-    "blocked",  # a web page in place of a feed
-    "feed",  # a feed that was cut short
-    "ids",  # 400: the API does not take one of the ids
+    "page",  # a web page instead of a PDF
+    "blocked",  # a web page instead of a feed
+    "feed",  # a truncated feed
+    "ids",  # 400: the API rejects one of the ids
     "truncated",  # fewer bytes than announced
     "incomplete",  # no length announced, and the end of the PDF is missing
     "slow",
@@ -30,11 +30,11 @@ Kind = Literal[
     "large",
     "link",  # a link or redirect that is not followed
     "disk",  # ours: full, or not writable
-    "closed",  # not asked at all: the host is out for this sync
+    "closed",  # no request was made: the host is blocked for this sync
 ]
 
-# Seconds to wait before each further try. What is not here is not tried again. The gate's pause between two
-# requests to a host comes on top.
+# Seconds to wait before each retry; other kinds are not retried. The throttle's pause between two
+# requests to a host is added.
 RETRIES: dict[Kind, tuple[float, ...]] = {
     "wait": (30, 60, 120),
     "server": (5, 10, 20, 40),
@@ -51,8 +51,9 @@ _NO_NETWORK = (errno.ENETUNREACH, errno.ENETDOWN)
 
 
 class Fault(Exception):
-    """`str(fault)` is a sentence without its full stop; `retry_after`: seconds that the server asked for;
-    `body`: the beginning of what it said.
+    """`str(fault)` is a sentence without its full stop.
+
+    retry_after: seconds that the server requested; body: the beginning of its response.
     """
 
     def __init__(self, kind: Kind, text: str, *, retry_after: float | None = None, body: bytes = b"") -> None:
@@ -63,7 +64,7 @@ class Fault(Exception):
 
 
 def classify(error: Exception, host: str) -> Fault:
-    """The fault behind an exception that the network libraries raised."""
+    """The fault for an exception raised by the network libraries."""
     import requests
     from urllib3 import exceptions as u
 
@@ -95,7 +96,7 @@ def classify(error: Exception, host: str) -> Fault:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what it was raised for, the reasons that urllib3 keeps as arguments included."""
+    """`error` and its causes, including the reasons that urllib3 stores as arguments."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -124,7 +125,7 @@ def looks_like_page(data: bytes) -> bool:
 
 
 def page_title(data: bytes) -> str:
-    """The title of a web page, quoted and safe to print; "untitled" if it has none."""
+    """The title of a web page, quoted and safe to print, or "untitled"."""
     found = re.search(rb"<title[^>]*>(.*?)</title>", data, re.IGNORECASE | re.DOTALL)
     title = one_line(html.unescape(found[1].decode("utf-8", "replace"))) if found else ""
     return f'"{title[:80]}"' if title else "untitled"

@@ -1,10 +1,10 @@
-"""PDFs on disk: checked, published in one step, each with a record of where it came from.
+"""PDFs on disk: verified, published atomically, each with a record of its origin.
 
-    pdfs/<id>.pdf     appears only when whole; never half of one under this name
-    pdfs/<id>.json    its record, made ready before it appears and put in place after
+    pdfs/<id>.pdf     appears only when complete
+    pdfs/<id>.json    its record, prepared before the PDF appears and put in place afterwards
 
-What the reader put or changed here is never lost: a PDF without a record, or attached by hand, is left alone,
-and one that is no longer what its record says is kept next to the new one.
+The reader's own files and changes are never lost: a PDF without a record, or attached by hand, is left alone,
+and one that does not match its record is kept next to the new one.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 
 Origin = Literal["fetched", "attached", "found", "withdrawn"]
 
-LIMIT = 200 * 1024 * 1024  # bytes of one PDF
-RESERVE = 32 * 1024 * 1024  # bytes of disk that a sync leaves free
+LIMIT = 200 * 1024 * 1024  # size limit of one PDF in bytes
+RESERVE = 32 * 1024 * 1024  # free disk space in bytes that a sync leaves
 _HEAD, _TAIL = 1024, 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdfRecord:
-    """Where a PDF came from. `wanted`: the version that was requested when `version` is what came.
+    """The origin of a PDF. `wanted`: the requested version, if `version` is another one.
 
-    Origin "withdrawn" means that no PDF is offered; "found", that the user put the file here.
+    Origin "withdrawn" means that no PDF is offered; "found", that the reader put the file here.
     """
 
     origin: Origin
-    source: str = ""  # the source's value in the list: an arXiv id, a link
+    source: str = ""  # the source as in the list: an arXiv id, a link
     version: int | None = None
     wanted: int | None = None
     url: str = ""
@@ -79,7 +79,7 @@ class Pdfs:
             raise disk_fault(error, self.folder) from error
 
     def is_changed(self, paper_id: str) -> bool:
-        """Whether the PDF's bytes are not those of its record. Reads all of it. Raises Fault "disk"."""
+        """Whether the PDF does not match its record. Reads all of it. Raises Fault "disk"."""
         record, path = self.record(paper_id), self.path(paper_id)
         try:
             return record is None or not path.is_file() or digest(path) != record.sha256
@@ -87,11 +87,10 @@ class Pdfs:
             raise Fault("disk", f"could not read {path}: {error.strerror}") from error
 
     def publish(self, paper_id: str, fill: Callable[[Path], PdfRecord]) -> Path | None:
-        """Let `fill` write a part file, and make it the paper's PDF with the record that `fill` returns.
+        """Let `fill` write a temporary file, and make it the paper's PDF with the record that `fill` returns.
 
-        Returns where the old PDF is kept, if a sync could not fetch it again. Raises what `fill` raises,
-        Fault "disk", and UserFileConflictError if the reader attached a PDF meanwhile. An error changes
-        nothing.
+        Returns the path of the old PDF, if a sync could not fetch it again. Raises what `fill` raises, Fault
+        "disk", and UserFileConflictError if the reader attached a PDF meanwhile. An error changes nothing.
         """
         final, ready = self.path(paper_id), self.folder / f".{paper_id}.record"
         before = self.record(paper_id)
@@ -110,7 +109,7 @@ class Pdfs:
             raise disk_fault(error, self.folder) from error
 
     def remove_partial_files(self) -> None:
-        """Clear up after killed processes. Only for the holder of the sync lock. Raises ReadtrackError."""
+        """Clean up after killed processes. Only for the holder of the sync lock. Raises ReadtrackError."""
         try:
             with self._lock():
                 for ready in self.folder.glob(".*.record"):
@@ -123,7 +122,7 @@ class Pdfs:
             raise _unusable(self.folder, error) from error
 
     def _finish(self, ready: Path) -> None:
-        """Put a record in place whose process was killed just after its PDF appeared, or before."""
+        """Complete or discard a record whose process was killed around the publication of its PDF."""
         paper_id = ready.name[1 : -len(".record")]
         record, path = _read(ready), self.path(paper_id)
         if record is not None and path.is_file() and digest(path) == record.sha256:
@@ -132,7 +131,7 @@ class Pdfs:
             ready.unlink()
 
     def adopt(self, paper_id: str) -> None:
-        """Register a PDF without a record as the user's own. Raises Fault "page" if it is not a PDF."""
+        """Register a PDF without a record as the reader's own. Raises Fault "page" if it is not a PDF."""
         path = self.path(paper_id)
         if problem := incompleteness_of(path):
             raise problem
@@ -151,7 +150,7 @@ class Pdfs:
         return self._home.lock("pdfs")
 
     def _keep(self, paper_id: str) -> Path | None:
-        """Give the PDF a second name if it is a whole one that a sync could not fetch again as it is."""
+        """Keep a second name for a complete PDF that a sync could not fetch again."""
         path, record = self.path(paper_id), self.record(paper_id)
         if not path.is_file():
             return None
@@ -177,7 +176,7 @@ def _read(path: Path) -> PdfRecord | None:
 
 
 class PdfSink:
-    """Writes a body to `part`; `progress` gets the bytes that came and the bytes expected, if known."""
+    """Writes a body to `part`; `progress` gets the bytes received and expected (if known)."""
 
     accept = "application/pdf,*/*;q=0.5"
     limit = LIMIT
@@ -247,7 +246,7 @@ class PdfSink:
                 self._file = None
 
     def _check_beginning(self) -> None:
-        """No web page is fetched to its end."""
+        """Stops fetching web pages early."""
         assert self._file
         self._file.flush()
         self._file.seek(0)
@@ -259,7 +258,7 @@ class PdfSink:
 
 
 def _is_in_use(part: Path) -> bool:
-    """Whether the process that writes this part file still runs; its name has the process's id."""
+    """Whether the process that writes this temporary file is alive; its id is in the file name."""
     import psutil
 
     found = re.search(r"\.(\d+)-[0-9a-f]+\.part$", part.name)
@@ -267,7 +266,7 @@ def _is_in_use(part: Path) -> bool:
 
 
 def incompleteness(file: BinaryIO) -> Fault | None:
-    """Why this is not a complete PDF; None if it seems to be one. Looks at the head and the tail."""
+    """Why this is not a complete PDF; None if it seems complete. Checks the head and the tail."""
     file.seek(0)
     start = file.read(_TAIL)
     if b"%PDF-" not in start[:_HEAD]:
@@ -315,7 +314,7 @@ def _full(folder: Path, need: int) -> str:
 
 
 def probe(folders: tuple[Path, ...]) -> None:
-    """See that files can be made in each of them. Raises ReadtrackError naming the folder and the setting."""
+    """Check that files can be created in each folder. Raises ReadtrackError naming folder and setting."""
     for folder in folders:
         name = folder / f".probe.{os.getpid()}-{os.urandom(4).hex()}.part"
         try:
@@ -333,10 +332,10 @@ def _unusable(folder: Path, error: OSError) -> ReadtrackError:
 
 
 def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
-    """Copy a PDF that the reader fetched by hand to the library; syncs leave it alone from then on.
+    """Copy the reader's PDF to the library; syncs do not replace it.
 
-    Returns its path, and where the PDF that was there before is kept, if it was not one that a sync can fetch
-    again. Raises ReadtrackError.
+    Returns its path, and the path of the previous PDF if a sync cannot fetch that again. Raises
+    ReadtrackError.
     """
     probe((home.pdfs,))
     pdfs = Pdfs(home)
@@ -361,7 +360,7 @@ def attach(home: Home, paper_id: str, file: Path) -> tuple[Path, Path | None]:
 
 
 def _open_regular(file: Path) -> BinaryIO:
-    """Raises ReadtrackError for a device or a pipe, and for a file larger than a sync fetches."""
+    """Raises ReadtrackError for devices and pipes, and for files above the size limit."""
     try:
         number = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One sync at a time, over all of the reader's terminals and homes: arXiv counts requests by person."""
+"""One sync at a time, across the reader's terminals and homes, because arXiv counts requests per person."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HOLDER = "sync.json"
 
 @dataclass(frozen=True, slots=True)
 class SyncHolder:
-    """A sync that holds the lock: its process, and since when (local time)."""
+    """The sync that holds the lock: its process, and its start (local time)."""
 
     pid: int
     since: datetime
@@ -34,9 +34,7 @@ class AlreadyRunningError(NotAvailableError):
 
 
 def state_folder(home: Home) -> Path:
-    """Where the pace of requests is kept: with the user, as two homes are one person's; where that cannot be
-    written, in the home.
-    """
+    """The folder of the request throttle's state: the user's, shared by all homes; else the home's."""
     from platformdirs import user_state_path
 
     folder = user_state_path("readtrack", appauthor=False)
@@ -49,10 +47,10 @@ def state_folder(home: Home) -> Path:
 
 @contextmanager
 def exclusive(home: Home) -> Iterator[Path]:
-    """Hold the home's sync lock and the user's; yields the folder where the pace is kept.
+    """Hold the home's sync lock and the user's; yields the folder for the throttle's state.
 
     Raises AlreadyRunningError at once if another process has one of them. The locks are the operating
-    system's and end with the process; the file next to the second only says who has it.
+    system's and end with the process; the file next to the second only names its holder.
     """
     import psutil
 
@@ -62,7 +60,7 @@ def exclusive(home: Home) -> Iterator[Path]:
             process = psutil.Process()
             since = datetime.now().timestamp()
             holder = {"pid": process.pid, "started": process.create_time(), "since": since}
-            with contextlib.suppress(OSError):  # it is only for the message below
+            with contextlib.suppress(OSError):  # used only for the message below
                 (folder / _HOLDER).write_text(json.dumps(holder), encoding="utf-8")
             yield folder
         finally:
@@ -98,7 +96,7 @@ def _held(home: Home, lock: FileLock) -> Iterator[None]:
 
 
 def status(home: Home) -> SyncHolder | None:
-    """The user's sync that runs now, in this process or another, for whatever home; None if there is none."""
+    """The user's running sync, in any process and for any home, or None."""
     import psutil
 
     try:

@@ -1,7 +1,7 @@
-"""The metadata of papers from arXiv: requested in batches, kept as metadata/<id>.json.
+"""Metadata of papers from arXiv: requested in batches, stored as metadata/<id>.json.
 
-The `arxiv` package words the query and reads the feed. What it hides, or gets wrong when a server misbehaves
-(see `_Session` and `_Feed`), is dealt with before it sees the answer.
+The `arxiv` package builds the query and parses the feed. Errors that it hides or mishandles when a server
+misbehaves are caught before (see `_Session` and `_Feed`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from readtrack.text import one_line, plain
 if TYPE_CHECKING:
     import arxiv
 
-TESTED = "4.0.2"  # the version of the package that readtrack is tested with
-BATCH = 100  # ids in one request: a link of about 1,300 characters
+TESTED = "4.0.2"  # the package version that readtrack is tested with
+BATCH = 100  # ids per request: a link of about 1,300 characters
 MAX_REFUSALS = 16
-_FEED, _ENTRY = 1024 * 1024, 128 * 1024  # bytes that a feed, and each entry of it, may have
+_FEED, _ENTRY = 1024 * 1024, 128 * 1024  # size limits of a feed and of each entry, in bytes
 MAX_AGE = 30  # days after which an id without a version is requested again
 
 
@@ -56,7 +56,7 @@ class FeedEntry:
 
 @dataclass(slots=True)
 class Answer:
-    """The entries for the requested ids; `refused` says why not, for those that arXiv turned down."""
+    """The entries for the requested ids; `refused`: the reasons for ids that arXiv rejected."""
 
     found: dict[str, FeedEntry] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -64,10 +64,10 @@ class Answer:
 
 
 def fetch(client: Client, endpoints: Endpoints, ids: Sequence[str]) -> Answer:
-    """One batch, in one request if all is well. Raises Fault, Cancelled.
+    """Fetch one batch, normally in one request. Raises Fault, SyncCancelled.
 
-    Missing ids are requested again, one by one. An id that makes arXiv refuse the batch is
-    found by its name in the refusal, else by halving the batch.
+    Missing ids are requested once more. An id that makes arXiv reject the batch is found by its name in the
+    response, else by halving the batch.
     """
     answer = Answer()
     _ask(client, endpoints, list(ids), answer)
@@ -86,7 +86,7 @@ def _ask(client: Client, endpoints: Endpoints, ids: list[str], answer: Answer) -
         said = unquote(fault.body.decode("utf-8", "replace"))
         named = [one for one in ids if f"incorrect_id_format_for_{one}<" in said]
         answer.unnamed += not named
-        if answer.unnamed > MAX_REFUSALS:  # then it is hardly about an id
+        if answer.unnamed > MAX_REFUSALS:  # then the reason is hardly an id
             raise Fault("refused", str(fault), body=fault.body) from None
         if len(ids) == 1:
             named = ids
@@ -121,9 +121,9 @@ def _query(client: Client, endpoints: Endpoints, ids: list[str]) -> list[FeedEnt
     search = arxiv.Search(id_list=ids, max_results=len(ids))
     results: list[arxiv.Result] = []
     try:
-        # One by one, as the package asks for a second page when the first one was short.
+        # One at a time, because the package requests a second page if the first one was short.
         for result in package.results(search):
-            results.append(result)  # noqa: PERF402 (what came before the exception counts)
+            results.append(result)  # noqa: PERF402 (results before an exception count)
     except _SecondPageError:
         pass
     except (ValueError, TypeError) as error:
@@ -134,7 +134,7 @@ def _query(client: Client, endpoints: Endpoints, ids: list[str]) -> list[FeedEnt
 
 
 def _take_over(package: arxiv.Client, client: Client, ids: Sequence[str]) -> None:
-    """Let the package ask through `client`. Its session is not public: see that it is where it was."""
+    """Make the package send requests through `client`, after checking that its private session exists."""
     import requests
 
     if not isinstance(getattr(package, "_session", None), requests.Session):
@@ -163,12 +163,13 @@ def _take_over(package: arxiv.Client, client: Client, ids: Sequence[str]) -> Non
 
 
 class _SecondPageError(Exception):
-    """The package wants more than one page, of ids that fit on one."""
+    """The package requests a second page for ids that fit on one."""
 
 
 class _Feed(Bytes):
-    """A feed from first to last tag, no larger than the ids asked for warrant. The package would take half of
-    one, or a web page, for the truth.
+    """A complete feed, within the size limit for its ids.
+
+    The package would accept half a feed, or a web page.
     """
 
     def __init__(self, ids: int) -> None:
@@ -176,7 +177,7 @@ class _Feed(Bytes):
         self._ids = ids
 
     def end(self) -> None:
-        # Some duplicates do come.
+        # Some duplicates are normal.
         if (count := self.data.count(b"<entry")) > 2 * self._ids + 10:
             raise Fault("large", f"arXiv's answer has {count} entries; {self._ids} papers were asked for")
         if looks_like_page(bytes(self.data[:1024])):
@@ -207,12 +208,12 @@ def _facts(result: arxiv.Result) -> FeedEntry | None:
 
 
 def _paragraphs(text: str) -> str:
-    """The abstract without its hard line ends; an indented line begins a paragraph."""
+    """The abstract without hard line breaks; an indented line starts a paragraph."""
     parts = re.split(r"\n\s*\n|\n(?=[ \t]{2,}\S)", plain(text).strip())
     return "\n\n".join(line for part in parts if (line := one_line(part)))
 
 
-# The files
+# Files
 
 
 def path_of(folder: Path, paper_id: str) -> Path:
@@ -253,7 +254,7 @@ def load(folder: Path, paper_id: str, asked: str) -> dict[str, Any] | None:
 
 
 def is_old(document: dict[str, Any], asked: str, wall: float) -> bool:
-    """A pinned version never is; a date in the future means that the clock was wrong."""
+    """Whether to request it again. Pinned versions are never old; a future date means a wrong clock."""
     if split_version(asked)[1] is not None:
         return False
     age = wall - datetime.fromisoformat(document["fetched"]).timestamp()

@@ -1,4 +1,4 @@
-"""Facts that the list lacks, put into it once a source has given them."""
+"""Add missing facts to the list once a source has provided them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from readtrack.sync.add import GivenFacts, rewrite, shortened
 
 
 def fill_in(home: Home, path: Path, papers: Sequence[Paper], found: Mapping[str, GivenFacts]) -> list[str]:
-    """Give `papers` their missing facts in the list at `path`; the ids of those that changed.
+    """Add missing facts of `papers` to the list at `path`; returns the ids of changed papers.
 
-    found  facts by id; those of arXiv papers are taken from the metadata that was fetched
+    found  facts by id; those of arXiv papers come from the fetched metadata
 
-    Raises ReadtrackError, with the list as it was, if it cannot be changed.
+    Raises ReadtrackError, with the list unchanged, if it cannot be edited.
     """
     facts = {paper.id: _usable(paper, _facts(home, paper, found)) for paper in papers}
     changed = [paper for paper in papers if facts[paper.id]]
@@ -50,7 +50,7 @@ def _facts(home: Home, paper: Paper, found: Mapping[str, GivenFacts]) -> GivenFa
 
 
 def _usable(paper: Paper, facts: GivenFacts) -> dict[str, Any]:
-    """The facts that are missing and were found."""
+    """The missing facts that were found."""
     values = {"title": facts.title, "authors": shortened(facts.authors), "year": facts.year}
     return {name: values[name] for name in paper.missing if values[name]}
 

@@ -1,4 +1,4 @@
-"""Reports of a sync: progress while it works, and a summary that names each paper that did not arrive."""
+"""Reports of a sync: progress, and a summary that names each paper that did not arrive."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _OFFLINE_EXIT = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncProgress:
-    """Something happened. `paper` is an id, or "" for a word about the sync as a whole (`message`).
+    """A progress event. `paper` is an id, or "" for a `message` about the whole sync.
 
-    `bytes` of `total` (None: unknown) are here of the file; `eta`: seconds until the whole sync is over, as
-    far as is known. States in FINAL are a paper's last.
+    `bytes` of `total` (None: unknown) of the file have arrived; `eta`: estimated seconds until the end of the
+    sync. States in FINAL are a paper's last.
     """
 
     paper: str
@@ -44,10 +44,11 @@ class SyncProgress:
 
 @dataclass(slots=True)
 class SyncSummary:
-    """How it ended. Every paper that was requested is in `states`; `reasons` holds a sentence for those that
-    did not arrive, the link for those that are on the web only, and what is worth knowing about others.
+    """The result of a sync.
 
-    `stopped`: why the sync ended early, if it did; `not_before`: when arXiv may be asked again (ISO 8601).
+    Every requested paper is in `states`; `reasons` has a sentence for those that did not arrive, the link for
+    those only on the web, and remarks on others. `stopped`: why the sync ended early, or ""; `not_before`:
+    when arXiv may be contacted again (ISO 8601).
     """
 
     states: dict[str, State] = field(default_factory=dict)
@@ -57,9 +58,9 @@ class SyncSummary:
     cancelled: bool = False
     not_before: str | None = None
     repaired: list[str] = field(default_factory=list)
-    filled: list[str] = field(default_factory=list)  # papers whose missing facts are in the list now
+    filled: list[str] = field(default_factory=list)  # papers whose missing facts were added to the list
     notes: list[str] = field(default_factory=list)
-    here: int = 0  # papers asked for whose PDF is in the library now
+    here: int = 0  # requested papers whose PDF is in the library
     requests: int = 0
     seconds: float = 0.0
 
@@ -74,7 +75,7 @@ class SyncSummary:
 
     @property
     def exit_code(self) -> int:
-        """0: all that can be had is here; 130: cancelled; 3: offline, or arXiv is left alone; else 1."""
+        """0: everything available is here; 130: cancelled; 3: offline, or arXiv is blocked; else 1."""
         if self.cancelled:
             return 130
         if not self.failed:
@@ -110,7 +111,7 @@ class SyncSummary:
 
     @property
     def details(self) -> list[str]:
-        """A line for each paper that did not arrive, and for whatever else the reader should know."""
+        """A line for each paper that did not arrive, and for other remarks."""
         lines = [f"Stopped: {self.stopped}."] if self.stopped else []
         by_reason: dict[str, list[str]] = {}
         if len(self.states) > 1 or self.stopped:  # else the headline has it

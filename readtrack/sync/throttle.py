@@ -1,8 +1,8 @@
-"""When a host may be asked: the pause between requests, orders to wait, hosts that are out for this sync.
+"""Throttling of hosts: pauses between requests, Retry-After, hosts that are blocked for this sync.
 
-arXiv's terms: at most one request every three seconds and one connection at a time, counted over everything
-under one's control; so the API's host, the PDFs' host and arxiv.org are one here, and the time of the last
-request is kept with the user for the next process. Every other host gets one request a second.
+arXiv's terms allow one request every three seconds and one connection at a time, over everything under one's
+control. So the API's host, the PDFs' host and arxiv.org count as one, and the time of the last request is
+stored for the next process. Every other host gets one request per second.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from readtrack.sync.faults import Fault
 ARXIV = "arXiv"
 ARXIV_PAUSE = 3.0  # seconds
 OTHER_PAUSE = 1.0
-PATIENCE = 3  # failures in a row after which a host is left alone
+PATIENCE = 3  # consecutive failures after which a host is blocked
 _DAY = 86400.0
 
 
 class HostThrottle:
-    """`path` keeps last requests and orders to wait; only the holder of the sync lock may have one."""
+    """`path` stores last requests and blocks; only the holder of the sync lock may use it."""
 
     def __init__(
         self, path: Path, clock: Clock, cancel: threading.Event, arxiv_hosts: frozenset[str]
@@ -36,10 +36,10 @@ class HostThrottle:
         self._cancel = cancel
         self._arxiv_hosts = arxiv_hosts
         self._kept = _read(path)
-        self._next: dict[str, float] = {}  # by the clock's now()
+        self._next: dict[str, float] = {}  # in the time of the clock's now()
         self._closed: dict[str, str] = {}
         self._failures: Counter[str] = Counter()
-        self.not_before: float | None = None  # wall time, if arXiv is to be left alone until then
+        self.not_before: float | None = None  # wall time until which arXiv is blocked
         self._take_over()
 
     def host(self, url: str) -> str:
@@ -51,7 +51,7 @@ class HostThrottle:
         return parts.netloc
 
     def wait(self, url: str) -> None:
-        """Return when `url` may be asked. Raises Fault "closed" if its host may not, Cancelled."""
+        """Wait until `url` may be requested. Raises Fault "closed" if its host is blocked, SyncCancelled."""
         host = self.host(url)
         if host in self._closed:
             raise Fault("closed", self._closed[host])
@@ -59,7 +59,7 @@ class HostThrottle:
         self.asked(url)
 
     def asked(self, url: str) -> None:
-        """A request to `url` is under way, or was until now: the pause restarts."""
+        """A request to `url` is in progress, or has just ended: restart the pause."""
         host = self.host(url)
         self._next[host] = self._clock.now() + _pause(host)
         self._kept.setdefault(host, {})["last"] = self._clock.wall()
@@ -69,10 +69,7 @@ class HostThrottle:
         self._failures[self.host(url)] = 0
 
     def failed(self, url: str, reason: str) -> str:
-        """All tries for one thing came to nothing; a host that does so again and again is left alone.
-
-        Returns what to say.
-        """
+        """All attempts for one file failed. Blocks the host after repeated failures; returns the message."""
         host = self.host(url)
         self._failures[host] += 1
         if self._failures[host] < PATIENCE:
@@ -83,11 +80,11 @@ class HostThrottle:
         return self._closed[host]
 
     def close(self, url: str, reason: str) -> None:
-        """No more requests to this host in this sync."""
+        """Block this host for this sync."""
         self._closed[self.host(url)] = reason
 
     def postpone(self, url: str, reason: str, seconds: float) -> str:
-        """No more requests to this host for so long, in this process or another. Returns what to say."""
+        """Block this host for some seconds, in all processes. Returns the message."""
         host = self.host(url)
         until = self._clock.wall() + min(seconds, _DAY)
         self._kept.setdefault(host, {}).update(not_before=until, why=reason)
@@ -101,11 +98,11 @@ class HostThrottle:
         return self._closed[host]
 
     def _take_over(self) -> None:
-        """Go on where the last process left off. Times that no sane clock can have written are ignored."""
+        """Restore the state of the last process, ignoring implausible times."""
         wall, now = self._clock.wall(), self._clock.now()
         for host, entry in list(self._kept.items()):
             since = wall - entry.get("last", 0.0)
-            if since < _pause(host):  # also where the clock was put back
+            if since < _pause(host):  # also after the clock was set back
                 self._next[host] = now + _pause(host) - max(0.0, since)
             if wall < entry.get("not_before", 0.0) <= wall + _DAY:
                 self._hold(host, entry["why"], entry["not_before"])
@@ -113,7 +110,7 @@ class HostThrottle:
                 del self._kept[host]
 
     def _write(self) -> None:
-        # Not worth an fsync: the machine takes longer than the pause to start after a power cut.
+        # Without fsync: after a power cut the machine takes longer than the pause to start.
         new = self._path.with_name(f"{self._path.name}.new")
         try:
             new.write_text(json.dumps(self._kept), encoding="utf-8")
@@ -123,7 +120,7 @@ class HostThrottle:
 
 
 def say_time(wall: float, now: float) -> str:
-    """`14:32`, or with the day if that is not today."""
+    """`14:32`, or with the date if it is not today."""
     moment = datetime.fromtimestamp(wall)
     today = moment.date() == datetime.fromtimestamp(now).date()
     return f"{moment:%H:%M}" if today else f"{moment:%Y-%m-%d %H:%M}"

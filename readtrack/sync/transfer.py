@@ -1,8 +1,8 @@
 """One HTTP request in its own thread.
 
-A thread that waits for a name, a handshake or a silent server cannot be woken by an event, and a read with a
-timeout starts afresh with every byte that drips in. So the waiting is done here, and the caller keeps the
-deadlines, and can leave at any moment: the socket is shut down, and the thread ends by itself.
+A thread that waits for name resolution, a handshake or a silent server cannot be interrupted by an event, and
+a read timeout restarts with every byte. So this thread does the waiting, while the caller enforces deadlines
+and can leave at any time: the socket is shut down, and the thread ends by itself.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from readtrack.sync.faults import Fault
 
-TIMEOUTS = (10.0, 60.0)  # seconds to connect, and of silence; the caller's own deadlines come first
+TIMEOUTS = (10.0, 60.0)  # seconds to connect, and of silence; the caller's own deadlines are shorter
 _CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """The beginning of an answer."""
+    """Status and headers of a response."""
 
     url: str
     status: int
@@ -37,7 +37,7 @@ class ResponseHead:
 
     @property
     def length(self) -> int | None:
-        """Bytes announced, where they mean something."""
+        """Announced bytes, if the header is meaningful."""
         text = self.headers.get("Content-Length", "")
         if self.headers.get("Content-Encoding", "identity") != "identity":
             return None
@@ -45,7 +45,7 @@ class ResponseHead:
 
 
 class TransferThread(threading.Thread):
-    """`messages` brings a ResponseHead, then bytes, then None for the end; or an exception at any point."""
+    """`messages` yields a ResponseHead, then bytes, then None at the end; or an exception at any point."""
 
     def __init__(
         self, session: requests.Session, url: str, headers: dict[str, str], *, public_only: bool
@@ -55,7 +55,7 @@ class TransferThread(threading.Thread):
         self._url = url
         self._headers = headers
         self._public_only = public_only
-        self.is_private = False  # whether the host has a private address, once there is a connection
+        self.is_private = False  # whether the host has a private address, once connected
         self._given_up = threading.Event()
         self._complete = False
         self._connection: HTTPConnection | None = None
@@ -67,7 +67,7 @@ class TransferThread(threading.Thread):
                 self._url, headers=self._headers, stream=True, allow_redirects=False, timeout=TIMEOUTS
             ) as response:
                 self._put(ResponseHead(self._url, response.status_code, response.headers))
-                # Not iter_content, which holds bytes back until a chunk is full.
+                # Not iter_content, which waits until a chunk is full.
                 while data := response.raw.read1(_CHUNK, decode_content=True):
                     self._put(data)
             self._complete = True
@@ -79,18 +79,18 @@ class TransferThread(threading.Thread):
                 self._put(error)
 
     def give_up(self) -> None:
-        """Break the connection off unless the answer is complete; wait a moment for the thread to end."""
+        """Break the connection unless the response is complete, and wait a moment for the thread to end."""
         self._given_up.set()
         if not self._complete:
             self._shut_down()
         self.join(0.2)
 
     def uses(self, connection: HTTPConnection) -> None:
-        """Called by the connection in this thread, before and after it connects."""
+        """Called by the connection in this thread, before and after connecting."""
         self._connection = connection
         if self._given_up.is_set():
             self._shut_down()
-        # What lies behind a proxy is the proxy's to know.
+        # Behind a proxy the address is unknown.
         if connection.sock is not None and connection.proxy is None:
             self.is_private = is_private(connection.sock.getpeername())
             if self.is_private and self._public_only:
@@ -99,7 +99,7 @@ class TransferThread(threading.Thread):
     def _shut_down(self) -> None:
         sock = getattr(self._connection, "sock", None)
         if sock is not None:
-            # Not SSLSocket.shutdown, which takes the TLS state away under the thread that reads.
+            # Not SSLSocket.shutdown, which removes the TLS state under the reading thread.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
@@ -113,11 +113,11 @@ class TransferThread(threading.Thread):
 
 
 class _GivenUpError(Exception):
-    """Nobody waits for this answer any more."""
+    """Nobody waits for this response any more."""
 
 
 def is_private(address: tuple[Any, ...]) -> bool:
-    """Whether a socket's address is of this machine or a private network."""
+    """Whether a socket's address belongs to this machine or a private network."""
     return not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global
 
 
@@ -156,7 +156,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections that tell their TransferThread what to shut down; one of them at a time."""
+    """Connections that register with their TransferThread for shutdown, one at a time."""
 
     def __init__(self) -> None:
         super().__init__(pool_connections=1, pool_maxsize=1)
@@ -170,7 +170,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _use_pools(manager: urllib3.PoolManager) -> urllib3.PoolManager:
-    # A SOCKS proxy brings its own pools; a request over one is broken off by its timeouts alone.
+    # A SOCKS proxy has its own pools; its requests end only by timeouts.
     if all(
         pool in (HTTPConnectionPool, HTTPSConnectionPool) for pool in manager.pool_classes_by_scheme.values()
     ):
@@ -179,10 +179,10 @@ def _use_pools(manager: urllib3.PoolManager) -> urllib3.PoolManager:
 
 
 def open_session(user_agent: str) -> requests.Session:
-    """Proxies and CA bundles come from the usual environment variables."""
+    """A session that takes proxies and CA bundles from the usual environment variables."""
     session = requests.Session()
     session.headers["User-Agent"] = user_agent
-    session.auth = lambda request: request  # or requests sends what ~/.netrc has for the host
+    session.auth = lambda request: request  # otherwise requests sends credentials from ~/.netrc
     for scheme in ("https://", "http://"):
         session.mount(scheme, _Adapter())
     return session
