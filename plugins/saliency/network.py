@@ -1,8 +1,8 @@
-"""The network to explain. It recognises the two digits of a scene and was trained on their names only.
+"""The network that is looked into: it names the two digits of a scene, and learnt from their names alone.
 
-Several papers share it. It is trained with batch normalisation, which is then folded into the convolutions,
-because the papers explain plain networks of convolutions, ReLU and pooling, and their backward rules do not
-cover normalisation. The global average before the classifier makes Grad-CAM a class activation map.
+Several papers share it. It is trained with batch normalisation, which is then folded into the convolutions:
+the papers explained plain networks of convolutions, ReLU and pooling, and their rules for the way back know
+no normalisation. The mean over all places before the classifier makes Grad-CAM a class activation map.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,18 +22,18 @@ Scores = Float[Tensor, "batch classes"]
 
 CLASSES = 5
 SIDE = 20
-BRIGHTNESS = 0.3  # about the mean of all pixels, subtracted inside the network
+BRIGHTNESS = 0.3  # about the mean of all pixels, taken off inside the network
 WIDTHS = (16, 32, 48, 64)
 
 
 class Layer(nn.Module):
-    """A convolution and its batch normalisation; `folded` merges the two."""
+    """A convolution and its normalisation; `folded` makes them one convolution."""
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, size, padding=size // 2)
         self.norm = nn.BatchNorm2d(outputs)
-        if not self.convolution.weight.is_meta:  # on meta torch imports its compiler, which takes a second
+        if not self.convolution.weight.is_meta:  # where torch would import its compiler, a second's work
             nn.init.kaiming_normal_(self.convolution.weight, nonlinearity="relu")
             nn.init.zeros_(self.convolution.bias)
 
@@ -41,7 +41,7 @@ class Layer(nn.Module):
         return self.norm(self.convolution(x))
 
     def folded(self) -> nn.Conv2d:
-        """One convolution that equals both in evaluation mode."""
+        """The convolution that does what both do when they do not train."""
         old, norm = self.convolution, self.norm
         new = nn.Conv2d(old.in_channels, old.out_channels, old.kernel_size, padding=old.padding).to(
             old.weight
@@ -53,9 +53,9 @@ class Layer(nn.Module):
 
 
 class PairNet(nn.Module):
-    """Images to a logit per digit: four convolutions, two max-poolings, a global average.
+    """Images to a score for each digit, the logarithm of its odds: convolutions 1 to 4, two poolings, a mean.
 
-    ReLUs and poolings are separate modules, each used once, so that explanation methods can hook them.
+    ReLUs and poolings are modules of their own, each used once: what looks into the network hooks them.
     """
 
     def __init__(self, classes: int = CLASSES) -> None:
@@ -70,14 +70,14 @@ class PairNet(nn.Module):
         self.classifier = nn.Linear(fourth, classes)
 
     def features(self, images: Images) -> Maps:
-        """The last feature maps, at a quarter of the image's side."""
+        """The last maps, a quarter of the image's side."""
         return self.layers(images - BRIGHTNESS)
 
     def forward(self, images: Images) -> Scores:
         return self.classifier(self.features(images).mean((2, 3)))
 
     def fold(self) -> "PairNet":
-        """Fold each normalisation into its convolution, in place, and freeze all weights."""
+        """Fold each normalisation into its convolution, in place, and fix all weights."""
         for index, layer in enumerate(self.layers):
             if isinstance(layer, Layer):
                 self.layers[index] = layer.folded()
@@ -85,7 +85,7 @@ class PairNet(nn.Module):
 
 
 def draw(run: Run, part: scenes.Part, count: int) -> scenes.Scenes:
-    """Scenes of level `pair` at half size: two digits of 0 to 4, and half of a third one."""
+    """The shared scenes' level `pair` at half its size: two digits of 0 to 4, and half of a third one."""
     changes = {"size": SIDE, "digit": (7, 11), "classes": CLASSES, "fragments": (1, 1)}
     return scenes.draw(count, run.data_seed(part), part, "pair", **changes)
 
@@ -103,7 +103,7 @@ class Pair(NamedTuple):
 
 
 def networks(run: Run) -> Pair:
-    """From the cache if present (`Run.trained`), otherwise trained in ten seconds on one core."""
+    """From the cache if they are there (`Run.trained`): ten seconds on one core if not."""
 
     def train(network: nn.Module) -> None:
         learn(run, cast(PairNet, network))
@@ -131,13 +131,13 @@ def learn(run: Run, network: PairNet) -> None:
 
 
 class Known(NamedTuple):
-    """Held-out scenes whose digits the network recognises.
+    """Held-out scenes, and those of their digits that the network names.
 
-    images   the scene of each question; every scene occurs twice, once for each digit
-    classes  the digit in question
-    boxes    its box
-    others   the box of the other digit
-    named    fraction of all digits, in all scenes, that are among the two highest scores
+    images   the scene of each question; every scene stands twice, once for either digit
+    classes  the digit that is asked for
+    boxes    of the asked digit
+    others   of the other one
+    named    the share of all digits, in all scenes, that are among the two highest scores
     """
 
     images: Images
@@ -149,14 +149,14 @@ class Known(NamedTuple):
 
 @torch.no_grad()
 def known(run: Run, network: Callable[[Images], Scores], part: scenes.Part, count: int) -> Known:
-    """Questions about scenes whose two digits the network both recognises; only those can be explained."""
+    """Questions about scenes whose two digits the network both names: only what is known can be explained."""
     scene = draw(run, part, count)
     images = scene.images.to(run.device, run.dtype)
     scores = torch.cat([network(x) for x in images.split(250)]).cpu().float()
     best = shown(scores.topk(2).indices) > 0
     right: Bool[Tensor, "count 2"] = best.gather(1, scene.labels)
     rows = right.all(1).nonzero().flatten()
-    if not len(rows):  # an untrained network may recognise none; then use some scenes anyway
+    if not len(rows):  # an untaught network may name none: the questions are asked all the same
         rows = torch.arange(min(len(images), 4))
     pair = torch.cat((scene.labels[rows], scene.labels[rows].flip(1)), 1).view(-1, 2)
     boxes = torch.stack((scene.boxes[rows], scene.boxes[rows].flip(1)), 1)
@@ -170,7 +170,7 @@ def known(run: Run, network: Callable[[Images], Scores], part: scenes.Part, coun
 
 
 def inside(boxes: Float[Tensor, "questions 4"], sides: Sequence[int]) -> Bool[Tensor, "questions _ _"]:
-    """Pixel masks of boxes x1, y1, x2, y2, half-open."""
+    """The pixels of boxes x1, y1, x2, y2, half-open."""
     height, width = sides
     y, x = torch.arange(height)[None, :, None], torch.arange(width)[None, None, :]
     x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)
