@@ -151,8 +151,9 @@ def _hint(desk: Desk, sheet: Sheet) -> None:
     text = desk.hint(sheet)
     if not text:
         raise NotAvailableError(f"{sheet.name} has no hints.")
-    opened = desk.standings()[sheet.name].hints
-    terminal.print_err(f"{sheet.name}, hint {opened} of {len(sheet.hints)}")
+    opened, total = desk.standings()[sheet.name].hints, len(sheet.hints)
+    more = "" if opened < total else ", the last: --solution shows the paper's code"
+    terminal.print_err(f"{sheet.name}, hint {opened} of {total}{more}")
     for line in terminal.paragraphs(text):
         terminal.print_out(line)
 

@@ -128,9 +128,11 @@ def show(desk: Desk, record: Record) -> bool:
             for line in present.details(event):
                 say(line)
     terminal.print_out()
-    terminal.print_out(f"{desk.paper}: {present.summary(event['outcome'] for event in found)}")
+    if len(found) > 1 or len(desk.names) == 1:
+        terminal.print_out(f"{desk.paper}: {present.summary(event['outcome'] for event in found)}")
     if following is not None:
-        terminal.print_err(f"Next: {following.name}. {following.task}")
+        for text in terminal.paragraphs(f"Next: {following.name}. {following.task}"):
+            terminal.print_err(text)
     return all(event["outcome"] == "passed" for event in found)
 
 

@@ -111,6 +111,10 @@ class Session:
             report = [f"it asked for more memory than the {MEMORY >> 30} GiB that an exercise may have"]
         elif isinstance(error, SystemExit):
             report = ["it ends the program (sys.exit, exit or quit)"]
+        elif isinstance(error, RecursionError):
+            report = [
+                "it calls itself without end; so does a call of the paper's function, which is yours here"
+            ]
         elif isinstance(error, NotImplementedError) and not told:
             report = ["it calls a function that is not written yet"]
         else:

@@ -109,8 +109,9 @@ def details(event: ExerciseJudged) -> Iterator[PracticeLine]:
             first, _, rest = sentence.removesuffix(".").partition(" ")
             first = first if first.strip(",") in names else first[:1].upper() + first[1:]
             yield PracticeLine(f"    {first} {rest}.", "doubtful")
-    for line in report:
-        yield PracticeLine(f"    {plain(line)}")
+    for line in report:  # numbers and code in columns, or an error's message in sentences
+        numbers = event["outcome"] == "wrong" or line.startswith("line ")
+        yield PracticeLine(f"    {plain(line)}", "plain" if numbers else "bad")
 
 
 def summary(outcomes: Iterable[str]) -> str:

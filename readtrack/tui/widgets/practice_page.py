@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from textual.content import Content
@@ -27,6 +28,7 @@ from readtrack.tui.widgets.line_view import (
 if TYPE_CHECKING:
     from readtrack.practice.diary import PracticeStanding
     from readtrack.practice.sheet import Sheet
+    from readtrack.runs.events import ExerciseJudged
     from readtrack.runs.record import Record
     from readtrack.tui.controllers.practice import PracticeDesk
 
@@ -96,19 +98,29 @@ def exercise(bench: PracticeDesk, sheet: Sheet, found: PracticeStanding, width: 
     """Task, hints opened so far, and the last check's message."""
     number = bench.desk.sheets.index(sheet) + 1
     lines = [heading(f"{number} {sheet.name}"), *wrapped(sheet.task, width, indent=1)]
-    lines += [BLANK, *_hints(sheet, found, width)]
+    hints = [BLANK, *_hints(sheet, found, width)]
+    event = bench.verdicts.get(sheet.name)
+    if event is not None and not bench.problem and bench.desk.file.exists():
+        return [*lines, *_judged(event, hints, width)]
+    lines += hints
     if bench.problem:
         return [*lines, BLANK, *wrapped(bench.problem, width, "$bad", indent=1)]
     if not bench.desk.file.exists():
         words = f"Press {key('practice_edit')} to write the skeleton and open it in your editor."
         return [*lines, BLANK, *wrapped(words, width, "$reading", indent=1)]
-    event = bench.verdicts.get(sheet.name)
-    if event is None:
-        words = "Checking …" if bench.check is not None else f"Press {key('practice_check')} to check it."
-        return [*lines, BLANK, *wrapped(words, width, "$muted", indent=1)]
+    words = "Checking …" if bench.check is not None else f"Press {key('practice_check')} to check it."
+    return [*lines, BLANK, *wrapped(words, width, "$muted", indent=1)]
+
+
+def _judged(event: ExerciseJudged, hints: list[Line], width: int) -> list[Line]:
+    """The last check in words, hints, and then its numbers, which may be many."""
     mark = present.OUTCOMES.get(event["outcome"], present.OUTCOMES["failed"])
     told = (f"{mark.sign} {present.outcome(event)}", tone_style(mark.tone))
-    return [*lines, BLANK, Line(join(" ", told)), *_details(present.details(event), width)]
+    found = list(present.details(event))
+    words = list(takewhile(lambda one: one.tone != "plain", found))
+    numbers = _details(found[len(words) :], width)
+    lines = [BLANK, Line(join(" ", told)), *_details(words, width), *hints]
+    return [*lines, BLANK, *numbers] if numbers else lines
 
 
 def _details(found: Iterable[present.PracticeLine], width: int) -> list[Line]:
