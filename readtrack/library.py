@@ -267,7 +267,7 @@ class Library:
         return self._undone(entries) if entries else None
 
     def redo(self) -> str | None:
-        """Do again what the last undo took back; says what, None if there was nothing or it is too late."""
+        """Redo the last change that was undone; says which, None if there was none or it is too late."""
         entries = self._journal.redo()
         self._read_journal()
         return self._redone(entries) if entries else None

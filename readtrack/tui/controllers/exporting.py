@@ -31,7 +31,7 @@ class ExportController:
                 raise ReadtrackError(f"{path.name} exists. Press enter again to replace it.")
             self._write(path)
 
-        self._shell.ask(InputDialog("Export your list to", _HINT, write, "reading-list.md"))
+        self._shell.ask(InputDialog("Export your list to", _HINT, write, "reading-list.md", selected=True))
 
     def _check(self, path: Path) -> None:
         """Raises ReadtrackError if the path cannot be an export."""

@@ -19,7 +19,7 @@ _LOOK_EVERY = 0.2  # seconds
 
 
 class SyncController:
-    """`last` is the sync that runs or ran last; all methods are for the app's own thread."""
+    """`last` is the current or last sync; all methods are for the app's own thread."""
 
     def __init__(self, shell: Shell, search: SearchController) -> None:
         self._shell = shell

@@ -98,14 +98,15 @@ class InputDialog(Dialog[None]):
         value: str = "",
         *,
         suggestions: Iterable[str] = (),
+        selected: bool = False,
     ) -> None:
-        """suggestions: lines that tab completes what is typed to."""
+        """suggestions: lines that tab completes what is typed to; selected: typing replaces `value`."""
         super().__init__()
         self._question = question
         self._take = take
         self._hint = Static(text(hint), classes="hint", markup=False)
         suggester = SuggestFromList(suggestions, case_sensitive=False)
-        self._input = _Completing(value, select_on_focus=False, suggester=suggester)
+        self._input = _Completing(value, select_on_focus=selected, suggester=suggester)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):

@@ -1,4 +1,4 @@
-"""The sync that runs or ran last: each paper with its state, and why it did not arrive."""
+"""The current or last sync: the state of each paper, with the reason for each failure."""
 
 from __future__ import annotations
 
