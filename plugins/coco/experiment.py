@@ -142,7 +142,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 10) * (1 - s / steps))
     batches = run.generator("batches")
     network.train()
-    for step in run.steps(steps, f"{arm}{label}"):
+    for step in run.steps(steps, f"{arm}{label}", state=(network, optimizer, schedule)):
         batch = Batch(*(field.to(device) for field in draw(batches)))
         cells = network(batch.images.to(dtype))
         loss = detection_loss(cells, batch, network.stride)

@@ -212,7 +212,7 @@ def learn(
     generator, steps = run.generator("batches"), run.pick(smoke=3, quick=300, full=4000)
     torch.manual_seed(run.seed + 1)  # dropout draws from torch's own generator
     run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+    for step in run.steps(steps, f"{arm}, rate {rate:g}", state=(model, optimizer)):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 30) * (1 - step / steps)
         rows = torch.randint(len(train.said), (16,), generator=generator).tolist()

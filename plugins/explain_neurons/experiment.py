@@ -146,7 +146,7 @@ def train(run: Run, texts: Texts, model: nn.Module) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     batches = run.generator("batches")
     run.phase("train")
-    for step in run.steps(steps, "the model to explain"):
+    for step in run.steps(steps, "the model to explain", state=(model, optimizer, schedule)):
         windows = data.windows(texts.train, TIME + 1, 16, batches).to(run.device)
         run.descend(model.loss(windows), optimizer, step=step, metric="training loss", clip=1.0)
         schedule.step()

@@ -223,7 +223,7 @@ def train(at: Trial, norm: Norm, rate: float) -> tuple[float, Scores]:
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     batches = at.generator("batches")
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(model, optimizer, decay)):
         rows = torch.randint(len(x), (size,), generator=batches)
         loss = F.cross_entropy(model(x[rows]), y[rows])
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}")

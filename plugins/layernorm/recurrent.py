@@ -86,7 +86,7 @@ def attempt(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[fl
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     batches = at.generator("batches")
     run.phase("train")
-    for step in at.steps(at.length(steps), f"{at.name}, rate {rate:g}"):
+    for step in at.steps(at.length(steps), f"{at.name}, rate {rate:g}", state=(model, optimizer)):
         rows = torch.randint(len(x), (32,), generator=batches)
         loss = F.cross_entropy(model(x[rows]), y[rows])
         at.descend(loss, optimizer, step=step, metric=f"recurrent loss at rate {rate:g}", clip=1.0)

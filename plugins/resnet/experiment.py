@@ -252,7 +252,7 @@ def train(at: Trial, make: Make, rate: float) -> tuple[float, Losses]:
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     batches = at.generator("batches")
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(network, optimizer, schedule)):
         loss = error(network, *strips(BATCH, batches)).mean()
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}")
         schedule.step()

@@ -123,7 +123,7 @@ def learn(run: Run, network: PairNet) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(1, (s + 1) / 50) * (1 - s / steps))
     network.train()
     run.phase("train")
-    for step in run.steps(steps, "the network that is looked into"):
+    for step in run.steps(steps, "the network that is looked into", state=(network, optimizer, schedule)):
         picked = torch.randint(count, (batch,), generator=rows)
         loss = F.binary_cross_entropy_with_logits(network(images[picked]), labels[picked])
         run.descend(loss, optimizer, step=step, metric="loss of the network that is looked into")
