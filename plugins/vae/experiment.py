@@ -5,7 +5,6 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -188,9 +187,11 @@ def normal(model: VAE, x: Images, generator: torch.Generator) -> Float[Tensor, "
 
 @hookimpl
 def experiment(run: Run) -> None:
-    images = (data.digits()[0] > 0.5).flatten(1).to(run.device, run.dtype)
-    (x,), (choose,), (judge,) = data.parts(images, seed=run.seed)
-    digits = Digits(x, choose, judge[run.rows(len(judge), "judge")])
+    source = run.source("images", at_most=run.pick(smoke=5_000, quick=5_000, full=None))
+    source = source.grey(run.pick(smoke=14, quick=14, full=28))
+    parts = ((images > 0.5).flatten(1).to(run.device, run.dtype) for images, _ in source.parts)
+    digits = Digits(*parts)
+    x = digits.train
     frequency = (x.sum(0) + 1) / (len(x) + 2)  # Laplace's: no pixel is impossible
     independent = log_bernoulli(frequency.logit().expand_as(digits.judge), digits.judge)
     table = run.compare(
@@ -337,22 +338,16 @@ def sooner(table: Table) -> dict[str, dict[str, float]]:
     return {"": {"wake-sleep's steps / steps to its best bound": step / first}}
 
 
-def as_pictures(pixels: Images) -> Float[Tensor, "batch 1 height width"]:
-    """Ink is black, a pixel becomes 4 × 4, and a frame parts the digits."""
-    large = (1 - pixels.float()).view(-1, 1, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return F.pad(large, (2, 2, 2, 2), value=0.8)
-
-
 def draw(run: Run, model: VAE, x: Images) -> None:
     """Digits that nobody wrote, and what is left of written ones."""
     z = torch.randn(64, model.latent, generator=run.generator("samples")).to(x)
     with torch.no_grad():
         drawn, mean = model.decode(z).sigmoid(), model.encode(x[:32])[0]
         again = model.decode(mean).sigmoid()
-    run.image("samples", as_pictures(drawn), caption="Decoded from random z (as in figure 5, 8 variables).")
+    run.image("samples", data.tiles(drawn), caption="Decoded from random z (as in figure 5, 8 variables).")
     rows = torch.cat((x[:32].view(4, 8, -1), again.view(4, 8, -1)), 1).flatten(0, 1)
     names, caption = ["digit", "decoded"] * 4, "Held-out digits, and below them decoded again."
-    run.image("reconstructions", as_pictures(rows), columns=8, rows=names, caption=caption)
+    run.image("reconstructions", data.tiles(rows), columns=8, rows=names, caption=caption)
 
 
 def draw_plane(run: Run, model: VAE) -> None:
@@ -360,5 +355,9 @@ def draw_plane(run: Run, model: VAE) -> None:
     steps = torch.special.ndtri(torch.linspace(0.04, 0.96, 12)).to(run.device, run.dtype)
     with torch.no_grad():
         drawn = model.decode(torch.cartesian_prod(steps, steps)).sigmoid()
-    rows = as_pictures(drawn).view(12, 12, 36, 36).transpose(1, 2).reshape(1, 12 * 36, 12 * 36)
-    run.image("plane", rows, caption="Two latent variables, one along each side (as in figure 4).")
+    run.image(
+        "plane",
+        data.tiles(drawn),
+        columns=12,
+        caption="Two latent variables, one along each side (as in figure 4).",
+    )

@@ -332,7 +332,7 @@ class Run:
             seed=self.seed,
             device=self.device,
             dtype=self.dtype,
-            budget=self.budget,
+            budget=" ".join((self.budget, *map(str, sorted(self._settings.items())))),
             log=self.log,
             keep=self.keeps_trained,
         )

@@ -293,7 +293,7 @@ def test_the_experiment_runs(run_experiment):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(EXPERIMENT) == "0425605b28d4"
+    assert digest(EXPERIMENT) == "78a938e14796"
 
 
 def test_every_variant_is_right(check_benchmark):

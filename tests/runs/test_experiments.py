@@ -187,6 +187,13 @@ def test_a_network_is_trained_once(made, home):
     assert torch.equal(mended.network.weight, first.network.weight)
 
 
+def test_other_settings_train_another_network(made, home):
+    learn.times = 0
+    for settings in ({}, {"images": "a"}, {"images": "b"}, {"images": "a"}):
+        made(settings=settings)[0].trained("toy", lambda: nn.Linear(2, 2), learn)
+    assert learn.times == 3
+
+
 def test_streams_are_named_and_differ(made):
     run = made()[0]
     a, again, b = (torch.rand(3, generator=run.generator(name)) for name in ("x", "x", "y"))
