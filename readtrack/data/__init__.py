@@ -1,8 +1,8 @@
-"""Small data sets that need no network: they ship with Python and scikit-learn, or are made by rule.
+"""Small data sets that need no network: shipped with Python and scikit-learn, or synthetic.
 
-Imported by plugins, inside the worker only. Every function returns fresh CPU tensors (or a string) and gives
-the same answer each time; what is random takes a generator or a seed. What is made by rule lies in modules of
-its own: `scenes`, `strokes`, `balls`, `senses`, `sheet`, `speech` (and `audio`, its spectrograms).
+Imported by plugins, inside the worker only. Every function returns new CPU tensors (or a string) and is
+deterministic; random data take a generator or a seed. Synthetic data are in separate modules: `scenes`,
+`strokes`, `balls`, `senses`, `sheet`, `speech` (and `audio`, its spectrograms).
 """
 
 from readtrack.data.shipped import code, digits, photographs, text

@@ -1,4 +1,4 @@
-"""Balls that bounce in a box without friction, as grey films: two frames tell the next one, one does not."""
+"""Grey films of balls that bounce in a box without friction. Predicting a frame takes two frames, not one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-_STEPS = 8  # of time between two frames
-_TRIES = 1000  # of places where no two balls touch
+_STEPS = 8  # time steps between two frames
+_TRIES = 1000  # attempts to find places without contact between balls
 
 
 class Films(NamedTuple):
     """`count` films; lengths are in pixels, times in frames."""
 
     frames: Float[Tensor, "count time size size"]  # 0 to 1, rows first
-    positions: Float[Tensor, "count time balls 2"]  # x, y of the middles
+    positions: Float[Tensor, "count time balls 2"]  # x, y of the centres
     velocities: Float[Tensor, "count time balls 2"]
 
 
@@ -30,11 +30,11 @@ def bounce(
     radius: float = 1.2,
     speed: float = 0.8,
 ) -> Films:
-    """Balls of one size and mass, each at `speed` pixels a frame to begin with, from places drawn at random.
+    """Balls of equal size and mass, initially at `speed` pixels per frame, from random places.
 
-    After the films of Sutskever, Hinton and Taylor (2008); they meet walls and each other without loss. A
-    pixel is 1 inside a ball, 0 outside, and between the two along the edge. Raises ValueError where the balls
-    do not fit into the box, or could pass through each other in one step.
+    After the films of Sutskever, Hinton and Taylor (2008). Collisions with walls and each other are elastic.
+    A pixel is 1 inside a ball, 0 outside, and in between along the edge. Raises ValueError if the balls do
+    not fit into the box, or could pass through each other in one step.
     """
     if speed > _STEPS * radius / 2:
         raise ValueError(f"speed={speed}: at most {_STEPS * radius / 2}, or balls jump over each other")
@@ -56,7 +56,7 @@ def bounce(
 def _places(
     count: int, balls: int, size: int, radius: float, generator: Generator
 ) -> Float[Tensor, "count balls 2"]:
-    """Middles inside the box, no two balls touching."""
+    """Centres inside the box, without contact between balls."""
     if size <= 2 * radius:
         raise ValueError(f"a ball of radius {radius} does not fit into a box of {size}")
     here = torch.zeros(count, balls, 2)
@@ -71,7 +71,7 @@ def _places(
 
 
 def _off_walls(here: Tensor, velocity: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """Positions beyond a wall, reflected at it."""
+    """Reflect positions beyond a wall."""
     beyond, short = here > high, here < low
     here = torch.where(beyond, 2 * high - here, torch.where(short, 2 * low - here, here))
     velocity = torch.where(beyond, -velocity.abs(), torch.where(short, velocity.abs(), velocity))
@@ -79,7 +79,7 @@ def _off_walls(here: Tensor, velocity: Tensor, low: float, high: float) -> tuple
 
 
 def _off_each_other(here: Tensor, velocity: Tensor, radius: float) -> Tensor:
-    """Balls that touch and approach exchange the parts of their velocities along the line between them."""
+    """Balls in contact that approach exchange their velocity components along the line between them."""
     balls = here.shape[1]
     for i in range(balls):
         for j in range(i):

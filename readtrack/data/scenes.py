@@ -38,19 +38,19 @@ PALETTE = {
 COLOURS = tuple(PALETTE)
 
 _GLYPH = 40  # pixels of a glyph's side
-_FIELD = 106  # pixels of a field's side: 4 x 6 of them fill a photograph of 427 x 640
-_TRIES = 12  # places that are tried for each digit
-_CHUNK = 128  # scenes at a time: larger tensors are slower, because their pages are new every time
+_FIELD = 106  # pixels of a field's side: 4 x 6 of them fit into a photograph of 427 x 640
+_TRIES = 12  # places tried for each digit
+_CHUNK = 128  # scenes at a time; larger tensors are slower, because their memory pages are always new
 
 
 @dataclass(frozen=True)
 class Level:
-    """The composition of scenes. Lengths are in pixels, pairs are the least and the most."""
+    """The composition of scenes. Lengths are in pixels, pairs are minimum and maximum."""
 
     size: int = 32  # the scene's side, at most a field's
     objects: tuple[int, int] = (1, 1)
-    digit: tuple[float, float] = (14, 22)  # a digit's height before it is turned, log-uniform
-    rotate: float = 20  # degrees, either way
+    digit: tuple[float, float] = (14, 22)  # height before rotation, log-uniform
+    rotate: float = 20  # degrees in either direction
     fragments: tuple[int, int] = (0, 0)
     overlap: float = 0.15  # what two digits may share, of the smaller one's box
     classes: int = 10  # digits below this
@@ -58,7 +58,7 @@ class Level:
     two_coloured: bool = False  # a digit's lower half has another colour
     centred: bool = False  # the first digit stands in the middle
     dim: float = 0.45  # what the photograph is multiplied by
-    colours: int = 6  # how many of `COLOURS`
+    colours: int = 6  # number of `COLOURS` in use
 
 
 LEVELS = {
@@ -77,8 +77,9 @@ LEVELS = {
 class Scenes:
     """N scenes of S x S pixels, up to K digits and D fragments. Boxes: x1, y1, x2, y2 in pixels, half-open.
 
-    A place without a digit has label and colour -1, a box of zeros and an empty mask. Boxes and masks are of
-    what is seen: later digits hide earlier ones. A digit of two colours is named after its upper half.
+    An absent digit has label and colour -1, a box of zeros and an empty mask. Boxes and masks are of the
+    visible part, because later digits hide earlier ones. A digit of two colours is named after its upper
+    half.
     """
 
     images: Float[Tensor, "N 3 S S"]  # in [0, 1]
@@ -93,11 +94,11 @@ class Scenes:
         return len(self.images)
 
     def classes(self) -> Int64[Tensor, "N S S"]:
-        """The class of every pixel: 0 for the background (and fragments), digit + 1."""
+        """The class of every pixel: 0 for the background (and fragments), else digit + 1."""
         return (self.masks * (self.labels + 1)[:, :, None, None]).sum(1)
 
     def captions(self) -> list[str]:
-        """The caption, from left to right: "a red three and a blue seven on the flower"."""
+        """A caption that lists digits from left to right: "a red three and a blue seven on the flower"."""
         middles = (self.boxes[..., 0] + self.boxes[..., 2]).masked_fill(self.labels < 0, math.inf)
         order = middles.argsort(dim=1, stable=True)
         labels, colours = self.labels.gather(1, order).tolist(), self.colours.gather(1, order).tolist()
@@ -110,9 +111,9 @@ class Scenes:
         return captions
 
     def coco(self) -> dict[str, Any]:
-        """Images, annotations and categories as COCO's file of instances has them; a category is digit + 1.
+        """Images, annotations and categories in COCO's instance format; the category is digit + 1.
 
-        Boxes are x, y, width, height; masks are run lengths, not compressed, column by column.
+        Boxes are x, y, width, height; masks are uncompressed run lengths, column by column.
         """
         size = self.images.shape[-1]
         images = [
@@ -123,7 +124,7 @@ class Scenes:
             x1, y1, x2, y2 = self.boxes[i, k].tolist()
             annotations.append(
                 {
-                    "id": number + 1,  # in COCO's evaluation a match with annotation 0 counts as none
+                    "id": number + 1,  # in COCO's evaluation annotation id 0 means no match
                     "image_id": i,
                     "category_id": int(self.labels[i, k]) + 1,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
@@ -137,11 +138,11 @@ class Scenes:
 
 
 def draw(count: int, seed: int, part: Part = "train", level: str = "photo", **changes: Any) -> Scenes:
-    """`count` scenes of a level, with `changes` to it; the same arguments make the same scenes, to the bit.
+    """`count` scenes of a level, with `changes` to it. Deterministic in its arguments.
 
-    Digits, then fragments take the one of twelve places that overlaps the earlier ones least. Whatever still
-    overlaps too much is left out, except for the least number of digits. Colours are ones that show.
-    Raises KeyError or ValueError for a level, a part or a size that does not exist.
+    Digits and then fragments are placed at the one of twelve places that overlaps earlier ones least. Objects
+    that still overlap too much are left out, except for the minimum number of digits. Colours contrast with
+    the background. Raises KeyError or ValueError for a level, a part or a size that does not exist.
     """
     made = replace(LEVELS[level], **changes)
     if part not in get_args(Part):
@@ -155,14 +156,14 @@ def draw(count: int, seed: int, part: Part = "train", level: str = "photo", **ch
 
 
 def _chunk(n: int, part: Part, level: Level, generator: Generator) -> tuple[Tensor, ...]:
-    """The fields of `Scenes`, of n scenes."""
+    """The fields of `Scenes` for n scenes."""
     most = level.objects[1]
     canvas, background = _backgrounds(n, part, level, generator)
     labels, things = _things(n, part, level, generator)
 
     colours = torch.empty_like(labels)
-    top = torch.full((n, level.size**2), -1, dtype=torch.int8)  # whose pixel it is
-    # Fragments come after the digits in every table, and lie under them in the picture.
+    top = torch.full((n, level.size**2), -1, dtype=torch.int8)  # the topmost thing of each pixel
+    # Fragments come after the digits in every table, but below them in the picture.
     for k in [*range(most, len(things)), *range(most)]:
         colours[:, k] = _paint(canvas, things[k], level, generator)
         ink, pixels = things[k].ink, things[k].pixels
@@ -177,7 +178,7 @@ def _chunk(n: int, part: Part, level: Level, generator: Generator) -> tuple[Tens
     return images, labels, colours, boxes[:, :most], masks[:, :most], boxes[:, most:], background
 
 
-# Where things lie.
+# Placement
 
 
 class _Thing(NamedTuple):
@@ -185,13 +186,13 @@ class _Thing(NamedTuple):
 
     ink: Float[Tensor, "n P"]  # 0 to 1
     lower: Bool[Tensor, "n P"]  # pixels of the digit's lower half
-    pixels: Int64[Tensor, "n P"]  # which of the scene's S x S they are
+    pixels: Int64[Tensor, "n P"]  # indices of the scene's S x S pixels
 
 
 def _things(
     n: int, part: Part, level: Level, generator: Generator
 ) -> tuple[Int64[Tensor, "n things"], list[_Thing]]:
-    """Labels and things: K digits, then D fragments, each where it overlaps the earlier ones least."""
+    """Labels and things: K digits, then D fragments, each placed with the least overlap."""
     glyphs, (most, pieces) = _glyphs(part), (level.objects[1], level.fragments[1])
     labels = torch.randint(level.classes, (n, most + pieces), generator=generator)
     if level.distinct:
@@ -238,7 +239,7 @@ def _things(
 
 
 def _half(extent: Float[Tensor, "n 4"], generator: Generator) -> Float[Tensor, "n 4"]:
-    """One of the halves of each box: left, upper, right or lower."""
+    """A random half of each box: left, upper, right or lower."""
     rows, side = torch.arange(len(extent)), torch.randint(4, (len(extent),), generator=generator)
     half = extent.clone()
     half[rows, (side + 2) % 4] = (extent[rows, side] + extent[rows, (side + 2) % 4]) / 2
@@ -251,7 +252,7 @@ def _reach(
     zoom: Float[Tensor, " n"],
     angle: Float[Tensor, " n"],
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]:
-    """How far left and up, right and down the turned ink reaches from the middle of `shown`, in the scene."""
+    """Extent of the rotated ink around the centre of `shown`, to the upper left and lower right."""
     x1, y1, x2, y2 = shown[..., None].unbind(1)
     rows = torch.arange(_GLYPH) + 0.5
     ends = spans.clamp(x1[..., None], x2[..., None])
@@ -269,7 +270,7 @@ def _reach(
 def _place(
     reach: Float[Tensor, "n 2"], taken: Float[Tensor, "n m 4"], size: int, generator: Generator
 ) -> Float[Tensor, "n 2"]:
-    """Of twelve centres in the scene the one where a box of `reach` overlaps `taken` least."""
+    """The one of twelve random centres where a box of size `reach` overlaps `taken` least."""
     room = (size - reach).clamp(min=0)[:, None]
     tries = torch.rand(len(reach), _TRIES, 2, generator=generator)
     centres = (size - room) / 2 + tries * room
@@ -278,21 +279,21 @@ def _place(
 
 
 def _shares(boxes: Float[Tensor, "n t 4"], taken: Float[Tensor, "n m 4"]) -> Float[Tensor, "n t"]:
-    """The most that each box has in common with one of `taken`, as a share of the smaller of the two."""
+    """The largest intersection of each box with one of `taken`, relative to the smaller of the two."""
     mine, theirs = boxes[:, :, None], taken[:, None]
     low, high = torch.maximum(mine[..., :2], theirs[..., :2]), torch.minimum(mine[..., 2:], theirs[..., 2:])
     areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (mine, theirs)]
-    # What is absent has no area and shares none: that is 0, not 0 / 0.
+    # Absent things have no area, which gives 0 instead of 0 / 0.
     return ((high - low).clamp(min=0).prod(-1) / torch.minimum(*areas).clamp(min=1e-6)).amax(2)
 
 
-# How they are drawn.
+# Drawing
 
 
 def _backgrounds(
     n: int, part: Part, level: Level, generator: Generator
 ) -> tuple[Float[Tensor, "n 3 S*S"], Int64[Tensor, " n"]]:
-    """Crops of fields, half of them mirrored, of another contrast and brightness; and their photographs."""
+    """Crops of fields, randomly mirrored, with random contrast and brightness; and their photographs."""
     fields, origin = _fields(part)
     field = torch.randint(len(origin), (n,), generator=generator)
     corner = torch.randint(_FIELD - level.size + 1, (n, 2), generator=generator)
@@ -316,7 +317,7 @@ def _look_up(
     angle: Float[Tensor, " n"],
     side: int,
 ) -> tuple[Float[Tensor, "n side side"], Float[Tensor, "n side side"]]:
-    """Where in the glyph (across, down) the pixels of a patch look, whose `centre` shows that of `shown`."""
+    """Glyph coordinates (across, down) of a patch's pixels; `centre` maps to the centre of `shown`."""
     pixels = torch.arange(side) + 0.5
     dx, dy = pixels - centre[:, :1], pixels - centre[:, 1:]
     cos, sin = (zoom * angle.cos())[:, None], (zoom * angle.sin())[:, None]
@@ -333,7 +334,7 @@ def _ink(
     u: Float[Tensor, "n side side"],
     v: Float[Tensor, "n side side"],
 ) -> Float[Tensor, "n side side"]:
-    """The glyph's ink at u, v (the nearest of its pixels), none outside of `shown`."""
+    """The glyph's ink at u, v (nearest neighbour), zero outside of `shown`."""
     x1, y1, x2, y2 = shown[:, :, None, None].unbind(1)
     inside = (u >= x1) & (u < x2) & (v >= y1) & (v < y2)
     cell = v.long().clamp_(0, _GLYPH - 1).mul_(_GLYPH) + u.long().clamp_(0, _GLYPH - 1)
@@ -343,7 +344,7 @@ def _ink(
 def _paint(
     canvas: Float[Tensor, "n 3 S*S"], thing: _Thing, level: Level, generator: Generator
 ) -> Int64[Tensor, " n"]:
-    """Paint a thing onto the canvas in a colour that shows, and return that colour (the upper half's)."""
+    """Paint a thing onto the canvas in a contrasting colour, and return it (for the upper half)."""
     pixels, ink = thing.pixels[:, None].expand(-1, 3, -1), thing.ink[:, None]
     patch = canvas.gather(2, pixels)
     under = patch @ (thing.ink / thing.ink.sum(1, keepdim=True).clamp(min=1e-6))[..., None]
@@ -359,7 +360,7 @@ def _paint(
 def _colour(
     avoid: Float[Tensor, "n m 3"], colours: int, generator: Generator
 ) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n 3"]]:
-    """Of four colours the first that is .5 away from all of `avoid`, or the farthest: its name and value."""
+    """Name and value of the first of four random colours .5 away from all of `avoid`, or the farthest."""
     rows = torch.arange(len(avoid))
     names = torch.randint(colours, (len(avoid), 4), generator=generator)
     jitter = 0.2 * torch.rand(len(avoid), 4, 3, generator=generator) - 0.1
@@ -371,7 +372,7 @@ def _colour(
 
 
 def extents(masks: Bool[Tensor, "*many height width"]) -> Float[Tensor, "*many 4"]:
-    """The tight boxes of masks: x1, y1, x2, y2 in pixels, half-open; zeros where a mask is empty."""
+    """The tight boxes of masks: x1, y1, x2, y2 in pixels, half-open; zeros for an empty mask."""
     sides = []
     for line in (masks.view(torch.uint8).amax(-2), masks.view(torch.uint8).amax(-1)):
         first, last = line.argmax(-1), line.shape[-1] - line.flip(-1).argmax(-1)
@@ -387,18 +388,18 @@ def _run_lengths(mask: Bool[Tensor, "height width"]) -> list[int]:
     return [after - before for before, after in itertools.pairwise([0, *edges, mask.numel()])]
 
 
-# The sources, prepared once.
+# The sources, prepared once
 
 
 class _Glyphs(NamedTuple):
     """The digits of a part, sorted by class."""
 
     ink: Float[Tensor, "glyphs 40 40"]  # 0 to 1
-    extent: Float[Tensor, "glyphs 4"]  # of the ink, soft edges too: x1, y1, x2, y2
-    spans: Float[Tensor, "glyphs 40 2"]  # where the ink of each row begins and ends, without soft edges
+    extent: Float[Tensor, "glyphs 4"]  # of the ink with soft edges: x1, y1, x2, y2
+    spans: Float[Tensor, "glyphs 40 2"]  # start and end of each row's ink, without soft edges
     height: Float[Tensor, " glyphs"]  # without soft edges
-    first: Int64[Tensor, " classes"]  # the first glyph of a class
-    number: Int64[Tensor, " classes"]  # how many glyphs a class has
+    first: Int64[Tensor, " classes"]  # index of a class's first glyph
+    number: Int64[Tensor, " classes"]  # number of glyphs per class
 
 
 @functools.cache
@@ -431,7 +432,7 @@ def digit_rows(part: Part) -> Int64[Tensor, " rows"]:
 
 @functools.cache
 def _fields(part: Part) -> tuple[Float[Tensor, "3 pixels"], Int64[Tensor, " fields"]]:
-    """The fields of a part (32, 8 or 8 of 48), one after the other, and the photograph that each is from."""
+    """The fields of a part (32, 8 or 8 of 48), concatenated, and the photograph of each."""
     pictures = photographs()
     corners = list(itertools.product(range(2), range(0, 4 * _FIELD, _FIELD), range(0, 6 * _FIELD, _FIELD)))
     order = torch.randperm(len(corners), generator=Generator().manual_seed(0)).tolist()

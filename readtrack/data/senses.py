@@ -1,4 +1,4 @@
-"""Texts of known law whose words have several meanings: which one is meant, the words around it tell."""
+"""Synthetic texts with ambiguous words, whose meaning follows from the words around them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Generator, Tensor
 
 @dataclass(frozen=True)
 class Senses:
-    """Topics that share their words: a topic owns some words, each as likely as any other.
+    """Topics that share words: each topic has some of the words, all equally likely.
 
-    What a word means is the topic of its text, so a word alone tells little, all words together tell nearly
-    all, and those before and after it tell as much as each other. Their order tells nothing.
+    A word's meaning is the topic of its text. So a single word gives little information and all words
+    together nearly determine the topic; words before and after are equally informative, and their order is
+    irrelevant.
     """
 
     own: Int64[Tensor, "topics owned"]  # the words of each topic
-    words: int  # that there are
+    words: int  # vocabulary size
 
     def draw(
         self, count: int, length: int, generator: Generator
@@ -29,13 +30,13 @@ class Senses:
         return self.own[topic[:, None], torch.randint(owned, (count, length), generator=generator)], topic
 
     def posterior(self, ids: Int64[Tensor, "count length"]) -> Float[Tensor, "count length topics"]:
-        """How likely each topic is to who knows the law and has read up to each word, from the left."""
+        """The exact posterior of the topics after each word, from left to right."""
         has = torch.zeros(len(self.own), self.words).scatter_(1, self.own, 1.0)
         likely = has[:, ids].cumprod(2).permute(1, 2, 0)
         return likely / likely.sum(2, keepdim=True)
 
 
 def senses(generator: Generator, *, words: int = 48, topics: int = 12, owned: int = 16) -> Senses:
-    """Each topic's words are drawn at random: a word is, on average, in `topics` · `owned` / `words`."""
+    """Draws each topic's words at random; a word is in `topics` · `owned` / `words` topics on average."""
     rows = [torch.randperm(words, generator=generator)[:owned] for _ in range(topics)]
     return Senses(torch.stack(rows), words)

@@ -1,4 +1,4 @@
-"""A sheet of scenes to look at: `python -m readtrack.data.sheet docs/scenes.png`, one row for each level."""
+"""A sheet of example scenes: `python -m readtrack.data.sheet docs/scenes.png`, one row for each level."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from readtrack.data import scenes
 
-_ROW = 64  # pixels high, as the largest scenes are
+_ROW = 64  # pixels of a row's height, as in the largest scenes
 _WIDTH = 12 * _ROW
 _LIME, _GREY = (0.4, 1.0, 0.2), (0.6, 0.6, 0.6)
 
 
 def sheet(seed: int = 0) -> UInt8[Tensor, "height width 3"]:
-    """For each level a row as it is, and a row with the boxes of digits (lime) and of fragments (grey)."""
+    """For each level a row of scenes, and a row with boxes of digits (lime) and of fragments (grey)."""
     rows = []
     for level, made in scenes.LEVELS.items():
         found = scenes.draw(_WIDTH // made.size, seed, level=level)
@@ -44,7 +44,7 @@ def _frame(image: Tensor, box: tuple[int, int, int, int], colour: Tensor) -> Non
 
 
 def main(path: Path) -> None:
-    """Write the sheet, twice as large as it is, in 64 colours: all of them take four times the room."""
+    """Write the sheet at double size in 64 colours; the full palette takes four times the space."""
     picture = Image.fromarray(sheet().numpy()).quantize(64)
     size = (2 * picture.width, 2 * picture.height)
     picture.resize(size, Image.Resampling.NEAREST).save(path, optimize=True)

@@ -1,4 +1,4 @@
-"""Data that ship with Python and scikit-learn: handwritten digits, two photographs, prose, source code."""
+"""Data shipped with Python and scikit-learn: handwritten digits, two photographs, prose, source code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def digits() -> tuple[Tensor, Tensor]:
     import numpy as np
     import torch
 
-    # The file itself: importing sklearn.datasets would cost every run two seconds.
+    # Read the file directly, because importing sklearn.datasets takes two seconds.
     table = np.loadtxt(_from_sklearn("data/digits.csv.gz"), delimiter=",", dtype=np.float32)
     pixels = torch.from_numpy(table[:, :-1].reshape(-1, 8, 8) / _PIXEL_LEVELS)
     return pixels, torch.from_numpy(table[:, -1]).long()
@@ -34,9 +34,9 @@ def digits() -> tuple[Tensor, Tensor]:
 def photographs(height: int | None = None) -> Tensor:
     """Two photographs, (2, 3, height, width) float32 in [0, 1]: `china` (a temple), then `flower` (a dahlia).
 
-    427 x 640 pixels, or `height` rows and the width that keeps the shape (antialiased).
-    They ship with scikit-learn, CC BY 2.0: flickr.com/photos/danielbuechele/6061409035 and
-    flickr.com/photos/vultilion/6056698931. Raises ValueError if `height` would enlarge them.
+    427 x 640 pixels, or `height` rows with the same aspect ratio (antialiased). From scikit-learn, CC BY 2.0:
+    flickr.com/photos/danielbuechele/6061409035 and flickr.com/photos/vultilion/6056698931. Raises ValueError
+    if `height` would enlarge them.
     """
     import numpy as np
     import torch
@@ -56,10 +56,10 @@ def photographs(height: int | None = None) -> Tensor:
 
 
 def text() -> str:
-    """English prose, some 450,000 characters of ASCII: Python's own language reference.
+    """English prose, some 450,000 ASCII characters: Python's own language reference.
 
-    The help topics that every CPython carries (`pydoc_data.topics`, PSF licence), in the order of their
-    names; other characters (curly quotes) are left out. The wording changes with Python's version.
+    The help topics in every CPython (`pydoc_data.topics`, PSF licence), sorted by name; other characters
+    (curly quotes) are left out. The text changes with Python's version.
     """
     try:
         from pydoc_data.topics import topics
@@ -75,7 +75,7 @@ def text() -> str:
 def code() -> str:
     """Source code, some four million characters: the public top-level modules of Python's standard library.
 
-    In the order of their names, PSF licence. It changes with Python's version.
+    Sorted by name, PSF licence. It changes with Python's version.
     """
     folder = Path(sysconfig.get_path("stdlib"))
     names = sorted(name for name in sys.stdlib_module_names if not name.startswith("_"))

@@ -1,6 +1,6 @@
-"""Images, texts and speech by name, in three parts: what `Run.source` hands out.
+"""Images, texts and speech by name, in three parts, for `Run.source`.
 
-What ships is here; anything else is a data set of the home (`readtrack data`).
+Shipped data are here; other names are data sets of the home (`readtrack data`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Part = Literal["train", "choose", "judge"]
-_BLOCK = 500  # characters that stay together where rows of a text are taken
+_BLOCK = 500  # size of blocks in characters, for selecting rows of a text
 
-# The first of each kind is the default. No speech ships by name: `readtrack.data.speech` makes it.
+# The first of each kind is the default. There is no shipped speech: `readtrack.data.speech` makes it.
 IMAGES: Mapping[str, Callable[[], tuple[Tensor, Tensor]]] = {"digits": shipped.digits}
 TEXTS: Mapping[str, Callable[[], str]] = {"prose": shipped.text, "code": shipped.code}
 DEFAULTS: Mapping[Kind, str] = {"images": next(iter(IMAGES)), "text": next(iter(TEXTS)), "speech": ""}
@@ -31,11 +31,11 @@ class DataSource(NamedTuple):
     """Data of one kind.
 
     name   "digits"
-    parts  to train on, to choose by and to judge by. Images: (images (n, height, width) or
-           (n, 3, height, width), labels (n,)). Text: pieces of ids (length,), several in `train`.
-           Speech: (sounds (n, samples), labels (n,))
-    names  what a label or an id stands for: the alphabet of a text
-    rate   samples a second, of speech
+    parts  training, validation and test data. Images: (images (n, height, width) or (n, 3, height, width),
+           labels (n,)). Text: pieces of ids (length,), several in `train`. Speech: (sounds (n, samples),
+           labels (n,))
+    names  names of the labels or ids: the alphabet of a text
+    rate   sampling rate of speech
     """
 
     name: str
@@ -44,7 +44,7 @@ class DataSource(NamedTuple):
     rate: int = 0
 
     def of_rows(self, kind: Kind, rows: Callable[[int, Part], Tensor]) -> DataSource:
-        """The same with the rows, or blocks of a text, that `rows` takes of each part."""
+        """The same with only the rows, or blocks of a text, that `rows` selects from each part."""
 
         def taken(part: Part) -> tuple[Tensor, ...]:
             tensors: tuple[Tensor, ...] = getattr(self.parts, part)
@@ -57,14 +57,13 @@ class DataSource(NamedTuple):
         return self._replace(parts=parts)
 
     def sizes(self, kind: Kind) -> str:
-        """How many rows or characters each part has, in words."""
+        """The number of rows or characters in each part, as text."""
         train, choose, judge = (sum(map(len, part[: None if kind == "text" else 1])) for part in self.parts)
         items = "characters" if kind == "text" else kind
         return f"{self.name}: {train:,} {items} to train on, {choose:,} to choose by, {judge:,} to judge by"
 
     def grey(self, side: int) -> DataSource:
-        """The same with images (n, 1, height, width): the mean of their colours, and of neighbouring pixels
-        where a side is longer than `side`."""
+        """The same with grey images (n, 1, height, width), downsampled to at most `side` pixels per side."""
         parts = Parts(*((_grey(images, side), labels) for images, labels in self.parts))
         return self._replace(parts=parts)
 
@@ -78,7 +77,7 @@ def _grey(images: Tensor, side: int) -> Tensor:
 
 
 def _blocks(piece: Tensor, rows: Callable[[int, Part], Tensor], part: Part) -> Tensor:
-    """Neighbours stay neighbours where `rows` takes all."""
+    """Selected blocks of a text, concatenated in order."""
     import torch
 
     starts = range(0, len(piece), _BLOCK)
@@ -86,11 +85,12 @@ def _blocks(piece: Tensor, rows: Callable[[int, Part], Tensor], part: Part) -> T
 
 
 def load(kind: Kind, name: str, seed: int, *, at_most: int | None = None, **split: float) -> DataSource:
-    """The data called `name`, parted by `seed` where its authors have not.
+    """The data called `name`, split by `seed` unless their authors have split them.
 
-    at_most  rows or characters to take
-    split    shares of what ships, as `parts` and `stretches` take them
-    Raises ReadtrackError if the data are of another kind, NotAvailableError if they are not here.
+    at_most  number of rows or characters
+    split    shares of shipped data, as arguments of `parts` and `stretches`
+
+    Raises ReadtrackError if the data are of another kind, NotAvailableError if they are not on this machine.
     """
     if kind == "images" and name in IMAGES:
         images, labels = (tensor[:at_most] for tensor in IMAGES[name]())

@@ -1,4 +1,4 @@
-"""Data in three parts: to train on, to choose by, to judge by. Texts as ids, and windows; images as tiles."""
+"""Splits into training, validation and test data. Texts as ids, and windows; images as tiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Parts(NamedTuple):
-    """Three parts that share nothing: rates are chosen on `choose`, what is reported comes from `judge`."""
+    """Three disjoint parts: settings are chosen on `choose`, reported numbers come from `judge`."""
 
     train: tuple[Tensor, ...]
     choose: tuple[Tensor, ...]
@@ -20,10 +20,10 @@ class Parts(NamedTuple):
 
 
 def parts(*tensors: Tensor, seed: int, choose: float = 0.2, judge: float = 0.2) -> Parts:
-    """Shuffle rows and part them: `(x, y), (x_choose, y_choose), (x_judge, y_judge) = parts(x, y, seed=s)`.
+    """Shuffle and split rows: `(x, y), (x_choose, y_choose), (x_judge, y_judge) = parts(x, y, seed=s)`.
 
-    Row i of every tensor goes to the same part; `choose` and `judge` are shares of the rows, the rest is to
-    train on. Another seed makes another split. Raises ValueError if the tensors differ in length or a part
+    Row i of every tensor goes to the same part; `choose` and `judge` are shares of the rows, the rest is for
+    training. Another seed gives another split. Raises ValueError if the tensors differ in length or a part
     would be empty.
     """
     import torch
@@ -37,11 +37,12 @@ def parts(*tensors: Tensor, seed: int, choose: float = 0.2, judge: float = 0.2) 
 
 
 def stretches(ids: Tensor, seed: int, choose: float = 0.1, judge: float = 0.1) -> Parts:
-    """Part a sequence (length, ...) into stretches: the three parts are tuples of pieces, in order.
+    """Split a sequence (length, ...) into contiguous stretches; the three parts are tuples of pieces, in
+    order.
 
-    `choose` and `judge` are one contiguous piece each, at places that the seed draws; `train` is what they
-    leave, in up to three pieces. `windows` takes any of the tuples and crosses no seam. The pieces are views.
-    Raises ValueError if a part would be empty.
+    `choose` and `judge` are one piece each, at places drawn from the seed; `train` is the rest, in up to
+    three pieces. `windows` takes any of the tuples and crosses no border. The pieces are views. Raises
+    ValueError if a part would be empty.
     """
     import torch
 
@@ -61,11 +62,11 @@ def stretches(ids: Tensor, seed: int, choose: float = 0.1, judge: float = 0.1) -
 def split(
     *tensors: Tensor, test: float = 0.2, seed: int = 0
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Shuffle rows and part them: `(x, y), (x_test, y_test) = split(x, y)`.
+    """Shuffle and split rows: `(x, y), (x_test, y_test) = split(x, y)`.
 
-    Row i of every tensor goes to the same side; `test` is the share of the second. The same seed always makes
-    the same split, so that the seed of a run need not change what is held out.
-    Raises ValueError if the tensors differ in length or a side would be empty.
+    Row i of every tensor goes to the same side; `test` is the share of the second side. The same seed always
+    gives the same split, so the test data need not change with a run's seed. Raises ValueError if the tensors
+    differ in length or a side would be empty.
     """
     import torch
 
@@ -90,10 +91,10 @@ def characters(text: str) -> tuple[Tensor, str]:
 
 
 def windows(ids: Tensor | Sequence[Tensor], length: int, count: int, generator: torch.Generator) -> Tensor:
-    """`count` windows of `length` successive ids from random places: (count, length).
+    """`count` random windows of `length` consecutive ids: (count, length).
 
-    `ids` is a sequence, or several pieces of one: every window lies within a piece, each place is as likely
-    as any other. Raises ValueError if no piece is that long.
+    `ids` is a sequence, or several pieces of one: every window lies within a piece, and all places are
+    equally likely. Raises ValueError if no piece is that long.
     """
     import torch
 
@@ -113,9 +114,10 @@ def windows(ids: Tensor | Sequence[Tensor], length: int, count: int, generator: 
 
 
 def tiles(images: Tensor) -> Tensor:
-    """Square images of ink, (n, side * side) or (n, 1, side, side) in [0, 1], to be shown in a grid.
+    """Images of ink, (n, side * side) or (n, 1, side, side) in [0, 1], prepared for a grid.
 
-    Ink is black, small images are enlarged by whole pixels to 28 or more, and a frame of 2 parts them.
+    Ink is black, small images are enlarged by an integer factor to 28 pixels or more, and a frame of 2 pixels
+    separates them.
     """
     import torch.nn.functional as F
 
@@ -127,7 +129,7 @@ def tiles(images: Tensor) -> Tensor:
 
 
 def _sizes(count: int, choose: float, judge: float) -> list[int]:
-    """How many of `count` go to train, choose and judge."""
+    """The sizes of train, choose and judge."""
     held_out = [round(count * choose), round(count * judge)]
     sizes = [count - sum(held_out), *held_out]
     if min(sizes) <= 0:

@@ -1,6 +1,6 @@
-"""Read the data sets of the home (`readtrack data`) as tensors, in their authors' parts where they have some.
+"""Read the data sets of the home (`readtrack data`) as tensors, split as by their authors where they are.
 
-The files may have come from elsewhere: sizes that a header announces are checked before memory is taken.
+The files are untrusted: sizes announced by a header are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MOST = 8 * 1024**3  # bytes of one array
-_CHOOSE = 0.1  # share of the rows to train on that choose, where the authors name none
+_MOST = 8 * 1024**3  # size limit of one array in bytes
+_CHOOSE = 0.1  # share of the training rows for validation, if the authors define none
 _CIFAR_ROW = 1 + 3 * 32 * 32
-_WORD = 16_000  # samples of a word of Speech Commands
+_WORD = 16_000  # samples of a word in Speech Commands
 
 
 class Rows(NamedTuple):
-    """Pictures or sounds with their labels, (n, ...) and (n,); `names`: what a label stands for.
+    """Pictures or sounds with their labels, (n, ...) and (n,); `names`: names of the labels.
 
     test, choose  the authors' own parts, or None
-    rate          samples a second, of sounds
+    rate          sampling rate of sounds
     """
 
     train: tuple[Tensor, Tensor]
@@ -50,11 +50,11 @@ class Rows(NamedTuple):
 def read_rows(
     store: DataSets, name: str, seed: int, at_most: int | None
 ) -> tuple[Parts, tuple[str, ...], int]:
-    """Pictures (n, height, width) or (n, 3, height, width) in [0, 1], or sounds (n, samples) in [-1, 1], each
-    with labels (n,); what the labels stand for; samples a second.
+    """Pictures or sounds of a data set, with label names and sampling rate.
 
-    The authors' test rows are only to judge by. at_most: rows of all parts together
-    Raises ReadtrackError if a file is not what it should be, NotAvailableError if it is not here.
+    Pictures are (n, height, width) or (n, 3, height, width) in [0, 1], sounds (n, samples) in [-1, 1], each
+    with labels (n,). The authors' test rows are used only for judging. at_most: total number of rows. Raises
+    ReadtrackError if a file is invalid, NotAvailableError if it is not on this machine.
     """
     import torch
 
@@ -79,7 +79,7 @@ def read_rows(
 def read_text(store: DataSets, name: str, seed: int, at_most: int | None) -> tuple[Parts, str]:
     """A text's ids in three parts, and its alphabet. enwik8 is read as bytes, others as characters.
 
-    Raises ReadtrackError if a file is not what it should be, NotAvailableError if it is not here.
+    Raises ReadtrackError if a file is invalid, NotAvailableError if it is not on this machine.
     """
     import torch
 
@@ -103,7 +103,7 @@ def read_text(store: DataSets, name: str, seed: int, at_most: int | None) -> tup
 
 
 def _guarded(stored: Stored, read: Callable[[], T]) -> T:
-    """What `read` returns; whatever a damaged file makes it raise is a ReadtrackError."""
+    """The result of `read`; errors caused by damaged files become ReadtrackErrors."""
     try:
         return read()
     except (OSError, ValueError, KeyError, EOFError, struct.error, wave.Error) as error:
@@ -128,7 +128,7 @@ def _idx(folder: Path, stored: Stored, at_most: int | None) -> Rows:
 
 
 def _idx_array(path: Path, dims: int) -> np.ndarray:
-    """An array of bytes in LeCun's format: magic number, sizes, values."""
+    """An array of bytes in LeCun's IDX format: magic number, sizes, values."""
     import numpy as np
 
     with gzip.open(path, "rb") as file:
@@ -162,7 +162,7 @@ def _cifar(folder: Path, stored: Stored, at_most: int | None) -> Rows:
 
 
 def _pictures(folder: Path, stored: Stored, at_most: int | None) -> Rows:
-    """The reader's own, brought to the size of the first one."""
+    """The reader's own pictures, resized to the size of the first one."""
     import numpy as np
     from PIL import Image
 
@@ -213,7 +213,7 @@ def _speech_commands(folder: Path, stored: Stored, at_most: int | None) -> Rows:
 
 
 def _lj_speech(folder: Path, stored: Stored, at_most: int | None) -> Rows:
-    """Sentences; a label is the place of its transcript among the names."""
+    """Sentences; a label is the index of its transcript among the names."""
     root = folder / "LJSpeech-1.1"
     with (root / "metadata.csv").open(encoding="utf-8", newline="") as file:
         said = {row[0]: row[-1] for row in csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE)}
@@ -235,7 +235,7 @@ def _lj_speech(folder: Path, stored: Stored, at_most: int | None) -> Rows:
 
 
 def _spread(stored: Stored, at_most: int | None) -> tuple[list[str], tuple[str, ...]]:
-    """Files of a folder with labels, spread evenly where only some are taken; the labels in order."""
+    """Files of a folder with labels, evenly subsampled; the labels in order."""
     paths = sorted(
         path for path in stored.files if not path.endswith((".txt", ".md", ".json")) and "/" in path
     )
@@ -248,12 +248,12 @@ def _spread(stored: Stored, at_most: int | None) -> tuple[list[str], tuple[str, 
 
 
 def _label(path: str) -> str:
-    """The name of the folder that a file lies in; "" for one that lies in none."""
+    """The name of the folder of a file, or ""."""
     return path.rpartition("/")[0].rpartition("/")[2]
 
 
 def _wave(path: Path) -> tuple[Tensor, int]:
-    """A 16-bit .wav file's first channel (samples,) in [-1, 1], and its rate."""
+    """A 16-bit .wav file's first channel (samples,) in [-1, 1], and its sampling rate."""
     import numpy as np
     import torch
 
@@ -289,7 +289,7 @@ def _labels(values: np.ndarray | list[int]) -> Tensor:
 
 
 def _product(sizes: tuple[int, ...] | list[int]) -> int:
-    """Raises ValueError if an array of these sizes is too large to be meant."""
+    """The product of sizes. Raises ValueError if an array of these sizes is too large."""
     found = 1
     for size in sizes:
         found *= size

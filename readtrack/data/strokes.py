@@ -1,7 +1,7 @@
-"""Handwriting made by rule: joined letters as pen offsets, with the letter that each point belongs to.
+"""Synthetic handwriting: joined letters as pen offsets, with the letter of each point.
 
-Six letters of smooth curves; every word has a slant, a width, a height and a speed of its own, every letter a
-shape that is a little off, and every offset a tremor of known size: without it a density could grow for ever.
+Six letters of smooth curves. Every word has its own slant, width, height and speed, every letter small shape
+variations, and every offset noise of known size, which bounds the likelihood of any model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 LETTERS = "eilnot"
 
-# "x,y" that a letter's strokes run through: x to the right, y upwards, 1 is the height of an "e". The first
+# "x,y" points of a letter's strokes: x to the right, y upwards, 1 is the height of an "e". The first
 # stroke begins where the letter before it ended, on the line, and ends where the next one begins.
 _SHAPES = {
     "e": ["0,0 .45,.4 .62,.75 .42,1 .2,.7 .25,.2 .5,0 .9,0"],
@@ -26,7 +26,7 @@ _SHAPES = {
     "t": ["0,0 .35,.9 .43,1.7 .4,.6 .5,.03 .85,0", ".12,1.15 .75,1.2"],
 }
 _WOBBLE = 0.03  # standard deviation of those points
-_DENSE = 16  # points on a curve between two of them, before it is cut into equal steps
+_DENSE = 16  # points per curve segment, before resampling to equal steps
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Strokes:
     points: Float[Tensor, "N T 3"]  # offset x, offset y, and 1 where a stroke ends; the first is from (0, 0)
     lengths: Int64[Tensor, " N"]
     words: Int64[Tensor, "N letters"]  # indices of `LETTERS`
-    letter: Int64[Tensor, "N T"]  # the place in its word of the letter that a point belongs to; -1 is padding
+    letter: Int64[Tensor, "N T"]  # index within the word of each point's letter; -1 is padding
 
 
 def write(
     words: Int64[Tensor, "N letters"], generator: Generator, *, spacing: float = 0.25, tremor: float = 0.02
 ) -> Strokes:
-    """Write words of indices of `LETTERS`, each in a hand of its own. Lengths are in heights of an "e".
+    """Write words (indices of `LETTERS`), each in its own hand. Lengths are in heights of an "e".
 
-    Points lie `spacing` apart, a sixth more or less from hand to hand. `tremor` is the standard deviation of
-    the normal noise on each offset, so that no model can have fewer than ln(2 pi e tremor^2) nats a point.
+    Points are about `spacing` apart, varying by a sixth between hands. `tremor` is the standard deviation of
+    the normal noise on each offset, so no model can have fewer than ln(2 pi e tremor^2) nats per point.
     """
     count, length = words.shape
     hands = 2 * torch.rand(count, 4, generator=generator) - 1
@@ -66,7 +66,7 @@ def write(
 def _word(
     word: list[int], hand: Float[Tensor, " style"], wobble: Float[Tensor, "letters 2 most 2"], spacing: float
 ) -> tuple[Float[Tensor, "points 3"], Int64[Tensor, " points"]]:
-    """A word without tremor: its points, and the place in the word of the letter that each belongs to."""
+    """A word without tremor: its points, and the index within the word of each point's letter."""
     slant, width, height, speed = (hand * torch.tensor([0.3, 0.15, 0.15, 1 / 6])).tolist()
     turned = torch.tensor([[1 + width, 0], [slant, 1 + height]])
     strokes, joined, start = [], [], 0.0
@@ -78,7 +78,7 @@ def _word(
             curves.append(_curve(len(shape)) @ points @ turned)
         body, *lifted = curves
         joined.append((body, place))
-        # A dot or a bar is a stroke of its own, and the next letter begins another.
+        # A dot or a bar is a separate stroke, and the next letter starts another.
         if lifted:
             strokes += [joined, *([(curve, place)] for curve in lifted)]
             joined = []
@@ -106,7 +106,7 @@ def _shapes(letter: str) -> list[Float[Tensor, "points 2"]]:
 
 @functools.cache
 def _curve(count: int) -> Float[Tensor, "dense count"]:
-    """The weights of `count` points in a smooth curve through them (Catmull and Rom's, uniform)."""
+    """The weights of `count` points in a smooth curve through them (uniform Catmull-Rom spline)."""
     t = torch.arange(_DENSE) / _DENSE
     basis = torch.tensor([[0.0, -1, 2, -1], [2, 0, -5, 3], [0, 1, 4, -3], [0, 0, -1, 1]]) / 2
     weights = torch.stack((torch.ones(_DENSE), t, t**2, t**3), 1) @ basis.T
@@ -122,7 +122,7 @@ def _curve(count: int) -> Float[Tensor, "dense count"]:
 def _equal_steps(
     path: Float[Tensor, "dense 2"], step: float
 ) -> tuple[Float[Tensor, "points 2"], Int64[Tensor, " points"]]:
-    """Points about `step` apart along a path, both ends included, and the path's point next to each."""
+    """Points about `step` apart along a path, including both ends, and the index of the path's next point."""
     along = torch.cat((torch.zeros(1), path.diff(dim=0).norm(dim=1).cumsum(0)))
     count = max(round(along[-1].item() / step), 1) + 1
     at = torch.linspace(0, 1, count) * along[-1]

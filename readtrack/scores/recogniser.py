@@ -1,8 +1,8 @@
-"""A speech recogniser: a network that reads the digits in a log-mel spectrogram.
+"""A speech recogniser: a network that transcribes digits from a log-mel spectrogram.
 
-The judge of the papers that synthesise speech: its errors on their sound, compared with its errors
-in the made voice itself. Convolutions and the loss of connectionist temporal classification (Graves et al.
-2006, doi 10.1145/1143844.1143891), trained on `readtrack.data.speech`, many speakers, 0 to 40 dB.
+It judges papers that synthesise speech: its errors on their sound are compared with those on the synthetic
+voice itself. Convolutions with the loss of connectionist temporal classification (Graves et al. 2006, doi
+10.1145/1143844.1143891), trained on `readtrack.data.speech`, many speakers, 0 to 40 dB.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _BATCH = 16
 
 
 class Recogniser(nn.Module):
-    """Log-mel (n, frames, 40) to logarithms of probabilities (n, rows, 11): 0 is blank, digit d is d + 1.
+    """Log-mel (n, frames, 40) to log probabilities (n, rows, 11): 0 is blank, digit d is d + 1.
 
-    A row stands for four frames. What lies beyond a length changes nothing before it.
+    A row covers four frames. Content after a sequence's length does not affect its output.
     """
 
     def __init__(self, width: int = 64, blocks: int = 3) -> None:
@@ -52,7 +52,7 @@ class Recogniser(nn.Module):
 
 
 class _Block(nn.Module):
-    """A gated convolution over time, each channel by itself, and a feed-forward layer: both added."""
+    """Residual block of a gated depthwise convolution over time and a feed-forward layer."""
 
     def __init__(self, width: int, kernel: int = 15) -> None:
         super().__init__()
@@ -75,12 +75,12 @@ def _inside(x: Float[Tensor, "n rows width"], lengths: Int64[Tensor, " n"]) -> B
 
 
 def recogniser(run: Run) -> Recogniser:
-    """The trained network, from the cache if it is there (`Run.trained`): 20 seconds on one core if not."""
+    """The trained network, from the cache (`Run.trained`), else trained in 20 seconds on one core."""
 
     def train(network: nn.Module) -> None:
         _train(network, run)
 
-    # `trained` knows this file; speech that is made otherwise needs another network too.
+    # The key includes the code that makes the speech, because other speech needs another network.
     source = inspect.getsource(speech) + inspect.getsource(audio)
     key = f"speech.recogniser.{hashlib.sha256(source.encode()).hexdigest()[:8]}"
     return cast(Recogniser, run.trained(key, Recogniser, train).network)
@@ -115,9 +115,9 @@ def _train(network: nn.Module, run: Run) -> None:
 
 @torch.no_grad()
 def transcribe(network: Recogniser, mels: Sequence[Float[Tensor, "_ 40"]]) -> list[list[int]]:
-    """The digits in each log-mel spectrogram: each row's likeliest label, repeats joined, blanks left out.
+    """The digits in each log-mel spectrogram, by best-path decoding: repeats merged, blanks removed.
 
-    Give speech in a room, as the network was trained: `add_noise(wave, 40, generator)`.
+    Pass speech with room noise, as in training: `add_noise(wave, 40, generator)`.
     """
     place = network.out.weight
     lengths = torch.tensor([len(mel) for mel in mels], device=place.device)

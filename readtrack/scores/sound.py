@@ -1,4 +1,4 @@
-"""Scores of sound: the distance between spectra in decibels, and how periodic a voice is."""
+"""Scores of sound: log-spectral distance in decibels, and periodicity of a voice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def log_spectral_distance(
 ) -> float:
     """Root mean square difference in decibels of short-time magnitudes >= `floor`, averaged over frames.
 
-    Gray and Markel 1976, doi 10.1109/TASSP.1976.1162849. Judge a vocoder at windows its loss does not use.
+    Gray and Markel 1976, doi 10.1109/TASSP.1976.1162849. Judge a vocoder at window sizes that its loss does
+    not use.
     """
     wanted, found = (
         audio.stft(sound, window=window, hop=hop).abs().clamp(min=floor).log() for sound in (reference, wave)
@@ -34,13 +35,12 @@ def log_spectral_distance(
 def periodicity(
     wave: Float[Tensor, " samples"], pitch: Float[Tensor, " frames"], *, rate: int, window: int = 400
 ) -> float:
-    """Mean over the voiced frames of the normalised autocorrelation at the known pitch: 1 for a pure period.
+    """Normalised autocorrelation at the known pitch, averaged over voiced frames: 1 for a periodic signal.
 
-    pitch is in Hz, 0 where voiceless; frame t is centred at sample t x samples / frames. The autocorrelation
-    of a windowed frame over the window's own (Boersma 1993): for a voice in white noise its share of the
-    power. The lag need not be whole. A frame without sound counts as 0. `window` is in samples and should
-    hold three periods.
-    Raises ValueError if no frame is voiced.
+    pitch is in Hz, 0 where unvoiced; frame t is centred at sample t x samples / frames. The autocorrelation
+    of a windowed frame is divided by that of the window (Boersma 1993); for a voice in white noise it is the
+    voice's share of the power. The lag need not be an integer. A silent frame counts as 0. `window` is in
+    samples and should contain three periods. Raises ValueError if no frame is voiced.
     """
     wave, pitch = wave.detach().cpu().double(), pitch.cpu().double()
     voiced = (pitch > 0).nonzero().flatten()
@@ -60,7 +60,7 @@ def periodicity(
 def _autocorrelation(
     frames: Float[Tensor, "some window"], lag: Float[Tensor, "frames 1"], size: int
 ) -> Float[Tensor, " frames"]:
-    """At a lag in samples, whole or not, over that at lag 0; 0 for a frame of zeros."""
+    """Autocorrelation at a (fractional) lag in samples, relative to lag 0; 0 for a frame of zeros."""
     power: Tensor = torch.fft.rfft(frames, size).abs().square()
     power[:, 1:-1] *= 2  # the negative frequencies
     turns = torch.arange(size // 2 + 1) * lag / size
