@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from torch.func import functional_call
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
+from readtrack.checks.constants import digest
 from readtrack.papers import attention
 from readtrack.papers.attention import (
     MultiHeadAttention,
@@ -30,9 +32,12 @@ from readtrack.papers.attention.experiment import (
     translate,
     with_even_weights,
     with_shuffled_values,
+    with_weights_by_position,
 )
 from readtrack.plugin import Cost, Run
 from readtrack.runs.events import EventWriter
+
+toy = importlib.import_module("readtrack.papers.attention.experiment")  # its name is the hook's, too
 
 
 def vectors(queries: int = 7, keys: int = 5, *, values: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -302,12 +307,13 @@ def test_the_experiment_runs(run_experiment):
     assert all([step for step, _ in curve] == [4, 8, 12, 16] for curve in curves.values())
     assert record.curves["training loss"].keys() == {f"{arm}, rate 0.02" for arm in arms}
     accuracy = {arm: dict(curve) for arm, curve in curves.items()}
-    claim = next(c for c in record.claims if c["claim"]["name"] == "no bottleneck")
+    claim = next(c for c in record.claims if c["claim"]["name"] == attention.NO_BOTTLENECK.name)
     assert claim["values"] == {
         "accuracy at 12 words, attention": accuracy["attention"][12],
-        "gain at 12 words": accuracy["attention"][12] - accuracy["fixed vector"][12],
+        "accuracy at 12 words, attention - fixed vector": pytest.approx(
+            accuracy["attention"][12] - accuracy["fixed vector"][12]
+        ),
         "accuracy at 4 words, fixed vector": accuracy["fixed vector"][4],
-        "accuracy of a guess": 1 / 8,
     }
     assert [artifact["name"] for artifact in record.artifacts] == ["alignment"]
 
@@ -355,7 +361,7 @@ def test_sentences_are_scored_as_the_network_writes_them_by_itself(run, stumbles
     translator = Stumbling(VOCAB, 4, attend=True)
     translator.lexicon = torch.randperm(VOCAB, generator=run.generator("lexicon"))
     translator.stumbles_at = stumbles_at
-    assert translate(run, translator, 4) == right
+    assert translate(run, translator, 4).tolist() == [right] * 20
 
 
 def test_both_translators_have_the_same_weights():
@@ -407,9 +413,39 @@ def test_breaks_take_away_what_they_say():
     assert torch.equal(values, right[:, order])
 
 
+def test_the_rivals_weights_go_by_position():
+    """The same weights for other words; shorter sentences use a corner of the table."""
+    rival = with_weights_by_position()
+    nn.init.normal_(rival.attention.scores)
+    states, decoded = torch.randn(2, 6, 64), torch.randn(2, 3, 64)
+    weights = rival.attention.scores[:3, :6].softmax(-1)
+    assert_close(rival.attention(decoded, states), weights @ rival.attention.value(states))
+    assert torch.equal(rival.attention(-decoded, states), rival.attention(decoded, states))
+
+
+@pytest.mark.parametrize("broken", ["", "even weights", "shuffled values", "weights by position"])
+def test_who_learns_to_translate(part_of_run, monkeypatch, broken):
+    made = {}
+
+    def watched(at, make, rate):
+        made[at.name] = make
+        return 0.0, make()
+
+    monkeypatch.setattr(toy, "train_translator", watched)
+    run = part_of_run(broken=broken)
+    toy.compare_translators(run)
+    control, ours = made["fixed vector"], made["attention"]
+    assert control.keywords == {"attend": False}
+    assert control.args == (VOCAB, 64)
+    if broken:
+        assert ours.__name__ == f"with_{broken.replace(' ', '_')}"
+    else:
+        assert (ours.func, ours.args, ours.keywords) == (Translator, (VOCAB, 64), {"attend": True})
+
+
 def test_the_set_up_is_the_stated_one():
+    assert digest(toy) == "1a81e8af6657"
     assert (LENGTHS, set(DRAWN)) == ((4, 8, 12), {4, 8, 12})
-    assert attention.NO_BOTTLENECK.kind == "measured"
     assert attention.SCALING.kind == "theorem"
 
 
