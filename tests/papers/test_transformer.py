@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import transformer
 from readtrack.papers.transformer import (
-    FAR,
     SIZE,
     DecoderLayer,
     EncoderLayer,
@@ -27,12 +28,16 @@ from readtrack.papers.transformer.experiment import (
     RATES,
     SYMBOLS,
     WIDTH,
+    Attentive,
     Recurrent,
     ShortSighted,
-    by_distance,
     small_transformer,
     without_positions,
 )
+from readtrack.plugin import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
+
+toy = importlib.import_module("readtrack.papers.transformer.experiment")  # its name is the hook's, too
 
 # Sections 3.5, 5.3 and 5.4
 
@@ -283,19 +288,50 @@ def test_parameters_are_table_3s():
 
 
 def test_the_experiment_runs(run_experiment):
+    assert digest(toy) == "ea17e008ea68"
     record = run_experiment(transformer, length="6")
     assert record.curves["accuracy over distance"].keys() == {"Transformer", "LSTM"}
     assert [steps for steps, _ in record.curves["accuracy over distance"]["LSTM"]] == [1, 3, 5, 7, 9, 11]
     size, offsets, far = record.claims
     assert size["values"]["parameters over the paper's, base"] == pytest.approx(63_045_632 / 65e6)
     assert offsets["verdict"] == "held"
-    assert far["claim"]["name"] == FAR.name
-    curve = [value for _, value in record.curves["accuracy over distance"]["LSTM"]]
-    lost = sum(curve[:2]) / 2 - sum(curve[-2:]) / 2
-    assert record.values["accuracy lost on the way", "LSTM"] == pytest.approx(lost)
-    more = lost - record.values["accuracy lost on the way", "Transformer"]
-    assert far["values"]["accuracy lost on the way, LSTM - Transformer"] == pytest.approx(more)
+    lost = {}
+    for arm, curve in record.curves["accuracy over distance"].items():
+        values = [value for _, value in curve]
+        lost[arm] = sum(values[:2]) / 2 - sum(values[-2:]) / 2
+    more = far["values"]["accuracy lost, LSTM - Transformer"]
+    assert more == pytest.approx(lost["LSTM"] - lost["Transformer"])
     assert record.curves["parameters over layers"]["one matrix"][2] == (6, 63_045_632)
+
+
+@pytest.mark.parametrize(
+    ("broken", "ours"),
+    [
+        ("", "small_transformer"),
+        ("no positions", "without_positions"),
+        ("short sight", "ShortSighted"),
+        ("LSTMs with attention", "Attentive"),
+    ],
+)
+def test_who_learns_to_reverse(part_of_run, monkeypatch, broken, ours):
+    made = {}
+
+    def watched(at, make, rate):
+        made[at.name] = make.__name__
+        return 0.0, Reverser()
+
+    monkeypatch.setattr(toy, "train", watched)
+    toy.compare_distances(part_of_run(broken=broken))
+    assert made == {"Transformer": ours, "LSTM": "Recurrent"}
+
+
+def test_the_rival_looks_at_every_state():
+    rival, source, written = Attentive(9), torch.randint(9, (2, 5)), torch.randint(9, (2, 4))
+    states, last = rival.encoder(rival.embedding(source))
+    decoded, _ = rival.decoder(rival.embedding(written), last)
+    seen = rival.attention(decoded, states)
+    assert_close(rival(source, written), rival.readout(torch.cat((decoded, seen), -1)))
+    assert rival.readout.weight[:, WIDTH:].any()
 
 
 def test_three_matrices_are_not_the_papers_sizes(run_experiment):
@@ -350,22 +386,19 @@ class Reverser(nn.Module):
         return F.one_hot(target[:, : written.shape[1]], SYMBOLS).float()
 
 
-def test_accuracy_goes_by_distance(tmp_path):
-    from readtrack.checks.experiment import Watched
-    from readtrack.runs.events import EventWriter
-
-    run = Watched(
-        folder=tmp_path,
-        events=EventWriter(tmp_path),
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        seed=0,
-        budget="quick",
-        settings={"length": "6"},
-    )
-    accuracy = by_distance(run, Reverser())
-    assert accuracy[:2].tolist() == [1, 1]
-    assert (accuracy[2:] < 0.2).all()
+def test_accuracy_goes_by_distance(part_of_run, monkeypatch):
+    run, curve = part_of_run(), {}
+    run.pick = lambda *, smoke, quick, full: quick
+    at = Trial(Workshop(run), Work(arm="ours"), arm="ours")
+    monkeypatch.setattr(at, "metric", lambda name, value, *, step: curve.update({step: value}))
+    found = toy.by_distance(at, Sweep(Reverser(), None, {None: Reverser()}))
+    assert (curve[1], curve[3], max(curve), len(curve)) == (1, 1, 47, 24)
+    assert max(value for step, value in curve.items() if step > 3) < 0.2
+    near, far = (sum(curve[step] for step in steps) / 8 for steps in (range(1, 17, 2), range(33, 49, 2)))
+    means = {name: value.mean().item() for name, value in found.items()}
+    assert means["accuracy, nearest third"] == pytest.approx(near)
+    assert means["accuracy, farthest third"] == pytest.approx(far)
+    assert means["accuracy lost"] == pytest.approx(near - far)
 
 
 def test_every_variant_is_right(check_benchmark):
