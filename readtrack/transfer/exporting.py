@@ -141,7 +141,10 @@ def to_bibtex(library: Library) -> str:
         if not row.papers:
             entries |= dict.fromkeys(imported.of_row.get(letters(row.text), []))
     own = [entry for entry in imported.in_files if entry in entries]
-    return "\n\n".join(dict.fromkeys([*imported.shared, *own, *entries])) + "\n" if entries else ""
+    first = next((one.text for one in kept_lists(library.home, bibtex=True)), "")
+    blank = first[: len(first) - len(first.lstrip("\n"))]  # Zotero's files begin with an empty line
+    every = "\n\n".join(dict.fromkeys([*imported.shared, *own, *entries]))
+    return f"{blank}{every}\n" if entries else ""
 
 
 def _work(paper: Paper) -> tuple[str, str]:

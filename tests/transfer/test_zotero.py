@@ -187,10 +187,11 @@ def test_entries_stay_in_the_order_of_their_file_and_others_follow(tmp_path: Pat
     earlier = tmp_path / "mine.md"
     earlier.write_text("- [ ] BERT\n- [ ] Mamba\n", encoding="utf-8")
     bring(earlier)
-    bring(zotero(tmp_path, "@misc{b, title={Notes}, year={2020}}\n\n@misc{a, author={Devlin, Jacob},\n"
+    bring(zotero(tmp_path, "\n@misc{b, title={Notes}, year={2020}}\n\n@misc{a, author={Devlin, Jacob},\n"
                            " title={BERT}, year={2018}}\n"))  # fmt: skip
     keys = [one.key for one in bibtex.read(exporting.to_bibtex(Library.open(home))).entries]
     assert keys == ["b", "a", "gu2023mamba"]
+    assert exporting.to_bibtex(Library.open(home)).startswith("\n@misc{b, title={Notes}, year={2020}}\n\n")
 
 
 def test_rows_of_a_second_file_without_headings_get_its_name(tmp_path: Path, home: Home) -> None:
