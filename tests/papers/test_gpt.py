@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from copy import deepcopy
 
 import pytest
 import torch
@@ -13,12 +14,12 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
+from readtrack.checks.constants import digest
 from readtrack.papers import gpt
 from readtrack.papers.gpt import GPT, Classifier, framed, from_released, load_released
 from readtrack.papers.gpt.benchmark import cost
 from readtrack.papers.gpt.experiment import Language
-from readtrack.plugin import Run
-from readtrack.runs.events import EventWriter
+from readtrack.runs.trial import Trial, Work, Workshop
 
 toy = importlib.import_module("readtrack.papers.gpt.experiment")  # its name is the hook's, too
 
@@ -189,80 +190,108 @@ def test_few_are_few_of_each_class():
     assert torch.bincount(label).tolist() == [5] * 8
     assert torch.equal(language.class_of[texts[:, -1]], label)
     perfect = toy.by_heart((torch.arange(128)[:, None], language.class_of), (texts, label))
-    assert perfect == 1.0
-    assert toy.by_heart((texts[:0], label[:0]), (texts, label)) == 1 / 8
+    assert perfect.tolist() == [1.0] * 40
+    assert toy.by_heart((texts[:0], label[:0]), (texts, label)).tolist() == [1 / 8] * 40
 
 
-@pytest.fixture
-def run(tmp_path) -> Run:
-    return Run(
-        folder=tmp_path,
-        events=EventWriter(tmp_path),
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        seed=0,
-        budget="smoke",
-        settings={},
+def test_what_is_mixed():
+    texts = torch.arange(40).view(10, 4)
+    within, over_all = (
+        mix(texts, torch.Generator().manual_seed(1)) for mix in (toy.mix_texts, toy.mix_words)
     )
+    assert torch.equal(within.sort(1).values, texts)
+    assert not torch.equal(within, texts)
+    assert torch.equal(over_all.flatten().sort().values, texts.flatten())
+    assert not torch.equal(over_all.sort(1).values, texts)
 
 
-def test_every_arm_begins_from_the_same_weights_and_pre_training_moves_them(run):
-    first, again = toy.network(run), toy.network(run)
-    learned = toy.pre_train(run, Language.made(torch.Generator()))
-    for name, weight in first.state_dict().items():
-        assert torch.equal(weight, again.state_dict()[name])
-    assert not torch.equal(first.tokens.weight, learned.tokens.weight)
-    assert first.tokens.weight.std().item() == pytest.approx(0.0693, rel=0.05)
+def test_the_rivals_vectors_tell_the_classes_apart(part_of_run):
+    run, language = part_of_run(), Language.made(torch.Generator().manual_seed(1))
+    run.pick = lambda *, smoke, quick, full: quick
+    world = toy.World(language, {}, (), ())
+    vectors = toy.word_vectors(Trial(Workshop(run, world=world), Work(arm="ours"), arm="ours"))
+    assert vectors.shape == (128, 16)
+    nearest = torch.cdist(vectors, vectors).fill_diagonal_(torch.inf).argmin(1)
+    assert (language.class_of[nearest] == language.class_of).float().mean() > 0.9
+    network = toy.OnVectors(vectors)
+    ids = torch.randint(128, (3, 4))
+    expected = network.output(torch.cat([vectors[ids[:, place]] for place in range(4)], 1))
+    assert_close(network(framed(ids, toy.START, toy.EXTRACT)), expected)
+    assert {name for name, weight in network.named_parameters() if weight.requires_grad} == {
+        "output.weight",
+        "output.bias",
+    }
 
 
-def test_one_arm_has_read_and_both_get_the_same_labels(part_of_run, monkeypatch):
-    run, made = part_of_run(), {}
-    untrained = toy.network(run).state_dict()
+@pytest.mark.parametrize(
+    ("broken", "stage"),
+    [
+        ("", "pre_train"),
+        ("words in no order", "pre_train_on_mixed_words"),
+        ("no order within a text", "pre_train_on_mixed_texts"),
+        ("word vectors", "word_vectors"),
+    ],
+)
+def test_one_arm_has_read_and_both_get_the_same_labels(part_of_run, monkeypatch, broken, stage):
+    made, names = {}, ("pre_train", "pre_train_on_mixed_words", "pre_train_on_mixed_texts", "word_vectors")
+    for name in names:
+        monkeypatch.setattr(toy, name, lambda at, name=name: name)
 
-    def watched(run, arm, make, labelled, chosen, judged, rate):
-        weights = make().state_dict()
-        same = all(torch.equal(weight, untrained[name]) for name, weight in weights.items())
-        made[arm, len(labelled[0])] = same, torch.cat((labelled[0], labelled[1][:, None]), 1).tolist()
-        assert chosen[0].tolist() != judged[0].tolist()
-        return 0.5, 0.5
+    def watched(at, make, rate):
+        labelled = at.world.labelled[at.level or 100]
+        made[at.name] = at.before, make.__name__, len(labelled[0])
+        assert at.world.chosen[0].tolist() != at.world.judged[0].tolist()
+        return 0.5, toy.Tuned(None, labelled)
 
     monkeypatch.setattr(toy, "tune", watched)
-    toy.learn_from_few(run)
-    assert {point: same for point, (same, _) in made.items()} == {
-        ("pre-trained", 40): False,
-        ("pre-trained", 160): False,
-        ("from scratch", 40): True,
-        ("from scratch", 160): True,
-        ("from scratch", 800): True,
+    monkeypatch.setattr(toy, "right", lambda model, part: torch.ones(len(part[0]), dtype=torch.float64))
+    toy.learn_from_few(part_of_run(broken=broken))
+    make = "on_vectors" if stage == "word_vectors" else "tuned_gpt"
+    assert made == {
+        "pre-trained@5": (stage, make, 40),
+        "from scratch@5": (None, "tuned_gpt", 40),
+        "from scratch@20": (None, "tuned_gpt", 160),
+        "from scratch with 100": (None, "tuned_gpt", 800),
     }
-    for count in (40, 160):
-        assert made["pre-trained", count][1] == made["from scratch", count][1]
 
 
 def test_tuning_ends_where_nothing_is_gained_and_keeps_the_best(part_of_run, monkeypatch):
-    run, scores = part_of_run(), iter([0.2, 0.5, 0.9, 0.4, 0.3, 0.8])
+    run, scores, made = part_of_run(), iter([0.2, 0.9, 0.3, 0.4, 0.8]), []
     monkeypatch.setattr(run, "pick", lambda *, smoke, quick, full: (1000, 2) if quick == (300, 30) else smoke)
-    monkeypatch.setattr(toy, "accuracy", lambda classifier, part: next(scores))
-    part = toy.few(Language.made(torch.Generator()), 1, torch.Generator())
-    # 0.2 to choose by, 0.5 to judge by; 0.9 and 0.4; then 0.3 and 0.8, which gain nothing.
-    assert toy.tune(run, "x", lambda: toy.network(run), part, part, part, 1e-3) == (0.9, 0.4)
-    assert next(scores, None) is None
+
+    def watched(model, part):
+        made.append(deepcopy(model.state_dict()))
+        return torch.tensor([next(scores)])
+
+    monkeypatch.setattr(toy, "right", watched)
+    monkeypatch.setattr(toy, "judge", lambda at, found: {"accuracy": 1.0, "training accuracy": 1.0})
+    kept = {}
+
+    def tuned_once(at, make, rate):
+        if not kept:
+            score, found = tune(at, make, rate)
+            kept["score"], kept["weights"] = score, found.model.state_dict()
+        return 0.5, None
+
+    tune = toy.tune
+    monkeypatch.setattr(toy, "tune", tuned_once)
+    toy.learn_from_few(run)
+    assert kept["score"] == pytest.approx(0.9)
+    assert len(made) == 4  # 0.3 and 0.4 gain nothing
+    assert all(torch.equal(weight, made[1][name]) for name, weight in kept["weights"].items())
 
 
 def test_the_set_up_is_the_stated_one():
-    assert (toy.RATES, toy.PATIENCE) == ((3e-4, 1e-3, 3e-3, 1e-2), 2)
-    assert [bound.threshold for bound in gpt.FEW_LABELS.rule] == [0.3, 0.2, 0.0]
-    assert gpt.FEW_LABELS.control_reaches[0].threshold == 0.8
+    assert digest(toy) == "baace4ac663e"
+    assert (toy.RATES, toy.PATIENCE) == ((1e-3, 3e-3, 1e-2), 2)
 
 
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(gpt)
     assert record.headline_curve == "accuracy over labels a class"
-    assert record.curves["accuracy over labels a class"].keys() == {
-        "pre-trained",
-        "from scratch",
-        "by heart",
-    }
+    curves = record.curves[record.headline_curve]
+    steps = {name: [step for step, _ in curve] for name, curve in curves.items()}
+    assert steps == {"pre-trained": [5], "from scratch": [5, 20, 100], "by heart": [5, 20, 100]}
 
 
 def test_every_variant_is_right(check_benchmark):
