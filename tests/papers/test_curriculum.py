@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import curriculum as module
 from readtrack.papers.curriculum import by_letters, by_pairs, competence, draw
 
@@ -48,25 +49,24 @@ def test_only_the_easiest_part_is_drawn_each_as_likely():
     assert draw(order, 1.0, torch.tensor([0.0, 0.99999])).tolist() == [order[0].item(), order[-1].item()]
 
 
-def test_training_goes_from_easy_to_all_of_the_text(run_experiment, monkeypatch):
+def test_training_goes_from_easy_to_all_of_the_text(part_of_run, monkeypatch):
     """Only a curriculum that is followed can be one that does not help."""
     train, drawn, hardness = module.train, {}, {}
 
-    def noted(run, text, vocab, arm, plan, rate):
+    def noted(at, plan, rate):
         def measure(windows, generator):
-            hardness[arm] = plan.measure(windows, generator)
-            return hardness[arm]
+            hardness[at.name] = plan.measure(windows, generator)
+            return hardness[at.name]
 
         def draw_noted(order, share, uniform):
-            drawn.setdefault(arm, []).append((order, share))
+            drawn.setdefault(at.name, []).append((order, share))
             return draw(order, share, uniform)
 
         monkeypatch.setattr(module, "draw", draw_noted)
-        watched = module.Plan(measure, plan.longer) if plan.measure else plan
-        return train(run, text, vocab, arm, watched, rate)
+        return train(at, plan._replace(measure=measure) if plan.measure else plan, rate)
 
     monkeypatch.setattr(module, "train", noted)
-    run_experiment(module)
+    module.experiment(part_of_run())
     for arm, steps in drawn.items():
         orders, shares = zip(*steps, strict=True)
         if arm in hardness:
@@ -74,49 +74,56 @@ def test_training_goes_from_easy_to_all_of_the_text(run_experiment, monkeypatch)
             assert list(shares) == [competence(step, 4) for step in range(5)]  # all of it after 70 %
         else:
             assert set(shares) == {1.0}
-    assert hardness.keys() == {"letters", "pairs", "at random"}
-    assert len(drawn["more steps"]) == 2 * len(drawn["none"])
+    assert hardness.keys() == {"rare letters last", "rare pairs last", "random order"}
+    assert len(drawn["text in any order"]) == 5
+    assert len(drawn["a quarter more steps"]) == 6
 
 
-def plans(run_experiment, monkeypatch, **options):
-    seen = {}
+@pytest.mark.parametrize(
+    ("broken", "longer"), [("", 1.0), ("planted benefit", 1.25), ("twice the steps", 2.0)]
+)
+def test_who_follows_which_plan(part_of_run, monkeypatch, broken, longer):
+    made = {}
 
-    def noted(run, text, vocab, arm, plan, rate):
-        seen[arm] = plan
-        run.metric("loss", 1.0, step=0)
-        late = 3.0 - plan.longer
-        return late, (3.5, late)
+    def watched(at, plan, rate):
+        made[at.name] = plan
+        return 1.0, module.Trained(None, 2.0)
 
-    monkeypatch.setattr(module, "train", noted)
-    return seen, run_experiment(module, **options).claims[0]["values"]
-
-
-def test_the_arms_their_null_run_and_their_break(run_experiment, monkeypatch):
-    seen, values = plans(run_experiment, monkeypatch)
-    assert seen == {
-        "none": module.Plan(None),
-        "letters": module.Plan(by_letters),
-        "pairs": module.Plan(by_pairs),
-        "at random": module.Plan(module.at_random),
-        "more steps": module.Plan(None, 2.0),
+    monkeypatch.setattr(module, "train", watched)
+    monkeypatch.setattr(module, "nats", lambda model, windows: torch.ones(len(windows)))
+    module.experiment(part_of_run(broken=broken))
+    assert made == {
+        "rare letters last": module.Plan(by_letters, longer),
+        "rare pairs last": module.Plan(by_pairs, longer),
+        "text in any order": module.Plan(None),
+        "random order": module.Plan(module.at_random),
+        "a quarter more steps": module.Plan(None, 1.25),
     }
-    assert values["loss saved by the better curriculum"] == 0
-    assert values["loss saved by more steps"] == pytest.approx(1.0)
-    for options in ({"null": True}, {"broken": "planted benefit"}):
-        seen, values = plans(run_experiment, monkeypatch, **options)
-        assert seen["none"] == module.Plan(None)
-        assert seen["letters"].longer == seen["pairs"].longer == 2.0
-        assert values["loss saved by the better curriculum"] == pytest.approx(1.0)
+
+
+def test_the_yardstick_knows_how_often_letters_occur():
+    pool, judged = torch.tensor([[0, 0, 1, 0]]), torch.tensor([[1, 0, 1]])
+    world = module.World(3, pool, judged, judged)
+    expected = -(math.log(4 / 7) + math.log(2 / 7)) / 2  # one more of each letter than there are
+    assert world.letters().tolist() == [pytest.approx(expected)]
+
+
+def test_nats_are_of_each_window():
+    model, windows = module.GPT2(5, context=4, model=8, heads=2, layers=1), torch.randint(5, (3, 5))
+    found = module.nats(model, windows)
+    assert_close(found, torch.stack([model.loss(row[None]) for row in windows]).detach())
 
 
 def test_the_experiment_runs(run_experiment):
+    assert digest(module) == "cb173a5406f4"
     record = run_experiment(module)
-    assert record.curves["held-out loss over the part of the training"].keys() == {
-        "none",
-        "letters",
-        "pairs",
-        "at random",
-        "more steps",
+    assert record.headline_curve == "validation loss over the part of the training"
+    assert record.curves[record.headline_curve].keys() == {
+        "rare letters last",
+        "rare pairs last",
+        "text in any order",
+        "random order",
+        "a quarter more steps",
     }
 
 
