@@ -1,12 +1,13 @@
 """What the tiles are measured against: the formula with its whole matrix, and torch's fused attention."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..attention import scaled_dot_product_attention
 
@@ -23,6 +24,24 @@ def standard_attention(
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     mask = None if window is None else in_window(q.shape[-2], k.shape[-2], window, q.device)
     return scaled_dot_product_attention(q, k, v, causal=causal, mask=mask)
+
+
+def chunked_attention(
+    q: Float[Tensor, "batch heads queries dim"],
+    k: Float[Tensor, "batch kv_heads keys dim"],
+    v: Float[Tensor, "batch kv_heads keys values"],
+    *,
+    rows: int,
+    causal: bool = False,
+) -> Float[Tensor, "batch heads queries values"]:
+    """`rows` queries at a time; the gradient computes their scores again (Rabe and Staats 2021)."""
+    found, keys = [], k.shape[-2]
+    for start in range(0, q.shape[-2], rows):
+        some = q[..., start : start + rows, :]
+        seen = keys - q.shape[-2] + start + some.shape[-2] if causal else keys
+        attend = partial(standard_attention, causal=causal)
+        found.append(checkpoint(attend, some, k[..., :seen, :], v[..., :seen, :], use_reentrant=False))
+    return torch.cat(found, -2)
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -> Tensor:

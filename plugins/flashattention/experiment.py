@@ -2,16 +2,33 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from readtrack import data
-from readtrack.plugin import Bound, Break, Claim, Figure, Growth, Run, Speedup, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Growth,
+    Run,
+    Speedup,
+    Sweep,
+    Table,
+    Trial,
+    at_least,
+    at_most,
+    hookimpl,
+)
 
-from ..gpt2 import GPT2, evaluate, train
+from ..gpt2 import GPT2, nats, train, windows_of
 from .accesses import blocks_for, standard_accesses, tiled_accesses
-from .baselines import standard_attention
+from .baselines import chunked_attention, standard_attention
 from .model import flash_attention
 from .tiled import Schedule, tiled_attention
 
@@ -58,10 +75,19 @@ ACCESSES = Claim(
     "A100's 192 KB in float16.",
 )
 
+STEPS = 100
+APPROXIMATE = Break("an approximation", "Each query sees the last 32 positions only.", "near miss")
+ONE_TILE = Break("one tile", "The tile is as large as the matrix of scores.", "near miss")
+CHUNKED = Break(
+    "rows in chunks",
+    "Equation 1 for 64 queries at a time, computed again for the gradient (Rabe and Staats 2021).",
+    "rival",
+)
+
 TRAINING = Claim(
-    name="same training, less memory",
-    sentence="A GPT-2 trained with it has the same learning curve, and its attention takes a fraction of the "
-    "memory.",
+    name="losses and memory, tiled and standard",
+    sentence="A GPT-2 trained for 100 steps with tiled attention has the same loss at every step, within "
+    "0.001, as with standard attention, and at 2,048 tokens attention takes a fifth of the memory or less.",
     paper=Figure(
         "perplexity 18.2 for GPT-2 small, as with Hugging Face's and Megatron-LM's attention; a tenth of the "
         "memory at 2K tokens",
@@ -70,17 +96,23 @@ TRAINING = Claim(
     ),
     rule=(
         Bound("largest difference in loss", "<=", 1e-3),
-        Bound("memory at 2048 tokens, standard / tiled", ">=", 5.0, direction=1.0, ratio=True),
+        at_least("peak bytes", "standard", 5.0, over="tiled", toward=1.0),
     ),
     control="the same model, weights and data with equation 1",
-    control_reaches=(Bound("held-out nats, standard", "<=", 2.9),),
-    breaks=(
-        Break("an approximation", "each query sees the last 32 positions only"),
-        Break("one tile", "the tile is as large as the matrix of scores"),
-    ),
+    control_arm="standard",
+    control_reaches=(at_most("held-out nats", "standard", 2.9),),
+    after_steps=STEPS,
+    breaks=(APPROXIMATE, ONE_TILE, CHUNKED, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="A GPT-2 of two layers and width 64 on 127 characters, at one rate; blocks of 32, so that "
-    "there are several tiles. Memory of a forward and backward pass of one head, in blocks of 64 by 128.",
+    "there are several tiles. Memory of a forward and backward pass of one head, in blocks of 64 by 128. The "
+    "paper's models train on; here it is the same sums to rounding that are compared.",
+    history=(
+        (
+            "Until November 2026: reproduced, by the same bounds. Rows in chunks, which save the memory "
+            "without tiles, are new as rival."
+        ),
+    ),
 )
 
 LINEAR = Claim(
@@ -143,39 +175,71 @@ def experiment(run: Run) -> None:
         count_accesses(run)
 
 
+class Pair(NamedTuple):
+    """One attention at two block sizes: to train with, so that there are several tiles, and to measure."""
+
+    trained: Attention
+    measured: Attention
+
+
+class Trained(NamedTuple):
+    network: GPT2
+    losses: list[float]
+    measured: Attention
+
+
 def compare_training(run: Run) -> None:
     """The same model and text with either attention, then the memory of either over the length."""
     small = partial(tiled_attention, query_block=32, key_block=32)
     large = partial(tiled_attention, query_block=64, key_block=128)
-    if run.without("an approximation"):
-        small = partial(small, window=32)
-    if run.without("one tile"):
-        large = partial(large, query_block=2**20, key_block=2**20)
-    arms = run.arms(
-        {"standard": (standard_attention, standard_attention), "tiled": (small, large)}, control="standard"
-    )
+    whole = partial(tiled_attention, query_block=2**20, key_block=2**20)
+    changed = {
+        APPROXIMATE: Pair(partial(small, window=32), large),
+        ONE_TILE: Pair(small, whole),
+        CHUNKED: Pair(partial(chunked_attention, rows=32), partial(chunked_attention, rows=64)),
+    }
     run.phase("setup")
     ids, alphabet = data.characters(data.text())
-    parts = data.stretches(ids, run.seed)
-    losses, nats = {}, {}
-    for arm, (attend, _) in arms.items():
-        torch.manual_seed(run.seed)
-        network = GPT2(len(alphabet), context=127, model=64, heads=2, layers=2, std=0.07, attend=attend)
-        network = network.to(run.device, run.dtype)
-        steps = run.pick(smoke=2, quick=100, full=1000)
-        losses[arm] = train(run, network, parts.train, steps=steps, rate=6e-3, arm=arm)
-        nats[arm] = evaluate(run, network, parts.judge, "windows to judge by")
-        run.metric("held-out nats", nats[arm], arm=arm)
-    peaks = {arm: measure_memory(run, arm, attend) for arm, (_, attend) in arms.items()}
+    run.compare(
+        TRAINING,
+        arms={
+            "standard": Arm(Pair(standard_attention, standard_attention)),
+            "tiled": Arm(Pair(small, large)),
+        },
+        attempt=train_gpt2,
+        read=measure,
+        derive=step_by_step,
+        breaks={one.name: {"tiled": Arm(pair)} for one, pair in changed.items()},
+        world=(data.stretches(ids, run.data_seed("world")), len(alphabet)),
+        judged_on="training",
+    )
     run.headline("peak bytes")
     run.axes("peak bytes", x="tokens")
-    difference = max(abs(a - b) for a, b in zip(losses["standard"], losses["tiled"], strict=True))
-    values = {
-        "largest difference in loss": difference,
-        "memory at 2048 tokens, standard / tiled": peaks["standard"] / peaks["tiled"],
-        "held-out nats, standard": nats["standard"],
-    }
-    run.claim(TRAINING, values)
+
+
+def train_gpt2(at: Trial, pair: Pair, _: None) -> tuple[float, Trained]:
+    parts, vocab = at.world
+    network = GPT2(vocab, context=127, model=64, heads=2, layers=2, std=0.07, attend=pair.trained)
+    network = network.to(at.run.device, at.run.dtype)
+    steps = at.length(at.run.pick(smoke=2, quick=STEPS, full=1000))
+    train(at, network, parts.train, steps=steps, rate=6e-3, arm=at.name)
+    return 0.0, Trained(network, list(at.work.losses), pair.measured)
+
+
+def measure(at: Trial, found: Sweep[Trained]) -> dict[str, float]:
+    network, _, attend = found.chosen
+    windows = windows_of(at.run, at.world[0].judge, "judge", network.positions.num_embeddings)
+    held_out = nats(at.run, network, windows).mean().item()
+    at.metric("held-out nats", held_out)
+    return {"held-out nats": held_out, "peak bytes": measure_memory(at.run, at.name, attend)}
+
+
+def step_by_step(table: Table) -> dict[str, dict[str, float]]:
+    """The largest difference of two losses at one step; infinite where one has no step."""
+    standard, tiled = (table.sweeps[arm].chosen.losses for arm in ("standard", "tiled"))
+    if len(standard) != len(tiled):
+        return {"": {"largest difference in loss": float("inf")}}
+    return {"": {"largest difference in loss": max(abs(a - b) for a, b in zip(standard, tiled, strict=True))}}
 
 
 def measure_memory(run: Run, arm: str, attend: Attention) -> int:

@@ -15,7 +15,7 @@ that write to it divided by the root of their number. Most language models since
 This folder. `model`: the decoder with a cache for generation, sampling by temperature and from the likeliest
 k; attention, normalisation and the vocabulary come from their own folders. `weights` puts the released
 weights into it. `experiment` counts the paper's parameters, measures what the division does to the residual
-path, and trains three sizes.
+path, and trains three sizes; `ngrams` counts what stands in their place.
 
 Dimensions: batch, tokens, vocab (tokens that there are), model (width), heads, dim (model / heads), room
 (tokens that a cache can take).
@@ -26,7 +26,7 @@ from torch import nn
 from readtrack.plugin import hookimpl
 
 from .benchmark import benchmark
-from .experiment import LARGER, RESIDUAL, SIZE, SIZES, evaluate, experiment, parameters, train
+from .experiment import LARGER, RESIDUAL, SIZE, SIZES, experiment, nats, parameters, train, windows_of
 from .model import GPT2, XL, Cache, sampling_probabilities
 from .weights import from_released, read_merges
 

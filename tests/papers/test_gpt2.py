@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections import Counter
 
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from readtrack.checks.constants import digest
 from readtrack.data import sources
 from readtrack.errors import NotAvailableError
 from readtrack.papers import gpt2
@@ -22,11 +24,15 @@ from readtrack.papers.byte_bpe import train as train_merges
 from readtrack.papers.byte_bpe.words import visible
 from readtrack.papers.gpt2 import GPT2, XL, from_released, read_merges, sampling_probabilities
 from readtrack.papers.gpt2.benchmark import training_cost
-from readtrack.papers.gpt2.experiment import bits_of_frequencies, evaluate, tokens_of, train
+from readtrack.papers.gpt2.experiment import bits_of_frequencies, train
 from readtrack.papers.gpt2.model import Block
+from readtrack.papers.gpt2.ngrams import NGrams
 from readtrack.papers.gpt2.weights import renamed
 from readtrack.plugin import Run
 from readtrack.runs.events import EventWriter
+from readtrack.runs.trial import Trial, Work, Workshop
+
+toy = importlib.import_module("readtrack.papers.gpt2.experiment")  # its name is the hook's, too
 
 # Against transformers
 
@@ -392,15 +398,9 @@ def test_the_experiment_runs(run_experiment):
     assert record.headline_curve == "bits a byte over parameters"
     bits = {arm: value for (name, arm), value in record.values.items() if name == "held-out bits a byte"}
     assert bits.keys() == gpt2.SIZES.keys()
-    claim = next(c for c in record.claims if c["claim"]["name"] == "larger is better")
-    frequent = claim["values"]["bits a byte, token frequencies"]
-    assert claim["values"] == {
-        "bits a byte saved, token frequencies to small": frequent - bits["small"],
-        "bits a byte saved, small to medium": bits["small"] - bits["medium"],
-        "bits a byte saved, medium to large": bits["medium"] - bits["large"],
-        "bits a byte, token frequencies": frequent,
-    }
-    assert len(claim["claim"]["breaks"]) == 1
+    claim = next(c for c in record.claims if c["claim"]["name"] == gpt2.LARGER.name)
+    assert claim["values"]["bits a byte, small - medium"] == pytest.approx(bits["small"] - bits["medium"])
+    assert claim["values"]["bits a byte, medium - large"] == pytest.approx(bits["medium"] - bits["large"])
     assert [artifact["kind"] for artifact in record.artifacts] == ["text"]
 
 
@@ -418,22 +418,60 @@ def run(tmp_path) -> Run:
 
 
 def test_the_three_parts_share_no_text(run):
-    bpe, parts, judged = tokens_of(run)
-    texts = [[bpe.decode(piece.tolist()) for piece in part] for part in parts]
-    assert "".join(texts[2]) == judged
+    world = toy.tokens_of(run)
+    parts = world.seen, world.choose, world.judge
+    texts = [[world.bpe.decode(piece.tolist()) for piece in part] for part in parts]
+    assert world.bytes_per_token == len("".join(texts[2]).encode()) / len(world.judge[0])
     assert sum(len(piece) for part in texts for piece in part) == 20_000
     assert [len(part) for part in texts][1:] == [1, 1]
 
 
 def test_the_break_puts_the_same_tokens_into_no_order(run):
-    _, whole, judged = tokens_of(run)
-    run.broken = "shuffled text"
-    _, shuffled, same = tokens_of(run)
-    assert judged == same
-    for part, mixed in zip(whole, shuffled, strict=True):
-        for piece, other in zip(part, mixed, strict=True):
+    whole = toy.tokens_of(run)
+    shuffled = toy.in_no_order(run, whole)
+    for part in ("seen", "choose", "judge"):
+        for piece, other in zip(getattr(whole, part), getattr(shuffled, part), strict=True):
             assert torch.equal(piece.sort().values, other.sort().values)
             assert (piece != other).double().mean() > 0.5
+
+
+@pytest.mark.parametrize("broken", ["", "frozen blocks", "counted n-grams"])
+def test_who_stands_for_which_size(part_of_run, monkeypatch, broken):
+    made = {}
+
+    def watched(at, learn, rate):
+        model = learn(at, rate)
+        made[at.name] = model
+        return 0.0, model
+
+    monkeypatch.setattr(toy, "attempt", watched)
+    toy.compare_sizes(part_of_run(broken=broken))
+    small = made.pop("small")
+    assert (small.tokens.embedding_dim, len(small.blocks)) == (16, 1)
+    assert all(weight.requires_grad for weight in small.parameters())
+    if broken == "counted n-grams":
+        assert {name: len(model.tables) for name, model in made.items()} == {"medium": 3, "large": 4}
+        return
+    sizes = {name: (model.tokens.embedding_dim, len(model.blocks)) for name, model in made.items()}
+    assert sizes == {"medium": (32, 2), "large": (64, 3)}
+    for model in made.values():
+        assert all(weight.requires_grad == (not broken) for weight in model.blocks.parameters())
+        assert model.tokens.weight.requires_grad
+
+
+def test_counted_n_grams_share_what_they_take_from_counts():
+    """By hand: of two symbols, after a 0 there stood 1 twice and 0 once."""
+    model = NGrams([torch.tensor([0, 0, 1, 0, 1])], 2, 2)
+    unigram = [(count - 0.75 + 0.75 * 2 / 2) / 5 for count in (3, 2)]
+    found = model.probabilities(torch.tensor([[0, 1]]))
+    assert found[0, 0].item() == pytest.approx(unigram[0])
+    assert found[0, 1].item() == pytest.approx((2 - 0.75 + 0.75 * 2 * unigram[1]) / 3)
+    model = NGrams([torch.randint(5, (200,)), torch.randint(5, (50,))], 5, 3)
+    for context in ([1, 2], [4, 4]):
+        ids = torch.tensor([[*context, last] for last in range(5)])
+        assert model.probabilities(ids)[:, 2].sum().item() == pytest.approx(1.0)
+    ids = torch.randint(5, (3, 9))
+    assert_close(model.loss(ids).double(), -model.probabilities(ids)[:, 1:].log().mean(), rtol=1e-5, atol=0)
 
 
 def test_bits_of_frequencies():
@@ -449,18 +487,23 @@ def test_a_rate_climbs_and_falls_and_what_is_judged_is_not_trained_on(run):
     rates = []
     step = torch.optim.AdamW.step
     torch.optim.AdamW.step = lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1]
+    at = Trial(Workshop(run), Work(arm="ours"), arm="ours")
     try:
-        losses = train(run, network, [torch.tensor([0, 1] * 20)], steps=60, rate=0.03, arm="a")
+        train(at, network, [torch.tensor([0, 1] * 20)], steps=60, rate=0.03, arm="a")
     finally:
         torch.optim.AdamW.step = step
     assert rates[:6] == pytest.approx([0.03 * (i + 1) / 6 for i in range(6)], rel=0.03)
     assert rates[-1] < 1e-3 * 0.03 + 1e-4
-    assert len(losses) == 60
-    assert evaluate(run, network, [torch.tensor([0, 1] * 20)], "windows") < 0.3
-    assert evaluate(run, network, [torch.tensor([0, 2] * 20)], "windows") > 1
+    assert len(at.work.losses) == 60
+    for other, least, most in ((1, 0.0, 0.3), (2, 1.0, math.inf)):
+        windows = toy.windows_of(run, [torch.tensor([0, other] * 20)], "judge", 4)
+        found = toy.nats(run, network, windows)
+        assert least < found.mean().item() < most
+        assert_close(found.mean(), network.loss(windows).detach())
 
 
 def test_the_set_up_is_the_stated_one():
+    assert digest(toy) == "f9a8ab5e329c"
     assert gpt2.SIZES == {"small": (16, 2, 1), "medium": (32, 2, 2), "large": (64, 4, 3)}
     assert gpt2.RESIDUAL.kind == "theorem"
     blocks = {
