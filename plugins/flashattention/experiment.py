@@ -248,7 +248,7 @@ def measure_memory(run: Run, arm: str, attend: Attention) -> int:
     peak = 0
     for index in run.steps(len(lengths), f"memory, {arm}"):
         tokens = lengths[index]
-        draw = run.generator(f"{tokens} tokens")
+        draw = run.data(f"{tokens} tokens", "judge")
         inputs = torch.randn(4, 1, 1, tokens, 64, generator=draw).to(run.device, run.dtype).unbind()
         call = partial(results, attend, *inputs, causal=False)
         if index == 0:
