@@ -247,7 +247,7 @@ def train(at: Trial, schedule: Schedule, rate: float, *, middle: int) -> tuple[f
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
     batches, noise = at.generator("batches"), at.generator("noise")
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(model, optimizer)):
         for group in optimizer.param_groups:
             group["lr"], group["momentum"] = schedule(step, steps, rate)
         rows = torch.randint(len(x), (32,), generator=batches)

@@ -258,7 +258,7 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
     )
     batches = at.generator("batches")
     run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(model, optimizer, schedule)):
         loss = model.loss(data.windows(text.parts.train, CONTEXT + 1, 8, batches).to(run.device))
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=setting.clip)
         schedule.step()

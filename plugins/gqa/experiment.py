@@ -348,7 +348,7 @@ def train(
     device = model.bias.device
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / max(steps // 10, 1), 1.0))
-    for step in run.steps(steps, label):
+    for step in run.steps(steps, label, state=(model, optimizer, schedule)):
         loss = model.loss(data.windows(text.train, TOKENS + 1, 8, batches).to(device))
         run.descend(loss, optimizer, step=step, arm=label, clip=1.0)
         schedule.step()

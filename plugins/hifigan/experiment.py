@@ -200,7 +200,7 @@ def learn(
     optimizer = torch.optim.AdamW(judges.parameters(), lr=rate, betas=(0.8, 0.99))
     generator, steps = at.generator("batches"), at.length(at.run.pick(smoke=2, quick=80, full=80))
     at.run.phase("train")
-    for step in at.steps(steps, f"{at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"{at.name}, rate {rate:g}", state=(judges, optimizer)):
         rows = torch.randint(len(train.real), (2, 8), generator=generator)
         loss = discriminator_loss(judges(train.real[rows[0]]), judges(train.made[rows[1]]))
         at.descend(loss, optimizer, step=step, metric=f"loss, rate {rate:g}")

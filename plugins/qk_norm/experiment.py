@@ -184,7 +184,7 @@ def train(at: Trial, setting: Setting, rate: float, *, steps: int) -> tuple[floa
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     batches = at.generator("batches")
     run.phase("train")
-    for step in at.steps(at.length(steps), f"{at.name}, rate {rate:g}"):
+    for step in at.steps(at.length(steps), f"{at.name}, rate {rate:g}", state=(model, optimizer)):
         loss = model.loss(data.windows(text.parts.train, TOKENS + 1, 8, batches).to(run.device))
         at.descend(loss, optimizer, step=step, metric=f"loss at rate {rate:g}", clip=setting.clip)
     run.phase("evaluate")

@@ -240,7 +240,7 @@ def descend(
     total = at.length(at.run.pick(smoke=2, quick=60, full=60))
     curve: list[Tensor] = []
     at.run.phase("train")
-    for step in at.steps(total, f"balancing, {at.name}, rate {rate:g}"):
+    for step in at.steps(total, f"balancing, {at.name}, rate {rate:g}", state=(policies, optimizer, curve)):
         states, actions, up = episodes(policies, NETWORKS, EPISODES, LIMIT, generator)
         earned = credit(up, shuffling)
         # Divide only by constants, because the number of steps played depends on the actions.

@@ -251,7 +251,7 @@ def tune(at: Trial, arm: Tuned, rate: float) -> tuple[float, tuple[T5, int]]:
     best = at.early_stopping(now)
     steps, gap = run.pick(smoke=(1, 1), quick=(TUNING, 25), full=(400, 40))
     run.phase("train")
-    for step in at.steps(steps, f"tuning, {at.name}, rate {rate:g}"):
+    for step in at.steps(steps, f"tuning, {at.name}, rate {rate:g}", state=(net, optimizer, best, course)):
         taken = torch.randint(len(examples[0]), (12,), generator=rows)
         source, target = (part[taken].to(run.device) for part in examples)
         at.descend(net.loss(source, target), optimizer, step=step, metric=f"loss at rate {rate:g}", clip=1.0)

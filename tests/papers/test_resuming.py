@@ -21,9 +21,10 @@ from readtrack.runs.record import Record
 
 # lstm goes through the loop of rnn.tasks, adam through that of sgd.trials, vgg through that of alexnet.task.
 RESUMABLE = """
-    adam adamw alexnet batchnorm bert bfgs byt5 coco conformer ddpm fcn gan glow_tts gpt3 graves hessian
-    instancenorm layernorm lbfgs lenet lstm mamba mixtral overfeat pixelrnn resnet rethinking_generalization
-    rope rtrbm s4 schedule_free seq2seq sliding_window ssm unet vgg vit vits
+    adam adamw alexnet batchnorm bert bfgs byt5 coco conformer ddpm dyt fcn gan glow_tts gpt3 gqa
+    graves hessian hifigan instancenorm layernorm lbfgs lenet lstm mamba mixtral overfeat pixelrnn qk_norm
+    reinforce resnet rethinking_generalization rope rtrbm s4 schedule_free seq2seq sliding_window ssm
+    super_convergence t5 unet vgg vit vits
 """
 
 
