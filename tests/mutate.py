@@ -524,7 +524,7 @@ def main(papers: list[str]) -> None:
             lines[cells[:3]] = f"| {' | '.join(cells)} |"
             print(lines[cells[:3]], flush=True)
     if not papers:
-        killed = sum("nothing" not in line for line in lines.values())
+        killed = sum(not line.endswith("| nothing |") for line in lines.values())
         PAGE.write_text(page(killed, list(lines.values())), encoding="utf-8")
 
 
