@@ -58,7 +58,11 @@ def list_bets(
 def show_calibration(found: list[bets.Bet]) -> None:
     for line in present.page(found, terminal.width() or 80):
         style = _STYLES.get(line.tone)
-        terminal.print_out(terminal.paint(line.text, style) if style else line.text)
+        indent = len(line.text) - len(line.text.lstrip())
+        room = None if (columns := terminal.width()) is None else columns - indent
+        for text in terminal.wrap(line.text[indent:], room):
+            told = " " * indent + text
+            terminal.print_out(terminal.paint(told, style) if style else told)
 
 
 def place(library: Library, job: Job, words: str) -> None:

@@ -60,7 +60,9 @@ def withdrawn(bet: Bet) -> str:
 
 
 def page(bets: Sequence[Bet], width: int) -> Iterator[BetLine]:
-    """The calibration curve, the Brier score, and both by topic; with too few bets, the number missing."""
+    """The calibration curve and the Brier score, of all bets and by topic; with too few bets, the number
+    missing.
+    """
     total = calibration(bets)
     waiting = sum(bet.open for bet in bets)
     yield BetLine("Bets" + (f"   {counted(waiting, 'open bet')}" if waiting else ""), "heading")
@@ -82,6 +84,7 @@ def page(bets: Sequence[Bet], width: int) -> Iterator[BetLine]:
         else:
             told = f"said {one.said:.0f} %, right {100 * one.right:.0f} %, Brier {one.brier:.3f}"
             yield BetLine(f"{name:<{room}}  {counted(one.bets, 'bet')}: {told}")
+            yield from (BetLine(curve(part)) for part in one.bins)
 
 
 def missing(one: Calibration) -> str:
