@@ -245,7 +245,7 @@ def test_who_learns_from_what(part_of_run, monkeypatch, broken, ours):
 
 
 def test_pairs_are_counted_before_any_is_merged(part_of_run):
-    world = toy.World(seen="abab abab ab", held_out="")
+    world = toy.World(seen="abab abab ab ab", held_out="")
     at = Trial(Workshop(part_of_run(), world=world), Work(arm="ours"), arm="ours")
     a, b, space = (BYTES.index(letter) for letter in b"ab ")
     assert toy.counted_once(at, 2) == [(a, b), (space, a)]
