@@ -107,8 +107,8 @@ class ShortRuns:
     plain: Short
     other: OtherJudge
     null: OwnStreams
-    smoke: Short
-    longer: Short
+    smoke: Watched
+    longer: Watched
 
     @classmethod
     def of(
@@ -125,7 +125,7 @@ class ShortRuns:
 
         plain = smoke = longer = run("short", Short)
         if any(claim.after_steps for one, _ in getattr(plain, "compared", []) for claim in one.claims):
-            smoke, longer = run("smoke", Short, "smoke"), run("longer", Short, "smoke", times=MORE)
+            smoke, longer = run("smoke", Watched, "smoke"), run("longer", Watched, "smoke", times=MORE)
         other = run("other-judge", OtherJudge)
         return cls(plain, other, run("short-null", OwnStreams, null=True), smoke, longer)
 

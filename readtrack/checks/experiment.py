@@ -85,8 +85,7 @@ class Watched(Run):
 
 
 class Short(Watched):
-    """A run whose loops have two steps each, the first and the last, and grids of numbers two values: enough
-    to see what an experiment asks for and what its numbers depend on."""
+    """A run whose loops have two steps each, the first and the last, and grids of numbers two values."""
 
     def compare(self, *claims, **given):  # type: ignore[no-untyped-def]
         grid = given.get("grid", ())
@@ -206,23 +205,22 @@ def check_conditions(
     module: ModuleType,
     claims: Sequence[Claim],
     folder: Path,
-    short: Record,
-    plain: Callable[[], Record],
+    plain: Record,
+    run_experiment: Callable[..., tuple[Record, Watched]] = run_experiment,
 ) -> None:
     """Null runs take arms from the core; each break is asked for, judged on what it is to fell, and changes
-    a number of the run `short`, or of the smoke run `plain` where two steps do not show it.
+    a number of the run `plain`.
     """
     by_experiment = [claim for claim in claims if claim.kind == "measured" and claim.bounds]
     if not by_experiment:
         return
     if any(not claim.timed for claim in by_experiment):
-        record, run = run_experiment(module, folder / "null", null=True, kind=Short)
+        record, run = run_experiment(module, folder / "null", null=True)
         assert getattr(run, "asked_arms", False), "a null run used neither run.compare nor run.arms"
         judged = {event["claim"]["name"] for event in record.claims}
         assert {c.name for c in by_experiment if not c.timed} <= judged, "a null run skipped a measured claim"
-    names = dict.fromkeys(one.name for claim in by_experiment for one in claim.breaks)
-    for index, name in enumerate(names):
-        record, run = run_experiment(module, folder / f"break-{index}", broken=name, kind=Short)
+    for name in dict.fromkeys(one.name for claim in by_experiment for one in claim.breaks):
+        record, run = run_experiment(module, folder / f"break-{abs(hash(name))}", broken=name)
         assert name in getattr(run, "asked_breaks", set()), (
             f"no comparison has break {name!r}, and nothing calls run.without"
         )
@@ -230,10 +228,8 @@ def check_conditions(
         wanted = {c.name for c in by_experiment if name in {one.name for one in c.breaks} and not c.timed}
         assert wanted <= judged, f"break {name!r} left out {wanted - judged}"
         compares = getattr(run, "compared", [])
-        if not compares or name in (UNTRAINED.name, SHUFFLED.name) or _changed(short, record):
-            continue
-        whole, _ = run_experiment(module, folder / f"whole-{index}", broken=name)
-        assert _changed(plain(), whole), f"break {name!r} changes no number that a plain run has"
+        changed = not compares or name in (UNTRAINED.name, SHUFFLED.name) or _changed(plain, record)
+        assert changed, f"break {name!r} changes no number that a plain run has"
 
 
 def _changed(plain: Record, broken: Record) -> bool:
@@ -256,10 +252,8 @@ def _changed(plain: Record, broken: Record) -> bool:
 
 
 def check_seeds(module: ModuleType, folder: Path, first: Record) -> None:
-    """Seed 0, whose short run `first` was, gives the same numbers again, another seed others."""
-    again, other = (
-        run_experiment(module, folder / f"seed-{seed}", seed=seed, kind=Short)[0] for seed in (0, 1)
-    )
+    """Seed 0, whose run `first` was, gives the same numbers again, another seed others."""
+    again, other = (run_experiment(module, folder / f"seed-{seed}", seed=seed)[0] for seed in (0, 1))
     common = first.curves.keys() & again.curves.keys()
     assert common, "the same seed gave different curves"
     assert _numbers(first, common) == _numbers(again, common), "the same seed gave different numbers"
