@@ -8,7 +8,6 @@ from copy import deepcopy
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, hookimpl
@@ -112,7 +111,7 @@ def of_classes(network: PairNet, run: Run) -> Images:
     return optimised(network, each_class(run), noise, side=SIDE, steps=steps, dtype=run.dtype)
 
 
-def scenes_of_classes(network: PairNet, images: Images, run: Run) -> Float[Tensor, "pictures 3 side side"]:
+def scenes_of_classes(network: PairNet, images: Images, run: Run) -> Images:
     """Of each class the scenes with its highest scores, over again where there are too few."""
     each = len(each_class(run)) // CLASSES
     rows = network(images).argsort(0, descending=True)

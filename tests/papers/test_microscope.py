@@ -129,9 +129,9 @@ def test_without_training_the_arms_are_equal(run_experiment):
 
 
 def test_the_strongest_scenes_of_each_class_stand_in_turn(part_of_run):
-    run, images, net = part_of_run(), torch.rand(6, 3, 20, 20, dtype=torch.float64), network()
-    scores = net(images)
-    found = experiment_module.scenes_of_classes(net, images, run)
+    run, images = part_of_run(), torch.rand(6, 3, 20, 20)
+    scores = torch.rand(6, 5)
+    found = experiment_module.scenes_of_classes(lambda x: scores, images, run)
     assert found.shape == (10, 3, 20, 20)
     for place, image in enumerate(found):
         row = scores[:, place % 5].argsort(descending=True)[place // 5]
