@@ -147,7 +147,8 @@ def starting_from(before: RegionNet, seed: int) -> FasterRCNN:
     """The other task's network with a new proposal network, scores and codes."""
     torch.manual_seed(seed)
     network = FasterRCNN(CLASSES).to(before.head.hidden.weight)
-    network.detector = fast_from(before, seed, cells=4)
+    torch.manual_seed(seed)
+    network.detector = fast_from(before, cells=4)
     return network
 
 

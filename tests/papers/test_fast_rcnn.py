@@ -12,9 +12,14 @@ from torch import nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import fast_rcnn
 from readtrack.papers.fast_rcnn import FastRCNN, detection_loss, roi_pool, smooth_l1, truncated
 from readtrack.papers.rcnn import RegionNet
+from readtrack.papers.rcnn.experiment import Described, Parts
+from readtrack.papers.rcnn.experiment import Learnt as Slow
+from readtrack.papers.rcnn.task import Detection
+from readtrack.runs.trial import Trial, Work, Workshop
 
 experiment_module = importlib.import_module("readtrack.papers.fast_rcnn.experiment")
 
@@ -201,12 +206,9 @@ def test_regions_of_a_step():
     assert (own[2:] == 5).all()
 
 
-def test_the_arms():
-    assert experiment_module.RATES == (0.004, 0.016, 0.064)
-    assert (experiment_module.IMAGES, experiment_module.BATCH, experiment_module.FOREGROUND) == (8, 128, 32)
-    assert experiment_module.SLOWER == 0.1
+def test_training_starts_from_the_other_task():
     before = RegionNet(5)
-    network = experiment_module.starting_from(before, 0, cells=4)
+    network = experiment_module.starting_from(before, cells=4)
     assert torch.equal(network.backbone.conv1.weight, before.backbone.conv1.weight)
     assert torch.equal(network.head.hidden.weight, before.head.hidden.weight)
     assert network.head.scores.out_features == 6
@@ -224,7 +226,7 @@ def test_the_experiment_runs(run_experiment):
     ap = {arm: record.values["mAP", arm] for arm in ("Fast R-CNN", "R-CNN", "frozen")}
     values = {n: v for c in record.claims for n, v in c["values"].items()}
     assert values["mAP, Fast R-CNN - R-CNN"] == pytest.approx(ap["Fast R-CNN"] - ap["R-CNN"])
-    assert values["mAP, all learns - frozen"] == pytest.approx(ap["Fast R-CNN"] - ap["frozen"])
+    assert values["mAP, Fast R-CNN - frozen"] == pytest.approx(ap["Fast R-CNN"] - ap["frozen"])
     assert 1.9 < values["multiply-adds, R-CNN / Fast R-CNN"] < 2.5
     assert record.headline_curve == experiment_module.BY_WORK
     fast, slow = (record.curves[experiment_module.BY_WORK][arm] for arm in ("Fast R-CNN", "R-CNN"))
@@ -233,41 +235,41 @@ def test_the_experiment_runs(run_experiment):
     assert fast[-1][0] / fast[0][0] < 1.5  # the convolutions are shared
 
 
-def test_a_null_run_compares_equals(run_experiment):
-    values = {n: v for c in run_experiment(fast_rcnn, null=True).claims for n, v in c["values"].items()}
-    assert values["mAP, Fast R-CNN - R-CNN"] == values["mAP, all learns - frozen"] == 0
-    assert values["multiply-adds, R-CNN / Fast R-CNN"] == 1
-
-
-def test_frozen_convolutions_are_the_control(run_experiment):
-    claims = run_experiment(fast_rcnn, broken="frozen").claims
-    assert [c["values"]["mAP, all learns - frozen"] for c in claims] == [0]
-
-
-@pytest.mark.parametrize("learns", [True, False])
-@pytest.mark.parametrize(("broken", "cells"), [("", 4), ("one cell", 1)])
-def test_what_learns_and_how_many_cells_are_pooled(part_of_run, monkeypatch, learns, broken, cells):
+@pytest.mark.parametrize(
+    ("still", "frozen"), [((), ()), (("backbone",), ("backbone",)), (("backbone", "head.hidden"),) * 2]
+)
+def test_what_learns(part_of_run, monkeypatch, still, frozen):
     seen = []
 
-    def watched(run, arm, network, known, rate):
-        seen.append(network)
+    def watched(at, network, known, rate, times):
+        seen.append((network, times))
         return experiment_module.Scale(torch.zeros(4), torch.ones(4))
 
     monkeypatch.setattr(experiment_module, "train", watched)
     monkeypatch.setattr(experiment_module, "mean_ap", lambda found, truth: 0.5)
     monkeypatch.setattr(experiment_module.Learnt, "find", lambda learnt, data: None)
-    parts = experiment_module.Parts(None, None, None)
-    experiment_module.swept(part_of_run(broken=broken), "an arm", parts, RegionNet(5), learns=learns)
-    (network,) = seen
-    assert network.cells == cells
-    for name, weight in network.named_parameters():
-        assert weight.requires_grad is (learns or not name.startswith("backbone"))
+    parts = Parts(None, None, None, None, RegionNet(5))
+    at = Trial(Workshop(part_of_run(), parts), Work(arm="frozen"), arm="frozen")
+    _, (learnt, regions) = experiment_module.fast_r_cnn(at, 0.004, cells=1, still=still, times=2)
+    assert seen == [(learnt.network, 2)]
+    assert learnt.network.cells == 1
+    assert regions == 20
+    for name, weight in learnt.network.named_parameters():
+        assert weight.requires_grad is not name.startswith(frozen)
 
 
-def test_one_cell_runs(run_experiment):
-    assert [c["claim"]["name"] for c in run_experiment(fast_rcnn, broken="one cell").claims] == [
-        "shared convolutions"
-    ]
+def test_the_work_of_ten_regions_is_half_of_that_of_twenty():
+    one = Detection(torch.rand(1, 3, 48, 48), *[None] * 2, torch.tensor([[[4.0, 4, 20, 24]] * 20]))
+    slow = Slow(Described(None, None, None, RegionNet(6)), None, None)
+    fast = experiment_module.Learnt(experiment_module.starting_from(RegionNet(5), cells=4), None)
+    ten, twenty = (experiment_module.multiply_adds(slow, one, count) for count in (10, 20))
+    assert 2 * ten == twenty
+    ten, twenty = (experiment_module.multiply_adds(fast, one, count) for count in (10, 20))
+    assert twenty < 1.5 * ten
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment_module) == "20264b1ae617"
 
 
 def test_every_variant_is_right(check_benchmark):

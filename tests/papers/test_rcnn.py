@@ -11,11 +11,14 @@ import torch.nn.functional as F
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import rcnn
 from readtrack.papers.rcnn import RegionNet, clip, decode, encode, hog, linear_svms, nms, ridge, warp
 from readtrack.papers.rcnn.benchmark import pair_by_pair, scattered
 from readtrack.papers.rcnn.boxes import overlaps, unsuppressed
 from readtrack.papers.rcnn.task import Detection, Found, framed, grouped, mean_ap, moved, recall
+from readtrack.plugin import Run
+from readtrack.runs.trial import Trial, Work, Workshop
 from readtrack.scores import box_iou
 
 experiment_module = importlib.import_module("readtrack.papers.rcnn.experiment")
@@ -268,12 +271,9 @@ def test_frames():
     assert picture[:, 6, 6].tolist() == [0, 0, 0]
 
 
-def test_the_arms():
-    assert experiment_module.RATES == (0.004, 0.016, 0.064)
-    assert experiment_module.CS == (0.1, 1.0, 10.0, 100.0)
-    assert (experiment_module.BATCH, experiment_module.FOREGROUND) == (64, 16)
+def test_fine_tuning_starts_from_the_other_task():
     before = RegionNet(5)
-    after = experiment_module.starting_from(before, 0)
+    after = experiment_module.starting_from(before)
     assert torch.equal(after.head.hidden.weight, before.head.hidden.weight)
     assert torch.equal(after.backbone.conv3.weight, before.backbone.conv3.weight)
     assert after.head.scores.out_features == 6
@@ -307,55 +307,63 @@ def test_the_experiment_runs(run_experiment):
     assert set(record.curves[experiment_module.PRECISION]) == {"R-CNN", "HOG", "pretrained"}
 
 
-def test_r_cnn_has_the_best_c_as_its_rivals_have(part_of_run, monkeypatch):
+def a_trial(run: Run, before: RegionNet) -> Trial:
+    data = two_scenes()._replace(x=torch.rand(2, 3, 48, 48))
+    parts = experiment_module.Parts(data, data, data, experiment_module.svm_targets(data), before)
+    return Trial(Workshop(run, parts), Work(arm="R-CNN"), arm="R-CNN")
+
+
+def test_r_cnn_has_the_best_c_at_the_best_rate(part_of_run, monkeypatch):
     run, tried = part_of_run(), []
     monkeypatch.setattr(run, "pick", lambda *, smoke, quick, full: quick)
+    monkeypatch.setattr(
+        experiment_module, "fine_tune", lambda at, net, known, rate, steps: tried.append(rate)
+    )
 
-    def classify(parts, targets, make, c, network):
+    def classify(parts, described, c):
         tried.append(c)
-        return -abs(c - 1), experiment_module.Learnt(make, torch.ones(()), None, c, network)
+        return -abs(c - 1), experiment_module.Learnt(described, torch.ones(()), None)
 
     monkeypatch.setattr(experiment_module, "classify", classify)
-    data = two_scenes()
-    parts, targets = experiment_module.Parts(data, data, data), experiment_module.svm_targets(data)
-    _, learnt = experiment_module.with_svms(run, parts, targets, RegionNet(5))
-    assert tuple(tried) == experiment_module.CS
-    assert learnt.c == 1
-
-
-def test_a_null_run_compares_equals(run_experiment):
-    values = {n: v for c in run_experiment(rcnn, null=True).claims for n, v in c["values"].items()}
-    assert values["mAP, R-CNN - pretrained"] == 0
-    assert values["mAP, R-CNN - HOG"] == 0
+    found = experiment_module.fine_tuned(a_trial(run, RegionNet(5)))
+    assert tried == [value for rate in experiment_module.RATES for value in (rate, *experiment_module.CS)]
+    assert found.network.head.scores.out_features == 6
 
 
 @pytest.mark.parametrize(
-    ("broken", "taught", "tuned"),
-    [("", True, [0.016]), ("no fine-tuning", True, []), ("untrained", False, [])],
+    ("stage", "kept", "learns"),
+    [
+        ("fine_tuned", True, True),
+        ("with_hidden_layer_as_it_was", True, False),
+        ("from_scratch", False, True),
+    ],
 )
-def test_what_the_breaks_take_away(part_of_run, monkeypatch, broken, taught, tuned):
+def test_what_is_fine_tuned(part_of_run, monkeypatch, stage, kept, learns):
     torch.manual_seed(3)  # other weights than a new network's
-    before, data, seen, rates = RegionNet(5), two_scenes(), [], []
-
-    def watched(parts, targets, make, c, network):
-        seen.append(network)
-        return 0.0, experiment_module.Learnt(make, torch.ones(()), None, c, network)
-
-    monkeypatch.setattr(experiment_module, "classify", watched)
-    monkeypatch.setattr(experiment_module, "fine_tune", lambda run, net, known, rate: rates.append(rate))
-    targets = experiment_module.svm_targets(data)
-    experiment_module.tuned(
-        part_of_run(broken=broken), experiment_module.Parts(data, data, data), targets, before
-    )
+    before, seen = RegionNet(5), []
+    monkeypatch.setattr(experiment_module, "fine_tune", lambda at, net, *_: seen.append(net))
+    getattr(experiment_module, stage)(a_trial(part_of_run(), before))
     (network,) = seen
-    assert rates == tuned
-    assert torch.equal(network.backbone.conv2.weight, before.backbone.conv2.weight) is taught
-    assert torch.equal(network.head.hidden.weight, before.head.hidden.weight) is taught
+    assert torch.equal(network.backbone.conv2.weight, before.backbone.conv2.weight) is kept
+    assert torch.equal(network.head.hidden.weight, before.head.hidden.weight) is kept
+    assert network.head.hidden.weight.requires_grad is learns
+    assert network.backbone.conv1.weight.requires_grad
 
 
-@pytest.mark.parametrize("broken", ["untrained", "no fine-tuning"])
-def test_breaks(run_experiment, broken):
-    assert len(run_experiment(rcnn, broken=broken).claims) == 1
+def test_features_without_a_network(part_of_run):
+    at = a_trial(part_of_run(), RegionNet(5))
+    both, one = experiment_module.of_gradients_and_colours(at), experiment_module.of_gradients(at)
+    size = one.known.shape[1]
+    assert torch.equal(both.known[:, :size], one.known)
+    colours = both.known[:, size:].unflatten(1, (3, 4, 4))
+    crop = experiment_module.crops(at.world.known)[:, :, :4, 4:8]
+    assert_close(colours[:, :, 0, 1], crop.mean((2, 3)))
+    other = experiment_module.of_the_other_task(at)
+    assert_close(other.known, experiment_module.hidden(at.world.before, at.world.known).detach())
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(experiment_module) == "94f07f9538e5"
 
 
 def test_every_variant_is_right(check_benchmark):
