@@ -36,7 +36,7 @@ _COMMANDS = {
     "attach": ("sync", "Attach a PDF that you downloaded."),
     "open": ("sync", "Open a paper's PDF in the system's viewer."),
     "verify": ("verify", "Test the claims of papers over several seeds."),
-    "compare": ("bench", "Compare the benchmarks of two runs of the same paper."),
+    "compare": ("bench", "Compare two runs of a paper: claims, code and benchmark."),
     "devices": ("machine", "List the devices that a run can use."),
     "calibrate": ("machine", "Measure a device's peak compute and memory rates."),
     "places": ("places", "Manage other machines that can run papers."),

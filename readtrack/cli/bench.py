@@ -1,4 +1,4 @@
-"""`readtrack compare`: two benchmarked runs of one paper side by side."""
+"""`readtrack compare`: two runs of one paper side by side."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from readtrack.cli import terminal
 from readtrack.cli.library import run_folder
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
-from readtrack.present import benchmarks, runs
-from readtrack.text import format_number, one_line
+from readtrack.plugins import edits
+from readtrack.present import benchmarks, claims, runs
+from readtrack.text import format_number, one_line, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from readtrack.bench.compare import BenchmarkComparison
+    from readtrack.plugins.edits import Edit
+    from readtrack.present.claims import StatedClaim
     from readtrack.runs.record import Record
+
+_NUMBERS = 23  # columns before a claim's numbers: the run's letter, the verdict with its sign
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -37,11 +42,12 @@ def compare(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Compare the benchmarks of two runs of the same paper.
+    """Compare two runs of the same paper: claims, code and benchmark.
 
-    On one device, each time is SAME, FASTER, SLOWER or UNCLEAR, by the 95 % intervals of the medians and a
-    dead band: 2 %, or more if the machine itself drifted more. Across devices, the shares of the ceiling and
-    the speed-ups are printed next to each other.
+    Each claim is printed with the verdict and the numbers of both runs, then the diff from the code of the
+    first run to that of the second. On one device, each time is SAME, FASTER, SLOWER or UNCLEAR, by the 95 %
+    intervals of the medians and a dead band: 2 %, or more if the machine itself drifted more. Across devices,
+    the shares of the ceiling and the speed-ups are printed next to each other.
 
     With --profile, compare the papers' fastest variants with their strongest rivals in their newest runs.
     """
@@ -54,21 +60,29 @@ def compare(
         return
     if not run_b:
         raise typer.BadParameter("compare takes two runs, or --profile. `readtrack results` lists the runs.")
-    a, b = _record(home, run_a), _record(home, run_b)
+    folders = [_folder(home, query) for query in (run_a, run_b)]
+    a, b = map(_record, folders)
     try:
         found = compare_records(a, b)
     except ValueError as error:
         raise ReadtrackError(str(error)) from error
+    judged, code = claims.side_by_side(a, b), edits.of_runs(*folders)
+    if not (judged or code or found):
+        raise NotAvailableError("neither run has claims or measurements to compare.")
     if as_json:
-        lines = [comparison.to_json() for comparison in found]
         terminal.print_json(
             {
                 "paper": a.paper,
                 "a": a.run_id,
                 "b": b.run_id,
                 "edited": [one.job.edited if one.job else "" for one in (a, b)],
+                "claims": [
+                    {"name": name, "a": _claim_json(ours), "b": _claim_json(theirs)}
+                    for name, (ours, theirs) in judged.items()
+                ],
+                "code": [{"file": one.file, "counts": one.counts, "diff": one.diff()} for one in code],
                 "dead_band": resolution(a, b),
-                "measurements": lines,
+                "measurements": [comparison.to_json() for comparison in found],
             }
         )
         return
@@ -76,13 +90,62 @@ def compare(
         how = [record.job.condition] if record.job is not None and record.job.condition else []
         words = ", ".join([record.run_id, *how, runs.environment(record.environment)])
         terminal.print_out(one_line(f"{name}: {words}"))
+    if judged:
+        _heading("Claims")
+        _print_claims(judged, (a, b))
+    if code:
+        _heading("Code, from a to b")
+        _print_code(code)
+    if found:
+        _heading("Benchmark")
+        _print_benchmark(found, resolution(a, b))
+
+
+def _heading(words: str) -> None:
     terminal.print_out()
+    terminal.print_out(terminal.paint(words, "bold"))
+
+
+def _print_claims(judged: Mapping[str, tuple[StatedClaim | None, ...]], records: Sequence[Record]) -> None:
+    """Each claim with a line for each run: its verdict and the numbers that decide."""
+    room = terminal.width()
+    for name, both in judged.items():
+        terminal.print_out(name)
+        for letter, one, record in zip("ab", both, records, strict=True):
+            if one is None:
+                terminal.print_out(f"  {letter}  {terminal.paint('- not in this run', 'dim')}")
+                continue
+            control = record.job is not None and record.job.control
+            numbers = terminal.wrap(one.decisive or one.why, room and room - _NUMBERS) or [""]
+            terminal.print_out(
+                f"  {letter}  {terminal.verdict(one.shown_verdict, control=control)}  {numbers[0]}"
+            )
+            for line in numbers[1:]:
+                terminal.print_out(" " * _NUMBERS + line)
+
+
+def _claim_json(one: StatedClaim | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {"verdict": one.verdict, "kind": one.kind, "values": dict(one.values), "why": one.why}
+
+
+def _print_code(code: Iterable[Edit]) -> None:
+    """The diff of each file that differs."""
+    styles: dict[str, terminal.Style] = {"+": "green", "-": "red", "@": "cyan"}
+    for edit in code:
+        terminal.print_out(f"{one_line(edit.file)}  {edit.counts}")
+        for line in edit.diff():
+            terminal.print_out(terminal.paint(f"  {plain(line.expandtabs(4))}", styles.get(line[:1], "dim")))
+
+
+def _print_benchmark(found: Sequence[BenchmarkComparison], band: float) -> None:
     head = ("verdict", "what", "variant", "a", "b", "b / a", "")
     terminal.table([_row(comparison) for comparison in found], head=head)
     counts = Counter(comparison.verdict or "not compared" for comparison in found)
     terminal.print_out()
     terminal.print_out(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    terminal.print_out(f"Dead band: ±{100 * resolution(a, b):.1f} % (2 %, or the machine's own drift).")
+    terminal.print_out(f"Dead band: ±{100 * band:.1f} % (2 %, or the machine's own drift).")
 
 
 def _profile(home: Home, as_json: bool) -> None:
@@ -119,20 +182,21 @@ def _profile(home: Home, as_json: bool) -> None:
         )
 
 
-def _record(home: Home, query: str) -> Record:
-    """The run of this id, or whose id begins or ends so, or in this folder. It must hold measurements."""
+def _folder(home: Home, query: str) -> Path:
+    """The folder of the run of this id, or whose id begins or ends so; or this folder."""
+    folder = Path(query).expanduser()
+    return folder if (folder / "events.jsonl").is_file() else run_folder(home, query)
+
+
+def _record(folder: Path) -> Record:
+    """The run in this folder, with a warning for measurements that cannot be compared."""
     from readtrack.bench.compare import is_whole
     from readtrack.runs.store import load
 
-    folder = Path(query).expanduser()
-    if not (folder / "events.jsonl").is_file():
-        folder = run_folder(home, query)
     record = load(folder)
     broken = sum(not is_whole(measurement) for measurement in record.measurements)
     if broken:
         terminal.warn(f"run {record.run_id}: {broken} measurements are incomplete and left out")
-    if not record.measurements:
-        raise NotAvailableError(f"the run {one_line(record.run_id)} has no measurements to compare.")
     return record
 
 

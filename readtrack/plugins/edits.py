@@ -105,6 +105,11 @@ def load(folder: Path) -> list[Edit]:
         return []
 
 
+def of_runs(a: Path, b: Path) -> list[Edit]:
+    """The differences between the code of the run in folder `b` and that of the run in folder `a`."""
+    return between(load(a), load(b))
+
+
 def between(a: Sequence[Edit], b: Sequence[Edit]) -> list[Edit]:
     """The differences between the code of run `b` and that of run `a`.
 

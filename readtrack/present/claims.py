@@ -142,6 +142,12 @@ def stated(record: Record) -> list[StatedClaim]:
     return [*claims, *found.values()]
 
 
+def side_by_side(a: Record, b: Record) -> dict[str, tuple[StatedClaim | None, StatedClaim | None]]:
+    """Each claim of two runs, by name, as it is in `a` and in `b`; None where a run does not state it."""
+    ours, theirs = ({one.name: one for one in stated(record)} for record in (a, b))
+    return {name: (ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs])}
+
+
 def counted(record: Record) -> str:
     """`3`, or `1/3` while some are pending."""
     total, done = len(stated(record)), len(record.claims)

@@ -1,16 +1,19 @@
 """`readtrack compare` on two runs' folders. No benchmark is run: the events are written here."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from readtrack.claims import UNTRAINED, Claim, Figure, at_most
 from readtrack.cli.bench import app
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
+from readtrack.plugins import edits
+from readtrack.plugins.edits import Edit
 from readtrack.runs.events import EventWriter
 from readtrack.runs.job import Job
 
@@ -97,15 +100,67 @@ def test_a_run_that_was_copied_here_is_named_by_its_folder(runs: Path, tmp_path:
     assert "ceiling 60 % and 60 %; vs naive 2× and 2×; vs best 0.9× and 0.9×" in tiled
 
 
+@pytest.fixture
+def edited(runs: Path) -> Path:
+    """One claim, held in the first run; the second, with edited code, misses it and states one more."""
+    faster = Claim(
+        name="faster",
+        sentence="It is faster.",
+        paper=Figure("a half"),
+        rule=(at_most("steps", "ours", 0.5, over="control"),),
+        control_arm="control",
+        breaks=(UNTRAINED,),
+    )
+    for run_id, more, value in (("aaaa", (), 0.4), ("bbbb", (replace(faster, name="smaller"),), 0.75)):
+        folder = runs / f"2026010{1 + len(more)}-000000-flash-{run_id}"
+        events = EventWriter(folder, first_seq=3)
+        stated = [one.to_json() for one in (faster, *more)]
+        events.emit("claims", claims=stated)
+        verdict = "held" if value < 0.5 else "missed"
+        events.emit(
+            "claim", claim=stated[0], values={"steps, ours / control": value}, verdict=verdict, ours=""
+        )
+        events.emit("end", outcome="completed", detail="")
+        events.close()
+    edits.save(folder, [Edit("flashattention/model.py", "a = 1\n", "a = 2\n")])
+    return runs
+
+
+def test_the_claims_of_both_runs_and_the_code_between_them_are_shown(edited: Path) -> None:
+    lines = compare("aaaa", "bbbb").splitlines()
+    at = lines.index("faster")
+    assert lines[at + 1].split() == ["a", "✓", "held", "steps,", "ours", "/", "control", "0.4"]
+    assert lines[at + 2].split() == ["b", "✗", "missed", "steps,", "ours", "/", "control", "0.75"]
+    at = lines.index("smaller")
+    assert lines[at + 1].split() == ["a", "-", "not", "in", "this", "run"]
+    assert lines[at + 2].split()[:4] == ["b", "·", "not", "judged"]
+    at = lines.index("flashattention/model.py  +1 −1")
+    assert lines[at + 2 : at + 4] == ["  -a = 1", "  +a = 2"]
+    assert "  +a = 1" in compare("bbbb", "aaaa").splitlines()
+
+
+def test_json_holds_claims_and_code(edited: Path) -> None:
+    document = json.loads(compare("aaaa", "bbbb", "--json"))
+    faster, smaller = document["claims"]
+    assert (faster["a"]["verdict"], faster["b"]["verdict"]) == ("held", "missed")
+    assert faster["b"]["values"] == {"steps, ours / control": 0.75}
+    assert smaller["a"] is None
+    [code] = document["code"]
+    assert code["counts"] == "+1 −1"
+    assert code["diff"][1:] == ["-a = 1", "+a = 2"]
+
+
 def test_what_cannot_be_compared_says_why(runs: Path) -> None:
     make_run(runs, "20260104-rope", measurement("rope", 1e3), paper="rope")
     make_run(runs, "20260105-empty")
     assert "'zzzz'" in str(failure("aaaa", "zzzz"))
     assert "several runs" in str(failure("2026010", "aaaa"))
     assert "two papers" in str(failure("aaaa", "20260104"))
-    empty = failure("aaaa", "20260105")
+    make_run(runs, "20260106-empty")
+    empty = failure("20260105", "20260106")
     assert isinstance(empty, NotAvailableError)
-    assert "no measurements" in str(empty)
+    assert "neither run has claims or measurements" in str(empty)
+    assert "only in a" in compare("aaaa", "20260105")
 
 
 def test_results_show_the_newest_benchmark_of_each_device(home: Home) -> None:

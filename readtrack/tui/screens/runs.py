@@ -15,8 +15,7 @@ from textual.widgets import Static
 
 from readtrack import signs
 from readtrack.errors import ReadtrackError
-from readtrack.plugins.edits import between
-from readtrack.plugins.edits import load as load_edits
+from readtrack.plugins.edits import of_runs
 from readtrack.present import marks, runs
 from readtrack.present.actions import key
 from readtrack.runs import store
@@ -324,7 +323,7 @@ class RunsScreen(Answering[str | Job | None]):
             self._say(f"The marked runs are of different papers: {a.paper} and {b.paper}.")
         elif self.app.screen is self:
             a, b = sorted((a, b), key=lambda record: record.run_id)
-            edits = between(*(load_edits(self._folder(record.run_id)) for record in (a, b)))
+            edits = of_runs(*(self._folder(record.run_id) for record in (a, b)))
             build = partial(compare_page.page, a, b, edits)
             diff = partial(edits_page.page, edits) if edits else None
             hint = f"j k scroll, {key('show_edits')} code from a to b, esc goes back"

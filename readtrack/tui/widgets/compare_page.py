@@ -9,7 +9,7 @@ from readtrack.plugins.edits import Edit
 from readtrack.present import chart, runs
 from readtrack.present.benchmarks import measured
 from readtrack.present.chart import Series
-from readtrack.present.claims import StatedClaim, stated
+from readtrack.present.claims import StatedClaim, side_by_side
 from readtrack.runs.record import Record
 from readtrack.text import format_number
 from readtrack.tui.theme import verdict_mark
@@ -48,19 +48,17 @@ def _facts(a: Record, b: Record, width: int) -> list[Line]:
 
 
 def _claims(a: Record, b: Record, width: int) -> list[Line]:
-    ours, theirs = ({one.name: one for one in stated(record)} for record in (a, b))
     rows: list[list[Cell]] = []
-    for name in dict.fromkeys([*ours, *theirs]):
-        both = ours.get(name), theirs.get(name)
-        rows.append([text(name), *map(_verdict, both), *map(_decisive, both)])
+    for name, both in side_by_side(a, b).items():
+        rows.append([text(name), *map(_verdict, both, (a, b)), *map(_decisive, both)])
     head = ("claim", "a", "b", "values of a", "of b")
     return [heading("Claims"), *table(head, rows, width, indent=1)] if rows else []
 
 
-def _verdict(one: StatedClaim | None) -> Cell:
+def _verdict(one: StatedClaim | None, record: Record) -> Cell:
     if one is None:
         return text("–", "$muted")
-    sign, style = verdict_mark(one.shown_verdict)
+    sign, style = verdict_mark(one.shown_verdict, control=record.job is not None and record.job.control)
     return text(f"{sign} {one.shown_verdict}", style)
 
 
