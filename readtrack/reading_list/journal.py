@@ -53,7 +53,8 @@ _MAX_AHEAD = 100  # maximum number of wrong times in one entry
 
 _FIELDS = ("at", "id", "paper", "state", "tag", "rating", "undo")  # entries that agree in these are the same
 
-_TAG = re.compile(r"[+-]\w[\w.-]{0,39}")
+LONGEST_TAG = 80  # characters
+_TAG = re.compile(rf"[+-]\w[\w.-]{{0,{LONGEST_TAG - 1}}}")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _PAPER = re.compile(r"(?:row:)?\w[\w-]{0,199}")
 
@@ -254,7 +255,9 @@ def parse(line: bytes) -> Entry:
             raise ValueError(f"'state' is not one of {', '.join(STATES)}")
     elif "tag" in entry:
         if not _matches(_TAG, entry["tag"]):
-            raise ValueError("a tag is a word of letters, digits, '-', '_' and '.', at most 40 long")
+            raise ValueError(
+                f"a tag is a word of letters, digits, '-', '_' and '.', at most {LONGEST_TAG} long"
+            )
     elif "rating" not in entry:
         raise ValueError("neither a state, a tag, a rating nor an undo")
     elif not (entry["rating"] is None or (type(entry["rating"]) is int and 1 <= entry["rating"] <= 5)):

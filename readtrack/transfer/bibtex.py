@@ -14,6 +14,7 @@ from unicodedata import normalize
 
 from readtrack.errors import ReadtrackError
 from readtrack.reading_list.catalog import Paper, Source
+from readtrack.reading_list.journal import LONGEST_TAG
 from readtrack.reading_list.sources import letters, parse
 from readtrack.text import folded, one_line
 
@@ -92,8 +93,7 @@ class BibEntry:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        words = re.split(r"[,;]", self.fields.get("keywords", ""))
-        tags = (re.sub(r"[^\w.]+", "-", word.strip().casefold()).strip("-.")[:40] for word in words)
+        tags = map(_tag, re.split(r"[,;]", self.fields.get("keywords", "")))
         return tuple(dict.fromkeys(tag for tag in tags if tag))
 
     @property
@@ -201,6 +201,14 @@ def _split(value: str, between: str) -> list[str]:
             pieces.append(value[start : found.start()])
             start = found.end()
     return [*pieces, value[start:]]
+
+
+def _tag(keyword: str) -> str:
+    """The keyword as a tag; what is too long for one ends after a whole word."""
+    tag = re.sub(r"[^\w.]+", "-", keyword.casefold()).strip("-.")
+    if len(tag) <= LONGEST_TAG:
+        return tag
+    return tag[: LONGEST_TAG + 1].rpartition("-")[0].rstrip("-.") or tag[:LONGEST_TAG]
 
 
 def _name(written: str) -> str:

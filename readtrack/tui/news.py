@@ -47,5 +47,12 @@ class QueueChanged(Message):
     """A run started or ended, or the queue changed."""
 
 
+@dataclass
+class RowReturned(Message):
+    """An undone or redone change put the row with this key back on the list."""
+
+    key: str
+
+
 class SyncChanged(Message):
     """The sync made progress or ended."""

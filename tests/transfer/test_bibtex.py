@@ -51,6 +51,18 @@ def test_an_entry_by_another_parser() -> None:
     ]
 
 
+def test_keywords_are_whole_tags_and_the_longest_end_after_a_word() -> None:
+    (entry,) = bibtex.read(
+        "@misc{a, title={x}, keywords={Computer Science - Computer Vision and Pattern Recognition, "
+        f"{' '.join(['word'] * 16)} words, {'x' * 90}}}}}"
+    ).entries
+    assert entry.tags == (
+        "computer-science-computer-vision-and-pattern-recognition",
+        "-".join(["word"] * 16),
+        "x" * 80,
+    )
+
+
 def test_reading_what_people_write() -> None:
     found = bibtex.read(
         r"""

@@ -239,6 +239,13 @@ async def test_a_row_becomes_a_new_paper_and_is_removed(newcomer: ReadtrackApp, 
         await pilot.pause()
         assert "unknown" not in rows(newcomer)
         assert "unknown is removed from your list" in status(newcomer)
+        await pilot.press("g", "g", "u")
+        await pilot.pause()
+        assert newcomer.entry is not None
+        assert newcomer.entry.text == "unknown"  # where it was is where the reader goes on
+        await pilot.press("U")
+        await pilot.pause()
+        assert "unknown" not in rows(newcomer)
         for papers in (("arxiv_2305_14314",), ()):
             await pilot.press("u")
             await pilot.pause()

@@ -10,6 +10,7 @@ from readtrack import signs
 from readtrack.errors import ReadtrackError
 from readtrack.present import marks, wording
 from readtrack.present.actions import key
+from readtrack.reading_list.catalog import Row
 from readtrack.tui import news
 from readtrack.tui.theme import state_style
 
@@ -73,13 +74,20 @@ class ReadingController:
         self._take("undo", list_history.undo)
 
     def _take(self, what: str, change: Callable[[Library], Undone | None]) -> None:
+        before = {row.key for row in self._rows()}
         taken: list[Undone | None] = []
         if not self._write(what, lambda: taken.append(change(self._shell.library))):
             return
         (done,) = taken
         if done is not None and done.of_list:
             self._shell.reload()
+            returned = next((row.key for row in self._rows() if row.key not in before), None)
+            if returned is not None:
+                self._shell.post(news.RowReturned(returned))
         self._shell.say(done.said if done is not None else f"There is nothing to {what}.")
+
+    def _rows(self) -> list[Row]:
+        return [item for _, item in self._shell.library.catalog.walk() if isinstance(item, Row)]
 
     def ask_for_tags(self) -> None:
         from readtrack.tui.screens.ask import InputDialog

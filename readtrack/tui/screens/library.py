@@ -150,6 +150,12 @@ class LibraryScreen(Screen[None]):
         self.refresh_strip()
         self.refresh_sync()
 
+    @on(news.RowReturned)
+    def _row_returned(self, message: news.RowReturned) -> None:
+        if self.checklist.found is not None:
+            self._clear_filter()
+        self.checklist.go_to_row(message.key)
+
     @on(news.ResultsChanged)
     def _results_changed(self) -> None:
         self._results = {}

@@ -146,6 +146,15 @@ class Checklist(LineView):
         self.rebuild()
         return self.go_to(entry.key)
 
+    def go_to_row(self, key: str) -> None:
+        """Put the cursor on a row of the list, unfolding what hides it."""
+        entry = next(
+            (one for one in self._entries if one.kind == "row" and one.row and one.row.key == key), None
+        )
+        if entry is not None:
+            self._folded -= set(entry.parents)
+            self.rebuild(target=entry.key)
+
     # Folding
 
     def action_fold(self) -> None:
