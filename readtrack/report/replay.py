@@ -34,7 +34,8 @@ RULE = (
     "does, so the values may then differ by 2.8 standard deviations, as 95 % of all pairs of seeds do. A "
     "claim is DIFFERENT if its verdict or its rule differs, or if its values do and either the setting is "
     "the same or the code is not. If the code alone differs, every difference beyond rounding counts. All "
-    "other claims are UNCLEAR. Standard deviations are those of the shipped verdicts."
+    "other claims are UNCLEAR, also where another order of sums may be the cause and no spread is known. "
+    "Standard deviations are those of the shipped verdicts."
 )
 _AT_THE_THRESHOLD = 0.02  # of the threshold, within which two runs may fall on either side
 # Seeds to the expected range of as many normal values, in standard deviations (Tippett 1925).
@@ -90,13 +91,14 @@ def replay(there: Card, here: Card, spreads: Spreads) -> Replay:
     known = bool(there.code and here.code)
     changed = prints.changes(there.code, here.code) if known else []
     other = _environment(there, here)
-    slack = _REORDERED if known and not changed and other and other.keys() <= set(_ORDER) else _OF_THE_SEEDS
+    reordered = known and not changed and bool(other) and other.keys() <= set(_ORDER)
+    slack = _REORDERED if reordered else _OF_THE_SEEDS
     tolerances = {name: slack * spread for name, spread in spreads.items()}
     ours = {one.name: one for one in here.claims}
     theirs = {one.name: one for one in there.claims}
     told = list(other.values())
     claims = [
-        _compared(name, theirs.get(name), ours.get(name), changed, told, tolerances)
+        _compared(name, theirs.get(name), ours.get(name), changed, told, tolerances, reordered=reordered)
         for name in dict.fromkeys([*theirs, *ours])
     ]
     return Replay(claims, changed, known, told)
@@ -137,6 +139,8 @@ def _compared(
     changed: Sequence[prints.Change],
     other: Sequence[str],
     tolerances: Mapping[tuple[str, str], float],
+    *,
+    reordered: bool,
 ) -> ClaimReplay:
     if there is None or here is None:
         why = "the claim is not stated here" if here is None else "the card does not have the claim"
@@ -149,6 +153,9 @@ def _compared(
     ]
     numbers = "; ".join(said for said, _, _ in pairs)
     verdict, why = _judged(there, here, pairs, changed, other)
+    unmeasured = any((name, bound.metric) not in tolerances for bound in there.claim.bounds)
+    if verdict == "DIFFERENT" and reordered and unmeasured and there.claim.kind == "measured":
+        verdict, why = "UNCLEAR", "the verdicts differ, and no shipped verdict says how far seeds spread"
     return ClaimReplay(name, verdict, there.verdict, here.verdict, numbers, why)
 
 

@@ -210,6 +210,9 @@ def test_another_order_of_sums_may_do_what_another_seed_does(home: Home) -> None
         {"machine": {**made.machine, "dtype": "bfloat16"}},
     ):
         assert said(0.43, **no_order) == "UNCLEAR"
+    threads = {**made.machine, "threads": 8}
+    flipped = replace(made, claims=(stated(0.1),), machine=threads)
+    assert replay(made, flipped, {}).verdict == "UNCLEAR"  # nobody knows how far that is
     assert said(0.43) == "DIFFERENT"  # nothing differs, so nothing but chance in the run itself is left
 
 
