@@ -222,7 +222,8 @@ def draw(run: Run, dreamers: Dreamers) -> None:
     paper = 1 - F.interpolate(written, (96, 96), mode="bicubic").clamp(0, 1).expand(-1, 3, -1, -1)
     dreamt = dreams(paper, partial(seen, network, depth=4))[-1]
     digits = torch.cat((paper, dreamt))
-    run.image("digits", digits, columns=len(paper), caption="Held-out digits, and below them dreamt on.")
+    caption, rows = "Held-out digits, and below them dreamt on.", ["digit", "dream"]
+    run.image("digits", digits, columns=len(paper), rows=rows, caption=caption)
 
 
 @hookimpl

@@ -232,5 +232,5 @@ def draw(run: Run, networks: dict[str, nn.Module], judge: Labelled) -> None:
     found = [coloured(networks[arm](x).argmax(1)) for arm in names]
     rows = torch.cat(((x + BRIGHTNESS).cpu().float(), *found, coloured(y)))
     large = rows.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    caption = f"From above: pictures; labels of {', '.join(names)}; the truth."
-    run.image("labels", large, columns=4, caption=caption)
+    rows_of = ["picture", *names, "truth"]
+    run.image("labels", large, columns=4, rows=rows_of, caption="The labels by each network.")

@@ -252,8 +252,8 @@ def draw(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     known, (x, y) = world.train, (part[:6] for part in world.judge)
     run.image("thirty images", large(known.x + BRIGHTNESS), columns=6, caption="All labelled images.")
     rows = [x.cpu() + BRIGHTNESS, *(grey(network(x)[:, 0] > 0) for network in networks.values()), grey(y > 0)]
-    caption = f"From above: new pictures; the ink found by {', '.join(networks)}; the truth."
-    run.image("segmentations", large(torch.cat([row.float() for row in rows])), columns=6, caption=caption)
+    sheet, names = large(torch.cat([row.float() for row in rows])), ["picture", *networks, "truth"]
+    run.image("segmentations", sheet, columns=6, rows=names, caption="The ink that each network finds.")
     first = known.x[:1].expand(3, -1, -1, -1), (known.y[:1] > 0).long().expand(3, -1, -1)
     images, masks = bent(*first, run.generator("shown bends"))
     pictures = torch.cat((known.x[:1], images)).cpu() + BRIGHTNESS

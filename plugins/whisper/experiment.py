@@ -379,8 +379,9 @@ def show(
     run.image(
         "conditions",
         torch.stack(pictures).repeat_interleave(2, 2).repeat_interleave(4, 3),
-        columns=4,
-        caption="Log-mel, four digits: the studio, then " + ", ".join(CONDITIONS) + ".",
+        columns=[speech.WORDS[digit] for digit in digits[:4].tolist()],
+        rows=list(sets),
+        caption="Log-mel spectrograms of the same words in each condition.",
         alt="Spectrograms of four spoken digits, a column each, and a row for each recording condition",
     )
     run.table("what was heard", ("condition", "said", "studio's network", "varied sound's"), rows)

@@ -247,9 +247,13 @@ def draw(run: Run, network: PairNet, asked: Known) -> None:
     back = pull_back(network.layers, scenes - BRIGHTNESS, deconvnet, of_scores(network, classes))
     colours = 0.5 + back / (2 * back.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
     rows = torch.cat((scenes[::2], whole[::2], whole[1::2], colours[::2], colours[1::2]))
-    names = ", ".join(f"{a} and {b}" for a, b in classes.view(-1, 2).tolist())
-    caption = f"Scenes ({names}); what a grey square costs the first digit, the second; deconvnet of both."
-    run.image("occlusion and projections", large(rows), columns=count, caption=caption)
+    run.image(
+        "occlusion and projections",
+        large(rows),
+        columns=[f"{a} and {b}" for a, b in classes.view(-1, 2).tolist()],
+        rows=["scene", "loss, first", "loss, second", "deconvnet, first", "deconvnet, second"],
+        caption="The loss of a digit's score under a grey square at each place; deconvnet's projections.",
+    )
 
 
 def show_units(run: Run, network: PairNet, asked: Known) -> None:
