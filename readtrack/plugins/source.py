@@ -6,8 +6,9 @@ The files are parsed, not imported, because a plugin's code runs only in a run.
 from __future__ import annotations
 
 import ast
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from readtrack.plugins.edits import of_plugin
 from readtrack.plugins.find import PluginRef
 
 HOOKS = ("implementation", "experiment", "benchmark")
+Definition = ast.ClassDef | ast.FunctionDef
 
 
 class CodeLine(NamedTuple):
@@ -42,23 +44,35 @@ def files(plugin: PluginRef) -> list[Path]:
 
 def places(found: Sequence[Path]) -> dict[str, CodeLine]:
     """The location of each hook; for `implementation`, of the returned object if it is in these files."""
-    trees = {path: tree for path in found if (tree := _parsed(path)) is not None}
     hooks: dict[str, CodeLine] = {}
-    for path, tree in trees.items():
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and node.name in HOOKS:
-                hooks.setdefault(node.name, CodeLine(path, node.lineno))
-                if node.name == "implementation" and (named := _returned(node)):
-                    defined = next(_definitions(trees, named), None)
-                    hooks["implementation"] = defined or hooks["implementation"]
+    for path, node in _definitions(found, HOOKS):
+        if isinstance(node, ast.FunctionDef):
+            hooks.setdefault(node.name, CodeLine(path, node.lineno))
+    if idea := implementation(found):
+        hooks["implementation"] = CodeLine(idea[0], idea[1].lineno)
     return {name: hooks[name] for name in HOOKS if name in hooks}
 
 
-def _parsed(path: Path) -> ast.Module | None:
-    try:
-        return ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None  # the file is shown as it is
+def implementation(found: Sequence[Path]) -> tuple[Path, Definition] | None:
+    """The object that the hook `implementation` returns, and its file; None if it is not in these files."""
+    for _, node in _definitions(found, ("implementation",)):
+        if isinstance(node, ast.FunctionDef) and (named := _returned(node)):
+            return next(_definitions(found, (named,)), None)
+    return None
+
+
+def _definitions(found: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[Path, Definition]]:
+    """The classes and functions of these names. A file that mentions none is not parsed: parsing is slow."""
+    mentioned = re.compile(rf"^(?:class|def) (?:{'|'.join(names)})\b".encode(), re.MULTILINE)
+    for path in found:
+        try:
+            source = path.read_bytes()
+            body = ast.parse(source).body if mentioned.search(source) else []
+        except (OSError, SyntaxError, ValueError):
+            continue  # the file is shown as it is
+        for node in body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in names:
+                yield path, node
 
 
 def _returned(function: ast.FunctionDef) -> str:
@@ -66,13 +80,6 @@ def _returned(function: ast.FunctionDef) -> str:
         if isinstance(node, ast.Return) and isinstance(node.value, ast.Name):
             return node.value.id
     return ""
-
-
-def _definitions(trees: Mapping[Path, ast.Module], name: str) -> Iterator[CodeLine]:
-    for path, tree in trees.items():
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-                yield CodeLine(path, node.lineno)
 
 
 def is_own(plugin: PluginRef) -> bool:

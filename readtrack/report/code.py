@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from readtrack.errors import ReadtrackError
 from readtrack.plugins.find import PluginRef
-from readtrack.plugins.source import files, places
+from readtrack.plugins.source import files, implementation
 from readtrack.svg import Drawn
+
+if TYPE_CHECKING:
+    from pygments.formatter import Formatter
+    from pygments.lexer import Lexer
 
 _MOST = 110  # lines
 
@@ -27,21 +32,17 @@ class Code:
 def code(plugin: PluginRef) -> Code | None:
     """None where nothing says which lines they are."""
     try:
-        found = places(files(plugin)).get("implementation")
+        found = implementation(files(plugin))
         if found is None:
             return None
-        source = found.file.read_text(encoding="utf-8", errors="replace")
-        tree = ast.parse(source)
-    except (OSError, SyntaxError, ValueError, ReadtrackError):
-        return None
-    node = next((node for node in tree.body if getattr(node, "lineno", 0) == found.line), None)
-    if not isinstance(node, ast.ClassDef | ast.FunctionDef) or node.name == "implementation":
+        file, node = found
+        source = file.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ReadtrackError):
         return None
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    last = node.end_lineno or first
-    lines = source.splitlines()[first - 1 : last]
+    lines = source.splitlines()[first - 1 : node.end_lineno]
     shown = lines[:_MOST]
-    where = f"{_short(plugin, found.file)}, lines {first} to {first + len(shown) - 1}"
+    where = f"{_short(plugin, file)}, lines {first} to {first + len(shown) - 1}"
     return Code(where, node.name, highlighted("\n".join(shown)), len(lines) - len(shown))
 
 
@@ -54,7 +55,13 @@ def _short(plugin: PluginRef, file: Path) -> str:
 
 def highlighted(source: str) -> Drawn:
     from pygments import highlight
+
+    return Drawn(highlight(source, *_painters()))
+
+
+@cache
+def _painters() -> tuple[Lexer, Formatter[Any]]:
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    return Drawn(highlight(source, PythonLexer(stripnl=False), HtmlFormatter(nowrap=True)))
+    return PythonLexer(stripnl=False), HtmlFormatter(nowrap=True)
