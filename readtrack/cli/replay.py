@@ -42,7 +42,8 @@ def replay(
     executed. A claim is SAME if both runs reach the same verdict, and its values differ by no more than 5 %
     of the distance to the threshold or a quarter of the standard deviation over seeds. If the code is the
     same, and only the processor, the thread count or torch differs, floating-point sums have another order:
-    then the values may differ as much as those of two seeds (95 % limit, 2.8 standard deviations).
+    then the values may differ as much as those of two seeds (95 % limit, 2.8 standard deviations). Comments,
+    docstrings and formatting are no part of the code.
 
     A claim is DIFFERENT if its verdict or its rule differs, or if its values do and either the setting is
     the same or the paper's code is not. If the code alone differs, every difference beyond rounding counts.
@@ -114,7 +115,7 @@ def _print(found: Replay, run_id: str) -> None:
         verdicts = one.there if one.there == one.here else f"{one.there or 'nothing'} there, {one.here} here"
         said = "; ".join(filter(None, [f"{one.name}: {verdicts}", one.numbers, one.why]))
         terminal.print_out(f"{mark}  {one_line(said)}")
-    unchanged = "the same" if found.code_known else "unknown: one of the runs kept no hashes of its lines"
+    unchanged = "the same" if found.code_known else "unknown: one of the runs kept no hashes of its code"
     lines = [
         ("code", in_words(found.code) or unchanged),
         ("setting", "; ".join(found.environment) or "the same"),

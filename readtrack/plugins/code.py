@@ -85,11 +85,17 @@ class _Meaning(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
+def meaning(source: str | bytes) -> ast.Module:
+    """The parsed source without what changes no result. Raises SyntaxError, ValueError."""
+    tree: ast.Module = _Meaning().visit(ast.parse(source))
+    return tree
+
+
 def _meaning(file: Path) -> bytes:
     data = file.read_bytes()
     if file.suffix == ".py":
         try:
-            return ast.dump(_Meaning().visit(ast.parse(data))).encode()
+            return ast.dump(meaning(data)).encode()
         except (SyntaxError, ValueError):
             return data
     return data

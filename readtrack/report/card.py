@@ -61,7 +61,7 @@ class Card:
     job       what the run was asked for, place and time left out
     versions  of readtrack, Python and torch
     machine   what it ran on, without its name
-    code      hashes of the lines that ran; {} where the run did not keep them
+    code      hashes of the statements that ran; {} where the run did not keep them
     edited    how the code differed from what ships, "" where it did not
     outcome   why there are no claims, where there are none
     """
@@ -114,9 +114,8 @@ class Card:
             }
             for one in self.claims
         ]
-        code = {name: "".join(lines) for name, lines in self.code.items()}
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {"readtrack_card": SCHEMA, **kept, "claims": claims, "code": code}
+        return {"readtrack_card": SCHEMA, **kept, "claims": claims, "code": prints.as_json(self.code)}
 
     @classmethod
     def from_json(cls, body: Any) -> Card:

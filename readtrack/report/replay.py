@@ -29,13 +29,14 @@ _ORDER = ("torch", "device_name", "cpu", "threads")  # what adds in another orde
 RULE = (
     "A claim is SAME if both runs reach the same verdict, and its values differ by no more than 5 % of the "
     "distance to the threshold or a quarter of the standard deviation over seeds. If the paper’s code is "
-    "the same line by line, and only the processor, the thread count or the version of torch differs, "
-    "floating-point sums are computed in another order. Training can carry this as far as another seed "
-    "does, so the values may then differ by 2.8 standard deviations, as 95 % of all pairs of seeds do. A "
-    "claim is DIFFERENT if its verdict or its rule differs, or if its values do and either the setting is "
-    "the same or the code is not. If the code alone differs, every difference beyond rounding counts. All "
-    "other claims are UNCLEAR, also where another order of sums may be the cause and no spread is known. "
-    "Standard deviations are those of the shipped verdicts."
+    "the same, and only the processor, the thread count or the version of torch differs, floating-point "
+    "sums are computed in another order. Training can carry this as far as another seed does, so the "
+    "values may then differ by 2.8 standard deviations, as 95 % of all pairs of seeds do. A claim is "
+    "DIFFERENT if its verdict or its rule differs, or if its values do and either the setting is the same "
+    "or the code is not. If the code alone differs, every difference beyond rounding counts. All other "
+    "claims are UNCLEAR, also where another order of sums may be the cause and no spread is known. "
+    "Standard deviations are those of the shipped verdicts. Code is compared without comments, docstrings "
+    "and formatting."
 )
 _AT_THE_THRESHOLD = 0.02  # of the threshold, within which two runs may fall on either side
 # Seeds to the expected range of as many normal values, in standard deviations (Tippett 1925).

@@ -27,7 +27,7 @@ EVIL = "</script><script>x()</script><img src=x onerror=x()> ```json\n{}\n``` | 
 
 def card(home: Home, *, private: bool = False, **changes: Any) -> Card:
     folder = run(home, **changes)
-    (folder / "code.json").write_text(json.dumps({"adam/model.py": "aaaaaaaabbbbbbbbcccccccc"}))
+    prints.save(folder, {"adam/model.py": prints.of_text("a\nb\nc\n")})
     store.save_note(folder, "Grace said so")
     return of_library(Library.open(home), folder, private=private)
 
@@ -39,7 +39,7 @@ def test_a_card_is_read_back_from_both_files(home: Home, tmp_path: Path, suffix:
     again = read(tmp_path / f"card.{suffix}")
     assert again == made
     assert again.command == "readtrack run adam --seed 3 --budget quick"
-    assert again.code == {"adam/model.py": ["aaaaaaaa", "bbbbbbbb", "cccccccc"]}
+    assert again.code == {"adam/model.py": prints.of_text("a\nb\nc\n")}
     assert again.claims[0].values == {"gain": 0.3}
 
 
@@ -134,7 +134,7 @@ def stated(value: float, verdict: str = "", **changes: Any) -> CardClaim:
 def test_what_a_replay_says(home: Home) -> None:
     made = card(home)
     elsewhere = {**made.machine, "threads": 8}
-    edited = {"adam/model.py": ["aaaaaaaa", "dddddddd", "cccccccc"]}
+    edited = {"adam/model.py": prints.of_text("a\nd\nc\n")}
 
     def said(there: CardClaim, here: CardClaim, **changes: Any) -> tuple[str, str]:
         a, b = replace(made, claims=(there,)), replace(made, claims=(here,), **changes)
@@ -191,7 +191,7 @@ def test_a_difference_is_measured_by_the_seeds(home: Home) -> None:
 def test_another_order_of_sums_may_do_what_another_seed_does(home: Home) -> None:
     made = card(home)
     spread = {("it gains", "gain"): 0.05}  # 2.8 of these are 0.139
-    edited = {"adam/model.py": ["aaaaaaaa", "dddddddd", "cccccccc"]}
+    edited = {"adam/model.py": prints.of_text("a\nd\nc\n")}
 
     def said(value: float, **changes: Any) -> str:
         return replay(made, replace(made, claims=(stated(value),), **changes), spread).verdict
@@ -231,3 +231,73 @@ def test_where_lines_differ() -> None:
         "x.py, line 2; x.py, line 5; y.py, lines 1 to 4 there, not here; z.py, lines 1 to 5"
     )
     assert prints.changes({"x.py": there}, {"x.py": prints.of_text("a  \nb\nc\nd")}) == []
+    broken = prints.of_text("a\nb c\n")
+    assert prints.in_words(prints.changes({"x.py": broken}, {"x.py": prints.of_text("a\nb d\n")})) == (
+        "x.py, line 2"
+    )
+
+
+SOURCE = '''"""A paper."""
+
+import torch  # the library
+
+@torch.no_grad()
+def step(x, lr=0.1,
+         beta=0.9):
+    """A step."""
+    if x > 0:
+        x = x * beta
+        y = 1
+    else:
+        x = 'a' 'b'
+    return (x,
+            lr)
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# the library", "# PyTorch"),
+        ("# the library", ""),
+        ("A step.", "One step of descent.\n\n    Source: section 3.\n    "),
+        ('    """A step."""\n', ""),
+        ('"""A paper."""', '"""Another text."""'),
+        ("'a' 'b'", '"ab"'),
+        ("(x,\n            lr)", "x, lr"),
+        ("x, lr=0.1,\n         beta=0.9", "x, lr=0.1, beta=0.9,"),
+        ("        y = 1\n", "\n        y = 1  # one\n\n"),
+        ("x = x * beta\n        y = 1", "x = x * beta; y = 1"),
+    ],
+)
+def test_a_comment_a_docstring_or_the_format_changes_no_code(old: str, new: str) -> None:
+    assert old in SOURCE
+    there, here = prints.of_text(SOURCE), prints.of_text(SOURCE.replace(old, new))
+    assert prints.changes({"x.py": there}, {"x.py": here}) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("beta=0.9", "beta=0.95", "lines 5 to 7"),
+        ("@torch.no_grad()\n", "", "lines 5 to 6"),
+        ("x > 0", "x >= 0", "line 9"),
+        ("x * beta", "x * beta * 1.0", "line 10"),
+        ("x * beta", "beta * x", "line 10"),
+        ("y = 1", "y = 1.0", "line 11"),
+        ("        y = 1\n    else:\n", "    else:\n        y = 1\n", "line 12"),
+        ("    return (x", "        return (x", "lines 14 to 15"),
+        ("'a' 'b'", "'a', 'b'", "line 13"),
+        ("            lr)", "            -lr)", "lines 14 to 15"),
+    ],
+)
+def test_what_can_change_a_number_changes_the_code(old: str, new: str, where: str) -> None:
+    assert old in SOURCE
+    there, here = prints.of_text(SOURCE), prints.of_text(SOURCE.replace(old, new))
+    assert where in prints.in_words(prints.changes({"x.py": there}, {"x.py": here}))
+
+
+def test_hashes_of_code_are_read_back_and_those_of_an_earlier_version_are_unknown() -> None:
+    found = {"x.py": prints.of_text(SOURCE), "empty.py": []}
+    assert prints.parse(json.loads(json.dumps(prints.as_json(found)))) == found
+    assert prints.parse({"x.py": "0123456789abcdef"}) == {}
