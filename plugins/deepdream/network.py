@@ -1,6 +1,6 @@
 """What dreams: a small network, and the patches from which it learns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -76,25 +76,30 @@ def strokes(digits: Float[Tensor, "digits 8 8"]) -> Float[Tensor, "digits 1 32 3
     return F.interpolate(digits[:, None], scale_factor=4, mode="bicubic").clamp(0, 1)
 
 
+def descend_silently(loss: Float[Tensor, ""], optimizer: torch.optim.Optimizer, step: int) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 def learn(
     network: Network,
     wall: Float[Tensor, "3 height width"],
     ink: Float[Tensor, "digits 1 32 32"],
     labels: Int64[Tensor, " digits"],
-    steps: int,
     generator: torch.Generator,
-) -> Iterator[Float[Tensor, ""]]:
-    """Train `network`; the loss of each step."""
+    steps: int,
+    taken: Iterable[int],
+    descend: Callable[[Tensor, torch.optim.Optimizer, int], object] = descend_silently,
+) -> None:
+    """Train `network`; of the `steps` of its schedule those that `taken` counts."""
     optimizer = torch.optim.Adam(network.parameters())
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.006, steps)
-    for _ in range(steps):
+    for step in taken:
         patches, target = lesson(wall, ink, labels, 32, generator)
         loss = F.cross_entropy(network(patches.to(network.colors)), target.to(network.colors.device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(loss, optimizer, step)
         rates.step()
-        yield loss.detach()
 
 
 def lesson(

@@ -123,8 +123,7 @@ def trained(steps: int) -> Network:
         torch.manual_seed(0)
         network = Network(colors_of(photographs), 10 + ROWS * COLUMNS)
         wall, generator = side_by_side(photographs), torch.Generator().manual_seed(0)
-        for _ in learn(network, wall, strokes(images), labels, steps, generator):
-            pass
+        learn(network, wall, strokes(images), labels, generator, steps, range(steps))
     return network.requires_grad_(False)
 
 

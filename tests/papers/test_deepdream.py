@@ -12,9 +12,12 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
+from readtrack.checks.constants import digest
 from readtrack.papers import deepdream
 from readtrack.papers.deepdream import Network, dream, energy, likeness, resize, step, timing
 from readtrack.papers.deepdream import network as networks
+from readtrack.runs.table import Sweep
+from readtrack.runs.trial import Trial, Work, Workshop
 
 
 @pytest.fixture
@@ -232,44 +235,65 @@ def test_a_lesson_shows_the_photographs_and_digits():
 def test_the_experiment_runs(run_experiment):
     record = run_experiment(deepdream)
     assert record.curves["loss"].keys() == {
-        f"{subject} {role}" for subject in ("temple", "flower") for role in ("dreamer", "judge")
+        f"{subject} dreamer, {arm} subject" for subject in ("temple", "flower") for arm in ("same", "other")
     }
     assert record.curves["energy / start"]["temple"][-1][1] > 1
     pictures = {artifact["name"] for artifact in record.artifacts}
     assert pictures == {"dream", "octaves", "layers", "guided", "digits"}
 
 
-def test_dreamer_and_judge_share_no_weights(run_experiment, monkeypatch):
-    made = {}
-    train = deepdream.train
+@pytest.fixture
+def a_trial(part_of_run) -> Trial:
+    run = part_of_run()
+    photographs = {subject: torch.rand(1, 3, 60, 90) for subject in deepdream.SUBJECTS}
+    judges = {subject: deepdream.judge(run, subject, image) for subject, image in photographs.items()}
+    world = deepdream.World(photographs, torch.rand(2, 3, 24, 32), judges)
+    return Trial(Workshop(run, world), Work(arm="same subject"), arm="same subject")
 
-    def kept(run, subject, role, photograph):
-        made[subject, role] = train(run, subject, role, photograph)
-        return made[subject, role]
 
-    compare, roles = deepdream.compare_subjects, []
-
-    def seen(run, dreamers, judges, photographs):
-        roles.extend((dreamers, judges))
-        compare(run, dreamers, judges, photographs)
-
-    monkeypatch.setattr(deepdream, "train", kept)
-    monkeypatch.setattr(deepdream, "compare_subjects", seen)
-    run_experiment(deepdream)
-    for role, networks_of in zip(("dreamer", "judge"), roles, strict=True):
-        assert all(networks_of[subject] is made[subject, role] for subject in deepdream.SUBJECTS)
-    first = [network.layers[0].weight for network in made.values()]
+def test_dreamers_and_judges_share_no_weights(a_trial):
+    _, found = deepdream.dream_of_both(a_trial, lambda at, networks: {}, None)
+    made = [*found.dreamers.values(), *a_trial.world.judges.values()]
+    first = [network.layers[0].weight for network in made]
     assert len(first) == 4
     assert not any(torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
 
 
-def test_each_subject_has_the_other_as_its_control():
-    assert [deepdream.other(subject) for subject in deepdream.SUBJECTS] == ["flower", "temple"]
+def test_each_judge_sees_the_dreams_of_its_own_or_of_the_other_subject(a_trial):
+    assert deepdream.OTHER == {"temple": "flower", "flower": "temple"}
+    small, judges = a_trial.world.small, a_trial.world.judges
+    dreams = {
+        subject: deepdream.climb(a_trial.run, subject, network, small)[0]
+        for subject, network in judges.items()
+    }
+    for dreamer_of in (deepdream.SAME, deepdream.OTHER):
+        found = deepdream.of_networks(dreamer_of, a_trial, judges)
+        for subject, dreamer in dreamer_of.items():
+            assert torch.equal(found[subject], dreams[dreamer])
+        logs = [
+            (deepdream.seen(judge, dreams[dreamer_of[subject]]) / deepdream.seen(judge, small)).log()
+            for subject, judge in judges.items()
+        ]
+        sweep = Sweep(deepdream.Dreamt(judges, found), None, {})
+        (value,) = deepdream.what_judges_see(a_trial, sweep).values()
+        assert value == pytest.approx(torch.cat(logs).mean().exp().item(), rel=1e-5)
 
 
-def test_a_network_that_learned_nothing_dreams_in_the_break(run_experiment):
-    record = run_experiment(deepdream, broken="untrained")
-    assert record.curves["loss"].keys() == {"temple judge", "flower judge"}
+def test_a_blend_changes_as_much_as_the_dream(a_trial):
+    small, networks = a_trial.world.small, a_trial.world.judges
+    dreams = deepdream.of_networks(deepdream.SAME, a_trial, networks)
+    images = deepdream.blended(a_trial, networks)
+    assert torch.equal(images["temple"][0], small[0])
+    assert torch.equal(images["flower"][1], small[1])
+    assert_close((images["flower"] - small)[0].norm(), (dreams["flower"] - small)[0].norm())
+    direction = F.cosine_similarity(
+        (images["flower"] - small)[0].flatten(), (small[1] - small[0]).flatten(), dim=0
+    )
+    assert direction.item() == pytest.approx(1)
+
+
+def test_the_set_up_is_the_stated_one():
+    assert digest(deepdream) == "78bf877bd538"
 
 
 def test_every_variant_is_right(check_benchmark):
