@@ -190,15 +190,13 @@ def train(
     descend: Callable[[Tensor, torch.optim.Optimizer, int], object] = descend_silently,
 ) -> Network:
     """A network that knows where in a photograph a patch comes from, and digits."""
-    seed = int(torch.randint(2**31, (), generator=draws))
-    torch.manual_seed(seed)
     network = Network(colors_of(photograph), 10 + ROWS * COLUMNS).to(run.device, run.dtype)
     images, labels = data.digits()
     known, _, held_out = data.parts(strokes(images), labels, seed=run.seed)
     wall = side_by_side(photograph)
-    learn(network, wall, *known, torch.Generator().manual_seed(seed), steps, taken, descend)
+    learn(network, wall, *known, draws, steps, taken, descend)
     count = run.pick(smoke=50, quick=500, full=5000)
-    patches, target = lesson(wall, *held_out, count, torch.Generator().manual_seed(seed + 1))
+    patches, target = lesson(wall, *held_out, count, draws)
     with torch.no_grad():
         right = network(patches.to(run.device, run.dtype)).argmax(1).cpu() == target
     run.metric("accuracy", right.float().mean().item(), arm=arm)
@@ -208,8 +206,9 @@ def train(
 def judge(run: Run, subject: str, photograph: Images) -> Network:
     """A network like those that dream, from other weights and other patches."""
     steps, name = run.pick(smoke=4, quick=200, full=2000), f"{subject} judge"
-    taken = run.steps(steps, f"{name} learns")
-    return train(run, name, photograph, run.data(name, "judge"), steps, taken)
+    taken, draws = run.steps(steps, f"{name} learns"), run.data(name, "judge")
+    torch.manual_seed(int(torch.randint(2**31, (), generator=draws)))
+    return train(run, name, photograph, draws, steps, taken)
 
 
 def seen(network: Network, images: Images, depth: int = 3) -> Float[Tensor, " batch"]:
