@@ -1,7 +1,7 @@
 """A training step and the next token, beside the same model out of torch's functions."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -54,6 +54,20 @@ def logits(
         hidden = linear(weights, norm(weights, x, f"{name}.norms.1"), f"{name}.feed_forward.0")
         x = x + linear(weights, F.gelu(hidden, approximate="tanh"), f"{name}.feed_forward.2")
     return F.linear(norm(weights, x, "norm"), weights["tokens.weight"])
+
+
+def loss(weights: Weights, ids: Tensor, *, heads: int, attend: Callable[..., Tensor]) -> Tensor:
+    found = logits(weights, ids[:, :-1], heads=heads, attend=attend)
+    return F.cross_entropy(found.flatten(0, 1), ids[:, 1:].flatten())
+
+
+@cache
+def compiler() -> Callable[..., Tensor]:
+    return torch.compile(loss, dynamic=False)
+
+
+def compiled(weights: Weights, ids: Tensor, *, heads: int) -> Tensor:
+    return compiler()(weights, ids, heads=heads, attend=fused)
 
 
 def layers_of(weights: Weights) -> int:
@@ -122,19 +136,24 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     def drawn(generator: torch.Generator, rows: int, tokens: int) -> Tensor:
         return torch.randint(vocab, (rows, tokens), generator=generator)
 
-    def loss(weights: Weights, ids: Tensor, *, attend: Callable[..., Tensor]) -> Tensor:
-        found = logits(weights, ids[:, :-1], heads=heads, attend=attend)
-        return F.cross_entropy(found.flatten(0, 1), ids[:, 1:].flatten())
-
-    for tokens in bench.pick(smoke=(5,), quick=(32, 128), full=(256, 1024)):
+    for tokens in bench.pick(smoke=(5,), quick=(32, 128), full=(1024, 256)):
         yield Case.of_module(
             make,
             name="training step",
             axes={"tokens": tokens},
             inputs=lambda generator, tokens=tokens: (drawn(generator, batch, tokens + 1),),
             variants=(
-                Variant(name="head by head", role="naive", call=partial(loss, attend=head_by_head)),
-                Variant(name="torch SDPA", role="strong", call=partial(loss, attend=fused)),
+                Variant(
+                    name="head by head", role="naive", call=partial(loss, heads=heads, attend=head_by_head)
+                ),
+                Variant(name="torch SDPA", role="strong", call=partial(loss, heads=heads, attend=fused)),
+                # On a CPU it compiles for longer than it is measured.
+                Variant(
+                    name="torch SDPA, compiled",
+                    role="compiled",
+                    call=partial(compiled, heads=heads),
+                    needs=bench.needs("cuda"),
+                ),
                 Variant.of_module(make, GPT2.loss, name="this folder's model", role="paper"),
             ),
             cost=training_cost(batch, tokens, model, layers, vocab, bench.dtype.itemsize, context=context),

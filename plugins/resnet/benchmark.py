@@ -1,7 +1,8 @@
-"""A block while it trains, a block in use, and the time until a network has learnt to mark a strip."""
+"""ResNet-20 while it trains, a block while it trains or in use, and the time until strips are marked."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
 from .experiment import BATCH, Marker, error, strips
-from .model import Block, Convolution, Images, Maps, Shortcut, filters
+from .model import Block, Convolution, Images, Maps, ResNet, Shortcut, cifar, filters, multiply_adds
 
 Weights = Mapping[str, Tensor]
 Layer = Callable[[Images, Tensor, Tensor, Tensor, bool], Maps]
@@ -89,6 +90,68 @@ def block_case(shape: tuple[int, int, int, int], *, bottleneck: bool, training: 
     )
 
 
+def torchs(network: nn.Module) -> nn.Module:
+    """The network with torch's normalisation in place of this folder's."""
+    for module in network.modules():
+        if isinstance(module, Convolution):
+            module.normalization = nn.BatchNorm2d(module.convolution.out_channels)
+    return network
+
+
+def loss(network: ResNet, images: Images, labels: Int[Tensor, " batch"]) -> Tensor:
+    return F.cross_entropy(network(images), labels)
+
+
+@cache
+def compiler() -> Callable[..., Tensor]:
+    return torch.compile(loss, dynamic=False)
+
+
+def compiled(network: ResNet, images: Images, labels: Int[Tensor, " batch"]) -> Tensor:
+    return compiler()(network, images, labels)
+
+
+def all_channels_last(weights: Weights, images: Images, labels: Tensor) -> tuple[Weights, Images, Tensor]:
+    last = {
+        name: w.contiguous(memory_format=torch.channels_last) if w.ndim == 4 else w
+        for name, w in weights.items()
+    }
+    return last, images.contiguous(memory_format=torch.channels_last), labels
+
+
+def training_case(layers: int, batch: int, side: int, bench: Bench) -> Case:
+    """The loss of section 4.2's network on a batch, and its gradients."""
+    make = partial(cifar, layers)
+    with torch.device("meta"):
+        network = make()
+    flops = 2 * batch * multiply_adds(network, side, side)
+    values = sum(w.numel() for w in network.parameters()) + 3 * batch * side**2
+    last = {"make": lambda: torchs(make()), "prepare": all_channels_last}
+    return Case.of_module(
+        make,
+        name=f"ResNet-{layers}, training",
+        axes={"batch": batch, "side": side},
+        inputs=lambda generator: (
+            torch.randn(batch, 3, side, side, generator=generator),
+            torch.randint(10, (batch,), generator=generator),
+        ),
+        variants=(
+            Variant.of_module(lambda: torchs(make()), loss, name="torch's modules", role="naive"),
+            Variant.of_module(call=loss, name="torch's modules, channels last", role="strong", **last),
+            # On a CPU it compiles for longer than it is measured.
+            Variant.of_module(
+                call=compiled,
+                name="torch's modules, channels last, compiled",
+                role="compiled",
+                needs=bench.needs("cuda"),
+                **last,
+            ),
+            Variant.of_module(make, loss, name="this folder's network", role="paper"),
+        ),
+        cost=Cost.products(flops, values * bench.dtype.itemsize),
+    )
+
+
 def learn(
     weights: Weights,
     seed: Int[Tensor, ""],
@@ -96,16 +159,14 @@ def learn(
     shortcut: Shortcut,
     layers: int,
     target: float,
-    torchs: bool = False,
+    normalization: Literal["batchnorm's", "torch's"] = "batchnorm's",
     limit: int = 300,
 ) -> dict[str, int | bool]:
     """Train on strips until the mean loss of ten steps is `target` nats a cell, for at most `limit` steps."""
     losses: list[float] = []
     network = Marker(layers, shortcut)
-    if torchs:
-        for module in network.modules():
-            if isinstance(module, Convolution):
-                module.normalization = nn.BatchNorm2d(module.convolution.out_channels)
+    if normalization == "torch's":
+        torchs(network)
     network.load_state_dict(dict(weights), strict=False)
     network = network.to(weights["score.weight"])
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
@@ -143,7 +204,7 @@ def learning_case(layers: int, target: float) -> Case:
             Variant(
                 name="residual, torch's normalisation",
                 role="strong",
-                call=partial(call, shortcut="A", torchs=True),
+                call=partial(call, shortcut="A", normalization="torch's"),
             ),
             Variant(name="residual", role="paper", call=partial(call, shortcut="A")),
         ),
@@ -153,6 +214,8 @@ def learning_case(layers: int, target: float) -> Case:
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
+    for layers, batch, side in bench.pick(smoke=((8, 2, 8),), quick=(), full=((20, 128, 32),)):
+        yield training_case(layers, batch, side, bench)
     itemsize = bench.dtype.itemsize
     for shape in bench.pick(
         smoke=((2, 4, 5, 3),),

@@ -26,6 +26,7 @@ from readtrack.plugin import (
 )
 
 from .model import Block, Convolution, Images, Maps, Shortcut, cifar, imagenet, multiply_adds, parameters
+from .pictures import classify
 
 SHORTCUT = Break("with shortcuts", "The plain network of 34 layers has shortcuts.", "near miss")
 HALVED = Break("halved shortcuts", "Shortcuts carry half of x, not x itself.", "near miss")
@@ -129,7 +130,13 @@ TABLE_6 = {20: "0.27", 32: "0.46", 44: "0.66", 56: "0.85", 110: "1.7"}
 def experiment(run: Run) -> None:
     if run.wants(SIZES):
         sizes(run)
-    depth(run)
+    if run.option("images", ""):  # --data
+        classify(run)
+        for claim in (DEPTH_COSTS, DEPTH_GAINS):
+            if run.wants(claim):
+                run.leave_unjudged(claim, "it is about strips; with --data the networks label images")
+    else:
+        depth(run)
 
 
 def sizes(run: Run) -> None:

@@ -143,14 +143,15 @@ def imagenet(layers: int, *, shortcut: Shortcut = "B") -> ResNet:
     return ResNet((64, 128, 256, 512), STAGES[layers], stem=7, bottleneck=layers >= 50, shortcut=shortcut)
 
 
-def cifar(layers: int, *, shortcut: Shortcut = "A") -> ResNet:
+def cifar(layers: int, *, shortcut: Shortcut = "A", channels: int = 3, classes: int = 10) -> ResNet:
     """Section 4.2's network of 6n + 2 layers; its shortcuts cost no parameters.
 
     Raises ValueError for another number of layers.
     """
     if layers < 8 or layers % 6 != 2:
         raise ValueError(f"{layers} layers are not 6n + 2: try 20, 32, 44, 56 or 110")
-    return ResNet((16, 32, 64), [layers // 6] * 3, stem=3, classes=10, shortcut=shortcut)
+    blocks = [layers // 6] * 3
+    return ResNet((16, 32, 64), blocks, stem=3, channels=channels, classes=classes, shortcut=shortcut)
 
 
 def parameters(network: nn.Module) -> int:

@@ -64,16 +64,21 @@ class DataSource(NamedTuple):
 
     def grey(self, side: int) -> DataSource:
         """The same with grey images (n, 1, height, width), downsampled to at most `side` pixels per side."""
-        parts = Parts(*((_grey(images, side), labels) for images, labels in self.parts))
+        parts = Parts(*((x if x.dim() == 3 else x.mean(1), labels) for x, labels in self.parts))
+        return self._replace(parts=parts).small(side)
+
+    def small(self, side: int) -> DataSource:
+        """The same with images (n, channels, height, width), downsampled to at most `side` × `side`."""
+        parts = Parts(*((_small(images, side), labels) for images, labels in self.parts))
         return self._replace(parts=parts)
 
 
-def _grey(images: Tensor, side: int) -> Tensor:
+def _small(images: Tensor, side: int) -> Tensor:
     import torch.nn.functional as F
 
-    grey = images[:, None] if images.dim() == 3 else images.mean(1, keepdim=True)
-    height, width = (min(length, side) for length in grey.shape[2:])
-    return grey if grey.shape[2:] == (height, width) else F.adaptive_avg_pool2d(grey, (height, width))
+    images = images[:, None] if images.dim() == 3 else images
+    height, width = (min(length, side) for length in images.shape[2:])
+    return images if images.shape[2:] == (height, width) else F.adaptive_avg_pool2d(images, (height, width))
 
 
 def _blocks(piece: Tensor, rows: Callable[[int, Part], Tensor], part: Part) -> Tensor:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from readtrack.checks.constants import digest
 from readtrack.papers import resnet
-from readtrack.papers.resnet import ResNet, model
+from readtrack.papers.resnet import ResNet, model, pictures
 from readtrack.papers.resnet.benchmark import block_case, learn, new_weights
 from readtrack.papers.resnet.experiment import LENGTH, Marker, as_printed, strips
 from readtrack.papers.resnet.model import Block, Convolution, cifar, imagenet
@@ -319,7 +319,30 @@ def test_the_arms_and_their_constants():
         "residual, 10 layers": (Marker, 10, "A"),
         "plain, 10 layers": (Marker, 10, "none"),
     }
-    assert digest(experiment_module) == "11dc989bed7e"
+    assert (digest(experiment_module), digest(pictures)) == ("d3ae7c4edddb", "c36716862c44")
+
+
+def test_with_data_the_networks_of_section_4_2_label_images(run_experiment):
+    record = run_experiment(resnet, images="digits", layers="14", mixed="1")
+    unjudged = [event["claim"]["name"] for event in record.claims if "--data" in event["why"]]
+    assert unjudged == [experiment_module.DEPTH_COSTS.name, experiment_module.DEPTH_GAINS.name]
+    for arm in ("residual", "plain"):
+        assert 50 <= record.values["test error, %", arm] <= 100  # after two steps
+        assert record.values["training images per second", arm] > 0
+
+
+def test_images_are_moved_and_mirrored_one_by_one():
+    x = torch.randn(100, 2, 5, 7)
+    found = pictures.augmented(x, torch.Generator().manual_seed(0))
+    draws = torch.Generator().manual_seed(0)
+    down, across = torch.randint(9, (2, 100, 1), generator=draws)
+    mirrored = torch.randint(2, (100, 1), generator=draws)
+    seen = set()
+    for image, ours, i, j, mirror in zip(x, found, down, across, mirrored, strict=True):
+        crop = F.pad(image, [4] * 4)[:, i : i + 5, j : j + 7]
+        assert torch.equal(ours, crop.flip(2) if mirror else crop)
+        seen |= {("down", int(i)), ("across", int(j)), ("mirrored", int(mirror))}
+    assert len(seen) == 9 + 9 + 2
 
 
 def test_halved_shortcuts_carry_half():
@@ -378,7 +401,12 @@ def test_numbers_are_rounded_as_they_are_printed():
 
 def test_every_variant_is_right(check_benchmark):
     found = check_benchmark(resnet)
-    assert [case.name for case in found] == ["basic block, training", "bottleneck, in use", "strips marked"]
+    assert [case.name for case in found] == [
+        "ResNet-8, training",
+        "basic block, training",
+        "bottleneck, in use",
+        "strips marked",
+    ]
 
 
 @pytest.mark.parametrize("shortcut", ["none", "A"])
