@@ -211,7 +211,7 @@ def compare_penalty_and_decay(run: Run) -> None:
     problem = in_double(run)
 
     def end(optimizer_of: Callable[..., torch.optim.Optimizer], penalty: float = 0.0) -> list[Tensor]:
-        model = start(run, problem.build).double()
+        model = start(run, problem.build).to(problem.inputs)
         optimizer, generator = optimizer_of(model.parameters()), run.generator("batches")
         steps = range(run.pick(smoke=3, quick=100, full=100))
         for _ in train(model, optimizer, replace(problem, penalty=penalty), steps=steps, generator=generator):
@@ -247,7 +247,7 @@ def measure_decay(run: Run) -> None:
         "AdamW": (coefficient, 0.0),
         "Adam with penalty": (0.0, coefficient),
     }.items():
-        model, generator = start(run, problem.build).double(), run.generator("batches")
+        model, generator = start(run, problem.build).to(problem.inputs), run.generator("batches")
         optimizer = AdamW(model.parameters(), lr=lr, weight_decay=0.0)
         for _ in train(
             model,

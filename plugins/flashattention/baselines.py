@@ -53,6 +53,15 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
 
 
+def sdpa_with(backend: str, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: None) -> Tensor:
+    """One of torch's GPU backends ("cuDNN", "flash"), which raise RuntimeError for what they cannot do."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    backends = {"cuDNN": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
+    with sdpa_kernel(backends[backend]):
+        return sdpa(q, k, v, causal=causal, window=window)
+
+
 def compiled(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None) -> Tensor:
     return compiler(standard_attention)(q, k, v, causal=causal, window=window)
 

@@ -8,17 +8,18 @@ from torch import Tensor
 
 from readtrack.plugin import Bench, Case, Cost, Variant, hookimpl
 
-from .baselines import compiled, flex, sdpa, standard_attention
+from .baselines import chunked_attention, compiled, flex, sdpa, sdpa_with, standard_attention
 from .model import HALF, fused
 from .tiled import tiled_attention
 
 
 @hookimpl
 def benchmark(bench: Bench) -> Iterator[Case]:
-    # As in the papers, longer sequences make smaller batches. The standard matrix must still fit, in float64.
-    whole = (512, 1024, 2048, 4096) if bench.device.type == "cpu" else (512, 1024, 2048, 4096, 8192)
+    # As in the papers, a batch has as many tokens at every length; on a GPU 16,384 of them, of width 2,048.
+    on_cpu = bench.device.type == "cpu"
+    whole = (512, 1024, 2048, 4096) if on_cpu else (512, 2048, 4096, 8192, 16_384)
     lengths = bench.pick(smoke=(48,), quick=(512, 2048), full=whole)
-    width = bench.pick(smoke=128, quick=256, full=512 if bench.device.type == "cpu" else 1024)
+    width = bench.pick(smoke=128, quick=256, full=512 if on_cpu else 2048)
     for dim in bench.pick(smoke=(64,), quick=(64,), full=(64, 128)):
         for causal in (False, True):
             for tokens in lengths:
@@ -62,6 +63,15 @@ def case(
         variants=(
             Variant(name="equation 1", role="naive", call=partial(standard_attention, **how)),
             Variant(name="torch SDPA", role="strong", call=partial(sdpa, **how)),
+            *(
+                Variant(
+                    name=f"torch SDPA, {backend}",
+                    role="strong",
+                    call=partial(sdpa_with, backend, **how),
+                    needs=bench.needs("cuda") or ("a backend without windows" if window else ""),
+                )
+                for backend in ("cuDNN", "flash")
+            ),
             # On a CPU it compiles for longer than it is measured.
             Variant(
                 name="equation 1, compiled",
@@ -75,6 +85,8 @@ def case(
             Variant(name="tiled (PyTorch)", role="paper", call=partial(tiled_attention, **how)),
             Variant(name="tiled (Triton)", role="paper", call=partial(fused, **how), needs=in_triton),
         ),
+        # Of longer sequences, the float64 matrix takes tens of gigabytes.
+        oracle=partial(chunked_attention, rows=512, causal=causal) if tokens > 4096 and not window else None,
         cost=Cost.attention(
             *shape, kv_heads=kv_heads, causal=causal, window=window, itemsize=bench.dtype.itemsize
         ),

@@ -284,7 +284,10 @@ def compare(run: Run) -> None:
 
 
 class World(NamedTuple):
-    """Images (n, pixels) with labels: 600 to train on, some to choose by, and new ones."""
+    """Images (n, pixels) with labels: 600 to train on, some to choose by, and new ones.
+
+    Noise is drawn on the CPU, the same on every device, and so the first stay there.
+    """
 
     train: Data
     choose: Data
@@ -292,11 +295,9 @@ class World(NamedTuple):
 
 
 def images_of(run: Run) -> World:
-    train, choose, judge = (
-        (images.flatten(1).to(run.device, run.dtype), labels.to(run.device))
-        for images, labels in run.source("images").parts
-    )
-    return World((train[0][:600], train[1][:600]), choose, judge)
+    (images, labels), *rest = run.source("images").parts
+    choose, judge = ((x.flatten(1).to(run.device, run.dtype), y.to(run.device)) for x, y in rest)
+    return World((images[:600].flatten(1).to(run.dtype), labels[:600]), choose, judge)
 
 
 def attempt(at: Trial, recipe: Recipe, rate: float) -> tuple[float, dict[str, Trained]]:
@@ -333,7 +334,8 @@ def ratio(random: float | AtLeast, true: float | AtLeast) -> float | AtLeast:
 def train(at: Trial, kind: str, recipe: Recipe, rate: float) -> tuple[float, Trained]:
     """SGD with momentum until every image is right. Returns the loss on the images to choose by, too."""
     run, world = at.run, at.world
-    x, y = KINDS[kind](*world.train, run.data(f"noise, {kind}", "train"))
+    noisy = KINDS[kind](*world.train, run.data(f"noise, {kind}", "train"))
+    x, y = (part.to(run.device) for part in noisy)
     model = recipe.make(x.shape[1]).to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=recipe.weight_decay)
     passes, size = run.pick(smoke=1, quick=300, full=500), 50

@@ -131,10 +131,11 @@ class Run:
 
         Draw on the CPU and move to `device`, so that a seed gives the same numbers on every device.
         """
-        import torch
+        from readtrack.runs.stream import Stream
 
         digest = hashlib.sha256(f"{self.seed} {stream}".encode()).digest()
-        found = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        found = Stream()
+        found.manual_seed(int.from_bytes(digest[:7], "big"))
         self.checkpoints.drew(stream, found)
         return found
 

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.skipif(
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
 
 
-def run(what: str, **environment: str) -> list[dict]:
+def run(*what: str, **environment: str) -> list[dict]:
     child = subprocess.run(
-        [sys.executable, Path(__file__).with_name("triton_attention.py"), what],
+        [sys.executable, Path(__file__).with_name("triton_attention.py"), *what],
         env={name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | environment,
         capture_output=True,
         text=True,
@@ -79,8 +79,9 @@ def test_second_derivatives_of_interpreted_kernels(interpreted):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_kernels_on_this_gpu():
-    check(run("errors"))
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_kernels_on_this_gpu(precision):
+    check(run("errors", precision))
 
 
 @pytest.mark.slow

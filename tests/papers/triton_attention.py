@@ -2,7 +2,7 @@
 interpreter runs the kernels. Prints one JSON document.
 
     errors   each case's results and gradients against equation 1 in float64. Under TRITON_INTERPRET=1 on the
-             processor, else on the GPU
+             processor, else on the GPU, in the precision that follows ("float16", "bfloat16")
     compile  what the compiler makes of the kernels for Ampere and Hopper, which needs no GPU
 """
 
@@ -88,14 +88,14 @@ def second_derivatives(case: dict, device: str) -> dict:
     }
 
 
-def errors() -> list[dict]:
+def errors(precision: str = "") -> list[dict]:
     interpreted = triton.knobs.runtime.interpret
-    device = "cpu" if interpreted else "cuda"
+    device, engine = "cpu" if interpreted else "cuda", True
     if interpreted:  # its bfloat16 products are wrong; float32 is for it alone, and shows the arithmetic
         kinds = ((torch.float32, True), (torch.float16, False))
     else:
         engine = torch.cuda.get_device_capability()[0] >= 9
-        kinds = tuple((dtype, e) for dtype in (torch.float16, torch.bfloat16) for e in {False, engine})
+        kinds = tuple((getattr(torch, precision), e) for e in {False, engine})
     square = {"queries": 140, "keys": 140, "heads": 2, "kv_heads": 2, "dim": 64}
     shapes = [
         square,
@@ -112,19 +112,17 @@ def errors() -> list[dict]:
         square | {"steep": 6},  # logits in the hundreds: maxima that rise far
     ]
     configs = {kernel: kernel.configs for kernel in KERNELS}
-    if interpreted:  # nothing to tune for: the speed of a configuration is the interpreter's
-        for kernel in KERNELS:
-            kernel.configs = configs[kernel][:1]
+    for kernel in KERNELS:  # what is right in one configuration; each of the others compiles for seconds
+        kernel.configs = configs[kernel][:1]
     found = [
         with_errors(shape | {"engine": engine}, dtype, device) for shape in shapes for dtype, engine in kinds
     ]
-    if interpreted:
-        for kernel in KERNELS:
-            for config in configs[kernel][1:]:
-                kernel.configs = [config]
-                shape = square | {"causal": True, "engine": True, "config": f"{config}"}
-                found.append(with_errors(shape, torch.float32, device))
-            kernel.configs = configs[kernel][:1]
+    for kernel in KERNELS:
+        for config in configs[kernel][1:]:
+            kernel.configs = [config]
+            shape = square | {"causal": True, "engine": engine, "config": f"{config}"}
+            found.append(with_errors(shape, kinds[0][0], device))
+        kernel.configs = configs[kernel][:1]
     found.append(second_derivatives(square | {"causal": True, "window": 40}, device))
     return found
 
@@ -197,4 +195,4 @@ def stack_bytes(cubin: bytes) -> int:
     return int(re.search(r"STACK:(\d+)", usage)[1])
 
 
-print(json.dumps({"errors": errors, "compile": compile_all}[sys.argv[1]]()))
+print(json.dumps({"errors": errors, "compile": compile_all}[sys.argv[1]](*sys.argv[2:])))
