@@ -193,7 +193,7 @@ def label(bound: Bound | Speedup | Growth) -> str:
         return bound.metric.replace(" - ", " − ")
     axes = ((k, v) for k, v in bound.axes.items() if v is not False)
     mode = [] if bound.mode == "until" else [bound.mode]
-    at = ", ".join([*(k if v is True else f"{number_or_text(v)} {k}" for k, v in axes), *mode])
+    at = ", ".join([*(k if v is True else f"{k} {number_or_text(v)}" for k, v in axes), *mode])
     at = f" ({at})" if at else ""
     of = "" if bound.of == "paper" else f" of {bound.of}"
     if isinstance(bound, Speedup):
