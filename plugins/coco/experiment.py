@@ -284,10 +284,11 @@ def show(run: Run, networks: Mapping[str, Detector], judge: Mapping[str, Coco]) 
                 for image, one in zip(batch.images, row, strict=True)
             ]
     caption = (
-        "From above: iconic pictures, then scenes: what is there; what detectors trained on "
-        f"{' and on '.join(networks)} find with a score of {CERTAIN:g} or more."
+        "Three iconic pictures, then three scenes: the objects, and the detections of detectors trained on "
+        f"{' and on '.join(networks)} with a score of {CERTAIN:g} or more."
     )
-    run.image("detections", torch.stack(tiles), columns=3, caption=caption)
+    rows = ["truth", *(f"by {arm}" for arm in networks)] * len(judge)
+    run.image("detections", torch.stack(tiles), columns=3, rows=rows, caption=caption)
 
 
 def certain(found: Sequence[Found]) -> list[tuple[Tensor, Tensor]]:

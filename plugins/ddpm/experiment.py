@@ -310,8 +310,9 @@ def draw(run: Run, setting: Setting, model: Perceptron) -> None:
     run.image(
         "digits by DDIM",
         pictures(torch.cat([states[index][digit : digit + 1] for digit in range(CHAINS) for index in shown])),
-        columns=len(shown),
-        caption=f"The same network in {steps} steps of DDIM, which add no noise.",
+        columns=[str(steps - index) for index in shown],
+        caption=f"Chains by their steps to the end: the same network in {steps} steps of DDIM, which add no "
+        "noise.",
     )
     few = ancestral(run.generator("samples"), model, schedule, 7)[-1]
     nearest = setting.train[torch.cdist(few, setting.train).argmin(1)]

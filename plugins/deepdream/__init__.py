@@ -263,6 +263,7 @@ def amplify(run: Run, dreamer: Network, photographs: Images) -> None:
     """How far a dream raises what its own network sees, beside noise that changes the photograph as much."""
     image, levels = climb(run, "temple, again", dreamer, photographs)
     curve = levels / levels[0]
+    run.axes("energy / start", x="step of ascent")
     for index, value in enumerate(curve.mean(1)):
         run.metric("energy / start", value.item(), step=index, arm="temple")
     change = (image - photographs).flatten(1).norm(dim=1)
@@ -300,8 +301,9 @@ def draw(run: Run, dreamers: Dreamers) -> None:
     run.image(
         "dream",
         torch.cat((photographs, octaves[-1], of_flower[-1])),
-        caption="Photographs; below them the temple dreamt on by who knows the flower, and the flower by who "
-        "knows the temple.",
+        columns=["temple", "flower"],
+        rows=["photograph", "dream"],
+        caption="The temple dreamt on by who knows the flower, and the flower by who knows the temple.",
         alt="Two photographs, a temple and a flower, and below each what two networks added to it",
     )
     height, width = photographs.shape[2:]

@@ -249,8 +249,11 @@ def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
         large[
             :, :, 24 * (rows - 2) + 9 : 24 * (rows - 2) + 15, 24 * (columns - 2) + 9 : 24 * (columns - 2) + 15
         ] = 0
-    caption = f"Right answers by rows and columns, {' and '.join(learnt)}; white is all. Dots: unseen sizes."
-    run.image("right by size", large, columns=len(maps), caption=caption)
+    caption = (
+        f"Share of right answers by an image's rows (2 to {MOST}, downwards) and columns (2 to {MOST}, to "
+        "the right); white is all of them. Dots: unseen sizes."
+    )
+    run.image("right by size", large, columns=list(learnt), caption=caption)
     header = ["rows", "columns", "unseen", *learnt]
     table = [
         [*size, "yes" if size in UNSEEN else "", *(round(found[size], 3) for found in learnt.values())]
@@ -260,4 +263,4 @@ def show(run: Run, learnt: Mapping[str, Mapping[Size, float]]) -> None:
     asked = draw(8, 4, 5, run.generator("pictures"))
     pictures = (asked.images / 4 + 0.5).clamp(0, 1).repeat_interleave(12, 2).repeat_interleave(12, 3)
     columns = ", ".join(str(answer + 1) for answer in asked.answers.tolist())
-    run.image("questions", pictures, columns=4, caption=f"The mark is in column {columns}.")
+    run.image("questions", pictures, columns=4, caption=f"The mark is in column {columns}, row by row.")

@@ -221,5 +221,6 @@ def show(run: Run, known: Pictures, network: SmallNet, judge: Pictures) -> None:
         chosen = chosen / chosen.amax((1, 2), keepdim=True).clamp(min=1e-6)
         large = chosen.repeat_interleave(8, 1).repeat_interleave(8, 2)
         rows.append(large[:, None].expand(-1, 3, -1, -1))
-    caption = "Pictures; the strongest map of each branch of the first block: 1 × 1, 3 × 3, 5 × 5, pooled."
-    run.image("branches", torch.cat(rows), columns=len(x), caption=caption)
+    names = ["picture", "1 × 1", "3 × 3", "5 × 5", "pooled"]
+    caption = "The strongest map of each branch of the first block."
+    run.image("branches", torch.cat(rows), columns=len(x), rows=names, caption=caption)

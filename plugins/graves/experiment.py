@@ -184,9 +184,9 @@ def show(run: Run, writer: Writer) -> None:
     run.image(
         "written",
         torch.stack(pages)[:, None],
-        columns=len(columns),
-        caption='"tel", "non" and "lie", a row each: by rule, and written by the network, which is told the '
-        "word, with a bias of 0, 1 and 3. It is not told to stop.",
+        columns=["by rule", *(f"bias {bias:g}" for bias in BIASES)],
+        rows=WORDS,
+        caption="Words by rule, and as the network writes them. It is told the word, not when to stop.",
     )
     seen = weights[0].T.float().cpu()
     shades = 1 - seen / seen.max().clamp_min(1e-6)

@@ -309,9 +309,9 @@ def draw(run: Run, studio: Studio, networks: dict[str, nn.Module]) -> None:
     run.image(
         "stylised",
         torch.cat([torch.cat((style, pictures)) for pictures in made]),
-        columns=5,
-        caption="Left the style. Then two crops at a contrast of 0.2 and of 1: as they are, drawn with batch "
-        "normalisation, drawn with instance normalisation.",
+        columns=["style", *["contrast 0.2"] * 2, *["contrast 1"] * 2],
+        rows=["crop", "batch norm", "instance norm"],
+        caption="Two crops at two contrasts, and as the networks with each normalisation draw them.",
     )
 
 

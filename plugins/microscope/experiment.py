@@ -80,9 +80,11 @@ def meaning(run: Run, arm: str, network: PairNet, judge: PairNet) -> float:
     for rank in range(CLASSES):
         share = (ranks <= rank).float().mean().item()
         run.metric("named rightly within so many guesses", share, step=rank + 1, arm=arm)
+    run.axes("named rightly within so many guesses", x="guesses")
     run.headline("named rightly within so many guesses")
     caption = f"Optimised for the classes 0 to 4, drawn by {arm}; a row for each noise."
-    run.image(f"classes, {arm}", large(images[: 4 * CLASSES]), columns=CLASSES, caption=caption)
+    columns = [str(one) for one in range(CLASSES)]
+    run.image(f"classes, {arm}", large(images[: 4 * CLASSES]), columns=columns, caption=caption)
     return right
 
 
@@ -115,7 +117,10 @@ def write_pages(run: Run, layer: str, drawn: dict[str, Tensor], reached: Tensor,
     patches = found.patches.repeat_interleave(scale, 3).repeat_interleave(scale, 4)
     tiles = torch.stack([large(drawn[arm], 2) for arm in ("trained", "untrained")], 1)
     tiles = torch.cat((tiles, patches), 1).float()
-    caption = f"Every unit of {layer}: an input optimised for it, then the strongest pieces of scenes."
+    caption = (
+        f"Every unit of {layer}, four in a row: an input optimised for it, then the three strongest pieces "
+        "of scenes."
+    )
     run.image(layer, tiles[:, [0, 2, 3, 4]].flatten(0, 1), columns=16, caption=caption)
     for unit, page in enumerate(tiles):
         caption = (
@@ -123,7 +128,8 @@ def write_pages(run: Run, layer: str, drawn: dict[str, Tensor], reached: Tensor,
             f"of the {len(page) - 2} scenes in which it is most active, at most {found.activity[unit]:.2f}."
         )
         shown = page.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        run.image(f"{layer}, unit {unit}", shown, columns=len(page), caption=caption)
+        columns = ["optimised", "untrained", *["scene"] * (len(page) - 2)]
+        run.image(f"{layer}, unit {unit}", shown, columns=columns, caption=caption)
 
 
 def large(images: Tensor, times: int = 4) -> Tensor:
