@@ -11,11 +11,11 @@ from readtrack import signs
 from readtrack.cli import terminal
 from readtrack.cli.library import open_library
 from readtrack.cli.practice_steps import (
+    STYLES,
     edit,
     judge,
     offer_implemented,
     prove,
-    say,
     show,
     show_solution,
 )
@@ -125,7 +125,9 @@ def _open(desk: Desk, name: str) -> None:
     new = desk.write()
     if sheet is not None:
         desk.diary.add(desk.paper, sheet.name, "opened")
-        terminal.print_err(f"{desk.names.index(sheet.name) + 1} {sheet.name}: {sheet.task}")
+        number = desk.names.index(sheet.name) + 1
+        for line in terminal.paragraphs(f"{number} {sheet.name}: {sheet.task}"):
+            terminal.print_err(line)
     if new:
         terminal.print_err(f"written: {desk.file}")
     if sys.stdin.isatty() and sys.stdout.isatty():
@@ -137,12 +139,16 @@ def _open(desk: Desk, name: str) -> None:
 
 def _list(desk: Desk) -> None:
     found = desk.standings()
-    current = desk.current()
+    current, total = desk.current(), terminal.width()
     width = max(map(len, desk.names))
     for number, sheet in enumerate(desk.sheets, start=1):
-        line = present.standing(number, sheet, found[sheet.name], width)
-        here = f"{signs.CURRENT} " if current is not None and sheet.name == current.name else "  "
-        say(line._replace(text=here + line.text))
+        here = signs.CURRENT if current is not None and sheet.name == current.name else " "
+        shown = present.mark(found[sheet.name])
+        head = f"{here} {shown.sign} {number} {sheet.name:<{width}}  "
+        told = present.facts(found[sheet.name]) or sheet.task
+        for text in terminal.wrap(told, total and total - len(head)):
+            terminal.print_out(terminal.paint(head + text, STYLES[shown.tone]))
+            head = " " * len(head)
     if desk.file.exists():
         terminal.print_err(str(desk.file))
 
@@ -173,9 +179,9 @@ def _skip(desk: Desk, sheet: Sheet) -> None:
     desk.skip(sheet)
     following = desk.current()
     then = f" Next: {following.name}." if following is not None else ""
-    terminal.print_out(
-        f"{sheet.name} is skipped. `readtrack practice {desk.paper} '{sheet.name}'` takes it up.{then}"
-    )
+    told = f"{sheet.name} is skipped. `readtrack practice {desk.paper} '{sheet.name}'` takes it up.{then}"
+    for line in terminal.paragraphs(told):
+        terminal.print_out(line)
 
 
 def _check(library: Library, desk: Desk, name: str) -> None:

@@ -30,13 +30,14 @@ _TICK = 0.05  # seconds
 
 
 def say(line: present.PracticeLine) -> None:
+    """Print a line: sentences are wrapped below their beginning, numbers in columns are cut."""
     style = STYLES.get(line.tone)
     total, indent = terminal.width(), len(line.text) - len(line.text.lstrip())
-    texts = [line.text]
-    if style and total is not None:  # numbers in columns are not wrapped
-        texts = [" " * indent + text for text in terminal.wrap(line.text.strip(), total - indent)]
-    for text in texts:
-        terminal.print_out(terminal.paint(text, style) if style else terminal.clip(text, total))
+    if not style:
+        terminal.print_out(terminal.clip(line.text, total))
+        return
+    for text in terminal.wrap(line.text.strip(), total and total - indent):
+        terminal.print_out(terminal.paint(" " * indent + text, style))
 
 
 def edit(desk: Desk, sheet: Sheet | None) -> None:
@@ -113,8 +114,10 @@ def judge(library: Library, desk: Desk, names: list[str]) -> Record:
 
 
 def show(desk: Desk, record: Record) -> bool:
-    """Print the verdicts, with details on the current exercise, or else the first that did not pass; whether
+    """Print the verdicts, then details on the current exercise, or else the first that did not pass; whether
     all passed.
+
+    The hint comes last, because the numbers above it may fill a small screen.
     """
     from readtrack.practising import explained, verdicts
 
@@ -124,9 +127,11 @@ def show(desk: Desk, record: Record) -> bool:
     told = explained(desk, found)
     for event in found:
         say(present.verdict(desk.names.index(event["name"]) + 1, event, width))
-        if event["name"] == told:
-            for line in present.details(event):
-                say(line)
+    lines = [line for event in found if event["name"] == told for line in present.details(event)]
+    if lines:
+        terminal.print_out()
+    for line in sorted(lines, key=lambda line: line.tone == "doubtful"):
+        say(line)
     terminal.print_out()
     if len(found) > 1 or len(desk.names) == 1:
         terminal.print_out(f"{desk.paper}: {present.summary(event['outcome'] for event in found)}")

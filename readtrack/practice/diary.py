@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any, Literal
 
 from readtrack import regular
@@ -19,6 +18,7 @@ Did = Literal["opened", "tried", "hint", "solution", "reset", "skipped", "resume
 
 _LARGEST = 64 << 20  # size limit of the log in bytes
 _PAUSE = timedelta(minutes=15)  # without an entry for this long, the reader was away
+_BEGINNINGS = ("chosen", "reset", "resumed", "skipped")  # entries that end no work
 _INTERVALS = (7, 21, 60, 180)  # days from passing an exercise to its next repetition
 
 
@@ -141,12 +141,24 @@ def _standing(name: str, entries: list[PracticeEntry], seconds: float) -> Practi
 
 
 def _seconds(entries: list[PracticeEntry]) -> dict[str, float]:
-    """Seconds per exercise: the time since the previous entry, unless the reader was away."""
+    """Seconds per exercise: the time up to each of its entries, unless the reader was away.
+
+    A check tries all exercises; the time before it belongs to the first whose code is new. The time before
+    an exercise is chosen or reset belongs to none.
+    """
     spent: dict[str, float] = {}
-    for before, after in pairwise(entries):
-        gap = after.at - before.at
-        if timedelta() < gap < _PAUSE:
-            spent[after.exercise] = spent.get(after.exercise, 0.0) + gap.total_seconds()
+    codes: dict[str, str] = {}
+    waiting = timedelta()
+    for before, one in zip(entries[:1] + entries, entries, strict=False):
+        gap = one.at - before.at
+        waiting += gap if timedelta() < gap < _PAUSE else timedelta()
+        if one.did in _BEGINNINGS:
+            waiting = timedelta()
+        elif one.did != "tried" or not one.code or codes.get(one.exercise) != one.code:
+            spent[one.exercise] = spent.get(one.exercise, 0.0) + waiting.total_seconds()
+            waiting = timedelta()
+        if one.did == "tried":
+            codes[one.exercise] = one.code
     return spent
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,6 +21,7 @@ from readtrack.practice.generic import tries_by_signature
 from readtrack.practice.parts import Parts, mapped, parts
 from readtrack.practice.relations import factors_of, largest, region, relation, right, summand
 from readtrack.practice.slots import Slot
+from readtrack.text import one_line
 
 Outcome = Literal["passed", "wrong", "failed", "empty", "slow"]
 
@@ -222,12 +225,7 @@ class _Judged:
             return Mistake(
                 "values", one, "result", _whole(expected), _whole(found), _structure(expected, found)
             )
-        try:
-            with deadline(_EXPLAINING):  # the search for a mistake does not count as the reader's time
-                said = self._said(wrong, bad)
-        except SlowError:
-            said = ""
-        return Mistake("values", one, part, a, b, said)
+        return Mistake("values", one, part, a, b, _searched(lambda: self._said(wrong, bad)))
 
     def _said(self, wrong: list[tuple[Try, Result, Result]], bad: list[str]) -> str:
         """A hint for the first wrong input, consistent with all of them."""
@@ -304,7 +302,7 @@ class _Judged:
                         "before it is used"
                     )
                 else:
-                    related = _relation(a, b, arguments) or (region(a, b) if a is not None else "")
+                    related = _searched(partial(_of_gradient, a, b, arguments))
                     said = _joined(
                         related, others or f"the results are right, {_listed(bad)} have wrong gradients"
                     )
@@ -421,6 +419,37 @@ class _Judged:
             }
             return Result(detached, frozenset(changed))
         return Result(found, grads=_gradients(found, given))
+
+
+def is_of_answer(error: BaseException) -> bool:
+    """Whether the reader's function raised it, or could not be called; else the error is readtrack's."""
+    reader = _Judged._reader.__code__
+    return any(frame.f_code is reader for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def own_error(error: BaseException) -> str:
+    """`TypeError: message (relations.py:12)`, for an error of readtrack itself."""
+    inner = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {one_line(str(error))} ({Path(inner.filename).name}:{inner.lineno})"
+
+
+def _searched(search: Callable[[], str]) -> str:
+    """The hint that was found. The search does not count as the reader's time, nor do its errors."""
+    try:
+        with deadline(_EXPLAINING):
+            return search()
+    except SlowError:
+        return ""
+    except Exception as error:
+        return (
+            f"the search for your mistake failed, which is a bug in readtrack: {own_error(error)}. Report it "
+            "with your file. Expected and found values are right nevertheless"
+        )
+
+
+def _of_gradient(expected: Tensor | None, found: Tensor, arguments: Mapping[str, Any]) -> str:
+    related = _relation(expected, found, arguments)
+    return related or (region(expected, found) if expected is not None else "")
 
 
 def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | None]:

@@ -24,7 +24,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.plugins.find import NAMESPACE
 from readtrack.practice.deadline import SlowError, deadline
 from readtrack.practice.exercise import Exercise
-from readtrack.practice.judge import PaperError, Target, Verdict, judge
+from readtrack.practice.judge import PaperError, Target, Verdict, is_of_answer, judge, own_error
 from readtrack.practice.sheet import Sheet, definition
 from readtrack.practice.skeleton import is_empty
 from readtrack.practice.slots import Slot, fitted
@@ -98,8 +98,13 @@ class Session:
         except SystemExit as error:
             return self._failed(name, error, node.lineno)
         except PaperError as error:
-            raise ReadtrackError(f"{sheet.paper}, exercise {name}: {one_line(str(error))}") from error
+            raise ReadtrackError(
+                f"{sheet.paper}, exercise {name}: the paper's own code fails on {one_line(str(error))}. This "
+                "is a mistake of the plugin, not yours. --skip leaves the exercise out."
+            ) from error
         except Exception as error:
+            if not (self._line(error) or is_of_answer(error) or isinstance(error, MemoryError)):
+                return _own_fault(name, error)
             return self._failed(name, error, node.lineno)
         return _at(verdict, node.lineno)
 
@@ -229,6 +234,12 @@ def _last_line(error: BaseException, name: str) -> int:
             line = step.tb_lineno
         step = step.tb_next
     return line
+
+
+def _own_fault(name: str, error: Exception) -> Verdict:
+    report = (f"readtrack itself failed while it compared: {own_error(error)}",)
+    said = "your code is not at fault. Report this line with your file, and go on with the next exercise"
+    return Verdict(name=name, outcome="failed", report=report, hint=said)
 
 
 def _at(verdict: Verdict, line: int) -> Verdict:

@@ -72,14 +72,6 @@ def facts(found: PracticeStanding) -> str:
     )
 
 
-def standing(number: int, sheet: Sheet, found: PracticeStanding, width: int) -> PracticeLine:
-    """`✓ 1 weights   3 tries, 12 min, 1 hint`."""
-    shown = mark(found)
-    return PracticeLine(
-        f"{shown.sign} {number} {sheet.name:<{width}}  {facts(found) or sheet.task}".rstrip(), shown.tone
-    )
-
-
 def outcome(event: ExerciseJudged) -> str:
     """`another result, line 33`; `5 sets of inputs` for one that passed."""
     if event["outcome"] == "passed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -91,6 +92,34 @@ def test_an_exercise_comes_back_later_each_time(home: Home) -> None:
     assert standing.tries == 1
     assert standing.passed is not None
     assert standing.due == standing.passed + timedelta(days=60)
+
+
+def test_the_time_belongs_to_the_exercise_whose_code_is_new(home: Home) -> None:
+    diary = Diary(home)
+    minutes = [  # after the entry before, exercise, did, code
+        (0, "scores", "chosen", ""),
+        (2, "scores", "tried", "a"),
+        (3, "scores", "tried", "a"),
+        (0, "heads", "tried", "b"),
+        (4, "scores", "reset", ""),
+        (60, "scores", "opened", ""),
+        (5, "scores", "tried", "c"),
+    ]
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    home.ensure(home.practice)
+    with (home.practice / "log.jsonl").open("w") as file:
+        for gap, exercise, did, code in minutes:
+            at += timedelta(minutes=gap)
+            line = {
+                "at": at.isoformat(),
+                "paper": "attention",
+                "exercise": exercise,
+                "did": did,
+                "code": code,
+            }
+            file.write(json.dumps(line) + "\n")
+    found = diary.standings("attention", ["scores", "heads"])
+    assert {name: one.seconds / 60 for name, one in found.items()} == {"scores": 7, "heads": 3}
 
 
 def test_the_diary_reads_what_it_can(home: Home) -> None:

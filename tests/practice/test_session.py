@@ -11,7 +11,7 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.plugins.find import find
 from readtrack.plugins.load import load
-from readtrack.practice import session, sheet, skeleton
+from readtrack.practice import judge, session, sheet, skeleton
 from readtrack.practice.judge import Verdict
 from readtrack.present.practice import details
 
@@ -59,6 +59,28 @@ def test_what_is_wrong_is_said(tmp_path: Path, body: str, outcome: str, says: st
     assert verdict.outcome == outcome
     assert says in " ".join([verdict.hint, *verdict.report])
     assert verdict.line > 0
+
+
+def test_an_error_of_readtrack_is_not_reported_as_the_readers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> str:
+        raise ZeroDivisionError("by nothing")
+
+    wrong = "    return 2 * x.transpose(-3, -2).flatten(-2)\n"
+    monkeypatch.setattr(judge, "relation", broken)
+    searched = answer(tmp_path, wrong)
+    assert searched.outcome == "wrong"
+    assert searched.report[-1]
+    assert "a bug in readtrack: ZeroDivisionError: by nothing (test_session.py:" in searched.hint
+    monkeypatch.setattr(judge, "right", broken)
+    compared = answer(tmp_path, wrong)
+    assert compared.outcome == "failed"
+    assert "readtrack itself failed" in compared.report[0]
+    assert "your code is not at fault" in compared.hint
+    monkeypatch.undo()
+    called = answer(tmp_path, "def merge_heads(other, x: Float", replaces="def merge_heads(x: Float")
+    assert "missing 1 required positional argument" in called.report[0]
 
 
 def test_a_loop_without_end_is_stopped_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
