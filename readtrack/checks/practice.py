@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from readtrack.home import Home
@@ -27,11 +29,27 @@ def check_exercises(name: str, folder: Path) -> None:
 
 def judged(found: list[sheet.Sheet], source: str, folder: Path, only: str = "") -> list[Verdict]:
     """The verdicts on a file with this text, on all exercises or one. The plugin must have been loaded."""
+    with judging(found, folder) as verdicts:
+        return verdicts(source, only)
+
+
+@contextmanager
+def judging(found: list[sheet.Sheet], folder: Path) -> Iterator[Callable[[str, str], list[Verdict]]]:
+    """`judged` for many texts of the same exercises: the paper's results are computed once."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "practice.py"
-    file.write_text(source, encoding="utf-8")
-    opened = Session(found, file, str(file))
+    opened: list[Session] = []
+
+    def verdicts(source: str, only: str) -> list[Verdict]:
+        file.write_text(source, encoding="utf-8")
+        if opened:
+            opened[0].reload()
+        else:
+            opened.append(Session(found, file, str(file)))
+        return list(opened[0].verdicts([only] if only else [one.name for one in found]))
+
     try:
-        return list(opened.verdicts([only] if only else [one.name for one in found]))
+        yield verdicts
     finally:
-        opened.close()
+        for session in opened:
+            session.close()

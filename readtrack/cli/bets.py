@@ -82,7 +82,8 @@ def place(library: Library, job: Job, words: str) -> None:
     arm, sure = bets.parse(words, on)
     book = bets.BetBook(library.home)
     terminal.print_err(present.placed(book.place(library, job, on, arm, sure)))
-    terminal.print_err(f"{on.ours} wins if {present.options(on)[0][1]}")
+    for line in terminal.paragraphs(f"{on.ours} wins if {present.options(on)[0][1]}"):
+        terminal.print_err(line)
 
 
 def withdraw(library: Library, run_id: str) -> None:

@@ -290,9 +290,11 @@ class Watch:
 
     def _reset(self) -> None:
         sheet = self._current()
-        self._ask(
-            present.ask_reset(sheet), lambda: self._say(present.was_reset(sheet, self._desk.reset(sheet)))
-        )
+        self._ask(present.ask_reset(sheet), lambda: self._empty(sheet))
+
+    def _empty(self, sheet: Sheet) -> None:
+        self._say(present.was_reset(sheet, self._desk.reset(sheet)))
+        self._found.pop(sheet.name, None)
 
     def _implemented(self) -> None:
         paper = self._desk.paper

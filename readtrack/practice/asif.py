@@ -20,19 +20,27 @@ _MOST = 120  # calls of the paper's function
 _OF_MODULE = 40  # of these, per module among the arguments
 
 
-def as_if(call: Callable[[Try], Parts], one: Try, signature: inspect.Signature, found: Parts) -> str:
-    """A sentence, or "" if no small change of the arguments explains the reader's result."""
+def as_if(
+    call: Callable[[Try], Parts],
+    one: Try,
+    signature: inspect.Signature,
+    found: Parts,
+    kept: dict[int, Parts | None],
+) -> str:
+    """A sentence, or "" if no small change of the arguments explains the reader's result.
+
+    kept  results of `call` for this input, by the number of the change; None for an error. It grows
+    """
     if lacks_numbers(found):
         return ""  # many changes produce NaN, so none of them explains it
-    names = list(signature.parameters)
-    for count, (said, changed) in enumerate(_changes(one, names)):
-        if count == _MOST:
-            break
-        try:
-            other = call(changed)
-        except Exception:  # the paper's code need not accept the changed arguments
-            continue
-        if same(other, found):
+    for index, (said, changed) in enumerate(islice(_changes(one, list(signature.parameters)), _MOST)):
+        if index not in kept:
+            try:
+                kept[index] = call(changed)
+            except Exception:  # the paper's code need not accept the changed arguments
+                kept[index] = None
+        other = kept[index]
+        if other is not None and same(other, found):
             return said
     return ""
 

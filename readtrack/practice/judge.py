@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from readtrack.practice import shown, slips
+from readtrack.practice import shown
 from readtrack.practice.asif import as_if, lacks_numbers, term
 from readtrack.practice.deadline import SlowError, deadline
-from readtrack.practice.exercise import Draw, Exercise, Try
-from readtrack.practice.generic import tries_by_signature
+from readtrack.practice.exercise import Exercise, Try
 from readtrack.practice.parts import Parts, mapped, parts
 from readtrack.practice.relations import factors_of, largest, region, relation, right, summand
-from readtrack.practice.slots import Slot
+from readtrack.practice.slips import Slips
+from readtrack.practice.trials import SEED, Target, trials_of
 from readtrack.text import one_line
 
 Outcome = Literal["passed", "wrong", "failed", "empty", "slow"]
 
-_SEED = 20_17
 _TRIES = 24  # maximum number of inputs
 _EXPLAINING = 8.0  # seconds of CPU time for a hint
 _EXPLAINED = 4  # number of differing inputs that one mistake must explain
@@ -51,33 +51,6 @@ class Verdict:
     line: int = 0
     report: tuple[str, ...] = ()
     hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The function to call: a slot's function, or one that uses it."""
-
-    slot: Slot
-    call: Callable[..., Any]
-
-    @property
-    def signature(self) -> inspect.Signature:
-        return self.slot.signature if self.call is self.slot.outer else inspect.signature(self.call)
-
-    def named(self, one: Try) -> dict[str, Any]:
-        """The arguments by parameter name."""
-        try:
-            bound = self.signature.bind(*one.arguments, **one.named)
-        except TypeError:
-            return {f"argument {i}": value for i, value in enumerate(one.arguments)} | one.named
-        named: dict[str, Any] = {}
-        for name, value in bound.arguments.items():
-            kind = self.signature.parameters[name].kind
-            if kind is inspect.Parameter.VAR_KEYWORD:
-                named |= value
-            else:
-                named[name] = value
-        return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +90,30 @@ class WrongError(Exception):
         self.mistake = mistake
 
 
-def judge(exercise: Exercise, target: Target, answer: Callable[..., Any]) -> Verdict:
+class Known:
+    """What does not depend on the answer: inputs, the paper's results, and those with a mistake.
+
+    Kept from answer to answer, because a search for a mistake takes longer than all else.
+    """
+
+    def __init__(self, exercise: Exercise, target: Target) -> None:
+        self.trials = list(trials_of(exercise, target))[:_TRIES]
+        self.results: dict[tuple[object, ...], Result] = {}
+        self.changed: defaultdict[Try, dict[int, Parts | None]] = defaultdict(dict)
+        self.slips = Slips(target.slot)
+
+
+def judge(
+    exercise: Exercise, target: Target, answer: Callable[..., Any], known: Known | None = None
+) -> Verdict:
     """Compare on all inputs: values and changed arguments, then gradients, then other precisions.
 
     Errors of the reader's code propagate, and so does PaperError.
+
+    known  from an earlier answer to the same exercise
     """
-    trials = list(trials_of(exercise, target))[:_TRIES]
-    judged = _Judged(exercise, target, answer, trials)
+    judged = _Judged(exercise, target, answer, known or Known(exercise, target))
+    trials = judged.trials
     try:
         judged.values()
         if exercise.gradients:
@@ -136,43 +126,10 @@ def judge(exercise: Exercise, target: Target, answer: Callable[..., Any]) -> Ver
     return Verdict(name=exercise.name, outcome="passed", compared=len(trials))
 
 
-def trials_of(exercise: Exercise, target: Target) -> Iterator[Try]:
-    """The declared inputs, with random weights in modules; else inputs from the signature's shapes."""
-    torch.manual_seed(_SEED)
-    draw = Draw(_SEED)
-    given = exercise.tries(draw) if exercise.tries else tries_by_signature(target.signature, draw)
-    for one in given:
-        drawn = partial(_drawn, generator=draw.generator)
-        arguments, named = drawn(one.arguments), drawn(one.named)
-        yield Try(one.label, *arguments, **named)
-
-
-def _drawn(value: Any, generator: torch.Generator) -> Any:
-    """Give modules float64 weights that are neither 0 nor 1."""
-
-    def other(weight: Tensor) -> Tensor:
-        if not weight.is_floating_point():
-            return weight.clone()
-        noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-        return weight.double() + 0.2 * noise * weight.requires_grad
-
-    if isinstance(value, nn.Module):
-        changed = mapped(lambda weight: weight.double() if weight.is_floating_point() else weight, value)
-        with torch.no_grad():
-            for weight in changed.parameters():
-                if weight.requires_grad:
-                    weight.copy_(other(weight))
-        return changed
-    if type(value) in (list, tuple):
-        return type(value)(_drawn(part, generator) for part in value)
-    return {key: _drawn(part, generator) for key, part in value.items()} if type(value) is dict else value
-
-
 class _Judged:
-    def __init__(
-        self, exercise: Exercise, target: Target, answer: Callable[..., Any], trials: list[Try]
-    ) -> None:
-        self.exercise, self.target, self.answer, self.trials = exercise, target, answer, trials
+    def __init__(self, exercise: Exercise, target: Target, answer: Callable[..., Any], known: Known) -> None:
+        self.exercise, self.target, self.answer = exercise, target, answer
+        self.known, self.trials = known, known.trials
 
     def values(self) -> None:
         """Raises WrongError with the first difference, after checking all inputs for a common pattern."""
@@ -180,7 +137,7 @@ class _Judged:
         failed: list[str] = []
         wrong: list[tuple[Try, Result, Result]] = []
         for one in self.trials:
-            expected = self._paper(one)
+            expected = self._expected(one)
             try:
                 found = self._reader(one)
             except Exception:  # the reader's code may raise anything; the first failing input is reported
@@ -237,7 +194,7 @@ class _Judged:
         # A row that sees nothing is a separate mistake: its NaN hide other explanations.
         seen = [(one, found.parts) for one, _, found in wrong if not lacks_numbers(found.parts)]
         if seen and seen[0][0] is one:
-            said = slips.slip(self.target.slot, self._with_mistake, seen[:_EXPLAINED])
+            said = self.known.slips.explain(self._with_mistake, seen[:_EXPLAINED])
             hints.insert(0, said)
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             hints.insert(0, summand(a, b, arguments))
@@ -254,17 +211,19 @@ class _Judged:
     def _as_if(self, wrong: list[tuple[Try, Result, Result]]) -> str:
         """A changed argument that explains the first wrong input, and a second similar one if any."""
         one, _, found = wrong[0]
-        said = as_if(self._again(one), one, self.target.signature, found.parts)
+        said = self._changed(one, found)
         alike = (
             other
             for other in wrong[1:]
             if self.target.named(other[0]).keys() == self.target.named(one).keys()
         )
         if said and (second := next(alike, None)):
-            one, _, found = second
-            agrees = said == as_if(self._again(one), one, self.target.signature, found.parts)
-            return said if agrees else ""
+            return said if said == self._changed(second[0], second[2]) else ""
         return said
+
+    def _changed(self, one: Try, found: Result) -> str:
+        kept = self.known.changed[one]
+        return as_if(self._again(one), one, self.target.signature, found.parts, kept)
 
     def _with_mistake(self, one: Try) -> Parts:
         """The result with the function in the slot."""
@@ -277,7 +236,7 @@ class _Judged:
     def gradients(self) -> None:
         for one in self.trials:
             try:
-                expected = self._paper(one, gradients=True)
+                expected = self._expected(one, gradients=True)
             except PaperError:
                 continue  # such as a change in place: there are no gradients to compare
             if not expected.grads:
@@ -326,8 +285,8 @@ class _Judged:
         for one in self.trials:
             for dtype in _PRECISIONS:
                 try:
-                    paper = self._paper(one, dtype)
-                    exact = self._paper(one, torch.float64, rounded=dtype)
+                    paper = self._expected(one, dtype)
+                    exact = self._expected(one, torch.float64, rounded=dtype)
                 except Exception:  # the paper's own code need not run in this precision
                     continue
                 try:
@@ -379,6 +338,13 @@ class _Judged:
 
     # Calls
 
+    def _expected(self, one: Try, dtype: torch.dtype = torch.float64, **how: Any) -> Result:
+        """The paper's result on one of the exercise's inputs."""
+        key = (one, dtype, *sorted(how.items()))
+        if key not in self.known.results:
+            self.known.results[key] = self._paper(one, dtype, **how)
+        return self.known.results[key]
+
     def _paper(self, one: Try, dtype: torch.dtype = torch.float64, *, own: bool = True, **how: Any) -> Result:
         """own: with the paper's function; else with its replacement."""
         with self.target.slot.replaced(None if own else self.target.slot.replacement):
@@ -403,7 +369,7 @@ class _Judged:
         arguments, named = mapped(own, one.arguments), mapped(own, one.named)
         given = self.target.named(Try(one.label, *arguments, **named))
         before = {} if gradients else {name: _kept(value, name) for name, value in given.items()}
-        torch.default_generator.manual_seed(_SEED)  # torch.manual_seed takes ten times as long
+        torch.default_generator.manual_seed(SEED)  # torch.manual_seed takes ten times as long
         value = self.target.call(*arguments, **named)
         if inspect.isgenerator(value):
             value = list(value)
@@ -468,11 +434,13 @@ def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | Non
         return {}
     if not outputs:
         return dict.fromkeys(leaves)
-    draw = torch.Generator().manual_seed(_SEED)
-    cotangents = [
-        torch.randn(out.shape, generator=draw, dtype=torch.float64).to(out.dtype) for out in outputs
+    draw = torch.Generator().manual_seed(SEED)
+    # A sum has a gradient of its own: torch imports sympy, for a second, to check one that it is given.
+    weighted = [
+        (out * torch.randn(out.shape, generator=draw, dtype=torch.float64).to(out.dtype)).sum()
+        for out in outputs
     ]
-    grads = torch.autograd.grad(outputs, list(leaves.values()), cotangents, allow_unused=True)
+    grads = torch.autograd.grad(weighted, list(leaves.values()), allow_unused=True)
     return dict(zip(leaves, grads, strict=True))
 
 

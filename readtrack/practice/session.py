@@ -24,10 +24,11 @@ from readtrack.errors import ReadtrackError
 from readtrack.plugins.find import NAMESPACE
 from readtrack.practice.deadline import SlowError, deadline
 from readtrack.practice.exercise import Exercise
-from readtrack.practice.judge import PaperError, Target, Verdict, is_of_answer, judge, own_error
+from readtrack.practice.judge import Known, PaperError, Verdict, is_of_answer, judge, own_error
 from readtrack.practice.sheet import Sheet, definition
 from readtrack.practice.skeleton import is_empty
 from readtrack.practice.slots import Slot, fitted
+from readtrack.practice.trials import Target
 from readtrack.text import one_line
 
 MODULE = f"{NAMESPACE}._practice"  # the module name of the reader's file
@@ -47,11 +48,16 @@ class Session:
     def __init__(self, found: Sequence[Sheet], file: Path, name: str) -> None:
         self._sheets = {sheet.name: sheet for sheet in found}
         self._declared = {exercise.name: exercise for exercise in declared(found[0].paper)}
-        self._name = name
-        source = file.read_text(encoding="utf-8")
-        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        self._tree, self._module = _loaded(source, name)
+        self._file, self._name = file, name
         self._slots: dict[str, Slot] = {}
+        self._known: dict[str, Known] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the file again. The paper's results are kept."""
+        source = self._file.read_text(encoding="utf-8")
+        linecache.cache[self._name] = (len(source), None, source.splitlines(keepends=True), self._name)
+        self._tree, self._module = _loaded(source, self._name)
         self._lend()
 
     def verdicts(self, names: Sequence[str]) -> Iterator[Verdict]:
@@ -90,7 +96,10 @@ class Session:
             return Verdict(name=name, outcome="empty", line=node.lineno)
         try:
             with deadline(SECONDS, _WAIT * SECONDS):
-                verdict = judge(exercise, self._target(name), self._answer(name))
+                answer, target = self._answer(name), self._target(name)
+                if name not in self._known:
+                    self._known[name] = Known(exercise, target)
+                verdict = judge(exercise, target, answer, self._known[name])
         except SlowError as error:
             line = self._line(error) or node.lineno
             report = (f"it has not returned after {SECONDS:.0f} s", *self._code(line))

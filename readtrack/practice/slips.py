@@ -19,23 +19,48 @@ from readtrack.practice.slots import Slot
 _SECONDS = 4.0  # CPU seconds for all mutants of a function
 
 
-def slip(slot: Slot, call: Callable[[Try], Parts], found: Sequence[tuple[Try, Parts]]) -> str:
-    """A sentence, or "" if no single mistake explains the results on all these inputs.
+class Slips:
+    """A function's mutants, made when they are needed and kept, with their results."""
 
-    call  the target on an input, with the function in the slot
-    """
-    end = time.process_time() + _SECONDS
-    for kind, function in _mistaken(slot):
-        if time.process_time() > end:
-            break
-        with slot.replaced(function):
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._more = _mistaken(slot)
+        self._made: list[_Slip] = []
+
+    def explain(self, call: Callable[[Try], Parts], found: Sequence[tuple[Try, Parts]]) -> str:
+        """A sentence, or "" if no single mistake explains the results on all these inputs.
+
+        call  the target on an input, with the function in the slot
+        """
+        end = time.process_time() + _SECONDS
+        for one in self._all():
+            if time.process_time() > end:
+                break
+            with self._slot.replaced(one.function):
+                if all(one.explains(call, *pair) for pair in found):
+                    return f"{one.kind}; with this one mistake the paper's code returns the same"
+        return ""
+
+    def _all(self) -> Iterator[_Slip]:
+        yield from self._made
+        for kind, function in self._more:
+            self._made.append(_Slip(kind, function))
+            yield self._made[-1]
+
+
+class _Slip:
+    def __init__(self, kind: str, function: Callable[..., Any]) -> None:
+        self.kind, self.function = kind, function
+        self._results: dict[Try, Parts | None] = {}  # None where the function does not run with this mistake
+
+    def explains(self, call: Callable[[Try], Parts], one: Try, parts: Parts) -> bool:
+        if one not in self._results:
             try:
-                explains = all(same(call(one), parts) for one, parts in found)
+                self._results[one] = call(one)
             except Exception:
-                continue  # the function does not run with this mistake
-        if explains:
-            return f"{kind}; with this one mistake the paper's code returns the same"
-    return ""
+                self._results[one] = None
+        own = self._results[one]
+        return own is not None and same(own, parts)
 
 
 def _mistaken(slot: Slot) -> Iterator[tuple[str, Callable[..., Any]]]:

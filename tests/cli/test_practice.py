@@ -29,7 +29,7 @@ def test_from_skeleton_to_verdicts(cli, home: Home) -> None:
     wrong = cli("practice", "adam", "1", "--check")
     assert wrong.returncode == 1
     assert "✗ 1 step  another result, line " in wrong.stdout
-    assert wrong.stdout.index("expected") < wrong.stdout.index("orrection")  # the hint stays in view
+    assert wrong.stdout.index("expected") < wrong.stdout.index("is missing")  # the hint stays in view
     assert "0 of 1 pass" in wrong.stdout
     assert not list(home.runs.iterdir())
 

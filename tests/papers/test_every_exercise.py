@@ -8,17 +8,18 @@ from __future__ import annotations
 import ast
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from readtrack.checks.practice import judged
+from readtrack.checks.practice import judging
 from readtrack.errors import ReadtrackError
 from readtrack.home import Home
 from readtrack.plugins.find import find
 from readtrack.plugins.load import load
 from readtrack.practice import session, sheet, skeleton
+from readtrack.practice.judge import Verdict
 from readtrack.practice.mutants import PracticeMutant, mutants
 
 SHIPPED = {name: plugin for name, plugin in find(Home()).items() if plugin.origin == "shipped"}
@@ -154,25 +155,34 @@ def test_mistakes_get_a_hint(name: str, tmp_path: Path) -> None:
     load(name, Home())
     found = sheet.sheets(SHIPPED[name])
     source = skeleton.text(name, found, solved=True)
-    for one in found:
-        hinted = []
-        mistakes = list(mutants(source, one.qualname))
-        random.Random(0).shuffle(mistakes)
-        for paper, exercise, there, instead in WRITTEN:
-            if (paper, exercise) == (name, one.name):
-                assert source.count(there) == 1, there
-                changed = source.replace(there, instead)
-                mistakes.append(PracticeMutant(f"{instead} for {there}", lambda changed=changed: changed))
-        for mistake in mistakes:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    (verdict,) = judged(found, mistake.source(), tmp_path, one.name)
-                except ReadtrackError:
-                    continue  # the file cannot be imported any more
-            if verdict.outcome == "wrong" and verdict.hint:
-                hinted.append(mistake.says)
-                assert verdict.report
-            if len(hinted) == WANTED:
-                break
-        assert len(hinted) == WANTED, f"{name}, {one.name}: hints only for {hinted}"
+    with judging(found, tmp_path) as judged:
+        for one in found:
+            mistakes = list(mutants(source, one.qualname))
+            random.Random(0).shuffle(mistakes)
+            for paper, exercise, there, instead in WRITTEN:
+                if (paper, exercise) == (name, one.name):
+                    assert source.count(there) == 1, there
+                    changed = source.replace(there, instead)
+                    mistakes.append(PracticeMutant(f"{instead} for {there}", lambda changed=changed: changed))
+            hinted = _hinted(one.name, mistakes, judged)
+            assert len(hinted) == WANTED, f"{name}, {one.name}: hints only for {hinted}"
+
+
+def _hinted(
+    name: str, mistakes: list[PracticeMutant], judged: Callable[[str, str], list[Verdict]]
+) -> list[str]:
+    """The first mistakes that get a hint."""
+    hinted: list[str] = []
+    for mistake in mistakes:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                (verdict,) = judged(mistake.source(), name)
+            except ReadtrackError:
+                continue  # the file cannot be imported any more
+        if verdict.outcome == "wrong" and verdict.hint:
+            hinted.append(mistake.says)
+            assert verdict.report
+        if len(hinted) == WANTED:
+            break
+    return hinted

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from readtrack.practice.exercise import Draw, Exercise, Try
-from readtrack.practice.judge import Target, Verdict, judge
+from readtrack.practice.judge import Verdict, judge
 from readtrack.practice.slots import Slot
+from readtrack.practice.trials import Target
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:

@@ -289,6 +289,7 @@ class PracticeScreen(Answering[None]):
 
         def answered(answer: str | None) -> None:
             if answer == "r":
+                self.bench.verdicts.pop(sheet.name, None)
                 self._do(lambda: self._say(present.was_reset(sheet, self.desk.reset(sheet))))
 
         self._ask(present.ask_reset(sheet), ("r", "empty it"), answered)
