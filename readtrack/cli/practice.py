@@ -72,7 +72,7 @@ def practice(
     elif solution:
         _solution(desk, _one(desk, exercise))
     elif reset:
-        _reset(desk, _named(desk, exercise, "--reset"))
+        _reset(desk, _named(desk, exercise))
     elif skip:
         _skip(desk, _one(desk, exercise))
     elif check:
@@ -109,11 +109,11 @@ def _one(desk: Desk, name: str) -> Sheet:
     return sheet
 
 
-def _named(desk: Desk, name: str, option: str) -> Sheet:
+def _named(desk: Desk, name: str) -> Sheet:
     if not name:
         raise ReadtrackError(f"name the exercise: {', '.join(desk.names)}. See `readtrack practice --help`.")
     if not desk.file.exists():
-        raise NotAvailableError(f"there is no {desk.file} yet: nothing to do for {option}.")
+        raise NotAvailableError(f"there is no {desk.file} yet. `readtrack practice {desk.paper}` writes it.")
     return desk.choose(name)
 
 

@@ -142,12 +142,15 @@ def show(desk: Desk, record: Record) -> bool:
 
 
 def prove(library: Library, desk: Desk) -> None:
-    """Run the benchmark and the experiment with the reader's functions in the paper's place."""
+    """Run the benchmark and the experiment with the reader's functions in the paper's place, and sum up."""
     from readtrack.cli.run import follow_in_view
     from readtrack.practising import proof
 
     terminal.print_err(present.PROVING)
-    follow_in_view(library, proof(desk))
+    record = follow_in_view(library, proof(desk))
+    terminal.print_out()
+    for line in present.at_work(record):
+        say(line)
 
 
 def offer_implemented(library: Library, desk: Desk) -> None:

@@ -154,10 +154,11 @@ def _resumed(library: Library, paper: str, context: typer.Context) -> Job:
     return replace(job, timeout=given["timeout"], checkpoint=given["checkpoint"])
 
 
-def follow_in_view(library: Library, job: Job, *, as_json: bool = False) -> None:
+def follow_in_view(library: Library, job: Job, *, as_json: bool = False) -> Record:
     """Start the run, show it to its end, and exit with the code for it if it did not complete."""
     record, stopped_by = follow(library, job, view_of(as_json))
     end(library, record, stopped_by)
+    return record
 
 
 def runnable(library: Library, query: str) -> str:

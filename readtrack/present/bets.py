@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from readtrack.bets import ENOUGH, Bet, Calibration, Stake, by_topic, calibration
+from readtrack.bets import Bet, Calibration, Stake, by_topic, calibration
 from readtrack.present.marks import Tone
 from readtrack.text import counted
 
@@ -88,8 +88,8 @@ def page(bets: Sequence[Bet], width: int) -> Iterator[BetLine]:
 
 
 def missing(one: Calibration) -> str:
-    """`3 of 10 decided bets; 7 more until they say something`."""
-    return f"{one.bets} of {ENOUGH} decided bets; {one.missing} more until they say something"
+    """`3 decided bets; 7 more until there is a calibration curve`."""
+    return f"{counted(one.bets, 'decided bet')}; {one.missing} more until there is a calibration curve"
 
 
 def curve(one: SureBin) -> str:

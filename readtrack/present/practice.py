@@ -95,11 +95,14 @@ def details(event: ExerciseJudged) -> Iterator[PracticeLine]:
     A small screen has no room for both.
     """
     report = event.get("report", [])
-    names = set(re.findall(r"\w+", "".join(report[:1])))  # names of the arguments, which keep their case
+    names = {
+        "result",
+        *re.findall(r"\w+", "".join(report[:1])),
+    }  # of arguments and results: they keep their case
     for sentence in one_line(event.get("hint", "")).split(". "):
         if sentence:
             first, _, rest = sentence.removesuffix(".").partition(" ")
-            first = first if first.strip(",") in names else first[:1].upper() + first[1:]
+            first = first if re.split(r"\W", first)[0] in names else first[:1].upper() + first[1:]
             yield PracticeLine(f"    {first} {rest}.", "doubtful")
     for line in report:  # numbers and code in columns, or an error's message in sentences
         numbers = event["outcome"] == "wrong" or line.startswith("line ")
@@ -110,7 +113,9 @@ def summary(outcomes: Iterable[str]) -> str:
     """`2 of 4 pass`."""
     found = list(outcomes)
     passed = found.count("passed")
-    return f"all {len(found)} pass" if passed == len(found) else f"{passed} of {len(found)} pass"
+    if passed == len(found):
+        return f"all {passed} pass" if passed > 1 else "it passes"
+    return f"{passed} of {len(found)} pass"
 
 
 # The reader's code in place of the paper's

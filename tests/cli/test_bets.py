@@ -56,8 +56,8 @@ def test_a_bet_is_placed_compared_and_shown(cli, home: Home) -> None:
     assert "Your bet, the paper's at 70 %: wrong." in wrong.stderr
     listed = cli("bets").stdout
     assert "toy_sgd  Bet: the paper's wins, 80 %.  right" in listed
-    assert "2 of 10 decided bets; 8 more until they say something" in listed
-    assert "8 more until they say something" in cli("stats").stdout
+    assert "2 decided bets; 8 more until there is a calibration curve" in listed
+    assert "8 more until there is a calibration curve" in cli("stats").stdout
     document = json.loads(cli("stats", "--json").stdout)["bets"]
     assert [bet["state"] for bet in document["bets"]] == ["right", "wrong"]
     assert document["bets"][0]["topic"] == "Optimisers"

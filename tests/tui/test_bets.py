@@ -93,7 +93,7 @@ async def test_a_bet_runs_the_paper_and_is_compared(
         await pilot.pause()
         await pilot.press("G")
         await pilot.pause()
-        assert "1 of 10 decided bets; 9 more until they say something" in screen_text(app)
+        assert "1 decided bet; 9 more until there is a calibration curve" in screen_text(app)
 
 
 @pytest.mark.slow
