@@ -1,13 +1,13 @@
-# `make run` opens the app, `make test` runs the checks that are quick, `make thorough` the others, and `make bench`
-# measures every paper. Each sets up first what it needs, from lock/: every package is a wheel of one version whose
-# hash the lock knows. lock/make.py writes it.
+# `make run` opens the app, `make test` runs the checks that are quick, `make thorough` those that are slow, `make
+# timing` those of the app's speed, and `make bench` measures every paper. Each sets up first what it needs, from
+# lock/: every package is a wheel of one version whose hash the lock knows. lock/make.py writes it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes --only-binary :all: --requirement
 
-.PHONY: run test thorough again bench docs lint clean
+.PHONY: run test thorough timing again bench docs lint clean
 
 run: $(VENV)/.run
 	@$(BIN)/readtrack
@@ -39,6 +39,9 @@ test: lint
 
 thorough: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses auto -m slow || $(MAKE) --no-print-directory again
+
+# Their limits are seconds of one machine (two cores), so they say little on another, and nothing on a busy one.
+timing: $(VENV)/.dev
 	$(BIN)/pytest -m timing --ignore tests/papers
 
 # Many tests start processes and terminals, and a busy machine can be too slow for one of them. What failed
