@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from readtrack.plugin import (
     at_least,
     hookimpl,
 )
+from readtrack.runs.on_text import bits_per_character
 
 from .model import GPT, Classifier, framed
 
@@ -132,8 +134,25 @@ def experiment(run: Run) -> None:
     if run.wants(SIZE):
         with torch.device("meta"):
             run.claim(SIZE, {"parameters": parameters(GPT())})
-    if run.wants(FEW_LABELS):
+    if run.option("text", ""):  # --data
+        read_text(run)
+    elif run.wants(FEW_LABELS):
         learn_from_few(run)
+
+
+def read_text(run: Run) -> None:
+    model, heads, layers = run.pick(smoke=(8, 2, 1), quick=(96, 4, 3), full=(384, 6, 6))
+    window = run.pick(smoke=16, quick=100, full=256)
+    dropout, std = run.pick(smoke=0.0, quick=0.0, full=0.1), 0.02 * math.sqrt(768 / model)
+    shape = {"context": window, "model": model, "heads": heads, "std": std, "dropout": dropout}
+    bits_per_character(
+        run,
+        {"GPT": partial(GPT, layers=layers, **shape), "GPT, one layer": partial(GPT, layers=1, **shape)},
+        unjudged=(FEW_LABELS,),
+        window=window,
+        steps=run.option("steps", run.pick(smoke=2, quick=300, full=20_000)),
+        rates=run.pick(smoke=(0.001,), quick=(0.001, 0.003), full=(0.0003, 0.001, 0.003)),
+    )
 
 
 def parameters(module: nn.Module) -> int:

@@ -22,8 +22,9 @@ from readtrack.plugin import (
     at_most,
     hookimpl,
 )
+from readtrack.runs.on_text import bits_per_character
 
-from ..rnn import RNN, IdentityRNN, Reader, error_at_adding, gradient_over_lags, reach_back
+from ..rnn import RNN, Characters, IdentityRNN, Reader, error_at_adding, gradient_over_lags, reach_back
 from .model import LSTM, State, States, unroll_fast
 
 CAROUSEL = Claim(
@@ -134,11 +135,27 @@ Layer = Callable[[int, int], nn.Module]
 
 @hookimpl
 def experiment(run: Run) -> None:
+    if run.option("text", ""):  # --data
+        read_text(run)
+        return
     run.headline("log10 of gradient over lag")
     if run.wants(CAROUSEL):
         send_error_back(run)
     compare_gradients(run)
     add(run)
+
+
+def read_text(run: Run) -> None:
+    """Beside an RNN with twice as many units, and thus as many recurrent weights."""
+    hidden = run.pick(smoke=8, quick=128, full=512)
+    bits_per_character(
+        run,
+        {"LSTM": partial(Characters, LSTM, hidden), "RNN": partial(Characters, RNN, 2 * hidden)},
+        unjudged=(CAROUSEL, FLOW, LONG_LAGS),
+        window=run.pick(smoke=16, quick=100, full=200),
+        steps=run.option("steps", run.pick(smoke=2, quick=300, full=20_000)),
+        rates=run.pick(smoke=(0.002,), quick=(0.0006, 0.002), full=(0.0006, 0.002, 0.006)),
+    )
 
 
 def noise(run: Run, inputs: int) -> Float[Tensor, "8 time inputs"]:

@@ -22,9 +22,10 @@ from readtrack.plugin import (
     at_least,
     hookimpl,
 )
+from readtrack.runs.on_text import bits_per_character
 
 from ..ssm import convolve
-from .model import SelectiveSSM
+from .model import Channels, Config, Mamba, SelectiveSSM, State
 from .scan import selective_scan
 
 GATING = Claim(
@@ -108,11 +109,38 @@ NOISE, TOKENS = 0, 8  # ids 1 .. TOKENS are to be copied; TOKENS + 1 asks for th
 
 @hookimpl
 def experiment(run: Run) -> None:
-    run.headline("loss of copying")
     if run.wants(GATING):
         compare_with_gate(run)
+    if run.option("text", ""):  # --data
+        read_text(run)
+        return
+    run.headline("loss of copying")
     if run.wants(COPYING):
         copy_selectively(run)
+
+
+def read_text(run: Run) -> None:
+    """Mamba, and the same network with time-invariant SSMs."""
+    layers, model = run.pick(smoke=(1, 8), quick=(2, 64), full=(8, 512))
+
+    def time_invariant(vocab: int) -> Mamba:
+        network = Mamba(Config(layers=layers, model=model, vocab=vocab))
+        for block in network.blocks:
+            channels, rank = block.ssm.dt_proj.out_features, block.ssm.rank
+            block.ssm = OfWholeTexts(channels, block.ssm.order, rank)
+        return network
+
+    bits_per_character(
+        run,
+        {
+            "selective": lambda vocab: Mamba(Config(layers=layers, model=model, vocab=vocab)),
+            "time-invariant": time_invariant,
+        },
+        unjudged=(COPYING,),
+        window=run.pick(smoke=16, quick=100, full=256),
+        steps=run.option("steps", run.pick(smoke=2, quick=200, full=20_000)),
+        rates=run.pick(smoke=(0.003,), quick=(0.003, 0.01), full=(0.001, 0.003, 0.01)),
+    )
 
 
 def compare_with_gate(run: Run) -> None:
@@ -153,6 +181,13 @@ class TimeInvariantSSM(SelectiveSSM):
         decays = ((delta[:, None] * A)[..., None] * torch.arange(x.shape[1], device=x.device)).exp()
         response = delta[:, None] * ((B * C)[:, None] * decays).sum(1)
         return convolve(x.mT, response).mT + self.D * x, None
+
+
+class OfWholeTexts(TimeInvariantSSM):
+    """The same for Mamba's block, which asks for a state to go on from: zeros that nothing reads."""
+
+    def forward(self, x: Channels, state: State | None = None) -> tuple[Channels, State]:
+        return super().forward(x)[0], x.new_zeros(*x.shape[::2], self.order)
 
 
 class GatedSSM(TimeInvariantSSM):

@@ -14,7 +14,8 @@ through many steps is a product of as many Jacobians, so it shrinks or grows exp
 This folder. `model` has the network as a function and a module. `tasks` has what shows its limit, and what
 its successors are measured by: the gradient over lags, and the adding problem. `experiment` trains on Elman's
 letters, whose vowels can be predicted and whose consonants cannot; holds the gradient to the bound by the
-largest singular value; and adds numbers that lie a few steps back, or fifty.
+largest singular value; and adds numbers that lie a few steps back, or fifty. With `--data` it reads a text by
+characters instead.
 
 Dimensions: batch, time, inputs (width of an element), hidden (width of the state).
 """
@@ -28,6 +29,7 @@ from .experiment import EXPLODING, LONG_LAGS, STRUCTURE, VANISHING, experiment
 from .model import RNN, IdentityRNN, unroll
 from .tasks import (
     LENGTH,
+    Characters,
     Learned,
     Reader,
     adding_problem,

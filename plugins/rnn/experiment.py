@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.runs.on_text import bits_per_character
 
-from .model import RNN
-from .tasks import LENGTH, adding_error, gradient_over_lags, learn_to_add
+from .model import RNN, IdentityRNN
+from .tasks import LENGTH, Characters, adding_error, gradient_over_lags, learn_to_add
 
 STRUCTURE = Claim(
     name="finding structure",
@@ -107,6 +108,9 @@ ADDING_RATES = (0.005, 0.015, 0.05)
 
 @hookimpl
 def experiment(run: Run) -> None:
+    if run.option("text", ""):  # --data
+        read_text(run)
+        return
     run.headline("log10 of gradient over lag")
     if run.wants(STRUCTURE):
         find_structure(run)
@@ -114,6 +118,19 @@ def experiment(run: Run) -> None:
         compare_gradients(run)
     if run.wants(LONG_LAGS):
         reach_back(run)
+
+
+def read_text(run: Run) -> None:
+    hidden = run.pick(smoke=8, quick=128, full=512)
+    layers = {"RNN": RNN, "rectified units that start at the identity": IdentityRNN}
+    bits_per_character(
+        run,
+        {arm: partial(Characters, layer, hidden) for arm, layer in layers.items()},
+        unjudged=(STRUCTURE, VANISHING, EXPLODING, LONG_LAGS),
+        window=run.pick(smoke=16, quick=100, full=200),
+        steps=run.option("steps", run.pick(smoke=2, quick=300, full=20_000)),
+        rates=run.pick(smoke=(0.002,), quick=(0.0006, 0.002), full=(0.0002, 0.0006, 0.002)),
+    )
 
 
 # Elman's letters

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from readtrack.plugin import Run, Sweep, Trial
@@ -100,6 +100,19 @@ def error_of(
 ) -> Float[Tensor, ""]:
     like = network.readout.weight
     return F.mse_loss(network(x.to(like)), y.to(like))
+
+
+class Characters(nn.Module):
+    """Scores of the next character: an embedding, the layer of `recurrent(inputs, hidden)`, a readout."""
+
+    def __init__(self, recurrent: Callable[[int, int], nn.Module], hidden: int, vocab: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab, hidden)
+        self.recurrent = recurrent(hidden, hidden)
+        self.readout = nn.Linear(hidden, vocab)
+
+    def forward(self, ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocab"]:
+        return self.readout(self.recurrent(self.embedding(ids))[0])
 
 
 class Reader(NamedTuple):

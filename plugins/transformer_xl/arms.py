@@ -1,15 +1,15 @@
-"""The experiment's other networks: distances as biases or not seen, absolute positions."""
+"""The experiment's other networks: distances as biases or not seen, absolute positions; long texts."""
 
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..attention import merge_heads, split_heads
 from ..transformer import sines
-from .model import RelativeAttention, TransformerXL
+from .model import Memory, RelativeAttention, TransformerXL
 
 SEGMENT, KEPT = 8, 16  # tokens of a segment, and of the memory
 MODEL = 64
@@ -58,3 +58,19 @@ def number_places(net: TransformerXL) -> None:
     net.embedding.register_forward_hook(
         lambda _, ids, x: x * MODEL**0.5 + sines(x.shape[1], MODEL).to(x)  # section 3.4's factor
     )
+
+
+class Segments(nn.Module):
+    """Reads longer texts in segments of `length` tokens, with the memory of `keep` tokens before each."""
+
+    def __init__(self, network: TransformerXL, length: int, *, keep: int) -> None:
+        super().__init__()
+        self.network, self.length, self.keep = network, length, keep
+
+    def forward(self, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens vocab"]:
+        memory: Memory = []
+        logits = []
+        for segment in ids.split(self.length, 1):
+            found, memory = self.network(segment, memory, keep=self.keep)
+            logits.append(found)
+        return torch.cat(logits, 1)

@@ -26,8 +26,9 @@ from readtrack.plugin import (
     at_most,
     hookimpl,
 )
+from readtrack.runs.on_text import bits_per_character
 
-from .arms import KEPT, MODEL, SEGMENT, STD, Biased, attend_by, number_places
+from .arms import KEPT, MODEL, SEGMENT, STD, Biased, Segments, attend_by, number_places
 from .model import TransformerXL
 
 SIZE = Claim(
@@ -161,8 +162,30 @@ def experiment(run: Run) -> None:
             count = sum(weight.numel() for weight in TransformerXL().parameters())
         run.metric("parameters", count)
         run.claim(SIZE, {"parameters, millions": round(count / 1e6)})
-    if run.wants(MEMORY, POSITIONS):
+    if run.option("text", ""):  # --data
+        read_text(run)
+    elif run.wants(MEMORY, POSITIONS):
         carry_context(run)
+
+
+def read_text(run: Run) -> None:
+    """Windows of four segments, with a memory of one segment and without."""
+    model, heads, layers = run.pick(smoke=(8, 2, 1), quick=(96, 4, 3), full=(512, 8, 12))
+    segment = run.pick(smoke=4, quick=32, full=128)
+    dropout = run.pick(smoke=0.0, quick=0.0, full=0.1)
+    shape = {"model": model, "heads": heads, "hidden": 4 * model, "layers": layers, "dropout": dropout}
+    bits_per_character(
+        run,
+        {
+            "with memory": lambda vocab: Segments(TransformerXL(vocab, **shape), segment, keep=segment),
+            "without memory": lambda vocab: Segments(TransformerXL(vocab, **shape), segment, keep=0),
+        },
+        unjudged=(MEMORY, POSITIONS),
+        window=4 * segment,
+        steps=run.option("steps", run.pick(smoke=2, quick=300, full=20_000)),
+        rates=run.pick(smoke=(0.001,), quick=(0.001, 0.003), full=(0.0001, 0.0003, 0.001)),
+        paper="The paper: 1.06 on enwik8 with 12 layers, 41 million parameters, segments of 512.",
+    )
 
 
 def stream(language: Senses, count: int, length: int, generator: torch.Generator) -> Texts:

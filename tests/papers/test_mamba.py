@@ -465,7 +465,7 @@ def test_every_weight_of_every_arm_learns(space):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(experiment) == "696e562d2823"
+    assert digest(experiment) == "f3a5fccfc408"
 
 
 def test_accuracy_counts_the_tokens_that_are_asked_for(part_of_run):
