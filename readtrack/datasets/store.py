@@ -20,6 +20,7 @@ from typing import IO, Any, cast, get_args
 
 from readtrack import regular
 from readtrack.datasets.catalogue import DataFile, DataSet, Format, Kind, catalogue
+from readtrack.datasets.unpack import unpack
 from readtrack.datasets.weights import check_safetensors
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
@@ -27,6 +28,8 @@ from readtrack.text import format_bytes, one_line
 
 LIMIT = 64 * 1024**3  # size limit of one data set in bytes
 MOST_FILES = 1_000_000
+UNPACKED: tuple[Format, ...] = ("speech commands", "lj speech")
+GROWTH = 4  # factor by which an archive of sounds may grow when unpacked
 _ABOUT = "data.json"
 _BLOCK = 1024 * 1024
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -141,6 +144,8 @@ class DataSets:
                     )
                 files[file.name] = (size, sha256)
             check_weights(part, known)
+            if known.format in UNPACKED:
+                files = unpacked(part, known)
             return write_about(part, known.name, known.kind, known.format, "added", files)
 
     def add_own(self, name: str, source: Path, kind: Kind | None) -> Stored:
@@ -154,6 +159,8 @@ class DataSets:
         checked_name(name)
         found: Kind
         if source.is_file():
+            if _is_binary(source):
+                raise ReadtrackError(f"{source} is not a text. Unpack an archive first and add its folder.")
             paths, found = [source], "text"
         else:
             paths, found = _of_folder(source, kind)
@@ -210,6 +217,21 @@ def check_weights(folder: Path, known: DataSet) -> None:
             except ReadtrackError:
                 (folder / file.name).unlink()
                 raise
+
+
+def unpacked(part: Path, known: DataSet) -> dict[str, tuple[int, str]]:
+    """Replace the archives of `known` in the folder `part` by their files; returns these as in `Stored`."""
+    files: dict[str, tuple[int, str]] = {}
+    for file in known.files:
+        folder = part / "unpacking"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        files |= unpack(part / file.name, folder, limit=GROWTH * file.size, most=MOST_FILES)
+        for path in list(folder.iterdir()):
+            path.rename(part / path.name)
+        folder.rmdir()
+        (part / file.name).unlink()
+    return files
 
 
 def write_about(
@@ -270,6 +292,14 @@ def _walk(folder: Path) -> Iterator[Path]:
             if count > MOST_FILES:
                 raise ReadtrackError(f"{folder} has more than {MOST_FILES:,} files.")
             yield path
+
+
+def _is_binary(path: Path) -> bool:
+    try:
+        with regular.reader(path) as file:
+            return b"\0" in file.read(_BLOCK)
+    except OSError:
+        return False  # copying it will report the error
 
 
 def _copy(source: Path, target: Path, limit: int) -> tuple[int, str]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from readtrack.datasets.catalogue import DataFile, DataSet
-from readtrack.datasets.store import MOST_FILES, DataSets, Stored, check_weights, write_about
-from readtrack.datasets.unpack import unpack
+from readtrack.datasets.store import GROWTH, UNPACKED, DataSets, Stored, check_weights, unpacked, write_about
 from readtrack.errors import NotAvailableError, ReadtrackError
 from readtrack.home import Home
 from readtrack.sync.client import Client
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]  # file, bytes present, bytes of the whole file
 
-_UNPACKED = ("speech commands", "lj speech")
-_GROWTH = 4  # factor by which an archive of sounds may grow when unpacked
 _DEADLINE = 12 * 3600.0  # seconds for one file
 
 
@@ -60,30 +57,15 @@ def fetch(
             client.close()
         check_weights(part, known)
         files = {file.name: (file.size, file.sha256) for file in known.files}
-        if known.format in _UNPACKED:
-            files = _unpacked(part, known, notice)
+        if known.format in UNPACKED:
+            notice(f"unpacking {known.name}")
+            files = unpacked(part, known)
         return write_about(part, known.name, known.kind, known.format, "fetched", files)
-
-
-def _unpacked(part: Path, known: DataSet, notice: Callable[[str], None]) -> dict[str, tuple[int, str]]:
-    """Replace the archives of `known` by their files."""
-    files: dict[str, tuple[int, str]] = {}
-    for file in known.files:
-        notice(f"unpacking {file.name}")
-        folder = part / "unpacking"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        files |= unpack(part / file.name, folder, limit=_GROWTH * file.size, most=MOST_FILES)
-        for path in list(folder.iterdir()):
-            path.rename(part / path.name)
-        folder.rmdir()
-        (part / file.name).unlink()
-    return files
 
 
 def _check_space(folder: Path, known: DataSet) -> None:
     here = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    factor = 1 + _GROWTH if known.format in _UNPACKED else 1
+    factor = 1 + GROWTH if known.format in UNPACKED else 1
     needed, free = factor * known.size - here + RESERVE, shutil.disk_usage(folder).free
     if free < needed:
         raise ReadtrackError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import pytest
 
@@ -48,6 +49,14 @@ def test_from_a_text_to_its_removal(capsys, tmp_path):
 def test_mistakes_are_named(capsys, words, code, said):
     assert run(["data", *words]) == code
     assert said in capsys.readouterr().err
+
+
+def test_an_archive_is_not_taken_for_a_text(capsys, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("../out.txt", "x" * 100)
+    assert run(["data", "add", "mine", "--from", str(tmp_path / "a.zip")]) == 2
+    assert "is not a text. Unpack an archive first" in capsys.readouterr().err
+    assert not (tmp_path / "home/data/mine").exists()
 
 
 def test_data_is_a_setting_of_its_kind(home, tmp_path):

@@ -9,6 +9,7 @@ import pickle
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -165,6 +166,58 @@ def test_an_archive_of_sounds_is_unpacked(serve, tmp_path):
     assert list(stored.files) == ["LJ/wavs/1.wav"]
     assert sorted(path.name for path in (tmp_path / "data/toy").iterdir()) == ["LJ", "data.json"]
     assert list(DataSets(Home(tmp_path)).problems("toy")) == []
+
+
+def hostile(name, kind=tarfile.REGTYPE):
+    """An archive with a sound and a member that leads out of the folder."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for path, its_kind in (("yes/1.wav", tarfile.REGTYPE), (name, kind)):
+            info = tarfile.TarInfo(path)
+            info.type, info.linkname = its_kind, "/etc/passwd" if its_kind != tarfile.REGTYPE else ""
+            info.size = 0 if info.linkname else 4
+            tar.addfile(info, io.BytesIO(b"RIFF"))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("way", ["get", "add"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../../../out.wav", tarfile.REGTYPE),
+        ("yes/../../out.wav", tarfile.REGTYPE),
+        ("/tmp/readtrack-out.wav", tarfile.REGTYPE),
+        ("yes/link.wav", tarfile.SYMTYPE),
+        ("yes/link.wav", tarfile.LNKTYPE),
+    ],
+)
+def test_an_archive_that_leads_out_of_its_folder_is_refused(serve, tmp_path, way, name, kind):
+    content, home = hostile(name, kind), Home(tmp_path / "home")
+    about = known(serve(content).url, content=content, form="lj speech")
+    (tmp_path / "file.bin").write_bytes(content)
+    ways = {
+        "get": lambda: fetch(home, about, clock=Quick()),
+        "add": lambda: DataSets(home).add_known(about, tmp_path),
+    }
+    with pytest.raises(ReadtrackError, match=r"leads out of its folder|not a regular file"):
+        ways[way]()
+    assert DataSets(home).names() == []
+    assert not list(tmp_path.rglob("out.wav"))
+    assert not list(tmp_path.rglob("link.wav"))
+    assert not Path("/tmp/readtrack-out.wav").exists()
+
+
+def test_added_archives_of_sounds_are_unpacked_as_fetched_ones_are(tmp_path):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        info = tarfile.TarInfo("yes/1.wav")
+        info.size = 4
+        tar.addfile(info, io.BytesIO(b"RIFF"))
+    (tmp_path / "file.bin").write_bytes(packed.getvalue())
+    store = DataSets(Home(tmp_path / "home"))
+    about = known("http://nowhere.invalid/", content=packed.getvalue(), form="lj speech")
+    assert list(store.add_known(about, tmp_path).files) == ["yes/1.wav"]
+    assert list(store.problems("toy")) == []
 
 
 def safetensors(offsets=(0, 16), length=None):
