@@ -23,7 +23,7 @@ from readtrack.plugin import (
 from ..alexnet.task import (
     BRIGHTNESS,
     CLASSES,
-    Parts,
+    SIDE,
     Pictures,
     error_by_height,
     fit_by_adam,
@@ -143,8 +143,18 @@ class Shape(NamedTuple):
     widths: tuple[int, ...] = (16, 32, 48)
     between: type[nn.Module] = nn.ReLU
 
-    def network(self) -> Stages:
-        return Stages(self.filters, widths=self.widths, between=self.between, classes=CLASSES)
+    def network(self, side: int = SIDE, classes: int = CLASSES) -> Stages:
+        return Stages(self.filters, widths=self.widths, side=side, between=self.between, classes=classes)
+
+
+class World(NamedTuple):
+    """Pictures in three parts, their classes, and the heights of the digits to judge by, where drawn."""
+
+    train: Pictures
+    choose: Pictures
+    judge: Pictures
+    classes: int = CLASSES
+    heights: Tensor | None = None
 
 
 DEEP, LARGE, SHALLOW = Shape((3, 3)), Shape((5,)), Shape((3,))
@@ -181,9 +191,7 @@ def count(run: Run) -> None:
 
 def compare(run: Run) -> None:
     """The networks at each rate; the best is judged on pictures that chose nothing."""
-    known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000))
-    choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000))
-    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=8000, full=16_000))
+    world = named(run) if run.option("images", "") else drawn(run)
     table = run.compare(
         DEPTH,
         SMALL_FILTERS,
@@ -197,21 +205,41 @@ def compare(run: Run) -> None:
             LINEAR.name: {"two of 3 × 3": Arm(DEEP._replace(between=nn.Identity))},
             **{rival.name: {"two of 3 × 3": Arm(shape)} for rival, shape in AS_MUCH_WORK.items()},
         },
-        world=Parts(known, choose, judge),
+        world=world,
     )
     networks = {arm: sweep.chosen for arm, sweep in table.sweeps.items()}
     if networks:
-        error_by_height(run, networks, judge, heights)
-        show(run, networks, judge)
+        if world.heights is not None:
+            error_by_height(run, networks, world.judge, world.heights)
+        show(run, networks, world.judge)
+
+
+def drawn(run: Run) -> World:
+    known = pictures(run, "train", run.pick(smoke=64, quick=2000, full=20_000))
+    choose = pictures(run, "choose", run.pick(smoke=50, quick=1000, full=4000))
+    judge, heights = measured(run, "judge", run.pick(smoke=50, quick=8000, full=16_000))
+    return World(known, choose, judge, heights=heights)
+
+
+def named(run: Run) -> World:
+    """What `--data` names, at 16 × 16 or less, at the full budget 32 × 32; grey has three equal colours."""
+    at_most = run.pick(smoke=500, quick=20_000, full=None)
+    source = run.source("images", at_most=at_most).small(run.pick(smoke=SIDE, quick=SIDE, full=32))
+    parts = (
+        Pictures(x.expand(-1, 3, -1, -1).sub(BRIGHTNESS).to(run.device, run.dtype), y.to(run.device))
+        for x, y in source.parts
+    )
+    return World(*parts, classes=len(source.names))
 
 
 def learn(at: Trial, shape: Shape, rate: float, *, steps: int) -> tuple[float, nn.Module]:
-    return fit_by_adam(at, shape.network, rate, steps=steps)
+    make = partial(shape.network, at.world.train.x.shape[-1], at.world.classes)
+    return fit_by_adam(at, make, rate, steps=steps)
 
 
 def read_off(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
     at.metric("parameters", sum(weight.numel() for weight in found.chosen.parameters()))
-    at.metric("multiply-adds", multiply_adds(found.chosen))
+    at.metric("multiply-adds", multiply_adds(found.chosen, at.world.train.x.shape[-1]))
     return read_error(at, found)
 
 
@@ -227,4 +255,4 @@ def show(run: Run, networks: dict[str, nn.Module], judge: Pictures) -> None:
             sheet = (x[wrong] + BRIGHTNESS).repeat_interleave(4, 2).repeat_interleave(4, 3)
             caption = f"Named wrongly by {arm}: {', '.join(f'{r[0]}' for r in rows)}, row by row."
             run.image(f"errors, {arm}", sheet, columns=10, caption=caption)
-            run.table(f"errors, {arm}", ["digit", *(f"{name} says" for name in found)], rows)
+            run.table(f"errors, {arm}", ["label", *(f"{name} says" for name in found)], rows)

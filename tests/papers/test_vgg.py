@@ -174,6 +174,22 @@ def test_the_arms_and_what_takes_their_place(run_experiment, monkeypatch):
         assert 0.99 < work[rival] / work["two of 3 × 3"] < 1.02
 
 
+def test_with_data_the_networks_name_its_pictures(run_experiment, monkeypatch):
+    given, compare = {}, Run.compare
+
+    def noted(run, *claims, **asked):
+        given.update(asked)
+        return compare(run, *claims, **asked)
+
+    monkeypatch.setattr(Run, "compare", noted)
+    record = run_experiment(vgg, images="digits")
+    world = given["world"]
+    assert world.classes == 10
+    assert world.train.x.shape == (300, 3, 8, 8)
+    assert torch.equal(world.judge.x[:, 0], world.judge.x[:, 2])  # grey
+    assert 0.5 < record.values["error", "two of 3 × 3"] <= 1  # after three steps
+
+
 def test_multiply_adds_are_those_that_torch_counts():
     network = Stages((5,), classes=5)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
