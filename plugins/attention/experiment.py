@@ -118,6 +118,7 @@ def measure_saturation(run: Run) -> None:
     """Random queries and keys of growing width, with the division by its root and without."""
     queries, keys = run.pick(smoke=50, quick=500, full=2000), 64
     values: dict[str, float] = {}
+    run.axes("softmax gradient", x="width of queries and keys")
     for dim in (1, 4, 16, 64, 256):
         q = torch.randn(queries, 1, dim, generator=run.generator(f"queries of width {dim}"))
         k = torch.randn(queries, keys, dim, generator=run.generator(f"keys of width {dim}"))

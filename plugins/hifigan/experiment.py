@@ -225,7 +225,7 @@ def play(run: Run, model: Generator) -> None:
     with torch.no_grad():
         by_model = model(mel_of(said.wave[None]).to(run.device, run.dtype))[0].float().cpu()
     waves["generator"] = torch.nn.functional.pad(by_model, (0, len(said.wave)))[: len(said.wave)]
-    waves |= {f"{rounds} rounds": again(said.wave, generator, rounds) for rounds in (8, 64)}
+    waves |= {f"Griffin-Lim, {rounds} rounds": again(said.wave, generator, rounds) for rounds in (8, 64)}
     middle, pictures = len(said.wave) // 2, []
     for name, wave in waves.items():
         beside = "" if name == "speech" else "speech"
@@ -246,6 +246,7 @@ def play(run: Run, model: Generator) -> None:
         "waves",
         torch.stack(pictures)[:, None],
         columns=1,
+        rows=list(waves),
         caption="60 ms of the vowel in 'one', each scaled to its loudest sample: speech, the small generator "
-        "after a short training, and Griffin and Lim's phases after 8 and 64 rounds.",
+        "after a short training, and Griffin and Lim's phases.",
     )

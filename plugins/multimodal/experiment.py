@@ -363,6 +363,7 @@ def show(run: Run, data: Data, network: MultimodalAutoencoder) -> None:
     run.image(
         "images and sounds",
         sheet.repeat_interleave(6, 2).repeat_interleave(6, 3),
-        columns=len(first),
-        caption="What is seen; what its code gives back; what the code of the sound alone draws.",
+        columns=[str(digit) for digit in part.digit.tolist()],
+        rows=["image", "from image", "from sound"],
+        caption="Images, and as they are drawn from the code of the image and of the sound alone.",
     )

@@ -328,7 +328,7 @@ def show(run: Run, learnt: Learnt, judge: Pictures) -> None:
     names = ", ".join(str(label) for label in found.labels.tolist())
     caption = (
         f"Boxes of the {max(KEPT)} best windows; in yellow what the best {learnt.kept} come to; in white the "
-        f"object's. Named {names}."
+        f"object's. Named {names}, row by row."
     )
     run.image("boxes", tiles, columns=3, caption=caption)
 

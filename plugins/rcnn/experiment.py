@@ -435,6 +435,7 @@ def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> Non
         names = ", ".join(map(str, classes.tolist())) or "nothing"
         there = ", ".join(str(label) for label in judge.labels[i].tolist() if label >= 0)
         lines.append(f"scene {i + 1}: found {names}; there are {there}")
-    caption = f"The regions of each scene; below, the boxes that are kept with a score above {least:g}."
-    run.image("detections", torch.stack(above + below), columns=len(above), caption=caption)
+    caption = f"The regions of each scene, and the boxes that are kept with a score above {least:g}."
+    rows = ["regions", "kept"]
+    run.image("detections", torch.stack(above + below), columns=len(above), rows=rows, caption=caption)
     run.text("names", "\n".join(lines), caption="The digits that are found, and those that are there.")

@@ -112,9 +112,8 @@ def experiment(run: Run) -> None:
     run.image(
         "last frames",
         torch.stack([strip.repeat_interleave(8, 0).repeat_interleave(8, 1) for strip in strips])[:, None],
-        columns=3,
-        caption="The last frame of 24 films, a row each: as it is, as the recurrent machine tells it before "
-        "it is seen, and as the temporal one does.",
+        columns=["truth", *found],
+        caption="The last frame of 24 films, a row each, and as each machine predicts it.",
     )
     run.table(
         "exact likelihood",
@@ -222,8 +221,9 @@ def show_balls(run: Run, machines: dict[str, Callable[..., RTRBM]]) -> None:
         "bouncing balls",
         torch.cat(shown).repeat_interleave(4, 2).repeat_interleave(4, 3).float().cpu(),
         columns=len(shown[0]),
-        caption="Two films, three rows each, every other frame: the ball; the recurrent machine, shown the "
-        "first three of a row, which then goes on with frames that it drew; the temporal one, likewise.",
+        rows=list(rows) * 2,
+        caption="Two films, every other frame. Each machine is shown the first three frames of a row, and "
+        "goes on with frames that it drew.",
     )
 
 

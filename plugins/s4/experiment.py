@@ -229,8 +229,9 @@ def show_kernels(run: Run, networks: dict[str, PixelReader]) -> None:
         "kernels",
         torch.stack(pictures)[:, None],
         columns=1,
-        caption=f"What each channel makes of one pulse, over {SIDE**2} samples, trained; above from HiPPO, "
-        "below from a random matrix. Slow channels first; grey is 0, each channel by its largest value.",
+        rows=list(networks),
+        caption=f"Kernels after training: the response of each channel to one pulse, over {SIDE**2} samples, "
+        "from left to right. Slow channels first; grey is 0, each channel by its largest value.",
     )
 
 

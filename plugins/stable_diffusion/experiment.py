@@ -354,19 +354,20 @@ def draw(run: Run, setting: Setting, found: dict[str, Trained], asked: Int64[Ten
         "the same compute",
         large(torch.cat(rows)),
         columns=count,
+        rows=["real", *(f"noise in {arm}" for arm in found)],
         caption="Real pictures, and without guidance pictures for the same captions after the same compute, "
-        f"the autoencoder's counted: by noise in {', then in '.join(found)}.",
+        "the autoencoder's counted.",
     )
     prompt = " ".join(toy.WORDS[word] for word in asked.tolist() if word != toy.END)
     ids = asked.to(run.device).expand(count, -1)
     scales = [pictures(run, found["latents"], ids, scale, guided) for scale in SCALES]
-    named = ", ".join(f"{scale:g}" for scale in SCALES)
     run.image(
         "prompt",
         large(torch.cat(scales)),
         columns=count,
-        caption=f'"{prompt}" from the same {count} noises: guidance of {named} from top to bottom. It gives '
-        "more of what was asked for, and takes differences (measured over its scale).",
+        rows=[f"guidance {scale:g}" for scale in SCALES],
+        caption=f'"{prompt}" from the same {count} noises. Guidance gives more of what was asked for, and '
+        "takes differences (measured over its scale).",
     )
 
 

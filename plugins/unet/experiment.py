@@ -258,8 +258,9 @@ def draw(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     images, masks = bent(*first, run.generator("shown bends"))
     pictures = torch.cat((known.x[:1], images)).cpu() + BRIGHTNESS
     shown = torch.cat((pictures.float(), grey(known.y[:1] > 0), grey(masks)))
+    columns, rows_of = ["original", *["bent"] * 3], ["image", "mask"]
     caption = "An image and its mask, and three that were bent from it."
-    run.image("deformations", large(shown), columns=4, caption=caption)
+    run.image("deformations", large(shown), columns=columns, rows=rows_of, caption=caption)
     disc = (torch.arange(48) - 24).square() + (torch.arange(48)[:, None] - 24).square() < 100
     pair = torch.stack((disc.roll(-11, 1), disc.roll(11, 1)))
     weights = torch.stack((pair.any(0).float(), (border_weights(pair) - 1) / 10))[:, None]

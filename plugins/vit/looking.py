@@ -29,7 +29,10 @@ def show(run: Run, network: ViT, x: Float[Tensor, "n 3 h w"], mean: float) -> No
     run.image("attention", enlarged(torch.cat(rows), 4), columns=min(10, len(x)), caption=caption)
     vectors = F.normalize(network.positions(grid, grid)[1:], dim=1)
     likeness = (vectors @ vectors.T).unflatten(1, (1, grid, grid))
-    caption = "Cosine of each patch's position with all others'; black is -1, white 1."
+    caption = (
+        "Cosine of each patch's position with all others': the map in row i and column j is that of the "
+        "patch there. Black is -1, white 1."
+    )
     run.image("positions", enlarged((likeness + 1) / 2, 12), columns=grid, caption=caption)
     rows = [
         [block, head, round(distance, 3)]

@@ -275,6 +275,8 @@ def report(run: Run, table: Table) -> None:
     if not table.sweeps:
         return
     weak, ceiling = table.world.teacher.curve[-1], table["truth", "accuracy"]
+    for curve in ("accuracy", "gap recovered"):
+        run.axes(curve, x="epoch")
     rows: list[list[object]] = [["teacher", round(weak, 3), 0.0, 1.0]]
     for arm, sweep in table.sweeps.items():
         for epoch, value in enumerate(sweep.chosen.curve):

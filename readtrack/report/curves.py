@@ -150,7 +150,7 @@ def _chart(
     x_name = x_name or ("step" if timed else "x, which this record does not name")
     keys = [
         Key(
-            arm or "value",
+            _in_words(arm),
             ROLE_WORDS.get(role, ""),
             number(arms[arm][-1][1]) if timed else _at_best(arms[arm], best.get(what, {}).get(arm)),
             f"arm{style}",
@@ -166,6 +166,11 @@ def _chart(
         _better(record, name),
         " ".join(filter(None, notes)),
     )
+
+
+def _in_words(arm: str) -> str:
+    """`layer norm at 32` for `layer norm@32`, an arm at one of its levels."""
+    return arm.replace("@", " at ") or "value"
 
 
 def _at_best(points: Points, best: float | None) -> str:
@@ -219,7 +224,7 @@ def _picture(
     bottom = _TOP + _HEIGHT
     where = ", ".join(filter(None, [x_name, "log scale" if across.log else ""]))
     told = "; ".join(
-        f"{arm or 'value'} from {number(points[0][1])} to {number(points[-1][1])}"
+        f"{_in_words(arm)} from {number(points[0][1])} to {number(points[-1][1])}"
         for arm, points in arms.items()
     )
     plot = element(

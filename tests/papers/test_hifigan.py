@@ -213,8 +213,8 @@ def test_the_experiment_runs(run_experiment):
     assert {artifact["name"] for artifact in record.artifacts} == {
         "speech",
         "generator",
-        "8 rounds",
-        "64 rounds",
+        "Griffin-Lim, 8 rounds",
+        "Griffin-Lim, 64 rounds",
         "waves",
         "from mels, generator",
         "from mels, Griffin-Lim",
