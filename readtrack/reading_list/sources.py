@@ -36,7 +36,7 @@ _ARXIV_INSIDE = re.compile(
 )
 _DOI_INSIDE = re.compile(r"(?<![\w/])(10\.[0-9]{4,9}/[^\s<>\"]+)")
 
-_SMALL_WORDS = re.compile(
+SMALL_WORDS = re.compile(
     r"an?|and|are|as|at|by|do|does|for|from|how|in|into|is|its?|of|on|or|our|the|to|towards|using|via|what|when"
     r"|why|with|without|you|your"
 )
@@ -161,7 +161,7 @@ def make_id(title: str, taken: set[str]) -> str:
     head, colon, _ = title.partition(":")
     short = head if colon and len(head.split()) <= 3 else title
     words = re.findall(r"[a-z0-9]+", folded(short).replace("'", ""))
-    stem = "_".join([word for word in words if not _SMALL_WORDS.fullmatch(word)][:4] or words[:4]) or "paper"
+    stem = "_".join([word for word in words if not SMALL_WORDS.fullmatch(word)][:4] or words[:4]) or "paper"
     stem = stem if stem[0].isalpha() and not keyword.iskeyword(stem) else f"paper_{stem}"
     name, number = stem, 2
     while name in taken:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from readtrack.reading_list.catalog import Catalog, Paper, Row, Source
-from readtrack.reading_list.sources import letters, source_key, sources_in, without_links
+from readtrack.reading_list.sources import SMALL_WORDS, letters, source_key, sources_in, without_links
 from readtrack.text import folded
 
 _A_PAPER = re.compile(r"\s*(?:the\s+)?(.+?)\s+paper\s*", re.IGNORECASE)
@@ -234,22 +234,27 @@ class Matcher:
         return Match(candidates=candidates)
 
 
-def alike(text: str, papers: Mapping[str, Paper]) -> list[str]:
-    """The papers that a line may be about, to choose from: they share its rare words. The best first."""
+def alike(text: str, papers: Mapping[str, Paper]) -> dict[str, tuple[str, ...]]:
+    """Guesses of the paper that a line is about, the best first, each with the rare words that it shares."""
+    words = {_stem(word): word for word in _tokens(_bare(text)) if _says_something(word)}
     stems = {
-        id_: _stems(" ".join((id_, *paper.aliases, paper.title, *paper.authors)))
+        id_: set(map(_stem, _tokens(" ".join((id_, *paper.aliases, paper.title, *paper.authors)))))
         for id_, paper in papers.items()
     }
-    shared = Counter(stem for of in stems.values() for stem in of)
-    rare = {stem for stem in _stems(_bare(text)) if 0 < shared[stem] <= max(3, len(papers) // 8)}
-    scores = {id_: sum(1 / shared[stem] for stem in rare & of) for id_, of in stems.items()}
-    return sorted((id_ for id_ in scores if scores[id_]), key=lambda id_: -scores[id_])[:_ALIKE]
+    papers_with = Counter(stem for of in stems.values() for stem in of)
+    rare = {stem for stem in words if 0 < papers_with[stem] <= max(3, len(papers) // 8)}
+    scores = {id_: sum(1 / papers_with[stem] for stem in rare & of) for id_, of in stems.items()}
+    best = sorted(filter(scores.__getitem__, scores), key=lambda id_: -scores[id_])[:_ALIKE]
+    return {id_: tuple(words[stem] for stem in words if stem in rare & stems[id_]) for id_ in best}
 
 
-def _stems(text: str) -> set[str]:
-    """Words without a plural's end, in one of the two spellings of English."""
-    words = (word for word in _tokens(text) if len(word) > 1 and not word.isdigit())
-    return {word.rstrip("s").replace("z", "s") for word in words}
+def _says_something(word: str) -> bool:
+    return len(word) > 2 and not word.isdigit() and not SMALL_WORDS.fullmatch(word)
+
+
+def _stem(word: str) -> str:
+    """A word without a plural's end, in one of the two spellings of English."""
+    return word.rstrip("s").replace("z", "s")
 
 
 def _abbreviates(name: str, words: Sequence[str]) -> bool:

@@ -255,17 +255,18 @@ async def test_a_row_becomes_a_new_paper_and_is_removed(newcomer: ReadtrackApp, 
         assert "unknown" not in rows(newcomer)
 
 
-async def test_a_row_that_resembles_no_paper_is_linked_to_none_by_enter(
+async def test_enter_takes_no_guess_and_a_guess_says_that_it_is_one(
     newcomer: ReadtrackApp, tmp_path: Path, screen_text: Screen
 ) -> None:
     (tmp_path / "mine.md").write_text("- fish\n- He et al., deep residuals\n", encoding="utf-8")
     async with newcomer.run_test(size=(80, 24)) as pilot:
         screen = await open_import(newcomer, pilot, "mi")
-        for key, papers in (("g", ()), ("j", ("resnet",))):
-            await pilot.press(key, "enter")
+        for keys, papers in (("g", ()), ("j", ()), ("j", ("resnet",))):
+            await pilot.press(keys, "enter")
             await pilot.pause()
             assert "no paper: keep as a plain row" in screen_text(newcomer)
-            await pilot.press("enter")
+            assert ("resnet  a guess: deep, residuals" in screen_text(newcomer)) == (keys == "j")
+            await pilot.press(*["down"] * len(papers), "enter")
             await pilot.pause()
             assert screen.row is not None
             assert screen.papers_of(screen.row) == papers

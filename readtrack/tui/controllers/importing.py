@@ -118,8 +118,8 @@ class ImportController:
         row = entry.row
         papers = known_papers(self._shell.library)
         match = Matcher(papers).match(row.text)
-        first = (*row.papers, *match.papers, *match.candidates)
-        dialog = ChoosePaper(_words(row), papers, tuple(dict.fromkeys(first)), new=True)
+        means, maybe = row.papers or match.papers, (*match.papers, *match.candidates)
+        dialog = ChoosePaper(_words(row), papers, means, maybe, new=True)
         self._shell.ask(dialog, lambda chosen: self._link(row, chosen))
 
     def _link(self, row: Row, chosen: PaperChoice | None) -> None:

@@ -34,23 +34,32 @@ class PaperChoice(NamedTuple):
 
 
 class ChoosePaper(Dialog[PaperChoice | None]):
-    """Gives what was chosen, or None for escape. As long as nothing is typed, the papers `first` are on top,
-    then those whose words the row has. Enter takes no paper that has nothing to do with the row.
+    """Gives what was chosen, or None for escape. As long as nothing is typed, the order is: the papers that
+    the row means, those that it may mean, no paper, and guesses by single words. So enter takes no guess.
     """
 
     CSS_PATH: ClassVar = "choose_paper.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
     def __init__(
-        self, row: str, papers: Mapping[str, Paper], first: Sequence[str], *, new: bool = False
+        self,
+        row: str,
+        papers: Mapping[str, Paper],
+        means: Sequence[str],
+        maybe: Sequence[str],
+        *,
+        new: bool = False,
     ) -> None:
         """new: also offer to make a new paper of what is typed, or of the row's words."""
         super().__init__()
         self._new = new
         self._row = row
         self._papers = papers
-        near = alike(row, papers)
-        self._first = [id_ for id_ in dict.fromkeys((*first, *near)) if id_ in papers]
+        self._first = [id_ for id_ in dict.fromkeys((*means, *maybe)) if id_ in papers]
+        self._remarks = {id_: "maybe" for id_ in self._first if id_ not in means}
+        for id_, shared in alike(row, papers).items():
+            if id_ not in self._first:
+                self._remarks[id_] = f"a guess: {', '.join(shared)}"
         self._words = {id_: _words(paper) for id_, paper in papers.items()}
         self._input = Input(placeholder=_PLACEHOLDERS[new])
         self._page = LineView(self._lines)
@@ -72,7 +81,7 @@ class ChoosePaper(Dialog[PaperChoice | None]):
     def _found(self) -> list[str]:
         wanted = self._input.value.casefold().split()
         if not wanted:
-            return [*self._first, *(id_ for id_ in self._papers if id_ not in self._first)][:_MOST]
+            return [*dict.fromkeys((*self._first, *self._remarks, *self._papers))][:_MOST]
         found = [id_ for id_, words in self._words.items() if all(word in words for word in wanted)]
         # What is named so stands before what only mentions it.
         return sorted(found, key=lambda id_: self._words[id_].find(" ".join(wanted)) % 10_000)[:_MOST]
@@ -80,11 +89,12 @@ class ChoosePaper(Dialog[PaperChoice | None]):
     def _lines(self, width: int) -> list[Line]:
         lines = []
         for id_ in self._found():
-            paper = self._papers[id_]
+            paper, remark = self._papers[id_], "" if self._input.value.strip() else self._remarks.get(id_, "")
             lines.append(
                 Line(
                     join(
                         (id_, "bold"),
+                        (f"  {remark}" if remark else "", "$reading"),
                         f"  {paper.title}",
                         (f" · {paper.year}" if paper.year else "", "$muted"),
                     ),

@@ -294,8 +294,8 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
                 self._go_to_next_unsure(row.line)
 
         papers = known_papers(self.shell.library)
-        first = (*self.papers_of(row), *row.candidates)
-        self.app.push_screen(ChoosePaper(wording.words(one_line(row.text)), papers, first), chosen)
+        words = wording.words(one_line(row.text))
+        self.app.push_screen(ChoosePaper(words, papers, self.papers_of(row), row.candidates), chosen)
 
     def _go_to_next_unsure(self, line: int) -> None:
         """Below `line`, else from the top; the cursor stays where there is none."""
