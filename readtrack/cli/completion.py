@@ -1,25 +1,27 @@
-"""`readtrack completion`: completes commands, options, papers and breaks in a shell."""
+"""`readtrack completion`: completes commands, options, papers, rows and runs in a shell."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from readtrack.cli import terminal
 
+if TYPE_CHECKING:
+    from readtrack.library import Library
+
 app = typer.Typer(rich_markup_mode=None)
 
-_RUN_PAPERS = ("run", "verify")
-_ANY_PAPERS = ("show", "mark", "tag", "rate", "note", "results", "sync", "attach", "open", "link")
+_RUN_PAPERS = ("run", "verify", "practice", "plugins check")
 
 _BASH = """\
 _readtrack() {
   local word typed=${COMP_WORDS[COMP_CWORD]//[\\\\\\"\\']/}
   COMPREPLY=()
   while IFS= read -r word; do
-    [[ $word == "$typed"* ]] && COMPREPLY+=("$(printf %q "$word")")
+    [[ $word == "$typed"* && ( $typed == -* || $word != -* ) ]] && COMPREPLY+=("$(printf %q "$word")")
   done < <(readtrack completion words -- "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null)
 }
 complete -o default -F _readtrack readtrack
@@ -29,6 +31,7 @@ _ZSH = """\
 _readtrack() {
   local -a found
   found=(${(f)"$(readtrack completion words -- ${words[2,CURRENT-1]} 2>/dev/null)"})
+  [[ $PREFIX == -* ]] || found=(${found:#-*})
   if (( ${#found} )); then compadd -- $found; else _files; fi
 }
 compdef _readtrack readtrack
@@ -62,45 +65,94 @@ def completion(
 
 
 def _words(typed: list[str]) -> Iterator[str]:
-    """Completions: commands, a break after `--break`, or options and arguments of the command."""
-    from readtrack.cli.app import _COMMANDS
+    """Completions: commands, the values of the option before the cursor, or arguments and options."""
     from readtrack.cli.app import app as commands
 
-    if not typed or typed[0] not in _COMMANDS:
-        yield from _COMMANDS
-        return
-    if typed[-1] == "--break":
-        yield from _breaks(typed[1:-1])
-        return
     command: Any = typer.main.get_command(commands)
-    found = command.get_command(None, typed[0])
-    yield from getattr(found, "commands", ())
-    for parameter in found.params:
-        yield from (option for option in parameter.opts if option.startswith("--"))
-    yield from _arguments(typed[0])
+    path, rest = "", list(typed)
+    while hasattr(command, "list_commands"):
+        inner = command.get_command(None, rest[0]) if rest else None
+        if inner is None:
+            yield from command.list_commands(None)
+            return
+        command, path, rest = inner, f"{path} {rest[0]}".lstrip(), rest[1:]
+    options = {name: one for one in command.params for name in one.opts if name.startswith("-")}
+    with_value = [name for name, one in options.items() if not one.is_flag]
+    if rest and rest[-1] in with_value:
+        yield from _values(path, options[rest[-1]], rest[:-1])
+        return
+    words = [
+        word
+        for before, word in zip(["", *rest], rest, strict=False)
+        if not word.startswith("-") and before not in with_value
+    ]
+    for argument in _next([one for one in command.params if one not in options.values()], len(words)):
+        yield from _values(path, argument, words)
+    yield from (name for name in options if name.startswith("--"))
+
+
+def _next(arguments: list[Any], given: int) -> Iterator[Any]:
+    """The arguments that the next word may belong to, after so many others."""
+    for index, argument in enumerate(arguments):
+        if argument.nargs == -1:
+            yield argument
+            given = 0  # any number of words may be that argument's
+        elif index >= given:
+            yield argument
+            return
+
+
+def _values(path: str, parameter: Any, typed: list[str]) -> Iterator[str]:
+    """What an argument or option of a command may be; nothing where it is a file or free text."""
+    from readtrack.home import Home
+
+    name = parameter.name
+    if choices := getattr(parameter.type, "choices", None):
+        yield from choices
+    elif name == "broken":
+        yield from _breaks(typed)
+    elif name in ("run", "run_a", "run_b", "card"):
+        yield from sorted((one.name for one in Home().runs.glob("*")), reverse=True)
+    elif path in ("plugins diff", "plugins revert"):
+        from readtrack.plugins.find import find
+
+        yield from (plugin.name for plugin in find(Home()).values() if plugin.origin == "user")
+    elif path in _RUN_PAPERS and name in ("paper", "papers", "names"):
+        yield from _library().runnable()
+    elif name in ("paper", "papers"):
+        yield from _library().catalog.papers
+    elif name == "row":
+        from readtrack.reading_list.catalog import Row
+
+        yield from (item.text for _, item in _library().catalog.walk() if isinstance(item, Row))
+    elif name == "section":
+        yield from (section.title for section in _library().catalog.sections)
+    elif path in ("data get", "weights get"):
+        from readtrack.datasets.catalogue import catalogue
+
+        yield from (
+            one for one, known in catalogue().items() if (known.kind == "weights") == (path[0] == "w")
+        )
+    elif name == "data" or path in ("data verify", "data remove"):
+        from readtrack.datasets.store import DataSets
+
+        yield from DataSets(Home()).names()
+    elif name == "place" or path == "places check":
+        from readtrack.places.place import load
+
+        yield from load(Home())
+
+
+def _library() -> Library:
+    from readtrack.library import Library
+
+    return Library.open()
 
 
 def _breaks(typed: list[str]) -> Iterator[str]:
     """The breaks of the first paper in `typed`."""
     from readtrack.breaks import known
-    from readtrack.library import Library
 
-    library = Library.open()
+    library = _library()
     paper = next((word for word in typed if word in library.runnable()), None)
     yield from (one.name for one in known(library, paper)) if paper else ()
-
-
-def _arguments(command: str) -> Iterator[str]:
-    from readtrack.home import Home
-    from readtrack.library import Library
-
-    if command in _RUN_PAPERS:
-        yield from Library.open().runnable()
-    elif command in _ANY_PAPERS:
-        yield from Library.open().catalog.papers
-    elif command == "compare":
-        yield from sorted((path.name for path in Home().runs.glob("*")), reverse=True)
-    if command == "mark":
-        from readtrack.reading_list.journal import STATES
-
-        yield from STATES

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from readtrack.cli.completion import app
 from readtrack.home import Home
 from readtrack.library import Library
+from readtrack.reading_list.catalog import Row
 
 
 def words(*typed: str) -> list[str]:
@@ -33,6 +34,22 @@ def test_commands_then_options_and_papers(home: Home) -> None:
     assert "20260101-000000-adam-aaaa" in words("compare")
 
 
+def test_options_and_arguments_have_their_own_values(home: Home) -> None:
+    library = Library.open(home)
+    assert words("run", "adam", "--budget") == ["smoke", "quick", "full"]
+    assert words("export", "--format") == ["markdown", "bibtex", "json", "csv"]
+    assert words("run", "adam", "--seed") == []
+    assert set(library.runnable()) <= set(words("plugins", "check", "adam"))
+    assert "fashion-mnist" in words("data", "get")
+    assert "adam" not in words("plugins", "new")
+    assert "adam" in words("link", "a row")
+    done = CliRunner().invoke(app, ["words", "--", "remove"], catch_exceptions=False)
+    row = next(item for _, item in library.catalog.walk() if isinstance(item, Row))
+    assert row.text in done.stdout.splitlines()
+    done = CliRunner().invoke(app, ["words", "--", "list", "--section"], catch_exceptions=False)
+    assert done.stdout.splitlines() == [section.title for section in library.catalog.sections]
+
+
 def test_a_break_is_completed_from_the_paper_that_was_typed(home: Home) -> None:
     typed = ["run", "weak_to_strong", "--device", "cpu", "--break"]
     done = CliRunner().invoke(app, ["words", "--", *typed], catch_exceptions=False)
@@ -44,10 +61,14 @@ def test_bash_completes_words_with_spaces_and_quotes(tmp_path: Path) -> None:
     if shutil.which("bash") is None:
         pytest.skip("there is no bash here to ask")
     program = tmp_path / "readtrack"
-    program.write_text("#!/bin/sh\nprintf '%s\\n' 'no velocity' \"nobody's\" other\n")
+    program.write_text("#!/bin/sh\nprintf '%s\\n' 'no velocity' \"nobody's\" other --yes\n")
     program.chmod(0o755)
     script = CliRunner().invoke(app, ["bash"], catch_exceptions=False).stdout
-    for typed, offered in (("", ["no velocity", "nobody's", "other"]), ("'no v", ["no velocity"])):
+    for typed, offered in (
+        ("", ["no velocity", "nobody's", "other"]),
+        ("'no v", ["no velocity"]),
+        ("--y", ["--yes"]),
+    ):
         line = f"COMP_WORDS=(readtrack run adam --break {shlex.quote(typed)}); COMP_CWORD=4; _readtrack"
         done = subprocess.run(
             ["bash", "-c", f"{script}\n{line}\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""],

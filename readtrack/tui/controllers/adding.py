@@ -153,7 +153,7 @@ class ListController:
         if not (mine or is_shipped):
             answers.append(Choice("m", "it is mine", "copy it with its ticks"))
         if aside:
-            one = f"the last of {len(aside)}" if len(aside) > 1 else _described(aside[0])
+            one = f"one of {len(aside)} lists" if len(aside) > 1 else _described(aside[0])
             answers.append(Choice("b", "bring back", one))
         question = (
             f"Your list is {home.papers_yaml}"

@@ -76,7 +76,7 @@ class Checklist(LineView):
         self._by_key = {entry.key: entry for entry in self._entries}
         self._below, self._counted = subjects(self._entries), (0, {})
         self._places = EntryPlaces(self._entries)
-        self._folded &= self._by_key.keys()
+        self._folded &= self._by_key.keys() | {OFF_LIST}  # which a list may lack for a while
         if fresh:
             self._folded.add(OFF_LIST)
         first = next((entry.key for entry in self._entries if entry.kind == "row"), None)
