@@ -39,7 +39,8 @@ class RunSummary:
     device    the device's full name if known
     duration  seconds
     claims    (name, verdict, our numbers as text)
-    headline  number of claims that held and the first measured claim's result, or why there is none
+    headline  number of measured claims that held and the result of the paper's headline claim (else the
+              first measured one), or why there is none
     condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
     only      the part that was run, "" for both
     unmeasured  names of claims that are identities or theorems, which are no evidence; None in files of older
@@ -222,9 +223,10 @@ class Record:
         if self.outcome not in (None, "completed"):
             return one_line(self.detail)[:200]
         if verdicts:
-            counted_ones = [
-                v for v, c in zip(verdicts, self.claims, strict=True) if _is_measured(c)
-            ] or verdicts
+            both = list(zip(verdicts, self.claims, strict=True))
+            measured = [(said, c) for said, c in both if _is_measured(c)] or both
+            measured.sort(key=lambda pair: not pair[1]["claim"].get("headline"))
+            counted_ones = [said for said, _ in measured]
             held = sum(said in ("held", "weak") for _, said, _ in counted_ones)
             judged = any(said != "not judged" for _, said, _ in counted_ones)
             count = f"{held} of {len(counted_ones)} held" if judged else "no claim judged"

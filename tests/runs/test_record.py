@@ -387,8 +387,9 @@ def test_no_line_is_longer_than_the_limit(fields):
     assert json.loads(line)["event"] == "log"
 
 
-def judged(name, verdict, kind="measured"):
-    return ("claim", {"claim": {"name": name, "kind": kind}, "verdict": verdict, "ours": "1", "values": {}})
+def judged(name, verdict, kind="measured", *, headline=False):
+    claim = {"name": name, "kind": kind, "headline": headline}
+    return ("claim", {"claim": claim, "verdict": verdict, "ours": "1", "values": {}})
 
 
 @pytest.mark.parametrize(
@@ -399,8 +400,9 @@ def judged(name, verdict, kind="measured"):
         ([judged("a", "not judged")], "no claim judged; a: not judged, 1"),
         ([judged("x", "missed", "identity"), judged("a", "not judged")], "no claim judged; x: missed, 1"),
         ([judged("x", "missed", "identity"), judged("a", "held")], "1 of 1 held; a: held, 1"),
+        ([judged("a", "held"), judged("b", "missed", headline=True)], "1 of 2 held; b: missed, 1"),
     ],
 )
-def test_the_headline_names_an_identity_that_fell_where_nothing_was_judged(run_folder, claims, headline):
+def test_the_headline_names_the_papers_own_claim_and_what_fell(run_folder, claims, headline):
     done = ("end", {"outcome": "completed", "detail": ""})
     assert load(run_folder(events=[*claims, done])).summary().headline == headline

@@ -48,7 +48,7 @@ _COLUMNS = (
     ("seed", _WIDE),
     ("took", 70),
     ("device", _WIDE),
-    ("numbers, or why it ended", 0),
+    ("claims, or why it ended", 0),
 )
 
 
@@ -169,7 +169,6 @@ class RunsScreen(Answering[str | Job | None]):
         )
         note = f"{kept.note} · " if kept.note else ""
         apart = f"{run.condition}  " if run.condition else ""
-        numbers = run.headline if run.outcome != "completed" else "; ".join(ours for *_, ours in run.claims)
         return [
             text(sign, "bold $reading"),
             text(run.paper, "bold"),
@@ -179,7 +178,7 @@ class RunsScreen(Answering[str | Job | None]):
             text(run.seed, "$muted"),
             text(format_duration(run.duration)),
             text(run.device, "$muted"),
-            join((apart, "$reading"), (note, "$link"), (numbers, "$muted")),
+            join((apart, "$reading"), (note, "$link"), (run.headline, "$muted")),
         ]
 
     def _refresh_lines(self) -> None:
