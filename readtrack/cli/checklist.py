@@ -53,7 +53,12 @@ def show(
         return
     if not lines:
         from readtrack.fulltext.searching import doubt
+        from readtrack.reading_list.catalog import Row
 
+        if not any(isinstance(item, Row) for _, item in library.catalog.walk()):
+            raise NotAvailableError(
+                "your list is empty. `readtrack add` puts a paper on it, and `readtrack import` a whole list."
+            )
         why = doubt(library, " ".join(words)) if words else ""
         raise NotAvailableError(why or "no row of the checklist matches. `readtrack list` shows them all.")
     if wanted is None and section is None:

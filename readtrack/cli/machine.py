@@ -1,4 +1,4 @@
-"""`readtrack devices` and `readtrack doctor`: what this machine has, and what is wrong with the set-up."""
+"""`readtrack devices` and `readtrack doctor`: this machine's devices, and problems of the installation."""
 
 from __future__ import annotations
 

@@ -171,8 +171,8 @@ def _warn_of_edits(edited: Mapping[str, str], output: Path | None) -> None:
         terminal.print_err(f"readtrack: {name} runs your edited code ({told})")
     if edited and output is not None:
         raise ReadtrackError(
-            f"the table is about the shipped papers: leave out --output, or `readtrack plugins revert` "
-            f"{', '.join(edited)}."
+            "the table is about the shipped papers. Leave out --output, or revert your edits: "
+            f"{', '.join(f'`readtrack plugins revert {name}`' for name in edited)}."
         )
 
 

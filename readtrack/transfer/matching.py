@@ -15,7 +15,7 @@ from readtrack.reading_list.catalog import Catalog, Paper, Row, Source
 from readtrack.reading_list.sources import SMALL_WORDS, letters, source_key, sources_in, without_links
 from readtrack.text import folded
 
-_A_PAPER = re.compile(r"\s*(?:the\s+)?(.+?)\s+paper\s*", re.IGNORECASE)
+_A_PAPER = re.compile(r"^\s*(?:the\s+)?(.+?)(?:\s+paper)?\s*$", re.IGNORECASE)
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _APART = re.compile(r"\s+[-–—/+|]\s+|[,;&|]|\band\b|\bor\b")
 

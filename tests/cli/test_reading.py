@@ -39,6 +39,13 @@ def on_terminal(
     return written.decode().replace("\r\n", "\n")
 
 
+def test_an_empty_list_says_how_to_fill_it(cli: Cli, papers: Path) -> None:
+    papers.write_text("title: Mine\nchecklist: []\n", encoding="utf-8")
+    assert "readtrack import" in cli("list").stderr
+    papers.write_text("title: Mine\nchecklist:\n- section: S\n  rows:\n  - text: a row\n", encoding="utf-8")
+    assert "no row of the checklist matches" in cli("list", "--state", "read").stderr
+
+
 def test_the_list_is_the_readers_own_tree(cli: Cli) -> None:
     lines = cli("list").stdout.splitlines()
     assert lines[:2] == ["My list", "read one a day"]

@@ -78,6 +78,14 @@ def test_papers_that_share_a_rows_rare_words_are_offered_first(row: str, paper: 
 
 
 @pytest.mark.parametrize(
+    ("row", "papers"),
+    [("The Transformer", ("transformer",)), ("the GPT-3 paper", ("gpt3",)), ("the paper", ())],
+)
+def test_a_papers_name_may_have_an_article(matcher: Matcher, row: str, papers: tuple[str, ...]) -> None:
+    assert matcher.match(row).papers == papers
+
+
+@pytest.mark.parametrize(
     ("title", "year", "source"),
     [
         ("Deep Residual Learning for Image Recognition, Revisited", 2021, "2103.07579"),
