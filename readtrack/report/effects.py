@@ -18,6 +18,7 @@ from readtrack.verdict_table import VerdictRow
 from readtrack.verdicts import equal_at
 
 _NUMBER = r"(?:nan|-?inf|-?[\d,]*\.?\d+(?:e[+-]?\d+)?)"
+_VALUE = re.compile(rf" (≥ )?({_NUMBER})(?: \(({_NUMBER}) to ({_NUMBER})\))?(?=;|,|$)")
 Way = Literal["interval", "range", "one"]
 
 
@@ -116,13 +117,15 @@ def asked(op: str, threshold: float) -> str:
 
 def said(words: str, metric: str) -> NumberRange | None:
     """What `words`, as `Judged.ours` or a run's `ours` has them, say of a metric."""
-    form = rf"(?:^|; |, ){re.escape(metric)} (≥ )?({_NUMBER})(?: \(({_NUMBER}) to ({_NUMBER})\))?(?=;|,|$)"
-    found = re.search(form, words)
-    if not found:
-        return None
-    mean = _float(found[2])
-    low, high = (_float(found[3]), _float(found[4])) if found[3] else (mean, mean)
-    return NumberRange(mean, low, high, bool(found[1]))
+    at = words.find(metric)
+    while at >= 0:
+        found = _VALUE.match(words, at + len(metric))
+        if found and (at == 0 or words[at - 2 : at] in ("; ", ", ")):
+            mean = _float(found[2])
+            low, high = (_float(found[3]), _float(found[4])) if found[3] else (mean, mean)
+            return NumberRange(mean, low, high, bool(found[1]))
+        at = words.find(metric, at + 1)
+    return None
 
 
 def _float(text: str) -> float:

@@ -212,7 +212,7 @@ def _picture(
 
 def _png(image: Image) -> bytes:
     body = io.BytesIO()
-    image.save(body, "PNG", optimize=True)
+    image.save(body, "PNG")
     return body.getvalue()
 
 
