@@ -123,6 +123,7 @@ def experiment(run: Run) -> None:
     kappas = run.pick(smoke=(10.0, 30.0, 60.0), quick=(1e2, 1e3, 1e4), full=(1e2, 1e3, 1e4, 1e5))
     steps: dict[str, list[int]] = {"gradient descent": [], "heavy ball": []}
     run.phase("train")
+    run.axes("steps to 1e-8", x="condition number")
     for kappa in kappas:
         for arm, counts in steps.items():
             errors = roll(run, arm, kappa, until=1e-8)

@@ -211,6 +211,7 @@ def attempt(at: Trial, make: Make, _: None, *, most: int) -> tuple[float, Walks]
 def read(at: Trial, found: Sweep[Walks]) -> dict[str, float | AtLeast]:
     values: dict[str, float | AtLeast] = {}
     for search, walks in found.chosen.items():
+        at.run.axes(f"evaluations, {search} search", x="problem")
         for index, one in enumerate(walks):
             at.metric(f"evaluations, {search} search", one.evaluations, step=index)
         for count in ("evaluations", "iterations"):
@@ -239,6 +240,7 @@ def closing(table: Table) -> dict[str, dict[str, float | AtLeast]]:
 
 def draw(run: Run, walks: dict[str, Walk]) -> None:
     """Plot the gradient's norm over evaluations on Rosenbrock's function."""
+    run.axes("gradient (log10, relative)", x="evaluations")
     for arm, one in walks.items():
         for progress in one.trace[:: max(len(one.trace) // 100, 1)]:
             relative = max(progress.gradient / one.trace[0].gradient, 1e-16)

@@ -243,6 +243,7 @@ def longest_matches(word: bytes, tokens: set[bytes]) -> int:
 def compression(at: Trial, found: Sweep[Learned]) -> dict[str, float]:
     """The curve of bytes per token over merges; its last value."""
     text, merges = at.world.held_out, found.chosen.size
+    at.run.axes("bytes per token", x="merges")
     for size in (size for size in (0, 10, 30, 100) if size < merges):
         at.metric("bytes per token", bytes_per_token(text, found.chosen, size), step=size)
     last = bytes_per_token(text, found.chosen, merges)

@@ -285,6 +285,7 @@ def show_curves(run: Run, model: Characters, text: Text) -> None:
     for hook in hooks:
         hook.remove()
     pictures = []
+    run.axes("what a line leaves over a tanh", x="layer normalisation")
     for index, (x, y) in enumerate(seen):
         run.metric("what a line leaves over a tanh", fit(x, y), step=index, arm="layer norm")
         pictures.append(scatter(x / x.abs().max(), y / y.abs().max()))

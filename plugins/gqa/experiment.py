@@ -173,6 +173,8 @@ def count_cache(run: Run) -> None:
     """Count the cache's bytes per token and layer, and the parameters, by the number of groups."""
     x = torch.zeros(1, 1, 64, device=run.device, dtype=run.dtype)
     kept, weights = {}, {}
+    for count in ("bytes of the cache a token", "parameters of attention"):
+        run.axes(count, x="groups")
     for groups in ALL_GROUPS:
         attention = GroupedQueryAttention(64, HEADS, groups).to(x)
         _, k, v = attention.project(x)

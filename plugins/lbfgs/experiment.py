@@ -225,6 +225,8 @@ def read(at: Trial, found: Sweep[Walks], *, title: str) -> dict[str, float | AtL
     walks = list(found.chosen.values())
     for (name, pairs), one in found.chosen.items():
         at.metric(f"{title}, {name}", one.evaluations, step=pairs)
+    for name in at.world:
+        at.run.axes(f"{title}, {name}", x="pairs")
     values = {
         "evaluations": geometric(walks, "evaluations"),
         "share solved": fmean(one.arrived for one in walks),

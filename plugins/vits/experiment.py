@@ -356,6 +356,7 @@ def show_rhythms(run: Run, predictors: dict[str, nn.Module], judge: list[Said]) 
         "rhythms",
         torch.stack(panels)[:, None],
         columns=1,
-        caption=f"{' '.join(speech.WORDS[word] for word in words)}: ten times by the voice; ten draws of the "
-        "flow; ten of the control. A tick ends a phoneme.",
+        rows=list(rows),
+        caption=f"{' '.join(speech.WORDS[word] for word in words)}: ten times by the voice, and ten draws of "
+        "each predictor. Time to the right; a tick ends a phoneme.",
     )

@@ -153,7 +153,8 @@ def listen(run: Run, model: VITS, judge: list[Said]) -> None:
         "spectrograms",
         torch.stack(panels)[:, None].repeat_interleave(3, 2).repeat_interleave(3, 3),
         columns=1,
-        caption=f"{words!r}: " + ", ".join(sounds) + "; 0 to 4 kHz upwards, a column each 10 ms.",
+        rows=list(sounds),
+        caption=f"{words!r}: 0 to 4 kHz upwards, a column each 10 ms.",
     )
 
 

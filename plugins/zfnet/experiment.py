@@ -267,9 +267,10 @@ def show_units(run: Run, network: PairNet, asked: Known) -> None:
         back = pull_back(network.layers, images[best] - BRIGHTNESS, deconvnet, partial(strongest, unit=unit))
         back = 0.5 + back / (2 * back.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12))
         rows += [images[best], back]
-    columns = 2 * min(4, len(images))
+    each = min(4, len(images))
+    columns, names = ["scene"] * each + ["projection"] * each, [f"map {unit}" for unit in units]
     caption = "Twelve maps of the last layer: the scenes that excite each most, and their projections."
-    run.image("units", large(torch.cat(rows)), columns=columns, caption=caption)
+    run.image("units", large(torch.cat(rows)), columns=columns, rows=names, caption=caption)
 
 
 def strongest(maps: Maps, *, unit: int) -> Maps:
