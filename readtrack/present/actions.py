@@ -113,7 +113,7 @@ ACTIONS: tuple[Action, ...] = (
            cli_command="readtrack tag PAPER TAG...", precedes_typing=True),
     Action("rating", "*", "Stars", "Rate with 1 to 5 stars; 0 removes the rating.", "Reading",
            call="app.rating", cli_command="readtrack rate PAPER STARS"),
-    Action("note", "n e", "note", "Edit the note, in $EDITOR if it is set.", "Notes and sources",
+    Action("note", "n", "note", "Edit the note, in $EDITOR if it is set.", "Notes and sources",
            call="app.note", cli_command="readtrack note PAPER", footer_rank=8, precedes_typing=True),
     Action("add", "a", "add a paper", "Put a paper on your list: its title, arXiv id, DOI or link.",
            "Notes and sources", call="app.add", cli_command="readtrack add PAPER", precedes_typing=True),

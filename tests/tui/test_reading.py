@@ -240,7 +240,7 @@ async def test_where_the_note_cannot_be_written_the_text_is_kept(
     monkeypatch.setattr(app, "copy_to_clipboard", copied.append)
     async with app.run_test() as pilot:
         await go_to(pilot, "adam")
-        await pilot.press("e")
+        await pilot.press("n")
         await pilot.pause()
         app.screen.query_one(TextArea).insert("precious")
         await pilot.press("escape")

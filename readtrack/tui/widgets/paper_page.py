@@ -69,7 +69,7 @@ def row_page(library: Library, entry: Entry, width: int) -> list[AnyLine]:
     room = min(width - 1, _READING_WIDTH)
     head = wrapped(text(wording.words(entry.text), "bold $heading"), room, indent=1)
     if not entry.row.papers:
-        head += _standing(library, entry.row.subject)
+        head += _standing(library, entry.row.subject, width)
     blocks: list[Sequence[AnyLine]] = [
         head,
         _papers(library, entry.row),
@@ -132,10 +132,10 @@ def _title(library: Library, paper: Paper, width: int) -> list[Line]:
     if paper.missing:
         fetched = f": {key('sync')} fetches them" if paper.facts_can_be_fetched else ""
         lines += wrapped(text(f"not known: {', '.join(paper.missing)}{fetched}", "$muted"), width, indent=1)
-    return lines + _standing(library, paper.id, paper.id)
+    return lines + _standing(library, paper.id, width, paper.id)
 
 
-def _standing(library: Library, subject: str, name: str = "") -> list[Line]:
+def _standing(library: Library, subject: str, width: int, name: str = "") -> list[Line]:
     """`● read since 2026-11-21   ★★★★☆   #gpu`."""
     state, since = library.shown_state(subject), library.since(subject)
     parts = [
@@ -151,7 +151,7 @@ def _standing(library: Library, subject: str, name: str = "") -> list[Line]:
     parts += [text(f"#{tag}", "$link") for tag in sorted(library.tags(subject))]
     if name:
         parts.append(text(name, "$muted"))
-    return [BLANK, Line(join(" ", Content("   ").join(parts)))]
+    return [BLANK, *wrapped(Content("   ").join(parts), width, indent=1)]
 
 
 def _prose(title: str, words: str, width: int) -> list[Line]:
