@@ -114,7 +114,7 @@ async def test_a_queue_outlives_the_app_and_waits_for_the_reader(
         assert app.following is None
         await pilot.press("C")
         await pilot.pause()
-        assert "toy_ok" in screen_text(app)
+        assert "toy_ok  about 5.0 s · smoke · seed 7" in screen_text(app)
         app.runs.begin()  # as the end of another run does
         await until(pilot, lambda: app.following is not None, "the first of it")
         await pilot.pause()

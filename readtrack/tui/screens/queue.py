@@ -11,8 +11,9 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from readtrack.runs.evidence import expected
 from readtrack.runs.job import Job
-from readtrack.text import counted
+from readtrack.text import counted, format_duration
 from readtrack.tui import news
 from readtrack.tui.actions import bound
 from readtrack.tui.controllers.runs import RunController
@@ -58,7 +59,10 @@ class QueueScreen(Dialog[None]):
         if not waiting:
             words = "The queue is empty. Runs that you start while another is in progress are queued here."
             return wrapped(words, width)
-        return [Line(_described(number, job), job.run_id) for number, job in enumerate(waiting, start=1)]
+        return [
+            Line(_described(number, job, expected(job, self._runs.results)), job.run_id)
+            for number, job in enumerate(waiting, start=1)
+        ]
 
     @on(news.QueueChanged)
     def _refresh(self) -> None:
@@ -96,8 +100,10 @@ class QueueScreen(Dialog[None]):
         self._runs.begin()
 
 
-def _described(number: int, job: Job) -> Content:
-    facts = [job.budget, f"seed {job.seed}", job.device, job.place and f"on {job.place}", job.condition]
+def _described(number: int, job: Job, seconds: float | None) -> Content:
+    takes = f"about {format_duration(round(seconds))}" if seconds else ""
+    where = job.place and f"on {job.place}"
+    facts = [takes, job.budget, f"seed {job.seed}", job.device, where, job.condition]
     return join(
         (f" {number:>2}  ", "$faint"), (job.paper, "bold"), ("  " + " · ".join(filter(None, facts)), "$muted")
     )
