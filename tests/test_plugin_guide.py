@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 
@@ -57,6 +59,8 @@ def test_the_example_is_the_template() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(blocks) == 4
     assert [line for block in blocks for line in block.splitlines() if line not in lines] == []
+    for block in blocks:
+        ast.parse(textwrap.dedent(block))  # whole statements, which can be copied
 
 
 def test_the_commands_of_the_page_exist_and_the_page_is_linked() -> None:
