@@ -261,6 +261,8 @@ def measure_memory(run: Run, arm: str, attend: Attention) -> int:
 def measure_error(run: Run) -> None:
     """Largest absolute errors over lengths, causal and not: results, and gradients of q, k and v."""
     worst: dict[str, float] = {}
+    for kind in ("error", "gradient error"):
+        run.axes(kind, x="tokens")
     for tokens in run.pick(smoke=(33,), quick=(64, 257, 1000), full=(64, 257, 1000, 2048)):
         q, k, v, gradient = torch.randn(4, 1, 2, tokens, 64, generator=run.generator(f"vectors of {tokens}"))
         for causal in (False, True):

@@ -280,6 +280,10 @@ def read(at: Trial, found: Sweep[Eigenvalues]) -> dict[str, float]:
             for rank, value in enumerate(draws[0].flip(0)[:20].tolist()):
                 arm = f"{at.name}, {count} clusters"
                 at.metric("eigenvalue (log10)", math.log10(max(value, 1e-6)), step=rank + 1, arm=arm)
+    for width in counts:
+        at.run.axes(f"bulk (median size), {width} wide", x="clusters")
+        at.run.axes(f"outliers, {width} wide", x="clusters")
+    at.run.axes("eigenvalue (log10)", x="rank")
     numbers = [float(count) for count in at.world]
     both = [*counts[8], *counts[32]]
     distances = [abs(found - count) for found, count in zip(both, numbers * 2, strict=True)]

@@ -137,6 +137,7 @@ def start_far_out(run: Run) -> None:
     starts = run.pick(smoke=1, quick=10, full=40)
     distances = run.pick(smoke=(0.1, 3.0), quick=(0.1, 0.3, 1.0, 3.0), full=(0.1, 0.3, 1.0, 3.0, 10.0))
     arrived: dict[str, dict[float, float]] = {arm: {} for arm in arms}
+    run.axes("share that arrives", x="standard deviation of the start")
     for distance in distances:
         draws = distance * torch.randn(starts, len(problem.start), generator=generator, dtype=torch.float64)
         for arm, make in arms.items():

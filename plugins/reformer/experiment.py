@@ -199,6 +199,7 @@ def attempt(at: Trial, way: Way, sharpness: float) -> tuple[float, Outcome]:
 
 def judge(at: Trial, found: Sweep[Outcome]) -> dict[str, float | Float[Tensor, " tokens"]]:
     right, seen = named(at, found.chosen, at.world.judged), pairs_seen(at, found.chosen.way)
+    at.run.axes("part of the pairs seen", x="rounds")
     for rounds in (at.level,) if at.level else ROUNDS:
         arm = at.name.partition("@")[0]
         at.metric("accuracy over rounds", right.mean().item(), step=rounds, arm=arm)

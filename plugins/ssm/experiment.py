@@ -166,6 +166,7 @@ def recall_photographs(run: Run) -> None:
         arm: ((recall(signals, order, memory) - signals).norm() / signals.norm()).item()
         for arm, order in arms.items()
     }
+    run.axes("error of recall", x="coefficients")
     for arm, order in arms.items():
         basis = torch.linalg.qr(legendre(order, time))[0]
         best = ((signals @ basis @ basis.mT - signals).norm() / signals.norm()).item()

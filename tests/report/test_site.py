@@ -349,12 +349,13 @@ def test_an_axis_that_the_record_does_not_name_says_so(home: Home) -> None:
     run(
         home,
         events=[
-            {"event": "metric", "name": "bytes", "step": 4**at, "arm": "ours", "value": at}
+            {"event": "metric", "name": "bytes", "step": 4**at, "arm": "ours@32", "value": at}
             for at in range(1, 6)
         ],
     )
     page = pages(reader(home, papers=("adam",)))["papers/adam.html"]
     assert "x, which this record does not name, log scale" in page.text
+    assert "ours at 32 (the paper’s)" in page.text  # an arm at one of its levels
 
 
 def test_a_smoke_run_is_shown_as_one_that_proves_nothing(home: Home) -> None:
