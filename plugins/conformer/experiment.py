@@ -1,8 +1,8 @@
 """Spoken digits in noise, read with convolution and attention, and with one of the two alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +73,8 @@ PATHS = Claim(
 
 RATES = (0.003, 0.009)
 WIDTH, BLOCKS, HEADS, KERNEL, LABELS, CHANNELS = 48, 2, 4, 15, 11, 16
+LOUDNESS = 0.1  # root of the mean square of a recorded sound
+PARTS: tuple[Literal["train", "choose", "judge"], ...] = ("train", "choose", "judge")
 LABEL = "digit errors at 0 dB"
 
 
@@ -82,6 +84,15 @@ class Corpus(NamedTuple):
     mels: Float[Tensor, "n frames 40"]
     frames: Int[Tensor, " n"]
     said: list[list[int]]
+
+
+class Heard(NamedTuple):
+    """The sounds of a run in three parts, and the words that their labels stand for."""
+
+    train: Corpus
+    choose: Corpus
+    judge: Corpus
+    words: Sequence[str] = speech.WORDS
 
 
 class Trained(NamedTuple):
@@ -102,21 +113,51 @@ def corpus(
     return Corpus((mels - speech.MEL_MEAN) / speech.MEL_DEVIATION, lengths // speech.HOP, digits)
 
 
-def both() -> Conformer:
-    return network(4 * WIDTH)
+def recorded(run: Run) -> Heard:
+    """The words of `--data` at 8 kHz, as loud as the made voices and in the same noise."""
+    source = run.source("speech", at_most=run.pick(smoke=20, quick=1500, full=None))
+    corpora = []
+    for part, (waves, labels), quietest in zip(PARTS, source.parts, (20.0, 0.0, 0.0), strict=True):
+        size = waves.shape[1] * speech.RATE // source.rate
+        waves = F.interpolate(waves[:, None], size, mode="area")[:, 0]
+        last = (waves.abs() > 1e-3).long() * torch.arange(1, size + 1)
+        lengths = last.amax(1).clamp(min=min(size, speech.RATE // 2))
+        waves *= LOUDNESS / (waves.square().sum(1) / lengths).sqrt().clamp(min=1e-4)[:, None]
+        generator = run.data(f"noise to {part} by", part)
+        level = quietest * torch.rand(len(waves), generator=generator)
+        mels = speech.log_mel(speech.add_noise(waves, level, generator, lengths=lengths))
+        mels = (mels - speech.MEL_MEAN) / speech.MEL_DEVIATION
+        corpora.append(Corpus(mels, lengths // speech.HOP, [[label] for label in labels.tolist()]))
+    return Heard(*corpora, words=source.names)
 
 
-def attention_alone() -> Conformer:
+def made(run: Run) -> Heard:
+    """Digits of made voices; another seed hears other utterances."""
+    count, held = run.pick(smoke=(6, 3), quick=(600, 300), full=(6000, 1000))
+    most = run.pick(smoke=1, quick=1, full=4)
+    first, seed = 100_000 * run.seed, 10 * run.seed
+    return Heard(
+        corpus("train", count, first, seed, (0.0, 20.0), most),
+        corpus("choose", held, first, seed + 1, (0.0, 0.0), most),
+        corpus("judge", held, first, seed + 2, (0.0, 0.0), most),
+    )
+
+
+def both(labels: int = LABELS) -> Conformer:
+    return network(4 * WIDTH, labels=labels)
+
+
+def attention_alone(labels: int = LABELS) -> Conformer:
     """A kernel of 1 sees no neighbour, and the network trains as the Conformer does."""
-    return network(196, kernel=1)
+    return network(196, kernel=1, labels=labels)
 
 
-def convolution_alone() -> Conformer:
-    return network(252, attends=False)
+def convolution_alone(labels: int = LABELS) -> Conformer:
+    return network(252, attends=False, labels=labels)
 
 
-def no_module() -> Conformer:
-    return network(240, convolves=False)
+def no_module(labels: int = LABELS) -> Conformer:
+    return network(240, convolves=False, labels=labels)
 
 
 class Itself(RelativeAttention):
@@ -127,16 +168,18 @@ class Itself(RelativeAttention):
         return mixed
 
 
-def to_itself() -> Conformer:
-    model = both()
+def to_itself(labels: int = LABELS) -> Conformer:
+    model = both(labels)
     for layer in model.layers:
         layer.self_attn = Itself(WIDTH, HEADS)
     return model
 
 
-def network(hidden: int, kernel: int = KERNEL, attends: bool = True, convolves: bool = True) -> Conformer:
+def network(
+    hidden: int, kernel: int = KERNEL, attends: bool = True, convolves: bool = True, labels: int = LABELS
+) -> Conformer:
     return Conformer(
-        speech.MELS, LABELS, WIDTH, BLOCKS, HEADS, kernel, CHANNELS, 0.0, hidden, attends, convolves
+        speech.MELS, labels, WIDTH, BLOCKS, HEADS, kernel, CHANNELS, 0.0, hidden, attends, convolves
     )
 
 
@@ -147,15 +190,7 @@ def experiment(run: Run) -> None:
     if not run.wants(CONVOLUTION, ATTENTION):
         return
     run.phase("setup")
-    count, held = run.pick(smoke=(6, 3), quick=(600, 300), full=(6000, 1000))
-    most = run.pick(smoke=1, quick=1, full=4)
-    # Another seed hears other utterances.
-    first, seed = 100_000 * run.seed, 10 * run.seed
-    train = corpus("train", count, first, seed, (0.0, 20.0), most)
-    choose, judge = (
-        corpus("choose", held, first, seed + 1, (0.0, 0.0), most),
-        corpus("judge", held, first, seed + 2, (0.0, 0.0), most),
-    )
+    train, choose, judge, words = recorded(run) if run.option("speech", "") else made(run)
     best: dict[str, Best[Trained]] = {}
     pairs = (
         (CONVOLUTION, "attention alone", attention_alone),
@@ -163,9 +198,12 @@ def experiment(run: Run) -> None:
     )
     rates = run.pick(smoke=(0.003,), quick=RATES, full=RATES)
 
-    def tuned(arm: str, make: Callable[[], Conformer]) -> Best[Trained]:
+    def tuned(arm: str, make: Callable[[int], Conformer]) -> Best[Trained]:
         return run.sweep(
-            arm, rates, partial(learn, run, arm, make, train, choose, judge), score="loss on choose"
+            arm,
+            rates,
+            partial(learn, run, arm, partial(make, len(words) + 1), train, choose, judge),
+            score="loss on choose",
         )
 
     whole = both
@@ -194,7 +232,7 @@ def experiment(run: Run) -> None:
         run.metric("weights", sum(w.numel() for w in one.result.model.parameters()), arm=arm)
     run.headline(f"loss, rate {next(iter(best.values())).value:g}")
     if not (run.null or run.broken):
-        show(run, best, judge)
+        show(run, best, judge, words)
 
 
 def learn(
@@ -267,8 +305,8 @@ def sum_paths(run: Run) -> None:
     run.claim(PATHS, {"largest difference of loss and sum (nats)": worst})
 
 
-def show(run: Run, best: dict[str, Best[Trained]], judge: Corpus) -> None:
-    """Digits in noise: the spectrogram, and under it what each network says, row by row."""
+def show(run: Run, best: dict[str, Best[Trained]], judge: Corpus, words: Sequence[str]) -> None:
+    """Words in noise: the spectrogram, and under it what each network says, row by row."""
     row = next(index for index, said in enumerate(judge.said) if len(said) == max(map(len, judge.said)))
     picked = Corpus(judge.mels[row : row + 1], judge.frames[row : row + 1], [judge.said[row]])
     frames = int(picked.frames)
@@ -281,12 +319,12 @@ def show(run: Run, best: dict[str, Best[Trained]], judge: Corpus) -> None:
         panel = shares.T.repeat_interleave(4, 0).repeat_interleave(16, 1)[:, : mel.shape[1]]
         panels += [torch.full((2, mel.shape[1]), 0.5), F.pad(panel, (0, mel.shape[1] - panel.shape[1]))]
         heard = decode(logs, rows)[0]
-        lines.append((arm, " ".join(speech.WORDS[label - 1] for label in heard)))
-    said = " ".join(speech.WORDS[digit] for digit in picked.said[0])
+        lines.append((arm, " ".join(words[label - 1] for label in heard)))
+    said = " ".join(words[word] for word in picked.said[0])
     run.image(
         "what is heard",
         torch.cat(panels),
-        caption=f"{said!r} at 0 dB; below it the probabilities of blank and of zero to nine: "
+        caption=f"{said!r} at 0 dB; below it the probabilities of blank and of {words[0]} to {words[-1]}: "
         + ", ".join(best),
     )
     run.table("what was heard", ("network", f"of {said!r}"), lines)

@@ -61,6 +61,8 @@ def bits_per_character(
             return bits(run, network, choose), (network, speed)
 
         best = run.sweep(arm, rates, attempt, score="validation bits per character")
+        if best.edge:
+            run.log(f"{arm}: its best learning rate, {best.value:g}, is at the edge of {best.grid}")
         network, speed = best.result
         found = bits(run, network, judge)
         run.metric("bits per character", found, arm=arm)

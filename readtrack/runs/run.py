@@ -485,18 +485,9 @@ class Run:
 
     def leave_unjudged(self, claim: Claim, why: str) -> None:
         """Record that this run does not judge `claim`, and why."""
-        self._events.emit(
-            "claim",
-            claim=claim.to_json(),
-            values={},
-            at_least=[],
-            verdict="not judged",
-            why=why,
-            edges=[],
-            vague=[],
-            ours="",
-            seed=self.seed,
-        )
+        empty: dict[str, Any] = {"values": {}, "at_least": [], "edges": [], "vague": [], "ours": ""}
+        verdict = {"verdict": "not judged", "why": why, "seed": self.seed}
+        self._events.emit("claim", claim=claim.to_json(), **empty, **verdict)
 
     def judge_timed(self, claims: Sequence[Claim], measurements: Sequence[Mapping[str, Any]] | None) -> None:
         """Judge those of `claims` that depend on the benchmark; the worker calls it at the end.
