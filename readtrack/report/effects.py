@@ -19,6 +19,7 @@ from readtrack.verdicts import equal_at
 
 _NUMBER = r"(?:nan|-?inf|-?[\d,]*\.?\d+(?:e[+-]?\d+)?)"
 _VALUE = re.compile(rf" (≥ )?({_NUMBER})(?: \(({_NUMBER}) to ({_NUMBER})\))?(?=;|,|$)")
+_ROLES = {"paper": "the paper", "naive": "the naive version", "strong": "the strong rival"}
 Way = Literal["interval", "range", "one"]
 
 
@@ -198,11 +199,11 @@ def label(bound: Bound | Speedup | Growth) -> str:
     mode = [] if bound.mode == "until" else [bound.mode]
     at = ", ".join([*(k if v is True else f"{k} {number_or_text(v)}" for k, v in axes), *mode])
     at = f" ({at})" if at else ""
-    of = "" if bound.of == "paper" else f" of {bound.of}"
+    of = _ROLES.get(bound.of, bound.of)
     if isinstance(bound, Speedup):
-        return f"speed{of} over {bound.over}, {bound.case}{at}"
-    whose = "the paper’s" if bound.of == "paper" else f"{bound.of}’s"
-    return f"{bound.case}: exponent of {whose} {bound.what} over {bound.axis}{at}"
+        ours = "" if bound.of == "paper" else f" of {of}"
+        return f"speed{ours} over {_ROLES.get(bound.over, bound.over)}, {bound.case}{at}"
+    return f"{bound.case}: exponent of {of}’s {bound.what} over {bound.axis}{at}"
 
 
 def number_or_text(value: object) -> str:

@@ -132,6 +132,16 @@ def test_every_bound_that_ships_has_its_numbers() -> None:
             assert one.asked in one.told
 
 
+def test_a_benchmarks_bound_names_its_rival_and_its_setting() -> None:
+    labels = [
+        one.label for row in shipped_table().rows if row.paper == "flashattention" for one in found(row)
+    ]
+    setting = "dim 64, causal, spread of scores 1, forward+backward"
+    assert f"speed over the naive version, attention (tokens 2,048, {setting})" in labels
+    shared = "memory over tokens (dim 64, spread of scores 1, forward+backward)"
+    assert f"attention: exponent of the naive version’s {shared}" in labels
+
+
 @pytest.mark.parametrize(
     ("words", "metric", "expected"),
     [
