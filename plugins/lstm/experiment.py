@@ -154,7 +154,7 @@ def read_text(run: Run) -> None:
         unjudged=(CAROUSEL, FLOW, LONG_LAGS),
         window=run.pick(smoke=16, quick=100, full=200),
         steps=run.option("steps", run.pick(smoke=2, quick=300, full=20_000)),
-        rates=run.pick(smoke=(0.002,), quick=(0.0006, 0.002), full=(0.0006, 0.002, 0.006)),
+        rates=run.pick(smoke=(0.002,), quick=(0.002, 0.006, 0.02), full=(0.0006, 0.002, 0.006)),
     )
 
 
