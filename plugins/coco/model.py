@@ -119,12 +119,11 @@ def suppressed(
 ) -> Int64[Tensor, " kept"]:
     """Indices of boxes that no higher-scoring box overlaps by more than `threshold`, by descending score."""
     order = scores.argsort(descending=True, stable=True)
-    close = box_iou(boxes[order], boxes[order]) > threshold
-    kept, left = [], torch.arange(len(order))
-    while len(left):
-        best = int(left[0])
-        kept.append(best)
-        left = left[1:][~close[best, left[1:]]]
+    beats = (box_iou(boxes[order], boxes[order]) > threshold).triu(1)
+    kept = torch.ones_like(order, dtype=torch.bool)
+    # After k rounds the best k boxes are decided; mostly a few rounds decide all.
+    while not torch.equal(now := ~(beats & kept[:, None]).any(0), kept):
+        kept = now
     return order[kept]
 
 
@@ -137,10 +136,13 @@ def detect(
     detections = []
     probabilities = cells.scores.float().softmax(2)[..., 1:].cpu()
     for scores, boxes in zip(probabilities, cells.boxes.float().cpu(), strict=True):
-        cell, label = (scores >= least).nonzero(as_tuple=True)
-        found, certain = boxes[cell], scores[cell, label]
-        # Shift the boxes of each class apart, so that classes do not suppress each other.
-        apart = found + (label * 4 * images.shape[-1])[:, None]
-        kept = suppressed(apart, certain, 0.5)[:most]
-        detections.append(Found(found[kept], certain[kept], label[kept]))
+        kept = []
+        for one, certain in enumerate(scores.T):  # classes do not suppress each other
+            sure = (certain >= least).nonzero()[:, 0]
+            cell = sure[suppressed(boxes[sure], certain[sure], 0.5)]
+            kept.append(torch.stack((cell, torch.full_like(cell, one))))
+        cell, label = torch.cat(kept, 1)
+        best = scores[cell, label].argsort(descending=True, stable=True)[:most]
+        cell, label = cell[best], label[best]
+        detections.append(Found(boxes[cell], scores[cell, label], label))
     return detections
