@@ -303,7 +303,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
         )
 
 
-# What to write oneself.
+# Exercises.
 def of_steps(_: Draw) -> Iterator[Try]:
     for step in (0, 1, 5, 10, 12):
         yield Try(f"step {step} of 10", step, 10)

@@ -1,4 +1,4 @@
-"""What to write oneself: the step with its correction."""
+"""Exercises: the step with its correction."""
 
 from collections.abc import Iterator
 

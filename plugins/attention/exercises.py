@@ -1,4 +1,4 @@
-"""What to write oneself: equation 1 in two steps, and section 3.2.2."""
+"""Exercises: equation 1 in two steps, and section 3.2.2."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: one merge, the training loop, and how a word is cut."""
+"""Exercises: one merge, the training loop, and how a word is cut."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: figure 3's loss, the two towers, and the classifier made of prompts."""
+"""Exercises: figure 3's loss, the two towers, and the classifier made of prompts."""
 
 from collections.abc import Iterator
 

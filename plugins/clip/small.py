@@ -1,4 +1,4 @@
-"""The experiment's networks: one image tower, asked which text belongs to its image or which words do.
+"""The experiment's networks share one image tower. CLIP matches it with texts, the baseline predicts words.
 
 Dimensions: count, tokens, classes (pairs of a colour and a digit), dim.
 """
@@ -18,7 +18,7 @@ from .task import VOCAB, bags
 
 Pictures = Float[Tensor, "count 3 16 16"]
 Ids = Int64[Tensor, "count tokens"]
-Prompts = list[Int64[Tensor, "_ tokens"]]  # those of each class
+Prompts = list[Int64[Tensor, "_ tokens"]]  # each class's prompts
 DIM = 48
 
 
@@ -43,7 +43,7 @@ class ImageTower(nn.Module):
 
 
 class BagTower(nn.Module):
-    """The sum of a text's words: the text encoder of the paper's figure 2."""
+    """The sum of a text's word embeddings: the bag-of-words text encoder of the paper's figure 2."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class BagTower(nn.Module):
 
 
 class Learner(Protocol):
-    """Learns from pictures and captions, and is asked for classes that a list of prompts describes each."""
+    """Learns from images and captions, then classifies images zero-shot, with a list of prompts per class."""
 
     def loss(self, x: Pictures, ids: Ids) -> Float[Tensor, ""]: ...
 
@@ -64,7 +64,7 @@ class Learner(Protocol):
 class Contrastive(nn.Module):
     """CLIP, with a bag of words for the text.
 
-    contest  how many pairs meet in one contest (default: the whole batch, as in the paper)
+    contest  number of image-text pairs contrasted with each other (default: the batch, as in the paper)
     """
 
     def __init__(self, contest: int | None = None) -> None:
@@ -86,7 +86,7 @@ class Contrastive(nn.Module):
 
 
 class Words(nn.Module):
-    """Predicts the caption's words, in no order: a softmax over all words, each of the caption's alike."""
+    """Predicts the caption's bag of words: softmax over all words, uniform over the caption's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Words(nn.Module):
 
     @torch.no_grad()
     def scores(self, x: Pictures, prompts: Prompts) -> Float[Tensor, "count classes"]:
-        """The mean log-probability of the words that are not in every class's prompts."""
+        """Mean log-probability of each class's words, without words equally frequent in all classes."""
         counts = torch.stack([bags(ids).sum(0) for ids in prompts])
         told = counts * (counts != counts[0]).any(0)
         return self.tower(x).log_softmax(1) @ F.normalize(told, p=1, dim=1).T.to(x.dtype)

@@ -1,4 +1,4 @@
-"""What to write oneself: attention with distances, the convolution module, the block, CTC's two decoders."""
+"""Exercises: attention with distances, the convolution module, the block, CTC's two decoders."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the noising in closed form, its posterior, a step back, the embedding of time."""
+"""Exercises: the noising in closed form, its posterior, a step back, the embedding of time."""
 
 from collections.abc import Iterator
 

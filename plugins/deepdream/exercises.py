@@ -1,4 +1,4 @@
-"""What to write oneself: both objectives, a step up, and the octaves."""
+"""Exercises: both objectives, a step up, and the octaves."""
 
 from collections.abc import Iterator
 

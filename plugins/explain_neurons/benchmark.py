@@ -1,4 +1,4 @@
-"""Every neuron against every explanation: one by one, standardised first, and by one product."""
+"""Correlate every neuron with every explanation: in a loop, standardised first, or by one matrix product."""
 
 from collections.abc import Iterator
 

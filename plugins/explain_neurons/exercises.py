@@ -1,4 +1,4 @@
-"""What to write oneself: the score of an explanation, the neurons' activations, and an ablation."""
+"""Exercises: the score of an explanation, the neurons' activations, and an ablation."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: RoI pooling, smooth L1 and the loss of both tasks."""
+"""Exercises: RoI pooling, smooth L1 and the loss of both tasks."""
 
 from collections.abc import Iterator
 

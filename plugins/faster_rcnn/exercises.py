@@ -1,4 +1,4 @@
-"""What to write oneself: anchors of all shapes and in all places, which ones learn, and the loss."""
+"""Exercises: anchors of all shapes and in all places, which ones learn, and the loss."""
 
 from collections.abc import Iterator
 

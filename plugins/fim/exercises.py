@@ -1,4 +1,4 @@
-"""What to write oneself: texts in another order, and back."""
+"""Exercises: texts in another order, and back."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the online softmax, a tile's mask, and the tiles forward and backward."""
+"""Exercises: the online softmax, a tile's mask, and the tiles forward and backward."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: maxout, the losses of both players, the value of the game, and Parzen's estimate."""
+"""Exercises: maxout, the losses of both players, the value of the game, and Parzen's estimate."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the layer, the frame of a text, and the loss of fine-tuning."""
+"""Exercises: the layer, the frame of a text, and the loss of fine-tuning."""
 
 from collections.abc import Iterator
 

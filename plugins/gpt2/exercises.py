@@ -1,4 +1,4 @@
-"""What to write oneself: the attention with its cache, the block, and what a next token is drawn from."""
+"""Exercises: the attention with its cache, the block, and what a next token is drawn from."""
 
 from collections.abc import Iterator
 

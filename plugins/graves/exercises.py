@@ -1,4 +1,4 @@
-"""What to write oneself: the mixture, its density, and the window on the text."""
+"""Exercises: the mixture, its density, and the window on the text."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the residual block, the generator, a judge of periods, two losses."""
+"""Exercises: the residual block, the generator, a judge of periods, two losses."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: maps that see some maps only, sub-sampling, distances to pictures, and the loss."""
+"""Exercises: maps that see some maps only, sub-sampling, distances to pictures, and the loss."""
 
 from collections.abc import Iterator
 

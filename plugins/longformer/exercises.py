@@ -1,4 +1,4 @@
-"""What to write oneself: attention within a band, and that of the global tokens."""
+"""Exercises: attention within a band, and that of the global tokens."""
 
 from collections.abc import Iterator
 

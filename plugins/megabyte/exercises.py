@@ -1,4 +1,4 @@
-"""What to write oneself: the patch embedder, the whole, and generation with two caches."""
+"""Exercises: the patch embedder, the whole, and generation with two caches."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the optimised input of a unit, and the data's strongest examples."""
+"""Exercises: the optimised input of a unit, and the data's strongest examples."""
 
 from collections.abc import Iterator
 

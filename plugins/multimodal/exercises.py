@@ -1,4 +1,4 @@
-"""What to write oneself: the shared code, the augmented data, the loss, and Flamingo's gates."""
+"""Exercises: the shared code, the augmented data, the loss, and Flamingo's gates."""
 
 from collections.abc import Iterator
 

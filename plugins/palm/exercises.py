@@ -1,4 +1,4 @@
-"""What to write oneself: attention with one head of keys and values and a cache, the block, and the loss."""
+"""Exercises: attention with one head of keys and values and a cache, the block, and the loss."""
 
 from collections.abc import Iterator
 

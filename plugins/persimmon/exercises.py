@@ -1,4 +1,4 @@
-"""What to write oneself: squared ReLU, normalised heads that turn by half, and skipped rows."""
+"""Exercises: squared ReLU, normalised heads that turn by half, and skipped rows."""
 
 from collections.abc import Iterator
 

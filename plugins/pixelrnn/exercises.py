@@ -1,4 +1,4 @@
-"""What to write oneself: the masks, the skewed map and its inverse, and the two recurrent layers."""
+"""Exercises: the masks, the skewed map and its inverse, and the two recurrent layers."""
 
 from collections.abc import Iterator
 

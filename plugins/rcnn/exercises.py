@@ -1,4 +1,4 @@
-"""What to write oneself: how boxes overlap, how one is coded by another, which of many stay, and warping."""
+"""Exercises: how boxes overlap, how one is coded by another, which of many stay, and warping."""
 
 from collections.abc import Iterator
 

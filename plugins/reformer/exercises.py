@@ -1,4 +1,4 @@
-"""What to write oneself: the buckets, attention in sorted chunks, pairs that meet twice, and the way back."""
+"""Exercises: the buckets, attention in sorted chunks, pairs that meet twice, and the way back."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the residual, both shortcuts, the sum of the two, and the network around them."""
+"""Exercises: the residual, both shortcuts, the sum of the two, and the network around them."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: theorem 1's weights, and lemma 1's network."""
+"""Exercises: theorem 1's weights, and lemma 1's network."""
 
 from collections.abc import Iterator
 

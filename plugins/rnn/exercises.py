@@ -1,4 +1,4 @@
-"""What to write oneself: the recurrence, and the task that it fails at."""
+"""Exercises: the recurrence, and the task that it fails at."""
 
 from collections.abc import Iterator
 
@@ -23,18 +23,18 @@ EXERCISES = (
         of="model.unroll",
         task="h_t = tanh(W x_t + U h_(t-1) + b) for every t: all states.",
         hints=(
-            "What the input gives is one product for all steps.",
-            "The state's part is state @ recurrent_weight.mT. Stack the states along the time.",
+            "One matrix product computes the input's part for all steps.",
+            "The state's part is state @ recurrent_weight.mT. Stack the states along the time axis.",
         ),
         tries=of_layers,
     ),
     Exercise(
         name="adding problem",
         of="tasks.adding_problem",
-        task="Random values, two of them marked, one in either half; the answer is the sum of the two.",
+        task="Random values, two of them marked, one in each half; the target is the sum of the two.",
         hints=(
             "Draw the values, then the first mark below half of the window, then the second from half on.",
-            "The window is at the end: add length - window to the places of the marks.",
+            "The window is at the end: add length - window to the positions of the marks.",
             "An input is (value, mark): stack them last.",
         ),
         tries=of_sums,

@@ -1,4 +1,4 @@
-"""What to write oneself: positions that skip the filling."""
+"""Exercises: positions that skip the filling."""
 
 from collections.abc import Iterator
 

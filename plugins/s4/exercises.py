@@ -1,4 +1,4 @@
-"""What to write oneself: discretisation, the kernel as defined and by Cauchy sums, and a step in O(order)."""
+"""Exercises: discretisation, the kernel as defined and by Cauchy sums, and a step in O(order)."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: three sequences in two, and the step of AdamW without momentum."""
+"""Exercises: three sequences in two, and the step of AdamW without momentum."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the HiPPO matrix, two discretisations, the kernel, and both views of the system."""
+"""Exercises: the HiPPO matrix, two discretisations, the kernel, and both views of the system."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: guidance, the codebook, the attention to the words, and the way back from noise."""
+"""Exercises: guidance, the codebook, the attention to the words, and the way back from noise."""
 
 from collections.abc import Iterator
 

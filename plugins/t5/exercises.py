@@ -1,4 +1,4 @@
-"""What to write oneself: buckets of distances, the bias made of them, and spans left out and put back."""
+"""Exercises: buckets of distances, the bias made of them, and spans left out and put back."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the attention that knows where it was, the pre-net, zoneout, the decoder's step."""
+"""Exercises: the attention that knows where it was, the pre-net, zoneout, the decoder's step."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: positions, the learning rate, smoothed targets and the decoder's layer."""
+"""Exercises: positions, the learning rate, smoothed targets and the decoder's layer."""
 
 from collections.abc import Iterator
 

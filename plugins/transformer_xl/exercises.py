@@ -1,4 +1,4 @@
-"""What to write oneself: the shift of appendix B, and attention by relative positions."""
+"""Exercises: the shift of appendix B, and attention by relative positions."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the sample with its gradient, the divergence, both densities, and the bound."""
+"""Exercises: the sample with its gradient, the divergence, both densities, and the bound."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What to write oneself: the head as convolutions, and why small filters are stacked."""
+"""Exercises: the head as convolutions, and why small filters are stacked."""
 
 from collections.abc import Iterator
 

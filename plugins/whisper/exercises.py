@@ -1,4 +1,4 @@
-"""What to write oneself: the encoder, attention with a cache, the decoder's layer, the rules of times."""
+"""Exercises: the encoder, attention with a cache, the decoder's layer, the rules of times."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A studio's clean sound against varied sound with wrong transcripts, judged where neither was trained."""
+"""Training on clean studio speech against varied speech with label noise, tested on unseen conditions."""
 
 import copy
 from collections.abc import Callable
@@ -62,10 +62,10 @@ CACHE = Claim(
     control="the whole text at once",
 )
 
-END, START, TRANSCRIBE, TRANSLATE, NO_TIMES, TIMES = range(20, 26)  # then more times
+END, START, TRANSCRIBE, TRANSLATE, NO_TIMES, TIMES = range(20, 26)  # the other timestamp tokens follow
 TOY = Size(2, 48, 4, mels=40, frames=40, tokens=6, vocab=TIMES + 21)
 HOP = 160  # samples, 20 ms
-STEP = 2 * HOP / speech.RATE  # seconds between times, as many as the encoder's positions
+STEP = 2 * HOP / speech.RATE  # seconds between timestamps: one per encoder position
 RATES = (0.002, 0.004)
 BATCH = 48
 CONDITIONS = ("babble", "hum", "telephone", "echo", "clipping")
@@ -74,7 +74,7 @@ Mels = Float[Tensor, "n frames mels"]
 
 
 class Sounds(NamedTuple):
-    """Spectrograms of single digits, which digits they are, and when they begin and end (`STEP`s)."""
+    """Spectrograms of single digits, their labels, and each digit's begin and end in units of `STEP`."""
 
     mels: Mels
     digits: Int[Tensor, " n"]
@@ -87,7 +87,7 @@ def features(waves: Waves) -> Mels:
 
 
 class Said(NamedTuple):
-    """Waves with zeros behind the word, which digits they are, their times, and their lengths in samples."""
+    """Zero-padded waves, with the digits, their begin and end times, and the unpadded lengths in samples."""
 
     waves: Waves
     digits: Int[Tensor, " n"]
@@ -97,7 +97,7 @@ class Said(NamedTuple):
     def noisy(
         self, snr: int | float | Tensor, generator: torch.Generator, colour: speech.Colour = "white"
     ) -> Waves:
-        """The waves with noise that far below the words, in dB; it goes on in the padding."""
+        """Add noise at a signal-to-noise ratio of `snr` dB. The padding gets noise, too."""
         return speech.add_noise(self.waves, snr, generator, colour, self.lengths)
 
 
@@ -112,20 +112,20 @@ def say(count: int, first: int, speakers: int, seed: int) -> Said:
         said = speech.say([digit], speech.speaker(person), generator)
         wave = said.wave[: waves.shape[1]]
         waves[row, : len(wave)], lengths[row] = wave, len(wave)
-        ends = said.durations.cumsum(0)[[0, -2]]  # of the silence before it, and of its last phoneme
+        ends = said.durations.cumsum(0)[[0, -2]]  # end of the initial silence and of the last phoneme
         times[row] = ends * speech.HOP / (2 * HOP)
     return Said(waves, digits, times.round().long().clamp(max=TOY.frames // 2), lengths)
 
 
 def studio(count: int, first: int, seed: int) -> Sounds:
-    """Twenty speakers in a room of 40 dB."""
+    """Twenty speakers at a signal-to-noise ratio of 40 dB."""
     said = say(count, first, 20, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     return Sounds(features(said.noisy(40, generator)), said.digits, said.times)
 
 
 def varied(count: int, first: int, seed: int) -> Sounds:
-    """A hundred speakers, 15 to 40 dB of white or pink noise."""
+    """A hundred speakers with white or pink noise at 15 to 40 dB below the speech."""
     said = say(count, first, 100, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     half, snr = count // 2, 15 + 25 * torch.rand(count, generator=generator)
@@ -137,14 +137,14 @@ def varied(count: int, first: int, seed: int) -> Sounds:
 
 
 def mishear(digits: Int[Tensor, " n"], seed: int, share: float = 0.1) -> Int[Tensor, " n"]:
-    """Transcripts of which some say another digit."""
+    """Replace a `share` of the labels by another digit."""
     generator = torch.Generator().manual_seed(seed)
     wrong = torch.rand(digits.shape, generator=generator) < share
     return torch.where(wrong, (digits + torch.randint(1, 10, digits.shape, generator=generator)) % 10, digits)
 
 
 def ruin(said: Said, condition: str, seed: int) -> Waves:
-    """Conditions that nobody was trained in, in a room of 40 dB."""
+    """Distort speech in a way that neither arm was trained on. Background noise is at 40 dB."""
     generator = torch.Generator().manual_seed(seed)
 
     def room(waves: Waves) -> Waves:
@@ -183,7 +183,7 @@ def experiment(run: Run) -> None:
     kinds = {}
     for arm, make in makers.items():
         train = make(count, 0, seed + 1)
-        # A stream of its own: with that of the noise the wrong labels would be those of the noisiest words.
+        # Its own seed: with the seed of the noise, the noisiest words would get the wrong labels.
         labels = mishear(train.digits, seed + 8) if arm == "varied" else train.digits
         kinds[arm] = (train._replace(digits=labels), make(held, 1000, seed + 3))
     arms = run.arms(kinds, control="studio")
@@ -211,7 +211,7 @@ def to_run(run: Run, sounds: Sounds) -> Sounds:
 
 
 def learn(run: Run, arm: str, sounds: Sounds, choose: Sounds, rate: float) -> tuple[float, Trained]:
-    """A quarter of the utterances is to be translated, another quarter in each batch; none has times."""
+    """Train without timestamps. In each batch a random quarter of the utterances is to be translated."""
     torch.manual_seed(run.seed)
     model = Whisper(TOY).to(run.device, run.dtype)
     steps = run.pick(smoke=3, quick=300, full=5000)
@@ -220,7 +220,7 @@ def learn(run: Run, arm: str, sounds: Sounds, choose: Sounds, rate: float) -> tu
 
 
 def teach_times(run: Run, model: Whisper, sounds: Sounds) -> Whisper:
-    """A copy that goes on with half of its texts between times."""
+    """Fine-tune a copy with timestamps in half of the target texts."""
     timer = copy.deepcopy(model)
     steps = run.pick(smoke=3, quick=80, full=2000)
     descend(run, timer, "times", to_run(run, sounds), 0.002, steps, timed_share=0.5)
@@ -242,7 +242,7 @@ def descend(
         with_times = (torch.rand(BATCH, generator=generator) < timed_share).to(run.device)
         tokens = texts(sounds.digits[rows], translate, sounds.times[rows], with_times)
         logits, wanted = model(mels, tokens[:, :-1])[:, 1:], tokens[:, 2:].clone()
-        # "No times" is asked for, and nothing is to be said behind the end.
+        # "No times" is part of the prompt, and tokens after the end have no target.
         wanted[~with_times, 0] = wanted[~with_times, -1] = -100
         loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten())
         run.descend(loss, optimizer, step=step, metric=f"loss, rate {rate:g}", arm=arm, clip=1.0)
@@ -254,9 +254,9 @@ def texts(
     times: Int[Tensor, "n 2"],
     timed: Bool[Tensor, " n"],
 ) -> Int[Tensor, "n 6"]:
-    """Start, task, and then: no times, word, end, end; or when it begins, word, when it ends, end.
+    """Token sequences: start, task, then "no times", word, end, end; or begin time, word, end time, end.
 
-    The word is the digit's, or in the other language that of the next digit.
+    A "translation" is the other language's word for the next digit.
     """
     word = torch.where(translate, 10 + (digits + 1) % 10, digits)
     task = torch.where(translate, TRANSLATE, TRANSCRIBE)
@@ -267,7 +267,7 @@ def texts(
 
 
 def masked(mels: Mels, generator: torch.Generator) -> Mels:
-    """Up to six neighbouring bands and six frames of a batch are blanked, in both arms."""
+    """Mask up to six adjacent bands and six adjacent frames of a batch, as SpecAugment does (both arms)."""
     low, first = (int(torch.randint(top, (), generator=generator)) for top in (TOY.mels, TOY.frames))
     mels = mels.clone()
     mels[:, :, low : low + int(torch.randint(7, (), generator=generator))] = 0
@@ -276,7 +276,7 @@ def masked(mels: Mels, generator: torch.Generator) -> Mels:
 
 
 def errors(run: Run, model: Whisper, sounds: Sounds) -> float:
-    """The share of digits that are transcribed wrongly: another word, none, or more than one."""
+    """The share of digits transcribed wrongly: a different word, no word, or several words."""
     sounds = to_run(run, sounds)
     found = greedy(model, sounds.mels, (START, TRANSCRIBE, NO_TIMES), END, 3)
     wrong = [text.tokens != [digit] for text, digit in zip(found, sounds.digits.tolist(), strict=True)]
@@ -284,7 +284,7 @@ def errors(run: Run, model: Whisper, sounds: Sounds) -> float:
 
 
 def timed(model: Whisper, mels: Mels) -> Float[Tensor, "n 2"]:
-    """When each digit begins and ends, in steps; NaN where the text is not time, word, time."""
+    """Predicted begin and end of each digit, in `STEP`s; NaN unless the output is time, word, time."""
     found = torch.full((len(mels), 2), torch.nan)
     for row, text in zip(found, greedy(model, mels, (START, TRANSCRIBE), END, 4, times=TIMES), strict=True):
         if len(text.tokens) == 3:
@@ -293,8 +293,8 @@ def timed(model: Whisper, mels: Mels) -> Float[Tensor, "n 2"]:
 
 
 def check_tasks(run: Run, model: Whisper, timer: Whisper, train: Sounds, sounds: Sounds) -> None:
-    """The logits with kept keys and values; how often either task is answered in its own words; errors of
-    times, and those of the mean times in training, which hear nothing."""
+    """Log three checks: logits with and without the KV cache, how often each task is answered in its own
+    language, and timestamp errors beside those of the training set's mean times."""
     sounds = to_run(run, sounds)
     for task, prompt, first in (("transcribe", TRANSCRIBE, 0), ("translate", TRANSLATE, 10)):
         found = greedy(model, sounds.mels, (START, prompt, NO_TIMES), END, 3)
@@ -318,7 +318,7 @@ def check_tasks(run: Run, model: Whisper, timer: Whisper, train: Sounds, sounds:
 
 
 def judge(run: Run, best: dict[str, Best[Trained]], held: int, seed: int) -> None:
-    """The studio with new speakers, and five conditions that are new to both."""
+    """Judge both arms on new speakers, in the studio and in five conditions that neither was trained on."""
     run.phase("evaluate")
     said = say(held, 2000, 200, seed + 5)
     room = said.noisy(40, torch.Generator().manual_seed(seed + 6))
@@ -330,7 +330,7 @@ def judge(run: Run, best: dict[str, Best[Trained]], held: int, seed: int) -> Non
     }
     for (name, arm), share in found.items():
         run.metric(f"errors, {name}", share, arm=arm)
-    half = 0.5 / held  # of an utterance: a share of no errors has a quotient, too
+    half = 0.5 / held  # half an utterance, so that the ratio exists without errors
     saved = [1 - (found[name, "varied"] + half) / (found[name, "studio"] + half) for name in CONDITIONS]
     run.claim(
         ROBUST,

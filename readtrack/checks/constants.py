@@ -11,17 +11,17 @@ from readtrack.checks.watching import files
 
 
 def digest(module: ModuleType) -> str:
-    """A hash of the numbers of a module, or of all modules of a plugin that is a folder: twelve digits.
+    """Hash the named numbers of a module, or of all modules of a plugin's folder, as twelve hex digits.
 
-    Counted are numbers with a name: constants in capitals, defaults of arguments, keyword arguments such as
-    `lr=0.1`, and all arguments of `run.pick` and `run.option`. Not counted: claims, breaks and exercises,
-    numbers amid an expression, and the layout of the source.
+    Named numbers are constants in capitals, default arguments, keyword arguments such as `lr=0.1`, and all
+    arguments of `run.pick` and `run.option`. Claims, breaks, exercises, numbers inside an expression and the
+    layout of the source do not change the hash.
     """
     return hashlib.sha256("\n".join(constants(module)).encode()).hexdigest()[:12]
 
 
 def constants(module: ModuleType) -> Iterator[str]:
-    """Each constant in one layout, with its name, in the order of the source."""
+    """Each constant as normalised source with its name, in source order."""
     for file in sorted(files(module)):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             yield from _in(node)

@@ -23,7 +23,7 @@ app.add_typer(group, name="data")
 weights = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Fetch released weights.")
 app.add_typer(weights, name="weights")
 
-_STEP = 0.01  # share of a file between two lines of progress
+_STEP = 0.01  # redraw the progress line after this fraction of a file
 
 
 @group.command("list")
@@ -88,7 +88,7 @@ def add(
     name: Annotated[str, typer.Argument(help="A known data set, or a name of your own.")],
     source: Annotated[
         Path,
-        typer.Option("--from", help="Its files; or your text file, folder of pictures or of .wav files."),
+        typer.Option("--from", help="Its files, your text file, or your folder of images or .wav files."),
     ],
     kind: Annotated[
         Literal["images", "text", "speech"] | None, typer.Option(help="Kind of data in the folder.")
@@ -96,7 +96,7 @@ def add(
 ) -> None:
     """Copy a data set that is on this machine into your home.
 
-    In a folder of your own, the names of its folders are the labels.
+    The subfolders of your own folder are the labels.
     """
     if not source.exists():
         raise ReadtrackError(f"there is no {source}.")
@@ -134,7 +134,7 @@ def verify(
 
 @group.command()
 def remove(names: Annotated[list[str], typer.Argument(help="Data sets to delete from your home.")]) -> None:
-    """Delete data sets from your home. What you added them from stays."""
+    """Delete data sets from your home. Files that you added are only copies: the originals stay."""
     store = DataSets(Home())
     for name in names:
         terminal.print_out(f"{name} was removed: {format_bytes(store.remove(name))} freed.")
@@ -175,7 +175,7 @@ def _fetch(known: DataSet, yes: bool) -> None:
     try:
         stored = fetch(Home(), known, progress=_Bar(), notice=terminal.print_err, cancel=threading.Event())
     except (KeyboardInterrupt, SyncCancelled):
-        terminal.print_err("Stopped. What arrived is kept; run the command again to continue.")
+        terminal.print_err("Stopped. The downloaded part is kept. Run the command again to continue.")
         raise KeyboardInterrupt from None
     terminal.print_out(
         f"{known.name} is here: {counted(len(stored.files), 'file')}, {format_bytes(stored.size)}."
@@ -190,7 +190,7 @@ def _known(name: str) -> DataSet:
 
 
 class _Bar:
-    """One line of progress, drawn over on a terminal and absent elsewhere."""
+    """Progress on one line that is redrawn in place; nothing is printed if stdout is not a terminal."""
 
     def __init__(self) -> None:
         self._drawn = -1.0

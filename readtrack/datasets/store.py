@@ -220,7 +220,7 @@ def check_weights(folder: Path, known: DataSet) -> None:
 
 
 def unpacked(part: Path, known: DataSet) -> dict[str, tuple[int, str]]:
-    """Replace the archives of `known` in the folder `part` by their files; returns these as in `Stored`."""
+    """Unpack the archives of `known` in the folder `part` and delete them; returns `Stored.files`."""
     files: dict[str, tuple[int, str]] = {}
     for file in known.files:
         folder = part / "unpacking"

@@ -1,4 +1,4 @@
-"""The replication card of a run: what was asked, with which seed, versions and code, and what came out.
+"""The replication card of a run: its job, seed, software versions, code and results.
 
 A card is one HTML or Markdown file. People read the page; `readtrack replay` reads the JSON inside it.
 """
@@ -58,12 +58,12 @@ class CardClaim:
 class Card:
     """A run that can be repeated.
 
-    job       what the run was asked for, place and time left out
+    job       the run's job, without place and time
     versions  of readtrack, Python and torch
-    machine   what it ran on, without its name
+    machine   the machine that it ran on, without its name
     code      hashes of the statements that ran; {} where the run did not keep them
-    edited    how the code differed from what ships, "" where it did not
-    outcome   why there are no claims, where there are none
+    edited    how the code differed from the shipped plugin, or ""
+    outcome   how the run ended, which explains missing claims
     """
 
     paper: str
@@ -119,7 +119,7 @@ class Card:
 
     @classmethod
     def from_json(cls, body: Any) -> Card:
-        """Whoever wrote `body`, what comes out is safe to print. Raises ValueError if it is no card."""
+        """Parse an untrusted card; its texts become safe to print. Raises ValueError if it is not a card."""
         if not isinstance(body, dict) or body.get("readtrack_card") != SCHEMA:
             raise ValueError("it is not a card of this version of readtrack")
         body = clean(body)
@@ -145,12 +145,12 @@ class Card:
 
 
 def _choices(job: Mapping[str, Any]) -> None:
-    """Raises ValueError for what no command line takes: a person may paste the card's command."""
+    """Raises ValueError for values that `readtrack run` would reject, as people paste the card's command."""
     if job["budget"] not in get_args(Budget) or job["only"] not in (None, *get_args(Only)):
-        raise ValueError("its budget or its part of the run is none")
+        raise ValueError("its budget or part of the run is unknown")
     for name in ("device", "dtype"):
         if not re.fullmatch(r"[a-z]+\d*(:\d+)?", job[name]):
-            raise ValueError(f"its {name} is none")
+            raise ValueError(f"its {name} is invalid")
 
 
 def _quoted(text: str) -> str:
@@ -166,7 +166,7 @@ def _finite(value: Any) -> Any:
 def _finite_number(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError("a number of it is not finite")
+        raise ValueError("it contains a number that is not finite")
     return number
 
 
@@ -180,7 +180,7 @@ def _fact(value: Any) -> Any:
 def _claim(fields: Mapping[str, Any]) -> CardClaim:
     claim = Claim.from_json(fields["claim"])
     for bound in (*claim.rule, *claim.guards, *claim.control_reaches):
-        bound.holds(0.0 if bound.direction is None else float(bound.direction))  # raises for what is no rule
+        bound.holds(0.0 if bound.direction is None else float(bound.direction))  # raises if it is not a rule
     timed = {one_line(name): _timed(one) for name, one in fields["timed"].items()}
     return CardClaim(
         claim=claim,
@@ -202,7 +202,7 @@ def _number(value: float | None) -> float:
 
 
 def of_run(record: Record, folder: Path, title: str, tell: Discretion, note: str = "") -> Card:
-    """The card of a run that has ended. Raises ReadtrackError for any other, and without its job."""
+    """The card of a finished run. Raises ReadtrackError if it has not ended or its job cannot be read."""
     if record.job is None or record.outcome is None:
         raise ReadtrackError(f"the run {record.run_id} has not ended, or its job.json cannot be read.")
     asked = ((name, getattr(record.job, name)) for name in _JOB)
@@ -232,7 +232,7 @@ def _told(value: Any, tell: Discretion) -> Any:
 
 
 def of_events(record: Record, tell: Discretion) -> list[CardClaim]:
-    """The claims that the run judged; those that another version of readtrack wrote are left out."""
+    """The claims that the run judged, without any that this version of readtrack cannot read."""
     found = []
     for event in record.claims:
         try:
@@ -270,6 +270,6 @@ def of_library(library: Library, folder: Path, *, private: bool) -> Card:
 
 
 def as_json(card: Card) -> str:
-    """The card for a data block: nothing in it ends a script element or begins a comment."""
+    """The card as JSON for a script element, escaped so that it cannot close the element."""
     text = json.dumps(card.to_json(), ensure_ascii=False, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

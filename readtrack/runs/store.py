@@ -56,8 +56,8 @@ def _reason(error: Exception) -> str:
 def write_end_event(folder: Path, outcome: Outcome, detail: str, *, elapsed: float | None = None) -> Record:
     """Write the `end` event unless the run has one, and `result.json`. Returns the whole record.
 
-    `elapsed` is seconds since the worker started (default: the time of the last event). Events of a run on
-    another machine, or that cannot be read, are left as they are: only `result.json` is written.
+    `elapsed` is seconds since the worker started (default: the time of the last event). If the run is
+    on another machine or its events cannot be read, only `result.json` is written.
 
     Raises OSError if that cannot be written.
     """
@@ -95,7 +95,7 @@ def summaries(
 
 
 def run_folders(home: Home) -> list[Path]:
-    """Skips links and names with control characters, which no run here has."""
+    """Skips links, and names with control characters: readtrack creates neither."""
     try:
         return [
             Path(entry)

@@ -1,4 +1,4 @@
-"""Which ingredient a run shall do without; shows the command for it."""
+"""Dialog that chooses the ingredient to leave out of a run, and shows the command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.screens.run_options import Selector
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, wrapped
 
-_WIDTH = 70  # of the page: the dialog's less its frame
+_WIDTH = 70  # columns of the page: the dialog's width without its frame
 _MOST_LINES = 12
 
 
@@ -28,7 +28,7 @@ class BreakChoice(NamedTuple):
 
 
 class ChooseBreak(Dialog[BreakChoice | None]):
-    """Gives the break and the budget, or None for escape."""
+    """Returns the break and the budget, or None on escape."""
 
     CSS_PATH: ClassVar = "choose_break.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,7 +44,7 @@ class ChooseBreak(Dialog[BreakChoice | None]):
         self._page = LineView(self._lines)
         self._page.styles.height = min(len(self._lines(_WIDTH)), _MOST_LINES)
         self._budget = Selector(get_args(Budget), budget, id="budget")
-        self._budget.can_focus = False  # left and right change it from the page
+        self._budget.can_focus = False  # the page has the focus; left and right change the budget from there
         self._command = Static(id="command", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -63,7 +63,7 @@ class ChooseBreak(Dialog[BreakChoice | None]):
         self._show_command(self._breaks[0].name)
 
     def _lines(self, width: int) -> list[Line]:
-        """Each break's name, which the cursor is on, and below it what is taken away."""
+        """Each break as a name that the cursor can select, with its description below."""
         lines: list[Line] = []
         for number, one in enumerate(self._breaks, 1):
             key = str(number) if number <= 9 else " "
