@@ -32,7 +32,7 @@ from .model import END, FIRST_BYTE, VOCAB, ByT5, padded, to_ids
 
 SIZE = Claim(
     name="the released size",
-    sentence="The small configuration has the parameters of the released model.",
+    sentence="The small configuration has as many parameters as the released model.",
     paper=Figure("300 million; the released configuration makes 299,637,760", where="table 1"),
     rule=(Bound("parameters", "==", 299_637_760),),
     kind="identity",
@@ -52,8 +52,8 @@ DROPOUT = Break(
 
 ROBUST = Claim(
     name="accuracy on noisy text",
-    sentence="Trained on clean texts, a model of bytes classifies texts with dropped or repeated letters "
-    "better than a model of byte-pair tokens, and clean texts as well.",
+    sentence="Trained on clean texts, a byte-level model classifies texts with dropped or repeated letters "
+    "better than a model with byte-pair tokens, and clean texts equally well.",
     paper=Figure("competitive with token models, and significantly more robust to noise", read="abstract"),
     rule=(
         at_least("accuracy, drop 20 %", "bytes", 0.2, minus="tokens", toward=0.0),

@@ -27,15 +27,17 @@ from readtrack.plugin import (
 from ..vit import patches
 from .model import Fuyu, layout
 
-ANYWHERE = Break("newlines anywhere", "As many newlines, at random places among the patches.", "near miss")
+ANYWHERE = Break(
+    "newlines anywhere", "The same number of newlines, at random positions among the patches.", "near miss"
+)
 WIDTH_FIRST = Break(
     "width first", "No newlines; a token before the first patch says how many columns there are.", "rival"
 )
 
 SIZE = Claim(
     name="the released size",
-    sentence="This folder's defaults have the parameters of the released model: Persimmon's and one matrix "
-    "for patches.",
+    sentence="With its default sizes this model has as many parameters as the released one: Persimmon's, "
+    "and one matrix for image patches.",
     paper=Figure("9.41 billion parameters", where="the released files", read="secondary"),
     rule=(
         Bound("parameters", "==", 9_408_238_592),
@@ -50,12 +52,12 @@ STEPS = 400
 
 NEWLINES = Claim(
     name="newlines",
-    sentence="After 400 steps a decoder that gets a newline after each row of patches says more often in "
-    "which column a mark is than one without, on images of sizes that neither was trained on, and hardly "
-    "less often than on sizes that it was trained on.",
+    sentence="After 400 steps a decoder with a newline token after each row of patches names the column of "
+    "a mark more often than one without, on image sizes that neither was trained on. It is almost as "
+    "accurate there as on the sizes that it was trained on.",
     paper=Figure(
-        "A newline tells the model when a line has broken; with it existing position embeddings do for "
-        "different image sizes. No number.",
+        "A newline token tells the model where a row ends, so that the existing position embeddings work "
+        "for different image sizes. No number is given.",
         where="the post, model architecture",
         read="text",
     ),
@@ -69,11 +71,11 @@ NEWLINES = Claim(
     after_steps=STEPS,
     breaks=(ANYWHERE, WIDTH_FIRST, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Two blocks of width 32, images of 2 to 5 patches either way, each of 2 × 2 pixels of noise, "
-    "one of them marked, and one question: in which column? Three sizes are kept out of training: 3 × 5, "
-    "5 × 3 and 4 × 4. No text is learnt from but the answer. On sizes seen in training the column guessed at "
-    "random is right in 34 % of images; the length of the sequence and the place of the mark, which are all "
-    "that the control sees, allow 73 %.",
+    deviations="Two blocks of hidden size 32. Images are 2 to 5 patches high and wide, a patch is 2 × 2 "
+    "pixels of noise, and one patch is marked. The only question is in which column it is. Three sizes are "
+    "kept out of training: 3 × 5, 5 × 3 and 4 × 4. The loss is taken on the answer alone. On training sizes "
+    "a random guess of the column is right in 34 % of images. The control sees only the length of the "
+    "sequence and the position of the mark, which allow 73 %.",
     headline=True,
     history=(
         (

@@ -38,45 +38,46 @@ IGNORED = -100  # `ignore_index` of `cross_entropy`
 ORDINALS = ("first", "second")
 
 UNTUNED = Break(
-    "the mask without tuning", "The model that has always seen the prompt is asked through the mask."
+    "the mask without tuning",
+    "The gist mask is applied to the model that was trained with the whole prompt visible, without tuning.",
 )
 HALF = Break(
     "a gist of half the prompt",
-    "The gist token sees the second half of the prompt alone, in which the second setting stands.",
+    "The gist token sees only the second half of the prompt, which contains the second setting.",
     "near miss",
 )
 LAST = Break(
     "the prompt's last token",
-    "No gist token is needed: what follows sees the last token of the prompt, which has seen the others, and "
-    "is tuned alike.",
+    "There is no gist token. Later tokens see only the last token of the prompt, which has seen the others. "
+    "The model is tuned in the same way.",
     "rival",
 )
 
 TASK = (
-    "Prompts are 2 settings of 10 values among 24 filling words, requests ask for both in any order; a tenth "
-    "of all combinations of settings is never trained on, and judged. A model of two layers and width 48 is "
-    "trained for 60 steps with the whole prompt in view, then tuned for 140; the paper tunes LLaMA-7B and "
-    "FLAN-T5-XXL on instructions, and judges by ROUGE-L and by other models and people. "
+    "A prompt has 2 settings of 10 values among 24 filler words, and requests ask for both in any order. A "
+    "tenth of all combinations of settings is held out for the test. A model of two layers and hidden size "
+    "48 is trained for 60 steps with the whole prompt visible, then tuned for 140. The paper tunes LLaMA-7B "
+    "and FLAN-T5-XXL on instructions, and evaluates with ROUGE-L, other models and people. "
 )
 
 COMPRESSES = Claim(
     name="a gist against no prompt",
-    sentence="After 140 steps of tuning with the mask, the model answers by one gist token what it cannot "
-    "know without a prompt, on each of the settings in prompts of 26 tokens that it has never seen.",
+    sentence="After 140 steps of tuning with the mask, the model answers from one gist token what it cannot "
+    "know without a prompt. It does so for both settings, in unseen prompts of 26 tokens.",
     paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=tuple(
         at_least(f"accuracy, {setting} setting", "gist", 0.3, minus="no prompt", toward=0.1)
         for setting in ORDINALS
     ),
     guards=(Bound("cached tokens, prompt / gist", "==", 26.0),),
-    control="the same model tuned alike without a prompt: nothing that follows it sees the gist token "
-    "either; each at the best of the same rates",
+    control="the same model tuned in the same way without a prompt, where later tokens do not see the gist "
+    "token either; each at the best of the same learning rates",
     control_arm="no prompt",
     control_reaches=(at_least("accuracy", "whole prompt", 0.9),),
     after_steps=STEPS,
     breaks=(HALF, LAST, UNTUNED, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "A gist that carries one of the settings alone does not do.",
+    deviations=TASK + "A gist that carries only one of the settings fails the rule.",
     history=(
         (
             "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds, without a rival; the whole "
@@ -87,11 +88,13 @@ COMPRESSES = Claim(
 
 HARMLESS = Claim(
     name="a gist against the whole prompt",
-    sentence="By one gist token the model answers nearly as well as by the whole prompt of 26, tuned alike.",
+    sentence="With one gist token the model answers nearly as accurately as with the whole prompt of 26 "
+    "tokens, tuned in the same way.",
     paper=Figure("up to 26 times compression with minimal loss of quality", read="abstract"),
     rule=(at_least("accuracy", "gist", -0.1, minus="whole prompt", toward=-0.3),),
     guards=(Bound("cached tokens, prompt / gist", "==", 26.0),),
-    control="the same model tuned alike with the whole prompt in view, at the best of the same rates",
+    control="the same model tuned in the same way with the whole prompt visible, at the best of the same "
+    "learning rates",
     control_arm="whole prompt",
     learned=(at_least("accuracy", "whole prompt", 0.9, over="every answer"),),
     breaks=(HALF, LAST, UNTUNED, UNTRAINED),
@@ -108,14 +111,16 @@ HARMLESS = Claim(
 
 FASTER = Claim(
     name="answers come sooner",
-    sentence="With the gist in the cache an answer takes less time than with the prompt read again.",
+    sentence="With the gist in the cache an answer takes less time than when the prompt is processed again.",
     paper=Figure("up to 40 % fewer operations and 4.2 % less time", read="abstract"),
     rule=(
         Speedup("an answer", over="the prompt read anew", threshold=1.07, axes={"prompt": 832}, mode="until"),
     ),
-    control="the model that reads the prompt each time; its cache of the whole prompt is timed beside it",
-    deviations="A small model, one request, and a prompt of 832 tokens that is read anew; the cache of the "
-    "whole prompt is timed, and not judged. The paper times LLaMA-7B and FLAN-T5-XXL on shorter prompts.",
+    control="the model that processes the prompt each time; a cache of the whole prompt is timed for "
+    "comparison",
+    deviations="A small model, one request, and a prompt of 832 tokens that is processed again. The cache "
+    "of the whole prompt is timed but not judged. The paper times LLaMA-7B and FLAN-T5-XXL on shorter "
+    "prompts.",
 )
 
 Texts = tuple[Int[Tensor, "_ _"], Int[Tensor, "_ _"]]  # inputs and targets

@@ -27,17 +27,20 @@ from readtrack.scores import log_spectral_distance, periodicity
 from .model import V1, V2, V3, Generator, Judged, Periods, Scales, discriminator_loss
 from .training import Pair, adversarial, against_griffin_lim, mel_of
 
-NO_PERIODS = Break("no periods", "The judges of periods get the period 1: they see every sample in a row.")
-ONE_PERIOD = Break("one period", "All five judges of periods have the period 2.", "near miss")
+NO_PERIODS = Break(
+    "no periods", "The multi-period discriminators have period 1, so that they see consecutive samples."
+)
+ONE_PERIOD = Break("one period", "All five multi-period discriminators have period 2.", "near miss")
 SPECTRA = Break(
     "judges of spectra",
-    "Convolutions over magnitude spectrograms with windows of three lengths, in the place of the periods.",
+    "Convolutions over magnitude spectrograms with three window lengths replace the multi-period "
+    "discriminators.",
     "rival",
 )
 
 SIZES = Claim(
     name="the paper's sizes",
-    sentence="The three generators have the paper's numbers of weights.",
+    sentence="The three generators have the paper's parameter counts.",
     paper=Figure("13.92, 0.92 and 1.46 million.", where="table 1", read="secondary"),
     kind="identity",
     rule=(Bound("largest difference from the paper's millions", "<=", 0.011),),
@@ -46,23 +49,25 @@ SIZES = Claim(
 
 PERIODS_TELL = Claim(
     name="periods tell speech",
-    sentence="After 80 steps, judges of several periods tell speech from the same spectrogram with made "
-    "phases better than judges of several scales with as many weights.",
+    sentence="After 80 steps, multi-period discriminators tell speech from its spectrogram with "
+    "reconstructed phases better than multi-scale discriminators with the same number of parameters.",
     paper=Figure(
-        "Without judges of periods opinion falls from 4.10 to 2.28, without those of scales to 3.74.",
+        "Without multi-period discriminators the mean opinion score falls from 4.10 to 2.28, without "
+        "multi-scale discriminators to 3.74.",
         where="table 2",
     ),
     rule=(at_least("area under the curve", "periods", 0.02, minus="scales", toward=0.0),),
-    control="judges of scales: the same sounds, steps and rates, each at its best",
+    control="multi-scale discriminators on the same sounds, with the same steps and learning rates, each "
+    "arm at its best rate",
     control_arm="scales",
     control_reaches=(at_least("area under the curve", "scales", 0.6),),
     after_steps=80,
     breaks=(NO_PERIODS, ONE_PERIOD, SPECTRA, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The paper takes the judges out of a long training and asks listeners; here they are trained "
-    "by themselves, small and briefly, on voices made by formula at 8 kHz, against Griffin and Lim's phases. "
-    "A generator is trained beside it, for too few steps to ask this of its sound. The quoted opinions are "
-    "of generated speech, not of judges that classify.",
+    deviations="The paper removes discriminators from a long adversarial training and asks listeners. Here "
+    "small discriminators are trained briefly and on their own, to tell a synthetic voice at 8 kHz from its "
+    "reconstruction by Griffin and Lim's algorithm. A generator is trained as well, for too few steps to "
+    "judge its sound. The paper's opinion scores rate generated speech, not discriminators.",
     history=(
         (
             "Until November 2026 the claim had the same bound, no near miss and no rival, and did not say "

@@ -40,8 +40,8 @@ from .recurrent import (
 
 ALONE = Claim(
     name="each example alone",
-    sentence="An example's result does not depend on the other examples of its batch, and is the same in "
-    "training and in use.",
+    sentence="The output for an example does not depend on the other examples of its batch, and is the same "
+    "in training and at inference.",
     paper=Figure("No new dependence between training cases", where="introduction", read="text"),
     rule=(
         Bound("layer norm: other examples", "==", 0.0),
@@ -65,8 +65,9 @@ _INVARIANT = {
 
 TABLE_1 = Claim(
     name="table 1",
-    sentence="Layer normalisation does not see its weights scaled and shifted together, nor one example "
-    "scaled; batch normalisation sees those, and does not see one unit's weights scaled.",
+    sentence="Layer normalisation is invariant to shifting all weights and to scaling one example, and "
+    "batch normalisation is not. Batch normalisation is invariant to scaling one unit's weights, and layer "
+    "normalisation is not.",
     paper=Figure("The rows of batch and layer normalisation", where="table 1", read="table"),
     rule=tuple(
         Bound(f"{norm}: {change}", "<=", KEPT) if invariant else Bound(f"{norm}: {change}", ">=", 0.1)
@@ -75,14 +76,16 @@ TABLE_1 = Claim(
     ),
     kind="identity",
     control="batch normalisation",
-    deviations="Up to rounding; without the small number under the root.",
+    deviations="Up to rounding, and without the ε under the root.",
 )
 
-CENTRED = Break("no division", "The mean is subtracted, and nothing is divided.", "near miss")
-NOTHING = Break("no normalisation", "A bias alone, which sees no other example either.", "rival")
+CENTRED = Break(
+    "no division", "The mean is subtracted, but nothing is divided by the standard deviation.", "near miss"
+)
+NOTHING = Break("no normalisation", "Only a bias, which does not depend on other examples either.", "rival")
 SCALED_START = Break(
     "orthogonal start",
-    "No normalisation: the recurrent weights start orthogonal, not four times as large.",
+    "No normalisation. The recurrent weights start orthogonal instead of four times as large.",
     "rival",
 )
 
@@ -90,9 +93,9 @@ STEPS_OF_4 = 809  # three passes over the digits
 
 SMALL_BATCHES = Claim(
     name="loss at batches of 4, layer against batch normalisation",
-    sentence="After 809 steps on batches of 4, three passes over the digits, a network with layer "
-    "normalisation has a lower held-out loss than one with batch normalisation, and at most 1.1 times its "
-    "own after three passes in batches of 32.",
+    sentence="After 809 steps on batches of 4, which are three epochs, a network with layer normalisation "
+    "has a lower held-out loss than one with batch normalisation. Its loss is at most 1.1 times its own "
+    "after three epochs on batches of 32.",
     paper=Figure(
         "On MNIST robust to the batch size, and trains faster than batch normalisation",
         where="section 6.6, figure 6",
@@ -123,13 +126,13 @@ RECURRENT_STEPS = 150
 
 RECURRENT = Claim(
     name="loss of a recurrent network from large weights, with and without",
-    sentence="After 150 steps a recurrent network whose weights start four times too large has a third of "
-    "the held-out loss with layer normalisation that it has without.",
+    sentence="After 150 steps a recurrent network whose weights start four times too large reaches at "
+    "most a third of the held-out loss when layer normalisation is added.",
     paper=Figure(
         "Very effective at stabilizing the hidden state dynamics", where="abstract", read="abstract"
     ),
     rule=(at_least("loss", "without", 3.0, over="with", toward=1.0),),
-    control="the same network with a bias alone",
+    control="the same network with only a bias in place of the normalisation",
     control_arm="without",
     control_reaches=(at_most("loss", "orthogonal, without", 0.8),),
     after_steps=RECURRENT_STEPS,

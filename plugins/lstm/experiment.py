@@ -29,18 +29,19 @@ from .model import LSTM, State, States, unroll_fast
 
 CAROUSEL = Claim(
     name="constant error carousel",
-    sentence="With the forget gate held at 1, the error on a cell comes back over a hundred steps as it was.",
+    sentence="With the forget gate held at 1, the error of a cell flows back over a hundred steps unchanged.",
     paper=Figure("The error flows back without ever being scaled.", where="sections 3.2 and 4", read="text"),
     rule=(Bound("largest deviation of the error from 1 after 100 steps", "==", 0.0),),
     kind="identity",
-    deviations="Untrained cells, inputs of Gaussian noise; as in 1997 no error goes back through the gates.",
+    deviations="The cells are untrained and their inputs are Gaussian noise. As in 1997, no error flows "
+    "back through the gates.",
 )
 
 FLOW = Claim(
     name="gradient over lags",
-    sentence="The whole gradient over a hundred steps, through cells and gates, arrives too while the forget "
-    "gate is at 1, where a simple recurrent network's vanishes. At the bias of 1 that the layer starts with, "
-    "it shrinks as well, to about a ten-millionth.",
+    sentence="With the forget gate at 1, the full gradient through cells and gates also reaches back over a "
+    "hundred steps, where that of a simple recurrent network vanishes. With the layer's default forget bias "
+    "of 1 the gradient shrinks as well, to about a ten-millionth.",
     paper=Figure(
         "Errors in a cell do not decay; those of other networks do.", where="section 3", read="text"
     ),
@@ -62,13 +63,14 @@ FLOW = Claim(
         ),
     ),
     kind="theorem",
-    control="a simple recurrent network of the same width, at its usual initial weights",
+    control="a simple recurrent network of the same hidden size, with its usual initialisation",
     shortcuts=(
         "log10 of growth over 100 steps, forget bias 1",
         "log10 of growth over 100 steps, rectified units that start at the identity",
     ),
-    deviations="Untrained networks of 64 units in float64, inputs of Gaussian noise. A bias of 1 is how the "
-    "layer starts unless it is told otherwise. The gradient is whole, where the paper cuts it off at a cell.",
+    deviations="The networks are untrained, have 64 units in float64, and get Gaussian noise as input. The "
+    "layer's default forget bias is 1. The gradient is not truncated, where the paper truncates it at a "
+    "cell.",
     history=(
         (
             "Until November 2026 this claim was counted as measured. Nothing is trained in it, and initial "
@@ -78,19 +80,22 @@ FLOW = Claim(
 )
 
 LEAKY = Break(
-    "leaky cells", "Half of a cell is forgotten at each step: all gates but forget gates learn.", "near miss"
+    "leaky cells",
+    "Each cell forgets half of its state at each step. All gates except the forget gates learn.",
+    "near miss",
 )
-NO_MEMORY = Break("no memory", "The forget gates start shut: a cell keeps nothing.")
+NO_MEMORY = Break("no memory", "The forget gates start closed, so that a cell keeps nothing.")
 IDENTITY = Break(
     "rectified units, identity start",
-    "A simple network of rectified units whose recurrent weights start at the identity (Le et al. 2015).",
+    "A simple recurrent network of rectified units whose recurrent weights start at the identity (Le et al. "
+    "2015).",
     "rival",
 )
 
 LONG_LAGS = Claim(
     name="long lags",
-    sentence="In 800 steps the adding problem over fifty elements is learned, on which a simple network of "
-    "tanh units stays at chance.",
+    sentence="In 800 steps an LSTM learns the adding problem over fifty elements, on which a simple "
+    "recurrent network of tanh units stays at chance.",
     paper=Figure(
         "Minimal lags of 50 to 500: at most 3 of 2560 sequences wrong (error over 0.04).",
         where="section 5.4 and table 7",
@@ -100,9 +105,9 @@ LONG_LAGS = Claim(
         at_least("learned", "LSTM", 1.0, called="runs with an error under 0.01, LSTM"),
         at_least("error", "RNN", 0.14, toward=0.1, called="error at its best rate, RNN"),
     ),
-    control="a simple recurrent network: same width, sequences and steps, its own best of the same rates; "
-    "it must learn to add where the marks lie in the last five of the fifty steps. To answer 1 always is an "
-    "error of 0.167",
+    control="a simple recurrent network with the same hidden size, sequences and steps, at its best of the "
+    "same learning rates. It must learn to add when the marks are in the last five of the fifty steps. "
+    "Always answering 1 gives an error of 0.167",
     control_arm="RNN",
     control_reaches=(
         at_most(
@@ -111,17 +116,17 @@ LONG_LAGS = Claim(
     ),
     breaks=(LEAKY, NO_MEMORY, IDENTITY, UNTRAINED),
     chosen_on=(0, 1, 2, 3, 4),
-    deviations="Values in [0, 1] instead of [-1, 1]. All sequences have fifty elements, with a mark in each "
-    "half, at lags of 37 and 12 on average. There are 32 cells with gates of their own, where the "
-    "paper has two blocks of two. Forget gates, a linear output, Adam on batches of 32 at a rate that falls "
-    "to nothing, and a gradient that is not truncated are not the paper's. At the same width the simple "
-    "network has a quarter of the parameters.",
+    deviations="Values are in [0, 1] instead of [-1, 1]. All sequences have fifty elements, with a mark in "
+    "each half, at average lags of 37 and 12. There are 32 cells, each with its own gates, where the paper "
+    "has two blocks of two. The paper has no forget gates and no linear output, does not use Adam on "
+    "batches of 32 with a learning rate that falls to zero, and truncates the gradient. At the same hidden "
+    "size the simple network has a quarter of the parameters.",
     headline=True,
     history=(
         (
-            "Until November 2026 the rates began at 0.02, and the control had to learn nothing. Lower ones "
-            "are tried now, at which rectified units learn, and the simple network must learn with near "
-            "marks. The bounds of the rule are unchanged."
+            "Until November 2026 the learning rates began at 0.02, and nothing was required of the control. "
+            "The grid now has lower rates, at which rectified units learn, and the simple network must "
+            "learn the task with marks near the end. The bounds of the rule are unchanged."
         ),
     ),
 )

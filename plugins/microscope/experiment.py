@@ -12,25 +12,26 @@ from ..saliency import network as network_of_saliency
 from ..saliency.network import CLASSES, SIDE, Pair, PairNet, draw, learn, networks
 from .units import CUTS, Strongest, optimised, responses, strongest
 
-UNTRAINED = Break("untrained", "The network that draws has learned nothing.")
+UNTRAINED = Break("untrained", "The network that the images are optimised for is untrained.")
 
 MEANS = Claim(
     name="more than one network's quirk",
-    sentence="Pictures that are optimised for one network's classes are named rightly by another one, which "
-    "started from other weights.",
+    sentence="Images that are optimised for one network's classes are classified correctly by another "
+    "network, which was initialised differently.",
     paper=Figure(
-        "Pictures show what a unit looks for. A gallery, no number.",
+        "Images show what a unit responds to. There is a gallery and no number.",
         where="OpenAI's announcement",
         read="text",
     ),
     rule=(Bound("named rightly, drawn by trained - by untrained", ">=", 0.25, direction=0.05),),
-    control="pictures drawn in the same way by the initial weights; chance is one fifth",
+    control="images optimised in the same way for the untrained network; chance is one fifth",
     control_reaches=(Bound("digits that the other network names", ">=", 0.8),),
     guards=(Bound("units whose picture excites them more than any image, trained", ">=", 0.9),),
     breaks=(UNTRAINED,),
     chosen_on=(0, 1),
-    deviations="Not eight vision models but two small networks, trained on the same scenes of 20 × 20 with "
-    "two of five digits; twelve pictures for each class, from other noise, in 100 steps with shifts.",
+    deviations="Two small networks, trained on the same scenes of 20 × 20 pixels with two of five digits, "
+    "replace eight vision models. Twelve images for each class are optimised from different noise, in 100 "
+    "steps with random shifts.",
 )
 
 

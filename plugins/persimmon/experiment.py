@@ -33,7 +33,7 @@ from .model import Persimmon, squared_relu
 
 SIZE = Claim(
     name="the released size",
-    sentence="This folder's defaults have the parameters of the released model.",
+    sentence="With its default sizes this model has as many parameters as the released one.",
     paper=Figure("9.3 billion with unused embeddings; the released files 9,397,175,296", read="secondary"),
     rule=(Bound("parameters", "==", 9_397_175_296),),
     kind="identity",
@@ -41,8 +41,8 @@ SIZE = Claim(
 
 HIGHEST = "highest learning rate that trains well"
 
-NO_NORM = Break("no norm", "Queries and keys stay as they are.")
-ONE_NORM = Break("queries alone", "Keys stay as they are.", "near miss")
+NO_NORM = Break("no norm", "Neither queries nor keys are normalised.")
+ONE_NORM = Break("queries alone", "Only the queries are normalised, not the keys.", "near miss")
 CLIPPED = Break("clipping", "No norm; gradients are clipped to a norm of 1.", "rival")
 
 STEPS = 90
@@ -58,7 +58,7 @@ WIDER = Claim(
     paper=Figure("normalised for stability; the post shows no ablation", where="the post", read="secondary"),
     rule=(at_least(HIGHEST, "norm", 2.0, over="no norm", toward=1.1),),
     guards=(at_most("largest score over its bound", "norm", 1.001),),
-    control="the same model without the norm, over the same rates, no gradients clipped",
+    control="the same model without the norm, over the same learning rates, without gradient clipping",
     control_arm="no norm",
     control_reaches=(at_least("nats a character", "letter frequencies", 0.3, minus="no norm"),),
     after_steps=STEPS,
@@ -84,8 +84,8 @@ POST = Figure(
 
 SPARSE = Claim(
     name="zeros gained by training, at the loss of GELU",
-    sentence="After 90 steps with squared ReLU the share of hidden numbers that are zero is 5 points above "
-    "that of the untrained model, and the model predicts as well as with GELU.",
+    sentence="After 90 steps with squared ReLU the share of hidden activations that are zero is 5 points "
+    "above that of the untrained model, and the model predicts as well as with GELU.",
     paper=POST,
     rule=(
         at_least("share of zeros", "squared ReLU", 0.05, minus="untrained", toward=0.0),
@@ -108,7 +108,7 @@ SPARSE = Claim(
 
 NINETY = Claim(
     name="squared ReLU sparsity of at least 90 %",
-    sentence="After 90 steps with squared ReLU at least 90 % of the hidden numbers are zero.",
+    sentence="After 90 steps with squared ReLU at least 90 % of the hidden activations are zero.",
     paper=POST,
     rule=(at_least("share of zeros", "squared ReLU", 0.9),),
     control="GELU, which has no zeros",
@@ -129,8 +129,8 @@ NINETY = Claim(
 
 SKIPPED = Claim(
     name="time saved where 95 % of the numbers are zero",
-    sentence="For one token whose hidden numbers are zero by 95 %, reading only the other rows is 1.5 times "
-    "as fast as the product with all rows.",
+    sentence="For one token with 95 % of its hidden activations at zero, reading only the rows of the "
+    "others is 1.5 times as fast as the product with all rows.",
     paper=Figure("opportunities for faster inference", where="the post, footnote 2", read="secondary"),
     rule=(Speedup("the second product", over="strong", threshold=1.5, axes={"share of zeros": 0.95}),),
     control="the product with all rows",

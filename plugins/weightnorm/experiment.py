@@ -31,10 +31,10 @@ from .model import MeanOnlyBatchNorm, WeightNorm, axes, start_from_data
 
 INVARIANCE = Claim(
     name="length apart",
-    sentence="The size of v does not matter to the result, its gradient is at right angles to it, and so v "
-    "only grows.",
+    sentence="The output does not depend on the length of v. The gradient of v is therefore orthogonal to "
+    "v, and gradient steps can only make v longer.",
     paper=Figure(
-        "v's length grows with every update: its gradient is at right angles to w",
+        "the norm of v grows with every update, because its gradient is orthogonal to w",
         where="section 2.1",
         read="secondary",
     ),
@@ -68,20 +68,22 @@ DEVIATIONS = (
 FASTER = Claim(
     name="loss with weight normalisation, without, and without from the same start",
     sentence="After 70 steps of SGD a network with weight normalisation has a lower held-out loss than the "
-    "same network without, from He's weights and from the same data-dependent start.",
+    "same network without it, both from He initialisation and from the same data-dependent initialisation.",
     paper=Figure("Much of the speed-up of batch normalisation", where="abstract", read="abstract"),
     rule=(
         at_most("loss", "weight norm", 0.65, over="plain", toward=1.0),
         at_most("loss", "weight norm", 0.9, over="same start", toward=1.0),
     ),
-    control="the same network without, from He's weights and from those that the start from data gives",
+    control="the same network without weight normalisation, from He initialisation and from the weights "
+    "that the data-dependent initialisation gives",
     control_arm="same start",
     control_reaches=(at_most("loss", "same start", 1.5),),
     after_steps=STEPS,
     breaks=(CONSTANT_LENGTH, NO_START, CLIPPED, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "On some seeds the network hardly learns from He's weights in so few steps, so "
-    "it is the one from the same start that must have learned.",
+    deviations=DEVIATIONS + "On some seeds the network with He initialisation hardly learns in 70 steps, so "
+    "the network with the data-dependent start is the control that must have "
+    "learned.",
     headline=True,
     history=(
         (
@@ -96,19 +98,20 @@ SHARE = "share of batch norm's gain in log loss"
 MEAN_ONLY = Claim(
     name="loss with mean-only batch normalisation and with weight normalisation alone",
     sentence="After 70 steps weight normalisation with mean-only batch normalisation has a lower held-out "
-    "loss than weight normalisation alone, and most of the gain of batch normalisation.",
+    "loss than weight normalisation alone, and achieves most of the gain of batch normalisation.",
     paper=Figure("7.31 % error on CIFAR-10, the paper's best", where="table 1", read="secondary"),
     rule=(
         at_most("loss", "mean-only", 0.8, over="weight norm", toward=1.0),
         Bound(SHARE, ">=", 0.6, direction=0.0),
     ),
-    control="weight normalisation alone; the same network without, and with batch normalisation",
+    control="weight normalisation alone; also the same network without normalisation and with batch "
+    "normalisation",
     control_arm="weight norm",
     control_reaches=(at_least("loss", "plain", 1.5, over="batch norm"),),
     after_steps=STEPS,
     breaks=(CONSTANT_MEAN, EXAMPLES_MEAN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "Compared in what it gains over the plain network, not in the final error.",
+    deviations=DEVIATIONS + "The comparison is by the gain over the plain network, not by the final error.",
     history=(
         (
             "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds; its only break was weight "
