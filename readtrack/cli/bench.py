@@ -87,9 +87,8 @@ def compare(
         )
         return
     for name, record in (("a", a), ("b", b)):
-        how = [record.job.condition] if record.job is not None and record.job.condition else []
-        words = ", ".join([record.run_id, *how, runs.environment(record.environment)])
-        terminal.print_out(one_line(f"{name}: {words}"))
+        apart = [record.job.condition] if record.job is not None and record.job.condition else []
+        terminal.print_out(one_line(f"{name}: {', '.join([record.run_id, *apart, runs.how(record)])}"))
     if judged:
         _heading("Claims")
         _print_claims(judged, (a, b))

@@ -175,6 +175,12 @@ def end(record: Record) -> str:
     return f"{outcome(record.outcome)} in {format_duration(record.duration)}{peak}"
 
 
+def how(record: Record) -> str:
+    """`quick, seed 0, completed in 2 min, cpu (AMD EPYC), float32, ...`: how the run was made and ended."""
+    asked = [record.job.budget, f"seed {record.job.seed}"] if record.job is not None else []
+    return ", ".join(filter(None, [*asked, end(record), environment(record.environment)]))
+
+
 def cause(record: Record) -> str:
     """Why a run did not complete, in one line."""
     text = f"{record.paper} {_ENDED.get(str(record.outcome), 'ended')}"

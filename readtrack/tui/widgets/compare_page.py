@@ -39,10 +39,13 @@ def page(a: Record, b: Record, edits: Sequence[Edit], width: int) -> list[Line]:
 def _facts(a: Record, b: Record, width: int) -> list[Line]:
     lines: list[Line] = []
     for name, record in (("a", a), ("b", b)):
-        job = record.job
-        how = [job.budget, f"seed {job.seed}", job.condition] if job is not None else []
-        words = ", ".join(filter(None, [*how, runs.end(record), runs.machine(record)]))
-        said = join((f"{name} ", "bold $link"), (record.run_id, "bold"), f"  {words}")
+        apart = record.job.condition if record.job is not None else ""
+        said = join(
+            (f"{name} ", "bold $link"),
+            (record.run_id, "bold"),
+            (f"  {apart}" if apart else "", "bold $reading"),
+            f"  {runs.how(record)}",
+        )
         lines += wrapped(said, width, indent=1)
     return lines
 
