@@ -3,7 +3,7 @@
 Dimensions: count, pixels, bins (of the spectrum, all frames after one another).
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -49,18 +49,21 @@ class Data(NamedTuple):
 def draw(run: Run, labels: int) -> Data:
     """Digits parted anew by each seed; `labels` of those to train on are known by name."""
     images, digits = data.digits()
-    if run.budget == "smoke":
-        images, digits = images[:200], digits[:200]
+    most = run.pick(smoke=200, quick=len(images), full=len(images))
+    images, digits = images[:most], digits[:most]
     parted = data.parts(images.flatten(1), digits, seed=run.seed, choose=0.15, judge=0.4)
     images, digits = parted.train
     train = paired(run, "train", images.repeat(COPIES, 1), digits.repeat(COPIES))
-    choose, judge = (paired(run, part, *getattr(parted, part)) for part in ("choose", "judge"))
+    choose, judge = paired(run, "choose", *parted.choose), paired(run, "judge", *parted.judge)
     return Data(train, train.take(torch.arange(labels)), choose, judge)
 
 
-def paired(run: Run, part: str, images: Tensor, digits: Tensor) -> Pairs:
+Part = Literal["train", "choose", "judge"]
+
+
+def paired(run: Run, part: Part, images: Tensor, digits: Tensor) -> Pairs:
     """Each image with noise, and a sound of its own."""
-    generator = run.generator(f"{part}, noise and sounds")
+    generator = run.data(f"noise and sounds to {part}", part)
     noisy = images + IMAGE_NOISE * torch.randn(images.shape, generator=generator)
     sound = spectra(waves(digits, generator, SOUND_NOISE))
     return Pairs(

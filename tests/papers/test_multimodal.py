@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.testing import assert_close
 
+from readtrack.checks.constants import digest
 from readtrack.papers import multimodal
 from readtrack.papers.gpt2 import GPT2
 from readtrack.papers.multimodal import (
@@ -232,8 +233,7 @@ def test_keys_sound_as_on_a_telephone():
 
 
 def test_the_set_up_is_the_stated_one():
-    assert experiment_module.RATES == (0.0005, 0.002, 0.008, 0.032, 0.128)
-    assert experiment_module.SHARED_RATES == (0.000125, 0.0005, 0.002, 0.008, 0.032)
+    assert digest(experiment_module) == "f0c239eb943e"
     assert (task.IMAGE_NOISE, task.SOUND_NOISE) == (0.4, 0.7)
     alone = experiment_module.autoencoder(("image",), ("image",))
     with_sound = experiment_module.autoencoder(("image",), ("image", "sound"))
@@ -269,33 +269,39 @@ def test_the_experiment_runs(run_experiment):
     assert [artifact["kind"] for artifact in record.artifacts] == ["table", "image"]
 
 
-def test_a_null_run_compares_equals(run_experiment):
-    record = run_experiment(multimodal, null=True)
-    values = [v for c in record.claims for name, v in c["values"].items() if " - " in name]
-    by_cca = [v for c in record.claims for name, v in c["values"].items() if name.endswith("- CCA")]
-    assert [value for value in values if value not in by_cca] == [0.0, 0.0]
-
-
-def test_the_break_leaves_both_claims(run_experiment):
-    record = run_experiment(multimodal, broken="another digit's sound")
-    assert len(record.claims) == 2
-
-
-def test_the_break_gives_other_sounds_to_training_alone(part_of_run, monkeypatch):
-    seen = []
-    monkeypatch.setattr(experiment_module, "learn_features", lambda run, data: seen.append(data))
-    monkeypatch.setattr(experiment_module, "learn_shared", lambda run, data: seen.append(data))
-    for broken in ("", "another digit's sound"):
-        experiment_module.experiment(part_of_run(broken=broken))
-    whole, also_whole, mixed, also_mixed = seen
-    assert whole is also_whole
-    assert mixed is also_mixed
+def test_other_sounds_are_heard_in_training_alone(part_of_run):
+    run = part_of_run()
+    whole = task.draw(run, 40)
+    mixed = experiment_module.with_other_sounds(run, whole)
     assert torch.equal(mixed.train.image, whole.train.image)
     assert not torch.equal(mixed.train.sound, whole.train.sound)
     assert torch.equal(mixed.train.sound.sort(0).values, whole.train.sound.sort(0).values)
     for part in ("labelled", "choose", "judge"):
         for mine, theirs in zip(getattr(mixed, part), getattr(whole, part), strict=True):
             assert torch.equal(mine, theirs)
+
+
+def test_the_rivals_codes_are_unit_vectors_of_one_modality():
+    towers = experiment_module.Towers()
+    batch = task.Pairs(torch.randn(4, 64), torch.randn(4, task.FEATURES["sound"]), torch.zeros(4).long())
+    image, sound = (towers.code(batch.present(name)) for name in ("image", "sound"))
+    assert_close(image.norm(dim=1), torch.ones(4))
+    scores = 5 * image @ sound.T
+    expected = (F.cross_entropy(scores, torch.arange(4)) + F.cross_entropy(scores.T, torch.arange(4))) / 2
+    assert_close(experiment_module.contest(towers, batch), expected)
+
+
+def test_each_row_is_judged_by_a_reader_of_the_other_modality(part_of_run):
+    data = task.draw(part_of_run(), 40)
+
+    def code(present):
+        ((name, features),) = present.items()
+        return features[:, :30] + (name == "sound")
+
+    right = experiment_module.judged(code, data, data.judge, of="sound", on="image")
+    reader = experiment_module.reader(code, data, "sound")
+    named = reader(data.judge.image[:, :30]).argmax(1)
+    assert right.tolist() == [float(one == two) for one, two in zip(named, data.judge.digit, strict=True)]
 
 
 def test_every_variant_is_right(check_benchmark):
