@@ -343,6 +343,8 @@ def _conclude(
                 write_text(output / name, text)
         except OSError as error:
             raise ReadtrackError(f"Could not write {output}: {error.strerror}.") from error
+    if made["data"]:
+        terminal.print_out(f"Data set: {made['data']}. Published verdicts are on the papers' default data.")
     _print(rows, remarks)
     if output is not None:
         kept = len(table.facts) - len(claims)

@@ -239,6 +239,18 @@ def test_a_claim_that_does_not_hold_is_exit_code_0(cli: Cli, plugins: Path) -> N
 
 
 @pytest.mark.slow
+def test_verdicts_on_other_data_name_them(cli: Cli, home: Home, plugins: Path) -> None:
+    write(plugins, "toy_sgd", body='run.option("images", "")')
+    done = cli("verify", "toy_sgd", "--jobs", "2", "--data", "digits")
+    assert done.returncode == 0, done.stderr
+    first, second, *_ = done.stdout.splitlines()
+    assert first == "Data set: digits. Published verdicts are on the papers' default data."
+    assert second.startswith("✓ reproduced      toy_sgd: gain: gain 1.0")
+    assert [run["settings"] for run in runs(home).values()] == [{"images": "digits"}] * 5
+    assert cli("verify", "toy_sgd", "--jobs", "2").stdout.startswith("✓ reproduced")  # runs of its own
+
+
+@pytest.mark.slow
 def test_what_is_there_is_taken(cli: Cli, home: Home, plugins: Path) -> None:
     write(plugins, "toy_sgd")
     cli("verify", "toy_sgd", "--jobs", "2")
