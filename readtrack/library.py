@@ -1,4 +1,4 @@
-"""The reading list and all that belongs to it, seen as one: what the app and the command line ask.
+"""The reading list with its journal, notes, PDFs and runs: one interface for the app and the commands.
 
 A subject is a paper's id, or `row:<key>` for a row of the checklist that has no papers.
 """
@@ -67,7 +67,7 @@ class Library:
 
     @property
     def untouched(self) -> bool:
-        """Whether the reader has said nothing of any paper yet."""
+        """Whether the reader has not given any paper a state, tag or rating yet."""
         return not self._view.readings
 
     @property
@@ -86,7 +86,7 @@ class Library:
         return self._named or locate(self.home)
 
     def reload(self) -> None:
-        """Look at the disk again: the list, the journal, the plugins, the metadata."""
+        """Read the list, the journal, the plugins and the metadata from disk again."""
         self.catalog = load_cached(self.list_path, self.home.cache)
         self.listed = self.catalog.listed()
         self._rows = {item.subject: item for _, item in self.catalog.walk() if isinstance(item, Row)}
@@ -101,7 +101,7 @@ class Library:
         self._read_journal()
 
     def read_journal_again(self) -> bool:
-        """Read what other processes have said since; whether there was anything."""
+        """Read journal entries that other processes have written; returns whether there were any."""
         changed = _size(self.home.journal) != self._journal_size
         if changed:
             self._read_journal()
@@ -142,7 +142,7 @@ class Library:
         return self._name(subject)
 
     def hand_over(self, names: Mapping[str, Sequence[str]]) -> None:
-        """Give what the journal says of rows, by their names in it, to papers of which it says nothing yet.
+        """Move the states, tags and ratings of rows to papers that have none yet.
 
         One undo takes all of it back.
         """
@@ -179,7 +179,7 @@ class Library:
             self._journal.append([orphan], about=about, rating=None)
         self._read_journal()
 
-    # What the reader said
+    # The reader's states, tags and ratings
 
     def state(self, subject: str) -> State:
         """The state in the journal, else "read" where the reader's own list has a tick, else "todo"."""
@@ -261,13 +261,13 @@ class Library:
         self._change([subject] if rating != self._known(subject).rating else [], rating=rating)
 
     def undo(self) -> str | None:
-        """Take back the last change that still counts; says what was undone, None if there was nothing."""
+        """Undo the last change; returns its description, or None if there was nothing to undo."""
         entries = self._journal.undo()
         self._read_journal()
         return self._undone(entries) if entries else None
 
     def redo(self) -> str | None:
-        """Redo the last change that was undone; says which, None if there was none or it is too late."""
+        """Redo the last undone change; returns its description, or None if there is none to redo."""
         entries = self._journal.redo()
         self._read_journal()
         return self._redone(entries) if entries else None
@@ -348,7 +348,7 @@ class Library:
                 raise ReadtrackError(f"{query!r} is ambiguous: {shown}. Name one of them.")
         raise _unknown(query, [*papers, *(alias for paper in papers.values() for alias in paper.aliases)])
 
-    # What lies in the home folder
+    # Files in the home folder
 
     def runnable(self) -> dict[str, PluginRef]:
         """The plugins by name, as found when the library was opened or reloaded; imports none."""
@@ -398,7 +398,7 @@ class Library:
                 self._write_note(subject, after)
 
     def add_to_note(self, subject: str, paragraph: str) -> None:
-        """Put a paragraph below the note. Raises as `save_note`."""
+        """Append a paragraph to the note. Raises as `save_note`."""
         self.change_note(subject, lambda note: below(note, paragraph))
 
     def _write_note(self, subject: str, text: str) -> None:

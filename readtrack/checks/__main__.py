@@ -115,7 +115,7 @@ def main(name: str, file: Path) -> None:
 
 
 def in_words(error: Exception) -> str:
-    """What a check found; of Python's own errors also the type and the line that raised it."""
+    """The message of a failed check; for Python's own errors also the type and the line that raised it."""
     own = type(error).__module__ == "builtins" and not isinstance(error, AssertionError)
     if str(error) and not own:
         return str(error)

@@ -71,7 +71,7 @@ def check_variants(module: ModuleType, dtype: torch.dtype) -> None:
     rows = _measured(cases_of(module, dtype), dtype)
     for row in rows:
         what = f"{row['case']}, {row['variant']}, {row['mode']}, {str(dtype).removeprefix('torch.')}"
-        # What a rival makes of half precision, or a rival that never arrives, is not the plugin's fault.
+        # A rival that is inaccurate in half precision or does not finish is not the plugin's fault.
         judged = row["role"] == "paper" or (dtype.itemsize >= 4 and row["mode"] != "until")
         assert not judged or row["skipped"] or row["ok"]["passed"], f"{what}: {row['ok'].get('reason')}"
     if dtype.itemsize < 4:
@@ -137,7 +137,7 @@ def check_optimizer(implementation: object) -> None:
     torch.manual_seed(0)
     moved, left = (torch.randn(3, requires_grad=True) for _ in range(2))
     before = left.detach().clone()
-    # Some find the length of a step themselves.
+    # Some optimisers find the step size themselves.
     settings = {"lr": 0.1} if "lr" in inspect.signature(implementation).parameters else {}
     optimizer = implementation([moved, left], **settings)
 

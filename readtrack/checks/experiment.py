@@ -162,7 +162,7 @@ def check_plain(record: Record, claims: Sequence[Claim], *, budget: str = "smoke
 
 
 def check_claims(claims: Sequence[Claim]) -> None:
-    """What stands in a claim: a source, a control, and breaks for what is measured."""
+    """Fails if a claim is incomplete: for example a measured one without a break or a control."""
     assert claims, "no claim is defined at module level"
     names = [claim.name for claim in claims]
     assert len(set(names)) == len(names), f"two claims of one name: {names}"

@@ -1,6 +1,6 @@
 """Mutants of a plugin's comparisons: mistakes that the checks of `readtrack.checks.comparing` must find.
 
-`python -m readtrack.checks.mutants NAME FILE` writes what became of each to FILE as JSON.
+`python -m readtrack.checks.mutants NAME FILE` writes the fate of each mutant to FILE as JSON.
 
 Each mutant changes what the experiment hands to `Run.compare`, or the data that it asks for, and is then
 checked like any plugin. A mutant that changes no number of a short run does not apply to the plugin.
@@ -39,7 +39,7 @@ CHECKS = {
 
 
 class Outcome(NamedTuple):
-    """What became of a mutant: "killed", "survived" or "does not apply"; and what killed it."""
+    """The fate of a mutant ("killed", "survived" or "does not apply"), and the check that killed it."""
 
     mutant: str
     fate: Literal["killed", "survived", "does not apply"]
@@ -182,7 +182,7 @@ MUTANTS: tuple[type[Mutant], ...] = (
 
 
 def outcomes(module: ModuleType, folder: Path) -> Iterator[Outcome]:
-    """What becomes of each mutant of a plugin whose experiment compares arms."""
+    """The fate of each mutant of a plugin whose experiment compares arms."""
     sound = _numbers(ShortRuns.of(module, folder / "sound"))
     for mutant in MUTANTS:
         try:

@@ -1,4 +1,4 @@
-"""What must hold for a plugin's exercises: its own code passes, an empty body does not."""
+"""Checks of a plugin's exercises: the paper's own code passes and an empty body fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does that its events do not say: lines executed, networks evaluated as in training."""
+"""Observe a run beyond its events: executed lines, and networks evaluated in training mode."""
 
 from __future__ import annotations
 

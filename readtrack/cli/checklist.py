@@ -226,7 +226,7 @@ def _cells(library: Library, line: _Line) -> _Cells:
 
 
 def _shown(text: str, paper: Paper | None = None) -> str:
-    """On a terminal as in the app; in a pipe as it was written."""
+    """As in the app on a terminal; as the reader wrote it in a pipe."""
     return wording.words(text, paper) if terminal.on_terminal() else text
 
 

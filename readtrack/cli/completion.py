@@ -103,7 +103,7 @@ def _next(arguments: list[Any], given: int) -> Iterator[Any]:
 
 
 def _values(path: str, parameter: Any, typed: list[str]) -> Iterator[str]:
-    """What an argument or option of a command may be; nothing where it is a file or free text."""
+    """The possible values of a command's argument or option; none for a file or free text."""
     from readtrack.home import Home
 
     name = parameter.name

@@ -134,7 +134,7 @@ def verify(
 
 @group.command()
 def remove(names: Annotated[list[str], typer.Argument(help="Data sets to delete from your home.")]) -> None:
-    """Delete data sets from your home. Files that you added are only copies: the originals stay."""
+    """Delete data sets from your home. The originals of added files stay."""
     store = DataSets(Home())
     for name in names:
         terminal.print_out(f"{name} was removed: {format_bytes(store.remove(name))} freed.")

@@ -20,14 +20,14 @@ _NO_ROOM = {
 
 
 def run(command: Callable[[], int | None]) -> int:
-    """The exit code of `command`, or of what it raised."""
+    """The exit code of `command`, or of the exception that it raised."""
     terminal.prepare()
     try:
         code = _said(command)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python flushes stdout again when it ends.
+        # The reader of our output closed the pipe. Python flushes stdout again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 

@@ -25,7 +25,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 _PACKAGES = ("textual", "typer", "arxiv")
 _FOR_RUNS = ("torch", "numpy", "scikit-learn", "jaxtyping")
-# Asked of the Python that runs papers; it imports none of them.
+# Runs in the Python that runs papers. It looks up versions without importing the packages.
 _WHAT_IS_THERE = """
 import json, platform, sys
 from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +38,7 @@ for name in ("readtrack", *sys.argv[1:]):
 print(json.dumps(found))
 """
 _HANGING = 19  # columns before a finding's text
-# Whether it is well (None: that is for the reader to say), what it is about, what there is to say.
+# Whether it is in order (None: the reader has to judge), its topic, and its text.
 _Finding = tuple[bool | None, str, str]
 _SIGNS: dict[bool | None, tuple[str, terminal.Style]] = {
     True: ("ok   ", "green"),
@@ -76,7 +76,7 @@ def _available() -> list[dict[str, Any]]:
 
 
 def _asked() -> list[dict[str, Any]]:
-    """The same from a process of that Python: a torch that breaks at import ends nothing else."""
+    """The same, from a separate process, because importing a broken torch can crash it."""
     environment = {name: value for name, value in os.environ.items() if name != interpreter.VARIABLE}
     command = [interpreter.path(), "-P", "-m", "readtrack", "devices", "--json"]
     try:
@@ -153,7 +153,7 @@ def doctor(
 
 
 def _mend(home: Home) -> int:
-    """Put right what can be; how many things could not."""
+    """Repair the findings that can be repaired; returns the number of failed repairs."""
     from readtrack.library import Library
     from readtrack.upkeep import findings
 
@@ -288,7 +288,7 @@ def _runs(home: Home) -> Iterator[_Finding]:
     if not own and found["readtrack"] != __version__:
         yield False, "runs", f"{whose}: {versions}; it needs readtrack {__version__}: {install}"
     elif missing := [name for name in _FOR_RUNS if not found[name]]:
-        # Who only keeps a list is well without; who names another Python is not.
+        # Missing packages are fine for a reader who only keeps a list, but not if they set another Python.
         text = f"{whose} has no {', '.join(missing)}, so papers cannot be run. To install: {install}"
         yield own, "runs", text
     else:

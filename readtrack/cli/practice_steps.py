@@ -53,14 +53,14 @@ def edit(desk: Desk, sheet: Sheet | None) -> None:
 
 
 def show_solution(desk: Desk, sheet: Sheet) -> None:
-    """Print the diff to the paper's code; that it was seen is noted."""
+    """Print the diff to the paper's code, and record that the reader has seen it."""
     for line in desk.solution(sheet):
         style = _DIFF.get(line[:1])
         terminal.print_out(terminal.paint(line, style) if style else line)
 
 
 class Followed:
-    """A run that is followed by a loop that has other things to do: call `look` a few times a second."""
+    """A run followed from another event loop, which calls `look` a few times a second."""
 
     def __init__(self, process: Running) -> None:
         self.process, self.record = process, Record.from_job(process.job)
@@ -71,7 +71,7 @@ class Followed:
         return self.record.outcome is not None
 
     def look(self) -> bool:
-        """Whether there is something new."""
+        """Whether there are new events."""
         outcome = self.process.poll()  # before reading, so that the last events are not missed
         events = list(self._reader.read_new() if outcome is None else self._reader.read_rest())
         for event in events:
@@ -154,7 +154,7 @@ def prove(library: Library, desk: Desk) -> None:
 
 
 def offer_implemented(library: Library, desk: Desk) -> None:
-    """Ask whether the paper's state shall be "implemented"; without a terminal say how."""
+    """Offer to mark the paper as "implemented"; without a terminal, print the command for it."""
     if desk.paper not in library.catalog.papers or library.state(desk.paper) == "implemented":
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

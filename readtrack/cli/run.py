@@ -198,7 +198,7 @@ def _hang_up_raises() -> Iterator[None]:
     def receive(number: int, frame: FrameType | None) -> None:
         raise _HangUp
 
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: whatever happens to the terminal
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, whatever happens to the terminal
         yield
         return
     before = signal.signal(signal.SIGHUP, receive)

@@ -24,7 +24,7 @@ _PAINT = re.compile(r"(\x1b\[(?:0|(?:[12]|3[1236])(?:;(?:[12]|3[1236]))*)m)")
 
 
 def prepare() -> None:
-    """Let stdout and stderr say every character in some way, whatever the locale's encoding is."""
+    """Make stdout and stderr accept every character, with escapes if the locale's encoding lacks it."""
     codecs.register_error("readtrack", _spell_in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

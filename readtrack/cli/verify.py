@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from readtrack.verdicts import Judged, Verdict
 
 _TICK = 0.1  # seconds
-# Where this machine keeps a file is not for a page that others read; a link is left alone.
+# Local paths do not belong on a public page. Links stay.
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")
 
 app = typer.Typer(rich_markup_mode=None)
@@ -224,7 +224,7 @@ def _audit_seeds() -> list[int]:
 
 
 def _names(library: Library, queries: list[str]) -> list[str]:
-    """The plugins to run, in the order of the list; all there are if none is requested."""
+    """The plugins to run, in the order of the list; all plugins if none is requested."""
     plugins = library.runnable()
     wanted = {runnable(library, query) for query in queries} or set(plugins)
     if not wanted:
@@ -280,7 +280,7 @@ def _follow(verification: Verification) -> int | None:
 
 
 def _stop(verification: Verification) -> None:
-    """Leave no run behind, whatever ended the loop."""
+    """Stop all runs that are still alive, however the loop ended."""
     verification.cancel()
     while not verification.done:
         verification.step()
@@ -296,7 +296,7 @@ def _tell(event: VerifyEvent) -> None:
         return
     error = record.error
     if error and error.get("kind") == "usage" and error.get("phase") == "import":
-        # No such device: it would be the same with every other run.
+        # No such device: every other run would fail in the same way.
         raise ReadtrackError(one_line(str(error.get("message"))))
     said = f"completed in {format_duration(record.duration)}"
     if record.outcome != "completed":

@@ -43,16 +43,16 @@ class Watch:
 
     def __init__(self, library: Library, desk: Desk) -> None:
         self._library, self._desk = library, desk
-        self._seen = 0  # when the file that was checked last had been saved, in nanoseconds
-        self._proven = 0  # the same, of the file with which the claims were tested last
+        self._seen = 0  # modification time in ns of the file that was checked last
+        self._proven = 0  # modification time of the file that the claims were tested with last
         self._check: practice_steps.Followed | None = None
         self._written: dict[str, str] = {}  # to the exercises being checked
         self._proof: practice_steps.Followed | None = None
         self._found: dict[str, ExerciseJudged] = {}
-        self._page: list[PracticeLine] = []  # of the exercise that does not pass, or a diff, or the claims
-        self._top = 0  # its first line in view
+        self._page: list[PracticeLine] = []  # details of the failed exercise, a diff, or the claims
+        self._top = 0  # first visible line of the details
         self._message: list[PracticeLine] = []
-        self._yes: Callable[[], object] | None = None  # what a yes to the question does
+        self._yes: Callable[[], object] | None = None  # the action if the reader answers yes
         self._usual: list[Any] = []  # the terminal's own settings
         self._drawn: object = None
 
@@ -110,7 +110,7 @@ class Watch:
             self._choose(key)
 
     def _do(self, change: Callable[[], object]) -> None:
-        """What the reader asked for, or why it could not be done."""
+        """Perform the action of a key, or show why it failed."""
         try:
             change()
         except ReadtrackError as error:
@@ -119,7 +119,7 @@ class Watch:
     # Checks, and the run with the reader's code
 
     def _follow(self) -> None:
-        """Take in what the runs have come to."""
+        """Read new results of the runs."""
         check, proving = self._check, self._proof
         if check is not None and check.look():
             self._found |= {event["name"]: event for event in check.record.exercises}
@@ -172,7 +172,7 @@ class Watch:
     # The screen
 
     def _draw(self) -> None:
-        """All of it, where something has changed."""
+        """Redraw the whole screen if something has changed."""
         size = shutil.get_terminal_size()
         standings = self._desk.standings()
         current = self._desk.current()

@@ -1,4 +1,4 @@
-"""A voice made by formula, whose phonemes, durations and pitch are known exactly. Nothing is recorded.
+"""A synthetic voice, whose phonemes, durations and pitch are known exactly. Nothing is recorded.
 
 A train of pulses and noise, shaped by moving formants: twenty phonemes, ten words ("zero" to "nine"),
 speakers with a pitch and a vocal tract of their own. 8,000 samples a second, so S and F differ little, as on
@@ -8,8 +8,8 @@ Frame t is centred at sample 80 t, in the synthesis as in `log_mel`, so a phonem
 spectrogram's rows of the same numbers.
 
 Two rules for who trains on it. Digital silence sits at the floor of `log_mel`, and a network trained with
-noise has never seen it: "clean" is a quiet room, `add_noise(wave, 40, generator)`. And to read digits half a
-second of context is enough: do not expect that a wider one helps.
+noise has never seen it: "clean" is a quiet room, `add_noise(wave, 40, generator)`. And half a second
+of context is enough to recognise digits: do not expect a longer context to help.
 
 Vowels: formants as Peterson and Barney 1952 (doi 10.1121/1.1906875) measured them in men. The consonants, the
 gains and the durations are set by hand.
@@ -50,7 +50,7 @@ _BURST = 2  # frames: the end of a stop, where the noise is let out
 
 
 class _Sound(NamedTuple):
-    """How a phoneme is made: formants in Hz, where a glide goes; the noise's gain, centre and width in Hz."""
+    """Parameters of a phoneme: formants and a glide's targets in Hz; the noise's gain, centre and width."""
 
     milliseconds: float
     voice: float
@@ -259,7 +259,7 @@ def pad(utterances: Sequence[Utterance]) -> tuple[Float[Tensor, "n samples"], In
     return torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths
 
 
-# How it is made
+# Synthesis
 
 
 def _spell(words: Sequence[Word], generator: torch.Generator) -> list[int]:

@@ -1,5 +1,4 @@
-"""What a rule asked and what was found, bound by bound: rows that kept their values, and earlier rows whose
-numbers are words."""
+"""A rule's thresholds and the measured effects, bound by bound. Earlier verdicts keep numbers as text."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ class NumberRange:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What became of a bound in a null run or with a break. role: "" for a null run."""
+    """The outcome of a bound in a null run or with a break. role: "" for a null run."""
 
     name: str
     role: str
@@ -82,7 +81,7 @@ class Found:
 
     @property
     def even(self) -> str:
-        """What the value is called from which an effect has the right sign."""
+        """Label of the value from which on an effect has the right sign."""
         equal = 1.0 if self.effect.ratio else 0.0
         return "no effect" if self.effect.even == equal else "weak from"
 
@@ -100,7 +99,7 @@ class Found:
 
     @property
     def told(self) -> str:
-        """All of it in a sentence, for who does not see the drawing."""
+        """The effect as a sentence, for screen readers."""
         spread = f", {'95 % interval' if self.way == 'interval' else 'range'} {self.between}"
         guard = f" It does not count: {self.guard} clears it." if self.guard else ""
         mean = f"{self.mean}{spread if self.between else ''}"
@@ -117,7 +116,7 @@ def asked(op: str, threshold: float) -> str:
 
 
 def said(words: str, metric: str) -> NumberRange | None:
-    """What `words`, as `Judged.ours` or a run's `ours` has them, say of a metric."""
+    """Parse a metric's numbers from `words`, the text in `Judged.ours` or a run's `ours`."""
     at = words.find(metric)
     while at >= 0:
         found = _VALUE.match(words, at + len(metric))

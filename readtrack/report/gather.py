@@ -1,4 +1,4 @@
-"""What the report is made of: the list, the shipped verdicts, and the reader's runs, read once."""
+"""Data for the report: the list, the shipped verdicts, and the reader's runs, read once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ListedPaper:
 
 @dataclass
 class ReportSource:
-    """What pages are made from.
+    """The data that pages are made from.
 
     library  None for a report of what ships
     plugins  the plugins whose code is shown
@@ -182,7 +182,7 @@ def shipped_table() -> VerdictTable:
 
 
 def of_shipped() -> ReportSource:
-    """What ships with readtrack: its list, verdicts and plugins, and nothing of the reader's."""
+    """Data that ship with readtrack (list, verdicts, plugins), without any of the reader's."""
     from readtrack.plugins.find import shipped as shipped_plugins
     from readtrack.reading_list.load import load as load_list
     from readtrack.reading_list.load import shipped

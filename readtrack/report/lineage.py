@@ -1,4 +1,4 @@
-"""What builds on what, as one drawing: years from left to right, the list's sections as bands."""
+"""The papers' lineage as one drawing: years from left to right, the list's sections as bands."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from readtrack.reading_list.catalog import Paper
 from readtrack.svg import Drawn, element, text
 
-_FROM = 2012  # from this year on there are so many papers that a year takes more room
+_FROM = 2012  # from this year on a year is wider, because it has more papers
 _EARLY, _LATE = 40, 56  # pixels of a year
 _LANE, _TITLE, _TOP = 22, 26, 34
 _LETTER = 7.6  # pixels, about
-_BOW = 34  # pixels that a line over other papers of its row rises, doubled
+_BOW = 34  # twice the height in pixels of a line that passes over other papers in its row
 _POINTED_AT = "stroke:var(--arm0);stroke-width:2.4;opacity:1"
 
 
@@ -93,7 +93,7 @@ def _years(years: Iterable[int]) -> tuple[dict[int, int], int]:
 
 
 def _nearest(papers: Mapping[str, Paper], one: str) -> list[str]:
-    """What it builds on, without what that builds on already: the longer way says it."""
+    """The papers that it builds on, without those that another of them builds on (transitive reduction)."""
     parents = [parent for parent in papers[one].builds_on if parent in papers]
     above = {parent: _above(papers, parent) for parent in parents}
     return [one for one in parents if not any(one in above[other] for other in parents if other != one)]

@@ -1,7 +1,7 @@
 """Pictures, sounds, tables and texts of a run, made anew for the report.
 
-What a record calls a picture or a sound is decoded and encoded again: a page never links to a file that came
-from elsewhere, and what such a file says of its origin is not passed on.
+Pictures and sounds are decoded and encoded again, so that a page never links to an untrusted file and no
+metadata are passed on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WINDOW, _HOP, _FLOOR, _RANGE, _GREYS = 256, 32, -50.0, 75.0, 16
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """alt: what is to be seen, in the plugin's words or the record's; width, height: in the page.
+    """alt: description of the picture by the plugin or the record; width, height: in the page.
 
     across, down  names of columns and rows that have room beside the picture
     """
@@ -87,7 +87,7 @@ class Text:
 
 @dataclass(slots=True)
 class Media:
-    """What a run shows. problems: what could not be read."""
+    """A run's artifacts. problems: artifacts that could not be read."""
 
     pictures: list[Picture]
     sounds: list[Sound]
@@ -146,7 +146,7 @@ def media(record: Record, folder: Path, below: str, tell: Discretion) -> Media:
                 f"{below}/{stem}",
                 tell,
             )
-        except Exception as error:  # decoders raise whatever they like for what is damaged or hostile
+        except Exception as error:  # decoders raise arbitrary exceptions for damaged or hostile files
             found.problems.append(f"{name} could not be read ({type(error).__name__}).")
             continue
         if event.get("kind") == "image":
@@ -175,7 +175,7 @@ def _names(said: object, tell: Discretion) -> tuple[str, ...]:
 
 
 def _alternative(event: Artifact, name: str, caption: str) -> str:
-    """What is known of a picture that the plugin does not describe: `Maps, 4 rows of 6 pictures. Scenes.`"""
+    """Alternative text for a picture without a description: `Maps, 4 rows of 6 pictures. Scenes.`"""
     rows, columns, head = event.get("rows"), event.get("columns"), name.rstrip(".")
     if (
         isinstance(rows, int)

@@ -68,7 +68,7 @@ class ClaimView:
 
     @property
     def tried_words(self) -> str:
-        """What the fold with the other runs is called: outcomes only where no strip has them."""
+        """Heading of the collapsed list of other runs, with their outcomes if no strip shows them."""
         if any(bound.strip and len(bound.strip.lanes) > 1 for bound in self.shown):
             return "What the runs below “Found here” change"
         said = ", ".join(f"{one.name} ({OUTCOMES[one.verdict]})" for one in self.tried[:3])
@@ -106,7 +106,7 @@ class RunLine:
 
 @dataclass(slots=True, kw_only=True)
 class PaperView:
-    """Everything that a paper's page shows; what there is nothing of is empty."""
+    """Everything that a paper's page shows; fields without content are empty."""
 
     id: str
     title: str
@@ -195,7 +195,7 @@ def _measured_on(source: ReportSource, paper: str) -> str:
 
 
 def _add_readers(view: PaperView, source: ReportSource) -> None:
-    """What the reader said of the paper, and their runs."""
+    """The reader's state, tags, rating and note of the paper, and their runs."""
     library = source.library
     if library is None:
         return
@@ -292,7 +292,7 @@ _READ = {"secondary": ", quoted by others", "memory": ", from memory"}
 
 
 def _short(row: VerdictRow) -> str:
-    """What stands behind the verdict's word."""
+    """Details that follow the verdict's word."""
     if row.claim.timed and not row.claim.bounds:
         told = "a benchmark decides"
     elif len(row.seeds) == 1:

@@ -1,4 +1,4 @@
-"""What stays out of a report unless the reader asks for it: file paths, names of machines, notes, tags."""
+"""Private data that a report leaves out by default: file paths, names of machines, notes, tags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from readtrack.text import one_line, plain
 
-# A path from the root or from a home folder: its folders go, the file's own name stays.
+# An absolute path or one below a home folder: only the file's name is kept.
 _PART = r"[^\s/\\:'\"<>|]+"
 _FOLDERS = re.compile(rf"(?<![\w.:/~])(?:~\w*/(?:{_PART}/)*|/(?:{_PART}/)+|[A-Za-z]:[\\/](?:{_PART}[\\/])*)")
 _SHORTEST = 3  # letters of a machine's name that is looked for in texts

@@ -25,7 +25,7 @@ _ROUNDING = 1e-6  # of the value
 # 95 % of the differences of two seeds are below 1.96 √2 standard deviations. Where order cannot be the cause,
 # a quarter of one is allowed.
 _OF_THE_SEEDS, _REORDERED = 0.25, 1.96 * math.sqrt(2)
-_ORDER = ("torch", "device_name", "cpu", "threads")  # what adds in another order, and changes nothing else
+_ORDER = ("torch", "device_name", "cpu", "threads")  # facts that change only the order of sums
 RULE = (
     "A claim is SAME if both runs reach the same verdict, and its values differ by no more than 5 % of the "
     "distance to the threshold or a quarter of the standard deviation over seeds. If the paper’s code is "
@@ -88,7 +88,7 @@ class Replay:
 
 
 def replay(there: Card, here: Card, spreads: Spreads) -> Replay:
-    """What became of the card's claims in a repetition."""
+    """Outcomes of the card's claims in a repetition."""
     known = bool(there.code and here.code)
     changed = prints.changes(there.code, here.code) if known else []
     other = _environment(there, here)
@@ -199,7 +199,7 @@ def _rule(one: CardClaim) -> tuple[object, ...]:
 def _pair(
     bound: Bound | Speedup | Growth, there: CardClaim, here: CardClaim, tolerance: float
 ) -> tuple[str, bool, bool]:
-    """What a bound's values are, whether they agree, and whether they lie at the threshold."""
+    """The two values of a bound in words, whether they agree, and whether both lie at the threshold."""
     if not isinstance(bound, Bound):
         a, b = (one.timed.get(bound.metric, BoundEstimate()) for one in (there, here))
         said = f"{bound.metric} {a.value:.3g} and {b.value:.3g}"

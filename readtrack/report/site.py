@@ -25,7 +25,7 @@ from readtrack.report.words import STATES as STATE_NAMES
 from readtrack.svg import Drawn, element, percent
 from readtrack.text import counted
 
-MANIFEST = "readtrack-report.json"  # what a folder holds that a report was written into
+MANIFEST = "readtrack-report.json"  # marker file of a folder that a report was written into
 _EARLIER = "Judged by an earlier procedure, and counted apart"
 _CLAIMS, _BENCHMARKS, _LINEAGE, _READING, _METHOD = (
     f"{name}.html" for name in ("claims", "benchmarks", "lineage", "reading", "method")
@@ -399,7 +399,7 @@ def write(site: Site, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         before = _before(folder)
-        _list(folder, before | site.files.keys())  # what stops here is still a report
+        _list(folder, before | site.files.keys())  # if writing stops here, the folder is still a report
         for path, body in site.files.items():
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A claim as a drawing: what was asked as fields, what was found as dots and lines.
+"""A claim as a drawing: thresholds as fields, measured values as dots and lines.
 
 The paper's side is at the right. x is in percent of the width, so that a strip is as wide as its column;
 its words stand beside it in HTML.
@@ -102,7 +102,7 @@ def _scale(one: Found, with_breaks: bool) -> Scale:
 
 
 def _fields(one: Found, scale: Scale) -> list[str]:
-    """What is asked, and what lies between no effect and that; with lines at their ends."""
+    """Fields for the claimed range and for weak evidence, with lines at their limits."""
     asked, even = scale(one.effect.asked), scale(one.effect.even or 0.0)
     return [
         element("rect", class_="zone", x=percent(asked), width=percent(100 - asked), height=_LANE),

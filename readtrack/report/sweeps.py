@@ -24,7 +24,7 @@ class _Attempt(NamedTuple):
 
 
 def chosen(record: Record) -> dict[str, dict[str, float]]:
-    """What was swept, to arm, to the value that was best."""
+    """Mapping from swept setting to arm to best value."""
     found: dict[str, dict[str, float]] = {}
     for (name, arm), value in record.values.items():
         if name.startswith(_BEST) and math.isfinite(value):

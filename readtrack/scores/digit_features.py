@@ -1,7 +1,7 @@
-"""The features of a small classifier of images, by which made digits or clothes are compared with real ones.
+"""Features of a small image classifier, to compare generated digits or clothes with real ones.
 
-The judge of the papers that make digits: Fréchet's distance between the features of their samples and those
-of held-out digits. The same distance of training digits is its floor.
+Papers that generate digits are judged by the Fréchet distance between the features of their samples and of
+held-out digits. The distance of training digits is its lower limit.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ FEATURES = 16
 
 
 class DigitFeatures(nn.Module):
-    """Images (n, side * side) or (n, ..., side, side) in [0, 1] to scores of classes; `features` gives what
-    lies before them."""
+    """Images (n, side * side) or (n, ..., side, side) in [0, 1] to class logits; `features` returns the
+    penultimate activations."""
 
     def __init__(self, width: int = 16, *, side: int = 8, classes: int = 10) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """BibTeX: entries read with bibtexparser and decoded, and entries written so that any BibTeX reads them back.
 
-What a reader imported is given back as it was written; what readtrack words itself is UTF-8 with the special
-characters of LaTeX escaped.
+Imported entries are exported unchanged. Entries that readtrack writes itself are UTF-8 with LaTeX's special
+characters escaped.
 """
 
 from __future__ import annotations

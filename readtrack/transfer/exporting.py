@@ -54,7 +54,7 @@ def to_markdown(library: Library) -> str:
 
 
 def _links(library: Library) -> dict[str, str]:
-    """What a row's text lacks to be read as the same papers again, by the row's key: their links."""
+    """Links to add to rows whose text alone would not be matched to the same papers again, by row key."""
     papers = library.catalog.papers
     ships = load.load_cached(load.shipped(), library.home.cache)
     matcher = Matcher(ships.papers, [ships])  # all that another home knows
@@ -69,7 +69,7 @@ def _links(library: Library) -> dict[str, str]:
 
 
 def unsaid(library: Library, form: str) -> list[str]:
-    """What an export in this format leaves out, in sentences."""
+    """Sentences about the data that an export in this format leaves out."""
     if form == "markdown":
         links, kept = _links(library), {item.key for _, one in _kept_documents(library) for item in one.items}
         lost = [row for row in _rows(library) if row.key in links and ("row", one_line(row.text)) in kept]
@@ -257,7 +257,7 @@ def to_csv(library: Library) -> str:
 
 
 def _harmless(cell: object) -> object:
-    """A spreadsheet would take these for a formula."""
+    """Quote a cell that a spreadsheet would treat as a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 

@@ -1,6 +1,6 @@
 """Somebody else's home as data: which of its files are taken, and up to what size.
 
-Whoever gives a home away chose every name in it and what each name leads to. A file is taken if it is a
+The other home's owner controls every name in it and the target of every link. A file is taken if it is a
 regular file in a place where a home keeps data. Files that name programs to run (`CODE`) are taken only when
 the reader asks for them.
 """

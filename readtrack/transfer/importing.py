@@ -36,7 +36,7 @@ Place = tuple[int, ...]  # of a row in the reader's list: index of the section, 
 
 @dataclass(frozen=True, slots=True)
 class ImportRow:
-    """A row of the file and what becomes of it.
+    """A row of the file and its planned import.
 
     matched    it means `papers`, known by `how`
     new        a paper that is put on the list with the facts that the file gives
@@ -71,7 +71,7 @@ class ImportPlan:
     facts       of papers of the list whose title, authors or year are missing
     pdfs        files that the list names for papers that have no PDF yet
     cited       papers by the cite keys of their entries; "" for an entry that was left out
-    problems    what of the file could not be read
+    problems    parts of the file that could not be read
     """
 
     incoming: Incoming
@@ -309,7 +309,7 @@ def _plan_markdown(made: ImportPlan, known: _Known, text: str) -> None:
 def _row(
     made: ImportPlan, known: _Known, item: markdown.Item, section: str, lines_of: dict[tuple[str, ...], int]
 ) -> tuple[ImportRow, Place | None]:
-    """What the row is, and the place of the row of the reader's list that it is already."""
+    """The status of the row, and the place of the row in the reader's list that it duplicates, if any."""
     match = known.match(item.text, item.line)
 
     def found(status: Status, papers: tuple[str, ...], twin: str = "") -> ImportRow:

@@ -36,7 +36,7 @@ class ListChange(NamedTuple):
 
 
 class Undone(NamedTuple):
-    """What was undone or redone, and whether the list was changed by it."""
+    """Description of an undo or redo, and whether it changed the list."""
 
     said: str
     of_list: bool
@@ -66,7 +66,7 @@ def undo(library: Library) -> Undone | None:
         said = library.undo()
         return Undone(said, False) if said else None
     *done, step = done
-    _keep(library.home, done, [])  # whatever becomes of it, the next undo is for the change before
+    _keep(library.home, done, [])  # even if this fails, the next undo is for the change before it
     _replace(library, step.said, {name: (after, before) for name, (before, after) in step.texts.items()})
     for _ in range(_IN_JOURNAL):
         if library.last_change != step.since:

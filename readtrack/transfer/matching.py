@@ -1,6 +1,6 @@
-"""Which papers a row of a list means: by its links and ids, its wording, titles and aliases.
+"""Match a row of a list to papers: by its links and ids, its wording, titles and aliases.
 
-What is not sure is not taken: a row that may mean several papers comes back with the candidates. An arXiv id
+Only certain matches are accepted: an ambiguous row is returned with its candidates. An arXiv id
 or a DOI goes before the title: where it names another paper, the title counts for nothing.
 """
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Situation(NamedTuple):
-    """What the library screen shows: which line, which pane, and what is in progress."""
+    """State of the library screen: the selected line, the visible pane, and the work in progress."""
 
     entry: Entry | None
     runnable: bool  # the line's paper has a plugin

@@ -1,4 +1,4 @@
-"""What a run that ended means for the bet on it."""
+"""Reports the outcome of a bet when its run has ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def told(shell: Shell, record: Record) -> list[tuple[str, str]]:
-    """What became of the bet on a run that has ended, for the line that says how it ended."""
+    """The outcome of the bet on a run that has ended, for the status line."""
     try:
         decided = bets.BetBook(shell.library.home).settle([record.summary()])
     except ReadtrackError as error:

@@ -1,8 +1,7 @@
 """The app's memory from one start to the next, in `cache/app.json`: the row that each list was left at,
 and whether a newcomer has chosen a list.
 
-A file that is missing, damaged or not a file is as good as none. One that cannot be written costs no more
-than the memory.
+A missing or damaged file is treated as empty. If the file cannot be written, only this memory is lost.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ def starting_theme(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def no_colours(environment: Mapping[str, str] = os.environ) -> bool:
-    """NO_COLOR asks for it, whatever it is set to."""
+    """Whether NO_COLOR is set, to any value."""
     return bool(environment.get("NO_COLOR"))
 
 

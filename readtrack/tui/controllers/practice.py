@@ -25,8 +25,8 @@ class PracticeDesk:
     """One paper's desk, with the check that is running and the verdicts of the last one.
 
     checked  when the file that was checked last had been saved, in nanoseconds
-    problem  why the last check came to nothing, or ""
-    shown    whether the practice screen is open: then nothing is said elsewhere
+    problem  why the last check failed to run, or ""
+    shown    whether the practice screen is open, so that results are not reported elsewhere
     asked    whether the reader was asked whether the paper is implemented
     """
 

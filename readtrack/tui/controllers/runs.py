@@ -38,7 +38,7 @@ class RunController:
     """`alive` is the run in progress; `waiting` are the queued jobs, which start one by one when it ends.
 
     results       summaries of all runs, newest first
-    left_running  the paper whose run the reader has left alone when they left the app
+    left_running  the paper whose run the reader let continue when they quit the app
     All methods are for the app's own thread.
     """
 
@@ -315,7 +315,7 @@ class RunController:
         self._shell.exit(0)
 
     def left(self) -> list[str]:
-        """What the reader leaves behind, in sentences."""
+        """Sentences about the runs that continue after the reader quits."""
         said = (
             [f"{self.left_running} is still running. Start readtrack to see it."] if self.left_running else []
         )
@@ -339,5 +339,5 @@ class RunController:
 
 
 def _request(job: Job) -> Job:
-    """What the reader requested, without the facts that its start adds."""
+    """The job as requested, without the fields that are filled in at its start."""
     return replace(job, run_id="", created="", code="", edited="")

@@ -35,7 +35,7 @@ class SearchController:
         self._shell.in_background("read notes and PDFs for the search", lambda: self._index.refresh(library))
 
     def find(self, text: str) -> tuple[Mapping[str, RankedMatch], str]:
-        """What fits, the best first, and a remark: why nothing is found, or which word may be misspelt."""
+        """The matches, best first, and a remark: why there are none, or which word may be misspelt."""
         from readtrack.fulltext.searching import Matches, Search, doubt
 
         library = self._shell.library

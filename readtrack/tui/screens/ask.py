@@ -26,7 +26,7 @@ class Choice(NamedTuple):
 
 
 class ChoiceDialog(Dialog[str | None]):
-    """Gives the key of the answer, or None for escape."""
+    """Returns the key of the chosen answer, or None on escape."""
 
     CSS_PATH: ClassVar = "ask.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
@@ -85,7 +85,7 @@ class _Completing(Input):
 
 
 class InputDialog(Dialog[None]):
-    """Hands the typed line to `take`. An error is shown, and the typed line stays."""
+    """Passes the typed line to `take`. After an error the dialog shows it and keeps the line."""
 
     CSS_PATH: ClassVar = "ask.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
@@ -100,7 +100,7 @@ class InputDialog(Dialog[None]):
         suggestions: Iterable[str] = (),
         selected: bool = False,
     ) -> None:
-        """suggestions: lines that tab completes what is typed to; selected: typing replaces `value`."""
+        """suggestions: lines that tab can complete to; selected: typing replaces `value`."""
         super().__init__()
         self._question = question
         self._take = take

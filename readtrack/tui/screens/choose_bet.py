@@ -1,4 +1,4 @@
-"""Which arm wins, and how sure the reader is; shows the command for it."""
+"""Dialog for a bet: the arm that wins and a probability. Shows the command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.screens.run_options import Selector
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, wrapped
 
-_WIDTH = 70  # of the page: the dialog's less its frame
+_WIDTH = 70  # columns of the page: the dialog's width without its frame
 _PERCENT = (50, 55, 60, 65, 70, 75, 80, 85, 90, 95, 99)
 _USUAL = "75 %"
 
@@ -28,7 +28,7 @@ class BetChoice(NamedTuple):
 
 
 class ChooseBet(Dialog[BetChoice | None]):
-    """Gives the arm and percent, or None for escape."""
+    """Returns the arm and the percentage, or None on escape."""
 
     CSS_PATH: ClassVar = "choose_bet.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,7 +43,7 @@ class ChooseBet(Dialog[BetChoice | None]):
         self._page = LineView(self._lines)
         self._page.styles.height = len(self._lines(_WIDTH))
         self._sure = Selector(tuple(f"{one} %" for one in _PERCENT), _USUAL, id="sure")
-        self._sure.can_focus = False  # left and right change it from the page
+        self._sure.can_focus = False  # the page has the focus; left and right change the percentage
         self._command = Static(id="command", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -62,7 +62,7 @@ class ChooseBet(Dialog[BetChoice | None]):
         self._show_command()
 
     def _lines(self, width: int) -> list[Line]:
-        """The sentence; each arm, which the cursor is on, and below it when it wins."""
+        """The claim's sentence, then each arm for the cursor, with its winning condition below."""
         lines = wrapped(self._on.sentence, width, "$muted", indent=1)
         for number, (arm, wins) in enumerate(present.options(self._on), 1):
             lines += [BLANK, Line(join(" ", (str(number), "bold $link"), "  ", (arm, "bold")), arm)]

@@ -34,8 +34,8 @@ class PaperChoice(NamedTuple):
 
 
 class ChoosePaper(Dialog[PaperChoice | None]):
-    """Gives what was chosen, or None for escape. As long as nothing is typed, the order is: the papers that
-    the row means, those that it may mean, no paper, and guesses by single words. So enter takes no guess.
+    """Returns the choice, or None on escape. Until something is typed, the order is: the row's papers,
+    candidates, no paper, and guesses by single words. So enter never accepts a guess.
     """
 
     CSS_PATH: ClassVar = "choose_paper.tcss"

@@ -98,7 +98,7 @@ class _PathInput(Input):
 
 
 class ListDialog(Dialog[incoming.Incoming | None]):
-    """Gives the list that was named or pasted, or None for escape."""
+    """Returns the named or pasted list, or None on escape."""
 
     CSS_PATH: ClassVar = "import_list.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
@@ -152,7 +152,7 @@ class ListDialog(Dialog[incoming.Incoming | None]):
 
 
 class ImportScreen(Answering[tuple[Choices, bool] | None]):
-    """Gives the choices for the rows, and whether to attach the PDFs that the list names; None for escape.
+    """Returns the choices for the rows and whether to attach the PDFs that the list names; None on escape.
 
     Nothing is written here. `choose_paper` asks for a paper of a row and passes it on.
     """
@@ -335,7 +335,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             )
 
     def on_unmount(self) -> None:
-        self.app.clear_notifications()  # what is to be attached is decided
+        self.app.clear_notifications()  # the reader has decided which PDFs to attach
 
     def action_import_write(self) -> None:
         self.dismiss((Choices(dict(self._papers), frozenset(self._left_out)), self._pdfs))

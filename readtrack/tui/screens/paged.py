@@ -16,7 +16,7 @@ from readtrack.tui.widgets.targets import Subject
 
 
 class Paged(Dialog[str | None]):
-    """Gives the paper that the reader chose, or None for escape."""
+    """Returns the paper that the reader chose, or None on escape."""
 
     CSS_PATH: ClassVar = "paged.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -39,7 +39,7 @@ _LOOK = 0.3  # seconds between two looks whether the file was saved
 
 
 class PracticeScreen(Answering[None]):
-    """Checks go on when the screen is closed; what they find is in its controller."""
+    """Checks continue after the screen is closed; the controller keeps their results."""
 
     CSS_PATH: ClassVar = "practice.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 (Textual's own declaration)
@@ -122,7 +122,7 @@ class PracticeScreen(Answering[None]):
         self._status.update(text(words))
 
     def _do(self, change: Callable[[], object]) -> None:
-        """What the reader asked for; why it could not be done is said."""
+        """Perform the reader's action, or report why it failed."""
         try:
             change()
         except ReadtrackError as error:

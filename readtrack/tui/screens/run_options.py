@@ -118,14 +118,14 @@ class Selector(Widget, can_focus=True):
         return join(chosen, (f"  {place} of {len(self._words)}", "$muted"))
 
     def action_turn(self, step: int) -> None:
-        # No way around the ends: one key too many left of smoke would be full.
+        # No wrap-around: one press too many to the left of smoke would select full.
         place = self._words.index(self.value) + step
         self.value = self._words[min(max(place, 0), len(self._words) - 1)]
         self.post_message(self.Changed())
 
 
 class RunOptions(Dialog[Options | None]):
-    """Gives the options, or None for escape."""
+    """Returns the options, or None on escape."""
 
     CSS_PATH: ClassVar = "run_options.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

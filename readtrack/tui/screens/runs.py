@@ -53,14 +53,14 @@ _COLUMNS = (
 
 
 class _Kept(NamedTuple):
-    """A run's pin and note: read once, not with each line that is drawn."""
+    """A run's pin and note, cached so that drawing a line reads no file."""
 
     pinned: bool
     note: str
 
 
 class RunsScreen(Answering[str | Job | None]):
-    """Gives the id of the run to show, the job to run again, or None for escape."""
+    """Returns the id of the run to show, the job to run again, or None on escape."""
 
     CSS_PATH: ClassVar = "runs.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -138,7 +138,7 @@ class RunsScreen(Answering[str | Job | None]):
         return sorted(found, key=lambda run: not self._kept_of(run).pinned)
 
     def _told(self, run: RunSummary) -> str:
-        """All that the filter looks at."""
+        """The text that the filter searches."""
         claims = " ".join(f"{name} {verdict}" for name, verdict, _ in run.claims)
         parts = (run.paper, run.run_id, runs.outcome(run.outcome), run.budget, run.device, run.condition)
         return " ".join((*parts, claims, self._kept_of(run).note)).casefold()

@@ -21,7 +21,7 @@ from readtrack.tui.widgets.targets import Subject
 
 
 class SyncScreen(Dialog[str | None]):
-    """Gives the paper that the reader wants to see, or None for escape. Closing it stops nothing."""
+    """Returns the paper to show, or None on escape. Closing the page does not stop the sync."""
 
     CSS_PATH: ClassVar = "sync.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

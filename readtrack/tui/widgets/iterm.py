@@ -59,7 +59,7 @@ def show(path: Path, shell: Shell) -> bool:
 
 
 def message(path: Path, columns: int, lines: int) -> str:
-    """What has the terminal draw a PNG as large as fits. Raises what `opened` does."""
+    """Escape sequence that draws a PNG as large as fits. Raises as `opened`."""
     from PIL.Image import Resampling
 
     whole = opened(path)

@@ -56,8 +56,8 @@ Build = Callable[[int], Lines]
 
 
 class GradualLines(Sequence[Line | LazyLine]):
-    """Lines that are made block by block: a long page shows its beginning before its end is made. Whoever
-    asks for its length, or goes through it, has all of it made.
+    """Lines that are made block by block: a long page shows its beginning before its end is made. Taking
+    the length, or iterating, makes all lines.
 
     made   the lines so far
     whole  whether there are no more

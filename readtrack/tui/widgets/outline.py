@@ -130,7 +130,7 @@ class EntryPlaces:
 def visible(
     entries: list[Entry], found: Iterable[str] | None, folded: Set[str], places: EntryPlaces | None = None
 ) -> list[Entry]:
-    """What is shown: all but what is folded; with a filter what it found (subjects), in its context.
+    """The visible entries: all that are not folded, or with a filter the matches in their context.
 
     places  of these entries, where they are known: what was found is then looked up, not looked for
     """

@@ -147,7 +147,7 @@ def _hints(sheet: Sheet, found: PracticeStanding, width: int) -> list[Line]:
 
 
 def at_work(bench: PracticeDesk, proof: Proof | None, width: int) -> Lines:
-    """The speed of the reader's code beside the paper's, and what became of the claims with it."""
+    """The speed of the reader's code beside the paper's, and the verdicts on the claims with it."""
     lines: list[Line | LazyLine] = [heading("Speed and claims with your code")]
     if proof is None:
         words = present.PROVES if bench.desk.all_done else present.PROVES_LATER

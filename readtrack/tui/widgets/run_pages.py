@@ -425,7 +425,7 @@ def _read(path: Path, limit: int) -> str:
 
 
 def log(record: Record, folder: Path, width: int) -> list[Line]:
-    """What the plugin logged, the traceback, and the tail of what was printed."""
+    """The plugin's log, the traceback, and the tail of the printed output."""
     lines = _last_lines(record.logs, width)
     if record.error is not None:
         lines += [*([BLANK] if lines else []), heading("Traceback")]
