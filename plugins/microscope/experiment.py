@@ -1,95 +1,135 @@
 """Pages of units, and whether pictures that one network draws of the classes mean something to another."""
 
-import hashlib
-import inspect
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from readtrack.plugin import Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import Arm, Bound, Break, Claim, Figure, Run, Sweep, Trial, at_least, hookimpl
 
-from ..saliency import network as network_of_saliency
-from ..saliency.network import CLASSES, SIDE, Pair, PairNet, draw, learn, networks
-from .units import CUTS, Strongest, optimised, responses, strongest
+from ..saliency.network import CLASSES, SIDE, Pair, PairNet, draw, networks
+from .units import CUTS, Images, Strongest, optimised, responses, strongest
 
-UNTRAINED = Break("untrained", "The network that the images are optimised for is untrained.")
+INITIAL = Break("initial weights", "The network that the images are optimised for is untrained.")
+INITIAL_SCORES = Break(
+    "initial scores",
+    "The layers are trained; the classifier on top of them has its initial weights.",
+    "near miss",
+)
+SCENES = Break(
+    "strongest scenes", "The scenes to which the same network gives each class's highest scores.", "rival"
+)
+
+RIGHT, NAMED = "named rightly", "digits that the other network names"
+ABOVE = "units whose picture excites them more than any image, trained"
 
 MEANS = Claim(
     name="more than one network's quirk",
-    sentence="Images that are optimised for one network's classes are classified correctly by another "
-    "network, which was initialised differently.",
+    sentence="Another network, which was initialised differently, classifies more of the images correctly "
+    "that are optimised for a trained network's classes than of those for the untrained network's.",
     paper=Figure(
         "Images show what a unit responds to. There is a gallery and no number.",
         where="OpenAI's announcement",
         read="text",
     ),
-    rule=(Bound("named rightly, drawn by trained - by untrained", ">=", 0.25, direction=0.05),),
+    rule=(at_least(RIGHT, "trained", 0.25, minus="untrained", toward=0.05),),
     control="images optimised in the same way for the untrained network; chance is one fifth",
-    control_reaches=(Bound("digits that the other network names", ">=", 0.8),),
-    guards=(Bound("units whose picture excites them more than any image, trained", ">=", 0.9),),
-    breaks=(UNTRAINED,),
+    control_arm="untrained",
+    control_reaches=(Bound(NAMED, ">=", 0.8),),
+    guards=(Bound(ABOVE, ">=", 0.9),),
+    breaks=(INITIAL, INITIAL_SCORES, SCENES),
     chosen_on=(0, 1),
     deviations="Two small networks, trained on the same scenes of 20 × 20 pixels with two of five digits, "
-    "replace eight vision models. Twelve images for each class are optimised from different noise, in 100 "
-    "steps with random shifts.",
+    "replace eight vision models. 24 images for each class are optimised from different noise, in 100 steps "
+    "with random shifts.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026 there were twelve images for each class, and no scene stood beside them. "
+            "The bound is unchanged."
+        ),
+    ),
 )
+
+Drawing = Callable[[Run], Images]  # pictures of each class in turn, several times over
 
 
 @hookimpl
 def experiment(run: Run) -> None:
-    pair, judge = networks(run), other(run)
+    pair, judge = networks(run), networks(run, "scenes.pairs.other").trained
     scene = draw(run, "judge", run.pick(smoke=8, quick=400, full=2000))
     images = scene.images.to(run.device, run.dtype)
     best = judge(images).topk(2).indices.cpu()
     named = (best[:, None] == scene.labels[:, :, None]).any(2).float().mean().item()
-    run.metric("digits that the other network names", named)
-    drawer = pair.untrained if run.without(UNTRAINED.name) else pair.trained
-    arms: dict[str, PairNet] = run.arms({"trained": drawer, "untrained": pair.untrained}, control="untrained")
-    share = {arm: meaning(run, arm, network, judge) for arm, network in arms.items()}
-    exceeding = pages(run, arms, images)
-    values = {
-        "named rightly, drawn by trained - by untrained": share["trained"] - share["untrained"],
-        "digits that the other network names": named,
-        "units whose picture excites them more than any image, trained": exceeding,
-    }
-    run.claim(MEANS, values)
+    run.metric(NAMED, named)
+    half = deepcopy(pair.trained)
+    half.classifier = pair.untrained.classifier
+    untrained = Arm(partial(of_classes, pair.untrained))
+    run.compare(
+        MEANS,
+        arms={"trained": Arm(partial(of_classes, pair.trained)), "untrained": untrained},
+        attempt=picture,
+        read=partial(meaning, judge),
+        references={"": {NAMED: named, ABOVE: pages(run, pair, images)}},
+        breaks={
+            INITIAL.name: {"trained": untrained},
+            INITIAL_SCORES.name: {"trained": Arm(partial(of_classes, half))},
+            SCENES.name: {"trained": Arm(partial(scenes_of_classes, pair.trained, images))},
+        },
+        null="items",
+    )
+    run.headline(GUESSES)
+    run.axes(GUESSES, x="guesses")
 
 
-def other(run: Run) -> PairNet:
-    """A network like the one that draws, from other initial weights."""
-
-    def train(network: nn.Module) -> None:
-        learn(run, network)
-
-    # The cache key includes the training code: if that file changes, the network is trained again.
-    source = hashlib.sha256(inspect.getsource(network_of_saliency).encode()).hexdigest()[:8]
-    trained, untrained = run.trained(f"scenes.pairs.other.{source}", PairNet, train)
-    return Pair(trained.fold(), untrained.fold()).trained
+GUESSES = "named rightly within so many guesses"
 
 
-def meaning(run: Run, arm: str, network: PairNet, judge: PairNet) -> float:
-    """The share of the pictures of classes that the other network names rightly; curves over the steps."""
-    each = run.pick(smoke=2, quick=12, full=40)
-    classes = torch.arange(CLASSES, device=run.device).repeat(each)
-    noise = run.generator("noise of the classes")
-    steps = run.pick(smoke=2, quick=100, full=400)
-    images = optimised(network, classes, noise, side=SIDE, steps=steps, dtype=run.dtype)
+def each_class(run: Run) -> Tensor:
+    """The class of each picture."""
+    return torch.arange(CLASSES, device=run.device).repeat(run.pick(smoke=2, quick=24, full=40))
+
+
+def of_classes(network: PairNet, run: Run) -> Images:
+    noise, steps = run.data("noise of the classes", "judge"), run.pick(smoke=2, quick=100, full=400)
+    return optimised(network, each_class(run), noise, side=SIDE, steps=steps, dtype=run.dtype)
+
+
+def scenes_of_classes(network: PairNet, images: Images, run: Run) -> Float[Tensor, "pictures 3 side side"]:
+    """Of each class the scenes with its highest scores, over again where there are too few."""
+    each = len(each_class(run)) // CLASSES
+    rows = network(images).argsort(0, descending=True)
+    return images[rows[torch.arange(each) % len(images)].flatten()]
+
+
+def picture(at: Trial, drawing: Drawing, _: None) -> tuple[float, Images]:
+    """Pictures of the classes; nothing is chosen."""
+    return math.nan, drawing(at.run)
+
+
+def meaning(judge: PairNet, at: Trial, found: Sweep[Images]) -> dict[str, Tensor]:
+    """Whether the other network names each picture rightly; a curve over the guesses that it has."""
+    images, classes = found.chosen, each_class(at.run)
     scores = judge(images)
-    right = (scores.argmax(1) == classes).float().mean().item()
-    run.metric("named rightly by the other network", right, arm=arm)
-    ranks = (scores > scores.gather(1, classes[:, None])).sum(1)
+    own = scores.gather(1, classes[:, None])
+    at.metric("log-odds of the class, by the other network", own.mean().item())
+    ranks = (scores > own).sum(1)
     for rank in range(CLASSES):
-        share = (ranks <= rank).float().mean().item()
-        run.metric("named rightly within so many guesses", share, step=rank + 1, arm=arm)
-    run.axes("named rightly within so many guesses", x="guesses")
-    run.headline("named rightly within so many guesses")
-    caption = f"Optimised for the classes 0 to 4, drawn by {arm}; a row for each noise."
-    columns = [str(one) for one in range(CLASSES)]
-    run.image(f"classes, {arm}", large(images[: 4 * CLASSES]), columns=columns, caption=caption)
-    return right
+        at.metric(GUESSES, (ranks <= rank).float().mean().item(), step=rank + 1)
+    right = (scores.argmax(1) == classes).double().cpu()
+    at.metric(RIGHT, right.mean().item())
+    if not at.run.broken:
+        caption = f"Optimised for the classes 0 to 4, drawn by {at.name}; a row for each noise."
+        columns = [str(one) for one in range(CLASSES)]
+        at.run.image(f"classes, {at.name}", large(images[: 4 * CLASSES]), columns=columns, caption=caption)
+    return {RIGHT: right}
 
 
-def pages(run: Run, arms: dict[str, PairNet], images: Tensor) -> float:
+def pages(run: Run, pair: Pair, images: Images) -> float:
     """A sheet for each layer and a page for each unit: optimised, untrained, and the data's strongest.
 
     Returns the share of the trained network's units that their picture excites more than any image does.
@@ -97,11 +137,11 @@ def pages(run: Run, arms: dict[str, PairNet], images: Tensor) -> float:
     above, count = 0, 0
     for layer in CUTS:
         run.check_cancelled()
-        found = strongest(arms["trained"], layer, images, best=min(6, len(images)))
+        found = strongest(pair.trained, layer, images, best=min(6, len(images)))
         units = torch.arange(len(found.activity), device=run.device)
         steps = run.pick(smoke=1, quick=40, full=200)
         drawn, reached = {}, {}
-        for arm, network in arms.items():
+        for arm, network in pair._asdict().items():
             activity, noise = responses(network, layer), run.generator(f"noise of {layer}")
             drawn[arm] = optimised(activity, units, noise, side=SIDE, steps=steps, dtype=run.dtype)
             reached[arm] = activity(drawn[arm]).gather(1, units[:, None])[:, 0]

@@ -102,13 +102,16 @@ class Pair(NamedTuple):
     untrained: PairNet
 
 
-def networks(run: Run) -> Pair:
-    """From the cache if they are there (`Run.trained`): ten seconds on one core if not."""
+def networks(run: Run, key: str = "scenes.pairs") -> Pair:
+    """From the cache if they are there (`Run.trained`): ten seconds on one core if not.
+
+    key  another one starts from other weights
+    """
 
     def train(network: nn.Module) -> None:
         learn(run, cast(PairNet, network))
 
-    found = run.trained("scenes.pairs", PairNet, train)
+    found = run.trained(key, PairNet, train)
     pair = Pair(*(cast(PairNet, network).fold() for network in found))
     run.phase("evaluate")
     return pair
