@@ -1,4 +1,4 @@
-"""What merging begins with: GPT-2's order and display of bytes, and its cutting of a text into words."""
+"""Pre-tokenisation: GPT-2's order and printable form of bytes, and its split of a text into words."""
 
 import re
 from collections import Counter

@@ -79,7 +79,7 @@ class ConvolutionModule(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Hidden, inside: Inside | None = None) -> Hidden:
-        """What lies outside is 0 before the convolution. Its batch norm counts it in."""
+        """Padding is set to 0 before the convolution. The batch statistics include it."""
         hidden = F.glu(self.pointwise_conv1(self.layer_norm(x).mT), 1)
         if inside is not None:
             hidden = hidden * inside[:, None]

@@ -24,7 +24,7 @@ class Schedule:
 
     @property
     def alpha_bar(self) -> Float[Tensor, " T"]:
-        """What is left of the data's variance after each step."""
+        """ᾱ_t: the share of the data's variance that is left after step t."""
         return (1 - self.beta).cumprod(0)
 
     @property

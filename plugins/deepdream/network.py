@@ -1,4 +1,4 @@
-"""What dreams: a small network, and the patches from which it learns."""
+"""A small network to dream with, and the patches that it is trained on."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -16,8 +16,8 @@ ROWS, COLUMNS = 3, 8  # of the fields into which the two photographs, side by si
 
 
 def activity(images: Images, colors: Float[Tensor, "3 3"], layers: Layers) -> Features:
-    """What the last of `layers` makes of the images: convolutions with ReLUs, each but the first on half the
-    size of the one before.
+    """Activations of the last of `layers`: convolutions with ReLUs. Each but the first has half the
+    resolution of the one before.
 
     The first sees no flat surfaces (its filters' weights sum to zero) and weighs `colors`; the others see
     what is before them divided by its norm over the channels, in the place of GoogLeNet's local response

@@ -117,7 +117,7 @@ def benchmark_inputs(generator: torch.Generator, height: int) -> tuple[Tensor, .
 
 @cache
 def trained(steps: int) -> Network:
-    """What the experiment trains, on all digits and with fewer steps."""
+    """The experiment's network, trained on all digits for fewer steps."""
     photographs, (images, labels) = data.photographs(240), data.digits()
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)

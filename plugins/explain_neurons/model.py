@@ -53,7 +53,7 @@ class Question(NamedTuple):
 
 
 def questions() -> list[tuple[Question, ...]]:
-    """What an explainer may choose from: one question, or one about this character and one about the last."""
+    """All candidate explanations: one question, or one about this character and one about the previous."""
     here, before = ([Question(repr(c), back, c) for c in FREQUENT] for back in (0, 1))
     kinds = {
         back: [Question(name, back, characters) for name, characters in CLASSES.items()] for back in range(4)
@@ -93,7 +93,7 @@ def answers(ids: Int[Tensor, "windows time"], alphabet: str, asked: list[tuple[Q
 
 
 def activations_of(model: GPT2, ids: Int[Tensor, "windows time"]) -> Activations:
-    """What every neuron (after its GELU) is at each character but the last; first the lower layer's."""
+    """Activations of all neurons (after the GELU) at each character but the last, lower layer first."""
     seen: list[Tensor] = []
     hooks = [
         block.feed_forward[1].register_forward_hook(lambda _, __, out: seen.append(out.flatten(0, 1)))

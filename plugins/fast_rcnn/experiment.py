@@ -258,7 +258,7 @@ def multiply_adds(learnt: Learnt | Slow, image: Detection, regions: int) -> int:
 
 
 def measure(at: Trial, sweep: Sweep[Outcome]) -> dict[str, float]:
-    """What is found, and for how much work, with a few regions and with more."""
+    """Mean average precision and multiply-adds, for increasing numbers of regions."""
     (learnt, regions), judge = sweep.chosen, at.world.judge
     one, found = Detection(*(field[:1] for field in judge)), learnt.find(judge)
     for count in [count for count in COUNTS if count <= regions]:

@@ -64,7 +64,7 @@ class RPN(nn.Module):
 
 
 class Matched(NamedTuple):
-    """What each anchor is to learn."""
+    """Training targets of the anchors."""
 
     labels: Int64[Tensor, "images all"]  # 1: an object, 0: none, -1: nothing
     boxes: Float[Tensor, "images all 4"]  # of the object that an anchor overlaps most

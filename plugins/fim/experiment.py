@@ -166,7 +166,7 @@ def compare(run: Run) -> None:
 
 
 def relations(table: Table) -> dict[str, dict[str, float]]:
-    """What the rule asks of holes: each side is asked in another way."""
+    """Metrics of the rule on infilling. Each arm is prompted in its own way."""
     ours, plain = float(table["half reordered", "own way"]), "share of holes filled, beyond a plain model"
     alone, given = (float(table["none", way]) for way in ("prefix alone", "suffix, then prefix"))
     return {

@@ -1,4 +1,4 @@
-"""What the tiles are measured against: the formula with its whole matrix, and torch's fused attention."""
+"""Baselines of the tiled kernels: attention with the full score matrix, and torch's fused attention."""
 
 from collections.abc import Callable
 from functools import cache, partial

@@ -330,7 +330,7 @@ class FusedAttention(torch.autograd.Function):
 
 
 def tiles(engine: bool, *tensors: Tensor) -> list[Tensor] | list[TensorDescriptor]:
-    """What a kernel takes for a tensor. The block's size is filled in when it is known (`tuned`)."""
+    """Kernel arguments for tensors. The block's size is filled in when it is known (`tuned`)."""
     if not engine:
         return list(tensors)
     return [TensorDescriptor.from_tensor(x, [1, 1, x.shape[-1]]) for x in tensors]

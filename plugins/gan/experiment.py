@@ -104,7 +104,7 @@ AWAY = "Fréchet distance on choose while learning"
 
 
 class Way(NamedTuple):
-    """What the generator lowers, how both players are updated, and whether the discriminator is."""
+    """A variant of training: the generator's loss, the optimiser, and whether the discriminator is frozen."""
 
     wants: Callable[[Logits], Loss]
     adam: bool = False

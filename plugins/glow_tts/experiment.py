@@ -1,4 +1,4 @@
-"""What couplings add to a linear flow on one synthetic voice, and how well the search finds symbol ends."""
+"""Coupling layers against a linear flow on a synthetic voice, and the accuracy of the alignment search."""
 
 import itertools
 from collections.abc import Callable

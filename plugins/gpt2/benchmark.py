@@ -38,7 +38,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
 def logits(
     weights: Weights, ids: Tensor, *, heads: int, attend: Callable[..., Tensor], state: State | None = None
 ) -> Tensor:
-    """What the model says after each of `ids`, of (batch, tokens); `state` is gone on from and written to."""
+    """Logits after each of `ids` (batch, tokens). Continues from `state` and updates it."""
     first = state["length"] if state else 0
     x = F.embedding(ids, weights["tokens.weight"]) + weights["positions.weight"][first : first + ids.shape[1]]
     for layer in range(layers_of(weights)):

@@ -191,9 +191,9 @@ XL = {"model": 1600, "heads": 25, "layers": 48}
 def sampling_probabilities(
     logits: Float[Tensor, "*batch vocab"], *, temperature: float = 1.0, top_k: int | None = None
 ) -> Float[Tensor, "*batch vocab"]:
-    """What a next token is drawn from: softmax(logits / temperature) over the `top_k` likeliest tokens.
+    """Distribution of the next token: softmax(logits / temperature) over the `top_k` likeliest tokens.
 
-    A temperature of 0 is its limit: the likeliest token alone. The paper's samples are of top_k = 40.
+    A temperature of 0 is its limit: the likeliest token alone. The paper samples with top_k = 40.
     """
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)

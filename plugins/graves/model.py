@@ -83,7 +83,7 @@ def window_weights(
 
 
 class State(NamedTuple):
-    """What writing goes on from: both layers' states and cells, the window's place and what it showed."""
+    """State to continue writing from: both layers' states and cells, the window's position and output."""
 
     first: tuple[Tensor, Tensor]
     second: tuple[Tensor, Tensor]
@@ -130,7 +130,7 @@ class Writer(nn.Module):
     def forward(
         self, points: Points, words: Int[Tensor, "batch letters"], state: State | None = None
     ) -> tuple[Float[Tensor, "batch time outputs"], Float[Tensor, "batch time letters"], State]:
-        """What follows each point, for `Mixture.of`; the window's weights; and the state to go on from."""
+        """Mixture parameters of each next point, for `Mixture.of`; the window's weights; the new state."""
         letters = F.one_hot(words, self.alphabet).to(points.dtype)
         state = self.begin(len(points)) if state is None else state
         (h, c), kappa, seen = state.first, state.kappa, state.seen

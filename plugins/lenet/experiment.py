@@ -1,4 +1,4 @@
-"""What the shared weights of LeNet are worth on pictures that stand anywhere in their field."""
+"""The benefit of LeNet's weight sharing for digits at random positions in the image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -114,7 +114,7 @@ class Output(nn.Module):
 def loss(
     penalties: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, rubbish: float = RUBBISH
 ) -> Float[Tensor, ""]:
-    """Equation 9: the right class's penalty shall be low, and no other's lower than about `rubbish`."""
+    """Equation 9: lowers the right class's penalty, and raises others that are below about `rubbish`."""
     right = penalties.gather(1, labels[:, None])[:, 0]
     return (right + F.pad(-penalties, (0, 1), value=-rubbish).logsumexp(1)).mean()
 

@@ -223,7 +223,7 @@ def train(at: Trial, make: Callable[[], Reader], rate: float) -> tuple[float, Re
 
 
 def judge(at: Trial, found: Sweep[Reader]) -> dict[str, Float[Tensor, " texts"]]:
-    """What is right, in all texts and in those whose answer is in the farthest third."""
+    """Accuracy on all texts, and on those whose answer is in the farthest third."""
     judged = at.world.judged
     correct = right(at.run, found.chosen, judged)
     third = (judged[2] - 1) * 3 // (LENGTH - 1)

@@ -100,7 +100,7 @@ class LongformerAttention(nn.Module):
         everywhere: Positions,
         visible: Bool[Tensor, "batch tokens"] | None,
     ) -> tuple[Int[Tensor, "batch heads globals dim"], Float[Tensor, "batch heads globals dim"]]:
-        """What global tokens find in all tokens, and where it belongs."""
+        """Attention of the global tokens to all tokens: the positions of its outputs, and the outputs."""
         asking = x.gather(1, everywhere[..., None].expand(-1, -1, x.shape[-1]))
         q = split_heads(self.query_global(asking), self.heads)
         k, v = (split_heads(part(x), self.heads) for part in (self.key_global, self.value_global))

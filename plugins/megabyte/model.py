@@ -83,7 +83,7 @@ class Megabyte(nn.Module):
         cache: Float[Tensor, "layers 2 batch heads room dim"] | None = None,
         first: int = 0,
     ) -> Float[Tensor, "batch patches patch D_L"]:
-        """What the global model says of each byte of each patch."""
+        """Outputs of the global model for each byte of each patch."""
         for layer, block in enumerate(self.global_blocks):
             x = block(x, None if cache is None else cache[layer], first)
         return self.to_local(self.norms[0](x).unflatten(-1, (self.patch, -1)))

@@ -35,7 +35,7 @@ class MultimodalAutoencoder(nn.Module):
         self.decoders = nn.ModuleDict({name: nn.Linear(hidden, size) for name, size in outputs.items()})
 
     def code(self, present: Present) -> Code:
-        """What the present modalities say together; zeros stand for one that is missing (section 3).
+        """The shared code of the present modalities; zeros replace a missing one (section 3).
 
         Raises ValueError if none is present or one is not among the inputs.
         """

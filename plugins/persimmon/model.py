@@ -73,7 +73,7 @@ class Block(nn.Module):
         return x + self.down(self.hidden(x))
 
     def hidden(self, x: Float[Tensor, "batch tokens model"]) -> Float[Tensor, "batch tokens hidden"]:
-        """What the second matrix is multiplied with."""
+        """Hidden activations: the input of the second matrix."""
         return self.activation(self.up(self.norms[1](x)))
 
 

@@ -18,7 +18,7 @@ def _centred(boxes: Boxes) -> tuple[Float[Tensor, "*n 2"], Float[Tensor, "*n 2"]
 
 
 def encode(targets: Boxes, boxes: Boxes) -> Boxes:
-    """What turns `boxes` into `targets` (appendix C): shifts in units of its sides, logarithms of scales."""
+    """Regression targets from `boxes` to `targets` (appendix C): shifts relative to the sides, log scales."""
     (middle, sides), (wanted, theirs) = _centred(boxes), _centred(targets)
     # t = ((Gx - Px) / Pw, (Gy - Py) / Ph, log(Gw / Pw), log(Gh / Ph))
     return torch.cat(((wanted - middle) / sides, (theirs / sides).log()), -1)

@@ -1,4 +1,4 @@
-"""What a convolutional network's features and their fine-tuning are worth to a detector."""
+"""The benefit of convolutional features, and of fine-tuning them, for a detector."""
 
 from collections.abc import Callable
 from functools import partial

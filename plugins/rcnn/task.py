@@ -116,13 +116,13 @@ class Found(NamedTuple):
 def moved(
     proposals: Float[Tensor, "images regions 4"], codes: Float[Tensor, "images regions classes 4"]
 ) -> Float[Tensor, "images classes regions 4"]:
-    """What each class's regression makes of the proposals, within the image."""
+    """The proposals after each class's box regression, clipped to the image."""
     codes = codes.transpose(1, 2)
     return clip(decode(codes, proposals[:, None].to(codes).expand_as(codes)), SIDE, SIDE)
 
 
 def detected(found: Found, truth: Detection) -> list[Detected]:
-    """What is found in each image after non-maximum suppression within each class, beside what is there."""
+    """Detections in each image after non-maximum suppression within each class, with the true objects."""
     found = Found(found.boxes.float().cpu(), found.scores.float().cpu())
     kept, images = found.kept(), []
     for i, (labels, boxes) in enumerate(zip(truth.labels.cpu(), truth.boxes.cpu(), strict=True)):

@@ -140,7 +140,7 @@ class Layer(nn.Module):
         self.norms = nn.ModuleList(LayerNorm(model, eps=1e-12) for _ in range(2))
 
     def forward(self, x: Tensor, rotations: Tensor | None = None) -> Tensor:
-        """What is added to one half of the stream: attention where there are rotations, else feed-forward.
+        """The residual for one half of the stream: attention if there are rotations, else feed-forward.
 
         The stream is in single precision at least, or what went in could not be calculated from what came
         out.
@@ -201,7 +201,7 @@ def _split(weights: Sequence[Tensor], counts: Sequence[int]) -> list[Sequence[Te
 def _derived(
     ctx: Any, half: Half, own: Sequence[Tensor], x: Tensor, d: Tensor
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
-    """What a half gives, once more, and the gradients of `x` and of the weights."""
+    """Recompute a half's residual, with the gradients of `x` and of the weights."""
     device, dtype, enabled = ctx.autocast
     with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
         leaves = [x.detach().requires_grad_(), *(weight.detach().requires_grad_() for weight in own)]
@@ -296,7 +296,7 @@ def _halves(layer: Layer, rotations: Tensor) -> tuple[Half, Half]:
 def inverse(
     layers: Sequence[Layer], rotations: Sequence[Tensor], y1: Tensor, y2: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What went into the layers, from what came out."""
+    """Recompute the inputs of the layers from their outputs."""
     for layer, r in zip(reversed(layers), reversed(rotations), strict=True):
         y2 = y2 - layer(y1)
         y1 = y1 - layer(y2, r)

@@ -1,4 +1,4 @@
-"""What depth costs a plain network and gains a residual one; the sizes that the paper states."""
+"""The effect of depth on plain and residual networks, and the parameter counts that the paper states."""
 
 import math
 from collections.abc import Callable

@@ -72,7 +72,7 @@ class Block(nn.Module):
         return last(x)
 
     def carried(self, x: Images) -> Maps:
-        """What the shortcut adds."""
+        """Output of the shortcut."""
         if self.projection is not None:
             return self.projection(x)
         if self.stride == 1 and self.new == 0:

@@ -1,4 +1,4 @@
-"""What shows how far back a recurrent network reaches: the gradient over lags, and the adding problem."""
+"""Tests of how far back a recurrent network can learn: the gradient over lags, and the adding problem."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -30,7 +30,7 @@ def adding_problem(
 ) -> tuple[Float[Tensor, "count length 2"], Float[Tensor, " count"]]:
     """Random values in [0, 1], two of them marked; the answer is the sum of those two.
 
-    Hochreiter and Schmidhuber 1997, experiment 4. An input is (value, mark). Whoever always answers 1 has a
+    Hochreiter and Schmidhuber 1997, experiment 4. An input is (value, mark). Always answering 1 gives a
     mean squared error of 1/6.
 
     window  the marks lie among the last so many steps, one in either half of them (default: all steps)

@@ -1,4 +1,4 @@
-"""What a fresh mask costs for each batch: choosing tokens and replacing them, on given draws."""
+"""The cost of dynamic masking: choosing and replacing a batch's tokens, with given random numbers."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -39,7 +39,7 @@ class RoBERTa(BERT):
         )
 
     def position_ids(self, ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
-        """What fills has the position `PADDING`, all others are counted from the next on."""
+        """Padding tokens get the position `PADDING`; all others are numbered from the next position on."""
         there = (ids != PADDING).long()
         return there.cumsum(1) * there + PADDING
 

@@ -104,7 +104,7 @@ class Autoencoder(nn.Module):
         return self.decoder(self.post_quant_conv(z))
 
     def forward(self, x: Images, noise: Latents) -> tuple[Images, Latents, Latents]:
-        """What is decoded from a sample of the latent, and the latent's mean and log-variance."""
+        """The reconstruction from a sampled latent, and the latent's mean and log-variance."""
         mean, log_variance = self.encode(x)
         return self.decode(drawn(mean, log_variance, noise)), mean, log_variance
 
@@ -168,6 +168,6 @@ class VQAutoencoder(nn.Module):
         return self.decoder(self.post_quant_conv(self.quantize(z)[0]))
 
     def forward(self, x: Images) -> tuple[Images, Float[Tensor, ""]]:
-        """What is decoded from the rounded latents, and the codebook's loss."""
+        """The reconstruction from the quantised latents, and the codebook's loss."""
         rounded, loss = self.quantize(self.encode(x))
         return self.decoder(self.post_quant_conv(rounded)), loss

@@ -1,4 +1,4 @@
-"""What autoencoder and U-Net are made of, under the names that the released weights have in diffusers."""
+"""Building blocks of the autoencoder and the U-Net, named as the released weights are in diffusers."""
 
 from collections.abc import Sequence
 
@@ -140,7 +140,7 @@ class Stage(nn.Module):
         context: Context | None = None,
         joined: list[Tensor] | None = None,
     ) -> list[Tensor]:
-        """What comes out of every block, and of the resampling.
+        """The outputs of every block and of the resampling.
 
         joined  maps that the blocks get beside x; each block takes the last one off the list
         """

@@ -194,7 +194,7 @@ def first_flops() -> float:
 
 
 def updates(run: Run, space: Space) -> int:
-    """What is left for them of the compute that both stages of latents take: for every arm the same sum."""
+    """Number of updates that the compute budget leaves for this space. All arms have the same budget."""
     in_latents = update_flops((BATCH, toy.LATENT, toy.GRID, toy.GRID))
     total = FIRST_STEPS[run.budget] * first_flops() + run.pick(smoke=2, quick=160, full=3000) * in_latents
     return round((total - space.spent) / update_flops((space.batch, *space.train.shape[1:])))
@@ -286,7 +286,7 @@ def compare(run: Run, setting: Setting, found: dict[str, tuple[Best[float], Trai
 
 
 def tell(run: Run, spaces: dict[str, Space], distance: dict[str, float]) -> None:
-    """What each arm's compute went to, and what came of it."""
+    """How each arm spent its compute, and its results."""
     rows = []
     for arm, space in spaces.items():
         steps, shape = updates(run, space), tuple(space.train.shape[1:])

@@ -1,4 +1,4 @@
-"""What the experiment draws and judges: small scenes with one digit in colour, their captions, a judge."""
+"""The experiment's data: small scenes with one coloured digit, their captions, and a classifier as judge."""
 
 import re
 from typing import NamedTuple, cast
@@ -114,6 +114,6 @@ class SmallAutoencoder(nn.Module):
         return self.decoder(z)
 
     def forward(self, x: Pictures, noise: Grid) -> tuple[Pictures, Grid, Grid]:
-        """What is decoded from a sample of the latent, and the latent's mean and log-variance."""
+        """The reconstruction from a sampled latent, and the latent's mean and log-variance."""
         mean, log_variance = self.encode(x)
         return self.decode(drawn(mean, log_variance, noise)), mean, log_variance

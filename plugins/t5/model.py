@@ -106,7 +106,7 @@ class EncoderLayer(nn.Module):
 
 @dataclass
 class Cache:
-    """What a decoder layer looks at: keys and values of what was read, and of what is written so far.
+    """A decoder layer's cache: keys and values of the input, and of the output so far.
 
     written  with room for more; what lies beyond `length` is not used. None: nothing is kept
     """
@@ -279,5 +279,5 @@ class T5(nn.Module):
 
 
 def hidden(visible: Bool[Tensor, "batch keys"], dtype: torch.dtype) -> Float[Tensor, "batch 1 1 keys"]:
-    """What is added to scores: -inf where there is no token."""
+    """Additive mask for the attention scores: -inf where there is no token."""
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, -math.inf)[:, None, None]

@@ -199,7 +199,7 @@ def stream(language: Senses, count: int, length: int, generator: torch.Generator
 
 
 def nats_of_the_law(language: Senses, ids: Texts) -> Float[Tensor, " length"]:
-    """What who knows the law and has read all before pays for each word, on average."""
+    """Mean loss per word of a predictor that knows the generating process and all previous words."""
     topics, owned = language.own.shape
     chance = torch.zeros(topics, language.words).scatter_(1, language.own, 1 / owned)
     belief, paid = torch.full((len(ids), topics), 1 / topics), []

@@ -1,4 +1,4 @@
-"""What the paper counts; two layers of 3 × 3 a stage against one, and against one of 5 × 5."""
+"""The paper's parameter counts; two 3 × 3 layers in a stage against one, and against one 5 × 5 layer."""
 
 from functools import partial
 from typing import NamedTuple
@@ -222,7 +222,7 @@ def drawn(run: Run) -> World:
 
 
 def named(run: Run) -> World:
-    """What `--data` names, at 16 × 16 or less, at the full budget 32 × 32; grey has three equal colours."""
+    """Images of `--data`, at most 16 × 16 (full budget: 32 × 32). Grey ones get three equal channels."""
     at_most = run.pick(smoke=500, quick=20_000, full=None)
     source = run.source("images", at_most=at_most).small(run.pick(smoke=SIDE, quick=SIDE, full=32))
     parts = (

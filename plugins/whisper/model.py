@@ -37,7 +37,7 @@ SIZES = {
 
 
 class Seen(NamedTuple):
-    """What a decoder layer keeps: keys and values of the text so far, and of the sound."""
+    """A decoder layer's cache: keys and values of the text so far, and of the audio."""
 
     keys: Keys
     values: Keys
