@@ -355,7 +355,10 @@ class _Judged:
 
     def _reader(self, one: Try, dtype: torch.dtype = torch.float64, **how: Any) -> Result:
         with self.target.slot.replaced(self.answer):
-            return self._called(one, dtype, **how)
+            found = self._called(one, dtype, **how)
+        if not all(map(_is_plain, found.parts.values())):
+            raise TypeError("it returns a sparse, nested or quantised tensor; return a dense one")
+        return found
 
     def _called(
         self, one: Try, dtype: torch.dtype, *, gradients: bool = False, rounded: torch.dtype | None = None
@@ -442,6 +445,13 @@ def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | Non
     ]
     grads = torch.autograd.grad(weighted, list(leaves.values()), allow_unused=True)
     return dict(zip(leaves, grads, strict=True))
+
+
+def _is_plain(part: Any) -> bool:
+    """Whether it can be compared, as a sparse tensor cannot."""
+    if not isinstance(part, Tensor):
+        return True
+    return part.layout is torch.strided and not part.is_nested and not part.is_quantized
 
 
 def _kept(value: Any, name: str) -> Parts:

@@ -49,6 +49,7 @@ def answer(tmp_path: Path, body: str, name: str = "merge heads", replaces: str =
             "x was changed in place",
         ),
         ("    return x.transpose(-3, -2).flatten(-9)\n", "failed", "IndexError"),
+        ("    return x.transpose(-3, -2).flatten(-2).to_sparse()\n", "failed", "return a dense one"),
         ("    return [0] * 10**11\n", "failed", "more memory than the 4 GiB"),
         ("    ...\n", "empty", ""),
         ("    raise NotImplementedError('later')\n", "empty", ""),

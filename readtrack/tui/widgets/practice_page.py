@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from readtrack.tui.controllers.practice import PracticeDesk
 
 
+_TABLE = 70  # columns that the table of measurements needs
+
+
 class PracticeTarget(NamedTuple):
     """An exercise; "" for the reader's code in the paper's place."""
 
@@ -162,8 +165,11 @@ def at_work(bench: PracticeDesk, proof: Proof | None, width: int) -> Lines:
     lines += [BLANK, *_speed(record, width)]
     claims = claims_page.short(record, width)
     lines += [BLANK, *claims] if claims else []
-    if record.measurements:
+    if record.measurements and width >= _TABLE:
         lines += [BLANK, heading("All measurements"), *bench_page.benchmark(record, width).all()]
+    elif record.measurements:
+        words = f"All measurements need a wider window. The run has them, too: esc, then {key('runs')}."
+        lines += [BLANK, *wrapped(words, width, "$muted", indent=1)]
     return lines
 
 
