@@ -8,6 +8,7 @@ import inspect
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from readtrack.practice.asif import same
@@ -24,7 +25,6 @@ class Slips:
 
     def __init__(self, slot: Slot) -> None:
         self._slot = slot
-        self._more = _mistaken(slot)
         self._made: list[_Slip] = []
 
     def explain(self, call: Callable[[Try], Parts], found: Sequence[tuple[Try, Parts]]) -> str:
@@ -38,12 +38,12 @@ class Slips:
                 break
             with self._slot.replaced(one.function):
                 if all(one.explains(call, *pair) for pair in found):
-                    return f"{one.kind}; with this one mistake the paper's code returns the same"
+                    return f"{one.kind}; with this one mistake the paper's code returns what yours does"
         return ""
 
     def _all(self) -> Iterator[_Slip]:
         yield from self._made
-        for kind, function in self._more:
+        for kind, function in _mistaken(self._slot, len(self._made)):
             self._made.append(_Slip(kind, function))
             yield self._made[-1]
 
@@ -63,8 +63,8 @@ class _Slip:
         return own is not None and same(own, parts)
 
 
-def _mistaken(slot: Slot) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The paper's function with each mistake in turn.
+def _mistaken(slot: Slot, start: int) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The paper's function with each mistake in turn, from number `start` on.
 
     Excludes functions with a while loop, which a mistake could make endless, and closures.
     """
@@ -79,7 +79,7 @@ def _mistaken(slot: Slot) -> Iterator[tuple[str, Callable[..., Any]]]:
     if any(isinstance(node, ast.While) for node in ast.walk(function)):
         return
     function.decorator_list.clear()
-    for kind, changed in functions(function):
+    for kind, changed in islice(functions(function), start, None):
         module = ast.Module([changed], [])
         made = compile(
             module, code.co_filename, "exec", __future__.annotations.compiler_flag, dont_inherit=True
