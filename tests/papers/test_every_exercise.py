@@ -113,7 +113,7 @@ WANTED = 3  # wrong answers of each exercise that get a hint
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """An endless mistake is soon stopped, but not for other processes that take the processor."""
-    monkeypatch.setattr(session, "SECONDS", 2.0)
+    monkeypatch.setattr(session, "SECONDS", 1.0)
     monkeypatch.setattr(session, "_WAIT", 60)
 
 
