@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from readtrack.practice import shown
 from readtrack.practice.asif import as_if, lacks_numbers, term
@@ -100,7 +100,7 @@ class Known:
         self.trials = list(trials_of(exercise, target))[:_TRIES]
         self.results: dict[tuple[object, ...], Result] = {}
         self.changed: defaultdict[Try, dict[int, Parts | None]] = defaultdict(dict)
-        self.slips = Slips(target.slot)
+        self.slips, self.gradient_slips = Slips(target.slot), Slips(target.slot)
 
 
 def judge(
@@ -172,9 +172,17 @@ class _Judged:
         missing = expected.changed - found.changed
         if missing:
             name = sorted(missing)[0]
+            before = parts(arguments[name], name)
+            changed = [
+                key for key, old in before.items() if not _unchanged(old, expected.parts[key + _CHANGED])
+            ]
             said = f"{name} must be changed in place, and is as it was"
-            part = next(key for key in expected.parts if key.startswith(name) and key.endswith(_CHANGED))
-            return Mistake("values", one, part, expected.parts[part], arguments.get(name), said)
+            if isinstance(arguments[name], nn.Module):
+                said = (
+                    f"the paper's code changes {_listed(changed[:2])}, yours does not: is a layer not called?"
+                )
+            part = changed[0] + _CHANGED
+            return Mistake("values", one, part, expected.parts[part], before[changed[0]], said)
         bad = self._bad(expected, found)
         part = bad[0]
         a, b = expected.parts.get(part), found.parts.get(part)
@@ -190,12 +198,11 @@ class _Judged:
         arguments, part = self.target.named(one), bad[0]
         a, b = expected.parts.get(part), found.parts.get(part)
         said = self._as_if(wrong)
-        hints = [_relation(a, b, arguments), said]
         # A row that sees nothing is a separate mistake: its NaN hide other explanations.
         seen = [(one, found.parts) for one, _, found in wrong if not lacks_numbers(found.parts)]
-        if seen and seen[0][0] is one:
+        if not said and seen and seen[0][0] is one:
             said = self.known.slips.explain(self._with_mistake, seen[:_EXPLAINED])
-            hints.insert(0, said)
+        hints = [said, _relation(a, b, arguments)]
         if isinstance(a, Tensor) and isinstance(b, Tensor):
             hints.insert(0, summand(a, b, arguments))
         if bad != list(expected.parts):
@@ -242,7 +249,6 @@ class _Judged:
             if not expected.grads:
                 continue
             found = self._reader(one, gradients=True)
-            arguments = self.target.named(one)
             names = list(expected.grads)
             bad = [name for name in names if not self._same_gradient(expected, found, name)]
             for name in bad:
@@ -261,11 +267,23 @@ class _Judged:
                         "before it is used"
                     )
                 else:
-                    related = _searched(partial(_of_gradient, a, b, arguments))
+                    related = _searched(partial(self._said_of_gradient, one, found, (a, b)))
                     said = _joined(
                         related, others or f"the results are right, {_listed(bad)} have wrong gradients"
                     )
                 raise WrongError(Mistake("gradients", one, f"gradient of {name}", a, b, said))
+
+    def _said_of_gradient(self, one: Try, found: Result, pair: tuple[Tensor | None, Tensor]) -> str:
+        """Found in the backward pass, where the exercise is one."""
+
+        def with_mistake(one: Try) -> Parts:
+            return dict(self._paper(one, own=False, gradients=True).grads)
+
+        related = _relation(*pair, self.target.named(one))
+        said = self.known.gradient_slips.explain(with_mistake, [(one, dict(found.grads))])
+        if not (said or related) and pair[0] is not None:
+            return region(pair[0], pair[1])
+        return _joined(said, related)
 
     def _same_gradient(self, expected: Result, found: Result, name: str) -> bool:
         a, b = expected.grads[name], found.grads.get(name)
@@ -414,11 +432,6 @@ def _searched(search: Callable[[], str]) -> str:
             f"the search for your mistake failed, which is a bug in readtrack: {own_error(error)}. Report it "
             "with your file. Expected and found values are right nevertheless"
         )
-
-
-def _of_gradient(expected: Tensor | None, found: Tensor, arguments: Mapping[str, Any]) -> str:
-    related = _relation(expected, found, arguments)
-    return related or (region(expected, found) if expected is not None else "")
 
 
 def _gradients(found: Parts, given: Mapping[str, Any]) -> dict[str, Tensor | None]:

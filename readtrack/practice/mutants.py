@@ -85,9 +85,10 @@ def _spliced(source: str, function: Definition, path: Path, changed: ast.AST) ->
 def functions(function: Definition) -> Iterator[tuple[str, Definition]]:
     """The function with each mistake in turn, with a description that does not reveal code.
 
-    Yields the same tree each time, and restores it at the end.
+    Yields the same tree each time, and restores it at the end. Conditions come last: one that is wrong may do
+    the same as a term that is missing.
     """
-    for path, node in list(_nodes(function)):
+    for path, node in sorted(_nodes(function), key=lambda pair: isinstance(pair[1], ast.Compare | ast.IfExp)):
         for one in _changes(node):
             ast.copy_location(one.node, node)
             kind = one.kind + _where(function, path)

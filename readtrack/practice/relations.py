@@ -203,7 +203,11 @@ def _hidden(expected: Tensor, found: Tensor) -> str:
     if not b.any():
         if torch.isinf(expected).any():
             return ""
-        return "numbers are left where the expected result hides them: mask with -inf, before the softmax"
+        if not right(expected, found, _CLOSE)[~a].all():
+            return "numbers are left where the expected result hides them: mask with -inf, before the softmax"
+        if bool((found[a] < 0).all()):
+            return "negative numbers are left where the expected result has zeros: a relu is missing"
+        return "numbers are left where the expected result has zeros, the rest is right: hide or clamp them"
     for by in range(1, a.shape[-1]):
         if torch.equal(a[..., by:], b[..., :-by]) and not torch.equal(a, b):
             return f"the mask is off by {by}: it hides {by} {'position' if by == 1 else 'positions'} too many"

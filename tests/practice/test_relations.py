@@ -53,6 +53,18 @@ def test_a_mistake_is_named(wrong: Tensor, says: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (RIGHT, "a relu is missing"),
+        (RIGHT.abs(), "the rest is right: hide or clamp them"),
+        (RIGHT.exp(), "mask with -inf, before the softmax"),
+    ],
+)
+def test_numbers_where_zeros_should_be(wrong: Tensor, says: str) -> None:
+    assert says in relation(RIGHT.relu(), wrong, {})
+
+
+@pytest.mark.parametrize(
     ("where", "says"),
     [
         (torch.eye(4), "only the diagonal is wrong: a mask is off by one"),

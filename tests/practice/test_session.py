@@ -84,6 +84,37 @@ def test_an_error_of_readtrack_is_not_reported_as_the_readers(
     assert "missing 1 required positional argument" in called.report[0]
 
 
+@pytest.mark.parametrize(
+    ("paper", "name", "there", "instead", "says"),
+    [
+        (
+            "batchnorm",
+            "backward",
+            "gradient * centred",
+            "centred",
+            "a factor is missing, in a step that uses",
+        ),
+        (
+            "resnet",
+            "block",
+            "self.residual(x) + self.carried(x)",
+            "self.carried(x)",
+            "is a layer not called?",
+        ),
+    ],
+)
+def test_the_pass_or_the_layer_with_the_mistake_is_named(
+    tmp_path: Path, paper: str, name: str, there: str, instead: str, says: str
+) -> None:
+    load(paper, Home())
+    found = sheet.sheets(find(Home())[paper])
+    source = skeleton.text(paper, found, solved=True)
+    assert there in source
+    (verdict,) = judged(found, source.replace(there, instead), tmp_path, name)
+    assert verdict.outcome == "wrong"
+    assert says in verdict.hint
+
+
 def test_a_loop_without_end_is_stopped_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "SECONDS", 0.3)
     verdict = answer(

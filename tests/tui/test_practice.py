@@ -81,7 +81,8 @@ async def test_from_an_empty_file_over_a_mistake_to_implemented_and_back(
         assert "1 try" in text
         assert "expected" in text
         assert "heavy_ball(point, velocity, gradient, lr, momentum)   from rest" in text
-        assert not list(app.library.home.runs.iterdir())
+        runs = app.library.home.runs
+        await until(pilot, lambda: not list(runs.iterdir()), "the end of a check of the empty file")
 
         write(app, "point + lr", "point - lr")  # saved by an editor in another window
         await until(pilot, lambda: "1 of 1" in screen_text(app), "the check after saving")
