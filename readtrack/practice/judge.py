@@ -22,7 +22,7 @@ from readtrack.practice.parts import Parts, mapped, parts
 from readtrack.practice.relations import factors_of, largest, region, relation, right, summand
 from readtrack.practice.slips import Slips
 from readtrack.practice.trials import SEED, Target, trials_of
-from readtrack.text import one_line
+from readtrack.text import counted, one_line
 
 Outcome = Literal["passed", "wrong", "failed", "empty", "slow"]
 
@@ -535,12 +535,12 @@ def _whole(result: Result) -> Any:
 def _structure(expected: Result, found: Result) -> str:
     if list(found.parts.values()) == [None]:
         return "nothing was returned: a return is missing"
+    want = counted(len(expected.parts), "value")
+    if not found.parts:
+        return f"an empty list, tuple or dictionary was returned, expected {want}"
     if list(expected.parts) == ["result"]:
         return f"a list, tuple or dictionary of {len(found.parts)} was returned, expected one result"
-    return (
-        f"{len(found.parts)} value(s) were returned, expected {len(expected.parts)}: "
-        f"{_listed(list(expected.parts))}"
-    )
+    return f"{counted(len(found.parts), 'value')} returned, expected {want}: {_listed(list(expected.parts))}"
 
 
 def _listed(names: list[str]) -> str:

@@ -350,7 +350,7 @@ def _constant(node: ast.Constant) -> Iterator[_Change]:
 
 
 def _statement(node: ast.AugAssign | ast.Expr) -> Iterator[_Change]:
-    yield _Change(f"without {ast.unparse(node)}", "a step is missing", ast.Pass())
+    yield _Change(f"without {ast.unparse(node)}", "a line is missing", ast.Pass())
 
 
 def _assigned(node: ast.Assign) -> Iterator[_Change]:
