@@ -266,7 +266,7 @@ async def test_enter_takes_no_guess_and_a_guess_says_that_it_is_one(
             await pilot.pause()
             assert "no paper: keep as a plain row" in screen_text(newcomer)
             assert ("resnet  a guess: deep, residuals" in screen_text(newcomer)) == (keys == "j")
-            await pilot.press(*["down"] * len(papers), "enter")
+            await pilot.press("j", *["down"] * len(papers), "enter")  # one letter finds nothing yet
             await pilot.pause()
             assert screen.row is not None
             assert screen.papers_of(screen.row) == papers

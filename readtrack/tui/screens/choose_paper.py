@@ -78,8 +78,14 @@ class ChoosePaper(Dialog[PaperChoice | None]):
         self._input.focus()
         self._narrow()
 
+    @property
+    def _typed(self) -> str:
+        """What is searched for. One letter is not yet a word: j and k move the cursor elsewhere."""
+        typed = self._input.value.strip()
+        return typed if len(typed) > 1 else ""
+
     def _found(self) -> list[str]:
-        wanted = self._input.value.casefold().split()
+        wanted = self._typed.casefold().split()
         if not wanted:
             return [*dict.fromkeys((*self._first, *self._remarks, *self._papers))][:_MOST]
         found = [id_ for id_, words in self._words.items() if all(word in words for word in wanted)]
@@ -89,7 +95,7 @@ class ChoosePaper(Dialog[PaperChoice | None]):
     def _lines(self, width: int) -> list[Line]:
         lines = []
         for id_ in self._found():
-            paper, remark = self._papers[id_], "" if self._input.value.strip() else self._remarks.get(id_, "")
+            paper, remark = self._papers[id_], "" if self._typed else self._remarks.get(id_, "")
             lines.append(
                 Line(
                     join(
@@ -101,11 +107,11 @@ class ChoosePaper(Dialog[PaperChoice | None]):
                     PaperChoice((id_,)),
                 )
             )
-        if not self._input.value.strip():
+        if not self._typed:
             none = Line(text("no paper: keep as a plain row", "$muted"), PaperChoice(()))
             lines.insert(len(self._first), none)
         if self._new:
-            words = self._input.value.strip() or self._row
+            words = self._typed or self._row
             label = join(("a new paper", "$muted"), f"  {words}")
             at = len(self._first) + 1 if words == self._row else len(lines)
             lines.insert(at, Line(label, PaperChoice((), words)))
