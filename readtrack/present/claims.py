@@ -93,7 +93,7 @@ class StatedClaim:
         told = "; ".join(
             f"{one.metric} {one.ours}{f' ({one.bounds})' if one.bounds else ''}" for one in self.numbers
         )
-        return f"{self.shown_verdict}: {self.name}: {told or self.ours}; paper: {self.paper}"
+        return f"{self.shown_verdict}: {self.name}: {told or self.ours or self.why}; paper: {self.paper}"
 
     def _bounds(self) -> dict[str, str]:
         found: dict[str, list[str]] = {}
