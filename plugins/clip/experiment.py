@@ -9,15 +9,37 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from readtrack.plugin import AtLeast, Best, Bound, Break, Claim, Figure, Run, hookimpl
+from readtrack.plugin import (
+    UNTRAINED,
+    Arm,
+    AtLeast,
+    Bound,
+    Break,
+    Claim,
+    Figure,
+    Run,
+    Sweep,
+    Trial,
+    at_least,
+    hookimpl,
+)
 
 from . import task
 from .model import CLIP, TextTower, VisionTower
 from .resnet import ResNetTower
-from .small import Contrastive, Learner, Words
+from .small import Contrastive, Learner, OthersTexts, Words
 from .task import Captioned
 
-CONTESTS_OF_TWO = Break("contests of two", "An image has to tell its text from one other, not from 63.")
+CONTESTS_OF_TWO = Break(
+    "contests of two", "An image has to tell its text from one other, not from 63.", "near miss"
+)
+OTHERS_TEXTS = Break("others' texts", "Each image is paired with the text of its neighbour in the batch.")
+RARE_WORDS = Break(
+    "rare words count more",
+    "Predicts words as the control does, each weighted by one over the number of captions that have it.",
+    "rival",
+)
+IMAGES = "images until 35 %"
 
 SIZES = Claim(
     name="sizes",
@@ -36,28 +58,37 @@ SIZES = Claim(
 )
 
 EFFICIENT = Claim(
-    name="fewer images",
-    sentence="To find the text that belongs to an image takes fewer images than to predict its words, until "
-    "a classifier made of words is right as often.",
+    name="images until 35 % zero-shot accuracy",
+    sentence="A network that learns to find the text of an image reaches 35 % zero-shot accuracy after fewer "
+    "images than one that learns to predict the text's words.",
     paper=Figure(
         "Four times fewer images for the same zero-shot accuracy on ImageNet.",
         where="section 2.3 and figure 2",
         read="secondary",
     ),
-    rule=(Bound("images until 35 %, words / contrastive", ">=", 1.2, direction=1.0, ratio=True),),
+    rule=(at_least(IMAGES, "words", 1.2, over="contrastive", toward=1.0),),
     control="the same image tower predicting the bag of words by a softmax, which needed fewer images than "
     "one yes or no for each word; at the quickest of the same rates",
-    control_reaches=(Bound("zero-shot accuracy at its end, words", ">=", 0.25),),
-    breaks=(CONTESTS_OF_TWO,),
+    control_arm="words",
+    control_reaches=(at_least("zero-shot accuracy at its end", "words", 0.25),),
+    breaks=(CONTESTS_OF_TWO, OTHERS_TEXTS, RARE_WORDS, UNTRAINED),
     chosen_on=(0, 1),
     deviations="4,000 scenes of 16 × 16 with one of seven digits in one of six colours, captions in eight "
     "forms with two names for everything; chosen among 36 pairs of colour and digit. Batches of 64, not "
-    "32,768.",
+    "32,768; the text encoder is the bag of words of figure 2, the image tower three convolutions and an "
+    "attention pool. The paper's third line, a Transformer that writes captions, is left out.",
+    headline=True,
+    history=(
+        (
+            "Until November 2026: inconclusive, by the same bound, with 700 scenes to judge by, learning "
+            "rates from 0.003 and an evaluation after every 20 steps."
+        ),
+    ),
 )
 
 PROMPT = "a red three; something green; crimson trio; white"
-RATES = (0.003, 0.006, 0.012)
-BATCH, GOAL, EVERY = 64, 0.35, 20
+RATES = (0.0015, 0.003, 0.006, 0.012)
+BATCH, GOAL, EVERY = 64, 0.35, 10
 ACCURACY = "zero-shot accuracy"
 PAIRS = len(task.COLOURS) * task.CLASSES
 UNSEEN = [colour * task.CLASSES + colour % task.CLASSES for colour in range(len(task.COLOURS))]
@@ -104,69 +135,76 @@ def parameters(module: nn.Module) -> int:
 def compare(run: Run) -> None:
     run.phase("setup")
     data = draw(run)
-    contest = 2 if run.without(CONTESTS_OF_TWO.name) else None
-    arms = run.arms({"contrastive": partial(Contrastive, contest), "words": Words}, control="words")
-    rates = run.pick(smoke=RATES[1:2], quick=RATES, full=(0.0015, *RATES, 0.024))
-    best: dict[str, Best[Learned]] = {}
-    for arm, make in arms.items():
-        best[arm] = run.sweep(
-            arm, rates, partial(learn, run, data, arm, make), score="images until 35 % validation accuracy"
-        )
-        found = best[arm].result
-        for place, accuracy in enumerate(found.curve):
-            run.metric(ACCURACY, accuracy, step=place * EVERY * BATCH, arm=arm)
-        run.metric("images until 35 %", number(found.images), arm=arm)
+    table = run.compare(
+        EFFICIENT,
+        arms={"contrastive": Arm(Contrastive), "words": Arm(Words)},
+        attempt=learn,
+        read=arrived,
+        grid=run.pick(smoke=RATES[1:2], quick=RATES, full=(*RATES, 0.024)),
+        score=f"images until {GOAL:.0%} validation accuracy",
+        breaks={
+            CONTESTS_OF_TWO.name: {"contrastive": Arm(partial(Contrastive, 2))},
+            OTHERS_TEXTS.name: {"contrastive": Arm(OthersTexts)},
+            RARE_WORDS.name: {"contrastive": Arm(partial(Words, word_weights(data.train.ids)))},
+        },
+        world=data,
+        unequal={
+            "contrastive": "the steps that they take, updates, learning rates, how much they draw: an arm "
+            "stops when it has reached the goal, which is what is measured"
+        },
+        judged_on="training",
+    )
     run.headline(ACCURACY)
     run.axes(ACCURACY, x="images", y="zero-shot accuracy among 36 pairs")
-    ours, theirs = (best[arm].result for arm in ("contrastive", "words"))
-    ratio = number(theirs.images) / number(ours.images)
-    # Where the control never arrived, the ratio is at least that.
-    never = isinstance(theirs.images, AtLeast) and not isinstance(ours.images, AtLeast)
-    values = {
-        "images until 35 %, words / contrastive": AtLeast(ratio) if never else ratio,
-        "zero-shot accuracy at its end, words": theirs.accuracy,
-    }
-    run.claim(EFFICIENT, values, tuned=list(best.values()))
     if not (run.null or run.broken):
-        finish(run, data, best["contrastive"])
-        for arm, one in best.items():
-            run.metric("accuracy on pairs never seen", unseen_accuracy(one.result.network, data), arm=arm)
-        show(run, data, best["contrastive"].result.network)
+        best = table.sweeps["contrastive"]
+        finish(run, data, best.chosen.network, best.point)
+        for arm, sweep in table.sweeps.items():
+            run.metric("accuracy on pairs never seen", unseen_accuracy(sweep.chosen.network, data), arm=arm)
+        show(run, data, best.chosen.network)
+
+
+def word_weights(ids: torch.Tensor) -> torch.Tensor:
+    """Of each word one over the number of captions that have it."""
+    return 1 / (task.bags(ids) > 0).sum(0).clamp(min=1)
 
 
 def draw(run: Run) -> Data:
     known = task.captioned(run, "train", run.pick(smoke=200, quick=5000, full=50_000))
     choose = task.captioned(run, "choose", run.pick(smoke=60, quick=300, full=2000))
-    judge = task.captioned(run, "judge", run.pick(smoke=60, quick=700, full=4000))
+    judge = task.captioned(run, "judge", run.pick(smoke=60, quick=1400, full=4000))
     unseen = torch.tensor(UNSEEN, device=run.device)
     parts = [part.take(~torch.isin(part.pair, unseen)) for part in (known, choose, judge)]
     return Data(*parts, judge.take(torch.isin(judge.pair, unseen)))
 
 
-def learn(
-    run: Run, data: Data, arm: str, make: Callable[[], nn.Module], rate: float
-) -> tuple[float, Learned]:
+def learn(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float, Learned]:
     """Until the goal is reached both on what is chosen by and on what is judged by."""
-    torch.manual_seed(run.seed)
+    run, data = at.run, at.world
     network = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    batches, limit = run.generator("batches"), run.pick(smoke=3, quick=280, full=1500)
+    batches, limit = at.generator("batches"), run.pick(smoke=3, quick=280, full=1500)
     curves: tuple[list[float], list[float]] = ([], [])
+
+    def evaluate() -> None:
+        for curve, part in zip(curves, (data.choose, data.judge), strict=True):
+            curve.append(accuracy(network, part))
+
     run.phase("train")
-    for step in run.steps(limit + 1, f"{arm}, rate {rate:g}"):
+    for step in at.steps(limit, f"{at.name}, rate {rate:g}"):
         if step % EVERY == 0:
-            for curve, part in zip(curves, (data.choose, data.judge), strict=True):
-                curve.append(accuracy(network, part))
+            evaluate()
             if all(arrival(curve) is not None for curve in curves):
                 break
-        if step < limit:
-            train_step(run, network, optimizer, data.train, batches, step, f"{arm}, rate {rate:g}")
+        train_step(at, network, optimizer, data.train, batches, step, f"{at.name}, rate {rate:g}")
+    else:
+        evaluate()
     to_choose_by, judged = (reached(curve, limit) for curve in curves)
     return number(to_choose_by), Learned(network, judged, curves[1][-1], curves[1])
 
 
 def train_step(
-    run: Run,
+    run: Run | Trial,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     known: Captioned,
@@ -177,6 +215,13 @@ def train_step(
     network.train()
     rows = torch.randint(len(known.x), (BATCH,), generator=batches)
     run.descend(network.loss(known.x[rows], known.ids[rows]), optimizer, step=step, arm=arm)
+
+
+def arrived(at: Trial, found: Sweep[Learned]) -> dict[str, float | AtLeast]:
+    for place, value in enumerate(found.chosen.curve):
+        at.metric(ACCURACY, value, step=place * EVERY * BATCH)
+    at.metric(IMAGES, number(found.chosen.images))
+    return {IMAGES: found.chosen.images, "zero-shot accuracy at its end": found.chosen.accuracy}
 
 
 def accuracy(network: nn.Module, part: Captioned) -> float:
@@ -210,10 +255,9 @@ def number(images: float | AtLeast) -> float:
     return images.value if isinstance(images, AtLeast) else images
 
 
-def finish(run: Run, data: Data, best: Best[Learned]) -> None:
+def finish(run: Run, data: Data, network: nn.Module, rate: float) -> None:
     """Train the best contrastive network on, its rate falling to 0: what is shown should be good."""
-    network = best.result.network
-    optimizer = torch.optim.Adam(network.parameters(), lr=best.value)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     steps, batches = run.pick(smoke=2, quick=80, full=3000), run.generator("batches to finish")
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     run.phase("train")

@@ -148,7 +148,9 @@ class CLIP(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def scale(self) -> Float[Tensor, ""]:
-        return self.log_scale.exp().clamp(max=LARGEST_SCALE)
+        """Above the limit it keeps its gradient, and so can become smaller again."""
+        scale = self.log_scale.exp()
+        return scale - (scale - LARGEST_SCALE).clamp(min=0).detach()
 
     def embed(
         self, images: Images, ids: Int[Tensor, "texts tokens"]

@@ -85,15 +85,26 @@ class Contrastive(nn.Module):
         return F.normalize(self.clip.vision(x), dim=1) @ classifier(self.clip.text, prompts).T
 
 
-class Words(nn.Module):
-    """Predicts the caption's bag of words: softmax over all words, uniform over the caption's."""
+class OthersTexts(Contrastive):
+    """Learns that an image belongs to the text of the next one."""
 
-    def __init__(self) -> None:
+    def loss(self, x: Pictures, ids: Ids) -> Float[Tensor, ""]:
+        return super().loss(x, ids.roll(1, 0))
+
+
+class Words(nn.Module):
+    """Predicts the caption's bag of words: softmax over all words, by weight over the caption's.
+
+    weights  of each word (default: uniform)
+    """
+
+    def __init__(self, weights: Float[Tensor, " vocab"] | None = None) -> None:
         super().__init__()
+        self.weights = torch.ones(VOCAB) if weights is None else weights
         self.tower = ImageTower(VOCAB)
 
     def loss(self, x: Pictures, ids: Ids) -> Float[Tensor, ""]:
-        words = F.normalize(bags(ids), p=1, dim=1).to(x.dtype)
+        words = F.normalize(bags(ids) * self.weights, p=1, dim=1).to(x.dtype)
         return F.cross_entropy(self.tower(x), words)
 
     @torch.no_grad()

@@ -74,9 +74,11 @@ class Captioned(NamedTuple):
 
 def captioned(run: Run, part: scenes.Part, count: int) -> Captioned:
     """The shared scenes' level `photo` at half its size, with the digits 0 to 6; each has one caption."""
-    drawn = scenes.draw(count, run.seed, part, "photo", size=SIDE, digit=(7.0, 11.0), classes=CLASSES)
+    drawn = scenes.draw(
+        count, run.data_seed(part), part, "photo", size=SIDE, digit=(7.0, 11.0), classes=CLASSES
+    )
     digit, colour = drawn.labels[:, 0], drawn.colours[:, 0]
-    generator = run.generator(f"captions of {part}")
+    generator = run.data(f"captions of {part}", part)
     rows = zip(digit.tolist(), colour.tolist(), drawn.background.tolist(), strict=True)
     ids = encode([caption(*row, generator) for row in rows])
     x = (drawn.images - BRIGHTNESS).to(run.device, run.dtype)
