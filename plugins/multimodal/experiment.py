@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from readtrack.plugin import (
@@ -70,7 +71,12 @@ BETTER_FEATURES = Claim(
     deviations=DEVIATIONS + "Image and sound have nothing in common but the digit, so sound is a noisy label "
     "of the image; lips and voice share more.",
     headline=True,
-    history=("Until November 2026: reproduced, by the same bound, without a rival.",),
+    history=(
+        (
+            "Until November 2026: reproduced, by the same bound, without a rival, each image judged once. "
+            "Four noises of each are judged now: the standard error of one was 0.02."
+        ),
+    ),
 )
 
 SHARED = Claim(
@@ -245,13 +251,18 @@ def judged(
     return (reader(code, data, of)(code(part.present(on))).argmax(1) == part.digit).double()
 
 
+def of_images(right: Float[Tensor, " rows"]) -> Float[Tensor, " images"]:
+    """The mean of each image over the noises that it is judged in."""
+    return right.unflatten(0, (task.JUDGED, -1)).mean(0)
+
+
 def learn_features(run: Run, data: Data) -> None:
     """Figure 3a: the code is made of the image alone; its outputs are the image, or the sound as well."""
     with_sound = partial(autoencoder, ("image",), ("image", "sound"))
     alone = partial(autoencoder, ("image",), ("image",))
 
     def read(at: Trial, found: Sweep[Any]) -> dict[str, Tensor]:
-        right = judged(found.chosen.code, data, data.judge, of="image", on="image")
+        right = of_images(judged(found.chosen.code, data, data.judge, of="image", on="image"))
         at.metric("accuracy of image features", right.mean().item())
         return {RIGHT: right}
 
@@ -294,7 +305,8 @@ def learn_shared(run: Run, data: Data) -> None:
 
     def read(at: Trial, found: Sweep[Any]) -> dict[str, Tensor]:
         crossed, images = (
-            judged(found.chosen.code, data, data.judge, of=name, on="image") for name in ("sound", "image")
+            of_images(judged(found.chosen.code, data, data.judge, of=name, on="image"))
+            for name in ("sound", "image")
         )
         at.metric(CROSSED, crossed.mean().item())
         return {CROSSED: crossed, IMAGES: images}
@@ -310,7 +322,7 @@ def learn_shared(run: Run, data: Data) -> None:
         grid=rates(run, SHARED_RATES),
         score="validation accuracy, sounds to images",
         keep="highest",
-        references={"CCA": {CROSSED: judged(projected, data, data.judge, of="sound", on="image")}},
+        references={"CCA": {CROSSED: of_images(judged(projected, data, data.judge, of="sound", on="image"))}},
         breaks={
             ANOTHER_SOUND.name: partial(with_other_sounds, run),
             NEVER_MISSING.name: {"both from either": Arm(Learner(make, whole))},

@@ -20,6 +20,7 @@ BINS = slice(18, 52)  # of the spectrum: 560 to 1590 Hz
 IMAGE_NOISE, SOUND_NOISE = 0.4, 0.7  # standard deviations; a pixel is in [0, 1], a tone of amplitude 1/2
 PIXELS = 64
 COPIES = 4  # of each image to train on, in other noise and with other sounds
+JUDGED = 4  # times that each image is judged, in different noise and with different sounds
 FRAMES = SAMPLES // WINDOW
 FEATURES = {"image": PIXELS, "sound": FRAMES * (BINS.stop - BINS.start)}
 
@@ -54,7 +55,9 @@ def draw(run: Run, labels: int) -> Data:
     parted = data.parts(images.flatten(1), digits, seed=run.seed, choose=0.15, judge=0.4)
     images, digits = parted.train
     train = paired(run, "train", images.repeat(COPIES, 1), digits.repeat(COPIES))
-    choose, judge = paired(run, "choose", *parted.choose), paired(run, "judge", *parted.judge)
+    choose = paired(run, "choose", *parted.choose)
+    images, digits = parted.judge
+    judge = paired(run, "judge", images.repeat(JUDGED, 1), digits.repeat(JUDGED))
     return Data(train, train.take(torch.arange(labels)), choose, judge)
 
 

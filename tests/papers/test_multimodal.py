@@ -281,6 +281,17 @@ def test_other_sounds_are_heard_in_training_alone(part_of_run):
             assert torch.equal(mine, theirs)
 
 
+def test_each_image_is_judged_in_four_noises(part_of_run):
+    judge = task.draw(part_of_run(), 40).judge
+    images, sounds, digits = (part.unflatten(0, (4, -1)) for part in judge)
+    assert (digits == digits[0]).all()
+    assert not torch.equal(images[0], images[1])
+    assert (images - images.mean(0)).std().item() == pytest.approx(task.IMAGE_NOISE * 0.75**0.5, rel=0.05)
+    assert not torch.equal(sounds[0], sounds[1])
+    right = torch.tensor([1.0, 0, 0, 0, 1, 1, 1, 0])
+    assert experiment_module.of_images(right).tolist() == [0.75, 0.25]
+
+
 def test_the_rivals_codes_are_unit_vectors_of_one_modality():
     towers = experiment_module.Towers()
     batch = task.Pairs(torch.randn(4, 64), torch.randn(4, task.FEATURES["sound"]), torch.zeros(4).long())
