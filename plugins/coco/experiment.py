@@ -55,7 +55,8 @@ GENERALISES = Claim(
         at_least("share of AP50 kept", "scenes", 0.1, minus="iconic pictures", toward=0.0),
         at_least("AP50 lost", "scenes", 0.07, toward=0.02),
     ),
-    control="the same detector, trained on as many objects in iconic pictures, at its best of the same rates",
+    control="the same detector, trained on as many objects in iconic pictures, at the best of the same "
+    "learning rates",
     control_arm="iconic pictures",
     control_reaches=(
         at_least("AP50 on iconic pictures", "iconic pictures", 0.6),

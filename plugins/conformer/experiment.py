@@ -39,7 +39,7 @@ CONVOLUTION = Claim(
     ),
     rule=(Bound("errors, attention alone / Conformer", ">=", 1.5, direction=1.1, ratio=True),),
     control="attention alone: the convolution's kernel is 1, its gate and norm stay; wider feed-forward "
-    "layers; equal data, batches and rates, each at its best",
+    "layers; equal data, batches and learning rates, each at its best",
     control_reaches=(Bound("errors of attention alone", "<=", 0.6),),
     breaks=(NO_CONVOLUTION,),
     chosen_on=(0, 1),
@@ -52,7 +52,7 @@ ATTENTION = Claim(
     "convolution alone.",
     paper=Figure("4.3 % against ContextNet's 4.6 %, of convolutions.", where="table 2", read="secondary"),
     rule=(Bound("errors, convolution alone / Conformer", ">=", 1.15, direction=1.0, ratio=True),),
-    control="convolution alone: wider feed-forward layers; equal data and rates, each at its best",
+    control="convolution alone: wider feed-forward layers; equal data and learning rates, each at its best",
     breaks=(NO_ATTENTION,),
     chosen_on=(0, 1),
     deviations=DEVIATIONS + " To read digits half a second of context is enough, so this may well fail.",

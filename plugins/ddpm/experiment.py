@@ -48,7 +48,8 @@ SAMPLES = Claim(
         "FID 3.17 by the simple loss, 13.51 by the bound, on CIFAR-10.", where="table 2", read="table"
     ),
     rule=(at_least("Fréchet distance", "bound", 1.2, over="simple", toward=1.0),),
-    control="the weights of the bound: the same network, weights, batches, noise and rates, each at its best",
+    control="the weights of the bound: the same network, weights, batches, noise and learning rates, each "
+    "at its best",
     control_arm="bound",
     control_reaches=(at_least("Fréchet distance", "independent pixels", 1.2, over="bound"),),
     after_steps=500,

@@ -20,7 +20,7 @@ def activity(images: Images, colors: Float[Tensor, "3 3"], layers: Layers) -> Fe
     resolution of the one before.
 
     The first sees no flat surfaces (its filters' weights sum to zero) and weighs `colors`; the others see
-    what is before them divided by its norm over the channels, in the place of GoogLeNet's local response
+    what is before them divided by its norm over the channels, in place of GoogLeNet's local response
     normalisation. Without either a dream is glaring light and colour, the cheapest activity there is.
     """
     x = images

@@ -26,9 +26,7 @@ NO_STATISTICS = Claim(
     name="no statistics",
     sentence="Dynamic tanh sees one number at a time: neither other examples nor the scale of its own are "
     "taken away, and training and use are the same.",
-    paper=Figure(
-        "An element-wise operation in the place of normalisation", where="abstract", read="abstract"
-    ),
+    paper=Figure("An element-wise operation in place of normalisation", where="abstract", read="abstract"),
     rule=(
         Bound("dynamic tanh: other examples", "==", 0.0),
         Bound(f"dynamic tanh: {IN_USE}", "==", 0.0),

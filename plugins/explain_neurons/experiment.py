@@ -36,8 +36,8 @@ LATE = Break(
 )
 LOOKUP = Break(
     "lookup table",
-    "The announcement's own baseline: a neuron's mean activation at each character stands in the place of "
-    "its explanation.",
+    "The announcement's own baseline: a neuron's mean activation at each character stands in place of its "
+    "explanation.",
     "rival",
 )
 RANDOM = Break(
@@ -48,7 +48,7 @@ RANDOM = Break(
 )
 REGRESSION = Break(
     "weighted predicates",
-    "The same 30 predicates, weighted by least squares, in the place of the best of 1000.",
+    "The same 30 predicates, weighted by least squares, in place of the best of 1000.",
     "rival",
 )
 

@@ -61,7 +61,8 @@ FILLS = Claim(
         at_most("left-to-right loss", "half reordered", 1.01, over="none", toward=1.03),
     ),
     guards=(Bound("share of holes filled, plain model from the prefix", "<=", 0.2),),
-    control="the same model, no text reordered; each at the best of the same rates, by its own held-out loss",
+    control="the same model, no text reordered; each at the best of the same learning rates, by its own "
+    "held-out loss",
     control_arm="none",
     control_reaches=(at_most("left-to-right loss", "none", 0.1, minus="the law of the texts"),),
     after_steps=STEPS,

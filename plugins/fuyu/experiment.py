@@ -65,7 +65,7 @@ NEWLINES = Claim(
         at_least(UNSEEN_RIGHT, "newlines", 0.15, minus="none", toward=0.05),
         at_most(LOST, "newlines", 0.1, toward=0.2),
     ),
-    control="the same decoder without newlines, at its best of the same rates",
+    control="the same decoder without newlines, at the best of the same learning rates",
     control_arm="none",
     control_reaches=(at_least(SEEN_RIGHT, "none", 0.36),),
     after_steps=STEPS,

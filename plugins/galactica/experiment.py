@@ -67,7 +67,7 @@ WORK = Claim(
         at_least("accuracy", "work", 0.3, minus="at once", toward=0.05),
         at_least("accuracy", "work", 0.3, minus="empty tokens", toward=0.05),
     ),
-    control="the answer at once; each at the best of the same rates, with the same chains",
+    control="the answer at once; each at the best of the same learning rates, with the same chains",
     control_arm="at once",
     control_reaches=(at_least("accuracy, two numbers", "at once", 0.95),),
     after_steps=STEPS,

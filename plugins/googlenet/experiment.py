@@ -41,7 +41,7 @@ FROZEN = Break(
     "near miss",
 )
 PLAIN = Break(
-    "plain layers", "Single layers of 3 × 3 in the place of the blocks, of as many multiply-adds.", "rival"
+    "plain layers", "Single layers of 3 × 3 in place of the blocks, of as many multiply-adds.", "rival"
 )
 
 FEWER = Claim(

@@ -70,8 +70,8 @@ FEW_LABELS = Claim(
         # Equal arms give -0.3 or less here: what four times the labels are worth from scratch.
         at_least("accuracy", "pre-trained@5", 0.0, minus="from scratch@20"),
     ),
-    control="the same network from scratch, at the best of the same rates and steps; both may tune for as "
-    "long as pre-training took",
+    control="the same network from scratch, at the best of the same learning rates and steps; both may tune "
+    "for as long as pre-training took",
     control_arm="from scratch",
     control_reaches=(at_least("accuracy", "from scratch with 100", 0.8),),
     learned=(at_least("training accuracy", "from scratch@5", 0.9, over="no error"),),

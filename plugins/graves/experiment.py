@@ -44,11 +44,11 @@ WINDOW = Claim(
     breaks=(OTHER_WORD, STEADY, UNTRAINED),
     chosen_on=(0,),
     deviations="Words of three of six made-up letters, hands and tremor made by rule, a letter about eleven "
-    "points. Two layers of 48 units without peepholes (equations 7 to 11) and 8 components in the place of "
+    "points. Two layers of 48 units without peepholes (equations 7 to 11) and 8 components in place of "
     "three of 400 and 20, 5 Gaussians in the window, which starts at a tenth of a letter a point; 120 steps "
     "of 32 words by Adam, not RMSprop. The paper does not measure the window. In so few steps the control "
-    "uses nothing of the text: it is level with a network that sees none, so that the difference is what the "
-    "letters and their order are worth together.",
+    "uses nothing of the text: it is level with a network that sees none, so that the difference is what "
+    "the letters and their order are worth together.",
     headline=True,
     history=(
         (

@@ -1,4 +1,4 @@
-"""Who tells speech from the same spectrogram with made phases: judges of periods, or judges of scales."""
+"""Multi-period against multi-scale discriminators, on speech and its reconstruction by Griffin-Lim."""
 
 from collections.abc import Callable
 from functools import partial
@@ -97,7 +97,7 @@ def scales() -> Scales:
 
 
 class Spectra(nn.Module):
-    """Three judges of log magnitudes, with windows of 64, 128 and 256 samples."""
+    """Three discriminators on log magnitude spectrograms, with windows of 64, 128 and 256 samples."""
 
     def __init__(self) -> None:
         super().__init__()

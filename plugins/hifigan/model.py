@@ -1,4 +1,4 @@
-"""The generator under the names of its weights in transformers; judges of periods and of scales; losses."""
+"""The generator, with transformers' weight names; multi-period and multi-scale discriminators; losses."""
 
 import itertools
 from collections.abc import Sequence

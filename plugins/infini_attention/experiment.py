@@ -93,7 +93,8 @@ INSIDE = Claim(
         at_least("accuracy at four segments", "linear memory", 0.4, minus="a cache as large", toward=0.1),
     ),
     guards=(at_most("accuracy at four segments", "a cache as large", 0.3),),
-    control="keys and values of the newest 8 tokens before the segment; each at the best of the same rates",
+    control="keys and values of the newest 8 tokens before the segment; each at the best of the same "
+    "learning rates",
     control_arm="a cache as large",
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),
@@ -118,7 +119,8 @@ BEYOND = Claim(
         read="table",
     ),
     rule=(at_least("accuracy at 32 segments", "linear memory", 0.9, toward=0.3),),
-    control="keys and values of the newest 8 tokens before the segment; each at the best of the same rates",
+    control="keys and values of the newest 8 tokens before the segment; each at the best of the same "
+    "learning rates",
     control_arm="a cache as large",
     learned=(REACH,),
     breaks=(WIPED, NEWEST, GRU, UNTRAINED),

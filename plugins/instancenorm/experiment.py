@@ -111,7 +111,7 @@ STYLISATION = Claim(
         "A significant qualitative improvement: pictures, no number", where="abstract", read="abstract"
     ),
     rule=(better(""),),
-    control="the same generator with batch normalisation, at the best of the same rates",
+    control="the same generator with batch normalisation, at the best of the same learning rates",
     control_arm="batch norm",
     control_reaches=(learned(""),),
     breaks=(WHOLE_BATCH, ALL_CHANNELS, INPUT_ALONE, UNTRAINED),
@@ -135,7 +135,7 @@ WITHOUT_CONTRAST = Claim(
         "The result should in general not depend on the content's contrast.", where="section 2", read="text"
     ),
     rule=(better(" without contrast"),),
-    control="the same generator with batch normalisation, at the best of the same rates",
+    control="the same generator with batch normalisation, at the best of the same learning rates",
     control_arm="batch norm",
     control_reaches=(learned(" without contrast"),),
     breaks=(WHOLE_BATCH, ALL_CHANNELS, INPUT_ALONE, UNTRAINED),

@@ -49,8 +49,8 @@ SCRAMBLED = Break(
 )
 DECAY = Break(
     "tokens, strong weight decay",
-    "Merged tokens in the place of digits, with a weight decay of 1 in the place of 0.01: what is known to "
-    "make a model compute what it had memorised.",
+    "Merged tokens in place of digits, with a weight decay of 1 in place of 0.01: what is known to make a "
+    "model compute what it had memorised.",
     "rival",
 )
 
@@ -64,7 +64,7 @@ COMPUTES = Claim(
     ),
     rule=(at_least("unseen sums right", "digits", 0.3, minus="merges", toward=0.0),),
     control="the same model over the tokens that merges make of the same numbers, in as many steps; each at "
-    "the best of the same rates",
+    "the best of the same learning rates",
     control_arm="merges",
     learned=(at_least("seen sums right", "merges", 0.9, over="every sum"),),
     breaks=(SCRAMBLED, DECAY, UNTRAINED),

@@ -80,7 +80,7 @@ SCALE = Claim(
     "paper has 16 problems, and a diagonal scale besides, which is left out. The oldest pair that is kept "
     "gives as good a scale (2.2 times fewer evaluations than the first pair's, seed 0). On Rosenbrock's "
     "function alone the first pair's scale is behind by 10 to 25 % with some numbers of pairs. Conjugate "
-    "gradients in the place of L-BFGS pass on seed 0 (1.8 and 2.7) and not on seed 1 (1.3 and 1.8).",
+    "gradients in place of L-BFGS pass on seed 0 (1.8 and 2.7) and not on seed 1 (1.3 and 1.8).",
     headline=True,
     history=(
         (

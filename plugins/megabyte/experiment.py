@@ -47,7 +47,7 @@ CHEAPER = Claim(
     ),
     rule=(at_most("bits a byte", "MEGABYTE", -0.02, minus="plain", toward=0.0),),
     guards=(at_most("operations a byte", "MEGABYTE", 1.02, over="plain"),),
-    control="a plain decoder of bytes, in as many steps; each at the best of the same rates",
+    control="a plain decoder of bytes, in as many steps; each at the best of the same learning rates",
     control_arm="plain",
     control_reaches=(at_most("bits a byte", "plain", -0.5, minus="byte frequencies"),),
     after_steps=STEPS,

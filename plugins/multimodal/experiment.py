@@ -61,7 +61,7 @@ BETTER_FEATURES = Claim(
         read="abstract",
     ),
     rule=(at_least(RIGHT, "with sound", 0.05, minus="images alone", toward=0.0),),
-    control="the same autoencoder that gives back the image alone, at its best of the same rates",
+    control="the same autoencoder that gives back the image alone, at the best of the same learning rates",
     control_arm="images alone",
     control_reaches=(at_least(RIGHT, "images alone", 0.4),),
     after_steps=500,
@@ -93,8 +93,8 @@ SHARED = Claim(
         at_least(CROSSED, "both from either", 0.2, minus="each from itself", toward=0.0),
         at_least(CROSSED, "both from either", 0.05, minus="CCA", toward=0.0),
     ),
-    control="the same autoencoder, its inputs missing as often, but only what is there has to be given back; "
-    "at its best of the same rates",
+    control="the same autoencoder, its inputs missing as often, but only what is there has to be given "
+    "back; at the best of the same learning rates",
     control_arm="each from itself",
     control_reaches=(at_least(IMAGES, "each from itself", 0.4),),
     after_steps=500,

@@ -5,10 +5,10 @@ with the released model.
 
 The problem. The scores of attention are products of queries and keys, whose size nothing limits: in training
 they can grow until the softmax looks at one token alone. And a feed-forward layer computes with every one of
-its hidden numbers, whether it says anything or not.
+its hidden activations, whether it says anything or not.
 
 The idea. A layer normalisation of each head's queries and keys, before they are rotated, bounds the scores. A
-squared ReLU leaves many hidden numbers at exactly zero, whose rows of the second matrix need not be read.
+squared ReLU leaves many hidden activations at exactly zero, whose rows of the second matrix need not be read.
 
 This folder. `model`: the released decoder (half of each head rotated, biases, layer normalisation). `weights`
 gives released weights our names. `experiment` trains with and without the norm over a wide grid of rates,

@@ -67,7 +67,7 @@ EXERCISES = (
     Exercise(
         name="skip zeros",
         of="model.without_zeros",
-        task="A product of one token's hidden numbers with a matrix that reads only the rows it needs.",
+        task="A product of one token's hidden activations with a matrix that reads only the rows it needs.",
         hints=("Find where `hidden` is not zero, and multiply only these numbers and rows.",),
         tries=of_tokens,
     ),

@@ -91,7 +91,8 @@ SPARSE = Claim(
         at_least("share of zeros", "squared ReLU", 0.05, minus="untrained", toward=0.0),
         at_most("nats a character", "squared ReLU", 1.01, over="GELU", toward=1.03),
     ),
-    control="GELU; each at the best of the same rates. Half of the numbers are zero before any training",
+    control="GELU; each at the best of the same learning rates. Half of the numbers are zero before any "
+    "training",
     control_arm="GELU",
     control_reaches=(at_least("nats a character", "letter frequencies", 0.3, minus="GELU"),),
     after_steps=STEPS,
@@ -258,7 +259,7 @@ def judged_rates(at: Trial, found: Sweep[Persimmon]) -> dict[str, float | Tensor
 
 
 def count_zeros(run: Run, text: Text) -> None:
-    """The share of hidden numbers that are zero, and the loss, by activation."""
+    """The share of hidden activations that are zero, and the loss, by activation."""
     squared, plain, leaky = (
         Arm(Recipe({"activation": activation})) for activation in (squared_relu, F.relu, leaky_squared)
     )
@@ -355,7 +356,7 @@ def largest_score(at: Trial, network: Persimmon) -> tuple[float, float]:
 
 @torch.no_grad()
 def zeros_by_layer(run: Run, text: Text, network: Persimmon) -> list[Float[Tensor, " windows"]]:
-    """For each layer the share of hidden numbers that are zero, by window."""
+    """For each layer the share of hidden activations that are zero, by window."""
     x = network.embed(text.windows(run, "judge")[:, :-1])
     shares = []
     for block in network.blocks:

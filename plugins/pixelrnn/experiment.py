@@ -62,7 +62,7 @@ DIAGONAL = Claim(
     "likelihood than the PixelCNN.",
     paper=Figure("3.00 bits a dimension on CIFAR-10, PixelCNN 3.14.", where="table 5", read="secondary"),
     rule=(at_least("nats a digit", "PixelCNN", 0.2, minus="diagonal", toward=0.0),),
-    control="PixelCNN: equal ends, weights in number, batches and rates, each at its best",
+    control="PixelCNN: equal ends, weights in number, batches and learning rates, each at its best",
     control_arm="PixelCNN",
     control_reaches=(at_least("nats a digit", "independent pixels", 4.0, minus="PixelCNN"),),
     after_steps=160,

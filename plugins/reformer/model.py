@@ -115,7 +115,7 @@ class LSHAttention(nn.Module):
         x: Float[Tensor, "batch tokens model"],
         rotations: Float[Tensor, "heads dim rounds half"] | Buckets,
     ) -> Float[Tensor, "batch tokens model"]:
-        """Buckets that are known already may stand in the place of `rotations`."""
+        """Buckets that are known already may stand in place of `rotations`."""
         qk, v = split_heads(self.query_key(x), self.heads), split_heads(self.value(x), self.heads)
         buckets = rotations
         if rotations.is_floating_point():

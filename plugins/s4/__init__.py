@@ -12,7 +12,7 @@ takes the term of rank one out, and what is left are sums 1 / (g - λ), one for 
 inverse FFT gives the kernel. The recurrence has the same structure, so that one more sample costs O(order).
 
 This folder. `model`: HiPPO in that form, its kernel by powers and by Cauchy sums, the recurrence, and the
-layer; it learns c̃ = c (1 - ā^L) in the place of c, as the paper's code does. `experiment` compares the views
+layer; it learns c̃ = c (1 - ā^L) in place of c, as the paper's code does. `experiment` compares the views
 in float64, and reads digits pixel by pixel from HiPPO's and from random matrices. `benchmark` times the
 kernel, and one more sample.
 

@@ -53,10 +53,11 @@ REVERSING = Claim(
     ),
     breaks=(ANOTHER_ORDER, OPEN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A lexicon of 30 words, the two of each pair put in an order; the target has as many words as "
-    "the source. One layer of 64, batches of 32, each arm at the best of the same rates. Adam in place of "
-    "descent at a rate of 0.7. The accuracy is that of the likeliest word after the true ones, not BLEU of "
-    "what is written. With 1,000 steps the arms come closer: 0.02 and 0.03 are gained (seeds 0 and 1).",
+    deviations="A lexicon of 30 words, the two of each pair put in an order; the target has as many words "
+    "as the source. One layer of 64, batches of 32, each arm at the best of the same learning rates. Adam "
+    "in place of descent at a rate of 0.7. The accuracy is that of the likeliest word after the true ones, "
+    "not BLEU of what is written. With 1,000 steps the arms come closer: 0.02 and 0.03 are gained (seeds 0 "
+    "and 1).",
     headline=True,
 )
 

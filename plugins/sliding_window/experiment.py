@@ -87,8 +87,8 @@ RELAY = Claim(
             called="accuracy beyond three windows, three layers",
         ),
     ),
-    control="a model of one layer; each at the best of the same rates. It must reach its whole window, and "
-    "one layer of full attention all distances",
+    control="a model of one layer; each at the best of the same learning rates. It must reach its whole "
+    "window, and one layer of full attention all distances",
     control_arm="one layer",
     control_reaches=(
         at_least("lowest accuracy", "full attention", 0.95, called="accuracy of full attention"),

@@ -72,7 +72,7 @@ EXERCISES = (
     Exercise(
         name="restore",
         of="spans.restore",
-        task="Put each span of the target in the place of its sentinel in the source.",
+        task="Put each span of the target in place of its sentinel in the source.",
         hints=("Read the target once: a sentinel, one less than the last, begins the list of its span.",),
         tries=of_pieces,
     ),

@@ -59,10 +59,11 @@ REST = Break(
 
 STEPS, TUNING = 350, 75
 MODEL = (
-    "A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples of 4 words, "
-    "whose topic is to be written as a token; one layer each for reading and writing, of width 64. 350 steps "
-    "of pre-training at one rate, 75 of tuning. AdamW in the place of Adafactor, and no dropout; where the "
-    "model has it, it spares the attention's weights. 240 more labelled texts choose the rate and the step. "
+    "A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples of 4 "
+    "words, whose topic is to be written as a token; one layer each for reading and writing, of width 64. "
+    "350 steps of pre-training at one rate, 75 of tuning. AdamW in place of Adafactor, and no dropout; "
+    "where the model has it, it spares the attention's weights. 240 more labelled texts choose the rate and "
+    "the step. "
 )
 
 HELPS = Claim(
@@ -75,7 +76,7 @@ HELPS = Claim(
         read="table",
     ),
     rule=(at_least("accuracy", "spans", 0.07, minus="from scratch", toward=0.0),),
-    control="the same network from scratch, at the best of the same rates and steps",
+    control="the same network from scratch, at the best of the same learning rates and steps",
     control_arm="from scratch",
     control_reaches=(at_least("accuracy", "from scratch, many examples", 0.8),),
     breaks=(MIXED, REST, UNTRAINED),
@@ -102,7 +103,7 @@ CHEAPER = Claim(
     rule=(at_least("accuracy", "spans", -0.05, minus="whole text"),),
     guards=(at_most("tokens written", "spans", 0.35, over="whole text"),),
     control="the same text with as many tokens masked, and all of it to be written; each at the best of the "
-    "same rates",
+    "same learning rates",
     control_arm="whole text",
     control_reaches=(at_least("accuracy", "whole text", 0.02, minus="no pre-training"),),
     breaks=(HALF, REST, UNTRAINED),

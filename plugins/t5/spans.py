@@ -62,7 +62,7 @@ def corrupt(
 
 
 def restore(source: list[int], target: list[int], first_sentinel: int) -> list[int]:
-    """The text that `corrupt` took apart: each span in the place of its sentinel."""
+    """The text that `corrupt` took apart: each span in place of its sentinel."""
     spans: dict[int, list[int]] = {}
     sentinel = first_sentinel + 1
     for token in target:

@@ -22,7 +22,7 @@ BRIGHTEST = Break(
     "brightest box covered", "The brightest box of the digit's size is covered: no network.", "rival"
 )
 NO_SWITCHES = Break("no switches", "Unpooling spreads a value evenly over its window.", "near miss")
-GRADIENT = Break("gradient", "The gradient of the same score, in the place of the projection.", "rival")
+GRADIENT = Break("gradient", "The gradient of the same score, in place of the projection.", "rival")
 
 DEVIATIONS = (
     "Not ImageNet but scenes of 20 × 20 with two of five digits and half of a third one on photographs; a "
