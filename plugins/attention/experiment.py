@@ -88,8 +88,8 @@ NO_BOTTLENECK = Claim(
     breaks=(EVEN, SHUFFLED_VALUES, BY_POSITION, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="A toy language of 8 words, in which neighbours change places: no word moves far. "
-    "One-directional LSTMs of width 64 and one fixed vector of that size; the score is a dot product instead "
-    "of a small network; what was found goes to the output only, not into the recurrence.",
+    "One-directional LSTMs of hidden size 64 and one fixed vector of that size; the score is a dot product "
+    "instead of a small network; what was found goes to the output only, not into the recurrence.",
     headline=True,
     history=(
         (

@@ -61,7 +61,7 @@ GAINED = at_least(
 )
 
 SETTING = (
-    "A made-up language of 48 words and 12 topics, texts of 10 words; two layers of width 64; no "
+    "A made-up language of 48 words and 12 topics, texts of 10 words; two layers of hidden size 64; no "
     "next-sentence task; no dropout. The task names a topic for each word, from 60 labelled texts, and the "
     "rate is chosen on 200 others."
 )

@@ -35,7 +35,8 @@ from .model import BFGS, bfgs_update
 from .rivals import Conjugate, dfp_update
 
 NO_CURVATURE = Break(
-    "no curvature", "BFGS is told that the gradient changes by the step itself: its model stays the identity."
+    "no curvature",
+    "BFGS gets the step itself as the change of the gradient, so that its model stays the identity.",
 )
 MOSTLY_DFP = Break(
     "mostly DFP",

@@ -45,7 +45,7 @@ SIZES = Claim(
     name="sizes",
     sentence="The towers have the parameters of the released ones.",
     paper=Figure(
-        "A text tower of 63 million parameters with 12 layers of width 512; the released files hold "
+        "A text tower of 63 million parameters with 12 layers of hidden size 512; the released files hold "
         "151,277,313 for ViT-B/32 and 102,007,137 for RN50, counts of positions left out.",
         where="section 2.4",
         read="secondary",

@@ -38,9 +38,9 @@ CLIPPED = Break("clipped gradients", "Neither norm nor tanh; gradients are clipp
 HIGHEST = "highest learning rate that works"
 STEPS = 100
 DEVIATIONS = (
-    "A character model of four layers and width 32, windows of 32, 100 steps on batches of 8; held-out loss "
-    "in nats a character; the slope starts at the paper's default, 0.5, which the paper tunes for language "
-    "models. "
+    "A character model of four layers and hidden size 32, windows of 32, 100 steps on batches of 8; "
+    "held-out loss in nats a character; the slope starts at the paper's default, 0.5, which the paper tunes "
+    "for language models. "
 )
 
 STABLE = Claim(

@@ -36,7 +36,7 @@ HALF_THE_REGIONS = Break(
     "R-CNN that looks at the first ten of an image's twenty regions: half of the work, nothing shared.",
     "rival",
 )
-FROZEN = Break("frozen", "The convolutions of the network that is said to learn stay as they were.")
+FROZEN = Break("frozen", "The convolutional layers of the trained network stay frozen.")
 LAST_LEARNS = Break(
     "only scores and boxes learn",
     "Neither the convolutions nor the hidden layer behind the pooling learn.",

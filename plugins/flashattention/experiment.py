@@ -104,9 +104,9 @@ TRAINING = Claim(
     after_steps=STEPS,
     breaks=(APPROXIMATE, ONE_TILE, CHUNKED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="A GPT-2 of two layers and width 64 on 127 characters, at one rate; blocks of 32, so that "
-    "there are several tiles. Memory of a forward and backward pass of one head, in blocks of 64 by 128. The "
-    "paper's models train on; here it is the same sums to rounding that are compared.",
+    deviations="A GPT-2 of two layers and hidden size 64 on 127 characters, at one rate; blocks of 32, so "
+    "that there are several tiles. Memory of a forward and backward pass of one head, in blocks of 64 by "
+    "128. The paper's models train on; here it is the same sums to rounding that are compared.",
     history=(
         (
             "Until November 2026: reproduced, by the same bounds. Rows in chunks, which save the memory "

@@ -76,10 +76,10 @@ WORK = Claim(
     chosen_on=(0, 1, 2),
     headline=True,
     deviations="Sums modulo 5 of up to 6 digits, judged at 6 on chains of which none is trained on; two "
-    "layers of width 48 trained on these chains alone by AdamW, half as many digits as in the text of its "
-    "work. The norms keep their biases, as in the released files; section 4.1 says that there are none. The "
-    "abstract compares with larger models on LaTeX and on MATH. That text can be read for several epochs, "
-    "the paper's first result, is not tried.",
+    "layers of hidden size 48 trained on these chains alone by AdamW, half as many digits as in the text of "
+    "its work. The norms keep their biases, as in the released files; section 4.1 says that there are none. "
+    "The abstract compares with larger models on LaTeX and on MATH. That text can be read for several "
+    "epochs, the paper's first result, is not tried.",
     history=(
         (
             "Until November 2026: inconclusive, 7 of 10 seeds, by the same bounds, with 16 % of the judged "

@@ -33,7 +33,7 @@ SIZE = Claim(
     name="the released size",
     sentence="The paper's configuration has the parameters of the released model.",
     paper=Figure(
-        "12 layers, width 768, 12 heads; the released file holds 116,534,784",
+        "12 layers, hidden size 768, 12 heads; the released file holds 116,534,784",
         where="section 4.1",
         read="text",
     ),
@@ -78,10 +78,10 @@ FEW_LABELS = Claim(
     breaks=(UNORDERED, WITHIN, VECTORS, UNTRAINED),
     chosen_on=(0, 1, 2),
     headline=True,
-    deviations="A made-up language of 128 words in 8 hidden classes, texts of 4 words; the class of the last "
-    "word is to be named, for which vectors of single words are enough; the paper's tasks need whole "
-    "sentences. Two layers of width 64, no dropout, where the paper has 0.1. Beside the few labels that are "
-    "trained on, 200 labelled texts choose the rate and the step.",
+    deviations="A made-up language of 128 words in 8 hidden classes, texts of 4 words; the class of the "
+    "last word is to be named, for which vectors of single words are enough; the paper's tasks need whole "
+    "sentences. Two layers of hidden size 64, no dropout, where the paper has 0.1. Beside the few labels "
+    "that are trained on, 200 labelled texts choose the rate and the step.",
     history=(
         (
             "Until November 2026: reproduced, by the same bounds. Texts in random order and word vectors are "

@@ -63,7 +63,7 @@ RESIDUAL = Claim(
     ),
     kind="theorem",
     control="the same models, the layers that write to the path begun as all others",
-    deviations="Untrained, width 64.",
+    deviations="Untrained, hidden size 64.",
 )
 
 STEPS = 200

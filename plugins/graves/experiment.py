@@ -186,7 +186,8 @@ def show(run: Run, writer: Writer) -> None:
         torch.stack(pages)[:, None],
         columns=["by rule", *(f"bias {bias:g}" for bias in BIASES)],
         rows=WORDS,
-        caption="Words by rule, and as the network writes them. It is told the word, not when to stop.",
+        caption="Words of the data, and words that the network writes. It is given the word, but not when "
+        "to stop.",
     )
     seen = weights[0].T.float().cpu()
     shades = 1 - seen / seen.max().clamp_min(1e-6)

@@ -38,7 +38,9 @@ BLIND = Break(
     "Each unit learns how much of it is kept, the same at every step: its update gate sees nothing.",
     "near miss",
 )
-NO_UPDATE = Break("no update gate", "The state is the candidate: nothing of it is kept as it was.")
+NO_UPDATE = Break(
+    "no update gate", "The new state is the candidate state, and nothing of the old state is kept."
+)
 IDENTITY = Break(
     "rectified units, identity start",
     "A simple network of rectified units whose recurrent weights start at the identity (Le et al. 2015).",

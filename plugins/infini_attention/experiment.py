@@ -73,10 +73,10 @@ REACH = at_least(
     called="accuracy of the cache within its reach",
 )
 TASK = (
-    "One layer of width 32 from random weights, segments of 16, one of 16 values in a cycle of 12 tokens; "
-    "200 steps (budget quick) on 2 to 4 segments, where half of the values stand within what the cache "
-    "holds; those judged by stand before it. Whether the gate and the attention within a segment are needed "
-    "is not judged. "
+    "One layer of hidden size 32 from random weights, segments of 16, one of 16 values in a cycle of 12 "
+    "tokens; 200 steps (budget quick) on 2 to 4 segments, where half of the values stand within what the "
+    "cache holds; those judged by stand before it. Whether the gate and the attention within a segment are "
+    "needed is not judged. "
 )
 
 INSIDE = Claim(

@@ -34,7 +34,7 @@ INVARIANCE = Claim(
     name="each picture alone",
     sentence="The layer does not see the scale of a picture, nor that of each of its channels, nor the other "
     "pictures; training and use are the same.",
-    paper=Figure("Instance-specific contrast is taken off.", where="section 2", read="text"),
+    paper=Figure("Instance-specific contrast is removed.", where="section 2", read="text"),
     rule=(
         Bound("instance norm: other examples", "==", 0.0),
         Bound(f"instance norm: {IN_USE}", "==", 0.0),
@@ -71,7 +71,7 @@ ALL_CHANNELS = Break(
 )
 INPUT_ALONE = Break(
     "the input alone",
-    "Batch normalisation, and the picture's contrast is taken off once, before the network.",
+    "Batch normalisation, and the image's contrast is removed once, before the network.",
     "rival",
 )
 

@@ -138,9 +138,9 @@ RECURRENT = Claim(
     after_steps=RECURRENT_STEPS,
     breaks=(CENTRED, SCALED_START, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Equation 4's network of width 64 on digits, 4 pixels at a time, 150 steps of Adam, where the "
-    "paper has LSTMs and GRUs on texts. The large start is a handicap that normalisation removes by "
-    "construction: from orthogonal weights the losses with and without are about level.",
+    deviations="Equation 4's network of hidden size 64 on digits, 4 pixels at a time, 150 steps of Adam, "
+    "where the paper has LSTMs and GRUs on texts. The large start is a handicap that normalisation removes "
+    "by construction: from orthogonal weights the losses with and without are about level.",
     headline=True,
     history=(
         (

@@ -80,10 +80,10 @@ QUESTIONS = Claim(
     breaks=(NO_GLOBAL, ANOTHER, ASKED_OF_ALL, UNTRAINED),
     chosen_on=(0, 1),
     headline=True,
-    deviations="Texts of 24 tokens with 3 facts among noise; the first token asks for one of them. One layer "
-    "of width 64, a window of 2 to either side, no dropout, trained from scratch by AdamW; the paper's model "
-    "goes on from RoBERTa's weights and reads 4,096 tokens. The 8.3 points are for global attention and its "
-    "projections together, which are separate here, too.",
+    deviations="Texts of 24 tokens with 3 facts among noise; the first token asks for one of them. One "
+    "layer of hidden size 64, a window of 2 to either side, no dropout, trained from scratch by AdamW; the "
+    "paper's model goes on from RoBERTa's weights and reads 4,096 tokens. The 8.3 points are for global "
+    "attention and its projections together, which are separate here, too.",
     history=(
         (
             "Until November 2026 the verdict was reproduced, by the same bounds. The number of scores "

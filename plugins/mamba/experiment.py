@@ -100,7 +100,7 @@ THROUGHPUT = Claim(
     ),
     control="a Transformer of as many parameters, its keys and values kept",
     deviations="At equal batches of 8: the paper's factor owes much to the larger batches that fit into "
-    "memory without a cache. Models of width 256 and random weights, after 2,048 tokens.",
+    "memory without a cache. Models of hidden size 256 and random weights, after 2,048 tokens.",
 )
 
 RATES = (0.01, 0.03, 0.1)

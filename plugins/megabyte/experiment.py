@@ -55,10 +55,10 @@ CHEAPER = Claim(
     chosen_on=(0, 1),
     headline=True,
     deviations="Source code of Python's library in windows of 256 bytes, where the paper reads 8,192 and "
-    "more: nothing here needs a long context. Patches of 8: a global model of width 192 in 3 layers, a local "
-    "one of width 48 in one, against two layers of width 72. AdamW, 84 steps of 2 windows, after which a "
-    "local model that was trained without the global one does as well. Initial embeddings are at either "
-    "arm's best of three sizes. Images and sound are left out.",
+    "more: nothing here needs a long context. Patches of 8: a global model of hidden size 192 in 3 layers, "
+    "a local one of hidden size 48 in one, against two layers of hidden size 72. AdamW, 84 steps of 2 "
+    "windows, after which a local model that was trained without the global one does as well. Initial "
+    "embeddings are at either arm's best of three sizes. Images and sound are left out.",
     history=(
         (
             "Until November 2026: not reproduced, by the same bound. Equal operations are made by the sizes "

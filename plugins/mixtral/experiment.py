@@ -98,9 +98,10 @@ FACTS = Claim(
     ),
     breaks=(ONE_EXPERT, AT_RANDOM, FROZEN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A random table of pairs of names and their values in place of text; one layer of width 32; "
-    "each arm at the best of the same learning rates, chosen by another part of the table than it is judged "
-    "by. No loss that balances the experts: the report mentions none; a table shows what one would change.",
+    deviations="A random table of pairs of names and their values in place of text; one layer of hidden "
+    "size 32; each arm at the best of the same learning rates, chosen by another part of the table than it "
+    "is judged by. No loss that balances the experts: the report mentions none; a table shows what one "
+    "would change.",
     headline=True,
     history=(
         (

@@ -55,9 +55,9 @@ NARROW = Break(
 
 STEPS = 150
 MODEL = (
-    "A character model of two layers and width 48 on windows of 48 characters, 150 steps of AdamW on batches "
-    "of 8; the paper trains 8 to 540 billion parameters by Adafactor, and its abstract is about few-shot "
-    "scores of the largest. "
+    "A character model of two layers and hidden size 48 on windows of 48 characters, 150 steps of AdamW on "
+    "batches of 8; the paper trains 8 to 540 billion parameters by Adafactor, and its abstract is about "
+    "few-shot scores of the largest. "
 )
 
 PARALLEL = Claim(
@@ -123,7 +123,7 @@ ONE_HEAD = Claim(
     breaks=(BLIND_HEAD, ONE_QUERY, NARROW, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations=MODEL + "4 heads; what is lost is compared with what a head that does not look loses. The "
-    "time is that of a block of width 512 after 4,096 tokens.",
+    "time is that of a block of hidden size 512 after 4,096 tokens.",
     history=(
         (
             "Until November 2026: weak, by the same bounds. The size of the cache follows from the number of "

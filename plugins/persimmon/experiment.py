@@ -47,8 +47,8 @@ CLIPPED = Break("clipping", "No norm; gradients are clipped to a norm of 1.", "r
 
 STEPS = 90
 MODEL = (
-    "A character model of two layers and width 48 on windows of 48 characters, 90 steps of AdamW on batches "
-    "of 8, in place of 36 layers of width 4,096 and 737 billion tokens. "
+    "A character model of two layers and hidden size 48 on windows of 48 characters, 90 steps of AdamW on "
+    "batches of 8, in place of 36 layers of hidden size 4,096 and 737 billion tokens. "
 )
 
 WIDER = Claim(
@@ -135,9 +135,9 @@ SKIPPED = Claim(
     paper=Figure("opportunities for faster inference", where="the post, footnote 2", read="secondary"),
     rule=(Speedup("the second product", over="strong", threshold=1.5, axes={"share of zeros": 0.95}),),
     control="the product with all rows",
-    deviations="One token of width 1,024 on a CPU. No model here has 95 % of zeros. The benchmark also times "
-    "60 %, which these models have, and 75 %: at both the product with all rows was faster when it was "
-    "measured.",
+    deviations="One token of hidden size 1,024 on a CPU. No model here has 95 % of zeros. The benchmark "
+    "also times 60 %, which these models have, and 75 %: at both the product with all rows was faster when "
+    "it was measured.",
     history=(
         "Until November 2026 the sentence did not say at which share of zeros; the verdict was reproduced.",
     ),

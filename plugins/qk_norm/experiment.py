@@ -58,8 +58,8 @@ RATES = (0.001, 0.003, 0.01, HIGH)
 STEPS = 250
 SAVED, LOST = "loss saved", "loss lost at a learning rate of 0.1"
 DEVIATIONS = (
-    "A causal character model of two layers and width 48 with rotary positions, windows of 48, 250 steps on "
-    "batches of 8; nats a character on other parts of the text; each arm at the best of four rates. "
+    "A causal character model of two layers and hidden size 48 with rotary positions, windows of 48, 250 "
+    "steps on batches of 8; nats a character on other parts of the text; each arm at the best of four rates. "
 )
 
 QUALITY = Claim(

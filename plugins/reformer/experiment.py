@@ -78,9 +78,10 @@ REVERSIBLE = Claim(
         ),
     ),
     control="the same network, activations kept",
-    deviations="2 to 8 layers of width 64 on 512 tokens. The paper also feeds its feed-forward layers in "
-    "chunks, which is not here. The same layers under torch's checkpoint stand beside them in the benchmark: "
-    "these keep the input of each layer, so their memory grows, too, but by less than with all activations.",
+    deviations="2 to 8 layers of hidden size 64 on 512 tokens. The paper also feeds its feed-forward layers "
+    "in chunks, which is not here. The same layers under torch's checkpoint stand beside them in the "
+    "benchmark: these keep the input of each layer, so their memory grows, too, but by less than with all "
+    "activations.",
 )
 
 LONG = Claim(

@@ -57,9 +57,10 @@ LARGER = Break(
 )
 
 TOY = (
-    "A made-up language, one layer of width 64, no dropout, at the best of three rates and the best step by "
-    "texts to choose by. The paper judges by tasks that the model is tuned for; here it is the loss of "
-    "masked words. Its other changes are not tried: no next sentences, byte-pair tokens, ten times the text. "
+    "A made-up language, one layer of hidden size 64, no dropout, at the best of three rates and the best "
+    "step by texts to choose by. The paper judges by tasks that the model is tuned for; here it is the loss "
+    "of masked words. Its other changes are not tried: no next sentences, byte-pair tokens, ten times the "
+    "text. "
 )
 ONE_BEFORE = "Until November 2026 the verdict was reproduced, by the same bounds. "
 

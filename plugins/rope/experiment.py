@@ -84,8 +84,8 @@ CONVERGES = Claim(
     ),
     breaks=(QUERIES_ALONE, ONE_SPEED, BIAS, UNTRAINED),
     chosen_on=(0, 1, 2, 5001, 5002),
-    deviations="A causal character model of two layers and width 48, with norms before each part and no "
-    "dropout, on windows of 48; the paper masks words, in BERT of full size. AdamW on batches of 16 at a "
+    deviations="A causal character model of two layers and hidden size 48, with norms before each part and "
+    "no dropout, on windows of 48; the paper masks words, in BERT of full size. AdamW on batches of 16 at a "
     "constant rate, each arm at the best of the same learning rates; nats a character on another part of "
     "the text.",
     headline=True,

@@ -22,7 +22,7 @@ Scores = Float[Tensor, "batch classes"]
 
 CLASSES = 5
 SIDE = 20
-BRIGHTNESS = 0.3  # about the mean of all pixels, taken off inside the network
+BRIGHTNESS = 0.3  # about the mean of all pixels, subtracted inside the network
 WIDTHS = (16, 32, 48, 64)
 
 

@@ -96,9 +96,9 @@ RELAY = Claim(
     ),
     breaks=(FIXED, AVERAGES, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Windows of 4 (W - 1 = 3 tokens back), 12 tokens of noise with one value in them, width 32. "
-    "A distance is reached if it and all shorter ones are answered in 90 % of new texts. The paper also says "
-    "that the quality of the model does not suffer; no claim here judges that.",
+    deviations="Windows of 4 (W - 1 = 3 tokens back), 12 tokens of noise with one value in them, hidden "
+    "size 32. A distance is reached if it and all shorter ones are answered in 90 % of new texts. The paper "
+    "also says that the quality of the model does not suffer; no claim here judges that.",
     headline=True,
 )
 

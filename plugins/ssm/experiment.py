@@ -63,7 +63,7 @@ MEMORY = Claim(
         Bound("error with 64 / of the best fit", "<=", 1.2, direction=2.0, ratio=True),
     ),
     kind="theorem",
-    deviations="Rows of two photographs, 256 pixels each, their mean taken off.",
+    deviations="Rows of two photographs, 256 pixels each, with their mean subtracted.",
     history=(
         (
             "Until November 2026 this claim was counted as measured. Nothing is trained in it, and more "

@@ -113,7 +113,7 @@ Make = Callable[[Run, Setting], Space]
 @hookimpl
 def experiment(run: Run) -> None:
     run.phase("setup")
-    asked = toy.encode(run.option("prompt", "a red seven"))  # what is no caption is told before the training
+    asked = toy.encode(run.option("prompt", "a red seven"))  # rejects an invalid prompt before the training
     count = run.pick(smoke=40, quick=2000, full=10_000)
     train, choose, judge = (
         toy.pairs(run, size, part)

@@ -60,8 +60,8 @@ REST = Break(
 STEPS, TUNING = 350, 75
 MODEL = (
     "A made-up language; texts of 12 words, of which two in a row are left out, then 24 examples of 4 "
-    "words, whose topic is to be written as a token; one layer each for reading and writing, of width 64. "
-    "350 steps of pre-training at one rate, 75 of tuning. AdamW in place of Adafactor, and no dropout; "
+    "words, whose topic is to be written as a token; one layer each for reading and writing, of hidden size "
+    "64. 350 steps of pre-training at one rate, 75 of tuning. AdamW in place of Adafactor, and no dropout; "
     "where the model has it, it spares the attention's weights. 240 more labelled texts choose the rate and "
     "the step. "
 )

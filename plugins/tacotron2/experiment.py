@@ -15,7 +15,9 @@ from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 
 from .model import LocationLayer, LocationSensitiveAttention, Sizes, Tacotron2
 
-NO_LOCATION = Break("no location", "The location features see zeros: attention is not told where it was.")
+NO_LOCATION = Break(
+    "no location", "The location features are zero, so that attention does not know its previous position."
+)
 
 EQUATION = Claim(
     name="attention by content and place",

@@ -227,7 +227,7 @@ class Spoken(NamedTuple):
 
 
 class Tacotron2(nn.Module):
-    """`forward` is told the true frames before each step; `speak` hears its own."""
+    """`forward` gets the true previous frames (teacher forcing); `speak` gets its own."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -86,9 +86,9 @@ FAR = Claim(
     breaks=(NO_POSITIONS, SHORT_SIGHT, ATTENTIVE, UNTRAINED),
     chosen_on=(0, 1, 2),
     deviations="Reversing 24 symbols instead of translation, each told after the right ones before it; lost "
-    "is the nearest third's accuracy less the farthest's. One layer of width 64 without dropout, batches of "
-    "16. An LSTM that is trained for longer carries further, but from near to far. The abstract's BLEU "
-    "and time of training are not measured.",
+    "is the nearest third's accuracy less the farthest's. One layer of hidden size 64 without dropout, "
+    "batches of 16. An LSTM that is trained for longer carries further, but from near to far. The "
+    "abstract's BLEU and time of training are not measured.",
     headline=True,
     history=(
         (

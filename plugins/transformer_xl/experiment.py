@@ -59,8 +59,8 @@ COUNTS = Break(
 STEPS = 200
 LANGUAGE = (
     "A made-up language whose topic changes every 40 words on average, in which the order of the words says "
-    "nothing; segments of 8 words, a memory of 16; two layers of width 64 without dropout, 200 steps of 24 "
-    "texts by AdamW, in place of 12 layers and more on WikiText-103 and enwik8 by Adam. "
+    "nothing; segments of 8 words, a memory of 16; two layers of hidden size 64 without dropout, 200 steps "
+    "of 24 texts by AdamW, in place of 12 layers and more on WikiText-103 and enwik8 by Adam. "
 )
 
 MEMORY = Claim(
@@ -135,9 +135,9 @@ FASTER = Claim(
         Speedup("next segment", over="strong", threshold=1.2, axes={"tokens": 64}),
     ),
     control="the same network with the same context: a pass for each token, and one pass over everything",
-    deviations="64 tokens after 64, two layers of width 256. By a pass for each token the ratio grows with "
-    "the segment; the paper's is of 3,800 tokens. Rotary positions with a cache of keys and values skip "
-    "as much work; they compute something else and are not timed here.",
+    deviations="64 tokens after 64, two layers of hidden size 256. By a pass for each token the ratio grows "
+    "with the segment; the paper's is of 3,800 tokens. Rotary positions with a cache of keys and values "
+    "skip as much work; they compute something else and are not timed here.",
     history=(
         (
             "Until November 2026 the verdict was reproduced, by the first bound alone. One pass over context "

@@ -38,7 +38,7 @@ SAME_MEAN = Claim(
 NOISE = Claim(
     name="variance of the gradient",
     sentence="The gradient through the sample has a smaller variance than the one by the density, and than "
-    "the one by the density after the mean over other samples has been taken off.",
+    "the one by the density after the mean over other samples has been subtracted.",
     paper=Figure(
         "The gradient by the density varies too much to be of use; no number.",
         where="section 2.2",
@@ -49,7 +49,7 @@ NOISE = Claim(
         at_most("variance", "through the sample", 0.2, over="by the density, mean off", toward=0.7),
     ),
     control="the gradient by the density, as it is and with the best constant known for it (the mean over "
-    "the other samples) taken off",
+    "the other samples) subtracted",
     control_arm="by the density",
     breaks=(BY_DENSITY, MEAN_ALONE, REGRESSED),
     chosen_on=(0, 1),

@@ -112,7 +112,7 @@ def without_gradient(model: VAE, x: Images, noise: Posterior) -> Float[Tensor, "
 
 def by_density(model: VAE, x: Images, noise: Float[Tensor, "draws batch latent"]) -> Float[Tensor, " batch"]:
     """A break: section 2.2's gradient, by the logarithm of the density, in place of the one through the
-    sample. With several draws the mean of log p(x|z) over the others is taken off.
+    sample. With several draws the mean of log p(x|z) over the others is subtracted.
 
     The gradients are those of equation 10 on average; the value is not.
     """

@@ -38,7 +38,9 @@ HYBRID = Break(
 NARROW = Break(
     "narrow convolutions", "In the ViT's place convolutions with half as many maps in each layer.", "rival"
 )
-NO_POSITIONS = Break("no positions", "The ViT is not told where its patches were.", "near miss")
+NO_POSITIONS = Break(
+    "no positions", "The ViT gets no information about the positions of its patches.", "near miss"
+)
 PIXELS = Break(
     "all pixels at once",
     "In the ViT's place a network of one wide hidden layer, with a weight for each pixel and equal cost.",
@@ -70,10 +72,10 @@ FIGURE_4 = (
 )
 PICTURES = "Pictures of 16 × 16 with one of five digits on a dark photograph, in place of JFT."
 NETWORKS = (
-    "The ViT has two blocks of width 48 and patches of 4 × 4, the convolutional network six layers of 3 × 3 "
-    "with group normalisation. Adam with batches of 32, no weight decay, dropout or augmentation. Errors are "
-    "those on new pictures of the same kind; the paper measures a linear classifier on five ImageNet images "
-    "a class, after pre-training."
+    "The ViT has two blocks of hidden size 48 and patches of 4 × 4, the convolutional network six layers of "
+    "3 × 3 with group normalisation. Adam with batches of 32, no weight decay, dropout or augmentation. "
+    "Errors are those on new pictures of the same kind; the paper measures a linear classifier on five "
+    "ImageNet images a class, after pre-training."
 )
 
 EQUAL_COST = (
