@@ -317,7 +317,7 @@ def read_letters(at: Trial, student: Student, rate: float) -> tuple[float, nn.Mo
 def surprise_at_letters(at: Trial, found: Sweep[nn.Module]) -> dict[str, Tensor]:
     """The surprise at vowels, and at consonants beyond ln 3, of each letter to judge by."""
     judge = at.world.judge
-    nats = surprises(found.chosen, judge)
+    nats = surprises(found.chosen, judge).clamp(min=1e-6)  # 0 where float32 rounds: no ratio to it
     vowel = judge[:, 5:] >= ALPHABET.index("a")
     at_vowels, at_consonants = nats[vowel], nats[~vowel]
     at.metric("surprise at vowels", at_vowels.mean().item())
