@@ -30,13 +30,13 @@ class Watched(Run):
     """A run that remembers which breaks and arms the experiment asked it for, and what it compared."""
 
     keeps_trained = False  # these runs are shorter than those that share their budget and seed
-    networks: dict[str, Trained] | None = None  # that runs of one kind share, by their keys
+    networks: dict[str, Trained] | None = None  # trained networks by key, shared by runs of one kind
     asked_breaks: set[str]
     asked_arms: bool
     compared: list[Compared]
     losses: dict[tuple[str, str], list[float]]
     metrics: set[str]
-    parts: dict[str, set[Part]]  # that each stream of data was asked for
+    parts: dict[str, set[Part]]  # the parts requested of each data stream
     lines: set[Line]
     modes: Modes
 

@@ -33,7 +33,7 @@ PALETTE = {
     "yellow": (0.95, 0.9, 0.15),
     "white": (0.95, 0.95, 0.95),
     "pink": (0.95, 0.4, 0.8),
-    "black": (0.05, 0.05, 0.05),  # of the level `hard` alone
+    "black": (0.05, 0.05, 0.05),  # used by the level `hard` only
 }
 COLOURS = tuple(PALETTE)
 
@@ -395,7 +395,7 @@ class _Glyphs(NamedTuple):
     """The digits of a part, sorted by class."""
 
     ink: Float[Tensor, "glyphs 40 40"]  # 0 to 1
-    extent: Float[Tensor, "glyphs 4"]  # of the ink with soft edges: x1, y1, x2, y2
+    extent: Float[Tensor, "glyphs 4"]  # bounding box of the ink with soft edges: x1, y1, x2, y2
     spans: Float[Tensor, "glyphs 40 2"]  # start and end of each row's ink, without soft edges
     height: Float[Tensor, " glyphs"]  # without soft edges
     first: Int64[Tensor, " classes"]  # index of a class's first glyph

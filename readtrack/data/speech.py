@@ -34,14 +34,14 @@ RATE = 8_000
 HOP = 80
 WINDOW = 256
 MELS = 40
-MEL_MEAN, MEL_DEVIATION = -1.6, 1.9  # of `log_mel`, in a room of 40 dB: give networks (x - mean) / deviation
-FLOOR = 1e-3  # of `log_mel`, on magnitudes
+MEL_MEAN, MEL_DEVIATION = -1.6, 1.9  # of `log_mel` at 40 dB SNR: networks get (x - mean) / deviation
+FLOOR = 1e-3  # smallest magnitude in `log_mel`
 
 Part = Literal["train", "choose", "judge"]
 Colour = Literal["white", "pink", "babble", "hum"]
 Word = int | Sequence[int]
 
-_SPEAKERS = 200  # of each part
+_SPEAKERS = 200  # speakers in each part
 _FIRST_SPEAKER: dict[str, int] = {"train": 0, "choose": 1000, "judge": 2000, "babble": 3000}
 _HIGHEST = 3_950.0  # Hz: no harmonic above
 _WIDTHS = torch.tensor([60.0, 90.0, 150.0, 250.0])  # Hz, of the four resonances

@@ -22,7 +22,7 @@ from readtrack.svg import Drawn, Scale, element, percent, text
 
 Points = Sequence[tuple[float, float]]
 
-_POINTS = 60  # of a curve; longer ones are means of neighbours
+_POINTS = 60  # most points of a curve; longer curves are averaged in bins
 _ARMS = 4  # in one chart
 _HEIGHT, _TOP, _BOTTOM = 170, 18, 24  # pixels
 _LEFT = 13.0  # percent
@@ -34,7 +34,7 @@ ROLE_WORDS = {
     "reference": "reference",
 }
 _STYLES = {"paper": 0, "control": 1}
-_FAR = 1e100  # from there on a value counts as infinite
+_FAR = 1e100  # larger values count as infinite
 
 
 @dataclass(frozen=True, slots=True)

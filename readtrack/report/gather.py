@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from readtrack.library import Library
     from readtrack.plugins.find import PluginRef
 
-_OWN_RUNS = 12  # of a paper whose values are drawn beside the verdict's
+_OWN_RUNS = 12  # most runs of a paper whose values are drawn beside the verdict's
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _LARGEST = 16 << 20  # bytes of a file
 _WIDEST = 4096  # pixels of a picture, either way
 _LONGEST = 60.0  # seconds of a sound
-_ROWS = 60  # of a table
-_LETTERS = 4000  # of a text
+_ROWS = 60  # most rows of a table
+_LETTERS = 4000  # most characters of a text
 _SHOWN = 760  # pixels that a picture is enlarged to, by a whole factor
 _LINE, _LETTER = 18, 7.5  # pixels that a row's name is high, and a letter is wide
 _NAMES = 64  # names of rows or columns, and letters of one

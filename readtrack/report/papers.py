@@ -25,7 +25,7 @@ from readtrack.text import counted, in_markdown, plain
 from readtrack.verdict_table import VerdictRow, caveats, rules
 from readtrack.verdicts import OUTCOMES
 
-_RUNS = 10  # that are listed
+_RUNS = 10  # most runs that a page lists
 _SHOWN = 2  # bounds that are not folded
 
 

@@ -18,8 +18,8 @@ from readtrack.verdict_table import VerdictRow
 
 Verdict = Literal["SAME", "DIFFERENT", "UNCLEAR"]
 
-_CLOSE = 0.05  # of the distance to the threshold: a smaller difference does not matter to the rule
-_ROUNDING = 1e-6  # of the value
+_CLOSE = 0.05  # fraction of the distance to the threshold; smaller differences are ignored
+_ROUNDING = 1e-6  # relative rounding error
 # Standard deviations over seeds. On another processor, number of threads or torch, floating-point sums have
 # another order. Training can carry that difference as far as another seed does (Summers and Dinneen, 2021).
 # 95 % of the differences of two seeds are below 1.96 √2 standard deviations. Where order cannot be the cause,
@@ -38,7 +38,7 @@ RULE = (
     "Standard deviations are those of the shipped verdicts. Code is compared without comments, docstrings "
     "and formatting."
 )
-_AT_THE_THRESHOLD = 0.02  # of the threshold, within which two runs may fall on either side
+_AT_THE_THRESHOLD = 0.02  # relative distance within which two runs may fall on either side
 # Seeds to the expected range of as many normal values, in standard deviations (Tippett 1925).
 _RANGES = {5: 2.326, 10: 3.078, 20: 3.735}
 

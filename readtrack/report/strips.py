@@ -16,9 +16,9 @@ from readtrack.svg import Drawn, Scale, element, estimate, percent, text
 from readtrack.verdicts import OUTCOMES
 
 _LANE, _HEAD = 24, 34  # pixels
-_ROOM = 0.1  # of the width, on both sides
+_ROOM = 0.1  # margin on both sides, as a fraction of the width
 _MOST = 1.2  # how far breaks may stretch the scale, in widths of the claim's own numbers
-_BREAKS = 3  # that are drawn beside the claim's own numbers
+_BREAKS = 3  # most breaks drawn beside the claim's own numbers
 # The table of all claims: a linear scale around "arms equal" (0) and "asked" (1), pressed together outside.
 FOREST_TICKS = (-1, 0, 1, 2, 4)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from readtrack.runs.record import Record
 
 _BEST = "best "  # a metric `best rate` has the value that an arm's sweep chose
-_CLOSE = 1e-3  # of a value: names have fewer digits than numbers
+_CLOSE = 1e-3  # relative tolerance, because names have fewer digits than numbers
 
 Points = list[tuple[float, float]]
 

@@ -18,7 +18,7 @@ VERDICTS: dict[str, str] = {
     "held": "Held",
     "missed": "Missed",
 }
-ORDER = list(VERDICTS)[:6]  # of the verdicts over seeds
+ORDER = list(VERDICTS)[:6]  # order of the verdicts over seeds
 MEANING = {
     "reproduced": "the mean clears every bound of the rule",
     "not specific": "true here, but a rival passes the rule, too",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from readtrack.data import audio
 
-_DECIBELS = 20 / math.log(10)  # of one neper
+_DECIBELS = 20 / math.log(10)  # decibels in one neper
 
 
 def log_spectral_distance(

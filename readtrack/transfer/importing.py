@@ -31,7 +31,7 @@ from readtrack.transfer.lists import Additions, NewRow, NewSection, extended, fr
 from readtrack.transfer.matching import BY_SOURCE, Match, Matcher
 
 Status = Literal["matched", "new", "linked", "ambiguous", "unknown", "duplicate", "listed", "left out"]
-Place = tuple[int, ...]  # of a row in the reader's list: index of the section, then indices of rows in rows
+Place = tuple[int, ...]  # position in the reader's list: index of the section, then of the nested rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class _Known:
         for other in others:
             self.papers = {**other.papers, **self.papers}
         self.matcher = Matcher(self.papers, [self.listed, *others])
-        self.takes_ids = also is None  # of another home's list, rows without papers stay such
+        self.takes_ids = also is None  # rows without papers in another home's list stay without
         self.left_out = choices.left_out
         self.chosen = {line: self._named(queries) for line, queries in choices.papers.items()}
         self._wanted: dict[str, None] = {}  # papers that the reader's list does not have yet
@@ -268,7 +268,7 @@ def _plan_markdown(made: ImportPlan, known: _Known, text: str) -> None:
     document = markdown.parse(text, made.incoming.section)
     made.title = document.title or made.incoming.title
     section: NewSection | None = None
-    place: Place | None = None  # of the section in the reader's list, if it is there
+    place: Place | None = None  # position of the section in the reader's list, if present
     title = ""
     notes: list[str] = []
     # The rows around the next one: each new, or at a place in the reader's list.

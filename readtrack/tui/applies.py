@@ -13,7 +13,7 @@ class Situation(NamedTuple):
 
     entry: Entry | None
     runnable: bool  # the line's paper has a plugin
-    exercises: bool  # which declares exercises
+    exercises: bool  # the paper's plugin declares exercises
     has_run: bool
     edited: bool  # the run on screen ran an edited copy
     on_right: bool

@@ -146,7 +146,7 @@ class RunController:
                 undrawn |= await follower.look()
                 if self.alive is not follower:
                     return
-                if follower.process.contact != contact:  # of a run on another machine
+                if follower.process.contact != contact:  # connection state of a run on another machine
                     contact = follower.process.contact
                     self._shell.say(one_line(contact) or "The machine that the run is on answers again.")
                 patience = 0.0 if follower.ended else _DRAW_EVERY if undrawn else _CLOCK

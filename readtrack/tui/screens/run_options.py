@@ -222,7 +222,7 @@ class RunOptions(Dialog[Options | None]):
     def action_start(self) -> None:
         try:
             options = self._chosen().checked()
-            if options.only != "benchmark":  # which has no settings: the run says so
+            if options.only != "benchmark":  # a benchmark has no settings; the run reports that
                 settings.check(options.fields["settings"], self._paper, self._plugins)
         except ReadtrackError as error:
             self._command.update(text(str(error), "$bad"))

@@ -76,7 +76,7 @@ class Checklist(LineView):
         self._by_key = {entry.key: entry for entry in self._entries}
         self._below, self._counted = subjects(self._entries), (0, {})
         self._places = EntryPlaces(self._entries)
-        self._folded &= self._by_key.keys() | {OFF_LIST}  # which a list may lack for a while
+        self._folded &= self._by_key.keys() | {OFF_LIST}  # a list may lack this section for a while
         if fresh:
             self._folded.add(OFF_LIST)
         first = next((entry.key for entry in self._entries if entry.kind == "row"), None)
@@ -264,7 +264,7 @@ class Checklist(LineView):
 
     def _hidden(self, entry: Entry) -> Content:
         """How many lines a folded one hides."""
-        if not self.is_folded(entry) or entry.key == OFF_LIST:  # which has its number at the right
+        if not self.is_folded(entry) or entry.key == OFF_LIST:  # that section shows its count at the right
             return Content("")
         hidden = [other for other in self._entries if entry.key in other.parents]
         return Content.styled(f"  … {len(hidden)}", "$muted")

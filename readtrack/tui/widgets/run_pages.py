@@ -44,9 +44,9 @@ _TABLE_ROWS = 500
 _TABLE_COLUMNS = 40
 _CELL_LIMIT = 1000  # characters
 _OPENED = {"image": ".png", "audio": ".wav"}
-_BUCKETS = 300  # of a curve's points; more than a wide terminal has dots
-_WHOLE = 60  # artifacts that are shown with what is in them
-_WHOLE_LINES = 1000  # after which no more are: a key waits for the page
+_BUCKETS = 300  # most points of a curve; a wide terminal has fewer dots
+_WHOLE = 60  # most artifacts shown with their content
+_WHOLE_LINES = 1000  # stop after this many lines, so that keys stay fast
 
 
 # The head: what runs, how far it is
