@@ -259,10 +259,10 @@ class Trained(NamedTuple):
     training: float
 
 
-def network(norm: Norm, *, width: int = 100) -> nn.Sequential:
+def network(norm: Norm, *, pixels: int = 64, width: int = 100) -> nn.Sequential:
     """Figure 1's network: three layers of sigmoids, with normalisation before each sigmoid (section 3.2)."""
     layers: list[nn.Module] = []
-    for inputs in (64, width, width):
+    for inputs in (pixels, width, width):
         layers += [nn.Linear(inputs, width), norm(width), nn.Sigmoid()]
     layers.append(nn.Linear(width, 10))
     for layer in layers:
@@ -276,7 +276,7 @@ def train(at: Trial, setting: Setting, rate: float) -> tuple[float, Trained]:
     """Returns the mean shortfall of the validation accuracy from 90 % over training, and the test results."""
     run, parts = at.run, [(x.flatten(1), y) for x, y in at.world]
     x, y = parts[0]
-    model = network(setting.norm).to(run.device, run.dtype)
+    model = network(setting.norm, pixels=x.shape[1]).to(run.device, run.dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     batches = at.generator("batches")
     found: dict[int, list[float]] = {}

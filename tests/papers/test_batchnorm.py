@@ -315,7 +315,7 @@ def test_the_experiment_runs(run_experiment):
     assert record.curves["end loss over rate"].keys() == ARMS.keys()
     assert record.curves["loss on images at rate 0.06"].keys() == ARMS.keys()
     assert {name for name, _ in record.values} >= {"best rate", "error on images"}
-    assert digest(EXPERIMENT) == "cdbdc3e2ef6c"
+    assert digest(EXPERIMENT) == "d56d5dd7cfec"
     assert digest(convolutions) == "78fdd3a3f7c1"
 
 
