@@ -149,6 +149,8 @@ def training_case(layers: int, batch: int, side: int, bench: Bench) -> Case:
             Variant.of_module(make, loss, name="this folder's network", role="paper"),
         ),
         cost=Cost.products(flops, values * bench.dtype.itemsize),
+        # In half precision ReLUs open or close by rounding: torch's own network is off by up to 0.4.
+        tolerance=0.6 if bench.dtype.itemsize < 4 else None,
     )
 
 
