@@ -348,8 +348,7 @@ def boundary_errors(path: Tensor, given: Corpus) -> Int[Tensor, " ends"]:
 
 @torch.no_grad()
 def first_path(run: Run, model: GlowTTS, given: Corpus) -> Tensor:
-    path: Tensor = model(*batch(run, given, [0]))[2][0].cpu()
-    return path
+    return model(*batch(run, given, [0]))[2][0].cpu()
 
 
 def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Corpus) -> None:
@@ -373,8 +372,7 @@ def show_claim(run: Run, trained: dict[str, Trained], divided: Tensor, judge: Co
 
 
 def show(run: Run, ours: Trained, judge: Corpus) -> None:
-    """Save the alignment at three steps below the spectrogram, and speech at some temperatures and
-    lengths."""
+    """Save the alignment at three steps below the spectrogram, and speech of some temperatures, lengths."""
     mel, wanted = judge.mels[0], judge.durations[0]
     picture = [((mel.T.flip(0) * speech.MEL_DEVIATION + speech.MEL_MEAN + 7) / 10).repeat_interleave(2, 0)]
     ends = torch.zeros(1, len(mel), dtype=torch.bool)

@@ -115,10 +115,7 @@ SHUT = Claim(
         read="memory",
     ),
     kind="identity",
-    rule=(
-        Bound("largest change of a logit", "==", 0),
-        Bound("gates without a gradient", "==", 0),
-    ),
+    rule=(Bound("largest change of a logit", "==", 0), Bound("gates without a gradient", "==", 0)),
 )
 
 # Of features of images, and of the shared code, whose control is best at low rates.
@@ -138,8 +135,7 @@ def experiment(run: Run) -> None:
 
 
 def with_other_sounds(run: Run, data: Data) -> Data:
-    """The images to train on beside sounds of any digit. What is labelled stays: the break is one of the
-    features."""
+    """The images to train on get the sounds of any digit; labelled data keep theirs."""
     order = torch.randperm(len(data.train.digit), generator=run.generator("other sounds"))
     return data._replace(train=data.train._replace(sound=data.train.sound[order.to(run.device)]))
 

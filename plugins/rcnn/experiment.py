@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from readtrack.data import scenes
@@ -29,7 +29,8 @@ from readtrack.scores.vision import ANY_AREA, precision_and_recall
 from ..alexnet import AlexNet
 from ..alexnet.task import Pictures, train
 from .boxes import encode, overlaps
-from .model import Linear, RegionNet, hog, linear_svms, ridge, warp
+from .features import Features, crops, gradients, gradients_and_colours, hidden, last_maps
+from .model import Linear, RegionNet, linear_svms, ridge
 from .task import (
     BRIGHTNESS,
     CLASSES,
@@ -38,7 +39,7 @@ from .task import (
     Found,
     detected,
     detection,
-    framed,
+    draw,
     mean_ap,
     moved,
     recall,
@@ -112,7 +113,6 @@ CS = (0.1, 1.0, 10.0, 100.0)
 PENALTY = 30.0
 PRECISION = "precision over recall"
 BATCH, FOREGROUND = 64, 16
-Features = Float[Tensor, "rows features"]
 
 
 @hookimpl
@@ -176,12 +176,6 @@ def starting_from(before: RegionNet) -> RegionNet:
     return network
 
 
-def crops(data: Detection, side: int = 16) -> Float[Tensor, "rows 3 side side"]:
-    """All regions, warped."""
-    image = torch.arange(len(data.x), device=data.x.device).repeat_interleave(data.proposals.shape[1])
-    return warp(data.x, data.proposals.flatten(0, 1).to(data.x), image, side=side)
-
-
 def fine_tune(at: Trial, network: RegionNet, known: Detection, rate: float, steps: int) -> None:
     """Section 2.3: a quarter of each batch are regions that overlap an object by half or more."""
     x = crops(known)
@@ -220,24 +214,6 @@ class Parts(NamedTuple):
     judge: Detection
     targets: Int64[Tensor, "rows classes"]
     before: RegionNet
-
-
-def hidden(network: RegionNet, data: Detection) -> Features:
-    """The hidden layer, which is what the SVMs are given."""
-    return torch.cat([network.head(network.pooled(x))[0] for x in crops(data).split(500)])
-
-
-def last_maps(network: RegionNet, data: Detection) -> Features:
-    return torch.cat([network.pooled(x).flatten(1) for x in crops(data).split(500)])
-
-
-def gradients(data: Detection) -> Features:
-    return torch.cat([hog(x) for x in crops(data).split(500)])
-
-
-def gradients_and_colours(data: Detection) -> Features:
-    colours = F.adaptive_avg_pool2d(crops(data), 4).flatten(1)
-    return torch.cat((gradients(data), colours), 1)
 
 
 class Described(NamedTuple):
@@ -417,25 +393,3 @@ def regress(run: Run, parts: Parts, learnt: Learnt) -> None:
     for arm, boxes in (("R-CNN", as_proposed), ("R-CNN, boxes regressed", found)):
         run.metric("mAP at 0.75", mean_ap(boxes, parts.judge, 0.75), arm=arm)
     draw(run, parts.judge, found)
-
-
-GREY, GREEN = (0.6, 0.6, 0.6), (0.2, 1.0, 0.3)
-
-
-def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> None:
-    """Scenes with their proposals, and below with the boxes that are kept and whose score is above `least`:
-    0 of a support vector machine's, a half of probabilities."""
-    kept = found.kept() & (found.scores > least)
-    above, below, lines = [], [], []
-    for i in range(min(3, len(judge.x))):
-        image = (judge.x[i] + BRIGHTNESS).cpu().float()
-        classes, place = kept[i].nonzero(as_tuple=True)
-        above.append(framed(image, judge.proposals[i].cpu(), GREY))
-        below.append(framed(image, found.boxes[i, classes, place].cpu().float(), GREEN))
-        names = ", ".join(map(str, classes.tolist())) or "nothing"
-        there = ", ".join(str(label) for label in judge.labels[i].tolist() if label >= 0)
-        lines.append(f"scene {i + 1}: found {names}; there are {there}")
-    caption = f"The regions of each scene, and the boxes that are kept with a score above {least:g}."
-    rows = ["regions", "kept"]
-    run.image("detections", torch.stack(above + below), columns=len(above), rows=rows, caption=caption)
-    run.text("names", "\n".join(lines), caption="The digits that are found, and those that are there.")

@@ -171,3 +171,25 @@ def framed(
         ):
             large[:, rows, columns] = torch.tensor(colour).view(3, *[1] * (large[:, rows, columns].ndim - 1))
     return large
+
+
+GREY, GREEN = (0.6, 0.6, 0.6), (0.2, 1.0, 0.3)
+
+
+def draw(run: Run, judge: Detection, found: Found, *, least: float = 0.0) -> None:
+    """Scenes with their proposals, and below with the boxes that are kept and whose score is above `least`:
+    0 of a support vector machine's, a half of probabilities."""
+    kept = found.kept() & (found.scores > least)
+    above, below, lines = [], [], []
+    for i in range(min(3, len(judge.x))):
+        image = (judge.x[i] + BRIGHTNESS).cpu().float()
+        classes, place = kept[i].nonzero(as_tuple=True)
+        above.append(framed(image, judge.proposals[i].cpu(), GREY))
+        below.append(framed(image, found.boxes[i, classes, place].cpu().float(), GREEN))
+        names = ", ".join(map(str, classes.tolist())) or "nothing"
+        there = ", ".join(str(label) for label in judge.labels[i].tolist() if label >= 0)
+        lines.append(f"scene {i + 1}: found {names}; there are {there}")
+    caption = f"The regions of each scene, and the boxes that are kept with a score above {least:g}."
+    rows = ["regions", "kept"]
+    run.image("detections", torch.stack(above + below), columns=len(above), rows=rows, caption=caption)
+    run.text("names", "\n".join(lines), caption="The digits that are found, and those that are there.")

@@ -42,7 +42,7 @@ def compare(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Compare two runs of the same paper: claims, code and benchmark.
+    """Compare two runs of a paper: claims, code and benchmark.
 
     Each claim is printed with the verdict and the numbers of both runs, then the diff from the code of the
     first run to that of the second. On one device, each time is SAME, FASTER, SLOWER or UNCLEAR, by the 95 %

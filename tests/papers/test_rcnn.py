@@ -363,7 +363,7 @@ def test_features_without_a_network(part_of_run):
 
 
 def test_the_set_up_is_the_stated_one():
-    assert digest(experiment_module) == "94f07f9538e5"
+    assert digest(experiment_module) == "854a7d976ab9"
 
 
 def test_every_variant_is_right(check_benchmark):

@@ -1,0 +1,35 @@
+"""What describes a region: the network's layers, and histograms of gradients, without and with colours."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from .model import RegionNet, hog, warp
+from .task import Detection
+
+Features = Float[Tensor, "rows features"]
+
+
+def crops(data: Detection, side: int = 16) -> Float[Tensor, "rows 3 side side"]:
+    """All regions, warped."""
+    image = torch.arange(len(data.x), device=data.x.device).repeat_interleave(data.proposals.shape[1])
+    return warp(data.x, data.proposals.flatten(0, 1).to(data.x), image, side=side)
+
+
+def hidden(network: RegionNet, data: Detection) -> Features:
+    """The hidden layer, which is what the SVMs are given."""
+    return torch.cat([network.head(network.pooled(x))[0] for x in crops(data).split(500)])
+
+
+def last_maps(network: RegionNet, data: Detection) -> Features:
+    return torch.cat([network.pooled(x).flatten(1) for x in crops(data).split(500)])
+
+
+def gradients(data: Detection) -> Features:
+    return torch.cat([hog(x) for x in crops(data).split(500)])
+
+
+def gradients_and_colours(data: Detection) -> Features:
+    colours = F.adaptive_avg_pool2d(crops(data), 4).flatten(1)
+    return torch.cat((gradients(data), colours), 1)
