@@ -258,7 +258,8 @@ def test_everything_is_there_without_javascript(browser: Browser, site: Path) ->
     assert not tab.get_by_label("Find").is_visible()  # it would do nothing
     assert tab.locator("th button").count() == 0
     tab.get_by_role("link", name="Adam: A Method").click()
-    assert tab.get_by_role("heading", name="Measured claims").is_visible()
+    tab.get_by_role("heading", name="Measured claims").wait_for()
+    tab.wait_for_load_state()
     assert tab.locator("audio").count() == 2
     fold = tab.locator("article details", has_text="How it was checked").first
     fold.locator("summary").click()
