@@ -267,7 +267,7 @@ class Library:
         return self._undone(entries) if entries else None
 
     def redo(self) -> str | None:
-        """Redo the last undone change; returns its description, or None if there is none to redo."""
+        """Redo the last undone change. Returns its description, or None without such a change."""
         entries = self._journal.redo()
         self._read_journal()
         return self._redone(entries) if entries else None

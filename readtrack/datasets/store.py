@@ -182,7 +182,7 @@ class DataSets:
         with self.publishing(name) as part:
             try:
                 yield part
-            except BaseException:
+            except BaseException:  # Ctrl+C, too, leaves no half data set
                 shutil.rmtree(part, ignore_errors=True)
                 raise
 

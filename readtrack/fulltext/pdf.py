@@ -149,7 +149,7 @@ class _Child:
         except _FailedError as failed:
             self._end()
             return answer, str(failed)
-        except BaseException:
+        except BaseException:  # Ctrl+C, too, leaves no child process
             self._end()
             raise
         code = self._end()

@@ -57,7 +57,7 @@ class _Slip:
         if one not in self._results:
             try:
                 self._results[one] = call(one)
-            except Exception:
+            except Exception:  # a function with a mistake in it may raise anything
                 self._results[one] = None
         own = self._results[one]
         return own is not None and same(own, parts)

@@ -40,7 +40,7 @@ class RunSummary:
     duration  seconds
     claims    (name, verdict, our numbers as text)
     headline  number of measured claims that held and the result of the paper's headline claim (else the
-              first measured one), or why there is none
+              first measured one), or the reason why no claim was judged
     condition `Job.condition`: "" for a plain run; any other run is not evidence for the paper
     only      the part that was run, "" for both
     unmeasured  names of claims that are identities or theorems, which are no evidence; None in files of older
