@@ -1,4 +1,4 @@
-"""The `readtrack` command: which module has which command, and how every command ends."""
+"""The `readtrack` command: maps commands to modules and turns exceptions into exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from readtrack import __version__
 from readtrack.cli import ending, terminal
 from readtrack.errors import ReadtrackError
 
-# A module is imported when one of its commands is called; the help needs none of them.
+# A module is imported when one of its commands is called. The help imports none of them.
 _COMMANDS = {
     "run": ("run", "Run a paper: its experiment, claims and benchmark."),
     "list": ("listing", "Show the checklist and the state of each paper."),
@@ -151,7 +151,7 @@ def run(arguments: Sequence[str]) -> int:
 def _dispatch(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     try:
-        # Not `main`, which would take closed pipes and interrupts into its own hands.
+        # `main` of typer would handle closed pipes and interrupts itself.
         with command.make_context("readtrack", list(arguments)) as context:
             command.invoke(context)
     except typer.Exit as end:

@@ -1,4 +1,4 @@
-"""`readtrack compare`: two runs of one paper side by side."""
+"""`readtrack compare`: compares two runs of one paper."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def compare(
 ) -> None:
     """Compare two runs of a paper: claims, code and benchmark.
 
-    Each claim is printed with the verdict and the numbers of both runs, then the diff from the code of the
-    first run to that of the second. On one device, each time is SAME, FASTER, SLOWER or UNCLEAR, by the 95 %
-    intervals of the medians and a dead band: 2 %, or more if the machine itself drifted more. Across devices,
-    the shares of the ceiling and the speed-ups are printed next to each other.
+    Prints each claim with the verdicts and numbers of both runs, then the code diff from the first run to the
+    second. On the same device, each time is marked SAME, FASTER, SLOWER or UNCLEAR, based on the 95 %
+    intervals of the medians and a dead band (2 %, or the machine's own drift if that is larger). For two
+    devices, prints shares of the ceiling and speed-ups side by side.
 
-    With --profile, compare the papers' fastest variants with their strongest rivals in their newest runs.
+    With --profile, take each paper's newest run and compare its fastest variants with their strongest rivals.
     """
     from readtrack.bench.compare import compare as compare_records
     from readtrack.bench.compare import resolution
@@ -106,7 +106,7 @@ def _heading(words: str) -> None:
 
 
 def _print_claims(judged: Mapping[str, tuple[StatedClaim | None, ...]], records: Sequence[Record]) -> None:
-    """Each claim with a line for each run: its verdict and the numbers that decide."""
+    """Print each claim, and for each run a line with its verdict and the decisive numbers."""
     room = terminal.width()
     for name, both in judged.items():
         terminal.print_out(name)
@@ -130,7 +130,7 @@ def _claim_json(one: StatedClaim | None) -> dict[str, Any] | None:
 
 
 def _print_code(code: Iterable[Edit]) -> None:
-    """The diff of each file that differs."""
+    """Print the diff of each file that differs."""
     styles: dict[str, terminal.Style] = {"+": "green", "-": "red", "@": "cyan"}
     for edit in code:
         terminal.print_out(f"{one_line(edit.file)}  {edit.counts}")
@@ -148,7 +148,8 @@ def _print_benchmark(found: Sequence[BenchmarkComparison], band: float) -> None:
 
 
 def _profile(home: Home, as_json: bool) -> None:
-    """Take each paper's newest plain run with measurements, smoke runs left out."""
+    """Print speed-ups over the strongest rivals, from each paper's newest plain run that is longer than
+    smoke."""
     from readtrack.bench.profile import LEVELS, share, standings
     from readtrack.runs.store import load, summaries
 
@@ -182,13 +183,13 @@ def _profile(home: Home, as_json: bool) -> None:
 
 
 def _folder(home: Home, query: str) -> Path:
-    """The folder of the run of this id, or whose id begins or ends so; or this folder."""
+    """The run folder for a path, a run id, or the start or end of a run id."""
     folder = Path(query).expanduser()
     return folder if (folder / "events.jsonl").is_file() else run_folder(home, query)
 
 
 def _record(folder: Path) -> Record:
-    """The run in this folder, with a warning for measurements that cannot be compared."""
+    """Read the run in this folder, and warn about measurements that cannot be compared."""
     from readtrack.bench.compare import is_whole
     from readtrack.runs.store import load
 

@@ -1,4 +1,5 @@
-"""A paper's benchmarks as a table that fits a terminal: what was measured as headings, one line a variant."""
+"""Prints a paper's benchmarks as a table that fits a terminal: a heading for each case, a line for each
+variant."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from readtrack.text import one_line
 
 _HEAD = ("variant", "role", "time", "±", "vs naive", "vs best", "ceiling", "remarks")
 _GAP = "  "
-_LEAST = 12  # columns that remarks are worth beginning in
+_LEAST = 12  # columns; remarks are left out if there is less room
 
 
 class _Group(NamedTuple):
-    """The measured case and the device; the variants that have a time, and why the others have none."""
+    """The variants of one case on one device: those with a time, and the reasons why the others have none."""
 
     title: str
     device: str
@@ -89,7 +90,8 @@ def _cells(row: VariantView) -> tuple[str, ...]:
 
 
 def _line(cells: Sequence[str], columns: Sequence[int], row: VariantView | None) -> str:
-    """As many of the columns as there is room for; the last, of remarks, is cut to what is left."""
+    """One line of the table, with the columns that fit; the last column (remarks) is cut to the remaining
+    width."""
     total = terminal.width()
     line, used = "", 0
     for index, (cell, width) in enumerate(zip(cells, columns, strict=True)):

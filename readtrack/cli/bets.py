@@ -66,7 +66,7 @@ def show_calibration(found: list[bets.Bet]) -> None:
 
 
 def place(library: Library, job: Job, words: str) -> None:
-    """Write the bet down. Raises ReadtrackError where it is none, or there is nothing to bet on."""
+    """Record the bet. Raises ReadtrackError if `words` is not a bet or the paper has no claim to bet on."""
     from readtrack.plugins.check import examine
 
     bets.refuse_unjudged(job)
@@ -91,6 +91,6 @@ def withdraw(library: Library, run_id: str) -> None:
 
 
 def settle(library: Library, record: Record) -> None:
-    """Compare the bet on this run with its verdict, and say so."""
+    """Compare the bet on this run with its verdict, and print the outcome."""
     for bet in bets.BetBook(library.home).settle([record.summary()]):
         terminal.print_err(present.decided(bet).text)

@@ -1,4 +1,5 @@
-"""The checklist tree, printed. It is used without typer too, whose import takes longer than all of this."""
+"""Prints the checklist tree. `readtrack list` calls it without typer, whose import takes longer than the
+command."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ _ALIGNED = 80  # columns of a row's text in a pipe; a longer one pushes the rest
 
 
 class _Line(NamedTuple):
-    """A row or a line of prose that is shown; `subjects`: which of the row's papers were asked for."""
+    """A shown row or line of prose. `subjects` are the row's papers that match the request."""
 
     section: Section
     depth: int
@@ -44,7 +45,7 @@ def show(
     runnable: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Print the rows that fit; see the options of `readtrack list`."""
+    """Print the matching rows; the parameters are the options of `readtrack list`."""
     library = open_library()
     wanted = _wanted(library, words, state, runnable)
     lines = list(_lines(library, wanted, section))
@@ -77,7 +78,7 @@ def _tell_the_marks(runnable: bool) -> None:
 
 
 def _wanted(library: Library, words: Sequence[str], state: str | None, runnable: bool) -> set[str] | None:
-    """The subjects (paper ids; `row:<key>` for rows without papers) that were asked for; None for all."""
+    """The requested subjects (paper ids, or `row:<key>` for rows without papers); None for all."""
     if not words and state is None and not runnable:
         return None
     wanted = {subject for line in _lines(library, None, None) for subject in line.subjects}
@@ -89,7 +90,7 @@ def _wanted(library: Library, words: Sequence[str], state: str | None, runnable:
 
 
 def _found(library: Library, text: str) -> set[str]:
-    """The matches of a `readtrack search` query; PDFs that are not in its index yet are not read."""
+    """The matches of a `readtrack search` query. PDFs that are not indexed yet are not read."""
     from readtrack.fulltext.index import FullText
     from readtrack.fulltext.searching import Search
 
@@ -109,7 +110,7 @@ def _lines(library: Library, wanted: set[str] | None, heading: str | None) -> It
 
 
 def _below(section: Section, item: Row | Note, depth: int, wanted: set[str] | None) -> Iterator[_Line]:
-    """`item` and what is nested under it, as far as it, or something below it, is wanted."""
+    """Lines for `item` and the items nested under it, without branches that contain no wanted subject."""
     from readtrack.reading_list.catalog import Note
 
     if isinstance(item, Note):
@@ -172,7 +173,7 @@ class _Cells(NamedTuple):
     """The shown parts of a line; prose has no box.
 
     box    a tick box, or on a terminal the mark of the state
-    word   the state in its own column, where the box does not say it
+    word   the state in its own column, if the box does not show it
     style  the colour of the state
     """
 
@@ -185,7 +186,7 @@ class _Cells(NamedTuple):
 
 
 def _print_rows(library: Library, lines: list[_Line]) -> None:
-    """In columns: the row as it was written, its state where no mark says it, its papers' ids."""
+    """Print columns: the row's text, its state unless a mark shows it, and the ids of its papers."""
     shown = [_cells(library, line) for line in lines]
     rows = [cells for cells in shown if cells.box] or shown
     room = max(terminal.cells(cells.box + cells.text) for cells in rows)
@@ -226,7 +227,7 @@ def _cells(library: Library, line: _Line) -> _Cells:
 
 
 def _shown(text: str, paper: Paper | None = None) -> str:
-    """As in the app on a terminal; as the reader wrote it in a pipe."""
+    """The row's text: rendered as in the app on a terminal, unchanged in a pipe."""
     return wording.words(text, paper) if terminal.on_terminal() else text
 
 
@@ -246,7 +247,7 @@ def _print_cells(cells: _Cells, room: int, word_room: int, ids_room: int) -> Non
 
 
 def _box(library: Library, row: Row, state: str) -> str:
-    """The reader's tick, unless the journal has since said otherwise."""
+    """The tick of the list, unless the journal has a newer state."""
     if state == "reading":
         return "[x]" if row.done and library.is_readers else "[ ]"
     return {"todo": "[ ]", "skipped": "[-]"}.get(state, "[x]")

@@ -92,18 +92,18 @@ def _words(typed: list[str]) -> Iterator[str]:
 
 
 def _next(arguments: list[Any], given: int) -> Iterator[Any]:
-    """The arguments that the next word may belong to, after so many others."""
+    """The arguments that the next word may belong to, after `given` others."""
     for index, argument in enumerate(arguments):
         if argument.nargs == -1:
             yield argument
-            given = 0  # any number of words may be that argument's
+            given = 0  # this argument accepts any number of words
         elif index >= given:
             yield argument
             return
 
 
 def _values(path: str, parameter: Any, typed: list[str]) -> Iterator[str]:
-    """The possible values of a command's argument or option; none for a file or free text."""
+    """The possible values of a command's argument or option; nothing for a file or free text."""
     from readtrack.home import Home
 
     name = parameter.name

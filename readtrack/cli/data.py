@@ -1,4 +1,5 @@
-"""`readtrack data`: real data sets, for runs with `--data NAME`. `readtrack weights`: released weights."""
+"""`readtrack data` manages real data sets, for runs with `--data NAME`. `readtrack weights` fetches released
+weights."""
 
 from __future__ import annotations
 

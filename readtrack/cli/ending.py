@@ -1,4 +1,4 @@
-"""The end of every command: its exit code, and its error message."""
+"""Turns the result or exception of a command into an exit code and an error message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from readtrack import __version__
 from readtrack.cli import terminal
 from readtrack.errors import ReadtrackError
 
-# What the reader can do about a disk that takes no files.
+# Advice for errors of a full or read-only disk.
 _NO_ROOM = {
     errno.ENOSPC: "Free some space and try again.",
     errno.EDQUOT: "Free some of your quota and try again.",
@@ -27,7 +27,7 @@ def run(command: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader of our output closed the pipe. Python flushes stdout again when it ends.
+        # The program that reads our output has closed the pipe. Python flushes stdout again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 

@@ -1,4 +1,4 @@
-"""`readtrack keys`: the app's keys, in the form of the file that changes them."""
+"""`readtrack keys`: prints the app's keys in the form of keys.yaml."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def keys(
 ) -> None:
     """Print the app's actions and keys, in the form of keys.yaml.
 
-    Save the output as keys.yaml in your home folder, keep the lines that you want to change, and change them.
+    To change keys, save the output as keys.yaml in READTRACK_HOME, and edit or delete lines.
     """
     from readtrack.present import actions, keymap
 

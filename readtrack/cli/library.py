@@ -1,4 +1,4 @@
-"""The library as commands open it."""
+"""Opens the library for commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 3
 
 
 def open_library() -> Library:
-    """The user's library. Problems with its files are reported on stderr and do not stop a command."""
+    """Open the user's library. Problems with its files are reported on stderr and do not stop the command."""
     from readtrack.library import Library
 
     library = Library.open()
@@ -32,7 +32,7 @@ def open_library() -> Library:
 
 
 def run_folder(home: Home, query: str) -> Path:
-    """The folder of the run with this id, or whose id begins or ends so. Raises ReadtrackError."""
+    """The folder of the run with this id, or this start or end of an id. Raises ReadtrackError."""
     names = sorted(path.name for path in home.runs.glob("*") if path.is_dir())
     found = [name for name in names if name == query] or [
         name for name in names if query and (name.startswith(query) or name.endswith(query))

@@ -46,7 +46,7 @@ def lineage(
 ) -> None:
     """Show a paper's prerequisites and successors as a tree.
 
-    With `--timeline normalization`, list that section by year, with each paper's improvement.
+    With `--timeline normalization`, list the papers of that section by year, each with its improvement.
     """
     library = open_library()
     if timeline:
@@ -120,8 +120,9 @@ def propose(
 ) -> None:
     """Suggest what to read next.
 
-    Papers whose prerequisites you have read come first, those with the most successors at the top. With
-    --practice, exercises that you should repeat come first, then those whose prerequisites are implemented.
+    Papers whose prerequisites you have read come first, sorted by their number of successors. With
+    --practice, exercises that you should repeat come first, then papers whose prerequisites you have
+    implemented.
     """
     from readtrack.lineage import proposals
 

@@ -1,7 +1,7 @@
 """How `readtrack run` shows a run on a terminal.
 
-What has happened scrolls by and stays (claims, measurements, messages); what is happening is a small region
-below it that is redrawn ten times a second: phases, progress, curves.
+Finished claims, measurements and messages are printed and scroll up. A small region below them shows phases,
+progress and curves, and is redrawn ten times a second.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LiveView:
 
     def __enter__(self) -> None:
         self._live.start()
-        # A region that is killed must not leave the terminal without its cursor.
+        # If the process is killed while the region is shown, the terminal must keep its cursor.
         self._console.show_cursor(True)
 
     def __exit__(self, *_: object) -> None:
@@ -86,7 +86,7 @@ class LiveView:
         self._say("record", Text(str(folder), style="dim", overflow="fold"))
 
     def _claim(self, claim: claims.StatedClaim, *, control: bool) -> None:
-        """The verdict, then a row for each number with its bounds."""
+        """Print the verdict, then a row for each number with its bounds."""
         sign, tone = marks.verdict("not judged" if control else claim.shown_verdict)
         verdict = (f"{sign} {claim.shown_verdict}", _COLOURS[tone])
         self._say("claim", Text.assemble(verdict, "  ", (claim.name, "bold")))
@@ -112,7 +112,7 @@ class LiveView:
         self._say("", row, indent=2)
 
     def _say(self, label: str, content: RenderableType, *, indent: int = 0) -> None:
-        """Print above the region. Long text is wrapped next to its label."""
+        """Print above the region, with long text wrapped next to its label."""
         grid = Table.grid()
         grid.add_column(width=_LABEL, style="dim")
         grid.add_column()
@@ -142,8 +142,9 @@ class LiveView:
         return Group(*rows)
 
     def _phases(self, record: Record) -> Text:
-        """Finished phases with their times and the current one; the oldest are dropped if they do not fit."""
-        # The experiment may name a phase that the worker has begun already.
+        """The finished phases with their times, and the current phase. The oldest are dropped if there is no
+        room."""
+        # The experiment may name a phase that the worker has already begun.
         phases = [next(same) for _, same in groupby(record.phases, key=itemgetter(0))] or [("starting", 0.0)]
         name, start = phases[-1]
         so_far = max(0.0, time.monotonic() - self._began - start)
@@ -158,7 +159,7 @@ class LiveView:
         return Text.assemble(("".join(done), "dim"), (current, "cyan"), no_wrap=True, overflow="ellipsis")
 
     def _curves(self, record: Record) -> list[RenderableType]:
-        """A row for each arm of the curves that fit: its name, its course, its last value."""
+        """The curves that fit, with a row for each arm: its name, a sparkline, its last value."""
         table = Table.grid(padding=(0, 2))
         rows = 0
         room = max(3, self._console.height - 8)

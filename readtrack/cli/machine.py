@@ -1,4 +1,4 @@
-"""`readtrack devices` and `readtrack doctor`: this machine's devices, and problems of the installation."""
+"""`readtrack devices`, `calibrate` and `doctor`: this machine's devices and problems of the installation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 _PACKAGES = ("textual", "typer", "arxiv")
 _FOR_RUNS = ("torch", "numpy", "scikit-learn", "jaxtyping")
-# Runs in the Python that runs papers. It looks up versions without importing the packages.
+# This program runs in the Python that runs papers. It looks up versions without importing the packages.
 _WHAT_IS_THERE = """
 import json, platform, sys
 from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +38,7 @@ for name in ("readtrack", *sys.argv[1:]):
 print(json.dumps(found))
 """
 _HANGING = 19  # columns before a finding's text
-# Whether it is in order (None: the reader has to judge), its topic, and its text.
+# Whether the check passed (None: the reader has to judge), the topic, and the text.
 _Finding = tuple[bool | None, str, str]
 _SIGNS: dict[bool | None, tuple[str, terminal.Style]] = {
     True: ("ok   ", "green"),
@@ -67,7 +67,7 @@ def devices(
 
 
 def _available() -> list[dict[str, Any]]:
-    """The devices of the Python that runs papers, as `asdict` has them."""
+    """The devices of the Python that runs papers, as dictionaries."""
     if not interpreter.is_own():
         return _asked()
     from readtrack.devices import available
@@ -153,7 +153,7 @@ def doctor(
 
 
 def _mend(home: Home) -> int:
-    """Repair the findings that can be repaired; returns the number of failed repairs."""
+    """Repair the findings that can be repaired. Returns the number of failed repairs."""
     from readtrack.library import Library
     from readtrack.upkeep import findings
 
@@ -190,7 +190,7 @@ def _versions(home: Home) -> Iterator[_Finding]:
 
 
 def _home(home: Home) -> Iterator[_Finding]:
-    """Creates no folder: that would hide a wrong HOME."""
+    """Check that the home folder is writable. Creates no folder, because that would hide a wrong HOME."""
     root, there = home.root, home.root
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -207,8 +207,8 @@ def _home(home: Home) -> Iterator[_Finding]:
 
 
 def _refusal(folder: Path) -> str:
-    """Why the folder takes no files, "" if it does. Tried with a file that has no name and is gone at once:
-    rights alone do not tell, least of all root.
+    """The reason why no file can be written to the folder, "" if one can. Writes an unnamed temporary file,
+    because the permission bits are not reliable, least of all for root.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -229,7 +229,7 @@ def _library(home: Home) -> Iterator[_Finding]:
         yield False, "papers", str(error)
         return
     for finding in findings(library):
-        if finding.topic != "journal":  # its lines are named below
+        if finding.topic != "journal":  # reported line by line below
             if finding.mend:
                 yield False, finding.topic, f"{finding.text}; `readtrack doctor --fix`: {finding.fix}"
             else:
@@ -257,7 +257,8 @@ def _plugins(home: Home) -> Iterator[_Finding]:
 
 
 def _imports(home: Home) -> Iterator[_Finding]:
-    """Only plugins that did not come with readtrack are imported, as that takes seconds."""
+    """Check that your own plugins can be imported. Shipped plugins are left out, because importing them takes
+    seconds."""
 
     from readtrack.plugins.check import check
     from readtrack.plugins.find import find
@@ -269,7 +270,8 @@ def _imports(home: Home) -> Iterator[_Finding]:
 
 
 def _runs(home: Home) -> Iterator[_Finding]:
-    """The Python that runs papers: that it has what they need, its devices, that it imports your plugins."""
+    """Check the Python that runs papers: its packages, its devices, and whether it can import your
+    plugins."""
     try:
         python, install = interpreter.path(), interpreter.install_command()
     except ReadtrackError as error:
@@ -288,7 +290,7 @@ def _runs(home: Home) -> Iterator[_Finding]:
     if not own and found["readtrack"] != __version__:
         yield False, "runs", f"{whose}: {versions}; it needs readtrack {__version__}: {install}"
     elif missing := [name for name in _FOR_RUNS if not found[name]]:
-        # Missing packages are fine for a reader who only keeps a list, but not if they set another Python.
+        # A reader who only keeps a list needs no such packages, unless they set another Python.
         text = f"{whose} has no {', '.join(missing)}, so papers cannot be run. To install: {install}"
         yield own, "runs", text
     else:
@@ -305,7 +307,7 @@ def _runs(home: Home) -> Iterator[_Finding]:
 
 
 def _unused_gpu(kinds: set[str], system: Path = Path("/")) -> str:
-    """Advice for a GPU that the system has a driver for and PyTorch does not see; "" without one."""
+    """Advice if the system has a GPU driver but PyTorch does not see the GPU; "" otherwise."""
     drivers = {"an NVIDIA GPU": "proc/driver/nvidia/version", "an AMD GPU": "dev/kfd"}
     there = next((gpu for gpu, file in drivers.items() if (system / file).exists()), "")
     if not there or "cuda" in kinds:

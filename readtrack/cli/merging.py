@@ -1,4 +1,4 @@
-"""`readtrack merge`: another home's journal, notes, runs and list, united with this one's."""
+"""`readtrack merge`: merges another home's journal, notes, runs and list into this one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def merge_homes(
 
 
 def merge_home(home: Home, other: Home, *, write: bool, plugins: bool, yes: bool) -> Merge:
-    """Merge and print what happened. Raises ReadtrackError where plugins are not confirmed."""
+    """Merge and print the steps. Raises ReadtrackError if the reader does not confirm the plugins."""
     if plugins and write:
         _confirm(home, other, yes=yes)
     done = merge(home, other, write=write, code=plugins)
@@ -72,7 +72,8 @@ def _print(label: str, steps: list[Step]) -> None:
 
 
 def _confirm(home: Home, other: Home, *, yes: bool) -> None:
-    """List every file that names programs, and ask. Raises ReadtrackError if the reader does not agree."""
+    """List every file that contains or names programs, and ask. Raises ReadtrackError if the reader does not
+    agree."""
     planned = merge(home, other, write=False, code=True)
     code = [step for step in planned.steps if step.name.startswith(("plugins/", "places.yaml"))]
     for step in code:

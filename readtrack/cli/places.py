@@ -1,4 +1,4 @@
-"""`readtrack places`: the reader's other machines, whether they can run papers, and what runs there."""
+"""`readtrack places`: lists and checks the reader's other machines, and fetches events of their runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ group = typer.Typer(
 app.add_typer(group, name="places")
 
 _SKEW = 5.0  # seconds by which two clocks may differ before a warning
-_PATIENCE = 30.0  # seconds that `fetch` gives a place to say something new
+_PATIENCE = 30.0  # seconds that `fetch` waits for new events of a place
 
 
 @group.command("list")

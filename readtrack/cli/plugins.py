@@ -1,4 +1,4 @@
-"""`readtrack plugins`: which papers can be run, whether they import, and how to start a new one."""
+"""`readtrack plugins`: lists, checks and creates the plugins that run papers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ app.add_typer(group, name="plugins")
 def list_plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List plugins with origin, file and what they shadow, without importing any."""
+    """List plugins with origin, file and the plugins that they shadow, without importing any."""
     from readtrack.plugins.find import find
 
     found = list(find(Home()).values())
@@ -91,7 +91,7 @@ def check(
         return
     broken = 0
     column = max(len(plugin.name) for plugin in chosen)
-    # Each child imports torch: more of them than half the cores would only wait for each other.
+    # Each child imports torch. With more children than half the cores, they would only wait for each other.
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
         reasons = pool.map(lambda plugin: check(plugin.name, home), chosen)
         for plugin, reason in zip(chosen, reasons, strict=True):
@@ -221,14 +221,15 @@ def new(
 
 
 def _guide() -> Path:
-    """The page for authors of plugins; the build hook puts it inside a wheel."""
+    """The path of the guide for plugin authors. The build hook puts the guide into the wheel."""
     package = Path(readtrack.__file__).parent
     inside = package / "plugins.md"
     return inside if inside.exists() else package.parent / "docs" / "plugins.md"
 
 
 def _refuse_taken(home: Home, name: str, new: Path) -> None:
-    """Raise ReadtrackError if the name is taken: say which of the two plugins would run, and what to do."""
+    """Raise ReadtrackError if the name is taken. The message states which plugin would run, and what to
+    do."""
     from readtrack.plugins.find import find
 
     there = find(home).get(name)
@@ -247,7 +248,7 @@ def _refuse_taken(home: Home, name: str, new: Path) -> None:
 
 
 def _fate(home: Home, new: Path, there: PluginRef) -> str:
-    """Whether the plugin `new` would run or the one that is there, as a sentence."""
+    """A sentence that states whether the plugin `new` or the existing one would run."""
     from readtrack.plugins.find import folders
 
     order = [home.plugins.resolve(), *(folder.resolve() for _, folder in folders(home))]
@@ -261,9 +262,9 @@ def _fate(home: Home, new: Path, there: PluginRef) -> str:
 
 
 def _write_both(home: Home, name: str, plugin: Path, test: Path) -> None:
-    """Write the plugin and its test, never over what is there. Raises ReadtrackError.
+    """Write the plugin and its test without overwriting files. Raises ReadtrackError.
 
-    The plugin comes last: a test without its plugin was left by a call that was killed, and is taken over.
+    The plugin is written last. A test without its plugin was left by a killed call and is replaced.
     """
     templates = Path(__file__).parent / "templates"
     texts = {

@@ -1,4 +1,4 @@
-"""`readtrack practice`: write parts of a paper yourself, and have them compared with the paper's code."""
+"""`readtrack practice`: lets the reader write parts of a paper and compares them with the paper's code."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def practice(
 ) -> None:
     """Write parts of a paper yourself, and compare them with its code.
 
-    Without an option, open your file, READTRACK_HOME/practice/ID.py, at the next exercise. Exit code 1 if
-    --check or --prove finds an exercise that does not pass.
+    Without an option, open your file READTRACK_HOME/practice/ID.py at the next exercise. Exit code 1 if an
+    exercise does not pass --check or --prove.
     """
     if sum((check, prove_, watch, list_, hint, solution, reset, skip)) > 1:
         raise ReadtrackError("these options exclude each other. See `readtrack practice --help`.")
@@ -90,7 +90,8 @@ def practice(
 
 
 def open_desk(library: Library, query: str) -> Desk:
-    """Raises NotAvailableError for a paper without a plugin or exercises."""
+    """Open the reader's exercises of a paper. Raises NotAvailableError if it has no plugin or no
+    exercises."""
     from readtrack.cli.run import runnable
     from readtrack.practice.desk import Desk
 
@@ -185,7 +186,7 @@ def _skip(desk: Desk, sheet: Sheet) -> None:
 
 
 def _check(library: Library, desk: Desk, name: str) -> None:
-    """When all pass, offer the run with the reader's code. It takes a minute: it does not start unasked."""
+    """Check the exercises. If all pass, suggest the run with the reader's code, which takes a minute."""
     from readtrack.practising import to_judge
 
     _judged(library, desk, [desk.choose(name).name] if name else to_judge(desk))
@@ -209,7 +210,7 @@ def _prove(library: Library, desk: Desk, name: str) -> None:
 
 
 def _judged(library: Library, desk: Desk, names: list[str]) -> None:
-    """Check and show. Exits with 1 if one does not pass."""
+    """Check the exercises and print the results. Exits with code 1 if one does not pass."""
     if not desk.file.exists():
         raise NotAvailableError(f"there is no {desk.file} yet. `readtrack practice {desk.paper}` writes it.")
     if not names:

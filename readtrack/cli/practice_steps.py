@@ -30,7 +30,8 @@ _TICK = 0.05  # seconds
 
 
 def say(line: present.PracticeLine) -> None:
-    """Print a line: sentences are wrapped below their beginning, numbers in columns are cut."""
+    """Print a line. Sentences are wrapped with a hanging indent; columns of numbers are cut to the
+    terminal."""
     style = STYLES.get(line.tone)
     total, indent = terminal.width(), len(line.text) - len(line.text.lstrip())
     if not style:
@@ -41,7 +42,7 @@ def say(line: present.PracticeLine) -> None:
 
 
 def edit(desk: Desk, sheet: Sheet | None) -> None:
-    """Open the reader's editor at the exercise. Raises ReadtrackError."""
+    """Open the exercise in the reader's editor. Raises ReadtrackError if the editor cannot be started."""
     editor = system.editor() or system.usual_editor()
     if not editor:
         raise ReadtrackError(f"EDITOR is not set, and no editor was found. Your file is {desk.file}.")
@@ -60,7 +61,7 @@ def show_solution(desk: Desk, sheet: Sheet) -> None:
 
 
 class Followed:
-    """A run followed from another event loop, which calls `look` a few times a second."""
+    """A run that is polled by another event loop, which calls `look` a few times a second."""
 
     def __init__(self, process: Running) -> None:
         self.process, self.record = process, Record.from_job(process.job)
@@ -82,13 +83,13 @@ class Followed:
         return bool(events) or outcome is not None
 
     def stop(self) -> None:
-        """Until it has ended."""
+        """Stop the run and wait until it has ended."""
         while self.process.poll() is None:
             self.process.cancel()
             time.sleep(_TICK)
 
     def discard(self) -> None:
-        """The run leaves no folder."""
+        """Delete the run's folder."""
         shutil.rmtree(self.process.folder, ignore_errors=True)
 
 
@@ -114,10 +115,9 @@ def judge(library: Library, desk: Desk, names: list[str]) -> Record:
 
 
 def show(desk: Desk, record: Record) -> bool:
-    """Print the verdicts, then details on the current exercise, or else the first that did not pass; whether
-    all passed.
+    """Print the verdicts, then details of the current exercise, or else of the first that did not pass.
 
-    The hint comes last, because the numbers above it may fill a small screen.
+    Returns whether all passed. The hint comes last, because the numbers above it may fill a small screen.
     """
     from readtrack.practising import explained, verdicts
 
@@ -142,7 +142,8 @@ def show(desk: Desk, record: Record) -> bool:
 
 
 def prove(library: Library, desk: Desk) -> None:
-    """Run the benchmark and the experiment with the reader's functions in the paper's place, and sum up."""
+    """Run the benchmark and the experiment with the reader's functions instead of the paper's, and print a
+    summary."""
     from readtrack.cli.run import follow_in_view
     from readtrack.practising import proof
 

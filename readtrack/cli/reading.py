@@ -182,7 +182,8 @@ def _edit(library: Library, path: Path) -> None:
 
 
 def _subject(library: Library, query: str) -> str:
-    """A paper's id, or `row:<key>` of a row without papers: named so, or by a part of its text."""
+    """The subject for a query: a paper's id, or `row:<key>` for a row without papers (by key or part of its
+    text)."""
     if query.startswith("row:"):
         return query
     try:

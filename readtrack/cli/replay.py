@@ -38,16 +38,16 @@ def replay(
 ) -> None:
     """Repeat the run of a replication card and compare its claims.
 
-    The paper's code on this machine runs, with the card's seed, budget and settings. Nothing in the card is
-    executed. A claim is SAME if both runs reach the same verdict, and its values differ by no more than 5 %
+    Runs this machine's copy of the paper's code with the card's seed, budget and settings. Nothing in the
+    card is executed. A claim is SAME if both runs reach the same verdict and its values differ by at most 5 %
     of the distance to the threshold or a quarter of the standard deviation over seeds. If the code is the
-    same, and only the processor, the thread count or torch differs, floating-point sums have another order:
-    then the values may differ as much as those of two seeds (95 % limit, 2.8 standard deviations). Comments,
-    docstrings and formatting are no part of the code.
+    same and only the processor, the thread count or torch differs, floating-point sums have a different
+    order. Then the values may differ as much as those of two seeds (95 % limit, 2.8 standard deviations).
+    Changes of comments, docstrings and formatting do not count.
 
-    A claim is DIFFERENT if its verdict or its rule differs, or if its values do and either the setting is
-    the same or the paper's code is not. If the code alone differs, every difference beyond rounding counts.
-    All other claims are UNCLEAR.
+    A claim is DIFFERENT if its verdict or its rule differs. It is also DIFFERENT if its values differ and
+    either the setting is the same or the paper's code has changed. If only the code differs, every difference
+    beyond rounding counts. All other claims are UNCLEAR.
 
     Exit code 1 if a claim is DIFFERENT.
     """
@@ -68,7 +68,7 @@ def replay(
     end(library, record, stopped_by)
     here = of_library(library, library.home.runs / record.run_id, private=True)
     table = shipped_table()
-    judged = table.facts.get(name, {}).get("budget") == there.job["budget"]  # other budgets vary otherwise
+    judged = table.facts.get(name, {}).get("budget") == there.job["budget"]  # spreads depend on it
     found = compared(there, here, spreads([row for row in table.rows if row.paper == name and judged]))
     if as_json:
         terminal.print_json({"paper": name, "run": record.run_id, **found.to_json()})
@@ -79,7 +79,7 @@ def replay(
 
 
 class _Quiet:
-    """Shows nothing of a run but how far it is, on stderr."""
+    """Shows only the progress of a run, on stderr."""
 
     def __init__(self) -> None:
         self._phases: set[str] = set()

@@ -1,4 +1,4 @@
-"""`readtrack report`: what is recorded, as pages for a browser."""
+"""`readtrack report`: writes the list, runs and claims as web pages."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def report(
     """Write your list, runs and claims as web pages.
 
     The pages are plain HTML: open index.html in a browser, or put the folder on any web server. Notes, tags,
-    ratings, file paths and names of machines are left out unless you ask for them with --private.
+    ratings, file paths and names of machines are left out unless you add --private.
 
-    With --card, write one run as a single file of HTML and one of Markdown, into the folder `cards` of your
-    home unless you name another. `readtrack replay` repeats the run from either.
+    With --card, write one run as an HTML file and a Markdown file, by default into READTRACK_HOME/cards.
+    `readtrack replay` can repeat the run from either file.
     """
     if card is not None:
         if papers or shipped:

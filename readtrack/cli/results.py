@@ -33,9 +33,8 @@ def results(
     """Show past runs and their results, newest first.
 
     Without a paper, print one line for each run. With a paper, also print every claim and the newest
-    benchmark on each device. Benchmarks of edited code, null runs and breaks are printed, with a label, only
-    where the device has no other. To compare devices, use the speed-ups and the shares of the ceiling, not
-    times.
+    benchmark on each device. If a device has only benchmarks of edited code, null runs or breaks, these are
+    printed with a label. To compare devices, use speed-ups and shares of the ceiling instead of times.
     """
     from readtrack.runs.processes import reconcile
 
@@ -43,7 +42,7 @@ def results(
     reconcile(library.home, report=terminal.warn)
     name = None
     if paper is not None:
-        # A plugin need not be on the list.
+        # The paper of a plugin need not be on the list.
         name = paper if paper in library.runnable() else library.find(paper).id
     runs = library.results(name, report=terminal.warn)
     benchmarks = _benchmarks(library.home, runs) if name else {}
@@ -82,8 +81,8 @@ def results(
 
 
 def _benchmarks(home: Home, runs: list[RunSummary]) -> dict[str, Record]:
-    """The newest run that measured something on each device, plain runs first; smoke runs are too short to
-    show. The names of the others say what sets them apart.
+    """Map each device to its newest run with measurements. Plain runs come first, and other runs have a label
+    in the key. Smoke runs are too short and left out.
     """
     from readtrack.runs.store import load
 

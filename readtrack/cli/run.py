@@ -1,4 +1,4 @@
-"""`readtrack run`: start a run, follow its events, end with an exit code that scripts can use."""
+"""`readtrack run`: starts a run, follows its events, and ends with an exit code for scripts."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def run(
 
 
 def _resumed(library: Library, paper: str, context: typer.Context) -> Job:
-    """The job that `--resume` stands for. Raises ReadtrackError for options that only a new run can have."""
+    """The job that `--resume` continues. Raises ReadtrackError if an option is only valid for new runs."""
     from readtrack.plugins import prints
     from readtrack.runs.processes import reconcile
     from readtrack.runs.resuming import resumed
@@ -155,16 +155,16 @@ def _resumed(library: Library, paper: str, context: typer.Context) -> Job:
 
 
 def follow_in_view(library: Library, job: Job, *, as_json: bool = False) -> Record:
-    """Start the run, show it to its end, and exit with the code for it if it did not complete."""
+    """Start the run and show it until it ends. Exits with the matching code if the run did not complete."""
     record, stopped_by = follow(library, job, view_of(as_json))
     end(library, record, stopped_by)
     return record
 
 
 def runnable(library: Library, query: str) -> str:
-    """The name of the plugin that runs what the reader asked for."""
+    """The name of the plugin for the requested paper."""
     plugins = library.runnable()
-    if query in plugins:  # it need not be on the list
+    if query in plugins:  # its paper need not be on the list
         return query
     paper = library.find(query).id
     if paper not in plugins:
@@ -198,7 +198,7 @@ def _hang_up_raises() -> Iterator[None]:
     def receive(number: int, frame: FrameType | None) -> None:
         raise _HangUp
 
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, whatever happens to the terminal
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, closing the terminal has no effect
         yield
         return
     before = signal.signal(signal.SIGHUP, receive)
@@ -209,7 +209,7 @@ def _hang_up_raises() -> Iterator[None]:
 
 
 class Signals:
-    """SIGINT and SIGTERM as they came in; a handler only counts."""
+    """Records received SIGINT and SIGTERM signals; the handler only counts."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -230,9 +230,9 @@ class Signals:
 
 
 def follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]:
-    """Start the run and show it to its end: its record, and the signal that stopped it, if one did.
+    """Start the run and show it until it ends. Returns its record, and the signal that stopped it or None.
 
-    When the terminal is closed, the run continues, as it does when the user quits the app that way.
+    If the terminal is closed, the run continues, as it does in the app.
     """
     from readtrack.places.launch import start
     from readtrack.runs.events import EventReader
@@ -274,7 +274,7 @@ def follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]:
                         time.sleep(_TICK)
                 view.end(record, None if _is_usage(record) else process.folder)
         except (_HangUp, OSError) as error:
-            # A write may find out before the signal comes.
+            # A failed write may report the closed terminal before the signal arrives.
             gone = isinstance(error, _HangUp) or error.errno == errno.EIO
             if not gone:
                 raise
@@ -288,7 +288,7 @@ def follow(library: Library, job: Job, view: View) -> tuple[Record, int | None]:
 
 
 def _stop(process: Running) -> None:
-    """Leave no run behind when showing it failed, for instance into a closed pipe."""
+    """Stop the run if it cannot be shown, for instance because of a closed pipe."""
     if process.poll() is None:
         process.cancel()
         while process.poll() is None:
@@ -296,7 +296,7 @@ def _stop(process: Running) -> None:
 
 
 def end(library: Library, record: Record, stopped_by: int | None) -> None:
-    """Say on stderr what went wrong, if anything did, and exit with the code for it."""
+    """Report problems of the run on stderr, and exit with the matching code."""
     if record.outcome == "completed":
         return
     folder = library.home.runs / record.run_id
@@ -317,7 +317,7 @@ def end(library: Library, record: Record, stopped_by: int | None) -> None:
 
 
 def _way_on(library: Library, record: Record) -> str:
-    """How a stopped run continues, "" where it has no checkpoint."""
+    """A sentence on how to continue a stopped run, "" without a checkpoint."""
     from readtrack.runs import checkpoints
 
     first = record.job.resumes or record.run_id if record.job is not None else record.run_id
@@ -326,12 +326,13 @@ def _way_on(library: Library, record: Record) -> str:
 
 
 def _is_usage(record: Record) -> bool:
-    """Whether the run could not be as it was requested: no such device, a --set that does not fit."""
+    """Whether the request was wrong: an unknown device, or an invalid --set."""
     return record.error is not None and record.error.get("kind") == "usage"
 
 
 def _last_lines(folder: Path) -> list[str]:
-    """The end of what the run printed; of a crash its beginning, where the plugin's own frames are."""
+    """The last lines of the run's log. For a crash, the first lines, because they contain the plugin's own
+    frames."""
     from readtrack.runs import log
 
     lines = [line.rstrip() for line in plain(log.tail(folder, 16 * 1024)).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""`readtrack search`: the whole library, PDFs included."""
+"""`readtrack search`: searches the whole library, including PDFs."""
 
 from __future__ import annotations
 

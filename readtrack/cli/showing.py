@@ -1,4 +1,4 @@
-"""`readtrack show`: a paper's details."""
+"""`readtrack show`: prints a paper's details."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _how_to_fill_in(library: Library, paper: Paper) -> str:
 
 
 def _field(label: str, text: str) -> None:
-    """A labelled paragraph; nothing where there is no text."""
+    """Print a labelled paragraph, or nothing if the text is empty."""
     if not plain(text).strip():
         return
     total = terminal.width()

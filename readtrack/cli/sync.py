@@ -1,4 +1,4 @@
-"""`readtrack sync`, `attach`, `open`, `add`: papers from arXiv and elsewhere, and by hand."""
+"""`readtrack sync`, `attach`, `open` and `add`: fetch papers, attach PDFs and put papers on the list."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _view(as_json: bool) -> SyncView:
 
 @contextmanager
 def _cancelling(cancel: threading.Event) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM set `cancel`; yields those that came."""
+    """Within this context, SIGINT and SIGTERM set `cancel`. Yields the list of received signals."""
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
@@ -120,13 +120,13 @@ def _cancelling(cancel: threading.Event) -> Iterator[list[int]]:
 def _follow(
     job: Sync, events: queue.SimpleQueue[SyncProgress], cancel: threading.Event, view: SyncView
 ) -> SyncSummary:
-    """Run the sync in a thread and show what it reports; raises what it raised."""
+    """Run the sync in a thread and show its progress. Raises the exceptions of the thread."""
     outcome: list[SyncSummary | BaseException] = []
 
     def run() -> None:
         try:
             outcome.append(job.run())
-        except BaseException as error:  # raised again below, in the thread that knows what to do with it
+        except BaseException as error:  # raised again below, in the main thread
             outcome.append(error)
 
     thread = threading.Thread(target=run, name="readtrack-sync")
@@ -143,7 +143,7 @@ def _follow(
                 raise result
             view.end(result)
     finally:
-        # Showing it may have failed, for instance into a closed pipe.
+        # The view may have failed, for instance because of a closed pipe.
         cancel.set()
         thread.join()
     return result
@@ -210,12 +210,12 @@ def add(
         str | None, typer.Option(help='The section that gets its row; otherwise "Added", at the end.')
     ] = None,
 ) -> None:
-    """Put a paper on your list; nothing else in it changes.
+    """Put a paper on your list without changing its other rows.
 
-    A paper that ships with readtrack needs no network. Facts of others are fetched, unless you give --title,
-    --author and --year. Offline, the paper is added without them and the next sync fills them in.
+    A paper that ships with readtrack needs no network. The facts of other papers are fetched, unless you give
+    --title, --author and --year. Offline, the paper is added without facts, and the next sync fills them in.
 
-    Exit code 3 if it is on the list already, or if arXiv or the DOI registry does not know it.
+    Exit code 3 if the paper is already on the list, or if arXiv or the DOI registry does not know it.
     """
     from readtrack.sync.add import add as add_paper
     from readtrack.transfer import list_history

@@ -1,4 +1,4 @@
-"""`readtrack sync` on a terminal: finished papers stay, current downloads are redrawn below them."""
+"""`readtrack sync` on a terminal: finished papers scroll up, current downloads are redrawn below them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LiveSyncView:
 
     def __enter__(self) -> None:
         self._live.start()
-        # A region that is killed must not leave the terminal without its cursor.
+        # If the process is killed while the region is shown, the terminal must keep its cursor.
         self._console.show_cursor(True)
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""How `readtrack sync` is shown in a pipe: plain lines, or JSON lines."""
+"""Shows `readtrack sync` in a pipe, as plain lines or JSON lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from readtrack.cli import terminal
 from readtrack.sync.report import FINAL, SyncProgress, SyncSummary
 from readtrack.text import one_line
 
-_QUIET = ("up to date", "web only", "no source")  # not worth a line each: the summary counts them
+_QUIET = ("up to date", "web only", "no source")  # these papers get no line; the summary counts them
 
 
 class SyncView(Protocol):
@@ -25,13 +25,13 @@ class SyncView(Protocol):
     def event(self, progress: SyncProgress) -> None: ...
 
     def tick(self, *, stopping: bool) -> None:
-        """Nothing more to show at the moment; called about ten times a second."""
+        """Called about ten times a second while there is no event."""
 
     def end(self, summary: SyncSummary) -> None: ...
 
 
 class JsonSyncView:
-    """Every event, a line each; then one line with `"event": "summary"`."""
+    """Prints each event as a line, then a line with `"event": "summary"`."""
 
     def __enter__(self) -> None:
         pass
@@ -50,7 +50,7 @@ class JsonSyncView:
 
 
 class PlainSyncView:
-    """A line for each paper that something happened to, in columns that `grep` and `cut` can use."""
+    """Prints a line for each changed paper, in columns for `grep` and `cut`."""
 
     def __enter__(self) -> None:
         pass

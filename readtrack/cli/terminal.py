@@ -1,4 +1,4 @@
-"""Printing of commands: safe in any locale and width, coloured on a terminal only."""
+"""Prints the output of commands: safe in any locale and width, with colours only on a terminal."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TONES: dict[marks.Tone, Style] = {"good": "green", "doubtful": "yellow", "bad":
 _NO_WIDTH = ("Mn", "Me", "Cf")  # Unicode categories
 _SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
-# Only such as `paint` makes; what stands between parentheses is kept by `split`.
+# Matches only the sequences that `paint` writes. The group makes `split` keep them.
 _PAINT = re.compile(r"(\x1b\[(?:0|(?:[12]|3[1236])(?:;(?:[12]|3[1236]))*)m)")
 
 
 def prepare() -> None:
-    """Make stdout and stderr accept every character, with escapes if the locale's encoding lacks it."""
+    """Make stdout and stderr accept every character; those missing in the locale's encoding are escaped."""
     codecs.register_error("readtrack", _spell_in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -49,31 +49,32 @@ def colours() -> bool:
 
 
 def width() -> int | None:
-    """Columns of the terminal; None in a pipe, where nothing needs to fit."""
+    """The number of columns of the terminal; None in a pipe."""
     return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
 
 
 def paint(text: str, *styles: Style) -> str:
-    """`text` in a style on a terminal, as it is anywhere else."""
+    """`text` with styles on a terminal, unchanged in a pipe."""
     if not text or not styles or not colours():
         return text
     return f"\x1b[{';'.join(_SGR[style] for style in styles)}m{text}\x1b[0m"
 
 
 def verdict(word: str, *, control: bool = False) -> str:
-    """`✓ held`, padded and in its colour. In a control neither verdict is good or bad news by itself."""
+    """A verdict such as `✓ held`, padded and coloured. In a control run, verdicts have no colour of good or
+    bad."""
     sign, tone = marks.verdict("not judged" if control else word)
     return paint(f"{sign} {word:<14}", _TONES[tone])
 
 
 def print_out(line: str = "") -> None:
-    """One line of data on stdout. Of what could steer a terminal only the colours that `paint` adds stay."""
+    """Print a line of data on stdout. Control sequences are removed, except the colours of `paint`."""
     pieces = _PAINT.split(line) if colours() else [line]
     sys.stdout.write("".join(p if _PAINT.fullmatch(p) else plain(p) for p in pieces) + "\n")
 
 
 def say_exactly(text: str) -> None:
-    """Data as it is into a pipe or file; on a terminal without what could steer it."""
+    """Print data unchanged into a pipe or file; on a terminal, without control sequences."""
     if sys.stdout.isatty():
         sys.stdout.write(plain(text))
     else:
@@ -82,7 +83,7 @@ def say_exactly(text: str) -> None:
 
 
 def print_err(line: str) -> None:
-    """One line of narration on stderr."""
+    """Print a line of narration on stderr."""
     sys.stdout.flush()
     sys.stderr.write(plain(line) + "\n")
     sys.stderr.flush()
@@ -98,18 +99,19 @@ def flush() -> None:
 
 
 def print_json(document: Any, *, indent: int | None = 2) -> None:
-    """A JSON document on stdout. Where stdout cannot say every character, JSON's own escapes do."""
+    """Print a JSON document on stdout. Characters that stdout cannot encode become JSON escapes."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     sys.stdout.write(json_safe(json.dumps(document, ensure_ascii=not unicode, indent=indent)) + "\n")
 
 
 def cells(text: str) -> int:
-    """Columns that `text` takes on a terminal."""
+    """The number of terminal columns that `text` takes."""
     if text.isascii():
         return len(text)
     from unicodedata import category, east_asian_width
 
-    # Marks and joiners take no column. wcwidth, which knows more, takes 40 ms to import.
+    # Combining marks and joiners take no column. The package wcwidth is more exact, but takes 40 ms to
+    # import.
     return sum(0 if category(c) in _NO_WIDTH else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
@@ -118,7 +120,7 @@ def pad(text: str, columns: int) -> str:
 
 
 def clip(text: str, columns: int | None) -> str:
-    """`text` cut to `columns`, with an ellipsis where something is missing."""
+    """`text` cut to `columns`, with an ellipsis if it was cut."""
     if columns is None or cells(text) <= columns:
         return text
     kept = ""
@@ -130,7 +132,7 @@ def clip(text: str, columns: int | None) -> str:
 
 
 def wrap(text: str, columns: int | None) -> list[str]:
-    """`text` as lines of at most `columns`; a longer word is broken."""
+    """`text` wrapped to lines of at most `columns`; longer words are broken."""
     if columns is None or cells(text) <= columns:
         return [text]
     lines, line = [], ""
@@ -152,7 +154,7 @@ def wrap(text: str, columns: int | None) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]], *, head: Sequence[str]) -> None:
-    """Aligned columns, two spaces apart. On a terminal the last column is cut to what fits."""
+    """Print aligned columns, two spaces apart. On a terminal, the last column is cut to fit."""
     total = width()
     columns = [max(map(cells, column)) for column in zip(head, *rows, strict=True)]
     room = None if total is None else max(8, total - sum(columns[:-1]) - 2 * len(columns[:-1]))
@@ -163,7 +165,7 @@ def table(rows: Sequence[Sequence[str]], *, head: Sequence[str]) -> None:
 
 
 def paragraphs(text: str, *, indent: str = "") -> Iterable[str]:
-    """The lines of `text` from outside, made safe and wrapped to the terminal."""
+    """The lines of `text`, which comes from outside, made safe and wrapped to the terminal."""
     room = width()
     for line in plain(text).expandtabs(4).splitlines():
         for piece in wrap(line, None if room is None else room - len(indent)):

@@ -107,7 +107,7 @@ def import_list(
 
 
 def _restore(file: Path, *, write: bool, plugins: bool, yes: bool) -> None:
-    """Merge an export in JSON into the home, which may be empty."""
+    """Merge a JSON export into the home, which may be empty."""
     import tempfile
 
     from readtrack.cli.merging import merge_home
@@ -135,15 +135,15 @@ def export_list(
 ) -> None:
     """Export your list as Markdown, BibTeX, CSV, or JSON (which holds everything).
 
-    Markdown keeps the lines of an imported checklist and updates its check marks. JSON restores the whole
-    home when it is imported into an empty one.
+    Markdown keeps the lines of an imported checklist and updates its check marks. A JSON export restores the
+    whole home if you import it into an empty one.
     """
     from readtrack.transfer import writing
 
     library = open_library()
     if output is not None:
         left_out = writing.write(library, form, output, pdfs=pdfs)
-    elif form == "json":  # plain ASCII without control characters, and may be large
+    elif form == "json":  # may be large, and is plain ASCII without control characters
         left_out = writing.write_to(library, form, sys.stdout, pdfs=pdfs)
     else:
         text = io.StringIO()
@@ -199,8 +199,8 @@ def remove(
 ) -> None:
     """Remove a row from your list, after confirmation.
 
-    The rows inside it go with it, and `readtrack undo` brings all back. State, tags, rating, note and runs of
-    its papers are kept.
+    Rows nested inside it are removed, too. `readtrack undo` brings all of them back. The state, tags, rating,
+    note and runs of its papers are kept.
     """
     from readtrack.transfer import linking, list_history
 
@@ -228,7 +228,7 @@ def _chosen(choice: str) -> tuple[int, list[str]]:
 
 
 def _ask(library: Library, file: Path, choices: Choices, made: ImportPlan) -> tuple[ImportPlan, bool]:
-    """Ask whether to write. The answer `16=gqa` chooses the paper of a row, and the question comes again."""
+    """Ask whether to write. The answer `16=gqa` chooses the paper of a row and repeats the question."""
     from readtrack.transfer.importing import Choices, plan
 
     while True:

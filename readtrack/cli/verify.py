@@ -1,4 +1,5 @@
-"""`readtrack verify`: run papers on the seeds that their rules give, and judge their claims over them."""
+"""`readtrack verify`: runs papers on the seeds hashed from their rules, and judges their claims over the
+seeds."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from readtrack.verdicts import Judged, Verdict
 
 _TICK = 0.1  # seconds
-# Local paths do not belong on a public page. Links stay.
+# Local paths do not belong on a public page. Links are kept.
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"]+/)+")
 
 app = typer.Typer(rich_markup_mode=None)
@@ -92,7 +93,7 @@ def verify(
 ) -> None:
     """Test the claims of papers over several seeds.
 
-    Each paper runs with 5 seeds. Claims that these leave undecided take 10, then 20.
+    Each paper runs with 5 seeds. Undecided claims are tested with 10, then 20 seeds.
 
     Exit code 0 if every run completed, whatever the verdicts. Ctrl+C stops the runs; completed runs are kept,
     and the same command continues from there. A run is repeated if the code of the paper, or of a paper it
@@ -148,7 +149,7 @@ def verify(
 
 
 def _refuse_to_mix(earlier: VerdictTable, output: Path | None, budget: str, data: str) -> None:
-    """Verdicts of one budget and one data set stand in one folder. Raises ReadtrackError."""
+    """Raise ReadtrackError if the folder holds verdicts of another budget or data set."""
     for paper, facts in earlier.facts.items():
         other = facts.get("budget", "quick"), facts.get("data", "")
         if other != (budget, data):
@@ -159,14 +160,16 @@ def _refuse_to_mix(earlier: VerdictTable, output: Path | None, budget: str, data
 
 
 def _default_jobs(device: str, place: str) -> int:
-    """As many runs as cores, for each has one thread; one where they share a GPU or are made elsewhere."""
+    """The number of parallel runs: one per core, as each run has one thread; 1 on a GPU or another
+    machine."""
     from readtrack.devices import physical_cores
 
     return physical_cores() if device in ("auto", "cpu") and not place else 1
 
 
 def _warn_of_edits(edited: Mapping[str, str], output: Path | None) -> None:
-    """Verdicts on edited code do not belong in the shipped table. Raises ReadtrackError."""
+    """Warn about edited code. Raises ReadtrackError if its verdicts would be written into the shipped
+    table."""
     for name, told in edited.items():
         terminal.print_err(f"readtrack: {name} runs your edited code ({told})")
     if edited and output is not None:
@@ -178,7 +181,7 @@ def _warn_of_edits(edited: Mapping[str, str], output: Path | None) -> None:
 
 @contextmanager
 def _unless_hung_up() -> Iterator[None]:
-    """When the terminal is closed, runs and judging continue without output."""
+    """Within this context, runs and judging continue without output if the terminal is closed."""
 
     def gone(number: int, frame: FrameType | None) -> None:
         _silence()
@@ -203,7 +206,7 @@ def _silence() -> None:
 
 
 def _claims(library: Library, names: list[str], jobs: int) -> dict[str, Sequence[Claim]]:
-    """The claims of each paper, read in a child process. Raises ReadtrackError if a plugin is broken."""
+    """Read the claims of each paper in a child process. Raises ReadtrackError if a plugin is broken."""
 
     from readtrack.plugins.check import examine
 
@@ -233,7 +236,7 @@ def _names(library: Library, queries: list[str]) -> list[str]:
 
 
 def _earlier_table(output: Path) -> VerdictTable | None:
-    """The table in `output`. Raises ReadtrackError before the hours of work, not after them."""
+    """Read the table in `output`. Raises ReadtrackError now if it is unusable, before hours of work."""
     from readtrack.verdict_table import VerdictTable
 
     try:
@@ -255,7 +258,7 @@ def _earlier_table(output: Path) -> VerdictTable | None:
 
 
 def _follow(verification: Verification) -> int | None:
-    """Make all the runs; the signal that stopped them, if one did."""
+    """Make all the runs. Returns the signal that stopped them, or None."""
     signals = Signals()
     handled = 0
     with signals.received():
@@ -267,7 +270,7 @@ def _follow(verification: Verification) -> int | None:
                     except OSError as error:
                         if error.errno != errno.EIO:
                             raise
-                        _silence()  # the write was before the signal
+                        _silence()  # the write failed before the signal arrived
                 while handled < signals.count:
                     handled += 1
                     if stop_level := verification.cancel():
@@ -315,7 +318,7 @@ def _conclude(
     earlier: VerdictTable | None,
     audited: list[int] | None,
 ) -> None:
-    """Judge, write, print; exit with 1 if a run did not complete."""
+    """Judge the claims, write the table and print it. Exits with code 1 if a run did not complete."""
     from readtrack.home import write_text
     from readtrack.runs.verify import PLAIN
     from readtrack.verdict_pages import documents
@@ -359,7 +362,7 @@ def _conclude(
 
 
 def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> list[VerdictRow]:
-    """The paper's claims with their verdicts, and their outcome without the idea."""
+    """The table rows of the paper's claims: their verdicts, and the outcomes of null runs and breaks."""
     from readtrack.claims import UNTRAINED
     from readtrack.runs.verify import LONGER, NULL_TIMED, PLAIN, Condition
     from readtrack.verdict_table import VerdictRow
@@ -377,7 +380,7 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
     now = {claim.name: claim for claim in claims}
     rows = []
     for one in judge_over_seeds(paper, verification.claim_events(paper), verification.benchmarks(paper)):
-        # A run keeps what the claim quoted when it was made; the table quotes what stands there today.
+        # A run stores the figure that the claim quoted at the time. The table quotes the current one.
         one = replace(one, claim=replace(one.claim, paper=now.get(one.claim.name, one.claim).paper))
         name, own = one.claim.name, [b.name for b in one.claim.breaks]
         fell = {b: broken[b][name] for b in own if name in broken.get(b, {})}
@@ -429,19 +432,19 @@ def _print(rows: Sequence[VerdictRow], remarks: Sequence[tuple[str, str]]) -> No
 
 
 def _note_audit(ledger: Path, seeds: list[int], verdicts: dict[str, Verdict]) -> None:
-    """Append one line: a bad audit cannot be removed later without a trace."""
+    """Append one line to the ledger, so that nobody can drop a bad audit without a trace."""
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seeds": seeds, "verdicts": verdicts}
     with ledger.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _facts(runs: list[Record], made: Mapping[str, str]) -> dict[str, str]:
-    """The conditions of the runs (`made`: budget and data). Where they differ, all that there was."""
+    """The conditions of the runs (`made`: budget and data). If runs differ, all values are listed."""
     days = sorted(run.started[:10] for run in runs if run.started)
     machines, devices, versions = [], [], []
     for run in runs:
         facts = run.environment
-        if "device" in facts:  # it got so far
+        if "device" in facts:  # absent if the run failed early
             machines.append(f"{facts.get('cpu')}, {facts.get('cores')} cores, {facts.get('os')}")
             devices.append(environment(facts))
         versions.append(f"readtrack {facts.get('readtrack')}, Python {facts.get('python')}")

@@ -1,4 +1,4 @@
-"""How `readtrack run` shows a run in a pipe: plain lines, or JSON lines."""
+"""Shows `readtrack run` in a pipe, as plain lines or JSON lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class View(Protocol):
-    """Shows one run. `record` has already taken the event."""
+    """Shows one run. `record` already includes the event."""
 
     def __enter__(self) -> object: ...
 
@@ -29,17 +29,17 @@ class View(Protocol):
     def event(self, event: Event, record: Record) -> None: ...
 
     def stopping(self, stop_level: str) -> None:
-        """The reader asked to stop; `stop_level` is how hard the worker is being asked."""
+        """Show that the reader stopped the run. `stop_level` says how forcefully."""
 
     def tick(self, record: Record) -> None:
-        """About ten times a second."""
+        """Called about ten times a second."""
 
     def end(self, record: Record, folder: Path | None) -> None:
-        """The run is over; `folder` is its record, if it is kept."""
+        """Show the end of the run. `folder` contains its record; None if it is not kept."""
 
 
 class JsonView:
-    """Every event as it is, a line each; then one line with `"event": "result"`."""
+    """Prints each event unchanged as a line, then a line with `"event": "result"`."""
 
     def __enter__(self) -> None:
         pass
@@ -67,7 +67,7 @@ class JsonView:
 
 
 class PlainView:
-    """One line for each thing that happened; curves by their ends, when their phase is over."""
+    """Prints a line for each event. Curves are printed at the end of their phase, with their last values."""
 
     def __init__(self) -> None:
         self._said_metrics: set[tuple[str, str]] = set()
@@ -115,7 +115,7 @@ class PlainView:
         terminal.flush()
 
     def _metrics(self, record: Record) -> None:
-        """The log since the last call."""
+        """Print the metrics that are new since the previous call."""
         for name, value in runs.metrics(record):
             if (name, value) not in self._said_metrics:
                 self._said_metrics.add((name, value))

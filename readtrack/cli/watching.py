@@ -1,4 +1,5 @@
-"""`readtrack practice PAPER --watch`: exercises are checked on saving; progress and keys stay in view."""
+"""`readtrack practice PAPER --watch`: checks exercises whenever the file is saved, on a screen with progress
+and keys."""
 
 from __future__ import annotations
 
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from readtrack.runs.events import ExerciseJudged
 
 _TICK = 0.2  # seconds
-# The terminal's second screen: the reader's own text stays.
+# Switch to the terminal's alternate screen, which keeps the reader's own text.
 _OPEN, _CLOSE = "\x1b[?1049h\x1b[2J", "\x1b[?1049l"
-_TOP, _REST, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"  # to the first line; clear the line, everything below
+_TOP, _REST, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"  # first line; clear to end of line; clear below
 _KEYS = (
     "e edit", "c check", "h hint", "o solution", "n next", "1-9 choose", "s skip", "r reset",
     "p speed, claims", "x stop", "i implemented", "j k scroll", "q quit",
@@ -39,14 +40,15 @@ _KEYS = (
 
 
 class Watch:
-    """One screen: progress, exercises, what the last check found, keys. Nothing closes when all is done."""
+    """A screen with progress, exercises, the results of the last check, and keys. It stays open when all is
+    done."""
 
     def __init__(self, library: Library, desk: Desk) -> None:
         self._library, self._desk = library, desk
         self._seen = 0  # modification time in ns of the file that was checked last
         self._proven = 0  # modification time of the file that the claims were tested with last
         self._check: practice_steps.Followed | None = None
-        self._written: dict[str, str] = {}  # to the exercises being checked
+        self._written: dict[str, str] = {}  # the code of the exercises that are being checked
         self._proof: practice_steps.Followed | None = None
         self._found: dict[str, ExerciseJudged] = {}
         self._page: list[PracticeLine] = []  # details of the failed exercise, a diff, or the claims
@@ -57,7 +59,7 @@ class Watch:
         self._drawn: object = None
 
     def run(self) -> None:
-        """Until q or Ctrl+C. Raises ReadtrackError without a terminal."""
+        """Run until q or Ctrl+C. Raises ReadtrackError without a terminal."""
         if not (sys.stdin.isatty() and terminal.on_terminal()):
             raise ReadtrackError("--watch needs a terminal. Use --check.")
         self._desk.write()
@@ -225,7 +227,7 @@ class Watch:
         return PracticeLine(f"{shown.sign}   speed and claims  {state}".rstrip(), shown.tone)
 
     def _show(self, lines: Iterator[PracticeLine]) -> None:
-        """As the page below the exercises."""
+        """Show these lines as the page below the exercises."""
         self._page = list(lines)
 
     def _scroll(self, by: int) -> None:
@@ -311,7 +313,7 @@ class Watch:
 
     @contextmanager
     def _single_keys(self) -> Iterator[None]:
-        """The second screen, and keys that arrive without Enter and are not shown."""
+        """Within this context, use the alternate screen and read single keys without echo."""
         self._usual = termios.tcgetattr(sys.stdin)
         tty.setcbreak(sys.stdin, termios.TCSANOW)
         sys.stdout.write(_OPEN)
@@ -333,7 +335,7 @@ def _painted(line: PracticeLine, columns: int) -> str:
 
 
 def _wrapped(line: PracticeLine, columns: int) -> list[str]:
-    """Sentences are wrapped; numbers in columns and code are cut."""
+    """The line as terminal lines: sentences are wrapped, columns of numbers and code are cut."""
     if line.tone not in ("doubtful", "quiet"):
         return [_painted(line, columns)]
     indent = len(line.text) - len(line.text.lstrip())
@@ -350,10 +352,10 @@ def _keys(columns: int) -> list[str]:
 
 
 def _keys_pressed(seconds: float) -> str:
-    """The keys that were pressed, "" if none was in that time."""
+    """The keys pressed within `seconds`; "" if there were none."""
     if not select.select([sys.stdin], [], [], seconds)[0]:
         return ""
     data = os.read(sys.stdin.fileno(), 32)
     if not data:
-        return "\x04"  # the terminal is gone
+        return "\x04"  # the terminal was closed
     return "" if data[:1] == b"\x1b" else data.decode("utf-8", "replace")
