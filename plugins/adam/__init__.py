@@ -1,25 +1,26 @@
-"""Adam: momentum and a step size for each coordinate, both corrected for having started at zero.
+"""Adam: momentum and a step size for each coordinate, both corrected for their initialisation at zero.
 
 Kingma and Ba 2014, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980.
 
-The problem. Momentum averages the noise away and rolls along valleys, RMSProp suits each coordinate's scale;
-together they were used, but a long memory of squares starts at zero, stays too small for as long as it is
-long, and makes the first steps far too large.
+The problem. Momentum averages out the gradient's noise, and RMSProp adapts the step to each coordinate's
+scale. Both were used together. But a running mean of the squares with a long memory starts at zero and is too
+small in the first steps, which makes these steps far too large.
 
-The idea. Keep running means of the gradient and of its square, and divide each by the share of the weights
-that it has seen so far, 1 − βᵗ: then both are unbiased from the first step on. A step is at most about `lr`
-in each coordinate whatever the gradient's scale, and settings become portable: the paper's defaults trained a
-whole field's networks for years.
+The idea. Keep running means of the gradient and of its square, and divide each by 1 − βᵗ, the sum of the
+weights that it has given to the gradients so far. Both are then unbiased from the first step on. A step is at
+most about `lr` in each coordinate, whatever the gradient's scale, so one setting fits many problems:
+the paper's defaults were used throughout the field for years.
 
-The result. On a network with dropout Adam trains further than SGD, the heavy ball and Nesterov momentum, and
-about as far as RMSProp. The correction does not help where both are tuned alike. (Its convergence proof has a
-gap, which AMSGrad closes: Reddi and others 2018, arXiv 1904.09237.)
+The result. On a network with dropout, Adam reaches a lower training loss than SGD, the heavy ball and
+Nesterov momentum, and about the same as RMSProp. The correction does not help when both arms are tuned alike.
+(The convergence proof has a gap, which AMSGrad closes: Reddi and others 2018, arXiv 1904.09237.)
 
-This folder. model.py: algorithm 1 on one vector of all weights, line by line. That takes about ten passes
-over memory, where torch's fused kernel needs one: level with it for many small tensors, far behind for large
-ones. `torch.compile` helps with large ones, but does not reach the kernel while the step number varies.
-experiment.py gives Adam and its predecessors the same networks, batches and learning rates, under dropout
-(figure 2) and on sparse gradients (figure 1), and repeats figure 4: a long memory without the correction.
+This folder. model.py implements algorithm 1 on one vector of all weights, line by line. The implementation
+makes about ten passes over memory, where torch's fused kernel makes one. It is as fast as the kernel for many
+small tensors and much slower for large ones. `torch.compile` helps with large ones, but does not reach the
+kernel's speed while the step number varies. experiment.py trains the same networks on the same batches and
+learning rates with Adam and its predecessors, under dropout (figure 2) and with sparse gradients (figure 1),
+and repeats figure 4, a long memory without the correction.
 """
 
 from readtrack.plugin import hookimpl

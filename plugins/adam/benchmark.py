@@ -1,4 +1,4 @@
-"""One step, and training until a loss is reached."""
+"""Time of one step, and of training until a target loss."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def torch_fused(
     *,
     weight_decay: float = 0.0,
 ) -> None:
-    """torch's AdamW, which without weight decay is its Adam."""
+    """torch's AdamW, which equals torch's Adam when the weight decay is 0."""
     settings = {"beta1": 0.9, "beta2": 0.999, "lr": 1e-3, "eps": 1e-8, "weight_decay": weight_decay}
     flags = {"amsgrad": False, "maximize": False, "fused": True}
     torch_adamw(weights, gradients, first, second, [], steps, **settings, **flags)

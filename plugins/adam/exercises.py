@@ -1,4 +1,4 @@
-"""Exercises: the step with its correction."""
+"""Exercise: the step with bias correction."""
 
 from collections.abc import Iterator
 
@@ -22,11 +22,11 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.Adam.update",
-        task="Algorithm 1 in place: both moments, their correction, the step.",
+        task="Algorithm 1 in place: update both moments, correct their bias, take the step.",
         hints=(
             "m ← β₁ m + (1 - β₁) g and v ← β₂ v + (1 - β₂) g², in place.",
-            "m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). The stored moments stay.",
-            "w ← w - lr · m̂ / (√v̂ + eps): eps is outside of the root.",
+            "m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). Do not write them into the stored moments.",
+            "w ← w - lr · m̂ / (√v̂ + eps): eps is added outside of the root.",
         ),
         tries=of_steps,
     ),

@@ -1,4 +1,4 @@
-"""Figure 2 under dropout, sparse gradients, and what the correction of the bias is good for."""
+"""Training with dropout (figure 2) and sparse gradients (figure 1), and the effect of bias correction."""
 
 from __future__ import annotations
 
@@ -43,20 +43,25 @@ from ..sgd.trials import (
 )
 from .model import Adam, Betas
 
-NO_SCALING = Break("no scaling", "Adam's division by the root of the second moment.")
+NO_SCALING = Break("no scaling", "Adam does not divide by the root of the second moment.")
 ONE_DIVISOR = Break(
     "one divisor for all weights",
-    "The second moment is a mean over all weights as well as over time: every weight has the same divisor.",
+    "The second moment is averaged over all weights as well as over time, so every weight has the same "
+    "divisor.",
     "near miss",
 )
-AS_RMSPROP = Break("RMSProp", "RMSProp, which lacks the first moment and the correction.", "rival")
-AS_ADAGRAD = Break("AdaGrad", "AdaGrad, which divides by the root of the sum of all squares.", "rival")
+AS_RMSPROP = Break(
+    "RMSProp", "RMSProp replaces Adam. It has neither the first moment nor the bias correction.", "rival"
+)
+AS_ADAGRAD = Break(
+    "AdaGrad", "AdaGrad replaces Adam. It divides by the root of the sum of all squares.", "rival"
+)
 
 DROPOUT = Claim(
     name="loss under dropout",
-    sentence="On a network with dropout, each at its best learning rate, Adam has a lower training loss "
-    "after 300 steps than SGD, the heavy ball and Nesterov momentum, and none higher by 10 % than AdaGrad "
-    "and RMSProp.",
+    sentence="On a network with dropout, each optimiser at its best learning rate, Adam has a lower training "
+    "loss after 300 steps than SGD, the heavy ball and Nesterov momentum, and one at most 10 % higher than "
+    "AdaGrad and RMSProp.",
     paper=Figure(
         "Curves: on multi-layer networks trained with dropout Adam shows better convergence than AdaGrad, "
         "RMSProp, SGD with Nesterov momentum and AdaDelta.",
@@ -76,28 +81,28 @@ DROPOUT = Claim(
     after_steps=300,
     breaks=(NO_SCALING, ONE_DIVISOR, AS_RMSPROP, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="The 8 × 8 digits instead of MNIST, two hidden layers of 256 units instead of 1,000, "
-    "batches of 64 instead of 128, dropout of 0.5 after either layer, a constant learning rate, the best "
-    "of a grid of seven or more. AdaDelta is left out. The loss is that of the last 75 batches, of a "
-    "second training at the chosen rate.",
+    deviations="The 8 × 8 digits instead of MNIST, two hidden layers of 256 units instead of 1,000, batches "
+    "of 64 instead of 128, dropout of 0.5 after each hidden layer, and a constant learning rate, the best "
+    "of a grid of at least seven. AdaDelta is left out. The loss is the mean over the last 75 batches of a "
+    "second training at the chosen learning rate.",
     headline=True,
     history=(
         (
-            "Until November 2026 the network had 64 units and no dropout, and Adam was to be below all five: "
-            "not reproduced, 0 of 5 seeds (Adam / Nesterov momentum 1.55)."
+            "Until November 2026 the network had 64 units and no dropout, and the claim was that Adam is "
+            "below all five rivals. Not reproduced, 0 of 5 seeds (Adam / Nesterov momentum 1.55)."
         ),
         (
             "A second claim, that Adam's worse result on well and on badly scaled digits falls less far "
-            "behind than any other's, was inconclusive, 7 of 10. It is left out: the paper has no such "
-            "comparison."
+            "behind than any other optimiser's, was inconclusive (7 of 10 seeds). It was removed because the "
+            "paper has no such comparison."
         ),
     ),
 )
 
 SPARSE = Claim(
     name="loss with sparse gradients",
-    sentence="Where most gradients are zero, Adam has a training loss after 300 steps about as low as "
-    "AdaGrad's and RMSProp's, and lower than SGD's with Nesterov momentum or without.",
+    sentence="Where most gradients are zero, Adam's training loss after 300 steps is about as low as "
+    "AdaGrad's and RMSProp's, and lower than that of SGD with and without Nesterov momentum.",
     paper=Figure(
         "Curves: on a bag of words Adam is as fast as AdaGrad and faster than Nesterov momentum.",
         where="section 6.1, figure 1",
@@ -115,14 +120,14 @@ SPARSE = Claim(
     after_steps=300,
     breaks=(NO_SCALING, ONE_DIVISOR, AS_ADAGRAD, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="Predicting the next character of English prose from eight embedded ones with two hidden "
-    "layers, 300 batches of 64; only embeddings have sparse gradients. The paper's is a logistic "
-    "regression on 10,000 words of film reviews with dropout of 0.5 on them, at a rate that falls like "
-    "1/√t. The loss, in nats, is that of the last 75 batches.",
+    deviations="The task is to predict the next character of English prose from eight embedded ones with "
+    "two hidden layers, in 300 batches of 64; only the embeddings have sparse gradients. The paper trains a "
+    "logistic regression on 10,000 words of film reviews with dropout of 0.5 on the words, at a learning "
+    "rate proportional to 1/√t. The loss, in nats, is the mean over the last 75 batches.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds; AdaGrad and RMSProp were "
-            "compared with, but not tried in Adam's place."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bounds. AdaGrad and RMSProp were "
+            "compared, but did not replace Adam in a break."
         ),
     ),
 )
@@ -130,7 +135,7 @@ SPARSE = Claim(
 FIRST_STEPS = Claim(
     name="first steps without the correction",
     sentence="With a long memory of squares, the first steps without the correction are longer by the factor "
-    "(1 − beta1) / √(1 − beta2), and at the step that suits Adam the loss rises.",
+    "(1 − beta1) / √(1 − beta2), and at Adam's best learning rate the loss rises.",
     paper=Figure(
         "Curves: without it, training is unstable for beta2 close to 1, above all in the first epochs.",
         where="section 6.4, figure 4",
@@ -140,26 +145,28 @@ FIRST_STEPS = Claim(
     kind="theorem",
     control="the same steps, batches and weights without the correction",
     deviations="The perceptron on digits, not a variational autoencoder; beta2 = 0.9999, where the factor "
-    "is 10. The step is the best of nine for Adam with the correction.",
+    "is 10. The learning rate is the best of nine for Adam with the correction.",
     history=(
         (
-            "Until November 2026 this claim was counted as measured: reproduced, 5 of 5. A step that is ten "
-            "times too long leaves no other outcome."
+            "Until November 2026 this claim counted as measured: reproduced, 5 of 5. With steps ten times "
+            "too long, no other outcome is possible."
         ),
     ),
 )
 
-ONE_MOMENT = Break("one moment corrected", "The second moment is corrected, the first is not.", "near miss")
+ONE_MOMENT = Break(
+    "one moment corrected", "The second moment is corrected, and the first is not.", "near miss"
+)
 WARM_UP = Break(
-    "warm-up in its place", "No correction, and a learning rate that rises over 50 steps.", "rival"
+    "warm-up in its place", "The learning rate rises over 50 steps, and no moment is corrected.", "rival"
 )
 
 EQUALLY_TUNED = Claim(
     name="bias correction, equally tuned",
-    sentence="With a long memory of squares, Adam's training loss after 200 steps is lower with the "
-    "correction of its bias than without, each at its own best step, and more steps train at all.",
+    sentence="With a long memory of squares, Adam's training loss after 200 steps is lower with bias "
+    "correction than without, each at its best learning rate, and training works at more learning rates.",
     paper=Figure(
-        "The best results are those with the correction and a small 1 − beta2.",
+        "The best results are those with bias correction and a small 1 − beta2.",
         where="section 6.4, figure 4",
         read="text",
     ),
@@ -167,30 +174,30 @@ EQUALLY_TUNED = Claim(
         at_most("end loss", "corrected", 0.83, over="uncorrected", toward=1.0),
         at_least("steps that train", "corrected", 1.0, minus="uncorrected", toward=0.0),
     ),
-    control="Adam without the correction, at the best of the same steps",
+    control="Adam without the correction, at the best of the same learning rates",
     control_arm="uncorrected",
     control_reaches=(at_most("end loss", "uncorrected", 0.2),),
     after_steps=200,
     breaks=(ONE_MOMENT, WARM_UP, UNTRAINED),
     chosen_on=(0, 1),
     deviations="A perceptron of 64 units on the 8 × 8 digits, not a variational autoencoder; beta2 = "
-    "0.9999. A step trains if the loss ends below half of ln 10. Over 200 batches the bias is a step that "
-    "falls like 1/√t, a schedule that the corrected arm lacks; under a cosine schedule the uncorrected arm "
-    "was ahead too.",
+    "0.9999. A learning rate trains if the loss ends below half of ln 10. Over 200 batches the bias acts "
+    "like a learning rate proportional to 1/√t, a schedule that the corrected arm lacks; under a cosine "
+    "schedule the uncorrected arm was ahead too.",
     history=(
         (
-            "Until November 2026: not reproduced, 0 of 5 seeds, by the same bounds (uncorrected / "
-            "corrected at least 1.2), without a near miss and a rival."
+            "Until November 2026: not reproduced, 0 of 5 seeds, with the same bounds (uncorrected / "
+            "corrected at least 1.2), and without a near miss or a rival."
         ),
     ),
 )
 
-STEPS = tuple(10 ** (exponent / 2) for exponent in range(-8, 1))  # nine from 1e-4 to 1
+STEPS = tuple(10 ** (exponent / 2) for exponent in range(-8, 1))  # nine learning rates from 1e-4 to 1
 FOREVER = 10**12  # a step at which 1 − βᵗ is 1: no correction
 
 
 def unscaled(weights: Iterable[Any], lr: float) -> Optimizer:
-    """Adam with an eps beside which no second moment counts: the corrected first moment, times `lr`."""
+    """Adam with an eps that hides the second moment: a step is `lr` times the corrected first moment."""
     return Adam(weights, 1e6 * lr, eps=1e6)
 
 
@@ -206,7 +213,7 @@ class OneDivisor(Adam):
 
 
 class Uncorrected(Adam):
-    """Without the division of both moments by 1 − βᵗ."""
+    """Adam without the division of both moments by 1 − βᵗ."""
 
     def count(self, state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         return {**super().count(state, settings), "t": FOREVER}
@@ -227,7 +234,7 @@ class WarmedUp(Uncorrected):
 
 
 def with_dropout(pixels: int) -> nn.Sequential:
-    """Two hidden layers of 256 with dropout, ten classes."""
+    """Two hidden layers of 256 units, each with dropout, and logits for ten classes."""
     hidden = [layer for size in (pixels, 256) for layer in (nn.Linear(size, 256), nn.ReLU(), nn.Dropout(0.5))]
     return nn.Sequential(*hidden, nn.Linear(256, 10))
 
@@ -239,7 +246,7 @@ RIVALS: dict[str, Make] = {
     "AdaGrad": torch.optim.Adagrad,
     "RMSProp": RMSProp,
 }
-OPTIMISERS = {"Adam": "their optimisers are what is compared"}
+OPTIMISERS = {"Adam": "the claim compares the optimisers"}
 
 
 @hookimpl
@@ -299,7 +306,7 @@ def compare(
 
 
 def leave_out_the_correction(run: Run, problem: Problem) -> None:
-    """Figure 4: both arms at every step, with a long memory."""
+    """Figure 4: train both arms at every learning rate, with a long memory."""
 
     def arm(kind: type[Adam]) -> Arm[Make]:
         return Arm(partial(kind, betas=(0.9, 0.9999)))
@@ -322,7 +329,7 @@ def leave_out_the_correction(run: Run, problem: Problem) -> None:
             WARM_UP.name: {"corrected": arm(WarmedUp)},
         },
         judged_on="training",
-        unequal={"corrected": "their optimisers are what is compared"},
+        unequal={"corrected": "the claim compares the optimisers"},
     )
     if run.wants(FIRST_STEPS) and table.sweeps:
         at_ours = table.sweeps["corrected"].point
@@ -336,6 +343,6 @@ def leave_out_the_correction(run: Run, problem: Problem) -> None:
 
 
 def end_loss_and_steps(at: Trial, found: Sweep[list[float]]) -> dict[str, float]:
-    """`end_loss`, and at how many points of the grid the loss ended below half of ln 10."""
+    """`end_loss`, and the number of learning rates at which the loss ended below half of ln 10."""
     trained = sum(late(losses) < math.log(10) / 2 for losses in found.points.values())
     return {**end_loss(at, found), "steps that train": float(trained)}

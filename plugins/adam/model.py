@@ -11,7 +11,7 @@ Betas = tuple[float, float]
 
 
 class Adam(Optimizer):
-    """The paper's defaults."""
+    """Algorithm 1, with the paper's defaults."""
 
     memories = ("m", "v")
 

@@ -35,7 +35,7 @@ EXERCISES = (
     Exercise(
         name="step",
         of="model.AdamW.update",
-        task="Algorithm 2 in place: the decay is no part of the gradient, and no moment sees it.",
+        task="Algorithm 2 in place: the decay is not part of the gradient, so that no moment contains it.",
         hints=(
             "Both moments and their correction are Adam's, from g alone.",
             "w ← w - lr · (m̂ / (√v̂ + eps) + weight_decay · w).",

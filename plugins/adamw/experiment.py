@@ -33,17 +33,20 @@ from ..sgd import SGD, Vector
 from ..sgd.trials import Problem, cosine, digits, evaluate, perceptron, start, train
 from .model import SGDW, AdamW, Betas
 
-COUPLED = Break("coupled", "The decoupling: AdamW's decay goes through Adam, as a penalty in the loss.")
+COUPLED = Break("coupled", "AdamW's decay is a penalty in the loss, so that Adam's moments contain it.")
 RESCALED = Break(
     "rescaled decay",
-    "The decay is outside of both moments, but is divided by the root of the second, as the gradient is.",
+    "The decay is outside of both moments, but is divided by the root of the second moment, like the "
+    "gradient.",
     "near miss",
 )
-WITH_SGD = Break("SGD with a penalty", "SGD with momentum and a penalty, at ten times the rates.", "rival")
+WITH_SGD = Break(
+    "SGD with a penalty", "SGD with momentum and a penalty, at ten times the learning rates.", "rival"
+)
 
 IDENTITY = Claim(
     name="penalty or decay",
-    sentence="For SGD, an L2 penalty and weight decay are the same thing.",
+    sentence="For SGD, an L2 penalty and weight decay give the same weights.",
     paper=Figure("Proved.", where="proposition 1", read="text"),
     rule=(Bound("SGD: largest difference of weights", "<=", 1e-12),),
     kind="identity",
@@ -53,7 +56,7 @@ IDENTITY = Claim(
 
 NO_PENALTY = Claim(
     name="no penalty is the decay",
-    sentence="For Adam, no L2 penalty is the same thing as weight decay.",
+    sentence="For Adam, no L2 penalty gives the same weights as weight decay.",
     paper=Figure(
         "Proved, for preconditioners that are not a multiple of the identity.",
         where="proposition 2",
@@ -61,16 +64,16 @@ NO_PENALTY = Claim(
     ),
     rule=(Bound("Adam: largest difference of weights, with the nearest penalty", ">=", 1e-3),),
     kind="theorem",
-    control="the same batches with penalties from 1e-4 to 1, four a decade, and none",
+    control="the same batches, with penalties from 1e-4 to 1, four per decade, and without a penalty",
     deviations="100 steps of a perceptron on digits in float64, against a decay of 0.1.",
 )
 
 EVENLY = Claim(
     name="evenly",
-    sentence="A penalty that goes through Adam decays weights with large gradients least; decoupled, all are "
-    "decayed at one rate.",
+    sentence="With a penalty in Adam's gradient, weights with large gradients decay least; with decoupled "
+    "decay, all weights decay at one rate.",
     paper=Figure(
-        "An argument, and a proof for a fixed preconditioner; no figure.",
+        "An argument, and a proof for a fixed preconditioner. The paper has no figure.",
         where="section 2, proposition 3",
         read="text",
     ),
@@ -81,16 +84,17 @@ EVENLY = Claim(
     ),
     kind="theorem",
     guards=(Bound("AdamW: 9th / 1st decile of the decay", "<=", 1.001),),
-    control="one step from the same trained state: with decoupled decay, with a penalty, with neither",
-    deviations="Measured on the first layer of a trained perceptron; the gradients' size is the root of "
-    "Adam's second moment.",
+    control="one step from the same trained state: with decoupled decay, with a penalty, and with neither",
+    deviations="Measured on the first layer of a trained perceptron. The size of the gradients is the root "
+    "of Adam's second moment.",
 )
 
 TASK = (
-    "A perceptron of 64 units on 200 of the 8 × 8 digits, a fifth of whose labels are drawn anew, where "
-    "the paper has a ResNet on CIFAR-10 and ImageNet32. 300 batches of 64 under a cosine without restarts, "
-    "which scales the decay too; three learning rates over a decade, and no decay or one of seven, all "
-    "tried together; no normalised decay. Losses and errors are means over three draws of the 200 digits. "
+    "A perceptron of 64 units on 200 of the 8 × 8 digits, a fifth of which have random labels, where the "
+    "paper has a ResNet on CIFAR-10 and ImageNet32. 300 batches of 64 under a cosine schedule without "
+    "restarts, which scales the decay too. The grid has three learning rates over a decade, and no decay or "
+    "one of seven, all combined. The decay is not normalised. Losses and errors are means over three draws "
+    "of the 200 digits. "
 )
 
 SEPARABLE = Claim(
@@ -98,7 +102,8 @@ SEPARABLE = Claim(
     sentence="The best decoupled decay moves less over a decade of learning rates than Adam's best penalty, "
     "after 300 steps each.",
     paper=Figure(
-        "Heat maps: with a penalty, rate and penalty are coupled; AdamW largely decouples rate and decay.",
+        "Heat maps: with a penalty, the learning rate and the penalty are coupled; AdamW largely decouples "
+        "the learning rate and the decay.",
         where="section 4.2, figure 2",
         read="text",
     ),
@@ -112,12 +117,13 @@ SEPARABLE = Claim(
     breaks=(COUPLED, RESCALED, WITH_SGD, UNTRAINED),
     chosen_on=(0, 1),
     deviations=TASK + "The decay is the paper's λ, the same at every learning rate. The best decay of a "
-    "rate is the mean of the decays' logarithms, weighted by exp(−held-out loss / 0.02 nats). In torch's "
-    "form, λ / lr, it moves by the decade of the rates less.",
+    "learning rate is the mean of the logarithms of the decays, weighted by exp(−held-out loss / 0.02 "
+    "nats). In torch's form, λ / lr, the best decay moves by one decade less.",
     history=(
         (
-            "Until November 2026: not reproduced, 0 of 5 seeds, by the same bound; the best decay was read "
-            "off a grid of half decades over 0.9 decades of rates, one draw of the digits a seed."
+            "Until November 2026: not reproduced, 0 of 5 seeds, with the same bound. The best decay was the "
+            "argmin over a grid of half decades, the learning rates covered 0.9 decades, and each seed had "
+            "one draw of the digits."
         ),
     ),
 )
@@ -125,7 +131,7 @@ SEPARABLE = Claim(
 GENERALISES = Claim(
     name="test error of AdamW",
     sentence="Tuned alike, AdamW has a lower test error after 300 steps than Adam with a penalty.",
-    paper=Figure("15 % less test error on CIFAR-10, relatively.", where="sections 1 and 4.4", read="text"),
+    paper=Figure("15 % lower test error on CIFAR-10, relatively.", where="sections 1 and 4.4", read="text"),
     rule=(at_most("test error", "AdamW", 0.95, over="Adam with penalty", toward=1.0),),
     control="Adam with a penalty at the best of the same 24 settings",
     control_arm="Adam with penalty",
@@ -133,19 +139,18 @@ GENERALISES = Claim(
     after_steps=300,
     breaks=(COUPLED, RESCALED, WITH_SGD, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=TASK + "The setting is chosen by the held-out loss on other digits than the error is "
-    "measured on.",
+    deviations=TASK + "The setting is chosen by the held-out loss; the error is measured on other digits.",
     headline=True,
     history=(
         (
-            "Until November 2026: inconclusive, by the same bound, with one draw of the digits a seed and "
-            "some 360 test digits."
+            "Until November 2026: inconclusive, with the same bound, with one draw of the digits per seed "
+            "and about 360 test digits."
         ),
     ),
 )
 
 RATES = (0.008, 0.025, 0.08)
-DECAYS = (0.0, *(10 ** (exponent / 2) for exponent in range(-8, -1)))  # none, and seven from 1e-4 to 0.1
+DECAYS = (0.0, *(10 ** (exponent / 2) for exponent in range(-8, -1)))  # no decay, and seven from 1e-4 to 0.1
 
 Found = tuple[float, float]  # held-out loss and error
 # Maps weights, learning rate and decay to an optimiser and the coefficient of a penalty in the loss.
@@ -301,7 +306,7 @@ def search(run: Run) -> None:
             RESCALED.name: {"AdamW": Arm(rescaled)},
             WITH_SGD.name: {"AdamW": Arm(with_sgd)},
         },
-        unequal={"AdamW": "their optimisers are what is compared"},
+        unequal={"AdamW": "the claim compares the optimisers"},
     )
     for arm, sweep in table.sweeps.items():
         show(run, arm, {point: found[0] for point, (_, found) in sweep.points.items()})
@@ -386,5 +391,5 @@ def show(run: Run, arm: str, grid: dict[Any, float]) -> None:
     run.image(
         f"{arm} map",
         (1.5 - torch.tensor(rows)).repeat_interleave(24, 0).repeat_interleave(24, 1),
-        caption="The same as a picture: rates downwards, decays to the right, white 0.5, black 1.5.",
+        caption="The same as an image: learning rates downwards, decays to the right, white 0.5, black 1.5.",
     )

@@ -30,7 +30,7 @@ def norm_case(shape: tuple[int, ...], itemsize: int) -> Case:
     return Case(
         name="response normalisation",
         axes={"maps": shape[1], "shape": " × ".join(map(str, shape))},
-        # Inputs as large as activations of raw pixels, so that the sum of squares matters beside k.
+        # Inputs as large as activations of raw pixels. Otherwise k dominates the sum of squares.
         inputs=lambda g: (torch.randn(shape, generator=g) * 30,),
         variants=(
             Variant(name="map by map", role="naive", call=map_by_map),

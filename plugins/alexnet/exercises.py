@@ -32,15 +32,15 @@ EXERCISES = (
         of="model.response_norm",
         task="Section 3.3: brightness normalisation across neighbouring maps.",
         hints=(
-            "Each number is divided by (k + alpha · sum of squares)^beta.",
-            "The sum runs over n // 2 maps to each side, and the map itself; there are fewer at the ends.",
+            "Divide each activation by (k + alpha · sum of squares)^beta.",
+            "The sum runs over the map itself and n // 2 maps on each side; there are fewer at the ends.",
         ),
         tries=of_maps,
     ),
     Exercise(
         name="features",
         of="model.AlexNet.features",
-        task="Figure 2: five convolutions, with what follows each.",
+        task="Figure 2: the five convolutions, each with its activation, normalisation and pooling.",
         hints=(
             "A ReLU follows each convolution; the first two are normalised and then pooled.",
             "The fifth is pooled as well.",
@@ -51,10 +51,13 @@ EXERCISES = (
     Exercise(
         name="last maps",
         of="model.final_side",
-        task="The side of the maps that the hidden layers see.",
+        task="The side of the maps that the first hidden layer reads.",
         hints=(
-            "A window of w with a stride of s makes (side - w) // s + 1 places; padded ones keep the side.",
-            "One convolution of 11 with stride 4, and three poolings of 3 with stride 2.",
+            (
+                "A window of w with a stride of s fits (side - w) // s + 1 times; padded convolutions keep "
+                "the side."
+            ),
+            "There is one convolution of 11 with stride 4, and three poolings of 3 with stride 2.",
         ),
         tries=of_sides,
     ),

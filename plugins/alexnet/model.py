@@ -14,8 +14,8 @@ Maps = Float[Tensor, "batch maps rows columns"]
 def response_norm(a: Maps, *, n: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75) -> Maps:
     """Section 3.3: divides each activation by a function of the n neighbouring maps at its position.
 
-    α is the paper's; torch's LocalResponseNorm divides it by n. Computes in float32 or wider, because squares
-    soon overflow in half precision.
+    `alpha` is the paper's α; torch's LocalResponseNorm divides its own by n. Computes in float32 or wider,
+    because squares overflow in half precision.
     """
     # a / (k + α × the sum of the squares)^β
     wide = a.float() if a.dtype.itemsize < 4 else a
@@ -83,7 +83,7 @@ class AlexNet(nn.Module):
                 )
 
     def features(self, images: Float[Tensor, "batch 3 side side"]) -> Maps:
-        """The pooled maps of the fifth convolution."""
+        """Pooled maps of the fifth convolution."""
         x = self.pool(self.norm(self.conv1(images).relu()))
         x = self.pool(self.norm(self.conv2(x).relu()))
         x = self.conv3(x).relu()
@@ -144,7 +144,7 @@ class SmallNet(nn.Module):
             inputs = units
         self.scores = nn.Linear(inputs, classes)
         for layer in self.modules():
-            # With the paper's 0.01 and pixels in [0, 1], a thousand steps do not leave the initial plateau.
+            # With the paper's 0.01 and pixels in [0, 1], the loss stays on its plateau for 1,000 steps.
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)

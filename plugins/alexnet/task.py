@@ -33,7 +33,7 @@ def pictures(run: Run, part: scenes.Part, count: int, heights: tuple[float, floa
 def measured(
     run: Run, part: scenes.Part, count: int, heights: tuple[float, float] = HEIGHTS
 ) -> tuple[Pictures, Float[Tensor, " count"]]:
-    """The same images, and the height of each image's digit in pixels."""
+    """The same images as `pictures`, and the height of each image's digit in pixels."""
     drawn = scenes.draw(count, run.data_seed(part), part, "photo", size=SIDE, digit=heights, classes=CLASSES)
     found = Pictures((drawn.images - BRIGHTNESS).to(run.device, run.dtype), drawn.labels[:, 0].to(run.device))
     return found, (drawn.boxes[:, 0, 3] - drawn.boxes[:, 0, 1]).float()
@@ -58,7 +58,7 @@ def fit(
     label: str = "",
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> nn.Module:
-    """Returns the network after `steps` steps: 20 steps of warm-up, then linear decay of the rate to 0."""
+    """Train for `steps` steps, with 20 steps of warm-up and then linear decay of the learning rate to 0."""
     run = at.run
     network = make().to(run.device, run.dtype).train()
     descent = optimizer(network)
@@ -77,7 +77,7 @@ def fit(
 def fit_by_adam(
     at: Trial, make: Callable[[], nn.Module], rate: float, *, steps: int
 ) -> tuple[float, nn.Module]:
-    """An attempt for `run.compare` with a world of `Parts`: the validation error, and the network."""
+    """An attempt for `run.compare` with a world of `Parts`. Returns the validation error and the network."""
     parts: Parts = at.world
     adam = partial(torch.optim.Adam, lr=rate)
     label = f" at rate {rate:g}"
@@ -116,7 +116,7 @@ def train(
     label: str = "",
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> nn.Module:
-    """Returns the network after `steps` steps: 20 steps of warm-up, then linear decay of the rate to 0.
+    """Train for `steps` steps, with 20 steps of warm-up and then linear decay of the learning rate to 0.
 
     `make` runs under the run's seed, so that arms of one shape start from the same weights.
     """

@@ -1,23 +1,24 @@
-"""Attention: look at every position at once, each weighted by how well it fits.
+"""Attention: average the values at all positions, weighted by how well their keys match a query.
 
 Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, section 3.2. Attention from a decoder to
 its encoder came first: Bahdanau, Cho and Bengio 2014, arXiv 1409.0473.
 
-The problem. A recurrent encoder reads a sentence into one vector of fixed size, and its decoder writes the
-translation out of that vector: the longer the sentence, the less of it fits.
+The problem. A recurrent encoder compresses a sentence into one vector of fixed size, and its decoder
+generates the translation from that vector. The longer the sentence, the more information is lost.
 
-The idea. Keep the encoder's state at every position. Whoever needs something makes a *query*, compares it
-with the *key* of each position, and takes the average of the *values*, weighted by a softmax of the
-similarities. Two additions made that the building block of whole models: scores are divided by the root of
-the keys' width, or the softmax saturates; and the width is split over *heads*, which look in different places
-for the price of one.
+The idea. Keep the encoder's state at every position. Each position of the decoder computes a *query*,
+compares it with the *key* of each position of the encoder, and averages the *values*, weighted by a softmax
+over the similarities. Two additions made attention the building block of whole models. Scores are divided by
+the root of the keys' dimension, because the softmax saturates otherwise. The hidden size is split over
+*heads*, which attend to different positions at the cost of one head.
 
-This folder. `model`: equation 1 as a function; section 3.2.2 as a module for self-attention (a sequence looks
-at itself) and cross-attention (it looks at another). `experiment` measures the saturation, counts what heads
-cost, and sets attention against the fixed vector in a toy translation, of short sentences and of long ones.
+This folder. `model` has equation 1 as a function, and section 3.2.2 as a module for self-attention (keys and
+values come from the same sequence as the queries) and cross-attention (they come from another sequence).
+`experiment` measures the saturation, counts the parameters and FLOPs of heads, and compares attention with
+the fixed vector on a toy translation task with short and long sentences.
 
-Dimensions: batch, heads, queries (positions that look), keys (positions looked at), tokens (either), dim
-(width of a query or key), model (width of the whole model, heads × dim).
+Dimensions: batch, heads, queries (positions that attend), keys (positions attended to), tokens (either), dim
+(size of a query or key), model (hidden size, heads × dim).
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Equation 1 against a query at a time and torch's fused attention."""
+"""Equation 1 against one query at a time, and against torch's fused attention."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +16,7 @@ Vectors = Float[Tensor, "*batch tokens dim"]
 
 
 def one_query_at_a_time(q: Vectors, k: Vectors, v: Vectors, *, causal: bool) -> Vectors:
-    """The predecessor: a recurrent decoder makes its next query after the last, so nothing is batched."""
+    """As in a recurrent decoder, which computes one query after the other, so that nothing is batched."""
     results = []
     for newest, query in enumerate(q.unbind(-2)):
         seen = newest + 1 if causal else k.shape[-2]
@@ -31,7 +31,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
     for causal in (False, True):
         for tokens in bench.pick(smoke=(16,), quick=(64, 256), full=(512, 1024, 2048, 4096)):
             yield case(bench, (batch, heads, tokens, dim), causal=causal, spread=1.0)
-    # Scores that spread so far make weights below the smallest normal number, with which a CPU is slow.
+    # With such large scores, weights fall below the smallest normal number, and CPUs compute slowly.
     tokens = bench.pick(smoke=8, quick=256, full=1024)
     yield case(bench, (batch, heads, tokens, dim), causal=False, spread=30.0)
 

@@ -15,14 +15,14 @@ def of_scores(draw: Draw) -> Iterator[Try]:
 
 
 def of_masks(draw: Draw) -> Iterator[Try]:
-    yield Try("causal, as many keys as queries", draw(3, 2), draw(3, 2), causal=True)
+    yield Try("causal, equal numbers of keys and queries", draw(3, 2), draw(3, 2), causal=True)
     yield Try("causal, more keys than queries", draw(2, 3), draw(4, 3), causal=True)
     mask = draw.mask(2, 3, 4)
     mask[..., 0] = True
     yield Try("a mask", draw(2, 3, 5), draw(2, 4, 5), mask=mask)
     nowhere = draw.mask(3, 4)
     nowhere[1] = False
-    yield Try("a query that may look nowhere", draw(3, 2), draw(4, 2), mask=nowhere)
+    yield Try("a query whose keys are all masked", draw(3, 2), draw(4, 2), mask=nowhere)
     yield Try(
         "a mask, causal", draw(2, 4, 3), draw(2, 4, 3), mask=draw.mask(4, 4) | (draw(4, 4) > 9), causal=True
     )
@@ -35,9 +35,9 @@ def of_weights(draw: Draw) -> Iterator[Try]:
 
 
 def of_heads(draw: Draw) -> Iterator[Try]:
-    yield Try("2 heads of width 3", draw(2, 6), 2)
+    yield Try("2 heads of size 3", draw(2, 6), 2)
     yield Try("batched", draw(2, 3, 4), 2)
-    yield Try("as many heads as numbers", draw(2, 3), 3)
+    yield Try("one number per head", draw(2, 3), 3)
 
 
 def of_merging(draw: Draw) -> Iterator[Try]:
@@ -59,25 +59,28 @@ EXERCISES = (
     Exercise(
         name="weights",
         of="model.attention_weights",
-        task="The softmax of equation 1, with its scale and both masks.",
+        task="The softmax of equation 1, with the scale and both masks.",
         hints=(
             "Scores are q @ k.mT, divided by the root of the last dimension of q.",
-            "Add -inf where a query must not look, before the softmax. The last query sees the last key.",
-            "A row of nothing but -inf becomes NaN: find such rows, and make them zeros.",
+            (
+                "Add -inf to the scores of masked keys before the softmax. The last query is aligned with "
+                "the last key."
+            ),
+            "A row in which all scores are -inf becomes NaN: find such rows, and replace them by zeros.",
         ),
         tries=of_weights,
     ),
     Exercise(
         name="split heads",
         of="model.split_heads",
-        task="The width cut into heads, which become a dimension before the tokens.",
-        hints=("unflatten the last dimension into (heads, dim).", "Then swap it with the tokens."),
+        task="Split the last dimension into heads, which become a dimension before the tokens.",
+        hints=("Unflatten the last dimension into (heads, dim).", "Then swap the heads with the tokens."),
         tries=of_heads,
     ),
     Exercise(
         name="merge heads",
         of="model.merge_heads",
-        task="The way back: the heads' vectors beside each other again.",
+        task="The inverse of split_heads: concatenate the vectors of all heads.",
         hints=("Swap heads and tokens first, then flatten the last two dimensions.",),
         tries=of_merging,
     ),
@@ -86,8 +89,8 @@ EXERCISES = (
         of="model.MultiHeadAttention.forward",
         task="Section 3.2.2: project, split into heads, attend, merge, project.",
         hints=(
-            "Queries come from x, keys and values from context, or from x where there is none.",
-            "A mask has no dimension for heads: unsqueeze(-3) gives it one.",
+            "Queries come from x, keys and values from context, or from x if context is None.",
+            "A mask has no dimension for heads: add one with unsqueeze(-3).",
         ),
         tries=of_module,
     ),

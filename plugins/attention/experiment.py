@@ -1,4 +1,4 @@
-"""The claims, and a translator that looks back at its source beside one that cannot."""
+"""Saturation of the softmax, the cost of heads, and translation with attention against a fixed vector."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,10 +26,10 @@ from .model import MultiHeadAttention, attention_weights
 
 SCALING = Claim(
     name="scaling",
-    sentence="The dot product of random vectors has their width as its variance, which saturates the "
-    "softmax; divided by the root of the width it does not.",
+    sentence="The dot product of random vectors has their dimension as its variance, which saturates the "
+    "softmax; divided by the root of the dimension, it does not saturate the softmax.",
     paper=Figure(
-        "variance d for components of variance 1, which takes the softmax to where its gradients are tiny",
+        "variance d for components of variance 1, which pushes the softmax into regions of tiny gradients",
         where="section 3.2.1",
         read="text",
     ),
@@ -41,26 +41,26 @@ SCALING = Claim(
     ),
     kind="theorem",
     control="the same scores without the division",
-    deviations="Random vectors of width 64 (the paper's), 64 keys for each query.",
+    deviations="Random vectors of dimension 64 (the paper's), 64 keys for each query.",
 )
 
 HEADS = Claim(
     name="heads are free",
-    sentence="Heads on a share of the width each cost together what one head on the full width costs.",
+    sentence="Heads that split the hidden size cost together what one head of the full size costs.",
     paper=Figure("about the cost of one head with the full width", where="section 3.2.2", read="text"),
     rule=(Bound("different parameter counts", "==", 1), Bound("different flop counts", "==", 1)),
     kind="identity",
     control="one head, against 2, 4 and 8",
-    deviations="Matrix products only: there are as many softmaxes as heads.",
+    deviations="Matrix multiplications only: the number of softmaxes grows with the heads.",
 )
 
-EVEN = Break("even weights", "Every state of the encoder counts the same, whatever the query.", "near miss")
+EVEN = Break("even weights", "All encoder states have equal weight, whatever the query is.", "near miss")
 SHUFFLED_VALUES = Break(
-    "shuffled values", "The states that are averaged are not those that the weights were made for."
+    "shuffled values", "The weights are applied to the values of other positions than those of their keys."
 )
 BY_POSITION = Break(
     "weights by position",
-    "The weight of each state is learned for each pair of positions, whatever the words are.",
+    "The weight of each state is learned for each pair of positions, and does not depend on the words.",
     "rival",
 )
 
@@ -68,8 +68,9 @@ STEPS = 500
 
 NO_BOTTLENECK = Claim(
     name="accuracy at 12 words: attention and a fixed vector",
-    sentence="After 500 steps a decoder that looks at every state of its encoder translates at least 80 % of "
-    "the words of sentences of 12, and at least 20 points more than one that is given the last state alone.",
+    sentence="After 500 steps a decoder that attends to every state of its encoder translates at least 80 % "
+    "of the words of 12-word sentences, and at least 20 points more than one that receives only the last "
+    "state.",
     paper=Figure(
         "BLEU 26.75 against 17.82 with a fixed vector, English to French; the gap opens with the length "
         "(figure 2)",
@@ -80,28 +81,28 @@ NO_BOTTLENECK = Claim(
         at_least("accuracy at 12 words", "attention", 0.8),
         at_least("accuracy at 12 words", "attention", 0.2, minus="fixed vector", toward=0.0),
     ),
-    control="the same network and weights, which may look at nothing but the one vector; each at the best of "
-    "three rates",
+    control="the same network and weights, restricted to the encoder's last state; each at the best of three "
+    "learning rates",
     control_arm="fixed vector",
     control_reaches=(at_least("accuracy at 4 words", "fixed vector", 0.9),),
     after_steps=STEPS,
     breaks=(EVEN, SHUFFLED_VALUES, BY_POSITION, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="A toy language of 8 words, in which neighbours change places: no word moves far. "
+    deviations="A toy language of 8 words, in which neighbours swap places, so that no word moves far. "
     "One-directional LSTMs of hidden size 64 and one fixed vector of that size; the score is a dot product "
-    "instead of a small network; what was found goes to the output only, not into the recurrence.",
+    "instead of a small network; the context vector enters the output only, not the recurrence.",
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, by the same bounds. Weights by position are new as rival; the "
-            "sentence says after how many steps."
+            "Until November 2026: reproduced, with the same bounds. The rival, weights by position, is new, "
+            "and the sentence states the number of steps."
         ),
     ),
 )
 
 VOCAB, WIDTH = 8, 64
-LENGTHS, LONGEST = (4, 8, 12), 16  # words in the sentences of training, and in the longest that are tried
-DRAWN = (4, 8, 12, 12)  # twice as many of the longest, which takes longest to learn
+LENGTHS, LONGEST = (4, 8, 12), 16  # words in training sentences, and in the longest test sentences
+DRAWN = (4, 8, 12, 12)  # the longest twice, because it takes longest to learn
 
 
 @hookimpl
@@ -115,7 +116,7 @@ def experiment(run: Run) -> None:
 
 
 def measure_saturation(run: Run) -> None:
-    """Random queries and keys of growing width, with the division by its root and without."""
+    """Compute the softmax for queries and keys of growing dimension, with and without the division."""
     queries, keys = run.pick(smoke=50, quick=500, full=2000), 64
     values: dict[str, float] = {}
     run.axes("softmax gradient", x="width of queries and keys")
@@ -141,7 +142,7 @@ def count_heads(run: Run) -> None:
 
     parameters, flops = set(), set()
     for heads in (1, 2, 4, 8):
-        with torch.device("meta"):  # shapes alone: nothing is computed
+        with torch.device("meta"):  # shapes only: nothing is computed
             attention, x = MultiHeadAttention(64, heads), torch.empty(1, 32, 64)
         with FlopCounterMode(display=False) as counter:
             attention(x)
@@ -153,15 +154,15 @@ def count_heads(run: Run) -> None:
 class Translator(nn.Module):
     """A recurrent encoder-decoder (1409.0473, section 3).
 
-    attend  the decoder looks at all of the encoder's states; else at nothing but the last one, the vector of
-            fixed size in which it begins
+    attend  whether the decoder attends to all encoder states; otherwise it sees only the last one, the vector
+            of fixed size from which it starts
     """
 
     def __init__(self, vocab: int, model: int, *, attend: bool) -> None:
         super().__init__()
         self.attend = attend
         self.source = nn.Embedding(vocab, model)
-        self.target = nn.Embedding(vocab + 1, model)  # the last opens every sentence
+        self.target = nn.Embedding(vocab + 1, model)  # the last id starts every sentence
         self.encoder = nn.LSTM(model, model, batch_first=True)
         self.decoder = nn.LSTM(model, model, batch_first=True)
         self.attention = MultiHeadAttention(model, heads=1)
@@ -170,7 +171,7 @@ class Translator(nn.Module):
     def read(
         self, source: Int[Tensor, "batch keys"], written: Int[Tensor, "batch queries"]
     ) -> tuple[Float[Tensor, "batch queries model"], Float[Tensor, "batch context model"]]:
-        """The decoder's states after each word written so far, and what they may look at."""
+        """Decoder states after each word written so far, and the encoder states that they may attend to."""
         states, last = self.encoder(self.source(source))
         decoded, _ = self.decoder(self.target(written), last)
         return decoded, states if self.attend else states[:, -1:]
@@ -184,14 +185,14 @@ class Translator(nn.Module):
 
 
 def with_even_weights() -> Translator:
-    """Queries of zero: all scores are equal."""
+    """The translator with queries of zero, so that all scores are equal."""
     translator = Translator(VOCAB, WIDTH, attend=True)
     nn.init.zeros_(translator.attention.query.weight).requires_grad_(False)
     return translator
 
 
 def with_shuffled_values() -> Translator:
-    """The value of each position is that of another."""
+    """The translator with the values of all positions permuted at random."""
     translator = Translator(VOCAB, WIDTH, attend=True)
     translator.attention.value.register_forward_hook(
         lambda _layer, _inputs, values: values[:, torch.randperm(values.shape[1], device=values.device)]
@@ -200,7 +201,7 @@ def with_shuffled_values() -> Translator:
 
 
 class PositionWeights(nn.Module):
-    """Weights over the source's positions, learned for each of the target's, in attention's place."""
+    """Learned weights for each pair of a target and a source position, in place of attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,9 +249,9 @@ def compare_translators(run: Run) -> None:
 def sentences(
     run: Run, count: int, length: int, draw: torch.Generator
 ) -> tuple[Int[Tensor, "count length"], Int[Tensor, "count length"], Int[Tensor, "count length"]]:
-    """Sources, their translations, and what a decoder has before it when it writes them.
+    """Source sentences, their translations, and the decoder's inputs (translations shifted by one word).
 
-    The language: every word has one translation, then neighbours change places.
+    In the toy language every word has one translation, and then neighbours swap places.
     """
     lexicon = torch.randperm(VOCAB, generator=run.data("lexicon", "world"))
     source = torch.randint(VOCAB, (count, length), generator=draw)
@@ -260,7 +261,7 @@ def sentences(
 
 
 def train_translator(at: Trial, make: Make, rate: float) -> tuple[float, Translator]:
-    """One network for sentences of all lengths; its loss on other sentences, and itself."""
+    """Train one network on sentences of all lengths. Returns its loss on other sentences, and the network."""
     run, translator = at.run, make().to(at.run.device, at.run.dtype)
     steps = at.length(run.pick(smoke=4, quick=STEPS, full=2000))
     optimizer = torch.optim.Adam(translator.parameters(), lr=rate)
@@ -292,7 +293,7 @@ def translate_all(at: Trial, found: Sweep[Translator]) -> dict[str, Float[Tensor
 
 @torch.no_grad()
 def translate(run: Run, translator: Translator, length: int) -> Float[Tensor, " sentences"]:
-    """The fraction of words that it gets right in each new sentence, each word after its own words."""
+    """Share of correct words in each new sentence, decoded greedily."""
     count = run.pick(smoke=20, quick=500, full=2000)
     draw = run.data(f"{length} words to judge by", "judge")
     source, target, written = sentences(run, count, length, draw)
@@ -308,4 +309,6 @@ def show_alignment(run: Run, translator: Translator) -> None:
     source, _, written = sentences(run, 1, 12, run.generator("12 words to judge by"))
     decoded, context = translator.read(source, written)
     weights = attention_weights(translator.attention.query(decoded), translator.attention.key(context))
-    run.image("alignment", weights[0], caption="Where a word (row) looks in its source (column).")
+    run.image(
+        "alignment", weights[0], caption="Attention weights: target words (rows) over source words (columns)."
+    )

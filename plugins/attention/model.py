@@ -14,7 +14,7 @@ def scaled_dot_product_attention(
     causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "*batch queries values"]:
-    """Equation 1: softmax(q kᵀ / √dim) v. mask, causal and scale are those of `attention_weights`."""
+    """Equation 1: softmax(q kᵀ / √dim) v. `attention_weights` describes mask, causal and scale."""
     return attention_weights(q, k, mask=mask, causal=causal, scale=scale) @ v
 
 
@@ -26,12 +26,12 @@ def attention_weights(
     causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "*batch queries keys"]:
-    """The softmax of equation 1: how much each key's value counts in each query's result.
+    """The softmax of equation 1: the weight of each key's value in each query's result.
 
-    mask    True where a query may look; a query that may look nowhere gets zeros
+    mask    True where a query may attend to a key; a query whose keys are all masked gets zeros
     causal  no query sees a later position. The last query is aligned with the last key (lower right), as in
             decoding with a cache, where the queries are the newest positions
-    scale   instead of 1 / √dim
+    scale   factor on the scores, by default 1 / √dim
     """
     queries, keys, dim = q.shape[-2], *k.shape[-2:]
     scores = (q * (dim**-0.5 if scale is None else scale)) @ k.mT
@@ -45,7 +45,7 @@ def attention_weights(
         return scores.softmax(-1)
     if mask is None and queries <= keys:
         return scores.add_(bias).softmax(-1)  # every query sees a key
-    # A row of nothing but -inf would be NaN, and so would its gradient.
+    # A row in which all scores are -inf would be NaN, and so would its gradient.
     blind = bias.amax(-1, keepdim=True) == -torch.inf
     return (scores + bias.masked_fill(blind, 0)).softmax(-1).masked_fill(blind, 0)
 
@@ -53,17 +53,17 @@ def attention_weights(
 class MultiHeadAttention(nn.Module):
     """Section 3.2.2: head_i = attention(x W_iQ, c W_iK, c W_iV), result = concat(head_1, ..., head_h) W_O.
 
-    The matrices of all heads lie side by side in one projection, so that all heads are one batched product.
+    One projection holds the matrices of all heads, so that all heads are one batched matrix multiplication.
 
-    model    width of `x` and of the result, a multiple of `heads` (else ValueError)
-    context  width of the sequence that is looked at, where it is another (cross-attention)
-    bias     the paper's projections have none, those of its descendants often do
+    model    size of `x` and of the result, a multiple of `heads` (else ValueError)
+    context  size of the other sequence's vectors, for cross-attention
+    bias     whether projections have a bias; the paper's have none, those of later models often do
     """
 
     def __init__(self, model: int, heads: int, *, context: int | None = None, bias: bool = False) -> None:
         super().__init__()
         if model % heads:
-            raise ValueError(f"a model of width {model} cannot be split over {heads} heads")
+            raise ValueError(f"a hidden size of {model} cannot be split over {heads} heads")
         self.heads = heads
         self.query = nn.Linear(model, model, bias=bias)
         self.key = nn.Linear(context or model, model, bias=bias)
@@ -78,7 +78,7 @@ class MultiHeadAttention(nn.Module):
         mask: Bool[Tensor, "*#batch #queries #keys"] | None = None,
         causal: bool = False,
     ) -> Float[Tensor, "*batch queries model"]:
-        """`x` looks at `context`, or at itself. `mask` and `causal` hold for every head."""
+        """`x` attends to `context`, or to itself. `mask` and `causal` apply to every head."""
         context = x if context is None else context
         projected = self.query(x), self.key(context), self.value(context)
         q, k, v = (split_heads(vectors, self.heads) for vectors in projected)

@@ -17,8 +17,8 @@ def of_batches(draw: Draw) -> Iterator[Try]:
 def of_layers(draw: Draw) -> Iterator[Try]:
     yield Try("training", BatchNorm(2), draw(3, 2))
     yield Try("training, images", BatchNorm(2, momentum=0.3), draw(2, 2, 2, 2))
-    yield Try("in use", used(BatchNorm(3), draw), draw(2, 3))
-    yield Try("in use, images", used(BatchNorm(2), draw), draw(2, 2, 1, 2))
+    yield Try("evaluation", used(BatchNorm(3), draw), draw(2, 3))
+    yield Try("evaluation, images", used(BatchNorm(2), draw), draw(2, 2, 1, 2))
 
 
 def used(layer: BatchNorm, draw: Draw) -> BatchNorm:
@@ -33,8 +33,11 @@ EXERCISES = (
         of="model.line_by_line",
         task="Algorithm 1: each feature over the batch and all positions, then gamma and beta.",
         hints=(
-            "The statistics are over dimension 0 and all from 2 on; per_feature makes vectors broadcast.",
-            "The variance divides by the count, not the count - 1; eps is inside the root.",
+            (
+                "The statistics run over dimension 0 and all dimensions from 2 on; per_feature makes vectors "
+                "broadcast."
+            ),
+            "The variance divides by the count, not by count - 1; eps is inside the root.",
         ),
         tries=of_batches,
     ),
@@ -47,8 +50,8 @@ EXERCISES = (
         ),
         hints=(
             (
-                "Sums are over the batch and positions. The bias gets the gradient, the weight it "
-                "times n, the normalised x."
+                "Sums run over the batch and the positions. The bias gets the sum of the gradient, and the "
+                "weight gets the sum of the gradient times n, the normalised x."
             ),
             "x gets weight · rstd · (gradient - mean(gradient) - n · mean(gradient · n)).",
         ),
@@ -58,7 +61,7 @@ EXERCISES = (
     Exercise(
         name="layer",
         of="model.BatchNorm.forward",
-        task="In training normalise the batch and update the averages; in use take the averages.",
+        task="Normalise the batch and update the averages in training; use the averages in evaluation.",
         hints=(
             "batch_norm gives the result, the mean and the biased variance of the batch.",
             "The averages move by momentum: average ← (1 - momentum) · average + momentum · newest.",

@@ -30,7 +30,7 @@ from .convolutions import network as convolutional
 from .model import Batch, BatchNorm, batch_norm, per_feature
 
 NO_VARIANCE = Break(
-    "no variance", "The mean of the batch is subtracted, and nothing is divided.", "near miss"
+    "no variance", "The mean of the batch is subtracted, but nothing divides by the deviation.", "near miss"
 )
 CONSTANT = Break(
     "constant statistics",
@@ -58,8 +58,8 @@ FIGURE_1 = (
 
 FEWER_STEPS = Claim(
     name="steps to 90 % accuracy, with and without",
-    sentence="With batch normalisation a network of sigmoids needs a seventh of the steps to stay above 90 % "
-    "accuracy, each arm at its best learning rate.",
+    sentence="With batch normalisation a network of sigmoids needs at most a seventh of the steps to stay "
+    "above 90 % accuracy, each arm at its best learning rate.",
     paper=Figure("14 times fewer steps for the same accuracy on ImageNet", where="abstract", read="abstract"),
     rule=(at_least(BELOW, "without", 7.0, over="with", toward=1.0),),
     control="the same network without normalisation, with the same learning rates to choose from",
@@ -69,26 +69,27 @@ FEWER_STEPS = Claim(
     breaks=(NO_VARIANCE, START, UNTRAINED),
     chosen_on=(0, 1),
     deviations=FIGURE_1 + "The steps after which the accuracy on held-out digits is below 90 % are counted, "
-    "every 10 steps; 90 % is what the plain network just reaches.",
+    "every 10 steps; the plain network only just reaches 90 %.",
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bound. The normalised start was "
-            "shown beside it, though it passed the rule too; it is a rival now. Chosen on seeds 0, 1 and 2."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bound. The normalised start also "
+            "passed the rule, but was only shown; it is a rival now. Chosen on seeds 0, 1 and 2."
         ),
     ),
 )
 
 HIGHER_RATES = Claim(
     name="highest learning rate, with, without, and with a normalised start",
-    sentence="With batch normalisation a network of sigmoids trains at learning rates five times as high as "
-    "without, and as with the statistics of the first batch.",
+    sentence="With batch normalisation a network of sigmoids trains at learning rates at least five times as "
+    "high as without it, and as with the statistics of the first batch.",
     paper=Figure("Inception at 5 and 30 times its learning rate", where="section 4.2.2", read="memory"),
     rule=(
         at_least(HIGHEST, "with", 5.0, over="without", toward=2.0),
         at_least(HIGHEST, "with", 5.0, over="only started so", toward=2.0),
     ),
-    control="the same network without, and with the statistics of its first batch for the whole training",
+    control="the same network without normalisation, and with its first batch's statistics throughout "
+    "training",
     control_arm="without",
     control_reaches=(
         at_most(HIGHEST, "without", 50.0),
@@ -101,9 +102,9 @@ HIGHER_RATES = Claim(
     "which is the loss of guessing; the grid's values are a factor of about 3 apart.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. Clipped gradients are new as "
-            "a rival, and where a control works at the highest learning rate that is tried the run is not "
-            "judged; it counted as missed. Chosen on seeds 0, 1 and 2."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bounds. Clipped gradients are new "
+            "as a rival. A run in which a control works at the highest learning rate of the grid is not "
+            "judged; it counted as missed before. Chosen on seeds 0, 1 and 2."
         ),
     ),
 )
@@ -112,26 +113,28 @@ STEPS = 100
 
 IMAGES = Claim(
     name="loss of deep convolutions, with, without, and with a normalised start",
-    sentence="After 100 steps a deep convolutional network with batch normalisation has half the held-out "
-    "loss of the same network without, and three quarters of that with the statistics of the first batch.",
+    sentence="After 100 steps a deep convolutional network with batch normalisation has at most half the "
+    "held-out loss of the same network without it, and three quarters of that with the statistics of the "
+    "first batch.",
     paper=Figure("A higher accuracy than Inception's 72.2 % on ImageNet", where="figure 3", read="memory"),
     rule=(
         at_most("loss", "with", 0.5, over="without", toward=1.0),
         at_most("loss", "with", 0.75, over="only started so", toward=1.0),
     ),
-    control="the same network without, and with the statistics of its first batch for the whole training",
+    control="the same network without normalisation, and with its first batch's statistics throughout "
+    "training",
     control_arm="without",
     control_reaches=(at_most("loss", "without", 2.2),),
     after_steps=STEPS,
     breaks=(NO_VARIANCE, CONSTANT, CLIPPED, UNTRAINED),
     chosen_on=(0, 1),
     deviations="Seven convolutions on 8 × 8 digits with noise, 100 steps on batches of 32; held-out loss, "
-    "each arm at the best of four learning rates. Inception has inception modules and "
-    "ImageNet.",
+    "each arm at the best of four learning rates. The paper's network has inception modules and is trained "
+    "on ImageNet.",
     history=(
         (
-            "Until November 2026: reproduced, 5 of 5 seeds, by the same bounds. Clipped gradients are new as "
-            "a rival, and the sentence says after how many steps. Chosen on seeds 0, 1 and 2."
+            "Until November 2026: reproduced, 5 of 5 seeds, with the same bounds. Clipped gradients are new "
+            "as a rival, and the sentence states the number of steps. Chosen on seeds 0, 1 and 2."
         ),
     ),
 )

@@ -28,7 +28,7 @@ def masked_loss(
 ) -> Tensor:
     """Mean loss of the chosen tokens, written with torch's functions.
 
-    everywhere  compute the logits of all tokens, and drop the others from the loss
+    everywhere  whether to compute the logits of all tokens and mask the loss, or those of chosen tokens only
     """
 
     def norm(x: Tensor, name: str) -> Tensor:

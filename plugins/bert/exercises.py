@@ -34,8 +34,8 @@ EXERCISES = (
     Exercise(
         name="replace",
         of="model.replaced",
-        task="Chosen tokens become the mask (fate below 0.8), stay, or are replaced (fate from 0.9 on).",
-        hints=("torch.where within torch.where; what is not chosen stays whatever its fate.",),
+        task="Chosen tokens become the mask (fate below 0.8), stay, or are replaced (fate of 0.9 or more).",
+        hints=("Nest torch.where in torch.where; tokens that are not chosen stay, whatever their fate.",),
         tries=of_fates,
     ),
     Exercise(
@@ -43,8 +43,8 @@ EXERCISES = (
         of="model.mask_tokens",
         task="Section 3.1: choose tokens, then draw their fates and replacements.",
         hints=(
-            "Draw dice, then fate, then the replacements: torch.rand twice, then torch.randint.",
-            "Chosen is where the dice are below the rate; special tokens get dice that no rate reaches.",
+            "Draw the dice, then the fates, then the replacements: torch.rand twice, then torch.randint.",
+            "Tokens whose dice are below the rate are chosen; give special tokens dice above any rate.",
             "The token with the smallest dice of all is chosen too, unless it is special.",
         ),
         tries=of_texts,
@@ -52,7 +52,7 @@ EXERCISES = (
     Exercise(
         name="masked head",
         of="model.MaskedHead.forward",
-        task="A layer, GELU, normalisation; then read out by the embedding, with a bias.",
+        task="A dense layer, GELU, normalisation; then logits from the embedding, with a bias.",
         hints=("The last step is F.linear with the embedding as its weight.",),
         tries=of_heads,
     ),

@@ -43,12 +43,16 @@ SIZES = Claim(
 )
 
 BLIND = Break(
-    "tuned without the right side", "What was pre-trained from both sides is tuned causally.", "near miss"
+    "tuned without the right side",
+    "The model pre-trained from both sides is fine-tuned with a causal mask.",
+    "near miss",
 )
-SHUFFLED = Break("words of any texts", "What is pre-trained on mixes the words of all texts.", "near miss")
+SHUFFLED = Break(
+    "words of any texts", "Pre-training texts are mixed from the words of all texts.", "near miss"
+)
 UNMASKED = Break(
     "mask dropped for tuning",
-    "What was pre-trained from the left is tuned without its causal mask, and sees both sides then.",
+    "The left-to-right model is fine-tuned without its causal mask, so that it sees both sides.",
     "rival",
 )
 
@@ -61,15 +65,15 @@ GAINED = at_least(
 )
 
 SETTING = (
-    "A made-up language of 48 words and 12 topics, texts of 10 words; two layers of hidden size 64; no "
-    "next-sentence task; no dropout. The task names a topic for each word, from 60 labelled texts, and the "
-    "rate is chosen on 200 others."
+    "A synthetic language of 48 words and 12 topics, texts of 10 words; two layers of hidden size 64; no "
+    "next-sentence task; no dropout. The task is to predict the topic for each word, from 60 labelled texts. "
+    "The learning rate is chosen on 200 others."
 )
 
 BOTH_SIDES = Claim(
     name="both sides beat the left one",
-    sentence="After 300 steps of pre-training from both sides the network tells the meaning of a word better "
-    "than after as many from the left, with as many labels.",
+    sentence="After 300 steps of pre-training from both sides, the network predicts the meaning of a word "
+    "more accurately than after 300 steps from the left, with the same labels.",
     paper=Figure(
         "without next sentences 87.9 on SQuAD; left to right 77.8; on MNLI 83.9 and 82.1",
         where="section 5.1, table 5",
@@ -77,8 +81,8 @@ BOTH_SIDES = Claim(
     ),
     rule=(at_least("accuracy", "both sides", 0.08, minus="left to right", toward=0.0),),
     control_arm="left to right",
-    control="a language model of the same size and steps that keeps its causal mask while tuned; each at its "
-    "best rate",
+    control="a language model of the same size and steps that keeps its causal mask during fine-tuning; "
+    "each at its best learning rate",
     control_reaches=(GAINED,),
     after_steps=300,
     breaks=(BLIND, UNMASKED, UNTRAINED),
@@ -90,14 +94,14 @@ BOTH_SIDES = Claim(
 
 RECURRENT = Claim(
     name="a recurrent layer on top does not make up for it",
-    sentence="Nor does the left-to-right model, after 300 steps of pre-training too, catch up when a layer "
-    "that reads in both directions is put on top of it for the task.",
+    sentence="After 300 steps of pre-training, the left-to-right model remains behind even with a "
+    "bidirectional recurrent layer on top for the task.",
     paper=Figure(
         "with a BiLSTM on top 84.9 on SQuAD, against 87.9", where="section 5.1, table 5", read="table"
     ),
     rule=(at_least("accuracy", "both sides", 0.03, minus="left to right with BiLSTM", toward=0.0),),
     control_arm="left to right with BiLSTM",
-    control="the left-to-right model with a bidirectional LSTM on top; rates as above",
+    control="the left-to-right model with a bidirectional LSTM on top; learning rates as above",
     control_reaches=(GAINED,),
     after_steps=300,
     breaks=(BLIND, SHUFFLED, UNMASKED, UNTRAINED),
@@ -107,7 +111,7 @@ RECURRENT = Claim(
 
 WORDS, TOPICS, LENGTH = 48, 12, 10
 WIDTH, RATES, LABELLED = 64, (3e-4, 1e-3, 3e-3), 60
-STD = 0.02 * math.sqrt(768 / WIDTH)  # relative to the width, as large as the paper's 0.02 at 768
+STD = 0.02 * math.sqrt(768 / WIDTH)  # scaled from the paper's 0.02 at hidden size 768
 
 Part = tuple[Int[Tensor, "_ _"], Int[Tensor, " _"]]  # texts and labels
 
@@ -127,7 +131,7 @@ def parameters(module: nn.Module) -> int:
 
 
 class Tagger(nn.Module):
-    """The encoder with an output layer for each word.
+    """The encoder with an output layer that predicts a topic for each word.
 
     causal     attend to the left only, as in pre-training
     recurrent  put a bidirectional LSTM between encoder and output layer
@@ -267,7 +271,7 @@ def accuracy(model: Tagger, part: Part) -> Float[Tensor, "texts positions"]:
 
 @torch.no_grad()
 def filled_in(run: Run, model: MaskedModel, language: Senses, length: int) -> None:
-    """Save texts with two words masked, and the most likely word beside the original.
+    """Save texts with two words masked, and the original and the most likely word for each.
 
     The last id of the vocabulary is the mask.
     """
@@ -283,11 +287,11 @@ def filled_in(run: Run, model: MaskedModel, language: Senses, length: int) -> No
 
     lines = []
     for text, filled, out, own in zip(ids, found, gone, language.own[topic], strict=True):
-        lines += [row("read", text, ~out, "__"), row("was there", text, out), row("filled in", filled, out)]
+        lines += [row("read", text, ~out, "__"), row("original", text, out), row("filled in", filled, out)]
         lines.append(f"{int(torch.isin(filled[out], own).sum())} of 2 are words of the text's topic\n")
     share = language.own.shape[1] / language.words
     caption = (
-        "Words are numbers; a word of the text's topic is as likely as any other of it, so it will seldom be "
-        f"the one that was there. By chance {share:.0%} are the topic's."
+        "Words are numbers. All words of a topic are equally likely, so the prediction is seldom the "
+        f"original word. By chance {share:.0%} of the predictions are words of the topic."
     )
     run.text("masked words filled in", "\n".join(lines), caption=caption)

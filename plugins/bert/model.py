@@ -22,7 +22,7 @@ class BERT(nn.Module):
 
     context   longest sequence; each position has a learned embedding
     segments  number of sentences in an input: two for a pair
-    eps       of the normalisations, as in the released code
+    eps       eps of the normalisations, as in the released code
     """
 
     def __init__(
@@ -84,7 +84,7 @@ LARGE = {"model": 1024, "heads": 16, "layers": 24}
 
 
 def init_weights(part: nn.Module, std: float) -> None:
-    """The released code's: a normal distribution truncated at two standard deviations, and zero biases."""
+    """Initialise as in the released code: normal, truncated at two standard deviations, and zero biases."""
     if isinstance(part, nn.Linear | nn.Embedding):
         nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
     if isinstance(part, nn.Linear) and part.bias is not None:
@@ -152,7 +152,7 @@ class PreTraining(MaskedModel):
 
 
 class Masked(NamedTuple):
-    """The model's input, which tokens it predicts, and the original text."""
+    """The model's input, the positions whose tokens it predicts, and the original text."""
 
     ids: Ids
     chosen: Bool[Tensor, "batch tokens"]

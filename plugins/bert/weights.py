@@ -34,7 +34,7 @@ def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict for `PreTraining`, from `BertForPreTraining`, `BertForMaskedLM` or `BertModel`.
 
     The output matrix, which is tied to the embedding, and the second name of its bias are left out. Raises
-    ValueError for a name that is not BERT's.
+    ValueError for a name that BERT does not have.
     """
     ours: dict[str, Tensor] = {}
     for name, tensor in weights.items():

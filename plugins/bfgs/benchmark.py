@@ -25,7 +25,7 @@ def by_products(H: Tensor, s: Tensor, y: Tensor) -> Tensor:
 
 
 def by_rank_one(H: Tensor, s: Tensor, y: Tensor) -> Tensor:
-    """Three of BLAS's rank-one updates."""
+    """The same formula with BLAS: three rank-one updates."""
     rho, Hy = 1 / (s @ y), H @ y
     H = torch.addr(H, s, s, alpha=(rho * (1 + rho * (y @ Hy))).item())
     return H.addr_(Hy, s, alpha=-rho.item()).addr_(s, Hy, alpha=-rho.item())
@@ -78,7 +78,7 @@ def fitted_by(make: Callable[..., Minimizer], most: int) -> Callable[..., Any]:
 
 
 def minimisations(bench: Bench, scipy_method: str, ours: Variant) -> Iterator[Case]:
-    """A logistic regression fitted by `ours`, by gradient descent, by torch and by scipy's `scipy_method`."""
+    """Fits a logistic regression by `ours`, gradient descent, torch's L-BFGS and scipy's `scipy_method`."""
     for n in bench.pick(smoke=(4,), quick=(64, 256), full=(64, 256, 1024)):
         yield Case(
             name="logistic regression until 1e-4, float64",

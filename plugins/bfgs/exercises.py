@@ -22,7 +22,7 @@ EXERCISES = (
     Exercise(
         name="update",
         of="model.bfgs_update",
-        task="The model of the inverse Hessian after a step s that changed the gradient by y.",
+        task="Update the model of the inverse Hessian after a step s that changed the gradient by y.",
         hints=(
             "H⁺ = (I - ρ s yᵀ) H (I - ρ y sᵀ) + ρ s sᵀ with ρ = 1 / sᵀy.",
             "Multiplied out it needs H y and two outer products only.",
@@ -39,11 +39,12 @@ EXERCISES = (
     Exercise(
         name="cubic",
         of="model.cubic_minimum",
-        task="The minimum of the cubic with given values and slopes at two points, NaN where it has none.",
+        task="The minimiser of the cubic with given values and slopes at two points, or NaN if it has no "
+        "minimum.",
         hints=(
-            "With d1 = da + db - 3 (fa - fb) / (a - b): there is none where d1² < da · db.",
+            "With d1 = da + db - 3 (fa - fb) / (a - b): there is no minimum if d1² < da · db.",
             "d2 is the root of d1² - da · db, with the sign of b - a.",
-            "b - (b - a) (db + d2 - d1) / (db - da + 2 d2).",
+            "The minimiser is b - (b - a) (db + d2 - d1) / (db - da + 2 d2).",
         ),
         tries=of_cubics,
     ),

@@ -9,7 +9,7 @@ from .model import GatedGELU
 
 def of_texts(draw: Draw) -> Iterator[Try]:
     yield Try("ASCII", "ab")
-    yield Try("two bytes a letter", "é")
+    yield Try("two bytes per letter", "é")
     yield Try("bytes", b"\x00\xff")
     yield Try("nothing", "")
 
@@ -17,7 +17,7 @@ def of_texts(draw: Draw) -> Iterator[Try]:
 def of_ids(draw: Draw) -> Iterator[Try]:
     yield Try("bytes and the end", [100, 101, 1])
     yield Try("without an end", [3, 258])
-    yield Try("ids behind the end", [100, 1, 101, 1])
+    yield Try("ids after the end", [100, 1, 101, 1])
     yield Try("special ids", [0, 100, 2, 259, 383])
 
 
@@ -35,34 +35,34 @@ EXERCISES = (
     Exercise(
         name="ids",
         of="model.to_ids",
-        task="A text, or its bytes, as ids.",
-        hints=("str.encode gives UTF-8. FIRST_BYTE is added to each byte, and END comes last.",),
+        task="Convert a text, or its bytes, to ids.",
+        hints=("str.encode gives UTF-8. Add FIRST_BYTE to each byte, and append END.",),
         tries=of_texts,
     ),
     Exercise(
         name="bytes",
         of="model.to_bytes",
-        task="The bytes that the ids stand for.",
+        task="Convert ids back to bytes.",
         hints=(
-            "Cut at the first END, if there is one.",
-            "Only the 256 ids from FIRST_BYTE on are bytes; leave out the others.",
+            "Stop at the first END, if there is one.",
+            "Only the 256 ids from FIRST_BYTE on are bytes; skip all others.",
         ),
         tries=of_ids,
     ),
     Exercise(
         name="padding",
         of="model.padded",
-        task="A batch of texts, and a mask of what is not padding.",
-        hints=("Fill the shorter texts with PAD behind their end.",),
+        task="Pad texts to one length, and return a mask that is False at padding.",
+        hints=("Append PAD to the shorter texts.",),
         tries=of_batches,
     ),
     Exercise(
         name="gated GELU",
         of="model.GatedGELU.forward",
-        task="The feed-forward layer that mT5 put in place of T5's.",
+        task="The gated feed-forward layer that mT5 uses in place of T5's.",
         hints=(
-            "The product of two projections, of which one goes through GELU, approximated by tanh.",
-            "The gate goes through GELU. Dropout stands before `down`.",
+            "Multiply two projections elementwise; one of them goes through GELU in its tanh form.",
+            "The gate goes through GELU. Dropout is applied before `down`.",
         ),
         tries=of_layers,
     ),

@@ -86,7 +86,7 @@ class ByT5(T5):
         *,
         visible: Bool[Tensor, "batch source"] | None = None,
     ) -> Float[Tensor, "batch target vocab"]:
-        """As T5's, with logits from `readout`."""
+        """T5's method, with logits from `readout`."""
         first, length = caches[0].length, written.shape[1]
         bias = self.decoder_bias(length, first + length)
         later = torch.ones_like(bias[0, 0], dtype=torch.bool).triu(first + 1)

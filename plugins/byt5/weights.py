@@ -12,7 +12,7 @@ _PARTS = {"wi_0": "gate", "wi_1": "up", "wo": "down"}
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict for `ByT5`, from `T5ForConditionalGeneration`.
 
-    Raises ValueError for a name that is not ByT5's.
+    Raises ValueError for a name that ByT5 does not have.
     """
     ours: dict[str, Tensor] = {}
     for name, weight in weights.items():

@@ -1,23 +1,25 @@
-"""Byte-level byte-pair encoding: words from pieces, pieces from bytes, so that no text is unknown.
+"""Byte-level byte-pair encoding: words are split into subwords and subwords into bytes, so no text is
+unknown.
 
 Sennrich, Haddow and Birch 2015, "Neural Machine Translation of Rare Words with Subword Units", arXiv
 1508.07909. On bytes: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (GPT-2),
 section 2.2.
 
-The problem. A vocabulary of words always misses some: names, numbers, compounds, typing errors, every other
-language. Characters or bytes miss nothing, but a text becomes several times as long, and attention pays for
-length with its square.
+The problem. A vocabulary of words lacks some words: names, numbers, compounds, typing errors, words of other
+languages. Characters or bytes cover every text, but the sequences are several times as long, and the cost of
+attention is quadratic in their length.
 
-The idea. Start from single symbols, find the pair that stands side by side most often, make it a symbol, and
-do that again as often as the vocabulary has room. Frequent words end as one token, rare ones as a few
-pieces. GPT-2 starts from the 256 bytes, so any text at all can be written, and cuts a text into words first,
-so that no token spans a word and its punctuation. Its 50,257 tokens serve GPT-3 too, and most language
-models since use a larger vocabulary of the same kind.
+The idea. Start from single symbols, find the most frequent pair of neighbouring symbols, merge the pair into
+a new symbol, and repeat until the vocabulary is full. Frequent words become one token, rare words a few.
+GPT-2 starts from the 256 bytes, so that every text can be encoded, and splits a text into words first, so
+that no token contains parts of a word and of its punctuation. GPT-3 uses GPT-2's 50,257 tokens, and most
+later language models use a larger vocabulary of the same kind.
 
-This folder. `training`: the paper's loop, which counts all pairs anew for each merge, and one that keeps
-counts, an index and a heap. `words`: GPT-2's order of bytes and its pattern. `encoding`: GPT-2's loop, and a
-heap and a cache. `experiment`: bytes per token over merges, where pairs are the most frequent, drawn, or
-counted once, and for the most frequent substrings. Nothing is learned by gradient.
+This folder. `training` has the paper's loop, which recounts all pairs before each merge, and a faster one
+with an index and a heap. `words` has GPT-2's order of bytes and its pattern. `encoding` has GPT-2's loop, and
+a faster one with a heap and a cache. `experiment` measures bytes per token over the number of merges, for the
+most frequent pairs, random pairs, pairs that are counted once, and the most frequent substrings. Nothing is
+trained by gradient descent.
 
 A symbol is an id; `tokens[id]` are its bytes. The first 256 ids are the bytes in GPT-2's order.
 """
@@ -49,7 +51,7 @@ Text = UInt8[Tensor, " bytes"]
 
 
 def on_tensors(function: Callable[[str], Sequence[Any]], text: Text) -> Int[Tensor, "*ids"]:
-    """A text's bytes in, ids out, as tensors: a benchmark's inputs and results are."""
+    """Applies `function` to a text given as bytes, and returns the ids as a tensor, for the benchmark."""
     return torch.tensor(function(text.cpu().numpy().tobytes().decode()), device=text.device)
 
 
@@ -100,7 +102,7 @@ def encoding(
     inputs: Callable[[torch.Generator], tuple[Text]],
     variants: Callable[..., list[Variant]],
 ) -> Case:
-    """A text that neither side has seen a word of ("first"), or one whose words both remember ("again")."""
+    """Encoding with an empty cache ("first"), or with all words of the text in the cache ("again")."""
     cold = memory == "first"
 
     def ours(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Text to ids and back, by merges in the order in which training found them."""
+"""Encoding of text as ids, and decoding."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,10 +12,10 @@ GPT2_TOKENS = 256 + 50_000 + 1  # bytes, merges, and the end of a document
 
 
 class ByteBPE:
-    """Text to ids and back, by merges as `train` finds them.
+    """Encodes text as ids and decodes ids, with merges from `train`.
 
-    merges  pairs of ids, in the order in which they were found: the k-th makes a new id, unless its bytes
-            have one already
+    merges  pairs of ids, in the order in which they were found: the k-th makes a new id, unless a token with
+            its bytes exists
     """
 
     def __init__(self, merges: Sequence[Pair]) -> None:
@@ -28,14 +28,14 @@ class ByteBPE:
         self._known = lru_cache(1 << 16)(self.merge)
 
     def forget(self) -> None:
-        """Empty the cache of words, as it is before the first text."""
+        """Empty the cache of words."""
         self._known.cache_clear()
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def encode(self, text: str | bytes) -> list[int]:
-        """Ids of any text, half a surrogate pair included, or of any bytes, UTF-8 or not."""
+        """Ids of any text, including unpaired surrogates, or of any bytes, UTF-8 or not."""
         errors = "surrogatepass"
         if isinstance(text, bytes):
             errors = "surrogateescape"
@@ -50,7 +50,7 @@ class ByteBPE:
         return b"".join([self.tokens[i] for i in ids])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text; where the bytes are none (a sampled token may stop inside a character) U+FFFD."""
+        """The text. Invalid UTF-8 (a sampled token may end inside a character) becomes U+FFFD."""
         text = self.decode_bytes(ids)
         try:
             return text.decode("utf-8", "surrogatepass")
@@ -58,7 +58,7 @@ class ByteBPE:
             return text.decode("utf-8", "replace")
 
     def merge(self, word: bytes) -> tuple[int, ...]:
-        """`merge_slowly` in n log n: a heap of the merges that are possible, symbols as a linked list."""
+        """`merge_slowly` in O(n log n), with a heap of possible merges and the symbols as a linked list."""
         ids, end, ranks = [ID[byte] for byte in word], len(word), self.ranks
         before, after = list(range(-1, end - 1)), list(range(1, end + 1))
         heap = [(ranks[pair], i) for i, pair in enumerate(pairwise(ids)) if pair in ranks]
@@ -67,7 +67,7 @@ class ByteBPE:
             rank, i = heappop(heap)
             j = after[i]
             if j == end or ranks.get((ids[i], ids[j])) != rank:
-                continue  # one of the two was merged with another
+                continue  # one of the two has been merged since
             ids[i], ids[j] = self.merged[rank], -1
             after[i] = after[j]
             if after[i] < end:
@@ -78,7 +78,7 @@ class ByteBPE:
         return tuple(i for i in ids if i >= 0)
 
     def merge_slowly(self, word: bytes) -> tuple[int, ...]:
-        """GPT-2's loop: of all pairs in the word that have a merge, do the earliest, again."""
+        """GPT-2's loop: apply the earliest merge that is possible in the word, until none is."""
         ids = [ID[byte] for byte in word]
         while possible := self.ranks.keys() & set(pairwise(ids)):
             best = min(possible, key=self.ranks.__getitem__)

@@ -1,4 +1,4 @@
-"""Exercises: one merge, the training loop, and how a word is cut."""
+"""Exercises: one merge, the training loop, and the encoding of a word."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from .words import ID
 
 
 def of_words(draw: Draw) -> Iterator[Try]:
-    yield Try("the pair stands once", [5, 1, 2, 7], (1, 2), 9)
+    yield Try("the pair occurs once", [5, 1, 2, 7], (1, 2), 9)
     yield Try("nowhere", [2, 1, 3], (1, 2), 9)
     yield Try("at the end", [3, 1, 2], (1, 2), 9)
     yield Try("twice the same symbol, three times", [4, 4, 4], (4, 4), 9)
@@ -20,8 +20,8 @@ def of_words(draw: Draw) -> Iterator[Try]:
 
 def of_texts(draw: Draw) -> Iterator[Try]:
     yield Try("one merge", "abab", 1)
-    yield Try("as frequent: the smallest ids", "dc ba", 1)
-    yield Try("a word that stands several times", "low low low lower newest", 4)
+    yield Try("a tie: the smallest ids", "dc ba", 1)
+    yield Try("a word that occurs several times", "low low low lower newest", 4)
     yield Try("no pair is left", "aa", 5)
     letters = "".join("abc "[i] for i in draw.below(4, 60).tolist())
     yield Try("letters at random", letters, 8)
@@ -43,10 +43,10 @@ EXERCISES = (
     Exercise(
         name="merge",
         of="training.replace",
-        task="A word with one new symbol wherever the pair stands.",
+        task="Replace each occurrence of the pair in a word by one new symbol.",
         hints=(
-            "Go from left to right: a symbol that has been merged is in no further pair.",
-            "Two symbols on after the pair, one symbol on after anything else; mind the last one.",
+            "Go from left to right: a symbol that has been merged belongs to no further pair.",
+            "Advance by two symbols after a match and by one otherwise; do not forget the last symbol.",
         ),
         tries=of_words,
         gradients=False,
@@ -55,11 +55,15 @@ EXERCISES = (
     Exercise(
         name="training",
         of="training.train_slowly",
-        task="Algorithm 1: count all pairs, merge the most frequent one, again; of several the smallest ids.",
+        task="Algorithm 1: count all pairs, merge the most frequent one, repeat; in a tie take the smallest "
+        "ids.",
         hints=(
-            "count_words gives each word once and how often it stands there: a pair counts as often.",
-            "ID gives a byte's id, Vocabulary.add a pair's new one; replace merges it in every word.",
-            "Stop before `merges` of them when no word has two symbols.",
+            "count_words gives each word once with its count; each pair in the word counts that many times.",
+            (
+                "ID maps a byte to its id, Vocabulary.add a pair to its new id; replace merges the pair in a "
+                "word."
+            ),
+            "Stop early if no word has two symbols left.",
         ),
         tries=of_texts,
         gradients=False,
@@ -68,10 +72,10 @@ EXERCISES = (
     Exercise(
         name="cut a word",
         of="encoding.ByteBPE.merge_slowly",
-        task="The ids of a word: the merges of training, in the order in which they were found.",
+        task="The ids of a word: apply the merges of training in the order in which they were found.",
         hints=(
-            "self.ranks has a pair's place in that order, self.merged the id of the merge at a place.",
-            "Of all neighbours in the word that have a merge do the earliest, everywhere, and again.",
+            "self.ranks maps a pair to its position in that order, self.merged a position to the merge's id.",
+            "Apply the earliest merge of all neighbouring pairs everywhere in the word, and repeat.",
         ),
         tries=of_cuts,
         gradients=False,

@@ -1,4 +1,4 @@
-"""Bytes per token by which pairs are merged, words that a vocabulary of words loses, and round trips."""
+"""Bytes per token for different choices of pairs, out-of-vocabulary words, and round trips."""
 
 import sys
 from collections import Counter
@@ -31,22 +31,22 @@ from .words import ID, count_words, split
 
 LOSSLESS = Claim(
     name="texts and bytes after encoding and decoding",
-    sentence="Any string and any bytes come back from their tokens unchanged.",
+    sentence="Any string and any bytes are unchanged after encoding and decoding.",
     paper=Figure(
-        "GPT-2 gives any Unicode string a probability; no figure.",
+        "GPT-2 assigns a probability to any Unicode string. The paper has no figure.",
         where="section 2.2 of Radford and others",
         read="text",
     ),
     rule=(Bound("texts that came back changed", "==", 0.0), Bound("ids without a token", "==", 0.0)),
     kind="identity",
-    deviations="Half of the random texts are code points of all planes, half surrogate pairs included, half "
-    "are random bytes; besides held-out text and source code.",
+    deviations="Held-out text, source code and random texts. Half of the random texts are code points of all "
+    "planes, including unpaired surrogates, and half are random bytes.",
 )
 
 OPEN = Claim(
     name="unknown words: merges of bytes and a vocabulary of words",
-    sentence="Words that training did not see can be written with merged bytes, but not with a vocabulary of "
-    "words.",
+    sentence="Byte-level merges can encode words that do not occur in the training text, and a vocabulary "
+    "of words cannot.",
     paper=Figure(
         "1,079 unknown words in the test set with a vocabulary of words, 0 with byte-pair encoding",
         where="table 1 of Sennrich and others",
@@ -57,22 +57,22 @@ OPEN = Claim(
         Bound("words lost, bytes and merges", "==", 0.0),
         Bound("words lost, all words of training", ">", 0.0),
     ),
-    control="a vocabulary of every word in the training text; beside it one as large as ours",
+    control="a vocabulary of all words of the training text; one of the same size as ours is shown as well",
     headline=True,
-    deviations="A word is lost that does not come back. Held-out prose of the same manual, which always has "
-    "a new word. The abstract also promises better translations (1.1 and 1.3 BLEU); nothing is translated "
-    "here.",
+    deviations="A word is lost if decoding does not return it. The text is held-out prose of the same "
+    "manual, which always has a new word. The abstract also promises better translations (1.1 and 1.3 "
+    "BLEU); translation is not tested here.",
 )
 
 SHUFFLED = Break("letters shuffled", "The merges are learned from the same letters in random order.")
 ONCE = Break(
     "pairs counted once",
-    "The most frequent pairs of bytes, not counted again after each merge: no token has more than two bytes.",
+    "The most frequent pairs of bytes are not recounted after each merge: no token has more than two bytes.",
     "near miss",
 )
 SUBSTRINGS = Break(
     "frequent substrings",
-    "The 300 most frequent substrings of 2 to 12 bytes are the tokens, and a word is cut by longest match.",
+    "The 300 most frequent substrings of 2 to 12 bytes are the tokens, and a word is split by longest match.",
     "rival",
 )
 
@@ -80,10 +80,10 @@ MERGES, LONGEST = 300, 12
 
 SHORT = Claim(
     name="bytes per token: most frequent pairs and random ones",
-    sentence="With 300 merges learned from prose, held-out prose has at least 1.8 bytes a token, and at "
-    "least 1.1 times as many as with merges of pairs drawn by how often they occur.",
+    sentence="With 300 merges learned from prose, held-out prose has at least 1.8 bytes per token, and at "
+    "least 1.1 times as many as with merges of pairs drawn in proportion to their frequency.",
     paper=Figure(
-        "4.9 characters a token with 59,500 merges, from the token counts in millions.",
+        "4.9 characters per token with 59,500 merges, computed from the token counts in millions.",
         where="table 1 of Sennrich and others",
         read="table",
     ),
@@ -91,7 +91,8 @@ SHORT = Claim(
         at_least("bytes per token", "most frequent pair", 1.8, over="bytes", toward=1.2),
         at_least("bytes per token", "most frequent pair", 1.1, over="random pair", toward=1.02),
     ),
-    control="as many merges of pairs drawn at random, a pair as likely as it is frequent; bytes are 1",
+    control="the same number of merges of random pairs, drawn in proportion to their frequency; bytes have "
+    "1 byte per token",
     control_arm="random pair",
     control_reaches=(at_least("bytes per token", "random pair", 1.2, over="bytes"),),
     breaks=(SHUFFLED, ONCE, SUBSTRINGS, UNTRAINED),
@@ -100,8 +101,9 @@ SHORT = Claim(
     "the other tenth. The paper has no merges of random pairs.",
     history=(
         (
-            "Until November 2026: reproduced, by the same bounds. The random pairs have a stream "
-            "of their own now; pairs counted once and frequent substrings are new as near miss and rival."
+            "Until November 2026: reproduced, with the same bounds. The random pairs now have a random "
+            "stream of their own. The near miss (pairs counted once) and the rival (frequent substrings) "
+            "are new."
         ),
     ),
 )
@@ -113,7 +115,7 @@ class World(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """count: of a text's tokens, given how many of the `size` merges to use"""
+    """count: number of tokens of a text, with a given number of the `size` merges"""
 
     count: Callable[[str, int], int]
     size: int
@@ -155,7 +157,7 @@ def experiment(run: Run) -> None:
 
 
 def parted(run: Run) -> World:
-    """Nine tenths of the text to learn merges from, and a stretch to judge by."""
+    """Splits the text: nine tenths to learn merges from, and a stretch in between to judge by."""
     text = data.text()[: run.pick(smoke=20_000, quick=None, full=None)]
     length = len(text) // 10
     start = int(torch.randint(len(text) - length, (), generator=run.data("held-out text", "world")))
@@ -179,12 +181,12 @@ def by_merges(choose: Callable[[Trial, int], list[Pair]], at: Trial, size: int) 
 
 
 def most_frequent(at: Trial, merges: int) -> list[Pair]:
-    """The paper's choice."""
+    """The paper's choice: the most frequent pair."""
     return train(at.world.seen, merges)
 
 
 def random_merges(at: Trial, merges: int) -> list[Pair]:
-    """The control: any pair after any other."""
+    """The control: pairs drawn in proportion to their frequency."""
     pairs, found, draw = Pairs(at.world.seen), [], Random(at.generator("pairs").initial_seed())
     for _ in range(merges):
         at.run.check_cancelled()
@@ -195,7 +197,7 @@ def random_merges(at: Trial, merges: int) -> list[Pair]:
 
 
 def any_pair(pairs: Pairs, draw: Random) -> Pair:
-    """A pair, as likely as it is frequent."""
+    """A pair drawn in proportion to its frequency."""
     [pair] = draw.choices(list(pairs.counts), cum_weights=list(accumulate(pairs.counts.values())))
     return pair
 
@@ -207,7 +209,7 @@ def of_shuffled_letters(at: Trial, merges: int) -> list[Pair]:
 
 
 def counted_once(at: Trial, merges: int) -> list[Pair]:
-    """The most frequent pairs of bytes, as they are before any is merged."""
+    """The most frequent pairs of bytes, counted before the first merge."""
     counts: Counter[Pair] = Counter()
     for word, times in count_words(at.world.seen).items():
         for left, right in pairwise(word):
@@ -216,7 +218,7 @@ def counted_once(at: Trial, merges: int) -> list[Pair]:
 
 
 def by_substrings(at: Trial, size: int) -> Learned:
-    """The most frequent substrings of words as tokens; words are cut from the left by longest match."""
+    """The most frequent substrings are the tokens; words are split from the left by longest match."""
     counts: Counter[bytes] = Counter()
     for word, times in count_words(at.world.seen).items():
         for start in range(len(word)):
@@ -231,7 +233,7 @@ def by_substrings(at: Trial, size: int) -> Learned:
 
 
 def longest_matches(word: bytes, tokens: set[bytes]) -> int:
-    """How many tokens `word` is cut into; a single byte is a token, too."""
+    """Number of tokens that `word` is split into. Single bytes are tokens, too."""
     start = found = 0
     while start < len(word):
         lengths = range(min(LONGEST, len(word) - start), 1, -1)
@@ -241,7 +243,7 @@ def longest_matches(word: bytes, tokens: set[bytes]) -> int:
 
 
 def compression(at: Trial, found: Sweep[Learned]) -> dict[str, float]:
-    """The curve of bytes per token over merges; its last value."""
+    """Plots bytes per token over merges, and returns the last value."""
     text, merges = at.world.held_out, found.chosen.size
     at.run.axes("bytes per token", x="merges")
     for size in (size for size in (0, 10, 30, 100) if size < merges):
@@ -252,7 +254,7 @@ def compression(at: Trial, found: Sweep[Learned]) -> dict[str, float]:
 
 
 def look_at(run: Run, world: World) -> None:
-    """A larger vocabulary: what it loses, and what its tokens look like."""
+    """Tests a larger vocabulary: bytes per token, lost words, round trips, and example tokens."""
     bpe = ByteBPE(train(world.seen, run.option("merges", run.pick(smoke=50, quick=1000, full=10_000))))
     run.metric("tokens", len(bpe))
     code = data.code()[: run.pick(smoke=2000, quick=50_000, full=None)]
@@ -305,7 +307,9 @@ def show(run: Run, bpe: ByteBPE, prose: str, code: str) -> None:
         shown = "|".join(token.decode("utf-8", "backslashreplace") for token in tokens)
         parted.append(f"{name}: {len(text.encode())} bytes, {len(tokens)} tokens\n\n{shown}\n")
     run.text(
-        "tokens", "\n".join(parted), caption="Text between the bars is one token; \\x.. is a single byte."
+        "tokens",
+        "\n".join(parted),
+        caption="Each token is the text between two bars; \\x.. is a single byte.",
     )
     rows = [(i - 255, repr(bpe.tokens[i].decode("utf-8", "replace"))) for i in range(256, len(bpe))]
-    run.table("merges", ("merge", "token"), rows[:40], caption="The first tokens that training made.")
+    run.table("merges", ("merge", "token"), rows[:40], caption="The first 40 merges.")

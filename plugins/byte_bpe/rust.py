@@ -1,4 +1,4 @@
-"""The `tokenizers` package, written in Rust: the same training and the same encoding."""
+"""The `tokenizers` package, written in Rust, with the same training and encoding."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from .words import CHARACTERS, visible
 
 
 def rust_tokenizer(tokens: Sequence[bytes], merges: Iterable[Pair]) -> Any:
-    """One with these tokens, by id, and these merges of ids."""
+    """A tokeniser with these tokens, by id, and these merges of ids."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     names = [visible(token) for token in tokens]
@@ -20,7 +20,7 @@ def rust_tokenizer(tokens: Sequence[bytes], merges: Iterable[Pair]) -> Any:
 
 
 def train_in_rust(text: str, merges: int) -> list[Pair]:
-    """Its ids of bytes are ours; of several pairs as frequent it too takes the one with the smallest ids."""
+    """Returns the same merges as `train`, with the same ids of bytes and the same choice in a tie."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

@@ -1,6 +1,6 @@
-"""Which pairs are merged: the paper's loop, and the same merges by an index and a heap.
+"""Training: the paper's loop, and the same merges found with an index and a heap.
 
-A symbol is an id, a merge a pair of them.
+A symbol is an id, a merge is a pair of ids.
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ Pair = tuple[int, int]
 
 
 def replace(word: Sequence[int], pair: Pair, new: int) -> list[int]:
-    """`word` with `new` wherever `pair` stands, from left to right."""
+    """`word` with `pair` replaced by `new`, from left to right."""
     (left, right), merged, i, last = pair, [], 0, len(word) - 1
     while i < last:
         found = word[i] == left and word[i + 1] == right
@@ -25,7 +25,7 @@ def replace(word: Sequence[int], pair: Pair, new: int) -> list[int]:
 
 
 class Vocabulary:
-    """The bytes of each id. Two merges that spell the same bytes make one token, as they do in the paper."""
+    """The bytes of each id. Two merges with the same bytes share one token, as in the paper."""
 
     def __init__(self) -> None:
         self.tokens = [bytes([byte]) for byte in BYTES]
@@ -40,7 +40,7 @@ class Vocabulary:
 
 
 def train_slowly(text: str, merges: int) -> list[Pair]:
-    """Algorithm 1: count all pairs, merge the most frequent one, again."""
+    """Algorithm 1: count all pairs, merge the most frequent one, repeat."""
     vocabulary, found = Vocabulary(), []
     words = [([ID[byte] for byte in word], times) for word, times in count_words(text).items()]
     for _ in range(merges):
@@ -58,7 +58,7 @@ def train_slowly(text: str, merges: int) -> list[Pair]:
 
 
 class Pairs:
-    """A text's words while pairs are merged: how often each pair occurs, and in which words."""
+    """A text's words during merging: the count of each pair, and the words that contain it."""
 
     def __init__(self, text: str) -> None:
         words = count_words(text)
@@ -73,13 +73,13 @@ class Pairs:
                 self.where[pair].add(index)
 
     def merge(self, pair: Pair) -> set[Pair]:
-        """Make `pair` one symbol; the pairs that may have become more frequent."""
+        """Merge `pair` into one symbol. Returns the pairs whose count may have risen."""
         new, risen = self.vocabulary.add(pair), set()
         for index in self.where.pop(pair):
             word, times = self.words[index], self.times[index]
             merged = self.words[index] = replace(word, pair, new)
             if len(merged) == len(word):
-                continue  # an earlier merge took the pair away
+                continue  # the pair disappeared in an earlier merge
             for old in pairwise(word):
                 self.counts[old] -= times
             for now in pairwise(merged):
@@ -91,11 +91,11 @@ class Pairs:
 
 
 def train(text: str, merges: int) -> list[Pair]:
-    """The same merges as `train_slowly`'s: the most frequent pair; of several the one with the smallest ids.
+    """The same merges as `train_slowly`'s: the most frequent pair; in a tie the one with the smallest ids.
 
-    Returns fewer than `merges` if no word has two symbols left. Work follows what changes: a merge touches
-    the words that hold its pair. Counts in the heap may be out of date, but never too small: a pair is put
-    there again when its count rises, and with its count of now when it comes up with another.
+    Returns fewer than `merges` if no word has two symbols left. A merge only visits the words that contain
+    its pair. Counts in the heap may be out of date, but never too small: a pair is pushed again when its
+    count rises, and with its current count when it is popped with an outdated one.
     """
     pairs, found = Pairs(text), []
     heap = [(-count, pair) for pair, count in pairs.counts.items()]

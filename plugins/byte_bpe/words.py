@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from itertools import groupby
 
-# GPT-2 shows a byte as a character: itself where that can be seen, else one from 256 upwards.
+# GPT-2 prints a byte as a character: the byte's own if it is printable, else one from 256 upwards.
 SEEN = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
 BYTES = bytes([*SEEN, *(byte for byte in range(256) if byte not in SEEN)])  # by id
 CHARACTERS = "".join(map(chr, SEEN)) + "".join(map(chr, range(256, 512 - len(SEEN))))
@@ -16,12 +16,12 @@ TO_ID = {character: i for i, character in enumerate(CHARACTERS)}
 
 
 def visible(token: bytes) -> str:
-    """A token as GPT-2's files write it: a space is Ġ."""
+    """A token as in GPT-2's files, where a space is Ġ."""
     return "".join(TO_CHARACTER[byte] for byte in token)
 
 
 def members(test: Callable[[str], bool], codes: range) -> str:
-    """The characters that pass, as ranges for a class in a pattern."""
+    """The characters that pass the test, as ranges of a character class."""
     places = enumerate(code for code in codes if test(chr(code)))
     runs = ([code for _, code in run] for _, run in groupby(places, lambda place: place[1] - place[0]))
     return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
@@ -31,8 +31,9 @@ def members(test: Callable[[str], bool], codes: range) -> str:
 def word_pattern() -> re.Pattern[str]:
     """GPT-2's pattern: letters, digits or other signs with a space before them, endings as in "it's", spaces.
 
-    `re` has no classes for letters and numbers, and counts U+001C to U+001F as spaces. It looks characters of
-    the first plane up in a table and tries ranges beyond one by one, so words within that plane come first.
+    `re` has no classes for letters and numbers, and counts U+001C to U+001F as spaces. It has a lookup table
+    for characters of the first plane and tries ranges beyond it one by one, so words within that plane come
+    first.
     """
     low, high = range(0x10000), range(0x10000, 0x40000)  # the planes beyond have neither letters nor numbers
     letters, numbers = ([members(test, codes) for codes in (low, high)] for test in (str.isalpha, is_number))
@@ -53,10 +54,10 @@ def is_number(character: str) -> bool:
 
 
 def split(text: str) -> list[str]:
-    """A text in words: joined they are the text, and no token reaches over the end of one."""
+    """Splits a text into words. Joined they give the text again, and no token spans two words."""
     return word_pattern().findall(text)
 
 
 def count_words(text: str) -> Counter[bytes]:
-    """Training needs each word once, and how often it stands in the text."""
+    """The words of a text as bytes, with their counts."""
     return Counter(word.encode("utf-8", "surrogatepass") for word in split(text))

@@ -1,26 +1,27 @@
-"""CLIP: learn what images show from the texts beside them, by asking which text belongs to which image.
+"""CLIP: learn image representations from captions, by predicting which caption belongs to which image.
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv
 2103.00020.
 
-The problem. An image classifier knows the labels it was trained with. Another question takes another set of
-labelled images, and another layer on top.
+The problem. An image classifier predicts the labels that it was trained with. Another task needs another set
+of labelled images and another output layer.
 
-The idea. Captions say far more than labels, and are there by the hundred million. To predict their words is
-hard, and much of it is of no use. Ask less: of a batch of images and captions, which belong together? Two
-towers, one for either, end in one space; matching pairs are to lie close and all others apart. A classifier
-then is a list of sentences: the image takes the one that lies closest. No label of the task was ever seen.
-The text tower became the ear of image generators.
+The idea. Captions carry far more information than labels, and there are hundreds of millions of them.
+Predicting their words is hard and mostly unnecessary. CLIP solves an easier task: in a batch of images and
+captions, which belong together? An image tower and a text tower map to one space. Matching pairs are trained
+to be close, and all other pairs to be far apart. A classifier is then a list of sentences, and an image is
+assigned to the closest sentence, without any labelled image of the task. Image generators use the text tower
+as their text encoder.
 
-This folder. `model` has the text tower, the Vision Transformer's tower and the two in one; `resnet` the
-residual network's tower with its attention pool; `loss` the contest, also without ever holding its matrix;
-`weights` puts released weights into them. `task` writes captions for scenes, `small` has
-the experiment's networks, and `experiment` counts the images that two ways to learn from captions take, and
-shows the scenes that the reader's own texts find:
+This folder. `model` has the text tower, the Vision Transformer's tower and CLIP; `resnet` has the residual
+network's tower with its attention pool; `loss` has the contrastive loss, and a version that never stores the
+whole matrix; `weights` renames the released parameters. `task` generates captions for scenes, `small` has the
+experiment's networks, and `experiment` counts the images that two ways to learn from captions need. It also
+retrieves scenes for your own texts:
 
     readtrack run clip --set text="a red three; something green"
 
-Dimensions: batch, tokens, width (of a tower), dim (of the space that both towers end in), images, texts.
+Dimensions: batch, tokens, width (of a tower), dim (of the shared space), images, texts.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""The loss of a batch: pair by pair, as two cross-entropies of one matrix, and of parts of the matrix."""
+"""The contrastive loss: pair by pair, as two cross-entropies of the whole matrix, and in parts."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from .loss import contrastive, two_cross_entropies
 
 
 def image_by_image(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
-    """Each image asks for its text, each text for its image, one at a time."""
+    """One image and one text at a time: the image's loss over all texts, and the text's over all images."""
     total = scale.new_zeros(())
     for index, (image, text) in enumerate(zip(seen, said, strict=True)):
         for logits in (scale * said @ image, scale * seen @ text):
@@ -21,7 +21,7 @@ def image_by_image(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
 
 
 def sums_of_the_whole(seen: Tensor, said: Tensor, scale: Tensor) -> Tensor:
-    """The matrix held once, where two cross-entropies hold their softmaxes too."""
+    """Stores the matrix once, where two cross-entropies also store its softmaxes."""
     logits = scale * seen @ said.T
     sums = (logits.logsumexp(1).mean() + logits.logsumexp(0).mean()) / 2
     return sums - logits.diagonal().mean()
@@ -33,7 +33,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
     def inputs(generator: torch.Generator, pairs: int) -> tuple[Tensor, ...]:
         images, texts = (F.normalize(torch.randn(pairs, dim, generator=generator), dim=1) for _ in range(2))
-        # Pairs that are alike already, as they are after some training.
+        # The pairs are similar already, as after some training.
         return images, F.normalize(images + 2 * texts, dim=1), torch.tensor(20.0)
 
     for pairs in bench.pick(smoke=(5,), quick=(256, 512), full=(4096, 16_384)):
@@ -47,6 +47,6 @@ def benchmark(bench: Bench) -> Iterator[Case]:
                 Variant(name="sums of the whole matrix", role="strong", call=sums_of_the_whole),
                 Variant(name="in parts", role="paper", call=contrastive),
             ),
-            # The matrix itself need not cross memory.
+            # A fused kernel need not write the matrix to memory.
             cost=Cost.products(2 * pairs * pairs * dim, 2 * pairs * dim * bench.dtype.itemsize),
         )

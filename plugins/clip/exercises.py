@@ -1,4 +1,4 @@
-"""Exercises: figure 3's loss, the two towers, and the classifier made of prompts."""
+"""Exercises: figure 3's loss, the two towers, and the zero-shot classifier."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def of_pairs(draw: Draw) -> Iterator[Try]:
 
 def of_texts(draw: Draw) -> Iterator[Try]:
     yield Try("the end is last", text_tower(4), torch.tensor([[0, 1, 3]]))
-    yield Try("filling after the end", text_tower(5), torch.tensor([[1, 4, 0, 0], [2, 0, 1, 4]]))
+    yield Try("padding after the end", text_tower(5), torch.tensor([[1, 4, 0, 0], [2, 0, 1, 4]]))
 
 
 def of_images(draw: Draw) -> Iterator[Try]:
@@ -43,8 +43,8 @@ EXERCISES = (
         of="loss.two_cross_entropies",
         task="The symmetric contrastive loss of a batch of pairs.",
         hints=(
-            "The logits are all products of an image and a text, times the scale.",
-            "Text i belongs to image i: a cross-entropy along the rows, and one along the columns.",
+            "The logits are all dot products of an image and a text, times the scale.",
+            "Text i belongs to image i: take a cross-entropy over the rows, and one over the columns.",
             "The loss is the mean of the two.",
         ),
         tries=of_pairs,
@@ -52,28 +52,28 @@ EXERCISES = (
     Exercise(
         name="text tower",
         of="model.TextTower.forward",
-        task="A text's vector: that of its end token, projected.",
-        hints=("The end token has the highest number: argmax of the ids finds its place in each text.",),
+        task="A text's vector: the hidden state of its end token, projected.",
+        hints=("The end token has the highest id: argmax of the ids gives its position in each text.",),
         tries=of_texts,
     ),
     Exercise(
         name="image tower",
         of="model.VisionTower.forward",
-        task="Patches, the summary token, positions, blocks, then the summary projected.",
+        task="Patches, the summary token, positions, blocks, then the projection of the summary.",
         hints=(
-            "self.patches gives maps: flatten the places, and move them before the width.",
-            "The summary comes first and has a position too. norm_first, then the blocks.",
-            "Of the last block only the first token is normalised and projected.",
+            "self.patches gives maps: flatten the positions, and move them before the width.",
+            "The summary token comes first and has a position too. Apply norm_first, then the blocks.",
+            "Only the first token of the last block is normalised and projected.",
         ),
         tries=of_images,
     ),
     Exercise(
         name="classifier",
         of="model.classifier",
-        task="Section 3.1.4: the weights of a zero-shot classifier from an ensemble of prompts.",
+        task="Section 3.1.4: the weights of a zero-shot classifier, from an ensemble of prompts.",
         hints=(
-            "Normalise each prompt's vector before you take the mean of a class.",
-            "The mean is shorter than 1: normalise it again.",
+            "Normalise each prompt's vector before you average over a class.",
+            "The mean is shorter than 1, so normalise it again.",
         ),
         tries=of_prompts,
     ),

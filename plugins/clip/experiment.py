@@ -1,4 +1,4 @@
-"""The claims: sizes counted, and images until a classifier made of words is right, two ways to learn it."""
+"""Parameter counts, and images until zero-shot accuracy, for two ways to learn from captions."""
 
 import itertools
 from collections.abc import Callable
@@ -31,22 +31,22 @@ from .small import Contrastive, Learner, OthersTexts, Words
 from .task import Captioned
 
 CONTESTS_OF_TWO = Break(
-    "contests of two", "An image has to tell its text from one other, not from 63.", "near miss"
+    "contests of two", "Each image is contrasted with one other text instead of 63.", "near miss"
 )
 OTHERS_TEXTS = Break("others' texts", "Each image is paired with the text of its neighbour in the batch.")
 RARE_WORDS = Break(
     "rare words count more",
-    "Predicts words as the control does, each weighted by one over the number of captions that have it.",
+    "The network predicts words as the control does, each weighted by the inverse of its number of captions.",
     "rival",
 )
 IMAGES = "images until 35 %"
 
 SIZES = Claim(
     name="sizes",
-    sentence="The towers have the parameters of the released ones.",
+    sentence="The towers have the same numbers of parameters as the released ones.",
     paper=Figure(
-        "A text tower of 63 million parameters with 12 layers of hidden size 512; the released files hold "
-        "151,277,313 for ViT-B/32 and 102,007,137 for RN50, counts of positions left out.",
+        "A text tower of 63 million parameters with 12 layers of hidden size 512. The released files have "
+        "151,277,313 for ViT-B/32 and 102,007,137 for RN50, without the buffers of position ids.",
         where="section 2.4",
         read="secondary",
     ),
@@ -59,29 +59,30 @@ SIZES = Claim(
 
 EFFICIENT = Claim(
     name="images until 35 % zero-shot accuracy",
-    sentence="A network that learns to find the text of an image reaches 35 % zero-shot accuracy after fewer "
-    "images than one that learns to predict the text's words.",
+    sentence="A network that learns to match images and texts reaches 35 % zero-shot accuracy after fewer "
+    "images than one that learns to predict the text's words: the ratio is at least 1.2.",
     paper=Figure(
         "Four times fewer images for the same zero-shot accuracy on ImageNet.",
         where="section 2.3 and figure 2",
         read="secondary",
     ),
     rule=(at_least(IMAGES, "words", 1.2, over="contrastive", toward=1.0),),
-    control="the same image tower predicting the bag of words by a softmax, which needed fewer images than "
-    "one yes or no for each word; at the quickest of the same rates",
+    control="the same image tower, which predicts the bag of words with a softmax (this needed fewer images "
+    "than a sigmoid for each word), at the fastest of the same learning rates",
     control_arm="words",
     control_reaches=(at_least("zero-shot accuracy at its end", "words", 0.25),),
     breaks=(CONTESTS_OF_TWO, OTHERS_TEXTS, RARE_WORDS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="4,000 scenes of 16 × 16 with one of seven digits in one of six colours, captions in eight "
-    "forms with two names for everything; chosen among 36 pairs of colour and digit. Batches of 64, not "
-    "32,768; the text encoder is the bag of words of figure 2, the image tower three convolutions and an "
-    "attention pool. The paper's third line, a Transformer that writes captions, is left out.",
+    deviations="4,000 scenes of 16 × 16 with one of seven digits in one of six colours; captions in eight "
+    "forms with two names for each digit and colour. The classifier chooses among 36 pairs of colour and "
+    "digit. Batches of 64, not 32,768. The text encoder is the bag of words of figure 2, the image tower "
+    "has three convolutions and an attention pool. The third curve of the paper's figure, a Transformer "
+    "that generates captions, is left out.",
     headline=True,
     history=(
         (
-            "Until November 2026: inconclusive, by the same bound, with 700 scenes to judge by, learning "
-            "rates from 0.003 and an evaluation after every 20 steps."
+            "Until November 2026: inconclusive, with the same bound, with 700 test scenes, learning rates "
+            "from 0.003 and an evaluation after every 20 steps."
         ),
     ),
 )
@@ -96,7 +97,7 @@ SEEN = [pair for pair in range(PAIRS) if pair not in UNSEEN]
 
 
 class Data(NamedTuple):
-    """Scenes to train on, to choose and to judge by show pairs of `SEEN` alone; `unseen` the others."""
+    """Scenes for training, validation and test with the pairs in `SEEN`; `unseen` has the other pairs."""
 
     train: Captioned
     choose: Captioned
@@ -106,9 +107,9 @@ class Data(NamedTuple):
 
 class Learned(NamedTuple):
     network: nn.Module
-    images: float | AtLeast  # until the goal, on what is judged by
+    images: float | AtLeast  # until the goal, on the test set
     accuracy: float  # at the end
-    curve: list[float]  # accuracy after every so many steps
+    curve: list[float]  # accuracy after every `EVERY` steps
 
 
 @hookimpl
@@ -150,7 +151,7 @@ def compare(run: Run) -> None:
         world=data,
         unequal={
             "contrastive": "the steps that they take, updates, learning rates, how much they draw: an arm "
-            "stops when it has reached the goal, which is what is measured"
+            "stops when it has reached the goal, because the claim counts images until then"
         },
         judged_on="training",
     )
@@ -165,7 +166,7 @@ def compare(run: Run) -> None:
 
 
 def word_weights(ids: torch.Tensor) -> torch.Tensor:
-    """Of each word one over the number of captions that have it."""
+    """The inverse of the number of captions that contain each word."""
     return 1 / (task.bags(ids) > 0).sum(0).clamp(min=1)
 
 
@@ -179,7 +180,7 @@ def draw(run: Run) -> Data:
 
 
 def learn(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float, Learned]:
-    """Until the goal is reached both on what is chosen by and on what is judged by."""
+    """Train until the goal is reached both on the validation and on the test set."""
     run, data = at.run, at.world
     network = make().to(run.device, run.dtype)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
@@ -225,20 +226,20 @@ def arrived(at: Trial, found: Sweep[Learned]) -> dict[str, float | AtLeast]:
 
 
 def accuracy(network: nn.Module, part: Captioned) -> float:
-    """The share of scenes whose own pair scores best among those seen in training."""
+    """Share of scenes whose own pair has the highest score among the pairs seen in training."""
     found = ask(network, part, SEEN)
     return (torch.tensor(SEEN, device=found.device)[found] == part.pair).float().mean().item()
 
 
 def ask(network: nn.Module, part: Captioned, pairs: list[int]) -> torch.Tensor:
-    """Which of `pairs` each scene is said to show."""
+    """Index into `pairs` of the pair predicted for each scene."""
     learner: Learner = network.eval()
     prompts = [task.encode(task.prompts()[pair]).to(part.x.device) for pair in pairs]
     return torch.cat([learner.scores(x, prompts).argmax(1) for x in part.x.split(500)])
 
 
 def arrival(curve: list[float]) -> float | None:
-    """The steps after which the accuracy, a mean of three evaluations, is `GOAL`, by linear interpolation."""
+    """Steps until the accuracy, averaged over three evaluations, is `GOAL`; interpolated linearly."""
     means = [sum(curve[place - 1 : place + 2]) / 3 for place in range(1, len(curve) - 1)]
     for place, (before, after) in enumerate(itertools.pairwise([curve[0], *means])):
         if before < GOAL <= after:
@@ -256,7 +257,7 @@ def number(images: float | AtLeast) -> float:
 
 
 def finish(run: Run, data: Data, network: nn.Module, rate: float) -> None:
-    """Train the best contrastive network on, its rate falling to 0: what is shown should be good."""
+    """Train the best contrastive network further, with a learning rate that falls to 0, for the pictures."""
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     steps, batches = run.pick(smoke=2, quick=80, full=3000), run.generator("batches to finish")
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
@@ -268,14 +269,17 @@ def finish(run: Run, data: Data, network: nn.Module, rate: float) -> None:
 
 
 def unseen_accuracy(network: nn.Module, data: Data) -> float:
-    """Among all 42 pairs. Who predicts words learns that the unseen ones do not occur: the colour tells
-    which digit it cannot be. In a contest a text that never came up was never a wrong answer."""
+    """Accuracy on unseen pairs among all 42 pairs.
+
+    The word predictor learns that the unseen pairs do not occur: the colour rules out a digit. In the
+    contrastive loss, a text that never occurred was never a negative.
+    """
     return (ask(network, data.unseen, list(range(PAIRS))) == data.unseen.pair).float().mean().item()
 
 
 @torch.no_grad()
 def show(run: Run, data: Data, network: Contrastive) -> None:
-    """Scenes beside texts, and the scenes that the reader's texts find."""
+    """Save similarities of scenes and texts, and the scenes that are closest to the reader's texts."""
     run.phase("evaluate")
     clip, scenes = network.eval().clip, data.judge.take(torch.arange(min(len(data.judge.x), 400)))
     first = [int((scenes.pair == pair).nonzero()[0]) for pair in SEEN if (scenes.pair == pair).any()][::3]
@@ -283,19 +287,21 @@ def show(run: Run, data: Data, network: Contrastive) -> None:
     texts = [task.prompts()[pair][0] for pair in chosen.pair.tolist()]
     seen, said = clip.embed(chosen.x, task.encode(texts).to(run.device))
     cells = (seen @ said.T).clamp(0, 1).repeat_interleave(32, 0).repeat_interleave(32, 1)
-    strip = torch.cat([enlarged(x) for x in chosen.x], 1)  # one scene under another
+    strip = torch.cat([enlarged(x) for x in chosen.x], 1)  # scenes from top to bottom
     matrix = torch.cat((strip, cells.expand(3, -1, -1).cpu()), 2)
     run.image(
-        "similarities", matrix, caption=f"Cosines, white is 1. Scenes from top to bottom; texts: {texts}."
+        "similarities",
+        matrix,
+        caption=f"Cosine similarities; white is 1. Scenes from top to bottom; texts: {texts}.",
     )
-    # What is typed may be empty, or have capitals, commas and quotation marks.
+    # The option's text may be empty, or have capitals, commas and quotation marks.
     typed = [" ".join(task.words(text)) for text in run.option("text", PROMPT).split(";")]
     asked = [text for text in typed if text] or PROMPT.split("; ")
     seen, said = clip.embed(scenes.x, task.encode(asked).to(run.device))
     order = (said @ seen.T).topk(8, 1).indices
     rows = [torch.cat([enlarged(scenes.x[i]) for i in row], 2) for row in order.tolist()]
     run.image(
-        "what the texts find", torch.cat(rows, 1), caption=f"The eight nearest scenes to each: {asked}."
+        "what the texts find", torch.cat(rows, 1), caption=f"The eight nearest scenes to each text: {asked}."
     )
     table = []
     for text, row in zip(asked, order.tolist(), strict=True):
@@ -305,7 +311,7 @@ def show(run: Run, data: Data, network: Contrastive) -> None:
 
 
 def enlarged(x: torch.Tensor) -> torch.Tensor:
-    """A scene at twice its size, as it looked before it was centred."""
+    """A scene at twice its size, with its original brightness."""
     return F.interpolate(x[None].float().cpu() + task.BRIGHTNESS, scale_factor=2.0)[0]
 
 

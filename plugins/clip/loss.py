@@ -1,4 +1,4 @@
-"""The loss of figure 3: each image is to find its text among all of the batch, and each text its image.
+"""The contrastive loss of figure 3: classify each image's text within the batch, and each text's image.
 
 Dimensions: n (images, and their texts in the same order), dim.
 """
@@ -13,9 +13,9 @@ Vectors = Float[Tensor, "n dim"]
 
 
 def two_cross_entropies(seen: Vectors, said: Vectors, scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Figure 3 as it is written.
+    """Figure 3 as written.
 
-    seen, said  of length 1
+    seen, said  vectors of length 1
     """
     logits = scale * seen @ said.T
     right = torch.arange(len(seen), device=seen.device)
@@ -25,10 +25,10 @@ def two_cross_entropies(seen: Vectors, said: Vectors, scale: Float[Tensor, ""]) 
 def contrastive(
     seen: Vectors, said: Vectors, scale: Float[Tensor, ""], *, rows: int = 256
 ) -> Float[Tensor, ""]:
-    """The same, of `rows` images at a time: the whole matrix is never held, of 32,768 pairs 4 gigabytes.
+    """The same loss by `rows` images at a time. The whole matrix (4 GB for 32,768 pairs) is never stored.
 
-    Both cross-entropies take what fits from the logarithm of a sum of exponentials; the sums along the
-    columns are put together from those of the parts. Each part is calculated again for the gradient.
+    Both cross-entropies are log-sum-exps minus the matching logits. The columns' log-sum-exps are combined
+    from those of the parts. Each part is recomputed in the backward pass.
     """
     scaled = scale * seen
     if len(seen) <= rows:
@@ -43,6 +43,6 @@ def contrastive(
 def sums(
     scaled: Float[Tensor, "rows dim"], said: Vectors
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " n"]]:
-    """Logarithms of the sums of exponentials along the rows of their products, and down the columns."""
+    """Log-sum-exps over the rows and the columns of `scaled` times `said` transposed."""
     logits = scaled @ said.T
     return logits.logsumexp(1), logits.logsumexp(0)

@@ -1,6 +1,6 @@
-"""The text tower, the image tower of the Vision Transformer, and both sides in one model.
+"""The text tower, the Vision Transformer's image tower, and CLIP with both.
 
-Dimensions: batch, tokens, width (of a tower), dim (of the space that both towers end in), images, texts.
+Dimensions: batch, tokens, width (of a tower), dim (of the shared space), images, texts.
 """
 
 import math
@@ -19,19 +19,19 @@ Hidden = Float[Tensor, "batch tokens width"]
 Embeddings = Float[Tensor, "batch dim"]
 Images = Float[Tensor, "batch 3 height across"]
 
-VOCAB = 49_408  # tokens of the released vocabulary; the last ends a text
+VOCAB = 49_408  # tokens of the released vocabulary; the last is the end token
 LARGEST_SCALE = 100.0  # section 2.5
 
 
 class QuickGELU(nn.Module):
-    """x σ(1.702 x), which the released models have for GELU."""
+    """x σ(1.702 x), which the released models use as GELU."""
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
         return x * torch.sigmoid(1.702 * x)
 
 
 class Block(nn.Module):
-    """The Transformer's layer, each sub-layer on normalised input."""
+    """A pre-norm Transformer layer."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ class Block(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Section 2.4: a Transformer that sees no later token; its end token's vector stands for the text.
+    """Section 2.4: a causal Transformer. The end token's hidden state, projected, represents the text.
 
-    The end token is the one of the highest number; what follows it is filling, which it does not see. The
+    The end token has the highest id. The padding after it is invisible to it because of the causal mask. The
     defaults are those of ViT-B/32.
 
     context  longest text, in tokens
-    dim      of the projection into the space of both towers
+    dim      size of the shared space
     """
 
     def __init__(
@@ -76,9 +76,10 @@ class TextTower(nn.Module):
         init_normal(self.projection.weight, width**-0.5)
 
     def hidden(self, ids: Int[Tensor, "batch tokens"], *, last: int | None = None) -> Hidden:
-        """A normalised vector for each token: what an image generator looks at.
+        """A normalised vector for each token. Image generators use these as text features.
 
-        last  read after so many blocks (default: all; -1 leaves out the last block, as some generators do)
+        last  number of blocks to apply (default: all; -1 leaves out the last block, as some generators do)
+
         Raises ValueError for more tokens than the tower has positions.
         """
         tokens, room = ids.shape[1], self.positions.num_embeddings
@@ -95,11 +96,11 @@ class TextTower(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """A Vision Transformer with one normalisation more, in front of its blocks (section 2.4).
+    """A Vision Transformer with an additional normalisation before its blocks (section 2.4).
 
     The defaults are those of ViT-B/32.
 
-    size   of the square images, a multiple of `patch` (else ValueError)
+    size  side of the square images, a multiple of `patch` (else ValueError)
     """
 
     def __init__(
@@ -136,10 +137,10 @@ class VisionTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Figure 3: an image tower and a text tower, which end in vectors of one width, and a temperature.
+    """Figure 3: an image tower and a text tower with outputs in one space, and a temperature.
 
-    The temperature is learned as the logarithm of what the cosines are multiplied by, from 1 / 0.07, and
-    never exceeds 100.
+    The logarithm of the inverse temperature, which scales the cosines, is learned. It starts at log(1 /
+    0.07), and the scale never exceeds 100.
     """
 
     def __init__(self, vision: nn.Module, text: nn.Module) -> None:
@@ -148,31 +149,31 @@ class CLIP(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def scale(self) -> Float[Tensor, ""]:
-        """Above the limit it keeps its gradient, and so can become smaller again."""
+        """The scale, clamped. Above the limit the gradient still flows, so that the scale can fall again."""
         scale = self.log_scale.exp()
         return scale - (scale - LARGEST_SCALE).clamp(min=0).detach()
 
     def embed(
         self, images: Images, ids: Int[Tensor, "texts tokens"]
     ) -> tuple[Embeddings, Float[Tensor, "texts dim"]]:
-        """Both sides, of length 1."""
+        """Vectors of images and of texts, normalised to length 1."""
         return F.normalize(self.vision(images), dim=1), F.normalize(self.text(ids), dim=1)
 
     def forward(self, images: Images, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "batch texts"]:
-        """How well each image fits each text."""
+        """Logits of each image and each text."""
         seen, said = self.embed(images, ids)
         return self.scale() * seen @ said.T
 
     def loss(self, images: Images, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, ""]:
-        """Of images and their texts, in the same order."""
+        """Contrastive loss of images and their texts, in the same order."""
         return contrastive(*self.embed(images, ids), self.scale())
 
 
 @torch.no_grad()
 def classifier(text: nn.Module, prompts: Iterable[Int[Tensor, "_ tokens"]]) -> Float[Tensor, "classes dim"]:
-    """Section 3.1.4: the mean of the vectors of a class's prompts, each of length 1, and again of length 1.
+    """Section 3.1.4: the mean of a class's normalised prompt vectors, normalised again.
 
-    prompts  those of each class
+    prompts  token ids of the prompts of each class
     """
     means = [F.normalize(text(ids), dim=1).mean(0) for ids in prompts]
     return F.normalize(torch.stack(means), dim=1)
@@ -185,13 +186,15 @@ def embedding(count: int, width: int, std: float) -> nn.Embedding:
 
 
 def init_normal(weight: Tensor, std: float) -> None:
-    if not weight.is_meta:  # shapes alone; to load what would fill them takes a second
+    if (
+        not weight.is_meta
+    ):  # on the meta device there is nothing to fill, and importing its fill takes a second
         nn.init.normal_(weight, std=std)
 
 
 def init_blocks(blocks: nn.ModuleList) -> None:
-    """The released code's for text, here of both towers: the layers that write to the residual path by the
-    root of how many there are; biases begin at 0."""
+    """Initialise as the released code does for text, here for both towers. Layers that write to the residual
+    stream are scaled down by the root of their number; biases start at 0."""
     written = (2 * len(blocks)) ** -0.5
     for block in blocks:
         attention, (first, _, second) = block.attention, block.feed_forward

@@ -1,4 +1,4 @@
-"""The image tower of the residual network: section 2.4's changes to it.
+"""The residual network's image tower with section 2.4's changes.
 
 Dimensions: batch, inputs and outputs (features of an image), height, across, dim.
 """
@@ -17,10 +17,10 @@ Maps = Float[Tensor, "batch inputs height across"]
 
 
 class AttentionPool(nn.Module):
-    """Section 2.4: instead of the average over all positions, attention to them that the average asks for.
+    """Section 2.4: attention whose query is the average over all positions, instead of that average.
 
-    side  of the square maps: each position, and the average, has a learned vector
-    dim   of the result
+    side  side of the square maps; each position, and the average, has a learned embedding
+    dim   size of the result
     """
 
     def __init__(self, side: int, width: int, heads: int, dim: int) -> None:
@@ -41,8 +41,7 @@ class AttentionPool(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """The residual network's, in which an average takes the place of each stride: what is between the
-    positions that a stride takes is not lost."""
+    """The residual network's bottleneck with average pooling in place of strides, which skip positions."""
 
     def __init__(self, inputs: int, narrow: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class Bottleneck(nn.Module):
         self.projection = Convolution(inputs, outputs, 1) if changes else nn.Identity()
         last = self.layers[2].normalization.weight
         if not last.is_meta:
-            nn.init.zeros_(last)  # the block begins as its shortcut
+            nn.init.zeros_(last)  # the block starts as the identity or its projection
 
     def forward(self, x: Maps) -> Float[Tensor, "batch outputs down right"]:
         first, second, third = self.layers
@@ -63,11 +62,11 @@ class Bottleneck(nn.Module):
 
 
 class ResNetTower(nn.Module):
-    """Stem of three convolutions, four stages of bottlenecks, attention pool. The defaults are RN50's.
+    """A stem of three convolutions, four stages of bottlenecks, and the attention pool. Defaults as in RN50.
 
-    size    of the square images, a multiple of 32 (else ValueError)
-    blocks  of each stage
-    width   of the first stage's narrow layers; heads of the attention pool are half as many, 64 wide
+    size    side of the square images, a multiple of 32 (else ValueError)
+    blocks  number of blocks in each stage
+    width   channels of the first stage's narrow layers; the attention pool has width / 2 heads of size 64
     """
 
     def __init__(

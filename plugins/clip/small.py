@@ -86,16 +86,16 @@ class Contrastive(nn.Module):
 
 
 class OthersTexts(Contrastive):
-    """Learns that an image belongs to the text of the next one."""
+    """Each image is paired with the text of its neighbour in the batch."""
 
     def loss(self, x: Pictures, ids: Ids) -> Float[Tensor, ""]:
         return super().loss(x, ids.roll(1, 0))
 
 
 class Words(nn.Module):
-    """Predicts the caption's bag of words: softmax over all words, by weight over the caption's.
+    """Predicts the caption's bag of words: a softmax over all words, with the caption's words as targets.
 
-    weights  of each word (default: uniform)
+    weights  weight of each word (default: uniform)
     """
 
     def __init__(self, weights: Float[Tensor, " vocab"] | None = None) -> None:

@@ -1,6 +1,6 @@
-"""Scenes of one digit with captions as people write them: no two say it alike, and most say more or less.
+"""Scenes of one digit, with captions that vary as people's do: some leave out a detail, some add other words.
 
-Dimensions: count (scenes), tokens (of the longest caption, with its end), vocab.
+Dimensions: count (scenes), tokens (of the longest caption, with its end token), vocab.
 """
 
 import re
@@ -48,11 +48,11 @@ FILLERS = (
     *("nice", "old", "small", "funny", "bright", "lovely", "odd", "new"),
     *("plain", "great", "clear", "dark", "tiny", "fresh", "happy"),
 )
-PROMPTS = FORMS[:3]  # the forms that say all there is to ask for, and nothing else
+PROMPTS = FORMS[:3]  # the forms with a colour, a digit and no details
 
 _SPOKEN = [word for names in (*DIGITS, *COLOURS, *PLACES) for word in names]
 _OTHERS = sorted({w for form in FORMS for w in form.split() if not w.startswith("{")})
-WORDS = ("", *_SPOKEN, *FILLERS, *_OTHERS)  # number 0 is filling
+WORDS = ("", *_SPOKEN, *FILLERS, *_OTHERS)  # id 0 is padding
 END = len(WORDS)
 VOCAB = END + 1
 
@@ -65,7 +65,7 @@ class Captioned(NamedTuple):
 
     @property
     def pair(self) -> Int64[Tensor, " count"]:
-        """Which of the 42 colours of a digit it is: colour · 7 + digit."""
+        """Index of the scene's pair among 42: colour · 7 + digit."""
         return self.colour * CLASSES + self.digit
 
     def take(self, rows: Tensor) -> "Captioned":
@@ -86,7 +86,7 @@ def captioned(run: Run, part: scenes.Part, count: int) -> Captioned:
 
 
 def caption(digit: int, colour: int, place: int, generator: torch.Generator) -> str:
-    """One of the forms, each word one of its names, fillers any."""
+    """A random form, with a random name for each digit, colour and place, and random fillers."""
 
     def pick(options: Sequence[str]) -> str:
         return options[int(torch.randint(len(options), (), generator=generator))]
@@ -100,12 +100,12 @@ def caption(digit: int, colour: int, place: int, generator: torch.Generator) -> 
 
 
 def words(text: str) -> list[str]:
-    """A text's words in small letters, without what stands between them."""
+    """A text's words in lower case, without punctuation."""
     return re.findall(r"\w+", text.lower())
 
 
 def encode(texts: Sequence[str]) -> Int64[Tensor, "count 10"]:
-    """Words as numbers, an end, filling. Words that no caption has are left out; so is what is too long."""
+    """Words as ids, an end token, padding. Unknown words are skipped, and long texts are cut."""
     ids = torch.zeros(len(texts), TOKENS, dtype=torch.int64)
     for row, text in enumerate(texts):
         known = [WORDS.index(word) for word in words(text) if word in WORDS[1:]][: TOKENS - 1]
@@ -114,7 +114,7 @@ def encode(texts: Sequence[str]) -> Int64[Tensor, "count 10"]:
 
 
 def bags(ids: Int64[Tensor, "count tokens"]) -> Float[Tensor, "count vocab"]:
-    """How often each word stands in a text; neither filling nor the end is a word."""
+    """Counts of each word in a text, without padding and the end token."""
     counts = torch.zeros(len(ids), VOCAB, device=ids.device).scatter_add_(
         1, ids, torch.ones(ids.shape, device=ids.device)
     )
@@ -123,7 +123,7 @@ def bags(ids: Int64[Tensor, "count tokens"]) -> Float[Tensor, "count vocab"]:
 
 
 def prompts() -> list[list[str]]:
-    """For each of the 42 pairs the texts that ask for it: three forms, by the first names."""
+    """The prompts of each of the 42 pairs: three forms, with the first names."""
     return [
         [form.format(colour=colour[0], digit=digit[0]) for form in PROMPTS]
         for colour in COLOURS

@@ -1,5 +1,5 @@
-"""Released weights under our parameters' names: those of `transformers`' CLIPModel (Vision Transformers), and
-of OpenAI's files (residual networks)."""
+"""Renames released weights of `transformers`' CLIPModel (Vision Transformers) and of OpenAI's files (residual
+networks)."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _PARTS = {
     "embeddings.position_embedding": "positions",
     "embeddings.patch_embedding": "patches",
     "final_layer_norm": "norm",
-    "pre_layrnorm": "norm_first",  # so it is spelled
+    "pre_layrnorm": "norm_first",  # the file's spelling
     "post_layernorm": "norm",
 }
 _LAYER = {
@@ -35,10 +35,10 @@ _POOL = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "c_proj": "outpu
 
 
 def from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `CLIP.load_state_dict`: the parameters of `transformers`' CLIPModel.
+    """A state dict for `CLIP`, from the parameters of `transformers`' CLIPModel.
 
-    Those of its CLIPTextModel alone are `TextTower`'s under "text.". Lists of positions, which are no
-    weights, are left out. Raises ValueError at a name of no CLIP.
+    From a CLIPTextModel come `TextTower`'s parameters, under "text.". Buffers of position ids are left out.
+    Raises ValueError for a name that CLIP does not have.
     """
     return {_renamed(name): tensor for name, tensor in weights.items() if not name.endswith("position_ids")}
 
@@ -57,9 +57,10 @@ def _renamed(name: str) -> str:
 
 
 def resnet_from_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """For `ResNetTower.load_state_dict`: what OpenAI's files of RN50 and its siblings hold under "visual.".
+    """A state dict for `ResNetTower`, from the parameters under "visual." of OpenAI's RN50 and its siblings.
 
-    The normalisations' counts of batches are left out. Raises ValueError at a name of no such tower.
+    The normalisations' batch counters are left out. Raises ValueError for a name that the tower does not
+    have.
     """
     return {
         _renamed_resnet(name.removeprefix("visual.")): tensor

@@ -46,7 +46,7 @@ EXERCISES = (
     Exercise(
         name="run lengths",
         of="masks.encode",
-        task="A mask as the lengths of its runs, column by column.",
+        task="The lengths of a mask's runs, column by column.",
         hints=(
             "Transpose before you flatten: COCO goes down the columns.",
             "The first run is of pixels outside, and has length 0 if the first pixel is inside.",
@@ -56,21 +56,24 @@ EXERCISES = (
     Exercise(
         name="decode",
         of="masks.decode",
-        task="The mask that the run lengths stand for.",
+        task="The mask of the given run lengths.",
         hints=(
-            "Every other run is inside: repeat_interleave.",
-            "The numbers are columns after columns: shape them as (width, height), and transpose.",
+            "Every other run is inside: use repeat_interleave.",
+            "The pixels come column by column: shape them as (width, height), and transpose.",
         ),
         tries=of_runs,
     ),
     Exercise(
         name="from text",
         of="masks.uncompress",
-        task="The run lengths that COCO's text stands for, six bits a character.",
+        task="Run lengths from COCO's text, six bits per character.",
         hints=(
-            "Less 48, a character holds five bits, lowest first, and a sixth that says that more follow.",
+            (
+                "Subtract 48: a character holds five bits, lowest first, and a sixth that marks that more "
+                "follow."
+            ),
             "Bit 16 of the last character is the sign: subtract 1 shifted past all bits of the number.",
-            "From the fourth number on it is the difference to the number two before.",
+            "From the fourth number on, the text stores the difference to the number two before.",
         ),
         tries=of_texts,
     ),
@@ -80,18 +83,18 @@ EXERCISES = (
         task="Intersection over union of all pairs of masks, from their run lengths.",
         hints=(
             "Simplest: unpack each mask into pixels, and count.",
-            "Without unpacking: count b's pixels before each edge of a's runs; differences are shared.",
-            "The union is both areas less what is shared; where it is 0, so is the result.",
+            "Without unpacking: count b's pixels before each edge of a's runs, and take differences.",
+            "The union is the sum of both areas minus the intersection; where it is 0, return 0.",
         ),
         tries=of_pairs,
     ),
     Exercise(
         name="suppression",
         of="model.suppressed",
-        task="Non-maximum suppression: the rows that are kept, the best first.",
+        task="Non-maximum suppression: the indices of the kept boxes, the best first.",
         hints=(
-            "Go through the boxes by falling score.",
-            "Keep one if no box that was kept overlaps it by more than the threshold; box_iou has all pairs.",
+            "Go through the boxes by descending score.",
+            "Keep a box if no kept box overlaps it by more than the threshold; box_iou gives all pairs.",
         ),
         tries=of_boxes,
     ),

@@ -1,19 +1,19 @@
-"""Conformer: attention for what is far away, convolution for what is near, in one block for speech.
+"""Conformer: self-attention for distant context and convolution for local context, in one block for speech.
 
 Gulati et al. 2020, "Conformer: Convolution-augmented Transformer for Speech Recognition", arXiv 2005.08100.
 
 The problem. Self-attention sees a whole utterance, but has to learn from data that neighbouring frames belong
-together. A convolution knows that from the start, but reaches far only through many layers.
+together. Convolutions have this inductive bias, but need many layers to reach distant frames.
 
-The idea. Each block has both, one after the other, between two feed-forward layers that count half. Attention
-knows distances and not places (as in Transformer-XL); the convolution is gated, over each channel by itself,
-with a batch normalisation behind it.
+The idea. Each block has self-attention followed by convolution, between two feed-forward layers that are
+scaled by one half. Attention uses relative positions (as in Transformer-XL). The convolution is gated and
+depthwise, and is followed by batch normalisation.
 
-This folder. `model` has the block under the names of its released weights, the encoder, and the same without
-convolution or without attention; `decoding` reads labels from it, greedily and by prefixes. `experiment`
-compares the three on spoken digits in noise.
+This folder. `model` has the block, with the parameter names of its released weights, the encoder, and
+variants without convolution or without attention; `decoding` has greedy decoding and prefix search for CTC.
+`experiment` compares the three networks on spoken digits in noise.
 
-Dimensions: batch, frames and mels of a spectrogram; time (every fourth frame), width, heads.
+Dimensions: batch, frames and mels of a spectrogram; time (every fourth frame), width (hidden size), heads.
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""Attention that knows distances: a vector for each pair, or one product for all distances and a shift."""
+"""Relative attention: a vector for each pair, or one multiplication for all distances and a shift."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ def far_of(w: Weights, x: Tensor, heads: int) -> Tensor:
 
 
 def pair_by_pair(w: Weights, x: Tensor, heads: int) -> Tensor:
-    """The distance's vector is gathered for every query and key."""
+    """Gathers the vector of the distance for every pair of query and key."""
     q, k, v = heads_of(w, x, heads)
     time = torch.arange(x.shape[1], device=x.device)
     index = time[None] - time[:, None] + x.shape[1] - 1
@@ -40,7 +40,7 @@ def pair_by_pair(w: Weights, x: Tensor, heads: int) -> Tensor:
 
 
 def gathered(w: Weights, x: Tensor, heads: int) -> Tensor:
-    """One product for all distances, of which each pair takes its own; one softmax, one product more."""
+    """One matrix multiplication for all distances, from which each pair gathers its score."""
     q, k, v = heads_of(w, x, heads)
     time = torch.arange(x.shape[1], device=x.device)
     index = (time[None] - time[:, None] + x.shape[1] - 1).expand(*q.shape[:2], -1, -1)
@@ -51,7 +51,7 @@ def gathered(w: Weights, x: Tensor, heads: int) -> Tensor:
 
 
 def shifted(w: Weights, x: Tensor, heads: int) -> Tensor:
-    """The same with the shift in place of the gather."""
+    """The same, with the shift in place of the gather."""
     q, k, v = heads_of(w, x, heads)
     places = shift((q + w["pos_bias_v"][:, None]) @ far_of(w, x, heads).mT)
     contents = (q + w["pos_bias_u"][:, None]) @ k.mT

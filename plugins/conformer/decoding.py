@@ -1,4 +1,4 @@
-"""Labels out of connectionist temporal classification: the best path, or the best text by its prefixes."""
+"""Decoders for connectionist temporal classification (CTC): the best path, and prefix search."""
 
 import math
 from collections import defaultdict
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def greedy(logs: Float[Tensor, "time labels"]) -> list[int]:
-    """The likeliest path: repeats joined, blanks (0) left out."""
+    """The most probable path: repeats merged, blanks (0) removed."""
     return [label for label in logs.argmax(-1).unique_consecutive().tolist() if label]
 
 
 def prefix_search(logs: Float[Tensor, "time labels"], beams: int = 8) -> tuple[list[int], float]:
-    """The text of the largest sum over its paths, and the logarithm of that sum (Graves et al. 2006, 2012).
+    """The most probable text, a sum over its paths, and its log-probability (Graves et al. 2006, 2012).
 
-    Of each prefix two sums are kept: of the paths that end in a blank, and of those that end in its label.
-    Exact if there are at least as many beams as prefixes.
+    Two sums are kept for each prefix: over the paths that end in a blank, and over those that end in its last
+    label. Exact if there are at least as many beams as prefixes.
     """
     never = -math.inf
     kept = {(): (0.0, never)}
@@ -45,5 +45,5 @@ def added(a: float, b: float) -> float:
 
 
 def decode(logs: Float[Tensor, "batch time labels"], rows: list[int]) -> list[list[int]]:
-    """The likeliest path of each utterance, of as many rows as it has."""
+    """Greedy decoding of each utterance. `rows` has the number of valid time steps of each."""
     return [greedy(one[:length]) for one, length in zip(torch.unbind(logs), rows, strict=True)]

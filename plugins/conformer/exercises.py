@@ -1,4 +1,4 @@
-"""Exercises: attention with distances, the convolution module, the block, CTC's two decoders."""
+"""Exercises: relative attention, the convolution module, the block, and CTC's two decoders."""
 
 from collections.abc import Iterator
 
@@ -12,18 +12,18 @@ from .model import Block, ConvolutionModule, RelativeAttention
 def of_attentions(draw: Draw) -> Iterator[Try]:
     yield Try("one head", RelativeAttention(2, 1), draw(1, 2, 2))
     yield Try("2 heads", RelativeAttention(4, 2), draw(2, 3, 4))
-    yield Try("the last frame is outside", RelativeAttention(4, 2), draw(1, 3, 4), inside(3, 2))
+    yield Try("the last frame is padding", RelativeAttention(4, 2), draw(1, 3, 4), inside(3, 2))
 
 
 def of_modules(draw: Draw) -> Iterator[Try]:
     yield Try("3 frames", ConvolutionModule(2, 3, 0.1).eval(), draw(1, 3, 2))
-    yield Try("the last frame is outside", ConvolutionModule(3, 3, 0.1).eval(), draw(1, 4, 3), inside(4, 3))
+    yield Try("the last frame is padding", ConvolutionModule(3, 3, 0.1).eval(), draw(1, 4, 3), inside(4, 3))
 
 
 def of_blocks(draw: Draw) -> Iterator[Try]:
     yield Try("convolution alone", Block(2, 1, 3, hidden=2, attends=False).eval(), draw(1, 2, 2))
     yield Try("attention alone", Block(2, 1, 3, hidden=2, convolves=False).eval(), draw(1, 2, 2))
-    yield Try("the last frame is outside", Block(2, 1, 3, hidden=2).eval(), draw(1, 3, 2), inside(3, 2))
+    yield Try("the last frame is padding", Block(2, 1, 3, hidden=2).eval(), draw(1, 3, 2), inside(3, 2))
 
 
 def inside(frames: int, count: int) -> torch.Tensor:
@@ -48,32 +48,32 @@ EXERCISES = (
     Exercise(
         name="relative attention",
         of="model.RelativeAttention.forward",
-        task="Section 2.1: scores of contents and of distances, each with a bias of its own.",
+        task="Section 2.1: scores by content and by distance, each with its own bias.",
         hints=(
             "`distances` gives embeddings from far left to far right; linear_pos projects them.",
-            "Scores of distances are (q + v) · position, shifted so that they belong to keys.",
-            "Their scaled scores, -inf for keys outside, are the attn_mask of the attention with q + u.",
+            "Scores by distance are (q + v) · position, shifted so that column j belongs to key j.",
+            "Scale them, set padded keys to -inf, and pass them as attn_mask to the attention with q + u.",
         ),
         tries=of_attentions,
     ),
     Exercise(
         name="convolution module",
         of="model.ConvolutionModule.forward",
-        task="Section 2.2 and figure 2.",
+        task="Section 2.2 and figure 2: norm, gate, depthwise convolution, batch norm, swish, projection.",
         hints=(
-            "Norm over the channels first. Convolutions want channels before frames.",
-            "pointwise_conv1 makes twice the channels, of which a GLU makes half again.",
-            "Frames outside are cleared after the GLU; batch norm and swish follow the depthwise one.",
+            "Apply the layer norm over channels first. Convolutions need channels before frames.",
+            "pointwise_conv1 doubles the channels, and a GLU halves them again.",
+            "Set padded frames to 0 after the GLU; batch norm and swish follow the depthwise convolution.",
         ),
         tries=of_modules,
     ),
     Exercise(
         name="block",
         of="model.Block.forward",
-        task="Equation 1: the macaron of two half feed-forward layers.",
+        task="Equation 1: attention and convolution between two half-step feed-forward layers.",
         hints=(
-            "Both feed-forward layers count half, and all four sublayers have a residual.",
-            "The convolution module has its norm inside. The block ends with one more norm.",
+            "Both feed-forward layers are multiplied by one half, and all four sublayers have a residual.",
+            "The convolution module contains its own norm. The block ends with one more norm.",
         ),
         tries=of_blocks,
     ),
@@ -81,17 +81,20 @@ EXERCISES = (
         name="best path",
         of="decoding.greedy",
         task="The labels of the most probable path of CTC.",
-        hints=("First join repeats, then drop blanks: a blank between two equal labels keeps both.",),
+        hints=("First merge repeats, then drop blanks: a blank between two equal labels keeps both.",),
         tries=of_paths,
     ),
     Exercise(
         name="prefix search",
         of="decoding.prefix_search",
-        task="The most probable text of CTC: paths of one text are added up, in a beam of prefixes.",
+        task="The most probable text of CTC, summed over its paths, by a beam search over prefixes.",
         hints=(
-            "For each prefix keep two logs: of paths that end in a blank, and in its last label.",
-            "A blank, or the last label again, keeps the prefix; the latter only adds to the label's log.",
-            "A label equal to the last one makes the prefix longer only after a blank.",
+            (
+                "Keep two log-probabilities for each prefix: of paths that end in a blank, and in its last "
+                "label."
+            ),
+            "A blank, or the last label again, keeps the prefix; the latter adds to the label's sum only.",
+            "A label equal to the last one extends the prefix only after a blank.",
         ),
         tries=of_texts,
     ),

@@ -1,4 +1,4 @@
-"""Spoken digits in noise, read with convolution and attention, and with one of the two alone."""
+"""Spoken digits in noise: attention with convolution, and each of the two alone."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,26 +20,27 @@ NO_CONVOLUTION = Break(
     "no convolution",
     "The Conformer's blocks have no convolution module; their feed-forward layers are wider.",
 )
-NO_ATTENTION = Break("no attention", "In the Conformer each row attends to itself alone.")
+NO_ATTENTION = Break("no attention", "In the Conformer each position attends only to itself.")
 
 DEVIATIONS = (
-    "Single digits of made voices in noise of 0 to 20 dB, speakers apart, judged at 0 dB; blocks of 48, a "
-    "kernel of 15, no dropout, 300 updates; connectionist temporal classification, not a transducer; no mask "
-    "of the spectrogram. A row is 40 ms, so a kernel of 15 already sees 0.6 s."
+    "Single digits by synthetic voices in noise of 0 to 20 dB, with other speakers in each part, judged at "
+    "0 dB; blocks of hidden size 48, a kernel of 15, no dropout, 300 updates; connectionist temporal "
+    "classification, not a transducer; no SpecAugment. A time step is 40 ms, so a kernel of 15 already sees "
+    "0.6 s."
 )
 
 CONVOLUTION = Claim(
     name="convolution helps attention",
-    sentence="With as many weights, blocks with convolution and attention make fewer errors than those "
-    "with attention alone.",
+    sentence="With the same number of parameters, blocks with convolution and attention make fewer errors "
+    "than blocks with attention alone.",
     paper=Figure(
         "Word errors of 2.1/4.3 % against Transformer Transducer's 2.4/5.6 %, without language models.",
         where="table 2",
         read="secondary",
     ),
     rule=(Bound("errors, attention alone / Conformer", ">=", 1.5, direction=1.1, ratio=True),),
-    control="attention alone: the convolution's kernel is 1, its gate and norm stay; wider feed-forward "
-    "layers; equal data, batches and learning rates, each at its best",
+    control="attention alone: the convolution's kernel is 1, with its gate and norm, and feed-forward "
+    "layers are wider; the same data, batches and learning rates, each at its best",
     control_reaches=(Bound("errors of attention alone", "<=", 0.6),),
     breaks=(NO_CONVOLUTION,),
     chosen_on=(0, 1),
@@ -48,22 +49,26 @@ CONVOLUTION = Claim(
 
 ATTENTION = Claim(
     name="attention helps convolution",
-    sentence="With as many weights, blocks with convolution and attention make fewer errors than blocks with "
-    "convolution alone.",
-    paper=Figure("4.3 % against ContextNet's 4.6 %, of convolutions.", where="table 2", read="secondary"),
+    sentence="With the same number of parameters, blocks with convolution and attention make fewer errors "
+    "than blocks with convolution alone.",
+    paper=Figure(
+        "4.3 % against 4.6 % for ContextNet, which is convolutional.", where="table 2", read="secondary"
+    ),
     rule=(Bound("errors, convolution alone / Conformer", ">=", 1.15, direction=1.0, ratio=True),),
-    control="convolution alone: wider feed-forward layers; equal data and learning rates, each at its best",
+    control="convolution alone, with wider feed-forward layers; the same data and learning rates, each at "
+    "its best",
     breaks=(NO_ATTENTION,),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + " To read digits half a second of context is enough, so this may well fail.",
+    deviations=DEVIATIONS + " Half a second of context is enough to recognise digits, so this may well fail.",
 )
 
 PATHS = Claim(
     name="a sum over paths",
-    sentence="The loss is minus the logarithm of the sum over all paths of a text, and the prefix search "
+    sentence="The CTC loss is minus the logarithm of the sum over all paths of a text, and prefix search "
     "finds that sum.",
     paper=Figure(
-        "Graves et al. 2006: a text's probability is the sum over its paths; the paper has a transducer.",
+        "Graves et al. 2006: a text's probability is the sum over its paths. The Conformer uses a "
+        "transducer.",
         read="secondary",
     ),
     kind="identity",
@@ -79,7 +84,7 @@ LABEL = "digit errors at 0 dB"
 
 
 class Corpus(NamedTuple):
-    """Log-mel spectrograms, padded with silence, their frames, and the digits that are said in them."""
+    """Log-mel spectrograms, padded with silence, their numbers of frames, and the digits spoken in them."""
 
     mels: Float[Tensor, "n frames 40"]
     frames: Int[Tensor, " n"]
@@ -87,7 +92,7 @@ class Corpus(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """The sounds of a run in three parts, and the words that their labels stand for."""
+    """The sounds of a run in three parts, and the words of their labels."""
 
     train: Corpus
     choose: Corpus
@@ -103,7 +108,7 @@ class Trained(NamedTuple):
 def corpus(
     part: speech.Part, count: int, first: int, seed: int, snr: tuple[float, float], most: int
 ) -> Corpus:
-    """Utterances first, first + 1, ... of one to `most` digits, in white noise of snr[0] to snr[1] dB."""
+    """Utterances from `first` on, of one to `most` digits each, in white noise of snr[0] to snr[1] dB."""
     generator = torch.Generator().manual_seed(seed)
     spoken = [speech.draw(first + index, part, (1, most))[0] for index in range(count)]
     waves, lengths = speech.pad(spoken)
@@ -114,7 +119,7 @@ def corpus(
 
 
 def recorded(run: Run) -> Heard:
-    """The words of `--data` at 8 kHz, as loud as the made voices and in the same noise."""
+    """The words of `--data` at 8 kHz, as loud as the synthetic voices and in the same noise."""
     source = run.source("speech", at_most=run.pick(smoke=20, quick=1500, full=None))
     corpora = []
     for part, (waves, labels), quietest in zip(PARTS, source.parts, (20.0, 0.0, 0.0), strict=True):
@@ -132,7 +137,7 @@ def recorded(run: Run) -> Heard:
 
 
 def made(run: Run) -> Heard:
-    """Digits of made voices; another seed hears other utterances."""
+    """Digits of synthetic voices. Each seed has its own utterances."""
     count, held = run.pick(smoke=(6, 3), quick=(600, 300), full=(6000, 1000))
     most = run.pick(smoke=1, quick=1, full=4)
     first, seed = 100_000 * run.seed, 10 * run.seed
@@ -148,7 +153,7 @@ def both(labels: int = LABELS) -> Conformer:
 
 
 def attention_alone(labels: int = LABELS) -> Conformer:
-    """A kernel of 1 sees no neighbour, and the network trains as the Conformer does."""
+    """The Conformer with a kernel of 1, which sees no neighbour, so that training is comparable."""
     return network(196, kernel=1, labels=labels)
 
 
@@ -161,7 +166,7 @@ def no_module(labels: int = LABELS) -> Conformer:
 
 
 class Itself(RelativeAttention):
-    """Attention that has to look at its own row: what is left are values and output."""
+    """Attention from each position to itself only: the value and output projections remain."""
 
     def forward(self, x: Hidden, inside: Inside | None = None) -> Hidden:
         mixed: Hidden = self.linear_out(self.linear_v(x))
@@ -216,7 +221,7 @@ def experiment(run: Run) -> None:
         makers = run.arms({"Conformer": whole, arm: make}, control=arm)
         if arm not in best:
             best[arm] = tuned(arm, makers[arm])
-        # Where the Conformer is this arm under another name, it has the same numbers.
+        # In null runs and with some breaks the Conformer is this arm, and has the same numbers.
         same = makers["Conformer"] is makers[arm]
         if not same and "Conformer" not in best:
             best["Conformer"] = tuned("Conformer", makers["Conformer"])
@@ -293,7 +298,7 @@ def loss(run: Run, model: Conformer, sounds: Corpus, rows: list[int]) -> Float[T
 
 
 def sum_paths(run: Run) -> None:
-    """Random rows: what torch's loss says of the best text, and what the search by prefixes summed up."""
+    """Compare torch's CTC loss of the best text with the sum that prefix search finds, on random inputs."""
     worst, generator = 0.0, run.generator("paths")
     for _ in range(5):
         logs = torch.randn(7, 4, generator=generator, dtype=torch.float64).log_softmax(-1)
@@ -306,7 +311,7 @@ def sum_paths(run: Run) -> None:
 
 
 def show(run: Run, best: dict[str, Best[Trained]], judge: Corpus, words: Sequence[str]) -> None:
-    """Words in noise: the spectrogram, and under it what each network says, row by row."""
+    """Save a spectrogram of words in noise, and below it each network's probabilities over time."""
     row = next(index for index, said in enumerate(judge.said) if len(said) == max(map(len, judge.said)))
     picked = Corpus(judge.mels[row : row + 1], judge.frames[row : row + 1], [judge.said[row]])
     frames = int(picked.frames)
@@ -324,7 +329,7 @@ def show(run: Run, best: dict[str, Best[Trained]], judge: Corpus, words: Sequenc
     run.image(
         "what is heard",
         torch.cat(panels),
-        caption=f"{said!r} at 0 dB; below it the probabilities of blank and of {words[0]} to {words[-1]}: "
+        caption=f"{said!r} at 0 dB; below, the probabilities of blank and of {words[0]} to {words[-1]}: "
         + ", ".join(best),
     )
     run.table("what was heard", ("network", f"of {said!r}"), lines)

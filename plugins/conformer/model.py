@@ -1,4 +1,4 @@
-"""The Conformer's block under the names of transformers' weights, and an encoder with labels at its end."""
+"""The Conformer's block, with the parameter names of `transformers`, and the encoder with a CTC head."""
 
 import math
 
@@ -12,7 +12,7 @@ Inside = Bool[Tensor, "batch time"]
 
 
 class FeedForward(nn.Module):
-    """Section 2.3: width to four times as many, swish, dropout, and back. The norm is the block's."""
+    """Section 2.3: expand (to four times the width in the paper), swish, dropout, project back. No norm."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -27,21 +27,21 @@ class FeedForward(nn.Module):
 
 
 def distances(time: int, width: int) -> Float[Tensor, "distances width"]:
-    """Sines and cosines, in turn, of the distances from time - 1 (a key far to the left) to 1 - time."""
+    """Sines and cosines, alternating, of the distances from time - 1 (a key far to the left) to 1 - time."""
     distance = torch.arange(time - 1, -time, -1.0)[:, None]
     angles = distance * torch.exp(-math.log(10_000) / width * torch.arange(0, width, 2.0))
     return torch.stack((angles.sin(), angles.cos()), 2).flatten(1)
 
 
 def shift(x: Float[Tensor, "*heads time distances"]) -> Float[Tensor, "*heads time time"]:
-    """From scores by distance to scores by key: row i, distance i - j, goes to column j (Dai et al. 2019)."""
+    """From scores by distance to scores by key: distance i - j in row i goes to column j (Dai 2019)."""
     time, count = x.shape[-2:]
     rows = F.pad(x, (1, 0)).flatten(-2).unflatten(-1, (count + 1, time))[..., 1:, :]
     return rows.flatten(-2).unflatten(-1, (time, count))[..., :time]
 
 
 class RelativeAttention(nn.Module):
-    """Section 2.1: heads that see contents and distances, each with a bias of its own."""
+    """Section 2.1: multi-head attention with scores by content and by distance, each with its own bias."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class RelativeAttention(nn.Module):
 
 
 class ConvolutionModule(nn.Module):
-    """Section 2.2: norm, gate, a convolution of each channel, batch norm, swish, a mix of channels."""
+    """Section 2.2: norm, gate, depthwise convolution, batch norm, swish, pointwise convolution."""
 
     def __init__(self, width: int, kernel: int, dropout: float) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class ConvolutionModule(nn.Module):
 class Block(nn.Module):
     """Equation 1: half a feed-forward layer, attention, convolution, half a feed-forward layer, norm.
 
-    attends, convolves  whether it has the one and the other
+    attends, convolves  whether the block has attention and convolution
     hidden              units of the feed-forward layers (four times the width in the paper)
     """
 
@@ -128,10 +128,11 @@ class Block(nn.Module):
 
 
 class Conformer(nn.Module):
-    """Log-mel to logarithms of probabilities of labels, one row for four frames; label 0 is blank.
+    """Maps log-mel spectrograms to label log-probabilities, one row per four frames; label 0 is blank.
 
-    Table 1: small 16 blocks of 144 with 4 heads, medium 16 of 256, large 17 of 512 with 8; kernels of 32,
-    here an odd size. `channels` of the two convolutions that halve the rate (the width in the paper).
+    Table 1: small has 16 blocks of 144 with 4 heads, medium 16 of 256, large 17 of 512 with 8. Kernels are 32
+    there and odd here. `channels` is the size of the two convolutions that halve the frame rate (the width in
+    the paper).
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class Conformer(nn.Module):
     def forward(
         self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch time labels"], Int[Tensor, " batch"]]:
-        """Also the rows that belong to each length: frames / 4, rounded up."""
+        """Log-probabilities, and the number of valid rows of each utterance: frames / 4, rounded up."""
         x = mel[:, None]
         for convolution in self.halve:
             within = torch.arange(x.shape[2], device=x.device) < lengths[:, None]
