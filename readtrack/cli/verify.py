@@ -393,14 +393,16 @@ def _rows(verification: Verification, paper: str, claims: Sequence[Claim]) -> li
             alike,
             {b: said.verdict for b, said in fell.items()},
         )
-        tried = {**({"null run": alike} if alike else {}), **({str(LONGER): more} if more else {}), **fell}
+        tried = {**({"null run": alike} if alike else {}), **fell}
+        numbers = {
+            name: said.why if said.verdict == "not judged" else said.ours for name, said in tried.items()
+        }
+        if more:  # on fewer seeds than a verdict takes, and only for the sign
+            numbers[str(LONGER)] = more.ours or more.why
         rows.append(
             replace(
                 row,
-                numbers={
-                    name: said.why if said.verdict == "not judged" else said.ours
-                    for name, said in tried.items()
-                },
+                numbers=numbers,
                 alike={name: ", ".join(said.alike) for name, said in fell.items() if said.alike},
                 runs=tuple(made[seed].run_id for seed in one.seeds),
                 seconds=tuple(made[seed].duration for seed in one.seeds),

@@ -132,6 +132,16 @@ def test_one_paper_verified_again_leaves_the_others_in_the_table(
 
 
 @pytest.mark.slow
+def test_the_page_shows_the_effect_after_more_steps(cli: Cli, plugins: Path, tmp_path: Path) -> None:
+    file = write(plugins, "toy_sgd")
+    file.write_text(file.read_text().replace('deviations="all"', 'deviations="all", after_steps=100'))
+    done = cli("verify", "toy_sgd", "--breaks", "--jobs", "2", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out" / "verdicts" / "toy_sgd.md").read_text(encoding="utf-8")
+    assert "- **4 times the steps**: gain 1.0" in page
+
+
+@pytest.mark.slow
 def test_null_runs_and_breaks_show_what_the_rule_is_worth(cli: Cli, home: Home, plugins: Path) -> None:
     write(plugins, "toy_sgd")
     done = cli("verify", "toy_sgd", "--null", "--breaks", "--jobs", "2")
