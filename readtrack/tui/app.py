@@ -1,4 +1,4 @@
-"""The terminal app: the library, the one run that is alive, and what the reader does to a paper."""
+"""The terminal app: owns the library and the current run, and handles the reader's actions on papers."""
 
 from __future__ import annotations
 
@@ -79,20 +79,20 @@ def _actions() -> type[Provider]:
 
 
 class ReadtrackApp(App[int], inherit_bindings=False):
-    """One library, one screen, at most one run."""
+    """The app. It has one library, one main screen and at most one run in progress."""
 
-    # Textual reads a screen's own style sheet only when the screen is pushed; this one is the first.
+    # Textual reads a screen's own style sheet only when the screen is pushed. This screen is the first.
     CSS_PATH: ClassVar = ["app.tcss", "screens/library.tcss"]
     TITLE = "readtrack"
     COMMANDS: ClassVar = {_papers, _actions}
-    # Wherever the reader is, a dialog included; the palette has its own key.
+    # These keys work everywhere, including dialogs. The palette has its own key.
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+q,ctrl+c", "leave", priority=True, show=False)]
 
     def __init__(self, library: Library) -> None:
         super().__init__()
         for theme in THEMES.values():
             self.register_theme(theme)
-        # Before the style sheets are read, and past the watcher: a change of theme reads them all again.
+        # Set here, without the watcher, because a later change of theme reads all style sheets again.
         self.set_reactive(ReadtrackApp.theme, starting_theme())
         self.stylesheet.set_variables(self.get_css_variables())
         self.set_class(self.current_theme.dark, "-dark-mode")
@@ -171,25 +171,25 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             self.fail("use a line of keys.yaml", problem, "`readtrack keys` lists actions and keys.")
 
     async def on_event(self, event: events.Event) -> None:
-        """A key that is still waiting when the app closes has no screen to go to."""
+        """Drop keys that are still queued when the app closes, because there is no screen for them."""
         if self.screen_stack or not isinstance(event, events.Key):
             await super().on_event(event)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A letter typed into the filter is a letter."""
+        """Disable letter keys as actions while the reader types into the filter."""
         return not (isinstance(self.focused, Input) and action in TYPING)
 
     def _painted(self) -> None:
-        """After the first paint."""
+        """Called after the first paint."""
         gc.enable()
-        gc.freeze()  # modules and list stay: a collection that walks through them holds a key up for 50 ms
+        gc.freeze()  # exclude modules and list from collections, which would delay keys by 50 ms
         self.runs.look()
         self.search.refresh()
         self._adding.offer_list()
 
     @property
     def following(self) -> RunFollower | None:
-        """The run that is alive."""
+        """The run in progress, or None."""
         return self.runs.alive
 
     # Messages
@@ -215,13 +215,13 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.notify(message, severity="error", timeout=12, markup=False)
 
     def in_background(self, what: str, work: Callable[[], None]) -> None:
-        """Run `work` in a thread. Its errors are shown."""
+        """Run `work` in a thread and show its errors."""
 
         def guarded() -> None:
             from readtrack.fulltext import pdf
 
             try:
-                with pdf.cancelled_by(self._left):  # or a slow PDF would keep the app from ending
+                with pdf.cancelled_by(self._left):  # so that a slow PDF cannot block the exit
                     work()
             except pdf.ExtractionCancelled:
                 return
@@ -230,7 +230,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
 
         self.run_worker(guarded, thread=True, exclusive=True, group=what, exit_on_error=False)
 
-    # The reader's states, tags, ratings, notes
+    # States, tags, ratings and notes
 
     def action_mark(self, state: State) -> None:
         self._reading.mark(state)
@@ -256,7 +256,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         if subject is not None:
             self.notes.write(subject)
 
-    # What comes in, and sources
+    # Adding, importing, and opening sources
 
     def action_add(self) -> None:
         self._adding.ask_for_paper()
@@ -325,7 +325,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         open_pdf(self)
 
     def on_line_view_chosen(self, event: LineView.Chosen) -> None:
-        """A link that leads out of the app, or to an editor. Screens follow the others."""
+        """Open a link to another program or an editor. Screens handle the other links."""
         match event.target:
             case Web(url):
                 self.open_address(url)
@@ -396,7 +396,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.runs.look_again()
 
     def action_code(self) -> None:
-        """The code of the paper under the cursor."""
+        """Show the code of the selected paper."""
         from readtrack.tui.paper_actions import show_code
 
         plugin = self._runnable("read its code")
@@ -404,7 +404,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             show_code(self, plugin, self.notes)
 
     def action_practice(self) -> None:
-        """The exercises of the paper under the cursor."""
+        """Show the exercises of the selected paper."""
         from readtrack.tui.paper_actions import show_practice
 
         plugin = self._runnable("practise")
@@ -412,7 +412,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
             show_practice(self, plugin, self.practice, self.runs, self.notes)
 
     def action_show_edits(self) -> None:
-        """How the code of the run on screen differs from the shipped code."""
+        """Show how the code of the run on screen differs from the shipped code."""
         from readtrack.tui.paper_actions import show_edits
 
         record = self.main.run_view.record
@@ -484,7 +484,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     def action_command_palette(self) -> None:
         from readtrack.tui.palette import Palette
 
-        # Over the question of `leave`, that over it, and so on, until drawing them all was too deep.
+        # Otherwise each press would open one more dialog, until drawing them exceeds the recursion limit.
         if not any(isinstance(screen, Palette) for screen in self.screen_stack):
             self.push_screen(Palette())
 
@@ -513,7 +513,7 @@ class ReadtrackApp(App[int], inherit_bindings=False):
     action_reload = reload
 
     def on_app_focus(self) -> None:
-        """Another app or a command may have marked papers, ended runs or changed the list meanwhile."""
+        """Look for changes by other programs: states, ended runs, or an edited list."""
         self.runs.look_again()
         if self.library.read_journal_again():
             self.main.refresh_all()
@@ -556,16 +556,16 @@ class ReadtrackApp(App[int], inherit_bindings=False):
         self.exit(128 + signal.SIGHUP)
 
     def _stop(self) -> None:
-        """After SIGTSTP: give the terminal back and stop. Textual's own handler comes in the middle of
-        anything; if that is drawing, it waits for ever for a lock that drawing holds.
+        """Handle SIGTSTP: return the terminal and stop the process. Textual's own handler can interrupt
+        drawing, and then waits forever for a lock that the drawing code holds.
         """
         if self._driver is not None and self._driver._auto_restart:
             self._driver.suspend_application_mode()
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def _continued(self) -> None:
-        """After SIGCONT: take the terminal again, unless it is gone (it sends that too) or an editor has it.
-        Textual's own handler would read keys in one more thread each time, and one of those outlives the app.
+        """Handle SIGCONT: take the terminal again, unless it was closed or an editor has it. Textual's own
+        handler would start another key-reading thread each time, and one of them outlives the app.
         """
         if self._driver is not None and self._driver._auto_restart and os.isatty(sys.stdin.fileno()):
             self._driver.suspend_application_mode()
@@ -581,7 +581,7 @@ def _modified(path: Path) -> int:
 
 
 def run(home: Home | None = None, papers_yaml: Path | None = None) -> int:
-    """Open the app; the exit code. An unreadable list is reported in three lines on stderr (code 2)."""
+    """Open the app. Returns the exit code. An unreadable list is reported on stderr (exit code 2)."""
     try:
         library = Library.open(home, papers_yaml)
     except ReadtrackError as error:

@@ -1,4 +1,4 @@
-"""Which actions the footer of the list and the run offers now."""
+"""Decides which actions the footer of the library screen offers now."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Situation(NamedTuple):
     running: bool
     syncing: bool
     queued: bool
-    folded: bool  # the line has rows that are not shown
+    folded: bool  # the line hides nested rows
 
 
 def applies(now: Situation, action_id: str) -> bool:

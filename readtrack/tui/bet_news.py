@@ -1,4 +1,4 @@
-"""Reports the outcome of a bet when its run has ended."""
+"""Reports the outcome of a bet after its run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def told(shell: Shell, record: Record) -> list[tuple[str, str]]:
-    """The outcome of the bet on a run that has ended, for the status line."""
+    """The outcome of the bet on this ended run, as text for the status line."""
     try:
         decided = bets.BetBook(shell.library.home).settle([record.summary()])
     except ReadtrackError as error:

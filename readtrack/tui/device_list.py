@@ -1,4 +1,4 @@
-"""The devices that a run can use, from `readtrack devices`: it imports torch, and the app never does."""
+"""The devices that a run can use. They come from `readtrack devices`, because the app never imports torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TypeAlias
 from readtrack.errors import ReadtrackError
 from readtrack.text import one_line
 
-# (name, description) of each, the one first that "auto" takes.
+# (name, description) of each device. "auto" uses the first.
 Devices: TypeAlias = Sequence[tuple[str, str]]
 
 
 class DeviceList:
-    """`found` is None until `ask` has had its answer."""
+    """`found` is None until `ask` has returned."""
 
     def __init__(self) -> None:
         self.found: Devices | None = None
@@ -25,7 +25,9 @@ class DeviceList:
         self._child: subprocess.Popen[str] | None = None
 
     def ask(self) -> Devices:
-        """For a thread: the first time it takes seconds. Raises ReadtrackError with the child's message."""
+        """The devices. Call it in a thread, because the first call takes seconds. Raises ReadtrackError with
+        the child's message.
+        """
         with self._asking:
             if self.found is None:
                 self._child = subprocess.Popen(
@@ -39,7 +41,7 @@ class DeviceList:
             return self.found
 
     def leave(self) -> None:
-        """The app ends; discard the answer."""
+        """Stop the child process when the app ends."""
         if self._child is not None:
             self._child.kill()
 

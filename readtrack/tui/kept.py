@@ -1,7 +1,7 @@
-"""The app's memory from one start to the next, in `cache/app.json`: the row that each list was left at,
-and whether a newcomer has chosen a list.
+"""State that the app keeps between starts, in `cache/app.json`: the last position in each list, and whether a
+new user has chosen a list.
 
-A missing or damaged file is treated as empty. If the file cannot be written, only this memory is lost.
+A missing or damaged file counts as empty. If the file cannot be written, only this state is lost.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from readtrack.errors import ReadtrackError
 from readtrack.home import Home, write_text
 
 _LARGEST = 64 * 1024  # bytes
-_LISTS = 20  # whose rows are remembered
+_LISTS = 20  # lists whose positions are kept
 
 
 class ListPosition(NamedTuple):
-    """A line of a list: its key there, and the subject that it has ("" for a section)."""
+    """A line of a list: its key and its subject ("" for a section)."""
 
     key: str
     subject: str
 
 
 def place(home: Home, list_path: Path) -> ListPosition | None:
-    """Where this list was left, None if that is not known."""
+    """The last position in this list, None if unknown."""
     match _read(home).get("rows"):
         case dict(rows):
             match rows.get(str(list_path)):
@@ -44,7 +44,7 @@ def keep_place(home: Home, list_path: Path, here: ListPosition) -> None:
 
 
 def has_chosen(home: Home) -> bool:
-    """Whether the reader has chosen between the list that ships and one of their own."""
+    """Whether the reader has chosen between the shipped list and their own."""
     return _read(home).get("chosen") is True
 
 

@@ -1,4 +1,4 @@
-"""News that the app passes on to its screens, as Textual messages."""
+"""Textual messages that the app sends to its screens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ReadingChanged(Message):
-    """A state, tags, a rating or a note."""
+    """A state, tags, a rating or a note changed."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class PapersChanged(Message):
 
 
 class ResultsChanged(Message):
-    """`Runs.results` was read again and differs."""
+    """`RunController.results` changed."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The palette: papers by any of their words, and actions by their names, each with its key."""
+"""The command palette: finds papers by their words, and actions by name, each with its key."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _KEY = 10  # columns
 
 
 class Palette(CommandPalette, Answering[None]):
-    """Textual's own, which ends the app when enter comes twice before it has closed, or a key that moves in
-    its list comes before that is drawn.
+    """Textual's palette without two crashes: a second enter before the palette has closed, and a cursor key
+    before its list has been drawn.
     """
 
     def _action_command_list(self, action: str) -> None:
@@ -43,12 +43,12 @@ class _Commands(Provider):
 
     @property
     def main(self) -> LibraryScreen | None:
-        """Only what can be done where the reader is: over a dialog, nothing."""
+        """The library screen; None over a dialog, where no action applies."""
         return self.screen if isinstance(self.screen, LibraryScreen) else None
 
 
 class Papers(_Commands):
-    """`flash`, `dao` or `attention need`: the paper that the filter would find first stands first."""
+    """Papers for queries such as `flash`, `dao` or `attention need`, in the order of the filter."""
 
     async def search(self, query: str) -> Hits:
         if self.main is None or not query.strip():
@@ -73,7 +73,7 @@ class Papers(_Commands):
 
 
 class Actions(_Commands):
-    """Every action that applies here."""
+    """Offers every action that applies here."""
 
     async def discover(self) -> Hits:
         for action in self._offered():
@@ -83,7 +83,7 @@ class Actions(_Commands):
         words, fuzzy = query.casefold().strip(), self.matcher(query)
         for action in self._offered():
             label = action.label.casefold()
-            # What it is called counts more than a paper, what it does counts less.
+            # A match in an action's name ranks above papers, a match in its description below.
             score = 1.0 if label.startswith(words) else 0.995 if words in label else 0.0
             score = score or (
                 0.3 if words in action.help.casefold() else 0.2 if fuzzy.match(label) > 0 else 0.0
@@ -103,7 +103,7 @@ class Actions(_Commands):
 
 
 def _described(action: Action) -> Content:
-    """`r         Run                Run the paper (quick budget).`"""
+    """A line such as `r         Run                Run the paper (quick budget).`"""
     keys = " ".join(map(shown_key, action.keys[:2]))
     label = action.label[:1].upper() + action.label[1:]
     return join((keys.ljust(_KEY), "bold $link"), text(f"{label:<18} "), (action.help, "$muted"))

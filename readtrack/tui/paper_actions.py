@@ -1,4 +1,4 @@
-"""Actions on one paper or run: copy, lineage, edits; and the reading statistics."""
+"""Actions on one paper or run (copy, lineage, edits), and the reading statistics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HINT = "enter goes to the paper, esc closes"
 
 
 def address(entry: Entry | None) -> str | None:
-    """The paper's first link, else the first in the row's text."""
+    """The paper's first link, or the first link in the row's text."""
     if entry is not None and entry.paper is not None and entry.paper.sources:
         return entry.paper.sources[0].url
     found = wording.links(entry.text) if entry is not None else []
@@ -67,7 +67,7 @@ def copy_abstract(shell: Shell) -> None:
 
 
 def open_pdf(shell: Shell) -> None:
-    """The paper's PDF, or its link if it has not been fetched."""
+    """Open the paper's PDF, or its link if the PDF has not been fetched."""
     paper = shell.entry.paper if shell.entry is not None else None
     if paper is None:
         shell.say("Choose one paper to open its PDF.")
@@ -95,7 +95,7 @@ def show_statistics(shell: Shell) -> None:
         page = Paged("Reading statistics", build, _HINT)
         shell.call_from_thread(shell.ask, page, partial(_chosen, shell))
 
-    shell.in_background("count what you have read", count)  # it reads the page counts of PDFs
+    shell.in_background("count what you have read", count)  # counting pages reads PDFs
 
 
 def show_edits(shell: Shell, run_id: str) -> bool:
@@ -118,7 +118,7 @@ def show_practice(
     try:
         bench = practice.bench(plugin)
     except NotAvailableError as error:
-        said = partial(wrapped, str(error))  # a sentence of the plugin's, too long for the status line
+        said = partial(wrapped, str(error))  # the plugin's explanation is too long for the status line
         shell.ask(Paged(f"{plugin}: nothing to write", said, "esc closes"))
     except ReadtrackError as error:
         shell.fail(f"read the exercises of {plugin}", error, "mend that line.")

@@ -1,4 +1,4 @@
-"""The run that the app manages: its process, and its record as the events come in."""
+"""Follows the app's current run: reads new events of its process and updates its record."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from readtrack.runs.events import Event, Outcome
     from readtrack.runs.launcher import Running, StopLevel
 
-_AT_ONCE = 2000  # events that are applied before the app gets its turn
-_BUSY = 0.05  # seconds that a key waits for a look in progress
+_AT_ONCE = 2000  # events applied at once before the app handles other work
+_BUSY = 0.05  # most seconds that a key waits for `look` to end
 
 
 class RunFollower:
-    """Call `look` after every `period` seconds until `ended`.
+    """Call `look` every `period` seconds until `ended`.
 
-    Looking reads files and, at the end of a run, ends the processes that it left behind: that is done in a
-    thread. `record` changes in the app's own.
+    `look` reads files in a thread. At the end of a run, it also ends the run's leftover processes there.
+    `record` changes only in the app's thread.
     """
 
     def __init__(self, process: Running, record: Record) -> None:
@@ -44,14 +44,14 @@ class RunFollower:
 
     @property
     def period(self) -> float:
-        """Seconds until the next look: longer while the child measures, so as not to disturb the measurement;
-        short again while a run is being stopped.
+        """Seconds until the next call of `look`. Longer during measurements, to avoid disturbing them, but
+        short while a run is being stopped.
         """
         measuring = self.record.phase == "benchmark" and not self.process.stop_level
         return 0.5 if measuring else 0.1
 
     async def look(self) -> bool:
-        """Look once; True if there is something new to show."""
+        """Read new events once. Returns whether there is something new to show."""
         events, outcome, whole = await asyncio.to_thread(self._read)
         if self._anew and self.record.job is not None:
             self.record, self._anew = Record.from_job(self.record.job, expected=self.record.expected), False
@@ -62,13 +62,13 @@ class RunFollower:
         return bool(events) or outcome is not None
 
     def catch_up(self) -> None:
-        """The first look, in a thread, before the run is shown."""
+        """Read the events for the first time, in a thread, before the run is shown."""
         events, outcome, whole = self._read()
         self._apply(events)
         self._end(outcome, whole)
 
     def cancel(self) -> StopLevel:
-        """Ask the run to stop, with more force each time; not while its end is being written."""
+        """Ask the run to stop, with more force each time, unless its end is already being written."""
         if self._polling.acquire(timeout=_BUSY):
             try:
                 return self.process.cancel()
@@ -77,15 +77,17 @@ class RunFollower:
         return self.process.stop_level or "asked"
 
     def _read(self) -> tuple[list[Event], Outcome | None, Record | None]:
-        """New events; the outcome if the run has ended; the whole record where the events do not tell so."""
+        """New events, the outcome if the run has ended, and the whole record if the events alone are not
+        enough.
+        """
         with self._polling:
             outcome = self.process.poll()
-        if self.process.attempt > self._attempt:  # it has started again elsewhere, and so have its events
+        if self.process.attempt > self._attempt:  # restarted elsewhere; its events start again
             self._attempt, self._anew = self.process.attempt, True
             self._reader = EventReader(self.process.folder)
         events = self._reader.read_new() if outcome is None else list(self._reader.read_rest())
         told = self.ended or any(event["event"] == "end" for event in events)
-        # Somebody else may have written the end while we were looking: the folder has the whole story.
+        # Another process may have written the end in the meantime. The folder has the complete record.
         return events, outcome, None if told or outcome is None else load(self.folder)
 
     def _apply(self, events: list[Event]) -> None:

@@ -25,25 +25,25 @@ class Shell(Protocol):
 
     @property
     def entry(self) -> Entry | None:
-        """The line that the details show and that keys act on."""
+        """The selected line, which the details show and which keys act on."""
 
     def say(self, *parts: object) -> None:
         """Show a line above the footer for a few seconds."""
 
     def fail(self, what: str, why: object, next_step: str) -> None:
-        """Report what could not be done, in three lines."""
+        """Report a failed action in three lines: what failed, why, and the next step."""
 
     def warn(self, message: str) -> None:
-        """Show a message over the screen; it is not markup."""
+        """Show a message over the screen, without interpreting markup."""
 
     def ask(self, dialog: Screen[T], answered: Callable[[T | None], None] | None = None) -> None:
-        """Open a screen over the others; `answered` gets its result."""
+        """Open a screen over the others. `answered` gets its result."""
 
     def post(self, news: Message) -> None:
-        """Pass a message of `tui.news` on to every open screen."""
+        """Send a message of `tui.news` to every open screen."""
 
     def in_background(self, what: str, work: Callable[[], None]) -> None:
-        """Run `work` in a thread and report an exception. It replaces work of the same name."""
+        """Run `work` in a thread and report exceptions. It replaces earlier work with the same name."""
 
     def reload(self) -> None:
         """Read the list again."""

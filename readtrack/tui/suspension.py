@@ -1,4 +1,4 @@
-"""Lending the terminal to another program: an editor, or a picture viewer."""
+"""Lends the terminal to another program: an editor or a picture viewer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class _TerminalGoneError(Exception):
 
 @contextmanager
 def suspended(shell: Shell) -> Iterator[None]:
-    """The app is back afterwards, whatever happened. Ctrl+C meanwhile is for what has the terminal, and does
-    not end the app. When the terminal is closed meanwhile, the program that has it gets the signal, and the
-    app stays away: its own handler, which asyncio calls next, ends it.
+    """Within this context, another program has the terminal. Afterwards the app always returns.
 
-    Raises SuspendNotSupported where there is no terminal to give.
+    Ctrl+C reaches the other program and does not end the app. If the terminal is closed, the other program
+    gets the signal, and the app does not return: its own handler, which asyncio calls next, ends it.
+
+    Raises SuspendNotSupported without a terminal.
     """
     gone = False
 
@@ -39,7 +40,7 @@ def suspended(shell: Shell) -> Iterator[None]:
     failure: Exception | None = None
     try:
         with shell.suspend():
-            # Textual comes back only where nothing is raised in here.
+            # Textual resumes only if nothing is raised inside its context.
             try:
                 yield
             except Exception as error:

@@ -1,4 +1,4 @@
-"""The sync that the app manages: its thread, and what it has reported so far."""
+"""The app's sync: its thread and its reports so far."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Syncing:
-    """Run `work` in a thread; in the app's own, call `take` until `ended`.
+    """Run `work` in a thread. In the app's thread, call `take` until `ended`.
 
-    papers   ids of what is requested
+    papers   ids of the requested papers
     states   the latest state of each paper
     now      the paper that is being fetched
-    notice   a word about the sync as a whole, until the next request
-    summary  how it ended; None while it runs, and where it could not even begin (`error`)
+    notice   a message about the whole sync, shown until the next request
+    summary  the result; None while the sync runs, and if it could not start (`error`)
     """
 
     def __init__(self, library: Library, papers: Sequence[str]) -> None:
@@ -36,18 +36,18 @@ class Syncing:
         self._events: queue.SimpleQueue[SyncProgress] = queue.SimpleQueue()
         self._outcome: SyncSummary | Exception | None = None
         self._cancel = threading.Event()
-        self._eta: tuple[float | None, float] = (None, 0.0)  # seconds that were left, and when
+        self._eta: tuple[float | None, float] = (None, 0.0)  # seconds left, and when estimated
         self._sync = Sync(library, self.papers, report=self._events.put, cancel=self._cancel)
 
     def work(self) -> None:
-        """To the end; nothing is raised, so that it ends in one place: `take`."""
+        """Run the whole sync. Exceptions are kept for `take` instead of raised."""
         try:
             self._outcome = self._sync.run()
         except Exception as error:
             self._outcome = error
 
     def cancel(self) -> None:
-        """It ends within a second; what has arrived stays."""
+        """Stop the sync within a second. Fetched files are kept."""
         self._cancel.set()
 
     @property
@@ -60,17 +60,17 @@ class Syncing:
 
     @property
     def done(self) -> int:
-        """Papers that have reached their last state."""
+        """The number of papers in a final state."""
         return sum(progress.state in FINAL for progress in self.states.values())
 
     @property
     def eta(self) -> float | None:
-        """Seconds until it is over, as far as known."""
+        """Estimated seconds until the end, or None."""
         left, at = self._eta
         return None if left is None or self.ended else max(1.0, left - (time.monotonic() - at))
 
     def take(self) -> set[str]:
-        """Take over what was reported; the papers of which something may have come."""
+        """Process the reported events. Returns the papers that may have new files."""
         outcome = self._outcome  # before the events: all of them precede the end
         moved: set[str] = set()
         while not self._events.empty():

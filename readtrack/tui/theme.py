@@ -1,4 +1,6 @@
-"""Colours and marks. No meaning depends on colour: every state has a mark of its own shape."""
+"""Colours and marks. No meaning depends on colour alone, because every state has a mark with its own
+shape.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def tone_style(tone: str) -> str:
 
 
 def verdict_mark(verdict: str, *, control: bool = False) -> tuple[str, str]:
-    """The verdict's sign, and its style. In a control neither verdict is good or bad news by itself."""
+    """The verdict's sign and style. In a control run, verdicts have no colour of good or bad."""
     sign, tone = marks.verdict("not judged" if control else verdict)
     return sign, _TONES[tone]
 
@@ -38,7 +40,7 @@ def state_style(state: str) -> str:
 
 
 def state_mark(state: State | None) -> tuple[str, str]:
-    """Sign and colour; a blank for a paper without a state."""
+    """The state's sign and colour; a blank for a paper without a state."""
     return (marks.STATES[state], state_style(state)) if state is not None else (" ", "")
 
 
@@ -139,7 +141,7 @@ PAPER = _theme(
     },
 )
 
-# For terminals of 256 colours: every colour is one of theirs, so that none is replaced by its neighbour.
+# For terminals with 256 colours. Every colour is in their palette, so that none is rounded to another.
 INK_256 = _theme(
     "ink-256",
     dark=True,
@@ -208,29 +210,29 @@ _OTHER = {"ink": "paper", "paper": "ink", "ink-256": "paper-256", "paper-256": "
 
 
 def other_theme(name: str) -> str:
-    """Swaps light and dark and keeps the number of colours."""
+    """The theme with light and dark swapped and the same number of colours."""
     return _OTHER.get(name, INK.name)
 
 
 def has_true_colour(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the terminal says that it shows any colour; else it is taken to have 256."""
+    """Whether the terminal reports true colour. Otherwise, 256 colours are assumed."""
     return environment.get("COLORTERM", "").casefold() in ("truecolor", "24bit")
 
 
 def starting_theme(environment: Mapping[str, str] = os.environ) -> str:
-    """READTRACK_THEME where it names a theme, else the dark one; in the colours that the terminal has."""
+    """The theme named by READTRACK_THEME, or the dark one, in the variant for the terminal's colours."""
     name = environment.get("READTRACK_THEME", "")
     name = name if name in THEMES else INK.name
     return name if has_true_colour(environment) or name.endswith("-256") else f"{name}-256"
 
 
 def no_colours(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether NO_COLOR is set, to any value."""
+    """Whether NO_COLOR is set (to any value)."""
     return bool(environment.get("NO_COLOR"))
 
 
 class Ascii(LineFilter):
-    """Draws with ASCII alone, as the very last step: no widget has to know."""
+    """Replaces all characters by ASCII as the last step of drawing, without changes in the widgets."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [
@@ -240,7 +242,9 @@ class Ascii(LineFilter):
 
 
 def wants_ascii(environment: Mapping[str, str] = os.environ) -> bool:
-    """READTRACK_ASCII=1 asks for it; the Linux console and serial terminals have no braille."""
+    """Whether to draw in ASCII: if READTRACK_ASCII=1, and on the Linux console and serial terminals, which
+    lack braille.
+    """
     asked = environment.get("READTRACK_ASCII", "")
     if asked:
         return asked not in ("0", "no", "false")

@@ -1,1 +1,1 @@
-"""Controllers: the sync, the runs, the question for breaks."""
+"""Controllers for the sync, runs, imports, notes and so on."""

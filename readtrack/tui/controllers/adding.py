@@ -1,4 +1,4 @@
-"""Adding a paper, attaching a PDF, importing a list."""
+"""Adds papers, attaches PDFs and chooses the list."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from readtrack.tui.widgets.outline import Entry
 
 _KEPT = "your list is set aside; b brings it back"
-_OFFERED = 9  # lists that were set aside, one for each digit
+_OFFERED = 9  # most lists to bring back, one for each digit key
 _EMPTY = 'title: "My papers"\nchecklist: []\npapers: {}\n'
 
 
 class ListController:
-    """All methods are for the app's own thread; what asks the network works in another."""
+    """Call all methods in the app's thread. Network requests run in another thread."""
 
     def __init__(self, shell: Shell, import_list: Callable[[], None]) -> None:
         self._shell = shell
@@ -39,7 +39,7 @@ class ListController:
         def take(line: str) -> None:
             from readtrack.sync.add import check_means_paper
 
-            check_means_paper(self._shell.library, line)  # a mistake is reported while the dialog is open
+            check_means_paper(self._shell.library, line)  # reports mistakes while the dialog is still open
             self._add(line.strip())
 
         hint = "A title, with a link if you have one; an arXiv id or a DOI. tab completes shipped papers."
@@ -49,7 +49,7 @@ class ListController:
         self._shell.ask(InputDialog("Add a paper to your list", hint, take, suggestions=suggestions))
 
     def put_on_list(self, entry: Entry | None) -> None:
-        """Put a paper that ships on the list; the cursor stays, so that the next one is near."""
+        """Put a shipped paper on the list. The cursor stays, so that the next paper is near."""
         if entry is None or entry.paper is None:
             self._shell.say("Choose a paper to put on your list.")
         elif not entry.off_list:
@@ -64,7 +64,7 @@ class ListController:
             from readtrack.sync.add import add
             from readtrack.transfer import list_history
 
-            # A library of this thread's own: the app's is read meanwhile.
+            # This thread needs its own library, because the app reads the other one at the same time.
             library = Library.open(self._shell.library.home, self._shell.library.named_list)
             try:
                 with list_history.recorded(library, f"{what} added to your list"):
@@ -118,13 +118,13 @@ class ListController:
     # The list
 
     def offer_list(self) -> None:
-        """Ask a newcomer once which list to begin with."""
+        """Ask a new user once which list to start with."""
         library = self._shell.library
         if library.shows_shipped_list and library.untouched and not kept.has_chosen(library.home):
             self.ask_for_list()
 
     def ask_for_list(self) -> None:
-        """Ask which list the reader wants; a list of theirs that another takes the place of is kept."""
+        """Ask which list the reader wants. If another list replaces theirs, theirs is kept in set-aside."""
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
         home, path = self._shell.library.home, self._shell.library.list_path
@@ -176,7 +176,7 @@ class ListController:
             self._bring_back()
 
     def _copy_list(self, *, ticks: bool) -> None:
-        """Make a copy of the list on screen the reader's; its ticks come along if the reader says so."""
+        """Copy the list on screen as the reader's own, with its ticks if `ticks`."""
         path = self._shell.library.list_path
         try:
             text = path.read_text(encoding="utf-8")
@@ -186,7 +186,7 @@ class ListController:
             self._change_list(text if ticks else without_ticks(text))
 
     def _bring_back(self) -> None:
-        """Ask which of the lists that were set aside, if there are several."""
+        """Bring back a list from set-aside. If there are several, ask which one."""
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
         aside = _set_aside(self._shell.library.home)[:_OFFERED]
@@ -202,7 +202,9 @@ class ListController:
         self._shell.ask(ChoiceDialog("Which list do you want back?", answers), chosen)
 
     def _change_list(self, new: str | Path | None) -> None:
-        """Make a text or a file the list; None: go back to the one that ships. An old one is set aside."""
+        """Make a text or a file the reader's list; None returns to the shipped list. The old list is set
+        aside.
+        """
         home = self._shell.library.home
         try:
             home.ensure()
@@ -226,18 +228,18 @@ class ListController:
 
 
 def _is_shipped(path: Path) -> bool:
-    """Whether it is the list that ships, or that of a clone of readtrack."""
+    """Whether this is the shipped list, or the list in a clone of readtrack."""
     return path == shipped() or (path.parent / "readtrack" / "__init__.py").is_file()
 
 
 def _set_aside(home: Home) -> list[Path]:
-    """The lists that others replaced, the latest first: a file's change time is when it was moved."""
+    """The replaced lists, newest first, by the change time of the file (the time when it was moved)."""
     found = (home.root / "set-aside").glob(f"{home.papers_yaml.stem}*{home.papers_yaml.suffix}")
     return sorted(found, key=lambda path: path.stat().st_ctime_ns, reverse=True)
 
 
 def _described(path: Path) -> str:
-    """`My papers, 13 rows, set aside on 2026-11-25`."""
+    """A description such as `My papers, 13 rows, set aside on 2026-11-25`."""
     from datetime import datetime
 
     day = datetime.fromtimestamp(path.stat().st_ctime).date().isoformat()

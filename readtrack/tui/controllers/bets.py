@@ -1,4 +1,6 @@
-"""Bets before a run: finds the claim without importing the plugin here, places the bet, starts the run."""
+"""Bets before a run: reads the claim without importing the plugin into the app, places the bet, starts the
+run.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,16 @@ if TYPE_CHECKING:
 
 
 class BetController:
-    """`start` begins a job, or queues it. All methods but `_work` are for the app's own thread."""
+    """`start` starts or queues a job. Call all methods except `_work` in the app's thread."""
 
     def __init__(self, shell: Shell, runs: RunController, start: Callable[[Job], None]) -> None:
         self._shell, self._runs, self._start = shell, runs, start
         self._reading = ""  # the paper whose claims are being read
 
     def bet(self, paper: str) -> None:
-        """Ask for a bet and start the run; or withdraw the bet on a run of this paper that has not ended."""
+        """Ask for a bet and start the run. If there is already a bet on a current run of this paper, offer to
+        withdraw it.
+        """
         if self._reading:
             self._shell.say(f"Still reading the claims of {self._reading}.")
             return
@@ -36,7 +40,8 @@ class BetController:
             self._ask_to_withdraw(open_bet)
             return
         self._reading = paper
-        # No worker of the app: its end would wait for the child process.
+        # A plain thread instead of a worker of the app, because the app's exit would wait for the child
+        # process.
         threading.Thread(target=self._work, args=(paper,), daemon=True).start()
 
     def _open(self, paper: str) -> bets.Bet | None:
@@ -54,7 +59,7 @@ class BetController:
                 inspection = examine(paper, library.home)
                 reason, claims = inspection.reason or "", inspection.claims
             on = bets.stake(claims)
-        except Exception as error:  # said to the reader: nobody looks at this thread
+        except Exception as error:  # shown to the reader, because the thread's error would be lost
             reason = str(error)
         self._tell(self._offer, paper, on, reason)
 
@@ -97,7 +102,7 @@ class BetController:
                 return
             try:
                 withdrawn = bets.BetBook(self._shell.library.home).withdraw(bet.run_id)
-            except ReadtrackError as error:  # the run may have ended meanwhile
+            except ReadtrackError as error:  # the run may have ended in the meantime
                 self._shell.say(str(error))
             else:
                 self._shell.say(present.withdrawn(withdrawn))

@@ -1,4 +1,6 @@
-"""The breaks of a paper's claims, found without importing the plugin here, chosen, and run."""
+"""Offers the breaks of a paper's claims, read without importing the plugin into the app, and runs the chosen
+one.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,20 @@ if TYPE_CHECKING:
 
 
 class BreakController:
-    """Asks for a paper's breaks one at a time; `choose` is for the app's own thread."""
+    """Reads the breaks of one paper at a time. Call `choose` in the app's thread."""
 
     def __init__(self, shell: Shell, choose_one: Callable[[str, tuple[Break, ...]], None]) -> None:
         self._shell = shell
         self._choose_one = choose_one
-        self._asked = ""  # the paper whose breaks are being looked for
+        self._asked = ""  # the paper whose breaks are being read
 
     def choose(self, paper: str) -> None:
         if self._asked:
             self._shell.say(f"Still reading the breaks of {self._asked}.")
             return
         self._asked = paper
-        # No worker of the app: its end would wait for the child process.
+        # A plain thread instead of a worker of the app, because the app's exit would wait for the child
+        # process.
         threading.Thread(target=self._work, args=(paper,), daemon=True).start()
 
     def _work(self, paper: str) -> None:

@@ -1,4 +1,4 @@
-"""The reader's list, written to a file of their choice."""
+"""Exports the reader's list to a file of their choice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A list that comes in, and the rows of the list that is there: what each of them means."""
+"""Imports lists, links rows to papers and removes rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEXT = "fix it and import again. Nothing was written."
 
 
 class ImportController:
-    """All methods are for the app's own thread; a list is read and written in another."""
+    """Call all methods in the app's thread. Lists are read and written in another thread."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
@@ -51,7 +51,7 @@ class ImportController:
         self._shell.in_background("read a list", work)
 
     def _own_library(self) -> Library:
-        """A library for a thread: the app's is read meanwhile."""
+        """A separate library for a thread, because the app reads its own at the same time."""
         return Library.open(self._shell.library.home, self._shell.library.named_list)
 
     def _show(self, made: ImportPlan) -> None:
@@ -103,7 +103,7 @@ class ImportController:
     # Rows
 
     def ask_for_link(self) -> None:
-        """Ask which paper the row under the cursor is."""
+        """Ask which paper the selected row means."""
         from readtrack.transfer.linking import known_papers
         from readtrack.transfer.matching import Matcher
         from readtrack.tui.screens.choose_paper import ChoosePaper
@@ -143,7 +143,7 @@ class ImportController:
         self._change(row, said, change)
 
     def ask_to_remove(self) -> None:
-        """Ask whether to remove the row under the cursor, with the rows inside it."""
+        """Ask whether to remove the selected row and the rows inside it."""
         from readtrack.transfer import linking
         from readtrack.tui.screens.ask import Choice, ChoiceDialog
 
@@ -167,7 +167,7 @@ class ImportController:
         self._shell.ask(ChoiceDialog(question, answers), answered)
 
     def _change(self, row: Row, said: str, change: Callable[[Library], None]) -> None:
-        """Change the row in the list, so that it can be undone."""
+        """Change the row in the list, with support for undo."""
         from readtrack.transfer import list_history
 
         library, words = self._shell.library, _words(row)

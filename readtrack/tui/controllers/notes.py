@@ -1,4 +1,4 @@
-"""Text that the reader edits: a paper's note, and files; in their own editor where there is one."""
+"""Edits notes and files, in the reader's editor if there is one."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class NotesController:
             self._shell.say("There is no note on ", (subject, "bold"), ".")
 
     def _run_editor(self, command: list[str]) -> bool:
-        """Give the terminal to an editor until it ends; False if it could not be started."""
+        """Lend the terminal to an editor until it ends. Returns False if the editor could not be started."""
         try:
             with suspended(self._shell), subprocess.Popen(command) as editor:
-                # Any thread may take the signal that the terminal has closed, and a wait without an end
-                # would keep this one from acting on it.
+                # Another thread may receive the signal of a closed terminal. Waiting without a timeout would
+                # keep this thread from handling it.
                 while (code := editor.poll()) is None:
                     time.sleep(0.05)
         except SuspendNotSupported:
@@ -85,7 +85,7 @@ class NotesController:
         from readtrack.tui.screens.note import NoteScreen
 
         try:
-            before = plain(self._shell.library.note(subject))  # an editor draws what it is given
+            before = plain(self._shell.library.note(subject))  # editors draw control sequences
         except ReadtrackError as error:
             self._shell.fail("open the note", error, "check the file's permissions.")
             return
@@ -117,7 +117,7 @@ class NotesController:
         self._shell.ask(NoteScreen(f"Note on {subject}", before), written)
 
     def edit_file(self, path: Path, line: int) -> None:
-        """Open a file in the reader's editor, or one that is there."""
+        """Open a file in the reader's editor, or in an installed one."""
         try:
             command = system.editor() or system.usual_editor()
         except ReadtrackError as error:

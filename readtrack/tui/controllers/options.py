@@ -1,4 +1,4 @@
-"""The dialog for a run with options: the last choices, and the devices that it offers."""
+"""Opens the dialog for a run with options, with the last choices and the available devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OptionsController:
-    """`start` is called with the paper and what the reader has chosen."""
+    """Calls `start` with the paper and the chosen options."""
 
     def __init__(self, shell: Shell, start: Callable[[str, Options], None]) -> None:
         self._shell = shell

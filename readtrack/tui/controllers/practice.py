@@ -1,4 +1,4 @@
-"""The checks of exercises that the app has running, and what they found, by paper."""
+"""The app's running checks of exercises and their results, by paper."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class PracticeDesk:
-    """One paper's desk, with the check that is running and the verdicts of the last one.
+    """One paper's desk, with the running check and the verdicts of the last check.
 
-    checked  when the file that was checked last had been saved, in nanoseconds
-    problem  why the last check failed to run, or ""
-    shown    whether the practice screen is open, so that results are not reported elsewhere
-    asked    whether the reader was asked whether the paper is implemented
+    checked  modification time of the last checked file, in nanoseconds
+    problem  the reason why the last check could not run, or ""
+    shown    whether the practice screen is open and shows the results
+    asked    whether the app has already offered to mark the paper as implemented
     """
 
     desk: Desk
@@ -40,7 +40,9 @@ class PracticeDesk:
 
 
 class PracticeController:
-    """Checks are runs of their own beside the run that is alive: they take seconds, and leave no folder."""
+    """Starts checks as separate runs in parallel to the current run. They take seconds and leave no
+    folder.
+    """
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
@@ -48,7 +50,9 @@ class PracticeController:
         self.cancelled = ""  # the paper whose check ended with the app
 
     def bench(self, paper: str) -> PracticeDesk:
-        """Raises NotAvailableError for a paper without exercises, ReadtrackError for unreadable ones."""
+        """The paper's desk. Raises NotAvailableError without exercises, ReadtrackError if they are
+        unreadable.
+        """
         from readtrack.practice.desk import Desk
 
         library = self._shell.library
@@ -96,7 +100,7 @@ class PracticeController:
             self._shell.post(news.PracticeChanged(bench.desk.paper))
 
     def _judged(self, bench: PracticeDesk, check: RunFollower, written: dict[str, str]) -> None:
-        """Write the verdicts down, and say them where the practice screen is closed."""
+        """Record the verdicts, and report them in the status line if the practice screen is closed."""
         desk = bench.desk
         try:
             settle(desk, check.record, written)
@@ -116,7 +120,7 @@ class PracticeController:
             bench.check.cancel()
 
     def leave(self) -> None:
-        """The app closes: checks end with it."""
+        """Stop all checks when the app closes."""
         from readtrack.runs.launcher import STOP_LEVELS
 
         for paper, bench in self._benches.items():
@@ -124,6 +128,6 @@ class PracticeController:
                 self.cancelled = paper
                 for _ in STOP_LEVELS:
                     check.cancel()
-                with suppress(OSError):  # nobody is left to tell
+                with suppress(OSError):  # the app is closing, so the error cannot be shown
                     check.process.poll()
                 shutil.rmtree(check.folder, ignore_errors=True)

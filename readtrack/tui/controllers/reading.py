@@ -1,4 +1,4 @@
-"""A paper's state, tags and rating, each of which can be taken back."""
+"""Changes a paper's state, tags and rating, with undo and redo."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ReadingController:
         self._shell = shell
 
     def subject(self, doing: str) -> str | None:
-        """The subject under the cursor, or None after saying why there is none."""
+        """The selected subject. Without one, shows the reason and returns None."""
         entry = self._shell.entry
         if entry is not None and entry.subject:
             return entry.subject
@@ -54,7 +54,7 @@ class ReadingController:
         )
 
     def _write(self, what: str, change: Callable[[], object]) -> bool:
-        """Change the journal; False after saying why that did not work."""
+        """Change the journal. On an error, shows the reason and returns False."""
         try:
             change()
         except ReadtrackError as error:
@@ -103,7 +103,7 @@ class ReadingController:
         hint = "Separate tags with spaces or commas. enter saves, esc goes back."
         before = "".join(
             f"{tag} " for tag in sorted(self._shell.library.tags(subject))
-        )  # the next one may follow
+        )  # ends with a space, so that the reader can type another tag
         self._shell.ask(InputDialog(f"Tags of {subject}", hint, edited, before))
 
     def _set_tags(self, subject: str, after: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""The report of the reader's home: written by a child process, so that drawing continues, then opened."""
+"""Writes the report of the reader's home in a child process and opens it in the browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ReportController:
         self._left = False
 
     def write(self) -> None:
-        """Write the report and open it in the browser. Pressed again meanwhile: nothing."""
+        """Write the report and open it in the browser, unless it is already being written."""
         if self._child is not None:
             self._shell.say("The report is still being written.")
             return
@@ -38,7 +38,7 @@ class ReportController:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # Ctrl+C is the app's
+                start_new_session=True,  # so that Ctrl+C does not reach the child
             )
         except OSError as error:
             self._shell.fail("write the report", error.strerror, _NEXT)
@@ -48,7 +48,7 @@ class ReportController:
         self._shell.in_background("write the report", lambda: self._wait(child))
 
     def leave(self) -> None:
-        """The app ends: the report that is being written stays unfinished."""
+        """Stop writing when the app ends. The report stays unfinished."""
         self._left = True
         if self._child is not None:
             self._child.kill()

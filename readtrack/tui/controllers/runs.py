@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
 
 _LOOK_AGAIN = 10.0  # seconds
-_DRAW_EVERY = 0.2  # seconds; the run trains on the same processor
-_CLOCK = 2.0  # seconds after which the time is redrawn though the run says nothing
+_DRAW_EVERY = 0.2  # seconds between redraws, because the run trains on the same processor
+_CLOCK = 2.0  # seconds after which the elapsed time is redrawn without new events
 
 
 class RunController:
-    """`alive` is the run in progress; `waiting` are the queued jobs, which start one by one when it ends.
+    """`alive` is the run in progress. `waiting` are the queued jobs, which start one after another.
 
     results       summaries of all runs, newest first
     left_running  the paper whose run the reader let continue when they quit the app
-    All methods are for the app's own thread.
+    Call all methods in the app's thread.
     """
 
     def __init__(self, shell: Shell) -> None:
@@ -54,10 +54,10 @@ class RunController:
         self.left_running = ""
         self.leaving = False
         self._reported: set[str] = set()
-        self._asked: Job | None = None  # the run that was requested last
+        self._asked: Job | None = None  # the last requested run
 
     def start(self, job: Job) -> RunFollower | None:
-        """Run it now, or queue it while another run is in progress; the run, if it has started."""
+        """Start the job, or queue it while another run is in progress. Returns the run if it has started."""
         if self.alive is None:
             self._launch(job)
             return self.alive
@@ -77,7 +77,9 @@ class RunController:
         return None
 
     def _is_doubled(self, job: Job) -> bool:
-        """Whether the same run is in progress or queued, and was not requested twice in a row."""
+        """Whether the same run is in progress or queued, unless the reader has just requested it a second
+        time.
+        """
         asked, self._asked = self._asked, _request(job)
         known = [*self.waiting, *filter(None, [self.alive.record.job if self.alive is not None else None])]
         return asked != self._asked and self._asked in map(_request, known)
@@ -101,7 +103,9 @@ class RunController:
         self._change_queue(lambda jobs: [])
 
     def begin(self) -> None:
-        """Start the first queued run, unless one is in progress: then the queue continues by itself."""
+        """Start the first queued run. Does nothing while a run is in progress, because the queue then
+        continues itself.
+        """
         while self.alive is None and (job := self._next()) is not None:
             self._launch(job)
 
@@ -175,7 +179,7 @@ class RunController:
         self.begin()
 
     def cancel(self) -> None:
-        """Stop the run that is alive, with more force each time."""
+        """Stop the run in progress, with more force each time."""
         assert self.alive is not None
         level = self.alive.cancel()
         words = {
@@ -188,7 +192,9 @@ class RunController:
         self._shell.say((f"{signs.STOPPED} {level}  ", "bold $reading"), words[level], (more, "$muted"))
 
     def plain_run(self, plugin: str) -> RunSummary | None:
-        """The newest completed run without a break that judged a claim. A smoke run is too short."""
+        """The newest completed run without a break that judged a claim. Smoke runs are too short and do not
+        count.
+        """
         plain = (
             one
             for one in self.results
@@ -198,7 +204,7 @@ class RunController:
         return next((one for one in judged if one.budget != "smoke"), None)
 
     def baseline(self, plugin: str) -> Baseline:
-        """The reference for a run with a break: the newest plain run, else the shipped verdicts."""
+        """The reference for a run with a break: the newest plain run, or the shipped verdicts."""
         from readtrack.present.claims import Baseline
 
         plain = self.plain_run(plugin)
@@ -209,14 +215,14 @@ class RunController:
         shipped = self._shell.library.shipped_verdicts.get(plugin, [])
         return Baseline({one.claim: one.verdict for one in shipped}, "shipped", "the shipped verdicts")
 
-    # What the home folder knows of runs
+    # Runs in the home folder
 
     def look(self) -> None:
-        """End the runs whose process is gone, follow one that is alive, read the results."""
+        """Mark runs without a process as ended, follow a live one, and read the results."""
         self._shell.in_background("look for runs", self._reconcile)
 
     def look_again(self) -> None:
-        """Other terminals make runs too, and whole folders are copied from other machines."""
+        """Look again for runs of other terminals, and for folders copied from other machines."""
         if self.alive is None:
             self.look()
         else:
@@ -232,7 +238,7 @@ class RunController:
         reconcile(library.home, report=self._report)
         results = library.results(report=self._report)
         found = [self._attach(library.home.runs / one.run_id) for one in results if one.outcome is None]
-        # One of several is shown; the events of those on other machines are fetched all the same.
+        # Only one run is shown, but the events of all runs on other machines are fetched.
         self._alive_unseen = [process for process in found if process is not None]
         follower = None
         if self._alive_unseen:
@@ -248,7 +254,7 @@ class RunController:
         try:
             return attach(folder)
         except ReadtrackError as error:
-            if folder not in self._left_alone:  # runs are looked for more than once
+            if folder not in self._left_alone:  # do not follow a run that the reader has left
                 self._left_alone.add(folder)
                 self._shell.call_from_thread(self._shell.say, str(error))
             return None
@@ -257,7 +263,7 @@ class RunController:
         self._results_came(results)
         alive = [one.run_id for one in results if one.outcome is None]
         if alive and follower is None and self.alive is None:
-            # Its process has only just gone, or is not ours to see: look again until it is settled.
+            # The process has just ended, or is not visible to us. Look again until the state is clear.
             if self._unsettled is not None:
                 self._unsettled.stop()
             self._unsettled = self._shell.set_timer(_LOOK_AGAIN, self.look)
@@ -271,7 +277,9 @@ class RunController:
         self._find_queue()
 
     def _find_queue(self) -> None:
-        """Take over the runs queued before the app was closed. They wait until the user starts the queue."""
+        """Take over the runs that were queued before the app was closed. They wait until the user starts the
+        queue.
+        """
         found, new = self._queue.jobs(), not self.waiting
         self.waiting = found
         if found and new and self.alive is None:
@@ -290,7 +298,7 @@ class RunController:
         self._shell.in_background("read the results", read)
 
     def _report(self, problem: str) -> None:
-        """Name a run that cannot be read, once; called in a thread."""
+        """Report a run that cannot be read, once. Called in a thread."""
         if problem not in self._reported:
             self._reported.add(problem)
             self._shell.call_from_thread(self._shell.warn, one_line(problem))
@@ -332,9 +340,9 @@ class RunController:
         return f"{counted(len(self.waiting), 'queued run')} {are} for the next start."
 
     def leave_alone(self) -> None:
-        """The terminal is gone, or the app crashed: the run was not asked to stop."""
+        """Let the run continue after the terminal was closed or the app crashed."""
         if self.alive is not None and not self.leaving:
-            with suppress(ReadtrackError):  # no screen is left
+            with suppress(ReadtrackError):  # the error cannot be shown
                 self.alive.process.detach()
 
 

@@ -1,4 +1,4 @@
-"""The search of the filter and the palette: one full-text index, filled in the background."""
+"""Search for the filter and the palette, with one full-text index that is filled in the background."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ class SearchController:
         return FullText(self._shell.library.home)
 
     def changed(self) -> None:
-        """Read the list, abstracts and notes that changed; a search that comes meanwhile waits for it."""
+        """Index changed lists, abstracts and notes. A search at the same time waits for it."""
         library, self._index.ready = self._shell.library, False
         self._shell.in_background("read notes for the search", lambda: self._index.settle(library))
 
     def refresh(self) -> None:
-        """`changed`, and then PDFs, which may take a while."""
+        """Call `changed`, then index PDFs, which may take a while."""
         library, self._index.ready = self._shell.library, False
         self._shell.in_background("read notes and PDFs for the search", lambda: self._index.refresh(library))
 
     def find(self, text: str) -> tuple[Mapping[str, RankedMatch], str]:
-        """The matches, best first, and a remark: why there are none, or which word may be misspelt."""
+        """The matches, best first, and a remark: the reason why there are none, or a possibly misspelt
+        word.
+        """
         from readtrack.fulltext.searching import Matches, Search, doubt
 
         library = self._shell.library

@@ -19,7 +19,7 @@ _LOOK_EVERY = 0.2  # seconds
 
 
 class SyncController:
-    """`last` is the current or last sync; all methods are for the app's own thread."""
+    """`last` is the current or last sync. Call all methods in the app's thread."""
 
     def __init__(self, shell: Shell, search: SearchController) -> None:
         self._shell = shell
@@ -32,9 +32,9 @@ class SyncController:
         return None if self.last is None or self.last.ended else self.last
 
     def start(self, papers: Sequence[str], otherwise: str) -> None:
-        """Fetch what is missing of `papers`, or say `otherwise` if there are none.
+        """Fetch missing files of `papers`, or show `otherwise` if there are none.
 
-        While a sync is alive it is shown, and no other started.
+        If a sync is already running, show it instead of starting another.
         """
         from readtrack.tui.sync_task import Syncing
 
@@ -61,7 +61,7 @@ class SyncController:
             self.alive.cancel()
 
     def show(self) -> None:
-        """The page of the last sync."""
+        """Show the page of the last sync."""
         from readtrack.tui.screens.sync import SyncScreen
 
         if self.last is None:
@@ -77,7 +77,7 @@ class SyncController:
 
     def _look(self, syncing: Syncing) -> None:
         if not self._shell.is_running:
-            return  # its screens are gone already
+            return  # its screens have already been closed
         moved = syncing.take()
         if moved:
             self._search.changed()

@@ -1,4 +1,4 @@
-"""Small questions over the screen: pick one of a few answers by its key, or type a line."""
+"""Small dialogs: a question with a few answers, and a line of text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readtrack.tui.widgets.line_view import Line, LineView, join, text
 
 
 class Choice(NamedTuple):
-    """`key` is pressed for it; `help` says what happens then."""
+    """An answer: the `key` that chooses it, and `help`, which describes its effect."""
 
     key: str
     label: str
@@ -75,7 +75,7 @@ class ChoiceDialog(Dialog[str | None]):
 
 
 class _Completing(Input):
-    """Tab takes the suggestion, as the right arrow does."""
+    """An input in which tab accepts the suggestion, like the right arrow."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "complete", show=False)]
 
@@ -85,7 +85,7 @@ class _Completing(Input):
 
 
 class InputDialog(Dialog[None]):
-    """Passes the typed line to `take`. After an error the dialog shows it and keeps the line."""
+    """Passes the typed line to `take`. If `take` raises an error, the dialog shows it and keeps the line."""
 
     CSS_PATH: ClassVar = "ask.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]

@@ -1,4 +1,4 @@
-"""Dialog for a bet: the arm that wins and a probability. Shows the command."""
+"""Dialog for a bet: the winning arm and a probability. It also shows the equivalent command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.screens.run_options import Selector
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, wrapped
 
-_WIDTH = 70  # columns of the page: the dialog's width without its frame
+_WIDTH = 70  # columns of the page inside the dialog's frame
 _PERCENT = (50, 55, 60, 65, 70, 75, 80, 85, 90, 95, 99)
 _USUAL = "75 %"
 
@@ -62,7 +62,7 @@ class ChooseBet(Dialog[BetChoice | None]):
         self._show_command()
 
     def _lines(self, width: int) -> list[Line]:
-        """The claim's sentence, then each arm for the cursor, with its winning condition below."""
+        """The claim's sentence, then each arm as a line for the cursor, with its winning condition below."""
         lines = wrapped(self._on.sentence, width, "$muted", indent=1)
         for number, (arm, wins) in enumerate(present.options(self._on), 1):
             lines += [BLANK, Line(join(" ", (str(number), "bold $link"), "  ", (arm, "bold")), arm)]

@@ -1,4 +1,4 @@
-"""Dialog that chooses the ingredient to leave out of a run, and shows the command."""
+"""Dialog to choose the ingredient that a run leaves out. It also shows the equivalent command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.screens.run_options import Selector
 from readtrack.tui.widgets.line_view import BLANK, Line, LineView, join, wrapped
 
-_WIDTH = 70  # columns of the page: the dialog's width without its frame
+_WIDTH = 70  # columns of the page inside the dialog's frame
 _MOST_LINES = 12
 
 
@@ -63,7 +63,7 @@ class ChooseBreak(Dialog[BreakChoice | None]):
         self._show_command(self._breaks[0].name)
 
     def _lines(self, width: int) -> list[Line]:
-        """Each break as a name that the cursor can select, with its description below."""
+        """Each break as a selectable name, with its description below."""
         lines: list[Line] = []
         for number, one in enumerate(self._breaks, 1):
             key = str(number) if number <= 9 else " "

@@ -1,4 +1,4 @@
-"""Choose a paper by typing some of its words."""
+"""Dialog to choose a paper by typing some of its words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from readtrack.transfer.matching import alike
 from readtrack.tui.screens.dialog import Dialog
 from readtrack.tui.widgets.line_view import Line, LineView, join, text
 
-_MOST = 100  # papers that are listed
+_MOST = 100  # most papers listed
 _LINES = 10
 _PLACEHOLDERS = {
     False: "words of a title, an author, a year",
@@ -25,8 +25,8 @@ _PLACEHOLDERS = {
 
 
 class PaperChoice(NamedTuple):
-    """The papers that the row means from now on; none: it stays a row. `new`: the title, id or link of a
-    paper that readtrack does not know.
+    """The papers that the row means from now on; without papers it stays a plain row. `new` is the title, id
+    or link of a paper that readtrack does not know.
     """
 
     papers: tuple[str, ...]
@@ -34,8 +34,8 @@ class PaperChoice(NamedTuple):
 
 
 class ChoosePaper(Dialog[PaperChoice | None]):
-    """Returns the choice, or None on escape. Until something is typed, the order is: the row's papers,
-    candidates, no paper, and guesses by single words. So enter never accepts a guess.
+    """Returns the choice, or None on escape. Before the reader types, the order is: the row's papers,
+    candidates, no paper, guesses by single words. So enter never accepts a guess.
     """
 
     CSS_PATH: ClassVar = "choose_paper.tcss"
@@ -50,7 +50,7 @@ class ChoosePaper(Dialog[PaperChoice | None]):
         *,
         new: bool = False,
     ) -> None:
-        """new: also offer to make a new paper of what is typed, or of the row's words."""
+        """new: also offer to make a new paper from the typed text or the row's words."""
         super().__init__()
         self._new = new
         self._row = row
@@ -63,7 +63,7 @@ class ChoosePaper(Dialog[PaperChoice | None]):
         self._words = {id_: _words(paper) for id_, paper in papers.items()}
         self._input = Input(placeholder=_PLACEHOLDERS[new])
         self._page = LineView(self._lines)
-        self._page.can_focus = False  # what is typed goes into the input; arrows and enter come here
+        self._page.can_focus = False  # the input has the focus; it passes arrows and enter on
         self._page.styles.height = _LINES
 
     def compose(self) -> ComposeResult:
@@ -80,7 +80,7 @@ class ChoosePaper(Dialog[PaperChoice | None]):
 
     @property
     def _typed(self) -> str:
-        """What is searched for. One letter is not yet a word: j and k move the cursor elsewhere."""
+        """The search text. A single letter does not count, because j and k move the cursor in other lists."""
         typed = self._input.value.strip()
         return typed if len(typed) > 1 else ""
 
@@ -89,7 +89,7 @@ class ChoosePaper(Dialog[PaperChoice | None]):
         if not wanted:
             return [*dict.fromkeys((*self._first, *self._remarks, *self._papers))][:_MOST]
         found = [id_ for id_, words in self._words.items() if all(word in words for word in wanted)]
-        # What is named so stands before what only mentions it.
+        # Papers with this name come before papers that only mention it.
         return sorted(found, key=lambda id_: self._words[id_].find(" ".join(wanted)) % 10_000)[:_MOST]
 
     def _lines(self, width: int) -> list[Line]:

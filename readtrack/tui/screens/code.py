@@ -1,4 +1,4 @@
-"""A paper's own code: highlighted, next to its abstract, and the way to change it."""
+"""Shows a paper's code, highlighted and next to its abstract, and lets the reader edit a copy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ORIGINS = {
 
 
 class CodeScreen(Answering[None]):
-    """Shows one file of the plugin at a time; enter, escape and q go back."""
+    """Shows one file of the plugin at a time. Enter, escape and q go back."""
 
     CSS_PATH: ClassVar = "code.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (150, "-wide")]  # noqa: RUF012 (Textual's own declaration)
@@ -132,7 +132,7 @@ class CodeScreen(Answering[None]):
         self._show(CodeLine(self.files[(self.files.index(self.shown) + step) % len(self.files)], 1))
 
     def action_edit(self) -> None:
-        """Edit the reader's own copy at the line in view. A copy without changes is not kept."""
+        """Open the reader's copy in the editor at the visible line. An unchanged copy is deleted."""
         place = self.code.scroll_offset.y + 1
         inside = self.shown.relative_to(self.files[0].parent)
         try:
@@ -157,7 +157,7 @@ class CodeScreen(Answering[None]):
     def _read_again(self, inside: Path, line: int) -> None:
         self.shell.reload()
         found = self.shell.library.runnable().get(self.plugin.name)
-        if found is None:  # its file was moved away while this screen was open
+        if found is None:  # its file was moved while this screen was open
             self.shell.say(f"The plugin {self.plugin.name} is no longer there.")
             self.dismiss()
             return
@@ -207,13 +207,15 @@ class CodeScreen(Answering[None]):
         self._say(f"The shipped {self.plugin.name} runs again. Your copy is now {kept}.")
 
     def _say(self, words: str) -> None:
-        """Here, and on the status line of the screen below, where reloading left its own words."""
+        """Show the message here and on the status line of the screen below, whose own message came from
+        reloading.
+        """
         self.notify(words, markup=False)
         self.shell.say(words)
 
 
 def _highlighted(path: Path) -> list[Content]:
-    """The file's lines; plain where they cannot be highlighted."""
+    """The file's highlighted lines; plain lines if it cannot be highlighted."""
     try:
         code = plain(path.read_text(encoding="utf-8", errors="replace"))[:_LARGEST].expandtabs(4)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The base of all dialogs: one answer, and widgets that are there before they are drawn."""
+"""Base classes of all dialogs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from textual.screen import ModalScreen, Screen, ScreenResultType
 
 
 class Answering(Screen[ScreenResultType], Generic[ScreenResultType]):
-    """A screen that ends with an answer."""
+    """A screen that returns an answer."""
 
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
-        """The first answer counts: enter pressed twice must not close the screen below as well."""
+        """Accept only the first answer. Pressing enter twice must not close the screen below as well."""
         return super().dismiss(result) if self.app.screen is self else AwaitComplete()
 
 
 class Dialog(ModalScreen[ScreenResultType], Answering[ScreenResultType], Generic[ScreenResultType]):
-    """A screen over the screen.
+    """A screen over another screen.
 
-    Subclasses make their widgets in `__init__` and yield them in `compose`: keys and news may come between.
+    Subclasses create their widgets in `__init__` and yield them in `compose`, because keys and messages may
+    arrive in between.
     """

@@ -1,4 +1,4 @@
-"""Help: every key with its command-line twin, from the registry of actions; marks; the terms of claims."""
+"""The help screen: all keys with the equivalent commands, the marks, and the terms of claims."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Help(Dialog[None]):
     ]
 
     def __init__(self, *, words_first: bool = False, first: Sequence[Line] = ()) -> None:
-        """words_first: the reader looks at claims or benchmarks, whose terms they may not know. first: lines
-        that go before all others.
+        """words_first: begin with the terms, because the reader is looking at claims or benchmarks. first:
+        lines that go before all others.
         """
         super().__init__()
         self._words_first = words_first
@@ -60,7 +60,7 @@ def word_lines(width: int) -> list[Line]:
 
 
 def told(words: Mapping[str, str], width: int) -> list[Line]:
-    """A word a line, with its meaning next to it."""
+    """Lines with a term and its meaning next to it."""
     lines: list[Line] = []
     for word, meaning in words.items():
         first, *more = wrapped(meaning, width - 19)

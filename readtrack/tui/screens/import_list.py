@@ -1,4 +1,6 @@
-"""Bring a list in: name its file or paste it, look at what each row is, change that, and write it."""
+"""Imports a list: the reader names a file or pastes text, checks the paper of each row, and writes the
+list.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
 
 _LISTS = (".md", ".markdown", ".txt", ".bib", ".bibtex")
-_OFFERED = 8  # names below the path
+_OFFERED = 8  # most names shown below the path
 _MEANS = 34  # columns
 _SIGNS = {
     "matched": ("✓", "$good"),
@@ -60,7 +62,7 @@ _HELP_WIDTH = 60  # columns; fits the dialog on a screen of 80
 
 
 def completions(written: str) -> list[str]:
-    """The folders and lists whose path begins with what was written."""
+    """The folders and lists whose path begins with the typed text."""
     head, slash, tail = written.rpartition("/")
     folder = Path(f"{head}/" if slash else ".").expanduser()
     try:
@@ -75,7 +77,7 @@ def completions(written: str) -> list[str]:
 
 
 class _PathInput(Input):
-    """A pasted text of several lines is the list itself."""
+    """An input for a path. Pasted text of several lines is taken as the list itself."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "complete", show=False)]
 
@@ -84,7 +86,7 @@ class _PathInput(Input):
         self._take = take
 
     def _on_paste(self, event: events.Paste) -> None:
-        lines = event.text.replace("\r\n", "\n").replace("\r", "\n")  # terminals send what enter sends
+        lines = event.text.replace("\r\n", "\n").replace("\r", "\n")  # terminals paste CR
         if "\n" in lines.strip():
             event.stop()
             event.prevent_default()
@@ -152,9 +154,9 @@ class ListDialog(Dialog[incoming.Incoming | None]):
 
 
 class ImportScreen(Answering[tuple[Choices, bool] | None]):
-    """Returns the choices for the rows and whether to attach the PDFs that the list names; None on escape.
+    """Returns the choices for the rows, and whether to attach the PDFs that the list names; None on escape.
 
-    Nothing is written here. `choose_paper` asks for a paper of a row and passes it on.
+    The screen writes nothing. `choose_paper` asks for the paper of a row and passes it on.
     """
 
     CSS_PATH: ClassVar = "import_list.tcss"
@@ -203,7 +205,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
     def papers_of(self, row: ImportRow) -> tuple[str, ...]:
         return self._papers.get(row.line, row.papers)
 
-    # What is shown
+    # Display
 
     def _status_of(self, row: ImportRow) -> str:
         if row.line in self._left_out:
@@ -245,7 +247,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
 
     def _refresh_lines(self) -> None:
         counts = Counter(self._status_of(row) for row in self._plan.found)
-        # Each sign with its word, as nothing else on the screen explains them.
+        # Each sign with its word, because nothing else on the screen explains the signs.
         summary = Content("  ").join(
             join(_SIGNS[status], (f" {count} {status}", "$muted")) for status, count in counts.items()
         )
@@ -269,7 +271,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         self.list.rebuild()
         self._refresh_lines()
 
-    # What is done
+    # Actions
 
     def action_help(self) -> None:
         from readtrack.tui.screens.help import Help, told
@@ -298,14 +300,14 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
         self.app.push_screen(ChoosePaper(words, papers, self.papers_of(row), row.candidates), chosen)
 
     def _go_to_next_unsure(self, line: int) -> None:
-        """Below `line`, else from the top; the cursor stays where there is none."""
+        """Move to the next unsure row below `line`, or from the top. Without one, the cursor stays."""
         unsure = [one.line for one in self._plan.found if self._status_of(one) == "ambiguous"]
         target = next((one for one in unsure if one > line), unsure[0] if unsure else None)
         if target is not None:
             self.list.rebuild(target=target)
 
     def action_import_row(self) -> None:
-        """No paper; once more: as it was found."""
+        """Set the row to no paper. A second press restores the match."""
         row = self.row
         if row is not None:
             if row.line in self._papers:
@@ -335,7 +337,7 @@ class ImportScreen(Answering[tuple[Choices, bool] | None]):
             )
 
     def on_unmount(self) -> None:
-        self.app.clear_notifications()  # the reader has decided which PDFs to attach
+        self.app.clear_notifications()  # the reader has decided about the PDFs
 
     def action_import_write(self) -> None:
         self.dismiss((Choices(dict(self._papers), frozenset(self._left_out)), self._pdfs))

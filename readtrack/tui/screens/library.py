@@ -1,4 +1,4 @@
-"""The app's one big screen: the checklist at the left, a paper or a run at the right."""
+"""The main screen: the checklist on the left, a paper or a run on the right."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
 
 _FILTERS = ("", *(f"state:{state}" for state in STATES), "runnable")
-_INCONCLUSIVE = (None, "cancelled", "interrupted")  # these say nothing about the paper
+_INCONCLUSIVE = (None, "cancelled", "interrupted")  # outcomes without information about the paper
 _MESSAGE_SECONDS = 5.0
 _FADING_SECONDS = 2.0
-_WIDE = 100  # columns from which the list and the details stand side by side
+_WIDE = 100  # columns from which list and details are side by side
 
 
 class LibraryScreen(Screen[None]):
-    """Shows; what the reader does to a paper is in the app (`readtrack.tui.app`)."""
+    """Displays list and details. Actions on papers are in the app (`readtrack.tui.app`)."""
 
     AUTO_FOCUS = "#checklist"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (_WIDE, "-wide")]  # noqa: RUF012 (Textual's own declaration)
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("library"),
-        # While the filter is typed into, these move in the list below it.
+        # While the reader types into the filter, these keys move in the list below.
         Binding("down", "list_down", show=False),
         Binding("up", "list_up", show=False),
     ]
@@ -67,7 +67,7 @@ class LibraryScreen(Screen[None]):
         self._runs = runs
         self._syncs = syncs
         self.search = search
-        # Held here, because keys and news may come before the widgets are composed.
+        # Created here, because keys and messages may arrive before the widgets are composed.
         self._head = Static(id="head", markup=False)
         hint = "words, author:hinton, state:reading, tag:gpu"
         self.filter = Filter(self._filter_done, placeholder=hint, id="filter")
@@ -79,11 +79,11 @@ class LibraryScreen(Screen[None]):
         self._sync = Static(id="sync", markup=False)
         self._hints = Footer(id="hints", markup=False)
         self._under_cursor: Entry | None = None
-        self._elsewhere: Entry | None = None  # a paper that a link led to and no row has
+        self._elsewhere: Entry | None = None  # a paper without a row, opened by a link
         self._drawn: Entry | None = None
-        self._trail: list[str] = []  # subjects that a link led away from
+        self._trail: list[str] = []  # subjects from which the reader followed links
         self._results: dict[str, list[RunSummary]] = {}
-        self._narrowed_to = ""  # the filter's words that the list shows
+        self._narrowed_to = ""  # the filter text of the shown list
         self._message: Timer | None = None
 
     @property
@@ -92,8 +92,8 @@ class LibraryScreen(Screen[None]):
 
     @property
     def entry(self) -> Entry | None:
-        """The entry that the details show and the keys act on. Asked of the list itself: a key right after a
-        move must not act on the line before.
+        """The entry that the details show and that keys act on. Read from the list itself, so that a key
+        right after a move does not act on the previous line.
         """
         if self.checklist.entry is not self._under_cursor:
             self._under_cursor, self._elsewhere = self.checklist.entry, None
@@ -115,7 +115,7 @@ class LibraryScreen(Screen[None]):
 
     def on_mount(self) -> None:
         library = self._library
-        # Textual sets the class when the screen has been drawn once, with both panes.
+        # Textual sets the class only after the screen has been drawn once, with both panes.
         self.set_class(self.app.size.width < _WIDE, "-narrow")
         self.read_library(kept.place(library.home, library.list_path))
 
@@ -125,7 +125,7 @@ class LibraryScreen(Screen[None]):
             kept.keep_place(library.home, library.list_path, kept.ListPosition(here.key, here.subject))
 
     def read_library(self, left_at: kept.ListPosition | None = None) -> None:
-        """Show the library as it is now, after it was opened or reloaded."""
+        """Show the current library, after it was opened or reloaded."""
         library = self._library
         self.checklist.read(library.catalog, library.runnable(), left_at)
         self._narrowed_to = ""
@@ -133,17 +133,17 @@ class LibraryScreen(Screen[None]):
         self.paper.rebuild()
         self._refresh_lines()
 
-    # What is shown
+    # Display
 
     @on(news.ReadingChanged)
     def refresh_all(self) -> None:
-        """Draw everything that depends on states, tags, notes and results."""
+        """Redraw everything that depends on states, tags, notes and results."""
         self.checklist.rebuild()
         self.paper.rebuild()
         self._refresh_lines()
 
     def _refresh_lines(self) -> None:
-        """The lines around the panes."""
+        """Redraw the lines around the panes."""
         self._refresh_head()
         self._refresh_welcome()
         self.refresh_hints()
@@ -184,13 +184,13 @@ class LibraryScreen(Screen[None]):
         return paper_page.row_page(library, entry, width)
 
     def _put(self, widget: Static, content: Content) -> None:
-        """Change one of the lines around the panes, if it changes."""
+        """Update one of the lines around the panes if its content differs."""
         content = content.truncate(max(1, self.size.width - 2), ellipsis=True)
         if not isinstance(widget.content, Content) or not content.is_same(widget.content):
             widget.update(content, layout=False)
 
     def _refresh_welcome(self) -> None:
-        """An introduction, until the user marks something or has their own list."""
+        """Show an introduction until the user marks a paper or has their own list."""
         library = self._library
         self._welcome.display = library.shows_shipped_list and library.untouched
         if not self._welcome.display:
@@ -206,7 +206,7 @@ class LibraryScreen(Screen[None]):
 
     @on(news.QueueChanged)
     def refresh_hints(self) -> None:
-        """The footer: the most wanted actions that fit; help is never dropped."""
+        """Redraw the footer with the most important actions that fit. Help is never dropped."""
         places: set[Where] = {"library", "run" if self.looking else "list"}
         wanted = hints(places, partial(applies, self._situation()))
         self._put(self._hints, self._hints.fitting(wanted, self.size.width - 2))
@@ -248,7 +248,7 @@ class LibraryScreen(Screen[None]):
         return self.has_class("-on-run")
 
     def say(self, message: str | Content) -> None:
-        """A quiet line above the footer, for a few seconds."""
+        """Show a line above the footer for a few seconds."""
         self.clear_message()
         shown = text(message) if isinstance(message, str) else message
         self._put(self._status, shown)
@@ -266,7 +266,7 @@ class LibraryScreen(Screen[None]):
             self.refresh_strip()
 
     def refresh_strip(self) -> None:
-        """The line above the footer: the run's progress, while another page is shown."""
+        """Redraw the line above the footer, which shows the run's progress while another page is open."""
         if self._message is not None:
             return
         following = self._runs.alive
@@ -279,7 +279,7 @@ class LibraryScreen(Screen[None]):
             self._put(self._status, drawn_line(lambda: run_pages.strip(record, width)))
 
     def refresh_sync(self) -> None:
-        """The line of a sync that is alive."""
+        """Redraw the line of the running sync."""
         syncing = self._syncs.alive
         self._sync.display = syncing is not None
         if syncing is not None:
@@ -304,7 +304,7 @@ class LibraryScreen(Screen[None]):
             self.paper.rebuild()
 
     def papers_here(self) -> list[str]:
-        """The papers that the line under the cursor stands for, in the list's order."""
+        """The papers of the selected line (a row or a section), in the list's order."""
         entry = self.entry
         if entry is None:
             return []
@@ -323,7 +323,7 @@ class LibraryScreen(Screen[None]):
         self._refresh_lines()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A letter typed into the filter is a letter."""
+        """Disable letter keys as actions while the reader types into the filter."""
         return not (isinstance(self.focused, Input) and action in TYPING)
 
     # Panes
@@ -337,7 +337,7 @@ class LibraryScreen(Screen[None]):
         self.set_class(run, "-on-run")
         self.set_class(True, "-on-right")
         self.set_class(False, "-on-left")
-        # At once, and not when the pane has been drawn: the next key may be waiting already.
+        # Move the focus now instead of after drawing, because the next key may already be queued.
         self.set_focus(self.run_view.page if run else self.paper, scroll_visible=False)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
@@ -348,7 +348,7 @@ class LibraryScreen(Screen[None]):
         self.refresh_strip()
 
     def show_run(self, record: Record, folder: Path) -> None:
-        """Show a run at the right, and go there."""
+        """Show a run on the right and move the focus there."""
         self.run_view.show(record, folder, record.paper)
         self.go_right(run=True)
         self.clear_message()
@@ -384,7 +384,7 @@ class LibraryScreen(Screen[None]):
             self.say(f"{entry.plugin} has not been run yet.{more}")
 
     def _newest_run(self, plugin: str) -> str:
-        """The id of the newest run; that of one which has only just ended is not among the results yet."""
+        """The id of the newest run. A run that has just ended is not among the results yet."""
         ids = [one.run_id for one in self._results.get(plugin, [])[:1]]
         shown = self.run_view.record
         if shown is not None and shown.paper == plugin:
@@ -401,13 +401,14 @@ class LibraryScreen(Screen[None]):
         self.show_run(following.record, following.folder)
 
     def action_zoom(self) -> None:
-        # Only the two panes change: Textual alone would ask the rules for every widget in them as well.
+        # Only the two panes change. By itself, Textual would also apply the style rules to every widget
+        # inside them.
         self.set_class(not self.has_class("-zoomed"), "-zoomed", update=False)
         for pane in self.query("#left, #right"):
             self.app.stylesheet.apply(pane)
 
     def action_back(self) -> None:
-        """One step towards the plain list."""
+        """Go one step back towards the plain list."""
         if self.focused is self.filter:
             self.go_left()
             self._clear_filter()
@@ -446,7 +447,7 @@ class LibraryScreen(Screen[None]):
     def action_filter(self) -> None:
         self.remove_class("-zoomed")
         self.go_left()
-        self.filter.display = True  # at once: what is typed next goes there
+        self.filter.display = True  # now, so that the next typed letters go there
         self.set_focus(self.filter, scroll_visible=False)
 
     def action_state_filter(self) -> None:
@@ -463,7 +464,7 @@ class LibraryScreen(Screen[None]):
         self._narrow()
 
     def _narrow(self) -> None:
-        """Show what the filter asks for, at once: the next key may act on it."""
+        """Apply the filter immediately, because the next key may act on its result."""
         words = self.filter.value.strip()
         self.filter.display = bool(words) or self.focused is self.filter
         if words == self._narrowed_to:
@@ -476,7 +477,7 @@ class LibraryScreen(Screen[None]):
         self.refresh_hints()
 
     def _filter_done(self) -> None:
-        """Enter in the filter: the keys are the list's again."""
+        """Handle enter in the filter: return the focus to the list."""
         self.go_left()
         self._narrow()
 
@@ -493,7 +494,7 @@ class LibraryScreen(Screen[None]):
             self._open_run(target.run_id)
 
     def show_paper(self, subject: str) -> None:
-        """Go to a paper's details, from wherever the reader is."""
+        """Show a paper's details, from any screen."""
         self._follow(subject)
         self.go_right(run=False)
 
@@ -509,7 +510,7 @@ class LibraryScreen(Screen[None]):
             self._entry_changed()
             return
         paper = self._library.catalog.papers.get(subject)
-        if paper is not None:  # its facts are there, but no row names it
+        if paper is not None:  # the paper is known, but no row names it
             self._elsewhere = Entry(
                 "paper", f"?/{subject}", 0, paper.title, subject=subject, paper=paper, plugin=subject
             )
@@ -549,7 +550,7 @@ class LibraryScreen(Screen[None]):
             self._go_to(self._trail.pop())
 
     def open_run(self, run_id: str) -> None:
-        """Go to a run, and to its paper."""
+        """Show a run and select its paper."""
         run = next((one for one in self._runs.results if one.run_id == run_id), None)
         if run is not None and (self.entry is None or self.entry.plugin != run.paper):
             self._follow(run.paper)
@@ -563,7 +564,7 @@ class LibraryScreen(Screen[None]):
         folder, entry = self._library.home.runs / run_id, self.entry
 
         def show(record: Record) -> None:
-            if self.entry is entry:  # the reader may have gone on meanwhile
+            if self.entry is entry:  # the reader may have moved on
                 self.show_run(record, folder)
 
         def read() -> None:

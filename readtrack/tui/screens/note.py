@@ -1,4 +1,4 @@
-"""A small editor for a note, where no $EDITOR is set."""
+"""A small editor for notes, used if $EDITOR is not set."""
 
 from __future__ import annotations
 

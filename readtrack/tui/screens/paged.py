@@ -1,4 +1,4 @@
-"""A page over the screen: the lineage of a paper, the statistics of reading, two runs, a diff."""
+"""A page over the screen, for lineage, reading statistics, the comparison of two runs, or a diff."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Paged(Dialog[str | None]):
     def __init__(
         self, title: str, build: Build, hint: str, *, wide: bool = False, edits: Build | None = None
     ) -> None:
-        """edits: a page of its own for the diff, one key away; without it that key closes this page."""
+        """edits: the diff, shown on a second page; without it, the key for the diff closes this page."""
         super().__init__(classes="-wide" if wide else None)
         self._edits = edits
         self._title = Static(title, classes="question", markup=False)

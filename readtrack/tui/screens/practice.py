@@ -1,4 +1,4 @@
-"""A paper's exercises: their state at the left; task, hints and the last check at the right."""
+"""A paper's exercises: their state on the left; task, hints and the last check on the right."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from readtrack.tui.controllers.runs import RunController
     from readtrack.tui.shell import Shell
 
-_LOOK = 0.3  # seconds between two looks whether the file was saved
+_LOOK = 0.3  # seconds between two checks of the file's modification time
 
 
 class PracticeScreen(Answering[None]):
-    """Checks continue after the screen is closed; the controller keeps their results."""
+    """Shows the exercises. Checks continue after the screen is closed, and the controller keeps their
+    results.
+    """
 
     CSS_PATH: ClassVar = "practice.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 (Textual's own declaration)
@@ -56,7 +58,7 @@ class PracticeScreen(Answering[None]):
         self._practice, self._runs, self._notes = practice, runs, notes
         self._watching = True
         self._proof: Proof | None = None
-        self._tried = 0  # when the file with which the run was started by itself had been saved
+        self._tried = 0  # modification time of the file for which the run was last started automatically
         self._head = Static(id="practice-head", markup=False)
         self.list = LineView(self._exercises, id="practice-list")
         self.page = LineView(self._page, id="practice-page")
@@ -91,11 +93,11 @@ class PracticeScreen(Answering[None]):
     def on_resize(self) -> None:
         self._refresh_lines()
 
-    # What is shown
+    # Display
 
     @property
     def sheet(self) -> Sheet | None:
-        """The exercise under the cursor; None on the last line."""
+        """The selected exercise; None on the last line (speed and claims)."""
         target = self.list.target
         name = target.name if isinstance(target, PracticeTarget) else ""
         return next((sheet for sheet in self.desk.sheets if sheet.name == name), None)
@@ -136,7 +138,7 @@ class PracticeScreen(Answering[None]):
     # Saving, checking
 
     def _look(self) -> None:
-        """Check a file that was saved since the last check."""
+        """Check the file if it was saved after the last check."""
         if self._watching and self.desk.saved not in (0, self.bench.checked):
             self._practice.check(self.bench)
 
@@ -157,7 +159,7 @@ class PracticeScreen(Answering[None]):
         if self.desk.all_done and self._watching and self.bench.checked == self.desk.saved:
             self._prove_once()
 
-    # The reader's code in the paper's place
+    # Runs with the reader's code
 
     def _folder(self, record: Record) -> Path:
         return self.shell.library.home.runs / record.run_id
@@ -166,7 +168,7 @@ class PracticeScreen(Answering[None]):
         return proven(self.desk, self._folder(record))
 
     def _find_proof(self) -> None:
-        """The newest run with the reader's code."""
+        """Find the newest run with the reader's code."""
         alive = self._runs.alive
         if alive is not None and is_proof(alive.record.job, self.desk.paper):
             self._take(alive.record)
@@ -192,7 +194,9 @@ class PracticeScreen(Answering[None]):
             self._offer_implemented()
 
     def _prove_once(self) -> None:
-        """By itself, once for each state of the file, and not while another run is measured."""
+        """Start the run with the reader's code automatically, once for each saved version of the file, and
+        not while another run is in progress.
+        """
         if (self._proof is not None and self._proof.current) or self._tried == self.desk.saved:
             return
         self._tried = self.desk.saved

@@ -1,4 +1,4 @@
-"""The runs that wait for their turn: look at them, reorder them, take some out."""
+"""Shows the queued runs. The reader can reorder and remove them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class QueueScreen(Dialog[None]):
 
     @on(news.QueueChanged)
     def _refresh(self) -> None:
-        """A run has started or ended meanwhile."""
+        """Redraw after a run has started or ended."""
         self._page.rebuild(target=self._page.target)
 
     def _changed(self, run_id: str) -> None:
@@ -83,7 +83,7 @@ class QueueScreen(Dialog[None]):
             self._changed(self._runs.waiting[0].run_id if self._runs.waiting else "")
 
     def action_clear(self) -> None:
-        """X copies an arXiv id elsewhere, so ask before the queue is lost."""
+        """Ask before removing all runs, because X copies an arXiv id on other screens."""
         if not self._runs.waiting:
             return
 

@@ -1,4 +1,6 @@
-"""Run with options: device, precision, budget, which half, seed, settings; shows the command for it."""
+"""Dialog for a run with options: device, precision, budget, halves, seed, settings. Shows the equivalent
+command.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ class Options:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def checked(self) -> Options:
-        """The same with `fields` filled in. Raises ReadtrackError naming what does not fit."""
+        """A copy with `fields` filled in. Raises ReadtrackError that names the invalid option."""
         try:
             seed = int(self.seed)
         except ValueError as error:
@@ -60,7 +62,7 @@ class Options:
         return replace(self, fields=chosen)
 
     def command(self, paper: str) -> str:
-        """The same run on the command line."""
+        """The command for the same run."""
         words = ["readtrack", "run", paper]
         for name, value, usual in (
             ("device", self.device.strip(), "auto"),
@@ -81,11 +83,11 @@ class Options:
         try:
             return settings.words(self.settings)
         except ReadtrackError:
-            return [self.settings]  # the quotation is still being typed
+            return [self.settings]  # the closing quote has not been typed yet
 
 
 class Selector(Widget, can_focus=True):
-    """One of a few words, changed with left and right."""
+    """Selects one of a few words with the left and right arrows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "turn(-1)", show=False),
@@ -94,7 +96,7 @@ class Selector(Widget, can_focus=True):
     value: reactive[str] = reactive("")
 
     class Changed(Message):
-        """Another word was chosen."""
+        """The selection changed."""
 
     def __init__(self, words: tuple[str, ...], value: str, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -102,7 +104,7 @@ class Selector(Widget, can_focus=True):
         self.set_reactive(Selector.value, value if value in words else words[0])
 
     def offer(self, words: tuple[str, ...]) -> None:
-        """Other words; the chosen one stays if it is among them."""
+        """Replace the words. The current selection is kept if it is among them."""
         self._words = words
         self.value = self.value if self.value in words else words[0]
         self.refresh()
@@ -118,7 +120,7 @@ class Selector(Widget, can_focus=True):
         return join(chosen, (f"  {place} of {len(self._words)}", "$muted"))
 
     def action_turn(self, step: int) -> None:
-        # No wrap-around: one press too many to the left of smoke would select full.
+        # No wrap-around, because one press too many at smoke would select full.
         place = self._words.index(self.value) + step
         self.value = self._words[min(max(place, 0), len(self._words) - 1)]
         self.post_message(self.Changed())
@@ -144,13 +146,13 @@ class RunOptions(Dialog[Options | None]):
         plugins: Mapping[str, PluginRef] = MappingProxyType({}),
         places: Sequence[str] = (),
     ) -> None:
-        """`devices` are those of this machine; None: they come later (`offer_devices`). `plugins` tell which
-        settings the paper has. `places`: names of other machines.
+        """devices: this machine's devices; None if they come later (`offer_devices`). plugins: source of the
+        paper's settings. places: names of other machines.
         """
         super().__init__()
         self._paper = paper
         self._plugins = plugins
-        # Held here, because enter may come before the widgets are composed.
+        # Created here, because enter may arrive before the widgets are composed.
         self._budget = Selector(get_args(Budget), options.budget, id="budget")
         self._only = Selector((_BOTH, "experiment", "benchmark"), options.only, id="only")
         dtypes = ("auto", "float32", "bfloat16", "float16", "float64")
@@ -202,7 +204,7 @@ class RunOptions(Dialog[Options | None]):
         self._show_device()
 
     def offer_devices(self, devices: Devices) -> None:
-        """Only what there is can be chosen; "auto" is the first of them."""
+        """Offer the available devices. "auto" means the first of them."""
         self._descriptions = dict(devices)
         self._device.offer(("auto", *self._descriptions))
         self._show_device()
@@ -222,7 +224,7 @@ class RunOptions(Dialog[Options | None]):
     def action_start(self) -> None:
         try:
             options = self._chosen().checked()
-            if options.only != "benchmark":  # a benchmark has no settings; the run reports that
+            if options.only != "benchmark":  # a benchmark takes no settings; the run reports them
                 settings.check(options.fields["settings"], self._paper, self._plugins)
         except ReadtrackError as error:
             self._command.update(text(str(error), "$bad"))

@@ -1,4 +1,4 @@
-"""All runs: sorted, filtered, pinned, noted, made again, deleted, two of them compared."""
+"""The table of all runs: sort, filter, pin, annotate, repeat, delete and compare."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
 
 _ORDERS = ("newest", "paper", "verdict", "longest")
-# Each with the terminal width from which it is shown. `_cells` has the cells, in this order.
+# Each heading has the terminal width from which its column is shown. `_cells` returns the cells in this
+# order.
 _WIDE = 110  # columns
 _COLUMNS = (
     ("", 0),
@@ -53,7 +54,7 @@ _COLUMNS = (
 
 
 class _Kept(NamedTuple):
-    """A run's pin and note, cached so that drawing a line reads no file."""
+    """A run's pin and note, cached so that drawing a row reads no file."""
 
     pinned: bool
     note: str
@@ -119,11 +120,11 @@ class RunsScreen(Answering[str | Job | None]):
 
     @property
     def run(self) -> RunSummary | None:
-        """The one under the cursor."""
+        """The selected run."""
         target = self.list.target
         return next((run for run in self._all if PastRun(run.run_id) == target), None)
 
-    # What is shown
+    # Display
 
     def _shown(self) -> list[RunSummary]:
         found = [run for run in self._all if all(word in self._told(run) for word in self._words.split())]
@@ -196,7 +197,7 @@ class RunsScreen(Answering[str | Job | None]):
     def _say(self, *parts: object) -> None:
         self._status.update(join(*parts))  # type: ignore[arg-type]
 
-    # What is done
+    # Actions
 
     @on(LineView.Chosen)
     def _open(self, event: LineView.Chosen) -> None:
@@ -274,7 +275,7 @@ class RunsScreen(Answering[str | Job | None]):
         self._refresh_lines()
 
     def action_run_again(self) -> None:
-        """The same job again."""
+        """Run the same job again."""
         run = self.run
         job = store.load(self._folder(run.run_id)).job if run is not None else None
         if job is None:
@@ -284,7 +285,7 @@ class RunsScreen(Answering[str | Job | None]):
         self.dismiss(replace(job, run_id=fresh.run_id, created=fresh.created))
 
     def action_choose_run(self) -> None:
-        """Mark up to two runs; a third takes the place of the first."""
+        """Mark up to two runs. A third replaces the first."""
         run = self.run
         if run is None:
             return

@@ -33,7 +33,7 @@ class SyncScreen(Dialog[str | None]):
     def __init__(self, syncing: Syncing) -> None:
         super().__init__()
         self.syncing = syncing
-        # Held here, because news and keys may come before the widgets are composed.
+        # Created here, because keys and messages may arrive before the widgets are composed.
         self._page = LineView(self._lines)
         self._hint = Static(classes="hint", markup=False)
 

@@ -1,4 +1,4 @@
-"""Measurements as tables, and time over size as a chart."""
+"""Draws measurements as tables, and time over size as a chart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from readtrack.tui.widgets.table import Cell, table
 
 @gradual
 def benchmark(record: Record, width: int) -> Iterator[Lines]:
-    """A table per operation and mode, and a chart where there are several sizes."""
+    """A table for each operation and mode, and a chart if there are several sizes."""
     groups: dict[tuple[str, ...], list[VariantView]] = {}
     for row in map(measured, record.measurements):
         groups.setdefault((row.case, row.mode, row.dtype, row.device), []).append(row)
@@ -61,7 +61,7 @@ def _table(rows: Sequence[VariantView], width: int) -> list[Line]:
 
 
 def _bars(rows: Sequence[VariantView], width: int) -> list[Line]:
-    """Each variant's speed at each size as a bar that ends at a line, the ceiling of this machine."""
+    """A bar for each variant and size: its share of this machine's ceiling, which is drawn as a line."""
     shown = [row for row in rows if row.ceiling is not None]
     if not shown:
         return []
@@ -84,7 +84,7 @@ def _bars(rows: Sequence[VariantView], width: int) -> list[Line]:
 
 
 class _Column(NamedTuple):
-    """`cell` gives "" where there is nothing; a column of nothing is left out."""
+    """A column of the table. `cell` returns "" for an empty cell, and empty columns are left out."""
 
     name: str
     from_width: int
@@ -128,7 +128,7 @@ def _cells(row: VariantView, columns: Sequence[_Column]) -> Iterator[Cell]:
 
 
 def _scaling(rows: Sequence[VariantView], width: int) -> list[Line]:
-    """Time over the first axis that is a number, one line a variant, where all other axes stay the same."""
+    """A chart of time over the first numeric axis, with a line for each variant and all other axes fixed."""
     axis = next((name for row in rows for name in row.places), None)
     if axis is None:
         return []

@@ -1,4 +1,4 @@
-"""The reader's checklist as a tree: their order, wording, notes and nesting, with the state of every line."""
+"""The reader's checklist as a tree, in their order, wording and nesting, with the state of every line."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
     from readtrack.fulltext.searching import RankedMatch
     from readtrack.tui.kept import ListPosition
 
-_MOST = 300  # found papers that are shown
+_MOST = 300  # most matches shown
 _NOTHING = "No paper found. Try fewer or shorter words, or state:todo, tag:gpu, runnable."
 
 
 class Checklist(LineView):
-    """`found` narrows it to some subjects, the best first; `verdicts` marks papers with a past result.
+    """The tree. `found` narrows it to some subjects, best first. `verdicts` marks papers with past results.
 
-    moved  is called as soon as the cursor has moved, before the message comes: what shows the entry under it
-           is drawn in the same frame
+    moved  called as soon as the cursor has moved, before the message arrives, so that the details are drawn
+    in
+           the same frame
     """
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("checklist")
@@ -55,11 +56,11 @@ class Checklist(LineView):
         self._entries: list[Entry] = []
         self._by_key: dict[str, Entry] = {}
         self._below: dict[str, set[str]] = {"": set()}
-        self._counted: tuple[int, dict[str, Counter[State]]] = (0, {})  # as of a revision of the library
+        self._counted: tuple[int, dict[str, Counter[State]]] = (0, {})  # cached for a revision of the library
         self._places = EntryPlaces([])
         self.found: Mapping[str, RankedMatch] | None = None
         self._remark = ""
-        self._here = ""  # where the cursor was before nothing was found
+        self._here = ""  # the cursor's position before a search without matches
         self.verdicts: dict[str, str] = {}
 
     def _put_cursor(self, index: int) -> None:
@@ -67,8 +68,8 @@ class Checklist(LineView):
         self._moved()
 
     def read(self, catalog: Catalog, runnable: Iterable[str], left_at: ListPosition | None = None) -> None:
-        """Take over a new catalog; cursor and folds stay where their keys still exist. The first time the
-        cursor goes to where the list was left, else to the first row.
+        """Show a new catalog. Cursor and folds are kept if their keys still exist. The first time, the cursor
+        goes to `left_at`, or to the first row.
         """
         fresh = not self._entries
         self._runnable = set(runnable)
@@ -76,7 +77,7 @@ class Checklist(LineView):
         self._by_key = {entry.key: entry for entry in self._entries}
         self._below, self._counted = subjects(self._entries), (0, {})
         self._places = EntryPlaces(self._entries)
-        self._folded &= self._by_key.keys() | {OFF_LIST}  # a list may lack this section for a while
+        self._folded &= self._by_key.keys() | {OFF_LIST}  # this section may be missing temporarily
         if fresh:
             self._folded.add(OFF_LIST)
         first = next((entry.key for entry in self._entries if entry.kind == "row"), None)
@@ -85,7 +86,7 @@ class Checklist(LineView):
             self._return_to(left_at)
 
     def _return_to(self, place: ListPosition) -> None:
-        """Go back to a line, or to its subject where the list has changed since."""
+        """Return to a line, or to its subject if the list has changed."""
         entry = self._by_key.get(place.key)
         if entry is None or entry.subject != place.subject:
             entry = next((one for one in self._entries if one.subject == place.subject != ""), None)
@@ -95,7 +96,7 @@ class Checklist(LineView):
 
     @property
     def entry(self) -> Entry | None:
-        """The entry under the cursor."""
+        """The selected entry."""
         return self._by_key.get(str(self.target)) if self.target is not None else None
 
     def subjects_of(self, entry: Entry) -> set[str]:
@@ -103,7 +104,7 @@ class Checklist(LineView):
         return self._below[entry.key]
 
     def counts(self, entry: Entry | None = None) -> Counter[State]:
-        """How many subjects are in each state: in a section, or of the whole list."""
+        """The number of subjects in each state, in a section or in the whole list."""
         if self._counted[0] != self._library.revision:
             self._counted = self._library.revision, {}
         key, known = entry.key if entry is not None else "", self._counted[1]
@@ -112,16 +113,19 @@ class Checklist(LineView):
         return known[key]
 
     def narrow(self, found: Mapping[str, RankedMatch] | None, remark: str = "") -> None:
-        """Show only these subjects, in their context; None: everything. The cursor goes to the best of them.
+        """Show only these subjects with their context, or everything if None. The cursor goes to the best
+        match.
 
-        remark  what to say below them, or in their place where there are none
+        remark  text below the matches, or in their place if there are none
         """
         self.found, self._remark = found, remark
         self._here = str(self.target or self._here)
         self.rebuild(target=self._best() or self._here)
 
     def _best(self) -> str:
-        """The key of the best match; "" where no words make a difference and the cursor may stay."""
+        """The key of the best match; "" if the filter has no words that rank matches, so that the cursor
+        stays.
+        """
         if not self.found:
             return ""
         from readtrack.fulltext.words import spans
@@ -131,12 +135,12 @@ class Checklist(LineView):
         if wordless and self.entry is not None and self.entry.subject in self.found:
             return ""
         entries = [self._entries[index] for index in self._places.by_subject.get(subject, ())]
-        # A paper may stand in several rows: the one that says what was typed.
+        # A paper may be in several rows. Choose the row that contains the typed words.
         told = [entry for entry in entries if spans(entry.text, match.words)]
         return next((entry.key for entry in [*told, *entries]), "")
 
     def go_to_subject(self, subject: str) -> bool:
-        """Put the cursor on a paper, or a plugin that stands for none, unfolding what hides it."""
+        """Move the cursor to a paper, or to a plugin without a paper, and unfold its parents."""
         entry = next((entry for entry in self._entries if subject in (entry.subject, entry.plugin)), None)
         if entry is None:
             return False
@@ -147,7 +151,7 @@ class Checklist(LineView):
         return self.go_to(entry.key)
 
     def go_to_row(self, key: str) -> None:
-        """Put the cursor on a row of the list, unfolding what hides it."""
+        """Move the cursor to a row of the list and unfold its parents."""
         entry = next(
             (one for one in self._entries if one.kind == "row" and one.row and one.row.key == key), None
         )
@@ -222,7 +226,7 @@ class Checklist(LineView):
         return lines
 
     def _quiet_line(self, entry: Entry, width: int) -> Content:
-        """A row that was not found, around one that was."""
+        """A dimmed line for a row that is shown only as context of a match."""
         return Content.styled(self._line(entry, width).plain, "$muted")
 
     def _line(self, entry: Entry, width: int) -> Content:
@@ -245,7 +249,7 @@ class Checklist(LineView):
         sign = self._sign(entry)
         if match is not None:
             words = _pointed_out(words, match)
-            # Before the sign, where a long title does not push it out.
+            # Placed before the sign, so that a long title does not push it out.
             note = text(match.note, "$muted italic").truncate(width // 2, ellipsis=True)
             sign = join(note, "  ", sign) if note else sign
         indent = join("  " * entry.depth, self._arrow(entry))
@@ -263,8 +267,8 @@ class Checklist(LineView):
         return Content.styled(signs.FOLDED, "$muted") if self.is_folded(entry) else Content(" ")
 
     def _hidden(self, entry: Entry) -> Content:
-        """How many lines a folded one hides."""
-        if not self.is_folded(entry) or entry.key == OFF_LIST:  # that section shows its count at the right
+        """The number of lines that a folded entry hides."""
+        if not self.is_folded(entry) or entry.key == OFF_LIST:  # that section shows its count on the right
             return Content("")
         hidden = [other for other in self._entries if entry.key in other.parents]
         return Content.styled(f"  … {len(hidden)}", "$muted")
@@ -277,11 +281,13 @@ class Checklist(LineView):
         return Content.styled(f"{done}/{total} ", "$muted") if states else Content("")
 
     def _sign(self, entry: Entry) -> Content:
-        """At the right edge: the verdict of the run that says most, or that the paper can be run."""
+        """The sign at the right edge: the verdict of the most informative run, or the mark for runnable
+        papers.
+        """
         verdict = self.verdicts.get(entry.plugin)
         if verdict in marks.VERDICTS:
             return join(verdict_mark(verdict), " ")
-        if verdict == "completed":  # a run that judged nothing, its benchmark alone for example
+        if verdict == "completed":  # a run without verdicts, for example a benchmark only
             return join(verdict_mark("not judged"), " ")
         if verdict:
             return Content.styled("! ", "$bad")
@@ -291,7 +297,7 @@ class Checklist(LineView):
 
 
 def _pointed_out(words: Content, match: RankedMatch) -> Content:
-    """`words` with what was found in them marked."""
+    """`words` with the matches highlighted."""
     from readtrack.fulltext.words import spans
 
     for start, end in spans(words.plain, match.words):

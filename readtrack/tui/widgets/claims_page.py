@@ -1,4 +1,4 @@
-"""A run's claims as lines: those still to be judged, with their rules, and the outcome of the others."""
+"""Draws a run's claims: rules of the claims that are not judged yet, and verdicts of the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from readtrack.tui.widgets.line_view import BLANK, EMPTY, Line, heading, join, l
 
 
 def verdict_marks(record: Record) -> list[Content]:
-    """`✓ name` for each claim that was judged."""
+    """A part such as `✓ name` for each judged claim."""
     judged = [one for one in stated(record) if one.judged]
     signs = [verdict_mark(one.shown_verdict, control=_is_control(record)) for one in judged]
     return [join((f"{sign} {one.name}", style)) for one, (sign, style) in zip(judged, signs, strict=True)]
@@ -28,7 +28,7 @@ def _is_control(record: Record) -> bool:
 
 
 def short(record: Record, width: int) -> list[Line]:
-    """For the overview: each claim with its numbers, or with the rule that waits for them."""
+    """The claims for the overview, each with its numbers, or with its rule if it is not judged yet."""
     lines: list[Line] = []
     for one in stated(record):
         lines += ([BLANK] if lines else [heading("Claims")]) + _head(one, width, control=_is_control(record))
@@ -42,8 +42,8 @@ def short(record: Record, width: int) -> list[Line]:
 
 
 def page(record: Record, width: int, beside: Baseline | None = None) -> list[Line]:
-    """Each claim with the paper's figure, ours, and the rule that decides; of a run without the idea also
-    the outcome of the claim with it.
+    """The claims in full: the paper's figure, our numbers and the rule. For a run without the idea, also the
+    outcome with the idea (`beside`).
     """
     found = stated(record)
     if not found:
@@ -62,7 +62,7 @@ def page(record: Record, width: int, beside: Baseline | None = None) -> list[Lin
 def _condition(
     record: Record, found: list[StatedClaim], condition: str, width: int, beside: Baseline | None
 ) -> list[Line]:
-    """How this run differs from a plain one, and what its claims are compared with."""
+    """Lines on how this run differs from a plain run, and on the reference for its claims."""
     broken, edited = (record.job.broken, record.job.edited) if record.job is not None else ("", "")
     named = (one for claim in found if claim.claim is not None for one in claim.claim.breaks)
     takes_away = next((one.takes_away for one in named if one.name == broken), "")
@@ -81,7 +81,9 @@ def _condition(
 
 
 def _with_the_idea(one: StatedClaim, record: Record, beside: Baseline) -> Content:
-    """`plain run ✓ held   ✓ it fell`, or `✗ it did not fall` where the claim names the ingredient."""
+    """The outcome with the idea, such as `plain run ✓ held   ✓ it fell`. The second part says whether the
+    claim fell, if the claim names this break.
+    """
     verdict = beside.verdicts.get(one.name)
     if verdict is None:
         return EMPTY

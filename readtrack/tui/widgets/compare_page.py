@@ -1,4 +1,4 @@
-"""Two runs of one paper compared: claims, code, curves over each other, every measurement."""
+"""Draws the comparison of two runs of one paper: claims, code, common charts and measurements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STYLES = {"FASTER": "$good", "SLOWER": "$bad", "UNCLEAR": "$reading", "SAME": "
 
 
 def page(a: Record, b: Record, edits: Sequence[Edit], width: int) -> list[Line]:
-    """`a` is the earlier run; `edits` lead from its code to the code of `b`."""
+    """The page. `a` is the earlier run, and `edits` is the diff from its code to the code of `b`."""
     blocks = [
         _facts(a, b, width),
         _claims(a, b, width),

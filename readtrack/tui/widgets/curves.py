@@ -1,4 +1,4 @@
-"""Charts and their legends as coloured lines of a page."""
+"""Draws charts and their legends as coloured lines."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def drawn(rows: Sequence[chart.Row]) -> list[Line]:
 
 
 def legend(series: Sequence[Series], width: int, name: str = "", x: str = "") -> list[Line]:
-    """`name` is what is drawn, over the axis `x`. A course in time ends with its last value; of a curve over
-    learning rates or sizes, its range.
+    """The legend of the metric `name` over the axis `x`. A curve over steps gets its last value, a curve over
+    learning rates or sizes its range.
     """
     timed = is_timed(name, x, (place for one in series for place, _ in one.points))
     items: list[Content] = []
@@ -43,7 +43,7 @@ def legend(series: Sequence[Series], width: int, name: str = "", x: str = "") ->
 
 
 def _last_value(series: Series) -> str:
-    """`last 0.12`; for a curve that went astray, from which step on."""
+    """Text such as `last 0.12`. If the curve diverged, also the step from which on."""
     _, last = series.points[-1]
     if math.isfinite(last):
         return f"last {format_number(last)}"
@@ -53,7 +53,7 @@ def _last_value(series: Series) -> str:
 
 
 def _reach(series: Series) -> str:
-    """`0.12 to 0.9`."""
+    """The range, such as `0.12 to 0.9`."""
     finite = [value for _, value in series.points if math.isfinite(value)]
     ends = [format_number(end) for end in (min(finite), max(finite))] if finite else ["nan"]
     return " to ".join(dict.fromkeys(ends))

@@ -1,4 +1,4 @@
-"""Diffs of a plugin's files as lines."""
+"""Draws the diffs of a plugin's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line that the list is filtered by."""
+"""The input of the list's filter."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from textual.widgets import Input
 
 
 class Filter(Input):
-    """Calls `done` for enter. Keys that were typed behind enter, and came here because they were faster, go
-    to the app again: `/bert`, enter, `r` runs that paper however fast it is typed.
+    """Calls `done` on enter. Keys typed right after enter may still arrive here; they are passed on to the
+    app, so that `/bert`, enter, `r` runs the paper at any typing speed.
     """
 
-    # Textual's own lays out the whole screen for each letter, as if the line could grow.
+    # Textual's input lays out the whole screen for each letter, as if its size could change.
     virtual_size = Reactive(Size(0, 0), layout=False)
 
     def __init__(self, done: Callable[[], None], *, placeholder: str, id: str) -> None:  # noqa: A002

@@ -1,4 +1,4 @@
-"""The two lines above the list: counts by state, and what to press first."""
+"""The two lines above the list: counts by state, and an introduction with the first keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from readtrack.tui.widgets.line_view import join, pair, text
 
 
 def counts(of_state: Mapping[State, int], runnable: int, found: int | None, width: int) -> Content:
-    """The app's name, how many papers the filter found (if there is one), and the counts."""
+    """The app's name, the number of matches of the filter (if there is one), and the counts."""
     wide = width >= 108
     parts = [
         join(
@@ -35,7 +35,7 @@ def counts(of_state: Mapping[State, int], runnable: int, found: int | None, widt
 
 
 def welcome(runnable: int, width: int) -> Content:
-    """The introduction: what this is and which keys to press."""
+    """The introduction for a new user, with the first keys to press."""
     if width >= 114:
         what = f"{runnable} of these papers can run on this machine.   "
         keys = {"run": "runs the selected one", "code": "its code", "own_list": "your own list"}

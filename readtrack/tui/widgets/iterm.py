@@ -1,7 +1,8 @@
-"""A picture with all its pixels in terminals that speak iTerm2's protocol (iTerm2, WezTerm).
+"""Shows a picture in full resolution in terminals with iTerm2's protocol (iTerm2, WezTerm).
 
-They draw it where the cursor is, over a page that knows nothing of it and scrolls. So it gets the whole
-terminal until the reader is done with it. See "Inline Images Protocol" in iTerm2's documentation.
+These terminals draw a picture at the cursor, independently of the app's page, which may scroll. Therefore the
+picture gets the whole terminal until the reader closes it. See "Inline Images Protocol" in iTerm2's
+documentation.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from readtrack.tui.widgets.picture import opened
 if TYPE_CHECKING:
     from readtrack.tui.shell import Shell
 
-_SHARP = 1600  # pixels of the longer side: small pictures are enlarged here, so that their pixels stay sharp
+_SHARP = 1600  # pixels of the longer side; small pictures are enlarged so that their pixels stay sharp
 _OTHER_SCREEN, _BACK = "\x1b[?1049h\x1b[2J\x1b[H", "\x1b[?1049l"
 
 
 def is_spoken(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the terminal says that it is one of those, through ssh too; behind tmux or screen none does."""
+    """Whether the terminal identifies itself as one of these, also through ssh. Behind tmux or screen it does
+    not.
+    """
     if environment.get("TMUX") or environment.get("STY"):
         return False
     named = environment.get("TERM_PROGRAM") in ("iTerm.app", "WezTerm")
@@ -36,13 +39,15 @@ def is_spoken(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def show(path: Path, shell: Shell) -> bool:
-    """Until the reader presses enter; False in another terminal, and where there is nothing to show."""
+    """Show the picture until the reader presses enter. Returns False in other terminals or if there is no
+    picture.
+    """
     if path.suffix != ".png" or not is_spoken():
         return False
     columns, lines = shutil.get_terminal_size()
     try:
         picture = message(path, columns, lines - 2)
-    except Exception:  # a decoder of pictures from elsewhere
+    except Exception:  # an image decoder may raise anything
         return False
     try:
         with suspended(shell):
@@ -59,7 +64,7 @@ def show(path: Path, shell: Shell) -> bool:
 
 
 def message(path: Path, columns: int, lines: int) -> str:
-    """Escape sequence that draws a PNG as large as fits. Raises as `opened`."""
+    """The escape sequence that draws a PNG as large as fits. Raises the errors of `opened`."""
     from PIL.Image import Resampling
 
     whole = opened(path)

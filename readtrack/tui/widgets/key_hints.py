@@ -1,4 +1,4 @@
-"""Footers: the keys that a screen offers."""
+"""Footers with the keys of a screen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from readtrack.tui.widgets.line_view import join
 
 
 def key_hints(place: Where, width: int, *, enter: str = "") -> Content:
-    """All keys of `place`, over several lines if needed: `enter open   s sort   ...   esc back`.
+    """All keys of `place`, on several lines if needed, such as `enter open   s sort   ...   esc back`.
 
-    enter   what the enter key does, if anything
+    enter   the label of the enter key, "" without one
     """
     keys = [("enter", enter)] if enter else []
     keys += [(shown_key(one.keys[0]), one.label) for one in where(place)]
@@ -28,12 +28,12 @@ def key_hints(place: Where, width: int, *, enter: str = "") -> Content:
 
 
 class Footer(Static):
-    """One line of keys; a click on one presses it."""
+    """A line of key hints. Clicking a hint presses its key."""
 
-    _ends: tuple[tuple[int, str], ...] = ()  # where each hint ends, and its key
+    _ends: tuple[tuple[int, str], ...] = ()  # the end column of each hint, and its key
 
     def fitting(self, wanted: Iterable[Action], width: int) -> Content:
-        """The hints that fit, in order of rank."""
+        """The hints that fit, most important first."""
         shown, ends, used = [], [], 0
         for one in wanted:
             hint = join((shown_key(one.keys[0]), "bold $foreground"), " ", one.label)
@@ -47,5 +47,5 @@ class Footer(Static):
     def on_click(self, event: events.Click) -> None:
         key = next((key for end, key in self._ends if event.x <= end), None)
         if key is not None:
-            # From the app: a key that the screen itself sent would not come to the screen.
+            # Sent by the app, because a key that the screen itself sends would not reach the screen.
             self.app.call_later(self.app.simulate_key, key)

@@ -1,8 +1,8 @@
-"""Pictures with all their pixels, in terminals that speak Kitty's graphics protocol (Kitty, Ghostty).
+"""Shows pictures in full resolution in terminals with Kitty's graphics protocol (Kitty, Ghostty).
 
-The picture is sent once under a number. What the page then shows are placeholder characters, whose colour
-is that number and whose first accent is the line of the picture: the terminal puts the pixels there, wherever
-the page scrolls. See "Unicode placeholders" in the protocol's documentation.
+The picture is sent once with a number. The page then contains placeholder characters: their colour encodes
+the number, and their first combining mark encodes the line of the picture. The terminal replaces them by
+pixels, even when the page scrolls. See "Unicode placeholders" in the protocol's documentation.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _PLACEHOLDER = "\U0010eeee"
-# The protocol's accents for the numbers from 0: lines of a picture, of which there are few.
+# The protocol's combining marks for 0, 1, 2 and so on, enough for the lines of a picture.
 _ACCENTS = (
     "\u0305\u030d\u030e\u0310\u0312\u033d\u033e\u033f\u0346\u034a\u034b\u034c\u0350\u0351\u0352\u0357"
     "\u035b\u0363\u0364\u0365\u0366\u0367\u0368\u0369\u036a\u036b\u036c\u036d\u036e\u036f"
 )
-_FIRST = (0, 28)  # Kitty's first version that knows placeholders
+_FIRST = (0, 28)  # Kitty's first version with placeholders
 _CHUNK = 4096  # bytes of base64 in one message
-_CELL = 10  # pixels of a small picture for each column: it is enlarged here, so that its pixels stay sharp
+_CELL = 10  # pixels per column; small pictures are enlarged so that their pixels stay sharp
 
 
 def is_spoken() -> bool:
-    """Whether the terminal says that it is one of those; behind tmux or screen none does.
+    """Whether the terminal identifies itself as one of these. Behind tmux or screen it does not.
 
-    Call it in a thread: it asks the `kitty` program for its version, because older ones draw boxes.
+    Call it in a thread. It runs the `kitty` program to get its version, because older versions draw boxes.
     """
     if os.environ.get("TMUX") or os.environ.get("STY") or os.environ.get("NO_COLOR"):
         return False
@@ -48,7 +48,7 @@ def is_spoken() -> bool:
 
 @cache
 def _kitty_version() -> tuple[int, ...]:
-    """() where there is no such program, as on a machine that is reached by ssh."""
+    """Kitty's version; () without the program, for example over ssh."""
     try:
         said = subprocess.run(["kitty", "--version"], capture_output=True, text=True, timeout=2).stdout
     except (OSError, subprocess.SubprocessError):
@@ -58,7 +58,7 @@ def _kitty_version() -> tuple[int, ...]:
 
 
 def lines(image: Image, columns: int, height: int, send: Callable[[str], None]) -> list[Content]:
-    """`image` in the given columns and lines; what the terminal needs to know of it goes to `send`."""
+    """Placeholder lines for `image` in the given size. The picture itself is passed to `send`."""
     from PIL.Image import Resampling
 
     factor = -(-columns * _CELL // image.width)
@@ -70,7 +70,7 @@ def lines(image: Image, columns: int, height: int, send: Callable[[str], None]) 
     number = zlib.crc32(data + f"{columns} {height}".encode()) & 0xFFFFFF or 1
     send(_messages(number, columns, height, data))
     colour = Style(foreground=Color(number >> 16, number >> 8 & 0xFF, number & 0xFF))
-    first = _PLACEHOLDER + "{}" + _ACCENTS[0]  # its line, and the column 0; the rest count on from there
+    first = _PLACEHOLDER + "{}" + _ACCENTS[0]  # line, and column 0; the other columns follow
     return [
         Content.styled(first.format(accent) + _PLACEHOLDER * (columns - 1), colour)
         for accent in _ACCENTS[:height]
@@ -78,7 +78,7 @@ def lines(image: Image, columns: int, height: int, send: Callable[[str], None]) 
 
 
 def _messages(number: int, columns: int, height: int, data: bytes) -> str:
-    """Transmit (a=T) a PNG (f=100) for placeholders (U=1), and answer nothing (q=2)."""
+    """Messages that transmit (a=T) a PNG (f=100) for placeholders (U=1) without a reply (q=2)."""
     body = base64.standard_b64encode(data).decode("ascii")
     chunks = [body[start : start + _CHUNK] for start in range(0, len(body), _CHUNK)]
     head = f"a=T,U=1,f=100,t=d,q=2,i={number},c={columns},r={height},"

@@ -1,4 +1,4 @@
-"""A page of lines: scrolls, and moves a cursor over the lines that something can be done with."""
+"""A scrolling page of lines, with a cursor that moves over the lines with a target."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _P = ParamSpec("_P")
 
 
 class Line(NamedTuple):
-    """One line of the screen. `target` is what enter acts on; None: the cursor passes over the line."""
+    """One line of the screen. `target` is the value for enter; the cursor skips lines with None."""
 
     content: Content
     target: object | None = None
 
 
 class LazyLine:
-    """A line that is drawn when it becomes visible: of many thousands, few ever do."""
+    """A line that is drawn when it becomes visible, because few of many thousands ever do."""
 
     __slots__ = ("_content", "_draw", "target")
 
@@ -56,11 +56,11 @@ Build = Callable[[int], Lines]
 
 
 class GradualLines(Sequence[Line | LazyLine]):
-    """Lines that are made block by block: a long page shows its beginning before its end is made. Taking
-    the length, or iterating, makes all lines.
+    """Lines that are made block by block, so that the start of a long page is shown before the rest is made.
+    Taking the length, or iterating, makes all lines.
 
     made   the lines so far
-    whole  whether there are no more
+    whole  whether all lines have been made
     """
 
     def __init__(self, blocks: Iterable[Lines]) -> None:
@@ -72,7 +72,7 @@ class GradualLines(Sequence[Line | LazyLine]):
         try:
             block = next(self._blocks, None)
         except Exception:
-            self.whole = True  # a generator that failed has no more
+            self.whole = True  # a failed generator yields no more lines
             raise
         if block is None:
             self.whole = True
@@ -96,7 +96,7 @@ class GradualLines(Sequence[Line | LazyLine]):
 
 
 def gradual(page: Callable[_P, Iterator[Lines]]) -> Callable[_P, GradualLines]:
-    """Turn a generator of blocks into the page that they make."""
+    """Decorate a generator of blocks so that it returns a page."""
 
     @wraps(page)
     def made(*args: _P.args, **kwargs: _P.kwargs) -> GradualLines:
@@ -109,15 +109,15 @@ EMPTY = Content("")
 BLANK = Line(EMPTY)
 _TO_SPACES = str.maketrans("\n\t", "  ")
 _LABEL = 12  # columns for "control", "shortcut", ...
-_CONTEXT = 2  # lines that stay in view beyond the cursor
-_KEPT = 2000  # drawn lines that are kept
-_QUIET = 0.1  # seconds without a key, after which the rest of a long page is made
-_PATIENCE = 0.006  # seconds after which a page is drawn though more of it would be in view
-_SLICE = 0.008  # seconds that the rest of a page is made for between two frames
+_CONTEXT = 2  # lines kept in view beyond the cursor
+_KEPT = 2000  # most cached lines
+_QUIET = 0.1  # seconds without a key before the rest of a long page is made
+_PATIENCE = 0.006  # seconds after which an incomplete page is drawn
+_SLICE = 0.008  # seconds for making further lines between two frames
 
 
 class LineView(ScrollView, can_focus=True, inherit_bindings=False):
-    """Shows what a function makes for the page's width. The function is called again when that changes."""
+    """Shows the lines that `build` makes for a width, and calls it again when the width changes."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("list")
     COMPONENT_CLASSES: ClassVar[set[str]] = {"line-view--cursor"}
@@ -134,7 +134,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
     auto_links = False
 
     class Chosen(Message):
-        """Enter, or a click on the line under the cursor."""
+        """The reader pressed enter, or clicked the line under the cursor."""
 
         def __init__(self, page: LineView, target: object) -> None:
             self.page = page
@@ -146,7 +146,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
             return self.page
 
     class Moved(Message):
-        """The cursor is on another target."""
+        """The cursor moved to another target."""
 
         def __init__(self, page: LineView, target: object | None) -> None:
             self.page = page
@@ -161,33 +161,33 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         super().__init__(id=id)
         self._build: Build = build or (lambda width: [])
         self._built_for = 0
-        self._pending: object | None = None  # a target to go to as soon as there are lines
-        self.lines: list[Line | LazyLine] = []  # those that are made; the rest of a long page follows
+        self._pending: object | None = None  # a target to select as soon as there are lines
+        self.lines: list[Line | LazyLine] = []  # the lines made so far
         self.cursor: int | None = None
         self._stops: list[int] = []
         self._page = GradualLines([])
-        self._strips: dict[int, tuple[Content, tuple[object, ...], Strip]] = {}  # as they were drawn last
-        self._rest: Timer | None = None  # until more of the page is made
+        self._strips: dict[int, tuple[Content, tuple[object, ...], Strip]] = {}  # lines as last drawn
+        self._rest: Timer | None = None  # runs until the page is complete
 
     # Content
 
     @property
     def target(self) -> object | None:
-        """The target under the cursor, or the one it will be on as soon as there are lines."""
+        """The target under the cursor, or the one to select as soon as there are lines."""
         if self._pending is not None:
             return self._pending
         return None if self.cursor is None else self.lines[self.cursor].target
 
     @property
     def whole(self) -> bool:
-        """Whether the page is made to its end."""
+        """Whether all lines of the page have been made."""
         return self._rest is None
 
     def rebuild(self, *, target: object | None = None, top: bool = False) -> None:
         width = self.scrollable_content_region.width
         target = target or self._pending
         if width <= 0:
-            self._built_for = 0  # not on the screen yet: it is built when it is first drawn
+            self._built_for = 0  # not on the screen yet; built when first drawn
             self._pending = target
             return
         old = (self.lines, self.cursor, self.scroll_offset.y) if self._built_for == width else None
@@ -198,7 +198,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
             self.refresh()
 
     def _take_lines(self, width: int, target: object | None, top: bool, least: int) -> None:
-        """Have the page made: as far as it is seen, to the target, and at least so many lines."""
+        """Make lines up to the end of the view, up to the target, and at least `least` lines."""
         before = self.target
         self._built_for, self._pending = width, None
         wanted = target if target is not None else before
@@ -247,8 +247,8 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self._stops = [index for index, line in enumerate(self.lines) if line.target is not None]
 
     def _make_block(self) -> bool:
-        """Whether there was one more. What a plugin or a file brought may be anything: a page that cannot be
-        drawn says so, no more.
+        """Make the next block. Returns whether there was one. If drawing fails (data from plugins and files
+        may be anything), the page shows the error.
         """
         if self._page.whole:
             return False
@@ -261,16 +261,14 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         return True
 
     def _make(self, least: float) -> None:
-        """Have at least so many lines made, if there are as many."""
+        """Make at least `least` lines, if the page has that many."""
         if len(self.lines) < least and not self._page.whole:
             while len(self.lines) < least and self._make_block():
                 pass
             self._set_length(self._built_for)
 
     def _go_on(self) -> None:
-        """Make more of a long page: what is in view as soon as a frame was drawn, the rest when no key has
-        come for a while.
-        """
+        """Make more of a long page: visible lines after each frame, the rest while no key is pressed."""
         first, bottom, now = len(self.lines), self.scroll_offset.y + self._height, monotonic()
         while monotonic() < now + (_PATIENCE if len(self.lines) < bottom else _SLICE):
             if not self._make_block():
@@ -284,12 +282,12 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self._rest = None if self._page.whole else self.set_timer(_SLICE, self._go_on)
 
     def _stop_of(self, target: object | None, first: int = 0) -> int | None:
-        """The line of this target, from the stop with the number `first` on."""
+        """The index of the line with this target, searched from stop number `first`."""
         stops = (at for at in self._stops[first:] if self.lines[at].target == target)
         return None if target is None else next(stops, None)
 
     def _refresh_changed(self, lines: Lines, cursor: int | None) -> None:
-        """Draw again only what is in view and different from before."""
+        """Redraw only visible lines that have changed."""
         top = self.scroll_offset.y
         for index in range(top, top + self._height):
             now = self.lines[index] if index < len(self.lines) else BLANK
@@ -298,17 +296,17 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
                 self._refresh_line(index)
 
     def _set_length(self, width: int) -> None:
-        # The scroll bar is always there, so the length never moves anything else. Setting `virtual_size`
-        # itself would lay out the whole screen again: the dearest part of moving through the list.
+        # The scroll bar is always shown, so the length never moves anything else. Setting `virtual_size`
+        # itself would lay out the whole screen again, the most expensive part of moving through the list.
         self.set_reactive(LineView.virtual_size, Size(width, len(self.lines)))
-        if self._page.whole or self.scroll_offset.y:  # the bar is dear: not for a length that will grow
-            # As long as all is in view the bar is blank: no need to draw it again for each length.
+        if self._page.whole or self.scroll_offset.y:  # drawing the bar is slow: wait for the final length
+            # While everything is in view, the bar is blank and need not be redrawn for each length.
             self.vertical_scrollbar.window_virtual_size = max(len(self.lines), self._height)
         if self.scroll_offset.y > self.max_scroll_y:
             self._scroll(self.max_scroll_y)
 
     def go_to(self, target: object) -> bool:
-        """Put the cursor on `target`; False if no line has it."""
+        """Move the cursor to `target`. Returns False if no line has it."""
         self._make(math.inf)
         found = self._stop_of(target)
         if found is not None:
@@ -328,13 +326,13 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
     # Drawing
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """The lines of this part of the page, `crop.width` columns each.
+        """The strips of this part of the page, `crop.width` columns each.
 
-        Textual keeps lines by their place on the screen and makes all of them again when the page scrolls;
-        here a line is kept as long as it looks the same.
+        Textual caches lines by their position on the screen and makes all of them again when the page
+        scrolls. This cache keeps a line while it looks the same.
         """
         width, across = self.scrollable_content_region.width, self.region.width
-        if width != self._built_for:  # drawn before `on_resize` has come: no frame without lines
+        if width != self._built_for:  # drawn before `on_resize`; avoids an empty frame
             self._take_lines(width, self._pending, top=False, least=0)
         plain, filters, background = self.visual_style, self.get_line_filters(), self.background_colors[1]
         at_cursor = self._cursor_style()
@@ -354,14 +352,14 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         return drawn
 
     def render_line(self, y: int) -> Strip:
-        """One line in view; of its parts Textual reads which place in the page the mouse is over."""
+        """One visible line. Textual reads its metadata to find the page position under the mouse."""
         index = y + self.scroll_offset.y
         style = self._cursor_style() if index == self.cursor else self.visual_style
         strip = self._strip(self._content(index), self.scrollable_content_region.width, style)
         return strip.apply_offsets(0, index)
 
     def _content(self, index: int) -> Content:
-        """A line with the part that the mouse has selected."""
+        """A line with the mouse selection highlighted."""
         content = self.lines[index].content if index < len(self.lines) else EMPTY
         selection = self.text_selection
         if selection is not None and (span := selection.get_span(index)) is not None:
@@ -401,7 +399,9 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self._refresh_line(self.cursor)
 
     def _pick_up(self) -> None:
-        """Without a cursor, put it on the first stop in view. Nothing scrolls: the head of a page stays."""
+        """Without a cursor, put it on the first visible stop. Does not scroll, so the page's head stays in
+        view.
+        """
         if self.cursor is None and self._stops:
             first = bisect_left(self._stops, self.scroll_offset.y)
             if first < len(self._stops) and self._in_view(self._stops[first]):
@@ -437,7 +437,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
     def _reveal(self, index: int) -> None:
         top, height = self.scroll_offset.y, self._height
         context = min(_CONTEXT, (height - 1) // 2)
-        # The first stop brings along what stands above it: a heading is part of its list.
+        # At the first stop, also show the lines above it, such as a heading.
         wanted_top = 0 if self._stops and index == self._stops[0] and index < height else index - context
         if wanted_top < top:
             self._scroll(wanted_top)
@@ -448,11 +448,11 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
         self.scroll_to(y=max(0, min(y, self.max_scroll_y)), animate=False, immediate=True)
 
     def scroll_to_line(self, index: int) -> None:
-        """Bring a line to the top, as far as there is something below it."""
+        """Scroll a line to the top, unless the page ends before."""
         self._scroll(index)
 
     def _step(self, direction: int) -> None:
-        """To the next stop when it is in view or just out of it; else scroll towards it."""
+        """Move to the next stop if it is in view or just outside; otherwise scroll towards it."""
         top, height = self.scroll_offset.y, self._height
         self._make(top + height + 1 + _CONTEXT)
         visible = range(top, top + height)
@@ -467,7 +467,7 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
             self._scroll(top + direction)
 
     def _jump(self, lines: int) -> None:
-        """Scroll by `lines` and take the cursor along to the nearest stop."""
+        """Scroll by `lines` and move the cursor to the nearest stop."""
         target = (self.cursor if self.cursor is not None else self.scroll_offset.y) + lines
         self._make(self.scroll_offset.y + max(lines, 0) + self._height + _CONTEXT)
         self._scroll(self.scroll_offset.y + lines)
@@ -521,21 +521,21 @@ class LineView(ScrollView, can_focus=True, inherit_bindings=False):
                 self._move_to(index)
 
 
-# Helpers for those who make lines. Text from outside comes in here and is data: no markup, no control codes.
+# Helpers for making lines. They take text from outside as data, without markup or control codes.
 
 
 def text(value: object, style: str = "") -> Content:
-    """Plain text on one line. Spaces stay: they hold the parts of a line apart."""
+    """Plain text on one line. Spaces are kept, because they separate the parts of a line."""
     return Content.styled(plain(str(value)).translate(_TO_SPACES), style)
 
 
 def join(*parts: Content | tuple[object, str] | str) -> Content:
-    """Parts side by side; a tuple is (text, style)."""
+    """Join parts side by side; a tuple is (text, style)."""
     return Content("").join(text(*part) if isinstance(part, tuple) else part for part in parts)
 
 
 def undrawable(error: Exception, width: int) -> list[Line]:
-    """The line shown in place of lines that could not be made."""
+    """Lines with the error, shown in place of a page that could not be drawn."""
     why = f"{type(error).__name__}: {error}".rstrip(".")
     return [
         BLANK,
@@ -546,7 +546,7 @@ def undrawable(error: Exception, width: int) -> list[Line]:
 
 
 def drawn_line(draw: Callable[[], Content]) -> Content:
-    """The line that `draw` makes, or what went wrong with it."""
+    """The line that `draw` makes, or its error."""
     try:
         return draw()
     except Exception as error:
@@ -556,7 +556,7 @@ def drawn_line(draw: Callable[[], Content]) -> Content:
 def wrapped(
     value: Content | str, width: int, style: str = "", *, indent: int = 0, target: object | None = None
 ) -> list[Line]:
-    """Paragraphs wrapped to `width`, each line moved right by `indent`."""
+    """Paragraphs wrapped to `width`, each line indented by `indent`."""
     room = max(8, width - indent)
     contents = (
         [value]
@@ -572,7 +572,7 @@ def heading(words: str, more: str = "") -> Line:
 
 
 def labelled(label: str, value: Content | str, width: int, style: str = "") -> list[Line]:
-    """`label` in its own column, the value next to it however long it is; nothing for an empty value."""
+    """`label` in its own column and the wrapped value next to it; nothing for an empty value."""
     if not value:
         return []
     lines = wrapped(value, width, style, indent=_LABEL)
@@ -581,7 +581,7 @@ def labelled(label: str, value: Content | str, width: int, style: str = "") -> l
 
 
 def pair(left: Content, right: Content, width: int) -> Content:
-    """`left`, cut if it has to be, and `right` at the right edge."""
+    """`left`, cut if necessary, and `right` at the right edge."""
     if not right:
         return left.truncate(width, ellipsis=True)
     room = max(0, width - right.cell_length - 1)
@@ -589,7 +589,7 @@ def pair(left: Content, right: Content, width: int) -> Content:
 
 
 def beside(left: list[Line], right: list[Line], left_width: int, gap: int = 3) -> list[Line]:
-    """Two columns. Only lines of the left one can be targets."""
+    """Two columns of lines. Only lines of the left column can be targets."""
     rows = max(len(left), len(right))
     left = left + [BLANK] * (rows - len(left))
     right = right + [BLANK] * (rows - len(right))

@@ -1,4 +1,6 @@
-"""The checklist as a flat list of entries, and which of them are shown: pure functions over the catalog."""
+"""The checklist as a flat list of entries, and the choice of visible entries: pure functions over the
+catalog.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,17 @@ from typing import Literal, NamedTuple
 from readtrack.reading_list.catalog import Catalog, Note, Paper, Row, Section
 
 Kind = Literal["title", "note", "section", "row", "paper", "plugin"]
-OFF_LIST = "off-list"  # key of the section for what can be run and no row names
+OFF_LIST = "off-list"  # key of the section for runnable papers without a row
 
 
 class Entry(NamedTuple):
     """One line of the checklist.
 
-    key      unique path, such as `2/5/1`: keeps the cursor and the folds over a reload
-    parents  keys of what it stands in, the section first
-    subject  what a state belongs to: a paper's id, or `row:<key>`; "" for titles, notes, sections and rows
-             with several papers
-    plugin   the name to run it by: a paper's id, or that of a plugin which is not on the list
+    key      unique path, such as `2/5/1`, by which cursor and folds survive a reload
+    parents  keys of the enclosing entries, the section first
+    subject  the owner of a state: a paper's id, or `row:<key>`; "" for titles, notes, sections and rows with
+             several papers
+    plugin   the name for running it: a paper's id, or the name of a plugin that is not on the list
     """
 
     kind: Kind
@@ -34,7 +36,7 @@ class Entry(NamedTuple):
 
     @property
     def off_list(self) -> bool:
-        """Whether this is a paper that the list does not have."""
+        """Whether this paper is not on the list."""
         return self.paper is not None and self.row is None
 
     @property
@@ -43,8 +45,8 @@ class Entry(NamedTuple):
 
 
 def outline(catalog: Catalog, plugins: Collection[str]) -> list[Entry]:
-    """Everything in the reader's order. A row with one paper is that paper; several come below their row.
-    Papers and plugins that can be run and that no row names come last.
+    """All entries in the reader's order. A row with one paper is one entry; with several papers, they follow
+    the row. Runnable papers and plugins without a row come last.
     """
     entries = [Entry("title", "title", 0, catalog.title)]
     entries += [Entry("note", "note", 0, line) for line in catalog.note.splitlines() if line.strip()]
@@ -103,7 +105,7 @@ def _rows(
 
 
 def subjects(entries: Collection[Entry]) -> dict[str, set[str]]:
-    """Subjects that can have a state: below each entry's key, including its own; below "", the list."""
+    """Maps each entry's key to the subjects in and below it, and "" to those of the whole list."""
     found: dict[str, set[str]] = {"": set()}
     for entry in entries:
         below = found.setdefault(entry.key, set())
@@ -117,7 +119,7 @@ def subjects(entries: Collection[Entry]) -> dict[str, set[str]]:
 
 
 class EntryPlaces:
-    """Where entries are in the list, by their keys and by their subjects."""
+    """The positions of entries in the list, by key and by subject."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.by_key = {entry.key: index for index, entry in enumerate(entries)}
@@ -130,9 +132,9 @@ class EntryPlaces:
 def visible(
     entries: list[Entry], found: Iterable[str] | None, folded: Set[str], places: EntryPlaces | None = None
 ) -> list[Entry]:
-    """The visible entries: all that are not folded, or with a filter the matches in their context.
+    """The visible entries: all entries outside folds, or with a filter the matches and their context.
 
-    places  of these entries, where they are known: what was found is then looked up, not looked for
+    places  the positions of these entries, if known; they make finding the matches faster
     """
     if found is None:
         return [entry for entry in entries if folded.isdisjoint(entry.parents)] if folded else entries

@@ -1,4 +1,4 @@
-"""The details of a paper, a row or a section: pure functions from the library to lines."""
+"""Draws the details of a paper, a row or a section: pure functions from the library to lines."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 _SOURCE_NAMES = {"arxiv": "arXiv", "doi": "DOI", "pdf": "PDF", "page": "page"}
 AnyLine: TypeAlias = Line | LazyLine
 _READING_WIDTH = 92  # longer lines are hard to read
-_RECENT = 6  # results that are listed
+_RECENT = 6  # most results listed
 
 
 def paper_page(library: Library, entry: Entry, results: Sequence[RunSummary], width: int) -> list[AnyLine]:
-    """A paper, and the row that it alone answers."""
+    """The page of a paper, with its row if the row has only this paper."""
     assert entry.paper is not None
     paper, room = entry.paper, min(width - 1, _READING_WIDTH)
     blocks: list[Sequence[AnyLine]] = [
@@ -53,7 +53,7 @@ def paper_page(library: Library, entry: Entry, results: Sequence[RunSummary], wi
 
 
 def about_page(library: Library, paper: Paper, width: int) -> list[AnyLine]:
-    """The paper as the screen of its code shows it: problem, idea, result and abstract."""
+    """The short page next to the paper's code: problem, idea, result and abstract."""
     room = min(width - 1, _READING_WIDTH)
     blocks: list[Sequence[AnyLine]] = [
         wrapped(text(paper.title, "bold $heading"), room, indent=1),
@@ -64,7 +64,7 @@ def about_page(library: Library, paper: Paper, width: int) -> list[AnyLine]:
 
 
 def row_page(library: Library, entry: Entry, width: int) -> list[AnyLine]:
-    """A row without papers, or with several."""
+    """The page of a row with no paper or several papers."""
     assert entry.row is not None
     room = min(width - 1, _READING_WIDTH)
     head = wrapped(text(wording.words(entry.text), "bold $heading"), room, indent=1)
@@ -80,7 +80,7 @@ def row_page(library: Library, entry: Entry, width: int) -> list[AnyLine]:
 
 
 def plugin_page(library: Library, name: str, results: Sequence[RunSummary], width: int) -> list[AnyLine]:
-    """A plugin that no paper of the list stands for."""
+    """The page of a plugin without a paper on the list."""
     room = min(width - 1, _READING_WIDTH)
     found = library.runnable()[name]
     words = "Runnable plugin; not linked to a paper on your list."
@@ -93,7 +93,7 @@ def plugin_page(library: Library, name: str, results: Sequence[RunSummary], widt
 
 
 def section_page(library: Library, section: Section, inside: Sequence[str], width: int) -> list[AnyLine]:
-    """A section with how far the reader is in it; `inside` are its subjects."""
+    """The page of a section with the reader's progress. `inside` are its subjects."""
     room = min(width - 1, _READING_WIDTH)
     states = Counter(filter(None, map(library.shown_state, inside)))
     counts = [
@@ -136,7 +136,7 @@ def _title(library: Library, paper: Paper, width: int) -> list[Line]:
 
 
 def _standing(library: Library, subject: str, width: int, name: str = "") -> list[Line]:
-    """`● read since 2026-11-21   ★★★★☆   #gpu`."""
+    """State, rating and tags, such as `● read since 2026-11-21   ★★★★☆   #gpu`."""
     state, since = library.shown_state(subject), library.since(subject)
     parts = [
         text("not on your list", "$muted")
@@ -161,7 +161,7 @@ def _prose(title: str, words: str, width: int) -> list[Line]:
 
 
 def _contribution(paper: Paper, width: int) -> list[list[Line]]:
-    """The problem, the idea and the result, each a block."""
+    """The problem, the idea and the result, each as a block."""
     texts = {"Problem": paper.problem, "Idea": paper.idea, "Result": paper.result}
     return [_prose(title, words, width) for title, words in texts.items()]
 
@@ -183,7 +183,7 @@ def _results(library: Library, plugin: str, results: Sequence[RunSummary], width
         heading("Runs", f"{counted(len(results), 'run')}, enter opens one"),
         *own,
     ]
-    # Those that say something about the paper come first.
+    # Informative results come first.
     telling_first = sorted(results, key=lambda one: one.outcome not in (None, "completed"))
     for result in telling_first[:_RECENT]:
         lines += _result(result)
@@ -194,7 +194,7 @@ def _results(library: Library, plugin: str, results: Sequence[RunSummary], width
 
 
 def _own_code(library: Library, plugin: str, width: int) -> list[Line]:
-    """Warns that a plugin of the reader's hides the shipped one."""
+    """A warning if the reader's own plugin shadows the shipped one."""
     found = library.runnable().get(plugin)
     if found is None or not found.shadows:
         return []
@@ -245,8 +245,8 @@ def _result(result: RunSummary) -> list[Line]:
 
 
 def _shipped(library: Library, plugin: str, width: int) -> list[Line]:
-    """The verdicts over seeds that ship with readtrack: each claim in full, the effect with its range over
-    the seeds, and whether the controls did what controls must.
+    """The shipped verdicts: each claim in full, its effect with the range over seeds, and the results of null
+    runs and breaks.
     """
     found = library.shipped_verdicts.get(plugin, [])
     if not found:
@@ -289,7 +289,7 @@ def _papers(library: Library, row: Row) -> list[AnyLine]:
 
 
 def _reference(library: Library, paper_id: str, branch: str = "", *, again: bool = False) -> LazyLine:
-    """again: the paper stands above already, with its own ancestors."""
+    """A line of the lineage tree. again: the paper and its ancestors are already listed above."""
     return LazyLine(partial(_referred, library, paper_id, branch, again), Subject(paper_id))
 
 
@@ -308,7 +308,7 @@ def _referred(library: Library, paper_id: str, branch: str, again: bool) -> Cont
 
 
 def _lineage(library: Library, paper: Paper) -> list[AnyLine]:
-    """The tree of what the paper builds on, and the papers that build on it."""
+    """The tree of the paper's prerequisites, and the papers that build on it."""
     tree = ancestors(library.catalog, paper.id).below
     children = library.successors(paper.id)
     lines: list[AnyLine] = []
@@ -322,7 +322,7 @@ def _lineage(library: Library, paper: Paper) -> list[AnyLine]:
 
 
 def _sources(library: Library, paper: Paper, width: int) -> list[Line]:
-    """Where it can be had; the PDF that is here first."""
+    """The paper's sources, with the local PDF first."""
     lines = [heading("Sources")] if paper.sources else []
     pdf = library.pdf(paper.id)
     if pdf is not None:
@@ -346,7 +346,7 @@ def _web(addresses: Sequence[str], width: int) -> list[Line]:
 
 
 def _in_your_list(entry: Entry, width: int) -> list[Line]:
-    """The row in full, and its links: the list cuts what is long."""
+    """The row's full text and links, because the list cuts long rows."""
     if entry.kind != "row":
         return []
     words = wrapped(wording.words(entry.text), width, indent=1)

@@ -1,6 +1,7 @@
-"""Images as lines of half blocks: each character shows two pixels, one above the other; or as Kitty's.
+"""Images as lines of half blocks, with two pixels per character, or in Kitty's protocol.
 
-Decoding is slow next to drawing: call `load` in a thread. Pillow is imported here alone, when it is needed.
+Decoding is slow compared with drawing, so call `load` in a thread. Only this module imports Pillow, and only
+on use.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ _RAMP = " .:-=+*#%@"
 def load(
     path: Path, columns: int, *, ascii_only: bool = False, send: Callable[[str], None] | None = None
 ) -> list[Content]:
-    """The lines of an image, at most `columns` wide; a single line of text when it cannot be shown.
+    """The lines of an image, at most `columns` wide; a line of text if it cannot be shown.
 
-    send  writes to a terminal that shows pictures with all their pixels; None: it does not
+    send  writes to a terminal that shows pictures in full resolution; None for other terminals
     """
     try:
         whole = opened(path)
@@ -38,13 +39,13 @@ def load(
         if send is not None and not ascii_only:
             whole.thumbnail((_SHARPEST, _SHARPEST))
             return kitty.lines(whole, pixels.width, -(-pixels.height // 2), send)
-    except Exception as error:  # a decoder of pictures from elsewhere
+    except Exception as error:  # an image decoder may raise anything
         return [Content(f"cannot be shown: {error}")]
     return _ramp(pixels) if ascii_only else _half_blocks(pixels)
 
 
 def opened(path: Path) -> Image:
-    """A PNG in RGB. Raises ValueError at one that is too large, and whatever its decoder does."""
+    """The image of a PNG file in RGB. Raises ValueError if it is too large, and any error of the decoder."""
     from PIL import Image
 
     with Image.open(path, formats=("PNG",)) as image:
@@ -54,7 +55,7 @@ def opened(path: Path) -> Image:
 
 
 def _fitted(image: Image, columns: int) -> Image:
-    """As large as is comfortable: all of it in view, small ones enlarged by a whole factor."""
+    """The image resized to fit in view; small images are enlarged by an integer factor."""
     from PIL.Image import Resampling
 
     width, height = image.size

@@ -1,4 +1,6 @@
-"""The lines of the practice screen: the exercises, one of them in full, and the reader's code at work."""
+"""Draws the practice screen: the list of exercises, one exercise in full, and results with the reader's
+code.
+"""
 
 from __future__ import annotations
 
@@ -37,20 +39,20 @@ _TABLE = 70  # columns that the table of measurements needs
 
 
 class PracticeTarget(NamedTuple):
-    """An exercise; "" for the reader's code in the paper's place."""
+    """A line's target: an exercise, or "" for the results with the reader's code."""
 
     name: str
 
 
 class Proof(NamedTuple):
-    """A run with the reader's code. current: whether it had the file as it is now."""
+    """A run with the reader's code. current: whether it used the current version of the file."""
 
     record: Record
     current: bool
 
 
 def exercises(bench: PracticeDesk, proof: Proof | None, width: int) -> list[Line]:
-    """Each exercise in its order: sign, number, name; below it tries, time and hints."""
+    """The list of exercises: sign, number and name; below it attempts, time and hints."""
     desk = bench.desk
     found, current = desk.standings(), desk.current()
     lines: list[Line] = []
@@ -69,7 +71,7 @@ def exercises(bench: PracticeDesk, proof: Proof | None, width: int) -> list[Line
 
 
 def _mark(bench: PracticeDesk, sheet: Sheet, found: PracticeStanding) -> Mark:
-    """During a check as far as it has come."""
+    """The exercise's mark, updated during a check."""
     if bench.check is not None:
         judged = {event["name"]: event["outcome"] for event in bench.check.record.exercises}
         progress = bench.check.record.progress
@@ -81,7 +83,7 @@ def _mark(bench: PracticeDesk, sheet: Sheet, found: PracticeStanding) -> Mark:
 
 
 def head(bench: PracticeDesk, width: int, watching: bool) -> Content:
-    """`attention  ████░░  2 of 4   checks on saving   checking …`."""
+    """The heading, such as `attention  ████░░  2 of 4   checks on saving   checking …`."""
     found = bench.desk.standings().values()
     done, total = sum(one.passed is not None for one in found), len(found)
     filled = present.BAR * done // total
@@ -98,7 +100,7 @@ def head(bench: PracticeDesk, width: int, watching: bool) -> Content:
 
 
 def exercise(bench: PracticeDesk, sheet: Sheet, found: PracticeStanding, width: int) -> list[Line]:
-    """Task, hints opened so far, and the last check's message."""
+    """One exercise: its task, opened hints, and the message of the last check."""
     number = bench.desk.sheets.index(sheet) + 1
     lines = [heading(f"{number} {sheet.name}"), *wrapped(sheet.task, width, indent=1)]
     hints = [BLANK, *_hints(sheet, found, width)]
@@ -116,7 +118,7 @@ def exercise(bench: PracticeDesk, sheet: Sheet, found: PracticeStanding, width: 
 
 
 def _judged(event: ExerciseJudged, hints: list[Line], width: int) -> list[Line]:
-    """The last check in words, hints, and then its numbers, which may be many."""
+    """The message of the last check, hints, and then its numbers, which may be many."""
     mark = present.OUTCOMES.get(event["outcome"], present.OUTCOMES["failed"])
     told = (f"{mark.sign} {present.outcome(event)}", tone_style(mark.tone))
     found = list(present.details(event))
@@ -127,7 +129,7 @@ def _judged(event: ExerciseJudged, hints: list[Line], width: int) -> list[Line]:
 
 
 def _details(found: Iterable[present.PracticeLine], width: int) -> list[Line]:
-    """Sentences are wrapped, numbers in columns are cut."""
+    """The details of a check: sentences are wrapped, columns of numbers are cut."""
     lines: list[Line] = []
     for one in found:
         words = one.text.removeprefix("    ")
@@ -150,7 +152,9 @@ def _hints(sheet: Sheet, found: PracticeStanding, width: int) -> list[Line]:
 
 
 def at_work(bench: PracticeDesk, proof: Proof | None, width: int) -> Lines:
-    """The speed of the reader's code beside the paper's, and the verdicts on the claims with it."""
+    """Results with the reader's code: its speed compared with the paper's code, and the verdicts on the
+    claims.
+    """
     lines: list[Line | LazyLine] = [heading("Speed and claims with your code")]
     if proof is None:
         words = present.PROVES if bench.desk.all_done else present.PROVES_LATER

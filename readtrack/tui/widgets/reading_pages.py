@@ -1,4 +1,4 @@
-"""The lines of two pages: a paper's lineage as a tree, and what has been read."""
+"""Draws two pages: a paper's lineage as a tree, and reading statistics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROPOSED = 3
 
 
 def lineage(library: Library, paper: str, width: int) -> list[Line]:
-    """A paper's ancestors and descendants; enter goes to a paper."""
+    """The tree of a paper's prerequisites and successors. Enter goes to a paper."""
     lines: list[Line] = []
     above, below = ancestors(library.catalog, paper), descendants(library.catalog, paper)
     for title, tree in (("Builds on", above), ("Led to", below)):
@@ -37,7 +37,9 @@ def _branch(library: Library, branches: str, node: LineageNode) -> Line:
 
 
 def statistics(library: Library, found: Statistics, width: int) -> list[Line]:
-    """States by section, a year of days, streaks and pages, and what could be read next."""
+    """Reading statistics: states by section, a year of days, streaks, pages, and suggestions for what to read
+    next.
+    """
     lines = [
         Line(text(line, "$good" if number else "$muted"))
         for number, line in enumerate(heat_map(found, min(WEEKS, max(8, width - 5))))

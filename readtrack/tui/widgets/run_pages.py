@@ -1,4 +1,4 @@
-"""The pages of a run: pure functions from its record to lines."""
+"""Draws the pages of a run: pure functions from its record to lines."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _CELL_LIMIT = 1000  # characters
 _OPENED = {"image": ".png", "audio": ".wav"}
 _BUCKETS = 300  # most points of a curve; a wide terminal has fewer dots
 _WHOLE = 60  # most artifacts shown with their content
-_WHOLE_LINES = 1000  # stop after this many lines, so that keys stay fast
+_WHOLE_LINES = 1000  # stop after this number of lines, so that keys stay fast
 
 
-# The head: what runs, how far it is
+# The head: the job and its progress
 
 
 def title_line(record: Record, name: str, width: int) -> Content:
@@ -63,12 +63,12 @@ def title_line(record: Record, name: str, width: int) -> Content:
     left = join(what, "  ", (known, "$muted"))
     if left.cell_length + state.cell_length < width:
         return pair(left, state, width)
-    # What sets the run apart goes before how long it took.
+    # The condition comes before the duration.
     return pair(what, state if what.cell_length + state.cell_length < width else state[:1], width)
 
 
 def state_label(record: Record) -> Content:
-    """`▶ running 12 s` or `✓ completed in 14 s`."""
+    """The state, such as `▶ running 12 s` or `✓ completed in 14 s`."""
     took = format_duration(record.elapsed)
     if record.outcome is None:
         style = "$bad" if record.state == "not responding" else "$reading"
@@ -84,7 +84,9 @@ def state_label(record: Record) -> Content:
 
 
 def phase_line(record: Record, width: int) -> Content:
-    """`✓ import 2.1 s  ▶ train 4.0 s  · evaluate  · benchmark`; without times where it is narrow."""
+    """The phases, such as `✓ import 2.1 s  ▶ train 4.0 s  · evaluate  · benchmark`; without times in a narrow
+    window.
+    """
     whole = _phases(record, times=True)
     return whole if whole.cell_length <= width else _phases(record, times=False)
 
@@ -107,7 +109,7 @@ def _phases(record: Record, *, times: bool) -> Content:
 
 
 def progress_line(record: Record, width: int) -> Content:
-    """A bar with count, speed and load; without progress, why it ended or what it waits for."""
+    """A bar with count, speed and load. Without progress, the reason for the end or the current wait."""
     progress = record.progress
     if progress is None or progress.total <= 0:
         return pair(join(" ", _remark(record)), text(runs.load(record), "$muted"), width)
@@ -124,7 +126,7 @@ def progress_line(record: Record, width: int) -> Content:
 
 
 def strip(record: Record, width: int) -> Content:
-    """A live run in one line: `▶ adam  train 61%  about 4.0 s left`, and how to see it."""
+    """A live run in one line, such as `▶ adam  train 61%  about 4.0 s left`, with the key that shows it."""
     progress = record.progress
     how_far = text(record.phase or "starting", "$reading")
     if progress is not None and progress.total > 0:
@@ -139,7 +141,7 @@ def strip(record: Record, width: int) -> Content:
 
 
 def ending(record: Record) -> Content:
-    """The news that a run is over, with its first verdict."""
+    """The message that a run has ended, with its first verdict."""
     condition = f"  {record.job.condition}" if record.job is not None and record.job.condition else ""
     news = join(state_label(record), (record.paper, "bold"), (condition, "$reading"))
     if record.outcome != "completed":
@@ -166,8 +168,8 @@ def overview(
     log_scale: bool | None,
     all_curves: bool = False,
 ) -> Lines:
-    """Curves, claims and figures at one glance; two columns where there is room. `all_curves`: every curve,
-    small, side by side.
+    """The overview: curves, claims and numbers, in two columns if there is room. `all_curves` shows all
+    curves as small charts side by side.
     """
     if all_curves and record.curves:
         return _multiples(record, width, height, log_scale)
@@ -218,13 +220,13 @@ def _curves(record: Record, width: int, height: int, metric: int, log_scale: boo
 def curve(
     record: Record, name: str, index: int, count: int, width: int, height: int, log_scale: bool | None
 ) -> list[Line]:
-    """One metric with all its arms, about `height` lines: the names of both axes, chart, legend."""
+    """One metric with all its arms in about `height` lines: axis names, chart, legend."""
     series = _series(record, name, min(_BUCKETS, 2 * width))
     log_x, log = chart.wants_log_x(series), chart.wants_log(series) if log_scale is None else log_scale
     scale = {(True, False): "log scale", (False, True): "log x", (True, True): "log scale, log x"}
     notes = [f"{index + 1} of {count}" if count > 1 else "", scale.get((log, log_x), "")]
     x, y = record.axes.get(name, ("", ""))
-    named = " over " in name  # and the axis may be named more closely
+    named = " over " in name  # the plugin may give the axis a more exact name
     over = f" over {x or 'step'}" if not named and (x or not log_x) else ""
     notes[:0] = [y, f"x: {x}" if named and x and not name.endswith(f" over {x}") else ""]
     title = join(" ", (name, "bold"), (over, "$muted"), "  ", (" · ".join(filter(None, notes)), "$muted"))
@@ -233,12 +235,14 @@ def curve(
     return [Line(title), *drawn(rows), *below]
 
 
-_SMALL = (38, 9)  # columns and lines of one curve among many
+_SMALL = (38, 9)  # columns and lines of a small chart
 
 
 @gradual
 def _multiples(record: Record, width: int, height: int, log_scale: bool | None) -> Iterator[Lines]:
-    """All curves in the number of columns that fit; so tall that they fill the height, if they are few."""
+    """All curves as small charts, in as many columns as fit. Few curves are made taller to fill the
+    height.
+    """
     names = list(record.curves)
     columns = max(1, min(len(names), width // _SMALL[0]))
     rows = -(-len(names) // columns)
@@ -255,14 +259,14 @@ def _multiples(record: Record, width: int, height: int, log_scale: bool | None) 
 
 
 def _series(record: Record, name: str, buckets: int) -> list[Series]:
-    """The curves of a metric, long ones cut down to what can be shown."""
+    """The curves of a metric, downsampled to the number of points that can be shown."""
     return [
         Series(arm or name, chart.decimated(points, buckets)) for arm, points in record.curves[name].items()
     ]
 
 
 def is_log(record: Record, name: str, log_scale: bool | None) -> bool:
-    """The reader's choice of scale; without one, what suits the curve."""
+    """Whether to use a log scale: the reader's choice, or what suits the curve."""
     return chart.wants_log(_series(record, name, _BUCKETS)) if log_scale is None else log_scale
 
 
@@ -286,7 +290,7 @@ def _machine(record: Record, width: int) -> list[Line]:
 
 
 def error_lines(record: Record, width: int) -> list[Line]:
-    """The failure, its reason and what to do next; empty without one."""
+    """The failure, its reason and the next step; empty without a failure."""
     lines: list[Line] = []
     failure = runs.failure(record)
     if failure is not None:
@@ -333,13 +337,13 @@ def _artifact(
     name, caption = str(event.get("name", "")), str(event.get("caption") or "")
     path = (home / str(event.get("path", ""))).resolve()
     inside, kind = path.is_relative_to(home), str(event.get("kind"))
-    # Not every file of a run is for the desktop to open.
+    # Only known kinds of files are opened by the desktop.
     opens = inside and path.suffix == _OPENED.get(kind)
     first, *rest = wrapped(join((name, "bold $link"), "  ", (caption, "$muted")), width, indent=1)
     head: list[Line | LazyLine] = [Line(first.content, File(path) if opens else None), *rest]
     if not inside:
         return head + wrapped("not shown: it is outside the run's folder", width, "$bad", indent=1)
-    if path.is_fifo():  # opening it waits
+    if path.is_fifo():  # opening it would block
         return head + wrapped("not shown: it is not a file", width, "$bad", indent=1)
     if kind == "image":
         drawn = picture(path, width - 2)
@@ -361,7 +365,7 @@ def _changed(path: Path) -> int:
 
 @lru_cache(maxsize=256)
 def _file(path: Path, kind: str, changed: int, width: int) -> list[Line]:
-    """A table, a sound or a text; kept, because the page of a live run is drawn several times a second."""
+    """A table, a sound or a text. Cached, because the page of a live run is drawn several times a second."""
     if kind == "table":
         return _table_file(path, width)
     if kind == "audio":
@@ -397,7 +401,7 @@ def _table_file(path: Path, width: int) -> list[Line]:
 
 
 def _first_rows(rows: list[list[Any]]) -> Iterator[list[Any]]:
-    """As many as one would read: of a text no more is shown either."""
+    """The first rows of a table, up to the limit that also applies to texts."""
     length = 0
     for row in rows[:_TABLE_ROWS]:
         length += sum(min(len(str(value)), _CELL_LIMIT) for value in row[:_TABLE_COLUMNS])
@@ -407,7 +411,7 @@ def _first_rows(rows: list[list[Any]]) -> Iterator[list[Any]]:
 
 
 def _cell(value: Any) -> str | int | float | None:
-    """A cell of a plugin's table: whatever is not a number or nothing is shown as text."""
+    """A cell of a plugin's table. Everything except numbers and None becomes text."""
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:_CELL_LIMIT]
@@ -438,7 +442,7 @@ def log(record: Record, folder: Path, width: int) -> list[Line]:
 
 
 def _last_lines(entries: Sequence[str], width: int, style: str = "") -> list[Line]:
-    """The last lines of `entries`; what stands before them is not wrapped."""
+    """The last lines of `entries`. Earlier entries are not even wrapped."""
     lines: deque[Line] = deque(maxlen=_LOG_LINES)
     for entry in reversed(entries):
         lines.extendleft(reversed(_entry(entry, width, style)[-(_LOG_LINES - len(lines)) :]))
@@ -449,5 +453,5 @@ def _last_lines(entries: Sequence[str], width: int, style: str = "") -> list[Lin
 
 @lru_cache(maxsize=4096)
 def _entry(entry: str, width: int, style: str) -> list[Line]:
-    """Kept, because a page that grows is drawn several times a second."""
+    """The lines of one entry. Cached, because a growing page is drawn several times a second."""
     return wrapped(entry[-_TEXT_LIMIT:], width, style, indent=1)

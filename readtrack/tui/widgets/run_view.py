@@ -21,16 +21,16 @@ from readtrack.tui.theme import wants_ascii
 from readtrack.tui.widgets.line_view import Lines, LineView, drawn_line, join
 
 if TYPE_CHECKING:
-    # The pages themselves are imported when there is a run to show: the app opens without one.
+    # The pages are imported when a run is shown, which speeds up the app's start.
     from readtrack.present.claims import Baseline
     from readtrack.runs.record import Record
 
 TABS = ("Overview", "Claims", "Benchmark", "Artifacts", "Log")
-_PAUSE = 3.0  # seconds, such as an evaluation between two epochs
+_PAUSE = 3.0  # seconds, longer than an evaluation between two epochs
 
 
 class Growing:
-    """Which curve of a live run grows. One that pauses for a moment is not left for another."""
+    """Tracks which curve of a live run is growing. A short pause of that curve does not switch to another."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -50,7 +50,7 @@ class Growing:
 
 
 class RunView(Vertical):
-    """Shows one record. `show` takes another; `refresh_run` draws what has changed in it."""
+    """Shows one record. `show` switches to another record; `refresh_run` redraws its changes."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("run")
     DEFAULT_CSS = """
@@ -64,7 +64,7 @@ class RunView(Vertical):
         *,
         id: str | None = None,  # noqa: A002
     ) -> None:
-        """`beside` returns, for a paper, the verdicts that runs without the idea are compared with."""
+        """`beside` maps a paper to the reference verdicts for its runs without the idea."""
         super().__init__(id=id)
         self._beside = beside
         self._title = Static(id="run-title", markup=False)
@@ -76,12 +76,12 @@ class RunView(Vertical):
         self.folder = Path()
         self.tab = 0
         self._heading = ""
-        self._metric: int | None = None  # the curve that the reader chose
+        self._metric: int | None = None  # the curve chosen by the reader
         self._growing = Growing()
         self._log_scale: bool | None = None
         self._all_curves = False
         self._pictures: dict[tuple[Path, int], list[Content] | None] = {}
-        self._made: dict[object, Lines] = {}  # pages that take long to make, as of the record's last event
+        self._made: dict[object, Lines] = {}  # slow pages, cached for the record's last event
         self._made_of: object = None
 
     def compose(self) -> ComposeResult:
@@ -123,7 +123,9 @@ class RunView(Vertical):
             widget.update(drawn_line(draw).truncate(width, ellipsis=True), layout=False)
 
     def on_resize(self) -> None:
-        """The page sees to its width itself; the overview fills the height too, a log stays at its end."""
+        """Redraw the overview, which depends on the height, and keep a log at its end. The page handles its
+        width itself.
+        """
         if TABS[self.tab] in ("Overview", "Log"):
             self.refresh_run()
         elif self.record is not None:
@@ -184,7 +186,7 @@ class RunView(Vertical):
         )
 
     def on_top(self, record: Record) -> int:
-        """The curve that the reader chose; else the one that grows, and after the end the headline."""
+        """The curve to show: the reader's choice, else the growing one, and after the run the headline."""
         names = list(record.curves)
         if self._metric is not None:
             return self._metric % max(len(names), 1)
@@ -192,7 +194,7 @@ class RunView(Vertical):
         return names.index(wanted) if wanted in names else 0
 
     def _picture(self, path: Path, columns: int) -> list[Content] | None:
-        """An image's lines once they are there; the first call sends for them."""
+        """An image's lines, or None while it loads. The first call starts loading."""
         key = path, columns
         if key not in self._pictures:
             self._pictures[key] = None
@@ -208,7 +210,9 @@ class RunView(Vertical):
         self.app.call_from_thread(self._picture_came, key, lines)
 
     def _send(self, text: str) -> None:
-        """To the terminal between two frames: Textual has no public way but its clipboard's."""
+        """Write to the terminal between two frames. Textual's only public method for this is the
+        clipboard's.
+        """
         driver = self.app._driver
         if driver is not None:
             driver.write(text)
@@ -219,7 +223,7 @@ class RunView(Vertical):
             self.page.rebuild()
 
     def on_click(self, event: events.Click) -> None:
-        """A click on the name of a tab."""
+        """Select a tab by clicking its name."""
         if event.widget is None or event.widget.id != "run-tabs" or self.record is None:
             return
         end = 0
@@ -252,7 +256,7 @@ class RunView(Vertical):
         self.refresh_run(top=True)
 
     def action_log_scale(self) -> None:
-        """Off after on and on after off, whatever the curve's own choice was."""
+        """Toggle the log scale, starting from the curve's own choice."""
         if self.record is None or not self.record.curves:
             return
         from readtrack.tui.widgets import run_pages

@@ -1,4 +1,4 @@
-"""A sync, live or over, as lines: pure functions from what it has reported."""
+"""Draws a live or finished sync: pure functions from its reports to lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from readtrack.tui.widgets.targets import Subject
 
 _BAR = 16  # columns
 _NAME = 20
-_TOLD = 5  # reasons in the news of the end
+_TOLD = 5  # most reasons in the final notification
 
 # In the order of the page: active and failed downloads first.
 _GROUPS: tuple[tuple[str, tuple[State, ...], str, str], ...] = (
@@ -33,9 +33,9 @@ _GROUPS: tuple[tuple[str, tuple[State, ...], str, str], ...] = (
 
 
 def strip(syncing: Syncing, width: int, *, key: str, cancel_key: str) -> Content:
-    """A live sync in one line: `↓ sync 12/60  about 2 min 30 s left  adam 1.2 MiB of 3.0 MiB`.
+    """A live sync in one line, such as `↓ sync 12/60  about 2 min 30 s left  adam 1.2 MiB of 3.0 MiB`.
 
-    `cancel_key` is "" where that key stops something else.
+    `cancel_key` is "" if that key currently stops something else.
     """
     keys = join((key, "bold"), (" view", "$muted"))
     if cancel_key:
@@ -76,13 +76,13 @@ def _bytes(progress: SyncProgress) -> str:
 
 
 def title(syncing: Syncing) -> Content:
-    """`Sync of 60 papers`, `Sync of adam`."""
+    """A title such as `Sync of 60 papers` or `Sync of adam`."""
     count = len(syncing.papers)
     return text(f"Sync of {syncing.papers[0]}" if count == 1 else f"Sync of {count} papers", "bold $heading")
 
 
 def headline(syncing: Syncing, width: int) -> list[Line]:
-    """How far it is; after the end, how it ended and when arXiv may be asked again."""
+    """The progress; after the end, the result and the time from which arXiv accepts requests again."""
     if syncing.error is not None:
         return wrapped(str(syncing.error), width, "$bad")
     summary = syncing.summary
@@ -102,7 +102,7 @@ def headline(syncing: Syncing, width: int) -> list[Line]:
 
 
 def ask_again(summary: SyncSummary) -> str:
-    """When to try again, and that nothing is lost; "" where nothing is left to do."""
+    """A sentence on when to try again; "" if everything was fetched."""
     if summary.not_before:
         at = datetime.fromisoformat(summary.not_before)
         return f"No requests to arXiv before {at:%H:%M on %d %B}. A later sync continues from here."
@@ -112,7 +112,7 @@ def ask_again(summary: SyncSummary) -> str:
 
 
 def page(syncing: Syncing, width: int) -> list[Line]:
-    """Every paper with its state, in groups; why, where it did not arrive."""
+    """Every paper grouped by state, with the reason if it could not be fetched."""
     width -= 1  # one column of padding before the scroll bar
     lines = headline(syncing, width)
     states: dict[str, SyncProgress] = {
@@ -120,7 +120,7 @@ def page(syncing: Syncing, width: int) -> list[Line]:
         for paper in syncing.papers
     }
     summary = syncing.summary
-    known = summary.stopped if summary is not None else ""  # said once, above
+    known = summary.stopped if summary is not None else ""  # already shown above
     for words, group, mark, style in _GROUPS if syncing.error is None else ():
         found = [states[paper] for paper in syncing.papers if states[paper].state in group]
         if found:
@@ -147,7 +147,7 @@ def _papers(found: Sequence[SyncProgress], mark: tuple[str, str], known: str, wi
 
 
 def news(summary: SyncSummary) -> str:
-    """For a notification: what did not arrive, why, and when to try again."""
+    """Text of a notification: the papers that failed, the reasons, and when to try again."""
     by_reason: dict[str, list[str]] = {}
     for paper, reason in summary.failed.items():
         by_reason.setdefault(reason, []).append(paper)

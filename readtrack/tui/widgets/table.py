@@ -1,4 +1,4 @@
-"""Tables as lines: columns as wide as their cells; in a narrow page words wrap and figures stay whole."""
+"""Draws tables. Columns are as wide as their cells; on a narrow page, words wrap and numbers stay whole."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from readtrack.tui.widgets.line_view import EMPTY, Line, join, text
 _GAP = 2
 _NARROWEST = 6
 _NAME = 4  # above figures
-_LONG_WORD = 16  # one that is longer may be broken
+_LONG_WORD = 16  # longer words may be broken
 
 Cell = Content | str | float | int | None
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, indent: int = 0) -> list[Line]:
-    """A row is as high as its longest cell. Numbers, and columns that hold nothing but numbers and
-    short figures, are right-aligned.
+    """The table's lines. A row is as high as its longest cell. Numbers, and columns that contain only numbers
+    and short figures, are right-aligned.
     """
     layout = _layout(head, rows, width, indent)
     lines = _wrapped(layout.head, layout, indent, whole=[False for _ in head])
@@ -32,7 +32,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, in
 
 
 def one_line_each(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> list[Line]:
-    """The same with each row on one line, for a list that one moves in: what has no room is cut."""
+    """The table with one line for each row, for a list with a cursor. Long cells are cut."""
     layout = _layout(head, rows, width, 0)
     return [_line(row, layout, 0) for row in (layout.head, *layout.rows)]
 
@@ -44,12 +44,12 @@ def turned(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> tuple[list[st
 
 
 def fits(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, *, indent: int = 0) -> bool:
-    """Whether no word has to be broken."""
+    """Whether the table fits without breaking words."""
     return _layout(head, rows, width, indent).fits
 
 
 class _Layout(NamedTuple):
-    """`right` are the columns whose cells are right-aligned; `fits`: no word has to be broken."""
+    """Column widths. `right` are the right-aligned columns; `fits` says whether no word has to be broken."""
 
     head: list[Content]
     rows: list[list[Content]]
@@ -66,7 +66,8 @@ def _layout(head: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, ind
     inside = [max([0, *(row[column].cell_length for row in cells)]) for column in columns]
     widths = [max(names[column].cell_length, inside[column]) for column in columns]
     room = width - indent - _GAP * (len(head) - 1)
-    # First the headings take several lines, then the words below them; half of a figure is another figure.
+    # First headings are wrapped, then words in cells. Numbers are never broken, because half a number is
+    # misleading.
     heads = [max(_longest_word(name), min(name.cell_length, _NARROWEST)) for name in names]
     words = [max([0, *(_longest_word(row[column]) for row in cells)]) for column in columns]
     _shrink(widths, [max(heads[column], inside[column]) for column in columns], room)
@@ -83,7 +84,7 @@ def _longest_word(cell: Content) -> int:
 
 
 def _wrapped(cells: Sequence[Content], layout: _Layout, indent: int, *, whole: Sequence[bool]) -> list[Line]:
-    """`whole` are the columns whose cells stay on one line."""
+    """A row as lines. `whole` are the columns whose cells stay on one line."""
     columns = [
         [cell] if keep or cell.cell_length <= width else [line.rstrip() for line in cell.wrap(width)]
         for cell, width, keep in zip(cells, layout.widths, whole, strict=True)
@@ -101,12 +102,12 @@ def _line(cells: Sequence[Content], layout: _Layout, indent: int) -> Line:
 
 
 def _shrink(widths: list[int], least: Sequence[int], room: int) -> None:
-    """Cut the widest of the columns that are wider than their `least`, until all of them fit or none is."""
+    """Reduce the widest columns until the table fits or every column has its `least` width."""
 
     def cut_to(most: int) -> list[int]:
         return [max(min(width, most), min(width, low)) for width, low in zip(widths, least, strict=True)]
 
-    # At once to the width above the last cut: a cell may have a thousand characters.
+    # Cut to the next smaller width in one step, because a cell may have a thousand characters.
     above = bisect_left(range(max(widths, default=0)), True, key=lambda most: sum(cut_to(most)) > room)
     widths[:] = cut_to(above)
     while sum(widths) > room:

@@ -1,4 +1,4 @@
-"""Targets of a page's lines: the values that `LineView.Chosen` brings."""
+"""Targets of a page's lines, which `LineView.Chosen` carries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Web(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file on this machine, for the program that shows it."""
+    """A file on this machine, to be opened by the desktop."""
 
     path: Path
 
@@ -25,7 +25,7 @@ class Subject(NamedTuple):
 
 
 class PastRun(NamedTuple):
-    """A run of this paper, over or still alive."""
+    """A past or live run."""
 
     run_id: str
 
