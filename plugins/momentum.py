@@ -13,8 +13,8 @@ curvatures, the number of steps grows with √κ, and no method that uses only g
 a constant factor. Most later optimisers keep such a memory.
 
 This file. The heavy ball as an optimiser. The experiment counts steps on quadratics of growing κ and compares
-the convergence rates with the paper's formulas: an illustration of a theorem, which cannot come out
-otherwise. The benchmark times both methods until they converge.
+the convergence rates with the paper's formulas. It illustrates a theorem, so the outcome is certain. The
+benchmark times both methods until they converge.
 
 Dimensions: curvatures (the eigenvalues of a quadratic, one for each of its weights).
 """
@@ -83,8 +83,8 @@ def implementation() -> type[Optimizer]:
 
 ROOT = Claim(
     name="root of kappa",
-    sentence="On quadratics, the heavy ball needs a number of steps that grows with the root of the "
-    "condition number, where gradient descent needs one that grows with the number itself.",
+    sentence="On quadratics, the number of steps grows with the square root of the condition number for "
+    "the heavy ball, and with the condition number itself for gradient descent.",
     paper=Figure(
         "Error × (√κ − 1) / (√κ + 1) each step, against (κ − 1) / (κ + 1).",
         where="theorem 9",
@@ -100,13 +100,13 @@ ROOT = Claim(
     kind="theorem",
     control="gradient descent with its best step, from the same start",
     headline=True,
-    deviations="The paper proves rates near a minimum. Here: steps until the error is 1e-8 of the first, on "
-    "50 curvatures between 1/κ and 1, for κ = 100, 1,000 and 10,000.",
+    deviations="The paper proves convergence rates near a minimum. The experiment counts steps until the "
+    "error is 1e-8 of the initial error, on 50 curvatures between 1/κ and 1, for κ = 100, 1,000 and 10,000.",
 )
 
 RATE = Claim(
     name="rate",
-    sentence="The heavy ball's error shrinks each step by (√κ − 1) / (√κ + 1).",
+    sentence="Each step multiplies the heavy ball's error by (√κ − 1) / (√κ + 1).",
     paper=Figure("(√κ − 1) / (√κ + 1) = 0.9387 for κ = 1,000.", where="theorem 9", read="secondary"),
     rule=(
         Bound("contraction, measured / formula", ">=", 0.99),
@@ -114,7 +114,7 @@ RATE = Claim(
     ),
     kind="theorem",
     control="the formula",
-    deviations="Measured at κ = 1,000 between relative errors of 1e-4 and 1e-12.",
+    deviations="The contraction is measured at κ = 1,000, between relative errors of 1e-4 and 1e-12.",
 )
 
 
@@ -167,7 +167,7 @@ def optimiser_for(arm: str, kappa: float) -> Callable[[list[Tensor]], Optimizer]
 def roll(run: Run, arm: str, kappa: float, *, until: float) -> list[float]:
     """Relative errors ‖wₜ‖ / ‖w₀‖ on ½ Σ curvature · w², whose minimum is 0, until they reach `until`.
 
-    Always on the CPU in float64, because there are few numbers and the errors are small.
+    Runs on the CPU in float64, because the problem is small and the errors become tiny.
     """
     curvature = curvatures(kappa)
     w = torch.randn(50, dtype=torch.float64, generator=run.generator("draws"))
@@ -263,7 +263,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 
 
 def quadratic(generator: torch.Generator, *, kappa: float) -> tuple[Tensor, Tensor]:
-    """A start, and the curvatures."""
+    """A starting point, and the curvatures."""
     return torch.randn(50, generator=generator), curvatures(kappa).float()
 
 
@@ -283,7 +283,7 @@ EXERCISES = (
     Exercise(
         name="heavy ball",
         of="Momentum.update",
-        task="The velocity, then the step, in place.",
+        task="Update the velocity, then the weights, in place.",
         hints=(
             "The velocity becomes momentum · velocity + g.",
             "w ← w - lr · velocity, with the new velocity.",
@@ -293,9 +293,9 @@ EXERCISES = (
     Exercise(
         name="best settings",
         of="best_heavy_ball",
-        task="The step and the momentum that are best for curvatures between two values.",
+        task="Return the optimal step size and momentum for curvatures between two values.",
         hints=(
-            "With a and b the roots of the curvatures: the step is 4 / (a + b)².",
+            "With a and b the square roots of the curvatures, the step size is 4 / (a + b)².",
             "The momentum is ((b - a) / (b + a))².",
         ),
         tries=of_valleys,

@@ -7,9 +7,10 @@ length. But it treats every input alike, so it cannot keep one token and ignore 
 content. Attention can, in quadratic time.
 
 The idea. Compute the step size Δ and the vectors B and C from the input (selection). A large step resets the
-state to the current input, a small step ignores the input; the gate of a recurrent network is the simplest
-case. The convolution is lost. Instead the recurrence is computed as a scan, and the expanded states stay in
-fast memory and are never written out. Generation needs only the last state, however long the context.
+state to the current input, and a small step ignores the input. The gate of a recurrent network is the
+simplest case of this. A selective SSM can no longer be computed as a convolution. It is computed as a scan
+instead, and the expanded states stay in fast memory and are never written out. Generation needs only the last
+state, however long the context is.
 
 This folder. `loop` has the scan as a loop, `scan` its faster forms (`kernel` its GPU kernels), `model` the
 block and the language model, for whole sequences and step by step, and `weights` loads released weights.

@@ -47,7 +47,7 @@ def benchmark(bench: Bench) -> Iterator[Case]:
 def scan_inputs(
     generator: torch.Generator, batch: int, time: int, channels: int, order: int
 ) -> tuple[Tensor, ...]:
-    """x, Δ (far below 1/10 to above 1/2), A from -1 to -order, B and C: decays from almost 1 to almost 0."""
+    """Inputs of a scan: x, Δ of about 0.05, A from -1 to -order, B and C. Decays are between 0 and 1."""
     x, delta = torch.randn(2, batch, time, channels, generator=generator)
     B, C = torch.randn(2, batch, time, order, generator=generator)
     return x, F.softplus(delta - 3), -torch.arange(1.0, order + 1).repeat(channels, 1), B, C
@@ -92,9 +92,9 @@ def authors(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor
 
 
 def scan_cost(batch: int, time: int, channels: int, order: int, *, itemsize: int) -> dict[str, Cost]:
-    """Seven operations per state entry, the exponential counted as one; the backward pass takes twice that.
+    """Seven operations per state entry, counting the exponential as one; twice as many for the backward pass.
 
-    The states never reach main memory: x, Δ, B and C are read once and y is written once.
+    The states never reach main memory. x, Δ, B and C are read once, and y is written once.
     """
     flops = 7 * batch * time * channels * order
     moved = batch * time * (3 * channels + 2 * order)
@@ -295,7 +295,7 @@ def write_appending(models: nn.ModuleDict, cache: Tensor, token: Tensor, *, coun
 def generation_case(
     layers: int, model: int, heads: int, *, batch: int, context: int, count: int, vocab: int = 256
 ) -> Case:
-    """`layers` Mamba blocks against half as many Transformer blocks, each twice as large; random states."""
+    """`layers` Mamba blocks against half as many Transformer blocks, each twice as large."""
 
     def make() -> nn.ModuleDict:
         mamba = Mamba(Config(layers=layers, model=model, vocab=vocab))

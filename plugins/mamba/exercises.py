@@ -1,4 +1,4 @@
-"""Exercises: a step, the scan as a loop and as a tree, the selection, and the block."""
+"""Exercises: one step, the scan as a loop and as a tree, the selection, and the block."""
 
 from collections.abc import Iterator
 
@@ -37,54 +37,54 @@ def of_pairs(draw: Draw) -> Iterator[Try]:
 def of_spaces(draw: Draw) -> Iterator[Try]:
     yield Try("one channel", SelectiveSSM(1, 2, 1), draw(1, 2, 1))
     yield Try("2 channels", SelectiveSSM(2, 3, 1), draw(2, 3, 2))
-    yield Try("a state to go on from", SelectiveSSM(2, 2, 1), draw(1, 2, 2), draw(1, 2, 2))
+    yield Try("an initial state", SelectiveSSM(2, 2, 1), draw(1, 2, 2), draw(1, 2, 2))
 
 
 def of_blocks(draw: Draw) -> Iterator[Try]:
     yield Try("one sample", MambaBlock(1, order=2), draw(1, 1, 1))
     yield Try("5 samples", MambaBlock(2, order=2, window=3), draw(2, 5, 2))
     state = draw(2, 4, 2), draw(2, 4, 2)
-    yield Try("a state to go on from", MambaBlock(2, order=2, window=3), draw(2, 2, 2), state)
+    yield Try("an initial state", MambaBlock(2, order=2, window=3), draw(2, 2, 2), state)
 
 
 EXERCISES = (
     Exercise(
         name="discretise",
         of="loop.discretise",
-        task="Decay and drive of every step, channel and state, with the simplified B.",
+        task="Compute the decay and the drive of every step, channel and state, with the simplified B.",
         hints=(
-            "The decay is the exponential of Δ A, with a dimension for the order.",
-            "The drive is Δ x, times B, which all channels share.",
+            "The decay is the exponential of Δ A, with an additional dimension for the order.",
+            "The drive is Δ x times B. All channels share B.",
         ),
         tries=of_steps,
     ),
     Exercise(
         name="loop",
         of="loop.scan_loop",
-        task="The selective scan, one step after the other: all outputs, and the last state.",
+        task="Compute the selective scan one step after another. Return all outputs and the last state.",
         hints=(
             "The new state is decay · state + drive.",
-            "An output is Σ C · state over the order, with the new state.",
+            "An output is the sum of C · state over the order, with the new state.",
         ),
         tries=of_scans,
     ),
     Exercise(
         name="tree",
         of="scan.prefixes",
-        task="All states from decays and drives by recursion on pairs, in a depth of 2 log₂ time.",
+        task="Compute all states from decays and drives by recursion on pairs, in a depth of 2 log₂ time.",
         hints=(
-            "Two steps (a, u) and then (b, v) are one step (b a, b u + v): half as many, so recurse.",
+            "Two steps (a, u) and (b, v) make one step (b a, b u + v). That halves the sequence, so recurse.",
             "The recursion gives the states 1, 3, 5, …; state 2i is drive + decay · state (2i - 1).",
-            "Weave both together; with an odd number of steps one is left at the end.",
+            "Interleave even and odd states. If the number of steps is odd, append the last even state.",
         ),
         tries=of_pairs,
     ),
     Exercise(
         name="selection",
         of="model.SelectiveSSM.forward",
-        task="Algorithm 2: step, B and C from the input, the scan, and the bypass.",
+        task="Algorithm 2: compute Δ, B and C from the input, run the scan, and add the skip connection.",
         hints=(
-            "x_proj gives three parts: rank, order and order wide.",
+            "Split the output of x_proj into parts of size rank, order and order.",
             "Δ is the softplus of dt_proj of the first part; A is -exp(A_log).",
             "D times the input is added to the outputs.",
         ),
@@ -93,11 +93,15 @@ EXERCISES = (
     Exercise(
         name="block",
         of="model.MambaBlock.forward",
-        task="Figure 3: convolution and state space in one branch, the gate in the other; and the new state.",
+        task="Figure 3: the convolution and the SSM in one branch, the gate in the other. Return the new "
+        "state, too.",
         hints=(
-            "in_proj gives signal and gate; put the recent samples, or zeros, before the signal.",
-            "The convolution wants time last and does not pad; SiLU after it, then the state space.",
-            "The output is y · SiLU(gate), projected. The state keeps the signal's last window - 1 samples.",
+            "in_proj gives signal and gate. Put the recent samples, or zeros, before the signal.",
+            "The convolution needs time as the last axis and does not pad. SiLU and the SSM follow.",
+            (
+                "The output is y · SiLU(gate), projected. The state keeps the last window - 1 samples of "
+                "the signal."
+            ),
         ),
         tries=of_blocks,
     ),

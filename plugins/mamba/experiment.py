@@ -35,46 +35,49 @@ GATING = Claim(
     paper=Figure("An identity.", where="theorem 1", read="secondary"),
     rule=(Bound("largest difference", "<=", 1e-12),),
     kind="identity",
-    deviations="Float64, 200 steps. The theorem is of the exact zero-order hold (equation 4); the model's "
-    "scan takes Δ B for it, and is given the B of (1 - e^-Δ) / Δ with which that is exact.",
+    deviations="Computed in float64 for 200 steps. The theorem holds for the exact zero-order hold "
+    "(equation 4). The model's scan uses Δ B instead, so it gets B · (1 - e^-Δ) / Δ as its B, which makes "
+    "it exact.",
 )
 
-BLIND = Break("blind selection", "Step, B and C are chosen by the tokens of another sequence.", "near miss")
+BLIND = Break("blind selection", "Δ, B and C are computed from the tokens of another sequence.", "near miss")
 GATED = Break(
     "a gate instead",
-    "The time-invariant space, its output multiplied by a gate of the input, as in H3.",
+    "The output of the time-invariant SSM is multiplied by a gate computed from the input, as in H3.",
     "rival",
 )
 
 COPYING = Claim(
     name="selective copying",
-    sentence="After 400 steps a state space with selection copies more of the tokens that lie at random "
-    "positions in noise than one without.",
+    sentence="After 400 steps, an SSM with selection copies more of the tokens that lie at random "
+    "positions in noise than an SSM without selection.",
     paper=Figure("18.3 % for S4 and 97.0 % for S6, both without a gate.", where="table 1", read="secondary"),
     rule=(
         at_least("accuracy", "selective", 0.75, toward=0.5),
         at_least("accuracy", "selective", 0.2, minus="time-invariant", toward=0.0, called="gain"),
     ),
     control_arm="time-invariant",
-    control="the same two layers, whose step, B and C do not depend on the input; same batches and rates",
+    control="the same two layers with constant Δ, B and C; same batches and learning rates",
     control_reaches=(at_least("accuracy", "time-invariant", 0.3),),
     after_steps=400,
     breaks=(BLIND, GATED, UNTRAINED),
     chosen_on=(0, 1, 2),
-    deviations="Sequences of 32 with 4 tokens out of 8 to keep, where the paper has 4096 and 16 of 16; two "
-    "layers of 32 channels; neither arm has a gate or a convolution. With 1,000 steps the arms come closer.",
+    deviations="Each sequence has 32 positions with 4 tokens to copy, out of an alphabet of 8. The paper "
+    "has 4096 positions with 16 tokens, out of 16. The networks have two layers of 32 channels, without a "
+    "gate or a convolution. With 1,000 steps the difference between the arms is smaller.",
     headline=True,
     history=(
         (
-            "Until November 2026 the sentence said that without selection tokens cannot be told from noise. "
-            "With more steps they can, so it names the steps now. The bounds are unchanged."
+            "Until November 2026 the sentence claimed that a network without selection cannot tell tokens "
+            "from noise. With more steps it can, so the sentence now names the number of steps. The bounds "
+            "are unchanged."
         ),
     ),
 )
 
 FAST_SCAN = Claim(
     name="fast scan",
-    sentence="The scan that keeps its states in fast memory is faster than a standard one.",
+    sentence="The selective scan, which keeps its states in fast memory, is faster than a standard scan.",
     paper=Figure("20 to 40 times a scan in PyTorch, on a GPU.", where="section 4.5", read="text"),
     rule=(
         Speedup("selective scan", over="strong", threshold=1.5, axes={"channels": 64, "time": 512}),
@@ -87,20 +90,21 @@ FAST_SCAN = Claim(
         ),
     ),
     control="torch's associative scan in its general mode",
-    deviations="On a CPU the fast memory is its cache, and both run step by step from Python.",
+    deviations="On a CPU, the fast memory is the cache. Both scans run step by step from Python.",
 )
 
 THROUGHPUT = Claim(
     name="throughput of generation",
-    sentence="After a long text a language model of such blocks writes tokens faster than a Transformer of "
-    "its size, since it looks back at nothing.",
+    sentence="After a long text, a language model of Mamba blocks generates tokens faster than a "
+    "Transformer of the same size, because it needs no KV cache.",
     paper=Figure("4 to 5 times the throughput of a Transformer.", where="section 4.5", read="text"),
     rule=(
         Speedup("generation", of="Mamba", over="strong", threshold=2.0, axes={"context": 2048}, mode="until"),
     ),
-    control="a Transformer of as many parameters, its keys and values kept",
-    deviations="At equal batches of 8: the paper's factor owes much to the larger batches that fit into "
-    "memory without a cache. Models of hidden size 256 and random weights, after 2,048 tokens.",
+    control="a Transformer with the same number of parameters and a KV cache",
+    deviations="Both models generate in batches of 8. In the paper, much of the speed-up comes from the "
+    "larger batches that fit into memory without a KV cache. The models have a hidden size of 256 and "
+    "random weights, and generate after 2,048 tokens.",
 )
 
 RATES = (0.01, 0.03, 0.1)
@@ -120,7 +124,7 @@ def experiment(run: Run) -> None:
 
 
 def read_text(run: Run) -> None:
-    """Mamba, and the same network with time-invariant SSMs."""
+    """Train Mamba and the same network with time-invariant SSMs on text."""
     layers, model = run.pick(smoke=(1, 8), quick=(2, 64), full=(8, 512))
 
     def time_invariant(vocab: int) -> Mamba:
@@ -167,7 +171,7 @@ def selective_copying(
 
 
 class TimeInvariantSSM(SelectiveSSM):
-    """Algorithm 1 (S4) with the same diagonal A: constant Δ, B and C, and a convolution for the output."""
+    """Algorithm 1 (S4) with the same diagonal A, constant Δ, B and C, computed as a convolution."""
 
     def __init__(self, channels: int, order: int, rank: int) -> None:
         super().__init__(channels, order, rank)
@@ -184,14 +188,14 @@ class TimeInvariantSSM(SelectiveSSM):
 
 
 class OfWholeTexts(TimeInvariantSSM):
-    """The same for Mamba's block, which asks for a state to go on from: zeros that nothing reads."""
+    """The same for use in Mamba's block. It reads whole texts only, so the state that it returns is zeros."""
 
     def forward(self, x: Channels, state: State | None = None) -> tuple[Channels, State]:
         return super().forward(x)[0], x.new_zeros(*x.shape[::2], self.order)
 
 
 class GatedSSM(TimeInvariantSSM):
-    """The rival of table 1: the time-invariant SSM, its output gated by SiLU of a projected input."""
+    """The rival of table 1: a time-invariant SSM whose output is gated by SiLU of a projected input."""
 
     def __init__(self, channels: int, order: int, rank: int) -> None:
         super().__init__(channels, order, rank)
@@ -202,7 +206,7 @@ class GatedSSM(TimeInvariantSSM):
 
 
 class Copier(nn.Module):
-    """Residual SSM layers, each followed by SiLU and a projection; no gate and no convolution."""
+    """Residual SSM layers, each followed by SiLU and a projection, without a gate or a convolution."""
 
     def __init__(
         self, space: Callable[[int, int, int], nn.Module], channels: int, order: int, layers: int = 2
@@ -222,7 +226,7 @@ class Copier(nn.Module):
 
 
 def blind(channels: int, order: int, rank: int) -> SelectiveSSM:
-    """An SSM whose selection depends on another sequence of the batch."""
+    """An SSM that computes its Δ, B and C from another sequence of the batch."""
     space = SelectiveSSM(channels, order, rank)
     space.x_proj.register_forward_pre_hook(lambda _, inputs: (inputs[0].roll(1, 0),))
     return space

@@ -40,7 +40,7 @@ class SelectiveSSM(nn.Module):
         eigenvalues = hippo_legs(order)[0].diagonal().float()
         self.A_log = nn.Parameter(eigenvalues.log().repeat(channels, 1))
         self.D = nn.Parameter(torch.ones(channels))
-        # Initial step sizes are log-uniform between 1/1000 and 1/10; the bias is softplus⁻¹ of them.
+        # Initial step sizes are log-uniform between 1/1000 and 1/10. The bias is their inverse softplus.
         steps = torch.empty(channels).uniform_(math.log(0.001), math.log(0.1)).exp()
         with torch.no_grad():
             self.dt_proj.weight.uniform_(-(rank**-0.5), rank**-0.5)
@@ -54,7 +54,7 @@ class SelectiveSSM(nn.Module):
 
 
 class MambaBlock(nn.Module):
-    """Figure 3: a short causal convolution and the SSM in one branch, the gate in the other.
+    """Figure 3: one branch has a short causal convolution and the SSM, the other branch has the gate.
 
     window  kernel size of the convolution
     """

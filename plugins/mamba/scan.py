@@ -26,7 +26,7 @@ CHUNK_NUMBERS = 2**18
 def scan_chunked(
     x: Channels, delta: Channels, A: Diagonal, B: Shared, C: Shared, state: State, *, size: int | None = None
 ) -> tuple[Channels, State]:
-    """All chunks in parallel, `size` steps (default √time), then one step for each chunk."""
+    """Scan chunks of `size` steps (default √time) in parallel, then pass the state from chunk to chunk."""
     time = x.shape[1]
     size = size or math.ceil(math.sqrt(time))
     rest = 0, 0, 0, 0, 0, -time % size
@@ -59,7 +59,7 @@ def scan_associative(
 
 
 def prefixes(decay: Coefficients, drive: Coefficients) -> Coefficients:
-    """h_t = decay_t h_{t-1} + drive_t from zero, for all t. After Blelloch 1990; twice the work of a loop."""
+    """All h_t = decay_t h_{t-1} + drive_t from a zero state (Blelloch 1990), in twice the work of a loop."""
     time = drive.shape[1]
     if time == 1:
         return drive
@@ -113,8 +113,8 @@ class SelectiveScan(torch.autograd.Function):
             )
             decays, states = chunk_states(x[:, chunk], delta[:, chunk], A, B[:, chunk], starts[index])
             dC[:, chunk] = (dout[:, :, None] @ states)[:, :, 0].transpose(0, 1)
-            # The same recurrence backwards: a state's gradient comes from its readout and from the next
-            # state.
+            # The same recurrence backwards: the gradient of a state is the sum of the gradients that come
+            # from its readout and from the next state.
             dstates = dout[..., None] * C_t[..., None, :]
             gradient, decay = dstates.unbind(), decays.unbind()
             gradient[-1].add_(dstate)

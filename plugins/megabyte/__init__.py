@@ -1,21 +1,22 @@
-"""MEGABYTE: a large model reads patches of bytes, and a small one spells out each patch.
+"""MEGABYTE: a large model over patches of bytes, and a small model that predicts the bytes within each patch.
 
 Yu, Simig, Flaherty, Aghajanyan, Zettlemoyer and Lewis 2023, "MEGABYTE: Predicting Million-byte Sequences with
 Multiscale Transformers", arXiv 2305.07185.
 
-The problem. Without a tokenizer a text is several times as long, and each byte, however plain, costs as much
-as a word.
+The problem. Without a tokenizer, a text is several times as long, and each byte costs as much computation as
+a subword, however easy it is to predict.
 
-The idea. Bytes are taken in patches of P. A global model attends from patch to patch: its width is that of
-P bytes side by side, and it runs once a patch. A local model, small, predicts the bytes of a patch one after
-another from what the global one says of it. Attention sees T / P patches and P bytes, never T bytes at once,
-and the feed-forward layers, where most of the work is, run once a patch.
+The idea. Bytes are grouped into patches of P bytes. A global model attends over patches. It runs once per
+patch, and its input is the concatenation of the P byte embeddings. A small local model then predicts the
+bytes of a patch one after another, conditioned on the output of the global model. Attention spans T / P
+patches or P bytes, never T bytes at once. The feed-forward layers of the global model, which take most of the
+computation, run once per patch.
 
-This folder. `model`: both models, and writing with a cache for each. `experiment` trains on source code
-against a plain model of bytes with as much work a byte. `benchmark` times a training step, and the writing of
-bytes.
+This folder. `model` has both models, and generation with a KV cache for each. `experiment` trains MEGABYTE on
+source code and compares it with a plain byte-level decoder that takes the same computation per byte.
+`benchmark` times a training step and generation.
 
-Dimensions: batch, bytes (T), patches (K), patch (P), D_G and D_L (widths of the global and the local model).
+Dimensions: batch, bytes (T), patches (K), patch (P), D_G and D_L (hidden sizes of global and local model).
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""A training step, and bytes written, beside a plain model of as much work a byte."""
+"""A training step, and generation against a plain decoder with the same computation per byte."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +16,7 @@ from .model import BYTES, Megabyte
 
 
 def choose_by_rule(logits: Tensor) -> Tensor:
-    """The likeliest byte; whatever it is, the next takes as long."""
+    """The most likely byte. The time of a step does not depend on the choice."""
     return logits.argmax(-1)
 
 
@@ -31,7 +31,7 @@ def write_plainly(network: GPT2, ids: Tensor, count: int) -> dict[str, Any]:
 
 
 def write_anew(network: GPT2, ids: Tensor, count: int) -> dict[str, Any]:
-    """Without a cache."""
+    """Generation without a KV cache."""
     with torch.no_grad():
         for _ in range(count):
             ids = torch.cat((ids, network(ids)[:, -1:].argmax(-1)), 1)
@@ -39,7 +39,7 @@ def write_anew(network: GPT2, ids: Tensor, count: int) -> dict[str, Any]:
 
 
 def by_loops(network: Megabyte, ids: Tensor) -> Tensor:
-    """The loss patch by patch: the global model reads all before it anew, the local one spells it."""
+    """The loss patch by patch. The global model reads all previous patches again for each patch."""
     total = []
     patched = ids.unflatten(1, (-1, network.patch))
     for number in range(patched.shape[1]):
@@ -62,7 +62,7 @@ def fused(network: Megabyte, ids: Tensor) -> Tensor:
 
 
 def training_cost(batch: int, window: int, shape: dict[str, Any], itemsize: int) -> dict[str, Cost]:
-    """Products alone; attention's over the pairs that are allowed."""
+    """Matrix multiplications only. Attention counts only the pairs that the causal mask allows."""
     (many, few), size = shape["layers"], shape["patch"]
     wide, narrow, patches = shape["D_G"], shape["D_L"], window // shape["patch"]
     across = patches * 12 * wide**2 + patches * (patches + 1) * wide

@@ -1,4 +1,4 @@
-"""Exercises: the patch embedder, the whole, and generation with two caches."""
+"""Exercises: the patch embedder, the forward pass, and generation with two KV caches."""
 
 from collections.abc import Iterator
 
@@ -37,33 +37,36 @@ EXERCISES = (
     Exercise(
         name="patch embedder",
         of="model.Megabyte.embed_patches",
-        task="What the global model gets for each patch: the bytes of the patch before it.",
+        task="The input of the global model: for each patch, the byte embeddings of the previous patch.",
         hints=(
-            "A byte brings its embedding plus its position; those of a patch are flattened side by side.",
-            "From patch 0 on, the last patch is left out and the learned vector stands first.",
-            "Patches after others are their own predecessors: positions start one patch earlier.",
+            "Add a byte's embedding and its position. Concatenate the vectors of a patch.",
+            "If `first` is 0, drop the last patch and put the learned vector first.",
+            "Otherwise `patched` are the previous patches, so their positions start one patch earlier.",
         ),
         tries=of_patches,
     ),
     Exercise(
         name="logits",
         of="model.Megabyte.forward",
-        task="Section 2: patches, the global model, and the local model inside each patch.",
+        task="Section 2: the patches, the global model, and the local model within each patch.",
         hints=(
-            "across_patches has a vector for each byte; local embeddings and positions are added to it.",
-            "The local model sees the bytes of its patch moved by one: first_byte, then all but the last.",
-            "Patches are texts of their own to the local model: fold them into the batch.",
+            "across_patches returns a vector for each byte. Add the local embeddings and positions to it.",
+            "The local model sees the bytes of its patch shifted by one: first_byte, then all but the last.",
+            "The local model treats each patch as a separate text, so fold the patches into the batch.",
         ),
         tries=of_texts,
     ),
     Exercise(
         name="generation",
         of="model.Megabyte.generate",
-        task="Bytes one after another; the global model runs once a patch, the local one once a byte.",
+        task="Generate byte after byte. The global model runs once per patch, the local model once per byte.",
         hints=(
-            "A cache has (layers, 2, batch, heads, room, dim): one of all patches, one of a patch's bytes.",
-            "The first pass embeds the text with a patch of zeros behind it: its last vector is needed.",
-            "In a patch, each byte's input is its vector, its local position and the byte before it.",
+            (
+                "Make two caches of shape (layers, 2, batch, heads, room, dim): for patches and for bytes "
+                "of one."
+            ),
+            "For the first pass, append a patch of zeros to the text. Only its last output vector is needed.",
+            "Within a patch, a byte's input is the global output, its local position and the byte before it.",
         ),
         tries=of_prompts,
         gradients=False,

@@ -1,4 +1,4 @@
-"""The claims: bits a byte for as much work, and how fast bytes are written."""
+"""The claims: bits per byte at equal computation, and the time of generation."""
 
 import math
 import time
@@ -33,13 +33,19 @@ from .model import BYTES, Megabyte
 
 STEPS = 84
 
-NO_GLOBAL = Break("patches alone", "Each patch is spelled without a word from the global model.", "near miss")
-RECURRENT = Break("an LSTM", "An LSTM of bytes, which costs no more a byte than the plain model.", "rival")
+NO_GLOBAL = Break(
+    "patches alone",
+    "The local model predicts each patch without the output of the global model.",
+    "near miss",
+)
+RECURRENT = Break(
+    "an LSTM", "A byte-level LSTM, which takes no more computation per byte than the plain decoder.", "rival"
+)
 
 CHEAPER = Claim(
     name="bits a byte for equal work, MEGABYTE and a plain decoder",
-    sentence="After 84 steps MEGABYTE predicts bytes better than a plain decoder that takes as many "
-    "operations a byte.",
+    sentence="After 84 steps, MEGABYTE predicts bytes better than a plain decoder that takes the same "
+    "number of operations per byte.",
     paper=Figure(
         "with equal compute better than plain byte models and PerceiverAR on five data sets",
         where="section 5, table 1",
@@ -47,39 +53,42 @@ CHEAPER = Claim(
     ),
     rule=(at_most("bits a byte", "MEGABYTE", -0.02, minus="plain", toward=0.0),),
     guards=(at_most("operations a byte", "MEGABYTE", 1.02, over="plain"),),
-    control="a plain decoder of bytes, in as many steps; each at the best of the same learning rates",
+    control="a plain byte-level decoder, trained for the same steps; each at the best of the same learning "
+    "rates",
     control_arm="plain",
     control_reaches=(at_most("bits a byte", "plain", -0.5, minus="byte frequencies"),),
     after_steps=STEPS,
     breaks=(NO_GLOBAL, RECURRENT, UNTRAINED),
     chosen_on=(0, 1),
     headline=True,
-    deviations="Source code of Python's library in windows of 256 bytes, where the paper reads 8,192 and "
-    "more: nothing here needs a long context. Patches of 8: a global model of hidden size 192 in 3 layers, "
-    "a local one of hidden size 48 in one, against two layers of hidden size 72. AdamW, 84 steps of 2 "
-    "windows, after which a local model that was trained without the global one does as well. Initial "
-    "embeddings are at either arm's best of three sizes. Images and sound are left out.",
+    deviations="The data is source code of Python's library in windows of 256 bytes. The paper reads 8,192 "
+    "bytes and more, so the experiment does not need long context. Patches have 8 bytes. The global model "
+    "has a hidden size of 192 and 3 layers, the local model a hidden size of 48 and one layer, and the "
+    "plain decoder a hidden size of 72 and two layers. Training takes 84 AdamW steps of 2 windows. After "
+    "that many steps, a local model that was trained without a global model is as good. Each arm has the "
+    "best of three standard deviations for its initial embeddings. Images and audio are left out.",
     history=(
         (
-            "Until November 2026: not reproduced, by the same bound. Equal operations are made by the sizes "
-            "that were chosen and are a guard now; the sentence did not say after how many steps."
+            "Until November 2026: not reproduced, by the same bound. The chosen sizes make the operations "
+            "equal, so that is a guard now. The sentence did not give the number of steps."
         ),
     ),
 )
 
 FASTER = Claim(
     name="time to write, MEGABYTE and a plain decoder",
-    sentence="MEGABYTE writes 64 bytes 1.4 times as fast as a plain decoder of as much work a byte does.",
+    sentence="MEGABYTE generates 64 bytes 1.4 times as fast as a plain decoder with the same computation "
+    "per byte.",
     paper=Figure(
         "8192 bytes in 93 s against 132 s, 40 % faster than a plain model of less than a quarter of its size",
         where="section 8, table 5; in the preprint 9.1, table 9",
         read="table",
     ),
     rule=(Speedup("64 bytes written", over="a plain model", threshold=1.4, mode="until"),),
-    control="the plain model with a cache",
-    deviations="64 bytes by the experiment's models on a CPU, both with a cache, where the paper writes "
-    "8,192 by models of 1.3 billion and 350 million parameters on a GPU; here both take equal work, there "
-    "the plain model is the smaller one.",
+    control="the plain decoder with a KV cache",
+    deviations="The experiment's models generate 64 bytes on a CPU, both with a KV cache. In the paper, "
+    "models of 1.3 billion and 350 million parameters generate 8,192 bytes on a GPU. Here both models take "
+    "the same computation. In the paper, the plain model is the smaller one.",
 )
 
 WINDOW, PATCH = 256, 8
@@ -95,14 +104,14 @@ PLAIN: dict[str, Any] = {"model": 72, "heads": 4, "layers": 2, "std": 0.07}
 
 
 class Unheard(Megabyte):
-    """The local model alone."""
+    """The local model alone: the output of the global model is zero."""
 
     def across_patches(self, x: Tensor, cache: Tensor | None = None, first: int = 0) -> Tensor:
         return super().across_patches(x, cache, first) * 0
 
 
 class PlainBytes(GPT2):
-    """GPT-2's decoder over bytes; before the first stands a zero byte."""
+    """GPT-2's decoder over bytes, with a zero byte as the start token."""
 
     def __init__(self, window: int) -> None:
         super().__init__(BYTES, context=window, **PLAIN)
@@ -113,7 +122,7 @@ class PlainBytes(GPT2):
 
 
 class RecurrentBytes(nn.Module):
-    """As `PlainBytes`, with an LSTM in the decoder's place."""
+    """Like `PlainBytes`, with an LSTM instead of the Transformer decoder."""
 
     def __init__(self, width: int = 146) -> None:
         super().__init__()
@@ -129,7 +138,7 @@ class RecurrentBytes(nn.Module):
 
 
 class World(NamedTuple):
-    """parts: stretches of bytes; window: how many are read at once"""
+    """parts: byte sequences for training, validation and test; window: bytes per training sequence"""
 
     parts: data.Parts
     window: int
@@ -166,7 +175,7 @@ def compare(run: Run) -> None:
 
 
 def bytes_of(source: DataSource) -> data.Parts:
-    """The text as bytes: Latin-1 where that has all its characters (enwik8 is read so), otherwise UTF-8."""
+    """The text as bytes: Latin-1 if it can encode all characters (as enwik8 is read), otherwise UTF-8."""
     encoding = "latin-1" if max(source.names) < "\u0100" else "utf-8"
 
     def encoded(piece: Int[Tensor, " characters"]) -> Int[Tensor, " bytes"]:
@@ -177,7 +186,7 @@ def bytes_of(source: DataSource) -> data.Parts:
 
 
 def bits_of_frequencies(parts: data.Parts) -> float:
-    """Bits a byte of the text to judge by, when each is predicted by how often it occurs."""
+    """Bits per byte of a unigram model on the test part."""
     counts = torch.bincount(torch.cat(parts.train), minlength=BYTES).double() + 0.1
     return -(counts / counts.sum()).log2()[torch.cat(parts.judge)].mean().item()
 
@@ -193,8 +202,8 @@ def judge(at: Trial, found: Sweep[nn.Module]) -> dict[str, float | Tensor]:
 
 
 def show(run: Run, networks: dict[str, nn.Module], world: World) -> None:
-    """What each arm writes after the same beginning, and how fast; and what MEGABYTE is without its global
-    model, which it was trained with."""
+    """Text generated by each arm after the same prompt, its speed, and MEGABYTE's loss without the outputs of
+    its global model."""
     network = networks["MEGABYTE"]
     silenced = Unheard(patches=world.window // PATCH, **GLOBAL).to(run.device, run.dtype)
     silenced.load_state_dict(network.state_dict())
@@ -212,8 +221,8 @@ def show(run: Run, networks: dict[str, nn.Module], world: World) -> None:
     run.text(
         "written",
         "\n".join(lines),
-        caption=f"Drawn at a temperature of {TEMPERATURE}, after a few steps of training. The speed is that "
-        "of one try; the benchmark measures it.",
+        caption=f"Sampled at a temperature of {TEMPERATURE}, after a few training steps. Each speed is a "
+        "single measurement; the benchmark repeats it.",
     )
 
 
@@ -223,7 +232,7 @@ TEMPERATURE = 0.7
 def continued(
     network: nn.Module, ids: Int[Tensor, "1 bytes"], count: int, draw: torch.Generator
 ) -> Int[Tensor, " {count}"]:
-    """`count` more bytes, a multiple of the patch."""
+    """`count` more bytes, where `count` is a multiple of the patch size."""
     if isinstance(network, Megabyte):
 
         def choose(logits: Tensor) -> Tensor:
@@ -235,13 +244,13 @@ def continued(
 
 
 def readable(ids: Int[Tensor, " bytes"]) -> str:
-    """As text; a dot for what cannot be printed."""
+    """The bytes as text, with a dot for every byte that is not printable."""
     signs = (chr(byte) for byte in ids.tolist())
     return "".join(sign if sign == "\n" or " " <= sign <= "~" else "·" for sign in signs)
 
 
 def operations(network: nn.Module, window: int) -> float:
-    """Operations of products a byte, as torch counts them."""
+    """Operations of matrix multiplications per byte, as torch counts them."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.loss(torch.zeros(1, window, dtype=torch.long, device=next(network.parameters()).device))
     return counter.get_total_flops() / window
@@ -266,7 +275,7 @@ def train(at: Trial, make: Callable[[], nn.Module], rate: float) -> tuple[float,
 def losses(
     run: Run, network: nn.Module, world: World, part: Literal["choose", "judge"]
 ) -> Float[Tensor, "windows window"]:
-    """Nats of each byte of windows that are the same for every arm."""
+    """Nats of each byte, in windows that are the same for every arm."""
     run.phase("evaluate")
     count = run.pick(smoke=4, quick=64, full=512)
     ids = data.windows(getattr(world.parts, part), world.window, count, run.data(f"windows to {part}", part))

@@ -15,11 +15,11 @@ BYTES = 256
 class Megabyte(nn.Module):
     """Section 2: patch embedder, global model, local model.
 
-    patch          P: bytes of a patch
-    patches        K: the most that a text has
-    D_G, D_L       widths; D_G is a multiple of P (else ValueError): each byte brings D_G / P numbers
+    patch          P, the number of bytes per patch
+    patches        K, the largest number of patches of a text
+    D_G, D_L       hidden sizes; D_G is a multiple of P (else ValueError), the size of P byte embeddings
     layers, heads  of the global and of the local model
-    std            of the initial embeddings, positions, and what stands before the first patch and byte
+    std            standard deviation of the initial embeddings, position embeddings and start vectors
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Megabyte(nn.Module):
         self.patch = patch
         self.bytes = nn.Embedding(BYTES, D_G // patch)
         self.positions = nn.Parameter(torch.randn(patches * patch, D_G // patch) * std)
-        self.first_patch = nn.Parameter(torch.randn(D_G) * std)  # what stands before the first
+        self.first_patch = nn.Parameter(torch.randn(D_G) * std)  # replaces the patch before the first one
         self.global_blocks = nn.ModuleList(Block(D_G, heads[0]) for _ in range(layers[0]))
         self.to_local = nn.Linear(D_G // patch, D_L, bias=False)
         self.local_bytes = nn.Embedding(BYTES, D_L)
@@ -53,7 +53,7 @@ class Megabyte(nn.Module):
                 nn.init.normal_(layer.weight, std=std)
 
     def forward(self, ids: Int[Tensor, "batch bytes"]) -> Float[Tensor, "batch bytes 256"]:
-        """Logits of each of `ids`, whole patches of bytes, from those before it."""
+        """Logits of each byte, given the bytes before it. `ids` must consist of whole patches."""
         patched = ids.unflatten(1, (-1, self.patch))
         said = self.across_patches(self.embed_patches(patched, 0))
         local = self.local_bytes(patched[:, :, :-1])
@@ -64,8 +64,11 @@ class Megabyte(nn.Module):
     def embed_patches(
         self, patched: Int[Tensor, "batch patches patch"], first: int
     ) -> Float[Tensor, "batch patches D_G"]:
-        """The embeddings of a patch's bytes side by side, of the patch before each: patch k sees none of its
-        own bytes. `first` is the number of the first of them; before patch 0 stands a learned vector."""
+        """Inputs of the global model: for each patch, the concatenated byte embeddings of the previous patch.
+
+        The input of patch k has none of its own bytes. If `first` is 0, the first patch gets a learned
+        vector; otherwise `patched` are the predecessors of the patches from number `first` on.
+        """
         size, count = self.patch, patched.shape[1]
         before = patched if first else patched[:, :-1]
         start = (first - 1 if first else 0) * size
@@ -99,16 +102,16 @@ class Megabyte(nn.Module):
         return self.readout(self.norms[1](x))
 
     def loss(self, ids: Int[Tensor, "batch bytes"]) -> Float[Tensor, ""]:
-        """Mean nats a byte."""
+        """Mean loss in nats per byte."""
         return F.cross_entropy(self(ids).flatten(0, 1), ids.flatten())
 
     @torch.no_grad()
     def generate(
         self, ids: Int[Tensor, "batch bytes"], patches: int, choose: Callable[[Tensor], Tensor]
     ) -> Int[Tensor, "batch longer"]:
-        """`ids`, whole patches of bytes, and `patches` more, each byte chosen from its logits.
+        """Extend `ids`, which consists of whole patches, by `patches` patches. `choose` maps logits to bytes.
 
-        The global model runs once a patch and the local one once a byte, both with a cache.
+        The global model runs once per patch and the local model once per byte, each with a KV cache.
         """
         size, known = self.patch, ids.shape[1] // self.patch
         attention = self.global_blocks[0].attention, self.local_blocks[0].attention
@@ -117,7 +120,7 @@ class Megabyte(nn.Module):
         batch, new = len(ids), self.first_byte.new_empty
         whole = new(len(self.global_blocks), 2, batch, heads[0], known + patches, dims[0])
         near = new(len(self.local_blocks), 2, batch, heads[1], size, dims[1])
-        patched = F.pad(ids, (0, size)).unflatten(1, (-1, size))  # the patch to be written stands last
+        patched = F.pad(ids, (0, size)).unflatten(1, (-1, size))  # the last patch is the one to generate
         said = self.across_patches(self.embed_patches(patched, 0), whole)[:, -1]
         written = [ids]
         for number in range(known, known + patches):

@@ -2,16 +2,16 @@
 
 Jiang, Sablayrolles, Roux, Mensch and others 2024, "Mixtral of Experts", arXiv 2401.04088.
 
-The problem. More parameters store more, but in a dense model each of them costs time for every token.
+The problem. More parameters store more facts, but in a dense model each parameter costs time for every token.
 
-The idea. Replace each feed-forward layer with eight experts. A linear router picks two of them for each
-token, and their outputs are summed, weighted by the softmax of the two chosen logits. The model has the
-parameters of all experts and the cost of two.
+The idea. Replace each feed-forward layer with eight experts. A linear router picks two experts for each
+token. Their outputs are summed, weighted by the softmax of the two chosen logits. The model has the
+parameters of all eight experts, at the computational cost of two.
 
-This folder. `model`: the router, and experts that process their tokens in one batch each, sorted by expert;
-the decoder comes from `sliding_window`, without its window. `weights` loads released weights. `experiment`
-trains dense and sparse layers to memorise a table of facts. `benchmark` times a layer for one token and for
-many.
+This folder. `model` has the router and the experts. Tokens are sorted by expert, so each expert processes its
+tokens in one batch. The decoder comes from `sliding_window`, without its window. `weights` loads released
+weights. `experiment` trains dense and sparse layers to memorise a table of facts. `benchmark` times a layer
+on one token and on many.
 
 Dimensions: batch, tokens, model (model size), hidden (hidden size of an expert), experts, active (experts per
 token).

@@ -1,4 +1,4 @@
-"""The claims: parameter counts, and the facts that a sparse layer stores at the cost of a small dense one."""
+"""The claims: parameter counts, and the facts that a layer of experts stores at the cost of a small layer."""
 
 import math
 from collections.abc import Callable
@@ -34,7 +34,8 @@ from .model import Mixtral, SparseExperts, active_parameters, balance_loss, load
 
 SIZE = Claim(
     name="the released sizes",
-    sentence="This folder's defaults have the parameters of the released model, and the active ones.",
+    sentence="With this folder's defaults, the model has the total and active parameters of the released "
+    "model.",
     paper=Figure(
         "47 billion, 13 billion active; the released files hold 46,702,792,704",
         where="abstract",
@@ -53,14 +54,14 @@ AT_RANDOM = Break(
 )
 FROZEN = Break(
     "a router that does not learn",
-    "The router keeps its random weights, as if tokens were hashed to experts (Roller et al. 2021).",
+    "The router keeps its random weights, similar to hashing tokens to experts (Roller et al. 2021).",
     "rival",
 )
 
 FACTS = Claim(
     name="holds what a large one holds, for the cost of a small one",
-    sentence="At the cost of a small dense layer, a layer of experts learns most of what a dense layer of "
-    "all its parameters learns over the small one.",
+    sentence="A layer of experts that costs as much as a small dense layer closes most of the gap in "
+    "learned facts between the small dense layer and a dense layer with the parameters of all experts.",
     paper=Figure(
         "level with or ahead of LLaMA 2 70B with 13 billion active parameters",
         where="abstract",
@@ -84,7 +85,7 @@ FACTS = Claim(
             called="operations a token, experts / large dense",
         ),
     ),
-    control="a dense layer that costs a token as much",
+    control="a dense layer with the same cost per token",
     control_arm="small dense",
     control_reaches=(
         at_least(
@@ -98,35 +99,35 @@ FACTS = Claim(
     ),
     breaks=(ONE_EXPERT, AT_RANDOM, FROZEN, UNTRAINED),
     chosen_on=(0, 1),
-    deviations="A random table of pairs of names and their values in place of text; one layer of hidden "
-    "size 32; each arm at the best of the same learning rates, chosen by another part of the table than it "
-    "is judged by. No loss that balances the experts: the report mentions none; a table shows what one "
-    "would change.",
+    deviations="A random table of pairs of names with values replaces text. The network has one layer of "
+    "hidden size 32. Each arm has the best of the same learning rates, chosen on facts that are not "
+    "judged. No loss balances the experts, because the report mentions none; a table shows the effect of "
+    "such a loss.",
     headline=True,
     history=(
         (
-            "Until November 2026 the cost of a token stood among the bounds. It is a count of operations, so "
-            "it is checked with each run now and does not count as evidence."
+            "Until November 2026 the cost per token was one of the bounds. It is a count of operations, so "
+            "it is a guard now: each run checks it, and it does not count as evidence."
         ),
     ),
 )
 
 FASTER = Claim(
     name="faster than a dense layer of its size",
-    sentence="One token takes less time than in a dense layer of as many parameters.",
+    sentence="One token takes less time than in a dense layer with the same number of parameters.",
     paper=Figure("five times fewer active parameters than LLaMA 2 70B", where="section 3", read="text"),
     rule=(Speedup("a layer", over="dense, as many parameters", threshold=1.5, axes={"tokens": 1}),),
     control="a dense SwiGLU of all experts' parameters",
-    deviations="The dense layer holds the same weights side by side, laid out before the clock starts; one "
-    "layer alone, on a CPU, given the same token again and again: the weights of its two experts may stay in "
-    "the processor's cache where those of the dense layer do not, which gives more than the four times that "
-    "the bytes account for.",
+    deviations="The dense layer holds the weights of all experts, concatenated before the timing starts. A "
+    "single layer runs on a CPU and gets the same token again and again. The weights of the two experts "
+    "may stay in the processor's cache while those of the dense layer do not, so the speed-up can exceed "
+    "the factor of four that the number of bytes explains.",
 )
 
 NAMES, VALUES = 96, 64
 WIDTH, EXPERTS, ACTIVE = 32, 8, 2
 HIDDEN = 32  # hidden size of an expert
-BALANCE = 0.02  # weight of the load-balancing loss: that of the released config.json, from memory
+BALANCE = 0.02  # weight of the load-balancing loss in the released config.json, from memory
 
 
 @hookimpl
@@ -221,7 +222,7 @@ def learn_facts(run: Run) -> None:
         grid=run.pick(smoke=(2e-2,), quick=(7e-3, 2e-2, 6e-2, 1.8e-1), full=(2e-3, 7e-3, 2e-2, 6e-2, 1.8e-1)),
         score="validation facts right",
         keep="highest",
-        # It measures how much there is to gain.
+        # The large dense layer measures how much there is to gain.
         yardsticks={"large dense": Arm(partial(SwiGLU, WIDTH, EXPERTS * HIDDEN))},
         derive=share_of_gap,
         breaks={
@@ -305,7 +306,7 @@ def operations(network: Recall) -> int:
 
 
 def show_loads(run: Run, make: Make, best: Best[float], without: Recall, table: Table) -> None:
-    """Load of each expert, in the network trained above and in one trained with a load-balancing loss."""
+    """Load of each expert, in the trained network and in another one trained with a load-balancing loss."""
     torch.manual_seed(run.seed)
     balanced, _ = train(run, "experts, balanced", make, best.value, table, balance=BALANCE)
     run.phase("evaluate")
@@ -322,5 +323,6 @@ def show_loads(run: Run, make: Make, best: Best[float], without: Recall, table: 
         "load of each expert",
         ("expert", *(f"{name} a balance loss" for name in networks)),
         list(zip(range(EXPERTS), *columns, strict=True)),
-        caption=f"The share of the tokens' choices that falls on each expert; even is {1 / EXPERTS:g}.",
+        caption=f"The share of the router's choices that falls on each expert. An even share is "
+        f"{1 / EXPERTS:g}.",
     )

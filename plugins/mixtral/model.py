@@ -13,7 +13,7 @@ from ..sliding_window import Mistral
 
 
 class Router(nn.Module):
-    """Section 2.1: the gate. Experts that are not chosen get weight zero."""
+    """Section 2.1: the gate. Experts that are not chosen have weight zero."""
 
     def __init__(self, model: int, experts: int, active: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class SparseExperts(nn.Module):
         weights: Float[Tensor, "tokens active"],
         chosen: Int[Tensor, "tokens active"],
     ) -> Float[Tensor, "tokens model"]:
-        if len(tokens) == 1:  # nothing to sort, and in decoding sorting would take as long as an expert
+        if len(tokens) == 1:  # Nothing to sort. In decoding, sorting would take as long as an expert.
             found = torch.stack([self.expert(expert, tokens[0]) for expert in chosen[0].tolist()])
             return weights.to(found.dtype) @ found
         order = chosen.flatten().argsort()  # positions in (tokens, active), grouped by expert

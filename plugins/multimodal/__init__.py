@@ -1,21 +1,24 @@
-"""Multimodal deep learning: features learned from several senses at once serve each of them alone.
+"""Multimodal deep learning: features learned from several modalities improve each modality alone.
 
-Ngiam, Khosla, Kim, Nam, Lee and Ng 2011, "Multimodal Deep Learning", ICML. Its modern form, images shown to a
+Ngiam, Khosla, Kim, Nam, Lee and Ng 2011, "Multimodal Deep Learning", ICML. Its modern form shows images to a
 frozen language model: Alayrac et al. 2022, "Flamingo", arXiv 2204.14198.
 
-The problem. What is seen of a mouth and what is heard of it are two views of one thing, each with noise of
-its own. A classifier of the two side by side learns neither from the other, and is lost when one is missing.
+The problem. The video of a mouth and the sound of its voice are two views of the same thing, and each has its
+own noise. A classifier on the concatenated inputs does not use one modality to learn about the other, and it
+fails if a modality is missing.
 
-The idea. Learn a code without labels: an autoencoder that has to give back both modalities. If its input is
-one alone, its features must hold what tells about the other, and they are better features, also where the
-other is never there again (cross modality learning). If its inputs are both and one of them is zeroed in part
-of the training, one code comes out of either, and what was learned of the one holds for the other (shared
+The idea. Learn a code without labels, with an autoencoder that has to reconstruct both modalities. If the
+autoencoder sees only one modality, its features must contain information about the other modality. These
+features are better even if the other modality is missing at test time (cross modality learning). If the
+autoencoder sees both modalities, and one of them is set to zero in part of the training data, either modality
+alone gives the same code. A classifier trained on one modality then works for the other (shared
 representation).
 
-This folder. `model`: the autoencoder over any modalities, canonical correlation analysis, a linear reader of
-codes. `flamingo`: gated cross-attention into a frozen language model. `task` draws handwritten digits with
-the tones of a telephone's keys. `experiment` learns features of images with the sounds there or not, and
-reads images by what was learned from sounds.
+This folder. `model` has the autoencoder for any number of modalities, canonical correlation analysis, and a
+linear classifier of codes. `flamingo` has gated cross-attention into a frozen language model. `task` draws
+handwritten digits and the tones of telephone keys. `experiment` learns features of images with and without
+the sounds, and classifies images with what was learned from sounds. `benchmark` times the codes of the
+augmented data.
 
 Dimensions: batch, features (of a modality), hidden, code.
 """

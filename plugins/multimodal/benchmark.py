@@ -1,4 +1,4 @@
-"""Codes of the augmented data: both modalities, and each with the other one zeroed."""
+"""Codes of the augmented data: both modalities, and each modality with the other one zeroed."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -24,14 +24,14 @@ def codes(weights: Weights, image: Tensor, sound: Tensor) -> Tensor:
 
 
 def three_passes(weights: Weights, image: Tensor, sound: Tensor) -> Tensor:
-    """The network three times, with zeros for what is missing."""
+    """Run the network three times, with zeros for the missing modality."""
     zeroed = [torch.zeros_like(x) for x in (image, sound)]
     passes = ((image, sound), (image, zeroed[1]), (zeroed[0], sound))
     return torch.cat([codes(weights, *inputs) for inputs in passes])
 
 
 def one_batch(weights: Weights, image: Tensor, sound: Tensor) -> Tensor:
-    """The tripled data as section 3 makes it: once through the network, three times as many rows."""
+    """Run the network once on the tripled data of section 3."""
     images = torch.cat((image, image, torch.zeros_like(image)))
     return codes(weights, images, torch.cat((sound, torch.zeros_like(sound), sound)))
 

@@ -1,4 +1,4 @@
-"""The claims: what a sound does for the features of an image, a code for both, and gates that begin shut."""
+"""The claims: the effect of sound on image features, a shared code, and gates closed at initialisation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,58 +31,55 @@ from .model import LinearReader, MultimodalAutoencoder, fit_cca, fit_reader, rec
 from .task import FEATURES, Data, Pairs
 
 ANOTHER_SOUND = Break(
-    "another digit's sound", "In training each image is beside the sound of any digit.", "near miss"
+    "another digit's sound", "Each training image gets a random digit's sound.", "near miss"
 )
-NEVER_MISSING = Break(
-    "nothing missing",
-    "The autoencoder that reconstructs both always has both as its input.",
-    "near miss",
-)
+NEVER_MISSING = Break("nothing missing", "The autoencoder always gets both modalities.", "near miss")
 TOWERS = Break(
     "contrastive encoders",
-    "No autoencoder: an encoder for either side learns by CLIP's loss which sound belongs to which image.",
+    "One encoder per modality is trained with CLIP's contrastive loss instead of an autoencoder.",
     "rival",
 )
 RIGHT, CROSSED = "accuracy", "accuracy from sounds to images"
 IMAGES = "accuracy from images to images"
 DEVIATIONS = (
-    "Handwritten digits of 8 × 8 in noise for the video of lips, a telephone's tones for the voice, about "
-    "800 to learn from, each four times in other noise beside another sound; tanh codes of one network "
-    "trained at once, not sparse RBMs trained layer by layer; ridge regression on 100 labels for the SVM. "
+    "Handwritten digits of 8 × 8 pixels with noise replace the video of lips, and telephone tones replace "
+    "the voice. About 800 training images have four copies each with different noise and sounds. A tanh "
+    "network trained end to end replaces sparse RBMs, and ridge regression on 100 labels the SVM. "
 )
 
 BETTER_FEATURES = Claim(
     name="cross modality learning",
-    sentence="After 500 steps, image features learned together with the matching sounds give a more accurate "
-    "image classifier than features learned from images alone, although classifier and test see only images.",
+    sentence="After 500 steps, image features learned together with the matching sounds give a more "
+    "accurate image classifier than features learned from images alone, although the classifier itself "
+    "sees only images.",
     paper=Figure(
-        "Better features for video when sound is present while features are learned.",
+        "Features of video are better if sound is present during feature learning.",
         where="abstract",
         read="abstract",
     ),
     rule=(at_least(RIGHT, "with sound", 0.05, minus="images alone", toward=0.0),),
-    control="the same autoencoder that gives back the image alone, at the best of the same learning rates",
+    control="the same autoencoder for the image alone, at the best of the same learning rates",
     control_arm="images alone",
     control_reaches=(at_least(RIGHT, "images alone", 0.4),),
     after_steps=500,
     breaks=(ANOTHER_SOUND, TOWERS, UNTRAINED),
     shortcuts=("accuracy of the pixels",),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "Image and sound have nothing in common but the digit, so sound is a noisy label "
-    "of the image; lips and voice share more.",
+    deviations=DEVIATIONS + "Image and sound share only the digit, so the sound is a noisy label of the "
+    "image; lips and voice share more.",
     headline=True,
     history=(
         (
-            "Until November 2026: reproduced, by the same bound, without a rival, each image judged once. "
-            "Four noises of each are judged now: the standard error of one was 0.02."
+            "Until November 2026: reproduced, by the same bound, without a rival, and each image was "
+            "judged once. Each is now judged in four noises; the standard error with one was 0.02."
         ),
     ),
 )
 
 SHARED = Claim(
     name="shared representation",
-    sentence="After 500 steps an autoencoder that must reconstruct both modalities from either one has a "
-    "shared code: a classifier trained on codes of sounds recognises images more accurately than with an "
+    sentence="After 500 steps, an autoencoder that must reconstruct both modalities from either one has a "
+    "shared code. A classifier trained on codes of sounds recognises images more accurately than with an "
     "autoencoder that reconstructs only its input, and than with canonical correlation analysis.",
     paper=Figure(
         "A classifier trained with audio alone is tested with video alone, and the other way round.",
@@ -93,15 +90,15 @@ SHARED = Claim(
         at_least(CROSSED, "both from either", 0.2, minus="each from itself", toward=0.0),
         at_least(CROSSED, "both from either", 0.05, minus="CCA", toward=0.0),
     ),
-    control="the same autoencoder, its inputs missing as often, but only what is there has to be given "
-    "back; at the best of the same learning rates",
+    control="the same autoencoder, with inputs missing equally often, but it reconstructs only the "
+    "modalities that are present; at the best of the same learning rates",
     control_arm="each from itself",
     control_reaches=(at_least(IMAGES, "each from itself", 0.4),),
     after_steps=500,
     breaks=(ANOTHER_SOUND, NEVER_MISSING, TOWERS, UNTRAINED),
     chosen_on=(0, 1),
-    deviations=DEVIATIONS + "The ridge is chosen by sounds alone. Image and sound have nothing in common but "
-    "the digit, so sound is a noisy label of the image.",
+    deviations=DEVIATIONS + "The ridge is chosen on sounds only. Image and sound share only the digit, so "
+    "the sound is a noisy label of the image.",
     history=("Until November 2026: reproduced, by the same bounds, without a rival.",),
 )
 
@@ -110,7 +107,7 @@ SHUT = Claim(
     sentence="Flamingo's gated cross-attention leaves the output of a frozen language model unchanged at "
     "initialisation, and its gates have a gradient.",
     paper=Figure(
-        "Gates of tanh(α), α at first 0, keep the frozen model's results at the start (Flamingo).",
+        "Gates of tanh(α), with α initialised to 0, keep the output of the frozen model (Flamingo).",
         where="section 3.1.2 of arXiv 2204.14198",
         read="memory",
     ),
@@ -118,7 +115,7 @@ SHUT = Claim(
     rule=(Bound("largest change of a logit", "==", 0), Bound("gates without a gradient", "==", 0)),
 )
 
-# Of features of images, and of the shared code, whose control is best at low rates.
+# Learning rates for image features, and for the shared code, whose control is best at low learning rates.
 RATES, SHARED_RATES = (0.0005, 0.002, 0.008, 0.032, 0.128), (0.000125, 0.0005, 0.002, 0.008, 0.032)
 RIDGES = (0.01, 0.1, 1.0)
 BATCH = 64
@@ -135,7 +132,7 @@ def experiment(run: Run) -> None:
 
 
 def with_other_sounds(run: Run, data: Data) -> Data:
-    """The images to train on get the sounds of any digit; labelled data keep theirs."""
+    """Pair the training images with the sounds of random digits. Labelled data keep their sounds."""
     order = torch.randperm(len(data.train.digit), generator=run.generator("other sounds"))
     return data._replace(train=data.train._replace(sound=data.train.sound[order.to(run.device)]))
 
@@ -159,7 +156,7 @@ def autoencoder(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Multimodal
 
 
 class Towers(nn.Module):
-    """An encoder for either modality, whose codes are unit vectors."""
+    """An encoder for each modality, whose codes are unit vectors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,36 +168,36 @@ class Towers(nn.Module):
         )
 
     def code(self, present: dict[str, Tensor]) -> Tensor:
-        """Of the one modality that is there."""
+        """The code of the only present modality."""
         ((name, features),) = present.items()
         return nn.functional.normalize(self.towers[name](features), dim=1)
 
 
 class Learner(NamedTuple):
-    """What builds a network, and the loss that it learns by."""
+    """A function that builds a network, and the loss that trains it."""
 
     make: Callable[[], Any]
     objective: Callable[[Any, Pairs], Tensor]
 
 
 def contest(network: Towers, batch: Pairs) -> Tensor:
-    """CLIP's loss: which sound belongs to which image?"""
+    """CLIP's loss, which learns to match sounds and images."""
     image, sound = (network.code(batch.present(name)) for name in FEATURES)
     return contrastive(image, sound, image.new_tensor(5.0))
 
 
 def whole(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
-    """Figure 3a: all inputs there, all outputs wanted."""
+    """Figure 3a: all inputs are present, and all outputs are targets."""
     return reconstruction_loss(network(batch.present(*network.encoders)), batch.present())
 
 
 def both_from_either(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
-    """Section 3: each pair three times, as it is and with either input zeroed; the targets always both."""
+    """Section 3: each pair as it is, and with either input zeroed. Both modalities are always targets."""
     return reconstruction_loss(network.decode(network.tripled(batch.present())), batch.present())
 
 
 def each_from_itself(network: MultimodalAutoencoder, batch: Pairs) -> Tensor:
-    """The same inputs, but what is missing is not wanted: the control has seen zeros as often."""
+    """The same inputs, but only the present modalities are targets. The control sees zeros equally often."""
     made, count = network.decode(network.tripled(batch.present())), len(batch.digit)
     alone = {name: 1 + place for place, name in enumerate(network.encoders)}
     there = {name: made[name].unflatten(0, (-1, count))[[0, alone[name]]].flatten(0, 1) for name in made}
@@ -223,14 +220,14 @@ def train(at: Run | Trial, data: Data, learner: Learner, rate: float, steps: int
 
 
 def attempt(at: Trial, learner: Learner, rate: float, *, of: str) -> tuple[float, Any]:
-    """The accuracy on images to choose by of a classifier trained on one modality, and the network."""
+    """Validation accuracy on images of a classifier trained on modality `of`, and the network."""
     steps = at.length(at.run.pick(smoke=3, quick=500, full=4000))
     network = train(at, at.world, learner, rate, steps, f"{at.name}, rate {rate:g}")
     return judged(network.code, at.world, at.world.choose, of=of, on="image").mean().item(), network
 
 
 def reader(code: Callable[[dict[str, Tensor]], Tensor], data: Data, name: str) -> LinearReader:
-    """Learned from the labelled rows' codes of one modality; the ridge chosen on the same modality."""
+    """A classifier trained on codes of one modality, with the best ridge for that modality."""
 
     def of(part: Pairs) -> Tensor:
         return code(part.present(name))
@@ -243,17 +240,17 @@ def reader(code: Callable[[dict[str, Tensor]], Tensor], data: Data, name: str) -
 def judged(
     code: Callable[[dict[str, Tensor]], Tensor], data: Data, part: Pairs, *, of: str, on: str
 ) -> Tensor:
-    """Whether a classifier trained on one modality is right on another, or the same, of each row."""
+    """For each row, whether a classifier trained on modality `of` is right on modality `on`."""
     return (reader(code, data, of)(code(part.present(on))).argmax(1) == part.digit).double()
 
 
 def of_images(right: Float[Tensor, " rows"]) -> Float[Tensor, " images"]:
-    """The mean of each image over the noises that it is judged in."""
+    """The mean accuracy on each image over its noisy copies."""
     return right.unflatten(0, (task.JUDGED, -1)).mean(0)
 
 
 def learn_features(run: Run, data: Data) -> None:
-    """Figure 3a: the code is made of the image alone; its outputs are the image, or the sound as well."""
+    """Figure 3a: a code of the image, which reconstructs the image alone, or the image and the sound."""
     with_sound = partial(autoencoder, ("image",), ("image", "sound"))
     alone = partial(autoencoder, ("image",), ("image",))
 
@@ -285,13 +282,13 @@ def rates(run: Run, grid: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def only(present: dict[str, Tensor]) -> Tensor:
-    """The features themselves, of the one modality that is there."""
+    """The features of the only present modality."""
     (features,) = present.values()
     return features
 
 
 def learn_shared(run: Run, data: Data) -> None:
-    """Figure 3b: both in, one of them zeroed in two thirds of the data; both out, or what is there."""
+    """Figure 3b: both modalities are inputs, one of them zeroed in two thirds of the data."""
     make = partial(autoencoder, ("image", "sound"), ("image", "sound"))
     cca = fit_cca(data.train.image.double(), data.train.sound.double(), 9)
 
@@ -343,19 +340,19 @@ def learn_shared(run: Run, data: Data) -> None:
 
 
 def tabulate(run: Run, data: Data, codes: dict[str, Callable[[dict[str, Tensor]], Tensor]]) -> None:
-    """The paper's table: what the classifier is trained on, and what it is tested on."""
+    """The paper's table: accuracy for each training modality and each test modality."""
     ways = [(of, on) for of in FEATURES for on in FEATURES]
     rows = []
     for name, code in codes.items():
         found = [judged(code, data, data.judge, of=of, on=on).mean().item() for of, on in ways]
         rows.append([name, *(round(one, 3) for one in found)])
     columns = ["code", *(f"{of} to {on}" for of, on in ways)]
-    run.table("from one to the other", columns, rows, caption="Trained on 100 labels; chance is 0.1.")
+    run.table("from one to the other", columns, rows, caption="100 labels; chance is 0.1.")
 
 
 @torch.no_grad()
 def over_noise(run: Run, data: Data, network: MultimodalAutoencoder) -> None:
-    """Sounds in more and more noise, which the classifiers have not heard: alone, and with the image."""
+    """Accuracy over the noise of the sounds, from the sounds alone and together with the images."""
 
     def of_both(present: dict[str, Tensor]) -> Tensor:
         return network.code(present)
@@ -385,7 +382,7 @@ def over_noise(run: Run, data: Data, network: MultimodalAutoencoder) -> None:
 
 @torch.no_grad()
 def show(run: Run, data: Data, network: MultimodalAutoencoder) -> None:
-    """Images as they are, and as the code of their sound alone draws them."""
+    """Show images, and their reconstructions from the image's code and from the sound's code."""
     first = [int((data.judge.digit == digit).nonzero()[0]) for digit in data.judge.digit.unique().tolist()]
     part = data.judge.take(torch.tensor(first, device=run.device))
     drawn = network(part.present("sound"))["image"]
@@ -396,5 +393,5 @@ def show(run: Run, data: Data, network: MultimodalAutoencoder) -> None:
         sheet.repeat_interleave(6, 2).repeat_interleave(6, 3),
         columns=[str(digit) for digit in part.digit.tolist()],
         rows=["image", "from image", "from sound"],
-        caption="Images, and as they are drawn from the code of the image and of the sound alone.",
+        caption="Images, and their reconstructions from the image alone and from the sound alone.",
     )

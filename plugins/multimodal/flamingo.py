@@ -1,9 +1,9 @@
-"""Flamingo's way to show images to a frozen language model: gates that begin shut.
+"""Flamingo's way to show images to a frozen language model: gates that are closed at initialisation.
 
 Alayrac et al. 2022, "Flamingo: a Visual Language Model for Few-Shot Learning", arXiv
 2204.14198, section 3.1.2.
 
-Dimensions: batch, tokens, seen (vectors of what is seen), model, context (width of what is seen).
+Dimensions: batch, tokens, seen (number of image vectors), model, context (size of an image vector).
 """
 
 import torch
@@ -19,7 +19,7 @@ Seen = Float[Tensor, "batch seen context"]
 
 
 class GatedCrossAttention(nn.Module):
-    """x + tanh(α) attention(x, seen), then x + tanh(β) feed_forward(x); α and β begin at 0."""
+    """x + tanh(α) attention(x, seen), then x + tanh(β) feed_forward(x). α and β are initialised to 0."""
 
     def __init__(self, model: int, heads: int, *, context: int) -> None:
         super().__init__()
@@ -35,9 +35,9 @@ class GatedCrossAttention(nn.Module):
 
 
 class Flamingo(nn.Module):
-    """A frozen language model with a gated cross-attention before each of its blocks.
+    """A frozen language model with a gated cross-attention layer before each of its blocks.
 
-    context  width of the vectors that are seen
+    context  size of the image vectors
     """
 
     def __init__(self, language: GPT2, *, context: int) -> None:
@@ -49,7 +49,7 @@ class Flamingo(nn.Module):
         )
 
     def forward(self, ids: Tensor, seen: Seen) -> Float[Tensor, "batch tokens vocab"]:
-        """Logits of the next token after each of `ids`, of (batch, tokens)."""
+        """Logits of the next token after each of `ids`, of shape (batch, tokens)."""
         language = self.language
         x = language.tokens(ids) + language.positions.weight[: ids.shape[1]]
         for gated, block in zip(self.gated, language.blocks, strict=True):

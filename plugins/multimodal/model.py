@@ -1,4 +1,4 @@
-"""Section 3's autoencoder of several modalities, whose code can be had from any of them; and CCA beside it.
+"""Section 3's autoencoder, which computes a code from any of its modalities, and CCA as its rival.
 
 Dimensions: batch, features (of a modality), hidden, code, rows.
 """
@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Present = Mapping[str, Float[Tensor, "batch _"]]  # the features of the modalities that are there, by name
+Present = Mapping[str, Float[Tensor, "batch _"]]  # the features of the present modalities, by name
 Code = Float[Tensor, "batch code"]
 
 
 class MultimodalAutoencoder(nn.Module):
-    """Figure 3: an encoder for each input, one code above them, a decoder for each output.
+    """Figure 3: an encoder for each input, a shared code, and a decoder for each output.
 
-    With both modalities on either side it is the bimodal autoencoder (b); with one input and both outputs
-    the one that learns features of this input alone, in the presence of the other (a).
+    With both modalities as inputs and outputs, it is the bimodal autoencoder (b). With one input and both
+    outputs, it learns features of this input in the presence of the other modality (a).
 
     inputs, outputs  features of each modality, by name
     """
@@ -35,9 +35,9 @@ class MultimodalAutoencoder(nn.Module):
         self.decoders = nn.ModuleDict({name: nn.Linear(hidden, size) for name, size in outputs.items()})
 
     def code(self, present: Present) -> Code:
-        """The shared code of the present modalities; zeros replace a missing one (section 3).
+        """The shared code of the present modalities. Zeros replace a missing modality (section 3).
 
-        Raises ValueError if none is present or one is not among the inputs.
+        Raises ValueError if no modality is present, or if one is not among the inputs.
         """
         if not present or not present.keys() <= self.features.keys():
             raise ValueError(f"inputs {sorted(present)}, but the code is made of {sorted(self.features)}")
@@ -48,7 +48,7 @@ class MultimodalAutoencoder(nn.Module):
     def hidden(
         self, name: str, x: Float[Tensor, "batch features"] | None, like: Float[Tensor, "batch _"]
     ) -> Float[Tensor, "batch hidden"]:
-        """One encoder's part. Of zeros it is the same for all rows, and calculated once."""
+        """Activations of one encoder. A missing modality has the same activations in all rows."""
         if x is None:
             x = like.new_zeros(1, self.features[name])
         return self.encoders[name](x).relu().expand(len(like), -1)
@@ -62,9 +62,9 @@ class MultimodalAutoencoder(nn.Module):
         return self.decode(self.code(present))
 
     def tripled(self, present: Present) -> Float[Tensor, "rows code"]:
-        """Codes of all modalities together, then of each alone: section 3's augmented data.
+        """Codes of all modalities together, then codes of each modality alone: section 3's augmented data.
 
-        What each encoder makes of its modality, and of zeros, is calculated once for all of them.
+        The output of each encoder, for its modality and for zeros, is computed only once.
         """
         there = {name: self.encoders[name](present[name]).relu() for name in self.encoders}
         missing = {name: self.hidden(name, None, present[name]) for name in self.encoders}
@@ -73,9 +73,10 @@ class MultimodalAutoencoder(nn.Module):
 
 
 def reconstruction_loss(made: Mapping[str, Float[Tensor, "rows _"]], wanted: Present) -> Float[Tensor, ""]:
-    """The squared error of a feature, averaged within each modality, and summed over them.
+    """The squared error averaged over the features of each modality, then summed over modalities.
 
-    Where there are more rows than targets (tripled data), the targets are repeated: always all of them.
+    If there are more rows than targets (tripled data), the targets are repeated. They always are all
+    modalities.
     """
     losses = []
     for name, output in made.items():
@@ -85,7 +86,7 @@ def reconstruction_loss(made: Mapping[str, Float[Tensor, "rows _"]], wanted: Pre
 
 
 class CCA(NamedTuple):
-    """Canonical correlation analysis: directions of either side along which the two correlate most."""
+    """Canonical correlation analysis: directions in both spaces with maximal correlation."""
 
     means: tuple[Float[Tensor, " first"], Float[Tensor, " second"]]
     directions: tuple[Float[Tensor, "first kept"], Float[Tensor, "second kept"]]
@@ -98,9 +99,9 @@ class CCA(NamedTuple):
 def fit_cca(
     x: Float[Tensor, "rows first"], y: Float[Tensor, "rows second"], kept: int, *, ridge: float = 1e-3
 ) -> CCA:
-    """By whitening either side and a singular value decomposition of what they then share.
+    """Whiten both sides, then compute the singular value decomposition of their cross-covariance.
 
-    ridge  added to the variances, as a share of their mean: directions that hardly vary are not blown up
+    ridge  added to the variances, relative to their mean; it limits the gain in directions of low variance
     """
     centred = [side - side.mean(0) for side in (x, y)]
     white = []
@@ -129,7 +130,7 @@ class LinearReader(NamedTuple):
 def fit_reader(
     codes: Float[Tensor, "rows code"], labels: Tensor, classes: int, *, ridge: float
 ) -> LinearReader:
-    """In double precision. `ridge` is a share of the codes' variance, which is 1."""
+    """Fit a linear classifier in double precision. `ridge` is relative to the codes' variance, which is 1."""
     codes = codes.double()
     mean, std = codes.mean(0), codes.std(0).clamp(min=1e-6)
     x = (codes - mean) / std

@@ -1,6 +1,6 @@
-"""Handwritten digits and the tones of a telephone's keys: two modalities that say the same thing.
+"""Handwritten digits and the tones of telephone keys: two modalities with the same content.
 
-Dimensions: count, pixels, bins (of the spectrum, all frames after one another).
+Dimensions: count, pixels, bins (spectra of all frames, concatenated).
 """
 
 from typing import Literal, NamedTuple
@@ -19,8 +19,8 @@ KEYS = "123456789*0#"
 BINS = slice(18, 52)  # of the spectrum: 560 to 1590 Hz
 IMAGE_NOISE, SOUND_NOISE = 0.4, 0.7  # standard deviations; a pixel is in [0, 1], a tone of amplitude 1/2
 PIXELS = 64
-COPIES = 4  # of each image to train on, in other noise and with other sounds
-JUDGED = 4  # times that each image is judged, in different noise and with different sounds
+COPIES = 4  # of each training image, with different noise and sounds
+JUDGED = 4  # number of times that each test image is judged, with different noise and sounds
 FRAMES = SAMPLES // WINDOW
 FEATURES = {"image": PIXELS, "sound": FRAMES * (BINS.stop - BINS.start)}
 
@@ -33,7 +33,7 @@ class Pairs(NamedTuple):
     digit: Int64[Tensor, " count"]
 
     def present(self, *names: str) -> dict[str, Tensor]:
-        """These modalities by name; without names both."""
+        """The named modalities, or both if no name is given."""
         return {name: getattr(self, name) for name in names or ("image", "sound")}
 
     def take(self, rows: Tensor) -> "Pairs":
@@ -42,13 +42,13 @@ class Pairs(NamedTuple):
 
 class Data(NamedTuple):
     train: Pairs
-    labelled: Pairs  # the first rows of `train`: no image twice
+    labelled: Pairs  # the first rows of `train`, in which no image occurs twice
     choose: Pairs
     judge: Pairs
 
 
 def draw(run: Run, labels: int) -> Data:
-    """Digits parted anew by each seed; `labels` of those to train on are known by name."""
+    """Split the digits at random by the seed. `labels` of the training images have labels."""
     images, digits = data.digits()
     most = run.pick(smoke=200, quick=len(images), full=len(images))
     images, digits = images[:most], digits[:most]
@@ -65,7 +65,7 @@ Part = Literal["train", "choose", "judge"]
 
 
 def paired(run: Run, part: Part, images: Tensor, digits: Tensor) -> Pairs:
-    """Each image with noise, and a sound of its own."""
+    """Add noise to each image, and pair it with a sound of its own."""
     generator = run.data(f"noise and sounds to {part}", part)
     noisy = images + IMAGE_NOISE * torch.randn(images.shape, generator=generator)
     sound = spectra(waves(digits, generator, SOUND_NOISE))
@@ -77,7 +77,7 @@ def paired(run: Run, part: Part, images: Tensor, digits: Tensor) -> Pairs:
 def waves(
     digits: Int64[Tensor, " count"], generator: torch.Generator, noise: float
 ) -> Float[Tensor, "count samples"]:
-    """Two sines a key, each out of tune by up to 3 %, of any phase and loudness, in white noise."""
+    """Two sines per key in white noise, with random phase and loudness, each detuned by up to 3 %."""
     places = torch.tensor([KEYS.index(str(digit)) for digit in digits.tolist()])
     pitches = torch.stack((torch.tensor(ROWS)[places // 3], torch.tensor(COLUMNS)[places % 3]), 1)
     count = len(digits)
@@ -90,6 +90,6 @@ def waves(
 
 
 def spectra(wave: Float[Tensor, "count samples"]) -> Float[Tensor, "count bins"]:
-    """Logarithms of the magnitudes round the tones, about of mean 0 and variance 1."""
+    """Log magnitudes around the tones, with a mean of about 0 and a variance of about 1."""
     magnitude = audio.stft(wave, window=WINDOW, hop=WINDOW).abs()[..., BINS]
     return ((magnitude + 1).log() - 2).flatten(1)

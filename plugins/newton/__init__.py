@@ -4,13 +4,13 @@ Polyak 2007, "Newton's method and its use in optimization", doi 10.1016/j.ejor.2
 Boyd and Vandenberghe, "Convex Optimization", section 9.5. The method has no single paper: Newton (1669) and
 Raphson (1690) solved equations with it, Kantorovich (1948) proved its convergence rate.
 
-The problem. Gradient descent knows the slope but not how far it holds. Where directions differ in curvature
-it zigzags, and each step reduces the error only by a constant factor.
+The problem. Gradient descent knows the slope, but not how far the slope stays the same. Where directions
+differ in curvature, it zigzags, and each step reduces the error only by a constant factor.
 
 The idea. Solve H d = -g. Close to a minimum where the Hessian H is invertible, each step squares the error,
-so the number of correct digits doubles. Far from it a full step may overshoot and diverge; halving the step
-until the function falls (Armijo's rule) makes the method converge from any start on a convex function. A step
-costs O(n³).
+so the number of correct digits doubles. Far from the minimum, a full step may overshoot and diverge. If the
+step is halved until the function falls (Armijo's rule), the method converges from any start on a convex
+function. A step costs O(n³).
 
 This folder. model.py has `Minimizer`, the base class of methods that evaluate several points in one step
 (line searches), and `Newton`. problems.py has the test functions of this family. experiment.py measures the

@@ -50,7 +50,7 @@ def curved(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
 
 
 def regression(generator: torch.Generator, *, n: int) -> tuple[Tensor, Tensor]:
-    """Features whose scales spread over a factor of ten, and labels, a tenth of them flipped."""
+    """Features whose scales spread over a factor of ten, and labels, a tenth of which are flipped."""
     x = torch.randn(4 * n, n, generator=generator) * torch.logspace(-0.5, 0.5, n)
     flipped = torch.rand(4 * n, generator=generator) < 0.1
     return x, ((x.sum(1) > 0) ^ flipped).float()
@@ -91,7 +91,8 @@ def fit(
 ) -> dict[str, Any]:
     """Minimise until the gradient norm is 1e-4 of the initial one.
 
-    Always in float64, because in lower precision the rounding of the loss stops line searches, scipy's first.
+    Runs in float64, because in lower precision the rounding error of the loss stops line searches, scipy's
+    first.
     """
     x, y = x.double(), y.double()
     w = nn.Parameter(x.new_zeros(x.shape[1]))

@@ -24,9 +24,9 @@ EXERCISES = (
     Exercise(
         name="direction",
         of="model.newton_direction",
-        task="The solution of H d = -g by Cholesky's factors, with a shift where H is not positive definite.",
+        task="Solve H d = -g with a Cholesky factor, and with a shift if H is not positive definite.",
         hints=(
-            "torch.linalg.cholesky_ex returns the factor, and a number above 0 where there is none.",
+            "torch.linalg.cholesky_ex returns the factor, and a number above 0 if there is none.",
             "Where it fails, add shift · ‖H‖ · I, with a shift that starts at 1e-3 and doubles.",
             "torch.cholesky_solve takes a matrix: g[:, None].",
         ),
@@ -37,7 +37,7 @@ EXERCISES = (
     Exercise(
         name="order",
         of="experiment.order",
-        task="The order of convergence of gradients' norms, from the last three above 1e-13.",
+        task="The order of convergence, from the last three gradient norms above 1e-13.",
         hints=("With the last three norms a, b, c above 1e-13: the order is log(c / b) / log(b / a).",),
         tries=of_orders,
     ),

@@ -1,4 +1,4 @@
-"""The order of convergence, and starts at growing distances from the minimum.
+"""The order of convergence, and convergence from starts at growing distances from the minimum.
 
 Dimensions: n (weights of a logistic regression, 65).
 """
@@ -18,10 +18,10 @@ from .problems import Problem, logistic_problem
 
 ORDER = Claim(
     name="order of convergence",
-    sentence="Close to the minimum the error is squared at each step, where gradient descent multiplies it "
-    "by a constant.",
+    sentence="Close to the minimum, each step of Newton's method squares the error, and each step of "
+    "gradient descent multiplies it by a constant.",
     paper=Figure(
-        "The error is at most a constant times the square of the last, near the minimum.",
+        "Near the minimum, the error is at most a constant times the square of the previous error.",
         where="Boyd and Vandenberghe, section 9.5",
         read="secondary",
     ),
@@ -34,14 +34,14 @@ ORDER = Claim(
     ),
     control="gradient descent with the step 1 / (largest curvature) on the same function",
     headline=True,
-    deviations="Logistic regression on three pairs of digits, float64. The order is the ratio of successive "
-    "logarithms of the gradient's contraction, over the last steps above 1e-13.",
+    deviations="The functions are logistic regressions on three pairs of digits, in float64. The order is "
+    "the ratio of successive logarithms of the gradient's contraction, over the last steps above 1e-13.",
 )
 
 DAMPED = Claim(
     name="share of starts that arrive",
-    sentence="Steps that are halved until the function falls arrive from everywhere; full steps, shown "
-    "beside, run away far from the minimum.",
+    sentence="Newton's method converges from everywhere if steps are halved until the function falls. Full "
+    "steps, shown for comparison, diverge far from the minimum.",
     paper=Figure(
         "Damped steps converge from every start on a strongly convex function.",
         where="Boyd and Vandenberghe, section 9.5",
@@ -51,12 +51,12 @@ DAMPED = Claim(
     kind="theorem",
     guards=(Bound("share that arrives, full, nearest starts", ">=", 0.9),),
     control="full steps from the same starts",
-    deviations="Logistic regression on two of the digits. Starts drawn about zero with a standard deviation "
-    "of 0.1 to 3; 30 steps to a gradient of 1e-8.",
+    deviations="Logistic regression on two digits. Starts are drawn around zero with a standard deviation "
+    "of 0.1 to 3. A start converges if 30 steps reach a gradient norm of 1e-8.",
     history=(
         (
-            "Until November 2026 this claim was counted as measured: reproduced, 5 of 5 seeds. That damped "
-            "steps converge on a strongly convex function is the theorem that it quotes."
+            "Until November 2026 this claim was counted as measured: reproduced, 5 of 5 seeds. It quotes "
+            "the theorem that damped steps converge on a strongly convex function, so it is a theorem now."
         ),
     ),
 )

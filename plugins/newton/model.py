@@ -35,13 +35,12 @@ class Progress(NamedTuple):
 
 
 class Minimizer(torch.optim.Optimizer):
-    """Base class of methods that treat all weights as one vector and call the closure several times in a
-    step.
+    """Base class of methods that treat all weights as one vector and evaluate several points in one step.
 
     `step` makes up to `iterations` iterations. It stops early when the gradient norm is at most `tolerance`
     or no lower loss is found. `trace` records the last call of `step`, and `evaluations` counts all closure
-    calls. The closure is that of torch.optim.LBFGS: it zeroes the gradients, calls `backward` and returns the
-    loss.
+    calls. The closure is the same as for torch.optim.LBFGS: it zeroes the gradients, calls `backward` and
+    returns the loss.
     """
 
     def __init__(self, weights: Iterable[Any], *, iterations: int, tolerance: float, **defaults: Any) -> None:
@@ -94,8 +93,10 @@ class Minimizer(torch.optim.Optimizer):
 
 
 def newton_direction(gradient: Vector, hessian: Matrix) -> Vector:
-    """-H⁻¹ g by Cholesky factorisation. Where H is not positive definite, -(H + shift I)⁻¹ g with the first
-    of a doubling series of shifts that makes it so, which is still a descent direction.
+    """-H⁻¹ g by Cholesky factorisation, or -(H + shift I)⁻¹ g if H is not positive definite.
+
+    The shift is the first of a doubling series that makes the matrix positive definite. The result is still a
+    descent direction.
 
     Raises ValueError if H is not finite.
     """

@@ -1,5 +1,4 @@
-"""Test functions of this family, each of one vector: Rosenbrock's valley, logistic regression on two of the
-digits, and a small network.
+"""Test functions of one vector: Rosenbrock, logistic regression on two digits, and a small network.
 
 Dimensions: n (all weights as one vector), rows, pixels.
 """
@@ -47,7 +46,7 @@ def rosenbrock(x: Float[Tensor, " n"]) -> Float[Tensor, ""]:
 
 
 def rosenbrock_problem(n: int, generator: torch.Generator) -> Problem:
-    """Starts at the usual (-1.2, 1, -1.2, ...) plus noise of standard deviation 0.1."""
+    """Start at the usual (-1.2, 1, -1.2, ...) plus noise of standard deviation 0.1."""
     start = torch.tensor([-1.2, 1.0], dtype=torch.float64).repeat(n // 2)
     noise = torch.randn(n, generator=generator, dtype=torch.float64)
     return Problem(f"Rosenbrock, n = {n}", start + 0.1 * noise, rosenbrock)
@@ -56,7 +55,7 @@ def rosenbrock_problem(n: int, generator: torch.Generator) -> Problem:
 def two_digits(
     generator: torch.Generator,
 ) -> tuple[str, Float[Tensor, "rows pixels"], Float[Tensor, " rows"]]:
-    """Two digit classes at random: their names, images in [0, 1], and 0 or 1 for the class, in float64."""
+    """Two random digit classes: their names, images in [0, 1], and class labels 0 or 1, in float64."""
     images, labels = data.digits()
     zero, one = torch.randperm(10, generator=generator)[:2].tolist()
     rows = (labels == zero) | (labels == one)
@@ -64,9 +63,9 @@ def two_digits(
 
 
 def logistic_problem(generator: torch.Generator, *, scale: float = 1.0, l2: float = 1e-2) -> Problem:
-    """Logistic regression on two of the digits, with a bias.
+    """Logistic regression on two digits, with a bias.
 
-    scale  factor of the pixels; 16 gives the data set's own range, and a worse conditioned function
+    scale  factor of the pixels; 16 gives the range of the data set, and a worse conditioned function
     l2     weight of half the squared norm, which keeps the minimum finite when the digits are separable
     """
     name, images, labels = two_digits(generator)

@@ -3,18 +3,20 @@
 Sermanet, Eigen, Zhang, Mathieu, Fergus and LeCun 2013, "OverFeat: Integrated Recognition, Localization and
 Detection using Convolutional Networks", arXiv 1312.6229.
 
-The problem. An image classifier sees one window of one size. The object may be elsewhere or of another size,
-and its class does not say where it is. Classifying every window of every size takes thousands of passes.
+The problem. An image classifier sees one window of one size. The object may be elsewhere or have another
+size, and the class does not tell where the object is. Classifying every window of every size takes thousands
+of passes.
 
-The idea. Convolutions work on images of any size. On a larger image the same network gives a map of class
+The idea. Convolutions work on images of any size. On a larger image, the same network gives a map of class
 scores, one for each window, and overlapping windows share most of the computation. The last pooling is
 applied at each of its offsets, which makes the map finer. A second head predicts the object's box from the
 same features. Boxes of many windows and scales are merged instead of suppressed. OverFeat won the
 localisation task of the ImageNet challenge of 2013.
 
-This folder. `model` has both of the paper's networks, a small one, and the merging of boxes. `task` has
-pictures, windows and localisation. `experiment` locates from one view, from all windows of one scale, and of
-three.
+This folder. `model` has both of the paper's networks, a small network, and the merging of boxes. `task` has
+pictures, windows and localisation. `experiment` compares localisation from one view, from all windows of one
+scale, and from all windows of three scales. `benchmark` times all windows in one pass against windows one by
+one.
 """
 
 from torch import nn

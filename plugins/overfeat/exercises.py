@@ -34,10 +34,16 @@ EXERCISES = (
     Exercise(
         name="overlap",
         of="model.iou_of_pairs",
-        task="Intersection over union of each box of a with the one of b beside it.",
+        task="Intersection over union of each box of a with the box of b at the same index.",
         hints=(
-            "The intersection's corners are the largest of the low and the smallest of the high ones.",
-            "A negative side means that they do not meet. The union is both areas less the intersection.",
+            (
+                "The intersection's corners are the maximum of the low corners and the minimum of the high "
+                "corners."
+            ),
+            (
+                "If a side is negative, the boxes do not meet. The union is the sum of both areas minus "
+                "the intersection."
+            ),
         ),
         tries=of_pairs,
         gradients=False,
@@ -45,7 +51,7 @@ EXERCISES = (
     Exercise(
         name="boxes in pixels",
         of="model.in_pixels",
-        task="From each window's own measure to pixels of the image before it was enlarged.",
+        task="Convert boxes from window coordinates to pixels of the image before it was enlarged.",
         hints=("A window's corner is its row and column times the stride.", "Divide by the scale last."),
         tries=of_windows,
     ),

@@ -1,4 +1,4 @@
-"""Localisation from one view, from all windows of one scale, and of three scales."""
+"""Localisation from one view, from all windows of one scale, and from all windows of three scales."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -39,17 +39,18 @@ from .task import (
     windows,
 )
 
-ONE_SCALE = Break("one scale", "What is called three scales is the best of them alone.")
-MIDDLES = Break("middles of three scales", "One window of each scale, the one in the middle.", "near miss")
+ONE_SCALE = Break("one scale", "The arm with three scales uses only the best of them.")
+MIDDLES = Break("middles of three scales", "Only the central window of each scale is used.", "near miss")
 FIVE_VIEWS = Break(
-    "five views", "Of each scale the middle and the four corners, as AlexNet's test views.", "rival"
+    "five views", "The central window and the four corners of each scale, like AlexNet's test views.", "rival"
 )
 
 ERROR = "localisation error"
 
 SIZES = Claim(
     name="sizes",
-    sentence="The networks have the paper's numbers of parameters, and an image of 281 × 317 has 54 views.",
+    sentence="The networks have the paper's numbers of parameters, and an image of 281 × 317 pixels has 54 "
+    "views.",
     paper=Figure(
         "145 million parameters (fast) and 144 (accurate); 2 × 3 places for each of 9 offsets at scale 2",
         where="table 4, figure 8",
@@ -65,31 +66,32 @@ SIZES = Claim(
 
 EVERY_WINDOW = Claim(
     name="every window",
-    sentence="The network over a large image gives what it gives for each window by itself.",
+    sentence="Applied to a large image, the network gives the same outputs as for each window alone.",
     paper=Figure(
         "The whole network is a sequence of convolutions; no number", where="section 3.5", read="text"
     ),
     rule=(Bound("largest difference from each window by itself", "<=", 1e-9),),
     kind="identity",
-    deviations="Without padding: the paper's networks pad three or four layers, and are equal but for that.",
+    deviations="The network has no padding. The paper's networks pad three or four layers, so their "
+    "outputs are equal only up to the effect of padding.",
 )
 
 SHARED = Claim(
     name="shared work",
-    sentence="All windows of an image at once take a fraction of the time that they take as a batch.",
+    sentence="The network processes all windows of an image faster in one pass over the image than as a "
+    "batch of windows.",
     paper=Figure("Neighbouring windows share their computation; no number", where="section 3.5", read="text"),
     rule=(Speedup("every window", over="windows in one batch", threshold=3.0, axes={"side": 48}),),
     control="the same windows, cut out and put through the network as one batch",
-    deviations="The small network over 48 × 48 pixels: 169 windows of 24 × 24.",
+    deviations="The small network is applied to 48 × 48 pixels, which has 169 windows of 24 × 24.",
 )
 
 STEPS = 250
 
 LOCATES = Claim(
     name="three scales against one scale and one view",
-    sentence="After 250 steps, all windows of three scales locate objects with fewer errors than those of "
-    "one "
-    "scale, and than one view.",
+    sentence="After 250 steps, localisation from all windows of three scales makes fewer errors than from "
+    "all windows of one scale, and than from one view.",
     paper=Figure(
         "29.9 % localisation error on ILSVRC 2013, with 4 scales; several scales and views were critical",
         where="figure 10, section 4.4",
@@ -99,8 +101,8 @@ LOCATES = Claim(
         at_least(ERROR, "one view", 0.1, minus="three scales", toward=0.02),
         at_least(ERROR, "one scale", 0.03, minus="three scales", toward=0.0),
     ),
-    control="the same network on one view: a window in the middle, at its best scale and rate; each arm with "
-    "its best number of windows whose boxes are accumulated",
+    control="the same network on one view, the central window at its best scale and learning rate; each "
+    "arm has its best number of accumulated boxes",
     control_arm="one view",
     control_reaches=(at_most(ERROR, "one view", 0.85),),
     breaks=(ONE_SCALE, MIDDLES, FIVE_VIEWS, UNTRAINED),
@@ -108,18 +110,18 @@ LOCATES = Claim(
     after_steps=STEPS,
     deviations="A small network with batch normalisation on pictures of 40 × 40 with a digit of 8 to 30 "
     "pixels; windows of 24 × 24, boxes merged by their overlap, top-1 of five classes. The classifier is "
-    "trained in three scales as the regressor is, on windows that have an object of 9 to 20 pixels within 4 "
-    "pixels of their middle: on any that show half of it, as in the paper, it learnt nothing in so few "
-    "steps. "
-    "Adam for 250 steps, and 150 for the regressor, one for all classes. The arms share the trained "
-    "networks. "
-    "How many boxes are accumulated, 1, 4 or 24, each arm chooses as it chooses its scale. On the exploring "
-    "seeds all chose 1: the box of the most certain window alone had fewer errors.",
+    "trained in three scales, like the regressor, on windows with an object of 9 to 20 pixels within 4 "
+    "pixels of their centre. The paper trains on any window that shows half of the object, but with so few "
+    "steps the network learnt nothing from such windows. Adam trains for 250 steps, and for 150 steps for "
+    "the regressor, which is shared by all classes. The arms share the trained networks. Each arm chooses "
+    "the number of accumulated boxes, 1, 4 or 24, together with its scale. On the exploring seeds all arms "
+    "chose 1, because the box of the most certain window alone had fewer errors.",
     headline=True,
     history=(
         (
-            'Until November 2026 the verdict was "reproduced" (0.25 and 0.08 less error) by the same bounds, '
-            "on 600 pictures. The five views as a rival and the middles as a near miss are new."
+            'Until November 2026 the verdict was "reproduced" (0.25 and 0.08 less error), by the same '
+            "bounds on 600 pictures. The rival with five views and the near miss with central windows are "
+            "new."
         ),
     ),
 )
@@ -131,7 +133,7 @@ SIZES_OF = ((8, 12), (12, 16), (16, 21), (21, 27), (27, 40))  # the larger side,
 
 
 class Seen(NamedTuple):
-    """How many scales are used together, and which windows of each."""
+    """The number of scales that are used together, and the windows of each scale."""
 
     scales: int
     views: Views
@@ -240,7 +242,7 @@ def warmed(steps: int, step: int) -> float:
 def located(
     network: OverFeat, part: Pictures, scales: Sequence[int], *, views: Views, kept: int
 ) -> Bool[Tensor, " count"]:
-    """Whether each picture's class is right and the box has an IoU of at least 0.5 with the object's."""
+    """Whether each picture's predicted class is right and its predicted box has an IoU of at least 0.5."""
     right = []
     for x, y, boxes in zip(*(field.split(250) for field in part), strict=True):
         found = locate(network, x, scales, views=views, kept=kept)
@@ -312,7 +314,7 @@ def read_off(at: Trial, found: Sweep[Learnt]) -> dict[str, Tensor]:
 
 
 def show(run: Run, learnt: Learnt, judge: Pictures) -> None:
-    """Boxes of the best windows in grey, the predicted box in yellow, the object's in white."""
+    """Draw the most certain windows' boxes in grey, the prediction in yellow, the object's box in white."""
     several, found = (
         locate(learnt.network, judge.x[:9], learnt.scales, views="all", kept=kept)
         for kept in (max(KEPT), learnt.kept)
@@ -327,8 +329,8 @@ def show(run: Run, learnt: Learnt, judge: Pictures) -> None:
         outline(tile, 4 * box, (1.0, 0.9, 0.0))
     names = ", ".join(str(label) for label in found.labels.tolist())
     caption = (
-        f"Boxes of the {max(KEPT)} best windows; in yellow what the best {learnt.kept} come to; in white the "
-        f"object's. Named {names}, row by row."
+        f"Grey: boxes of the {max(KEPT)} most certain windows. Yellow: the prediction from the best "
+        f"{learnt.kept}. White: the object's box. Predicted classes, row by row: {names}."
     )
     run.image("boxes", tiles, columns=3, caption=caption)
 

@@ -54,8 +54,8 @@ class OverFeat(nn.Module):
     """Class scores and a box for every window of an image of any size.
 
     side        of the feature maps that the classifier sees after the last pooling: 6 (fast), 5 (accurate)
-    hidden      sizes of the classifier's two hidden layers; `regress` those of the regressor
-    normalised  batch normalisation after each convolution. It is newer than the paper and shortens training
+    hidden      sizes of the classifier's two hidden layers; `regress` are the sizes for the regressor
+    normalised  batch normalisation after each convolution; it is newer than the paper and shortens training
 
     Windows are `stride` pixels apart. The last pooling is applied at each of its offsets (section 3.3): it
     has stride 1, and the layers after it are dilated by its size.
@@ -86,19 +86,19 @@ class OverFeat(nn.Module):
         self.classifier = head(maps, (*hidden, classes), side, layers[-1].pool, dropout)
         self.regressor = head(maps, (*regress, 4), side, layers[-1].pool, 0.0)
         for layer in self.modules():
-            # Not the paper's 0.01: from there so small a network makes no progress within a thousand steps.
+            # With the paper's 0.01, so small a network makes no progress within a thousand steps.
             if isinstance(layer, nn.Conv2d) and not layer.weight.is_meta:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
         last = self.regressor[-1]
         if not last.weight.is_meta:
-            # Boxes are initialised to the middle half of the window.
+            # The initial box is the middle half of the window.
             nn.init.zeros_(last.weight)
             last.bias.data[:2], last.bias.data[2:] = 0.25, 0.75
 
     @classmethod
     def small(cls, classes: int) -> "OverFeat":
-        """For windows of 24 × 24, two pixels apart."""
+        """The network for windows of 24 × 24, which are two pixels apart."""
         heads = {"hidden": (96, 64), "regress": (96, 64)}
         return cls(SMALL, side=3, classes=classes, dropout=0.0, normalised=True, **heads)
 
@@ -116,7 +116,7 @@ def head(maps: int, units: Sequence[int], side: int, apart: int, dropout: float)
 
 
 def at_each_offset(network: OverFeat, images: Float[Tensor, "batch 3 height width"]) -> Views:
-    """The same, computed as in figure 3: pool each offset separately, then interleave the results."""
+    """The same network computed as in figure 3: pool each offset separately, then interleave the results."""
     maps, pool = network.features(images), network.offsets.kernel_size
     rows, columns = (length - pool + 1 for length in maps.shape[2:])
     found = []
@@ -137,7 +137,7 @@ def at_each_offset(network: OverFeat, images: Float[Tensor, "batch 3 height widt
 def in_pixels(
     boxes: Float[Tensor, "batch 4 rows columns"], *, stride: int, window: int, scale: float
 ) -> Float[Tensor, "batch windows 4"]:
-    """From window coordinates to pixels of the image before it was enlarged `scale` times."""
+    """Convert boxes from window coordinates to pixels of the image before it was enlarged `scale` times."""
     y, x = (stride * torch.arange(length, device=boxes.device) for length in boxes.shape[2:])
     corner = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x)))).repeat(2, 1, 1)
     return ((boxes * window + corner) / scale).flatten(2).mT

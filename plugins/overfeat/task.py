@@ -43,7 +43,7 @@ def resized(x: Images, side: int) -> Float[Tensor, "batch 3 {side} {side}"]:
 
 
 def readable(known: Pictures, side: int) -> Pictures:
-    """Rescale, and keep pictures with a window that has the whole object, large enough, near its centre."""
+    """Rescale, and keep pictures with a large enough object that lies wholly in a window, near its centre."""
     boxes = known.boxes * side / SIDE
     size = (boxes[:, 2:] - boxes[:, :2]).amax(1)
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -53,7 +53,7 @@ def readable(known: Pictures, side: int) -> Pictures:
 
 
 def windows(scaled: Pictures, rows: Int64[Tensor, " batch"], generator: torch.Generator) -> Pictures:
-    """A window of each picture, with its centre within `AWAY` of the object's.
+    """Cut one window from each picture, whose centre is within `AWAY` of the object's centre.
 
     Boxes are relative to the window's corner, in units of its side.
     """
@@ -78,7 +78,7 @@ def locate(network: nn.Module, x: Images, scales: Sequence[int], *, views: Views
     """The class and box accumulated from the most certain windows (section 4.3).
 
     views  all windows of each scale, the central one, or the central one and the four corners
-    kept   number of windows whose boxes are accumulated; 1 takes the most certain box unchanged
+    kept   number of windows whose boxes are accumulated; 1 returns the most certain box unchanged
     """
     certain, boxes = [], []
     for side in scales:
