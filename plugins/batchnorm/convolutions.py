@@ -36,7 +36,11 @@ def network(norm: Norm, *, widths: Sequence[int] = WIDTHS) -> nn.Sequential:
 def digits(run: Run) -> data.Parts:
     """Images (n, 1, 8, 8) and labels (n,) for training, validation and test; larger ones with `--data`."""
     source = run.source(
-        "images", at_most=run.pick(smoke=5_000, quick=5_000, full=None), choose=0.1, judge=0.3
+        "images",
+        at_most=run.pick(smoke=5_000, quick=5_000, full=None),
+        needs="ten classes",
+        choose=0.1,
+        judge=0.3,
     ).grey(run.pick(smoke=14, quick=14, full=32))
     return data.Parts(*((x.to(run.device, run.dtype), y.to(run.device)) for x, y in source.parts))
 

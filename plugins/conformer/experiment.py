@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from readtrack.data import speech
+from readtrack.data import recordings, speech
 from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 from readtrack.scores import error_rate
 
@@ -78,7 +78,6 @@ PATHS = Claim(
 
 RATES = (0.003, 0.009)
 WIDTH, BLOCKS, HEADS, KERNEL, LABELS, CHANNELS = 48, 2, 4, 15, 11, 16
-LOUDNESS = 0.1  # root of the mean square of a recorded sound
 PARTS: tuple[Literal["train", "choose", "judge"], ...] = ("train", "choose", "judge")
 LABEL = "digit errors at 0 dB"
 
@@ -119,15 +118,11 @@ def corpus(
 
 
 def recorded(run: Run) -> Heard:
-    """The words of `--data` at 8 kHz, as loud as the synthetic voices and in the same noise."""
-    source = run.source("speech", at_most=run.pick(smoke=20, quick=1500, full=None))
+    """The words of `--data` in the noise of the synthetic voices."""
+    source = run.source("speech", needs="classes", at_most=run.pick(smoke=20, quick=1500, full=None))
     corpora = []
-    for part, (waves, labels), quietest in zip(PARTS, source.parts, (20.0, 0.0, 0.0), strict=True):
-        size = waves.shape[1] * speech.RATE // source.rate
-        waves = F.interpolate(waves[:, None], size, mode="area")[:, 0]
-        last = (waves.abs() > 1e-3).long() * torch.arange(1, size + 1)
-        lengths = last.amax(1).clamp(min=min(size, speech.RATE // 2))
-        waves *= LOUDNESS / (waves.square().sum(1) / lengths).sqrt().clamp(min=1e-4)[:, None]
+    for part, sounds, quietest in zip(PARTS, source.parts, (20.0, 0.0, 0.0), strict=True):
+        waves, lengths, labels = recordings.normalised(sounds, source.rate)
         generator = run.data(f"noise to {part} by", part)
         level = quietest * torch.rand(len(waves), generator=generator)
         mels = speech.log_mel(speech.add_noise(waves, level, generator, lengths=lengths))

@@ -151,7 +151,8 @@ def bound_weights(schedule: Schedule, t: Times) -> PerSample:
 
 def compare(run: Run, schedule: Schedule) -> None:
     """Both weights, each at its best learning rate."""
-    source = run.source("images", at_most=run.pick(smoke=5_000, quick=5_000, full=None))
+    at_most = run.pick(smoke=5_000, quick=5_000, full=None)
+    source = run.source("images", needs="classes", at_most=at_most)
     source = source.grey(run.pick(smoke=14, quick=14, full=28))
     rows = (2 * images.flatten(1).to(run.device, run.dtype) - 1 for images, _ in source.parts)
     setting = Setting(*rows, digit_features(run, source), schedule)

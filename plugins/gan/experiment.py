@@ -254,7 +254,8 @@ def panel(real: Tensor, fake: Tensor, judged: Tensor, height: int = 80) -> Float
 
 def play_for_digits(run: Run) -> None:
     """A game for digits by either loss, each at its best learning rate."""
-    source = run.source("images", at_most=run.pick(smoke=5_000, quick=5_000, full=None))
+    at_most = run.pick(smoke=5_000, quick=5_000, full=None)
+    source = run.source("images", needs="classes", at_most=at_most)
     source = source.grey(run.pick(smoke=14, quick=14, full=28))
     rows = (images.flatten(1).to(run.device, run.dtype) for images, _ in source.parts)
     digits = Digits(*rows, digit_features(run, source))

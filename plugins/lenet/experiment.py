@@ -130,7 +130,7 @@ class Fields:
 
 def fields(run: Run) -> Fields:
     """Digits at twice their size, or what `--data` names; at the full budget 28 x 28 in the paper's field."""
-    found = run.source("images")
+    found = run.source("images", needs="ten classes")
     side, field, hidden = run.pick(
         smoke=(16, 20, (29, 100)), quick=(16, 20, (29, 100)), full=(28, 32, (53, 300))
     )

@@ -28,7 +28,7 @@ def classify(run: Run) -> None:
     """Train both networks, and report their errors in %, and the training images per second."""
     run.phase("setup")
     at_most = run.pick(smoke=500, quick=10_000, full=None)
-    source = run.source("images", at_most=at_most).small(32)
+    source = run.source("images", needs="classes", at_most=at_most).small(32)
     mean = source.parts.train[0].mean(0)
     train, choose, judge = (((x - mean).to(run.device, run.dtype), y.to(run.device)) for x, y in source.parts)
     layers = run.option("layers", run.pick(smoke=8, quick=8, full=20))

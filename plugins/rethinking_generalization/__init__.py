@@ -295,7 +295,7 @@ class World(NamedTuple):
 
 
 def images_of(run: Run) -> World:
-    (images, labels), *rest = run.source("images").parts
+    (images, labels), *rest = run.source("images", needs="ten classes").parts
     choose, judge = ((x.flatten(1).to(run.device, run.dtype), y.to(run.device)) for x, y in rest)
     return World((images[:600].flatten(1).to(run.dtype), labels[:600]), choose, judge)
 

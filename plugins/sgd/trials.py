@@ -59,7 +59,7 @@ def digits(run: Run) -> list[tuple[Float[Tensor, "rows pixels"], Int[Tensor, " r
     """Pixels and labels of the training, validation and test digits."""
     return [
         (images.flatten(1).to(run.device, run.dtype), labels.to(run.device))
-        for images, labels in run.source("images").parts
+        for images, labels in run.source("images", needs="ten classes").parts
     ]
 
 

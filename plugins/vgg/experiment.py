@@ -224,7 +224,8 @@ def drawn(run: Run) -> World:
 def named(run: Run) -> World:
     """Images of `--data`, at most 16 × 16 (full budget: 32 × 32). Grey ones get three equal channels."""
     at_most = run.pick(smoke=500, quick=20_000, full=None)
-    source = run.source("images", at_most=at_most).small(run.pick(smoke=SIDE, quick=SIDE, full=32))
+    source = run.source("images", needs="classes", at_most=at_most)
+    source = source.small(run.pick(smoke=SIDE, quick=SIDE, full=32))
     parts = (
         Pictures(x.expand(-1, 3, -1, -1).sub(BRIGHTNESS).to(run.device, run.dtype), y.to(run.device))
         for x, y in source.parts

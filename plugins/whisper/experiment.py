@@ -1,19 +1,20 @@
 """Training on clean studio speech against varied speech with label noise, tested on unseen conditions."""
 
 import copy
-from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from readtrack.data import audio, speech
+from readtrack.data import audio, recordings, speech
 from readtrack.plugin import Best, Bound, Break, Claim, Figure, Run, hookimpl
 
 from .decoding import decode, greedy
-from .model import Size, Whisper
+from .model import Whisper
+from .tokens import TRANSCRIBE, TRANSLATE, Tokens
 
 NO_VARIETY = Break(
     "no variety", "The varied arm is trained on studio sound, and its wrong transcripts stay wrong."
@@ -66,8 +67,7 @@ CACHE = Claim(
     control="the whole text at once",
 )
 
-END, START, TRANSCRIBE, TRANSLATE, NO_TIMES, TIMES = range(20, 26)  # the other timestamp tokens follow
-TOY = Size(2, 48, 4, mels=40, frames=40, tokens=6, vocab=TIMES + 21)
+BANDS = 40
 HOP = 160  # samples, 20 ms
 STEP = 2 * HOP / speech.RATE  # seconds between timestamps: one per encoder position
 RATES = (0.002, 0.004)
@@ -78,25 +78,27 @@ Mels = Float[Tensor, "n frames mels"]
 
 
 class Sounds(NamedTuple):
-    """Spectrograms of single digits, their labels, and each digit's begin and end in units of `STEP`."""
+    """Spectrograms of single words, their labels, and each word's begin and end in units of `STEP`."""
 
     mels: Mels
-    digits: Int[Tensor, " n"]
+    labels: Int[Tensor, " n"]
     times: Int[Tensor, "n 2"]
+    tokens: Tokens
 
 
 def features(waves: Waves) -> Mels:
     """Section 2.2, for 8 kHz."""
-    return audio.log_mel_whisper(waves, rate=speech.RATE, window=speech.WINDOW, hop=HOP, bands=TOY.mels)
+    return audio.log_mel_whisper(waves, rate=speech.RATE, window=speech.WINDOW, hop=HOP, bands=BANDS)
 
 
 class Said(NamedTuple):
-    """Zero-padded waves, with the digits, their begin and end times, and the unpadded lengths in samples."""
+    """Zero-padded waves, with their labels, begin and end times, and the unpadded lengths in samples."""
 
     waves: Waves
-    digits: Int[Tensor, " n"]
+    labels: Int[Tensor, " n"]
     times: Int[Tensor, "n 2"]
     lengths: Int[Tensor, " n"]
+    tokens: Tokens = Tokens()
 
     def noisy(
         self, snr: int | float | Tensor, generator: torch.Generator, colour: speech.Colour = "white"
@@ -104,13 +106,17 @@ class Said(NamedTuple):
         """Add noise at a signal-to-noise ratio of `snr` dB. The padding gets noise, too."""
         return speech.add_noise(self.waves, snr, generator, colour, self.lengths)
 
+    def sounds(self, waves: Waves) -> Sounds:
+        """The spectrograms of `waves`, in which the same words are said."""
+        return Sounds(features(waves), self.labels, self.times, self.tokens)
+
 
 def say(count: int, first: int, speakers: int, seed: int) -> Said:
     """Digits by `speakers` people from number `first` on, padded to 0.8 s as Whisper pads to 30."""
     generator = torch.Generator().manual_seed(seed)
     digits = torch.randint(10, (count,), generator=generator)
     who = first + torch.randint(speakers, (count,), generator=generator)
-    waves, times = torch.zeros(count, TOY.frames * HOP), torch.zeros(count, 2)
+    waves, times = torch.zeros(count, Tokens().frames * HOP), torch.zeros(count, 2)
     lengths = torch.zeros(count, dtype=torch.long)
     for row, (digit, person) in enumerate(zip(digits.tolist(), who.tolist(), strict=True)):
         said = speech.say([digit], speech.speaker(person), generator)
@@ -118,33 +124,44 @@ def say(count: int, first: int, speakers: int, seed: int) -> Said:
         waves[row, : len(wave)], lengths[row] = wave, len(wave)
         ends = said.durations.cumsum(0)[[0, -2]]  # end of the initial silence and of the last phoneme
         times[row] = ends * speech.HOP / (2 * HOP)
-    return Said(waves, digits, times.round().long().clamp(max=TOY.frames // 2), lengths)
+    return Said(waves, digits, times.round().long().clamp(max=Tokens().frames // 2), lengths)
 
 
-def studio(count: int, first: int, seed: int) -> Sounds:
-    """Twenty speakers at a signal-to-noise ratio of 40 dB."""
-    said = say(count, first, 20, seed)
-    generator = torch.Generator().manual_seed(seed + 1)
-    return Sounds(features(said.noisy(40, generator)), said.digits, said.times)
+def recorded(run: Run) -> list[Said]:
+    """The words of `--data` to train on, to choose by and to judge by. Their begin and end are not known."""
+    source = run.source("speech", needs="classes", at_most=run.pick(smoke=20, quick=1500, full=None))
+    said = []
+    for part in source.parts:
+        waves, lengths, labels = recordings.normalised(part, source.rate)
+        frames = -(-waves.shape[1] // (2 * HOP)) * 2
+        waves = F.pad(waves, (0, frames * HOP - waves.shape[1]))
+        times = torch.zeros(len(labels), 2, dtype=torch.long)
+        said.append(Said(waves, labels, times, lengths, Tokens(source.names, frames)))
+    return said
 
 
-def varied(count: int, first: int, seed: int) -> Sounds:
-    """A hundred speakers with white or pink noise at 15 to 40 dB below the speech."""
-    said = say(count, first, 100, seed)
-    generator = torch.Generator().manual_seed(seed + 1)
+def studio(said: Said, seed: int) -> Sounds:
+    """A quiet room: a signal-to-noise ratio of 40 dB."""
+    return said.sounds(said.noisy(40, torch.Generator().manual_seed(seed)))
+
+
+def varied(said: Said, seed: int) -> Sounds:
+    """White noise in the first half and pink noise in the second, at 15 to 40 dB below the speech."""
+    generator, count = torch.Generator().manual_seed(seed), len(said.labels)
     half, snr = count // 2, 15 + 25 * torch.rand(count, generator=generator)
     noisy = [
-        Said(*(field[rows] for field in said)).noisy(snr[rows], generator, colour)
+        Said(*(field[rows] for field in said[:4])).noisy(snr[rows], generator, colour)
         for rows, colour in ((slice(half), "white"), (slice(half, None), "pink"))
     ]
-    return Sounds(features(torch.cat(noisy)), said.digits, said.times)
+    return said.sounds(torch.cat(noisy))
 
 
-def mishear(digits: Int[Tensor, " n"], seed: int, share: float = 0.1) -> Int[Tensor, " n"]:
-    """Replace a `share` of the labels by another digit."""
+def mishear(labels: Int[Tensor, " n"], seed: int, share: float = 0.1, words: int = 10) -> Int[Tensor, " n"]:
+    """Replace a `share` of the labels by another of the `words`."""
     generator = torch.Generator().manual_seed(seed)
-    wrong = torch.rand(digits.shape, generator=generator) < share
-    return torch.where(wrong, (digits + torch.randint(1, 10, digits.shape, generator=generator)) % 10, digits)
+    wrong = torch.rand(labels.shape, generator=generator) < share
+    other = (labels + torch.randint(1, words, labels.shape, generator=generator)) % words
+    return torch.where(wrong, other, labels)
 
 
 def ruin(said: Said, condition: str, seed: int) -> Waves:
@@ -181,15 +198,22 @@ def experiment(run: Run) -> None:
     count = run.pick(smoke=8, quick=600, full=20_000)
     held = run.pick(smoke=4, quick=200, full=1000)
     seed = 100 * run.seed
-    makers: dict[str, Callable[[int, int, int], Sounds]] = {"studio": studio, "varied": varied}
+    data = recorded(run) if run.option("speech", "") else None
+    through = {"studio": studio, "varied": varied}
     if run.without(NO_VARIETY.name):
-        makers["varied"] = studio
+        through["varied"] = studio
     kinds = {}
-    for arm, make in makers.items():
-        train = make(count, 0, seed + 1)
-        # Its own seed: with the seed of the noise, the noisiest words would get the wrong labels.
-        labels = mishear(train.digits, seed + 8) if arm == "varied" else train.digits
-        kinds[arm] = (train._replace(digits=labels), make(held, 1000, seed + 3))
+    for arm, recording in through.items():
+        say_some = partial(say, speakers=100 if recording is varied else 20)
+        said, held_out = (
+            data[:2] if data else (say_some(count, 0, seed=seed + 1), say_some(held, 1000, seed=seed + 3))
+        )
+        train = recording(said, seed + 2)
+        if arm == "varied":
+            # Its own seed: with the seed of the noise, the noisiest words would get the wrong labels.
+            wrong = mishear(train.labels, seed + 8, words=len(train.tokens.words))
+            train = train._replace(labels=wrong)
+        kinds[arm] = (train, recording(held_out, seed + 4))
     arms = run.arms(kinds, control="studio")
     rates = run.pick(smoke=(0.002,), quick=RATES, full=RATES)
     best: dict[str, Best[Trained]] = {}
@@ -200,24 +224,24 @@ def experiment(run: Run) -> None:
             lambda rate, arm=arm, train_on=train_on, choose=choose: learn(run, arm, train_on, choose, rate),
             score="errors on the arm's own choosing data",
         )
-    networks = {arm: one.result.model for arm, one in best.items()}
-    timer = teach_times(run, networks["varied"], arms["varied"][0])
+    network, (train, choose) = best["varied"].result.model, arms["varied"]
     if run.wants(CACHE):
-        check_tasks(run, networks["varied"], timer, *arms["varied"])
+        check_tasks(run, network, choose)
+        if not data:
+            check_times(run, teach_times(run, network, train), train, choose)
     if run.wants(ROBUST):
-        judge(run, best, held, seed)
+        judge(run, best, data[2] if data else say(held, 2000, 200, seed + 5), seed)
 
 
 def to_run(run: Run, sounds: Sounds) -> Sounds:
-    return Sounds(
-        sounds.mels.to(run.device, run.dtype), sounds.digits.to(run.device), sounds.times.to(run.device)
-    )
+    mels, labels, times, tokens = sounds
+    return Sounds(mels.to(run.device, run.dtype), labels.to(run.device), times.to(run.device), tokens)
 
 
 def learn(run: Run, arm: str, sounds: Sounds, choose: Sounds, rate: float) -> tuple[float, Trained]:
     """Train without timestamps. In each batch a random quarter of the utterances is to be translated."""
     torch.manual_seed(run.seed)
-    model = Whisper(TOY).to(run.device, run.dtype)
+    model = Whisper(sounds.tokens.size).to(run.device, run.dtype)
     steps = run.pick(smoke=3, quick=300, full=5000)
     descend(run, model, arm, to_run(run, sounds), rate, steps, timed_share=0.0)
     return errors(run, model, choose), Trained(model, rate)
@@ -237,14 +261,14 @@ def descend(
     optimizer = torch.optim.AdamW([w for w in model.parameters() if w.requires_grad], lr=rate, fused=True)
     generator = run.generator("batches")
     run.phase("train")
-    for step in run.steps(steps, f"{arm}, rate {rate:g}"):
+    for step in run.steps(steps, f"{arm}, rate {rate:g}", (model, optimizer)):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 30) * (1 - step / steps)
-        rows = torch.randint(len(sounds.digits), (BATCH,), generator=generator)
+        rows = torch.randint(len(sounds.labels), (BATCH,), generator=generator)
         translate = (torch.rand(BATCH, generator=generator) < 0.25).to(run.device)
         mels = masked(sounds.mels[rows], generator)
         with_times = (torch.rand(BATCH, generator=generator) < timed_share).to(run.device)
-        tokens = texts(sounds.digits[rows], translate, sounds.times[rows], with_times)
+        tokens = sounds.tokens.texts(sounds.labels[rows], translate, sounds.times[rows], with_times)
         logits, wanted = model(mels, tokens[:, :-1])[:, 1:], tokens[:, 2:].clone()
         # "No times" is part of the prompt, and tokens after the end have no target.
         wanted[~with_times, 0] = wanted[~with_times, -1] = -100
@@ -252,27 +276,9 @@ def descend(
         run.descend(loss, optimizer, step=step, metric=f"loss, rate {rate:g}", arm=arm, clip=1.0)
 
 
-def texts(
-    digits: Int[Tensor, " n"],
-    translate: Bool[Tensor, " n"],
-    times: Int[Tensor, "n 2"],
-    timed: Bool[Tensor, " n"],
-) -> Int[Tensor, "n 6"]:
-    """Token sequences: start, task, then "no times", word, end, end; or begin time, word, end time, end.
-
-    A "translation" is the other language's word for the next digit.
-    """
-    word = torch.where(translate, 10 + (digits + 1) % 10, digits)
-    task = torch.where(translate, TRANSLATE, TRANSCRIBE)
-    begins, ends = (TIMES + times).unbind(1)
-    end = torch.full_like(word, END)
-    first, last = torch.where(timed, begins, NO_TIMES), torch.where(timed, ends, END)
-    return torch.stack((torch.full_like(word, START), task, first, word, last, end), 1)
-
-
 def masked(mels: Mels, generator: torch.Generator) -> Mels:
     """Mask up to six adjacent bands and six adjacent frames of a batch, as SpecAugment does (both arms)."""
-    low, first = (int(torch.randint(top, (), generator=generator)) for top in (TOY.mels, TOY.frames))
+    low, first = (int(torch.randint(top, (), generator=generator)) for top in (mels.shape[2], mels.shape[1]))
     mels = mels.clone()
     mels[:, :, low : low + int(torch.randint(7, (), generator=generator))] = 0
     mels[:, first : first + int(torch.randint(7, (), generator=generator))] = 0
@@ -280,61 +286,65 @@ def masked(mels: Mels, generator: torch.Generator) -> Mels:
 
 
 def errors(run: Run, model: Whisper, sounds: Sounds) -> float:
-    """The share of digits transcribed wrongly: a different word, no word, or several words."""
+    """The share of words transcribed wrongly: a different word, no word, or several words."""
     sounds = to_run(run, sounds)
-    found = greedy(model, sounds.mels, (START, TRANSCRIBE, NO_TIMES), END, 3)
-    wrong = [text.tokens != [digit] for text, digit in zip(found, sounds.digits.tolist(), strict=True)]
+    found = greedy(model, sounds.mels, sounds.tokens.prompt(), sounds.tokens.end, 3)
+    wrong = [text.tokens != [label] for text, label in zip(found, sounds.labels.tolist(), strict=True)]
     return sum(wrong) / len(wrong)
 
 
-def timed(model: Whisper, mels: Mels) -> Float[Tensor, "n 2"]:
-    """Predicted begin and end of each digit, in `STEP`s; NaN unless the output is time, word, time."""
-    found = torch.full((len(mels), 2), torch.nan)
-    for row, text in zip(found, greedy(model, mels, (START, TRANSCRIBE), END, 4, times=TIMES), strict=True):
+def timed(model: Whisper, sounds: Sounds) -> Float[Tensor, "n 2"]:
+    """Predicted begin and end of each word, in `STEP`s; NaN unless the output is time, word, time."""
+    tokens, found = sounds.tokens, torch.full((len(sounds.mels), 2), torch.nan)
+    texts = greedy(model, sounds.mels, tokens.prompt(timed=True), tokens.end, 4, times=tokens.times)
+    for row, text in zip(found, texts, strict=True):
         if len(text.tokens) == 3:
-            row[:] = torch.tensor(text.tokens[::2]) - TIMES
+            row[:] = torch.tensor(text.tokens[::2]) - tokens.times
     return found
 
 
-def check_tasks(run: Run, model: Whisper, timer: Whisper, train: Sounds, sounds: Sounds) -> None:
-    """Log three checks: logits with and without the KV cache, how often each task is answered in its own
-    language, and timestamp errors beside those of the training set's mean times."""
-    sounds = to_run(run, sounds)
-    for task, prompt, first in (("transcribe", TRANSCRIBE, 0), ("translate", TRANSLATE, 10)):
-        found = greedy(model, sounds.mels, (START, prompt, NO_TIMES), END, 3)
-        own = sum(len(text.tokens) == 1 and text.tokens[0] in range(first, first + 10) for text in found)
-        run.metric("answers in the task's own words", own / len(found), arm=task)
-    heard = timed(timer, sounds.mels)
+def check_times(run: Run, timer: Whisper, train: Sounds, sounds: Sounds) -> None:
+    """Log the errors of predicted timestamps beside those of the training set's mean times."""
+    heard = timed(timer, to_run(run, sounds))
     whole = heard.isfinite().all(1)
     run.metric("said with times", whole.double().mean().item())
     if bool(whole.any()):
         for who, times in (("heard", heard), ("mean of training", train.times.double().mean(0))):
-            apart = STEP * (times - sounds.times.cpu())[whole].abs().mean(0)
+            apart = STEP * (times - sounds.times)[whole].abs().mean(0)
             for name, error in zip(("beginning", "end"), apart.tolist(), strict=True):
                 run.metric("error of times (s)", error, arm=f"{name}, {who}")
-    tokens = texts(sounds.digits, sounds.digits > 4, sounds.times, sounds.digits % 2 > 0)
+
+
+def check_tasks(run: Run, model: Whisper, sounds: Sounds) -> None:
+    """Log how often each task is answered in its own language, and compare logits with and without cache."""
+    sounds = to_run(run, sounds)
+    tokens, count = sounds.tokens, len(sounds.tokens.words)
+    for name, task, first in (("transcribe", TRANSCRIBE, 0), ("translate", TRANSLATE, count)):
+        found = greedy(model, sounds.mels, tokens.prompt(task), tokens.end, 3)
+        own = sum(len(text.tokens) == 1 and text.tokens[0] in range(first, first + count) for text in found)
+        run.metric("answers in the task's own words", own / len(found), arm=name)
+    texts = tokens.texts(sounds.labels, sounds.labels > 4, sounds.times, sounds.labels % 2 > 0)
     with torch.no_grad():
-        at_once = model(sounds.mels, tokens)
-        logits, seen = model.decoder(tokens[:, :2], model.encoder(sounds.mels))
-        later, _ = model.decoder(tokens[:, 2:], None, seen)
+        at_once = model(sounds.mels, texts)
+        logits, seen = model.decoder(texts[:, :2], model.encoder(sounds.mels))
+        later, _ = model.decoder(texts[:, 2:], None, seen)
     difference = (torch.cat((logits, later), 1) - at_once).abs().max().item()
     run.claim(CACHE, {"largest difference of the logits": difference})
 
 
-def judge(run: Run, best: dict[str, Best[Trained]], held: int, seed: int) -> None:
-    """Judge both arms on new speakers, in the studio and in five conditions that neither was trained on."""
+def judge(run: Run, best: dict[str, Best[Trained]], said: Said, seed: int) -> None:
+    """Judge both arms on new words, in the studio and in five conditions that neither was trained on."""
     run.phase("evaluate")
-    said = say(held, 2000, 200, seed + 5)
     room = said.noisy(40, torch.Generator().manual_seed(seed + 6))
     sets = {"studio": room} | {name: ruin(said, name, seed + 7) for name in CONDITIONS}
     found = {
-        (name, arm): errors(run, one.result.model, Sounds(features(wave), said.digits, said.times))
+        (name, arm): errors(run, one.result.model, said.sounds(wave))
         for name, wave in sets.items()
         for arm, one in best.items()
     }
     for (name, arm), share in found.items():
         run.metric(f"errors, {name}", share, arm=arm)
-    half = 0.5 / held  # half an utterance, so that the ratio exists without errors
+    half = 0.5 / len(said.labels)  # half an utterance, so that the ratio exists without errors
     saved = [1 - (found[name, "varied"] + half) / (found[name, "studio"] + half) for name in CONDITIONS]
     run.claim(
         ROBUST,
@@ -347,17 +357,18 @@ def judge(run: Run, best: dict[str, Best[Trained]], held: int, seed: int) -> Non
     )
     run.headline(f"loss, rate {best['varied'].value:g}")
     if not (run.null or run.broken):
-        show(run, best, sets, said.digits)
+        show(run, best, sets, said)
 
 
 def show(
     run: Run,
     best: dict[str, Best[Trained]],
     sets: dict[str, Waves],
-    digits: Int[Tensor, " n"],
+    said: Said,
 ) -> None:
-    """The same digits through every condition: pictures, sound, and each network's transcripts."""
-    rows, pictures = [], []
+    """The same words through every condition: pictures, sound, and each network's transcripts."""
+    rows, pictures, tokens = [], [], said.tokens
+    words = [tokens.words[label] for label in said.labels[:4].tolist()]
     for name, waves in sets.items():
         mels = features(waves[:4])
         pictures += list((mels.mT.flip(1)[:, None] + 1) / 2.5)
@@ -366,8 +377,8 @@ def show(
                 decode(
                     one.result.model,
                     mel[None],
-                    (START, TRANSCRIBE, NO_TIMES),
-                    END,
+                    tokens.prompt(),
+                    tokens.end,
                     3,
                     run.generator("fallback"),
                 )
@@ -376,24 +387,16 @@ def show(
             for arm, one in best.items()
         }
         for index in range(len(mels)):
-            read = [" ".join(words(heard[arm][index].tokens)) for arm in ("studio", "varied")]
-            rows.append((name, speech.WORDS[int(digits[index])], *read))
+            read = [tokens.read(heard[arm][index].tokens) for arm in ("studio", "varied")]
+            rows.append((name, words[index], *read))
         wave, caption = waves[0] / waves[0].abs().max() * 0.8, f"{rows[-4][1]}, {name}"
         run.audio(name, wave, speech.RATE, caption=caption, beside="" if name == "studio" else "studio")
     run.image(
         "conditions",
         torch.stack(pictures).repeat_interleave(2, 2).repeat_interleave(4, 3),
-        columns=[speech.WORDS[digit] for digit in digits[:4].tolist()],
+        columns=words,
         rows=list(sets),
         caption="Log-mel spectrograms of the same words in each condition.",
-        alt="Spectrograms of four spoken digits, a column each, and a row for each recording condition",
+        alt="Spectrograms of four spoken words, a column each, and a row for each recording condition",
     )
     run.table("what was heard", ("condition", "said", "studio's network", "varied sound's"), rows)
-
-
-def words(tokens: list[int]) -> list[str]:
-    """The words of tokens; those of the other language are marked."""
-    return [
-        speech.WORDS[token] if token < 10 else f"({speech.WORDS[(token - 11) % 10]})" if token < 20 else "?"
-        for token in tokens
-    ]

@@ -69,8 +69,8 @@ class _OtherPart(Mutant):
     def rows(self, count: int, part: Part) -> torch.Tensor:
         return super().rows(count, part) if part != self.asked else super().rows(count, self.given).flip(0)
 
-    def source(self, kind: Kind, *, at_most: int | None = None, name: str = "", **split: float) -> DataSource:
-        found = super().source(kind, at_most=at_most, name=name, **split)
+    def source(self, kind: Kind, **asked: Any) -> DataSource:
+        found = super().source(kind, **asked)
         parts = found.parts._asdict()
         return found._replace(parts=found.parts._replace(**{self.asked: parts[self.given]}))
 

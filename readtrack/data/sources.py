@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Part = Literal["train", "choose", "judge"]
+Needs = Literal["", "classes", "ten classes"]
 _BLOCK = 500  # size of blocks in characters, for selecting rows of a text
 
 # The first of each kind is the default. There is no shipped speech: `readtrack.data.speech` makes it.
 IMAGES: Mapping[str, Callable[[], tuple[Tensor, Tensor]]] = {"digits": shipped.digits}
 TEXTS: Mapping[str, Callable[[], str]] = {"prose": shipped.text, "code": shipped.code}
+WITH_LABELS: Mapping[Kind, str] = {"images": "fashion-mnist", "speech": "speech-commands"}  # to fetch
 DEFAULTS: Mapping[Kind, str] = {"images": next(iter(IMAGES)), "text": next(iter(TEXTS)), "speech": ""}
 
 
@@ -89,13 +91,17 @@ def _blocks(piece: Tensor, rows: Callable[[int, Part], Tensor], part: Part) -> T
     return torch.cat([piece[starts[i] :][:_BLOCK] for i in rows(len(starts), part).tolist()])
 
 
-def load(kind: Kind, name: str, seed: int, *, at_most: int | None = None, **split: float) -> DataSource:
+def load(
+    kind: Kind, name: str, seed: int, *, at_most: int | None = None, needs: Needs = "", **split: float
+) -> DataSource:
     """The data called `name`, split by `seed` unless their authors have split them.
 
     at_most  number of rows or characters
+    needs    "classes": labels that rows of all parts share; "ten classes": at most ten of them
     split    shares of shipped data, as arguments of `parts` and `stretches`
 
-    Raises ReadtrackError if the data are of another kind, NotAvailableError if they are not on this machine.
+    Raises ReadtrackError if the data are of another kind or lack what is needed, NotAvailableError if they
+    are not on this machine.
     """
     if kind == "images" and name in IMAGES:
         images, labels = (tensor[:at_most] for tensor in IMAGES[name]())
@@ -104,7 +110,27 @@ def load(kind: Kind, name: str, seed: int, *, at_most: int | None = None, **spli
     if kind == "text" and name in TEXTS:
         ids, alphabet = characters(TEXTS[name]()[:at_most])
         return DataSource(name, stretches(ids, seed, **split), alphabet)
-    return _of_home(kind, name, seed, at_most)
+    found = _of_home(kind, name, seed, at_most)
+    if needs:
+        _check_classes(kind, found, most=10 if needs == "ten classes" else None)
+    return found
+
+
+def _check_classes(kind: Kind, found: DataSource, most: int | None) -> None:
+    """Raises ReadtrackError unless there are several labels, at most `most`, with several rows each."""
+    known, judged = set(found.parts.train[1].tolist()), found.parts.judge[1].tolist()
+    if len(known) < 2:
+        problem = f"all of its {kind} have the same label"
+    elif sum(label in known for label in judged) < len(judged) / 2:
+        problem = f"most of its {kind} have a label of their own"
+    elif most and len(found.names) > most:
+        problem = f"it has {len(found.names)} labels, and the paper's networks tell {most} apart"
+    else:
+        return
+    raise ReadtrackError(
+        f"The paper learns labels, and {found.name} does not fit: {problem}. Fetch labelled {kind} with "
+        f"`readtrack data get {WITH_LABELS[kind]}`, or add a folder with a subfolder for each label."
+    )
 
 
 def _of_home(kind: Kind, name: str, seed: int, at_most: int | None) -> DataSource:
@@ -117,7 +143,9 @@ def _of_home(kind: Kind, name: str, seed: int, at_most: int | None) -> DataSourc
     except NotAvailableError as error:
         raise NotAvailableError(f"{error} Ships with readtrack: {', '.join(shipping) or 'none'}.") from None
     if found.kind != kind:
-        raise ReadtrackError(f"{name} is {found.kind}, and the paper takes {kind}.")
+        raise ReadtrackError(
+            f"{name} is {found.kind}, and the paper takes {kind}. `readtrack data list` shows what there is."
+        )
     if kind == "text":
         return DataSource(name, *stored.read_text(store, name, seed, at_most))
     return DataSource(name, *stored.read_rows(store, name, seed, at_most))

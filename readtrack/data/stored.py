@@ -202,7 +202,7 @@ def _speech_commands(folder: Path, stored: Stored, at_most: int | None) -> Rows:
     words = tuple(name for name in names if not name.startswith("_"))
 
     def rows(group: str, share: float) -> tuple[Tensor, Tensor]:
-        paths = groups[group] if at_most is None else groups[group][: round(share * at_most)]
+        paths = _evenly(groups[group], None if at_most is None else round(share * at_most))
         table = torch.zeros(len(paths), _WORD)
         for row, path in zip(table, paths, strict=True):
             sound, _ = _wave(folder / path)
@@ -227,7 +227,7 @@ def _lj_speech(folder: Path, stored: Stored, at_most: int | None) -> Rows:
     place = {name: i for i, name in enumerate(said)}
 
     def rows(group: str, share: float) -> tuple[Tensor, Tensor]:
-        chosen = groups[group] if at_most is None else groups[group][: round(share * at_most)]
+        chosen = _evenly(groups[group], None if at_most is None else round(share * at_most))
         sounds = [_wave(root / "wavs" / f"{name}.wav")[0] for name in chosen]
         return _padded(sounds), _labels([place[name] for name in chosen])
 
@@ -242,9 +242,14 @@ def _spread(stored: Stored, at_most: int | None) -> tuple[list[str], tuple[str, 
     if not paths:
         paths = sorted(path for path in stored.files if not path.endswith((".txt", ".md", ".json")))
     names = tuple(sorted({_label(path) for path in paths}))
-    if at_most is not None and at_most < len(paths):
-        paths = [paths[i * len(paths) // at_most] for i in range(at_most)]
-    return paths, names
+    return _evenly(paths, at_most), names
+
+
+def _evenly(paths: list[str], at_most: int | None) -> list[str]:
+    """At most that many of the sorted paths, at equal distances: of all classes, not the first alone."""
+    if at_most is None or at_most >= len(paths):
+        return paths
+    return [paths[i * len(paths) // at_most] for i in range(at_most)]
 
 
 def _label(path: str) -> str:

@@ -164,17 +164,24 @@ class Run:
         return torch.arange(count)
 
     def source(
-        self, kind: Kind, *, at_most: int | None = None, name: str = "", **split: float
+        self,
+        kind: Kind,
+        *,
+        at_most: int | None = None,
+        name: str = "",
+        needs: sources.Needs = "",
+        **split: float,
     ) -> sources.DataSource:
         """Images, text or speech in three parts, as in `readtrack.data.sources`; `--data NAME` replaces them.
 
         at_most  number of rows or characters to take before splitting
         name     the data set without `--data`; "" is the first of its kind
+        needs    "classes": the paper learns labels, so that `--data` must have several
         split    shares of shipped data that differ from the default: `choose=0.1, judge=0.3`
-        Raises ReadtrackError if there is no such data, NotAvailableError if it must be fetched first.
+        Raises ReadtrackError for data that do not fit, NotAvailableError if it must be fetched first.
         """
         name = self.option(kind, name or sources.DEFAULTS[kind])
-        found = sources.load(kind, name, self.seed, at_most=at_most, **split)
+        found = sources.load(kind, name, self.seed, at_most=at_most, needs=needs, **split)
         self.log(found.sizes(kind))
         return found.of_rows(kind, self.rows)
 

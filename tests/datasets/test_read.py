@@ -202,6 +202,42 @@ def test_a_zip_that_unpacks_to_more_than_it_should_is_refused(home):
         sources.load("text", "enwik8", 0)
 
 
+def test_a_part_of_speech_commands_has_words_of_all_classes(home):
+    files = {f"{word}/{i}_nohash_0.wav": sound([1]) for word in ("no", "yes") for i in range(20)}
+    held = [path for path in files if path.split("/")[1][0] == "1"]
+    files |= {
+        "testing_list.txt": "\n".join(held[::2]).encode(),
+        "validation_list.txt": "\n".join(held[1::2]).encode(),
+    }
+    store(home, "speech-commands", files)
+    parts = sources.load("speech", "speech-commands", 0, at_most=20).parts
+    assert [len(part[0]) for part in parts] == [16, 2, 4]
+    assert all(part[1].unique().tolist() == [0, 1] for part in parts)
+
+
+def test_labels_are_asked_for_where_a_paper_learns_them(home, tmp_path):
+    names = [f"LJ{chapter:03}-0001" for chapter in range(1, 9)]
+    files = {f"LJSpeech-1.1/wavs/{name}.wav": sound([1], 22_050) for name in names}
+    files["LJSpeech-1.1/metadata.csv"] = "\n".join(f"{name}|said|said {name}" for name in names).encode()
+    store(home, "lj-speech", files)
+    with pytest.raises(ReadtrackError, match=r"a label of their own.*speech-commands"):
+        sources.load("speech", "lj-speech", 0, needs="classes")
+    for i in range(9):
+        (tmp_path / "hum").mkdir(exist_ok=True)
+        (tmp_path / f"hum/{i}.wav").write_bytes(sound([i]))
+    DataSets(home).add_own("hum", tmp_path / "hum", None)
+    assert len(sources.load("speech", "hum", 0).parts.train[0]) > 4
+    with pytest.raises(ReadtrackError, match="all of its speech have the same label"):
+        sources.load("speech", "hum", 0, needs="classes")
+    for i in range(44):
+        (tmp_path / f"many/{i % 11}").mkdir(exist_ok=True, parents=True)
+        (tmp_path / f"many/{i % 11}/{i}.wav").write_bytes(sound([i]))
+    DataSets(home).add_own("many", tmp_path / "many", None)
+    assert len(sources.load("speech", "many", 0, needs="classes").names) == 11
+    with pytest.raises(ReadtrackError, match="it has 11 labels, and the paper's networks tell 10 apart"):
+        sources.load("speech", "many", 0, needs="ten classes")
+
+
 def test_what_is_not_here_or_of_another_kind_is_said(home, tmp_path):
     with pytest.raises(NotAvailableError, match="readtrack data get mnist"):
         sources.load("images", "mnist", 0)

@@ -9,6 +9,7 @@ Importing this file makes jaxtyping and beartype check the shape of every argume
                                              for all tests of a paper
     part_of_run()                            a smoke run, to call a part of an experiment with
     check_benchmark(module)                  every variant of every case against the oracle
+    tones                                    a home with a data set of twenty sounds
     assert_same_walk(ours, reference)        two optimisers: equal weights after each of 100 random steps,
                                              with late and missing gradients, two groups and a checkpoint
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import math
 import sys
+import wave
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
@@ -40,6 +42,7 @@ from readtrack.bench.nests import leaves, mapped, tensors
 from readtrack.checks import experiment
 from readtrack.checks.experiment import Watched
 from readtrack.claims import Claim
+from readtrack.datasets.store import DataSets
 from readtrack.home import Home
 from readtrack.runs.events import EventWriter
 from readtrack.runs.record import Record
@@ -449,3 +452,19 @@ def _in_float64(inputs: Sequence[Any]) -> Sequence[Any]:
 def _assert_unchanged(own: Any, inputs: Any) -> None:
     for mine, given in zip(tensors(own), tensors(inputs), strict=True):
         assert torch.equal(mine, given.to(mine.dtype)), "a variant changes its inputs"
+
+
+@pytest.fixture
+def tones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The data set `tones`, half seconds at 16 kHz: `low` is a tone of 200 Hz, `high` one of 1,000 Hz."""
+    monkeypatch.setenv("READTRACK_HOME", str(tmp_path / "home"))
+    for word, hertz in (("low", 200), ("high", 1000)):
+        (tmp_path / "words" / word).mkdir(parents=True)
+        for i in range(10):
+            tone = (torch.arange(8000) * 2 * math.pi * hertz / 16_000).sin() * 2000 * (i + 1)
+            with wave.open(str(tmp_path / f"words/{word}/{i}.wav"), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(16_000)
+                file.writeframes(tone.short().numpy().tobytes())
+    DataSets(Home()).add_own("tones", tmp_path / "words", None)

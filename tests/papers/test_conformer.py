@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-import wave
 
 import pytest
 import torch
@@ -14,8 +13,6 @@ from torch.func import functional_call
 from torch.testing import assert_close
 
 from readtrack.data import speech
-from readtrack.datasets.store import DataSets
-from readtrack.home import Home
 from readtrack.papers import conformer
 from readtrack.papers.conformer import Block, Conformer, distances, greedy, prefix_search, shift
 from readtrack.papers.conformer.benchmark import pair_by_pair
@@ -210,23 +207,7 @@ def test_parts_share_no_utterance():
     assert (train.frames * speech.HOP > 0).all()
 
 
-@pytest.fixture
-def words(monkeypatch, tmp_path):
-    """Sounds of half a second at 16 kHz: `low` is a tone of 200 Hz, `high` one of 1,000 Hz."""
-    monkeypatch.setenv("READTRACK_HOME", str(tmp_path / "home"))
-    for word, hertz in (("low", 200), ("high", 1000)):
-        (tmp_path / "words" / word).mkdir(parents=True)
-        for i in range(10):
-            tone = (torch.arange(8000) * 2 * math.pi * hertz / 16_000).sin() * 2000 * (i + 1)
-            with wave.open(str(tmp_path / f"words/{word}/{i}.wav"), "wb") as file:
-                file.setnchannels(1)
-                file.setsampwidth(2)
-                file.setframerate(16_000)
-                file.writeframes(tone.short().numpy().tobytes())
-    DataSets(Home()).add_own("tones", tmp_path / "words", None)
-
-
-def test_recorded_words_are_as_loud_as_made_ones_and_labelled_by_their_folders(words, part_of_run):
+def test_recorded_words_are_as_loud_as_made_ones_and_labelled_by_their_folders(tones, part_of_run):
     run = part_of_run()
     run._settings = {"speech": "tones"}
     heard = recorded(run)
@@ -239,7 +220,7 @@ def test_recorded_words_are_as_loud_as_made_ones_and_labelled_by_their_folders(w
         assert band < 8 if heard.words[word] == "low" else 14 < band < 24
 
 
-def test_with_data_the_networks_read_its_words(words, run_experiment):
+def test_with_data_the_networks_read_its_words(tones, run_experiment):
     record = run_experiment(conformer, speech="tones")
     assert {arm for name, arm in record.values if name == "digit errors at 0 dB"} >= {"Conformer"}
 

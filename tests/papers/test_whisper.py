@@ -26,23 +26,20 @@ from readtrack.papers.whisper import (
 from readtrack.papers.whisper.decoding import repeats
 from readtrack.papers.whisper.experiment import (
     CONDITIONS,
-    END,
-    NO_TIMES,
     RATES,
-    START,
-    TIMES,
-    TOY,
-    TRANSCRIBE,
-    TRANSLATE,
+    Sounds,
     mishear,
+    recorded,
     ruin,
     say,
     studio,
-    texts,
     timed,
     varied,
 )
+from readtrack.papers.whisper.tokens import Tokens
 
+DIGITS = Tokens()
+END, START, TRANSCRIBE, TRANSLATE, NO_TIMES, TIMES = range(20, 26)
 SMALL = Size(2, 12, 3, mels=5, frames=14, tokens=9, vocab=11)
 
 
@@ -222,7 +219,7 @@ def test_rules_of_times_are_transformers():
     texts_said = ([], [TIMES + 2], [TIMES + 2, 4], [TIMES + 2, 4, TIMES + 5])
     texts_said += ([TIMES + 2, 4, TIMES + 5, TIMES + 5], [TIMES + 2, 4, TIMES + 5, TIMES + 6, 7, 8])
     for said, times in itertools.product(texts_said, (-5.0, 0.0, 1.0)):
-        logits = torch.randn(TOY.vocab, dtype=torch.float64)
+        logits = torch.randn(DIGITS.size.vocab, dtype=torch.float64)
         logits[TIMES:] += times
         logits[20:TIMES] -= 3
         wanted = theirs(torch.tensor([[START, TRANSCRIBE, *said]]), logits[None].clone())[0]
@@ -235,10 +232,11 @@ def test_times_are_read_from_the_text(monkeypatch):
     monkeypatch.setattr(
         module, "greedy", lambda *given, times: [whisper.Text(tokens, 0.0, 0.0) for tokens in said]
     )
-    found = timed(Whisper(TOY), torch.randn(2, 40, 40))
+    sounds = Sounds(torch.randn(2, 40, 40), torch.tensor([4, 4]), torch.zeros(2, 2, dtype=torch.long), DIGITS)
+    found = timed(Whisper(DIGITS.size), sounds)
     assert found[0].tolist() == [2, 9]
     assert found[1].isnan().all()
-    waves, _, times, lengths = say(20, 0, 5, 0)
+    waves, _, times, lengths, _ = say(20, 0, 5, 0)
     assert (times[:, 0] >= 1).all()
     assert (times[:, 1] > times[:, 0] + 4).all()
     assert times.max() <= waves.shape[1] / 320
@@ -247,21 +245,25 @@ def test_times_are_read_from_the_text(monkeypatch):
 
 def test_texts_say_task_word_and_end():
     times = torch.tensor([[2, 9], [3, 8]])
-    made = texts(torch.tensor([3, 9]), torch.tensor([False, True]), times, torch.tensor([False, True]))
+    made = DIGITS.texts(torch.tensor([3, 9]), torch.tensor([False, True]), times, torch.tensor([False, True]))
     assert made.tolist() == [
         [START, TRANSCRIBE, NO_TIMES, 3, END, END],
         [START, TRANSLATE, TIMES + 3, 10, TIMES + 8, END],
     ]
+    assert DIGITS.prompt() == (START, TRANSCRIBE, NO_TIMES)
+    assert DIGITS.prompt(1, timed=True) == (START, TRANSLATE)
+    assert DIGITS.read([3, 10, 19, TIMES]) == "three (nine) (eight) ?"
 
 
 def test_the_arms_differ_in_sound_alone():
     """As many utterances; the studio is quiet, the varied sound noisy; every tenth transcript is wrong."""
-    quiet, loud = studio(40, 0, 1), varied(40, 0, 1)
+    quiet, loud = studio(say(40, 0, 20, 1), 2), varied(say(40, 0, 100, 1), 2)
     assert quiet.mels.shape == loud.mels.shape == (40, 40, 40)
     floor = [one.mels.quantile(0.1).item() for one in (quiet, loud)]
     assert floor[1] > floor[0] + 0.1
     digits = torch.randint(10, (5000,))
     assert (mishear(digits, 0) != digits).float().mean().item() == pytest.approx(0.1, abs=0.02)
+    assert set(mishear(torch.zeros(500, dtype=torch.long), 0, words=3).tolist()) == {0, 1, 2}
 
 
 def test_conditions_are_not_what_anybody_trained_on():
@@ -311,6 +313,27 @@ def test_the_break_takes_the_variety_away(run_experiment, monkeypatch):
     monkeypatch.setattr(sys.modules[name], "varied", lambda *given: heard.append(given))
     run_experiment(whisper, broken="no variety")
     assert heard == []
+
+
+def test_recorded_words_are_padded_alike_and_have_tokens_of_their_own(tones, part_of_run):
+    run = part_of_run()
+    run._settings = {"speech": "tones"}
+    train, choose, judge = recorded(run)
+    assert [len(said.labels) for said in (train, choose, judge)] == [12, 4, 4]
+    tokens = train.tokens
+    assert (tuple(tokens.words), tokens.frames, tokens.end) == (("high", "low"), 26, 4)  # 0.52 s
+    assert train.waves.shape[1] == 26 * 160
+    assert Whisper(tokens.size)(studio(train, 0).mels, torch.tensor([[tokens.start]] * 12)).shape[2] == 23
+    for said in (train, choose, judge):
+        for wave, label in zip(said.waves, said.labels.tolist(), strict=True):
+            loudest = torch.fft.rfft(wave[:4000]).abs().argmax().item() * 2  # Hz
+            assert loudest == (200 if tokens.words[label] == "low" else 1000)
+
+
+def test_with_data_the_networks_hear_its_words(tones, run_experiment):
+    record = run_experiment(whisper, speech="tones")
+    assert {claim["claim"]["name"] for claim in record.claims} == {"varied sound is robust", "what is kept"}
+    assert {arm for name, arm in record.values if name == "errors, babble"} == {"studio", "varied"}
 
 
 @pytest.mark.slow
